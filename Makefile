@@ -1,0 +1,67 @@
+# Every target sets itself up: all that is needed is make and Python 3.11, 3.12 or 3.13.
+# Another interpreter: make test PYTHON=/path/to/python3.12
+
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
+	&& echo $$p && break; done)
+BIN := .venv/bin
+PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -q
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+PYTEST := $(BIN)/python -m pytest
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test check test-slow bench docs format clean
+
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+demo: .venv/.demo  ## Train LeNet-5 on handwritten digits
+	$(BIN)/paramesh demo
+
+test: check  ## Lint, format, types, floors, docs, and every test that is not slow
+	$(PYTEST) -n $(WORKERS)
+
+check: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(MKDOCS) --quiet
+
+test-slow: .venv/.dev  ## The slow tests
+	$(PYTEST) -m slow
+
+bench: .venv/.bench  ## What is claimed about speed, against peers
+	set -e; for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python $$program; done
+
+docs: .venv/.dev  ## Build the documentation into site/
+	$(MKDOCS)
+
+format: .venv/.dev  ## Format and fix what can be fixed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## Remove the environment, caches and outputs
+	rm -rf .venv site demo runs dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A stamp for each set of extras; it is older than its causes when there is something to install.
+.venv/.demo: EXTRAS := demo
+.venv/.dev: EXTRAS := demo,summary,test,docs
+.venv/.bench: EXTRAS := demo,bench
+
+.venv/.demo .venv/.dev .venv/.bench: pyproject.toml constraints.txt | .venv/pyvenv.cfg
+	@echo "Installing paramesh[$(EXTRAS)] into .venv"
+	@$(PIP) -e '.[$(EXTRAS)]'
+	@touch $@
+
+.venv/pyvenv.cfg:
+	@test -n "$(PYTHON)" || { echo "paramesh needs Python 3.11, 3.12 or 3.13, and none of python3," \
+		"python3.13, python3.12, python3.11 is one. Install one, or name it:" \
+		"make $(MAKECMDGOALS) PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v[:2] <= (3, 13) \
+		else f"paramesh needs Python 3.11, 3.12 or 3.13; {sys.executable} is {v[0]}.{v[1]}")'
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; echo "$(PYTHON) cannot make a virtual environment;" \
+		"on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
