@@ -1,0 +1,51 @@
+"""What all tests share: eight CPU devices, and settings that do not leak from test to test."""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+
+# JAX reads these when it is imported, so they come before anything that imports it.
+# PARAMESH_TEST_PLATFORM=cuda runs the tests that can be run there on an accelerator.
+os.environ["JAX_PLATFORMS"] = os.environ.get("PARAMESH_TEST_PLATFORM", "cpu")
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+).strip()
+os.environ["MPLBACKEND"] = "Agg"
+
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+
+import goldens
+
+# Compiling takes as long as it takes: no deadlines. The same examples in every run.
+hypothesis.settings.register_profile(
+    "paramesh",
+    deadline=None,
+    derandomize=True,
+    max_examples=25,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("paramesh")
+
+
+@pytest.fixture(autouse=True)
+def _fresh_settings() -> Iterator[None]:
+    """Give every test the default context and seed 0."""
+    # A module that was never imported has nothing to reset.
+    context = sys.modules.get("paramesh.context")
+    set_seed = getattr(sys.modules.get("paramesh"), "set_seed", None)
+    if set_seed is not None:
+        set_seed(0)
+    yield
+    if context is not None:
+        context.reset()
+
+
+@pytest.fixture
+def golden() -> types.ModuleType:
+    """The readers of the golden data; `import goldens` where they are needed for parametrizing."""
+    return goldens

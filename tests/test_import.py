@@ -1,0 +1,45 @@
+"""What `import paramesh` may and may not do to the process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+OPTIONAL = ("matplotlib", "sklearn", "ray", "tensorboardX", "flax", "torch")
+
+
+def run(program: str) -> str:
+    """What a fresh interpreter prints for `program`."""
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("face", ["paramesh", "paramesh.nn, paramesh.ops, paramesh.train"])
+def test_optional_packages_are_not_imported(face: str) -> None:
+    loaded = run(f"import sys, {face}; print([m for m in {OPTIONAL!r} if m in sys.modules])")
+    assert loaded == "[]"
+
+
+def test_no_device_is_touched() -> None:
+    # JAX refuses this setting once it has opened its devices.
+    program = (
+        "import jax, paramesh; jax.config.update('jax_num_cpu_devices', 3);"
+        " print(jax.device_count())"
+    )
+    assert run(program) == "3"
+
+
+def test_jax_defaults_are_unchanged() -> None:
+    program = "import jax; before = dict(jax.config.values); {}print(before == jax.config.values)"
+    assert run(program.format("import paramesh; ")) == "True"
