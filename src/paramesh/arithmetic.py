@@ -1,0 +1,292 @@
+"""The operators of Tensor (`+`, `@`, `<`, `[]`, …), as a mixin that knows no storage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from paramesh.dtype import x64
+from paramesh.promotion import align, cast, floating, scalar_kind, to_dtype
+
+_Value = Any
+
+
+def binary(name: str, fn: Callable[[Any, Any], Any], a: _Value, b: _Value) -> _Value:
+    """`fn` over two raw operands that meet by MindSpore's promotion rule."""
+    try:
+        a, b = align(a, b)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from None
+    with x64(a, b):
+        return fn(a, b)
+
+
+def true_divide(a: _Value, b: _Value) -> _Value:
+    """Division; integers are divided as Float32."""
+    a, b = align(a, b)
+    a = a if scalar_kind(a) else floating(a)
+    b = b if scalar_kind(b) else floating(b)
+    with x64(a, b):
+        return jnp.true_divide(a, b)
+
+
+class Arithmetic:
+    """Operators in terms of `_get` (the raw value), `_wrap` and `_put` (replace the value)."""
+
+    __slots__ = ()
+
+    #: numpy leaves `ndarray + Tensor` and `np.float32(1) + Tensor` to the Tensor.
+    __array_priority__ = 200
+
+    def _get(self) -> Any:
+        raise NotImplementedError
+
+    def _put(self, value: Any) -> None:
+        raise NotImplementedError
+
+    @staticmethod
+    def _wrap(value: Any) -> Any:
+        raise NotImplementedError
+
+    @staticmethod
+    def _operand(value: Any) -> Any:
+        """Raw value of an operand; NotImplemented if it is none."""
+        raise NotImplementedError
+
+    def _binary(
+        self, name: str, fn: Callable[[Any, Any], Any], other: Any, swap: bool = False
+    ) -> Any:
+        b = self._operand(other)
+        if b is NotImplemented:
+            return NotImplemented
+        a = self._get()
+        return self._wrap(binary(name, fn, b, a) if swap else binary(name, fn, a, b))
+
+    def __add__(self, other: Any) -> Any:
+        return self._binary("+", _add, other)
+
+    def __radd__(self, other: Any) -> Any:
+        return self._binary("+", _add, other, swap=True)
+
+    def __sub__(self, other: Any) -> Any:
+        return self._binary("-", _subtract, other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return self._binary("-", _subtract, other, swap=True)
+
+    def __mul__(self, other: Any) -> Any:
+        return self._binary("*", jnp.multiply, other)
+
+    def __rmul__(self, other: Any) -> Any:
+        return self._binary("*", jnp.multiply, other, swap=True)
+
+    def __truediv__(self, other: Any) -> Any:
+        b = self._operand(other)
+        return b if b is NotImplemented else self._wrap(true_divide(self._get(), b))
+
+    def __rtruediv__(self, other: Any) -> Any:
+        b = self._operand(other)
+        return b if b is NotImplemented else self._wrap(true_divide(b, self._get()))
+
+    def __floordiv__(self, other: Any) -> Any:
+        return self._binary("//", jnp.floor_divide, other)
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return self._binary("//", jnp.floor_divide, other, swap=True)
+
+    def __mod__(self, other: Any) -> Any:
+        return self._binary("%", jnp.mod, other)
+
+    def __rmod__(self, other: Any) -> Any:
+        return self._binary("%", jnp.mod, other, swap=True)
+
+    def __pow__(self, other: Any) -> Any:
+        return self._binary("**", jnp.power, other)
+
+    def __rpow__(self, other: Any) -> Any:
+        return self._binary("**", jnp.power, other, swap=True)
+
+    def __matmul__(self, other: Any) -> Any:
+        b = self._operand(other)
+        return b if b is NotImplemented else self._wrap(matmul(self._get(), b))
+
+    def __rmatmul__(self, other: Any) -> Any:
+        b = self._operand(other)
+        return b if b is NotImplemented else self._wrap(matmul(b, self._get()))
+
+    def __and__(self, other: Any) -> Any:
+        return self._binary("&", jnp.bitwise_and, other)
+
+    def __rand__(self, other: Any) -> Any:
+        return self._binary("&", jnp.bitwise_and, other, swap=True)
+
+    def __or__(self, other: Any) -> Any:
+        return self._binary("|", jnp.bitwise_or, other)
+
+    def __ror__(self, other: Any) -> Any:
+        return self._binary("|", jnp.bitwise_or, other, swap=True)
+
+    def __xor__(self, other: Any) -> Any:
+        return self._binary("^", jnp.bitwise_xor, other)
+
+    def __rxor__(self, other: Any) -> Any:
+        return self._binary("^", jnp.bitwise_xor, other, swap=True)
+
+    def __lshift__(self, other: Any) -> Any:
+        return self._binary("<<", jnp.left_shift, other)
+
+    def __rshift__(self, other: Any) -> Any:
+        return self._binary(">>", jnp.right_shift, other)
+
+    def __eq__(self, other: Any) -> Any:
+        return self._binary("==", jnp.equal, other)
+
+    def __ne__(self, other: Any) -> Any:
+        return self._binary("!=", jnp.not_equal, other)
+
+    def __lt__(self, other: Any) -> Any:
+        return self._binary("<", jnp.less, other)
+
+    def __le__(self, other: Any) -> Any:
+        return self._binary("<=", jnp.less_equal, other)
+
+    def __gt__(self, other: Any) -> Any:
+        return self._binary(">", jnp.greater, other)
+
+    def __ge__(self, other: Any) -> Any:
+        return self._binary(">=", jnp.greater_equal, other)
+
+    def __hash__(self) -> int:
+        return id(self) >> 4
+
+    def __neg__(self) -> Any:
+        value = self._get()
+        with x64(value):
+            return self._wrap(jnp.negative(value))
+
+    def __pos__(self) -> Any:
+        return self._wrap(self._get())
+
+    def __abs__(self) -> Any:
+        value = self._get()
+        with x64(value):
+            return self._wrap(jnp.abs(value))
+
+    def __invert__(self) -> Any:
+        value = self._get()
+        with x64(value):
+            return self._wrap(jnp.invert(value))
+
+    def __bool__(self) -> bool:
+        value = self._get()
+        if math.prod(value.shape) != 1:
+            raise ValueError(
+                f"The truth value of a Tensor of shape {tuple(value.shape)} is ambiguous: "
+                "use .any() or .all()."
+            )
+        return bool(value.reshape(()))
+
+    def __float__(self) -> float:
+        return float(self._one_element("float"))
+
+    def __int__(self) -> int:
+        return int(self._one_element("int"))
+
+    def __index__(self) -> int:
+        value = self._one_element("index")
+        if not to_dtype(value.dtype).is_integer():
+            raise TypeError(f"A {to_dtype(value.dtype)} Tensor cannot be used as an index.")
+        return int(value)
+
+    def __complex__(self) -> complex:
+        return complex(self._one_element("complex"))
+
+    def _one_element(self, what: str) -> Any:
+        value = self._get()
+        if math.prod(value.shape) != 1:
+            raise ValueError(
+                f"{what}() needs a Tensor of one element, got shape {tuple(value.shape)}."
+            )
+        return value.reshape(())
+
+    def __len__(self) -> int:
+        shape = self._get().shape
+        if not shape:
+            raise TypeError("len() of a 0-d Tensor: it has no axis to count.")
+        return shape[0]
+
+    def __iter__(self) -> Any:
+        for i in range(len(self)):
+            yield self[i]
+
+    def __contains__(self, item: Any) -> bool:
+        return bool((self == item)._get().any())
+
+    def __getitem__(self, index: Any) -> Any:
+        value = self._get()
+        with x64(value):
+            return self._wrap(value[self._index(index)])
+
+    def __setitem__(self, index: Any, item: Any) -> None:
+        value = self._get()
+        item_value = self._operand(item)
+        if item_value is NotImplemented:
+            raise TypeError(
+                f"Cannot store {type(item).__name__} in a {to_dtype(value.dtype)} Tensor: "
+                "expected a Tensor, an array or a number."
+            )
+        if scalar_kind(item_value) is None:
+            item_value = cast(item_value, to_dtype(value.dtype))
+        elif scalar_kind(item_value) != "bool":
+            item_value = np.asarray(item_value).astype(value.dtype)
+        with x64(value):
+            self._put(jnp.asarray(value).at[self._index(index)].set(item_value))
+
+    def _index(self, index: Any) -> Any:
+        if isinstance(index, tuple):
+            return tuple(self._index(i) for i in index)
+        if isinstance(index, list):
+            return np.asarray([self._index(i) for i in index])
+        if isinstance(index, slice):
+            parts = (index.start, index.stop, index.step)
+            return slice(*(int(p) if isinstance(p, Arithmetic) else p for p in parts))
+        if isinstance(index, Arithmetic):
+            return index._get()
+        return index
+
+
+def _add(a: Any, b: Any) -> Any:
+    return jnp.add(a, b)
+
+
+def _subtract(a: Any, b: Any) -> Any:
+    if a.dtype == np.bool_ if hasattr(a, "dtype") else isinstance(a, bool):
+        return jnp.logical_xor(a, b)  # MindSpore keeps Bool; jnp refuses to subtract bools
+    return jnp.subtract(a, b)
+
+
+def matmul(a: Any, b: Any) -> Any:
+    """Matrix product of raw values; both sides must have one element type, as in MindSpore.
+
+    Raises:
+        TypeError: the element types differ, or an operand is a number.
+        ValueError: the inner sizes differ.
+    """
+    if scalar_kind(a) is not None or scalar_kind(b) is not None:
+        raise TypeError("@ needs two Tensors of at least one axis, got a number.")
+    if a.dtype != b.dtype:
+        raise TypeError(
+            f"@ needs operands of one element type, got {to_dtype(a.dtype)} and "
+            f"{to_dtype(b.dtype)}: cast one side with .astype()."
+        )
+    if not a.shape or not b.shape or a.shape[-1] != b.shape[-2 if len(b.shape) > 1 else 0]:
+        raise ValueError(
+            f"@ cannot multiply shapes {tuple(a.shape)} and {tuple(b.shape)}: "
+            "the last axis of the left must equal the second-last of the right."
+        )
+    with x64(a, b):
+        return jnp.matmul(a, b)

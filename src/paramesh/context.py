@@ -1,0 +1,258 @@
+"""The settings that a user can make: execution mode, parallel modes, parameter server.
+
+Settings are checked when they are made, never when they are used. They belong to the process, as
+in MindSpore; what a compiled program depends on is part of its cache key (`fingerprint`).
+
+Glossary
+    graph mode      a top-level Cell call is compiled into one XLA program (the default)
+    PyNative mode   every operator runs as it is met
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+GRAPH_MODE = 0
+PYNATIVE_MODE = 1
+
+_DEVICE_TARGETS = ("CPU", "GPU", "TPU")
+_PARALLEL_MODES = (
+    "stand_alone",
+    "data_parallel",
+    "hybrid_parallel",
+    "semi_auto_parallel",
+    "auto_parallel",
+)
+
+
+class ParallelMode:
+    """The names of the parallel modes, as in `mindspore.context.ParallelMode`."""
+
+    STAND_ALONE = "stand_alone"
+    DATA_PARALLEL = "data_parallel"
+    HYBRID_PARALLEL = "hybrid_parallel"
+    SEMI_AUTO_PARALLEL = "semi_auto_parallel"
+    AUTO_PARALLEL = "auto_parallel"
+    MODE_LIST = _PARALLEL_MODES
+
+
+_DEFAULTS: dict[str, Any] = {
+    "mode": GRAPH_MODE,
+    "device_target": None,
+    "save_graphs": False,
+    "compilation_cache_dir": None,
+}
+_PARALLEL_DEFAULTS: dict[str, Any] = {
+    "parallel_mode": "stand_alone",
+    "device_num": 1,
+    "global_rank": 0,
+    "gradients_mean": False,
+    "parameter_broadcast": False,
+    "enable_parallel_optimizer": False,
+}
+_PS_DEFAULTS: dict[str, Any] = {"enable_ps": False, "server_num": 0}
+
+_settings = dict(_DEFAULTS)
+_parallel = dict(_PARALLEL_DEFAULTS)
+_ps = dict(_PS_DEFAULTS)
+_version = 0
+
+
+def _moved() -> None:
+    global _version
+    _version += 1
+
+
+def fingerprint() -> int:
+    """A number that is different after every change of a setting; part of compiled programs' keys."""
+    return _version
+
+
+def _one_of(call: str, name: str, value: Any, allowed: tuple[Any, ...]) -> Any:
+    if isinstance(value, bool) != any(isinstance(a, bool) for a in allowed) or value not in allowed:
+        raise ValueError(f"{call}: {name}={value!r} is not one of {', '.join(map(repr, allowed))}.")
+    return value
+
+
+def _boolean(call: str, name: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{call}: {name} must be True or False, got {value!r}.")
+    return value
+
+
+def _whole(call: str, name: str, value: Any, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{call}: {name} must be an int, got {value!r}.")
+    if not low <= value <= high:
+        raise ValueError(f"{call}: {name}={value} is outside {low}..{high}.")
+    return value
+
+
+def _check_setting(name: str, value: Any) -> Any:
+    call = "set_context"
+    if name == "mode":
+        if isinstance(value, bool) or value not in (GRAPH_MODE, PYNATIVE_MODE):
+            raise ValueError(
+                f"{call}: mode={value!r} is neither GRAPH_MODE (0) nor PYNATIVE_MODE (1)."
+            )
+        return value
+    if name == "device_target":
+        return _one_of(call, name, value, (*_DEVICE_TARGETS, None))
+    if name == "save_graphs":
+        return _boolean(call, name, value)
+    if name == "compilation_cache_dir":
+        if value is not None and not isinstance(value, str):
+            raise TypeError(f"{call}: compilation_cache_dir must be a path or None, got {value!r}.")
+        return value
+    raise ValueError(f"{call}: there is no setting {name!r}. Settings: {', '.join(_DEFAULTS)}.")
+
+
+def set_context(**settings: Any) -> None:
+    """Make settings: `mode`, `device_target`, `save_graphs`, `compilation_cache_dir`.
+
+    All are checked before any is made. `mode` is `GRAPH_MODE` (default) or `PYNATIVE_MODE`.
+    `device_target` ("CPU", "GPU", "TPU") asserts which JAX backend runs; JAX itself chooses it.
+    `compilation_cache_dir` turns on JAX's persistent compilation cache in that directory.
+
+    Raises:
+        ValueError: an unknown setting or a value outside its range.
+        TypeError: a value of the wrong type.
+        ContextError: `device_target` names a backend that JAX does not run on here.
+    """
+    checked = {name: _check_setting(name, value) for name, value in settings.items()}
+    target = checked.get("device_target")
+    if target is not None:
+        _require_backend(target)
+    if "compilation_cache_dir" in checked:
+        import jax
+
+        jax.config.update("jax_compilation_cache_dir", checked["compilation_cache_dir"])
+    _settings.update(checked)
+    _moved()
+
+
+def _require_backend(target: str) -> None:
+    import jax
+
+    from paramesh.errors import ContextError
+
+    running = jax.default_backend().upper()
+    if running != target:
+        raise ContextError(
+            f"set_context: device_target={target!r}, but JAX runs on {running} here. Install "
+            f"paramesh[{'cuda' if target == 'GPU' else target.lower()}] or set JAX_PLATFORMS."
+        )
+
+
+def get_context(name: str) -> Any:
+    """The value of one setting.
+
+    Raises:
+        ValueError: there is no setting of that name.
+    """
+    if name not in _settings:
+        raise ValueError(
+            f"get_context: there is no setting {name!r}. Settings: {', '.join(_DEFAULTS)}."
+        )
+    return _settings[name]
+
+
+def set_auto_parallel_context(**settings: Any) -> None:
+    """Say how the network is spread over devices; checked here, as in MindSpore.
+
+    `parallel_mode`, `device_num` (1..4096), `global_rank` (0..4095), `gradients_mean`,
+    `parameter_broadcast`, `enable_parallel_optimizer`.
+
+    Raises:
+        ValueError: an unknown setting or a value outside its range.
+        TypeError: a value of the wrong type.
+    """
+    call = "set_auto_parallel_context"
+    checked: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name == "parallel_mode":
+            checked[name] = _one_of(call, name, value, _PARALLEL_MODES)
+        elif name == "device_num":
+            checked[name] = _whole(call, name, value, 1, 4096)
+        elif name == "global_rank":
+            checked[name] = _whole(call, name, value, 0, 4095)
+        elif name in _PARALLEL_DEFAULTS:
+            checked[name] = _boolean(call, name, value)
+        else:
+            raise ValueError(
+                f"{call}: there is no setting {name!r}. "
+                f"Settings: {', '.join(_PARALLEL_DEFAULTS)}."
+            )
+    _parallel.update(checked)
+    _moved()
+
+
+def get_auto_parallel_context(name: str) -> Any:
+    """The value of one parallel setting.
+
+    Raises:
+        ValueError: there is no setting of that name.
+    """
+    if name not in _parallel:
+        raise ValueError(
+            f"get_auto_parallel_context: there is no setting {name!r}. "
+            f"Settings: {', '.join(_PARALLEL_DEFAULTS)}."
+        )
+    return _parallel[name]
+
+
+def reset_auto_parallel_context() -> None:
+    """Set every parallel setting back to its default."""
+    _parallel.clear()
+    _parallel.update(_PARALLEL_DEFAULTS)
+    _moved()
+
+
+def set_ps_context(**settings: Any) -> None:
+    """Settings of the parameter server: `enable_ps`, `server_num` (0..256).
+
+    Raises:
+        ValueError: an unknown setting or a value outside its range.
+        TypeError: a value of the wrong type.
+    """
+    call = "set_ps_context"
+    checked: dict[str, Any] = {}
+    for name, value in settings.items():
+        if name == "enable_ps":
+            checked[name] = _boolean(call, name, value)
+        elif name == "server_num":
+            checked[name] = _whole(call, name, value, 0, 256)
+        else:
+            raise ValueError(
+                f"{call}: there is no setting {name!r}. Settings: {', '.join(_PS_DEFAULTS)}."
+            )
+    _ps.update(checked)
+    _moved()
+
+
+def get_ps_context(name: str) -> Any:
+    """The value of one parameter-server setting.
+
+    Raises:
+        ValueError: there is no setting of that name.
+    """
+    if name not in _ps:
+        raise ValueError(
+            f"get_ps_context: there is no setting {name!r}. Settings: {', '.join(_PS_DEFAULTS)}."
+        )
+    return _ps[name]
+
+
+def reset_ps_context() -> None:
+    """Set every parameter-server setting back to its default."""
+    _ps.clear()
+    _ps.update(_PS_DEFAULTS)
+    _moved()
+
+
+def reset() -> None:
+    """Set every setting of this module back to its default."""
+    _settings.clear()
+    _settings.update(_DEFAULTS)
+    reset_auto_parallel_context()
+    reset_ps_context()

@@ -1,0 +1,266 @@
+"""Element types: MindSpore's names and printed forms over numpy's and JAX's.
+
+Glossary
+    DType       one element type, a singleton: `float32`, `int64`, …
+    wide        having 64-bit elements; JAX truncates such data unless its 64-bit mode is on
+    x64         the context manager that turns that mode on for one thread, only where it is needed
+
+A DType is accepted wherever numpy or jax.numpy take a dtype, because it has the `dtype` attribute
+that both look for. It compares equal to DTypes only, as in MindSpore: `float32 == np.float32` is
+False; `to_dtype` converts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import ml_dtypes
+import numpy as np
+
+
+class DType:
+    """One element type. Not constructed by users: take the module's singletons.
+
+    `str()` gives MindSpore's printed form (`Float32`), `repr()` the qualified name
+    (`paramesh.float32`). Hashable, picklable and copyable without losing identity.
+    """
+
+    __slots__ = ("__weakref__", "_long_name", "_printed", "dtype", "kind")
+
+    def __init__(self, long_name: str, printed: str, np_type: Any, kind: str) -> None:
+        self._long_name = long_name
+        self._printed = printed
+        self.dtype = np.dtype(np_type)
+        self.kind = kind
+
+    @property
+    def np_dtype(self) -> np.dtype[Any]:
+        """The numpy dtype (bfloat16 is the one of `ml_dtypes`)."""
+        return self.dtype
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return self.dtype.itemsize
+
+    @property
+    def long_name(self) -> str:
+        """The name in code: `float32`, `bool`."""
+        return self._long_name
+
+    def is_floating(self) -> bool:
+        """True for float16, bfloat16, float32 and float64."""
+        return self.kind == "float"
+
+    def is_complex(self) -> bool:
+        """True for complex64 and complex128."""
+        return self.kind == "complex"
+
+    def is_integer(self) -> bool:
+        """True for the signed and unsigned integers; bool is not an integer."""
+        return self.kind in ("int", "uint")
+
+    def is_wide(self) -> bool:
+        """True if JAX would truncate it outside its 64-bit mode."""
+        return self in _WIDE
+
+    def __str__(self) -> str:
+        return self._printed
+
+    def __repr__(self) -> str:
+        return f"paramesh.{self._long_name}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_by_long_name, (self._long_name,))
+
+    def __copy__(self) -> DType:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> DType:
+        return self
+
+
+bool_ = DType("bool", "Bool", np.bool_, "bool")
+int8 = DType("int8", "Int8", np.int8, "int")
+int16 = DType("int16", "Int16", np.int16, "int")
+int32 = DType("int32", "Int32", np.int32, "int")
+int64 = DType("int64", "Int64", np.int64, "int")
+uint8 = DType("uint8", "UInt8", np.uint8, "uint")
+uint16 = DType("uint16", "UInt16", np.uint16, "uint")
+uint32 = DType("uint32", "UInt32", np.uint32, "uint")
+uint64 = DType("uint64", "UInt64", np.uint64, "uint")
+float16 = DType("float16", "Float16", np.float16, "float")
+bfloat16 = DType("bfloat16", "BFloat16", ml_dtypes.bfloat16, "float")
+float32 = DType("float32", "Float32", np.float32, "float")
+float64 = DType("float64", "Float64", np.float64, "float")
+complex64 = DType("complex64", "Complex64", np.complex64, "complex")
+complex128 = DType("complex128", "Complex128", np.complex128, "complex")
+
+byte = int8
+short = int16
+intc = int32
+intp = int64
+ubyte = uint8
+ushort = uint16
+uintc = uint32
+uintp = uint64
+half = float16
+single = float32
+double = float64
+
+#: In the order in which MindSpore 1.x ranks element types for `set_data`.
+ALL: tuple[DType, ...] = (
+    bool_,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+    float16,
+    bfloat16,
+    float32,
+    float64,
+    complex64,
+    complex128,
+)
+
+int_type = (int8, int16, int32, int64)
+uint_type = (uint8, uint16, uint32, uint64)
+float_type = (float16, float32, float64, bfloat16)
+complex_type = (complex64, complex128)
+number_type = (*int_type, *uint_type, *float_type, *complex_type)
+
+_WIDE = frozenset((int64, uint64, float64, complex128))
+_WIDE_NP = frozenset(d.np_dtype for d in _WIDE)
+_BY_NP = {d.np_dtype: d for d in ALL}
+_BY_NAME = {d.long_name: d for d in ALL} | {"bool_": bool_} | {str(d): d for d in ALL}
+_BY_PYTYPE: dict[type, DType] = {bool: bool_, int: int64, float: float64, complex: complex128}
+
+
+def _by_long_name(name: str) -> DType:
+    return _BY_NAME[name]
+
+
+def to_dtype(value: Any) -> DType:
+    """The DType meant by a DType, a numpy or jax.numpy dtype, a name or a python type.
+
+    Python types map as in MindSpore's `pytype_to_dtype`: int is Int64, float is Float64.
+
+    Raises:
+        TypeError: nothing in paramesh has this element type; the message lists those that exist.
+    """
+    if isinstance(value, DType):
+        return value
+    try:
+        found = _BY_NP.get(value)
+        if found is not None:
+            return found
+    except TypeError:  # unhashable
+        pass
+    if isinstance(value, str) and value in _BY_NAME:
+        return _BY_NAME[value]
+    if isinstance(value, type) and value in _BY_PYTYPE:
+        return _BY_PYTYPE[value]
+    if value is not None:
+        try:
+            found = _BY_NP.get(np.dtype(value))
+        except TypeError:
+            found = None
+        if found is not None:
+            return found
+    raise TypeError(
+        f"{value!r} is not an element type that paramesh has. Expected one of "
+        f"{', '.join(d.long_name for d in ALL)} (a paramesh, numpy or jax.numpy dtype, or its name)."
+    )
+
+
+def dtype_to_nptype(dtype: DType) -> type:
+    """The numpy scalar type of a DType (`numpy.float32` for `float32`).
+
+    Raises:
+        TypeError: `dtype` is not an element type.
+    """
+    return to_dtype(dtype).np_dtype.type
+
+
+def pytype_to_dtype(pytype: type) -> DType:
+    """The DType of a python type: bool, int (Int64), float (Float64), complex (Complex128).
+
+    Raises:
+        TypeError: no element type stands for `pytype`.
+    """
+    try:
+        return _BY_PYTYPE[pytype]
+    except (KeyError, TypeError):
+        raise TypeError(
+            f"{pytype!r} has no element type. Expected bool, int, float or complex."
+        ) from None
+
+
+def dtype_to_pytype(dtype: DType) -> type:
+    """The python type that one element of a DType becomes: bool, int, float or complex.
+
+    Raises:
+        TypeError: `dtype` is not an element type.
+    """
+    kind = to_dtype(dtype).kind
+    return {"bool": bool, "int": int, "uint": int, "float": float, "complex": complex}[kind]
+
+
+class _Marks(threading.local):
+    """Whether 64-bit data was met on this thread since `watch_wide` began."""
+
+    wide = False
+
+
+_marks = _Marks()
+
+
+@contextlib.contextmanager
+def watch_wide() -> Iterator[_Marks]:
+    """Watch for 64-bit data while something is traced; `.wide` of the result tells.
+
+    A program that touches 64-bit data has to be traced, lowered and compiled in JAX's 64-bit mode
+    as a whole: JAX consults the mode again when it lowers each operation.
+    """
+    outer = _marks.wide
+    _marks.wide = False
+    try:
+        yield _marks
+    finally:
+        _marks.wide = _marks.wide or outer
+
+
+_NOTHING = contextlib.nullcontext()
+
+
+def is_wide(value: Any) -> bool:
+    """True if `value` (a DType, a numpy dtype, or anything with a `dtype`) has 64-bit elements."""
+    dtype = getattr(value, "dtype", None)
+    if dtype is None:
+        dtype = value
+    try:
+        return dtype in _WIDE_NP
+    except TypeError:
+        return False
+
+
+def x64(*values: Any) -> contextlib.AbstractContextManager[Any]:
+    """A context in which the given arrays and dtypes keep 64 bits.
+
+    Turns on JAX's 64-bit mode on this thread alone, and only if one of `values` (arrays, DTypes or
+    numpy dtypes) has 64-bit elements; otherwise it does nothing. Users' own JAX code is never
+    affected.
+    """
+    for value in values:
+        if is_wide(value):
+            _marks.wide = True
+            return _NOTHING if jax.config.jax_enable_x64 else jax.enable_x64(True)
+    return _NOTHING

@@ -1,0 +1,53 @@
+"""The exceptions that paramesh raises.
+
+Naming rule: `<What is wrong>Error`, one class per thing that a program may want to catch. Each
+is a `ParameshError` and also the builtin exception that MindSpore raises for the same mistake, so
+`except ValueError` in a script written for MindSpore goes on working.
+
+Mistakes in plain arguments (a wrong type, a number out of range) raise the builtin `TypeError` or
+`ValueError` directly; the classes here are for the mistakes that belong to parameters.
+"""
+
+
+class ParameshError(Exception):
+    """Base of every exception that is specific to paramesh."""
+
+
+class ParameterNameError(ParameshError, ValueError):
+    """A parameter's name is not a usable name."""
+
+
+class DuplicateNameError(ParameshError, ValueError):
+    """Two different Parameters have one name, so nothing keyed by names can tell them apart."""
+
+
+class ParameterShapeError(ParameshError, ValueError):
+    """A value's shape is not the Parameter's shape."""
+
+
+class ParameterDtypeError(ParameshError, TypeError):
+    """A value's element type cannot be stored in the Parameter without losing what it says."""
+
+
+class ParameterStateError(ParameshError, RuntimeError):
+    """A Parameter is asked for something that its present life stage cannot give."""
+
+
+class RecipeError(ParameshError, ValueError):
+    """A recipe cannot produce values for the shape or element type that was asked for."""
+
+
+class TraceError(ParameshError, RuntimeError):
+    """A Parameter was used across the boundary of a JAX trace in a way that would leak a tracer."""
+
+
+class ContextError(ParameshError, RuntimeError):
+    """A call needs a setting in `paramesh.context` that has not been made."""
+
+
+class CheckpointError(ParameshError, RuntimeError):
+    """A checkpoint file is damaged, or its contents do not fit the network."""
+
+
+class OptimizerError(ParameshError, ValueError):
+    """An optimizer's parameters, groups or schedule contradict each other."""

@@ -1,0 +1,188 @@
+"""How one Cell runs inside a program: hooks, casts, recomputation and hand-written gradients."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from paramesh import tracing
+from paramesh.dtype import DType, to_dtype
+from paramesh.promotion import cast
+from paramesh.tensor import Tensor, raw, wrap
+
+
+class CastFrame(tracing.Frame):
+    """Float Parameters are read in another float type; writes go through unchanged."""
+
+    def __init__(self, dtype: DType, parent: tracing.Frame | None) -> None:
+        while isinstance(parent, CastFrame):  # the innermost to_float decides
+            parent = parent.parent
+        super().__init__({}, parent)
+        self._dtype = dtype
+
+    def get(self, param: Any) -> Any:
+        value = self._elsewhere(param)
+        return cast(value, self._dtype) if _is_float(value) else value
+
+    def put(self, param: Any, value: Any) -> None:
+        if self.parent is None:
+            param._store(value)
+        else:
+            self.parent.put(param, value)
+
+
+def run(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`construct` with everything that is set on the Cell around it."""
+    frame = tracing.current()
+    if frame is not None:
+        frame.visit(cell)
+    fields = cell.__dict__
+    for hook in fields["_forward_pre_hooks"]:
+        changed = hook(cell, args)
+        if changed is not None:
+            args = changed if isinstance(changed, tuple) else (changed,)
+    inputs = args
+    if fields["_to_float"] is not None:
+        args = tuple(_cast_floats(a, fields["_to_float"]) for a in args)
+        with tracing.entered(CastFrame(fields["_to_float"], frame)):
+            out = _body(cell, args, kwargs)
+    else:
+        out = _body(cell, args, kwargs)
+    for hook in fields["_forward_hooks"]:
+        changed = hook(cell, inputs, out)
+        if changed is not None:
+            out = changed
+    return out
+
+
+def _body(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    fields = cell.__dict__
+    if fields["_backward_hooks"]:
+        return _with_backward_hooks(cell, args, kwargs)
+    if fields["_recompute"] is not None and tracing.current() is not None:
+        return _recomputed(cell, args, kwargs)
+    return _construct(cell, args, kwargs)
+
+
+def _construct(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    if hasattr(type(cell), "bprop"):
+        return _with_bprop(cell, args, kwargs)
+    return cell.construct(*args, **kwargs)
+
+
+def _recomputed(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    leaves, rebuild = _arrays_of((args, kwargs))
+
+    def body(leaves: list[Any]) -> Any:
+        args, kwargs = rebuild(leaves)
+        return _construct(cell, args, kwargs)
+
+    options = cell.__dict__["_recompute"]
+    return tracing.lifted(lambda pure: jax.checkpoint(pure, **options), body)(leaves)
+
+
+def _arrays_of(tree: Any) -> tuple[list[Any], Any]:
+    """The raw arrays in nested arguments, and how to put others in their places."""
+    flat, shape = jax.tree_util.tree_flatten(tree, is_leaf=lambda x: isinstance(x, Tensor))
+    dynamic = [isinstance(x, Tensor | jax.Array) for x in flat]
+    leaves = [raw(x) for x, is_array in zip(flat, dynamic, strict=True) if is_array]
+
+    def rebuild(values: list[Any]) -> Any:
+        rest = iter(values)
+        filled = [
+            x if not is_array else wrap(next(rest)) if isinstance(x, Tensor) else next(rest)
+            for x, is_array in zip(flat, dynamic, strict=True)
+        ]
+        return jax.tree_util.tree_unflatten(shape, filled)
+
+    return leaves, rebuild
+
+
+def _with_bprop(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """`bprop(*inputs, out, dout)` in place of the derivative of `construct` by its inputs."""
+    leaves, rebuild = _arrays_of((args, kwargs))
+    side: dict[str, Any] = {}
+
+    @jax.custom_vjp
+    def call(leaves: list[Any]) -> list[Any]:
+        args, kwargs = rebuild(leaves)
+        flat, side["tree"] = jax.tree_util.tree_flatten(cell.construct(*args, **kwargs))
+        return [raw(x) for x in flat]
+
+    def forward(leaves: list[Any]) -> Any:
+        out = call(leaves)
+        return out, (leaves, out)
+
+    def backward(kept: Any, cotangents: list[Any]) -> Any:
+        leaves, out = kept
+        args, kwargs = rebuild(leaves)
+        as_tree = lambda values: jax.tree_util.tree_unflatten(side["tree"], values)  # noqa: E731
+        wrapped = [[wrap(v) for v in values] for values in (out, cotangents)]
+        grads = cell.bprop(*args, as_tree(wrapped[0]), as_tree(wrapped[1]), **kwargs)
+        grads = grads if isinstance(grads, tuple | list) else (grads,)
+        if len(grads) != len(leaves):
+            raise ValueError(
+                f"{type(cell).__name__}.bprop returned {len(grads)} gradients "
+                f"for {len(leaves)} inputs."
+            )
+        return ([_cotangent(raw(g), leaf) for g, leaf in zip(grads, leaves, strict=True)],)
+
+    call.defvjp(forward, backward)
+    out = [wrap(v) for v in call(leaves)]
+    return jax.tree_util.tree_unflatten(side["tree"], out)
+
+
+def _cotangent(value: Any, leaf: Any) -> Any:
+    if not _is_float(leaf):
+        return jax.custom_derivatives.zero_from_primal(leaf)
+    return cast(value, to_dtype(leaf.dtype))
+
+
+def _with_backward_hooks(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    seen: list[Any] = []
+
+    @jax.custom_vjp
+    def inputs_pass(values: list[Any]) -> list[Any]:
+        return values
+
+    def inputs_back(_: None, grads: list[Any]) -> Any:
+        grad_inputs = tuple(wrap(g) for g in grads)
+        for hook in cell.__dict__["_backward_hooks"]:
+            changed = hook(cell, grad_inputs, seen[-1] if seen else ())
+            if changed is not None:
+                grad_inputs = changed if isinstance(changed, tuple) else (changed,)
+        return ([raw(g) for g in grad_inputs],)
+
+    inputs_pass.defvjp(lambda values: (values, None), inputs_back)
+
+    @jax.custom_vjp
+    def outputs_pass(values: list[Any]) -> list[Any]:
+        return values
+
+    def outputs_back(_: None, grads: list[Any]) -> Any:
+        seen.append(tuple(wrap(g) for g in grads))
+        return (grads,)
+
+    outputs_pass.defvjp(lambda values: (values, None), outputs_back)
+
+    args, kwargs = _through(inputs_pass, (args, kwargs))
+    return _through(outputs_pass, _construct(cell, args, kwargs))
+
+
+def _through(identity: Any, tree: Any) -> Any:
+    leaves, rebuild = _arrays_of(tree)
+    chosen = [i for i, leaf in enumerate(leaves) if _is_float(leaf)]
+    passed = identity([leaves[i] for i in chosen])
+    for i, value in zip(chosen, passed, strict=True):
+        leaves[i] = value
+    return rebuild(leaves)
+
+
+def _is_float(value: Any) -> bool:
+    return to_dtype(value.dtype).is_floating()
+
+
+def _cast_floats(tree: Any, dtype: DType) -> Any:
+    leaves, rebuild = _arrays_of(tree)
+    return rebuild([cast(v, dtype) if _is_float(v) else v for v in leaves])

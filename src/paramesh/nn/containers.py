@@ -1,0 +1,181 @@
+"""Cells that hold Cells: SequentialCell, CellList, CellDict."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self
+
+from paramesh.nn.cell import Cell
+
+
+def _check(owner: Cell, cell: Any) -> Cell:
+    if not isinstance(cell, Cell):
+        raise TypeError(f"{type(owner).__name__} holds Cells, got {type(cell).__name__}.")
+    return cell
+
+
+class _Ordered(Cell):
+    """Cells in order; those without names of their own are named 0, 1, ….
+
+    Names of the Parameters inside follow the position, under the container's present prefix.
+    """
+
+    def __init__(self, *args: Any, auto_prefix: bool = True) -> None:
+        super().__init__(auto_prefix)
+        if len(args) == 1 and isinstance(args[0], OrderedDict):
+            for name, cell in args[0].items():
+                self._place(name, _check(self, cell))
+        else:
+            cells = args[0] if len(args) == 1 and isinstance(args[0], list | tuple) else args
+            for i, cell in enumerate(cells):
+                self._place(str(i), _check(self, cell))
+
+    def _place(self, name: str, cell: Cell) -> None:
+        if self._auto_prefix:
+            cell.update_parameters_name(f"{self.param_prefix}{name}.")
+        self._cells[name] = cell
+        self._changed()
+
+    def update_parameters_name(self, prefix: str = "", recurse: bool = True) -> None:
+        """As in Cell; Cells added later get the same prefix."""
+        super().update_parameters_name(prefix, recurse)
+        self.__dict__["param_prefix"] = prefix
+
+    def _renumber(self, cells: Iterable[Cell]) -> None:
+        self._cells.clear()
+        for i, cell in enumerate(cells):
+            self._place(str(i), cell)
+        self._changed()
+
+    def _members(self) -> list[Cell]:
+        return [cell for cell in self._cells.values() if cell is not None]
+
+    def _key(self, index: int) -> str:
+        if isinstance(index, bool) or not isinstance(index, int):
+            raise TypeError(
+                f"{type(self).__name__}: an index is an int or a slice, got {index!r}."
+            )
+        names = list(self._cells)
+        if not -len(names) <= index < len(names):
+            raise IndexError(f"{type(self).__name__}: index {index}, but it has {len(names)} Cells.")
+        return names[index]
+
+    def __getitem__(self, index: int | slice) -> Any:
+        if isinstance(index, slice):
+            part = object.__new__(type(self))
+            Cell.__init__(part, self._auto_prefix)
+            for name in list(self._cells)[index]:
+                part._cells[name] = self._cells[name]
+            return part
+        return self._cells[self._key(index)]
+
+    def __setitem__(self, index: int, cell: Cell) -> None:
+        self._place(self._key(index), _check(self, cell))
+
+    def __delitem__(self, index: int | slice) -> None:
+        members = self._members()
+        if not isinstance(index, slice):
+            self._key(index)
+        del members[index]
+        self._renumber(members)
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    def __iter__(self) -> Iterator[Cell]:
+        return iter(self._members())
+
+    def append(self, cell: Cell) -> Self:
+        """Add a Cell at the end; returns self."""
+        self._place(str(len(self._cells)), _check(self, cell))
+        return self
+
+    def insert(self, index: int, cell: Cell) -> None:
+        """Put a Cell before position `index`; the ones after it are renamed."""
+        members = self._members()
+        members.insert(index, _check(self, cell))
+        self._renumber(members)
+
+    def extend(self, cells: Iterable[Cell]) -> Self:
+        """Add several Cells at the end; returns self.
+
+        Raises:
+            TypeError: `cells` is no list or tuple of Cells.
+        """
+        if not isinstance(cells, list | tuple):
+            raise TypeError(f"{type(self).__name__}.extend takes a list, got {cells!r}.")
+        for cell in [_check(self, cell) for cell in cells]:
+            self.append(cell)
+        return self
+
+
+class SequentialCell(_Ordered):
+    """Cells that run one after the other; from arguments, a list, or an OrderedDict with names."""
+
+    def construct(self, x: Any) -> Any:
+        """The output of the last Cell."""
+        for cell in self._members():
+            x = cell(x)
+        return x
+
+
+class CellList(_Ordered):
+    """A list of Cells that registers them; it has no `construct` of its own."""
+
+
+class CellDict(Cell):
+    """A dict of Cells that registers them under its keys.
+
+    Args:
+        cells: a mapping or an iterable of (name, Cell).
+    """
+
+    def __init__(self, cells: Any = (), auto_prefix: bool = True) -> None:
+        super().__init__(auto_prefix)
+        self.update(cells)
+
+    def update(self, cells: Any) -> None:
+        """Add or replace Cells by name."""
+        for name, cell in cells.items() if isinstance(cells, Mapping) else cells:
+            self[name] = cell
+
+    def __setitem__(self, name: str, cell: Cell) -> None:
+        if not isinstance(name, str) or not name or "." in name:
+            raise KeyError(f"CellDict: {name!r} is no name for a Cell.")
+        _check(self, cell).update_parameters_name(f"{name}.")
+        self._cells[name] = cell
+        self._changed()
+
+    def __getitem__(self, name: str) -> Any:
+        return self._cells[name]
+
+    def __delitem__(self, name: str) -> None:
+        del self._cells[name]
+        self._changed()
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._cells
+
+    def __len__(self) -> int:
+        return len(self._cells)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._cells)
+
+    def keys(self) -> Any:
+        """The names."""
+        return self._cells.keys()
+
+    def values(self) -> Any:
+        """The Cells."""
+        return self._cells.values()
+
+    def items(self) -> Any:
+        """(name, Cell) pairs."""
+        return self._cells.items()
+
+    def clear(self) -> None:
+        """Remove all Cells."""
+        self._cells.clear()
+        self._changed()

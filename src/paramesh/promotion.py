@@ -1,0 +1,147 @@
+"""Which element type two operands meet in: MindSpore's rule, over raw JAX values.
+
+MindSpore promotes by kind first (bool < integer < float < complex) and by width inside a kind: an
+integer never widens a float, Int64 + Float16 is Float16. A python number takes the Tensor's
+element type unless its kind is higher: an integer Tensor with a python float is Float32, a bool
+Tensor with a python int Int64. uint16, uint32 and uint64 meet nothing but themselves and bool.
+Source: areas `promotion.*` of the recorded behaviour of MindSpore 2.10.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from paramesh.dtype import (
+    DType,
+    bfloat16,
+    bool_,
+    complex64,
+    complex128,
+    float16,
+    float32,
+    float64,
+    int16,
+    int64,
+    to_dtype,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+    x64,
+)
+
+_RANK = {"bool": 0, "int": 1, "uint": 1, "float": 2, "complex": 3}
+_LONELY = (uint16, uint32, uint64)
+
+
+@functools.cache
+def result_dtype(a: DType, b: DType) -> DType:
+    """The element type in which two Tensors meet.
+
+    Raises:
+        TypeError: one is uint16, uint32 or uint64 and the other neither that nor bool.
+    """
+    if a is b:
+        return a
+    low, high = sorted((a, b), key=lambda d: (_RANK[d.kind], d.itemsize))
+    if low is bool_:
+        return high
+    if low in _LONELY or high in _LONELY:
+        raise TypeError(
+            f"{a} and {b} have no common element type: UInt16, UInt32 and UInt64 combine with "
+            "themselves and Bool only (as in MindSpore). Cast one side, e.g. x.astype(paramesh.int64)."
+        )
+    if high.kind == "complex":
+        wide = float64 in (a, b) or complex128 in (a, b)
+        return complex128 if wide else complex64
+    if high.kind == "float":
+        if {low, high} == {float16, bfloat16}:
+            return float32
+        return high
+    if uint8 in (low, high):  # uint8 with a signed integer: the narrowest that holds both
+        signed = high if low is uint8 else low
+        return signed if signed.itemsize > 1 else int16
+    return high
+
+
+@functools.cache
+def scalar_dtype(tensor: DType, kind: str) -> DType:
+    """The element type of a Tensor with a python number of `kind` (bool, int, float, complex).
+
+    Raises:
+        TypeError: a uint16, uint32 or uint64 Tensor with a float or complex number.
+    """
+    if _RANK[kind] <= _RANK[tensor.kind]:
+        return tensor
+    if tensor in _LONELY:
+        raise TypeError(
+            f"{tensor} does not combine with a python {kind}: cast the Tensor first, "
+            "e.g. x.astype(paramesh.float32)."
+        )
+    if kind == "int":
+        return int64
+    if kind == "float":
+        return float32
+    return complex128 if tensor is float64 else complex64
+
+
+_KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
+    ((bool, np.bool_), "bool"),
+    ((int, np.integer), "int"),
+    ((float, np.floating), "float"),
+    ((complex, np.complexfloating), "complex"),
+)
+
+
+def scalar_kind(value: Any) -> str | None:
+    """`bool`, `int`, `float` or `complex` for a python or numpy number, None for anything else."""
+    for types, kind in _KINDS:
+        if isinstance(value, types):
+            return kind
+    return None
+
+
+def cast(value: Any, dtype: DType) -> Any:
+    """A raw value in another element type; the value itself if it has it already."""
+    if value.dtype == dtype.np_dtype:
+        return value
+    with x64(value, dtype):
+        return jnp.asarray(value).astype(dtype.np_dtype)
+
+
+def align(a: Any, b: Any) -> tuple[Any, Any]:
+    """Two operands, raw arrays or python numbers (not both numbers), in one element type.
+
+    A python number stays one: JAX gives it the array's type.
+
+    Raises:
+        TypeError: the element types have nothing in common.
+    """
+    kind_b = scalar_kind(b)
+    if kind_b is not None:
+        dtype = scalar_dtype(to_dtype(a.dtype), kind_b)
+        return cast(a, dtype), _as_python(b, kind_b)
+    kind_a = scalar_kind(a)
+    if kind_a is not None:
+        dtype = scalar_dtype(to_dtype(b.dtype), kind_a)
+        return _as_python(a, kind_a), cast(b, dtype)
+    if a.dtype == b.dtype:
+        return a, b
+    dtype = result_dtype(to_dtype(a.dtype), to_dtype(b.dtype))
+    return cast(a, dtype), cast(b, dtype)
+
+
+def _as_python(value: Any, kind: str) -> Any:
+    # numpy scalars are strongly typed for JAX and would win over the Tensor's element type.
+    return {"bool": bool, "int": int, "float": float, "complex": complex}[kind](value)
+
+
+def floating(value: Any) -> Any:
+    """A raw value for an operation that yields fractions: integers and bool become Float32."""
+    if to_dtype(value.dtype).kind in ("float", "complex"):
+        return value
+    return cast(value, float32)

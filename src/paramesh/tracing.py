@@ -1,0 +1,227 @@
+"""Which Parameters a function reads and writes while it is traced.
+
+Glossary
+    frame       the values that Parameters have for one running trace, on one thread: an overlay
+                over the Parameters themselves, so an exception in the middle or a second thread
+                leaves every Parameter as it was
+    program     the outermost frame: a function that is being compiled. It knows which Parameters
+                are its inputs; a read of another one is answered by a stand-in of the same shape
+                and noted in `missing`, and the function is traced again with that one as an input
+    overlay     an inner frame: a transform (grad, checkpoint, …) that gives some Parameters other
+                values; what is written inside is handed out as an extra output
+    epoch       a number that moves whenever anything changes that compiled programs depend on
+    guard       what one program depended on: it is still right if the guard still holds
+
+A frame refers to Parameters by the two attributes that every floor above may rely on: `_value`
+(the array, or None while there is only a recipe) and `_token()` (all that a program bakes in).
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import get_opaque_trace_state
+
+from paramesh.dtype import x64
+from paramesh.errors import TraceError
+
+
+class State(Protocol):
+    """What a frame needs to know of a Parameter."""
+
+    _value: Any
+    name: str
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> Any: ...
+    def _token(self) -> Any: ...
+    def _concrete(self) -> Any: ...
+
+
+class Visited(Protocol):
+    """What a frame needs to know of a Cell: all that a program bakes in of it."""
+
+    def _token(self) -> Any: ...
+
+
+class Frame:
+    """Values of Parameters for one trace, and what the trace did to them."""
+
+    def __init__(self, values: Mapping[Any, Any], parent: Frame | None) -> None:
+        self.values: dict[Any, Any] = dict(values)
+        self.written: dict[Any, None] = {}
+        self.parent = parent
+        self._trace = get_opaque_trace_state()
+
+    def get(self, param: Any) -> Any:
+        value = self.values.get(param)
+        if value is not None:
+            return value
+        return self._elsewhere(param)
+
+    def _elsewhere(self, param: Any) -> Any:
+        return param._concrete() if self.parent is None else self.parent.get(param)
+
+    def put(self, param: Any, value: Any) -> None:
+        if get_opaque_trace_state() != self._trace:
+            raise TraceError(_LEAK.format(name=param.name))
+        self.values[param] = value
+        self.written[param] = None
+
+    def visit(self, cell: Any) -> None:
+        if self.parent is not None:
+            self.parent.visit(cell)
+
+
+class Program(Frame):
+    """The outermost frame of a compiled function; its values are the compiled inputs."""
+
+    def __init__(self, inputs: Mapping[Any, Any]) -> None:
+        super().__init__(inputs, None)
+        self.read: dict[Any, None] = {}
+        self.missing: dict[Any, None] = {}
+        self.cells: dict[Any, None] = {}
+
+    def get(self, param: Any) -> Any:
+        if param in self.values:
+            if param not in self.written:
+                self.read[param] = None
+            return self.values[param]
+        self.missing[param] = None
+        with x64(param.dtype):
+            # Not kept: inside scan or checkpoint it belongs to that inner trace.
+            return jnp.zeros(param.shape, param.dtype.np_dtype)
+
+    def visit(self, cell: Any) -> None:
+        self.cells[cell] = None
+
+
+_LEAK = (
+    "Parameter '{name}' was written inside a JAX transform (vmap, scan, grad, jit, …) that "
+    "paramesh does not see, so the value would be lost when the transform ends. Use paramesh's "
+    "own jit, grad, vmap, scan or checkpoint, which hand written Parameters out, or make the "
+    "function pure with paramesh.functional_call(net, values, x, mutable=True)."
+)
+
+
+class _Thread(threading.local):
+    frame: Frame | None = None
+
+
+_thread = _Thread()
+_epoch = 0
+
+#: Parameters whose arrays went out through a public door since their last step.
+lent: weakref.WeakSet[Any] = weakref.WeakSet()
+
+nothing = nullcontext()
+
+
+def current() -> Frame | None:
+    """The innermost frame of this thread, None outside every program and transform."""
+    return _thread.frame
+
+
+def read(param: Any) -> Any:
+    """The value of a Parameter as the running trace sees it."""
+    frame = _thread.frame
+    return param._concrete() if frame is None else frame.get(param)
+
+
+def write(param: Any, value: Any) -> None:
+    """Give a Parameter another value, in the running trace or for good.
+
+    Raises:
+        TraceError: the value belongs to a JAX trace that paramesh does not see.
+    """
+    frame = _thread.frame
+    if frame is not None:
+        frame.put(param, value)
+    elif isinstance(value, jax.core.Tracer):
+        raise TraceError(_LEAK.format(name=param.name))
+    else:
+        param._store(value)
+
+
+def epoch() -> int:
+    """Moves with every change of structure, train flags, requires_grad, shapes or dtypes."""
+    return _epoch
+
+
+def moved() -> None:
+    """Something changed that compiled programs may depend on."""
+    global _epoch
+    _epoch += 1
+
+
+@contextmanager
+def entered(frame: Frame) -> Iterator[Frame]:
+    """Run with `frame` as the innermost one of this thread."""
+    outer = _thread.frame
+    _thread.frame = frame
+    try:
+        yield frame
+    finally:
+        _thread.frame = outer
+
+
+@contextmanager
+def overlay(values: Mapping[Any, Any]) -> Iterator[Frame]:
+    """Give Parameters other values on this thread; writes stay in the frame."""
+    with entered(Frame(values, _thread.frame)) as frame:
+        yield frame
+
+
+def lifted(transform: Callable[[Callable[..., Any]], Callable[..., Any]], fn: Callable[..., Any]):
+    """`transform(fn)` for a JAX transform and a function that may write Parameters.
+
+    `transform` must pass the outputs of its function through unchanged in kind (checkpoint, jit
+    and the like do; vmap does with its out_axes). Parameters that `fn` writes are handed out as
+    extra outputs and written outside.
+    """
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        written: list[Any] = []
+
+        def pure(*args: Any, **kwargs: Any) -> Any:
+            with overlay({}) as frame:
+                out = fn(*args, **kwargs)
+            written[:] = frame.written
+            return out, [frame.values[p] for p in written]
+
+        out, values = transform(pure)(*args, **kwargs)
+        for param, value in zip(written, values, strict=True):
+            write(param, value)
+        return out
+
+    return run
+
+
+class Guard:
+    """What a program baked in; `holds()` while all of it is still so."""
+
+    def __init__(self, parts: list[Any], settings: Any) -> None:
+        self._parts = [(weakref.ref(part), part._token()) for part in parts]
+        self._settings = settings
+
+    def alive(self) -> bool:
+        """False once something that the program used is gone for good."""
+        return all(ref() is not None for ref, _ in self._parts)
+
+    def holds(self, settings: Any) -> bool:
+        """True if the program is still right."""
+        if settings != self._settings:
+            return False
+        for ref, token in self._parts:
+            part = ref()
+            if part is None or part._token() != token:
+                return False
+        return True

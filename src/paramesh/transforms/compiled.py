@@ -1,0 +1,449 @@
+"""`jit`: functions compiled with the Parameters they use as hidden inputs and outputs.
+
+Glossary
+    hint        a Parameter that the function will probably use (reachable from its closure); hints
+                save a second trace and are never trusted
+    entry       one compiled program: for one combination of input shapes, dtypes and static
+                arguments, and one guard
+    donated     Parameters that are read and written: their arrays are given to the program, which
+                reuses the memory
+    lent        an array that somebody besides its Parameter may hold; it is copied, not donated
+
+A run costs one list of arrays in and one out, whatever the network looks like.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import types
+import warnings
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend.core import jaxpr_as_fun
+
+from paramesh import context, placement, tracing
+from paramesh.dtype import is_wide, watch_wide
+from paramesh.parameter import Parameter
+from paramesh.promotion import scalar_kind
+from paramesh.tensor import Tensor, wrap
+
+#: So many programs of one function that differ only in a static int are worth a warning.
+_MANY_VERSIONS = 16
+
+
+class Entry:
+    """One compiled program and what it takes to run it."""
+
+    __slots__ = (
+        "donated",
+        "epoch",
+        "guard",
+        "kept",
+        "outputs",
+        "program",
+        "settings",
+        "started",
+        "wide",
+        "written",
+    )
+
+    def __init__(
+        self,
+        program: Callable[..., Any],
+        donated: list[Parameter],
+        kept: list[Parameter],
+        written: list[Parameter],
+        outputs: _Outputs,
+        guard: tracing.Guard,
+        wide: bool,
+    ) -> None:
+        self.program = program
+        self.donated, self.kept, self.written = donated, kept, written
+        self.outputs = outputs
+        self.guard = guard
+        self.wide = wide
+        self.settings = _settings()
+        self.epoch = tracing.epoch()
+        self.started = False
+
+    def current(self) -> bool:
+        """Whether the program is still right for the network as it is now."""
+        settings, epoch = _settings(), tracing.epoch()
+        if self.epoch == epoch and self.settings == settings:
+            return True
+        if not self.guard.holds(settings):
+            return False
+        self.epoch, self.settings = epoch, settings
+        return True
+
+    def run(self, leaves: list[Any]) -> Any:
+        if not self.started:
+            self._start()
+        donated = [p._value for p in self.donated]
+        kept = [p._value for p in self.kept]
+        if None in donated or None in kept:
+            donated = [p._concrete() for p in self.donated]
+            kept = [p._concrete() for p in self.kept]
+        _own(self.donated, donated)
+        place = placement.current()
+        leaves = place.place_inputs(leaves)
+        if self.wide and not jax.config.jax_enable_x64:
+            with jax.enable_x64(True):
+                arrays, values = self.program(donated, kept, leaves)
+        else:
+            arrays, values = self.program(donated, kept, leaves)
+        for param, value in zip(self.written, values, strict=True):
+            param._value = value
+        place.after_step(self.written)
+        return self.outputs.build(arrays)
+
+    def _start(self) -> None:
+        for param in (*self.donated, *self.kept, *self.written):
+            if param._value is None:
+                param._concrete()
+            param.is_init = True
+        self.started = True
+
+
+def _settings() -> Any:
+    return (context.fingerprint(), placement.current().key)
+
+
+def _references(values: list[Any]) -> list[int]:
+    return list(map(sys.getrefcount, values))
+
+
+class _Slot:
+    __slots__ = ("_value",)
+
+
+def _alone() -> int:
+    """The reference count that `_references` sees of an array that only its Parameter holds."""
+    slot = _Slot()
+    slot._value = object()
+    return _references([slot._value])[0]
+
+
+_ALONE = _alone()
+
+
+def _own(params: list[Parameter], values: list[Any]) -> None:
+    """Replace in `values` every array that somebody else may hold by a copy."""
+    lent = tracing.lent
+    for i, count in enumerate(_references(values)):
+        if count > _ALONE or (lent and params[i] in lent):
+            value = values[i]
+            with jax.enable_x64(True) if is_wide(value) else tracing.nothing:
+                values[i] = value.copy()
+            lent.discard(params[i])
+
+
+class _Outputs:
+    """How a program's arrays become what the function returned."""
+
+    def __init__(self, out: Any) -> None:
+        self.arrays: list[Any] = []
+        leaves, self._tree = jax.tree_util.tree_flatten(out)
+        self._slots: list[tuple[str, Any]] = []
+        for leaf in leaves:
+            if isinstance(leaf, Tensor):  # a Parameter; plain Tensors are pytree nodes
+                self._slots.append(("tensor", None))
+                self.arrays.append(leaf._get())
+            elif isinstance(leaf, jax.Array | np.ndarray):
+                self._slots.append(("array", None))
+                self.arrays.append(leaf)
+            else:
+                self._slots.append(("static", leaf))
+
+    def forget(self) -> None:
+        self.arrays = []
+
+    def build(self, arrays: list[Any]) -> Any:
+        rest = iter(arrays)
+        leaves = [
+            static if kind == "static" else wrap(next(rest)) if kind == "tensor" else next(rest)
+            for kind, static in self._slots
+        ]
+        return jax.tree_util.tree_unflatten(self._tree, leaves)
+
+
+class CompiledFunction:
+    """A function whose calls are compiled; made by `jit`.
+
+    `traces` counts how often the function was traced.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        static_argnums: Iterable[int] = (),
+        static_argnames: Iterable[str] = (),
+        hints: Callable[[], Iterable[Parameter]] | None = None,
+    ) -> None:
+        functools.update_wrapper(self, fn, updated=())
+        self.fn = fn
+        self.traces = 0
+        self._static_argnums = frozenset(static_argnums)
+        self._static_argnames = frozenset(static_argnames)
+        self._hints = hints or (lambda: parameters_of(fn))
+        self._entries: dict[Any, list[Entry]] = {}
+        self._warned = False
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if tracing.current() is not None:
+            return self.fn(*args, **kwargs)
+        call = self._parse(args, kwargs)
+        if call is None:  # inside a JAX transform of the user's: run as part of it
+            return self.fn(*args, **kwargs)
+        key, leaves, rebuild = call
+        for entry in self._entries.get(key, ()):
+            if entry.current():
+                return entry.run(leaves)
+        entry = self._trace(leaves, rebuild)
+        self._remember(key, entry)
+        return entry.run(leaves)
+
+    def trace(self, *args: Any, **kwargs: Any) -> Entry:
+        """The compiled program that a call with these arguments would run (made if need be)."""
+        call = self._parse(args, kwargs)
+        if call is None:
+            raise TypeError("trace() takes concrete arguments, not tracers.")
+        key, leaves, rebuild = call
+        for entry in self._entries.get(key, ()):
+            if entry.current():
+                return entry
+        entry = self._trace(leaves, rebuild)
+        self._remember(key, entry)
+        return entry
+
+    def _remember(self, key: Any, entry: Entry) -> None:
+        versions = self._entries.setdefault(key, [])
+        versions[:] = [e for e in versions if e.guard.alive()]
+        versions.append(entry)
+        if len(self._entries) == _MANY_VERSIONS and not self._warned:
+            self._warned = True
+            shapes = {k[1] for k in self._entries}
+            if len(shapes) == 1:
+                warnings.warn(
+                    f"'{self.__name__}' has been compiled {_MANY_VERSIONS} times for different "
+                    "python values of the same arguments. ints, bools and strings are constants "
+                    "of a program; pass a Tensor (or a float) for a number that changes.",
+                    stacklevel=4,
+                )
+
+    def _parse(self, args: Any, kwargs: Any) -> Any:
+        """(key, dynamic leaves, rebuild), or None if there are tracers among the arguments."""
+        static: list[tuple[Any, Hashable]] = []
+        if self._static_argnums or self._static_argnames:
+            static = [(i, args[i]) for i in sorted(self._static_argnums) if i < len(args)]
+            static += [(k, kwargs[k]) for k in sorted(self._static_argnames) if k in kwargs]
+            args = tuple(None if i in self._static_argnums else a for i, a in enumerate(args))
+            kwargs = {k: v for k, v in kwargs.items() if k not in self._static_argnames}
+        flat, tree = jax.tree_util.tree_flatten((args, kwargs))
+        leaves: list[Any] = []
+        shapes: list[Any] = []
+        slots: list[Any] = []
+        for leaf in flat:
+            if isinstance(leaf, jax.Array):
+                if isinstance(leaf, jax.core.Tracer):
+                    return None
+                shapes.append((leaf.shape, leaf.dtype, leaf.aval.weak_type))
+            elif isinstance(leaf, np.ndarray | np.generic):
+                shapes.append((leaf.shape, leaf.dtype, False))
+            elif isinstance(leaf, float | complex):
+                shapes.append(type(leaf))
+            else:
+                slots.append(_hashable(self, leaf))
+                continue
+            slots.append(_DYNAMIC)
+            leaves.append(leaf)
+        for name, value in static:
+            _hashable(self, value, name)
+        # 1 == 1.0 == True, but they are different programs.
+        kinds = tuple(type(s) for s in slots if s is not _DYNAMIC)
+        key = (tree, tuple(shapes), tuple(slots), kinds, tuple(static))
+
+        def rebuild(values: list[Any]) -> tuple[Any, Any]:
+            rest = iter(values)
+            filled = [next(rest) if slot is _DYNAMIC else slot for slot in slots]
+            new_args, new_kwargs = jax.tree_util.tree_unflatten(tree, filled)
+            positions = dict(static)
+            new_args = tuple(positions.get(i, a) for i, a in enumerate(new_args))
+            named = {k: v for k, v in static if isinstance(k, str)}
+            return new_args, {**new_kwargs, **named}
+
+        return key, leaves, rebuild
+
+    def _trace(self, leaves: list[Any], rebuild: Callable[..., Any]) -> Entry:
+        inputs = dict.fromkeys(self._hints())
+        wide = any(is_wide(x) for x in leaves if not scalar_kind(x))
+        while True:
+            wide = wide or any(p.dtype.is_wide() for p in inputs)
+            entry, missing, met_wide = self._attempt(list(inputs), leaves, rebuild, wide)
+            if not missing and wide >= met_wide:
+                return entry
+            inputs.update(missing)
+            wide = wide or met_wide
+
+    def _attempt(
+        self, params: list[Parameter], leaves: list[Any], rebuild: Callable[..., Any], wide: bool
+    ) -> tuple[Any, dict[Parameter, None], bool]:
+        programs: list[tuple[tracing.Program, _Outputs]] = []
+
+        def traced(values: list[Any], leaves: list[Any]) -> Any:
+            program = tracing.Program(dict(zip(params, values, strict=True)))
+            with tracing.entered(program):
+                args, kwargs = rebuild(leaves)
+                outputs = _Outputs(self.fn(*args, **kwargs))
+            programs.append((program, outputs))
+            return outputs.arrays, [program.values[p] for p in program.written]
+
+        self.traces += 1
+        shapes = [jax.ShapeDtypeStruct(p.shape, p.dtype.np_dtype) for p in params]
+        traced.__name__ = getattr(self.fn, "__name__", "program")
+        with watch_wide() as marks, _x64(wide):
+            closed = jax.make_jaxpr(traced)(shapes, leaves)
+            met_wide = marks.wide
+        program, outputs = programs[-1]
+        outputs.forget()
+        if program.missing or met_wide > wide:
+            return None, program.missing, met_wide
+        return self._compile(closed, params, program, outputs, wide), {}, met_wide
+
+    def _compile(
+        self,
+        closed: Any,
+        params: list[Parameter],
+        program: tracing.Program,
+        outputs: _Outputs,
+        wide: bool,
+    ) -> Entry:
+        written = list(program.written)
+        after = {p: (program.values[p].shape, program.values[p].dtype) for p in written}
+        donated = [
+            p
+            for p in params
+            if p in program.read and after.get(p) == (p.shape, p.dtype.np_dtype)
+        ]
+        kept = [p for p in params if p in program.read and p not in set(donated)]
+        place = {p: ("d", i) for i, p in enumerate(donated)}
+        place |= {p: ("k", i) for i, p in enumerate(kept)}
+        order = [place.get(p) for p in params]
+        run_jaxpr = jaxpr_as_fun(closed)
+        unread = np.float32(0)  # stands for inputs that the program never looks at
+        n_out = len(closed.jaxpr.outvars) - len(written)
+
+        def run(donated: list[Any], kept: list[Any], leaves: list[Any]) -> Any:
+            groups = {"d": donated, "k": kept}
+            values = [unread if o is None else groups[o[0]][o[1]] for o in order]
+            out = run_jaxpr(*values, *leaves)
+            return list(out[:n_out]), list(out[n_out:])
+
+        run.__name__ = getattr(self.fn, "__name__", "program")
+        guard = tracing.Guard([*program.cells, *program.read, *program.written], _settings())
+        compiled = jax.jit(run, donate_argnums=0)
+        return Entry(compiled, donated, kept, written, outputs, guard, wide)
+
+
+class _Dynamic:
+    def __repr__(self) -> str:
+        return "<array>"
+
+
+_DYNAMIC = _Dynamic()
+
+
+def _x64(wide: bool) -> Any:
+    return jax.enable_x64(True) if wide and not jax.config.jax_enable_x64 else tracing.nothing
+
+
+def _hashable(fn: Any, value: Any, name: Any = None) -> Hashable:
+    try:
+        hash(value)
+    except TypeError:
+        which = "" if name is None else f" {name!r}"
+        raise TypeError(
+            f"'{fn.__name__}': argument{which} of type {type(value).__name__} is a constant of the "
+            "compiled program and must be hashable. Pass arrays as Tensors, containers as tuples, "
+            "lists or dicts of Tensors."
+        ) from None
+    return value
+
+
+def jit(
+    fn: Callable[..., Any] | None = None,
+    *,
+    static_argnums: Iterable[int] = (),
+    static_argnames: Iterable[str] = (),
+) -> Any:
+    """Compile a function of Tensors that may read and write Parameters.
+
+    Parameters, Cells and optimizers that the function reaches need not be passed or declared: they
+    are found while it is traced, and written ones are updated when the program has run. Arrays and
+    floats are inputs; ints, bools, strings and other objects are constants of the program (one
+    program for each value), and so is everything named by `static_argnums` and `static_argnames`.
+    Inside another compiled function, or inside a JAX transform, the function just runs.
+
+    A program is compiled for each combination of shapes and dtypes, and again when something in
+    the Cells that it went through changes (structure, `set_train`, `requires_grad`, dtypes).
+
+    Raises:
+        TypeError: a constant argument is not hashable.
+        TraceError: a Parameter is written inside a JAX transform that paramesh does not see.
+    """
+    if fn is None:
+        return functools.partial(
+            jit, static_argnums=static_argnums, static_argnames=static_argnames
+        )
+    if not callable(fn):
+        raise TypeError(f"jit takes a function or a Cell, got {type(fn).__name__}.")
+    return CompiledFunction(fn, static_argnums, static_argnames)
+
+
+def parameters_of(thing: Any, depth: int = 4) -> list[Parameter]:
+    """Parameters that a function, Cell, optimizer or container leads to: hints for `jit`."""
+    found: dict[Parameter, None] = {}
+    _collect(thing, depth, found, set())
+    return list(found)
+
+
+def _collect(thing: Any, depth: int, found: dict[Parameter, None], seen: set[int]) -> None:
+    if depth < 0 or id(thing) in seen:
+        return
+    seen.add(id(thing))
+    if isinstance(thing, Parameter):
+        found[thing] = None
+        return
+    reachable = getattr(type(thing), "_reachable_parameters", None)
+    if reachable is not None:
+        found.update(dict.fromkeys(reachable(thing)))
+    elif isinstance(thing, CompiledFunction):
+        _collect(thing.fn, depth, found, seen)
+    elif isinstance(thing, types.MethodType):
+        _collect(thing.__self__, depth, found, seen)
+    elif isinstance(thing, functools.partial):
+        for item in (thing.func, *thing.args, *thing.keywords.values()):
+            _collect(item, depth - 1, found, seen)
+    elif isinstance(thing, types.FunctionType):
+        names = thing.__code__.co_names
+        items = [thing.__globals__[n] for n in names if n in thing.__globals__]
+        for cell in thing.__closure__ or ():
+            try:
+                items.append(cell.cell_contents)
+            except ValueError:  # not yet assigned
+                continue
+        for item in items:
+            _collect(item, depth - 1, found, seen)
+    elif isinstance(thing, list | tuple | set):
+        for item in list(thing)[:1000]:
+            _collect(item, depth - 1, found, seen)
+    elif isinstance(thing, dict):
+        for item in list(thing.values())[:1000]:
+            _collect(item, depth - 1, found, seen)

@@ -1,0 +1,145 @@
+"""JAX transforms over Cells and functions that use Parameters.
+
+Reading Parameters inside `jax.vmap`, `jax.lax.scan` and the like needs nothing. Writing them
+(moving averages) does: use the functions here, or make the network pure with `functional_call`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from paramesh import tracing
+from paramesh.errors import DuplicateNameError
+from paramesh.parameter import Parameter
+from paramesh.tensor import raw, wrap
+from paramesh.transforms.compiled import parameters_of
+
+
+def functional_call(
+    fn: Callable[..., Any],
+    values: Mapping[str, Any],
+    *args: Any,
+    mutable: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """Call a Cell (or function) with other values for its Parameters, which stay as they are.
+
+    Args:
+        fn: a Cell, or a function that leads to Parameters.
+        values: {full name: Tensor or array}; Parameters not named keep their present values.
+        mutable: also return what the call wrote: (output, {full name: Tensor}).
+
+    Returns:
+        The output, a pure function of `values` and the arguments: safe under any JAX transform.
+
+    Raises:
+        KeyError: `values` names no Parameter of `fn`; the message lists the names.
+        ValueError: a value has another shape than its Parameter.
+    """
+    by_name: dict[str, Parameter] = {}
+    for param in parameters_of(fn):
+        other = by_name.setdefault(param.name, param)
+        if other is not param:
+            raise DuplicateNameError(
+                f"functional_call: two different Parameters are named '{param.name}'."
+            )
+    overlay: dict[Parameter, Any] = {}
+    for name, value in values.items():
+        if name not in by_name:
+            raise KeyError(
+                f"functional_call: there is no Parameter '{name}'. "
+                f"Names: {', '.join(sorted(by_name)) or '(none)'}."
+            )
+        param, array = by_name[name], raw(value)
+        if tuple(array.shape) != param.shape:
+            raise ValueError(
+                f"functional_call: Parameter '{name}' has shape {param.shape}, "
+                f"got {tuple(array.shape)}."
+            )
+        overlay[param] = array
+    with tracing.overlay(overlay) as frame:
+        out = fn(*args, **kwargs)
+    if not mutable:
+        return out
+    return out, {p.name: wrap(frame.values[p]) for p in frame.written}
+
+
+def checkpoint(fn: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """`jax.checkpoint` (rematerialisation) of a Cell or function that may write Parameters.
+
+    Args:
+        options: passed to `jax.checkpoint` (`policy`, `prevent_cse`, …).
+    """
+    return tracing.lifted(lambda pure: jax.checkpoint(pure, **options), fn)
+
+
+def vmap(fn: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
+    """`jax.vmap` of a Cell or function that reads Parameters (shared by the whole batch).
+
+    Raises:
+        TraceError: `fn` writes a Parameter: over a batch there would be many new values for one
+            Parameter. Use `functional_call(..., mutable=True)` and reduce them yourself.
+    """
+    return jax.vmap(_read_only(fn, "vmap"), in_axes, out_axes)
+
+
+def _read_only(fn: Callable[..., Any], what: str) -> Callable[..., Any]:
+    from paramesh.errors import TraceError
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        with tracing.overlay({}) as frame:
+            out = fn(*args, **kwargs)
+        if frame.written:
+            names = ", ".join(f"'{p.name}'" for p in frame.written)
+            raise TraceError(
+                f"{what}: the function writes {names}, which would get one value per example. "
+                "Use functional_call(net, values, x, mutable=True) under jax.vmap and reduce "
+                "the values it returns, or set_train(False)."
+            )
+        return out
+
+    return run
+
+
+def scan(
+    fn: Callable[[Any, Any], tuple[Any, Any]],
+    init: Any,
+    xs: Any = None,
+    length: int | None = None,
+    **options: Any,
+) -> tuple[Any, Any]:
+    """`jax.lax.scan` of a function that may read and write Parameters.
+
+    Each iteration sees the Parameters as the iteration before left them; after the loop they have
+    the last values. The first trace finds out which ones are written, so `fn` is traced twice.
+
+    Args:
+        fn: (carry, x) -> (carry, y), of Tensors and containers of them.
+        init, xs, length, options: as `jax.lax.scan`.
+    """
+    written: dict[Parameter, None] = {}
+
+    def probe(carry: Any, x: Any) -> Any:
+        with tracing.overlay({}) as frame:
+            out = fn(carry, x)
+        written.update(frame.written)
+        return out
+
+    first = None if xs is None else jax.tree_util.tree_map(lambda a: a[0], xs)
+    jax.eval_shape(probe, init, first)
+    params = list(written)
+
+    def body(carry: Any, x: Any) -> Any:
+        outer, values = carry
+        with tracing.overlay(dict(zip(params, values, strict=True))) as frame:
+            outer, y = fn(outer, x)
+        return (outer, [frame.values[p] for p in params]), y
+
+    start = [p._get() for p in params]
+    (carry, values), ys = jax.lax.scan(body, (init, start), xs, length, **options)
+    for param, value in zip(params, values, strict=True):
+        tracing.write(param, value)
+    return carry, ys
