@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 import jax
+import jax.core
 
 from paramesh import context, placement, tracing
 from paramesh.dtype import DType, float32, int32, to_dtype
@@ -231,7 +232,7 @@ class Parameter(Tensor):
     def _materialise(self) -> None:
         recipe = self._recipe
         assert recipe is not None
-        with jax.ensure_compile_time_eval():
+        with jax.core.eval_context():
             self._value = placement.current().materialise(self, recipe)
         self._recipe = None
 

@@ -17,11 +17,12 @@ from collections.abc import Sequence
 from typing import Any, Self
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
 from paramesh.array_methods import ArrayMethods
-from paramesh.dtype import DType, float32, int64, to_dtype, x64
+from paramesh.dtype import DType, float32, int64, to_dtype, x64, x64_enabled
 from paramesh.promotion import cast, scalar_kind
 from paramesh.recipe import Initializer, Recipe, next_key
 
@@ -111,7 +112,7 @@ class Tensor(ArrayMethods):
 
     def _materialise(self) -> None:
         assert self._recipe is not None
-        with jax.ensure_compile_time_eval():  # inside a program too, a recipe gives a constant
+        with jax.core.eval_context():  # inside a program too, a recipe gives a constant
             self._value = self._recipe.compute()
         self._recipe = None
 
@@ -224,7 +225,7 @@ class Tensor(ArrayMethods):
 
     def __jax_array__(self) -> Any:
         value = self._get()
-        if value.dtype.itemsize >= 8 and not jax.config.jax_enable_x64:
+        if value.dtype.itemsize >= 8 and not x64_enabled():
             # As JAX does with 64-bit numpy arrays.
             return cast(value, to_dtype(jax.dtypes.canonicalize_dtype(value.dtype)))
         return value
@@ -423,7 +424,9 @@ def _recipe_from(data: Any, dtype: Any, shape: Any, init: Any) -> Recipe:
             f"Tensor(init=...) needs an Initializer, e.g. Normal(0.01), got {type(init).__name__}. "
             "Names such as 'normal' go to initializer()."
         )
-    sizes = (operator.index(shape),) if isinstance(shape, int) else tuple(map(operator.index, shape))
+    sizes = (
+        (operator.index(shape),) if isinstance(shape, int) else tuple(map(operator.index, shape))
+    )
     return Recipe(init, next_key(), sizes, to_dtype(dtype))
 
 
