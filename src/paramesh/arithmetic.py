@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh.dtype import x64
-from paramesh.promotion import align, cast, floating, scalar_kind, to_dtype
+from paramesh.dtype import DType, to_dtype, x64
+from paramesh.promotion import align, bounds, cast, floating, scalar_kind
 
 _Value = Any
 
@@ -66,11 +67,28 @@ class Arithmetic:
         a = self._get()
         return self._wrap(binary(name, fn, b, a) if swap else binary(name, fn, a, b))
 
+    def _compare(
+        self,
+        name: str,
+        fn: Callable[[Any, Any], Any],
+        of_ints: Callable[[int, int], bool],
+        other: Any,
+    ) -> Any:
+        if scalar_kind(other) == "int":
+            value = self._get()
+            dtype = to_dtype(value.dtype)
+            if dtype.is_integer():
+                low, high = bounds(dtype)
+                if not low <= other <= high:  # the same answer for every element
+                    answer = of_ints(0, 1 if other > high else -1)
+                    return self._wrap(jnp.full(value.shape, answer, np.bool_))
+        return self._binary(name, fn, other)
+
     def __add__(self, other: Any) -> Any:
-        return self._binary("+", _add, other)
+        return self._binary("+", jnp.add, other)
 
     def __radd__(self, other: Any) -> Any:
-        return self._binary("+", _add, other, swap=True)
+        return self._binary("+", jnp.add, other, swap=True)
 
     def __sub__(self, other: Any) -> Any:
         return self._binary("-", _subtract, other)
@@ -143,22 +161,22 @@ class Arithmetic:
         return self._binary(">>", jnp.right_shift, other)
 
     def __eq__(self, other: Any) -> Any:
-        return self._binary("==", jnp.equal, other)
+        return self._compare("==", jnp.equal, operator.eq, other)
 
     def __ne__(self, other: Any) -> Any:
-        return self._binary("!=", jnp.not_equal, other)
+        return self._compare("!=", jnp.not_equal, operator.ne, other)
 
     def __lt__(self, other: Any) -> Any:
-        return self._binary("<", jnp.less, other)
+        return self._compare("<", jnp.less, operator.lt, other)
 
     def __le__(self, other: Any) -> Any:
-        return self._binary("<=", jnp.less_equal, other)
+        return self._compare("<=", jnp.less_equal, operator.le, other)
 
     def __gt__(self, other: Any) -> Any:
-        return self._binary(">", jnp.greater, other)
+        return self._compare(">", jnp.greater, operator.gt, other)
 
     def __ge__(self, other: Any) -> Any:
-        return self._binary(">=", jnp.greater_equal, other)
+        return self._compare(">=", jnp.greater_equal, operator.ge, other)
 
     def __hash__(self) -> int:
         return id(self) >> 4
@@ -229,7 +247,7 @@ class Arithmetic:
     def __getitem__(self, index: Any) -> Any:
         value = self._get()
         with x64(value):
-            return self._wrap(value[self._index(index)])
+            return self._wrap(value[_index(index, value.shape)])
 
     def __setitem__(self, index: Any, item: Any) -> None:
         value = self._get()
@@ -239,28 +257,85 @@ class Arithmetic:
                 f"Cannot store {type(item).__name__} in a {to_dtype(value.dtype)} Tensor: "
                 "expected a Tensor, an array or a number."
             )
-        if scalar_kind(item_value) is None:
-            item_value = cast(item_value, to_dtype(value.dtype))
-        elif scalar_kind(item_value) != "bool":
-            item_value = np.asarray(item_value).astype(value.dtype)
+        item_value = _storable(item_value, to_dtype(value.dtype))
         with x64(value):
-            self._put(jnp.asarray(value).at[self._index(index)].set(item_value))
-
-    def _index(self, index: Any) -> Any:
-        if isinstance(index, tuple):
-            return tuple(self._index(i) for i in index)
-        if isinstance(index, list):
-            return np.asarray([self._index(i) for i in index])
-        if isinstance(index, slice):
-            parts = (index.start, index.stop, index.step)
-            return slice(*(int(p) if isinstance(p, Arithmetic) else p for p in parts))
-        if isinstance(index, Arithmetic):
-            return index._get()
-        return index
+            self._put(jnp.asarray(value).at[_index(index, value.shape)].set(item_value))
 
 
-def _add(a: Any, b: Any) -> Any:
-    return jnp.add(a, b)
+def _storable(item: Any, dtype: DType) -> Any:
+    """What is assigned to elements, in the element type of the Tensor."""
+    kind = scalar_kind(item)
+    if kind is None:
+        if to_dtype(item.dtype).is_complex() and not dtype.is_complex():
+            raise TypeError(f"Complex numbers cannot be stored in a {dtype} Tensor: use .real.")
+        return cast(item, dtype)
+    if kind == "complex" and not dtype.is_complex():
+        raise TypeError(f"{item!r} cannot be stored in a {dtype} Tensor.")
+    if kind == "int" and dtype.is_integer():
+        low, high = bounds(dtype)
+        if not low <= item <= high:
+            raise OverflowError(f"{item} does not fit a {dtype} Tensor ({low} to {high}).")
+    if kind == "float" and dtype.is_integer() and not math.isfinite(item):
+        raise OverflowError(f"{item} cannot be stored in a {dtype} Tensor.")
+    return np.asarray(item).astype(dtype.np_dtype)
+
+
+def _index(index: Any, shape: tuple[int, ...]) -> Any:
+    """An index as JAX takes it; ints, lists and numpy arrays are checked against the axes.
+
+    JAX clamps an index out of range when it reads, and drops it when it writes. Indexes that are
+    Tensors are left to that rule, because a look at their values would wait for the device.
+
+    Raises:
+        IndexError: out of range, or more indexes than axes.
+    """
+    parts = index if isinstance(index, tuple) else (index,)
+    found = [_plain_index(part) for part in parts]
+    taken = sum(_axes_of(part) for part in found)
+    if taken > len(shape):
+        raise IndexError(f"{taken} indexes for a Tensor of {len(shape)} axes, shape {shape}.")
+    axis = 0
+    for part in found:
+        if part is Ellipsis:
+            axis += len(shape) - taken
+            continue
+        _check_range(part, shape, axis)
+        axis += _axes_of(part)
+    return tuple(found) if isinstance(index, tuple) else found[0]
+
+
+def _plain_index(part: Any) -> Any:
+    if isinstance(part, Arithmetic):
+        return part._get()
+    if isinstance(part, slice):
+        limits = (part.start, part.stop, part.step)
+        return slice(*(int(b) if isinstance(b, Arithmetic) else b for b in limits))
+    if isinstance(part, list | range):
+        items = [_plain_index(item) for item in part]
+        return np.asarray(items) if items else np.zeros(0, np.int64)
+    return part
+
+
+def _axes_of(part: Any) -> int:
+    if part is None or part is Ellipsis or isinstance(part, bool | np.bool_):
+        return 0
+    if getattr(part, "dtype", None) == np.bool_:
+        return part.ndim
+    return 1
+
+
+def _check_range(part: Any, shape: tuple[int, ...], axis: int) -> None:
+    if _axes_of(part) == 0:
+        return
+    if getattr(part, "dtype", None) == np.bool_:
+        there = shape[axis : axis + part.ndim]
+        if tuple(part.shape) != there:
+            raise IndexError(f"A mask of shape {tuple(part.shape)} for axes of sizes {there}.")
+    elif isinstance(part, int | np.integer) or (isinstance(part, np.ndarray) and part.size):
+        low, high = (part, part) if isinstance(part, int) else (part.min(), part.max())
+        if low < -shape[axis] or high >= shape[axis]:
+            wrong = low if low < -shape[axis] else high
+            raise IndexError(f"Index {wrong} is out of range: axis {axis} has {shape[axis]}.")
 
 
 def _subtract(a: Any, b: Any) -> Any:

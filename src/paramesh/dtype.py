@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import jax
@@ -224,7 +224,7 @@ _marks = _Marks()
 
 
 @contextlib.contextmanager
-def watch_wide() -> Iterator[_Marks]:
+def watch_wide() -> Generator[_Marks]:
     """Watch for 64-bit data while something is traced; `.wide` of the result tells.
 
     A program that touches 64-bit data has to be traced, lowered and compiled in JAX's 64-bit mode
@@ -236,6 +236,12 @@ def watch_wide() -> Iterator[_Marks]:
         yield _marks
     finally:
         _marks.wide = _marks.wide or outer
+
+
+def x64_enabled() -> bool:
+    """Whether JAX keeps 64-bit data on this thread now."""
+    # The setting is made at run time, so that checkers do not know the attribute.
+    return bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 _NOTHING = contextlib.nullcontext()
@@ -262,5 +268,5 @@ def x64(*values: Any) -> contextlib.AbstractContextManager[Any]:
     for value in values:
         if is_wide(value):
             _marks.wide = True
-            return _NOTHING if jax.config.jax_enable_x64 else jax.enable_x64(True)
+            return _NOTHING if x64_enabled() else jax.enable_x64(True)
     return _NOTHING

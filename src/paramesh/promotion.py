@@ -53,7 +53,8 @@ def result_dtype(a: DType, b: DType) -> DType:
     if low in _LONELY or high in _LONELY:
         raise TypeError(
             f"{a} and {b} have no common element type: UInt16, UInt32 and UInt64 combine with "
-            "themselves and Bool only (as in MindSpore). Cast one side, e.g. x.astype(paramesh.int64)."
+            "themselves and Bool only (as in MindSpore). Cast one side, e.g. "
+            "x.astype(paramesh.int64)."
         )
     if high.kind == "complex":
         wide = float64 in (a, b) or complex128 in (a, b)
@@ -106,11 +107,17 @@ def scalar_kind(value: Any) -> str | None:
 
 
 def cast(value: Any, dtype: DType) -> Any:
-    """A raw value in another element type; the value itself if it has it already."""
+    """A raw value in another element type; the value itself if it has it already.
+
+    Of complex numbers that become real ones the real part is left.
+    """
     if value.dtype == dtype.np_dtype:
         return value
     with x64(value, dtype):
-        return jnp.asarray(value).astype(dtype.np_dtype)
+        array = jnp.asarray(value)
+        if array.dtype.kind == "c" and dtype.kind not in ("complex", "bool"):
+            array = array.real
+        return array.astype(dtype.np_dtype)
 
 
 def align(a: Any, b: Any) -> tuple[Any, Any]:
@@ -120,24 +127,42 @@ def align(a: Any, b: Any) -> tuple[Any, Any]:
 
     Raises:
         TypeError: the element types have nothing in common.
+        OverflowError: a python int does not fit the array's integer type.
     """
     kind_b = scalar_kind(b)
     if kind_b is not None:
         dtype = scalar_dtype(to_dtype(a.dtype), kind_b)
-        return cast(a, dtype), _as_python(b, kind_b)
+        return cast(a, dtype), _as_python(b, kind_b, dtype)
     kind_a = scalar_kind(a)
     if kind_a is not None:
         dtype = scalar_dtype(to_dtype(b.dtype), kind_a)
-        return _as_python(a, kind_a), cast(b, dtype)
+        return _as_python(a, kind_a, dtype), cast(b, dtype)
     if a.dtype == b.dtype:
         return a, b
     dtype = result_dtype(to_dtype(a.dtype), to_dtype(b.dtype))
     return cast(a, dtype), cast(b, dtype)
 
 
-def _as_python(value: Any, kind: str) -> Any:
+def _as_python(value: Any, kind: str, dtype: DType) -> Any:
     # numpy scalars are strongly typed for JAX and would win over the Tensor's element type.
-    return {"bool": bool, "int": int, "float": float, "complex": complex}[kind](value)
+    number = {"bool": bool, "int": int, "float": float, "complex": complex}[kind](value)
+    if kind != "int":
+        return number
+    if not dtype.is_integer():
+        return number if dtype is bool_ else float(number)  # JAX refuses ints beyond 64 bits
+    low, high = bounds(dtype)
+    if number > high or (number < low and dtype.kind == "int") or number < -high:
+        raise OverflowError(
+            f"{number} does not fit {dtype} ({low} to {high}): cast the Tensor to a "
+            "wider type first."
+        )
+    return number & high if dtype.kind == "uint" else number  # -1 is 255, as in modular arithmetic
+
+
+def bounds(dtype: DType) -> tuple[int, int]:
+    """The smallest and the largest number of an integer type."""
+    bits = 8 * dtype.itemsize
+    return (0, 2**bits - 1) if dtype.kind == "uint" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
 def floating(value: Any) -> Any:

@@ -111,9 +111,11 @@ class Tensor(ArrayMethods):
         return NotImplemented
 
     def _materialise(self) -> None:
-        assert self._recipe is not None
+        recipe = self._recipe
+        if recipe is None:  # another thread was faster
+            return
         with jax.core.eval_context():  # inside a program too, a recipe gives a constant
-            self._value = self._recipe.compute()
+            self._value = recipe.compute()
         self._recipe = None
 
     # What it is.
@@ -121,12 +123,14 @@ class Tensor(ArrayMethods):
     @property
     def shape(self) -> tuple[int, ...]:
         """Sizes of the axes."""
-        return self._recipe.shape if self._recipe is not None else tuple(self._get().shape)
+        recipe = self._recipe
+        return recipe.shape if recipe is not None else tuple(self._get().shape)
 
     @property
     def dtype(self) -> DType:
         """The element type."""
-        return self._recipe.dtype if self._recipe is not None else to_dtype(self._get().dtype)
+        recipe = self._recipe
+        return recipe.dtype if recipe is not None else to_dtype(self._get().dtype)
 
     @property
     def ndim(self) -> int:
@@ -286,7 +290,7 @@ class Tensor(ArrayMethods):
     def __reduce__(self) -> tuple[Any, ...]:
         # bfloat16 is no native numpy type: bytes and a name travel instead of an array.
         value = np.asarray(self._get())
-        return _unpickle, (value.tobytes(), self.dtype.long_name, value.shape)
+        return unpickle, (value.tobytes(), self.dtype.long_name, value.shape)
 
 
 def _formatter(dtype: DType) -> Any:
@@ -295,7 +299,8 @@ def _formatter(dtype: DType) -> Any:
     return None
 
 
-def _unpickle(data: bytes, dtype: str, shape: tuple[int, ...]) -> Tensor:
+def unpickle(data: bytes, dtype: str, shape: tuple[int, ...]) -> Tensor:
+    """A Tensor from the bytes, type name and shape that pickles hold."""
     return Tensor(np.frombuffer(data, to_dtype(dtype).np_dtype).reshape(shape))
 
 

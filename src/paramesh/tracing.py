@@ -20,11 +20,12 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
 import jax
+import jax.core
 import jax.numpy as jnp
 from jax.extend.core import get_opaque_trace_state
 
@@ -163,7 +164,7 @@ def moved() -> None:
 
 
 @contextmanager
-def entered(frame: Frame) -> Iterator[Frame]:
+def entered(frame: Frame) -> Generator[Frame]:
     """Run with `frame` as the innermost one of this thread."""
     outer = _thread.frame
     _thread.frame = frame
@@ -174,7 +175,7 @@ def entered(frame: Frame) -> Iterator[Frame]:
 
 
 @contextmanager
-def overlay(values: Mapping[Any, Any]) -> Iterator[Frame]:
+def overlay(values: Mapping[Any, Any]) -> Generator[Frame]:
     """Give Parameters other values on this thread; writes stay in the frame."""
     with entered(Frame(values, _thread.frame)) as frame:
         yield frame

@@ -22,11 +22,12 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 import jax
+import jax.core
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
 from paramesh import context, placement, tracing
-from paramesh.dtype import is_wide, watch_wide
+from paramesh.dtype import is_wide, watch_wide, x64_enabled
 from paramesh.parameter import Parameter
 from paramesh.promotion import scalar_kind
 from paramesh.tensor import Tensor, wrap
@@ -91,7 +92,7 @@ class Entry:
         _own(self.donated, donated)
         place = placement.current()
         leaves = place.place_inputs(leaves)
-        if self.wide and not jax.config.jax_enable_x64:
+        if self.wide and not x64_enabled():
             with jax.enable_x64(True):
                 arrays, values = self.program(donated, kept, leaves)
         else:
@@ -185,6 +186,7 @@ class CompiledFunction:
         hints: Callable[[], Iterable[Parameter]] | None = None,
     ) -> None:
         functools.update_wrapper(self, fn, updated=())
+        self.__name__: str = getattr(fn, "__name__", type(fn).__name__)
         self.fn = fn
         self.traces = 0
         self._static_argnums = frozenset(static_argnums)
@@ -361,7 +363,7 @@ _DYNAMIC = _Dynamic()
 
 
 def _x64(wide: bool) -> Any:
-    return jax.enable_x64(True) if wide and not jax.config.jax_enable_x64 else tracing.nothing
+    return jax.enable_x64(True) if wide and not x64_enabled() else tracing.nothing
 
 
 def _hashable(fn: Any, value: Any, name: Any = None) -> Hashable:

@@ -1,9 +1,9 @@
-"""Parameter and ParameterTuple: Tensors with a name, a recipe, a value and a place.
+"""Parameter: a Tensor with a name, a recipe, a value and a place.
 
 Glossary
     declared    holds shape, dtype and a recipe, and no data (`has_init` is True)
     live        holds data; the recipe is gone
-    token       what compiled programs bake in of a Parameter: shape, dtype, requires_grad, placement
+    token       what compiled programs bake in of a Parameter: its name, shape, dtype and flags
 
 A Parameter made from an initializer is weightless in every mode until something needs its values:
 the first read, `init_data()`, or never, when a checkpoint is loaded first.
@@ -12,120 +12,22 @@ the first read, `init_data()`, or never, when a checkpoint is loaded first.
 from __future__ import annotations
 
 import copy
-import re
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Self
 
 import jax
 import jax.core
 
 from paramesh import context, placement, tracing
-from paramesh.dtype import DType, float32, int32, to_dtype
-from paramesh.errors import (
-    ContextError,
-    DuplicateNameError,
-    ParameterDtypeError,
-    ParameterNameError,
-    ParameterShapeError,
-    ParameterStateError,
-)
+from paramesh.dtype import DType, to_dtype
+from paramesh.errors import ContextError, ParameterShapeError
 from paramesh.initializer import initializer
-from paramesh.promotion import cast, scalar_kind
-from paramesh.recipe import Initializer, Recipe
-from paramesh.tensor import Tensor, as_value
-
-#: The name of a Parameter that was given none, as in MindSpore 1.x.
-DEFAULT_NAME = "Parameter"
-
-_LONGEST_NAME = 1024
-_PREFIX = re.compile(r"[0-9A-Za-z_.]+")
-
-
-def check_name(name: Any) -> str:
-    """A usable parameter name: stripped, `Parameter` for None, '' and blanks.
-
-    Raises:
-        ParameterNameError: not a string, or longer than 1024 characters.
-    """
-    if name is None:
-        return DEFAULT_NAME
-    if not isinstance(name, str):
-        raise ParameterNameError(
-            f"The name of a Parameter must be a str or None, got {type(name).__name__} ({name!r})."
-        )
-    name = name.strip()
-    if len(name) > _LONGEST_NAME:
-        raise ParameterNameError(
-            f"The name of a Parameter may have {_LONGEST_NAME} characters, "
-            f"got {len(name)}: {name[:40]}…"
-        )
-    return name or DEFAULT_NAME
-
-
-class _Flag:
-    """A True-or-False attribute that only takes a real bool, as in MindSpore."""
-
-    def __init__(self, bakes: bool = False) -> None:
-        self._bakes = bakes
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-        self._slot = "_" + name
-
-    def __get__(self, param: Any, owner: Any = None) -> Any:
-        return self if param is None else getattr(param, self._slot)
-
-    def __set__(self, param: Any, value: bool) -> None:
-        if not isinstance(value, bool):
-            raise TypeError(
-                f"Parameter '{param._name}': {self._name} must be True or False, "
-                f"got {type(value).__name__} ({value!r})."
-            )
-        setattr(param, self._slot, value)
-        if self._bakes:
-            tracing.moved()
-
-
-class _Whole:
-    """An int attribute; a bool is none."""
-
-    def __init__(self, low: int | None = None) -> None:
-        self._low = low
-
-    def __set_name__(self, owner: type, name: str) -> None:
-        self._name = name
-        self._slot = "_" + name
-
-    def __get__(self, param: Any, owner: Any = None) -> Any:
-        return self if param is None else getattr(param, self._slot)
-
-    def __set__(self, param: Any, value: int) -> None:
-        wrong_bool = isinstance(value, bool) and self._low is not None
-        if not isinstance(value, int) or wrong_bool or abs(value) > 2**31 - 1:
-            raise TypeError(
-                f"Parameter '{param._name}': {self._name} must be a 32-bit int, got {value!r}."
-            )
-        if self._low is not None and value < self._low:
-            raise ValueError(
-                f"Parameter '{param._name}': {self._name} must be at least {self._low}, "
-                f"got {value}."
-            )
-        setattr(param, self._slot, int(value))
-
-
-#: Attributes that `clone` carries over, with their defaults.
-_CARRIED: dict[str, Any] = {
-    "requires_grad": True,
-    "layerwise_parallel": False,
-    "parallel_optimizer": True,
-    "parallel_optimizer_comm_recompute": False,
-    "comm_fusion": 1,
-    "requires_aggr": True,
-    "cache_enable": False,
-    "key": -1,
-}
-
+from paramesh.parameter.contents import check_storable, first_contents, next_contents
+from paramesh.parameter.flags import CARRIED, Flag, Whole
+from paramesh.parameter.layout import check_layout, rank_slice
+from paramesh.parameter.names import check_name
+from paramesh.promotion import cast
+from paramesh.tensor import Tensor, as_value, unpickle
 
 _FIELDS = (
     "_hooks",
@@ -133,10 +35,10 @@ _FIELDS = (
     "_is_init",
     "_name",
     "_ps",
-    "cache_shape_",
+    "_cache_shape",
     "sliced",
     "unique",
-    *("_" + slot for slot in _CARRIED),
+    *("_" + flag for flag in CARRIED),
 )
 
 
@@ -152,21 +54,27 @@ class Parameter(Tensor):
         requires_grad: whether training updates it.
         layerwise_parallel: one value per device: neither broadcast nor are gradients aggregated.
         parallel_optimizer: whether its optimizer state may be split over devices.
+        storage_format: '' only: XLA chooses how arrays lie in memory.
+        device: None, or the name of the backend that JAX runs on ("CPU", "GPU", "TPU").
 
     Raises:
         TypeError: data that is no array of numbers, or a flag that is no bool.
-        ValueError: a bool as data, an int outside Int32, or a bad name.
+        ValueError: a bool as data, an int outside Int32, a bad name, or another device.
     """
 
-    requires_grad = _Flag(bakes=True)
-    layerwise_parallel = _Flag(bakes=True)
-    parallel_optimizer = _Flag(bakes=True)
-    parallel_optimizer_comm_recompute = _Flag()
-    requires_aggr = _Flag()
-    cache_enable = _Flag()
-    is_init = _Flag()
-    comm_fusion = _Whole(low=0)
-    key = _Whole()
+    _requires_grad: bool
+    _layerwise_parallel: bool
+    _parallel_optimizer: bool
+
+    requires_grad = Flag(bakes=True)
+    layerwise_parallel = Flag(bakes=True)
+    parallel_optimizer = Flag(bakes=True)
+    parallel_optimizer_comm_recompute = Flag()
+    requires_aggr = Flag()
+    cache_enable = Flag()
+    is_init = Flag()
+    comm_fusion = Whole(low=0)
+    key = Whole()
 
     def __init__(
         self,
@@ -175,17 +83,20 @@ class Parameter(Tensor):
         requires_grad: bool = True,
         layerwise_parallel: bool = False,
         parallel_optimizer: bool = True,
+        storage_format: str = "",
+        device: str | None = None,
     ) -> None:
+        _check_place(storage_format, device)
         self._name = check_name(name)
-        self._value, self._recipe = _content(default_input, self._name)
+        self._value, self._recipe = first_contents(default_input, self._name)
         self._hooks: list[Callable[[Any], Any]] = []
         self._ps: dict[str, Any] | None = None
         self._inited = False
         self._is_init = False
         self.sliced: Any = False
         self.unique: Any = False
-        self.cache_shape_: list[int] = []
-        for slot, value in _CARRIED.items():
+        self._cache_shape: list[int] = []
+        for slot, value in CARRIED.items():
             setattr(self, "_" + slot, value)
         self.requires_grad = requires_grad
         self.layerwise_parallel = layerwise_parallel
@@ -231,10 +142,19 @@ class Parameter(Tensor):
 
     def _materialise(self) -> None:
         recipe = self._recipe
-        assert recipe is not None
+        if recipe is None:  # another thread was faster
+            return
         with jax.core.eval_context():
             self._value = placement.current().materialise(self, recipe)
         self._recipe = None
+
+    def _materialise_slice(self, layout: tuple[Any, ...]) -> None:
+        recipe = self._recipe
+        assert recipe is not None
+        rank = context.get_auto_parallel_context("global_rank")
+        index = rank_slice(layout, recipe.shape, rank, self._name)
+        with jax.core.eval_context():
+            self._store(recipe.compute(index))
 
     def _store(self, value: Any) -> None:
         changed = self._value is None or (
@@ -258,14 +178,17 @@ class Parameter(Tensor):
     @property
     def shape(self) -> tuple[int, ...]:
         """Sizes of the axes."""
-        recipe, value = self._recipe, self._value
-        return recipe.shape if value is None and recipe is not None else tuple(value.shape)
+        return tuple(self._about().shape)
 
     @property
     def dtype(self) -> DType:
         """The element type."""
+        return to_dtype(self._about().dtype)
+
+    def _about(self) -> Any:
+        # In this order: another thread sets the value before it drops the recipe.
         recipe, value = self._recipe, self._value
-        return recipe.dtype if value is None and recipe is not None else to_dtype(value.dtype)
+        return recipe if value is None else value
 
     @property
     def data(self) -> Self:
@@ -280,7 +203,7 @@ class Parameter(Tensor):
     @property
     def cache_shape(self) -> list[int]:
         """Shape of the device cache of a Parameter on the parameter server."""
-        return self.cache_shape_
+        return self._cache_shape
 
     @cache_shape.setter
     def cache_shape(self, shape: Any) -> None:
@@ -289,7 +212,7 @@ class Parameter(Tensor):
                 f"Parameter '{self._name}': cache_shape must be a list or tuple of ints, "
                 f"got {shape!r}."
             )
-        self.cache_shape_ = list(shape)
+        self._cache_shape = list(shape)
 
     @property
     def is_param_ps(self) -> bool:
@@ -305,29 +228,22 @@ class Parameter(Tensor):
         """Run the recipe now, where the Parameter lives, and return the Parameter.
 
         Args:
-            layout: (device shape, tensor map, slice shape, …): keep the slice of this rank alone,
-                as MindSpore's layouts say it; read in the parallel modes that know layouts.
+            layout: (device matrix, tensor map, slice shape, …) as in MindSpore: compute the slice
+                of this rank (`global_rank` of the parallel context) alone, and take its shape.
+                Nothing happens to a Parameter that has data.
             set_sliced: record that the data held is one shard.
 
         Raises:
             TypeError: `layout` is not a tuple.
-            ValueError: `layout` has fewer than 3 entries.
+            ValueError: `layout` has fewer than 3 entries or does not fit the shape.
         """
         declared = self._value is None
         if layout is not None and declared:
-            if not isinstance(layout, tuple):
-                raise TypeError(
-                    f"Parameter '{self._name}': layout must be a tuple, "
-                    f"got {type(layout).__name__} ({layout!r})."
-                )
-            if len(layout) < 3:
-                raise ValueError(
-                    f"Parameter '{self._name}': layout needs at least (device shape, tensor map, "
-                    f"slice shape), got {layout!r}."
-                )
+            check_layout(layout, self._name)
+            self._materialise_slice(layout)
+        self._concrete()
         if declared:
             self._inited = True
-        self._concrete()
         if set_sliced:
             self.sliced = True
         return self
@@ -350,13 +266,13 @@ class Parameter(Tensor):
             TypeError: `data` is of another kind; ParameterDtypeError: its type is refused.
             ParameterShapeError: another shape, without `slice_shape`.
         """
-        incoming = self._incoming(data)
+        incoming = next_contents(data, self._name, self.dtype)
         if not slice_shape and incoming.shape != self.shape:
             raise ParameterShapeError(
-                f"Parameter '{self._name}' has shape {self.shape}; set_data got "
-                f"{incoming.shape}. Give slice_shape=True to change the shape."
+                f"Parameter '{self._name}': set_data was given shape {incoming.shape}, but the "
+                f"Parameter has shape {self.shape}. Pass slice_shape=True if the data is one shard."
             )
-        check_storable(self, incoming.dtype, data)
+        check_storable(self._name, self.dtype, incoming.dtype, data)
         if incoming.has_init and tracing.current() is None:
             assert incoming.recipe is not None
             dtype = self.dtype
@@ -366,16 +282,6 @@ class Parameter(Tensor):
             tracing.write(self, cast(incoming._get(), self.dtype))
         self.sliced = slice_shape
         return self
-
-    def _incoming(self, data: Any) -> Tensor:
-        if isinstance(data, Tensor):
-            return data
-        if isinstance(data, bool | int | float) and scalar_kind(data) is not None:
-            return Tensor(data, self.dtype if _number_fits(data, self.dtype) else None)
-        raise TypeError(
-            f"Parameter '{self._name}': set_data takes a Tensor, an initializer(...), an int or a "
-            f"float, got {type(data).__name__}. Wrap arrays and lists: Tensor(data)."
-        )
 
     def assign(self, value: Any) -> Self:
         """Write a new value of the same shape, here or in the running program; returns self.
@@ -486,7 +392,7 @@ class Parameter(Tensor):
         twin._hooks = []
         twin.sliced = twin.unique = False
         twin._is_init = twin._inited = False
-        twin.cache_shape_ = list(self.cache_shape_)
+        twin._cache_shape = list(self._cache_shape)
         if not (isinstance(init, str) and init == "same"):
             fresh = initializer(init, self.shape, self.dtype)
             twin._value, twin._recipe = None, fresh.recipe
@@ -517,7 +423,7 @@ class Parameter(Tensor):
 
     def __reduce__(self) -> tuple[Any, ...]:
         data = Tensor.__reduce__(self)[1]
-        flags = {slot: getattr(self, "_" + slot) for slot in _CARRIED}
+        flags = {slot: getattr(self, "_" + slot) for slot in CARRIED}
         return _unpickle, (data, self._name, flags)
 
     def __str__(self) -> str:
@@ -545,146 +451,21 @@ class HookHandle:
             tracing.moved()
 
 
-_counter_lock = threading.Lock()
-
-_ORDER = ("bool", "int8", "uint8", "int16", "int32", "int64", "float16", "float32", "float64")
-
-
-def check_storable(param: Parameter, dtype: DType, data: Any) -> None:
-    """Refuse data whose element type would lose what it says, by MindSpore 1.x's order.
-
-    Raises:
-        ParameterDtypeError: the type comes later in the order than the Parameter's, or has no
-            place in it.
-    """
-    here = param.dtype
-    if dtype is here:
-        return
-    rank = {name: i for i, name in enumerate(_ORDER)} | {"bfloat16": 6}
-    mine, theirs = rank.get(here.long_name), rank.get(dtype.long_name)
-    if mine is None or theirs is None or theirs > mine or (theirs == mine == 6):
-        what = f"the number {data!r}" if isinstance(data, int | float) else f"data of type {dtype}"
-        raise ParameterDtypeError(
-            f"Parameter '{param.name}' is {here}; {what} cannot be stored in it without loss. "
-            f"Cast it first, e.g. data.astype(paramesh.{here.long_name}), or set_dtype() the "
-            "Parameter."
-        )
-
-
-def _number_fits(number: Any, dtype: DType) -> bool:
-    kind = scalar_kind(number)
-    if dtype.kind == "bool":
-        return kind == "bool"
-    if dtype.is_integer():
-        if kind not in ("bool", "int"):
-            return False
-        low = 0 if dtype.kind == "uint" else -(2 ** (8 * dtype.itemsize - 1))
-        high = 2 ** (8 * dtype.itemsize - (dtype.kind == "int")) - 1
-        if not low <= number <= high:
-            raise ParameterDtypeError(f"{number} is outside {dtype}: {low}..{high}.")
-    return True
-
-
-def _content(data: Any, name: str) -> tuple[Any, Recipe | None]:
-    """(value, None) or (None, recipe) of a new Parameter."""
-    if isinstance(data, Tensor):
-        recipe = data._recipe if data._value is None else None
-        return (None, recipe) if recipe is not None else (data._get(), None)
-    if isinstance(data, bool):
-        raise ValueError(
-            f"Parameter '{name}': a bool is no data; give Tensor({data}) for a Bool Parameter."
-        )
-    if isinstance(data, int):
-        if not -(2**31) <= data < 2**31:
-            raise ValueError(
-                f"Parameter '{name}': {data} does not fit Int32, which a python int becomes; "
-                "give Tensor(number, paramesh.int64)."
-            )
-        return as_value(data, int32), None
-    if isinstance(data, float):
-        return as_value(data, float32), None
-    if isinstance(data, Initializer):
-        raise TypeError(
-            f"Parameter '{name}': an Initializer alone has no shape; "
-            f"give initializer({data!r}, shape, dtype)."
-        )
-    if isinstance(data, list | jax.Array) or type(data).__name__ == "ndarray":
-        return as_value(data), None
-    raise TypeError(
-        f"Parameter '{name}' is made from a Tensor, an initializer(...), an ndarray, a list of "
-        f"numbers, an int or a float; got {type(data).__name__} ({data!r})."
-    )
-
-
 def _unpickle(data: Any, name: str, flags: dict[str, Any]) -> Parameter:
-    from paramesh.tensor import _unpickle as tensor_of
-
-    param = Parameter(tensor_of(*data), name=name)
+    param = Parameter(unpickle(*data), name=name)
     for slot, value in flags.items():
         setattr(param, slot, value)
     return param
 
 
-class ParameterTuple(tuple[Parameter, ...]):
-    """A tuple of Parameters with different names.
-
-    Args:
-        iterable: Parameters; the same one may come twice. Several that were given no name are
-            numbered `Parameter$1`, `Parameter$2`, ….
-
-    Raises:
-        TypeError: not an iterable, or an element is no Parameter.
-        DuplicateNameError: two different Parameters have one name.
-    """
-
-    def __new__(cls, iterable: Iterable[Parameter]) -> Self:
-        if isinstance(iterable, Tensor):
-            raise TypeError("ParameterTuple takes an iterable of Parameters, got a single one: (p,)")
-        params = tuple(iterable)
-        by_name: dict[str, Parameter] = {}
-        for i, param in enumerate(params):
-            if not isinstance(param, Parameter):
-                raise TypeError(
-                    f"ParameterTuple takes Parameters; element {i} is {type(param).__name__}."
-                )
-        unnamed = {id(p): p for p in params if p.name == DEFAULT_NAME}
-        if len(unnamed) > 1:
-            for i, param in enumerate(unnamed.values(), 1):
-                param.name = f"{DEFAULT_NAME}${i}"
-        for param in params:
-            other = by_name.setdefault(param.name, param)
-            if other is not param:
-                raise DuplicateNameError(
-                    f"ParameterTuple: two different Parameters are named '{param.name}': {other} "
-                    f"and {param}. Give one of them another name."
-                )
-        return super().__new__(cls, params)
-
-    def clone(self, prefix: str, init: Any = "same") -> ParameterTuple:
-        """Clones of all, named `prefix.name`, starting from `init` (see `Parameter.clone`).
-
-        Raises:
-            TypeError: `prefix` is no str. ValueError: it has characters other than 0-9 A-Z a-z _ .
-            DuplicateNameError: one Parameter is in the tuple twice.
-        """
-        if not isinstance(prefix, str):
-            raise TypeError(f"clone: prefix must be a str, got {type(prefix).__name__}.")
-        if not _PREFIX.fullmatch(prefix):
-            raise ParameterNameError(
-                f"clone: prefix {prefix!r} may consist of digits, letters, '_' and '.' only."
-            )
-        clones = []
-        for param in self:
-            twin = param.clone(init)
-            twin.name = f"{prefix}.{param.name}"
-            clones.append(twin)
-        return ParameterTuple(clones)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return ParameterTuple, (list(self),)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> ParameterTuple:
-        return ParameterTuple([copy.deepcopy(p, memo) for p in self])
-
-    def __str__(self) -> str:
-        return super().__repr__()
+def _check_place(storage_format: Any, device: Any) -> None:
+    if storage_format != "":
+        raise ValueError(
+            f"Parameter: storage_format must be '', got {storage_format!r}: XLA chooses how arrays "
+            "lie in memory."
+        )
+    if device is not None and device != jax.default_backend().upper():
+        raise ValueError(
+            f"Parameter: device must be None or {jax.default_backend().upper()!r}, which JAX runs "
+            f"on here, got {device!r}. JAX_PLATFORMS chooses the backend."
+        )

@@ -1,0 +1,65 @@
+"""MindSpore's layout tuples: which slice of a Parameter a rank holds.
+
+A layout is (device matrix, tensor map, slice shape, …). The device matrix counts devices along
+each of its axes, the last one fastest; entry i of the tensor map says which of these axes, counted
+from the last, splits axis i of the Parameter, -1 for none.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+_AT_LEAST = 3
+_SHARD_GROUP = 5
+
+
+def check_layout(layout: Any, name: str) -> None:
+    """Refuse what is no layout.
+
+    Raises:
+        TypeError: not a tuple.
+        ValueError: fewer than 3 entries.
+    """
+    if not isinstance(layout, tuple):
+        raise TypeError(
+            f"Parameter '{name}': layout must be a tuple, got {type(layout).__name__} ({layout!r})."
+        )
+    if len(layout) < _AT_LEAST:
+        raise ValueError(
+            f"Parameter '{name}': layout needs at least (device matrix, tensor map, slice shape), "
+            f"got {layout!r}."
+        )
+
+
+def rank_slice(
+    layout: tuple[Any, ...], shape: tuple[int, ...], rank: int, name: str
+) -> tuple[slice, ...]:
+    """The slice of a Parameter of `shape` that `rank` holds.
+
+    Raises:
+        ValueError: the layout does not fit the shape or contradicts itself.
+    """
+    matrix, tensor_map, slice_shape = (tuple(part) for part in layout[:_AT_LEAST])
+    where = f"Parameter '{name}' of shape {shape}: layout {layout!r}"
+    if len(tensor_map) != len(shape) or len(slice_shape) != len(shape):
+        raise ValueError(f"{where} needs one entry of tensor map and slice shape for each axis.")
+    if len(layout) > _SHARD_GROUP and layout[_SHARD_GROUP]:
+        raise ValueError(f"{where} names an optimizer shard group, which is not known here.")
+    if not 0 <= rank < math.prod(matrix):
+        raise ValueError(f"{where} is for {math.prod(matrix)} devices, but this is rank {rank}.")
+    place = {}
+    for axis in reversed(range(len(matrix))):
+        rank, place[axis] = divmod(rank, matrix[axis])
+    found = []
+    for axis, (size, mapped, part) in enumerate(zip(shape, tensor_map, slice_shape, strict=True)):
+        if not -1 <= mapped < len(matrix):
+            raise ValueError(f"{where}: tensor map entry {mapped} is no axis of {list(matrix)}.")
+        pieces = 1 if mapped < 0 else matrix[len(matrix) - 1 - mapped]
+        if part * pieces != size:
+            raise ValueError(
+                f"{where}: axis {axis} of size {size} is not {pieces} times the slice's {part}."
+            )
+        start = 0 if mapped < 0 else place[len(matrix) - 1 - mapped] * part
+        found.append(slice(start, start + part))
+    return tuple(found)
