@@ -22,10 +22,12 @@ class CastFrame(tracing.Frame):
         self._dtype = dtype
 
     def get(self, param: Any) -> Any:
+        """The value, in this frame's type if it is a float."""
         value = self._elsewhere(param)
         return cast(value, self._dtype) if _is_float(value) else value
 
     def put(self, param: Any, value: Any) -> None:
+        """Written where it would be written without the cast."""
         if self.parent is None:
             param._store(value)
         else:

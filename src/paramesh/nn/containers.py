@@ -15,63 +15,72 @@ def _check(owner: Cell, cell: Any) -> Cell:
     return cell
 
 
-class _Ordered(Cell):
-    """Cells in order; those without names of their own are named 0, 1, ….
+class _Container(Cell):
+    """Cells under names of their own; Parameters inside are named under the present prefix."""
 
-    Names of the Parameters inside follow the position, under the container's present prefix.
-    """
+    _prefix: str
 
-    def __init__(self, *args: Any, auto_prefix: bool = True) -> None:
+    def __init__(self, auto_prefix: bool = True) -> None:
         super().__init__(auto_prefix)
-        if len(args) == 1 and isinstance(args[0], OrderedDict):
-            for name, cell in args[0].items():
-                self._place(name, _check(self, cell))
-        else:
-            cells = args[0] if len(args) == 1 and isinstance(args[0], list | tuple) else args
-            for i, cell in enumerate(cells):
-                self._place(str(i), _check(self, cell))
+        self.__dict__["_prefix"] = ""
 
-    def _place(self, name: str, cell: Cell) -> None:
+    def _place(self, name: str, cell: Any) -> None:
+        _check(self, cell)
         if self._auto_prefix:
-            cell.update_parameters_name(f"{self.param_prefix}{name}.")
+            cell.update_parameters_name(f"{self._prefix}{name}.")
         self._cells[name] = cell
         self._changed()
 
     def update_parameters_name(self, prefix: str = "", recurse: bool = True) -> None:
         """As in Cell; Cells added later get the same prefix."""
         super().update_parameters_name(prefix, recurse)
-        self.__dict__["param_prefix"] = prefix
+        self.__dict__["_prefix"] = prefix
 
-    def _renumber(self, cells: Iterable[Cell]) -> None:
+
+class _Ordered(_Container):
+    """Cells in order; those without names of their own are named 0, 1, …."""
+
+    def __init__(self, *args: Any, auto_prefix: bool = True) -> None:
+        super().__init__(auto_prefix)
+        if len(args) == 1 and isinstance(args[0], OrderedDict):
+            for name, cell in args[0].items():
+                self._place(name, cell)
+        else:
+            cells = args[0] if len(args) == 1 and isinstance(args[0], list | tuple) else args
+            for i, cell in enumerate(cells):
+                self._place(str(i), cell)
+
+    def _renumber(self, members: Iterable[tuple[str, Cell]]) -> None:
         self._cells.clear()
-        for i, cell in enumerate(cells):
-            self._place(str(i), cell)
+        for i, (name, cell) in enumerate(members):
+            self._place(str(i) if name.isdigit() else name, cell)
         self._changed()
 
-    def _members(self) -> list[Cell]:
-        return [cell for cell in self._cells.values() if cell is not None]
+    def _members(self) -> list[tuple[str, Cell]]:
+        return [(name, cell) for name, cell in self._cells.items() if cell is not None]
 
     def _key(self, index: int) -> str:
         if isinstance(index, bool) or not isinstance(index, int):
-            raise TypeError(
-                f"{type(self).__name__}: an index is an int or a slice, got {index!r}."
-            )
+            raise TypeError(f"{type(self).__name__}: an index is an int or a slice, got {index!r}.")
         names = list(self._cells)
         if not -len(names) <= index < len(names):
-            raise IndexError(f"{type(self).__name__}: index {index}, but it has {len(names)} Cells.")
+            raise IndexError(
+                f"{type(self).__name__}: index {index}, but it has {len(names)} Cells."
+            )
         return names[index]
 
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             part = object.__new__(type(self))
-            Cell.__init__(part, self._auto_prefix)
+            _Container.__init__(part, self._auto_prefix)
+            part.__dict__["_prefix"] = self._prefix
             for name in list(self._cells)[index]:
                 part._cells[name] = self._cells[name]
             return part
         return self._cells[self._key(index)]
 
     def __setitem__(self, index: int, cell: Cell) -> None:
-        self._place(self._key(index), _check(self, cell))
+        self._place(self._key(index), cell)
 
     def __delitem__(self, index: int | slice) -> None:
         members = self._members()
@@ -84,17 +93,17 @@ class _Ordered(Cell):
         return len(self._cells)
 
     def __iter__(self) -> Iterator[Cell]:
-        return iter(self._members())
+        return iter([cell for _, cell in self._members()])
 
     def append(self, cell: Cell) -> Self:
         """Add a Cell at the end; returns self."""
-        self._place(str(len(self._cells)), _check(self, cell))
+        self._place(str(len(self._cells)), cell)
         return self
 
     def insert(self, index: int, cell: Cell) -> None:
         """Put a Cell before position `index`; the ones after it are renamed."""
         members = self._members()
-        members.insert(index, _check(self, cell))
+        members.insert(index, ("0", _check(self, cell)))
         self._renumber(members)
 
     def extend(self, cells: Iterable[Cell]) -> Self:
@@ -115,7 +124,7 @@ class SequentialCell(_Ordered):
 
     def construct(self, x: Any) -> Any:
         """The output of the last Cell."""
-        for cell in self._members():
+        for _, cell in self._members():
             x = cell(x)
         return x
 
@@ -124,7 +133,7 @@ class CellList(_Ordered):
     """A list of Cells that registers them; it has no `construct` of its own."""
 
 
-class CellDict(Cell):
+class CellDict(_Container):
     """A dict of Cells that registers them under its keys.
 
     Args:
@@ -143,9 +152,7 @@ class CellDict(Cell):
     def __setitem__(self, name: str, cell: Cell) -> None:
         if not isinstance(name, str) or not name or "." in name:
             raise KeyError(f"CellDict: {name!r} is no name for a Cell.")
-        _check(self, cell).update_parameters_name(f"{name}.")
-        self._cells[name] = cell
-        self._changed()
+        self._place(name, cell)
 
     def __getitem__(self, name: str) -> Any:
         return self._cells[name]
