@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import pickle
@@ -125,6 +126,25 @@ def test_normal_numbers_do_not_depend_on_how_the_program_is_compiled():
         joined64 = np.asarray(jax.jit(philox.normal64)(first, first, np.uint32(0)))
     assert np.array_equal(alone, joined)
     assert np.array_equal(alone64, joined64)
+
+
+@pytest.mark.parametrize(
+    ("init", "dtype", "digest"),
+    [
+        (inits.Uniform(), float32, "479ffbddfc8fc398"),
+        (inits.Uniform(), float64, "f97e924dfc9c76a4"),
+        (inits.Normal(), float32, "0c21c0cbe9ca6c67"),
+        (inits.Normal(), float64, "b86b18152992f6bf"),
+        (inits.Normal(), bfloat16, "24590d9667d1c2f5"),
+        (inits.TruncatedNormal(1.0), float32, "4da4e22fbea35c91"),
+        (inits.TruncatedNormal(1.0), float64, "73a0e5af49929810"),
+    ],
+    ids=str,
+)
+def test_the_numbers_of_a_key_never_change(init, dtype, digest):
+    # On every platform and in every release. A change here is a break to be announced.
+    values = numbers(init, (64, 64), dtype, key=(2024, 7))
+    assert hashlib.sha256(values.tobytes()).hexdigest()[:16] == digest
 
 
 def test_the_distribution_fits_closely():
