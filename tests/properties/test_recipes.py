@@ -84,7 +84,7 @@ def slices(draw: st.DrawFn, shape: tuple[int, ...], sizes: tuple[tuple[int, ...]
 
 @pytest.mark.parametrize("dtype", [float32, float64, bfloat16], ids=str)
 @pytest.mark.parametrize("init", EVERY, ids=repr)
-@hypothesis.settings(max_examples=4)
+@hypothesis.settings(max_examples=3)
 @hypothesis.given(data=st.data())
 def test_a_slice_alone_is_the_slice_of_the_whole(init, dtype, data):
     shape = shape_of(init)
@@ -121,7 +121,6 @@ def test_large_and_odd_slices(init, dtype):
         (slice(10, 331), slice(1, 1020)),
         (slice(0, 321), slice(2, 1021)),
         (slice(5, 6), slice(3, 20)),
-        (slice(5, 331), slice(1020, 1021)),
     ]:
         same(init, dtype, LARGE, index)
 
