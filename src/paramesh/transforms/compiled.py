@@ -86,7 +86,8 @@ class Entry:
             self._start()
         donated = [p._value for p in self.donated]
         kept = [p._value for p in self.kept]
-        if None in donated or None in kept:
+        # By identity: `None in donated` would compare every array with None.
+        if _NONE in map(id, donated) or _NONE in map(id, kept):
             donated = [p._concrete() for p in self.donated]
             kept = [p._concrete() for p in self.kept]
         _own(self.donated, donated)
@@ -118,6 +119,9 @@ def _references(values: list[Any]) -> list[int]:
     return list(map(sys.getrefcount, values))
 
 
+_NONE = id(None)
+
+
 class _Slot:
     __slots__ = ("_value",)
 
@@ -135,8 +139,9 @@ _ALONE = _alone()
 def _own(params: list[Parameter], values: list[Any]) -> None:
     """Replace in `values` every array that somebody else may hold by a copy."""
     lent = tracing.lent
+    any_lent = bool(lent)
     for i, count in enumerate(_references(values)):
-        if count > _ALONE or (lent and params[i] in lent):
+        if count > _ALONE or (any_lent and params[i] in lent):
             value = values[i]
             with jax.enable_x64(True) if is_wide(value) else tracing.nothing:
                 values[i] = value.copy()
@@ -334,7 +339,8 @@ class CompiledFunction:
             for p in params
             if p in program.read and after.get(p) == (p.shape, p.dtype.np_dtype)
         ]
-        kept = [p for p in params if p in program.read and p not in set(donated)]
+        given_away = set(donated)
+        kept = [p for p in params if p in program.read and p not in given_away]
         place = {p: ("d", i) for i, p in enumerate(donated)}
         place |= {p: ("k", i) for i, p in enumerate(kept)}
         order = [place.get(p) for p in params]
