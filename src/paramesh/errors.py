@@ -51,3 +51,7 @@ class CheckpointError(ParameshError, RuntimeError):
 
 class OptimizerError(ParameshError, ValueError):
     """An optimizer's parameters, groups or schedule contradict each other."""
+
+
+class GroupOverlapError(OptimizerError, RuntimeError):
+    """Two groups of an optimizer claim one Parameter."""

@@ -1,0 +1,65 @@
+"""Optimizers and schedules: MindSpore's names and numbers over optax transformations."""
+
+from paramesh.optim.adam import Adam, AdaMax, AdamOffload, AdamWeightDecay, LazyAdam
+from paramesh.optim.adaptive import FTRL, Adadelta, Adagrad, ProximalAdagrad, RMSProp
+from paramesh.optim.averaging import ASGD, AdaFactor, Rprop
+from paramesh.optim.groups import by_name, rest
+from paramesh.optim.large_batch import LARS, Lamb
+from paramesh.optim.optimizer import Optimizer, RuleOptimizer
+from paramesh.optim.schedule_lists import (
+    cosine_decay_lr,
+    exponential_decay_lr,
+    inverse_decay_lr,
+    natural_exp_decay_lr,
+    piecewise_constant_lr,
+    polynomial_decay_lr,
+    warmup_lr,
+)
+from paramesh.optim.schedules import (
+    CosineDecayLR,
+    ExponentialDecayLR,
+    InverseDecayLR,
+    LearningRateSchedule,
+    NaturalExpDecayLR,
+    PolynomialDecayLR,
+    WarmUpLR,
+)
+from paramesh.optim.sgd import SGD, Momentum
+
+__all__ = [
+    "Optimizer",
+    "RuleOptimizer",
+    "SGD",
+    "Momentum",
+    "Adam",
+    "LazyAdam",
+    "AdamOffload",
+    "AdamWeightDecay",
+    "AdaMax",
+    "Adagrad",
+    "ProximalAdagrad",
+    "RMSProp",
+    "Adadelta",
+    "FTRL",
+    "ASGD",
+    "Rprop",
+    "AdaFactor",
+    "Lamb",
+    "LARS",
+    "by_name",
+    "rest",
+    "LearningRateSchedule",
+    "ExponentialDecayLR",
+    "NaturalExpDecayLR",
+    "InverseDecayLR",
+    "CosineDecayLR",
+    "PolynomialDecayLR",
+    "WarmUpLR",
+    "piecewise_constant_lr",
+    "exponential_decay_lr",
+    "natural_exp_decay_lr",
+    "inverse_decay_lr",
+    "cosine_decay_lr",
+    "polynomial_decay_lr",
+    "warmup_lr",
+]

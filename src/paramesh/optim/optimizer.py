@@ -1,0 +1,500 @@
+"""Optimizer: a Cell that updates Parameters from their gradients, and keeps its state in others.
+
+Glossary
+    parameters  the Parameters it trains, in the order in which it takes their gradients
+    state       Parameters of its own: `global_step`, the learning rates, and what its rule keeps
+                for each trained Parameter, named by a prefix and its name (`moments.fc1.weight`)
+    rule        the arithmetic: an optax transformation (see `rules.py`)
+    slot        a field of the rule's state, and the attribute here that holds it
+
+`opt(gradients)` makes one update: compiled as one program when it is called by itself in graph
+mode, as a part of the program when it is called inside one. For an optimizer of one's own there
+are two ways: `from_optax`, or a subclass of `Optimizer` with MindSpore's `construct`:
+
+    class SignDescent(nn.Optimizer):
+        def construct(self, gradients):
+            gradients = self.scale_grad(self.decay_weight(gradients))
+            for param, gradient in zip(self.parameters, gradients):
+                param.assign(param - self.get_lr() * ops.sign(gradient))
+            self.global_step.assign(self.global_step + 1)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from paramesh import context, tracing
+from paramesh.dtype import int32, to_dtype, x64
+from paramesh.errors import DuplicateNameError, OptimizerError, ParameterShapeError
+from paramesh.initializer import initializer
+from paramesh.nn.cell import Cell
+from paramesh.nn.containers import CellList
+from paramesh.optim import checks, groups, rates
+from paramesh.parameter import Parameter, ParameterTuple
+from paramesh.promotion import cast
+from paramesh.tensor import Tensor, raw, wrap
+
+_EXEMPT = ("beta", "gamma")
+
+
+class Optimizer(Cell):
+    """Base of all optimizers.
+
+    Without groups, `weight_decay` applies to all Parameters but those with `beta` or `gamma` in
+    their names; with groups, to every Parameter of a group that has none of its own.
+
+    Args:
+        learning_rate: a number; a list of numbers, an iterable or a Tensor of shape (steps,) with
+            a rate for each step; a Tensor of shape (); a `LearningRateSchedule`; or a function of
+            the step, such as an optax schedule.
+        parameters: Parameters, or groups of them (see `groups.py`).
+        weight_decay: a number, or a schedule Cell.
+        loss_scale: what the loss was multiplied by; the gradients are divided by it.
+
+    Raises:
+        TypeError, KeyError, ValueError, RuntimeError: see `groups.make_plan` and
+            `rates.make_rate`; `loss_scale` is not above 0.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any,
+        parameters: Any,
+        weight_decay: Any = 0.0,
+        loss_scale: float = 1.0,
+    ) -> None:
+        super().__init__(auto_prefix=False)
+        name = type(self).__name__
+        self.loss_scale = checks.positive(name, "loss_scale", loss_scale, whole=True)
+        self.reciprocal_scale = 1.0 / self.loss_scale
+        plan = groups.make_plan(name, parameters, weight_decay)
+        params = ParameterTuple(plan.parameters)
+        self.is_group = plan.grouped
+        self._group_of = tuple(plan.group_of)
+        self._centralize = tuple(plan.groups[i].centralize for i in plan.group_of)
+        self._preprocesses = True
+        self.add_state(
+            "global_step", Parameter(initializer("zeros", [1], int32), name="global_step")
+        )
+        self._set_rates(name, learning_rate, plan.groups)
+        self.add_state("parameters", params)
+        self.__dict__["_parameters"] = params
+        self._set_decays([group.weight_decay for group in plan.groups])
+
+    def _set_rates(self, name: str, default: Any, plan: list[groups.Group]) -> None:
+        shared = None
+        sources: list[rates.Rate] = []
+        for i, group in enumerate(plan):
+            if group.rate is not None:
+                rate_name = f"learning_rate_group_{i}"
+                sources.append(rates.make_rate(name, group.rate, rate_name))
+            else:
+                if shared is None:
+                    shared = rates.make_rate(name, default, "learning_rate")
+                sources.append(shared)
+        if shared is None and default is not None:
+            rates.make_rate(name, default, "learning_rate")  # unused, but it has to be right
+        self.is_group_lr = any(group.rate is not None for group in plan)
+        self.dynamic_lr = any(isinstance(source, Cell) for source in sources)
+        if self.dynamic_lr:
+            cells = [s if isinstance(s, Cell) else rates.ConstantLR(s) for s in sources]
+            sources = list(cells)
+            self.learning_rate: Any = (
+                CellList(cells, auto_prefix=False) if self.is_group_lr else cells[0]
+            )
+        elif self.is_group_lr:
+            of_each = [sources[i] for i in self._group_of]
+            self.add_state("learning_rate", ParameterTuple(of_each))  # type: ignore[arg-type]
+        else:
+            self.add_state("learning_rate", sources[0])  # type: ignore[arg-type]
+        self.__dict__["_of_groups"] = tuple(sources)
+
+    @property
+    def _sources(self) -> tuple[rates.Rate, ...]:
+        """Where the learning rate of each group comes from."""
+        if self.is_group_lr:
+            return self._of_groups
+        return (self.learning_rate,) * len(self._of_groups)
+
+    def _set_decays(self, decays: list[groups.Decay]) -> None:
+        of_each = [decays[i] for i in self._group_of]
+        cells = [decay for decay in decays if isinstance(decay, Cell)]
+        if cells and self.is_group:
+            self._decay_cells = CellList(cells, auto_prefix=False)
+        self.__dict__["_decay_sources"] = tuple(decays)
+        self.weight_decay: Any = tuple(of_each) if self.is_group else decays[0]
+        self.dynamic_weight_decay = bool(cells)
+        self.decay_flags = tuple(
+            (isinstance(decay, Cell) or decay > 0)
+            and (self.is_group or not any(part in param.name for part in _EXEMPT))
+            for param, decay in zip(self._parameters, of_each, strict=True)
+        )
+
+    # State.
+
+    def add_state(self, attribute: str, state: Parameter | ParameterTuple) -> None:
+        """Keep state Parameters under an attribute; they are found by name everywhere else.
+
+        Raises:
+            DuplicateNameError: another Parameter here has the name of one of them.
+        """
+        members = state if isinstance(state, ParameterTuple) else (state,)
+        for param in members:
+            other = self._params.setdefault(param.name, param)
+            if other is not param:
+                raise DuplicateNameError(
+                    f"{type(self).__name__}: its own state and a trained Parameter are both named "
+                    f"'{param.name}'. Rename the trained one: {other}."
+                )
+        self.__dict__[attribute] = state
+        self._changed()
+
+    def update_parameters_name(self, prefix: str = "", recurse: bool = True) -> None:
+        """Does nothing: the state is named after the trained Parameters, wherever this Cell is.
+
+        (Renaming would put the prefix on the trained Parameters too.)
+        """
+
+    @property
+    def unique(self) -> bool:
+        """True: each Parameter gets one gradient, as a whole."""
+        return True
+
+    @property
+    def target(self) -> str:
+        """The kind of device that updates: `CPU`, `GPU` or `TPU`."""
+        return context.get_context("device_target") or jax.default_backend().upper()
+
+    # Learning rates and weight decay.
+
+    def get_lr(self) -> Any:
+        """The learning rate of the next update.
+
+        Returns:
+            The Parameter `learning_rate`, if it does not move with the step, otherwise a Tensor of
+            shape (); a tuple of these, one for each Parameter, if groups have rates of their own.
+        """
+        if not self.dynamic_lr:
+            return self.learning_rate
+        values = self._by_group(self._sources)
+        if not self.is_group_lr:
+            return wrap(values[0])
+        return tuple(wrap(values[i]) for i in self._group_of)
+
+    def get_lr_parameter(self, param: Any) -> Any:
+        """The Parameter that holds the learning rate of a Parameter (or a list of them for a list).
+
+        For a rate that a schedule computes, the schedule.
+
+        Raises:
+            TypeError: `param` is neither a Parameter nor a list of them.
+            ValueError: this optimizer does not train it.
+        """
+        if isinstance(param, list | tuple):
+            return [self.get_lr_parameter(p) for p in param]
+        if not isinstance(param, Parameter):
+            raise TypeError(f"get_lr_parameter takes a Parameter, got {type(param).__name__}.")
+        for i, mine in enumerate(self._parameters):
+            if mine is param:
+                source = self._sources[self._group_of[i]]
+                if isinstance(source, rates.ListedLR | rates.ConstantLR):
+                    return source.learning_rate
+                return source
+        raise ValueError(f"{type(self).__name__} does not train Parameter '{param.name}'.")
+
+    def get_weight_decay(self) -> Any:
+        """The weight decay of the next update as a Tensor of shape (); with groups, a tuple."""
+        values = self._by_group(self._decay_sources)
+        if not self.is_group:
+            return wrap(jnp.asarray(values[0], jnp.float32))
+        return tuple(wrap(jnp.asarray(values[i], jnp.float32)) for i in self._group_of)
+
+    def _by_group(self, sources: Sequence[Any]) -> list[Any]:
+        """The present value of each source: a python number, or a raw Float32 scalar."""
+        step: Tensor | None = None
+        done: dict[int, Any] = {}
+        for source in sources:
+            if id(source) in done:
+                continue
+            if isinstance(source, Cell):
+                if step is None:
+                    step = wrap(raw(self.global_step))
+                value = raw(source(step))
+                done[id(source)] = jnp.asarray(value, jnp.float32).reshape(())
+            else:
+                done[id(source)] = raw(source) if isinstance(source, Parameter) else source
+        return [done[id(source)] for source in sources]
+
+    def _rates(self) -> list[Any]:
+        """The learning rate of each Parameter, raw."""
+        values = self._by_group(self._sources)
+        return [values[i] for i in self._group_of]
+
+    def _decays(self) -> list[Any]:
+        """The weight decay of each Parameter: raw or a python number, 0.0 where none applies."""
+        if not any(self.decay_flags) or not self._preprocesses:
+            return [0.0] * len(self.decay_flags)
+        values = self._by_group(self._decay_sources)
+        return [
+            values[i] if flag else 0.0
+            for i, flag in zip(self._group_of, self.decay_flags, strict=True)
+        ]
+
+    # Gradients, for optimizers with a `construct` of their own.
+
+    def flatten_gradients(self, gradients: Any) -> Any:
+        """The gradients as they are: the state here is not flat."""
+        return gradients
+
+    def decay_weight(self, gradients: Any) -> tuple[Tensor, ...]:
+        """Gradients with `weight_decay * loss_scale * parameter` added where decay applies.
+
+        Raises:
+            TypeError, ValueError: as `check_gradients`.
+        """
+        grads = self.check_gradients(gradients)
+        scale = self.loss_scale if self._preprocesses else 1.0
+        return tuple(
+            wrap(g) if isinstance(decay, float) and not decay else wrap(g + decay * scale * work(p))
+            for g, decay, p in zip(grads, self._decays(), self._parameters, strict=True)
+        )
+
+    def gradients_centralization(self, gradients: Any) -> tuple[Tensor, ...]:
+        """Gradients of convolution kernels less their means, in groups that ask for it."""
+        grads = self.check_gradients(gradients)
+        return tuple(
+            wrap(_centralized(g) if wanted else g)
+            for g, wanted in zip(grads, self._centralize, strict=True)
+        )
+
+    def scale_grad(self, gradients: Any) -> tuple[Tensor, ...]:
+        """Gradients divided by `loss_scale`."""
+        grads = self.check_gradients(gradients)
+        if self.loss_scale == 1.0 or not self._preprocesses:
+            return tuple(map(wrap, grads))
+        return tuple(wrap(g * self.reciprocal_scale) for g in grads)
+
+    def check_gradients(self, gradients: Any) -> list[Any]:
+        """Raw gradients, at least Float32, in the order of `parameters`.
+
+        Raises:
+            TypeError: not a tuple or list of float Tensors; the Parameter is named.
+            OptimizerError: another number of them, or None among them (a ValueError);
+                ParameterShapeError: another shape than the Parameter's.
+        """
+        name, params = type(self).__name__, self._parameters
+        if isinstance(gradients, Tensor | jax.Array) or not isinstance(gradients, Iterable):
+            raise TypeError(
+                f"{name} takes the gradients as one tuple of {len(params)}, in the order of its "
+                f"parameters; got {type(gradients).__name__}."
+            )
+        gradients = tuple(gradients)
+        if len(gradients) != len(params):
+            few = len(gradients) < len(params)
+            which = f"; the first without one is '{params[len(gradients)].name}'" if few else ""
+            raise OptimizerError(
+                f"{name} trains {len(params)} Parameters, "
+                f"but got {len(gradients)} gradients{which}."
+            )
+        return [self._gradient(p, g) for p, g in zip(params, gradients, strict=True)]
+
+    def _gradient(self, param: Parameter, gradient: Any) -> Any:
+        name = type(self).__name__
+        if gradient is None:
+            raise OptimizerError(
+                f"{name}: the gradient of Parameter '{param.name}' is None. Does the loss depend "
+                "on it? Leave it out of the optimizer, or give zeros."
+            )
+        value = raw(gradient)
+        if not hasattr(value, "dtype") or not to_dtype(value.dtype).is_floating():
+            raise TypeError(
+                f"{name}: the gradient of Parameter '{param.name}' must be a float Tensor, "
+                f"got {getattr(value, 'dtype', type(value).__name__)}."
+            )
+        if value.shape != param.shape:
+            raise ParameterShapeError(
+                f"{name}: Parameter '{param.name}' has shape {param.shape}, its gradient "
+                f"{tuple(value.shape)}. Are the gradients in the order of `parameters`?"
+            )
+        return work(value)
+
+    def broadcast_params(self, optim_result: Any) -> Any:
+        """What it was given: where Parameters live is the placement's business."""
+        return optim_result
+
+    def construct(self, gradients: Any) -> Any:
+        """One update; to be written by every subclass that has no rule."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no construct(self, gradients): write one that updates "
+            "self.parameters and global_step."
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """One update from the gradients of `parameters`, in their order.
+
+        Raises:
+            RuntimeError: a list of learning rates is used up.
+            TypeError, ValueError: as `check_gradients`.
+        """
+        if self.dynamic_lr and tracing.current() is None:
+            self._refuse_beyond_list()
+        return super().__call__(*args, **kwargs)
+
+    def _refuse_beyond_list(self) -> None:
+        lists = [s for s in self._sources if isinstance(s, rates.ListedLR)]
+        if not lists:
+            return
+        step, shortest = int(np.asarray(self.global_step._get())[0]), min(lists, key=_steps)
+        if step >= shortest.steps():
+            raise RuntimeError(
+                f"{type(self).__name__}: '{shortest.learning_rate.name}' has rates for "
+                f"{shortest.steps()} steps, and this is step {step + 1}. Give a longer list, or a "
+                "schedule such as nn.CosineDecayLR."
+            )
+
+
+def _steps(listed: rates.ListedLR) -> int:
+    return listed.steps()
+
+
+def work(value: Any) -> Any:
+    """The raw value that arithmetic is done with: Float16 and BFloat16 are widened to Float32."""
+    value = raw(value)
+    return value.astype(jnp.float32) if value.dtype.itemsize < 4 else value
+
+
+def _centralized(gradient: Any) -> Any:
+    # Yong et al. 2020. MindSpore documents it for convolutions alone, whose kernels have at least
+    # three axes.
+    if gradient.ndim < 3:
+        return gradient
+    return gradient - jnp.mean(gradient, axis=tuple(range(1, gradient.ndim)), keepdims=True)
+
+
+#: The type of a rule's state, and for each of its fields the attribute that holds it.
+Slots = tuple[Any, dict[str, str]]
+
+
+def same(state_type: Any, **others: str) -> Slots:
+    """Slots whose attributes have the names of the fields, but for `others`."""
+    fields: tuple[str, ...] = state_type._fields
+    return state_type, {field: others.get(field, field) for field in fields}
+
+
+class RuleOptimizer(Optimizer):
+    """An Optimizer whose arithmetic is a rule; subclasses name the rule and its slots."""
+
+    #: Whether weight decay is added to the gradient; otherwise the rule gets it.
+    decays_gradient: ClassVar[bool] = True
+    #: Whether the rule's `update` takes `learning_rate=`; otherwise it gives a direction to
+    #: subtract rate times.
+    takes_rate: bool = True
+
+    def rule(self) -> Any:
+        """The optax transformation; made when it is traced, so that nothing here holds closures."""
+        raise NotImplementedError(f"{type(self).__name__} has no rule().")
+
+    def slots(self) -> Slots:
+        """What the rule keeps, and where: the type of its state, {field: attribute here}."""
+        raise NotImplementedError(f"{type(self).__name__} has no slots().")
+
+    def extra(self) -> dict[str, Any]:
+        """Arguments of the rule's `update` besides the learning rate."""
+        return {}
+
+    def new_values(
+        self, params: list[Any], updates: list[Any], state: Any, rates_: list[Any]
+    ) -> Any:
+        """The new raw values of the Parameters."""
+        return [_add(w, u) for w, u in zip(params, updates, strict=True)]
+
+    def construct(self, gradients: Any) -> tuple[bool, ...]:
+        """One update.
+
+        Args:
+            gradients: a tuple of float Tensors in the order of `parameters`.
+
+        Returns:
+            True for each Parameter, as in MindSpore.
+        """
+        with x64(*(p.dtype for p in self._parameters)):
+            grads = self.check_gradients(gradients)
+            params = [work(p) for p in self._parameters]
+            decays = self._decays()
+            grads = self._prepared(grads, params, decays)
+            rates_ = self._rates()
+            extra = self.extra()
+            if self.takes_rate:
+                extra["learning_rate"] = rates_
+            if not self.decays_gradient:
+                extra["weight_decay"] = decays
+            state_type, slots = self.slots()
+            state = state_type(**{field: self._read(slot) for field, slot in slots.items()})
+            updates, state = self.rule().update(grads, state, params, **extra)
+            if not self.takes_rate:
+                updates = [_down(u, rate) for u, rate in zip(updates, rates_, strict=True)]
+            values = self.new_values(params, updates, state, rates_)
+            for param, value in zip(self._parameters, values, strict=True):
+                store(param, value)
+            for field, slot in slots.items():
+                self._write(slot, getattr(state, field))
+            store(self.global_step, raw(self.global_step) + np.int32(1))
+        return (True,) * len(self._parameters)
+
+    def _prepared(self, grads: list[Any], params: list[Any], decays: list[Any]) -> list[Any]:
+        if self.loss_scale != 1.0 and self._preprocesses:
+            grads = [g * self.reciprocal_scale for g in grads]
+        if self.decays_gradient:
+            grads = [
+                g if isinstance(d, float) and not d else _decayed(g, w, d)
+                for g, w, d in zip(grads, params, decays, strict=True)
+            ]
+        return [
+            _centralized(g) if wanted else g
+            for g, wanted in zip(grads, self._centralize, strict=True)
+        ]
+
+    def _read(self, attribute: str) -> Any:
+        state = getattr(self, attribute)
+        if isinstance(state, ParameterTuple):
+            return [work(p) for p in state]
+        return None if state is None else raw(state).reshape(())
+
+    def _write(self, attribute: str, value: Any) -> None:
+        if attribute == "global_step" or value is None:
+            return
+        state = getattr(self, attribute)
+        if isinstance(state, ParameterTuple):
+            for param, item in zip(state, value, strict=True):
+                store(param, item)
+        else:
+            store(state, value.reshape(state.shape))
+
+    def clone_parameters(self, prefix: str, init: Any = "zeros") -> ParameterTuple:
+        """State for each Parameter, named `prefix.name`, weightless until the first update."""
+        return self._parameters.clone(prefix, init)
+
+
+@jax.jit
+def _add(w: Any, u: Any) -> Any:
+    return w + u
+
+
+@jax.jit
+def _down(u: Any, rate: Any) -> Any:
+    return -rate * u
+
+
+@jax.jit
+def _decayed(g: Any, w: Any, decay: Any) -> Any:
+    return g + decay * w
+
+
+def store(param: Parameter, value: Any) -> None:
+    """Write a raw value, cast to the Parameter's element type."""
+    tracing.write(param, cast(value, param.dtype))
