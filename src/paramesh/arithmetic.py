@@ -7,6 +7,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -246,8 +247,9 @@ class Arithmetic:
 
     def __getitem__(self, index: Any) -> Any:
         value = self._get()
-        with x64(value):
-            return self._wrap(value[_index(index, value.shape)])
+        index = _index(index, value.shape)
+        with x64(value, *_arrays(index)):
+            return self._wrap(value[index])
 
     def __setitem__(self, index: Any, item: Any) -> None:
         value = self._get()
@@ -258,8 +260,9 @@ class Arithmetic:
                 "expected a Tensor, an array or a number."
             )
         item_value = _storable(item_value, to_dtype(value.dtype))
-        with x64(value):
-            self._put(jnp.asarray(value).at[_index(index, value.shape)].set(item_value))
+        index = _index(index, value.shape)
+        with x64(value, *_arrays(index)):
+            self._put(jnp.asarray(value).at[index].set(item_value))
 
 
 def _storable(item: Any, dtype: DType) -> Any:
@@ -314,6 +317,12 @@ def _plain_index(part: Any) -> Any:
         items = [_plain_index(item) for item in part]
         return np.asarray(items) if items else np.zeros(0, np.int64)
     return part
+
+
+def _arrays(index: Any) -> list[Any]:
+    """The JAX arrays of an index: 64-bit ones need JAX's 64-bit mode."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return [part for part in parts if isinstance(part, jax.Array)]
 
 
 def _axes_of(part: Any) -> int:

@@ -286,8 +286,9 @@ class ArrayMethods(Arithmetic):
 
     def take(self, indices: Any, axis: int | None = None) -> Self:
         """Elements (of the flattened Tensor) or slices along `axis` at `indices`."""
-        index = self._operand(indices)
-        return self._apply(jnp.take, index, axis)
+        value, index = self._get(), self._operand(indices)
+        with x64(value, index):
+            return self._wrap(jnp.take(value, index, axis))
 
     def masked_fill(self, mask: Any, value: Any) -> Self:
         """`value` where `mask` is true, these elements elsewhere."""
@@ -298,7 +299,7 @@ class ArrayMethods(Arithmetic):
             return self._wrap(jnp.where(self._operand(mask), fill, here))
 
     def split(self, split_size: int | Sequence[int], axis: int = 0) -> tuple[Self, ...]:
-        """Cut along `axis` into pieces of `split_size` (the last may be shorter), or of given sizes."""
+        """Cut along `axis` into pieces of `split_size` (the last may be shorter) or given sizes."""
         value = self._get()
         total = value.shape[axis]
         if isinstance(split_size, int):

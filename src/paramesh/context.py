@@ -12,6 +12,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
+
+from paramesh.errors import ContextError
+
 GRAPH_MODE = 0
 PYNATIVE_MODE = 1
 
@@ -64,7 +68,7 @@ def _moved() -> None:
 
 
 def fingerprint() -> int:
-    """A number that is different after every change of a setting; part of compiled programs' keys."""
+    """A number that every change of a setting moves; part of compiled programs' keys."""
     return _version
 
 
@@ -124,18 +128,12 @@ def set_context(**settings: Any) -> None:
     if target is not None:
         _require_backend(target)
     if "compilation_cache_dir" in checked:
-        import jax
-
         jax.config.update("jax_compilation_cache_dir", checked["compilation_cache_dir"])
     _settings.update(checked)
     _moved()
 
 
 def _require_backend(target: str) -> None:
-    import jax
-
-    from paramesh.errors import ContextError
-
     running = jax.default_backend().upper()
     if running != target:
         raise ContextError(
@@ -180,8 +178,7 @@ def set_auto_parallel_context(**settings: Any) -> None:
             checked[name] = _boolean(call, name, value)
         else:
             raise ValueError(
-                f"{call}: there is no setting {name!r}. "
-                f"Settings: {', '.join(_PARALLEL_DEFAULTS)}."
+                f"{call}: there is no setting {name!r}. Settings: {', '.join(_PARALLEL_DEFAULTS)}."
             )
     _parallel.update(checked)
     _moved()
