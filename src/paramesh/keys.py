@@ -8,6 +8,7 @@ Glossary
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import numpy as np
 
@@ -21,6 +22,7 @@ class _Keys:
         self.lock = threading.Lock()
         self.seed: int | None = None
         self.count = 0
+        self.followers: list[Callable[[int], None]] = []
 
 
 _keys = _Keys()
@@ -49,6 +51,13 @@ def set_seed(seed: int) -> None:
     with _keys.lock:
         _keys.seed = int(seed)
         _keys.count = 0
+    for follower in _keys.followers:
+        follower(int(seed))
+
+
+def follow_seed(follower: Callable[[int], None]) -> None:
+    """Have `follower(seed)` called whenever the seed is set: for generators on upper floors."""
+    _keys.followers.append(follower)
 
 
 def get_seed() -> int | None:

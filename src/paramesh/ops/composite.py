@@ -1,0 +1,309 @@
+"""Operators that are made of others: mapping, overloading by type, clipping, dependencies.
+
+This is MindSpore's `composite` (`C`) module; `GradOperation` is found here too, by name.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+
+from paramesh.dtype import x64
+from paramesh.ops.lazy import upper
+from paramesh.ops.math import clamp
+from paramesh.promotion import scalar_kind
+from paramesh.tensor import Tensor, raw, wrap
+
+# fmt: off
+__all__ = [
+    "HyperMap", "Map", "MultitypeFuncGraph", "Partial", "partial", "Depend", "depend",
+    "StopGradient", "stop_gradient", "constexpr", "Print", "print_", "clip_by_value",
+    "clip_by_global_norm", "clip_by_norm",
+]
+# fmt: on
+
+
+def _parts(name: str, sequences: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    lengths = {len(sequence) for sequence in sequences}
+    if len(lengths) > 1:
+        raise ValueError(f"{name}: sequences of different lengths: {[len(s) for s in sequences]}.")
+    return list(zip(*sequences, strict=True))
+
+
+class HyperMap:
+    """Calls a function on corresponding elements of sequences, through all levels of nesting.
+
+    Args:
+        ops: the function; None: it is the first argument of the call.
+        reverse: from the last element to the first.
+    """
+
+    nested = True
+
+    def __init__(self, ops: Callable[..., Any] | None = None, reverse: bool = False) -> None:
+        self.ops, self.reverse = ops, reverse
+
+    def __call__(self, *args: Any) -> Any:
+        """The results, in a tuple or list as the first sequence is.
+
+        Raises:
+            TypeError: there is no function or no sequence.
+            ValueError: the sequences have different lengths.
+        """
+        name = type(self).__name__
+        fn, sequences = (self.ops, args) if self.ops is not None else (args[0], args[1:])
+        if not callable(fn) or not sequences:
+            raise TypeError(f"{name} needs a function and at least one sequence.")
+        return self._map(name, fn, sequences)
+
+    def _map(self, name: str, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        first = args[0]
+        if not isinstance(first, tuple | list) or not all(type(a) is type(first) for a in args):
+            return fn(*args)
+        rows = _parts(name, args)
+        rows = rows[::-1] if self.reverse else rows
+        results = [self._map(name, fn, row) if self.nested else fn(*row) for row in rows]
+        results = results[::-1] if self.reverse else results
+        return results if isinstance(first, list) else tuple(results)
+
+
+class Map(HyperMap):
+    """Calls a function on corresponding elements of sequences, on the first level alone."""
+
+    nested = False
+
+
+_IS: dict[str, Callable[[Any], bool]] = {
+    "Tensor": lambda v: isinstance(v, Tensor | jax.Array),
+    "Number": lambda v: scalar_kind(v) is not None and not isinstance(v, bool),
+    "Bool": lambda v: isinstance(v, bool),
+    "Tuple": lambda v: isinstance(v, tuple),
+    "List": lambda v: isinstance(v, list),
+    "Dictionary": lambda v: isinstance(v, dict),
+    "String": lambda v: isinstance(v, str),
+    "Function": callable,
+    "None": lambda v: v is None,
+}
+
+
+class MultitypeFuncGraph:
+    """A function with several implementations, chosen by the types of its arguments.
+
+        add = MultitypeFuncGraph("add")
+
+        @add.register("Number", "Number")
+        def _(x, y):
+            return x + y
+
+    Args:
+        name: for errors.
+        read_value: accepted as in MindSpore; Parameters are always read.
+    """
+
+    def __init__(self, name: str, read_value: bool = False) -> None:
+        self.name = name
+        self._entries: list[tuple[tuple[Any, ...], Callable[..., Any]]] = []
+
+    def register(self, *types: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """A decorator for the implementation for arguments of these types.
+
+        Args:
+            types: names (`Tensor`, `Number`, `Bool`, `Tuple`, `List`, `Dictionary`, `String`,
+                `Function`, `None`) or classes.
+
+        Raises:
+            ValueError: a name that there is not.
+        """
+        for each in types:
+            if isinstance(each, str) and each not in _IS:
+                raise ValueError(
+                    f"{self.name}: there is no type {each!r}; expected one of {', '.join(_IS)}."
+                )
+
+        def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:
+            self._entries.append((types, fn))
+            return fn
+
+        return decorate
+
+    def __call__(self, *args: Any) -> Any:
+        """Call the implementation for these arguments, the one registered last if several fit.
+
+        Raises:
+            TypeError: none fits.
+        """
+        for types, fn in reversed(self._entries):
+            if len(types) == len(args) and all(map(_fits, types, args)):
+                return fn(*args)
+        given = ", ".join(type(a).__name__ for a in args)
+        known = "; ".join(", ".join(map(str, types)) for types, _ in self._entries)
+        raise TypeError(f"{self.name} has nothing for ({given}), only for ({known or 'nothing'}).")
+
+    def __repr__(self) -> str:
+        return f"MultitypeFuncGraph({self.name!r}, {len(self._entries)} implementations)"
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    return _IS[kind](value) if isinstance(kind, str) else isinstance(value, kind)
+
+
+#: `partial(fn, *args)`: a function with its first arguments given.
+partial = functools.partial
+
+
+class Partial:
+    """Class form of `partial`."""
+
+    def __call__(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """A function with its first arguments given."""
+        return functools.partial(fn, *args, **kwargs)
+
+
+def depend(value: Any, expr: Any) -> Any:
+    """`value` itself: what a program computes is ordered by what it needs."""
+    return value
+
+
+class Depend:
+    """Class form of `depend`."""
+
+    def __call__(self, value: Any, expr: Any) -> Any:
+        """`value` itself."""
+        return value
+
+
+def stop_gradient(value: Any) -> Any:
+    """The same values, through which no gradient flows: a Tensor, or a nest of them."""
+    if isinstance(value, tuple | list):
+        return type(value)(stop_gradient(part) for part in value)
+    array = raw(value)
+    with x64(array):
+        return wrap(jax.lax.stop_gradient(array))
+
+
+class StopGradient:
+    """Class form of `stop_gradient`."""
+
+    def __call__(self, value: Any) -> Any:
+        """The same values, through which no gradient flows."""
+        return stop_gradient(value)
+
+
+def constexpr(fn: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """A function of plain values: python runs it while the program is traced, as it is.
+
+    Used with or without arguments, which are accepted as in MindSpore.
+    """
+    return fn if fn is not None else constexpr
+
+
+def print_(*values: Any) -> None:
+    """Print values, in compiled programs each time they run."""
+    if any(isinstance(raw(v), jax.core.Tracer) for v in values if isinstance(v, Tensor)):
+        text = " ".join("{}" for _ in values)
+        jax.debug.print(text, *(raw(v) if isinstance(v, Tensor) else v for v in values))
+    else:
+        print(*values)
+
+
+class Print:
+    """Class form of `print_`."""
+
+    def __call__(self, *values: Any) -> None:
+        """Print values, in compiled programs each time they run."""
+        print_(*values)
+
+
+# Clipping.
+
+
+def clip_by_value(x: Any, clip_value_min: Any = None, clip_value_max: Any = None) -> Any:
+    """Elements cut to an interval, of a Tensor or of each Tensor of a tuple or list.
+
+    Args:
+        x: Tensor, or a tuple or list of Tensors.
+        clip_value_min: a number or Tensor, or None for open.
+        clip_value_max: a number or Tensor, or None for open.
+
+    Raises:
+        ValueError: both bounds are None.
+    """
+    if isinstance(x, tuple | list):
+        return type(x)(clip_by_value(part, clip_value_min, clip_value_max) for part in x)
+    return clamp(x, clip_value_min, clip_value_max)
+
+
+def _floats(name: str, x: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+    """Raw values of a Tensor or of a tuple or list, and how to put results back."""
+    many = isinstance(x, tuple | list)
+    values = [raw(part) for part in (x if many else (x,))]
+    for value in values:
+        if not jnp.issubdtype(value.dtype, jnp.floating):
+            raise TypeError(f"{name} needs floating Tensors, got {value.dtype}.")
+
+    def put_back(results: list[Any]) -> Any:
+        wrapped = [wrap(result) for result in results]
+        return type(x)(wrapped) if many else wrapped[0]
+
+    return values, put_back
+
+
+def clip_by_global_norm(x: Any, clip_norm: float = 1.0, use_norm: Any = None) -> Any:
+    """Tensors scaled down together so that the norm of all is at most `clip_norm`.
+
+    Args:
+        x: tuple or list of floating Tensors.
+        clip_norm: the largest norm, positive.
+        use_norm: a norm that is known already; None: it is computed.
+
+    Returns:
+        A tuple (or list) of Tensors of the same shapes and element types.
+
+    Raises:
+        TypeError: a Tensor is not of a floating type. ValueError: `clip_norm` is not positive.
+    """
+    if clip_norm <= 0:
+        raise ValueError(f"clip_by_global_norm: clip_norm must be positive, got {clip_norm}.")
+    values, put_back = _floats("clip_by_global_norm", x)
+    with x64(*values):
+        if use_norm is None:
+            total = sum(jnp.sum(jnp.square(_at_least_float32(v))) for v in values)
+            norm = jnp.sqrt(total)
+        else:
+            norm = jnp.asarray(raw(use_norm))
+        scale = clip_norm / jnp.maximum(norm, clip_norm)
+        return put_back([(v * scale.astype(v.dtype)) for v in values])
+
+
+def clip_by_norm(x: Any, max_norm: float, norm_type: float = 2.0) -> Any:
+    """A Tensor scaled down so that its norm is at most `max_norm`; several, together.
+
+    Args:
+        x: floating Tensor, or a tuple or list of them.
+        max_norm: the largest norm.
+        norm_type: which norm: p, or `float("inf")` for the largest absolute value.
+
+    Raises:
+        TypeError: a Tensor is not of a floating type.
+    """
+    values, put_back = _floats("clip_by_norm", x)
+    with x64(*values):
+        sizes = [jnp.abs(_at_least_float32(v)) for v in values]
+        if norm_type == float("inf"):
+            norm = functools.reduce(jnp.maximum, [jnp.max(s) for s in sizes])
+        else:
+            norm = sum(jnp.sum(s**norm_type) for s in sizes) ** (1.0 / norm_type)
+        scale = jnp.minimum(max_norm / (norm + 1e-6), 1.0)
+        return put_back([v * scale.astype(v.dtype) for v in values])
+
+
+def _at_least_float32(value: Any) -> Any:
+    return value if value.dtype.itemsize >= 4 else value.astype(jnp.float32)
+
+
+__getattr__ = upper(__name__, ("GradOperation", "grad", "value_and_grad"), __all__)

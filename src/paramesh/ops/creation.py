@@ -1,0 +1,297 @@
+"""New Tensors: constants, ranges, triangles; and casts."""
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from paramesh.dtype import DType, float32, int64, to_dtype, x64
+from paramesh.ops.table import Array, Dtype, alias, function, primitive
+from paramesh.promotion import cast as _cast
+from paramesh.promotion import scalar_kind
+from paramesh.tensor import as_value, raw
+
+# fmt: off
+__all__ = [
+    "zeros", "ones", "full", "fill", "Zeros", "Ones", "Fill", "zeros_like", "ones_like",
+    "full_like", "ZerosLike", "OnesLike", "eye", "Eye", "arange", "range", "Range", "linspace",
+    "LinSpace", "tril", "triu", "Tril", "Triu", "diag", "Diag", "cast", "Cast",
+    "scalar_to_tensor", "ScalarToTensor", "ScalarToArray", "scalar_cast", "ScalarCast",
+    "tuple_to_array", "TupleToArray", "meshgrid", "Meshgrid", "identity", "Identity",
+]
+# fmt: on
+
+
+Sizes = int | Sequence[int]
+
+
+def _sizes(shape: Any) -> tuple[int, ...]:
+    if hasattr(shape, "tolist"):
+        shape = shape.tolist()
+    if isinstance(shape, tuple | list):
+        return tuple(operator.index(n) for n in shape)
+    return (operator.index(shape),)
+
+
+def _filled(shape: Any, value: Any, dtype: DType) -> Any:
+    with x64(dtype):
+        return jnp.full(_sizes(shape), raw(value), dtype.np_dtype)
+
+
+@function
+def zeros(size: Sizes, dtype: Dtype = None) -> Any:
+    """A Tensor of zeros.
+
+    Args:
+        size: its shape, or its length.
+        dtype: its element type, Float32 if None.
+    """
+    return _filled(size, 0, dtype or float32)
+
+
+@function
+def ones(size: Sizes, dtype: Dtype = None) -> Any:
+    """A Tensor of ones.
+
+    Args:
+        size: its shape, or its length.
+        dtype: its element type, Float32 if None.
+    """
+    return _filled(size, 1, dtype or float32)
+
+
+@function
+def full(size: Sizes, fill_value: Any, *, dtype: Dtype = None) -> Any:
+    """A Tensor of one value.
+
+    Args:
+        size: its shape, or its length.
+        fill_value: a number or a Tensor of shape ().
+        dtype: its element type; None: that of the value (int: Int64, float: Float32).
+    """
+    return _filled(size, fill_value, dtype or _dtype_of(fill_value))
+
+
+def _dtype_of(value: Any) -> DType:
+    value = raw(value)
+    return to_dtype((as_value(value) if scalar_kind(value) else value).dtype)
+
+
+@function
+def fill(type: Dtype, shape: Sizes, value: Any) -> Any:
+    """A Tensor of an element type and a shape, filled with one number."""
+    return _filled(shape, value, type or _dtype_of(value))
+
+
+Zeros = primitive("Zeros", zeros)
+Ones = primitive("Ones", ones)
+Fill = primitive("Fill", fill)
+
+
+@function
+def zeros_like(input: Array, *, dtype: Dtype = None) -> Any:
+    """Zeros of the shape (and, unless `dtype` is given, of the element type) of a Tensor."""
+    return _filled(input.shape, 0, dtype or to_dtype(input.dtype))
+
+
+@function
+def ones_like(input: Array, *, dtype: Dtype = None) -> Any:
+    """Ones of the shape (and, unless `dtype` is given, of the element type) of a Tensor."""
+    return _filled(input.shape, 1, dtype or to_dtype(input.dtype))
+
+
+@function
+def full_like(input: Array, fill_value: Any, *, dtype: Dtype = None) -> Any:
+    """One value in the shape (and, unless `dtype` is given, the element type) of a Tensor."""
+    return _filled(input.shape, fill_value, dtype or to_dtype(input.dtype))
+
+
+ZerosLike = primitive("ZerosLike", zeros_like)
+OnesLike = primitive("OnesLike", ones_like)
+
+
+@function
+def eye(n: int, m: int | None = None, dtype: Dtype = None) -> Any:
+    """Ones on the diagonal of (n, m), zeros elsewhere.
+
+    Args:
+        n: rows.
+        m: columns; None: n.
+        dtype: element type, Float32 if None.
+    """
+    wanted = dtype or float32
+    with x64(wanted):
+        return jnp.eye(n, m, dtype=wanted.np_dtype)
+
+
+Eye = primitive("Eye", eye)
+
+
+@function
+def arange(start: Any = 0, end: Any = None, step: Any = 1, *, dtype: Dtype = None) -> Any:
+    """Numbers from `start` (inclusive) to `end` (exclusive) in steps: -> (n,).
+
+    Args:
+        start: the first number; with `end` None, they go from 0 to `start`.
+        end: the first number too far.
+        step: from each to the next, not 0.
+        dtype: element type; None: Int64 for ints, Float32 for floats.
+
+    Raises:
+        TypeError: a bound is known only inside the program, so that the length is not.
+    """
+    low, high = (0, start) if end is None else (start, end)
+    return _steps(low, high, step, dtype)
+
+
+@function
+def range(start: Any, end: Any, step: Any, maxlen: int = 1000000) -> Any:
+    """Numbers from `start` (inclusive) to `end` (exclusive) in steps: -> (n,).
+
+    Args:
+        start: the first number.
+        end: the first number too far.
+        step: from each to the next, not 0.
+        maxlen: the most numbers there may be.
+
+    Raises:
+        ValueError: there are more than `maxlen`.
+    """
+    numbers = _steps(start, end, step, None)
+    if numbers.size > maxlen:
+        raise ValueError(f"{numbers.size} numbers are more than maxlen={maxlen}.")
+    return numbers
+
+
+Range = primitive("Range", range, lambda maxlen=1000000: {"maxlen": maxlen})
+
+
+def _steps(start: Any, end: Any, step: Any, dtype: DType | None) -> Any:
+    bounds = [number(value, "a bound of a range") for value in (start, end, step)]
+    if bounds[2] == 0:
+        raise ValueError("step must not be 0.")
+    ints = all(isinstance(b, int) for b in bounds)
+    return as_value(np.arange(*bounds), dtype or (int64 if ints else float32))
+
+
+def number(value: Any, what: str) -> int | float:
+    """A python number from a number or a Tensor of one element, known before the program runs.
+
+    Raises:
+        TypeError: it is known only inside the program.
+    """
+    value = raw(value)
+    try:
+        return value if scalar_kind(value) in ("int", "float", "bool") else value.item()
+    except Exception as error:
+        raise TypeError(
+            f"{what} has to be a number that is known before the program runs, got {value}."
+        ) from error
+
+
+@function
+def linspace(start: Any, end: Any, steps: int) -> Any:
+    """`steps` numbers (Float32) at equal distances from `start` to `end`, both inclusive."""
+    start, end = (raw(v) for v in (start, end))
+    dtype = next((to_dtype(v.dtype) for v in (start, end) if not scalar_kind(v)), float32)
+    dtype = dtype if dtype.kind == "float" else float32
+    with x64(dtype):
+        return jnp.linspace(start, end, operator.index(steps), dtype=dtype.np_dtype)
+
+
+LinSpace = primitive("LinSpace", linspace)
+
+
+@function
+def tril(input: Array, diagonal: int = 0) -> Any:
+    """The lower triangle of (..., n, m), zeros above diagonal number `diagonal`."""
+    return jnp.tril(input, diagonal)
+
+
+@function
+def triu(input: Array, diagonal: int = 0) -> Any:
+    """The upper triangle of (..., n, m), zeros below diagonal number `diagonal`."""
+    return jnp.triu(input, diagonal)
+
+
+def _diagonal(diagonal: int = 0) -> dict[str, Any]:
+    return {"diagonal": diagonal}
+
+
+Tril = primitive("Tril", tril, _diagonal)
+Triu = primitive("Triu", triu, _diagonal)
+
+
+@function
+def diag(input: Array) -> Any:
+    """(n,) as the diagonal of (n, n); of (n, n), its diagonal (n,)."""
+    return jnp.diag(input)
+
+
+Diag = primitive("Diag", diag)
+
+
+@function
+def cast(input: Array, dtype: Dtype) -> Any:
+    """The values in another element type: (...) -> (...)."""
+    return _cast(input, dtype)
+
+
+Cast = primitive("Cast", cast)
+
+
+@function
+def scalar_to_tensor(input_x: Any, dtype: Dtype = float32) -> Any:
+    """A number as a Tensor of shape ()."""
+    return as_value(input_x, dtype)
+
+
+ScalarToTensor = primitive("ScalarToTensor", scalar_to_tensor)
+ScalarToArray = alias("ScalarToArray", ScalarToTensor)
+
+
+@function
+def scalar_cast(input_x: Any, input_y: Dtype) -> Any:
+    """A python number as the python number that an element type holds: (3.7, int32) -> 3."""
+    kind = {"bool": bool, "int": int, "uint": int, "float": float}[input_y.kind]
+    return kind(number(input_x, "the scalar"))
+
+
+ScalarCast = primitive("ScalarCast", scalar_cast)
+
+
+@function
+def tuple_to_array(input_x: Any) -> Any:
+    """A tuple of numbers as a Tensor (n,): ints Int64, floats Float32."""
+    return as_value(list(input_x))
+
+
+TupleToArray = primitive("TupleToArray", tuple_to_array)
+
+
+@function
+def meshgrid(*inputs: Any, indexing: str = "xy") -> Any:
+    """Coordinate grids of vectors: n of (d_i,) -> a tuple of n Tensors.
+
+    Args:
+        inputs: the vectors, or one tuple of them.
+        indexing: `"ij"`: of shape (d_0, d_1, …); `"xy"`: the first two axes exchanged.
+    """
+    vectors = inputs[0] if len(inputs) == 1 and isinstance(inputs[0], tuple | list) else inputs
+    values = [raw(vector) for vector in vectors]
+    with x64(*values):
+        return tuple(jnp.meshgrid(*values, indexing=indexing))
+
+
+Meshgrid = primitive("Meshgrid", meshgrid, lambda indexing="xy": {"indexing": indexing})
+
+
+@function
+def identity(x: Array) -> Any:
+    """The same values."""
+    return x
+
+
+Identity = primitive("Identity", identity)

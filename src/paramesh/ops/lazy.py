@@ -1,0 +1,42 @@
+"""Names of upper floors that MindSpore has among its operators (`ops.grad`, `C.GradOperation`).
+
+They are looked up when somebody asks for them, so that this floor imports none above it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+#: Name -> the module that has it.
+UPPER = {
+    "GradOperation": "paramesh.transforms",
+    "grad": "paramesh.transforms",
+    "value_and_grad": "paramesh.transforms",
+    "vmap": "paramesh.transforms",
+}
+
+
+def upper(module: str, names: Iterable[str], known: Iterable[str]) -> Callable[[str], Any]:
+    """A `__getattr__` for a module that offers these names of upper floors.
+
+    Args:
+        module: its name, for errors.
+        names: which names of `UPPER`.
+        known: the module's other names, which an error may propose.
+    """
+
+    def get(name: str) -> Any:
+        if name in names:
+            return getattr(importlib.import_module(UPPER[name]), name)
+        if name.startswith("__"):
+            raise AttributeError(f"module '{module}' has no attribute '{name}'")
+        near = difflib.get_close_matches(name, [*known, *names], 3)
+        hint = f" Did you mean {', '.join(near)}?" if near else ""
+        raise AttributeError(
+            f"'{module}' has no operator '{name}'.{hint} They are listed in the reference."
+        )
+
+    return get

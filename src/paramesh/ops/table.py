@@ -1,0 +1,423 @@
+"""The table of operators, and how a function and a class come from one definition.
+
+Glossary
+    operator    one computation with MindSpore's name, defined once, over raw JAX values
+    function    its functional form (`ops.matmul(x, y)`): takes Tensors, gives Tensors
+    primitive   its class form (`ops.MatMul()(x, y)`): some arguments given when it is made
+    kind        what the table does with an argument before the computation sees it
+
+An operator is a plain function over raw values whose parameters are annotated with their kinds:
+
+    @function
+    def maximum(input: Operand, other: Operand):
+        "The larger of two elements. …"
+        return jnp.maximum(input, other)
+
+    Maximum = primitive("Maximum", maximum)
+
+`function` gives the functional form and puts the operator into `TABLE`; `primitive` gives the
+class form, whose second argument says how the class's arguments become those of the function.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Annotated, Any, ClassVar, ParamSpec, Self, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from paramesh import tracing
+from paramesh.dtype import DType, to_dtype, x64
+from paramesh.parameter import Parameter
+from paramesh.promotion import align, cast, floating, result_dtype, scalar_dtype, scalar_kind
+from paramesh.tensor import as_value, raw, wrap
+
+
+class Kind(Enum):
+    """What the table does with an argument; None is always left alone."""
+
+    ARRAY = "same"  # a raw value of the element type that was given
+    OPERAND = "promote"  # meets the other operands by MindSpore's promotion; numbers stay numbers
+    FLOATING = "float"  # integers and bool become Float32
+    ARRAYS = "arrays"  # a tuple of raw values, from a tuple or list of Tensors
+    DTYPE = "dtype"  # a DType, from anything that means one
+
+
+Array = Annotated[Any, Kind.ARRAY]
+Operand = Annotated[Any, Kind.OPERAND]
+Floating = Annotated[Any, Kind.FLOATING]
+Arrays = Annotated[Any, Kind.ARRAYS]
+Dtype = Annotated[Any, Kind.DTYPE]
+
+P = ParamSpec("P")
+
+
+@dataclass
+class Operator:
+    """One row of the table."""
+
+    name: str
+    compute: Callable[..., Any]
+    kinds: dict[str, Kind]
+    classes: dict[str, type[Primitive]] = field(default_factory=dict)
+    aliases: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        code = self.compute.__code__
+        self._positional = code.co_varnames[: code.co_argcount]
+        after = code.co_argcount + code.co_kwonlyargcount
+        self._many = code.co_varnames[after] if code.co_flags & inspect.CO_VARARGS else None
+        self._convert_each = [(name, _CONVERT[kind]) for name, kind in self.kinds.items()]
+        self._operands = [n for n, kind in self.kinds.items() if kind is Kind.OPERAND]
+        self._lists = [n for n, kind in self.kinds.items() if kind is Kind.ARRAYS]
+
+    @property
+    def doc(self) -> str:
+        """The documentation that the function and the classes share."""
+        return inspect.getdoc(self.compute) or ""
+
+    @property
+    def summary(self) -> str:
+        """The first line of the documentation."""
+        return self.doc.partition("\n")[0]
+
+    def __call__(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Compute on what a user gave; `name` is the form that was called, for errors."""
+        given = dict(zip(self._positional, args, strict=False))
+        rest = args[len(given) :]
+        if (rest and self._many is None) or not given.keys().isdisjoint(kwargs):
+            _bind(name, self.compute, args, kwargs)
+        given.update(kwargs)
+        if self._many is not None:
+            given[self._many] = rest
+        try:
+            values, wide = self._convert(given)
+            with x64(*wide):
+                result = self._compute(values)
+        except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
+            _bind(name, self.compute, args, kwargs)
+            if type(error) in (TypeError, ValueError, IndexError, ZeroDivisionError):
+                raise _explained(error, name, given) from error
+            raise
+        if tracing.current() is None:
+            _lend(given, result)
+        return wrap(result) if isinstance(result, jax.Array) else _wrapped(result)
+
+    def _compute(self, values: dict[str, Any]) -> Any:
+        if self._many is None:
+            return self.compute(**values)
+        first = [values.pop(name) for name in self._positional]
+        return self.compute(*first, *values.pop(self._many), **values)
+
+    def _convert(self, given: dict[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+        values = dict(given)
+        for name, convert in self._convert_each:
+            value = values.get(name)
+            if value is not None:
+                values[name] = convert(value)
+        if len(self._operands) > 1:
+            names = [n for n in self._operands if values.get(n) is not None]
+            values.update(zip(names, _meet([values[n] for n in names]), strict=True))
+        wide = [values.get(name) for name in self.kinds]
+        for name in self._lists:
+            wide.extend(values.get(name) or ())
+        return values, wide
+
+
+#: Every operator by the name of its function.
+TABLE: dict[str, Operator] = {}
+
+#: Every class form by its name, aliases included.
+CLASSES: dict[str, type[Primitive]] = {}
+
+
+def function(compute: Callable[P, Any]) -> Callable[P, Any]:
+    """The functional form of an operator, which is put into the table."""
+    kinds = {
+        name: mark
+        for name, hint in compute.__annotations__.items()
+        for mark in getattr(hint, "__metadata__", ())
+        if isinstance(mark, Kind)
+    }
+    if compute.__name__ in TABLE:
+        raise RuntimeError(f"two operators are named {compute.__name__}")
+    operator = TABLE[compute.__name__] = Operator(compute.__name__, compute, kinds)
+
+    @functools.wraps(compute)
+    def call(*args: P.args, **kwargs: P.kwargs) -> Any:
+        return operator(compute.__name__, args, kwargs)
+
+    call.__dict__["operator"] = operator
+    return call
+
+
+Form = TypeVar("Form", bound=Callable[..., Any])
+
+
+def alias(name: str, form: Form) -> Form:
+    """Another name for a function or a class."""
+    made: Any = form
+    if isinstance(made, type):
+        made.__dict__["operator"].classes[name] = CLASSES[name] = made
+    else:
+        operator_of(form).aliases.append(name)
+    return form
+
+
+def operator_of(fn: Callable[..., Any]) -> Operator:
+    """The operator that a function is a form of."""
+    return fn.__dict__["operator"]
+
+
+class _Signature:
+    """What `inspect` and `help` say that a primitive's class takes: its settings."""
+
+    def __get__(self, primitive: Any, cls: Any) -> inspect.Signature:
+        return inspect.signature(getattr(cls, "_init", _no_settings))
+
+
+def _no_settings() -> dict[str, Any]:
+    return {}
+
+
+class Primitive:
+    """The class form of an operator: made with its settings, called with Tensors.
+
+    The settings are attributes under their names. A subclass of it stands for one operator.
+    """
+
+    __signature__: ClassVar[Any] = _Signature()
+    operator: ClassVar[Operator]
+    _init: ClassVar[Callable[..., dict[str, Any]]]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        name = type(self).__name__
+        bound = _bind(name, self._init, args, kwargs)
+        bound.apply_defaults()
+        self.name = name
+        self.settings = dict(bound.arguments)
+        self.__dict__.update(self.settings)
+        self.in_strategy: Any = None
+        self.out_strategy: Any = None
+        self.attrs: dict[str, Any] = {}
+        self._options = type(self)._init(**self.settings)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Compute on Tensors, with the settings that were given."""
+        return self.operator(self.name, args, self._options | kwargs)
+
+    def shard(self, in_strategy: Any = None, out_strategy: Any = None) -> Self:
+        """Record how inputs and outputs are to be cut over devices; returns self."""
+        self.in_strategy, self.out_strategy = in_strategy, out_strategy
+        return self
+
+    def add_prim_attr(self, name: str, value: Any) -> Self:
+        """Record an attribute for MindSpore's graph compiler: it changes nothing; returns self."""
+        self.attrs[name] = value
+        return self
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{k}={v!r}" for k, v in self.settings.items())
+        return f"{self.name}({settings})"
+
+
+def primitive(
+    name: str,
+    fn: Callable[..., Any],
+    init: Callable[..., dict[str, Any]] = _no_settings,
+) -> type[Primitive]:
+    """A class form of the operator of `fn`.
+
+    Args:
+        name: the class's name.
+        fn: the functional form.
+        init: takes the class's settings and gives the keyword arguments of `fn` that they mean.
+    """
+    operator = operator_of(fn)
+    members = {
+        "__module__": fn.__module__,
+        "__qualname__": name,
+        "__doc__": f"Class form of `{operator.name}`. {operator.doc}",
+        "operator": operator,
+        "_init": staticmethod(init),
+    }
+    cls = type(name, (Primitive,), members)
+    if name in CLASSES:
+        raise RuntimeError(f"two classes are named {name}")
+    operator.classes[name] = CLASSES[name] = cls
+    return cls
+
+
+def unary(
+    name: str,
+    class_name: str,
+    fn: Callable[[Any], Any],
+    summary: str,
+    kind: Kind = Kind.FLOATING,
+) -> tuple[Callable[[Any], Any], type[Primitive]]:
+    """Both forms of an elementwise operator on one Tensor.
+
+    Args:
+        name: of the function.
+        class_name: of the class.
+        fn: the computation on a raw value.
+        summary: what it computes.
+        kind: FLOATING if it yields fractions, ARRAY if it keeps the element type.
+    """
+
+    def compute(input: Any) -> Any:
+        return fn(input)
+
+    result = "integers and bool as Float32" if kind is Kind.FLOATING else "of the input's type"
+    compute.__doc__ = f"{summary}\n\nElementwise, (...) -> (...), {result} unless it gives Bool."
+    call = _named(name, compute, {"input": kind})
+    return call, primitive(class_name, call)
+
+
+def binary(
+    name: str,
+    class_name: str,
+    fn: Callable[[Any, Any], Any],
+    summary: str,
+) -> tuple[Callable[[Any, Any], Any], type[Primitive]]:
+    """Both forms of an elementwise operator on two Tensors, which meet by promotion.
+
+    Args:
+        name: of the function.
+        class_name: of the class.
+        fn: the computation on two raw values of one element type.
+        summary: what it computes.
+    """
+
+    def compute(input: Any, other: Any) -> Any:
+        return fn(input, other)
+
+    compute.__doc__ = (
+        f"{summary}\n\nElementwise; shapes broadcast, element types meet by MindSpore's promotion. "
+        "Either side may be a number."
+    )
+    call = _named(name, compute, {"input": Kind.OPERAND, "other": Kind.OPERAND})
+    return call, primitive(class_name, call)
+
+
+def _named(name: str, compute: Callable[P, Any], kinds: dict[str, Kind]) -> Callable[P, Any]:
+    compute.__name__ = compute.__qualname__ = name
+    compute.__module__ = sys._getframe(2).f_globals["__name__"]
+    compute.__annotations__ = {n: Annotated[Any, kind] for n, kind in kinds.items()}
+    return function(compute)
+
+
+# Arguments on their way in.
+
+
+def _array(value: Any) -> Any:
+    value = raw(value)
+    return as_value(value) if scalar_kind(value) is not None else value
+
+
+def _floating(value: Any) -> Any:
+    return floating(_array(value))
+
+
+def _arrays(values: Any) -> tuple[Any, ...]:
+    if not isinstance(values, list | tuple):
+        raise TypeError(f"expected a tuple or list of Tensors, got {type(values).__name__}.")
+    return tuple(_array(value) for value in values)
+
+
+_CONVERT: dict[Kind, Callable[[Any], Any]] = {
+    Kind.ARRAY: _array,
+    Kind.OPERAND: raw,
+    Kind.FLOATING: _floating,
+    Kind.ARRAYS: _arrays,
+    Kind.DTYPE: to_dtype,
+}
+
+
+def _meet(values: Sequence[Any]) -> Sequence[Any]:
+    """Operands in their common element type; numbers stay numbers, unless all are."""
+    kinds = [scalar_kind(value) for value in values]
+    if values and None not in kinds:
+        values = [as_value(values[0]), *values[1:]]
+        kinds[0] = None
+    if len(values) == 2:
+        return align(*values)
+    dtypes = [to_dtype(v.dtype) for v, kind in zip(values, kinds, strict=True) if kind is None]
+    dtype = functools.reduce(result_dtype, dtypes)
+    dtype = functools.reduce(scalar_dtype, filter(None, kinds), dtype)
+    with x64(dtype):
+        return [
+            jnp.asarray(v, dtype.np_dtype) if kind else cast(v, dtype)
+            for v, kind in zip(values, kinds, strict=True)
+        ]
+
+
+# Results on their way out.
+
+
+def _wrapped(result: Any) -> Any:
+    if isinstance(result, jax.Array):
+        return wrap(result)
+    if type(result) in (tuple, list):
+        return type(result)(_wrapped(part) for part in result)
+    return result
+
+
+def _lend(given: Mapping[Any, Any], result: Any) -> None:
+    # An operator that has nothing to do (a cast to the same type) gives the Parameter's own array,
+    # which the next step would donate.
+    for value in given.values():
+        if isinstance(value, Parameter):
+            if _holds(result, value._value):
+                tracing.lent.add(value)
+        elif type(value) in (tuple, list):
+            _lend(dict(enumerate(value)), result)
+
+
+def _holds(result: Any, array: Any) -> bool:
+    if type(result) in (tuple, list):
+        return any(_holds(part, array) for part in result)
+    return result is array
+
+
+# Errors.
+
+
+def _bind(
+    name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> inspect.BoundArguments:
+    signature = inspect.signature(fn)
+    try:
+        return signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{name}{signature_text(fn)}: {error}.") from None
+
+
+def signature_text(fn: Callable[..., Any]) -> str:
+    """The parameters of a function with their defaults, without annotations."""
+    signature = inspect.signature(fn)
+    bare = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    return str(inspect.Signature(bare))
+
+
+def _explained(error: Exception, name: str, given: dict[str, Any]) -> Exception:
+    shown = ", ".join(f"{key}={_shown(value)}" for key, value in given.items())
+    return type(error)(f"ops.{name}: {error}\nIt was given {shown}.")
+
+
+def _shown(value: Any) -> str:
+    dtype = getattr(value, "dtype", None)
+    if isinstance(value, Parameter):
+        return f"Parameter '{value.name}' {value.dtype}{list(value.shape)}"
+    if hasattr(value, "shape") and dtype is not None:
+        return f"{to_dtype(dtype) if not isinstance(dtype, DType) else dtype}{list(value.shape)}"
+    if type(value) in (tuple, list):
+        return f"({', '.join(_shown(part) for part in value)})"
+    text = repr(value)
+    return text if len(text) <= 80 else text[:79] + "…"

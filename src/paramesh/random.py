@@ -1,0 +1,156 @@
+"""Random numbers inside programs: generators whose state is a Parameter.
+
+Glossary
+    state   (seed, counter) as four 32-bit words, in a Parameter: compiled programs take it in and
+            give it back like any other, so that every step draws other numbers
+    key     what `jax.random` draws from: a pure function of the state
+
+The key is Threefry (Salmon et al. 2011) of the counter under the seed: no two counters share one,
+and the same seed gives the same keys, in eager and in compiled programs alike.
+"""
+
+from __future__ import annotations
+
+import operator
+import threading
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.random import threefry_2x32
+
+from paramesh.keys import follow_seed, get_seed
+from paramesh.parameter import Parameter
+from paramesh.tensor import Tensor, raw
+
+_LARGEST_SEED = 2**64 - 1
+
+
+class Generator:
+    """A stream of keys.
+
+    Args:
+        seed: from 0 to 2**64 - 1.
+
+    Attributes:
+        state: the Parameter (4,) UInt32 that holds the stream's place.
+
+    Raises:
+        TypeError: `seed` is no int.
+        ValueError: `seed` is out of range.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self._lock = threading.Lock()
+        with jax.core.eval_context():  # a generator may be made while a program is traced
+            self.state = Parameter(_words(seed), name="rng_state", requires_grad=False)
+        self._seed = seed
+
+    def next_key(self) -> Any:
+        """The next key, for the functions of `jax.random`; moves the stream by one."""
+        with self._lock:
+            state = raw(self.state)
+            words = threefry_2x32(state[:2], state[2:])
+            low = state[3] + jnp.uint32(1)
+            high = state[2] + (low == 0).astype(jnp.uint32)
+            self.state.assign(jnp.stack([state[0], state[1], high, low]))
+        return jax.random.wrap_key_data(words, impl="threefry2x32")
+
+    def manual_seed(self, seed: int) -> Generator:
+        """Begin the stream of `seed`; returns self.
+
+        Raises:
+            TypeError: `seed` is no int.
+            ValueError: `seed` is out of range.
+        """
+        words = _words(seed)
+        with self._lock:
+            self.state.assign(words)
+            self._seed = seed
+        return self
+
+    def initial_seed(self) -> int:
+        """The seed of the stream."""
+        return self._seed
+
+    def get_state(self) -> Tensor:
+        """The place in the stream, a UInt32 Tensor (4,), for `set_state`."""
+        return self.state.value()
+
+    def set_state(self, state: Any) -> None:
+        """Go to a place that `get_state` gave.
+
+        Raises:
+            ParameterShapeError: it is not of shape (4,).
+        """
+        with self._lock:
+            self.state.assign(state)
+
+
+def _words(seed: int) -> np.ndarray[Any, Any]:
+    if isinstance(seed, bool):
+        raise TypeError(f"seed must be an int, got {seed!r}.")
+    number = operator.index(seed)
+    if not 0 <= number <= _LARGEST_SEED:
+        raise ValueError(f"seed must be an int from 0 to 2**64 - 1, got {number}.")
+    return np.array([number >> 32, number & 0xFFFFFFFF, 0, 0], np.uint32)
+
+
+class _Default:
+    """The generator of everything that is given none; made at first use."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.generator: Generator | None = None
+
+
+_default = _Default()
+
+
+def default_generator() -> Generator:
+    """The generator that the random operators and Dropout draw from."""
+    with _default.lock:
+        if _default.generator is None:
+            _default.generator = Generator(get_seed() or 0)
+        return _default.generator
+
+
+def next_key() -> Any:
+    """The next key of the default generator, for the functions of `jax.random`.
+
+    In a compiled program the generator's state is an input and an output of the program, so each
+    run draws other numbers.
+    """
+    return default_generator().next_key()
+
+
+def seed(seed: int) -> None:
+    """Begin the default generator's stream of `seed`, from 0 to 2**64 - 1.
+
+    `paramesh.set_seed` does so too, and seeds the recipes besides.
+
+    Raises:
+        TypeError: `seed` is no int.
+        ValueError: `seed` is out of range.
+    """
+    default_generator().manual_seed(seed)
+
+
+def get_rng_state() -> Tensor:
+    """The default generator's place in its stream, a UInt32 Tensor (4,)."""
+    return default_generator().get_state()
+
+
+def set_rng_state(state: Any) -> None:
+    """Put the default generator to a place that `get_rng_state` gave."""
+    default_generator().set_state(state)
+
+
+def _follow(seed: int) -> None:
+    if _default.generator is not None:
+        _default.generator.manual_seed(seed)
+
+
+follow_seed(_follow)
