@@ -173,6 +173,7 @@ class Parameter(Tensor):
             self._layerwise_parallel,
             self._parallel_optimizer,
             self._name,
+            tuple(self._hooks),
         )
 
     @property
