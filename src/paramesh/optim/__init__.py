@@ -3,8 +3,16 @@
 from paramesh.optim.adam import Adam, AdaMax, AdamOffload, AdamWeightDecay, LazyAdam
 from paramesh.optim.adaptive import FTRL, Adadelta, Adagrad, ProximalAdagrad, RMSProp
 from paramesh.optim.averaging import ASGD, AdaFactor, Rprop
+from paramesh.optim.from_optax import from_optax
 from paramesh.optim.groups import by_name, rest
 from paramesh.optim.large_batch import LARS, Lamb
+from paramesh.optim.loss_scale import (
+    DynamicLossScaleManager,
+    DynamicLossScaleUpdateCell,
+    FixedLossScaleManager,
+    FixedLossScaleUpdateCell,
+    LossScaleManager,
+)
 from paramesh.optim.optimizer import Optimizer, RuleOptimizer
 from paramesh.optim.schedule_lists import (
     cosine_decay_lr,
@@ -46,6 +54,7 @@ __all__ = [
     "AdaFactor",
     "Lamb",
     "LARS",
+    "from_optax",
     "by_name",
     "rest",
     "LearningRateSchedule",
@@ -62,4 +71,9 @@ __all__ = [
     "cosine_decay_lr",
     "polynomial_decay_lr",
     "warmup_lr",
+    "LossScaleManager",
+    "FixedLossScaleManager",
+    "DynamicLossScaleManager",
+    "FixedLossScaleUpdateCell",
+    "DynamicLossScaleUpdateCell",
 ]

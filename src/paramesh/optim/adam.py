@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from paramesh.optim import checks, rules
 from paramesh.optim.optimizer import RuleOptimizer, Slots, same
@@ -31,6 +31,8 @@ class Adam(RuleOptimizer):
         KeyError: another keyword.
         TypeError, ValueError: as `Optimizer`, and for numbers out of range.
     """
+
+    _power: ClassVar[Any] = 1.0
 
     def __init__(
         self,
@@ -64,8 +66,8 @@ class Adam(RuleOptimizer):
         if len(variants) > 1 or (variants and use_amsgrad):
             chosen = [*variants, *(["use_amsgrad"] if use_amsgrad else [])]
             raise ValueError(f"{name}: {' and '.join(chosen)} exclude each other; choose one.")
-        self.add_state("beta1_power", Parameter(1.0, name="beta1_power"))
-        self.add_state("beta2_power", Parameter(1.0, name="beta2_power"))
+        self.add_state("beta1_power", Parameter(self._power, name="beta1_power"))
+        self.add_state("beta2_power", Parameter(self._power, name="beta2_power"))
         self.add_state("moment1", self.clone_parameters("moment1"))
         self.add_state("moment2", self.clone_parameters("moment2"))
         if use_amsgrad:
@@ -85,6 +87,8 @@ class LazyAdam(Adam):
 
     Arguments as in `Adam`, without `use_amsgrad`.
     """
+
+    _power: ClassVar[Any] = [1.0]  # of shape (1,), as recorded
 
     def __init__(
         self,

@@ -100,6 +100,7 @@ class LARS(Optimizer):
                 f"got {type(optimizer).__name__}."
             )
         Cell.__init__(self, auto_prefix=False)
+        self.__dict__["_by_name"] = {}
         self.epsilon = checks.not_negative("LARS", "epsilon", epsilon, whole=False)
         self.coefficient = checks.not_negative("LARS", "coefficient", coefficient, whole=False)
         self.use_clip = checks.boolean("LARS", "use_clip", use_clip)

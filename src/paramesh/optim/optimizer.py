@@ -69,6 +69,7 @@ class Optimizer(Cell):
         loss_scale: float = 1.0,
     ) -> None:
         super().__init__(auto_prefix=False)
+        self.__dict__["_by_name"] = {}
         name = type(self).__name__
         self.loss_scale = checks.positive(name, "loss_scale", loss_scale, whole=True)
         self.reciprocal_scale = 1.0 / self.loss_scale
@@ -143,14 +144,16 @@ class Optimizer(Cell):
         Raises:
             DuplicateNameError: another Parameter here has the name of one of them.
         """
-        members = state if isinstance(state, ParameterTuple) else (state,)
-        for param in members:
-            other = self._params.setdefault(param.name, param)
+        single = not isinstance(state, ParameterTuple)
+        for param in (state,) if single else state:
+            other = self._by_name.setdefault(param.name, param)
             if other is not param:
                 raise DuplicateNameError(
                     f"{type(self).__name__}: its own state and a trained Parameter are both named "
                     f"'{param.name}'. Rename the trained one: {other}."
                 )
+            key = attribute if single and attribute not in self._params else param.name
+            self._params[key] = param
         self.__dict__[attribute] = state
         self._changed()
 

@@ -1,0 +1,228 @@
+"""`from_optax`: any optax transformation as an optimizer, its state as named Parameters.
+
+Glossary
+    leaf    one array of the transformation's state
+    word    the name of a part of the state in the names of leaves: `ScaleByAdamState` is `adam`
+
+A leaf is named by the words and fields that lead to it: `adam.mu.fc1.weight`, `adam.count`. Two
+parts of one word are told apart by numbers: `trace`, `trace_1`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from paramesh import tracing
+from paramesh.dtype import to_dtype, x64
+from paramesh.errors import OptimizerError
+from paramesh.initializer import initializer
+from paramesh.optim.optimizer import Optimizer, store, work
+from paramesh.parameter import Parameter, ParameterTuple
+from paramesh.tensor import Tensor, raw
+
+_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+class OptaxOptimizer(Optimizer):
+    """An optax transformation over Parameters; made by `from_optax`."""
+
+    def __init__(
+        self,
+        transform: Any,
+        params: Any,
+        learning_rate: Any = None,
+        weight_decay: Any = 0.0,
+        loss_scale: float = 1.0,
+    ) -> None:
+        if not callable(getattr(transform, "init", None)) or not callable(
+            getattr(transform, "update", None)
+        ):
+            raise TypeError(
+                "from_optax takes an optax transformation such as optax.adam(1e-3), "
+                f"got {type(transform).__name__}."
+            )
+        self_rate = 0.0 if learning_rate is None else learning_rate
+        super().__init__(self_rate, params, weight_decay, loss_scale)
+        self.scaled = learning_rate is not None
+        if not self.scaled:  # the rate is inside the transformation
+            for names in (self._params, self._by_name, self.__dict__):
+                names.pop("learning_rate", None)
+        self.transform: Any = optax.with_extra_args_support(transform)
+        self._names = tuple(p.name for p in self._parameters)
+        structs = {
+            p.name: jax.ShapeDtypeStruct(p.shape, _working(p.dtype)) for p in self._parameters
+        }
+        with x64(*(p.dtype for p in self._parameters)):
+            leaves, self._tree = self._leaves(structs)
+        self.add_state("state", ParameterTuple(leaves))
+
+    def _leaves(self, structs: dict[str, Any]) -> tuple[list[Parameter], Any]:
+        closed, shapes = jax.make_jaxpr(self.transform.init, return_shape=True)(structs)
+        flat, tree = jax.tree_util.tree_flatten_with_path(shapes)
+        names = leaf_names(shapes, [path for path, _ in flat])
+        constants = [_constant(closed.jaxpr, out) for out in closed.jaxpr.outvars]
+        if None in constants:  # some leaves depend on the Parameters, or are no constants
+            values = jax.tree.leaves(self.transform.init(self._values()))
+        else:
+            values = constants
+        by_name = {p.name: p for p in self._parameters}
+        leaves: list[Parameter] = []
+        for name, (path, leaf), constant, value in zip(names, flat, constants, values, strict=True):
+            start = Tensor(jnp.array(value, leaf.dtype)) if constant is None else constant
+            trained = by_name.get(getattr(path[-1], "key", None)) if path else None
+            if trained is not None and (trained.shape, trained.dtype) == _kind(leaf):
+                twin = trained.clone(start)  # sharded like its Parameter
+                twin.name = name
+            else:
+                twin = Parameter(initializer(start, leaf.shape, to_dtype(leaf.dtype)), name=name)
+            leaves.append(twin)
+        return leaves, tree
+
+    def _values(self) -> dict[str, Any]:
+        return {name: work(p) for name, p in zip(self._names, self._parameters, strict=True)}
+
+    def construct(self, gradients: Any, **extra: Any) -> tuple[bool, ...]:
+        """One update.
+
+        Args:
+            gradients: a tuple of float Tensors in the order of `parameters`.
+            extra: for transformations that take more (`value`, …), Tensors or numbers.
+
+        Returns:
+            True for each Parameter.
+        """
+        with x64(*(p.dtype for p in self._parameters)):
+            grads = self.gradients_centralization(self.decay_weight(gradients))
+            grads = self.scale_grad(grads)
+            values = self._values()
+            state = jax.tree.unflatten(self._tree, [raw(p) for p in self.state])
+            extra = {k: raw(v) if isinstance(v, Tensor) else v for k, v in extra.items()}
+            given = dict(zip(self._names, map(raw, grads), strict=True))
+            updates, state = self.transform.update(given, state, values, **extra)
+            rates = self._rates() if self.scaled else [None] * len(self._names)
+            for name, param, rate in zip(self._names, self._parameters, rates, strict=True):
+                update = updates[name] if rate is None else -rate * updates[name]
+                store(param, values[name] + update)
+            new = jax.tree.leaves(state)
+            if len(new) != len(self.state):
+                raise OptimizerError(
+                    f"from_optax: the state had {len(self.state)} arrays and came back with "
+                    f"{len(new)}; a transformation must keep the structure of its state."
+                )
+            for param, value in zip(self.state, new, strict=True):
+                store(param, jnp.asarray(value))
+            tracing.write(self.global_step, raw(self.global_step) + np.int32(1))
+        return (True,) * len(self._names)
+
+    def get_lr(self) -> Any:
+        """As `Optimizer.get_lr`.
+
+        Raises:
+            OptimizerError: the rate is inside the transformation.
+        """
+        if not self.scaled:
+            raise OptimizerError(
+                "from_optax: the learning rate is inside the optax transformation. To see and "
+                "change it, give one without, e.g. from_optax(optax.scale_by_adam(), params, "
+                "learning_rate=1e-3)."
+            )
+        return super().get_lr()
+
+
+def from_optax(
+    transform: Any,
+    params: Any,
+    learning_rate: Any = None,
+    weight_decay: Any = 0.0,
+    loss_scale: float = 1.0,
+) -> OptaxOptimizer:
+    """An optax transformation as an optimizer.
+
+    Its state are Parameters named after where they stand in it, such as `adam.mu.fc1.weight`. They
+    are weightless until the first update, unless they start from the Parameters' values.
+
+    Args:
+        transform: e.g. `optax.adamw(1e-3)`, or a chain. It sees the Parameters as a dict by name.
+        params: Parameters or groups, see `Optimizer`.
+        learning_rate: None if `transform` has it; otherwise see `Optimizer`: what `transform`
+            returns is then a direction, of which the rate's multiple is subtracted.
+        weight_decay: see `Optimizer`; the decay is added to the gradient.
+        loss_scale: see `Optimizer`.
+
+    Raises:
+        TypeError: `transform` is no transformation; otherwise as `Optimizer`.
+    """
+    return OptaxOptimizer(transform, params, learning_rate, weight_decay, loss_scale)
+
+
+def _working(dtype: Any) -> Any:
+    return np.dtype(np.float32) if dtype.itemsize < 4 else dtype.np_dtype
+
+
+def _kind(leaf: Any) -> Any:
+    return tuple(leaf.shape), to_dtype(leaf.dtype)
+
+
+def _constant(jaxpr: Any, out: Any) -> Any:
+    """The number that an output of `init` is filled with, or None if that cannot be seen."""
+    if hasattr(out, "val"):
+        return _number(out)
+    for eqn in jaxpr.eqns:
+        if out not in eqn.outvars:
+            continue
+        if eqn.primitive.name == "broadcast_in_dim":
+            return _number(eqn.invars[0])
+        inner = eqn.params.get("jaxpr")
+        if inner is not None and not eqn.invars:
+            inner = getattr(inner, "jaxpr", inner)
+            return _constant(inner, inner.outvars[list(eqn.outvars).index(out)])
+    return None
+
+
+def _number(var: Any) -> Any:
+    value = getattr(var, "val", None)
+    return None if value is None or np.ndim(value) else np.asarray(value).item()
+
+
+def leaf_names(state: Any, paths: list[Any]) -> list[str]:
+    """Names for the leaves of an optax state, from the types and fields on their paths."""
+    words: dict[tuple[Any, ...], str] = {}
+    used: dict[tuple[str, str], int] = {}
+    names: list[str] = []
+    for path in paths:
+        node, parts = state, list[str]()
+        for depth, key in enumerate(path):
+            here = path[:depth]
+            if hasattr(node, "_fields"):
+                if here not in words:
+                    word, above = _word(type(node).__name__), ".".join(parts)
+                    count = used.get((above, word), 0)
+                    used[above, word] = count + 1
+                    words[here] = f"{word}_{count}" if count else word
+                parts.append(words[here])
+            node, part = _step(node, key)
+            if part is not None:
+                parts.append(part)
+        names.append(".".join(parts) or "state")
+    return names
+
+
+def _step(node: Any, key: Any) -> tuple[Any, str | None]:
+    if isinstance(key, jax.tree_util.GetAttrKey):
+        return getattr(node, key.name), key.name
+    if isinstance(key, jax.tree_util.DictKey):
+        return node[key.key], str(key.key)
+    if isinstance(key, jax.tree_util.SequenceKey):
+        return node[key.idx], None
+    return None, str(key).strip(".[]'\"")
+
+
+def _word(name: str) -> str:
+    words = _CAPITAL.sub("_", name.removesuffix("State").removeprefix("ScaleBy"))
+    return (words or name).lower()
