@@ -484,7 +484,9 @@ def test_hooks_see_and_change_the_gradient(mode: int) -> None:
 
 def test_parameter_server_needs_its_context() -> None:
     p = weight()
-    with pytest.raises(ContextError, match="'net.w': .* set_ps_context.enable_ps=True. before"):
+    with pytest.raises(
+        ContextError, match="'net.w': .*context.set_ps_context.enable_ps=True. before"
+    ):
         p.set_param_ps()
     assert p.is_param_ps is False
     context.set_ps_context(enable_ps=True)
