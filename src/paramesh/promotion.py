@@ -156,7 +156,10 @@ def _as_python(value: Any, kind: str, dtype: DType) -> Any:
             f"{number} does not fit {dtype} ({low} to {high}): cast the Tensor to a "
             "wider type first."
         )
-    return number & high if dtype.kind == "uint" else number  # -1 is 255, as in modular arithmetic
+    if dtype.kind == "uint":
+        number &= high  # -1 is 255, as in modular arithmetic
+    # JAX takes a larger python int for a 32-bit one that overflows.
+    return number if -(2**31) <= number < 2**31 else dtype.np_dtype.type(number)
 
 
 def bounds(dtype: DType) -> tuple[int, int]:
