@@ -1,6 +1,216 @@
-"""Cells: layers, losses and networks that own Parameters."""
+"""Cells: layers, losses and networks that own Parameters.
 
+Optimizers, schedules and training cells have their place here too, as in MindSpore; they live on
+upper floors and are looked up when they are asked for.
+"""
+
+import importlib
+from typing import Any
+
+from paramesh.nn.activation import (
+    CELU,
+    ELU,
+    GELU,
+    GLU,
+    FastGelu,
+    Hardtanh,
+    HShrink,
+    HSigmoid,
+    HSwish,
+    LeakyReLU,
+    LogSigmoid,
+    LogSoftmax,
+    Mish,
+    PReLU,
+    ReLU,
+    ReLU6,
+    SeLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softmax2d,
+    Softmin,
+    Softplus,
+    SoftShrink,
+    Softsign,
+    Tanh,
+    Tanhshrink,
+    Threshold,
+    get_activation,
+)
+from paramesh.nn.attention import MultiheadAttention, TransformerEncoderLayer
+from paramesh.nn.basic import BiDense, Dense, Flatten, Identity, OneHot, Pad, Unfold, Upsample
 from paramesh.nn.cell import Cell, no_init_parameters
 from paramesh.nn.containers import CellDict, CellList, SequentialCell
+from paramesh.nn.conv import Conv1d, Conv2d, Conv3d
+from paramesh.nn.conv_transpose import Conv1dTranspose, Conv2dTranspose
+from paramesh.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
+from paramesh.nn.embedding import Embedding, EmbeddingLookup
+from paramesh.nn.losses import (
+    BCELoss,
+    BCEWithLogitsLoss,
+    CosineEmbeddingLoss,
+    CrossEntropyLoss,
+    HingeEmbeddingLoss,
+    HuberLoss,
+    KLDivLoss,
+    L1Loss,
+    LossBase,
+    MAELoss,
+    MSELoss,
+    NLLLoss,
+    RMSELoss,
+    SmoothL1Loss,
+    SoftMarginLoss,
+    SoftmaxCrossEntropyWithLogits,
+)
+from paramesh.nn.normalization import (
+    BatchNorm1d,
+    BatchNorm2d,
+    BatchNorm3d,
+    GroupNorm,
+    InstanceNorm1d,
+    InstanceNorm2d,
+    InstanceNorm3d,
+    LayerNorm,
+)
+from paramesh.nn.pooling import (
+    AdaptiveAvgPool1d,
+    AdaptiveAvgPool2d,
+    AvgPool1d,
+    AvgPool2d,
+    MaxPool1d,
+    MaxPool2d,
+)
+from paramesh.nn.recurrent import GRU, LSTM, RNN
+from paramesh.nn.recurrent_cells import GRUCell, LSTMCell, RNNCell
 
-__all__ = ["Cell", "CellDict", "CellList", "SequentialCell", "no_init_parameters"]
+__all__ = [
+    "Cell",
+    "CellDict",
+    "CellList",
+    "SequentialCell",
+    "no_init_parameters",
+    # Dense layers, and layers that rearrange
+    "Dense",
+    "BiDense",
+    "Identity",
+    "Flatten",
+    "Pad",
+    "OneHot",
+    "Upsample",
+    "Unfold",
+    "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
+    # convolutions and pooling
+    "Conv1d",
+    "Conv2d",
+    "Conv3d",
+    "Conv1dTranspose",
+    "Conv2dTranspose",
+    "MaxPool1d",
+    "MaxPool2d",
+    "AvgPool1d",
+    "AvgPool2d",
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    # normalisation
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
+    "LayerNorm",
+    "GroupNorm",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
+    # embeddings, sequences, attention
+    "Embedding",
+    "EmbeddingLookup",
+    "RNN",
+    "LSTM",
+    "GRU",
+    "RNNCell",
+    "LSTMCell",
+    "GRUCell",
+    "MultiheadAttention",
+    "TransformerEncoderLayer",
+    # activations
+    "get_activation",
+    "ReLU",
+    "ReLU6",
+    "LeakyReLU",
+    "PReLU",
+    "ELU",
+    "CELU",
+    "SeLU",
+    "GELU",
+    "FastGelu",
+    "SiLU",
+    "Mish",
+    "HSwish",
+    "HSigmoid",
+    "Hardtanh",
+    "HShrink",
+    "SoftShrink",
+    "Threshold",
+    "Sigmoid",
+    "LogSigmoid",
+    "Tanh",
+    "Tanhshrink",
+    "Softplus",
+    "Softsign",
+    "Softmax",
+    "Softmax2d",
+    "LogSoftmax",
+    "Softmin",
+    "GLU",
+    # losses
+    "LossBase",
+    "MSELoss",
+    "L1Loss",
+    "MAELoss",
+    "RMSELoss",
+    "SmoothL1Loss",
+    "HuberLoss",
+    "SoftmaxCrossEntropyWithLogits",
+    "CrossEntropyLoss",
+    "NLLLoss",
+    "BCELoss",
+    "BCEWithLogitsLoss",
+    "KLDivLoss",
+    "SoftMarginLoss",
+    "HingeEmbeddingLoss",
+    "CosineEmbeddingLoss",
+]
+
+# Names whose homes are above this floor. A string is no import, and that is the point: they come
+# into being when somebody uses them, and by then the upper floor may be there.
+_OPTIMIZERS = """
+    Optimizer SGD Momentum Adam AdamWeightDecay AdamOffload LazyAdam AdaMax Adagrad ProximalAdagrad
+    Adadelta RMSProp Rprop ASGD FTRL AdaFactor Lamb LARS
+    LearningRateSchedule ExponentialDecayLR NaturalExpDecayLR InverseDecayLR CosineDecayLR
+    PolynomialDecayLR WarmUpLR
+    piecewise_constant_lr exponential_decay_lr natural_exp_decay_lr inverse_decay_lr
+    cosine_decay_lr polynomial_decay_lr warmup_lr
+"""
+_TRAINING = """
+    WithLossCell WithEvalCell WithGradCell TrainOneStepCell TrainOneStepWithLossScaleCell
+    DynamicLossScaleUpdateCell FixedLossScaleUpdateCell
+"""
+_ABOVE: dict[str, str] = {
+    **dict.fromkeys(_OPTIMIZERS.split(), "paramesh.optim"),
+    **dict.fromkeys(_TRAINING.split(), "paramesh.train"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    home = _ABOVE.get(name)
+    if home is None:
+        raise AttributeError(f"module 'paramesh.nn' has no attribute '{name}'.")
+    return getattr(importlib.import_module(home), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ABOVE})

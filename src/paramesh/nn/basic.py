@@ -1,0 +1,390 @@
+"""Dense layers, and layers that rearrange: Flatten, Pad, OneHot, Upsample, Unfold."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from paramesh.dtype import float32, x64
+from paramesh.initializer import HeUniform, Uniform
+from paramesh.nn import arguments
+from paramesh.nn.activation import get_activation
+from paramesh.nn.arguments import Init
+from paramesh.nn.cell import Cell
+from paramesh.ops import array, indexing
+from paramesh.ops import math as ops
+from paramesh.ops.table import Primitive
+from paramesh.tensor import raw, wrap
+
+
+class Dense(Cell):
+    """x @ weight.T + bias, and then an activation.
+
+    Args:
+        in_channels: size of the input's last axis.
+        out_channels: size of the output's last axis.
+        weight_init: what the weight starts from: a Tensor, an Initializer, its name or a number;
+            None for uniform on +-1/sqrt(in_channels), as in MindSpore 2.10.
+        bias_init: the same for the bias.
+        has_bias: whether there is a bias.
+        activation: the name of an activation, a Cell, or a class operator such as `ops.ReLU()`.
+        dtype: element type of the Parameters.
+
+    Parameters:
+        weight: (out_channels, in_channels).
+        bias: (out_channels,).
+
+    Raises:
+        TypeError: an argument of the wrong kind.
+        ValueError: a number out of range, or a start that does not fit.
+        KeyError: no activation of that name.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        weight_init: Init = None,
+        bias_init: Init = None,
+        has_bias: bool = True,
+        activation: str | Cell | Primitive | None = None,
+        dtype: Any = float32,
+    ) -> None:
+        super().__init__()
+        owner = "Dense"
+        self.in_channels = arguments.whole(owner, "in_channels", in_channels)
+        self.out_channels = arguments.whole(owner, "out_channels", out_channels)
+        self.has_bias = arguments.flag(owner, "has_bias", has_bias)
+        self.weight = arguments.weight(
+            owner,
+            "weight_init",
+            weight_init,
+            (out_channels, in_channels),
+            dtype,
+            default=HeUniform(math.sqrt(5)),
+        )
+        self.bias = None
+        if has_bias:
+            start = Uniform(1 / math.sqrt(in_channels))
+            self.bias = arguments.weight(
+                owner, "bias_init", bias_init, (out_channels,), dtype, default=start
+            )
+        self.activation = _activation(owner, activation)
+
+    def construct(self, x: Any) -> Any:
+        """(..., in_channels) -> (..., out_channels).
+
+        Raises:
+            ValueError: another size; TypeError: another element type than the weight's.
+        """
+        out = ops.dense(x, self.weight, self.bias)
+        return out if self.activation is None else self.activation(out)
+
+    def extend_repr(self) -> str:
+        """The settings, as MindSpore prints them."""
+        shown = (
+            f"input_channels={self.in_channels}, output_channels={self.out_channels}, "
+            f"has_bias={self.has_bias}"
+        )
+        return shown if self.activation is None else f"{shown}, activation={self.activation}"
+
+
+def _activation(owner: str, given: Any) -> Any:
+    if given is None or isinstance(given, str):
+        return get_activation(given, owner)
+    if not isinstance(given, Cell | Primitive):
+        raise TypeError(
+            f"{owner}(activation): expected a name, a Cell or a class operator, "
+            f"got {given!r} ({type(given).__name__})."
+        )
+    return given
+
+
+class BiDense(Cell):
+    """x1.T @ weight[k] @ x2 + bias[k] for every output k.
+
+    Args:
+        in1_channels: size of the first input's last axis.
+        in2_channels: size of the second input's last axis.
+        out_channels: size of the output's last axis.
+        weight_init: what the weight starts from: a Tensor, an Initializer, its name or a number;
+            None for uniform on +-1/sqrt(in1_channels).
+        bias_init: the same for the bias.
+        has_bias: whether there is a bias.
+        dtype: element type of the Parameters.
+
+    Parameters:
+        weight: (out_channels, in1_channels, in2_channels).
+        bias: (out_channels,).
+
+    Raises:
+        TypeError: an argument of the wrong kind.
+        ValueError: a number out of range, or a start that does not fit.
+    """
+
+    def __init__(
+        self,
+        in1_channels: int,
+        in2_channels: int,
+        out_channels: int,
+        weight_init: Init = None,
+        bias_init: Init = None,
+        has_bias: bool = True,
+        dtype: Any = float32,
+    ) -> None:
+        super().__init__()
+        owner = "BiDense"
+        self.in1_channels = arguments.whole(owner, "in1_channels", in1_channels)
+        self.in2_channels = arguments.whole(owner, "in2_channels", in2_channels)
+        self.out_channels = arguments.whole(owner, "out_channels", out_channels)
+        self.has_bias = arguments.flag(owner, "has_bias", has_bias)
+        start = Uniform(1 / math.sqrt(in1_channels))
+        shape = (out_channels, in1_channels, in2_channels)
+        self.weight = arguments.weight(
+            owner, "weight_init", weight_init, shape, dtype, default=start
+        )
+        self.bias = None
+        if has_bias:
+            self.bias = arguments.weight(
+                owner, "bias_init", bias_init, (out_channels,), dtype, default=start
+            )
+
+    def construct(self, input1: Any, input2: Any) -> Any:
+        """(..., in1_channels), (..., in2_channels) -> (..., out_channels)."""
+        out = ops.einsum("...i,kij,...j->...k", input1, self.weight, input2)
+        return out if self.bias is None else out + self.bias
+
+    def extend_repr(self) -> str:
+        """The settings, as MindSpore prints them."""
+        return (
+            f"in1_channels={self.in1_channels}, in2_channels={self.in2_channels}, "
+            f"out_channels={self.out_channels}, has_bias={self.has_bias}"
+        )
+
+
+class Identity(Cell):
+    """The input itself; further arguments of the constructor are ignored, as in MindSpore."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+
+    def construct(self, input: Any) -> Any:
+        """(...) -> (...)."""
+        return input
+
+
+class Flatten(Cell):
+    """Some axes, from the second to the last by default, as one.
+
+    Args:
+        start_dim: the first of the axes.
+        end_dim: the last of the axes.
+
+    Raises:
+        TypeError: no ints.
+    """
+
+    def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
+        super().__init__()
+        self.start_dim = arguments.whole("Flatten", "start_dim", start_dim, -(2**31))
+        self.end_dim = arguments.whole("Flatten", "end_dim", end_dim, -(2**31))
+
+    def construct(self, x: Any) -> Any:
+        """(n, ...) -> (n, size of the rest)."""
+        return array.flatten(x, start_dim=self.start_dim, end_dim=self.end_dim)
+
+
+class Pad(Cell):
+    """More elements at both ends of every axis.
+
+    Args:
+        paddings: ((before, after), …), one pair for each axis.
+        mode: `CONSTANT` (zeros), `REFLECT` (mirrored without the edge) or `SYMMETRIC` (with it).
+
+    Raises:
+        TypeError: `paddings` is no tuple; ValueError: another mode.
+    """
+
+    def __init__(self, paddings: Any, mode: str = "CONSTANT") -> None:
+        super().__init__()
+        if not isinstance(paddings, tuple):
+            raise TypeError(f"Pad(paddings): expected a tuple of pairs, got {paddings!r}.")
+        self.paddings = paddings
+        self.mode = arguments.choice("Pad", "mode", mode, ("CONSTANT", "REFLECT", "SYMMETRIC"))
+
+    def construct(self, x: Any) -> Any:
+        """(...) -> as many axes, each longer by its pair."""
+        return array.pad_axes(x, self.paddings, self.mode)
+
+
+class OneHot(Cell):
+    """`on_value` at each index and `off_value` elsewhere, along a new axis.
+
+    Args:
+        axis: where the new axis goes.
+        depth: size of the new axis.
+        on_value: the value at an index.
+        off_value: the value elsewhere.
+        dtype: element type of the result.
+
+    Raises:
+        TypeError, ValueError: `depth` is no int of at least 1.
+    """
+
+    def __init__(
+        self,
+        axis: int = -1,
+        depth: int = 1,
+        on_value: float = 1.0,
+        off_value: float = 0.0,
+        dtype: Any = float32,
+    ) -> None:
+        super().__init__()
+        self.axis = arguments.whole("OneHot", "axis", axis, -(2**31))
+        self.depth = arguments.whole("OneHot", "depth", depth)
+        self.on_value, self.off_value = on_value, off_value
+        self.dtype = arguments.element_type("OneHot", dtype)
+
+    def construct(self, indices: Any) -> Any:
+        """(...) integers -> (..., depth)."""
+        values = indexing.one_hot(indices, self.depth, self.on_value, self.off_value, self.axis)
+        return values.astype(self.dtype)
+
+
+_UPSAMPLING = {
+    "nearest": ("nearest", 1, 3),
+    "linear": ("linear", 1, 1),
+    "bilinear": ("linear", 2, 2),
+    "bicubic": ("cubic", 2, 2),
+    "trilinear": ("linear", 3, 3),
+}
+
+
+class Upsample(Cell):
+    """Images (or sequences, or volumes) in another size.
+
+    Args:
+        size: the size of each spatial axis, one int for all or a tuple.
+        scale_factor: instead of `size`, a factor for each spatial axis, one for all or a tuple.
+        mode: `nearest`, `linear` (n, c, l), `bilinear` or `bicubic` (n, c, h, w), or `trilinear`
+            (n, c, d, h, w).
+        align_corners: whether the centres of the corner elements stay in their places; not for
+            `nearest`.
+
+    Raises:
+        ValueError: both or neither of `size` and `scale_factor`; another mode; `bicubic` with
+            `align_corners`, which is not offered.
+    """
+
+    def __init__(
+        self,
+        size: int | tuple[int, ...] | None = None,
+        scale_factor: float | tuple[float, ...] | None = None,
+        mode: str = "nearest",
+        align_corners: bool | None = None,
+    ) -> None:
+        super().__init__()
+        if (size is None) == (scale_factor is None):
+            raise ValueError(
+                f"Upsample: expected either size or scale_factor, got size={size!r} and "
+                f"scale_factor={scale_factor!r}."
+            )
+        self.size, self.scale_factor = size, scale_factor
+        self.mode = arguments.choice("Upsample", "mode", mode, tuple(_UPSAMPLING))
+        self.align_corners = align_corners
+        if align_corners and mode in ("nearest", "bicubic"):
+            raise ValueError(f"Upsample(align_corners): True is not offered for mode={mode!r}.")
+
+    def construct(self, x: Any) -> Any:
+        """(n, c, ...) -> (n, c, ...) of the wanted size."""
+        method, fewest, most = _UPSAMPLING[self.mode]
+        x = arguments.tensor("Upsample", x)
+        n = x.ndim - 2
+        if not fewest <= n <= most:
+            raise ValueError(f"Upsample: mode={self.mode!r} does not take an input {x.shape}.")
+        sizes = self._sizes(x.shape[2:])
+        value = raw(x)
+        with x64(value):
+            for axis, out in enumerate(sizes, 2):
+                value = _resized(value, axis, out, method, bool(self.align_corners))
+        return wrap(value)
+
+    def _sizes(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        if self.size is not None:
+            return arguments.wholes("Upsample", "size", self.size, len(sizes))
+        factors = self.scale_factor
+        factors = factors if isinstance(factors, tuple | list) else (factors,) * len(sizes)
+        if len(factors) != len(sizes):
+            raise ValueError(
+                f"Upsample(scale_factor): expected {len(sizes)} factors, got {factors}."
+            )
+        return tuple(math.floor(n * float(f or 0)) for n, f in zip(sizes, factors, strict=True))
+
+
+def _resized(value: Any, axis: int, out: int, method: str, align_corners: bool) -> Any:
+    size = value.shape[axis]
+    if method == "nearest":
+        return jnp.take(value, jnp.arange(out, dtype=jnp.int32) * size // out, axis)
+    if method == "cubic":
+        shape = tuple(out if i == axis else n for i, n in enumerate(value.shape))
+        return jax.image.resize(value, shape, "cubic", antialias=False)
+    places = jnp.arange(out, dtype=value.dtype)
+    if align_corners:
+        places = places * ((size - 1) / max(out - 1, 1))
+    else:
+        places = jnp.clip((places + 0.5) * (size / out) - 0.5, 0, size - 1)
+    low = jnp.floor(places).astype(jnp.int32)
+    part = (places - low).reshape([-1 if i == axis else 1 for i in range(value.ndim)])
+    here = jnp.take(value, low, axis)
+    return here + part * (jnp.take(value, jnp.minimum(low + 1, size - 1), axis) - here)
+
+
+class Unfold(Cell):
+    """Patches of images, each as a column of channels.
+
+    Args:
+        ksizes: size of a patch: (1, height, width, 1).
+        strides: distance of the patches: (1, down, right, 1).
+        rates: distance of a patch's points: (1, down, right, 1).
+        padding: `valid` or `same`, in any case.
+
+    Raises:
+        TypeError, ValueError: no such tuples; another `padding`.
+    """
+
+    def __init__(self, ksizes: Any, strides: Any, rates: Any, padding: str = "valid") -> None:
+        super().__init__()
+        self.ksizes, self.strides, self.rates = (
+            _middle(name, value)
+            for name, value in (("ksizes", ksizes), ("strides", strides), ("rates", rates))
+        )
+        mode = padding.lower() if isinstance(padding, str) else padding
+        self.padding = arguments.choice("Unfold", "padding", mode, ("valid", "same"))
+
+    def construct(self, input_x: Any) -> Any:
+        """(n, c, h, w) -> (n, height * width * c, h', w'): the points of a patch, then channels."""
+        value = raw(arguments.tensor("Unfold", input_x))
+        n, c = value.shape[:2]
+        with x64(value):
+            patches = jax.lax.conv_general_dilated_patches(
+                value,
+                self.ksizes,
+                self.strides,
+                self.padding.upper(),
+                rhs_dilation=self.rates,
+                precision=jax.lax.Precision.HIGHEST,
+            )
+            sizes = patches.shape[2:]
+            # JAX has the channels first.
+            points = patches.reshape(n, c, -1, *sizes).swapaxes(1, 2)
+            return wrap(points.reshape(n, -1, *sizes))
+
+
+def _middle(name: str, value: Any) -> tuple[int, ...]:
+    numbers = arguments.wholes("Unfold", name, value, 4)
+    if numbers[0] != 1 or numbers[3] != 1:
+        raise ValueError(f"Unfold({name}): expected (1, down, right, 1), got {value!r}.")
+    return numbers[1:3]

@@ -1,0 +1,245 @@
+"""Embeddings: rows of a trained table by their indices.
+
+Glossary
+    table   (vocab_size, embedding_size): a row for each word
+    target  where the rows are looked up: on the `DEVICE`, on the `CPU`, or on the parameter server,
+            if the table's Parameter lives there
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from paramesh.dtype import DType, float32
+from paramesh.keys import Key
+from paramesh.nn import arguments
+from paramesh.nn.arguments import Init
+from paramesh.nn.cell import Cell
+from paramesh.ops import indexing, nn_ops
+from paramesh.ops.math import matmul
+from paramesh.parameter import Parameter
+from paramesh.recipe import Draw, Initializer, Law, Recipe
+from paramesh.tensor import Tensor
+
+
+class Embedding(Cell):
+    """Rows of a table by their indices.
+
+    Args:
+        vocab_size: rows of the table.
+        embedding_size: size of a row.
+        use_one_hot: multiply with one-hot vectors instead of picking rows; the same numbers.
+        embedding_table: what the table starts from: a Tensor, an Initializer, its name or a number.
+        dtype: element type of the table.
+        padding_idx: a row that starts as zeros. As in MindSpore, it is trained like the others.
+
+    Parameters:
+        embedding_table: (vocab_size, embedding_size).
+
+    Raises:
+        TypeError: an argument of the wrong kind.
+        ValueError: a number out of range, or a start that does not fit.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_size: int,
+        use_one_hot: bool = False,
+        embedding_table: Init = "normal",
+        dtype: Any = float32,
+        padding_idx: int | None = None,
+    ) -> None:
+        super().__init__()
+        owner = "Embedding"
+        self.vocab_size = arguments.whole(owner, "vocab_size", vocab_size)
+        self.embedding_size = arguments.whole(owner, "embedding_size", embedding_size)
+        self.use_one_hot = arguments.flag(owner, "use_one_hot", use_one_hot)
+        self.dtype = arguments.element_type(owner, dtype)
+        self.padding_idx = padding_idx
+        shape = (self.vocab_size, self.embedding_size)
+        table = arguments.weight(owner, "embedding_table", embedding_table, shape, dtype)
+        if padding_idx is not None:
+            if arguments.whole(owner, "padding_idx", padding_idx, least=0) >= vocab_size:
+                raise ValueError(
+                    f"Embedding(padding_idx): expected a row from 0 to {vocab_size - 1}, "
+                    f"got {padding_idx}."
+                )
+            table = _without_row(table, padding_idx)
+        self.embedding_table = table
+
+    def construct(self, ids: Any) -> Any:
+        """(...) integers -> (..., embedding_size).
+
+        An index outside the table gives NaN, or zeros with `use_one_hot`.
+
+        Raises:
+            TypeError: the indices are no integers.
+        """
+        if self.use_one_hot:
+            zero, one = (Tensor(n, self.dtype) for n in (0, 1))
+            return matmul(indexing.one_hot(ids, self.vocab_size, one, zero), self.embedding_table)
+        return nn_ops.embedding(ids, self.embedding_table)
+
+    def extend_repr(self) -> str:
+        """The settings, as MindSpore prints them."""
+        return (
+            f"vocab_size={self.vocab_size}, embedding_size={self.embedding_size}, "
+            f"use_one_hot={self.use_one_hot}, embedding_table={self.embedding_table}, "
+            f"dtype={self.dtype}, padding_idx={self.padding_idx}"
+        )
+
+
+class EmbeddingLookup(Cell):
+    """Rows of a table by their indices, where the table lives.
+
+    With `target="CPU"` and `"DEVICE"` alike the lookup is part of the compiled program, on the
+    device that holds the table.
+
+    Args:
+        vocab_size: rows of the table.
+        embedding_size: size of a row.
+        param_init: what the table starts from: a Tensor, an Initializer, its name or a number.
+        target: `CPU` or `DEVICE`.
+        slice_mode: how the table and the indices are to be cut over devices; recorded.
+        manual_shapes: rows of each device, for `table_row_slice`; recorded.
+        max_norm: rows that are longer are scaled to this length when they are looked up.
+        sparse: MindSpore's sparse gradient; recorded.
+        vocab_cache_size: rows that the device caches, where the table lives on a server.
+        dtype: element type of the table.
+
+    Parameters:
+        embedding_table: (vocab_size, embedding_size).
+
+    Raises:
+        TypeError: an argument of the wrong kind.
+        ValueError: a number or a name out of range, or a start that does not fit.
+    """
+
+    BATCH_SLICE = "batch_slice"
+    FIELD_SLICE = "field_slice"
+    TABLE_ROW_SLICE = "table_row_slice"
+    TABLE_COLUMN_SLICE = "table_column_slice"
+
+    def __init__(
+        self,
+        vocab_size: int,
+        embedding_size: int,
+        param_init: Init = "normal",
+        target: str = "CPU",
+        slice_mode: str = "batch_slice",
+        manual_shapes: tuple[int, ...] | None = None,
+        max_norm: float | None = None,
+        sparse: bool = True,
+        vocab_cache_size: int = 0,
+        dtype: Any = float32,
+    ) -> None:
+        super().__init__()
+        owner = type(self).__name__
+        self.vocab_size = arguments.whole(owner, "vocab_size", vocab_size)
+        self.embedding_size = arguments.whole(owner, "embedding_size", embedding_size)
+        self.target = arguments.choice(owner, "target", target, ("CPU", "DEVICE"))
+        self.slice_mode = arguments.choice(
+            owner,
+            "slice_mode",
+            slice_mode,
+            (self.BATCH_SLICE, self.FIELD_SLICE, self.TABLE_ROW_SLICE, self.TABLE_COLUMN_SLICE),
+        )
+        self.manual_shapes = manual_shapes
+        self.max_norm = max_norm
+        if max_norm is not None:
+            self.max_norm = arguments.positive(owner, "max_norm", max_norm)
+        self.sparse = arguments.flag(owner, "sparse", sparse)
+        self.vocab_cache_size = arguments.whole(
+            owner, "vocab_cache_size", vocab_cache_size, least=0
+        )
+        shape = (self.vocab_size, self.embedding_size)
+        self.embedding_table = arguments.weight(owner, "param_init", param_init, shape, dtype)
+
+    def construct(self, indices: Any) -> Any:
+        """(...) integers -> (..., embedding_size); zeros for an index outside the table."""
+        rows = self._rows(indices)
+        if self.max_norm is None:
+            return rows
+        longest = self.max_norm * self.max_norm
+        squares = (rows * rows).sum(-1, keepdims=True).clip(longest)
+        return rows * (longest / squares).sqrt()
+
+    def _rows(self, indices: Any) -> Any:
+        """Rows of the table; where it lives elsewhere, this is what is done otherwise."""
+        return nn_ops.embedding_lookup(self.embedding_table, indices)
+
+    def extend_repr(self) -> str:
+        """The settings."""
+        return (
+            f"vocab_size={self.vocab_size}, embedding_size={self.embedding_size}, "
+            f"target={self.target}, embedding_table={self.embedding_table}"
+        )
+
+
+def _without_row(table: Parameter, row: int) -> Parameter:
+    """The same start with a row of zeros."""
+    if not table.has_init:
+        values = table.asnumpy()
+        values[row] = 0
+        return Parameter(Tensor(values))
+    recipe = table.recipe
+    assert recipe is not None
+    kind = _SliceableRow if recipe.initializer.sliceable else _WholeRow
+    zeroed = kind(recipe.initializer, row)
+    return Parameter(Tensor._from_recipe(Recipe(zeroed, recipe.key, recipe.shape, recipe.dtype)))
+
+
+class _ZeroRow(Initializer):
+    """The numbers of another initializer, but one row of zeros."""
+
+    initializer: Initializer
+    row: int
+
+    def __init__(self, initializer: Initializer, row: int) -> None:
+        super().__init__(initializer=initializer, row=row)
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """As for the other initializer."""
+        self.initializer.check(shape)
+
+
+class _SliceableRow(_ZeroRow):
+    """Of an initializer that can be computed by slices."""
+
+    def law(self, shape: tuple[int, ...]) -> Law:
+        """The other rule, with the row as one more number."""
+        inner = Recipe(self.initializer, (0, 0), shape, float32)._law()
+        if inner is None:
+            inner = Law(_the_same, (float(self.initializer.constant(float32)),))
+        return Law(_ButOneRow(inner.rule), inner.reals, (*inner.integers, self.row), False)
+
+
+def _the_same(bits: Draw, value: Any) -> Any:
+    return value
+
+
+@dataclasses.dataclass(frozen=True)
+class _ButOneRow:
+    """A rule whose numbers are 0 in the row that is its last number."""
+
+    rule: Callable[..., Any]
+
+    def __call__(self, bits: Draw, *numbers: Any) -> Any:
+        values = self.rule(bits, *numbers[:-1])
+        return jnp.where(bits.index(0) == numbers[-1].astype(jnp.int64), 0, values)
+
+
+class _WholeRow(_ZeroRow):
+    """Of an initializer that is computed whole."""
+
+    def whole(self, key: Key, shape: tuple[int, ...], dtype: DType) -> np.ndarray[Any, Any]:
+        """The other numbers, and zeros in the row."""
+        values = np.array(Recipe(self.initializer, key, shape, dtype).compute())
+        values[self.row] = 0
+        return values
