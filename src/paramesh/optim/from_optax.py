@@ -51,6 +51,11 @@ class OptaxOptimizer(Optimizer):
         super().__init__(self_rate, params, weight_decay, loss_scale)
         self.scaled = learning_rate is not None
         if not self.scaled:  # the rate is inside the transformation
+            if self.is_group_lr:
+                raise OptimizerError(
+                    "from_optax: groups have learning rates, but the optax transformation has its "
+                    "own. Give one without a rate, and learning_rate=."
+                )
             for names in (self._params, self._by_name, self.__dict__):
                 names.pop("learning_rate", None)
         self.transform: Any = optax.with_extra_args_support(transform)
@@ -126,13 +131,25 @@ class OptaxOptimizer(Optimizer):
         Raises:
             OptimizerError: the rate is inside the transformation.
         """
+        self._need_rate()
+        return super().get_lr()
+
+    def get_lr_parameter(self, param: Any) -> Any:
+        """As `Optimizer.get_lr_parameter`.
+
+        Raises:
+            OptimizerError: the rate is inside the transformation.
+        """
+        self._need_rate()
+        return super().get_lr_parameter(param)
+
+    def _need_rate(self) -> None:
         if not self.scaled:
             raise OptimizerError(
                 "from_optax: the learning rate is inside the optax transformation. To see and "
                 "change it, give one without, e.g. from_optax(optax.scale_by_adam(), params, "
                 "learning_rate=1e-3)."
             )
-        return super().get_lr()
 
 
 def from_optax(

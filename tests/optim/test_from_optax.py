@@ -1,0 +1,156 @@
+"""optax transformations as optimizers: their numbers, and their state by name."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import optax.contrib
+import pytest
+
+from optimizer_cases import close, gradients, start
+from paramesh import context, optim
+from paramesh.errors import OptimizerError
+from paramesh.parameter import Parameter
+from paramesh.tensor import Tensor
+
+TRANSFORMS = {
+    "adam": optax.adam(1e-2),
+    "chain": optax.chain(
+        optax.clip_by_global_norm(0.5), optax.trace(0.9), optax.trace(0.5), optax.scale(-0.1)
+    ),
+    "schedule": optax.sgd(optax.cosine_decay_schedule(0.1, 5), momentum=0.9),
+    "multi-steps": optax.MultiSteps(optax.adam(1e-2), 2).gradient_transformation(),
+    "masked": optax.masked(optax.adam(1e-2), {"w": True, "b": False}),
+    "from values": optax.contrib.schedule_free_sgd(0.1),
+    "multi": optax.partition({"a": optax.adam(1e-2), "s": optax.sgd(0.1)}, {"w": "a", "b": "s"}),
+    "stateless": optax.sgd(0.1),
+}
+
+
+@pytest.mark.parametrize("kind", TRANSFORMS)
+def test_the_same_as_optax(kind: str) -> None:
+    transform, params = TRANSFORMS[kind], start()
+    optimizer = optim.from_optax(transform, params)
+    names = [q.name for q in optimizer.state]
+    assert len(set(names)) == len(names)
+    values = {p.name: jnp.asarray(p.asnumpy()) for p in params}
+    state = transform.init(values)
+    for step in range(3):
+        grads = gradients(step, optimizer, params)
+        optimizer(grads)
+        given = {p.name: jnp.asarray(g.asnumpy()) for p, g in zip(params, grads, strict=True)}
+        updates, state = transform.update(given, state, values)
+        values = optax.apply_updates(values, updates)
+    for param in params:
+        close(param.asnumpy(), values[param.name])  # type: ignore[index]
+    assert optimizer._compiled is None or optimizer._compiled.traces == 1
+
+
+NAMES = {
+    "adam": ["adam.count", "adam.mu.b", "adam.mu.w", "adam.nu.b", "adam.nu.w"],
+    "chain": ["trace.trace.b", "trace.trace.w", "trace_1.trace.b", "trace_1.trace.w"],
+    "schedule": ["trace.trace.b", "trace.trace.w", "schedule.count"],
+    "stateless": [],
+}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_state_is_named_by_its_path(kind: str) -> None:
+    optimizer = optim.from_optax(TRANSFORMS[kind], start())
+    assert [q.name for q in optimizer.state] == NAMES[kind]
+    assert all(q.has_init for q in optimizer.state)
+    assert [q.name for q in optimizer.get_parameters()] == ["global_step", "w", "b", *NAMES[kind]]
+
+
+def test_state_that_starts_from_values() -> None:
+    params = start()
+    optimizer = optim.from_optax(TRANSFORMS["from values"], params)
+    z = {q.name: q for q in optimizer.state}["schedule_free.z.w"]
+    assert not z.has_init
+    np.testing.assert_array_equal(z.asnumpy(), params[0].asnumpy())
+
+
+def test_a_rate_and_groups_from_outside() -> None:
+    context.set_context(mode=context.PYNATIVE_MODE)
+    w, b = start()
+    optimizer = optim.from_optax(
+        optax.scale_by_sign(),
+        [{"params": [w], "lr": optim.WarmUpLR(0.5, 2)}, {"params": [b]}],
+        learning_rate=0.25,
+    )
+    first = b.asnumpy()
+    before = w.asnumpy()
+    for step in range(2):
+        optimizer(gradients(step, optimizer, [w, b]))
+        if step == 0:
+            np.testing.assert_array_equal(w.asnumpy(), before)
+    np.testing.assert_allclose(np.abs(w.asnumpy() - before), 0.25, rtol=1e-6)
+    assert (b.asnumpy() != first).all()
+    assert optimizer.get_lr_parameter(b).name == "learning_rate"
+
+
+def test_decay_and_loss_scale() -> None:
+    context.set_context(mode=context.PYNATIVE_MODE)
+    params = start()
+    optimizer = optim.from_optax(
+        optax.identity(), params, learning_rate=0.1, weight_decay=0.5, loss_scale=4.0
+    )
+    optimizer(tuple(Tensor(np.full(p.shape, 4.0, np.float32)) for p in params))
+    for param, first in zip(params, start(), strict=True):
+        close(param.asnumpy(), first.asnumpy() - 0.1 * (1.0 + 0.5 * first.asnumpy()))
+
+
+def test_extra_arguments_reach_the_transformation() -> None:
+    params = start()
+    optimizer = optim.from_optax(
+        optax.chain(optax.sgd(0.1), optax.contrib.reduce_on_plateau(patience=1, factor=0.5)), params
+    )
+    for value in (1.0, 1.0, 1.0, 1.0):
+        optimizer(gradients(0, optimizer, params), value=Tensor(value))
+    scale = {q.name: q for q in optimizer.state}["reduce_lron_plateau.scale"]
+    assert scale.asnumpy() < 1.0
+
+
+def test_mistakes() -> None:
+    with pytest.raises(TypeError, match="from_optax takes an optax transformation"):
+        optim.from_optax(1e-3, start())
+    optimizer = optim.from_optax(optax.adam(1e-3), start())
+    with pytest.raises(OptimizerError, match="the learning rate is inside the optax transf"):
+        optimizer.get_lr()
+    with pytest.raises(OptimizerError, match="the learning rate is inside the optax transf"):
+        optimizer.get_lr_parameter(optimizer.parameters[0])
+    w, b = start()
+    with pytest.raises(OptimizerError, match="groups have learning rates, but the optax"):
+        optim.from_optax(optax.adam(1e-3), [{"params": [w], "lr": 0.1}, {"params": [b]}])
+    growing = optax.GradientTransformation(
+        lambda params: (jnp.zeros(()),), lambda g, s, p=None: (g, (*s, jnp.zeros(())))
+    )
+    with pytest.raises(OptimizerError, match="had 1 arrays and came back with 2"):
+        optim.from_optax(growing, start())(tuple(Tensor(p.asnumpy()) for p in start()))
+
+
+def test_rules_are_optax_transformations() -> None:
+    """The rules of MindSpore's optimizers take part in optax chains over any pytree."""
+    from paramesh.optim import rules
+
+    params = {"a": jnp.ones((2,)), "b": [jnp.ones(())]}
+    chain = optax.chain(optax.clip(1.0), rules.adam())
+    updates, state = chain.update(
+        {"a": jnp.full((2,), 3.0), "b": [jnp.ones(())]},
+        chain.init(params),  # type: ignore[arg-type]
+        params,
+        learning_rate=0.1,
+    )
+    np.testing.assert_allclose(updates["a"], -0.1, rtol=1e-5)  # type: ignore[index,call-overload]
+    np.testing.assert_allclose(state[1].beta1_power, 0.9)  # type: ignore[index,union-attr]
+
+
+def test_names_of_a_half_precision_parameter_keep_float32_state() -> None:
+    h = Parameter(Tensor(np.ones(2, np.float16)), name="h")
+    optimizer = optim.from_optax(optax.adam(1e-2), [h])
+    assert {q.name: q.dtype.long_name for q in optimizer.state} == {
+        "adam.count": "int32",
+        "adam.mu.h": "float32",
+        "adam.nu.h": "float32",
+    }
