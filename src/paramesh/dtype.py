@@ -177,7 +177,7 @@ def to_dtype(value: Any) -> DType:
             return found
     raise TypeError(
         f"{value!r} is not an element type that paramesh has. Expected one of "
-        f"{', '.join(d.long_name for d in ALL)} (a paramesh, numpy or jax.numpy dtype, or its name)."
+        f"{', '.join(d.long_name for d in ALL)} (a paramesh, numpy or jax.numpy dtype, or a name)."
     )
 
 

@@ -143,11 +143,15 @@ def align(a: Any, b: Any) -> tuple[Any, Any]:
     return cast(a, dtype), cast(b, dtype)
 
 
+_PYTHON_TYPES: dict[str, Any] = {"bool": bool, "float": float, "complex": complex}
+
+
 def _as_python(value: Any, kind: str, dtype: DType) -> Any:
     # numpy scalars are strongly typed for JAX and would win over the Tensor's element type.
-    number = {"bool": bool, "int": int, "float": float, "complex": complex}[kind](value)
-    if kind != "int":
-        return number
+    return _as_int(int(value), dtype) if kind == "int" else _PYTHON_TYPES[kind](value)
+
+
+def _as_int(number: int, dtype: DType) -> Any:
     if not dtype.is_integer():
         return number if dtype is bool_ else float(number)  # JAX refuses ints beyond 64 bits
     low, high = bounds(dtype)

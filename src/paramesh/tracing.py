@@ -40,9 +40,15 @@ class State(Protocol):
     name: str
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes."""
+        ...
+
     @property
-    def dtype(self) -> Any: ...
+    def dtype(self) -> Any:
+        """The element type."""
+        ...
+
     def _token(self) -> Any: ...
     def _concrete(self) -> Any: ...
 
@@ -63,6 +69,7 @@ class Frame:
         self._trace = get_opaque_trace_state()
 
     def get(self, param: Any) -> Any:
+        """The value of a Parameter as this frame sees it."""
         value = self.values.get(param)
         if value is not None:
             return value
@@ -72,12 +79,14 @@ class Frame:
         return param._concrete() if self.parent is None else self.parent.get(param)
 
     def put(self, param: Any, value: Any) -> None:
+        """Give a Parameter another value for this frame."""
         if get_opaque_trace_state() != self._trace:
             raise TraceError(_LEAK.format(name=param.name))
         self.values[param] = value
         self.written[param] = None
 
     def visit(self, cell: Any) -> None:
+        """Note that the program went through a Cell."""
         if self.parent is not None:
             self.parent.visit(cell)
 
@@ -92,6 +101,7 @@ class Program(Frame):
         self.cells: dict[Any, None] = {}
 
     def get(self, param: Any) -> Any:
+        """The input or the written value; a stand-in for a Parameter that is no input yet."""
         if param in self.values:
             if param not in self.written:
                 self.read[param] = None
@@ -102,6 +112,7 @@ class Program(Frame):
             return jnp.zeros(param.shape, param.dtype.np_dtype)
 
     def visit(self, cell: Any) -> None:
+        """Note that the program went through a Cell."""
         self.cells[cell] = None
 
 

@@ -82,6 +82,7 @@ class Entry:
         return True
 
     def run(self, leaves: list[Any]) -> Any:
+        """The outputs for these inputs; written Parameters get their new arrays."""
         if not self.started:
             self._start()
         donated = [p._value for p in self.donated]
@@ -204,6 +205,7 @@ class CompiledFunction:
         return self if instance is None else types.MethodType(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program for these arguments, compiled first if there is none."""
         if tracing.current() is not None:
             return self.fn(*args, **kwargs)
         call = self._parse(args, kwargs)
@@ -335,9 +337,7 @@ class CompiledFunction:
         written = list(program.written)
         after = {p: (program.values[p].shape, program.values[p].dtype) for p in written}
         donated = [
-            p
-            for p in params
-            if p in program.read and after.get(p) == (p.shape, p.dtype.np_dtype)
+            p for p in params if p in program.read and after.get(p) == (p.shape, p.dtype.np_dtype)
         ]
         given_away = set(donated)
         kept = [p for p in params if p in program.read and p not in given_away]

@@ -30,6 +30,8 @@ def functional_call(
     Args:
         fn: a Cell, or a function that leads to Parameters.
         values: {full name: Tensor or array}; Parameters not named keep their present values.
+        *args: of the call.
+        **kwargs: of the call.
         mutable: also return what the call wrote: (output, {full name: Tensor}).
 
     Returns:
@@ -71,6 +73,7 @@ def checkpoint(fn: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """`jax.checkpoint` (rematerialisation) of a Cell or function that may write Parameters.
 
     Args:
+        fn: a Cell or function.
         options: passed to `jax.checkpoint` (`policy`, `prevent_cse`, …).
     """
     return tracing.lifted(lambda pure: jax.checkpoint(pure, **options), fn)
@@ -118,7 +121,10 @@ def scan(
 
     Args:
         fn: (carry, x) -> (carry, y), of Tensors and containers of them.
-        init, xs, length, options: as `jax.lax.scan`.
+        init: the first carry.
+        xs: what is iterated over, along the first axis.
+        length: number of iterations, if there is no `xs`.
+        **options: as `jax.lax.scan`.
     """
     written: dict[Parameter, None] = {}
 

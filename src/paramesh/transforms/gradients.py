@@ -56,6 +56,7 @@ class GradientFunction:
         return self._hints()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The value and gradients for these arguments."""
         if context.get_context("mode") == context.GRAPH_MODE:
             return self._compiled(*args, **kwargs)
         return self._run(*args, **kwargs)
@@ -202,11 +203,13 @@ def _vjp(
                 if not _differentiable(leaf):
                     raise TypeError(
                         "The function whose gradient is wanted returned "
-                        f"{getattr(leaf, 'dtype', type(leaf).__name__)}: only floats have gradients. "
-                        "Return the loss first and the rest with has_aux=True."
+                        f"{getattr(leaf, 'dtype', type(leaf).__name__)}: only floats have "
+                        "gradients. Return the loss first and the rest with has_aux=True."
                     )
             aux_leaves, side["aux_tree"] = jax.tree_util.tree_flatten(aux)
-            side["aux_arrays"] = [isinstance(a, jax.Array | np.ndarray | Tensor) for a in aux_leaves]
+            side["aux_arrays"] = [
+                isinstance(a, jax.Array | np.ndarray | Tensor) for a in aux_leaves
+            ]
             side["aux"] = [None if is_array else a for a, is_array in _pairs(side, aux_leaves)]
             arrays = [raw(a) for a, is_array in _pairs(side, aux_leaves) if is_array]
             side["written"] = list(frame.written)
