@@ -13,7 +13,8 @@ from paramesh.optim.loss_scale import (
     FixedLossScaleUpdateCell,
     LossScaleManager,
 )
-from paramesh.optim.optimizer import Optimizer, RuleOptimizer
+from paramesh.optim.optimizer import Optimizer
+from paramesh.optim.rule_optimizer import RuleOptimizer
 from paramesh.optim.schedule_lists import (
     cosine_decay_lr,
     exponential_decay_lr,

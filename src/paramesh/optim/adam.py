@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from paramesh.optim import checks, rules
-from paramesh.optim.optimizer import RuleOptimizer, Slots, same
+from paramesh.optim.rule_optimizer import RuleOptimizer, Slots, same
 from paramesh.parameter import Parameter
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from paramesh.dtype import float16, float32
 from paramesh.initializer import initializer
 from paramesh.optim import checks, rules_adaptive
-from paramesh.optim.optimizer import RuleOptimizer, Slots, same
+from paramesh.optim.rule_optimizer import RuleOptimizer, Slots, same
 from paramesh.parameter import Parameter, ParameterTuple
 
 

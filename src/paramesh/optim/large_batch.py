@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from paramesh.nn.cell import Cell
 from paramesh.optim import checks, rules
-from paramesh.optim.optimizer import Optimizer, RuleOptimizer, Slots, same, work
+from paramesh.optim.optimizer import Optimizer, work
+from paramesh.optim.rule_optimizer import RuleOptimizer, Slots, same
 from paramesh.parameter import Parameter
 from paramesh.tensor import wrap
 

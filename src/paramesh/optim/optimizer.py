@@ -4,12 +4,13 @@ Glossary
     parameters  the Parameters it trains, in the order in which it takes their gradients
     state       Parameters of its own: `global_step`, the learning rates, and what its rule keeps
                 for each trained Parameter, named by a prefix and its name (`moments.fc1.weight`)
-    rule        the arithmetic: an optax transformation (see `rules.py`)
-    slot        a field of the rule's state, and the attribute here that holds it
+    source      where the learning rate or weight decay of a group comes from: a Parameter, a
+                number or a schedule
 
 `opt(gradients)` makes one update: compiled as one program when it is called by itself in graph
 mode, as a part of the program when it is called inside one. For an optimizer of one's own there
-are two ways: `from_optax`, or a subclass of `Optimizer` with MindSpore's `construct`:
+are three ways: `from_optax`, a `RuleOptimizer`, or a subclass of `Optimizer` with MindSpore's
+`construct`:
 
     class SignDescent(nn.Optimizer):
         def construct(self, gradients):
@@ -22,14 +23,14 @@ are two ways: `from_optax`, or a subclass of `Optimizer` with MindSpore's `const
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from paramesh import context, tracing
-from paramesh.dtype import int32, to_dtype, x64
+from paramesh.dtype import int32, to_dtype
 from paramesh.errors import DuplicateNameError, OptimizerError, ParameterShapeError
 from paramesh.initializer import initializer
 from paramesh.nn.cell import Cell
@@ -271,7 +272,7 @@ class Optimizer(Cell):
         """Gradients of convolution kernels less their means, in groups that ask for it."""
         grads = self.check_gradients(gradients)
         return tuple(
-            wrap(_centralized(g) if wanted else g)
+            wrap(centralized(g) if wanted else g)
             for g, wanted in zip(grads, self._centralize, strict=True)
         )
 
@@ -371,131 +372,13 @@ def work(value: Any) -> Any:
     return value.astype(jnp.float32) if value.dtype.itemsize < 4 else value
 
 
-def _centralized(gradient: Any) -> Any:
+def centralized(gradient: Any) -> Any:
+    """A convolution kernel's gradient less its mean over all axes but the first; others as is."""
     # Yong et al. 2020. MindSpore documents it for convolutions alone, whose kernels have at least
     # three axes.
     if gradient.ndim < 3:
         return gradient
     return gradient - jnp.mean(gradient, axis=tuple(range(1, gradient.ndim)), keepdims=True)
-
-
-#: The type of a rule's state, and for each of its fields the attribute that holds it.
-Slots = tuple[Any, dict[str, str]]
-
-
-def same(state_type: Any, **others: str) -> Slots:
-    """Slots whose attributes have the names of the fields, but for `others`."""
-    fields: tuple[str, ...] = state_type._fields
-    return state_type, {field: others.get(field, field) for field in fields}
-
-
-class RuleOptimizer(Optimizer):
-    """An Optimizer whose arithmetic is a rule; subclasses name the rule and its slots."""
-
-    #: Whether weight decay is added to the gradient; otherwise the rule gets it.
-    decays_gradient: ClassVar[bool] = True
-    #: Whether the rule's `update` takes `learning_rate=`; otherwise it gives a direction to
-    #: subtract rate times.
-    takes_rate: bool = True
-
-    def rule(self) -> Any:
-        """The optax transformation; made when it is traced, so that nothing here holds closures."""
-        raise NotImplementedError(f"{type(self).__name__} has no rule().")
-
-    def slots(self) -> Slots:
-        """What the rule keeps, and where: the type of its state, {field: attribute here}."""
-        raise NotImplementedError(f"{type(self).__name__} has no slots().")
-
-    def extra(self) -> dict[str, Any]:
-        """Arguments of the rule's `update` besides the learning rate."""
-        return {}
-
-    def new_values(
-        self, params: list[Any], updates: list[Any], state: Any, rates_: list[Any]
-    ) -> Any:
-        """The new raw values of the Parameters."""
-        return [_add(w, u) for w, u in zip(params, updates, strict=True)]
-
-    def construct(self, gradients: Any) -> tuple[bool, ...]:
-        """One update.
-
-        Args:
-            gradients: a tuple of float Tensors in the order of `parameters`.
-
-        Returns:
-            True for each Parameter, as in MindSpore.
-        """
-        with x64(*(p.dtype for p in self._parameters)):
-            grads = self.check_gradients(gradients)
-            params = [work(p) for p in self._parameters]
-            decays = self._decays()
-            grads = self._prepared(grads, params, decays)
-            rates_ = self._rates()
-            extra = self.extra()
-            if self.takes_rate:
-                extra["learning_rate"] = rates_
-            if not self.decays_gradient:
-                extra["weight_decay"] = decays
-            state_type, slots = self.slots()
-            state = state_type(**{field: self._read(slot) for field, slot in slots.items()})
-            updates, state = self.rule().update(grads, state, params, **extra)
-            if not self.takes_rate:
-                updates = [_down(u, rate) for u, rate in zip(updates, rates_, strict=True)]
-            values = self.new_values(params, updates, state, rates_)
-            for param, value in zip(self._parameters, values, strict=True):
-                store(param, value)
-            for field, slot in slots.items():
-                self._write(slot, getattr(state, field))
-            store(self.global_step, raw(self.global_step) + np.int32(1))
-        return (True,) * len(self._parameters)
-
-    def _prepared(self, grads: list[Any], params: list[Any], decays: list[Any]) -> list[Any]:
-        if self.loss_scale != 1.0 and self._preprocesses:
-            grads = [g * self.reciprocal_scale for g in grads]
-        if self.decays_gradient:
-            grads = [
-                g if isinstance(d, float) and not d else _decayed(g, w, d)
-                for g, w, d in zip(grads, params, decays, strict=True)
-            ]
-        return [
-            _centralized(g) if wanted else g
-            for g, wanted in zip(grads, self._centralize, strict=True)
-        ]
-
-    def _read(self, attribute: str) -> Any:
-        state = getattr(self, attribute)
-        if isinstance(state, ParameterTuple):
-            return [work(p) for p in state]
-        return None if state is None else raw(state).reshape(())
-
-    def _write(self, attribute: str, value: Any) -> None:
-        if attribute == "global_step" or value is None:
-            return
-        state = getattr(self, attribute)
-        if isinstance(state, ParameterTuple):
-            for param, item in zip(state, value, strict=True):
-                store(param, item)
-        else:
-            store(state, value.reshape(state.shape))
-
-    def clone_parameters(self, prefix: str, init: Any = "zeros") -> ParameterTuple:
-        """State for each Parameter, named `prefix.name`, weightless until the first update."""
-        return self._parameters.clone(prefix, init)
-
-
-@jax.jit
-def _add(w: Any, u: Any) -> Any:
-    return w + u
-
-
-@jax.jit
-def _down(u: Any, rate: Any) -> Any:
-    return -rate * u
-
-
-@jax.jit
-def _decayed(g: Any, w: Any, decay: Any) -> Any:
-    return g + decay * w
 
 
 def store(param: Parameter, value: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import optax
 
 from paramesh.optim import checks, rules
-from paramesh.optim.optimizer import RuleOptimizer, Slots, same
+from paramesh.optim.rule_optimizer import RuleOptimizer, Slots, same
 from paramesh.parameter import Parameter
 
 

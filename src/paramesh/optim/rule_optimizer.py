@@ -1,0 +1,136 @@
+"""RuleOptimizer: an Optimizer whose arithmetic is an optax transformation.
+
+Glossary
+    rule        the transformation (see `rules.py`), made when it is traced
+    slot        a field of the rule's state, and the attribute of the optimizer that holds it
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import jax
+import numpy as np
+
+from paramesh.dtype import x64
+from paramesh.optim.optimizer import Optimizer, centralized, store, work
+from paramesh.parameter import ParameterTuple
+from paramesh.tensor import raw
+
+#: The type of a rule's state, and for each of its fields the attribute that holds it.
+Slots = tuple[Any, dict[str, str]]
+
+
+def same(state_type: Any, **others: str) -> Slots:
+    """Slots whose attributes have the names of the fields, but for `others`."""
+    fields: tuple[str, ...] = state_type._fields
+    return state_type, {field: others.get(field, field) for field in fields}
+
+
+class RuleOptimizer(Optimizer):
+    """An Optimizer whose arithmetic is a rule; subclasses name the rule and its slots."""
+
+    #: Whether weight decay is added to the gradient; otherwise the rule gets it.
+    decays_gradient: ClassVar[bool] = True
+    #: Whether the rule's `update` takes `learning_rate=`; otherwise it gives a direction to
+    #: subtract rate times.
+    takes_rate: bool = True
+
+    def rule(self) -> Any:
+        """The optax transformation; made when it is traced, so that nothing here holds closures."""
+        raise NotImplementedError(f"{type(self).__name__} has no rule().")
+
+    def slots(self) -> Slots:
+        """What the rule keeps, and where: the type of its state, {field: attribute here}."""
+        raise NotImplementedError(f"{type(self).__name__} has no slots().")
+
+    def extra(self) -> dict[str, Any]:
+        """Arguments of the rule's `update` besides the learning rate."""
+        return {}
+
+    def new_values(
+        self, params: list[Any], updates: list[Any], state: Any, rates_: list[Any]
+    ) -> Any:
+        """The new raw values of the Parameters."""
+        return [_add(w, u) for w, u in zip(params, updates, strict=True)]
+
+    def construct(self, gradients: Any) -> tuple[bool, ...]:
+        """One update.
+
+        Args:
+            gradients: a tuple of float Tensors in the order of `parameters`.
+
+        Returns:
+            True for each Parameter, as in MindSpore.
+        """
+        with x64(*(p.dtype for p in self._parameters)):
+            grads = self.check_gradients(gradients)
+            params = [work(p) for p in self._parameters]
+            decays = self._decays()
+            grads = self._prepared(grads, params, decays)
+            rates_ = self._rates()
+            extra = self.extra()
+            if self.takes_rate:
+                extra["learning_rate"] = rates_
+            if not self.decays_gradient:
+                extra["weight_decay"] = decays
+            state_type, slots = self.slots()
+            state = state_type(**{field: self._read(slot) for field, slot in slots.items()})
+            updates, state = self.rule().update(grads, state, params, **extra)
+            if not self.takes_rate:
+                updates = [_down(u, rate) for u, rate in zip(updates, rates_, strict=True)]
+            values = self.new_values(params, updates, state, rates_)
+            for param, value in zip(self._parameters, values, strict=True):
+                store(param, value)
+            for field, slot in slots.items():
+                self._write(slot, getattr(state, field))
+            store(self.global_step, raw(self.global_step) + np.int32(1))
+        return (True,) * len(self._parameters)
+
+    def _prepared(self, grads: list[Any], params: list[Any], decays: list[Any]) -> list[Any]:
+        if self.loss_scale != 1.0 and self._preprocesses:
+            grads = [g * self.reciprocal_scale for g in grads]
+        if self.decays_gradient:
+            grads = [
+                g if isinstance(d, float) and not d else _decayed(g, w, d)
+                for g, w, d in zip(grads, params, decays, strict=True)
+            ]
+        return [
+            centralized(g) if wanted else g
+            for g, wanted in zip(grads, self._centralize, strict=True)
+        ]
+
+    def _read(self, attribute: str) -> Any:
+        state = getattr(self, attribute)
+        if isinstance(state, ParameterTuple):
+            return [work(p) for p in state]
+        return None if state is None else raw(state).reshape(())
+
+    def _write(self, attribute: str, value: Any) -> None:
+        if attribute == "global_step" or value is None:
+            return
+        state = getattr(self, attribute)
+        if isinstance(state, ParameterTuple):
+            for param, item in zip(state, value, strict=True):
+                store(param, item)
+        else:
+            store(state, value.reshape(state.shape))
+
+    def clone_parameters(self, prefix: str, init: Any = "zeros") -> ParameterTuple:
+        """State for each Parameter, named `prefix.name`, weightless until the first update."""
+        return self._parameters.clone(prefix, init)
+
+
+@jax.jit
+def _add(w: Any, u: Any) -> Any:
+    return w + u
+
+
+@jax.jit
+def _down(u: Any, rate: Any) -> Any:
+    return -rate * u
+
+
+@jax.jit
+def _decayed(g: Any, w: Any, decay: Any) -> Any:
+    return g + decay * w
