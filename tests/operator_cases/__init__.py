@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """One call of an operator, and what it must give."""
 
@@ -28,14 +28,15 @@ class Case:
     grad: bool = False
     #: It cannot be part of a program.
     eager_only: bool = False
-    #: The same in Float64 must give Float64, to its precision.
+    #: Of Float64 it gives Float64, to its precision.
     wide: bool = True
     tolerance: float = 2e-6
 
     @property
     def id(self) -> str:
         """A name that tells cases of one operator apart."""
-        text = repr([getattr(a, "shape", a) for a in self.args]) + repr(self.kwargs)
+        text = repr([(a.shape, a.dtype) if hasattr(a, "shape") else a for a in self.args])
+        text += repr(self.kwargs)
         return f"{self.op}-{zlib.crc32(text.encode()) % 10000:04d}"
 
 

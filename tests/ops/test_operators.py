@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import Any
 
@@ -14,7 +15,7 @@ import paramesh.ops as ops
 from operator_cases import Case, arrays, elementwise, networks, reductions
 from paramesh.ops.table import TABLE
 from paramesh.parameter import Parameter
-from paramesh.tensor import Tensor, raw, wrap
+from paramesh.tensor import Tensor, wrap
 
 CASES: list[Case] = [
     *elementwise.CASES,
@@ -83,31 +84,69 @@ def float_dtype(case: Case) -> Any:
     return np.float32 if floats(case) and "dtype" not in case.kwargs and case.op != "cast" else None
 
 
-def traceable(case: Case) -> tuple[Any, list[np.ndarray], list[Any]]:
-    """A case as a function of its arrays, these arrays, and a list for results that are none."""
-    leaves: list[np.ndarray] = []
+def widened(a: np.ndarray) -> np.ndarray:
+    return a.astype(np.float64) if a.dtype.kind == "f" else a
+
+
+def leaves(case: Case) -> list[np.ndarray]:
+    found: list[np.ndarray] = []
     for a in [*case.args, *case.kwargs.values()]:
-        mapped(leaves.append, a)
-    others: list[Any] = []
+        mapped(found.append, a)
+    return found
 
-    def program(*values: Any) -> Any:
-        rest = iter(values)
+
+def traced(case: Case, values: Any) -> list[Any]:
+    """The results of a case, flat, whose arrays are `values`; raw where they are Tensors."""
+    rest = iter(values)
+    try:
         outs = flat(called(case, lambda a: wrap(next(rest))))
-        others[:] = [None if isinstance(o, Tensor) else o for o in outs]
-        return [o._get() for o in outs if isinstance(o, Tensor)]
-
-    return program, leaves, others
-
-
-def run(case: Case, change: Any) -> Any:
-    """The results of a compiled program."""
-    program, leaves, others = traceable(case)
-    results = iter(jax.jit(program)(*map(change, leaves)))
-    return tuple(wrap(next(results)) if other is None else other for other in others)
+    except Exception as error:
+        error.add_note(case.id)
+        raise
+    return [o._get() if isinstance(o, Tensor) else o for o in outs]
 
 
-@cases()
-def test_equals_numpy(case: Case) -> None:
+#: Compiling is what costs; these programs are run once.
+QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+
+
+class Everything:
+    """All cases in one program, in 64 bits where there are floating arguments."""
+
+    def __init__(self) -> None:
+        self.others: dict[Case, Any] = {}
+        chosen = [case for case in CASES if not case.eager_only]
+        arrays = [[widened(a) if case.wide else a for a in leaves(case)] for case in chosen]
+
+        def program(arrays: list[Any]) -> list[Any]:
+            results = [traced(c, values) for c, values in zip(chosen, arrays, strict=True)]
+            for case, result in zip(chosen, results, strict=True):
+                self.others[case] = [None if isinstance(r, jax.Array) else r for r in result]
+            return [[r for r in rs if isinstance(r, jax.Array)] for rs in results]
+
+        with jax.enable_x64(True):
+            results = jax.jit(program, compiler_options=QUICKLY)(arrays)
+        self.arrays = dict(zip(chosen, results, strict=True))
+
+    def of(self, case: Case) -> Any:
+        """The results of a case, as a call of the operator gives them."""
+        found = iter(self.arrays[case])
+        return tuple(wrap(next(found)) if o is None else o for o in self.others[case])
+
+
+@functools.cache
+def everything() -> Everything:
+    return Everything()
+
+
+def first_of_each(chosen: list[Case]) -> list[Case]:
+    """The first case of each operator, and those that cannot be in a program."""
+    first = {case.op: case for case in reversed(chosen)}
+    return [case for case in chosen if case is first[case.op] or case.eager_only]
+
+
+@pytest.mark.parametrize("case", first_of_each(CASES), ids=lambda c: c.id)
+def test_eager_equals_numpy(case: Case) -> None:
     want = expected(case)
     check(called(case), want, float_dtype(case), case.tolerance)
     # Arrays of any kind, and Parameters, are as good as Tensors.
@@ -115,43 +154,45 @@ def test_equals_numpy(case: Case) -> None:
         check(called(case, fn), want, float_dtype(case), case.tolerance)
 
 
+def wide_types(value: Any) -> Any:
+    if type(value) is tuple:
+        return tuple(map(wide_types, value))
+    is_narrow = isinstance(value, np.ndarray | np.generic) and value.dtype == np.float32
+    return value.astype(np.float64) if is_narrow else value
+
+
 @cases(eager_only=False)
-def test_same_shapes_and_types_in_programs(case: Case) -> None:
-    """Traced, and with 64-bit types on, it gives what it gives without."""
-    eager = flat(called(case))
-    program, leaves, others = traceable(case)
-    wide = any(a.dtype.itemsize == 8 for a in leaves)
-    for on in {True, wide}:
-        with jax.enable_x64(on):
-            traced = iter(jax.eval_shape(program, *leaves))
-        for out, other in zip(eager, others, strict=True):
-            if isinstance(out, Tensor):
-                found = next(traced)
-                assert (found.shape, found.dtype) == (out.shape, out.dtype.np_dtype)
-            else:
-                assert other == out
-
-
-@cases(wide=True)
-def test_keeps_64_bits(case: Case) -> None:
+def test_compiled_equals_numpy_in_64_bits(case: Case) -> None:
     """A program of 64-bit numbers computes in 64 bits."""
+    if case.wide and floats(case):
+        want = wide_types(expected(case, widened))
+        check(everything().of(case), want, None if case.op == "cast" else np.float64, 1e-9)
+    else:
+        check(everything().of(case), expected(case), float_dtype(case), case.tolerance)
 
-    def widened(a: np.ndarray) -> np.ndarray:
-        return a.astype(np.float64) if a.dtype.kind == "f" else a
 
-    def wide_types(value: Any) -> Any:
-        if type(value) is tuple:
-            return tuple(map(wide_types, value))
-        narrow = isinstance(value, np.ndarray | np.generic) and value.dtype == np.float32
-        return value.astype(np.float64) if narrow else value
-
-    want = wide_types(expected(case, widened))
-    with jax.enable_x64(not case.eager_only):
-        result = (
-            called(case, lambda a: Tensor(widened(a))) if case.eager_only else run(case, widened)
+@cases(eager_only=False)
+def test_types_in_programs_with_64_bits(case: Case) -> None:
+    """That 64-bit types are on, for another part of the program, changes no element type."""
+    with jax.enable_x64(True):
+        outs = jax.eval_shape(
+            lambda *values: [o for o in traced(case, values) if isinstance(o, jax.Array)],
+            *leaves(case),
         )
-    dtype = None if case.op == "cast" else np.float64
-    check(result, want, dtype, 1e-9)
+    results = [r for r in flat(expected(case)) if isinstance(r, np.ndarray | np.generic)]
+    dtype = float_dtype(case)
+    for out, want in zip(outs, results, strict=True):
+        is_float = want.dtype.kind == "f" and dtype is not None
+        assert (out.shape, out.dtype) == (want.shape, dtype if is_float else want.dtype)
+
+
+def same(a: Any, b: Any) -> bool:
+    a, b = (v._get() if isinstance(v, Tensor) else v for v in (a, b))
+    if isinstance(a, jax.Array) and isinstance(b, jax.Array):
+        return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+    if type(a) is tuple and type(b) is tuple:
+        return len(a) == len(b) and all(map(same, a, b))
+    return bool(np.all(a == b))
 
 
 def forms(case: Case) -> dict[str, dict[str, Any]]:
@@ -171,50 +212,70 @@ def forms(case: Case) -> dict[str, dict[str, Any]]:
 @pytest.mark.parametrize(
     ("case", "name"), [pytest.param(c, n, id=f"{n}-{c.id}") for c in CASES for n in forms(c)]
 )
-def test_class_form_equals_function(case: Case, name: str) -> None:
+def test_class_form_computes_what_the_function_does(
+    case: Case, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same computation with the same arguments: the ones that were checked against numpy."""
     settings = forms(case)[name]
+    operator = TABLE[case.op]
+    signature = inspect.signature(operator.compute)
+    seen: list[dict[str, Any]] = []
+
+    def record(*args: Any, **kwargs: Any) -> None:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        seen.append(bound.arguments)
+
+    monkeypatch.setattr(operator, "compute", record)
+    called(case)
     made = getattr(ops, name)(**settings)
     for key, value in settings.items():
         assert getattr(made, key) == value
-    options = type(made)._init(**settings)
-    bound = inspect.signature(TABLE[case.op].compute).bind(*case.args, **case.kwargs)
-    for option in options:
-        bound.arguments.pop(option, None)
-    args = [mapped(Tensor, v) for v in bound.args]
-    kwargs = {k: mapped(Tensor, v) for k, v in bound.kwargs.items()}
-    want = getattr(ops, case.op)(*args, **kwargs, **options)
-    result = made(*args, **kwargs)
-    assert len(flat(result)) == len(flat(want))
-    for got, other in zip(flat(result), flat(want), strict=True):
-        if isinstance(other, Tensor):
-            assert got.dtype == other.dtype
-            np.testing.assert_array_equal(got.asnumpy(), other.asnumpy())
-        else:
-            assert got == other
+    given = signature.bind(*case.args, **case.kwargs)
+    for option in made._options:
+        given.arguments.pop(option, None)
+    made(*(mapped(Tensor, v) for v in given.args), **given.kwargs)
+    by_function, by_class = seen
+    assert by_function.keys() == by_class.keys()
+    for key, value in by_function.items():
+        assert same(by_class[key], value), key
+
+
+@functools.cache
+def slopes() -> dict[Case, Any]:
+    """By case: the derivative along a random direction, and the slope of a line through it."""
+    source = np.random.default_rng(0)
+    chosen = [case for case in CASES if case.grad]
+    points = [[widened(a) for a in floats(case)] for case in chosen]
+    ways = [[source.uniform(-1, 1, a.shape) for a in values] for values in points]
+    step = 1e-6
+
+    def value(values: Any, case: Case) -> Any:
+        outs = traced_floats(case, iter(values))
+        return sum(jnp.sum(jnp.sin(jnp.arange(o.size, dtype=o.dtype)) * o.ravel()) for o in outs)
+
+    def both(case: Case, at: Any, way: Any) -> Any:
+        gradients = jax.grad(value)(at, case)
+        ahead, behind = (
+            value([a + s * d for a, d in zip(at, way, strict=True)], case) for s in (step, -step)
+        )
+        slope = sum(jnp.sum(g * d) for g, d in zip(gradients, way, strict=True))
+        return slope, (ahead - behind) / (2 * step)
+
+    def program(points: Any, ways: Any) -> Any:
+        return [both(*each) for each in zip(chosen, points, ways, strict=True)]
+
+    with jax.enable_x64(True):
+        results = jax.jit(program, compiler_options=QUICKLY)(points, ways)
+    return dict(zip(chosen, results, strict=True))
+
+
+def traced_floats(case: Case, rest: Any) -> list[Any]:
+    outs = flat(called(case, lambda a: wrap(next(rest)) if a.dtype.kind == "f" else a))
+    return [o._get() for o in outs if o.dtype.is_floating()]
 
 
 @cases(grad=True)
 def test_gradient(case: Case) -> None:
-    """The derivative along a random direction is the slope of a straight line through it."""
-    source = np.random.default_rng(0)
-    points = [a.astype(np.float64) for a in floats(case)]
-    directions = [source.uniform(-1, 1, a.shape) for a in points]
-    with jax.enable_x64(True):
-        directions = [jnp.asarray(d) for d in directions]
-
-        def value(*values: Any) -> Any:
-            rest = iter(values)
-            outs = flat(called(case, lambda a: wrap(next(rest)) if a.dtype.kind == "f" else a))
-            terms = [raw(o) for o in outs if o.dtype.is_floating()]
-            return sum(
-                jnp.sum(jnp.sin(jnp.arange(o.size, dtype=o.dtype)) * o.ravel()) for o in terms
-            )
-
-        slopes = jax.grad(value, tuple(range(len(points))))(*map(jnp.asarray, points))
-        slope = sum(float(jnp.sum(s * d)) for s, d in zip(slopes, directions, strict=True))
-        step = 1e-6
-        ahead, behind = (
-            float(value(*[a + sign * step * d for a, d in zip(points, directions, strict=True)]))
-            for sign in (1, -1)
-        )
-    assert slope == pytest.approx((ahead - behind) / (2 * step), rel=1e-6, abs=1e-7)
+    derivative, slope = slopes()[case]
+    assert float(derivative) == pytest.approx(float(slope), rel=1e-6, abs=1e-7)

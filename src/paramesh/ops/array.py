@@ -1,5 +1,6 @@
 """Tensors in other shapes and orders: reshaped, joined, cut, repeated, padded."""
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -95,8 +96,18 @@ DType = primitive("DType", dtype)
 
 @function
 def reshape(input: Array, shape: Ints) -> Any:
-    """The same elements, row by row, in another shape; one size may be -1."""
-    return jnp.reshape(input, ints(shape))
+    """The same elements, row by row, in another shape; one size may be -1.
+
+    Raises:
+        ValueError: the shape has another number of elements.
+    """
+    wanted = ints(shape)
+    known = math.prod(n for n in wanted if n != -1)
+    unknown = wanted.count(-1)
+    fits = input.size == known if not unknown else known and not input.size % known
+    if unknown > 1 or not fits:
+        raise ValueError(f"{input.size} elements do not fit the shape {wanted}.")
+    return jnp.reshape(input, wanted)
 
 
 @function
@@ -219,6 +230,11 @@ def concat(tensors: Arrays, axis: int = 0) -> Any:
         ValueError: the other sizes differ, or there is no Tensor.
     """
     _one_dtype(tensors)
+    where = axis_in(axis, tensors[0].ndim)
+    rest = [(*part.shape[:where], *part.shape[where + 1 :]) for part in tensors]
+    if any(part.ndim != tensors[0].ndim for part in tensors) or len(set(rest)) > 1:
+        shapes = ", ".join(str(tuple(part.shape)) for part in tensors)
+        raise ValueError(f"shapes may differ along axis {axis} alone, got {shapes}.")
     return jnp.concatenate(tensors, axis)
 
 

@@ -141,11 +141,15 @@ class MultitypeFuncGraph:
             if len(types) == len(args) and all(map(_fits, types, args)):
                 return fn(*args)
         given = ", ".join(type(a).__name__ for a in args)
-        known = "; ".join(", ".join(map(str, types)) for types, _ in self._entries)
+        known = "; ".join(", ".join(map(_type_name, types)) for types, _ in self._entries)
         raise TypeError(f"{self.name} has nothing for ({given}), only for ({known or 'nothing'}).")
 
     def __repr__(self) -> str:
         return f"MultitypeFuncGraph({self.name!r}, {len(self._entries)} implementations)"
+
+
+def _type_name(kind: Any) -> str:
+    return kind if isinstance(kind, str) else kind.__name__
 
 
 def _fits(kind: Any, value: Any) -> bool:

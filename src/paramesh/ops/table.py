@@ -342,6 +342,8 @@ _CONVERT: dict[Kind, Callable[[Any], Any]] = {
 
 def _meet(values: Sequence[Any]) -> Sequence[Any]:
     """Operands in their common element type; numbers stay numbers, unless all are."""
+    if len(values) == 2 and all(isinstance(v, jax.Array) for v in values):
+        return values if values[0].dtype == values[1].dtype else align(*values)
     kinds = [scalar_kind(value) for value in values]
     if values and None not in kinds:
         values = [as_value(values[0]), *values[1:]]

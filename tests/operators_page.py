@@ -1,0 +1,69 @@
+"""What the reference says of the operators: the tables of docs/api/ops.md, from the table itself.
+
+`python tests/operators_page.py` writes them into the page; a test checks that they are there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+
+import paramesh.ops as ops
+from paramesh.ops import composite
+from paramesh.ops.lazy import UPPER
+from paramesh.ops.table import TABLE
+
+PAGE = Path(__file__).parent.parent / "docs" / "api" / "ops.md"
+BEGIN, END = "<!-- tables: from here -->", "<!-- tables: to here -->"
+
+KINDS = {
+    "math": "Arithmetic, comparisons, products",
+    "reduce": "Reductions",
+    "array": "Shapes",
+    "creation": "Creation and casts",
+    "indexing": "Positions, order, selection",
+    "activations": "Activations",
+    "conv": "Convolutions and pooling",
+    "nn_ops": "Normalisation, bias, embeddings",
+    "losses": "Losses",
+    "random_ops": "Random numbers",
+    "state": "Writing Parameters",
+}
+
+
+def tables() -> str:
+    """All tables, in Markdown."""
+    lines: list[str] = []
+    for kind, title in KINDS.items():
+        lines += [f"## {title}", "", "| function | classes | |", "|---|---|---|"]
+        for operator in TABLE.values():
+            if operator.compute.__module__ == f"paramesh.ops.{kind}":
+                functions = ", ".join(f"`{n}`" for n in (operator.name, *operator.aliases))
+                classes = ", ".join(f"`{n}`" for n in operator.classes)
+                lines.append(f"| {functions} | {classes} | {_cell(operator.summary)} |")
+        lines.append("")
+    lines += ["## Made of others", "", "| name | |", "|---|---|"]
+    for name in composite.__all__:
+        lines.append(f"| `{name}` | {_cell(_summary(getattr(ops, name)))} |")
+    for name, module in sorted(UPPER.items()):
+        found = getattr(importlib.import_module(module), name)
+        lines.append(f"| `{name}` | {_cell(_summary(found))} The same as `paramesh.{name}`. |")
+    lines.append("| `Primitive` | " + _cell(_summary(ops.Primitive)) + " |")
+    return "\n".join(lines)
+
+
+def _summary(thing: object) -> str:
+    return (inspect.getdoc(thing) or "").partition("\n\n")[0].replace("\n", " ")
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("*", "\\*")
+
+
+if __name__ == "__main__":
+    page = PAGE.read_text(encoding="utf-8")
+    before, _, rest = page.partition(BEGIN)
+    PAGE.write_text(
+        f"{before}{BEGIN}\n\n{tables()}\n\n{END}{rest.partition(END)[2]}", encoding="utf-8"
+    )

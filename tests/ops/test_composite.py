@@ -1,0 +1,153 @@
+"""Mapping, overloading by type, clipping, dependencies, printing."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+
+import paramesh.ops as ops
+from paramesh.parameter import Parameter
+from paramesh.tensor import Tensor
+from paramesh.transforms import jit
+
+x = Tensor(np.array([3, -4], np.float32))
+y = Tensor(np.array([12.0], np.float32))
+
+
+def test_hyper_map_goes_through_all_levels() -> None:
+    add = ops.HyperMap(ops.add)
+    result = add((x, [x, (y,)]), (x, [x, (y,)]))
+    assert result[0].asnumpy().tolist() == [6, -8]
+    assert type(result[1]) is list
+    assert result[1][1][0].asnumpy().tolist() == [24]
+    assert ops.HyperMap()(lambda a, b: a + b, (1, 2), (3, 4)) == (4, 6)
+    assert ops.HyperMap(lambda a: a * 2)(5) == 10
+
+
+def test_map_goes_through_the_first_level() -> None:
+    assert ops.Map()(lambda a, b: (a, b), ((1, 2), 3), ((4, 5), 6)) == (((1, 2), (4, 5)), (3, 6))
+
+
+def test_reverse_changes_the_order_of_calls_alone() -> None:
+    seen: list[int] = []
+    result = ops.HyperMap(lambda a: seen.append(a) or a, reverse=True)((1, 2, 3))
+    assert (result, seen) == ((1, 2, 3), [3, 2, 1])
+
+
+def test_maps_refuse() -> None:
+    with pytest.raises(ValueError, match="HyperMap: sequences of different lengths"):
+        ops.HyperMap(ops.add)((x, y), (x,))
+    with pytest.raises(TypeError, match="Map needs a function and at least one sequence"):
+        ops.Map(ops.add)()
+    with pytest.raises(TypeError, match="HyperMap needs a function"):
+        ops.HyperMap()(x)
+
+
+def test_multitype_func_graph() -> None:
+    scale = ops.MultitypeFuncGraph("scale")
+
+    @scale.register("Number", "Tensor")
+    def _(a, b):
+        return "number, tensor"
+
+    @scale.register("Tensor", "Tensor")
+    def _(a, b):
+        return "tensors"
+
+    @scale.register("Bool", "Tuple")
+    def _(a, b):
+        return "bool, tuple"
+
+    @scale.register(str)
+    def _(a):
+        return "class"
+
+    param = Parameter(Tensor([1.0]), name="w")
+    assert scale(2.0, x) == "number, tensor"
+    assert scale(param, x) == "tensors"
+    assert scale(True, ()) == "bool, tuple"
+    assert scale("a") == "class"
+    assert repr(scale) == "MultitypeFuncGraph('scale', 4 implementations)"
+    with pytest.raises(TypeError, match=r"nothing for \(Tensor, int\), only for \(Number, .*; str"):
+        scale(x, 2)
+    with pytest.raises(ValueError, match="scale: there is no type 'Tensr'"):
+        scale.register("Tensr")
+    assert ops.HyperMap(ops.Partial()(scale, 2.0))((x, y)) == ("number, tensor",) * 2
+
+
+def test_clip_by_value() -> None:
+    assert ops.clip_by_value(x, -1, 2).asnumpy().tolist() == [2, -1]
+    clipped = ops.clip_by_value([x, y], clip_value_max=Tensor([1.0]))
+    assert [t.asnumpy().tolist() for t in clipped] == [[1, -4], [1]]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_clip_by_global_norm(compiled: bool) -> None:
+    clip = (lambda *a: ops.clip_by_global_norm(a, 6.5)) if not compiled else None
+    clip = clip or jit(lambda *a: ops.clip_by_global_norm(a, 6.5))
+    result = clip(x, y)  # the norm of (3, -4, 12) is 13
+    assert type(result) is tuple
+    np.testing.assert_allclose(result[0].asnumpy(), [1.5, -2], rtol=1e-6)
+    np.testing.assert_allclose(result[1].asnumpy(), [6], rtol=1e-6)
+
+
+def test_clip_by_global_norm_leaves_small_ones_and_keeps_types() -> None:
+    half = Tensor(np.full(4, 200, np.float16))  # squares overflow Float16
+    wide = Tensor(np.array([0.3], np.float64))
+    kept = ops.clip_by_global_norm([half, wide], 1000.0)
+    assert [t.asnumpy().tolist() for t in kept] == [[200] * 4, [0.3]]
+    small = ops.clip_by_global_norm([half, wide], 1.0)
+    assert [t.dtype.long_name for t in small] == ["float16", "float64"]
+    np.testing.assert_allclose(small[0].asnumpy(), 0.5, rtol=1e-3)
+    known = ops.clip_by_global_norm((x,), 1.0, use_norm=Tensor(2.0))
+    np.testing.assert_allclose(known[0].asnumpy(), [1.5, -2], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("norm", "length"), [(2.0, 5.0), (1.0, 7.0), (float("inf"), 4.0)])
+def test_clip_by_norm(norm: float, length: float) -> None:
+    np.testing.assert_allclose(
+        ops.clip_by_norm(x, 1.0, norm).asnumpy(), x.asnumpy() / length, rtol=1e-5
+    )
+    np.testing.assert_array_equal(ops.clip_by_norm([x], 100.0, norm)[0].asnumpy(), x.asnumpy())
+
+
+def test_clipping_refuses() -> None:
+    with pytest.raises(ValueError, match="clip_norm must be positive, got 0"):
+        ops.clip_by_global_norm((x,), 0)
+    for clip in (ops.clip_by_global_norm, ops.clip_by_norm):
+        with pytest.raises(TypeError, match="needs floating Tensors, got int64"):
+            clip((Tensor([1]),), 1.0)
+
+
+def test_stop_gradient() -> None:
+    for stop in (ops.stop_gradient, ops.StopGradient()):
+        gradient = jax.grad(lambda v, stop=stop: ops.sum(v * stop(v))._get())(np.ones(2) * 3)
+        assert gradient.tolist() == [3, 3]
+    pair = ops.stop_gradient((x, [y]))
+    assert pair[1][0].asnumpy().tolist() == [12]
+    assert ops.stop_gradient(Tensor(np.float64(0.1))).dtype.long_name == "float64"
+
+
+def test_values_that_pass_through() -> None:
+    assert ops.depend(x, y) is x
+    assert ops.Depend()(x, y) is x
+    assert ops.partial(ops.pow, x)(2).asnumpy().tolist() == [9, 16]
+
+    @ops.constexpr
+    def one():
+        return 1
+
+    @ops.constexpr(check=False)
+    def two():
+        return 2
+
+    assert (one(), two()) == (1, 2)
+
+
+def test_print(capfd: pytest.CaptureFixture[str]) -> None:
+    ops.Print()("x is", x)
+    assert capfd.readouterr().out == "x is [ 3. -4.]\n"
+    jit(lambda v: ops.print_("v is", v) or v)(x)
+    jax.effects_barrier()
+    assert capfd.readouterr().out == "v is [ 3. -4.]\n"
