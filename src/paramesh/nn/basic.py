@@ -80,7 +80,7 @@ class Dense(Cell):
         Raises:
             ValueError: another size; TypeError: another element type than the weight's.
         """
-        out = ops.dense(x, self.weight, self.bias)
+        out = ops.dense(arguments.tensor("Dense", x), self.weight, self.bias)
         return out if self.activation is None else self.activation(out)
 
     def extend_repr(self) -> str:

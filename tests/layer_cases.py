@@ -1,0 +1,110 @@
+"""Layers by the code that makes them, in the terms of the golden data, and one case for each layer.
+
+`make` gives a Cell from code such as `nn.Dense(5, 3)`. `CASES` has an example with inputs for
+every layer that `paramesh.nn` offers, for what has to hold for all of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from paramesh import dtype, nn
+from paramesh import initializer as initializers
+from paramesh.tensor import Tensor
+
+
+def make(code: str) -> Any:
+    """The value of an expression of the golden data."""
+    scope = {"np": np, "ms": dtype, "nn": nn, "Tensor": Tensor, "I": initializers}
+    return eval(code, scope)
+
+
+def numbers(*shape: int, seed: int = 0) -> np.ndarray:
+    """Float32 numbers between -1 and 1."""
+    return np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
+
+
+class Case(NamedTuple):
+    """A layer and its inputs."""
+
+    code: str
+    inputs: tuple[Any, ...]
+
+    @property
+    def layer(self) -> str:
+        return self.code.removeprefix("nn.").partition("(")[0]
+
+
+_IMAGES = numbers(2, 4, 5, 4)
+_SEQUENCES = numbers(2, 4, 6)
+_VOLUMES = numbers(1, 4, 2, 3, 2)
+_ROWS = numbers(4, 6)
+_INDICES = np.array([[0, 3, 3], [9, 1, 0]], np.int32)
+_CLASSES = np.array([1, 0, 5, 2], np.int32)
+_SHARES = np.abs(numbers(4, 6, seed=1))
+_SIGNS = np.where(numbers(4, 6, seed=2) > 0, 1, -1).astype(np.float32)
+
+_OF_NUMBERS = """
+    ReLU ReLU6 LeakyReLU ELU CELU SeLU GELU FastGelu SiLU Mish HSwish HSigmoid Hardtanh HShrink
+    SoftShrink Sigmoid LogSigmoid Tanh Tanhshrink Softplus Softsign Softmax LogSoftmax Softmin GLU
+"""
+_LOSSES_OF_NUMBERS = """
+    MSELoss L1Loss MAELoss RMSELoss SmoothL1Loss HuberLoss SoftmaxCrossEntropyWithLogits
+    BCEWithLogitsLoss SoftMarginLoss HingeEmbeddingLoss
+"""
+
+CASES = [
+    Case("nn.Dense(6, 3)", (_ROWS,)),
+    Case("nn.BiDense(6, 6, 2)", (_ROWS, _ROWS)),
+    Case("nn.Identity()", (_ROWS,)),
+    Case("nn.Flatten()", (_IMAGES,)),
+    Case("nn.Pad(((1, 1), (2, 2)), 'SYMMETRIC')", (_ROWS,)),
+    Case("nn.OneHot(depth=10)", (_INDICES,)),
+    Case("nn.Upsample(scale_factor=2.0, mode='bilinear')", (_IMAGES,)),
+    Case("nn.Unfold((1, 2, 2, 1), (1, 1, 1, 1), (1, 1, 1, 1))", (_IMAGES,)),
+    Case("nn.Dropout(p=0.5)", (_ROWS,)),
+    Case("nn.Dropout1d(0.5)", (_SEQUENCES,)),
+    Case("nn.Dropout2d(0.5)", (_IMAGES,)),
+    Case("nn.Dropout3d(0.5)", (_VOLUMES,)),
+    Case("nn.Conv1d(4, 6, 3, has_bias=True)", (_SEQUENCES,)),
+    Case("nn.Conv2d(4, 6, 3, has_bias=True)", (_IMAGES,)),
+    Case("nn.Conv3d(4, 2, 2, has_bias=True)", (_VOLUMES,)),
+    Case("nn.Conv1dTranspose(4, 6, 3, stride=2)", (_SEQUENCES,)),
+    Case("nn.Conv2dTranspose(4, 6, 3, stride=2)", (_IMAGES,)),
+    Case("nn.MaxPool1d(2, 2)", (_SEQUENCES,)),
+    Case("nn.MaxPool2d(2, 2)", (_IMAGES,)),
+    Case("nn.AvgPool1d(2, 2)", (_SEQUENCES,)),
+    Case("nn.AvgPool2d(2, 2)", (_IMAGES,)),
+    Case("nn.AdaptiveAvgPool1d(4)", (_SEQUENCES,)),
+    Case("nn.AdaptiveAvgPool2d((3, None))", (_IMAGES,)),
+    Case("nn.BatchNorm1d(6)", (_ROWS,)),
+    Case("nn.BatchNorm2d(4)", (_IMAGES,)),
+    Case("nn.BatchNorm3d(4)", (_VOLUMES,)),
+    Case("nn.LayerNorm((6,))", (_ROWS,)),
+    Case("nn.GroupNorm(2, 4)", (_IMAGES,)),
+    Case("nn.InstanceNorm1d(4)", (_SEQUENCES,)),
+    Case("nn.InstanceNorm2d(4)", (_IMAGES,)),
+    Case("nn.InstanceNorm3d(4)", (_VOLUMES,)),
+    Case("nn.Embedding(10, 4, padding_idx=3)", (_INDICES,)),
+    Case("nn.EmbeddingLookup(10, 4, target='DEVICE')", (_INDICES,)),
+    Case("nn.RNN(6, 3)", (_SEQUENCES,)),
+    Case("nn.LSTM(6, 3)", (_SEQUENCES,)),
+    Case("nn.GRU(6, 3)", (_SEQUENCES,)),
+    Case("nn.RNNCell(6, 3)", (_ROWS,)),
+    Case("nn.LSTMCell(6, 3)", (_ROWS,)),
+    Case("nn.GRUCell(6, 3)", (_ROWS,)),
+    Case("nn.MultiheadAttention(6, 2)", (_SEQUENCES,) * 3),
+    Case("nn.TransformerEncoderLayer(6, 2, 8)", (_SEQUENCES,)),
+    Case("nn.PReLU(6)", (_ROWS,)),
+    Case("nn.Threshold(0.1, 20)", (_ROWS,)),
+    Case("nn.Softmax2d()", (_IMAGES,)),
+    Case("nn.CrossEntropyLoss()", (_ROWS, _CLASSES)),
+    Case("nn.NLLLoss()", (_ROWS, _CLASSES)),
+    Case("nn.BCELoss()", (_SHARES, np.abs(_ROWS))),
+    Case("nn.KLDivLoss('batchmean')", (_ROWS, _SHARES)),
+    Case("nn.CosineEmbeddingLoss()", (_ROWS, _SHARES, np.array([1, -1, 1, -1], np.int32))),
+    *(Case(f"nn.{name}()", (_ROWS,)) for name in _OF_NUMBERS.split()),
+    *(Case(f"nn.{name}()", (_ROWS, _SIGNS)) for name in _LOSSES_OF_NUMBERS.split()),
+]

@@ -1,0 +1,34 @@
+"""What `paramesh.nn` offers: its own names, and those that live above it."""
+
+from __future__ import annotations
+
+import importlib.util
+
+import pytest
+
+from paramesh import nn
+
+
+def test_everything_that_is_offered_is_there() -> None:
+    assert len(set(nn.__all__)) == len(nn.__all__)
+    for name in nn.__all__:
+        assert getattr(nn, name).__doc__
+        assert name in dir(nn)
+
+
+@pytest.mark.parametrize("home", ["paramesh.optim", "paramesh.train"])
+def test_names_from_above(home: str) -> None:
+    if importlib.util.find_spec(home) is None:
+        pytest.skip(f"{home} is not there yet")
+    above = importlib.import_module(home)
+    names = [name for name, where in nn._ABOVE.items() if where == home and hasattr(above, name)]
+    assert names
+    for name in names:
+        assert getattr(nn, name) is getattr(above, name)
+        assert name in dir(nn)
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(AttributeError, match=r"'paramesh\.nn' has no attribute 'Nosuch'"):
+        nn.Nosuch  # noqa: B018
+    assert not hasattr(nn, "Nosuch")
