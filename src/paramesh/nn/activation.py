@@ -372,7 +372,7 @@ class PReLU(Cell):
         channel: number of slopes: 1, or one for each channel (axis 1).
         w: what they start from: a number, or anything that `initializer` takes.
 
-    Parameters:
+    Weights:
         w (named `a` on its own): (channel,).
 
     Raises:

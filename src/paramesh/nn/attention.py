@@ -35,7 +35,7 @@ class MultiheadAttention(Cell):
         batch_first: whether inputs are (n, length, size); otherwise (length, n, size).
         dtype: element type of the Parameters.
 
-    Parameters:
+    Weights:
         in_proj_weight: (3 embed_dim, embed_dim), of queries, keys and values; where the sizes
             differ q_proj_weight, k_proj_weight (embed_dim, kdim), v_proj_weight instead.
         in_proj_bias: (3 embed_dim,), zeros at first.
@@ -244,7 +244,7 @@ class TransformerEncoderLayer(Cell):
         norm_first: whether LayerNorm comes before the parts instead of after the residuals.
         dtype: element type of the Parameters.
 
-    Parameters:
+    Weights:
         self_attn (a `MultiheadAttention`), dense1, dense2 (`Dense`), norm1, norm2 (`LayerNorm`).
 
     Raises:

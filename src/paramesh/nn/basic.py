@@ -33,7 +33,7 @@ class Dense(Cell):
         activation: the name of an activation, a Cell, or a class operator such as `ops.ReLU()`.
         dtype: element type of the Parameters.
 
-    Parameters:
+    Weights:
         weight: (out_channels, in_channels).
         bias: (out_channels,).
 
@@ -116,7 +116,7 @@ class BiDense(Cell):
         has_bias: whether there is a bias.
         dtype: element type of the Parameters.
 
-    Parameters:
+    Weights:
         weight: (out_channels, in1_channels, in2_channels).
         bias: (out_channels,).
 

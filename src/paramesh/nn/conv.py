@@ -163,7 +163,7 @@ class Conv2d(BaseConv):
         data_format: `NCHW` or `NHWC`.
         dtype: element type of the Parameters.
 
-    Parameters:
+    Weights:
         weight: (out, in / group, height, width); for `NHWC` (out, height, width, in / group).
         bias: (out,).
 
@@ -242,7 +242,7 @@ class Conv1d(BaseConv):
         bias_init: the same for the bias.
         dtype: element type of the Parameters.
 
-    Parameters:
+    Weights:
         weight: (out, in / group, 1, length).
         bias: (out,).
 
@@ -320,7 +320,7 @@ class Conv3d(BaseConv):
         data_format: `NCDHW`, the only one.
         dtype: element type of the Parameters.
 
-    Parameters:
+    Weights:
         weight: (out, in / group, depth, height, width).
         bias: (out,).
 

@@ -92,7 +92,7 @@ class Conv2dTranspose(_Transposed):
         bias_init: the same for the bias.
         dtype: element type of the Parameters.
 
-    Parameters:
+    Weights:
         weight: (in, out / group, height, width).
         bias: (out,).
 
@@ -164,7 +164,7 @@ class Conv1dTranspose(_Transposed):
         bias_init: the same for the bias.
         dtype: element type of the Parameters.
 
-    Parameters:
+    Weights:
         weight: (in, out / group, 1, length).
         bias: (out,).
 

@@ -38,7 +38,7 @@ class Embedding(Cell):
         dtype: element type of the table.
         padding_idx: a row that starts as zeros. As in MindSpore, it is trained like the others.
 
-    Parameters:
+    Weights:
         embedding_table: (vocab_size, embedding_size).
 
     Raises:
@@ -113,7 +113,7 @@ class EmbeddingLookup(Cell):
         vocab_cache_size: rows that the device caches, where the table lives on a server.
         dtype: element type of the table.
 
-    Parameters:
+    Weights:
         embedding_table: (vocab_size, embedding_size).
 
     Raises:

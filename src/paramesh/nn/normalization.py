@@ -126,7 +126,7 @@ class BatchNorm1d(_BatchNorm):
         data_format: `NCHW`, the only one.
         dtype: element type of the Parameters.
 
-    Parameters:
+    Weights:
         moving_mean, moving_variance (named `mean` and `variance` on their own), gamma, beta: (c,).
 
     Raises:
@@ -154,7 +154,7 @@ class BatchNorm2d(_BatchNorm):
         data_format: `NCHW` or `NHWC`.
         dtype: element type of the Parameters.
 
-    Parameters:
+    Weights:
         moving_mean, moving_variance (named `mean` and `variance` on their own), gamma, beta: (c,).
 
     Raises:
@@ -182,7 +182,7 @@ class BatchNorm3d(Cell):
         use_batch_statistics: as for `BatchNorm2d`.
         dtype: element type of the Parameters.
 
-    Parameters:
+    Weights:
         bn2d.moving_mean, bn2d.moving_variance, bn2d.gamma, bn2d.beta: (c,).
 
     Raises:
@@ -238,7 +238,7 @@ class LayerNorm(Cell):
         epsilon: added to the variance.
         dtype: element type of the Parameters.
 
-    Parameters:
+    Weights:
         gamma, beta: `normalized_shape`.
 
     Raises:
@@ -306,7 +306,7 @@ class GroupNorm(Cell):
         beta_init: the same for beta.
         dtype: element type of the Parameters.
 
-    Parameters:
+    Weights:
         gamma, beta: (num_channels,).
 
     Raises:
@@ -432,7 +432,7 @@ class InstanceNorm1d(_InstanceNorm):
         beta_init: the same for beta.
         dtype: element type of the Parameters.
 
-    Parameters:
+    Weights:
         moving_mean, moving_variance (named `mean` and `variance` on their own), gamma, beta: (c,).
 
     Raises:
@@ -454,7 +454,7 @@ class InstanceNorm2d(_InstanceNorm):
         beta_init: the same for beta.
         dtype: element type of the Parameters.
 
-    Parameters:
+    Weights:
         moving_mean, moving_variance (named `mean` and `variance` on their own), gamma, beta: (c,).
 
     Raises:
@@ -476,7 +476,7 @@ class InstanceNorm3d(_InstanceNorm):
         beta_init: the same for beta.
         dtype: element type of the Parameters.
 
-    Parameters:
+    Weights:
         moving_mean, moving_variance (named `mean` and `variance` on their own), gamma, beta: (c,).
 
     Raises:

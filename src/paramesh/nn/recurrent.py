@@ -191,7 +191,7 @@ class RNN(_Recurrent):
         dtype: element type of the Parameters.
         nonlinearity: `tanh` or `relu`.
 
-    Parameters:
+    Weights:
         weight_ih_l0 (hidden, input), weight_hh_l0 (hidden, hidden), bias_ih_l0, bias_hh_l0
         (hidden,), and so on for every layer l1, …, and direction l0_reverse, …; uniform on
         +-1/sqrt(hidden_size).
@@ -239,7 +239,7 @@ class LSTM(_Recurrent):
         bidirectional: whether each layer also goes backwards.
         dtype: element type of the Parameters.
 
-    Parameters:
+    Weights:
         weight_ih_l0 (4 hidden, input), weight_hh_l0 (4 hidden, hidden), bias_ih_l0, bias_hh_l0
         (4 hidden,), and so on for every layer l1, …, and direction l0_reverse, …; uniform on
         +-1/sqrt(hidden_size).
@@ -285,7 +285,7 @@ class GRU(_Recurrent):
         bidirectional: whether each layer also goes backwards.
         dtype: element type of the Parameters.
 
-    Parameters:
+    Weights:
         weight_ih_l0 (3 hidden, input), weight_hh_l0 (3 hidden, hidden), bias_ih_l0, bias_hh_l0
         (3 hidden,), and so on for every layer l1, …, and direction l0_reverse, …; uniform on
         +-1/sqrt(hidden_size).

@@ -179,7 +179,7 @@ class RNNCell(_Step):
         nonlinearity: `tanh` or `relu`.
         dtype: element type of the Parameters.
 
-    Parameters:
+    Weights:
         weight_ih (hidden, input), weight_hh (hidden, hidden), bias_ih, bias_hh (hidden,); uniform
         on +-1/sqrt(hidden_size).
 
@@ -208,7 +208,7 @@ class LSTMCell(_Step):
         has_bias: whether there are biases.
         dtype: element type of the Parameters.
 
-    Parameters:
+    Weights:
         weight_ih (4 hidden, input), weight_hh (4 hidden, hidden), bias_ih, bias_hh (4 hidden,);
         uniform on +-1/sqrt(hidden_size).
 
@@ -231,7 +231,7 @@ class GRUCell(_Step):
         has_bias: whether there are biases.
         dtype: element type of the Parameters.
 
-    Parameters:
+    Weights:
         weight_ih (3 hidden, input), weight_hh (3 hidden, hidden), bias_ih, bias_hh (3 hidden,);
         uniform on +-1/sqrt(hidden_size).
 
