@@ -8,7 +8,7 @@ from paramesh.ops import names
 from paramesh.ops.lazy import UPPER, upper
 from paramesh.ops.table import CLASSES
 
-__all__ = [name for name in names.__all__ if name not in CLASSES]
+__all__ = [name for name in names.__all__ if name not in CLASSES]  # pyright: ignore[reportUnsupportedDunderAll] - from the table
 
 _upper = upper(__name__, [n for n in UPPER if n[0].islower()], __all__)
 

@@ -49,8 +49,7 @@ def _fitting(param: Parameter, value: Any) -> Any:
 
 def _written(param: Parameter, value: Any) -> Any:
     param.assign(value)
-    # Not the array that the Parameter holds alone: a step may donate that one.
-    return param.value()._get()
+    return raw(param)
 
 
 @function

@@ -24,7 +24,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated, Any, ClassVar, ParamSpec, Self, TypeVar
@@ -32,7 +32,6 @@ from typing import Annotated, Any, ClassVar, ParamSpec, Self, TypeVar
 import jax
 import jax.numpy as jnp
 
-from paramesh import tracing
 from paramesh.dtype import DType, to_dtype, x64
 from paramesh.parameter import Parameter
 from paramesh.promotion import align, cast, floating, result_dtype, scalar_dtype, scalar_kind
@@ -105,8 +104,6 @@ class Operator:
             if type(error) in (TypeError, ValueError, IndexError, ZeroDivisionError):
                 raise _explained(error, name, given) from error
             raise
-        if tracing.current() is None:
-            _lend(given, result)
         return wrap(result) if isinstance(result, jax.Array) else _wrapped(result)
 
     def _compute(self, values: dict[str, Any]) -> Any:
@@ -369,23 +366,6 @@ def _wrapped(result: Any) -> Any:
     if type(result) in (tuple, list):
         return type(result)(_wrapped(part) for part in result)
     return result
-
-
-def _lend(given: Mapping[Any, Any], result: Any) -> None:
-    # An operator that has nothing to do (a cast to the same type) gives the Parameter's own array,
-    # which the next step would donate.
-    for value in given.values():
-        if isinstance(value, Parameter):
-            if _holds(result, value._value):
-                tracing.lent.add(value)
-        elif type(value) in (tuple, list):
-            _lend(dict(enumerate(value)), result)
-
-
-def _holds(result: Any, array: Any) -> bool:
-    if type(result) in (tuple, list):
-        return any(_holds(part, array) for part in result)
-    return result is array
 
 
 # Errors.
