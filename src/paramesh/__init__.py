@@ -1,6 +1,195 @@
 """paramesh: named, lazy, sharded parameters for JAX, with MindSpore's interface.
 
-Everything a user imports; what needs an optional package is loaded when it is used.
+Everything a user imports. Tensors, Parameters and settings are there at once; networks, operators,
+programs and training are loaded when they are first asked for. MindSpore's own import paths
+(`paramesh.common.initializer`, `paramesh.train.callback`, …) work too: see `paramesh.compat`.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from paramesh import compat, context, dtype, initializer
+from paramesh.context import (
+    GRAPH_MODE,
+    PYNATIVE_MODE,
+    ParallelMode,
+    get_auto_parallel_context,
+    get_context,
+    get_ps_context,
+    reset_auto_parallel_context,
+    reset_ps_context,
+    set_auto_parallel_context,
+    set_context,
+    set_ps_context,
+)
+from paramesh.dtype import (
+    DType,
+    bfloat16,
+    bool_,
+    byte,
+    complex64,
+    complex128,
+    double,
+    dtype_to_nptype,
+    dtype_to_pytype,
+    float16,
+    float32,
+    float64,
+    half,
+    int8,
+    int16,
+    int32,
+    int64,
+    intc,
+    intp,
+    pytype_to_dtype,
+    short,
+    single,
+    ubyte,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+    uintc,
+    uintp,
+    ushort,
+)
+from paramesh.errors import ParameshError
+from paramesh.parameter import Parameter, ParameterTuple
+from paramesh.recipe import Initializer, Recipe, get_seed, set_seed
+from paramesh.tensor import Tensor
+
+if TYPE_CHECKING:
+    from paramesh import checkpoint, nn, ops, optim, random, train
+    from paramesh.checkpoint import load_checkpoint, load_param_into_net, save_checkpoint
+    from paramesh.nn.cell import Cell
+    from paramesh.optim.from_optax import from_optax
+    from paramesh.train import Model
+    from paramesh.transforms import (
+        GradOperation,
+        functional_call,
+        grad,
+        jit,
+        remat,
+        scan,
+        value_and_grad,
+        vmap,
+    )
+
 __version__ = "0.1.0"
+
+#: Names of the upper floors and where each lives (None: a package of paramesh).
+_LATER: dict[str, str | None] = {
+    "checkpoint": None,
+    "nn": None,
+    "ops": None,
+    "optim": None,
+    "random": None,
+    "train": None,
+    "transforms": None,
+    "Cell": "paramesh.nn.cell",
+    "GradOperation": "paramesh.transforms",
+    "Model": "paramesh.train",
+    "from_optax": "paramesh.optim",
+    "functional_call": "paramesh.transforms",
+    "grad": "paramesh.transforms",
+    "jit": "paramesh.transforms",
+    "load_checkpoint": "paramesh.checkpoint",
+    "load_param_into_net": "paramesh.checkpoint",
+    "remat": "paramesh.transforms",
+    "save_checkpoint": "paramesh.checkpoint",
+    "scan": "paramesh.transforms",
+    "value_and_grad": "paramesh.transforms",
+    "vmap": "paramesh.transforms",
+}
+
+__all__ = [
+    "Tensor",
+    "Parameter",
+    "ParameterTuple",
+    "Initializer",
+    "Recipe",
+    "set_seed",
+    "get_seed",
+    "Cell",
+    "nn",
+    "ops",
+    "optim",
+    "random",
+    "train",
+    "checkpoint",
+    "Model",
+    "from_optax",
+    "save_checkpoint",
+    "load_checkpoint",
+    "load_param_into_net",
+    "jit",
+    "grad",
+    "value_and_grad",
+    "GradOperation",
+    "functional_call",
+    "vmap",
+    "scan",
+    "remat",
+    "context",
+    "GRAPH_MODE",
+    "PYNATIVE_MODE",
+    "ParallelMode",
+    "set_context",
+    "get_context",
+    "set_auto_parallel_context",
+    "get_auto_parallel_context",
+    "reset_auto_parallel_context",
+    "set_ps_context",
+    "get_ps_context",
+    "reset_ps_context",
+    "dtype",
+    "DType",
+    "dtype_to_nptype",
+    "dtype_to_pytype",
+    "pytype_to_dtype",
+    "bool_",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    "float16",
+    "bfloat16",
+    "float32",
+    "float64",
+    "complex64",
+    "complex128",
+    "byte",
+    "short",
+    "intc",
+    "intp",
+    "ubyte",
+    "ushort",
+    "uintc",
+    "uintp",
+    "half",
+    "single",
+    "double",
+    "initializer",
+    "compat",
+    "ParameshError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'paramesh' has no attribute '{name}'")
+    home = _LATER[name]
+    if home is None:
+        return importlib.import_module(f"paramesh.{name}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

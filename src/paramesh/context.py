@@ -59,17 +59,17 @@ _PS_DEFAULTS: dict[str, Any] = {"enable_ps": False, "server_num": 0}
 _settings = dict(_DEFAULTS)
 _parallel = dict(_PARALLEL_DEFAULTS)
 _ps = dict(_PS_DEFAULTS)
-_version = 0
+_program_key: tuple[Any, ...] = ()
 
 
 def _moved() -> None:
-    global _version
-    _version += 1
+    global _program_key
+    _program_key = (*sorted(_parallel.items()), *sorted(_ps.items()))
 
 
-def fingerprint() -> int:
-    """A number that every change of a setting moves; part of compiled programs' keys."""
-    return _version
+def program_key() -> tuple[Any, ...]:
+    """The settings that compiled programs depend on; part of their keys."""
+    return _program_key
 
 
 def _one_of(call: str, name: str, value: Any, allowed: tuple[Any, ...]) -> Any:
@@ -253,3 +253,6 @@ def reset() -> None:
     _settings.update(_DEFAULTS)
     reset_auto_parallel_context()
     reset_ps_context()
+
+
+_moved()

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from paramesh.recipe import Recipe, compute_many
+
 
 class Placement:
     """Everything on one device, nobody else to add gradients with."""
@@ -17,9 +19,9 @@ class Placement:
     #: Part of every compiled program's guard: another placement, another program.
     key: Any = ("single",)
 
-    def materialise(self, param: Any, recipe: Any) -> Any:
-        """The first array of a Parameter, made from its recipe where the Parameter lives."""
-        return recipe.compute()
+    def materialise(self, params: Sequence[Any], recipes: Sequence[Recipe]) -> list[Any]:
+        """The first arrays of Parameters, made from their recipes where each Parameter lives."""
+        return list(compute_many(recipes))
 
     def place_inputs(self, leaves: list[Any]) -> list[Any]:
         """The raw inputs of a program, laid out over the devices."""

@@ -260,6 +260,8 @@ class Tensor(ArrayMethods):
         return str(self._shown())
 
     def __repr__(self) -> str:
+        if self._recipe is None and not hasattr(self._value, "dtype"):
+            return f"Tensor({self._value!r})"  # jax.tree_util puts anything into a pytree's leaves
         values = np.array2string(
             self._shown(), separator=", ", prefix="", formatter=_formatter(self.dtype)
         )

@@ -7,7 +7,7 @@ Glossary
     program     the outermost frame: a function that is being compiled. It knows which Parameters
                 are its inputs; a read of another one is answered by a stand-in of the same shape
                 and noted in `missing`, and the function is traced again with that one as an input
-    overlay     an inner frame: a transform (grad, checkpoint, …) that gives some Parameters other
+    overlay     an inner frame: a transform (grad, remat, …) that gives some Parameters other
                 values; what is written inside is handed out as an extra output
     epoch       a number that moves whenever anything changes that compiled programs depend on
     guard       what one program depended on: it is still right if the guard still holds
@@ -108,7 +108,7 @@ class Program(Frame):
             return self.values[param]
         self.missing[param] = None
         with x64(param.dtype):
-            # Not kept: inside scan or checkpoint it belongs to that inner trace.
+            # Not kept: inside scan or remat it belongs to that inner trace.
             return jnp.zeros(param.shape, param.dtype.np_dtype)
 
     def visit(self, cell: Any) -> None:
@@ -119,7 +119,7 @@ class Program(Frame):
 _LEAK = (
     "Parameter '{name}' was written inside a JAX transform (vmap, scan, grad, jit, …) that "
     "paramesh does not see, so the value would be lost when the transform ends. Use paramesh's "
-    "own jit, grad, vmap, scan or checkpoint, which hand written Parameters out, or make the "
+    "own jit, grad, scan or remat, which hand written Parameters out, or make the "
     "function pure with paramesh.functional_call(net, values, x, mutable=True)."
 )
 

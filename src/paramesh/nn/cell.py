@@ -19,7 +19,7 @@ from paramesh import context, tracing
 from paramesh.dtype import to_dtype
 from paramesh.nn import cell_call
 from paramesh.nn.members import NOT_INITIALISED, Members
-from paramesh.parameter import Parameter
+from paramesh.parameter import Parameter, materialise
 from paramesh.tensor import Tensor
 from paramesh.transforms.compiled import CompiledFunction
 
@@ -102,7 +102,12 @@ class Cell(Members):
 
     def init_parameters_data(self, auto_parallel_mode: bool = False) -> dict[Parameter, Parameter]:
         """Run all recipes now; returns {Parameter: the Parameter with data} (the same objects)."""
-        return {param: param.init_data() for param in self.get_parameters()}
+        params = list(self.get_parameters())
+        declared = [param for param in params if param.has_init]
+        materialise(declared)  # together: far fewer programs than one by one
+        for param in declared:
+            param.mark_inited()
+        return {param: param for param in params}
 
     def set_param_ps(self, recurse: bool = True, init_in_server: bool = False) -> None:
         """Have the trainable Parameters trained by the parameter server.

@@ -3,7 +3,7 @@
 from paramesh.parameter.collection import ParameterTuple
 from paramesh.parameter.contents import check_storable
 from paramesh.parameter.names import DEFAULT_NAME, check_name
-from paramesh.parameter.parameter import HookHandle, Parameter
+from paramesh.parameter.parameter import HookHandle, Parameter, materialise
 
 __all__ = [
     "DEFAULT_NAME",
@@ -12,4 +12,5 @@ __all__ = [
     "ParameterTuple",
     "check_name",
     "check_storable",
+    "materialise",
 ]

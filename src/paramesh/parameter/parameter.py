@@ -12,7 +12,7 @@ the first read, `init_data()`, or never, when a checkpoint is loaded first.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 import jax
@@ -27,7 +27,7 @@ from paramesh.parameter.flags import CARRIED, Flag, Whole
 from paramesh.parameter.layout import check_layout, rank_slice
 from paramesh.parameter.names import check_name
 from paramesh.promotion import cast
-from paramesh.tensor import Tensor, as_value, unpickle
+from paramesh.tensor import Tensor, as_value, unpickle, wrap
 
 _FIELDS = (
     "_hooks",
@@ -141,12 +141,7 @@ class Parameter(Tensor):
         return self._value
 
     def _materialise(self) -> None:
-        recipe = self._recipe
-        if recipe is None:  # another thread was faster
-            return
-        with jax.core.eval_context():
-            self._value = placement.current().materialise(self, recipe)
-        self._recipe = None
+        materialise([self])
 
     def _materialise_slice(self, layout: tuple[Any, ...]) -> None:
         recipe = self._recipe
@@ -244,10 +239,14 @@ class Parameter(Tensor):
             self._materialise_slice(layout)
         self._concrete()
         if declared:
-            self._inited = True
+            self.mark_inited()
         if set_sliced:
             self.sliced = True
         return self
+
+    def mark_inited(self) -> None:
+        """Record that `init_data` ran the recipe."""
+        self._inited = True
 
     # Changing the value.
 
@@ -439,6 +438,21 @@ class Parameter(Tensor):
         return str(self) if not spec else super().__format__(spec)
 
 
+def materialise(params: Iterable[Parameter]) -> None:
+    """Run the recipes of those that are still declared, all kinds and shapes together."""
+    declared = [(p, p._recipe) for p in params if p._value is None]
+    waiting = [(p, recipe) for p, recipe in declared if recipe is not None]
+    if not waiting:
+        return
+    with jax.core.eval_context():
+        arrays = placement.current().materialise(
+            [p for p, _ in waiting], [recipe for _, recipe in waiting]
+        )
+    for (param, _), array in zip(waiting, arrays, strict=True):
+        param._value = array
+        param._recipe = None
+
+
 class HookHandle:
     """What `register_hook` returns: `remove()` takes the hook away again."""
 
@@ -470,3 +484,16 @@ def _check_place(storage_format: Any, device: Any) -> None:
             f"Parameter: device must be None or {jax.default_backend().upper()!r}, which JAX runs "
             f"on here, got {device!r}. JAX_PLATFORMS chooses the backend."
         )
+
+
+def _flatten(param: Parameter) -> tuple[tuple[Any], None]:
+    return (param._get(),), None
+
+
+def _unflatten(_: None, leaves: Any) -> Tensor:
+    return wrap(leaves[0])
+
+
+# In JAX's own functions a Parameter is the Tensor of its value; programs of paramesh see it as
+# the Parameter that it is (they flatten with `is_leaf`).
+jax.tree_util.register_pytree_node(Parameter, _flatten, _unflatten)

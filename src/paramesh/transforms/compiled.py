@@ -26,11 +26,10 @@ import jax.core
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
-from paramesh import context, placement, tracing
+from paramesh import context, placement, random, tracing
 from paramesh.dtype import is_wide, watch_wide, x64_enabled
-from paramesh.parameter import Parameter
+from paramesh.parameter import Parameter, materialise
 from paramesh.promotion import scalar_kind
-from paramesh.tensor import Tensor, wrap
 
 #: So many programs of one function that differ only in a static int are worth a warning.
 _MANY_VERSIONS = 16
@@ -105,15 +104,15 @@ class Entry:
         return self.outputs.build(arrays)
 
     def _start(self) -> None:
-        for param in (*self.donated, *self.kept, *self.written):
-            if param._value is None:
-                param._concrete()
+        params = [*self.donated, *self.kept, *self.written]
+        materialise(params)
+        for param in params:
             param.is_init = True
         self.started = True
 
 
 def _settings() -> Any:
-    return (context.fingerprint(), placement.current().key)
+    return (context.program_key(), placement.current().key)
 
 
 def _references(values: list[Any]) -> list[int]:
@@ -155,26 +154,20 @@ class _Outputs:
     def __init__(self, out: Any) -> None:
         self.arrays: list[Any] = []
         leaves, self._tree = jax.tree_util.tree_flatten(out)
-        self._slots: list[tuple[str, Any]] = []
+        self._slots: list[tuple[bool, Any]] = []
         for leaf in leaves:
-            if isinstance(leaf, Tensor):  # a Parameter; plain Tensors are pytree nodes
-                self._slots.append(("tensor", None))
-                self.arrays.append(leaf._get())
-            elif isinstance(leaf, jax.Array | np.ndarray):
-                self._slots.append(("array", None))
+            if isinstance(leaf, jax.Array | np.ndarray):
+                self._slots.append((True, None))
                 self.arrays.append(leaf)
             else:
-                self._slots.append(("static", leaf))
+                self._slots.append((False, leaf))
 
     def forget(self) -> None:
         self.arrays = []
 
     def build(self, arrays: list[Any]) -> Any:
         rest = iter(arrays)
-        leaves = [
-            static if kind == "static" else wrap(next(rest)) if kind == "tensor" else next(rest)
-            for kind, static in self._slots
-        ]
+        leaves = [next(rest) if is_array else static for is_array, static in self._slots]
         return jax.tree_util.tree_unflatten(self._tree, leaves)
 
 
@@ -255,7 +248,7 @@ class CompiledFunction:
             static += [(k, kwargs[k]) for k in sorted(self._static_argnames) if k in kwargs]
             args = tuple(None if i in self._static_argnums else a for i, a in enumerate(args))
             kwargs = {k: v for k, v in kwargs.items() if k not in self._static_argnames}
-        flat, tree = jax.tree_util.tree_flatten((args, kwargs))
+        flat, tree = jax.tree_util.tree_flatten((args, kwargs), is_leaf=_is_parameter)
         leaves: list[Any] = []
         shapes: list[Any] = []
         slots: list[Any] = []
@@ -291,7 +284,9 @@ class CompiledFunction:
         return key, leaves, rebuild
 
     def _trace(self, leaves: list[Any], rebuild: Callable[..., Any]) -> Entry:
-        inputs = dict.fromkeys(self._hints())
+        # Whether it draws random numbers is only known afterwards; an input that is not read costs
+        # nothing, a second trace does.
+        inputs = dict.fromkeys([*self._hints(), random.default_generator().state])
         wide = any(is_wide(x) for x in leaves if not scalar_kind(x))
         while True:
             wide = wide or any(p.dtype.is_wide() for p in inputs)
@@ -358,6 +353,10 @@ class CompiledFunction:
         guard = tracing.Guard([*program.cells, *program.read, *program.written], _settings())
         compiled = jax.jit(run, donate_argnums=0)
         return Entry(compiled, donated, kept, written, outputs, guard, wide)
+
+
+def _is_parameter(value: Any) -> bool:
+    return isinstance(value, Parameter)
 
 
 class _Dynamic:

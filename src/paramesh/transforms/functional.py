@@ -69,7 +69,7 @@ def functional_call(
     return out, {p.name: wrap(frame.values[p]) for p in frame.written}
 
 
-def checkpoint(fn: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+def remat(fn: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """`jax.checkpoint` (rematerialisation) of a Cell or function that may write Parameters.
 
     Args:

@@ -1,0 +1,132 @@
+"""MindSpore's import paths, and where each lives here: one table.
+
+`from mindspore.common.initializer import initializer` works with `mindspore` replaced by
+`paramesh`. A path of the table gives the very module that it stands for, so there are never two
+copies of anything. `as_mindspore()` goes one step further, for scripts that are not to be edited:
+after it, `import mindspore` gives paramesh.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+import types
+from collections.abc import Sequence
+
+#: MindSpore's path under its top package -> the module here. A tuple is a package made of several:
+#: the first module that has a name gives it.
+PATHS: dict[str, tuple[str, ...]] = {
+    "common": (
+        "paramesh.tensor",
+        "paramesh.parameter",
+        "paramesh.dtype",
+        "paramesh.initializer",
+        "paramesh.recipe",
+    ),
+    "common.api": ("paramesh.transforms",),
+    "common.dtype": ("paramesh.dtype",),
+    "common.initializer": ("paramesh.initializer",),
+    "common.parameter": ("paramesh.parameter",),
+    "common.seed": ("paramesh.recipe",),
+    "common.tensor": ("paramesh.tensor",),
+    "nn.layer": ("paramesh.nn",),
+    "nn.loss": ("paramesh.nn",),
+    "nn.loss.loss": ("paramesh.nn.losses",),
+    "nn.optim": ("paramesh.optim",),
+    "nn.optim.optimizer": ("paramesh.optim",),
+    "nn.learning_rate_schedule": ("paramesh.optim",),
+    "nn.dynamic_lr": ("paramesh.optim",),
+    "nn.metrics": ("paramesh.train",),
+    "nn.wrap": ("paramesh.train",),
+    "nn.wrap.cell_wrapper": ("paramesh.train",),
+    "nn.wrap.loss_scale": ("paramesh.train",),
+    "train.model": ("paramesh.train",),
+    "train.callback": ("paramesh.train",),
+    "train.serialization": ("paramesh.checkpoint",),
+    "train.loss_scale_manager": ("paramesh.optim",),
+}
+
+
+class _Combined(types.ModuleType):
+    """A package that gives the names of several modules."""
+
+    sources: tuple[str, ...] = ()
+
+    def __getattr__(self, name: str) -> object:
+        if not name.startswith("__"):
+            for source in self.sources:
+                module = importlib.import_module(source)
+                if name in vars(module):
+                    return vars(module)[name]
+        raise AttributeError(f"'{self.__name__}' has no '{name}'; it stands for {self.sources}")
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds the paths of the table below one top name."""
+
+    def __init__(self, top: str) -> None:
+        self.top = top
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,
+        target: types.ModuleType | None = None,
+    ) -> importlib.machinery.ModuleSpec | None:
+        top, _, rest = fullname.partition(".")
+        if top != self.top or (rest not in PATHS and top == "paramesh"):
+            return None
+        if rest not in PATHS and importlib.util.find_spec(f"paramesh.{rest}") is None:
+            return None
+        return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
+        rest = spec.name.partition(".")[2]
+        sources = PATHS.get(rest, (f"paramesh.{rest}",) if rest else ("paramesh",))
+        module = _Combined(spec.name, f"Stands for {', '.join(sources)}.")
+        module.sources = sources
+        return module
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        """Hand over to the module that the path stands for."""
+        assert isinstance(module, _Combined)
+        if len(module.sources) == 1 and module.__name__ != "mindspore":
+            target = importlib.import_module(module.sources[0])
+            if hasattr(target, "__path__"):
+                # Star imports and plain ones see all names; unknown ones go to the module itself.
+                vars(module).update(
+                    {k: v for k, v in vars(target).items() if not k.startswith("__")}
+                )
+                module.__all__ = getattr(target, "__all__", [])  # type: ignore[attr-defined]
+            else:
+                sys.modules[module.__name__] = target
+
+
+def install(top: str = "paramesh") -> None:
+    """Make the table's paths importable below `top`; a second call does nothing."""
+    if not any(isinstance(f, _Finder) and f.top == top for f in sys.meta_path):
+        # Last: a real module of that name always wins.
+        sys.meta_path.append(_Finder(top))
+
+
+def as_mindspore() -> None:
+    """Let `import mindspore` in this process give paramesh.
+
+    Raises:
+        ImportError: MindSpore itself is imported already, or installed: one name, two packages.
+    """
+    if "mindspore" in sys.modules:
+        raise ImportError("as_mindspore(): the real 'mindspore' is imported in this process.")
+    if importlib.util.find_spec("mindspore") is not None:
+        raise ImportError(
+            "as_mindspore(): MindSpore is installed here, and would be hidden. Use an environment "
+            "without it, or replace 'mindspore' by 'paramesh' in the script."
+        )
+    install("mindspore")
+    sys.modules["mindspore"] = importlib.import_module("paramesh")
+
+
+install()
