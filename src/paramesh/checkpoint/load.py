@@ -1,0 +1,174 @@
+"""`load_checkpoint` and `load_param_into_net`.
+
+Glossary
+    strict      every Parameter of the network gets a value of its own shape and element type, and
+                every value of the checkpoint has its Parameter; otherwise nothing is loaded
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from paramesh.checkpoint import safetensors_file
+from paramesh.checkpoint.records import AppendedNumber, Choice, appended_value
+from paramesh.checkpoint.save import check_format
+from paramesh.errors import CheckpointError
+from paramesh.nn.cell import Cell
+from paramesh.parameter import Parameter
+from paramesh.tensor import Tensor
+
+
+def load_checkpoint(
+    ckpt_file_name: str | os.PathLike[str],
+    net: Cell | None = None,
+    strict_load: bool = True,
+    filter_prefix: str | Iterable[str] | None = None,
+    choice_func: Choice | None = None,
+    format: str = "safetensors",
+) -> dict[str, Any]:
+    """Read a checkpoint, and load it into a network if there is one.
+
+    Args:
+        ckpt_file_name: a safetensors file: of paramesh, MindSpore, or anything else.
+        net: the Cell to load it into, by `load_param_into_net`.
+        strict_load: as in `load_param_into_net`.
+        filter_prefix: names that start with it (or with one of several) are left out.
+        choice_func: only names for which it returns True are read.
+        format: "safetensors".
+
+    Returns:
+        {name: Parameter}; what `append_dict` put in is there as Parameters of shape () (numbers,
+        bools) and str.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: the file is damaged, or does not fit the network; nothing was loaded.
+        TypeError, ValueError: an argument of another kind; another format.
+    """
+    if not isinstance(ckpt_file_name, str | os.PathLike):
+        raise TypeError(
+            f"load_checkpoint: ckpt_file_name must be the path of a file, got {ckpt_file_name!r}."
+        )
+    if net is not None and not isinstance(net, Cell):
+        raise TypeError(f"load_checkpoint: net must be a Cell, got {type(net).__name__}.")
+    path = Path(ckpt_file_name)
+    check_format(format, path)
+    prefixes = _prefixes(filter_prefix)
+
+    def wanted(name: str) -> bool:
+        return not name.startswith(prefixes) and (choice_func is None or choice_func(name))
+
+    records = safetensors_file.read(path, wanted)
+    found: dict[str, Any] = {
+        name: Parameter(Tensor(array), name) for name, array in records.arrays.items()
+    }
+    for name, value in records.appended.items():
+        if wanted(name):
+            found[name] = appended_value(name, value)
+    if net is not None:
+        _load(net, found, strict_load, f"checkpoint '{path}'")
+    return found
+
+
+def _prefixes(filter_prefix: Any) -> tuple[str, ...]:
+    if filter_prefix is None:
+        return ()
+    prefixes = (filter_prefix,) if isinstance(filter_prefix, str) else tuple(filter_prefix)
+    for prefix in prefixes:
+        if not isinstance(prefix, str) or not prefix:
+            raise TypeError(
+                "load_checkpoint: filter_prefix must be a str or several, none of them empty, "
+                f"got {filter_prefix!r}."
+            )
+    return prefixes
+
+
+def load_param_into_net(
+    net: Cell,
+    parameter_dict: Mapping[str, Any],
+    strict_load: bool = True,
+    remove_redundancy: bool = False,
+) -> tuple[list[str], list[str]]:
+    """Give the Parameters of a Cell the values of their names.
+
+    A Parameter that has no data yet takes the value without its recipe ever being run. Entries
+    that `append_dict` put into a checkpoint are passed over.
+
+    Args:
+        net: a network, an optimizer, or a training Cell with both.
+        parameter_dict: {name: Parameter}, as `load_checkpoint` returns it.
+        strict_load: refuse missing and unexpected names and other element types. Without, what
+            matches by name is loaded, floats are cast to floats, and one element to one element.
+        remove_redundancy: MindSpore's; ignored.
+
+    Returns:
+        (names of the network that got no value, names of the dict that found no Parameter).
+
+    Raises:
+        TypeError: `net` is no Cell, `parameter_dict` no mapping of Parameters.
+        CheckpointError: all that does not fit; nothing was loaded.
+    """
+    if not isinstance(net, Cell):
+        raise TypeError(f"load_param_into_net: net must be a Cell, got {type(net).__name__}.")
+    if not isinstance(parameter_dict, Mapping):
+        raise TypeError(
+            "load_param_into_net: parameter_dict must be {name: Parameter}, "
+            f"got {type(parameter_dict).__name__}."
+        )
+    for name, value in parameter_dict.items():
+        if not isinstance(value, Parameter | str):
+            raise TypeError(
+                f"load_param_into_net: parameter_dict['{name}'] must be a Parameter, got "
+                f"{type(value).__name__}. Wrap it: Parameter(value, name='{name}')."
+            )
+    if not isinstance(strict_load, bool):
+        raise TypeError(f"load_param_into_net: strict_load must be a bool, got {strict_load!r}.")
+    return _load(net, parameter_dict, strict_load, "parameter_dict")
+
+
+def _load(
+    net: Cell, given: Mapping[str, Any], strict: bool, source: str
+) -> tuple[list[str], list[str]]:
+    mine = net.parameters_dict()
+    values = {
+        name: value
+        for name, value in given.items()
+        if isinstance(value, Parameter) and (name in mine or not isinstance(value, AppendedNumber))
+    }
+    missing = [name for name in mine if name not in values]
+    unexpected = [name for name in values if name not in mine]
+    faults: list[str] = []
+    if strict:
+        faults += [f"  missing: {name} {_about(mine[name])}" for name in missing]
+        faults += [f"  unexpected: {name} {_about(values[name])}" for name in unexpected]
+    matched = [(mine[name], value) for name, value in values.items() if name in mine]
+    faults += [fault for pair in matched if (fault := _misfit(*pair, strict)) is not None]
+    if faults:
+        advice = "" if not strict else " strict_load=False loads what matches by name."
+        raise CheckpointError(
+            f"{source[0].upper()}{source[1:]} does not fit {type(net).__name__}, and nothing was "
+            f"loaded.{advice}\n" + "\n".join(faults)
+        )
+    for param, value in matched:
+        data = Tensor(value)
+        if data.dtype is not param.dtype:
+            data = data.astype(param.dtype)
+        param.set_data(data if data.shape == param.shape else data.reshape(param.shape))
+    return missing, unexpected
+
+
+def _about(param: Parameter) -> str:
+    return f"{param.dtype}{list(param.shape)}"
+
+
+def _misfit(param: Parameter, value: Parameter, strict: bool) -> str | None:
+    ones = not strict and param.size == value.size == 1 and param.ndim + value.ndim == 1
+    if param.shape != value.shape and not ones:
+        return f"  shape: {param.name} is {list(param.shape)}, the value {list(value.shape)}"
+    floats = param.dtype.is_floating() and value.dtype.is_floating()
+    if param.dtype is not value.dtype and (strict or not floats):
+        return f"  element type: {param.name} is {param.dtype}, the value {value.dtype}"
+    return None

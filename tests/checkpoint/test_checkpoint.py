@@ -1,0 +1,348 @@
+"""Checkpoints: what is saved comes back bit for bit, strictly, and files are whole or untouched."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+import goldens
+from paramesh import dtype as mstype
+from paramesh import nn, optim, placement
+from paramesh.checkpoint import load_checkpoint, load_param_into_net, save_checkpoint
+from paramesh.errors import CheckpointError, DuplicateNameError
+from paramesh.initializer import initializer
+from paramesh.parameter import Parameter
+from paramesh.tensor import Tensor
+
+DTYPES = [
+    *("bool_", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "bfloat16", "float32", "float64", "complex64", "complex128"),
+]
+
+
+class Net(nn.Cell):
+    def __init__(self, out: int = 2) -> None:
+        super().__init__()
+        self.fc = nn.Dense(3, out)
+        self.head = nn.Dense(out, 1, has_bias=False)
+
+    def construct(self, x):
+        return self.head(self.fc(x))
+
+
+class Tied(nn.Cell):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = Parameter(np.ones(2, np.float32))
+        self.b = self.a
+
+
+def values(cell: nn.Cell) -> dict[str, np.ndarray]:
+    return {name: p.asnumpy() for name, p in cell.parameters_dict().items()}
+
+
+def same_values(a: nn.Cell, b: nn.Cell) -> bool:
+    mine, theirs = values(a), values(b)
+    return list(mine) == list(theirs) and all(np.array_equal(mine[n], theirs[n]) for n in mine)
+
+
+@hypothesis.settings(max_examples=60)
+@hypothesis.given(
+    entries=st.dictionaries(
+        st.text("ab.é_ 0", min_size=1, max_size=8),
+        st.tuples(
+            st.sampled_from(DTYPES), st.lists(st.integers(0, 3), max_size=3), st.integers(0, 99)
+        ),
+        max_size=5,
+    )
+)
+def test_any_array_comes_back_bit_for_bit(entries, tmp_path_factory) -> None:
+    def array(dtype, shape, seed):
+        kind = getattr(mstype, dtype).np_dtype
+        count = int(np.prod(shape)) * kind.itemsize
+        bits = np.random.default_rng(seed).integers(0, 256, count, np.uint8)
+        if dtype == "bool_":
+            bits &= 1
+        return bits.view(kind).reshape(shape)  # NaNs of every kind among them
+
+    arrays = {name: array(*how) for name, how in entries.items()}
+    path = save_checkpoint(
+        {name: Tensor(a) for name, a in arrays.items()},
+        tmp_path_factory.mktemp("any") / "x.safetensors",
+    )
+    found = load_checkpoint(path)
+    assert set(found) == set(arrays)
+    for name, expected in arrays.items():
+        got = found[name].asnumpy()
+        assert (got.dtype, got.shape) == (expected.dtype, expected.shape)
+        assert got.tobytes() == expected.tobytes()
+        assert found[name].name == name.strip() or not name.strip()
+
+
+def test_a_network_comes_back(tmp_path: Path) -> None:
+    net, other = Net(), Net()
+    path = save_checkpoint(net, tmp_path / "net")
+    assert path == tmp_path / "net.safetensors"
+    assert not same_values(net, other)
+    assert load_param_into_net(other, load_checkpoint(path)) == ([], [])
+    assert same_values(net, other)
+    third = Net()
+    load_checkpoint(path, third)
+    assert same_values(net, third)
+    with safe_open(path, framework="np") as file:
+        assert file.metadata() == {"format": "paramesh"}
+
+
+def test_loading_runs_no_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_checkpoint(Net(), tmp_path / "net.safetensors")
+    runs = []
+
+    class Counting(placement.Placement):
+        def materialise(self, params, recipes):
+            runs.extend(recipes)
+            return super().materialise(params, recipes)
+
+    monkeypatch.setattr(placement, "_current", Counting())
+    net = Net()
+    assert all(p.has_init for p in net.get_parameters())
+    load_checkpoint(path, net)
+    assert not any(p.has_init for p in net.get_parameters())
+    net(Tensor(np.ones((1, 3), np.float32)))
+    assert runs == []
+    Net().fc.weight.init_data()
+    assert len(runs) == 1  # so they would have been counted
+
+
+def test_tied_parameters_are_saved_once(tmp_path: Path) -> None:
+    assert list(load_checkpoint(save_checkpoint(Tied(), tmp_path / "t"))) == ["a"]
+
+
+def test_dicts_lists_and_choices(tmp_path: Path) -> None:
+    a, b = Tensor(np.ones(2, np.float32)), Parameter(initializer("ones", [3]), name="other")
+    listed = [{"name": "a", "data": a}, {"name": "b", "data": b}, {"name": "a", "data": a}]
+    for obj in (listed, {"a": a, "b": b}):
+        path = save_checkpoint(obj, tmp_path / "x")
+        found = load_checkpoint(path)
+        assert {n: p.asnumpy().tolist() for n, p in found.items()} == {"a": [1, 1], "b": [1, 1, 1]}
+    net = Net()
+    path = save_checkpoint(net, tmp_path / "y", choice_func=lambda name: name.startswith("fc"))
+    assert set(load_checkpoint(path)) == {"fc.weight", "fc.bias"}
+    assert set(load_checkpoint(path, filter_prefix="fc.w")) == {"fc.bias"}
+    assert set(load_checkpoint(path, filter_prefix=["fc.w", "fc.b"])) == set()
+    assert set(load_checkpoint(path, choice_func=lambda n: "bias" in n)) == {"fc.bias"}
+    with pytest.raises(DuplicateNameError, match="two different Tensors of the list .* 'a'"):
+        save_checkpoint([{"name": "a", "data": a}, {"name": "a", "data": b}], tmp_path / "x")
+
+
+def test_appended_entries(tmp_path: Path) -> None:
+    given = {
+        "epoch": 3,
+        "big": 2**40,
+        "rate": 0.5,
+        "fine": 0.1,
+        "done": True,
+        "note": "é\n",
+        "n": 1e300,
+    }
+    path = save_checkpoint(
+        Net(), tmp_path / "x", append_dict={**given, "extra": Tensor([1, 2], mstype.int8)}
+    )
+    found = load_checkpoint(path)
+    got = {n: found[n] if isinstance(found[n], str) else found[n].asnumpy().item() for n in given}
+    assert got == given
+    kinds = {n: str(found[n].dtype) for n in given if n != "note"}
+    assert kinds == {
+        "epoch": "Int32",
+        "big": "Int64",
+        "rate": "Float32",
+        "fine": "Float64",
+        "done": "Bool",
+        "n": "Float64",
+    }
+    assert found["epoch"].shape == ()
+    assert found.pop("extra").asnumpy().tolist() == [1, 2]
+    assert load_param_into_net(Net(), found) == ([], [])
+    with pytest.raises(TypeError, match=r"append_dict\['x'\] must be a number, .* got list"):
+        save_checkpoint(Net(), tmp_path / "x", append_dict={"x": [1]})
+    with pytest.raises(DuplicateNameError, match="also the name of a saved Parameter"):
+        save_checkpoint(Net(), tmp_path / "x", append_dict={"fc.bias": 1})
+
+
+def test_strict_loading_lists_everything_and_loads_nothing(tmp_path: Path) -> None:
+    net = Net()
+    before = values(net)
+    given = {
+        "fc.weight": Parameter(np.zeros((4, 3), np.float32)),
+        "fc.bias": Parameter(np.zeros(2, np.float64)),
+        "tail.weight": Parameter(np.zeros(1, np.float32)),
+    }
+    with pytest.raises(CheckpointError, match="nothing was loaded") as caught:
+        load_param_into_net(net, given)
+    for part in (
+        "missing: head.weight Float32[1, 2]",
+        "unexpected: tail.weight Float32[1]",
+        "shape: fc.weight is [2, 3], the value [4, 3]",
+        "element type: fc.bias is Float32, the value Float64",
+    ):
+        assert part in str(caught.value)
+    path = save_checkpoint(given, tmp_path / "x")
+    with pytest.raises(CheckpointError, match=r"Checkpoint '.*x.safetensors' does not fit Net"):
+        load_checkpoint(path, net)
+    # Not strict: names and float types may differ, shapes may not.
+    with pytest.raises(CheckpointError, match="shape: fc.weight"):
+        load_param_into_net(net, given, strict_load=False)
+    assert all(np.array_equal(before[n], v) for n, v in values(net).items())
+    del given["fc.weight"]
+    left = load_param_into_net(net, given, strict_load=False)
+    assert left == (["fc.weight", "head.weight"], ["tail.weight"])
+    assert net.fc.bias.asnumpy().tolist() == [0, 0]
+    assert net.fc.bias.dtype is mstype.float32
+    whole = {"fc.bias": Parameter(np.zeros(2, np.int32))}
+    with pytest.raises(CheckpointError, match="is Float32, the value Int32"):
+        load_param_into_net(net, whole, strict_load=False)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ((1, {}), "net must be a Cell, got int"),
+        ((nn.Cell(), [1]), "must be {name: Parameter}, got list"),
+        ((nn.Cell(), {"w": Tensor([1.0])}), r"parameter_dict\['w'\] must be a Parameter"),
+    ],
+)
+def test_arguments_of_loading(args, message) -> None:
+    with pytest.raises(TypeError, match=message):
+        load_param_into_net(*args)
+
+
+def test_other_formats_say_so(tmp_path: Path) -> None:
+    for call in (
+        lambda: save_checkpoint(Net(), tmp_path / "x", format="ckpt"),
+        lambda: save_checkpoint(Net(), tmp_path / "x.ckpt"),
+        lambda: load_checkpoint(tmp_path / "x.ckpt"),
+    ):
+        with pytest.raises(ValueError, match="ckpt format is not supported yet"):
+            call()
+    with pytest.raises(ValueError, match="format must be 'safetensors', got 'npz'"):
+        save_checkpoint(Net(), tmp_path / "x", format="npz")
+    with pytest.raises(FileNotFoundError, match="There is no checkpoint"):
+        load_checkpoint(tmp_path / "none.safetensors")
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        save_checkpoint(Net(), tmp_path / "no" / "x")
+
+
+@pytest.mark.parametrize("keep", [0, 4, 20, -3])
+def test_a_damaged_file_is_one_clear_error(tmp_path: Path, keep: int) -> None:
+    path = save_checkpoint(Net(), tmp_path / "x")
+    path.write_bytes(path.read_bytes()[:keep])
+    net = Net()
+    with pytest.raises(CheckpointError, match=r"x\.safetensors' is damaged") as caught:
+        load_checkpoint(path, net)
+    assert "\n" not in str(caught.value)
+    assert all(p.has_init for p in net.get_parameters())
+
+
+def test_damaged_metadata(tmp_path: Path) -> None:
+    path = save_checkpoint(Net(), tmp_path / "x", append_dict={"epoch": 1})
+    raw = path.read_bytes()
+    assert raw.count(b'\\"epoch\\": 1') == 1
+    path.write_bytes(raw.replace(b'\\"epoch\\": 1', b'\\"epoch\\": }'))
+    with pytest.raises(CheckpointError, match="is damaged"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("step", ["replace", "fsync"])
+def test_a_failure_leaves_the_old_file(tmp_path: Path, monkeypatch, step: str) -> None:
+    net = Net()
+    path = save_checkpoint(net, tmp_path / "x")
+    raw = path.read_bytes()
+
+    def fails(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, fails)
+        with pytest.raises(OSError, match="No space left"):
+            save_checkpoint(Net(), path)
+    assert path.read_bytes() == raw
+    assert os.listdir(tmp_path) == ["x.safetensors"]
+
+
+SAVER = """
+import sys
+import numpy as np
+from paramesh.checkpoint import save_checkpoint
+from paramesh.tensor import Tensor
+for i in range(10**9):
+    data = {name: Tensor(np.full(50_000, i, np.int32)) for name in "abc"}
+    save_checkpoint(data, sys.argv[1], append_dict={"i": i})
+    if i == 0:
+        print("saved", flush=True)
+"""
+
+
+def test_a_killed_process_leaves_a_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    chance = random.Random(0)
+    for _ in range(4):
+        process = subprocess.Popen([sys.executable, "-c", SAVER, str(path)], stdout=subprocess.PIPE)
+        try:
+            assert process.stdout.readline() == b"saved\n"
+            for _ in range(5):
+                time.sleep(chance.uniform(0.001, 0.03))
+                check_whole(path)  # while it is being written anew
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            process.stdout.close()
+        check_whole(path)
+
+
+def check_whole(path: Path) -> None:
+    found = load_checkpoint(path)
+    i = found.pop("i").asnumpy().item()
+    assert sorted(found) == ["a", "b", "c"]
+    assert all((p.asnumpy() == i).all() for p in found.values())
+
+
+def test_files_of_mindspore_are_read() -> None:
+    folder = goldens.DIRECTORY / "ckpt"
+    expected = np.load(folder / "expected.npz")
+    listed = json.loads((folder / "ckpt.json").read_text())["files"]
+    for name in ("lenet.safetensors", "mixed.safetensors"):
+        found = load_checkpoint(folder / name)
+        assert set(found) == {p["name"] for p in listed[name]["params"]}
+        for about in listed[name]["params"]:
+            param = found[about["name"]]
+            assert (str(param.dtype), list(param.shape)) == (about["dtype"], about["shape"])
+            bits = expected[f"{name}/{about['name']}"]
+            assert param.asnumpy().tobytes() == bits.tobytes(), about["name"]
+
+
+def test_an_optimizer_comes_back(tmp_path: Path) -> None:
+    def make():
+        net = Net()
+        return net, optim.Momentum(net.trainable_params(), 0.1, 0.9)
+
+    net, opt = make()
+    grads = tuple(Tensor(np.ones(p.shape, np.float32)) for p in opt.parameters)
+    opt(grads)
+    path = save_checkpoint(opt, tmp_path / "x")
+    other, opt2 = make()
+    load_checkpoint(path, opt2)
+    assert same_values(net, other)
+    opt(grads)
+    opt2(grads)
+    assert same_values(opt, opt2)
