@@ -1,0 +1,71 @@
+"""Training: Model, callbacks, metrics, and Cells that make one step."""
+
+from paramesh.optim import (
+    DynamicLossScaleManager,
+    DynamicLossScaleUpdateCell,
+    FixedLossScaleManager,
+    FixedLossScaleUpdateCell,
+    LossScaleManager,
+)
+from paramesh.train.callbacks import (
+    Callback,
+    LambdaCallback,
+    LearningRateScheduler,
+    LossMonitor,
+    RunContext,
+    TimeMonitor,
+)
+from paramesh.train.cells import (
+    TrainOneStepCell,
+    TrainOneStepWithLossScaleCell,
+    WithEvalCell,
+    WithLossCell,
+)
+from paramesh.train.metrics import (
+    MAE,
+    MSE,
+    Accuracy,
+    Loss,
+    Metric,
+    Top1CategoricalAccuracy,
+    Top5CategoricalAccuracy,
+    TopKCategoricalAccuracy,
+    get_metrics,
+)
+from paramesh.train.model import Model
+from paramesh.train.model_checkpoint import CheckpointConfig, ModelCheckpoint
+from paramesh.train.summary import Summary
+
+__all__ = [
+    "Model",
+    # Cells
+    "WithLossCell",
+    "WithEvalCell",
+    "TrainOneStepCell",
+    "TrainOneStepWithLossScaleCell",
+    "LossScaleManager",
+    "FixedLossScaleManager",
+    "DynamicLossScaleManager",
+    "FixedLossScaleUpdateCell",
+    "DynamicLossScaleUpdateCell",
+    # callbacks
+    "Callback",
+    "RunContext",
+    "LossMonitor",
+    "TimeMonitor",
+    "ModelCheckpoint",
+    "CheckpointConfig",
+    "LearningRateScheduler",
+    "LambdaCallback",
+    "Summary",
+    # metrics
+    "Metric",
+    "Accuracy",
+    "Loss",
+    "MAE",
+    "MSE",
+    "TopKCategoricalAccuracy",
+    "Top1CategoricalAccuracy",
+    "Top5CategoricalAccuracy",
+    "get_metrics",
+]

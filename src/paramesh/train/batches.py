@@ -1,0 +1,85 @@
+"""Batches: what a training loop takes from a dataset.
+
+A dataset is anything that can be iterated once for each epoch: a list of batches, a loader, a
+MindSpore dataset (`create_tuple_iterator`), or a function that returns an iterable. A batch is a
+tuple, list or dict (its values, in order) of arrays or Tensors, or one of these alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from paramesh.tensor import Tensor
+
+
+def check_dataset(dataset: Any, epochs: int, argument: str) -> None:
+    """Refuse what cannot be iterated as often as needed.
+
+    Raises:
+        TypeError: it cannot be iterated; ValueError: only once.
+    """
+    if hasattr(dataset, "create_tuple_iterator") or callable(dataset):
+        return
+    if not hasattr(dataset, "__iter__") and not hasattr(dataset, "__getitem__"):
+        raise TypeError(
+            f"{argument} must be an iterable of batches, or a function that returns one, "
+            f"got {type(dataset).__name__}."
+        )
+    if epochs > 1 and isinstance(dataset, Iterator):
+        raise ValueError(
+            f"{argument} is a {type(dataset).__name__}, which is used up after one pass, but "
+            f"{epochs} were asked for. Give a list, a loader, or the function that makes it "
+            "(without calling it)."
+        )
+
+
+def batches(dataset: Any, argument: str) -> Iterator[tuple[Any, ...]]:
+    """The batches of one pass, each as a tuple of Tensors.
+
+    Raises:
+        ValueError: there is none.
+    """
+    source: Any = dataset
+    if hasattr(dataset, "create_tuple_iterator"):
+        source = dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)
+    elif not hasattr(dataset, "__iter__") and callable(dataset):
+        source = dataset()
+    empty = True
+    for batch in source:
+        empty = False
+        yield as_inputs(batch)
+    if empty:
+        raise ValueError(f"{argument} gave no batch. Is it empty, or used up by an earlier pass?")
+
+
+def count(dataset: Any) -> int | None:
+    """The number of batches of one pass, if the dataset knows it."""
+    if hasattr(dataset, "get_dataset_size"):
+        return int(dataset.get_dataset_size())
+    try:
+        return len(dataset)
+    except TypeError:
+        return None
+
+
+def as_inputs(batch: Any) -> tuple[Any, ...]:
+    """A batch as the arguments of a Cell."""
+    if isinstance(batch, Mapping):
+        return tuple(map(_tensor, batch.values()))
+    if isinstance(batch, tuple | list):
+        return tuple(map(_tensor, batch))
+    return (_tensor(batch),)
+
+
+def _tensor(value: Any) -> Any:
+    if isinstance(value, Tensor) or value is None:
+        return value
+    if isinstance(value, tuple | list) and any(
+        isinstance(v, Tensor | np.ndarray | jax.Array) for v in value
+    ):
+        return type(value)(map(_tensor, value))
+    return Tensor(value if isinstance(value, jax.Array) else np.asarray(value))

@@ -1,0 +1,276 @@
+"""Callbacks: what a training run does besides training.
+
+A callback's methods are called with a `RunContext`, whose `original_args()` are the facts of the
+run. `net_outputs` is a Tensor that may still be being computed: reading it waits for the step, so
+a callback that reads it every step slows training down.
+
+Source: MindSpore's callbacks of these names; the `on_train_…` names are those of MindSpore 2.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from paramesh.parameter import Parameter
+from paramesh.tensor import Tensor
+
+
+class RunContext:
+    """The facts of a run, and the way to stop it.
+
+    `original_args()` has: mode ("train" or "eval"), network, train_network, eval_network, loss_fn,
+    optimizer, metrics, epoch_num, batch_num (None if the dataset does not know it),
+    cur_epoch_num and cur_step_num (from 1, steps over all epochs), cur_step_in_epoch,
+    train_dataset, valid_dataset, net_outputs, eval_results, list_callback.
+    """
+
+    def __init__(self, original_args: SimpleNamespace) -> None:
+        self._args = original_args
+        self._stop = False
+
+    def original_args(self) -> Any:
+        """The facts, as attributes; a callback may add its own."""
+        return self._args
+
+    def request_stop(self) -> None:
+        """Stop after the running step; `end` is still called."""
+        self._stop = True
+
+    def get_stop_requested(self) -> bool:
+        """Whether a stop was requested."""
+        return self._stop
+
+
+class Callback:
+    """Base of all callbacks: write the methods that are needed.
+
+    Each moment has two names: `step_end`, say, is called in training and evaluation;
+    `on_train_step_end` and `on_eval_step_end` in one of them, and call `step_end` by default.
+    A callback may be used with `with`, which Model does.
+    """
+
+    def __enter__(self) -> Callback:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        pass
+
+    def begin(self, run_context: RunContext) -> None:
+        """Before the first epoch."""
+
+    def epoch_begin(self, run_context: RunContext) -> None:
+        """Before each epoch."""
+
+    def step_begin(self, run_context: RunContext) -> None:
+        """Before each step."""
+
+    def step_end(self, run_context: RunContext) -> None:
+        """After each step."""
+
+    def epoch_end(self, run_context: RunContext) -> None:
+        """After each epoch."""
+
+    def end(self, run_context: RunContext) -> None:
+        """After the last epoch."""
+
+    def on_train_begin(self, run_context: RunContext) -> None:
+        """Before the first epoch of a training."""
+        self.begin(run_context)
+
+    def on_train_epoch_begin(self, run_context: RunContext) -> None:
+        """Before each epoch of a training."""
+        self.epoch_begin(run_context)
+
+    def on_train_step_begin(self, run_context: RunContext) -> None:
+        """Before each training step."""
+        self.step_begin(run_context)
+
+    def on_train_step_end(self, run_context: RunContext) -> None:
+        """After each training step."""
+        self.step_end(run_context)
+
+    def on_train_epoch_end(self, run_context: RunContext) -> None:
+        """After each epoch of a training."""
+        self.epoch_end(run_context)
+
+    def on_train_end(self, run_context: RunContext) -> None:
+        """After the last epoch of a training."""
+        self.end(run_context)
+
+    def on_eval_begin(self, run_context: RunContext) -> None:
+        """Before the first batch of an evaluation."""
+        self.begin(run_context)
+
+    def on_eval_epoch_begin(self, run_context: RunContext) -> None:
+        """Before the pass of an evaluation."""
+        self.epoch_begin(run_context)
+
+    def on_eval_step_begin(self, run_context: RunContext) -> None:
+        """Before each batch of an evaluation."""
+        self.step_begin(run_context)
+
+    def on_eval_step_end(self, run_context: RunContext) -> None:
+        """After each batch of an evaluation."""
+        self.step_end(run_context)
+
+    def on_eval_epoch_end(self, run_context: RunContext) -> None:
+        """After the pass of an evaluation."""
+        self.epoch_end(run_context)
+
+    def on_eval_end(self, run_context: RunContext) -> None:
+        """After an evaluation; its results are there."""
+        self.end(run_context)
+
+
+def as_callbacks(callbacks: Any) -> list[Callback]:
+    """None, a callback or several, as a list.
+
+    Raises:
+        TypeError: something else.
+    """
+    if callbacks is None:
+        return []
+    listed = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+    for callback in listed:
+        if not isinstance(callback, Callback):
+            raise TypeError(
+                f"callbacks must be Callbacks, got {type(callback).__name__}"
+                + (": give an instance, not the class." if isinstance(callback, type) else ".")
+            )
+    return listed
+
+
+def first_loss(outputs: Any) -> Any:
+    """The loss among what a training Cell returned: it alone, or the first of several."""
+    return outputs[0] if isinstance(outputs, tuple | list) and outputs else outputs
+
+
+def loss_number(outputs: Any) -> float:
+    """The loss as a python number (the mean of several); waits for it."""
+    return float(np.mean(np.asarray(first_loss(outputs)), dtype=np.float64))
+
+
+class LossMonitor(Callback):
+    """Print the loss, and stop with an error when it is not finite.
+
+    Args:
+        per_print_times: every so many steps; 0: never. Only these steps are looked at.
+
+    Raises:
+        ValueError: `per_print_times` is no int from 0; in training, a loss that is NaN or infinite.
+    """
+
+    def __init__(self, per_print_times: int = 1) -> None:
+        self._every = _count("LossMonitor", "per_print_times", per_print_times, 0)
+
+    def on_train_step_end(self, run_context: RunContext) -> None:
+        """Print every `per_print_times` steps."""
+        args = run_context.original_args()
+        if not self._every or args.cur_step_num % self._every:
+            return
+        loss = loss_number(args.net_outputs)
+        where = f"epoch: {args.cur_epoch_num} step: {args.cur_step_in_epoch}"
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"{where}: the loss is {loss}. Try a smaller learning rate, or a loss scale."
+            )
+        print(f"{where}, loss is {loss:.7g}", flush=True)
+
+    def on_train_epoch_end(self, run_context: RunContext) -> None:
+        """Print what a validation found."""
+        results = run_context.original_args().eval_results
+        if self._every and results:
+            print("Eval result: " + ", ".join(f"{k} {v:.7g}" for k, v in results.items()))
+
+
+class TimeMonitor(Callback):
+    """Print how long each epoch and its steps took.
+
+    Args:
+        data_size: steps of an epoch; None: as counted.
+    """
+
+    def __init__(self, data_size: int | None = None) -> None:
+        if data_size is not None:
+            _count("TimeMonitor", "data_size", data_size, 1)
+        self._steps = data_size
+        self._start = 0.0
+
+    def on_train_epoch_begin(self, run_context: RunContext) -> None:
+        """Start the clock."""
+        self._start = time.perf_counter()
+
+    def on_train_epoch_end(self, run_context: RunContext) -> None:
+        """Wait for the last step, stop the clock and print."""
+        args = run_context.original_args()
+        loss_number(args.net_outputs)
+        milliseconds = 1e3 * (time.perf_counter() - self._start)
+        steps = self._steps or args.cur_step_in_epoch
+        print(
+            f"Train epoch time: {milliseconds:5.3f} ms, per step time: "
+            f"{milliseconds / steps:5.3f} ms",
+            flush=True,
+        )
+
+
+class LambdaCallback(Callback):
+    """Functions of a RunContext as a callback: `LambdaCallback(on_train_step_end=print)`."""
+
+    def __init__(self, **functions: Callable[[RunContext], Any]) -> None:
+        for name, function in functions.items():
+            if not hasattr(Callback, name) or name.startswith("__"):
+                raise ValueError(f"LambdaCallback: callbacks have no method '{name}'.")
+            setattr(self, name, function)
+
+
+class LearningRateScheduler(Callback):
+    """Set the learning rate after each step.
+
+    Args:
+        learning_rate_function: takes (learning rate, number of the step from 1), returns the next
+            rate.
+
+    Raises:
+        TypeError: it is not callable; in training, the optimizer's rate is a schedule or belongs
+            to groups.
+    """
+
+    def __init__(self, learning_rate_function: Callable[[float, int], float]) -> None:
+        if not callable(learning_rate_function):
+            raise TypeError(
+                "LearningRateScheduler takes a function, "
+                f"got {type(learning_rate_function).__name__}."
+            )
+        self._function = learning_rate_function
+
+    def on_train_step_end(self, run_context: RunContext) -> None:
+        """Ask the function, and write the rate if it is another."""
+        args = run_context.original_args()
+        param = args.optimizer.learning_rate
+        if not isinstance(param, Parameter):
+            raise TypeError(
+                "LearningRateScheduler needs an optimizer whose learning_rate is one number; "
+                f"{type(args.optimizer).__name__} computes its own."
+            )
+        rate = float(np.asarray(param.asnumpy()).reshape(()))
+        following = float(self._function(rate, args.cur_step_num))
+        if not math.isclose(rate, following, rel_tol=1e-10):
+            param.set_data(Tensor(np.full(param.shape, following, np.float32)))
+
+
+def _count(owner: str, argument: str, value: Any, low: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < low:
+        raise ValueError(f"{owner}: {argument} must be an int from {low}, got {value!r}.")
+    return value
+
+
+def say(text: str) -> None:
+    """A line for the person at the terminal, apart from what the program prints."""
+    print(text, file=sys.stderr, flush=True)

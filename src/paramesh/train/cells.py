@@ -1,0 +1,234 @@
+"""Training Cells: a network with its loss, and with its optimizer, as one program.
+
+Glossary
+    sens        what the loss's gradient starts from: 1, or the loss scale
+    overflow    a gradient that is not finite
+
+Source: MindSpore's Cells of these names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from paramesh import placement
+from paramesh.dtype import float32, to_dtype
+from paramesh.nn.cell import Cell
+from paramesh.optim import Optimizer
+from paramesh.optim.optimizer import work
+from paramesh.parameter import Parameter
+from paramesh.tensor import Tensor, raw, wrap
+from paramesh.transforms import GradientFunction
+
+
+class WithLossCell(Cell):
+    """`cell(data, label)` is `loss_fn(backbone(data), label)`.
+
+    Raises:
+        TypeError: `backbone` is no Cell.
+    """
+
+    def __init__(self, backbone: Cell, loss_fn: Any) -> None:
+        super().__init__(auto_prefix=False)
+        _check_cell("WithLossCell", "backbone", backbone)
+        self._backbone = backbone
+        self._loss_fn = loss_fn
+
+    def construct(self, data: Any, label: Any) -> Any:
+        """The loss."""
+        return self._loss_fn(self._backbone(data), label)
+
+    @property
+    def backbone_network(self) -> Cell:
+        """The network without the loss."""
+        return self._backbone
+
+
+class WithEvalCell(Cell):
+    """`cell(data, label)` is (loss, outputs, label), which is what metrics are made from.
+
+    Args:
+        network: the network.
+        loss_fn: takes (outputs, label).
+        add_cast_fp32: outputs and label are cast to Float32 first.
+
+    Raises:
+        TypeError: `network` is no Cell.
+    """
+
+    def __init__(self, network: Cell, loss_fn: Any, add_cast_fp32: bool = False) -> None:
+        super().__init__(auto_prefix=False)
+        _check_cell("WithEvalCell", "network", network)
+        self._network = network
+        self._loss_fn = loss_fn
+        self.add_cast_fp32 = bool(add_cast_fp32)
+
+    def construct(self, data: Any, label: Any) -> tuple[Any, Any, Any]:
+        """(loss, outputs, label)."""
+        outputs = self._network(data)
+        if self.add_cast_fp32:
+            outputs, label = widened(outputs), widened(label)
+        return self._loss_fn(outputs, label), outputs, label
+
+
+class TrainOneStepCell(Cell):
+    """`cell(*inputs)` makes one step and returns the loss: forward, backward, and the update.
+
+    Args:
+        network: returns the loss.
+        optimizer: updates its `parameters` from their gradients.
+        sens: what the loss is multiplied by; the optimizer's `loss_scale` has to be the same.
+        return_grad: return (loss, {name of the Parameter: its gradient}).
+
+    Raises:
+        TypeError: `network` is no Cell, or `optimizer` no Optimizer.
+    """
+
+    def __init__(
+        self, network: Cell, optimizer: Optimizer, sens: float = 1.0, return_grad: bool = False
+    ) -> None:
+        super().__init__(auto_prefix=False)
+        name = type(self).__name__
+        _check_cell(name, "network", network)
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f"{name}: optimizer must be an Optimizer, got {type(optimizer).__name__}. "
+                "optim.from_optax makes one of an optax transformation."
+            )
+        self.network = network
+        self.optimizer = optimizer
+        self.sens = sens
+        self.return_grad = return_grad
+        network.set_grad()
+
+    def construct(self, *inputs: Any) -> Any:
+        """One step."""
+        loss, grads = self.gradients(inputs, self.sens)
+        grads = self.reduced(grads)
+        self.optimizer(tuple(grads))
+        if not self.return_grad:
+            return loss
+        names = [param.name for param in self.optimizer.parameters]
+        return loss, dict(zip(names, grads, strict=True))
+
+    def gradients(self, inputs: Sequence[Any], sens: Any) -> tuple[Any, Sequence[Tensor]]:
+        """(loss, gradients by the optimizer's Parameters) of the present inputs."""
+        derived = GradientFunction(
+            self.network, None, list(self.optimizer.parameters), with_sens=True
+        )
+        return derived(*inputs, sens)
+
+    def reduced(self, grads: Sequence[Tensor]) -> list[Tensor]:
+        """The gradients added up over all that share the batch."""
+        values = [raw(grad) for grad in grads]
+        total = placement.current().reduce_gradients(list(self.optimizer.parameters), values)
+        return [wrap(value) for value in total]
+
+
+class TrainOneStepWithLossScaleCell(TrainOneStepCell):
+    """A step with a loss scale that may move: returns (loss, overflow, scale).
+
+    A step with an overflow leaves Parameters and optimizer as they were.
+
+    Args:
+        network: returns the loss.
+        optimizer: with its `loss_scale` left at 1: the gradients come divided already.
+        scale_sense: a `DynamicLossScaleUpdateCell` or `FixedLossScaleUpdateCell`, or a Tensor of
+            one element: a scale that stays until `set_sense_scale`.
+
+    Raises:
+        TypeError: one of them is of another kind.
+        ValueError: a Tensor of several elements.
+    """
+
+    def __init__(self, network: Cell, optimizer: Optimizer, scale_sense: Any) -> None:
+        super().__init__(network, optimizer, sens=1.0)
+        self.loss_scaling_manager: Cell | None = None
+        if isinstance(scale_sense, Cell):
+            self.loss_scaling_manager = scale_sense
+            start = scale_sense.get_loss_scale()  # type: ignore[attr-defined]
+            scale = Tensor(start, float32)
+        elif isinstance(scale_sense, Tensor):
+            scale = _one_element(scale_sense)
+        else:
+            raise TypeError(
+                "TrainOneStepWithLossScaleCell: scale_sense must be an update Cell or a Tensor, "
+                f"got {type(scale_sense).__name__}."
+            )
+        self.scale_sense = Parameter(scale, name="scale_sense")
+
+    def set_sense_scale(self, sens: Tensor) -> None:
+        """Set the scale.
+
+        Raises:
+            TypeError: no Tensor; ValueError: several elements.
+        """
+        if not isinstance(sens, Tensor):
+            raise TypeError(f"set_sense_scale takes a Tensor, got {type(sens).__name__}.")
+        self.scale_sense.set_data(_one_element(sens).reshape(self.scale_sense.shape))
+
+    def construct(self, *inputs: Any) -> Any:
+        """One step."""
+        scale = raw(self.scale_sense)
+        loss, grads = self.gradients(inputs, wrap(scale.reshape(())))
+        factor = 1.0 / scale.reshape(())
+        grads = [wrap(work(g) * factor) for g in grads]
+        grads = self.reduced(grads)
+        overflow = ~_all_finite(grads)
+        self._update_unless(overflow, tuple(grads))
+        hit: Any = wrap(overflow)
+        if self.loss_scaling_manager is not None:
+            hit = self.loss_scaling_manager(self.scale_sense, hit)
+        return loss, hit, wrap(scale)
+
+    def _update_unless(self, overflow: Any, grads: tuple[Tensor, ...]) -> None:
+        touched = list(self.optimizer.get_parameters())
+        before = [raw(param) for param in touched]
+        self.optimizer(grads)
+        for param, old in zip(touched, before, strict=True):
+            new = raw(param)
+            if new is not old:
+                param.assign(wrap(jnp.where(overflow, old, new)))
+
+
+def _one_element(scale: Tensor) -> Tensor:
+    if scale.size != 1:
+        raise ValueError(f"A loss scale has one element, got a Tensor of shape {scale.shape}.")
+    return scale.astype(float32)
+
+
+def _all_finite(grads: Sequence[Tensor]) -> Any:
+    finite = jnp.asarray(True)
+    for grad in grads:
+        finite = finite & jnp.all(jnp.isfinite(raw(grad)))
+    return finite
+
+
+def widened(value: Any) -> Any:
+    """Float16 and BFloat16 Tensors, alone or in tuples, as Float32; everything else as it is."""
+    if isinstance(value, tuple | list):
+        return tuple(widened(item) for item in value)
+    if isinstance(value, Tensor):
+        dtype = to_dtype(value.dtype)
+        return value.astype(float32) if dtype.is_floating() and dtype.itemsize < 4 else value
+    return value
+
+
+class Widened(Cell):
+    """A network whose outputs leave it as Float32, for losses after Float16 layers."""
+
+    def __init__(self, network: Cell) -> None:
+        super().__init__(auto_prefix=False)
+        self._network = network
+
+    def construct(self, *inputs: Any) -> Any:
+        """The network's outputs."""
+        return widened(self._network(*inputs))
+
+
+def _check_cell(owner: str, argument: str, value: Any) -> None:
+    if not isinstance(value, Cell):
+        raise TypeError(f"{owner}: {argument} must be a Cell, got {type(value).__name__}.")

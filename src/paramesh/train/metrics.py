@@ -1,0 +1,279 @@
+"""Metrics: what an evaluation counts over all its batches.
+
+A metric is cleared, updated with every batch, and asked for its result at the end. Updates take
+host arrays or Tensors; `indexes` of the tuple that the evaluation network returns.
+
+Source: MindSpore's metrics of these names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+
+class Metric:
+    """Base of all metrics: write `clear`, `update` and `eval`."""
+
+    #: Whether `update` gets the loss, and not (outputs, label), where no indexes are set.
+    takes_loss = False
+
+    def __init__(self) -> None:
+        self._indexes: list[int] | None = None
+
+    @property
+    def indexes(self) -> list[int] | None:
+        """Which of the evaluation network's outputs `update` gets; None: as the kind says."""
+        return self._indexes
+
+    def set_indexes(self, indexes: Iterable[int]) -> Metric:
+        """Choose which of the evaluation network's outputs `update` gets.
+
+        Raises:
+            TypeError: not a list of ints.
+        """
+        chosen = list(indexes)
+        if not all(isinstance(i, int) for i in chosen):
+            raise TypeError(f"{type(self).__name__}: indexes must be ints, got {chosen!r}.")
+        self._indexes = chosen
+        return self
+
+    def clear(self) -> None:
+        """Forget all batches."""
+        raise NotImplementedError(f"{type(self).__name__} has no clear().")
+
+    def update(self, *inputs: Any) -> None:
+        """Count one batch."""
+        raise NotImplementedError(f"{type(self).__name__} has no update(*inputs).")
+
+    def eval(self) -> Any:
+        """The result over all batches since `clear`."""
+        raise NotImplementedError(f"{type(self).__name__} has no eval().")
+
+
+class Loss(Metric):
+    """The mean of the batches' losses; `update(loss)`."""
+
+    takes_loss = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all batches."""
+        self._sum, self._count = 0.0, 0
+
+    def update(self, *inputs: Any) -> None:
+        """Count one batch.
+
+        Raises:
+            ValueError: more than one input, or a loss of several elements.
+        """
+        if len(inputs) != 1:
+            raise ValueError(f"Loss takes the loss alone, got {len(inputs)} inputs.")
+        loss = np.asarray(inputs[0])
+        if loss.size != 1:
+            raise ValueError(
+                f"Loss takes one number for a batch, got shape {loss.shape}: reduce the loss."
+            )
+        self._sum += float(loss.reshape(()))
+        self._count += 1
+
+    def eval(self) -> float:
+        """The mean.
+
+        Raises:
+            RuntimeError: no batch yet.
+        """
+        return self._sum / _counted(self, self._count)
+
+
+class _OfPairs(Metric):
+    """A sum over (outputs, label) pairs, divided by what was counted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all batches."""
+        self._sum, self._count = 0.0, 0
+
+    def update(self, *inputs: Any) -> None:
+        """Count one batch of (outputs, label).
+
+        Raises:
+            ValueError: not two inputs, or shapes that do not fit together.
+        """
+        if len(inputs) != 2:
+            raise ValueError(
+                f"{type(self).__name__} takes (outputs, label), got {len(inputs)} inputs."
+            )
+        outputs, label = (np.asarray(x) for x in inputs)
+        self._sum += self._summed(outputs, label)
+        self._count += self._counts(outputs, label)
+
+    def eval(self) -> float:
+        """The mean.
+
+        Raises:
+            RuntimeError: no batch yet.
+        """
+        return self._sum / _counted(self, self._count)
+
+    def _summed(self, outputs: Any, label: Any) -> float:
+        raise NotImplementedError
+
+    def _counts(self, outputs: Any, label: Any) -> int:
+        return len(outputs)
+
+
+class MAE(_OfPairs):
+    """Sum of |outputs - label|, divided by the number of samples."""
+
+    def _summed(self, outputs: Any, label: Any) -> float:
+        return float(np.abs(outputs - label.reshape(outputs.shape)).sum(dtype=np.float64))
+
+
+class MSE(_OfPairs):
+    """Sum of (outputs - label)², divided by the number of samples."""
+
+    def _summed(self, outputs: Any, label: Any) -> float:
+        return float(np.square(outputs - label.reshape(outputs.shape)).sum(dtype=np.float64))
+
+
+class Accuracy(_OfPairs):
+    """The part of the samples that are classified right.
+
+    Args:
+        eval_type: "classification": outputs (N, C, …), labels (N, …) as numbers of classes or
+            one-hot like the outputs; "multilabel": both (N, C, …) of 0 and 1, and a sample counts
+            if all its labels are right.
+
+    Raises:
+        ValueError: another type.
+    """
+
+    def __init__(self, eval_type: str = "classification") -> None:
+        if eval_type not in ("classification", "multilabel"):
+            raise ValueError(
+                f"Accuracy: eval_type must be 'classification' or 'multilabel', got {eval_type!r}."
+            )
+        self._type = eval_type
+        super().__init__()
+
+    def _summed(self, outputs: Any, label: Any) -> float:
+        if self._type == "multilabel":
+            _same_shape(self, outputs, label)
+            rows = np.moveaxis(outputs == label, 1, -1).reshape(-1, outputs.shape[1])
+            return float(rows.all(axis=1).sum())
+        right = outputs.argmax(axis=1) == _classes(self, outputs, label)
+        return float(right.sum())
+
+    def _counts(self, outputs: Any, label: Any) -> int:
+        return outputs.size // outputs.shape[1]
+
+
+class TopKCategoricalAccuracy(_OfPairs):
+    """The part of the samples whose class is among the k highest outputs.
+
+    Args:
+        k: at least 1.
+
+    Raises:
+        TypeError, ValueError: `k` is no int, or below 1.
+    """
+
+    def __init__(self, k: int) -> None:
+        if not isinstance(k, int) or isinstance(k, bool):
+            raise TypeError(f"TopKCategoricalAccuracy: k must be an int, got {k!r}.")
+        if k < 1:
+            raise ValueError(f"TopKCategoricalAccuracy: k must be at least 1, got {k}.")
+        self.k = k
+        super().__init__()
+
+    def _summed(self, outputs: Any, label: Any) -> float:
+        classes = _classes(self, outputs, label)
+        best = np.argsort(-outputs, axis=1, kind="stable")[:, : self.k]
+        return float((best == classes[:, None]).any(axis=1).sum())
+
+
+class Top1CategoricalAccuracy(TopKCategoricalAccuracy):
+    """`TopKCategoricalAccuracy(1)`."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+
+
+class Top5CategoricalAccuracy(TopKCategoricalAccuracy):
+    """`TopKCategoricalAccuracy(5)`."""
+
+    def __init__(self) -> None:
+        super().__init__(5)
+
+
+def _classes(metric: Metric, outputs: Any, label: Any) -> Any:
+    if outputs.ndim < 2:
+        raise ValueError(
+            f"{type(metric).__name__}: outputs must be (N, C, …), got shape {outputs.shape}."
+        )
+    if label.ndim == outputs.ndim:
+        _same_shape(metric, outputs, label)
+        return label.argmax(axis=1)
+    if label.shape != outputs.shape[:1] + outputs.shape[2:]:
+        raise ValueError(
+            f"{type(metric).__name__}: outputs {outputs.shape} and label {label.shape} do not fit "
+            "together: a label is one number for each sample, or one-hot."
+        )
+    return label
+
+
+def _same_shape(metric: Metric, outputs: Any, label: Any) -> None:
+    if outputs.shape != label.shape:
+        raise ValueError(
+            f"{type(metric).__name__}: outputs {outputs.shape} and label {label.shape} must have "
+            "one shape."
+        )
+
+
+def _counted(metric: Metric, count: int) -> int:
+    if count == 0:
+        raise RuntimeError(f"{type(metric).__name__}: eval() before any update(): no batch yet.")
+    return count
+
+
+_BY_NAME: dict[str, type[Metric]] = {
+    "accuracy": Accuracy,
+    "acc": Accuracy,
+    "loss": Loss,
+    "mae": MAE,
+    "mse": MSE,
+    "top_1_accuracy": Top1CategoricalAccuracy,
+    "top_5_accuracy": Top5CategoricalAccuracy,
+}
+
+
+def get_metrics(metrics: Any) -> dict[str, Metric]:
+    """{name: Metric} from names, or from a dict of Metrics.
+
+    Raises:
+        TypeError: another kind; ValueError: a name that is no metric's.
+    """
+    if metrics is None:
+        return {}
+    if isinstance(metrics, Mapping):
+        for name, metric in metrics.items():
+            if not isinstance(metric, Metric):
+                raise TypeError(f"metrics['{name}'] must be a Metric, got {metric!r}.")
+        return dict(metrics)
+    if isinstance(metrics, str) or not isinstance(metrics, Iterable):
+        raise TypeError(f"metrics must be a dict or a set of names, got {metrics!r}.")
+    found: dict[str, Metric] = {}
+    for name in metrics:
+        if name not in _BY_NAME:
+            raise ValueError(f"No metric is called {name!r}. There are {', '.join(_BY_NAME)}.")
+        found[name] = _BY_NAME[name]()
+    return found

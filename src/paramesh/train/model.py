@@ -1,0 +1,388 @@
+"""Model: a network, its loss and its optimizer, trained, evaluated and used.
+
+Source: MindSpore's `mindspore.train.Model`. Losses stay on the device until a callback looks at
+them, so that the next step is on its way while the last one is computed.
+"""
+
+from __future__ import annotations
+
+import os
+import traceback
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from paramesh import context
+from paramesh.checkpoint import save_checkpoint
+from paramesh.dtype import float16, float32
+from paramesh.nn.cell import Cell
+from paramesh.nn.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d
+from paramesh.optim import DynamicLossScaleManager, LossScaleManager, Optimizer
+from paramesh.tensor import Tensor
+from paramesh.train import batches
+from paramesh.train.callbacks import Callback, RunContext, as_callbacks, say
+from paramesh.train.cells import (
+    TrainOneStepCell,
+    TrainOneStepWithLossScaleCell,
+    Widened,
+    WithEvalCell,
+    WithLossCell,
+)
+from paramesh.train.interrupts import Interrupts
+from paramesh.train.metrics import Metric, get_metrics
+from paramesh.train.model_checkpoint import ModelCheckpoint
+from paramesh.train.progress import progress_callback
+
+_LEVELS = ("O0", "O2", "O3")
+_INTERRUPTED = "paramesh-interrupted.safetensors"
+
+
+class Model:
+    """A network with what it takes to train and evaluate it.
+
+    Args:
+        network: the Cell; without `loss_fn`, it returns the loss.
+        loss_fn: takes (outputs, label).
+        optimizer: without, the network is a training Cell that updates by itself.
+        metrics: {name: Metric}, or a set of names such as {"accuracy", "loss"}.
+        eval_network: what `eval` runs; by default it returns (loss, outputs, label).
+        eval_indexes: where (loss, outputs, label) are in what `eval_network` returns.
+        amp_level: "O0": as it is. "O2": the network computes in Float16, but its BatchNorms in
+            Float32, with a moving loss scale. "O3": all of it in Float16. Parameters stay Float32,
+            and losses are computed in Float32.
+        loss_scale_manager: multiplies the loss, against gradients that vanish in Float16.
+        boost_level: MindSpore's; "O0" only.
+
+    Raises:
+        TypeError, ValueError: an argument of another kind.
+    """
+
+    def __init__(
+        self,
+        network: Cell,
+        loss_fn: Any = None,
+        optimizer: Optimizer | None = None,
+        metrics: Any = None,
+        eval_network: Cell | None = None,
+        eval_indexes: list[int] | None = None,
+        amp_level: str = "O0",
+        loss_scale_manager: LossScaleManager | None = None,
+        boost_level: str = "O0",
+    ) -> None:
+        if not isinstance(network, Cell):
+            raise TypeError(f"Model: network must be a Cell, got {type(network).__name__}.")
+        if optimizer is not None and not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f"Model: optimizer must be an Optimizer, got {type(optimizer).__name__}."
+            )
+        if amp_level not in _LEVELS:
+            raise ValueError(f"Model: amp_level must be one of {_LEVELS}, got {amp_level!r}.")
+        if boost_level != "O0":
+            raise ValueError(f"Model: boost_level must be 'O0', got {boost_level!r}.")
+        if loss_scale_manager is not None and optimizer is None:
+            raise ValueError("Model: loss_scale_manager needs an optimizer.")
+        if eval_indexes is not None and (
+            len(eval_indexes) != 3 or not all(isinstance(i, int) for i in eval_indexes)
+        ):
+            raise ValueError(f"Model: eval_indexes must be three ints, got {eval_indexes!r}.")
+        self._network, self._loss_fn, self._optimizer = network, loss_fn, optimizer
+        self._metrics = get_metrics(metrics)
+        self._level = amp_level
+        if amp_level != "O0":
+            _to_float16(network, keep_norms=amp_level == "O2")
+        if amp_level == "O2" and loss_scale_manager is None and optimizer is not None:
+            loss_scale_manager = DynamicLossScaleManager()
+        self._train_network = self._build_train(loss_scale_manager)
+        self._indexes = list(eval_indexes) if eval_indexes is not None else [0, 1, 2]
+        self._eval_network = eval_network
+        if eval_network is None and loss_fn is not None:
+            self._eval_network = WithEvalCell(network, loss_fn, amp_level != "O0")
+
+    def _build_train(self, manager: LossScaleManager | None) -> Cell:
+        network = self._network
+        if self._loss_fn is not None:
+            body = network if self._level == "O0" else Widened(network)
+            network = WithLossCell(body, self._loss_fn)
+        if self._optimizer is None:
+            return network
+        if manager is None:
+            return TrainOneStepCell(network, self._optimizer)
+        update = manager.get_update_cell()
+        if update is None:
+            return TrainOneStepCell(network, self._optimizer, sens=manager.get_loss_scale())
+        return TrainOneStepWithLossScaleCell(network, self._optimizer, update)
+
+    @property
+    def train_network(self) -> Cell:
+        """The Cell whose call is one training step; what ModelCheckpoint saves."""
+        return self._train_network
+
+    @property
+    def eval_network(self) -> Cell | None:
+        """The Cell that `eval` runs."""
+        return self._eval_network
+
+    @property
+    def predict_network(self) -> Cell:
+        """The Cell that `predict` runs."""
+        return self._network
+
+    # Training.
+
+    def train(
+        self,
+        epoch: int,
+        train_dataset: Any,
+        callbacks: Any = None,
+        dataset_sink_mode: bool = False,
+        sink_size: int = -1,
+        initial_epoch: int = 0,
+        *,
+        valid_dataset: Any = None,
+        valid_frequency: int = 1,
+        valid_dataset_sink_mode: bool = False,
+        progress: bool = True,
+        interrupt_checkpoint: bool | str | os.PathLike[str] = True,
+    ) -> None:
+        """Train for some epochs.
+
+        Ctrl-C finishes the running step, saves the training Cell, says where, and goes on as a
+        KeyboardInterrupt.
+
+        Args:
+            epoch: how many; the number of the last one, if `initial_epoch` is given.
+            train_dataset: see `batches.py`.
+            callbacks: a Callback or several.
+            dataset_sink_mode: MindSpore's; accepted, and of no effect: steps are always
+                dispatched ahead.
+            sink_size: the same.
+            initial_epoch: epochs that an earlier run did; they are counted, and not done again.
+            valid_dataset: evaluated after every `valid_frequency` epochs.
+            valid_frequency: in epochs.
+            valid_dataset_sink_mode: MindSpore's; accepted, and of no effect.
+            progress: show a bar on a terminal, and a line for each epoch elsewhere (on stderr).
+            interrupt_checkpoint: where Ctrl-C saves: a path; True for the folder of the
+                ModelCheckpoint among the callbacks (`PREFIX-interrupted.safetensors`), without
+                one `paramesh-interrupted.safetensors` in the current folder; False: nowhere.
+
+        Raises:
+            TypeError, ValueError: an argument of another kind; a dataset that gives no batch, or
+                can be iterated only once.
+        """
+        _whole("epoch", epoch, 1)
+        _whole("initial_epoch", initial_epoch, 0)
+        _whole("valid_frequency", valid_frequency, 1)
+        if initial_epoch >= epoch:
+            raise ValueError(
+                f"Model.train: initial_epoch {initial_epoch} must be below epoch {epoch}."
+            )
+        batches.check_dataset(train_dataset, epoch - initial_epoch, "train_dataset")
+        listed = as_callbacks(callbacks)
+        if valid_dataset is not None:
+            passes = epoch // valid_frequency - initial_epoch // valid_frequency
+            batches.check_dataset(valid_dataset, passes, "valid_dataset")
+            self._check_metrics("valid_dataset")
+        args = self._facts("train", listed, epoch_num=epoch, train_dataset=train_dataset)
+        args.batch_num, args.valid_dataset = batches.count(train_dataset), valid_dataset
+        run = RunContext(args)
+        shown = [*progress_callback(progress), *listed]
+        with ExitStack() as stack:
+            for callback in shown:
+                stack.enter_context(callback)
+            interrupts = stack.enter_context(Interrupts())
+            try:
+                _tell(shown, "on_train_begin", run)
+                for number in range(initial_epoch + 1, epoch + 1):
+                    args.cur_epoch_num = number
+                    self._epoch(run, shown, interrupts)
+                    args.eval_results = {}
+                    if valid_dataset is not None and number % valid_frequency == 0:
+                        args.eval_results = self.eval(valid_dataset)
+                    _tell(shown, "on_train_epoch_end", run)
+                    if run.get_stop_requested():
+                        break
+                _tell(shown, "on_train_end", run)
+            except KeyboardInterrupt:
+                self._save_interrupted(args, listed, interrupt_checkpoint)
+                raise
+            except Exception:
+                _save_at_error(args, listed)
+                raise
+
+    def _epoch(self, run: RunContext, shown: list[Callback], interrupts: Interrupts) -> None:
+        args, network = run.original_args(), self._train_network
+        network.set_train(True)
+        args.cur_step_in_epoch = 0
+        _tell(shown, "on_train_epoch_begin", run)
+        for inputs in batches.batches(args.train_dataset, "train_dataset"):
+            _tell(shown, "on_train_step_begin", run)
+            with interrupts.step():
+                args.net_outputs = network(*inputs)
+                args.cur_step_num += 1
+                args.cur_step_in_epoch += 1
+            _tell(shown, "on_train_step_end", run)
+            if run.get_stop_requested():
+                break
+
+    def _save_interrupted(
+        self, args: Any, callbacks: list[Callback], where: bool | str | os.PathLike[str]
+    ) -> None:
+        if where is False or not args.cur_step_num:
+            return
+        saver = next((c for c in callbacks if isinstance(c, ModelCheckpoint)), None)
+        try:
+            if where is True and saver is not None:
+                path = saver.save_as(args, "interrupted")
+            else:
+                facts = {"epoch_num": args.cur_epoch_num, "step_num": args.cur_step_num}
+                target = Path(_INTERRUPTED) if where is True else Path(where)
+                path = save_checkpoint(self._train_network, target, append_dict=facts)
+        except Exception:
+            say("Interrupted; the checkpoint could not be saved:\n" + traceback.format_exc())
+            return
+        say(f"Interrupted after step {args.cur_step_num}; saved {path}.")
+
+    # Evaluating and predicting.
+
+    def eval(
+        self, valid_dataset: Any, callbacks: Any = None, dataset_sink_mode: bool = False
+    ) -> dict[str, Any]:
+        """The results of all metrics over one pass of a dataset.
+
+        Args:
+            valid_dataset: see `batches.py`.
+            callbacks: a Callback or several.
+            dataset_sink_mode: MindSpore's; accepted, and of no effect.
+
+        Returns:
+            {name of the metric: result}.
+
+        Raises:
+            ValueError: no metrics, no loss function and no evaluation network, or no batch.
+            TypeError: an argument of another kind.
+        """
+        network = self._check_metrics("eval")
+        batches.check_dataset(valid_dataset, 1, "valid_dataset")
+        listed = as_callbacks(callbacks)
+        args = self._facts("eval", listed, valid_dataset=valid_dataset)
+        args.batch_num = batches.count(valid_dataset)
+        run = RunContext(args)
+        for metric in self._metrics.values():
+            metric.clear()
+        network.set_train(False)
+        with ExitStack() as stack:
+            for callback in listed:
+                stack.enter_context(callback)
+            _tell(listed, "on_eval_begin", run)
+            _tell(listed, "on_eval_epoch_begin", run)
+            for inputs in batches.batches(valid_dataset, "valid_dataset"):
+                args.cur_step_num += 1
+                args.cur_step_in_epoch += 1
+                _tell(listed, "on_eval_step_begin", run)
+                args.net_outputs = network(*inputs)
+                self._update_metrics(args.net_outputs)
+                _tell(listed, "on_eval_step_end", run)
+                if run.get_stop_requested():
+                    break
+            _tell(listed, "on_eval_epoch_end", run)
+            args.eval_results = {name: metric.eval() for name, metric in self._metrics.items()}
+            _tell(listed, "on_eval_end", run)
+        return args.eval_results
+
+    def predict(self, *predict_data: Any) -> Any:
+        """The network's outputs, in evaluation mode.
+
+        Args:
+            predict_data: arrays or Tensors, as `construct` takes them.
+
+        Returns:
+            What the network returns: a Tensor, or a tuple of Tensors.
+        """
+        self._network.set_train(False)
+        return self._network(*batches.as_inputs(predict_data))
+
+    def _check_metrics(self, what: str) -> Cell:
+        if not self._metrics:
+            raise ValueError(
+                f"Model: {what} needs metrics: Model(..., metrics={{'accuracy', 'loss'}})."
+            )
+        if self._eval_network is None:
+            raise ValueError(f"Model: {what} needs a loss_fn or an eval_network.")
+        return self._eval_network
+
+    def _update_metrics(self, outputs: Any) -> None:
+        listed = outputs if isinstance(outputs, tuple | list) else (outputs,)
+        host: dict[int, Any] = {}
+
+        def output(i: int) -> Any:
+            if not -len(listed) <= i < len(listed):
+                raise ValueError(
+                    f"Model.eval: a metric wants output {i} of the evaluation network, which "
+                    f"returned {len(listed)}. Set eval_indexes, or the metric's set_indexes."
+                )
+            if i not in host:
+                host[i] = np.asarray(listed[i]) if isinstance(listed[i], Tensor) else listed[i]
+            return host[i]
+
+        for metric in self._metrics.values():
+            metric.update(*map(output, self._indexes_of(metric)))
+
+    def _indexes_of(self, metric: Metric) -> list[int]:
+        if metric.indexes is not None:
+            return metric.indexes
+        loss, outputs, label = self._indexes
+        return [loss] if metric.takes_loss else [outputs, label]
+
+    def _facts(self, mode: str, callbacks: list[Callback], **more: Any) -> SimpleNamespace:
+        facts: dict[str, Any] = {
+            "mode": mode,
+            "network": self._network,
+            "train_network": self._train_network,
+            "eval_network": self._eval_network,
+            "loss_fn": self._loss_fn,
+            "optimizer": self._optimizer or getattr(self._train_network, "optimizer", None),
+            "metrics": self._metrics,
+            "epoch_num": 1,
+            "batch_num": None,
+            "cur_epoch_num": 0,
+            "cur_step_num": 0,
+            "cur_step_in_epoch": 0,
+            "train_dataset": None,
+            "valid_dataset": None,
+            "net_outputs": None,
+            "eval_results": {},
+            "list_callback": callbacks,
+            "parallel_mode": context.get_auto_parallel_context("parallel_mode"),
+            "device_number": context.get_auto_parallel_context("device_num"),
+        }
+        return SimpleNamespace(**(facts | more))
+
+
+def _tell(callbacks: Iterable[Callback], moment: str, run: RunContext) -> None:
+    for callback in callbacks:
+        getattr(callback, moment)(run)
+
+
+def _save_at_error(args: Any, callbacks: list[Callback]) -> None:
+    for callback in callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.config.exception_save:
+            say(f"Training failed; saved {callback.save_as(args, 'exception')}.")
+
+
+def _to_float16(network: Cell, keep_norms: bool) -> None:
+    network.to_float(float16)
+    if keep_norms:
+        for _, cell in network.cells_and_names():
+            if isinstance(cell, BatchNorm1d | BatchNorm2d | BatchNorm3d):
+                cell.to_float(float32)
+
+
+def _whole(argument: str, value: Any, low: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"Model.train: {argument} must be an int, got {value!r}.")
+    if value < low:
+        raise ValueError(f"Model.train: {argument} must be at least {low}, got {value}.")

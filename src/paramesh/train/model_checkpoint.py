@@ -1,0 +1,147 @@
+"""ModelCheckpoint: a callback that saves the training Cell (network and optimizer) as it goes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from paramesh.checkpoint import save_checkpoint
+from paramesh.nn.cell import Cell
+from paramesh.train.callbacks import Callback, RunContext
+
+_INFO = {"epoch_num": "cur_epoch_num", "step_num": "cur_step_num"}
+
+
+class CheckpointConfig:
+    """When checkpoints are saved, and how many are kept.
+
+    Args:
+        save_checkpoint_steps: every so many steps; 0: not by steps.
+        save_checkpoint_seconds: every so many seconds, if not by steps; 0: not by time.
+        keep_checkpoint_max: the newest of this run that are kept; 0: all.
+        saved_network: another Cell to save than the training Cell.
+        append_info: "epoch_num", "step_num", and dicts for `append_dict`.
+        exception_save: save when training ends with an error, too.
+
+    Raises:
+        TypeError, ValueError: an argument of another kind; a negative number.
+    """
+
+    def __init__(
+        self,
+        save_checkpoint_steps: int = 1,
+        save_checkpoint_seconds: float = 0,
+        keep_checkpoint_max: int = 5,
+        saved_network: Cell | None = None,
+        append_info: Iterable[Any] = (),
+        exception_save: bool = False,
+    ) -> None:
+        numbers = {
+            "save_checkpoint_steps": save_checkpoint_steps,
+            "save_checkpoint_seconds": save_checkpoint_seconds,
+            "keep_checkpoint_max": keep_checkpoint_max,
+        }
+        for name, number in numbers.items():
+            kinds = (int, float) if name.endswith("seconds") else (int,)
+            if not isinstance(number, kinds) or isinstance(number, bool) or number < 0:
+                raise ValueError(f"CheckpointConfig: {name} must be 0 or more, got {number!r}.")
+        if saved_network is not None and not isinstance(saved_network, Cell):
+            raise TypeError(
+                f"CheckpointConfig: saved_network must be a Cell, got {saved_network!r}."
+            )
+        self.save_checkpoint_steps = save_checkpoint_steps
+        self.save_checkpoint_seconds = save_checkpoint_seconds
+        self.keep_checkpoint_max = keep_checkpoint_max
+        self.saved_network = saved_network
+        self.exception_save = exception_save
+        self.append_info = list(append_info)
+        for info in self.append_info:
+            if not isinstance(info, dict) and info not in _INFO:
+                raise ValueError(
+                    "CheckpointConfig: append_info may hold 'epoch_num', 'step_num' and dicts, "
+                    f"got {info!r}."
+                )
+
+
+class ModelCheckpoint(Callback):
+    """Save `PREFIX-EPOCH_STEP.safetensors` while training, and once more at the end.
+
+    Args:
+        prefix: what the names start with.
+        directory: where; made if it is not there. None: the current folder.
+        config: when. By default after every step, and the newest five are kept.
+
+    Raises:
+        ValueError: a prefix with a folder in it.
+        TypeError: `config` is no CheckpointConfig.
+    """
+
+    def __init__(
+        self,
+        prefix: str = "CKP",
+        directory: str | os.PathLike[str] | None = None,
+        config: CheckpointConfig | None = None,
+    ) -> None:
+        if not isinstance(prefix, str) or not prefix or "/" in prefix or os.sep in prefix:
+            raise ValueError(
+                f"ModelCheckpoint: prefix must be a str without '/', got {prefix!r}; the folder "
+                "is `directory`."
+            )
+        if config is not None and not isinstance(config, CheckpointConfig):
+            raise TypeError(
+                f"ModelCheckpoint: config must be a CheckpointConfig, got {type(config).__name__}."
+            )
+        self.prefix = prefix
+        self.directory = Path(directory or ".")
+        self.config = config or CheckpointConfig()
+        self.saved: list[Path] = []
+        self._last_step = 0
+        self._last_time = 0.0
+
+    @property
+    def latest_ckpt_file_name(self) -> str:
+        """The newest file; '' before there is one."""
+        return str(self.saved[-1]) if self.saved else ""
+
+    def on_train_begin(self, run_context: RunContext) -> None:
+        """Make the folder."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self._last_step, self._last_time = 0, time.monotonic()
+
+    def on_train_step_end(self, run_context: RunContext) -> None:
+        """Save if it is time."""
+        args, config = run_context.original_args(), self.config
+        if config.save_checkpoint_steps:
+            due = args.cur_step_num - self._last_step >= config.save_checkpoint_steps
+        else:
+            seconds = config.save_checkpoint_seconds
+            due = bool(seconds) and time.monotonic() - self._last_time >= seconds
+        if due:
+            self._save(args)
+
+    def on_train_end(self, run_context: RunContext) -> None:
+        """Save the last step, if it is not saved yet."""
+        args = run_context.original_args()
+        if args.cur_step_num > self._last_step:
+            self._save(args)
+
+    def save_as(self, args: Any, name: str) -> Path:
+        """Save the present state under `PREFIX-NAME.safetensors`; returns the path."""
+        append: dict[str, Any] = {}
+        for info in self.config.append_info:
+            append |= info if isinstance(info, dict) else {info: getattr(args, _INFO[info])}
+        network = self.config.saved_network or args.train_network
+        self.directory.mkdir(parents=True, exist_ok=True)
+        path = self.directory / f"{self.prefix}-{name}.safetensors"
+        return save_checkpoint(network, path, append_dict=append)
+
+    def _save(self, args: Any) -> None:
+        path = self.save_as(args, f"{args.cur_epoch_num}_{args.cur_step_in_epoch}")
+        self._last_step, self._last_time = args.cur_step_num, time.monotonic()
+        self.saved = [*(p for p in self.saved if p != path), path]
+        keep = self.config.keep_checkpoint_max
+        while keep and len(self.saved) > keep:
+            self.saved.pop(0).unlink(missing_ok=True)

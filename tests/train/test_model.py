@@ -1,0 +1,488 @@
+"""Model: training in either mode, evaluating, predicting, stopping and going on."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from paramesh import context, nn, optim, placement, set_seed
+from paramesh import dtype as mstype
+from paramesh.checkpoint import load_checkpoint
+from paramesh.parameter import Parameter
+from paramesh.tensor import Tensor
+from paramesh.train import (
+    CheckpointConfig,
+    DynamicLossScaleManager,
+    DynamicLossScaleUpdateCell,
+    FixedLossScaleManager,
+    LambdaCallback,
+    LearningRateScheduler,
+    LossMonitor,
+    Model,
+    ModelCheckpoint,
+    Summary,
+    TimeMonitor,
+    TrainOneStepCell,
+    TrainOneStepWithLossScaleCell,
+    WithLossCell,
+)
+
+random = np.random.default_rng(0)
+X = random.normal(size=(32, 4)).astype(np.float32)
+Y = (X @ random.normal(size=(4, 3))).argmax(axis=1).astype(np.int32)
+BATCHES = [(X[i : i + 8], Y[i : i + 8]) for i in range(0, 32, 8)]
+
+
+class Net(nn.Cell):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Dense(4, 8)
+        self.norm = nn.BatchNorm1d(8)
+        self.head = nn.Dense(8, 3)
+
+    def construct(self, x):
+        return self.head(self.norm(self.fc(x)))
+
+
+def model(seed: int = 1, rate: float = 0.05, **more) -> Model:
+    set_seed(seed)
+    net = Net()
+    more.setdefault("metrics", {"accuracy", "loss"})
+    opt = optim.Momentum(net.trainable_params(), rate, 0.9, **more.pop("optimizer", {}))
+    return Model(net, nn.CrossEntropyLoss(), opt, **more)
+
+
+class Losses(LambdaCallback):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[float] = []
+
+    def step_end(self, run_context) -> None:
+        self.found.append(float(run_context.original_args().net_outputs.asnumpy()))
+
+
+def losses(mode: int, epochs: int = 2) -> list[float]:
+    context.set_context(mode=mode)
+    seen = Losses()
+    model().train(epochs, BATCHES, seen, progress=False)
+    return seen.found
+
+
+def values(cell: nn.Cell) -> list[np.ndarray]:
+    return [p.asnumpy() for p in cell.get_parameters()]
+
+
+def assert_same(a: nn.Cell, b: nn.Cell) -> None:
+    for x, y in zip(values(a), values(b), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+def test_both_modes_learn_the_same() -> None:
+    compiled, eager = losses(context.GRAPH_MODE, 1), losses(context.PYNATIVE_MODE, 1)
+    assert len(compiled) == 4
+    np.testing.assert_allclose(compiled, eager, rtol=1e-5)
+
+
+def test_training_evaluating_and_predicting() -> None:
+    m = model()
+    before = m.eval(BATCHES)
+    assert set(before) == {"accuracy", "loss"}
+    m.train(6, BATCHES, progress=False)
+    assert m.train_network._program().traces == 1  # one program for all epochs
+    after = m.eval(BATCHES)
+    assert after["loss"] < 0.7 * before["loss"]
+    assert after["accuracy"] > before["accuracy"]
+    outputs = m.predict(X)
+    assert (outputs.asnumpy().argmax(axis=1) == Y).mean() == after["accuracy"]
+    moving = m.predict_network.norm.moving_mean.asnumpy()
+    m.eval(BATCHES)
+    np.testing.assert_array_equal(m.predict_network.norm.moving_mean.asnumpy(), moving)
+    assert (moving != 0).all()
+
+
+class Dataset:
+    """As MindSpore's datasets are used."""
+
+    def create_tuple_iterator(self, num_epochs: int, output_numpy: bool):
+        assert (num_epochs, output_numpy) == (1, True)
+        return iter(BATCHES)
+
+    def get_dataset_size(self) -> int:
+        return len(BATCHES)
+
+
+def test_any_dataset_gives_the_same() -> None:
+    reference = model()
+    reference.train(2, BATCHES, progress=False)
+    forms = {
+        "function": lambda: iter(BATCHES),
+        "dicts": [{"data": x, "label": y} for x, y in BATCHES],
+        "tensors": [[Tensor(x), Tensor(y)] for x, y in BATCHES],
+        "mindspore": Dataset(),
+    }
+    for dataset in forms.values():
+        m = model()
+        m.train(2, dataset, progress=False, dataset_sink_mode=True)
+        assert_same(m.train_network, reference.train_network)
+
+
+def test_datasets_that_run_dry() -> None:
+    m = model()
+    before = values(m.train_network)
+    with pytest.raises(ValueError, match="a generator, which is used up after one pass, but 2"):
+        m.train(2, (b for b in BATCHES), progress=False)
+    with pytest.raises(ValueError, match="train_dataset gave no batch"):
+        m.train(1, [], progress=False)
+    with pytest.raises(TypeError, match="train_dataset must be an iterable of batches"):
+        m.train(1, 3, progress=False)
+    for x, y in zip(before, values(m.train_network), strict=True):
+        np.testing.assert_array_equal(x, y)
+    m.train(1, (b for b in BATCHES[:1]), progress=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"network": 1}, TypeError, "network must be a Cell"),
+        ({"optimizer": 1}, TypeError, "optimizer must be an Optimizer"),
+        ({"amp_level": "O7"}, ValueError, "amp_level must be one of"),
+        ({"metrics": {"speed"}}, ValueError, "No metric is called 'speed'"),
+        ({"eval_indexes": [1]}, ValueError, "eval_indexes must be three ints"),
+        ({"loss_scale_manager": FixedLossScaleManager()}, ValueError, "needs an optimizer"),
+    ],
+)
+def test_arguments(arguments, error, message) -> None:
+    with pytest.raises(error, match=message):
+        Model(**({"network": nn.Dense(1, 1)} | arguments))
+
+
+def test_arguments_of_train() -> None:
+    m = model()
+    for bad in (0, -1):
+        with pytest.raises(ValueError, match="epoch must be at least 1"):
+            m.train(bad, BATCHES)
+    with pytest.raises(TypeError, match="epoch must be an int, got 1.5"):
+        m.train(1.5, BATCHES)
+    with pytest.raises(TypeError, match="give an instance, not the class"):
+        m.train(1, BATCHES, LossMonitor)
+    with pytest.raises(TypeError, match="callbacks must be Callbacks, got str"):
+        m.train(1, BATCHES, ["x"])
+    with pytest.raises(ValueError, match="eval needs metrics"):
+        Model(nn.Dense(1, 1)).eval(BATCHES)
+
+
+# Callbacks.
+
+
+def test_the_order_of_the_moments(capsys) -> None:
+    moments = [
+        f"on_{mode}_{moment}"
+        for mode in ("train", "eval")
+        for moment in ("begin", "epoch_begin", "step_begin", "step_end", "epoch_end", "end")
+    ]
+    seen: list[tuple] = []
+
+    def note(name):
+        def noted(run):
+            args = run.original_args()
+            seen.append((name, args.cur_epoch_num, args.cur_step_num, args.cur_step_in_epoch))
+
+        return noted
+
+    log = LambdaCallback(**{name: note(name) for name in moments})
+    m = model()
+    m.train(2, BATCHES[:1], log, progress=False)
+    m.eval(BATCHES[:1], log)
+    assert seen == [
+        ("on_train_begin", 0, 0, 0),
+        ("on_train_epoch_begin", 1, 0, 0),
+        ("on_train_step_begin", 1, 0, 0),
+        ("on_train_step_end", 1, 1, 1),
+        ("on_train_epoch_end", 1, 1, 1),
+        ("on_train_epoch_begin", 2, 1, 0),
+        ("on_train_step_begin", 2, 1, 0),
+        ("on_train_step_end", 2, 2, 1),
+        ("on_train_epoch_end", 2, 2, 1),
+        ("on_train_end", 2, 2, 1),
+        ("on_eval_begin", 0, 0, 0),
+        ("on_eval_epoch_begin", 0, 0, 0),
+        ("on_eval_step_begin", 0, 1, 1),
+        ("on_eval_step_end", 0, 1, 1),
+        ("on_eval_epoch_end", 0, 1, 1),
+        ("on_eval_end", 0, 1, 1),
+    ]
+    with pytest.raises(ValueError, match="have no method 'on_lunch'"):
+        LambdaCallback(on_lunch=print)
+    assert capsys.readouterr() == ("", "")  # progress=False says nothing
+
+
+def test_monitors_validation_and_stopping(capsys) -> None:
+    seen = []
+    stop = LambdaCallback(
+        on_train_step_end=lambda run: run.original_args().cur_step_num == 5 and run.request_stop(),
+        on_train_epoch_end=lambda run: seen.append(run.original_args().eval_results),
+        on_train_end=lambda run: seen.append("end"),
+    )
+    m = model()
+    m.train(
+        9, BATCHES, [LossMonitor(2), TimeMonitor(), stop], valid_dataset=BATCHES, valid_frequency=2
+    )
+    assert seen[0] == {}
+    assert set(seen[1]) == {"accuracy", "loss"}
+    assert seen[2:] == ["end"]
+    out, err = capsys.readouterr()
+    lines = [line for line in out.splitlines() if "loss is" in line]
+    assert [line.split(",")[0] for line in lines] == ["epoch: 1 step: 2", "epoch: 1 step: 4"]
+    assert out.count("Train epoch time: ") == 2
+    first, second = err.splitlines()
+    assert first.startswith("epoch 1/9: 4 steps, loss ")
+    assert second.startswith("epoch 2/9: 1 steps, loss ")
+    assert "accuracy" in second
+
+
+def test_a_loss_that_is_not_finite_stops() -> None:
+    bad = [(np.full((8, 4), np.inf, np.float32), Y[:8])]
+    with pytest.raises(ValueError, match="epoch: 1 step: 1: the loss is nan"):
+        model().train(1, bad, LossMonitor(), progress=False)
+
+
+def test_the_learning_rate_follows_a_function() -> None:
+    m = model(rate=0.5)
+    m.train(2, BATCHES, LearningRateScheduler(lambda lr, step: lr / 2), progress=False)
+    rate = m.train_network.optimizer.learning_rate.asnumpy()
+    np.testing.assert_allclose(rate, 0.5 / 2**8, rtol=1e-6)
+    assert m.train_network._program().traces == 1
+
+
+def test_checkpoints_are_kept_and_training_goes_on_from_them(tmp_path: Path) -> None:
+    config = CheckpointConfig(3, keep_checkpoint_max=2, append_info=["epoch_num", {"note": "x"}])
+    saver = ModelCheckpoint("net", tmp_path / "made", config)
+    whole = model()
+    whole.train(2, BATCHES, saver, progress=False)
+    names = sorted(os.listdir(tmp_path / "made"))
+    assert names == ["net-2_2.safetensors", "net-2_4.safetensors"]  # 1_3 is gone
+    assert saver.latest_ckpt_file_name == str(tmp_path / "made" / "net-2_4.safetensors")
+
+    part = model()
+    part.train(1, BATCHES, ModelCheckpoint("part", tmp_path), progress=False)
+    resumed = model(seed=2)
+    found = load_checkpoint(tmp_path / "part-1_4.safetensors", resumed.train_network)
+    assert "moments.fc.weight" in found
+    resumed.train(2, BATCHES, progress=False, initial_epoch=1)
+    assert_same(resumed.train_network, whole.train_network)
+    found = load_checkpoint(saver.latest_ckpt_file_name)
+    assert (found["epoch_num"].asnumpy(), found["note"]) == (2, "x")
+
+
+def test_summary_writes_event_files(tmp_path: Path, monkeypatch) -> None:
+    reader = pytest.importorskip("tensorboardX.record_reader", reason="the extra `summary`")
+    written = pytest.importorskip("tensorboardX.proto.event_pb2")
+    model().train(1, BATCHES, Summary(tmp_path, 2, histograms_every=4), progress=False)
+    (file,) = tmp_path.iterdir()
+    del reader
+    found = []
+    raw = file.read_bytes()
+    while raw:
+        size = int.from_bytes(raw[:8], "little")
+        event = written.Event.FromString(raw[12 : 12 + size])
+        found += [(event.step, v.tag, v.WhichOneof("value")) for v in event.summary.value]
+        raw = raw[16 + size :]
+    assert found[:2] == [(2, "loss", "simple_value"), (4, "loss", "simple_value")]
+    assert (4, "fc.weight", "histo") in found
+    assert len(found) == 2 + 6
+
+
+def test_summary_without_its_library(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "tensorboardX", None)
+    with pytest.raises(ImportError, match=r"paramesh\[summary\]"):
+        model().train(1, BATCHES, Summary(tmp_path), progress=False)
+
+
+def test_the_bar_shows_on_a_terminal(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich takes stderr for a terminal
+    monkeypatch.setenv("TERM", "xterm")
+    model().train(1, BATCHES)
+    err = capsys.readouterr().err
+    assert "epoch 1/1: 4 steps, loss" in err
+    assert "━" in err
+
+
+# Ctrl-C.
+
+
+def test_an_interrupt_in_a_step_finishes_it(tmp_path: Path, monkeypatch, capsys) -> None:
+    """The signal comes while the third step runs, which is still done and saved."""
+    monkeypatch.chdir(tmp_path)
+    context.set_context(mode=context.PYNATIVE_MODE)
+    m = model()
+    calls = []
+
+    def hook(cell, inputs):
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    m.predict_network.register_forward_pre_hook(hook)
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        m.train(5, BATCHES, progress=False)
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert "Interrupted after step 3; saved paramesh-interrupted.safetensors" in (
+        capsys.readouterr().err
+    )
+    found = load_checkpoint("paramesh-interrupted.safetensors")
+    assert found["global_step"].asnumpy().tolist() == [3]
+    assert found["step_num"].asnumpy() == 3
+    m.predict_network._forward_pre_hooks.clear()
+    reference = model()
+    reference.train(1, BATCHES[:3], progress=False)
+    for name, param in reference.train_network.parameters_dict().items():
+        np.testing.assert_array_equal(found[name].asnumpy(), param.asnumpy(), err_msg=name)
+
+
+def stopping(after: int):
+    yield from BATCHES[:after]
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "where", "file"),
+    [
+        (["saver"], True, "made/net-interrupted.safetensors"),
+        ([], "mine.safetensors", "mine.safetensors"),
+        (["saver"], "mine.safetensors", "mine.safetensors"),
+        ([], False, None),
+    ],
+)
+def test_where_an_interrupt_saves(tmp_path: Path, monkeypatch, callbacks, where, file) -> None:
+    monkeypatch.chdir(tmp_path)
+    listed = [ModelCheckpoint("net", "made", CheckpointConfig(100)) for _ in callbacks]
+    m = model()
+    with pytest.raises(KeyboardInterrupt):
+        m.train(2, lambda: stopping(2), listed, interrupt_checkpoint=where, progress=False)
+    files = sorted(str(p) for p in Path().rglob("*.safetensors"))
+    assert files == ([file] if file else [])
+    if file:
+        assert load_checkpoint(file)["global_step"].asnumpy().tolist() == [2]
+
+
+def test_nothing_is_saved_before_the_first_step(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        model().train(1, lambda: stopping(0), progress=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+# Cells.
+
+
+def test_a_step_returns_gradients_and_scales_the_loss() -> None:
+    net = nn.Dense(2, 1, weight_init="ones", bias_init="zeros")
+    x, y = Tensor(np.array([[1.0, 2.0]], np.float32)), Tensor(np.array([[1.0]], np.float32))
+    for sens in (1.0, 4.0):
+        opt = optim.SGD(net.trainable_params(), 0.0, loss_scale=sens)
+        step = TrainOneStepCell(WithLossCell(net, nn.MSELoss()), opt, sens, return_grad=True)
+        loss, grads = step(x, y)
+        assert loss.asnumpy() == 4.0
+        assert {n: (g.asnumpy() / sens).tolist() for n, g in grads.items()} == {
+            "weight": [[4.0, 8.0]],
+            "bias": [4.0],
+        }
+    with pytest.raises(TypeError, match="optimizer must be an Optimizer, got str"):
+        TrainOneStepCell(net, "sgd")
+
+
+def test_gradients_pass_the_placement(monkeypatch) -> None:
+    class Doubling(placement.Placement):
+        key = ("doubling",)
+
+        def reduce_gradients(self, params, grads):
+            assert [p.name for p in params] == ["weight", "bias"]
+            return [2 * g for g in grads]
+
+    monkeypatch.setattr(placement, "_current", Doubling())
+    net = nn.Dense(2, 1, weight_init="ones", bias_init="zeros")
+    step = TrainOneStepCell(WithLossCell(net, nn.MSELoss()), optim.SGD(net.trainable_params(), 1.0))
+    step(Tensor(np.array([[1.0, 2.0]], np.float32)), Tensor(np.array([[1.0]], np.float32)))
+    assert net.bias.asnumpy().tolist() == [-8.0]
+
+
+@pytest.mark.parametrize("mode", [context.GRAPH_MODE, context.PYNATIVE_MODE])
+def test_an_overflow_changes_nothing_but_the_scale(mode: int) -> None:
+    context.set_context(mode=mode)
+    net = nn.Dense(2, 1, weight_init="ones")
+    opt = optim.Adam(net.trainable_params(), 0.1)
+    step = TrainOneStepWithLossScaleCell(
+        WithLossCell(net, nn.MSELoss()), opt, DynamicLossScaleUpdateCell(2.0**10, 2, 1)
+    )
+    y = Tensor(np.array([[1.0]], np.float32))
+    step(Tensor(np.array([[1.0, 2.0]], np.float32)), y)  # one good step
+    before = values(opt)
+    loss, overflow, scale = step(Tensor(np.array([[1.0, 1e38]], np.float32)), y)
+    assert (bool(overflow.asnumpy()), scale.asnumpy()) == (True, 2048)
+    assert step.scale_sense.asnumpy() == 1024
+    for x, z in zip(before, values(opt), strict=True):
+        np.testing.assert_array_equal(x, z)
+    loss, overflow, scale = step(Tensor(np.array([[1.0, 2.0]], np.float32)), y)
+    assert not overflow.asnumpy()
+    assert np.isfinite(loss.asnumpy())
+    assert opt.global_step.asnumpy().tolist() == [2]
+
+
+def test_a_scale_that_stays_is_a_tensor() -> None:
+    net = nn.Dense(2, 1)
+    opt = optim.SGD(net.trainable_params(), 0.1)
+    step = TrainOneStepWithLossScaleCell(
+        WithLossCell(net, nn.MSELoss()), opt, Tensor([8.0], mstype.float32)
+    )
+    x, y = Tensor(np.ones((1, 2), np.float32)), Tensor(np.ones((1, 1), np.float32))
+    assert step(x, y)[2].asnumpy() == 8
+    step.set_sense_scale(Tensor([16.0], mstype.float32))
+    assert step(x, y)[2].asnumpy() == 16
+    with pytest.raises(ValueError, match="A loss scale has one element"):
+        step.set_sense_scale(Tensor([1.0, 2.0]))
+    with pytest.raises(TypeError, match="scale_sense must be an update Cell or a Tensor"):
+        TrainOneStepWithLossScaleCell(net, opt, 3.0)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"amp_level": "O2"},
+        {"amp_level": "O3"},
+        {"loss_scale_manager": DynamicLossScaleManager(2.0**8)},
+        {
+            "loss_scale_manager": FixedLossScaleManager(64.0, drop_overflow_update=False),
+            "optimizer": {"loss_scale": 64.0},
+        },
+    ],
+    ids=["O2", "O3", "dynamic", "fixed"],
+)
+def test_mixed_precision_and_loss_scales_learn_alike(more) -> None:
+    reference, m = model(), model(**more)
+    reference.train(3, BATCHES, progress=False)
+    m.train(3, BATCHES, progress=False)
+    assert all(p.dtype is not mstype.float16 for p in m.predict_network.get_parameters())
+    expected, got = reference.eval(BATCHES)["loss"], m.eval(BATCHES)["loss"]
+    np.testing.assert_allclose(got, expected, rtol=1e-5 if "amp_level" not in more else 0.05)
+    half = m.predict(X).dtype is mstype.float16
+    assert half == ("amp_level" in more)
+
+
+def test_a_network_that_trains_itself() -> None:
+    class Counter(nn.Cell):
+        def __init__(self) -> None:
+            super().__init__()
+            self.n = Parameter(0.0)
+
+        def construct(self, x):
+            self.n.assign(self.n + x)
+            return self.n * 2
+
+    counter = Counter()
+    Model(counter).train(1, [np.float32(1), np.float32(2)], progress=False)
+    assert counter.n.asnumpy() == 3
