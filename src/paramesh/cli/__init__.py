@@ -1,0 +1,103 @@
+"""The command line: `paramesh`.
+
+Commands are functions of their own modules; their packages are loaded when a command runs, so that
+`paramesh --help` is quick and needs none of the extras.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import paramesh
+from paramesh.cli.demo import Settings, run_demo
+from paramesh.cli.digits import DemoError
+
+__all__ = ["app", "main"]
+
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="paramesh",
+    help="Named, lazy, sharded parameters for JAX, with MindSpore's interface.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"paramesh {paramesh.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Named, lazy, sharded parameters for JAX, with MindSpore's interface."""
+
+
+@app.command("demo")
+def _demo(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="MNIST's four IDX files, gzipped or not. Without it: scikit-learn's digits.",
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Times through the data. Without it: 20, or 5 for MNIST."),
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option(
+            min=0, max=2**32 - 1, help="Decides the split, the parameters and the order of images."
+        ),
+    ] = 0,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the files go.")] = Path("demo"),
+) -> None:
+    """Train LeNet-5 on handwritten digits, save it, and load it into a fresh network."""
+    run_demo(Settings(data=data, epochs=epochs, seed=seed, out=out))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and end the process.
+
+    Args:
+        arguments: the words after `paramesh`; None for those of the process.
+
+    Exit codes: 0; 2 for a mistake in the arguments or in the data, with one line on stderr that
+    says what to do; 130 after Ctrl-C.
+    """
+    try:
+        # Not standalone: click would end the process before anything can be said. Ctrl-C comes out
+        # as Abort, or as the code, depending on the version of typer.
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        code = app(words, prog_name="paramesh", standalone_mode=False)
+    except DemoError as error:
+        typer.echo(f"paramesh: {error}", err=True)
+        code = 2
+    except (typer.Abort, KeyboardInterrupt):
+        code = _INTERRUPTED
+    except Exception as error:
+        # Click's mistakes in arguments know how to show themselves (they have no common public
+        # base in typer's releases, which bring a click of their own).
+        show = getattr(error, "show", None)
+        if show is None:
+            raise
+        show()
+        code = getattr(error, "exit_code", 2)
+    if code == _INTERRUPTED:
+        typer.echo("paramesh: interrupted", err=True)
+    sys.exit(code if isinstance(code, int) else 0)

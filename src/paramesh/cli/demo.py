@@ -1,0 +1,221 @@
+"""`paramesh demo`: LeNet-5 learns handwritten digits, is saved, and loaded into a fresh network."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from paramesh import nn, optim, placement
+from paramesh.checkpoint import load_checkpoint, load_param_into_net, save_checkpoint
+from paramesh.cli import show
+from paramesh.cli.digits import DataError, DemoError, Digits, mnist, scikit_digits
+from paramesh.cli.lenet import LeNet5
+from paramesh.keys import set_seed
+from paramesh.tensor import Tensor
+from paramesh.train import Callback, Model, RunContext
+
+_BATCH = 32
+_RATE = 2e-3
+_SHIFT = 2
+_AT_ONCE = 500
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the command line was given.
+
+    Args:
+        data: the folder of MNIST's files; None for scikit-learn's digits.
+        epochs: times through the data; None for 20, or 5 with `data`.
+        seed: decides the split, the parameters and the order of images.
+        out: folder for the picture and the checkpoint.
+    """
+
+    data: Path | None = None
+    epochs: int | None = None
+    seed: int = 0
+    out: Path = Path("demo")
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run has come to: the loss of each step, and how many test digits were read right."""
+
+    losses: list[float]
+    accuracy: float
+    restored_accuracy: float
+    recipes_run: int
+
+
+class Batches:
+    """Training data: every iteration is the next epoch, in another order.
+
+    All images of a batch are moved by up to 2 pixels, the same way. Images that do not fill a batch
+    wait for another epoch, so that all batches have one shape.
+    """
+
+    def __init__(self, images: Any, labels: Any, seed: int) -> None:
+        self._images, self._labels = images, labels
+        self._random = np.random.default_rng((seed, 1))
+        self._size = min(_BATCH, len(labels))
+
+    def __len__(self) -> int:
+        return len(self._labels) // self._size
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        order = self._random.permutation(len(self._labels))
+        for start in range(0, len(self) * self._size, self._size):
+            here = order[start : start + self._size]
+            shift = self._random.integers(-_SHIFT, _SHIFT, 2, endpoint=True)
+            images = np.roll(self._images[here], shift, axis=(2, 3))
+            yield Tensor(images), Tensor(self._labels[here])
+
+
+class Losses(Callback):
+    """Keeps the loss of each training step; waits for them at the end of an epoch only."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self._epoch: list[Tensor] = []
+
+    def on_train_step_end(self, run_context: RunContext) -> None:
+        """Keep the loss, which may still be being computed."""
+        self._epoch.append(run_context.original_args().net_outputs)
+
+    def on_train_epoch_end(self, run_context: RunContext) -> None:
+        """Read the losses."""
+        self.losses += [float(loss.asnumpy()) for loss in self._epoch]
+        self._epoch.clear()
+
+
+class RecipeCounter(placement.Placement):
+    """A single device that counts how many recipes it runs."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+
+    def materialise(self, params: Sequence[Any], recipes: Sequence[Any]) -> list[Any]:
+        """The Parameters' first arrays, counted."""
+        self.runs += len(recipes)
+        return super().materialise(params, recipes)
+
+
+@contextmanager
+def counted_recipes() -> Generator[RecipeCounter]:
+    """Count the recipes that are run in the `with` block."""
+    counter = RecipeCounter()
+    before = placement.use(counter)
+    try:
+        yield counter
+    finally:
+        placement.use(before)
+
+
+def run_demo(settings: Settings, console: Console | None = None) -> Report:
+    """Run the whole demonstration.
+
+    Args:
+        settings: what the command line was given.
+        console: where to print; None for stdout.
+
+    Raises:
+        DemoError: the data cannot be used, the files cannot be written, or an extra is missing.
+    """
+    started = time.perf_counter()
+    console = console or Console(highlight=False, soft_wrap=True)
+    show.need_matplotlib()
+    digits = scikit_digits(settings.seed) if settings.data is None else mnist(settings.data)
+    epochs = settings.epochs or (20 if settings.data is None else 5)
+    _make_folder(settings.out)
+    console.print(
+        f"{digits.name}: {len(digits.train_labels):,} images to learn from, "
+        f"{len(digits.test_labels):,} to test with.\n",
+        markup=False,
+    )
+
+    set_seed(settings.seed)
+    net = LeNet5()
+    console.print(show.parameter_table(net.get_parameters()))
+    console.print(show.allocation(net.get_parameters()) + "\n")
+
+    batches = Batches(digits.train_images, digits.train_labels, settings.seed)
+    losses = train(net, batches, epochs, settings.out / "interrupted.safetensors")
+    predictions = predict(net, digits.test_images)
+    accuracy = _accuracy(predictions, digits)
+    console.print(f"mean loss of the last epoch: {np.mean(losses[-len(batches) :]):.4f}")
+    console.print(f"test accuracy: {accuracy:.2%}\n")
+
+    checkpoint, picture = settings.out / "lenet5.safetensors", settings.out / "digits.png"
+    _save(net, checkpoint)
+    with counted_recipes() as counter:
+        fresh = LeNet5()
+        load_param_into_net(fresh, load_checkpoint(str(checkpoint)))
+        restored = predict(fresh, digits.test_images)
+    restored_accuracy = _accuracy(restored, digits)
+    if not np.array_equal(restored, predictions):
+        raise DemoError(
+            f"{checkpoint}: the network loaded from it reads the test digits otherwise than the "
+            f"trained one ({restored_accuracy:.2%} right); this is a bug of paramesh"
+        )
+    console.print("A fresh network, loaded from the checkpoint:")
+    console.print(f"  recipes run = {counter.runs}")
+    console.print(f"  test accuracy: {restored_accuracy:.2%}, the same\n")
+
+    show.draw(picture, losses, len(batches), digits.test_images, digits.test_labels, predictions)
+    for what, path in (("checkpoint", checkpoint), ("picture", picture)):
+        console.print(f"{what}: {path}", markup=False)
+    console.print(f"{time.perf_counter() - started:.1f} s in all")
+    return Report(losses, accuracy, restored_accuracy, counter.runs)
+
+
+def train(net: LeNet5, batches: Batches, epochs: int, interrupted: Path) -> list[float]:
+    """Train with Adam, whose rate falls along half a cosine.
+
+    Args:
+        net: the network.
+        batches: the data.
+        epochs: times through it.
+        interrupted: where Ctrl-C leaves a checkpoint.
+
+    Returns:
+        The loss of each step.
+    """
+    rates = optim.cosine_decay_lr(0.0, _RATE, epochs * len(batches), len(batches), epochs)
+    optimizer = optim.Adam(net.trainable_params(), learning_rate=rates)
+    loss_fn = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
+    curve = Losses()
+    model = Model(net, loss_fn, optimizer)
+    model.train(epochs, batches, callbacks=[curve], interrupt_checkpoint=interrupted)
+    net.set_train(False)
+    return curve.losses
+
+
+def predict(net: LeNet5, images: Any) -> Any:
+    """The digit that the network reads in each image (n, 1, 32, 32): (n,) ints."""
+    parts = [images[at : at + _AT_ONCE] for at in range(0, len(images), _AT_ONCE)]
+    return np.concatenate([net(Tensor(part)).asnumpy().argmax(axis=1) for part in parts])
+
+
+def _accuracy(predictions: Any, digits: Digits) -> float:
+    return float((predictions == digits.test_labels).mean())
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"--out {path}: cannot be made: {error.strerror}") from error
+
+
+def _save(net: LeNet5, path: Path) -> None:
+    try:
+        save_checkpoint(net, str(path))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror or error}") from error

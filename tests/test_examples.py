@@ -1,0 +1,35 @@
+"""Every program of examples/ runs as a script, shortened by its argument."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent.parent / "examples"
+#: For each program: its arguments here, and what it prints, as a pattern.
+CASES = {
+    "functional_jax.py": (["250"], r"step  200  loss 0\.0\d+\n.*accuracy on other points: "),
+    "lenet_digits.py": (["6"], r"test accuracy: 9\d\.\d%\n"),
+}
+
+
+def test_every_example_has_a_case() -> None:
+    assert sorted(CASES) == sorted(path.name for path in FOLDER.glob("*.py"))
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_example(name: str, tmp_path: Path) -> None:
+    words, pattern = CASES[name]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(FOLDER / name), *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert re.search(pattern, done.stdout, re.DOTALL), done.stdout
