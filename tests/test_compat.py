@@ -1,0 +1,190 @@
+"""MindSpore's import paths, and `import mindspore` giving paramesh."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+import textwrap
+import types
+from pathlib import Path
+
+import pytest
+
+import test_docs
+from paramesh import compat
+
+GUIDE = Path(__file__).parent.parent / "docs" / "guide" / "parameters.md"
+
+
+def public(module: types.ModuleType) -> list[str]:
+    """The names that a module offers."""
+    listed = getattr(module, "__all__", None)
+    return list(listed) if listed else [name for name in vars(module) if not name.startswith("_")]
+
+
+def run(program: str, directory: Path, expect: int = 0) -> str:
+    """What a fresh interpreter prints for `program`, which has to end with the given exit code."""
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(program)],
+        env=environment,
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == expect, done.stderr
+    return done.stdout.strip() if expect == 0 else done.stderr.strip()
+
+
+@pytest.mark.parametrize("path", compat.PATHS)
+def test_a_path_gives_what_its_home_gives(path: str) -> None:
+    module = importlib.import_module(f"paramesh.{path}")
+    # Where paramesh has a file of its own at MindSpore's path, that file has its own names alone.
+    own = public(module) if module.__name__ == f"paramesh.{path}" and module.__spec__.origin else []
+    given: set[str] = set()
+    for home in map(importlib.import_module, compat.PATHS[path]):
+        for name in own or public(home):
+            if own and not hasattr(home, name):
+                continue
+            # Of two homes with one name, the first gives it.
+            if name not in given:
+                assert getattr(module, name) is getattr(home, name), name
+                given.add(name)
+    assert given
+
+
+def test_a_path_of_one_module_is_that_module() -> None:
+    for path in ("common.dtype", "common.initializer", "common.tensor", "common.seed"):
+        (home,) = compat.PATHS[path]
+        assert importlib.import_module(f"paramesh.{path}") is importlib.import_module(home)
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        (
+            "common.initializer",
+            "initializer Normal One Zero XavierUniform HeNormal TruncatedNormal",
+        ),
+        ("common.parameter", "Parameter ParameterTuple"),
+        ("common", "Tensor Parameter ParameterTuple set_seed float32 initializer"),
+        ("common.api", "jit"),
+        ("nn.optim", "Momentum Adam SGD Optimizer"),
+        ("nn.learning_rate_schedule", "LearningRateSchedule CosineDecayLR WarmUpLR"),
+        ("nn.wrap.cell_wrapper", "WithLossCell TrainOneStepCell"),
+        ("nn.metrics", "Accuracy Loss"),
+        ("train.callback", "Callback LossMonitor TimeMonitor ModelCheckpoint CheckpointConfig"),
+        ("train.model", "Model"),
+        ("train.serialization", "save_checkpoint load_checkpoint load_param_into_net"),
+        ("train.loss_scale_manager", "FixedLossScaleManager DynamicLossScaleManager"),
+    ],
+)
+def test_what_scripts_import_from_a_path(path: str, names: str) -> None:
+    module = importlib.import_module(f"paramesh.{path}")
+    missing = [name for name in names.split() if not hasattr(module, name)]
+    assert missing == []
+
+
+@pytest.mark.parametrize("path", ["nothing", "common.nothing", "train.nothing", "dataset"])
+def test_an_unknown_path_is_not_found(path: str) -> None:
+    with pytest.raises(ModuleNotFoundError, match=rf"No module named 'paramesh\.{path}'"):
+        importlib.import_module(f"paramesh.{path}")
+
+
+def test_an_unknown_name_of_a_path_is_an_import_error() -> None:
+    with pytest.raises(ImportError, match="cannot import name 'nothing'"):
+        exec("from paramesh.common import nothing")
+
+
+def test_installing_twice_adds_one_finder() -> None:
+    compat.install()
+    assert sum(type(f) is compat._Finder and f.top == "paramesh" for f in sys.meta_path) == 1
+
+
+def test_as_mindspore_runs_a_script(tmp_path: Path) -> None:
+    printed = run(
+        """
+        import paramesh
+        paramesh.compat.as_mindspore()
+
+        import numpy as np
+        import mindspore as ms
+        from mindspore import nn, Tensor
+        from mindspore.common.initializer import Normal
+        import mindspore.ops as ops
+        from mindspore.train.callback import LossMonitor
+
+        class Net(nn.Cell):
+            def __init__(self):
+                super().__init__()
+                self.fc = nn.Dense(3, 2, weight_init=Normal(0.02))
+
+            def construct(self, x):
+                return ops.relu(self.fc(x))
+
+        net = Net()
+        print(net(Tensor(np.ones((4, 3)), ms.float32)).shape)
+        print(ms.Parameter(1.0, name="p"))
+        print(ms is paramesh, Normal is paramesh.initializer.Normal, isinstance(net, paramesh.Cell))
+        print(LossMonitor is paramesh.train.LossMonitor)
+        """,
+        tmp_path,
+    )
+    assert printed.splitlines() == [
+        "(4, 2)",
+        "Parameter (name=p, shape=(), dtype=Float32, requires_grad=True)",
+        "True True True",
+        "True",
+    ]
+
+
+@pytest.mark.xfail(
+    strict=True, reason="python finds paramesh's own files under the name mindspore first"
+)
+def test_as_mindspore_makes_no_second_copy_of_a_module(tmp_path: Path) -> None:
+    printed = run(
+        """
+        import paramesh, sys
+        paramesh.compat.as_mindspore()
+        import mindspore.context, mindspore.ops, mindspore.nn
+        pairs = [(sys.modules[f"mindspore.{n}"], sys.modules[f"paramesh.{n}"])
+                 for n in ("context", "ops", "nn")]
+        print(all(one is other for one, other in pairs))
+        """,
+        tmp_path,
+    )
+    assert printed == "True"
+
+
+def test_as_mindspore_refuses_beside_an_imported_mindspore() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "mindspore", types.ModuleType("mindspore"))
+        with pytest.raises(ImportError, match="the real 'mindspore' is imported in this process"):
+            compat.as_mindspore()
+
+
+def test_as_mindspore_refuses_beside_an_installed_mindspore(tmp_path: Path) -> None:
+    (tmp_path / "mindspore").mkdir()
+    (tmp_path / "mindspore" / "__init__.py").touch()
+    said = run("import paramesh; paramesh.compat.as_mindspore()", tmp_path, expect=1)
+    assert "ImportError: as_mindspore(): MindSpore is installed here, and would be hidden" in said
+
+
+def test_mindspore_is_not_found_unless_asked_for(tmp_path: Path) -> None:
+    said = run("import paramesh, mindspore", tmp_path, expect=1)
+    assert "No module named 'mindspore'" in said
+
+
+def test_the_guides_examples_run_as_mindspore(tmp_path: Path) -> None:
+    blocks = test_docs.blocks(GUIDE.read_text(encoding="utf-8"))
+    examples = [b.text for b in blocks if b.kind == "python" and "default_input=" in b.text]
+    assert len(examples) == 4
+    imports = "from paramesh import Tensor, Parameter\nfrom paramesh import dtype as mstype\n"
+    program = imports + "\n".join(examples)
+    (tmp_path / "script.py").write_text(program.replace("paramesh", "mindspore"), encoding="utf-8")
+    start = "import paramesh, runpy; paramesh.compat.as_mindspore(); runpy.run_path('script.py')"
+    printed = run(start, tmp_path).splitlines()
+    assert len([line for line in printed if "Parameter (name=" in line]) == 10
