@@ -490,7 +490,7 @@ def _flatten(param: Parameter) -> tuple[tuple[Any], None]:
     return (param._get(),), None
 
 
-def _unflatten(_: None, leaves: Any) -> Tensor:
+def _unflatten(_: None, leaves: Any) -> Any:
     return wrap(leaves[0])
 
 
