@@ -69,7 +69,7 @@ def load_checkpoint(
         if wanted(name):
             found[name] = appended_value(name, value)
     if net is not None:
-        _load(net, found, strict_load, f"checkpoint '{path}'")
+        _load(net, found, strict_load, f"Checkpoint '{path}'")
     return found
 
 
@@ -144,13 +144,13 @@ def _load(
     if strict:
         faults += [f"  missing: {name} {_about(mine[name])}" for name in missing]
         faults += [f"  unexpected: {name} {_about(values[name])}" for name in unexpected]
-    matched = [(mine[name], value) for name, value in values.items() if name in mine]
+    matched = [(param, values[name]) for name, param in mine.items() if name in values]
     faults += [fault for pair in matched if (fault := _misfit(*pair, strict)) is not None]
     if faults:
         advice = "" if not strict else " strict_load=False loads what matches by name."
         raise CheckpointError(
-            f"{source[0].upper()}{source[1:]} does not fit {type(net).__name__}, and nothing was "
-            f"loaded.{advice}\n" + "\n".join(faults)
+            f"{source} does not fit {type(net).__name__}, and nothing was loaded.{advice}\n"
+            + "\n".join(faults)
         )
     for param, value in matched:
         data = Tensor(value)

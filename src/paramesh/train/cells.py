@@ -100,6 +100,7 @@ class TrainOneStepCell(Cell):
             )
         self.network = network
         self.optimizer = optimizer
+        self.weights = optimizer.parameters
         self.sens = sens
         self.return_grad = return_grad
         network.set_grad()

@@ -374,11 +374,10 @@ def _save_at_error(args: Any, callbacks: list[Callback]) -> None:
 
 
 def _to_float16(network: Cell, keep_norms: bool) -> None:
-    network.to_float(float16)
-    if keep_norms:
-        for _, cell in network.cells_and_names():
-            if isinstance(cell, BatchNorm1d | BatchNorm2d | BatchNorm3d):
-                cell.to_float(float32)
+    norms = (BatchNorm1d, BatchNorm2d, BatchNorm3d) if keep_norms else ()
+    # Every Cell for itself: the one behind a BatchNorm has to cast what comes out of it.
+    for _, cell in network.cells_and_names():
+        cell.to_float(float32 if isinstance(cell, norms) else float16)
 
 
 def _whole(argument: str, value: Any, low: int) -> None:
