@@ -135,6 +135,8 @@ def draw(
 
 
 def _draw_losses(figure: Any, losses: Sequence[float], steps: int) -> None:
+    from matplotlib.ticker import LogFormatter
+
     axes = figure.subplots()
     values = np.asarray(losses)
     epochs = np.arange(1, len(values) + 1) / steps
@@ -150,6 +152,8 @@ def _draw_losses(figure: Any, losses: Sequence[float], steps: int) -> None:
         label="mean of an epoch",
     )
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(LogFormatter())
     axes.set_xlim(0, max(epochs[-1], 1))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epoch")
