@@ -280,6 +280,21 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path, monkeypatch, step: str) -
     assert os.listdir(tmp_path) == ["x.safetensors"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_permissions_are_those_of_any_file(tmp_path: Path) -> None:
+    (tmp_path / "any").touch()
+    path = save_checkpoint(Net(), tmp_path / "x")
+    assert path.stat().st_mode == (tmp_path / "any").stat().st_mode
+    path.chmod(0o640)
+    save_checkpoint(Net(), path)
+    assert path.stat().st_mode & 0o777 == 0o640
+    link = tmp_path / "link.safetensors"
+    link.symlink_to(path)
+    save_checkpoint(Tied(), link)
+    assert link.is_symlink()
+    assert list(load_checkpoint(path)) == ["a"]
+
+
 SAVER = """
 import sys
 import numpy as np

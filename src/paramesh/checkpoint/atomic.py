@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Have `write(temporary path)` make the file, and move it to `path`.
+
+    The file has the permissions of the old one, or those of any new file of this process.
 
     A failure, `KeyboardInterrupt` included, leaves the old file and no temporary one. A process
     that is killed may leave a temporary file (its name starts with a dot and ends with `.tmp`).
@@ -25,7 +28,10 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     target = Path(os.path.realpath(path))  # a link stays a link
     beside = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
+        beside.touch(exist_ok=False)
+        mode = stat.S_IMODE((target if target.exists() else beside).stat().st_mode)
         write(beside)
+        beside.chmod(mode)  # safetensors makes files that nobody else can read
         _to_disk(beside)
         os.replace(beside, target)
     except BaseException:
