@@ -49,6 +49,8 @@ def test_a_path_gives_what_its_home_gives(path: str) -> None:
         for name in own or public(home):
             if own and not hasattr(home, name):
                 continue
+            if f"{path}.{name}" in compat.PATHS:  # a module, once it has been imported
+                continue
             # Of two homes with one name, the first gives it.
             if name not in given:
                 assert getattr(module, name) is getattr(home, name), name
@@ -70,7 +72,7 @@ def test_a_path_of_one_module_is_that_module() -> None:
             "initializer Normal One Zero XavierUniform HeNormal TruncatedNormal",
         ),
         ("common.parameter", "Parameter ParameterTuple"),
-        ("common", "Tensor Parameter ParameterTuple set_seed float32 initializer"),
+        ("common", "Tensor Parameter ParameterTuple set_seed float32"),
         ("common.api", "jit"),
         ("nn.optim", "Momentum Adam SGD Optimizer"),
         ("nn.learning_rate_schedule", "LearningRateSchedule CosineDecayLR WarmUpLR"),
