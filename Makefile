@@ -28,7 +28,7 @@ check: .venv/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	$(MKDOCS) --quiet
+	$(MKDOCS)
 
 test-slow: .venv/.dev  ## The slow tests
 	$(PYTEST) -m slow

@@ -544,3 +544,12 @@ def test_tuple_numbers_the_unnamed() -> None:
 def test_tuple_errors(make: Any, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         make()
+
+
+def test_a_recipe_is_pickled_as_a_recipe() -> None:
+    huge = Parameter(initializer("normal", [1_000_000, 4096]), name="table", requires_grad=False)
+    data = pickle.dumps(huge)
+    again = pickle.loads(data)
+    assert len(data) < 10_000
+    assert (again.has_init, again.recipe == huge.recipe) == (True, True)
+    assert (again.name, again.requires_grad, again.shape) == ("table", False, (1_000_000, 4096))

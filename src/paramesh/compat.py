@@ -43,7 +43,6 @@ PATHS: dict[str, tuple[str, ...]] = {
     "nn.wrap": ("paramesh.train",),
     "nn.wrap.cell_wrapper": ("paramesh.train",),
     "nn.wrap.loss_scale": ("paramesh.train",),
-    "train.model": ("paramesh.train",),
     "train.callback": ("paramesh.train",),
     "train.serialization": ("paramesh.checkpoint",),
     "train.loss_scale_manager": ("paramesh.optim",),
@@ -55,13 +54,26 @@ class _Combined(types.ModuleType):
 
     sources: tuple[str, ...] = ()
 
+    def _given(self, name: str) -> tuple[object, ...]:
+        """The thing of that name, in a tuple; empty if there is none."""
+        for source in self.sources:
+            names = vars(importlib.import_module(source))
+            if name in names and not isinstance(names[name], types.ModuleType):
+                return (names[name],)
+        return ()
+
     def __getattr__(self, name: str) -> object:
         if not name.startswith("__"):
-            for source in self.sources:
-                module = importlib.import_module(source)
-                if name in vars(module):
-                    return vars(module)[name]
+            for value in self._given(name):
+                return value
         raise AttributeError(f"'{self.__name__}' has no '{name}'; it stands for {self.sources}")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        # Importing `common.initializer` would set the module over the function of that name, and
+        # what `from paramesh.common import initializer` gives would depend on who came first.
+        if isinstance(value, types.ModuleType) and self._given(name):
+            return
+        super().__setattr__(name, value)
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -95,7 +107,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         assert isinstance(module, _Combined)
         if len(module.sources) == 1 and module.__name__ != "mindspore":
             target = importlib.import_module(module.sources[0])
-            if hasattr(target, "__path__"):
+            if hasattr(target, "__path__") and module.__name__.partition(".")[2] in PATHS:
                 # Star imports and plain ones see all names; unknown ones go to the module itself.
                 vars(module).update(
                     {k: v for k, v in vars(target).items() if not k.startswith("__")}
@@ -108,8 +120,10 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 def install(top: str = "paramesh") -> None:
     """Make the table's paths importable below `top`; a second call does nothing."""
     if not any(isinstance(f, _Finder) and f.top == top for f in sys.meta_path):
-        # Last: a real module of that name always wins.
-        sys.meta_path.append(_Finder(top))
+        # Below paramesh a real module wins. Below another name the finder comes first: Python's own
+        # would find paramesh's files by their folder and load a second copy of each.
+        at = len(sys.meta_path) if top == "paramesh" else 0
+        sys.meta_path.insert(at, _Finder(top))
 
 
 def as_mindspore() -> None:

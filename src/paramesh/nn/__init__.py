@@ -196,8 +196,10 @@ _OPTIMIZERS = """
     cosine_decay_lr polynomial_decay_lr warmup_lr
 """
 _TRAINING = """
-    WithLossCell WithEvalCell WithGradCell TrainOneStepCell TrainOneStepWithLossScaleCell
+    WithLossCell WithEvalCell TrainOneStepCell TrainOneStepWithLossScaleCell
     DynamicLossScaleUpdateCell FixedLossScaleUpdateCell
+    Metric Accuracy Loss MAE MSE TopKCategoricalAccuracy Top1CategoricalAccuracy
+    Top5CategoricalAccuracy
 """
 _ABOVE: dict[str, str] = {
     **dict.fromkeys(_OPTIMIZERS.split(), "paramesh.optim"),

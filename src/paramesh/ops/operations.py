@@ -9,7 +9,8 @@ from paramesh.ops.composite import Depend, Partial, Print, StopGradient
 from paramesh.ops.lazy import UPPER, upper
 from paramesh.ops.table import CLASSES, Primitive
 
-__all__: list[str] = [*CLASSES, "Depend", "Partial", "Primitive", "Print", "StopGradient"]  # pyright: ignore[reportUnsupportedDunderAll] - from the table
+__all__: list[str] = []
+__all__.extend([*CLASSES, "Depend", "Partial", "Primitive", "Print", "StopGradient"])  # pyright: ignore[reportUnsupportedDunderAll] - from the table
 
 _OTHERS = {c.__name__: c for c in (Depend, Partial, Primitive, Print, StopGradient)}
 _upper = upper(__name__, [n for n in UPPER if n[0].isupper()], __all__)

@@ -27,6 +27,7 @@ from paramesh.parameter.flags import CARRIED, Flag, Whole
 from paramesh.parameter.layout import check_layout, rank_slice
 from paramesh.parameter.names import check_name
 from paramesh.promotion import cast
+from paramesh.recipe import Recipe
 from paramesh.tensor import Tensor, as_value, unpickle, wrap
 
 _FIELDS = (
@@ -422,7 +423,8 @@ class Parameter(Tensor):
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
-        data = Tensor.__reduce__(self)[1]
+        # A recipe travels as a recipe: what it makes may be larger than this machine.
+        data = self._recipe if self._value is None else Tensor.__reduce__(self)[1]
         flags = {slot: getattr(self, "_" + slot) for slot in CARRIED}
         return _unpickle, (data, self._name, flags)
 
@@ -467,7 +469,8 @@ class HookHandle:
 
 
 def _unpickle(data: Any, name: str, flags: dict[str, Any]) -> Parameter:
-    param = Parameter(unpickle(*data), name=name)
+    start = Tensor._from_recipe(data) if isinstance(data, Recipe) else unpickle(*data)
+    param = Parameter(start, name=name)
     for slot, value in flags.items():
         setattr(param, slot, value)
     return param

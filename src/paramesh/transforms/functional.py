@@ -14,7 +14,8 @@ import jax
 from paramesh import tracing
 from paramesh.errors import DuplicateNameError
 from paramesh.parameter import Parameter
-from paramesh.tensor import raw, wrap
+from paramesh.promotion import scalar_kind
+from paramesh.tensor import as_value, raw, wrap
 from paramesh.transforms.compiled import parameters_of
 
 
@@ -55,7 +56,8 @@ def functional_call(
                 f"functional_call: there is no Parameter '{name}'. "
                 f"Names: {', '.join(sorted(by_name)) or '(none)'}."
             )
-        param, array = by_name[name], raw(value)
+        param = by_name[name]
+        array = raw(value) if scalar_kind(value) is None else as_value(value, param.dtype)
         if tuple(array.shape) != param.shape:
             raise ValueError(
                 f"functional_call: Parameter '{name}' has shape {param.shape}, "
