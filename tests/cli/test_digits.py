@@ -109,7 +109,11 @@ def test_names_with_a_dot(tmp_path: Path) -> None:
             idx(np.zeros((5, 40, 28), np.uint8)),
             "images of 40x28 pixels, expected at most 32x32",
         ),
-        ("train_images", gzip.compress(idx(IMAGES)), "is gzipped; its name has to end in .gz"),
+        (
+            "train_images",
+            gzip.compress(idx(IMAGES), mtime=0),
+            "is gzipped; its name has to end in .gz",
+        ),
     ],
 )
 def test_faults_in_files(tmp_path: Path, file: str, content: bytes, message: str) -> None:
@@ -133,9 +137,10 @@ def test_faults_in_folders(tmp_path: Path) -> None:
     ("content", "message"),
     [
         (idx(LABELS), "its name ends in .gz, but it is not gzipped"),
-        (gzip.compress(idx(LABELS))[:-9], "truncated: the gzipped data ends too early"),
-        (gzip.compress(idx(LABELS))[:-8] + bytes(8), "damaged: CRC check failed"),
+        (gzip.compress(idx(LABELS), mtime=0)[:-9], "truncated: the gzipped data ends too early"),
+        (gzip.compress(idx(LABELS), mtime=0)[:-8] + bytes(8), "damaged: CRC check failed"),
     ],
+    ids=["not gzipped", "truncated", "damaged"],
 )
 def test_faults_in_gzipped_files(tmp_path: Path, content: bytes, message: str) -> None:
     (path := tmp_path / "labels.gz").write_bytes(content)
