@@ -86,7 +86,6 @@ USES = {
     "item assignment": lambda p: p.__setitem__(0, 1.0),
     "tolist": lambda p: p.tolist(),
     "dlpack": np.from_dlpack,
-    "pickle": pickle.dumps,
 }
 
 

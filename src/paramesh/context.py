@@ -1,7 +1,7 @@
 """The settings that a user can make: execution mode, parallel modes, parameter server.
 
 Settings are checked when they are made, never when they are used. They belong to the process, as
-in MindSpore; what a compiled program depends on is part of its cache key (`fingerprint`).
+in MindSpore; what a compiled program depends on is part of its key (`program_key`).
 
 Glossary
     graph mode      a top-level Cell call is compiled into one XLA program (the default)
