@@ -61,6 +61,23 @@ class TestWhatAProgramTouches:
         assert entry.donated == entry.kept == []
         assert entry.written == [target]
 
+    def test_a_recipe_that_is_overwritten_never_runs(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        target = Parameter(initializer("normal", [3]), name="target")
+
+        def runs(recipes: Any) -> Any:
+            raise AssertionError(f"ran {recipes}")
+
+        monkeypatch.setattr("paramesh.placement.compute_many", runs)
+        fill = paramesh.jit(lambda x: target.assign(x))
+        for start in (1.0, 2.0):
+            assert target.has_init
+            fill(Tensor(np.full(3, start, np.float32)))
+            assert not target.has_init
+            assert target.recipe is None
+            assert target.asnumpy().tolist() == [start] * 3
+            target.set_data(initializer("normal", [3]))
+        assert fill.traces == 1
+
     @pytest.mark.parametrize("hide", ["closure", "list", "dict", "nowhere"])
     def test_hints_only_save_a_trace(self, hide: str) -> None:
         param = Parameter(Tensor(np.float32(2.0)), name="hidden")

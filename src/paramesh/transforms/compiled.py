@@ -41,6 +41,7 @@ class Entry:
     __slots__ = (
         "donated",
         "epoch",
+        "filled",
         "guard",
         "kept",
         "outputs",
@@ -63,6 +64,9 @@ class Entry:
     ) -> None:
         self.program = program
         self.donated, self.kept, self.written = donated, kept, written
+        read = {*donated, *kept}
+        #: Written and never read: a recipe of theirs is never run, the write ends it.
+        self.filled = [param for param in written if param not in read]
         self.outputs = outputs
         self.guard = guard
         self.wide = wide
@@ -100,13 +104,14 @@ class Entry:
             arrays, values = self.program(donated, kept, leaves)
         for param, value in zip(self.written, values, strict=True):
             param._value = value
+        for param in self.filled:
+            param._recipe = None
         place.after_step(self.written)
         return self.outputs.build(arrays)
 
     def _start(self) -> None:
-        params = [*self.donated, *self.kept, *self.written]
-        materialise(params)
-        for param in params:
+        materialise([*self.donated, *self.kept])
+        for param in (*self.donated, *self.kept, *self.written):
             param.is_init = True
         self.started = True
 
