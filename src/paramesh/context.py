@@ -20,6 +20,7 @@ GRAPH_MODE = 0
 PYNATIVE_MODE = 1
 
 _DEVICE_TARGETS = ("CPU", "GPU", "TPU")
+_FLAT = ("auto", "always", "never")
 _PARALLEL_MODES = (
     "stand_alone",
     "data_parallel",
@@ -45,6 +46,7 @@ _DEFAULTS: dict[str, Any] = {
     "device_target": None,
     "save_graphs": False,
     "compilation_cache_dir": None,
+    "flat_parameters": "auto",
 }
 _PARALLEL_DEFAULTS: dict[str, Any] = {
     "parallel_mode": "stand_alone",
@@ -108,15 +110,20 @@ def _check_setting(name: str, value: Any) -> Any:
         if value is not None and not isinstance(value, str):
             raise TypeError(f"{call}: compilation_cache_dir must be a path or None, got {value!r}.")
         return value
+    if name == "flat_parameters":
+        return _one_of(call, name, value, _FLAT)
     raise ValueError(f"{call}: there is no setting {name!r}. Settings: {', '.join(_DEFAULTS)}.")
 
 
 def set_context(**settings: Any) -> None:
-    """Make settings: `mode`, `device_target`, `save_graphs`, `compilation_cache_dir`.
+    """Make settings: `mode`, `device_target`, `save_graphs`, `compilation_cache_dir`, ….
 
     All are checked before any is made. `mode` is `GRAPH_MODE` (default) or `PYNATIVE_MODE`.
     `device_target` ("CPU", "GPU", "TPU") asserts which JAX backend runs; JAX itself chooses it.
     `compilation_cache_dir` turns on JAX's persistent compilation cache in that directory.
+    `flat_parameters` says whether an optimizer keeps its many small Parameters and their state in
+    a few flat arrays (see the page "What a step costs"): "auto" (default) on the CPU, "always" or
+    "never"; it counts for optimizers that have not made a compiled step yet.
 
     Raises:
         ValueError: an unknown setting or a value outside its range.
