@@ -59,6 +59,25 @@ class Visited(Protocol):
     def _token(self) -> Any: ...
 
 
+class Pooled:
+    """What frames need to know of a pool: the base of `parameter.pool.Pool`."""
+
+    name: str
+    plan: Any
+
+    def members(self) -> list[tuple[int, Any]]:
+        """(index, Parameter) of its members."""
+        raise NotImplementedError
+
+    def joined(self, base: Any, others: Mapping[int, Any]) -> Any:
+        """The array `base` with other values for some members."""
+        raise NotImplementedError
+
+    def accepts(self, i: int, value: Any) -> bool:
+        """Whether a value can be that of member `i`."""
+        raise NotImplementedError
+
+
 class Frame:
     """Values of Parameters for one trace, and what the trace did to them."""
 
@@ -67,23 +86,61 @@ class Frame:
         self.written: dict[Any, None] = {}
         self.parent = parent
         self._trace = get_opaque_trace_state()
+        self._parts: dict[Any, dict[int, Any]] = {}
 
-    def get(self, param: Any) -> Any:
-        """The value of a Parameter as this frame sees it."""
-        value = self.values.get(param)
+    def get(self, state: Any) -> Any:
+        """The value of a Parameter, or of a pool, as this frame sees it."""
+        value = self.values.get(state)
+        if isinstance(state, Pooled):
+            return self._whole(state)
         if value is not None:
             return value
-        return self._elsewhere(param)
+        slot = state._slot
+        if slot is not None and slot.pool in self.values:
+            return self._part(slot)
+        return self._elsewhere(state)
 
-    def _elsewhere(self, param: Any) -> Any:
-        return param._concrete() if self.parent is None else self.parent.get(param)
+    def _elsewhere(self, state: Any) -> Any:
+        return state._concrete() if self.parent is None else self.parent.get(state)
 
-    def put(self, param: Any, value: Any) -> None:
-        """Give a Parameter another value for this frame."""
+    def _base(self, pool: Any) -> Any:
+        value = self.values.get(pool)
+        return self._elsewhere(pool) if value is None else value
+
+    def _whole(self, pool: Any) -> Any:
+        loose = {i: self.values[p] for i, p in pool.members() if p in self.values}
+        if not loose:
+            return self._base(pool)
+        if len(loose) == len(pool.plan.shapes):
+            return pool.plan.join(list(loose.values()))
+        return pool.joined(self._base(pool), loose)
+
+    def _part(self, slot: Any) -> Any:
+        parts = self._parts.setdefault(slot.pool, {})
+        value = parts.get(slot.at)
+        if value is None:
+            value = slot.pool.plan.part(self.values[slot.pool], slot.at, self.ranks())
+            if get_opaque_trace_state() == self._trace:
+                # Otherwise it belongs to an inner trace, of scan or remat.
+                parts[slot.at] = value
+        return value
+
+    def ranks(self) -> Any:
+        """Small numbers that the compiler does not know (see `Plan.part`), or None."""
+        return None if self.parent is None else self.parent.ranks()
+
+    def put(self, state: Any, value: Any) -> None:
+        """Give a Parameter, or all members of a pool, another value for this frame."""
         if get_opaque_trace_state() != self._trace:
-            raise TraceError(_LEAK.format(name=param.name))
-        self.values[param] = value
-        self.written[param] = None
+            raise TraceError(_LEAK.format(name=state.name))
+        if isinstance(state, Pooled):
+            self._parts.pop(state, None)
+            for _, member in state.members():
+                self.values.pop(member, None)
+                self.written.pop(member, None)
+            self.written.pop(state, None)  # it comes after what was written before it
+        self.values[state] = value
+        self.written[state] = None
 
     def visit(self, cell: Any) -> None:
         """Note that the program went through a Cell."""
@@ -92,24 +149,81 @@ class Frame:
 
 
 class Program(Frame):
-    """The outermost frame of a compiled function; its values are the compiled inputs."""
+    """The outermost frame of a compiled function; its values are the compiled inputs.
 
-    def __init__(self, inputs: Mapping[Any, Any]) -> None:
+    Args:
+        inputs: Parameters that are in no pool, and pools.
+        ranks: see `Plan.part`.
+
+    Attributes:
+        read: inputs whose values at the start are needed.
+        missing: what is no input and was read.
+        cells: Cells that the program went through.
+        met: Parameters that it read or wrote, in pools or not.
+        unfit: pools of which a member became something that does not fit its place.
+    """
+
+    def __init__(self, inputs: Mapping[Any, Any], ranks: Any = None) -> None:
         super().__init__(inputs, None)
         self.read: dict[Any, None] = {}
         self.missing: dict[Any, None] = {}
         self.cells: dict[Any, None] = {}
+        self.met: dict[Any, None] = {}
+        self.unfit: dict[Any, None] = {}
+        self._ranks = ranks
 
-    def get(self, param: Any) -> Any:
+    def get(self, state: Any) -> Any:
         """The input or the written value; a stand-in for a Parameter that is no input yet."""
-        if param in self.values:
-            if param not in self.written:
-                self.read[param] = None
-            return self.values[param]
-        self.missing[param] = None
-        with x64(param.dtype):
+        if isinstance(state, Pooled):
+            return self._whole(state)
+        self.met[state] = None
+        if state in self.values:
+            if state not in self.written:
+                self.read[state] = None
+            return self.values[state]
+        slot = state._slot
+        if slot is not None and slot.pool in self.values:
+            if slot.pool not in self.written:
+                self.read[slot.pool] = None
+            return self._part(slot)
+        return self._elsewhere(state)
+
+    def _elsewhere(self, state: Any) -> Any:
+        slot = state._slot
+        self.missing[state if slot is None else slot.pool] = None
+        with x64(state.dtype):
             # Not kept: inside scan or remat it belongs to that inner trace.
-            return jnp.zeros(param.shape, param.dtype.np_dtype)
+            return jnp.zeros(state.shape, state.dtype.np_dtype)
+
+    def _base(self, pool: Any) -> Any:
+        if pool in self.values and pool not in self.written:
+            self.read[pool] = None
+        return super()._base(pool)
+
+    def put(self, state: Any, value: Any) -> None:
+        """Give a Parameter, or all members of a pool, another value."""
+        super().put(state, value)
+        if isinstance(state, Pooled):
+            return
+        self.met[state] = None
+        slot = state._slot
+        if slot is not None:
+            if slot.pool not in self.values:
+                self.missing[slot.pool] = None
+            elif not slot.pool.accepts(slot.at, value):
+                self.unfit[slot.pool] = None
+
+    def ranks(self) -> Any:
+        """Small numbers that the compiler does not know, as the program got them."""
+        return self._ranks
+
+    def results(self) -> list[tuple[Any, Any]]:
+        """(Parameter in no pool, or pool, its value at the end) of all that was written."""
+        states: dict[Any, None] = {}
+        for state in self.written:
+            slot = state._slot
+            states[state if slot is None else slot.pool] = None
+        return [(state, self.get(state)) for state in states]
 
     def visit(self, cell: Any) -> None:
         """Note that the program went through a Cell."""
@@ -143,13 +257,13 @@ def current() -> Frame | None:
 
 
 def read(param: Any) -> Any:
-    """The value of a Parameter as the running trace sees it."""
+    """The value of a Parameter, or of a pool, as the running trace sees it."""
     frame = _thread.frame
     return param._concrete() if frame is None else frame.get(param)
 
 
 def write(param: Any, value: Any) -> None:
-    """Give a Parameter another value, in the running trace or for good.
+    """Give a Parameter, or all members of a pool, another value, in the running trace or for good.
 
     Raises:
         TraceError: the value belongs to a JAX trace that paramesh does not see.

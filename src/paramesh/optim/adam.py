@@ -32,6 +32,7 @@ class Adam(RuleOptimizer):
         TypeError, ValueError: as `Optimizer`, and for numbers out of range.
     """
 
+    elementwise = True
     _power: ClassVar[Any] = 1.0
 
     def __init__(
@@ -138,6 +139,7 @@ class AdamWeightDecay(RuleOptimizer):
         TypeError, ValueError: as `Optimizer`, and for numbers out of range.
     """
 
+    elementwise = True
     decays_gradient = False
 
     def __init__(
@@ -191,6 +193,8 @@ class AdaMax(RuleOptimizer):
     Raises:
         TypeError, ValueError: as `Optimizer`, and for numbers out of range.
     """
+
+    elementwise = True
 
     def __init__(
         self,

@@ -24,6 +24,7 @@ class Adagrad(RuleOptimizer):
         TypeError, ValueError: as `Optimizer`; `accum` is no float or negative.
     """
 
+    elementwise = True
     takes_rate = False
 
     def __init__(
@@ -63,6 +64,8 @@ class ProximalAdagrad(RuleOptimizer):
     Raises:
         TypeError, ValueError: as `Optimizer`, and for numbers out of range.
     """
+
+    elementwise = True
 
     def __init__(
         self,
@@ -112,6 +115,8 @@ class RMSProp(RuleOptimizer):
         TypeError, ValueError: as `Optimizer`, and for numbers out of range.
     """
 
+    elementwise = True
+
     def __init__(
         self,
         params: Any,
@@ -160,6 +165,7 @@ class Adadelta(RuleOptimizer):
         TypeError, ValueError: as `Optimizer`, and for numbers out of range.
     """
 
+    elementwise = True
     takes_rate = False
 
     def __init__(
@@ -204,6 +210,8 @@ class FTRL(RuleOptimizer):
         TypeError, ValueError: as `Optimizer`, for numbers out of range, and for a learning rate
             that moves or differs between groups.
     """
+
+    elementwise = True
 
     def __init__(
         self,

@@ -67,6 +67,8 @@ class Rprop(RuleOptimizer):
         TypeError, ValueError: as `Optimizer`; `etas` or `step_sizes` is no such pair of floats.
     """
 
+    elementwise = True
+
     def __init__(
         self,
         params: Any,

@@ -3,6 +3,8 @@
 Glossary
     rule        the transformation (see `rules.py`), made when it is traced
     slot        a field of the rule's state, and the attribute of the optimizer that holds it
+    row         what the rule computes with at once: a Parameter, or many small ones that live in
+                one flat array (`flat.py`)
 """
 
 from __future__ import annotations
@@ -12,9 +14,11 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
+from paramesh import tracing
 from paramesh.dtype import x64
+from paramesh.optim import flat
 from paramesh.optim.optimizer import Optimizer, centralized, store, work
-from paramesh.parameter import ParameterTuple
+from paramesh.parameter import ParameterTuple, waiting
 from paramesh.tensor import raw
 
 #: The type of a rule's state, and for each of its fields the attribute that holds it.
@@ -35,6 +39,25 @@ class RuleOptimizer(Optimizer):
     #: Whether the rule's `update` takes `learning_rate=`; otherwise it gives a direction to
     #: subtract rate times.
     takes_rate: bool = True
+    #: Whether each new element depends on the elements in its place alone (no norms, no means):
+    #: small Parameters are then updated together, as one flat array.
+    elementwise: ClassVar[bool] = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._wait_for_pools()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._wait_for_pools()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"_chunks": []}  # pools are found again where it arrives
+
+    def _wait_for_pools(self) -> None:
+        self.__dict__["_chunks"] = []
+        if self.elementwise:
+            waiting.add(self)
 
     def rule(self) -> Any:
         """The optax transformation; made when it is traced, so that nothing here holds closures."""
@@ -64,30 +87,35 @@ class RuleOptimizer(Optimizer):
             True for each Parameter, as in MindSpore.
         """
         with x64(*(p.dtype for p in self._parameters)):
+            rows = flat.rows(self._chunks, len(self._parameters))
             grads = self.check_gradients(gradients)
-            params = [work(p) for p in self._parameters]
-            decays = self._decays()
-            grads = self._prepared(grads, params, decays)
-            rates_ = self._rates()
+            grads = [row.gradient(grads) for row in rows]
+            trained = [row.state(flat.TRAINED, self._parameters) for row in rows]
+            params = [work(tracing.read(state)) for state in trained]
+            decays = _of_rows(rows, self._decays())
+            grads = self._prepared(grads, params, decays, _of_rows(rows, self._centralize))
+            rates_ = _of_rows(rows, self._rates())
             extra = self.extra()
             if self.takes_rate:
                 extra["learning_rate"] = rates_
             if not self.decays_gradient:
                 extra["weight_decay"] = decays
             state_type, slots = self.slots()
-            state = state_type(**{field: self._read(slot) for field, slot in slots.items()})
+            state = state_type(**{field: self._read(slot, rows) for field, slot in slots.items()})
             updates, state = self.rule().update(grads, state, params, **extra)
             if not self.takes_rate:
                 updates = [_down(u, rate) for u, rate in zip(updates, rates_, strict=True)]
             values = self.new_values(params, updates, state, rates_)
-            for param, value in zip(self._parameters, values, strict=True):
-                store(param, value)
+            for held, value in zip(trained, values, strict=True):
+                store(held, value)
             for field, slot in slots.items():
-                self._write(slot, getattr(state, field))
+                self._write(slot, getattr(state, field), rows)
             store(self.global_step, raw(self.global_step) + np.int32(1))
         return (True,) * len(self._parameters)
 
-    def _prepared(self, grads: list[Any], params: list[Any], decays: list[Any]) -> list[Any]:
+    def _prepared(
+        self, grads: list[Any], params: list[Any], decays: list[Any], centralize: list[bool]
+    ) -> list[Any]:
         if self.loss_scale != 1.0 and self._preprocesses:
             grads = [g * self.reciprocal_scale for g in grads]
         if self.decays_gradient:
@@ -96,29 +124,47 @@ class RuleOptimizer(Optimizer):
                 for g, w, d in zip(grads, params, decays, strict=True)
             ]
         return [
-            centralized(g) if wanted else g
-            for g, wanted in zip(grads, self._centralize, strict=True)
+            centralized(g) if wanted else g for g, wanted in zip(grads, centralize, strict=True)
         ]
 
-    def _read(self, attribute: str) -> Any:
+    def _read(self, attribute: str, rows: list[flat.Row]) -> Any:
         state = getattr(self, attribute)
         if isinstance(state, ParameterTuple):
-            return [work(p) for p in state]
+            return [work(tracing.read(row.state(attribute, state))) for row in rows]
         return None if state is None else raw(state).reshape(())
 
-    def _write(self, attribute: str, value: Any) -> None:
+    def _write(self, attribute: str, value: Any, rows: list[flat.Row]) -> None:
         if attribute == "global_step" or value is None:
             return
         state = getattr(self, attribute)
         if isinstance(state, ParameterTuple):
-            for param, item in zip(state, value, strict=True):
-                store(param, item)
+            for row, item in zip(rows, value, strict=True):
+                store(row.state(attribute, state), item)
         else:
             store(state, value.reshape(state.shape))
+
+    def form_pools(self) -> None:
+        """Put small Parameters and their state into flat arrays, by the rule of `flat.py`."""
+        kept: dict[str, Any] = {flat.TRAINED: self._parameters}
+        for attribute in self.slots()[1].values():
+            state = getattr(self, attribute)
+            if isinstance(state, ParameterTuple):
+                kept[attribute] = state
+        kinds = [
+            None if centralize else (group, decays)
+            for centralize, group, decays in zip(
+                self._centralize, self._group_of, self.decay_flags, strict=True
+            )
+        ]
+        self.__dict__["_chunks"] = flat.make_chunks(self, kept, kinds)
 
     def clone_parameters(self, prefix: str, init: Any = "zeros") -> ParameterTuple:
         """State for each Parameter, named `prefix.name`, weightless until the first update."""
         return self._parameters.clone(prefix, init)
+
+
+def _of_rows(rows: list[flat.Row], values: Any) -> list[Any]:
+    return [values[row.index] for row in rows]
 
 
 @jax.jit

@@ -31,6 +31,8 @@ class SGD(RuleOptimizer):
         TypeError, ValueError: as `Optimizer`, and for numbers out of range.
     """
 
+    elementwise = True
+
     def __init__(
         self,
         params: Any,
@@ -88,6 +90,7 @@ class Momentum(RuleOptimizer):
         TypeError, ValueError: as `Optimizer`; `momentum` is no float or negative.
     """
 
+    elementwise = True
     takes_rate = False
 
     def __init__(

@@ -4,13 +4,20 @@ from paramesh.parameter.collection import ParameterTuple
 from paramesh.parameter.contents import check_storable
 from paramesh.parameter.names import DEFAULT_NAME, check_name
 from paramesh.parameter.parameter import HookHandle, Parameter, materialise
+from paramesh.parameter.pool import Plan, Pool, form_waiting, ranks_of, state_of, waiting
 
 __all__ = [
     "DEFAULT_NAME",
     "HookHandle",
     "Parameter",
     "ParameterTuple",
+    "Plan",
+    "Pool",
     "check_name",
     "check_storable",
+    "form_waiting",
     "materialise",
+    "ranks_of",
+    "state_of",
+    "waiting",
 ]

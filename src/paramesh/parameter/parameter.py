@@ -4,6 +4,8 @@ Glossary
     declared    holds shape, dtype and a recipe, and no data (`has_init` is True)
     live        holds data; the recipe is gone
     token       what compiled programs bake in of a Parameter: its name, shape, dtype and flags
+    slot        its place in a pool (see `pool.py`); a live Parameter without a value of its own is
+                in the pool's array
 
 A Parameter made from an initializer is weightless in every mode until something needs its values:
 the first read, `init_data()`, or never, when a checkpoint is loaded first.
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.core
@@ -26,6 +28,7 @@ from paramesh.parameter.contents import check_storable, first_contents, next_con
 from paramesh.parameter.flags import CARRIED, Flag, Whole
 from paramesh.parameter.layout import check_layout, rank_slice
 from paramesh.parameter.names import check_name
+from paramesh.parameter.pool import Pool, Slot
 from paramesh.promotion import cast
 from paramesh.recipe import Recipe
 from paramesh.tensor import Tensor, as_value, unpickle, wrap
@@ -66,6 +69,7 @@ class Parameter(Tensor):
     _requires_grad: bool
     _layerwise_parallel: bool
     _parallel_optimizer: bool
+    _slot: Slot | None = None
 
     requires_grad = Flag(bakes=True)
     layerwise_parallel = Flag(bakes=True)
@@ -137,9 +141,14 @@ class Parameter(Tensor):
         self.assign(value)
 
     def _concrete(self) -> Any:
-        if self._value is None:
+        value = self._value
+        if value is None:
+            slot = self._slot
+            if slot is not None and self._recipe is None:
+                return slot.pool.take(slot.at)
             self._materialise()
-        return self._value
+            value = self._value
+        return value
 
     def _materialise(self) -> None:
         materialise([self])
@@ -153,13 +162,29 @@ class Parameter(Tensor):
             self._store(recipe.compute(index))
 
     def _store(self, value: Any) -> None:
-        changed = self._value is None or (
-            value.shape != self._value.shape or value.dtype != self._value.dtype
-        )
+        slot = self._slot
+        if slot is not None and not slot.pool.accepts(slot.at, value):
+            slot.pool.dissolve()
+            slot = None
+        here = (self.shape, self.dtype)
+        changed = self._recipe is not None or (tuple(value.shape), to_dtype(value.dtype)) != here
         self._value = value
         self._recipe = None
+        if slot is not None:
+            slot.pool.stray(slot.at)
         if changed:
             tracing.moved()
+
+    def _declare(self, recipe: Recipe) -> None:
+        """Start again from a recipe."""
+        slot = self._slot
+        if slot is not None and (recipe.shape, recipe.dtype) != (self.shape, self.dtype):
+            slot.pool.dissolve()
+            slot = None
+        self._recipe, self._value = recipe, None
+        if slot is not None:
+            slot.pool.stray(slot.at)
+        tracing.moved()
 
     def _token(self) -> Any:
         return (
@@ -170,6 +195,7 @@ class Parameter(Tensor):
             self._parallel_optimizer,
             self._name,
             tuple(self._hooks),
+            None if self._slot is None else id(self._slot.pool),
         )
 
     @property
@@ -185,7 +211,12 @@ class Parameter(Tensor):
     def _about(self) -> Any:
         # In this order: another thread sets the value before it drops the recipe.
         recipe, value = self._recipe, self._value
-        return recipe if value is None else value
+        if value is not None:
+            return value
+        if recipe is None and self._slot is not None:
+            pool, at = self._slot
+            return _About(pool.plan.shapes[at], pool.dtype)
+        return recipe
 
     @property
     def data(self) -> Self:
@@ -234,7 +265,7 @@ class Parameter(Tensor):
             TypeError: `layout` is not a tuple.
             ValueError: `layout` has fewer than 3 entries or does not fit the shape.
         """
-        declared = self._value is None
+        declared = self._recipe is not None
         if layout is not None and declared:
             check_layout(layout, self._name)
             self._materialise_slice(layout)
@@ -276,9 +307,7 @@ class Parameter(Tensor):
         check_storable(self._name, self.dtype, incoming.dtype, data)
         if incoming.has_init and tracing.current() is None:
             assert incoming.recipe is not None
-            dtype = self.dtype
-            self._value, self._recipe = None, incoming.recipe.with_dtype(dtype)
-            tracing.moved()
+            self._declare(incoming.recipe.with_dtype(self.dtype))
         else:
             tracing.write(self, cast(incoming._get(), self.dtype))
         self.sliced = slice_shape
@@ -318,8 +347,7 @@ class Parameter(Tensor):
         """Cast in place (a recipe is asked for other numbers later); returns self."""
         wanted = to_dtype(dtype)
         if self._recipe is not None and self._value is None:
-            self._recipe = self._recipe.with_dtype(wanted)
-            tracing.moved()
+            self._declare(self._recipe.with_dtype(wanted))
         else:
             tracing.write(self, cast(self._get(), wanted))
         return self
@@ -328,16 +356,20 @@ class Parameter(Tensor):
 
     def value(self) -> Tensor:
         """A Tensor of the present value; later steps do not touch it."""
-        tracing.lent.add(self)
+        self._lend()
         return super().value()
 
     def __jax_array__(self) -> Any:
-        tracing.lent.add(self)
+        self._lend()
         return super().__jax_array__()
 
     def __dlpack__(self, **kwargs: Any) -> Any:
-        tracing.lent.add(self)
+        self._lend()
         return super().__dlpack__(**kwargs)
+
+    def _lend(self) -> None:
+        if self._slot is None or self._value is not None:  # else a copy of the pool's part goes out
+            tracing.lent.add(self)
 
     # The parameter server, hooks.
 
@@ -358,6 +390,8 @@ class Parameter(Tensor):
                 f"Parameter '{self._name}': set_param_ps needs the parameter-server mode: call "
                 "paramesh.context.set_ps_context(enable_ps=True) before it."
             )
+        if self._slot is not None:
+            self._slot.pool.dissolve()
         self._ps = {"init_in_server": init_in_server}
         tracing.moved()
 
@@ -411,7 +445,7 @@ class Parameter(Tensor):
         twin.__dict__.update({field: self.__dict__[field] for field in _FIELDS})
         twin._hooks = []
         frame = tracing.current()
-        if self._value is None and (frame is None or self not in frame.values):
+        if self._recipe is not None and (frame is None or self not in frame.values):
             twin._value, twin._recipe = None, self._recipe
         else:
             twin._value, twin._recipe = self._concrete(), None
@@ -424,7 +458,7 @@ class Parameter(Tensor):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A recipe travels as a recipe: what it makes may be larger than this machine.
-        data = self._recipe if self._value is None else Tensor.__reduce__(self)[1]
+        data = self._recipe if self._recipe is not None else Tensor.__reduce__(self)[1]
         flags = {slot: getattr(self, "_" + slot) for slot in CARRIED}
         return _unpickle, (data, self._name, flags)
 
@@ -440,8 +474,16 @@ class Parameter(Tensor):
         return str(self) if not spec else super().__format__(spec)
 
 
-def materialise(params: Iterable[Parameter]) -> None:
+class _About(NamedTuple):
+    shape: tuple[int, ...]
+    dtype: DType
+
+
+def materialise(states: Iterable[Parameter | Pool]) -> None:
     """Run the recipes of those that are still declared, all kinds and shapes together."""
+    params: list[Parameter] = []
+    for state in states:
+        params += state.strays() if isinstance(state, Pool) else [state]
     declared = [(p, p._recipe) for p in params if p._value is None]
     waiting = [(p, recipe) for p, recipe in declared if recipe is not None]
     if not waiting:

@@ -14,12 +14,12 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from paramesh import placement
+from paramesh import placement, tracing
 from paramesh.dtype import float32, to_dtype
 from paramesh.nn.cell import Cell
 from paramesh.optim import Optimizer
 from paramesh.optim.optimizer import work
-from paramesh.parameter import Parameter
+from paramesh.parameter import Parameter, state_of
 from paramesh.tensor import Tensor, raw, wrap
 from paramesh.transforms import GradientFunction
 
@@ -186,13 +186,14 @@ class TrainOneStepWithLossScaleCell(TrainOneStepCell):
         return loss, hit, wrap(scale)
 
     def _update_unless(self, overflow: Any, grads: tuple[Tensor, ...]) -> None:
-        touched = list(self.optimizer.get_parameters())
-        before = [raw(param) for param in touched]
+        # By pools where there are any: they are updated as wholes.
+        touched = list(dict.fromkeys(map(state_of, self.optimizer.get_parameters())))
+        before = [tracing.read(state) for state in touched]
         self.optimizer(grads)
-        for param, old in zip(touched, before, strict=True):
-            new = raw(param)
+        for state, old in zip(touched, before, strict=True):
+            new = tracing.read(state)
             if new is not old:
-                param.assign(wrap(jnp.where(overflow, old, new)))
+                tracing.write(state, jnp.where(overflow, old, new))
 
 
 def _one_element(scale: Tensor) -> Tensor:

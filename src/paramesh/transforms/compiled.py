@@ -7,6 +7,7 @@ Glossary
                 arguments, and one guard
     donated     Parameters that are read and written: their arrays are given to the program, which
                 reuses the memory
+    state       a Parameter, or a pool of many small ones (`parameter/pool.py`)
     lent        an array that somebody besides its Parameter may hold; it is copied, not donated
 
 A run costs one list of arrays in and one out, whatever the network looks like.
@@ -23,13 +24,16 @@ from typing import Any
 
 import jax
 import jax.core
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
 from paramesh import context, placement, random, tracing
 from paramesh.dtype import is_wide, watch_wide, x64_enabled
-from paramesh.parameter import Parameter, materialise
+from paramesh.parameter import Parameter, Pool, form_waiting, materialise, ranks_of, state_of
 from paramesh.promotion import scalar_kind
+
+State = Parameter | Pool
 
 #: So many programs of one function that differ only in a static int are worth a warning.
 _MANY_VERSIONS = 16
@@ -45,6 +49,9 @@ class Entry:
         "guard",
         "kept",
         "outputs",
+        "params",
+        "pooled",
+        "pools",
         "program",
         "settings",
         "started",
@@ -55,21 +62,26 @@ class Entry:
     def __init__(
         self,
         program: Callable[..., Any],
-        donated: list[Parameter],
-        kept: list[Parameter],
-        written: list[Parameter],
+        donated: list[State],
+        kept: list[State],
+        written: list[State],
+        params: list[Parameter],
         outputs: _Outputs,
         guard: tracing.Guard,
         wide: bool,
+        pooled: bool,
     ) -> None:
         self.program = program
         self.donated, self.kept, self.written = donated, kept, written
+        self.params = params
+        self.pools = [state for state in written if isinstance(state, Pool)]
         read = {*donated, *kept}
         #: Written and never read: a recipe of theirs is never run, the write ends it.
-        self.filled = [param for param in written if param not in read]
+        self.filled = [p for p in written if p not in read and not isinstance(p, Pool)]
         self.outputs = outputs
         self.guard = guard
         self.wide = wide
+        self.pooled = pooled
         self.settings = _settings()
         self.epoch = tracing.epoch()
         self.started = False
@@ -97,6 +109,8 @@ class Entry:
         _own(self.donated, donated)
         place = placement.current()
         leaves = place.place_inputs(leaves)
+        if self.pooled:
+            leaves = [*leaves, _zero()]
         if self.wide and not x64_enabled():
             with jax.enable_x64(True):
                 arrays, values = self.program(donated, kept, leaves)
@@ -106,12 +120,14 @@ class Entry:
             param._value = value
         for param in self.filled:
             param._recipe = None
+        for pool in self.pools:
+            pool.stepped()
         place.after_step(self.written)
         return self.outputs.build(arrays)
 
     def _start(self) -> None:
         materialise([*self.donated, *self.kept])
-        for param in (*self.donated, *self.kept, *self.written):
+        for param in self.params:
             param.is_init = True
         self.started = True
 
@@ -125,6 +141,16 @@ def _references(values: list[Any]) -> list[int]:
 
 
 _NONE = id(None)
+
+
+#: The value of the input that `ranks_of` needs, as it is traced and as it is given.
+_ZERO = np.int32(0)
+
+
+@functools.cache
+def _zero() -> Any:
+    with jax.core.eval_context():
+        return jnp.asarray(_ZERO)
 
 
 class _Slot:
@@ -141,7 +167,7 @@ def _alone() -> int:
 _ALONE = _alone()
 
 
-def _own(params: list[Parameter], values: list[Any]) -> None:
+def _own(params: list[State], values: list[Any]) -> None:
     """Replace in `values` every array that somebody else may hold by a copy."""
     lent = tracing.lent
     any_lent = bool(lent)
@@ -289,75 +315,97 @@ class CompiledFunction:
         return key, leaves, rebuild
 
     def _trace(self, leaves: list[Any], rebuild: Callable[..., Any]) -> Entry:
+        form_waiting()
         # Whether it draws random numbers is only known afterwards; an input that is not read costs
         # nothing, a second trace does.
-        inputs = dict.fromkeys([*self._hints(), random.default_generator().state])
+        found: dict[Parameter | Pool, None] = {}
+        found.update(dict.fromkeys([*self._hints(), random.default_generator().state]))
         wide = any(is_wide(x) for x in leaves if not scalar_kind(x))
         while True:
-            wide = wide or any(p.dtype.is_wide() for p in inputs)
-            entry, missing, met_wide = self._attempt(list(inputs), leaves, rebuild, wide)
-            if not missing and wide >= met_wide:
+            # Looked up each time: a pool may have been dissolved because a member outgrew it.
+            inputs = _inputs(found)
+            wide = wide or any(state.dtype.is_wide() for state in inputs)
+            entry, missing, met_wide = self._attempt(inputs, leaves, rebuild, wide)
+            if entry is not None:
                 return entry
-            inputs.update(missing)
+            found.update(missing)
             wide = wide or met_wide
 
     def _attempt(
-        self, params: list[Parameter], leaves: list[Any], rebuild: Callable[..., Any], wide: bool
-    ) -> tuple[Any, dict[Parameter, None], bool]:
-        programs: list[tuple[tracing.Program, _Outputs]] = []
+        self, states: list[State], leaves: list[Any], rebuild: Callable[..., Any], wide: bool
+    ) -> tuple[Entry | None, dict[Any, None], bool]:
+        """The program with these inputs, or what it misses and whether it needs 64 bits."""
+        attempts: list[tuple[tracing.Program, _Outputs, list[State]]] = []
 
-        def traced(values: list[Any], leaves: list[Any]) -> Any:
-            program = tracing.Program(dict(zip(params, values, strict=True)))
+        def traced(values: list[Any], leaves: list[Any], zero: Any) -> Any:
+            given = dict(zip(states, values, strict=True))
+            program = tracing.Program(given, ranks_of(states, zero))
             with tracing.entered(program):
                 args, kwargs = rebuild(leaves)
                 outputs = _Outputs(self.fn(*args, **kwargs))
-            programs.append((program, outputs))
-            return outputs.arrays, [program.values[p] for p in program.written]
+                results = program.results() if not program.unfit else []
+            attempts.append((program, outputs, [state for state, _ in results]))
+            return outputs.arrays, [value for _, value in results]
 
         self.traces += 1
-        shapes = [jax.ShapeDtypeStruct(p.shape, p.dtype.np_dtype) for p in params]
+        shapes = [jax.ShapeDtypeStruct(s.shape, s.dtype.np_dtype) for s in states]
         traced.__name__ = getattr(self.fn, "__name__", "program")
         with watch_wide() as marks, _x64(wide):
-            closed = jax.make_jaxpr(traced)(shapes, leaves)
+            closed = jax.make_jaxpr(traced)(shapes, leaves, _ZERO)
             met_wide = marks.wide
-        program, outputs = programs[-1]
+        program, outputs, written = attempts[-1]
         outputs.forget()
-        if program.missing or met_wide > wide:
+        for pool in program.unfit:
+            pool.dissolve(again=False)
+        if program.missing or program.unfit or met_wide > wide:
             return None, program.missing, met_wide
-        return self._compile(closed, params, program, outputs, wide), {}, met_wide
+        return self._compile(closed, states, program, written, outputs, wide), {}, met_wide
 
     def _compile(
         self,
         closed: Any,
-        params: list[Parameter],
+        states: list[State],
         program: tracing.Program,
+        written: list[State],
         outputs: _Outputs,
         wide: bool,
     ) -> Entry:
-        written = list(program.written)
-        after = {p: (program.values[p].shape, program.values[p].dtype) for p in written}
-        donated = [
-            p for p in params if p in program.read and after.get(p) == (p.shape, p.dtype.np_dtype)
-        ]
+        n_out = len(closed.jaxpr.outvars) - len(written)
+        after = {s: out.aval for s, out in zip(written, closed.jaxpr.outvars[n_out:], strict=True)}
+        donated = [s for s in states if s in program.read and _same_kind(s, after.get(s))]
         given_away = set(donated)
-        kept = [p for p in params if p in program.read and p not in given_away]
-        place = {p: ("d", i) for i, p in enumerate(donated)}
-        place |= {p: ("k", i) for i, p in enumerate(kept)}
-        order = [place.get(p) for p in params]
+        kept = [s for s in states if s in program.read and s not in given_away]
+        place = {s: ("d", i) for i, s in enumerate(donated)}
+        place |= {s: ("k", i) for i, s in enumerate(kept)}
+        order = [place.get(s) for s in states]
         run_jaxpr = jaxpr_as_fun(closed)
         unread = np.float32(0)  # stands for inputs that the program never looks at
-        n_out = len(closed.jaxpr.outvars) - len(written)
+        pooled = any(isinstance(s, Pool) for s in (*donated, *kept))
 
         def run(donated: list[Any], kept: list[Any], leaves: list[Any]) -> Any:
             groups = {"d": donated, "k": kept}
             values = [unread if o is None else groups[o[0]][o[1]] for o in order]
-            out = run_jaxpr(*values, *leaves)
+            out = run_jaxpr(*values, *leaves, *(() if pooled else (_ZERO,)))
             return list(out[:n_out]), list(out[n_out:])
 
         run.__name__ = getattr(self.fn, "__name__", "program")
-        guard = tracing.Guard([*program.cells, *program.read, *program.written], _settings())
+        guard = tracing.Guard([*program.cells, *program.met, *program.read, *written], _settings())
         compiled = jax.jit(run, donate_argnums=0)
-        return Entry(compiled, donated, kept, written, outputs, guard, wide)
+        return Entry(
+            compiled, donated, kept, written, list(program.met), outputs, guard, wide, pooled
+        )
+
+
+def _inputs(found: Iterable[State]) -> list[State]:
+    """Each Parameter, or the pool that it is in."""
+    params: list[Parameter] = []
+    for state in found:
+        params += [p for _, p in state.members()] if isinstance(state, Pool) else [state]
+    return list(dict.fromkeys(map(state_of, params)))
+
+
+def _same_kind(state: State, aval: Any) -> bool:
+    return aval is not None and (aval.shape, aval.dtype) == (state.shape, state.dtype.np_dtype)
 
 
 def _is_parameter(value: Any) -> bool:

@@ -13,7 +13,7 @@ import jax
 
 from paramesh import tracing
 from paramesh.errors import DuplicateNameError
-from paramesh.parameter import Parameter
+from paramesh.parameter import Parameter, Pool
 from paramesh.promotion import scalar_kind
 from paramesh.tensor import as_value, raw, wrap
 from paramesh.transforms.compiled import parameters_of
@@ -68,7 +68,11 @@ def functional_call(
         out = fn(*args, **kwargs)
     if not mutable:
         return out
-    return out, {p.name: wrap(frame.values[p]) for p in frame.written}
+    written: dict[Parameter, None] = {}
+    for state in frame.written:
+        members = [p for _, p in state.members()] if isinstance(state, Pool) else [state]
+        written.update(dict.fromkeys(members))
+    return out, {p.name: wrap(frame.get(p)) for p in written}
 
 
 def remat(fn: Callable[..., Any], **options: Any) -> Callable[..., Any]:
@@ -128,7 +132,7 @@ def scan(
         length: number of iterations, if there is no `xs`.
         **options: as `jax.lax.scan`.
     """
-    written: dict[Parameter, None] = {}
+    written: dict[Parameter | Pool, None] = {}
 
     def probe(carry: Any, x: Any) -> Any:
         with tracing.overlay({}) as frame:
@@ -144,9 +148,9 @@ def scan(
         outer, values = carry
         with tracing.overlay(dict(zip(params, values, strict=True))) as frame:
             outer, y = fn(outer, x)
-        return (outer, [frame.values[p] for p in params]), y
+        return (outer, [frame.get(p) for p in params]), y
 
-    start = [p._get() for p in params]
+    start = [tracing.read(p) for p in params]
     (carry, values), ys = jax.lax.scan(body, (init, start), xs, length, **options)
     for param, value in zip(params, values, strict=True):
         tracing.write(param, value)
