@@ -1,9 +1,11 @@
 """Which Parameters of an optimizer live in flat arrays, and how one update sees them.
 
-The rule, for optimizers whose arithmetic is elementwise: Parameters of one float type of at most
-32 bits, one learning rate and one weight decay, each of at most 64 KiB, are kept in one array if
-there are at least four of them, and so is each kind of state that the optimizer has for them. A
-larger Parameter is left alone: its two extra copies a step would cost more than its buffers do.
+The rule, for optimizers whose arithmetic is elementwise: small Parameters of one float type of at
+most 32 bits, one learning rate and one weight decay are kept in one array if there are at least
+eight of them, and so is each kind of state that the optimizer has for them. Small means at most
+4 KiB where there is no state, 16 KiB with one kind of it, 64 KiB with more. A larger Parameter is
+left alone: its extra copies in a step (its part cut out, its gradient joined) cost more than the
+buffers that it would save.
 What another optimizer or the parameter server keeps, is laid out over devices or has one value per
 device is left alone too. The setting `flat_parameters` turns it off, or on for other backends than
 the CPU.
@@ -24,10 +26,11 @@ import jax.numpy as jnp
 from paramesh import context
 from paramesh.parameter import Parameter, Plan, Pool
 
-#: A Parameter of more bytes is not worth it. Measured; see the docs page "What a step costs".
-MOST_BYTES = 64 * 1024
+#: A Parameter of more bytes is not worth it, by the kinds of state that go with it. Measured; see
+#: the docs page "What a step costs".
+MOST_BYTES = (4 * 1024, 16 * 1024, 64 * 1024)
 #: Fewer Parameters are not worth it.
-FEWEST = 4
+FEWEST = 8
 
 #: The attribute of an optimizer that holds what it trains.
 TRAINED = "parameters"
@@ -99,11 +102,12 @@ def make_chunks(owner: Any, kept: Mapping[str, Sequence[Parameter]], kinds: Sequ
     setting = context.get_context("flat_parameters")
     if setting == "never" or (setting == "auto" and jax.default_backend() != "cpu"):
         return []
+    most = MOST_BYTES[min(len(kept), len(MOST_BYTES)) - 1]
     groups: dict[Any, list[int]] = {}
     for i, columns in enumerate(zip(*kept.values(), strict=True)):
         first = columns[0]
         alike = all((p.shape, p.dtype) == (first.shape, first.dtype) for p in columns)
-        if kinds[i] is not None and alike and all(map(_may_live_in_a_pool, columns)):
+        if kinds[i] is not None and alike and all(_may_live_in_a_pool(p, most) for p in columns):
             groups.setdefault((kinds[i], first.dtype), []).append(i)
     chunks: list[Chunk] = []
     for members in groups.values():
@@ -144,11 +148,11 @@ def _pool(owner: Any, attribute: str, params: list[Parameter], plan: Plan | None
     return Pool(name, plan, params[0].dtype, params, owner)
 
 
-def _may_live_in_a_pool(param: Parameter) -> bool:
+def _may_live_in_a_pool(param: Parameter, most: int) -> bool:
     if param.is_param_ps or param.layerwise_parallel or not param.size:
         return False
     if not param.dtype.is_floating() or param.dtype.itemsize > 4:
         return False
     sharding = getattr(param._value, "sharding", None)
     spread = sharding is not None and len(sharding.device_set) > 1
-    return not spread and param.size * param.dtype.itemsize <= MOST_BYTES
+    return not spread and param.size * param.dtype.itemsize <= most
