@@ -5,18 +5,12 @@ Glossary
                 save a second trace and are never trusted
     entry       one compiled program: for one combination of input shapes, dtypes and static
                 arguments, and one guard
-    donated     Parameters that are read and written: their arrays are given to the program, which
-                reuses the memory
     state       a Parameter, or a pool of many small ones (`parameter/pool.py`)
-    lent        an array that somebody besides its Parameter may hold; it is copied, not donated
-
-A run costs one list of arrays in and one out, whatever the network looks like.
 """
 
 from __future__ import annotations
 
 import functools
-import sys
 import types
 import warnings
 from collections.abc import Callable, Hashable, Iterable
@@ -24,182 +18,18 @@ from typing import Any
 
 import jax
 import jax.core
-import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
-from paramesh import context, placement, random, tracing
+from paramesh import random, tracing
 from paramesh.dtype import is_wide, watch_wide, x64_enabled
-from paramesh.parameter import Parameter, Pool, form_waiting, materialise, ranks_of, state_of
+from paramesh.parameter import Parameter, Pool, form_waiting, ranks_of, state_of
 from paramesh.promotion import scalar_kind
-
-State = Parameter | Pool
+from paramesh.transforms.entry import ZERO, Entry, Outputs, State, settings_now
+from paramesh.transforms.hints import parameters_of
 
 #: So many programs of one function that differ only in a static int are worth a warning.
 _MANY_VERSIONS = 16
-
-
-class Entry:
-    """One compiled program and what it takes to run it."""
-
-    __slots__ = (
-        "donated",
-        "epoch",
-        "filled",
-        "guard",
-        "kept",
-        "outputs",
-        "params",
-        "pooled",
-        "pools",
-        "program",
-        "settings",
-        "started",
-        "wide",
-        "written",
-    )
-
-    def __init__(
-        self,
-        program: Callable[..., Any],
-        donated: list[State],
-        kept: list[State],
-        written: list[State],
-        params: list[Parameter],
-        outputs: _Outputs,
-        guard: tracing.Guard,
-        wide: bool,
-        pooled: bool,
-    ) -> None:
-        self.program = program
-        self.donated, self.kept, self.written = donated, kept, written
-        self.params = params
-        self.pools = [state for state in written if isinstance(state, Pool)]
-        read = {*donated, *kept}
-        #: Written and never read: a recipe of theirs is never run, the write ends it.
-        self.filled = [p for p in written if p not in read and not isinstance(p, Pool)]
-        self.outputs = outputs
-        self.guard = guard
-        self.wide = wide
-        self.pooled = pooled
-        self.settings = _settings()
-        self.epoch = tracing.epoch()
-        self.started = False
-
-    def current(self) -> bool:
-        """Whether the program is still right for the network as it is now."""
-        settings, epoch = _settings(), tracing.epoch()
-        if self.epoch == epoch and self.settings == settings:
-            return True
-        if not self.guard.holds(settings):
-            return False
-        self.epoch, self.settings = epoch, settings
-        return True
-
-    def run(self, leaves: list[Any]) -> Any:
-        """The outputs for these inputs; written Parameters get their new arrays."""
-        if not self.started:
-            self._start()
-        donated = [p._value for p in self.donated]
-        kept = [p._value for p in self.kept]
-        # By identity: `None in donated` would compare every array with None.
-        if _NONE in map(id, donated) or _NONE in map(id, kept):
-            donated = [p._concrete() for p in self.donated]
-            kept = [p._concrete() for p in self.kept]
-        _own(self.donated, donated)
-        place = placement.current()
-        leaves = place.place_inputs(leaves)
-        if self.pooled:
-            leaves = [*leaves, _zero()]
-        if self.wide and not x64_enabled():
-            with jax.enable_x64(True):
-                arrays, values = self.program(donated, kept, leaves)
-        else:
-            arrays, values = self.program(donated, kept, leaves)
-        for param, value in zip(self.written, values, strict=True):
-            param._value = value
-        for param in self.filled:
-            param._recipe = None
-        for pool in self.pools:
-            pool.stepped()
-        place.after_step(self.written)
-        return self.outputs.build(arrays)
-
-    def _start(self) -> None:
-        materialise([*self.donated, *self.kept])
-        for param in self.params:
-            param.is_init = True
-        self.started = True
-
-
-def _settings() -> Any:
-    return (context.program_key(), placement.current().key)
-
-
-def _references(values: list[Any]) -> list[int]:
-    return list(map(sys.getrefcount, values))
-
-
-_NONE = id(None)
-
-
-#: The value of the input that `ranks_of` needs, as it is traced and as it is given.
-_ZERO = np.int32(0)
-
-
-@functools.cache
-def _zero() -> Any:
-    with jax.core.eval_context():
-        return jnp.asarray(_ZERO)
-
-
-class _Slot:
-    __slots__ = ("_value",)
-
-
-def _alone() -> int:
-    """The reference count that `_references` sees of an array that only its Parameter holds."""
-    slot = _Slot()
-    slot._value = object()
-    return _references([slot._value])[0]
-
-
-_ALONE = _alone()
-
-
-def _own(params: list[State], values: list[Any]) -> None:
-    """Replace in `values` every array that somebody else may hold by a copy."""
-    lent = tracing.lent
-    any_lent = bool(lent)
-    for i, count in enumerate(_references(values)):
-        if count > _ALONE or (any_lent and params[i] in lent):
-            value = values[i]
-            with jax.enable_x64(True) if is_wide(value) else tracing.nothing:
-                values[i] = value.copy()
-            lent.discard(params[i])
-
-
-class _Outputs:
-    """How a program's arrays become what the function returned."""
-
-    def __init__(self, out: Any) -> None:
-        self.arrays: list[Any] = []
-        leaves, self._tree = jax.tree_util.tree_flatten(out)
-        self._slots: list[tuple[bool, Any]] = []
-        for leaf in leaves:
-            if isinstance(leaf, jax.Array | np.ndarray):
-                self._slots.append((True, None))
-                self.arrays.append(leaf)
-            else:
-                self._slots.append((False, leaf))
-
-    def forget(self) -> None:
-        self.arrays = []
-
-    def build(self, arrays: list[Any]) -> Any:
-        rest = iter(arrays)
-        leaves = [next(rest) if is_array else static for is_array, static in self._slots]
-        return jax.tree_util.tree_unflatten(self._tree, leaves)
 
 
 class CompiledFunction:
@@ -224,6 +54,9 @@ class CompiledFunction:
         self._hints = hints or (lambda: parameters_of(fn))
         self._entries: dict[Any, list[Entry]] = {}
         self._warned = False
+
+    def _function_inside(self) -> Any:
+        return self.fn
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
@@ -335,14 +168,14 @@ class CompiledFunction:
         self, states: list[State], leaves: list[Any], rebuild: Callable[..., Any], wide: bool
     ) -> tuple[Entry | None, dict[Any, None], bool]:
         """The program with these inputs, or what it misses and whether it needs 64 bits."""
-        attempts: list[tuple[tracing.Program, _Outputs, list[State]]] = []
+        attempts: list[tuple[tracing.Program, Outputs, list[State]]] = []
 
         def traced(values: list[Any], leaves: list[Any], zero: Any) -> Any:
             given = dict(zip(states, values, strict=True))
             program = tracing.Program(given, ranks_of(states, zero))
             with tracing.entered(program):
                 args, kwargs = rebuild(leaves)
-                outputs = _Outputs(self.fn(*args, **kwargs))
+                outputs = Outputs(self.fn(*args, **kwargs))
                 results = program.results() if not program.unfit else []
             attempts.append((program, outputs, [state for state, _ in results]))
             return outputs.arrays, [value for _, value in results]
@@ -351,7 +184,7 @@ class CompiledFunction:
         shapes = [jax.ShapeDtypeStruct(s.shape, s.dtype.np_dtype) for s in states]
         traced.__name__ = getattr(self.fn, "__name__", "program")
         with watch_wide() as marks, _x64(wide):
-            closed = jax.make_jaxpr(traced)(shapes, leaves, _ZERO)
+            closed = jax.make_jaxpr(traced)(shapes, leaves, ZERO)
             met_wide = marks.wide
         program, outputs, written = attempts[-1]
         outputs.forget()
@@ -367,7 +200,7 @@ class CompiledFunction:
         states: list[State],
         program: tracing.Program,
         written: list[State],
-        outputs: _Outputs,
+        outputs: Outputs,
         wide: bool,
     ) -> Entry:
         n_out = len(closed.jaxpr.outvars) - len(written)
@@ -385,11 +218,13 @@ class CompiledFunction:
         def run(donated: list[Any], kept: list[Any], leaves: list[Any]) -> Any:
             groups = {"d": donated, "k": kept}
             values = [unread if o is None else groups[o[0]][o[1]] for o in order]
-            out = run_jaxpr(*values, *leaves, *(() if pooled else (_ZERO,)))
+            out = run_jaxpr(*values, *leaves, *(() if pooled else (ZERO,)))
             return list(out[:n_out]), list(out[n_out:])
 
         run.__name__ = getattr(self.fn, "__name__", "program")
-        guard = tracing.Guard([*program.cells, *program.met, *program.read, *written], _settings())
+        guard = tracing.Guard(
+            [*program.cells, *program.met, *program.read, *written], settings_now()
+        )
         compiled = jax.jit(run, donate_argnums=0)
         return Entry(
             compiled, donated, kept, written, list(program.met), outputs, guard, wide, pooled
@@ -465,45 +300,3 @@ def jit(
     if not callable(fn):
         raise TypeError(f"jit takes a function or a Cell, got {type(fn).__name__}.")
     return CompiledFunction(fn, static_argnums, static_argnames)
-
-
-def parameters_of(thing: Any, depth: int = 4) -> list[Parameter]:
-    """Parameters that a function, Cell, optimizer or container leads to: hints for `jit`."""
-    found: dict[Parameter, None] = {}
-    _collect(thing, depth, found, set())
-    return list(found)
-
-
-def _collect(thing: Any, depth: int, found: dict[Parameter, None], seen: set[int]) -> None:
-    if depth < 0 or id(thing) in seen:
-        return
-    seen.add(id(thing))
-    if isinstance(thing, Parameter):
-        found[thing] = None
-        return
-    reachable = getattr(type(thing), "_reachable_parameters", None)
-    if reachable is not None:
-        found.update(dict.fromkeys(reachable(thing)))
-    elif isinstance(thing, CompiledFunction):
-        _collect(thing.fn, depth, found, seen)
-    elif isinstance(thing, types.MethodType):
-        _collect(thing.__self__, depth, found, seen)
-    elif isinstance(thing, functools.partial):
-        for item in (thing.func, *thing.args, *thing.keywords.values()):
-            _collect(item, depth - 1, found, seen)
-    elif isinstance(thing, types.FunctionType):
-        names = thing.__code__.co_names
-        items = [thing.__globals__[n] for n in names if n in thing.__globals__]
-        for cell in thing.__closure__ or ():
-            try:
-                items.append(cell.cell_contents)
-            except ValueError:  # not yet assigned
-                continue
-        for item in items:
-            _collect(item, depth - 1, found, seen)
-    elif isinstance(thing, list | tuple | set):
-        for item in list(thing)[:1000]:
-            _collect(item, depth - 1, found, seen)
-    elif isinstance(thing, dict):
-        for item in list(thing.values())[:1000]:
-            _collect(item, depth - 1, found, seen)

@@ -16,7 +16,7 @@ from paramesh.errors import DuplicateNameError
 from paramesh.parameter import Parameter, Pool
 from paramesh.promotion import scalar_kind
 from paramesh.tensor import as_value, raw, wrap
-from paramesh.transforms.compiled import parameters_of
+from paramesh.transforms.hints import parameters_of
 
 
 def functional_call(

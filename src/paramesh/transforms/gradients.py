@@ -20,7 +20,8 @@ from paramesh import context, tracing
 from paramesh.dtype import is_wide, to_dtype, watch_wide, x64
 from paramesh.parameter import Parameter
 from paramesh.tensor import Tensor, raw, wrap
-from paramesh.transforms.compiled import CompiledFunction, parameters_of
+from paramesh.transforms.compiled import CompiledFunction
+from paramesh.transforms.hints import parameters_of
 
 _Position = int | tuple[int, ...] | None
 

@@ -1,0 +1,194 @@
+"""One compiled program, and what it takes to run it.
+
+Glossary
+    state       a Parameter, or a pool of many small ones (`parameter/pool.py`)
+    donated     states that are read and written: their arrays are given to the program, which
+                reuses the memory
+    lent        an array that somebody besides its Parameter may hold; it is copied, not donated
+
+A run costs one list of arrays in and one out, whatever the network looks like.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+
+from paramesh import context, placement, tracing
+from paramesh.dtype import is_wide, x64_enabled
+from paramesh.parameter import Parameter, Pool, materialise
+
+State = Parameter | Pool
+
+
+class Entry:
+    """One compiled program and what it takes to run it."""
+
+    __slots__ = (
+        "donated",
+        "epoch",
+        "filled",
+        "guard",
+        "kept",
+        "outputs",
+        "params",
+        "pooled",
+        "pools",
+        "program",
+        "settings",
+        "started",
+        "wide",
+        "written",
+    )
+
+    def __init__(
+        self,
+        program: Callable[..., Any],
+        donated: list[State],
+        kept: list[State],
+        written: list[State],
+        params: list[Parameter],
+        outputs: Outputs,
+        guard: tracing.Guard,
+        wide: bool,
+        pooled: bool,
+    ) -> None:
+        self.program = program
+        self.donated, self.kept, self.written = donated, kept, written
+        self.params = params
+        self.pools = [state for state in written if isinstance(state, Pool)]
+        read = {*donated, *kept}
+        #: Written and never read: a recipe of theirs is never run, the write ends it.
+        self.filled = [p for p in written if p not in read and not isinstance(p, Pool)]
+        self.outputs = outputs
+        self.guard = guard
+        self.wide = wide
+        self.pooled = pooled
+        self.settings = settings_now()
+        self.epoch = tracing.epoch()
+        self.started = False
+
+    def current(self) -> bool:
+        """Whether the program is still right for the network as it is now."""
+        settings, epoch = settings_now(), tracing.epoch()
+        if self.epoch == epoch and self.settings == settings:
+            return True
+        if not self.guard.holds(settings):
+            return False
+        self.epoch, self.settings = epoch, settings
+        return True
+
+    def run(self, leaves: list[Any]) -> Any:
+        """The outputs for these inputs; written Parameters get their new arrays."""
+        if not self.started:
+            self._start()
+        donated = [p._value for p in self.donated]
+        kept = [p._value for p in self.kept]
+        # By identity: `None in donated` would compare every array with None.
+        if _NONE in map(id, donated) or _NONE in map(id, kept):
+            donated = [p._concrete() for p in self.donated]
+            kept = [p._concrete() for p in self.kept]
+        _own(self.donated, donated)
+        place = placement.current()
+        leaves = place.place_inputs(leaves)
+        if self.pooled:
+            leaves = [*leaves, _zero()]
+        if self.wide and not x64_enabled():
+            with jax.enable_x64(True):
+                arrays, values = self.program(donated, kept, leaves)
+        else:
+            arrays, values = self.program(donated, kept, leaves)
+        for param, value in zip(self.written, values, strict=True):
+            param._value = value
+        for param in self.filled:
+            param._recipe = None
+        for pool in self.pools:
+            pool.stepped()
+        place.after_step(self.written)
+        return self.outputs.build(arrays)
+
+    def _start(self) -> None:
+        materialise([*self.donated, *self.kept])
+        for param in self.params:
+            param.is_init = True
+        self.started = True
+
+
+def settings_now() -> Any:
+    """The settings that programs depend on, as they are now."""
+    return (context.program_key(), placement.current().key)
+
+
+def _references(values: list[Any]) -> list[int]:
+    return list(map(sys.getrefcount, values))
+
+
+_NONE = id(None)
+
+
+#: The value of the input that `ranks_of` needs, as it is traced and as it is given.
+ZERO = np.int32(0)
+
+
+@functools.cache
+def _zero() -> Any:
+    with jax.core.eval_context():
+        return jnp.asarray(ZERO)
+
+
+class _Slot:
+    __slots__ = ("_value",)
+
+
+def _alone() -> int:
+    """The reference count that `_references` sees of an array that only its Parameter holds."""
+    slot = _Slot()
+    slot._value = object()
+    return _references([slot._value])[0]
+
+
+_ALONE = _alone()
+
+
+def _own(params: list[State], values: list[Any]) -> None:
+    """Replace in `values` every array that somebody else may hold by a copy."""
+    lent = tracing.lent
+    any_lent = bool(lent)
+    for i, count in enumerate(_references(values)):
+        if count > _ALONE or (any_lent and params[i] in lent):
+            value = values[i]
+            with jax.enable_x64(True) if is_wide(value) else tracing.nothing:
+                values[i] = value.copy()
+            lent.discard(params[i])
+
+
+class Outputs:
+    """How a program's arrays become what the function returned."""
+
+    def __init__(self, out: Any) -> None:
+        self.arrays: list[Any] = []
+        leaves, self._tree = jax.tree_util.tree_flatten(out)
+        self._slots: list[tuple[bool, Any]] = []
+        for leaf in leaves:
+            if isinstance(leaf, jax.Array | np.ndarray):
+                self._slots.append((True, None))
+                self.arrays.append(leaf)
+            else:
+                self._slots.append((False, leaf))
+
+    def forget(self) -> None:
+        """Drop the traced arrays."""
+        self.arrays = []
+
+    def build(self, arrays: list[Any]) -> Any:
+        """What the function returned, with these arrays."""
+        rest = iter(arrays)
+        leaves = [next(rest) if is_array else static for is_array, static in self._slots]
+        return jax.tree_util.tree_unflatten(self._tree, leaves)
