@@ -1,0 +1,57 @@
+"""The optimizers of the networks as optax transforms, for everyone who trains with optax."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from networks.definitions import ADAM_EPSILON, BETA1, BETA2, DECAY, MOMENTUM, Network
+
+
+class Moments(NamedTuple):
+    """First and second moment of every gradient."""
+
+    first: Any
+    second: Any
+
+
+def _uncorrected_adam() -> optax.GradientTransformation:
+    """`m / (sqrt(v) + eps)` as BERT trains; optax's own divides the moments by `1 - beta**t`."""
+
+    def init(weights: Any) -> Moments:
+        zeros = jax.tree.map(jnp.zeros_like, weights)
+        return Moments(zeros, jax.tree.map(jnp.zeros_like, weights))
+
+    def update(grads: Any, state: Moments, _: Any = None) -> tuple[Any, Moments]:
+        first = jax.tree.map(lambda m, g: BETA1 * m + (1 - BETA1) * g, state.first, grads)
+        second = jax.tree.map(lambda v, g: BETA2 * v + (1 - BETA2) * g * g, state.second, grads)
+        updates = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + ADAM_EPSILON), first, second)
+        return updates, Moments(first, second)
+
+    return optax.GradientTransformation(init, update)
+
+
+def optimizer(
+    network: Network, decaying: Callable[[Any], Any] | None = None
+) -> optax.GradientTransformation:
+    """The network's optimizer.
+
+    Args:
+        network: A: Adam; B: Momentum; C: AdamWeightDecay; D: SGD.
+        decaying: for C: gives True for each weight of a tree that decays, False for those of norms.
+    """
+    if network.key == "A":
+        return optax.adam(network.rate)
+    if network.key == "B":
+        return optax.sgd(network.rate, momentum=MOMENTUM)
+    if network.key == "D":
+        return optax.sgd(network.rate)
+    return optax.chain(
+        _uncorrected_adam(),
+        optax.add_decayed_weights(DECAY, mask=decaying),
+        optax.scale(-network.rate),
+    )
