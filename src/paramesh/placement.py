@@ -1,15 +1,21 @@
-"""The seam through which parallel modes and the parameter server reach a training program.
+"""The seam through which parallel modes and the parameter server reach compiled programs.
 
 A placement answers two questions: where does each Parameter live, and who adds up its gradient?
-The one here is the answer of a single device. Upper floors install another with `use`; the
-programs below know none of them by name.
+The one here is the answer of a single device. Upper floors bring others: `by_mode` makes the one
+for the parallel mode that is set, and `use` installs one by hand. The programs below know none of
+them by name.
+
+Glossary
+    state       what programs take in and give out: a Parameter, or a pool of them
+    settled     an array of a state that lies where programs of the placement want it
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from paramesh import context
 from paramesh.recipe import Recipe, compute_many
 
 
@@ -19,34 +25,92 @@ class Placement:
     #: Part of every compiled program's guard: another placement, another program.
     key: Any = ("single",)
 
+    def adopt(self, params: Sequence[Any]) -> None:
+        """Called with the Parameters that a program may use before it is traced."""
+
     def materialise(self, params: Sequence[Any], recipes: Sequence[Recipe]) -> list[Any]:
         """The first arrays of Parameters, made from their recipes where each Parameter lives."""
         return list(compute_many(recipes))
 
+    def settle(self, states: Sequence[Any], arrays: list[Any]) -> None:
+        """Replace, in `arrays` and in the states, what is not settled."""
+
     def place_inputs(self, leaves: list[Any]) -> list[Any]:
         """The raw inputs of a program, laid out over the devices."""
         return leaves
+
+    def shape(self, state: Any) -> tuple[int, ...]:
+        """The shape of a state's settled array."""
+        return state.shape
+
+    def enclose(
+        self,
+        body: Callable[..., Any],
+        states: Sequence[Any],
+        written: Callable[[], Sequence[Any]],
+    ) -> Callable[..., Any]:
+        """A program over settled arrays, from one over what a device sees of them.
+
+        Args:
+            body: (values of the states, raw inputs, a zero) -> (outputs, new values).
+            states: whose values `body` takes.
+            written: the states of the new values, known once `body` was traced.
+        """
+        return body
+
+    def outputs(self, arrays: list[Any]) -> list[Any]:
+        """The outputs of a program as the user gets them."""
+        return arrays
 
     def reduce_gradients(self, params: Sequence[Any], grads: Sequence[Any]) -> list[Any]:
         """Raw gradients of one device's part of the batch -> of the whole batch; traced."""
         return list(grads)
 
     def after_step(self, written: Sequence[Any]) -> None:
-        """Called after every run of a compiled program with the Parameters it wrote."""
+        """Called after every run of a compiled program with the states it wrote."""
 
 
 _single = Placement()
-_current: Placement = _single
+
+
+class _Choice:
+    """The placement in force, looked up again when a setting moved."""
+
+    by_hand: Placement | None = None
+    current: Placement = _single
+    settings: Any = None
+
+
+_choice = _Choice()
+
+
+def _unknown(mode: str) -> Placement:
+    raise NotImplementedError(f"nobody knows how to place Parameters in {mode!r} mode")
+
+
+#: Makes the placement of a parallel mode from the settings; the package's face sets it.
+by_mode: Callable[[str], Placement] = _unknown
 
 
 def current() -> Placement:
-    """The placement in force."""
-    return _current
+    """The placement in force.
+
+    Raises:
+        ContextError: the parallel settings do not fit this machine.
+    """
+    settings = context.program_key()
+    if settings is not _choice.settings:
+        mode = context.get_auto_parallel_context("parallel_mode")
+        if _choice.by_hand is not None:
+            _choice.current = _choice.by_hand
+        else:
+            _choice.current = _single if mode == "stand_alone" else by_mode(mode)
+        _choice.settings = settings
+    return _choice.current
 
 
-def use(placement: Placement | None) -> Placement:
-    """Install a placement (None: back to the single device); returns the one before."""
-    global _current
-    before = _current
-    _current = _single if placement is None else placement
+def use(placement: Placement | None) -> Placement | None:
+    """Install a placement (None: what the settings say); returns what was installed before."""
+    before = _choice.by_hand
+    _choice.by_hand, _choice.settings = placement, None
     return before

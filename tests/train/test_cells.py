@@ -44,7 +44,8 @@ def test_gradients_pass_the_placement(monkeypatch) -> None:
             assert [p.name for p in params] == ["weight", "bias"]
             return [2 * g for g in grads]
 
-    monkeypatch.setattr(placement, "_current", Doubling())
+    doubling = Doubling()
+    monkeypatch.setattr(placement, "current", lambda: doubling)
     net = nn.Dense(2, 1, weight_init="ones", bias_init="zeros")
     step = TrainOneStepCell(WithLossCell(net, nn.MSELoss()), optim.SGD(net.trainable_params(), 1.0))
     step(Tensor(np.array([[1.0, 2.0]], np.float32)), Tensor(np.array([[1.0]], np.float32)))

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from paramesh import context
-from paramesh.parameter import Parameter, Plan, Pool
+from paramesh.parameter import Parameter, Plan, Pool, lies_whole
 
 #: A Parameter of more bytes is not worth it, by the kinds of state that go with it. Measured; see
 #: the docs page "What a step costs".
@@ -153,6 +153,4 @@ def _may_live_in_a_pool(param: Parameter, most: int) -> bool:
         return False
     if not param.dtype.is_floating() or param.dtype.itemsize > 4:
         return False
-    sharding = getattr(param._value, "sharding", None)
-    spread = sharding is not None and len(sharding.device_set) > 1
-    return not spread and param.size * param.dtype.itemsize <= most
+    return lies_whole(param._value) and param.size * param.dtype.itemsize <= most

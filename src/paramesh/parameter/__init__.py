@@ -4,7 +4,15 @@ from paramesh.parameter.collection import ParameterTuple
 from paramesh.parameter.contents import check_storable
 from paramesh.parameter.names import DEFAULT_NAME, check_name
 from paramesh.parameter.parameter import HookHandle, Parameter, materialise
-from paramesh.parameter.pool import Plan, Pool, form_waiting, ranks_of, state_of, waiting
+from paramesh.parameter.pool import (
+    Plan,
+    Pool,
+    form_waiting,
+    lies_whole,
+    ranks_of,
+    state_of,
+    waiting,
+)
 
 __all__ = [
     "DEFAULT_NAME",
@@ -16,6 +24,7 @@ __all__ = [
     "check_name",
     "check_storable",
     "form_waiting",
+    "lies_whole",
     "materialise",
     "ranks_of",
     "state_of",

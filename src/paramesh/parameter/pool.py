@@ -162,8 +162,7 @@ class Pool(tracing.Pooled):
         """Whether the value fits member `i`'s place."""
         if value.shape != self.plan.shapes[i] or value.dtype != self.dtype.np_dtype:
             return False
-        sharding = getattr(value, "sharding", None)
-        return sharding is None or len(sharding.device_set) == 1
+        return lies_whole(value)
 
     def stepped(self) -> None:
         """A program has replaced the array; what strays were is gone with the one before."""
@@ -279,9 +278,17 @@ def state_of(param: Any) -> Any:
     return param if slot is None else slot.pool
 
 
+def lies_whole(value: Any) -> bool:
+    """Whether each of the devices that hold an array holds all of it."""
+    sharding = getattr(value, "sharding", None)
+    return sharding is None or sharding.is_fully_replicated
+
+
 def _on_host(array: Any) -> np.ndarray[Any, Any]:
     # Through DLPack, because numpy's own way keeps the view in the array for as long as it lives,
     # and JAX copies an array that is donated while somebody views it.
+    if len(array.sharding.device_set) > 1:
+        array = array.addressable_data(0)
     try:
         return np.from_dlpack(array)
     except (BufferError, RuntimeError, TypeError):  # bfloat16, or memory of another device

@@ -21,7 +21,7 @@ import jax.core
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
-from paramesh import random, tracing
+from paramesh import placement, random, tracing
 from paramesh.dtype import is_wide, watch_wide, x64_enabled
 from paramesh.parameter import Parameter, Pool, form_waiting, ranks_of, state_of
 from paramesh.promotion import scalar_kind
@@ -181,10 +181,12 @@ class CompiledFunction:
             return outputs.arrays, [value for _, value in results]
 
         self.traces += 1
-        shapes = [jax.ShapeDtypeStruct(s.shape, s.dtype.np_dtype) for s in states]
+        place = placement.current()
+        shapes = [jax.ShapeDtypeStruct(place.shape(s), s.dtype.np_dtype) for s in states]
         traced.__name__ = getattr(self.fn, "__name__", "program")
+        program_over_all = place.enclose(traced, states, lambda: attempts[-1][2])
         with watch_wide() as marks, _x64(wide):
-            closed = jax.make_jaxpr(traced)(shapes, leaves, ZERO)
+            closed = jax.make_jaxpr(program_over_all)(shapes, place.place_inputs(leaves), ZERO)
             met_wide = marks.wide
         program, outputs, written = attempts[-1]
         outputs.forget()
@@ -236,11 +238,13 @@ def _inputs(found: Iterable[State]) -> list[State]:
     params: list[Parameter] = []
     for state in found:
         params += [p for _, p in state.members()] if isinstance(state, Pool) else [state]
+    placement.current().adopt(params)
     return list(dict.fromkeys(map(state_of, params)))
 
 
 def _same_kind(state: State, aval: Any) -> bool:
-    return aval is not None and (aval.shape, aval.dtype) == (state.shape, state.dtype.np_dtype)
+    here = (placement.current().shape(state), state.dtype.np_dtype)
+    return aval is not None and (aval.shape, aval.dtype) == here
 
 
 def _is_parameter(value: Any) -> bool:

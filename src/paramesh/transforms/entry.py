@@ -95,8 +95,10 @@ class Entry:
         if _NONE in map(id, donated) or _NONE in map(id, kept):
             donated = [p._concrete() for p in self.donated]
             kept = [p._concrete() for p in self.kept]
-        _own(self.donated, donated)
         place = placement.current()
+        place.settle(self.donated, donated)
+        place.settle(self.kept, kept)
+        _own(self.donated, donated)
         leaves = place.place_inputs(leaves)
         if self.pooled:
             leaves = [*leaves, _zero()]
@@ -112,7 +114,7 @@ class Entry:
         for pool in self.pools:
             pool.stepped()
         place.after_step(self.written)
-        return self.outputs.build(arrays)
+        return self.outputs.build(place.outputs(arrays))
 
     def _start(self) -> None:
         materialise([*self.donated, *self.kept])
