@@ -9,40 +9,90 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+#: write(2) transfers at most 2 GiB less a page at once, and takes so many buffers.
+_AT_ONCE = 1 << 30
+_BUFFERS = 512
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Have `write(temporary path)` make the file, and move it to `path`.
+class AtomicFile:
+    """A file on its way to `path`: write to it, then `commit()` or `discard()`.
 
-    The file has the permissions of the old one, or those of any new file of this process.
-
-    A failure, `KeyboardInterrupt` included, leaves the old file and no temporary one. A process
-    that is killed may leave a temporary file (its name starts with a dot and ends with `.tmp`).
+    It gets the permissions of the old file, or those of any new file of this process. A link stays
+    a link. A process that is killed may leave a temporary file (its name starts with a dot and ends
+    with `.tmp`), never a half-written one under `path`.
 
     Raises:
         OSError: from the file system.
-        Exception: whatever `write` raises.
     """
-    target = Path(os.path.realpath(path))  # a link stays a link
-    beside = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        beside.touch(exist_ok=False)
-        mode = stat.S_IMODE((target if target.exists() else beside).stat().st_mode)
-        write(beside)
-        beside.chmod(mode)  # safetensors makes files that nobody else can read
-        _to_disk(beside)
-        os.replace(beside, target)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
-    if os.name == "posix":  # elsewhere a directory cannot be opened
-        _to_disk(target.parent)
+
+    def __init__(self, path: Path) -> None:
+        self._target = Path(os.path.realpath(path))
+        self._beside = self._target.with_name(
+            f".{self._target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+        )
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        self._fd = os.open(self._beside, flags, 0o666)
+        self._at = 0
+
+    def tell(self) -> int:
+        """Bytes written so far."""
+        return self._at
+
+    def write(self, buffers: Sequence[Any]) -> None:
+        """Write buffers one after another."""
+        views = [view for buffer in buffers if len(view := memoryview(buffer).cast("B"))]
+        if not hasattr(os, "writev"):  # not POSIX
+            for view in views:
+                self._write_each(view)
+            return
+        while views:
+            some, size = [], 0
+            for view in views[:_BUFFERS]:
+                some.append(view[: _AT_ONCE - size])
+                size += len(some[-1])
+                if size == _AT_ONCE:
+                    break
+            done = os.writev(self._fd, some)
+            self._at += done
+            while done:
+                first = views[0]
+                if len(first) > done:
+                    views[0] = first[done:]
+                    break
+                done -= len(first)
+                del views[0]
+
+    def _write_each(self, view: memoryview) -> None:
+        while len(view):
+            done = os.write(self._fd, view[:_AT_ONCE])
+            self._at += done
+            view = view[done:]
+
+    def commit(self) -> None:
+        """Bring the file to the disk and give it its name."""
+        if self._target.exists():
+            os.chmod(self._beside, stat.S_IMODE(self._target.stat().st_mode))
+        os.fsync(self._fd)
+        os.close(self._fd)
+        self._fd = -1
+        os.replace(self._beside, self._target)
+        if os.name == "posix":  # elsewhere a directory cannot be opened
+            _directory_to_disk(self._target.parent)
+
+    def discard(self) -> None:
+        """Leave everything as it was."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        self._beside.unlink(missing_ok=True)
 
 
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() or os.name == "posix" else os.O_RDWR)
+def _directory_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -14,7 +14,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from paramesh.checkpoint.atomic import write_atomically
+from paramesh.atomic import write_atomically
 from paramesh.checkpoint.records import Choice, Records
 from paramesh.errors import CheckpointError
 
