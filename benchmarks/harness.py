@@ -1,7 +1,7 @@
-"""Who takes part in the benchmarks, and what they all need: turns, fresh processes, tables.
+"""What the benchmarks have in common: turns, fresh processes, tables.
 
-A contestant is one library in one way of using it. Peers are optional: one that is not installed,
-or that cannot run here, is a line of the table that says so.
+Peers are optional: one that is not installed, or that cannot run here, is a line of the table that
+says so.
 
 Glossary
     turn        some steps of one contestant after another; turns alternate between contestants, so
@@ -11,7 +11,6 @@ Glossary
 
 from __future__ import annotations
 
-import importlib
 import importlib.metadata
 import json
 import os
@@ -21,8 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,16 +28,12 @@ from rich.console import Console
 from rich.table import Table
 
 from networks import definitions
+from networks.contestants import BASE, BY_KEY, CONTESTANTS, Contestant, Unavailable
 from networks.definitions import Network
 
 HERE = Path(__file__).parent
-BASE = "jax"
 #: A contestant whose loss is further from that of hand-written JAX does not do the same thing.
 TOLERANCE = 1e-3
-
-
-class Unavailable(Exception):
-    """A contestant cannot take part; the message is what the table says."""
 
 
 class Runner(Protocol):
@@ -56,54 +50,11 @@ class Runner(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Contestant:
-    """One library in one way of using it.
-
-    Args:
-        key: its name on the command line.
-        title: its name in tables.
-        package: the distribution that it needs, whose version is shown.
-        module: the file under `networks` that has its networks.
-        options: what `build` of that file takes besides.
-    """
-
-    key: str
-    title: str
-    package: str
-    module: str
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def need(self) -> str:
-        """The version of its package.
-
-        Raises:
-            Unavailable: it is not installed.
-        """
-        try:
-            return importlib.metadata.version(self.package)
-        except importlib.metadata.PackageNotFoundError:
-            raise Unavailable(f"{self.package} is not installed") from None
-
-    def build(self, network: Network, start: Any, batch: Any) -> Callable[[], Any]:
-        """One training step per call, in this process."""
-        self.need()
-        module = importlib.import_module(f"networks.{self.module}")
-        return module.build(network, start, batch, **self.options)
-
-
-CONTESTANTS = (
-    Contestant("jax", "hand-written JAX", "jax", "by_hand"),
-    Contestant("paramesh", "paramesh", "paramesh", "of_paramesh"),
-)
-BY_KEY = {contestant.key: contestant for contestant in CONTESTANTS}
-
-
 class InProcess:
     """A contestant that runs here."""
 
     def __init__(self, contestant: Contestant, network: Network) -> None:
-        self.version = contestant.need()
+        self.version = contestant.version()
         start, batch = definitions.start_values(network), definitions.batch(network)
         self._step = contestant.build(network, start, batch)
 

@@ -23,7 +23,8 @@ from typing import Any
 from rich.console import Console
 
 import harness
-from harness import BASE, TOLERANCE, Contestant, InProcess, Runner, Unavailable
+from harness import TOLERANCE, InProcess, Runner
+from networks.contestants import BASE, BY_KEY, Contestant, Unavailable
 from networks.definitions import Network
 
 TURN = 10
@@ -104,8 +105,8 @@ def main() -> None:
     )
     parser.add_argument("--network", default="all", help="A, B, C, D, several letters, or all")
     parser.add_argument("--steps", type=int, help="that count, of each; default by network")
-    parser.add_argument("--only", nargs="+", choices=harness.BY_KEY, metavar="KEY")
-    parser.add_argument("--pair", choices=harness.BY_KEY, metavar="KEY")
+    parser.add_argument("--only", nargs="+", choices=BY_KEY, metavar="KEY")
+    parser.add_argument("--pair", choices=BY_KEY, metavar="KEY")
     parser.add_argument("--mindspore-python", metavar="PATH", help="a python that has MindSpore")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()

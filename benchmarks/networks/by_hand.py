@@ -44,11 +44,6 @@ def tree(network: Network, arrays: Mapping[str, Any]) -> Tree:
     return arrays
 
 
-def decaying(weights: Tree) -> Tree:
-    """For a dict by name: which ones decay."""
-    return {name: not name.endswith((".gamma", ".beta")) for name in weights}
-
-
 def mean_square(outputs: Any, y: Any) -> Any:
     return jnp.mean((outputs - y) ** 2)
 
@@ -135,7 +130,7 @@ def loss_of(network: Network) -> Callable[[Tree, Any, Any], Any]:
 
 def program(network: Network) -> tuple[Any, optax.GradientTransformation]:
     """(the jitted step, the optimizer): (weights, state, x, y) -> (weights, state, loss)."""
-    rule = optimizer(network, decaying)
+    rule = optimizer(network)
     gradients = jax.value_and_grad(loss_of(network))
 
     def step(weights: Tree, state: Tree, x: Any, y: Any) -> tuple[Tree, Tree, Any]:

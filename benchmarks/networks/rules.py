@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -35,15 +34,15 @@ def _uncorrected_adam() -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def optimizer(
-    network: Network, decaying: Callable[[Any], Any] | None = None
-) -> optax.GradientTransformation:
-    """The network's optimizer.
+def _decaying(weights: Any) -> Any:
+    """False for the weights of norms, which have that in their paths, and True for all others."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: "norm" not in jax.tree_util.keystr(path), weights
+    )
 
-    Args:
-        network: A: Adam; B: Momentum; C: AdamWeightDecay; D: SGD.
-        decaying: for C: gives True for each weight of a tree that decays, False for those of norms.
-    """
+
+def optimizer(network: Network) -> optax.GradientTransformation:
+    """A: Adam; B: Momentum; C: AdamWeightDecay; D: SGD."""
     if network.key == "A":
         return optax.adam(network.rate)
     if network.key == "B":
@@ -52,6 +51,6 @@ def optimizer(
         return optax.sgd(network.rate)
     return optax.chain(
         _uncorrected_adam(),
-        optax.add_decayed_weights(DECAY, mask=decaying),
+        optax.add_decayed_weights(DECAY, mask=_decaying),
         optax.scale(-network.rate),
     )
