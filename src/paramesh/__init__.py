@@ -8,7 +8,7 @@ programs and training are loaded when they are first asked for. MindSpore's own 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from paramesh import compat, context, dtype, initializer
+from paramesh import compat, context, dtype, initializer, placement
 from paramesh.context import (
     GRAPH_MODE,
     PYNATIVE_MODE,
@@ -178,6 +178,13 @@ __all__ = [
     "compat",
     "ParameshError",
 ]
+
+
+def _placement_of(mode: str) -> placement.Placement:
+    return importlib.import_module("paramesh.parallel.modes").placement_of(mode)
+
+
+placement.by_mode = _placement_of
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,219 @@
+"""data_parallel and hybrid_parallel: every device runs the program on its part of the batch.
+
+As in MindSpore, each device computes as if it were alone: batch statistics are those of its part,
+and the devices meet only where gradients are summed (`TrainOneStepCell`, `DistributedGradReducer`)
+or where the program says so (the collective operators). A compiled program is one XLA program over
+all devices (`jax.shard_map`).
+
+What crosses the border of a program:
+    Parameters  are the same on all devices, but for those with `layerwise_parallel=True`
+    inputs      arrays with axes are cut along the first one into a part for each device of this
+                process; scalars go to all
+    outputs     arrays with axes are joined along the first one (those of this process's devices);
+                float scalars, such as a loss, are the mean over all devices; other scalars are
+                those of the first device
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from paramesh import context
+from paramesh.errors import ContextError
+from paramesh.parallel.per_device import PerDevice
+from paramesh.parallel.reduction import summed
+from paramesh.parameter import Parameter
+from paramesh.placement import Placement
+from paramesh.recipe import Recipe, compute_many
+
+#: The mesh axis over all devices, by which collectives find each other.
+DEVICES = "devices"
+
+_ALL = PartitionSpec()
+_CUT = PartitionSpec(DEVICES)
+
+
+class DataParallel(Placement):
+    """Parameters on every device, inputs cut along the batch.
+
+    Args:
+        devices: of all processes, by rank.
+        mode: `data_parallel` or `hybrid_parallel`.
+    """
+
+    def __init__(self, devices: Sequence[Any], mode: str) -> None:
+        self.mesh = Mesh(np.array(devices), (DEVICES,))
+        self.mode = mode
+        self.key = (mode, tuple(d.id for d in devices))
+        self.devices = tuple(devices)
+        self.count = len(devices)
+        self.local = sum(d.process_index == jax.process_index() for d in devices)
+        self._everywhere = NamedSharding(self.mesh, _ALL)
+        self._cut = NamedSharding(self.mesh, _CUT)
+        self._alone = self.local == self.count
+        self._broadcast = context.get_auto_parallel_context("parameter_broadcast")
+        self._mean = context.get_auto_parallel_context("gradients_mean")
+        self._fp32 = context._parallel.get("gradient_fp32_sync", True)
+
+    # Where Parameters live.
+
+    def adopt(self, params: Sequence[Any]) -> None:
+        """Give layerwise-parallel Parameters an array with a row for each device."""
+        for param in params:
+            if not param.layerwise_parallel:
+                continue
+            slot = param._slot
+            if slot is not None and isinstance(slot.pool, PerDevice):
+                if slot.pool.sharding == self._cut:
+                    continue
+                raise ContextError(
+                    f"Parameter '{param.name}' has a value on each of {slot.pool.devices} devices "
+                    f"from a program in another parallel setting, and {self.mode} over "
+                    f"{self.count} devices cannot take them over. Save it, make the network again "
+                    "under the new setting, and load it."
+                )
+            if slot is not None:
+                slot.pool.dissolve()
+            PerDevice(param, self._cut, self.devices)
+
+    def materialise(self, params: Sequence[Any], recipes: Sequence[Recipe]) -> list[Any]:
+        """Every device's own copy, made from the recipe."""
+        return [self._spread(array) for array in compute_many(recipes)]
+
+    def settle(self, states: Sequence[Any], arrays: list[Any]) -> None:
+        """Copy to all devices what is not there."""
+        everywhere = self._everywhere
+        for i, array in enumerate(arrays):
+            sharding = array.sharding
+            if sharding is everywhere or isinstance(states[i], PerDevice):
+                continue
+            if sharding != everywhere:
+                arrays[i] = states[i]._value = self._spread(array, states[i].name)
+
+    def _spread(self, array: Any, name: str = "") -> Any:
+        if not array.sharding.is_fully_replicated:
+            raise ContextError(
+                f"Parameter '{name}' lies in parts over several devices ({array.sharding}), which "
+                f"{self.mode} cannot use. Make the network again under this setting."
+            )
+        if self._alone:
+            return jax.device_put(array, self._everywhere)
+        value = np.asarray(array.addressable_data(0))
+        if self._broadcast:
+            value = multihost_utils.broadcast_one_to_all(value)
+        return jax.make_array_from_process_local_data(self._everywhere, value, array.shape)
+
+    def shape(self, state: Any) -> tuple[int, ...]:
+        """The shape of the array over all devices."""
+        return state.global_shape if isinstance(state, PerDevice) else state.shape
+
+    # Programs.
+
+    def place_inputs(self, leaves: list[Any]) -> list[Any]:
+        """Cut arrays along the first axis, one part for each device of this process.
+
+        Raises:
+            ValueError: the first axis cannot be cut evenly.
+        """
+        return [self._place(leaf, i) for i, leaf in enumerate(leaves)]
+
+    def _place(self, leaf: Any, i: int) -> Any:
+        shape = np.shape(leaf)
+        if not shape:
+            return leaf
+        if shape[0] % self.local:
+            raise ValueError(
+                f"{self.mode}: input {i} has shape {shape}; its first axis, the batch, must be a "
+                f"multiple of the {self.local} devices that share it. Drop the rest of the last "
+                "batch (drop_remainder), or make an array that is no batch a Parameter."
+            )
+        if self._alone:
+            return jax.device_put(leaf, self._cut)
+        whole = (shape[0] // self.local * self.count, *shape[1:])
+        return jax.make_array_from_process_local_data(self._cut, np.asarray(leaf), whole)
+
+    def enclose(
+        self,
+        body: Callable[..., Any],
+        states: Sequence[Any],
+        written: Callable[[], Sequence[Any]],
+    ) -> Callable[..., Any]:
+        """Run the body on every device, with its part of the inputs."""
+        kinds: list[bool] = []
+
+        def of_one(values: list[Any], leaves: list[Any], zero: Any) -> Any:
+            arrays, results = body(values, leaves, zero)
+            kinds[:] = [bool(a.ndim) for a in arrays]
+            parts = [a for a in arrays if a.ndim]
+            scalars = [_same_everywhere(a) for a in arrays if not a.ndim]
+            own = [isinstance(state, PerDevice) for state in written()]
+            rows = [v for v, mine in zip(results, own, strict=False) if mine]
+            shared = [v for v, mine in zip(results, own, strict=False) if not mine]
+            return parts, scalars, rows, shared
+
+        def over_all(values: list[Any], leaves: list[Any], zero: Any) -> Any:
+            cuts = [_CUT if isinstance(s, PerDevice) else _ALL for s in states]
+            batch = [_CUT if np.ndim(leaf) else _ALL for leaf in leaves]
+            # check_vma=False: what is said to be the same on all devices is taken to be so, and a
+            # gradient is that of one device's part of the batch until it is summed.
+            program = jax.shard_map(
+                of_one,
+                mesh=self.mesh,
+                in_specs=(cuts, batch, _ALL),
+                out_specs=(_CUT, _ALL, _CUT, _ALL),
+                check_vma=False,
+            )
+            parts, scalars, rows, shared = map(iter, program(values, leaves, zero))
+            arrays = [next(parts) if has_axes else next(scalars) for has_axes in kinds]
+            own = [isinstance(state, PerDevice) for state in written()]
+            return arrays, [next(rows) if mine else next(shared) for mine in own]
+
+        return over_all
+
+    def outputs(self, arrays: list[Any]) -> list[Any]:
+        """This process's part of every output."""
+        return arrays if self._alone else [_local(array) for array in arrays]
+
+    # Gradients.
+
+    def reduce_gradients(self, params: Sequence[Parameter], grads: Sequence[Any]) -> list[Any]:
+        """Sums (means with `gradients_mean`) over the devices, but of layerwise Parameters."""
+        results = list(grads)
+        shared = [i for i, param in enumerate(params) if not param.layerwise_parallel]
+        wanted = [self._widened(grads[i]) for i in shared]
+        factor = 1.0 / self.count if self._mean else None
+
+        def total(array: Any) -> Any:
+            array = lax.psum(array, DEVICES)
+            return array if factor is None else array * jnp.asarray(factor, array.dtype)
+
+        for i, value in zip(shared, summed(wanted, total), strict=True):
+            results[i] = value.astype(grads[i].dtype)
+        return results
+
+    def _widened(self, grad: Any) -> Any:
+        narrow = np.dtype(grad.dtype).itemsize < 4
+        return grad.astype(jnp.float32) if narrow and self._fp32 else grad
+
+
+def _same_everywhere(scalar: Any) -> Any:
+    if jnp.issubdtype(scalar.dtype, jnp.floating):
+        return lax.pmean(scalar, DEVICES)
+    return scalar
+
+
+def _local(array: Any) -> Any:
+    if array.is_fully_replicated:
+        return array.addressable_data(0)
+    shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    if len(shards) == 1:
+        return shards[0].data
+    return jnp.concatenate([jnp.asarray(np.asarray(shard.data)) for shard in shards])

@@ -1,0 +1,30 @@
+"""Which placement belongs to which parallel mode."""
+
+from __future__ import annotations
+
+from paramesh import context
+from paramesh.errors import ContextError
+from paramesh.parallel.data_parallel import DataParallel
+from paramesh.parallel.mesh import all_devices
+from paramesh.placement import Placement
+
+
+def placement_of(mode: str) -> Placement:
+    """The placement for a parallel mode, over the devices that the settings name.
+
+    Raises:
+        ContextError: there are fewer devices than `device_num` says.
+    """
+    devices = all_devices()
+    wanted = context.get_auto_parallel_context("device_num")
+    if wanted > len(devices):
+        raise ContextError(
+            f"set_auto_parallel_context: device_num={wanted}, but there are {len(devices)} "
+            f"{devices[0].platform.upper()} devices. On the CPU, "
+            f"XLA_FLAGS=--xla_force_host_platform_device_count={wanted} makes virtual ones."
+        )
+    if wanted > 1:
+        devices = devices[:wanted]
+    if mode in ("data_parallel", "hybrid_parallel"):
+        return DataParallel(devices, mode)
+    raise ContextError(f"parallel_mode={mode!r} cannot run yet; use data_parallel.")

@@ -1,0 +1,52 @@
+"""Sums of gradients over devices, in few large collectives.
+
+A collective costs a meeting of all devices, so gradients of one type are joined and summed
+together, as far as their bytes stay under a limit: a larger one is summed alone and not copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+#: Gradients are joined up to this size. Above it, the copies cost more than the meetings.
+BUCKET_BYTES = 1 << 20
+
+
+def buckets(arrays: Sequence[Any], most: int = BUCKET_BYTES) -> list[list[int]]:
+    """Indices of arrays that are summed together: of one type, at most `most` bytes."""
+    found: list[list[int]] = []
+    filling: dict[Any, tuple[list[int], int]] = {}
+    for i, array in enumerate(arrays):
+        size = array.size * np.dtype(array.dtype).itemsize
+        bucket, used = filling.get(array.dtype, ([], most + 1))
+        if used + size > most:
+            bucket, used = [], 0
+            found.append(bucket)
+        bucket.append(i)
+        filling[array.dtype] = (bucket, used + size)
+    return found
+
+
+def summed(arrays: Sequence[Any], total: Callable[[Any], Any]) -> list[Any]:
+    """`total` of every array, called with several of them joined; traceable.
+
+    Args:
+        arrays: of any shapes and types.
+        total: an elementwise collective, such as a sum over devices.
+    """
+    results: list[Any] = [None] * len(arrays)
+    for bucket in buckets(arrays):
+        if len(bucket) == 1:
+            results[bucket[0]] = total(arrays[bucket[0]])
+            continue
+        flat = total(jnp.concatenate([jnp.ravel(arrays[i]) for i in bucket]))
+        start = 0
+        for i in bucket:
+            size = arrays[i].size
+            results[i] = flat[start : start + size].reshape(arrays[i].shape)
+            start += size
+    return results
