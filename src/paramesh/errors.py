@@ -45,6 +45,10 @@ class ContextError(ParameshError, RuntimeError):
     """A call needs a setting in `paramesh.context` that has not been made."""
 
 
+class LayoutError(ParameshError, ValueError):
+    """A layout or a strategy does not fit a shape, an operator or the devices."""
+
+
 class CheckpointError(ParameshError, RuntimeError):
     """A checkpoint file is damaged, or its contents do not fit the network."""
 

@@ -1,0 +1,6 @@
+"""Many devices: how arrays are cut over them."""
+
+from paramesh.parallel.layout import Layout, Placed
+from paramesh.parallel.mesh import all_devices, device_mesh
+
+__all__ = ["Layout", "Placed", "all_devices", "device_mesh"]
