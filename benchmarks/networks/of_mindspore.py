@@ -45,6 +45,7 @@ class Process:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                cwd=file.parent,  # it leaves reports of what it could not compile there
             )
         except OSError as error:
             raise Unavailable(f"{python} does not start: {error.strerror}") from error
