@@ -13,6 +13,7 @@ where, in which order and in which pieces they are computed makes no difference,
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import functools
@@ -27,11 +28,11 @@ import jax.core
 import numpy as np
 from jax.sharding import NamedSharding, Sharding
 
-from paramesh import drawing
-from paramesh.drawing import Draw, Law
+from paramesh import drawing, rows
 from paramesh.dtype import DType, bool_, to_dtype
 from paramesh.errors import RecipeError
 from paramesh.keys import Key, get_seed, next_key, set_seed
+from paramesh.law import Draw, Law
 
 Array = jax.Array
 Index = tuple[slice, ...]
@@ -336,7 +337,7 @@ class Recipe:
             ) from None
         with _concrete():
             law = self._law()
-            if law is not None and _one_program(sharding) and self.size > drawing.SMALL:
+            if law is not None and _one_program(sharding) and self.size > rows.SMALL:
                 assert isinstance(sharding, NamedSharding)
                 return drawing.draw_sharded(law, self.key, self.shape, self.dtype, sharding)
             whole = self._whole() if not self.sliceable else None
@@ -390,7 +391,7 @@ class Recipe:
         if law is not None:
             return drawing.draw_slice(law, self.key, self.shape, self.dtype, starts, shape)
         if _style(type(self.initializer)) == "constant":
-            return drawing.fill(self.initializer.constant(self.dtype), shape)
+            return rows.fill(self.initializer.constant(self.dtype), [shape])[0]
         return jax.device_put(_cut(self._whole(), starts, shape))
 
     def _whole(self) -> _Host:
@@ -420,7 +421,7 @@ def _one_program(sharding: Sharding) -> bool:
 
 
 def cast_on_host(values: _Host, dtype: DType) -> _Host:
-    """`drawing.cast` for a numpy array."""
+    """`law.cast` for a numpy array."""
     if dtype is bool_:
         return values != 0
     if dtype.is_integer() and values.dtype.kind == "f":
@@ -431,19 +432,46 @@ def cast_on_host(values: _Host, dtype: DType) -> _Host:
 def compute_many(recipes: Sequence[Recipe]) -> list[Array]:
     """Compute many recipes; the same numbers as `[r.compute() for r in recipes]`, sooner.
 
-    Small arrays of one kind and element type are computed by one program, whatever their shapes.
+    Arrays of one kind and element type are computed by one program, whatever their shapes, except
+    for shapes of which there is so much that a program of their own pays.
     """
-    results: list[Array | None] = [None] * len(recipes)
-    groups: dict[Any, list[tuple[int, Law]]] = {}
-    for at, recipe in enumerate(recipes):
-        law = recipe._law()
-        if law is not None and law.elementwise and 0 < recipe.size <= drawing.SMALL:
-            groups.setdefault((law.rule, recipe.dtype), []).append((at, law))
-        else:
+    results: list[Any] = [None] * len(recipes)
+    laws = [recipe._law() for recipe in recipes]
+    kinds = [_kind(recipe, law) for recipe, law in zip(recipes, laws, strict=True)]
+    counts = collections.Counter(zip(kinds, (recipe.shape for recipe in recipes), strict=True))
+    groups: dict[Any, list[int]] = {}
+    for at, (recipe, law, kind) in enumerate(zip(recipes, laws, kinds, strict=True)):
+        alone = law is not None and not rows.cheaper_in_rows(
+            recipe.size, counts[kind, recipe.shape]
+        )
+        if kind is None or alone:
             results[at] = recipe.compute()
+        else:
+            groups.setdefault(kind, []).append(at)
     with _concrete():
-        for (_, dtype), members in groups.items():
-            pieces = [(law, recipes[at].key, 0, recipes[at].shape) for at, law in members]
-            for (at, _), array in zip(members, drawing.draw_rows(pieces, dtype), strict=True):
+        for members in groups.values():
+            shapes = [recipes[at].shape for at in members]
+            first = recipes[members[0]]
+            pieces = [
+                (law, recipes[at].key, 0, recipes[at].shape)
+                for at in members
+                if (law := laws[at]) is not None
+            ]
+            if pieces:
+                arrays = rows.draw_rows(pieces, first.dtype)
+            else:
+                arrays = rows.fill(first.initializer.constant(first.dtype), shapes)
+            for at, array in zip(members, arrays, strict=True):
                 results[at] = array
-    return [array for array in results if array is not None]
+    return results
+
+
+def _kind(recipe: Recipe, law: Law | None) -> Any:
+    """What recipes that can be computed together have in common; None: computed alone."""
+    if recipe.size == 0:
+        return None
+    if law is not None:
+        return (law.rule, recipe.dtype) if law.elementwise else None
+    if _style(type(recipe.initializer)) == "constant":
+        return (recipe.initializer.constant(recipe.dtype).tobytes(), recipe.dtype)
+    return None
