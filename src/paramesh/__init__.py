@@ -184,7 +184,12 @@ def _placement_of(mode: str) -> placement.Placement:
     return importlib.import_module("paramesh.parallel.modes").placement_of(mode)
 
 
+def _layout_table(params: Any) -> Any:
+    return importlib.import_module("paramesh.parallel.modes").table_of(params)
+
+
 placement.by_mode = _placement_of
+placement.table = _layout_table
 
 
 def __getattr__(name: str) -> Any:

@@ -55,6 +55,10 @@ _PARALLEL_DEFAULTS: dict[str, Any] = {
     "gradients_mean": False,
     "parameter_broadcast": False,
     "enable_parallel_optimizer": False,
+    "full_batch": False,
+    "dataset_strategy": "data_parallel",
+    "strategy_ckpt_save_file": "",
+    "strategy_ckpt_load_file": "",
 }
 _PS_DEFAULTS: dict[str, Any] = {"enable_ps": False, "server_num": 0}
 
@@ -162,11 +166,23 @@ def get_context(name: str) -> Any:
     return _settings[name]
 
 
+def _dataset_strategy(call: str, value: Any) -> Any:
+    if not isinstance(value, tuple) and value not in ("data_parallel", "full_batch"):
+        raise ValueError(
+            f"{call}: dataset_strategy must be 'data_parallel', 'full_batch', or a tuple with a "
+            f"strategy for each input, such as ((4, 1), (4,)), got {value!r}."
+        )
+    return value
+
+
 def set_auto_parallel_context(**settings: Any) -> None:
     """Say how the network is spread over devices; checked here, as in MindSpore.
 
     `parallel_mode`, `device_num` (1..4096), `global_rank` (0..4095), `gradients_mean`,
-    `parameter_broadcast`, `enable_parallel_optimizer`.
+    `parameter_broadcast`, `enable_parallel_optimizer`; for the semi-automatic mode also
+    `dataset_strategy` ("data_parallel", "full_batch", or a tuple with a strategy or Layout for
+    each input), `full_batch` (True is `dataset_strategy="full_batch"`), and the paths
+    `strategy_ckpt_save_file` and `strategy_ckpt_load_file`.
 
     Raises:
         ValueError: an unknown setting or a value outside its range.
@@ -181,6 +197,12 @@ def set_auto_parallel_context(**settings: Any) -> None:
             checked[name] = _whole(call, name, value, 1, 4096)
         elif name == "global_rank":
             checked[name] = _whole(call, name, value, 0, 4095)
+        elif name == "dataset_strategy":
+            checked[name] = _dataset_strategy(call, value)
+        elif name in ("strategy_ckpt_save_file", "strategy_ckpt_load_file"):
+            if not isinstance(value, str):
+                raise TypeError(f"{call}: {name} must be a path, got {value!r}.")
+            checked[name] = value
         elif name in _PARALLEL_DEFAULTS:
             checked[name] = _boolean(call, name, value)
         else:

@@ -24,6 +24,10 @@ class Placement:
 
     #: Part of every compiled program's guard: another placement, another program.
     key: Any = ("single",)
+    #: Whether small Parameters may share flat arrays (`parameter/pool.py`).
+    pools = True
+    #: How many devices there are.
+    count = 1
 
     def adopt(self, params: Sequence[Any]) -> None:
         """Called with the Parameters that a program may use before it is traced."""
@@ -66,6 +70,20 @@ class Placement:
         """Raw gradients of one device's part of the batch -> of the whole batch; traced."""
         return list(grads)
 
+    def operate(
+        self, operator: Any, args: tuple[Any, ...], compute: Callable[[tuple[Any, ...]], Any]
+    ) -> Any:
+        """The result of an operator that has a strategy; `compute` takes the arguments."""
+        return compute(args)
+
+    def cut(self, values: tuple[Any, ...], strategies: Any, name: str) -> tuple[Any, ...]:
+        """The inputs or outputs of a Cell that has strategies for them; `name` is for messages."""
+        return values
+
+    def layouts(self, params: Sequence[Any]) -> list[Any]:
+        """How each Parameter is cut over devices, as far as that is known; None for whole."""
+        return [None] * len(params)
+
     def after_step(self, written: Sequence[Any]) -> None:
         """Called after every run of a compiled program with the states it wrote."""
 
@@ -86,6 +104,28 @@ _choice = _Choice()
 
 def _unknown(mode: str) -> Placement:
     raise NotImplementedError(f"nobody knows how to place Parameters in {mode!r} mode")
+
+
+def _no_table(params: Sequence[Any]) -> Any:
+    raise NotImplementedError("nobody knows how to show layouts")
+
+
+#: Makes the table of the layouts of Parameters; the package's face sets it.
+table: Callable[[Sequence[Any]], Any] = _no_table
+
+_strategies = 0
+
+
+def strategies_moved() -> None:
+    """An operator that programs have used got another strategy: they are traced again."""
+    global _strategies
+    _strategies += 1
+    _choice.settings = None
+
+
+def strategies() -> int:
+    """Moves with `strategies_moved`."""
+    return _strategies
 
 
 #: Makes the placement of a parallel mode from the settings; the package's face sets it.

@@ -14,7 +14,7 @@ from paramesh.nn import arguments
 from paramesh.nn.activation import get_activation
 from paramesh.nn.arguments import Init
 from paramesh.nn.cell import Cell
-from paramesh.ops import array, indexing
+from paramesh.ops import array, indexing, nn_ops
 from paramesh.ops import math as ops
 from paramesh.ops.table import Primitive
 from paramesh.tensor import raw, wrap
@@ -73,6 +73,9 @@ class Dense(Cell):
                 owner, "bias_init", bias_init, (out_channels,), dtype, default=start
             )
         self.activation = _activation(owner, activation)
+        # For strategies: dense.matmul.shard(((2, 1), (4, 1))), as in MindSpore.
+        self.matmul = ops.MatMul(transpose_b=True)
+        self.bias_add = nn_ops.BiasAdd()
 
     def construct(self, x: Any) -> Any:
         """(..., in_channels) -> (..., out_channels).
@@ -80,7 +83,14 @@ class Dense(Cell):
         Raises:
             ValueError: another size; TypeError: another element type than the weight's.
         """
-        out = ops.dense(arguments.tensor("Dense", x), self.weight, self.bias)
+        x = arguments.tensor("Dense", x)
+        if self.matmul.sharded or self.bias_add.sharded:
+            # Over two axes, for which scripts write their strategies.
+            out = self.matmul(x.reshape((-1, x.shape[-1])), self.weight)
+            out = out if self.bias is None else self.bias_add(out, self.bias)
+            out = out.reshape((*x.shape[:-1], self.out_channels))
+        else:
+            out = ops.dense(x, self.weight, self.bias)
         return out if self.activation is None else self.activation(out)
 
     def extend_repr(self) -> str:

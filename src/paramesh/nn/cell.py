@@ -15,11 +15,11 @@ from typing import Any, NamedTuple, Self
 import jax
 import numpy as np
 
-from paramesh import context, tracing
+from paramesh import context, placement, tracing
 from paramesh.dtype import to_dtype
-from paramesh.nn import cell_call
+from paramesh.nn import cell_call, sharding
 from paramesh.nn.members import NOT_INITIALISED, Members
-from paramesh.parameter import Parameter, materialise
+from paramesh.parameter import Parameter, check_strategy, materialise
 from paramesh.tensor import Tensor
 from paramesh.transforms.compiled import CompiledFunction
 
@@ -117,6 +117,58 @@ class Cell(Members):
         """
         for param in self.trainable_params(recurse):
             param.set_param_ps(init_in_server)
+
+    def shard(
+        self,
+        in_strategy: Any = None,
+        out_strategy: Any = None,
+        parameter_plan: Mapping[str, Any] | None = None,
+        device: str = "Ascend",
+        level: int = 0,
+    ) -> Self:
+        """Say how inputs, outputs and Parameters are cut in the semi-automatic parallel mode.
+
+        Args:
+            in_strategy: for each positional input a tuple of ints, into how many parts each axis is
+                cut, a `parallel.Layout`, or None: axis 0 over all devices. None: as they come.
+            out_strategy: the same for each output.
+            parameter_plan: {name: tuple of ints or Layout}; names as in `state_dict`, or full ones.
+            device: of no effect, and neither is `level`: they speak to MindSpore's compiler.
+            level: see `device`.
+
+        Returns:
+            The Cell itself. A second call replaces the strategies of the first.
+
+        Raises:
+            TypeError: strategies that are no tuples, or a plan that is no mapping.
+            LayoutError: names that are no Parameter, or a layout that does not fit one.
+        """
+        sharding.check_strategies(type(self).__name__, in_strategy, out_strategy)
+        plan = sharding.planned(self, parameter_plan)
+        for param, layout in plan:
+            check_strategy(layout, param.shape, param.name)
+        for param, layout in plan:
+            param.layout = layout
+        before, after = self._forward_pre_hooks, self._forward_hooks
+        before[:] = [hook for hook in before if not isinstance(hook, sharding.CutInputs)]
+        after[:] = [hook for hook in after if not isinstance(hook, sharding.CutOutputs)]
+        if in_strategy is not None:
+            before.append(sharding.CutInputs(in_strategy))
+        if out_strategy is not None:
+            after.insert(0, sharding.CutOutputs(out_strategy))
+        self._changed()
+        return self
+
+    def layout_table(self) -> Any:
+        """How every Parameter is cut over the devices, as far as programs have found out.
+
+        Returns:
+            A `parallel.LayoutTable`: `print` shows it, `rows` and `to_dicts()` are its data.
+
+        Raises:
+            LayoutError: a layout that was given does not fit the devices.
+        """
+        return placement.table(list(self.get_parameters()))
 
     def recompute(self, **options: Any) -> None:
         """Do not keep the activations inside this Cell for the backward pass; compute them again.

@@ -32,6 +32,7 @@ from typing import Annotated, Any, ClassVar, ParamSpec, Self, TypeVar
 import jax
 import jax.numpy as jnp
 
+from paramesh import placement
 from paramesh.dtype import DType, to_dtype, x64
 from paramesh.parameter import Parameter
 from paramesh.promotion import align, cast, floating, result_dtype, scalar_dtype, scalar_kind
@@ -202,16 +203,44 @@ class Primitive:
         self.__dict__.update(self.settings)
         self.in_strategy: Any = None
         self.out_strategy: Any = None
+        self.sharded = False
+        self._called = False
         self.attrs: dict[str, Any] = {}
         self._options = type(self)._init(**self.settings)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Compute on Tensors, with the settings that were given."""
-        return self.operator(self.name, args, self._options | kwargs)
+        self._called = True
+        options = self._options | kwargs
+        if not self.sharded:
+            return self.operator(self.name, args, options)
+        compute = functools.partial(self.operator, self.name, kwargs=options)
+        return placement.current().operate(self, args, compute)
 
     def shard(self, in_strategy: Any = None, out_strategy: Any = None) -> Self:
-        """Record how inputs and outputs are to be cut over devices; returns self."""
+        """Say how inputs and outputs are cut over devices in the semi-automatic parallel mode.
+
+        Args:
+            in_strategy: for each Tensor among the inputs a tuple of ints, into how many parts each
+                of its axes is cut, or a `parallel.Layout`; None leaves them to the compiler.
+            out_strategy: the same for each output.
+
+        Returns:
+            The operator itself. Mistakes are found where it is used, when shapes are known.
+
+        Raises:
+            TypeError: no tuple.
+        """
+        for what, given in (("in_strategy", in_strategy), ("out_strategy", out_strategy)):
+            if given is not None and not isinstance(given, tuple):
+                raise TypeError(
+                    f"{self.name}.shard: {what} must be a tuple with an entry for each Tensor, "
+                    f"such as ((2, 1), (1, 4)), got {type(given).__name__} ({given!r})."
+                )
+        if self._called and (in_strategy, out_strategy) != (self.in_strategy, self.out_strategy):
+            placement.strategies_moved()
         self.in_strategy, self.out_strategy = in_strategy, out_strategy
+        self.sharded = in_strategy is not None or out_strategy is not None
         return self
 
     def add_prim_attr(self, name: str, value: Any) -> Self:

@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from paramesh import context
+from paramesh import context, placement
 from paramesh.parameter import Parameter, Plan, Pool, lies_whole
 
 #: A Parameter of more bytes is not worth it, by the kinds of state that go with it. Measured; see
@@ -100,6 +100,8 @@ def make_chunks(owner: Any, kept: Mapping[str, Sequence[Parameter]], kinds: Sequ
         The chunks; [] if the rule allows none.
     """
     setting = context.get_context("flat_parameters")
+    if not placement.current().pools:
+        return []
     if setting == "never" or (setting == "auto" and jax.default_backend() != "cpu"):
         return []
     most = MOST_BYTES[min(len(kept), len(MOST_BYTES)) - 1]

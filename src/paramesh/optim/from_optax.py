@@ -11,6 +11,7 @@ parts of one word are told apart by numbers: `trace`, `trace_1`.
 from __future__ import annotations
 
 import re
+import weakref
 from typing import Any
 
 import jax
@@ -82,8 +83,9 @@ class OptaxOptimizer(Optimizer):
             start = Tensor(jnp.array(value, leaf.dtype)) if constant is None else constant
             trained = by_name.get(getattr(path[-1], "key", None)) if path else None
             if trained is not None and (trained.shape, trained.dtype) == _kind(leaf):
-                twin = trained.clone(start)  # sharded like its Parameter
+                twin = trained.clone(start)
                 twin.name = name
+                twin._original = weakref.ref(trained)  # whose layout it follows
             else:
                 twin = Parameter(initializer(start, leaf.shape, to_dtype(leaf.dtype)), name=name)
             leaves.append(twin)

@@ -2,6 +2,7 @@
 
 from paramesh.parameter.collection import ParameterTuple
 from paramesh.parameter.contents import check_storable
+from paramesh.parameter.layout import check_strategy
 from paramesh.parameter.names import DEFAULT_NAME, check_name
 from paramesh.parameter.parameter import HookHandle, Parameter, materialise
 from paramesh.parameter.pool import (
@@ -23,6 +24,7 @@ __all__ = [
     "Pool",
     "check_name",
     "check_storable",
+    "check_strategy",
     "form_waiting",
     "lies_whole",
     "materialise",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Iterable
 from typing import Any, Self
 
@@ -63,6 +64,7 @@ class ParameterTuple(tuple[Parameter, ...]):
         for param in self:
             twin = param.clone(init)
             twin.name = f"{prefix}.{param.name}"
+            twin._original = weakref.ref(param)  # whose layout it follows
             clones.append(twin)
         return ParameterTuple(clones)
 

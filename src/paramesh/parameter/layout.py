@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from paramesh.errors import LayoutError
+
 _AT_LEAST = 3
 _SHARD_GROUP = 5
 
@@ -29,6 +31,31 @@ def check_layout(layout: Any, name: str) -> None:
         raise ValueError(
             f"Parameter '{name}': layout needs at least (device matrix, tensor map, slice shape), "
             f"got {layout!r}."
+        )
+
+
+def check_strategy(strategy: Any, shape: tuple[int, ...], name: str) -> None:
+    """Refuse what says not how a Parameter of `shape` is cut: a tuple of ints, or a Layout.
+
+    Raises:
+        TypeError: of another kind.
+        LayoutError: another number of axes, or parts that do not divide an axis.
+    """
+    if hasattr(strategy, "slice_shape"):
+        strategy.slice_shape(shape, name)
+        return
+    ints = isinstance(strategy, tuple) and all(type(n) is int for n in strategy)
+    if not ints:
+        raise TypeError(
+            f"Parameter '{name}': layout must be a tuple of ints, such as (1, 4), or a Layout, "
+            f"got {type(strategy).__name__} ({strategy!r})."
+        )
+    if len(strategy) != len(shape) or any(
+        n < 1 or size % n for n, size in zip(strategy, shape, strict=True)
+    ):
+        raise LayoutError(
+            f"Parameter '{name}' of shape {shape}: layout {strategy} needs for each axis the "
+            "number of equal parts that it is cut into; 1 leaves it whole."
         )
 
 

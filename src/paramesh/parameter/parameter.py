@@ -14,6 +14,7 @@ the first read, `init_data()`, or never, when a checkpoint is loaded first.
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Self
 
@@ -26,7 +27,7 @@ from paramesh.errors import ContextError, ParameterShapeError
 from paramesh.initializer import initializer
 from paramesh.parameter.contents import check_storable, first_contents, next_contents
 from paramesh.parameter.flags import CARRIED, Flag, Whole
-from paramesh.parameter.layout import check_layout, rank_slice
+from paramesh.parameter.layout import check_layout, check_strategy, rank_slice
 from paramesh.parameter.names import check_name
 from paramesh.parameter.pool import Pool, Slot
 from paramesh.promotion import cast
@@ -40,6 +41,8 @@ _FIELDS = (
     "_name",
     "_ps",
     "_cache_shape",
+    "_strategy",
+    "_original",
     "sliced",
     "unique",
     *("_" + flag for flag in CARRIED),
@@ -101,6 +104,9 @@ class Parameter(Tensor):
         self.sliced: Any = False
         self.unique: Any = False
         self._cache_shape: list[int] = []
+        self._strategy: Any = None
+        self._found: Any = None
+        self._original: weakref.ref[Parameter] | None = None
         for slot, value in CARRIED.items():
             setattr(self, "_" + slot, value)
         self.requires_grad = requires_grad
@@ -196,6 +202,8 @@ class Parameter(Tensor):
             self._name,
             tuple(self._hooks),
             None if self._slot is None else id(self._slot.pool),
+            self._strategy,
+            self._found,
         )
 
     @property
@@ -241,6 +249,29 @@ class Parameter(Tensor):
                 f"got {shape!r}."
             )
         self._cache_shape = list(shape)
+
+    @property
+    def layout(self) -> Any:
+        """How the Parameter is cut over devices in the semi-automatic parallel mode.
+
+        Set it to a tuple of ints, into how many parts each axis is cut, or to a `parallel.Layout`;
+        None leaves it to the operators that use the Parameter. Without a value of its own it gives
+        the `Layout` that the programs compiled so far have found, None before the first.
+
+        Raises:
+            TypeError: neither a tuple of ints nor a Layout.
+            LayoutError: it does not fit the shape.
+        """
+        if self._strategy is not None:
+            return self._strategy
+        return None if self._found is None else self._found.layout
+
+    @layout.setter
+    def layout(self, layout: Any) -> None:
+        if layout is not None:
+            check_strategy(layout, self.shape, self._name)
+        self._strategy, self._found = layout, None
+        tracing.moved()
 
     @property
     def is_param_ps(self) -> bool:
@@ -443,7 +474,7 @@ class Parameter(Tensor):
         twin = object.__new__(type(self))
         # What users hang on a Parameter is theirs and is not copied.
         twin.__dict__.update({field: self.__dict__[field] for field in _FIELDS})
-        twin._hooks = []
+        twin._hooks, twin._found = [], None
         frame = tracing.current()
         if self._recipe is not None and (frame is None or self not in frame.values):
             twin._value, twin._recipe = None, self._recipe
@@ -454,6 +485,9 @@ class Parameter(Tensor):
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
         twin = copy.copy(self)
         memo[id(self)] = twin
+        original = None if self._original is None else self._original()
+        if original is not None and id(original) in memo:  # copied together
+            twin._original = weakref.ref(memo[id(original)])
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:

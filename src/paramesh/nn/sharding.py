@@ -1,0 +1,86 @@
+"""What `Cell.shard` says: how a Cell's inputs, outputs and Parameters are cut over devices.
+
+The strategies are two hooks of the Cell, which hand its inputs and outputs to the placement in
+force. A placement without strategies hands them back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from paramesh import placement
+from paramesh.errors import LayoutError
+from paramesh.parameter import Parameter
+
+
+class CutInputs:
+    """A forward pre-hook: the inputs, cut by strategies."""
+
+    def __init__(self, strategies: tuple[Any, ...]) -> None:
+        self.strategies = strategies
+
+    def __call__(self, cell: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The inputs as the placement in force cuts them."""
+        name = f"{type(cell).__name__}.shard: in_strategy"
+        return placement.current().cut(inputs, self.strategies, name)
+
+
+class CutOutputs:
+    """A forward hook: the outputs, cut by strategies."""
+
+    def __init__(self, strategies: tuple[Any, ...]) -> None:
+        self.strategies = strategies
+
+    def __call__(self, cell: Any, inputs: Any, output: Any) -> Any:
+        """The outputs as the placement in force cuts them."""
+        several = isinstance(output, tuple)
+        name = f"{type(cell).__name__}.shard: out_strategy"
+        values = placement.current().cut(output if several else (output,), self.strategies, name)
+        return values if several else values[0]
+
+
+def check_strategies(owner: str, in_strategy: Any, out_strategy: Any) -> None:
+    """Refuse what is no tuple of strategies.
+
+    Raises:
+        TypeError: no tuple, or None.
+    """
+    for what, given in (("in_strategy", in_strategy), ("out_strategy", out_strategy)):
+        if given is not None and not isinstance(given, tuple):
+            raise TypeError(
+                f"{owner}.shard: {what} must be a tuple with an entry for each value, such as "
+                f"((2, 1),), or None, got {type(given).__name__} ({given!r})."
+            )
+
+
+def planned(cell: Any, parameter_plan: Any) -> list[tuple[Parameter, Any]]:
+    """The Parameters that a plan names, with their layouts.
+
+    Args:
+        cell: whose Parameters the names speak of.
+        parameter_plan: {name: tuple of ints or Layout}; a name is the Parameter's full name or its
+            path in the Cell, with or without "self." before it.
+
+    Raises:
+        TypeError: no mapping.
+        LayoutError: names that are no Parameter; all of them are listed.
+    """
+    if parameter_plan is None:
+        return []
+    owner = type(cell).__name__
+    if not isinstance(parameter_plan, Mapping):
+        raise TypeError(
+            f"{owner}.shard: parameter_plan must be {{name: strategy}}, such as "
+            f"{{'weight': (1, 4)}}, got {type(parameter_plan).__name__}."
+        )
+    by_path = dict(cell.parameters_and_names())
+    by_name = {param.name: param for param in by_path.values()} | by_path
+    names = {name: str(name).removeprefix("self.") for name in parameter_plan}
+    unknown = [str(name) for name, path in names.items() if path not in by_name]
+    if unknown:
+        raise LayoutError(
+            f"{owner}.shard: parameter_plan names {', '.join(unknown)}, but the Parameters here "
+            f"are {', '.join(by_path) or 'none'}."
+        )
+    return [(by_name[names[name]], layout) for name, layout in parameter_plan.items()]
