@@ -125,7 +125,7 @@ class Cell(Members):
         parameter_plan: Mapping[str, Any] | None = None,
         device: str = "Ascend",
         level: int = 0,
-    ) -> Self:
+    ) -> Callable[..., Any]:
         """Say how inputs, outputs and Parameters are cut in the semi-automatic parallel mode.
 
         Args:
@@ -137,7 +137,9 @@ class Cell(Members):
             level: see `device`.
 
         Returns:
-            The Cell itself. A second call replaces the strategies of the first.
+            The Cell's call, as in MindSpore: an attribute that is set to it is no second Cell, and
+            renames no Parameters. The strategies hold for every call of the Cell; a second `shard`
+            replaces them.
 
         Raises:
             TypeError: strategies that are no tuples, or a plan that is no mapping.
@@ -157,7 +159,7 @@ class Cell(Members):
         if out_strategy is not None:
             after.insert(0, sharding.CutOutputs(out_strategy))
         self._changed()
-        return self
+        return self.__call__
 
     def layout_table(self) -> Any:
         """How every Parameter is cut over the devices, as far as programs have found out.

@@ -32,7 +32,7 @@ from typing import Annotated, Any, ClassVar, ParamSpec, Self, TypeVar
 import jax
 import jax.numpy as jnp
 
-from paramesh import placement
+from paramesh import placement, tracing
 from paramesh.dtype import DType, to_dtype, x64
 from paramesh.parameter import Parameter
 from paramesh.promotion import align, cast, floating, result_dtype, scalar_dtype, scalar_kind
@@ -237,7 +237,8 @@ class Primitive:
                     f"{self.name}.shard: {what} must be a tuple with an entry for each Tensor, "
                     f"such as ((2, 1), (1, 4)), got {type(given).__name__} ({given!r})."
                 )
-        if self._called and (in_strategy, out_strategy) != (self.in_strategy, self.out_strategy):
+        changed = (in_strategy, out_strategy) != (self.in_strategy, self.out_strategy)
+        if changed and self._called and tracing.current() is None:
             placement.strategies_moved()
         self.in_strategy, self.out_strategy = in_strategy, out_strategy
         self.sharded = in_strategy is not None or out_strategy is not None

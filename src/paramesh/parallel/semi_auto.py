@@ -1,0 +1,405 @@
+"""semi_auto_parallel: one program over the global view, cut over the devices by strategies.
+
+The program text is that of one device. Operators and Cells with strategies pin how their inputs and
+outputs are cut (`jax.lax.with_sharding_constraint`), XLA finds the rest and puts in the
+communication (GSPMD: Xu et al. 2021, arXiv:2105.04663). Parameters lie as the operators that use
+them say (`parameter_layouts.py`), and none of them exists whole anywhere if it is cut.
+
+A program is traced once to learn the layouts. Then Parameters that are still recipes compute their
+slices in place, live ones are moved, and what a step writes is pinned to where it was read.
+
+What crosses the border of a program:
+    inputs      arrays with axes: a batch, cut along axis 0 over all devices if it divides them
+                (`dataset_strategy="data_parallel"`), or whole on all ("full_batch"), or by the
+                strategies that were given. In several processes each gives its part of the cut
+                ones. What lies on the devices already stays as it is.
+    outputs     global values; in several processes, whole on every device.
+
+auto_parallel is the same: no strategies are searched for, XLA propagates those that were given.
+"""
+
+from __future__ import annotations
+
+import threading
+import warnings
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from paramesh import context, placement, tracing
+from paramesh.errors import ContextError, LayoutError
+from paramesh.parallel.layout import Layout
+from paramesh.parallel.mesh import device_mesh
+from paramesh.parallel.operator_layouts import input_layouts, name_of, output_layouts, replaced
+from paramesh.parallel.parameter_layouts import Finding, ParameterLayouts, original_of
+from paramesh.parallel.per_device import PerDevice
+from paramesh.parallel.strategy import layout_of
+from paramesh.parallel.strategy_file import load_strategy, save_strategy
+from paramesh.parameter import Parameter
+from paramesh.placement import Placement
+from paramesh.recipe import Recipe, compute_many
+from paramesh.tensor import raw, wrap
+
+
+class AutoParallelWarning(UserWarning):
+    """auto_parallel does something else than in MindSpore."""
+
+
+class _Thread(threading.local):
+    #: The findings of the running trace; None outside of programs of this mode.
+    found: dict[Parameter, Finding] | None = None
+
+
+class SemiAuto(Placement):
+    """Parameters and values cut by strategies, over one mesh.
+
+    Args:
+        devices: of all processes, by rank.
+        mode: `semi_auto_parallel` or `auto_parallel`.
+
+    Raises:
+        FileNotFoundError, CheckpointError: the strategy file of the settings cannot be read.
+    """
+
+    pools = False
+
+    def __init__(self, devices: Sequence[Any], mode: str) -> None:
+        settings = context.get_auto_parallel_context
+        self.mode = mode
+        self.devices = tuple(devices)
+        self.count = len(devices)
+        self.mesh = device_mesh(devices)
+        self.key = (mode, tuple(d.id for d in devices), placement.strategies())
+        self._device_set = set(devices)
+        self._everywhere = NamedSharding(self.mesh, PartitionSpec())
+        self._local = sum(d.process_index == jax.process_index() for d in devices)
+        self._alone = self._local == self.count
+        whole = settings("full_batch")
+        self._batches = "full_batch" if whole else settings("dataset_strategy")
+        self._save_to = settings("strategy_ckpt_save_file")
+        self._saved: Any = None
+        self._met: weakref.WeakSet[Parameter] = weakref.WeakSet()
+        path = settings("strategy_ckpt_load_file")
+        self._basis = (self.key, path)
+        self._layouts = ParameterLayouts(
+            self.count,
+            settings("enable_parallel_optimizer"),
+            load_strategy(path) if path else {},
+            path,
+        )
+        self._thread = _Thread()
+        self._shardings: weakref.WeakKeyDictionary[Parameter, NamedSharding]
+        self._shardings = weakref.WeakKeyDictionary()
+        self._epoch: int | None = None
+        if mode == "auto_parallel":
+            warnings.warn(
+                "auto_parallel: no strategies are searched for. XLA propagates the strategies "
+                "that operators, Cells and inputs were given, as in semi_auto_parallel.",
+                AutoParallelWarning,
+                stacklevel=2,
+            )
+
+    # The layouts of Parameters.
+
+    def layout_of(self, param: Parameter) -> Layout | None:
+        """How a Parameter is cut, as far as is known; None for whole.
+
+        Raises:
+            TypeError, LayoutError: a layout that was given does not fit the devices.
+        """
+        finding = self._finding(param)
+        if finding is not None:
+            return finding.layout
+        original = original_of(param)
+        if original is None:
+            return None
+        return self._layouts.split(original, self.layout_of(original))
+
+    def layouts(self, params: Sequence[Any]) -> list[Any]:
+        """How each Parameter is cut, as far as is known; None for whole."""
+        return [self.layout_of(param) for param in params]
+
+    def _finding(self, param: Parameter) -> Finding | None:
+        running = self._thread.found
+        if running is not None and param in running:
+            return running[param]
+        found: Finding | None = param._found
+        if found is not None and found.basis == self._basis:
+            return found
+        return self._layouts.said(param, self._basis)
+
+    def sharding_of(self, param: Parameter) -> NamedSharding:
+        """Where a Parameter lives."""
+        if self._epoch != tracing.epoch():
+            self._shardings.clear()
+            self._epoch = tracing.epoch()
+        sharding = self._shardings.get(param)
+        if sharding is None:
+            sharding = self._shardings[param] = self._sharding(self.layout_of(param), param.name)
+        return sharding
+
+    def _sharding(self, layout: Layout | None, name: str = "") -> NamedSharding:
+        return self._everywhere if layout is None else layout.sharding(self.mesh, name)
+
+    def _use(self, param: Parameter, layout: Layout, reason: str, exact: bool) -> None:
+        found = self._thread.found
+        assert found is not None
+        before = self._finding(param)
+        finding = self._layouts.used(param, layout, reason, exact, before)
+        found[param] = finding._replace(basis=self._basis)
+
+    # Where Parameters live.
+
+    def adopt(self, params: Sequence[Any]) -> None:
+        """Take Parameters out of pools, and refuse those with one value per device."""
+        for param in params:
+            slot = param._slot
+            per_device = slot is not None and isinstance(slot.pool, PerDevice)
+            if param.layerwise_parallel or per_device:
+                raise ContextError(
+                    f"Parameter '{param.name}' has one value per device (layerwise_parallel), but "
+                    f"{self.mode} has one global view. Use data_parallel or hybrid_parallel, or "
+                    "make the Parameter without layerwise_parallel."
+                )
+            if slot is not None:
+                slot.pool.dissolve(again=False)
+
+    def materialise(self, params: Sequence[Any], recipes: Sequence[Recipe]) -> list[Any]:
+        """Only the slices of cut Parameters, in place; the others on one device, to be copied."""
+        arrays: list[Any] = [None] * len(params)
+        whole: list[int] = []
+        for i, (param, recipe) in enumerate(zip(params, recipes, strict=True)):
+            sharding = self.sharding_of(param)
+            if sharding.is_fully_replicated:
+                whole.append(i)
+            else:
+                arrays[i] = recipe.compute_sharded(sharding)
+                param.sliced = True
+        for i, array in zip(whole, compute_many([recipes[i] for i in whole]), strict=True):
+            arrays[i] = array
+        return arrays
+
+    def settle(self, states: Sequence[Any], arrays: list[Any]) -> None:
+        """Move to its place what is not there."""
+        for i, array in enumerate(arrays):
+            state = states[i]
+            wanted = self.sharding_of(state)
+            sharding = array.sharding
+            if sharding is wanted or sharding == wanted:
+                continue
+            if sharding.is_equivalent_to(wanted, array.ndim):
+                self._shardings[state] = sharding
+                continue
+            arrays[i] = state._value = self._moved(array, wanted)
+            state.sliced = not wanted.is_fully_replicated
+
+    def _moved(self, array: Any, sharding: NamedSharding) -> Any:
+        if self._alone:
+            # device_put may share memory with its argument, which a step would then donate
+            return jax.device_put(array.copy(), sharding)
+        if len(array.sharding.device_set) == self.count:
+            return jax.jit(_same, out_shardings=sharding)(array)
+        value = np.asarray(array)
+        return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
+
+    # Programs.
+
+    def place_inputs(self, leaves: list[Any]) -> list[Any]:
+        """Lay inputs out over the devices (see the module's text).
+
+        Raises:
+            LayoutError: a strategy of `dataset_strategy` does not fit, or there are more inputs
+                than strategies.
+        """
+        placed: list[Any] = []
+        seen = 0
+        for leaf in leaves:
+            if np.ndim(leaf):
+                here = isinstance(leaf, jax.Array) and leaf.sharding.device_set == self._device_set
+                if not here:
+                    leaf = self._place(leaf, seen)
+                seen += 1
+            placed.append(leaf)
+        return placed
+
+    def _place(self, leaf: Any, at: int) -> Any:
+        sharding = self._input_sharding(np.shape(leaf), at)
+        if self._alone:
+            return jax.device_put(leaf, sharding)
+        value = np.asarray(leaf)
+        if sharding.is_fully_replicated:
+            return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
+        return jax.make_array_from_process_local_data(sharding, value)
+
+    def _input_sharding(self, shape: tuple[int, ...], at: int) -> NamedSharding:
+        batches = self._batches
+        if batches == "full_batch":
+            return self._everywhere
+        if batches == "data_parallel":
+            if self._alone and shape[0] % self.count:
+                return self._everywhere
+            if shape[0] % self._local:
+                raise LayoutError(
+                    f"{self.mode}: this process's part of input {at} has shape {shape}; its first "
+                    f"axis, the batch, must be a multiple of the {self._local} devices here. Drop "
+                    "the rest of the last batch (drop_remainder), or set full_batch=True."
+                )
+            return NamedSharding(self.mesh, PartitionSpec(self.mesh.axis_names))
+        if at >= len(batches):
+            raise LayoutError(
+                f"dataset_strategy {batches} has {len(batches)} entries, but input {at} of shape "
+                f"{shape} is an array too; give an entry for each input that has axes."
+            )
+        try:
+            if self._alone:
+                layout = layout_of(batches[at], shape, self.count, replicas="first")
+            else:  # the shape is that of this process's part
+                layout = layout_of(
+                    batches[at], [n * self.count for n in shape], self.count, replicas="first"
+                )
+        except (LayoutError, TypeError) as error:
+            raise type(error)(f"dataset_strategy of input {at}: {error}") from None
+        return self._sharding(layout)
+
+    def enclose(
+        self,
+        body: Callable[..., Any],
+        states: Sequence[Any],
+        written: Callable[[], Sequence[Any]],
+    ) -> Callable[..., Any]:
+        """The body itself, with what it writes pinned to where it lives."""
+
+        def over_all(values: list[Any], leaves: list[Any], zero: Any) -> Any:
+            outer = self._thread.found
+            found = self._thread.found = {}
+            try:
+                arrays, results = body(values, leaves, zero)
+                pinned = [
+                    jax.lax.with_sharding_constraint(
+                        value, self._sharding(self.layout_of(state), state.name)
+                    )
+                    for state, value in zip(written(), results, strict=True)
+                ]
+                if not self._alone:
+                    arrays = [
+                        jax.lax.with_sharding_constraint(array, self._everywhere)
+                        for array in arrays
+                    ]
+            finally:
+                self._thread.found = outer
+            self._keep(found, [*states, *written()])
+            return arrays, pinned
+
+        return over_all
+
+    def _keep(self, found: dict[Parameter, Finding], states: Sequence[Any]) -> None:
+        moved = False
+        for param, finding in found.items():
+            if param._found != finding:
+                param._found = finding
+                moved = True
+        if moved:
+            tracing.moved()
+        self._met.update(states)
+        if self._save_to and jax.process_index() == 0:
+            table = {p.name: (p.shape, p.dtype, self.layout_of(p)) for p in self._met}
+            table = dict(sorted(table.items()))
+            if table != self._saved:
+                save_strategy(self._save_to, table, self.count)
+                self._saved = table
+
+    def operate(
+        self, operator: Any, args: tuple[Any, ...], compute: Callable[[tuple[Any, ...]], Any]
+    ) -> Any:
+        """The result of an operator with its inputs and outputs pinned by its strategy.
+
+        Outside of programs of this mode the strategy has no effect.
+
+        Raises:
+            TypeError, LayoutError: the strategy does not fit the inputs, the devices, or the
+                layout of a Parameter.
+        """
+        if self._thread.found is None:
+            return compute(args)
+        name, settings = operator.name, operator.settings
+        strategy = operator.in_strategy
+        inputs = []
+        if strategy is not None:
+            inputs = input_layouts(name, strategy, args, self.count, settings)
+            exact = any(isinstance(entry, Layout) for entry in strategy)
+            values = {}
+            for operand, layout in inputs:
+                if isinstance(operand.value, Parameter):
+                    self._use(operand.value, layout, f"{operator!r} with {strategy}", exact)
+                values[operand.at] = self._pinned(operand.value, layout)
+            args = replaced(args, values)
+        out = compute(args)
+        parts = list(out) if isinstance(out, tuple | list) else [out]
+        layouts = output_layouts(
+            name,
+            strategy,
+            inputs,
+            operator.out_strategy,
+            [tuple(part.shape) for part in parts],
+            self.count,
+            settings,
+        )
+        parts = [self._pinned(part, layout) for part, layout in zip(parts, layouts, strict=True)]
+        return type(out)(parts) if isinstance(out, tuple | list) else parts[0]
+
+    def cut(self, values: tuple[Any, ...], strategies: Any, name: str) -> tuple[Any, ...]:
+        """The inputs or outputs of a Cell, pinned by its strategies.
+
+        Raises:
+            TypeError, LayoutError: a strategy does not fit.
+        """
+        if self._thread.found is None:
+            return values
+        if len(strategies) != len(values):
+            raise LayoutError(
+                f"{name} {strategies} has {len(strategies)} entries, but there are {len(values)} "
+                "values; it needs one entry for each."
+            )
+        pinned: list[Any] = []
+        for i, (value, strategy) in enumerate(zip(values, strategies, strict=True)):
+            if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+                if strategy not in (None, ()):
+                    raise LayoutError(
+                        f"{name}: value {i} is {type(value).__name__} ({value!r}), which cannot be "
+                        f"cut by {strategy}; its entry must be None or ()."
+                    )
+                pinned.append(value)
+                continue
+            try:
+                layout = layout_of(strategy, tuple(value.shape), self.count, name_of(value))
+            except (LayoutError, TypeError) as error:
+                raise type(error)(f"{name}, value {i}: {error}") from None
+            pinned.append(self._pinned(value, layout))
+        return tuple(pinned)
+
+    def _pinned(self, value: Any, layout: Layout | None) -> Any:
+        if layout is None:
+            return value
+        return wrap(jax.lax.with_sharding_constraint(raw(value), self._sharding(layout)))
+
+    # Gradients.
+
+    def reduce_gradients(self, params: Sequence[Parameter], grads: Sequence[Any]) -> list[Any]:
+        """The gradients, which are of the whole batch already, cut like the optimizer's state."""
+        if self._thread.found is None:
+            return list(grads)
+        pinned: list[Any] = []
+        for param, grad in zip(params, grads, strict=True):
+            layout = self._layouts.split(param, self.layout_of(param))
+            pinned.append(
+                jax.lax.with_sharding_constraint(grad, self._sharding(layout, param.name))
+            )
+        return pinned
+
+
+def _same(array: Any) -> Any:
+    return array
