@@ -121,24 +121,25 @@ def draw_rows(pieces: Sequence[tuple[Law, Key, int, tuple[int, ...]]], dtype: DT
         for piece, first, count in table:
             run = values[at : at + min(count * ROW, sizes[piece] - first * ROW)]
             at += count * ROW
-            if run.size < sizes[piece]:
-                if first == 0:
-                    results[piece] = np.empty(sizes[piece], run.dtype)
-                results[piece][first * ROW : first * ROW + run.size] = run
-                if first * ROW + run.size < sizes[piece]:
-                    continue
-                run = results[piece]
-            results[piece] = _owned(run.reshape(pieces[piece][3]))
+            if first == 0:
+                results[piece] = _apart(sizes[piece], values.dtype)
+            end = first * ROW + run.size
+            results[piece][first * ROW : end] = run
+            if end == sizes[piece]:
+                results[piece] = jax.device_put(results[piece].reshape(pieces[piece][3]))
     return results
 
 
-def _owned(values: np.ndarray[Any, Any]) -> Array:
-    """The values in memory that belongs to JAX alone.
+def _apart(size: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """Memory that JAX copies from, and never shares.
 
-    Programs that are given an array for good write into such memory; they would copy what is shared
-    with numpy. And an array that is a part of a table would keep all of the table alive.
+    Programs that are given an array for good write into memory that belongs to JAX alone; what it
+    shares with numpy they copy. JAX shares whatever lies at a multiple of 64 bytes, even if
+    `device_put` is told `may_alias=False`, so this lies beside one.
     """
-    return jax.device_put(values, may_alias=False)
+    room = np.empty(size * dtype.itemsize + 128, np.uint8)
+    start = -room.ctypes.data % 64 + 16
+    return room[start : start + size * dtype.itemsize].view(dtype)
 
 
 def _row_arguments(
@@ -166,9 +167,10 @@ def fill(value: np.ndarray[Any, Any], shapes: Sequence[tuple[int, ...]]) -> list
     counts = collections.Counter(shapes)
     sizes = {shape: math.prod(shape) for shape in counts}
     copied = {s for s, n in counts.items() if cheaper_in_rows(sizes[s], n)}
-    pattern = np.full(max((sizes[s] for s in copied), default=0), value)
+    pattern = _apart(max((sizes[s] for s in copied), default=0), value.dtype)
+    pattern[:] = value
     return [
-        _owned(pattern[: sizes[shape]].reshape(shape))
+        jax.device_put(pattern[: sizes[shape]].reshape(shape))
         if shape in copied
         else _fill_program(shape)(value)
         for shape in shapes

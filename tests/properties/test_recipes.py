@@ -1,4 +1,7 @@
-"""The invariant of recipes: a slice computed alone is that slice of the whole, bit for bit."""
+"""The invariant of recipes: a slice computed alone is that slice of the whole, bit for bit.
+
+So is what one device computes of a sharded array, and an array that is computed among many others.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,14 @@ import functools
 
 import hypothesis
 import hypothesis.strategies as st
+import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from paramesh import initializer as inits
 from paramesh.dtype import DType, bfloat16, float32, float64
-from paramesh.recipe import Initializer, Recipe
+from paramesh.recipe import Initializer, Recipe, compute_many
 
 
 class Wavy(Initializer):
@@ -135,3 +140,63 @@ def test_any_key_and_any_position(seed, counter, start):
     again = np.asarray(huge.compute((slice(start + 3, start + 4),)))
     assert np.isfinite(part).all()
     assert bits(part[3:4]) == bits(again)
+
+
+# The whole is computed alone, in one piece, on one device; nothing else may differ from it.
+
+
+@pytest.mark.parametrize("dtype", [float32, float64, bfloat16], ids=str)
+@hypothesis.settings(max_examples=5)
+@hypothesis.given(data=st.data())
+def test_among_many_others_is_the_same(dtype, data):
+    # In any order and company, also where arrays of one kind share tables of rows.
+    inits_drawn = data.draw(st.lists(st.sampled_from(EVERY), min_size=1, max_size=30))
+    recipes = [Recipe(init, (3, 1), shape_of(init), dtype) for init in inits_drawn]
+    for one, array in zip(recipes, compute_many(recipes), strict=True):
+        assert bits(np.asarray(array)) == bits(whole(one.initializer, dtype, one.shape)), one
+
+
+@pytest.mark.parametrize("init", RANDOM, ids=repr)
+def test_arrays_that_do_not_fit_into_a_table_are_the_same(init):
+    # Tables hold 1,024 rows of 1,024 elements: less than a table, exactly one, several, and parts.
+    shapes = [(1024, 1023), (5, 7), (1024, 1024), (1025, 1024), (3,), (1733, 1301), (1024, 1024)]
+    recipes = [Recipe(init, (3, n), shape, float32) for n, shape in enumerate(shapes)]
+    for one, array in zip(recipes, compute_many(recipes), strict=True):
+        assert bits(np.asarray(array)) == bits(np.asarray(one.compute())), one
+
+
+SHARDED = {FLAT: (16, 24), KERNEL: (8, 4, 3, 8)}
+
+
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
+@pytest.mark.parametrize("devices", [1, 2, 4, 8])
+@pytest.mark.parametrize("init", EVERY, ids=repr)
+def test_over_any_number_of_devices_is_the_same(init, devices):
+    shape = SHARDED[shape_of(init)]
+    mesh = Mesh(np.array(jax.devices()[:devices]), ("x",))
+    expected = whole(init, float32, shape)
+    for spec in (PartitionSpec("x"), PartitionSpec(*[None] * (len(shape) - 1), "x")):
+        array = Recipe(init, (3, 1), shape, float32).compute_sharded(NamedSharding(mesh, spec))
+        assert len(array.devices()) == devices
+        assert bits(np.asarray(array)) == bits(expected)
+
+
+@pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")
+@pytest.mark.parametrize("devices", [1, 2, 4, 8])
+@pytest.mark.parametrize("init", [*RANDOM, inits.Identity(), Wavy()], ids=repr)
+def test_large_arrays_over_any_number_of_devices_are_the_same(init, devices):
+    shape = (1024, 96)  # large enough for the program in which every device computes its shard
+    mesh = Mesh(np.array(jax.devices()[:devices]), ("x",))
+    array = Recipe(init, (3, 1), shape, float32).compute_sharded(
+        NamedSharding(mesh, PartitionSpec(None, "x"))
+    )
+    assert bits(np.asarray(array)) == bits(whole(init, float32, shape))
+
+
+@pytest.mark.parametrize("init", RANDOM, ids=repr)
+@hypothesis.settings(max_examples=5)
+@hypothesis.given(
+    start=st.integers(0, 300), odd=st.integers(1, 999), rows=st.sampled_from([1, 2, 3, 31])
+)
+def test_odd_offsets_in_a_large_whole(init, start, odd, rows):
+    same(init, float32, LARGE, (slice(start, start + rows), slice(odd, odd + 22)))
