@@ -109,7 +109,7 @@ class TestWhatAProgramTouches:
             return loss
 
         entry = step.trace(Tensor(np.ones((2, 4), np.float32)))
-        # The weights and two moments, each in one array; the step count and the powers of the betas.
+        # The weights and two moments, each in one array; the step count and powers of the betas.
         assert len(entry.donated) == 6
         assert set(entry.written) == set(entry.donated)
 

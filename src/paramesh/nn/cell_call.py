@@ -21,17 +21,17 @@ class CastFrame(tracing.Frame):
         super().__init__({}, parent)
         self._dtype = dtype
 
-    def get(self, param: Any) -> Any:
+    def get(self, state: Any) -> Any:
         """The value, in this frame's type if it is a float."""
-        value = self._elsewhere(param)
+        value = self._elsewhere(state)
         return cast(value, self._dtype) if _is_float(value) else value
 
-    def put(self, param: Any, value: Any) -> None:
+    def put(self, state: Any, value: Any) -> None:
         """Written where it would be written without the cast."""
         if self.parent is None:
-            param._store(value)
+            state._store(value)
         else:
-            self.parent.put(param, value)
+            self.parent.put(state, value)
 
 
 def run(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
