@@ -236,7 +236,7 @@ def test_other_formats_say_so(tmp_path: Path) -> None:
     ):
         with pytest.raises(ValueError, match="ckpt format is not supported yet"):
             call()
-    with pytest.raises(ValueError, match="format must be 'safetensors', got 'npz'"):
+    with pytest.raises(ValueError, match="no checkpoint format 'npz'; there are 'safetensors'"):
         save_checkpoint(Net(), tmp_path / "x", format="npz")
     with pytest.raises(FileNotFoundError, match="There is no checkpoint"):
         load_checkpoint(tmp_path / "none.safetensors")

@@ -9,13 +9,10 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-#: write(2) transfers at most 2 GiB less a page at once, and takes so many buffers.
+#: write(2) transfers at most 2 GiB less a page at once.
 _AT_ONCE = 1 << 30
-_BUFFERS = 512
 
 
 class AtomicFile:
@@ -36,41 +33,20 @@ class AtomicFile:
         )
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         self._fd = os.open(self._beside, flags, 0o666)
-        self._at = 0
 
-    def tell(self) -> int:
-        """Bytes written so far."""
-        return self._at
-
-    def write(self, buffers: Sequence[Any]) -> None:
-        """Write buffers one after another."""
-        views = [view for buffer in buffers if len(view := memoryview(buffer).cast("B"))]
-        if not hasattr(os, "writev"):  # not POSIX
-            for view in views:
-                self._write_each(view)
-            return
-        while views:
-            some, size = [], 0
-            for view in views[:_BUFFERS]:
-                some.append(view[: _AT_ONCE - size])
-                size += len(some[-1])
-                if size == _AT_ONCE:
-                    break
-            done = os.writev(self._fd, some)
-            self._at += done
-            while done:
-                first = views[0]
-                if len(first) > done:
-                    views[0] = first[done:]
-                    break
-                done -= len(first)
-                del views[0]
-
-    def _write_each(self, view: memoryview) -> None:
-        while len(view):
-            done = os.write(self._fd, view[:_AT_ONCE])
-            self._at += done
-            view = view[done:]
+    def write_at(self, offset: int, *buffers: bytes | memoryview) -> int:
+        """Write buffers one after another, the first at `offset`; returns where they end."""
+        for buffer in _joined(buffers):
+            view = memoryview(buffer)
+            while len(view):
+                if hasattr(os, "pwrite"):
+                    done = os.pwrite(self._fd, view[:_AT_ONCE], offset)
+                else:  # not POSIX
+                    os.lseek(self._fd, offset, os.SEEK_SET)
+                    done = os.write(self._fd, view[:_AT_ONCE])
+                offset += done
+                view = view[done:]
+        return offset
 
     def commit(self) -> None:
         """Bring the file to the disk and give it its name."""
@@ -89,6 +65,17 @@ class AtomicFile:
             os.close(self._fd)
             self._fd = -1
         self._beside.unlink(missing_ok=True)
+
+
+def _joined(buffers: tuple[bytes | memoryview, ...]) -> list[bytes | memoryview]:
+    """Small neighbours as one buffer: a system call costs more than copying a page."""
+    found: list[bytes | memoryview] = []
+    for buffer in buffers:
+        if found and len(found[-1]) + len(buffer) <= 4096:
+            found[-1] = bytes(found[-1]) + bytes(buffer)
+        else:
+            found.append(buffer)
+    return found
 
 
 def _directory_to_disk(path: Path) -> None:

@@ -12,13 +12,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from paramesh.checkpoint import safetensors_file
+import jax
+
 from paramesh.checkpoint.records import AppendedNumber, Choice, appended_value
-from paramesh.checkpoint.save import check_format
+from paramesh.checkpoint.save import format_of
+from paramesh.checkpoint.source import open_source
+from paramesh.checkpoint.storage import Source
+from paramesh.checkpoint.types_at_rest import storable
+from paramesh.dtype import is_wide
 from paramesh.errors import CheckpointError
 from paramesh.nn.cell import Cell
 from paramesh.parameter import Parameter
-from paramesh.tensor import Tensor
+from paramesh.tensor import Tensor, wrap
 
 
 def load_checkpoint(
@@ -27,7 +32,7 @@ def load_checkpoint(
     strict_load: bool = True,
     filter_prefix: str | Iterable[str] | None = None,
     choice_func: Choice | None = None,
-    format: str = "safetensors",
+    format: str | None = None,
 ) -> dict[str, Any]:
     """Read a checkpoint, and load it into a network if there is one.
 
@@ -55,22 +60,52 @@ def load_checkpoint(
     if net is not None and not isinstance(net, Cell):
         raise TypeError(f"load_checkpoint: net must be a Cell, got {type(net).__name__}.")
     path = Path(ckpt_file_name)
-    check_format(format, path)
+    format_of(format, path)
     prefixes = _prefixes(filter_prefix)
 
     def wanted(name: str) -> bool:
         return not name.startswith(prefixes) and (choice_func is None or choice_func(name))
 
-    records = safetensors_file.read(path, wanted)
-    found: dict[str, Any] = {
-        name: Parameter(Tensor(array), name) for name, array in records.arrays.items()
-    }
-    for name, value in records.appended.items():
-        if wanted(name):
-            found[name] = appended_value(name, value)
+    with open_source(path) as source:
+        found = _parameters(source, wanted)
     if net is not None:
         _load(net, found, strict_load, f"Checkpoint '{path}'")
     return found
+
+
+def _parameters(source: Source, wanted: Choice) -> dict[str, Any]:
+    names = [name for name in source.names() if wanted(name)]
+    for name in names:
+        if not storable(source.entry(name).dtype):
+            raise CheckpointError(
+                f"Checkpoint '{source.path}': '{name}' is {source.entry(name).dtype}, which no "
+                "Tensor can be. Nothing was loaded."
+            )
+    values = dict(zip(names, _on_device(source, names), strict=True))
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        loose = source.scalars_may_be_appended and not value.shape
+        found[name] = (AppendedNumber if loose else Parameter)(wrap(value), name)
+    for name, value in source.appended.items():
+        if wanted(name):
+            found[name] = appended_value(name, value)
+    return found
+
+
+def _on_device(source: Source, names: list[str]) -> list[Any]:
+    """The arrays of these names, each copied once: from the file's pages to the device."""
+    wide = [name for name in names if is_wide(source.entry(name).dtype)]
+    others = [name for name in names if not is_wide(source.entry(name).dtype)]
+    # JAX may use an aligned numpy array as it is; then the array would end with the file.
+    found = dict(zip(others, _put(source, others), strict=True))
+    if wide:
+        with jax.enable_x64(True):
+            found |= zip(wide, _put(source, wide), strict=True)
+    return [found[name] for name in names]
+
+
+def _put(source: Source, names: list[str]) -> list[Any]:
+    return jax.device_put([source.read(name) for name in names], may_alias=False)
 
 
 def _prefixes(filter_prefix: Any) -> tuple[str, ...]:

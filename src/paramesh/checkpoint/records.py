@@ -1,4 +1,4 @@
-"""What a checkpoint holds: arrays by name, and small facts beside them.
+"""What is saved: Tensors by name, and the entries of `append_dict`.
 
 Glossary
     appended    the entries of `append_dict`: numbers, bools and strings that belong to no network
@@ -11,15 +11,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import jax
 import numpy as np
 
+from paramesh.checkpoint.storage import Appended, Entry
 from paramesh.dtype import bool_, int32, int64
-from paramesh.errors import CheckpointError, DuplicateNameError
+from paramesh.errors import DuplicateNameError
 from paramesh.nn.cell import Cell
 from paramesh.parameter import Parameter, materialise
-from paramesh.tensor import Tensor
+from paramesh.tensor import Tensor, wrap
 
-Appended = bool | int | float | str
 Choice = Callable[[str], bool]
 
 
@@ -27,28 +28,43 @@ class AppendedNumber(Parameter):
     """A number that `append_dict` put into a checkpoint, as `load_checkpoint` returns it.
 
     It is a Parameter of shape (), as in MindSpore: Bool, Int32 (Int64 if it does not fit), or
-    Float32 (Float64 if it would lose digits). `load_param_into_net` passes over it.
+    Float32 (Float64 if it would lose digits); from MindSpore's files, of the type that is there,
+    and any array of shape () in them may be one. `load_param_into_net` passes over it unless the
+    network has a Parameter of its name.
     """
 
 
 @dataclass
 class Records:
-    """The contents of one file."""
+    """The contents of one file, as they are before they are arrays on the host."""
 
-    arrays: dict[str, np.ndarray[Any, Any]] = field(default_factory=dict)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
     appended: dict[str, Appended] = field(default_factory=dict)
+
+    def entries(self) -> list[Entry]:
+        """What the file's arrays will be."""
+        return [Entry.of(name, data.dtype, data.shape) for name, data in self.tensors.items()]
+
+    def hold(self) -> Records:
+        """The same with the present values, whatever training does next.
+
+        Nothing is copied: arrays never change, and one that somebody holds is not donated.
+        """
+        held = {name: wrap(data._get()) for name, data in self.tensors.items()}
+        return Records(held, dict(self.appended))
 
 
 def records_of(save_obj: Any, choice: Choice | None) -> Records:
-    """The arrays of a Cell, a {name: Tensor} or a [{"name": …, "data": …}].
+    """The Tensors of a Cell, a {name: Tensor} or a [{"name": …, "data": …}].
 
     Raises:
         TypeError: it is none of these, or an entry is no array.
         DuplicateNameError: two different Tensors of one name.
     """
     chosen = {n: data for n, data in _entries(save_obj) if choice is None or choice(n)}
-    materialise(data for data in chosen.values() if isinstance(data, Parameter) and data.has_init)
-    return Records({name: _array(name, data) for name, data in chosen.items()})
+    tensors = {name: _tensor(name, data) for name, data in chosen.items()}
+    materialise(data for data in tensors.values() if isinstance(data, Parameter) and data.has_init)
+    return Records(tensors)
 
 
 def _entries(save_obj: Any) -> Iterable[tuple[str, Any]]:
@@ -67,10 +83,12 @@ def _entries(save_obj: Any) -> Iterable[tuple[str, Any]]:
 def _unique(listed: list[Any]) -> list[tuple[str, Any]]:
     found: dict[str, Any] = {}
     for i, entry in enumerate(listed):
+        if isinstance(entry, Parameter):
+            entry = {"name": entry.name, "data": entry}
         if not isinstance(entry, Mapping) or not {"name", "data"} <= set(entry):
             raise TypeError(
-                f'save_checkpoint: entry {i} of the list must be {{"name": str, "data": Tensor}}, '
-                f"got {entry!r}."
+                f"save_checkpoint: entry {i} of the list must be a Parameter or "
+                f'{{"name": str, "data": Tensor}}, got {entry!r}.'
             )
         name, data = _name(entry["name"]), entry["data"]
         if found.setdefault(name, data) is not data:
@@ -84,17 +102,30 @@ def _unique(listed: list[Any]) -> list[tuple[str, Any]]:
 def _name(name: Any) -> str:
     if not isinstance(name, str) or not name:
         raise TypeError(f"save_checkpoint: a name must be a str that is not empty, got {name!r}.")
-    if name == "__metadata__":
-        raise ValueError("save_checkpoint: the name '__metadata__' belongs to the file format.")
     return name
 
 
-def _array(name: str, data: Any) -> np.ndarray[Any, Any]:
+def _tensor(name: str, data: Any) -> Tensor:
     if isinstance(data, Tensor):
-        return np.asarray(data._get(), order="C")
+        return data
     if isinstance(data, np.ndarray):
-        return np.asarray(Tensor(data)._get(), order="C")
+        return Tensor(data)
     raise TypeError(f"save_checkpoint: '{name}' must be a Tensor, got {type(data).__name__}.")
+
+
+def host(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """A Tensor's values in the host's memory: of a CPU the very bytes, of another device a copy.
+
+    The copy is not kept in the array, as `np.asarray` of it would do for as long as it lives.
+    """
+    value = tensor._get()
+    if isinstance(value, jax.Array) and value.is_fully_addressable and value.is_fully_replicated:
+        whole: Any = value.addressable_data(0)
+        try:
+            return np.from_dlpack(whole)
+        except (BufferError, RuntimeError, TypeError):  # bfloat16, or memory of another device
+            return np.asarray(whole)
+    return np.asarray(value)
 
 
 def append(records: Records, append_dict: Any) -> None:
@@ -102,6 +133,7 @@ def append(records: Records, append_dict: Any) -> None:
 
     Raises:
         TypeError: no dict; a key that is no str; a value of another kind.
+        ValueError: an int of more than 64 bits.
         DuplicateNameError: an entry has the name of a saved Parameter.
     """
     if append_dict is None:
@@ -112,7 +144,7 @@ def append(records: Records, append_dict: Any) -> None:
         )
     for key, value in append_dict.items():
         name = _name(key)
-        if name in records.arrays:
+        if name in records.tensors:
             raise DuplicateNameError(
                 f"save_checkpoint: append_dict has an entry '{name}', which is also the name of a "
                 "saved Parameter."
@@ -120,9 +152,14 @@ def append(records: Records, append_dict: Any) -> None:
         if isinstance(value, np.generic):
             value = value.item()
         if isinstance(value, Appended):
+            if isinstance(value, int) and not -(2**63) <= value < 2**63:
+                raise ValueError(
+                    f"save_checkpoint: append_dict['{name}'] = {value} does not fit Int64; keep it "
+                    "as a str."
+                )
             records.appended[name] = value
         elif isinstance(value, Tensor):
-            records.arrays[name] = _array(name, value)
+            records.tensors[name] = value
         else:
             raise TypeError(
                 f"save_checkpoint: append_dict['{name}'] must be a number, bool, str or Tensor, "
@@ -130,21 +167,18 @@ def append(records: Records, append_dict: Any) -> None:
             )
 
 
-def appended_value(name: str, value: Appended) -> AppendedNumber | str:
-    """An entry of `append_dict` as `load_checkpoint` returns it.
-
-    Raises:
-        CheckpointError: an int of more than 64 bits.
-    """
-    if isinstance(value, str):
-        return value
+def appended_array(value: bool | int | float) -> np.ndarray[Any, Any]:
+    """A number of `append_dict` as an array of shape (), in the smallest type that keeps it."""
     if isinstance(value, bool):
-        return AppendedNumber(Tensor(value, bool_), name)
+        return np.array(value, bool_.np_dtype)
     if isinstance(value, float):
         with np.errstate(over="ignore"):
             exact = float(np.float32(value)) == value or value != value
-        return AppendedNumber(Tensor(np.array(value, np.float32 if exact else np.float64)), name)
-    if not -(2**63) <= value < 2**63:
-        raise CheckpointError(f"The appended number '{name}' = {value} does not fit Int64.")
+        return np.array(value, np.float32 if exact else np.float64)
     fits = -(2**31) <= value < 2**31
-    return AppendedNumber(Tensor(value, int32 if fits else int64), name)
+    return np.array(value, (int32 if fits else int64).np_dtype)
+
+
+def appended_value(name: str, value: Appended) -> AppendedNumber | str:
+    """An entry of `append_dict` as `load_checkpoint` returns it."""
+    return value if isinstance(value, str) else AppendedNumber(Tensor(appended_array(value)), name)

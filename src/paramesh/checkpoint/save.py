@@ -6,10 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from paramesh.checkpoint import safetensors_file
-from paramesh.checkpoint.records import Choice, append, records_of
-
-_SUFFIX = ".safetensors"
+from paramesh.checkpoint.records import Choice, Records, append, host, records_of
+from paramesh.checkpoint.source import FORMATS, Format, format_named, open_sink
 
 
 def save_checkpoint(
@@ -17,7 +15,7 @@ def save_checkpoint(
     ckpt_file_name: str | os.PathLike[str],
     choice_func: Choice | None = None,
     append_dict: dict[str, Any] | None = None,
-    format: str = "safetensors",
+    format: str | None = None,
 ) -> Path:
     """Save Parameters by name, so that the file is there as a whole or not at all.
 
@@ -44,29 +42,35 @@ def save_checkpoint(
             f"save_checkpoint: ckpt_file_name must be the path of a file, got {ckpt_file_name!r}."
         )
     path = Path(ckpt_file_name)
-    check_format(format, path)
-    if path.suffix != _SUFFIX:
-        path = path.with_name(path.name + _SUFFIX)
+    kind = format_of(format, path)
+    if path.suffix != kind.suffix:
+        path = path.with_name(path.name + kind.suffix)
     if not path.parent.is_dir():
         raise FileNotFoundError(
             f"save_checkpoint: there is no folder '{path.parent}' for '{path.name}'; make it first."
         )
     records = records_of(save_obj, choice_func)
     append(records, append_dict)
-    safetensors_file.write(path, records)
+    write(path, kind, records)
     return path
 
 
-def check_format(format: str, path: Path) -> None:
-    """Refuse formats that cannot be read or written yet.
+def write(path: Path, kind: Format, records: Records) -> None:
+    """Write a file, one array after another."""
+    with open_sink(path, kind.name, records.entries(), records.appended) as sink:
+        for name, tensor in records.tensors.items():
+            sink.write(name, host(tensor))
+
+
+def format_of(format: str | None, path: Path) -> Format:
+    """The format that the argument, or else the name of the file, asks for.
 
     Raises:
-        ValueError: the format, or the name of the file, asks for another one than safetensors.
+        ValueError: it asks for one that cannot be read or written yet.
     """
     if format == "ckpt" or path.suffix == ".ckpt":
         raise ValueError(
             f"'{path}': MindSpore's ckpt format is not supported yet. Use "
-            f"format='safetensors' and a name that ends with {_SUFFIX}."
+            "format='safetensors' and a name that ends with .safetensors."
         )
-    if format != "safetensors":
-        raise ValueError(f"'{path}': format must be 'safetensors', got {format!r}.")
+    return FORMATS[0] if format is None else format_named(format)

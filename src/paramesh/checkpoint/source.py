@@ -1,0 +1,143 @@
+"""Opening checkpoint files of any format, to read (`open_source`) and to write (`open_sink`).
+
+A format is one row of the table here: how to recognise a file, how to read it, how to write it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from paramesh.checkpoint import safetensors_file
+from paramesh.checkpoint.storage import Appended, Entry, OpenSink, Sink, Source
+from paramesh.dtype import DType
+
+__all__ = [
+    "Appended",
+    "Entry",
+    "FORMATS",
+    "Sink",
+    "Source",
+    "format_named",
+    "open_sink",
+    "open_source",
+]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format of checkpoint files.
+
+    Args:
+        name: what `Source.format` says.
+        names: what users may call it.
+        suffix: what names of its files end with.
+        recognise: whether a file that begins with these bytes (up to 64) can be one.
+        read: opens a file for reading.
+        write: opens a file for writing.
+        cannot_hold: why it has no such elements, None if it has.
+        cannot_name: why it has no array of this name, None if it can.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    suffix: str
+    recognise: Callable[[bytes], bool]
+    read: Callable[[Path], Source]
+    write: OpenSink
+    cannot_hold: Callable[[DType], str | None]
+    cannot_name: Callable[[str], str | None]
+
+
+FORMATS: tuple[Format, ...] = (
+    Format(
+        safetensors_file.FORMAT,
+        ("safetensors",),
+        ".safetensors",
+        lambda head: head[8:9] == b"{",
+        safetensors_file.SafetensorsSource,
+        safetensors_file.SafetensorsSink,
+        safetensors_file.cannot_hold,
+        safetensors_file.check_name,
+    ),
+)
+
+
+def format_named(name: str) -> Format:
+    """The format that users call so.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for known in FORMATS:
+        if name in known.names:
+            return known
+    names = ", ".join(repr(n) for known in FORMATS for n in known.names)
+    raise ValueError(f"There is no checkpoint format {name!r}; there are {names}.")
+
+
+def open_source(path: str | os.PathLike[str]) -> Source:
+    """Open a checkpoint for reading; its format is found by what it holds, then by its suffix.
+
+    Opening reads what describes the arrays and checks it, and no array. Use it as a context
+    manager; arrays that were read stay valid when it is closed.
+
+    Raises:
+        TypeError: `path` is no path.
+        FileNotFoundError: there is no such file, or it is a folder.
+        CheckpointError: the file is damaged, encrypted, or of no known format.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"open_source needs the path of a file, got {path!r}.")
+    place = Path(path)
+    if not place.is_file():
+        raise FileNotFoundError(
+            f"There is no checkpoint '{place}'" + (": it is a folder." if place.is_dir() else ".")
+        )
+    with place.open("rb") as file:
+        head = file.read(64)
+    for known in FORMATS:
+        if known.recognise(head):
+            return known.read(place)
+    for known in FORMATS:
+        if place.suffix == known.suffix:
+            return known.read(place)  # its reader says what is wrong
+    return FORMATS[0].read(place)
+
+
+def open_sink(
+    path: str | os.PathLike[str],
+    format: str,
+    entries: Sequence[Entry],
+    appended: Mapping[str, Appended] | None = None,
+    metadata: Mapping[str, str] | None = None,
+    checksums: bool = False,
+) -> Sink:
+    """Open a checkpoint for writing; use it as a context manager and `write` every entry in order.
+
+    Args:
+        path: where the file appears, complete, when the context ends without an error.
+        format: "safetensors".
+        entries: all arrays that will be written; `Entry.of` makes one, those of a Source do too.
+        appended: the entries of `append_dict`.
+        metadata: strings to keep, where the format has a place for them.
+        checksums: keep checksums of the arrays in the file, for `Source.verify`.
+
+    Raises:
+        ValueError: there is no such format, it has no such elements or names, or two entries (or an
+            entry and an appended one) have one name.
+        OSError: from the file system.
+    """
+    kind = format_named(format)
+    given = appended or {}
+    seen = set(given)
+    for entry in entries:
+        why = kind.cannot_hold(entry.dtype) or kind.cannot_name(entry.name)
+        if why is not None:
+            raise ValueError(f"Cannot write '{entry.name}' to '{path}': {why}.")
+        if entry.name in seen:
+            raise ValueError(f"Cannot write '{path}': the name '{entry.name}' is there twice.")
+        seen.add(entry.name)
+    return kind.write(Path(path), entries, given, metadata or {}, checksums)

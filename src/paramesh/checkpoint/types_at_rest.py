@@ -1,0 +1,64 @@
+"""Element types as files name them, some of which exist in files alone.
+
+A Tensor has one of the types of `paramesh.dtype`. Files may hold float8 numbers besides; a Source
+gives them as arrays of `ml_dtypes`, a Sink takes them, and `storable` tells what a Tensor can hold.
+"""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+
+from paramesh import dtype as types
+from paramesh.dtype import DType
+
+float8_e4m3fn = DType("float8_e4m3fn", "Float8E4M3FN", ml_dtypes.float8_e4m3fn, "float")
+float8_e5m2 = DType("float8_e5m2", "Float8E5M2", ml_dtypes.float8_e5m2, "float")
+float8_e8m0fnu = DType("float8_e8m0fnu", "Float8E8M0FNU", ml_dtypes.float8_e8m0fnu, "float")
+float8_e4m3fnuz = DType("float8_e4m3fnuz", "Float8E4M3FNUZ", ml_dtypes.float8_e4m3fnuz, "float")
+float8_e5m2fnuz = DType("float8_e5m2fnuz", "Float8E5M2FNUZ", ml_dtypes.float8_e5m2fnuz, "float")
+
+#: Types that no Tensor has.
+AT_REST_ALONE = (float8_e4m3fn, float8_e5m2, float8_e8m0fnu, float8_e4m3fnuz, float8_e5m2fnuz)
+
+SAFETENSORS: dict[str, DType] = {
+    "BOOL": types.bool_,
+    "I8": types.int8,
+    "I16": types.int16,
+    "I32": types.int32,
+    "I64": types.int64,
+    "U8": types.uint8,
+    "U16": types.uint16,
+    "U32": types.uint32,
+    "U64": types.uint64,
+    "F16": types.float16,
+    "BF16": types.bfloat16,
+    "F32": types.float32,
+    "F64": types.float64,
+    "C64": types.complex64,
+    "F8_E4M3": float8_e4m3fn,
+    "F8_E5M2": float8_e5m2,
+    "F8_E8M0": float8_e8m0fnu,
+    "F8_E4M3FNUZ": float8_e4m3fnuz,
+    "F8_E5M2FNUZ": float8_e5m2fnuz,
+}
+
+_BY_NP = {found.np_dtype: found for found in (*types.ALL, *AT_REST_ALONE)}
+
+
+def at_rest(kind: np.dtype) -> DType:
+    """The DType of a numpy dtype, float8 included.
+
+    Raises:
+        TypeError: no file here can hold it.
+    """
+    found = _BY_NP.get(kind)
+    if found is None:
+        names = ", ".join(known.long_name for known in _BY_NP.values())
+        raise TypeError(f"A checkpoint cannot hold elements of {kind}; it can hold {names}.")
+    return found
+
+
+def storable(kind: DType) -> bool:
+    """Whether a Tensor can have this element type."""
+    return kind not in AT_REST_ALONE
