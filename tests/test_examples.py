@@ -13,6 +13,10 @@ FOLDER = Path(__file__).parent.parent / "examples"
 #: For each program: its arguments here, and what it prints, as a pattern.
 CASES = {
     "functional_jax.py": (["250"], r"step  200  loss 0\.0\d+\n.*accuracy on other points: "),
+    "gpt_semi_auto.py": (
+        ["100", "2", "4"],
+        r"step  100  loss [0-2]\.\d+\n.*up\.weight +\(256, 64\) +Float32 +n, - +\(64, 64\) +2",
+    ),
     "lenet_digits.py": (["6"], r"test accuracy: 9\d\.\d%\n"),
 }
 

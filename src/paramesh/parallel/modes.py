@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from paramesh import context
 from paramesh.errors import ContextError
 from paramesh.parallel.data_parallel import DataParallel
 from paramesh.parallel.mesh import all_devices
-from paramesh.placement import Placement
+from paramesh.parallel.semi_auto import SemiAuto
+from paramesh.parallel.table import LayoutTable, layout_table
+from paramesh.parameter import Parameter
+from paramesh.placement import Placement, current
 
 
 def placement_of(mode: str) -> Placement:
@@ -27,4 +32,17 @@ def placement_of(mode: str) -> Placement:
         devices = devices[:wanted]
     if mode in ("data_parallel", "hybrid_parallel"):
         return DataParallel(devices, mode)
-    raise ContextError(f"parallel_mode={mode!r} cannot run yet; use data_parallel.")
+    return SemiAuto(devices, mode)
+
+
+def table_of(params: Sequence[Parameter]) -> LayoutTable:
+    """The layouts of Parameters under the present settings, as far as they are known.
+
+    Raises:
+        ContextError: as `placement_of`.
+        LayoutError: a layout that was given does not fit the devices.
+    """
+    place = current()
+    layouts = place.layouts(params)
+    rows = {p.name: (p.shape, p.dtype, layout) for p, layout in zip(params, layouts, strict=True)}
+    return layout_table(rows, place.count)

@@ -9,10 +9,8 @@ A program is traced once to learn the layouts. Then Parameters that are still re
 slices in place, live ones are moved, and what a step writes is pinned to where it was read.
 
 What crosses the border of a program:
-    inputs      arrays with axes: a batch, cut along axis 0 over all devices if it divides them
-                (`dataset_strategy="data_parallel"`), or whole on all ("full_batch"), or by the
-                strategies that were given. In several processes each gives its part of the cut
-                ones. What lies on the devices already stays as it is.
+    inputs      cut along axis 0, whole, or by strategies, as the settings say (see
+                `program_inputs.py`)
     outputs     global values; in several processes, whole on every device.
 
 auto_parallel is the same: no strategies are searched for, XLA propagates those that were given.
@@ -37,6 +35,7 @@ from paramesh.parallel.mesh import device_mesh
 from paramesh.parallel.operator_layouts import input_layouts, name_of, output_layouts, replaced
 from paramesh.parallel.parameter_layouts import Finding, ParameterLayouts, original_of
 from paramesh.parallel.per_device import PerDevice
+from paramesh.parallel.program_inputs import ProgramInputs
 from paramesh.parallel.strategy import layout_of
 from paramesh.parallel.strategy_file import load_strategy, save_strategy
 from paramesh.parameter import Parameter
@@ -74,12 +73,12 @@ class SemiAuto(Placement):
         self.count = len(devices)
         self.mesh = device_mesh(devices)
         self.key = (mode, tuple(d.id for d in devices), placement.strategies())
-        self._device_set = set(devices)
         self._everywhere = NamedSharding(self.mesh, PartitionSpec())
-        self._local = sum(d.process_index == jax.process_index() for d in devices)
-        self._alone = self._local == self.count
+        self._alone = all(d.process_index == jax.process_index() for d in devices)
         whole = settings("full_batch")
-        self._batches = "full_batch" if whole else settings("dataset_strategy")
+        self._inputs = ProgramInputs(
+            self.mesh, "full_batch" if whole else settings("dataset_strategy")
+        )
         self._save_to = settings("strategy_ckpt_save_file")
         self._saved: Any = None
         self._met: weakref.WeakSet[Parameter] = weakref.WeakSet()
@@ -94,6 +93,8 @@ class SemiAuto(Placement):
         self._thread = _Thread()
         self._shardings: weakref.WeakKeyDictionary[Parameter, NamedSharding]
         self._shardings = weakref.WeakKeyDictionary()
+        #: By the id of a list of states: the list, and where each of them lives.
+        self._lists: dict[int, tuple[Sequence[Any], list[NamedSharding]]] = {}
         self._epoch: int | None = None
         if mode == "auto_parallel":
             warnings.warn(
@@ -134,13 +135,20 @@ class SemiAuto(Placement):
 
     def sharding_of(self, param: Parameter) -> NamedSharding:
         """Where a Parameter lives."""
-        if self._epoch != tracing.epoch():
-            self._shardings.clear()
-            self._epoch = tracing.epoch()
+        if self._thread.found is not None:  # the trace may yet fail
+            return self._sharding(self.layout_of(param), param.name)
+        self._forget()
         sharding = self._shardings.get(param)
         if sharding is None:
             sharding = self._shardings[param] = self._sharding(self.layout_of(param), param.name)
         return sharding
+
+    def _forget(self) -> None:
+        """Drop what is out of date."""
+        if self._epoch != tracing.epoch():
+            self._shardings.clear()
+            self._lists.clear()
+            self._epoch = tracing.epoch()
 
     def _sharding(self, layout: Layout | None, name: str = "") -> NamedSharding:
         return self._everywhere if layout is None else layout.sharding(self.mesh, name)
@@ -185,17 +193,20 @@ class SemiAuto(Placement):
 
     def settle(self, states: Sequence[Any], arrays: list[Any]) -> None:
         """Move to its place what is not there."""
+        self._forget()
+        known = self._lists.get(id(states))
+        if known is None or known[0] is not states:
+            known = self._lists[id(states)] = (states, [self.sharding_of(s) for s in states])
+        places = known[1]
         for i, array in enumerate(arrays):
-            state = states[i]
-            wanted = self.sharding_of(state)
-            sharding = array.sharding
+            wanted, sharding = places[i], array.sharding
             if sharding is wanted or sharding == wanted:
                 continue
             if sharding.is_equivalent_to(wanted, array.ndim):
-                self._shardings[state] = sharding
+                places[i] = sharding
                 continue
-            arrays[i] = state._value = self._moved(array, wanted)
-            state.sliced = not wanted.is_fully_replicated
+            arrays[i] = states[i]._value = self._moved(array, wanted)
+            states[i].sliced = not wanted.is_fully_replicated
 
     def _moved(self, array: Any, sharding: NamedSharding) -> Any:
         if self._alone:
@@ -209,61 +220,12 @@ class SemiAuto(Placement):
     # Programs.
 
     def place_inputs(self, leaves: list[Any]) -> list[Any]:
-        """Lay inputs out over the devices (see the module's text).
+        """Lay inputs out over the devices (see `program_inputs.py`).
 
         Raises:
-            LayoutError: a strategy of `dataset_strategy` does not fit, or there are more inputs
-                than strategies.
+            LayoutError: an input does not fit.
         """
-        placed: list[Any] = []
-        seen = 0
-        for leaf in leaves:
-            if np.ndim(leaf):
-                here = isinstance(leaf, jax.Array) and leaf.sharding.device_set == self._device_set
-                if not here:
-                    leaf = self._place(leaf, seen)
-                seen += 1
-            placed.append(leaf)
-        return placed
-
-    def _place(self, leaf: Any, at: int) -> Any:
-        sharding = self._input_sharding(np.shape(leaf), at)
-        if self._alone:
-            return jax.device_put(leaf, sharding)
-        value = np.asarray(leaf)
-        if sharding.is_fully_replicated:
-            return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
-        return jax.make_array_from_process_local_data(sharding, value)
-
-    def _input_sharding(self, shape: tuple[int, ...], at: int) -> NamedSharding:
-        batches = self._batches
-        if batches == "full_batch":
-            return self._everywhere
-        if batches == "data_parallel":
-            if self._alone and shape[0] % self.count:
-                return self._everywhere
-            if shape[0] % self._local:
-                raise LayoutError(
-                    f"{self.mode}: this process's part of input {at} has shape {shape}; its first "
-                    f"axis, the batch, must be a multiple of the {self._local} devices here. Drop "
-                    "the rest of the last batch (drop_remainder), or set full_batch=True."
-                )
-            return NamedSharding(self.mesh, PartitionSpec(self.mesh.axis_names))
-        if at >= len(batches):
-            raise LayoutError(
-                f"dataset_strategy {batches} has {len(batches)} entries, but input {at} of shape "
-                f"{shape} is an array too; give an entry for each input that has axes."
-            )
-        try:
-            if self._alone:
-                layout = layout_of(batches[at], shape, self.count, replicas="first")
-            else:  # the shape is that of this process's part
-                layout = layout_of(
-                    batches[at], [n * self.count for n in shape], self.count, replicas="first"
-                )
-        except (LayoutError, TypeError) as error:
-            raise type(error)(f"dataset_strategy of input {at}: {error}") from None
-        return self._sharding(layout)
+        return self._inputs.place(leaves)
 
     def enclose(
         self,
