@@ -26,6 +26,7 @@ REPORT = "PARAMESH_REPORT"
 
 class _State:
     watching = False
+    report: str | None = None
 
 
 _state = _State()
@@ -36,13 +37,14 @@ def watch() -> None:
     if _state.watching:
         return
     _state.watching = True
+    _state.report = os.environ.get(REPORT)
     before = sys.excepthook
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         before(kind, error, trace)
         if not hasattr(sys, "ps1"):  # at a prompt, the user goes on
-            text = "".join(traceback.format_exception(kind, error, trace))
-            _end(text, 130 if issubclass(kind, KeyboardInterrupt) else 1)
+            report("".join(traceback.format_exception(kind, error, trace)), 1)
+            end(130 if issubclass(kind, KeyboardInterrupt) else 1)
 
     sys.excepthook = hook
 
@@ -51,25 +53,25 @@ def fail(message: str, code: int = 1) -> NoReturn:
     """Say what happened on stderr and to `paramesh launch`, and end this process at once."""
     with contextlib.suppress(OSError, ValueError):
         print(message, file=sys.stderr)
-    _end(message, code)
+    report(message, code)
+    end(code)
 
 
 def report(text: str, code: int) -> None:
     """Tell `paramesh launch` what ended this process; nothing without it."""
-    path = os.environ.get(REPORT)
-    if not path:
+    if _state.report is None:
         return
     content = json.dumps({"time": time.time(), "text": text, "code": code}).encode()
     with contextlib.suppress(OSError):
-        write_atomically(Path(path), lambda beside: _write(beside, content))
+        write_atomically(Path(_state.report), lambda beside: _write(beside, content))
 
 
 def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def _end(text: str, code: int) -> NoReturn:
-    report(text, code)
+def end(code: int) -> NoReturn:
+    """End this process at once, without the wait for the others."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
