@@ -63,11 +63,7 @@ def report(text: str, code: int) -> None:
         return
     content = json.dumps({"time": time.time(), "text": text, "code": code}).encode()
     with contextlib.suppress(OSError):
-        write_atomically(Path(_state.report), lambda beside: _write(beside, content))
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
+        write_atomically(Path(_state.report), content)
 
 
 def end(code: int) -> NoReturn:
