@@ -2,5 +2,6 @@
 
 from paramesh.parallel.layout import Layout, Placed
 from paramesh.parallel.mesh import all_devices, device_mesh
+from paramesh.parallel.whole import whole
 
-__all__ = ["Layout", "Placed", "all_devices", "device_mesh"]
+__all__ = ["Layout", "Placed", "all_devices", "device_mesh", "whole"]
