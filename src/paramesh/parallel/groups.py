@@ -24,9 +24,9 @@ from jax.experimental import multihost_utils
 from paramesh import context
 from paramesh.errors import ContextError
 from paramesh.parallel.mesh import all_devices
+from paramesh.placement import OTHER_WORLD, WORLD
 
-HCCL_WORLD_COMM_GROUP = "hccl_world_group"
-NCCL_WORLD_COMM_GROUP = "nccl_world_group"
+HCCL_WORLD_COMM_GROUP, NCCL_WORLD_COMM_GROUP = WORLD, OTHER_WORLD
 WORLD_NAMES = (HCCL_WORLD_COMM_GROUP, NCCL_WORLD_COMM_GROUP)
 
 Partition = tuple[tuple[int, ...], ...]

@@ -53,6 +53,9 @@ class GlobalComm:
     INITED: bool = False
 
 
+_alone = placement.group_size
+
+
 class _State:
     #: For each process a number that processes of one host have in common; [] for one process.
     hosts: list[int]
@@ -89,6 +92,7 @@ def init(backend_name: str | None = None) -> None:
     platform = jax.default_backend()
     GlobalComm.BACKEND = {"cpu": "gloo", "gpu": "nccl"}.get(platform, platform)
     GlobalComm.INITED = True
+    placement.group_size = get_group_size
 
 
 def release() -> None:
@@ -100,6 +104,7 @@ def release() -> None:
     _require("release")
     groups.clear()
     GlobalComm.INITED, GlobalComm.BACKEND = False, ""
+    placement.group_size = _alone
     processes.leave()
 
 
