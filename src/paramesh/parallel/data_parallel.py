@@ -28,10 +28,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from paramesh import context
 from paramesh.errors import ContextError
+from paramesh.parallel import groups
 from paramesh.parallel.per_device import PerDevice
 from paramesh.parallel.reduction import summed
 from paramesh.parameter import Parameter
-from paramesh.placement import Placement
+from paramesh.placement import Members, Placement
 from paramesh.recipe import Recipe, compute_many
 
 #: The mesh axis over all devices, by which collectives find each other.
@@ -177,6 +178,23 @@ class DataParallel(Placement):
             return arrays, [next(rows) if mine else next(shared) for mine in own]
 
         return over_all
+
+    def members(self, group: str, operator: str) -> Members:
+        """Who takes part in a collective operator.
+
+        Raises:
+            ValueError: there is no group of that name.
+            ContextError: outside of programs, or processes do not mean the same group.
+        """
+        try:
+            lax.axis_index(DEVICES)
+        except NameError:
+            raise ContextError(
+                f"ops.{operator}: devices meet inside of programs alone. Call it in a function "
+                "under paramesh.jit, or in the construct of a Cell in graph mode."
+            ) from None
+        groups.check_alike(group)
+        return Members(DEVICES, groups.partition(group), self.count)
 
     def outputs(self, arrays: list[Any]) -> list[Any]:
         """This process's part of every output."""
