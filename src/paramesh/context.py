@@ -57,6 +57,7 @@ _PARALLEL_DEFAULTS: dict[str, Any] = {
     "gradients_mean": False,
     "parameter_broadcast": False,
     "enable_parallel_optimizer": False,
+    "grad_accumulation_step": 1,
     "full_batch": False,
     "dataset_strategy": "data_parallel",
     "strategy_ckpt_save_file": "",
@@ -225,6 +226,8 @@ def set_auto_parallel_context(**settings: Any) -> None:
             checked[name] = _whole(call, name, value, 1, 4096)
         elif name == "global_rank":
             checked[name] = _whole(call, name, value, 0, 4095)
+        elif name == "grad_accumulation_step":
+            checked[name] = _whole(call, name, value, 1, 65536)
         elif name == "dataset_strategy":
             checked[name] = _dataset_strategy(call, value)
         elif name in ("strategy_ckpt_save_file", "strategy_ckpt_load_file"):

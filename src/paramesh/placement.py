@@ -26,6 +26,8 @@ class Placement:
     key: Any = ("single",)
     #: Whether small Parameters may share flat arrays (`parameter/pool.py`).
     pools = True
+    #: Equal for placements that divide optimizer state in the same way; None: it is whole.
+    division: Any = None
     #: How many devices there are.
     count = 1
 
@@ -69,6 +71,17 @@ class Placement:
     def reduce_gradients(self, params: Sequence[Any], grads: Sequence[Any]) -> list[Any]:
         """Raw gradients of one device's part of the batch -> of the whole batch; traced."""
         return list(grads)
+
+    def divide(self, params: Sequence[Any]) -> Any:
+        """How the optimizer state of these Parameters is divided over devices; None: it is whole.
+
+        Returns:
+            None or an object with
+            `cut(value)`: a device's flat part of a value that all devices have; traceable;
+            `join(part, shape)`: the value again; traceable;
+            `pool(name, plan, dtype, members, owner)`: the pool that holds such parts.
+        """
+        return None
 
     def operate(
         self, operator: Any, args: tuple[Any, ...], compute: Callable[[tuple[Any, ...]], Any]
