@@ -61,6 +61,8 @@ class Placement:
     key: Any = ("stand_alone",)
     #: Whether small Parameters may share flat arrays (`parameter/pool.py`).
     pools = True
+    #: Equal for placements that divide optimizer state in the same way; None: it is whole.
+    division: Any = None
     #: How many devices there are.
     count = 1
 
@@ -120,6 +122,17 @@ class Placement:
                 "set_auto_parallel_context(parallel_mode='hybrid_parallel'), or 'data_parallel'."
             )
         return Members(None, ((0,),), 1)
+
+    def divide(self, params: Sequence[Any]) -> Any:
+        """How the optimizer state of these Parameters is divided over devices; None: it is whole.
+
+        Returns:
+            None or an object with
+            `cut(value)`: a device's flat part of a value that all devices have; traceable;
+            `join(part, shape)`: the value again; traceable;
+            `pool(name, plan, dtype, members, owner)`: the pool that holds such parts.
+        """
+        return None
 
     def operate(
         self, operator: Any, args: tuple[Any, ...], compute: Callable[[tuple[Any, ...]], Any]
