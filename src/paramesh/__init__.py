@@ -188,6 +188,11 @@ def _layout_table(params: Any) -> Any:
     return importlib.import_module("paramesh.parallel.modes").table_of(params)
 
 
+def _join() -> object:
+    return importlib.import_module("paramesh.parallel.processes").join()
+
+
+context.before_devices = _join
 placement.by_mode = _placement_of
 placement.table = _layout_table
 

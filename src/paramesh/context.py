@@ -10,6 +10,7 @@ Glossary
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -151,6 +152,15 @@ def set_context(**settings: Any) -> None:
     _moved()
 
 
+def _alone() -> None:
+    """Nobody to meet."""
+
+
+#: Called before a setting has to look at the devices, which must come after the processes of a run
+#: have met; the package's face sets it.
+before_devices: Callable[[], object] = _alone
+
+
 def _keep_programs_in(folder: str | None) -> None:
     """Turn JAX's persistent compilation cache on or off."""
     was, threshold = (0.0, _JAX_SECONDS) if folder is None else (_JAX_SECONDS, 0.0)
@@ -162,6 +172,7 @@ def _keep_programs_in(folder: str | None) -> None:
 
 
 def _require_backend(target: str) -> None:
+    before_devices()
     running = jax.default_backend().upper()
     if running != target:
         raise ContextError(
