@@ -198,6 +198,11 @@ def _around(place: placement.Placement) -> placement.Placement:
     return importlib.import_module("paramesh.ps.placement").placement_around(place)
 
 
+def _join() -> object:
+    return importlib.import_module("paramesh.parallel.processes").join()
+
+
+context.before_devices = _join
 placement.by_mode = _placement_of
 placement.around = _around
 placement.table = _layout_table

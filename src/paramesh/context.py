@@ -10,9 +10,11 @@ Glossary
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 from paramesh.errors import ContextError
 
@@ -73,6 +75,10 @@ _PS_DEFAULTS: dict[str, Any] = {
     "address": None,
     "timeout": 300.0,
 }
+
+#: JAX's own threshold: what compiles faster is not kept, which is all of a small network.
+_SECONDS = "jax_persistent_cache_min_compile_time_secs"
+_JAX_SECONDS = 1.0
 
 _settings = dict(_DEFAULTS)
 _parallel = dict(_PARALLEL_DEFAULTS)
@@ -137,7 +143,9 @@ def set_context(**settings: Any) -> None:
 
     All are checked before any is made. `mode` is `GRAPH_MODE` (default) or `PYNATIVE_MODE`.
     `device_target` ("CPU", "GPU", "TPU") asserts which JAX backend runs; JAX itself chooses it.
-    `compilation_cache_dir` turns on JAX's persistent compilation cache in that directory.
+    `compilation_cache_dir` turns on JAX's persistent compilation cache in that directory, at any
+    time, for programs however small (unless JAX's own threshold was changed before); None turns it
+    off.
     `flat_parameters` says whether an optimizer keeps its many small Parameters and their state in
     a few flat arrays (see the page "What a step costs"): "auto" (default) on the CPU, "always" or
     "never"; it counts for optimizers that have not made a compiled step yet.
@@ -152,12 +160,32 @@ def set_context(**settings: Any) -> None:
     if target is not None:
         _require_backend(target)
     if "compilation_cache_dir" in checked:
-        jax.config.update("jax_compilation_cache_dir", checked["compilation_cache_dir"])
+        _keep_programs_in(checked["compilation_cache_dir"])
     _settings.update(checked)
     _moved()
 
 
+def _alone() -> None:
+    """Nobody to meet."""
+
+
+#: Called before a setting has to look at the devices, which must come after the processes of a run
+#: have met; the package's face sets it.
+before_devices: Callable[[], object] = _alone
+
+
+def _keep_programs_in(folder: str | None) -> None:
+    """Turn JAX's persistent compilation cache on or off."""
+    was, threshold = (0.0, _JAX_SECONDS) if folder is None else (_JAX_SECONDS, 0.0)
+    if jax.config.values[_SECONDS] == was:
+        jax.config.update(_SECONDS, threshold)
+    jax.config.update("jax_compilation_cache_dir", folder)
+    # JAX looks at the setting once, when it compiles for the first time.
+    compilation_cache.reset_cache()
+
+
 def _require_backend(target: str) -> None:
+    before_devices()
     running = jax.default_backend().upper()
     if running != target:
         raise ContextError(
@@ -326,6 +354,8 @@ def reset_ps_context() -> None:
 
 def reset() -> None:
     """Set every setting of this module back to its default."""
+    if _settings["compilation_cache_dir"] is not None:
+        _keep_programs_in(None)
     _settings.clear()
     _settings.update(_DEFAULTS)
     reset_auto_parallel_context()

@@ -28,7 +28,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from paramesh.checkpoint.atomic import AtomicFile
+from paramesh.atomic import AtomicFile
 from paramesh.dtype import DType
 from paramesh.errors import CheckpointError
 

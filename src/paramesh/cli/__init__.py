@@ -16,10 +16,18 @@ import typer
 import paramesh
 from paramesh.cli.demo import Settings, run_demo
 from paramesh.cli.digits import DemoError
+from paramesh.cli.launch import Launch, LaunchError, run_launch
 
 __all__ = ["app", "main"]
 
 _INTERRUPTED = 130
+
+_EXAMPLES = """Examples:
+
+paramesh launch -n 4 train.py --epochs 3
+
+paramesh launch -n 2 --devices-per-process 4 -m project.train
+"""
 
 app = typer.Typer(
     name="paramesh",
@@ -71,6 +79,49 @@ def _demo(
     run_demo(Settings(data=data, epochs=epochs, seed=seed, out=out))
 
 
+@app.command(
+    "launch",
+    context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
+    epilog=_EXAMPLES,
+)
+def _launch(
+    program: Annotated[
+        str, typer.Argument(metavar="PROGRAM", help="A script, or with -m a module.")
+    ],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARGS]...", help="Go to the program as they are.")
+    ] = None,
+    processes: Annotated[
+        int, typer.Option("--processes", "-n", min=1, help="How many processes.")
+    ] = 1,
+    devices: Annotated[
+        int | None,
+        typer.Option(
+            "--devices-per-process",
+            min=1,
+            metavar="K",
+            help="Devices of each process: the GPUs 0 to K-1, K to 2K-1, …, or K virtual devices "
+            "of the CPU. Without it: one GPU, or what XLA_FLAGS says.",
+        ),
+    ] = None,
+    module: Annotated[
+        bool, typer.Option("--module", "-m", help="PROGRAM is the name of a module.")
+    ] = False,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="At which the processes meet. Without it: a free one."),
+    ] = None,
+) -> None:
+    """Run a program in several processes on this host, which train together.
+
+    Every line of a process comes behind its rank. When one fails or is
+    killed, the others are ended, and what it said comes last; the exit
+    code is its own. Ctrl-C goes to all.
+    """
+    code = run_launch(Launch(processes, program, tuple(arguments or ()), module, devices, port))
+    raise typer.Exit(code)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process.
 
@@ -85,7 +136,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # as Abort, or as the code, depending on the version of typer.
         words = list(sys.argv[1:] if arguments is None else arguments)
         code = app(words, prog_name="paramesh", standalone_mode=False)
-    except DemoError as error:
+    except (DemoError, LaunchError) as error:
         typer.echo(f"paramesh: {error}", err=True)
         code = 2
     except (typer.Abort, KeyboardInterrupt):

@@ -8,6 +8,7 @@ from paramesh import context
 from paramesh.errors import ContextError
 from paramesh.parallel.data_parallel import DataParallel
 from paramesh.parallel.mesh import all_devices
+from paramesh.parallel.processes import join
 from paramesh.parallel.semi_auto import SemiAuto
 from paramesh.parallel.table import LayoutTable, layout_table
 from paramesh.parameter import Parameter
@@ -18,8 +19,9 @@ def placement_of(mode: str) -> Placement:
     """The placement for a parallel mode, over the devices that the settings name.
 
     Raises:
-        ContextError: there are fewer devices than `device_num` says.
+        ContextError: there are fewer devices than `device_num` says; as `processes.join`.
     """
+    join()
     devices = all_devices()
     wanted = context.get_auto_parallel_context("device_num")
     if wanted > len(devices):
