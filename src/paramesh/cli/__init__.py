@@ -15,8 +15,9 @@ import typer
 
 import paramesh
 from paramesh.cli.demo import Settings, run_demo
-from paramesh.cli.digits import DemoError
-from paramesh.cli.launch import Launch, LaunchError, run_launch
+from paramesh.cli.errors import CommandError
+from paramesh.cli.inspect import SORTS, View, run_compare, run_inspect
+from paramesh.cli.launch import Launch, run_launch
 
 __all__ = ["app", "main"]
 
@@ -122,6 +123,67 @@ def _launch(
     raise typer.Exit(code)
 
 
+_INSPECT_EXAMPLES = """Examples:
+
+paramesh inspect net.safetensors
+
+paramesh inspect net.ckpt --stats --only encoder --sort size
+
+paramesh inspect before.safetensors after.safetensors --rtol 1e-3
+
+paramesh inspect net.safetensors --json | jq '.totals'
+"""
+
+
+@app.command("inspect", epilog=_INSPECT_EXAMPLES)
+def _inspect(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A checkpoint.")],
+    other: Annotated[
+        Path | None, typer.Argument(metavar="[OTHER]", help="Compare with this one.")
+    ] = None,
+    stats: Annotated[
+        bool, typer.Option("--stats", help="Read every array: min, max, mean, std, NaN, Inf.")
+    ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="A prefix that ends at a dot, or a pattern with * for the whole name. Repeatable.",
+        ),
+    ] = None,
+    sort: Annotated[str, typer.Option(help="Order: file, name or size.")] = "file",
+    largest: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Show the N largest alone.")
+    ] = None,
+    depth: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Levels of the totals by prefix; 0: none.")
+    ] = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+    rtol: Annotated[
+        float, typer.Option(min=0.0, help="With OTHER: relative difference that does not count.")
+    ] = 0.0,
+    atol: Annotated[
+        float, typer.Option(min=0.0, help="With OTHER: absolute difference that does not count.")
+    ] = 0.0,
+) -> None:
+    """Show what is in a checkpoint, or what is different between two.
+
+    Arrays are read a part at a time, so that a file larger than memory can
+    be looked at. Exit code: 0; with OTHER 0 if there is no difference and 1
+    if there is; 2 after a mistake.
+    """
+    if sort not in SORTS:
+        raise CommandError(f"--sort {sort}: there are {', '.join(SORTS)}")
+    view = View(only or (), sort, largest, depth, stats, as_json)
+    if other is not None:
+        if stats:
+            raise CommandError("--stats is for one checkpoint; with two, the values are compared")
+        raise typer.Exit(run_compare(path, other, view, rtol, atol))
+    if rtol or atol:
+        raise CommandError("--rtol and --atol are for two checkpoints: paramesh inspect A B")
+    run_inspect(path, view)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process.
 
@@ -136,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # as Abort, or as the code, depending on the version of typer.
         words = list(sys.argv[1:] if arguments is None else arguments)
         code = app(words, prog_name="paramesh", standalone_mode=False)
-    except (DemoError, LaunchError) as error:
+    except CommandError as error:
         typer.echo(f"paramesh: {error}", err=True)
         code = 2
     except (typer.Abort, KeyboardInterrupt):
