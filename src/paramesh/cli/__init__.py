@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 import paramesh
+from paramesh.cli.convert import Wishes, run_convert
 from paramesh.cli.demo import Settings, run_demo
 from paramesh.cli.errors import CommandError
 from paramesh.cli.inspect import SORTS, View, run_compare, run_inspect
@@ -182,6 +183,90 @@ def _inspect(
     if rtol or atol:
         raise CommandError("--rtol and --atol are for two checkpoints: paramesh inspect A B")
     run_inspect(path, view)
+
+
+_CONVERT_EXAMPLES = """Examples:
+
+paramesh convert net.ckpt net.safetensors
+
+paramesh convert net.safetensors half.safetensors --dtype bfloat16
+
+paramesh convert net.ckpt encoder.safetensors --only encoder --rename encoder=
+
+paramesh convert net.safetensors torch.safetensors --to torch
+
+paramesh convert bert.safetensors net.safetensors --from torch --layer 'embeddings.*=Embedding'
+
+paramesh convert net.safetensors flax.safetensors --to flax --layer '*.attn=MultiheadAttention:8'
+"""
+
+
+@app.command("convert", epilog=_CONVERT_EXAMPLES)
+def _convert(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="A checkpoint.")],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="The new file.")],
+    format: Annotated[
+        str | None, typer.Option(help="Of DST. Without it: what its name ends with.")
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="Of all floating-point arrays: bfloat16, float16, float32, float64."),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="LIBRARY", help="Take the names and layouts of torch or flax."),
+    ] = None,
+    back: Annotated[
+        str | None,
+        typer.Option("--from", metavar="LIBRARY", help="SRC has those of torch or flax."),
+    ] = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PREFIX=KIND",
+            help="Which layer a prefix in SRC is, where the names do not tell. Repeatable.",
+        ),
+    ] = None,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OLD=NEW",
+            help="Names that begin with OLD begin with NEW; * stands for anything. @FILE has one "
+            "rule a line. The first that fits counts. Repeatable.",
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="A prefix that ends at a dot, or a pattern with * for the whole name. Repeatable.",
+        ),
+    ] = None,
+    checksums: Annotated[
+        bool, typer.Option("--checksums", help="Keep checksums of the arrays in DST.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace DST if it is there.")] = False,
+) -> None:
+    """Convert a checkpoint: its format, element type, names and layouts.
+
+    Arrays go through memory one at a time, and DST appears when it is
+    complete. Names without a rule stay as they are, and are listed.
+    """
+    run_convert(
+        source,
+        target,
+        Wishes(
+            format=format,
+            dtype=dtype,
+            to=to,
+            back=back,
+            layers=layer or (),
+            rename=rename or (),
+            only=only or (),
+            checksums=checksums,
+            force=force,
+        ),
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
