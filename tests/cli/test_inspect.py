@@ -11,7 +11,7 @@ import pytest
 
 from paramesh import nn, save_checkpoint
 from paramesh.cli import main
-from paramesh.cli.figures import byte_size, chooser, counted, number
+from paramesh.cli.figures import chooser, counted, number
 
 Run = tuple[int, str, str]
 
@@ -175,7 +175,7 @@ def test_a_network_of_the_guide(capsys: pytest.CaptureFixture[str], tmp_path: Pa
         (["{path}", "{path}", "--only", "x*"], "neither {path} nor {path} has a parameter"),
         (["{path}", "--sort", "age"], "--sort age: there are file, name, size"),
         (["{path}", "--rtol", "1"], "--rtol and --atol are for two checkpoints"),
-        (["{path}", "{path}", "--stats"], "--stats is for one checkpoint"),
+        (["{path}", "{path}", "--stats"], "--stats is for one checkpoint; two are compared"),
     ],
 )
 def test_errors_are_one_line(
@@ -198,13 +198,6 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_figures() -> None:
-    assert [byte_size(n) for n in (0, 1023, 1024, 5 * 2**20, 50 * 2**30)] == [
-        "0 B",
-        "1023 B",
-        "1.0 KiB",
-        "5.0 MiB",
-        "50.0 GiB",
-    ]
     assert [number(x) for x in (None, 3, 1200, 0.1, 1e-9)] == ["-", "3", "1,200", "0.1", "1e-09"]
     assert counted(1, "parameter") == "1 parameter"
     wanted = chooser(["a.b", "c*", "d."])

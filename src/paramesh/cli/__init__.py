@@ -17,7 +17,7 @@ import paramesh
 from paramesh.cli.convert import Wishes, run_convert
 from paramesh.cli.demo import Settings, run_demo
 from paramesh.cli.errors import CommandError
-from paramesh.cli.inspect import SORTS, View, run_compare, run_inspect
+from paramesh.cli.inspect import SORTS, View, run_compare, run_inspect, run_report
 from paramesh.cli.launch import Launch, run_launch
 
 __all__ = ["app", "main"]
@@ -133,6 +133,8 @@ paramesh inspect net.ckpt --stats --only encoder --sort size
 paramesh inspect before.safetensors after.safetensors --rtol 1e-3
 
 paramesh inspect net.safetensors --json | jq '.totals'
+
+paramesh inspect net.safetensors --html report.html --strategy strategy.json
 """
 
 
@@ -160,6 +162,14 @@ def _inspect(
         int, typer.Option(min=0, metavar="N", help="Levels of the totals by prefix; 0: none.")
     ] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a page: a tree to search, histograms, devices."),
+    ] = None,
+    strategy: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --html: a strategy file, for the map of devices."),
+    ] = None,
     rtol: Annotated[
         float, typer.Option(min=0.0, help="With OTHER: relative difference that does not count.")
     ] = 0.0,
@@ -177,11 +187,19 @@ def _inspect(
         raise CommandError(f"--sort {sort}: there are {', '.join(SORTS)}")
     view = View(only or (), sort, largest, depth, stats, as_json)
     if other is not None:
-        if stats:
-            raise CommandError("--stats is for one checkpoint; with two, the values are compared")
+        if stats or html is not None:
+            option = "--stats" if stats else "--html"
+            raise CommandError(f"{option} is for one checkpoint; two are compared")
         raise typer.Exit(run_compare(path, other, view, rtol, atol))
     if rtol or atol:
         raise CommandError("--rtol and --atol are for two checkpoints: paramesh inspect A B")
+    if strategy is not None and html is None:
+        raise CommandError("--strategy goes with --html")
+    if html is not None:
+        if as_json:
+            raise CommandError("give --html or --json, not both")
+        run_report(path, html, view, strategy)
+        return
     run_inspect(path, view)
 
 

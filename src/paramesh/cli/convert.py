@@ -14,10 +14,11 @@ from paramesh.checkpoint.convert import Conversion, Converted, convert
 from paramesh.checkpoint.name_rules import LIBRARIES
 from paramesh.checkpoint.renaming import Renaming
 from paramesh.cli.errors import CommandError
-from paramesh.cli.figures import byte_size, chooser, counted
+from paramesh.cli.figures import chooser, counted
 from paramesh.cli.inspect import console_for, opened, progress
 from paramesh.dtype import DType, float_type, to_dtype
 from paramesh.errors import CheckpointError
+from paramesh.parallel.table import byte_text
 
 _MOST_LISTED = 20
 
@@ -146,7 +147,7 @@ def _lines(source: Path, found: Converted, wishes: Wishes) -> Iterable[Text]:
     changed = f", {len(found.changed):,} renamed" if found.changed else ""
     yield Text(
         f"{source} -> {found.path} ({found.format}): {counted(found.arrays, 'parameter')}, "
-        f"{byte_size(found.nbytes)}{changed}."
+        f"{byte_text(found.nbytes)}{changed}."
     )
     if found.unknown:
         library = wishes.to or wishes.back

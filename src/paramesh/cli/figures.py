@@ -6,16 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _GLOB = re.compile(r"[*?\[]")
-
-
-def byte_size(count: int) -> str:
-    """A number of bytes for people: `640 B`, `2.5 KiB`, `11.2 GiB`."""
-    size, unit = float(count), 0
-    while size >= 1024 and unit < len(_UNITS) - 1:
-        size, unit = size / 1024, unit + 1
-    return f"{count} B" if unit == 0 else f"{size:,.1f} {_UNITS[unit]}"
 
 
 def number(value: float | None) -> str:

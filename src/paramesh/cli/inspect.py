@@ -19,10 +19,12 @@ from paramesh.checkpoint.source import open_source
 from paramesh.checkpoint.statistics import Statistics, statistics
 from paramesh.checkpoint.storage import Entry, Source
 from paramesh.cli import inspect_tables as tables
+from paramesh.cli import report
 from paramesh.cli.errors import CommandError
-from paramesh.cli.figures import chooser
+from paramesh.cli.figures import chooser, counted
 from paramesh.cli.tree import tree_of
 from paramesh.errors import CheckpointError
+from paramesh.parallel.table import byte_text
 
 #: Exit codes of the comparison, as those of `cmp` and `diff`.
 SAME, DIFFERENT = 0, 1
@@ -153,6 +155,39 @@ def run_inspect(path: Path, view: View, console: Console | None = None) -> None:
             console.print(tables.pairs("append_dict", source.appended))
         if source.metadata:
             console.print(tables.pairs("metadata", source.metadata))
+
+
+def run_report(
+    path: Path,
+    page: Path,
+    view: View,
+    strategy: Path | None = None,
+    console: Console | None = None,
+) -> None:
+    """Write a page about a checkpoint.
+
+    Args:
+        path: the checkpoint.
+        page: where the page goes.
+        view: which parameters, and their order.
+        strategy: a strategy file, for the map of the devices.
+        console: where to say that it is done; None for stdout.
+
+    Raises:
+        CommandError: a file cannot be read or written, or they do not fit each other.
+    """
+    console = console or console_for()
+    layouts = None if strategy is None else report.read_strategy(strategy)
+    with opened(path) as source:
+        entries = chosen(source, view)
+        if layouts is not None and not any(entry.name in layouts for entry in entries):
+            raise CommandError(f"{strategy} names none of the parameters of {path}")
+        if page.exists() and os.path.samefile(path, page):
+            raise CommandError(f"--html {page}: is the checkpoint itself")
+        with progress("reading", sum(entry.nbytes for entry in entries)) as advance:
+            data = report.report_data(source, entries, layouts, advance)
+    size = report.write_page(page, data)
+    console.print(f"{page}: {counted(len(entries), 'parameter')}, {byte_text(size)}", markup=False)
 
 
 def run_compare(

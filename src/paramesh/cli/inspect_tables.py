@@ -14,8 +14,9 @@ from rich.text import Text
 from paramesh.checkpoint.compare import Comparison
 from paramesh.checkpoint.statistics import Statistics
 from paramesh.checkpoint.storage import Entry, Source
-from paramesh.cli.figures import byte_size, counted, number, shape_text
+from paramesh.cli.figures import counted, number, shape_text
 from paramesh.cli.tree import Branch
+from paramesh.parallel.table import byte_text
 
 _BAD = "bold red"
 _LONGEST_VALUE = 200
@@ -31,7 +32,7 @@ def _titled(title: str, table: Table) -> Group:
 
 def heading(source: Source, about: os.stat_result) -> Text:
     """The file, its format, and its size on the disk."""
-    size = f", {byte_size(about.st_size)} on the disk" if source.path.is_file() else ""
+    size = f", {byte_text(about.st_size)} on the disk" if source.path.is_file() else ""
     return Text.assemble((str(source.path), "bold"), f": {source.format}{size}")
 
 
@@ -43,7 +44,7 @@ def parameters(entries: Sequence[Entry], stats: Mapping[str, Statistics] | None)
     table.add_column("shape", footer=counted(elements, "element"), overflow="fold")
     table.add_column("dtype")
     table.add_column(
-        "bytes", footer=byte_size(sum(e.nbytes for e in entries)), justify="right", no_wrap=True
+        "bytes", footer=byte_text(sum(e.nbytes for e in entries)), justify="right", no_wrap=True
     )
     if stats is not None:
         for column in ("min", "max", "mean", "std", "NaN", "Inf"):
@@ -53,7 +54,7 @@ def parameters(entries: Sequence[Entry], stats: Mapping[str, Statistics] | None)
             Text(entry.name),
             shape_text(entry.shape),
             str(entry.dtype),
-            byte_size(entry.nbytes),
+            byte_text(entry.nbytes),
         ]
         if stats is not None:
             row += _statistics(stats[entry.name])
@@ -88,7 +89,7 @@ def totals(tree: Branch, depth: int) -> Group:
             Text("  " * level + branch.name),
             f"{branch.parameters:,}",
             f"{branch.elements:,}",
-            byte_size(branch.nbytes),
+            byte_text(branch.nbytes),
             f"{share:.1%}",
         )
     return _titled("totals by prefix", table)
