@@ -63,9 +63,16 @@ class Placement:
     pools = True
     #: How many devices there are.
     count = 1
+    #: Not None where optimizers split their state over the devices by `split` (what it is equal to
+    #: tells placements that split alike).
+    splits: Any = None
 
     def adopt(self, params: Sequence[Any]) -> None:
         """Called with the Parameters that a program may use before it is traced."""
+        for param in params:
+            slot = param._slot
+            if slot is not None:
+                slot.pool.enter(self)
 
     def materialise(self, params: Sequence[Any], recipes: Sequence[Recipe]) -> list[Any]:
         """The first arrays of Parameters, made from their recipes where each Parameter lives."""
@@ -120,6 +127,22 @@ class Placement:
                 "set_auto_parallel_context(parallel_mode='hybrid_parallel'), or 'data_parallel'."
             )
         return Members(None, ((0,),), 1)
+
+    def split(self, name: str, plan: Any, members: Sequence[Any], owner: Any) -> Any:
+        """A pool of optimizer state of which each device holds a part; see `optim/split.py`."""
+        raise NotImplementedError("nothing is split on one device")
+
+    def part_of(self, flat: Any) -> Any:
+        """The part of a flat array that this device updates; traced."""
+        return flat
+
+    def part_of_gradients(self, grads: Sequence[Any]) -> Any:
+        """The part of reduced gradients, joined, that this device updates with; traced."""
+        return grads[0]
+
+    def whole_of(self, part: Any) -> Any:
+        """The flat array of all devices' parts, perhaps with more at its end; traced."""
+        return part
 
     def operate(
         self, operator: Any, args: tuple[Any, ...], compute: Callable[[tuple[Any, ...]], Any]

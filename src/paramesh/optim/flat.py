@@ -11,7 +11,7 @@ device is left alone too. The setting `flat_parameters` turns it off, or on for 
 the CPU.
 
 Glossary
-    row         what one update computes with at once: a Parameter, or a chunk
+    row         what one update computes with at once: a Parameter, a chunk, or a split one
     chunk       the Parameters of one flat array, with the arrays of their state
 """
 
@@ -23,7 +23,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from paramesh import context, placement
+from paramesh import context, placement, tracing
+from paramesh.optim.optimizer import store, work
+from paramesh.optim.split import Split, make_splits
 from paramesh.parameter import Parameter, Plan, Pool, lies_whole
 
 #: A Parameter of more bytes is not worth it, by the kinds of state that go with it. Measured; see
@@ -36,7 +38,23 @@ FEWEST = 8
 TRAINED = "parameters"
 
 
-class Single:
+class _Whole:
+    """What rows have in common whose Parameters every device updates."""
+
+    def state(self, attribute: str, params: Sequence[Parameter]) -> Any:
+        """What holds this row's value of `params`, which the optimizer has as `attribute`."""
+        raise NotImplementedError
+
+    def read(self, params: Sequence[Parameter]) -> Any:
+        """The present value of what is trained, as arithmetic wants it."""
+        return work(tracing.read(self.state(TRAINED, params)))
+
+    def write(self, params: Sequence[Parameter], value: Any) -> None:
+        """Give what is trained its new value."""
+        store(self.state(TRAINED, params), value)
+
+
+class Single(_Whole):
     """A row of one Parameter."""
 
     def __init__(self, index: int) -> None:
@@ -51,7 +69,7 @@ class Single:
         return gradients[self.index]
 
 
-class Chunk:
+class Chunk(_Whole):
     """A row of many Parameters.
 
     Args:
@@ -77,10 +95,10 @@ class Chunk:
         return jnp.concatenate([jnp.ravel(gradients[i]) for i in self.indices])
 
 
-Row = Single | Chunk
+Row = Single | Chunk | Split
 
 
-def rows(chunks: Sequence[Chunk], count: int) -> list[Row]:
+def rows(chunks: Sequence[Chunk | Split], count: int) -> list[Row]:
     """The rows of one update of `count` Parameters."""
     chunks = [chunk for chunk in chunks if chunk.alive()]
     covered = {i for chunk in chunks for i in chunk.indices}
@@ -97,9 +115,11 @@ def make_chunks(owner: Any, kept: Mapping[str, Sequence[Parameter]], kinds: Sequ
             several together; None for a Parameter that has to be alone.
 
     Returns:
-        The chunks; [] if the rule allows none.
+        The chunks; [] if the rule allows none. With the parallel optimizer, the split rows.
     """
     setting = context.get_context("flat_parameters")
+    if placement.current().splits is not None:
+        return make_splits(owner, kept, kinds)
     if not placement.current().pools:
         return []
     if setting == "never" or (setting == "auto" and jax.default_backend() != "cpu"):

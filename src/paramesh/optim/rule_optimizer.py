@@ -39,9 +39,6 @@ class RuleOptimizer(Optimizer):
     #: Whether the rule's `update` takes `learning_rate=`; otherwise it gives a direction to
     #: subtract rate times.
     takes_rate: bool = True
-    #: Whether each new element depends on the elements in its place alone (no norms, no means):
-    #: small Parameters are then updated together, as one flat array.
-    elementwise: ClassVar[bool] = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -90,8 +87,7 @@ class RuleOptimizer(Optimizer):
             rows = flat.rows(self._chunks, len(self._parameters))
             grads = self.check_gradients(gradients)
             grads = [row.gradient(grads) for row in rows]
-            trained = [row.state(flat.TRAINED, self._parameters) for row in rows]
-            params = [work(tracing.read(state)) for state in trained]
+            params = [row.read(self._parameters) for row in rows]
             decays = _of_rows(rows, self._decays())
             grads = self._prepared(grads, params, decays, _of_rows(rows, self._centralize))
             rates_ = _of_rows(rows, self._rates())
@@ -106,8 +102,8 @@ class RuleOptimizer(Optimizer):
             if not self.takes_rate:
                 updates = [_down(u, rate) for u, rate in zip(updates, rates_, strict=True)]
             values = self.new_values(params, updates, state, rates_)
-            for held, value in zip(trained, values, strict=True):
-                store(held, value)
+            for row, value in zip(rows, values, strict=True):
+                row.write(self._parameters, value)
             for field, slot in slots.items():
                 self._write(slot, getattr(state, field), rows)
             store(self.global_step, raw(self.global_step) + np.int32(1))

@@ -16,6 +16,7 @@ What crosses the border of a program:
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,8 +30,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from paramesh import context
 from paramesh.errors import ContextError
 from paramesh.parallel import groups
+from paramesh.parallel.over_devices import OverDevices
 from paramesh.parallel.per_device import PerDevice
-from paramesh.parallel.reduction import summed
+from paramesh.parallel.reduction import Fusion
+from paramesh.parallel.split_state import SplitState, part_of
 from paramesh.parameter import Parameter
 from paramesh.placement import Members, Placement
 from paramesh.recipe import Recipe, compute_many
@@ -42,6 +45,11 @@ _ALL = PartitionSpec()
 _CUT = PartitionSpec(DEVICES)
 
 
+class _Thread(threading.local):
+    #: In the running trace: by its id a reduced gradient, and what it was reduced from.
+    reduced: dict[int, tuple[Any, Any]] | None = None
+
+
 class DataParallel(Placement):
     """Parameters on every device, inputs cut along the batch.
 
@@ -49,6 +57,9 @@ class DataParallel(Placement):
         devices: of all processes, by rank.
         mode: `data_parallel` or `hybrid_parallel`.
     """
+
+    #: Parameters may have one value per device.
+    per_device = True
 
     def __init__(self, devices: Sequence[Any], mode: str) -> None:
         self.mesh = Mesh(np.array(devices), (DEVICES,))
@@ -60,27 +71,35 @@ class DataParallel(Placement):
         self._everywhere = NamedSharding(self.mesh, _ALL)
         self._cut = NamedSharding(self.mesh, _CUT)
         self._alone = self.local == self.count
-        self._broadcast = context.get_auto_parallel_context("parameter_broadcast")
-        self._mean = context.get_auto_parallel_context("gradients_mean")
-        self._fp32 = context._parallel.get("gradient_fp32_sync", True)
+        settings = context.get_auto_parallel_context
+        self._broadcast = settings("parameter_broadcast")
+        self._mean = settings("gradients_mean")
+        self._fp32 = settings("gradient_fp32_sync")
+        self._fusion = Fusion(settings("comm_fusion"))
+        self._whole_inputs = settings("full_batch") or settings("dataset_strategy") == "full_batch"
+        if isinstance(settings("dataset_strategy"), tuple):
+            raise ContextError(
+                f"dataset_strategy={settings('dataset_strategy')} is for the semi-automatic mode; "
+                f"{mode} cuts inputs along the batch, or gives each device the whole with "
+                "full_batch=True."
+            )
+        if settings("enable_parallel_optimizer") and self.count > 1:
+            self.splits = self.key
+        self._thread = _Thread()
 
     # Where Parameters live.
 
     def adopt(self, params: Sequence[Any]) -> None:
-        """Give layerwise-parallel Parameters an array with a row for each device."""
+        """Give layerwise-parallel Parameters an array with a row for each device.
+
+        Raises:
+            ContextError: one has values from programs over other devices.
+        """
+        super().adopt(params)
         for param in params:
-            if not param.layerwise_parallel:
-                continue
             slot = param._slot
-            if slot is not None and isinstance(slot.pool, PerDevice):
-                if slot.pool.sharding == self._cut:
-                    continue
-                raise ContextError(
-                    f"Parameter '{param.name}' has a value on each of {slot.pool.devices} devices "
-                    f"from a program in another parallel setting, and {self.mode} over "
-                    f"{self.count} devices cannot take them over. Save it, make the network again "
-                    "under the new setting, and load it."
-                )
+            if not param.layerwise_parallel or (slot and isinstance(slot.pool, PerDevice)):
+                continue
             if slot is not None:
                 slot.pool.dissolve()
             PerDevice(param, self._cut, self.devices)
@@ -94,7 +113,7 @@ class DataParallel(Placement):
         everywhere = self._everywhere
         for i, array in enumerate(arrays):
             sharding = array.sharding
-            if sharding is everywhere or isinstance(states[i], PerDevice):
+            if sharding is everywhere or isinstance(states[i], OverDevices):
                 continue
             if sharding != everywhere:
                 arrays[i] = states[i]._value = self._spread(array, states[i].name)
@@ -114,7 +133,7 @@ class DataParallel(Placement):
 
     def shape(self, state: Any) -> tuple[int, ...]:
         """The shape of the array over all devices."""
-        return state.global_shape if isinstance(state, PerDevice) else state.shape
+        return state.global_shape if isinstance(state, OverDevices) else state.shape
 
     # Programs.
 
@@ -130,6 +149,10 @@ class DataParallel(Placement):
         shape = np.shape(leaf)
         if not shape:
             return leaf
+        if self._whole_inputs:
+            if self._alone:
+                return jax.device_put(leaf, self._everywhere)
+            return jax.make_array_from_process_local_data(self._everywhere, np.asarray(leaf), shape)
         if shape[0] % self.local:
             raise ValueError(
                 f"{self.mode}: input {i} has shape {shape}; its first axis, the batch, must be a "
@@ -151,30 +174,35 @@ class DataParallel(Placement):
         kinds: list[bool] = []
 
         def of_one(values: list[Any], leaves: list[Any], zero: Any) -> Any:
-            arrays, results = body(values, leaves, zero)
+            outer, self._thread.reduced = self._thread.reduced, {}
+            try:
+                arrays, results = body(values, leaves, zero)
+            finally:
+                self._thread.reduced = outer
             kinds[:] = [bool(a.ndim) for a in arrays]
             parts = [a for a in arrays if a.ndim]
             scalars = [_same_everywhere(a) for a in arrays if not a.ndim]
-            own = [isinstance(state, PerDevice) for state in written()]
+            own = [isinstance(state, OverDevices) for state in written()]
             rows = [v for v, mine in zip(results, own, strict=False) if mine]
             shared = [v for v, mine in zip(results, own, strict=False) if not mine]
             return parts, scalars, rows, shared
 
         def over_all(values: list[Any], leaves: list[Any], zero: Any) -> Any:
-            cuts = [_CUT if isinstance(s, PerDevice) else _ALL for s in states]
-            batch = [_CUT if np.ndim(leaf) else _ALL for leaf in leaves]
+            cuts = [_CUT if isinstance(s, OverDevices) else _ALL for s in states]
+            cut = _ALL if self._whole_inputs else _CUT
+            batch = [cut if np.ndim(leaf) else _ALL for leaf in leaves]
             # check_vma=False: what is said to be the same on all devices is taken to be so, and a
             # gradient is that of one device's part of the batch until it is summed.
             program = jax.shard_map(
                 of_one,
                 mesh=self.mesh,
                 in_specs=(cuts, batch, _ALL),
-                out_specs=(_CUT, _ALL, _CUT, _ALL),
+                out_specs=(cut, _ALL, _CUT, _ALL),
                 check_vma=False,
             )
             parts, scalars, rows, shared = map(iter, program(values, leaves, zero))
             arrays = [next(parts) if has_axes else next(scalars) for has_axes in kinds]
-            own = [isinstance(state, PerDevice) for state in written()]
+            own = [isinstance(state, OverDevices) for state in written()]
             return arrays, [next(rows) if mine else next(shared) for mine in own]
 
         return over_all
@@ -196,6 +224,35 @@ class DataParallel(Placement):
         groups.check_alike(group)
         return Members(DEVICES, groups.partition(group), self.count)
 
+    # The parallel optimizer.
+
+    def split(self, name: str, plan: Any, members: Sequence[Any], owner: Any) -> Any:
+        """Optimizer state, a part of it on each device."""
+        return SplitState(name, plan, members, owner, self._cut, self.devices, self.splits, DEVICES)
+
+    def part_of(self, flat: Any) -> Any:
+        """The part of a flat array that this device updates; traced."""
+        return part_of(flat, self.count, DEVICES)
+
+    def part_of_gradients(self, grads: Sequence[Any]) -> Any:
+        """The part of reduced gradients, joined, that this device updates with; traced.
+
+        Of gradients as `reduce_gradients` gave them, the parts alone are summed.
+        """
+        known = self._thread.reduced or {}
+        found = [known.get(id(grad)) for grad in grads]
+        if None in found:  # they have been computed with since, or nobody reduced them
+            return self.part_of(jnp.concatenate([jnp.ravel(grad) for grad in grads]))
+        own = [jnp.ravel(self._widened(pair[1])) for pair in found if pair is not None]
+        flat = jnp.concatenate(own)
+        flat = jnp.pad(flat, (0, -flat.size % self.count))
+        part = self._scaled(lax.psum_scatter(flat, DEVICES, tiled=True))
+        return part.astype(grads[0].dtype)
+
+    def whole_of(self, part: Any) -> Any:
+        """The flat array of all devices' parts; traced."""
+        return lax.all_gather(part, DEVICES, tiled=True)
+
     def outputs(self, arrays: list[Any]) -> list[Any]:
         """This process's part of every output."""
         return arrays if self._alone else [_local(array) for array in arrays]
@@ -205,17 +262,25 @@ class DataParallel(Placement):
     def reduce_gradients(self, params: Sequence[Parameter], grads: Sequence[Any]) -> list[Any]:
         """Sums (means with `gradients_mean`) over the devices, but of layerwise Parameters."""
         results = list(grads)
+        known = self._thread.reduced
         shared = [i for i, param in enumerate(params) if not param.layerwise_parallel]
-        wanted = [self._widened(grads[i]) for i in shared]
-        factor = 1.0 / self.count if self._mean else None
-
-        def total(array: Any) -> Any:
-            array = lax.psum(array, DEVICES)
-            return array if factor is None else array * jnp.asarray(factor, array.dtype)
-
-        for i, value in zip(shared, summed(wanted, total), strict=True):
-            results[i] = value.astype(grads[i].dtype)
+        # Those whose state is split are not joined with others: if the optimizer takes parts alone,
+        # nobody wants these sums, and they vanish from the program.
+        split = self.splits is not None
+        for part in (True, False):
+            chosen = [i for i in shared if (split and params[i].parallel_optimizer) is part]
+            sums = self._fusion.summed([self._widened(grads[i]) for i in chosen], self._total)
+            for i, value in zip(chosen, sums, strict=True):
+                results[i] = value.astype(grads[i].dtype)
+                if part and known is not None:
+                    known[id(results[i])] = (results[i], grads[i])
         return results
+
+    def _total(self, array: Any) -> Any:
+        return self._scaled(lax.psum(array, DEVICES))
+
+    def _scaled(self, array: Any) -> Any:
+        return array * jnp.asarray(1.0 / self.count, array.dtype) if self._mean else array
 
     def _widened(self, grad: Any) -> Any:
         narrow = np.dtype(grad.dtype).itemsize < 4

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from paramesh import tracing
+from paramesh import placement, tracing
 from paramesh.dtype import DType
 
 if TYPE_CHECKING:
@@ -37,6 +37,16 @@ if TYPE_CHECKING:
 
 #: Optimizers that have not yet been asked which pools they want.
 waiting: weakref.WeakSet[Any] = weakref.WeakSet()
+
+#: Optimizers that were asked, and under which splitting of state (see `Placement.splits`).
+_asked: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+class _Asked:
+    splits: Any = None
+
+
+_last = _Asked()
 
 #: So many written members are put into the array one by one; more are joined anew.
 _FEW = 4
@@ -130,6 +140,9 @@ class Pool(tracing.Pooled):
             param._slot = Slot(self, i)
         tracing.moved()
 
+    def enter(self, placement: Any) -> None:
+        """Called before a program of a placement uses a member: a flat array suits them all."""
+
     def members(self) -> list[tuple[int, Parameter]]:
         """(index, Parameter) of those that still exist."""
         found = [(i, ref()) for i, ref in enumerate(self._members)]
@@ -140,6 +153,10 @@ class Pool(tracing.Pooled):
         found = [self._members[i]() for i in sorted(self._strays)]
         return [param for param in found if param is not None]
 
+    def declared(self) -> list[Parameter]:
+        """Strays whose recipes are run whole, before the pool takes them in."""
+        return self.strays()
+
     def take(self, i: int) -> Any:
         """An array of its own with the value of a member that is in the array."""
         array = self._taken.get(i)
@@ -147,7 +164,7 @@ class Pool(tracing.Pooled):
             start, size = self.plan.starts[i], self.plan.sizes[i]
             with jax.core.eval_context():
                 whole = self._value if self._value is not None else self._before
-                part = _on_host(whole)[start : start + size]
+                part = on_host(whole)[start : start + size]
                 array = self._taken[i] = _own_array(part.reshape(self.plan.shapes[i]))
         return array
 
@@ -184,11 +201,11 @@ class Pool(tracing.Pooled):
             if self._before is None:
                 flat = np.zeros(self.plan.size, self.dtype.np_dtype)
             else:
-                flat = np.array(_on_host(self._before))
+                flat = np.array(on_host(self._before))
             for i, param in strays:
                 if param is not None:
                     start, size = self.plan.starts[i], self.plan.sizes[i]
-                    flat[start : start + size] = np.ravel(_on_host(param._concrete()))
+                    flat[start : start + size] = np.ravel(on_host(param._concrete()))
             self._value = _own_array(flat)
         self._before = None
         self._strays.clear()
@@ -240,13 +257,21 @@ class Pool(tracing.Pooled):
 
 
 def form_waiting() -> None:
-    """Let optimizers that have not done so put their Parameters into pools."""
+    """Let optimizers that have not done so put their Parameters into pools.
+
+    All are asked again when the placement has another mind about splitting their state.
+    """
+    splits = placement.current().splits
+    if splits != _last.splits:
+        _last.splits = splits
+        waiting.update(_asked)
     while waiting:
         try:
             owner = waiting.pop()
         except KeyError:  # it was collected in between
             return
         owner.form_pools()
+        _asked.add(owner)
 
 
 def ranks_of(states: Sequence[Any], zero: Any) -> Any:
@@ -284,7 +309,8 @@ def lies_whole(value: Any) -> bool:
     return sharding is None or sharding.is_fully_replicated
 
 
-def _on_host(array: Any) -> np.ndarray[Any, Any]:
+def on_host(array: Any) -> np.ndarray[Any, Any]:
+    """The values of an array that each of its devices holds whole; of a CPU the very memory."""
     # Through DLPack, because numpy's own way keeps the view in the array for as long as it lives,
     # and JAX copies an array that is donated while somebody views it.
     if len(array.sharding.device_set) > 1:
