@@ -23,7 +23,7 @@ are three ways: `from_optax`, a `RuleOptimizer`, or a subclass of `Optimizer` wi
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ import numpy as np
 
 from paramesh import context, placement, tracing
 from paramesh.dtype import int32, to_dtype
-from paramesh.errors import ContextError, DuplicateNameError, OptimizerError, ParameterShapeError
+from paramesh.errors import DuplicateNameError, OptimizerError, ParameterShapeError
 from paramesh.initializer import initializer
 from paramesh.nn.cell import Cell
 from paramesh.nn.containers import CellList
@@ -61,10 +61,6 @@ class Optimizer(Cell):
         TypeError, KeyError, ValueError, RuntimeError: see `groups.make_plan` and
             `rates.make_rate`; `loss_scale` is not above 0.
     """
-
-    #: Whether each new element depends on the elements in its place alone (no norms, no means):
-    #: many Parameters, or parts of them, may then be updated together.
-    elementwise: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -324,9 +320,10 @@ class Optimizer(Cell):
                 f"{name}: the gradient of Parameter '{param.name}' must be a float Tensor, "
                 f"got {getattr(value, 'dtype', type(value).__name__)}."
             )
-        if value.shape != param.shape:
+        expected = placement.current().gradient_shape(param, tuple(value.shape))
+        if value.shape != expected:
             raise ParameterShapeError(
-                f"{name}: Parameter '{param.name}' has shape {param.shape}, its gradient "
+                f"{name}: Parameter '{param.name}' has shape {expected}, its gradient "
                 f"{tuple(value.shape)}. Are the gradients in the order of `parameters`?"
             )
         return work(value)
@@ -351,20 +348,8 @@ class Optimizer(Cell):
         """
         if self.dynamic_lr and tracing.current() is None:
             self._refuse_beyond_list()
-        if placement.current().splits is not None and not self.elementwise:
-            self._refuse_to_split()
+        placement.current().check_optimizer(self)
         return super().__call__(*args, **kwargs)
-
-    def _refuse_to_split(self) -> None:
-        split = [p.name for p in self._parameters if p.parallel_optimizer]
-        if split:
-            raise ContextError(
-                f"{type(self).__name__}: enable_parallel_optimizer in "
-                f"{placement.current().key[0]} gives each device a part of every Parameter to "
-                "update, and this optimizer needs them whole (it takes norms or means over "
-                f"them, or is not known): '{split[0]}', …. Use semi_auto_parallel, another "
-                "optimizer such as Adam, or set parallel_optimizer=False on its Parameters."
-            )
 
     def _refuse_beyond_list(self) -> None:
         lists = [s for s in self._sources if isinstance(s, rates.ListedLR)]

@@ -8,15 +8,15 @@ all devices (`jax.shard_map`).
 What crosses the border of a program:
     Parameters  are the same on all devices, but for those with `layerwise_parallel=True`
     inputs      arrays with axes are cut along the first one into a part for each device of this
-                process; scalars go to all
-    outputs     arrays with axes are joined along the first one (those of this process's devices);
+                process, or go whole to all of them with `full_batch`; scalars go to all
+    outputs     arrays with axes are joined along the first one (those of this process's devices),
+                or are those of this process's first device with `full_batch`;
                 float scalars, such as a loss, are the mean over all devices; other scalars are
                 those of the first device
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -30,10 +30,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from paramesh import context
 from paramesh.errors import ContextError
 from paramesh.parallel import groups
-from paramesh.parallel.over_devices import OverDevices
 from paramesh.parallel.per_device import PerDevice
 from paramesh.parallel.reduction import Fusion
-from paramesh.parallel.split_state import SplitState, part_of
+from paramesh.parallel.split_state import Divider, SplitState
 from paramesh.parameter import Parameter
 from paramesh.placement import Members, Placement
 from paramesh.recipe import Recipe, compute_many
@@ -41,13 +40,11 @@ from paramesh.recipe import Recipe, compute_many
 #: The mesh axis over all devices, by which collectives find each other.
 DEVICES = "devices"
 
+#: States of which every device has something else.
+_DIFFERENT = (PerDevice, SplitState)
+
 _ALL = PartitionSpec()
 _CUT = PartitionSpec(DEVICES)
-
-
-class _Thread(threading.local):
-    #: In the running trace: by its id a reduced gradient, and what it was reduced from.
-    reduced: dict[int, tuple[Any, Any]] | None = None
 
 
 class DataParallel(Placement):
@@ -58,10 +55,16 @@ class DataParallel(Placement):
         mode: `data_parallel` or `hybrid_parallel`.
     """
 
-    #: Parameters may have one value per device.
     per_device = True
 
     def __init__(self, devices: Sequence[Any], mode: str) -> None:
+        settings = context.get_auto_parallel_context
+        strategy = settings("dataset_strategy")
+        if isinstance(strategy, tuple):
+            raise ContextError(
+                f"dataset_strategy={strategy} is for the semi-automatic mode; {mode} cuts inputs "
+                "along the batch, or gives each device the whole of them with full_batch=True."
+            )
         self.mesh = Mesh(np.array(devices), (DEVICES,))
         self.mode = mode
         self.key = (mode, tuple(d.id for d in devices))
@@ -71,21 +74,13 @@ class DataParallel(Placement):
         self._everywhere = NamedSharding(self.mesh, _ALL)
         self._cut = NamedSharding(self.mesh, _CUT)
         self._alone = self.local == self.count
-        settings = context.get_auto_parallel_context
         self._broadcast = settings("parameter_broadcast")
         self._mean = settings("gradients_mean")
         self._fp32 = settings("gradient_fp32_sync")
         self._fusion = Fusion(settings("comm_fusion"))
-        self._whole_inputs = settings("full_batch") or settings("dataset_strategy") == "full_batch"
-        if isinstance(settings("dataset_strategy"), tuple):
-            raise ContextError(
-                f"dataset_strategy={settings('dataset_strategy')} is for the semi-automatic mode; "
-                f"{mode} cuts inputs along the batch, or gives each device the whole with "
-                "full_batch=True."
-            )
+        self._full_batch = settings("full_batch") or strategy == "full_batch"
         if settings("enable_parallel_optimizer") and self.count > 1:
-            self.splits = self.key
-        self._thread = _Thread()
+            self.division = self.key
 
     # Where Parameters live.
 
@@ -113,7 +108,7 @@ class DataParallel(Placement):
         everywhere = self._everywhere
         for i, array in enumerate(arrays):
             sharding = array.sharding
-            if sharding is everywhere or isinstance(states[i], OverDevices):
+            if sharding is everywhere or isinstance(states[i], _DIFFERENT):
                 continue
             if sharding != everywhere:
                 arrays[i] = states[i]._value = self._spread(array, states[i].name)
@@ -133,34 +128,57 @@ class DataParallel(Placement):
 
     def shape(self, state: Any) -> tuple[int, ...]:
         """The shape of the array over all devices."""
-        return state.global_shape if isinstance(state, OverDevices) else state.shape
+        return state.global_shape if isinstance(state, _DIFFERENT) else state.shape
+
+    def divide(self, params: Sequence[Any]) -> Divider | None:
+        """Over all devices with `enable_parallel_optimizer`, if every Parameter takes part."""
+        if self.division is None:
+            return None
+        if not all(p.parallel_optimizer and not p.layerwise_parallel for p in params):
+            return None
+        size = sum(p.size for p in params)
+        return Divider(size, self._cut, self.devices)
 
     # Programs.
 
     def place_inputs(self, leaves: list[Any]) -> list[Any]:
         """Cut arrays along the first axis, one part for each device of this process.
 
+        With `full_batch` every device gets the whole.
+
         Raises:
             ValueError: the first axis cannot be cut evenly.
         """
-        return [self._place(leaf, i) for i, leaf in enumerate(leaves)]
-
-    def _place(self, leaf: Any, i: int) -> Any:
-        shape = np.shape(leaf)
-        if not shape:
-            return leaf
-        if self._whole_inputs:
-            if self._alone:
-                return jax.device_put(leaf, self._everywhere)
-            return jax.make_array_from_process_local_data(self._everywhere, np.asarray(leaf), shape)
-        if shape[0] % self.local:
-            raise ValueError(
-                f"{self.mode}: input {i} has shape {shape}; its first axis, the batch, must be a "
-                f"multiple of the {self.local} devices that share it. Drop the rest of the last "
-                "batch (drop_remainder), or make an array that is no batch a Parameter."
-            )
+        placed = list(leaves)
+        cut = [i for i, leaf in enumerate(leaves) if np.ndim(leaf)]
+        if self._full_batch:
+            for i in cut:
+                placed[i] = self._to_all(leaves[i])
+            return placed
+        for i in cut:
+            shape = np.shape(leaves[i])
+            if shape[0] % self.local:
+                raise ValueError(
+                    f"{self.mode}: input {i} has shape {shape}; its first axis, the batch, must be "
+                    f"a multiple of the {self.local} devices that share it. Drop the rest of the "
+                    "last batch (drop_remainder), or make an array that is no batch a Parameter."
+                )
         if self._alone:
-            return jax.device_put(leaf, self._cut)
+            parts = jax.device_put([_at_hand(leaves[i]) for i in cut], self._cut)
+        else:
+            parts = [self._part_of_whole(leaves[i]) for i in cut]
+        for i, part in zip(cut, parts, strict=True):
+            placed[i] = part
+        return placed
+
+    def _to_all(self, leaf: Any) -> Any:
+        if self._alone:
+            return jax.device_put(_at_hand(leaf), self._everywhere)
+        shape = np.shape(leaf)
+        return jax.make_array_from_process_local_data(self._everywhere, np.asarray(leaf), shape)
+
+    def _part_of_whole(self, leaf: Any) -> Any:
+        shape = np.shape(leaf)
         whole = (shape[0] // self.local * self.count, *shape[1:])
         return jax.make_array_from_process_local_data(self._cut, np.asarray(leaf), whole)
 
@@ -174,22 +192,18 @@ class DataParallel(Placement):
         kinds: list[bool] = []
 
         def of_one(values: list[Any], leaves: list[Any], zero: Any) -> Any:
-            outer, self._thread.reduced = self._thread.reduced, {}
-            try:
-                arrays, results = body(values, leaves, zero)
-            finally:
-                self._thread.reduced = outer
+            arrays, results = body(values, leaves, zero)
             kinds[:] = [bool(a.ndim) for a in arrays]
             parts = [a for a in arrays if a.ndim]
             scalars = [_same_everywhere(a) for a in arrays if not a.ndim]
-            own = [isinstance(state, OverDevices) for state in written()]
+            own = [isinstance(state, _DIFFERENT) for state in written()]
             rows = [v for v, mine in zip(results, own, strict=False) if mine]
             shared = [v for v, mine in zip(results, own, strict=False) if not mine]
             return parts, scalars, rows, shared
 
         def over_all(values: list[Any], leaves: list[Any], zero: Any) -> Any:
-            cuts = [_CUT if isinstance(s, OverDevices) else _ALL for s in states]
-            cut = _ALL if self._whole_inputs else _CUT
+            cuts = [_CUT if isinstance(s, _DIFFERENT) else _ALL for s in states]
+            cut = _ALL if self._full_batch else _CUT
             batch = [cut if np.ndim(leaf) else _ALL for leaf in leaves]
             # check_vma=False: what is said to be the same on all devices is taken to be so, and a
             # gradient is that of one device's part of the batch until it is summed.
@@ -202,7 +216,7 @@ class DataParallel(Placement):
             )
             parts, scalars, rows, shared = map(iter, program(values, leaves, zero))
             arrays = [next(parts) if has_axes else next(scalars) for has_axes in kinds]
-            own = [isinstance(state, OverDevices) for state in written()]
+            own = [isinstance(state, _DIFFERENT) for state in written()]
             return arrays, [next(rows) if mine else next(shared) for mine in own]
 
         return over_all
@@ -224,35 +238,6 @@ class DataParallel(Placement):
         groups.check_alike(group)
         return Members(DEVICES, groups.partition(group), self.count)
 
-    # The parallel optimizer.
-
-    def split(self, name: str, plan: Any, members: Sequence[Any], owner: Any) -> Any:
-        """Optimizer state, a part of it on each device."""
-        return SplitState(name, plan, members, owner, self._cut, self.devices, self.splits, DEVICES)
-
-    def part_of(self, flat: Any) -> Any:
-        """The part of a flat array that this device updates; traced."""
-        return part_of(flat, self.count, DEVICES)
-
-    def part_of_gradients(self, grads: Sequence[Any]) -> Any:
-        """The part of reduced gradients, joined, that this device updates with; traced.
-
-        Of gradients as `reduce_gradients` gave them, the parts alone are summed.
-        """
-        known = self._thread.reduced or {}
-        found = [known.get(id(grad)) for grad in grads]
-        if None in found:  # they have been computed with since, or nobody reduced them
-            return self.part_of(jnp.concatenate([jnp.ravel(grad) for grad in grads]))
-        own = [jnp.ravel(self._widened(pair[1])) for pair in found if pair is not None]
-        flat = jnp.concatenate(own)
-        flat = jnp.pad(flat, (0, -flat.size % self.count))
-        part = self._scaled(lax.psum_scatter(flat, DEVICES, tiled=True))
-        return part.astype(grads[0].dtype)
-
-    def whole_of(self, part: Any) -> Any:
-        """The flat array of all devices' parts; traced."""
-        return lax.all_gather(part, DEVICES, tiled=True)
-
     def outputs(self, arrays: list[Any]) -> list[Any]:
         """This process's part of every output."""
         return arrays if self._alone else [_local(array) for array in arrays]
@@ -262,25 +247,17 @@ class DataParallel(Placement):
     def reduce_gradients(self, params: Sequence[Parameter], grads: Sequence[Any]) -> list[Any]:
         """Sums (means with `gradients_mean`) over the devices, but of layerwise Parameters."""
         results = list(grads)
-        known = self._thread.reduced
         shared = [i for i, param in enumerate(params) if not param.layerwise_parallel]
-        # Those whose state is split are not joined with others: if the optimizer takes parts alone,
-        # nobody wants these sums, and they vanish from the program.
-        split = self.splits is not None
-        for part in (True, False):
-            chosen = [i for i in shared if (split and params[i].parallel_optimizer) is part]
-            sums = self._fusion.summed([self._widened(grads[i]) for i in chosen], self._total)
-            for i, value in zip(chosen, sums, strict=True):
-                results[i] = value.astype(grads[i].dtype)
-                if part and known is not None:
-                    known[id(results[i])] = (results[i], grads[i])
+        wanted = [self._widened(grads[i]) for i in shared]
+        factor = 1.0 / self.count if self._mean else None
+
+        def total(array: Any) -> Any:
+            array = lax.psum(array, DEVICES)
+            return array if factor is None else array * jnp.asarray(factor, array.dtype)
+
+        for i, value in zip(shared, self._fusion.summed(wanted, total), strict=True):
+            results[i] = value.astype(grads[i].dtype)
         return results
-
-    def _total(self, array: Any) -> Any:
-        return self._scaled(lax.psum(array, DEVICES))
-
-    def _scaled(self, array: Any) -> Any:
-        return array * jnp.asarray(1.0 / self.count, array.dtype) if self._mean else array
 
     def _widened(self, grad: Any) -> Any:
         narrow = np.dtype(grad.dtype).itemsize < 4
@@ -291,6 +268,18 @@ def _same_everywhere(scalar: Any) -> Any:
     if jnp.issubdtype(scalar.dtype, jnp.floating):
         return lax.pmean(scalar, DEVICES)
     return scalar
+
+
+def _at_hand(leaf: Any) -> Any:
+    """The values of an array on one CPU: JAX cuts them faster from numpy than from a device."""
+    if not isinstance(leaf, jax.Array) or leaf.dtype == jnp.bfloat16:
+        return leaf
+    array: Any = leaf
+    devices = array.sharding.device_set
+    # An array that is still being computed would be waited for.
+    if len(devices) > 1 or next(iter(devices)).platform != "cpu" or not array.is_ready():
+        return leaf
+    return np.asarray(array)
 
 
 def _local(array: Any) -> Any:

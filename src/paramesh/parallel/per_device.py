@@ -18,8 +18,7 @@ from jax.sharding import NamedSharding
 
 from paramesh import tracing
 from paramesh.errors import ContextError, ParameterShapeError
-from paramesh.parallel.over_devices import OverDevices
-from paramesh.parameter import Parameter, Plan
+from paramesh.parameter import Parameter, Plan, Pool
 from paramesh.placement import current
 from paramesh.tensor import Tensor, as_value, raw
 
@@ -39,7 +38,7 @@ class _OneRow(Plan):
         return jnp.asarray(arrays[0])[None]
 
 
-class PerDevice(OverDevices):
+class PerDevice(Pool):
     """The values of one Parameter, one for each device of a mesh.
 
     Args:
@@ -49,7 +48,9 @@ class PerDevice(OverDevices):
     """
 
     def __init__(self, param: Parameter, sharding: NamedSharding, devices: Sequence[Any]) -> None:
-        super().__init__(param.name, _OneRow(param.shape), [param], self, sharding, devices)
+        super().__init__(param.name, _OneRow(param.shape), param.dtype, [param], self)
+        self.sharding = sharding
+        self.devices = tuple(devices)
         self.shape = (1, *param.shape)
         self.global_shape = (len(self.devices), *param.shape)
 
@@ -70,24 +71,40 @@ class PerDevice(OverDevices):
                 "under the new setting, and load it; parallel.per_device(param) gives the values."
             )
 
+    def local(self) -> list[Any]:
+        """The devices of this process, by rank."""
+        here = jax.process_index()
+        return [d for d in self.devices if d.process_index == here]
+
+    @staticmethod
+    def rows(whole: Any) -> list[np.ndarray[Any, Any]]:
+        """The values of this process's devices, by rank."""
+        shards = sorted(whole.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+        return [np.asarray(shard.data)[0] for shard in shards]
+
     def take(self, i: int) -> Any:
         """The value of this process's first device."""
         array = self._taken.get(i)
         if array is None:
             whole = self._value if self._value is not None else self._before
             with jax.core.eval_context():
-                array = self._taken[i] = jnp.asarray(np.array(self.parts(whole)[0][0]))
+                array = self._taken[i] = jnp.asarray(np.array(self.rows(whole)[0]))
         return array
 
     def values(self) -> list[np.ndarray[Any, Any]]:
         """The values of this process's devices, by rank."""
-        return [np.array(part[0]) for part in self.parts(self._concrete())]
+        return [np.array(row) for row in self.rows(self._concrete())]
 
     def put(self, rows: Sequence[Any]) -> None:
         """Give each of this process's devices its value."""
         with jax.core.eval_context():
-            parts = [jnp.asarray(row)[None] for row in rows]
-        self._store(self.assembled(parts))
+            parts = [
+                jax.device_put(jnp.asarray(row)[None], d)
+                for row, d in zip(rows, self.local(), strict=True)
+            ]
+            self._store(
+                jax.make_array_from_single_device_arrays(self.global_shape, self.sharding, parts)
+            )
 
     def _gather(self) -> None:
         param = self.strays()[0]

@@ -35,18 +35,12 @@ from paramesh.dtype import DType
 if TYPE_CHECKING:
     from paramesh.parameter.parameter import Parameter
 
-#: Optimizers that have not yet been asked which pools they want.
+#: Optimizers that have not yet been asked which pools they want, and those that have been.
 waiting: weakref.WeakSet[Any] = weakref.WeakSet()
-
-#: Optimizers that were asked, and under which splitting of state (see `Placement.splits`).
 _asked: weakref.WeakSet[Any] = weakref.WeakSet()
 
-
-class _Asked:
-    splits: Any = None
-
-
-_last = _Asked()
+#: What `Placement.division` was when optimizers were asked.
+_division: list[Any] = [None]
 
 #: So many written members are put into the array one by one; more are joined anew.
 _FEW = 4
@@ -154,7 +148,7 @@ class Pool(tracing.Pooled):
         return [param for param in found if param is not None]
 
     def declared(self) -> list[Parameter]:
-        """Strays whose recipes are run whole, before the pool takes them in."""
+        """Members whose recipes are to be run before the pool is used."""
         return self.strays()
 
     def take(self, i: int) -> Any:
@@ -164,7 +158,7 @@ class Pool(tracing.Pooled):
             start, size = self.plan.starts[i], self.plan.sizes[i]
             with jax.core.eval_context():
                 whole = self._value if self._value is not None else self._before
-                part = on_host(whole)[start : start + size]
+                part = _on_host(whole)[start : start + size]
                 array = self._taken[i] = _own_array(part.reshape(self.plan.shapes[i]))
         return array
 
@@ -201,11 +195,11 @@ class Pool(tracing.Pooled):
             if self._before is None:
                 flat = np.zeros(self.plan.size, self.dtype.np_dtype)
             else:
-                flat = np.array(on_host(self._before))
+                flat = np.array(_on_host(self._before))
             for i, param in strays:
                 if param is not None:
                     start, size = self.plan.starts[i], self.plan.sizes[i]
-                    flat[start : start + size] = np.ravel(on_host(param._concrete()))
+                    flat[start : start + size] = np.ravel(_on_host(param._concrete()))
             self._value = _own_array(flat)
         self._before = None
         self._strays.clear()
@@ -259,11 +253,11 @@ class Pool(tracing.Pooled):
 def form_waiting() -> None:
     """Let optimizers that have not done so put their Parameters into pools.
 
-    All are asked again when the placement has another mind about splitting their state.
+    Where another placement divides optimizer state in another way, all of them are asked again.
     """
-    splits = placement.current().splits
-    if splits != _last.splits:
-        _last.splits = splits
+    division = placement.current().division
+    if division != _division[0]:
+        _division[0] = division
         waiting.update(_asked)
     while waiting:
         try:
@@ -309,8 +303,7 @@ def lies_whole(value: Any) -> bool:
     return sharding is None or sharding.is_fully_replicated
 
 
-def on_host(array: Any) -> np.ndarray[Any, Any]:
-    """The values of an array that each of its devices holds whole; of a CPU the very memory."""
+def _on_host(array: Any) -> np.ndarray[Any, Any]:
     # Through DLPack, because numpy's own way keeps the view in the array for as long as it lives,
     # and JAX copies an array that is donated while somebody views it.
     if len(array.sharding.device_set) > 1:
