@@ -244,12 +244,19 @@ class DataParallel(Placement):
 
     # Gradients.
 
-    def reduce_gradients(self, params: Sequence[Parameter], grads: Sequence[Any]) -> list[Any]:
+    def reduce_gradients(
+        self,
+        params: Sequence[Parameter],
+        grads: Sequence[Any],
+        mean: bool | None = None,
+        degree: int | None = None,
+    ) -> list[Any]:
         """Sums (means with `gradients_mean`) over the devices, but of layerwise Parameters."""
         results = list(grads)
         shared = [i for i, param in enumerate(params) if not param.layerwise_parallel]
         wanted = [self._widened(grads[i]) for i in shared]
-        factor = 1.0 / self.count if self._mean else None
+        averages = self._mean if mean is None else mean
+        factor = 1.0 / (degree or self.count) if averages else None
 
         def total(array: Any) -> Any:
             array = lax.psum(array, DEVICES)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from paramesh import tracing
+from paramesh import context, tracing
 from paramesh.errors import ContextError, ParameterShapeError
 from paramesh.parameter import Parameter, Plan, Pool
 from paramesh.placement import current
@@ -64,9 +64,10 @@ class PerDevice(Pool):
             ContextError: the placement is another one.
         """
         if getattr(placement, "devices", None) != self.devices or not placement.per_device:
+            mode = context.get_auto_parallel_context("parallel_mode")
             raise ContextError(
                 f"Parameter '{self.name}' has a value on each of {len(self.devices)} devices from "
-                f"a program in another parallel setting, and {placement.key[0]} over "
+                f"a program in another parallel setting, and {mode} over "
                 f"{placement.count} devices cannot take them over. Save it, make the network again "
                 "under the new setting, and load it; parallel.per_device(param) gives the values."
             )
@@ -126,6 +127,16 @@ def per_device(param: Parameter) -> Tensor:
     if pool is None:
         return Tensor(np.asarray(param._concrete())[None])
     return Tensor(np.stack(pool.values()))
+
+
+def value_count(param: Parameter) -> int:
+    """How many values a Parameter has in this process, under the present settings.
+
+    Raises:
+        ContextError: as for a program of the present settings.
+    """
+    pool = _pool(param)
+    return 1 if pool is None else len(pool.local())
 
 
 def set_per_device(param: Parameter, values: Any) -> None:
@@ -196,7 +207,7 @@ def set_slices(param: Parameter, whole: Tensor, axis: int = 0) -> None:
 
 def _pool(param: Parameter) -> PerDevice | None:
     """Where the values of a Parameter are, under the present settings; None for one value."""
-    if param._slot is None and param.layerwise_parallel:
+    if param.layerwise_parallel:
         current().adopt([param])
     slot = param._slot
     return slot.pool if slot is not None and isinstance(slot.pool, PerDevice) else None
