@@ -14,18 +14,21 @@ import os
 import runpy
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
 from paramesh.parallel import failures
-from paramesh.parallel.processes import join
+from paramesh.parallel.processes import join, leave
 
 #: The variable with the process id of `paramesh launch`.
 LAUNCHER = "PARAMESH_LAUNCHER"
 _OURS = "PARAMESH_"
 _PR_SET_PDEATHSIG = 1
 _INTERRUPTED = 130
+#: Less than `paramesh launch` waits at Ctrl-C.
+_PARTING_SECONDS = 10.0
 
 
 def main(words: Sequence[str]) -> None:
@@ -48,6 +51,7 @@ def main(words: Sequence[str]) -> None:
         raise
     except KeyboardInterrupt:  # each process would show where it was
         failures.report("interrupted", _INTERRUPTED)
+        _wait_for_the_others()
         failures.end(_INTERRUPTED)
     except BaseException as error:
         trace = _of_program(error.__traceback__)
@@ -62,6 +66,13 @@ def _run(words: Sequence[str]) -> None:
         sys.argv = list(words)
         sys.path[0] = os.path.dirname(os.path.abspath(words[0]))
         runpy.run_path(words[0], run_name="__main__")
+
+
+def _wait_for_the_others() -> None:
+    """Let all save what they have: JAX ends those that still run when process 0 has ended."""
+    parting = threading.Thread(target=leave, daemon=True)
+    parting.start()
+    parting.join(_PARTING_SECONDS)
 
 
 def _exit(code: Any) -> None:
