@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import pytest
 
 from paramesh import context
@@ -24,6 +28,9 @@ GROUPS: dict[str, tuple[Callable[..., None], Callable[[str], Any], dict[str, Any
             "device_num": 8,
             "global_rank": 3,
             "gradients_mean": True,
+            "gradient_fp32_sync": False,
+            "grad_accumulation_step": 4,
+            "comm_fusion": {"openstate": True, "allreduce": {"mode": "size", "config": 32}},
             "parameter_broadcast": True,
             "enable_parallel_optimizer": True,
         },
@@ -92,6 +99,66 @@ def test_unknown_names_are_listed(group: str) -> None:
         (context.set_auto_parallel_context, {"device_num": 1.0}, TypeError, "must be an int"),
         (context.set_auto_parallel_context, {"global_rank": -1}, ValueError, "outside 0..4095"),
         (context.set_auto_parallel_context, {"gradients_mean": 1}, TypeError, "True or False"),
+        (
+            context.set_auto_parallel_context,
+            {"grad_accumulation_step": 0},
+            ValueError,
+            "grad_accumulation_step=0 is outside 1..65536",
+        ),
+        (
+            context.set_auto_parallel_context,
+            {"pipeline_stages": 2},
+            ValueError,
+            "pipeline_stages=2, but there is no pipeline parallelism here: 1 is the only value",
+        ),
+        (
+            context.set_auto_parallel_context,
+            {"comm_fusion": {"reduce": {}}},
+            TypeError,
+            "keys among openstate, allreduce, allgather, reducescatter",
+        ),
+        (
+            context.set_auto_parallel_context,
+            {"comm_fusion": {"openstate": 1}},
+            TypeError,
+            "openstate.* must be True or False",
+        ),
+        (
+            context.set_auto_parallel_context,
+            {"comm_fusion": {"allreduce": {"config": 1}}},
+            TypeError,
+            "must be a dict with a 'mode' and a 'config'",
+        ),
+        (
+            context.set_auto_parallel_context,
+            {"comm_fusion": {"allgather": {"mode": "index", "config": [1]}}},
+            ValueError,
+            "'index' is not one of 'auto', 'size'",
+        ),
+        (
+            context.set_auto_parallel_context,
+            {"comm_fusion": {"allreduce": {"mode": "auto", "config": 1}}},
+            ValueError,
+            "in mode 'auto' takes config=None, got 1",
+        ),
+        (
+            context.set_auto_parallel_context,
+            {"comm_fusion": {"allreduce": {"mode": "size", "config": 0}}},
+            ValueError,
+            "outside 1..4096",
+        ),
+        (
+            context.set_auto_parallel_context,
+            {"all_reduce_fusion_config": [20, 10]},
+            ValueError,
+            "rising positions .* got .20, 10.",
+        ),
+        (
+            context.set_auto_parallel_context,
+            {"all_reduce_fusion_config": [1], "comm_fusion": None},
+            ValueError,
+            "say the same thing; give one",
+        ),
         (context.set_ps_context, {"enable_ps": 1}, TypeError, "True or False, got 1"),
         (context.set_ps_context, {"server_num": 257}, ValueError, "server_num=257 is outside"),
     ],
@@ -114,3 +181,103 @@ def test_parallel_modes_have_names() -> None:
     for mode in context.ParallelMode.MODE_LIST:
         context.set_auto_parallel_context(parallel_mode=mode)
         assert context.get_auto_parallel_context("parallel_mode") == mode
+
+
+class TestTheCompilationCache:
+    """`compilation_cache_dir`: the programs of one process are found by the next."""
+
+    def test_turned_on_after_something_was_compiled(self, tmp_path: Any) -> None:
+        jax.jit(lambda x: x * 5)(1.0)
+        for folder in (tmp_path / "first", tmp_path / "second"):
+            context.set_context(compilation_cache_dir=str(folder))
+            jax.jit(lambda x: x * 3)(1.0)
+            assert len(list(folder.glob("*-cache"))) == 1
+        context.set_context(compilation_cache_dir=None)
+        jax.jit(lambda x: x * 4)(1.0)
+        assert len(list(tmp_path.glob("*/*-cache"))) == 2
+
+    def test_a_threshold_of_the_user_stays(self, tmp_path: Any) -> None:
+        seconds = "jax_persistent_cache_min_compile_time_secs"
+        assert jax.config.values[seconds] == 1.0
+        context.set_context(compilation_cache_dir=str(tmp_path))
+        assert jax.config.values[seconds] == 0.0
+        context.reset()
+        assert jax.config.values[seconds] == 1.0
+        assert jax.config.values["jax_compilation_cache_dir"] is None
+        jax.config.update(seconds, 0.5)
+        try:
+            context.set_context(compilation_cache_dir=str(tmp_path))
+            assert jax.config.values[seconds] == 0.5
+            context.reset()
+            assert jax.config.values[seconds] == 0.5
+        finally:
+            jax.config.update(seconds, 1.0)
+
+    def test_a_second_start_compiles_nothing(self, tmp_path: Any) -> None:
+        first, second = (second_start(tmp_path) for _ in range(2))
+        assert first["hits"] == 0
+        assert first["misses"] >= 2  # the recipes and the step
+        assert second["hits"] == first["misses"]
+        assert second["misses"] == 0
+        assert second["loss"] == first["loss"]
+
+
+START = """
+import json, sys
+import jax.monitoring
+import numpy as np
+import paramesh
+from paramesh import Tensor, nn
+
+counted = {"/jax/compilation_cache/cache_hits": 0, "/jax/compilation_cache/cache_misses": 0}
+
+def listen(event, **_):
+    if event in counted:
+        counted[event] += 1
+
+jax.monitoring.register_event_listener(listen)
+paramesh.set_context(compilation_cache_dir=sys.argv[1])
+net = nn.Dense(3, 2)
+momentum = nn.Momentum(net.trainable_params(), 0.1, 0.9)
+gradients = paramesh.value_and_grad(
+    lambda x: (net(x) ** 2).sum(), None, net.trainable_params()
+)
+
+@paramesh.jit
+def step(x):
+    loss, grads = gradients(x)
+    momentum(grads)
+    return loss
+
+loss = float(step(Tensor(np.ones((2, 3), np.float32))))
+hits, misses = counted.values()
+print(json.dumps({"hits": hits, "misses": misses, "loss": loss}))
+"""
+
+
+def second_start(folder: Any) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, "-c", START, str(folder)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_older_name_of_fusion() -> None:
+    read = context.get_auto_parallel_context
+    assert read("all_reduce_fusion_config") == []
+    context.set_auto_parallel_context(all_reduce_fusion_config=[3, 5])
+    assert read("all_reduce_fusion_config") == [3, 5]
+    assert read("comm_fusion") == {"allreduce": {"mode": "index", "config": [3, 5]}}
+    read("comm_fusion")["allreduce"]["config"].append(9)
+    assert read("all_reduce_fusion_config") == [3, 5]
+
+
+def test_a_device_num_of_one_is_not_the_same_as_none() -> None:
+    assert context.device_num() is None
+    key = context.program_key()
+    context.set_auto_parallel_context(device_num=1)
+    assert context.device_num() == 1
+    assert context.program_key() != key
+    context.reset()
+    assert context.device_num() is None

@@ -6,6 +6,7 @@ programs and training are loaded when they are first asked for. MindSpore's own 
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from paramesh import compat, context, dtype, initializer, placement
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from paramesh.checkpoint import load_checkpoint, load_param_into_net, save_checkpoint
     from paramesh.nn.cell import Cell
     from paramesh.optim.from_optax import from_optax
+    from paramesh.parallel import communication
     from paramesh.train import Model
     from paramesh.transforms import (
         GradOperation,
@@ -81,6 +83,7 @@ __version__ = "0.1.0"
 #: Names of the upper floors and where each lives (None: a package of paramesh).
 _LATER: dict[str, str | None] = {
     "checkpoint": None,
+    "communication": None,
     "nn": None,
     "ops": None,
     "optim": None,
@@ -118,6 +121,7 @@ __all__ = [
     "random",
     "train",
     "checkpoint",
+    "communication",
     "Model",
     "from_optax",
     "save_checkpoint",
@@ -188,7 +192,22 @@ def _layout_table(params: Any) -> Any:
     return importlib.import_module("paramesh.parallel.modes").table_of(params)
 
 
+def _around(place: placement.Placement) -> placement.Placement:
+    if not get_ps_context("enable_ps"):
+        session = sys.modules.get("paramesh.ps.session")
+        if session is not None:
+            session.end()
+        return place
+    return importlib.import_module("paramesh.ps.placement").placement_around(place)
+
+
+def _join() -> object:
+    return importlib.import_module("paramesh.parallel.processes").join()
+
+
+context.before_devices = _join
 placement.by_mode = _placement_of
+placement.around = _around
 placement.table = _layout_table
 
 

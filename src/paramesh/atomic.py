@@ -9,40 +9,94 @@ from __future__ import annotations
 import os
 import secrets
 import stat
-from collections.abc import Callable
 from pathlib import Path
 
+Buffer = bytes | bytearray | memoryview
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Have `write(temporary path)` make the file, and move it to `path`.
+#: write(2) transfers at most 2 GiB less a page at once.
+_AT_ONCE = 1 << 30
 
-    The file has the permissions of the old one, or those of any new file of this process.
 
-    A failure, `KeyboardInterrupt` included, leaves the old file and no temporary one. A process
-    that is killed may leave a temporary file (its name starts with a dot and ends with `.tmp`).
+class AtomicFile:
+    """A file on its way to `path`: write to it, then `commit()` or `discard()`.
+
+    It gets the permissions of the old file, or those of any new file of this process. A link stays
+    a link. A process that is killed may leave a temporary file (its name starts with a dot and ends
+    with `.tmp`), never a half-written one under `path`.
 
     Raises:
         OSError: from the file system.
-        Exception: whatever `write` raises.
     """
-    target = Path(os.path.realpath(path))  # a link stays a link
-    beside = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+
+    def __init__(self, path: Path) -> None:
+        self._target = Path(os.path.realpath(path))
+        self._beside = self._target.with_name(
+            f".{self._target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+        )
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        self._fd = os.open(self._beside, flags, 0o666)
+
+    def write_at(self, offset: int, *buffers: Buffer) -> int:
+        """Write buffers one after another, the first at `offset`; returns where they end."""
+        for buffer in _joined(buffers):
+            view = memoryview(buffer)
+            while len(view):
+                if hasattr(os, "pwrite"):
+                    done = os.pwrite(self._fd, view[:_AT_ONCE], offset)
+                else:  # not POSIX
+                    os.lseek(self._fd, offset, os.SEEK_SET)
+                    done = os.write(self._fd, view[:_AT_ONCE])
+                offset += done
+                view = view[done:]
+        return offset
+
+    def commit(self) -> None:
+        """Bring the file to the disk and give it its name."""
+        if self._target.exists():
+            os.chmod(self._beside, stat.S_IMODE(self._target.stat().st_mode))
+        os.fsync(self._fd)
+        os.close(self._fd)
+        self._fd = -1
+        os.replace(self._beside, self._target)
+        if os.name == "posix":  # elsewhere a directory cannot be opened
+            _directory_to_disk(self._target.parent)
+
+    def discard(self) -> None:
+        """Leave everything as it was."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        self._beside.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a whole file at once; a failure, Ctrl-C included, leaves the old one.
+
+    Raises:
+        OSError: from the file system.
+    """
+    file = AtomicFile(path)
     try:
-        beside.touch(exist_ok=False)
-        mode = stat.S_IMODE((target if target.exists() else beside).stat().st_mode)
-        write(beside)
-        beside.chmod(mode)  # safetensors makes files that nobody else can read
-        _to_disk(beside)
-        os.replace(beside, target)
+        file.write_at(0, content)
+        file.commit()
     except BaseException:
-        beside.unlink(missing_ok=True)
+        file.discard()
         raise
-    if os.name == "posix":  # elsewhere a directory cannot be opened
-        _to_disk(target.parent)
 
 
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() or os.name == "posix" else os.O_RDWR)
+def _joined(buffers: tuple[Buffer, ...]) -> list[Buffer]:
+    """Small neighbours as one buffer: a system call costs more than copying a page."""
+    found: list[Buffer] = []
+    for buffer in buffers:
+        if found and len(found[-1]) + len(buffer) <= 4096:
+            found[-1] = bytes(found[-1]) + bytes(buffer)
+        else:
+            found.append(buffer)
+    return found
+
+
+def _directory_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

@@ -12,13 +12,15 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from paramesh import tracing
+from paramesh import placement, tracing
 from paramesh.dtype import x64
 from paramesh.optim import flat
 from paramesh.optim.optimizer import Optimizer, centralized, store, work
 from paramesh.parameter import ParameterTuple, waiting
+from paramesh.promotion import cast
 from paramesh.tensor import raw
 
 #: The type of a rule's state, and for each of its fields the attribute that holds it.
@@ -87,11 +89,18 @@ class RuleOptimizer(Optimizer):
             True for each Parameter, as in MindSpore.
         """
         with x64(*(p.dtype for p in self._parameters)):
-            rows = flat.rows(self._chunks, len(self._parameters))
             grads = self.check_gradients(gradients)
-            grads = [row.gradient(grads) for row in rows]
+            elsewhere = placement.current().updated_elsewhere(self, grads)
+            rows = flat.rows(self._chunks, len(self._parameters), elsewhere)
+            if not rows:
+                self._idle()
+                return (True,) * len(self._parameters)
+            grads = [row.mine(row.gradient(grads)) for row in rows]
             trained = [row.state(flat.TRAINED, self._parameters) for row in rows]
-            params = [work(tracing.read(state)) for state in trained]
+            params = [
+                work(row.mine(tracing.read(state)))
+                for row, state in zip(rows, trained, strict=True)
+            ]
             decays = _of_rows(rows, self._decays())
             grads = self._prepared(grads, params, decays, _of_rows(rows, self._centralize))
             rates_ = _of_rows(rows, self._rates())
@@ -106,12 +115,29 @@ class RuleOptimizer(Optimizer):
             if not self.takes_rate:
                 updates = [_down(u, rate) for u, rate in zip(updates, rates_, strict=True)]
             values = self.new_values(params, updates, state, rates_)
-            for held, value in zip(trained, values, strict=True):
-                store(held, value)
+            for row, held, value in zip(rows, trained, values, strict=True):
+                store(held, row.whole(cast(value, held.dtype), held.shape))
             for field, slot in slots.items():
                 self._write(slot, getattr(state, field), rows)
             store(self.global_step, raw(self.global_step) + np.int32(1))
         return (True,) * len(self._parameters)
+
+    def _idle(self) -> None:
+        """A step of which all Parameters are updated elsewhere: what the rule counts goes on."""
+        nothing = [jnp.zeros((), jnp.float32)]
+        state_type, slots = self.slots()
+        kept = {field: self._read(slot, []) for field, slot in slots.items()}
+        state = state_type(**{f: nothing if isinstance(v, list) else v for f, v in kept.items()})
+        extra = self.extra()
+        if self.takes_rate:
+            extra["learning_rate"] = nothing
+        if not self.decays_gradient:
+            extra["weight_decay"] = nothing
+        _, state = self.rule().update(nothing, state, nothing, **extra)
+        for field, slot in slots.items():
+            if not isinstance(getattr(self, slot), ParameterTuple):
+                self._write(slot, getattr(state, field), [])
+        store(self.global_step, raw(self.global_step) + np.int32(1))
 
     def _prepared(
         self, grads: list[Any], params: list[Any], decays: list[Any], centralize: list[bool]
@@ -145,15 +171,17 @@ class RuleOptimizer(Optimizer):
 
     def form_pools(self) -> None:
         """Put small Parameters and their state into flat arrays, by the rule of `flat.py`."""
+        for chunk in self._chunks:
+            chunk.dissolve_state()
         kept: dict[str, Any] = {flat.TRAINED: self._parameters}
         for attribute in self.slots()[1].values():
             state = getattr(self, attribute)
             if isinstance(state, ParameterTuple):
                 kept[attribute] = state
         kinds = [
-            None if centralize else (group, decays)
-            for centralize, group, decays in zip(
-                self._centralize, self._group_of, self.decay_flags, strict=True
+            None if centralize else (group, decays, param.parallel_optimizer)
+            for centralize, group, decays, param in zip(
+                self._centralize, self._group_of, self.decay_flags, self._parameters, strict=True
             )
         ]
         self.__dict__["_chunks"] = flat.make_chunks(self, kept, kinds)

@@ -71,7 +71,7 @@ def save_strategy(
         content = mindspore_strategy.encode(params, device_num, target.suffix == ".json")
     else:
         raise ValueError(f"save_strategy: format must be paramesh or mindspore, got {format!r}.")
-    write_atomically(target, lambda beside: _write(beside, content))
+    write_atomically(target, content)
     return target
 
 
@@ -97,10 +97,6 @@ def load_strategy(path: str | os.PathLike[str]) -> dict[str, Placed]:
         raise CheckpointError(
             f"{path} is no strategy file, or a damaged one: {type(error).__name__}: {error}"
         ) from error
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def _to_json(params: Params, device_num: int) -> bytes:

@@ -45,6 +45,7 @@ _FIELDS = (
     "_original",
     "sliced",
     "unique",
+    "only_rows",
     *("_" + flag for flag in CARRIED),
 )
 
@@ -103,6 +104,8 @@ class Parameter(Tensor):
         self._is_init = False
         self.sliced: Any = False
         self.unique: Any = False
+        #: Whether programs look rows of it up, and never read it as a whole.
+        self.only_rows = False
         self._cache_shape: list[int] = []
         self._strategy: Any = None
         self._found: Any = None
@@ -517,7 +520,7 @@ def materialise(states: Iterable[Parameter | Pool]) -> None:
     """Run the recipes of those that are still declared, all kinds and shapes together."""
     params: list[Parameter] = []
     for state in states:
-        params += state.strays() if isinstance(state, Pool) else [state]
+        params += state.declared() if isinstance(state, Pool) else [state]
     declared = [(p, p._recipe) for p in params if p._value is None]
     waiting = [(p, recipe) for p, recipe in declared if recipe is not None]
     if not waiting:

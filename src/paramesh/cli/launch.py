@@ -1,0 +1,122 @@
+"""`paramesh launch`: one program in several processes on this host."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from paramesh.cli.errors import CommandError
+from paramesh.cli.supervisor import Failure, Interrupted, Member, supervise
+
+_VIRTUAL = "--xla_force_host_platform_device_count"
+
+
+class LaunchError(CommandError):
+    """The processes cannot be started; the message is one line that says why."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What to run.
+
+    Args:
+        processes: how many.
+        program: path of a script, or name of a module.
+        arguments: for the program.
+        module: whether `program` is a module.
+        devices: of each process; None for one GPU, or as many CPU devices as the environment says.
+        port: at which the processes meet; None for a free one.
+    """
+
+    processes: int
+    program: str
+    arguments: Sequence[str] = ()
+    module: bool = False
+    devices: int | None = None
+    port: int | None = None
+
+
+def run_launch(launch: Launch) -> int:
+    """Run the processes to their end, showing their lines.
+
+    Returns:
+        The exit code: 0, or that of the process that failed first (128 and the signal's number if
+        it was killed), which is shown last.
+
+    Raises:
+        LaunchError: the program is not there, or cannot be started.
+        KeyboardInterrupt: after Ctrl-C; all processes have ended.
+    """
+    members = workers(launch)
+    color = Console().color_system is not None
+    try:
+        failure = supervise(members, sys.stdout.buffer, sys.stderr.buffer, color)
+    except Interrupted as interrupted:
+        if interrupted.number == signal.SIGINT:
+            raise KeyboardInterrupt from None
+        return 128 + interrupted.number
+    except OSError as error:
+        raise LaunchError(f"{error.filename or sys.executable}: {error.strerror}") from error
+    if failure is None:
+        return 0
+    sys.stderr.write(_told(failure, launch))
+    return failure.code
+
+
+def workers(launch: Launch) -> list[Member]:
+    """The processes that train, by rank.
+
+    Raises:
+        LaunchError: there is no such script.
+    """
+    if not launch.module and not Path(launch.program).is_file():
+        raise LaunchError(f"{launch.program}: no such script; for a module, give -m")
+    words = [sys.executable, "-m", "paramesh.parallel.worker"]
+    words += ["-m"] if launch.module else []
+    words += [launch.program, *launch.arguments]
+    each = launch.devices or 1
+    shared = {
+        "PARAMESH_COORDINATOR": f"127.0.0.1:{launch.port or _free_port()}",
+        "PARAMESH_PROCESSES": str(launch.processes),
+        # Its handler would keep SIGTERM from ending a process.
+        "JAX_ENABLE_PREEMPTION_SERVICE": "0",
+    }
+    if launch.devices is not None:
+        others = re.sub(rf"{_VIRTUAL}=\S*", "", os.environ.get("XLA_FLAGS", "")).split()
+        shared["XLA_FLAGS"] = " ".join([*others, f"{_VIRTUAL}={each}"])
+    return [
+        Member(
+            f"rank {at}" if each == 1 else f"process {at}",
+            words,
+            shared
+            | {
+                "PARAMESH_PROCESS": str(at),
+                "PARAMESH_DEVICES": f"{at * each}-{at * each + each - 1}",
+            },
+        )
+        for at in range(launch.processes)
+    ]
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def _told(failure: Failure, launch: Launch) -> str:
+    text = f"\nparamesh: {failure.label} of {launch.processes} {failure.what}"
+    text += "; the others were ended." if launch.processes > 1 else "."
+    if failure.code == 128 + 9:
+        text += " If nobody did that, the memory of this host ran out."
+    if failure.said.strip():
+        text += f" What it said last:\n\n{failure.said.rstrip()}"
+    return text + "\n"

@@ -1,0 +1,210 @@
+"""Processes of one run: what is shown of them, who failed first, and that none is left."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paramesh.cli import supervisor
+from paramesh.cli.supervisor import Failure, Interrupted, Member, supervise
+
+
+def member(label: str, program: str, **more: Any) -> Member:
+    return Member(label, [sys.executable, "-c", program], **more)
+
+
+def run(*members: Member, color: bool = False) -> tuple[Failure | None, list[str], list[str]]:
+    out, err = io.BytesIO(), io.BytesIO()
+    failure = supervise(members, out, err, color)
+    return failure, out.getvalue().decode().splitlines(), err.getvalue().decode().splitlines()
+
+
+def gone(pid: int) -> bool:
+    """Whether a process ends within five seconds."""
+    for _ in range(500):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        state = Path(f"/proc/{pid}/stat")
+        if state.exists() and state.read_text().rpartition(")")[2].split()[0] == "Z":
+            return True
+        time.sleep(0.01)
+    return False
+
+
+FOREVER = "import time; print('up', flush=True); time.sleep(600)"
+
+
+class TestLines:
+    def test_each_behind_its_label(self) -> None:
+        failure, out, err = run(
+            member("rank 0", "print('one\\n\\n two'); import sys; sys.stderr.write('end')"),
+            member(
+                "rank 1", "import os; print(os.environ['A'], '\\r50%\\r100%')", variables={"A": "3"}
+            ),
+        )
+        assert failure is None
+        assert [line for line in out if "0" in line[:8]] == [
+            "[rank 0] one",
+            "[rank 0] ",
+            "[rank 0]  two",
+        ]
+        assert [line for line in out if "1" in line[:8]] == ["[rank 1] 100%"]
+        assert err == ["[rank 0] end"]
+
+    def test_colours(self) -> None:
+        _, out, _ = run(member("rank 0", "print('a')"), member("rank 1", "print('b')"), color=True)
+        assert sorted(out) == ["\x1b[33m[rank 1]\x1b[0m b", "\x1b[36m[rank 0]\x1b[0m a"]
+
+    def test_long_lines_and_bytes_that_are_no_text(self) -> None:
+        program = "import sys; sys.stdout.buffer.write(b'\\xff' + b'x' * 300_000 + b'\\n')"
+        out = io.BytesIO()
+        assert supervise([member("r", program)], out, io.BytesIO()) is None
+        assert out.getvalue() == b"[r] \xff" + b"x" * 300_000 + b"\n"
+
+
+class TestFailures:
+    def test_the_code_and_the_last_lines(self) -> None:
+        program = "import sys; [print(i, file=sys.stderr) for i in range(30)]; sys.exit(3)"
+        failure, _, _ = run(member("rank 0", FOREVER), member("rank 1", program))
+        assert failure is not None
+        assert (failure.label, failure.what, failure.code) == ("rank 1", "exited with code 3", 3)
+        assert failure.said == "".join(f"{i}\n" for i in range(10, 30))
+
+    def test_a_kill_comes_before_those_that_fail_of_it(self) -> None:
+        failure, out, _ = run(
+            member("rank 0", "import time, sys; time.sleep(0.05); sys.exit(1)"),
+            member("rank 1", "import time, os; time.sleep(0.15); os.kill(os.getpid(), 9)"),
+            member("rank 2", "import os; os.abort()"),
+            member("rank 3", FOREVER),
+        )
+        assert failure is not None
+        assert failure.label == "rank 1"
+        assert failure.what == "was killed by SIGKILL (signal 9)"
+        assert failure.code == 137
+        assert out == ["[rank 3] up"] or out == []
+
+    def test_the_report_that_was_made_first(self) -> None:
+        reported = (
+            "import json, os, sys\n"
+            "with open(os.environ['PARAMESH_REPORT'], 'w') as file:\n"
+            "    json.dump({'time': %d, 'text': 'Traceback %d', 'code': 1}, file)\n"
+            "sys.exit(1)"
+        )
+        failure, _, _ = run(
+            member("rank 0", reported % (20, 0)),
+            member("rank 1", reported % (10, 1)),
+            member("rank 2", "import sys; sys.exit(1)"),
+        )
+        assert failure is not None
+        assert (failure.label, failure.said) == ("rank 1", "Traceback 1")
+
+    def test_those_who_do_not_listen_and_their_children_are_ended(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setattr(supervisor, "_TERM", ((signal.SIGTERM, 0.2), (signal.SIGKILL, 3.0)))
+        deaf = (
+            "import signal, subprocess, sys, os, time\n"
+            "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+            "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+            f"open({str(tmp_path / 'pids')!r}, 'w').write(f'{{os.getpid()}} {{child.pid}}')\n"
+            f"os.rename({str(tmp_path / 'pids')!r}, {str(tmp_path / 'ready')!r})\n"
+            "time.sleep(600)"
+        )
+        failing = (
+            "import os, sys, time\n"
+            f"while not os.path.exists({str(tmp_path / 'ready')!r}): time.sleep(0.01)\n"
+            "sys.exit(5)"
+        )
+        failure, _, _ = run(member("rank 0", deaf), member("rank 1", failing))
+        assert failure is not None
+        assert (failure.label, failure.code) == ("rank 1", 5)
+        for pid in (tmp_path / "ready").read_text().split():
+            assert gone(int(pid))
+
+    def test_what_cannot_be_started(self, tmp_path: Path) -> None:
+        pid = tmp_path / "pid"
+        program = (
+            f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
+        )
+        with pytest.raises(FileNotFoundError):
+            run(member("rank 0", program), Member("rank 1", [str(tmp_path / "nothing")]))
+        if pid.exists() and pid.read_text():
+            assert gone(int(pid.read_text()))
+
+
+class TestServers:
+    def test_they_are_ended_when_the_others_are_done(self) -> None:
+        server = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+        failure, out, _ = run(
+            member("server 0", server, server=True),
+            member("worker 0", "import time; time.sleep(0.3); print('done')"),
+        )
+        assert failure is None
+        assert out[-1] == "[worker 0] done"
+        assert gone(int(out[0].removeprefix("[server 0] ")))
+
+    def test_one_that_ends_early_is_a_failure(self) -> None:
+        failure, _, _ = run(
+            member("server 0", "print('bye')", server=True), member("worker 0", FOREVER)
+        )
+        assert failure == Failure("server 0", "exited with code 0", "", 1)
+
+
+class TestSignals:
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_it_is_passed_on_and_members_may_end_by_themselves(
+        self, number: signal.Signals
+    ) -> None:
+        program = (
+            "import signal, sys, time\n"
+            f"signal.signal({int(number)}, lambda *_: (print('saved'), sys.exit(0)))\n"
+            "print('up', flush=True)\n"
+            "time.sleep(600)"
+        )
+        out = _Signalling(2, number)
+        before = signal.getsignal(number)
+        with pytest.raises(Interrupted, match=number.name):
+            supervise([member("0", program), member("1", program)], out, io.BytesIO())
+        assert sorted(out.getvalue().decode().split("\n"))[1:] == [
+            "[0] saved",
+            "[0] up",
+            "[1] saved",
+            "[1] up",
+        ]
+        assert signal.getsignal(number) == before
+
+    def test_a_second_one_does_not_wait(self) -> None:
+        deaf = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN);" + FOREVER
+        out = _Signalling(1, signal.SIGINT, again=0.3)
+        begun = time.monotonic()
+        with pytest.raises(Interrupted):
+            supervise([member("0", deaf)], out, io.BytesIO())
+        assert time.monotonic() - begun < supervisor.INTERRUPT_SECONDS
+
+
+class _Signalling(io.BytesIO):
+    """Sends this process a signal when so many members are up."""
+
+    def __init__(self, count: int, number: int, again: float = 0.0) -> None:
+        super().__init__()
+        self._left, self._number, self._again = count, number, again
+
+    def write(self, text: Any) -> int:
+        if b"up" in text:
+            self._left -= 1
+            if not self._left:
+                os.kill(os.getpid(), self._number)
+                if self._again:
+                    timer = threading.Timer(self._again, os.kill, (os.getpid(), self._number))
+                    timer.start()
+        return super().write(text)
