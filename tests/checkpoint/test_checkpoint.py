@@ -324,19 +324,22 @@ import sys
 import numpy as np
 from paramesh.checkpoint import save_checkpoint
 from paramesh.tensor import Tensor
+beside = sys.argv[2] == "beside"
 for i in range(10**9):
     data = {name: Tensor(np.full(50_000, i, np.int32)) for name in "abc"}
-    save_checkpoint(data, sys.argv[1], append_dict={"i": i})
+    save_checkpoint(data, sys.argv[1], append_dict={"i": i}, async_save=i > 0 and beside)
     if i == 0:
         print("saved", flush=True)
 """
 
 
-def test_a_killed_process_leaves_a_whole_file(tmp_path: Path) -> None:
-    path = tmp_path / "x.safetensors"
+@pytest.mark.parametrize(("suffix", "how"), [("safetensors", "beside"), ("ckpt", "at once")])
+def test_a_killed_process_leaves_a_whole_file(tmp_path: Path, suffix: str, how: str) -> None:
+    path = tmp_path / f"x.{suffix}"
     chance = random.Random(0)
-    for _ in range(3):
-        process = subprocess.Popen([sys.executable, "-c", SAVER, str(path)], stdout=subprocess.PIPE)
+    for _ in range(2):
+        command = [sys.executable, "-c", SAVER, str(path), how]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE)
         try:
             assert process.stdout.readline() == b"saved\n"
             for _ in range(5):

@@ -6,21 +6,23 @@ import os
 from pathlib import Path
 from typing import Any
 
+from paramesh.checkpoint import background
 from paramesh.checkpoint.records import Choice, Records, append, host, records_of
-from paramesh.checkpoint.source import FORMATS, Format, format_named, open_sink
+from paramesh.checkpoint.source import FORMATS, Format, check_entries, format_named, open_sink
 
 
 def save_checkpoint(
     save_obj: Any,
     ckpt_file_name: str | os.PathLike[str],
     integrated_save: bool = True,
+    async_save: bool | str = False,
     append_dict: dict[str, Any] | None = None,
     enc_key: bytes | None = None,
     enc_mode: str = "AES-GCM",
     choice_func: Choice | None = None,
     crc_check: bool = False,
     format: str | None = None,
-) -> Path:
+) -> Any:
     """Save Parameters by name, so that the file is there as a whole or not at all.
 
     A Parameter that several Cells share is saved once. One that has no data yet is computed.
@@ -29,6 +31,10 @@ def save_checkpoint(
         save_obj: a Cell, a dict {name: Tensor}, or a list of {"name": str, "data": Tensor}.
         ckpt_file_name: where; the format's suffix is added if the name does not end with it.
         integrated_save: MindSpore's; files always hold whole arrays.
+        async_save: write the file in a thread, while the program goes on; what is saved are the
+            values at the call. At most one such save is under way; the next save of any kind waits
+            for it, and raises its error if nobody has seen it. MindSpore's "thread" and "process"
+            mean the same.
         append_dict: numbers, bools, strings and Tensors to keep in the file.
         enc_key: MindSpore's; None, since files are not encrypted here.
         enc_mode: MindSpore's; ignored.
@@ -38,7 +44,7 @@ def save_checkpoint(
             safetensors otherwise.
 
     Returns:
-        The path of the file.
+        The path of the file (`pathlib.Path`), or a `SaveHandle` with `async_save`.
 
     Raises:
         TypeError: `save_obj`, a name or an entry of `append_dict` is of another kind.
@@ -54,6 +60,8 @@ def save_checkpoint(
     for flag, value in flags.items():
         if not isinstance(value, bool):
             raise TypeError(f"save_checkpoint: {flag} must be a bool, got {value!r}.")
+    if async_save not in (False, True, "thread", "process"):
+        raise ValueError(f"save_checkpoint: async_save must be a bool, got {async_save!r}.")
     if enc_key is not None:
         raise ValueError(
             "save_checkpoint: enc_key is given, but paramesh does not encrypt. Save without it, "
@@ -69,6 +77,11 @@ def save_checkpoint(
         )
     records = records_of(save_obj, choice_func)
     append(records, append_dict)
+    if async_save:
+        check_entries(path, kind, records.entries(), records.appended)
+        held = records.hold()
+        return background.start(path, lambda: write(path, kind, held, crc_check))
+    background.settle()
     write(path, kind, records, crc_check)
     return path
 

@@ -142,7 +142,19 @@ def open_sink(
     """
     kind = format_named(format)
     given = appended or {}
-    seen = set(given)
+    check_entries(Path(path), kind, entries, given)
+    return kind.write(Path(path), entries, given, metadata or {}, checksums)
+
+
+def check_entries(
+    path: Path, kind: Format, entries: Sequence[Entry], appended: Mapping[str, Appended]
+) -> None:
+    """Refuse what a format cannot hold, before anything is written.
+
+    Raises:
+        ValueError: as `open_sink`.
+    """
+    seen = set(appended)
     for entry in entries:
         why = kind.cannot_hold(entry.dtype) or kind.cannot_name(entry.name)
         if why is not None:
@@ -150,4 +162,3 @@ def open_sink(
         if entry.name in seen:
             raise ValueError(f"Cannot write '{path}': the name '{entry.name}' is there twice.")
         seen.add(entry.name)
-    return kind.write(Path(path), entries, given, metadata or {}, checksums)
