@@ -6,6 +6,7 @@ programs and training are loaded when they are first asked for. MindSpore's own 
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from paramesh import compat, context, dtype, initializer, placement
@@ -191,12 +192,22 @@ def _layout_table(params: Any) -> Any:
     return importlib.import_module("paramesh.parallel.modes").table_of(params)
 
 
+def _around(place: placement.Placement) -> placement.Placement:
+    if not get_ps_context("enable_ps"):
+        session = sys.modules.get("paramesh.ps.session")
+        if session is not None:
+            session.end()
+        return place
+    return importlib.import_module("paramesh.ps.placement").placement_around(place)
+
+
 def _join() -> object:
     return importlib.import_module("paramesh.parallel.processes").join()
 
 
 context.before_devices = _join
 placement.by_mode = _placement_of
+placement.around = _around
 placement.table = _layout_table
 
 

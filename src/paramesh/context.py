@@ -67,7 +67,19 @@ _PARALLEL_DEFAULTS: dict[str, Any] = {
     "strategy_ckpt_save_file": "",
     "strategy_ckpt_load_file": "",
 }
-_PS_DEFAULTS: dict[str, Any] = {"enable_ps": False, "server_num": 0}
+_PS_MODES = ("sync", "stale", "async")
+_PS_DEFAULTS: dict[str, Any] = {
+    "enable_ps": False,
+    "server_num": 0,
+    "worker_num": 1,
+    "mode": "sync",
+    "staleness": 1,
+    "snapshot_every": 1000,
+    "wal_dir": None,
+    "standby": 0,
+    "address": None,
+    "timeout": 300.0,
+}
 
 #: JAX's own threshold: what compiles faster is not kept, which is all of a small network.
 _SECONDS = "jax_persistent_cache_min_compile_time_secs"
@@ -79,6 +91,7 @@ _ps = dict(_PS_DEFAULTS)
 #: Parallel settings that somebody made, even if to their defaults.
 _made: set[str] = set()
 _program_key: tuple[Any, ...] = ()
+_ps_resets = 0
 
 #: For each collective of `comm_fusion`, its modes with what `config` has to be.
 _FUSIONS = {
@@ -376,25 +389,53 @@ def reset_auto_parallel_context() -> None:
 
 
 def set_ps_context(**settings: Any) -> None:
-    """Settings of the parameter server: `enable_ps`, `server_num` (0..256).
+    """Settings of the parameter server; checked here, and in force for programs from then on.
+
+    `enable_ps`: whether Parameters with `set_param_ps` live on servers. `server_num` (0..256): how
+    many servers; 0 is one. `worker_num` (1..4096): how many workers push in each step. `mode`:
+    "sync" (each step is one update from all workers), "stale" (a step reads the values of
+    `staleness` steps ago, 1..64) or "async" (every push is applied as it comes). `snapshot_every`:
+    steps between snapshots, 0 for none. `wal_dir`: the folder of log and snapshots, None for one of
+    its own that is removed at the end. `standby` (0 or 1): a copy of each server that takes over
+    from it. `address`: of a Ray cluster that is there already; None starts one here, for this
+    program alone. `timeout`: seconds until waiting for a server or a worker is an error.
 
     Raises:
         ValueError: an unknown setting or a value outside its range.
         TypeError: a value of the wrong type.
     """
     call = "set_ps_context"
-    checked: dict[str, Any] = {}
-    for name, value in settings.items():
-        if name == "enable_ps":
-            checked[name] = _boolean(call, name, value)
-        elif name == "server_num":
-            checked[name] = _whole(call, name, value, 0, 256)
-        else:
-            raise ValueError(
-                f"{call}: there is no setting {name!r}. Settings: {', '.join(_PS_DEFAULTS)}."
-            )
+    checked = {name: _check_ps_setting(call, name, value) for name, value in settings.items()}
     _ps.update(checked)
     _moved()
+
+
+def _check_ps_setting(call: str, name: str, value: Any) -> Any:
+    ranges = {
+        "server_num": (0, 256),
+        "worker_num": (1, 4096),
+        "staleness": (1, 64),
+        "snapshot_every": (0, 2**31 - 1),
+        "standby": (0, 1),
+    }
+    if name == "enable_ps":
+        return _boolean(call, name, value)
+    if name in ranges:
+        return _whole(call, name, value, *ranges[name])
+    if name == "mode":
+        return _one_of(call, name, value, _PS_MODES)
+    if name in ("wal_dir", "address"):
+        if value is not None and (not isinstance(value, str) or not value):
+            what = "the path of a folder" if name == "wal_dir" else "the address of a Ray cluster"
+            raise TypeError(f"{call}: {name} must be {what} or None, got {value!r}.")
+        return value
+    if name == "timeout":
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise TypeError(f"{call}: timeout must be a number of seconds, got {value!r}.")
+        if not 0 < value < float("inf"):
+            raise ValueError(f"{call}: timeout={value} must be above 0 and finite.")
+        return float(value)
+    raise ValueError(f"{call}: there is no setting {name!r}. Settings: {', '.join(_PS_DEFAULTS)}.")
 
 
 def get_ps_context(name: str) -> Any:
@@ -410,8 +451,15 @@ def get_ps_context(name: str) -> Any:
     return _ps[name]
 
 
+def ps_resets() -> int:
+    """How often `reset_ps_context` was called: servers do not outlive it."""
+    return _ps_resets
+
+
 def reset_ps_context() -> None:
-    """Set every parameter-server setting back to its default."""
+    """Set every parameter-server setting back to its default; servers of this process end."""
+    global _ps_resets
+    _ps_resets += 1
     _ps.clear()
     _ps.update(_PS_DEFAULTS)
     _moved()

@@ -6,9 +6,12 @@ for the parallel mode that is set, and `use` installs one by hand. The programs 
 them by name.
 
 Glossary
-    state       what programs take in and give out: a Parameter, or a pool of them
+    state       what programs take in and give out: a Parameter, a pool of them, or a hidden value
     settled     an array of a state that lies where programs of the placement want it
     members     the devices that a collective operator is about, by the name of their group
+    hidden      a value that a placement has programs take in or give out besides the Parameters
+    ahead       a hidden value of a program that has to be known before it runs: a smaller program,
+                cut out of it, computes it
 """
 
 from __future__ import annotations
@@ -52,6 +55,39 @@ def _size_of_one(group: str) -> int:
 
 #: How many devices are in a group; `paramesh.communication.init` sets it.
 group_size: Callable[[str], int] = _size_of_one
+
+
+class Hidden:
+    """A value that programs take in or give out for a placement; to them, it is a Parameter.
+
+    Args:
+        name: for messages.
+        shape: of its array.
+        dtype: its DType.
+    """
+
+    _slot = None
+    _recipe = None
+    is_init = False
+
+    def __init__(self, name: str, shape: tuple[int, ...], dtype: Any) -> None:
+        self.name = name
+        self.shape = shape
+        self.dtype = dtype
+        self._value: Any = None
+
+    def _token(self) -> Any:
+        return self.shape
+
+    def _concrete(self) -> Any:
+        return self._value
+
+    def _store(self, value: Any) -> None:
+        self._value = value
+
+
+class Ahead(Hidden):
+    """A hidden value that programs write, and that is known before they run."""
 
 
 class Placement:
@@ -134,6 +170,38 @@ class Placement:
         """
         return None
 
+    def variables(
+        self, params: Sequence[Any]
+    ) -> tuple[Sequence[Any], Callable[[list[Any]], list[Any]]]:
+        """What a gradient by Parameters is taken by in a trace, and how theirs are made of it."""
+        return params, list
+
+    def gradient_shape(self, param: Any, given: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the gradient by a Parameter, for an optimizer that was given one."""
+        return param.shape
+
+    def lookup(self, table: Any, ids: Any) -> Any:
+        """Rows of a table that lives elsewhere, for raw indices; None for one that lives here."""
+        return None
+
+    # Optimizers.
+
+    def check_optimizer(self, optimizer: Any) -> None:
+        """Raise if this placement cannot have the optimizer's Parameters updated."""
+
+    def updated_elsewhere(self, optimizer: Any, grads: Sequence[Any]) -> frozenset[int]:
+        """Which of the optimizer's Parameters are not to be updated by the running program.
+
+        The placement has then noted what is needed to update them: raw gradients, rates and the
+        like.
+        """
+        return frozenset()
+
+    def check_conditional(self, params: Sequence[Any]) -> None:
+        """Raise if an update of one of these cannot be made conditional on a value in a program."""
+
+    # Values.
+
     def operate(
         self, operator: Any, args: tuple[Any, ...], compute: Callable[[tuple[Any, ...]], Any]
     ) -> Any:
@@ -147,6 +215,14 @@ class Placement:
     def layouts(self, params: Sequence[Any]) -> list[Any]:
         """How each Parameter is cut over devices, as far as that is known; None for whole."""
         return [None] * len(params)
+
+    def before_step(self, hidden: Sequence[Any], ahead: Callable[[], dict[Any, Any]]) -> None:
+        """Called before every run of a compiled program with hidden values.
+
+        Args:
+            hidden: what the program takes in or gives out.
+            ahead: computes {hidden value: array} of what has to be known before.
+        """
 
     def after_step(self, written: Sequence[Any]) -> None:
         """Called after every run of a compiled program with the states it wrote."""
@@ -196,6 +272,14 @@ def strategies() -> int:
 by_mode: Callable[[str], Placement] = _unknown
 
 
+def _as_it_is(place: Placement) -> Placement:
+    return place
+
+
+#: What the other settings make of the placement of the mode; the package's face sets it.
+around: Callable[[Placement], Placement] = _as_it_is
+
+
 def current() -> Placement:
     """The placement in force.
 
@@ -208,7 +292,7 @@ def current() -> Placement:
         if _choice.by_hand is not None:
             _choice.current = _choice.by_hand
         else:
-            _choice.current = _single if mode == "stand_alone" else by_mode(mode)
+            _choice.current = around(_single if mode == "stand_alone" else by_mode(mode))
         _choice.settings = settings
     return _choice.current
 

@@ -76,9 +76,17 @@ def _demo(
         ),
     ] = 0,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the files go.")] = Path("demo"),
+    devices: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Cut the network over 2, 4, 8, 16 or 32 devices, virtual ones on a CPU, and show "
+            "which of them holds what.",
+        ),
+    ] = None,
 ) -> None:
     """Train LeNet-5 on handwritten digits, save it, and load it into a fresh network."""
-    run_demo(Settings(data=data, epochs=epochs, seed=seed, out=out))
+    run_demo(Settings(data=data, epochs=epochs, seed=seed, out=out, devices=devices))
 
 
 @app.command(

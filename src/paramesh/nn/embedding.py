@@ -15,6 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from paramesh import placement
 from paramesh.dtype import DType, float32
 from paramesh.keys import Key
 from paramesh.nn import arguments
@@ -24,7 +25,7 @@ from paramesh.ops import indexing, nn_ops
 from paramesh.ops.math import matmul
 from paramesh.parameter import Parameter
 from paramesh.recipe import Draw, Initializer, Law, Recipe
-from paramesh.tensor import Tensor
+from paramesh.tensor import Tensor, raw, wrap
 
 
 class Embedding(Cell):
@@ -160,6 +161,7 @@ class EmbeddingLookup(Cell):
         )
         shape = (self.vocab_size, self.embedding_size)
         self.embedding_table = arguments.weight(owner, "param_init", param_init, shape, dtype)
+        self.embedding_table.only_rows = True
 
     def construct(self, indices: Any) -> Any:
         """(...) integers -> (..., embedding_size); zeros for an index outside the table."""
@@ -171,7 +173,10 @@ class EmbeddingLookup(Cell):
         return rows * (longest / squares).sqrt()
 
     def _rows(self, indices: Any) -> Any:
-        """Rows of the table; where it lives elsewhere, this is what is done otherwise."""
+        """Rows of the table, from where it lives."""
+        rows = placement.current().lookup(self.embedding_table, raw(indices))
+        if rows is not None:
+            return wrap(rows)
         return nn_ops.embedding_lookup(self.embedding_table, indices)
 
     def extend_repr(self) -> str:

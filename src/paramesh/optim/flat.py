@@ -114,10 +114,10 @@ class Chunk:
 Row = Single | Chunk
 
 
-def rows(chunks: Sequence[Chunk], count: int) -> list[Row]:
-    """The rows of one update of `count` Parameters."""
+def rows(chunks: Sequence[Chunk], count: int, elsewhere: frozenset[int] = frozenset()) -> list[Row]:
+    """The rows of one update of `count` Parameters, but for those updated elsewhere."""
     chunks = [chunk for chunk in chunks if chunk.alive()]
-    covered = {i for chunk in chunks for i in chunk.indices}
+    covered = {i for chunk in chunks for i in chunk.indices} | elsewhere
     return [*chunks, *(Single(i) for i in range(count) if i not in covered)]
 
 

@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh import context, tracing
+from paramesh import context, placement, tracing
 from paramesh.dtype import int32, to_dtype
 from paramesh.errors import DuplicateNameError, OptimizerError, ParameterShapeError
 from paramesh.initializer import initializer
@@ -320,9 +320,10 @@ class Optimizer(Cell):
                 f"{name}: the gradient of Parameter '{param.name}' must be a float Tensor, "
                 f"got {getattr(value, 'dtype', type(value).__name__)}."
             )
-        if value.shape != param.shape:
+        expected = placement.current().gradient_shape(param, tuple(value.shape))
+        if value.shape != expected:
             raise ParameterShapeError(
-                f"{name}: Parameter '{param.name}' has shape {param.shape}, its gradient "
+                f"{name}: Parameter '{param.name}' has shape {expected}, its gradient "
                 f"{tuple(value.shape)}. Are the gradients in the order of `parameters`?"
             )
         return work(value)
@@ -347,6 +348,7 @@ class Optimizer(Cell):
         """
         if self.dynamic_lr and tracing.current() is None:
             self._refuse_beyond_list()
+        placement.current().check_optimizer(self)
         return super().__call__(*args, **kwargs)
 
     def _refuse_beyond_list(self) -> None:

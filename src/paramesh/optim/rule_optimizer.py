@@ -12,9 +12,10 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from paramesh import tracing
+from paramesh import placement, tracing
 from paramesh.dtype import x64
 from paramesh.optim import flat
 from paramesh.optim.optimizer import Optimizer, centralized, store, work
@@ -88,8 +89,12 @@ class RuleOptimizer(Optimizer):
             True for each Parameter, as in MindSpore.
         """
         with x64(*(p.dtype for p in self._parameters)):
-            rows = flat.rows(self._chunks, len(self._parameters))
             grads = self.check_gradients(gradients)
+            elsewhere = placement.current().updated_elsewhere(self, grads)
+            rows = flat.rows(self._chunks, len(self._parameters), elsewhere)
+            if not rows:
+                self._idle()
+                return (True,) * len(self._parameters)
             grads = [row.mine(row.gradient(grads)) for row in rows]
             trained = [row.state(flat.TRAINED, self._parameters) for row in rows]
             params = [
@@ -116,6 +121,23 @@ class RuleOptimizer(Optimizer):
                 self._write(slot, getattr(state, field), rows)
             store(self.global_step, raw(self.global_step) + np.int32(1))
         return (True,) * len(self._parameters)
+
+    def _idle(self) -> None:
+        """A step of which all Parameters are updated elsewhere: what the rule counts goes on."""
+        nothing = [jnp.zeros((), jnp.float32)]
+        state_type, slots = self.slots()
+        kept = {field: self._read(slot, []) for field, slot in slots.items()}
+        state = state_type(**{f: nothing if isinstance(v, list) else v for f, v in kept.items()})
+        extra = self.extra()
+        if self.takes_rate:
+            extra["learning_rate"] = nothing
+        if not self.decays_gradient:
+            extra["weight_decay"] = nothing
+        _, state = self.rule().update(nothing, state, nothing, **extra)
+        for field, slot in slots.items():
+            if not isinstance(getattr(self, slot), ParameterTuple):
+                self._write(slot, getattr(state, field), [])
+        store(self.global_step, raw(self.global_step) + np.int32(1))
 
     def _prepared(
         self, grads: list[Any], params: list[Any], decays: list[Any], centralize: list[bool]

@@ -45,6 +45,7 @@ _FIELDS = (
     "_original",
     "sliced",
     "unique",
+    "only_rows",
     *("_" + flag for flag in CARRIED),
 )
 
@@ -103,6 +104,8 @@ class Parameter(Tensor):
         self._is_init = False
         self.sliced: Any = False
         self.unique: Any = False
+        #: Whether programs look rows of it up, and never read it as a whole.
+        self.only_rows = False
         self._cache_shape: list[int] = []
         self._strategy: Any = None
         self._found: Any = None

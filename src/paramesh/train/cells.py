@@ -196,6 +196,7 @@ class TrainOneStepWithLossScaleCell(TrainOneStepCell):
         return loss, hit, wrap(scale)
 
     def _update_unless(self, overflow: Any, grads: tuple[Tensor, ...]) -> None:
+        placement.current().check_conditional(list(self.optimizer.parameters))
         # By pools where there are any: they are updated as wholes.
         touched = list(dict.fromkeys(map(state_of, self.optimizer.get_parameters())))
         before = [tracing.read(state) for state in touched]

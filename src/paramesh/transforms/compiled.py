@@ -20,13 +20,15 @@ import jax
 import jax.core
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
+from jax.interpreters import partial_eval
 
 from paramesh import placement, random, tracing
 from paramesh.dtype import is_wide, watch_wide, x64_enabled
+from paramesh.errors import TraceError
 from paramesh.parameter import Parameter, Pool, form_waiting, ranks_of, state_of
 from paramesh.promotion import scalar_kind
-from paramesh.transforms.entry import ZERO, Entry, Outputs, State, settings_now
-from paramesh.transforms.hints import parameters_of
+from paramesh.transforms.entry import ZERO, Entry, Outputs, Prelude, State, settings_now
+from paramesh.transforms.hints import cells_of, is_cell, parameters_of
 
 #: So many programs of one function that differ only in a static int are worth a warning.
 _MANY_VERSIONS = 16
@@ -175,12 +177,16 @@ class CompiledFunction:
             program = tracing.Program(given, ranks_of(states, zero))
             with tracing.entered(program):
                 args, kwargs = rebuild(leaves)
+                constants = filter(is_cell, jax.tree_util.tree_leaves((args, kwargs)))
+                for cell in (*cells, *constants):
+                    program.visit(cell)
                 outputs = Outputs(self.fn(*args, **kwargs))
                 results = program.results() if not program.unfit else []
             attempts.append((program, outputs, [state for state, _ in results]))
             return outputs.arrays, [value for _, value in results]
 
         self.traces += 1
+        cells = cells_of(self.fn)
         place = placement.current()
         shapes = [jax.ShapeDtypeStruct(place.shape(s), s.dtype.np_dtype) for s in states]
         traced.__name__ = getattr(self.fn, "__name__", "program")
@@ -206,7 +212,11 @@ class CompiledFunction:
         wide: bool,
     ) -> Entry:
         n_out = len(closed.jaxpr.outvars) - len(written)
-        after = {s: out.aval for s, out in zip(written, closed.jaxpr.outvars[n_out:], strict=True)}
+        ahead = [s for s in written if isinstance(s, placement.Ahead)]
+        prelude = _prelude(self.__name__, closed, states, written, wide) if ahead else None
+        handed = [i + n_out for i, s in enumerate(written) if not isinstance(s, placement.Ahead)]
+        written = [s for s in written if not isinstance(s, placement.Ahead)]
+        after = {s: closed.jaxpr.outvars[i].aval for s, i in zip(written, handed, strict=True)}
         donated = [s for s in states if s in program.read and _same_kind(s, after.get(s))]
         given_away = set(donated)
         kept = [s for s in states if s in program.read and s not in given_away]
@@ -221,16 +231,45 @@ class CompiledFunction:
             groups = {"d": donated, "k": kept}
             values = [unread if o is None else groups[o[0]][o[1]] for o in order]
             out = run_jaxpr(*values, *leaves, *(() if pooled else (ZERO,)))
-            return list(out[:n_out]), list(out[n_out:])
+            return list(out[:n_out]), [out[i] for i in handed]
 
         run.__name__ = getattr(self.fn, "__name__", "program")
         guard = tracing.Guard(
             [*program.cells, *program.met, *program.read, *written], settings_now()
         )
         compiled = jax.jit(run, donate_argnums=0)
-        return Entry(
-            compiled, donated, kept, written, list(program.met), outputs, guard, wide, pooled
-        )
+        met = list(program.met)
+        return Entry(compiled, donated, kept, written, met, outputs, guard, wide, pooled, prelude)
+
+
+def _prelude(
+    name: str, closed: Any, states: list[State], written: list[State], wide: bool
+) -> Prelude:
+    """The part of a program that computes what has to be known before it runs.
+
+    Raises:
+        TraceError: it depends on what will only be known then.
+    """
+    outputs = len(closed.jaxpr.outvars) - len(written)
+    ahead = [s for s in written if isinstance(s, placement.Ahead)]
+    wanted = [False] * outputs + [isinstance(s, placement.Ahead) for s in written]
+    small, used = partial_eval.dce_jaxpr(closed.jaxpr, wanted)
+    of_states = [s for s, is_used in zip(states, used, strict=False) if is_used]
+    for state in of_states:
+        if isinstance(state, placement.Hidden):
+            raise TraceError(
+                f"'{name}': {' and '.join(s.name for s in ahead)} have to be known before the "
+                f"program runs, but some are computed from {state.name}, which are fetched later."
+            )
+    rest = used[len(states) :]
+    of_leaves = [i for i, is_used in enumerate(rest[:-1]) if is_used]
+    run_small = jaxpr_as_fun(closed.replace(jaxpr=small))
+    needs_zero = rest[-1]
+
+    def prelude(values: list[Any], leaves: list[Any]) -> Any:
+        return run_small(*values, *leaves, *((ZERO,) if needs_zero else ()))
+
+    return Prelude(ahead, of_states, of_leaves, jax.jit(prelude))
 
 
 def _inputs(found: Iterable[State]) -> list[State]:

@@ -5,6 +5,7 @@ Glossary
     donated     states that are read and written: their arrays are given to the program, which
                 reuses the memory
     lent        an array that somebody besides its Parameter may hold; it is copied, not donated
+    prelude     a part of the program that is run before it (see `placement.Ahead`)
 
 A run costs one list of arrays in and one out, whatever the network looks like.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -28,6 +29,34 @@ from paramesh.parameter import Parameter, Pool, materialise
 State = Parameter | Pool
 
 
+class Prelude:
+    """What has to be known before a program runs, and the smaller program that computes it.
+
+    Args:
+        ahead: the hidden values.
+        states: what the smaller program takes in of the states.
+        leaves: which of the inputs it takes in.
+        program: (values of the states, inputs) -> one array for each hidden value.
+    """
+
+    def __init__(
+        self,
+        ahead: Sequence[placement.Ahead],
+        states: list[State],
+        leaves: list[int],
+        program: Callable[..., list[Any]],
+    ) -> None:
+        self.ahead, self.states, self.leaves, self.program = ahead, states, leaves, program
+
+    def run(self, leaves: list[Any]) -> dict[Any, Any]:
+        """The hidden values for these inputs."""
+        values = [p._concrete() if p._value is None else p._value for p in self.states]
+        place = placement.current()
+        place.settle(self.states, values)
+        some = place.place_inputs([leaves[i] for i in self.leaves])
+        return dict(zip(self.ahead, self.program(values, some), strict=True))
+
+
 class Entry:
     """One compiled program and what it takes to run it."""
 
@@ -36,11 +65,13 @@ class Entry:
         "epoch",
         "filled",
         "guard",
+        "hidden",
         "kept",
         "outputs",
         "params",
         "pooled",
         "pools",
+        "prelude",
         "program",
         "settings",
         "started",
@@ -59,8 +90,11 @@ class Entry:
         guard: tracing.Guard,
         wide: bool,
         pooled: bool,
+        prelude: Prelude | None,
     ) -> None:
         self.program = program
+        self.prelude = prelude
+        self.hidden = [p for p in (*kept, *written) if isinstance(p, placement.Hidden)]
         self.donated, self.kept, self.written = donated, kept, written
         self.params = params
         self.pools = [state for state in written if isinstance(state, Pool)]
@@ -89,6 +123,8 @@ class Entry:
         """The outputs for these inputs; written Parameters get their new arrays."""
         if not self.started:
             self._start()
+        if self.hidden:
+            placement.current().before_step(self.hidden, lambda: self._ahead(leaves))
         donated = [p._value for p in self.donated]
         kept = [p._value for p in self.kept]
         # By identity: `None in donated` would compare every array with None.
@@ -115,6 +151,12 @@ class Entry:
             pool.stepped()
         place.after_step(self.written)
         return self.outputs.build(place.outputs(arrays))
+
+    def _ahead(self, leaves: list[Any]) -> dict[Any, Any]:
+        if self.prelude is None:
+            return {}
+        with jax.enable_x64(True) if self.wide and not x64_enabled() else tracing.nothing:
+            return self.prelude.run(leaves)
 
     def _start(self) -> None:
         materialise([*self.donated, *self.kept])

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh import context, tracing
+from paramesh import context, placement, tracing
 from paramesh.dtype import is_wide, to_dtype, watch_wide, x64
 from paramesh.parameter import Parameter
 from paramesh.tensor import Tensor, raw, wrap
@@ -56,6 +56,9 @@ class GradientFunction:
     def _reachable_parameters(self) -> list[Parameter]:
         return self._hints()
 
+    def _function_inside(self) -> Any:
+        return self.fn
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The value and gradients for these arguments."""
         if context.get_context("mode") == context.GRAPH_MODE:
@@ -70,10 +73,13 @@ class GradientFunction:
             args, sens = args[:-1], args[-1]
         positions = tuple(range(len(args))) if self._all else self._checked_positions(args)
         weights = self._weights or []
-        value, aux, by_input, by_weight = _gradients(
-            self.fn, args, kwargs, positions, weights, sens, self._has_aux
+        variables, of_weights = placement.current().variables(weights)
+        value, aux, by_input, by_variable = _gradients(
+            self.fn, args, kwargs, positions, variables, sens, self._has_aux
         )
-        by_weight = [_hooked(w, g) for w, g in zip(weights, by_weight, strict=True)]
+        by_weight = [
+            _hooked(w, wrap(g)) for w, g in zip(weights, of_weights(by_variable), strict=True)
+        ]
         gradients = self._shape_up(by_input, by_weight)
         if not self._with_value:
             return (gradients, aux) if self._has_aux else gradients
@@ -130,10 +136,10 @@ def _hooked(weight: Parameter, gradient: Tensor) -> Tensor:
         changed = hook(gradient)
         if changed is not None:
             value = raw(changed)
-            if value.shape != weight.shape:
+            if value.shape != gradient.shape:
                 raise ValueError(
                     f"Parameter '{weight.name}': a gradient hook returned shape "
-                    f"{tuple(value.shape)}, expected {weight.shape}."
+                    f"{tuple(value.shape)}, expected {gradient.shape}."
                 )
             gradient = wrap(value)
     return gradient
@@ -151,11 +157,11 @@ def _gradients(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     positions: Sequence[int],
-    weights: list[Parameter],
+    weights: Sequence[Any],
     sens: Any,
     has_aux: bool,
-) -> tuple[Any, tuple[Any, ...], list[Any], list[Tensor]]:
-    """(value, aux, gradients by position, gradients by weight) of one call."""
+) -> tuple[Any, tuple[Any, ...], list[Any], list[Any]]:
+    """(value, aux, gradients by position, raw gradients by weight) of one call."""
     chosen = {i: args[i] for i in positions}
     for i, arg in chosen.items():
         if not _leaves_differentiable(arg) and len(positions) == 1:
@@ -165,7 +171,7 @@ def _gradients(
                 "Choose another grad_position, or None for gradients by weights only."
             )
     diff = {i: arg for i, arg in chosen.items() if _leaves_differentiable(arg)}
-    start = [w._get() for w in weights]
+    start = [tracing.read(w) for w in weights]
     wide = any(map(is_wide, [*start, *jax.tree_util.tree_leaves(list(args))]))
     with watch_wide() as marks, x64(np.dtype("int64")) if wide else tracing.nothing:
         result = _vjp(fn, args, kwargs, diff, weights, start, sens, has_aux)
@@ -178,7 +184,7 @@ def _gradients(
     for param, written in writes:
         tracing.write(param, written)
     by_input = [by_diff[i] if i in by_diff else _zeros_like(args[i]) for i in positions]
-    return value, aux, by_input, [wrap(g) for g in by_weight]
+    return value, aux, by_input, list(by_weight)
 
 
 def _vjp(
@@ -186,7 +192,7 @@ def _vjp(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     diff: dict[int, Any],
-    weights: list[Parameter],
+    weights: Sequence[Any],
     start: list[Any],
     sens: Any,
     has_aux: bool,

@@ -1,0 +1,1 @@
+"""The parameter server: Parameters that live, and are updated, on servers."""

@@ -1,0 +1,146 @@
+"""How Parameters are cut over servers.
+
+Glossary
+    shard       one of a fixed number of virtual parts (256); another number of servers moves whole
+                shards, and never cuts anything again
+    range       elements of a dense Parameter that follow one another, and belong to one shard
+    piece       what one server has of a Parameter: a range under its own name (`w[0:4096]`), or
+                rows of a table under the table's
+
+Dense Parameters are cut into ranges that are worth a message; tables row by row, by a hash of the
+id. Nothing here depends on anything but names, sizes, ids and the two numbers.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import zlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Update = Mapping[str, Mapping[str, Array]]
+
+SHARDS = 256
+#: A dense range has at least so many elements, if the Parameter has them.
+LEAST = 1 << 15
+
+_FACTOR = np.uint64(0xFF51AFD7ED558CCD)
+
+
+class Range(NamedTuple):
+    """Elements `start` to `stop` of a dense Parameter, in row-major order."""
+
+    shard: int
+    start: int
+    stop: int
+
+    def name(self, whole: str) -> str:
+        """The name of the piece on its server."""
+        return f"{whole}[{self.start}:{self.stop}]"
+
+
+def ranges(name: str, size: int, shards: int = SHARDS) -> list[Range]:
+    """The ranges of a dense Parameter of `size` elements, in order."""
+    count = max(1, min(shards, size // LEAST))
+    first = zlib.crc32(name.encode()) % shards
+    edges = [size * i // count for i in range(count + 1)]
+    # Neighbours on shards far apart, so that few servers share a Parameter evenly too.
+    return [
+        Range((first + i * shards // count) % shards, edges[i], edges[i + 1]) for i in range(count)
+    ]
+
+
+def shards_of_rows(ids: Array, shards: int = SHARDS) -> Array:
+    """The shard of each row of a table."""
+    mixed = ids.astype(np.uint64)
+    mixed = (mixed ^ (mixed >> np.uint64(33))) * _FACTOR
+    return ((mixed >> np.uint64(32)) % np.uint64(shards)).astype(np.int64)
+
+
+class Partition:
+    """Parameters over servers.
+
+    Args:
+        servers: how many there are.
+        shards: how many virtual shards; part of what a checkpoint of shards means.
+
+    Raises:
+        ValueError: no server, or more servers than shards.
+    """
+
+    def __init__(self, servers: int, shards: int = SHARDS) -> None:
+        if not 1 <= servers <= shards:
+            raise ValueError(
+                f"a partition of {shards} shards needs 1..{shards} servers: {servers}."
+            )
+        self.servers = servers
+        self.shards = shards
+        self._server_of = np.arange(shards) * servers // shards
+        self._ranges = functools.lru_cache(maxsize=None)(
+            lambda name, size: tuple(ranges(name, size, shards))
+        )
+
+    def shards_of(self, server: int) -> list[int]:
+        """The shards of a server."""
+        return np.flatnonzero(self._server_of == server).tolist()
+
+    def ranges(self, name: str, size: int) -> list[tuple[int, Range]]:
+        """(server, range) of a dense Parameter, in order."""
+        return [(int(self._server_of[r.shard]), r) for r in self._ranges(name, size)]
+
+    def servers_of_rows(self, ids: Array) -> Array:
+        """The server of each row."""
+        return self._server_of[shards_of_rows(ids, self.shards)]
+
+    def split_rows(self, ids: Array) -> list[Array]:
+        """For each server, which of the ids (their places, in order) are its own."""
+        if self.servers == 1:
+            return [np.arange(len(ids))]
+        home = self.servers_of_rows(ids)
+        return [np.flatnonzero(home == server) for server in range(self.servers)]
+
+    # Specs and updates of whole Parameters -> those of each server.
+
+    def split_spec(self, spec: dict[str, Any]) -> list[list[dict[str, Any]]]:
+        """The specs of the pieces, for each server (see `Store.declare`)."""
+        if spec["kind"] == "rows":
+            return [[spec] for _ in range(self.servers)]
+        found: list[list[dict[str, Any]]] = [[] for _ in range(self.servers)]
+        size = math.prod(spec["shape"])
+        for server, part in self.ranges(spec["name"], size):
+            piece = {"name": part.name(spec["name"]), "shape": [part.stop - part.start]}
+            found[server].append(spec | piece | {"offset": part.start})
+        return found
+
+    def split_values(self, name: str, values: Array) -> list[dict[str, Array]]:
+        """The values (or gradients) of a dense Parameter by pieces, for each server; views."""
+        found: list[dict[str, Array]] = [{} for _ in range(self.servers)]
+        flat = values.reshape(-1)
+        for server, part in self.ranges(name, flat.size):
+            found[server][part.name(name)] = flat[part.start : part.stop]
+        return found
+
+    def split_updates(self, updates: Update) -> list[dict[str, dict[str, Array]]]:
+        """An update of whole Parameters as one update for each server."""
+        found: list[dict[str, dict[str, Array]]] = [{} for _ in range(self.servers)]
+        for name, update in updates.items():
+            if "ids" in update:
+                for server, places in enumerate(self.split_rows(update["ids"])):
+                    rows = {"ids": update["ids"][places], "grad": update["grad"][places]}
+                    found[server][name] = rows
+            else:
+                for mine, pieces in zip(
+                    found, self.split_values(name, update["grad"]), strict=True
+                ):
+                    mine.update({piece: {"grad": grad} for piece, grad in pieces.items()})
+        return found
+
+    def join_values(self, name: str, shape: tuple[int, ...], pieces: Mapping[str, Array]) -> Array:
+        """A dense Parameter from its pieces by their names."""
+        parts = [pieces[r.name(name)].reshape(-1) for _, r in self.ranges(name, math.prod(shape))]
+        whole = parts[0].copy() if len(parts) == 1 else np.concatenate(parts)
+        return whole.reshape(shape)

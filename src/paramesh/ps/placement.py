@@ -1,0 +1,396 @@
+"""Programs over Parameters that live on servers.
+
+Glossary
+    served      a Parameter with `set_param_ps`, while the setting `enable_ps` is on
+    table       a served Parameter with `init_in_server`: it exists on no worker
+    copy        the values of a served Parameter that is no table, on this worker: those of the step
+                that it is at
+    rows        rows of a table that a program looks up, a hidden input of it
+    handed      a hidden output of a program: a gradient to be pushed, or the numbers of the push
+
+A program that updates served Parameters hands out their gradients and leaves everything else to the
+servers: the optimizer's state of a served Parameter exists there alone. After it has run, gradients
+are pushed, and the copies become those of the next step.
+
+The rows that a program looks up have to be there when it starts. While it is traced, every lookup
+notes its indices as a hidden output that is known ahead: the part of the program that computes
+them is run first, the rows are pulled, and then the program runs. The gradient by a table is one
+row for each index that was looked up; the worker adds up those of the same row before the push.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+
+from paramesh import context, tracing
+from paramesh.dtype import is_wide, to_dtype, x64
+from paramesh.errors import ContextError, ParameterStateError
+from paramesh.parameter import Parameter
+from paramesh.placement import Ahead, Hidden, Placement
+from paramesh.ps import session as sessions
+from paramesh.ps.optimizers import check_optimizer, numbers, prepared, rule_spec
+from paramesh.ps.session import Session
+from paramesh.ps.starts import start_of, values_at
+from paramesh.recipe import Recipe
+
+Array = np.ndarray[Any, Any]
+
+
+class Rows(Hidden):
+    """The rows of one lookup in a table: one for each index, zeros for those outside."""
+
+    def __init__(self, table: Parameter, number: int, size: int, ids_dtype: Any) -> None:
+        row = tuple(table.shape[1:])
+        super().__init__(f"rows of '{table.name}'", (size, *row), table.dtype)
+        self.table = table
+        self.number = number
+        self.wanted = Ahead(f"the indices of '{table.name}'", (size,), to_dtype(ids_dtype))
+        #: The indices of the running step.
+        self.ids: Array = np.empty(0, np.int64)
+
+
+class Gradient(Hidden):
+    """The gradient by a served Parameter, handed out."""
+
+    def __init__(self, param: Parameter, shape: tuple[int, ...], dtype: Any) -> None:
+        super().__init__(f"the gradient by '{param.name}'", shape, to_dtype(dtype))
+        self.param = param
+        self.spec: dict[str, Any] = {}
+        self.rows: list[Rows] = []
+
+
+class Hyper(Hidden):
+    """The numbers of a push, handed out."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__("the numbers of a push", (len(names),), to_dtype(np.float32))
+        self.names = tuple(names)
+
+
+class _Trace(threading.local):
+    """What the running trace has met."""
+
+    lookups: dict[Parameter, int] | None = None
+    rows: tuple[Rows, ...] = ()
+
+
+class Served(Placement):
+    """Parameters on servers, the others as another placement has them.
+
+    Args:
+        inner: the other placement.
+        settings: of the parameter server.
+    """
+
+    pools = True
+
+    def __init__(self, inner: Placement, settings: dict[str, Any]) -> None:
+        if inner.key != ("single",):
+            raise ContextError(
+                "the parameter server and the parallel modes cannot be used together yet: leave "
+                "parallel_mode 'stand_alone', or enable_ps False. Each worker uses one device."
+            )
+        self.settings = settings
+        self.key = ("served", *inner.key)
+        self._trace = _Trace()
+        self._rows: dict[Any, Rows] = {}
+
+    @property
+    def session(self) -> Session:
+        """The connection to the servers; started when it is first asked for."""
+        return sessions.session_for(self.settings)
+
+    # Where Parameters live.
+
+    def materialise(self, params: Sequence[Any], recipes: Sequence[Recipe]) -> list[Any]:
+        """The first arrays of Parameters; there are none of tables.
+
+        Raises:
+            ParameterStateError: one of them is a table.
+        """
+        for param in params:
+            if isinstance(param, Parameter) and is_table(param):
+                raise ParameterStateError(
+                    f"Parameter '{param.name}' lives on the parameter server (init_in_server), and "
+                    "nowhere as a whole. Look rows up with nn.EmbeddingLookup."
+                )
+        return super().materialise(params, recipes)
+
+    # Lookups.
+
+    def enclose(
+        self,
+        body: Callable[..., Any],
+        states: Sequence[Any],
+        written: Callable[[], Sequence[Any]],
+    ) -> Callable[..., Any]:
+        """The body, with the lookups that it makes counted."""
+        rows = tuple(state for state in states if isinstance(state, Rows))
+
+        def counted(values: list[Any], leaves: list[Any], zero: Any) -> Any:
+            outer = self._trace.lookups, self._trace.rows
+            self._trace.lookups, self._trace.rows = {}, rows
+            try:
+                return body(values, leaves, zero)
+            finally:
+                self._trace.lookups, self._trace.rows = outer
+
+        return counted
+
+    def lookup(self, table: Any, ids: Any) -> Any:
+        """Rows of a table on the servers, (...) -> (..., *row); zeros for indices outside."""
+        if not (isinstance(table, Parameter) and is_table(table)):
+            return None
+        lookups = self._trace.lookups
+        if lookups is None:
+            if isinstance(ids, jax.core.Tracer):
+                raise ContextError(
+                    f"Parameter '{table.name}' lives on the parameter server, and a JAX transform "
+                    "that paramesh does not see looks rows up. Use paramesh's jit, grad and the "
+                    "like, in graph mode."
+                )
+            rows = self._pulled(table, [np.asarray(ids).reshape(-1)])[0]
+            return _on_device(rows.reshape(*np.shape(ids), *table.shape[1:]))
+        number = lookups.get(table, 0)
+        lookups[table] = number + 1
+        key = (table, number, ids.size, np.dtype(ids.dtype))
+        rows = self._rows.get(key)
+        if rows is None:
+            rows = self._rows[key] = Rows(table, number, ids.size, ids.dtype)
+        tracing.write(rows.wanted, ids.reshape(-1))
+        return tracing.read(rows).reshape(*ids.shape, *rows.shape[1:])
+
+    def _pulled(self, table: Parameter, ids: list[Array]) -> list[Array]:
+        """Rows for several lists of indices, each row asked for once."""
+        wide = [one.astype(np.int64) for one in ids]
+        everything = np.concatenate(wide)
+        inside = (everything >= 0) & (everything < table.shape[0])
+        unique, places = np.unique(everything[inside], return_inverse=True)
+        values = self._rows_of(table, unique)
+        if inside.all():
+            out = values[places]
+        else:
+            out = np.zeros((len(everything), *table.shape[1:]), values.dtype)
+            out[inside] = values[places]
+        return np.split(out, np.cumsum([len(one) for one in ids])[:-1])
+
+    def _rows_of(self, table: Parameter, ids: Array) -> Array:
+        if table.name in self.session.specs:
+            return self.session.pull_rows(table.name, ids)
+        # Nothing was trained yet: the rows are those of the recipe.
+        width = int(np.prod(table.shape[1:]))
+        first = ids.astype(np.uint64)[:, None] * np.uint64(width)
+        positions = (first + np.arange(width, dtype=np.uint64)).reshape(-1)
+        return values_at(_start(table), positions).reshape(len(ids), *table.shape[1:])
+
+    # Gradients.
+
+    def variables(self, params: Sequence[Any]) -> Any:
+        """Rows in place of tables; the gradient by a table has a row for each index looked up."""
+        of_table = {param: self._looked_up(param) for param in params if is_table(param)}
+        if not of_table:
+            return super().variables(params)
+        if self._trace.lookups is None:
+            raise ContextError(
+                f"Parameter '{next(iter(of_table)).name}' lives on the parameter server: gradients "
+                "by it are taken in compiled programs only. Use graph mode."
+            )
+        flat = [state for param in params for state in of_table.get(param, [param])]
+
+        def joined(grads: list[Any]) -> list[Any]:
+            rest = iter(grads)
+            found: list[Any] = []
+            for param in params:
+                if param not in of_table:
+                    found.append(next(rest))
+                    continue
+                parts = [next(rest) for _ in of_table[param]]
+                empty = jnp.zeros((0, *param.shape[1:]), param.dtype.np_dtype)
+                found.append(jnp.concatenate(parts) if parts else empty)
+            return found
+
+        return flat, joined
+
+    def gradient_shape(self, param: Any, given: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the gradient by a Parameter.
+
+        Raises:
+            ContextError: the gradient by a table from another program.
+        """
+        if not is_table(param):
+            return param.shape
+        if given[0] and not (self._trace.lookups or {}).get(param):
+            raise ContextError(
+                f"Parameter '{param.name}' lives on the parameter server: the program that takes "
+                "gradients by it has to be the one that calls the optimizer with them. Put both "
+                "into one jit function, or use TrainOneStepCell."
+            )
+        return (sum(rows.shape[0] for rows in self._looked_up(param)), *param.shape[1:])
+
+    def check_optimizer(self, optimizer: Any) -> None:
+        """Raise OptimizerError if the servers do not have the optimizer."""
+        check_optimizer(optimizer, [p for p in optimizer._parameters if p.is_param_ps])
+
+    def check_conditional(self, params: Sequence[Any]) -> None:
+        """Raise ContextError: what was pushed cannot be taken back."""
+        for param in params:
+            if param.is_param_ps:
+                raise ContextError(
+                    f"Parameter '{param.name}' lives on the parameter server, where an update "
+                    "cannot be made conditional: a moving loss scale does not work with it. Use a "
+                    "fixed one: FixedLossScaleManager with drop_overflow_update=False."
+                )
+
+    def updated_elsewhere(self, optimizer: Any, grads: Sequence[Any]) -> frozenset[int]:
+        """The served Parameters; their gradients are handed out, or pushed outside of programs."""
+        params = optimizer._parameters
+        indices = [i for i, param in enumerate(params) if param.is_param_ps]
+        if not indices:
+            return frozenset()
+        workers = self.settings["worker_num"]
+        handed: list[Hidden] = []
+        for i in indices:
+            grad = prepared(optimizer, i, grads[i], workers)
+            gradient = Gradient(params[i], grad.shape, grad.dtype)
+            gradient.spec = spec_of(params[i]) | {"optimizer": rule_spec(optimizer, i)}
+            if is_table(params[i]):
+                gradient.rows = self._looked_up(params[i])
+            handed.append(gradient)
+            tracing.write(gradient, grad)
+        names, values = numbers(optimizer, indices)
+        hyper = Hyper(names)
+        tracing.write(hyper, values)
+        if tracing.current() is None:
+            self.before_step(handed, dict)
+            self.after_step([*handed, hyper])
+        return frozenset(indices)
+
+    def _looked_up(self, table: Parameter) -> list[Rows]:
+        return [rows for rows in self._trace.rows if rows.table is table]
+
+    # Steps.
+
+    def before_step(self, hidden: Sequence[Any], ahead: Callable[[], dict[Any, Any]]) -> None:
+        """Declare what the program will push, and pull the rows that it looks up."""
+        gradients = [state for state in hidden if isinstance(state, Gradient)]
+        self._check_owners(gradients)
+        if any(self.session.specs.get(g.param.name) != g.spec for g in gradients):
+            self._declare(gradients)
+        rows = [state for state in hidden if isinstance(state, Rows)]
+        if not rows:
+            return
+        known = {state: np.asarray(array) for state, array in ahead().items()}
+        for table in dict.fromkeys(state.table for state in rows):
+            mine = [state for state in rows if state.table is table]
+            for state in mine:
+                state.ids = known[state.wanted]
+            pulled = self._pulled(table, [state.ids for state in mine])
+            for state, values in zip(mine, pulled, strict=True):
+                state._value = _on_device(values)
+
+    def _declare(self, gradients: list[Gradient]) -> None:
+        dense = {g.param.name: g.param for g in gradients if not is_table(g.param)}
+        values = {name: np.asarray(param._concrete()) for name, param in dense.items()}
+        fresh = self.session.declare([g.spec for g in gradients], values)
+        self._take_over(self.session.pull(fresh), dense)
+
+    def after_step(self, written: Sequence[Any]) -> None:
+        """Push what was handed out; the copies become those of the next step."""
+        gradients = [state for state in written if isinstance(state, Gradient)]
+        if not gradients:
+            return
+        updates: dict[str, dict[str, Array]] = {}
+        for gradient in gradients:
+            grad = np.asarray(gradient._value)
+            gradient._value = None
+            if is_table(gradient.param):
+                ids = np.concatenate([rows.ids for rows in gradient.rows]).astype(np.int64)
+                updates[gradient.param.name] = summed_rows(ids, grad, gradient.param.shape[0])
+            else:
+                updates[gradient.param.name] = {"grad": grad}
+        hyper: dict[str, float] = {}
+        for state in written:
+            if isinstance(state, Hyper):
+                hyper |= zip(state.names, np.asarray(state._value).tolist(), strict=True)
+        self._take_over(self.session.step(updates, hyper), self.session.owners)
+
+    def _check_owners(self, gradients: list[Gradient]) -> None:
+        session = self.session
+        for gradient in gradients:
+            name, param = gradient.param.name, gradient.param
+            if session.owners.setdefault(name, param) is not param:
+                raise ParameterStateError(
+                    f"another Parameter of the name '{name}' lives on the parameter server "
+                    "already. Give this one another name, or end the servers first: "
+                    "context.reset_ps_context()."
+                )
+            if session.copies.get(name, param._value) is not param._value:
+                raise ParameterStateError(
+                    f"Parameter '{name}' lives on the parameter server and was given another value "
+                    "on this worker after its first step. Give it (or load it) before the first "
+                    "step."
+                )
+
+    def _take_over(self, values: dict[str, Array], params: dict[str, Parameter]) -> None:
+        for name, array in values.items():
+            param = params[name]
+            param._value = _on_device(array)
+            self.session.copies[name] = param._value
+
+
+def is_table(param: Any) -> bool:
+    """Whether a Parameter is on no worker."""
+    return param.init_in_server and param.only_rows and param.has_init
+
+
+def _start(table: Parameter) -> dict[str, Any]:
+    recipe = table.recipe
+    assert recipe is not None
+    return start_of(table.name, recipe)
+
+
+def spec_of(param: Parameter) -> dict[str, Any]:
+    """What a served Parameter is (see `Store.declare`), but for its optimizer."""
+    common = {"name": param.name, "dtype": param.dtype.long_name}
+    if not is_table(param):
+        return common | {"kind": "dense", "shape": list(param.shape), "recipe": None}
+    size = {"row_shape": list(param.shape[1:]), "rows": param.shape[0]}
+    return common | {"kind": "rows", "recipe": _start(param)} | size
+
+
+def summed_rows(ids: Array, grad: Array, rows: int) -> dict[str, Array]:
+    """One gradient for each row: those of the same row added up in the order of the lookups.
+
+    Args:
+        ids: of the lookups, any order; those outside the table are left out.
+        grad: a row for each.
+        rows: of the table.
+    """
+    order = np.argsort(ids, kind="stable")
+    ids = ids[order]
+    inside = slice(np.searchsorted(ids, 0), np.searchsorted(ids, rows))
+    order, ids = order[inside], ids[inside]
+    grad = grad[order]
+    if not len(ids):
+        return {"ids": ids, "grad": grad}
+    first = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
+    if len(first) == len(ids):
+        return {"ids": ids, "grad": grad}
+    return {"ids": ids[first], "grad": np.add.reduceat(grad, first, axis=0)}
+
+
+def _on_device(array: Array) -> Any:
+    with jax.core.eval_context(), x64(array.dtype) if is_wide(array) else tracing.nothing:
+        return jax.device_put(array, may_alias=False)
+
+
+def placement_around(place: Placement) -> Placement:
+    """The placement of a mode, with served Parameters on servers."""
+    return Served(place, dict(context._ps) | {"resets": context.ps_resets()})

@@ -1,0 +1,145 @@
+"""Where the rows of a table are: an index from ids to slots, and slabs that hold the slots.
+
+Glossary
+    id          the number of a row in the whole table, up to 2**63
+    slot        the place of a row that exists here, counted from 0
+    slab        the memory of one kind of value (weights, a moment, …) for all slots
+
+Both grow without copying a slab. Where a row lies has no influence on any number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+_NOBODY = -1
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+#: Rows of the first chunk of a slab, as a power of two; each later chunk doubles the slab. Memory
+#: that no row was written to costs nothing: the system maps it at the first write.
+_FIRST = 14
+
+
+class Index:
+    """ids -> slots: open addressing, at most half full, all ids of a call at once."""
+
+    def __init__(self) -> None:
+        self._bits = 10
+        self._ids = np.full(1 << self._bits, _NOBODY, np.int64)
+        self._slots = np.empty(1 << self._bits, np.int64)
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def _home(self, ids: Array) -> Array:
+        spread = ids.astype(np.uint64) * _FACTOR
+        return (spread >> np.uint64(64 - self._bits)).astype(np.int64)
+
+    def find(self, ids: Array) -> Array:
+        """The slot of each id (int64, not negative), -1 for those that have none."""
+        slots = np.full(len(ids), _NOBODY, np.int64)
+        mask = len(self._ids) - 1
+        at = self._home(ids)
+        left: Array | None = None  # all of them
+        wanted = ids
+        while len(at):
+            there = self._ids[at]
+            hit = there == wanted
+            if left is None:
+                slots[hit] = self._slots[at[hit]]
+                left = np.flatnonzero(~hit & (there != _NOBODY))
+                wanted, at = ids[left], at[left]
+            else:
+                slots[left[hit]] = self._slots[at[hit]]
+                go = ~hit & (there != _NOBODY)
+                left, wanted, at = left[go], wanted[go], at[go]
+            at = (at + 1) & mask
+        return slots
+
+    def add(self, ids: Array, slots: Array) -> None:
+        """Add ids that are not there; none twice."""
+        self._count += len(ids)
+        if 2 * self._count > len(self._ids):
+            while 2 * self._count > 1 << self._bits:
+                self._bits += 1
+            before = self._ids != _NOBODY
+            ids = np.concatenate([self._ids[before], ids])
+            slots = np.concatenate([self._slots[before], slots])
+            self._ids = np.full(1 << self._bits, _NOBODY, np.int64)
+            self._slots = np.empty(1 << self._bits, np.int64)
+        mask = len(self._ids) - 1
+        at = self._home(ids)
+        while len(ids):
+            free = self._ids[at] == _NOBODY
+            self._ids[at[free]] = ids[free]  # of several for one place, one stays
+            placed = self._ids[at] == ids
+            self._slots[at[placed]] = slots[placed]
+            ids, slots, at = ids[~placed], slots[~placed], (at[~placed] + 1) & mask
+
+    def remove(self, ids: Array) -> None:
+        """Take ids away; the rest is indexed again."""
+        if not len(ids):
+            return
+        kept = (self._ids != _NOBODY) & ~np.isin(self._ids, ids)
+        held, slots = self._ids[kept], self._slots[kept]
+        self.__init__()
+        self.add(held, slots)
+
+    def items(self) -> tuple[Array, Array]:
+        """All ids, sorted, and their slots."""
+        held = self._ids != _NOBODY
+        ids, slots = self._ids[held], self._slots[held]
+        order = np.argsort(ids)
+        return ids[order], slots[order]
+
+
+class Slab:
+    """One kind of value for all slots, in chunks."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
+        self._shape = shape
+        self._dtype = np.dtype(dtype)
+        self._chunks: list[Array] = []
+
+    def grow(self, slots: int) -> None:
+        """Have room for so many slots."""
+        while self.room() < slots:
+            self._chunks.append(
+                np.empty((max(self.room(), 1 << _FIRST), *self._shape), self._dtype)
+            )
+
+    def room(self) -> int:
+        """So many slots have memory."""
+        return sum(map(len, self._chunks))
+
+    def parts(self, slots: Array) -> Iterator[tuple[Array, Any, Array]]:
+        """(chunk, which of the slots are in it, their rows in it)."""
+        if len(self._chunks) == 1:
+            yield self._chunks[0], slice(None), slots
+            return
+        first = 0
+        for chunk in self._chunks:
+            mine = np.flatnonzero((slots >= first) & (slots < first + len(chunk)))
+            if len(mine):
+                yield chunk, mine, slots[mine] - first
+            first += len(chunk)
+
+    def take(self, slots: Array) -> Array:
+        """Copies of the values of some slots."""
+        if len(self._chunks) == 1:
+            return np.take(self._chunks[0], slots, axis=0)
+        out = np.empty((len(slots), *self._shape), self._dtype)
+        for chunk, mine, rows in self.parts(slots):
+            out[mine] = chunk[rows]
+        return out
+
+    def put(self, slots: Array, values: Any) -> None:
+        """Give some slots other values: one for each, or one for all."""
+        each = isinstance(values, np.ndarray) and values.ndim == len(self._shape) + 1
+        for chunk, mine, rows in self.parts(slots):
+            chunk[rows] = values[mine] if each else values

@@ -1,0 +1,216 @@
+"""One worker's connection to the parameter server: what was declared, and the step it is at.
+
+Glossary
+    client      what carries a worker's calls to the servers. `LocalClient` has the servers' stores
+                in this process, for tests and single runs
+    session     the client that the settings ask for; started when a program first needs it, ended
+                with the settings or with the process
+"""
+
+from __future__ import annotations
+
+import atexit
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from paramesh.ps.partition import Partition
+from paramesh.ps.store import Store
+
+Array = np.ndarray[Any, Any]
+Update = Mapping[str, Mapping[str, Array]]
+
+
+class Client(Protocol):
+    """What a session needs of the servers; all names and values are those of whole Parameters.
+
+    Attributes:
+        rank: of this worker, from 0.
+        workers: how many there are.
+        start: the first step of this worker: 0, or where the servers are.
+    """
+
+    rank: int
+    workers: int
+    start: int
+
+    def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> None:
+        """Declare Parameters (see `Store.declare`) with the first values of those without recipe.
+
+        The first worker's values count. Back when the Parameters can be read.
+        """
+        ...
+
+    def step(
+        self, step: int, updates: Update, hyper: Mapping[str, float], wanted: Iterable[str]
+    ) -> dict[str, Array]:
+        """Push the gradients of a step; the dense Parameters that are wanted, for the next one."""
+        ...
+
+    def pull(self, step: int, wanted: Iterable[str]) -> dict[str, Array]:
+        """Dense Parameters as step `step` reads them."""
+        ...
+
+    def pull_rows(self, step: int, name: str, ids: Array) -> Array:
+        """Rows of a table as step `step` reads them; ids sorted, each once."""
+        ...
+
+    def close(self) -> None:
+        """End what this client started."""
+        ...
+
+
+class LocalClient:
+    """Servers in this process, for one worker.
+
+    Args:
+        servers: how many stores.
+    """
+
+    rank = 0
+    workers = 1
+    start = 0
+
+    def __init__(self, servers: int) -> None:
+        self.partition = Partition(servers)
+        self.stores = [Store() for _ in range(servers)]
+        self._shapes: dict[str, tuple[int, ...]] = {}
+
+    def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> None:
+        """As in `Client`."""
+        for spec in specs:
+            pieces = self.partition.split_spec(spec)
+            for store, mine in zip(self.stores, pieces, strict=True):
+                for piece in mine:
+                    store.declare(piece)
+            if spec["kind"] == "dense":
+                self._shapes[spec["name"]] = tuple(spec["shape"])
+        for name, array in values.items():
+            split = self.partition.split_values(name, array)
+            for store, mine in zip(self.stores, split, strict=True):
+                for piece, part in mine.items():
+                    store.put(piece, part)
+
+    def step(
+        self, step: int, updates: Update, hyper: Mapping[str, float], wanted: Iterable[str]
+    ) -> dict[str, Array]:
+        """As in `Client`."""
+        split = self.partition.split_updates(updates)
+        for store, mine in zip(self.stores, split, strict=True):
+            store.apply(step, mine, hyper)
+        return self.pull(step + 1, wanted)
+
+    def pull(self, step: int, wanted: Iterable[str]) -> dict[str, Array]:
+        """As in `Client`."""
+        found: dict[str, Array] = {}
+        for name in wanted:
+            shape = self._shapes[name]
+            pieces = {
+                part.name(name): self.stores[server].read(part.name(name))
+                for server, part in self.partition.ranges(name, math.prod(shape))
+            }
+            found[name] = self.partition.join_values(name, shape, pieces)
+        return found
+
+    def pull_rows(self, step: int, name: str, ids: Array) -> Array:
+        """As in `Client`."""
+        parts = self.partition.split_rows(ids)
+        if len(parts) == 1:
+            return self.stores[0].read(name, ids)
+        rows = [s.read(name, ids[mine]) for s, mine in zip(self.stores, parts, strict=True)]
+        out = np.empty((len(ids), *rows[0].shape[1:]), rows[0].dtype)
+        for mine, values in zip(parts, rows, strict=True):
+            out[mine] = values
+        return out
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+def _local(settings: dict[str, Any]) -> Client:
+    return LocalClient(settings["server_num"] or 1)
+
+
+#: Makes the client that the settings ask for.
+connect: Callable[[dict[str, Any]], Client] = _local
+
+
+class Session:
+    """The Parameters of this worker that live on servers.
+
+    Args:
+        client: made by `connect`.
+        settings: those that it was made by.
+    """
+
+    def __init__(self, client: Client, settings: dict[str, Any]) -> None:
+        self.client = client
+        self.settings = settings
+        self.specs: dict[str, dict[str, Any]] = {}
+        #: By name: the Parameter of this worker, and the array that a dense one was given last.
+        self.owners: dict[str, Any] = {}
+        self.copies: dict[str, Any] = {}
+        self.at = client.start
+
+    def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> list[str]:
+        """Declare what is new; the names of the dense ones among it.
+
+        Raises:
+            ValueError: another spec of the same name.
+        """
+        fresh = [spec for spec in specs if self.specs.get(spec["name"]) != spec]
+        if not fresh:
+            return []
+        self.client.declare(
+            fresh, {s["name"]: values[s["name"]] for s in fresh if s["name"] in values}
+        )
+        self.specs |= {spec["name"]: spec for spec in fresh}
+        return [spec["name"] for spec in fresh if spec["kind"] == "dense"]
+
+    def step(self, updates: Update, hyper: Mapping[str, float]) -> dict[str, Array]:
+        """Push gradients; the new values of the dense Parameters."""
+        wanted = [name for name, spec in self.specs.items() if spec["kind"] == "dense"]
+        values = self.client.step(self.at, updates, hyper, wanted)
+        self.at += 1
+        return values
+
+    def pull(self, names: Iterable[str]) -> dict[str, Array]:
+        """The values of dense Parameters."""
+        return self.client.pull(self.at, names)
+
+    def pull_rows(self, name: str, ids: Array) -> Array:
+        """Rows of a declared table; ids sorted, each once."""
+        return self.client.pull_rows(self.at, name, ids)
+
+
+class _Running:
+    session: Session | None = None
+
+
+_running = _Running()
+
+
+def session_for(settings: dict[str, Any]) -> Session:
+    """The session that settings ask for; one under other settings is ended."""
+    session = _running.session
+    if session is None or session.settings != settings:
+        end()
+        session = _running.session = Session(connect(settings), settings)
+    return session
+
+
+def running() -> Session | None:
+    """The session that there is."""
+    return _running.session
+
+
+def end() -> None:
+    """End the session, with what it started."""
+    session, _running.session = _running.session, None
+    if session is not None:
+        session.client.close()
+
+
+atexit.register(end)
