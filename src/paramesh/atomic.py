@@ -11,6 +11,8 @@ import secrets
 import stat
 from pathlib import Path
 
+Buffer = bytes | bytearray | memoryview
+
 #: write(2) transfers at most 2 GiB less a page at once.
 _AT_ONCE = 1 << 30
 
@@ -34,7 +36,7 @@ class AtomicFile:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         self._fd = os.open(self._beside, flags, 0o666)
 
-    def write_at(self, offset: int, *buffers: bytes | memoryview) -> int:
+    def write_at(self, offset: int, *buffers: Buffer) -> int:
         """Write buffers one after another, the first at `offset`; returns where they end."""
         for buffer in _joined(buffers):
             view = memoryview(buffer)
@@ -82,9 +84,9 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
-def _joined(buffers: tuple[bytes | memoryview, ...]) -> list[bytes | memoryview]:
+def _joined(buffers: tuple[Buffer, ...]) -> list[Buffer]:
     """Small neighbours as one buffer: a system call costs more than copying a page."""
-    found: list[bytes | memoryview] = []
+    found: list[Buffer] = []
     for buffer in buffers:
         if found and len(found[-1]) + len(buffer) <= 4096:
             found[-1] = bytes(found[-1]) + bytes(buffer)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -17,10 +16,10 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-import goldens
 from paramesh import dtype as mstype
 from paramesh import nn, optim, placement
 from paramesh.checkpoint import load_checkpoint, load_param_into_net, save_checkpoint
+from paramesh.checkpoint.source import open_source
 from paramesh.errors import CheckpointError, DuplicateNameError
 from paramesh.initializer import initializer
 from paramesh.parameter import Parameter
@@ -142,6 +141,7 @@ def test_dicts_lists_and_choices(tmp_path: Path) -> None:
     assert set(load_checkpoint(path)) == {"fc.weight", "fc.bias"}
     assert set(load_checkpoint(path, filter_prefix="fc.w")) == {"fc.bias"}
     assert set(load_checkpoint(path, filter_prefix=["fc.w", "fc.b"])) == set()
+    assert set(load_checkpoint(path, specify_prefix=["fc.w", "x"])) == {"fc.weight"}
     assert set(load_checkpoint(path, choice_func=lambda n: "bias" in n)) == {"fc.bias"}
     with pytest.raises(DuplicateNameError, match="two different Tensors of the list .* 'a'"):
         save_checkpoint([{"name": "a", "data": a}, {"name": "a", "data": b}], tmp_path / "x")
@@ -228,20 +228,43 @@ def test_arguments_of_loading(args, message) -> None:
         load_param_into_net(*args)
 
 
-def test_other_formats_say_so(tmp_path: Path) -> None:
-    for call in (
-        lambda: save_checkpoint(Net(), tmp_path / "x", format="ckpt"),
-        lambda: save_checkpoint(Net(), tmp_path / "x.ckpt"),
-        lambda: load_checkpoint(tmp_path / "x.ckpt"),
-    ):
-        with pytest.raises(ValueError, match="ckpt format is not supported yet"):
-            call()
+def test_formats_by_name_and_by_suffix(tmp_path: Path) -> None:
+    net = Net()
+    assert save_checkpoint(net, tmp_path / "a", format="ckpt") == tmp_path / "a.ckpt"
+    assert save_checkpoint(net, tmp_path / "b.ckpt") == tmp_path / "b.ckpt"
+    path = save_checkpoint(net, tmp_path / "c.ckpt", format="safetensors")
+    assert path == tmp_path / "c.ckpt.safetensors"
+    for name in ("a.ckpt", "b.ckpt", "c.ckpt.safetensors"):
+        other = Net()
+        load_checkpoint(tmp_path / name, other)
+        assert same_values(net, other)
+    with pytest.raises(ValueError, match="is a ckpt file, and not format='safetensors'"):
+        load_checkpoint(tmp_path / "a.ckpt", format="safetensors")
     with pytest.raises(ValueError, match="no checkpoint format 'npz'; there are 'safetensors'"):
         save_checkpoint(Net(), tmp_path / "x", format="npz")
     with pytest.raises(FileNotFoundError, match="There is no checkpoint"):
         load_checkpoint(tmp_path / "none.safetensors")
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         save_checkpoint(Net(), tmp_path / "no" / "x")
+    with pytest.raises(ValueError, match="enc_key is given, but paramesh does not encrypt"):
+        save_checkpoint(Net(), tmp_path / "x", enc_key=b"0123456789ABCDEF")
+    with pytest.raises(ValueError, match="dec_key is given, but paramesh does not decrypt"):
+        load_checkpoint(tmp_path / "a.ckpt", dec_key=b"0123456789ABCDEF")
+    with pytest.raises(TypeError, match="crc_check must be a bool, got 1"):
+        save_checkpoint(Net(), tmp_path / "x", crc_check=1)
+
+
+@pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
+def test_checksums_are_compared_when_asked(tmp_path: Path, suffix: str) -> None:
+    path = save_checkpoint(Net(), tmp_path / f"x{suffix}", crc_check=True)
+    assert set(load_checkpoint(path, crc_check=True)) == set(values(Net()))
+    raw = bytearray(path.read_bytes())
+    with open_source(path) as source:
+        raw[source.entry("fc.weight").offset + 1] ^= 4
+    path.write_bytes(raw)
+    load_checkpoint(path)
+    with pytest.raises(CheckpointError, match="checksum .*is another"):
+        load_checkpoint(path, crc_check=True)
 
 
 @pytest.mark.parametrize("keep", [0, 4, 20, -3])
@@ -331,20 +354,6 @@ def check_whole(path: Path) -> None:
     i = found.pop("i").asnumpy().item()
     assert sorted(found) == ["a", "b", "c"]
     assert all((p.asnumpy() == i).all() for p in found.values())
-
-
-def test_files_of_mindspore_are_read() -> None:
-    folder = goldens.DIRECTORY / "ckpt"
-    expected = np.load(folder / "expected.npz")
-    listed = json.loads((folder / "ckpt.json").read_text())["files"]
-    for name in ("lenet.safetensors", "mixed.safetensors"):
-        found = load_checkpoint(folder / name)
-        assert set(found) == {p["name"] for p in listed[name]["params"]}
-        for about in listed[name]["params"]:
-            param = found[about["name"]]
-            assert (str(param.dtype), list(param.shape)) == (about["dtype"], about["shape"])
-            bits = expected[f"{name}/{about['name']}"]
-            assert param.asnumpy().tobytes() == bits.tobytes(), about["name"]
 
 
 def test_an_optimizer_comes_back(tmp_path: Path) -> None:

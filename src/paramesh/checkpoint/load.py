@@ -15,14 +15,14 @@ from typing import Any
 import jax
 
 from paramesh.checkpoint.records import AppendedNumber, Choice, appended_value
-from paramesh.checkpoint.save import format_of
-from paramesh.checkpoint.source import open_source
+from paramesh.checkpoint.source import format_named, open_source
 from paramesh.checkpoint.storage import Source
 from paramesh.checkpoint.types_at_rest import storable
 from paramesh.dtype import is_wide
-from paramesh.errors import CheckpointError
+from paramesh.errors import CheckpointError, ParameterNameError
 from paramesh.nn.cell import Cell
 from paramesh.parameter import Parameter
+from paramesh.parameter.names import check_name
 from paramesh.tensor import Tensor, wrap
 
 
@@ -31,18 +31,28 @@ def load_checkpoint(
     net: Cell | None = None,
     strict_load: bool = True,
     filter_prefix: str | Iterable[str] | None = None,
+    dec_key: bytes | None = None,
+    dec_mode: str = "AES-GCM",
+    specify_prefix: str | Iterable[str] | None = None,
     choice_func: Choice | None = None,
+    crc_check: bool = False,
+    remove_redundancy: bool = False,
     format: str | None = None,
 ) -> dict[str, Any]:
     """Read a checkpoint, and load it into a network if there is one.
 
     Args:
-        ckpt_file_name: a safetensors file: of paramesh, MindSpore, or anything else.
+        ckpt_file_name: a safetensors file or MindSpore's `.ckpt`; what it is shows in the file.
         net: the Cell to load it into, by `load_param_into_net`.
         strict_load: as in `load_param_into_net`.
         filter_prefix: names that start with it (or with one of several) are left out.
+        dec_key: MindSpore's; None, since encrypted files are not read.
+        dec_mode: MindSpore's; ignored.
+        specify_prefix: only names that start with it (or with one of several) are read.
         choice_func: only names for which it returns True are read.
-        format: "safetensors".
+        crc_check: compare the checksums of the file, if it has some, before anything is read.
+        remove_redundancy: MindSpore's; ignored.
+        format: the one that the file must have; None for any.
 
     Returns:
         {name: Parameter}; what `append_dict` put in is there as Parameters of shape () (numbers,
@@ -50,8 +60,9 @@ def load_checkpoint(
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: the file is damaged, or does not fit the network; nothing was loaded.
-        TypeError, ValueError: an argument of another kind; another format.
+        CheckpointError: the file is damaged, encrypted, or does not fit the network; nothing was
+            loaded.
+        TypeError, ValueError: an argument of another kind; another format; a key.
     """
     if not isinstance(ckpt_file_name, str | os.PathLike):
         raise TypeError(
@@ -59,14 +70,30 @@ def load_checkpoint(
         )
     if net is not None and not isinstance(net, Cell):
         raise TypeError(f"load_checkpoint: net must be a Cell, got {type(net).__name__}.")
+    if dec_key is not None:
+        raise ValueError(
+            "load_checkpoint: dec_key is given, but paramesh does not decrypt. Write the file anew "
+            "without enc_key, in MindSpore."
+        )
     path = Path(ckpt_file_name)
-    format_of(format, path)
-    prefixes = _prefixes(filter_prefix)
+    kind = None if format is None else format_named(format)
+    left_out = _prefixes("filter_prefix", filter_prefix)
+    only = _prefixes("specify_prefix", specify_prefix) or ("",)
 
     def wanted(name: str) -> bool:
-        return not name.startswith(prefixes) and (choice_func is None or choice_func(name))
+        return (
+            not name.startswith(left_out)
+            and name.startswith(only)
+            and (choice_func is None or choice_func(name))
+        )
 
     with open_source(path) as source:
+        if kind is not None and kind.name != source.format:
+            raise ValueError(
+                f"load_checkpoint: '{path}' is a {source.format} file, and not format={format!r}."
+            )
+        if crc_check:
+            source.verify()
         found = _parameters(source, wanted)
     if net is not None:
         _load(net, found, strict_load, f"Checkpoint '{path}'")
@@ -75,6 +102,13 @@ def load_checkpoint(
 
 def _parameters(source: Source, wanted: Choice) -> dict[str, Any]:
     names = [name for name in source.names() if wanted(name)]
+    for name in (*names, *source.appended):
+        try:
+            check_name(name)
+        except ParameterNameError as error:
+            raise CheckpointError(
+                f"Checkpoint '{source.path}': {error} Nothing was loaded."
+            ) from error
     for name in names:
         if not storable(source.entry(name).dtype):
             raise CheckpointError(
@@ -108,15 +142,15 @@ def _put(source: Source, names: list[str]) -> list[Any]:
     return jax.device_put([source.read(name) for name in names], may_alias=False)
 
 
-def _prefixes(filter_prefix: Any) -> tuple[str, ...]:
-    if filter_prefix is None:
+def _prefixes(argument: str, given: Any) -> tuple[str, ...]:
+    if given is None:
         return ()
-    prefixes = (filter_prefix,) if isinstance(filter_prefix, str) else tuple(filter_prefix)
+    prefixes = (given,) if isinstance(given, str) else tuple(given)
     for prefix in prefixes:
         if not isinstance(prefix, str) or not prefix:
             raise TypeError(
-                "load_checkpoint: filter_prefix must be a str or several, none of them empty, "
-                f"got {filter_prefix!r}."
+                f"load_checkpoint: {argument} must be a str or several, none of them empty, "
+                f"got {given!r}."
             )
     return prefixes
 

@@ -14,8 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from paramesh.checkpoint.storage import Appended, Entry
-from paramesh.dtype import bool_, int32, int64
+from paramesh.checkpoint.storage import Appended, Entry, number_array
 from paramesh.errors import DuplicateNameError
 from paramesh.nn.cell import Cell
 from paramesh.parameter import Parameter, materialise
@@ -167,18 +166,6 @@ def append(records: Records, append_dict: Any) -> None:
             )
 
 
-def appended_array(value: bool | int | float) -> np.ndarray[Any, Any]:
-    """A number of `append_dict` as an array of shape (), in the smallest type that keeps it."""
-    if isinstance(value, bool):
-        return np.array(value, bool_.np_dtype)
-    if isinstance(value, float):
-        with np.errstate(over="ignore"):
-            exact = float(np.float32(value)) == value or value != value
-        return np.array(value, np.float32 if exact else np.float64)
-    fits = -(2**31) <= value < 2**31
-    return np.array(value, (int32 if fits else int64).np_dtype)
-
-
 def appended_value(name: str, value: Appended) -> AppendedNumber | str:
     """An entry of `append_dict` as `load_checkpoint` returns it."""
-    return value if isinstance(value, str) else AppendedNumber(Tensor(appended_array(value)), name)
+    return value if isinstance(value, str) else AppendedNumber(Tensor(number_array(value)), name)

@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from paramesh.checkpoint.storage import Appended, Entry, MappedSource, Sink
+from paramesh.checkpoint.storage import ORIGIN, Appended, Entry, MappedSource, Sink
 from paramesh.checkpoint.types_at_rest import SAFETENSORS
 from paramesh.dtype import DType, complex128, float64
 from paramesh.errors import CheckpointError
@@ -31,12 +31,15 @@ _APPENDED = "append_dict"
 _PAIRS = "complex128"
 _CHECKSUMS = "crc32"
 _RESERVED = ("format", _APPENDED, _PAIRS, _CHECKSUMS)
-#: Kept through a conversion: numbers of `append_dict` are arrays of shape () in MindSpore's files.
-ORIGIN = "origin"
 #: The library refuses longer headers.
 _LONGEST_HEADER = 100_000_000
 
 _NAMES = {kind: name for name, kind in SAFETENSORS.items()}
+
+
+def recognise(head: bytes) -> bool:
+    """Whether a file that begins so can be one; no header is as long as 4 GiB."""
+    return head[4:9] == b"\0\0\0\0{"
 
 
 class SafetensorsSource(MappedSource):

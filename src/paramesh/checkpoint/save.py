@@ -13,8 +13,12 @@ from paramesh.checkpoint.source import FORMATS, Format, format_named, open_sink
 def save_checkpoint(
     save_obj: Any,
     ckpt_file_name: str | os.PathLike[str],
-    choice_func: Choice | None = None,
+    integrated_save: bool = True,
     append_dict: dict[str, Any] | None = None,
+    enc_key: bytes | None = None,
+    enc_mode: str = "AES-GCM",
+    choice_func: Choice | None = None,
+    crc_check: bool = False,
     format: str | None = None,
 ) -> Path:
     """Save Parameters by name, so that the file is there as a whole or not at all.
@@ -23,10 +27,15 @@ def save_checkpoint(
 
     Args:
         save_obj: a Cell, a dict {name: Tensor}, or a list of {"name": str, "data": Tensor}.
-        ckpt_file_name: where; `.safetensors` is added if the name does not end with it.
-        choice_func: saves those names alone for which it returns True.
+        ckpt_file_name: where; the format's suffix is added if the name does not end with it.
+        integrated_save: MindSpore's; files always hold whole arrays.
         append_dict: numbers, bools, strings and Tensors to keep in the file.
-        format: "safetensors". MindSpore's "ckpt" is not written yet.
+        enc_key: MindSpore's; None, since files are not encrypted here.
+        enc_mode: MindSpore's; ignored.
+        choice_func: saves those names alone for which it returns True.
+        crc_check: keep checksums in the file, which `load_checkpoint(crc_check=True)` compares.
+        format: "safetensors" or "ckpt" (MindSpore's); None for what the name's suffix says, and
+            safetensors otherwise.
 
     Returns:
         The path of the file.
@@ -34,12 +43,21 @@ def save_checkpoint(
     Raises:
         TypeError: `save_obj`, a name or an entry of `append_dict` is of another kind.
         DuplicateNameError: two different Parameters have one name.
-        ValueError: another format.
+        ValueError: another format, or one that has no such elements; a key to encrypt with.
         OSError: from the file system; the old file, if there was one, is untouched.
     """
     if not isinstance(ckpt_file_name, str | os.PathLike) or not os.fspath(ckpt_file_name):
         raise TypeError(
             f"save_checkpoint: ckpt_file_name must be the path of a file, got {ckpt_file_name!r}."
+        )
+    flags = {"integrated_save": integrated_save, "crc_check": crc_check}
+    for flag, value in flags.items():
+        if not isinstance(value, bool):
+            raise TypeError(f"save_checkpoint: {flag} must be a bool, got {value!r}.")
+    if enc_key is not None:
+        raise ValueError(
+            "save_checkpoint: enc_key is given, but paramesh does not encrypt. Save without it, "
+            "and encrypt the file or the disk."
         )
     path = Path(ckpt_file_name)
     kind = format_of(format, path)
@@ -51,13 +69,15 @@ def save_checkpoint(
         )
     records = records_of(save_obj, choice_func)
     append(records, append_dict)
-    write(path, kind, records)
+    write(path, kind, records, crc_check)
     return path
 
 
-def write(path: Path, kind: Format, records: Records) -> None:
+def write(path: Path, kind: Format, records: Records, checksums: bool) -> None:
     """Write a file, one array after another."""
-    with open_sink(path, kind.name, records.entries(), records.appended) as sink:
+    with open_sink(
+        path, kind.name, records.entries(), records.appended, checksums=checksums
+    ) as sink:
         for name, tensor in records.tensors.items():
             sink.write(name, host(tensor))
 
@@ -66,11 +86,8 @@ def format_of(format: str | None, path: Path) -> Format:
     """The format that the argument, or else the name of the file, asks for.
 
     Raises:
-        ValueError: it asks for one that cannot be read or written yet.
+        ValueError: there is none of this name.
     """
-    if format == "ckpt" or path.suffix == ".ckpt":
-        raise ValueError(
-            f"'{path}': MindSpore's ckpt format is not supported yet. Use "
-            "format='safetensors' and a name that ends with .safetensors."
-        )
-    return FORMATS[0] if format is None else format_named(format)
+    if format is not None:
+        return format_named(format)
+    return next((known for known in FORMATS if known.suffix == path.suffix), FORMATS[0])

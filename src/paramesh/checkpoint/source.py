@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from paramesh.checkpoint import safetensors_file
+from paramesh.checkpoint import mindspore_file, safetensors_file
 from paramesh.checkpoint.storage import Appended, Entry, OpenSink, Sink, Source
 from paramesh.dtype import DType
 
@@ -56,11 +56,21 @@ FORMATS: tuple[Format, ...] = (
         safetensors_file.FORMAT,
         ("safetensors",),
         ".safetensors",
-        lambda head: head[8:9] == b"{",
+        safetensors_file.recognise,
         safetensors_file.SafetensorsSource,
         safetensors_file.SafetensorsSink,
         safetensors_file.cannot_hold,
         safetensors_file.check_name,
+    ),
+    Format(
+        mindspore_file.FORMAT,
+        ("ckpt", "mindspore"),
+        ".ckpt",
+        mindspore_file.recognise,
+        mindspore_file.MindsporeSource,
+        mindspore_file.MindsporeSink,
+        mindspore_file.cannot_hold,
+        mindspore_file.check_name,
     ),
 )
 
@@ -119,7 +129,7 @@ def open_sink(
 
     Args:
         path: where the file appears, complete, when the context ends without an error.
-        format: "safetensors".
+        format: "safetensors" or "ckpt".
         entries: all arrays that will be written; `Entry.of` makes one, those of a Source do too.
         appended: the entries of `append_dict`.
         metadata: strings to keep, where the format has a place for them.

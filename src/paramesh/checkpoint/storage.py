@@ -38,6 +38,13 @@ Pieces = tuple[tuple[int, int], ...]
 
 _NOTHING_LOADED = "Nothing was loaded."
 
+#: Metadata that says that numbers of `append_dict` are arrays of shape (), as in MindSpore's files;
+#: it is kept through a conversion.
+ORIGIN = "origin"
+#: numpy has no more; and no array has more bytes than an address can say.
+MOST_AXES = 64
+_MOST_BYTES = 1 << 63
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -58,10 +65,10 @@ class Entry:
     offset: int = -1
 
     @classmethod
-    def of(cls, name: str, dtype: DType, shape: Iterable[int]) -> Entry:
-        """The entry of an array that is still to be written."""
+    def of(cls, name: str, dtype: DType, shape: Iterable[int], offset: int = -1) -> Entry:
+        """The entry of an array; one that is still to be written has no offset."""
         sizes = tuple(shape)
-        return cls(name, dtype, sizes, math.prod(sizes) * dtype.itemsize)
+        return cls(name, dtype, sizes, math.prod(sizes) * dtype.itemsize, offset)
 
     @property
     def size(self) -> int:
@@ -74,7 +81,7 @@ class Source(abc.ABC):
 
     Attributes:
         path: the file.
-        format: "safetensors" or "mindspore".
+        format: "safetensors" or "ckpt".
         appended: the entries of `append_dict` that the format tells apart from Parameters.
         metadata: what else the file says about itself, as strings.
         scalars_may_be_appended: the format keeps numbers of `append_dict` as arrays of shape (), so
@@ -198,6 +205,11 @@ class MappedSource(Source):
             raise
 
     def _add(self, entry: Entry, pieces: Pieces) -> None:
+        sizes = [size for size in entry.shape if size]
+        if len(entry.shape) > MOST_AXES or math.prod(sizes) * entry.dtype.itemsize >= _MOST_BYTES:
+            raise self.damage(
+                f"no array has {len(entry.shape)} axes of such sizes", entry.name, entry.offset
+            )
         self._entries[entry.name] = entry
         self._pieces[entry.name] = pieces
 
@@ -337,6 +349,24 @@ class Sink(abc.ABC):
         except BaseException:
             self._file.discard()
             raise
+
+
+def number_array(value: bool | int | float, whole: Any = None) -> Array:
+    """A number of `append_dict` as an array of shape ().
+
+    Args:
+        value: a bool; an int of at most 64 bits; a float.
+        whole: the element type of ints; None for Int32, or Int64 if it does not fit. Floats become
+            Float32, or Float64 if they would lose digits.
+    """
+    if isinstance(value, bool):
+        return np.array(value, np.bool_)
+    if isinstance(value, float):
+        with np.errstate(over="ignore"):
+            exact = float(np.float32(value)) == value or value != value
+        return np.array(value, np.float32 if exact else np.float64)
+    fits = -(2**31) <= value < 2**31
+    return np.array(value, whole or (np.int32 if fits else np.int64))
 
 
 def raw_bytes(array: Array) -> memoryview:

@@ -2,6 +2,7 @@
 
 A Tensor has one of the types of `paramesh.dtype`. Files may hold float8 numbers besides; a Source
 gives them as arrays of `ml_dtypes`, a Sink takes them, and `storable` tells what a Tensor can hold.
+Packed pairs of 4 bits are bytes to numpy and to Tensors (Int8): bit for bit what the file has.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ float8_e5m2 = DType("float8_e5m2", "Float8E5M2", ml_dtypes.float8_e5m2, "float")
 float8_e8m0fnu = DType("float8_e8m0fnu", "Float8E8M0FNU", ml_dtypes.float8_e8m0fnu, "float")
 float8_e4m3fnuz = DType("float8_e4m3fnuz", "Float8E4M3FNUZ", ml_dtypes.float8_e4m3fnuz, "float")
 float8_e5m2fnuz = DType("float8_e5m2fnuz", "Float8E5M2FNUZ", ml_dtypes.float8_e5m2fnuz, "float")
+
+#: Two numbers of 4 bits in each byte. Shapes count bytes, as MindSpore's Int4 (`qint4x2`) does.
+int4x2 = DType("int4x2", "Int4", np.int8, "int")
 
 #: Types that no Tensor has.
 AT_REST_ALONE = (float8_e4m3fn, float8_e5m2, float8_e8m0fnu, float8_e4m3fnuz, float8_e5m2fnuz)
@@ -42,6 +46,13 @@ SAFETENSORS: dict[str, DType] = {
     "F8_E4M3FNUZ": float8_e4m3fnuz,
     "F8_E5M2FNUZ": float8_e5m2fnuz,
 }
+
+#: What MindSpore 2.10 reads from `.ckpt` files, and writes into them.
+MINDSPORE: dict[str, DType] = {
+    str(kind): kind for kind in (*types.ALL, int4x2) if not kind.is_complex()
+}
+#: It writes complex numbers, too, and then does not read them.
+MINDSPORE_READS = MINDSPORE | {str(kind): kind for kind in types.complex_type}
 
 _BY_NP = {found.np_dtype: found for found in (*types.ALL, *AT_REST_ALONE)}
 
