@@ -14,9 +14,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from paramesh import placement
 from paramesh.checkpoint.storage import Appended, Entry, number_array
 from paramesh.errors import DuplicateNameError
 from paramesh.nn.cell import Cell
+from paramesh.parallel.per_device import per_device, value_count
 from paramesh.parameter import Parameter, materialise
 from paramesh.tensor import Tensor, wrap
 
@@ -61,9 +63,10 @@ def records_of(save_obj: Any, choice: Choice | None) -> Records:
         DuplicateNameError: two different Tensors of one name.
     """
     chosen = {n: data for n, data in _entries(save_obj) if choice is None or choice(n)}
+    chosen, texts = placement.current().saved(chosen)
     tensors = {name: _tensor(name, data) for name, data in chosen.items()}
     materialise(data for data in tensors.values() if isinstance(data, Parameter) and data.has_init)
-    return Records(tensors)
+    return Records(tensors, dict(texts))
 
 
 def _entries(save_obj: Any) -> Iterable[tuple[str, Any]]:
@@ -105,6 +108,8 @@ def _name(name: Any) -> str:
 
 
 def _tensor(name: str, data: Any) -> Tensor:
+    if isinstance(data, Parameter) and data.layerwise_parallel and value_count(data) > 1:
+        return per_device(data)
     if isinstance(data, Tensor):
         return data
     if isinstance(data, np.ndarray):
