@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import goldens
 from paramesh import nn, save_checkpoint
 from paramesh.checkpoint import convert as converting
 from paramesh.checkpoint.convert import KINDS_KEY, Conversion, convert
@@ -80,6 +81,15 @@ def test_every_format_keeps_every_bit(path: Path, tmp_path: Path, known: Any) ->
     convert(target, again)
     kept = {name: array for name, array in read(again).items() if name in ARRAYS}
     assert same(ARRAYS, kept)
+
+
+@pytest.mark.parametrize("name", ["lenet", "lenet_crc", "mixed", "sliced", "train_step_adam"])
+def test_files_of_mindspore_there_and_back(tmp_path: Path, name: str) -> None:
+    path = goldens.DIRECTORY / "ckpt" / f"{name}.ckpt"
+    convert(path, tmp_path / "a.safetensors")
+    convert(tmp_path / "a.safetensors", tmp_path / "b.ckpt")
+    assert same(read(path), read(tmp_path / "a.safetensors"))
+    assert same(read(path), read(tmp_path / "b.ckpt"))
 
 
 def test_appended_values_and_metadata_are_kept(path: Path, tmp_path: Path) -> None:

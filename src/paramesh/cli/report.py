@@ -19,7 +19,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from paramesh.atomic import AtomicFile
+from paramesh.atomic import write_atomically
 from paramesh.checkpoint.statistics import Statistics, histogram, statistics
 from paramesh.checkpoint.storage import Entry, Source
 from paramesh.cli.errors import CommandError
@@ -200,13 +200,7 @@ def write_page(path: Path, data: Mapping[str, Any]) -> int:
     if path.is_dir():
         raise CommandError(f"--html {path}: is a folder; give the path of a file")
     try:
-        file = AtomicFile(path)
-        try:
-            file.write_at(0, content)
-            file.commit()
-        except BaseException:
-            file.discard()
-            raise
+        write_atomically(path, content)
     except OSError as error:
         raise CommandError(
             f"--html {path}: cannot be written: {error.strerror or error}"
