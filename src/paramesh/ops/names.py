@@ -5,6 +5,7 @@
 from paramesh.ops import (
     activations,
     array,
+    collectives,
     composite,
     conv,
     creation,
@@ -18,6 +19,7 @@ from paramesh.ops import (
 )
 from paramesh.ops.activations import *
 from paramesh.ops.array import *
+from paramesh.ops.collectives import *
 from paramesh.ops.composite import *
 from paramesh.ops.conv import *
 from paramesh.ops.creation import *
@@ -32,6 +34,7 @@ from paramesh.ops.state import *
 __all__: list[str] = []
 __all__ += activations.__all__
 __all__ += array.__all__
+__all__ += collectives.__all__
 __all__ += composite.__all__
 __all__ += conv.__all__
 __all__ += creation.__all__

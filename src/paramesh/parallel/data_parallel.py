@@ -28,14 +28,19 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from paramesh import context
 from paramesh.errors import ContextError
+from paramesh.parallel import groups
 from paramesh.parallel.per_device import PerDevice
 from paramesh.parallel.reduction import summed
+from paramesh.parallel.split_state import Divider, SplitState
 from paramesh.parameter import Parameter
-from paramesh.placement import Placement
+from paramesh.placement import Members, Placement
 from paramesh.recipe import Recipe, compute_many
 
 #: The mesh axis over all devices, by which collectives find each other.
 DEVICES = "devices"
+
+#: States of which every device has something else.
+_DIFFERENT = (PerDevice, SplitState)
 
 _ALL = PartitionSpec()
 _CUT = PartitionSpec(DEVICES)
@@ -61,6 +66,8 @@ class DataParallel(Placement):
         self._alone = self.local == self.count
         self._broadcast = context.get_auto_parallel_context("parameter_broadcast")
         self._mean = context.get_auto_parallel_context("gradients_mean")
+        if context.get_auto_parallel_context("enable_parallel_optimizer") and self.count > 1:
+            self.division = self.key
         self._fp32 = context._parallel.get("gradient_fp32_sync", True)
 
     # Where Parameters live.
@@ -93,7 +100,7 @@ class DataParallel(Placement):
         everywhere = self._everywhere
         for i, array in enumerate(arrays):
             sharding = array.sharding
-            if sharding is everywhere or isinstance(states[i], PerDevice):
+            if sharding is everywhere or isinstance(states[i], _DIFFERENT):
                 continue
             if sharding != everywhere:
                 arrays[i] = states[i]._value = self._spread(array, states[i].name)
@@ -113,7 +120,16 @@ class DataParallel(Placement):
 
     def shape(self, state: Any) -> tuple[int, ...]:
         """The shape of the array over all devices."""
-        return state.global_shape if isinstance(state, PerDevice) else state.shape
+        return state.global_shape if isinstance(state, _DIFFERENT) else state.shape
+
+    def divide(self, params: Sequence[Any]) -> Divider | None:
+        """Over all devices with `enable_parallel_optimizer`, if every Parameter takes part."""
+        if self.division is None:
+            return None
+        if not all(p.parallel_optimizer and not p.layerwise_parallel for p in params):
+            return None
+        size = sum(p.size for p in params)
+        return Divider(size, self._cut, self.devices)
 
     # Programs.
 
@@ -123,20 +139,26 @@ class DataParallel(Placement):
         Raises:
             ValueError: the first axis cannot be cut evenly.
         """
-        return [self._place(leaf, i) for i, leaf in enumerate(leaves)]
-
-    def _place(self, leaf: Any, i: int) -> Any:
-        shape = np.shape(leaf)
-        if not shape:
-            return leaf
-        if shape[0] % self.local:
-            raise ValueError(
-                f"{self.mode}: input {i} has shape {shape}; its first axis, the batch, must be a "
-                f"multiple of the {self.local} devices that share it. Drop the rest of the last "
-                "batch (drop_remainder), or make an array that is no batch a Parameter."
-            )
+        placed = list(leaves)
+        cut = [i for i, leaf in enumerate(leaves) if np.ndim(leaf)]
+        for i in cut:
+            shape = np.shape(leaves[i])
+            if shape[0] % self.local:
+                raise ValueError(
+                    f"{self.mode}: input {i} has shape {shape}; its first axis, the batch, must be "
+                    f"a multiple of the {self.local} devices that share it. Drop the rest of the "
+                    "last batch (drop_remainder), or make an array that is no batch a Parameter."
+                )
         if self._alone:
-            return jax.device_put(leaf, self._cut)
+            parts = jax.device_put([_at_hand(leaves[i]) for i in cut], self._cut)
+        else:
+            parts = [self._part_of_whole(leaves[i]) for i in cut]
+        for i, part in zip(cut, parts, strict=True):
+            placed[i] = part
+        return placed
+
+    def _part_of_whole(self, leaf: Any) -> Any:
+        shape = np.shape(leaf)
         whole = (shape[0] // self.local * self.count, *shape[1:])
         return jax.make_array_from_process_local_data(self._cut, np.asarray(leaf), whole)
 
@@ -154,13 +176,13 @@ class DataParallel(Placement):
             kinds[:] = [bool(a.ndim) for a in arrays]
             parts = [a for a in arrays if a.ndim]
             scalars = [_same_everywhere(a) for a in arrays if not a.ndim]
-            own = [isinstance(state, PerDevice) for state in written()]
+            own = [isinstance(state, _DIFFERENT) for state in written()]
             rows = [v for v, mine in zip(results, own, strict=False) if mine]
             shared = [v for v, mine in zip(results, own, strict=False) if not mine]
             return parts, scalars, rows, shared
 
         def over_all(values: list[Any], leaves: list[Any], zero: Any) -> Any:
-            cuts = [_CUT if isinstance(s, PerDevice) else _ALL for s in states]
+            cuts = [_CUT if isinstance(s, _DIFFERENT) else _ALL for s in states]
             batch = [_CUT if np.ndim(leaf) else _ALL for leaf in leaves]
             # check_vma=False: what is said to be the same on all devices is taken to be so, and a
             # gradient is that of one device's part of the batch until it is summed.
@@ -173,10 +195,27 @@ class DataParallel(Placement):
             )
             parts, scalars, rows, shared = map(iter, program(values, leaves, zero))
             arrays = [next(parts) if has_axes else next(scalars) for has_axes in kinds]
-            own = [isinstance(state, PerDevice) for state in written()]
+            own = [isinstance(state, _DIFFERENT) for state in written()]
             return arrays, [next(rows) if mine else next(shared) for mine in own]
 
         return over_all
+
+    def members(self, group: str, operator: str) -> Members:
+        """Who takes part in a collective operator.
+
+        Raises:
+            ValueError: there is no group of that name.
+            ContextError: outside of programs, or processes do not mean the same group.
+        """
+        try:
+            lax.axis_index(DEVICES)
+        except NameError:
+            raise ContextError(
+                f"ops.{operator}: devices meet inside of programs alone. Call it in a function "
+                "under paramesh.jit, or in the construct of a Cell in graph mode."
+            ) from None
+        groups.check_alike(group)
+        return Members(DEVICES, groups.partition(group), self.count)
 
     def outputs(self, arrays: list[Any]) -> list[Any]:
         """This process's part of every output."""
@@ -208,6 +247,18 @@ def _same_everywhere(scalar: Any) -> Any:
     if jnp.issubdtype(scalar.dtype, jnp.floating):
         return lax.pmean(scalar, DEVICES)
     return scalar
+
+
+def _at_hand(leaf: Any) -> Any:
+    """The values of an array on one CPU: JAX cuts them faster from numpy than from a device."""
+    if not isinstance(leaf, jax.Array) or leaf.dtype == jnp.bfloat16:
+        return leaf
+    array: Any = leaf
+    devices = array.sharding.device_set
+    # An array that is still being computed would be waited for.
+    if len(devices) > 1 or next(iter(devices)).platform != "cpu" or not array.is_ready():
+        return leaf
+    return np.asarray(array)
 
 
 def _local(array: Any) -> Any:
