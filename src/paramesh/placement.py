@@ -94,16 +94,22 @@ class Placement:
     """Everything on one device, nobody else to add gradients with."""
 
     #: Part of every compiled program's guard: another placement, another program.
-    key: Any = ("stand_alone",)
+    key: Any = ("single",)
     #: Whether small Parameters may share flat arrays (`parameter/pool.py`).
     pools = True
     #: Equal for placements that divide optimizer state in the same way; None: it is whole.
     division: Any = None
+    #: Whether a Parameter may have one value per device (`layerwise_parallel`).
+    per_device = False
     #: How many devices there are.
     count = 1
 
     def adopt(self, params: Sequence[Any]) -> None:
         """Called with the Parameters that a program may use before it is traced."""
+        for param in params:
+            slot = param._slot
+            if slot is not None:
+                slot.pool.enter(self)
 
     def materialise(self, params: Sequence[Any], recipes: Sequence[Recipe]) -> list[Any]:
         """The first arrays of Parameters, made from their recipes where each Parameter lives."""
@@ -139,8 +145,21 @@ class Placement:
         """The outputs of a program as the user gets them."""
         return arrays
 
-    def reduce_gradients(self, params: Sequence[Any], grads: Sequence[Any]) -> list[Any]:
-        """Raw gradients of one device's part of the batch -> of the whole batch; traced."""
+    def reduce_gradients(
+        self,
+        params: Sequence[Any],
+        grads: Sequence[Any],
+        mean: bool | None = None,
+        degree: int | None = None,
+    ) -> list[Any]:
+        """Raw gradients of one device's part of the batch -> of the whole batch; traced.
+
+        Args:
+            params: whose gradients they are.
+            grads: of this device's part.
+            mean: whether sums are divided by `degree`; None for what the settings say.
+            degree: None for the number of devices.
+        """
         return list(grads)
 
     def members(self, group: str, operator: str) -> Members:
@@ -152,9 +171,10 @@ class Placement:
         """
         size = group_size(group)
         if size > 1:
+            mode = context.get_auto_parallel_context("parallel_mode")
             raise ContextError(
                 f"ops.{operator} is about the {size} devices of '{group}', but with parallel_mode="
-                f"'{self.key[0]}' a program does not run on each of them. Use "
+                f"'{mode}' a program does not run on each of them. Use "
                 "set_auto_parallel_context(parallel_mode='hybrid_parallel'), or 'data_parallel'."
             )
         return Members(None, ((0,),), 1)

@@ -363,7 +363,13 @@ class SemiAuto(Placement):
 
     # Gradients.
 
-    def reduce_gradients(self, params: Sequence[Parameter], grads: Sequence[Any]) -> list[Any]:
+    def reduce_gradients(
+        self,
+        params: Sequence[Parameter],
+        grads: Sequence[Any],
+        mean: bool | None = None,
+        degree: int | None = None,
+    ) -> list[Any]:
         """The gradients, which are of the whole batch already, cut like the optimizer's state."""
         if self._thread.found is None:
             return list(grads)

@@ -134,6 +134,9 @@ class Pool(tracing.Pooled):
             param._slot = Slot(self, i)
         tracing.moved()
 
+    def enter(self, placement: Any) -> None:
+        """Called before a program of a placement uses a member: a flat array suits them all."""
+
     def members(self) -> list[tuple[int, Parameter]]:
         """(index, Parameter) of those that still exist."""
         found = [(i, ref()) for i, ref in enumerate(self._members)]

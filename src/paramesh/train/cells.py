@@ -132,6 +132,11 @@ class TrainOneStepCell(Cell):
             return derived(*inputs, sens)
         return accumulated(lambda *part: derived(*part, sens), inputs, params, count)
 
+    @property
+    def grad_reducer(self) -> Any:
+        """MindSpore's name for `reduced`, for the `construct` of subclasses."""
+        return self.reduced
+
     def reduced(self, grads: Sequence[Tensor]) -> list[Tensor]:
         """The gradients added up over all that share the batch."""
         values = [raw(grad) for grad in grads]
