@@ -137,7 +137,7 @@ class Entry:
         _own(self.donated, donated)
         leaves = place.place_inputs(leaves)
         if self.pooled:
-            leaves = [*leaves, _zero()]
+            leaves = [*leaves, place.constant(_zero())]
         if self.wide and not x64_enabled():
             with jax.enable_x64(True):
                 arrays, values = self.program(donated, kept, leaves)
