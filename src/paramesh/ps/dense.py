@@ -53,13 +53,10 @@ class Dense:
         self.arrays: dict[str, Array] = {
             slot: np.full(self.size, first, self.dtype) for slot, first in slots.items()
         }
-        #: Elements of `value` that `put` has given so far; all of them with a recipe.
-        self._given = 0
         start = spec.get("recipe")
         if start is not None:
             positions = np.arange(self.size, dtype=np.uint64) + np.uint64(self.offset)
             self.arrays[VALUE] = values_at(start, positions)
-            self._given = self.size
 
     def put(self, values: Any, at: int, field: str) -> None:
         """Give elements from `at` on other values.
@@ -73,10 +70,8 @@ class Dense:
                 f"Parameter '{self.name}' has {self.size} elements here; elements {at} to "
                 f"{at + len(flat)} do not fit."
             )
-        if field == VALUE:
-            if VALUE not in self.arrays:
-                self.arrays[VALUE] = np.zeros(self.size, self.dtype)
-            self._given += len(flat)
+        if field == VALUE and VALUE not in self.arrays:
+            self.arrays[VALUE] = np.zeros(self.size, self.dtype)
         # A copy, if it has all: what an undo or a reader holds stays as it is.
         array = self.arrays[field].copy()
         array[at : at + len(flat)] = flat
