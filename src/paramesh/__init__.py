@@ -201,6 +201,12 @@ def _around(place: placement.Placement) -> placement.Placement:
     return importlib.import_module("paramesh.ps.placement").placement_around(place)
 
 
+def _loaded(mine: Any, given: Any) -> Any:
+    if not any(name.endswith(".recipe") for name in given) and not get_ps_context("enable_ps"):
+        return mine, given, lambda: None
+    return importlib.import_module("paramesh.ps.at_rest").loaded(mine, given)
+
+
 def _join() -> object:
     return importlib.import_module("paramesh.parallel.processes").join()
 
@@ -208,6 +214,7 @@ def _join() -> object:
 context.before_devices = _join
 placement.by_mode = _placement_of
 placement.around = _around
+placement.loaded = _loaded
 placement.table = _layout_table
 
 

@@ -94,7 +94,7 @@ class Placement:
     """Everything on one device, nobody else to add gradients with."""
 
     #: Part of every compiled program's guard: another placement, another program.
-    key: Any = ("single",)
+    key: Any = ("stand_alone",)
     #: Whether small Parameters may share flat arrays (`parameter/pool.py`).
     pools = True
     #: Equal for placements that divide optimizer state in the same way; None: it is whole.
@@ -244,6 +244,10 @@ class Placement:
             ahead: computes {hidden value: array} of what has to be known before.
         """
 
+    def saved(self, entries: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+        """What a checkpoint has for these entries: Tensors by name, and texts by name."""
+        return entries, {}
+
     def after_step(self, written: Sequence[Any]) -> None:
         """Called after every run of a compiled program with the states it wrote."""
 
@@ -295,6 +299,21 @@ by_mode: Callable[[str], Placement] = _unknown
 def _as_it_is(place: Placement) -> Placement:
     return place
 
+
+Loaded = tuple[dict[str, Any], dict[str, Any], Callable[[], None]]
+
+
+def _nothing() -> None:
+    return None
+
+
+def _as_given(mine: dict[str, Any], given: dict[str, Any]) -> Loaded:
+    return mine, given, _nothing
+
+
+#: Has a look at what is loaded: ({name: Parameter}, contents of a checkpoint) -> what is left of
+#: both for plain values, and a call that gives the rest its place. The package's face sets it.
+loaded: Callable[[dict[str, Any], dict[str, Any]], Loaded] = _as_given
 
 #: What the other settings make of the placement of the mode; the package's face sets it.
 around: Callable[[Placement], Placement] = _as_it_is

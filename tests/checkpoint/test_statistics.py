@@ -133,6 +133,29 @@ def test_histogram_is_numpys(tmp_path: Path) -> None:
     assert point == [np.count_nonzero(usable == 0.25), 0, 0]
 
 
+def test_histogram_of_the_whole_range(tmp_path: Path) -> None:
+    end = float(np.finfo(np.float64).max)
+    array = np.array([-end, -end / 2, 1.0, end / 2, end])
+    with open_source(write(tmp_path / "a", {"a": array})) as source:
+        assert histogram(source, "a", -end, end, 4) == [1, 1, 1, 2]
+
+
+def test_histogram_of_the_smallest_range(tmp_path: Path) -> None:
+    array = np.array([0.0, 5e-324])
+    with open_source(write(tmp_path / "a", {"a": array})) as source:
+        assert histogram(source, "a", 0.0, 5e-324, 4) == [1, 0, 0, 1]
+
+
+def test_comparing_lets_every_part_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a", {"a": np.zeros(30)})
+    with open_source(path) as first, open_source(path) as second:
+        let_go: list[int] = []
+        monkeypatch.setattr(first, "forget", lambda: let_go.append(1))
+        monkeypatch.setattr(second, "forget", lambda: let_go.append(2))
+        assert compare(first, second).equal
+    assert sorted(let_go) == [1] * 5 + [2] * 5
+
+
 def test_every_part_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_source(write(tmp_path / "a", {"a": np.zeros(30)})) as source:
         read: list[int] = []

@@ -213,6 +213,20 @@ class TestBorders:
         np.testing.assert_allclose(float(total), X.sum() / 4, rtol=1e-5)
         assert rows == 4
 
+    @pytest.mark.parametrize("whole", [False, True])
+    def test_64_bits_stay_64_bits(self, whole: bool) -> None:
+        parallel(4, full_batch=whole)
+        total = Parameter(Tensor(np.full(2, 2**40)), name="total")
+        given = np.arange(8).reshape(4, 2) + 2**41
+
+        @paramesh.jit
+        def add(x: Any) -> Any:
+            total.assign(total + ops.all_reduce(x[:1]).sum(0) * 0 + 1)
+            return x + total * 0 + 3
+
+        np.testing.assert_array_equal(add(Tensor(given)).asnumpy(), given + 3)
+        np.testing.assert_array_equal(total.asnumpy(), [2**40 + 1] * 2)
+
     def test_full_batch(self) -> None:
         parallel(4, full_batch=True)
 

@@ -247,6 +247,16 @@ def test_parallel_modes_are_refused() -> None:
         paramesh.jit(lambda x: x + 1)(Tensor([1.0]))
 
 
+@pytest.mark.parametrize(
+    "setting", [{"worker_num": 2}, {"mode": "async"}, {"standby": 1}, {"wal_dir": "/tmp/log"}]
+)
+def test_settings_that_need_servers_of_their_own(setting: dict[str, Any]) -> None:
+    net = served(Net())
+    context.set_ps_context(**setting)
+    with pytest.raises(ContextError, match=f"{next(iter(setting))}=.* needs servers in processes"):
+        by_cell(net, SUPPORTED["SGD"])
+
+
 def test_a_recipe_that_no_server_computes() -> None:
     context.set_ps_context(enable_ps=True)
     lookup = nn.EmbeddingLookup(8, 4, paramesh.initializer.Orthogonal())

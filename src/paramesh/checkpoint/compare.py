@@ -142,22 +142,19 @@ def _values(
     place, shown = 0, ("", "")
     for start, mine in parts(first, entry.name, PART):
         other = second.read_flat(entry.name, start, start + mine.size)
-        if mine.dtype == other.dtype and mine.tobytes() == other.tobytes():
-            continue
-        apart, size = _apart(mine, other)
-        with np.errstate(invalid="ignore", over="ignore"):
-            beyond = apart > atol + rtol * size
-        beyond |= np.isposinf(apart)
-        count += int(np.count_nonzero(beyond))
-        if beyond.any():
-            at = int(np.where(beyond, apart, -1.0).argmax())
-            if apart[at] > largest:
-                largest, place = float(apart[at]), start + at
-                shown = str(mine[at]), str(other[at])
-            with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-                ratios = (apart / size)[beyond]
-            ratios[np.isnan(ratios)] = math.inf
-            relative = max(relative, float(ratios.max()))
+        if mine.dtype != other.dtype or mine.tobytes() != other.tobytes():
+            apart, size = _apart(mine, other)
+            with np.errstate(invalid="ignore", over="ignore"):
+                beyond = (apart > atol + rtol * size) | np.isposinf(apart)
+            if beyond.any():
+                count += int(np.count_nonzero(beyond))
+                at = int(np.where(beyond, apart, -1.0).argmax())
+                if apart[at] > largest:
+                    largest, place = float(apart[at]), start + at
+                    shown = str(mine[at]), str(other[at])
+                with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+                    ratios = (apart / size)[beyond]
+                relative = max(relative, float(np.where(np.isnan(ratios), math.inf, ratios).max()))
         second.forget()
     if not count:
         return None

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 
+from paramesh import placement
 from paramesh.checkpoint.records import AppendedNumber, Choice, appended_value
 from paramesh.checkpoint.save import format_of
 from paramesh.checkpoint.source import open_source
@@ -169,7 +170,7 @@ def load_param_into_net(
 def _load(
     net: Cell, given: Mapping[str, Any], strict: bool, source: str
 ) -> tuple[list[str], list[str]]:
-    mine = net.parameters_dict()
+    mine, given, commit = placement.loaded(dict(net.parameters_dict()), dict(given))
     values = {
         name: value
         for name, value in given.items()
@@ -197,6 +198,7 @@ def _load(
         if data.dtype is not param.dtype:
             data = data.astype(param.dtype)
         param.set_data(data if data.shape == param.shape else data.reshape(param.shape))
+    commit()
     return missing, unexpected
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from paramesh import placement
 from paramesh.checkpoint.storage import Appended, Entry
 from paramesh.dtype import bool_, int32, int64
 from paramesh.errors import DuplicateNameError
@@ -63,9 +64,10 @@ def records_of(save_obj: Any, choice: Choice | None) -> Records:
         DuplicateNameError: two different Tensors of one name.
     """
     chosen = {n: data for n, data in _entries(save_obj) if choice is None or choice(n)}
+    chosen, texts = placement.current().saved(chosen)
     tensors = {name: _tensor(name, data) for name, data in chosen.items()}
     materialise(data for data in tensors.values() if isinstance(data, Parameter) and data.has_init)
-    return Records(tensors)
+    return Records(tensors, dict(texts))
 
 
 def _entries(save_obj: Any) -> Iterable[tuple[str, Any]]:

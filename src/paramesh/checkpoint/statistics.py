@@ -168,15 +168,21 @@ def histogram(source: Source, name: str, low: float, high: float, bins: int) -> 
     if not (math.isfinite(low) and math.isfinite(high) and low <= high and bins >= 1):
         raise ValueError(f"histogram: no {bins} intervals from {low} to {high}.")
     counts = np.zeros(bins, np.int64)
-    # Halves, so that the width of the whole range of float64 does not overflow.
-    width = high / 2 - low / 2
+    # The whole range of float64 has a width that overflows: halves do not.
+    half = 0.5 if math.isinf(high - low) else 1.0
+    width = high * half - low * half
     for _, part in parts(source, name):
         values = reals(part).astype(np.float64)
-        values = values[(values >= low) & (values <= high)]
-        if width:
-            places = ((values / 2 - low / 2) * (bins / width)).astype(np.int64)
-            np.minimum(places, bins - 1, out=places)
-        else:
-            places = np.zeros(values.shape, np.int64)
+        inside = (values >= low) & (values <= high)
+        if not inside.all():
+            values = values[inside]
+        if half != 1.0:
+            values *= half
+        values -= low * half
+        if width:  # in two steps: bins / width may be infinite
+            values /= width
+            values *= bins
+        places = values.astype(np.intp)
+        np.minimum(places, bins - 1, out=places)
         counts += np.bincount(places, minlength=bins)
     return counts.tolist()

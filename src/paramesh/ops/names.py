@@ -13,6 +13,7 @@ from paramesh.ops import (
     losses,
     math,
     nn_ops,
+    pooling,
     random_ops,
     reduce,
     state,
@@ -27,6 +28,7 @@ from paramesh.ops.indexing import *
 from paramesh.ops.losses import *
 from paramesh.ops.math import *
 from paramesh.ops.nn_ops import *
+from paramesh.ops.pooling import *
 from paramesh.ops.random_ops import *
 from paramesh.ops.reduce import *
 from paramesh.ops.state import *
@@ -42,6 +44,7 @@ __all__ += indexing.__all__
 __all__ += losses.__all__
 __all__ += math.__all__
 __all__ += nn_ops.__all__
+__all__ += pooling.__all__
 __all__ += random_ops.__all__
 __all__ += reduce.__all__
 __all__ += state.__all__

@@ -37,9 +37,9 @@ class Adagrad(RuleOptimizer):
         weight_decay: Any = 0.0,
     ) -> None:
         super().__init__(learning_rate, params, weight_decay, loss_scale)
-        accum = checks.not_negative("Adagrad", "accum", accum, whole=False)
+        self.first_accum = checks.not_negative("Adagrad", "accum", accum, whole=False)
         self.update_slots = checks.boolean("Adagrad", "update_slots", update_slots)
-        self.add_state("accum", self.clone_parameters("accum", accum))
+        self.add_state("accum", self.clone_parameters("accum", self.first_accum))
 
     def rule(self) -> Any:
         """`optax.scale_by_rss`, or the one that leaves the sums."""
@@ -230,12 +230,13 @@ class FTRL(RuleOptimizer):
             raise ValueError(
                 "FTRL: the learning rate must be one number for all steps and all Parameters."
             )
-        initial_accum = checks.not_negative("FTRL", "initial_accum", initial_accum, whole=False)
+        first = checks.not_negative("FTRL", "initial_accum", initial_accum, whole=False)
+        self.first_accum = first
         self.lr_power = checks.real("FTRL", "lr_power", lr_power, high=0, whole=False)
         self.l1 = checks.not_negative("FTRL", "l1", l1, whole=False)
         self.l2 = checks.not_negative("FTRL", "l2", l2, whole=False)
         checks.boolean("FTRL", "use_locking", use_locking)
-        self.add_state("moments", self.clone_parameters("moments", initial_accum))
+        self.add_state("moments", self.clone_parameters("moments", first))
         self.add_state("linear", self.clone_parameters("linear"))
 
     def rule(self) -> Any:

@@ -3,6 +3,7 @@
 from paramesh.parallel.layout import Layout, Placed
 from paramesh.parallel.mesh import all_devices, device_mesh
 from paramesh.parallel.per_device import per_device, set_per_device, set_slices
+from paramesh.parallel.whole import whole
 
 __all__ = [
     "Layout",
@@ -12,4 +13,5 @@ __all__ = [
     "per_device",
     "set_per_device",
     "set_slices",
+    "whole",
 ]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from paramesh.errors import OptimizerError
 from paramesh.optim import FTRL, SGD, Adagrad, Adam, AdamWeightDecay, Momentum
 from paramesh.optim.adam import AdamOffload, LazyAdam
-from paramesh.parameter import Parameter
+from paramesh.parameter import Parameter, ParameterTuple
 from paramesh.tensor import raw
 
 
@@ -44,12 +44,12 @@ _RULES: dict[type, Callable[[Any], dict[str, Any]]] = {
     },
     Adagrad: lambda opt: {
         "rule": "Adagrad",
-        "accum": _first_of(opt.accum),
+        "accum": opt.first_accum,
         "update_slots": opt.update_slots,
     },
     FTRL: lambda opt: {
         "rule": "FTRL",
-        "initial_accum": _first_of(opt.moments),
+        "initial_accum": opt.first_accum,
         "lr_power": opt.lr_power,
         "l1": opt.l1,
         "l2": opt.l2,
@@ -57,14 +57,14 @@ _RULES: dict[type, Callable[[Any], dict[str, Any]]] = {
 }
 
 
-def _first_of(state: Any) -> float:
-    """What the state of an optimizer starts at: its recipe is a constant."""
-    for param in state:
-        if param.init is not None:
-            return float(param.init.value)
-    raise OptimizerError(
-        "an optimizer whose state has values already cannot be put on a server: make a new one."
-    )
+def states_of(optimizer: Any, at: int) -> dict[str, Parameter]:
+    """The Parameters on this worker that would hold the state for a Parameter, by slot."""
+    found: dict[str, Parameter] = {}
+    for slot in optimizer.slots()[1].values():
+        state = getattr(optimizer, slot)
+        if isinstance(state, ParameterTuple):
+            found[slot] = state[at]
+    return found
 
 
 def check_optimizer(optimizer: Any, params: list[Parameter]) -> None:

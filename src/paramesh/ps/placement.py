@@ -29,13 +29,15 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh import context, tracing
+from paramesh import tracing
 from paramesh.dtype import is_wide, to_dtype, x64
 from paramesh.errors import ContextError, ParameterStateError
 from paramesh.parameter import Parameter
 from paramesh.placement import Ahead, Hidden, Placement
+from paramesh.ps import at_rest
 from paramesh.ps import session as sessions
-from paramesh.ps.optimizers import check_optimizer, numbers, prepared, rule_spec
+from paramesh.ps.at_rest import is_table
+from paramesh.ps.optimizers import check_optimizer, numbers, prepared, rule_spec, states_of
 from paramesh.ps.session import Session
 from paramesh.ps.starts import start_of, values_at
 from paramesh.recipe import Recipe
@@ -64,6 +66,7 @@ class Gradient(Hidden):
         self.param = param
         self.spec: dict[str, Any] = {}
         self.rows: list[Rows] = []
+        self.states: dict[str, Parameter] = {}
 
 
 class Hyper(Hidden):
@@ -92,7 +95,7 @@ class Served(Placement):
     pools = True
 
     def __init__(self, inner: Placement, settings: dict[str, Any]) -> None:
-        if inner.key != ("single",):
+        if inner.key != Placement.key:
             raise ContextError(
                 "the parameter server and the parallel modes cannot be used together yet: leave "
                 "parallel_mode 'stand_alone', or enable_ps False. Each worker uses one device."
@@ -188,7 +191,8 @@ class Served(Placement):
         width = int(np.prod(table.shape[1:]))
         first = ids.astype(np.uint64)[:, None] * np.uint64(width)
         positions = (first + np.arange(width, dtype=np.uint64)).reshape(-1)
-        return values_at(_start(table), positions).reshape(len(ids), *table.shape[1:])
+        values = values_at(_start(table), positions).reshape(len(ids), *table.shape[1:])
+        return at_rest.overlay(table, ids, values)
 
     # Gradients.
 
@@ -260,6 +264,7 @@ class Served(Placement):
             grad = prepared(optimizer, i, grads[i], workers)
             gradient = Gradient(params[i], grad.shape, grad.dtype)
             gradient.spec = spec_of(params[i]) | {"optimizer": rule_spec(optimizer, i)}
+            gradient.states = states_of(optimizer, i)
             if is_table(params[i]):
                 gradient.rows = self._looked_up(params[i])
             handed.append(gradient)
@@ -298,8 +303,15 @@ class Served(Placement):
     def _declare(self, gradients: list[Gradient]) -> None:
         dense = {g.param.name: g.param for g in gradients if not is_table(g.param)}
         values = {name: np.asarray(param._concrete()) for name, param in dense.items()}
-        fresh = self.session.declare([g.spec for g in gradients], values)
-        self._take_over(self.session.pull(fresh), dense)
+        fresh = set(self.session.declare([g.spec for g in gradients], values))
+        for gradient in gradients:
+            if gradient.param.name in fresh:
+                at_rest.hand_over(gradient.param, self.session, gradient.states)
+        self._take_over(self.session.pull(sorted(fresh & dense.keys())), dense)
+
+    def saved(self, entries: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+        """What a checkpoint has for these entries: what is served, from the servers."""
+        return at_rest.saved(entries, sessions.running())
 
     def after_step(self, written: Sequence[Any]) -> None:
         """Push what was handed out; the copies become those of the next step."""
@@ -345,11 +357,6 @@ class Served(Placement):
             self.session.copies[name] = param._value
 
 
-def is_table(param: Any) -> bool:
-    """Whether a Parameter is on no worker."""
-    return param.init_in_server and param.only_rows and param.has_init
-
-
 def _start(table: Parameter) -> dict[str, Any]:
     recipe = table.recipe
     assert recipe is not None
@@ -393,4 +400,4 @@ def _on_device(array: Array) -> Any:
 
 def placement_around(place: Placement) -> Placement:
     """The placement of a mode, with served Parameters on servers."""
-    return Served(place, dict(context._ps) | {"resets": context.ps_resets()})
+    return Served(place, sessions.settings_now())

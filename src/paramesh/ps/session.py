@@ -16,6 +16,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from paramesh import context
+from paramesh.errors import ContextError
 from paramesh.ps.partition import Partition
 from paramesh.ps.store import Store
 
@@ -55,6 +57,14 @@ class Client(Protocol):
 
     def pull_rows(self, step: int, name: str, ids: Array) -> Array:
         """Rows of a table as step `step` reads them; ids sorted, each once."""
+        ...
+
+    def put(self, name: str, fields: Mapping[str, Array], ids: Array | None) -> None:
+        """Give a Parameter, or rows of a table, other values and state; before the first step."""
+        ...
+
+    def dump(self, name: str) -> dict[str, Array]:
+        """The values and the optimizer's state of a Parameter by field; `ids` for a table."""
         ...
 
     def close(self) -> None:
@@ -125,11 +135,67 @@ class LocalClient:
             out[mine] = values
         return out
 
+    def put(self, name: str, fields: Mapping[str, Array], ids: Array | None) -> None:
+        """As in `Client`."""
+        if ids is not None:
+            for store, mine in zip(self.stores, self.partition.split_rows(ids), strict=True):
+                for field, rows in fields.items():
+                    store.put(name, rows[mine], ids=ids[mine], field=field)
+            return
+        for field, values in fields.items():
+            split = self.partition.split_values(name, values)
+            for store, pieces in zip(self.stores, split, strict=True):
+                for piece, part in pieces.items():
+                    store.put(piece, part, field=field)
+
+    def dump(self, name: str) -> dict[str, Array]:
+        """As in `Client`."""
+        if name in self._shapes:
+            return self._dump_dense(name, self._shapes[name])
+        parts = [store.rows(name) for store in self.stores]
+        ids = np.concatenate(parts)
+        order = np.argsort(ids)
+        found = {"ids": ids[order]}
+        for field in self.stores[0].fields(name):
+            rows = [
+                s.read(name, mine, field=field) for s, mine in zip(self.stores, parts, strict=True)
+            ]
+            found[field] = np.concatenate(rows)[order]
+        return found
+
+    def _dump_dense(self, name: str, shape: tuple[int, ...]) -> dict[str, Array]:
+        pieces = self.partition.ranges(name, math.prod(shape))
+        server, first = pieces[0]
+        found: dict[str, Array] = {}
+        for field in self.stores[server].fields(first.name(name)):
+            values = {
+                part.name(name): self.stores[at].read(part.name(name), field=field)
+                for at, part in pieces
+            }
+            found[field] = self.partition.join_values(name, shape, values)
+        return found
+
     def close(self) -> None:
         """Nothing to end."""
 
 
+#: What servers in this process cannot do: the settings, and their only values.
+_ALONE: dict[str, Any] = {
+    "worker_num": 1,
+    "mode": "sync",
+    "standby": 0,
+    "wal_dir": None,
+    "address": None,
+}
+
+
 def _local(settings: dict[str, Any]) -> Client:
+    for name, only in _ALONE.items():
+        if settings[name] != only:
+            raise ContextError(
+                f"set_ps_context: {name}={settings[name]!r} needs servers in processes of their "
+                f"own, which cannot be started yet. In this process there is {name}={only!r}."
+            )
     return LocalClient(settings["server_num"] or 1)
 
 
@@ -155,7 +221,7 @@ class Session:
         self.at = client.start
 
     def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> list[str]:
-        """Declare what is new; the names of the dense ones among it.
+        """Declare what is new; its names.
 
         Raises:
             ValueError: another spec of the same name.
@@ -167,7 +233,7 @@ class Session:
             fresh, {s["name"]: values[s["name"]] for s in fresh if s["name"] in values}
         )
         self.specs |= {spec["name"]: spec for spec in fresh}
-        return [spec["name"] for spec in fresh if spec["kind"] == "dense"]
+        return [spec["name"] for spec in fresh]
 
     def step(self, updates: Update, hyper: Mapping[str, float]) -> dict[str, Array]:
         """Push gradients; the new values of the dense Parameters."""
@@ -192,6 +258,11 @@ class _Running:
 _running = _Running()
 
 
+def settings_now() -> dict[str, Any]:
+    """The settings that a session is made by."""
+    return dict(context._ps) | {"resets": context.ps_resets()}
+
+
 def session_for(settings: dict[str, Any]) -> Session:
     """The session that settings ask for; one under other settings is ended."""
     session = _running.session
@@ -202,8 +273,9 @@ def session_for(settings: dict[str, Any]) -> Session:
 
 
 def running() -> Session | None:
-    """The session that there is."""
-    return _running.session
+    """The session that there is under the present settings."""
+    session = _running.session
+    return session if session is not None and session.settings == settings_now() else None
 
 
 def end() -> None:

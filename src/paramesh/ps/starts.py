@@ -11,7 +11,7 @@ The numbers are those of the recipe, to the last bit: each element is computed f
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -21,8 +21,9 @@ import numpy as np
 from paramesh import distributions
 from paramesh.dtype import DType, to_dtype
 from paramesh.errors import RecipeError
-from paramesh.law import HEADER, Draw, compiled, computing_dtype, evaluated, key_words
-from paramesh.recipe import Recipe
+from paramesh.law import HEADER, Draw, Law, compiled, computing_dtype, evaluated, key_words
+from paramesh.recipe import Initializer, Recipe
+from paramesh.structures import Constant
 
 Start = dict[str, Any]
 
@@ -66,6 +67,36 @@ def start_of(owner: str, recipe: Recipe) -> Start:
         "spread follows from the shape (Xavier…, He…, VarianceScaling); or leave init_in_server "
         "False, then the values are sent."
     )
+
+
+class _Given(Initializer):
+    """An initializer that is known by its law alone."""
+
+    law_name: str
+    reals: tuple[float, ...]
+    integers: tuple[int, ...]
+
+    def __init__(self, law: str, reals: Sequence[float], integers: Sequence[int]) -> None:
+        super().__init__(law_name=law, reals=tuple(reals), integers=tuple(integers))
+
+    def law(self, shape: tuple[int, ...]) -> Law:
+        """The rule of this name, with these numbers."""
+        return Law(_RULES[self.law_name], self.reals, self.integers)
+
+
+def recipe_of(start: Start, shape: Sequence[int]) -> Recipe:
+    """The recipe of a start: the same numbers.
+
+    Raises:
+        RecipeError: the start is none.
+    """
+    dtype = to_dtype(start["dtype"])
+    if start.get("law") == "constant":
+        return Recipe(Constant(start["value"]), (0, 0), tuple(shape), dtype)
+    if start.get("law") not in _RULES:
+        raise RecipeError(f"there is no law {start.get('law')!r}; expected {sorted(_RULES)}.")
+    init = _Given(start["law"], start["reals"], start["integers"])
+    return Recipe(init, (int(start["key"][0]), int(start["key"][1])), tuple(shape), dtype)
 
 
 def values_at(start: Start, positions: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -130,7 +130,7 @@ class Store:
         part.put(ids, values, field)
 
     def _check_field(self, part: Dense | Table, field: str) -> None:
-        fields = [VALUE, *(part.rule.slots if part.rule else ())]
+        fields = self.fields(part.name)
         if field not in fields:
             raise ParameterStateError(
                 f"Parameter '{part.name}' has no {field!r} on the server; it has {fields}."
@@ -253,6 +253,15 @@ class Store:
             raise ParameterShapeError(f"Parameter '{name}' is a table: read needs the rows' ids.")
         assert change is None or isinstance(change, RowsUndo)
         return part.read(part.check_ids(ids), field, change)
+
+    def fields(self, name: str) -> list[str]:
+        """The fields: "value" and the slots of the optimizer of a Parameter.
+
+        Raises:
+            ParameterStateError: no such Parameter.
+        """
+        part = self._part(name)
+        return [VALUE, *(part.rule.slots if part.rule else ())]
 
     def rows(self, name: str) -> Array:
         """The ids of the rows of a table that exist here, sorted.
