@@ -1,6 +1,7 @@
 """The random bits as statistics sees them: the stream for batteries of tests, and quick tests.
 
-A battery runs over far more (see the guide's page of recipes). These show that nothing broke.
+A battery runs over far more (see the guide's page "What a step costs"). These show that nothing
+broke.
 """
 
 from __future__ import annotations

@@ -50,6 +50,8 @@ def cached(key: str, folder: str) -> None:
         import jax
 
         jax.config.update("jax_compilation_cache_dir", folder)
+        # As paramesh does it: otherwise programs that compile in less than a second are left out.
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def start(

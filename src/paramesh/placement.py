@@ -122,6 +122,10 @@ class Placement:
         """The raw inputs of a program, laid out over the devices."""
         return leaves
 
+    def constant(self, scalar: Any) -> Any:
+        """A scalar that programs take at every call, where they want it."""
+        return scalar
+
     def shape(self, state: Any) -> tuple[int, ...]:
         """The shape of a state's settled array."""
         return state.shape

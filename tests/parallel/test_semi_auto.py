@@ -152,6 +152,8 @@ class TestCompiled:
         whole = len(re.findall(r"= f32\[32,8\]\S* parameter\(", entry))
         parts = len(re.findall(r"= f32\[4,8\]\S* parameter\(", entry))
         assert (whole, parts) == ((1, 2) if split else (3, 0))
+        # New values of Parameters are gathered, moments never are.
+        assert count(text, "all-gather") <= (len(step.trainable_params()) if split else 0)
         for name in ("first.weight", "second.weight", "first.bias", "second.bias"):
             moment = step.parameters_dict()[f"moment1.{name}"]
             held = moment._value.addressable_data(0).size * (8 if split else 1)

@@ -74,6 +74,7 @@ class DataParallel(Placement):
         self._everywhere = NamedSharding(self.mesh, _ALL)
         self._cut = NamedSharding(self.mesh, _CUT)
         self._alone = self.local == self.count
+        self._constant: tuple[Any, Any] | None = None
         self._broadcast = settings("parameter_broadcast")
         self._mean = settings("gradients_mean")
         self._fp32 = settings("gradient_fp32_sync")
@@ -170,6 +171,14 @@ class DataParallel(Placement):
         for i, part in zip(cut, parts, strict=True):
             placed[i] = part
         return placed
+
+    def constant(self, scalar: Any) -> Any:
+        """A copy on every device: JAX would make them anew at every call."""
+        if not self._alone:
+            return scalar
+        if self._constant is None or self._constant[0] is not scalar:
+            self._constant = (scalar, jax.device_put(scalar, self._everywhere))
+        return self._constant[1]
 
     def _to_all(self, leaf: Any) -> Any:
         if self._alone:
@@ -283,10 +292,9 @@ def _at_hand(leaf: Any) -> Any:
         return leaf
     array: Any = leaf
     devices = array.sharding.device_set
-    # An array that is still being computed would be waited for.
-    if len(devices) > 1 or next(iter(devices)).platform != "cpu" or not array.is_ready():
-        return leaf
-    return np.asarray(array)
+    # One that is still being computed is waited for: it is mostly a batch that is being copied.
+    cpu = len(devices) == 1 and next(iter(devices)).platform == "cpu"
+    return np.asarray(array) if cpu else array
 
 
 def _local(array: Any) -> Any:

@@ -165,7 +165,7 @@ class Entry:
         _own(self.donated, donated)
         leaves = place.place_inputs(leaves)
         if self.pooled:
-            leaves = [*leaves, _zero()]
+            leaves = [*leaves, place.constant(_zero())]
         return self.program(donated, kept, leaves)
 
     def _start(self) -> None:
