@@ -17,6 +17,10 @@ CASES = {
         ["100", "2", "4"],
         r"step  100  loss [0-2]\.\d+\n.*up\.weight +\(256, 64\) +Float32 +n, - +\(64, 64\) +2",
     ),
+    "hybrid_embedding.py": (
+        ["20", "4"],
+        r"largest difference: \d\.\de-0[5-9]\n0\.table +\(256, 16\) +a slice on each of 4 devices",
+    ),
     "movielens_ps.py": (["1"], r"Factors: test RMSE 0\.9\d+, .*WideAndDeep: test RMSE 0\.9\d+, "),
     "lenet_digits.py": (["6"], r"test accuracy: 9\d\.\d%\n"),
 }

@@ -94,7 +94,7 @@ class Placement:
     """Everything on one device, nobody else to add gradients with."""
 
     #: Part of every compiled program's guard: another placement, another program.
-    key: Any = ("single",)
+    key: Any = ("stand_alone",)
     #: Whether small Parameters may share flat arrays (`parameter/pool.py`).
     pools = True
     #: Equal for placements that divide optimizer state in the same way; None: it is whole.

@@ -132,17 +132,12 @@ class Entry:
             donated = [p._concrete() for p in self.donated]
             kept = [p._concrete() for p in self.kept]
         place = placement.current()
-        place.settle(self.donated, donated)
-        place.settle(self.kept, kept)
-        _own(self.donated, donated)
-        leaves = place.place_inputs(leaves)
-        if self.pooled:
-            leaves = [*leaves, place.constant(_zero())]
         if self.wide and not x64_enabled():
+            # What is laid out over devices too: JAX cuts 64-bit arrays to 32 bits otherwise.
             with jax.enable_x64(True):
-                arrays, values = self.program(donated, kept, leaves)
+                arrays, values = self._computed(place, donated, kept, leaves)
         else:
-            arrays, values = self.program(donated, kept, leaves)
+            arrays, values = self._computed(place, donated, kept, leaves)
         for param, value in zip(self.written, values, strict=True):
             param._value = value
         for param in self.filled:
@@ -157,6 +152,21 @@ class Entry:
             return {}
         with jax.enable_x64(True) if self.wide and not x64_enabled() else tracing.nothing:
             return self.prelude.run(leaves)
+
+    def _computed(
+        self,
+        place: placement.Placement,
+        donated: list[Any],
+        kept: list[Any],
+        leaves: list[Any],
+    ) -> Any:
+        place.settle(self.donated, donated)
+        place.settle(self.kept, kept)
+        _own(self.donated, donated)
+        leaves = place.place_inputs(leaves)
+        if self.pooled:
+            leaves = [*leaves, place.constant(_zero())]
+        return self.program(donated, kept, leaves)
 
     def _start(self) -> None:
         materialise([*self.donated, *self.kept])
