@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 import paramesh
 from paramesh.cli.demo import Settings, run_demo
 from paramesh.cli.digits import DemoError
 from paramesh.cli.launch import Launch, LaunchError, run_launch
+from paramesh.cli.servers import show_status
+from paramesh.errors import ParameterServerError
 
 __all__ = ["app", "main"]
 
@@ -122,6 +125,30 @@ def _launch(
     raise typer.Exit(code)
 
 
+servers_app = typer.Typer(help="The parameter server.", no_args_is_help=True)
+app.add_typer(servers_app, name="ps")
+
+
+@servers_app.callback()
+def _servers() -> None:
+    """The parameter server."""
+
+
+@servers_app.command("status")
+def _status(
+    address: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Of the Ray cluster that the servers are on.")
+    ],
+    job: Annotated[str, typer.Option(help="The run, as in PARAMESH_PS_JOB.")] = "default",
+    every: Annotated[
+        float | None,
+        typer.Option(min=0.1, metavar="SECONDS", help="Keep the table up to date until Ctrl-C."),
+    ] = None,
+) -> None:
+    """Show the servers of a run: versions, what they hold, rates, and the last snapshots."""
+    show_status(address, job, every, Console())
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process.
 
@@ -136,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # as Abort, or as the code, depending on the version of typer.
         words = list(sys.argv[1:] if arguments is None else arguments)
         code = app(words, prog_name="paramesh", standalone_mode=False)
-    except (DemoError, LaunchError) as error:
+    except (DemoError, LaunchError, ParameterServerError) as error:
         typer.echo(f"paramesh: {error}", err=True)
         code = 2
     except (typer.Abort, KeyboardInterrupt):
