@@ -1,5 +1,6 @@
 # Every target sets itself up: all that is needed is make and Python 3.11, 3.12 or 3.13.
 # Another interpreter: make test PYTHON=/path/to/python3.12
+# A python that has MindSpore, for the benchmarks: make bench MINDSPORE=/path/to/python
 
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
@@ -9,6 +10,9 @@ PIP := PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/pyt
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
+# What the programs share, and what feeds another program, are none to run by themselves.
+BENCHMARKS := $(sort $(filter-out benchmarks/harness.py benchmarks/random_bits.py, \
+	$(wildcard benchmarks/*.py)))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -34,7 +38,8 @@ test-slow: .venv/.dev  ## The slow tests
 	$(PYTEST) -m slow
 
 bench: .venv/.bench  ## What is claimed about speed, against peers
-	set -e; for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python $$program; done
+	set -e; for program in $(BENCHMARKS); do echo "== $$program"; $(BIN)/python $$program \
+		$(if $(MINDSPORE),$$(grep -q -e --mindspore-python $$program && echo --mindspore-python $(MINDSPORE))); done
 
 docs: .venv/.dev  ## Build the documentation into site/
 	$(MKDOCS)
@@ -49,7 +54,7 @@ clean:  ## Remove the environment, caches and outputs
 
 # A stamp for each set of extras; it is older than its causes when there is something to install.
 .venv/.demo: EXTRAS := demo
-.venv/.dev: EXTRAS := demo,ps,summary,test,docs
+.venv/.dev: EXTRAS := demo,examples,ps,summary,test,docs
 .venv/.bench: EXTRAS := demo,ps,bench
 
 .venv/.demo .venv/.dev .venv/.bench: pyproject.toml constraints.txt | .venv/pyvenv.cfg

@@ -24,11 +24,13 @@ KINDS = {
     "creation": "Creation and casts",
     "indexing": "Positions, order, selection",
     "activations": "Activations",
-    "conv": "Convolutions and pooling",
+    "conv": "Convolutions",
+    "pooling": "Pooling",
     "nn_ops": "Normalisation, bias, embeddings",
     "losses": "Losses",
     "random_ops": "Random numbers",
     "state": "Writing Parameters",
+    "collectives": "Between devices",
 }
 
 
@@ -49,6 +51,7 @@ def tables() -> str:
     for name, module in sorted(UPPER.items()):
         found = getattr(importlib.import_module(module), name)
         lines.append(f"| `{name}` | {_cell(_summary(found))} The same as `paramesh.{name}`. |")
+    lines.append("| `ReduceOp` | " + _cell(_summary(ops.ReduceOp)) + " |")
     lines.append("| `Primitive` | " + _cell(_summary(ops.Primitive)) + " |")
     return "\n".join(lines)
 

@@ -28,6 +28,9 @@ GROUPS: dict[str, tuple[Callable[..., None], Callable[[str], Any], dict[str, Any
             "device_num": 8,
             "global_rank": 3,
             "gradients_mean": True,
+            "gradient_fp32_sync": False,
+            "grad_accumulation_step": 4,
+            "comm_fusion": {"openstate": True, "allreduce": {"mode": "size", "config": 32}},
             "parameter_broadcast": True,
             "enable_parallel_optimizer": True,
         },
@@ -96,6 +99,66 @@ def test_unknown_names_are_listed(group: str) -> None:
         (context.set_auto_parallel_context, {"device_num": 1.0}, TypeError, "must be an int"),
         (context.set_auto_parallel_context, {"global_rank": -1}, ValueError, "outside 0..4095"),
         (context.set_auto_parallel_context, {"gradients_mean": 1}, TypeError, "True or False"),
+        (
+            context.set_auto_parallel_context,
+            {"grad_accumulation_step": 0},
+            ValueError,
+            "grad_accumulation_step=0 is outside 1..65536",
+        ),
+        (
+            context.set_auto_parallel_context,
+            {"pipeline_stages": 2},
+            ValueError,
+            "pipeline_stages=2, but there is no pipeline parallelism here: 1 is the only value",
+        ),
+        (
+            context.set_auto_parallel_context,
+            {"comm_fusion": {"reduce": {}}},
+            TypeError,
+            "keys among openstate, allreduce, allgather, reducescatter",
+        ),
+        (
+            context.set_auto_parallel_context,
+            {"comm_fusion": {"openstate": 1}},
+            TypeError,
+            "openstate.* must be True or False",
+        ),
+        (
+            context.set_auto_parallel_context,
+            {"comm_fusion": {"allreduce": {"config": 1}}},
+            TypeError,
+            "must be a dict with a 'mode' and a 'config'",
+        ),
+        (
+            context.set_auto_parallel_context,
+            {"comm_fusion": {"allgather": {"mode": "index", "config": [1]}}},
+            ValueError,
+            "'index' is not one of 'auto', 'size'",
+        ),
+        (
+            context.set_auto_parallel_context,
+            {"comm_fusion": {"allreduce": {"mode": "auto", "config": 1}}},
+            ValueError,
+            "in mode 'auto' takes config=None, got 1",
+        ),
+        (
+            context.set_auto_parallel_context,
+            {"comm_fusion": {"allreduce": {"mode": "size", "config": 0}}},
+            ValueError,
+            "outside 1..4096",
+        ),
+        (
+            context.set_auto_parallel_context,
+            {"all_reduce_fusion_config": [20, 10]},
+            ValueError,
+            "rising positions .* got .20, 10.",
+        ),
+        (
+            context.set_auto_parallel_context,
+            {"all_reduce_fusion_config": [1], "comm_fusion": None},
+            ValueError,
+            "say the same thing; give one",
+        ),
         (context.set_ps_context, {"enable_ps": 1}, TypeError, "True or False, got 1"),
         (context.set_ps_context, {"server_num": 257}, ValueError, "server_num=257 is outside"),
     ],
@@ -198,3 +261,23 @@ def second_start(folder: Any) -> dict[str, Any]:
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def test_the_older_name_of_fusion() -> None:
+    read = context.get_auto_parallel_context
+    assert read("all_reduce_fusion_config") == []
+    context.set_auto_parallel_context(all_reduce_fusion_config=[3, 5])
+    assert read("all_reduce_fusion_config") == [3, 5]
+    assert read("comm_fusion") == {"allreduce": {"mode": "index", "config": [3, 5]}}
+    read("comm_fusion")["allreduce"]["config"].append(9)
+    assert read("all_reduce_fusion_config") == [3, 5]
+
+
+def test_a_device_num_of_one_is_not_the_same_as_none() -> None:
+    assert context.device_num() is None
+    key = context.program_key()
+    context.set_auto_parallel_context(device_num=1)
+    assert context.device_num() == 1
+    assert context.program_key() != key
+    context.reset()
+    assert context.device_num() is None

@@ -17,6 +17,7 @@ CASES = {
         ["100", "2", "4"],
         r"step  100  loss [0-2]\.\d+\n.*up\.weight +\(256, 64\) +Float32 +n, - +\(64, 64\) +2",
     ),
+    "movielens_ps.py": (["1"], r"Factors: test RMSE 0\.9\d+, .*WideAndDeep: test RMSE 0\.9\d+, "),
     "lenet_digits.py": (["6"], r"test accuracy: 9\d\.\d%\n"),
 }
 

@@ -185,3 +185,11 @@ def drawn_singly(network: Network) -> Tree:
     keys = jax.random.split(jax.random.key(0), len(network.weights))
     pairs = zip(network.weights, keys, strict=True)
     return tree(network, {name: _draw(name, network, key) for name, key in pairs})
+
+
+def eager(network: Network, start: Mapping[str, Array], batch: tuple[Array, Array]) -> Step:
+    """One forward and backward pass per call, operator by operator."""
+    weights = jax.tree.map(lambda a: jnp.array(a), tree(network, start))
+    x, y = map(jnp.asarray, batch)
+    gradients = jax.value_and_grad(loss_of(network))
+    return lambda: jax.block_until_ready(gradients(weights, x, y))

@@ -72,6 +72,19 @@ class Contestant:
         """
         return self.load().build(network, start, batch, **self.options)
 
+    def eager(self, network: Network, start: Any, batch: Any) -> Callable[[], Any]:
+        """One forward and backward pass per call, nothing compiled as a whole: (loss, gradients).
+
+        Args:
+            network: which.
+            start: the weights by name.
+            batch: inputs and targets.
+
+        Raises:
+            Unavailable: its package is not installed.
+        """
+        return self.load().eager(network, start, batch)
+
 
 CONTESTANTS = (
     Contestant("jax", "hand-written JAX", "jax", "by_hand"),

@@ -186,3 +186,17 @@ def build(network: Network, start: Mapping[str, Array] | None, batch: tuple[Arra
         return loss.block_until_ready()
 
     return run
+
+
+def eager(network: Network, start: Mapping[str, Array], batch: tuple[Array, Array]) -> Step:
+    """One forward and backward pass per call, operator by operator."""
+    model = filled(network, start)
+    criterion = mean_square if network.key in "AD" else cross_entropy
+    x, y = map(jnp.asarray, batch)
+    gradients = eqx.filter_value_and_grad(lambda model: criterion(jax.vmap(model)(x), y))
+
+    def run() -> Any:
+        loss, grads = gradients(model)
+        return jax.block_until_ready((loss, jax.tree.leaves(grads)))
+
+    return run

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 
@@ -151,5 +152,19 @@ def build(
     def run() -> Any:
         loss = call(x, y) if call is not None else program(model, rule, x, y)
         return loss.block_until_ready()
+
+    return run
+
+
+def eager(network: Network, start: Mapping[str, Array], batch: tuple[Array, Array]) -> Step:
+    """One forward and backward pass per call, operator by operator."""
+    model = filled(network, start)
+    criterion = mean_square if network.key in "AD" else cross_entropy
+    x, y = map(jnp.asarray, batch)
+    gradients = nnx.value_and_grad(lambda model: criterion(model(x), y))
+
+    def run() -> Any:
+        loss, grads = gradients(model)
+        return jax.block_until_ready((loss, jax.tree.leaves(grads)))
 
     return run

@@ -194,3 +194,12 @@ def training(network: Network, net: nn.Cell, batch: tuple[Array, Array], rule: A
 def build(network: Network, start: Mapping[str, Array], batch: tuple[Array, Array]) -> Step:
     """One training step per call, from the common first weights."""
     return training(network, filled(network, start), batch)
+
+
+def eager(network: Network, start: Mapping[str, Array], batch: tuple[Array, Array]) -> Step:
+    """One forward and backward pass per call, in PyNative mode, for the whole process."""
+    paramesh.set_context(mode=paramesh.PYNATIVE_MODE)
+    net = filled(network, start)
+    x, y = map(Tensor, batch)
+    gradients = value_and_grad(loss_of(network, net), None, net.trainable_params())
+    return lambda: jax.block_until_ready(gradients(x, y))

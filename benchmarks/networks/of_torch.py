@@ -221,6 +221,23 @@ def _compiled(loss_of: Callable[..., Any], model: nn.Module, x: Any, y: Any) -> 
     return program
 
 
+def _loss(
+    network: Network, model: nn.Module, batch: tuple[Array, Array]
+) -> tuple[Callable[[Any, Any], Any], Any, Any]:
+    """((x, y) -> the loss, x, y)."""
+    x, y = map(torch.from_numpy, batch)
+    if network.key in "BC":
+        y = y.long().flatten()
+
+    def loss_of(x: Any, y: Any) -> Any:
+        outputs = model(x)
+        if network.key in "AD":
+            return ((outputs - y) ** 2).mean()
+        return functional.cross_entropy(outputs, y)
+
+    return loss_of, x, y
+
+
 def build(
     network: Network,
     start: Mapping[str, Array] | None,
@@ -240,16 +257,7 @@ def build(
     """
     model = filled(network, start)
     rule = optimizer(network, model)
-    x, y = map(torch.from_numpy, batch)
-    if network.key in "BC":
-        y = y.long().flatten()
-
-    def loss_of(x: Any, y: Any) -> Any:
-        outputs = model(x)
-        if network.key in "AD":
-            return ((outputs - y) ** 2).mean()
-        return functional.cross_entropy(outputs, y)
-
+    loss_of, x, y = _loss(network, model, batch)
     program = _compiled(loss_of, model, x, y) if compiled else loss_of
 
     def run() -> Any:
@@ -258,5 +266,20 @@ def build(
         loss.backward()
         rule.step()
         return loss.item()
+
+    return run
+
+
+def eager(network: Network, start: Mapping[str, Array], batch: tuple[Array, Array]) -> Step:
+    """One forward and backward pass per call."""
+    model = filled(network, start)
+    loss_of, x, y = _loss(network, model, batch)
+    weights = list(model.parameters())
+
+    def run() -> Any:
+        model.zero_grad(set_to_none=True)
+        loss = loss_of(x, y)
+        loss.backward()
+        return loss.item(), [weight.grad for weight in weights]
 
     return run

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from paramesh.checkpoint import load_checkpoint, load_param_into_net, save_checkpoint
     from paramesh.nn.cell import Cell
     from paramesh.optim.from_optax import from_optax
+    from paramesh.parallel import communication
     from paramesh.train import Model
     from paramesh.transforms import (
         GradOperation,
@@ -82,6 +83,7 @@ __version__ = "0.1.0"
 #: Names of the upper floors and where each lives (None: a package of paramesh).
 _LATER: dict[str, str | None] = {
     "checkpoint": None,
+    "communication": None,
     "nn": None,
     "ops": None,
     "optim": None,
@@ -119,6 +121,7 @@ __all__ = [
     "random",
     "train",
     "checkpoint",
+    "communication",
     "Model",
     "from_optax",
     "save_checkpoint",

@@ -10,6 +10,7 @@ Glossary
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -55,8 +56,12 @@ _PARALLEL_DEFAULTS: dict[str, Any] = {
     "device_num": 1,
     "global_rank": 0,
     "gradients_mean": False,
+    "gradient_fp32_sync": True,
     "parameter_broadcast": False,
     "enable_parallel_optimizer": False,
+    "grad_accumulation_step": 1,
+    "pipeline_stages": 1,
+    "comm_fusion": None,
     "full_batch": False,
     "dataset_strategy": "data_parallel",
     "strategy_ckpt_save_file": "",
@@ -83,13 +88,22 @@ _JAX_SECONDS = 1.0
 _settings = dict(_DEFAULTS)
 _parallel = dict(_PARALLEL_DEFAULTS)
 _ps = dict(_PS_DEFAULTS)
+#: Parallel settings that somebody made, even if to their defaults.
+_made: set[str] = set()
 _program_key: tuple[Any, ...] = ()
 _ps_resets = 0
+
+#: For each collective of `comm_fusion`, its modes with what `config` has to be.
+_FUSIONS = {
+    "allreduce": ("auto", "size", "index"),
+    "allgather": ("auto", "size"),
+    "reducescatter": ("auto", "size"),
+}
 
 
 def _moved() -> None:
     global _program_key
-    _program_key = (*sorted(_parallel.items()), *sorted(_ps.items()))
+    _program_key = (*sorted(_parallel.items()), *sorted(_made), *sorted(_ps.items()))
 
 
 def program_key() -> tuple[Any, ...]:
@@ -216,42 +230,136 @@ def _dataset_strategy(call: str, value: Any) -> Any:
     return value
 
 
+def _pipeline_stages(call: str, value: Any) -> int:
+    stages = _whole(call, "pipeline_stages", value, 1, 4096)
+    if stages != 1:
+        raise ValueError(
+            f"{call}: pipeline_stages={stages}, but there is no pipeline parallelism here: 1 is "
+            "the only value. Cut the layers instead, by strategies in semi_auto_parallel."
+        )
+    return stages
+
+
+def _comm_fusion(call: str, value: Any) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    example = '{"openstate": True, "allreduce": {"mode": "size", "config": 32}}'
+    known = ("openstate", *_FUSIONS)
+    if not isinstance(value, dict) or not value.keys() <= set(known):
+        raise TypeError(
+            f"{call}: comm_fusion must be None or a dict with keys among {', '.join(known)}, such "
+            f"as {example}, got {value!r}."
+        )
+    for key, entry in value.items():
+        if key == "openstate":
+            _boolean(call, "comm_fusion['openstate']", entry)
+            continue
+        if not isinstance(entry, dict) or not {"mode"} <= entry.keys() <= {"mode", "config"}:
+            raise TypeError(
+                f"{call}: comm_fusion[{key!r}] must be a dict with a 'mode' and a 'config', such "
+                f"as {example}, got {entry!r}."
+            )
+        _fusion_entry(call, key, entry)
+    return copy.deepcopy(value)
+
+
+def _fusion_entry(call: str, key: str, entry: dict[str, Any]) -> None:
+    where = f"comm_fusion[{key!r}]"
+    mode, config = entry["mode"], entry.get("config")
+    _one_of(call, f"{where}['mode']", mode, _FUSIONS[key])
+    if mode == "auto" and config is not None:
+        raise ValueError(f"{call}: {where} in mode 'auto' takes config=None, got {config!r}.")
+    if mode == "size":
+        _whole(call, f"{where}['config'], megabytes,", config, 1, 4096)
+    if mode == "index":
+        places = config if isinstance(config, list) else []
+        whole = all(type(i) is int and i > 0 for i in places)
+        if not places or not whole or sorted(set(places)) != places:
+            raise ValueError(
+                f"{call}: {where} in mode 'index' takes the rising positions at which the "
+                f"gradients are split, such as [20, 35], got {config!r}."
+            )
+
+
 def set_auto_parallel_context(**settings: Any) -> None:
     """Say how the network is spread over devices; checked here, as in MindSpore.
 
-    `parallel_mode`, `device_num` (1..4096), `global_rank` (0..4095), `gradients_mean`,
-    `parameter_broadcast`, `enable_parallel_optimizer`; for the semi-automatic mode also
-    `dataset_strategy` ("data_parallel", "full_batch", or a tuple with a strategy or Layout for
-    each input), `full_batch` (True is `dataset_strategy="full_batch"`), and the paths
-    `strategy_ckpt_save_file` and `strategy_ckpt_load_file`.
+    - `parallel_mode`: "stand_alone", "data_parallel", "hybrid_parallel", "semi_auto_parallel" or
+      "auto_parallel".
+    - `device_num` (1..4096): over how many devices; if it is never set, over all. Whether there
+      are so many is looked at when the first program needs them.
+    - `global_rank` (0..4095): whose slice `Parameter.init_data(layout)` makes.
+    - `gradients_mean`: gradients are averaged over the devices instead of summed.
+    - `gradient_fp32_sync` (default True): 16-bit gradients are summed as Float32.
+    - `parameter_broadcast`: the first process's values become everybody's before the first step.
+    - `enable_parallel_optimizer`: split the state of optimizers over the devices.
+    - `grad_accumulation_step` (1..65536): into how many parts a step cuts its batch; their
+      gradients are averaged before the one update.
+    - `full_batch`: every device sees the whole of each input.
+    - `dataset_strategy`: "data_parallel", "full_batch", or, in the semi-automatic mode, a tuple
+      with a strategy or Layout for each input.
+    - `strategy_ckpt_save_file`, `strategy_ckpt_load_file`: paths, for the semi-automatic mode.
+    - `comm_fusion`: which gradients travel together. `{"openstate": False}` sends each alone;
+      `{"allreduce": {"mode": "size", "config": 32}}` joins up to 32 megabytes, mode "index" splits
+      at the given positions among the gradients, and "auto" leaves it to paramesh. The entries
+      "allgather" and "reducescatter" are recorded only.
+    - `all_reduce_fusion_config`: MindSpore's older name for positions of mode "index".
+    - `pipeline_stages`: 1 only.
 
     Raises:
         ValueError: an unknown setting or a value outside its range.
         TypeError: a value of the wrong type.
     """
     call = "set_auto_parallel_context"
+    if "all_reduce_fusion_config" in settings:
+        settings = _without_alias(call, settings)
     checked: dict[str, Any] = {}
     for name, value in settings.items():
-        if name == "parallel_mode":
-            checked[name] = _one_of(call, name, value, _PARALLEL_MODES)
-        elif name == "device_num":
-            checked[name] = _whole(call, name, value, 1, 4096)
-        elif name == "global_rank":
-            checked[name] = _whole(call, name, value, 0, 4095)
-        elif name == "dataset_strategy":
-            checked[name] = _dataset_strategy(call, value)
-        elif name in ("strategy_ckpt_save_file", "strategy_ckpt_load_file"):
-            if not isinstance(value, str):
-                raise TypeError(f"{call}: {name} must be a path, got {value!r}.")
-            checked[name] = value
-        elif name in _PARALLEL_DEFAULTS:
-            checked[name] = _boolean(call, name, value)
-        else:
+        if name not in _PARALLEL_DEFAULTS:
             raise ValueError(
                 f"{call}: there is no setting {name!r}. Settings: {', '.join(_PARALLEL_DEFAULTS)}."
             )
+        checked[name] = _check_parallel(call, name, value)
     _parallel.update(checked)
+    _made.update(checked)
     _moved()
+
+
+def _without_alias(call: str, settings: dict[str, Any]) -> dict[str, Any]:
+    if "comm_fusion" in settings:
+        raise ValueError(
+            f"{call}: all_reduce_fusion_config and comm_fusion say the same thing; give one."
+        )
+    rest = {k: v for k, v in settings.items() if k != "all_reduce_fusion_config"}
+    positions = settings["all_reduce_fusion_config"]
+    return rest | {"comm_fusion": {"allreduce": {"mode": "index", "config": positions}}}
+
+
+def _check_parallel(call: str, name: str, value: Any) -> Any:
+    if name == "parallel_mode":
+        return _one_of(call, name, value, _PARALLEL_MODES)
+    if name == "device_num":
+        return _whole(call, name, value, 1, 4096)
+    if name == "global_rank":
+        return _whole(call, name, value, 0, 4095)
+    if name == "grad_accumulation_step":
+        return _whole(call, name, value, 1, 65536)
+    if name == "pipeline_stages":
+        return _pipeline_stages(call, value)
+    if name == "comm_fusion":
+        return _comm_fusion(call, value)
+    if name == "dataset_strategy":
+        return _dataset_strategy(call, value)
+    if name in ("strategy_ckpt_save_file", "strategy_ckpt_load_file"):
+        if not isinstance(value, str):
+            raise TypeError(f"{call}: {name} must be a path, got {value!r}.")
+        return value
+    return _boolean(call, name, value)
+
+
+def device_num() -> int | None:
+    """The setting `device_num` if it was made, otherwise None: all devices there are."""
+    return _parallel["device_num"] if "device_num" in _made else None
 
 
 def get_auto_parallel_context(name: str) -> Any:
@@ -260,18 +368,23 @@ def get_auto_parallel_context(name: str) -> Any:
     Raises:
         ValueError: there is no setting of that name.
     """
+    if name == "all_reduce_fusion_config":
+        fusion = (_parallel["comm_fusion"] or {}).get("allreduce", {})
+        return list(fusion["config"]) if fusion.get("mode") == "index" else []
     if name not in _parallel:
         raise ValueError(
             f"get_auto_parallel_context: there is no setting {name!r}. "
             f"Settings: {', '.join(_PARALLEL_DEFAULTS)}."
         )
-    return _parallel[name]
+    value = _parallel[name]
+    return copy.deepcopy(value) if isinstance(value, dict) else value
 
 
 def reset_auto_parallel_context() -> None:
     """Set every parallel setting back to its default."""
     _parallel.clear()
     _parallel.update(_PARALLEL_DEFAULTS)
+    _made.clear()
     _moved()
 
 

@@ -8,6 +8,7 @@ them by name.
 Glossary
     state       what programs take in and give out: a Parameter, a pool of them, or a hidden value
     settled     an array of a state that lies where programs of the placement want it
+    members     the devices that a collective operator is about, by the name of their group
     hidden      a value that a placement has programs take in or give out besides the Parameters
     ahead       a hidden value of a program that has to be known before it runs: a smaller program,
                 cut out of it, computes it
@@ -16,10 +17,44 @@ Glossary
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from paramesh import context
+from paramesh.errors import ContextError
 from paramesh.recipe import Recipe, compute_many
+
+#: The name of the group of all devices, and its other name.
+WORLD, OTHER_WORLD = "hccl_world_group", "nccl_world_group"
+
+
+@dataclass(frozen=True)
+class Members:
+    """The devices that a collective operator is about.
+
+    Attributes:
+        axis: the name of the axis over all devices of the running program; None if it is one
+            device's alone.
+        parts: the ranks of the group, or of each of the groups, that the name stands for.
+        count: how many devices run the program.
+    """
+
+    axis: str | None
+    parts: tuple[tuple[int, ...], ...]
+    count: int
+
+
+def _size_of_one(group: str) -> int:
+    if group not in (WORLD, OTHER_WORLD):
+        raise ValueError(
+            f"there is no group {group!r}. Make it: paramesh.communication.init(), then "
+            f"create_group({group!r}, [0, 1])."
+        )
+    return 1
+
+
+#: How many devices are in a group; `paramesh.communication.init` sets it.
+group_size: Callable[[str], int] = _size_of_one
 
 
 class Hidden:
@@ -62,11 +97,19 @@ class Placement:
     key: Any = ("single",)
     #: Whether small Parameters may share flat arrays (`parameter/pool.py`).
     pools = True
+    #: Equal for placements that divide optimizer state in the same way; None: it is whole.
+    division: Any = None
+    #: Whether a Parameter may have one value per device (`layerwise_parallel`).
+    per_device = False
     #: How many devices there are.
     count = 1
 
     def adopt(self, params: Sequence[Any]) -> None:
         """Called with the Parameters that a program may use before it is traced."""
+        for param in params:
+            slot = param._slot
+            if slot is not None:
+                slot.pool.enter(self)
 
     def materialise(self, params: Sequence[Any], recipes: Sequence[Recipe]) -> list[Any]:
         """The first arrays of Parameters, made from their recipes where each Parameter lives."""
@@ -102,9 +145,50 @@ class Placement:
         """The outputs of a program as the user gets them."""
         return arrays
 
-    def reduce_gradients(self, params: Sequence[Any], grads: Sequence[Any]) -> list[Any]:
-        """Raw gradients of one device's part of the batch -> of the whole batch; traced."""
+    def reduce_gradients(
+        self,
+        params: Sequence[Any],
+        grads: Sequence[Any],
+        mean: bool | None = None,
+        degree: int | None = None,
+    ) -> list[Any]:
+        """Raw gradients of one device's part of the batch -> of the whole batch; traced.
+
+        Args:
+            params: whose gradients they are.
+            grads: of this device's part.
+            mean: whether sums are divided by `degree`; None for what the settings say.
+            degree: None for the number of devices.
+        """
         return list(grads)
+
+    def members(self, group: str, operator: str) -> Members:
+        """Who takes part in a collective operator of the running program.
+
+        Raises:
+            ValueError: there is no group of that name.
+            ContextError: programs do not run on all of its devices.
+        """
+        size = group_size(group)
+        if size > 1:
+            mode = context.get_auto_parallel_context("parallel_mode")
+            raise ContextError(
+                f"ops.{operator} is about the {size} devices of '{group}', but with parallel_mode="
+                f"'{mode}' a program does not run on each of them. Use "
+                "set_auto_parallel_context(parallel_mode='hybrid_parallel'), or 'data_parallel'."
+            )
+        return Members(None, ((0,),), 1)
+
+    def divide(self, params: Sequence[Any]) -> Any:
+        """How the optimizer state of these Parameters is divided over devices; None: it is whole.
+
+        Returns:
+            None or an object with
+            `cut(value)`: a device's flat part of a value that all devices have; traceable;
+            `join(part, shape)`: the value again; traceable;
+            `pool(name, plan, dtype, members, owner)`: the pool that holds such parts.
+        """
+        return None
 
     def variables(
         self, params: Sequence[Any]

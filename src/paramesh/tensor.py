@@ -23,6 +23,7 @@ import numpy as np
 
 from paramesh.array_methods import ArrayMethods
 from paramesh.dtype import DType, float32, int64, to_dtype, x64, x64_enabled
+from paramesh.errors import ParameterStateError
 from paramesh.promotion import cast, scalar_kind
 from paramesh.recipe import Initializer, Recipe, next_key
 
@@ -192,8 +193,28 @@ class Tensor(ArrayMethods):
     # How it leaves.
 
     def asnumpy(self) -> np.ndarray[Any, Any]:
-        """The values as a numpy array of its own: writing to it changes nothing here."""
-        return np.array(self._get())
+        """The values as a numpy array of its own: writing to it changes nothing here.
+
+        Raises:
+            ParameterStateError: they lie in parts over several processes.
+        """
+        return np.array(self._host())
+
+    def _host(self) -> np.ndarray[Any, Any]:
+        """The values in this process's memory, not to be written to."""
+        value = self._get()
+        try:
+            return np.asarray(value)
+        except RuntimeError:
+            if value.is_fully_addressable:
+                raise
+        name = getattr(self, "name", "")
+        who = f"Parameter '{name}'" if name else "A Tensor"
+        raise ParameterStateError(
+            f"{who} of shape {self.shape} lies in parts over several processes, of which this one "
+            "holds only its own. paramesh.parallel.whole(…), called in all of them, gives each "
+            "the whole."
+        )
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """The same as `asnumpy`."""
@@ -215,14 +236,14 @@ class Tensor(ArrayMethods):
 
     def tolist(self) -> Any:
         """Nested lists of python numbers (a number for a 0-d Tensor)."""
-        return np.asarray(self._get()).tolist()
+        return self._host().tolist()
 
     def copy(self) -> Tensor:
         """A Tensor of its own with these values."""
         return wrap(self._get())
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        array = np.asarray(self._get())
+        array = self._host()
         if dtype is not None and array.dtype != dtype:
             return array.astype(dtype)
         return array.copy() if copy else array
@@ -291,7 +312,7 @@ class Tensor(ArrayMethods):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # bfloat16 is no native numpy type: bytes and a name travel instead of an array.
-        value = np.asarray(self._get())
+        value = self._host()
         return unpickle, (value.tobytes(), self.dtype.long_name, value.shape)
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
@@ -57,6 +57,7 @@ class Visited(Protocol):
     """What a frame needs to know of a Cell: all that a program bakes in of it."""
 
     def _token(self) -> Any: ...
+    def _inside(self) -> Iterable[Visited]: ...
 
 
 class Pooled:
@@ -142,7 +143,7 @@ class Frame:
         self.values[state] = value
         self.written[state] = None
 
-    def visit(self, cell: Any) -> None:
+    def visit(self, cell: Visited) -> None:
         """Note that the program went through a Cell."""
         if self.parent is not None:
             self.parent.visit(cell)
@@ -158,7 +159,7 @@ class Program(Frame):
     Attributes:
         read: inputs whose values at the start are needed.
         missing: what is no input and was read.
-        cells: Cells that the program went through.
+        cells: Cells that the program went through or could look at.
         met: Parameters that it read or wrote, in pools or not.
         unfit: pools of which a member became something that does not fit its place.
     """
@@ -225,9 +226,16 @@ class Program(Frame):
             states[state if slot is None else slot.pool] = None
         return [(state, self.get(state)) for state in states]
 
-    def visit(self, cell: Any) -> None:
-        """Note that the program went through a Cell."""
-        self.cells[cell] = None
+    def visit(self, cell: Visited) -> None:
+        """Note that the program went through a Cell, and may have looked at all inside it.
+
+        A list of Cells is never called, and neither is one whose attributes or other methods are
+        used: what they are is as much a part of the program.
+        """
+        if cell not in self.cells:
+            self.cells[cell] = None
+            for inner in cell._inside():
+                self.visit(inner)
 
 
 _LEAK = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -124,6 +125,38 @@ def test_one_seed_gives_one_run(
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+def test_over_devices(small: tuple[Report, str, Path], data: Path, tmp_path: Path) -> None:
+    from matplotlib.image import imread
+
+    report, printed = quiet(Settings(data, epochs=2, seed=7, out=tmp_path, devices=8))
+    np.testing.assert_allclose(report.losses, small[0].losses, rtol=1e-3)
+    assert report.recipes_run == 0
+    rows = [line.split() for line in printed.splitlines()]
+    assert ["fc1.bias", "(120,)", "Float32", "model", "(30,)", "2", "120", "B"] in rows
+    assert ["fc2.bias", "(84,)", "Float32", "-", "(84,)", "8", "336", "B"] in rows
+    assert ["10", "parameters", "8", "devices", "63.5", "KiB"] in rows
+    assert re.search(r"Adam's state takes 70\.\d KiB on each device, of 482\.\d KiB\.", printed)
+    picture = imread(tmp_path / "devices.png")
+    assert picture.shape[1] == 1430
+    assert picture[..., :3].std() > 0.05
+    assert paramesh.get_auto_parallel_context("parallel_mode") == "stand_alone"
+
+
+@pytest.mark.parametrize(
+    ("devices", "message"),
+    [
+        ("3", "--devices 3: expected one of 2, 4, 8, 16, 32"),
+        ("16", "--devices 16: there are 8 CPU devices; JAX_PLATFORMS=cpu XLA_FLAGS=--xla_force"),
+    ],
+)
+def test_devices_that_are_not_there(
+    capsys: pytest.CaptureFixture[str], devices: str, message: str
+) -> None:
+    code, out, err = run(capsys, "demo", "--devices", devices)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"paramesh: {message}")
+
+
 def test_seeds_differ() -> None:
     images = np.arange(10, dtype=np.float32).repeat(32 * 32).reshape(10, 1, 32, 32)
     orders = [
@@ -195,7 +228,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "demo" in out
     code, out, _ = run(capsys, "demo", "--help")
     assert code == 0
-    for option in ("--data", "--epochs", "--seed", "--out"):
+    for option in ("--data", "--epochs", "--seed", "--out", "--devices"):
         assert option in out
 
 

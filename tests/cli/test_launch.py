@@ -180,7 +180,9 @@ class TestEnds:
         out, err = launcher.communicate(timeout=60)
         assert launcher.returncode == 130
         assert sorted(out.splitlines()) == ["[rank 0] saved", "[rank 1] saved"]
-        assert err == "paramesh: interrupted\n"
+        # A process whose coordinator ended before it may say so too.
+        assert err.endswith("paramesh: interrupted\n")
+        assert "Traceback" not in err
         assert not any(map(lives, pids))
 
     @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel of Linux does it")

@@ -17,6 +17,9 @@ SLURM = {"SLURM_STEP_NODELIST": "n[1-2]", "SLURM_LOCALID": "0", "SLURM_JOB_ID": 
 OPEN_MPI_4 = {"OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://10.96.0.1:34911"}
 OPEN_MPI_5 = {"OMPI_COMM_WORLD_LOCAL_SIZE": "4", "OMPI_COMM_WORLD_LOCAL_RANK": "2"}
 
+#: The environment without the eight devices of the tests.
+alone = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+
 
 def free_port() -> int:
     with socket.socket() as found:
@@ -157,6 +160,58 @@ class TestJoin:
             monkeypatch.setenv("MS_SCHED_PORT", str(taken.getsockname()[1]))
             with pytest.raises(ContextError, match=r"process 0 of 2.*cannot be opened.*MS_SCHED_"):
                 join()
+
+    def test_two_processes_with_mindspores_variables(self) -> None:
+        program = (
+            "import paramesh\n"
+            "paramesh.set_context(device_target='CPU')  # looks at the devices, so it joins first\n"
+            "import jax\n"
+            "from paramesh.parallel.processes import join, leave\n"
+            "print(join(), jax.process_index(), jax.process_count(), len(jax.devices()))\n"
+            "leave()\n"
+        )
+        port = str(free_port())
+        running = [
+            subprocess.Popen(
+                [sys.executable, "-c", program],
+                env=alone | {"MS_WORKER_NUM": "2", "MS_NODE_ID": rank, "MS_SCHED_PORT": port},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in "01"
+        ]
+        results = [process.communicate(timeout=120) for process in running]
+        for rank, (out, errors) in enumerate(results):
+            assert out.splitlines()[-1:] == [f"True {rank} 2 2"], errors
+
+    @pytest.mark.slow
+    def test_without_a_launcher_the_others_learn_of_a_failure(self) -> None:
+        program = (
+            "from paramesh.parallel.processes import join\n"
+            "import time\n"
+            "join(heartbeat=2)\n"
+            "import jax\n"
+            "if jax.process_index() == 1:\n"
+            "    raise ValueError('the weights are no good')\n"
+            "time.sleep(100)\n"
+        )
+        port = str(free_port())
+        first, second = (
+            subprocess.Popen(
+                [sys.executable, "-c", program],
+                env=alone | {"RANK_SIZE": "2", "RANK_ID": rank, "MS_SCHED_PORT": port},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in "01"
+        )
+        _, said = second.communicate(timeout=60)
+        assert second.returncode == 1
+        assert said.endswith("ValueError: the weights are no good\n")
+        _, said = first.communicate(timeout=60)
+        assert first.returncode != 0
+        assert "unhealthy (stopped sending heartbeats):\n1\n" in said
 
     def test_the_others_do_not_come(self) -> None:
         variables = {"RANK_SIZE": "2", "RANK_ID": "0", "MS_SCHED_PORT": str(free_port())}

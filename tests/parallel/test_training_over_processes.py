@@ -141,6 +141,25 @@ def slices_of_all_layouts() -> list[Any]:
     return seen
 
 
+def read_a_cut_parameter() -> list[Any]:
+    """What a process is told that reads one, and the whole of it."""
+    import jax
+
+    from paramesh import ParameshError
+    from paramesh.parallel import whole
+
+    param = weight()
+    param.layout = layout("columns", jax.device_count())
+    param.init_data()
+    told = []
+    for read in (param.asnumpy, param.tolist, lambda: np.asarray(param)):
+        try:
+            read()
+        except ParameshError as error:
+            told.append(str(error))
+    return [told, whole(param).view(np.uint32).tolist()]
+
+
 def train_with_checkpoints(folder: Path, steps: int, killed_at: int = 0) -> list[str]:
     """Losses from the last checkpoint in a folder to a step, bit for bit; rank 1 may be killed."""
     import jax
@@ -188,6 +207,7 @@ def main(task: str, folder: str) -> None:
 
     if task == "modes":
         seen: Any = {"modes": train_in_all_modes(), "slices": slices_of_all_layouts()}
+        seen["read"] = read_a_cut_parameter()
     elif task == "slices":
         seen = {"slices": slices_of_all_layouts()}
     else:
@@ -240,6 +260,11 @@ def test_the_same_as_on_one_device(tmp_path: Path) -> None:
             else:
                 for here, there in zip(case["weights"], weights, strict=True):
                     np.testing.assert_allclose(here, there, rtol=1e-3, atol=1e-5)
+        told, bits = seen["read"]
+        assert len(told) == 3
+        assert len(set(told)) == 1
+        assert "Parameter 'w' of shape (16, 8) lies in parts over several processes" in told[0]
+        np.testing.assert_array_equal(bits, weight().asnumpy().view(np.uint32))
     slices = [part for seen in results(tmp_path, "modes") for part in seen["slices"]]
     assert_slices_are_those_of_the_whole(slices, 2, 4)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+import paramesh
 from paramesh import Parameter, Tensor, nn
 from paramesh.initializer import initializer
 
@@ -26,6 +27,35 @@ class Affine(nn.Cell):
         if self.training:
             self.mean.assign(self.mean * 0.5 + out.mean(0) * 0.5)
         return out
+
+
+class Deep(nn.Cell):
+    """Many small layers of one shape, so that optimizers keep their Parameters in pools."""
+
+    def __init__(self, layers: int = 6) -> None:
+        super().__init__()
+        paramesh.set_seed(3)
+        self.layers = nn.CellList([nn.Dense(3, 3, weight_init="normal") for _ in range(layers)])
+
+    def construct(self, x: Any) -> Any:
+        for layer in self.layers:
+            x = layer(x).tanh()
+        return x
+
+
+def trainer(net: nn.Cell, optimizer: Any) -> Any:
+    """A compiled training step (x) -> loss; the network learns to give ones."""
+    gradients = paramesh.value_and_grad(
+        lambda x: ((net(x) - 1.0) ** 2).mean(), None, optimizer.parameters
+    )
+
+    @paramesh.jit
+    def step(x: Any) -> Any:
+        loss, grads = gradients(x)
+        optimizer(grads)
+        return loss
+
+    return step
 
 
 def values(net: nn.Cell) -> dict[str, np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import threading
 import warnings
@@ -454,3 +455,93 @@ class TestModes:
             net(Tensor(np.ones((2, 5), np.float32)))
         assert not any(p.has_init for p in net.get_parameters())
         assert all(p.is_init for p in net.get_parameters())
+
+
+class TestWhatAProgramDependsOn:
+    """A Cell is part of a program even if it is never called."""
+
+    def test_a_list_of_cells(self) -> None:
+        layers = nn.CellList([nn.Dense(3, 3) for _ in range(2)])
+
+        @paramesh.jit
+        def run(x: Any) -> Any:
+            for layer in layers:
+                x = layer(x)
+            return x
+
+        run(Tensor(X))
+        layers.append(nn.Dense(3, 2))
+        assert run(Tensor(X)).shape == (5, 2)
+        del layers[2]
+        assert run(Tensor(X)).shape == (5, 3)
+        assert run.traces == 3
+
+    def test_a_dict_of_cells_inside_a_cell(self) -> None:
+        class Heads(nn.Cell):
+            def __init__(self) -> None:
+                super().__init__()
+                self.heads = nn.CellDict({"a": nn.Dense(3, 1), "b": nn.Dense(3, 1)})
+
+            def construct(self, x: Any) -> Any:
+                return {name: head(x) for name, head in self.heads.items()}
+
+        net = Heads()
+        assert set(net(Tensor(X))) == {"a", "b"}
+        net.heads["c"] = nn.Dense(3, 1)
+        assert set(net(Tensor(X))) == {"a", "b", "c"}
+        del net.heads["a"]
+        assert set(net(Tensor(X))) == {"b", "c"}
+
+    def test_a_list_in_a_list(self) -> None:
+        class Rows(nn.Cell):
+            def __init__(self) -> None:
+                super().__init__()
+                self.rows = nn.CellList([nn.CellList([nn.ReLU()])])
+
+            def construct(self, x: Any) -> Any:
+                for row in self.rows:
+                    for cell in row:
+                        x = cell(x)
+                return x
+
+        net = Rows()
+        net(Tensor(X))
+        net.rows[0].append(nn.Dense(3, 2))
+        assert net(Tensor(X)).shape == (5, 2)
+
+    @pytest.mark.parametrize("way", ["closure", "argument", "method", "gradient", "partial"])
+    def test_a_cell_of_which_another_method_is_used(self, way: str) -> None:
+        class Scaled(nn.Cell):
+            def __init__(self) -> None:
+                super().__init__()
+                self.factor = 2.0
+
+            def scaled(self, x: Any) -> Any:
+                return (x * self.factor).sum()
+
+        class Outer(nn.Cell):
+            def __init__(self) -> None:
+                super().__init__()
+                self.inner = Scaled()
+
+            def construct(self, x: Any) -> Any:
+                return self.inner.scaled(x)
+
+        net = Scaled()
+        if way == "argument":
+            by_argument = paramesh.jit(lambda net, x: net.scaled(x))
+            program = lambda x: by_argument(net, x)  # noqa: E731
+        elif way == "gradient":
+            program = paramesh.grad(lambda x: net.scaled(x))
+        elif way == "partial":
+            program = paramesh.jit(functools.partial(Scaled.scaled, net))
+        elif way == "method":
+            outer = Outer()
+            net = outer.inner
+            program = outer
+        else:
+            program = paramesh.jit(lambda x: net.scaled(x))
+        x = Tensor(np.ones(3, np.float32))
+        first = float(program(x).sum())
+        net.factor = 4.0
+        assert float(program(x).sum()) == 2 * first

@@ -18,8 +18,8 @@ from paramesh import Parameter, ParameterTuple, Tensor, context, nn
 from paramesh.initializer import initializer
 from paramesh.optim import flat
 from paramesh.parameter import Pool
+from programs.networks import Deep, trainer
 
-LAYERS = 6
 X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
 
 
@@ -27,32 +27,6 @@ X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
 def _settings() -> Iterator[None]:
     yield
     context.reset()
-
-
-class Net(nn.Cell):
-    def __init__(self, layers: int = LAYERS) -> None:
-        super().__init__()
-        paramesh.set_seed(3)
-        self.layers = nn.CellList([nn.Dense(3, 3, weight_init="normal") for _ in range(layers)])
-
-    def construct(self, x: Any) -> Any:
-        for layer in self.layers:
-            x = layer(x).tanh()
-        return x
-
-
-def trainer(net: nn.Cell, optimizer: Any) -> Any:
-    gradients = paramesh.value_and_grad(
-        lambda x: ((net(x) - 1.0) ** 2).mean(), None, optimizer.parameters
-    )
-
-    @paramesh.jit
-    def step(x: Any) -> Any:
-        loss, grads = gradients(x)
-        optimizer(grads)
-        return loss
-
-    return step
 
 
 OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
@@ -104,7 +78,7 @@ def test_the_same_numbers_as_without(name: str) -> None:
     results = []
     for setting in ("never", "always"):
         context.set_context(flat_parameters=setting)
-        net = Net(8)
+        net = Deep(8)
         optimizer = make(net.trainable_params())
         step = trainer(net, optimizer)
         losses = [float(step(Tensor(X))) for _ in range(5)]
@@ -122,7 +96,7 @@ def test_the_same_numbers_as_without(name: str) -> None:
 
 
 def test_buffers_in_and_out_of_a_step() -> None:
-    net = Net(20)
+    net = Deep(20)
     adam = nn.Adam(net.trainable_params(), 0.01)
     step = trainer(net, adam)
     step(Tensor(X))
@@ -205,7 +179,7 @@ class Trained:
     """A network after two steps that made its pools."""
 
     def __init__(self) -> None:
-        self.net = Net()
+        self.net = Deep()
         self.adam = nn.Adam(self.net.trainable_params(), 0.1)
         self.step = trainer(self.net, self.adam)
         self.run(2)
@@ -523,7 +497,7 @@ class TestBetweenSteps:
     ) -> None:
         trained = Trained()
         paramesh.save_checkpoint(trained.net, tmp_path / "net.safetensors")
-        net = Net()
+        net = Deep()
         adam = nn.Adam(net.trainable_params(), 0.1)
         step = trainer(net, adam)
         paramesh.load_checkpoint(tmp_path / "net.safetensors", net)
@@ -541,7 +515,7 @@ class TestBetweenSteps:
 
     def test_no_pools_in_pynative_mode(self) -> None:
         context.set_context(mode=context.PYNATIVE_MODE)
-        net = Net()
+        net = Deep()
         adam = nn.Adam(net.trainable_params(), 0.1)
         gradients = paramesh.value_and_grad(lambda x: (net(x) ** 2).mean(), None, adam.parameters)
         adam(gradients(Tensor(X))[1])

@@ -677,6 +677,34 @@ class Machine(RuleBasedStateMachine):
         param.name = self.records[param].name = f"renamed.{self.count}.weight"
         self._changed()
 
+    @precondition(lambda self: self.trained)
+    @rule(
+        which=whole,
+        other=whole,
+        change=st.sampled_from(
+            ["layer", "replaced", "tied", "requires_grad", "train", "dtype", "renamed"]
+        ),
+    )
+    def step_change_step(self, which: int, other: int, change: str) -> None:
+        """The same program before and after, which must not be the same program any more."""
+        self.step(which, 0, 1, thread=False)
+        match change:
+            case "layer":
+                self.layer_added()
+            case "replaced":
+                self.replaced(other, weight=bool(other % 2), seed=other % 4)
+            case "tied":
+                self.tied(other, other // 2)
+            case "requires_grad":
+                self.requires_grad_switched(other)
+            case "train":
+                self.train_switched(not self.of.training)
+            case "dtype":
+                self.dtype_switched(other, of_state=False)
+            case _:
+                self.renamed(other)
+        self.step(which, 1, 1, thread=False)
+
     # Invariants.
 
     @invariant()

@@ -23,6 +23,7 @@ from paramesh.checkpoint.types_at_rest import storable
 from paramesh.dtype import is_wide
 from paramesh.errors import CheckpointError
 from paramesh.nn.cell import Cell
+from paramesh.parallel.per_device import set_per_device, value_count
 from paramesh.parameter import Parameter
 from paramesh.tensor import Tensor, wrap
 
@@ -130,7 +131,8 @@ def load_param_into_net(
 ) -> tuple[list[str], list[str]]:
     """Give the Parameters of a Cell the values of their names.
 
-    A Parameter that has no data yet takes the value without its recipe ever being run. Entries
+    A Parameter that has no data yet takes the value without its recipe ever being run. A
+    layerwise-parallel one takes a value for each device of this process, or one for all. Entries
     that `append_dict` put into a checkpoint are passed over.
 
     Args:
@@ -190,6 +192,9 @@ def _load(
         )
     for param, value in matched:
         data = Tensor(value)
+        if _of_devices(param, value):
+            set_per_device(param, data.astype(param.dtype))
+            continue
         if data.dtype is not param.dtype:
             data = data.astype(param.dtype)
         param.set_data(data if data.shape == param.shape else data.reshape(param.shape))
@@ -201,7 +206,21 @@ def _about(param: Parameter) -> str:
     return f"{param.dtype}{list(param.shape)}"
 
 
+def _of_devices(param: Parameter, value: Parameter) -> bool:
+    """Whether a value has one for each device: it has an axis more, the first."""
+    return param.layerwise_parallel and value.shape[1:] == param.shape != value.shape
+
+
 def _misfit(param: Parameter, value: Parameter, strict: bool) -> str | None:
+    if _of_devices(param, value):
+        here = value_count(param)
+        if value.shape[0] != here:
+            return (
+                f"  devices: {param.name} is layerwise_parallel, and has values for "
+                f"{value.shape[0]} devices in the checkpoint and {here} here: set parallel_mode "
+                "and device_num as they were, before loading"
+            )
+        value = Parameter(value[0])
     ones = not strict and param.size == value.size == 1 and param.ndim + value.ndim == 1
     if param.shape != value.shape and not ones:
         return f"  shape: {param.name} is {list(param.shape)}, the value {list(value.shape)}"

@@ -19,6 +19,7 @@ from paramesh.checkpoint.storage import Appended, Entry
 from paramesh.dtype import bool_, int32, int64
 from paramesh.errors import DuplicateNameError
 from paramesh.nn.cell import Cell
+from paramesh.parallel.per_device import per_device, value_count
 from paramesh.parameter import Parameter, materialise
 from paramesh.tensor import Tensor, wrap
 
@@ -108,6 +109,8 @@ def _name(name: Any) -> str:
 
 
 def _tensor(name: str, data: Any) -> Tensor:
+    if isinstance(data, Parameter) and data.layerwise_parallel and value_count(data) > 1:
+        return per_device(data)
     if isinstance(data, Tensor):
         return data
     if isinstance(data, np.ndarray):

@@ -19,7 +19,9 @@ def save_checkpoint(
 ) -> Path:
     """Save Parameters by name, so that the file is there as a whole or not at all.
 
-    A Parameter that several Cells share is saved once. One that has no data yet is computed.
+    A Parameter that several Cells share is saved once. One that has no data yet is computed. Of a
+    layerwise-parallel Parameter the values of all devices of this process are saved, as one array
+    with the devices as first axis, by rank.
 
     Args:
         save_obj: a Cell, a dict {name: Tensor}, or a list of {"name": str, "data": Tensor}.

@@ -158,6 +158,13 @@ class Source(abc.ABC):
             CheckpointError: the data is not what was written.
         """
 
+    def forget(self) -> None:
+        """Let go of the memory that reading has taken; what is looked at again is read again.
+
+        Whoever goes through a file larger than memory calls it from time to time.
+        """
+        return
+
     @abc.abstractmethod
     def close(self) -> None:
         """Close the file. Views that were handed out stay valid."""
@@ -229,6 +236,12 @@ class MappedSource(Source):
             view[done : done + length] = np.frombuffer(self._map, np.uint8, length, at)
             done += length
         return _frozen(whole)
+
+    def forget(self) -> None:
+        """Let go of the pages of the file; see `Source.forget`."""
+        advice = getattr(mmap, "MADV_DONTNEED", None)  # not everywhere
+        if advice is not None and isinstance(self._map, mmap.mmap):
+            self._map.madvise(advice)
 
     def close(self) -> None:
         """Close the file; the map goes when the last view of it does."""

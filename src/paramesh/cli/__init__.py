@@ -15,9 +15,11 @@ import typer
 from rich.console import Console
 
 import paramesh
+from paramesh.cli.convert import Wishes, run_convert
 from paramesh.cli.demo import Settings, run_demo
-from paramesh.cli.digits import DemoError
-from paramesh.cli.launch import Launch, LaunchError, run_launch
+from paramesh.cli.errors import CommandError
+from paramesh.cli.inspect import SORTS, View, run_compare, run_inspect, run_report
+from paramesh.cli.launch import Launch, run_launch
 from paramesh.cli.servers import show_status
 from paramesh.errors import ParameterServerError
 
@@ -77,9 +79,17 @@ def _demo(
         ),
     ] = 0,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the files go.")] = Path("demo"),
+    devices: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Cut the network over 2, 4, 8, 16 or 32 devices, virtual ones on a CPU, and show "
+            "which of them holds what.",
+        ),
+    ] = None,
 ) -> None:
     """Train LeNet-5 on handwritten digits, save it, and load it into a fresh network."""
-    run_demo(Settings(data=data, epochs=epochs, seed=seed, out=out))
+    run_demo(Settings(data=data, epochs=epochs, seed=seed, out=out, devices=devices))
 
 
 @app.command(
@@ -149,6 +159,169 @@ def _status(
     show_status(address, job, every, Console())
 
 
+_INSPECT_EXAMPLES = """Examples:
+
+paramesh inspect net.safetensors
+
+paramesh inspect net.ckpt --stats --only encoder --sort size
+
+paramesh inspect before.safetensors after.safetensors --rtol 1e-3
+
+paramesh inspect net.safetensors --json | jq '.totals'
+
+paramesh inspect net.safetensors --html report.html --strategy strategy.json
+"""
+
+
+@app.command("inspect", epilog=_INSPECT_EXAMPLES)
+def _inspect(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A checkpoint.")],
+    other: Annotated[
+        Path | None, typer.Argument(metavar="[OTHER]", help="Compare with this one.")
+    ] = None,
+    stats: Annotated[
+        bool, typer.Option("--stats", help="Read every array: min, max, mean, std, NaN, Inf.")
+    ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="A prefix that ends at a dot, or a pattern with * for the whole name. Repeatable.",
+        ),
+    ] = None,
+    sort: Annotated[str, typer.Option(help="Order: file, name or size.")] = "file",
+    largest: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Show the N largest alone.")
+    ] = None,
+    depth: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Levels of the totals by prefix; 0: none.")
+    ] = 2,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a page: a tree to search, histograms, devices."),
+    ] = None,
+    strategy: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --html: a strategy file, for the map of devices."),
+    ] = None,
+    rtol: Annotated[
+        float, typer.Option(min=0.0, help="With OTHER: relative difference that does not count.")
+    ] = 0.0,
+    atol: Annotated[
+        float, typer.Option(min=0.0, help="With OTHER: absolute difference that does not count.")
+    ] = 0.0,
+) -> None:
+    """Show what is in a checkpoint, or what is different between two.
+
+    Arrays are read a part at a time, so that a file larger than memory can
+    be looked at. Exit code: 0; with OTHER 0 if there is no difference and 1
+    if there is; 2 after a mistake.
+    """
+    if sort not in SORTS:
+        raise CommandError(f"--sort {sort}: there are {', '.join(SORTS)}")
+    view = View(only or (), sort, largest, depth, stats, as_json)
+    if other is not None:
+        if stats or html is not None:
+            option = "--stats" if stats else "--html"
+            raise CommandError(f"{option} is for one checkpoint; two are compared")
+        raise typer.Exit(run_compare(path, other, view, rtol, atol))
+    if rtol or atol:
+        raise CommandError("--rtol and --atol are for two checkpoints: paramesh inspect A B")
+    if strategy is not None and html is None:
+        raise CommandError("--strategy goes with --html")
+    if html is not None:
+        if as_json:
+            raise CommandError("give --html or --json, not both")
+        run_report(path, html, view, strategy)
+        return
+    run_inspect(path, view)
+
+
+_CONVERT_EXAMPLES = """Examples:
+
+paramesh convert net.ckpt net.safetensors
+
+paramesh convert net.safetensors half.safetensors --dtype bfloat16
+
+paramesh convert net.ckpt encoder.safetensors --only encoder --rename encoder=
+
+paramesh convert net.safetensors torch.safetensors --to torch
+
+paramesh convert bert.safetensors net.safetensors --from torch --layer 'embeddings.*=Embedding'
+
+paramesh convert net.safetensors flax.safetensors --to flax --layer '*.attn=MultiheadAttention:8'
+"""
+
+
+@app.command("convert", epilog=_CONVERT_EXAMPLES)
+def _convert(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="A checkpoint.")],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="The new file.")],
+    format: Annotated[
+        str | None, typer.Option(help="Of DST. Without it: what its name ends with.")
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(help="Of all floating-point arrays: bfloat16, float16, float32, float64."),
+    ] = None,
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="LIBRARY", help="Take the names and layouts of torch or flax."),
+    ] = None,
+    back: Annotated[
+        str | None,
+        typer.Option("--from", metavar="LIBRARY", help="SRC has those of torch or flax."),
+    ] = None,
+    layer: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PREFIX=KIND",
+            help="Which layer a prefix in SRC is, where the names do not tell. Repeatable.",
+        ),
+    ] = None,
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="OLD=NEW",
+            help="Names that begin with OLD begin with NEW; * stands for anything. @FILE has one "
+            "rule a line. The first that fits counts. Repeatable.",
+        ),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="A prefix that ends at a dot, or a pattern with * for the whole name. Repeatable.",
+        ),
+    ] = None,
+    checksums: Annotated[
+        bool, typer.Option("--checksums", help="Keep checksums of the arrays in DST.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace DST if it is there.")] = False,
+) -> None:
+    """Convert a checkpoint: its format, element type, names and layouts.
+
+    Arrays go through memory one at a time, and DST appears when it is
+    complete. Names without a rule stay as they are, and are listed.
+    """
+    run_convert(
+        source,
+        target,
+        Wishes(
+            format=format,
+            dtype=dtype,
+            to=to,
+            back=back,
+            layers=layer or (),
+            rename=rename or (),
+            only=only or (),
+            checksums=checksums,
+            force=force,
+        ),
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and end the process.
 
@@ -163,7 +336,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # as Abort, or as the code, depending on the version of typer.
         words = list(sys.argv[1:] if arguments is None else arguments)
         code = app(words, prog_name="paramesh", standalone_mode=False)
-    except (DemoError, LaunchError, ParameterServerError) as error:
+    except (CommandError, ParameterServerError) as error:
         typer.echo(f"paramesh: {error}", err=True)
         code = 2
     except (typer.Abort, KeyboardInterrupt):

@@ -15,16 +15,19 @@ from rich.console import Console
 from paramesh import nn, optim, placement
 from paramesh.checkpoint import load_checkpoint, load_param_into_net, save_checkpoint
 from paramesh.cli import show
+from paramesh.cli.device_picture import draw_devices, held_text
+from paramesh.cli.devices import cut, over_devices
 from paramesh.cli.digits import DataError, DemoError, Digits, mnist, scikit_digits
 from paramesh.cli.lenet import LeNet5
 from paramesh.keys import set_seed
+from paramesh.nn.cell import Cell
 from paramesh.tensor import Tensor
 from paramesh.train import Callback, Model, RunContext
 
 _BATCH = 32
 _RATE = 2e-3
 _SHIFT = 2
-_AT_ONCE = 500
+_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
@@ -35,13 +38,15 @@ class Settings:
         data: the folder of MNIST's files; None for scikit-learn's digits.
         epochs: times through the data; None for 20, or 5 with `data`.
         seed: decides the split, the parameters and the order of images.
-        out: folder for the picture and the checkpoint.
+        out: folder for the pictures and the checkpoint.
+        devices: over how many the network is cut; None for one.
     """
 
     data: Path | None = None
     epochs: int | None = None
     seed: int = 0
     out: Path = Path("demo")
+    devices: int | None = None
 
 
 @dataclass(frozen=True)
@@ -95,27 +100,29 @@ class Losses(Callback):
         self._epoch.clear()
 
 
-class RecipeCounter(placement.Placement):
-    """A single device that counts how many recipes it runs."""
+class RecipeCounter:
+    """How many recipes were run."""
 
     def __init__(self) -> None:
         self.runs = 0
 
-    def materialise(self, params: Sequence[Any], recipes: Sequence[Any]) -> list[Any]:
-        """The Parameters' first arrays, counted."""
-        self.runs += len(recipes)
-        return super().materialise(params, recipes)
-
 
 @contextmanager
 def counted_recipes() -> Generator[RecipeCounter]:
-    """Count the recipes that are run in the `with` block."""
+    """Count the recipes that are run in the `with` block, in the parallel mode that is set."""
     counter = RecipeCounter()
-    before = placement.use(counter)
+    place: Any = placement.current()
+    materialise = place.materialise
+
+    def counted(params: Sequence[Any], recipes: Sequence[Any]) -> list[Any]:
+        counter.runs += len(recipes)
+        return materialise(params, recipes)
+
+    place.materialise = counted
     try:
         yield counter
     finally:
-        placement.use(before)
+        del place.materialise
 
 
 def run_demo(settings: Settings, console: Console | None = None) -> Report:
@@ -128,9 +135,16 @@ def run_demo(settings: Settings, console: Console | None = None) -> Report:
     Raises:
         DemoError: the data cannot be used, the files cannot be written, or an extra is missing.
     """
-    started = time.perf_counter()
-    console = console or Console(highlight=False, soft_wrap=True)
     show.need_matplotlib()
+    console = console or Console(highlight=False, soft_wrap=True)
+    if settings.devices is None:
+        return _run(settings, console)
+    with over_devices(settings.devices):
+        return _run(settings, console)
+
+
+def _run(settings: Settings, console: Console) -> Report:
+    started = time.perf_counter()
     digits = scikit_digits(settings.seed) if settings.data is None else mnist(settings.data)
     epochs = settings.epochs or (20 if settings.data is None else 5)
     _make_folder(settings.out)
@@ -141,12 +155,14 @@ def run_demo(settings: Settings, console: Console | None = None) -> Report:
     )
 
     set_seed(settings.seed)
-    net = LeNet5()
+    net = _network(settings)
     console.print(show.parameter_table(net.get_parameters()))
     console.print(show.allocation(net.get_parameters()) + "\n")
 
     batches = Batches(digits.train_images, digits.train_labels, settings.seed)
-    losses = train(net, batches, epochs, settings.out / "interrupted.safetensors")
+    losses, step = train(net, batches, epochs, settings.out / "interrupted.safetensors")
+    if settings.devices is not None:
+        _show_devices(net, step, settings, console)
     predictions = predict(net, digits.test_images)
     accuracy = _accuracy(predictions, digits)
     console.print(f"mean loss of the last epoch: {np.mean(losses[-len(batches) :]):.4f}")
@@ -155,7 +171,7 @@ def run_demo(settings: Settings, console: Console | None = None) -> Report:
     checkpoint, picture = settings.out / "lenet5.safetensors", settings.out / "digits.png"
     _save(net, checkpoint)
     with counted_recipes() as counter:
-        fresh = LeNet5()
+        fresh = _network(settings)
         load_param_into_net(fresh, load_checkpoint(str(checkpoint)))
         restored = predict(fresh, digits.test_images)
     restored_accuracy = _accuracy(restored, digits)
@@ -175,7 +191,25 @@ def run_demo(settings: Settings, console: Console | None = None) -> Report:
     return Report(losses, accuracy, restored_accuracy, counter.runs)
 
 
-def train(net: LeNet5, batches: Batches, epochs: int, interrupted: Path) -> list[float]:
+def _network(settings: Settings) -> LeNet5:
+    net = LeNet5()
+    if settings.devices is not None:
+        cut(net, settings.devices)
+    return net
+
+
+def _show_devices(net: LeNet5, step: Any, settings: Settings, console: Console) -> None:
+    console.print(net.layout_table())
+    table = step.layout_table()
+    console.print(held_text(table, [p.name for p in net.get_parameters()]))
+    picture = settings.out / "devices.png"
+    draw_devices(picture, table)
+    console.print(f"Who holds what: {picture}\n", markup=False)
+
+
+def train(
+    net: LeNet5, batches: Batches, epochs: int, interrupted: Path
+) -> tuple[list[float], Cell]:
     """Train with Adam, whose rate falls along half a cosine.
 
     Args:
@@ -185,7 +219,7 @@ def train(net: LeNet5, batches: Batches, epochs: int, interrupted: Path) -> list
         interrupted: where Ctrl-C leaves a checkpoint.
 
     Returns:
-        The loss of each step.
+        The loss of each step, and the training Cell.
     """
     rates = optim.cosine_decay_lr(0.0, _RATE, epochs * len(batches), len(batches), epochs)
     optimizer = optim.Adam(net.trainable_params(), learning_rate=rates)
@@ -194,13 +228,16 @@ def train(net: LeNet5, batches: Batches, epochs: int, interrupted: Path) -> list
     model = Model(net, loss_fn, optimizer)
     model.train(epochs, batches, callbacks=[curve], interrupt_checkpoint=interrupted)
     net.set_train(False)
-    return curve.losses
+    return curve.losses, model.train_network
 
 
 def predict(net: LeNet5, images: Any) -> Any:
     """The digit that the network reads in each image (n, 1, 32, 32): (n,) ints."""
     parts = [images[at : at + _AT_ONCE] for at in range(0, len(images), _AT_ONCE)]
-    return np.concatenate([net(Tensor(part)).asnumpy().argmax(axis=1) for part in parts])
+    missing = -len(parts[-1]) % placement.current().count  # devices share a batch evenly
+    parts[-1] = np.pad(parts[-1], ((0, missing), (0, 0), (0, 0), (0, 0)))
+    read = [net(Tensor(part)).asnumpy().argmax(axis=1) for part in parts]
+    return np.concatenate(read)[: len(images)]
 
 
 def _accuracy(predictions: Any, digits: Digits) -> float:

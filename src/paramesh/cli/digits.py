@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from paramesh.cli.errors import CommandError
+
 Images = np.ndarray[Any, Any]
 
 #: Side of the images that `Digits` holds, in pixels.
@@ -34,7 +36,7 @@ _FILES = {
 }
 
 
-class DemoError(Exception):
+class DemoError(CommandError):
     """The demonstration cannot go on; the message is one line that says why."""
 
 

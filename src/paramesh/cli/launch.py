@@ -13,12 +13,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from paramesh.cli.errors import CommandError
 from paramesh.cli.supervisor import Failure, Interrupted, Member, supervise
 
 _VIRTUAL = "--xla_force_host_platform_device_count"
 
 
-class LaunchError(Exception):
+class LaunchError(CommandError):
     """The processes cannot be started; the message is one line that says why."""
 
 

@@ -197,6 +197,7 @@ _OPTIMIZERS = """
 """
 _TRAINING = """
     WithLossCell WithEvalCell TrainOneStepCell TrainOneStepWithLossScaleCell
+    DistributedGradReducer
     DynamicLossScaleUpdateCell FixedLossScaleUpdateCell
     Metric Accuracy Loss MAE MSE TopKCategoricalAccuracy Top1CategoricalAccuracy
     Top5CategoricalAccuracy

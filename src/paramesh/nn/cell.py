@@ -86,6 +86,9 @@ class Cell(Members):
         fields = self.__dict__
         return fields["_version"], fields["training"]
 
+    def _inside(self) -> list[Any]:
+        return [cell for cell in self._cells.values() if cell is not None]
+
     # State.
 
     def set_train(self, mode: bool = True) -> Self:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from paramesh.nn import arguments
 from paramesh.nn.cell import Cell
-from paramesh.ops import conv as ops
+from paramesh.ops import pooling as ops
 
 _MODES = ("same", "valid", "pad")
 

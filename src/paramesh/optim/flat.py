@@ -10,9 +10,14 @@ What another optimizer or the parameter server keeps, is laid out over devices o
 device is left alone too. The setting `flat_parameters` turns it off, or on for other backends than
 the CPU.
 
+Where the placement divides optimizer state over devices (the parallel optimizer), the arrays of
+state hold a part for each device, and one update computes with a device's part. Parameters that are
+not in a flat array then make a chunk of one.
+
 Glossary
     row         what one update computes with at once: a Parameter, or a chunk
-    chunk       the Parameters of one flat array, with the arrays of their state
+    chunk       the Parameters of one flat array, or a single one, with the arrays of their state
+    divider     how a placement divides state over devices (`Placement.divide`)
 """
 
 from __future__ import annotations
@@ -50,31 +55,60 @@ class Single:
         """The raw gradient of this row."""
         return gradients[self.index]
 
+    def mine(self, value: Any) -> Any:
+        """What this device computes with, of a value that all devices have."""
+        return value
+
+    def whole(self, value: Any, shape: tuple[int, ...]) -> Any:
+        """The value that all devices have, of what this device computed."""
+        return value
+
 
 class Chunk:
-    """A row of many Parameters.
+    """A row of many Parameters, or of one whose state is divided.
 
     Args:
         indices: which ones of the optimizer's, in the order in which they lie in the pools.
-        pools: the pool for each attribute of the optimizer.
+        pools: the pool for each attribute of the optimizer; a chunk of one Parameter has none for
+            what is trained.
+        divider: how the state is divided over devices, if it is.
     """
 
-    def __init__(self, indices: Sequence[int], pools: Mapping[str, Pool]) -> None:
+    def __init__(
+        self, indices: Sequence[int], pools: Mapping[str, Pool], divider: Any = None
+    ) -> None:
         self.index = indices[0]
         self.indices = tuple(indices)
         self.pools = dict(pools)
+        self.divider = divider
+
+    def dissolve_state(self) -> None:
+        """Give the state its values back; what is trained may stay as it is."""
+        for attribute, pool in self.pools.items():
+            if attribute != TRAINED:
+                pool.dissolve(again=False)
 
     def alive(self) -> bool:
         """False once one of the pools was dissolved."""
         return all(pool.alive for pool in self.pools.values())
 
     def state(self, attribute: str, params: Sequence[Parameter]) -> Any:
-        """The pool of this row for an attribute of the optimizer."""
-        return self.pools[attribute]
+        """What holds this row's values of `params`, which the optimizer has as `attribute`."""
+        return self.pools.get(attribute, params[self.index])
 
     def gradient(self, gradients: Sequence[Any]) -> Any:
         """The raw gradients of this row, joined."""
+        if TRAINED not in self.pools:
+            return gradients[self.index]
         return jnp.concatenate([jnp.ravel(gradients[i]) for i in self.indices])
+
+    def mine(self, value: Any) -> Any:
+        """What this device computes with, of a value that all devices have."""
+        return value if self.divider is None else self.divider.cut(value)
+
+    def whole(self, value: Any, shape: tuple[int, ...]) -> Any:
+        """The value that all devices have, of what this device computed."""
+        return value if self.divider is None else self.divider.join(value, shape)
 
 
 Row = Single | Chunk
@@ -99,11 +133,28 @@ def make_chunks(owner: Any, kept: Mapping[str, Sequence[Parameter]], kinds: Sequ
     Returns:
         The chunks; [] if the rule allows none.
     """
+    chunks = _flat_chunks(owner, kept, kinds) if _wanted() else []
+    divide = placement.current().divide
+    taken = {i for chunk in chunks for i in chunk.indices}
+    for i, param in enumerate(kept[TRAINED]):
+        if i in taken or len(kept) == 1 or kinds[i] is None or not param.size:
+            continue
+        divider = divide([param])
+        if divider is not None:
+            chunks.append(_divided(owner, kept, i, divider))
+    return chunks
+
+
+def _wanted() -> bool:
     setting = context.get_context("flat_parameters")
-    if not placement.current().pools:
-        return []
-    if setting == "never" or (setting == "auto" and jax.default_backend() != "cpu"):
-        return []
+    if not placement.current().pools or setting == "never":
+        return False
+    return setting == "always" or jax.default_backend() == "cpu"
+
+
+def _flat_chunks(
+    owner: Any, kept: Mapping[str, Sequence[Parameter]], kinds: Sequence[Any]
+) -> list[Chunk]:
     most = MOST_BYTES[min(len(kept), len(MOST_BYTES)) - 1]
     groups: dict[Any, list[int]] = {}
     for i, columns in enumerate(zip(*kept.values(), strict=True)):
@@ -125,11 +176,22 @@ def _chunk(owner: Any, kept: Mapping[str, Sequence[Parameter]], members: list[in
     order = [i for same in by_shape.values() for i in same]
     columns = {attribute: [params[i] for i in order] for attribute, params in kept.items()}
     trained = columns.pop(TRAINED)
+    divider = placement.current().divide(trained) if columns else None
     pools = {TRAINED: _present(trained) or _pool(owner, TRAINED, trained, None)}
     plan = pools[TRAINED].plan
     for attribute, params in columns.items():
-        pools[attribute] = _pool(owner, attribute, params, plan)
-    return Chunk(order, pools)
+        pools[attribute] = _pool(owner, attribute, params, plan, divider)
+    return Chunk(order, pools, divider)
+
+
+def _divided(owner: Any, kept: Mapping[str, Sequence[Parameter]], at: int, divider: Any) -> Chunk:
+    plan = Plan([kept[TRAINED][at].shape])
+    pools = {
+        attribute: _pool(owner, attribute, [params[at]], plan, divider)
+        for attribute, params in kept.items()
+        if attribute != TRAINED
+    }
+    return Chunk([at], pools, divider)
 
 
 def _present(params: list[Parameter]) -> Pool | None:
@@ -141,13 +203,20 @@ def _present(params: list[Parameter]) -> Pool | None:
     return slot.pool if same else None
 
 
-def _pool(owner: Any, attribute: str, params: list[Parameter], plan: Plan | None) -> Pool:
+def _pool(
+    owner: Any,
+    attribute: str,
+    params: list[Parameter],
+    plan: Plan | None,
+    divider: Any = None,
+) -> Pool:
     for param in params:
         if param._slot is not None:
             param._slot.pool.dissolve(again=False)
     plan = plan or Plan([param.shape for param in params])
     name = f"{type(owner).__name__}.{attribute} ({params[0].name}, …)"
-    return Pool(name, plan, params[0].dtype, params, owner)
+    make = Pool if divider is None else divider.pool
+    return make(name, plan, params[0].dtype, params, owner)
 
 
 def _may_live_in_a_pool(param: Parameter, most: int) -> bool:

@@ -20,6 +20,7 @@ from paramesh.dtype import x64
 from paramesh.optim import flat
 from paramesh.optim.optimizer import Optimizer, centralized, store, work
 from paramesh.parameter import ParameterTuple, waiting
+from paramesh.promotion import cast
 from paramesh.tensor import raw
 
 #: The type of a rule's state, and for each of its fields the attribute that holds it.
@@ -94,9 +95,12 @@ class RuleOptimizer(Optimizer):
             if not rows:
                 self._idle()
                 return (True,) * len(self._parameters)
-            grads = [row.gradient(grads) for row in rows]
+            grads = [row.mine(row.gradient(grads)) for row in rows]
             trained = [row.state(flat.TRAINED, self._parameters) for row in rows]
-            params = [work(tracing.read(state)) for state in trained]
+            params = [
+                work(row.mine(tracing.read(state)))
+                for row, state in zip(rows, trained, strict=True)
+            ]
             decays = _of_rows(rows, self._decays())
             grads = self._prepared(grads, params, decays, _of_rows(rows, self._centralize))
             rates_ = _of_rows(rows, self._rates())
@@ -111,8 +115,8 @@ class RuleOptimizer(Optimizer):
             if not self.takes_rate:
                 updates = [_down(u, rate) for u, rate in zip(updates, rates_, strict=True)]
             values = self.new_values(params, updates, state, rates_)
-            for held, value in zip(trained, values, strict=True):
-                store(held, value)
+            for row, held, value in zip(rows, trained, values, strict=True):
+                store(held, row.whole(cast(value, held.dtype), held.shape))
             for field, slot in slots.items():
                 self._write(slot, getattr(state, field), rows)
             store(self.global_step, raw(self.global_step) + np.int32(1))
@@ -167,15 +171,17 @@ class RuleOptimizer(Optimizer):
 
     def form_pools(self) -> None:
         """Put small Parameters and their state into flat arrays, by the rule of `flat.py`."""
+        for chunk in self._chunks:
+            chunk.dissolve_state()
         kept: dict[str, Any] = {flat.TRAINED: self._parameters}
         for attribute in self.slots()[1].values():
             state = getattr(self, attribute)
             if isinstance(state, ParameterTuple):
                 kept[attribute] = state
         kinds = [
-            None if centralize else (group, decays)
-            for centralize, group, decays in zip(
-                self._centralize, self._group_of, self.decay_flags, strict=True
+            None if centralize else (group, decays, param.parallel_optimizer)
+            for centralize, group, decays, param in zip(
+                self._centralize, self._group_of, self.decay_flags, self._parameters, strict=True
             )
         ]
         self.__dict__["_chunks"] = flat.make_chunks(self, kept, kinds)

@@ -2,5 +2,16 @@
 
 from paramesh.parallel.layout import Layout, Placed
 from paramesh.parallel.mesh import all_devices, device_mesh
+from paramesh.parallel.per_device import per_device, set_per_device, set_slices
+from paramesh.parallel.whole import whole
 
-__all__ = ["Layout", "Placed", "all_devices", "device_mesh"]
+__all__ = [
+    "Layout",
+    "Placed",
+    "all_devices",
+    "device_mesh",
+    "per_device",
+    "set_per_device",
+    "set_slices",
+    "whole",
+]

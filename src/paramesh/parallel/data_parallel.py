@@ -8,8 +8,9 @@ all devices (`jax.shard_map`).
 What crosses the border of a program:
     Parameters  are the same on all devices, but for those with `layerwise_parallel=True`
     inputs      arrays with axes are cut along the first one into a part for each device of this
-                process; scalars go to all
-    outputs     arrays with axes are joined along the first one (those of this process's devices);
+                process, or go whole to all of them with `full_batch`; scalars go to all
+    outputs     arrays with axes are joined along the first one (those of this process's devices),
+                or are those of this process's first device with `full_batch`;
                 float scalars, such as a loss, are the mean over all devices; other scalars are
                 those of the first device
 """
@@ -28,14 +29,19 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from paramesh import context
 from paramesh.errors import ContextError
+from paramesh.parallel import groups
 from paramesh.parallel.per_device import PerDevice
-from paramesh.parallel.reduction import summed
+from paramesh.parallel.reduction import Fusion
+from paramesh.parallel.split_state import Divider, SplitState
 from paramesh.parameter import Parameter
-from paramesh.placement import Placement
+from paramesh.placement import Members, Placement
 from paramesh.recipe import Recipe, compute_many
 
 #: The mesh axis over all devices, by which collectives find each other.
 DEVICES = "devices"
+
+#: States of which every device has something else.
+_DIFFERENT = (PerDevice, SplitState)
 
 _ALL = PartitionSpec()
 _CUT = PartitionSpec(DEVICES)
@@ -49,7 +55,16 @@ class DataParallel(Placement):
         mode: `data_parallel` or `hybrid_parallel`.
     """
 
+    per_device = True
+
     def __init__(self, devices: Sequence[Any], mode: str) -> None:
+        settings = context.get_auto_parallel_context
+        strategy = settings("dataset_strategy")
+        if isinstance(strategy, tuple):
+            raise ContextError(
+                f"dataset_strategy={strategy} is for the semi-automatic mode; {mode} cuts inputs "
+                "along the batch, or gives each device the whole of them with full_batch=True."
+            )
         self.mesh = Mesh(np.array(devices), (DEVICES,))
         self.mode = mode
         self.key = (mode, tuple(d.id for d in devices))
@@ -59,27 +74,27 @@ class DataParallel(Placement):
         self._everywhere = NamedSharding(self.mesh, _ALL)
         self._cut = NamedSharding(self.mesh, _CUT)
         self._alone = self.local == self.count
-        self._broadcast = context.get_auto_parallel_context("parameter_broadcast")
-        self._mean = context.get_auto_parallel_context("gradients_mean")
-        self._fp32 = context._parallel.get("gradient_fp32_sync", True)
+        self._broadcast = settings("parameter_broadcast")
+        self._mean = settings("gradients_mean")
+        self._fp32 = settings("gradient_fp32_sync")
+        self._fusion = Fusion(settings("comm_fusion"))
+        self._full_batch = settings("full_batch") or strategy == "full_batch"
+        if settings("enable_parallel_optimizer") and self.count > 1:
+            self.division = self.key
 
     # Where Parameters live.
 
     def adopt(self, params: Sequence[Any]) -> None:
-        """Give layerwise-parallel Parameters an array with a row for each device."""
+        """Give layerwise-parallel Parameters an array with a row for each device.
+
+        Raises:
+            ContextError: one has values from programs over other devices.
+        """
+        super().adopt(params)
         for param in params:
-            if not param.layerwise_parallel:
-                continue
             slot = param._slot
-            if slot is not None and isinstance(slot.pool, PerDevice):
-                if slot.pool.sharding == self._cut:
-                    continue
-                raise ContextError(
-                    f"Parameter '{param.name}' has a value on each of {slot.pool.devices} devices "
-                    f"from a program in another parallel setting, and {self.mode} over "
-                    f"{self.count} devices cannot take them over. Save it, make the network again "
-                    "under the new setting, and load it."
-                )
+            if not param.layerwise_parallel or (slot and isinstance(slot.pool, PerDevice)):
+                continue
             if slot is not None:
                 slot.pool.dissolve()
             PerDevice(param, self._cut, self.devices)
@@ -93,7 +108,7 @@ class DataParallel(Placement):
         everywhere = self._everywhere
         for i, array in enumerate(arrays):
             sharding = array.sharding
-            if sharding is everywhere or isinstance(states[i], PerDevice):
+            if sharding is everywhere or isinstance(states[i], _DIFFERENT):
                 continue
             if sharding != everywhere:
                 arrays[i] = states[i]._value = self._spread(array, states[i].name)
@@ -113,30 +128,57 @@ class DataParallel(Placement):
 
     def shape(self, state: Any) -> tuple[int, ...]:
         """The shape of the array over all devices."""
-        return state.global_shape if isinstance(state, PerDevice) else state.shape
+        return state.global_shape if isinstance(state, _DIFFERENT) else state.shape
+
+    def divide(self, params: Sequence[Any]) -> Divider | None:
+        """Over all devices with `enable_parallel_optimizer`, if every Parameter takes part."""
+        if self.division is None:
+            return None
+        if not all(p.parallel_optimizer and not p.layerwise_parallel for p in params):
+            return None
+        size = sum(p.size for p in params)
+        return Divider(size, self._cut, self.devices)
 
     # Programs.
 
     def place_inputs(self, leaves: list[Any]) -> list[Any]:
         """Cut arrays along the first axis, one part for each device of this process.
 
+        With `full_batch` every device gets the whole.
+
         Raises:
             ValueError: the first axis cannot be cut evenly.
         """
-        return [self._place(leaf, i) for i, leaf in enumerate(leaves)]
-
-    def _place(self, leaf: Any, i: int) -> Any:
-        shape = np.shape(leaf)
-        if not shape:
-            return leaf
-        if shape[0] % self.local:
-            raise ValueError(
-                f"{self.mode}: input {i} has shape {shape}; its first axis, the batch, must be a "
-                f"multiple of the {self.local} devices that share it. Drop the rest of the last "
-                "batch (drop_remainder), or make an array that is no batch a Parameter."
-            )
+        placed = list(leaves)
+        cut = [i for i, leaf in enumerate(leaves) if np.ndim(leaf)]
+        if self._full_batch:
+            for i in cut:
+                placed[i] = self._to_all(leaves[i])
+            return placed
+        for i in cut:
+            shape = np.shape(leaves[i])
+            if shape[0] % self.local:
+                raise ValueError(
+                    f"{self.mode}: input {i} has shape {shape}; its first axis, the batch, must be "
+                    f"a multiple of the {self.local} devices that share it. Drop the rest of the "
+                    "last batch (drop_remainder), or make an array that is no batch a Parameter."
+                )
         if self._alone:
-            return jax.device_put(leaf, self._cut)
+            parts = jax.device_put([_at_hand(leaves[i]) for i in cut], self._cut)
+        else:
+            parts = [self._part_of_whole(leaves[i]) for i in cut]
+        for i, part in zip(cut, parts, strict=True):
+            placed[i] = part
+        return placed
+
+    def _to_all(self, leaf: Any) -> Any:
+        if self._alone:
+            return jax.device_put(_at_hand(leaf), self._everywhere)
+        shape = np.shape(leaf)
+        return jax.make_array_from_process_local_data(self._everywhere, np.asarray(leaf), shape)
+
+    def _part_of_whole(self, leaf: Any) -> Any:
+        shape = np.shape(leaf)
         whole = (shape[0] // self.local * self.count, *shape[1:])
         return jax.make_array_from_process_local_data(self._cut, np.asarray(leaf), whole)
 
@@ -154,29 +196,47 @@ class DataParallel(Placement):
             kinds[:] = [bool(a.ndim) for a in arrays]
             parts = [a for a in arrays if a.ndim]
             scalars = [_same_everywhere(a) for a in arrays if not a.ndim]
-            own = [isinstance(state, PerDevice) for state in written()]
+            own = [isinstance(state, _DIFFERENT) for state in written()]
             rows = [v for v, mine in zip(results, own, strict=False) if mine]
             shared = [v for v, mine in zip(results, own, strict=False) if not mine]
             return parts, scalars, rows, shared
 
         def over_all(values: list[Any], leaves: list[Any], zero: Any) -> Any:
-            cuts = [_CUT if isinstance(s, PerDevice) else _ALL for s in states]
-            batch = [_CUT if np.ndim(leaf) else _ALL for leaf in leaves]
+            cuts = [_CUT if isinstance(s, _DIFFERENT) else _ALL for s in states]
+            cut = _ALL if self._full_batch else _CUT
+            batch = [cut if np.ndim(leaf) else _ALL for leaf in leaves]
             # check_vma=False: what is said to be the same on all devices is taken to be so, and a
             # gradient is that of one device's part of the batch until it is summed.
             program = jax.shard_map(
                 of_one,
                 mesh=self.mesh,
                 in_specs=(cuts, batch, _ALL),
-                out_specs=(_CUT, _ALL, _CUT, _ALL),
+                out_specs=(cut, _ALL, _CUT, _ALL),
                 check_vma=False,
             )
             parts, scalars, rows, shared = map(iter, program(values, leaves, zero))
             arrays = [next(parts) if has_axes else next(scalars) for has_axes in kinds]
-            own = [isinstance(state, PerDevice) for state in written()]
+            own = [isinstance(state, _DIFFERENT) for state in written()]
             return arrays, [next(rows) if mine else next(shared) for mine in own]
 
         return over_all
+
+    def members(self, group: str, operator: str) -> Members:
+        """Who takes part in a collective operator.
+
+        Raises:
+            ValueError: there is no group of that name.
+            ContextError: outside of programs, or processes do not mean the same group.
+        """
+        try:
+            lax.axis_index(DEVICES)
+        except NameError:
+            raise ContextError(
+                f"ops.{operator}: devices meet inside of programs alone. Call it in a function "
+                "under paramesh.jit, or in the construct of a Cell in graph mode."
+            ) from None
+        groups.check_alike(group)
+        return Members(DEVICES, groups.partition(group), self.count)
 
     def outputs(self, arrays: list[Any]) -> list[Any]:
         """This process's part of every output."""
@@ -184,18 +244,25 @@ class DataParallel(Placement):
 
     # Gradients.
 
-    def reduce_gradients(self, params: Sequence[Parameter], grads: Sequence[Any]) -> list[Any]:
+    def reduce_gradients(
+        self,
+        params: Sequence[Parameter],
+        grads: Sequence[Any],
+        mean: bool | None = None,
+        degree: int | None = None,
+    ) -> list[Any]:
         """Sums (means with `gradients_mean`) over the devices, but of layerwise Parameters."""
         results = list(grads)
         shared = [i for i, param in enumerate(params) if not param.layerwise_parallel]
         wanted = [self._widened(grads[i]) for i in shared]
-        factor = 1.0 / self.count if self._mean else None
+        averages = self._mean if mean is None else mean
+        factor = 1.0 / (degree or self.count) if averages else None
 
         def total(array: Any) -> Any:
             array = lax.psum(array, DEVICES)
             return array if factor is None else array * jnp.asarray(factor, array.dtype)
 
-        for i, value in zip(shared, summed(wanted, total), strict=True):
+        for i, value in zip(shared, self._fusion.summed(wanted, total), strict=True):
             results[i] = value.astype(grads[i].dtype)
         return results
 
@@ -208,6 +275,18 @@ def _same_everywhere(scalar: Any) -> Any:
     if jnp.issubdtype(scalar.dtype, jnp.floating):
         return lax.pmean(scalar, DEVICES)
     return scalar
+
+
+def _at_hand(leaf: Any) -> Any:
+    """The values of an array on one CPU: JAX cuts them faster from numpy than from a device."""
+    if not isinstance(leaf, jax.Array) or leaf.dtype == jnp.bfloat16:
+        return leaf
+    array: Any = leaf
+    devices = array.sharding.device_set
+    # An array that is still being computed would be waited for.
+    if len(devices) > 1 or next(iter(devices)).platform != "cpu" or not array.is_ready():
+        return leaf
+    return np.asarray(array)
 
 
 def _local(array: Any) -> Any:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from paramesh import context
-from paramesh.errors import ContextError
 from paramesh.parallel.data_parallel import DataParallel
-from paramesh.parallel.mesh import all_devices
+from paramesh.parallel.groups import devices_of_settings
 from paramesh.parallel.processes import join
 from paramesh.parallel.semi_auto import SemiAuto
 from paramesh.parallel.table import LayoutTable, layout_table
@@ -22,16 +20,7 @@ def placement_of(mode: str) -> Placement:
         ContextError: there are fewer devices than `device_num` says; as `processes.join`.
     """
     join()
-    devices = all_devices()
-    wanted = context.get_auto_parallel_context("device_num")
-    if wanted > len(devices):
-        raise ContextError(
-            f"set_auto_parallel_context: device_num={wanted}, but there are {len(devices)} "
-            f"{devices[0].platform.upper()} devices. On the CPU, "
-            f"XLA_FLAGS=--xla_force_host_platform_device_count={wanted} makes virtual ones."
-        )
-    if wanted > 1:
-        devices = devices[:wanted]
+    devices = devices_of_settings()
     if mode in ("data_parallel", "hybrid_parallel"):
         return DataParallel(devices, mode)
     return SemiAuto(devices, mode)

@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from paramesh import tracing
-from paramesh.errors import ParameterShapeError
+from paramesh import context, tracing
+from paramesh.errors import ContextError, ParameterShapeError
 from paramesh.parameter import Parameter, Plan, Pool
+from paramesh.placement import current
 from paramesh.tensor import Tensor, as_value, raw
 
 
@@ -49,22 +50,38 @@ class PerDevice(Pool):
     def __init__(self, param: Parameter, sharding: NamedSharding, devices: Sequence[Any]) -> None:
         super().__init__(param.name, _OneRow(param.shape), param.dtype, [param], self)
         self.sharding = sharding
-        self.devices = len(devices)
-        self._devices = tuple(devices)
+        self.devices = tuple(devices)
         self.shape = (1, *param.shape)
+        self.global_shape = (len(self.devices), *param.shape)
 
     def form_pools(self) -> None:
         """Nothing: dissolved, it is made again when the next program uses the Parameter."""
 
-    @property
-    def global_shape(self) -> tuple[int, ...]:
-        """The shape of the array of all values."""
-        return (self.devices, *self.plan.shapes[0])
+    def enter(self, placement: Any) -> None:
+        """Refuse programs over other devices: they have no place for these values.
+
+        Raises:
+            ContextError: the placement is another one.
+        """
+        if getattr(placement, "devices", None) != self.devices or not placement.per_device:
+            mode = context.get_auto_parallel_context("parallel_mode")
+            raise ContextError(
+                f"Parameter '{self.name}' has a value on each of {len(self.devices)} devices from "
+                f"a program in another parallel setting, and {mode} over "
+                f"{placement.count} devices cannot take them over. Save it, make the network again "
+                "under the new setting, and load it; parallel.per_device(param) gives the values."
+            )
 
     def local(self) -> list[Any]:
         """The devices of this process, by rank."""
         here = jax.process_index()
-        return [d for d in self._devices if d.process_index == here]
+        return [d for d in self.devices if d.process_index == here]
+
+    @staticmethod
+    def rows(whole: Any) -> list[np.ndarray[Any, Any]]:
+        """The values of this process's devices, by rank."""
+        shards = sorted(whole.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+        return [np.asarray(shard.data)[0] for shard in shards]
 
     def take(self, i: int) -> Any:
         """The value of this process's first device."""
@@ -72,15 +89,8 @@ class PerDevice(Pool):
         if array is None:
             whole = self._value if self._value is not None else self._before
             with jax.core.eval_context():
-                row = np.array(self.rows(whole)[0])
-                array = self._taken[i] = jnp.asarray(row)
+                array = self._taken[i] = jnp.asarray(np.array(self.rows(whole)[0]))
         return array
-
-    @staticmethod
-    def rows(whole: Any) -> list[np.ndarray[Any, Any]]:
-        """The values of this process's devices, by rank."""
-        shards = sorted(whole.addressable_shards, key=lambda shard: shard.index[0].start or 0)
-        return [np.asarray(shard.data)[0] for shard in shards]
 
     def values(self) -> list[np.ndarray[Any, Any]]:
         """The values of this process's devices, by rank."""
@@ -111,35 +121,93 @@ def per_device(param: Parameter) -> Tensor:
     """The values that a layerwise-parallel Parameter has on the devices of this process.
 
     Returns:
-        A Tensor with the devices as first axis, by rank: one row if it has not been used by a
-        program over several devices.
+        A Tensor with the devices as first axis, by rank: one row if it lives on one device.
     """
-    slot = param._slot
-    if slot is None or not isinstance(slot.pool, PerDevice):
+    pool = _pool(param)
+    if pool is None:
         return Tensor(np.asarray(param._concrete())[None])
-    return Tensor(np.stack(slot.pool.values()))
+    return Tensor(np.stack(pool.values()))
+
+
+def value_count(param: Parameter) -> int:
+    """How many values a Parameter has in this process, under the present settings.
+
+    Raises:
+        ContextError: as for a program of the present settings.
+    """
+    pool = _pool(param)
+    return 1 if pool is None else len(pool.local())
 
 
 def set_per_device(param: Parameter, values: Any) -> None:
     """Give a layerwise-parallel Parameter a value for each device of this process.
 
     Args:
-        param: a Parameter that a program over several devices has used.
-        values: an array with the devices as first axis, by rank.
+        param: a Parameter with `layerwise_parallel=True`.
+        values: an array or Tensor with the devices as first axis, by rank.
 
     Raises:
         ParameterShapeError: another number of rows, or another shape.
+        ContextError: as for a program of the present settings.
     """
-    slot = param._slot
+    pool = _pool(param)
     rows = np.asarray(as_value(raw(values)) if isinstance(values, Tensor) else values)
-    here = per_device(param)
-    if tuple(rows.shape) != here.shape:
+    wanted = (1 if pool is None else len(pool.local()), *param.shape)
+    if tuple(rows.shape) != wanted:
         raise ParameterShapeError(
-            f"Parameter '{param.name}' has values of shape {param.shape} on {here.shape[0]} "
-            f"devices of this process; got an array of shape {tuple(rows.shape)}, "
-            f"expected {here.shape}."
+            f"Parameter '{param.name}' has values of shape {param.shape} on {wanted[0]} devices "
+            f"of this process; got an array of shape {tuple(rows.shape)}, expected {wanted}."
         )
-    if slot is None or not isinstance(slot.pool, PerDevice):
+    if pool is None:
         param.set_data(Tensor(rows[0]))
     else:
-        slot.pool.put(list(rows.astype(param.dtype.np_dtype)))
+        pool.put(list(rows.astype(param.dtype.np_dtype)))
+
+
+def set_slices(param: Parameter, whole: Tensor, axis: int = 0) -> None:
+    """Give each device its slice of what is cut over all devices, by rank.
+
+    Of an `initializer(...)` each slice is computed by itself, and the whole exists nowhere; the
+    numbers are those that an uncut Parameter of the whole would start from.
+
+    Args:
+        param: a Parameter with `layerwise_parallel=True`, of the shape of one slice.
+        whole: an initializer, or a Tensor with values; its `axis` is as many times longer than
+            that of `param` as there are devices.
+        axis: which is cut.
+
+    Raises:
+        ParameterShapeError: the shapes do not fit.
+        ContextError: as for a program of the present settings.
+    """
+    pool = _pool(param)
+    count = 1 if pool is None else len(pool.devices)
+    expected = list(param.shape)
+    if not -len(expected) <= axis < len(expected):
+        raise ParameterShapeError(
+            f"Parameter '{param.name}' of shape {param.shape} has no axis {axis}."
+        )
+    expected[axis] *= count
+    if list(whole.shape) != expected:
+        raise ParameterShapeError(
+            f"Parameter '{param.name}' of shape {param.shape} is one of {count} slices along axis "
+            f"{axis}, so the whole has shape {tuple(expected)}; got {whole.shape}."
+        )
+    size = param.shape[axis]
+    ranks = range(count) if pool is None else [pool.devices.index(d) for d in pool.local()]
+    rows: list[Any] = []
+    for rank in ranks:
+        index = [slice(None)] * len(expected)
+        index[axis] = slice(rank * size, rank * size + size)
+        recipe = whole.recipe
+        row = whole[tuple(index)] if recipe is None else recipe.compute(tuple(index))
+        rows.append(np.asarray(row))
+    set_per_device(param, np.stack(rows))
+
+
+def _pool(param: Parameter) -> PerDevice | None:
+    """Where the values of a Parameter are, under the present settings; None for one value."""
+    if param.layerwise_parallel:
+        current().adopt([param])
+    slot = param._slot
+    return slot.pool if slot is not None and isinstance(slot.pool, PerDevice) else None

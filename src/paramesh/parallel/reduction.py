@@ -16,37 +16,54 @@ import numpy as np
 BUCKET_BYTES = 1 << 20
 
 
-def buckets(arrays: Sequence[Any], most: int = BUCKET_BYTES) -> list[list[int]]:
-    """Indices of arrays that are summed together: of one type, at most `most` bytes."""
-    found: list[list[int]] = []
-    filling: dict[Any, tuple[list[int], int]] = {}
-    for i, array in enumerate(arrays):
-        size = array.size * np.dtype(array.dtype).itemsize
-        bucket, used = filling.get(array.dtype, ([], most + 1))
-        if used + size > most:
-            bucket, used = [], 0
-            found.append(bucket)
-        bucket.append(i)
-        filling[array.dtype] = (bucket, used + size)
-    return found
-
-
-def summed(arrays: Sequence[Any], total: Callable[[Any], Any]) -> list[Any]:
-    """`total` of every array, called with several of them joined; traceable.
+class Fusion:
+    """Which gradients are summed together.
 
     Args:
-        arrays: of any shapes and types.
-        total: an elementwise collective, such as a sum over devices.
+        setting: `comm_fusion` of the parallel context.
     """
-    results: list[Any] = [None] * len(arrays)
-    for bucket in buckets(arrays):
-        if len(bucket) == 1:
-            results[bucket[0]] = total(arrays[bucket[0]])
-            continue
-        flat = total(jnp.concatenate([jnp.ravel(arrays[i]) for i in bucket]))
-        start = 0
-        for i in bucket:
-            size = arrays[i].size
-            results[i] = flat[start : start + size].reshape(arrays[i].shape)
-            start += size
-    return results
+
+    def __init__(self, setting: dict[str, Any] | None) -> None:
+        setting = setting or {}
+        entry = setting.get("allreduce", {})
+        mode, config = entry.get("mode", "auto"), entry.get("config")
+        self.most = config << 20 if mode == "size" else BUCKET_BYTES
+        self.splits: frozenset[int] | None = frozenset(config) if mode == "index" else None
+        if not setting.get("openstate", True):
+            self.most, self.splits = 0, None
+
+    def buckets(self, arrays: Sequence[Any]) -> list[list[int]]:
+        """Indices of arrays that are summed together, all of one type."""
+        found: list[list[int]] = []
+        filling: dict[Any, tuple[list[int], int]] = {}
+        for i, array in enumerate(arrays):
+            size = array.size * np.dtype(array.dtype).itemsize
+            if self.splits is not None and i in self.splits:
+                filling.clear()
+            bucket, used = filling.get(array.dtype, (None, 0))
+            if bucket is None or (self.splits is None and used + size > self.most):
+                bucket, used = [], 0
+                found.append(bucket)
+            bucket.append(i)
+            filling[array.dtype] = (bucket, used + size)
+        return found
+
+    def summed(self, arrays: Sequence[Any], total: Callable[[Any], Any]) -> list[Any]:
+        """`total` of every array, called with several of them joined; traceable.
+
+        Args:
+            arrays: of any shapes and types.
+            total: an elementwise collective, such as a sum over devices.
+        """
+        results: list[Any] = [None] * len(arrays)
+        for bucket in self.buckets(arrays):
+            if len(bucket) == 1:
+                results[bucket[0]] = total(arrays[bucket[0]])
+                continue
+            flat = total(jnp.concatenate([jnp.ravel(arrays[i]) for i in bucket]))
+            start = 0
+            for i in bucket:
+                size = arrays[i].size
+                results[i] = flat[start : start + size].reshape(arrays[i].shape)
+                start += size
+        return results

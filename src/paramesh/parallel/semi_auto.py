@@ -39,7 +39,7 @@ from paramesh.parallel.program_inputs import ProgramInputs
 from paramesh.parallel.strategy import layout_of
 from paramesh.parallel.strategy_file import load_strategy, save_strategy
 from paramesh.parameter import Parameter
-from paramesh.placement import Placement
+from paramesh.placement import Members, Placement
 from paramesh.recipe import Recipe, compute_many
 from paramesh.tensor import raw, wrap
 
@@ -274,6 +274,19 @@ class SemiAuto(Placement):
                 save_strategy(self._save_to, table, self.count)
                 self._saved = table
 
+    def members(self, group: str, operator: str) -> Members:
+        """Nobody but one: values are global here, and the compiler finds the collectives.
+
+        Raises:
+            ContextError: always, but on one device.
+        """
+        if self.count == 1:
+            return Members(None, ((0,),), 1)
+        raise ContextError(
+            f"ops.{operator}: in {self.mode} values are global, and the compiler finds what the "
+            "devices send each other. Leave the operator out, or use hybrid_parallel."
+        )
+
     def operate(
         self, operator: Any, args: tuple[Any, ...], compute: Callable[[tuple[Any, ...]], Any]
     ) -> Any:
@@ -350,7 +363,13 @@ class SemiAuto(Placement):
 
     # Gradients.
 
-    def reduce_gradients(self, params: Sequence[Parameter], grads: Sequence[Any]) -> list[Any]:
+    def reduce_gradients(
+        self,
+        params: Sequence[Parameter],
+        grads: Sequence[Any],
+        mean: bool | None = None,
+        degree: int | None = None,
+    ) -> list[Any]:
         """The gradients, which are of the whole batch already, cut like the optimizer's state."""
         if self._thread.found is None:
             return list(grads)

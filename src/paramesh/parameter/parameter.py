@@ -520,7 +520,7 @@ def materialise(states: Iterable[Parameter | Pool]) -> None:
     """Run the recipes of those that are still declared, all kinds and shapes together."""
     params: list[Parameter] = []
     for state in states:
-        params += state.strays() if isinstance(state, Pool) else [state]
+        params += state.declared() if isinstance(state, Pool) else [state]
     declared = [(p, p._recipe) for p in params if p._value is None]
     waiting = [(p, recipe) for p, recipe in declared if recipe is not None]
     if not waiting:

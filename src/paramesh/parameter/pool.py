@@ -29,14 +29,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from paramesh import tracing
+from paramesh import placement, tracing
 from paramesh.dtype import DType
 
 if TYPE_CHECKING:
     from paramesh.parameter.parameter import Parameter
 
-#: Optimizers that have not yet been asked which pools they want.
+#: Optimizers that have not yet been asked which pools they want, and those that have been.
 waiting: weakref.WeakSet[Any] = weakref.WeakSet()
+_asked: weakref.WeakSet[Any] = weakref.WeakSet()
+
+#: What `Placement.division` was when optimizers were asked.
+_division: list[Any] = [None]
 
 #: So many written members are put into the array one by one; more are joined anew.
 _FEW = 4
@@ -130,6 +134,9 @@ class Pool(tracing.Pooled):
             param._slot = Slot(self, i)
         tracing.moved()
 
+    def enter(self, placement: Any) -> None:
+        """Called before a program of a placement uses a member: a flat array suits them all."""
+
     def members(self) -> list[tuple[int, Parameter]]:
         """(index, Parameter) of those that still exist."""
         found = [(i, ref()) for i, ref in enumerate(self._members)]
@@ -139,6 +146,10 @@ class Pool(tracing.Pooled):
         """Members whose values are not in the array."""
         found = [self._members[i]() for i in sorted(self._strays)]
         return [param for param in found if param is not None]
+
+    def declared(self) -> list[Parameter]:
+        """Members whose recipes are to be run before the pool is used."""
+        return self.strays()
 
     def take(self, i: int) -> Any:
         """An array of its own with the value of a member that is in the array."""
@@ -240,13 +251,21 @@ class Pool(tracing.Pooled):
 
 
 def form_waiting() -> None:
-    """Let optimizers that have not done so put their Parameters into pools."""
+    """Let optimizers that have not done so put their Parameters into pools.
+
+    Where another placement divides optimizer state in another way, all of them are asked again.
+    """
+    division = placement.current().division
+    if division != _division[0]:
+        _division[0] = division
+        waiting.update(_asked)
     while waiting:
         try:
             owner = waiting.pop()
         except KeyError:  # it was collected in between
             return
         owner.form_pools()
+        _asked.add(owner)
 
 
 def ranks_of(states: Sequence[Any], zero: Any) -> Any:

@@ -95,7 +95,7 @@ class Served(Placement):
     pools = True
 
     def __init__(self, inner: Placement, settings: dict[str, Any]) -> None:
-        if inner.key != ("single",):
+        if inner.key != Placement.key:
             raise ContextError(
                 "the parameter server and the parallel modes cannot be used together yet: leave "
                 "parallel_mode 'stand_alone', or enable_ps False. Each worker uses one device."

@@ -21,6 +21,7 @@ from paramesh.train.cells import (
     WithEvalCell,
     WithLossCell,
 )
+from paramesh.train.grad_reducer import DistributedGradReducer
 from paramesh.train.metrics import (
     MAE,
     MSE,
@@ -43,6 +44,7 @@ __all__ = [
     "WithEvalCell",
     "TrainOneStepCell",
     "TrainOneStepWithLossScaleCell",
+    "DistributedGradReducer",
     "LossScaleManager",
     "FixedLossScaleManager",
     "DynamicLossScaleManager",

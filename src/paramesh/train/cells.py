@@ -14,13 +14,14 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from paramesh import placement, tracing
+from paramesh import context, placement, tracing
 from paramesh.dtype import float32, to_dtype
 from paramesh.nn.cell import Cell
 from paramesh.optim import Optimizer
 from paramesh.optim.optimizer import work
 from paramesh.parameter import Parameter, state_of
 from paramesh.tensor import Tensor, raw, wrap
+from paramesh.train.accumulation import accumulated
 from paramesh.transforms import GradientFunction
 
 
@@ -116,11 +117,25 @@ class TrainOneStepCell(Cell):
         return loss, dict(zip(names, grads, strict=True))
 
     def gradients(self, inputs: Sequence[Any], sens: Any) -> tuple[Any, Sequence[Tensor]]:
-        """(loss, gradients by the optimizer's Parameters) of the present inputs."""
-        derived = GradientFunction(
-            self.network, None, list(self.optimizer.parameters), with_sens=True
-        )
-        return derived(*inputs, sens)
+        """(loss, gradients by the optimizer's Parameters) of the present inputs.
+
+        With `grad_accumulation_step` both are means over that many parts of the batch, which are
+        computed one after another (see `accumulation.py`).
+
+        Raises:
+            ValueError: the batch cannot be cut into so many parts, or the loss has axes.
+        """
+        params = list(self.optimizer.parameters)
+        derived = GradientFunction(self.network, None, params, with_sens=True)
+        count = context.get_auto_parallel_context("grad_accumulation_step")
+        if count == 1:
+            return derived(*inputs, sens)
+        return accumulated(lambda *part: derived(*part, sens), inputs, params, count)
+
+    @property
+    def grad_reducer(self) -> Any:
+        """MindSpore's name for `reduced`, for the `construct` of subclasses."""
+        return self.reduced
 
     def reduced(self, grads: Sequence[Tensor]) -> list[Tensor]:
         """The gradients added up over all that share the batch."""

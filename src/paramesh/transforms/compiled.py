@@ -28,7 +28,7 @@ from paramesh.errors import TraceError
 from paramesh.parameter import Parameter, Pool, form_waiting, ranks_of, state_of
 from paramesh.promotion import scalar_kind
 from paramesh.transforms.entry import ZERO, Entry, Outputs, Prelude, State, settings_now
-from paramesh.transforms.hints import parameters_of
+from paramesh.transforms.hints import cells_of, is_cell, parameters_of
 
 #: So many programs of one function that differ only in a static int are worth a warning.
 _MANY_VERSIONS = 16
@@ -177,12 +177,16 @@ class CompiledFunction:
             program = tracing.Program(given, ranks_of(states, zero))
             with tracing.entered(program):
                 args, kwargs = rebuild(leaves)
+                constants = filter(is_cell, jax.tree_util.tree_leaves((args, kwargs)))
+                for cell in (*cells, *constants):
+                    program.visit(cell)
                 outputs = Outputs(self.fn(*args, **kwargs))
                 results = program.results() if not program.unfit else []
             attempts.append((program, outputs, [state for state, _ in results]))
             return outputs.arrays, [value for _, value in results]
 
         self.traces += 1
+        cells = cells_of(self.fn)
         place = placement.current()
         shapes = [jax.ShapeDtypeStruct(place.shape(s), s.dtype.np_dtype) for s in states]
         traced.__name__ = getattr(self.fn, "__name__", "program")

@@ -56,6 +56,9 @@ class GradientFunction:
     def _reachable_parameters(self) -> list[Parameter]:
         return self._hints()
 
+    def _function_inside(self) -> Any:
+        return self.fn
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The value and gradients for these arguments."""
         if context.get_context("mode") == context.GRAPH_MODE:

@@ -1,6 +1,7 @@
-"""Hints: Parameters that a function will probably use, found without running it.
+"""What a function leads to, found without running it.
 
-They save `jit` a second trace and are never trusted.
+Its Parameters are hints: they save `jit` a second trace and are never trusted. Its Cells are what a
+program of it may depend on, called or not.
 """
 
 from __future__ import annotations
@@ -9,17 +10,32 @@ import functools
 import types
 from typing import Any
 
+from paramesh import tracing
 from paramesh.parameter import Parameter
 
 
 def parameters_of(thing: Any, depth: int = 4) -> list[Parameter]:
     """Parameters that a function, Cell, optimizer or container leads to: hints for `jit`."""
-    found: dict[Parameter, None] = {}
+    return [item for item in _found(thing, depth) if isinstance(item, Parameter)]
+
+
+def cells_of(thing: Any, depth: int = 4) -> list[tracing.Visited]:
+    """Cells that a function, Cell, optimizer or container leads to, without those inside them."""
+    return [item for item in _found(thing, depth) if not isinstance(item, Parameter)]
+
+
+def is_cell(thing: Any) -> bool:
+    """Whether something is a Cell."""
+    return hasattr(type(thing), "_inside")
+
+
+def _found(thing: Any, depth: int) -> dict[Any, None]:
+    found: dict[Any, None] = {}
     _collect(thing, depth, found, set())
-    return list(found)
+    return found
 
 
-def _collect(thing: Any, depth: int, found: dict[Parameter, None], seen: set[int]) -> None:
+def _collect(thing: Any, depth: int, found: dict[Any, None], seen: set[int]) -> None:
     if depth < 0 or id(thing) in seen:
         return
     seen.add(id(thing))
@@ -29,7 +45,9 @@ def _collect(thing: Any, depth: int, found: dict[Parameter, None], seen: set[int
     reachable = getattr(type(thing), "_reachable_parameters", None)
     if reachable is not None:
         found.update(dict.fromkeys(reachable(thing)))
-    elif hasattr(type(thing), "_function_inside"):
+        if is_cell(thing):
+            found[thing] = None
+    if hasattr(type(thing), "_function_inside"):
         _collect(thing._function_inside(), depth, found, seen)
     elif isinstance(thing, types.MethodType):
         _collect(thing.__self__, depth, found, seen)

@@ -1,0 +1,381 @@
+"""Collective operators: what the devices that run a program together say to each other.
+
+They belong inside programs of data_parallel and hybrid_parallel, where every device runs the same
+text on its own values. On one device they give what a group of one device has to: its own values.
+
+Gradients are those of the sum of all devices' losses, as in MindSpore: what a device sends to
+others comes back to it as the sum of what they make of it.
+
+Glossary
+    group       devices that take part, by a name of `paramesh.communication`; by default all
+    place       of a device in its group, from 0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from paramesh import placement
+from paramesh.ops.table import Array, alias, function, primitive
+from paramesh.placement import WORLD, Members
+from paramesh.tensor import raw
+
+# fmt: off
+__all__ = [
+    "all_reduce", "all_gather", "reduce_scatter", "all_to_all", "broadcast", "neighbor_exchange",
+    "all_gather_into_tensor", "reduce_scatter_tensor", "AllReduce", "AllGather", "ReduceScatter",
+    "AlltoAll", "Broadcast", "NeighborExchange", "ReduceOp",
+]
+# fmt: on
+
+
+class ReduceOp:
+    """How values of several devices become one: `SUM`, `MAX`, `MIN`, `PROD`."""
+
+    SUM = "sum"
+    MAX = "max"
+    MIN = "min"
+    PROD = "prod"
+
+
+_OPS = (ReduceOp.SUM, ReduceOp.MAX, ReduceOp.MIN, ReduceOp.PROD)
+_LOCAL: dict[str, Callable[..., Any]] = {
+    ReduceOp.SUM: jnp.sum,
+    ReduceOp.MAX: jnp.max,
+    ReduceOp.MIN: jnp.min,
+    ReduceOp.PROD: jnp.prod,
+}
+
+
+def _check_op(op: Any) -> None:
+    if op not in _OPS:
+        raise ValueError(f"op must be one of {', '.join(map(repr, _OPS))} (ReduceOp), got {op!r}.")
+
+
+def _members(group: Any, name: str) -> Members:
+    if not isinstance(group, str):
+        raise TypeError(f"group must be the name of a group, got {group!r}.")
+    return placement.current().members(group, name)
+
+
+def _of_equal_size(members: Members, name: str) -> int:
+    """How many devices are in each group, where all devices must be in one of equal size."""
+    sizes = {len(part) for part in members.parts}
+    if len(sizes) > 1 or sum(map(len, members.parts)) != members.count:
+        raise ValueError(
+            f"{name} needs each of the {members.count} devices in a group of the same size, since "
+            f"all run one program; the groups are {list(map(list, members.parts))}. Give one name "
+            "to several groups: create_group(name, [[0, 1], [2, 3]])."
+        )
+    return sizes.pop()
+
+
+def _groups(members: Members) -> list[list[int]] | None:
+    """The groups as `lax` wants them; a device that is in none is alone."""
+    if len(members.parts) == 1 and len(members.parts[0]) == members.count:
+        return None
+    within = {rank for part in members.parts for rank in part}
+    alone = [[rank] for rank in range(members.count) if rank not in within]
+    return [*map(list, members.parts), *alone]
+
+
+def _place(members: Members) -> Any:
+    """The place of the device that runs the program; -1 where it is in no group."""
+    places = np.full(members.count, -1, np.int32)
+    for part in members.parts:
+        places[list(part)] = range(len(part))
+    return jnp.asarray(places)[lax.axis_index(members.axis)]
+
+
+def _summed(x: Any, members: Members) -> Any:
+    return lax.psum(x, members.axis, axis_index_groups=_groups(members))
+
+
+def _extreme(x: Any, members: Members, find: Callable[..., Any]) -> Any:
+    """The largest or smallest; its gradient goes to the devices that had it."""
+
+    def forward(x: Any) -> Any:
+        return find(x, members.axis, axis_index_groups=_groups(members))
+
+    def backward(kept: Any, cotangent: Any) -> Any:
+        x, out = kept
+        return (_summed(cotangent, members) * (x == out).astype(cotangent.dtype),)
+
+    extreme = jax.custom_vjp(forward)
+    extreme.defvjp(lambda x: ((out := forward(x)), (x, out)), backward)
+    return extreme(x)
+
+
+def _product(x: Any, members: Members) -> Any:
+    every = lax.all_gather(x, members.axis)
+    table = np.eye(members.count, dtype=bool)
+    for part in members.parts:
+        table[np.ix_(part, part)] = True
+    mine = jnp.asarray(table)[lax.axis_index(members.axis)]
+    mine = mine.reshape(members.count, *(1,) * x.ndim)
+    return jnp.prod(jnp.where(mine, every, jnp.ones((), x.dtype)), axis=0, dtype=x.dtype)
+
+
+@function
+def all_reduce(tensor: Array, op: str = ReduceOp.SUM, group: str = WORLD) -> Any:
+    """The sum, maximum, minimum or product of the values that the devices of a group have.
+
+    (...) -> (...), on each of them. A device outside the group keeps its own. The gradient is the
+    sum of all devices' gradients (`MAX`, `MIN`: where the device had the value).
+
+    Args:
+        tensor: of one shape and element type on all devices.
+        op: a `ReduceOp`.
+        group: who takes part.
+    """
+    _check_op(op)
+    members = _members(group, "AllReduce")
+    if members.axis is None:
+        return tensor
+    if op == ReduceOp.SUM:
+        return _summed(tensor, members)
+    if op == ReduceOp.PROD:
+        return _product(tensor, members)
+    return _extreme(tensor, members, lax.pmax if op == ReduceOp.MAX else lax.pmin)
+
+
+@function
+def all_gather(tensor: Array, group: str = WORLD) -> Any:
+    """The values of all devices of a group, one after the other along axis 0.
+
+    (n, ...) -> (devices * n, ...). The gradient is a reduce-scatter.
+
+    Args:
+        tensor: of one shape on all devices.
+        group: who takes part, in the order of its ranks.
+    """
+    members = _members(group, "AllGather")
+    _check_axis(tensor)
+    if members.axis is None:
+        return tensor
+    _of_equal_size(members, "AllGather")
+    groups = _groups(members)
+    return lax.all_gather(tensor, members.axis, axis_index_groups=groups, tiled=True)
+
+
+def _check_axis(tensor: Any) -> None:
+    if not tensor.ndim:
+        raise ValueError("the tensor needs a first axis, got shape ().")
+
+
+@function
+def reduce_scatter(tensor: Array, op: str = ReduceOp.SUM, group: str = WORLD) -> Any:
+    """What `all_reduce` gives, of which each device keeps its part along axis 0.
+
+    (devices * n, ...) -> (n, ...). The gradient is an all-gather.
+
+    Args:
+        tensor: its first axis a multiple of the devices.
+        op: a `ReduceOp`.
+        group: who takes part; the device in place i keeps part i.
+    """
+    _check_op(op)
+    members = _members(group, "ReduceScatter")
+    _check_axis(tensor)
+    if members.axis is None:
+        return tensor
+    size = _of_equal_size(members, "ReduceScatter")
+    if tensor.shape[0] % size:
+        raise ValueError(f"axis 0 of shape {tensor.shape} is not {size} equal parts.")
+    groups = _groups(members)
+    if op == ReduceOp.SUM:
+        return lax.psum_scatter(tensor, members.axis, axis_index_groups=groups, tiled=True)
+    swapped = lax.all_to_all(tensor, members.axis, 0, 0, axis_index_groups=groups, tiled=True)
+    parts = swapped.reshape(size, tensor.shape[0] // size, *tensor.shape[1:])
+    return _LOCAL[op](parts, axis=0).astype(tensor.dtype)
+
+
+@function
+def all_to_all(
+    tensor: Array, split_count: int, split_dim: int, concat_dim: int, group: str = WORLD
+) -> Any:
+    """Each device cuts its value, sends part i to the device in place i, and joins what it gets.
+
+    The axis `split_dim` gets `split_count` times smaller, `concat_dim` larger. The gradient is
+    the way back.
+
+    Args:
+        tensor: of one shape on all devices.
+        split_count: the number of parts; the size of the group.
+        split_dim: the axis that is cut.
+        concat_dim: the axis along which parts are joined.
+        group: who takes part.
+    """
+    members = _members(group, "AlltoAll")
+    size = 1 if members.axis is None else _of_equal_size(members, "AlltoAll")
+    if split_count != size:
+        raise ValueError(f"split_count={split_count} must be the size of the group, {size}.")
+    for name, axis in (("split_dim", split_dim), ("concat_dim", concat_dim)):
+        if not -tensor.ndim <= axis < tensor.ndim:
+            raise ValueError(f"{name}={axis} is no axis of shape {tensor.shape}.")
+    split, concat = split_dim % tensor.ndim, concat_dim % tensor.ndim
+    if tensor.shape[split] % size:
+        raise ValueError(f"axis {split_dim} of shape {tensor.shape} is not {size} equal parts.")
+    if members.axis is None:
+        return tensor
+    groups = _groups(members)
+    return lax.all_to_all(tensor, members.axis, split, concat, axis_index_groups=groups, tiled=True)
+
+
+@function
+def broadcast(tensor: Any, root_rank: int = 0, group: str = WORLD) -> Any:
+    """The value of one device, on all devices of a group.
+
+    (...) -> (...). A device outside the group keeps its own. The gradient is the sum of all
+    devices' gradients on the one, and 0 on the others.
+
+    Args:
+        tensor: of one shape on all devices; or a tuple of such, which gives a tuple.
+        root_rank: the place of the one in the group.
+        group: who takes part.
+    """
+    members = _members(group, "Broadcast")
+    size = 1 if members.axis is None else min(map(len, members.parts))
+    if type(root_rank) is not int or not 0 <= root_rank < size:
+        raise ValueError(f"root_rank={root_rank!r} is outside 0..{size - 1}.")
+    many = isinstance(tensor, tuple | list)
+    values = [raw(t) for t in tensor] if many else [raw(tensor)]
+    if members.axis is not None:
+        place = _place(members)
+        sends = (place == root_rank) | (place < 0)
+        zero = [jnp.zeros((), v.dtype) for v in values]
+        values = [
+            _summed(jnp.where(sends, v, z), members) for v, z in zip(values, zero, strict=True)
+        ]
+    return tuple(values) if many else values[0]
+
+
+def _by_place(entry: Any, size: int, what: str) -> list[int]:
+    """For each place of a group the one it exchanges with; -1 for none."""
+    if size == 1 and type(entry) is int:
+        entry = (entry,)
+    if not isinstance(entry, tuple | list) or len(entry) != size:
+        raise ValueError(
+            f"{what}: all {size} devices run one program, so each entry is a tuple with the rank "
+            f"in the group for each of them (-1 for none), got {entry!r}."
+        )
+    if any(type(other) is not int or not -1 <= other < size for other in entry):
+        raise ValueError(f"{what}: {entry!r} has entries outside -1..{size - 1}.")
+    return list(entry)
+
+
+@function
+def neighbor_exchange(
+    tensors: Any, send_rank_ids: Any, recv_rank_ids: Any, group: str = WORLD
+) -> Any:
+    """Each device sends each of its values to one device, and receives from others.
+
+    The gradient is the way back. Where a device receives from nobody (-1), it gets zeros.
+
+    Args:
+        tensors: a tuple of what is sent.
+        send_rank_ids: for each of them a tuple: whom each place of the group sends it to.
+        recv_rank_ids: for each result a tuple: whom each place gets it from.
+        group: who takes part.
+
+    Returns:
+        A tuple of the results.
+    """
+    members = _members(group, "NeighborExchange")
+    size = 1 if members.axis is None else _of_equal_size(members, "NeighborExchange")
+    if not isinstance(tensors, tuple | list):
+        raise TypeError(f"tensors must be a tuple of Tensors, got {type(tensors).__name__}.")
+    values = [raw(t) for t in tensors]
+    if len(values) != len(send_rank_ids):
+        raise ValueError(
+            f"there are {len(values)} tensors, but {len(send_rank_ids)} entries of send_rank_ids."
+        )
+    sends = [_by_place(entry, size, "send_rank_ids") for entry in send_rank_ids]
+    receives = [_by_place(entry, size, "recv_rank_ids") for entry in recv_rank_ids]
+    arrived = [_sent(v, to, members) for v, to in zip(values, sends, strict=True)]
+    return tuple(_received(arrived, sends, of, members) for of in receives)
+
+
+def _sent(value: Any, to: Sequence[int], members: Members) -> Any:
+    targets = [other for other in to if other >= 0]
+    if len(set(targets)) != len(targets):
+        raise ValueError(f"send_rank_ids: {tuple(to)} sends one tensor of two devices to one.")
+    if members.axis is None:
+        return value if to[0] == 0 else jnp.zeros_like(value)
+    ways = [
+        (part[i], part[other]) for part in members.parts for i, other in enumerate(to) if other >= 0
+    ]
+    return lax.ppermute(value, members.axis, ways)
+
+
+def _received(
+    arrived: Sequence[Any], sends: Sequence[Sequence[int]], of: Sequence[int], members: Members
+) -> Any:
+    which: list[int] = []
+    for place, other in enumerate(of):
+        found = [k for k, to in enumerate(sends) if other >= 0 and to[other] == place]
+        if other >= 0 and not found:
+            raise ValueError(
+                f"recv_rank_ids: the device in place {place} receives from {other}, which sends it "
+                "nothing by send_rank_ids."
+            )
+        which.append(found[0] if found else -1)
+    used = sorted({k for k in which if k >= 0})
+    if not used:
+        raise ValueError(f"recv_rank_ids: by {tuple(of)} nobody receives anything.")
+    if len({(arrived[k].shape, arrived[k].dtype) for k in used}) > 1:
+        raise ValueError("recv_rank_ids: a result has other shapes or types on other devices.")
+    if members.axis is None:
+        return arrived[used[0]]
+    place = _place(members)
+    result = jnp.zeros_like(arrived[used[0]])
+    for k in used:
+        takes = jnp.asarray(np.array([n == k for n in which]))[place]
+        result = jnp.where(takes, arrived[k], result)
+    return result
+
+
+def _exchange_settings(
+    send_rank_ids: Any,
+    recv_rank_ids: Any,
+    recv_shapes: Any = None,
+    send_shapes: Any = None,
+    recv_type: Any = None,
+    group: str = WORLD,
+) -> dict[str, Any]:
+    # Shapes and the element type follow from what is sent.
+    return {"send_rank_ids": send_rank_ids, "recv_rank_ids": recv_rank_ids, "group": group}
+
+
+def _reducing(op: str = ReduceOp.SUM, group: str = WORLD) -> dict[str, Any]:
+    _check_op(op)
+    return {"op": op, "group": group}
+
+
+all_gather_into_tensor = alias("all_gather_into_tensor", all_gather)
+reduce_scatter_tensor = alias("reduce_scatter_tensor", reduce_scatter)
+AllReduce = primitive("AllReduce", all_reduce, _reducing)
+AllGather = primitive("AllGather", all_gather, lambda group=WORLD: {"group": group})
+ReduceScatter = primitive("ReduceScatter", reduce_scatter, _reducing)
+AlltoAll = primitive(
+    "AlltoAll",
+    all_to_all,
+    lambda split_count, split_dim, concat_dim, group=WORLD: {
+        "split_count": split_count,
+        "split_dim": split_dim,
+        "concat_dim": concat_dim,
+        "group": group,
+    },
+)
+Broadcast = primitive(
+    "Broadcast",
+    broadcast,
+    lambda root_rank, group=WORLD: {"root_rank": root_rank, "group": group},
+)
+NeighborExchange = primitive("NeighborExchange", neighbor_exchange, _exchange_settings)

@@ -1,0 +1,266 @@
+"""`mindspore.communication`: joining the other processes, ranks, groups.
+
+A rank is a device's place among all devices. With one device for each process, as `paramesh
+launch` starts them on a machine of several, ranks are those of MindSpore. A process of several
+devices has the rank of its first one; inside a program of data_parallel or hybrid_parallel, where
+one text runs on all of them, `get_rank()` is the rank of the device that runs it.
+"""
+
+from __future__ import annotations
+
+import socket
+import zlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.experimental import multihost_utils
+
+from paramesh import placement, tracing
+from paramesh.errors import ContextError
+from paramesh.parallel import groups, processes
+from paramesh.parallel.data_parallel import DEVICES, DataParallel
+from paramesh.parallel.groups import HCCL_WORLD_COMM_GROUP, NCCL_WORLD_COMM_GROUP
+from paramesh.parallel.mesh import all_devices
+from paramesh.tensor import wrap
+
+__all__ = [
+    "init",
+    "release",
+    "get_rank",
+    "get_group_size",
+    "get_local_rank",
+    "get_local_rank_size",
+    "create_group",
+    "destroy_group",
+    "get_world_rank_from_group_rank",
+    "get_group_rank_from_world_rank",
+    "GlobalComm",
+    "HCCL_WORLD_COMM_GROUP",
+    "NCCL_WORLD_COMM_GROUP",
+]
+
+_BACKENDS = ("hccl", "nccl", "mccl", "gloo")
+
+
+class GlobalComm:
+    """What MindSpore scripts look up: the group of all devices, and whether `init` was called."""
+
+    BACKEND: str = ""
+    WORLD_COMM_GROUP: str = HCCL_WORLD_COMM_GROUP
+    INITED: bool = False
+
+
+_alone = placement.group_size
+
+
+class _State:
+    #: For each process a number that processes of one host have in common; [] for one process.
+    hosts: list[int]
+
+
+_state = _State()
+_state.hosts = []
+
+
+def init(backend_name: str | None = None) -> None:
+    """Join the other processes of this run, if the environment names any (see `processes.py`).
+
+    Comes before the first Tensor is made, and in all processes. A second call does nothing.
+
+    Args:
+        backend_name: MindSpore's "hccl", "nccl", "mccl", or "gloo"; checked, and of no effect:
+            JAX's collectives are NCCL's on GPUs and gloo's on CPUs.
+
+    Raises:
+        TypeError, ValueError: another backend.
+        ContextError: see `processes.join`.
+    """
+    if backend_name is not None and not isinstance(backend_name, str):
+        raise TypeError(f"init: backend_name must be a str or None, got {backend_name!r}.")
+    if backend_name is not None and backend_name not in _BACKENDS:
+        names = ", ".join(map(repr, _BACKENDS))
+        raise ValueError(f"init: backend_name={backend_name!r} is not one of {names}.")
+    if GlobalComm.INITED:
+        return
+    if processes.join():
+        mine = np.array(zlib.crc32(socket.gethostname().encode()), np.uint32)
+        seen = multihost_utils.process_allgather(mine)
+        _state.hosts = np.ravel(seen).tolist()
+    platform = jax.default_backend()
+    GlobalComm.BACKEND = {"cpu": "gloo", "gpu": "nccl"}.get(platform, platform)
+    GlobalComm.INITED = True
+    placement.group_size = get_group_size
+
+
+def release() -> None:
+    """Forget all groups, and part from the other processes; waits until all of them do.
+
+    Raises:
+        ContextError: `init` was not called.
+    """
+    _require("release")
+    groups.clear()
+    GlobalComm.INITED, GlobalComm.BACKEND = False, ""
+    placement.group_size = _alone
+    processes.leave()
+
+
+def _require(call: str) -> None:
+    if not GlobalComm.INITED:
+        raise ContextError(f"{call}: call paramesh.communication.init() first.")
+
+
+def _first() -> int:
+    """The rank of this process's first device."""
+    here = jax.process_index()
+    return next(i for i, d in enumerate(all_devices()) if d.process_index == here)
+
+
+def _running() -> DataParallel | None:
+    """The placement whose program is being traced on this thread, if each device runs it."""
+    place = placement.current()
+    inside = tracing.current() is not None and isinstance(place, DataParallel)
+    return place if inside else None  # type: ignore[return-value]
+
+
+def _of_device(table: dict[int, int], count: int) -> Any:
+    """The entry of the device that runs the program, as an Int32 Tensor."""
+    numbers = np.array([table.get(rank, 0) for rank in range(count)], np.int32)
+    return wrap(jnp.asarray(numbers)[lax.axis_index(DEVICES)])
+
+
+def get_rank(group: str = HCCL_WORLD_COMM_GROUP) -> Any:
+    """The rank of this process's first device in a group.
+
+    Returns:
+        An int; inside a program of data_parallel or hybrid_parallel an Int32 Tensor of shape (),
+        the rank of the device that runs it (0 on a device that is in no group of the name).
+
+    Raises:
+        ContextError: `init` was not called.
+        ValueError: no such group, or this process's first device is not in it.
+    """
+    place = _running()
+    if place is not None:
+        parts = groups.partition(group)
+        return _of_device({r: i for part in parts for i, r in enumerate(part)}, place.count)
+    _require("get_rank")
+    return _mine(group).index(_first())
+
+
+def _mine(group: str) -> tuple[int, ...]:
+    found = groups.group_of(group, _first())
+    if found is None:
+        raise ValueError(
+            f"Rank {_first()} is in no group '{group}', which is "
+            f"{list(map(list, groups.partition(group)))}."
+        )
+    return found
+
+
+def get_group_size(group: str = HCCL_WORLD_COMM_GROUP) -> int:
+    """How many devices are in a group: in the one of the world, all of the settings.
+
+    Raises:
+        ContextError: `init` was not called.
+        ValueError: no such group, or the device is not in it.
+    """
+    if _running() is None:
+        _require("get_group_size")
+    parts = groups.partition(group)
+    sizes = {len(part) for part in parts}
+    return sizes.pop() if len(sizes) == 1 else len(_mine(group))
+
+
+def get_local_rank(group: str = HCCL_WORLD_COMM_GROUP) -> int:
+    """The place of this process's first device among those of its host that are in a group.
+
+    Raises:
+        ContextError, ValueError: as `get_rank`.
+    """
+    _require("get_local_rank")
+    return _of_this_host(group).index(_first())
+
+
+def get_local_rank_size(group: str = HCCL_WORLD_COMM_GROUP) -> int:
+    """How many devices of this host are in a group.
+
+    Raises:
+        ContextError, ValueError: as `get_rank`.
+    """
+    _require("get_local_rank_size")
+    return len(_of_this_host(group))
+
+
+def _of_this_host(group: str) -> list[int]:
+    devices = all_devices()
+    hosts = _state.hosts or [0] * jax.process_count()
+    here = hosts[jax.process_index()]
+    return [rank for rank in _mine(group) if hosts[devices[rank].process_index] == here]
+
+
+def create_group(group: str, rank_ids: Any) -> None:
+    """Give some devices a name, for collective operators and the calls here.
+
+    Every process makes the same groups: all devices run one program.
+
+    Args:
+        group: the name.
+        rank_ids: the ranks of its devices; or a list of such lists, none of which shares a device
+            with another: then each device means the group that it is in.
+
+    Raises:
+        ContextError: `init` was not called.
+        TypeError, ValueError: a name that is taken, ranks that there are not.
+    """
+    _require("create_group")
+    groups.make(group, rank_ids)
+
+
+def destroy_group(group: str) -> None:
+    """Forget a group.
+
+    Raises:
+        ContextError: `init` was not called.
+        ValueError: no such group, or that of all devices.
+    """
+    _require("destroy_group")
+    groups.destroy(group)
+
+
+def get_world_rank_from_group_rank(group: str, group_rank_id: int) -> int:
+    """The rank among all devices of one of the group that this process is in.
+
+    Raises:
+        ContextError: `init` was not called.
+        TypeError, ValueError: no such group, or no such rank in it.
+    """
+    _require("get_world_rank_from_group_rank")
+    ranks = _mine(group)
+    if type(group_rank_id) is not int:
+        raise TypeError(f"group_rank_id must be an int, got {group_rank_id!r}.")
+    if not 0 <= group_rank_id < len(ranks):
+        raise ValueError(
+            f"group_rank_id={group_rank_id} is outside 0..{len(ranks) - 1}: '{group}' has "
+            f"{len(ranks)} devices."
+        )
+    return ranks[group_rank_id]
+
+
+def get_group_rank_from_world_rank(world_rank_id: int, group: str) -> int:
+    """The place in a group of a device that has this rank among all.
+
+    Raises:
+        ContextError: `init` was not called.
+        TypeError, ValueError: no such group, or the device is not in it.
+    """
+    _require("get_group_rank_from_world_rank")
+    if type(world_rank_id) is not int:
+        raise TypeError(f"world_rank_id must be an int, got {world_rank_id!r}.")
+    ranks = groups.group_of(group, world_rank_id)
+    if ranks is None:
+        raise ValueError(f"Rank {world_rank_id} is in no group '{group}'.")
+    return ranks.index(world_rank_id)

@@ -1,0 +1,88 @@
+"""Gradient accumulation: one update from several parts of a batch, computed one after another.
+
+The memory of a forward and a backward pass is that of one part. Part i of k has the rows i, i + k,
+i + 2k, … of every input, so that a batch that lies in pieces on several devices is cut on each of
+them. The numbers are those of the whole batch, up to rounding, if the loss is a mean over rows;
+layers that look at the whole batch, such as batch normalization, see one part at a time.
+
+Source: MindSpore's `grad_accumulation_step`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from paramesh.dtype import x64
+from paramesh.optim.optimizer import work
+from paramesh.parameter import Parameter
+from paramesh.promotion import cast
+from paramesh.tensor import Tensor, raw, wrap
+from paramesh.transforms import scan
+
+
+def accumulated(
+    compute: Callable[..., tuple[Any, Sequence[Tensor]]],
+    inputs: Sequence[Any],
+    params: Sequence[Parameter],
+    count: int,
+) -> tuple[Tensor, list[Tensor]]:
+    """The means of (loss, gradients) over parts of a batch; traceable.
+
+    Args:
+        compute: inputs -> (a loss without axes, the gradients of `params`). It may write
+            Parameters.
+        inputs: Tensors with axes are cut along the first one; all else goes to every part.
+        params: whose gradients there are.
+        count: how many parts.
+
+    Returns:
+        (loss, gradients), in the element types that `compute` gives.
+
+    Raises:
+        ValueError: `count` does not divide a first axis, or the loss has axes.
+    """
+    cut = [i for i, value in enumerate(inputs) if isinstance(value, Tensor) and value.ndim]
+    parts = [wrap(_parts(raw(inputs[i]), count, i)) for i in cut]
+
+    def of_part(sums: list[Tensor], part: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+        values = list(inputs)
+        for i, value in zip(cut, part, strict=True):
+            values[i] = value
+        loss, grads = compute(*values)
+        if loss.ndim:
+            raise ValueError(
+                f"grad_accumulation_step={count} takes the mean over the losses of {count} parts, "
+                f"so the network has to return one number; its loss has shape {loss.shape}. Use a "
+                "loss with reduction='mean'."
+            )
+        return [wrap(raw(s) + work(g)) for s, g in zip(sums, grads, strict=True)], loss
+
+    with x64(*(param.dtype for param in params)):
+        # Many small numbers are added up: 16 bits would lose them.
+        start = [wrap(jnp.zeros(p.shape, _sum_type(p))) for p in params]
+        sums, losses = scan(of_part, start, parts, count)
+        grads = [
+            wrap(cast(raw(total) / count, param.dtype))
+            for total, param in zip(sums, params, strict=True)
+        ]
+    return wrap(jnp.mean(raw(losses))), grads
+
+
+def _sum_type(param: Parameter) -> Any:
+    """The numpy type that a Parameter's gradients are added up in."""
+    return np.float32 if param.dtype.itemsize < 4 else param.dtype.np_dtype
+
+
+def _parts(array: Any, count: int, i: int) -> Any:
+    rows = array.shape[0]
+    if rows % count:
+        raise ValueError(
+            f"grad_accumulation_step={count} does not divide the batch: input {i} has shape "
+            f"{tuple(array.shape)} (on one device). Drop the rest of the last batch "
+            "(drop_remainder), or choose a divisor of its size."
+        )
+    return jnp.moveaxis(array.reshape(rows // count, count, *array.shape[1:]), 1, 0)
