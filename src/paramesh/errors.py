@@ -59,3 +59,7 @@ class OptimizerError(ParameshError, ValueError):
 
 class GroupOverlapError(OptimizerError, RuntimeError):
     """Two groups of an optimizer claim one Parameter."""
+
+
+class ParameterServerError(ParameshError, RuntimeError):
+    """The parameter server cannot do what it is asked for: it is gone, or its files are damaged."""

@@ -10,7 +10,13 @@ import pytest
 
 import paramesh
 from paramesh import Tensor, context, nn, ops
-from paramesh.errors import ContextError, OptimizerError, ParameterStateError, TraceError
+from paramesh.errors import (
+    ContextError,
+    OptimizerError,
+    ParameterServerError,
+    ParameterStateError,
+    TraceError,
+)
 from paramesh.ps import session as sessions
 from paramesh.ps.placement import summed_rows
 from paramesh.train import Model
@@ -248,12 +254,16 @@ def test_parallel_modes_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "setting", [{"worker_num": 2}, {"mode": "async"}, {"standby": 1}, {"wal_dir": "/tmp/log"}]
+    ("setting", "message"),
+    [
+        ({"worker_num": 2}, "worker_num=2 workers meet on a Ray cluster: give its address"),
+        ({"standby": 1}, "standby=1 is not there yet"),
+    ],
 )
-def test_settings_that_need_servers_of_their_own(setting: dict[str, Any]) -> None:
+def test_settings_that_no_servers_can_be_started_for(setting: dict[str, Any], message: str) -> None:
     net = served(Net())
     context.set_ps_context(**setting)
-    with pytest.raises(ContextError, match=f"{next(iter(setting))}=.* needs servers in processes"):
+    with pytest.raises(ParameterServerError, match=message):
         by_cell(net, SUPPORTED["SGD"])
 
 

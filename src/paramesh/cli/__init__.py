@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 import paramesh
 from paramesh.cli.convert import Wishes, run_convert
@@ -19,6 +20,8 @@ from paramesh.cli.demo import Settings, run_demo
 from paramesh.cli.errors import CommandError
 from paramesh.cli.inspect import SORTS, View, run_compare, run_inspect, run_report
 from paramesh.cli.launch import Launch, run_launch
+from paramesh.cli.servers import show_status
+from paramesh.errors import ParameterServerError
 
 __all__ = ["app", "main"]
 
@@ -130,6 +133,30 @@ def _launch(
     """
     code = run_launch(Launch(processes, program, tuple(arguments or ()), module, devices, port))
     raise typer.Exit(code)
+
+
+servers_app = typer.Typer(help="The parameter server.", no_args_is_help=True)
+app.add_typer(servers_app, name="ps")
+
+
+@servers_app.callback()
+def _servers() -> None:
+    """The parameter server."""
+
+
+@servers_app.command("status")
+def _status(
+    address: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="Of the Ray cluster that the servers are on.")
+    ],
+    job: Annotated[str, typer.Option(help="The run, as in PARAMESH_PS_JOB.")] = "default",
+    every: Annotated[
+        float | None,
+        typer.Option(min=0.1, metavar="SECONDS", help="Keep the table up to date until Ctrl-C."),
+    ] = None,
+) -> None:
+    """Show the servers of a run: versions, what they hold, rates, and the last snapshots."""
+    show_status(address, job, every, Console())
 
 
 _INSPECT_EXAMPLES = """Examples:
@@ -309,7 +336,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # as Abort, or as the code, depending on the version of typer.
         words = list(sys.argv[1:] if arguments is None else arguments)
         code = app(words, prog_name="paramesh", standalone_mode=False)
-    except CommandError as error:
+    except (CommandError, ParameterServerError) as error:
         typer.echo(f"paramesh: {error}", err=True)
         code = 2
     except (typer.Abort, KeyboardInterrupt):

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from paramesh import context
-from paramesh.errors import ContextError
+from paramesh.ps.client import connect as connect_servers
 from paramesh.ps.partition import Partition
 from paramesh.ps.store import Store
 
@@ -179,7 +179,7 @@ class LocalClient:
         """Nothing to end."""
 
 
-#: What servers in this process cannot do: the settings, and their only values.
+#: What servers in this process can do; other values need servers in processes of their own.
 _ALONE: dict[str, Any] = {
     "worker_num": 1,
     "mode": "sync",
@@ -189,18 +189,14 @@ _ALONE: dict[str, Any] = {
 }
 
 
-def _local(settings: dict[str, Any]) -> Client:
-    for name, only in _ALONE.items():
-        if settings[name] != only:
-            raise ContextError(
-                f"set_ps_context: {name}={settings[name]!r} needs servers in processes of their "
-                f"own, which cannot be started yet. In this process there is {name}={only!r}."
-            )
+def _client_for(settings: dict[str, Any]) -> Client:
+    if any(settings[name] != only for name, only in _ALONE.items()):
+        return connect_servers(settings)
     return LocalClient(settings["server_num"] or 1)
 
 
 #: Makes the client that the settings ask for.
-connect: Callable[[dict[str, Any]], Client] = _local
+connect: Callable[[dict[str, Any]], Client] = _client_for
 
 
 class Session:

@@ -1,0 +1,147 @@
+"""What a step over the parameter server costs: `python benchmarks/server.py`.
+
+Prints medians, and ratios against a plain Ray actor that is sent and returns the same bytes in one
+call, and against copying them twice in memory:
+
+    dense       one worker, one server, SGD: push the gradient, log it, apply it, return the values
+    embedding   50,000 of 1,000,000 rows of 64, Adagrad: pull, and push
+    recovery    from SIGKILL to the answer of the next step
+
+Needs paramesh[ps]. The servers write their logs to the folder for temporary files; `--folder` names
+another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import ray
+
+from paramesh.initializer import initializer
+from paramesh.ps.client import RayClient
+from paramesh.ps.cluster import Cluster
+from paramesh.ps.starts import start_of
+
+SIZES = {"4 KB": 4096, "1 MB": 1 << 20, "100 MB": 100 * (1 << 20)}
+SGD = {"rule": "SGD", "momentum": 0.0, "dampening": 0.0, "nesterov": False}
+ADAGRAD = {"rule": "Adagrad", "accum": 0.1, "update_slots": True}
+RATE = {"learning_rate": 0.01}
+
+
+class Echo:
+    """Ray's part alone: bytes in, as many bytes out."""
+
+    def __init__(self, size: int) -> None:
+        self.values = np.zeros(size // 4, np.float32)
+
+    async def step(self, grad: np.ndarray) -> np.ndarray:
+        """What a server gives back."""
+        return self.values
+
+
+def milliseconds(call: Callable[[], Any]) -> float:
+    began = time.perf_counter()
+    call()
+    return (time.perf_counter() - began) * 1e3
+
+
+def client_of(folder: str, job: str, spec: dict[str, Any], values: Any) -> RayClient:
+    cluster = Cluster(1, {"workers": 1}, folder=os.path.join(folder, job), job=job)
+    client = RayClient(cluster)
+    client.declare([spec], values)
+    return client
+
+
+def dense(folder: str, name: str, size: int, runs: int) -> None:
+    shape = [size // 4]
+    spec = {"name": "w", "kind": "dense", "shape": shape, "dtype": "float32", "recipe": None}
+    start = {"w": np.zeros(shape, np.float32)}
+    client = client_of(folder, f"dense-{size}", spec | {"optimizer": SGD}, start)
+    echo = ray.remote(Echo).options(num_cpus=0).remote(size)
+    grad = np.ones(shape, np.float32)
+    out = np.empty_like(grad)
+    times: dict[str, list[float]] = {"server": [], "ray": [], "memcpy": []}
+    for step in range(runs + 2):
+        found = {
+            "server": milliseconds(
+                lambda step=step: client.step(step, {"w": {"grad": grad}}, RATE, ["w"])
+            ),
+            "ray": milliseconds(lambda: ray.get(echo.step.remote(grad))),
+            "memcpy": milliseconds(lambda: (np.copyto(out, grad), np.copyto(out, grad))),
+        }
+        for key, value in found.items():
+            if step >= 2:
+                times[key].append(value)
+    server, plain, copy = (statistics.median(times[key]) for key in ("server", "ray", "memcpy"))
+    print(
+        f"dense {name:>7}: server {server:8.2f} ms, plain Ray {plain:8.2f} ms "
+        f"({server / plain:.2f} times), memcpy twice {copy:.3f} ms",
+        flush=True,
+    )
+    ray.kill(echo)
+    client.close()
+
+
+def embedding(folder: str, runs: int) -> None:
+    rows, width, batch = 1_000_000, 64, 50_000
+    recipe = initializer("normal", (rows, width), "float32").recipe
+    assert recipe is not None
+    spec = {"name": "t", "kind": "rows", "row_shape": [width], "rows": rows, "dtype": "float32"}
+    spec |= {"recipe": start_of("t", recipe), "optimizer": ADAGRAD}
+    client = client_of(folder, "embedding", spec, {})
+    rng = np.random.default_rng(0)
+    grad = rng.standard_normal((batch, width)).astype(np.float32)
+    pulls: list[float] = []
+    pushes: list[float] = []
+    ids = np.sort(rng.choice(rows, batch, replace=False))
+    for step in range(runs + 2):
+        update = {"t": {"ids": ids, "grad": grad}}
+        push = milliseconds(lambda u=update, s=step: client.step(s, u, RATE, []))
+        pull = milliseconds(lambda s=step: client.pull_rows(s + 1, "t", ids))
+        if step >= 2:
+            pushes.append(push)
+            pulls.append(pull)
+    print(
+        f"embedding, {batch} rows that exist: pull {statistics.median(pulls):.1f} ms, "
+        f"push {statistics.median(pushes):.1f} ms",
+        flush=True,
+    )
+    began = time.perf_counter()
+    os.kill(client.stats()[0]["pid"], signal.SIGKILL)
+    client.pull_rows(runs + 2, "t", ids[:1])
+    seconds = time.perf_counter() - began
+    said = client.stats()[0]
+    print(
+        f"recovery after SIGKILL: {seconds:.2f} s, of which log and state "
+        f"{said['recovery_seconds']:.2f} s ({said['bytes'] / 2**20:.0f} MiB of state, "
+        f"{runs + 2} records of {grad.nbytes / 2**20:.0f} MiB)",
+        flush=True,
+    )
+    client.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--folder", default=None)
+    parser.add_argument("--runs", type=int, default=11)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
+        base = Cluster(1, {"workers": 1}, job="base")
+        try:
+            for name, size in SIZES.items():
+                dense(folder, name, size, given.runs if size < 1 << 24 else 5)
+            embedding(folder, given.runs)
+        finally:
+            base.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""A server as a Ray actor: `Server` behind messages.
+
+One coroutine runs at a time, so the server needs no locks; one that waits for other workers lets
+the others, and the questions about its health, pass. Ray restarts a killed actor
+(`max_restarts=-1`) and repeats no call by itself (`max_task_retries=0`): its retries may run a call
+twice and are used up while an actor restarts. The client repeats, and the server knows what it has
+applied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from paramesh.errors import ParameterServerError
+from paramesh.ps.server import POINTS, Rules, Server
+from paramesh.ps.store import Update
+
+Array = np.ndarray[Any, Any]
+
+#: A message has at most so many arrays, and each array so many axes.
+_MOST_ARRAYS = 1 << 20
+_MOST_AXES = 16
+
+
+class Reply(NamedTuple):
+    """What a server answers: its process, incarnation and version, and values by name."""
+
+    pid: int
+    incarnation: int
+    version: int
+    values: dict[str, Array]
+
+
+class Kill(NamedTuple):
+    """A planned death, for tests: at a point, at a version, of one incarnation."""
+
+    point: str
+    version: int
+    incarnation: int
+
+
+def check_update(updates: Any) -> None:
+    """Raise ParameterServerError unless this is an update: names, fields, plain arrays.
+
+    Nothing has been allocated for it by then; `Store.check` compares it with the Parameters.
+    """
+    wrong = None
+    if not isinstance(updates, Mapping) or len(updates) > _MOST_ARRAYS:
+        wrong = f"an update is a mapping of at most {_MOST_ARRAYS} names, got {type(updates)}"
+    else:
+        for name, update in updates.items():
+            if not isinstance(name, str) or not isinstance(update, Mapping):
+                wrong = f"an update maps names to gradients, got {name!r}: {type(update)}"
+            elif set(update) not in ({"grad"}, {"ids", "grad"}):
+                wrong = f"the update of '{name}' has {sorted(map(str, update))}"
+            elif not all(
+                type(array) is np.ndarray and not array.dtype.hasobject and array.ndim <= _MOST_AXES
+                for array in update.values()
+            ):
+                wrong = f"the update of '{name}' holds something else than plain arrays"
+            if wrong is not None:
+                break
+    if wrong is not None:
+        raise ParameterServerError(f"a message was refused: {wrong}.")
+
+
+class ServerActor:
+    """A server in a process of its own; made by `cluster`, through Ray.
+
+    Args:
+        folder: of its log and snapshots.
+        rules: the fields of `Rules`.
+        kills: planned deaths (see `Kill`).
+    """
+
+    def __init__(
+        self, folder: str, rules: dict[str, Any], kills: Iterable[tuple[str, int, int]] = ()
+    ) -> None:
+        self._kills = [Kill(*kill) for kill in kills]
+        for kill in self._kills:
+            if kill.point not in POINTS:
+                raise ValueError(f"there is no point {kill.point!r}; there are {POINTS}.")
+        self._server: Server | None = None
+        point = self._at if self._kills else None
+        self._folder = Path(folder)
+        self._server = Server(self._folder, Rules(**rules), point=point)
+        self._moved = asyncio.Event()
+        self._failure: Exception | None = None
+
+    def _at(self, name: str) -> None:
+        server = self._server
+        if server is None:  # it recovers: its counter is on the disk already
+            incarnation = int((self._folder / "incarnation").read_text())
+            version = 0
+        else:
+            incarnation, version = server.incarnation, server.version
+        for kill in self._kills:
+            if (kill.point, kill.incarnation) == (name, incarnation) and version >= kill.version:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def _state(self) -> Server:
+        assert self._server is not None
+        return self._server
+
+    def _reply(self, step: int | None, names: Iterable[str]) -> Reply:
+        server = self._state()
+        values = {} if step is None else {name: server.read(step, name) for name in names}
+        if self._kills:
+            self._at("reply")
+        return Reply(os.getpid(), server.incarnation, server.version, values)
+
+    def _move(self, failure: Exception | None = None) -> None:
+        self._failure = failure
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+    async def _released(self, step: int) -> None:
+        while not self._state().released(step):
+            await self._moved.wait()
+            if self._failure is not None:
+                raise self._failure
+
+    async def hello(self, worker: int, incarnation: int | None) -> dict[str, Any]:
+        """As `Server.hello`, with the process of the server (`pid`)."""
+        return self._state().hello(worker, incarnation) | {"pid": os.getpid()}
+
+    async def declare(self, specs: list[dict[str, Any]], values: dict[str, Array]) -> Reply:
+        """As `Server.declare`; back when all of them can be read."""
+        self._state().declare(specs, values)
+        self._move()
+        names = [spec["name"] for spec in specs]
+        while not self._state().ready(names):
+            await self._moved.wait()
+        return self._reply(None, ())
+
+    async def put(self, pieces: dict[str, dict[str, Array]], ids: Array | None) -> Reply:
+        """As `Server.put`, of several pieces."""
+        for name, fields in pieces.items():
+            self._state().put(name, fields, ids)
+        self._move()
+        return self._reply(None, ())
+
+    async def dump(self, names: list[str]) -> dict[str, dict[str, Array]]:
+        """As `Server.dump`, by name."""
+        return {name: self._state().dump(name) for name in names}
+
+    async def push(
+        self, worker: int, incarnation: int, step: int, updates: Update, hyper: dict[str, float]
+    ) -> Reply:
+        """As `Server.push`; does not wait for the other workers."""
+        check_update(updates)
+        server = self._state()
+        before = server.version
+        try:
+            server.push(worker, incarnation, step, updates, hyper)
+        except (ParameterServerError, OSError) as error:
+            # Those who wait for this update would wait for ever.
+            self._move(error)
+            raise
+        if server.version != before:
+            self._move()
+        return self._reply(None, ())
+
+    async def step(
+        self,
+        worker: int,
+        incarnation: int,
+        step: int,
+        updates: Update,
+        hyper: dict[str, float],
+        names: list[str],
+    ) -> Reply:
+        """Push the gradients of a step, and the values that the next one reads once it may."""
+        await self.push(worker, incarnation, step, updates, hyper)
+        await self._released(step + 1)
+        return self._reply(step + 1, names)
+
+    async def pull(self, step: int, names: list[str]) -> Reply:
+        """Dense Parameters as a step reads them; waits until it may."""
+        await self._released(step)
+        return self._reply(step, names)
+
+    async def pull_rows(self, step: int, name: str, ids: Array) -> Reply:
+        """Rows of a table as a step reads them; waits until it may."""
+        await self._released(step)
+        reply = self._reply(None, ())
+        return reply._replace(values={name: self._state().read(step, name, ids)})
+
+    async def ping(self) -> int:
+        """The process of the server."""
+        return os.getpid()
+
+    async def stats(self) -> dict[str, Any]:
+        """As `Server.stats`, with `pid`."""
+        return self._state().stats() | {"pid": os.getpid()}

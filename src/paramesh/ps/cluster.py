@@ -1,0 +1,187 @@
+"""The Ray cluster that servers run on: one of this program's own, or one that is there already.
+
+A cluster of its own has its node on this host's loopback, asks for a token that is made for this
+run, has no dashboard, and is gone with the program: no process, no file. Some of Ray's services
+listen on all interfaces all the same: there the token is what keeps others out. An address that is
+on a network is refused unless the cluster asks for a token and encrypts (a token alone travels
+readably).
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from paramesh.errors import ParameterServerError
+from paramesh.ps.actors import ServerActor
+
+#: One for the life of the process: Ray reads it once.
+_TOKEN = secrets.token_hex(32)
+
+#: Ray listens where its node is, and on Linux replaces 127.0.0.1 by an address of the network.
+_HOST = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+
+_LOOPBACK = ("127.0.0.2", "127.0.0.1", "localhost", "::1", "local")
+
+
+def ray_module() -> Any:
+    """Ray, which is an optional package.
+
+    Raises:
+        ParameterServerError: it is not installed.
+    """
+    try:
+        return importlib.import_module("ray")
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise ParameterServerError(
+            "the parameter server runs on Ray, which is not installed: pip install 'paramesh[ps]'."
+        ) from None
+
+
+def check_address(address: str) -> None:
+    """Raise ParameterServerError if an address is on a network without token and TLS."""
+    host = address.removeprefix("ray://").rsplit(":", 1)[0].strip("[]")
+    if host in _LOOPBACK:
+        return
+    missing: list[str] = []
+    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+        missing.append("a token (RAY_AUTH_MODE=token)")
+    if os.environ.get("RAY_USE_TLS", "").lower() not in ("1", "true"):
+        missing.append("encryption (RAY_USE_TLS=1 and its certificates)")
+    if missing:
+        raise ParameterServerError(
+            f"address={address!r} is not on this host, and the cluster would be reached without "
+            f"{' and '.join(missing)}: whoever reaches a Ray cluster can run programs on it."
+        )
+
+
+class Cluster:
+    """The servers of one run.
+
+    Args:
+        servers: how many.
+        rules: the fields of `Rules`.
+        address: of a Ray cluster; None: one of its own.
+        folder: of logs and snapshots; None: a temporary one, which needs a cluster of its own.
+        job: a name for the run; workers of the same run on one cluster give the same.
+        kills: planned deaths of servers, by number, for tests.
+
+    Raises:
+        ParameterServerError: Ray is not installed; an address that is not safe.
+    """
+
+    def __init__(
+        self,
+        servers: int,
+        rules: dict[str, Any],
+        *,
+        address: str | None = None,
+        folder: str | None = None,
+        job: str = "default",
+        kills: dict[int, Iterable[tuple[str, int, int]]] | None = None,
+    ) -> None:
+        self._ray = ray_module()
+        self._own = False
+        atexit.register(self.close)
+        self._scratch: Path | None = None
+        self._environment: dict[str, str | None] = {}
+        self.actors: list[Any] = []
+        if address is not None:
+            check_address(address)
+            if folder is None:
+                raise ParameterServerError(
+                    "servers on a cluster that is there already need a folder for their logs that "
+                    "all its hosts see: set_ps_context(wal_dir=...)."
+                )
+        try:
+            self._connect(address)
+            if folder is None:
+                assert self._scratch is not None
+                folder = str(self._scratch / "servers")
+            actor = self._ray.remote(ServerActor)
+            for i in range(servers):
+                options = {
+                    "name": f"server-{i}",
+                    "namespace": f"paramesh-{job}",
+                    "get_if_exists": True,
+                    "max_restarts": -1,
+                    "max_task_retries": 0,
+                    "num_cpus": 0,
+                }
+                if address is not None:
+                    options["lifetime"] = "detached"
+                planned = list((kills or {}).get(i, ()))
+                where = os.path.join(folder, f"server-{i}")
+                self.actors.append(actor.options(**options).remote(where, rules, planned))
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self, address: str | None) -> None:
+        ray = self._ray
+        if ray.is_initialized():
+            if address is None:
+                self._scratch = Path(tempfile.mkdtemp(prefix="paramesh-"))
+            return
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+        if address is not None:
+            ray.init(address=address, **quiet)
+            self._own = True
+            return
+        # Sockets' paths are short by law: not below a long TMPDIR.
+        self._scratch = Path(
+            tempfile.mkdtemp(prefix="pm-", dir="/tmp" if os.name == "posix" else None)
+        )
+        # Ray asks for the token of its own accord (and sets the mode) where nobody turned it off.
+        token = {
+            "RAY_AUTH_TOKEN": _TOKEN,
+            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+            "RAY_USAGE_STATS_ENABLED": "0",
+        }
+        names = ("RAY_AUTH_MODE", *token)
+        self._environment = {name: os.environ.get(name) for name in names}
+        os.environ.update(token)
+        self._own = True
+        with warnings.catch_warnings():
+            # JAX warns of forks; what Ray forks does nothing but start another program.
+            warnings.filterwarnings("ignore", r"os\.fork\(\) was called", RuntimeWarning)
+            ray.init(
+                address="local",
+                num_cpus=1,
+                include_dashboard=False,
+                _node_ip_address=_HOST,
+                _temp_dir=str(self._scratch / "ray"),
+                **quiet,
+            )
+
+    def close(self) -> None:
+        """End the servers, and a cluster of its own with all its files."""
+        atexit.unregister(self.close)
+        ray = self._ray
+        if ray.is_initialized():
+            for actor in self.actors:
+                ray.kill(actor, no_restart=True)
+        if self._own:  # also when it only came half way
+            ray.shutdown()
+        self.actors = []
+        self._own = False
+        for name, value in self._environment.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        self._environment = {}
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._scratch = None

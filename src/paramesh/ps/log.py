@@ -1,0 +1,214 @@
+"""The write-ahead log of a server: every change, numbered, before anybody hears of it.
+
+Glossary
+    segment     one file of the log; named by the number of its first record and by the incarnation
+                of the server that writes it
+    incarnation how often this server has started, from a counter on the disk
+    fenced      a server that is not the latest incarnation: it may change nothing any more
+
+Every start begins a new segment. What an earlier incarnation still writes (a process that was
+frozen and wakes up) goes to the end of an old segment, behind the numbers that the next segment
+begins with, and is never read.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from paramesh.atomic import write_atomically
+from paramesh.errors import ParameterServerError
+from paramesh.ps.record import Array, Record, encoded, read_records
+
+#: Buffers that one call of the system takes.
+_BATCH = 512
+
+
+def start_incarnation(folder: Path) -> int:
+    """Make the folder if need be, and count one start of its server.
+
+    Raises:
+        ParameterServerError: the counter is damaged.
+        OSError: from the file system.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    number = latest_incarnation(folder) + 1
+
+    for left in folder.glob(".*.tmp"):  # what a killed process was writing
+        left.unlink(missing_ok=True)
+    write_atomically(folder / "incarnation", f"{number}\n".encode())
+    (folder / "incarnation").chmod(0o600)
+    return number
+
+
+def latest_incarnation(folder: Path) -> int:
+    """The incarnation that may write; 0 before the first."""
+    try:
+        text = (folder / "incarnation").read_text()
+    except FileNotFoundError:
+        return 0
+    if not text.strip().isdecimal():
+        raise ParameterServerError(
+            f"the file '{folder / 'incarnation'}' is damaged: it must hold one number, not "
+            f"{text!r}. Restore the folder, or remove it to start afresh."
+        )
+    return int(text)
+
+
+def segments(folder: Path) -> list[tuple[int, int, Path]]:
+    """(first number, incarnation, path) of the segments, in order."""
+    found: list[tuple[int, int, Path]] = []
+    for path in folder.glob("log-*.bin"):
+        _, first, incarnation = path.stem.split("-")
+        found.append((int(first), int(incarnation), path))
+    return sorted(found)
+
+
+def read_log(folder: Path, start: int, *, arrays: bool = True) -> Iterator[Record]:
+    """The records from number `start` on.
+
+    Raises:
+        ParameterServerError: a record is damaged or missing.
+    """
+    listed = segments(folder)
+    expected = start
+    for place, (first, _, path) in enumerate(listed):
+        end = listed[place + 1][0] if place + 1 < len(listed) else None
+        if end is not None and end <= expected:
+            continue
+        number = first
+        if first <= expected:
+            # A record that lies beyond `end` is not even looked at: it may be a late writer's.
+            for record in read_records(path, arrays=arrays):
+                if end is not None and number >= end:
+                    break
+                if record.number != number:
+                    raise ParameterServerError(
+                        f"the log '{path}' has record {record.number} where {number} belongs."
+                    )
+                number += 1
+                if record.number >= expected:
+                    expected = record.number + 1
+                    yield record
+                if end is not None and number >= end:
+                    break
+        if first > expected or (end is not None and expected < end):
+            raise ParameterServerError(
+                f"the log in '{folder}' has lost record {expected} and what follows it: "
+                f"'{path.name}' does not have it. Restore the folder, or remove it to start afresh."
+            )
+
+
+def drop_segments(folder: Path, before: int) -> None:
+    """Remove the segments that hold nothing from number `before` on."""
+    listed = segments(folder)
+    for (_, _, path), (following, _, _) in itertools.pairwise(listed):
+        if following <= before:
+            path.unlink(missing_ok=True)
+
+
+class Log:
+    """The end of the log, which is written to.
+
+    Args:
+        folder: of the server.
+        incarnation: of the server, from `start_incarnation`.
+        number: of the next record.
+        point: called with "half" when half of a record is written; for tests.
+        fsync: bring every record to the disk: it then survives a power cut, not only a kill.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        incarnation: int,
+        number: int,
+        *,
+        point: Callable[[str], None] | None = None,
+        fsync: bool = False,
+    ) -> None:
+        self.folder = folder
+        self.incarnation = incarnation
+        self.number = number
+        self.bytes = 0
+        self._point = point
+        self._fsync = fsync
+        self._file = -1
+        self._hurt = False
+        self.rotate()
+
+    def rotate(self) -> None:
+        """Begin a new segment."""
+        path = self.folder / f"log-{self.number:016d}-{self.incarnation:08d}.bin"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
+        file = os.open(path, flags, 0o600)
+        self.close()
+        self._file = file
+        self._size = os.fstat(file).st_size
+
+    def close(self) -> None:
+        """Close the file; nothing is lost."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def append(self, meta: Mapping[str, Any], arrays: Mapping[str, Array]) -> None:
+        """Write one record; it is there in full when this returns.
+
+        Raises:
+            ParameterServerError: this server is fenced, or the record could not be written (a full
+                disk, say): then none of it is in the log.
+        """
+        if self._hurt:
+            raise ParameterServerError(f"the log in '{self.folder}' could not be repaired.")
+        self.check_fence()
+        parts = encoded(self.number, meta, arrays)
+        size = sum(len(part) for part in parts)
+        try:
+            if self._point is not None:
+                half = len(parts) // 2
+                self._write(parts[:half])
+                self._write([memoryview(parts[half])[: len(parts[half]) // 2]])
+                self._point("half")
+                self._write([memoryview(parts[half])[len(parts[half]) // 2 :], *parts[half + 1 :]])
+            else:
+                self._write(parts)
+            if self._fsync:
+                os.fsync(self._file)
+        except OSError as error:
+            try:
+                os.ftruncate(self._file, self._size)
+            except OSError:
+                self._hurt = True
+            raise ParameterServerError(
+                f"the log in '{self.folder}' cannot be written ({error.strerror or error}): the "
+                "update was not applied and not acknowledged. Make room, and start again."
+            ) from error
+        # A process that was frozen between the first check and the write learns it here, before
+        # it tells anybody: its record lies behind the numbers of its successor.
+        self.check_fence()
+        self._size += size
+        self.bytes += size
+        self.number += 1
+
+    def check_fence(self) -> None:
+        """Raise ParameterServerError if another incarnation has started."""
+        latest = latest_incarnation(self.folder)
+        if latest != self.incarnation:
+            raise ParameterServerError(
+                f"this server is incarnation {self.incarnation} of '{self.folder}', and "
+                f"incarnation {latest} has taken over: it is fenced and changes nothing."
+            )
+
+    def _write(self, parts: list[Any]) -> None:
+        views = [memoryview(part) for part in parts if len(part)]
+        while views:
+            written = os.writev(self._file, views[:_BATCH])
+            while views and written >= len(views[0]):
+                written -= len(views[0])
+                views.pop(0)
+            if written:
+                views[0] = views[0][written:]

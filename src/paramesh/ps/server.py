@@ -1,0 +1,562 @@
+"""What one server does with the messages of workers; no network, no threads.
+
+Glossary
+    version     how many updates the server has applied
+    step        of a worker: its push of step t becomes (a part of) the update from version t to t+1
+    staged      a push that waits for those of the other workers
+    history     the undos of the last updates: what makes earlier versions readable
+    released    a step whose values may be read: its update is in the log
+    point       a named place in the protocol; tests have the process killed there
+
+In "sync" mode (Li et al., OSDI 2014, sequential consistency) the update of a step is the sum of all
+workers' pushes in the order of the workers, and is applied once all have arrived. In "stale" mode
+pushes may arrive for up to `staleness` steps ahead; they are applied in the same order, and step t
+reads version t - staleness, neither an earlier nor a later one. In "async" mode every push is an
+update of its own, counted for each worker.
+
+An update is applied in memory, then logged, and only then released. If the server dies before the
+record is complete, nobody has seen the update, and the workers still hold their pushes. (Applying
+first keeps a push that cannot be applied out of the log.) So what a client has seen is always
+recovered, and servers differ by at most `staleness + 1` versions: a restarted worker goes on from
+the least advanced one, and reads on all others as far back as that.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paramesh.errors import ParameterServerError, ParameterStateError
+from paramesh.ps.log import Log, drop_segments, read_log, start_incarnation
+from paramesh.ps.record import Array, Record, arrays_to_updates, updates_to_arrays
+from paramesh.ps.snapshot import (
+    Snapshot,
+    drop_snapshots,
+    read_snapshot,
+    snapshots,
+    write_snapshot,
+)
+from paramesh.ps.store import Store, Undo, Update, reduce_updates
+
+MODES = ("sync", "stale", "async")
+
+#: Where `point` is called, in the order of a step; "recovering" is in a start.
+POINTS = ("staged", "applied", "half", "logged", "reply", "snapshot", "recovering")
+
+
+class VersionGone(ParameterServerError):
+    """A version that a server no longer has, or never had."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """What all servers and workers of a run agree on.
+
+    Attributes:
+        workers: how many push in each step.
+        mode: "sync", "stale" or "async".
+        staleness: in stale mode, how many steps a read lags behind.
+        snapshot_every: updates between snapshots; 0: none.
+        keep_log: write the log. Without it a killed server has lost everything: for tests only.
+        keep_history: keep what makes earlier versions readable. Likewise.
+    """
+
+    workers: int = 1
+    mode: str = "sync"
+    staleness: int = 0
+    snapshot_every: int = 0
+    keep_log: bool = True
+    keep_history: bool = True
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"mode must be one of {MODES}, got {self.mode!r}.")
+        if self.workers < 1 or self.staleness < 0 or self.snapshot_every < 0:
+            raise ValueError(f"{self} has a number below its least.")
+        if self.staleness and self.mode != "stale":
+            raise ValueError(f"staleness={self.staleness} belongs to mode 'stale'.")
+
+    @property
+    def behind(self) -> int:
+        """How many versions back a server can be read."""
+        return 0 if self.mode == "async" else 2 * self.staleness + 1
+
+    def version_read(self, step: int) -> int:
+        """The version that a step reads, in sync and stale mode."""
+        return max(0, step - self.staleness)
+
+
+class Server:
+    """The state of one server, recovered from its folder if there is any.
+
+    Args:
+        folder: of the log and the snapshots; for this server alone.
+        rules: of the run.
+        point: called with the name of every point that is reached.
+        fsync: bring every record of the log to the disk.
+
+    Raises:
+        ParameterServerError: log and snapshots are damaged beyond recovery, or belong to other
+            rules.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        rules: Rules,
+        *,
+        point: Callable[[str], None] | None = None,
+        fsync: bool = False,
+    ) -> None:
+        self.folder = folder
+        self.rules = rules
+        self._point: Callable[[str], None] = point or (lambda name: None)
+        began = time.monotonic()
+        self.incarnation = start_incarnation(folder)
+        self._clear()
+        number = self._recover()
+        self._log = Log(folder, self.incarnation, number, point=point, fsync=fsync)
+        if number == 0:
+            self._append({"kind": "rules", "workers": rules.workers, "mode": rules.mode}, {})
+        #: Pushes that wait: by step, by worker.
+        self._staged: dict[int, dict[int, tuple[Update, dict[str, float]]]] = {}
+        self.recovery_seconds = time.monotonic() - began
+        self.started = time.time()
+        self.pushes = 0
+        self.bytes_pushed = 0
+        self.last_snapshot: dict[str, float] = {}
+
+    # Recovery.
+
+    def _clear(self) -> None:
+        self.store = Store()
+        self.version = 0
+        self._history: deque[Undo] = deque(maxlen=max(1, self.rules.behind))
+        #: Which incarnation of each worker may speak, and in async mode its next push.
+        self._workers: dict[int, int] = {}
+        self._next: dict[int, int] = {}
+        self._valued: set[str] = set()
+
+    def _recover(self) -> int:
+        """Rebuild the state; the number of the next record."""
+        reasons: list[str] = []
+        listed = snapshots(self.folder)
+        for snapshot in [*listed, None]:
+            try:
+                number = self._recover_from(snapshot)
+            except ParameterServerError as error:
+                reasons.append(str(error))
+            else:
+                # A log that ends before a snapshot began has lost records: never start afresh.
+                if number is not None and (not listed or number >= listed[0].number):
+                    return number
+                reasons.append(f"the log ends before it can replace {snapshot or 'all of it'}")
+            self._clear()
+        raise ParameterServerError("the server cannot be recovered: " + "; ".join(reasons))
+
+    def _recover_from(self, snapshot: Snapshot | None) -> int | None:
+        number = 0
+        if snapshot is not None:
+            meta, items = read_snapshot(snapshot)
+            self.store.load(items)
+            self._check_rules(meta)
+            self.version = meta["version"]
+            self._workers = {int(k): v for k, v in meta["incarnations"].items()}
+            self._next = {int(k): v for k, v in meta["next"].items()}
+            self._valued = set(meta["valued"])
+            number = snapshot.number
+        for record in read_log(self.folder, number):
+            self._point("recovering")
+            self._replay(record)
+            number = record.number + 1
+        behind = min(self.rules.behind, self.version)
+        if snapshot is not None and self.version - snapshot.version < behind:
+            # Versions that a restarted worker may ask for lie before this snapshot.
+            return None
+        return number
+
+    def _check_rules(self, meta: Mapping[str, Any]) -> None:
+        mine = (self.rules.workers, self.rules.mode)
+        if (meta["workers"], meta["mode"]) != mine:
+            raise ParameterServerError(
+                f"'{self.folder}' was written by a run of {meta['workers']} workers in mode "
+                f"{meta['mode']!r}; this one has {mine[0]} in mode {mine[1]!r}. Give each run a "
+                "wal_dir of its own, or carry the values over by a checkpoint."
+            )
+
+    def _replay(self, record: Record) -> None:
+        meta, kind = record.meta, record.meta["kind"]
+        if kind == "rules":
+            self._check_rules(meta)
+        elif kind == "worker":
+            self._workers[meta["worker"]] = meta["incarnation"]
+        elif kind == "declare":
+            self._declare(meta["specs"], record.arrays)
+        elif kind == "put":
+            self._put(meta["name"], record.arrays)
+        elif kind == "update":
+            if meta["version"] != self.version:
+                raise ParameterServerError(
+                    f"record {record.number} is the update of version {meta['version']}, and "
+                    f"the server is at {self.version}."
+                )
+            undo = self.store.apply(self.version, arrays_to_updates(record.arrays), meta["hyper"])
+            self._committed(undo, meta.get("worker"))
+        else:
+            raise ParameterServerError(f"record {record.number} is of unknown kind {kind!r}.")
+
+    def _append(self, meta: dict[str, Any], arrays: Mapping[str, Array]) -> None:
+        if self.rules.keep_log:
+            self._log.append(meta, arrays)
+
+    def _committed(self, undo: Undo, worker: int | None) -> None:
+        self.version += 1
+        if worker is not None:
+            self._next[worker] = self._next.get(worker, 0) + 1
+        if self.rules.behind and self.rules.keep_history:
+            self._history.append(undo)
+
+    # Workers.
+
+    def hello(self, worker: int, incarnation: int | None) -> dict[str, Any]:
+        """A worker (re)starts; earlier incarnations of it are not listened to any more.
+
+        Args:
+            worker: which.
+            incarnation: of the worker; None: the server gives it the next one.
+
+        Returns:
+            `version`, `next` (the step that this server would take from the worker), `incarnation`
+            (of the server) and `worker` (the worker's).
+
+        Raises:
+            ParameterServerError: no such worker, or a later incarnation of it has spoken.
+        """
+        if not 0 <= worker < self.rules.workers:
+            raise ParameterServerError(
+                f"worker {worker} does not exist: this run has workers 0 to "
+                f"{self.rules.workers - 1}. Is worker_num the same everywhere?"
+            )
+        known = self._workers.get(worker, 0)
+        if incarnation is None:
+            incarnation = known + 1
+        if incarnation > known:
+            self._append({"kind": "worker", "worker": worker, "incarnation": incarnation}, {})
+            self._workers[worker] = incarnation
+        self._check_worker(worker, incarnation)
+        next_push = self._next.get(worker, 0) if self.rules.mode == "async" else self.version
+        return {
+            "version": self.version,
+            "next": next_push,
+            "incarnation": self.incarnation,
+            "worker": incarnation,
+        }
+
+    def _check_worker(self, worker: int, incarnation: int) -> None:
+        known = self._workers.get(worker)
+        if known != incarnation:
+            raise ParameterServerError(
+                f"worker {worker} speaks as incarnation {incarnation}, and the server listens to "
+                f"{known}: it was replaced and must end."
+            )
+
+    def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> None:
+        """Declare Parameters (see `Store.declare`); the first values that are given count.
+
+        Raises:
+            ValueError: another spec of the same name.
+            ParameterShapeError: values that do not fit.
+        """
+        known = self.store.specs()
+        trial = Store()  # all of it or nothing: what is wrong is seen before it is logged
+        fresh = [spec for spec in specs if spec.get("name") not in known]
+        for spec in specs:
+            (trial if spec in fresh else self.store).declare(spec)
+        new = {n: np.asarray(a) for n, a in values.items() if n not in self._valued}
+        for name, array in new.items():
+            if name in known:
+                trial.declare(known[name])
+            trial.put(name, array)
+        if fresh or new:
+            self._append({"kind": "declare", "specs": fresh}, new)
+            self._declare(fresh, new)
+
+    def _declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> None:
+        for spec in specs:
+            self.store.declare(spec)
+        for name, array in values.items():
+            self.store.put(name, array)
+        self._valued |= values.keys()
+
+    def put(self, name: str, fields: Mapping[str, Array], ids: Array | None) -> None:
+        """Give a Parameter, or rows of a table, other values and state (see `Store.put`).
+
+        Raises:
+            ParameterServerError: there was a step already: earlier versions would be mixed with it.
+            ParameterStateError, ParameterShapeError: as `Store.put`.
+        """
+        if self.version:
+            raise ParameterServerError(
+                f"Parameter '{name}' was given values at version {self.version} of the server. "
+                "Give (or load) them before the first step."
+            )
+        arrays = dict(fields) if ids is None else {**fields, "ids": ids}
+        self._put(name, arrays)
+        self._append({"kind": "put", "name": name}, arrays)
+
+    def _put(self, name: str, arrays: Mapping[str, Array]) -> None:
+        ids = arrays.get("ids")
+        for field, values in arrays.items():
+            if field != "ids":
+                self.store.put(name, values, ids=ids, field=field)
+        if ids is None and "value" in arrays:
+            self._valued.add(name)
+
+    def dump(self, name: str) -> dict[str, Array]:
+        """Values and optimizer state of a Parameter by field, at the present version.
+
+        `ids` with it for a table.
+
+        Raises:
+            ParameterStateError: no such Parameter.
+        """
+        kind = self.store.specs().get(name, {}).get("kind")
+        ids = self.store.rows(name) if kind == "rows" else None
+        found = {} if ids is None else {"ids": ids}
+        return found | {f: self.store.read(name, ids, field=f) for f in self.store.fields(name)}
+
+    def ready(self, names: Iterable[str]) -> bool:
+        """Whether all of these Parameters can be read."""
+        specs = self.store.specs()
+        return all(
+            name in specs and (name in self._valued or specs[name].get("recipe") is not None)
+            for name in names
+        )
+
+    def push(
+        self,
+        worker: int,
+        incarnation: int,
+        step: int,
+        updates: Update,
+        hyper: Mapping[str, float],
+    ) -> None:
+        """Take one worker's gradients of one step; a second time changes nothing.
+
+        Args:
+            worker: who.
+            incarnation: of the worker.
+            step: which; in async mode the number of this worker's push.
+            updates: as for `Store.apply`.
+            hyper: as for `Store.apply`; the same from all workers.
+
+        Raises:
+            ParameterServerError: a step too early, other gradients than this worker has pushed for
+                this step before, or a log that cannot be written: nothing is acknowledged.
+            ParameterStateError, ParameterShapeError, ValueError: as `Store.check`.
+        """
+        self._check_worker(worker, incarnation)
+        if self.rules.mode == "async":
+            self._push_async(worker, step, updates, hyper)
+            return
+        if step < self.version:
+            return
+        if step > self.version + self.rules.staleness:
+            raise ParameterServerError(
+                f"worker {worker} pushed step {step}, and the server is at version {self.version}: "
+                f"it may be {self.rules.staleness} ahead."
+            )
+        self._check_push(worker, updates, hyper)
+        staged = self._staged.setdefault(step, {})
+        mine = (updates, dict(hyper))
+        if worker not in staged:
+            for other, (_, theirs) in staged.items():
+                if theirs != mine[1]:
+                    raise ParameterServerError(
+                        f"workers {other} and {worker} pushed step {step} with different numbers: "
+                        f"{theirs} and {mine[1]}. Do all run the same script?"
+                    )
+            staged[worker] = mine
+            self._count(updates)
+            self._point("staged")
+        elif staged[worker][1] != mine[1] or not _same(staged[worker][0], updates):
+            raise ParameterServerError(
+                f"worker {worker} pushed step {step} twice, with different gradients: a restarted "
+                "worker must compute the same bits. Its data and random numbers must depend on the "
+                "seed, the step and the worker alone."
+            )
+        self._advance()
+
+    def _check_push(self, worker: int, updates: Update, hyper: Mapping[str, float]) -> None:
+        self.store.check(updates)
+        for name, number in hyper.items():
+            if not math.isfinite(number):
+                raise ParameterServerError(f"worker {worker} pushed {name}={number}.")
+
+    def _count(self, updates: Update) -> None:
+        self.pushes += 1
+        self.bytes_pushed += sum(a.nbytes for u in updates.values() for a in u.values())
+
+    def _advance(self) -> None:
+        while len(self._staged.get(self.version, ())) == self.rules.workers:
+            staged = self._staged[self.version]
+            updates = reduce_updates([staged[worker][0] for worker in sorted(staged)])
+            self._update(updates, next(iter(staged.values()))[1], None)
+            del self._staged[self.version - 1]
+            self._snapshot_if_due()
+
+    def _push_async(
+        self, worker: int, step: int, updates: Update, hyper: Mapping[str, float]
+    ) -> None:
+        following = self._next.get(worker, 0)
+        if step < following:
+            return
+        if step > following:
+            raise ParameterServerError(
+                f"worker {worker} sent push {step}, and {following} is its next: one was lost."
+            )
+        self._check_push(worker, updates, hyper)
+        self._count(updates)
+        self._point("staged")
+        self._update(reduce_updates([updates]), dict(hyper), worker)
+        self._snapshot_if_due()
+
+    def _update(self, updates: Update, hyper: dict[str, float], worker: int | None) -> None:
+        undo = self.store.apply(self.version, updates, hyper)
+        self._point("applied")
+        meta: dict[str, Any] = {"kind": "update", "version": self.version, "hyper": hyper}
+        if worker is not None:
+            meta["worker"] = worker
+        try:
+            self._append(meta, updates_to_arrays(updates))
+        except ParameterServerError:
+            self.store.undo(undo)
+            raise
+        self._committed(undo, worker)
+        self._point("logged")
+
+    # Reading.
+
+    def released(self, step: int) -> bool:
+        """Whether `step` can read: the version that it reads is there."""
+        return self.rules.mode == "async" or self.rules.version_read(step) <= self.version
+
+    def read(self, step: int, name: str, ids: Array | None = None) -> Array:
+        """The values that a step reads: dense ones, or rows of a table.
+
+        Raises:
+            VersionGone: too far back, or not there yet.
+            ParameterStateError: no such Parameter, or no values yet.
+            ValueError: ids outside the table.
+        """
+        if self.rules.mode == "async":
+            return self.store.read(name, ids)
+        wanted = self.rules.version_read(step)
+        back = self.version - wanted
+        if not 0 <= back <= len(self._history):
+            raise VersionGone(
+                f"step {step} reads version {wanted}; this server has versions "
+                f"{self.version - len(self._history)} to {self.version}."
+            )
+        undos = list(self._history)[len(self._history) - back :]
+        if name not in self.store.specs():
+            raise ParameterStateError(f"there is no Parameter '{name}' on this server.")
+        return self._read_back(name, ids, [undo for undo in undos if name in undo.parts])
+
+    def _read_back(self, name: str, ids: Array | None, undos: list[Undo]) -> Array:
+        if ids is None or len(undos) < 2:
+            return self.store.read(name, ids, undos[0] if undos else None)
+        # The earliest undo that touched a row has its value; a later one's is newer.
+        out = self.store.read(name, ids)
+        for undo in reversed(undos):
+            change: Any = undo.parts[name]
+            touched = [change.ids] if change.expired is None else [change.ids, change.expired[0]]
+            hit = np.isin(ids, np.concatenate(touched))
+            if hit.any():
+                out[hit] = self.store.read(name, ids[hit], undo)
+        return out
+
+    # Snapshots.
+
+    def _snapshot_if_due(self) -> None:
+        every = self.rules.snapshot_every
+        if every and self.rules.keep_log and self.version % every == 0:
+            try:
+                self.snapshot()
+            except OSError as error:
+                # The log has everything; the next one may find room.
+                self.last_snapshot["failed"] = time.time()
+                self.last_snapshot["errno"] = float(error.errno or 0)
+
+    def snapshot(self) -> None:
+        """Write a snapshot, and drop the part of the log that nothing needs any more.
+
+        Raises:
+            OSError: from the file system; the log still has everything.
+        """
+        began = time.monotonic()
+        meta = {
+            "version": self.version,
+            "workers": self.rules.workers,
+            "mode": self.rules.mode,
+            "incarnations": self._workers,
+            "next": self._next,
+            "valued": sorted(self._valued),
+        }
+        self._log.check_fence()
+        self._log.rotate()
+        write_snapshot(self.folder, self._log.number, self.version, meta, self._items())
+        oldest = drop_snapshots(self.folder, self.rules.behind)
+        if oldest is not None:
+            drop_segments(self.folder, oldest.number)
+        self.last_snapshot = {
+            "version": self.version,
+            "seconds": time.monotonic() - began,
+            "time": time.time(),
+        }
+
+    def _items(self) -> Iterable[tuple[str, Array]]:
+        for item in self.store.dump():
+            yield item
+            self._point("snapshot")
+
+    def stats(self) -> dict[str, Any]:
+        """Numbers to watch: version, what is held, what came in, the log and the last snapshot."""
+        held = self.store.stats()
+        waiting = {step: sorted(staged) for step, staged in self._staged.items()}
+        return {
+            "version": self.version,
+            "incarnation": self.incarnation,
+            "parameters": len(held),
+            "rows": sum(part.get("rows", 0) for part in held.values()),
+            "bytes": sum(part["bytes"] for part in held.values()),
+            "pushes": self.pushes,
+            "bytes_pushed": self.bytes_pushed,
+            "bytes_logged": self._log.bytes,
+            "staged": waiting,
+            "next": dict(self._next),
+            "last_snapshot": dict(self.last_snapshot),
+            "recovery_seconds": self.recovery_seconds,
+            "started": self.started,
+        }
+
+    def close(self) -> None:
+        """Close the log."""
+        self._log.close()
+
+
+def _same(a: Update, b: Update) -> bool:
+    left, right = updates_to_arrays(a), updates_to_arrays(b)
+    return left.keys() == right.keys() and all(
+        left[key].dtype == right[key].dtype
+        and left[key].shape == right[key].shape
+        and left[key].tobytes() == right[key].tobytes()
+        for key in left
+    )

@@ -1,0 +1,119 @@
+"""A server's state in one file, so that its log need not be kept from the beginning.
+
+A snapshot is written beside its place, brought to the disk and renamed: it is there as a whole or
+not at all. Its last record counts the others. A server must be able to read some versions back, so
+a snapshot is used only if the log goes on for as many updates behind it; until then the one before
+it is. That is why two are kept, and the log since the older one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from paramesh.atomic import AtomicFile
+from paramesh.errors import ParameterServerError
+from paramesh.ps.record import Array, Record, encoded, read_records
+
+
+class Snapshot(NamedTuple):
+    """A snapshot by its name.
+
+    Attributes:
+        number: of the first record of the log that is not in it.
+        version: of the server.
+        path: of the file.
+    """
+
+    number: int
+    version: int
+    path: Path
+
+
+def snapshots(folder: Path) -> list[Snapshot]:
+    """Those of a folder, the newest first."""
+    found: list[Snapshot] = []
+    for path in folder.glob("snapshot-*.bin"):
+        _, number, version = path.stem.split("-")
+        found.append(Snapshot(int(number), int(version), path))
+    return sorted(found, reverse=True)
+
+
+def write_snapshot(
+    folder: Path,
+    number: int,
+    version: int,
+    meta: dict[str, Any],
+    items: Iterable[tuple[str, Array]],
+) -> Snapshot:
+    """Write a snapshot; `items` as from `Store.dump`.
+
+    Raises:
+        OSError: from the file system; no file remains.
+    """
+    target = folder / f"snapshot-{number:016d}-{version:012d}.bin"
+    file = AtomicFile(target)
+    try:
+        end = file.write_at(0, *encoded(0, meta, {}))
+        count = 0
+        for count, (key, array) in enumerate(items, start=1):
+            end = file.write_at(end, *encoded(count, {"key": key}, {"array": array}))
+        file.write_at(end, *encoded(count + 1, {"end": count}, {}))
+        file.commit()
+    except BaseException:
+        file.discard()
+        raise
+    target.chmod(0o600)  # the folder is closed to others too
+    return Snapshot(number, version, target)
+
+
+def read_snapshot(snapshot: Snapshot) -> tuple[dict[str, Any], Iterator[tuple[str, Array]]]:
+    """Meta and items of a snapshot.
+
+    Raises:
+        ParameterServerError: the file is damaged; the items may raise it at their end.
+    """
+    records = read_records(snapshot.path)
+    first = next(records, None)
+    if first is None or first.number != 0:
+        raise _damaged(snapshot)
+    return first.meta, _items(snapshot, records)
+
+
+def _items(snapshot: Snapshot, records: Iterator[Record]) -> Iterator[tuple[str, Array]]:
+    for count, record in enumerate(records):
+        if record.number != count + 1 or record.meta.get("end", count) != count:
+            break
+        if "end" in record.meta:
+            return
+        yield record.meta["key"], record.arrays["array"]
+    raise _damaged(snapshot)
+
+
+def _damaged(snapshot: Snapshot) -> ParameterServerError:
+    return ParameterServerError(f"the snapshot '{snapshot.path}' is not complete.")
+
+
+def drop_snapshots(folder: Path, behind: int) -> Snapshot | None:
+    """Remove the snapshots that recovery will not need.
+
+    Args:
+        folder: of the server.
+        behind: how many versions a server must be able to read back.
+
+    Returns:
+        The oldest that is kept, if the log before it is not needed either.
+    """
+    kept: list[Snapshot] = []
+    for snapshot in snapshots(folder):
+        if _enough(kept, behind):
+            snapshot.path.unlink(missing_ok=True)
+        else:
+            kept.append(snapshot)
+    return kept[-1] if _enough(kept, behind) else None
+
+
+def _enough(kept: list[Snapshot], behind: int) -> bool:
+    # The older one has to give the versions that the newest one may have to be read back to.
+    return len(kept) >= 2 and kept[-1].version <= max(0, kept[0].version - behind)

@@ -1,0 +1,66 @@
+"""What the servers of a run are doing: their numbers, and the rates between two looks."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from paramesh.errors import ParameterServerError
+from paramesh.ps.cluster import check_address, ray_module
+
+#: Seconds until a server that does not answer is shown as silent.
+PATIENCE = 3.0
+
+
+def find_servers(address: str, job: str = "default") -> list[tuple[str, Any]]:
+    """(name, actor) of the servers of a run on a Ray cluster, in order.
+
+    Raises:
+        ParameterServerError: no cluster there, an address that is not safe, or no such run.
+    """
+    check_address(address)
+    ray = ray_module()
+    if not ray.is_initialized():
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="error")
+        except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+            raise ParameterServerError(f"no Ray cluster answers at {address!r}: {error}") from error
+    space = f"paramesh-{job}"
+    listed = ray.util.list_named_actors(all_namespaces=True)
+    names = [one["name"] for one in listed if one["namespace"] == space]
+    servers = sorted((n for n in names if n.startswith("server-")), key=lambda n: int(n[7:]))
+    if not servers:
+        raise ParameterServerError(
+            f"there are no servers of the job {job!r} at {address!r}; there are those of "
+            f"{sorted({o['namespace'].removeprefix('paramesh-') for o in listed}) or 'none'}."
+        )
+    return [(name, ray.get_actor(name, namespace=space)) for name in servers]
+
+
+def look(servers: Sequence[tuple[str, Any]]) -> list[dict[str, Any]]:
+    """The stats of each server (see `Server.stats`), `name`, and `silent` if it does not answer."""
+    ray = ray_module()
+    refs = {actor.stats.remote(): name for name, actor in servers}
+    ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=PATIENCE)
+    found: list[dict[str, Any]] = []
+    for ref, name in refs.items():
+        stats: dict[str, Any] = {"silent": True}
+        if ref in ready:
+            with contextlib.suppress(ray.exceptions.RayError):
+                stats = ray.get(ref)
+        found.append({"name": name, "seen": time.monotonic(), **stats})
+    return found
+
+
+def rates(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, float]:
+    """Updates and pushed bytes in a second between two looks at a server; 0 after a restart."""
+    silent = before.get("silent") or now.get("silent")
+    if silent or before["incarnation"] != now["incarnation"] or now["seen"] <= before["seen"]:
+        return {"updates": 0.0, "bytes": 0.0}
+    seconds = now["seen"] - before["seen"]
+    return {
+        "updates": (now["version"] - before["version"]) / seconds,
+        "bytes": (now["bytes_pushed"] - before["bytes_pushed"]) / seconds,
+    }

@@ -1,0 +1,329 @@
+"""The protocol of one server: against plain stores, with a death at every point."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from paramesh.errors import ParameterServerError, ParameterShapeError
+from paramesh.ps import log as logs
+from paramesh.ps.server import POINTS, Rules, Server, VersionGone
+from paramesh.ps.snapshot import snapshots
+from server_runs import NUMBERS, Killed, Model, Run, contents, updates_of
+
+SYNC = Rules(workers=2, snapshot_every=3)
+STALE = Rules(workers=2, mode="stale", staleness=2, snapshot_every=4)
+ASYNC = Rules(workers=2, mode="async", snapshot_every=5)
+STEPS = 12
+
+
+def check(run: Run, steps: int = STEPS) -> None:
+    assert run.server.version == steps
+    assert contents(run.server.store) == contents(Model(run.rules).version(steps))
+
+
+@pytest.mark.parametrize("rules", [SYNC, STALE])
+def test_run_is_that_of_plain_stores(rules: Rules, tmp_path: Path) -> None:
+    run = Run(tmp_path / "s", rules)
+    run.finish(STEPS)
+    check(run)
+
+
+@pytest.mark.parametrize("rules", [SYNC, STALE])
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_anywhere_ends_with_the_same_bits(rules: Rules, point: str, tmp_path: Path) -> None:
+    run = Run(tmp_path / "s", rules)
+    for _ in range(3):
+        run.finish(min(run.next) + 3)
+        if point in ("recovering", "reply"):
+            run.armed = [point] if point == "recovering" else []
+            run.restart()
+        else:
+            run.armed = [point, "recovering"]
+    run.finish(STEPS)
+    assert run.kills >= 3
+    check(run)
+
+
+def test_async_state_is_the_replay_of_the_log(tmp_path: Path) -> None:
+    run = Run(tmp_path / "s", ASYNC)
+    for point in ("half", "applied", "staged", "logged"):
+        run.finish(min(run.next) + 2)
+        run.armed = [point]
+    run.finish(STEPS)
+    assert run.kills == 4
+    # Every push once, though each was sent again by everybody after each death.
+    assert run.server.version == 2 * STEPS
+    assert run.server._next == {0: STEPS, 1: STEPS}
+    kept = contents(run.server.store)
+    run.server.close()
+    assert contents(Server(tmp_path / "s", ASYNC).store) == kept
+
+
+def test_control_without_the_log_the_values_are_lost(tmp_path: Path) -> None:
+    run = Run(tmp_path / "s", Rules(workers=2, keep_log=False))
+    run.finish(3)
+    with pytest.raises(AssertionError, match="an applied update was lost"):
+        run.restart()
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_control_without_history_a_lagging_worker_cannot_go_on(keep: bool, tmp_path: Path) -> None:
+    run = Run(tmp_path / "s", Rules(workers=2, keep_history=keep))
+    run.finish(3)
+    if keep:  # a worker that was killed between two servers reads what the other one is at
+        expected = Model(run.rules).version(2).read("w")
+        np.testing.assert_array_equal(run.server.read(2, "w"), expected)
+    else:
+        with pytest.raises(VersionGone, match="step 2 reads version 2"):
+            run.server.read(2, "w")
+
+
+def test_versions_before_a_snapshot_are_there_after_a_restart(tmp_path: Path) -> None:
+    run = Run(tmp_path / "s", SYNC)
+    run.finish(6)  # the last thing was a snapshot
+    assert snapshots(tmp_path / "s")[0].version == 6
+    run.restart()
+    for version in (5, 6):
+        expected = Model(SYNC).version(version)
+        np.testing.assert_array_equal(run.server.read(version, "w"), expected.read("w"))
+        ids = np.arange(50)
+        np.testing.assert_array_equal(run.server.read(version, "t", ids), expected.read("t", ids))
+
+
+def test_pushes_that_cannot_be(tmp_path: Path) -> None:
+    run = Run(tmp_path / "s", SYNC)
+    server = run.server
+    good = updates_of(0, 0, run.read(0))
+    with pytest.raises(ParameterServerError, match="pushed step 1, and the server is at version 0"):
+        server.push(0, 1, 1, good, NUMBERS)
+    with pytest.raises(ParameterServerError, match="incarnation 7, and the server listens to 1"):
+        server.push(0, 7, 0, good, NUMBERS)
+    with pytest.raises(ParameterShapeError, match="has 6 elements here, its gradient 5"):
+        server.push(0, 1, 0, {"w": {"grad": np.zeros(5, np.float32)}}, NUMBERS)
+    with pytest.raises(ParameterServerError, match="learning_rate=nan"):
+        server.push(0, 1, 0, good, {"learning_rate": float("nan")})
+    assert not server.stats()["staged"]
+    server.push(0, 1, 0, good, NUMBERS)
+    server.push(0, 1, 0, good, NUMBERS)
+    other = good | {"w": {"grad": good["w"]["grad"] + 1}}
+    with pytest.raises(ParameterServerError, match="step 0 twice, with different gradients"):
+        server.push(0, 1, 0, other, NUMBERS)
+    with pytest.raises(ParameterServerError, match="with different numbers"):
+        server.push(1, 1, 0, good, NUMBERS | {"learning_rate": 0.2})
+    with pytest.raises(ParameterServerError, match="worker 2 does not exist"):
+        server.hello(2, None)
+    with pytest.raises(VersionGone, match="step 1 reads version 1; this server has"):
+        server.read(1, "w")
+    assert server.version == 0
+
+
+def test_replaced_worker_is_not_listened_to(tmp_path: Path) -> None:
+    run = Run(tmp_path / "s", SYNC)
+    run.finish(2)
+    update = updates_of(2, 0, run.read(2))
+    run.replace_worker(0)
+    run.restart()
+    with pytest.raises(ParameterServerError, match="it was replaced and must end"):
+        run.server.push(0, 1, 2, update, NUMBERS)
+    run.finish(STEPS)
+    check(run)
+
+
+def test_frozen_server_that_wakes_up_changes_nothing(tmp_path: Path) -> None:
+    run = Run(tmp_path / "s", SYNC)
+    run.finish(2)
+    zombie = run.server
+    update = [updates_of(2, worker, run.read(2)) for worker in range(2)]
+    run.server = run._started()
+    zombie.push(0, 1, 2, update[0], NUMBERS)
+    with pytest.raises(ParameterServerError, match="has taken over: it is fenced"):
+        zombie.push(1, 1, 2, update[1], NUMBERS)
+    assert zombie.version == 2
+    # One that was frozen in the middle of a record writes its other half behind its successor.
+    zombie._log._write([b"the other half"])
+    run.finish(4)
+    run.restart()
+    run.finish(STEPS)
+    check(run)
+
+
+def test_full_disk_acknowledges_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(tmp_path / "s", SYNC)
+    run.finish(2)
+    real, room = os.writev, [True]
+
+    def writev(file: int, parts: Any) -> int:
+        if room[0]:
+            return real(file, parts)
+        real(file, [bytes(parts[0])[:10]])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "writev", writev)
+    run.push(0)
+    room[0] = False
+    with pytest.raises(ParameterServerError, match="No space left on device"):
+        run.push(1)
+    assert run.server.version == 2
+    assert contents(run.server.store) == contents(Model(SYNC).version(2))
+    room[0] = True
+    run.push(1)
+    run.restart()
+    run.finish(STEPS)
+    check(run)
+
+
+def test_damaged_log_is_an_error_and_not_a_fresh_start(tmp_path: Path) -> None:
+    run = Run(tmp_path / "s", Rules(workers=2))
+    run.finish(4)
+    run.restart()
+    run.finish(6)
+    run.server.close()
+    (_, _, path) = logs.segments(tmp_path / "s")[0]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ParameterServerError, match="is damaged at byte"):
+        Server(tmp_path / "s", run.rules)
+    path.unlink()
+    with pytest.raises(ParameterServerError, match="has lost record 0"):
+        Server(tmp_path / "s", run.rules)
+
+
+def test_damaged_snapshot_falls_back_to_the_one_before(tmp_path: Path) -> None:
+    run = Run(tmp_path / "s", SYNC)
+    run.finish(8)
+    newest, before = snapshots(tmp_path / "s")
+    content = bytearray(newest.path.read_bytes())
+    content[-100] ^= 1
+    newest.path.write_bytes(content)
+    run.restart()
+    run.finish(STEPS)
+    check(run)
+    run.server.close()
+    for snapshot in snapshots(tmp_path / "s"):
+        snapshot.path.write_bytes(snapshot.path.read_bytes()[:200])
+    assert before.version == 3
+    with pytest.raises(ParameterServerError, match="cannot be recovered: .* is not complete"):
+        Server(tmp_path / "s", SYNC)
+
+
+def test_log_of_another_run_is_refused(tmp_path: Path) -> None:
+    Run(tmp_path / "s", SYNC).server.close()
+    with pytest.raises(ParameterServerError, match="a run of 2 workers in mode 'sync'"):
+        Server(tmp_path / "s", Rules(workers=3))
+
+
+def test_files_are_for_their_owner_and_hold_no_pickle(tmp_path: Path) -> None:
+    run = Run(tmp_path / "s", SYNC)
+    run.finish(7)
+    files = list((tmp_path / "s").iterdir())
+    assert {path.name.partition("-")[0] for path in files} == {"log", "snapshot", "incarnation"}
+    for path in files:
+        assert path.stat().st_mode & 0o777 == 0o600, path
+        assert not path.read_bytes().startswith(b"\x80")
+    assert (tmp_path / "s").stat().st_mode & 0o777 == 0o700
+
+
+def test_old_files_are_dropped(tmp_path: Path) -> None:
+    run = Run(tmp_path / "s", SYNC)
+    run.finish(24)
+    assert len(snapshots(tmp_path / "s")) == 2
+    assert len(logs.segments(tmp_path / "s")) <= 3
+    assert logs.segments(tmp_path / "s")[0][0] > 0
+
+
+class Machine(RuleBasedStateMachine):
+    """Pushes, duplicates, deaths, snapshots and reads in any order, against plain stores."""
+
+    rules_of_run = SYNC
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scratch = tempfile.TemporaryDirectory()
+        self.run = Run(Path(self.scratch.name) / "s", self.rules_of_run)
+        self.model = Model(self.rules_of_run)
+
+    @rule(worker=st.integers(0, 1))
+    def push(self, worker: int) -> None:
+        if self.run.can_push(worker):
+            self.run.push(worker)
+
+    @rule(worker=st.integers(0, 1))
+    def repeat(self, worker: int) -> None:
+        for step in self.run.held[worker]:
+            self.run._send(worker, step)
+
+    @rule(point=st.sampled_from(POINTS), again=st.booleans())
+    def kill_later(self, point: str, again: bool) -> None:
+        self.run.armed = [point, *["recovering"] * again]
+
+    @rule()
+    def kill(self) -> None:
+        self.run.restart()
+
+    @rule(worker=st.integers(0, 1))
+    def kill_worker(self, worker: int) -> None:
+        self.run.replace_worker(worker)
+
+    @rule()
+    def snapshot(self) -> None:
+        try:
+            self.run.server.snapshot()
+        except Killed:
+            self.run.restart()
+
+    @precondition(lambda self: self.run.rules.mode != "async")
+    @rule(back=st.integers(0, 5))
+    def read_back(self, back: int) -> None:
+        server = self.run.server
+        version = server.version - min(back, self.run.rules.behind)
+        if version >= 0:
+            step = version + self.run.rules.staleness
+            ids = np.arange(50)
+            expected = self.model.version(version)
+            assert server.read(step, "w").tobytes() == expected.read("w").tobytes()
+            assert server.read(step, "t", ids).tobytes() == expected.read("t", ids).tobytes()
+
+    @invariant()
+    def same_as_model(self) -> None:
+        if self.run.rules.mode != "async":
+            version = self.run.server.version
+            assert contents(self.run.server.store) == contents(self.model.version(version))
+
+    @invariant()
+    def every_push_once(self) -> None:
+        server = self.run.server
+        if self.run.rules.mode == "async":
+            assert server.version == sum(server._next.values())
+            assert [server._next.get(worker, 0) for worker in range(2)] == self.run.next
+
+    def teardown(self) -> None:
+        self.run.server.close()
+        self.scratch.cleanup()
+
+
+class StaleMachine(Machine):
+    rules_of_run = STALE
+
+
+class AsyncMachine(Machine):
+    rules_of_run = ASYNC
+
+
+_FEW = settings(max_examples=12, stateful_step_count=30)
+TestSync = Machine.TestCase
+TestSync.settings = _FEW
+TestStale = StaleMachine.TestCase
+TestStale.settings = _FEW
+TestAsync = AsyncMachine.TestCase
+TestAsync.settings = _FEW
