@@ -166,9 +166,7 @@ def test_a_cluster_of_its_own_asks_for_a_token(base: Cluster) -> None:
     assert len(os.environ["RAY_AUTH_TOKEN"]) == 64
 
 
-@pytest.mark.xfail(
-    strict=False, reason="some of Ray's services listen on all interfaces, whatever its node is"
-)
+@pytest.mark.xfail(reason="some of Ray's services listen on all interfaces, whatever its node is")
 def test_a_cluster_of_its_own_listens_here_alone(base: Cluster) -> None:
     pids = [str(pid) for pid in services()]
     inodes = set()
