@@ -21,6 +21,7 @@ from paramesh.train.cells import (
     WithEvalCell,
     WithLossCell,
 )
+from paramesh.train.checkpoint_manager import CheckpointManager, SavedStep
 from paramesh.train.grad_reducer import DistributedGradReducer
 from paramesh.train.metrics import (
     MAE,
@@ -57,6 +58,8 @@ __all__ = [
     "TimeMonitor",
     "ModelCheckpoint",
     "CheckpointConfig",
+    "CheckpointManager",
+    "SavedStep",
     "LearningRateScheduler",
     "LambdaCallback",
     "Summary",

@@ -3,6 +3,9 @@
 A dataset is anything that can be iterated once for each epoch: a list of batches, a loader, a
 MindSpore dataset (`create_tuple_iterator`), or a function that returns an iterable. A batch is a
 tuple, list or dict (its values, in order) of arrays or Tensors, or one of these alone.
+
+A dataset that shuffles should do so from a seed and the epoch, so that a run can be resumed. If it
+has a method `set_epoch`, that is called before each pass with the number of the epoch, from 1.
 """
 
 from __future__ import annotations
@@ -37,23 +40,35 @@ def check_dataset(dataset: Any, epochs: int, argument: str) -> None:
         )
 
 
-def batches(dataset: Any, argument: str) -> Iterator[tuple[Any, ...]]:
-    """The batches of one pass, each as a tuple of Tensors.
+def set_epoch(dataset: Any, epoch: int) -> None:
+    """Tell a dataset that wants to know it which epoch begins, from 1."""
+    if callable(getattr(dataset, "set_epoch", None)):
+        dataset.set_epoch(epoch)
+
+
+def batches(dataset: Any, argument: str, seen: int = 0) -> Iterator[tuple[Any, ...]]:
+    """The batches of one pass, each as a tuple of Tensors, without the first `seen`.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or fewer than `seen`.
     """
     source: Any = dataset
     if hasattr(dataset, "create_tuple_iterator"):
         source = dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)
     elif not hasattr(dataset, "__iter__") and callable(dataset):
         source = dataset()
-    empty = True
+    given = 0
     for batch in source:
-        empty = False
-        yield as_inputs(batch)
-    if empty:
+        given += 1
+        if given > seen:
+            yield as_inputs(batch)
+    if not given:
         raise ValueError(f"{argument} gave no batch. Is it empty, or used up by an earlier pass?")
+    if given < seen:
+        raise ValueError(
+            f"{argument} gave {given} batches, but the checkpoint was made after batch {seen} of "
+            "its epoch; to go on at the same step it must give the same batches."
+        )
 
 
 def count(dataset: Any) -> int | None:

@@ -201,10 +201,11 @@ class TimeMonitor(Callback):
         if data_size is not None:
             _count("TimeMonitor", "data_size", data_size, 1)
         self._steps = data_size
-        self._start = 0.0
+        self._start, self._seen = 0.0, 0
 
     def on_train_epoch_begin(self, run_context: RunContext) -> None:
         """Start the clock."""
+        self._seen = run_context.original_args().cur_step_in_epoch
         self._start = time.perf_counter()
 
     def on_train_epoch_end(self, run_context: RunContext) -> None:
@@ -212,7 +213,7 @@ class TimeMonitor(Callback):
         args = run_context.original_args()
         loss_number(args.net_outputs)
         milliseconds = 1e3 * (time.perf_counter() - self._start)
-        steps = self._steps or args.cur_step_in_epoch
+        steps = self._steps or args.cur_step_in_epoch - self._seen
         print(
             f"Train epoch time: {milliseconds:5.3f} ms, per step time: "
             f"{milliseconds / steps:5.3f} ms",

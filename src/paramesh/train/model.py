@@ -7,7 +7,6 @@ them, so that the next step is on its way while the last one is computed.
 from __future__ import annotations
 
 import os
-import traceback
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
@@ -17,14 +16,14 @@ from typing import Any
 import numpy as np
 
 from paramesh import context
-from paramesh.checkpoint import save_checkpoint
+from paramesh.checkpoint import load_checkpoint
 from paramesh.dtype import float16, float32
 from paramesh.nn.cell import Cell
 from paramesh.nn.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from paramesh.optim import DynamicLossScaleManager, LossScaleManager, Optimizer
 from paramesh.tensor import Tensor
 from paramesh.train import batches
-from paramesh.train.callbacks import Callback, RunContext, as_callbacks, say
+from paramesh.train.callbacks import Callback, RunContext, as_callbacks
 from paramesh.train.cells import (
     TrainOneStepCell,
     TrainOneStepWithLossScaleCell,
@@ -34,11 +33,11 @@ from paramesh.train.cells import (
 )
 from paramesh.train.interrupts import Interrupts
 from paramesh.train.metrics import Metric, get_metrics
-from paramesh.train.model_checkpoint import ModelCheckpoint
+from paramesh.train.position import Position, restore_random, resumed
 from paramesh.train.progress import progress_callback
+from paramesh.train.unplanned_saves import save_at_error, save_at_interrupt
 
 _LEVELS = ("O0", "O2", "O3")
-_INTERRUPTED = "paramesh-interrupted.safetensors"
 
 
 class Model:
@@ -147,8 +146,9 @@ class Model:
         valid_dataset_sink_mode: bool = False,
         progress: bool = True,
         interrupt_checkpoint: bool | str | os.PathLike[str] = True,
+        resume: str | os.PathLike[str] | None = None,
     ) -> None:
-        """Train for some epochs.
+        """Train for some epochs, from the start or from where a checkpoint was made.
 
         Ctrl-C finishes the running step, saves the training Cell, says where, and goes on as a
         KeyboardInterrupt.
@@ -168,10 +168,19 @@ class Model:
             interrupt_checkpoint: where Ctrl-C saves: a path; True for the folder of the
                 ModelCheckpoint among the callbacks (`PREFIX-interrupted.safetensors`), without
                 one `paramesh-interrupted.safetensors` in the current folder; False: nowhere.
+                With a CheckpointManager it saves there, under the number of the step.
+            resume: the checkpoint of an earlier run, to go on at the very step: Parameters,
+                optimizer, loss scale, random state, counts, and the position in the data. The
+                result is that of a run that was not interrupted, bit for bit, if Model, dataset
+                and devices are the same, and the dataset gives the same batches in the same order
+                in the same epoch: batches that were seen are passed over. `epoch` is the number of
+                the last one. None: from the start.
 
         Raises:
             TypeError, ValueError: an argument of another kind; a dataset that gives no batch, or
-                can be iterated only once.
+                can be iterated only once, or is another than that of the checkpoint.
+            FileNotFoundError, CheckpointError: `resume` is no checkpoint of such a run, or does not
+                fit the training Cell; nothing was loaded.
         """
         _whole("epoch", epoch, 1)
         _whole("initial_epoch", initial_epoch, 0)
@@ -180,14 +189,23 @@ class Model:
             raise ValueError(
                 f"Model.train: initial_epoch {initial_epoch} must be below epoch {epoch}."
             )
-        batches.check_dataset(train_dataset, epoch - initial_epoch, "train_dataset")
+        start = Position(initial_epoch + 1, 0, 0, None)
+        if resume is not None:
+            start = resumed(resume, epoch, initial_epoch, batches.count(train_dataset))
+        batches.check_dataset(train_dataset, epoch + 1 - start.epoch, "train_dataset")
         listed = as_callbacks(callbacks)
         if valid_dataset is not None:
-            passes = epoch // valid_frequency - initial_epoch // valid_frequency
+            passes = epoch // valid_frequency - (start.epoch - 1) // valid_frequency
             batches.check_dataset(valid_dataset, passes, "valid_dataset")
             self._check_metrics("valid_dataset")
         args = self._facts("train", listed, epoch_num=epoch, train_dataset=train_dataset)
         args.batch_num, args.valid_dataset = batches.count(train_dataset), valid_dataset
+        if resume is not None:
+            load_checkpoint(resume, self._train_network)
+            restore_random(Path(resume))
+            args.cur_epoch_num, args.cur_step_in_epoch = start.epoch, start.step_in_epoch
+            args.cur_step_num = start.step
+        seen = start.step_in_epoch
         run = RunContext(args)
         shown = [*progress_callback(progress), *listed]
         with ExitStack() as stack:
@@ -196,9 +214,12 @@ class Model:
             interrupts = stack.enter_context(Interrupts())
             try:
                 _tell(shown, "on_train_begin", run)
-                for number in range(initial_epoch + 1, epoch + 1):
-                    args.cur_epoch_num = number
-                    self._epoch(run, shown, interrupts)
+                for number in range(start.epoch, epoch + 1):
+                    args.cur_epoch_num, args.cur_step_in_epoch = number, seen
+                    begun = self._epoch(run, shown, interrupts)
+                    seen = 0
+                    if not begun:
+                        continue
                     args.eval_results = {}
                     if valid_dataset is not None and number % valid_frequency == 0:
                         args.eval_results = self.eval(valid_dataset)
@@ -207,18 +228,20 @@ class Model:
                         break
                 _tell(shown, "on_train_end", run)
             except KeyboardInterrupt:
-                self._save_interrupted(args, listed, interrupt_checkpoint)
+                save_at_interrupt(args, listed, interrupt_checkpoint)
                 raise
             except Exception:
-                _save_at_error(args, listed)
+                save_at_error(args, listed)
                 raise
 
-    def _epoch(self, run: RunContext, shown: list[Callback], interrupts: Interrupts) -> None:
+    def _epoch(self, run: RunContext, shown: list[Callback], interrupts: Interrupts) -> bool:
+        """Train on the batches that are not seen yet; whether there was one."""
         args, network = run.original_args(), self._train_network
         network.set_train(True)
-        args.cur_step_in_epoch = 0
+        seen = args.cur_step_in_epoch
         _tell(shown, "on_train_epoch_begin", run)
-        for inputs in batches.batches(args.train_dataset, "train_dataset"):
+        batches.set_epoch(args.train_dataset, args.cur_epoch_num)
+        for inputs in batches.batches(args.train_dataset, "train_dataset", seen):
             _tell(shown, "on_train_step_begin", run)
             with interrupts.step():
                 args.net_outputs = network(*inputs)
@@ -227,24 +250,7 @@ class Model:
             _tell(shown, "on_train_step_end", run)
             if run.get_stop_requested():
                 break
-
-    def _save_interrupted(
-        self, args: Any, callbacks: list[Callback], where: bool | str | os.PathLike[str]
-    ) -> None:
-        if where is False or not args.cur_step_num:
-            return
-        saver = next((c for c in callbacks if isinstance(c, ModelCheckpoint)), None)
-        try:
-            if where is True and saver is not None:
-                path = saver.save_as(args, "interrupted")
-            else:
-                facts = {"epoch_num": args.cur_epoch_num, "step_num": args.cur_step_num}
-                target = Path(_INTERRUPTED) if where is True else Path(where)
-                path = save_checkpoint(self._train_network, target, append_dict=facts)
-        except Exception:
-            say("Interrupted; the checkpoint could not be saved:\n" + traceback.format_exc())
-            return
-        say(f"Interrupted after step {args.cur_step_num}; saved {path}.")
+        return args.cur_step_in_epoch > seen
 
     # Evaluating and predicting.
 
@@ -365,12 +371,6 @@ class Model:
 def _tell(callbacks: Iterable[Callback], moment: str, run: RunContext) -> None:
     for callback in callbacks:
         getattr(callback, moment)(run)
-
-
-def _save_at_error(args: Any, callbacks: list[Callback]) -> None:
-    for callback in callbacks:
-        if isinstance(callback, ModelCheckpoint) and callback.config.exception_save:
-            say(f"Training failed; saved {callback.save_as(args, 'exception')}.")
 
 
 def _to_float16(network: Cell, keep_norms: bool) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from paramesh.checkpoint import save_checkpoint
 from paramesh.nn.cell import Cell
 from paramesh.train.callbacks import Callback, RunContext
+from paramesh.train.position import position_entries
 
 _INFO = {"epoch_num": "cur_epoch_num", "step_num": "cur_step_num"}
 
@@ -69,6 +70,9 @@ class CheckpointConfig:
 class ModelCheckpoint(Callback):
     """Save `PREFIX-EPOCH_STEP.safetensors` while training, and once more at the end.
 
+    The files hold what `Model.train(resume=...)` needs, unless `saved_network` is another Cell than
+    the training Cell.
+
     Args:
         prefix: what the names start with.
         directory: where; made if it is not there. None: the current folder.
@@ -109,7 +113,8 @@ class ModelCheckpoint(Callback):
     def on_train_begin(self, run_context: RunContext) -> None:
         """Make the folder."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._last_step, self._last_time = 0, time.monotonic()
+        step = run_context.original_args().cur_step_num
+        self._last_step, self._last_time = step, time.monotonic()
 
     def on_train_step_end(self, run_context: RunContext) -> None:
         """Save if it is time."""
@@ -134,9 +139,15 @@ class ModelCheckpoint(Callback):
         for info in self.config.append_info:
             append |= info if isinstance(info, dict) else {info: getattr(args, _INFO[info])}
         network = self.config.saved_network or args.train_network
+        if network is args.train_network:
+            append |= position_entries(args)
         self.directory.mkdir(parents=True, exist_ok=True)
         path = self.directory / f"{self.prefix}-{name}.safetensors"
         return save_checkpoint(network, path, append_dict=append)
+
+    def save_at_interrupt(self, args: Any) -> Path:
+        """Save the present state after Ctrl-C; returns the path."""
+        return self.save_as(args, "interrupted")
 
     def _save(self, args: Any) -> None:
         path = self.save_as(args, f"{args.cur_epoch_num}_{args.cur_step_in_epoch}")

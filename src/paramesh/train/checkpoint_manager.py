@@ -1,0 +1,415 @@
+"""CheckpointManager: a folder of checkpoints, of which the newest and the best are kept.
+
+Every file stands for itself: its step is in its name, its metrics are in it, so that nothing but
+the files says what there is, and a crash between two writes leaves nothing that disagrees.
+
+Glossary
+    valid       it can be opened, its arrays fill it, and its checksums, if it has some, are right
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+from paramesh.checkpoint import background, load_checkpoint, save_checkpoint
+from paramesh.checkpoint.source import open_source
+from paramesh.errors import CheckpointError
+from paramesh.nn.cell import Cell
+from paramesh.train.callbacks import Callback, RunContext
+from paramesh.train.position import RANDOM, position_entries, random_entries, restore_random
+
+_METRICS = "paramesh.metrics"
+_STEP = "paramesh.step"
+
+
+@dataclass(frozen=True)
+class SavedStep:
+    """One checkpoint of a folder.
+
+    Args:
+        step: the number it was saved under.
+        path: its file.
+        metrics: those that were saved with it.
+    """
+
+    step: int
+    path: Path
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class CheckpointManager(Callback):
+    """Checkpoints of a run in one folder, `PREFIX-STEP.safetensors`: saved, pruned, found again.
+
+    As a callback of `Model.train` it saves the training Cell with all that `resume` needs: every
+    `every_steps` steps and every `every_minutes` minutes; after each epoch if neither is given, or
+    if a validation measured the metric of `keep_best`; at Ctrl-C; and at the end. In a training
+    loop of your own, call `save`.
+
+    A file appears when it is complete. After a save, files that are neither among the newest
+    `keep_last` nor the best are deleted. Damaged files do not count and are not deleted, so that
+    there is a valid one at every moment after the first save.
+
+    Args:
+        directory: the folder; made at the first save. Other files in it are left alone.
+        keep_last: how many of the newest are kept; None: all.
+        keep_best: (name of a metric, "min" or "max"): the best one is kept, too.
+        every_steps: save after so many steps.
+        every_minutes: save at the first step after so many minutes.
+        prefix: what the names of the files start with.
+        checksums: keep checksums in the files, and compare them before a file counts as valid.
+            Without, a damage inside the arrays goes unnoticed.
+        async_save: write in a thread (see `save_checkpoint`). Old files are then deleted by the
+            next save, so that there may be one more than asked for.
+
+    Raises:
+        TypeError, ValueError: an argument of another kind, or out of range.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        keep_last: int | None = 5,
+        keep_best: tuple[str, str] | None = None,
+        every_steps: int | None = None,
+        every_minutes: float | None = None,
+        *,
+        prefix: str = "step",
+        checksums: bool = True,
+        async_save: bool = False,
+    ) -> None:
+        if not isinstance(directory, str | os.PathLike):
+            raise TypeError(f"CheckpointManager: directory must be a path, got {directory!r}.")
+        for name, value in (("keep_last", keep_last), ("every_steps", every_steps)):
+            if value is not None and (not _number(value, int) or value < 1):
+                raise ValueError(
+                    f"CheckpointManager: {name} must be an int from 1, or None, got {value!r}."
+                )
+        if every_minutes is not None and not (
+            _number(every_minutes, int | float) and every_minutes > 0
+        ):
+            raise ValueError(
+                f"CheckpointManager: every_minutes must be above 0, or None, got {every_minutes!r}."
+            )
+        if not isinstance(prefix, str) or not prefix or "/" in prefix or os.sep in prefix:
+            raise ValueError(
+                f"CheckpointManager: prefix must be a str without '/', got {prefix!r}; the folder "
+                "is `directory`."
+            )
+        for name, flag in (("checksums", checksums), ("async_save", async_save)):
+            if not isinstance(flag, bool):
+                raise TypeError(f"CheckpointManager: {name} must be a bool, got {flag!r}.")
+        self._best = _rule(keep_best)
+        self.directory = Path(directory)
+        self.prefix = prefix
+        self._keep, self._checksums, self._async = keep_last, checksums, async_save
+        self._every_steps = every_steps
+        self._seconds = None if every_minutes is None else 60.0 * every_minutes
+        self._pattern = re.compile(re.escape(prefix) + r"-(\d+)\.safetensors")
+        self._known: dict[Path, tuple[tuple[int, int, int], SavedStep | str]] = {}
+        self._pending: tuple[Any, SavedStep] | None = None
+        self._told: set[Path] = set()
+        self._last_step, self._last_time = 0, time.monotonic()
+
+    # By hand.
+
+    def save(
+        self,
+        step: int,
+        net: Cell,
+        metrics: Mapping[str, float] | None = None,
+        append_dict: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Save a Cell under a step, then delete what is not to be kept.
+
+        The state of the default random generator is saved with it. A file of the same step is
+        replaced.
+
+        Args:
+            step: its number, from 0.
+            net: a network, an optimizer, or a training Cell with both.
+            metrics: {name: number}; that of `keep_best` has to be among them if any are given.
+            append_dict: as in `save_checkpoint`.
+
+        Returns:
+            The path of the file, or a `SaveHandle` with `async_save`.
+
+        Raises:
+            TypeError, ValueError: an argument of another kind.
+            OSError: from the file system; all files are as they were.
+        """
+        if not _number(step, int) or step < 0:
+            raise ValueError(f"CheckpointManager.save: step must be an int from 0, got {step!r}.")
+        if not isinstance(net, Cell):
+            raise TypeError(f"CheckpointManager.save: net must be a Cell, got {net!r}.")
+        numbers = self._numbers(metrics)
+        entries = {**(append_dict or {}), _STEP: step, _METRICS: json.dumps(numbers)}
+        if RANDOM not in entries:
+            entries |= random_entries()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        saved = SavedStep(step, self._path(step), numbers)
+        self._settle()
+        if self._async:
+            self._prune(saved.path)
+        made = save_checkpoint(
+            net,
+            saved.path,
+            append_dict=entries,
+            crc_check=self._checksums,
+            async_save=self._async,
+        )
+        self._pending = (made, saved)
+        if not self._async:
+            self._settle()
+            self._prune(saved.path)
+        return made
+
+    def checkpoints(self) -> list[SavedStep]:
+        """The valid checkpoints, the oldest step first.
+
+        Whole files are read if they have checksums, each once for as long as it does not change. A
+        damaged one is passed over with a `UserWarning` that names it.
+
+        Raises:
+            Exception: what went wrong in a save in background.
+        """
+        self._settle()
+        found = [self._look(path) for path in self._files()]
+        return [one for one in found if isinstance(one, SavedStep)]
+
+    def latest(self) -> Path | None:
+        """The valid checkpoint of the highest step; None if there is none.
+
+        Older ones are not looked at: this is what a program calls when it starts,
+        `model.train(..., resume=manager.latest())`.
+        """
+        self._settle()
+        for path in reversed(self._files()):
+            found = self._look(path)
+            if isinstance(found, SavedStep):
+                return found.path
+        return None
+
+    def best(self) -> Path | None:
+        """The valid checkpoint whose metric is best, the newest of several; None if there is none.
+
+        Raises:
+            ValueError: the manager was made without `keep_best`.
+        """
+        if self._best is None:
+            raise ValueError(
+                "CheckpointManager.best: nothing says what is best; give keep_best=(metric, 'min') "
+                "or (metric, 'max')."
+            )
+        found = self._best_of(self.checkpoints())
+        return None if found is None else found.path
+
+    def restore(
+        self, net: Cell, path: str | os.PathLike[str] | None = None, strict_load: bool = True
+    ) -> SavedStep | None:
+        """Load a checkpoint into a Cell, and put the default random generator where it was.
+
+        Args:
+            net: the Cell that was saved, or one like it.
+            path: one of the folder's files; None: the latest.
+            strict_load: as in `load_checkpoint`.
+
+        Returns:
+            What was loaded; None, and nothing is changed, if the folder has no valid checkpoint.
+
+        Raises:
+            TypeError: `net` is no Cell.
+            FileNotFoundError, CheckpointError: as `load_checkpoint`; nothing was loaded.
+        """
+        if not isinstance(net, Cell):
+            raise TypeError(f"CheckpointManager.restore: net must be a Cell, got {net!r}.")
+        source = self.latest() if path is None else Path(path)
+        if source is None:
+            return None
+        found = _read(source, self._checksums)
+        load_checkpoint(source, net, strict_load)
+        restore_random(source)
+        return found
+
+    # As a callback.
+
+    def on_train_begin(self, run_context: RunContext) -> None:
+        """Start counting."""
+        self._last_step = run_context.original_args().cur_step_num
+        self._last_time = time.monotonic()
+
+    def on_train_step_end(self, run_context: RunContext) -> None:
+        """Save if it is time."""
+        args = run_context.original_args()
+        due = self._every_steps is not None and (
+            args.cur_step_num - self._last_step >= self._every_steps
+        )
+        if self._seconds is not None and not due:
+            due = time.monotonic() - self._last_time >= self._seconds
+        if due:
+            self._save(args, None)
+
+    def on_train_epoch_end(self, run_context: RunContext) -> None:
+        """Save with the results of a validation, or since nothing else says when."""
+        args = run_context.original_args()
+        results = args.eval_results or None
+        measured = self._best is not None and results is not None and self._best[0] in results
+        if measured or (self._every_steps is None and self._seconds is None):
+            self._save(args, results if measured or self._best is None else None)
+
+    def on_train_end(self, run_context: RunContext) -> None:
+        """Save the last step, if it is not saved yet, and wait for it."""
+        args = run_context.original_args()
+        if args.cur_step_num > self._last_step:
+            self._save(args, None)
+        self._prune(None)
+        self._settle()
+
+    def save_at_interrupt(self, args: Any) -> Path:
+        """Save the present state after Ctrl-C; returns the path."""
+        path = self._path(args.cur_step_num)
+        if args.cur_step_num > self._last_step or not path.is_file():
+            self._save(args, None)
+        self._settle()
+        return path
+
+    def _save(self, args: Any, metrics: Any) -> None:
+        numbers = {n: float(v) for n, v in (metrics or {}).items() if _number(v, Real)}
+        self.save(args.cur_step_num, args.train_network, numbers or None, position_entries(args))
+        self._last_step, self._last_time = args.cur_step_num, time.monotonic()
+
+    # The folder.
+
+    def _path(self, step: int) -> Path:
+        return self.directory / f"{self.prefix}-{step}.safetensors"
+
+    def _settle(self) -> None:
+        """Wait for the save in background; a file that was just written needs no second look."""
+        background.settle()
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        made, saved = pending
+        if not isinstance(made, background.SaveHandle) or made.exception() is None:
+            self._known[saved.path] = (_state(saved.path), saved)
+
+    def _files(self) -> list[Path]:
+        """All files with such names, by step."""
+        if not self.directory.is_dir():
+            return []
+        names = ((self._pattern.fullmatch(path.name), path) for path in self.directory.iterdir())
+        return [path for _, path in sorted((int(m[1]), path) for m, path in names if m)]
+
+    def _look(self, path: Path) -> SavedStep | None:
+        """What a file holds; None, and a warning once, if it is damaged or gone."""
+        try:
+            state = _state(path)
+            held = self._known.get(path)
+            if held is None or held[0] != state:
+                held = (state, _try(path, self._checksums))
+                self._known[path] = held
+        except FileNotFoundError:  # another process has deleted it
+            return None
+        if isinstance(held[1], SavedStep):
+            return held[1]
+        if path not in self._told:
+            self._told.add(path)
+            warnings.warn(f"CheckpointManager passes over a file: {held[1]}", stacklevel=3)
+        return None
+
+    def _best_of(self, found: list[SavedStep]) -> SavedStep | None:
+        if self._best is None:
+            return None
+        name, sign = self._best
+        measured = [one for one in found if math.isfinite(one.metrics.get(name, math.nan))]
+        return max(measured, key=lambda one: (sign * one.metrics[name], one.step), default=None)
+
+    def _prune(self, newest: Path | None) -> None:
+        """Delete the valid files that are not to be kept."""
+        if self._keep is None:
+            return
+        found = self.checkpoints()
+        kept = {one.path for one in found[-self._keep :]} | {newest}
+        best = self._best_of(found)
+        for one in found:
+            if one.path not in kept and one is not best:
+                one.path.unlink(missing_ok=True)
+                self._known.pop(one.path, None)
+
+    def _numbers(self, metrics: Any) -> dict[str, float]:
+        if metrics is None:
+            return {}
+        if not isinstance(metrics, Mapping):
+            raise TypeError(
+                f"CheckpointManager.save: metrics must be {{name: number}}, got {metrics!r}."
+            )
+        found: dict[str, float] = {}
+        for name, value in metrics.items():
+            try:
+                found[str(name)] = float(value)
+            except (TypeError, ValueError) as error:
+                raise TypeError(
+                    f"CheckpointManager.save: metrics['{name}'] must be a number, got {value!r}."
+                ) from error
+        if self._best is not None and self._best[0] not in found:
+            raise ValueError(
+                f"CheckpointManager.save: keep_best wants the metric '{self._best[0]}'; "
+                f"metrics has {', '.join(map(repr, found)) or 'none'}."
+            )
+        return found
+
+
+def _rule(keep_best: Any) -> tuple[str, int] | None:
+    if keep_best is None:
+        return None
+    pair = tuple(keep_best) if isinstance(keep_best, tuple | list) else ()
+    if len(pair) != 2 or not isinstance(pair[0], str) or pair[1] not in ("min", "max"):
+        raise ValueError(
+            "CheckpointManager: keep_best must be (name of a metric, 'min' or 'max'), got "
+            f"{keep_best!r}."
+        )
+    return pair[0], 1 if pair[1] == "max" else -1
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    about = path.stat()
+    return about.st_mtime_ns, about.st_size, about.st_ino
+
+
+def _try(path: Path, checksums: bool) -> SavedStep | str:
+    try:
+        return _read(path, checksums)
+    except CheckpointError as error:
+        return str(error)
+
+
+def _read(path: Path, checksums: bool) -> SavedStep:
+    """What a file says of itself, checked.
+
+    Raises:
+        CheckpointError: it is damaged, or was not saved by a manager.
+    """
+    with open_source(path) as source:
+        if checksums:
+            source.verify()
+        step, text = source.appended.get(_STEP), source.appended.get(_METRICS)
+    try:
+        metrics = json.loads(str(text))
+    except (ValueError, RecursionError):
+        metrics = None
+    if not isinstance(step, int) or not isinstance(metrics, dict):
+        raise CheckpointError(f"Checkpoint '{path}' was not saved by a CheckpointManager.")
+    return SavedStep(step, path, metrics)
+
+
+def _number(value: Any, kinds: Any) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)

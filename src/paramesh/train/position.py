@@ -1,0 +1,162 @@
+"""Where a training run is: what a checkpoint holds besides Parameters, so that a run can go on.
+
+Two entries of `append_dict`, both JSON in a str, so that loading into a network passes over them.
+
+Glossary
+    position    the epoch, the batches of it that were seen, and the steps since the first one
+    random      the default generator: its seed, and the four words of its state
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paramesh import random
+from paramesh.checkpoint.source import open_source
+from paramesh.errors import CheckpointError
+
+POSITION = "paramesh.position"
+RANDOM = "paramesh.random"
+
+
+@dataclass(frozen=True)
+class Position:
+    """A place between two steps of a run.
+
+    Args:
+        epoch: the one that was going on, from 1.
+        step_in_epoch: batches of it that were seen.
+        step: steps since the run's first one.
+        batches: of one epoch; None if the dataset does not know.
+    """
+
+    epoch: int
+    step_in_epoch: int
+    step: int
+    batches: int | None
+
+
+def position_entries(args: Any) -> dict[str, str]:
+    """The entries for a checkpoint of the training Cell, from the facts of the run."""
+    here = Position(args.cur_epoch_num, args.cur_step_in_epoch, args.cur_step_num, args.batch_num)
+    return {POSITION: json.dumps(asdict(here)), **random_entries()}
+
+
+def random_entries() -> dict[str, str]:
+    """The entry with the default generator's state; waits for the step that moves it."""
+    generator = random.default_generator()
+    words = [int(word) for word in generator.get_state().asnumpy()]
+    return {RANDOM: json.dumps({"seed": generator.initial_seed(), "state": words})}
+
+
+def read_position(path: Path) -> Position:
+    """The position in a checkpoint, whose entries are checked both.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: the file is damaged, or no run can go on from it.
+    """
+    with open_source(path) as source:
+        appended = dict(source.appended)
+    if POSITION not in appended or RANDOM not in appended:
+        raise CheckpointError(
+            f"Checkpoint '{path}' does not say where its run was, so that no run can go on from "
+            "it at the same step. ModelCheckpoint (without saved_network), CheckpointManager as a "
+            "callback, and Ctrl-C in Model.train save that. To begin an epoch with its values: "
+            "load_checkpoint(path, model.train_network), and initial_epoch."
+        )
+    random_state(path, appended[RANDOM])
+    found = _object(path, POSITION, appended[POSITION])
+    numbers: list[Any] = [found.get(key) for key in ("epoch", "step_in_epoch", "step")]
+    count: Any = found.get("batches")
+    if not all(map(_natural, numbers)) or not (count is None or _natural(count)):
+        raise CheckpointError(f"Checkpoint '{path}': its entry '{POSITION}' is {found}.")
+    epoch, step_in_epoch, step = numbers
+    return Position(max(epoch, 1), step_in_epoch, step, count)
+
+
+def resumed(resume: Any, epoch: int, initial_epoch: int, count: int | None) -> Position:
+    """Where a run goes on that `Model.train(resume=...)` asks for; nothing is loaded yet.
+
+    Args:
+        resume: the path of the checkpoint.
+        epoch: the last one that is asked for.
+        initial_epoch: has to be 0.
+        count: batches of one epoch of the dataset; None if it does not know.
+
+    Raises:
+        TypeError, ValueError: an argument that does not go with the others, or with the checkpoint.
+        FileNotFoundError, CheckpointError: as `read_position`.
+    """
+    if not isinstance(resume, str | os.PathLike):
+        raise TypeError(f"Model.train: resume must be the path of a checkpoint, got {resume!r}.")
+    if initial_epoch:
+        raise ValueError(
+            f"Model.train: resume and initial_epoch={initial_epoch} are both given; the checkpoint "
+            "says where its run was, leave initial_epoch out."
+        )
+    found = read_position(Path(resume))
+    if found.epoch > epoch:
+        raise ValueError(
+            f"Model.train: '{os.fspath(resume)}' was made in epoch {found.epoch}, and epoch "
+            f"{epoch} is the last; epoch counts from the first one of the run."
+        )
+    if count is not None and found.batches is not None and count != found.batches:
+        raise ValueError(
+            f"Model.train: train_dataset has {count} batches, that of '{os.fspath(resume)}' had "
+            f"{found.batches}; to go on at the same step it must be the same."
+        )
+    over = found.step_in_epoch == (found.batches if count is None else count)
+    return Position(found.epoch + 1, 0, found.step, count) if over else found
+
+
+def random_state(path: Path, text: Any) -> tuple[int, list[int]]:
+    """(seed, words of the state) of an entry.
+
+    Raises:
+        CheckpointError: it is something else.
+    """
+    found = _object(path, RANDOM, text)
+    seed: Any = found.get("seed")
+    words: Any = found.get("state")
+    fits = isinstance(words, list) and len(words) == 4
+    if not fits or not all(_natural(w) and w < 2**32 for w in words) or not _natural(seed):
+        raise CheckpointError(f"Checkpoint '{path}': its entry '{RANDOM}' is {found}.")
+    return seed, words
+
+
+def restore_random(path: Path) -> bool:
+    """Put the default generator where it was when the checkpoint was made; False: it says nothing.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    with open_source(path) as source:
+        text = source.appended.get(RANDOM)
+    if text is None:
+        return False
+    seed, words = random_state(path, text)
+    generator = random.default_generator()
+    generator.manual_seed(seed)
+    generator.set_state(np.array(words, np.uint32))
+    return True
+
+
+def _object(path: Path, entry: str, text: Any) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (TypeError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise CheckpointError(f"Checkpoint '{path}': its entry '{entry}' is no JSON object.")
+    return found
+
+
+def _natural(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

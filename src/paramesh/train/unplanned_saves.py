@@ -1,0 +1,45 @@
+"""Checkpoints that nobody asked for: at Ctrl-C, and when training ends with an error."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from pathlib import Path
+from typing import Any
+
+from paramesh.checkpoint import save_checkpoint
+from paramesh.train.callbacks import Callback, say
+from paramesh.train.checkpoint_manager import CheckpointManager
+from paramesh.train.model_checkpoint import ModelCheckpoint
+from paramesh.train.position import position_entries
+
+_INTERRUPTED = "paramesh-interrupted.safetensors"
+
+
+def save_at_interrupt(
+    args: Any, callbacks: list[Callback], where: bool | str | os.PathLike[str]
+) -> None:
+    """Save the training Cell after Ctrl-C, and say where; an error is told, not raised."""
+    if where is False or not args.cur_step_num:
+        return
+    savers = [c for c in callbacks if isinstance(c, ModelCheckpoint | CheckpointManager)]
+    try:
+        if where is True and savers:
+            path = savers[0].save_at_interrupt(args)
+        else:
+            facts = {"epoch_num": args.cur_epoch_num, "step_num": args.cur_step_num}
+            target = Path(_INTERRUPTED) if where is True else Path(where)
+            path = save_checkpoint(
+                args.train_network, target, append_dict=facts | position_entries(args)
+            )
+    except Exception:
+        say("Interrupted; the checkpoint could not be saved:\n" + traceback.format_exc())
+        return
+    say(f"Interrupted after step {args.cur_step_num}; saved {path}.")
+
+
+def save_at_error(args: Any, callbacks: list[Callback]) -> None:
+    """Save with every ModelCheckpoint that wants it (`exception_save`), and say where."""
+    for callback in callbacks:
+        if isinstance(callback, ModelCheckpoint) and callback.config.exception_save:
+            say(f"Training failed; saved {callback.save_as(args, 'exception')}.")
