@@ -58,8 +58,7 @@ class AtomicFile:
         os.close(self._fd)
         self._fd = -1
         os.replace(self._beside, self._target)
-        if os.name == "posix":  # elsewhere a directory cannot be opened
-            _directory_to_disk(self._target.parent)
+        directory_to_disk(self._target.parent)
 
     def discard(self) -> None:
         """Leave everything as it was."""
@@ -95,7 +94,10 @@ def _joined(buffers: tuple[Buffer, ...]) -> list[Buffer]:
     return found
 
 
-def _directory_to_disk(path: Path) -> None:
+def directory_to_disk(path: Path) -> None:
+    """Bring the names in a directory to the disk."""
+    if os.name != "posix":  # elsewhere a directory cannot be opened
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -240,6 +240,10 @@ class Placement:
         """How each Parameter is cut over devices, as far as that is known; None for whole."""
         return [None] * len(params)
 
+    def cut_sharding(self, param: Any) -> Any:
+        """The sharding of a Parameter that is known to be cut over devices; None for others."""
+        return None
+
     def before_step(self, hidden: Sequence[Any], ahead: Callable[[], dict[Any, Any]]) -> None:
         """Called before every run of a compiled program with hidden values.
 

@@ -16,6 +16,9 @@ import jax
 
 from paramesh import placement
 from paramesh.checkpoint.records import AppendedNumber, Choice, appended_value
+from paramesh.checkpoint.sharded_load import loaded_slices
+from paramesh.checkpoint.sharded_source import FORMAT as SHARDED
+from paramesh.checkpoint.sharded_source import ShardedSource
 from paramesh.checkpoint.source import format_named, open_source
 from paramesh.checkpoint.storage import Source
 from paramesh.checkpoint.types_at_rest import storable
@@ -25,6 +28,7 @@ from paramesh.nn.cell import Cell
 from paramesh.parallel.per_device import set_per_device, value_count
 from paramesh.parameter import Parameter
 from paramesh.parameter.names import check_name
+from paramesh.parameter.pool import lies_whole
 from paramesh.tensor import Tensor, wrap
 
 
@@ -44,8 +48,10 @@ def load_checkpoint(
     """Read a checkpoint, and load it into a network if there is one.
 
     Args:
-        ckpt_file_name: a safetensors file or MindSpore's `.ckpt`; what it is shows in the file.
-        net: the Cell to load it into, by `load_param_into_net`.
+        ckpt_file_name: a safetensors file, MindSpore's `.ckpt`, or the folder of a sharded
+            checkpoint; what it is shows in what it holds.
+        net: the Cell to load it into, by `load_param_into_net`. Of a sharded checkpoint, only the
+            slices for this process's devices are read of Parameters that are known to be cut.
         strict_load: as in `load_param_into_net`.
         filter_prefix: names that start with it (or with one of several) are left out.
         dec_key: MindSpore's; None, since encrypted files are not read.
@@ -62,8 +68,8 @@ def load_checkpoint(
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: the file is damaged, encrypted, or does not fit the network; nothing was
-            loaded.
+        CheckpointError: the file is damaged, encrypted, or does not fit the network, or saving it
+            never ended; nothing was loaded.
         TypeError, ValueError: an argument of another kind; another format; a key.
     """
     if not isinstance(ckpt_file_name, str | os.PathLike):
@@ -78,7 +84,7 @@ def load_checkpoint(
             "without enc_key, in MindSpore."
         )
     path = Path(ckpt_file_name)
-    kind = None if format is None else format_named(format)
+    kind = format if format in (None, SHARDED) else format_named(format).name
     left_out = _prefixes("filter_prefix", filter_prefix)
     only = _prefixes("specify_prefix", specify_prefix) or ("",)
 
@@ -90,19 +96,19 @@ def load_checkpoint(
         )
 
     with open_source(path) as source:
-        if kind is not None and kind.name != source.format:
+        if kind is not None and kind != source.format:
             raise ValueError(
                 f"load_checkpoint: '{path}' is a {source.format} file, and not format={format!r}."
             )
         if crc_check:
             source.verify()
-        found = _parameters(source, wanted)
+        found = _parameters(source, wanted, net)
     if net is not None:
         _load(net, found, strict_load, f"Checkpoint '{path}'")
     return found
 
 
-def _parameters(source: Source, wanted: Choice) -> dict[str, Any]:
+def _parameters(source: Source, wanted: Choice, net: Cell | None) -> dict[str, Any]:
     names = [name for name in source.names() if wanted(name)]
     for name in (*names, *source.appended):
         try:
@@ -117,7 +123,11 @@ def _parameters(source: Source, wanted: Choice) -> dict[str, Any]:
                 f"Checkpoint '{source.path}': '{name}' is {source.entry(name).dtype}, which no "
                 "Tensor can be. Nothing was loaded."
             )
-    values = dict(zip(names, _on_device(source, names), strict=True))
+    values: dict[str, Any] = dict.fromkeys(names)
+    if net is not None and isinstance(source, ShardedSource):
+        values |= loaded_slices(source, names, net)
+    rest = [name for name in names if values[name] is None]
+    values |= zip(rest, _on_device(source, rest), strict=True)
     found: dict[str, Any] = {}
     for name, value in values.items():
         loose = source.scalars_may_be_appended and not value.shape
@@ -232,6 +242,8 @@ def _load(
         if data.dtype is not param.dtype:
             data = data.astype(param.dtype)
         param.set_data(data if data.shape == param.shape else data.reshape(param.shape))
+        if not lies_whole(data._get()):
+            param.sliced = True
     commit()
     return missing, unexpected
 

@@ -18,7 +18,7 @@ from paramesh import placement
 from paramesh.checkpoint.storage import Appended, Entry, number_array
 from paramesh.errors import DuplicateNameError
 from paramesh.nn.cell import Cell
-from paramesh.parallel.per_device import per_device, value_count
+from paramesh.parallel.per_device import all_devices_values, per_device, value_count
 from paramesh.parameter import Parameter, materialise
 from paramesh.tensor import Tensor, wrap
 
@@ -55,8 +55,14 @@ class Records:
         return Records(held, dict(self.appended))
 
 
-def records_of(save_obj: Any, choice: Choice | None) -> Records:
+def records_of(save_obj: Any, choice: Choice | None, everywhere: bool = False) -> Records:
     """The Tensors of a Cell, a {name: Tensor} or a [{"name": …, "data": …}].
+
+    Args:
+        save_obj: one of these.
+        choice: takes those names alone for which it returns True.
+        everywhere: of layerwise-parallel Parameters, take the values of the devices of all
+            processes, and not of this one alone.
 
     Raises:
         TypeError: it is none of these, or an entry is no array.
@@ -64,7 +70,7 @@ def records_of(save_obj: Any, choice: Choice | None) -> Records:
     """
     chosen = {n: data for n, data in _entries(save_obj) if choice is None or choice(n)}
     chosen, texts = placement.current().saved(chosen)
-    tensors = {name: _tensor(name, data) for name, data in chosen.items()}
+    tensors = {name: _tensor(name, data, everywhere) for name, data in chosen.items()}
     materialise(data for data in tensors.values() if isinstance(data, Parameter) and data.has_init)
     return Records(tensors, dict(texts))
 
@@ -107,7 +113,10 @@ def _name(name: Any) -> str:
     return name
 
 
-def _tensor(name: str, data: Any) -> Tensor:
+def _tensor(name: str, data: Any, everywhere: bool) -> Tensor:
+    if everywhere and isinstance(data, Parameter) and data.layerwise_parallel:
+        values = all_devices_values(data)
+        return data if values is None else values
     if isinstance(data, Parameter) and data.layerwise_parallel and value_count(data) > 1:
         return per_device(data)
     if isinstance(data, Tensor):

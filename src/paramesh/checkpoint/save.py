@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-from paramesh.checkpoint import background
+import jax
+
+from paramesh.checkpoint import background, sharded, sharded_source
 from paramesh.checkpoint.records import Choice, Records, append, host, records_of
 from paramesh.checkpoint.source import FORMATS, Format, check_entries, format_named, open_sink
 
@@ -31,7 +33,8 @@ def save_checkpoint(
 
     Args:
         save_obj: a Cell, a dict {name: Tensor}, or a list of {"name": str, "data": Tensor}.
-        ckpt_file_name: where; the format's suffix is added if the name does not end with it.
+        ckpt_file_name: where; the format's suffix is added if the name does not end with it, but
+            for "sharded".
         integrated_save: MindSpore's; files always hold whole arrays.
         async_save: write the file in a thread, while the program goes on; what is saved are the
             values at the call. At most one such save is under way; the next save of any kind waits
@@ -42,8 +45,10 @@ def save_checkpoint(
         enc_mode: MindSpore's; ignored.
         choice_func: saves those names alone for which it returns True.
         crc_check: keep checksums in the file, which `load_checkpoint(crc_check=True)` compares.
-        format: "safetensors" or "ckpt" (MindSpore's); None for what the name's suffix says, and
-            safetensors otherwise.
+        format: "safetensors", "ckpt" (MindSpore's) or "sharded": a folder, into which every
+            process writes the slices that its devices hold. All processes have to call it, with a
+            folder that all of them see; it is replaced as a whole or stays what it was. None for
+            what the name's suffix says, and safetensors otherwise.
 
     Returns:
         The path of the file (`pathlib.Path`), or a `SaveHandle` with `async_save`.
@@ -51,7 +56,9 @@ def save_checkpoint(
     Raises:
         TypeError: `save_obj`, a name or an entry of `append_dict` is of another kind.
         DuplicateNameError: two different Parameters have one name.
-        ValueError: another format, or one that has no such elements; a key to encrypt with.
+        ValueError: another format, or one that has no such elements; a key to encrypt with;
+            `async_save` of a sharded checkpoint by several processes.
+        CheckpointError: another process could not write its part of a sharded checkpoint.
         OSError: from the file system; the old file, if there was one, is untouched.
     """
     if not isinstance(ckpt_file_name, str | os.PathLike) or not os.fspath(ckpt_file_name):
@@ -70,6 +77,9 @@ def save_checkpoint(
             "and encrypt the file or the disk."
         )
     path = Path(ckpt_file_name)
+    named = format is None and path.suffix == sharded_source.SUFFIX
+    if named or format == sharded_source.FORMAT:
+        return _save_sharded(path, save_obj, choice_func, append_dict, bool(async_save), crc_check)
     kind = format_of(format, path)
     if path.suffix != kind.suffix:
         path = path.with_name(path.name + kind.suffix)
@@ -85,6 +95,30 @@ def save_checkpoint(
         return background.start(path, lambda: write(path, kind, held, crc_check))
     background.settle()
     write(path, kind, records, crc_check)
+    return path
+
+
+def _save_sharded(
+    path: Path,
+    save_obj: Any,
+    choice: Choice | None,
+    append_dict: dict[str, Any] | None,
+    beside: bool,
+    checksums: bool,
+) -> Any:
+    if beside and jax.process_count() > 1:
+        raise ValueError(
+            "save_checkpoint: async_save is not possible for a sharded checkpoint of several "
+            "processes, which wait for each other. Save it without."
+        )
+    sharded.check_target(path)
+    records = records_of(save_obj, choice, everywhere=True)
+    append(records, append_dict)
+    plan = sharded.plan_of(records)
+    if beside:
+        return background.start(path, lambda: sharded.write(path, plan, checksums))
+    background.settle()
+    sharded.write(path, plan, checksums)
     return path
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paramesh.checkpoint import mindspore_file, safetensors_file
+from paramesh.checkpoint.sharded_source import FORMAT as SHARDED
+from paramesh.checkpoint.sharded_source import SUFFIX, ShardedSource, is_sharded
 from paramesh.checkpoint.storage import Appended, Entry, OpenSink, Sink, Source
 from paramesh.dtype import DType
 
@@ -85,7 +87,10 @@ def format_named(name: str) -> Format:
         if name in known.names:
             return known
     names = ", ".join(repr(n) for known in FORMATS for n in known.names)
-    raise ValueError(f"There is no checkpoint format {name!r}; there are {names}.")
+    raise ValueError(
+        f"There is no checkpoint format {name!r}; there are {names}, and of save_checkpoint and "
+        f"load_checkpoint alone {SHARDED!r}."
+    )
 
 
 def open_source(path: str | os.PathLike[str]) -> Source:
@@ -96,12 +101,15 @@ def open_source(path: str | os.PathLike[str]) -> Source:
 
     Raises:
         TypeError: `path` is no path.
-        FileNotFoundError: there is no such file, or it is a folder.
-        CheckpointError: the file is damaged, encrypted, or of no known format.
+        FileNotFoundError: there is no such file, or it is a folder and no sharded checkpoint.
+        CheckpointError: the file is damaged, encrypted, or of no known format; a sharded checkpoint
+            was not finished.
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"open_source needs the path of a file, got {path!r}.")
     place = Path(path)
+    if is_sharded(place) or (place.suffix == SUFFIX and place.exists()):
+        return ShardedSource(place)
     if not place.is_file():
         raise FileNotFoundError(
             f"There is no checkpoint '{place}'" + (": it is a folder." if place.is_dir() else ".")

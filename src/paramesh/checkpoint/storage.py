@@ -80,8 +80,8 @@ class Source(abc.ABC):
     """A checkpoint open for reading; a context manager. Made by `open_source`.
 
     Attributes:
-        path: the file.
-        format: "safetensors" or "ckpt".
+        path: the file, or the folder of a sharded checkpoint.
+        format: "safetensors", "ckpt" or "sharded".
         appended: the entries of `append_dict` that the format tells apart from Parameters.
         metadata: what else the file says about itself, as strings.
         scalars_may_be_appended: the format keeps numbers of `append_dict` as arrays of shape (), so
@@ -140,6 +140,15 @@ class Source(abc.ABC):
             IndexError: not 0 <= start <= stop <= the number of elements.
             ValueError: the file is closed.
         """
+
+    def _with_elements(self, name: str, start: int, stop: int) -> Entry:
+        entry = self.entry(name)
+        if not 0 <= start <= stop <= entry.size:
+            raise IndexError(
+                f"Checkpoint '{self.path}': '{name}' has {entry.size} elements; there are no "
+                f"elements {start} to {stop}."
+            )
+        return entry
 
     def read_rows(self, name: str, start: int, stop: int) -> Array:
         """Rows `start` to `stop` (along axis 0) of an array, as `read_flat` gives them.
@@ -224,12 +233,7 @@ class MappedSource(Source):
 
     def read_flat(self, name: str, start: int, stop: int) -> Array:
         """Elements `start` to `stop`; see `Source.read_flat`."""
-        entry = self.entry(name)
-        if not 0 <= start <= stop <= entry.size:
-            raise IndexError(
-                f"Checkpoint '{self.path}': '{name}' has {entry.size} elements; there are no "
-                f"elements {start} to {stop}."
-            )
+        entry = self._with_elements(name, start, stop)
         if self._fd < 0:
             raise ValueError(
                 f"Checkpoint '{self.path}' is closed; '{name}' cannot be read from it."

@@ -20,7 +20,7 @@ from paramesh import context, tracing
 from paramesh.errors import ContextError, ParameterShapeError
 from paramesh.parameter import Parameter, Plan, Pool
 from paramesh.placement import current
-from paramesh.tensor import Tensor, as_value, raw
+from paramesh.tensor import Tensor, as_value, raw, wrap
 
 
 class _OneRow(Plan):
@@ -127,6 +127,36 @@ def per_device(param: Parameter) -> Tensor:
     if pool is None:
         return Tensor(np.asarray(param._concrete())[None])
     return Tensor(np.stack(pool.values()))
+
+
+def all_devices_values(param: Parameter) -> Tensor | None:
+    """The values of a layerwise-parallel Parameter on all devices of all processes, as they lie.
+
+    Returns:
+        A Tensor with the devices as first axis, by rank, cut over them; None if the Parameter has
+        one value, under the present settings.
+
+    Raises:
+        ContextError: as for a program of the present settings.
+    """
+    pool = _pool(param)
+    return None if pool is None else wrap(pool._concrete())
+
+
+def local_rows(param: Parameter) -> tuple[int, int, int]:
+    """Which of the values of a layerwise-parallel Parameter are this process's.
+
+    Returns:
+        (the first rank, the rank after the last one, how many ranks there are).
+
+    Raises:
+        ContextError: as for a program of the present settings.
+    """
+    pool = _pool(param)
+    if pool is None:
+        return 0, 1, 1
+    ranks = [pool.devices.index(device) for device in pool.local()]
+    return ranks[0], ranks[-1] + 1, len(pool.devices)
 
 
 def value_count(param: Parameter) -> int:

@@ -143,6 +143,11 @@ class SemiAuto(Placement):
             sharding = self._shardings[param] = self._sharding(self.layout_of(param), param.name)
         return sharding
 
+    def cut_sharding(self, param: Any) -> Any:
+        """The sharding of a Parameter that is known to be cut; None for others."""
+        sharding = self.sharding_of(param)
+        return None if sharding.is_fully_replicated else sharding
+
     def _forget(self) -> None:
         """Drop what is out of date."""
         if self._epoch != tracing.epoch():

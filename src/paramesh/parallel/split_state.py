@@ -122,6 +122,15 @@ class SplitState(Pool):
                 array = self._taken[i] = jnp.asarray(part.reshape(self.plan.shapes[i]))
         return array
 
+    def located(self, i: int) -> tuple[Any, int] | None:
+        """Where member `i` lies: the array of all parts, and the member's first element in it.
+
+        None for a stray, which holds its value itself.
+        """
+        if i in self._strays:
+            return None
+        return self._before if self._value is None else self._value, self.plan.starts[i]
+
     def _gather(self) -> None:
         part, sharding = self.divider.part, self.sharding
         indices: Any = sharding.addressable_devices_indices_map(self.global_shape)
