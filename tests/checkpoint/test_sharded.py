@@ -24,7 +24,7 @@ from paramesh.checkpoint.records import records_of
 from paramesh.checkpoint.sharded_source import INDEX, ShardedSource
 from paramesh.checkpoint.source import open_source
 from paramesh.dtype import x64
-from paramesh.errors import CheckpointError
+from paramesh.errors import CheckpointError, ContextError
 from paramesh.parallel import Layout, whole
 from paramesh.parallel.per_device import per_device, set_per_device
 from paramesh.parallel.split_state import SplitState
@@ -211,7 +211,7 @@ def one(value: int) -> dict[str, Any]:
     return {"w": Tensor(np.full((4, 2), value, np.float32))}
 
 
-def test_what_has_no_index_is_no_checkpoint(tmp_path: Path, monkeypatch: Any) -> None:
+def test_what_has_no_index_is_no_checkpoint(tmp_path: Path) -> None:
     path = save_checkpoint(one(1), tmp_path / "x", format="sharded")
     (path / INDEX).rename(tmp_path / "index")
     with pytest.raises(CheckpointError, match=r"x' has no index\.json, so it is no checkpoint"):
@@ -397,6 +397,8 @@ def in_one_process(folder: Path) -> None:
     )
     assert not net.matrix._value.is_fully_addressable
     save_checkpoint(net, folder / "net.sharded", append_dict={"epoch": 3}, crc_check=True)
+    with pytest.raises(ContextError, match="'matrix' .* lies in parts .* Use format='sharded'"):
+        save_checkpoint(net, folder / "net.safetensors")
     other = Weights((4, 1), 1)
     load_checkpoint(folder / "net.sharded", other)
     np.testing.assert_array_equal(whole(other.matrix), value)
@@ -405,6 +407,8 @@ def in_one_process(folder: Path) -> None:
     step = training(4, enable_parallel_optimizer=True)
     rows = X[jax.process_index() * 8 :][:8]
     step(Tensor(rows), Tensor(rows))
+    with pytest.raises(ContextError, match="format='sharded'"):
+        save_checkpoint(step, folder / "step.safetensors")
     save_checkpoint(step, folder / "step.sharded")
     again = training(4, enable_parallel_optimizer=True)
     load_checkpoint(folder / "step.sharded", again)

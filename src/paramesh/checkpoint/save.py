@@ -11,6 +11,7 @@ import jax
 from paramesh.checkpoint import background, sharded, sharded_source
 from paramesh.checkpoint.records import Choice, Records, append, host, records_of
 from paramesh.checkpoint.source import FORMATS, Format, check_entries, format_named, open_sink
+from paramesh.errors import ContextError
 
 
 def save_checkpoint(
@@ -58,6 +59,8 @@ def save_checkpoint(
         DuplicateNameError: two different Parameters have one name.
         ValueError: another format, or one that has no such elements; a key to encrypt with;
             `async_save` of a sharded checkpoint by several processes.
+        ContextError: values lie in parts over several processes, and the format is another than
+            "sharded".
         CheckpointError: another process could not write its part of a sharded checkpoint.
         OSError: from the file system; the old file, if there was one, is untouched.
     """
@@ -89,6 +92,7 @@ def save_checkpoint(
         )
     records = records_of(save_obj, choice_func)
     append(records, append_dict)
+    _refuse_parts(records)
     if async_save:
         check_entries(path, kind, records.entries(), records.appended)
         held = records.hold()
@@ -96,6 +100,20 @@ def save_checkpoint(
     background.settle()
     write(path, kind, records, crc_check)
     return path
+
+
+def _refuse_parts(records: Records) -> None:
+    """Raise where this process has only a part of what it would have to write."""
+    for name, tensor in records.tensors.items():
+        value = tensor._get()
+        if isinstance(value, jax.Array) and not (
+            value.is_fully_addressable or value.is_fully_replicated
+        ):
+            raise ContextError(
+                f"save_checkpoint: '{name}' of shape {tensor.shape} lies in parts over several "
+                "processes, and a single file holds the whole. Use format='sharded': every "
+                "process then writes its own parts."
+            )
 
 
 def _save_sharded(

@@ -68,7 +68,7 @@ class SplitState(Pool):
 
     The members read, save and load like other Parameters, one at a time: what is read is put
     together on the host. With several processes a member cannot be read outside of programs, since
-    no process has all of it.
+    no process has all of it; sharded checkpoints keep the parts.
     """
 
     def __init__(
@@ -111,7 +111,8 @@ class SplitState(Pool):
                 raise ContextError(
                     f"{self.name} is divided over the devices of several processes "
                     "(enable_parallel_optimizer), and this process has only its own parts. Read it "
-                    "in a program that all of them run, or train without dividing it."
+                    "in a program that all of them run, save it by save_checkpoint(…, "
+                    "format='sharded'), or train without dividing it."
                 )
             start, size = self.plan.starts[i], self.plan.sizes[i]
             with jax.core.eval_context():
