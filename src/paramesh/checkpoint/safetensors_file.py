@@ -202,7 +202,8 @@ class SafetensorsSink(Sink):
             at += entry.nbytes
         self._sums = dict.fromkeys(self._places, "00000000") if checksums else None
         self._expected = list(entries)
-        self._data = len(self._header())
+        self._first = self._header()
+        self._data = len(self._first)
         super().__init__(path, entries)
 
     def _header(self) -> bytes:
@@ -230,7 +231,8 @@ class SafetensorsSink(Sink):
         self._file.write_at(self._data + self._places[entry.name][0], data)
 
     def _finish(self) -> None:
-        self._file.write_at(0, self._header())  # of the same length as at first
+        # With checksums it is another one, of the same length.
+        self._file.write_at(0, self._first if self._sums is None else self._header())
 
 
 def _kept_as(entry: Entry) -> tuple[str, list[int]]:
