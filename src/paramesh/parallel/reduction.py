@@ -1,7 +1,7 @@
 """Sums of gradients over devices, in few large collectives.
 
-A collective costs a meeting of all devices, so gradients of one type are joined and summed
-together, as far as their bytes stay under a limit: a larger one is summed alone and not copied.
+A collective costs a meeting of all devices, so small gradients of one type are joined and summed
+together, as far as their bytes stay under a limit. A larger one is summed alone and not copied.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-#: Gradients are joined up to this size. Above it, the copies cost more than the meetings.
+#: Gradients of at most `SMALL_BYTES` each are joined up to this size. Above them, the copies cost
+#: more than the meetings.
 BUCKET_BYTES = 1 << 20
+SMALL_BYTES = 64 << 10
 
 
 class Fusion:
@@ -28,6 +30,7 @@ class Fusion:
         entry = setting.get("allreduce", {})
         mode, config = entry.get("mode", "auto"), entry.get("config")
         self.most = config << 20 if mode == "size" else BUCKET_BYTES
+        self.largest = self.most if mode == "size" else SMALL_BYTES
         self.splits: frozenset[int] | None = frozenset(config) if mode == "index" else None
         if not setting.get("openstate", True):
             self.most, self.splits = 0, None
@@ -40,6 +43,9 @@ class Fusion:
             size = array.size * np.dtype(array.dtype).itemsize
             if self.splits is not None and i in self.splits:
                 filling.clear()
+            if self.splits is None and size > self.largest:
+                found.append([i])
+                continue
             bucket, used = filling.get(array.dtype, (None, 0))
             if bucket is None or (self.splits is None and used + size > self.most):
                 bucket, used = [], 0
