@@ -309,15 +309,19 @@ class Machine(RuleBasedStateMachine):
 
         return step
 
-    def _update(self, one: Trained, grads: dict[Parameter, Array]) -> None:
+    def _update(self, one: Trained, grads: dict[Parameter, Array], last: bool = True) -> None:
         one.of.update(self.records, grads)
-        if any(self.records[p].value.dtype == np.float16 for p in self._params()):
+        if not any(self.records[p].value.dtype == np.float16 for p in self._params()):
+            return
+        for param in (*one.of.params, *one.of.own()):
+            self.records[param].coarse = True  # gradients of Float16 Parameters are Float16
+        if last:  # a program of several updates has made all of them
             self._look()  # what another rounding does would grow too quickly
 
     def _compare_losses(self, losses: Any, chosen: list[Trained], batch: int) -> None:
         for loss, one in zip(losses, chosen, strict=True):
             expected, grads = self.of.gradients(self.records, BATCHES[batch], TARGETS)
-            self._update(one, grads)
+            self._update(one, grads, last=one is chosen[-1])
             np.testing.assert_allclose(float(loss), expected, rtol=5e-3, atol=1e-3)
 
     @precondition(lambda self: self.trained)
@@ -455,7 +459,8 @@ class Machine(RuleBasedStateMachine):
         params = self._params(of_state=False)
         param = params[which % len(params)]
         record = self.records[param]
-        recipe = initializer(0.25 if kind == "constant" else Normal(0.6), record.value.shape)
+        init = 0.25 if kind == "constant" else Normal(0.6)
+        recipe = initializer(init, record.value.shape, param.dtype)
         param.set_data(recipe)
         assert param.has_init
         assert param.recipe is not None
