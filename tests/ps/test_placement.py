@@ -192,6 +192,17 @@ def test_an_optimizer_that_no_server_has() -> None:
         by_cell(served(Net()), lambda p: nn.Lamb(p, 0.1))
 
 
+def test_gradients_are_not_centralized_on_servers() -> None:
+    net = nn.Conv2d(1, 2, 3)
+    context.set_ps_context(enable_ps=True, server_num=2)
+    net.set_param_ps()
+    group = {"params": net.trainable_params(), "grad_centralization": True}
+    step = nn.TrainOneStepCell(nn.WithLossCell(net, nn.MSELoss()), nn.SGD([group], 0.1))
+    x = Tensor(np.ones((1, 1, 4, 4), np.float32))
+    with pytest.raises(OptimizerError, match="'weight' lives on .* does not centralize gradients"):
+        step(x, Tensor(np.ones((1, 2, 4, 4), np.float32)))
+
+
 def test_a_table_is_not_read_as_a_whole() -> None:
     net = served(Net())
     with pytest.raises(ParameterStateError, match=r"'item.embedding_table' lives on the param"):

@@ -71,7 +71,8 @@ def check_optimizer(optimizer: Any, params: list[Parameter]) -> None:
     """Raise if no server can update these Parameters as the optimizer would.
 
     Raises:
-        OptimizerError: there are some, and the optimizer is none that a server has.
+        OptimizerError: there are some, and the optimizer is none that a server has, or centralizes
+            the gradient of one.
     """
     if params and type(optimizer) not in _RULES:
         raise OptimizerError(
@@ -79,6 +80,14 @@ def check_optimizer(optimizer: Any, params: list[Parameter]) -> None:
             "parameter server, and the server does not have this optimizer. It has "
             f"{', '.join(kind.__name__ for kind in _RULES)}."
         )
+    served = set(params)
+    for param, centralize in zip(optimizer._parameters, optimizer._centralize, strict=True):
+        # Of fewer axes there is nothing to centralize (`optim.optimizer.centralized`).
+        if centralize and param in served and len(param.shape) >= 3:
+            raise OptimizerError(
+                f"Parameter '{param.name}' lives on the parameter server, which does not "
+                "centralize gradients: leave grad_centralization out of its group."
+            )
 
 
 def rule_spec(optimizer: Any, at: int) -> dict[str, Any]:
