@@ -129,7 +129,7 @@ class Cluster:
                 where = os.path.join(folder, f"server-{i}")
                 self.actors.append(actor.options(**options).remote(where, rules, planned))
         except BaseException:
-            self.close()
+            self.close(servers=rules.get("workers", 1) == 1)  # or they may be others' already
             raise
 
     def _connect(self, address: str | None) -> None:
@@ -173,11 +173,15 @@ class Cluster:
         self._janitor = Janitor(self._scratch)
         return self._scratch
 
-    def close(self) -> None:
-        """End the servers, and a cluster of its own with all its files."""
+    def close(self, *, servers: bool = True) -> None:
+        """End the servers, and a cluster of its own with all its files.
+
+        Args:
+            servers: False: other workers still need the servers.
+        """
         atexit.unregister(self.close)
         ray = self._ray
-        if ray.is_initialized():
+        if ray.is_initialized() and servers:
             for actor in self.actors:
                 ray.kill(actor, no_restart=True)
         if self._own:  # also when it only came half way
