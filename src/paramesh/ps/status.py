@@ -39,6 +39,24 @@ def find_servers(address: str, job: str = "default") -> list[tuple[str, Any]]:
     return [(name, ray.get_actor(name, namespace=space)) for name in servers]
 
 
+def end_servers(address: str, job: str) -> int:
+    """End the servers of a run that are left on a Ray cluster; how many there were.
+
+    Raises:
+        ParameterServerError: no cluster there, or an address that is not safe.
+    """
+    try:
+        servers = find_servers(address, job)
+    except ParameterServerError as error:
+        if "there are no servers" in str(error):
+            return 0
+        raise
+    ray = ray_module()
+    for _, actor in servers:
+        ray.kill(actor, no_restart=True)
+    return len(servers)
+
+
 def look(servers: Sequence[tuple[str, Any]]) -> list[dict[str, Any]]:
     """The stats of each server (see `Server.stats`), `name`, and `silent` if it does not answer."""
     ray = ray_module()
