@@ -83,6 +83,7 @@ class RayClient:
         self._pids = [0] * count
         self._held: list[dict[int, tuple[Any, Any]]] = [{} for _ in range(count)]
         self._failed = False
+        self._gone = False
         self.retries = 0
         first = self._call({0: ("hello", (rank, None))})[0]
         self.incarnation: int = first["worker"]
@@ -203,7 +204,7 @@ class RayClient:
         """
         atexit.unregister(self.close)
         try:
-            last = self.workers == 1 or self._goodbye()
+            last = self._goodbye() if self.workers > 1 else not self._gone
         except ParameterServerError:
             last = False  # who cannot be asked is left alone: others may be at work with it
         finally:
@@ -211,7 +212,7 @@ class RayClient:
         self._cluster.close(servers=last)
 
     def _goodbye(self) -> bool:
-        if not self._ray.is_initialized():
+        if self._gone or not self._ray.is_initialized():
             return False
         if self._failed:
             self.timeout = min(self.timeout, GOODBYE)
@@ -246,7 +247,24 @@ class RayClient:
 
     def _submit(self, server: int, call: tuple[str, tuple[Any, ...]]) -> Any:
         method, arguments = call
-        return getattr(self._cluster.actors[server], method).remote(*arguments)
+        try:
+            return getattr(self._cluster.actors[server], method).remote(*arguments)
+        except (OSError, self._ray.exceptions.RayError) as error:
+            raise self._cluster_gone(error) from error
+
+    def _wait(self, refs: list[Any], count: int, seconds: float) -> tuple[list[Any], list[Any]]:
+        try:
+            return self._ray.wait(refs, num_returns=count, timeout=max(0.0, seconds))
+        except (OSError, self._ray.exceptions.RayError) as error:
+            raise self._cluster_gone(error) from error
+
+    def _cluster_gone(self, error: Exception) -> ParameterServerError:
+        self._gone = True
+        return ParameterServerError(
+            f"worker {self.rank}: the Ray cluster is gone ({error}): its head, or the node on this "
+            "host, has ended. Start it and the run again with the same wal_dir: it goes on from "
+            "the last step that the servers have."
+        )
 
     def _call(self, calls: Mapping[int, tuple[str, tuple[Any, ...]]]) -> dict[int, Any]:
         """One call for each server; the answers of all."""
@@ -282,7 +300,7 @@ class RayClient:
                 sent[server] = time.monotonic()
             again = []
             left = deadline - time.monotonic()
-            ready, _ = ray.wait([*waiting, *hellos], timeout=max(0.0, min(PROBE, left)))
+            ready, _ = self._wait([*waiting, *hellos], 1, min(PROBE, left))
             if not ready:
                 again += self._probe(waiting, sent, deadline)
             for ref in ready:
@@ -333,10 +351,9 @@ class RayClient:
 
         Those that were frozen are killed; of those that are well, a message may have been lost.
         """
-        ray = self._ray
         asked = {self._submit(server, ("ping", ())): server for server in set(waiting.values())}
-        left = max(0.0, min(FROZEN, deadline - time.monotonic()))
-        ready, silent = ray.wait(list(asked), num_returns=len(asked), timeout=left)
+        left = min(FROZEN, deadline - time.monotonic())
+        ready, silent = self._wait(list(asked), len(asked), left)
         again: list[int] = []
         for ref in ready:
             if time.monotonic() - sent[asked[ref]] > LOST:
