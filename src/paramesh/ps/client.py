@@ -26,6 +26,7 @@ from paramesh.ps.actors import Reply
 from paramesh.ps.cluster import Cluster, ray_module
 from paramesh.ps.log import Fenced
 from paramesh.ps.partition import Partition
+from paramesh.ps.refresh import Refresh, join_news, split_watches
 from paramesh.ps.server import PushesMissing
 
 Array = np.ndarray[Any, Any]
@@ -90,6 +91,8 @@ class RayClient:
         hello = ("hello", (rank, self.incarnation))
         found = self._call({i: hello for i in range(count)})
         self.start: int = min(said["next"] for said in found.values())
+        #: The version up to which each server has told this worker which rows moved.
+        self._told = list(self._versions)
         atexit.register(self.close)
 
     # What a session needs.
@@ -110,12 +113,18 @@ class RayClient:
         self._call({i: ("declare", (pieces[i], given[i])) for i in range(len(pieces)) if pieces[i]})
 
     def step(
-        self, step: int, updates: Update, hyper: Mapping[str, float], wanted: Iterable[str]
+        self,
+        step: int,
+        updates: Update,
+        hyper: Mapping[str, float],
+        wanted: Iterable[str],
+        refresh: Refresh | None = None,
     ) -> dict[str, Array]:
         """As in `Client`."""
         wanted = list(wanted)
         names = self._pieces(wanted)
         numbers = dict(hyper)
+        asked = None if refresh is None else split_watches(self.partition, refresh.watches)
         calls: dict[int, tuple[str, tuple[Any, ...]]] = {}
         for server, mine in enumerate(self.partition.split_updates(updates)):
             self._held[server][step] = (mine, numbers)
@@ -123,7 +132,14 @@ class RayClient:
                 "step",
                 (self.rank, self.incarnation, step, mine, numbers, names[server]),
             )
+            if asked is not None:
+                method, arguments = calls[server]
+                calls[server] = method, (*arguments, asked[server], self._told[server])
         replies = self._call(calls)
+        if refresh is not None:
+            refresh.news = join_news(reply.news for reply in replies.values())
+        for server, reply in replies.items():
+            self._told[server] = reply.version
         for server, reply in replies.items():
             held = self._held[server]
             for old in [s for s in held if s < (step + 1 if self.eager else reply.version)]:
