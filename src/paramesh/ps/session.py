@@ -18,6 +18,7 @@ import numpy as np
 
 from paramesh import context
 from paramesh.ps.client import connect as connect_servers
+from paramesh.ps.joined import as_workers
 from paramesh.ps.partition import Partition
 from paramesh.ps.store import Store
 
@@ -265,8 +266,13 @@ _running = _Running()
 
 
 def settings_now() -> dict[str, Any]:
-    """The settings that a session is made by."""
-    return dict(context._ps) | {"resets": context.ps_resets()}
+    """The settings that a session is made by.
+
+    Raises:
+        ContextError: as `as_workers`.
+    """
+    settings = dict(context._ps) | {"resets": context.ps_resets()}
+    return settings | as_workers(settings)
 
 
 def session_for(settings: dict[str, Any]) -> Session:
