@@ -64,11 +64,17 @@ class Hidden:
         name: for messages.
         shape: of its array.
         dtype: its DType.
+
+    Attributes:
+        per_device: every device has a part of its own of it, of this shape; the array has the parts
+            joined along the first axis.
     """
 
     _slot = None
     _recipe = None
     is_init = False
+    layerwise_parallel = False
+    per_device = False
 
     def __init__(self, name: str, shape: tuple[int, ...], dtype: Any) -> None:
         self.name = name
@@ -223,6 +229,9 @@ class Placement:
 
     def check_conditional(self, params: Sequence[Any]) -> None:
         """Raise if an update of one of these cannot be made conditional on a value in a program."""
+
+    def check_accumulated(self, params: Sequence[Any]) -> None:
+        """Raise if gradients by one of these cannot be added up over parts of a batch."""
 
     # Values.
 

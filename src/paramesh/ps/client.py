@@ -470,7 +470,7 @@ def connect(settings: Mapping[str, Any]) -> RayClient:
     try:
         return RayClient(
             cluster,
-            rank=int(os.environ.get("PARAMESH_PS_RANK", "0")),
+            rank=settings.get("rank", int(os.environ.get("PARAMESH_PS_RANK", "0"))),
             workers=workers,
             timeout=settings["timeout"],
             eager=settings["mode"] == "async",

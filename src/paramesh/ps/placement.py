@@ -55,6 +55,7 @@ class Rows(Hidden):
         self.table = table
         self.number = number
         self.wanted = Ahead(f"the indices of '{table.name}'", (size,), to_dtype(ids_dtype))
+        self.wanted.per_device = self.per_device = True
         #: The indices of the running step.
         self.ids: Array = np.empty(0, np.int64)
 
@@ -65,6 +66,7 @@ class Gradient(Hidden):
     def __init__(self, param: Parameter, shape: tuple[int, ...], dtype: Any) -> None:
         super().__init__(f"the gradient by '{param.name}'", shape, to_dtype(dtype))
         self.param = param
+        self.per_device = is_table(param)
         self.spec: dict[str, Any] = {}
         self.rows: list[Rows] = []
         self.states: dict[str, Parameter] = {}
@@ -95,12 +97,13 @@ class Served(Placement):
 
     pools = True
 
+    #: Of how many devices the values of a hidden state that each has its own of are joined.
+    parts = 1
+
+    #: Whether the hot rows of tables can stay on the device (`vocab_cache_size`).
+    caches_rows = True
+
     def __init__(self, inner: Placement, settings: dict[str, Any]) -> None:
-        if inner.key != Placement.key:
-            raise ContextError(
-                "the parameter server and the parallel modes cannot be used together yet: leave "
-                "parallel_mode 'stand_alone', or enable_ps False. Each worker uses one device."
-            )
         self.settings = settings
         self.key = ("served", *inner.key)
         self._trace = _Trace()
@@ -111,6 +114,25 @@ class Served(Placement):
         """The connection to the servers; started when it is first asked for."""
         return sessions.session_for(self.settings)
 
+    @property
+    def divisor(self) -> int:
+        """What a gradient is divided by before it is pushed; the servers add up all workers'."""
+        return self.settings["worker_num"]
+
+    # How values pass between programs and this worker's memory.
+
+    def rows_in(self, rows: Array) -> Any:
+        """What a program takes in of rows."""
+        return _on_device(rows)
+
+    def copy_in(self, values: Array) -> Any:
+        """What a program takes in of the values of a dense Parameter."""
+        return _on_device(values)
+
+    def out(self, array: Any) -> Array:
+        """This worker's part of what a program gave out."""
+        return np.asarray(array)
+
     # Where Parameters live.
 
     def materialise(self, params: Sequence[Any], recipes: Sequence[Recipe]) -> list[Any]:
@@ -119,13 +141,17 @@ class Served(Placement):
         Raises:
             ParameterStateError: one of them is a table.
         """
+        self.check_dense(params)
+        return super().materialise(params, recipes)
+
+    def check_dense(self, params: Sequence[Any]) -> None:
+        """Raise ParameterStateError if one of these is a table."""
         for param in params:
             if isinstance(param, Parameter) and is_table(param):
                 raise ParameterStateError(
                     f"Parameter '{param.name}' lives on the parameter server (init_in_server), and "
                     "nowhere as a whole. Look rows up with nn.EmbeddingLookup."
                 )
-        return super().materialise(params, recipes)
 
     # Lookups.
 
@@ -253,16 +279,25 @@ class Served(Placement):
                     "fixed one: FixedLossScaleManager with drop_overflow_update=False."
                 )
 
+    def check_accumulated(self, params: Sequence[Any]) -> None:
+        """Raise ContextError for a table: a program knows its rows only as a whole."""
+        for param in params:
+            if is_table(param):
+                raise ContextError(
+                    f"Parameter '{param.name}' is a table on the parameter server, whose rows are "
+                    "looked up once for the whole batch: grad_accumulation_step has to be 1. Give "
+                    "smaller batches."
+                )
+
     def updated_elsewhere(self, optimizer: Any, grads: Sequence[Any]) -> frozenset[int]:
         """The served Parameters; their gradients are handed out, or pushed outside of programs."""
         params = optimizer._parameters
         indices = [i for i, param in enumerate(params) if param.is_param_ps]
         if not indices:
             return frozenset()
-        workers = self.settings["worker_num"]
         handed: list[Hidden] = []
         for i in indices:
-            grad = prepared(optimizer, i, grads[i], workers)
+            grad = prepared(optimizer, i, grads[i], self.divisor)
             gradient = Gradient(params[i], grad.shape, grad.dtype)
             gradient.spec = spec_of(params[i]) | {"optimizer": rule_spec(optimizer, i)}
             gradient.states = states_of(optimizer, i)
@@ -292,7 +327,7 @@ class Served(Placement):
         rows = [state for state in hidden if isinstance(state, Rows)]
         if not rows:
             return
-        known = {state: np.asarray(array) for state, array in ahead().items()}
+        known = {state: self.out(array) for state, array in ahead().items()}
         for table in dict.fromkeys(state.table for state in rows):
             mine = [state for state in rows if state.table is table]
             for state in mine:
@@ -303,17 +338,17 @@ class Served(Placement):
     def _fetched(self, table: Parameter, rows: list[Rows]) -> list[Any]:
         """The rows of lookups in one table, on the device."""
         ids = [state.ids for state in rows]
-        cache = self.session.cache_of(table)
+        cache = self.session.cache_of(table) if self.caches_rows else None
         found = None
         if cache is not None:
             found = cache.lookup(ids, lambda missing: self.session.pull_rows(table.name, missing))
-        return list(map(_on_device, self._pulled(table, ids))) if found is None else found
+        return list(map(self.rows_in, self._pulled(table, ids))) if found is None else found
 
     def announced(self, hidden: Sequence[Any], ahead: Callable[[], dict[Any, Any]]) -> None:
         """Note which rows the following step will look up, for the tables that are cached."""
         session = sessions.running()
         rows = [state for state in hidden if isinstance(state, Rows)]
-        if session is None or not session.caches or not rows:
+        if not self.caches_rows or session is None or not session.caches or not rows:
             return
         known = {state: np.asarray(array) for state, array in ahead().items()}
         for table in dict.fromkeys(state.table for state in rows):
@@ -338,7 +373,7 @@ class Served(Placement):
 
     def _declare(self, gradients: list[Gradient]) -> None:
         dense = {g.param.name: g.param for g in gradients if not is_table(g.param)}
-        values = {name: np.asarray(param._concrete()) for name, param in dense.items()}
+        values = {name: self.out(param._concrete()) for name, param in dense.items()}
         fresh = set(self.session.declare([g.spec for g in gradients], values))
         for gradient in gradients:
             if gradient.param.name in fresh:
@@ -357,17 +392,19 @@ class Served(Placement):
         self._prefetch(gradients)
         updates: dict[str, dict[str, Array]] = {}
         for gradient in gradients:
-            grad = np.asarray(gradient._value)
+            grad = self.out(gradient._value)
             gradient._value = None
             if is_table(gradient.param):
-                ids = np.concatenate([rows.ids for rows in gradient.rows]).astype(np.int64)
+                # Of each device all lookups: as the gradients are joined.
+                parts = [rows.ids.reshape(self.parts, -1) for rows in gradient.rows]
+                ids = np.concatenate(parts, axis=1).reshape(-1).astype(np.int64)
                 updates[gradient.param.name] = summed_rows(ids, grad, gradient.param.shape[0])
             else:
                 updates[gradient.param.name] = {"grad": grad}
         hyper: dict[str, float] = {}
         for state in written:
             if isinstance(state, Hyper):
-                hyper |= zip(state.names, np.asarray(state._value).tolist(), strict=True)
+                hyper |= zip(state.names, self.out(state._value).tolist(), strict=True)
         self._take_over(self.session.step(updates, hyper), self.session.owners)
 
     def _prefetch(self, gradients: list[Gradient]) -> None:
@@ -400,7 +437,7 @@ class Served(Placement):
     def _take_over(self, values: dict[str, Array], params: dict[str, Parameter]) -> None:
         for name, array in values.items():
             param = params[name]
-            param._value = _on_device(array)
+            param._value = self.copy_in(array)
             self.session.copies[name] = param._value
 
 
@@ -448,8 +485,3 @@ def summed_rows(ids: Array, grad: Array, rows: int) -> dict[str, Array]:
 def _on_device(array: Array) -> Any:
     with jax.core.eval_context(), x64(array.dtype) if is_wide(array) else tracing.nothing:
         return jax.device_put(array, may_alias=False)
-
-
-def placement_around(place: Placement) -> Placement:
-    """The placement of a mode, with served Parameters on servers."""
-    return Served(place, sessions.settings_now())

@@ -19,6 +19,7 @@ import numpy as np
 from paramesh import context
 from paramesh.ps.cache import RowCache
 from paramesh.ps.client import connect as connect_servers
+from paramesh.ps.joined import as_workers
 from paramesh.ps.partition import Partition
 from paramesh.ps.refresh import NO_IDS, Refresh, join_news, local_news, moved_rows, split_watches
 from paramesh.ps.store import Store
@@ -321,8 +322,13 @@ _running = _Running()
 
 
 def settings_now() -> dict[str, Any]:
-    """The settings that a session is made by."""
-    return dict(context._ps) | {"resets": context.ps_resets()}
+    """The settings that a session is made by.
+
+    Raises:
+        ContextError: as `as_workers`.
+    """
+    settings = dict(context._ps) | {"resets": context.ps_resets()}
+    return settings | as_workers(settings)
 
 
 def session_for(settings: dict[str, Any]) -> Session:
