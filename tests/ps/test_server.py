@@ -227,7 +227,12 @@ def test_files_are_for_their_owner_and_hold_no_pickle(tmp_path: Path) -> None:
     run = Run(tmp_path / "s", SYNC)
     run.finish(7)
     files = list((tmp_path / "s").iterdir())
-    assert {path.name.partition("-")[0] for path in files} == {"log", "snapshot", "incarnation"}
+    assert {path.name.partition("-")[0] for path in files} == {
+        "claim",
+        "incarnation",
+        "log",
+        "snapshot",
+    }
     for path in files:
         assert path.stat().st_mode & 0o777 == 0o600, path
         assert not path.read_bytes().startswith(b"\x80")
