@@ -207,7 +207,7 @@ def test_record_of_a_fenced_server_that_was_read_too_early(tmp_path: Path) -> No
     standby.follow()
     successor = run.new_standby()
     successor.follow()
-    number = successor.number
+    number = successor.stats()["record"]
     incarnation = start_incarnation(tmp_path / "s", 1)
     write_late(first)
     assert standby.follow() == 1

@@ -18,6 +18,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from paramesh.errors import ParameterServerError
 from paramesh.ps.log import start_incarnation
@@ -64,11 +65,6 @@ class Standby:
         """How many updates were followed."""
         return self._server.version
 
-    @property
-    def number(self) -> int:
-        """Of the next record."""
-        return 0 if self._tail is None else self._tail.number
-
     def follow(self, stop: Callable[[], bool] = lambda: False) -> int:
         """Apply what the log has got since.
 
@@ -108,6 +104,15 @@ class Standby:
 
     def _forget(self) -> None:
         self._tail = None
+
+    def stats(self) -> dict[str, Any]:
+        """Numbers to watch: `version`, `record` (the next one), `fresh_starts`, `trouble`."""
+        return {
+            "version": self.version,
+            "record": 0 if self._tail is None else self._tail.number,
+            "fresh_starts": self.fresh_starts,
+            "trouble": self.trouble,
+        }
 
     def promote(self, after: int) -> Server:
         """Take over; this standby must not be used any more.
