@@ -8,6 +8,7 @@ The same push is repeated bit by bit, from memory.
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -23,6 +24,9 @@ from paramesh.ps.partition import Partition
 
 Array = np.ndarray[Any, Any]
 Update = Mapping[str, Mapping[str, Array]]
+
+#: Seconds that a worker that ends waits for a server.
+GOODBYE = 10.0
 
 
 class RayClient:
@@ -60,7 +64,8 @@ class RayClient:
         self.partition = Partition(count)
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._held: list[dict[int, tuple[Any, Any]]] = [{} for _ in range(count)]
-        #: How calls get to the servers: `timeout`, `retries`.
+        self._failed = False
+        #: How calls get to the servers.
         self.delivery = Delivery(
             ray_module(), cluster.pairs(), rank=rank, workers=workers, timeout=timeout
         )
@@ -70,6 +75,7 @@ class RayClient:
         hello = ("hello", (rank, self.incarnation))
         found = self._call({i: hello for i in range(count)})
         self.start: int = min(said["next"] for said in found.values())
+        atexit.register(self.close)
 
     # What a session needs.
 
@@ -105,7 +111,7 @@ class RayClient:
         replies = self._call(calls)
         for server, reply in replies.items():
             held = self._held[server]
-            for old in [s for s in held if s < (step if self.eager else reply.version)]:
+            for old in [s for s in held if s < (step + 1 if self.eager else reply.version)]:
                 del held[old]
         return self._joined(wanted, replies)
 
@@ -149,7 +155,8 @@ class RayClient:
         self._call(calls)
 
     def dump(self, name: str) -> dict[str, Array]:
-        """As in `Client`."""
+        """As in `Client`, at the version after all of this worker's pushes."""
+        self._settle()
         if name in self._shapes:
             names = self._pieces([name])
             calls = {i: ("dump", (mine,)) for i, mine in enumerate(names) if mine}
@@ -175,8 +182,40 @@ class RayClient:
         return [found[i] for i in sorted(found)]
 
     def close(self) -> None:
-        """End the servers that this client's cluster started."""
-        self._cluster.close()
+        """Say goodbye to the servers; the last worker ends those that this run started.
+
+        In stale mode some of this worker's pushes may be staged: if a server died now, nobody could
+        send them again. So it stays until they are applied, unless a call has failed before.
+        """
+        atexit.unregister(self.close)
+        try:
+            last = self.workers == 1 or self._goodbye()
+        except ParameterServerError:
+            last = False  # who cannot be asked is left alone: others may be at work with it
+        finally:
+            self._failed = True
+        self._cluster.close(servers=last)
+
+    def _goodbye(self) -> bool:
+        if not self.delivery.ray.is_initialized():
+            return False
+        if self._failed:
+            self.delivery.timeout = min(self.delivery.timeout, GOODBYE)
+        else:
+            self._settle()
+        return self._call({0: ("leave", (self.rank, self.incarnation))})[0] == 0
+
+    def _settle(self) -> None:
+        """Wait until all of this worker's pushes are applied; in stale mode replies come before."""
+        calls = {
+            server: ("settle", (self.rank, 1 + max(held)))
+            for server, held in enumerate(self._held)
+            if held and not self.eager
+        }
+        for server, reply in self._call(calls).items():
+            held = self._held[server]
+            for old in [s for s in held if s < reply.version]:
+                del held[old]
 
     def _pieces(self, wanted: Iterable[str]) -> list[list[str]]:
         names: list[list[str]] = [[] for _ in range(self._servers)]
@@ -191,18 +230,20 @@ class RayClient:
 
     def _call(self, calls: Mapping[int, Call]) -> dict[int, Any]:
         """One call for each server; the answers of all."""
-        return self.delivery.call(calls, self._earlier)
+        try:
+            return self.delivery.call(calls, self._earlier)
+        except BaseException:
+            self._failed = True
+            raise
 
     def _earlier(self, server: int, call: Call) -> list[Call]:
         """The pushes before the present one, in order, for a server that may have lost them."""
         method, arguments = call
-        if method != "step":
-            return []
         held = self._held[server]
         return [
             ("push", (self.rank, self.incarnation, step, *held[step]))
             for step in sorted(held)
-            if step < arguments[2]
+            if method != "step" or step < arguments[2]
         ]
 
 
@@ -246,5 +287,5 @@ def connect(settings: Mapping[str, Any]) -> RayClient:
             eager=settings["mode"] == "async",
         )
     except BaseException:
-        cluster.close()
+        cluster.close(servers=workers == 1)
         raise

@@ -14,6 +14,7 @@ that was not needed: the server that is replaced is fenced, and nothing it has a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -25,12 +26,19 @@ from paramesh.errors import ParameterServerError
 from paramesh.ps.actors import NotServing, Reply
 from paramesh.ps.lifeline import Lifeline, host_identity
 from paramesh.ps.log import Fenced
+from paramesh.ps.server import PushesMissing
 
 Call = tuple[str, tuple[Any, ...]]
 
 #: Seconds of silence until a ping, until a ping's silence means that the server is frozen, and
 #: between two tries.
 PROBE, FROZEN, PAUSE = 2.0, 5.0, 0.02
+#: Seconds without an answer from a server that is alive until a call counts as lost and is
+#: repeated, and until a server without a standby that says it was replaced is believed: Ray needs a
+#: while to tell where the successor is.
+LOST, FENCED = 20.0, 10.0
+#: Seconds that a server has to start at the beginning, until its standby is asked to serve.
+STARTING = 30.0
 #: Seconds between two looks at the lifelines, and at what is silent where there are none.
 LOOK, IDLE = 0.02, 0.25
 
@@ -141,6 +149,8 @@ class Delivery:
         self.retries = 0
         #: What servers that came back say of themselves.
         self.hellos: dict[Any, Peer] = {}
+        #: Answers that nobody waits for. Ray prints the errors of those that nobody looks at.
+        self.unwanted: list[Any] = []
 
     def submit(self, server: int, call: Call, at: int | None = None) -> Any:
         """Send a call; the answer as Ray's reference."""
@@ -163,7 +173,16 @@ class Delivery:
             ParameterServerError: no answer in time, or a server that cannot start.
             Exception: what the server raises about the call.
         """
+        self._sweep()
         return Round(self, calls, earlier).run()
+
+    def _sweep(self) -> None:
+        if self.unwanted:
+            many = len(self.unwanted)
+            ready, self.unwanted = self.ray.wait(self.unwanted, num_returns=many, timeout=0)
+            for ref in ready:
+                with contextlib.suppress(Exception):
+                    self.ray.get(ref)
 
 
 class Round:
@@ -190,6 +209,8 @@ class Round:
         #: When a server gave its last sign of life, or was last given time.
         self._signs: dict[int, float] = {}
         self._alive: set[int] = set()
+        self._sent: dict[int, float] = {}
+        self._fenced: dict[int, float] = {}
         self._troubles: dict[int, str] = {}
 
     def run(self) -> dict[int, Any]:
@@ -198,7 +219,7 @@ class Round:
         deadline = began + self._delivery.timeout
         look = LOOK if any(len(peer.actors) > 1 for peer in self._peers.values()) else IDLE
         for server, call in self._calls.items():
-            self._signs[server] = began
+            self._signs[server] = self._sent[server] = began
             self._waiting[self._delivery.submit(server, call)] = server
         while len(self._answers) < len(self._calls):
             self._look_at_lifelines()
@@ -213,6 +234,7 @@ class Round:
                 time.sleep(PAUSE)
                 self._send_again()
             self._look_at_silence()
+        self._delivery.unwanted += [*self._claims, *self._pings]
         return self._answers
 
     # What comes in.
@@ -227,8 +249,7 @@ class Round:
             server, _ = self._pings.pop(ref)
             self._signs[server] = time.monotonic()
             if self._found(ref) is not None:
-                self._alive.add(server)
-                self._troubles.pop(server, None)
+                self._take_ping(server)
         elif ref in self._delivery.hellos:
             peer = self._delivery.hellos.pop(ref)
             said = self._found(ref)
@@ -238,6 +259,13 @@ class Round:
             # One that has died again, or was replaced, is found out by the call itself.
             if said is not None and said["incarnation"] >= peer.incarnation:
                 peer.learn(said)
+
+    def _take_ping(self, server: int) -> None:
+        self._alive.add(server)
+        self._troubles.pop(server, None)
+        if self._signs[server] - self._sent[server] > LOST:
+            self._forget_calls(server)
+            self._again.add(server)
 
     def _found(self, ref: Any) -> Any:
         try:
@@ -251,7 +279,10 @@ class Round:
             answer = self._ray.get(ref)
         except errors.RayTaskError as error:
             cause = error.cause
-            if not isinstance(cause, NotServing | Fenced) or len(peer.actors) == 1:
+            if isinstance(cause, PushesMissing):
+                self._again.add(server)
+                return
+            if not isinstance(cause, NotServing | Fenced) or self._believed(peer):
                 raise cause from None
             peer.latest = max(peer.latest, cause.latest)
             self._trouble(server, str(cause))
@@ -263,6 +294,10 @@ class Round:
         else:
             peer.learn(answer)
             self._answers[server] = answer
+
+    def _believed(self, peer: Peer) -> bool:
+        now = time.monotonic()
+        return len(peer.actors) == 1 and now - self._fenced.setdefault(peer.server, now) > FENCED
 
     def _take_claim(self, ref: Any, server: int, at: int) -> None:
         peer, errors = self._peers[server], self._ray.exceptions
@@ -305,8 +340,7 @@ class Round:
 
     def _trouble(self, server: int, what: str) -> None:
         peer = self._peers[server]
-        for ref in [ref for ref, of in self._waiting.items() if of == server]:
-            del self._waiting[ref]
+        self._forget_calls(server)
         self._forget_pings(server)
         self._troubles[server] = what
         self._alive.discard(server)
@@ -316,9 +350,15 @@ class Round:
         else:
             self._claim(server, 1 - peer.at)
 
+    def _forget_calls(self, server: int) -> None:
+        for ref in [ref for ref, of in self._waiting.items() if of == server]:
+            del self._waiting[ref]
+            self._delivery.unwanted.append(ref)
+
     def _forget_pings(self, server: int) -> None:
         for ref in [ref for ref, (of, _) in self._pings.items() if of == server]:
             del self._pings[ref]
+            self._delivery.unwanted.append(ref)
 
     def _claim(self, server: int, at: int) -> None:
         peer = self._peers[server]
@@ -338,21 +378,22 @@ class Round:
         now = time.monotonic()
         for server, at, since in list(self._claims.values()):
             # It may be starting, or frozen: whoever comes first.
-            if now - since > PROBE and server in self._troubles:
+            patience = PROBE if self._peers[server].incarnation else STARTING
+            if now - since > patience and server in self._troubles:
                 self._claim(server, 1 - at)
         pinged = {server for server, _ in self._pings.values()}
         for server in self._waiting.values():
             if server not in pinged and now - self._signs[server] > PROBE:
                 self._pings[self._delivery.submit(server, ("ping", ()))] = (server, now)
         for ref, (server, since) in list(self._pings.items()):
-            if ref not in self._pings or now - since <= FROZEN:
-                continue
             peer = self._peers[server]
+            patience = FROZEN if peer.pid else STARTING
+            if ref not in self._pings or now - since <= patience:
+                continue
             # One that is starting, or alone and on another host, is Ray's affair.
             if peer.kill() or len(peer.actors) > 1:
-                self._trouble(server, "it was frozen")
-            else:
-                del self._pings[ref]
+                self._trouble(server, "it was frozen" if peer.pid else "it did not start")
+            self._forget_pings(server)
             self._signs[server] = now
 
     def _send_again(self) -> None:
@@ -368,9 +409,9 @@ class Round:
                 hello = ("hello", (delivery.rank, delivery.incarnation))
                 delivery.hellos[delivery.submit(server, hello)] = peer
             for before in self._earlier(server, call):
-                delivery.submit(server, before)  # an answer is not waited for
+                delivery.unwanted.append(delivery.submit(server, before))
             self._waiting[delivery.submit(server, call)] = server
-            self._signs[server] = time.monotonic()
+            self._signs[server] = self._sent[server] = time.monotonic()
         self._again.clear()
 
     def _late(self) -> ParameterServerError:

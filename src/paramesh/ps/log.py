@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ from paramesh.ps.record import Array, Record, encoded, read_records
 
 #: Buffers that one call of the system takes.
 _BATCH = 512
+
+#: Seconds that one who has claimed an incarnation has to enter it.
+_PATIENCE = 0.5
 
 
 class Fenced(ParameterServerError):
@@ -57,10 +61,37 @@ def start_incarnation(folder: Path, after: int | None = None) -> int:
         OSError: from the file system.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    latest = latest_incarnation(folder)
-    if after is not None and latest != after:
-        raise _late(folder, after + 1, latest)
-    number = _claim(folder, latest + 1)
+    while True:
+        number = _claim(folder, after)
+        try:
+            _enter(folder, number)
+        except Fenced:
+            if after is not None:
+                raise
+        else:
+            return number
+
+
+def _claims(folder: Path) -> list[int]:
+    return sorted(int(path.name.removeprefix("claim-")) for path in folder.glob("claim-*"))
+
+
+def _claim(folder: Path, after: int | None) -> int:
+    """Get a number that nobody else gets. One who has it and does not enter it may be dead."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        latest = latest_incarnation(folder)
+        if after is not None and latest != after:
+            raise _late(folder, after + 1, latest)
+        number = max([latest, *_claims(folder)]) + 1
+        if number == latest + 1 or time.monotonic() > deadline:
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(folder / f"claim-{number:08d}", os.O_CREAT | os.O_EXCL, 0o600))
+                return number
+        time.sleep(0.005)
+
+
+def _enter(folder: Path, number: int) -> None:
     for left in folder.glob(".*.tmp"):  # what a killed process was writing
         left.unlink(missing_ok=True)
     try:
@@ -68,29 +99,13 @@ def start_incarnation(folder: Path, after: int | None = None) -> int:
     except FileNotFoundError:  # removed by one that claimed at the same time, as above
         raise _late(folder, number, latest_incarnation(folder)) from None
     (folder / "incarnation").chmod(0o600)
-    # One that claimed before, and was slow to write, must not count as the latest: it sees that the
+    # One that claimed before, and was slow to enter, must not count as the latest: it sees that the
     # newest claim, which stays, is not its own.
     claims = _claims(folder)
     if claims[-1] > number:
         raise _late(folder, number, claims[-1])
     for old in claims[:-1]:
         (folder / f"claim-{old:08d}").unlink(missing_ok=True)
-    return number
-
-
-def _claims(folder: Path) -> list[int]:
-    return sorted(int(path.name.removeprefix("claim-")) for path in folder.glob("claim-*"))
-
-
-def _claim(folder: Path, number: int) -> int:
-    number = max([number, *(claimed + 1 for claimed in _claims(folder))])
-    while True:
-        try:
-            os.close(os.open(folder / f"claim-{number:08d}", os.O_CREAT | os.O_EXCL, 0o600))
-        except FileExistsError:
-            number += 1
-        else:
-            return number
 
 
 def _late(folder: Path, mine: int, latest: int) -> Fenced:
@@ -243,7 +258,11 @@ class Log:
                 disk, say): then none of it is in the log.
         """
         if self._hurt:
-            raise ParameterServerError(f"the log in '{self.folder}' could not be repaired.")
+            self.check_fence()
+            raise ParameterServerError(
+                f"the log in '{self.folder}' could not be repaired after an error. End this "
+                "server: it recovers when it starts again."
+            )
         self.check_fence()
         parts = encoded(self.number, meta, arrays)
         size = sum(len(part) for part in parts)
@@ -269,7 +288,11 @@ class Log:
             ) from error
         # A process that was frozen between the first check and the write learns it here, before
         # it tells anybody: its record lies behind the numbers of its successor.
-        self.check_fence()
+        try:
+            self.check_fence()
+        except BaseException:
+            self._hurt = True  # the record is there, and must not be there twice
+            raise
         self._size += size
         self.bytes += size
         self.number += 1
