@@ -90,7 +90,7 @@ class ServerActor:
         self._server: Server | None = None
         point = self._at if self._kills else None
         self._folder = Path(folder)
-        self._server = Server(self._folder, Rules(**rules), point=point)
+        self._server = Server(self._folder, Rules(**rules), point=point, snapshots_beside=True)
         self._moved = asyncio.Event()
         self._failure: Exception | None = None
 
