@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -284,3 +285,26 @@ def test_a_recipe_that_no_server_computes() -> None:
     lookup.embedding_table.set_param_ps(init_in_server=True)
     with pytest.raises(ValueError, match="'embedding_table' is to be created on the server"):
         lookup(Tensor([1]))
+
+
+def test_where_servers_live() -> None:
+    context.set_ps_context(enable_ps=True)
+    assert sessions.alone(sessions.settings_now())
+    for settings in (
+        {"server_num": 1},
+        {"worker_num": 2},
+        {"mode": "async"},
+        {"standby": 1},
+        {"wal_dir": "somewhere"},
+        {"address": "127.0.0.1:6379"},
+    ):
+        context.reset_ps_context()
+        context.set_ps_context(enable_ps=True, **settings)
+        assert not sessions.alone(sessions.settings_now())
+
+
+def test_without_ray_the_error_says_what_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    context.set_ps_context(enable_ps=True, server_num=2)
+    with pytest.raises(ParameterServerError, match=r"pip install 'paramesh\[ps\]'.*server_num=0"):
+        sessions.client_for(sessions.settings_now())

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from paramesh.errors import ParameterServerError
-from paramesh.ps.server import POINTS, Rules, Server
+from paramesh.ps.server import POINTS, PushesMissing, Replaced, Rules, Server
 from paramesh.ps.store import Update
 
 Array = np.ndarray[Any, Any]
@@ -160,6 +160,8 @@ class ServerActor:
         before = server.version
         try:
             server.push(worker, incarnation, step, updates, hyper)
+        except (Replaced, PushesMissing):
+            raise  # only the worker that spoke is concerned
         except (ParameterServerError, OSError) as error:
             # Those who wait for this update would wait for ever.
             self._move(error)
@@ -192,6 +194,23 @@ class ServerActor:
         await self._released(step)
         reply = self._reply(None, ())
         return reply._replace(values={name: self._state().read(step, name, ids)})
+
+    async def settle(self, worker: int, version: int) -> Reply:
+        """Back when the server is at a version, with all of a worker's pushes before it applied.
+
+        Raises:
+            PushesMissing: some of them are not here.
+        """
+        self._state().check_pushed(worker, version)
+        while self._state().version < version:
+            await self._moved.wait()
+            if self._failure is not None:
+                raise self._failure
+        return self._reply(None, ())
+
+    async def leave(self, worker: int, incarnation: int) -> int:
+        """As `Server.leave`."""
+        return self._state().leave(worker, incarnation)
 
     async def ping(self) -> int:
         """The process of the server."""

@@ -11,6 +11,7 @@ repeated bit by bit, from memory.
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
 import signal
@@ -23,7 +24,9 @@ import numpy as np
 from paramesh.errors import ParameterServerError
 from paramesh.ps.actors import Reply
 from paramesh.ps.cluster import Cluster, ray_module
+from paramesh.ps.log import Fenced
 from paramesh.ps.partition import Partition
+from paramesh.ps.server import PushesMissing
 
 Array = np.ndarray[Any, Any]
 Update = Mapping[str, Mapping[str, Array]]
@@ -31,6 +34,12 @@ Update = Mapping[str, Mapping[str, Array]]
 #: Seconds of silence until a probe, until a probe's silence means that the server is frozen, and
 #: between two tries.
 PROBE, FROZEN, PAUSE = 2.0, 5.0, 0.02
+#: Seconds without an answer from a server that is alive until a call counts as lost and is
+#: repeated, and until a server that says it was replaced is believed: Ray needs a while to tell
+#: where the successor is.
+LOST, FENCED = 20.0, 10.0
+#: Seconds that a worker that ends waits for a server.
+GOODBYE = 10.0
 
 
 class RayClient:
@@ -73,12 +82,14 @@ class RayClient:
         self._incarnations = [0] * count
         self._pids = [0] * count
         self._held: list[dict[int, tuple[Any, Any]]] = [{} for _ in range(count)]
+        self._failed = False
         self.retries = 0
         first = self._call({0: ("hello", (rank, None))})[0]
         self.incarnation: int = first["worker"]
         hello = ("hello", (rank, self.incarnation))
         found = self._call({i: hello for i in range(count)})
         self.start: int = min(said["next"] for said in found.values())
+        atexit.register(self.close)
 
     # What a session needs.
 
@@ -114,7 +125,7 @@ class RayClient:
         replies = self._call(calls)
         for server, reply in replies.items():
             held = self._held[server]
-            for old in [s for s in held if s < (step if self.eager else reply.version)]:
+            for old in [s for s in held if s < (step + 1 if self.eager else reply.version)]:
                 del held[old]
         return self._joined(wanted, replies)
 
@@ -158,7 +169,8 @@ class RayClient:
         self._call(calls)
 
     def dump(self, name: str) -> dict[str, Array]:
-        """As in `Client`."""
+        """As in `Client`, at the version after all of this worker's pushes."""
+        self._settle()
         if name in self._shapes:
             names = self._pieces([name])
             calls = {i: ("dump", (mine,)) for i, mine in enumerate(names) if mine}
@@ -184,8 +196,40 @@ class RayClient:
         return [found[i] for i in sorted(found)]
 
     def close(self) -> None:
-        """End the servers that this client's cluster started."""
-        self._cluster.close()
+        """Say goodbye to the servers; the last worker ends those that this run started.
+
+        In stale mode some of this worker's pushes may be staged: if a server died now, nobody could
+        send them again. So it stays until they are applied, unless a call has failed before.
+        """
+        atexit.unregister(self.close)
+        try:
+            last = self.workers == 1 or self._goodbye()
+        except ParameterServerError:
+            last = False  # who cannot be asked is left alone: others may be at work with it
+        finally:
+            self._failed = True
+        self._cluster.close(servers=last)
+
+    def _goodbye(self) -> bool:
+        if not self._ray.is_initialized():
+            return False
+        if self._failed:
+            self.timeout = min(self.timeout, GOODBYE)
+        else:
+            self._settle()
+        return self._call({0: ("leave", (self.rank, self.incarnation))})[0] == 0
+
+    def _settle(self) -> None:
+        """Wait until all of this worker's pushes are applied; in stale mode replies come before."""
+        calls = {
+            server: ("settle", (self.rank, 1 + max(held)))
+            for server, held in enumerate(self._held)
+            if held and not self.eager
+        }
+        for server, reply in self._call(calls).items():
+            held = self._held[server]
+            for old in [s for s in held if s < reply.version]:
+                del held[old]
 
     def _pieces(self, wanted: Iterable[str]) -> list[list[str]]:
         names: list[list[str]] = [[] for _ in self._versions]
@@ -206,9 +250,19 @@ class RayClient:
 
     def _call(self, calls: Mapping[int, tuple[str, tuple[Any, ...]]]) -> dict[int, Any]:
         """One call for each server; the answers of all."""
+        try:
+            return self._answers(calls)
+        except BaseException:
+            self._failed = True
+            raise
+
+    def _answers(self, calls: Mapping[int, tuple[str, tuple[Any, ...]]]) -> dict[int, Any]:
         ray = self._ray
-        deadline = time.monotonic() + self.timeout
+        began = time.monotonic()
+        deadline = began + self.timeout
         waiting = {self._submit(server, call): server for server, call in calls.items()}
+        sent = dict.fromkeys(calls, began)
+        fenced: dict[int, float] = {}
         again: list[int] = []
         # What a server that came back says of itself, against the version it had before.
         hellos: dict[Any, tuple[int, int]] = {}
@@ -225,11 +279,12 @@ class RayClient:
                 )
             for server in again:
                 waiting[self._submit(server, calls[server])] = server
+                sent[server] = time.monotonic()
             again = []
             left = deadline - time.monotonic()
             ready, _ = ray.wait([*waiting, *hellos], timeout=max(0.0, min(PROBE, left)))
             if not ready:
-                again += self._probe(waiting, deadline)
+                again += self._probe(waiting, sent, deadline)
             for ref in ready:
                 if ref in hellos:
                     self._check_return(ref, *hellos.pop(ref))
@@ -238,7 +293,14 @@ class RayClient:
                 try:
                     answer = ray.get(ref)
                 except ray.exceptions.RayTaskError as error:
-                    raise error.cause from None
+                    now = time.monotonic()
+                    if isinstance(error.cause, Fenced):
+                        if now - fenced.setdefault(server, now) > FENCED:
+                            raise error.cause from None
+                    elif not isinstance(error.cause, PushesMissing):
+                        raise error.cause from None
+                    trouble = str(error.cause)
+                    again.append(server)
                 except ray.exceptions.RayError as error:
                     self._check_restart(error, server)
                     trouble = f"{type(error).__name__}: the server was dying or starting"
@@ -260,31 +322,30 @@ class RayClient:
         """Send the pushes before the present one to servers that may have lost them."""
         for server in servers:
             method, arguments = calls[server]
-            if method == "step":
-                for step in sorted(s for s in self._held[server] if s < arguments[2]):
-                    # In order, before the call itself; an answer is not waited for.
-                    mine, numbers = self._held[server][step]
-                    self._submit(
-                        server, ("push", (self.rank, self.incarnation, step, mine, numbers))
-                    )
+            held = self._held[server]
+            for step in sorted(s for s in held if method != "step" or s < arguments[2]):
+                # In order, before the call itself; an answer is not waited for.
+                mine, numbers = held[step]
+                self._submit(server, ("push", (self.rank, self.incarnation, step, mine, numbers)))
 
-    def _probe(self, waiting: dict[Any, int], deadline: float) -> list[int]:
-        """Ask the silent servers whether they are alive; those that were frozen are killed."""
+    def _probe(self, waiting: dict[Any, int], sent: dict[int, float], deadline: float) -> list[int]:
+        """Ask the silent servers whether they are alive: those to be called again.
+
+        Those that were frozen are killed; of those that are well, a message may have been lost.
+        """
         ray = self._ray
         asked = {self._submit(server, ("ping", ())): server for server in set(waiting.values())}
         left = max(0.0, min(FROZEN, deadline - time.monotonic()))
         ready, silent = ray.wait(list(asked), num_returns=len(asked), timeout=left)
-        del ready
         again: list[int] = []
-        if left < FROZEN:
-            return again
-        for ref in silent:
-            server = asked[ref]
-            if not self._kill(server):  # it is starting, or on another host: Ray looks after it
-                continue
-            for old in [r for r, s in waiting.items() if s == server]:
-                del waiting[old]
-            again.append(server)
+        for ref in ready:
+            if time.monotonic() - sent[asked[ref]] > LOST:
+                again.append(asked[ref])
+        for ref in silent if left == FROZEN else ():
+            if self._kill(asked[ref]):  # or it is starting, or on another host: Ray looks after it
+                again.append(asked[ref])
+        for old in [ref for ref, server in waiting.items() if server in again]:
+            del waiting[old]
         return again
 
     def _kill(self, server: int) -> bool:
@@ -382,5 +443,5 @@ def connect(settings: Mapping[str, Any]) -> RayClient:
             eager=settings["mode"] == "async",
         )
     except BaseException:
-        cluster.close()
+        cluster.close(servers=workers == 1)
         raise

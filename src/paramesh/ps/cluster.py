@@ -23,6 +23,7 @@ from typing import Any
 
 from paramesh.errors import ParameterServerError
 from paramesh.ps.actors import ServerActor
+from paramesh.ps.janitor import Janitor
 
 #: One for the life of the process: Ray reads it once.
 _TOKEN = secrets.token_hex(32)
@@ -45,7 +46,9 @@ def ray_module() -> Any:
         if error.name != "ray":
             raise
         raise ParameterServerError(
-            "the parameter server runs on Ray, which is not installed: pip install 'paramesh[ps]'."
+            "servers in processes of their own run on Ray, which is not installed: pip install "
+            "'paramesh[ps]'. set_ps_context(server_num=0), the default, keeps the server in this "
+            "process and needs none."
         ) from None
 
 
@@ -95,6 +98,7 @@ class Cluster:
         self._own = False
         atexit.register(self.close)
         self._scratch: Path | None = None
+        self._janitor: Janitor | None = None
         self._environment: dict[str, str | None] = {}
         self.actors: list[Any] = []
         if address is not None:
@@ -125,14 +129,14 @@ class Cluster:
                 where = os.path.join(folder, f"server-{i}")
                 self.actors.append(actor.options(**options).remote(where, rules, planned))
         except BaseException:
-            self.close()
+            self.close(servers=rules.get("workers", 1) == 1)  # or they may be others' already
             raise
 
     def _connect(self, address: str | None) -> None:
         ray = self._ray
         if ray.is_initialized():
             if address is None:
-                self._scratch = Path(tempfile.mkdtemp(prefix="paramesh-"))
+                self._make_scratch(None)
             return
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
         if address is not None:
@@ -140,9 +144,7 @@ class Cluster:
             self._own = True
             return
         # Sockets' paths are short by law: not below a long TMPDIR.
-        self._scratch = Path(
-            tempfile.mkdtemp(prefix="pm-", dir="/tmp" if os.name == "posix" else None)
-        )
+        scratch = self._make_scratch("/tmp" if os.name == "posix" else None)
         # Ray asks for the token of its own accord (and sets the mode) where nobody turned it off.
         token = {
             "RAY_AUTH_TOKEN": _TOKEN,
@@ -161,15 +163,25 @@ class Cluster:
                 num_cpus=1,
                 include_dashboard=False,
                 _node_ip_address=_HOST,
-                _temp_dir=str(self._scratch / "ray"),
+                _temp_dir=str(scratch / "ray"),
                 **quiet,
             )
 
-    def close(self) -> None:
-        """End the servers, and a cluster of its own with all its files."""
+    def _make_scratch(self, where: str | None) -> Path:
+        """A folder that is gone with this process, however that ends."""
+        self._scratch = Path(tempfile.mkdtemp(prefix="pm-", dir=where))
+        self._janitor = Janitor(self._scratch)
+        return self._scratch
+
+    def close(self, *, servers: bool = True) -> None:
+        """End the servers, and a cluster of its own with all its files.
+
+        Args:
+            servers: False: other workers still need the servers.
+        """
         atexit.unregister(self.close)
         ray = self._ray
-        if ray.is_initialized():
+        if ray.is_initialized() and servers:
             for actor in self.actors:
                 ray.kill(actor, no_restart=True)
         if self._own:  # also when it only came half way
@@ -185,3 +197,6 @@ class Cluster:
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
             self._scratch = None
+        if self._janitor is not None:
+            self._janitor.dismiss()
+            self._janitor = None

@@ -13,6 +13,7 @@ begins with, and is never read.
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,11 @@ from typing import Any
 from paramesh.atomic import write_atomically
 from paramesh.errors import ParameterServerError
 from paramesh.ps.record import Array, Record, encoded, read_records
+
+
+class Fenced(ParameterServerError):
+    """A server that is not the latest incarnation was asked to change something."""
+
 
 #: Buffers that one call of the system takes.
 _BATCH = 512
@@ -35,12 +41,16 @@ def start_incarnation(folder: Path) -> int:
         OSError: from the file system.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    number = latest_incarnation(folder) + 1
-
-    for left in folder.glob(".*.tmp"):  # what a killed process was writing
-        left.unlink(missing_ok=True)
-    write_atomically(folder / "incarnation", f"{number}\n".encode())
-    (folder / "incarnation").chmod(0o600)
+    lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two that start at once are two incarnations
+        number = latest_incarnation(folder) + 1
+        for left in folder.glob(".*.tmp"):  # what a killed process was writing
+            left.unlink(missing_ok=True)
+        write_atomically(folder / "incarnation", f"{number}\n".encode())
+        (folder / "incarnation").chmod(0o600)
+    finally:
+        os.close(lock)
     return number
 
 
@@ -168,7 +178,11 @@ class Log:
                 disk, say): then none of it is in the log.
         """
         if self._hurt:
-            raise ParameterServerError(f"the log in '{self.folder}' could not be repaired.")
+            self.check_fence()
+            raise ParameterServerError(
+                f"the log in '{self.folder}' could not be repaired after an error. End this "
+                "server: it recovers when it starts again."
+            )
         self.check_fence()
         size = 0
         try:
@@ -186,7 +200,11 @@ class Log:
             ) from error
         # A process that was frozen between the first check and the write learns it here, before
         # it tells anybody: its record lies behind the numbers of its successor.
-        self.check_fence()
+        try:
+            self.check_fence()
+        except BaseException:
+            self._hurt = True  # the record is there, and must not be there twice
+            raise
         self._before = self._size
         self._size += size
         self.bytes += size
@@ -216,10 +234,10 @@ class Log:
         yield [middle[cut:], *parts[half + 1 :]]
 
     def check_fence(self) -> None:
-        """Raise ParameterServerError if another incarnation has started."""
+        """Raise Fenced if another incarnation has started."""
         latest = latest_incarnation(self.folder)
         if latest != self.incarnation:
-            raise ParameterServerError(
+            raise Fenced(
                 f"this server is incarnation {self.incarnation} of '{self.folder}', and "
                 f"incarnation {latest} has taken over: it is fenced and changes nothing."
             )

@@ -57,6 +57,14 @@ class VersionGone(ParameterServerError):
     """A version that a server no longer has, or never had."""
 
 
+class Replaced(ParameterServerError):
+    """A worker speaks whose successor has spoken already: its affair alone."""
+
+
+class PushesMissing(ParameterServerError):
+    """A worker's earlier pushes died with the server before this one: it must send them again."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Rules:
     """What all servers and workers of a run agree on.
@@ -135,7 +143,7 @@ class Server:
         number = self._recover()
         self._log = Log(folder, self.incarnation, number, point=point, fsync=fsync)
         if number == 0:
-            self._append({"kind": "rules", "workers": rules.workers, "mode": rules.mode}, {})
+            self._append({"kind": "rules", **self._said_rules()}, {})
         #: Pushes that wait: by step, by worker.
         self._staged: dict[int, dict[int, tuple[Update, dict[str, float]]]] = {}
         self.recovery_seconds = time.monotonic() - began
@@ -156,6 +164,9 @@ class Server:
         self._workers: dict[int, int] = {}
         self._next: dict[int, int] = {}
         self._valued: set[str] = set()
+        #: What `put` gave values, and the workers that have said goodbye.
+        self._given: set[str] = set()
+        self._left: set[int] = set()
 
     def _recover(self) -> int:
         """Rebuild the state; the number of the next record."""
@@ -184,6 +195,8 @@ class Server:
             self._workers = {int(k): v for k, v in meta["incarnations"].items()}
             self._next = {int(k): v for k, v in meta["next"].items()}
             self._valued = set(meta["valued"])
+            self._given = set(meta.get("given", ()))
+            self._left = set(meta.get("left", ()))
             number = snapshot.number
         for record in read_log(self.folder, number):
             self._point("recovering")
@@ -195,13 +208,19 @@ class Server:
             return None
         return number
 
+    def _said_rules(self) -> dict[str, Any]:
+        rules = self.rules
+        return {"workers": rules.workers, "mode": rules.mode, "staleness": rules.staleness}
+
     def _check_rules(self, meta: Mapping[str, Any]) -> None:
-        mine = (self.rules.workers, self.rules.mode)
-        if (meta["workers"], meta["mode"]) != mine:
+        mine = self._said_rules()
+        theirs = mine | {key: meta[key] for key in mine if key in meta}
+        if theirs != mine:
+            said = "{workers} workers in mode {mode!r}, staleness {staleness}"
             raise ParameterServerError(
-                f"'{self.folder}' was written by a run of {meta['workers']} workers in mode "
-                f"{meta['mode']!r}; this one has {mine[0]} in mode {mine[1]!r}. Give each run a "
-                "wal_dir of its own, or carry the values over by a checkpoint."
+                f"'{self.folder}' was written by a run of {said.format(**theirs)}; this one has "
+                f"{said.format(**mine)}. Give each run a wal_dir of its own, or carry the values "
+                "over by a checkpoint."
             )
 
     def _replay(self, record: Record) -> None:
@@ -210,6 +229,9 @@ class Server:
             self._check_rules(meta)
         elif kind == "worker":
             self._workers[meta["worker"]] = meta["incarnation"]
+            self._left.discard(meta["worker"])
+        elif kind == "leave":
+            self._left.add(meta["worker"])
         elif kind == "declare":
             self._declare(meta["specs"], record.arrays)
         elif kind == "put":
@@ -267,6 +289,7 @@ class Server:
         if incarnation > known:
             self._append({"kind": "worker", "worker": worker, "incarnation": incarnation}, {})
             self._workers[worker] = incarnation
+            self._left.discard(worker)
         self._check_worker(worker, incarnation)
         next_push = self._next.get(worker, 0) if self.rules.mode == "async" else self.version
         return {
@@ -276,10 +299,22 @@ class Server:
             "worker": incarnation,
         }
 
+    def leave(self, worker: int, incarnation: int) -> int:
+        """A worker has done all it had to; how many have not.
+
+        Raises:
+            Replaced: a later incarnation of it has spoken.
+        """
+        self._check_worker(worker, incarnation)
+        if worker not in self._left:
+            self._append({"kind": "leave", "worker": worker}, {})
+            self._left.add(worker)
+        return self.rules.workers - len(self._left)
+
     def _check_worker(self, worker: int, incarnation: int) -> None:
         known = self._workers.get(worker)
         if known != incarnation:
-            raise ParameterServerError(
+            raise Replaced(
                 f"worker {worker} speaks as incarnation {incarnation}, and the server listens to "
                 f"{known}: it was replaced and must end."
             )
@@ -315,24 +350,33 @@ class Server:
     def put(self, name: str, fields: Mapping[str, Array], ids: Array | None) -> None:
         """Give a Parameter, or rows of a table, other values and state (see `Store.put`).
 
+        After the first step nothing is changed: a worker that is started again gives once more
+        what was given.
+
         Raises:
-            ParameterServerError: there was a step already: earlier versions would be mixed with it.
+            ParameterServerError: there was a step already, and nothing was given before it: earlier
+                versions would be mixed with it.
             ParameterStateError, ParameterShapeError: as `Store.put`.
         """
+        if self.version and name in self._given:
+            return
         if self.version:
             raise ParameterServerError(
                 f"Parameter '{name}' was given values at version {self.version} of the server. "
                 "Give (or load) them before the first step."
             )
         arrays = dict(fields) if ids is None else {**fields, "ids": ids}
-        self._put(name, arrays)
+        trial = Store()  # what is wrong is seen before it is logged
+        if name in self.store.specs():
+            trial.declare(self.store.specs()[name])
+        _put(trial, name, arrays)
         self._append({"kind": "put", "name": name}, arrays)
+        self._put(name, arrays)
 
     def _put(self, name: str, arrays: Mapping[str, Array]) -> None:
+        _put(self.store, name, arrays)
+        self._given.add(name)
         ids = arrays.get("ids")
-        for field, values in arrays.items():
-            if field != "ids":
-                self.store.put(name, values, ids=ids, field=field)
         if ids is None and "value" in arrays:
             self._valued.add(name)
 
@@ -375,6 +419,8 @@ class Server:
             hyper: as for `Store.apply`; the same from all workers.
 
         Raises:
+            Replaced: a later incarnation of the worker has spoken.
+            PushesMissing: earlier steps of the worker are not here.
             ParameterServerError: a step too early, other gradients than this worker has pushed for
                 this step before, or a log that cannot be written: nothing is acknowledged.
             ParameterStateError, ParameterShapeError, ValueError: as `Store.check`.
@@ -390,6 +436,7 @@ class Server:
                 f"worker {worker} pushed step {step}, and the server is at version {self.version}: "
                 f"it may be {self.rules.staleness} ahead."
             )
+        self.check_pushed(worker, step)
         self._check_push(worker, updates, hyper)
         staged = self._staged.setdefault(step, {})
         mine = (updates, dict(hyper))
@@ -410,6 +457,20 @@ class Server:
                 "seed, the step and the worker alone."
             )
         self._advance()
+
+    def check_pushed(self, worker: int, step: int) -> None:
+        """Raise PushesMissing unless all pushes of a worker before a step are here, or applied.
+
+        In stale mode a reply does not say that a push was applied. A server that dies and is back
+        before the worker's next push has lost what was staged, and the worker has seen no error.
+        """
+        if self.rules.mode == "async":
+            return
+        for early in range(self.version, step):
+            if worker not in self._staged.get(early, ()):
+                raise PushesMissing(
+                    f"worker {worker} is at step {step}, and its push of step {early} is not here."
+                )
 
     def _check_push(self, worker: int, updates: Update, hyper: Mapping[str, float]) -> None:
         self.store.check(updates)
@@ -457,7 +518,8 @@ class Server:
             self._point("applied")
             try:
                 self._append(meta, arrays)
-            except ParameterServerError:
+            except Exception:
+                # Whatever it was: applied without a record, the next try would apply it once more.
                 self.store.undo(undo)
                 raise
         self._committed(undo, worker)
@@ -485,7 +547,7 @@ class Server:
         try:
             self._point("applied")
             writing.result()
-        except ParameterServerError:
+        except Exception:
             self.store.undo(undo)
             raise
         return undo
@@ -564,12 +626,13 @@ class Server:
         """What writes the present version, whatever is applied meanwhile; in any thread."""
         began = time.monotonic()
         meta: dict[str, Any] = {
+            **self._said_rules(),
             "version": self.version,
-            "workers": self.rules.workers,
-            "mode": self.rules.mode,
             "incarnations": dict(self._workers),
             "next": dict(self._next),
             "valued": sorted(self._valued),
+            "given": sorted(self._given),
+            "left": sorted(self._left),
         }
         self._log.check_fence()
         self._log.rotate()
@@ -621,6 +684,12 @@ class Server:
         self._snapshots.shutdown()
         self._writer.shutdown()
         self._log.close()
+
+
+def _put(store: Store, name: str, arrays: Mapping[str, Array]) -> None:
+    for field, values in arrays.items():
+        if field != "ids":
+            store.put(name, values, ids=arrays.get("ids"), field=field)
 
 
 def _same(a: Update, b: Update) -> bool:

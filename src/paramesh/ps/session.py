@@ -2,7 +2,7 @@
 
 Glossary
     client      what carries a worker's calls to the servers. `LocalClient` has the servers' stores
-                in this process, for tests and single runs
+                in this process
     session     the client that the settings ask for; started when a program first needs it, ended
                 with the settings or with the process
 """
@@ -178,8 +178,9 @@ class LocalClient:
         """Nothing to end."""
 
 
-#: What servers in this process can do; other values need servers in processes of their own.
+#: The settings under which servers are in this process; others have processes of their own.
 _ALONE: dict[str, Any] = {
+    "server_num": 0,
     "worker_num": 1,
     "mode": "sync",
     "standby": 0,
@@ -188,14 +189,23 @@ _ALONE: dict[str, Any] = {
 }
 
 
-def _client_for(settings: dict[str, Any]) -> Client:
-    if any(settings[name] != only for name, only in _ALONE.items()):
-        return connect_servers(settings)
-    return LocalClient(settings["server_num"] or 1)
+def alone(settings: Mapping[str, Any]) -> bool:
+    """Whether the settings leave the one server in this process."""
+    return all(settings[name] == only for name, only in _ALONE.items())
 
 
-#: Makes the client that the settings ask for.
-connect: Callable[[dict[str, Any]], Client] = _client_for
+def client_for(settings: dict[str, Any]) -> Client:
+    """The client that the settings ask for.
+
+    Raises:
+        ParameterServerError: as `client.connect`.
+    """
+    return LocalClient(1) if alone(settings) else connect_servers(settings)
+
+
+#: Makes the client that the settings ask for. Tests that want several servers and no processes
+#: replace it.
+connect: Callable[[dict[str, Any]], Client] = client_for
 
 
 class Session:
