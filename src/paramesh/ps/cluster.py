@@ -37,7 +37,11 @@ WITHOUT_RAY = (
     "and needs none."
 )
 
-_LOOPBACK = ("127.0.0.2", "127.0.0.1", "localhost", "::1", "local")
+#: A resource of the nodes that have the place for one server each, and the variable that says that
+#: servers have to be on such nodes.
+SERVER_PLACE, PLACED = "paramesh_server", "PARAMESH_PS_PLACED"
+
+LOOPBACK = ("127.0.0.2", "127.0.0.1", "localhost", "::1", "local")
 
 
 def ray_module() -> Any:
@@ -57,7 +61,7 @@ def ray_module() -> Any:
 def check_address(address: str) -> None:
     """Raise ParameterServerError if an address is on a network without token and TLS."""
     host = address.removeprefix("ray://").rsplit(":", 1)[0].strip("[]")
-    if host in _LOOPBACK:
+    if host in LOOPBACK:
         return
     missing: list[str] = []
     if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
@@ -158,6 +162,8 @@ class Cluster:
         }
         if address is not None:
             options["lifetime"] = "detached"
+        if os.environ.get(PLACED):
+            options["resources"] = {SERVER_PLACE: 1}
         nodes = sorted(node["NodeID"] for node in self._ray.nodes() if node["Alive"])
         if node is not None and len(nodes) > 1:
             # A wish: when the node is gone, the actor is started again on another one.
