@@ -28,6 +28,7 @@ import numpy as np
 from paramesh.errors import ParameterServerError
 from paramesh.ps.lifeline import Beacon, host_identity
 from paramesh.ps.log import Fenced, latest_incarnation
+from paramesh.ps.refresh import News, Watch, news_of
 from paramesh.ps.server import POINTS, PushesMissing, Replaced, Rules, Server
 from paramesh.ps.standby import STANDBY_POINTS, Standby
 from paramesh.ps.store import Update
@@ -54,12 +55,13 @@ class NotServing(ParameterServerError):
 
 
 class Reply(NamedTuple):
-    """What a server answers: its process, incarnation and version, and values by name."""
+    """What a server answers: its process, incarnation and version, values by name, and news."""
 
     pid: int
     incarnation: int
     version: int
     values: dict[str, Array]
+    news: dict[str, News] = {}  # noqa: RUF012 (nobody writes to it)
 
 
 class Kill(NamedTuple):
@@ -290,11 +292,28 @@ class ServerActor:
         updates: Update,
         hyper: dict[str, float],
         names: list[str],
+        watches: dict[str, tuple[Array, Array]] | None = None,
+        told: int = 0,
     ) -> Reply:
-        """Push the gradients of a step, and the values that the next one reads once it may."""
+        """Push the gradients of a step, and the values that the next one reads once it may.
+
+        With them come the news of tables (see `refresh`); `told`: the version of the last ones.
+        """
         await self.push(worker, incarnation, step, updates, hyper)
         await self._released(step + 1)
-        return self._reply(step + 1, names)
+        reply = self._reply(step + 1, names)
+        if watches is None:
+            return reply
+        server = self._state()
+        news = {
+            name: news_of(
+                Watch(*asked),
+                server.moved(name, step, told),
+                lambda ids, n=name: server.read(step + 1, n, ids),
+            )
+            for name, asked in watches.items()
+        }
+        return reply._replace(news=news)
 
     async def pull(self, step: int, names: list[str]) -> Reply:
         """Dense Parameters as a step reads them; waits until it may."""

@@ -21,6 +21,7 @@ from paramesh.ps.actors import Reply
 from paramesh.ps.cluster import Cluster, ray_module
 from paramesh.ps.delivery import Call, Delivery
 from paramesh.ps.partition import Partition
+from paramesh.ps.refresh import Refresh, join_news, split_watches
 
 Array = np.ndarray[Any, Any]
 Update = Mapping[str, Mapping[str, Array]]
@@ -66,7 +67,7 @@ class RayClient:
         self._held: list[dict[int, tuple[Any, Any]]] = [{} for _ in range(count)]
         self._failed = False
         #: How calls get to the servers.
-        self.delivery = Delivery(
+        self.delivery = self._delivery(
             ray_module(), cluster.pairs(), rank=rank, workers=workers, timeout=timeout
         )
         first = self._call({0: ("hello", (rank, None))})[0]
@@ -75,7 +76,16 @@ class RayClient:
         hello = ("hello", (rank, self.incarnation))
         found = self._call({i: hello for i in range(count)})
         self.start: int = min(said["next"] for said in found.values())
+        #: The version up to which each server has told this worker which rows moved.
+        self._told = [0] * count
         atexit.register(self.close)
+
+    _delivery: type[Delivery] = Delivery
+
+    @property
+    def retries(self) -> int:
+        """How many calls were sent again."""
+        return self.delivery.retries
 
     # What a session needs.
 
@@ -95,12 +105,18 @@ class RayClient:
         self._call({i: ("declare", (pieces[i], given[i])) for i in range(len(pieces)) if pieces[i]})
 
     def step(
-        self, step: int, updates: Update, hyper: Mapping[str, float], wanted: Iterable[str]
+        self,
+        step: int,
+        updates: Update,
+        hyper: Mapping[str, float],
+        wanted: Iterable[str],
+        refresh: Refresh | None = None,
     ) -> dict[str, Array]:
         """As in `Client`."""
         wanted = list(wanted)
         names = self._pieces(wanted)
         numbers = dict(hyper)
+        asked = None if refresh is None else split_watches(self.partition, refresh.watches)
         calls: dict[int, tuple[str, tuple[Any, ...]]] = {}
         for server, mine in enumerate(self.partition.split_updates(updates)):
             self._held[server][step] = (mine, numbers)
@@ -108,7 +124,14 @@ class RayClient:
                 "step",
                 (self.rank, self.incarnation, step, mine, numbers, names[server]),
             )
+            if asked is not None:
+                method, arguments = calls[server]
+                calls[server] = method, (*arguments, asked[server], self._told[server])
         replies = self._call(calls)
+        if refresh is not None:
+            refresh.news = join_news(reply.news for reply in replies.values())
+        for server, reply in replies.items():
+            self._told[server] = reply.version
         for server, reply in replies.items():
             held = self._held[server]
             for old in [s for s in held if s < (step + 1 if self.eager else reply.version)]:
@@ -189,7 +212,7 @@ class RayClient:
         """
         atexit.unregister(self.close)
         try:
-            last = self.workers == 1 or self._goodbye()
+            last = self._goodbye() if self.workers > 1 else not self.delivery.gone
         except ParameterServerError:
             last = False  # who cannot be asked is left alone: others may be at work with it
         finally:
@@ -197,7 +220,7 @@ class RayClient:
         self._cluster.close(servers=last)
 
     def _goodbye(self) -> bool:
-        if not self.delivery.ray.is_initialized():
+        if self.delivery.gone or not self.delivery.ray.is_initialized():
             return False
         if self._failed:
             self.delivery.timeout = min(self.delivery.timeout, GOODBYE)
@@ -281,7 +304,7 @@ def connect(settings: Mapping[str, Any]) -> RayClient:
     try:
         return RayClient(
             cluster,
-            rank=int(os.environ.get("PARAMESH_PS_RANK", "0")),
+            rank=settings.get("rank", int(os.environ.get("PARAMESH_PS_RANK", "0"))),
             workers=workers,
             timeout=settings["timeout"],
             eager=settings["mode"] == "async",

@@ -135,6 +135,7 @@ class Delivery:
     Attributes:
         incarnation: of this worker, once a server has given it one.
         retries: how many calls were sent again.
+        gone: the Ray cluster is.
     """
 
     def __init__(
@@ -147,6 +148,7 @@ class Delivery:
         self.timeout = timeout
         self.incarnation: int | None = None
         self.retries = 0
+        self.gone = False
         #: What servers that came back say of themselves.
         self.hellos: dict[Any, Peer] = {}
         #: Answers that nobody waits for. Ray prints the errors of those that nobody looks at.
@@ -156,7 +158,29 @@ class Delivery:
         """Send a call; the answer as Ray's reference."""
         peer = self.peers[server]
         method, arguments = call
-        return getattr(peer.actors[peer.at if at is None else at], method).remote(*arguments)
+        try:
+            return getattr(peer.actors[peer.at if at is None else at], method).remote(*arguments)
+        except (OSError, self.ray.exceptions.RayError) as error:
+            raise self._cluster_gone(error) from error
+
+    def heard(self, peer: Peer, answer: Any) -> None:
+        """An answer has come from a server."""
+        peer.learn(answer)
+
+    def wait(self, refs: list[Any], seconds: float) -> list[Any]:
+        """Those of some references that are ready, at least one unless time is up."""
+        try:
+            return self.ray.wait(refs, timeout=max(0.0, seconds))[0] if refs else []
+        except (OSError, self.ray.exceptions.RayError) as error:
+            raise self._cluster_gone(error) from error
+
+    def _cluster_gone(self, error: Exception) -> ParameterServerError:
+        self.gone = True
+        return ParameterServerError(
+            f"worker {self.rank}: the Ray cluster is gone ({error}): its head, or the node on this "
+            "host, has ended. Start it and the run again with the same wal_dir: it goes on from "
+            "the last step that the servers have."
+        )
 
     def call(
         self,
@@ -227,8 +251,7 @@ class Round:
             if left <= 0:
                 raise self._late()
             refs = [*self._waiting, *self._claims, *self._pings, *self._delivery.hellos]
-            ready = self._ray.wait(refs, timeout=min(look, left))[0] if refs else []
-            for ref in ready:
+            for ref in self._delivery.wait(refs, min(look, left)):
                 self._take(ref)
             if self._again or self._claim_again:
                 time.sleep(PAUSE)
@@ -258,7 +281,7 @@ class Round:
             self._signs[peer.server] = time.monotonic()
             # One that has died again, or was replaced, is found out by the call itself.
             if said is not None and said["incarnation"] >= peer.incarnation:
-                peer.learn(said)
+                self._delivery.heard(peer, said)
 
     def _take_ping(self, server: int) -> None:
         self._alive.add(server)
@@ -292,7 +315,7 @@ class Round:
                 self._check_ended(peer)
             self._trouble(server, "its process has died")
         else:
-            peer.learn(answer)
+            self._delivery.heard(peer, answer)
             self._answers[server] = answer
 
     def _believed(self, peer: Peer) -> bool:
@@ -318,7 +341,7 @@ class Round:
         if said["serves"]:
             del self._troubles[server]
             peer.at = at
-            peer.learn(said)
+            self._delivery.heard(peer, said)
             self._again.add(server)
         elif said["incarnation"] < peer.incarnation:
             raise peer.gone_back(f"incarnation {said['incarnation']}")

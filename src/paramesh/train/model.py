@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from paramesh import context
+from paramesh import context, placement
 from paramesh.checkpoint import load_checkpoint
 from paramesh.dtype import float16, float32
 from paramesh.nn.cell import Cell
@@ -241,9 +241,12 @@ class Model:
         seen = args.cur_step_in_epoch
         _tell(shown, "on_train_epoch_begin", run)
         batches.set_epoch(args.train_dataset, args.cur_epoch_num)
-        for inputs in batches.batches(args.train_dataset, "train_dataset", seen):
+        source = batches.batches(args.train_dataset, "train_dataset", seen)
+        for inputs, following in batches.looking_ahead(source, _looks_ahead):
             _tell(shown, "on_train_step_begin", run)
             with interrupts.step():
+                if following is not None:
+                    network.prefetch(*following)
                 args.net_outputs = network(*inputs)
                 args.cur_step_num += 1
                 args.cur_step_in_epoch += 1
@@ -366,6 +369,10 @@ class Model:
             "device_number": context.get_auto_parallel_context("device_num"),
         }
         return SimpleNamespace(**(facts | more))
+
+
+def _looks_ahead() -> bool:
+    return placement.current().looks_ahead
 
 
 def _tell(callbacks: Iterable[Callback], moment: str, run: RunContext) -> None:
