@@ -135,7 +135,7 @@ class Delivery:
     Attributes:
         incarnation: of this worker, once a server has given it one.
         retries: how many calls were sent again.
-        gone: the Ray cluster is.
+        gone: the Ray cluster has ended: there is nobody to call.
     """
 
     def __init__(
@@ -167,10 +167,10 @@ class Delivery:
         """An answer has come from a server."""
         peer.learn(answer)
 
-    def wait(self, refs: list[Any], seconds: float) -> list[Any]:
-        """Those of some references that are ready, at least one unless time is up."""
+    def wait(self, refs: list[Any], count: int, seconds: float) -> tuple[list[Any], list[Any]]:
+        """Which of these answers are there, and which are not."""
         try:
-            return self.ray.wait(refs, timeout=max(0.0, seconds))[0] if refs else []
+            return self.ray.wait(refs, num_returns=count, timeout=max(0.0, seconds))
         except (OSError, self.ray.exceptions.RayError) as error:
             raise self._cluster_gone(error) from error
 
@@ -202,8 +202,7 @@ class Delivery:
 
     def _sweep(self) -> None:
         if self.unwanted:
-            many = len(self.unwanted)
-            ready, self.unwanted = self.ray.wait(self.unwanted, num_returns=many, timeout=0)
+            ready, self.unwanted = self.wait(self.unwanted, len(self.unwanted), 0)
             for ref in ready:
                 with contextlib.suppress(Exception):
                     self.ray.get(ref)
@@ -251,7 +250,8 @@ class Round:
             if left <= 0:
                 raise self._late()
             refs = [*self._waiting, *self._claims, *self._pings, *self._delivery.hellos]
-            for ref in self._delivery.wait(refs, min(look, left)):
+            ready = self._delivery.wait(refs, 1, min(look, left))[0] if refs else []
+            for ref in ready:
                 self._take(ref)
             if self._again or self._claim_again:
                 time.sleep(PAUSE)
