@@ -178,11 +178,12 @@ class ServerActor:
         updates: Update,
         hyper: dict[str, float],
         names: list[str],
+        reader: int,
     ) -> Reply:
-        """Push the gradients of a step, and the values that the next one reads once it may."""
+        """Push the gradients of a step, and the values that a later one reads once it may."""
         await self.push(worker, incarnation, step, updates, hyper)
-        await self._released(step + 1)
-        return self._reply(step + 1, names)
+        await self._released(reader)
+        return self._reply(reader, names)
 
     async def pull(self, step: int, names: list[str]) -> Reply:
         """Dense Parameters as a step reads them; waits until it may."""

@@ -3,6 +3,8 @@
 Glossary
     held        the pushes that some server may have to be sent again
     probe       a question to a server that has been silent, whether it is alive
+    flying      a push in stale mode that was sent and whose answer no step has needed yet
+    floor       the incarnation and version that a server was known to have when a call was sent
 
 A reply is known to be lost only when the server has died, and then the call may have been carried
 out or not. Repeating is safe: the server knows what it has applied (see `server`). The same push is
@@ -17,7 +19,7 @@ import os
 import signal
 import time
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,6 +44,13 @@ LOST, FENCED = 20.0, 10.0
 GOODBYE = 10.0
 
 
+class _Sent(NamedTuple):
+    """To which server a call was sent, and the server's floor."""
+
+    server: int
+    floor: tuple[int, int]
+
+
 class RayClient:
     """One worker's connection to the servers of a `Cluster` (see `session.Client`).
 
@@ -51,9 +60,11 @@ class RayClient:
         workers: how many there are.
         timeout: seconds until a call that is not answered is an error.
         eager: the servers are in async mode.
+        staleness: of the servers, in stale mode.
 
     Attributes:
         start: the step that this worker goes on from: the least that a server waits for.
+        waited: how many steps had to wait for an answer; in stale mode it may be there already.
 
     Raises:
         ParameterServerError: a server cannot start, or does not answer in time.
@@ -67,6 +78,7 @@ class RayClient:
         workers: int = 1,
         timeout: float = 300.0,
         eager: bool = False,
+        staleness: int = 0,
     ) -> None:
         self._ray = ray_module()
         self._cluster = cluster
@@ -75,6 +87,10 @@ class RayClient:
         self.timeout = timeout
         #: In async mode an answer says that the push was applied, whatever the version.
         self.eager = eager
+        self.staleness = staleness
+        self.waited = 0
+        #: By step: the calls, what they wait for with its server and floor, and what was wanted.
+        self._flying: dict[int, tuple[Any, dict[Any, _Sent], list[str]]] = {}
         count = len(cluster.actors)
         self.partition = Partition(count)
         self._shapes: dict[str, tuple[int, ...]] = {}
@@ -118,15 +134,30 @@ class RayClient:
         calls: dict[int, tuple[str, tuple[Any, ...]]] = {}
         for server, mine in enumerate(self.partition.split_updates(updates)):
             self._held[server][step] = (mine, numbers)
+            # What it answers with is read as many steps later as reads lag behind.
+            reader = step + 1 + self.staleness
             calls[server] = (
                 "step",
-                (self.rank, self.incarnation, step, mine, numbers, names[server]),
+                (self.rank, self.incarnation, step, mine, numbers, names[server], reader),
             )
-        replies = self._call(calls)
+        self._flying[step] = (calls, self._sent(calls), wanted)
+        needed = step - self.staleness
+        if needed not in self._flying:  # of the first steps: nobody has sent a push for them
+            return self.pull(step + 1, wanted)
+        return self._landed(needed, wanted)
+
+    def _landed(self, step: int, wanted: list[str]) -> dict[str, Array]:
+        """What a flying push is answered with."""
+        calls, sent, asked = self._flying.pop(step)
+        there, _ = self._ray.wait(list(sent), num_returns=len(sent), timeout=0)
+        self.waited += len(there) < len(sent)
+        replies = self._call(calls, sent)
         for server, reply in replies.items():
             held = self._held[server]
             for old in [s for s in held if s < (step + 1 if self.eager else reply.version)]:
                 del held[old]
+        if asked != wanted:  # others were declared meanwhile
+            return self.pull(step + 1 + self.staleness, wanted)
         return self._joined(wanted, replies)
 
     def pull(self, step: int, wanted: Iterable[str]) -> dict[str, Array]:
@@ -248,24 +279,37 @@ class RayClient:
         method, arguments = call
         return getattr(self._cluster.actors[server], method).remote(*arguments)
 
-    def _call(self, calls: Mapping[int, tuple[str, tuple[Any, ...]]]) -> dict[int, Any]:
-        """One call for each server; the answers of all."""
+    def _sent(self, calls: Mapping[int, tuple[str, tuple[Any, ...]]]) -> dict[Any, _Sent]:
+        return {self._submit(i, call): _Sent(i, self._floor(i)) for i, call in calls.items()}
+
+    def _floor(self, server: int) -> tuple[int, int]:
+        return self._incarnations[server], self._versions[server]
+
+    def _call(
+        self,
+        calls: Mapping[int, tuple[str, tuple[Any, ...]]],
+        sent: dict[Any, _Sent] | None = None,
+    ) -> dict[int, Any]:
+        """One call for each server, or what was sent already; the answers of all."""
         try:
-            return self._answers(calls)
+            return self._answers(calls, self._sent(calls) if sent is None else sent)
         except BaseException:
             self._failed = True
             raise
 
-    def _answers(self, calls: Mapping[int, tuple[str, tuple[Any, ...]]]) -> dict[int, Any]:
+    def _answers(
+        self, calls: Mapping[int, tuple[str, tuple[Any, ...]]], first: Mapping[Any, _Sent]
+    ) -> dict[int, Any]:
         ray = self._ray
         began = time.monotonic()
         deadline = began + self.timeout
-        waiting = {self._submit(server, call): server for server, call in calls.items()}
+        waiting = {ref: server for ref, (server, _) in first.items()}
+        floors = {server: floor for server, floor in first.values()}
         sent = dict.fromkeys(calls, began)
         fenced: dict[int, float] = {}
         again: list[int] = []
         # What a server that came back says of itself, against the version it had before.
-        hellos: dict[Any, tuple[int, int]] = {}
+        hellos: dict[Any, tuple[int, tuple[int, int]]] = {}
         answers: dict[int, Any] = {}
         trouble = "no answer"
         while waiting or again:
@@ -279,6 +323,7 @@ class RayClient:
                 )
             for server in again:
                 waiting[self._submit(server, calls[server])] = server
+                floors[server] = self._floor(server)
                 sent[server] = time.monotonic()
             again = []
             left = deadline - time.monotonic()
@@ -306,7 +351,7 @@ class RayClient:
                     trouble = f"{type(error).__name__}: the server was dying or starting"
                     again.append(server)
                 else:
-                    self._check_answer(server, answer)
+                    self._check_answer(server, answer, floors[server])
                     answers[server] = answer
             if again:
                 self.retries += len(again)
@@ -314,7 +359,7 @@ class RayClient:
                 for server in again:
                     if self._incarnations[server]:
                         hello = self._submit(server, ("hello", (self.rank, self.incarnation)))
-                        hellos[hello] = (server, self._versions[server])
+                        hellos[hello] = (server, self._floor(server))
                 self._resend(again, calls)
         return answers
 
@@ -374,30 +419,32 @@ class RayClient:
                 f"server {server} cannot start, or was ended: {reason}"
             ) from error
 
-    def _check_return(self, ref: Any, server: int, before: int) -> None:
+    def _check_return(self, ref: Any, server: int, floor: tuple[int, int]) -> None:
         try:
             said = self._ray.get(ref)
         except self._ray.exceptions.RayError:
             return  # it died again; the call that was repeated tells
-        if said["version"] < before:
-            self._check_answer(server, said)
+        if said["version"] < floor[1]:
+            self._check_answer(server, said, floor)
 
-    def _check_answer(self, server: int, answer: Any) -> None:
+    def _check_answer(self, server: int, answer: Any, floor: tuple[int, int]) -> None:
         if isinstance(answer, Reply):
             pid, incarnation, version = answer.pid, answer.incarnation, answer.version
         elif isinstance(answer, dict) and "incarnation" in answer:
             pid, incarnation, version = (answer[k] for k in ("pid", "incarnation", "version"))
         else:
             return
-        if incarnation < self._incarnations[server] or version < self._versions[server]:
+        if incarnation < floor[0] or version < floor[1]:
             raise ParameterServerError(
-                f"server {server} was at version {self._versions[server]} (incarnation "
-                f"{self._incarnations[server]}) and answers from version {version} (incarnation "
-                f"{incarnation}): its log was lost or replaced. Restore it, or start a new run."
+                f"server {server} was at version {floor[1]} (incarnation {floor[0]}) and answers "
+                f"from version {version} (incarnation {incarnation}): its log was lost or "
+                "replaced. Restore it, or start a new run."
             )
-        self._pids[server] = pid
-        self._incarnations[server] = incarnation
-        self._versions[server] = version
+        # An answer that was waited for late says less than what is known.
+        if (incarnation, version) >= self._floor(server):
+            self._pids[server] = pid
+            self._incarnations[server] = incarnation
+            self._versions[server] = version
 
 
 def connect(settings: Mapping[str, Any]) -> RayClient:
@@ -441,6 +488,7 @@ def connect(settings: Mapping[str, Any]) -> RayClient:
             workers=workers,
             timeout=settings["timeout"],
             eager=settings["mode"] == "async",
+            staleness=rules["staleness"],
         )
     except BaseException:
         cluster.close(servers=workers == 1)
