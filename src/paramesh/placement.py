@@ -261,6 +261,23 @@ class Placement:
             ahead: computes {hidden value: array} of what has to be known before.
         """
 
+    def announced(self, hidden: Sequence[Any], ahead: Callable[[], dict[Any, Any]]) -> None:
+        """Called when a run of a program is said to come after the next one.
+
+        Args:
+            hidden: what the program takes in or gives out.
+            ahead: computes {hidden value: array} of what has to be known before it runs.
+        """
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether `announced` is of use."""
+        return False
+
+    def counts(self, param: Any) -> dict[str, Any]:
+        """Numbers about a Parameter that lives elsewhere; none about others."""
+        return {}
+
     def saved(self, entries: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         """What a checkpoint has for these entries: Tensors by name, and texts by name."""
         return entries, {}

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from paramesh.errors import ParameterServerError
+from paramesh.ps.refresh import News, Watch, news_of
 from paramesh.ps.server import POINTS, PushesMissing, Replaced, Rules, Server
 from paramesh.ps.store import Update
 
@@ -30,12 +31,13 @@ _MOST_AXES = 16
 
 
 class Reply(NamedTuple):
-    """What a server answers: its process, incarnation and version, and values by name."""
+    """What a server answers: its process, incarnation and version, values by name, and news."""
 
     pid: int
     incarnation: int
     version: int
     values: dict[str, Array]
+    news: dict[str, News] = {}  # noqa: RUF012 (nobody writes to it)
 
 
 class Kill(NamedTuple):
@@ -179,11 +181,28 @@ class ServerActor:
         hyper: dict[str, float],
         names: list[str],
         reader: int,
+        watches: dict[str, tuple[Array, Array]] | None = None,
+        told: int = 0,
     ) -> Reply:
-        """Push the gradients of a step, and the values that a later one reads once it may."""
+        """Push the gradients of a step, and the values that a later one reads once it may.
+
+        With them come the news of tables (see `refresh`); `told`: the version of the last ones.
+        """
         await self.push(worker, incarnation, step, updates, hyper)
         await self._released(reader)
-        return self._reply(reader, names)
+        reply = self._reply(reader, names)
+        if watches is None:
+            return reply
+        server = self._state()
+        news = {
+            name: news_of(
+                Watch(*asked),
+                server.moved(name, step, told),
+                lambda ids, n=name: server.read(reader, n, ids),
+            )
+            for name, asked in watches.items()
+        }
+        return reply._replace(news=news)
 
     async def pull(self, step: int, names: list[str]) -> Reply:
         """Dense Parameters as a step reads them; waits until it may."""

@@ -28,6 +28,7 @@ from paramesh.ps.actors import Reply
 from paramesh.ps.cluster import Cluster, ray_module
 from paramesh.ps.log import Fenced
 from paramesh.ps.partition import Partition
+from paramesh.ps.refresh import Refresh, join_news, split_watches
 from paramesh.ps.server import PushesMissing
 
 Array = np.ndarray[Any, Any]
@@ -99,12 +100,15 @@ class RayClient:
         self._pids = [0] * count
         self._held: list[dict[int, tuple[Any, Any]]] = [{} for _ in range(count)]
         self._failed = False
+        self._gone = False
         self.retries = 0
         first = self._call({0: ("hello", (rank, None))})[0]
         self.incarnation: int = first["worker"]
         hello = ("hello", (rank, self.incarnation))
         found = self._call({i: hello for i in range(count)})
         self.start: int = min(said["next"] for said in found.values())
+        #: The version up to which each server has told this worker which rows moved.
+        self._told = list(self._versions)
         atexit.register(self.close)
 
     # What a session needs.
@@ -125,34 +129,48 @@ class RayClient:
         self._call({i: ("declare", (pieces[i], given[i])) for i in range(len(pieces)) if pieces[i]})
 
     def step(
-        self, step: int, updates: Update, hyper: Mapping[str, float], wanted: Iterable[str]
+        self,
+        step: int,
+        updates: Update,
+        hyper: Mapping[str, float],
+        wanted: Iterable[str],
+        refresh: Refresh | None = None,
     ) -> dict[str, Array]:
         """As in `Client`."""
         wanted = list(wanted)
         names = self._pieces(wanted)
         numbers = dict(hyper)
+        asked = None if refresh is None else split_watches(self.partition, refresh.watches)
         calls: dict[int, tuple[str, tuple[Any, ...]]] = {}
         for server, mine in enumerate(self.partition.split_updates(updates)):
             self._held[server][step] = (mine, numbers)
             # What it answers with is read as many steps later as reads lag behind.
-            reader = step + 1 + self.staleness
+            reader = step + 1 + (self.staleness if asked is None else 0)
             calls[server] = (
                 "step",
                 (self.rank, self.incarnation, step, mine, numbers, names[server], reader),
             )
+            if asked is not None:
+                method, arguments = calls[server]
+                calls[server] = method, (*arguments, asked[server], self._told[server])
         self._flying[step] = (calls, self._sent(calls), wanted)
-        needed = step - self.staleness
+        needed = step - self.staleness if refresh is None else step
+        for old in [s for s in self._flying if s < needed]:
+            del self._flying[old]
         if needed not in self._flying:  # of the first steps: nobody has sent a push for them
             return self.pull(step + 1, wanted)
-        return self._landed(needed, wanted)
+        return self._landed(needed, wanted, refresh)
 
-    def _landed(self, step: int, wanted: list[str]) -> dict[str, Array]:
+    def _landed(self, step: int, wanted: list[str], refresh: Refresh | None) -> dict[str, Array]:
         """What a flying push is answered with."""
         calls, sent, asked = self._flying.pop(step)
-        there, _ = self._ray.wait(list(sent), num_returns=len(sent), timeout=0)
+        there, _ = self._wait(list(sent), len(sent), 0)
         self.waited += len(there) < len(sent)
         replies = self._call(calls, sent)
+        if refresh is not None:
+            refresh.news = join_news(reply.news for reply in replies.values())
         for server, reply in replies.items():
+            self._told[server] = reply.version
             held = self._held[server]
             for old in [s for s in held if s < (step + 1 if self.eager else reply.version)]:
                 del held[old]
@@ -234,7 +252,7 @@ class RayClient:
         """
         atexit.unregister(self.close)
         try:
-            last = self.workers == 1 or self._goodbye()
+            last = self._goodbye() if self.workers > 1 else not self._gone
         except ParameterServerError:
             last = False  # who cannot be asked is left alone: others may be at work with it
         finally:
@@ -242,7 +260,7 @@ class RayClient:
         self._cluster.close(servers=last)
 
     def _goodbye(self) -> bool:
-        if not self._ray.is_initialized():
+        if self._gone or not self._ray.is_initialized():
             return False
         if self._failed:
             self.timeout = min(self.timeout, GOODBYE)
@@ -277,7 +295,24 @@ class RayClient:
 
     def _submit(self, server: int, call: tuple[str, tuple[Any, ...]]) -> Any:
         method, arguments = call
-        return getattr(self._cluster.actors[server], method).remote(*arguments)
+        try:
+            return getattr(self._cluster.actors[server], method).remote(*arguments)
+        except (OSError, self._ray.exceptions.RayError) as error:
+            raise self._cluster_gone(error) from error
+
+    def _wait(self, refs: list[Any], count: int, seconds: float) -> tuple[list[Any], list[Any]]:
+        try:
+            return self._ray.wait(refs, num_returns=count, timeout=max(0.0, seconds))
+        except (OSError, self._ray.exceptions.RayError) as error:
+            raise self._cluster_gone(error) from error
+
+    def _cluster_gone(self, error: Exception) -> ParameterServerError:
+        self._gone = True
+        return ParameterServerError(
+            f"worker {self.rank}: the Ray cluster is gone ({error}): its head, or the node on this "
+            "host, has ended. Start it and the run again with the same wal_dir: it goes on from "
+            "the last step that the servers have."
+        )
 
     def _sent(self, calls: Mapping[int, tuple[str, tuple[Any, ...]]]) -> dict[Any, _Sent]:
         return {self._submit(i, call): _Sent(i, self._floor(i)) for i, call in calls.items()}
@@ -327,7 +362,7 @@ class RayClient:
                 sent[server] = time.monotonic()
             again = []
             left = deadline - time.monotonic()
-            ready, _ = ray.wait([*waiting, *hellos], timeout=max(0.0, min(PROBE, left)))
+            ready, _ = self._wait([*waiting, *hellos], 1, min(PROBE, left))
             if not ready:
                 again += self._probe(waiting, sent, deadline)
             for ref in ready:
@@ -378,10 +413,9 @@ class RayClient:
 
         Those that were frozen are killed; of those that are well, a message may have been lost.
         """
-        ray = self._ray
         asked = {self._submit(server, ("ping", ())): server for server in set(waiting.values())}
-        left = max(0.0, min(FROZEN, deadline - time.monotonic()))
-        ready, silent = ray.wait(list(asked), num_returns=len(asked), timeout=left)
+        left = min(FROZEN, deadline - time.monotonic())
+        ready, silent = self._wait(list(asked), len(asked), left)
         again: list[int] = []
         for ref in ready:
             if time.monotonic() - sent[asked[ref]] > LOST:

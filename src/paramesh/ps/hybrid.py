@@ -47,6 +47,9 @@ class Hybrid(Served):
 
     per_device = True
 
+    #: A cache is one device's: here the rows go to each where its part of the batch is.
+    caches_rows = False
+
     def __init__(self, inner: DataParallel, settings: dict[str, Any]) -> None:
         super().__init__(inner, settings)
         self.inner = inner

@@ -38,6 +38,7 @@ from paramesh.ps import at_rest
 from paramesh.ps import session as sessions
 from paramesh.ps.at_rest import is_table
 from paramesh.ps.optimizers import check_optimizer, numbers, prepared, rule_spec, states_of
+from paramesh.ps.refresh import NO_IDS
 from paramesh.ps.session import Session
 from paramesh.ps.starts import start_of, values_at
 from paramesh.recipe import Recipe
@@ -98,6 +99,9 @@ class Served(Placement):
 
     #: Of how many devices the values of a hidden state that each has its own of are joined.
     parts = 1
+
+    #: Whether the hot rows of tables can stay on the device (`vocab_cache_size`).
+    caches_rows = True
 
     def __init__(self, inner: Placement, settings: dict[str, Any]) -> None:
         self.settings = settings
@@ -328,9 +332,44 @@ class Served(Placement):
             mine = [state for state in rows if state.table is table]
             for state in mine:
                 state.ids = known[state.wanted]
-            pulled = self._pulled(table, [state.ids for state in mine])
-            for state, values in zip(mine, pulled, strict=True):
-                state._value = self.rows_in(values)
+            for state, values in zip(mine, self._fetched(table, mine), strict=True):
+                state._value = values
+
+    def _fetched(self, table: Parameter, rows: list[Rows]) -> list[Any]:
+        """The rows of lookups in one table, on the device."""
+        ids = [state.ids for state in rows]
+        cache = self.session.cache_of(table) if self.caches_rows else None
+        found = None
+        if cache is not None:
+            found = cache.lookup(ids, lambda missing: self.session.pull_rows(table.name, missing))
+        return list(map(self.rows_in, self._pulled(table, ids))) if found is None else found
+
+    def announced(self, hidden: Sequence[Any], ahead: Callable[[], dict[Any, Any]]) -> None:
+        """Note which rows the following step will look up, for the tables that are cached."""
+        session = sessions.running()
+        rows = [state for state in hidden if isinstance(state, Rows)]
+        if not self.caches_rows or session is None or not session.caches or not rows:
+            return
+        known = {state: np.asarray(array) for state, array in ahead().items()}
+        for table in dict.fromkeys(state.table for state in rows):
+            cache = session.cache_of(table)
+            if cache is not None:
+                cache.follow([known[state.wanted] for state in rows if state.table is table])
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether there are tables whose rows are cached."""
+        session = sessions.running()
+        return session is not None and bool(session.caches)
+
+    def counts(self, param: Any) -> dict[str, Any]:
+        """How many rows of a table this worker has pulled, and what became of those it cached."""
+        session = sessions.running()
+        if session is None:
+            return {}
+        found: dict[str, Any] = {"rows_pulled": session.pulled.get(param.name, 0)}
+        cache = session.caches.get(param.name)
+        return found if cache is None else found | cache.counts.as_dict()
 
     def _declare(self, gradients: list[Gradient]) -> None:
         dense = {g.param.name: g.param for g in gradients if not is_table(g.param)}
@@ -350,6 +389,7 @@ class Served(Placement):
         gradients = [state for state in written if isinstance(state, Gradient)]
         if not gradients:
             return
+        self._prefetch(gradients)
         updates: dict[str, dict[str, Array]] = {}
         for gradient in gradients:
             grad = self.out(gradient._value)
@@ -366,6 +406,16 @@ class Served(Placement):
             if isinstance(state, Hyper):
                 hyper |= zip(state.names, self.out(state._value).tolist(), strict=True)
         self._take_over(self.session.step(updates, hyper), self.session.owners)
+
+    def _prefetch(self, gradients: list[Gradient]) -> None:
+        """While the device computes: pull what the following step lacks and this one leaves."""
+        session = self.session
+        if not session.caches or not _is_busy(gradients):
+            return
+        for name, cache in session.caches.items():
+            pushed = [rows.ids for g in gradients if g.param.name == name for rows in g.rows]
+            ids = np.unique(np.concatenate(pushed)) if pushed else NO_IDS
+            cache.prefetch(ids, lambda lacking, n=name: session.pull_rows(n, lacking))
 
     def _check_owners(self, gradients: list[Gradient]) -> None:
         session = self.session
@@ -389,6 +439,11 @@ class Served(Placement):
             param = params[name]
             param._value = self.copy_in(array)
             self.session.copies[name] = param._value
+
+
+def _is_busy(gradients: list[Gradient]) -> bool:
+    """Whether the device is still computing."""
+    return not all(gradient._value.is_ready() for gradient in gradients)
 
 
 def _start(table: Parameter) -> dict[str, Any]:

@@ -36,6 +36,7 @@ import numpy as np
 from paramesh.errors import ParameterServerError, ParameterStateError
 from paramesh.ps.log import Log, drop_segments, read_log, start_incarnation
 from paramesh.ps.record import Array, Record, arrays_to_updates, updates_to_arrays
+from paramesh.ps.refresh import NO_IDS, moved_rows
 from paramesh.ps.snapshot import (
     Snapshot,
     drop_snapshots,
@@ -49,6 +50,10 @@ MODES = ("sync", "stale", "async")
 
 #: Where `point` is called, in the order of a step; "recovering" is in a start.
 POINTS = ("staged", "applied", "half", "logged", "reply", "snapshot", "recovering")
+
+
+#: In async mode, of so many updates a server knows which rows they changed.
+_ASYNC_MOVES = 64
 
 
 class VersionGone(ParameterServerError):
@@ -147,6 +152,9 @@ class Server:
         self.store = Store()
         self.version = 0
         self._history: deque[Undo] = deque(maxlen=max(1, self.rules.behind))
+        #: (version before, rows by table) of the last updates.
+        kept = _ASYNC_MOVES if self.rules.mode == "async" else self.rules.behind
+        self._moves: deque[tuple[int, dict[str, Array]]] = deque(maxlen=kept)
         #: Which incarnation of each worker may speak, and in async mode its next push.
         self._workers: dict[int, int] = {}
         self._next: dict[int, int] = {}
@@ -239,6 +247,7 @@ class Server:
             self._log.append(meta, arrays)
 
     def _committed(self, undo: Undo, worker: int | None) -> None:
+        self._moves.append((self.version, moved_rows(undo)))
         self.version += 1
         if worker is not None:
             self._next[worker] = self._next.get(worker, 0) + 1
@@ -544,6 +553,28 @@ class Server:
             if hit.any():
                 out[hit] = self.store.read(name, ids[hit], undo)
         return out
+
+    def moved(self, name: str, step: int, told: int) -> Array | None:
+        """The rows of a table that are not for the next step what they were for this one, sorted.
+
+        Args:
+            name: of the table.
+            step: this one.
+            told: in async mode, the version since which they are wanted.
+
+        Returns:
+            Their ids, or None: it was too long ago.
+        """
+        first, last = told, self.version
+        if self.rules.mode != "async":
+            first, last = self.rules.version_read(step), self.rules.version_read(step + 1)
+        known = {version: rows for version, rows in self._moves if first <= version < last}
+        if len(known) < last - first:
+            return None
+        parts = [rows[name] for rows in known.values() if name in rows]
+        if len(parts) < 2:
+            return parts[0] if parts else NO_IDS
+        return np.unique(np.concatenate(parts))
 
     # Snapshots.
 
