@@ -79,6 +79,13 @@ class Cluster:
         folder: of logs and snapshots; None: a temporary one, which needs a cluster of its own.
         job: a name for the run; workers of the same run on one cluster give the same.
         kills: planned deaths of servers, by number, for tests.
+        standby: a second actor for each server, which follows its log and can take over; on another
+            node, if there are several.
+        fsync: bring every record of the logs to the disk before an update is answered.
+
+    Attributes:
+        actors: the first actor of each server; the one that serves, to begin with.
+        standbys: the second ones, if there are any.
 
     Raises:
         ParameterServerError: Ray is not installed; an address that is not safe.
@@ -93,6 +100,8 @@ class Cluster:
         folder: str | None = None,
         job: str = "default",
         kills: dict[int, Iterable[tuple[str, int, int]]] | None = None,
+        standby: bool = False,
+        fsync: bool = False,
     ) -> None:
         self._ray = ray_module()
         self._own = False
@@ -101,6 +110,7 @@ class Cluster:
         self._janitor: Janitor | None = None
         self._environment: dict[str, str | None] = {}
         self.actors: list[Any] = []
+        self.standbys: list[Any] = []
         if address is not None:
             check_address(address)
             if folder is None:
@@ -113,24 +123,45 @@ class Cluster:
             if folder is None:
                 assert self._scratch is not None
                 folder = str(self._scratch / "servers")
-            actor = self._ray.remote(ServerActor)
             for i in range(servers):
-                options = {
-                    "name": f"server-{i}",
-                    "namespace": f"paramesh-{job}",
-                    "get_if_exists": True,
-                    "max_restarts": -1,
-                    "max_task_retries": 0,
-                    "num_cpus": 0,
-                }
-                if address is not None:
-                    options["lifetime"] = "detached"
                 planned = list((kills or {}).get(i, ()))
                 where = os.path.join(folder, f"server-{i}")
-                self.actors.append(actor.options(**options).remote(where, rules, planned))
+                arguments = (where, rules, planned)
+                more = {"pair": standby, "fsync": fsync}
+                names = {f"server-{i}": self.actors}
+                if standby:
+                    names[f"server-{i}-standby"] = self.standbys
+                for place, (name, actors) in enumerate(names.items()):
+                    options = self._options(name, job, address, i + place if standby else None)
+                    actor = self._ray.remote(ServerActor).options(**options)
+                    actors.append(actor.remote(*arguments, **more))
         except BaseException:
             self.close(servers=rules.get("workers", 1) == 1)  # or they may be others' already
             raise
+
+    def pairs(self) -> list[list[Any]]:
+        """The actors of each server."""
+        if not self.standbys:
+            return [[actor] for actor in self.actors]
+        return [list(pair) for pair in zip(self.actors, self.standbys, strict=True)]
+
+    def _options(self, name: str, job: str, address: str | None, node: int | None) -> Any:
+        options: dict[str, Any] = {
+            "name": name,
+            "namespace": f"paramesh-{job}",
+            "get_if_exists": True,
+            "max_restarts": -1,
+            "max_task_retries": 0,
+            "num_cpus": 0,
+        }
+        if address is not None:
+            options["lifetime"] = "detached"
+        nodes = sorted(node["NodeID"] for node in self._ray.nodes() if node["Alive"])
+        if node is not None and len(nodes) > 1:
+            # A wish: when the node is gone, the actor is started again on another one.
+            affinity = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+            options["scheduling_strategy"] = affinity(nodes[node % len(nodes)], soft=True)
+        return options
 
     def _connect(self, address: str | None) -> None:
         ray = self._ray
@@ -182,11 +213,11 @@ class Cluster:
         atexit.unregister(self.close)
         ray = self._ray
         if ray.is_initialized() and servers:
-            for actor in self.actors:
+            for actor in (*self.actors, *self.standbys):
                 ray.kill(actor, no_restart=True)
         if self._own:  # also when it only came half way
             ray.shutdown()
-        self.actors = []
+        self.actors, self.standbys = [], []
         self._own = False
         for name, value in self._environment.items():
             if value is None:
