@@ -18,9 +18,11 @@ from typing import Any
 import numpy as np
 
 from paramesh.errors import ParameterServerError
+from paramesh.ps import environment
 from paramesh.ps.actors import Reply
-from paramesh.ps.cluster import Cluster, ray_module
+from paramesh.ps.cluster import Cluster, check_address, ray_module
 from paramesh.ps.delivery import Call, Delivery, Sent
+from paramesh.ps.node import wait_for_cluster
 from paramesh.ps.partition import Partition
 from paramesh.ps.refresh import Refresh, join_news, split_watches
 
@@ -289,8 +291,8 @@ class RayClient:
 def connect(settings: Mapping[str, Any]) -> RayClient:
     """A worker's client, with the servers that the settings of `set_ps_context` ask for.
 
-    `PARAMESH_PS_RANK` and `PARAMESH_PS_JOB` in the environment tell several workers which they are,
-    and which run is theirs on a cluster that others use too.
+    The environment tells several workers which they are, and which run is theirs on a cluster that
+    others use too (see `environment`).
 
     Raises:
         ParameterServerError: several workers without a cluster to meet on; as `Cluster` and
@@ -299,8 +301,14 @@ def connect(settings: Mapping[str, Any]) -> RayClient:
     workers = settings["worker_num"]
     if workers > 1 and settings["address"] is None:
         raise ParameterServerError(
-            f"set_ps_context: worker_num={workers} workers meet on a Ray cluster: give its address."
+            f"set_ps_context: worker_num={workers} workers meet on a Ray cluster: start them with "
+            "`paramesh launch --servers N --workers N`, or give the address of a cluster."
         )
+    rank = settings["rank"] if "rank" in settings else environment.rank(workers)
+    if settings["address"] is not None:
+        check_address(settings["address"])
+        wait_for_cluster(settings["address"], settings["timeout"])
+    folder = settings["wal_dir"]
     stale = settings["mode"] == "stale"
     rules = {
         "workers": workers,
@@ -312,15 +320,15 @@ def connect(settings: Mapping[str, Any]) -> RayClient:
         settings["server_num"] or 1,
         rules,
         address=settings["address"],
-        folder=settings["wal_dir"],
-        job=os.environ.get("PARAMESH_PS_JOB", "default"),
+        folder=None if folder is None else os.path.abspath(folder),
+        job=environment.job(),
         standby=bool(settings["standby"]),
         fsync=settings["fsync"],
     )
     try:
         return RayClient(
             cluster,
-            rank=settings.get("rank", int(os.environ.get("PARAMESH_PS_RANK", "0"))),
+            rank=rank,
             workers=workers,
             timeout=settings["timeout"],
             eager=settings["mode"] == "async",

@@ -29,7 +29,13 @@ from paramesh.ps.janitor import Janitor
 _TOKEN = secrets.token_hex(32)
 
 #: Ray listens where its node is, and on Linux replaces 127.0.0.1 by an address of the network.
-_HOST = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+HOST = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+
+WITHOUT_RAY = (
+    "servers in processes of their own run on Ray, which is not installed: pip install "
+    "'paramesh[ps]'. set_ps_context(server_num=0), the default, keeps the server in this process "
+    "and needs none."
+)
 
 _LOOPBACK = ("127.0.0.2", "127.0.0.1", "localhost", "::1", "local")
 
@@ -45,11 +51,7 @@ def ray_module() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise
-        raise ParameterServerError(
-            "servers in processes of their own run on Ray, which is not installed: pip install "
-            "'paramesh[ps]'. set_ps_context(server_num=0), the default, keeps the server in this "
-            "process and needs none."
-        ) from None
+        raise ParameterServerError(WITHOUT_RAY) from None
 
 
 def check_address(address: str) -> None:
@@ -171,6 +173,8 @@ class Cluster:
             return
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
         if address is not None:
+            if address.startswith(f"{HOST}:"):  # Ray would look for this driver's node elsewhere
+                quiet["_node_ip_address"] = HOST
             ray.init(address=address, **quiet)
             self._own = True
             return
@@ -193,7 +197,7 @@ class Cluster:
                 address="local",
                 num_cpus=1,
                 include_dashboard=False,
-                _node_ip_address=_HOST,
+                _node_ip_address=HOST,
                 _temp_dir=str(scratch / "ray"),
                 **quiet,
             )

@@ -43,6 +43,24 @@ def _place(name: str) -> tuple[int, str]:
     return int(name.split("-")[1]), name
 
 
+def end_servers(address: str, job: str) -> int:
+    """End the servers of a run that are left on a Ray cluster; how many there were.
+
+    Raises:
+        ParameterServerError: no cluster there, or an address that is not safe.
+    """
+    try:
+        servers = find_servers(address, job)
+    except ParameterServerError as error:
+        if "there are no servers" in str(error):
+            return 0
+        raise
+    ray = ray_module()
+    for _, actor in servers:
+        ray.kill(actor, no_restart=True)
+    return len(servers)
+
+
 def look(servers: Sequence[tuple[str, Any]]) -> list[dict[str, Any]]:
     """What each says of itself (see `ServerActor.look`), `name`, and `silent` if it is."""
     ray = ray_module()
