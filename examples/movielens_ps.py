@@ -198,9 +198,8 @@ def train(name: str, mode: str, epochs: int, folder: Path) -> dict:
     Returns:
         `losses` by epoch, the error `rmse`, `steps` in a second.
     """
-    worker, workers = int(os.environ.get("PARAMESH_PS_RANK", "0")), context.get_ps_context(
-        "worker_num"
-    )
+    worker = int(os.environ.get("PARAMESH_PS_RANK", "0"))
+    workers = context.get_ps_context("worker_num")
     ratings = Ratings()
     paramesh.set_seed(0)
     network = NETWORKS[name](ratings)
@@ -212,7 +211,7 @@ def train(name: str, mode: str, epochs: int, folder: Path) -> dict:
     step.set_train()
     kept = Losses(folder / f"losses-{worker}.json", epochs, each)
     found, at, begin, warm = [], 0, time.perf_counter(), 0
-    for at, batch in OWED(enumerate(ratings.batches(epochs, worker, workers), 1)):
+    for at, batch in enumerate(ratings.batches(epochs, worker, workers), 1):
         found.append(step(*batch))
         if not warm:  # it was compiled
             float(found[0])
@@ -221,7 +220,8 @@ def train(name: str, mode: str, epochs: int, folder: Path) -> dict:
             kept.add(at, found)
             found = []
             if worker == 0:
-                print(f"{name}, {mode}: epoch {at // each:3}, loss {kept.means()[at // each - 1]:.4f}")
+                loss = kept.means()[at // each - 1]
+                print(f"{name}, {mode}: epoch {at // each:3}, loss {loss:.4f}", flush=True)
     rate = (at - warm) / (time.perf_counter() - begin)
     return {"losses": kept.means(), "rmse": error(network, ratings), "steps": rate}
 
