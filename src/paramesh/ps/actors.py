@@ -129,6 +129,7 @@ class ServerActor:
         self._options: dict[str, Any] = {
             "point": self._at if self._kills else None,
             "fsync": fsync,
+            "snapshots_beside": True,
         }
         self._moved = asyncio.Event()
         self._failure: Exception | None = None

@@ -259,8 +259,8 @@ class RayClient:
     def _pieces(self, wanted: Iterable[str]) -> list[list[str]]:
         names: list[list[str]] = [[] for _ in range(self._servers)]
         for name in wanted:
-            for server, part in self.partition.ranges(name, math.prod(self._shapes[name])):
-                names[server].append(part.name(name))
+            for part in self.partition.pieces(name, math.prod(self._shapes[name])):
+                names[part.server].append(part.name)
         return names
 
     def _joined(self, wanted: Iterable[str], replies: dict[int, Reply]) -> dict[str, Array]:
