@@ -15,6 +15,7 @@ import functools
 import json
 import multiprocessing
 import os
+import resource
 import signal
 import threading
 import time
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ray
 
 from chaos_worker import SPECS, START, WORKER_POINTS, Job, digest, hyper_of, update_of, work
 from paramesh.ps.log import latest_incarnation, read_log
@@ -45,6 +47,9 @@ class Plan:
     """What happens in a run: events at steps, and the deaths at points that `Job` has."""
 
     events: tuple[tuple[int, float, str, int, int], ...] = ()
+
+
+NOTHING = Plan()
 
 
 def random_plan(job: Job, events: int, points: int, deaths: int) -> tuple[Job, Plan]:
@@ -123,8 +128,16 @@ class Run:
         landed: how many deaths of which kind there were.
     """
 
-    def __init__(self, job: Job, plan: Plan = Plan(), *, limit: float = 240.0) -> None:
+    def __init__(
+        self,
+        job: Job,
+        plan: Plan = NOTHING,
+        *,
+        limit: float = 240.0,
+        absent: frozenset[int] = frozenset(),
+    ) -> None:
         self.job, self.plan, self.limit = job, plan, limit
+        self._present = [rank for rank in range(job.workers) if rank not in absent]
         self.landed: Counter[str] = Counter()
         self._killed: dict[tuple[int, int], str] = {}
         self._lives = [0] * job.workers
@@ -146,7 +159,13 @@ class Run:
 
     def _end_of(self, rank: int, life: int) -> dict[str, Any]:
         path = self.job.folder / f"end-{rank}-{life}.json"
-        return json.loads(path.read_text()) if path.exists() else {"error": "it fell over"}
+        if path.exists():
+            return json.loads(path.read_text())
+        return {"error": f"it ended with code {self._processes[rank].exitcode}", "replaced": False}
+
+    def ends(self) -> list[str]:
+        """How the last life of each worker ended: an error, or nothing."""
+        return [self._end_of(rank, self._lives[rank]).get("error", "") for rank in self._present]
 
     def run(self) -> Run:
         """Until all workers have done all steps.
@@ -155,12 +174,12 @@ class Run:
             RunFailed: a worker ended with an error, or the run took too long.
         """
         deadline = time.monotonic() + self.limit
-        for rank in range(self.job.workers):
+        for rank in self._present:
             self._start(rank)
         killer = threading.Thread(target=self._kill_all, daemon=True)
         killer.start()
         try:
-            while not all([self._done(rank) for rank in range(self.job.workers)]):
+            while not all([self._done(rank) for rank in self._present]):
                 if time.monotonic() > deadline:
                     raise RunFailed(f"not over after {self.limit} s: {self._where()}")
                 time.sleep(0.02)
@@ -243,8 +262,14 @@ class Run:
             self._over.wait(0.7)
             signalled(pid, signal.SIGCONT)
             self.landed["worker frozen for 0.7 s"] += 1
-        else:
+        elif kind == "replace worker":
             self._replace_worker(rank)
+        else:
+            assert kind == "full disk"
+            pid = server_process(self.job, server)
+            assert pid is not None
+            size = sum(path.stat().st_size for path in self._folder(server).glob("log-*.bin"))
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (size + 100, size + 100))
 
     def _folder(self, server: int) -> Path:
         return self.job.folder / "servers" / f"server-{server}"
@@ -426,6 +451,14 @@ def model(job: Job) -> dict[str, np.ndarray]:
         ]
         client.step(step, reduce_updates(pushed), hyper_of(step), [])
     return contents(client)
+
+
+def end_servers(job: Job) -> None:
+    """Those that a run which failed has left."""
+    for server in range(job.servers):
+        with contextlib.suppress(ValueError):
+            actor = ray.get_actor(f"server-{server}", namespace=f"paramesh-{job.name}")
+            ray.kill(actor, no_restart=True)
 
 
 def job_on(address: str, folder: Path, rules: dict[str, Any], **more: Any) -> Job:
