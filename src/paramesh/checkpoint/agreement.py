@@ -4,7 +4,8 @@ Processes meet in a collective at the call alone, where all of them are at the s
 program. What follows may be done by a thread beside training, and there a collective would get
 between those of the training steps; so it goes through the folder, which all have to share anyway.
 
-    .save-TOKEN             the folder is that of process 0: others look for it at the call
+    .save-TOKEN             the folder is that of process 0: others look for it at the call; locked
+                            for as long as process 0 saves
     .save-TOKEN-00001       how process 1 fared: empty, or its error as JSON
     .save-TOKEN-failed      the verdict of process 0 where it is no commit: JSON, who failed and why
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
 import time
 from collections.abc import Callable
@@ -25,7 +27,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from paramesh.atomic import directory_to_disk, write_atomically
+from paramesh.atomic import directory_to_disk, hold, write_atomically
 from paramesh.errors import CheckpointError
 
 #: What the names of these files begin with.
@@ -54,14 +56,15 @@ class Agreement:
         self.process, self.count = jax.process_index(), jax.process_count()
         drawn = secrets.token_bytes(4)
         self._new = not path.exists()
+        self._held = -1
         error: OSError | None = None
         if self.process == 0:
             try:
                 if self._new:
                     path.mkdir(exist_ok=True)
                     directory_to_disk(path.parent)
-                if self.count > 1:
-                    self._mark(drawn.hex()).touch()
+                self._held = os.open(self._mark(drawn.hex()), os.O_RDWR | os.O_CREAT, 0o666)
+                hold(self._held)
             except OSError as raised:
                 error = raised
         if self.count == 1:
@@ -114,6 +117,7 @@ class Agreement:
             if self.process == 0:
                 self._tell_failed(failed)
         if not failed:
+            self._let_go()
             return
         with contextlib.suppress(OSError):  # it may be what went wrong
             if own is not None and not self._committed(index):
@@ -188,15 +192,20 @@ class Agreement:
 
     def _take_back(self) -> None:
         """Remove the marks, once the others have looked, and a folder that was made for this."""
-        if self.count > 1:
-            others = [self._mark(self.token, other) for other in range(1, self.count)]
-            _within(_SEEN, lambda: not any(place.exists() for place in others))
-            for place in (*others, self._told(), self._mark(self.token)):
-                with contextlib.suppress(OSError):
-                    place.unlink(missing_ok=True)
+        others = [self._mark(self.token, other) for other in range(1, self.count)]
+        _within(_SEEN, lambda: not any(place.exists() for place in others))
+        for place in (*others, self._told(), self._mark(self.token)):
+            with contextlib.suppress(OSError):
+                place.unlink(missing_ok=True)
+        self._let_go()
         if self._new:
             with contextlib.suppress(OSError):
                 self.path.rmdir()
+
+    def _let_go(self) -> None:
+        held, self._held = self._held, -1
+        if held >= 0:
+            os.close(held)
 
     def _mark(self, token: str, process: int | None = None) -> Path:
         return self.path / (f"{MARK}{token}" + ("" if process is None else f"-{process:05d}"))

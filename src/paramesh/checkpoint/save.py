@@ -140,8 +140,8 @@ def _save_sharded(
         return path
 
     def prepare(staging: Staging) -> Callable[[], None]:
-        agreement = Agreement(path)
         plan.hold(staging)
+        agreement = Agreement(path)
         return lambda: sharded.write(agreement, plan, checksums)
 
     return background.start(path, prepare)

@@ -27,11 +27,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from paramesh.atomic import write_atomically
+from paramesh.atomic import is_held, write_atomically
 from paramesh.checkpoint import safetensors_file
 from paramesh.checkpoint.agreement import MARK, Agreement
 from paramesh.checkpoint.boxes import Box, box_of, full_box, sizes
 from paramesh.checkpoint.records import Records, host
+from paramesh.checkpoint.removal import remove
 from paramesh.checkpoint.safetensors_file import SafetensorsSink
 from paramesh.checkpoint.sharded_source import INDEX, INDEX_FORMAT, PART, VERSION
 from paramesh.checkpoint.staging import Staging
@@ -293,6 +294,16 @@ def _clean(path: Path, files: set[str]) -> None:
         if half or name.startswith(MARK) or (PART.fullmatch(name) and name not in files):
             with contextlib.suppress(OSError):  # what is left disturbs nobody
                 place.unlink()
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove the folder of a save that was killed before its commit; all else is left alone."""
+    names = [place.name for place in path.iterdir()]
+    ours = all(
+        PART.fullmatch(name) or name.startswith((MARK, ".part-", f".{MARK}")) for name in names
+    )
+    if names and ours and not any(is_held(path / name) for name in names if name.startswith(MARK)):
+        remove(path)
 
 
 def check_target(path: Path) -> None:

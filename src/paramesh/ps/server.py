@@ -114,6 +114,7 @@ class Server:
         rules: of the run.
         point: called with the name of every point that is reached.
         fsync: bring every record of the log to the disk.
+        following: begin with nothing, and write nothing until `begin` (see `standby`).
 
     Raises:
         ParameterServerError: log and snapshots are damaged beyond recovery, or belong to other
@@ -127,19 +128,36 @@ class Server:
         *,
         point: Callable[[str], None] | None = None,
         fsync: bool = False,
+        following: bool = False,
     ) -> None:
         self.folder = folder
         self.rules = rules
+        self._named_point = point
         self._point: Callable[[str], None] = point or (lambda name: None)
-        began = time.monotonic()
-        self.incarnation = start_incarnation(folder)
+        self._fsync = fsync
         self._clear()
-        number = self._recover()
-        self._log = Log(folder, self.incarnation, number, point=point, fsync=fsync)
-        if number == 0:
-            self._append({"kind": "rules", **self._said_rules()}, {})
         #: Pushes that wait: by step, by worker.
         self._staged: dict[int, dict[int, tuple[Update, dict[str, float]]]] = {}
+        if not following:
+            began = time.monotonic()
+            self.begin(start_incarnation(folder), self.recover(), began)
+
+    def begin(self, incarnation: int, number: int, began: float) -> None:
+        """Write from now on.
+
+        Args:
+            incarnation: of this server, from `start_incarnation`.
+            number: of the next record.
+            began: when the start did (`time.monotonic`).
+
+        Raises:
+            Fenced: another incarnation has started.
+        """
+        self.incarnation = incarnation
+        point = self._named_point
+        self._log = Log(self.folder, incarnation, number, point=point, fsync=self._fsync)
+        if number == 0:
+            self._append({"kind": "rules", **self._said_rules()}, {})
         self.recovery_seconds = time.monotonic() - began
         self.started = time.time()
         self.pushes = 0
@@ -163,14 +181,22 @@ class Server:
         self._given: set[str] = set()
         self._left: set[int] = set()
 
-    def _recover(self) -> int:
-        """Rebuild the state; the number of the next record."""
+    def recover(self, records: Callable[[Path, int], Iterable[Record]] = read_log) -> int:
+        """Rebuild the state; the number of the next record.
+
+        Args:
+            records: reads the log of a folder from a number on.
+
+        Raises:
+            ParameterServerError: log and snapshots are damaged, or belong to other rules.
+        """
+        self._clear()
         reasons: list[str] = []
         damaged: list[Snapshot] = []
         listed = snapshots(self.folder)
         for snapshot in [*listed, None]:
             try:
-                number = self._recover_from(snapshot)
+                number = self._recover_from(snapshot, records)
             except ParameterServerError as error:
                 reasons.append(str(error))
                 damaged += [] if snapshot is None else [snapshot]
@@ -184,7 +210,9 @@ class Server:
             self._clear()
         raise ParameterServerError("the server cannot be recovered: " + "; ".join(reasons))
 
-    def _recover_from(self, snapshot: Snapshot | None) -> int | None:
+    def _recover_from(
+        self, snapshot: Snapshot | None, records: Callable[[Path, int], Iterable[Record]]
+    ) -> int | None:
         number = 0
         if snapshot is not None:
             meta, items = read_snapshot(snapshot)
@@ -197,9 +225,9 @@ class Server:
             self._given = set(meta.get("given", ()))
             self._left = set(meta.get("left", ()))
             number = snapshot.number
-        for record in read_log(self.folder, number):
+        for record in records(self.folder, number):
             self._point("recovering")
-            self._replay(record)
+            self.replay(record)
             number = record.number + 1
         behind = min(self.rules.behind, self.version)
         if snapshot is not None and self.version - snapshot.version < behind:
@@ -222,7 +250,12 @@ class Server:
                 "over by a checkpoint."
             )
 
-    def _replay(self, record: Record) -> None:
+    def replay(self, record: Record) -> None:
+        """Apply one record of the log.
+
+        Raises:
+            ParameterServerError: it does not follow on what is here.
+        """
         meta, kind = record.meta, record.meta["kind"]
         if kind == "rules":
             self._check_rules(meta)

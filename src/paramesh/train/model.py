@@ -33,7 +33,7 @@ from paramesh.train.cells import (
 )
 from paramesh.train.interrupts import Interrupts
 from paramesh.train.metrics import Metric, get_metrics
-from paramesh.train.position import Position, restore_random, resumed
+from paramesh.train.position import Position, check_same, restore_random, resumed
 from paramesh.train.progress import progress_callback
 from paramesh.train.unplanned_saves import save_at_error, save_at_interrupt
 
@@ -179,8 +179,8 @@ class Model:
         Raises:
             TypeError, ValueError: an argument of another kind; a dataset that gives no batch, or
                 can be iterated only once, or is another than that of the checkpoint.
-            FileNotFoundError, CheckpointError: `resume` is no checkpoint of such a run, or does not
-                fit the training Cell; nothing was loaded.
+            FileNotFoundError, CheckpointError: `resume` is no checkpoint of such a run, is another
+                one in another process, or does not fit the training Cell; nothing was loaded.
         """
         _whole("epoch", epoch, 1)
         _whole("initial_epoch", initial_epoch, 0)
@@ -192,6 +192,7 @@ class Model:
         start = Position(initial_epoch + 1, 0, 0, None)
         if resume is not None:
             start = resumed(resume, epoch, initial_epoch, batches.count(train_dataset))
+        check_same(resume, start)
         batches.check_dataset(train_dataset, epoch + 1 - start.epoch, "train_dataset")
         listed = as_callbacks(callbacks)
         if valid_dataset is not None:
