@@ -139,7 +139,8 @@ class Run:
         self.job, self.plan, self.limit = job, plan, limit
         self._present = [rank for rank in range(job.workers) if rank not in absent]
         self.landed: Counter[str] = Counter()
-        self._killed: dict[tuple[int, int], str] = {}
+        self._killed: set[tuple[int, int]] = set()
+        self._struck: set[tuple[int, int]] = set()
         self._lives = [0] * job.workers
         self._processes: list[Any] = [None] * job.workers
         self._replaced: list[tuple[int, int, Any]] = []
@@ -217,7 +218,7 @@ class Run:
                 return False
             if process.exitcode == -signal.SIGKILL:
                 planned = self.job.deaths.get((rank, self._lives[rank]))
-                if (rank, self._lives[rank], "w") not in self._killed:
+                if (rank, self._lives[rank]) not in self._struck:
                     name = planned[0] if planned else "unknown"
                     self.landed[f"worker at point '{name}'"] += 1
                 self._lives[rank] += 1
@@ -277,7 +278,8 @@ class Run:
     def _kill_server(self, server: int, kind: str) -> int:
         life = latest_incarnation(self._folder(server))
         if signalled(server_process(self.job, server), signal.SIGKILL):
-            self._killed.setdefault((server, life), kind)
+            self._killed.add((server, life))
+            self.landed[kind] += 1
         return life
 
     def _await_start(self, server: int, life: int) -> None:
@@ -291,7 +293,7 @@ class Run:
             process = self._processes[rank]
             if process.is_alive() and signalled(process.pid, signal.SIGKILL):
                 process.join(10)
-                self._killed[rank, self._lives[rank], "w"] = kind  # type: ignore[index]
+                self._struck.add((rank, self._lives[rank]))
                 self.landed[kind] += 1
 
     def _freeze_server(self, server: int) -> None:
@@ -302,7 +304,8 @@ class Run:
         deadline = time.monotonic() + 12  # a worker kills what is frozen for so long
         while time.monotonic() < deadline and not self._over.wait(0.05):
             if latest_incarnation(self._folder(server)) > life:
-                self._killed.setdefault((server, life), "server frozen, killed by a worker")
+                self._killed.add((server, life))
+                self.landed["server frozen, killed by a worker"] += 1
                 break
         else:
             signalled(pid, signal.SIGCONT)
@@ -456,9 +459,10 @@ def model(job: Job) -> dict[str, np.ndarray]:
 def end_servers(job: Job) -> None:
     """Those that a run which failed has left."""
     for server in range(job.servers):
-        with contextlib.suppress(ValueError):
-            actor = ray.get_actor(f"server-{server}", namespace=f"paramesh-{job.name}")
-            ray.kill(actor, no_restart=True)
+        for name in (f"server-{server}", f"server-{server}-standby"):
+            with contextlib.suppress(ValueError):
+                actor = ray.get_actor(name, namespace=f"paramesh-{job.name}")
+                ray.kill(actor, no_restart=True)
 
 
 def job_on(address: str, folder: Path, rules: dict[str, Any], **more: Any) -> Job:

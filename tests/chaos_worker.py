@@ -20,13 +20,12 @@ import numpy as np
 import ray
 
 from paramesh.errors import ParameshError
-from paramesh.ps import client as clients
+from paramesh.ps import delivery as deliveries
 from paramesh.ps.client import RayClient
 from paramesh.ps.cluster import Cluster
+from paramesh.ps.delivery import Call, Delivery, Peer
 from paramesh.ps.server import Replaced
 from server_runs import MOMENTUM, ids_of, table_spec
-
-Call = tuple[str, tuple[Any, ...]]
 
 SIZE = 70_000  # two ranges, one on each of two servers, too large to travel within a call of Ray
 SPECS: list[dict[str, Any]] = [
@@ -59,6 +58,7 @@ class Job:
         rules: the fields of `Rules`.
         kills: planned deaths of servers, by number (see `actors.Kill`).
         deaths: planned deaths of workers: (rank, life) -> (point, step).
+        standby: every server has one.
         mischief: the share of messages that are duplicated, delayed, lost, or repeated much later.
         timeout: of the clients, in seconds.
     """
@@ -73,6 +73,7 @@ class Job:
     seed: int = 0
     timeout: float = 90.0
     mischief: float = 0.0
+    standby: bool = False
     kills: dict[int, list[tuple[str, int, int]]] = dataclasses.field(default_factory=dict)
     deaths: dict[tuple[int, int], tuple[str, int]] = dataclasses.field(default_factory=dict)
 
@@ -164,18 +165,18 @@ class Chaos:
         os.write(self.notes, f"{self.life} {server} {incarnation} {version}\n".encode())
 
     def interpose(self) -> None:
-        """Between this process's clients and their servers, from now on."""
-        chaos, sending, learning = self, RayClient._submit, RayClient._check_answer
+        """Between this process's client and its servers, from now on."""
+        chaos, sending, learning = self, Delivery.submit, Peer.learn
 
-        def submit(client: Any, server: int, call: Call) -> Any:
-            return chaos.send(lambda call: sending(client, server, call), server, call)
+        def submit(way: Delivery, server: int, call: Call, at: int | None = None) -> Any:
+            return chaos.send(lambda call: sending(way, server, call, at), server, call)
 
-        def learn(client: Any, server: int, answer: Any) -> None:
-            learning(client, server, answer)
-            chaos.note(server, client._incarnations[server], client._versions[server])
+        def learn(peer: Peer, answer: Any) -> None:
+            learning(peer, answer)
+            chaos.note(peer.server, peer.incarnation, peer.version)
 
-        RayClient._submit, RayClient._check_answer = submit, learn  # type: ignore[method-assign]
-        clients.PROBE, clients.FROZEN, clients.LOST = 0.5, 2.0, 3.0
+        Delivery.submit, Peer.learn = submit, learn  # type: ignore[method-assign]
+        deliveries.PROBE, deliveries.FROZEN, deliveries.LOST = 0.5, 2.0, 3.0
 
 
 def connected(job: Job, rank: int) -> RayClient:
@@ -187,6 +188,7 @@ def connected(job: Job, rank: int) -> RayClient:
         folder=str(job.folder / "servers"),
         job=job.name,
         kills=job.kills,
+        standby=job.standby,
     )
     return RayClient(cluster, rank=rank, workers=job.workers, timeout=job.timeout, eager=job.eager)
 

@@ -55,7 +55,7 @@ def test_a_run_with_kills_ends_with_the_bits_of_one_without(
 @pytest.mark.parametrize(
     ("rules", "reason"),
     [
-        ({"keep_log": False}, "its log was lost or replaced|there is no Parameter 't'"),
+        ({"keep_log": False}, "its log was lost or replaced"),
         ({"keep_history": False}, r"step 2 reads version 2; this server has versions 3 to 3"),
     ],
 )
@@ -75,16 +75,16 @@ def test_two_hundred_kills(
     address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs: list[Run] = []
-    modes = [(SYNC, 0.0), (STALE, 0.0), (SYNC, 0.03), (STALE, 0.03), (ASYNC, 0.03)]
+    modes = [(SYNC, 0.0), (STALE, 0.03), (ASYNC, 0.02), (SYNC, 0.03), (STALE, 0.0)]
     kills = dict.fromkeys(("sync", "stale", "async"), 0)
     seed = 0
     while kills["sync"] + kills["stale"] < 200 or min(kills.values()) < 30:
         rules, mischief = modes[seed % len(modes)]
         rules = rules | {"workers": 2 + seed % 2}
         job = job_on(
-            address, tmp_path / f"run-{seed}", rules, steps=40, seed=seed, mischief=mischief
+            address, tmp_path / f"run-{seed}", rules, steps=30, seed=seed, mischief=mischief
         )
-        job, plan = random_plan(job, events=8, points=6, deaths=3)
+        job, plan = random_plan(job, events=10, points=7, deaths=4)
         run = Run(job, plan, limit=400).run()
         run.check()
         kills[rules["mode"]] += run.kills
