@@ -166,16 +166,16 @@ class Chaos:
 
     def interpose(self) -> None:
         """Between this process's client and its servers, from now on."""
-        chaos, sending, learning = self, Delivery.submit, Peer.learn
+        chaos, sending, hearing = self, Delivery.submit, Delivery.heard
 
         def submit(way: Delivery, server: int, call: Call, at: int | None = None) -> Any:
             return chaos.send(lambda call: sending(way, server, call, at), server, call)
 
-        def learn(peer: Peer, answer: Any) -> None:
-            learning(peer, answer)
+        def heard(way: Delivery, peer: Peer, *more: Any) -> None:
+            hearing(way, peer, *more)
             chaos.note(peer.server, peer.incarnation, peer.version)
 
-        Delivery.submit, Peer.learn = submit, learn  # type: ignore[method-assign]
+        Delivery.submit, Delivery.heard = submit, heard  # type: ignore[method-assign]
         deliveries.PROBE, deliveries.FROZEN, deliveries.LOST = 0.5, 2.0, 3.0
 
 

@@ -129,6 +129,7 @@ class ServerActor:
         self._options: dict[str, Any] = {
             "point": self._at if self._kills else None,
             "fsync": fsync,
+            "snapshots_beside": True,
         }
         self._moved = asyncio.Event()
         self._failure: Exception | None = None
@@ -292,16 +293,17 @@ class ServerActor:
         updates: Update,
         hyper: dict[str, float],
         names: list[str],
+        reader: int,
         watches: dict[str, tuple[Array, Array]] | None = None,
         told: int = 0,
     ) -> Reply:
-        """Push the gradients of a step, and the values that the next one reads once it may.
+        """Push the gradients of a step, and the values that a later one reads once it may.
 
         With them come the news of tables (see `refresh`); `told`: the version of the last ones.
         """
         await self.push(worker, incarnation, step, updates, hyper)
-        await self._released(step + 1)
-        reply = self._reply(step + 1, names)
+        await self._released(reader)
+        reply = self._reply(reader, names)
         if watches is None:
             return reply
         server = self._state()
@@ -309,7 +311,7 @@ class ServerActor:
             name: news_of(
                 Watch(*asked),
                 server.moved(name, step, told),
-                lambda ids, n=name: server.read(step + 1, n, ids),
+                lambda ids, n=name: server.read(reader, n, ids),
             )
             for name, asked in watches.items()
         }

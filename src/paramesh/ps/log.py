@@ -116,10 +116,15 @@ def _late(folder: Path, mine: int, latest: int) -> Fenced:
 
 def latest_incarnation(folder: Path) -> int:
     """The incarnation that may write; 0 before the first."""
+    # Opened anew each time: a shared file system may answer `stat` from what it remembers.
     try:
-        text = (folder / "incarnation").read_text()
+        file = os.open(folder / "incarnation", os.O_RDONLY)
     except FileNotFoundError:
         return 0
+    try:
+        text = os.read(file, 64).decode(errors="replace")
+    finally:
+        os.close(file)
     if not text.strip().isdecimal():
         raise ParameterServerError(
             f"the file '{folder / 'incarnation'}' is damaged: it must hold one number, not "
@@ -242,7 +247,7 @@ class Log:
         file = os.open(path, flags, 0o600)
         self.close()
         self._file = file
-        self._size = os.fstat(file).st_size
+        self._size = self._before = os.fstat(file).st_size
 
     def close(self) -> None:
         """Close the file; nothing is lost."""
@@ -264,24 +269,16 @@ class Log:
                 "server: it recovers when it starts again."
             )
         self.check_fence()
-        parts = encoded(self.number, meta, arrays)
-        size = sum(len(part) for part in parts)
+        size = 0
         try:
-            if self._point is not None:
-                half = len(parts) // 2
-                self._write(parts[:half])
-                self._write([memoryview(parts[half])[: len(parts[half]) // 2]])
-                self._point("half")
-                self._write([memoryview(parts[half])[len(parts[half]) // 2 :], *parts[half + 1 :]])
-            else:
-                self._write(parts)
+            batches = encoded(self.number, meta, arrays)
+            for batch in batches if self._point is None else self._halves(batches):
+                self._write(batch)
+                size += sum(len(part) for part in batch)
             if self._fsync:
                 os.fsync(self._file)
         except OSError as error:
-            try:
-                os.ftruncate(self._file, self._size)
-            except OSError:
-                self._hurt = True
+            self._cut()
             raise ParameterServerError(
                 f"the log in '{self.folder}' cannot be written ({error.strerror or error}): the "
                 "update was not applied and not acknowledged. Make room, and start again."
@@ -293,9 +290,33 @@ class Log:
         except BaseException:
             self._hurt = True  # the record is there, and must not be there twice
             raise
+        self._before = self._size
         self._size += size
         self.bytes += size
         self.number += 1
+
+    def take_back(self) -> None:
+        """Remove the record that was appended last; nobody has heard of it."""
+        self.number -= 1
+        self._size, size = self._before, self._size
+        self.bytes -= size - self._size
+        self._cut()
+
+    def _cut(self) -> None:
+        try:
+            os.ftruncate(self._file, self._size)
+        except OSError:
+            self._hurt = True
+
+    def _halves(self, batches: Iterator[list[Any]]) -> Iterator[list[Any]]:
+        parts = [part for batch in batches for part in batch]
+        half = len(parts) // 2
+        middle = memoryview(parts[half])
+        cut = len(middle) // 2
+        yield [*parts[:half], middle[:cut]]
+        assert self._point is not None
+        self._point("half")
+        yield [middle[cut:], *parts[half + 1 :]]
 
     def check_fence(self) -> None:
         """Raise Fenced if another incarnation has started."""

@@ -138,8 +138,8 @@ class LocalClient:
         for name in wanted:
             shape = self._shapes[name]
             pieces = {
-                part.name(name): self.stores[server].read(part.name(name))
-                for server, part in self.partition.ranges(name, math.prod(shape))
+                part.name: self.stores[part.server].read(part.name)
+                for part in self.partition.pieces(name, math.prod(shape))
             }
             found[name] = self.partition.join_values(name, shape, pieces)
         return found
@@ -184,13 +184,12 @@ class LocalClient:
         return found
 
     def _dump_dense(self, name: str, shape: tuple[int, ...]) -> dict[str, Array]:
-        pieces = self.partition.ranges(name, math.prod(shape))
-        server, first = pieces[0]
+        pieces = self.partition.pieces(name, math.prod(shape))
+        first = pieces[0]
         found: dict[str, Array] = {}
-        for field in self.stores[server].fields(first.name(name)):
+        for field in self.stores[first.server].fields(first.name):
             values = {
-                part.name(name): self.stores[at].read(part.name(name), field=field)
-                for at, part in pieces
+                part.name: self.stores[part.server].read(part.name, field=field) for part in pieces
             }
             found[field] = self.partition.join_values(name, shape, values)
         return found
@@ -248,6 +247,9 @@ class Session:
         self.caches: dict[str, RowCache] = {}
         self.pulled: dict[str, int] = {}
         self.at = client.start
+        #: How far the script is (see `pace`), and the optimizers' counts that were put there.
+        self.pace: Any = None
+        self.caught_up: set[Any] = set()
 
     def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> list[str]:
         """Declare what is new; its names.

@@ -38,6 +38,7 @@ class Standby:
         rules: of the run.
         point: called with the name of every point that is reached.
         fsync: as for `Server`, after the promotion.
+        snapshots_beside: likewise.
 
     Attributes:
         trouble: why the log could not be followed at the last try; empty if it could.
@@ -51,11 +52,19 @@ class Standby:
         *,
         point: Callable[[str], None] | None = None,
         fsync: bool = False,
+        snapshots_beside: bool = False,
     ) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._point: Callable[[str], None] = point or (lambda name: None)
-        self._server = Server(folder, rules, point=point, fsync=fsync, following=True)
+        self._server = Server(
+            folder,
+            rules,
+            point=point,
+            fsync=fsync,
+            snapshots_beside=snapshots_beside,
+            following=True,
+        )
         self._tail: Tail | None = None
         self.trouble = ""
         self.fresh_starts = 0
