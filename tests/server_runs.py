@@ -81,7 +81,7 @@ class Model:
             source = self._versions[self.rules.version_read(step)]
             pushed = [updates_of(step, w, source.read) for w in range(self.rules.workers)]
             following = Store()
-            following.load([(key, array.copy()) for key, array in self._versions[step].dump()])
+            following.load(self._versions[step].hold().pieces())
             following.apply(step, reduce_updates(pushed), NUMBERS)
             self._versions.append(following)
         return self._versions[number]
@@ -98,8 +98,8 @@ class Killed(BaseException):
 class Run:
     """Workers that push to a server, which dies at armed points and starts again."""
 
-    def __init__(self, folder: Path, rules: Rules) -> None:
-        self.folder, self.rules = folder, rules
+    def __init__(self, folder: Path, rules: Rules, **options: Any) -> None:
+        self.folder, self.rules, self._options = folder, rules, options
         self.armed: list[str] = []
         self.next = [0] * rules.workers
         self.held: list[dict[int, Any]] = [{} for _ in range(rules.workers)]
@@ -116,7 +116,7 @@ class Run:
     def _started(self) -> Server:
         while True:
             try:
-                server = Server(self.folder, self.rules, point=self._at)
+                server = Server(self.folder, self.rules, point=self._at, **self._options)
                 for worker, incarnation in enumerate(self.incarnations):
                     server.hello(worker, incarnation)
             except Killed:

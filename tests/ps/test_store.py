@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -212,13 +213,74 @@ def test_undo_and_reads_behind_the_last_update(seeds: Any, admit: int, expire: i
         assert store.read("table", every).tobytes() == new.tobytes()
 
 
+@given(STEPS, st.integers(1, 2), st.sampled_from([0, 1, 3]), st.data())
+def test_a_held_version_stays_while_updates_go_on(
+    seeds: Any, admit: int, expire: int, data: Any
+) -> None:
+    """Pieces of it, in between updates that create, change and end rows and write to old memory."""
+    rows = 40_000
+    dense = {"name": "w", "kind": "dense", "shape": [7], "dtype": "float32", "optimizer": ADAM}
+    dense |= {"recipe": start_of("w", recipe("normal", (7,)))}
+    spec = table(rows=rows, admit=admit, expire=expire, row_shape=[1])
+    store = store_of(spec | {"recipe": start_of("t", recipe("normal", (rows, 1)))}, dense)
+    spare: Undo | None = None
+    found: list[Any] = []
+    expected, pieces = {}, iter(())
+
+    for step, seed in enumerate([1, *seeds, *range(5)]):
+        if step == 1:
+            expected, held = contents(store), store.hold()
+            pieces = held.pieces()
+        rng = np.random.default_rng(seed)
+        ids = np.unique(rng.integers(0, rows, 30_000 if step == 0 else 200))
+        grad = rng.standard_normal((len(ids), 1)).astype(np.float32)
+        updates = {"table": {"ids": ids, "grad": grad}, "w": {"grad": np.ones(7, np.float32)}}
+        undo = store.apply(step, updates, RATE, spare)
+        spare = undo
+        for _ in range(data.draw(st.integers(0, 2)) if step else 0):
+            found += itertools.islice(pieces, 1)
+    twin = Store()
+    twin.load([*found, *pieces])
+    assert contents(twin) == expected
+
+
+def test_a_held_version_ends_when_an_update_is_taken_back() -> None:
+    store = store_of(table())
+    store.apply(0, {"table": rows_of(np.random.default_rng(0), 50)}, RATE)
+    held = store.hold()
+    store.undo(store.apply(1, {"table": rows_of(np.random.default_rng(1), 50)}, RATE))
+    with pytest.raises(ParameterStateError, match="'table' was changed while it was held"):
+        list(held.pieces())
+    held.release()
+    assert list(store.hold().pieces())
+
+
+def test_an_array_that_was_read_is_not_written_to_while_it_is_held() -> None:
+    spec = {"name": "w", "kind": "dense", "shape": [7], "dtype": "float32", "recipe": None}
+    store = store_of(spec | {"optimizer": PAIRS["SGD"][0]})
+    store.put("w", np.zeros(7, np.float32))
+    update, spares, reads = {"w": {"grad": np.ones(7, np.float32)}}, [], []
+    for step in range(6):
+        reads.append((store.read("w"), store.read("w").copy()))
+        undo = store.apply(step, update, RATE, spares.pop(0) if len(spares) > 1 else None)
+        spares.append(undo)
+    for view, copy in reads:
+        assert view.tobytes() == copy.tobytes()
+    # Once nobody holds them, the memory is used again.
+    reads.clear()
+    del view, undo
+    kept = spares[0].parts["w"].before["value"].ctypes.data  # type: ignore[union-attr]
+    store.apply(6, update, RATE, spares.pop(0))
+    assert store.read("w").ctypes.data == kept
+
+
 def test_what_is_dumped_goes_on_as_before() -> None:
     store = store_of(table(admit=2, expire=5), table(name="other", optimizer=ADAM))
     rng = np.random.default_rng(5)
     for step in range(7):
         store.apply(step, {"table": rows_of(rng, 300), "other": rows_of(rng, 300)}, RATE)
     twin = Store()
-    twin.load(store.dump())
+    twin.load(store.hold().pieces())
     assert contents(twin) == contents(store)
     for step in range(7, 12):
         updates = {"table": rows_of(rng, 300), "other": rows_of(rng, 300)}

@@ -4,8 +4,8 @@ Glossary
     shard       one of a fixed number of virtual parts (256); another number of servers moves whole
                 shards, and never cuts anything again
     range       elements of a dense Parameter that follow one another, and belong to one shard
-    piece       what one server has of a Parameter: a range under its own name (`w[0:4096]`), or
-                rows of a table under the table's
+    piece       what one server has of a Parameter: ranges that follow one another, under a name of
+                their own (`w[0:4096]`), or rows of a table under the table's
 
 Dense Parameters are cut into ranges that are worth a message; tables row by row, by a hash of the
 id. Nothing here depends on anything but names, sizes, ids and the two numbers.
@@ -38,10 +38,6 @@ class Range(NamedTuple):
     start: int
     stop: int
 
-    def name(self, whole: str) -> str:
-        """The name of the piece on its server."""
-        return f"{whole}[{self.start}:{self.stop}]"
-
 
 def ranges(name: str, size: int, shards: int = SHARDS) -> list[Range]:
     """The ranges of a dense Parameter of `size` elements, in order."""
@@ -59,6 +55,15 @@ def shards_of_rows(ids: Array, shards: int = SHARDS) -> Array:
     mixed = ids.astype(np.uint64)
     mixed = (mixed ^ (mixed >> np.uint64(33))) * _FACTOR
     return ((mixed >> np.uint64(32)) % np.uint64(shards)).astype(np.int64)
+
+
+class Piece(NamedTuple):
+    """Elements `start` to `stop` of a dense Parameter, on one server under the name `name`."""
+
+    server: int
+    start: int
+    stop: int
+    name: str
 
 
 class Partition:
@@ -83,6 +88,7 @@ class Partition:
         self._ranges = functools.lru_cache(maxsize=None)(
             lambda name, size: tuple(ranges(name, size, shards))
         )
+        self.pieces = functools.lru_cache(maxsize=None)(self._pieces)
 
     def shards_of(self, server: int) -> list[int]:
         """The shards of a server."""
@@ -91,6 +97,16 @@ class Partition:
     def ranges(self, name: str, size: int) -> list[tuple[int, Range]]:
         """(server, range) of a dense Parameter, in order."""
         return [(int(self._server_of[r.shard]), r) for r in self._ranges(name, size)]
+
+    def _pieces(self, name: str, size: int) -> tuple[Piece, ...]:
+        """The pieces of a dense Parameter, in order: few, so that a message has few arrays."""
+        found: list[Piece] = []
+        for server, part in self.ranges(name, size):
+            start = part.start
+            if found and found[-1].server == server:
+                start = found.pop().start
+            found.append(Piece(server, start, part.stop, f"{name}[{start}:{part.stop}]"))
+        return tuple(found)
 
     def servers_of_rows(self, ids: Array) -> Array:
         """The server of each row."""
@@ -111,17 +127,17 @@ class Partition:
             return [[spec] for _ in range(self.servers)]
         found: list[list[dict[str, Any]]] = [[] for _ in range(self.servers)]
         size = math.prod(spec["shape"])
-        for server, part in self.ranges(spec["name"], size):
-            piece = {"name": part.name(spec["name"]), "shape": [part.stop - part.start]}
-            found[server].append(spec | piece | {"offset": part.start})
+        for part in self.pieces(spec["name"], size):
+            piece = {"name": part.name, "shape": [part.stop - part.start]}
+            found[part.server].append(spec | piece | {"offset": part.start})
         return found
 
     def split_values(self, name: str, values: Array) -> list[dict[str, Array]]:
         """The values (or gradients) of a dense Parameter by pieces, for each server; views."""
         found: list[dict[str, Array]] = [{} for _ in range(self.servers)]
         flat = values.reshape(-1)
-        for server, part in self.ranges(name, flat.size):
-            found[server][part.name(name)] = flat[part.start : part.stop]
+        for part in self.pieces(name, flat.size):
+            found[part.server][part.name] = flat[part.start : part.stop]
         return found
 
     def split_updates(self, updates: Update) -> list[dict[str, dict[str, Array]]]:
@@ -140,7 +156,7 @@ class Partition:
         return found
 
     def join_values(self, name: str, shape: tuple[int, ...], pieces: Mapping[str, Array]) -> Array:
-        """A dense Parameter from its pieces by their names."""
-        parts = [pieces[r.name(name)].reshape(-1) for _, r in self.ranges(name, math.prod(shape))]
-        whole = parts[0].copy() if len(parts) == 1 else np.concatenate(parts)
+        """A dense Parameter from its pieces by their names; the only piece is not copied."""
+        parts = [pieces[p.name].reshape(-1) for p in self.pieces(name, math.prod(shape))]
+        whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
         return whole.reshape(shape)

@@ -1,19 +1,22 @@
 """One record of a server's files: a little JSON and arrays, with checksums. No pickle.
 
 Glossary
-    record      a head of 64 bytes, a JSON text, and the arrays one after another; every part starts
-                at a multiple of 64
-    head        a mark, the record's number, the sizes of what follows, and two CRC-32: of what
-                follows, and of the head itself
+    record      a head of 64 bytes, a JSON text, the arrays one after another, and a foot of 64
+                bytes; every part starts at a multiple of 64
+    head        a mark, the record's number, the sizes of what follows, and a CRC-32 of the head
+    foot        the XXH3 (64 bits) of head, text and arrays, eight times
     torn        a record whose file ends before it does: it was being written when its writer died
 
 A file is only ever appended to, so a killed writer leaves a beginning of a record and nothing
 else. A record that is there in full and whose checksums do not fit was changed afterwards: that is
-damage, never a torn end.
+damage, never a torn end. The checksum comes last so that a block of an array is summed and written
+while it is in the cache.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
 import json
 import math
 import struct
@@ -29,66 +32,113 @@ from paramesh.errors import ParameterServerError
 
 Array = np.ndarray[Any, Any]
 
-_MARK = b"pmrecord"
-_HEAD = struct.Struct("<8sQQQI")  # mark, number, size of the text, size of the arrays, CRC of both
+_MARK = b"pmrecor2"
+#: Of the records with one CRC-32 in their head, by servers that cut Parameters in other pieces.
+_FORMER_MARK = b"pmrecord"
+_HEAD = struct.Struct("<8sQQQ")  # mark, number, size of the text, size of the arrays
 _ALIGN = 64
 _TEXT_LIMIT = 1 << 28
+#: Bytes that are summed, and then written or read, at once.
+BLOCK = 1 << 19
 
 
 class Record(NamedTuple):
-    """What a record says."""
+    """What a record says, and where its file goes on behind it."""
 
     number: int
     meta: dict[str, Any]
     arrays: dict[str, Array]
+    end: int = 0
+
+
+@functools.cache
+def _xxh3() -> Any:
+    try:
+        return importlib.import_module("xxhash").xxh3_64
+    except ModuleNotFoundError:
+        raise ParameterServerError(
+            "the files of a parameter server need xxhash, which is not installed: "
+            "pip install 'paramesh[ps]'."
+        ) from None
 
 
 def _padded(size: int) -> int:
     return -(-size // _ALIGN) * _ALIGN
 
 
-def encoded(number: int, meta: Mapping[str, Any], arrays: Mapping[str, Array]) -> list[Any]:
-    """The buffers of a record, in order; the arrays are not copied if they are contiguous."""
+def encoded(
+    number: int, meta: Mapping[str, Any], arrays: Mapping[str, Array]
+) -> Iterator[list[Any]]:
+    """The buffers of a record, in order, in batches to be written as they come.
+
+    The arrays are not copied if they are contiguous; a batch was read for its checksum just before
+    it is given, and is at most about `BLOCK` bytes.
+    """
     flat = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
     table = [[key, a.dtype.name, list(arrays[key].shape)] for key, a in flat.items()]
     text = json.dumps({"meta": meta, "arrays": table}, separators=(",", ":")).encode()
     text += b" " * (_padded(len(text)) - len(text))
-    body: list[Any] = []
+    size = sum(_padded(array.nbytes) for array in flat.values())
+    head = _HEAD.pack(_MARK, number, len(text), size)
+    head += bytes(_ALIGN - 4 - len(head))
+    head += struct.pack("<I", zlib.crc32(head))
+    checksum = _xxh3()(head)
+    checksum.update(text)
+    batch: list[Any] = [head, text]
+    held = len(head) + len(text)
     for array in flat.values():
         if not array.nbytes:
             continue
-        body.append(array.reshape(-1).view(np.uint8).data)
-        if array.nbytes % _ALIGN:
-            body.append(bytes(_padded(array.nbytes) - array.nbytes))
-    crc = zlib.crc32(text)
-    for part in body:
-        crc = zlib.crc32(part, crc)
-    size = sum(len(part) for part in body)
-    head = _HEAD.pack(_MARK, number, len(text), size, crc)
-    head += bytes(_ALIGN - 4 - len(head))
-    return [head + struct.pack("<I", zlib.crc32(head)), text, *body]
+        whole = array.reshape(-1).view(np.uint8).data
+        for first in range(0, len(whole), BLOCK):
+            block = whole[first : first + BLOCK]
+            if held + len(block) > BLOCK:
+                yield batch
+                batch, held = [], 0
+            checksum.update(block)
+            batch.append(block)
+            held += len(block)
+        rest = bytes(_padded(len(whole)) - len(whole))
+        if rest:
+            checksum.update(rest)
+            batch.append(rest)
+    batch.append(checksum.digest() * 8)
+    yield batch
 
 
-def read_records(path: Path, *, arrays: bool = True) -> Iterator[Record]:
+def read_records(path: Path, *, arrays: bool = True, start: int = 0) -> Iterator[Record]:
     """The records of a file, up to its end or a torn one.
 
     Args:
         path: of the file.
         arrays: whether to read (and check) the arrays; without, they are skipped.
+        start: where the first one begins, in bytes: 0, or the `end` of another.
 
     Raises:
         ParameterServerError: a record is damaged.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
+        file.seek(start)
         while size - file.tell() >= _ALIGN:
-            found = _read_one(file, size, path, arrays)
+            found = read_record(file, size, path, arrays=arrays)
             if found is None:
                 return
             yield found
 
 
-def _read_one(file: BinaryIO, size: int, path: Path, arrays: bool) -> Record | None:
+def read_record(file: BinaryIO, size: int, path: Path, *, arrays: bool = True) -> Record | None:
+    """The record that begins where an open file is; None if it is not there in full.
+
+    Args:
+        file: of `path`, with a head of 64 bytes at least before its end.
+        size: of the file.
+        path: of the file.
+        arrays: whether to read (and check) the arrays; without, they are skipped.
+
+    Raises:
+        ParameterServerError: the record is damaged.
+    """
     at = file.tell()
 
     def damaged(what: str) -> ParameterServerError:
@@ -98,25 +148,37 @@ def _read_one(file: BinaryIO, size: int, path: Path, arrays: bool) -> Record | N
         )
 
     head = file.read(_ALIGN)
-    mark, number, text_size, body_size, crc = _HEAD.unpack_from(head)
+    mark, number, text_size, body_size = _HEAD.unpack_from(head)
     (own,) = struct.unpack_from("<I", head, _ALIGN - 4)
+    if mark == _FORMER_MARK:
+        raise ParameterServerError(
+            f"the file '{path}' was written by an earlier paramesh, in a format that this one does "
+            "not go on from. Carry the values over by a checkpoint, and give the run a folder of "
+            "its own."
+        )
     if mark != _MARK or own != zlib.crc32(head[:-4]):
         raise damaged("there is no head of a record")
     if text_size > _TEXT_LIMIT:
         raise damaged(f"its text has {text_size} bytes")
-    if at + _ALIGN + text_size + body_size > size:
+    end = at + 2 * _ALIGN + text_size + body_size
+    if end > size:
         return None
     text = file.read(text_size)
     if not arrays:
-        file.seek(body_size, 1)
+        file.seek(end)
         try:
-            return Record(number, json.loads(text)["meta"], {})
+            return Record(number, json.loads(text)["meta"], {}, end)
         except ValueError:
             raise damaged("its text is none") from None
-    body = np.frombuffer(bytearray(file.read(body_size)), np.uint8)
-    if len(body) != body_size:
-        return None
-    if zlib.crc32(body.data, zlib.crc32(text)) != crc:
+    checksum = _xxh3()(head)
+    checksum.update(text)
+    body = np.empty(body_size, np.uint8)
+    for first in range(0, body_size, BLOCK):
+        block = body[first : first + BLOCK].data
+        if file.readinto(block) != len(block):  # type: ignore[attr-defined]
+            return None
+        checksum.update(block)
+    if checksum.digest() * 8 != file.read(_ALIGN):
         raise damaged("the checksum does not fit")
     said = json.loads(text)
     found: dict[str, Array] = {}
@@ -128,7 +190,7 @@ def _read_one(file: BinaryIO, size: int, path: Path, arrays: bool) -> Record | N
             raise damaged(f"the array {key!r} does not fit in")
         found[key] = body[offset : offset + count * dtype.itemsize].view(dtype).reshape(shape)
         offset += _padded(count * dtype.itemsize)
-    return Record(number, said["meta"], found)
+    return Record(number, said["meta"], found, end)
 
 
 def updates_to_arrays(updates: Mapping[str, Mapping[str, Array]]) -> dict[str, Array]:

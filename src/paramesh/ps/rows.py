@@ -10,6 +10,7 @@ Both grow without copying a slab. Where a row lies has no influence on any numbe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -27,8 +28,8 @@ _FIRST = 14
 class Index:
     """ids -> slots: open addressing, at most half full, all ids of a call at once."""
 
-    def __init__(self) -> None:
-        self._bits = 10
+    def __init__(self, room: int = 0) -> None:
+        self._bits = max(10, (2 * room).bit_length())
         self._ids = np.full(1 << self._bits, _NOBODY, np.int64)
         self._slots = np.empty(1 << self._bits, np.int64)
         self._count = 0
@@ -128,6 +129,20 @@ class Slab:
             if len(mine):
                 yield chunk, mine, slots[mine] - first
             first += len(chunk)
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of the value of a slot."""
+        return math.prod(self._shape) * self._dtype.itemsize
+
+    def block(self, first: int, stop: int) -> Array:
+        """A copy of slots that follow one another in one chunk."""
+        start = 0
+        for chunk in self._chunks:
+            if first < start + len(chunk):
+                return chunk[first - start : stop - start].copy()
+            start += len(chunk)
+        raise IndexError(f"there is no slot {first}.")
 
     def take(self, slots: Array) -> Array:
         """Copies of the values of some slots."""

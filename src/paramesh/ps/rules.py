@@ -53,12 +53,15 @@ class Rule(NamedTuple):
         corrects: whether `Numbers.correction` is Adam's (otherwise 1).
         betas: the decays of Adam's moments.
         decays_gradient: whether weight decay is added to the gradient before `update`.
+        write: `update` into given arrays, with fewer passes over the block and the same bits:
+            (weights, gradients, numbers, slots, [new weights, *new slots]).
     """
 
     slots: dict[str, float]
     update: Update
     betas: tuple[float, float] | None = None
     decays_gradient: bool = True
+    write: Callable[..., None] | None = None
 
 
 def _rest(decay: float) -> np.float32:
@@ -68,7 +71,12 @@ def _rest(decay: float) -> np.float32:
 
 def _sgd(momentum: bool, dampening: float, nesterov: bool) -> Rule:
     if not momentum:
-        return Rule({}, lambda w, g, n: (w + -n.rate * g,))
+
+        def write(w: Array, g: Array, n: Numbers, slots: list[Array], out: list[Array]) -> None:
+            np.multiply(-n.rate, g, out=out[0])
+            np.add(w, out[0], out=out[0])
+
+        return Rule({}, lambda w, g, n: (w + -n.rate * g,), write=write)
     rest = 1.0 - dampening
 
     def update(w: Array, g: Array, n: Numbers, accum: Array, stat: Array) -> tuple[Array, ...]:
@@ -85,7 +93,16 @@ def _momentum(nesterov: bool) -> Rule:
         top = g + n.momentum * new if nesterov else new
         return w + -n.rate * top, new
 
-    return Rule({"moments": 0.0}, update)
+    def write(w: Array, g: Array, n: Numbers, slots: list[Array], out: list[Array]) -> None:
+        top = new = np.multiply(n.momentum, slots[0], out=out[1])
+        np.add(g, new, out=new)
+        if nesterov:
+            top = np.multiply(n.momentum, new, out=out[0])
+            np.add(g, top, out=top)
+        np.multiply(-n.rate, top, out=out[0])
+        np.add(w, out[0], out=out[0])
+
+    return Rule({"moments": 0.0}, update, write=write)
 
 
 def _adam(b1: float, b2: float, eps: float, nesterov: bool, amsgrad: bool) -> Rule:
@@ -243,11 +260,34 @@ def numbers_of(
     return Numbers(number("learning_rate", None), decay, number("momentum", 0.0), correction)
 
 
-def updated(rule: Rule, w: Array, g: Array, n: Numbers, slots: list[Array]) -> tuple[Array, ...]:
-    """One update of a block, with weight decay; arrays of the arithmetic's type."""
+def updated(
+    rule: Rule,
+    w: Array,
+    g: Array,
+    n: Numbers,
+    slots: list[Array],
+    out: list[Array] | None = None,
+) -> tuple[Array, ...] | list[Array]:
+    """One update of a block, with weight decay; arrays of the arithmetic's type.
+
+    Args:
+        rule: the optimizer's.
+        w: weights.
+        g: their gradients.
+        n: numbers.
+        slots: the state.
+        out: what the new weights and state are written to, if it is to be; nothing of the others.
+    """
     if rule.decays_gradient and n.decay:
         g = g + n.decay * w
-    return rule.update(w, g, n, *slots)
+    if out is None:
+        return rule.update(w, g, n, *slots)
+    if rule.write is not None:
+        rule.write(w, g, n, slots, out)
+    else:
+        for target, value in zip(out, rule.update(w, g, n, *slots), strict=True):
+            np.copyto(target, value)
+    return out
 
 
 def arithmetic(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -14,11 +14,11 @@ pushes may arrive for up to `staleness` steps ahead; they are applied in the sam
 reads version t - staleness, neither an earlier nor a later one. In "async" mode every push is an
 update of its own, counted for each worker.
 
-An update is applied in memory, then logged, and only then released. If the server dies before the
-record is complete, nobody has seen the update, and the workers still hold their pushes. (Applying
-first keeps a push that cannot be applied out of the log.) So what a client has seen is always
-recovered, and servers differ by at most `staleness + 1` versions: a restarted worker goes on from
-the least advanced one, and reads on all others as far back as that.
+An update is applied in memory and logged, a large one both at once, and only then released. If the
+server dies before the record is complete, nobody has seen the update, and the workers still hold
+their pushes. (What can be wrong with a push is seen before either.) So what a client has seen is
+always recovered, and servers differ by at most `staleness + 1` versions: a restarted worker goes on
+from the least advanced one, and reads on all others as far back as that.
 """
 
 from __future__ import annotations
@@ -28,14 +28,17 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from paramesh.errors import ParameterServerError, ParameterStateError
+from paramesh.ps.held import Held, Piece
 from paramesh.ps.log import Log, drop_segments, read_log, start_incarnation
 from paramesh.ps.record import Array, Record, arrays_to_updates, updates_to_arrays
+from paramesh.ps.refresh import NO_IDS, moved_rows
 from paramesh.ps.snapshot import (
     Snapshot,
     drop_snapshots,
@@ -49,6 +52,10 @@ MODES = ("sync", "stale", "async")
 
 #: Where `point` is called, in the order of a step; "recovering" is in a start.
 POINTS = ("staged", "applied", "half", "logged", "reply", "snapshot", "recovering")
+
+
+#: In async mode, of so many updates a server knows which rows they changed.
+_ASYNC_MOVES = 64
 
 
 class VersionGone(ParameterServerError):
@@ -109,6 +116,9 @@ class Server:
         rules: of the run.
         point: called with the name of every point that is reached.
         fsync: bring every record of the log to the disk.
+        following: begin with nothing, and write nothing until `begin` (see `standby`).
+        beside: bytes of an update from which on its record is written while it is applied.
+        snapshots_beside: write snapshots in a thread, while steps go on.
 
     Raises:
         ParameterServerError: log and snapshots are damaged beyond recovery, or belong to other
@@ -122,19 +132,43 @@ class Server:
         *,
         point: Callable[[str], None] | None = None,
         fsync: bool = False,
+        following: bool = False,
+        beside: int = 1 << 20,
+        snapshots_beside: bool = False,
     ) -> None:
         self.folder = folder
         self.rules = rules
+        self._named_point = point
+        self.beside = beside
+        self._writer = ThreadPoolExecutor(1, "log")
+        self.snapshots_beside = snapshots_beside
+        self._snapshots = ThreadPoolExecutor(1, "snapshot")
+        self._snapshot: Future[None] | None = None
         self._point: Callable[[str], None] = point or (lambda name: None)
-        began = time.monotonic()
-        self.incarnation = start_incarnation(folder)
+        self._fsync = fsync
         self._clear()
-        number = self._recover()
-        self._log = Log(folder, self.incarnation, number, point=point, fsync=fsync)
-        if number == 0:
-            self._append({"kind": "rules", **self._said_rules()}, {})
         #: Pushes that wait: by step, by worker.
         self._staged: dict[int, dict[int, tuple[Update, dict[str, float]]]] = {}
+        if not following:
+            began = time.monotonic()
+            self.begin(start_incarnation(folder), self.recover(), began)
+
+    def begin(self, incarnation: int, number: int, began: float) -> None:
+        """Write from now on.
+
+        Args:
+            incarnation: of this server, from `start_incarnation`.
+            number: of the next record.
+            began: when the start did (`time.monotonic`).
+
+        Raises:
+            Fenced: another incarnation has started.
+        """
+        self.incarnation = incarnation
+        point = self._named_point
+        self._log = Log(self.folder, incarnation, number, point=point, fsync=self._fsync)
+        if number == 0:
+            self._append({"kind": "rules", **self._said_rules()}, {})
         self.recovery_seconds = time.monotonic() - began
         self.started = time.time()
         self.pushes = 0
@@ -147,6 +181,11 @@ class Server:
         self.store = Store()
         self.version = 0
         self._history: deque[Undo] = deque(maxlen=max(1, self.rules.behind))
+        #: (version before, rows by table) of the last updates.
+        kept = _ASYNC_MOVES if self.rules.mode == "async" else self.rules.behind
+        self._moves: deque[tuple[int, dict[str, Array]]] = deque(maxlen=kept)
+        #: The undo that left the history last: the next update writes to its memory.
+        self._spare: Undo | None = None
         #: Which incarnation of each worker may speak, and in async mode its next push.
         self._workers: dict[int, int] = {}
         self._next: dict[int, int] = {}
@@ -155,13 +194,21 @@ class Server:
         self._given: set[str] = set()
         self._left: set[int] = set()
 
-    def _recover(self) -> int:
-        """Rebuild the state; the number of the next record."""
+    def recover(self, records: Callable[[Path, int], Iterable[Record]] = read_log) -> int:
+        """Rebuild the state; the number of the next record.
+
+        Args:
+            records: reads the log of a folder from a number on.
+
+        Raises:
+            ParameterServerError: log and snapshots are damaged, or belong to other rules.
+        """
+        self._clear()
         reasons: list[str] = []
         listed = snapshots(self.folder)
         for snapshot in [*listed, None]:
             try:
-                number = self._recover_from(snapshot)
+                number = self._recover_from(snapshot, records)
             except ParameterServerError as error:
                 reasons.append(str(error))
             else:
@@ -172,7 +219,9 @@ class Server:
             self._clear()
         raise ParameterServerError("the server cannot be recovered: " + "; ".join(reasons))
 
-    def _recover_from(self, snapshot: Snapshot | None) -> int | None:
+    def _recover_from(
+        self, snapshot: Snapshot | None, records: Callable[[Path, int], Iterable[Record]]
+    ) -> int | None:
         number = 0
         if snapshot is not None:
             meta, items = read_snapshot(snapshot)
@@ -185,9 +234,9 @@ class Server:
             self._given = set(meta.get("given", ()))
             self._left = set(meta.get("left", ()))
             number = snapshot.number
-        for record in read_log(self.folder, number):
+        for record in records(self.folder, number):
             self._point("recovering")
-            self._replay(record)
+            self.replay(record)
             number = record.number + 1
         behind = min(self.rules.behind, self.version)
         if snapshot is not None and self.version - snapshot.version < behind:
@@ -210,7 +259,12 @@ class Server:
                 "over by a checkpoint."
             )
 
-    def _replay(self, record: Record) -> None:
+    def replay(self, record: Record) -> None:
+        """Apply one record of the log.
+
+        Raises:
+            ParameterServerError: it does not follow on what is here.
+        """
         meta, kind = record.meta, record.meta["kind"]
         if kind == "rules":
             self._check_rules(meta)
@@ -229,7 +283,7 @@ class Server:
                     f"record {record.number} is the update of version {meta['version']}, and "
                     f"the server is at {self.version}."
                 )
-            undo = self.store.apply(self.version, arrays_to_updates(record.arrays), meta["hyper"])
+            undo = self._apply(arrays_to_updates(record.arrays), meta["hyper"])
             self._committed(undo, meta.get("worker"))
         else:
             raise ParameterServerError(f"record {record.number} is of unknown kind {kind!r}.")
@@ -239,11 +293,16 @@ class Server:
             self._log.append(meta, arrays)
 
     def _committed(self, undo: Undo, worker: int | None) -> None:
+        self._moves.append((self.version, moved_rows(undo)))
         self.version += 1
         if worker is not None:
             self._next[worker] = self._next.get(worker, 0) + 1
-        if self.rules.behind and self.rules.keep_history:
-            self._history.append(undo)
+        if not (self.rules.behind and self.rules.keep_history):
+            self._spare = undo
+            return
+        if len(self._history) == self._history.maxlen:
+            self._spare = self._history.popleft()
+        self._history.append(undo)
 
     # Workers.
 
@@ -490,19 +549,50 @@ class Server:
         self._snapshot_if_due()
 
     def _update(self, updates: Update, hyper: dict[str, float], worker: int | None) -> None:
-        undo = self.store.apply(self.version, updates, hyper)
-        self._point("applied")
         meta: dict[str, Any] = {"kind": "update", "version": self.version, "hyper": hyper}
         if worker is not None:
             meta["worker"] = worker
-        try:
-            self._append(meta, updates_to_arrays(updates))
-        except Exception:
-            # Whatever it was: applied without a record, the next try would apply it once more.
-            self.store.undo(undo)
-            raise
+        arrays = updates_to_arrays(updates)
+        if self.rules.keep_log and sum(a.nbytes for a in arrays.values()) >= self.beside:
+            undo = self._apply_beside_the_log(updates, hyper, meta, arrays)
+        else:
+            undo = self._apply(updates, hyper)
+            self._point("applied")
+            try:
+                self._append(meta, arrays)
+            except Exception:
+                # Whatever it was: applied without a record, the next try would apply it once more.
+                self.store.undo(undo)
+                raise
         self._committed(undo, worker)
         self._point("logged")
+
+    def _apply(self, updates: Update, hyper: Mapping[str, float]) -> Undo:
+        spare, self._spare = self._spare, None
+        return self.store.apply(self.version, updates, hyper, spare)
+
+    def _apply_beside_the_log(
+        self,
+        updates: Update,
+        hyper: dict[str, float],
+        meta: dict[str, Any],
+        arrays: Mapping[str, Array],
+    ) -> Undo:
+        """Apply an update while another thread writes its record; back when both are done."""
+        writing = self._writer.submit(self._log.append, meta, arrays)
+        try:
+            undo = self._apply(updates, hyper)
+        except BaseException:
+            if writing.exception() is None:
+                self._log.take_back()
+            raise
+        try:
+            self._point("applied")
+            writing.result()
+        except Exception:
+            self.store.undo(undo)
+            raise
+        return undo
 
     # Reading.
 
@@ -545,17 +635,48 @@ class Server:
                 out[hit] = self.store.read(name, ids[hit], undo)
         return out
 
+    def moved(self, name: str, step: int, told: int) -> Array | None:
+        """The rows of a table that are not for the next step what they were for this one, sorted.
+
+        Args:
+            name: of the table.
+            step: this one.
+            told: in async mode, the version since which they are wanted.
+
+        Returns:
+            Their ids, or None: it was too long ago.
+        """
+        first, last = told, self.version
+        if self.rules.mode != "async":
+            first, last = self.rules.version_read(step), self.rules.version_read(step + 1)
+        known = {version: rows for version, rows in self._moves if first <= version < last}
+        if len(known) < last - first:
+            return None
+        parts = [rows[name] for rows in known.values() if name in rows]
+        if len(parts) < 2:
+            return parts[0] if parts else NO_IDS
+        return np.unique(np.concatenate(parts))
+
     # Snapshots.
 
     def _snapshot_if_due(self) -> None:
         every = self.rules.snapshot_every
-        if every and self.rules.keep_log and self.version % every == 0:
-            try:
-                self.snapshot()
-            except OSError as error:
-                # The log has everything; the next one may find room.
-                self.last_snapshot["failed"] = time.time()
-                self.last_snapshot["errno"] = float(error.errno or 0)
+        if not every or not self.rules.keep_log or self.version % every:
+            return
+        if not self.snapshots_beside:
+            self._try(self._begin_snapshot())
+        elif self._snapshot is None or self._snapshot.done():
+            self._snapshot = self._snapshots.submit(self._try, self._begin_snapshot())
+        else:
+            self.last_snapshot["late"] = time.time()  # the one before is still being written
+
+    def _try(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except (OSError, ParameterStateError) as error:
+            # The log has everything; the next one may succeed.
+            self.last_snapshot["failed"] = time.time()
+            self.last_snapshot["errno"] = float(getattr(error, "errno", None) or 0)
 
     def snapshot(self) -> None:
         """Write a snapshot, and drop the part of the log that nothing needs any more.
@@ -563,31 +684,43 @@ class Server:
         Raises:
             OSError: from the file system; the log still has everything.
         """
+        self._begin_snapshot()()
+
+    def _begin_snapshot(self) -> Callable[[], None]:
+        """What writes the present version, whatever is applied meanwhile; in any thread."""
         began = time.monotonic()
-        meta = {
+        meta: dict[str, Any] = {
             **self._said_rules(),
             "version": self.version,
-            "incarnations": self._workers,
-            "next": self._next,
+            "incarnations": dict(self._workers),
+            "next": dict(self._next),
             "valued": sorted(self._valued),
             "given": sorted(self._given),
             "left": sorted(self._left),
         }
         self._log.check_fence()
         self._log.rotate()
-        write_snapshot(self.folder, self._log.number, self.version, meta, self._items())
-        oldest = drop_snapshots(self.folder, self.rules.behind)
-        if oldest is not None:
-            drop_segments(self.folder, oldest.number)
-        self.last_snapshot = {
-            "version": self.version,
-            "seconds": time.monotonic() - began,
-            "time": time.time(),
-        }
+        number, held = self._log.number, self.store.hold()
 
-    def _items(self) -> Iterable[tuple[str, Array]]:
-        for item in self.store.dump():
-            yield item
+        def write() -> None:
+            try:
+                write_snapshot(self.folder, number, meta["version"], meta, self._pieces(held))
+            finally:
+                held.release()
+            oldest = drop_snapshots(self.folder, self.rules.behind)
+            if oldest is not None:
+                drop_segments(self.folder, oldest.number)
+            self.last_snapshot = {
+                "version": meta["version"],
+                "seconds": time.monotonic() - began,
+                "time": time.time(),
+            }
+
+        return write
+
+    def _pieces(self, held: Held) -> Iterable[Piece]:
+        for piece in held.pieces():
+            yield piece
             self._point("snapshot")
 
     def stats(self) -> dict[str, Any]:
@@ -611,7 +744,9 @@ class Server:
         }
 
     def close(self) -> None:
-        """Close the log."""
+        """Close the log, when a snapshot that is being written is there."""
+        self._snapshots.shutdown()
+        self._writer.shutdown()
         self._log.close()
 
 

@@ -8,13 +8,15 @@ it is. That is why two are kept, and the log since the older one.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from paramesh.atomic import AtomicFile
 from paramesh.errors import ParameterServerError
-from paramesh.ps.record import Array, Record, encoded, read_records
+from paramesh.ps.held import Piece
+from paramesh.ps.record import Record, encoded, read_records
 
 
 class Snapshot(NamedTuple):
@@ -45,9 +47,9 @@ def write_snapshot(
     number: int,
     version: int,
     meta: dict[str, Any],
-    items: Iterable[tuple[str, Array]],
+    pieces: Iterable[Piece],
 ) -> Snapshot:
-    """Write a snapshot; `items` as from `Store.dump`.
+    """Write a snapshot; `pieces` as from `Held.pieces`.
 
     Raises:
         OSError: from the file system; no file remains.
@@ -55,11 +57,13 @@ def write_snapshot(
     target = folder / f"snapshot-{number:016d}-{version:012d}.bin"
     file = AtomicFile(target)
     try:
-        end = file.write_at(0, *encoded(0, meta, {}))
-        count = 0
-        for count, (key, array) in enumerate(items, start=1):
-            end = file.write_at(end, *encoded(count, {"key": key}, {"array": array}))
-        file.write_at(end, *encoded(count + 1, {"end": count}, {}))
+        end = count = 0
+        for said, arrays in itertools.chain([(meta, {})], pieces):
+            for batch in encoded(count, said, arrays):
+                end = file.write_at(end, *batch)
+            count += 1
+        for batch in encoded(count, {"end": count}, {}):
+            end = file.write_at(end, *batch)
         file.commit()
     except BaseException:
         file.discard()
@@ -68,26 +72,26 @@ def write_snapshot(
     return Snapshot(number, version, target)
 
 
-def read_snapshot(snapshot: Snapshot) -> tuple[dict[str, Any], Iterator[tuple[str, Array]]]:
-    """Meta and items of a snapshot.
+def read_snapshot(snapshot: Snapshot) -> tuple[dict[str, Any], Iterator[Piece]]:
+    """Meta and pieces of a snapshot.
 
     Raises:
-        ParameterServerError: the file is damaged; the items may raise it at their end.
+        ParameterServerError: the file is damaged; the pieces may raise it at their end.
     """
     records = read_records(snapshot.path)
     first = next(records, None)
     if first is None or first.number != 0:
         raise _damaged(snapshot)
-    return first.meta, _items(snapshot, records)
+    return first.meta, _pieces(snapshot, records)
 
 
-def _items(snapshot: Snapshot, records: Iterator[Record]) -> Iterator[tuple[str, Array]]:
-    for count, record in enumerate(records):
-        if record.number != count + 1 or record.meta.get("end", count) != count:
+def _pieces(snapshot: Snapshot, records: Iterator[Record]) -> Iterator[Piece]:
+    for count, record in enumerate(records, start=1):
+        if record.number != count or record.meta.get("end", count) != count:
             break
         if "end" in record.meta:
             return
-        yield record.meta["key"], record.arrays["array"]
+        yield record.meta, record.arrays
     raise _damaged(snapshot)
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from paramesh.dtype import to_dtype
 from paramesh.errors import ParameterShapeError, ParameterStateError
 from paramesh.ps.dense import VALUE, Dense, DenseUndo
+from paramesh.ps.held import Held, Piece
 from paramesh.ps.rules import Powers, numbers_of
 from paramesh.ps.tables import RowsUndo, Table
 
@@ -47,10 +48,11 @@ class Store:
         self._parts: dict[str, Dense | Table] = {}
         self._powers = Powers()
 
-    def declare(self, spec: dict[str, Any]) -> None:
+    def declare(self, spec: dict[str, Any], *, empty: bool = False) -> None:
         """Say what a Parameter is; a second time with the same spec does nothing.
 
         Args:
+            empty: compute no values from a recipe: they will be loaded.
             spec: JSON-able. For all: `name`, `kind` ("dense" or "rows"), `dtype` ("float32"),
                 `optimizer` (see `rules.make_rule`; None for what is not trained), `recipe` (see
                 `starts.start_of`; None: values come by `put`). Dense: `shape`, and `offset`, the
@@ -74,7 +76,7 @@ class Store:
                 )
             return
         if spec["kind"] == "dense":
-            self._parts[name] = Dense(spec)
+            self._parts[name] = Dense(spec, empty=empty)
         else:
             if spec.get("recipe") is None:
                 raise ValueError(f"Parameter '{name}': a table of rows needs a recipe.")
@@ -275,7 +277,7 @@ class Store:
         return part.index.items()[0]
 
     def dump(self) -> Iterator[tuple[str, Array]]:
-        """Everything, as (key, array), each key once; `load` takes it.
+        """Everything, as (key, array), each key once; equal stores give equal ones.
 
         A key is `field/name`: `spec/NAME` comes first, a JSON text as bytes.
         """
@@ -286,29 +288,31 @@ class Store:
             else:
                 yield from ((f"{field}/{name}", array) for field, array in part.arrays.items())
 
-    def load(self, items: Iterable[tuple[str, Array]]) -> None:
-        """Take over what another store gave by `dump`, into one that is empty.
+    def hold(self) -> Held:
+        """Everything as it is now, to be read while updates go on; to be released."""
+        return Held([part.hold() for part in self._parts.values()])
+
+    def load(self, pieces: Iterable[Piece]) -> None:
+        """Take over what another store gave by `hold().pieces()`, into one that is empty.
 
         Raises:
-            ParameterStateError: this store is not empty.
-            ValueError: items that no store gives.
+            ParameterStateError: this store is not empty, or has no such Parameter.
+            ParameterShapeError: a piece that does not fit.
         """
         if self._parts:
             raise ParameterStateError("a store that holds Parameters cannot load others.")
-        found: dict[str, dict[str, Array]] = {}
-        for key, array in items:
-            field, slash, name = key.partition("/")
-            if not slash or (field != "spec" and name not in found):
-                raise ValueError(f"{key!r} is nothing that a store gives here.")
-            found.setdefault(name, {})[field] = array
-        for name, fields in found.items():
-            self.declare(json.loads(fields.pop("spec").tobytes()))
-            part = self._parts[name]
+        for meta, fields in pieces:
+            if "spec" in meta:
+                self.declare(meta["spec"], empty=True)
+                part = self._part(meta["spec"]["name"])
+                if isinstance(part, Table):
+                    part.reserve(meta["rows"])
+                continue
+            part = self._part(meta["name"])
             if isinstance(part, Table):
                 part.load(fields)
             else:
-                for field, array in fields.items():
-                    part.put(array, 0, field)
+                part.load(meta["at"], fields)
 
     def stats(self) -> dict[str, Any]:
         """By name: kind, and the elements or rows and the bytes that exist here."""

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import threading
 from typing import Any
 
 import numpy as np
 
 from paramesh.dtype import to_dtype
+from paramesh.ps.held import HeldTable
 from paramesh.ps.rows import Array, Index, Slab
 from paramesh.ps.rules import BLOCK, Numbers, Rule, arithmetic, make_rule, updated
 from paramesh.ps.starts import values_at
@@ -36,7 +38,8 @@ class RowsUndo:
     last: Array
     created: Array
     met: tuple[Array, Array]
-    expired: tuple[Array, dict[str, Array], Array] | None = None
+    #: Ids, values by field, when they were met last, slots.
+    expired: tuple[Array, dict[str, Array], Array, Array] | None = None
 
 
 class Table:
@@ -61,13 +64,18 @@ class Table:
         slots = self.rule.slots if self.rule else {}
         self.firsts = dict(slots)
         self.slabs = {name: Slab(self.row_shape, self.dtype) for name in (VALUE, *slots)}
-        self._last = Slab((), np.int64)
+        self.last = Slab((), np.int64)
+        #: The id of the row in each slot, -1 where there is none; how many slots were ever used.
+        self.ids = Slab((), np.int64)
         self.index = Index()
         self._free = np.empty(0, np.int64)
-        self._used = 0
+        self.used = 0
         #: Ids that were met less often than `admit`: id -> place in `_meetings`.
         self._candidates = Index()
         self._meetings = np.empty(0, np.int64)
+        #: Held by updates, and by readers of a held version.
+        self.lock = threading.Lock()
+        self._held: list[HeldTable] = []
 
     def check_ids(self, ids: Any) -> Array:
         """Ids as int64.
@@ -124,6 +132,7 @@ class Table:
 
     def put(self, ids: Array, values: Array, field: str) -> None:
         """Give rows other values; they exist from then on."""
+        self._break()
         slots = self.index.find(ids)
         fresh = ids[slots < 0]
         if len(fresh):
@@ -132,33 +141,45 @@ class Table:
         self.slabs[field].put(slots, values.astype(self.dtype, copy=False))
 
     def _create(self, ids: Array, step: int) -> Array:
+        slots = self._place(ids)
+        self.slabs[VALUE].put(slots, self.start(ids))
+        for field, first in self.firsts.items():
+            self.slabs[field].put(slots, first)
+        self.last.put(slots, step)
+        return slots
+
+    def _place(self, ids: Array) -> Array:
         recycled = min(len(self._free), len(ids))
         fresh = len(ids) - recycled
         slots = np.concatenate(
             [
                 self._free[len(self._free) - recycled :][::-1],
-                np.arange(self._used, self._used + fresh, dtype=np.int64),
+                np.arange(self.used, self.used + fresh, dtype=np.int64),
             ]
         )
         self._free = self._free[: len(self._free) - recycled]
-        self._used += fresh
-        for slab in (*self.slabs.values(), self._last):
-            slab.grow(self._used)
+        self.used += fresh
+        for slab in (*self.slabs.values(), self.last, self.ids):
+            slab.grow(self.used)
         self.index.add(ids, slots)
-        self.slabs[VALUE].put(slots, self.start(ids))
-        for field, first in self.firsts.items():
-            self.slabs[field].put(slots, first)
-        self._last.put(slots, step)
+        self.ids.put(slots, ids)
         return slots
 
     def _drop(self, ids: Array) -> None:
         slots = self.index.find(ids)
         self.index.remove(ids)
+        self.ids.put(slots, -1)
         self._free = np.concatenate([self._free, slots])
 
     def apply(self, step: int, ids: Array, grad: Array, numbers: Numbers) -> RowsUndo:
         """Update the rows that are met; `ids` sorted and without repetition."""
-        assert self.rule is not None
+        with self.lock:
+            undo = self._apply(step, ids, grad, numbers)
+            for held in self._held:
+                held.changing(undo)
+            return undo
+
+    def _apply(self, step: int, ids: Array, grad: Array, numbers: Numbers) -> RowsUndo:
         slots = self.index.find(ids)
         missing = slots < 0
         created = np.empty(0, np.int64)
@@ -172,12 +193,12 @@ class Table:
             if self.admit > 1:
                 there = slots >= 0
                 ids, grad, slots = ids[there], grad[there], slots[there]
-        last = self._last.take(slots) if len(slots) else created
+        last = self.last.take(slots) if len(slots) else created
         fields = list(self.slabs)
         before = {f: np.empty((len(ids), *self.row_shape), self.dtype) for f in fields}
         self._update(slots, grad, numbers, before)
         if len(slots):
-            self._last.put(slots, step)
+            self.last.put(slots, step)
         undo = RowsUndo(ids, slots, before, last, created, met)
         if self.expire and (step + 1) % self.expire == 0:
             self._sweep(step, undo)
@@ -229,27 +250,28 @@ class Table:
         ids, slots = self.index.items()
         if not len(ids):
             return
-        last = self._last.take(slots)
+        last = self.last.take(slots)
         old = last <= step - self.expire
         ids, slots = ids[old], slots[old]
-        undo.expired = (ids, {f: s.take(slots) for f, s in self.slabs.items()}, last[old])
+        undo.expired = (ids, {f: s.take(slots) for f, s in self.slabs.items()}, last[old], slots)
         self._drop(ids)
         self._set_meetings(ids, 0)
 
     def undo(self, undo: RowsUndo) -> None:
         """Take the last update back."""
+        self._break()
         if undo.expired is not None and len(undo.expired[0]):
-            ids, values, last = undo.expired
+            ids, values, last, _ = undo.expired
             slots = self._create(ids, 0)
             for field, rows in values.items():
                 self.slabs[field].put(slots, rows)
-            self._last.put(slots, last)
+            self.last.put(slots, last)
             self._set_meetings(ids, self.admit)
         if len(undo.ids):
             slots = self.index.find(undo.ids)
             for field, rows in undo.before.items():
                 self.slabs[field].put(slots, rows)
-            self._last.put(slots, undo.last)
+            self.last.put(slots, undo.last)
         if len(undo.created):
             self._drop(undo.created)
         self._set_meetings(*undo.met)
@@ -261,30 +283,59 @@ class Table:
 
     # At rest.
 
+    def hold(self) -> HeldTable:
+        """The rows as they are now, to be read while updates go on."""
+        with self.lock:
+            held = HeldTable(self)
+            self._held.append(held)
+            return held
+
+    def release(self, held: HeldTable) -> None:
+        """Save nothing for it any more."""
+        with self.lock:
+            if held in self._held:
+                self._held.remove(held)
+
+    def _break(self) -> None:
+        with self.lock:
+            for held in self._held:
+                held.broken = True
+
+    def candidates(self) -> tuple[Array, Array]:
+        """Ids that were met, but not often enough, and how often."""
+        if self.admit == 1:
+            return np.empty(0, np.int64), self._meetings
+        ids, at = self._candidates.items()
+        counts = self._meetings[at]
+        return ids[counts > 0], counts[counts > 0]
+
     def dump(self) -> list[tuple[str, Array]]:
         """All that makes the table, but its spec; rows sorted by id."""
         ids, slots = self.index.items()
         found: list[tuple[str, Array]] = [("ids", ids)]
         if len(ids):
-            found.append(("last", self._last.take(slots)))
+            found.append(("last", self.last.take(slots)))
             found += [(field, slab.take(slots)) for field, slab in self.slabs.items()]
-        candidates, at = self._candidates.items()
-        counts = self._meetings[at]
-        if counts.any():
-            found += [("candidates", candidates[counts > 0]), ("meetings", counts[counts > 0])]
+        candidates, counts = self.candidates()
+        if len(candidates):
+            found += [("candidates", candidates), ("meetings", counts)]
         return found
 
-    def load(self, items: dict[str, Array]) -> None:
-        """Take over what `dump` gave, into a table without rows."""
-        ids = items["ids"]
-        if len(ids):
-            slots = self._create(ids, 0)
-            for field, slab in self.slabs.items():
-                slab.put(slots, items[field])
-            self._last.put(slots, items["last"])
-        if "candidates" in items:
-            self._candidates.add(items["candidates"], np.arange(len(items["candidates"])))
-            self._meetings = items["meetings"].copy()
+    def load(self, fields: dict[str, Array]) -> None:
+        """Take over a piece of a held table, into one that has none of its rows."""
+        if "candidates" in fields:
+            ids, counts = fields["candidates"], fields["meetings"]
+            self._candidates.add(ids, np.arange(len(ids)))
+            self._meetings = counts.copy()
+            return
+        slots = self._place(fields["ids"])
+        for field, slab in self.slabs.items():
+            slab.put(slots, fields[field])
+        self.last.put(slots, fields["last"])
+
+    def reserve(self, rows: int) -> None:
+        """Have an index for so many rows, in a table without rows."""
+        self.index = Index(rows)
 
     def stats(self) -> dict[str, int]:
         """Rows and bytes that exist."""
