@@ -6,6 +6,7 @@ call, and against copying them twice in memory:
     dense       one worker, one server, SGD: push the gradient, log it, apply it, return the values
     embedding   50,000 of 1,000,000 rows of 64, Adagrad: pull, and push
     recovery    from SIGKILL to the answer of the next step
+    takeover    the same of a small server, several times, without and with a standby
 
 Needs paramesh[ps]. The servers write their logs to the folder for temporary files; `--folder` names
 another.
@@ -53,8 +54,11 @@ def milliseconds(call: Callable[[], Any]) -> float:
     return (time.perf_counter() - began) * 1e3
 
 
-def client_of(folder: str, job: str, spec: dict[str, Any], values: Any) -> RayClient:
-    cluster = Cluster(1, {"workers": 1}, folder=os.path.join(folder, job), job=job)
+def client_of(
+    folder: str, job: str, spec: dict[str, Any], values: Any, standby: bool = False
+) -> RayClient:
+    where = os.path.join(folder, job)
+    cluster = Cluster(1, {"workers": 1}, folder=where, job=job, standby=standby)
     client = RayClient(cluster)
     client.declare([spec], values)
     return client
@@ -128,10 +132,53 @@ def embedding(folder: str, runs: int) -> None:
     client.close()
 
 
+def takeover(folder: str, kills: int) -> None:
+    """From SIGKILL to the answer of the next step, as the waiting worker sees it."""
+    shape = [1 << 18]
+    spec = {"name": "w", "kind": "dense", "shape": shape, "dtype": "float32", "recipe": None}
+    grad = np.ones(shape, np.float32)
+    for standby in (False, True):
+        start = {"w": np.zeros(shape, np.float32)}
+        job = f"takeover-{standby:d}"
+        client = client_of(folder, job, spec | {"optimizer": SGD}, start, standby)
+        times: list[float] = []
+        for step in range(kills):
+            if standby:
+                wait_for_standby(client)
+            os.kill(client.stats()[0]["pid"], signal.SIGKILL)
+            update = {"w": {"grad": grad}}
+            times.append(
+                milliseconds(lambda u=update, s=step, c=client: c.step(s, u, RATE, ["w"])) / 1e3
+            )
+        print(
+            f"takeover {'with' if standby else 'without'} a standby: answer "
+            f"{statistics.median(times):.2f} s after SIGKILL (median of {kills}, "
+            f"{min(times):.2f} to {max(times):.2f})",
+            flush=True,
+        )
+        client.close()
+
+
+def wait_for_standby(client: RayClient) -> None:
+    """Until a second process holds what the server holds."""
+    version = client.stats()[0]["version"]
+    peer = client.delivery.peers[0]
+    while True:
+        try:
+            said = ray.get(peer.actors[1 - peer.at].look.remote(), timeout=60)
+        except ray.exceptions.RayError:
+            time.sleep(0.1)
+            continue
+        if said["version"] == version:
+            return
+        time.sleep(0.05)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", default=None)
     parser.add_argument("--runs", type=int, default=11)
+    parser.add_argument("--kills", type=int, default=7)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         base = Cluster(1, {"workers": 1}, job="base")
@@ -139,6 +186,7 @@ def main() -> None:
             for name, size in SIZES.items():
                 dense(folder, name, size, given.runs if size < 1 << 24 else 5)
             embedding(folder, given.runs)
+            takeover(folder, given.kills)
         finally:
             base.close()
 

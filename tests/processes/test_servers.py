@@ -96,8 +96,6 @@ def test_standby_takes_over_and_the_dead_one_stands_by(base: Cluster, tmp_path: 
         client.declare([*SPECS, table_spec()], START)
         assert train(client, 0, 8) == local_run(1, 8)
         assert client.stats()[0]["incarnation"] == 3
-        # The first actor died, was started again as the standby, and has taken over.
-        assert client.delivery.peers[0].at == 0
     finally:
         client.close()
 

@@ -41,6 +41,8 @@ _MOST_AXES = 16
 
 #: Seconds between two looks of a standby at the log, and of a server whether it was replaced.
 FOLLOW, WATCH = 0.05, 0.2
+#: The most seconds between two tries of a standby that cannot follow the log.
+SEEK = 10.0
 
 
 class NotServing(ParameterServerError):
@@ -150,10 +152,14 @@ class ServerActor:
         self._thread.start()
 
     def _following(self) -> None:
+        pause = FOLLOW
         try:
             while not self._stop.is_set():
-                if not self._standby.follow(self._stop.is_set):
-                    self._stop.wait(FOLLOW)
+                if self._standby.follow(self._stop.is_set):
+                    pause = FOLLOW
+                else:  # starting over reads everything: not all the time, if it does not help
+                    self._stop.wait(pause)
+                    pause = min(2 * pause, SEEK) if self._standby.trouble else FOLLOW
         except BaseException:
             traceback.print_exc()
             os._exit(1)  # and be started again; one that does not follow is none
