@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ import numpy as np
 import ray
 
 from paramesh.errors import ParameterServerError
-from paramesh.ps import client as clients
+from paramesh.ps import delivery
 from paramesh.ps.client import RayClient
 from paramesh.ps.cluster import Cluster
+from paramesh.ps.delivery import Call, Delivery, Peer
 from paramesh.ps.server import Replaced
 from server_runs import MOMENTUM, ids_of, table_spec
 
@@ -96,6 +98,21 @@ def update_of(job: Job, step: int, rank: int, values: np.ndarray, rows: np.ndarr
     }
 
 
+class ChaosDelivery(Delivery):
+    """Hands all that is sent and heard to a `ChaosClient`."""
+
+    client: ChaosClient
+
+    def submit(self, server: int, call: Call, at: int | None = None) -> Any:
+        if at is not None:  # who serves is asked without mischief
+            return super().submit(server, call, at)
+        return self.client.send(server, call, super().submit)
+
+    def heard(self, peer: Peer, answer: Any) -> None:
+        super().heard(peer, answer)
+        self.client.note(peer)
+
+
 class ChaosClient(RayClient):
     """A client whose messages are duplicated, late, lost, or there again long after."""
 
@@ -116,6 +133,7 @@ class ChaosClient(RayClient):
             job=job.name,
             kills=job.kills,
         )
+        self._delivery = type("Mine", (ChaosDelivery,), {"client": self})
         super().__init__(
             cluster, rank=rank, workers=job.workers, timeout=job.timeout, eager=job.eager
         )
@@ -124,14 +142,14 @@ class ChaosClient(RayClient):
         if self.death is not None and self.death[0] == point and self.now >= self.death[1]:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def _submit(self, server: int, call: tuple[str, tuple[Any, ...]]) -> Any:
+    def send(self, server: int, call: Call, real: Callable[[int, Call], Any]) -> Any:
         method = call[0]
         last = server == len(self._cluster.actors) - 1
         if last and method == "step":
             self._landed("between", 0)
         if last and method == "hello":
             self.at("greeted")
-        ref = self._sent(server, call)
+        ref = self._sent(server, call, real)
         if last and method == "step":
             self._landed("sent", server)
         return ref
@@ -142,8 +160,7 @@ class ChaosClient(RayClient):
             ray.wait([self._cluster.actors[server].ping.remote()], timeout=2.0)
             self.at(point)
 
-    def _sent(self, server: int, call: tuple[str, tuple[Any, ...]]) -> Any:
-        real = super()._submit
+    def _sent(self, server: int, call: Call, real: Callable[[int, Call], Any]) -> Any:
         share = self.job.mischief
         if call[0] == "ping" or not share:
             return real(server, call)
@@ -163,13 +180,12 @@ class ChaosClient(RayClient):
             return real(server, self._never())
         return real(server, call)
 
-    def _never(self) -> tuple[str, tuple[Any, ...]]:
+    def _never(self) -> Call:
         """A call that is not answered."""
         return ("settle", (self.rank, 1 << 40)) if self.eager else ("pull", (1 << 40, ()))
 
-    def _check_answer(self, server: int, answer: Any) -> None:
-        super()._check_answer(server, answer)
-        line = f"{self.life} {server} {self._incarnations[server]} {self._versions[server]}\n"
+    def note(self, peer: Peer) -> None:
+        line = f"{self.life} {peer.server} {peer.incarnation} {peer.version}\n"
         os.write(self.notes, line.encode())
 
 
@@ -210,7 +226,7 @@ def train(job: Job, client: ChaosClient) -> None:
 def work(job: Job, rank: int, life: int) -> None:
     """One life of a worker."""
     os.environ.update(job.environment)
-    clients.PROBE, clients.FROZEN, clients.LOST = 0.5, 2.0, 3.0
+    delivery.PROBE, delivery.FROZEN, delivery.LOST = 0.5, 2.0, 3.0
     end: dict[str, Any] = {}
     began = time.monotonic()
     try:

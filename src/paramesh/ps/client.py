@@ -52,6 +52,8 @@ class RayClient:
         ParameterServerError: a server cannot start, or does not answer in time.
     """
 
+    _delivery: type[Delivery] = Delivery
+
     def __init__(
         self,
         cluster: Cluster,
@@ -77,7 +79,7 @@ class RayClient:
         self._held: list[dict[int, tuple[Any, Any]]] = [{} for _ in range(count)]
         self._failed = False
         #: How calls get to the servers.
-        self.delivery = Delivery(
+        self.delivery = self._delivery(
             ray_module(), cluster.pairs(), rank=rank, workers=workers, timeout=timeout
         )
         first = self._call({0: ("hello", (rank, None))})[0]
@@ -89,6 +91,11 @@ class RayClient:
         #: The version up to which each server has told this worker which rows moved.
         self._told = [peer.version for peer in self.delivery.peers]
         atexit.register(self.close)
+
+    @property
+    def retries(self) -> int:
+        """How many calls were sent again."""
+        return self.delivery.retries
 
     # What a session needs.
 

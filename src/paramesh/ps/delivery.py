@@ -191,6 +191,10 @@ class Delivery:
         except (OSError, self.ray.exceptions.RayError) as error:
             raise self._cluster_gone(error) from error
 
+    def heard(self, peer: Peer, answer: Any, floor: tuple[int, int] | None = None) -> None:
+        """An answer has come from a server; `floor`: as for `Peer.learn`."""
+        peer.learn(answer, floor)
+
     def wait(self, refs: list[Any], count: int, seconds: float) -> tuple[list[Any], list[Any]]:
         """Which of these answers are there, and which are not."""
         try:
@@ -309,7 +313,7 @@ class Round:
             self._signs[peer.server] = time.monotonic()
             # One that has died again, or was replaced, is found out by the call itself.
             if said is not None and said["incarnation"] >= peer.incarnation:
-                peer.learn(said)
+                self._delivery.heard(peer, said)
 
     def _take_ping(self, server: int) -> None:
         self._alive.add(server)
@@ -351,7 +355,7 @@ class Round:
                 self._check_ended(peer)
             self._trouble(server, "its process has died")
         else:
-            peer.learn(answer, how.floor)
+            self._delivery.heard(peer, answer, how.floor)
             self._answers[server] = answer
 
     def _believed(self, peer: Peer) -> bool:
@@ -377,7 +381,7 @@ class Round:
         if said["serves"]:
             del self._troubles[server]
             peer.at = at
-            peer.learn(said)
+            self._delivery.heard(peer, said)
             self._again.add(server)
         elif said["incarnation"] < peer.incarnation:
             raise peer.gone_back(f"incarnation {said['incarnation']}")
