@@ -108,8 +108,8 @@ class ChaosDelivery(Delivery):
             return super().submit(server, call, at)
         return self.client.send(server, call, super().submit)
 
-    def heard(self, peer: Peer, answer: Any) -> None:
-        super().heard(peer, answer)
+    def heard(self, peer: Peer, answer: Any, floor: tuple[int, int] | None = None) -> None:
+        super().heard(peer, answer, floor)
         self.client.note(peer)
 
 
