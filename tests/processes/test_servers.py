@@ -81,6 +81,27 @@ def test_killed_at_every_point_ends_with_the_same_bits(base: Cluster, tmp_path: 
         client.close()
 
 
+def test_standby_takes_over_and_the_dead_one_stands_by(base: Cluster, tmp_path: Path) -> None:
+    planned = [("half", 2, 1), ("applied", 5, 2)]
+    cluster = Cluster(
+        1,
+        {"workers": 1, "snapshot_every": 3},
+        folder=str(tmp_path),
+        job=tmp_path.name,
+        kills={0: planned},
+        standby=True,
+    )
+    client = RayClient(cluster, timeout=90.0)
+    try:
+        client.declare([*SPECS, table_spec()], START)
+        assert train(client, 0, 8) == local_run(1, 8)
+        assert client.stats()[0]["incarnation"] == 3
+        # The first actor died, was started again as the standby, and has taken over.
+        assert client.delivery.peers[0].at == 0
+    finally:
+        client.close()
+
+
 def test_a_stale_step_returns_before_its_own_answer(base: Cluster, tmp_path: Path) -> None:
     rules = {"mode": "stale", "staleness": 1}
     client = connected(tmp_path / "frozen", **rules)
@@ -110,27 +131,6 @@ def test_a_stale_step_returns_before_its_own_answer(base: Cluster, tmp_path: Pat
     finally:
         client.close()
         other.close()
-
-
-def test_standby_takes_over_and_the_dead_one_stands_by(base: Cluster, tmp_path: Path) -> None:
-    planned = [("half", 2, 1), ("applied", 5, 2)]
-    cluster = Cluster(
-        1,
-        {"workers": 1, "snapshot_every": 3},
-        folder=str(tmp_path),
-        job=tmp_path.name,
-        kills={0: planned},
-        standby=True,
-    )
-    client = RayClient(cluster, timeout=90.0)
-    try:
-        client.declare([*SPECS, table_spec()], START)
-        assert train(client, 0, 8) == local_run(1, 8)
-        assert client.stats()[0]["incarnation"] == 3
-        # The first actor died, was started again as the standby, and has taken over.
-        assert client.delivery.peers[0].at == 0
-    finally:
-        client.close()
 
 
 def test_frozen_server_and_a_worker_killed_between_servers(

@@ -192,7 +192,7 @@ class Delivery:
             raise self._cluster_gone(error) from error
 
     def heard(self, peer: Peer, answer: Any, floor: tuple[int, int] | None = None) -> None:
-        """An answer has come from a server; `floor`: as for `Peer.learn`."""
+        """An answer has come from a server; see `Peer.learn`."""
         peer.learn(answer, floor)
 
     def wait(self, refs: list[Any], count: int, seconds: float) -> tuple[list[Any], list[Any]]:
