@@ -38,6 +38,7 @@ import numpy as np
 
 import paramesh
 from paramesh import Tensor, context, nn, ops
+from paramesh.train import owed
 
 MODES = ("sync", "stale", "async")
 SIZE = 32
@@ -211,7 +212,8 @@ def train(name: str, mode: str, epochs: int, folder: Path) -> dict:
     step.set_train()
     kept = Losses(folder / f"losses-{worker}.json", epochs, each)
     found, at, begin, warm = [], 0, time.perf_counter(), 0
-    for at, batch in enumerate(ratings.batches(epochs, worker, workers), 1):
+    # A worker that was killed and started again: from the step that it owes the servers.
+    for at, batch in owed(enumerate(ratings.batches(epochs, worker, workers), 1)):
         found.append(step(*batch))
         if not warm:  # it was compiled
             float(found[0])

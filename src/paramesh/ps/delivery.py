@@ -343,6 +343,7 @@ class Round:
                 self._again.add(server)
                 return
             if not isinstance(cause, NotServing | Fenced) or self._believed(peer):
+                self._check_state(peer)
                 raise cause from None
             peer.latest = max(peer.latest, cause.latest)
             self._trouble(server, str(cause))
@@ -357,6 +358,18 @@ class Round:
         else:
             self._delivery.heard(peer, answer, how.floor)
             self._answers[server] = answer
+
+    def _check_state(self, peer: Peer) -> None:
+        """Raise the reason, if a server refuses a call because it has lost its state."""
+        delivery = self._delivery
+        if delivery.incarnation is None or not peer.incarnation:
+            return
+        hello = ("hello", (delivery.rank, delivery.incarnation))
+        ref = delivery.submit(peer.server, hello)
+        ready, _ = delivery.wait([ref], 1, PROBE)
+        said = self._found(ref) if ready else None
+        if said is not None and said["incarnation"] >= peer.incarnation:
+            delivery.heard(peer, said)
 
     def _believed(self, peer: Peer) -> bool:
         now = time.monotonic()

@@ -68,6 +68,7 @@ if (data.devices.length) {
   $("devices-about").textContent = `${counted(data.devices.length, data.device_kind)}, ` +
     `${least === largest ? largest : `from ${least} to ${largest}`} each; ` +
     `${bytes(total)} together. Choose one to see what it holds.`;
+  $("device-bars").classList.toggle("long", data.device_names.some((name) => name.length > 10));
   data.devices.forEach((size, rank) => {
     $("device-bars").append(make("button", {
       class: "device", type: "button", "aria-pressed": "false", "data-rank": rank,
