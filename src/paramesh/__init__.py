@@ -6,6 +6,7 @@ programs and training are loaded when they are first asked for. MindSpore's own 
 """
 
 import importlib
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -198,7 +199,7 @@ def _around(place: placement.Placement) -> placement.Placement:
         if session is not None:
             session.end()
         return place
-    return importlib.import_module("paramesh.ps.placement").placement_around(place)
+    return importlib.import_module("paramesh.ps.hybrid").placement_around(place)
 
 
 def _loaded(mine: Any, given: Any) -> Any:
@@ -207,11 +208,22 @@ def _loaded(mine: Any, given: Any) -> Any:
     return importlib.import_module("paramesh.ps.at_rest").loaded(mine, given)
 
 
+#: Variables by which others say where the servers are.
+_OF_SERVERS = "PARAMESH_PS_"
+
+
 def _join() -> object:
     return importlib.import_module("paramesh.parallel.processes").join()
 
 
+def _ps_outside(settings: dict[str, Any]) -> Any:
+    if not any(name.startswith(_OF_SERVERS) for name in os.environ):
+        return {}, {}, {}
+    return importlib.import_module("paramesh.ps.environment").outside()
+
+
 context.before_devices = _join
+context.ps_outside = _ps_outside
 placement.by_mode = _placement_of
 placement.around = _around
 placement.loaded = _loaded

@@ -77,6 +77,7 @@ _PS_DEFAULTS: dict[str, Any] = {
     "snapshot_every": 1000,
     "wal_dir": None,
     "standby": 0,
+    "fsync": False,
     "address": None,
     "timeout": 300.0,
 }
@@ -90,6 +91,8 @@ _parallel = dict(_PARALLEL_DEFAULTS)
 _ps = dict(_PS_DEFAULTS)
 #: Parallel settings that somebody made, even if to their defaults.
 _made: set[str] = set()
+#: Parameter-server settings that somebody made.
+_ps_made: set[str] = set()
 _program_key: tuple[Any, ...] = ()
 _ps_resets = 0
 
@@ -398,18 +401,50 @@ def set_ps_context(**settings: Any) -> None:
     reads the values of `staleness` steps ago, 1..64) or "async" (every push is applied as it
     comes). `snapshot_every`: steps between snapshots, 0 for none. `wal_dir`: the folder of log and
     snapshots, None for one of its own that is removed at the end. `standby` (0 or 1): a copy of
-    each server that takes over from it. `address`: of a Ray cluster that is there already; None
-    starts one here, for this program alone. `timeout`: seconds until waiting for a server or a
-    worker is an error.
+    each server that takes over from it. `fsync`: bring every record of the log to the disk before
+    an update is answered. `address`: of a Ray cluster that is there already; None starts one here,
+    for this program alone. `timeout`: seconds until waiting for a server or a worker is an error.
+
+    Where `paramesh launch` has started this process, it fills in what is not said here
+    (`server_num`, `worker_num`, `address`, `wal_dir`) once `enable_ps` is on.
 
     Raises:
         ValueError: an unknown setting or a value outside its range.
         TypeError: a value of the wrong type.
+        ContextError: this process was started for another value of a setting.
     """
     call = "set_ps_context"
     checked = {name: _check_ps_setting(call, name, value) for name, value in settings.items()}
-    _ps.update(checked)
+    wanted, made = _ps | checked, _ps_made | checked.keys()
+    if wanted["enable_ps"]:
+        wanted |= _from_outside(call, wanted, made)
+    _ps.update(wanted)
+    _ps_made.update(made)
     _moved()
+
+
+def _nothing(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
+    return {}, {}, {}
+
+
+#: What the program that started this process says of the parameter server, given the settings: some
+#: that hold, some that hold where nobody makes them, and who says the first ones. The package's
+#: face sets it.
+ps_outside: Callable[[dict[str, Any]], tuple[dict[str, Any], dict[str, Any], dict[str, str]]] = (
+    _nothing
+)
+
+
+def _from_outside(call: str, wanted: dict[str, Any], made: set[str]) -> dict[str, Any]:
+    """The settings that come from outside, if none contradicts."""
+    said, fallbacks, said_by = ps_outside(wanted)
+    for name, value in said.items():
+        if name in made and wanted[name] != value:
+            raise ContextError(
+                f"{call}: {name}={wanted[name]!r}, but this process was started with {name}="
+                f"{value!r} ({said_by[name]}). Leave it out here, or start the program with it."
+            )
+    return {name: value for name, value in fallbacks.items() if name not in made} | said
 
 
 def _check_ps_setting(call: str, name: str, value: Any) -> Any:
@@ -420,7 +455,7 @@ def _check_ps_setting(call: str, name: str, value: Any) -> Any:
         "snapshot_every": (0, 2**31 - 1),
         "standby": (0, 1),
     }
-    if name == "enable_ps":
+    if name in ("enable_ps", "fsync"):
         return _boolean(call, name, value)
     if name in ranges:
         return _whole(call, name, value, *ranges[name])
@@ -464,6 +499,7 @@ def reset_ps_context() -> None:
     _ps_resets += 1
     _ps.clear()
     _ps.update(_PS_DEFAULTS)
+    _ps_made.clear()
     _moved()
 
 

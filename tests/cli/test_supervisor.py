@@ -208,3 +208,48 @@ class _Signalling(io.BytesIO):
                     timer = threading.Timer(self._again, os.kill, (os.getpid(), self._number))
                     timer.start()
         return super().write(text)
+
+
+class TestRestarts:
+    #: Dies at its first two starts.
+    PROGRAM = (
+        "import os, sys, pathlib; path = pathlib.Path(sys.argv[1]); count = len(path.read_text());"
+        "path.write_text('x' * (count + 1)); print('start', count, flush=True);"
+        "count < 2 and os.kill(os.getpid(), 9)"
+    )
+
+    def restarted(self, path: Path, restarts: int) -> Member:
+        path.write_text("")
+        command = [sys.executable, "-c", self.PROGRAM, str(path)]
+        return Member("worker 0", command, restarts=restarts)
+
+    def test_one_that_is_killed_is_started_again(self, tmp_path: Path) -> None:
+        failure, out, err = run(self.restarted(tmp_path / "count", 3), member("worker 1", "0"))
+        assert failure is None
+        assert out == [f"[worker 0] start {i}" for i in range(3)]
+        assert err == [
+            f"[worker 0] was killed by SIGKILL (signal 9): started again ({i} of 3)" for i in (1, 2)
+        ]
+
+    def test_not_more_often_than_it_may(self, tmp_path: Path) -> None:
+        failure, _, _ = run(self.restarted(tmp_path / "count", 1), member("worker 1", FOREVER))
+        assert failure is not None
+        assert failure.what == "was killed by SIGKILL (signal 9) and had been started again once"
+        assert failure.code == 137
+
+    def test_an_exception_is_no_kill(self) -> None:
+        program = "raise ValueError('no good')"
+        command = [sys.executable, "-c", program]
+        failure, _, err = run(Member("worker 0", command, restarts=3))
+        assert failure is not None
+        assert failure.what == "exited with code 1"
+        assert err.count("[worker 0] ValueError: no good") == 1
+
+    def test_a_quiet_one_is_heard_when_it_fails(self) -> None:
+        quiet = Member(
+            "servers", [sys.executable, "-c", "print('in vain')"], quiet=True, server=True
+        )
+        failure, out, err = run(quiet, member("worker 0", FOREVER))
+        assert failure is not None
+        assert (failure.label, failure.said) == ("servers", "in vain\n")
+        assert not [line for line in out + err if "servers" in line]

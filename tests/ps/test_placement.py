@@ -258,18 +258,10 @@ def test_another_value_or_another_network_after_the_first_step() -> None:
     by_cell(served(Net()), SUPPORTED["SGD"])
 
 
-def test_parallel_modes_are_refused() -> None:
-    served(Net())
-    context.set_auto_parallel_context(parallel_mode="data_parallel")
-    with pytest.raises(ContextError, match="the parallel modes cannot be used together yet"):
-        paramesh.jit(lambda x: x + 1)(Tensor([1.0]))
-
-
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
         ({"worker_num": 2}, "worker_num=2 workers meet on a Ray cluster: give its address"),
-        ({"standby": 1}, "standby=1 is not there yet"),
     ],
 )
 def test_settings_that_no_servers_can_be_started_for(setting: dict[str, Any], message: str) -> None:

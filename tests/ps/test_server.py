@@ -333,8 +333,8 @@ def test_the_last_worker_that_leaves_knows_it(tmp_path: Path) -> None:
 
 def test_two_starts_at_once_are_two_incarnations(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        numbers = pool.map(lambda _: logs.start_incarnation(tmp_path), range(32))
-    assert sorted(numbers) == list(range(1, 33))
+        numbers = list(pool.map(lambda _: logs.start_incarnation(tmp_path), range(32)))
+    assert len(set(numbers)) == 32
 
 
 def test_damaged_log_is_an_error_and_not_a_fresh_start(tmp_path: Path) -> None:
@@ -386,7 +386,7 @@ def test_files_are_for_their_owner_and_hold_no_pickle(tmp_path: Path) -> None:
     run.finish(7)
     files = list((tmp_path / "s").iterdir())
     kinds = {path.name.partition("-")[0] for path in files}
-    assert kinds == {"log", "snapshot", "incarnation", ".lock"}
+    assert kinds == {"claim", "incarnation", "log", "snapshot"}
     for path in files:
         assert path.stat().st_mode & 0o777 == 0o600, path
         assert not path.read_bytes().startswith(b"\x80")

@@ -13,6 +13,7 @@ The index is JSON:
         name            of the array in that file
         ranges          [start, stop] for each axis; or
         flat            [start, stop] of the elements in row-major order (divided optimizer state)
+        ranks           of the devices that held it; not in older files
 
 The slices of an array fill it without gap or overlap, which is checked when it is opened.
 """
@@ -65,6 +66,7 @@ class _Slice:
     box: Box
     file: int
     name: str
+    ranks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +188,7 @@ class ShardedSource(Source):
         file = _natural(about["file"])
         if file >= len(self._parts):
             raise ValueError(f"there is no file {file}")
-        return _Slice(box, file, about["name"])
+        return _Slice(box, file, about["name"], tuple(map(_natural, about.get("ranks", ()))))
 
     def read_flat(self, name: str, start: int, stop: int) -> Array:
         """Elements `start` to `stop`; see `Source.read_flat`."""

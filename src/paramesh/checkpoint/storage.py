@@ -28,7 +28,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from paramesh.atomic import AtomicFile
+from paramesh.atomic import AtomicFile, remove_leftovers
 from paramesh.dtype import DType
 from paramesh.errors import CheckpointError
 
@@ -350,6 +350,7 @@ class Sink(abc.ABC):
                 raise ValueError(f"'{self.path}': '{missing}' was not written; no file was made.")
             self._finish()
             self._file.commit()
+            remove_leftovers(self.path.parent)
         except BaseException:
             self._file.discard()
             raise

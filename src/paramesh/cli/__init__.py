@@ -20,6 +20,7 @@ from paramesh.cli.demo import Settings, run_demo
 from paramesh.cli.errors import CommandError
 from paramesh.cli.inspect import SORTS, View, run_compare, run_inspect, run_report
 from paramesh.cli.launch import Launch, run_launch
+from paramesh.cli.launch_servers import Servers
 from paramesh.cli.servers import show_status
 from paramesh.errors import ParameterServerError
 
@@ -32,6 +33,8 @@ _EXAMPLES = """Examples:
 paramesh launch -n 4 train.py --epochs 3
 
 paramesh launch -n 2 --devices-per-process 4 -m project.train
+
+paramesh launch --servers 2 --workers 4 train.py
 """
 
 app = typer.Typer(
@@ -105,8 +108,9 @@ def _launch(
         list[str] | None, typer.Argument(metavar="[ARGS]...", help="Go to the program as they are.")
     ] = None,
     processes: Annotated[
-        int, typer.Option("--processes", "-n", min=1, help="How many processes.")
-    ] = 1,
+        int | None,
+        typer.Option("--processes", "-n", min=1, help="How many processes. Without it: one."),
+    ] = None,
     devices: Annotated[
         int | None,
         typer.Option(
@@ -124,15 +128,73 @@ def _launch(
         int | None,
         typer.Option(min=1, max=65535, help="At which the processes meet. Without it: a free one."),
     ] = None,
+    servers: Annotated[
+        int | None,
+        typer.Option(
+            "--servers", min=1, max=256, metavar="S", help="How many parameter servers, on Ray."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers",
+            min=1,
+            max=4096,
+            metavar="W",
+            help="With --servers: how many workers, each on its own beside the others. One that is "
+            "killed is started again.",
+        ),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="With --servers: of the Ray cluster that they are on. Without it: one is started "
+            "here, and ended.",
+        ),
+    ] = None,
+    wal_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--wal-dir",
+            metavar="DIR",
+            help="With --servers: for their logs. Started with it again, the run goes on. Without "
+            "it: what the script says, or a temporary one.",
+        ),
+    ] = None,
+    restarts: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="N", help="How often each worker that was killed is started again."
+        ),
+    ] = 3,
+    job: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="With --address: of the run, for `paramesh ps status`."),
+    ] = None,
 ) -> None:
     """Run a program in several processes on this host, which train together.
 
     Every line of a process comes behind its rank. When one fails or is
     killed, the others are ended, and what it said comes last; the exit
     code is its own. Ctrl-C goes to all.
+
+    With --servers and --workers, a worker that is killed is started again
+    and goes on where it was; an exception in it ends the run.
     """
-    code = run_launch(Launch(processes, program, tuple(arguments or ()), module, devices, port))
-    raise typer.Exit(code)
+    if servers is None and not (workers is address is wal_dir is job is None):
+        raise CommandError("--workers, --address, --wal-dir and --job go with --servers")
+    if workers is not None and processes is not None:
+        raise CommandError("give -n, or --workers: workers are not joined by JAX, processes are")
+    asked = None
+    if servers is not None:
+        if workers is None and processes is None:
+            workers = 1
+        asked = Servers(servers, workers, address, wal_dir, job, restarts)
+    words = tuple(arguments or ())
+    raise typer.Exit(
+        run_launch(Launch(processes or 1, program, words, module, devices, port, asked))
+    )
 
 
 servers_app = typer.Typer(help="The parameter server.", no_args_is_help=True)

@@ -1,4 +1,10 @@
-"""`paramesh launch`: one program in several processes on this host."""
+"""`paramesh launch`: one program in several processes on this host, with or without servers.
+
+Glossary
+    process     joined with the others by JAX: all of them train in each collective (`-n`)
+    worker      on its own beside the others, with servers between them (`--workers`): one that is
+                killed is started again
+"""
 
 from __future__ import annotations
 
@@ -7,14 +13,16 @@ import re
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from paramesh.cli.errors import CommandError
+from paramesh.cli.launch_servers import HOST_LABEL, Servers, served
 from paramesh.cli.supervisor import Failure, Interrupted, Member, supervise
+from paramesh.ps import environment
 
 _VIRTUAL = "--xla_force_host_platform_device_count"
 
@@ -34,6 +42,7 @@ class Launch:
         module: whether `program` is a module.
         devices: of each process; None for one GPU, or as many CPU devices as the environment says.
         port: at which the processes meet; None for a free one.
+        servers: what is said of servers; None: there are none.
     """
 
     processes: int
@@ -42,6 +51,7 @@ class Launch:
     module: bool = False
     devices: int | None = None
     port: int | None = None
+    servers: Servers | None = None
 
 
 def run_launch(launch: Launch) -> int:
@@ -55,7 +65,13 @@ def run_launch(launch: Launch) -> int:
         LaunchError: the program is not there, or cannot be started.
         KeyboardInterrupt: after Ctrl-C; all processes have ended.
     """
-    members = workers(launch)
+    if launch.servers is None:
+        return _run(workers(launch), launch)
+    with served(launch.servers) as (hosts, variables):
+        return _run([*hosts, *workers(launch, variables)], launch)
+
+
+def _run(members: Sequence[Member], launch: Launch) -> int:
     color = Console().color_system is not None
     try:
         failure = supervise(members, sys.stdout.buffer, sys.stderr.buffer, color)
@@ -71,8 +87,12 @@ def run_launch(launch: Launch) -> int:
     return failure.code
 
 
-def workers(launch: Launch) -> list[Member]:
+def workers(launch: Launch, variables: Mapping[str, str] | None = None) -> list[Member]:
     """The processes that train, by rank.
+
+    Args:
+        launch: what to run.
+        variables: for the environment of all of them, from `served`.
 
     Raises:
         LaunchError: there is no such script.
@@ -83,15 +103,18 @@ def workers(launch: Launch) -> list[Member]:
     words += ["-m"] if launch.module else []
     words += [launch.program, *launch.arguments]
     each = launch.devices or 1
+    servers = launch.servers
+    if servers is not None and servers.workers is not None:
+        return _on_their_own(launch, words, dict(variables or {}))
     shared = {
+        **(variables or {}),
         "PARAMESH_COORDINATOR": f"127.0.0.1:{launch.port or _free_port()}",
         "PARAMESH_PROCESSES": str(launch.processes),
         # Its handler would keep SIGTERM from ending a process.
         "JAX_ENABLE_PREEMPTION_SERVICE": "0",
     }
     if launch.devices is not None:
-        others = re.sub(rf"{_VIRTUAL}=\S*", "", os.environ.get("XLA_FLAGS", "")).split()
-        shared["XLA_FLAGS"] = " ".join([*others, f"{_VIRTUAL}={each}"])
+        shared["XLA_FLAGS"] = _virtual_devices(each)
     return [
         Member(
             f"rank {at}" if each == 1 else f"process {at}",
@@ -100,10 +123,32 @@ def workers(launch: Launch) -> list[Member]:
             | {
                 "PARAMESH_PROCESS": str(at),
                 "PARAMESH_DEVICES": f"{at * each}-{at * each + each - 1}",
-            },
+            }
+            | ({} if servers is None else {environment.RANK: str(at)}),
         )
         for at in range(launch.processes)
     ]
+
+
+def _on_their_own(launch: Launch, words: list[str], shared: dict[str, str]) -> list[Member]:
+    servers, each = launch.servers, launch.devices
+    assert servers is not None
+    assert servers.workers is not None
+    shared |= {"PARAMESH_PROCESSES": "1", "PARAMESH_PROCESS": "0"}  # whatever else started us
+    if each is not None:
+        shared["XLA_FLAGS"] = _virtual_devices(each)
+    members: list[Member] = []
+    for at in range(servers.workers):
+        mine = {environment.RANK: str(at)}
+        if each is not None:
+            mine["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(at * each, (at + 1) * each)))
+        members.append(Member(f"worker {at}", words, shared | mine, restarts=servers.restarts))
+    return members
+
+
+def _virtual_devices(count: int) -> str:
+    others = re.sub(rf"{_VIRTUAL}=\S*", "", os.environ.get("XLA_FLAGS", "")).split()
+    return " ".join([*others, f"{_VIRTUAL}={count}"])
 
 
 def _free_port() -> int:
@@ -113,8 +158,10 @@ def _free_port() -> int:
 
 
 def _told(failure: Failure, launch: Launch) -> str:
-    text = f"\nparamesh: {failure.label} of {launch.processes} {failure.what}"
-    text += "; the others were ended." if launch.processes > 1 else "."
+    count = (launch.servers and launch.servers.workers) or launch.processes
+    of = "" if failure.label == HOST_LABEL else f" of {count}"
+    text = f"\nparamesh: {failure.label}{of} {failure.what}"
+    text += "; the others were ended." if count > 1 or not of else "."
     if failure.code == 128 + 9:
         text += " If nobody did that, the memory of this host ran out."
     if failure.said.strip():

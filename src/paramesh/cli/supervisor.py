@@ -3,6 +3,7 @@
 Glossary
     member      one process of the run
     server      a member that serves the others: the run does not wait for it, and ends it
+    restart     a member that a signal killed may be started again; that is no failure of the run
     first       the failure that made the others fail: of those that come within a moment, a kill,
                 then the earliest one that was reported, then any; a process that JAX aborts because
                 another one is gone comes last
@@ -53,12 +54,16 @@ class Member:
         command: program and arguments.
         variables: added to the environment.
         server: whether it serves the others; see the glossary.
+        restarts: how often it is started again after a signal has killed it.
+        quiet: what it writes is shown only if it fails.
     """
 
     label: str
     command: Sequence[str]
     variables: Mapping[str, str] = field(default_factory=dict)
     server: bool = False
+    restarts: int = 0
+    quiet: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,8 +117,9 @@ def supervise(
 class _Process:
     """A member that runs."""
 
-    def __init__(self, member: Member, report: Path) -> None:
+    def __init__(self, member: Member, at: int, report: Path) -> None:
         self.member = member
+        self.at = at
         self._report = report
         self.last: deque[bytes] = deque(maxlen=_LAST_LINES)
         variables = {LAUNCHER: str(os.getpid()), REPORT: str(report)}
@@ -148,11 +154,17 @@ class _Process:
         code, report = self.popen.returncode, self.report()
         said = report.get("text") or b"".join(self.last).decode(errors="replace")
         if code < 0:
-            name = signal.Signals(-code).name
-            return Failure(
-                self.member.label, f"was killed by {name} (signal {-code})", said, 128 - code
-            )
+            what = self.killed()
+            if self.member.restarts:
+                count = self.member.restarts
+                what += f" and had been started again {'once' if count == 1 else f'{count} times'}"
+            return Failure(self.member.label, what, said, 128 - code)
         return Failure(self.member.label, f"exited with code {code}", said, code or 1)
+
+    def killed(self) -> str:
+        """By which signal."""
+        number = -self.popen.returncode
+        return f"was killed by {signal.Signals(number).name} (signal {number})"
 
     def order(self) -> tuple[int, float]:
         """Failures of one moment are sorted by this; see the glossary."""
@@ -182,6 +194,7 @@ class _Run:
         self._processes: list[_Process] = []
         self._readers: list[threading.Thread] = []
         self._running: set[_Process] = set()
+        self._restarts = [member.restarts for member in members]
 
     def run(self) -> Failure | None:
         before = {}
@@ -199,7 +212,7 @@ class _Run:
                 signal.signal(number, handler)
 
     def _start(self, member: Member, at: int) -> None:
-        process = _Process(member, self._folder / f"{at}.json")
+        process = _Process(member, at, self._folder / f"{at}.json")
         self._processes.append(process)
         self._running.add(process)
         prefix = f"[{member.label}]"
@@ -214,8 +227,10 @@ class _Run:
         with getattr(process.popen, name) as source:
             for line in source:
                 text = line.rstrip(b"\r\n").rpartition(b"\r")[2]  # a progress bar's last state
-                if name == "stderr":
+                if name == "stderr" or process.member.quiet:
                     process.last.append(text + b"\n")
+                if process.member.quiet:
+                    continue
                 with self._writing, contextlib.suppress(OSError, ValueError):
                     stream.write(prefix + text + b"\n")
                     stream.flush()
@@ -234,9 +249,22 @@ class _Run:
             if isinstance(event, int):
                 self._interrupt(event)
             self._running.discard(event)
-            if event.popen.returncode or event.member.server:
+            if event.popen.returncode < 0 and self._restarts[event.at]:
+                self._restart(event)
+            elif event.popen.returncode or event.member.server:
                 return self._first(event)
         return None
+
+    def _restart(self, process: _Process) -> None:
+        member, at = process.member, process.at
+        process.send(_KILL)  # what it started
+        self._restarts[at] -= 1
+        count = member.restarts - self._restarts[at]
+        line = f"[{member.label}] {process.killed()}: started again ({count} of {member.restarts})"
+        with self._writing, contextlib.suppress(OSError, ValueError):
+            self._streams["stderr"].write(line.encode() + b"\n")
+            self._streams["stderr"].flush()
+        self._start(member, at)
 
     def _first(self, failed: _Process) -> Failure:
         """The failure that made the others fail."""

@@ -81,7 +81,7 @@ def detect(environment: Mapping[str, str] | None = None) -> Membership | None:
     """
     variables = os.environ if environment is None else environment
     for read in (_launched, _mindspore, _slurm, _open_mpi):
-        found = read(_Variables(variables))
+        found = read(Variables(variables))
         if found is not None:
             return found if found.count > 1 else None
     return None
@@ -170,8 +170,11 @@ def leave() -> None:
     _state.membership = None
 
 
-class _Variables:
-    """Reads variables of the environment, and remembers which for messages."""
+class Variables:
+    """Reads variables of the environment, and remembers which for messages.
+
+    What it reads raises ContextError where it is missing, or no value that it can be.
+    """
 
     def __init__(self, variables: Mapping[str, str]) -> None:
         self._variables = variables
@@ -181,6 +184,7 @@ class _Variables:
         return bool(self._variables.get(name))
 
     def text(self, name: str, default: str | None = None) -> str:
+        """The value of a variable, or a default for one that is not there or empty."""
         value = self._variables.get(name) or default
         if value is None:
             raise ContextError(f"{self} is set, but {name} is not; both are needed.")
@@ -189,6 +193,7 @@ class _Variables:
         return value
 
     def number(self, name: str, low: int, high: int, what: str, default: int | None = None) -> int:
+        """A whole number from low to high; `what` says what it is."""
         text = self.text(name, None if default is None else str(default))
         try:
             value = int(text)
@@ -207,7 +212,7 @@ class _Variables:
         return ", ".join(f"{name}={value}" for name, value in self._seen.items())
 
 
-def _launched(variables: _Variables) -> Membership | None:
+def _launched(variables: Variables) -> Membership | None:
     if "PARAMESH_PROCESSES" not in variables:
         return None
     count, index = variables.members("PARAMESH_PROCESSES", "PARAMESH_PROCESS")
@@ -219,7 +224,7 @@ def _launched(variables: _Variables) -> Membership | None:
     return Membership(address, count, index, str(variables), devices)
 
 
-def _mindspore(variables: _Variables) -> Membership | None:
+def _mindspore(variables: Variables) -> Membership | None:
     if "MS_WORKER_NUM" in variables:
         count, index = "MS_WORKER_NUM", "MS_NODE_ID"
     elif "RANK_SIZE" in variables:
@@ -244,7 +249,7 @@ def _mindspore(variables: _Variables) -> Membership | None:
     return Membership(f"{host}:{port}", size, place, str(variables), devices)
 
 
-def _slurm(variables: _Variables) -> Membership | None:
+def _slurm(variables: Variables) -> Membership | None:
     # The first three are there inside of a step (srun) only, not in the script of a batch job.
     needed = ("SLURM_STEP_NODELIST", "SLURM_LOCALID", "SLURM_PROCID", "SLURM_NTASKS")
     if not all(name in variables for name in needed):
@@ -253,7 +258,7 @@ def _slurm(variables: _Variables) -> Membership | None:
     return Membership(None, count, index, str(variables))
 
 
-def _open_mpi(variables: _Variables) -> Membership | None:
+def _open_mpi(variables: Variables) -> Membership | None:
     if "OMPI_COMM_WORLD_SIZE" not in variables:
         return None
     count, index = variables.members("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")

@@ -25,6 +25,8 @@ from paramesh.parallel.processes import join, leave
 #: The variable with the process id of `paramesh launch`.
 LAUNCHER = "PARAMESH_LAUNCHER"
 _OURS = "PARAMESH_"
+#: What says where the servers are stays: it is looked at when the script asks for servers.
+_OF_SERVERS = "PARAMESH_PS_"
 _PR_SET_PDEATHSIG = 1
 _INTERRUPTED = 130
 #: Less than `paramesh launch` waits at Ctrl-C.
@@ -43,7 +45,8 @@ def main(words: Sequence[str]) -> None:
         join()
         # What the program starts itself, such as readers of data, is not this process again.
         for name in [name for name in os.environ if name.startswith(_OURS)]:
-            del os.environ[name]
+            if not name.startswith(_OF_SERVERS):
+                del os.environ[name]
         _run(words)
     except SystemExit as error:
         if error.code:

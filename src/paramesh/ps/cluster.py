@@ -29,7 +29,13 @@ from paramesh.ps.janitor import Janitor
 _TOKEN = secrets.token_hex(32)
 
 #: Ray listens where its node is, and on Linux replaces 127.0.0.1 by an address of the network.
-_HOST = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+HOST = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+
+WITHOUT_RAY = (
+    "servers in processes of their own run on Ray, which is not installed: pip install "
+    "'paramesh[ps]'. set_ps_context(server_num=0), the default, keeps the server in this process "
+    "and needs none."
+)
 
 _LOOPBACK = ("127.0.0.2", "127.0.0.1", "localhost", "::1", "local")
 
@@ -45,11 +51,7 @@ def ray_module() -> Any:
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise
-        raise ParameterServerError(
-            "servers in processes of their own run on Ray, which is not installed: pip install "
-            "'paramesh[ps]'. set_ps_context(server_num=0), the default, keeps the server in this "
-            "process and needs none."
-        ) from None
+        raise ParameterServerError(WITHOUT_RAY) from None
 
 
 def check_address(address: str) -> None:
@@ -79,6 +81,13 @@ class Cluster:
         folder: of logs and snapshots; None: a temporary one, which needs a cluster of its own.
         job: a name for the run; workers of the same run on one cluster give the same.
         kills: planned deaths of servers, by number, for tests.
+        standby: a second actor for each server, which follows its log and can take over; on another
+            node, if there are several.
+        fsync: bring every record of the logs to the disk before an update is answered.
+
+    Attributes:
+        actors: the first actor of each server; the one that serves, to begin with.
+        standbys: the second ones, if there are any.
 
     Raises:
         ParameterServerError: Ray is not installed; an address that is not safe.
@@ -93,6 +102,8 @@ class Cluster:
         folder: str | None = None,
         job: str = "default",
         kills: dict[int, Iterable[tuple[str, int, int]]] | None = None,
+        standby: bool = False,
+        fsync: bool = False,
     ) -> None:
         self._ray = ray_module()
         self._own = False
@@ -101,6 +112,7 @@ class Cluster:
         self._janitor: Janitor | None = None
         self._environment: dict[str, str | None] = {}
         self.actors: list[Any] = []
+        self.standbys: list[Any] = []
         if address is not None:
             check_address(address)
             if folder is None:
@@ -113,24 +125,45 @@ class Cluster:
             if folder is None:
                 assert self._scratch is not None
                 folder = str(self._scratch / "servers")
-            actor = self._ray.remote(ServerActor)
             for i in range(servers):
-                options = {
-                    "name": f"server-{i}",
-                    "namespace": f"paramesh-{job}",
-                    "get_if_exists": True,
-                    "max_restarts": -1,
-                    "max_task_retries": 0,
-                    "num_cpus": 0,
-                }
-                if address is not None:
-                    options["lifetime"] = "detached"
                 planned = list((kills or {}).get(i, ()))
                 where = os.path.join(folder, f"server-{i}")
-                self.actors.append(actor.options(**options).remote(where, rules, planned))
+                arguments = (where, rules, planned)
+                more = {"pair": standby, "fsync": fsync}
+                names = {f"server-{i}": self.actors}
+                if standby:
+                    names[f"server-{i}-standby"] = self.standbys
+                for place, (name, actors) in enumerate(names.items()):
+                    options = self._options(name, job, address, i + place if standby else None)
+                    actor = self._ray.remote(ServerActor).options(**options)
+                    actors.append(actor.remote(*arguments, **more))
         except BaseException:
             self.close(servers=rules.get("workers", 1) == 1)  # or they may be others' already
             raise
+
+    def pairs(self) -> list[list[Any]]:
+        """The actors of each server."""
+        if not self.standbys:
+            return [[actor] for actor in self.actors]
+        return [list(pair) for pair in zip(self.actors, self.standbys, strict=True)]
+
+    def _options(self, name: str, job: str, address: str | None, node: int | None) -> Any:
+        options: dict[str, Any] = {
+            "name": name,
+            "namespace": f"paramesh-{job}",
+            "get_if_exists": True,
+            "max_restarts": -1,
+            "max_task_retries": 0,
+            "num_cpus": 0,
+        }
+        if address is not None:
+            options["lifetime"] = "detached"
+        nodes = sorted(node["NodeID"] for node in self._ray.nodes() if node["Alive"])
+        if node is not None and len(nodes) > 1:
+            # A wish: when the node is gone, the actor is started again on another one.
+            affinity = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+            options["scheduling_strategy"] = affinity(nodes[node % len(nodes)], soft=True)
+        return options
 
     def _connect(self, address: str | None) -> None:
         ray = self._ray
@@ -140,6 +173,8 @@ class Cluster:
             return
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
         if address is not None:
+            if address.startswith(f"{HOST}:"):  # Ray would look for this driver's node elsewhere
+                quiet["_node_ip_address"] = HOST
             ray.init(address=address, **quiet)
             self._own = True
             return
@@ -162,7 +197,7 @@ class Cluster:
                 address="local",
                 num_cpus=1,
                 include_dashboard=False,
-                _node_ip_address=_HOST,
+                _node_ip_address=HOST,
                 _temp_dir=str(scratch / "ray"),
                 **quiet,
             )
@@ -182,11 +217,11 @@ class Cluster:
         atexit.unregister(self.close)
         ray = self._ray
         if ray.is_initialized() and servers:
-            for actor in self.actors:
+            for actor in (*self.actors, *self.standbys):
                 ray.kill(actor, no_restart=True)
         if self._own:  # also when it only came half way
             ray.shutdown()
-        self.actors = []
+        self.actors, self.standbys = [], []
         self._own = False
         for name, value in self._environment.items():
             if value is None:

@@ -78,15 +78,20 @@ def users(folder: str) -> list[int]:
     return found
 
 
-def clean(folder: str) -> None:
-    """End the processes that use a folder, and remove it."""
+def clean(folder: str, patience: float = PATIENCE) -> None:
+    """End the processes that use a folder, and remove it.
+
+    Args:
+        folder: an absolute path.
+        patience: seconds that the processes have to end by themselves.
+    """
     began = time.monotonic()
     while (spent := time.monotonic() - began) < LONGEST:
         working = users(folder)
-        for pid in working if spent > PATIENCE else ():
+        for pid in working if spent >= patience else ():
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        if not working or spent > PATIENCE:
+        if not working or spent >= patience:
             shutil.rmtree(folder, ignore_errors=True)
             if not working and not os.path.exists(folder):
                 return

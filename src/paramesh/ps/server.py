@@ -38,6 +38,7 @@ from paramesh.errors import ParameterServerError, ParameterStateError
 from paramesh.ps.held import Held, Piece
 from paramesh.ps.log import Log, drop_segments, read_log, start_incarnation
 from paramesh.ps.record import Array, Record, arrays_to_updates, updates_to_arrays
+from paramesh.ps.refresh import NO_IDS, moved_rows
 from paramesh.ps.snapshot import (
     Snapshot,
     drop_snapshots,
@@ -51,6 +52,10 @@ MODES = ("sync", "stale", "async")
 
 #: Where `point` is called, in the order of a step; "recovering" is in a start.
 POINTS = ("staged", "applied", "half", "logged", "reply", "snapshot", "recovering")
+
+
+#: In async mode, of so many updates a server knows which rows they changed.
+_ASYNC_MOVES = 64
 
 
 class VersionGone(ParameterServerError):
@@ -113,6 +118,7 @@ class Server:
         fsync: bring every record of the log to the disk.
         beside: bytes of an update from which on its record is written while it is applied.
         snapshots_beside: write snapshots in a thread, while steps go on.
+        following: begin with nothing, and write nothing until `begin` (see `standby`).
 
     Raises:
         ParameterServerError: log and snapshots are damaged beyond recovery, or belong to other
@@ -128,6 +134,7 @@ class Server:
         fsync: bool = False,
         beside: int = 1 << 20,
         snapshots_beside: bool = False,
+        following: bool = False,
     ) -> None:
         self.folder = folder
         self.rules = rules
@@ -136,16 +143,32 @@ class Server:
         self.snapshots_beside = snapshots_beside
         self._snapshots = ThreadPoolExecutor(1, "snapshot")
         self._snapshot: Future[None] | None = None
+        self._named_point = point
         self._point: Callable[[str], None] = point or (lambda name: None)
-        began = time.monotonic()
-        self.incarnation = start_incarnation(folder)
+        self._fsync = fsync
         self._clear()
-        number = self._recover()
-        self._log = Log(folder, self.incarnation, number, point=point, fsync=fsync)
-        if number == 0:
-            self._append({"kind": "rules", **self._said_rules()}, {})
         #: Pushes that wait: by step, by worker.
         self._staged: dict[int, dict[int, tuple[Update, dict[str, float]]]] = {}
+        if not following:
+            began = time.monotonic()
+            self.begin(start_incarnation(folder), self.recover(), began)
+
+    def begin(self, incarnation: int, number: int, began: float) -> None:
+        """Write from now on.
+
+        Args:
+            incarnation: of this server, from `start_incarnation`.
+            number: of the next record.
+            began: when the start did (`time.monotonic`).
+
+        Raises:
+            Fenced: another incarnation has started.
+        """
+        self.incarnation = incarnation
+        point = self._named_point
+        self._log = Log(self.folder, incarnation, number, point=point, fsync=self._fsync)
+        if number == 0:
+            self._append({"kind": "rules", **self._said_rules()}, {})
         self.recovery_seconds = time.monotonic() - began
         self.started = time.time()
         self.pushes = 0
@@ -160,6 +183,9 @@ class Server:
         self._history: deque[Undo] = deque(maxlen=max(1, self.rules.behind))
         #: The undo that left the history last: the next update writes to its memory.
         self._spare: Undo | None = None
+        #: (version before, rows by table) of the last updates.
+        kept = _ASYNC_MOVES if self.rules.mode == "async" else self.rules.behind
+        self._moves: deque[tuple[int, dict[str, Array]]] = deque(maxlen=kept)
         #: Which incarnation of each worker may speak, and in async mode its next push.
         self._workers: dict[int, int] = {}
         self._next: dict[int, int] = {}
@@ -168,13 +194,21 @@ class Server:
         self._given: set[str] = set()
         self._left: set[int] = set()
 
-    def _recover(self) -> int:
-        """Rebuild the state; the number of the next record."""
+    def recover(self, records: Callable[[Path, int], Iterable[Record]] = read_log) -> int:
+        """Rebuild the state; the number of the next record.
+
+        Args:
+            records: reads the log of a folder from a number on.
+
+        Raises:
+            ParameterServerError: log and snapshots are damaged, or belong to other rules.
+        """
+        self._clear()
         reasons: list[str] = []
         listed = snapshots(self.folder)
         for snapshot in [*listed, None]:
             try:
-                number = self._recover_from(snapshot)
+                number = self._recover_from(snapshot, records)
             except ParameterServerError as error:
                 reasons.append(str(error))
             else:
@@ -185,7 +219,9 @@ class Server:
             self._clear()
         raise ParameterServerError("the server cannot be recovered: " + "; ".join(reasons))
 
-    def _recover_from(self, snapshot: Snapshot | None) -> int | None:
+    def _recover_from(
+        self, snapshot: Snapshot | None, records: Callable[[Path, int], Iterable[Record]]
+    ) -> int | None:
         number = 0
         if snapshot is not None:
             meta, items = read_snapshot(snapshot)
@@ -198,9 +234,9 @@ class Server:
             self._given = set(meta.get("given", ()))
             self._left = set(meta.get("left", ()))
             number = snapshot.number
-        for record in read_log(self.folder, number):
+        for record in records(self.folder, number):
             self._point("recovering")
-            self._replay(record)
+            self.replay(record)
             number = record.number + 1
         behind = min(self.rules.behind, self.version)
         if snapshot is not None and self.version - snapshot.version < behind:
@@ -223,7 +259,12 @@ class Server:
                 "over by a checkpoint."
             )
 
-    def _replay(self, record: Record) -> None:
+    def replay(self, record: Record) -> None:
+        """Apply one record of the log.
+
+        Raises:
+            ParameterServerError: it does not follow on what is here.
+        """
         meta, kind = record.meta, record.meta["kind"]
         if kind == "rules":
             self._check_rules(meta)
@@ -252,6 +293,7 @@ class Server:
             self._log.append(meta, arrays)
 
     def _committed(self, undo: Undo, worker: int | None) -> None:
+        self._moves.append((self.version, moved_rows(undo)))
         self.version += 1
         if worker is not None:
             self._next[worker] = self._next.get(worker, 0) + 1
@@ -592,6 +634,28 @@ class Server:
             if hit.any():
                 out[hit] = self.store.read(name, ids[hit], undo)
         return out
+
+    def moved(self, name: str, step: int, told: int) -> Array | None:
+        """The rows of a table that are not for the next step what they were for this one, sorted.
+
+        Args:
+            name: of the table.
+            step: this one.
+            told: in async mode, the version since which they are wanted.
+
+        Returns:
+            Their ids, or None: it was too long ago.
+        """
+        first, last = told, self.version
+        if self.rules.mode != "async":
+            first, last = self.rules.version_read(step), self.rules.version_read(step + 1)
+        known = {version: rows for version, rows in self._moves if first <= version < last}
+        if len(known) < last - first:
+            return None
+        parts = [rows[name] for rows in known.values() if name in rows]
+        if len(parts) < 2:
+            return parts[0] if parts else NO_IDS
+        return np.unique(np.concatenate(parts))
 
     # Snapshots.
 

@@ -1,0 +1,85 @@
+"""The servers of `paramesh launch`: a Ray node of its own, or a cluster that is there."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from paramesh.cli.supervisor import Member
+from paramesh.ps import environment
+from paramesh.ps.cluster import HOST, check_address
+from paramesh.ps.janitor import Janitor, clean
+from paramesh.ps.node import free_port, node_variables, start_command, token_variables
+from paramesh.ps.status import end_servers
+
+#: Of the process that has the servers.
+HOST_LABEL = "servers"
+
+
+@dataclass(frozen=True)
+class Servers:
+    """What `paramesh launch` was told of servers.
+
+    Args:
+        count: how many.
+        workers: how many, each on its own; None: the joined processes are the workers.
+        address: of a Ray cluster; None: one of this run.
+        wal_dir: the folder of logs and snapshots; None: what the script says, or a temporary one.
+        job: the name of the run; None for one of its own on a cluster that others may use.
+        restarts: how often each worker is started again after a signal has killed it.
+    """
+
+    count: int
+    workers: int | None = None
+    address: str | None = None
+    wal_dir: Path | None = None
+    job: str | None = None
+    restarts: int = 3
+
+
+@contextmanager
+def served(servers: Servers) -> Generator[tuple[list[Member], dict[str, str]]]:
+    """The members that have the servers, and what the environment of workers has to say.
+
+    At the end no process and no file of it is left; of a cluster that was there, no server of this
+    run.
+
+    Raises:
+        ParameterServerError: Ray is not installed, or the address is not safe.
+    """
+    variables = {environment.SERVERS: str(servers.count)}
+    if servers.workers is not None:
+        variables[environment.WORKERS] = str(servers.workers)
+    if servers.wal_dir is not None:
+        variables[environment.WAL_DIR] = str(servers.wal_dir.absolute())
+    if servers.address is not None:
+        check_address(servers.address)
+        job = servers.job or f"launch-{secrets.token_hex(4)}"
+        variables |= {environment.ADDRESS: servers.address, environment.JOB: job}
+        try:
+            yield [], variables
+        finally:
+            end_servers(servers.address, job)
+        return
+    # Sockets' paths are short by law: not below a long TMPDIR.
+    where = "/tmp" if os.name == "posix" else None
+    folder = Path(tempfile.mkdtemp(prefix="pm-", dir=where))
+    janitor = Janitor(folder)
+    try:
+        port, token = free_port(), token_variables()
+        variables |= {environment.ADDRESS: f"{HOST}:{port}", **token}
+        variables[environment.JOB] = servers.job or "default"
+        variables[environment.SCRATCH] = str(folder / "servers")
+        command = start_command(folder, port=port)
+        node = Member(HOST_LABEL, command, node_variables(folder) | token, server=True, quiet=True)
+        yield [node], variables
+    finally:
+        clean(str(folder), patience=0.0)
+        shutil.rmtree(folder, ignore_errors=True)
+        janitor.dismiss()

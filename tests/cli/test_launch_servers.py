@@ -1,0 +1,101 @@
+"""`paramesh launch --servers`: who is started with what, and that nothing is left."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from paramesh.cli import app, launch_servers
+from paramesh.cli.errors import CommandError
+from paramesh.cli.launch import Launch, workers
+from paramesh.cli.launch_servers import Servers, served
+from paramesh.errors import ParameterServerError
+from paramesh.ps import environment
+
+
+@pytest.fixture
+def script(tmp_path: Path) -> Path:
+    path = tmp_path / "train.py"
+    path.write_text("")
+    return path
+
+
+def test_members_of_a_run_with_a_node_of_its_own(script: Path) -> None:
+    asked = Servers(2, workers=3, restarts=5)
+    with served(asked) as (hosts, variables):
+        folder = Path(variables[environment.SCRATCH]).parent
+        assert folder.is_dir()
+        assert folder.stat().st_mode & 0o077 == 0
+        (host,) = hosts
+        assert (host.label, host.server, host.quiet) == ("servers", True, True)
+        assert host.variables["RAY_AUTH_TOKEN"] == variables["RAY_AUTH_TOKEN"]
+        members = workers(Launch(1, str(script), servers=asked), variables)
+    assert not folder.exists()
+    assert [member.label for member in members] == ["worker 0", "worker 1", "worker 2"]
+    for at, member in enumerate(members):
+        said = environment.outside(member.variables)
+        assert said.settings["server_num"] == 2
+        assert said.settings["worker_num"] == 3
+        assert said.settings["address"] == variables[environment.ADDRESS]
+        assert member.variables[environment.RANK] == str(at)
+        assert member.variables["PARAMESH_PROCESSES"] == "1"
+        assert member.restarts == 5
+    assert len({member.variables["RAY_AUTH_TOKEN"] for member in members}) == 1
+
+
+def test_processes_that_jax_joins_are_not_started_again(script: Path) -> None:
+    members = workers(Launch(2, str(script), servers=Servers(1)), {environment.SERVERS: "1"})
+    assert [member.label for member in members] == ["rank 0", "rank 1"]
+    assert [member.variables[environment.RANK] for member in members] == ["0", "1"]
+    assert [member.variables["PARAMESH_PROCESSES"] for member in members] == ["2", "2"]
+    assert [member.restarts for member in members] == [0, 0]
+    assert environment.WORKERS not in members[0].variables
+
+
+def test_devices_of_workers(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=8 --other")
+    members = workers(Launch(1, str(script), devices=2, servers=Servers(1, workers=2)), {})
+    flags = {member.variables["XLA_FLAGS"] for member in members}
+    assert flags == {"--other --xla_force_host_platform_device_count=2"}
+    assert [m.variables["CUDA_VISIBLE_DEVICES"] for m in members] == ["0,1", "2,3"]
+
+
+def test_a_cluster_on_a_network_needs_token_and_encryption(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    monkeypatch.delenv("RAY_USE_TLS", raising=False)
+    with (
+        pytest.raises(ParameterServerError, match="without a token .* and encryption"),
+        served(Servers(2, workers=2, address="ray://10.0.0.7:10001")),
+    ):
+        pass
+
+
+class Idle:
+    def dismiss(self) -> None:
+        pass
+
+
+def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    made: list[Path] = []
+    monkeypatch.setattr(launch_servers, "Janitor", lambda folder: made.append(folder) or Idle())
+    with pytest.raises(ParameterServerError, match="is not installed"), served(Servers(2)):
+        pass
+    assert len(made) == 1
+    assert not made[0].exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--workers", "2"], "go with --servers"),
+        (["--servers", "2", "--workers", "2", "-n", "2"], "give -n, or --workers"),
+    ],
+)
+def test_options_that_do_not_fit(words: list[str], message: str, script: Path) -> None:
+    done = CliRunner().invoke(app, ["launch", *words, str(script)])
+    assert isinstance(done.exception, CommandError)
+    assert message in str(done.exception)
