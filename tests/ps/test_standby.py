@@ -90,7 +90,8 @@ def wake(frozen: Server) -> None:
 
 def write_late(frozen: Server) -> None:
     meta = {"kind": "update", "version": frozen.version, "hyper": NUMBERS, "worker": 0}
-    frozen._log._write(encoded(frozen._log.number, meta, {"grad/w": np.ones(6, np.float32)}))
+    for batch in encoded(frozen._log.number, meta, {"grad/w": np.ones(6, np.float32)}):
+        frozen._log._write(batch)
 
 
 def check(run: Run, steps: int = STEPS) -> None:
