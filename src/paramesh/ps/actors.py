@@ -291,22 +291,17 @@ class ServerActor:
             self._move()
         return self._reply(None, ())
 
-    async def step(
-        self,
-        worker: int,
-        incarnation: int,
-        step: int,
-        updates: Update,
-        hyper: dict[str, float],
-        names: list[str],
-        reader: int,
-        watches: dict[str, tuple[Array, Array]] | None = None,
-        told: int = 0,
-    ) -> Reply:
+    async def step(self, asked: tuple[Any, ...]) -> Reply:
         """Push the gradients of a step, and the values that a later one reads once it may.
 
-        With them come the news of tables (see `refresh`); `told`: the version of the last ones.
+        With them come the news of tables (see `refresh`).
+
+        Args:
+            asked: the arguments of `push`, the names of the values that are wanted, the step that
+                reads them, of each table that is watched its watch, or None, and the version of the
+                last news.
         """
+        worker, incarnation, step, updates, hyper, names, reader, watches, told = asked
         await self.push(worker, incarnation, step, updates, hyper)
         await self._released(reader)
         reply = self._reply(reader, names)

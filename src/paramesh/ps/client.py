@@ -132,10 +132,10 @@ class RayClient:
             self._held[server][step] = (mine, numbers)
             # What it answers with is read as many steps later as reads lag behind.
             reader = step + 1 + (self.staleness if asked is None else 0)
-            arguments = (self.rank, self.incarnation, step, mine, numbers, names[server], reader)
-            if asked is not None:
-                arguments = (*arguments, asked[server], self._told[server])
-            calls[server] = ("step", arguments)
+            watches = None if asked is None else asked[server]
+            told = self._told[server]
+            push = (self.rank, self.incarnation, step, mine, numbers)
+            calls[server] = ("step", (*push, names[server], reader, watches, told))
         self._flying[step] = (calls, self.delivery.send(calls), wanted)
         needed = step - self.staleness if refresh is None else step
         for old in [s for s in self._flying if s < needed]:

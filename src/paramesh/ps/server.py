@@ -132,9 +132,9 @@ class Server:
         *,
         point: Callable[[str], None] | None = None,
         fsync: bool = False,
-        following: bool = False,
         beside: int = 1 << 20,
         snapshots_beside: bool = False,
+        following: bool = False,
     ) -> None:
         self.folder = folder
         self.rules = rules
