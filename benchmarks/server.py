@@ -7,6 +7,7 @@ call, and against copying them twice in memory:
     embedding   50,000 of 1,000,000 rows of 64, Adagrad: pull, and push
     snapshot    steps of 1,000 rows while 1 GiB of state (Adagrad) is written beside them
     recovery    from SIGKILL to the answer of the next step: with 24 MiB, and with 1 GiB of state
+    takeover    from SIGKILL of a small server, several times, without and with a standby
 
 Needs paramesh[ps]. The servers write their logs to the folder for temporary files; `--folder` names
 another.
@@ -54,8 +55,16 @@ def milliseconds(call: Callable[[], Any]) -> float:
     return (time.perf_counter() - began) * 1e3
 
 
-def client_of(folder: str, job: str, spec: dict[str, Any], values: Any, **rules: Any) -> RayClient:
-    cluster = Cluster(1, {"workers": 1} | rules, folder=os.path.join(folder, job), job=job)
+def client_of(
+    folder: str,
+    job: str,
+    spec: dict[str, Any],
+    values: Any,
+    standby: bool = False,
+    **rules: Any,
+) -> RayClient:
+    where = os.path.join(folder, job)
+    cluster = Cluster(1, {"workers": 1} | rules, folder=where, job=job, standby=standby)
     client = RayClient(cluster)
     client.declare([spec], values)
     return client
@@ -183,11 +192,54 @@ def snapshot(folder: str, size: int, steps: int) -> None:
     client.close()
 
 
+def takeover(folder: str, kills: int) -> None:
+    """From SIGKILL to the answer of the next step, as the waiting worker sees it."""
+    shape = [1 << 18]
+    spec = {"name": "w", "kind": "dense", "shape": shape, "dtype": "float32", "recipe": None}
+    grad = np.ones(shape, np.float32)
+    for standby in (False, True):
+        start = {"w": np.zeros(shape, np.float32)}
+        job = f"takeover-{standby:d}"
+        client = client_of(folder, job, spec | {"optimizer": SGD}, start, standby)
+        times: list[float] = []
+        for step in range(kills):
+            if standby:
+                wait_for_standby(client)
+            os.kill(client.stats()[0]["pid"], signal.SIGKILL)
+            update = {"w": {"grad": grad}}
+            times.append(
+                milliseconds(lambda u=update, s=step, c=client: c.step(s, u, RATE, ["w"])) / 1e3
+            )
+        print(
+            f"takeover {'with' if standby else 'without'} a standby: answer "
+            f"{statistics.median(times):.2f} s after SIGKILL (median of {kills}, "
+            f"{min(times):.2f} to {max(times):.2f})",
+            flush=True,
+        )
+        client.close()
+
+
+def wait_for_standby(client: RayClient) -> None:
+    """Until a second process holds what the server holds."""
+    version = client.stats()[0]["version"]
+    peer = client.delivery.peers[0]
+    while True:
+        try:
+            said = ray.get(peer.actors[1 - peer.at].look.remote(), timeout=60)
+        except ray.exceptions.RayError:
+            time.sleep(0.1)
+            continue
+        if said["version"] == version:
+            return
+        time.sleep(0.05)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", default=None)
     parser.add_argument("--runs", type=int, default=11)
-    parser.add_argument("--only", choices=["dense", "embedding", "snapshot"])
+    parser.add_argument("--kills", type=int, default=7)
+    parser.add_argument("--only", choices=["dense", "embedding", "snapshot", "takeover"])
     parser.add_argument("--snapshot-mib", type=int, default=1024)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
@@ -199,6 +251,8 @@ def main() -> None:
                 embedding(folder, given.runs)
             if given.only in (None, "snapshot"):
                 snapshot(folder, given.snapshot_mib << 20, 200)
+            if given.only in (None, "takeover"):
+                takeover(folder, given.kills)
         finally:
             base.close()
 

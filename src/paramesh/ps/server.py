@@ -116,9 +116,9 @@ class Server:
         rules: of the run.
         point: called with the name of every point that is reached.
         fsync: bring every record of the log to the disk.
+        following: begin with nothing, and write nothing until `begin` (see `standby`).
         beside: bytes of an update from which on its record is written while it is applied.
         snapshots_beside: write snapshots in a thread, while steps go on.
-        following: begin with nothing, and write nothing until `begin` (see `standby`).
 
     Raises:
         ParameterServerError: log and snapshots are damaged beyond recovery, or belong to other
@@ -138,12 +138,12 @@ class Server:
     ) -> None:
         self.folder = folder
         self.rules = rules
+        self._named_point = point
         self.beside = beside
         self._writer = ThreadPoolExecutor(1, "log")
         self.snapshots_beside = snapshots_beside
         self._snapshots = ThreadPoolExecutor(1, "snapshot")
         self._snapshot: Future[None] | None = None
-        self._named_point = point
         self._point: Callable[[str], None] = point or (lambda name: None)
         self._fsync = fsync
         self._clear()
@@ -181,11 +181,11 @@ class Server:
         self.store = Store()
         self.version = 0
         self._history: deque[Undo] = deque(maxlen=max(1, self.rules.behind))
-        #: The undo that left the history last: the next update writes to its memory.
-        self._spare: Undo | None = None
         #: (version before, rows by table) of the last updates.
         kept = _ASYNC_MOVES if self.rules.mode == "async" else self.rules.behind
         self._moves: deque[tuple[int, dict[str, Array]]] = deque(maxlen=kept)
+        #: The undo that left the history last: the next update writes to its memory.
+        self._spare: Undo | None = None
         #: Which incarnation of each worker may speak, and in async mode its next push.
         self._workers: dict[int, int] = {}
         self._next: dict[int, int] = {}
@@ -205,15 +205,19 @@ class Server:
         """
         self._clear()
         reasons: list[str] = []
+        damaged: list[Snapshot] = []
         listed = snapshots(self.folder)
         for snapshot in [*listed, None]:
             try:
                 number = self._recover_from(snapshot, records)
             except ParameterServerError as error:
                 reasons.append(str(error))
+                damaged += [] if snapshot is None else [snapshot]
             else:
                 # A log that ends before a snapshot began has lost records: never start afresh.
                 if number is not None and (not listed or number >= listed[0].number):
+                    for one in damaged:  # or they would be kept in the place of good ones
+                        one.path.unlink(missing_ok=True)
                     return number
                 reasons.append(f"the log ends before it can replace {snapshot or 'all of it'}")
             self._clear()
