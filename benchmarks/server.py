@@ -161,7 +161,7 @@ def snapshot(folder: str, size: int, steps: int) -> None:
     grad = rng.standard_normal((batch, width)).astype(np.float32)
     spans: list[tuple[float, float]] = []
     written: list[dict[str, float]] = []
-    step = 0
+    step, ids = 0, np.arange(1)
     while len(written) < 3 and step < 100 * steps:
         ids = np.unique(rng.integers(0, rows, batch))
         began = time.time()
