@@ -138,3 +138,14 @@ class TestRanks:
         communication.create_group("here", [0, 2])
         with pytest.raises(ValueError, match=r"group_rank_id=2 is outside 0..1: 'here' has 2"):
             communication.get_world_rank_from_group_rank("here", 2)
+
+
+def test_a_worker_of_servers_has_its_own_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PARAMESH_PS_WORKERS", "4")
+    monkeypatch.setenv("PARAMESH_PS_RANK", "2")
+    communication.init()
+    try:
+        assert communication.get_rank() == 2
+        assert communication.get_group_size() == 4
+    finally:
+        communication.release()

@@ -160,6 +160,20 @@ def membership() -> Membership | None:
     return _state.membership
 
 
+def worker_of_servers() -> tuple[int, int] | None:
+    """(rank, number) of this worker among those that meet at parameter servers alone.
+
+    None for another process, and for those that JAX has joined.
+
+    Raises:
+        ContextError: a variable has a value that it cannot have.
+    """
+    if "PARAMESH_PS_WORKERS" not in os.environ or jax.process_count() > 1:
+        return None
+    count, rank = Variables(os.environ).members("PARAMESH_PS_WORKERS", "PARAMESH_PS_RANK")
+    return rank, count
+
+
 def leave() -> None:
     """Part from the others: waits until all of them leave. Does nothing if this process is alone.
 

@@ -92,7 +92,7 @@ def init(backend_name: str | None = None) -> None:
     platform = jax.default_backend()
     GlobalComm.BACKEND = {"cpu": "gloo", "gpu": "nccl"}.get(platform, platform)
     GlobalComm.INITED = True
-    placement.group_size = get_group_size
+    placement.group_size = _devices_in
 
 
 def release() -> None:
@@ -133,7 +133,7 @@ def _of_device(table: dict[int, int], count: int) -> Any:
 
 
 def get_rank(group: str = HCCL_WORLD_COMM_GROUP) -> Any:
-    """The rank of this process's first device in a group.
+    """The rank of this process's first device in a group; for a worker of servers its own.
 
     Returns:
         An int; inside a program of data_parallel or hybrid_parallel an Int32 Tensor of shape (),
@@ -148,6 +148,9 @@ def get_rank(group: str = HCCL_WORLD_COMM_GROUP) -> Any:
         parts = groups.partition(group)
         return _of_device({r: i for part in parts for i, r in enumerate(part)}, place.count)
     _require("get_rank")
+    worker = processes.worker_of_servers() if group == HCCL_WORLD_COMM_GROUP else None
+    if worker is not None:
+        return worker[0]
     return _mine(group).index(_first())
 
 
@@ -164,12 +167,21 @@ def _mine(group: str) -> tuple[int, ...]:
 def get_group_size(group: str = HCCL_WORLD_COMM_GROUP) -> int:
     """How many devices are in a group: in the one of the world, all of the settings.
 
+    For a worker of servers that JAX has not joined with others, how many workers there are.
+
     Raises:
         ContextError: `init` was not called.
         ValueError: no such group, or the device is not in it.
     """
     if _running() is None:
         _require("get_group_size")
+        worker = processes.worker_of_servers() if group == HCCL_WORLD_COMM_GROUP else None
+        if worker is not None:
+            return worker[1]
+    return _devices_in(group)
+
+
+def _devices_in(group: str) -> int:
     parts = groups.partition(group)
     sizes = {len(part) for part in parts}
     return sizes.pop() if len(sizes) == 1 else len(_mine(group))
