@@ -190,7 +190,7 @@ class Run:
             everyone = [*self._processes, *(process for _, _, process in self._replaced)]
             for process in filter(None, everyone):
                 if process.is_alive() and time.monotonic() < deadline:
-                    process.join(15)
+                    process.join(6)
                 if process.is_alive():
                     os.kill(process.pid, signal.SIGCONT)
                     process.kill()

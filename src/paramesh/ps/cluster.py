@@ -121,7 +121,14 @@ class Cluster:
                     "all its hosts see: set_ps_context(wal_dir=...)."
                 )
         try:
-            self._connect(address)
+            try:
+                self._connect(address)
+            except Exception as error:  # Ray raises all kinds, plain ones too
+                where = "on this host" if address is None else f"at address={address!r}"
+                raise ParameterServerError(
+                    f"there is no Ray cluster for the servers {where}: {error} Is the host "
+                    "overloaded, or the address wrong?"
+                ) from error
             if folder is None:
                 assert self._scratch is not None
                 folder = str(self._scratch / "servers")
