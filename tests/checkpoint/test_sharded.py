@@ -440,11 +440,29 @@ def in_one_process(folder: Path) -> None:
         save_checkpoint(other, folder / "net.sharded")
     with pytest.raises(told, match=message):
         save_checkpoint(other, folder / "new.sharded")
+    if jax.process_index() == 1:  # Ctrl-C in one process alone
+        sharded._write_part = interrupted
+    told = KeyboardInterrupt if jax.process_index() else CheckpointError
+    for beside in (False, True):
+        with pytest.raises(told) as caught:
+            save_and_wait(other, folder / "new.sharded", beside)
+        if jax.process_index() == 0:
+            assert "process 1 could not write (process 1: KeyboardInterrupt)" in str(caught.value)
+
+
+def save_and_wait(net: Any, path: Path, beside: bool) -> None:
+    made = save_checkpoint(net, path, async_save=beside)
+    if beside:
+        made.wait(60)
 
 
 def bits_of_folder(path: Path) -> dict[str, Any]:
     with ShardedSource(path) as source:
         return {name: source.read(name).tobytes() for name in source.names()}
+
+
+def interrupted(*args: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def fail_to_write(*args: Any) -> None:

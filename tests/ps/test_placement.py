@@ -293,7 +293,7 @@ def test_another_value_or_another_network_after_the_first_step() -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"worker_num": 2}, "worker_num=2 workers meet on a Ray cluster: give its address"),
+        ({"worker_num": 2}, "worker_num=2 workers meet on a Ray cluster: start them with"),
     ],
 )
 def test_settings_that_no_servers_can_be_started_for(setting: dict[str, Any], message: str) -> None:

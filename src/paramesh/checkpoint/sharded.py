@@ -273,6 +273,7 @@ def _index(plan: Plan, token: str) -> tuple[dict[str, Any], dict[int, str]]:
         "version": VERSION,
         "files": list(files.values()),
         "append_dict": plan.appended,
+        "devices": [device.process_index for device in all_devices()],
         "arrays": arrays,
     }
     return index, files

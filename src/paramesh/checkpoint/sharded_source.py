@@ -8,6 +8,7 @@ The index is JSON:
     format, version     "paramesh-sharded", 1
     files               the names of the part files
     append_dict         the entries of `append_dict`
+    devices             the process of each device, by rank; not in older files
     arrays              {name: {"dtype", "shape", "slices": […]}}, each slice with
         file            its place in `files`
         name            of the array in that file
@@ -77,11 +78,28 @@ class _Cut:
     slices: tuple[_Slice, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A stored slice, for those who want to know where it was.
+
+    Args:
+        box: (start, stop) for each axis of the cut array.
+        ranks: of the devices that held it when it was saved; () if the index does not say.
+        file: the place of its file among `ShardedSource.files`.
+    """
+
+    box: Box
+    ranks: tuple[int, ...]
+    file: int
+
+
 class ShardedSource(Source):
     """A sharded checkpoint open for reading.
 
     Attributes:
         bytes_read: bytes of all elements that were handed out so far.
+        devices: the process of each device by rank, when it was saved; () if the index does not
+            say.
     """
 
     format = FORMAT
@@ -89,6 +107,7 @@ class ShardedSource(Source):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.bytes_read = 0
+        self.devices: tuple[int, ...] = ()
         self._cuts: dict[str, _Cut] = {}
         self._parts: list[SafetensorsSource] = []
         self._closed = False
@@ -158,6 +177,10 @@ class ShardedSource(Source):
         ):
             raise self._damage("its append_dict is wrong")
         self.appended = appended
+        try:
+            self.devices = tuple(map(_natural, index.get("devices", ())))
+        except (TypeError, ValueError) as error:
+            raise self._damage(f"its devices are wrong ({error})") from error
         return True
 
     def _add(self, name: str, about: Any, held: list[dict[str, Entry]]) -> None:
@@ -259,6 +282,16 @@ class ShardedSource(Source):
         """The slices of an array: the file of each, and its box (of the flat array, if cut so)."""
         self.entry(name)
         return [(self._parts[one.file].path, one.box) for one in self._cuts[name].slices]
+
+    def files(self) -> list[str]:
+        """The names of the part files."""
+        return [part.path.name for part in self._parts]
+
+    def held(self, name: str) -> tuple[tuple[int, ...], list[Held]]:
+        """The shape that was cut (the array's, or (elements,) of a flat one), and its slices."""
+        self.entry(name)
+        cut = self._cuts[name]
+        return cut.shape, [Held(one.box, one.ranks, one.file) for one in cut.slices]
 
     def verify(self) -> bool:
         """Compare the checksums of all files; see `Source.verify`."""

@@ -42,6 +42,8 @@ _MOST_AXES = 16
 
 #: Seconds between two looks of a standby at the log, and of a server whether it was replaced.
 FOLLOW, WATCH = 0.05, 0.2
+#: The most seconds between two tries of a standby that cannot follow the log.
+SEEK = 10.0
 
 
 class NotServing(ParameterServerError):
@@ -153,10 +155,14 @@ class ServerActor:
         self._thread.start()
 
     def _following(self) -> None:
+        pause = FOLLOW
         try:
             while not self._stop.is_set():
-                if not self._standby.follow(self._stop.is_set):
-                    self._stop.wait(FOLLOW)
+                if self._standby.follow(self._stop.is_set):
+                    pause = FOLLOW
+                else:  # starting over reads everything: not all the time, if it does not help
+                    self._stop.wait(pause)
+                    pause = min(2 * pause, SEEK) if self._standby.trouble else FOLLOW
         except BaseException:
             traceback.print_exc()
             os._exit(1)  # and be started again; one that does not follow is none
@@ -291,24 +297,20 @@ class ServerActor:
             self._move()
         return self._reply(None, ())
 
-    async def step(
-        self,
-        worker: int,
-        incarnation: int,
-        step: int,
-        updates: Update,
-        hyper: dict[str, float],
-        names: list[str],
-        watches: dict[str, tuple[Array, Array]] | None = None,
-        told: int = 0,
-    ) -> Reply:
-        """Push the gradients of a step, and the values that the next one reads once it may.
+    async def step(self, asked: tuple[Any, ...]) -> Reply:
+        """Push the gradients of a step, and the values that a later one reads once it may.
 
-        With them come the news of tables (see `refresh`); `told`: the version of the last ones.
+        With them come the news of tables (see `refresh`).
+
+        Args:
+            asked: the arguments of `push`, the names of the values that are wanted, the step that
+                reads them, of each table that is watched its watch, or None, and the version of the
+                last news.
         """
+        worker, incarnation, step, updates, hyper, names, reader, watches, told = asked
         await self.push(worker, incarnation, step, updates, hyper)
-        await self._released(step + 1)
-        reply = self._reply(step + 1, names)
+        await self._released(reader)
+        reply = self._reply(reader, names)
         if watches is None:
             return reply
         server = self._state()
@@ -316,7 +318,7 @@ class ServerActor:
             name: news_of(
                 Watch(*asked),
                 server.moved(name, step, told),
-                lambda ids, n=name: server.read(step + 1, n, ids),
+                lambda ids, n=name: server.read(reader, n, ids),
             )
             for name, asked in watches.items()
         }

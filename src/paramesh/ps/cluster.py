@@ -128,6 +128,7 @@ class Cluster:
             if folder is None:
                 assert self._scratch is not None
                 folder = str(self._scratch / "servers")
+            nodes = sorted(node["NodeID"] for node in self._ray.nodes() if node["Alive"])
             for i in range(servers):
                 planned = list((kills or {}).get(i, ()))
                 where = os.path.join(folder, f"server-{i}")
@@ -137,7 +138,9 @@ class Cluster:
                 if standby:
                     names[f"server-{i}-standby"] = self.standbys
                 for place, (name, actors) in enumerate(names.items()):
-                    options = self._options(name, job, address, i + place if standby else None)
+                    options = self._options(name, job, address)
+                    if standby and len(nodes) > 1:
+                        options |= self._at_home(nodes[(i + place) % len(nodes)])
                     actor = self._ray.remote(ServerActor).options(**options)
                     actors.append(actor.remote(*arguments, **more))
         except BaseException:
@@ -150,7 +153,7 @@ class Cluster:
             return [[actor] for actor in self.actors]
         return [list(pair) for pair in zip(self.actors, self.standbys, strict=True)]
 
-    def _options(self, name: str, job: str, address: str | None, node: int | None) -> Any:
+    def _options(self, name: str, job: str, address: str | None) -> dict[str, Any]:
         options: dict[str, Any] = {
             "name": name,
             "namespace": f"paramesh-{job}",
@@ -161,12 +164,12 @@ class Cluster:
         }
         if address is not None:
             options["lifetime"] = "detached"
-        nodes = sorted(node["NodeID"] for node in self._ray.nodes() if node["Alive"])
-        if node is not None and len(nodes) > 1:
-            # A wish: when the node is gone, the actor is started again on another one.
-            affinity = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-            options["scheduling_strategy"] = affinity(nodes[node % len(nodes)], soft=True)
         return options
+
+    def _at_home(self, node: str) -> dict[str, Any]:
+        # A wish: when the node is gone, the actor is started again on another one.
+        affinity = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+        return {"scheduling_strategy": affinity(node, soft=True)}
 
     def _connect(self, address: str | None) -> None:
         ray = self._ray

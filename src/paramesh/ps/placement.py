@@ -38,6 +38,7 @@ from paramesh.ps import at_rest
 from paramesh.ps import session as sessions
 from paramesh.ps.at_rest import is_table
 from paramesh.ps.optimizers import check_optimizer, numbers, prepared, rule_spec, states_of
+from paramesh.ps.pace import catch_up
 from paramesh.ps.refresh import NO_IDS
 from paramesh.ps.session import Session
 from paramesh.ps.starts import start_of, values_at
@@ -73,11 +74,12 @@ class Gradient(Hidden):
 
 
 class Hyper(Hidden):
-    """The numbers of a push, handed out."""
+    """The numbers of a push, handed out; `count` is the optimizer's number of the step."""
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], count: Parameter) -> None:
         super().__init__("the numbers of a push", (len(names),), to_dtype(np.float32))
         self.names = tuple(names)
+        self.count = count
 
 
 class _Trace(threading.local):
@@ -295,6 +297,8 @@ class Served(Placement):
         indices = [i for i, param in enumerate(params) if param.is_param_ps]
         if not indices:
             return frozenset()
+        if tracing.current() is None:
+            catch_up(self.session, optimizer.global_step)
         handed: list[Hidden] = []
         for i in indices:
             grad = prepared(optimizer, i, grads[i], self.divisor)
@@ -306,7 +310,7 @@ class Served(Placement):
             handed.append(gradient)
             tracing.write(gradient, grad)
         names, values = numbers(optimizer, indices)
-        hyper = Hyper(names)
+        hyper = Hyper(names, optimizer.global_step)
         tracing.write(hyper, values)
         if tracing.current() is None:
             self.before_step(handed, dict)
@@ -324,6 +328,9 @@ class Served(Placement):
         self._check_owners(gradients)
         if any(self.session.specs.get(g.param.name) != g.spec for g in gradients):
             self._declare(gradients)
+        for state in hidden:
+            if isinstance(state, Hyper):
+                catch_up(self.session, state.count)
         rows = [state for state in hidden if isinstance(state, Rows)]
         if not rows:
             return
@@ -376,7 +383,8 @@ class Served(Placement):
         values = {name: self.out(param._concrete()) for name, param in dense.items()}
         fresh = set(self.session.declare([g.spec for g in gradients], values))
         for gradient in gradients:
-            if gradient.param.name in fresh:
+            # What was loaded is on the servers already if a step was made.
+            if gradient.param.name in fresh and not self.session.client.start:
                 at_rest.hand_over(gradient.param, self.session, gradient.states)
         self._take_over(self.session.pull(sorted(fresh & dense.keys())), dense)
 

@@ -247,6 +247,9 @@ class Session:
         self.caches: dict[str, RowCache] = {}
         self.pulled: dict[str, int] = {}
         self.at = client.start
+        #: How far the script is (see `pace`), and the optimizers' counts that were put there.
+        self.pace: Any = None
+        self.caught_up: set[Any] = set()
 
     def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> list[str]:
         """Declare what is new; its names.

@@ -328,10 +328,11 @@ class Table:
             self._candidates.add(ids, np.arange(len(ids)))
             self._meetings = counts.copy()
             return
-        slots = self._place(fields["ids"])
+        first = self.used  # nothing was dropped here: the slots follow one another
+        self._place(fields["ids"])
         for field, slab in self.slabs.items():
-            slab.put(slots, fields[field])
-        self.last.put(slots, fields["last"])
+            slab.fill(first, fields[field])
+        self.last.fill(first, fields["last"])
 
     def reserve(self, rows: int) -> None:
         """Have an index for so many rows, in a table without rows."""

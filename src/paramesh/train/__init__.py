@@ -37,6 +37,7 @@ from paramesh.train.metrics import (
 from paramesh.train.model import Model
 from paramesh.train.model_checkpoint import CheckpointConfig, ModelCheckpoint
 from paramesh.train.summary import Summary
+from paramesh.train.workers import first_step, owed
 
 __all__ = [
     "Model",
@@ -46,6 +47,9 @@ __all__ = [
     "TrainOneStepCell",
     "TrainOneStepWithLossScaleCell",
     "DistributedGradReducer",
+    # workers of servers
+    "owed",
+    "first_step",
     "LossScaleManager",
     "FixedLossScaleManager",
     "DynamicLossScaleManager",

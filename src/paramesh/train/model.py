@@ -18,11 +18,12 @@ import numpy as np
 from paramesh import context, placement
 from paramesh.checkpoint import load_checkpoint
 from paramesh.dtype import float16, float32
+from paramesh.errors import ParameterStateError
 from paramesh.nn.cell import Cell
 from paramesh.nn.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from paramesh.optim import DynamicLossScaleManager, LossScaleManager, Optimizer
 from paramesh.tensor import Tensor
-from paramesh.train import batches
+from paramesh.train import batches, workers
 from paramesh.train.callbacks import Callback, RunContext, as_callbacks
 from paramesh.train.cells import (
     TrainOneStepCell,
@@ -33,7 +34,7 @@ from paramesh.train.cells import (
 )
 from paramesh.train.interrupts import Interrupts
 from paramesh.train.metrics import Metric, get_metrics
-from paramesh.train.position import Position, check_same, restore_random, resumed
+from paramesh.train.position import Position, check_same, passed_over, restore_random, resumed
 from paramesh.train.progress import progress_callback
 from paramesh.train.unplanned_saves import save_at_error, save_at_interrupt
 
@@ -206,6 +207,10 @@ class Model:
             restore_random(Path(resume))
             args.cur_epoch_num, args.cur_step_in_epoch = start.epoch, start.step_in_epoch
             args.cur_step_num = start.step
+        pace = self._pace()
+        if pace is not None and pace.passed:
+            start = passed_over(start, pace, epoch, train_dataset)
+            args.cur_step_num = start.step
         seen = start.step_in_epoch
         run = RunContext(args)
         shown = [*progress_callback(progress), *listed]
@@ -217,7 +222,7 @@ class Model:
                 _tell(shown, "on_train_begin", run)
                 for number in range(start.epoch, epoch + 1):
                     args.cur_epoch_num, args.cur_step_in_epoch = number, seen
-                    begun = self._epoch(run, shown, interrupts)
+                    begun = self._epoch(run, shown, interrupts, pace)
                     seen = 0
                     if not begun:
                         continue
@@ -235,7 +240,27 @@ class Model:
                 save_at_error(args, listed)
                 raise
 
-    def _epoch(self, run: RunContext, shown: list[Callback], interrupts: Interrupts) -> bool:
+    def _pace(self) -> Any:
+        """How far this worker of servers is (see `workers`).
+
+        Raises:
+            ParameterStateError: the worker goes on in the middle, and what it had is lost.
+        """
+        pace = workers.pace()
+        if pace is None or not pace.passed:
+            return pace
+        for param in self._network.trainable_params():
+            if not param.is_param_ps:
+                raise ParameterStateError(
+                    f"Model.train: this worker was started again after step {pace.passed}, and "
+                    f"Parameter '{param.name}' is trained on the worker: its value is lost. With "
+                    "set_param_ps() it would be on the servers."
+                )
+        return pace
+
+    def _epoch(
+        self, run: RunContext, shown: list[Callback], interrupts: Interrupts, pace: Any
+    ) -> bool:
         """Train on the batches that are not seen yet; whether there was one."""
         args, network = run.original_args(), self._train_network
         network.set_train(True)
@@ -246,9 +271,13 @@ class Model:
         for inputs, following in batches.looking_ahead(source, _looks_ahead):
             _tell(shown, "on_train_step_begin", run)
             with interrupts.step():
+                if pace is not None:
+                    pace.begin()
                 if following is not None:
                     network.prefetch(*following)
                 args.net_outputs = network(*inputs)
+                if pace is not None:
+                    pace.end()
                 args.cur_step_num += 1
                 args.cur_step_in_epoch += 1
             _tell(shown, "on_train_step_end", run)

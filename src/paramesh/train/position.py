@@ -23,6 +23,7 @@ from jax.experimental import multihost_utils
 from paramesh import context, random
 from paramesh.checkpoint.source import open_source
 from paramesh.errors import CheckpointError
+from paramesh.train import batches
 
 POSITION = "paramesh.position"
 RANDOM = "paramesh.random"
@@ -117,6 +118,29 @@ def resumed(resume: Any, epoch: int, initial_epoch: int, count: int | None) -> P
         )
     over = found.step_in_epoch == (found.batches if count is None else count)
     return Position(found.epoch + 1, 0, found.step, count) if over else found
+
+
+def passed_over(start: Position, pace: Any, epoch: int, dataset: Any) -> Position:
+    """Where a worker goes on that was started again; the steps before are taken off its pace.
+
+    Args:
+        start: where the run began.
+        pace: of the worker (see `ps.pace`).
+        epoch: the last one that is asked for.
+        dataset: of the run; one that does not know its length is counted by a pass through it.
+    """
+    count = batches.count(dataset)
+    if count is None and epoch > start.epoch:
+        count = sum(1 for _ in batches.batches(dataset, "train_dataset"))
+    first = start.step_in_epoch + pace.passed
+    if count is None:  # one epoch alone
+        pace.pass_over(pace.passed)
+        return Position(start.epoch, first, start.step + first - start.step_in_epoch, None)
+    most = (epoch - start.epoch + 1) * count
+    first = min(first, most)
+    steps = first - start.step_in_epoch
+    pace.pass_over(steps)
+    return Position(start.epoch + first // count, first % count, start.step + steps, count)
 
 
 def check_same(path: str | os.PathLike[str] | None, start: Position) -> None:

@@ -1,0 +1,108 @@
+"""The steps that a worker owes to the servers: which batch comes first, and its random numbers.
+
+Glossary
+    owed        a step that the servers wait for from this worker: in sync and stale mode the first
+                one that a server has not applied, in async mode the worker's own next push
+    place       where the default generator is when a step begins: a function of the seed, the
+                worker and the step alone
+
+A worker that was started again runs the script from its top. The steps that its predecessor has
+pushed are passed over, and the first that is owed has to come out with the same bits: the same
+batch, the same random numbers, the same number of the step in learning-rate schedules.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from paramesh import context, random
+from paramesh.errors import ParameterStateError
+from paramesh.ps import session as sessions
+from paramesh.ps.session import Session
+
+#: Bits of the generator's counter for the keys of one step, and for the steps of one worker.
+_KEYS, _STEPS = 20, 32
+
+
+class Pace:
+    """How far the script of this process is, counted in steps from its top.
+
+    Args:
+        session: of this worker.
+
+    Attributes:
+        step: the step that comes next; those before it were made, or passed over.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._first = session.at
+        self.step = 0
+        words = [int(word) for word in random.default_generator().get_state().asnumpy()]
+        self._seed, self._begin = words[:2], (words[2] << 32) + words[3]
+
+    @property
+    def passed(self) -> int:
+        """How many of the steps that come next are not owed any more."""
+        return max(0, self._first - self.step)
+
+    def pass_over(self, count: int) -> None:
+        """Leave out steps."""
+        self.step += count
+
+    def begin(self) -> None:
+        """Put the default generator where the step that comes next begins."""
+        counter = self._begin + (self._session.client.rank << (_KEYS + _STEPS))
+        counter = (counter + (self.step << _KEYS)) % 2**64
+        words = [*self._seed, counter >> 32, counter & 0xFFFFFFFF]
+        random.default_generator().set_state(np.array(words, np.uint32))
+
+    def end(self) -> None:
+        """The step was made.
+
+        Raises:
+            ParameterStateError: it was no single push.
+        """
+        self.step += 1
+        session = self._session
+        if session.specs and session.at != self.step:
+            raise ParameterStateError(
+                f"after {self.step} steps this worker has pushed {session.at} times; one batch has "
+                "to be one push, or a worker that is started again could not know where to go on. "
+                "Call one optimizer once for each batch."
+            )
+
+
+def pace() -> Pace | None:
+    """The pace of this worker; None where none is started again.
+
+    That is without servers in processes of their own, and for processes that JAX has joined, which
+    end together. Connects to the servers.
+
+    Raises:
+        ParameterServerError: they cannot be reached.
+    """
+    if not context.get_ps_context("enable_ps"):
+        return None
+    settings = sessions.settings_now()
+    if sessions.alone(settings) or "rank" in settings:
+        return None
+    session = sessions.session_for(settings)
+    if session.pace is None:
+        session.pace = Pace(session)
+    return session.pace
+
+
+def catch_up(session: Session, count: Any) -> None:
+    """Have an optimizer count the steps that were passed over.
+
+    Args:
+        session: of this worker.
+        count: the optimizer's `global_step`, at the value that the script gave it.
+    """
+    first = session.client.start
+    if first and count not in session.caught_up:
+        count.assign(count.asnumpy() + np.int32(first))
+        session.caught_up.add(count)

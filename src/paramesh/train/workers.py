@@ -1,0 +1,61 @@
+"""Loops of a worker that may be started again in the middle: what it still owes to the servers."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+from paramesh import context
+
+T = TypeVar("T")
+
+
+def pace() -> Any:
+    """How far this worker is (`ps.pace.Pace`); None where no worker is started again.
+
+    Raises:
+        ParameterServerError: the servers cannot be reached.
+    """
+    if not context.get_ps_context("enable_ps"):
+        return None
+    return importlib.import_module("paramesh.ps.pace").pace()
+
+
+def first_step() -> int:
+    """The first step of the run that this worker owes, counted from 0 at the top of the script.
+
+    0 in a run that begins, and without servers in processes of their own. To be asked before the
+    first step.
+
+    Raises:
+        ParameterServerError: the servers cannot be reached.
+    """
+    mine = pace()
+    return 0 if mine is None else mine.passed
+
+
+def owed(batches: Iterable[T]) -> Iterator[T]:
+    """The batches of a loop that this worker still owes, each with its random numbers.
+
+    For a loop written by hand; `Model.train` does this by itself. Each batch has to be one step.
+    Batches whose step was pushed before are taken and passed over, so that whatever makes them
+    stays in order. Without servers in processes of their own, these are all batches.
+
+    Args:
+        batches: of the whole run, or of a part of it: the next call goes on from there.
+
+    Raises:
+        ParameterServerError: the servers cannot be reached.
+        ParameterStateError: a batch was no single push.
+    """
+    mine = pace()
+    for batch in batches:
+        if mine is None:
+            yield batch
+        elif mine.passed:
+            mine.pass_over(1)
+        else:
+            mine.begin()
+            yield batch
+            mine.end()
