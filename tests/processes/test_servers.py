@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import time
@@ -14,7 +15,7 @@ import pytest
 import ray
 from rich.console import Console
 
-from paramesh.cli.servers import table_of
+from paramesh.cli.servers import as_json, table_of
 from paramesh.errors import ParameterServerError
 from paramesh.ps import delivery
 from paramesh.ps.client import RayClient
@@ -227,6 +228,10 @@ def test_status_of_the_servers_of_a_run(base: Cluster, tmp_path: Path) -> None:
         assert [name for name, _ in servers] == ["server-0", "server-1"]
         before = look(servers)
         train(client, 0, 2)
+        for _ in range(200):  # it is written beside the steps
+            if "version" in client.stats()[0]["last_snapshot"]:
+                break
+            time.sleep(0.05)
         os.kill(before[1]["pid"], signal.SIGSTOP)
         try:
             now = look(servers)
@@ -237,7 +242,14 @@ def test_status_of_the_servers_of_a_run(base: Cluster, tmp_path: Path) -> None:
         console = Console(width=200, record=True, file=io.StringIO())
         console.print(table_of(before, now))
         shown = console.export_text()
-        assert "version 2, " in shown
+        assert "at 2, " in shown
         assert "no answer" in shown
+        told = json.loads(as_json(before, now))["servers"]
+        assert [one["shards"] for one in told] == [128, 128]
+        assert told[0]["updates_per_second"] > 0
+        assert told[0]["lag"] == 0
+        assert told[1]["silent"]
+        lines = (tmp_path / "server-0" / "events.jsonl").read_text().splitlines()
+        assert json.loads(lines[0])["event"] == "started"
     finally:
         client.close()

@@ -216,9 +216,19 @@ def _status(
         float | None,
         typer.Option(min=0.1, metavar="SECONDS", help="Keep the table up to date until Ctrl-C."),
     ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="A line of JSON for each look, and no table.")
+    ] = False,
 ) -> None:
-    """Show the servers of a run: versions, what they hold, rates, and the last snapshots."""
-    show_status(address, job, every, Console())
+    """Show the servers of a run: versions, what they hold, rates, and the last snapshots.
+
+    Columns: how often a server was started; its virtual shards; updates
+    that it has applied, and how many it is behind the foremost server;
+    steps that the fastest worker is ahead of it; rows of tables, bytes
+    held and bytes of its log; what came in and went out; workers whose
+    gradients wait for those of others; the last snapshot.
+    """
+    show_status(address, job, every, Console(), json_lines=json)
 
 
 _INSPECT_EXAMPLES = """Examples:

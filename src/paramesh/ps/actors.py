@@ -32,6 +32,7 @@ from paramesh.ps.refresh import News, Watch, news_of
 from paramesh.ps.server import POINTS, PushesMissing, Replaced, Rules, Server
 from paramesh.ps.standby import STANDBY_POINTS, Standby
 from paramesh.ps.store import Update
+from paramesh.ps.watching import ServerWatch
 
 Array = np.ndarray[Any, Any]
 
@@ -135,9 +136,11 @@ class ServerActor:
         }
         self._moved = asyncio.Event()
         self._failure: Exception | None = None
+        self._watcher = ServerWatch(self._folder)
         self._beacon: Beacon | None = None
         if not pair:
             self._server = Server(self._folder, self._rules, **self._options)
+            self._watcher.look(self._server)
             return
         self._beacon = Beacon()
         self._promotion = asyncio.Lock()
@@ -235,6 +238,8 @@ class ServerActor:
         values = {} if step is None else {name: server.read(step, name) for name in names}
         if self._kills:
             self._at("reply")
+        self._watcher.sent(values)
+        self._watcher.look(server)
         return Reply(os.getpid(), server.incarnation, server.version, values)
 
     def _move(self, failure: Exception | None = None) -> None:
@@ -286,6 +291,7 @@ class ServerActor:
         except (ParameterServerError, OSError) as error:
             # Those who wait for this update would wait for ever.
             self._move(error)
+            self._watcher.failed(error, worker, step)
             raise
         if server.version != before:
             self._move()
@@ -316,6 +322,7 @@ class ServerActor:
             )
             for name, asked in watches.items()
         }
+        self._watcher.sent({name: one.rows for name, one in news.items()})
         return reply._replace(news=news)
 
     async def pull(self, step: int, names: list[str]) -> Reply:
@@ -326,8 +333,9 @@ class ServerActor:
     async def pull_rows(self, step: int, name: str, ids: Array) -> Reply:
         """Rows of a table as a step reads them; waits until it may."""
         await self._released(step)
-        reply = self._reply(None, ())
-        return reply._replace(values={name: self._state().read(step, name, ids)})
+        values = {name: self._state().read(step, name, ids)}
+        self._watcher.sent(values)
+        return self._reply(None, ())._replace(values=values)
 
     async def settle(self, worker: int, version: int) -> Reply:
         """Back when the server is at a version, with all of a worker's pushes before it applied.
@@ -352,7 +360,10 @@ class ServerActor:
 
     async def stats(self) -> dict[str, Any]:
         """As `Server.stats`, with `pid`."""
-        return self._state().stats() | {"pid": os.getpid()}
+        return self._state().stats() | {
+            "pid": os.getpid(),
+            "bytes_pulled": self._watcher.bytes_pulled,
+        }
 
     async def look(self) -> dict[str, Any]:
         """As `stats`, with `role`: "server", or "standby", which has few numbers."""

@@ -25,6 +25,7 @@ from paramesh.ps.delivery import Call, Delivery, Sent
 from paramesh.ps.node import wait_for_cluster
 from paramesh.ps.partition import Partition
 from paramesh.ps.refresh import Refresh, join_news, split_watches
+from paramesh.ps.watching import WorkerWatch
 
 Array = np.ndarray[Any, Any]
 Update = Mapping[str, Mapping[str, Array]]
@@ -78,9 +79,16 @@ class RayClient:
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._held: list[dict[int, tuple[Any, Any]]] = [{} for _ in range(count)]
         self._failed = False
+        self.rows_pulled = 0
+        self._watcher = WorkerWatch(cluster.folder, rank, cluster.job)
         #: How calls get to the servers.
         self.delivery = self._delivery(
-            ray_module(), cluster.pairs(), rank=rank, workers=workers, timeout=timeout
+            ray_module(),
+            cluster.pairs(),
+            rank=rank,
+            workers=workers,
+            timeout=timeout,
+            note=self._watcher.events.note,
         )
         first = self._call({0: ("hello", (rank, None))})[0]
         self.incarnation: int = first["worker"]
@@ -152,6 +160,8 @@ class RayClient:
         replies = self._call(calls, sent)
         if refresh is not None:
             refresh.news = join_news(reply.news for reply in replies.values())
+            self.rows_pulled += sum(len(news.ids) for news in refresh.news.values())
+        self._watcher.stepped(step + 1, self.delivery.retries, self.rows_pulled)
         for server, reply in replies.items():
             self._told[server] = reply.version
             held = self._held[server]
@@ -170,6 +180,7 @@ class RayClient:
 
     def pull_rows(self, step: int, name: str, ids: Array) -> Array:
         """As in `Client`."""
+        self.rows_pulled += len(ids)
         parts = self.partition.split_rows(ids)
         calls = {
             i: ("pull_rows", (step, name, ids[mine]))

@@ -106,6 +106,9 @@ class Cluster:
         fsync: bool = False,
     ) -> None:
         self._ray = ray_module()
+        #: Of logs and snapshots, if it stays.
+        self.folder = folder
+        self.job = job
         self._own = False
         atexit.register(self.close)
         self._scratch: Path | None = None

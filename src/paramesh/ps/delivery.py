@@ -152,6 +152,7 @@ class Delivery:
         rank: of this worker.
         workers: how many there are.
         timeout: seconds until a call that is not answered is an error.
+        note: writes down an event (see `events`).
 
     Attributes:
         incarnation: of this worker, once a server has given it one.
@@ -160,9 +161,17 @@ class Delivery:
     """
 
     def __init__(
-        self, ray: Any, actors: Sequence[Sequence[Any]], *, rank: int, workers: int, timeout: float
+        self,
+        ray: Any,
+        actors: Sequence[Sequence[Any]],
+        *,
+        rank: int,
+        workers: int,
+        timeout: float,
+        note: Callable[..., None],
     ) -> None:
         self.ray = ray
+        self.note = note
         self.peers = [Peer(server, mine) for server, mine in enumerate(actors)]
         self.rank = rank
         self.workers = workers
@@ -432,6 +441,8 @@ class Round:
         peer = self._peers[server]
         self._forget_calls(server)
         self._forget_pings(server)
+        if server not in self._troubles:
+            self._delivery.note("lost", server=server, reason=what)
         self._troubles[server] = what
         self._alive.discard(server)
         peer.untie()
@@ -481,7 +492,10 @@ class Round:
             if ref not in self._pings or now - since <= patience:
                 continue
             # One that is starting, or alone and on another host, is Ray's affair.
-            if peer.kill() or len(peer.actors) > 1:
+            killed = peer.kill()
+            if killed:
+                self._delivery.note("killed", server=server, pid=peer.pid)
+            if killed or len(peer.actors) > 1:
                 self._trouble(server, "it was frozen" if peer.pid else "it did not start")
             self._forget_pings(server)
             self._signs[server] = now
