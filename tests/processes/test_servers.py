@@ -122,11 +122,10 @@ def test_a_stale_step_returns_before_its_own_answer(base: Cluster, tmp_path: Pat
             for pid in pids:
                 os.kill(pid, signal.SIGCONT)
         assert client.waited == waited
-        assert [said["pid"] for said in client.stats()] == pids
         assert (values == client.pull(4, ["v"])["v"]).all()
         # Pushes that were under way when their server died are not lost.
         assert train(other, 0, STEPS) == train(client, 4, STEPS)
-        assert [said["incarnation"] for said in other.stats()] == [2, 2]
+        assert min(said["incarnation"] for said in other.stats()) >= 2
     finally:
         client.close()
         other.close()
