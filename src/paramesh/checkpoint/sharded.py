@@ -18,8 +18,6 @@ All processes have to see the same folder. `sharded_source.py` says what is in i
 from __future__ import annotations
 
 import contextlib
-import json
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +32,8 @@ from paramesh.checkpoint import safetensors_file
 from paramesh.checkpoint.boxes import Box, box_of, full_box, sizes
 from paramesh.checkpoint.records import Records, host
 from paramesh.checkpoint.safetensors_file import SafetensorsSink
-from paramesh.checkpoint.sharded_source import INDEX, INDEX_FORMAT, PART, VERSION
+from paramesh.checkpoint.sharded_index import index_bytes, new_token, part_name, remove_others
+from paramesh.checkpoint.sharded_source import INDEX
 from paramesh.checkpoint.storage import Entry
 from paramesh.errors import CheckpointError
 from paramesh.parallel.split_state import SplitState
@@ -182,45 +181,31 @@ def write(path: Path, plan: Plan, checksums: bool) -> None:
                     f"Process 0 does not see {', '.join(missing)} in '{path}', which other "
                     "processes wrote: save into a folder that all processes share."
                 )
-            write_atomically(path / INDEX, json.dumps(index).encode())
+            write_atomically(path / INDEX, index)
     except Exception as raised:
         error = raised
     _agree(path, error, own, new)
     if mine == 0:
-        _clean(path, set(files.values()))
+        remove_others(path, files.values())
 
 
 def _token() -> str:
-    drawn = np.frombuffer(secrets.token_bytes(4), np.uint8)
+    drawn = np.frombuffer(new_token(), np.uint8)
     if jax.process_count() > 1:
         drawn = np.asarray(multihost_utils.broadcast_one_to_all(drawn), np.uint8)
     return drawn.tobytes().hex()
 
 
-def _index(plan: Plan, token: str) -> tuple[dict[str, Any], dict[int, str]]:
+def _index(plan: Plan, token: str) -> tuple[bytes, dict[int, str]]:
     """The index, and the names of the files by their processes."""
     writers = sorted({one.process for slices in plan.slices for one in slices})
-    files = {process: f"part-{token}-{process:05d}.safetensors" for process in writers}
+    files = {process: part_name(token, process) for process in writers}
     at = {process: i for i, process in enumerate(writers)}
-    arrays: dict[str, Any] = {}
-    for entry, slices in zip(plan.entries, plan.slices, strict=True):
-        arrays[entry.name] = {
-            "dtype": entry.dtype.long_name,
-            "shape": entry.shape,
-            "slices": [
-                {"file": at[one.process], "name": one.name}
-                | ({"flat": one.box[0]} if one.flat else {"ranges": one.box})
-                for one in slices
-            ],
-        }
-    index = {
-        "format": INDEX_FORMAT,
-        "version": VERSION,
-        "files": list(files.values()),
-        "append_dict": plan.appended,
-        "arrays": arrays,
-    }
-    return index, files
+    arrays = (
+        (entry, [(at[one.process], one.name, one.box, one.flat) for one in slices])
+        for entry, slices in zip(plan.entries, plan.slices, strict=True)
+    )
+    return index_bytes(list(files.values()), arrays, plan.appended, {}), files
 
 
 def _write_part(path: Path, plan: Plan, process: int, checksums: bool) -> None:
@@ -269,16 +254,6 @@ def _committed(path: Path, own: Path) -> bool:
         return own.name in (path / INDEX).read_text()
     except OSError:
         return False
-
-
-def _clean(path: Path, files: set[str]) -> None:
-    """Remove files of saves before this one, and what killed ones have left."""
-    for place in path.iterdir():
-        name = place.name
-        half = name.startswith((".part-", f".{INDEX}.")) and name.endswith(".tmp")
-        if half or (PART.fullmatch(name) and name not in files):
-            with contextlib.suppress(OSError):  # what is left disturbs nobody
-                place.unlink()
 
 
 def check_target(path: Path) -> None:

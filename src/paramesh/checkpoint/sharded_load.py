@@ -1,4 +1,4 @@
-"""Loading from sharded checkpoints what this process needs, and no more."""
+"""Loading from checkpoints in slices what this process needs, and no more."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 
 from paramesh import placement
 from paramesh.checkpoint.boxes import box_of
-from paramesh.checkpoint.sharded_source import ShardedSource
+from paramesh.checkpoint.storage import Source
 from paramesh.dtype import x64
 from paramesh.nn.cell import Cell
 from paramesh.parallel.per_device import local_rows
 from paramesh.parameter import Parameter
 
 
-def loaded_slices(source: ShardedSource, names: Sequence[str], net: Cell) -> dict[str, Any]:
+def loaded_slices(source: Source, names: Sequence[str], net: Cell) -> dict[str, Any]:
     """The arrays of a checkpoint of which this process needs a part.
 
     They are those of Parameters of `net` that are cut over devices, as far as that is known: from
@@ -50,7 +50,7 @@ def loaded_slices(source: ShardedSource, names: Sequence[str], net: Cell) -> dic
     return found
 
 
-def _rows(source: ShardedSource, name: str, param: Parameter) -> Any:
+def _rows(source: Source, name: str, param: Parameter) -> Any:
     shape = source.entry(name).shape
     if shape[1:] != param.shape or len(shape) == len(param.shape):
         return None
@@ -62,7 +62,7 @@ def _rows(source: ShardedSource, name: str, param: Parameter) -> Any:
         return jax.device_put(rows, may_alias=False)
 
 
-def _cut(source: ShardedSource, name: str, sharding: Any) -> Any:
+def _cut(source: Source, name: str, sharding: Any) -> Any:
     entry = source.entry(name)
 
     def read(index: Any) -> np.ndarray[Any, Any]:

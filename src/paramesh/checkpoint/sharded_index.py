@@ -1,0 +1,70 @@
+"""What the folder of a sharded checkpoint is made of: names of part files, the index, what is old.
+
+`sharded_source.py` says what is in the index.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from paramesh.checkpoint.boxes import Box
+from paramesh.checkpoint.sharded_source import INDEX, INDEX_FORMAT, PART, VERSION
+from paramesh.checkpoint.storage import Appended, Entry
+
+#: Of a slice: the place of its file, its name there, its box, and whether it is of the flat array.
+Listed = tuple[int, str, Box, bool]
+
+
+def new_token() -> bytes:
+    """What makes the names of one save's files its own."""
+    return secrets.token_bytes(4)
+
+
+def part_name(token: str, process: int) -> str:
+    """The name of a process's file."""
+    return f"part-{token}-{process:05d}.safetensors"
+
+
+def index_bytes(
+    files: Sequence[str],
+    arrays: Iterable[tuple[Entry, Iterable[Listed]]],
+    appended: Mapping[str, Appended],
+    metadata: Mapping[str, str],
+) -> bytes:
+    """The content of the index."""
+    index: dict[str, Any] = {
+        "format": INDEX_FORMAT,
+        "version": VERSION,
+        "files": list(files),
+        "append_dict": dict(appended),
+    }
+    if metadata:
+        index["metadata"] = dict(metadata)
+    index["arrays"] = {
+        entry.name: {
+            "dtype": entry.dtype.long_name,
+            "shape": entry.shape,
+            "slices": [
+                {"file": file, "name": name} | ({"flat": box[0]} if flat else {"ranges": box})
+                for file, name, box, flat in slices
+            ],
+        }
+        for entry, slices in arrays
+    }
+    return json.dumps(index).encode()
+
+
+def remove_others(path: Path, files: Iterable[str]) -> None:
+    """Remove files of earlier saves from a folder, and what killed ones have left."""
+    kept = set(files)
+    for place in path.iterdir():
+        name = place.name
+        half = name.startswith((".part-", f".{INDEX}.")) and name.endswith(".tmp")
+        if half or (PART.fullmatch(name) and name not in kept):
+            with contextlib.suppress(OSError):  # what is left disturbs nobody
+                place.unlink()
