@@ -7,6 +7,9 @@ pulled, and their gradients are pushed.
 
     python examples/movielens_ps.py [epochs] [servers]
 
+With servers (2 unless told otherwise) it needs Ray, `pip install 'paramesh[ps]'`; with 0 the one
+server is in this process.
+
 It prints the error on a random tenth of the ratings that no step has seen, and draws the losses
 into movielens_ps.png.
 """

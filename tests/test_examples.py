@@ -21,7 +21,10 @@ CASES = {
         ["20", "4"],
         r"largest difference: \d\.\de-0[5-9]\n0\.table +\(256, 16\) +a slice on each of 4 devices",
     ),
-    "movielens_ps.py": (["1"], r"Factors: test RMSE 0\.9\d+, .*WideAndDeep: test RMSE 0\.9\d+, "),
+    "movielens_ps.py": (
+        ["1", "0"],
+        r"Factors: test RMSE 0\.9\d+, .*WideAndDeep: test RMSE 0\.9\d+, ",
+    ),
     "lenet_digits.py": (["6"], r"test accuracy: 9\d\.\d%\n"),
 }
 

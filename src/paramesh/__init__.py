@@ -220,7 +220,7 @@ def _around(place: placement.Placement) -> placement.Placement:
         if session is not None:
             session.end()
         return place
-    return importlib.import_module("paramesh.ps.placement").placement_around(place)
+    return importlib.import_module("paramesh.ps.hybrid").placement_around(place)
 
 
 def _loaded(mine: Any, given: Any) -> Any:

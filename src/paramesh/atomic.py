@@ -6,13 +6,25 @@ the rename the old file is untouched, whatever happens; after it the new one is 
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import secrets
 import stat
+import time
 from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # not POSIX: nothing is known to be left over, and nothing removed
+    fcntl = None
 
 Buffer = bytes | bytearray | memoryview
 
+_LEFT = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp")
+
+#: Seconds in which a temporary file is too new to be left over.
+_NEW = 60.0
 #: write(2) transfers at most 2 GiB less a page at once.
 _AT_ONCE = 1 << 30
 
@@ -22,7 +34,7 @@ class AtomicFile:
 
     It gets the permissions of the old file, or those of any new file of this process. A link stays
     a link. A process that is killed may leave a temporary file (its name starts with a dot and ends
-    with `.tmp`), never a half-written one under `path`.
+    with `.tmp`; `remove_leftovers` takes it away), never a half-written one under `path`.
 
     Raises:
         OSError: from the file system.
@@ -35,6 +47,7 @@ class AtomicFile:
         )
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         self._fd = os.open(self._beside, flags, 0o666)
+        hold(self._fd)
 
     def write_at(self, offset: int, *buffers: Buffer) -> int:
         """Write buffers one after another, the first at `offset`; returns where they end."""
@@ -66,6 +79,43 @@ class AtomicFile:
             os.close(self._fd)
             self._fd = -1
         self._beside.unlink(missing_ok=True)
+
+
+def hold(fd: int) -> None:
+    """Lock a file for as long as it is open, so that `is_held` says that this process lives."""
+    if fcntl is not None:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process may have a file locked; the kernel unlocks those of dead ones."""
+    if fcntl is None:
+        return True
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(descriptor)
+    except OSError:  # it is held, or gone, or there are no locks here
+        return True
+    return False
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that killed processes have left in a folder.
+
+    A file that was made in this very moment is not locked yet; so those of the last minute stay.
+    """
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            if _LEFT.fullmatch(entry.name) is None:
+                continue
+            with contextlib.suppress(OSError):
+                old = time.time() - entry.stat().st_mtime > _NEW
+                if old and not is_held(Path(entry.path)):
+                    os.unlink(entry.path)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

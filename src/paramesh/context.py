@@ -77,6 +77,7 @@ _PS_DEFAULTS: dict[str, Any] = {
     "snapshot_every": 1000,
     "wal_dir": None,
     "standby": 0,
+    "fsync": False,
     "address": None,
     "timeout": 300.0,
 }
@@ -392,13 +393,15 @@ def set_ps_context(**settings: Any) -> None:
     """Settings of the parameter server; checked here, and in force for programs from then on.
 
     `enable_ps`: whether Parameters with `set_param_ps` live on servers. `server_num` (0..256): how
-    many servers; 0 is one. `worker_num` (1..4096): how many workers push in each step. `mode`:
-    "sync" (each step is one update from all workers), "stale" (a step reads the values of
-    `staleness` steps ago, 1..64) or "async" (every push is applied as it comes). `snapshot_every`:
-    steps between snapshots, 0 for none. `wal_dir`: the folder of log and snapshots, None for one of
-    its own that is removed at the end. `standby` (0 or 1): a copy of each server that takes over
-    from it. `address`: of a Ray cluster that is there already; None starts one here, for this
-    program alone. `timeout`: seconds until waiting for a server or a worker is an error.
+    many servers, each in a process of its own on Ray; 0 is one in the process of the only worker,
+    or, where another setting needs processes, one there. `worker_num` (1..4096): how many workers
+    push in each step. `mode`: "sync" (each step is one update from all workers), "stale" (a step
+    reads the values of `staleness` steps ago, 1..64) or "async" (every push is applied as it
+    comes). `snapshot_every`: steps between snapshots, 0 for none. `wal_dir`: the folder of log and
+    snapshots, None for one of its own that is removed at the end. `standby` (0 or 1): a copy of
+    each server that takes over from it. `fsync`: bring every record of the log to the disk before
+    an update is answered. `address`: of a Ray cluster that is there already; None starts one here,
+    for this program alone. `timeout`: seconds until waiting for a server or a worker is an error.
 
     Raises:
         ValueError: an unknown setting or a value outside its range.
@@ -418,7 +421,7 @@ def _check_ps_setting(call: str, name: str, value: Any) -> Any:
         "snapshot_every": (0, 2**31 - 1),
         "standby": (0, 1),
     }
-    if name == "enable_ps":
+    if name in ("enable_ps", "fsync"):
         return _boolean(call, name, value)
     if name in ranges:
         return _whole(call, name, value, *ranges[name])

@@ -64,11 +64,17 @@ class Hidden:
         name: for messages.
         shape: of its array.
         dtype: its DType.
+
+    Attributes:
+        per_device: every device has a part of its own of it, of this shape; the array has the parts
+            joined along the first axis.
     """
 
     _slot = None
     _recipe = None
     is_init = False
+    layerwise_parallel = False
+    per_device = False
 
     def __init__(self, name: str, shape: tuple[int, ...], dtype: Any) -> None:
         self.name = name
@@ -224,6 +230,9 @@ class Placement:
     def check_conditional(self, params: Sequence[Any]) -> None:
         """Raise if an update of one of these cannot be made conditional on a value in a program."""
 
+    def check_accumulated(self, params: Sequence[Any]) -> None:
+        """Raise if gradients by one of these cannot be added up over parts of a batch."""
+
     # Values.
 
     def operate(
@@ -251,6 +260,23 @@ class Placement:
             hidden: what the program takes in or gives out.
             ahead: computes {hidden value: array} of what has to be known before.
         """
+
+    def announced(self, hidden: Sequence[Any], ahead: Callable[[], dict[Any, Any]]) -> None:
+        """Called when a run of a program is said to come after the next one.
+
+        Args:
+            hidden: what the program takes in or gives out.
+            ahead: computes {hidden value: array} of what has to be known before it runs.
+        """
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether `announced` is of use."""
+        return False
+
+    def counts(self, param: Any) -> dict[str, Any]:
+        """Numbers about a Parameter that lives elsewhere; none about others."""
+        return {}
 
     def saved(self, entries: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         """What a checkpoint has for these entries: Tensors by name, and texts by name."""

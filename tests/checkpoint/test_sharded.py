@@ -19,6 +19,7 @@ import pytest
 import paramesh
 from paramesh import Parameter, Tensor, context, load_checkpoint, nn, save_checkpoint
 from paramesh.checkpoint import sharded
+from paramesh.checkpoint.agreement import Agreement
 from paramesh.checkpoint.convert import Conversion, convert
 from paramesh.checkpoint.records import records_of
 from paramesh.checkpoint.sharded_source import INDEX, ShardedSource
@@ -276,8 +277,7 @@ def test_values_are_those_at_the_call(tmp_path: Path) -> None:
     plan = sharded.plan_of(records_of(step, None, everywhere=True))
     step(Tensor(X), Tensor(X))
     assert bits(step) != want
-    (tmp_path / "x").mkdir()
-    sharded.write(tmp_path / "x", plan, False)
+    sharded.write(Agreement(tmp_path / "x"), plan, False)
     assert bits(load_checkpoint(tmp_path / "x")) == want
 
 
@@ -330,16 +330,18 @@ def test_checksums(tmp_path: Path) -> None:
         load_checkpoint(path, crc_check=True)
 
 
-def test_conversion_to_a_file(tmp_path: Path) -> None:
+def test_conversion_to_a_file_and_back(tmp_path: Path) -> None:
     semi_auto(8)
     net = placed(Weights((2, 4), 0))
     path = save_checkpoint(net, tmp_path / "x.sharded", append_dict={"epoch": 3})
     done = convert(path, tmp_path / "y.safetensors")
-    found = load_checkpoint(done.path)
-    assert int(found.pop("epoch")) == 3
-    assert bits(found) == bits(net)
-    with pytest.raises(ValueError, match="of save_checkpoint and load_checkpoint alone 'sharded'"):
-        convert(done.path, tmp_path / "z", Conversion("sharded"))
+    back = convert(done.path, tmp_path / "z", Conversion("sharded", checksums=True))
+    with ShardedSource(back.path) as source:
+        assert source.verify()
+    for made in (done.path, back.path):
+        found = load_checkpoint(made)
+        assert int(found.pop("epoch")) == 3
+        assert bits(found) == bits(net)
 
 
 SAVER = """
@@ -427,8 +429,11 @@ def in_one_process(folder: Path) -> None:
     load_checkpoint(folder / "own.sharded", own)
     np.testing.assert_array_equal(per_device(own.w).asnumpy(), values)
 
-    with pytest.raises(ValueError, match="async_save is not possible"):
-        save_checkpoint(net, folder / "net.sharded", async_save=True)
+    handle = save_checkpoint(step, folder / "beside.sharded", async_save=True)
+    for _ in range(3):  # collectives, while the other thread waits for the other process
+        step(Tensor(rows), Tensor(rows))
+    assert handle.wait(60) == folder / "beside.sharded"
+    assert bits_of_folder(folder / "beside.sharded") == bits_of_folder(folder / "a.sharded")
     if jax.process_index() == 1:
         sharded._write_part = fail_to_write
     told = OSError if jax.process_index() == 1 else CheckpointError
@@ -437,6 +442,11 @@ def in_one_process(folder: Path) -> None:
         save_checkpoint(other, folder / "net.sharded")
     with pytest.raises(told, match=message):
         save_checkpoint(other, folder / "new.sharded")
+
+
+def bits_of_folder(path: Path) -> dict[str, Any]:
+    with ShardedSource(path) as source:
+        return {name: source.read(name).tobytes() for name in source.names()}
 
 
 def fail_to_write(*args: Any) -> None:

@@ -10,37 +10,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import ray
 from rich.console import Console
 
 from paramesh.cli.servers import table_of
 from paramesh.errors import ParameterServerError
-from paramesh.ps import client as clients
+from paramesh.ps import delivery
 from paramesh.ps.client import RayClient
 from paramesh.ps.cluster import Cluster, check_address
-from paramesh.ps.session import LocalClient
 from paramesh.ps.status import find_servers, look, rates
-from server_runs import MOMENTUM, NUMBERS, ids_of, table_spec
+from server_runs import NUMBERS, ids_of, table_spec
+from server_steps import SPECS, START, local_run, train, update_of
 
 # Ray leaves sockets and the processes of its services to the garbage collector.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:unclosed:ResourceWarning", "ignore:subprocess .* is still running:ResourceWarning"
 )
 
-SIZE = 70_000  # two ranges, one on each server
-SPECS: list[dict[str, Any]] = [
-    {
-        "name": "v",
-        "kind": "dense",
-        "shape": [SIZE],
-        "dtype": "float32",
-        "recipe": None,
-        "optimizer": MOMENTUM,
-    },
-]
-START = {"v": np.linspace(-1, 1, SIZE).astype(np.float32)}
 STEPS = 12
 
 
@@ -67,27 +54,8 @@ def services() -> list[int]:
     return [info.process.pid for infos in node.all_processes.values() for info in infos]
 
 
-def update_of(step: int, values: np.ndarray, rows: np.ndarray, ids: np.ndarray) -> Any:
-    return {
-        "v": {"grad": values * np.float32(0.3) + np.float32(step)},
-        "t": {"ids": ids, "grad": rows * np.float32(0.5) + np.float32(1)},
-    }
-
-
-def train(client: Any, first: int, last: int) -> bytes:
-    """Steps of the only worker; the values after them."""
-    values = client.pull(first, ["v"])["v"]
-    for step in range(first, last):
-        ids = ids_of(step, 0)
-        update = update_of(step, values, client.pull_rows(step, "t", ids), ids)
-        values = client.step(step, update, NUMBERS, ["v"])["v"]
-    return values.tobytes() + client.pull_rows(last, "t", np.arange(50)).tobytes()
-
-
 def undisturbed() -> bytes:
-    client = LocalClient(2)
-    client.declare([*SPECS, table_spec()], START)
-    return train(client, 0, STEPS)
+    return local_run(2, STEPS)
 
 
 def connected(folder: Path, kills: Any = None, timeout: float = 90.0, **rules: Any) -> RayClient:
@@ -115,14 +83,14 @@ def test_killed_at_every_point_ends_with_the_same_bits(base: Cluster, tmp_path: 
 def test_frozen_server_and_a_worker_killed_between_servers(
     base: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(clients, "PROBE", 0.5)
-    monkeypatch.setattr(clients, "FROZEN", 1.0)
+    monkeypatch.setattr(delivery, "PROBE", 0.5)
+    monkeypatch.setattr(delivery, "FROZEN", 1.0)
     client = connected(tmp_path)
     try:
         train(client, 0, 4)
         os.kill(client.stats()[1]["pid"], signal.SIGSTOP)
         train(client, 4, 6)
-        assert client.stats()[1]["incarnation"] == 2
+        assert client.stats()[1]["incarnation"] >= 2  # slow ones are taken for frozen too
         # The worker dies when its push of step 6 has reached server 0 alone.
         ids = ids_of(6, 0)
         rows = client.pull_rows(6, "t", ids)
@@ -143,7 +111,7 @@ def test_frozen_server_and_a_worker_killed_between_servers(
 def test_worker_that_never_comes_is_an_error(base: Cluster, tmp_path: Path) -> None:
     client = connected(tmp_path, workers=2)
     try:
-        client.timeout = 2.0
+        client.delivery.timeout = 2.0
         with pytest.raises(ParameterServerError, match="another of the 2 workers has stopped"):
             train(client, 0, 1)
     finally:

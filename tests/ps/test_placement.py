@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -257,18 +258,10 @@ def test_another_value_or_another_network_after_the_first_step() -> None:
     by_cell(served(Net()), SUPPORTED["SGD"])
 
 
-def test_parallel_modes_are_refused() -> None:
-    served(Net())
-    context.set_auto_parallel_context(parallel_mode="data_parallel")
-    with pytest.raises(ContextError, match="the parallel modes cannot be used together yet"):
-        paramesh.jit(lambda x: x + 1)(Tensor([1.0]))
-
-
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
         ({"worker_num": 2}, "worker_num=2 workers meet on a Ray cluster: give its address"),
-        ({"standby": 1}, "standby=1 is not there yet"),
     ],
 )
 def test_settings_that_no_servers_can_be_started_for(setting: dict[str, Any], message: str) -> None:
@@ -284,3 +277,26 @@ def test_a_recipe_that_no_server_computes() -> None:
     lookup.embedding_table.set_param_ps(init_in_server=True)
     with pytest.raises(ValueError, match="'embedding_table' is to be created on the server"):
         lookup(Tensor([1]))
+
+
+def test_where_servers_live() -> None:
+    context.set_ps_context(enable_ps=True)
+    assert sessions.alone(sessions.settings_now())
+    for settings in (
+        {"server_num": 1},
+        {"worker_num": 2},
+        {"mode": "async"},
+        {"standby": 1},
+        {"wal_dir": "somewhere"},
+        {"address": "127.0.0.1:6379"},
+    ):
+        context.reset_ps_context()
+        context.set_ps_context(enable_ps=True, **settings)
+        assert not sessions.alone(sessions.settings_now())
+
+
+def test_without_ray_the_error_says_what_needs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    context.set_ps_context(enable_ps=True, server_num=2)
+    with pytest.raises(ParameterServerError, match=r"pip install 'paramesh\[ps\]'.*server_num=0"):
+        sessions.client_for(sessions.settings_now())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from paramesh.errors import ParameterServerError, ParameterShapeError
 from paramesh.ps import log as logs
-from paramesh.ps.server import POINTS, Rules, Server, VersionGone
+from paramesh.ps.server import POINTS, PushesMissing, Replaced, Rules, Server, VersionGone
 from paramesh.ps.snapshot import snapshots
 from server_runs import NUMBERS, Killed, Model, Run, contents, updates_of
 
@@ -182,6 +183,118 @@ def test_full_disk_acknowledges_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     check(run)
 
 
+def test_full_disk_takes_no_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Run(tmp_path / "s", SYNC)
+    before = contents(run.server.store)
+
+    def writev(file: int, parts: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "writev", writev)
+        with pytest.raises(ParameterServerError, match="No space left on device"):
+            run.server.put("w", {"value": np.ones(6, np.float32)}, None)
+    with pytest.raises(ParameterShapeError):
+        run.server.put("w", {"value": np.ones(6, np.float32), "moments": np.ones(7)}, None)
+    assert contents(run.server.store) == before
+    run.restart()
+    run.finish(STEPS)
+    check(run)
+
+
+def test_values_given_once_more_by_a_worker_that_is_back_change_nothing(tmp_path: Path) -> None:
+    given = {"value": np.full(6, 3, np.float32), "moments": np.ones(6, np.float32)}
+    run = Run(tmp_path / "s", Rules(workers=2, snapshot_every=2))
+    run.server.put("w", given, None)
+    run.finish(5)
+    for _ in range(2):
+        before = contents(run.server.store)
+        run.server.put("w", given, None)
+        assert contents(run.server.store) == before
+        run.restart()
+    with pytest.raises(ParameterServerError, match="'t' was given values at version 5"):
+        run.server.put("t", {"value": np.ones((1, 2), np.float32)}, np.array([3]))
+
+
+def test_an_error_between_update_and_record_takes_the_update_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(tmp_path / "s", SYNC)
+    run.finish(2)
+    run.push(0)
+
+    def too_many(folder: Path) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(logs, "latest_incarnation", too_many)
+        with pytest.raises(OSError, match="Too many open files"):
+            run.push(1)
+    assert contents(run.server.store) == contents(Model(SYNC).version(2))
+    run.push(1)
+    # And where the record is there already, but nobody could tell whether the server is fenced.
+    run.push(0)
+    answers = iter([run.server.incarnation])
+    with monkeypatch.context() as patched:
+        patched.setattr(logs, "latest_incarnation", lambda f: next(answers, None) or too_many(f))
+        with pytest.raises(OSError, match="Too many open files"):
+            run.push(1)
+    with pytest.raises(ParameterServerError, match="could not be repaired"):
+        run._send(1, run.next[1])
+    assert run.server.version == 3
+    run.restart()
+    assert run.server.version == 4
+    run.next[1] += 1
+    run.finish(STEPS)
+    check(run)
+
+
+def test_pushes_that_died_with_the_server_are_missed(tmp_path: Path) -> None:
+    run = Run(tmp_path / "s", STALE)
+    run.finish(3)
+    for _ in range(2):
+        run.push(0)
+    update = updates_of(5, 0, run.read(5))
+    held = run.held[0]
+    run.server.close()
+    run.server = run._started()  # and worker 0 has seen nothing of it
+    for _ in range(2):
+        with pytest.raises(PushesMissing, match="its push of step 3 is not here"):
+            run.server.push(0, 1, 5, update, NUMBERS)
+        with pytest.raises(PushesMissing, match="worker 0 is at step 5"):
+            run.server.check_pushed(0, 5)
+    for step in (3, 4):
+        run.server.push(0, 1, step, held[step], NUMBERS)
+    run.server.push(0, 1, 5, update, NUMBERS)
+    run.next[0], held[5] = 6, update
+    run.finish(STEPS)
+    check(run)
+
+
+def test_the_last_worker_that_leaves_knows_it(tmp_path: Path) -> None:
+    run = Run(tmp_path / "s", SYNC)
+    run.finish(4)
+    assert run.server.leave(1, 1) == 1
+    run.restart()
+    assert run.server.leave(1, 1) == 1
+    run.replace_worker(1)
+    with pytest.raises(Replaced):
+        run.server.leave(1, 1)
+    run.server.snapshot()
+    run.server.snapshot()
+    assert run.server.leave(0, 1) == 1
+    run.server.snapshot()
+    run.finish(6)
+    run.restart()
+    assert run.server.leave(1, 2) == 0
+
+
+def test_two_starts_at_once_are_two_incarnations(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        numbers = list(pool.map(lambda _: logs.start_incarnation(tmp_path), range(32)))
+    assert len(set(numbers)) == 32
+
+
 def test_damaged_log_is_an_error_and_not_a_fresh_start(tmp_path: Path) -> None:
     run = Run(tmp_path / "s", Rules(workers=2))
     run.finish(4)
@@ -221,13 +334,17 @@ def test_log_of_another_run_is_refused(tmp_path: Path) -> None:
     Run(tmp_path / "s", SYNC).server.close()
     with pytest.raises(ParameterServerError, match="a run of 2 workers in mode 'sync'"):
         Server(tmp_path / "s", Rules(workers=3))
+    Run(tmp_path / "stale", STALE).server.close()
+    with pytest.raises(ParameterServerError, match=r"staleness 2; .* 'stale', staleness 1\."):
+        Server(tmp_path / "stale", Rules(workers=2, mode="stale", staleness=1))
 
 
 def test_files_are_for_their_owner_and_hold_no_pickle(tmp_path: Path) -> None:
     run = Run(tmp_path / "s", SYNC)
     run.finish(7)
     files = list((tmp_path / "s").iterdir())
-    assert {path.name.partition("-")[0] for path in files} == {"log", "snapshot", "incarnation"}
+    kinds = {path.name.partition("-")[0] for path in files}
+    assert kinds == {"claim", "incarnation", "log", "snapshot"}
     for path in files:
         assert path.stat().st_mode & 0o777 == 0o600, path
         assert not path.read_bytes().startswith(b"\x80")

@@ -16,15 +16,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paramesh import nn, random, set_seed
-from paramesh.checkpoint import save_checkpoint
+from paramesh.atomic import hold
+from paramesh.checkpoint import load_checkpoint, save_checkpoint
 from paramesh.errors import CheckpointError
 from paramesh.parameter import Parameter
 from paramesh.tensor import Tensor
 from paramesh.train import (
+    CheckpointConfig,
     CheckpointManager,
     Model,
+    ModelCheckpoint,
     RunContext,
     checkpoint_manager,
+    pace,
 )
 
 
@@ -227,7 +231,7 @@ def run(manager: CheckpointManager, ends: dict[int, dict[str, Any]], clock: Any)
 )
 def test_when_a_callback_saves(tmp_path: Path, monkeypatch, options, ends, saved) -> None:
     clock = SimpleNamespace(now=0.0, monotonic=lambda: clock.now)
-    monkeypatch.setattr(checkpoint_manager, "time", clock)
+    monkeypatch.setattr(pace, "time", clock)
     assert run(CheckpointManager(tmp_path, **options), ends, clock) == saved
 
 
@@ -320,3 +324,71 @@ def test_a_killed_run_goes_on_from_the_latest(tmp_path: Path) -> None:
     whole = end(tmp_path / "b")
     with pytest.warns(UserWarning, match="step-6"):
         assert end(tmp_path / "a") == whole
+
+
+def test_sharded_checkpoints(tmp_path: Path) -> None:
+    manager = CheckpointManager(
+        tmp_path, keep_last=2, keep_best=("loss", "min"), format="sharded", async_save=True
+    )
+    for step, loss in enumerate([3.0, 1.0, 2.0, 4.0, 5.0]):
+        manager.save(step, Net(step), {"loss": loss})
+    assert manager.latest() == tmp_path / "step-4.sharded"
+    assert manager.best() == tmp_path / "step-1.sharded"
+    (tmp_path / "step-4.sharded" / "index.json").unlink()
+    (tmp_path / "step-7.sharded").mkdir()
+    (tmp_path / "step-7.sharded" / "notes.txt").write_text("mine")
+    again = CheckpointManager(tmp_path, keep_last=2, format="sharded")
+    with pytest.warns(UserWarning, match="has no index.json, so it is no checkpoint") as told:
+        assert again.latest() == tmp_path / "step-3.sharded"
+    assert len(told) == 2
+    net = Net()
+    found = again.restore(net)
+    assert found is not None
+    assert (found.step, net.w.asnumpy().tolist()) == (3, [3.0] * 4)
+    again.save(5, Net(5))  # deletes what a killed save left, and what is too old
+    assert names(tmp_path) == ["step-3.sharded", "step-5.sharded", "step-7.sharded"]
+    with pytest.raises(ValueError, match="format must be 'safetensors', 'sharded' or None"):
+        CheckpointManager(tmp_path, format="ckpt")
+
+
+def test_an_unfinished_save_of_a_process_that_lives_stays(tmp_path: Path) -> None:
+    left = tmp_path / "step-1.sharded"
+    left.mkdir()
+    with (left / ".save-00000000").open("w") as mark:
+        hold(mark.fileno())
+        with pytest.warns(UserWarning, match="or goes on still"):
+            CheckpointManager(tmp_path, format="sharded").save(2, Net())
+        assert left.exists()
+    CheckpointManager(tmp_path, format="sharded").save(3, Net())
+    assert not left.exists()
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "ckpt", "sharded"])
+def test_model_checkpoint_in_every_format(tmp_path: Path, kind: str) -> None:
+    config = CheckpointConfig(1, keep_checkpoint_max=2, format=kind, async_save=True)
+    saver = ModelCheckpoint("net", tmp_path, config)
+    net = nn.Dense(2, 1)
+    batch = (np.ones((4, 2), np.float32), np.ones((4, 1), np.float32))
+    model = Model(net, nn.MSELoss(), nn.Momentum(net.trainable_params(), 0.1, 0.9))
+    model.train(1, [batch] * 3, saver, progress=False)
+    assert names(tmp_path) == [f"net-1_2.{kind}", f"net-1_3.{kind}"]
+    assert saver.latest_ckpt_file_name == str(tmp_path / f"net-1_3.{kind}")
+    found = load_checkpoint(saver.saved[-1])
+    np.testing.assert_array_equal(found["weight"].asnumpy(), net.weight.asnumpy())
+
+
+def test_what_killed_saves_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    dead = tmp_path / ".a.safetensors.123-0123abcd.tmp"
+    alive = tmp_path / ".b.safetensors.123-0123abcd.tmp"
+    young = tmp_path / ".c.safetensors.123-0123abcd.tmp"
+    others = tmp_path / ".mine.tmp"
+    for path in (dead, alive, young, others):
+        path.touch()
+        if path is not young:
+            os.utime(path, (0, 0))
+    with alive.open("w") as file:
+        os.utime(alive, (0, 0))
+        hold(file.fileno())
+        save_checkpoint(Net(), tmp_path / "x.safetensors")
+    left = sorted(path for path in tmp_path.iterdir() if path.suffix == ".tmp")
+    assert left == [alive, young, others]

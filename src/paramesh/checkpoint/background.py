@@ -9,12 +9,20 @@ program ends.
 from __future__ import annotations
 
 import atexit
+import contextlib
+import os
 import sys
 import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+
+from paramesh.checkpoint.staging import Staging
+
+#: What is taken off the writing thread's priority, so that it takes from training no processor
+#: that training can use.
+_NICE = 10
 
 
 class SaveHandle:
@@ -77,16 +85,18 @@ class _Writer:
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._last: SaveHandle | None = None
+        self._staging = Staging()
 
     def settle(self) -> None:
         with self._lock:
             self._settle()
 
-    def start(self, path: Path, work: Callable[[], None]) -> SaveHandle:
+    def start(self, path: Path, prepare: Callable[[Staging], Callable[[], None]]) -> SaveHandle:
         with self._lock:
             self._settle()
+            work = prepare(self._staging)
             if self._pool is None:
-                self._pool = ThreadPoolExecutor(1, "paramesh-save")
+                self._pool = ThreadPoolExecutor(1, "paramesh-save", _step_back)
                 atexit.register(self._at_exit)
             self._last = SaveHandle(path, self._pool.submit(work))
             return self._last
@@ -113,6 +123,13 @@ class _Writer:
             traceback.print_exception(error)
 
 
+def _step_back() -> None:
+    """Give other threads of this program precedence; possible on Linux alone."""
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+
+
 _writer = _Writer()
 
 
@@ -125,10 +142,15 @@ def settle() -> None:
     _writer.settle()
 
 
-def start(path: Path, work: Callable[[], None]) -> SaveHandle:
-    """Do `work`, which writes `path`, in the writing thread.
+def start(path: Path, prepare: Callable[[Staging], Callable[[], None]]) -> SaveHandle:
+    """Have `path` written in the writing thread.
+
+    Args:
+        path: for messages, and for the handle.
+        prepare: called at once, when no other save is under way: takes the present values, with
+            the memory it is given for copies, and returns the work for the thread.
 
     Raises:
-        Exception: as `settle`.
+        Exception: as `settle`, or from `prepare`.
     """
-    return _writer.start(path, work)
+    return _writer.start(path, prepare)

@@ -24,11 +24,13 @@ class Slice:
         box: of the array, or of the flat array.
         file: the place of its file among the parts.
         name: of the array in that file.
+        ranks: of the devices that held it, as far as the checkpoint says.
     """
 
     box: Box
     file: int
     name: str
+    ranks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

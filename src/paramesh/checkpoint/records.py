@@ -7,7 +7,7 @@ Glossary
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from paramesh import placement
+from paramesh.checkpoint.staging import Staging
 from paramesh.checkpoint.storage import Appended, Entry, number_array
 from paramesh.errors import DuplicateNameError
 from paramesh.nn.cell import Cell
@@ -46,13 +47,64 @@ class Records:
         """What the file's arrays will be."""
         return [Entry.of(name, data.dtype, data.shape) for name, data in self.tensors.items()]
 
-    def hold(self) -> Records:
-        """The same with the present values, whatever training does next.
+    def values(self) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+        """(name, array on the host) of each Tensor, brought there one after another."""
+        for name, tensor in self.tensors.items():
+            yield name, host(tensor)
 
-        Nothing is copied: arrays never change, and one that somebody holds is not donated.
+    def hold(self, staging: Staging) -> Held:
+        """The present values, whatever training does next.
+
+        Those in the host's memory are copied. Those of another device are held where they are:
+        an array that somebody holds is not donated, but copied on its device, which is faster than
+        a way to the host that training would have to wait for.
         """
-        held = {name: wrap(data._get()) for name, data in self.tensors.items()}
-        return Records(held, dict(self.appended))
+        return Held(self.entries(), held_values(self.tensors, staging), dict(self.appended))
+
+
+@dataclass
+class Held:
+    """The contents of one file, which later steps leave as they are."""
+
+    _entries: list[Entry]
+    arrays: dict[str, Any]
+    appended: dict[str, Appended]
+
+    def entries(self) -> list[Entry]:
+        """What the file's arrays will be."""
+        return self._entries
+
+    def values(self) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+        """(name, array on the host) of each."""
+        for name, held in self.arrays.items():
+            yield name, host(held) if isinstance(held, Tensor) else held
+
+
+def held_values(tensors: Mapping[str, Tensor], staging: Staging) -> dict[str, Any]:
+    """For each Tensor an array that nobody changes, or a Tensor of one on another device."""
+    found: dict[str, Any] = {}
+    for name, tensor in tensors.items():
+        view = _pooled(tensor)
+        if view is None:
+            value = tensor._get()
+            on_host = _on_host(value)
+            found[name] = host(wrap(value)) if on_host else wrap(value)
+        else:
+            found[name] = view
+    here = {name: value for name, value in found.items() if not isinstance(value, Tensor)}
+    return found | dict(zip(here, staging.copies(list(here.values())), strict=True))
+
+
+def _on_host(value: Any) -> bool:
+    return not isinstance(value, jax.Array) or all(
+        device.platform == "cpu" for device in value.sharding.device_set
+    )
+
+
+def _pooled(tensor: Tensor) -> np.ndarray[Any, Any] | None:
+    """The value of a Parameter that lies in a pool's array, as a view of it."""
+    slot = tensor._slot if isinstance(tensor, Parameter) else None
+    return None if slot is None else slot.pool.view(slot.at)
 
 
 def records_of(save_obj: Any, choice: Choice | None, everywhere: bool = False) -> Records:
@@ -131,6 +183,9 @@ def host(tensor: Tensor) -> np.ndarray[Any, Any]:
 
     The copy is not kept in the array, as `np.asarray` of it would do for as long as it lives.
     """
+    view = _pooled(tensor)
+    if view is not None:
+        return view
     value = tensor._get()
     if isinstance(value, jax.Array) and value.is_fully_addressable and value.is_fully_replicated:
         whole: Any = value.addressable_data(0)

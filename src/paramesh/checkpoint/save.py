@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from paramesh.checkpoint import background, sharded, sharded_source
-from paramesh.checkpoint.records import Choice, Records, append, host, records_of
+from paramesh.checkpoint.agreement import Agreement
+from paramesh.checkpoint.records import Choice, Held, Records, append, records_of
 from paramesh.checkpoint.source import FORMATS, Format, check_entries, format_named, open_sink
+from paramesh.checkpoint.staging import Staging
 from paramesh.errors import ContextError
 
 
@@ -57,8 +60,7 @@ def save_checkpoint(
     Raises:
         TypeError: `save_obj`, a name or an entry of `append_dict` is of another kind.
         DuplicateNameError: two different Parameters have one name.
-        ValueError: another format, or one that has no such elements; a key to encrypt with;
-            `async_save` of a sharded checkpoint by several processes.
+        ValueError: another format, or one that has no such elements; a key to encrypt with.
         ContextError: values lie in parts over several processes, and the format is another than
             "sharded".
         CheckpointError: another process could not write its part of a sharded checkpoint.
@@ -95,8 +97,12 @@ def save_checkpoint(
     _refuse_parts(records)
     if async_save:
         check_entries(path, kind, records.entries(), records.appended)
-        held = records.hold()
-        return background.start(path, lambda: write(path, kind, held, crc_check))
+
+        def prepare(staging: Staging) -> Callable[[], None]:
+            held = records.hold(staging)
+            return lambda: write(path, kind, held, crc_check)
+
+        return background.start(path, prepare)
     background.settle()
     write(path, kind, records, crc_check)
     return path
@@ -124,29 +130,30 @@ def _save_sharded(
     beside: bool,
     checksums: bool,
 ) -> Any:
-    if beside and jax.process_count() > 1:
-        raise ValueError(
-            "save_checkpoint: async_save is not possible for a sharded checkpoint of several "
-            "processes, which wait for each other. Save it without."
-        )
     sharded.check_target(path)
     records = records_of(save_obj, choice, everywhere=True)
     append(records, append_dict)
     plan = sharded.plan_of(records)
-    if beside:
-        return background.start(path, lambda: sharded.write(path, plan, checksums))
-    background.settle()
-    sharded.write(path, plan, checksums)
-    return path
+    if not beside:
+        background.settle()
+        sharded.write(Agreement(path), plan, checksums)
+        return path
+
+    def prepare(staging: Staging) -> Callable[[], None]:
+        plan.hold(staging)
+        agreement = Agreement(path)
+        return lambda: sharded.write(agreement, plan, checksums)
+
+    return background.start(path, prepare)
 
 
-def write(path: Path, kind: Format, records: Records, checksums: bool) -> None:
+def write(path: Path, kind: Format, records: Records | Held, checksums: bool) -> None:
     """Write a file, one array after another."""
     with open_sink(
         path, kind.name, records.entries(), records.appended, checksums=checksums
     ) as sink:
-        for name, tensor in records.tensors.items():
-            sink.write(name, host(tensor))
+        for name, array in records.values():
+            sink.write(name, array)
 
 
 def format_of(format: str | None, path: Path) -> Format:

@@ -9,33 +9,34 @@ several devices hold is written by the process of the lowest rank among them. Th
     3   when it has, it removes the files that belong to no index
 
 So the folder has the old checkpoint or the new one at every instant, and one that has no index has
-none. Processes tell each other after 1 and 2 whether they succeeded, and all of them raise if one
-did not. What a killed save leaves is removed by the next one into the same folder.
+none. Processes tell each other how they fared (see `agreement.py`), and all of them raise if one
+did not succeed. What a killed save leaves is removed by the next one into the same folder.
 
 All processes have to see the same folder. `sharded_source.py` says what is in it.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
-from paramesh.atomic import directory_to_disk, write_atomically
+from paramesh.atomic import is_held, write_atomically
 from paramesh.checkpoint import safetensors_file
+from paramesh.checkpoint.agreement import MARK, Agreement
 from paramesh.checkpoint.boxes import Box, box_of, full_box, sizes
 from paramesh.checkpoint.records import Records, host
+from paramesh.checkpoint.removal import remove
 from paramesh.checkpoint.safetensors_file import SafetensorsSink
-from paramesh.checkpoint.sharded_index import index_bytes, new_token, part_name, remove_others
-from paramesh.checkpoint.sharded_source import INDEX
+from paramesh.checkpoint.sharded_index import Listed, index_bytes, part_name, remove_others
+from paramesh.checkpoint.sharded_source import INDEX, PART
+from paramesh.checkpoint.staging import Staging
 from paramesh.checkpoint.storage import Entry
-from paramesh.errors import CheckpointError
+from paramesh.parallel.mesh import all_devices
 from paramesh.parallel.split_state import SplitState
 from paramesh.parameter import Parameter
 from paramesh.tensor import wrap
@@ -43,27 +44,47 @@ from paramesh.tensor import wrap
 
 @dataclass(frozen=True)
 class _Planned:
-    """A slice: who writes it, its name and place, and how to get its values (of one's own)."""
+    """A slice: who writes it, its name and place, and how to get its values (of one's own).
+
+    Args:
+        ranks: the devices that hold it.
+        here: whether the values of one's own are in the host's memory.
+    """
 
     process: int
+    ranks: list[int]
     name: str
     box: Box
     flat: bool
     entry: Entry
     values: Callable[[], np.ndarray[Any, Any]] | None
+    here: bool = False
 
 
 @dataclass
 class Plan:
     """What all processes are going to write.
 
-    It keeps the arrays, so that later steps leave them alone.
+    It keeps the arrays, so that later steps leave them alone: they are copied by the next step.
     """
 
     entries: list[Entry] = field(default_factory=list)
     slices: list[list[_Planned]] = field(default_factory=list)
     appended: dict[str, Any] = field(default_factory=dict)
     held: list[Any] = field(default_factory=list)
+
+    def hold(self, staging: Staging) -> None:
+        """Copy this process's values that are in the host's memory, and let the arrays go."""
+        mine = [
+            (slices, i, one)
+            for slices in self.slices
+            for i, one in enumerate(slices)
+            if one.here and one.values is not None
+        ]
+        copies = staging.copies([one.values() for _, _, one in mine if one.values is not None])
+        for (slices, i, one), copy in zip(mine, copies, strict=True):
+            slices[i] = replace(one, values=_given(copy))
+        self.held = [array for array in self.held if not _on_cpu(array)]
 
 
 def plan_of(records: Records) -> Plan:
@@ -99,25 +120,31 @@ def _slices(entry: Entry, array: Any) -> list[_Planned]:
         return [_whole(entry, array)]
     if array.is_fully_addressable and jax.process_count() > 1:
         return [_whole(entry, array)]  # each process has one of its own
-    owners: dict[Box, Any] = {}
+    holders: dict[Box, list[Any]] = {}
     for device, index in array.sharding.devices_indices_map(array.shape).items():
-        box = box_of(index, array.shape)
-        before = owners.get(box)
-        if before is None or _rank(device) < _rank(before):
-            owners[box] = device
+        holders.setdefault(box_of(index, array.shape), []).append(device)
     here = {shard.device: shard.data for shard in array.addressable_shards}
     return [
-        _planned(entry, i, device, box, False, _reader(here.get(device)))
-        for i, (box, device) in enumerate(owners.items())
+        _planned(entry, i, devices, box, False, here)
+        for i, (box, devices) in enumerate(holders.items())
     ]
 
 
 def _whole(entry: Entry, array: Any) -> _Planned:
     """All of an array that process 0 has."""
     mine = jax.process_index() == 0
-    values = _reader(array) if mine else None
     part = Entry.of(f"{entry.name}/0", entry.dtype, entry.shape)
-    return _Planned(0, part.name, full_box(entry.shape), False, part, values)
+    devices = list(array.sharding.device_set) if isinstance(array, jax.Array) else []
+    return _Planned(
+        0,
+        _ranks(devices, everywhere=True),
+        part.name,
+        full_box(entry.shape),
+        False,
+        part,
+        _reader(array) if mine else None,
+        _on_cpu(array),
+    )
 
 
 def _flat_slices(entry: Entry, array: Any, first: int) -> list[_Planned]:
@@ -130,18 +157,56 @@ def _flat_slices(entry: Entry, array: Any, first: int) -> list[_Planned]:
         if low < high or (not entry.size and not found):
             high = max(low, high)
             box = ((low - first, high - first),) if entry.size else ((0, 0),)
-            values = _reader(here.get(device), (low - start, high - start))
-            found.append(_planned(entry, len(found), device, box, True, values))
+            part = (low - start, high - start)
+            found.append(_planned(entry, len(found), [device], box, True, here, part))
     return found
 
 
-def _planned(entry: Entry, i: int, device: Any, box: Box, flat: bool, values: Any) -> _Planned:
-    part = Entry.of(f"{entry.name}/{i}", entry.dtype, sizes(box))
-    return _Planned(device.process_index, part.name, box, flat, part, values)
+def _planned(
+    entry: Entry,
+    i: int,
+    devices: list[Any],
+    box: Box,
+    flat: bool,
+    here: dict[Any, Any],
+    part: tuple[int, int] | None = None,
+) -> _Planned:
+    """A slice; of the devices that hold it, the one of the lowest rank writes it."""
+    writer = min(devices, key=_rank)
+    about = Entry.of(f"{entry.name}/{i}", entry.dtype, sizes(box))
+    data = here.get(writer)
+    return _Planned(
+        writer.process_index,
+        _ranks(devices),
+        about.name,
+        box,
+        flat,
+        about,
+        _reader(data, part),
+        _on_cpu(data),
+    )
 
 
 def _rank(device: Any) -> tuple[int, int]:
     return device.process_index, device.id
+
+
+def _ranks(devices: list[Any], everywhere: bool = False) -> list[int]:
+    """The ranks of devices.
+
+    Args:
+        devices: of one process at least.
+        everywhere: if they are those of one process, the others have the same on theirs.
+    """
+    known = all_devices()
+    if everywhere and len({device.process_index for device in devices}) == 1:
+        mine = [d for d in known if d.process_index == devices[0].process_index]
+        places = {mine.index(device) for device in devices}
+        by_process: dict[int, list[int]] = {}
+        for rank, device in enumerate(known):
+            by_process.setdefault(device.process_index, []).append(rank)
+        return [r for ranks in by_process.values() for i, r in enumerate(ranks) if i in places]
+    return sorted(known.index(device) for device in devices)
 
 
 def _reader(data: Any, part: tuple[int, int] | None = None) -> Any:
@@ -151,49 +216,39 @@ def _reader(data: Any, part: tuple[int, int] | None = None) -> Any:
     return lambda: host(wrap(data)) if part is None else host(wrap(data))[slice(*part)]
 
 
-def write(path: Path, plan: Plan, checksums: bool) -> None:
-    """Write a checkpoint; every process calls it, in the same order.
+def _given(array: np.ndarray[Any, Any]) -> Callable[[], np.ndarray[Any, Any]]:
+    return lambda: array
+
+
+def _on_cpu(array: Any) -> bool:
+    return isinstance(array, jax.Array) and all(
+        d.platform == "cpu" for d in array.sharding.device_set
+    )
+
+
+def write(save: Agreement, plan: Plan, checksums: bool) -> None:
+    """Write a checkpoint; every process calls it.
 
     Raises:
         CheckpointError: another process could not write.
         OSError: from the file system; what was in the folder is untouched.
     """
-    new = not path.exists()  # as process 0 sees it, since others make it when they have the token
-    token = _token()
-    index, files = _index(plan, token)
-    mine = jax.process_index()
+    path, mine = save.path, save.process
+    index, files = _index(plan, save.token)
     own = path / files[mine] if mine in files else None
-    error: Exception | None = None
+    error: BaseException | None = None
     try:
-        if not path.is_dir():
-            path.mkdir(exist_ok=True)
-            directory_to_disk(path.parent)
         if own is not None:
             _write_part(own, plan, mine, checksums)
-    except Exception as raised:
+    except BaseException as raised:  # the others wait, at Ctrl-C too
         error = raised
-    _agree(path, error, own, new)
-    try:
-        if mine == 0:
-            missing = [name for name in files.values() if not (path / name).is_file()]
-            if missing:
-                raise CheckpointError(
-                    f"Process 0 does not see {', '.join(missing)} in '{path}', which other "
-                    "processes wrote: save into a folder that all processes share."
-                )
-            write_atomically(path / INDEX, index)
-    except Exception as raised:
-        error = raised
-    _agree(path, error, own, new)
+
+    def commit() -> None:
+        write_atomically(path / INDEX, index)
+
+    save.conclude(error, own, commit, path / INDEX)
     if mine == 0:
         remove_others(path, files.values())
-
-
-def _token() -> str:
-    drawn = np.frombuffer(new_token(), np.uint8)
-    if jax.process_count() > 1:
-        drawn = np.asarray(multihost_utils.broadcast_one_to_all(drawn), np.uint8)
-    return drawn.tobytes().hex()
 
 
 def _index(plan: Plan, token: str) -> tuple[bytes, dict[int, str]]:
@@ -202,7 +257,10 @@ def _index(plan: Plan, token: str) -> tuple[bytes, dict[int, str]]:
     files = {process: part_name(token, process) for process in writers}
     at = {process: i for i, process in enumerate(writers)}
     arrays = (
-        (entry, [(at[one.process], one.name, one.box, one.flat) for one in slices])
+        (
+            entry,
+            [Listed(at[one.process], one.name, one.box, one.flat, one.ranks) for one in slices],
+        )
         for entry, slices in zip(plan.entries, plan.slices, strict=True)
     )
     return index_bytes(list(files.values()), arrays, plan.appended, {}), files
@@ -216,44 +274,14 @@ def _write_part(path: Path, plan: Plan, process: int, checksums: bool) -> None:
             sink.write(one.name, one.values())
 
 
-def _agree(path: Path, error: Exception | None, own: Path | None, new: bool) -> None:
-    """Go on when all processes succeeded; otherwise take back what was made, and raise.
-
-    Args:
-        path: the folder.
-        error: what went wrong here.
-        own: the file of this process, to be taken back.
-        new: whether the folder is taken back, too, by process 0.
-    """
-    several = jax.process_count() > 1
-    failed = [0] if error is not None else []
-    if several:
-        flags = multihost_utils.process_allgather(np.array(error is not None))
-        failed = [int(i) for i in np.flatnonzero(flags)]
-    if not failed:
-        return
-    with contextlib.suppress(OSError):  # it may be what went wrong
-        if own is not None and not _committed(path, own):
-            own.unlink(missing_ok=True)
-    if several:
-        multihost_utils.sync_global_devices("paramesh: files taken back")
-    if new and jax.process_index() == 0:
-        with contextlib.suppress(OSError):
-            path.rmdir()
-    if error is not None:
-        raise error
-    raise CheckpointError(
-        f"'{path}' was not saved, since process {', '.join(map(str, failed))} could not write; its "
-        "own message says why. What was there before is untouched."
+def remove_unfinished(path: Path) -> None:
+    """Remove the folder of a save that was killed before its commit; all else is left alone."""
+    names = [place.name for place in path.iterdir()]
+    ours = all(
+        PART.fullmatch(name) or name.startswith((MARK, ".part-", f".{MARK}")) for name in names
     )
-
-
-def _committed(path: Path, own: Path) -> bool:
-    """Whether the index names a file: an error after its renaming takes nothing back."""
-    try:
-        return own.name in (path / INDEX).read_text()
-    except OSError:
-        return False
+    if names and ours and not any(is_held(path / name) for name in names if name.startswith(MARK)):
+        remove(path)
 
 
 def check_target(path: Path) -> None:

@@ -10,14 +10,22 @@ import json
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from paramesh.checkpoint.agreement import MARK
 from paramesh.checkpoint.boxes import Box
 from paramesh.checkpoint.sharded_source import INDEX, INDEX_FORMAT, PART, VERSION
 from paramesh.checkpoint.storage import Appended, Entry
 
-#: Of a slice: the place of its file, its name there, its box, and whether it is of the flat array.
-Listed = tuple[int, str, Box, bool]
+
+class Listed(NamedTuple):
+    """A slice in the index: `sharded_source.py` says what each is."""
+
+    file: int
+    name: str
+    box: Box
+    flat: bool = False
+    ranks: Sequence[int] = ()
 
 
 def new_token() -> bytes:
@@ -50,8 +58,10 @@ def index_bytes(
             "dtype": entry.dtype.long_name,
             "shape": entry.shape,
             "slices": [
-                {"file": file, "name": name} | ({"flat": box[0]} if flat else {"ranges": box})
-                for file, name, box, flat in slices
+                {"file": one.file, "name": one.name}
+                | ({"ranks": one.ranks} if one.ranks else {})
+                | ({"flat": one.box[0]} if one.flat else {"ranges": one.box})
+                for one in slices
             ],
         }
         for entry, slices in arrays
@@ -64,7 +74,7 @@ def remove_others(path: Path, files: Iterable[str]) -> None:
     kept = set(files)
     for place in path.iterdir():
         name = place.name
-        half = name.startswith((".part-", f".{INDEX}.")) and name.endswith(".tmp")
-        if half or (PART.fullmatch(name) and name not in kept):
+        half = name.startswith((".part-", f".{INDEX}.", f".{MARK}")) and name.endswith(".tmp")
+        if half or name.startswith(MARK) or (PART.fullmatch(name) and name not in kept):
             with contextlib.suppress(OSError):  # what is left disturbs nobody
                 place.unlink()

@@ -13,7 +13,13 @@ from pathlib import Path
 from paramesh.atomic import directory_to_disk, write_atomically
 from paramesh.checkpoint.boxes import Box, full_box, sizes, within
 from paramesh.checkpoint.safetensors_file import SafetensorsSink
-from paramesh.checkpoint.sharded_index import index_bytes, new_token, part_name, remove_others
+from paramesh.checkpoint.sharded_index import (
+    Listed,
+    index_bytes,
+    new_token,
+    part_name,
+    remove_others,
+)
 from paramesh.checkpoint.sharded_source import FORMAT, INDEX, is_sharded
 from paramesh.checkpoint.storage import Appended, Array, Entry, Sink
 
@@ -59,7 +65,7 @@ class ShardedSink(Sink):
         names = {file: part_name(token, file) for file in sorted(mine)}
         at = {file: i for i, file in enumerate(names)}
         listed = [
-            (e, [(at[f], f"{e.name}/{i}", box, False) for i, (f, box) in enumerate(cuts[e.name])])
+            (e, [Listed(at[f], f"{e.name}/{i}", box) for i, (f, box) in enumerate(cuts[e.name])])
             for e in entries
         ]
         self._cuts = cuts

@@ -14,6 +14,7 @@ The index is JSON:
         name            of the array in that file
         ranges          [start, stop] for each axis; or
         flat            [start, stop] of the elements in row-major order (divided optimizer state)
+        ranks           of the devices that held it; not in older files
 
 The slices of an array fill it without gap or overlap, which is checked when it is opened.
 """
@@ -157,7 +158,7 @@ class ShardedSource(CutSource):
         file = _natural(about["file"])
         if file >= len(self._parts):
             raise ValueError(f"there is no file {file}")
-        return Slice(box, file, about["name"])
+        return Slice(box, file, about["name"], tuple(map(_natural, about.get("ranks", ()))))
 
 
 def _natural(number: Any) -> int:

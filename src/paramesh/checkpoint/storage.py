@@ -28,7 +28,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from paramesh.atomic import AtomicFile
+from paramesh.atomic import AtomicFile, remove_leftovers
 from paramesh.checkpoint.boxes import Box, full_box, sizes, within
 from paramesh.dtype import DType
 from paramesh.errors import CheckpointError
@@ -228,6 +228,10 @@ class Source(abc.ABC):
         Raises:
             CheckpointError: the data is not what was written.
         """
+
+    def parts(self) -> Sequence[Source]:
+        """The checkpoints that this one is made of; itself if it is of no others."""
+        return [self]
 
     def forget(self) -> None:
         """Let go of the memory that reading has taken; what is looked at again is read again.
@@ -431,6 +435,7 @@ class Sink(abc.ABC):
                 raise ValueError(f"'{self.path}': '{missing}' was not written; no file was made.")
             self._finish()
             self._place.commit()
+            remove_leftovers(self.path.parent)
         except BaseException:
             self._place.discard()
             raise

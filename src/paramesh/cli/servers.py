@@ -33,6 +33,13 @@ def table_of(before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) ->
         if new.get("silent"):
             table.add_row(new["name"], "no answer", style="red")
             continue
+        if new["role"] == "standby":
+            behind = str(newest - new["version"])
+            unused = [""] * (len(table.columns) - 5)
+            table.add_row(
+                new["name"], "standby", str(new["version"]), behind, *unused, new["trouble"]
+            )
+            continue
         rate = rates(old, new)
         snapshot = new["last_snapshot"]
         last = "failed" if "failed" in snapshot else "none"

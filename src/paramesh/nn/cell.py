@@ -316,6 +316,15 @@ class Cell(Members):
         """Compile for these inputs without running."""
         self._program().trace(*map(_tensor, args), **{k: _tensor(a) for k, a in kwargs.items()})
 
+    def prefetch(self, *args: Any, **kwargs: Any) -> None:
+        """Say, before a call, with which inputs the call after it will be made.
+
+        See `CompiledFunction.prefetch`: a hint, of use with `EmbeddingLookup(vocab_cache_size=)`.
+        """
+        if context.get_context("mode") == context.GRAPH_MODE:
+            named = {k: _tensor(a) for k, a in kwargs.items()}
+            self._program().prefetch(*map(_tensor, args), **named)
+
     # Copying and printing.
 
     def __getstate__(self) -> dict[str, Any]:

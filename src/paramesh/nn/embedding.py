@@ -111,7 +111,8 @@ class EmbeddingLookup(Cell):
         manual_shapes: rows of each device, for `table_row_slice`; recorded.
         max_norm: rows that are longer are scaled to this length when they are looked up.
         sparse: MindSpore's sparse gradient; recorded.
-        vocab_cache_size: rows that the device caches, where the table lives on a server.
+        vocab_cache_size: rows that the device caches, where the table lives on a server; 0: none.
+            See `counts`.
         dtype: element type of the table.
 
     Weights:
@@ -162,6 +163,20 @@ class EmbeddingLookup(Cell):
         shape = (self.vocab_size, self.embedding_size)
         self.embedding_table = arguments.weight(owner, "param_init", param_init, shape, dtype)
         self.embedding_table.only_rows = True
+        self.embedding_table.cache_enable = self.vocab_cache_size > 0
+        if self.vocab_cache_size:
+            self.embedding_table.cache_shape = (self.vocab_cache_size, self.embedding_size)
+
+    def counts(self) -> dict[str, Any]:
+        """Numbers of a table on the parameter server since the start; {} for one that is here.
+
+        `rows_pulled`: rows that came from the servers. With `vocab_cache_size` also `looked_up`
+        (different rows, added up over the steps), `hits` (of these, rows that were on the device
+        when their step began), `hit_rate`, and `pulled`, `prefetched`, `refreshed`: how rows came
+        (before a step, while one was computed, with the answer to a push); `evicted` and
+        `oversized`, the steps that looked up more rows than the cache has.
+        """
+        return placement.current().counts(self.embedding_table)
 
     def construct(self, indices: Any) -> Any:
         """(...) integers -> (..., embedding_size); zeros for an index outside the table."""

@@ -20,6 +20,7 @@ from paramesh import tracing
 from paramesh.dtype import DType
 from paramesh.errors import DuplicateNameError, ParameterNameError
 from paramesh.parameter import DEFAULT_NAME, Parameter, ParameterTuple
+from paramesh.parameter.names import renamed
 from paramesh.tensor import Tensor
 
 _PREFIX = re.compile(r"[0-9A-Za-z_.]*")
@@ -36,6 +37,9 @@ class Members:
     _params: OrderedDict[str, Parameter | None]
     _cells: OrderedDict[str, Any]
     _auto_prefix: bool
+    _version: int
+    #: {name: attribute} of the Parameters, as it was when `_now()` gave `_attributes_at`.
+    _attributes: dict[str, str]
 
     def __init__(self, auto_prefix: bool = True) -> None:
         fields = self.__dict__
@@ -199,17 +203,29 @@ class Members:
             self._refuse_twin(param_name, param)
         self._params[param_name] = param
         self._changed()
+        attributes = self.__dict__.get("_attributes")
+        if param is not None and attributes is not None:
+            attributes[param.name] = param_name
+            self.__dict__["_attributes_at"] = self._now()
 
     def _refuse_twin(self, attribute: str, param: Parameter) -> None:
-        for other_attribute, other in self._params.items():
-            if other_attribute == attribute or other is None or other is param:
-                continue
-            if other.name == param.name:
-                raise DuplicateNameError(
-                    f"Two different Parameters are named '{param.name}': "
-                    f"{self._path(other_attribute)} and {self._path(attribute)}. Everything at "
-                    "rest is keyed by name: give one of them another name, or none at all."
-                )
+        if self.__dict__.get("_attributes_at") != self._now():
+            named = {other.name: a for a, other in self._params.items() if other is not None}
+            self.__dict__["_attributes"] = named
+        other_attribute = self._attributes.get(param.name, attribute)
+        other = self._params.get(other_attribute)
+        if other_attribute == attribute or other is None or other is param:
+            return
+        if other.name == param.name:
+            raise DuplicateNameError(
+                f"Two different Parameters are named '{param.name}': "
+                f"{self._path(other_attribute)} and {self._path(attribute)}. Everything at "
+                "rest is keyed by name: give one of them another name, or none at all."
+            )
+
+    def _now(self) -> tuple[int, int]:
+        """Moves when an attribute may have another Parameter, or a Parameter another name."""
+        return self._version, renamed.count
 
     def insert_child_to_cell(self, child_name: str, child_cell: Any) -> None:
         """Register a Cell under an attribute name, without renaming its Parameters.

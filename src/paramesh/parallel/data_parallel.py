@@ -34,17 +34,22 @@ from paramesh.parallel.per_device import PerDevice
 from paramesh.parallel.reduction import Fusion
 from paramesh.parallel.split_state import Divider, SplitState
 from paramesh.parameter import Parameter
-from paramesh.placement import Members, Placement
+from paramesh.placement import Hidden, Members, Placement
 from paramesh.recipe import Recipe, compute_many
 
 #: The mesh axis over all devices, by which collectives find each other.
 DEVICES = "devices"
 
-#: States of which every device has something else.
-_DIFFERENT = (PerDevice, SplitState)
 
 _ALL = PartitionSpec()
 _CUT = PartitionSpec(DEVICES)
+
+
+def _differs(state: Any) -> bool:
+    """Whether every device has something else of a state."""
+    return isinstance(state, PerDevice | SplitState) or (
+        isinstance(state, Hidden) and state.per_device
+    )
 
 
 class DataParallel(Placement):
@@ -109,7 +114,7 @@ class DataParallel(Placement):
         everywhere = self._everywhere
         for i, array in enumerate(arrays):
             sharding = array.sharding
-            if sharding is everywhere or isinstance(states[i], _DIFFERENT):
+            if sharding is everywhere or _differs(states[i]):
                 continue
             if sharding != everywhere:
                 arrays[i] = states[i]._value = self._spread(array, states[i].name)
@@ -129,7 +134,11 @@ class DataParallel(Placement):
 
     def shape(self, state: Any) -> tuple[int, ...]:
         """The shape of the array over all devices."""
-        return state.global_shape if isinstance(state, _DIFFERENT) else state.shape
+        if not _differs(state):
+            return state.shape
+        if isinstance(state, Hidden):
+            return (self.count * state.shape[0], *state.shape[1:])
+        return state.global_shape
 
     def divide(self, params: Sequence[Any]) -> Divider | None:
         """Over all devices with `enable_parallel_optimizer`, if every Parameter takes part."""
@@ -154,7 +163,7 @@ class DataParallel(Placement):
         cut = [i for i, leaf in enumerate(leaves) if np.ndim(leaf)]
         if self._full_batch:
             for i in cut:
-                placed[i] = self._to_all(leaves[i])
+                placed[i] = self.to_all(leaves[i])
             return placed
         for i in cut:
             shape = np.shape(leaves[i])
@@ -167,7 +176,7 @@ class DataParallel(Placement):
         if self._alone:
             parts = jax.device_put([_at_hand(leaves[i]) for i in cut], self._cut)
         else:
-            parts = [self._part_of_whole(leaves[i]) for i in cut]
+            parts = [self.joined_parts(leaves[i]) for i in cut]
         for i, part in zip(cut, parts, strict=True):
             placed[i] = part
         return placed
@@ -180,13 +189,17 @@ class DataParallel(Placement):
             self._constant = (scalar, jax.device_put(scalar, self._everywhere))
         return self._constant[1]
 
-    def _to_all(self, leaf: Any) -> Any:
+    def to_all(self, leaf: Any) -> Any:
+        """The same values on every device; every process gives them."""
         if self._alone:
             return jax.device_put(_at_hand(leaf), self._everywhere)
         shape = np.shape(leaf)
         return jax.make_array_from_process_local_data(self._everywhere, np.asarray(leaf), shape)
 
-    def _part_of_whole(self, leaf: Any) -> Any:
+    def joined_parts(self, leaf: Any) -> Any:
+        """An array over all devices, of the parts of this process's, joined along the first."""
+        if self._alone:
+            return jax.device_put(leaf, self._cut)
         shape = np.shape(leaf)
         whole = (shape[0] // self.local * self.count, *shape[1:])
         return jax.make_array_from_process_local_data(self._cut, np.asarray(leaf), whole)
@@ -205,13 +218,13 @@ class DataParallel(Placement):
             kinds[:] = [bool(a.ndim) for a in arrays]
             parts = [a for a in arrays if a.ndim]
             scalars = [_same_everywhere(a) for a in arrays if not a.ndim]
-            own = [isinstance(state, _DIFFERENT) for state in written()]
+            own = [_differs(state) for state in written()]
             rows = [v for v, mine in zip(results, own, strict=False) if mine]
             shared = [v for v, mine in zip(results, own, strict=False) if not mine]
             return parts, scalars, rows, shared
 
         def over_all(values: list[Any], leaves: list[Any], zero: Any) -> Any:
-            cuts = [_CUT if isinstance(s, _DIFFERENT) else _ALL for s in states]
+            cuts = [_CUT if _differs(s) else _ALL for s in states]
             cut = _ALL if self._full_batch else _CUT
             batch = [cut if np.ndim(leaf) else _ALL for leaf in leaves]
             # check_vma=False: what is said to be the same on all devices is taken to be so, and a
@@ -225,7 +238,7 @@ class DataParallel(Placement):
             )
             parts, scalars, rows, shared = map(iter, program(values, leaves, zero))
             arrays = [next(parts) if has_axes else next(scalars) for has_axes in kinds]
-            own = [isinstance(state, _DIFFERENT) for state in written()]
+            own = [_differs(state) for state in written()]
             return arrays, [next(rows) if mine else next(shared) for mine in own]
 
         return over_all
@@ -251,6 +264,12 @@ class DataParallel(Placement):
         """This process's part of every output."""
         return arrays if self._alone else [_local(array) for array in arrays]
 
+    def at_hand(self, array: Any) -> np.ndarray[Any, Any]:
+        """This process's part of an array, in its memory."""
+        if self._alone or array.is_fully_replicated:
+            return np.asarray(array)
+        return np.concatenate([np.asarray(shard.data) for shard in _in_order(array)])
+
     # Gradients.
 
     def reduce_gradients(
@@ -263,17 +282,38 @@ class DataParallel(Placement):
         """Sums (means with `gradients_mean`) over the devices, but of layerwise Parameters."""
         results = list(grads)
         shared = [i for i, param in enumerate(params) if not param.layerwise_parallel]
-        wanted = [self._widened(grads[i]) for i in shared]
-        averages = self._mean if mean is None else mean
-        factor = 1.0 / (degree or self.count) if averages else None
+        totals = self._totals([grads[i] for i in shared], self.factor(mean, degree), None)
+        for i, value in zip(shared, totals, strict=True):
+            results[i] = value
+        return results
 
+    def reduce_here(
+        self, grads: Sequence[Any], mean: bool | None = None, degree: int | None = None
+    ) -> list[Any]:
+        """This process's part of what `reduce_gradients` gives: that is their sum."""
+        mine: list[list[int]] | None = None
+        if not self._alone:
+            by_process: dict[int, list[int]] = {}
+            for i, device in enumerate(self.devices):
+                by_process.setdefault(device.process_index, []).append(i)
+            mine = list(by_process.values())
+        return self._totals(grads, self.factor(mean, degree), mine)
+
+    def factor(self, mean: bool | None = None, degree: int | None = None) -> float | None:
+        """What sums over devices are multiplied by; None for nothing."""
+        averages = self._mean if mean is None else mean
+        return 1.0 / (degree or self.count) if averages else None
+
+    def _totals(
+        self, grads: Sequence[Any], factor: float | None, among: list[list[int]] | None
+    ) -> list[Any]:
         def total(array: Any) -> Any:
-            array = lax.psum(array, DEVICES)
+            if among is None or self.local > 1:
+                array = lax.psum(array, DEVICES, axis_index_groups=among)
             return array if factor is None else array * jnp.asarray(factor, array.dtype)
 
-        for i, value in zip(shared, self._fusion.summed(wanted, total), strict=True):
-            results[i] = value.astype(grads[i].dtype)
-        return results
+        totals = self._fusion.summed([self._widened(grad) for grad in grads], total)
+        return [value.astype(grad.dtype) for grad, value in zip(grads, totals, strict=True)]
 
     def _widened(self, grad: Any) -> Any:
         narrow = np.dtype(grad.dtype).itemsize < 4
@@ -300,7 +340,11 @@ def _at_hand(leaf: Any) -> Any:
 def _local(array: Any) -> Any:
     if array.is_fully_replicated:
         return array.addressable_data(0)
-    shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    shards = _in_order(array)
     if len(shards) == 1:
         return shards[0].data
     return jnp.concatenate([jnp.asarray(np.asarray(shard.data)) for shard in shards])
+
+
+def _in_order(array: Any) -> list[Any]:
+    return sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)

@@ -92,6 +92,9 @@ class PerDevice(Pool):
                 array = self._taken[i] = jnp.asarray(np.array(self.rows(whole)[0]))
         return array
 
+    def view(self, i: int) -> None:
+        """None: the array is not the values of members side by side."""
+
     def values(self) -> list[np.ndarray[Any, Any]]:
         """The values of this process's devices, by rank."""
         return [np.array(row) for row in self.rows(self._concrete())]

@@ -123,6 +123,9 @@ class SplitState(Pool):
                 array = self._taken[i] = jnp.asarray(part.reshape(self.plan.shapes[i]))
         return array
 
+    def view(self, i: int) -> None:
+        """None: the array is not the values of members side by side."""
+
     def located(self, i: int) -> tuple[Any, int] | None:
         """Where member `i` lies: the array of all parts, and the member's first element in it.
 

@@ -11,6 +11,15 @@ from paramesh.errors import ParameterNameError
 DEFAULT_NAME = "Parameter"
 
 _LONGEST = 1024
+
+
+class _Renamed:
+    """How many Parameters have got another name after they had one of their own."""
+
+    count = 0
+
+
+renamed = _Renamed()
 _PREFIX = re.compile(r"[0-9A-Za-z_.]+")
 
 

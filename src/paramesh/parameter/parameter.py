@@ -28,7 +28,7 @@ from paramesh.initializer import initializer
 from paramesh.parameter.contents import check_storable, first_contents, next_contents
 from paramesh.parameter.flags import CARRIED, Flag, Whole
 from paramesh.parameter.layout import check_layout, check_strategy, rank_slice
-from paramesh.parameter.names import check_name
+from paramesh.parameter.names import DEFAULT_NAME, check_name, renamed
 from paramesh.parameter.pool import Pool, Slot
 from paramesh.promotion import cast
 from paramesh.recipe import Recipe
@@ -125,7 +125,9 @@ class Parameter(Tensor):
 
     @name.setter
     def name(self, name: str | None) -> None:
-        self._name = check_name(name)
+        before, self._name = self._name, check_name(name)
+        if before not in (DEFAULT_NAME, self._name):  # a Cell names what comes without a name
+            renamed.count += 1
         tracing.moved()
 
     def __eq__(self, other: Any) -> Any:

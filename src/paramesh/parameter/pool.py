@@ -162,6 +162,18 @@ class Pool(tracing.Pooled):
                 array = self._taken[i] = _own_array(part.reshape(self.plan.shapes[i]))
         return array
 
+    def view(self, i: int) -> np.ndarray[Any, Any] | None:
+        """Member `i` as a read-only view of the array, to be let go before the next program runs.
+
+        None where the member is not in the array, or the array is not its values side by side.
+        """
+        whole = self._value if self._value is not None else self._before
+        if i in self._strays or whole is None:
+            return None
+        start = self.plan.starts[i]
+        part = _on_host(whole)[start : start + self.plan.sizes[i]]
+        return part.reshape(self.plan.shapes[i])
+
     def stray(self, i: int) -> None:
         """Member `i` holds its value itself from now on."""
         self._strays.add(i)

@@ -5,6 +5,11 @@ the others, and the questions about its health, pass. Ray restarts a killed acto
 (`max_restarts=-1`) and repeats no call by itself (`max_task_retries=0`): its retries may run a call
 twice and are used up while an actor restarts. The client repeats, and the server knows what it has
 applied.
+
+With a standby there are two such actors for each server. Both begin by following the log, and so
+does one that Ray has started again: an actor never takes over by itself, a worker asks it to. The
+log decides which of them serves: the one that has the latest incarnation. The other one, when it
+learns that it was the server before, ends, and is started again as the standby.
 """
 
 from __future__ import annotations
@@ -12,6 +17,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
+import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +26,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from paramesh.errors import ParameterServerError
-from paramesh.ps.server import POINTS, Rules, Server
+from paramesh.ps.lifeline import Beacon, host_identity
+from paramesh.ps.log import Fenced, latest_incarnation
+from paramesh.ps.refresh import News, Watch, news_of
+from paramesh.ps.server import POINTS, PushesMissing, Replaced, Rules, Server
+from paramesh.ps.standby import STANDBY_POINTS, Standby
 from paramesh.ps.store import Update
 
 Array = np.ndarray[Any, Any]
@@ -28,14 +39,29 @@ Array = np.ndarray[Any, Any]
 _MOST_ARRAYS = 1 << 20
 _MOST_AXES = 16
 
+#: Seconds between two looks of a standby at the log, and of a server whether it was replaced.
+FOLLOW, WATCH = 0.05, 0.2
+
+
+class NotServing(ParameterServerError):
+    """A standby was asked for what only its server does; `latest`: the incarnation that serves."""
+
+    def __init__(self, message: str, latest: int) -> None:
+        super().__init__(message, latest)
+        self.latest = latest
+
+    def __str__(self) -> str:
+        return self.args[0]
+
 
 class Reply(NamedTuple):
-    """What a server answers: its process, incarnation and version, and values by name."""
+    """What a server answers: its process, incarnation and version, values by name, and news."""
 
     pid: int
     incarnation: int
     version: int
     values: dict[str, Array]
+    news: dict[str, News] = {}  # noqa: RUF012 (nobody writes to it)
 
 
 class Kill(NamedTuple):
@@ -78,26 +104,111 @@ class ServerActor:
         folder: of its log and snapshots.
         rules: the fields of `Rules`.
         kills: planned deaths (see `Kill`).
+        pair: one of two actors: begins as a standby.
+        fsync: as for `Server`.
     """
 
     def __init__(
-        self, folder: str, rules: dict[str, Any], kills: Iterable[tuple[str, int, int]] = ()
+        self,
+        folder: str,
+        rules: dict[str, Any],
+        kills: Iterable[tuple[str, int, int]] = (),
+        *,
+        pair: bool = False,
+        fsync: bool = False,
     ) -> None:
         self._kills = [Kill(*kill) for kill in kills]
         for kill in self._kills:
-            if kill.point not in POINTS:
-                raise ValueError(f"there is no point {kill.point!r}; there are {POINTS}.")
+            if kill.point not in (*POINTS, *STANDBY_POINTS):
+                raise ValueError(
+                    f"there is no point {kill.point!r}; there are {(*POINTS, *STANDBY_POINTS)}."
+                )
         self._server: Server | None = None
-        point = self._at if self._kills else None
         self._folder = Path(folder)
-        self._server = Server(self._folder, Rules(**rules), point=point)
+        self._rules = Rules(**rules)
+        self._options: dict[str, Any] = {
+            "point": self._at if self._kills else None,
+            "fsync": fsync,
+        }
         self._moved = asyncio.Event()
         self._failure: Exception | None = None
+        self._beacon: Beacon | None = None
+        if not pair:
+            self._server = Server(self._folder, self._rules, **self._options)
+            return
+        self._beacon = Beacon()
+        self._promotion = asyncio.Lock()
+        self._follow()
+
+    # A standby. It belongs to a thread until it is promoted.
+
+    def _follow(self) -> None:
+        self._standby = Standby(self._folder, self._rules, **self._options)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._following, name="standby", daemon=True)
+        self._thread.start()
+
+    def _following(self) -> None:
+        try:
+            while not self._stop.is_set():
+                if not self._standby.follow(self._stop.is_set):
+                    self._stop.wait(FOLLOW)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)  # and be started again; one that does not follow is none
+
+    def _take_over(self, after: int) -> Server:
+        self._stop.set()
+        self._thread.join()
+        try:
+            server = self._standby.promote(after)
+        except BaseException:
+            self._follow()
+            raise
+        threading.Thread(target=self._watch, args=(server,), name="fence", daemon=True).start()
+        return server
+
+    def _watch(self, server: Server) -> None:
+        """End when another has taken over: those who wait here would wait in vain."""
+        pause = threading.Event()
+        while True:
+            pause.wait(WATCH)
+            try:
+                replaced = latest_incarnation(self._folder) > server.incarnation
+            except (OSError, ParameterServerError):
+                continue  # the next write tells
+            if replaced:
+                os._exit(0)
+
+    async def promote(self, after: int) -> dict[str, Any]:
+        """Serve, if no later incarnation than `after` does; one that serves already goes on.
+
+        Returns:
+            `serves`, whether this one does now, and `incarnation`, of the one that does. If this
+            one does, as `hello`, without `next` and `worker`.
+
+        Raises:
+            ParameterServerError, OSError: as `Standby.promote`; this one is a standby still.
+        """
+        async with self._promotion:
+            if self._server is None:
+                try:
+                    # In a thread: whoever is asked to wait has to hear that it is alive.
+                    self._server = await asyncio.to_thread(self._take_over, after)
+                except Fenced as error:
+                    return {"serves": False, "incarnation": error.latest}
+        server = self._server
+        said = {"incarnation": server.incarnation, "version": server.version}
+        return {"serves": True, **said, **self._whereabouts()}
+
+    def _whereabouts(self) -> dict[str, Any]:
+        address = None if self._beacon is None else self._beacon.address
+        return {"pid": os.getpid(), "host": host_identity(), "beacon": address}
 
     def _at(self, name: str) -> None:
         server = self._server
         if server is None:  # it recovers: its counter is on the disk already
-            incarnation = int((self._folder / "incarnation").read_text())
+            incarnation = latest_incarnation(self._folder)
             version = 0
         else:
             incarnation, version = server.incarnation, server.version
@@ -106,7 +217,10 @@ class ServerActor:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def _state(self) -> Server:
-        assert self._server is not None
+        if self._server is None:
+            raise NotServing(
+                f"this is the standby of '{self._folder}'.", latest_incarnation(self._folder)
+            )
         return self._server
 
     def _reply(self, step: int | None, names: Iterable[str]) -> Reply:
@@ -128,8 +242,8 @@ class ServerActor:
                 raise self._failure
 
     async def hello(self, worker: int, incarnation: int | None) -> dict[str, Any]:
-        """As `Server.hello`, with the process of the server (`pid`)."""
-        return self._state().hello(worker, incarnation) | {"pid": os.getpid()}
+        """As `Server.hello`, and where: `pid`, `host` and the address of a `beacon`, or None."""
+        return self._state().hello(worker, incarnation) | self._whereabouts()
 
     async def declare(self, specs: list[dict[str, Any]], values: dict[str, Array]) -> Reply:
         """As `Server.declare`; back when all of them can be read."""
@@ -160,6 +274,8 @@ class ServerActor:
         before = server.version
         try:
             server.push(worker, incarnation, step, updates, hyper)
+        except (Replaced, PushesMissing):
+            raise  # only the worker that spoke is concerned
         except (ParameterServerError, OSError) as error:
             # Those who wait for this update would wait for ever.
             self._move(error)
@@ -176,11 +292,28 @@ class ServerActor:
         updates: Update,
         hyper: dict[str, float],
         names: list[str],
+        watches: dict[str, tuple[Array, Array]] | None = None,
+        told: int = 0,
     ) -> Reply:
-        """Push the gradients of a step, and the values that the next one reads once it may."""
+        """Push the gradients of a step, and the values that the next one reads once it may.
+
+        With them come the news of tables (see `refresh`); `told`: the version of the last ones.
+        """
         await self.push(worker, incarnation, step, updates, hyper)
         await self._released(step + 1)
-        return self._reply(step + 1, names)
+        reply = self._reply(step + 1, names)
+        if watches is None:
+            return reply
+        server = self._state()
+        news = {
+            name: news_of(
+                Watch(*asked),
+                server.moved(name, step, told),
+                lambda ids, n=name: server.read(step + 1, n, ids),
+            )
+            for name, asked in watches.items()
+        }
+        return reply._replace(news=news)
 
     async def pull(self, step: int, names: list[str]) -> Reply:
         """Dense Parameters as a step reads them; waits until it may."""
@@ -193,6 +326,23 @@ class ServerActor:
         reply = self._reply(None, ())
         return reply._replace(values={name: self._state().read(step, name, ids)})
 
+    async def settle(self, worker: int, version: int) -> Reply:
+        """Back when the server is at a version, with all of a worker's pushes before it applied.
+
+        Raises:
+            PushesMissing: some of them are not here.
+        """
+        self._state().check_pushed(worker, version)
+        while self._state().version < version:
+            await self._moved.wait()
+            if self._failure is not None:
+                raise self._failure
+        return self._reply(None, ())
+
+    async def leave(self, worker: int, incarnation: int) -> int:
+        """As `Server.leave`."""
+        return self._state().leave(worker, incarnation)
+
     async def ping(self) -> int:
         """The process of the server."""
         return os.getpid()
@@ -200,3 +350,9 @@ class ServerActor:
     async def stats(self) -> dict[str, Any]:
         """As `Server.stats`, with `pid`."""
         return self._state().stats() | {"pid": os.getpid()}
+
+    async def look(self) -> dict[str, Any]:
+        """As `stats`, with `role`: "server", or "standby", which has few numbers."""
+        if self._server is not None:
+            return await self.stats() | {"role": "server"}
+        return self._standby.stats() | {"pid": os.getpid(), "role": "standby"}

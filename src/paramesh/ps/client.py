@@ -1,20 +1,16 @@
-"""A worker's side of the servers: every call is repeated until it is answered, or until time is up.
+"""A worker's side of the servers: what is cut for which server, and what may have to be sent again.
 
 Glossary
     held        the pushes that some server may have to be sent again
-    probe       a question to a server that has been silent, whether it is alive
 
-A reply is known to be lost only when the server has died, and then the call may have been carried
-out or not. Repeating is safe: the server knows what it has applied (see `server`). The same push is
-repeated bit by bit, from memory.
+The same push is repeated bit by bit, from memory.
 """
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
-import signal
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -23,14 +19,15 @@ import numpy as np
 from paramesh.errors import ParameterServerError
 from paramesh.ps.actors import Reply
 from paramesh.ps.cluster import Cluster, ray_module
+from paramesh.ps.delivery import Call, Delivery
 from paramesh.ps.partition import Partition
+from paramesh.ps.refresh import Refresh, join_news, split_watches
 
 Array = np.ndarray[Any, Any]
 Update = Mapping[str, Mapping[str, Array]]
 
-#: Seconds of silence until a probe, until a probe's silence means that the server is frozen, and
-#: between two tries.
-PROBE, FROZEN, PAUSE = 2.0, 5.0, 0.02
+#: Seconds that a worker that ends waits for a server.
+GOODBYE = 10.0
 
 
 class RayClient:
@@ -59,51 +56,60 @@ class RayClient:
         timeout: float = 300.0,
         eager: bool = False,
     ) -> None:
-        self._ray = ray_module()
         self._cluster = cluster
         self.rank = rank
         self.workers = workers
-        self.timeout = timeout
         #: In async mode an answer says that the push was applied, whatever the version.
         self.eager = eager
-        count = len(cluster.actors)
+        self._servers = count = len(cluster.actors)
         self.partition = Partition(count)
         self._shapes: dict[str, tuple[int, ...]] = {}
-        self._versions = [0] * count
-        self._incarnations = [0] * count
-        self._pids = [0] * count
         self._held: list[dict[int, tuple[Any, Any]]] = [{} for _ in range(count)]
-        self.retries = 0
+        self._failed = False
+        #: How calls get to the servers.
+        self.delivery = Delivery(
+            ray_module(), cluster.pairs(), rank=rank, workers=workers, timeout=timeout
+        )
         first = self._call({0: ("hello", (rank, None))})[0]
         self.incarnation: int = first["worker"]
+        self.delivery.incarnation = self.incarnation
         hello = ("hello", (rank, self.incarnation))
         found = self._call({i: hello for i in range(count)})
         self.start: int = min(said["next"] for said in found.values())
+        #: The version up to which each server has told this worker which rows moved.
+        self._told = [peer.version for peer in self.delivery.peers]
+        atexit.register(self.close)
 
     # What a session needs.
 
     def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> None:
         """As in `Client`."""
         mine = self.partition.split_spec
-        pieces = [[] for _ in self._versions]
+        pieces = [[] for _ in range(self._servers)]
         for spec in specs:
             for server, part in enumerate(mine(spec)):
                 pieces[server] += part
             if spec["kind"] == "dense":
                 self._shapes[spec["name"]] = tuple(spec["shape"])
-        given: list[dict[str, Array]] = [{} for _ in self._versions]
+        given: list[dict[str, Array]] = [{} for _ in range(self._servers)]
         for name, array in values.items() if self.rank == 0 else ():
             for server, part in enumerate(self.partition.split_values(name, array)):
                 given[server].update(part)
         self._call({i: ("declare", (pieces[i], given[i])) for i in range(len(pieces)) if pieces[i]})
 
     def step(
-        self, step: int, updates: Update, hyper: Mapping[str, float], wanted: Iterable[str]
+        self,
+        step: int,
+        updates: Update,
+        hyper: Mapping[str, float],
+        wanted: Iterable[str],
+        refresh: Refresh | None = None,
     ) -> dict[str, Array]:
         """As in `Client`."""
         wanted = list(wanted)
         names = self._pieces(wanted)
         numbers = dict(hyper)
+        asked = None if refresh is None else split_watches(self.partition, refresh.watches)
         calls: dict[int, tuple[str, tuple[Any, ...]]] = {}
         for server, mine in enumerate(self.partition.split_updates(updates)):
             self._held[server][step] = (mine, numbers)
@@ -111,10 +117,17 @@ class RayClient:
                 "step",
                 (self.rank, self.incarnation, step, mine, numbers, names[server]),
             )
+            if asked is not None:
+                method, arguments = calls[server]
+                calls[server] = method, (*arguments, asked[server], self._told[server])
         replies = self._call(calls)
+        if refresh is not None:
+            refresh.news = join_news(reply.news for reply in replies.values())
+        for server, reply in replies.items():
+            self._told[server] = reply.version
         for server, reply in replies.items():
             held = self._held[server]
-            for old in [s for s in held if s < (step if self.eager else reply.version)]:
+            for old in [s for s in held if s < (step + 1 if self.eager else reply.version)]:
                 del held[old]
         return self._joined(wanted, replies)
 
@@ -149,7 +162,7 @@ class RayClient:
                 rows = {field: values[mine] for field, values in fields.items()}
                 calls[server] = ("put", ({name: rows}, ids[mine]))
         else:
-            pieces: list[dict[str, dict[str, Array]]] = [{} for _ in self._versions]
+            pieces: list[dict[str, dict[str, Array]]] = [{} for _ in range(self._servers)]
             for field, values in fields.items():
                 for server, parts in enumerate(self.partition.split_values(name, values)):
                     for piece, part in parts.items():
@@ -158,7 +171,8 @@ class RayClient:
         self._call(calls)
 
     def dump(self, name: str) -> dict[str, Array]:
-        """As in `Client`."""
+        """As in `Client`, at the version after all of this worker's pushes."""
+        self._settle()
         if name in self._shapes:
             names = self._pieces([name])
             calls = {i: ("dump", (mine,)) for i, mine in enumerate(names) if mine}
@@ -170,7 +184,7 @@ class RayClient:
                 )
                 for field in fields
             }
-        calls = {i: ("dump", ([name],)) for i in range(len(self._versions))}
+        calls = {i: ("dump", ([name],)) for i in range(self._servers)}
         answers = self._call(calls)
         tables = [answers[i][name] for i in sorted(answers)]
         order = np.argsort(np.concatenate([table["ids"] for table in tables]))
@@ -180,15 +194,47 @@ class RayClient:
 
     def stats(self) -> list[dict[str, Any]]:
         """Of each server, as `Server.stats`."""
-        found = self._call({i: ("stats", ()) for i in range(len(self._versions))})
+        found = self._call({i: ("stats", ()) for i in range(self._servers)})
         return [found[i] for i in sorted(found)]
 
     def close(self) -> None:
-        """End the servers that this client's cluster started."""
-        self._cluster.close()
+        """Say goodbye to the servers; the last worker ends those that this run started.
+
+        In stale mode some of this worker's pushes may be staged: if a server died now, nobody could
+        send them again. So it stays until they are applied, unless a call has failed before.
+        """
+        atexit.unregister(self.close)
+        try:
+            last = self._goodbye() if self.workers > 1 else not self.delivery.gone
+        except ParameterServerError:
+            last = False  # who cannot be asked is left alone: others may be at work with it
+        finally:
+            self._failed = True
+        self._cluster.close(servers=last)
+
+    def _goodbye(self) -> bool:
+        if self.delivery.gone or not self.delivery.ray.is_initialized():
+            return False
+        if self._failed:
+            self.delivery.timeout = min(self.delivery.timeout, GOODBYE)
+        else:
+            self._settle()
+        return self._call({0: ("leave", (self.rank, self.incarnation))})[0] == 0
+
+    def _settle(self) -> None:
+        """Wait until all of this worker's pushes are applied; in stale mode replies come before."""
+        calls = {
+            server: ("settle", (self.rank, 1 + max(held)))
+            for server, held in enumerate(self._held)
+            if held and not self.eager
+        }
+        for server, reply in self._call(calls).items():
+            held = self._held[server]
+            for old in [s for s in held if s < reply.version]:
+                del held[old]
 
     def _pieces(self, wanted: Iterable[str]) -> list[list[str]]:
-        names: list[list[str]] = [[] for _ in self._versions]
+        names: list[list[str]] = [[] for _ in range(self._servers)]
         for name in wanted:
             for server, part in self.partition.ranges(name, math.prod(self._shapes[name])):
                 names[server].append(part.name(name))
@@ -198,145 +244,23 @@ class RayClient:
         pieces = {name: a for reply in replies.values() for name, a in reply.values.items()}
         return {n: self.partition.join_values(n, self._shapes[n], pieces) for n in wanted}
 
-    # Calls.
-
-    def _submit(self, server: int, call: tuple[str, tuple[Any, ...]]) -> Any:
-        method, arguments = call
-        return getattr(self._cluster.actors[server], method).remote(*arguments)
-
-    def _call(self, calls: Mapping[int, tuple[str, tuple[Any, ...]]]) -> dict[int, Any]:
+    def _call(self, calls: Mapping[int, Call]) -> dict[int, Any]:
         """One call for each server; the answers of all."""
-        ray = self._ray
-        deadline = time.monotonic() + self.timeout
-        waiting = {self._submit(server, call): server for server, call in calls.items()}
-        again: list[int] = []
-        # What a server that came back says of itself, against the version it had before.
-        hellos: dict[Any, tuple[int, int]] = {}
-        answers: dict[int, Any] = {}
-        trouble = "no answer"
-        while waiting or again:
-            if time.monotonic() > deadline:
-                missing = sorted([*waiting.values(), *again])
-                what = {calls[server][0] for server in missing}
-                raise ParameterServerError(
-                    f"worker {self.rank}: server {missing} did not answer {sorted(what)} within "
-                    f"{self.timeout:g} s ({trouble}). Either a server cannot come back, or "
-                    f"another of the {self.workers} workers has stopped."
-                )
-            for server in again:
-                waiting[self._submit(server, calls[server])] = server
-            again = []
-            left = deadline - time.monotonic()
-            ready, _ = ray.wait([*waiting, *hellos], timeout=max(0.0, min(PROBE, left)))
-            if not ready:
-                again += self._probe(waiting, deadline)
-            for ref in ready:
-                if ref in hellos:
-                    self._check_return(ref, *hellos.pop(ref))
-                    continue
-                server = waiting.pop(ref)
-                try:
-                    answer = ray.get(ref)
-                except ray.exceptions.RayTaskError as error:
-                    raise error.cause from None
-                except ray.exceptions.RayError as error:
-                    self._check_restart(error, server)
-                    trouble = f"{type(error).__name__}: the server was dying or starting"
-                    again.append(server)
-                else:
-                    self._check_answer(server, answer)
-                    answers[server] = answer
-            if again:
-                self.retries += len(again)
-                time.sleep(PAUSE)
-                for server in again:
-                    if self._incarnations[server]:
-                        hello = self._submit(server, ("hello", (self.rank, self.incarnation)))
-                        hellos[hello] = (server, self._versions[server])
-                self._resend(again, calls)
-        return answers
-
-    def _resend(self, servers: list[int], calls: Mapping[int, Any]) -> None:
-        """Send the pushes before the present one to servers that may have lost them."""
-        for server in servers:
-            method, arguments = calls[server]
-            if method == "step":
-                for step in sorted(s for s in self._held[server] if s < arguments[2]):
-                    # In order, before the call itself; an answer is not waited for.
-                    mine, numbers = self._held[server][step]
-                    self._submit(
-                        server, ("push", (self.rank, self.incarnation, step, mine, numbers))
-                    )
-
-    def _probe(self, waiting: dict[Any, int], deadline: float) -> list[int]:
-        """Ask the silent servers whether they are alive; those that were frozen are killed."""
-        ray = self._ray
-        asked = {self._submit(server, ("ping", ())): server for server in set(waiting.values())}
-        left = max(0.0, min(FROZEN, deadline - time.monotonic()))
-        ready, silent = ray.wait(list(asked), num_returns=len(asked), timeout=left)
-        del ready
-        again: list[int] = []
-        if left < FROZEN:
-            return again
-        for ref in silent:
-            server = asked[ref]
-            if not self._kill(server):  # it is starting, or on another host: Ray looks after it
-                continue
-            for old in [r for r, s in waiting.items() if s == server]:
-                del waiting[old]
-            again.append(server)
-        return again
-
-    def _kill(self, server: int) -> bool:
-        """Kill the process that answered last, if it is there: a frozen one does not hear Ray."""
-        pid = self._pids[server]
-        if not pid or not self._is_server(pid):
-            return False
         try:
-            os.kill(pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            return False
-        return True
+            return self.delivery.call(calls, self._earlier)
+        except BaseException:
+            self._failed = True
+            raise
 
-    def _is_server(self, pid: int) -> bool:
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                return b"ServerActor" in file.read()
-        except OSError:
-            return False
-
-    def _check_restart(self, error: Exception, server: int) -> None:
-        text = str(error)
-        if "creation task" in text or "ActorDiedError" in type(error).__name__:
-            reason = text.strip().splitlines()[-1] if text.strip() else type(error).__name__
-            raise ParameterServerError(
-                f"server {server} cannot start, or was ended: {reason}"
-            ) from error
-
-    def _check_return(self, ref: Any, server: int, before: int) -> None:
-        try:
-            said = self._ray.get(ref)
-        except self._ray.exceptions.RayError:
-            return  # it died again; the call that was repeated tells
-        if said["version"] < before:
-            self._check_answer(server, said)
-
-    def _check_answer(self, server: int, answer: Any) -> None:
-        if isinstance(answer, Reply):
-            pid, incarnation, version = answer.pid, answer.incarnation, answer.version
-        elif isinstance(answer, dict) and "incarnation" in answer:
-            pid, incarnation, version = (answer[k] for k in ("pid", "incarnation", "version"))
-        else:
-            return
-        if incarnation < self._incarnations[server] or version < self._versions[server]:
-            raise ParameterServerError(
-                f"server {server} was at version {self._versions[server]} (incarnation "
-                f"{self._incarnations[server]}) and answers from version {version} (incarnation "
-                f"{incarnation}): its log was lost or replaced. Restore it, or start a new run."
-            )
-        self._pids[server] = pid
-        self._incarnations[server] = incarnation
-        self._versions[server] = version
+    def _earlier(self, server: int, call: Call) -> list[Call]:
+        """The pushes before the present one, in order, for a server that may have lost them."""
+        method, arguments = call
+        held = self._held[server]
+        return [
+            ("push", (self.rank, self.incarnation, step, *held[step]))
+            for step in sorted(held)
+            if method != "step" or step < arguments[2]
+        ]
 
 
 def connect(settings: Mapping[str, Any]) -> RayClient:
@@ -346,15 +270,10 @@ def connect(settings: Mapping[str, Any]) -> RayClient:
     and which run is theirs on a cluster that others use too.
 
     Raises:
-        ParameterServerError: several workers without a cluster to meet on; `standby`, which is not
-            there yet; as `Cluster` and `RayClient`.
+        ParameterServerError: several workers without a cluster to meet on; as `Cluster` and
+            `RayClient`.
     """
     workers = settings["worker_num"]
-    if settings["standby"]:
-        raise ParameterServerError(
-            "set_ps_context: standby=1 is not there yet. A killed server is restarted from its "
-            "log: use standby=0."
-        )
     if workers > 1 and settings["address"] is None:
         raise ParameterServerError(
             f"set_ps_context: worker_num={workers} workers meet on a Ray cluster: give its address."
@@ -372,15 +291,17 @@ def connect(settings: Mapping[str, Any]) -> RayClient:
         address=settings["address"],
         folder=settings["wal_dir"],
         job=os.environ.get("PARAMESH_PS_JOB", "default"),
+        standby=bool(settings["standby"]),
+        fsync=settings["fsync"],
     )
     try:
         return RayClient(
             cluster,
-            rank=int(os.environ.get("PARAMESH_PS_RANK", "0")),
+            rank=settings.get("rank", int(os.environ.get("PARAMESH_PS_RANK", "0"))),
             workers=workers,
             timeout=settings["timeout"],
             eager=settings["mode"] == "async",
         )
     except BaseException:
-        cluster.close()
+        cluster.close(servers=workers == 1)
         raise

@@ -23,6 +23,7 @@ from typing import Any
 
 from paramesh.errors import ParameterServerError
 from paramesh.ps.actors import ServerActor
+from paramesh.ps.janitor import Janitor
 
 #: One for the life of the process: Ray reads it once.
 _TOKEN = secrets.token_hex(32)
@@ -45,7 +46,9 @@ def ray_module() -> Any:
         if error.name != "ray":
             raise
         raise ParameterServerError(
-            "the parameter server runs on Ray, which is not installed: pip install 'paramesh[ps]'."
+            "servers in processes of their own run on Ray, which is not installed: pip install "
+            "'paramesh[ps]'. set_ps_context(server_num=0), the default, keeps the server in this "
+            "process and needs none."
         ) from None
 
 
@@ -76,6 +79,13 @@ class Cluster:
         folder: of logs and snapshots; None: a temporary one, which needs a cluster of its own.
         job: a name for the run; workers of the same run on one cluster give the same.
         kills: planned deaths of servers, by number, for tests.
+        standby: a second actor for each server, which follows its log and can take over; on another
+            node, if there are several.
+        fsync: bring every record of the logs to the disk before an update is answered.
+
+    Attributes:
+        actors: the first actor of each server; the one that serves, to begin with.
+        standbys: the second ones, if there are any.
 
     Raises:
         ParameterServerError: Ray is not installed; an address that is not safe.
@@ -90,13 +100,17 @@ class Cluster:
         folder: str | None = None,
         job: str = "default",
         kills: dict[int, Iterable[tuple[str, int, int]]] | None = None,
+        standby: bool = False,
+        fsync: bool = False,
     ) -> None:
         self._ray = ray_module()
         self._own = False
         atexit.register(self.close)
         self._scratch: Path | None = None
+        self._janitor: Janitor | None = None
         self._environment: dict[str, str | None] = {}
         self.actors: list[Any] = []
+        self.standbys: list[Any] = []
         if address is not None:
             check_address(address)
             if folder is None:
@@ -109,30 +123,51 @@ class Cluster:
             if folder is None:
                 assert self._scratch is not None
                 folder = str(self._scratch / "servers")
-            actor = self._ray.remote(ServerActor)
             for i in range(servers):
-                options = {
-                    "name": f"server-{i}",
-                    "namespace": f"paramesh-{job}",
-                    "get_if_exists": True,
-                    "max_restarts": -1,
-                    "max_task_retries": 0,
-                    "num_cpus": 0,
-                }
-                if address is not None:
-                    options["lifetime"] = "detached"
                 planned = list((kills or {}).get(i, ()))
                 where = os.path.join(folder, f"server-{i}")
-                self.actors.append(actor.options(**options).remote(where, rules, planned))
+                arguments = (where, rules, planned)
+                more = {"pair": standby, "fsync": fsync}
+                names = {f"server-{i}": self.actors}
+                if standby:
+                    names[f"server-{i}-standby"] = self.standbys
+                for place, (name, actors) in enumerate(names.items()):
+                    options = self._options(name, job, address, i + place if standby else None)
+                    actor = self._ray.remote(ServerActor).options(**options)
+                    actors.append(actor.remote(*arguments, **more))
         except BaseException:
-            self.close()
+            self.close(servers=rules.get("workers", 1) == 1)  # or they may be others' already
             raise
+
+    def pairs(self) -> list[list[Any]]:
+        """The actors of each server."""
+        if not self.standbys:
+            return [[actor] for actor in self.actors]
+        return [list(pair) for pair in zip(self.actors, self.standbys, strict=True)]
+
+    def _options(self, name: str, job: str, address: str | None, node: int | None) -> Any:
+        options: dict[str, Any] = {
+            "name": name,
+            "namespace": f"paramesh-{job}",
+            "get_if_exists": True,
+            "max_restarts": -1,
+            "max_task_retries": 0,
+            "num_cpus": 0,
+        }
+        if address is not None:
+            options["lifetime"] = "detached"
+        nodes = sorted(node["NodeID"] for node in self._ray.nodes() if node["Alive"])
+        if node is not None and len(nodes) > 1:
+            # A wish: when the node is gone, the actor is started again on another one.
+            affinity = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+            options["scheduling_strategy"] = affinity(nodes[node % len(nodes)], soft=True)
+        return options
 
     def _connect(self, address: str | None) -> None:
         ray = self._ray
         if ray.is_initialized():
             if address is None:
-                self._scratch = Path(tempfile.mkdtemp(prefix="paramesh-"))
+                self._make_scratch(None)
             return
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
         if address is not None:
@@ -140,9 +175,7 @@ class Cluster:
             self._own = True
             return
         # Sockets' paths are short by law: not below a long TMPDIR.
-        self._scratch = Path(
-            tempfile.mkdtemp(prefix="pm-", dir="/tmp" if os.name == "posix" else None)
-        )
+        scratch = self._make_scratch("/tmp" if os.name == "posix" else None)
         # Ray asks for the token of its own accord (and sets the mode) where nobody turned it off.
         token = {
             "RAY_AUTH_TOKEN": _TOKEN,
@@ -161,20 +194,30 @@ class Cluster:
                 num_cpus=1,
                 include_dashboard=False,
                 _node_ip_address=_HOST,
-                _temp_dir=str(self._scratch / "ray"),
+                _temp_dir=str(scratch / "ray"),
                 **quiet,
             )
 
-    def close(self) -> None:
-        """End the servers, and a cluster of its own with all its files."""
+    def _make_scratch(self, where: str | None) -> Path:
+        """A folder that is gone with this process, however that ends."""
+        self._scratch = Path(tempfile.mkdtemp(prefix="pm-", dir=where))
+        self._janitor = Janitor(self._scratch)
+        return self._scratch
+
+    def close(self, *, servers: bool = True) -> None:
+        """End the servers, and a cluster of its own with all its files.
+
+        Args:
+            servers: False: other workers still need the servers.
+        """
         atexit.unregister(self.close)
         ray = self._ray
-        if ray.is_initialized():
-            for actor in self.actors:
+        if ray.is_initialized() and servers:
+            for actor in (*self.actors, *self.standbys):
                 ray.kill(actor, no_restart=True)
         if self._own:  # also when it only came half way
             ray.shutdown()
-        self.actors = []
+        self.actors, self.standbys = [], []
         self._own = False
         for name, value in self._environment.items():
             if value is None:
@@ -185,3 +228,6 @@ class Cluster:
         if self._scratch is not None:
             shutil.rmtree(self._scratch, ignore_errors=True)
             self._scratch = None
+        if self._janitor is not None:
+            self._janitor.dismiss()
+            self._janitor = None

@@ -5,16 +5,19 @@ Glossary
                 of the server that writes it
     incarnation how often this server has started, from a counter on the disk
     fenced      a server that is not the latest incarnation: it may change nothing any more
+    claim       the file by which one process, of several that want it, gets an incarnation
 
 Every start begins a new segment. What an earlier incarnation still writes (a process that was
 frozen and wakes up) goes to the end of an old segment, behind the numbers that the next segment
-begins with, and is never read.
+begins with, or to a segment of its own behind one of its successor's, and is never read.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,22 +29,89 @@ from paramesh.ps.record import Array, Record, encoded, read_records
 #: Buffers that one call of the system takes.
 _BATCH = 512
 
+#: Seconds that one who has claimed an incarnation has to enter it.
+_PATIENCE = 0.5
 
-def start_incarnation(folder: Path) -> int:
-    """Make the folder if need be, and count one start of its server.
+
+class Fenced(ParameterServerError):
+    """A server may not change anything: another incarnation has started.
+
+    Attributes:
+        latest: the incarnation that may, as far as is known.
+    """
+
+    def __init__(self, message: str, latest: int) -> None:
+        super().__init__(message, latest)
+        self.latest = latest
+
+    def __str__(self) -> str:
+        return self.args[0]
+
+
+def start_incarnation(folder: Path, after: int | None = None) -> int:
+    """Make the folder if need be, and get the next incarnation of its server.
+
+    Args:
+        folder: of the server.
+        after: the latest one must still be this; None: whatever it is.
 
     Raises:
+        Fenced: it is another one, or another process came first.
         ParameterServerError: the counter is damaged.
         OSError: from the file system.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    number = latest_incarnation(folder) + 1
+    while True:
+        number = _claim(folder, after)
+        try:
+            _enter(folder, number)
+        except Fenced:
+            if after is not None:
+                raise
+        else:
+            return number
 
+
+def _claims(folder: Path) -> list[int]:
+    return sorted(int(path.name.removeprefix("claim-")) for path in folder.glob("claim-*"))
+
+
+def _claim(folder: Path, after: int | None) -> int:
+    """Get a number that nobody else gets. One who has it and does not enter it may be dead."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        latest = latest_incarnation(folder)
+        if after is not None and latest != after:
+            raise _late(folder, after + 1, latest)
+        number = max([latest, *_claims(folder)]) + 1
+        if number == latest + 1 or time.monotonic() > deadline:
+            with contextlib.suppress(FileExistsError):
+                os.close(os.open(folder / f"claim-{number:08d}", os.O_CREAT | os.O_EXCL, 0o600))
+                return number
+        time.sleep(0.005)
+
+
+def _enter(folder: Path, number: int) -> None:
     for left in folder.glob(".*.tmp"):  # what a killed process was writing
         left.unlink(missing_ok=True)
-    write_atomically(folder / "incarnation", f"{number}\n".encode())
+    try:
+        write_atomically(folder / "incarnation", f"{number}\n".encode())
+    except FileNotFoundError:  # removed by one that claimed at the same time, as above
+        raise _late(folder, number, latest_incarnation(folder)) from None
     (folder / "incarnation").chmod(0o600)
-    return number
+    # One that claimed before, and was slow to enter, must not count as the latest: it sees that the
+    # newest claim, which stays, is not its own.
+    claims = _claims(folder)
+    if claims[-1] > number:
+        raise _late(folder, number, claims[-1])
+    for old in claims[:-1]:
+        (folder / f"claim-{old:08d}").unlink(missing_ok=True)
+
+
+def _late(folder: Path, mine: int, latest: int) -> Fenced:
+    return Fenced(
+        f"incarnation {mine} of '{folder}' cannot start: {latest} is the latest already.", latest
+    )
 
 
 def latest_incarnation(folder: Path) -> int:
@@ -59,12 +129,33 @@ def latest_incarnation(folder: Path) -> int:
 
 
 def segments(folder: Path) -> list[tuple[int, int, Path]]:
-    """(first number, incarnation, path) of the segments, in order."""
-    found: list[tuple[int, int, Path]] = []
-    for path in folder.glob("log-*.bin"):
-        _, first, incarnation = path.stem.split("-")
-        found.append((int(first), int(incarnation), path))
-    return sorted(found)
+    """(first number, incarnation, path) of the segments that count, in order."""
+    return [(first, incarnation, path) for first, incarnation, path, _ in _counting(folder)]
+
+
+def _counting(folder: Path) -> list[tuple[int, int, Path, int]]:
+    found: list[tuple[int, int, Path, int]] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("log-") and entry.name.endswith(".bin"):
+                _, first, incarnation = entry.name.removesuffix(".bin").split("-")
+                with contextlib.suppress(FileNotFoundError):  # dropped meanwhile
+                    size = entry.stat().st_size
+                    found.append((int(first), int(incarnation), Path(entry.path), size))
+    kept: list[tuple[int, int, Path, int]] = []
+    newest = 0
+    for one in sorted(found):
+        # Begun by a fenced server, behind where its successor has begun.
+        if one[1] >= newest:
+            newest = one[1]
+            kept.append(one)
+    # Begun by a server that was fenced before it wrote anything: its successor did not see it, and
+    # may have gone on from a record that belongs to an earlier segment.
+    return [
+        one
+        for place, one in enumerate(kept)
+        if one[3] or place + 1 == len(kept) or kept[place + 1][0] == one[0]
+    ]
 
 
 def read_log(folder: Path, start: int, *, arrays: bool = True) -> Iterator[Record]:
@@ -107,6 +198,10 @@ def drop_segments(folder: Path, before: int) -> None:
     listed = segments(folder)
     for (_, _, path), (following, _, _) in itertools.pairwise(listed):
         if following <= before:
+            path.unlink(missing_ok=True)
+    counting = {path for _, _, path in listed}
+    for path in folder.glob("log-*.bin"):
+        if path not in counting and int(path.stem.split("-")[1]) < before:
             path.unlink(missing_ok=True)
 
 
@@ -163,7 +258,11 @@ class Log:
                 disk, say): then none of it is in the log.
         """
         if self._hurt:
-            raise ParameterServerError(f"the log in '{self.folder}' could not be repaired.")
+            self.check_fence()
+            raise ParameterServerError(
+                f"the log in '{self.folder}' could not be repaired after an error. End this "
+                "server: it recovers when it starts again."
+            )
         self.check_fence()
         parts = encoded(self.number, meta, arrays)
         size = sum(len(part) for part in parts)
@@ -189,18 +288,23 @@ class Log:
             ) from error
         # A process that was frozen between the first check and the write learns it here, before
         # it tells anybody: its record lies behind the numbers of its successor.
-        self.check_fence()
+        try:
+            self.check_fence()
+        except BaseException:
+            self._hurt = True  # the record is there, and must not be there twice
+            raise
         self._size += size
         self.bytes += size
         self.number += 1
 
     def check_fence(self) -> None:
-        """Raise ParameterServerError if another incarnation has started."""
+        """Raise Fenced if another incarnation has started."""
         latest = latest_incarnation(self.folder)
         if latest != self.incarnation:
-            raise ParameterServerError(
+            raise Fenced(
                 f"this server is incarnation {self.incarnation} of '{self.folder}', and "
-                f"incarnation {latest} has taken over: it is fenced and changes nothing."
+                f"incarnation {latest} has taken over: it is fenced and changes nothing.",
+                latest,
             )
 
     def _write(self, parts: list[Any]) -> None:

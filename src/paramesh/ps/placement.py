@@ -38,6 +38,7 @@ from paramesh.ps import at_rest
 from paramesh.ps import session as sessions
 from paramesh.ps.at_rest import is_table
 from paramesh.ps.optimizers import check_optimizer, numbers, prepared, rule_spec, states_of
+from paramesh.ps.refresh import NO_IDS
 from paramesh.ps.session import Session
 from paramesh.ps.starts import start_of, values_at
 from paramesh.recipe import Recipe
@@ -54,6 +55,7 @@ class Rows(Hidden):
         self.table = table
         self.number = number
         self.wanted = Ahead(f"the indices of '{table.name}'", (size,), to_dtype(ids_dtype))
+        self.wanted.per_device = self.per_device = True
         #: The indices of the running step.
         self.ids: Array = np.empty(0, np.int64)
 
@@ -64,6 +66,7 @@ class Gradient(Hidden):
     def __init__(self, param: Parameter, shape: tuple[int, ...], dtype: Any) -> None:
         super().__init__(f"the gradient by '{param.name}'", shape, to_dtype(dtype))
         self.param = param
+        self.per_device = is_table(param)
         self.spec: dict[str, Any] = {}
         self.rows: list[Rows] = []
         self.states: dict[str, Parameter] = {}
@@ -94,12 +97,13 @@ class Served(Placement):
 
     pools = True
 
+    #: Of how many devices the values of a hidden state that each has its own of are joined.
+    parts = 1
+
+    #: Whether the hot rows of tables can stay on the device (`vocab_cache_size`).
+    caches_rows = True
+
     def __init__(self, inner: Placement, settings: dict[str, Any]) -> None:
-        if inner.key != Placement.key:
-            raise ContextError(
-                "the parameter server and the parallel modes cannot be used together yet: leave "
-                "parallel_mode 'stand_alone', or enable_ps False. Each worker uses one device."
-            )
         self.settings = settings
         self.key = ("served", *inner.key)
         self._trace = _Trace()
@@ -110,6 +114,25 @@ class Served(Placement):
         """The connection to the servers; started when it is first asked for."""
         return sessions.session_for(self.settings)
 
+    @property
+    def divisor(self) -> int:
+        """What a gradient is divided by before it is pushed; the servers add up all workers'."""
+        return self.settings["worker_num"]
+
+    # How values pass between programs and this worker's memory.
+
+    def rows_in(self, rows: Array) -> Any:
+        """What a program takes in of rows."""
+        return _on_device(rows)
+
+    def copy_in(self, values: Array) -> Any:
+        """What a program takes in of the values of a dense Parameter."""
+        return _on_device(values)
+
+    def out(self, array: Any) -> Array:
+        """This worker's part of what a program gave out."""
+        return np.asarray(array)
+
     # Where Parameters live.
 
     def materialise(self, params: Sequence[Any], recipes: Sequence[Recipe]) -> list[Any]:
@@ -118,13 +141,17 @@ class Served(Placement):
         Raises:
             ParameterStateError: one of them is a table.
         """
+        self.check_dense(params)
+        return super().materialise(params, recipes)
+
+    def check_dense(self, params: Sequence[Any]) -> None:
+        """Raise ParameterStateError if one of these is a table."""
         for param in params:
             if isinstance(param, Parameter) and is_table(param):
                 raise ParameterStateError(
                     f"Parameter '{param.name}' lives on the parameter server (init_in_server), and "
                     "nowhere as a whole. Look rows up with nn.EmbeddingLookup."
                 )
-        return super().materialise(params, recipes)
 
     # Lookups.
 
@@ -252,16 +279,25 @@ class Served(Placement):
                     "fixed one: FixedLossScaleManager with drop_overflow_update=False."
                 )
 
+    def check_accumulated(self, params: Sequence[Any]) -> None:
+        """Raise ContextError for a table: a program knows its rows only as a whole."""
+        for param in params:
+            if is_table(param):
+                raise ContextError(
+                    f"Parameter '{param.name}' is a table on the parameter server, whose rows are "
+                    "looked up once for the whole batch: grad_accumulation_step has to be 1. Give "
+                    "smaller batches."
+                )
+
     def updated_elsewhere(self, optimizer: Any, grads: Sequence[Any]) -> frozenset[int]:
         """The served Parameters; their gradients are handed out, or pushed outside of programs."""
         params = optimizer._parameters
         indices = [i for i, param in enumerate(params) if param.is_param_ps]
         if not indices:
             return frozenset()
-        workers = self.settings["worker_num"]
         handed: list[Hidden] = []
         for i in indices:
-            grad = prepared(optimizer, i, grads[i], workers)
+            grad = prepared(optimizer, i, grads[i], self.divisor)
             gradient = Gradient(params[i], grad.shape, grad.dtype)
             gradient.spec = spec_of(params[i]) | {"optimizer": rule_spec(optimizer, i)}
             gradient.states = states_of(optimizer, i)
@@ -291,18 +327,53 @@ class Served(Placement):
         rows = [state for state in hidden if isinstance(state, Rows)]
         if not rows:
             return
-        known = {state: np.asarray(array) for state, array in ahead().items()}
+        known = {state: self.out(array) for state, array in ahead().items()}
         for table in dict.fromkeys(state.table for state in rows):
             mine = [state for state in rows if state.table is table]
             for state in mine:
                 state.ids = known[state.wanted]
-            pulled = self._pulled(table, [state.ids for state in mine])
-            for state, values in zip(mine, pulled, strict=True):
-                state._value = _on_device(values)
+            for state, values in zip(mine, self._fetched(table, mine), strict=True):
+                state._value = values
+
+    def _fetched(self, table: Parameter, rows: list[Rows]) -> list[Any]:
+        """The rows of lookups in one table, on the device."""
+        ids = [state.ids for state in rows]
+        cache = self.session.cache_of(table) if self.caches_rows else None
+        found = None
+        if cache is not None:
+            found = cache.lookup(ids, lambda missing: self.session.pull_rows(table.name, missing))
+        return list(map(self.rows_in, self._pulled(table, ids))) if found is None else found
+
+    def announced(self, hidden: Sequence[Any], ahead: Callable[[], dict[Any, Any]]) -> None:
+        """Note which rows the following step will look up, for the tables that are cached."""
+        session = sessions.running()
+        rows = [state for state in hidden if isinstance(state, Rows)]
+        if not self.caches_rows or session is None or not session.caches or not rows:
+            return
+        known = {state: np.asarray(array) for state, array in ahead().items()}
+        for table in dict.fromkeys(state.table for state in rows):
+            cache = session.cache_of(table)
+            if cache is not None:
+                cache.follow([known[state.wanted] for state in rows if state.table is table])
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether there are tables whose rows are cached."""
+        session = sessions.running()
+        return session is not None and bool(session.caches)
+
+    def counts(self, param: Any) -> dict[str, Any]:
+        """How many rows of a table this worker has pulled, and what became of those it cached."""
+        session = sessions.running()
+        if session is None:
+            return {}
+        found: dict[str, Any] = {"rows_pulled": session.pulled.get(param.name, 0)}
+        cache = session.caches.get(param.name)
+        return found if cache is None else found | cache.counts.as_dict()
 
     def _declare(self, gradients: list[Gradient]) -> None:
         dense = {g.param.name: g.param for g in gradients if not is_table(g.param)}
-        values = {name: np.asarray(param._concrete()) for name, param in dense.items()}
+        values = {name: self.out(param._concrete()) for name, param in dense.items()}
         fresh = set(self.session.declare([g.spec for g in gradients], values))
         for gradient in gradients:
             if gradient.param.name in fresh:
@@ -318,20 +389,33 @@ class Served(Placement):
         gradients = [state for state in written if isinstance(state, Gradient)]
         if not gradients:
             return
+        self._prefetch(gradients)
         updates: dict[str, dict[str, Array]] = {}
         for gradient in gradients:
-            grad = np.asarray(gradient._value)
+            grad = self.out(gradient._value)
             gradient._value = None
             if is_table(gradient.param):
-                ids = np.concatenate([rows.ids for rows in gradient.rows]).astype(np.int64)
+                # Of each device all lookups: as the gradients are joined.
+                parts = [rows.ids.reshape(self.parts, -1) for rows in gradient.rows]
+                ids = np.concatenate(parts, axis=1).reshape(-1).astype(np.int64)
                 updates[gradient.param.name] = summed_rows(ids, grad, gradient.param.shape[0])
             else:
                 updates[gradient.param.name] = {"grad": grad}
         hyper: dict[str, float] = {}
         for state in written:
             if isinstance(state, Hyper):
-                hyper |= zip(state.names, np.asarray(state._value).tolist(), strict=True)
+                hyper |= zip(state.names, self.out(state._value).tolist(), strict=True)
         self._take_over(self.session.step(updates, hyper), self.session.owners)
+
+    def _prefetch(self, gradients: list[Gradient]) -> None:
+        """While the device computes: pull what the following step lacks and this one leaves."""
+        session = self.session
+        if not session.caches or not _is_busy(gradients):
+            return
+        for name, cache in session.caches.items():
+            pushed = [rows.ids for g in gradients if g.param.name == name for rows in g.rows]
+            ids = np.unique(np.concatenate(pushed)) if pushed else NO_IDS
+            cache.prefetch(ids, lambda lacking, n=name: session.pull_rows(n, lacking))
 
     def _check_owners(self, gradients: list[Gradient]) -> None:
         session = self.session
@@ -353,8 +437,13 @@ class Served(Placement):
     def _take_over(self, values: dict[str, Array], params: dict[str, Parameter]) -> None:
         for name, array in values.items():
             param = params[name]
-            param._value = _on_device(array)
+            param._value = self.copy_in(array)
             self.session.copies[name] = param._value
+
+
+def _is_busy(gradients: list[Gradient]) -> bool:
+    """Whether the device is still computing."""
+    return not all(gradient._value.is_ready() for gradient in gradients)
 
 
 def _start(table: Parameter) -> dict[str, Any]:
@@ -396,8 +485,3 @@ def summed_rows(ids: Array, grad: Array, rows: int) -> dict[str, Array]:
 def _on_device(array: Array) -> Any:
     with jax.core.eval_context(), x64(array.dtype) if is_wide(array) else tracing.nothing:
         return jax.device_put(array, may_alias=False)
-
-
-def placement_around(place: Placement) -> Placement:
-    """The placement of a mode, with served Parameters on servers."""
-    return Served(place, sessions.settings_now())

@@ -82,13 +82,24 @@ def read_records(path: Path, *, arrays: bool = True) -> Iterator[Record]:
     size = path.stat().st_size
     with path.open("rb") as file:
         while size - file.tell() >= _ALIGN:
-            found = _read_one(file, size, path, arrays)
+            found = read_record(file, size, path, arrays=arrays)
             if found is None:
                 return
             yield found
 
 
-def _read_one(file: BinaryIO, size: int, path: Path, arrays: bool) -> Record | None:
+def read_record(file: BinaryIO, size: int, path: Path, *, arrays: bool = True) -> Record | None:
+    """The record that begins where an open file is; None if it is not there in full.
+
+    Args:
+        file: of `path`, with a head of 64 bytes at least before its end.
+        size: of the file.
+        path: of the file.
+        arrays: whether to read (and check) the arrays; without, they are skipped.
+
+    Raises:
+        ParameterServerError: the record is damaged.
+    """
     at = file.tell()
 
     def damaged(what: str) -> ParameterServerError:

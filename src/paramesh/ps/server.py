@@ -36,6 +36,7 @@ import numpy as np
 from paramesh.errors import ParameterServerError, ParameterStateError
 from paramesh.ps.log import Log, drop_segments, read_log, start_incarnation
 from paramesh.ps.record import Array, Record, arrays_to_updates, updates_to_arrays
+from paramesh.ps.refresh import NO_IDS, moved_rows
 from paramesh.ps.snapshot import (
     Snapshot,
     drop_snapshots,
@@ -51,8 +52,20 @@ MODES = ("sync", "stale", "async")
 POINTS = ("staged", "applied", "half", "logged", "reply", "snapshot", "recovering")
 
 
+#: In async mode, of so many updates a server knows which rows they changed.
+_ASYNC_MOVES = 64
+
+
 class VersionGone(ParameterServerError):
     """A version that a server no longer has, or never had."""
+
+
+class Replaced(ParameterServerError):
+    """A worker speaks whose successor has spoken already: its affair alone."""
+
+
+class PushesMissing(ParameterServerError):
+    """A worker's earlier pushes died with the server before this one: it must send them again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +114,7 @@ class Server:
         rules: of the run.
         point: called with the name of every point that is reached.
         fsync: bring every record of the log to the disk.
+        following: begin with nothing, and write nothing until `begin` (see `standby`).
 
     Raises:
         ParameterServerError: log and snapshots are damaged beyond recovery, or belong to other
@@ -114,19 +128,36 @@ class Server:
         *,
         point: Callable[[str], None] | None = None,
         fsync: bool = False,
+        following: bool = False,
     ) -> None:
         self.folder = folder
         self.rules = rules
+        self._named_point = point
         self._point: Callable[[str], None] = point or (lambda name: None)
-        began = time.monotonic()
-        self.incarnation = start_incarnation(folder)
+        self._fsync = fsync
         self._clear()
-        number = self._recover()
-        self._log = Log(folder, self.incarnation, number, point=point, fsync=fsync)
-        if number == 0:
-            self._append({"kind": "rules", "workers": rules.workers, "mode": rules.mode}, {})
         #: Pushes that wait: by step, by worker.
         self._staged: dict[int, dict[int, tuple[Update, dict[str, float]]]] = {}
+        if not following:
+            began = time.monotonic()
+            self.begin(start_incarnation(folder), self.recover(), began)
+
+    def begin(self, incarnation: int, number: int, began: float) -> None:
+        """Write from now on.
+
+        Args:
+            incarnation: of this server, from `start_incarnation`.
+            number: of the next record.
+            began: when the start did (`time.monotonic`).
+
+        Raises:
+            Fenced: another incarnation has started.
+        """
+        self.incarnation = incarnation
+        point = self._named_point
+        self._log = Log(self.folder, incarnation, number, point=point, fsync=self._fsync)
+        if number == 0:
+            self._append({"kind": "rules", **self._said_rules()}, {})
         self.recovery_seconds = time.monotonic() - began
         self.started = time.time()
         self.pushes = 0
@@ -139,18 +170,32 @@ class Server:
         self.store = Store()
         self.version = 0
         self._history: deque[Undo] = deque(maxlen=max(1, self.rules.behind))
+        #: (version before, rows by table) of the last updates.
+        kept = _ASYNC_MOVES if self.rules.mode == "async" else self.rules.behind
+        self._moves: deque[tuple[int, dict[str, Array]]] = deque(maxlen=kept)
         #: Which incarnation of each worker may speak, and in async mode its next push.
         self._workers: dict[int, int] = {}
         self._next: dict[int, int] = {}
         self._valued: set[str] = set()
+        #: What `put` gave values, and the workers that have said goodbye.
+        self._given: set[str] = set()
+        self._left: set[int] = set()
 
-    def _recover(self) -> int:
-        """Rebuild the state; the number of the next record."""
+    def recover(self, records: Callable[[Path, int], Iterable[Record]] = read_log) -> int:
+        """Rebuild the state; the number of the next record.
+
+        Args:
+            records: reads the log of a folder from a number on.
+
+        Raises:
+            ParameterServerError: log and snapshots are damaged, or belong to other rules.
+        """
+        self._clear()
         reasons: list[str] = []
         listed = snapshots(self.folder)
         for snapshot in [*listed, None]:
             try:
-                number = self._recover_from(snapshot)
+                number = self._recover_from(snapshot, records)
             except ParameterServerError as error:
                 reasons.append(str(error))
             else:
@@ -161,7 +206,9 @@ class Server:
             self._clear()
         raise ParameterServerError("the server cannot be recovered: " + "; ".join(reasons))
 
-    def _recover_from(self, snapshot: Snapshot | None) -> int | None:
+    def _recover_from(
+        self, snapshot: Snapshot | None, records: Callable[[Path, int], Iterable[Record]]
+    ) -> int | None:
         number = 0
         if snapshot is not None:
             meta, items = read_snapshot(snapshot)
@@ -171,10 +218,12 @@ class Server:
             self._workers = {int(k): v for k, v in meta["incarnations"].items()}
             self._next = {int(k): v for k, v in meta["next"].items()}
             self._valued = set(meta["valued"])
+            self._given = set(meta.get("given", ()))
+            self._left = set(meta.get("left", ()))
             number = snapshot.number
-        for record in read_log(self.folder, number):
+        for record in records(self.folder, number):
             self._point("recovering")
-            self._replay(record)
+            self.replay(record)
             number = record.number + 1
         behind = min(self.rules.behind, self.version)
         if snapshot is not None and self.version - snapshot.version < behind:
@@ -182,21 +231,35 @@ class Server:
             return None
         return number
 
+    def _said_rules(self) -> dict[str, Any]:
+        rules = self.rules
+        return {"workers": rules.workers, "mode": rules.mode, "staleness": rules.staleness}
+
     def _check_rules(self, meta: Mapping[str, Any]) -> None:
-        mine = (self.rules.workers, self.rules.mode)
-        if (meta["workers"], meta["mode"]) != mine:
+        mine = self._said_rules()
+        theirs = mine | {key: meta[key] for key in mine if key in meta}
+        if theirs != mine:
+            said = "{workers} workers in mode {mode!r}, staleness {staleness}"
             raise ParameterServerError(
-                f"'{self.folder}' was written by a run of {meta['workers']} workers in mode "
-                f"{meta['mode']!r}; this one has {mine[0]} in mode {mine[1]!r}. Give each run a "
-                "wal_dir of its own, or carry the values over by a checkpoint."
+                f"'{self.folder}' was written by a run of {said.format(**theirs)}; this one has "
+                f"{said.format(**mine)}. Give each run a wal_dir of its own, or carry the values "
+                "over by a checkpoint."
             )
 
-    def _replay(self, record: Record) -> None:
+    def replay(self, record: Record) -> None:
+        """Apply one record of the log.
+
+        Raises:
+            ParameterServerError: it does not follow on what is here.
+        """
         meta, kind = record.meta, record.meta["kind"]
         if kind == "rules":
             self._check_rules(meta)
         elif kind == "worker":
             self._workers[meta["worker"]] = meta["incarnation"]
+            self._left.discard(meta["worker"])
+        elif kind == "leave":
+            self._left.add(meta["worker"])
         elif kind == "declare":
             self._declare(meta["specs"], record.arrays)
         elif kind == "put":
@@ -217,6 +280,7 @@ class Server:
             self._log.append(meta, arrays)
 
     def _committed(self, undo: Undo, worker: int | None) -> None:
+        self._moves.append((self.version, moved_rows(undo)))
         self.version += 1
         if worker is not None:
             self._next[worker] = self._next.get(worker, 0) + 1
@@ -250,6 +314,7 @@ class Server:
         if incarnation > known:
             self._append({"kind": "worker", "worker": worker, "incarnation": incarnation}, {})
             self._workers[worker] = incarnation
+            self._left.discard(worker)
         self._check_worker(worker, incarnation)
         next_push = self._next.get(worker, 0) if self.rules.mode == "async" else self.version
         return {
@@ -259,10 +324,22 @@ class Server:
             "worker": incarnation,
         }
 
+    def leave(self, worker: int, incarnation: int) -> int:
+        """A worker has done all it had to; how many have not.
+
+        Raises:
+            Replaced: a later incarnation of it has spoken.
+        """
+        self._check_worker(worker, incarnation)
+        if worker not in self._left:
+            self._append({"kind": "leave", "worker": worker}, {})
+            self._left.add(worker)
+        return self.rules.workers - len(self._left)
+
     def _check_worker(self, worker: int, incarnation: int) -> None:
         known = self._workers.get(worker)
         if known != incarnation:
-            raise ParameterServerError(
+            raise Replaced(
                 f"worker {worker} speaks as incarnation {incarnation}, and the server listens to "
                 f"{known}: it was replaced and must end."
             )
@@ -298,24 +375,33 @@ class Server:
     def put(self, name: str, fields: Mapping[str, Array], ids: Array | None) -> None:
         """Give a Parameter, or rows of a table, other values and state (see `Store.put`).
 
+        After the first step nothing is changed: a worker that is started again gives once more
+        what was given.
+
         Raises:
-            ParameterServerError: there was a step already: earlier versions would be mixed with it.
+            ParameterServerError: there was a step already, and nothing was given before it: earlier
+                versions would be mixed with it.
             ParameterStateError, ParameterShapeError: as `Store.put`.
         """
+        if self.version and name in self._given:
+            return
         if self.version:
             raise ParameterServerError(
                 f"Parameter '{name}' was given values at version {self.version} of the server. "
                 "Give (or load) them before the first step."
             )
         arrays = dict(fields) if ids is None else {**fields, "ids": ids}
-        self._put(name, arrays)
+        trial = Store()  # what is wrong is seen before it is logged
+        if name in self.store.specs():
+            trial.declare(self.store.specs()[name])
+        _put(trial, name, arrays)
         self._append({"kind": "put", "name": name}, arrays)
+        self._put(name, arrays)
 
     def _put(self, name: str, arrays: Mapping[str, Array]) -> None:
+        _put(self.store, name, arrays)
+        self._given.add(name)
         ids = arrays.get("ids")
-        for field, values in arrays.items():
-            if field != "ids":
-                self.store.put(name, values, ids=ids, field=field)
         if ids is None and "value" in arrays:
             self._valued.add(name)
 
@@ -358,6 +444,8 @@ class Server:
             hyper: as for `Store.apply`; the same from all workers.
 
         Raises:
+            Replaced: a later incarnation of the worker has spoken.
+            PushesMissing: earlier steps of the worker are not here.
             ParameterServerError: a step too early, other gradients than this worker has pushed for
                 this step before, or a log that cannot be written: nothing is acknowledged.
             ParameterStateError, ParameterShapeError, ValueError: as `Store.check`.
@@ -373,6 +461,7 @@ class Server:
                 f"worker {worker} pushed step {step}, and the server is at version {self.version}: "
                 f"it may be {self.rules.staleness} ahead."
             )
+        self.check_pushed(worker, step)
         self._check_push(worker, updates, hyper)
         staged = self._staged.setdefault(step, {})
         mine = (updates, dict(hyper))
@@ -393,6 +482,20 @@ class Server:
                 "seed, the step and the worker alone."
             )
         self._advance()
+
+    def check_pushed(self, worker: int, step: int) -> None:
+        """Raise PushesMissing unless all pushes of a worker before a step are here, or applied.
+
+        In stale mode a reply does not say that a push was applied. A server that dies and is back
+        before the worker's next push has lost what was staged, and the worker has seen no error.
+        """
+        if self.rules.mode == "async":
+            return
+        for early in range(self.version, step):
+            if worker not in self._staged.get(early, ()):
+                raise PushesMissing(
+                    f"worker {worker} is at step {step}, and its push of step {early} is not here."
+                )
 
     def _check_push(self, worker: int, updates: Update, hyper: Mapping[str, float]) -> None:
         self.store.check(updates)
@@ -436,7 +539,8 @@ class Server:
             meta["worker"] = worker
         try:
             self._append(meta, updates_to_arrays(updates))
-        except ParameterServerError:
+        except Exception:
+            # Whatever it was: applied without a record, the next try would apply it once more.
             self.store.undo(undo)
             raise
         self._committed(undo, worker)
@@ -483,6 +587,28 @@ class Server:
                 out[hit] = self.store.read(name, ids[hit], undo)
         return out
 
+    def moved(self, name: str, step: int, told: int) -> Array | None:
+        """The rows of a table that are not for the next step what they were for this one, sorted.
+
+        Args:
+            name: of the table.
+            step: this one.
+            told: in async mode, the version since which they are wanted.
+
+        Returns:
+            Their ids, or None: it was too long ago.
+        """
+        first, last = told, self.version
+        if self.rules.mode != "async":
+            first, last = self.rules.version_read(step), self.rules.version_read(step + 1)
+        known = {version: rows for version, rows in self._moves if first <= version < last}
+        if len(known) < last - first:
+            return None
+        parts = [rows[name] for rows in known.values() if name in rows]
+        if len(parts) < 2:
+            return parts[0] if parts else NO_IDS
+        return np.unique(np.concatenate(parts))
+
     # Snapshots.
 
     def _snapshot_if_due(self) -> None:
@@ -503,12 +629,13 @@ class Server:
         """
         began = time.monotonic()
         meta = {
+            **self._said_rules(),
             "version": self.version,
-            "workers": self.rules.workers,
-            "mode": self.rules.mode,
             "incarnations": self._workers,
             "next": self._next,
             "valued": sorted(self._valued),
+            "given": sorted(self._given),
+            "left": sorted(self._left),
         }
         self._log.check_fence()
         self._log.rotate()
@@ -550,6 +677,12 @@ class Server:
     def close(self) -> None:
         """Close the log."""
         self._log.close()
+
+
+def _put(store: Store, name: str, arrays: Mapping[str, Array]) -> None:
+    for field, values in arrays.items():
+        if field != "ids":
+            store.put(name, values, ids=arrays.get("ids"), field=field)
 
 
 def _same(a: Update, b: Update) -> bool:

@@ -2,7 +2,7 @@
 
 Glossary
     client      what carries a worker's calls to the servers. `LocalClient` has the servers' stores
-                in this process, for tests and single runs
+                in this process
     session     the client that the settings ask for; started when a program first needs it, ended
                 with the settings or with the process
 """
@@ -17,8 +17,11 @@ from typing import Any, Protocol
 import numpy as np
 
 from paramesh import context
+from paramesh.ps.cache import RowCache
 from paramesh.ps.client import connect as connect_servers
+from paramesh.ps.joined import as_workers
 from paramesh.ps.partition import Partition
+from paramesh.ps.refresh import NO_IDS, Refresh, join_news, local_news, moved_rows, split_watches
 from paramesh.ps.store import Store
 
 Array = np.ndarray[Any, Any]
@@ -46,9 +49,17 @@ class Client(Protocol):
         ...
 
     def step(
-        self, step: int, updates: Update, hyper: Mapping[str, float], wanted: Iterable[str]
+        self,
+        step: int,
+        updates: Update,
+        hyper: Mapping[str, float],
+        wanted: Iterable[str],
+        refresh: Refresh | None = None,
     ) -> dict[str, Array]:
-        """Push the gradients of a step; the dense Parameters that are wanted, for the next one."""
+        """Push the gradients of a step; the dense Parameters that are wanted, for the next one.
+
+        The questions in `refresh` go with it, and their answers come in `refresh.news`.
+        """
         ...
 
     def pull(self, step: int, wanted: Iterable[str]) -> dict[str, Array]:
@@ -104,12 +115,21 @@ class LocalClient:
                     store.put(piece, part)
 
     def step(
-        self, step: int, updates: Update, hyper: Mapping[str, float], wanted: Iterable[str]
+        self,
+        step: int,
+        updates: Update,
+        hyper: Mapping[str, float],
+        wanted: Iterable[str],
+        refresh: Refresh | None = None,
     ) -> dict[str, Array]:
         """As in `Client`."""
         split = self.partition.split_updates(updates)
+        moved: list[dict[str, Array]] = []
         for store, mine in zip(self.stores, split, strict=True):
-            store.apply(step, mine, hyper)
+            moved.append(moved_rows(store.apply(step, mine, hyper)))
+        if refresh is not None:
+            questions = split_watches(self.partition, refresh.watches)
+            refresh.news = join_news(map(local_news, self.stores, questions, moved))
         return self.pull(step + 1, wanted)
 
     def pull(self, step: int, wanted: Iterable[str]) -> dict[str, Array]:
@@ -179,8 +199,9 @@ class LocalClient:
         """Nothing to end."""
 
 
-#: What servers in this process can do; other values need servers in processes of their own.
+#: The settings under which servers are in this process; others have processes of their own.
 _ALONE: dict[str, Any] = {
+    "server_num": 0,
     "worker_num": 1,
     "mode": "sync",
     "standby": 0,
@@ -189,14 +210,23 @@ _ALONE: dict[str, Any] = {
 }
 
 
-def _client_for(settings: dict[str, Any]) -> Client:
-    if any(settings[name] != only for name, only in _ALONE.items()):
-        return connect_servers(settings)
-    return LocalClient(settings["server_num"] or 1)
+def alone(settings: Mapping[str, Any]) -> bool:
+    """Whether the settings leave the one server in this process."""
+    return all(settings[name] == only for name, only in _ALONE.items())
 
 
-#: Makes the client that the settings ask for.
-connect: Callable[[dict[str, Any]], Client] = _client_for
+def client_for(settings: dict[str, Any]) -> Client:
+    """The client that the settings ask for.
+
+    Raises:
+        ParameterServerError: as `client.connect`.
+    """
+    return LocalClient(1) if alone(settings) else connect_servers(settings)
+
+
+#: Makes the client that the settings ask for. Tests that want several servers and no processes
+#: replace it.
+connect: Callable[[dict[str, Any]], Client] = client_for
 
 
 class Session:
@@ -214,6 +244,9 @@ class Session:
         #: By name: the Parameter of this worker, and the array that a dense one was given last.
         self.owners: dict[str, Any] = {}
         self.copies: dict[str, Any] = {}
+        #: By name of a table: its rows on this worker's device, and how many were pulled in all.
+        self.caches: dict[str, RowCache] = {}
+        self.pulled: dict[str, int] = {}
         self.at = client.start
 
     def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> list[str]:
@@ -232,10 +265,21 @@ class Session:
         return [spec["name"] for spec in fresh]
 
     def step(self, updates: Update, hyper: Mapping[str, float]) -> dict[str, Array]:
-        """Push gradients; the new values of the dense Parameters."""
+        """Push gradients; the new values of the dense Parameters, and news for the caches."""
         wanted = [name for name, spec in self.specs.items() if spec["kind"] == "dense"]
-        values = self.client.step(self.at, updates, hyper, wanted)
+        if not self.caches:
+            values = self.client.step(self.at, updates, hyper, wanted)
+            self.at += 1
+            return values
+        for name, cache in self.caches.items():
+            cache.pushing(updates[name]["ids"] if name in updates else NO_IDS)
+        refresh = Refresh({name: cache.watch() for name, cache in self.caches.items()})
+        values = self.client.step(self.at, updates, hyper, wanted, refresh)
         self.at += 1
+        for name, cache in self.caches.items():
+            news = refresh.news.get(name)
+            cache.take(news)
+            self._count(name, 0 if news is None else len(news.ids))
         return values
 
     def pull(self, names: Iterable[str]) -> dict[str, Array]:
@@ -244,7 +288,30 @@ class Session:
 
     def pull_rows(self, name: str, ids: Array) -> Array:
         """Rows of a declared table; ids sorted, each once."""
+        self._count(name, len(ids))
         return self.client.pull_rows(self.at, name, ids)
+
+    def _count(self, name: str, rows: int) -> None:
+        self.pulled[name] = self.pulled.get(name, 0) + rows
+
+    def cache_of(self, table: Any) -> RowCache | None:
+        """The cache of a declared table that has one (`Parameter.cache_enable`)."""
+        if not (table.cache_enable and table.cache_shape and table.name in self.specs):
+            return None
+        cache = self.caches.get(table.name)
+        if cache is None:
+            spec = self.specs[table.name]
+            stale = self.settings["mode"] == "stale"
+            cache = self.caches[table.name] = RowCache(
+                table.name,
+                spec["rows"],
+                tuple(spec["row_shape"]),
+                table.dtype.np_dtype,
+                table.cache_shape[0],
+                lag=self.settings["staleness"] if stale else 0,
+                shared=self.settings["worker_num"] > 1 or spec.get("expire", 0) > 0,
+            )
+        return cache
 
 
 class _Running:
@@ -255,8 +322,13 @@ _running = _Running()
 
 
 def settings_now() -> dict[str, Any]:
-    """The settings that a session is made by."""
-    return dict(context._ps) | {"resets": context.ps_resets()}
+    """The settings that a session is made by.
+
+    Raises:
+        ContextError: as `as_workers`.
+    """
+    settings = dict(context._ps) | {"resets": context.ps_resets()}
+    return settings | as_workers(settings)
 
 
 def session_for(settings: dict[str, Any]) -> Session:

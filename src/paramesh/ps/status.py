@@ -15,7 +15,7 @@ PATIENCE = 3.0
 
 
 def find_servers(address: str, job: str = "default") -> list[tuple[str, Any]]:
-    """(name, actor) of the servers of a run on a Ray cluster, in order.
+    """(name, actor) of the servers of a run on a Ray cluster, and of their standbys, in order.
 
     Raises:
         ParameterServerError: no cluster there, an address that is not safe, or no such run.
@@ -30,7 +30,7 @@ def find_servers(address: str, job: str = "default") -> list[tuple[str, Any]]:
     space = f"paramesh-{job}"
     listed = ray.util.list_named_actors(all_namespaces=True)
     names = [one["name"] for one in listed if one["namespace"] == space]
-    servers = sorted((n for n in names if n.startswith("server-")), key=lambda n: int(n[7:]))
+    servers = sorted((n for n in names if n.startswith("server-")), key=_place)
     if not servers:
         raise ParameterServerError(
             f"there are no servers of the job {job!r} at {address!r}; there are those of "
@@ -39,10 +39,14 @@ def find_servers(address: str, job: str = "default") -> list[tuple[str, Any]]:
     return [(name, ray.get_actor(name, namespace=space)) for name in servers]
 
 
+def _place(name: str) -> tuple[int, str]:
+    return int(name.split("-")[1]), name
+
+
 def look(servers: Sequence[tuple[str, Any]]) -> list[dict[str, Any]]:
-    """The stats of each server (see `Server.stats`), `name`, and `silent` if it does not answer."""
+    """What each says of itself (see `ServerActor.look`), `name`, and `silent` if it is."""
     ray = ray_module()
-    refs = {actor.stats.remote(): name for name, actor in servers}
+    refs = {actor.look.remote(): name for name, actor in servers}
     ready, _ = ray.wait(list(refs), num_returns=len(refs), timeout=PATIENCE)
     found: list[dict[str, Any]] = []
     for ref, name in refs.items():
@@ -57,7 +61,7 @@ def look(servers: Sequence[tuple[str, Any]]) -> list[dict[str, Any]]:
 def rates(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, float]:
     """Updates and pushed bytes in a second between two looks at a server; 0 after a restart."""
     silent = before.get("silent") or now.get("silent")
-    if silent or before["incarnation"] != now["incarnation"] or now["seen"] <= before["seen"]:
+    if silent or before.get("incarnation") != now["incarnation"] or now["seen"] <= before["seen"]:
         return {"updates": 0.0, "bytes": 0.0}
     seconds = now["seen"] - before["seen"]
     return {

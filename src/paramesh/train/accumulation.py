@@ -16,6 +16,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from paramesh import placement
 from paramesh.dtype import x64
 from paramesh.optim.optimizer import work
 from paramesh.parameter import Parameter
@@ -44,7 +45,9 @@ def accumulated(
 
     Raises:
         ValueError: `count` does not divide a first axis, or the loss has axes.
+        ContextError: a Parameter lives where its gradients cannot be added up.
     """
+    placement.current().check_accumulated(params)
     cut = [i for i, value in enumerate(inputs) if isinstance(value, Tensor) and value.ndim]
     parts = [wrap(_parts(raw(inputs[i]), count, i)) for i in cut]
 

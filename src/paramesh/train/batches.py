@@ -6,11 +6,13 @@ tuple, list or dict (its values, in order) of arrays or Tensors, or one of these
 
 A dataset that shuffles should do so from a seed and the epoch, so that a run can be resumed. If it
 has a method `set_epoch`, that is called before each pass with the number of the epoch, from 1.
+While rows of tables on the parameter server are cached, a batch is taken before the step on the one
+before it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -69,6 +71,34 @@ def batches(dataset: Any, argument: str, seen: int = 0) -> Iterator[tuple[Any, .
             f"{argument} gave {given} batches, but the checkpoint was made after batch {seen} of "
             "its epoch; to go on at the same step it must give the same batches."
         )
+
+
+def looking_ahead(
+    source: Iterator[tuple[Any, ...]], wanted: Callable[[], bool]
+) -> Iterator[tuple[tuple[Any, ...], tuple[Any, ...] | None]]:
+    """(batch, the one after it); the latter None where it is not `wanted`, or there is none.
+
+    An error of the source comes when it is the turn of the batch that it was about.
+    """
+    held: list[tuple[Any, ...]] = []
+    failed: Exception | None = None
+    while failed is None:
+        if held:
+            batch = held.pop()
+        else:
+            try:
+                batch = next(source)
+            except StopIteration:
+                return
+        if wanted():
+            try:
+                held.append(next(source))
+            except StopIteration:
+                pass  # the next round ends it
+            except Exception as error:
+                failed = error
+        yield batch, held[0] if held else None
+    raise failed
 
 
 def count(dataset: Any) -> int | None:

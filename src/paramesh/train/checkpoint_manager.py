@@ -1,10 +1,14 @@
 """CheckpointManager: a folder of checkpoints, of which the newest and the best are kept.
 
-Every file stands for itself: its step is in its name, its metrics are in it, so that nothing but
-the files says what there is, and a crash between two writes leaves nothing that disagrees.
+Every checkpoint stands for itself: its step is in its name, its metrics are in it, so that nothing
+but the files says what there is, and a crash between two writes leaves nothing that disagrees.
+
+With several processes checkpoints are sharded ones: all processes save, at the same steps, and
+process 0 alone deletes.
 
 Glossary
     valid       it can be opened, its arrays fill it, and its checksums, if it has some, are right
+    file        also the folder of a sharded checkpoint
 """
 
 from __future__ import annotations
@@ -13,7 +17,6 @@ import json
 import math
 import os
 import re
-import time
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,11 +24,17 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from paramesh.checkpoint import background, load_checkpoint, save_checkpoint
+import jax
+
+from paramesh.checkpoint import background, load_checkpoint, save_checkpoint, sharded
+from paramesh.checkpoint.removal import remove
+from paramesh.checkpoint.sharded_source import FORMAT as SHARDED
+from paramesh.checkpoint.sharded_source import INDEX
 from paramesh.checkpoint.source import open_source
 from paramesh.errors import CheckpointError
 from paramesh.nn.cell import Cell
 from paramesh.train.callbacks import Callback, RunContext
+from paramesh.train.pace import Pace
 from paramesh.train.position import RANDOM, position_entries, random_entries, restore_random
 
 _METRICS = "paramesh.metrics"
@@ -48,7 +57,8 @@ class SavedStep:
 
 
 class CheckpointManager(Callback):
-    """Checkpoints of a run in one folder, `PREFIX-STEP.safetensors`: saved, pruned, found again.
+    """Checkpoints of a run in one folder, `PREFIX-STEP.safetensors` or, of several processes,
+    `PREFIX-STEP.sharded`: saved, pruned, found again.
 
     As a callback of `Model.train` it saves the training Cell with all that `resume` needs: every
     `every_steps` steps and every `every_minutes` minutes; after each epoch if neither is given, or
@@ -57,7 +67,10 @@ class CheckpointManager(Callback):
 
     A file appears when it is complete. After a save, files that are neither among the newest
     `keep_last` nor the best are deleted. Damaged files do not count and are not deleted, so that
-    there is a valid one at every moment after the first save.
+    there is a valid one at every moment after the first save. What a killed save of a sharded
+    checkpoint has left is deleted with the old ones.
+
+    Every process makes its own manager for the same folder, and calls the same methods.
 
     Args:
         directory: the folder; made at the first save. Other files in it are left alone.
@@ -70,6 +83,7 @@ class CheckpointManager(Callback):
             Without, a damage inside the arrays goes unnoticed.
         async_save: write in a thread (see `save_checkpoint`). Old files are then deleted by the
             next save, so that there may be one more than asked for.
+        format: "safetensors" or "sharded"; None: sharded if there are several processes.
 
     Raises:
         TypeError, ValueError: an argument of another kind, or out of range.
@@ -86,6 +100,7 @@ class CheckpointManager(Callback):
         prefix: str = "step",
         checksums: bool = True,
         async_save: bool = False,
+        format: str | None = None,
     ) -> None:
         if not isinstance(directory, str | os.PathLike):
             raise TypeError(f"CheckpointManager: directory must be a path, got {directory!r}.")
@@ -108,17 +123,24 @@ class CheckpointManager(Callback):
         for name, flag in (("checksums", checksums), ("async_save", async_save)):
             if not isinstance(flag, bool):
                 raise TypeError(f"CheckpointManager: {name} must be a bool, got {flag!r}.")
+        if format not in (None, "safetensors", SHARDED):
+            raise ValueError(
+                "CheckpointManager: format must be 'safetensors', 'sharded' or None, got "
+                f"{format!r}."
+            )
         self._best = _rule(keep_best)
+        self._format = format
         self.directory = Path(directory)
         self.prefix = prefix
         self._keep, self._checksums, self._async = keep_last, checksums, async_save
         self._every_steps = every_steps
-        self._seconds = None if every_minutes is None else 60.0 * every_minutes
-        self._pattern = re.compile(re.escape(prefix) + r"-(\d+)\.safetensors")
+        self._timed = every_minutes is not None
+        self._pace = Pace(60.0 * (every_minutes or 0.0))
+        self._pattern = re.compile(re.escape(prefix) + r"-(\d+)\.(safetensors|sharded)")
         self._known: dict[Path, tuple[tuple[int, int, int], SavedStep | str]] = {}
         self._pending: tuple[Any, SavedStep] | None = None
         self._told: set[Path] = set()
-        self._last_step, self._last_time = 0, time.monotonic()
+        self._last_step = 0
 
     # By hand.
 
@@ -146,6 +168,7 @@ class CheckpointManager(Callback):
         Raises:
             TypeError, ValueError: an argument of another kind.
             OSError: from the file system; all files are as they were.
+            CheckpointError: another process could not write; all files are as they were.
         """
         if not _number(step, int) or step < 0:
             raise ValueError(f"CheckpointManager.save: step must be an int from 0, got {step!r}.")
@@ -245,7 +268,7 @@ class CheckpointManager(Callback):
     def on_train_begin(self, run_context: RunContext) -> None:
         """Start counting."""
         self._last_step = run_context.original_args().cur_step_num
-        self._last_time = time.monotonic()
+        self._pace.begin(self._last_step)
 
     def on_train_step_end(self, run_context: RunContext) -> None:
         """Save if it is time."""
@@ -253,9 +276,7 @@ class CheckpointManager(Callback):
         due = self._every_steps is not None and (
             args.cur_step_num - self._last_step >= self._every_steps
         )
-        if self._seconds is not None and not due:
-            due = time.monotonic() - self._last_time >= self._seconds
-        if due:
+        if due or self._pace.due(args.cur_step_num):
             self._save(args, None)
 
     def on_train_epoch_end(self, run_context: RunContext) -> None:
@@ -263,7 +284,7 @@ class CheckpointManager(Callback):
         args = run_context.original_args()
         results = args.eval_results or None
         measured = self._best is not None and results is not None and self._best[0] in results
-        if measured or (self._every_steps is None and self._seconds is None):
+        if measured or (self._every_steps is None and not self._timed):
             self._save(args, results if measured or self._best is None else None)
 
     def on_train_end(self, run_context: RunContext) -> None:
@@ -274,10 +295,15 @@ class CheckpointManager(Callback):
         self._prune(None)
         self._settle()
 
-    def save_at_interrupt(self, args: Any) -> Path:
-        """Save the present state after Ctrl-C; returns the path."""
+    def save_at_interrupt(self, args: Any) -> Path | None:
+        """Save the present state after Ctrl-C; returns the path.
+
+        None, and nothing is saved, with several processes: they are not at the same step then.
+        """
+        if jax.process_count() > 1:
+            return None
         path = self._path(args.cur_step_num)
-        if args.cur_step_num > self._last_step or not path.is_file():
+        if args.cur_step_num > self._last_step or not path.exists():
             self._save(args, None)
         self._settle()
         return path
@@ -285,12 +311,14 @@ class CheckpointManager(Callback):
     def _save(self, args: Any, metrics: Any) -> None:
         numbers = {n: float(v) for n, v in (metrics or {}).items() if _number(v, Real)}
         self.save(args.cur_step_num, args.train_network, numbers or None, position_entries(args))
-        self._last_step, self._last_time = args.cur_step_num, time.monotonic()
+        self._last_step = args.cur_step_num
+        self._pace.saved()
 
     # The folder.
 
     def _path(self, step: int) -> Path:
-        return self.directory / f"{self.prefix}-{step}.safetensors"
+        kind = self._format or (SHARDED if jax.process_count() > 1 else "safetensors")
+        return self.directory / f"{self.prefix}-{step}.{kind}"
 
     def _settle(self) -> None:
         """Wait for the save in background; a file that was just written needs no second look."""
@@ -337,12 +365,18 @@ class CheckpointManager(Callback):
         """Delete the valid files that are not to be kept."""
         if self._keep is None:
             return
+        if jax.process_index():
+            return
+        if newest is not None:
+            for path in self._files():
+                if path != newest and path.is_dir():
+                    sharded.remove_unfinished(path)
         found = self.checkpoints()
         kept = {one.path for one in found[-self._keep :]} | {newest}
         best = self._best_of(found)
         for one in found:
             if one.path not in kept and one is not best:
-                one.path.unlink(missing_ok=True)
+                remove(one.path)
                 self._known.pop(one.path, None)
 
     def _numbers(self, metrics: Any) -> dict[str, float]:
@@ -381,7 +415,8 @@ def _rule(keep_best: Any) -> tuple[str, int] | None:
 
 
 def _state(path: Path) -> tuple[int, int, int]:
-    about = path.stat()
+    index = path / INDEX
+    about = (index if index.is_file() else path).stat()
     return about.st_mtime_ns, about.st_size, about.st_ino
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from paramesh import context
+from paramesh import context, placement
 from paramesh.checkpoint import load_checkpoint
 from paramesh.dtype import float16, float32
 from paramesh.nn.cell import Cell
@@ -33,7 +33,7 @@ from paramesh.train.cells import (
 )
 from paramesh.train.interrupts import Interrupts
 from paramesh.train.metrics import Metric, get_metrics
-from paramesh.train.position import Position, restore_random, resumed
+from paramesh.train.position import Position, check_same, restore_random, resumed
 from paramesh.train.progress import progress_callback
 from paramesh.train.unplanned_saves import save_at_error, save_at_interrupt
 
@@ -179,8 +179,8 @@ class Model:
         Raises:
             TypeError, ValueError: an argument of another kind; a dataset that gives no batch, or
                 can be iterated only once, or is another than that of the checkpoint.
-            FileNotFoundError, CheckpointError: `resume` is no checkpoint of such a run, or does not
-                fit the training Cell; nothing was loaded.
+            FileNotFoundError, CheckpointError: `resume` is no checkpoint of such a run, is another
+                one in another process, or does not fit the training Cell; nothing was loaded.
         """
         _whole("epoch", epoch, 1)
         _whole("initial_epoch", initial_epoch, 0)
@@ -192,6 +192,7 @@ class Model:
         start = Position(initial_epoch + 1, 0, 0, None)
         if resume is not None:
             start = resumed(resume, epoch, initial_epoch, batches.count(train_dataset))
+        check_same(resume, start)
         batches.check_dataset(train_dataset, epoch + 1 - start.epoch, "train_dataset")
         listed = as_callbacks(callbacks)
         if valid_dataset is not None:
@@ -241,9 +242,12 @@ class Model:
         seen = args.cur_step_in_epoch
         _tell(shown, "on_train_epoch_begin", run)
         batches.set_epoch(args.train_dataset, args.cur_epoch_num)
-        for inputs in batches.batches(args.train_dataset, "train_dataset", seen):
+        source = batches.batches(args.train_dataset, "train_dataset", seen)
+        for inputs, following in batches.looking_ahead(source, _looks_ahead):
             _tell(shown, "on_train_step_begin", run)
             with interrupts.step():
+                if following is not None:
+                    network.prefetch(*following)
                 args.net_outputs = network(*inputs)
                 args.cur_step_num += 1
                 args.cur_step_in_epoch += 1
@@ -366,6 +370,10 @@ class Model:
             "device_number": context.get_auto_parallel_context("device_num"),
         }
         return SimpleNamespace(**(facts | more))
+
+
+def _looks_ahead() -> bool:
+    return placement.current().looks_ahead
 
 
 def _tell(callbacks: Iterable[Callback], moment: str, run: RunContext) -> None:

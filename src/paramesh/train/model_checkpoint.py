@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from paramesh.checkpoint import save_checkpoint
+import jax
+
+from paramesh.checkpoint import background, save_checkpoint
+from paramesh.checkpoint.removal import remove
+from paramesh.checkpoint.sharded_source import FORMAT as SHARDED
 from paramesh.nn.cell import Cell
 from paramesh.train.callbacks import Callback, RunContext
+from paramesh.train.pace import Pace
 from paramesh.train.position import position_entries
 
 _INFO = {"epoch_num": "cur_epoch_num", "step_num": "cur_step_num"}
@@ -25,7 +29,12 @@ class CheckpointConfig:
         keep_checkpoint_max: the newest of this run that are kept; 0: all.
         saved_network: another Cell to save than the training Cell.
         append_info: "epoch_num", "step_num", and dicts for `append_dict`.
-        exception_save: save when training ends with an error, too.
+        exception_save: save when training ends with an error, too; not with several processes,
+            of which one alone may have it.
+        async_save: write in a thread (see `save_checkpoint`).
+        crc_check: keep checksums in the files.
+        format: "safetensors", "ckpt" or "sharded"; None: sharded if there are several processes,
+            otherwise safetensors.
 
     Raises:
         TypeError, ValueError: an argument of another kind; a negative number.
@@ -39,6 +48,10 @@ class CheckpointConfig:
         saved_network: Cell | None = None,
         append_info: Iterable[Any] = (),
         exception_save: bool = False,
+        *,
+        async_save: bool = False,
+        crc_check: bool = False,
+        format: str | None = None,
     ) -> None:
         numbers = {
             "save_checkpoint_steps": save_checkpoint_steps,
@@ -57,7 +70,16 @@ class CheckpointConfig:
         self.save_checkpoint_seconds = save_checkpoint_seconds
         self.keep_checkpoint_max = keep_checkpoint_max
         self.saved_network = saved_network
+        if format not in (None, "safetensors", "ckpt", SHARDED):
+            raise ValueError(
+                "CheckpointConfig: format must be 'safetensors', 'ckpt', 'sharded' or None, got "
+                f"{format!r}."
+            )
+        for name, flag in (("async_save", async_save), ("crc_check", crc_check)):
+            if not isinstance(flag, bool):
+                raise TypeError(f"CheckpointConfig: {name} must be a bool, got {flag!r}.")
         self.exception_save = exception_save
+        self.async_save, self.crc_check, self.format = async_save, crc_check, format
         self.append_info = list(append_info)
         for info in self.append_info:
             if not isinstance(info, dict) and info not in _INFO:
@@ -69,6 +91,9 @@ class CheckpointConfig:
 
 class ModelCheckpoint(Callback):
     """Save `PREFIX-EPOCH_STEP.safetensors` while training, and once more at the end.
+
+    With several processes it is a sharded checkpoint, `PREFIX-EPOCH_STEP.sharded`: all processes
+    save, with a folder that all of them see, and process 0 alone deletes old ones.
 
     The files hold what `Model.train(resume=...)` needs, unless `saved_network` is another Cell than
     the training Cell.
@@ -103,7 +128,7 @@ class ModelCheckpoint(Callback):
         self.config = config or CheckpointConfig()
         self.saved: list[Path] = []
         self._last_step = 0
-        self._last_time = 0.0
+        self._pace = Pace(self.config.save_checkpoint_seconds)
 
     @property
     def latest_ckpt_file_name(self) -> str:
@@ -113,8 +138,8 @@ class ModelCheckpoint(Callback):
     def on_train_begin(self, run_context: RunContext) -> None:
         """Make the folder."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        step = run_context.original_args().cur_step_num
-        self._last_step, self._last_time = step, time.monotonic()
+        self._last_step = run_context.original_args().cur_step_num
+        self._pace.begin(self._last_step)
 
     def on_train_step_end(self, run_context: RunContext) -> None:
         """Save if it is time."""
@@ -122,8 +147,7 @@ class ModelCheckpoint(Callback):
         if config.save_checkpoint_steps:
             due = args.cur_step_num - self._last_step >= config.save_checkpoint_steps
         else:
-            seconds = config.save_checkpoint_seconds
-            due = bool(seconds) and time.monotonic() - self._last_time >= seconds
+            due = self._pace.due(args.cur_step_num)
         if due:
             self._save(args)
 
@@ -132,9 +156,17 @@ class ModelCheckpoint(Callback):
         args = run_context.original_args()
         if args.cur_step_num > self._last_step:
             self._save(args)
+        background.settle()
+        self._delete_old()
 
-    def save_as(self, args: Any, name: str) -> Path:
-        """Save the present state under `PREFIX-NAME.safetensors`; returns the path."""
+    def save_as(self, args: Any, name: str, beside: bool = False) -> Path:
+        """Save the present state under `PREFIX-NAME.safetensors`; returns the path.
+
+        Args:
+            args: the facts of the run.
+            name: what comes after the prefix.
+            beside: write it in a thread.
+        """
         append: dict[str, Any] = {}
         for info in self.config.append_info:
             append |= info if isinstance(info, dict) else {info: getattr(args, _INFO[info])}
@@ -142,17 +174,44 @@ class ModelCheckpoint(Callback):
         if network is args.train_network:
             append |= position_entries(args)
         self.directory.mkdir(parents=True, exist_ok=True)
-        path = self.directory / f"{self.prefix}-{name}.safetensors"
-        return save_checkpoint(network, path, append_dict=append)
+        kind = self.config.format or (SHARDED if jax.process_count() > 1 else "safetensors")
+        path = self.directory / f"{self.prefix}-{name}.{kind}"
+        save_checkpoint(
+            network,
+            path,
+            append_dict=append,
+            crc_check=self.config.crc_check,
+            async_save=beside,
+            format=kind,
+        )
+        return path
 
-    def save_at_interrupt(self, args: Any) -> Path:
-        """Save the present state after Ctrl-C; returns the path."""
+    def save_at_interrupt(self, args: Any) -> Path | None:
+        """Save the present state after Ctrl-C; returns the path.
+
+        None, and nothing is saved, with several processes: they are not at the same step then.
+        """
+        if jax.process_count() > 1:
+            return None
         return self.save_as(args, "interrupted")
 
     def _save(self, args: Any) -> None:
-        path = self.save_as(args, f"{args.cur_epoch_num}_{args.cur_step_in_epoch}")
-        self._last_step, self._last_time = args.cur_step_num, time.monotonic()
+        beside = self.config.async_save
+        if beside:
+            background.settle()
+            self._delete_old()
+        name = f"{args.cur_epoch_num}_{args.cur_step_in_epoch}"
+        path = self.save_as(args, name, beside)
+        self._last_step = args.cur_step_num
+        self._pace.saved()
         self.saved = [*(p for p in self.saved if p != path), path]
+        if not beside:
+            self._delete_old()
+
+    def _delete_old(self) -> None:
+        """Delete what is too much, once the newest is complete."""
         keep = self.config.keep_checkpoint_max
         while keep and len(self.saved) > keep:
-            self.saved.pop(0).unlink(missing_ok=True)
+            old = self.saved.pop(0)
+            if jax.process_index() == 0:
+                remove(old)

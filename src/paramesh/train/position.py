@@ -9,15 +9,18 @@ Glossary
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
-from paramesh import random
+from paramesh import context, random
 from paramesh.checkpoint.source import open_source
 from paramesh.errors import CheckpointError
 
@@ -114,6 +117,28 @@ def resumed(resume: Any, epoch: int, initial_epoch: int, count: int | None) -> P
         )
     over = found.step_in_epoch == (found.batches if count is None else count)
     return Position(found.epoch + 1, 0, found.step, count) if over else found
+
+
+def check_same(path: str | os.PathLike[str] | None, start: Position) -> None:
+    """Refuse processes of one program that go on from different places.
+
+    Each has looked for the newest checkpoint itself, and they would end with parts of two states.
+
+    Raises:
+        CheckpointError: they do.
+    """
+    together = context.get_auto_parallel_context("parallel_mode") != "stand_alone"
+    if not together or jax.process_count() == 1:
+        return
+    name = None if path is None else Path(path).name
+    mine = np.frombuffer(hashlib.sha256(f"{name} {start}".encode()).digest()[:8], np.uint8)
+    all_of_them = np.asarray(multihost_utils.process_allgather(mine))
+    if (all_of_them != all_of_them[0]).any():
+        raise CheckpointError(
+            f"Model.train: this process would go on from {path or 'the start'}, and another one "
+            "from elsewhere. All processes have to see the same checkpoints, and give the same "
+            "`resume`."
+        )
 
 
 def random_state(path: Path, text: Any) -> tuple[int, list[int]]:

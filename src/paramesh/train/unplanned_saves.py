@@ -7,6 +7,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from paramesh.checkpoint import save_checkpoint
 from paramesh.train.callbacks import Callback, say
 from paramesh.train.checkpoint_manager import CheckpointManager
@@ -26,6 +28,12 @@ def save_at_interrupt(
     try:
         if where is True and savers:
             path = savers[0].save_at_interrupt(args)
+            if path is None:
+                say(
+                    f"Interrupted after step {args.cur_step_num}. Several processes are not at the "
+                    "same step at Ctrl-C, so nothing was saved; resume from the newest checkpoint."
+                )
+                return
         else:
             facts = {"epoch_num": args.cur_epoch_num, "step_num": args.cur_step_num}
             target = Path(_INTERRUPTED) if where is True else Path(where)
@@ -39,7 +47,12 @@ def save_at_interrupt(
 
 
 def save_at_error(args: Any, callbacks: list[Callback]) -> None:
-    """Save with every ModelCheckpoint that wants it (`exception_save`), and say where."""
+    """Save with every ModelCheckpoint that wants it (`exception_save`), and say where.
+
+    Not with several processes: the error may be that of one alone.
+    """
+    if jax.process_count() > 1:
+        return
     for callback in callbacks:
         if isinstance(callback, ModelCheckpoint) and callback.config.exception_save:
             say(f"Training failed; saved {callback.save_as(args, 'exception')}.")

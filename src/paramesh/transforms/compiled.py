@@ -78,6 +78,22 @@ class CompiledFunction:
         self._remember(key, entry)
         return entry.run(leaves)
 
+    def prefetch(self, *args: Any, **kwargs: Any) -> None:
+        """Say, before a call, with which arguments the call after it will be made.
+
+        Where rows of tables on the parameter server are cached on this device (`vocab_cache_size`),
+        those of that call are then fetched while this one is computed. A hint, and no more: it
+        changes no result, and what is said and never comes costs only time.
+        """
+        if tracing.current() is not None or not placement.current().looks_ahead:
+            return
+        call = self._parse(args, kwargs)
+        if call is None:
+            return
+        for entry in self._entries.get(call[0], ()):
+            if entry.current():
+                entry.announce(call[1])
+
     def trace(self, *args: Any, **kwargs: Any) -> Entry:
         """The compiled program that a call with these arguments would run (made if need be)."""
         call = self._parse(args, kwargs)

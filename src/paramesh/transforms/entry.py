@@ -147,6 +147,11 @@ class Entry:
         place.after_step(self.written)
         return self.outputs.build(place.outputs(arrays))
 
+    def announce(self, leaves: list[Any]) -> None:
+        """A run with these inputs is said to come after the next one."""
+        if self.prelude is not None and self.started:
+            placement.current().announced(self.hidden, lambda: self._ahead(leaves))
+
     def _ahead(self, leaves: list[Any]) -> dict[Any, Any]:
         if self.prelude is None:
             return {}

@@ -1,0 +1,108 @@
+"""Removes a folder, with the processes that work in it, when the process that made it has died.
+
+Run as a program of its own, by path and without site packages, so that it is small and starts at
+once:
+
+    python -I -S janitor.py FOLDER PID
+
+It is in a session of its own: signals to its parent's terminal or group do not reach it. It imports
+nothing of paramesh.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+#: Seconds that the processes have to end by themselves, and until a folder that is still written to
+#: is left alone.
+PATIENCE, LONGEST = 3.0, 20.0
+
+
+class Janitor:
+    """The program for one folder of this process.
+
+    Args:
+        folder: to remove if this process dies; its name has to occur nowhere else.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        if os.name == "posix":
+            self._process = subprocess.Popen(
+                [sys.executable, "-I", "-S", __file__, str(folder), str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+
+    def dismiss(self) -> None:
+        """This process has removed the folder itself."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+
+def wait_for_end(pid: int) -> None:
+    """Return when the parent, whose process id this is, has ended."""
+    with contextlib.suppress(AttributeError, OSError):  # Linux has it
+        handle = os.pidfd_open(pid)
+        if os.getppid() == pid:
+            select.select([handle], [], [])
+    while os.getppid() == pid:
+        time.sleep(0.5)
+
+
+def users(folder: str) -> list[int]:
+    """Processes with a folder in their command line, or with a file of it open."""
+    found: list[int] = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if entry.name == str(os.getpid()):
+                continue
+            links = (entry / "fd").iterdir()
+            if folder.encode() in (entry / "cmdline").read_bytes() or any(
+                link.readlink().as_posix().startswith(folder + "/") for link in links
+            ):
+                found.append(int(entry.name))
+    return found
+
+
+def clean(folder: str) -> None:
+    """End the processes that use a folder, and remove it."""
+    began = time.monotonic()
+    while (spent := time.monotonic() - began) < LONGEST:
+        working = users(folder)
+        for pid in working if spent > PATIENCE else ():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        if not working or spent > PATIENCE:
+            shutil.rmtree(folder, ignore_errors=True)
+            if not working and not os.path.exists(folder):
+                return
+        time.sleep(0.1)
+
+
+def main(words: Sequence[str]) -> None:
+    """Wait for the parent to end, and clean up.
+
+    Args:
+        words: the folder, and the parent's process id.
+    """
+    folder, pid = words
+    wait_for_end(int(pid))
+    clean(folder)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,59 @@
+"""When so many seconds have passed: asked after every step, and answered alike by all processes.
+
+Several processes save together, so all of them have to find the time has come at the same step,
+whatever their clocks say. Process 0 tells the others. That takes a collective, so not after every
+step: each answer says at which step the next one will be given, about a second later.
+"""
+
+from __future__ import annotations
+
+import time
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+#: Seconds between two answers, and the largest number of steps between them.
+_BETWEEN, _MOST_STEPS = 1.0, 10_000
+
+
+class Pace:
+    """Counts seconds since the last save.
+
+    Args:
+        seconds: between two saves; None or 0: never.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds = seconds
+        self.begin(0)
+
+    def begin(self, step: int) -> None:
+        """Start counting, at a step that is the same in all processes."""
+        self._since = self._told_at = time.monotonic()
+        self._told_step = self._next = step
+
+    def saved(self) -> None:
+        """A save was made."""
+        self._since = time.monotonic()
+
+    def due(self, step: int) -> bool:
+        """Whether it is time to save after a step; the same in all processes.
+
+        Args:
+            step: its number; all processes ask after the same steps.
+        """
+        if not self._seconds:
+            return False
+        now = time.monotonic()
+        due = now - self._since >= self._seconds
+        if jax.process_count() == 1:
+            return due
+        if step < self._next:
+            return False
+        pace = (now - self._told_at) / max(1, step - self._told_step)
+        wait = min(_BETWEEN, max(0.0, self._seconds - (now - self._since)))
+        steps = max(1, min(_MOST_STEPS, int(wait / max(pace, 1e-6))))
+        told = multihost_utils.broadcast_one_to_all(np.array([due, steps], np.int32))
+        self._told_at, self._told_step, self._next = now, step, step + int(told[1])
+        return bool(told[0])

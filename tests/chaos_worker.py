@@ -1,0 +1,236 @@
+"""A worker process of a chaos run: it computes from (seed, step, rank), and may be told to die.
+
+Every life of a worker is a process. It notes what it was answered (`seen-RANK`), how far it is
+(`progress`), and how it ended (`end-RANK-LIFE.json`, `dump-RANK.npz`), for `chaos_runs` to check.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+
+from paramesh.errors import ParameterServerError
+from paramesh.ps import client as clients
+from paramesh.ps.client import RayClient
+from paramesh.ps.cluster import Cluster
+from paramesh.ps.server import Replaced
+from server_runs import MOMENTUM, ids_of, table_spec
+
+SIZE = 70_000  # two ranges, one on each of two servers, too large to travel within a call of Ray
+SPECS: list[dict[str, Any]] = [
+    {
+        "name": "v",
+        "kind": "dense",
+        "shape": [SIZE],
+        "dtype": "float32",
+        "recipe": None,
+        "optimizer": MOMENTUM,
+    },
+]
+START = {"v": np.linspace(-1, 1, SIZE).astype(np.float32)}
+
+#: Where a worker can be told to die; "between": its push has reached the first server alone.
+WORKER_POINTS = (
+    "starting", "greeted", "declared", "pulled", "between", "sent", "answered", "leaving",
+)  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What all processes of a run know.
+
+    Attributes:
+        name: of the run on its cluster.
+        folder: of the run: `servers` is the servers' own, the rest notes for `chaos_runs`.
+        address: of the Ray cluster.
+        environment: what a process needs to get in.
+        rules: the fields of `Rules`.
+        kills: planned deaths of servers, by number (see `actors.Kill`).
+        deaths: planned deaths of workers: (rank, life) -> (point, step).
+        mischief: the share of messages that are duplicated, delayed, lost, or repeated much later.
+        timeout: of the clients, in seconds.
+    """
+
+    name: str
+    folder: Path
+    address: str
+    environment: dict[str, str]
+    rules: dict[str, Any]
+    servers: int = 2
+    steps: int = 20
+    seed: int = 0
+    timeout: float = 90.0
+    mischief: float = 0.0
+    kills: dict[int, list[tuple[str, int, int]]] = dataclasses.field(default_factory=dict)
+    deaths: dict[tuple[int, int], tuple[str, int]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def workers(self) -> int:
+        return self.rules["workers"]
+
+    @property
+    def eager(self) -> bool:
+        return self.rules.get("mode") == "async"
+
+
+def hyper_of(step: int) -> dict[str, float]:
+    return {"learning_rate": 0.1 / (1 + step / 16), "momentum": 0.9}
+
+
+def update_of(job: Job, step: int, rank: int, values: np.ndarray, rows: np.ndarray) -> Any:
+    """What a worker pushes: from what it read, the seed, the step and its rank."""
+    random = np.random.default_rng([job.seed, step, rank])
+    noise = random.standard_normal(SIZE, np.float32)
+    return {
+        "v": {"grad": values * np.float32(0.3) + noise},
+        "t": {"ids": ids_of(step, rank), "grad": rows * np.float32(0.5) + noise[: rows.shape[1]]},
+    }
+
+
+class ChaosClient(RayClient):
+    """A client whose messages are duplicated, late, lost, or there again long after."""
+
+    def __init__(self, job: Job, rank: int, life: int) -> None:
+        self.job, self.life = job, life
+        self.random = np.random.default_rng([job.seed, rank, life, 7])
+        self.late: list[tuple[int, Any]] = []
+        self.death = job.deaths.get((rank, life))
+        self.now = 0
+        self.notes = os.open(
+            job.folder / f"seen-{rank}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600
+        )
+        cluster = Cluster(
+            job.servers,
+            job.rules,
+            address=job.address,
+            folder=str(job.folder / "servers"),
+            job=job.name,
+            kills=job.kills,
+        )
+        super().__init__(
+            cluster, rank=rank, workers=job.workers, timeout=job.timeout, eager=job.eager
+        )
+
+    def at(self, point: str) -> None:
+        if self.death is not None and self.death[0] == point and self.now >= self.death[1]:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def _submit(self, server: int, call: tuple[str, tuple[Any, ...]]) -> Any:
+        method = call[0]
+        last = server == len(self._cluster.actors) - 1
+        if last and method == "step":
+            self._landed("between", 0)
+        if last and method == "hello":
+            self.at("greeted")
+        ref = self._sent(server, call)
+        if last and method == "step":
+            self._landed("sent", server)
+        return ref
+
+    def _landed(self, point: str, server: int) -> None:
+        if self.death is not None and self.death[0] == point and self.now >= self.death[1]:
+            # What was sent before is there once this is answered, or the server is not.
+            ray.wait([self._cluster.actors[server].ping.remote()], timeout=2.0)
+            self.at(point)
+
+    def _sent(self, server: int, call: tuple[str, tuple[Any, ...]]) -> Any:
+        real = super()._submit
+        share = self.job.mischief
+        if call[0] == "ping" or not share:
+            return real(server, call)
+        kind = self.random.random() / share
+        if self.late and self.random.random() < 0.2:
+            real(*self.late.pop(0))  # from long ago
+        if kind < 0.3:
+            real(server, call)
+        elif kind < 0.6:
+            time.sleep(float(self.random.uniform(0, 0.05)))
+        elif kind < 0.8 and call[0] in ("step", "push", "pull_rows"):
+            self.late.append((server, call))
+        elif kind < 0.9 and self.now:
+            return real(server, self._never())  # lost
+        elif kind < 1 and self.now:
+            real(server, call)  # its answer is lost
+            return real(server, self._never())
+        return real(server, call)
+
+    def _never(self) -> tuple[str, tuple[Any, ...]]:
+        """A call that is not answered."""
+        return ("settle", (self.rank, 1 << 40)) if self.eager else ("pull", (1 << 40, ()))
+
+    def _check_answer(self, server: int, answer: Any) -> None:
+        super()._check_answer(server, answer)
+        line = f"{self.life} {server} {self._incarnations[server]} {self._versions[server]}\n"
+        os.write(self.notes, line.encode())
+
+
+def digest(update: Any) -> str:
+    """Of the arrays of one server's part of a push."""
+    found = hashlib.sha256()
+    for name in sorted(update):
+        for field in sorted(update[name]):
+            array = np.ascontiguousarray(update[name][field])
+            found.update(f"{name} {field} {array.dtype} {array.shape}".encode())
+            found.update(array.tobytes())
+    return found.hexdigest()
+
+
+def train(job: Job, client: ChaosClient) -> None:
+    """All steps that this worker owes."""
+    rank = client.rank
+    progress = np.memmap(job.folder / "progress", np.int64, "r+", shape=(job.workers,))
+    client.declare([*SPECS, table_spec()], START)
+    client.now = client.start
+    client.at("declared")
+    values = client.pull(client.start, ["v"])["v"]
+    for step in range(client.start, job.steps):
+        client.now = step
+        progress[rank] = step
+        rows = client.pull_rows(step, "t", ids_of(step, rank))
+        client.at("pulled")
+        update = update_of(job, step, rank, values, rows)
+        if job.eager:
+            parts = client.partition.split_updates(update)
+            line = " ".join(["pushes", str(step), *map(digest, parts)]) + "\n"
+            os.write(client.notes, line.encode())
+        values = client.step(step, update, hyper_of(step), ["v"])["v"]
+        client.at("answered")
+    progress[rank] = job.steps
+
+
+def work(job: Job, rank: int, life: int) -> None:
+    """One life of a worker."""
+    os.environ.update(job.environment)
+    clients.PROBE, clients.FROZEN, clients.LOST = 0.5, 2.0, 3.0
+    end: dict[str, Any] = {}
+    began = time.monotonic()
+    try:
+        if job.deaths.get((rank, life), ("",))[0] == "starting":
+            os.kill(os.getpid(), signal.SIGKILL)
+        client = ChaosClient(job, rank, life)
+        end["start"] = client.start
+        train(job, client)
+        dumped = {
+            f"{name}.{field}": array
+            for name in ("v", "t")
+            for field, array in client.dump(name).items()
+        }
+        stats = client.stats()
+        end["versions"] = [said["version"] for said in stats]
+        end["retries"] = client.retries
+        np.savez(job.folder / f"dump-{rank}.npz", **dumped)
+        client.at("leaving")
+        client.close()
+    except ParameterServerError as error:
+        end["error"], end["replaced"] = str(error), isinstance(error, Replaced)
+    end["seconds"] = time.monotonic() - began
+    (job.folder / f"end-{rank}-{life}.json").write_text(json.dumps(end))

@@ -1,0 +1,66 @@
+"""A cluster of three nodes loses the one with a server in the middle of a run.
+
+`python node_removed.py FOLDER`; run by `test_takeover`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+os.environ["RAY_AUTH_MODE"] = "token"
+os.environ["RAY_AUTH_TOKEN"] = "0" * 64
+
+import ray
+from ray.cluster_utils import Cluster as Nodes
+
+from paramesh.ps.client import RayClient
+from paramesh.ps.cluster import Cluster
+from server_runs import table_spec
+from server_steps import SPECS, START, local_run, train
+
+STEPS = 12
+
+
+def main(folder: str) -> None:
+    where = {"node_ip_address": "127.0.0.2", "num_cpus": 1}
+    nodes = Nodes(initialize_head=True, head_node_args={**where, "include_dashboard": False})
+    others = [nodes.add_node(**where) for _ in range(2)]
+    nodes.wait_for_nodes()
+    cluster = None
+    try:
+        cluster = Cluster(2, {"workers": 1}, address=nodes.address, folder=folder, standby=True)
+        client = RayClient(cluster, timeout=90)
+        client.declare([*SPECS, table_spec()], START)
+        train(client, 0, 5)
+        homes = [[node_of(actor) for actor in pair] for pair in cluster.pairs()]
+        assert all(first != second for first, second in homes), homes
+        victim = next(node for node in others if node.node_id in (homes[0][0], homes[1][0]))
+        served = [pair[0] for pair in homes].index(victim.node_id)
+        began = time.monotonic()
+        nodes.remove_node(victim, allow_graceful=False)
+        print(f"the node of server {served} was removed in {time.monotonic() - began:.2f} s")
+        began = time.monotonic()
+        train(client, 5, 6)
+        print(f"next step after {time.monotonic() - began:.2f} s")
+        found = train(client, 6, STEPS)
+        stats = client.stats()
+        assert stats[served]["incarnation"] == 2, stats
+        assert found == local_run(2, STEPS)
+        print("the same bits")
+        client.close()
+    finally:
+        if cluster is not None:
+            cluster.close()
+        nodes.shutdown()
+
+
+def node_of(actor: ray.actor.ActorHandle) -> str:
+    return ray._private.state.actors(actor._actor_id.hex())["Address"]["NodeID"]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,263 @@
+"""Servers with standbys, in processes of their own: killed, frozen, in pairs, with their node."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+
+from paramesh.errors import ParameterServerError
+from paramesh.ps import delivery
+from paramesh.ps.client import RayClient
+from paramesh.ps.cluster import Cluster
+from paramesh.ps.server import POINTS
+from server_runs import table_spec
+from server_steps import SPECS, START, local_run, train
+
+pytestmark = [
+    # Ray leaves sockets and the processes of its services to the garbage collector.
+    pytest.mark.filterwarnings(
+        "ignore:unclosed:ResourceWarning", "ignore:subprocess .* is still running:ResourceWarning"
+    ),
+    pytest.mark.slow,
+]
+
+
+@pytest.fixture(scope="module")
+def base() -> Iterator[Cluster]:
+    """A Ray cluster; starting one takes most of the time."""
+    cluster = Cluster(1, {"workers": 1}, job="base")
+    yield cluster
+    cluster.close()
+
+
+class Pair:
+    """Servers with standbys, and the processes that they are."""
+
+    def __init__(self, folder: Path, servers: int = 1, kills: Any = None, **rules: Any) -> None:
+        self.rules = {"workers": 1, **rules}
+        self.cluster = Cluster(
+            servers, self.rules, folder=str(folder), job=folder.name, kills=kills, standby=True
+        )
+        self.clients: list[RayClient] = []
+
+    def client(self, rank: int = 0, timeout: float = 120.0) -> RayClient:
+        workers = self.rules["workers"]
+        eager = self.rules.get("mode") == "async"
+        client = RayClient(self.cluster, rank=rank, workers=workers, timeout=timeout, eager=eager)
+        self.clients.append(client)
+        return client
+
+    def roles(self, server: int = 0) -> dict[str, dict[str, Any]]:
+        """What both actors of a server say, by role; waits until both are there, and alike."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            refs = [actor.look.remote() for actor in self.cluster.pairs()[server]]
+            try:
+                said = ray.get(refs, timeout=20)
+            except ray.exceptions.RayError:
+                continue
+            found = {one["role"]: one for one in said}
+            if len(found) == 2 and found["standby"]["version"] == found["server"]["version"]:
+                return found
+            time.sleep(0.05)
+        raise AssertionError("there are no two of them")
+
+    def now(self, server: int) -> dict[str, dict[str, Any]]:
+        """What those of both actors say that answer at once."""
+        refs = [actor.look.remote() for actor in self.cluster.pairs()[server]]
+        ready, _ = ray.wait(refs, num_returns=2, timeout=1.0)
+        found: dict[str, dict[str, Any]] = {}
+        for ref in ready:
+            with contextlib.suppress(ray.exceptions.RayError):
+                said = ray.get(ref)
+                found[said["role"]] = said
+        return found
+
+    def close(self) -> None:
+        self.cluster.close()
+
+
+@pytest.mark.parametrize("mode", [{}, {"mode": "stale", "staleness": 2}, {"mode": "async"}])
+def test_killed_at_every_point_in_every_mode(
+    base: Cluster, tmp_path: Path, mode: dict[str, Any]
+) -> None:
+    steps = 3 * len(POINTS)
+    names = [name for name in POINTS if name != "recovering"]
+    planned = [(name, 1 + 3 * place, 1 + place) for place, name in enumerate(names)]
+    last = len(planned) + 1
+    planned += [("following", 0, last), ("claimed", 0, last + 1), ("caught up", 0, last + 2)]
+    pair = Pair(tmp_path, 2, {0: planned[:-3], 1: planned[:3]}, snapshot_every=2, **mode)
+    try:
+        client = pair.client()
+        client.declare([*SPECS, table_spec()], START)
+        found = train(client, 0, steps)
+        assert [said["incarnation"] for said in client.stats()] == [len(names) + 1, 4]
+        assert [said["version"] for said in client.stats()] == [steps, steps]
+        if mode.get("mode") != "stale":
+            assert found == local_run(2, steps)
+        else:  # what is read lags, and is the same in a run without deaths
+            calm = Pair(tmp_path / "calm", 2, **mode)
+            other = calm.client()
+            other.declare([*SPECS, table_spec()], START)
+            assert found == train(other, 0, steps)
+            calm.close()
+    finally:
+        pair.close()
+
+
+def test_both_die_and_standby_dies_in_promotion(base: Cluster, tmp_path: Path) -> None:
+    planned = [("claimed", 0, 2), ("caught up", 0, 3), ("logged", 6, 4), ("claimed", 0, 5)]
+    pair = Pair(tmp_path, 1, {0: planned}, snapshot_every=3)
+    try:
+        client = pair.client()
+        client.declare([*SPECS, table_spec()], START)
+        train(client, 0, 3)
+        os.kill(pair.roles()["server"]["pid"], signal.SIGKILL)
+        train(client, 3, 7)
+        assert client.stats()[0]["incarnation"] == 6
+        # The standby alone; nobody notices.
+        retries = client.delivery.retries
+        roles = pair.roles()
+        os.kill(roles["standby"]["pid"], signal.SIGKILL)
+        train(client, 7, 8)
+        assert client.delivery.retries == retries
+        # The standby first, then the server.
+        roles = pair.roles()
+        os.kill(roles["standby"]["pid"], signal.SIGKILL)
+        os.kill(roles["server"]["pid"], signal.SIGKILL)
+        train(client, 8, 10)
+        # Both, in the other order.
+        roles = pair.roles()
+        os.kill(roles["server"]["pid"], signal.SIGKILL)
+        os.kill(roles["standby"]["pid"], signal.SIGKILL)
+        assert train(client, 10, 12) == local_run(1, 12)
+        assert pair.roles()["server"]["incarnation"] == 8
+    finally:
+        pair.close()
+
+
+def test_frozen_server_is_replaced_and_wakes_up_as_the_standby(
+    base: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "PROBE", 0.5)
+    monkeypatch.setattr(delivery, "FROZEN", 1.0)
+    monkeypatch.setattr(delivery.Peer, "kill", lambda peer: False)  # as if on another host
+    pair = Pair(tmp_path)
+    try:
+        client = pair.client()
+        client.declare([*SPECS, table_spec()], START)
+        train(client, 0, 4)
+        frozen = pair.roles()["server"]["pid"]
+        os.kill(frozen, signal.SIGSTOP)
+        train(client, 4, 6)
+        os.kill(frozen, signal.SIGCONT)
+        roles = pair.roles()
+        assert roles["server"]["incarnation"] == 2
+        assert frozen not in [said["pid"] for said in roles.values()]
+        # A worker that is started again finds the one that serves.
+        successor = pair.client()
+        assert successor.start == 6
+        successor.declare([*SPECS, table_spec()], START)
+        assert train(successor, 6, 8) == local_run(1, 8)
+    finally:
+        pair.close()
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_several_workers_and_random_kills(base: Cluster, tmp_path: Path, mode: str) -> None:
+    """Three workers that notice a death at different moments, and anything that is killed."""
+    steps, rng = 40, np.random.default_rng(7)
+    found: dict[str, list[bytes]] = {}
+    for name, kills in (("calm", 0), ("killed", 8)):
+        pair = Pair(tmp_path / name, 2, workers=3, mode=mode, snapshot_every=7)
+        trained: dict[int, bytes] = {}
+
+        def work(rank: int, pair: Pair = pair, trained: dict[int, bytes] = trained) -> None:
+            client = pair.client(rank)
+            client.declare([*SPECS, table_spec()], START)
+            for step in range(steps):
+                time.sleep(0.1 * rank)
+                trained[rank] = train(client, step, step + 1)
+
+        threads = [threading.Thread(target=work, args=(rank,)) for rank in range(3)]
+        try:
+            for thread in threads:
+                thread.start()
+            for _ in range(kills):
+                time.sleep(1.0)
+                for server in rng.permutation(2)[: rng.integers(1, 3)]:
+                    roles = pair.now(int(server))
+                    for role in rng.permutation(sorted(roles))[: rng.integers(1, 3)]:
+                        os.kill(roles[role]["pid"], signal.SIGKILL)
+            for thread in threads:
+                thread.join(240)
+            assert sorted(trained) == [0, 1, 2]
+            stats = pair.clients[0].stats()
+            assert [said["version"] for said in stats] == [
+                steps * (3 if mode == "async" else 1)
+            ] * 2
+            if mode == "async":
+                assert all(said["next"] == dict.fromkeys(range(3), steps) for said in stats)
+            if kills:
+                assert sum(said["incarnation"] for said in stats) > 4
+            found[name] = [trained[rank] for rank in range(3)]
+        finally:
+            pair.close()
+    if mode == "sync":
+        assert found["calm"] == found["killed"]
+
+
+def test_server_that_cannot_be_started_again_is_an_error(base: Cluster, tmp_path: Path) -> None:
+    planned = [("claimed", 0, incarnation) for incarnation in range(2, 1000)]
+    pair = Pair(tmp_path, 1, {0: planned})
+    try:
+        client = pair.client()
+        client.declare([*SPECS, table_spec()], START)
+        train(client, 0, 2)
+        client.delivery.timeout = 15.0
+        os.kill(pair.roles()["server"]["pid"], signal.SIGKILL)
+        with pytest.raises(
+            ParameterServerError, match="within 15 s .server 0: its process has die"
+        ):
+            train(client, 2, 3)
+    finally:
+        pair.close()
+
+
+def test_folder_that_is_gone_is_an_error(base: Cluster, tmp_path: Path) -> None:
+    pair = Pair(tmp_path)
+    try:
+        client = pair.client()
+        client.declare([*SPECS, table_spec()], START)
+        train(client, 0, 2)
+        roles = pair.roles()
+        for path in (tmp_path / "server-0").iterdir():
+            path.unlink()
+        for said in roles.values():
+            os.kill(said["pid"], signal.SIGKILL)
+        with pytest.raises(ParameterServerError, match="its log was lost or replaced"):
+            train(client, 2, 3)
+    finally:
+        pair.close()
+
+
+def test_node_is_removed_with_its_server(tmp_path: Path) -> None:
+    """In a program of its own: a cluster of several nodes."""
+    program = Path(__file__).with_name("node_removed.py")
+    ended = subprocess.run(
+        [sys.executable, str(program), str(tmp_path)], capture_output=True, text=True, timeout=240
+    )
+    assert ended.returncode == 0, ended.stderr[-4000:]
+    assert "the same bits" in ended.stdout

@@ -1,0 +1,47 @@
+"""What a worker of the tests trains: a vector over all servers, and a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from paramesh.ps.session import LocalClient
+from server_runs import MOMENTUM, NUMBERS, ids_of, table_spec
+
+SIZE = 70_000  # two ranges, one on each of two servers
+SPECS: list[dict[str, Any]] = [
+    {
+        "name": "v",
+        "kind": "dense",
+        "shape": [SIZE],
+        "dtype": "float32",
+        "recipe": None,
+        "optimizer": MOMENTUM,
+    },
+]
+START = {"v": np.linspace(-1, 1, SIZE).astype(np.float32)}
+
+
+def update_of(step: int, values: np.ndarray, rows: np.ndarray, ids: np.ndarray) -> Any:
+    return {
+        "v": {"grad": values * np.float32(0.3) + np.float32(step)},
+        "t": {"ids": ids, "grad": rows * np.float32(0.5) + np.float32(1)},
+    }
+
+
+def train(client: Any, first: int, last: int) -> bytes:
+    """Steps of a worker; the values after them."""
+    values = client.pull(first, ["v"])["v"]
+    for step in range(first, last):
+        ids = ids_of(step, client.rank)
+        update = update_of(step, values, client.pull_rows(step, "t", ids), ids)
+        values = client.step(step, update, NUMBERS, ["v"])["v"]
+    return values.tobytes() + client.pull_rows(last, "t", np.arange(50)).tobytes()
+
+
+def local_run(servers: int, steps: int) -> bytes:
+    """What a run of one worker gives if nothing happens."""
+    client = LocalClient(servers)
+    client.declare([*SPECS, table_spec()], START)
+    return train(client, 0, steps)
