@@ -69,12 +69,17 @@ def index_bytes(
     return json.dumps(index).encode()
 
 
+def is_leftover(name: str) -> bool:
+    """Whether a file of this name is what a killed save has left."""
+    half = name.startswith((".part-", f".{INDEX}.", f".{MARK}")) and name.endswith(".tmp")
+    return half or name.startswith(MARK)
+
+
 def remove_others(path: Path, files: Iterable[str]) -> None:
     """Remove files of earlier saves from a folder, and what killed ones have left."""
     kept = set(files)
     for place in path.iterdir():
         name = place.name
-        half = name.startswith((".part-", f".{INDEX}.", f".{MARK}")) and name.endswith(".tmp")
-        if half or name.startswith(MARK) or (PART.fullmatch(name) and name not in kept):
+        if is_leftover(name) or (PART.fullmatch(name) and name not in kept):
             with contextlib.suppress(OSError):  # what is left disturbs nobody
                 place.unlink()

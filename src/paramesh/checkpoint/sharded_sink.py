@@ -164,5 +164,5 @@ def check_folder(path: Path, overwrite: bool) -> None:
     if is_sharded(path):
         if not overwrite:
             raise FileExistsError(f"'{path}' is there already, and was left as it is.")
-    elif any(path.iterdir()):
+    elif not all(is_leftover(place.name) for place in path.iterdir()):
         raise FileExistsError(f"'{path}' is a folder with other things in it: give a new name.")
