@@ -16,6 +16,7 @@ from paramesh.checkpoint.safetensors_file import SafetensorsSink
 from paramesh.checkpoint.sharded_index import (
     Listed,
     index_bytes,
+    is_leftover,
     new_token,
     part_name,
     remove_others,
