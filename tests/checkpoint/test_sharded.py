@@ -330,16 +330,18 @@ def test_checksums(tmp_path: Path) -> None:
         load_checkpoint(path, crc_check=True)
 
 
-def test_conversion_to_a_file(tmp_path: Path) -> None:
+def test_conversion_to_a_file_and_back(tmp_path: Path) -> None:
     semi_auto(8)
     net = placed(Weights((2, 4), 0))
     path = save_checkpoint(net, tmp_path / "x.sharded", append_dict={"epoch": 3})
     done = convert(path, tmp_path / "y.safetensors")
-    found = load_checkpoint(done.path)
-    assert int(found.pop("epoch")) == 3
-    assert bits(found) == bits(net)
-    with pytest.raises(ValueError, match="of save_checkpoint and load_checkpoint alone 'sharded'"):
-        convert(done.path, tmp_path / "z", Conversion("sharded"))
+    back = convert(done.path, tmp_path / "z", Conversion("sharded", checksums=True))
+    with ShardedSource(back.path) as source:
+        assert source.verify()
+    for made in (done.path, back.path):
+        found = load_checkpoint(made)
+        assert int(found.pop("epoch")) == 3
+        assert bits(found) == bits(net)
 
 
 SAVER = """

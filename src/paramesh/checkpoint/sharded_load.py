@@ -1,4 +1,4 @@
-"""Loading from sharded checkpoints what this process needs, and no more."""
+"""Loading from checkpoints in slices what this process needs, and no more."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import jax
 
 from paramesh import placement
 from paramesh.checkpoint.boxes import Box, box_of
-from paramesh.checkpoint.sharded_source import ShardedSource
+from paramesh.checkpoint.storage import Source
 from paramesh.dtype import is_wide, x64
 from paramesh.nn.cell import Cell
 from paramesh.parallel.per_device import local_rows
 from paramesh.parameter import Parameter
 
 
-def loaded_slices(source: ShardedSource, names: Sequence[str], net: Cell) -> dict[str, Any]:
+def loaded_slices(source: Source, names: Sequence[str], net: Cell) -> dict[str, Any]:
     """The arrays of a checkpoint of which this process needs a part.
 
     They are those of Parameters of `net` that are cut over devices, as far as that is known: from
@@ -57,7 +57,7 @@ def loaded_slices(source: ShardedSource, names: Sequence[str], net: Cell) -> dic
     return found
 
 
-def _rows(source: ShardedSource, name: str, param: Parameter) -> Any:
+def _rows(source: Source, name: str, param: Parameter) -> Any:
     shape = source.entry(name).shape
     if shape[1:] != param.shape or len(shape) == len(param.shape):
         return None
@@ -69,7 +69,7 @@ def _rows(source: ShardedSource, name: str, param: Parameter) -> Any:
         return jax.device_put(rows, may_alias=False)
 
 
-def _cut(source: ShardedSource, shardings: Mapping[str, Any]) -> dict[str, Any]:
+def _cut(source: Source, shardings: Mapping[str, Any]) -> dict[str, Any]:
     """The arrays, each device's slice copied once: from the file's pages to the device."""
     views: list[Any] = []
     devices: list[Any] = []

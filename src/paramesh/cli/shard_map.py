@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from paramesh.checkpoint.sharded_source import Held, ShardedSource
+from paramesh.checkpoint.cut_source import Slice
+from paramesh.checkpoint.sharded_source import ShardedSource
 from paramesh.checkpoint.storage import Entry
 from paramesh.cli.figures import counted
 from paramesh.cli.report import Devices
@@ -21,8 +22,8 @@ def saved_devices(source: ShardedSource, entries: Sequence[Entry]) -> Devices:
     listed = {entry.name: source.held(entry.name) for entry in entries}
     known = bool(source.devices) and all(
         one.ranks and max(one.ranks) < len(source.devices)
-        for _, slices in listed.values()
-        for one in slices
+        for cut in listed.values()
+        for one in cut.slices
     )
     count = len(source.devices) if known else len(source.files())
     found = Devices(
@@ -32,12 +33,12 @@ def saved_devices(source: ShardedSource, entries: Sequence[Entry]) -> Devices:
     )
     places: dict[Any, int] = {}
     for entry in entries:
-        cut, slices = listed[entry.name]
-        drawn = [(one, one.ranks if known else (one.file,)) for one in slices]
-        key = entry.shape, cut, tuple((one.box, ranks) for one, ranks in drawn)
+        cut = listed[entry.name]
+        drawn = [(one, one.ranks if known else (one.file,)) for one in cut.slices]
+        key = entry.shape, cut.shape, tuple((one.box, ranks) for one, ranks in drawn)
         if key not in places:
             places[key] = len(found.placements)
-            found.placements.append(_placement(entry, cut, drawn))
+            found.placements.append(_placement(entry, cut.shape, drawn))
         found.of[entry.name] = places[key]
         for one, ranks in drawn:
             size = math.prod(stop - start for start, stop in one.box) * entry.dtype.itemsize
@@ -47,7 +48,7 @@ def saved_devices(source: ShardedSource, entries: Sequence[Entry]) -> Devices:
 
 
 def _placement(
-    entry: Entry, cut: tuple[int, ...], drawn: list[tuple[Held, tuple[int, ...]]]
+    entry: Entry, cut: tuple[int, ...], drawn: list[tuple[Slice, tuple[int, ...]]]
 ) -> dict[str, Any]:
     about = counted(len(drawn), "slice") + f" in {counted(len({o.file for o, _ in drawn}), 'file')}"
     if cut != entry.shape:
