@@ -1,14 +1,15 @@
 """How fast checkpoints are written and read, beside safetensors, torch, orbax and MindSpore.
 
 Run `python benchmarks/checkpoint.py [--megabytes N] [--tensors N ...] [--rounds N] [--only KEY ...]
-[--folder PATH] [--mindspore-python PATH] [--json FILE]`. Every contestant saves the same Float32
-values, reads them into a network of its own (safetensors and orbax: into new arrays), and deletes
-the file; in turns, so that whatever else the machine does meets all alike. Numbers are medians, in
-GB/s; files were just written, so that reading finds them in memory.
+[--folder PATH] [--no-fsync] [--mindspore-python PATH] [--json FILE]`. Every contestant saves the
+same Float32 values, reads them into a network of its own (safetensors and orbax: into new arrays),
+and deletes the file; in turns, so that whatever else the machine does meets all alike. Numbers are
+medians, in GB/s; files were just written, so that reading finds them in memory.
 
 The folder is in /dev/shm where there is one: paramesh waits until a file is on the disk before it
-gives it its name, the others (but orbax) do not, and on a disk that is what would be measured.
-MindSpore runs in a process of its own, after the others.
+gives it its name, the others but orbax do not, and on a disk that is what would be measured.
+MindSpore runs in a process of its own, which waits while others have their turn. It does not wait
+for the disk (no fsync); `--no-fsync` has paramesh not wait either, to compare like with like.
 
 The last table is about `async_save`: how long the call takes, and how much longer the call and the
 next training step take than a step alone, both in terms of a copy of the state in memory.
@@ -20,6 +21,7 @@ import argparse
 import importlib
 import importlib.metadata
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -35,7 +37,6 @@ import harness
 from networks.contestants import Unavailable
 
 WORKER = Path(__file__).parent / "networks" / "mindspore_files.py"
-LIMIT = 600.0
 #: What the ratios of a contestant are to.
 PEERS = {
     ("safetensors", "save"): "safetensors.numpy",
@@ -209,26 +210,45 @@ def once(contestant: Contestant, place: Path) -> tuple[float, float]:
     return saved - start, loaded - saved
 
 
-def of_mindspore(
-    python: str | None, values: Values, place: Path, rounds: int
-) -> tuple[str, list[tuple[float, float]]]:
-    """MindSpore's (version, [seconds of a save and a load])."""
-    if python is None:
-        raise Unavailable("not asked for: --mindspore-python names a python that has it")
-    each = next(iter(values.values())).size
-    command = [python, str(WORKER), str(len(values)), str(each), str(place), str(rounds)]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=LIMIT, cwd=place
-        )
-    except OSError as error:
-        raise Unavailable(f"{python} does not start: {error.strerror}") from error
-    except subprocess.TimeoutExpired:
-        raise Unavailable(f"did not end within {LIMIT:.0f} s") from None
-    if done.returncode != 0 or not done.stdout.strip():
-        raise Unavailable((done.stderr.strip().splitlines() or ["it failed"])[-1][:80])
-    answer = json.loads(done.stdout.splitlines()[-1])
-    return answer["version"], [(save, load) for save, load in answer["seconds"]]
+class MindSpore:
+    """MindSpore, in a process of its own."""
+
+    def __init__(self, python: str | None, values: Values, place: Path) -> None:
+        if python is None:
+            raise Unavailable("not asked for: --mindspore-python names a python that has it")
+        each = next(iter(values.values())).size
+        try:
+            self._process = subprocess.Popen(
+                [python, str(WORKER), str(len(values)), str(each), str(place)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                cwd=place.parent,
+            )
+        except OSError as error:
+            raise Unavailable(f"{python} does not start: {error.strerror}") from error
+        self.version: str = self._answer()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            _, errors = self._process.communicate()
+            raise Unavailable((errors.strip().splitlines() or ["it failed"])[-1][:80])
+        return json.loads(line)
+
+    def once(self) -> tuple[float, float]:
+        """(seconds of a save, seconds of a load)."""
+        assert self._process.stdin is not None
+        print("go", file=self._process.stdin, flush=True)
+        save, load = self._answer()
+        return save, load
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
 
 
 def measured(values: Values, place: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -244,23 +264,33 @@ def measured(values: Values, place: Path, options: argparse.Namespace) -> list[d
             rows[key]["version"] = ready[key].version
         except Unavailable as reason:
             rows[key]["unavailable"] = str(reason)
-    seconds: dict[str, list[tuple[float, float]]] = {key: [] for key in ready}
-    for number in range(options.rounds + 1):
-        for key, contestant in ready.items():
-            taken = once(contestant, place)
-            if number:  # the first is for warming up
-                seconds[key].append(taken)
     rows["mindspore"] = {
         "key": "mindspore",
         "contestant": "MindSpore, .ckpt",
         "tensors": len(values),
     }
+    mindspore: MindSpore | None = None
     try:
-        rows["mindspore"]["version"], seconds["mindspore"] = of_mindspore(
-            options.mindspore_python, values, place, options.rounds
-        )
+        mindspore = MindSpore(options.mindspore_python, values, place)
+        rows["mindspore"]["version"] = mindspore.version
     except Unavailable as reason:
         rows["mindspore"]["unavailable"] = str(reason)
+    seconds: dict[str, list[tuple[float, float]]] = {key: [] for key in ready}
+    if mindspore is not None:
+        seconds["mindspore"] = []
+    try:
+        for number in range(options.rounds + 1):
+            for key in seconds:
+                if key == "mindspore":
+                    assert mindspore is not None
+                    taken = mindspore.once()
+                else:
+                    taken = once(ready[key], place)
+                if number:  # the first is for warming up
+                    seconds[key].append(taken)
+    finally:
+        if mindspore is not None:
+            mindspore.close()
     for key, taken in seconds.items():
         for part, times in zip(("save", "load"), zip(*taken, strict=True), strict=True):
             middle = harness.median(times)
@@ -327,9 +357,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=CONTESTANTS, metavar="KEY")
     parser.add_argument("--folder", type=Path, help="where files are written")
+    parser.add_argument(
+        "--no-fsync", action="store_true", help="paramesh does not wait for the disk"
+    )
     parser.add_argument("--mindspore-python", metavar="PATH", help="a python that has MindSpore")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
+    if options.no_fsync:
+        os.fsync = lambda descriptor: None
     console = harness.console()
     results: list[dict[str, Any]] = []
     with folder(options.folder) as place:

@@ -5,7 +5,9 @@ call, and against copying them twice in memory:
 
     dense       one worker, one server, SGD: push the gradient, log it, apply it, return the values
     embedding   50,000 of 1,000,000 rows of 64, Adagrad: pull, and push
-    recovery    from SIGKILL to the answer of the next step
+    snapshot    steps of 1,000 rows while 1 GiB of state (Adagrad) is written beside them
+    recovery    from SIGKILL to the answer of the next step: with 24 MiB, and with 1 GiB of state
+    takeover    from SIGKILL of a small server, several times, without and with a standby
 
 Needs paramesh[ps]. The servers write their logs to the folder for temporary files; `--folder` names
 another.
@@ -53,8 +55,16 @@ def milliseconds(call: Callable[[], Any]) -> float:
     return (time.perf_counter() - began) * 1e3
 
 
-def client_of(folder: str, job: str, spec: dict[str, Any], values: Any) -> RayClient:
-    cluster = Cluster(1, {"workers": 1}, folder=os.path.join(folder, job), job=job)
+def client_of(
+    folder: str,
+    job: str,
+    spec: dict[str, Any],
+    values: Any,
+    standby: bool = False,
+    **rules: Any,
+) -> RayClient:
+    where = os.path.join(folder, job)
+    cluster = Cluster(1, {"workers": 1} | rules, folder=where, job=job, standby=standby)
     client = RayClient(cluster)
     client.declare([spec], values)
     return client
@@ -114,31 +124,135 @@ def embedding(folder: str, runs: int) -> None:
         f"push {statistics.median(pushes):.1f} ms",
         flush=True,
     )
+    recovered(client, runs + 2, ids[:1])
+    client.close()
+
+
+def recovered(client: RayClient, step: int, ids: np.ndarray) -> None:
+    before = client.stats()[0]
     began = time.perf_counter()
-    os.kill(client.stats()[0]["pid"], signal.SIGKILL)
-    client.pull_rows(runs + 2, "t", ids[:1])
+    os.kill(before["pid"], signal.SIGKILL)
+    client.pull_rows(step, "t", ids)
     seconds = time.perf_counter() - began
     said = client.stats()[0]
     print(
         f"recovery after SIGKILL: {seconds:.2f} s, of which log and state "
         f"{said['recovery_seconds']:.2f} s ({said['bytes'] / 2**20:.0f} MiB of state, "
-        f"{runs + 2} records of {grad.nbytes / 2**20:.0f} MiB)",
+        f"version {said['version']}, last snapshot of version "
+        f"{before['last_snapshot'].get('version', 'none')})",
         flush=True,
     )
+
+
+def snapshot(folder: str, size: int, steps: int) -> None:
+    """Steps while a snapshot is written, against those while none is."""
+    width, batch, chunk = 64, 1000, 1 << 17
+    rows = size // (2 * 4 * width)
+    recipe = initializer("normal", (rows, width), "float32").recipe
+    assert recipe is not None
+    spec = {"name": "t", "kind": "rows", "row_shape": [width], "rows": rows, "dtype": "float32"}
+    spec |= {"recipe": start_of("t", recipe), "optimizer": ADAGRAD}
+    client = client_of(folder, "snapshot", spec, {}, snapshot_every=steps)
+    values = np.ones((chunk, width), np.float32)
+    for first in range(0, rows, chunk):
+        ids = np.arange(first, min(first + chunk, rows))
+        client.put("t", {"value": values[: len(ids)], "accum": values[: len(ids)]}, ids)
+    rng = np.random.default_rng(0)
+    grad = rng.standard_normal((batch, width)).astype(np.float32)
+    spans: list[tuple[float, float]] = []
+    written: list[dict[str, float]] = []
+    step, ids = 0, np.arange(1)
+    while len(written) < 3 and step < 100 * steps:
+        ids = np.unique(rng.integers(0, rows, batch))
+        began = time.time()
+        client.step(step, {"t": {"ids": ids, "grad": grad[: len(ids)]}}, RATE, [])
+        spans.append((began, time.time() - began))
+        step += 1
+        if step % 20 == 0:
+            last = client.stats()[0]["last_snapshot"]
+            if "version" in last and last["version"] not in [s["version"] for s in written]:
+                written.append(last)
+    beside: list[float] = []
+    for last in written:
+        start, stop = last["time"] - last["seconds"], last["time"]
+        beside += [took for began, took in spans if start < began + took and began < stop]
+    alone = [took for _, took in spans]
+    for took in beside:
+        alone.remove(took)
+    usual = statistics.median(alone)
+    seconds = statistics.median(last["seconds"] for last in written)
+    print(
+        f"snapshot of {size / 2**30:g} GiB beside steps: {seconds:.2f} s; "
+        f"a step takes {usual * 1e3:.1f} ms without (at most {max(alone) * 1e3:.1f}), "
+        f"{statistics.median(beside) * 1e3:.1f} ms beside it (at most {max(beside) * 1e3:.1f}, "
+        f"{(max(beside) - usual) * 1e3:.1f} more; {len(beside)} steps)",
+        flush=True,
+    )
+    recovered(client, step, ids[:1])
     client.close()
+
+
+def takeover(folder: str, kills: int) -> None:
+    """From SIGKILL to the answer of the next step, as the waiting worker sees it."""
+    shape = [1 << 18]
+    spec = {"name": "w", "kind": "dense", "shape": shape, "dtype": "float32", "recipe": None}
+    grad = np.ones(shape, np.float32)
+    for standby in (False, True):
+        start = {"w": np.zeros(shape, np.float32)}
+        job = f"takeover-{standby:d}"
+        client = client_of(folder, job, spec | {"optimizer": SGD}, start, standby)
+        times: list[float] = []
+        for step in range(kills):
+            if standby:
+                wait_for_standby(client)
+            os.kill(client.stats()[0]["pid"], signal.SIGKILL)
+            update = {"w": {"grad": grad}}
+            times.append(
+                milliseconds(lambda u=update, s=step, c=client: c.step(s, u, RATE, ["w"])) / 1e3
+            )
+        print(
+            f"takeover {'with' if standby else 'without'} a standby: answer "
+            f"{statistics.median(times):.2f} s after SIGKILL (median of {kills}, "
+            f"{min(times):.2f} to {max(times):.2f})",
+            flush=True,
+        )
+        client.close()
+
+
+def wait_for_standby(client: RayClient) -> None:
+    """Until a second process holds what the server holds."""
+    version = client.stats()[0]["version"]
+    peer = client.delivery.peers[0]
+    while True:
+        try:
+            said = ray.get(peer.actors[1 - peer.at].look.remote(), timeout=60)
+        except ray.exceptions.RayError:
+            time.sleep(0.1)
+            continue
+        if said["version"] == version:
+            return
+        time.sleep(0.05)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", default=None)
     parser.add_argument("--runs", type=int, default=11)
+    parser.add_argument("--kills", type=int, default=7)
+    parser.add_argument("--only", choices=["dense", "embedding", "snapshot", "takeover"])
+    parser.add_argument("--snapshot-mib", type=int, default=1024)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         base = Cluster(1, {"workers": 1}, job="base")
         try:
-            for name, size in SIZES.items():
+            for name, size in SIZES.items() if given.only in (None, "dense") else ():
                 dense(folder, name, size, given.runs if size < 1 << 24 else 5)
-            embedding(folder, given.runs)
+            if given.only in (None, "embedding"):
+                embedding(folder, given.runs)
+            if given.only in (None, "snapshot"):
+                snapshot(folder, given.snapshot_mib << 20, 200)
+            if given.only in (None, "takeover"):
+                takeover(folder, given.kills)
         finally:
             base.close()
 

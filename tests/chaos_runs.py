@@ -15,6 +15,7 @@ import functools
 import json
 import multiprocessing
 import os
+import resource
 import signal
 import threading
 import time
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import ray
 
 from chaos_worker import SPECS, START, WORKER_POINTS, Job, digest, hyper_of, update_of, work
 from paramesh.ps.log import latest_incarnation, read_log
@@ -45,6 +47,9 @@ class Plan:
     """What happens in a run: events at steps, and the deaths at points that `Job` has."""
 
     events: tuple[tuple[int, float, str, int, int], ...] = ()
+
+
+NOTHING = Plan()
 
 
 def random_plan(job: Job, events: int, points: int, deaths: int) -> tuple[Job, Plan]:
@@ -123,10 +128,19 @@ class Run:
         landed: how many deaths of which kind there were.
     """
 
-    def __init__(self, job: Job, plan: Plan = Plan(), *, limit: float = 240.0) -> None:
+    def __init__(
+        self,
+        job: Job,
+        plan: Plan = NOTHING,
+        *,
+        limit: float = 240.0,
+        absent: frozenset[int] = frozenset(),
+    ) -> None:
         self.job, self.plan, self.limit = job, plan, limit
+        self._present = [rank for rank in range(job.workers) if rank not in absent]
         self.landed: Counter[str] = Counter()
-        self._killed: dict[tuple[int, int], str] = {}
+        self._killed: set[tuple[int, int]] = set()
+        self._struck: set[tuple[int, int]] = set()
         self._lives = [0] * job.workers
         self._processes: list[Any] = [None] * job.workers
         self._replaced: list[tuple[int, int, Any]] = []
@@ -146,7 +160,13 @@ class Run:
 
     def _end_of(self, rank: int, life: int) -> dict[str, Any]:
         path = self.job.folder / f"end-{rank}-{life}.json"
-        return json.loads(path.read_text()) if path.exists() else {"error": "it fell over"}
+        if path.exists():
+            return json.loads(path.read_text())
+        return {"error": f"it ended with code {self._processes[rank].exitcode}", "replaced": False}
+
+    def ends(self) -> list[str]:
+        """How the last life of each worker ended: an error, or nothing."""
+        return [self._end_of(rank, self._lives[rank]).get("error", "") for rank in self._present]
 
     def run(self) -> Run:
         """Until all workers have done all steps.
@@ -155,12 +175,12 @@ class Run:
             RunFailed: a worker ended with an error, or the run took too long.
         """
         deadline = time.monotonic() + self.limit
-        for rank in range(self.job.workers):
+        for rank in self._present:
             self._start(rank)
         killer = threading.Thread(target=self._kill_all, daemon=True)
         killer.start()
         try:
-            while not all([self._done(rank) for rank in range(self.job.workers)]):
+            while not all([self._done(rank) for rank in self._present]):
                 if time.monotonic() > deadline:
                     raise RunFailed(f"not over after {self.limit} s: {self._where()}")
                 time.sleep(0.02)
@@ -170,7 +190,7 @@ class Run:
             everyone = [*self._processes, *(process for _, _, process in self._replaced)]
             for process in filter(None, everyone):
                 if process.is_alive() and time.monotonic() < deadline:
-                    process.join(15)
+                    process.join(6)
                 if process.is_alive():
                     os.kill(process.pid, signal.SIGCONT)
                     process.kill()
@@ -198,7 +218,7 @@ class Run:
                 return False
             if process.exitcode == -signal.SIGKILL:
                 planned = self.job.deaths.get((rank, self._lives[rank]))
-                if (rank, self._lives[rank], "w") not in self._killed:
+                if (rank, self._lives[rank]) not in self._struck:
                     name = planned[0] if planned else "unknown"
                     self.landed[f"worker at point '{name}'"] += 1
                 self._lives[rank] += 1
@@ -243,8 +263,14 @@ class Run:
             self._over.wait(0.7)
             signalled(pid, signal.SIGCONT)
             self.landed["worker frozen for 0.7 s"] += 1
-        else:
+        elif kind == "replace worker":
             self._replace_worker(rank)
+        else:
+            assert kind == "full disk"
+            pid = server_process(self.job, server)
+            assert pid is not None
+            size = sum(path.stat().st_size for path in self._folder(server).glob("log-*.bin"))
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (size + 100, size + 100))
 
     def _folder(self, server: int) -> Path:
         return self.job.folder / "servers" / f"server-{server}"
@@ -252,7 +278,8 @@ class Run:
     def _kill_server(self, server: int, kind: str) -> int:
         life = latest_incarnation(self._folder(server))
         if signalled(server_process(self.job, server), signal.SIGKILL):
-            self._killed.setdefault((server, life), kind)
+            self._killed.add((server, life))
+            self.landed[kind] += 1
         return life
 
     def _await_start(self, server: int, life: int) -> None:
@@ -266,7 +293,7 @@ class Run:
             process = self._processes[rank]
             if process.is_alive() and signalled(process.pid, signal.SIGKILL):
                 process.join(10)
-                self._killed[rank, self._lives[rank], "w"] = kind  # type: ignore[index]
+                self._struck.add((rank, self._lives[rank]))
                 self.landed[kind] += 1
 
     def _freeze_server(self, server: int) -> None:
@@ -277,7 +304,8 @@ class Run:
         deadline = time.monotonic() + 12  # a worker kills what is frozen for so long
         while time.monotonic() < deadline and not self._over.wait(0.05):
             if latest_incarnation(self._folder(server)) > life:
-                self._killed.setdefault((server, life), "server frozen, killed by a worker")
+                self._killed.add((server, life))
+                self.landed["server frozen, killed by a worker"] += 1
                 break
         else:
             signalled(pid, signal.SIGCONT)
@@ -426,6 +454,15 @@ def model(job: Job) -> dict[str, np.ndarray]:
         ]
         client.step(step, reduce_updates(pushed), hyper_of(step), [])
     return contents(client)
+
+
+def end_servers(job: Job) -> None:
+    """Those that a run which failed has left."""
+    for server in range(job.servers):
+        for name in (f"server-{server}", f"server-{server}-standby"):
+            with contextlib.suppress(ValueError):
+                actor = ray.get_actor(name, namespace=f"paramesh-{job.name}")
+                ray.kill(actor, no_restart=True)
 
 
 def job_on(address: str, folder: Path, rules: dict[str, Any], **more: Any) -> Job:

@@ -12,16 +12,18 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
 
-from paramesh.errors import ParameterServerError
-from paramesh.ps import client as clients
+from paramesh.errors import ParameshError
+from paramesh.ps import delivery as deliveries
 from paramesh.ps.client import RayClient
 from paramesh.ps.cluster import Cluster
+from paramesh.ps.delivery import Call, Delivery, Peer
 from paramesh.ps.server import Replaced
 from server_runs import MOMENTUM, ids_of, table_spec
 
@@ -56,6 +58,7 @@ class Job:
         rules: the fields of `Rules`.
         kills: planned deaths of servers, by number (see `actors.Kill`).
         deaths: planned deaths of workers: (rank, life) -> (point, step).
+        standby: every server has one.
         mischief: the share of messages that are duplicated, delayed, lost, or repeated much later.
         timeout: of the clients, in seconds.
     """
@@ -70,6 +73,7 @@ class Job:
     seed: int = 0
     timeout: float = 90.0
     mischief: float = 0.0
+    standby: bool = False
     kills: dict[int, list[tuple[str, int, int]]] = dataclasses.field(default_factory=dict)
     deaths: dict[tuple[int, int], tuple[str, int]] = dataclasses.field(default_factory=dict)
 
@@ -96,81 +100,97 @@ def update_of(job: Job, step: int, rank: int, values: np.ndarray, rows: np.ndarr
     }
 
 
-class ChaosClient(RayClient):
-    """A client whose messages are duplicated, late, lost, or there again long after."""
+class Chaos:
+    """What is wrong with the messages of one life of a worker, and when it dies.
+
+    Messages are duplicated, late, lost, or there again long after.
+    """
 
     def __init__(self, job: Job, rank: int, life: int) -> None:
-        self.job, self.life = job, life
+        self.job, self.rank, self.life = job, rank, life
         self.random = np.random.default_rng([job.seed, rank, life, 7])
-        self.late: list[tuple[int, Any]] = []
+        self.late: list[Call] = []
         self.death = job.deaths.get((rank, life))
+        #: The step that it is at.
         self.now = 0
-        self.notes = os.open(
-            job.folder / f"seen-{rank}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600
-        )
-        cluster = Cluster(
-            job.servers,
-            job.rules,
-            address=job.address,
-            folder=str(job.folder / "servers"),
-            job=job.name,
-            kills=job.kills,
-        )
-        super().__init__(
-            cluster, rank=rank, workers=job.workers, timeout=job.timeout, eager=job.eager
-        )
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        self.notes = os.open(job.folder / f"seen-{rank}", flags, 0o600)
 
     def at(self, point: str) -> None:
+        """Die here, if that was planned."""
         if self.death is not None and self.death[0] == point and self.now >= self.death[1]:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def _submit(self, server: int, call: tuple[str, tuple[Any, ...]]) -> Any:
-        method = call[0]
-        last = server == len(self._cluster.actors) - 1
-        if last and method == "step":
-            self._landed("between", 0)
-        if last and method == "hello":
+    def send(self, real: Callable[[Call], Any], server: int, call: Call) -> Any:
+        """Send a call, or something else."""
+        last = server == self.job.servers - 1
+        if last and call[0] == "step":
+            self._landed("between", real)
+        if last and call[0] == "hello":
             self.at("greeted")
-        ref = self._sent(server, call)
-        if last and method == "step":
-            self._landed("sent", server)
+        ref = self._sent(real, call)
+        if last and call[0] == "step":
+            self._landed("sent", real)
         return ref
 
-    def _landed(self, point: str, server: int) -> None:
+    def _landed(self, point: str, real: Callable[[Call], Any]) -> None:
         if self.death is not None and self.death[0] == point and self.now >= self.death[1]:
-            # What was sent before is there once this is answered, or the server is not.
-            ray.wait([self._cluster.actors[server].ping.remote()], timeout=2.0)
+            time.sleep(0.2)  # for what was sent before
+            ray.wait([real(("ping", ()))], timeout=2.0)
             self.at(point)
 
-    def _sent(self, server: int, call: tuple[str, tuple[Any, ...]]) -> Any:
-        real = super()._submit
+    def _sent(self, real: Callable[[Call], Any], call: Call) -> Any:
         share = self.job.mischief
-        if call[0] == "ping" or not share:
-            return real(server, call)
+        if call[0] not in ("step", "push", "pull", "pull_rows") or not share:
+            return real(call)
+        never = ("settle", (self.rank, 1 << 40)) if self.job.eager else ("pull", (1 << 40, ()))
         kind = self.random.random() / share
         if self.late and self.random.random() < 0.2:
-            real(*self.late.pop(0))  # from long ago
+            real(self.late.pop(0))  # from long ago; perhaps of the other server
         if kind < 0.3:
-            real(server, call)
+            real(call)
         elif kind < 0.6:
             time.sleep(float(self.random.uniform(0, 0.05)))
-        elif kind < 0.8 and call[0] in ("step", "push", "pull_rows"):
-            self.late.append((server, call))
-        elif kind < 0.9 and self.now:
-            return real(server, self._never())  # lost
-        elif kind < 1 and self.now:
-            real(server, call)  # its answer is lost
-            return real(server, self._never())
-        return real(server, call)
+        elif kind < 0.8 and call[0] == "step":
+            self.late.append(call)
+        elif kind < 0.9:
+            return real(never)  # lost
+        elif kind < 1:
+            real(call)  # its answer is lost
+            return real(never)
+        return real(call)
 
-    def _never(self) -> tuple[str, tuple[Any, ...]]:
-        """A call that is not answered."""
-        return ("settle", (self.rank, 1 << 40)) if self.eager else ("pull", (1 << 40, ()))
+    def note(self, server: int, incarnation: int, version: int) -> None:
+        """What the worker has seen of a server."""
+        os.write(self.notes, f"{self.life} {server} {incarnation} {version}\n".encode())
 
-    def _check_answer(self, server: int, answer: Any) -> None:
-        super()._check_answer(server, answer)
-        line = f"{self.life} {server} {self._incarnations[server]} {self._versions[server]}\n"
-        os.write(self.notes, line.encode())
+    def interpose(self) -> None:
+        """Between this process's client and its servers, from now on."""
+        chaos, sending, hearing = self, Delivery.submit, Delivery.heard
+
+        def submit(way: Delivery, server: int, call: Call, at: int | None = None) -> Any:
+            return chaos.send(lambda call: sending(way, server, call, at), server, call)
+
+        def heard(way: Delivery, peer: Peer, *more: Any) -> None:
+            hearing(way, peer, *more)
+            chaos.note(peer.server, peer.incarnation, peer.version)
+
+        Delivery.submit, Delivery.heard = submit, heard  # type: ignore[method-assign]
+        deliveries.PROBE, deliveries.FROZEN, deliveries.LOST = 0.5, 2.0, 3.0
+
+
+def connected(job: Job, rank: int) -> RayClient:
+    """A worker's client; the first worker that comes starts the servers."""
+    cluster = Cluster(
+        job.servers,
+        job.rules,
+        address=job.address,
+        folder=str(job.folder / "servers"),
+        job=job.name,
+        kills=job.kills,
+        standby=job.standby,
+    )
+    return RayClient(cluster, rank=rank, workers=job.workers, timeout=job.timeout, eager=job.eager)
 
 
 def digest(update: Any) -> str:
@@ -184,41 +204,41 @@ def digest(update: Any) -> str:
     return found.hexdigest()
 
 
-def train(job: Job, client: ChaosClient) -> None:
+def train(job: Job, client: RayClient, chaos: Chaos) -> None:
     """All steps that this worker owes."""
     rank = client.rank
     progress = np.memmap(job.folder / "progress", np.int64, "r+", shape=(job.workers,))
     client.declare([*SPECS, table_spec()], START)
-    client.now = client.start
-    client.at("declared")
+    chaos.now = client.start
+    chaos.at("declared")
     values = client.pull(client.start, ["v"])["v"]
     for step in range(client.start, job.steps):
-        client.now = step
+        chaos.now = step
         progress[rank] = step
         rows = client.pull_rows(step, "t", ids_of(step, rank))
-        client.at("pulled")
+        chaos.at("pulled")
         update = update_of(job, step, rank, values, rows)
         if job.eager:
             parts = client.partition.split_updates(update)
             line = " ".join(["pushes", str(step), *map(digest, parts)]) + "\n"
-            os.write(client.notes, line.encode())
+            os.write(chaos.notes, line.encode())
         values = client.step(step, update, hyper_of(step), ["v"])["v"]
-        client.at("answered")
+        chaos.at("answered")
     progress[rank] = job.steps
 
 
 def work(job: Job, rank: int, life: int) -> None:
     """One life of a worker."""
     os.environ.update(job.environment)
-    clients.PROBE, clients.FROZEN, clients.LOST = 0.5, 2.0, 3.0
+    chaos = Chaos(job, rank, life)
+    chaos.interpose()
     end: dict[str, Any] = {}
     began = time.monotonic()
     try:
-        if job.deaths.get((rank, life), ("",))[0] == "starting":
-            os.kill(os.getpid(), signal.SIGKILL)
-        client = ChaosClient(job, rank, life)
+        chaos.at("starting")
+        client = connected(job, rank)
         end["start"] = client.start
-        train(job, client)
+        train(job, client, chaos)
         dumped = {
             f"{name}.{field}": array
             for name in ("v", "t")
@@ -228,9 +248,9 @@ def work(job: Job, rank: int, life: int) -> None:
         end["versions"] = [said["version"] for said in stats]
         end["retries"] = client.retries
         np.savez(job.folder / f"dump-{rank}.npz", **dumped)
-        client.at("leaving")
+        chaos.at("leaving")
         client.close()
-    except ParameterServerError as error:
+    except ParameshError as error:
         end["error"], end["replaced"] = str(error), isinstance(error, Replaced)
     end["seconds"] = time.monotonic() - began
     (job.folder / f"end-{rank}-{life}.json").write_text(json.dumps(end))

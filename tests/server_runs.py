@@ -103,6 +103,8 @@ class Run:
         self.armed: list[str] = []
         self.next = [0] * rules.workers
         self.held: list[dict[int, Any]] = [{} for _ in range(rules.workers)]
+        #: Everything that was ever pushed: worker, its incarnation, step, update.
+        self.sent: list[tuple[int, int, int, Any]] = []
         self.incarnations = [1] * rules.workers
         self.kills = 0
         self.server: Server = self._started()
@@ -160,7 +162,9 @@ class Run:
     def push(self, worker: int) -> None:
         """The next step of a worker."""
         step = self.next[worker]
-        self.held[worker][step] = updates_of(step, worker, self.read(step))
+        update = updates_of(step, worker, self.read(step))
+        self.held[worker][step] = update
+        self.sent.append((worker, self.incarnations[worker], step, update))
         self._send(worker, step)
         self.next[worker] += 1
         held = self.held[worker]

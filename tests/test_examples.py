@@ -22,8 +22,8 @@ CASES = {
         r"largest difference: \d\.\de-0[5-9]\n0\.table +\(256, 16\) +a slice on each of 4 devices",
     ),
     "movielens_ps.py": (
-        ["1", "0"],
-        r"Factors: test RMSE 0\.9\d+, .*WideAndDeep: test RMSE 0\.9\d+, ",
+        ["--epochs", "1", "--workers", "1", "--servers", "0", "--mode", "sync"],
+        r"factors, sync: test RMSE 0\.9\d+ .*wide and deep, sync: test RMSE 0\.9\d+ ",
     ),
     "lenet_digits.py": (["6"], r"test accuracy: 9\d\.\d%\n"),
 }
@@ -45,3 +45,27 @@ def test_example(name: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert re.search(pattern, done.stdout, re.DOTALL), done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("network", ["factors", "wide and deep"])
+def test_film_ratings_with_two_servers_and_two_workers(network: str, tmp_path: Path) -> None:
+    """Every mode learns; killed servers and workers change no digit in sync mode."""
+    example = [sys.executable, "-W", "error", str(FOLDER / "movielens_ps.py"), "--network", network]
+
+    def errors(*words: str) -> dict[str, str]:
+        done = subprocess.run(
+            [*example, *words],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=1800,
+        )
+        assert done.returncode == 0, done.stderr
+        return dict(re.findall(rf"{network}, (\w+): test RMSE \S+ \((\S+)\)", done.stdout))
+
+    undisturbed = errors()
+    assert sorted(undisturbed) == ["async", "stale", "sync"]
+    assert max(map(float, undisturbed.values())) <= 0.88
+    assert errors("--mode", "sync", "--kills", "6") == {"sync": undisturbed["sync"]}

@@ -63,7 +63,17 @@ from paramesh.tensor import Tensor
 
 if TYPE_CHECKING:
     from paramesh import checkpoint, nn, ops, optim, random, train
-    from paramesh.checkpoint import load_checkpoint, load_param_into_net, save_checkpoint
+    from paramesh.checkpoint import (
+        build_searched_strategy,
+        load_checkpoint,
+        load_distributed_checkpoint,
+        load_param_into_net,
+        merge_sliced_parameter,
+        rank_list_for_transform,
+        save_checkpoint,
+        transform_checkpoint_by_rank,
+        transform_checkpoints,
+    )
     from paramesh.nn.cell import Cell
     from paramesh.optim.from_optax import from_optax
     from paramesh.parallel import communication
@@ -94,15 +104,21 @@ _LATER: dict[str, str | None] = {
     "Cell": "paramesh.nn.cell",
     "GradOperation": "paramesh.transforms",
     "Model": "paramesh.train",
+    "build_searched_strategy": "paramesh.checkpoint",
     "from_optax": "paramesh.optim",
     "functional_call": "paramesh.transforms",
     "grad": "paramesh.transforms",
     "jit": "paramesh.transforms",
     "load_checkpoint": "paramesh.checkpoint",
+    "load_distributed_checkpoint": "paramesh.checkpoint",
     "load_param_into_net": "paramesh.checkpoint",
+    "merge_sliced_parameter": "paramesh.checkpoint",
+    "rank_list_for_transform": "paramesh.checkpoint",
     "remat": "paramesh.transforms",
     "save_checkpoint": "paramesh.checkpoint",
     "scan": "paramesh.transforms",
+    "transform_checkpoint_by_rank": "paramesh.checkpoint",
+    "transform_checkpoints": "paramesh.checkpoint",
     "value_and_grad": "paramesh.transforms",
     "vmap": "paramesh.transforms",
 }
@@ -128,6 +144,12 @@ __all__ = [
     "save_checkpoint",
     "load_checkpoint",
     "load_param_into_net",
+    "build_searched_strategy",
+    "load_distributed_checkpoint",
+    "merge_sliced_parameter",
+    "rank_list_for_transform",
+    "transform_checkpoint_by_rank",
+    "transform_checkpoints",
     "jit",
     "grad",
     "value_and_grad",

@@ -53,6 +53,10 @@ class CheckpointError(ParameshError, RuntimeError):
     """A checkpoint file is damaged, or its contents do not fit the network."""
 
 
+class StrategyFileError(CheckpointError, ValueError):
+    """A strategy file is missing or damaged, or does not fit the checkpoint that it is for."""
+
+
 class OptimizerError(ParameshError, ValueError):
     """An optimizer's parameters, groups or schedule contradict each other."""
 

@@ -325,12 +325,38 @@ import numpy as np
 from paramesh.checkpoint import save_checkpoint
 from paramesh.tensor import Tensor
 beside = sys.argv[2] == "beside"
-for i in range(10**9):
+start = int(sys.argv[3]) if len(sys.argv) > 3 else 0
+for i in range(start, 10**9):
     data = {name: Tensor(np.full(50_000, i, np.int32)) for name in "abc"}
-    save_checkpoint(data, sys.argv[1], append_dict={"i": i}, async_save=i > 0 and beside)
-    if i == 0:
+    save_checkpoint(data, sys.argv[1], append_dict={"i": i}, async_save=i > start and beside)
+    if i == start:
         print("saved", flush=True)
 """
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["at once", "beside"])
+@pytest.mark.parametrize("suffix", ["safetensors", "ckpt", "sharded"])
+def test_kills_in_a_loop_leave_the_old_checkpoint_or_the_new_one(
+    tmp_path: Path, suffix: str, how: str
+) -> None:
+    path = tmp_path / f"x.{suffix}"
+    chance = random.Random(f"{suffix} {how}")
+    last = -1
+    for number in range(15):
+        start = number * 10**6
+        command = [sys.executable, "-c", SAVER, str(path), how, str(start)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+            try:
+                assert process.stdout.readline() == b"saved\n"
+                time.sleep(chance.uniform(0.0, 0.2))
+            finally:
+                process.kill()
+        found = check_whole(path)
+        assert start <= found < start + 10**6
+        assert found > last
+        last = found
+    assert {p.name for p in tmp_path.iterdir() if not p.name.startswith(".")} == {path.name}
 
 
 @pytest.mark.parametrize(("suffix", "how"), [("safetensors", "beside"), ("ckpt", "at once")])
@@ -352,11 +378,12 @@ def test_a_killed_process_leaves_a_whole_file(tmp_path: Path, suffix: str, how: 
         check_whole(path)
 
 
-def check_whole(path: Path) -> None:
+def check_whole(path: Path) -> int:
     found = load_checkpoint(path)
     i = found.pop("i").asnumpy().item()
     assert sorted(found) == ["a", "b", "c"]
     assert all((p.asnumpy() == i).all() for p in found.values())
+    return i
 
 
 def test_an_optimizer_comes_back(tmp_path: Path) -> None:

@@ -330,16 +330,18 @@ def test_checksums(tmp_path: Path) -> None:
         load_checkpoint(path, crc_check=True)
 
 
-def test_conversion_to_a_file(tmp_path: Path) -> None:
+def test_conversion_to_a_file_and_back(tmp_path: Path) -> None:
     semi_auto(8)
     net = placed(Weights((2, 4), 0))
     path = save_checkpoint(net, tmp_path / "x.sharded", append_dict={"epoch": 3})
     done = convert(path, tmp_path / "y.safetensors")
-    found = load_checkpoint(done.path)
-    assert int(found.pop("epoch")) == 3
-    assert bits(found) == bits(net)
-    with pytest.raises(ValueError, match="of save_checkpoint and load_checkpoint alone 'sharded'"):
-        convert(done.path, tmp_path / "z", Conversion("sharded"))
+    back = convert(done.path, tmp_path / "z", Conversion("sharded", checksums=True))
+    with ShardedSource(back.path) as source:
+        assert source.verify()
+    for made in (done.path, back.path):
+        found = load_checkpoint(made)
+        assert int(found.pop("epoch")) == 3
+        assert bits(found) == bits(net)
 
 
 SAVER = """
@@ -440,11 +442,29 @@ def in_one_process(folder: Path) -> None:
         save_checkpoint(other, folder / "net.sharded")
     with pytest.raises(told, match=message):
         save_checkpoint(other, folder / "new.sharded")
+    if jax.process_index() == 1:  # Ctrl-C in one process alone
+        sharded._write_part = interrupted
+    told = KeyboardInterrupt if jax.process_index() else CheckpointError
+    for beside in (False, True):
+        with pytest.raises(told) as caught:
+            save_and_wait(other, folder / "new.sharded", beside)
+        if jax.process_index() == 0:
+            assert "process 1 could not write (process 1: KeyboardInterrupt)" in str(caught.value)
+
+
+def save_and_wait(net: Any, path: Path, beside: bool) -> None:
+    made = save_checkpoint(net, path, async_save=beside)
+    if beside:
+        made.wait(60)
 
 
 def bits_of_folder(path: Path) -> dict[str, Any]:
     with ShardedSource(path) as source:
         return {name: source.read(name).tobytes() for name in source.names()}
+
+
+def interrupted(*args: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def fail_to_write(*args: Any) -> None:

@@ -48,7 +48,7 @@ def run(cached: int, kills: bool, **settings: Any) -> tuple[list[float], dict[st
     context.set_ps_context(enable_ps=True, server_num=2, timeout=60.0, **settings)
     paramesh.set_seed(0)
     net = Net(cached)
-    net.set_param_ps(init_in_server=True)
+    net.set_param_ps(init_in_server=True, admit_after=2, expire_after=3)
     step = nn.TrainOneStepCell(net, nn.Adam(net.trainable_params(), 0.05))
     rng = np.random.default_rng(1)
     batches = [

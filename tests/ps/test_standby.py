@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -89,7 +90,8 @@ def wake(frozen: Server) -> None:
 
 def write_late(frozen: Server) -> None:
     meta = {"kind": "update", "version": frozen.version, "hyper": NUMBERS, "worker": 0}
-    frozen._log._write(encoded(frozen._log.number, meta, {"grad/w": np.ones(6, np.float32)}))
+    for batch in encoded(frozen._log.number, meta, {"grad/w": np.ones(6, np.float32)}):
+        frozen._log._write(batch)
 
 
 def check(run: Run, steps: int = STEPS) -> None:
@@ -219,6 +221,25 @@ def test_record_of_a_fenced_server_that_was_read_too_early(tmp_path: Path) -> No
     # Begun by a server that had been fenced already: what is behind it goes on from before it.
     (tmp_path / "s" / f"log-{run.server._log.number - 1:016d}-00000002.bin").touch()
     run.finish(4)
+    run.restart()
+    run.finish(STEPS)
+    check(run)
+
+
+def test_record_that_is_taken_back_was_not_followed(tmp_path: Path) -> None:
+    """A server whose update fails when its record is written already takes the record back."""
+    run = Pair(tmp_path / "s", Rules(workers=2))
+    run.finish(2)
+    size = run.server._log._size
+    write_late(run.server)
+    standby = run.standby
+    assert standby is not None
+    standby.follow()
+    assert standby.version == 3
+    os.ftruncate(run.server._log._file, size)
+    run.finish(4)
+    run.follow()
+    assert standby.fresh_starts == 2
     run.restart()
     run.finish(STEPS)
     check(run)

@@ -259,17 +259,19 @@ def test_an_array_that_was_read_is_not_written_to_while_it_is_held() -> None:
     spec = {"name": "w", "kind": "dense", "shape": [7], "dtype": "float32", "recipe": None}
     store = store_of(spec | {"optimizer": PAIRS["SGD"][0]})
     store.put("w", np.zeros(7, np.float32))
-    update, spares, reads = {"w": {"grad": np.ones(7, np.float32)}}, [], []
+    update = {"w": {"grad": np.ones(7, np.float32)}}
+    spares: list[Undo] = []
+    reads: list[tuple[Any, Any]] = []
     for step in range(6):
         reads.append((store.read("w"), store.read("w").copy()))
-        undo = store.apply(step, update, RATE, spares.pop(0) if len(spares) > 1 else None)
-        spares.append(undo)
-    for view, copy in reads:
-        assert view.tobytes() == copy.tobytes()
+        spare = spares.pop(0) if len(spares) > 1 else None
+        spares.append(store.apply(step, update, RATE, spare))
+    assert [view.tobytes() for view, _ in reads] == [copy.tobytes() for _, copy in reads]
     # Once nobody holds them, the memory is used again.
     reads.clear()
-    del view, undo
-    kept = spares[0].parts["w"].before["value"].ctypes.data  # type: ignore[union-attr]
+    undo: Any = spares[0].parts["w"]
+    kept = undo.before["value"].ctypes.data
+    del undo
     store.apply(6, update, RATE, spares.pop(0))
     assert store.read("w").ctypes.data == kept
 

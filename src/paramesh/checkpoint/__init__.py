@@ -1,14 +1,32 @@
 """Checkpoints: Parameters at rest, in files keyed by their names."""
 
 from paramesh.checkpoint.background import SaveHandle
+from paramesh.checkpoint.distributed import (
+    build_searched_strategy,
+    load_distributed_checkpoint,
+    merge_sliced_parameter,
+)
 from paramesh.checkpoint.load import load_checkpoint, load_param_into_net
+from paramesh.checkpoint.rank_write import LeftOutWarning
 from paramesh.checkpoint.records import AppendedNumber
 from paramesh.checkpoint.save import save_checkpoint
+from paramesh.checkpoint.transform import (
+    rank_list_for_transform,
+    transform_checkpoint_by_rank,
+    transform_checkpoints,
+)
 
 __all__ = [
     "AppendedNumber",
+    "LeftOutWarning",
     "SaveHandle",
     "load_checkpoint",
     "load_param_into_net",
     "save_checkpoint",
+    "build_searched_strategy",
+    "load_distributed_checkpoint",
+    "merge_sliced_parameter",
+    "rank_list_for_transform",
+    "transform_checkpoint_by_rank",
+    "transform_checkpoints",
 ]

@@ -6,7 +6,8 @@ between those of the training steps; so it goes through the folder, which all ha
 
     .save-TOKEN             the folder is that of process 0: others look for it at the call; locked
                             for as long as process 0 saves
-    .save-TOKEN-00001       how process 1 fared: empty, or its error as JSON
+    .save-TOKEN-00001       how process 1 fared: empty, or JSON: its error, and whether it is gone
+                            (after Ctrl-C it does not wait for the verdict)
     .save-TOKEN-failed      the verdict of process 0 where it is no commit: JSON, who failed and why
 
 The commit itself, an index with the token in it, is the other verdict. A process that waits for one
@@ -57,6 +58,7 @@ class Agreement:
         drawn = secrets.token_bytes(4)
         self._new = not path.exists()
         self._held = -1
+        self._gone: set[int] = set()
         error: OSError | None = None
         if self.process == 0:
             try:
@@ -123,7 +125,8 @@ class Agreement:
             if own is not None and not self._committed(index):
                 own.unlink(missing_ok=True)
         if self.process:
-            self._mark(self.token, self.process).unlink(missing_ok=True)
+            if error is None or isinstance(error, Exception):  # it has seen the verdict
+                self._mark(self.token, self.process).unlink(missing_ok=True)
         else:
             self._take_back()
         if error is not None:
@@ -139,10 +142,11 @@ class Agreement:
     ) -> dict[str, str]:
         """{process: reason} of those that failed; none if the checkpoint is there."""
         if self.process:
-            text = "" if error is None else json.dumps(_text(error))
+            hurry = error is not None and not isinstance(error, Exception)
+            text = "" if error is None else json.dumps([_text(error), hurry])
             write_atomically(self._mark(self.token, self.process), text.encode())
-            if error is not None and not isinstance(error, Exception):
-                return {str(self.process): _text(error)}  # it is in a hurry
+            if error is not None and hurry:
+                return {str(self.process): _text(error)}
             return self._wait_for_verdict(index)
         failed = {} if error is None else {"0": _text(error)}
         if error is None or isinstance(error, Exception):
@@ -151,7 +155,9 @@ class Agreement:
                 _wait(place.exists)
                 text = place.read_text()
                 if text:
-                    failed[str(other)] = json.loads(text)
+                    failed[str(other)], hurry = json.loads(text)
+                    if hurry:
+                        self._gone.add(other)
         if failed:
             self._tell_failed(failed)
         else:
@@ -193,7 +199,8 @@ class Agreement:
     def _take_back(self) -> None:
         """Remove the marks, once the others have looked, and a folder that was made for this."""
         others = [self._mark(self.token, other) for other in range(1, self.count)]
-        _within(_SEEN, lambda: not any(place.exists() for place in others))
+        waiting = [place for i, place in enumerate(others, 1) if i not in self._gone]
+        _within(_SEEN, lambda: not any(place.exists() for place in waiting))
         for place in (*others, self._told(), self._mark(self.token)):
             with contextlib.suppress(OSError):
                 place.unlink(missing_ok=True)

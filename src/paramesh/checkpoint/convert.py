@@ -17,6 +17,8 @@ from typing import Any, Literal
 import numpy as np
 
 from paramesh.checkpoint.name_plan import Move, Plan, Planned, name_plan, plain_plan, renamed
+from paramesh.checkpoint.sharded_sink import check_folder
+from paramesh.checkpoint.sharded_source import FORMAT as SHARDED
 from paramesh.checkpoint.source import FORMATS, format_named, open_sink, open_source
 from paramesh.checkpoint.statistics import PART
 from paramesh.checkpoint.storage import Source
@@ -102,30 +104,44 @@ def convert(
     """
     wishes = conversion or Conversion()
     place = Path(target)
-    format = _format(wishes.format, place)
-    _check_target(Path(source), place, wishes.overwrite)
+    format = target_format(wishes.format, place)
+    check_target(Path(source), place, format, wishes.overwrite)
     with open_source(source) as opened:
-        plan = _plan(opened, wishes)
-        found = Converted(place, format, unknown=dict(plan.unknown))
-        arrays = [_cast(planned, wishes.dtype) for planned in plan.arrays]
-        total = sum(planned.entry.nbytes for planned in arrays)
-        appended = {
-            wishes.rename(name): value
-            for name, value in opened.appended.items()
-            if wishes.wanted(name)
-        }
-        metadata = {k: v for k, v in opened.metadata.items() if k != KINDS_KEY}
-        if plan.kinds:
-            metadata[KINDS_KEY] = json.dumps(plan.kinds)
-        entries = [planned.entry for planned in arrays]
-        with open_sink(place, format, entries, appended, metadata, wishes.checksums) as sink:
-            for planned in arrays:
-                array, overflow = assemble(opened, planned)
-                sink.write(planned.entry.name, array)
-                del array
-                opened.forget()
-                _note(found, planned, overflow)
-                advance(found.nbytes, total)
+        return convert_opened(opened, place, wishes, advance)
+
+
+def convert_opened(
+    opened: Source,
+    target: Path,
+    conversion: Conversion,
+    advance: Callable[[int, int], None] = lambda done, total: None,
+) -> Converted:
+    """Convert an open checkpoint; `convert` says the rest.
+
+    Raises:
+        CheckpointError, ValueError, OSError: as `convert`; the target is not looked at before.
+    """
+    wishes, place = conversion, target
+    format = target_format(wishes.format, place)
+    plan = _plan(opened, wishes)
+    found = Converted(place, format, unknown=dict(plan.unknown))
+    arrays = [_cast(planned, wishes.dtype) for planned in plan.arrays]
+    total = sum(planned.entry.nbytes for planned in arrays)
+    appended = {
+        wishes.rename(name): value for name, value in opened.appended.items() if wishes.wanted(name)
+    }
+    metadata = {k: v for k, v in opened.metadata.items() if k != KINDS_KEY}
+    if plan.kinds:
+        metadata[KINDS_KEY] = json.dumps(plan.kinds)
+    entries = [planned.entry for planned in arrays]
+    with open_sink(place, format, entries, appended, metadata, wishes.checksums) as sink:
+        for planned in arrays:
+            array, overflow = assemble(opened, planned)
+            sink.write(planned.entry.name, array)
+            del array
+            opened.forget()
+            _note(found, planned, overflow)
+            advance(found.nbytes, total)
     return found
 
 
@@ -140,7 +156,12 @@ def _note(found: Converted, planned: Planned, overflow: int) -> None:
         found.overflow[name] = overflow
 
 
-def _format(wanted: str | None, target: Path) -> str:
+def target_format(wanted: str | None, target: Path) -> str:
+    """The format of a new checkpoint: the wanted one, or what its name ends with.
+
+    Raises:
+        ValueError: there is no such format, or no such ending.
+    """
     if wanted is not None:
         return format_named(wanted).name
     for known in FORMATS:
@@ -154,13 +175,24 @@ def _format(wanted: str | None, target: Path) -> str:
     )
 
 
-def _check_target(source: Path, target: Path, overwrite: bool) -> None:
+def check_target(source: Path, target: Path, format: str, overwrite: bool) -> None:
+    """Refuse what cannot become the new checkpoint, before anything is written.
+
+    Raises:
+        FileNotFoundError: there is no folder for it.
+        FileExistsError: it is the source, or a folder instead of a file or the other way round, or
+            it is there and not to be replaced.
+    """
+    if source.exists() and target.exists() and os.path.samefile(source, target):
+        kind = "folder" if target.is_dir() else "file"
+        raise FileExistsError(f"'{target}' is the source itself: give the new {kind} another name.")
+    if format == SHARDED:
+        check_folder(target, overwrite)
+        return
     if not target.exists():
         if not target.parent.is_dir():
             raise FileNotFoundError(f"There is no folder '{target.parent}'; make it first.")
         return
-    if source.exists() and os.path.samefile(source, target):
-        raise FileExistsError(f"'{target}' is the source itself: give the new file another name.")
     if target.is_dir():
         raise FileExistsError(f"'{target}' is a folder: give the path of a file.")
     if not overwrite:

@@ -16,10 +16,9 @@ import jax
 import jax.numpy as jnp
 
 from paramesh import placement, tracing
+from paramesh.checkpoint.cut_source import CutSource
 from paramesh.checkpoint.records import AppendedNumber, Choice, appended_value
 from paramesh.checkpoint.sharded_load import loaded_slices
-from paramesh.checkpoint.sharded_source import FORMAT as SHARDED
-from paramesh.checkpoint.sharded_source import ShardedSource
 from paramesh.checkpoint.source import format_named, open_source
 from paramesh.checkpoint.storage import Source
 from paramesh.checkpoint.types_at_rest import storable
@@ -88,7 +87,7 @@ def load_checkpoint(
             "without enc_key, in MindSpore."
         )
     path = Path(ckpt_file_name)
-    kind = format if format in (None, SHARDED) else format_named(format).name
+    kind = None if format is None else format_named(format).name
     left_out = _prefixes("filter_prefix", filter_prefix)
     only = _prefixes("specify_prefix", specify_prefix) or ("",)
 
@@ -112,6 +111,26 @@ def load_checkpoint(
     return found
 
 
+def load_source(
+    source: Source, net: Cell, strict_load: bool, what: str
+) -> tuple[list[str], list[str]]:
+    """Load an open checkpoint into a network.
+
+    Args:
+        source: the checkpoint.
+        net: the network; where it is known how its Parameters are cut, slices are read alone.
+        strict_load: as in `load_param_into_net`.
+        what: the checkpoint, for messages.
+
+    Returns:
+        As `load_param_into_net`.
+
+    Raises:
+        CheckpointError: all that does not fit; nothing was loaded.
+    """
+    return _load(net, _parameters(source, lambda name: True, net), strict_load, what)
+
+
 def _parameters(source: Source, wanted: Choice, net: Cell | None) -> dict[str, Any]:
     names = [name for name in source.names() if wanted(name)]
     for name in (*names, *source.appended):
@@ -128,7 +147,7 @@ def _parameters(source: Source, wanted: Choice, net: Cell | None) -> dict[str, A
                 "Tensor can be. Nothing was loaded."
             )
     values: dict[str, Any] = dict.fromkeys(names)
-    if net is not None and isinstance(source, ShardedSource):
+    if net is not None and isinstance(source, CutSource):
         values |= loaded_slices(source, names, net)
     rest = [name for name in names if values[name] is None]
     values |= zip(rest, _on_device(source, rest), strict=True)

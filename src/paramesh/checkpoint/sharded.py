@@ -17,8 +17,6 @@ All processes have to see the same folder. `sharded_source.py` says what is in i
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,7 +32,8 @@ from paramesh.checkpoint.boxes import Box, box_of, full_box, sizes
 from paramesh.checkpoint.records import Records, host
 from paramesh.checkpoint.removal import remove
 from paramesh.checkpoint.safetensors_file import SafetensorsSink
-from paramesh.checkpoint.sharded_source import INDEX, INDEX_FORMAT, PART, VERSION
+from paramesh.checkpoint.sharded_index import Listed, index_bytes, part_name, remove_others
+from paramesh.checkpoint.sharded_source import INDEX, PART
 from paramesh.checkpoint.staging import Staging
 from paramesh.checkpoint.storage import Entry
 from paramesh.parallel.mesh import all_devices
@@ -245,37 +244,27 @@ def write(save: Agreement, plan: Plan, checksums: bool) -> None:
         error = raised
 
     def commit() -> None:
-        write_atomically(path / INDEX, json.dumps(index).encode())
+        write_atomically(path / INDEX, index)
 
     save.conclude(error, own, commit, path / INDEX)
     if mine == 0:
-        _clean(path, set(files.values()))
+        remove_others(path, files.values())
 
 
-def _index(plan: Plan, token: str) -> tuple[dict[str, Any], dict[int, str]]:
+def _index(plan: Plan, token: str) -> tuple[bytes, dict[int, str]]:
     """The index, and the names of the files by their processes."""
     writers = sorted({one.process for slices in plan.slices for one in slices})
-    files = {process: f"part-{token}-{process:05d}.safetensors" for process in writers}
+    files = {process: part_name(token, process) for process in writers}
     at = {process: i for i, process in enumerate(writers)}
-    arrays: dict[str, Any] = {}
-    for entry, slices in zip(plan.entries, plan.slices, strict=True):
-        arrays[entry.name] = {
-            "dtype": entry.dtype.long_name,
-            "shape": entry.shape,
-            "slices": [
-                {"file": at[one.process], "name": one.name, "ranks": one.ranks}
-                | ({"flat": one.box[0]} if one.flat else {"ranges": one.box})
-                for one in slices
-            ],
-        }
-    index = {
-        "format": INDEX_FORMAT,
-        "version": VERSION,
-        "files": list(files.values()),
-        "append_dict": plan.appended,
-        "arrays": arrays,
-    }
-    return index, files
+    arrays = (
+        (
+            entry,
+            [Listed(at[one.process], one.name, one.box, one.flat, one.ranks) for one in slices],
+        )
+        for entry, slices in zip(plan.entries, plan.slices, strict=True)
+    )
+    devices = [device.process_index for device in all_devices()]
+    return index_bytes(list(files.values()), arrays, plan.appended, {}, devices), files
 
 
 def _write_part(path: Path, plan: Plan, process: int, checksums: bool) -> None:
@@ -284,16 +273,6 @@ def _write_part(path: Path, plan: Plan, process: int, checksums: bool) -> None:
         for one in mine:
             assert one.values is not None
             sink.write(one.name, one.values())
-
-
-def _clean(path: Path, files: set[str]) -> None:
-    """Remove files of saves before this one, and what killed ones have left."""
-    for place in path.iterdir():
-        name = place.name
-        half = name.startswith((".part-", f".{INDEX}.", f".{MARK}")) and name.endswith(".tmp")
-        if half or name.startswith(MARK) or (PART.fullmatch(name) and name not in files):
-            with contextlib.suppress(OSError):  # what is left disturbs nobody
-                place.unlink()
 
 
 def remove_unfinished(path: Path) -> None:

@@ -1,23 +1,23 @@
-"""Loading from sharded checkpoints what this process needs, and no more."""
+"""Loading from checkpoints in slices what this process needs, and no more."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from paramesh import placement
-from paramesh.checkpoint.boxes import box_of
-from paramesh.checkpoint.sharded_source import ShardedSource
-from paramesh.dtype import x64
+from paramesh.checkpoint.boxes import Box, box_of
+from paramesh.checkpoint.storage import Source
+from paramesh.dtype import is_wide, x64
 from paramesh.nn.cell import Cell
 from paramesh.parallel.per_device import local_rows
 from paramesh.parameter import Parameter
 
 
-def loaded_slices(source: ShardedSource, names: Sequence[str], net: Cell) -> dict[str, Any]:
+def loaded_slices(source: Source, names: Sequence[str], net: Cell) -> dict[str, Any]:
     """The arrays of a checkpoint of which this process needs a part.
 
     They are those of Parameters of `net` that are cut over devices, as far as that is known: from
@@ -34,6 +34,7 @@ def loaded_slices(source: ShardedSource, names: Sequence[str], net: Cell) -> dic
     place = placement.current()
     mine = net.parameters_dict()
     found: dict[str, Any] = {}
+    cut: dict[str, Any] = {}
     for name in names:
         param = mine.get(name)
         if param is None:
@@ -46,11 +47,17 @@ def loaded_slices(source: ShardedSource, names: Sequence[str], net: Cell) -> dic
         elif shape == param.shape:
             sharding = place.cut_sharding(param)
             if sharding is not None:
-                found[name] = _cut(source, name, sharding)
+                cut[name] = sharding
+    wide = {name: s for name, s in cut.items() if is_wide(source.entry(name).dtype)}
+    others = {name: s for name, s in cut.items() if name not in wide}
+    found |= _cut(source, others)
+    if wide:
+        with jax.enable_x64(True):
+            found |= _cut(source, wide)
     return found
 
 
-def _rows(source: ShardedSource, name: str, param: Parameter) -> Any:
+def _rows(source: Source, name: str, param: Parameter) -> Any:
     shape = source.entry(name).shape
     if shape[1:] != param.shape or len(shape) == len(param.shape):
         return None
@@ -62,12 +69,27 @@ def _rows(source: ShardedSource, name: str, param: Parameter) -> Any:
         return jax.device_put(rows, may_alias=False)
 
 
-def _cut(source: ShardedSource, name: str, sharding: Any) -> Any:
-    entry = source.entry(name)
-
-    def read(index: Any) -> np.ndarray[Any, Any]:
-        # A copy: JAX may use an aligned array as it is, and this one would end with the file.
-        return np.array(source.read_box(name, box_of(index, entry.shape)))
-
-    with x64(entry.dtype):
-        return jax.make_array_from_callback(entry.shape, sharding, read)
+def _cut(source: Source, shardings: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays, each device's slice copied once: from the file's pages to the device."""
+    views: list[Any] = []
+    devices: list[Any] = []
+    counts: list[int] = []
+    for name, sharding in shardings.items():
+        shape = source.entry(name).shape
+        read: dict[Box, Any] = {}
+        indices = sharding.addressable_devices_indices_map(shape)
+        for device, index in indices.items():
+            box = box_of(index, shape)
+            if box not in read:
+                read[box] = source.read_box(name, box)
+            views.append(read[box])
+            devices.append(device)
+        counts.append(len(indices))
+    # JAX may use an aligned numpy array as it is; then the array would end with the file.
+    parts = iter(jax.device_put(views, devices, may_alias=False))
+    return {
+        name: jax.make_array_from_single_device_arrays(
+            source.entry(name).shape, sharding, list(itertools.islice(parts, count))
+        )
+        for (name, sharding), count in zip(shardings.items(), counts, strict=True)
+    }

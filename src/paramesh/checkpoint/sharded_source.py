@@ -8,6 +8,8 @@ The index is JSON:
     format, version     "paramesh-sharded", 1
     files               the names of the part files
     append_dict         the entries of `append_dict`
+    devices             the process of each device, by rank; not in older files
+    metadata            strings that a conversion has kept; need not be there
     arrays              {name: {"dtype", "shape", "slices": […]}}, each slice with
         file            its place in `files`
         name            of the array in that file
@@ -23,23 +25,13 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from paramesh.checkpoint.boxes import (
-    Box,
-    boxes_of_range,
-    common,
-    full_box,
-    is_grid,
-    sizes,
-    within,
-)
+from paramesh.checkpoint.boxes import is_grid, sizes
+from paramesh.checkpoint.cut_source import Cut, CutSource, Slice
 from paramesh.checkpoint.safetensors_file import SafetensorsSource
-from paramesh.checkpoint.storage import MOST_AXES, Appended, Array, Entry, Source
+from paramesh.checkpoint.storage import MOST_AXES, ORIGIN, Appended, Entry
 from paramesh.dtype import ALL
 from paramesh.errors import CheckpointError
 
@@ -59,39 +51,19 @@ def is_sharded(path: Path) -> bool:
     return (path / INDEX).is_file() or any(map(PART.fullmatch, (p.name for p in path.iterdir())))
 
 
-@dataclass(frozen=True, slots=True)
-class _Slice:
-    """A stored slice: where it lies in the array, and where in the files."""
-
-    box: Box
-    file: int
-    name: str
-    ranks: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Cut:
-    """How an array is cut: its own shape, or (elements,) if it was cut as a flat one."""
-
-    shape: tuple[int, ...]
-    slices: tuple[_Slice, ...]
-
-
-class ShardedSource(Source):
+class ShardedSource(CutSource):
     """A sharded checkpoint open for reading.
 
     Attributes:
-        bytes_read: bytes of all elements that were handed out so far.
+        devices: the process of each device by rank, when it was saved; () if the index does not
+            say.
     """
 
     format = FORMAT
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self.bytes_read = 0
-        self._cuts: dict[str, _Cut] = {}
-        self._parts: list[SafetensorsSource] = []
-        self._closed = False
+        self.devices: tuple[int, ...] = ()
         text = self._index()
         try:
             while not self._open(text):
@@ -141,15 +113,16 @@ class ShardedSource(Source):
             raise self._damage(f"{INDEX} must give files and arrays")
         for part in self._parts:
             part.close()
-        self._parts = []
+        parts: list[SafetensorsSource] = []
+        self._parts = parts
         for name in files:
             if not isinstance(name, str) or not PART.fullmatch(name):
                 raise self._damage(f"{INDEX} names a file {name!r}")
             try:
-                self._parts.append(SafetensorsSource(self.path / name))
+                parts.append(SafetensorsSource(self.path / name))
             except FileNotFoundError:
                 return False
-        held = [{entry.name: entry for entry in part.entries()} for part in self._parts]
+        held = [{entry.name: entry for entry in part.entries()} for part in parts]
         for name, about in arrays.items():
             self._add(name, about, held)
         appended = index.get("append_dict", {})
@@ -158,6 +131,15 @@ class ShardedSource(Source):
         ):
             raise self._damage("its append_dict is wrong")
         self.appended = appended
+        try:
+            self.devices = tuple(map(_natural, index.get("devices", ())))
+        except (TypeError, ValueError) as error:
+            raise self._damage(f"its devices are wrong ({error})") from error
+        metadata = index.get("metadata", {})
+        if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+            raise self._damage("its metadata is no object of strings")
+        self.metadata = metadata
+        self.scalars_may_be_appended = ORIGIN in metadata
         return True
 
     def _add(self, name: str, about: Any, held: list[dict[str, Entry]]) -> None:
@@ -179,101 +161,24 @@ class ShardedSource(Source):
                 raise self._damage(
                     f"'{part}' does not have its slice {list(one.box)} as '{one.name}'", name
                 )
-        self._entries[name] = Entry.of(name, kind, shape)
-        self._cuts[name] = _Cut(cut, found)
+        self._add_cut(Entry.of(name, kind, shape), Cut(cut, found))
 
-    def _slice(self, about: Any, flat: bool) -> _Slice:
+    def _slice(self, about: Any, flat: bool) -> Slice:
         ranges = [about["flat"]] if flat else about["ranges"]
         box = tuple((_natural(start), _natural(stop)) for start, stop in ranges)
         file = _natural(about["file"])
         if file >= len(self._parts):
             raise ValueError(f"there is no file {file}")
-        return _Slice(box, file, about["name"], tuple(map(_natural, about.get("ranks", ()))))
+        return Slice(box, file, about["name"], tuple(map(_natural, about.get("ranks", ()))))
 
-    def read_flat(self, name: str, start: int, stop: int) -> Array:
-        """Elements `start` to `stop`; see `Source.read_flat`."""
-        self._with_elements(name, start, stop)
-        cut = self._cuts[name].shape
-        parts = [self._gather(name, box).reshape(-1) for box in boxes_of_range(cut, start, stop)]
-        if len(parts) == 1:
-            return parts[0]
-        whole = np.concatenate(parts) if parts else self._gather(name, ((0, 0),))
-        whole.flags.writeable = False
-        return whole
+    def files(self) -> list[str]:
+        """The names of the part files."""
+        return [part.path.name for part in self._parts]
 
-    def read_box(self, name: str, box: Box) -> Array:
-        """The part of an array in a box: only its bytes are read, a view if one slice has them.
-
-        Of an array that was cut as a flat one, the rows along axis 0 are read.
-
-        Args:
-            name: of the array.
-            box: (start, stop) for each axis.
-
-        Raises:
-            KeyError: there is no array of this name.
-            IndexError: the box is not inside of the array.
-            ValueError: the checkpoint is closed.
-        """
-        shape = self.entry(name).shape
-        if len(box) != len(shape) or not all(
-            0 <= start <= stop <= size for (start, stop), size in zip(box, shape, strict=True)
-        ):
-            raise IndexError(
-                f"Checkpoint '{self.path}': '{name}' has shape {list(shape)}; there is no box "
-                f"{list(box)}."
-            )
-        if self._cuts[name].shape == shape:
-            return self._gather(name, box)
-        if not shape:
-            return self._gather(name, ((0, 1),)).reshape(())
-        rows = self.read_rows(name, *box[0])
-        return rows[within(box, (box[0], *full_box(shape[1:])))]
-
-    def _gather(self, name: str, box: Box) -> Array:
-        if self._closed:
-            raise ValueError(
-                f"Checkpoint '{self.path}' is closed; '{name}' cannot be read from it."
-            )
-        kind = self._entries[name].dtype.np_dtype
-        shape = sizes(box)
-        self.bytes_read += math.prod(shape) * kind.itemsize
-        whole: Array | None = None
-        if math.prod(shape):
-            for one in self._cuts[name].slices:
-                shared = common(one.box, box)
-                if shared is None:
-                    continue
-                # The Ellipsis keeps what has no axes an array.
-                held = self._parts[one.file].read(one.name)[(*within(shared, one.box), ...)]
-                if shared == box:
-                    return held
-                if whole is None:
-                    whole = np.empty(shape, kind)
-                whole[within(shared, box)] = held
-        found = np.empty(shape, kind) if whole is None else whole
-        found.flags.writeable = False
-        return found
-
-    def slices(self, name: str) -> list[tuple[Path, Box]]:
-        """The slices of an array: the file of each, and its box (of the flat array, if cut so)."""
+    def held(self, name: str) -> Cut:
+        """How an array is cut, and which devices held what."""
         self.entry(name)
-        return [(self._parts[one.file].path, one.box) for one in self._cuts[name].slices]
-
-    def verify(self) -> bool:
-        """Compare the checksums of all files; see `Source.verify`."""
-        return bool(self._parts) and all([part.verify() for part in self._parts])
-
-    def forget(self) -> None:
-        """Let go of the pages of all files; see `Source.forget`."""
-        for part in self._parts:
-            part.forget()
-
-    def close(self) -> None:
-        """Close all files; views of them stay valid."""
-        self._closed = True
-        for part in self._parts:
-            part.close()
+        return self._cuts[name]
 
 
 def _natural(number: Any) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paramesh.checkpoint import mindspore_file, safetensors_file
+from paramesh.checkpoint.sharded_sink import ShardedSink
 from paramesh.checkpoint.sharded_source import FORMAT as SHARDED
 from paramesh.checkpoint.sharded_source import SUFFIX, ShardedSource, is_sharded
 from paramesh.checkpoint.storage import Appended, Entry, OpenSink, Sink, Source
@@ -74,6 +75,16 @@ FORMATS: tuple[Format, ...] = (
         mindspore_file.cannot_hold,
         mindspore_file.check_name,
     ),
+    Format(
+        SHARDED,
+        (SHARDED,),
+        SUFFIX,
+        lambda head: False,  # it is a folder
+        ShardedSource,
+        ShardedSink,
+        safetensors_file.cannot_hold,
+        safetensors_file.check_name,
+    ),
 )
 
 
@@ -87,10 +98,7 @@ def format_named(name: str) -> Format:
         if name in known.names:
             return known
     names = ", ".join(repr(n) for known in FORMATS for n in known.names)
-    raise ValueError(
-        f"There is no checkpoint format {name!r}; there are {names}, and of save_checkpoint and "
-        f"load_checkpoint alone {SHARDED!r}."
-    )
+    raise ValueError(f"There is no checkpoint format {name!r}; there are {names}.")
 
 
 def open_source(path: str | os.PathLike[str]) -> Source:
@@ -137,7 +145,7 @@ def open_sink(
 
     Args:
         path: where the file appears, complete, when the context ends without an error.
-        format: "safetensors" or "ckpt".
+        format: "safetensors", "ckpt" or "sharded" (a folder with one part file).
         entries: all arrays that will be written; `Entry.of` makes one, those of a Source do too.
         appended: the entries of `append_dict`.
         metadata: strings to keep, where the format has a place for them.

@@ -24,11 +24,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
 from paramesh.atomic import AtomicFile, remove_leftovers
+from paramesh.checkpoint.boxes import Box, full_box, sizes, within
 from paramesh.dtype import DType
 from paramesh.errors import CheckpointError
 
@@ -41,6 +42,9 @@ _NOTHING_LOADED = "Nothing was loaded."
 #: Metadata that says that numbers of `append_dict` are arrays of shape (), as in MindSpore's files;
 #: it is kept through a conversion.
 ORIGIN = "origin"
+#: Parts of arrays that are not next to each other in a file go through memory in blocks of at most
+#: so many bytes.
+BLOCK_BYTES = 16 << 20
 #: numpy has no more; and no array has more bytes than an address can say.
 MOST_AXES = 64
 _MOST_BYTES = 1 << 63
@@ -166,6 +170,57 @@ class Source(abc.ABC):
         row = math.prod(shape[1:])
         return self.read_flat(name, start * row, stop * row).reshape(stop - start, *shape[1:])
 
+    def read_box(self, name: str, box: Box) -> Array:
+        """The part of an array in a box, read-only; a view where the file has it in one piece.
+
+        Besides the part, no more than a few megabytes are in memory.
+
+        Args:
+            name: of the array.
+            box: (start, stop) for each axis.
+
+        Raises:
+            KeyError: there is no array of this name.
+            IndexError: the box is not inside of the array.
+            ValueError: the checkpoint is closed.
+        """
+        entry = self._with_box(name, box)
+        if box[1:] == full_box(entry.shape[1:]):
+            return self.read_rows(name, *box[0]) if box else self.read(name)
+        return self._gathered(entry, box)
+
+    def _gathered(self, entry: Entry, box: Box) -> Array:
+        """A box that does not have whole rows, out of runs of whole ones along some axis."""
+        shape, itemsize = entry.shape, entry.dtype.itemsize
+        axis = 0
+        while axis + 1 < len(shape) and math.prod(shape[axis + 1 :]) * itemsize > BLOCK_BYTES:
+            axis += 1
+        below = math.prod(shape[axis + 1 :])
+        step = max(1, BLOCK_BYTES // max(1, below * itemsize))
+        rest = (slice(None), *within(box[axis + 1 :], full_box(shape[axis + 1 :])))
+        first, last = box[axis]
+        whole = np.empty(sizes(box), entry.dtype.np_dtype)
+        for outer in np.ndindex(whole.shape[:axis]):
+            place = tuple(at + low for at, (low, _) in zip(outer, box, strict=False))
+            before = int(np.ravel_multi_index(place, shape[:axis])) * shape[axis] if axis else 0
+            for start in range(first, last, step):
+                stop = min(start + step, last)
+                run = self.read_flat(entry.name, (before + start) * below, (before + stop) * below)
+                into = (*outer, slice(start - first, stop - first))
+                whole[into] = run.reshape(stop - start, *shape[axis + 1 :])[rest]
+        return frozen(whole)
+
+    def _with_box(self, name: str, box: Box) -> Entry:
+        entry = self.entry(name)
+        if len(box) != len(entry.shape) or not all(
+            0 <= start <= stop <= size for (start, stop), size in zip(box, entry.shape, strict=True)
+        ):
+            raise IndexError(
+                f"Checkpoint '{self.path}': '{name}' has shape {list(entry.shape)}; there is no "
+                f"box {list(box)}."
+            )
+        return entry
+
     @abc.abstractmethod
     def verify(self) -> bool:
         """Compare the checksums that the file has; False if it has none.
@@ -173,6 +228,10 @@ class Source(abc.ABC):
         Raises:
             CheckpointError: the data is not what was written.
         """
+
+    def parts(self) -> Sequence[Source]:
+        """The checkpoints that this one is made of; itself if it is of no others."""
+        return [self]
 
     def forget(self) -> None:
         """Let go of the memory that reading has taken; what is looked at again is read again.
@@ -203,15 +262,15 @@ class MappedSource(Source):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._pieces: dict[str, Pieces] = {}
-        self._fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        self._closed = False
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
-            self.nbytes = os.fstat(self._fd).st_size
+            self.nbytes = os.fstat(fd).st_size
             self._map: Any = (
-                mmap.mmap(self._fd, self.nbytes, access=mmap.ACCESS_READ) if self.nbytes else b""
+                mmap.mmap(fd, self.nbytes, access=mmap.ACCESS_READ) if self.nbytes else b""
             )
-        except BaseException:
-            os.close(self._fd)
-            raise
+        finally:
+            os.close(fd)  # the map has one of its own
 
     def _add(self, entry: Entry, pieces: Pieces) -> None:
         sizes = [size for size in entry.shape if size]
@@ -234,14 +293,14 @@ class MappedSource(Source):
     def read_flat(self, name: str, start: int, stop: int) -> Array:
         """Elements `start` to `stop`; see `Source.read_flat`."""
         entry = self._with_elements(name, start, stop)
-        if self._fd < 0:
+        if self._closed:
             raise ValueError(
                 f"Checkpoint '{self.path}' is closed; '{name}' cannot be read from it."
             )
         kind = entry.dtype.np_dtype
         first, last = start * kind.itemsize, stop * kind.itemsize
         if first == last:
-            return _frozen(np.empty(0, kind))
+            return frozen(np.empty(0, kind))
         found = list(_within(self._pieces[name], first, last))
         if len(found) == 1:
             at, _ = found[0]
@@ -251,7 +310,12 @@ class MappedSource(Source):
         for at, length in found:
             view[done : done + length] = np.frombuffer(self._map, np.uint8, length, at)
             done += length
-        return _frozen(whole)
+        return frozen(whole)
+
+    def _gathered(self, entry: Entry, box: Box) -> Array:
+        if len(self._pieces[entry.name]) > 1:
+            return super()._gathered(entry, box)
+        return self.read(entry.name)[within(box, full_box(entry.shape))]
 
     def forget(self) -> None:
         """Let go of the pages of the file; see `Source.forget`."""
@@ -261,10 +325,9 @@ class MappedSource(Source):
 
     def close(self) -> None:
         """Close the file; the map goes when the last view of it does."""
-        if self._fd < 0:
+        if self._closed:
             return
-        os.close(self._fd)
-        self._fd = -1
+        self._closed = True
         held, self._map = self._map, b""
         if not isinstance(held, bytes):
             try:
@@ -283,9 +346,22 @@ def _within(pieces: Pieces, first: int, last: int) -> Iterable[tuple[int, int]]:
         begin += length
 
 
-def _frozen(array: Array) -> Array:
+def frozen(array: Array) -> Array:
+    """The array itself, read-only from now on."""
     array.flags.writeable = False
     return array
+
+
+class Place(Protocol):
+    """Where a checkpoint will be: it appears as a whole, or everything stays as it was."""
+
+    def commit(self) -> None:
+        """Let it appear."""
+        ...
+
+    def discard(self) -> None:
+        """Leave everything as it was."""
+        ...
 
 
 class Sink(abc.ABC):
@@ -298,11 +374,15 @@ class Sink(abc.ABC):
 
     format: str = ""
 
-    def __init__(self, path: Path, entries: Sequence[Entry]) -> None:
+    def __init__(self, path: Path, entries: Sequence[Entry], place: Place | None = None) -> None:
         self.path = path
         self._expected = list(entries)
         self._done = 0
-        self._file = AtomicFile(path)
+        self._place: Place = self._open_file() if place is None else place
+
+    def _open_file(self) -> Place:
+        self._file = AtomicFile(self.path)
+        return self._file
 
     def write(self, name: str, array: Array) -> None:
         """Write the next entry.
@@ -311,18 +391,23 @@ class Sink(abc.ABC):
             ValueError: it is not the next one, or the array's element type or shape is another.
             OSError: from the file system.
         """
+        entry = self._check(name, array.dtype, array.shape)
+        self._write(entry, raw_bytes(array))
+        self._done += 1
+
+    def _check(self, name: str, *given: Any) -> Entry:
+        """The next entry, if it has this name and, if they are given, numpy dtype and shape."""
         if self._done == len(self._expected):
             raise ValueError(f"'{self.path}': all entries are written; '{name}' is not among them.")
         entry = self._expected[self._done]
-        given = (name, array.dtype, array.shape)
-        if given != (entry.name, entry.dtype.np_dtype, entry.shape):
+        kind = (entry.dtype.np_dtype, entry.shape)
+        if name != entry.name or (given and given != kind):
+            got = f"'{name}'" + (f", {given[0]}{list(given[1])}" if given else "")
             raise ValueError(
-                f"'{self.path}': the next entry is '{entry.name}', "
-                f"{entry.dtype.np_dtype}{list(entry.shape)}; got '{name}', "
-                f"{array.dtype}{list(array.shape)}."
+                f"'{self.path}': the next entry is '{entry.name}', {kind[0]}{list(kind[1])}; got "
+                f"{got}."
             )
-        self._write(entry, raw_bytes(array))
-        self._done += 1
+        return entry
 
     @abc.abstractmethod
     def _write(self, entry: Entry, data: memoryview) -> None:
@@ -342,17 +427,17 @@ class Sink(abc.ABC):
         trace: TracebackType | None,
     ) -> None:
         if kind is not None:
-            self._file.discard()
+            self._place.discard()
             return
         try:
             if self._done < len(self._expected):
                 missing = self._expected[self._done].name
                 raise ValueError(f"'{self.path}': '{missing}' was not written; no file was made.")
             self._finish()
-            self._file.commit()
+            self._place.commit()
             remove_leftovers(self.path.parent)
         except BaseException:
-            self._file.discard()
+            self._place.discard()
             raise
 
 

@@ -21,6 +21,7 @@ from paramesh.cli.errors import CommandError
 from paramesh.cli.inspect import SORTS, View, run_compare, run_inspect, run_report
 from paramesh.cli.launch import Launch, run_launch
 from paramesh.cli.launch_servers import Servers
+from paramesh.cli.restructure import Slices, run_merge, run_reshard
 from paramesh.cli.servers import show_status
 from paramesh.errors import ParameterServerError
 
@@ -216,9 +217,19 @@ def _status(
         float | None,
         typer.Option(min=0.1, metavar="SECONDS", help="Keep the table up to date until Ctrl-C."),
     ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="A line of JSON for each look, and no table.")
+    ] = False,
 ) -> None:
-    """Show the servers of a run: versions, what they hold, rates, and the last snapshots."""
-    show_status(address, job, every, Console())
+    """Show the servers of a run: versions, what they hold, rates, and the last snapshots.
+
+    Columns: how often a server was started; its virtual shards; updates
+    that it has applied, and how many it is behind the foremost server;
+    steps that the fastest worker is ahead of it; rows of tables, bytes
+    held and bytes of its log; what came in and went out; workers whose
+    gradients wait for those of others; the last snapshot.
+    """
+    show_status(address, job, every, Console(), json_lines=json)
 
 
 _INSPECT_EXAMPLES = """Examples:
@@ -382,6 +393,128 @@ def _convert(
             force=force,
         ),
     )
+
+
+_MERGE_EXAMPLES = """Examples:
+
+paramesh merge run.sharded net.safetensors
+
+paramesh merge checkpoints net.safetensors --strategy strategy.ckpt
+
+paramesh merge rank_*/net.ckpt net.ckpt --strategy strategy.ckpt
+"""
+
+
+@app.command("merge", epilog=_MERGE_EXAMPLES)
+def _merge(
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SRC",
+            help="A sharded checkpoint, a folder of rank_0, rank_1, …, or the files of all ranks.",
+        ),
+    ],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="The new file.")],
+    strategy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The strategy file, paramesh's or MindSpore's, that files of ranks were saved "
+            "under.",
+        ),
+    ] = None,
+    format: Annotated[
+        str | None, typer.Option(help="Of DST. Without it: what its name ends with.")
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="A prefix that ends at a dot, or a pattern with * for the whole name. Repeatable.",
+        ),
+    ] = None,
+    checksums: Annotated[
+        bool, typer.Option("--checksums", help="Keep checksums of the arrays in DST.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace DST if it is there.")] = False,
+) -> None:
+    """Make one file of a checkpoint that lies in slices.
+
+    Arrays go through memory one at a time, and DST appears when it is
+    complete. Of slices that several ranks hold, one copy is read.
+    """
+    run_merge(Slices(sources, strategy, only or ()), target, format, checksums, force)
+
+
+_RESHARD_EXAMPLES = """Examples:
+
+paramesh reshard net.safetensors net.sharded --processes 4
+
+paramesh reshard run.sharded other.sharded --strategy strategy.json --processes 2
+
+paramesh reshard net.ckpt net.sharded --devices 8 --layout 'fc*.weight=4,2'
+
+paramesh reshard checkpoints net.sharded --from-strategy strategy.ckpt --processes 4
+"""
+
+
+@app.command("reshard", epilog=_RESHARD_EXAMPLES)
+def _reshard(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="SRC", help="A checkpoint of any format, or a folder with rank_0, rank_1, …"
+        ),
+    ],
+    target: Annotated[Path, typer.Argument(metavar="DST", help="The new folder.")],
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=4096, metavar="N", help="Into how many part files. Without it: one a device."
+        ),
+    ] = None,
+    devices: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="For how many devices layouts are. Without it: N."),
+    ] = None,
+    strategy: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Cut by the layouts of this strategy file."),
+    ] = None,
+    layout: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN=PARTS",
+            help="Cut what matches into so many parts along each axis. The first that fits counts. "
+            "Repeatable.",
+        ),
+    ] = None,
+    from_strategy: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The strategy file that files of ranks in SRC have."),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="A prefix that ends at a dot, or a pattern with * for the whole name. Repeatable.",
+        ),
+    ] = None,
+    checksums: Annotated[
+        bool, typer.Option("--checksums", help="Keep checksums of the slices in DST.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a sharded checkpoint that is there.")
+    ] = False,
+) -> None:
+    """Write a checkpoint as a sharded one, cut otherwise.
+
+    What no layout is given for is cut along axis 0 if it is large. Slices
+    go through memory one at a time, and DST is no checkpoint before it is
+    complete.
+    """
+    slices = Slices([source], from_strategy, only or ())
+    run_reshard(slices, target, processes, devices, strategy, layout or (), checksums, force)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from paramesh.checkpoint.compare import Comparison, compare
+from paramesh.checkpoint.sharded_source import ShardedSource
 from paramesh.checkpoint.source import open_source
 from paramesh.checkpoint.statistics import Statistics, statistics
 from paramesh.checkpoint.storage import Entry, Source
@@ -22,6 +23,7 @@ from paramesh.cli import inspect_tables as tables
 from paramesh.cli import report
 from paramesh.cli.errors import CommandError
 from paramesh.cli.figures import chooser, counted
+from paramesh.cli.shard_map import saved_devices
 from paramesh.cli.tree import tree_of
 from paramesh.errors import CheckpointError
 from paramesh.parallel.table import byte_text
@@ -170,7 +172,8 @@ def run_report(
         path: the checkpoint.
         page: where the page goes.
         view: which parameters, and their order.
-        strategy: a strategy file, for the map of the devices.
+        strategy: a strategy file, for the map of the devices; None: that of a sharded checkpoint
+            is drawn as it was saved.
         console: where to say that it is done; None for stdout.
 
     Raises:
@@ -184,8 +187,13 @@ def run_report(
             raise CommandError(f"{strategy} names none of the parameters of {path}")
         if page.exists() and os.path.samefile(path, page):
             raise CommandError(f"--html {page}: is the checkpoint itself")
+        devices = None
+        if layouts is not None:
+            devices = report.place(entries, layouts)
+        elif isinstance(source, ShardedSource):
+            devices = saved_devices(source, entries)
         with progress("reading", sum(entry.nbytes for entry in entries)) as advance:
-            data = report.report_data(source, entries, layouts, advance)
+            data = report.report_data(source, entries, devices, advance)
     size = report.write_page(page, data)
     console.print(f"{page}: {counted(len(entries), 'parameter')}, {byte_text(size)}", markup=False)
 

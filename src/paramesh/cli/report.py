@@ -2,7 +2,7 @@
 
 The page is a template with the data, the style and the script put in. What it shows is computed
 here: statistics and a histogram for every parameter, and which device holds which slice, if a
-strategy file says so.
+strategy file or a sharded checkpoint says so.
 
 Glossary
     placement   how arrays of one shape lie on the devices: the slices, and who holds each;
@@ -41,11 +41,15 @@ class Devices:
         placements: every placement once: `axes` in words, and `slices`, each with the bounds
             `index` for every axis and the `ranks` of the devices that hold it.
         of: which placement a parameter has.
+        names: of the devices, for people; those that are missing are called by their rank.
+        kind: what they are: "device", or "file".
     """
 
     held: list[int] = field(default_factory=list)
     placements: list[dict[str, Any]] = field(default_factory=list)
     of: dict[str, int] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
+    kind: str = "device"
 
 
 def read_strategy(path: Path) -> dict[str, Placed]:
@@ -111,7 +115,7 @@ def _placement(entry: Entry, layout: Layout) -> dict[str, Any]:
 def report_data(
     source: Source,
     entries: Sequence[Entry],
-    strategy: Mapping[str, Placed] | None = None,
+    devices: Devices | None = None,
     advance: Callable[[int], None] = lambda nbytes: None,
 ) -> dict[str, Any]:
     """What the page shows, as JSON has it.
@@ -119,13 +123,10 @@ def report_data(
     Args:
         source: the checkpoint.
         entries: which of its parameters.
-        strategy: layouts by name; None: nothing is said of devices.
+        devices: where the parameters lie; None: nothing is said of devices.
         advance: is told the bytes that are done.
-
-    Raises:
-        CommandError: the strategy does not fit.
     """
-    devices = Devices() if strategy is None else place(entries, strategy)
+    devices = devices or Devices()
     parameters: list[dict[str, Any]] = []
     for entry in entries:
         found = statistics(source, entry.name)
@@ -155,6 +156,8 @@ def report_data(
         },
         "parameters": parameters,
         "devices": devices.held,
+        "device_kind": devices.kind,
+        "device_names": devices.names or [f"device {rank}" for rank in range(len(devices.held))],
         "placements": devices.placements,
     }
 

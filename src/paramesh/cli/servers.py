@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from paramesh.ps.partition import Partition
 from paramesh.ps.status import find_servers, look, rates
+from paramesh.ps.watching import lag
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -24,46 +28,118 @@ def size(count: float) -> str:
     return f"{count:.1f} {_UNITS[-1]}"
 
 
-def table_of(before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> Table:
-    """The table of two looks at the same servers."""
-    columns = ("server", "starts", "version", "behind", "parameters", "rows", "held")
-    table = Table(*columns, "updates/s", "pushed/s", "waiting", "last snapshot")
-    newest = max((one["version"] for one in now if not one.get("silent")), default=0)
+def _shards(now: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """How many virtual shards each server has, by name."""
+    numbers = {one["name"]: int(one["name"].split("-")[1]) for one in now}
+    partition = Partition(max(numbers.values(), default=0) + 1)
+    return {name: len(partition.shards_of(number)) for name, number in numbers.items()}
+
+
+#: Columns, and in which order they are left out where the terminal is too narrow.
+_COLUMNS = (
+    "server",
+    "starts",
+    "shards",
+    "version",
+    "behind",
+    "ahead",
+    "rows",
+    "held",
+    "log",
+    "updates/s",
+    "pushed/s",
+    "pulled/s",
+    "waiting",
+    "last snapshot",
+)
+_LESS = ("shards", "starts", "log", "waiting", "ahead", "behind", "pulled/s", "pushed/s", "held")
+
+
+def table_of(
+    before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]], without: Sequence[str] = ()
+) -> Table:
+    """The table of two looks at the same servers, without some of its columns."""
+    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    shown = [name for name in _COLUMNS if name not in without]
+    for name in shown:
+        side = "left" if name in ("server", "waiting", "last snapshot") else "right"
+        table.add_column(name, justify=side, no_wrap=True)
+    shards = _shards(now)
+    newest = max((one["version"] for one in now if "version" in one), default=0)
     for old, new in zip(before, now, strict=True):
-        if new.get("silent"):
-            table.add_row(new["name"], "no answer", style="red")
-            continue
-        if new["role"] == "standby":
-            behind = str(newest - new["version"])
-            unused = [""] * (len(table.columns) - 5)
-            table.add_row(
-                new["name"], "standby", str(new["version"]), behind, *unused, new["trouble"]
-            )
-            continue
-        rate = rates(old, new)
-        snapshot = new["last_snapshot"]
-        last = "failed" if "failed" in snapshot else "none"
-        if "version" in snapshot:
-            last = f"version {snapshot['version']:.0f}, {time.time() - snapshot['time']:.0f} s ago"
-        staged = sorted({worker for workers in new["staged"].values() for worker in workers})
-        table.add_row(
-            new["name"],
-            str(new["incarnation"]),
-            str(new["version"]),
-            str(newest - new["version"]),
-            str(new["parameters"]),
-            str(new["rows"]),
-            size(new["bytes"]),
-            f"{rate['updates']:.1f}",
-            size(rate["bytes"]),
-            " ".join(map(str, staged)) or "-",
-            last,
-        )
+        cells = {"server": new["name"], "version": "no answer"}
+        if new.get("role") == "standby":
+            cells = {"server": f"{new['name']} (standby)", "version": str(new["version"])}
+            cells |= {"behind": str(newest - new["version"]), "last snapshot": new["trouble"]}
+        elif not new.get("silent"):
+            cells = _cells(old, new, newest) | {"shards": str(shards[new["name"]])}
+        style = "red" if new.get("silent") else None
+        table.add_row(*(cells.get(name, "") for name in shown), style=style)
     return table
 
 
-def show_status(address: str, job: str, every: float | None, console: Console) -> None:
+def _cells(old: Mapping[str, Any], new: Mapping[str, Any], newest: int) -> dict[str, str]:
+    rate = rates(old, new)
+    snapshot = new["last_snapshot"]
+    last = "failed" if "failed" in snapshot else "none"
+    if "version" in snapshot:
+        last = f"at {snapshot['version']:.0f}, {time.time() - snapshot['time']:.0f} s ago"
+    staged = sorted({worker for workers in new["staged"].values() for worker in workers})
+    return {
+        "server": new["name"],
+        "starts": str(new["incarnation"]),
+        "version": str(new["version"]),
+        "behind": str(newest - new["version"]),
+        "ahead": str(lag(new)),
+        "rows": f"{new['rows']:,}",
+        "held": size(new["bytes"]),
+        "log": size(new["bytes_logged"]),
+        "updates/s": f"{rate['updates']:.1f}",
+        "pushed/s": size(rate["bytes"]),
+        "pulled/s": size(rate["bytes_pulled"]),
+        "waiting": " ".join(map(str, staged)) or "-",
+        "last snapshot": last,
+    }
+
+
+def fitting(
+    console: Console, before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]
+) -> Table:
+    """The table with as many columns as the console has room for."""
+    for count in range(len(_LESS)):
+        table = table_of(before, now, _LESS[:count])
+        if console.measure(table, options=console.options.update(max_width=1000)).maximum <= (
+            console.width
+        ):
+            return table
+    return table_of(before, now, _LESS)
+
+
+def as_json(before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> str:
+    """One line of JSON for two looks: the time, and what there is of each server."""
+    servers: list[dict[str, Any]] = []
+    shards = _shards(now)
+    for old, new in zip(before, now, strict=True):
+        facts = {key: value for key, value in new.items() if key != "seen"}
+        facts["shards"] = shards[new["name"]]
+        if "staged" in new:
+            per_second = rates(old, new)
+            facts |= {"lag": lag(new)} | {f"{k}_per_second": v for k, v in per_second.items()}
+        servers.append(facts)
+    return json.dumps({"time": time.time(), "servers": servers}, allow_nan=False)
+
+
+def show_status(
+    address: str, job: str, every: float | None, console: Console, *, json_lines: bool = False
+) -> None:
     """Print the table once, or keep it up to date every so many seconds until Ctrl-C.
+
+    Args:
+        address: of the Ray cluster.
+        job: which run on it.
+        every: seconds; None: once.
+        console: where to.
+        json_lines: a line of JSON for each look, in place of the table.
 
     Raises:
         ParameterServerError: no cluster, or no servers.
@@ -72,11 +148,18 @@ def show_status(address: str, job: str, every: float | None, console: Console) -
     before = look(servers)
     time.sleep(min(every or 1.0, 1.0))
     now = look(servers)
+    if json_lines:
+        while True:
+            console.out(as_json(before, now), highlight=False)
+            if every is None:
+                return
+            time.sleep(every)
+            before, now = now, look(servers)
     if every is None:
-        console.print(table_of(before, now))
+        console.print(fitting(console, before, now))
         return
-    with Live(table_of(before, now), console=console, auto_refresh=False) as live:
+    with Live(fitting(console, before, now), console=console, auto_refresh=False) as live:
         while True:
             time.sleep(every)
             before, now = now, look(servers)
-            live.update(table_of(before, now), refresh=True)
+            live.update(fitting(console, before, now), refresh=True)

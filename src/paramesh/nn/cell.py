@@ -112,14 +112,28 @@ class Cell(Members):
             param.mark_inited()
         return {param: param for param in params}
 
-    def set_param_ps(self, recurse: bool = True, init_in_server: bool = False) -> None:
+    def set_param_ps(
+        self,
+        recurse: bool = True,
+        init_in_server: bool = False,
+        *,
+        admit_after: int = 1,
+        expire_after: int = 0,
+    ) -> None:
         """Have the trainable Parameters trained by the parameter server.
+
+        Args:
+            recurse: those of the Cells inside, too.
+            init_in_server: make tables of those of every `EmbeddingLookup`.
+            admit_after: of the tables, see `Parameter.set_param_ps`.
+            expire_after: likewise.
 
         Raises:
             ContextError: no parameter-server context.
+            TypeError, ValueError: as `Parameter.set_param_ps`.
         """
         for param in self.trainable_params(recurse):
-            param.set_param_ps(init_in_server)
+            param.set_param_ps(init_in_server, admit_after=admit_after, expire_after=expire_after)
 
     def shard(
         self,

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from paramesh.atomic import write_atomically
 from paramesh.dtype import to_dtype
-from paramesh.errors import CheckpointError, LayoutError
+from paramesh.errors import CheckpointError, LayoutError, StrategyFileError
 from paramesh.parallel import mindspore_strategy
 from paramesh.parallel.layout import Layout, Placed, subject
 
@@ -80,21 +80,30 @@ def load_strategy(path: str | os.PathLike[str]) -> dict[str, Placed]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: it is damaged, of a newer version, or holds what is no layout; the message
-            names the Parameter.
+        StrategyFileError: it is damaged, of a newer version, or holds what is no layout; the
+            message names the Parameter.
+    """
+    return load_strategy_for(path)[0]
+
+
+def load_strategy_for(path: str | os.PathLike[str]) -> tuple[dict[str, Placed], int | None]:
+    """The layouts of a strategy file, and how many devices it says that it is for, if it does.
+
+    Raises:
+        FileNotFoundError, StrategyFileError: as `load_strategy`.
     """
     content = Path(path).read_bytes()
     try:
         if not content.lstrip().startswith(b"{"):
-            return mindspore_strategy.decode_protobuf(content)
+            return mindspore_strategy.decode_protobuf(content), None
         found = json.loads(content)
         if "parallel_layout_item" in found:
-            return mindspore_strategy.decode_json(found)
-        return _from_json(found)
+            return mindspore_strategy.decode_json(found), None
+        return _from_json(found), _device_num(found)
     except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        raise StrategyFileError(f"{path}: {error}") from error
     except (LayoutError, TypeError, ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(
+        raise StrategyFileError(
             f"{path} is no strategy file, or a damaged one: {type(error).__name__}: {error}"
         ) from error
 
@@ -120,6 +129,13 @@ def _layout_entry(layout: Layout) -> dict[str, Any]:
     if layout.in_order:
         del entry["rank_list"]
     return entry
+
+
+def _device_num(content: dict[str, Any]) -> int:
+    count = content["device_num"]
+    if type(count) is not int or count < 1:
+        raise CheckpointError(f"'device_num' must be a positive int, got {count!r}.")
+    return count
 
 
 def _from_json(content: dict[str, Any]) -> dict[str, Placed]:

@@ -409,13 +409,47 @@ class Parameter(Tensor):
 
     # The parameter server, hooks.
 
-    def set_param_ps(self, init_in_server: bool = False) -> None:
+    @property
+    def row_life(self) -> tuple[int, int]:
+        """(admit_after, expire_after) of the rows of a table on the parameter server."""
+        found = self._ps or {}
+        return found.get("admit_after", 1), found.get("expire_after", 0)
+
+    def set_param_ps(
+        self, init_in_server: bool = False, *, admit_after: int = 1, expire_after: int = 0
+    ) -> None:
         """Have this Parameter trained by the parameter server.
+
+        Args:
+            init_in_server: make it a table there, if it is of an `EmbeddingLookup`: it is on no
+                worker, and its rows come into being when they are trained.
+            admit_after: of a table: a row comes into being with the update that is the so-many-th
+                to meet it. Until then it is read as what the table starts from, and its gradients
+                are dropped.
+            expire_after: of a table: every so many updates, the rows that none of them met end,
+                with their state and what was counted for `admit_after`. 0: never.
 
         Raises:
             ContextError: no parameter-server context: call `set_ps_context(enable_ps=True)` first.
-            TypeError: `init_in_server` is no bool.
+            TypeError: `init_in_server` is no bool, or a number no int.
+            ValueError: a number out of range, or for what is not created in the server.
         """
+        for name, value, least in (
+            ("admit_after", admit_after, 1),
+            ("expire_after", expire_after, 0),
+        ):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"Parameter '{self._name}': {name} must be an int, got {value!r}.")
+            if not least <= value < 2**31:
+                raise ValueError(
+                    f"Parameter '{self._name}': {name} must be from {least} to {2**31 - 1}, "
+                    f"got {value}."
+                )
+        if (admit_after, expire_after) != (1, 0) and init_in_server is False:
+            raise ValueError(
+                f"Parameter '{self._name}': admit_after and expire_after are about tables: give "
+                "init_in_server=True with them."
+            )
         if not isinstance(init_in_server, bool):
             raise TypeError(
                 f"Parameter '{self._name}': init_in_server must be True or False, "
@@ -428,7 +462,11 @@ class Parameter(Tensor):
             )
         if self._slot is not None:
             self._slot.pool.dissolve()
-        self._ps = {"init_in_server": init_in_server}
+        self._ps = {
+            "init_in_server": init_in_server,
+            "admit_after": admit_after,
+            "expire_after": expire_after,
+        }
         tracing.moved()
 
     def register_hook(self, hook: Callable[[Any], Any]) -> HookHandle:

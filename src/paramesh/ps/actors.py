@@ -32,6 +32,7 @@ from paramesh.ps.refresh import News, Watch, news_of
 from paramesh.ps.server import POINTS, PushesMissing, Replaced, Rules, Server
 from paramesh.ps.standby import STANDBY_POINTS, Standby
 from paramesh.ps.store import Update
+from paramesh.ps.watching import ServerWatch
 
 Array = np.ndarray[Any, Any]
 
@@ -41,6 +42,8 @@ _MOST_AXES = 16
 
 #: Seconds between two looks of a standby at the log, and of a server whether it was replaced.
 FOLLOW, WATCH = 0.05, 0.2
+#: The most seconds between two tries of a standby that cannot follow the log.
+SEEK = 10.0
 
 
 class NotServing(ParameterServerError):
@@ -133,9 +136,11 @@ class ServerActor:
         }
         self._moved = asyncio.Event()
         self._failure: Exception | None = None
+        self._watcher = ServerWatch(self._folder)
         self._beacon: Beacon | None = None
         if not pair:
             self._server = Server(self._folder, self._rules, **self._options)
+            self._watcher.look(self._server)
             return
         self._beacon = Beacon()
         self._promotion = asyncio.Lock()
@@ -150,10 +155,14 @@ class ServerActor:
         self._thread.start()
 
     def _following(self) -> None:
+        pause = FOLLOW
         try:
             while not self._stop.is_set():
-                if not self._standby.follow(self._stop.is_set):
-                    self._stop.wait(FOLLOW)
+                if self._standby.follow(self._stop.is_set):
+                    pause = FOLLOW
+                else:  # starting over reads everything: not all the time, if it does not help
+                    self._stop.wait(pause)
+                    pause = min(2 * pause, SEEK) if self._standby.trouble else FOLLOW
         except BaseException:
             traceback.print_exc()
             os._exit(1)  # and be started again; one that does not follow is none
@@ -229,6 +238,8 @@ class ServerActor:
         values = {} if step is None else {name: server.read(step, name) for name in names}
         if self._kills:
             self._at("reply")
+        self._watcher.sent(values)
+        self._watcher.look(server)
         return Reply(os.getpid(), server.incarnation, server.version, values)
 
     def _move(self, failure: Exception | None = None) -> None:
@@ -280,29 +291,26 @@ class ServerActor:
         except (ParameterServerError, OSError) as error:
             # Those who wait for this update would wait for ever.
             self._move(error)
+            self._watcher.failed(error, worker, step)
             raise
         if server.version != before:
             self._move()
         return self._reply(None, ())
 
-    async def step(
-        self,
-        worker: int,
-        incarnation: int,
-        step: int,
-        updates: Update,
-        hyper: dict[str, float],
-        names: list[str],
-        watches: dict[str, tuple[Array, Array]] | None = None,
-        told: int = 0,
-    ) -> Reply:
-        """Push the gradients of a step, and the values that the next one reads once it may.
+    async def step(self, asked: tuple[Any, ...]) -> Reply:
+        """Push the gradients of a step, and the values that a later one reads once it may.
 
-        With them come the news of tables (see `refresh`); `told`: the version of the last ones.
+        With them come the news of tables (see `refresh`).
+
+        Args:
+            asked: the arguments of `push`, the names of the values that are wanted, the step that
+                reads them, of each table that is watched its watch, or None, and the version of the
+                last news.
         """
+        worker, incarnation, step, updates, hyper, names, reader, watches, told = asked
         await self.push(worker, incarnation, step, updates, hyper)
-        await self._released(step + 1)
-        reply = self._reply(step + 1, names)
+        await self._released(reader)
+        reply = self._reply(reader, names)
         if watches is None:
             return reply
         server = self._state()
@@ -310,10 +318,11 @@ class ServerActor:
             name: news_of(
                 Watch(*asked),
                 server.moved(name, step, told),
-                lambda ids, n=name: server.read(step + 1, n, ids),
+                lambda ids, n=name: server.read(reader, n, ids),
             )
             for name, asked in watches.items()
         }
+        self._watcher.sent({name: one.rows for name, one in news.items()})
         return reply._replace(news=news)
 
     async def pull(self, step: int, names: list[str]) -> Reply:
@@ -324,8 +333,9 @@ class ServerActor:
     async def pull_rows(self, step: int, name: str, ids: Array) -> Reply:
         """Rows of a table as a step reads them; waits until it may."""
         await self._released(step)
-        reply = self._reply(None, ())
-        return reply._replace(values={name: self._state().read(step, name, ids)})
+        values = {name: self._state().read(step, name, ids)}
+        self._watcher.sent(values)
+        return self._reply(None, ())._replace(values=values)
 
     async def settle(self, worker: int, version: int) -> Reply:
         """Back when the server is at a version, with all of a worker's pushes before it applied.
@@ -350,7 +360,10 @@ class ServerActor:
 
     async def stats(self) -> dict[str, Any]:
         """As `Server.stats`, with `pid`."""
-        return self._state().stats() | {"pid": os.getpid()}
+        return self._state().stats() | {
+            "pid": os.getpid(),
+            "bytes_pulled": self._watcher.bytes_pulled,
+        }
 
     async def look(self) -> dict[str, Any]:
         """As `stats`, with `role`: "server", or "standby", which has few numbers."""

@@ -90,7 +90,8 @@ def saved(
                 found[f"{name}.rows"] = Tensor(held["value"])
             elif slot in held:
                 found[f"{name}.rows"] = Tensor(held[slot])
-        elif state is not None and held is not None and slot in held:
+        elif held is not None and slot in held:
+            # The values too: the copy here is that of a step, which may be an earlier version.
             found[name] = Tensor(held[slot].reshape(data.shape))
         else:
             found[name] = data

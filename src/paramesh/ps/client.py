@@ -2,6 +2,7 @@
 
 Glossary
     held        the pushes that some server may have to be sent again
+    flying      a push in stale mode that was sent, and whose answer no step has needed yet
 
 The same push is repeated bit by bit, from memory.
 """
@@ -20,10 +21,11 @@ from paramesh.errors import ParameterServerError
 from paramesh.ps import environment
 from paramesh.ps.actors import Reply
 from paramesh.ps.cluster import Cluster, check_address, ray_module
-from paramesh.ps.delivery import Call, Delivery
+from paramesh.ps.delivery import Call, Delivery, Sent
 from paramesh.ps.node import wait_for_cluster
 from paramesh.ps.partition import Partition
 from paramesh.ps.refresh import Refresh, join_news, split_watches
+from paramesh.ps.watching import WorkerWatch
 
 Array = np.ndarray[Any, Any]
 Update = Mapping[str, Mapping[str, Array]]
@@ -41,13 +43,17 @@ class RayClient:
         workers: how many there are.
         timeout: seconds until a call that is not answered is an error.
         eager: the servers are in async mode.
+        staleness: of the servers, in stale mode.
 
     Attributes:
         start: the step that this worker goes on from: the least that a server waits for.
+        waited: how many steps had to wait for an answer; in stale mode it may be there already.
 
     Raises:
         ParameterServerError: a server cannot start, or does not answer in time.
     """
+
+    _delivery: type[Delivery] = Delivery
 
     def __init__(
         self,
@@ -57,20 +63,32 @@ class RayClient:
         workers: int = 1,
         timeout: float = 300.0,
         eager: bool = False,
+        staleness: int = 0,
     ) -> None:
         self._cluster = cluster
         self.rank = rank
         self.workers = workers
         #: In async mode an answer says that the push was applied, whatever the version.
         self.eager = eager
+        self.staleness = staleness
+        self.waited = 0
+        #: By step: the calls, how they were sent, and what was wanted.
+        self._flying: dict[int, tuple[dict[int, Call], dict[Any, Sent], list[str]]] = {}
         self._servers = count = len(cluster.actors)
         self.partition = Partition(count)
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._held: list[dict[int, tuple[Any, Any]]] = [{} for _ in range(count)]
         self._failed = False
+        self.rows_pulled = 0
+        self._watcher = WorkerWatch(cluster.folder, rank, cluster.job)
         #: How calls get to the servers.
-        self.delivery = Delivery(
-            ray_module(), cluster.pairs(), rank=rank, workers=workers, timeout=timeout
+        self.delivery = self._delivery(
+            ray_module(),
+            cluster.pairs(),
+            rank=rank,
+            workers=workers,
+            timeout=timeout,
+            note=self._watcher.events.note,
         )
         first = self._call({0: ("hello", (rank, None))})[0]
         self.incarnation: int = first["worker"]
@@ -81,6 +99,11 @@ class RayClient:
         #: The version up to which each server has told this worker which rows moved.
         self._told = [peer.version for peer in self.delivery.peers]
         atexit.register(self.close)
+
+    @property
+    def retries(self) -> int:
+        """How many calls were sent again."""
+        return self.delivery.retries
 
     # What a session needs.
 
@@ -115,22 +138,37 @@ class RayClient:
         calls: dict[int, tuple[str, tuple[Any, ...]]] = {}
         for server, mine in enumerate(self.partition.split_updates(updates)):
             self._held[server][step] = (mine, numbers)
-            calls[server] = (
-                "step",
-                (self.rank, self.incarnation, step, mine, numbers, names[server]),
-            )
-            if asked is not None:
-                method, arguments = calls[server]
-                calls[server] = method, (*arguments, asked[server], self._told[server])
-        replies = self._call(calls)
+            # What it answers with is read as many steps later as reads lag behind.
+            reader = step + 1 + (self.staleness if asked is None else 0)
+            watches = None if asked is None else asked[server]
+            told = self._told[server]
+            push = (self.rank, self.incarnation, step, mine, numbers)
+            calls[server] = ("step", (*push, names[server], reader, watches, told))
+        self._flying[step] = (calls, self.delivery.send(calls), wanted)
+        needed = step - self.staleness if refresh is None else step
+        for old in [s for s in self._flying if s < needed]:
+            del self._flying[old]
+        if needed not in self._flying:  # of the first steps: nobody has sent a push for them
+            return self.pull(step + 1, wanted)
+        return self._landed(needed, wanted, refresh)
+
+    def _landed(self, step: int, wanted: list[str], refresh: Refresh | None) -> dict[str, Array]:
+        """What a flying push is answered with."""
+        calls, sent, asked = self._flying.pop(step)
+        there, _ = self.delivery.wait(list(sent), len(sent), 0)
+        self.waited += len(there) < len(sent)
+        replies = self._call(calls, sent)
         if refresh is not None:
             refresh.news = join_news(reply.news for reply in replies.values())
+            self.rows_pulled += sum(len(news.ids) for news in refresh.news.values())
+        self._watcher.stepped(step + 1, self.delivery.retries, self.rows_pulled)
         for server, reply in replies.items():
             self._told[server] = reply.version
-        for server, reply in replies.items():
             held = self._held[server]
             for old in [s for s in held if s < (step + 1 if self.eager else reply.version)]:
                 del held[old]
+        if asked != wanted:  # others were declared meanwhile
+            return self.pull(step + 1 + self.staleness, wanted)
         return self._joined(wanted, replies)
 
     def pull(self, step: int, wanted: Iterable[str]) -> dict[str, Array]:
@@ -142,6 +180,7 @@ class RayClient:
 
     def pull_rows(self, step: int, name: str, ids: Array) -> Array:
         """As in `Client`."""
+        self.rows_pulled += len(ids)
         parts = self.partition.split_rows(ids)
         calls = {
             i: ("pull_rows", (step, name, ids[mine]))
@@ -246,10 +285,12 @@ class RayClient:
         pieces = {name: a for reply in replies.values() for name, a in reply.values.items()}
         return {n: self.partition.join_values(n, self._shapes[n], pieces) for n in wanted}
 
-    def _call(self, calls: Mapping[int, Call]) -> dict[int, Any]:
-        """One call for each server; the answers of all."""
+    def _call(
+        self, calls: Mapping[int, Call], sent: Mapping[Any, Sent] | None = None
+    ) -> dict[int, Any]:
+        """One call for each server, or what was sent before; the answers of all."""
         try:
-            return self.delivery.call(calls, self._earlier)
+            return self.delivery.call(calls, self._earlier, sent)
         except BaseException:
             self._failed = True
             raise
@@ -309,6 +350,7 @@ def connect(settings: Mapping[str, Any]) -> RayClient:
             workers=workers,
             timeout=settings["timeout"],
             eager=settings["mode"] == "async",
+            staleness=rules["staleness"],
         )
     except BaseException:
         cluster.close(servers=workers == 1)

@@ -110,6 +110,9 @@ class Cluster:
         fsync: bool = False,
     ) -> None:
         self._ray = ray_module()
+        #: Of logs and snapshots, if it stays.
+        self.folder = folder
+        self.job = job
         self._own = False
         atexit.register(self.close)
         self._scratch: Path | None = None
@@ -125,10 +128,23 @@ class Cluster:
                     "all its hosts see: set_ps_context(wal_dir=...)."
                 )
         try:
-            self._connect(address)
+            try:
+                self._connect(address)
+            except Exception as error:  # Ray raises all kinds, plain ones too
+                where = "on this host" if address is None else f"at address={address!r}"
+                raise ParameterServerError(
+                    f"there is no Ray cluster for the servers {where}: {error} Is the host "
+                    "overloaded, or the address wrong?"
+                ) from error
             if folder is None:
                 assert self._scratch is not None
                 folder = str(self._scratch / "servers")
+            placed = bool(os.environ.get(PLACED))
+            nodes = sorted(
+                node["NodeID"]
+                for node in self._ray.nodes()
+                if node["Alive"] and (not placed or SERVER_PLACE in node["Resources"])
+            )
             for i in range(servers):
                 planned = list((kills or {}).get(i, ()))
                 where = os.path.join(folder, f"server-{i}")
@@ -138,7 +154,11 @@ class Cluster:
                 if standby:
                     names[f"server-{i}-standby"] = self.standbys
                 for place, (name, actors) in enumerate(names.items()):
-                    options = self._options(name, job, address, i + place if standby else None)
+                    options = self._options(name, job, address)
+                    if placed and place == 0:  # a standby shares a node with another server
+                        options["resources"] = {SERVER_PLACE: 1}
+                    if standby and len(nodes) > 1:
+                        options |= self._at_home(nodes[(i + place) % len(nodes)])
                     actor = self._ray.remote(ServerActor).options(**options)
                     actors.append(actor.remote(*arguments, **more))
         except BaseException:
@@ -151,7 +171,7 @@ class Cluster:
             return [[actor] for actor in self.actors]
         return [list(pair) for pair in zip(self.actors, self.standbys, strict=True)]
 
-    def _options(self, name: str, job: str, address: str | None, node: int | None) -> Any:
+    def _options(self, name: str, job: str, address: str | None) -> dict[str, Any]:
         options: dict[str, Any] = {
             "name": name,
             "namespace": f"paramesh-{job}",
@@ -162,14 +182,12 @@ class Cluster:
         }
         if address is not None:
             options["lifetime"] = "detached"
-        if os.environ.get(PLACED):
-            options["resources"] = {SERVER_PLACE: 1}
-        nodes = sorted(node["NodeID"] for node in self._ray.nodes() if node["Alive"])
-        if node is not None and len(nodes) > 1:
-            # A wish: when the node is gone, the actor is started again on another one.
-            affinity = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-            options["scheduling_strategy"] = affinity(nodes[node % len(nodes)], soft=True)
         return options
+
+    def _at_home(self, node: str) -> dict[str, Any]:
+        # A wish: when the node is gone, the actor is started again on another one.
+        affinity = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
+        return {"scheduling_strategy": affinity(node, soft=True)}
 
     def _connect(self, address: str | None) -> None:
         ray = self._ray

@@ -6,6 +6,7 @@ Glossary
     trouble     a peer that has died, is frozen or was replaced: its call has to be sent again
     claim       asking the other actor of a peer to serve (see `actors`)
     ping        a question to a server that has been silent, whether it is alive
+    floor       the incarnation and version that a server was known to have when a call was sent
 
 A reply is known to be lost only when the server has died, and then the call may have been carried
 out or not. Repeating is safe: the server knows what it has applied (see `server`). So is a claim
@@ -20,7 +21,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from paramesh.errors import ParameterServerError
 from paramesh.ps.actors import NotServing, Reply
@@ -41,6 +42,14 @@ LOST, FENCED = 20.0, 10.0
 STARTING = 30.0
 #: Seconds between two looks at the lifelines, and at what is silent where there are none.
 LOOK, IDLE = 0.02, 0.25
+
+
+class Sent(NamedTuple):
+    """How a call was sent: to which server, to which of its actors, and the server's floor."""
+
+    server: int
+    at: int
+    floor: tuple[int, int]
 
 
 class Peer:
@@ -66,8 +75,17 @@ class Peer:
         #: Why an actor will not be started again.
         self.ended: dict[int, str] = {}
 
-    def learn(self, answer: Any) -> None:
+    @property
+    def floor(self) -> tuple[int, int]:
+        """The incarnation and version that the server is known to have."""
+        return self.incarnation, self.version
+
+    def learn(self, answer: Any, floor: tuple[int, int] | None = None) -> None:
         """Take note of what an answer says of the server.
+
+        Args:
+            answer: of any call.
+            floor: when the call was sent, if that was before others that are answered; None: now.
 
         Raises:
             ParameterServerError: it has gone back.
@@ -78,8 +96,11 @@ class Peer:
             incarnation, version = answer["incarnation"], answer["version"]
         else:
             return
-        if incarnation < self.incarnation or version < self.version:
+        least = self.floor if floor is None else floor
+        if incarnation < least[0] or version < least[1]:
             raise self.gone_back(f"version {version} (incarnation {incarnation})")
+        if incarnation < self.incarnation or version < self.version:
+            return  # a late answer, which says less than is known
         if incarnation != self.incarnation:
             self.pid, self.host = 0, ""
         self.incarnation, self.version = incarnation, version
@@ -131,6 +152,7 @@ class Delivery:
         rank: of this worker.
         workers: how many there are.
         timeout: seconds until a call that is not answered is an error.
+        note: writes down an event (see `events`).
 
     Attributes:
         incarnation: of this worker, once a server has given it one.
@@ -139,9 +161,17 @@ class Delivery:
     """
 
     def __init__(
-        self, ray: Any, actors: Sequence[Sequence[Any]], *, rank: int, workers: int, timeout: float
+        self,
+        ray: Any,
+        actors: Sequence[Sequence[Any]],
+        *,
+        rank: int,
+        workers: int,
+        timeout: float,
+        note: Callable[..., None],
     ) -> None:
         self.ray = ray
+        self.note = note
         self.peers = [Peer(server, mine) for server, mine in enumerate(actors)]
         self.rank = rank
         self.workers = workers
@@ -154,14 +184,27 @@ class Delivery:
         #: Answers that nobody waits for. Ray prints the errors of those that nobody looks at.
         self.unwanted: list[Any] = []
 
+    def send(self, calls: Mapping[int, Call]) -> dict[Any, Sent]:
+        """Send a call to each server, for `call` to wait for later."""
+        return {
+            self.submit(server, call): Sent(server, self.peers[server].at, self.peers[server].floor)
+            for server, call in calls.items()
+        }
+
     def submit(self, server: int, call: Call, at: int | None = None) -> Any:
         """Send a call; the answer as Ray's reference."""
         peer = self.peers[server]
         method, arguments = call
+        if method == "step":  # Ray's work is by the argument
+            arguments = (arguments,)
         try:
             return getattr(peer.actors[peer.at if at is None else at], method).remote(*arguments)
         except (OSError, self.ray.exceptions.RayError) as error:
             raise self._cluster_gone(error) from error
+
+    def heard(self, peer: Peer, answer: Any, floor: tuple[int, int] | None = None) -> None:
+        """An answer has come from a server; see `Peer.learn`."""
+        peer.learn(answer, floor)
 
     def wait(self, refs: list[Any], count: int, seconds: float) -> tuple[list[Any], list[Any]]:
         """Which of these answers are there, and which are not."""
@@ -182,19 +225,21 @@ class Delivery:
         self,
         calls: Mapping[int, Call],
         earlier: Callable[[int, Call], Iterable[Call]] = lambda server, call: (),
+        sent: Mapping[Any, Sent] | None = None,
     ) -> dict[int, Any]:
         """The answers to one call for each server.
 
         Args:
             calls: by server.
             earlier: what has to be sent before, to a server that may have lost it.
+            sent: how the calls were sent; None: they are sent now.
 
         Raises:
             ParameterServerError: no answer in time, or a server that cannot start.
             Exception: what the server raises about the call.
         """
         self._sweep()
-        return Round(self, calls, earlier).run()
+        return Round(self, calls, earlier).run(self.send(calls) if sent is None else sent)
 
     def _sweep(self) -> None:
         if self.unwanted:
@@ -218,6 +263,7 @@ class Round:
         self._peers = {server: delivery.peers[server] for server in calls}
         self._calls = calls
         self._earlier = earlier
+        self._first: Mapping[Any, Sent] = {}
         self._answers: dict[int, Any] = {}
         self._waiting: dict[Any, int] = {}
         self._again: set[int] = set()
@@ -232,14 +278,17 @@ class Round:
         self._fenced: dict[int, float] = {}
         self._troubles: dict[int, str] = {}
 
-    def run(self) -> dict[int, Any]:
+    def run(self, sent: Mapping[Any, Sent]) -> dict[int, Any]:
         """The answers by server."""
         began = time.monotonic()
         deadline = began + self._delivery.timeout
         look = LOOK if any(len(peer.actors) > 1 for peer in self._peers.values()) else IDLE
-        for server, call in self._calls.items():
-            self._signs[server] = self._sent[server] = began
-            self._waiting[self._delivery.submit(server, call)] = server
+        for ref, how in sent.items():
+            self._signs[how.server] = self._sent[how.server] = began
+            self._waiting[ref] = how.server
+        self._first = sent
+        if len(self._waiting) == 1 and not self._delivery.hellos:
+            self._expect(*next(iter(self._waiting.items())), min(look, self._delivery.timeout))
         while len(self._answers) < len(self._calls):
             self._look_at_lifelines()
             left = deadline - time.monotonic()
@@ -257,6 +306,16 @@ class Round:
         return self._answers
 
     # What comes in.
+
+    def _expect(self, ref: Any, server: int, seconds: float) -> None:
+        """The usual case with fewer calls of Ray: one server, and its answer comes at once."""
+        try:
+            answer = self._ray.get(ref, timeout=seconds)
+        except Exception:
+            return  # it is met again, and dealt with, by those who wait for all
+        del self._waiting[ref]
+        self._delivery.heard(self._peers[server], answer, self._first[ref].floor)
+        self._answers[server] = answer
 
     def _take(self, ref: Any) -> None:
         if ref in self._waiting:
@@ -277,7 +336,7 @@ class Round:
             self._signs[peer.server] = time.monotonic()
             # One that has died again, or was replaced, is found out by the call itself.
             if said is not None and said["incarnation"] >= peer.incarnation:
-                peer.learn(said)
+                self._delivery.heard(peer, said)
 
     def _take_ping(self, server: int) -> None:
         self._alive.add(server)
@@ -294,25 +353,46 @@ class Round:
 
     def _take_answer(self, ref: Any, server: int) -> None:
         peer, errors = self._peers[server], self._ray.exceptions
+        how = self._first.get(ref) or Sent(server, peer.at, peer.floor)
+        # Sent to one that others have found dead since: who serves now knows nothing of it.
+        replaced = how.at != peer.at or how.floor[0] < peer.incarnation
         try:
             answer = self._ray.get(ref)
         except errors.RayTaskError as error:
             cause = error.cause
-            if isinstance(cause, PushesMissing):
+            if isinstance(cause, PushesMissing) or (
+                replaced and isinstance(cause, NotServing | Fenced)
+            ):
                 self._again.add(server)
                 return
             if not isinstance(cause, NotServing | Fenced) or self._believed(peer):
+                self._check_state(peer)
                 raise cause from None
             peer.latest = max(peer.latest, cause.latest)
             self._trouble(server, str(cause))
         except errors.RayError as error:
+            if replaced and not self._over(error):
+                self._again.add(server)
+                return
             if self._over(error):
-                peer.ended[peer.at] = _reason(error)
+                peer.ended[how.at] = _reason(error)
                 self._check_ended(peer)
             self._trouble(server, "its process has died")
         else:
-            peer.learn(answer)
+            self._delivery.heard(peer, answer, how.floor)
             self._answers[server] = answer
+
+    def _check_state(self, peer: Peer) -> None:
+        """Raise the reason, if a server refuses a call because it has lost its state."""
+        delivery = self._delivery
+        if delivery.incarnation is None or not peer.incarnation:
+            return
+        hello = ("hello", (delivery.rank, delivery.incarnation))
+        ref = delivery.submit(peer.server, hello)
+        ready, _ = delivery.wait([ref], 1, PROBE)
+        said = self._found(ref) if ready else None
+        if said is not None and said["incarnation"] >= peer.incarnation:
+            delivery.heard(peer, said)
 
     def _believed(self, peer: Peer) -> bool:
         now = time.monotonic()
@@ -337,7 +417,7 @@ class Round:
         if said["serves"]:
             del self._troubles[server]
             peer.at = at
-            peer.learn(said)
+            self._delivery.heard(peer, said)
             self._again.add(server)
         elif said["incarnation"] < peer.incarnation:
             raise peer.gone_back(f"incarnation {said['incarnation']}")
@@ -361,6 +441,8 @@ class Round:
         peer = self._peers[server]
         self._forget_calls(server)
         self._forget_pings(server)
+        if server not in self._troubles:
+            self._delivery.note("lost", server=server, reason=what)
         self._troubles[server] = what
         self._alive.discard(server)
         peer.untie()
@@ -410,7 +492,10 @@ class Round:
             if ref not in self._pings or now - since <= patience:
                 continue
             # One that is starting, or alone and on another host, is Ray's affair.
-            if peer.kill() or len(peer.actors) > 1:
+            killed = peer.kill()
+            if killed:
+                self._delivery.note("killed", server=server, pid=peer.pid)
+            if killed or len(peer.actors) > 1:
                 self._trouble(server, "it was frozen" if peer.pid else "it did not start")
             self._forget_pings(server)
             self._signs[server] = now

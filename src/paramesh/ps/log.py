@@ -118,7 +118,7 @@ def latest_incarnation(folder: Path) -> int:
     """The incarnation that may write; 0 before the first."""
     # Opened anew each time: a shared file system may answer `stat` from what it remembers.
     try:
-        file = os.open(folder / "incarnation", os.O_RDONLY)
+        file = os.open(os.path.join(folder, "incarnation"), os.O_RDONLY)
     except FileNotFoundError:
         return 0
     try:

@@ -465,7 +465,12 @@ def spec_of(param: Parameter) -> dict[str, Any]:
     common = {"name": param.name, "dtype": param.dtype.long_name}
     if not is_table(param):
         return common | {"kind": "dense", "shape": list(param.shape), "recipe": None}
-    size = {"row_shape": list(param.shape[1:]), "rows": param.shape[0]}
+    size: dict[str, Any] = {"row_shape": list(param.shape[1:]), "rows": param.shape[0]}
+    admit, expire = param.row_life
+    if admit > 1:
+        size["admit"] = admit
+    if expire:
+        size["expire"] = expire
     return common | {"kind": "rows", "recipe": _start(param)} | size
 
 

@@ -153,6 +153,15 @@ class Slab:
             out[mine] = chunk[rows]
         return out
 
+    def fill(self, first: int, values: Array) -> None:
+        """Give slots that follow one another, from `first` on, other values."""
+        start, stop = 0, first + len(values)
+        for chunk in self._chunks:
+            low, high = max(first, start), min(stop, start + len(chunk))
+            if low < high:
+                chunk[low - start : high - start] = values[low - first : high - first]
+            start += len(chunk)
+
     def put(self, slots: Array, values: Any) -> None:
         """Give some slots other values: one for each, or one for all."""
         each = isinstance(values, np.ndarray) and values.ndim == len(self._shape) + 1

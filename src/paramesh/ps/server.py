@@ -132,9 +132,9 @@ class Server:
         *,
         point: Callable[[str], None] | None = None,
         fsync: bool = False,
-        following: bool = False,
         beside: int = 1 << 20,
         snapshots_beside: bool = False,
+        following: bool = False,
     ) -> None:
         self.folder = folder
         self.rules = rules
@@ -205,15 +205,19 @@ class Server:
         """
         self._clear()
         reasons: list[str] = []
+        damaged: list[Snapshot] = []
         listed = snapshots(self.folder)
         for snapshot in [*listed, None]:
             try:
                 number = self._recover_from(snapshot, records)
             except ParameterServerError as error:
                 reasons.append(str(error))
+                damaged += [] if snapshot is None else [snapshot]
             else:
                 # A log that ends before a snapshot began has lost records: never start afresh.
                 if number is not None and (not listed or number >= listed[0].number):
+                    for one in damaged:  # or they would be kept in the place of good ones
+                        one.path.unlink(missing_ok=True)
                     return number
                 reasons.append(f"the log ends before it can replace {snapshot or 'all of it'}")
             self._clear()

@@ -77,12 +77,13 @@ def look(servers: Sequence[tuple[str, Any]]) -> list[dict[str, Any]]:
 
 
 def rates(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, float]:
-    """Updates and pushed bytes in a second between two looks at a server; 0 after a restart."""
+    """Updates, and bytes pushed and pulled, in a second between two looks; 0 after a restart."""
     silent = before.get("silent") or now.get("silent")
     if silent or before.get("incarnation") != now["incarnation"] or now["seen"] <= before["seen"]:
-        return {"updates": 0.0, "bytes": 0.0}
+        return {"updates": 0.0, "bytes": 0.0, "bytes_pulled": 0.0}
     seconds = now["seen"] - before["seen"]
     return {
         "updates": (now["version"] - before["version"]) / seconds,
         "bytes": (now["bytes_pushed"] - before["bytes_pushed"]) / seconds,
+        "bytes_pulled": (now["bytes_pulled"] - before["bytes_pulled"]) / seconds,
     }

@@ -3,9 +3,9 @@
 Glossary
     trained     a row that a push has met: it exists here. Every other row is what the table starts
                 from, computed when it is read; a read changes nothing
-    admission   a row exists once `admit` pushes have met it; the gradients before are dropped
-    expiry      a row that no push met in the last `expire` steps ends, with its state: it is again
-                what the table starts from
+    admission   a row exists once `admit` updates have met it; the gradients before are dropped
+    expiry      every `expire` updates, the rows that none of them met end, with their state: they
+                are again what the table starts from
 
 A table costs what its trained rows cost, however many rows it has by its shape.
 """
@@ -328,10 +328,11 @@ class Table:
             self._candidates.add(ids, np.arange(len(ids)))
             self._meetings = counts.copy()
             return
-        slots = self._place(fields["ids"])
+        first = self.used  # nothing was dropped here: the slots follow one another
+        self._place(fields["ids"])
         for field, slab in self.slabs.items():
-            slab.put(slots, fields[field])
-        self.last.put(slots, fields["last"])
+            slab.fill(first, fields[field])
+        self.last.fill(first, fields["last"])
 
     def reserve(self, rows: int) -> None:
         """Have an index for so many rows, in a table without rows."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from paramesh.errors import ParameterServerError
 from paramesh.ps.log import segments
@@ -32,7 +33,9 @@ class Tail:
         self.folder = folder
         self.number = number
         self._path: Path | None = None
-        self._offset = 0
+        # Where the record that was read last begins and ends, and what it ends with.
+        self._begin = self._offset = 0
+        self._seen = b""
 
     def read(self) -> Iterator[Record]:
         """The records that have become complete.
@@ -76,13 +79,17 @@ class Tail:
                     f"record {first} of '{self.folder}' was read, and does not count: "
                     f"'{path.name}' begins with it."
                 )
-            self._path, self._offset = path, 0
+            self._path, self._begin, self._offset, self._seen = path, 0, 0, b""
         following = listed[begun[-1] + 1 : begun[-1] + 2]
         return path, following[0][0] if following else None
 
     def _read_segment(self, path: Path, end: int | None) -> Iterator[Record]:
         with path.open("rb") as file:
             size = file.seek(0, 2)
+            if self._ends(file) != self._seen:
+                raise ParameterServerError(
+                    f"record {self.number - 1} of '{path}' was read, and was taken back since."
+                )
             file.seek(self._offset)
             while size - self._offset >= _HEAD and (end is None or self.number < end):
                 # Those before the wanted one are passed over without their arrays.
@@ -96,7 +103,18 @@ class Tail:
                     raise ParameterServerError(
                         f"the log '{path}' has another record where {self.number} belongs."
                     )
-                self._offset = file.tell()
+                self._begin, self._offset = self._offset, file.tell()
+                self._seen = self._ends(file)
+                file.seek(self._offset)
                 if record.number == self.number:
                     self.number += 1
                     yield record
+
+    def _ends(self, file: BinaryIO) -> bytes:
+        """The head and the last bytes of the record that was read last: its checksums."""
+        if not self._offset:
+            return b""
+        file.seek(self._begin)
+        head = file.read(_HEAD)
+        file.seek(self._offset - _HEAD)
+        return head + file.read(_HEAD)

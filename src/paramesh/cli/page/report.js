@@ -64,15 +64,17 @@ if (data.devices.length) {
   const most = Math.max(...data.devices, 1);
   const total = data.devices.reduce((a, b) => a + b, 0);
   const least = bytes(Math.min(...data.devices)), largest = bytes(Math.max(...data.devices));
-  $("devices-about").textContent = `${counted(data.devices.length, "device")}, ` +
+  if (data.device_kind !== "device") $("devices").querySelector("h2").textContent = "Files";
+  $("devices-about").textContent = `${counted(data.devices.length, data.device_kind)}, ` +
     `${least === largest ? largest : `from ${least} to ${largest}`} each; ` +
     `${bytes(total)} together. Choose one to see what it holds.`;
+  $("device-bars").classList.toggle("long", data.device_names.some((name) => name.length > 10));
   data.devices.forEach((size, rank) => {
     $("device-bars").append(make("button", {
       class: "device", type: "button", "aria-pressed": "false", "data-rank": rank,
       "--share": `${100 * size / most}%`, "--color": color(rank),
       on: { click: () => press(pressed === rank ? null : rank) },
-    }, make("span", {}, `device ${rank}`), make("i", {}), make("span", {}, bytes(size))));
+    }, make("span", {}, data.device_names[rank]), make("i", {}), make("span", {}, bytes(size))));
   });
 }
 function press(rank) {
@@ -133,7 +135,7 @@ function update() {
   tree.replaceChildren();
   const found = wanted();
   const filtered = found.length < data.parameters.length;
-  const held = pressed === null ? "" : ` on device ${pressed}`;
+  const held = pressed === null ? "" : ` ${data.device_kind === "device" ? "on device" : "in file"} ${pressed}`;
   $("found").textContent = filtered || held
     ? `${whole(found.length)} of ${counted(data.parameters.length, "parameter")}${held}` : "";
   const order = orders[$("sort").value];
@@ -265,28 +267,30 @@ function histogram(parameter) {
   return svg;
 }
 function placement(parameter) {
-  const { slices, axes } = data.placements[parameter.placement];
-  const parts = [make("h2", { style: "margin-top:16px" }, "Which device holds what"),
+  const { slices, axes, shape } = data.placements[parameter.placement];
+  // Divided optimizer state is cut as if it had one axis.
+  const sizes = shape || parameter.shape, kind = data.device_kind;
+  const parts = [make("h2", { style: "margin-top:16px" }, `Which ${kind} holds what`),
     make("p", {}, axes)];
   // The two axes that are cut most are drawn; the others are in the text.
-  const pieces = parameter.shape.map((_, axis) => new Set(slices.map((s) => s.index[axis].join())).size);
+  const pieces = sizes.map((_, axis) => new Set(slices.map((s) => s.index[axis].join())).size);
   const cut = pieces.map((n, axis) => [n, axis]).filter(([n]) => n > 1).sort((a, b) => b[0] - a[0]);
   let [first, second] = cut.slice(0, 2).map(([, axis]) => axis).sort((a, b) => a - b);
   // Columns of a matrix lie side by side.
   if (second === undefined && first > 0) [first, second] = [undefined, first];
   const width = 400, height = first === undefined ? 80 : 190;
   const svg = drawn("svg", { class: "slices", viewBox: `0 0 ${width} ${height}`, role: "img",
-    "aria-label": `Slices of ${parameter.name} on the devices` });
+    "aria-label": `Slices of ${parameter.name} in the ${kind}s` });
   const span = (index, axis, size) => {
     if (axis === undefined) return [0, size];
-    const [low, high] = index[axis], all = parameter.shape[axis] || 1;
+    const [low, high] = index[axis], all = sizes[axis] || 1;
     return [size * low / all, size * high / all];
   };
   for (const { index, ranks } of slices) {
     const [y1, y2] = span(index, first, height), [x1, x2] = span(index, second, width);
     const dim = pressed !== null && !ranks.includes(pressed);
     const text = `${index.map(([low, high]) => `${low}:${high}`).join(", ")} on ` +
-      `${ranks.length === 1 ? "device" : "devices"} ${runs(ranks)}`;
+      `${kind}${ranks.length === 1 ? "" : "s"} ${runs(ranks)}`;
     svg.append(drawn("rect", { class: `slice ${dim ? "dim" : ""}`, x: x1, y: y1, width: x2 - x1,
       height: y2 - y1, rx: 4, fill: color(ranks[0]) }, drawn("title", {}, text)));
     if (y2 - y1 >= 14 && x2 - x1 >= 30) {
@@ -296,11 +300,12 @@ function placement(parameter) {
   parts.push(svg);
   const said = [[first, "downwards"], [second, "to the right"]]
     .filter(([axis]) => axis !== undefined).map(([axis, way]) => `axis ${axis} ${way}`);
-  parts.push(make("p", {}, said.length ? `Drawn: ${said.join(", ")}; numbers are devices.`
-    : "Every device holds the whole array."));
+  parts.push(make("p", {}, said.length ? `Drawn: ${said.join(", ")}; numbers are ${kind}s.`
+    : slices.every(({ ranks }) => ranks.length === data.devices.length)
+      ? `Every ${kind} holds the whole array.` : "The whole array is one slice."));
   const held = slices.filter((slice) => pressed === null || slice.ranks.includes(pressed)).slice(0, 64);
   parts.push(make("table", {}, make("tbody", {}, ...held.map(({ index, ranks }) => make("tr", {},
-    make("td", {}, `${ranks.length === 1 ? "device" : "devices"} ${runs(ranks)}`),
+    make("td", {}, `${kind}${ranks.length === 1 ? "" : "s"} ${runs(ranks)}`),
     make("td", { class: "mono" }, `[${index.map(([low, high]) => `${low}:${high}`).join(", ")}] ` +
       bytes(share(index) * (parameter.elements ? parameter.bytes / parameter.elements : 0))))))));
   return parts;

@@ -1,0 +1,164 @@
+"""Workers and servers that are killed, frozen and misunderstood, and end with the same bits."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+
+from chaos_runs import Plan, Run, RunFailed, end_servers, job_on, random_plan, summary
+from paramesh.ps.cluster import Cluster
+from paramesh.ps.log import segments
+from paramesh.ps.snapshot import snapshots
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:unclosed:ResourceWarning", "ignore:subprocess .* is still running:ResourceWarning"
+)
+
+SYNC: dict[str, Any] = {"workers": 2, "mode": "sync", "snapshot_every": 4}
+STALE: dict[str, Any] = {"workers": 2, "mode": "stale", "staleness": 2, "snapshot_every": 4}
+ASYNC: dict[str, Any] = {"workers": 2, "mode": "async"}
+
+
+@pytest.fixture(scope="module")
+def address() -> Iterator[str]:
+    """Of a Ray cluster that all runs share."""
+    here = str(Path(__file__).parent.parent)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", here, prepend=os.pathsep)  # of the workers' processes
+        base = Cluster(1, {"workers": 1}, job="chaos")
+        yield ray.get_runtime_context().gcs_address
+        base.close()
+
+
+@pytest.mark.parametrize("rules", [SYNC, STALE])
+def test_a_run_with_kills_ends_with_the_bits_of_one_without(
+    rules: dict[str, Any], address: str, tmp_path: Path
+) -> None:
+    job = job_on(address, tmp_path, rules, steps=12, mischief=0.02)
+    job = dataclasses.replace(
+        job,
+        # A worker whose push has reached one server alone; a server with half a record.
+        deaths={(1, 0): ("between", 2)},
+        kills={0: [("half", 4, 1)], 1: [("recovering", 0, 2)]},
+    )
+    run = Run(job, Plan(((6, 0.0, "both", 1, 0),))).run()
+    assert run.kills >= 5, run.landed
+    run.check()
+
+
+@pytest.mark.parametrize(
+    ("rules", "reason"),
+    [
+        ({"keep_log": False}, "its log was lost or replaced"),
+        ({"keep_history": False}, r"step 2 reads version 2; this server has versions 3 to 3"),
+    ],
+)
+def test_control_without_log_or_previous_version_the_run_fails(
+    rules: dict[str, Any], reason: str, address: str, tmp_path: Path
+) -> None:
+    job = job_on(address, tmp_path, {"workers": 2} | rules, steps=8)
+    job = dataclasses.replace(job, deaths={(1, 0): ("between", 2)}, kills={1: [("logged", 5, 1)]})
+    run = Run(job)
+    with pytest.raises(RunFailed, match=reason):
+        run.run()
+    end_servers(job)
+
+
+@pytest.mark.slow
+def test_two_hundred_kills(
+    address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs: list[Run] = []
+    modes = [(SYNC, 0.0), (STALE, 0.03), (ASYNC, 0.02), (SYNC, 0.03), (STALE, 0.0)]
+    kills = dict.fromkeys(("sync", "stale", "async"), 0)
+    seed = 0
+    while kills["sync"] + kills["stale"] < 200 or min(kills.values()) < 30:
+        rules, mischief = modes[seed % len(modes)]
+        rules = rules | {"workers": 2 + seed % 2}
+        job = job_on(
+            address, tmp_path / f"run-{seed}", rules, steps=30, seed=seed, mischief=mischief
+        )
+        job, plan = random_plan(job, events=10, points=7, deaths=4)
+        run = Run(job, plan, limit=400).run()
+        run.check()
+        kills[rules["mode"]] += run.kills
+        runs.append(run)
+        seed += 1
+        assert seed < 60, kills
+    with capsys.disabled():
+        print(f"\n{len(runs)} runs, all as they must be; kills by mode: {kills}")
+        print(summary(runs))
+
+
+# What cannot be recovered is one error.
+
+
+@pytest.mark.slow
+def test_full_disk_is_one_error_and_the_run_goes_on_later(address: str, tmp_path: Path) -> None:
+    job = job_on(address, tmp_path / "run", SYNC | {"snapshot_every": 0}, steps=14)
+    run = Run(job, Plan(((5, 0.0, "full disk", 1, 0),)))
+    with pytest.raises(RunFailed, match="cannot be written"):
+        run.run()
+    for said in run.ends():  # the one whose push it was, and the one that waits for it
+        assert "cannot be written" in said
+        assert "was not applied and not acknowledged" in said
+    end_servers(job)
+    Run(dataclasses.replace(job, name="later")).run().check()
+
+
+@pytest.mark.slow
+def test_damaged_log_is_an_error_of_all_workers(address: str, tmp_path: Path) -> None:
+    job = job_on(address, tmp_path / "run", {"workers": 2}, steps=6)
+    Run(job).run().check()
+    (_, _, path) = segments(tmp_path / "run" / "servers" / "server-0")[0]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    run = Run(dataclasses.replace(job, name="later", steps=8))
+    with pytest.raises(RunFailed, match=r"server 0 cannot start, .* is damaged at byte"):
+        run.run()
+    assert all("is damaged at byte" in said for said in run.ends())
+    end_servers(run.job)
+
+
+@pytest.mark.slow
+def test_torn_log_and_damaged_snapshot_recover(address: str, tmp_path: Path) -> None:
+    job = job_on(address, tmp_path / "run", STALE, steps=10)
+    Run(job).run().check()
+    torn, damaged = (tmp_path / "run" / "servers" / f"server-{i}" for i in range(2))
+    # The records of the last steps are lost, as by a power cut; all workers start again too.
+    (_, _, path) = [s for s in segments(torn) if s[2].stat().st_size > 10_000][-1]
+    os.truncate(path, path.stat().st_size - 300_000)
+    newest = snapshots(damaged)[0].path
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    Run(dataclasses.replace(job, name="later", steps=16)).run().check()
+
+
+@pytest.mark.slow
+def test_server_that_never_comes_is_an_error(address: str, tmp_path: Path) -> None:
+    job = job_on(address, tmp_path / "run", SYNC, timeout=10.0)
+    folder = tmp_path / "run" / "servers" / "server-1"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "incarnation")  # whoever reads it waits for ever
+    run = Run(job)
+    with pytest.raises(RunFailed, match=r"server \[1\] did not answer \['hello'\] within 10 s"):
+        run.run()
+    assert all("did not answer" in said for said in run.ends())
+    end_servers(job)
+
+
+@pytest.mark.slow
+def test_worker_that_never_comes_is_an_error(address: str, tmp_path: Path) -> None:
+    job = job_on(address, tmp_path / "run", SYNC, timeout=10.0)
+    run = Run(job, absent=frozenset({1}))
+    with pytest.raises(RunFailed, match=r"another of the 2 workers has stopped"):
+        run.run()
+    end_servers(job)
