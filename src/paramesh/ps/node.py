@@ -42,8 +42,7 @@ def start_command(
     Raises:
         ParameterServerError: Ray is not installed.
     """
-    if not _there("ray"):
-        raise ParameterServerError(WITHOUT_RAY)
+    check_installed()
     words = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
     words += ["--node-ip-address", host, "--num-cpus", "1"]
     words += ["--include-log-monitor", "false", "--disable-usage-stats"]
@@ -56,6 +55,12 @@ def start_command(
         *("--head", "--port", str(port), "--include-dashboard", "false"),
         *("--temp-dir", str(folder / "ray")),
     ]
+
+
+def check_installed() -> None:
+    """Raise ParameterServerError if Ray is not installed; it is not imported."""
+    if not _there("ray"):
+        raise ParameterServerError(WITHOUT_RAY)
 
 
 def _there(package: str) -> bool:

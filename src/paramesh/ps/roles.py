@@ -38,8 +38,15 @@ from paramesh.parallel.failures import fail
 from paramesh.parallel.processes import DEFAULT_HOST, DEFAULT_PORT, Variables
 from paramesh.ps import environment
 from paramesh.ps.cluster import HOST, LOOPBACK, PLACED, SERVER_PLACE, check_address, ray_module
+from paramesh.ps.ending import Ending
 from paramesh.ps.janitor import Janitor, clean
-from paramesh.ps.node import node_variables, start_command, token_variables, wait_for_cluster
+from paramesh.ps.node import (
+    check_installed,
+    node_variables,
+    start_command,
+    token_variables,
+    wait_for_cluster,
+)
 from paramesh.ps.roster import BEAT, Key, Roster
 
 _ROLES = {
@@ -49,8 +56,8 @@ _ROLES = {
     "MS_WORKER": "worker",
 }
 _NAME, _SPACE = "roster", "paramesh-roster"
-#: Seconds between two questions, and for the others to leave when all is done.
-_PAUSE, _PARTING = 0.2, 15.0
+#: Seconds between two questions, for an answer, and for the others to leave when all is done.
+_PAUSE, _PATIENCE, _PARTING = 0.2, 10.0, 15.0
 
 
 class Role(NamedTuple):
@@ -122,7 +129,8 @@ def take_part(role: Role, timeout: float) -> environment.Outside:
     said = environment.Outside(settings, {}, dict.fromkeys(settings, role.said_by))
     if _state.taken is None:
         check_address(role.address)
-        ray_module()
+        check_installed()
+        _check_not_imported(role)
         if role.role == "scheduler":
             _schedule(role, timeout)
         wait_for_cluster(role.address, timeout)
@@ -147,6 +155,16 @@ def _folder(role: Role) -> Path:
 
 def _given_token() -> bool:
     return bool(os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"))
+
+
+def _check_not_imported(role: Role) -> None:
+    # On being imported, Ray reads whether there are tokens, and it never looks again.
+    if "ray" in sys.modules and os.environ.get("RAY_AUTH_MODE") != "token":
+        raise ParameterServerError(
+            f"Ray was imported before set_ps_context(enable_ps=True), and so without the token of "
+            f"the scheduler at {role.address}. Import it later, or start all processes with "
+            "RAY_AUTH_MODE=token."
+        )
 
 
 def _token(role: Role) -> dict[str, str]:
@@ -177,9 +195,16 @@ def _token(role: Role) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _node(
-    folder: Path, variables: dict[str, str], **more: Any
+    folder: Path, variables: dict[str, str], patience: float = 0.0, **more: Any
 ) -> Generator[subprocess.Popen[bytes]]:
-    """A Ray node that ends with the `with` block, or with this process; the folder too."""
+    """A Ray node that ends with the `with` block, or with this process; the folder too.
+
+    Args:
+        folder: for its files.
+        variables: of its environment.
+        patience: seconds in which other processes that have files of the folder open may end.
+        more: for `start_command`.
+    """
     janitor = Janitor(folder)
     try:
         with open(folder / "node.log", "wb") as log:
@@ -201,8 +226,8 @@ def _node(
                 node.kill()
                 node.wait()
     finally:
-        clean(str(folder), patience=0.0)
-        janitor.dismiss()
+        janitor.dismiss()  # first: it has the folder's name in its command line
+        clean(str(folder), patience)
 
 
 def _check_node(node: subprocess.Popen[bytes], folder: Path) -> None:
@@ -260,7 +285,7 @@ def _schedule(role: Role, timeout: float) -> NoReturn:
             path.touch(mode=0o600)
             path.write_text(token["RAY_AUTH_TOKEN"])
     os.environ.update(token)
-    with _node(folder, token, host=role.host, port=role.port) as node:
+    with _node(folder, token, _PARTING, host=role.host, port=role.port) as node:
         wait_for_cluster(role.address, timeout)
         ray = _connect(role)
         try:
@@ -269,13 +294,17 @@ def _schedule(role: Role, timeout: float) -> NoReturn:
             roster = actor.remote(role.servers, role.workers, timeout)
             found = ray.get(roster.look.remote())
             while not found["done"] and not found["failed"]:
-                _check_node(node, folder)
                 time.sleep(_PAUSE)
+                _check_node(node, folder)
                 found = ray.get(roster.look.remote())
             until = time.monotonic() + _PARTING
             while found["here"] and time.monotonic() < until:
                 time.sleep(_PAUSE)
                 found = ray.get(roster.look.remote())
+        except ray.exceptions.RayError as error:
+            raise ParameterServerError(
+                f"the Ray node of the scheduler has ended: {type(error).__name__}."
+            ) from error
         finally:
             ray.shutdown()
     if found["failed"]:
@@ -296,20 +325,20 @@ def _meet(role: Role, key: Key, timeout: float) -> tuple[Any, int]:
     while True:
         try:
             roster = roster or ray.get_actor(_NAME, namespace=_SPACE)
-            said = ray.get(roster.meet.remote(role.role, key, role.wish))
+            said = ray.get(roster.meet.remote(role.role, key, role.wish), timeout=_PATIENCE)
         except ValueError:  # the scheduler is not so far yet
             said: dict[str, Any] = {"number": None, "waiting": waiting, "failed": None}
         except ray.exceptions.RayError as error:
-            raise ParameterServerError(
-                f"the scheduler at {role.address} has ended: {type(error).__name__}."
-            ) from None
+            raise _ended(role, error) from None
         if said["failed"]:
-            ray.get(roster.leave.remote(role.role, key))
+            _leave(ray, roster, role.role, key)
             raise ParameterServerError(f"the run has failed: {said['failed']}")
         if said["number"] is not None:
             return roster, said["number"]
         waiting = said["waiting"]
         if time.monotonic() > until:
+            if roster is not None:
+                _leave(ray, roster, role.role, key)
             raise ParameterServerError(
                 f"this {role.role} waited {timeout:g} s for {waiting}, in vain ({role.said_by})."
             )
@@ -330,18 +359,15 @@ def _serve(role: Role, timeout: float) -> NoReturn:
         try:
             key = _key()
             roster, _ = _meet(role, key, timeout)
-            said = ray.get(roster.beat.remote("server", key))
+            said: dict[str, Any] = {"done": False, "failed": None}
             while not said["done"] and not said["failed"]:
                 _check_node(node, folder)
                 time.sleep(BEAT)
                 try:
-                    said = ray.get(roster.beat.remote("server", key))
+                    said = ray.get(roster.beat.remote("server", key), timeout=_PATIENCE)
                 except ray.exceptions.RayError as error:
-                    raise ParameterServerError(
-                        f"the scheduler at {role.address} has ended: {type(error).__name__}."
-                    ) from None
-            with contextlib.suppress(ray.exceptions.RayError):
-                ray.get(roster.leave.remote("server", key))
+                    raise _ended(role, error) from None
+            _leave(ray, roster, "server", key)
         finally:
             ray.shutdown()
     if said["failed"]:
@@ -356,37 +382,41 @@ def _work(role: Role, timeout: float) -> None:
     roster, number = _meet(role, key, timeout)
     os.environ |= {environment.RANK: str(number), environment.WORKERS: str(role.workers)}
     os.environ[PLACED] = "1"
-    errors: list[str] = []
-    before = sys.excepthook
-
-    def hook(kind: Any, error: Any, trace: Any) -> None:
-        errors.append(f"{kind.__name__}: {error}")
-        goodbye()
-        before(kind, error, trace)
+    stop = threading.Event()
+    beating = threading.Thread(target=_beat, args=(ray, role, roster, key, stop), daemon=True)
+    ending = Ending()
 
     def goodbye() -> None:
         stop.set()
+        beating.join(_PATIENCE)
         if ray.is_initialized():
-            with contextlib.suppress(ray.exceptions.RayError):
-                ray.get(roster.leave.remote("worker", key, errors[0] if errors else None))
+            _leave(ray, roster, "worker", key, ending.error())
 
-    stop = threading.Event()
-    sys.excepthook = hook
+    # Later ones are called before: the session with the servers is at its end then.
     atexit.register(goodbye)
-    beating = threading.Thread(target=_beat, args=(ray, roster, key, stop), daemon=True)
     beating.start()
 
 
-def _beat(ray: Any, roster: Any, key: Key, stop: threading.Event) -> None:
+def _leave(ray: Any, roster: Any, role: str, key: Key, error: str | None = None) -> None:
+    with contextlib.suppress(ray.exceptions.RayError):  # the scheduler has ended
+        ray.get(roster.leave.remote(role, key, error), timeout=_PATIENCE)
+
+
+def _ended(role: Role, error: Exception) -> ParameterServerError:
+    kind = "it does not answer" if isinstance(error, TimeoutError) else type(error).__name__
+    return ParameterServerError(f"the scheduler at {role.address} has ended: {kind}.")
+
+
+def _beat(ray: Any, role: Role, roster: Any, key: Key, stop: threading.Event) -> None:
     while not stop.wait(BEAT):
         try:
-            said = ray.get(roster.beat.remote("worker", key))
+            said = ray.get(roster.beat.remote("worker", key), timeout=_PATIENCE)
         except ray.exceptions.RayError as error:
             if not stop.is_set():
-                fail(f"paramesh: the scheduler has ended: {type(error).__name__}.")
+                fail(f"paramesh: {_ended(role, error)}")
             return
         if said["failed"] and not stop.is_set():
-            ray.get(roster.leave.remote("worker", key))
+            _leave(ray, roster, "worker", key)
             fail(f"paramesh: the run has failed: {said['failed']}")
         if said["replaced"] and not stop.is_set():
             fail("paramesh: another worker has taken this one's place, which was silent for long.")
