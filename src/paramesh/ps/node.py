@@ -48,13 +48,11 @@ def start_command(
     words += ["--include-log-monitor", "false", "--disable-usage-stats"]
     if resources:
         words += ["--resources", json.dumps(dict(resources))]
+    # Also of a node beside another one: in one folder both would take the same names for sockets.
+    words += ["--temp-dir", str(folder / "ray")]
     if head is not None:
         return [*words, "--address", head]
-    return [
-        *words,
-        *("--head", "--port", str(port), "--include-dashboard", "false"),
-        *("--temp-dir", str(folder / "ray")),
-    ]
+    return [*words, "--head", "--port", str(port), "--include-dashboard", "false"]
 
 
 def check_installed() -> None:

@@ -24,12 +24,11 @@ import os
 import secrets
 import socket
 import stat
-import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -39,11 +38,10 @@ from paramesh.parallel.processes import DEFAULT_HOST, DEFAULT_PORT, Variables
 from paramesh.ps import environment
 from paramesh.ps.cluster import HOST, LOOPBACK, PLACED, SERVER_PLACE, check_address, ray_module
 from paramesh.ps.ending import Ending
-from paramesh.ps.janitor import Janitor, clean
+from paramesh.ps.janitor import clean
+from paramesh.ps.member_node import check_node, node_here, wait_for_node
 from paramesh.ps.node import (
     check_installed,
-    node_variables,
-    start_command,
     token_variables,
     wait_for_cluster,
 )
@@ -190,52 +188,7 @@ def _token(role: Role) -> dict[str, str]:
         ) from None
 
 
-# A node of this process.
-
-
-@contextlib.contextmanager
-def _node(
-    folder: Path, variables: dict[str, str], patience: float = 0.0, **more: Any
-) -> Generator[subprocess.Popen[bytes]]:
-    """A Ray node that ends with the `with` block, or with this process; the folder too.
-
-    Args:
-        folder: for its files.
-        variables: of its environment.
-        patience: seconds in which other processes that have files of the folder open may end.
-        more: for `start_command`.
-    """
-    janitor = Janitor(folder)
-    try:
-        with open(folder / "node.log", "wb") as log:
-            node = subprocess.Popen(
-                start_command(folder, **more),
-                env=os.environ | node_variables(folder) | variables,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        try:
-            yield node
-        finally:
-            node.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                node.wait(5)
-            if node.poll() is None:
-                node.kill()
-                node.wait()
-    finally:
-        janitor.dismiss()  # first: it has the folder's name in its command line
-        clean(str(folder), patience)
-
-
-def _check_node(node: subprocess.Popen[bytes], folder: Path) -> None:
-    if node.poll() is not None:
-        text = (folder / "node.log").read_text(errors="replace").rstrip()
-        raise ParameterServerError(
-            f"the Ray node of this process ended with code {node.returncode}:\n{text[-2000:]}"
-        )
+# The roles.
 
 
 def _connect(role: Role) -> Any:
@@ -249,9 +202,6 @@ def _connect(role: Role) -> Any:
         **options,
     )
     return ray
-
-
-# The roles.
 
 
 def _schedule(role: Role, timeout: float) -> NoReturn:
@@ -285,7 +235,7 @@ def _schedule(role: Role, timeout: float) -> NoReturn:
             path.touch(mode=0o600)
             path.write_text(token["RAY_AUTH_TOKEN"])
     os.environ.update(token)
-    with _node(folder, token, _PARTING, host=role.host, port=role.port) as node:
+    with node_here(folder, token, _PARTING, host=role.host, port=role.port) as node:
         wait_for_cluster(role.address, timeout)
         ray = _connect(role)
         try:
@@ -295,7 +245,7 @@ def _schedule(role: Role, timeout: float) -> NoReturn:
             found = ray.get(roster.look.remote())
             while not found["done"] and not found["failed"]:
                 time.sleep(_PAUSE)
-                _check_node(node, folder)
+                check_node(node, folder)
                 found = ray.get(roster.look.remote())
             until = time.monotonic() + _PARTING
             while found["here"] and time.monotonic() < until:
@@ -353,21 +303,29 @@ def _serve(role: Role, timeout: float) -> NoReturn:
     """Have a node with the place for one server until the workers are done, and end."""
     folder = Path(tempfile.mkdtemp(prefix="pm-", dir="/tmp" if os.name == "posix" else None))
     host = role.host if role.host == HOST else socket.gethostbyname(socket.gethostname())
-    place = {SERVER_PLACE: 1.0}
-    with _node(folder, {}, host=host, head=role.address, resources=place) as node:
+    mark = f"paramesh-{folder.name}"
+    place = {SERVER_PLACE: 1.0, mark: 1.0}
+    with node_here(folder, {}, host=host, head=role.address, resources=place) as node:
         ray = _connect(role)
+        key = _key()
+        roster: Any = None
         try:
-            key = _key()
+            wait_for_node(ray, node, folder, mark, timeout)
             roster, _ = _meet(role, key, timeout)
             said: dict[str, Any] = {"done": False, "failed": None}
             while not said["done"] and not said["failed"]:
-                _check_node(node, folder)
+                check_node(node, folder)
                 time.sleep(BEAT)
                 try:
                     said = ray.get(roster.beat.remote("server", key), timeout=_PATIENCE)
                 except ray.exceptions.RayError as error:
                     raise _ended(role, error) from None
             _leave(ray, roster, "server", key)
+        except BaseException as error:
+            if roster is not None:
+                what = f"{type(error).__name__}: {error}".removesuffix(": ")
+                _leave(ray, roster, "server", key, what)
+            raise
         finally:
             ray.shutdown()
     if said["failed"]:

@@ -149,7 +149,8 @@ class Roster:
             return
         member.left = True
         if error is not None and self._failed is None:
-            self._failed = f"{role} {member.number} ({member}) ended with an error: {error}"
+            which = role if member.number is None else f"{role} {member.number}"
+            self._failed = f"{which} ({member}) ended with an error: {error}"
 
     def look(self) -> dict[str, Any]:
         """How the run is.
