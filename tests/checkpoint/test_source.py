@@ -38,6 +38,12 @@ def write(path: Path, format: str, arrays: dict[str, Any], **more: Any) -> Path:
     return path
 
 
+def contents(path: Path) -> dict[str, bytes]:
+    """The bytes of a file, or of all files of a folder."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return {file.name: file.read_bytes() for file in files}
+
+
 def same(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
     return (a.dtype, a.shape) == (b.dtype, b.shape) and a.tobytes() == b.tobytes()
 
@@ -64,7 +70,7 @@ def test_what_is_written_comes_back(format: str, tmp_path: Path) -> None:
             assert (entry.shape, entry.nbytes) == (array.shape, array.nbytes)
             assert same(found, array)
             assert not found.flags.writeable
-            if array.size:
+            if array.size and path.is_file():
                 raw = path.read_bytes()[entry.offset :][: array.nbytes]
                 assert raw == array.tobytes()
     with pytest.raises(ValueError, match="is closed; 'one' cannot be read"):
@@ -104,7 +110,7 @@ def test_parts_are_views(format: str, tmp_path: Path) -> None:
 def test_a_sink_wants_its_entries_in_order(format: str, tmp_path: Path) -> None:
     arrays = {"a": np.ones(2, np.float32), "b": np.ones((), np.int8)}
     path = write(tmp_path / "x", format, arrays)
-    raw = path.read_bytes()
+    before = contents(path)
     entries = [Entry.of(name, at_rest(a.dtype), a.shape) for name, a in arrays.items()]
 
     def attempt(*writes: tuple[str, Any]) -> None:
@@ -125,7 +131,7 @@ def test_a_sink_wants_its_entries_in_order(format: str, tmp_path: Path) -> None:
             attempt(*writes)
     with pytest.raises(ValueError, match="the name 'a' is there twice"):
         open_sink(path, format, entries, {"a": 1})
-    assert path.read_bytes() == raw
+    assert contents(path) == before
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
 
 

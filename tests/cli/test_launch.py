@@ -159,8 +159,8 @@ class TestFailures:
 #: Says who it is, and waits.
 WAITING = """
 import os, signal, sys, time
-print("pid", os.getpid(), flush=True)
 try:
+    print("pid", os.getpid(), flush=True)
     time.sleep(600)
 except KeyboardInterrupt:
     print("saved", flush=True)

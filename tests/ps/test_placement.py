@@ -267,7 +267,11 @@ def test_rows_that_are_admitted_late_and_that_expire() -> None:
     [
         ({"admit_after": 0}, ValueError, "admit_after must be from 1 to"),
         ({"expire_after": True}, TypeError, "expire_after must be an int"),
-        ({"expire_after": 3, "init_in_server": False}, ValueError, "give init_in_server=True"),
+        (
+            {"expire_after": 3, "init_in_server": False},
+            ValueError,
+            "admit_after and expire",
+        ),
     ],
 )
 def test_numbers_of_rows_that_make_no_sense(given: Any, kind: Any, message: str) -> None:

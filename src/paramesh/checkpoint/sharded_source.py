@@ -32,6 +32,7 @@ from paramesh.checkpoint.boxes import is_grid, sizes
 from paramesh.checkpoint.cut_source import Cut, CutSource, Slice
 from paramesh.checkpoint.safetensors_file import SafetensorsSource
 from paramesh.checkpoint.storage import MOST_AXES, ORIGIN, Appended, Entry
+from paramesh.checkpoint.types_at_rest import AT_REST_ALONE
 from paramesh.dtype import ALL
 from paramesh.errors import CheckpointError
 
@@ -41,7 +42,7 @@ INDEX = "index.json"
 INDEX_FORMAT, VERSION = "paramesh-sharded", 1
 PART = re.compile(r"part-[0-9a-f]{8}-\d{5,}\.safetensors")
 
-_DTYPES = {kind.long_name: kind for kind in ALL}
+_DTYPES = {kind.long_name: kind for kind in (*ALL, *AT_REST_ALONE)}
 
 
 def is_sharded(path: Path) -> bool:

@@ -273,6 +273,10 @@ class ServerActor:
         self._move()
         return self._reply(None, ())
 
+    async def known(self) -> list[dict[str, Any]]:
+        """As `Server.known`."""
+        return self._state().known()
+
     async def dump(self, names: list[str]) -> dict[str, dict[str, Array]]:
         """As `Server.dump`, by name."""
         return {name: self._state().dump(name) for name in names}

@@ -26,6 +26,7 @@ from paramesh.placement import Loaded
 from paramesh.ps import session as sessions
 from paramesh.ps.rules import make_rule
 from paramesh.ps.session import Session
+from paramesh.ps.specs import is_table, spec_of
 from paramesh.ps.starts import recipe_of, start_of
 from paramesh.recipe import Recipe
 from paramesh.structures import Constant
@@ -46,17 +47,25 @@ class Waiting:
 waiting: weakref.WeakKeyDictionary[Parameter, Waiting] = weakref.WeakKeyDictionary()
 
 
-def is_table(param: Any) -> bool:
-    """Whether a Parameter is on no worker."""
-    return param.init_in_server and param.only_rows and param.has_init
-
-
 def state_of(name: str, param: Any) -> tuple[str, Parameter] | None:
     """(slot, trained Parameter) of a Parameter that is an optimizer's state for a served one."""
     original = None if param._original is None else param._original()
     if original is None or not original.is_param_ps or not name.endswith(f".{original.name}"):
         return None
     return name[: -len(original.name) - 1], original
+
+
+def on_servers(param: Parameter, session: Session) -> bool:
+    """Whether the servers have a served Parameter, whoever declared it.
+
+    Raises:
+        ParameterStateError: as `Session.known`.
+    """
+    if param.name in session.specs:
+        return True
+    if param in waiting and not session.client.start:
+        return False  # rows that were loaded; they are on the servers only if a step was made
+    return bool(session.known([spec_of(param)]))
 
 
 def saved(
@@ -66,7 +75,7 @@ def saved(
     dumps: dict[str, dict[str, Array]] = {}
 
     def dump(param: Parameter) -> dict[str, Array] | None:
-        if param.name not in dumps and session is not None and param.name in session.specs:
+        if param.name not in dumps and session is not None and on_servers(param, session):
             dumps[param.name] = session.client.dump(param.name)
         return dumps.get(param.name)
 

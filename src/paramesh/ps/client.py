@@ -25,6 +25,7 @@ from paramesh.ps.delivery import Call, Delivery, Sent
 from paramesh.ps.node import wait_for_cluster
 from paramesh.ps.partition import Partition
 from paramesh.ps.refresh import Refresh, join_news, split_watches
+from paramesh.ps.specs import known_among
 from paramesh.ps.watching import WorkerWatch
 
 Array = np.ndarray[Any, Any]
@@ -121,6 +122,15 @@ class RayClient:
             for server, part in enumerate(self.partition.split_values(name, array)):
                 given[server].update(part)
         self._call({i: ("declare", (pieces[i], given[i])) for i in range(len(pieces)) if pieces[i]})
+
+    def known(self, specs: list[dict[str, Any]]) -> list[str]:
+        """As in `Client`."""
+        there = self._call({i: ("known", ()) for i in range(self._servers)})
+        names = known_among(self.partition, specs, [there[i] for i in sorted(there)])
+        for spec in specs:
+            if spec["kind"] == "dense" and spec["name"] in names:
+                self._shapes[spec["name"]] = tuple(spec["shape"])
+        return names
 
     def step(
         self,

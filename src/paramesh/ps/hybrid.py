@@ -30,9 +30,8 @@ from paramesh.parallel.data_parallel import DataParallel
 from paramesh.parameter import Parameter
 from paramesh.placement import Members, Placement
 from paramesh.ps import session as sessions
-from paramesh.ps.at_rest import is_table
 from paramesh.ps.placement import Served
-from paramesh.recipe import Recipe
+from paramesh.ps.specs import is_table
 
 Array = np.ndarray[Any, Any]
 
@@ -52,7 +51,7 @@ class Hybrid(Served):
 
     def __init__(self, inner: DataParallel, settings: dict[str, Any]) -> None:
         super().__init__(inner, settings)
-        self.inner = inner
+        self.inner: DataParallel = inner
         self.devices = inner.devices
         self.count = inner.count
         self.parts = inner.local
@@ -92,15 +91,7 @@ class Hybrid(Served):
                     "away."
                 )
         self.inner.adopt(params)
-
-    def materialise(self, params: Sequence[Any], recipes: Sequence[Recipe]) -> list[Any]:
-        """The first arrays of Parameters on every device; there are none of tables.
-
-        Raises:
-            ParameterStateError: one of them is a table.
-        """
-        self.check_dense(params)
-        return self.inner.materialise(params, recipes)
+        self.take_trained(params)
 
     def settle(self, states: Sequence[Any], arrays: list[Any]) -> None:
         """Copy to all devices what is not there."""

@@ -36,12 +36,12 @@ from paramesh.parameter import Parameter
 from paramesh.placement import Ahead, Hidden, Placement
 from paramesh.ps import at_rest
 from paramesh.ps import session as sessions
-from paramesh.ps.at_rest import is_table
 from paramesh.ps.optimizers import check_optimizer, numbers, prepared, rule_spec, states_of
 from paramesh.ps.pace import catch_up
 from paramesh.ps.refresh import NO_IDS
 from paramesh.ps.session import Session
-from paramesh.ps.starts import start_of, values_at
+from paramesh.ps.specs import is_table, spec_of, table_start
+from paramesh.ps.starts import values_at
 from paramesh.recipe import Recipe
 
 Array = np.ndarray[Any, Any]
@@ -106,6 +106,7 @@ class Served(Placement):
     caches_rows = True
 
     def __init__(self, inner: Placement, settings: dict[str, Any]) -> None:
+        self.inner = inner
         self.settings = settings
         self.key = ("served", *inner.key)
         self._trace = _Trace()
@@ -137,14 +138,44 @@ class Served(Placement):
 
     # Where Parameters live.
 
+    def adopt(self, params: Sequence[Any]) -> None:
+        """As without servers; those that servers have already get their values."""
+        super().adopt(params)
+        self.take_trained(params)
+
+    def take_trained(self, params: Sequence[Any]) -> None:
+        """Give dense Parameters the values that servers have and this worker has never had."""
+        for param, array in self._trained(params).items():
+            param._store(self.copy_in(array))
+
     def materialise(self, params: Sequence[Any], recipes: Sequence[Recipe]) -> list[Any]:
-        """The first arrays of Parameters; there are none of tables.
+        """The first arrays of Parameters, from servers that have them; there are none of tables.
 
         Raises:
             ParameterStateError: one of them is a table.
         """
         self.check_dense(params)
-        return super().materialise(params, recipes)
+        trained = self._trained(params)
+        others = [(p, r) for p, r in zip(params, recipes, strict=True) if p not in trained]
+        made = iter(self.inner.materialise([p for p, _ in others], [r for _, r in others]))
+        return [self.copy_in(trained[p]) if p in trained else next(made) for p in params]
+
+    def _trained(self, params: Sequence[Any]) -> dict[Parameter, Array]:
+        """The values of dense Parameters that servers have and that no step here has declared."""
+        dense = [p for p in params if isinstance(p, Parameter) and p.is_param_ps]
+        dense = [p for p in dense if not is_table(p)]
+        session = sessions.session_before(self.settings) if dense else None
+        if session is None:
+            return {}
+        # Processes that JAX has joined run the same programs: all ask, or none. Where a step was
+        # made, all know it.
+        if "rank" in self.settings and not session.client.start:
+            return {}
+        waiting = {p.name: p for p in dense if session.lacks(p)}
+        names = session.known([spec_of(param) for param in waiting.values()]) if waiting else []
+        values = session.pull(names) if names else {}
+        session.read.update(waiting[name] for name in values)
+        return {waiting[name]: array for name, array in values.items()}
 
     def check_dense(self, params: Sequence[Any]) -> None:
         """Raise ParameterStateError if one of these is a table."""
@@ -214,13 +245,14 @@ class Served(Placement):
         return np.split(out, np.cumsum([len(one) for one in ids])[:-1])
 
     def _rows_of(self, table: Parameter, ids: Array) -> Array:
-        if table.name in self.session.specs:
-            return self.session.pull_rows(table.name, ids)
+        session = sessions.session_before(self.settings)
+        if session is not None and at_rest.on_servers(table, session):
+            return session.pull_rows(table.name, ids)
         # Nothing was trained yet: the rows are those of the recipe.
         width = int(np.prod(table.shape[1:]))
         first = ids.astype(np.uint64)[:, None] * np.uint64(width)
         positions = (first + np.arange(width, dtype=np.uint64)).reshape(-1)
-        values = values_at(_start(table), positions).reshape(len(ids), *table.shape[1:])
+        values = values_at(table_start(table), positions).reshape(len(ids), *table.shape[1:])
         return at_rest.overlay(table, ids, values)
 
     # Gradients.
@@ -390,7 +422,7 @@ class Served(Placement):
 
     def saved(self, entries: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         """What a checkpoint has for these entries: what is served, from the servers."""
-        return at_rest.saved(entries, sessions.running())
+        return at_rest.saved(entries, sessions.session_before(self.settings))
 
     def after_step(self, written: Sequence[Any]) -> None:
         """Push what was handed out; the copies become those of the next step."""
@@ -452,26 +484,6 @@ class Served(Placement):
 def _is_busy(gradients: list[Gradient]) -> bool:
     """Whether the device is still computing."""
     return not all(gradient._value.is_ready() for gradient in gradients)
-
-
-def _start(table: Parameter) -> dict[str, Any]:
-    recipe = table.recipe
-    assert recipe is not None
-    return start_of(table.name, recipe)
-
-
-def spec_of(param: Parameter) -> dict[str, Any]:
-    """What a served Parameter is (see `Store.declare`), but for its optimizer."""
-    common = {"name": param.name, "dtype": param.dtype.long_name}
-    if not is_table(param):
-        return common | {"kind": "dense", "shape": list(param.shape), "recipe": None}
-    size: dict[str, Any] = {"row_shape": list(param.shape[1:]), "rows": param.shape[0]}
-    admit, expire = param.row_life
-    if admit > 1:
-        size["admit"] = admit
-    if expire:
-        size["expire"] = expire
-    return common | {"kind": "rows", "recipe": _start(param)} | size
 
 
 def summed_rows(ids: Array, grad: Array, rows: int) -> dict[str, Array]:

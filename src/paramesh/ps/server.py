@@ -447,6 +447,10 @@ class Server:
             for name in names
         )
 
+    def known(self) -> list[dict[str, Any]]:
+        """The specs of the Parameters that can be read."""
+        return [spec for name, spec in self.store.specs().items() if self.ready([name])]
+
     def push(
         self,
         worker: int,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import math
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ from paramesh.ps.client import connect as connect_servers
 from paramesh.ps.joined import as_workers
 from paramesh.ps.partition import Partition
 from paramesh.ps.refresh import NO_IDS, Refresh, join_news, local_news, moved_rows, split_watches
+from paramesh.ps.specs import known_among, others_before
 from paramesh.ps.store import Store
 
 Array = np.ndarray[Any, Any]
@@ -45,6 +47,17 @@ class Client(Protocol):
         """Declare Parameters (see `Store.declare`) with the first values of those without recipe.
 
         The first worker's values count. Back when the Parameters can be read.
+        """
+        ...
+
+    def known(self, specs: list[dict[str, Any]]) -> list[str]:
+        """The names of those Parameters that the servers have values of; they can be read then.
+
+        Args:
+            specs: as for `declare`; without an optimizer.
+
+        Raises:
+            ParameterStateError: the servers have something else of that name.
         """
         ...
 
@@ -113,6 +126,15 @@ class LocalClient:
             for store, mine in zip(self.stores, split, strict=True):
                 for piece, part in mine.items():
                     store.put(piece, part)
+
+    def known(self, specs: list[dict[str, Any]]) -> list[str]:
+        """As in `Client`."""
+        there = [store.specs().values() for store in self.stores]
+        names = known_among(self.partition, specs, there)
+        for spec in specs:
+            if spec["kind"] == "dense" and spec["name"] in names:
+                self._shapes[spec["name"]] = tuple(spec["shape"])
+        return names
 
     def step(
         self,
@@ -243,6 +265,10 @@ class Session:
         #: By name: the Parameter of this worker, and the array that a dense one was given last.
         self.owners: dict[str, Any] = {}
         self.copies: dict[str, Any] = {}
+        #: Dense Parameters of this worker that no step has declared, with the servers' values; and
+        #: the names that the servers did not have when they were asked.
+        self.read: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._missing: set[str] = set()
         #: By name of a table: its rows on this worker's device, and how many were pulled in all.
         self.caches: dict[str, RowCache] = {}
         self.pulled: dict[str, int] = {}
@@ -265,6 +291,25 @@ class Session:
         )
         self.specs |= {spec["name"]: spec for spec in fresh}
         return [spec["name"] for spec in fresh]
+
+    def known(self, specs: list[dict[str, Any]]) -> list[str]:
+        """The names of those Parameters that the servers have, whoever declared them.
+
+        Raises:
+            ParameterStateError: as `Client.known`.
+        """
+        names = [spec["name"] for spec in specs]
+        asked = [spec for spec in specs if spec["name"] not in self.specs]
+        if self.specs:  # a step has declared what is trained: what was missing then stays so
+            asked = [spec for spec in asked if spec["name"] not in self._missing]
+        there = set(self.client.known(asked)) if asked else set()
+        if self.specs:
+            self._missing |= {spec["name"] for spec in asked} - there
+        return [name for name in names if name in self.specs or name in there]
+
+    def lacks(self, param: Any) -> bool:
+        """Whether a dense Parameter may have values on the servers that were never pulled."""
+        return param.name not in self.owners and param not in self.read
 
     def step(self, updates: Update, hyper: Mapping[str, float]) -> dict[str, Array]:
         """Push gradients; the new values of the dense Parameters, and news for the caches."""
@@ -346,6 +391,20 @@ def running() -> Session | None:
     """The session that there is under the present settings."""
     session = _running.session
     return session if session is not None and session.settings == settings_now() else None
+
+
+def session_before(settings: dict[str, Any]) -> Session | None:
+    """The session, before anything was declared: None where servers can have nothing yet.
+
+    Servers that may have values from before this process are connected to.
+
+    Raises:
+        ParameterServerError: they cannot be reached.
+    """
+    session = _running.session
+    if session is not None and session.settings == settings:
+        return session
+    return session_for(settings) if others_before(settings) else None
 
 
 def end() -> None:
