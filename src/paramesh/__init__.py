@@ -239,6 +239,11 @@ def _join() -> object:
 
 
 def _ps_outside(settings: dict[str, Any]) -> Any:
+    if "MS_SERVER_NUM" in os.environ and "PARAMESH_PS_ADDRESS" not in os.environ:
+        roles = importlib.import_module("paramesh.ps.roles")
+        role = roles.detect(os.environ)
+        if role is not None:
+            return roles.take_part(role, settings["timeout"])
     if not any(name.startswith(_OF_SERVERS) for name in os.environ):
         return {}, {}, {}
     return importlib.import_module("paramesh.ps.environment").outside()

@@ -245,6 +245,8 @@ def _mindspore(variables: Variables) -> Membership | None:
         count, index = "RANK_SIZE", "RANK_ID"
     else:
         return None
+    if variables.number("MS_SERVER_NUM", 0, 256, "how many servers there are", 0):
+        return None  # they meet where the script asks for servers (see `ps.roles`)
     role = variables.text("MS_ROLE", _WORKER)
     if role == _SCHEDULER:
         print(

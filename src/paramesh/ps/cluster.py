@@ -37,7 +37,11 @@ WITHOUT_RAY = (
     "and needs none."
 )
 
-_LOOPBACK = ("127.0.0.2", "127.0.0.1", "localhost", "::1", "local")
+#: A resource of the nodes that have the place for one server each, and the variable that says that
+#: servers have to be on such nodes.
+SERVER_PLACE, PLACED = "paramesh_server", "PARAMESH_PS_PLACED"
+
+LOOPBACK = ("127.0.0.2", "127.0.0.1", "localhost", "::1", "local")
 
 
 def ray_module() -> Any:
@@ -57,7 +61,7 @@ def ray_module() -> Any:
 def check_address(address: str) -> None:
     """Raise ParameterServerError if an address is on a network without token and TLS."""
     host = address.removeprefix("ray://").rsplit(":", 1)[0].strip("[]")
-    if host in _LOOPBACK:
+    if host in LOOPBACK:
         return
     missing: list[str] = []
     if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
@@ -135,7 +139,12 @@ class Cluster:
             if folder is None:
                 assert self._scratch is not None
                 folder = str(self._scratch / "servers")
-            nodes = sorted(node["NodeID"] for node in self._ray.nodes() if node["Alive"])
+            placed = bool(os.environ.get(PLACED))
+            nodes = sorted(
+                node["NodeID"]
+                for node in self._ray.nodes()
+                if node["Alive"] and (not placed or SERVER_PLACE in node["Resources"])
+            )
             for i in range(servers):
                 planned = list((kills or {}).get(i, ()))
                 where = os.path.join(folder, f"server-{i}")
@@ -146,6 +155,8 @@ class Cluster:
                     names[f"server-{i}-standby"] = self.standbys
                 for place, (name, actors) in enumerate(names.items()):
                     options = self._options(name, job, address)
+                    if placed and place == 0:  # a standby shares a node with another server
+                        options["resources"] = {SERVER_PLACE: 1}
                     if standby and len(nodes) > 1:
                         options |= self._at_home(nodes[(i + place) % len(nodes)])
                     actor = self._ray.remote(ServerActor).options(**options)

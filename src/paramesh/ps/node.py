@@ -42,20 +42,23 @@ def start_command(
     Raises:
         ParameterServerError: Ray is not installed.
     """
-    if not _there("ray"):
-        raise ParameterServerError(WITHOUT_RAY)
+    check_installed()
     words = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
     words += ["--node-ip-address", host, "--num-cpus", "1"]
     words += ["--include-log-monitor", "false", "--disable-usage-stats"]
     if resources:
         words += ["--resources", json.dumps(dict(resources))]
+    # Also of a node beside another one: in one folder both would take the same names for sockets.
+    words += ["--temp-dir", str(folder / "ray")]
     if head is not None:
         return [*words, "--address", head]
-    return [
-        *words,
-        *("--head", "--port", str(port), "--include-dashboard", "false"),
-        *("--temp-dir", str(folder / "ray")),
-    ]
+    return [*words, "--head", "--port", str(port), "--include-dashboard", "false"]
+
+
+def check_installed() -> None:
+    """Raise ParameterServerError if Ray is not installed; it is not imported."""
+    if not _there("ray"):
+        raise ParameterServerError(WITHOUT_RAY)
 
 
 def _there(package: str) -> bool:
