@@ -328,14 +328,10 @@ class Run:
         for server in range(self.job.servers):
             planned = {life: point for point, _, life in self.job.kills.get(server, ())}
             for life in range(1, latest_incarnation(self._folder(server))):
-                kind = self._killed.get((server, life))
-                if kind is None:
-                    point = planned.get(life)
-                    kind = (
-                        f"server at point '{point}'"
-                        if point
-                        else "server slow, killed by a worker as frozen"
-                    )
+                if (server, life) in self._killed:
+                    continue  # by this harness, which has counted it
+                point = planned.get(life)
+                kind = f"server at point '{point}'" if point else "server slow, taken for frozen"
                 self.landed[kind] += 1
 
     @property

@@ -36,7 +36,7 @@ def address() -> Iterator[str]:
         base.close()
 
 
-@pytest.mark.parametrize("rules", [SYNC, STALE])
+@pytest.mark.parametrize("rules", [SYNC, pytest.param(STALE, marks=pytest.mark.slow)])
 def test_a_run_with_kills_ends_with_the_bits_of_one_without(
     rules: dict[str, Any], address: str, tmp_path: Path
 ) -> None:
@@ -52,6 +52,7 @@ def test_a_run_with_kills_ends_with_the_bits_of_one_without(
     run.check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("rules", "reason"),
     [

@@ -103,7 +103,14 @@ class Worker:
         return losses
 
 
-@pytest.mark.parametrize(("how", "length"), [("model", True), ("model", False), ("loop", True)])
+@pytest.mark.parametrize(
+    ("how", "length"),
+    [
+        ("model", True),
+        pytest.param("model", False, marks=pytest.mark.slow),
+        pytest.param("loop", True, marks=pytest.mark.slow),
+    ],
+)
 def test_the_same_bits(how: str, length: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     undisturbed = Worker(monkeypatch).run("model")
     assert len(undisturbed) == EPOCHS * BATCHES

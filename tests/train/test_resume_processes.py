@@ -134,6 +134,7 @@ def assert_same_bits(folder: Path) -> None:
     assert [n for n in whole if whole[n].tobytes() != end[n].tobytes()] == []
 
 
+@pytest.mark.slow
 def test_one_process_is_killed_in_a_save(tmp_path: Path) -> None:
     assert "SIGKILL" in ended(launch(tmp_path, "whole then killed"), code=None)
     run = tmp_path / "run"
