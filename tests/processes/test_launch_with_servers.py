@@ -128,6 +128,7 @@ def left() -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_goes_on(script: Path) -> None:
     done = launch(script, "loop", "sync", str(script.parent), "after-1-3")
     found = finals(done)

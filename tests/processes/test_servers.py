@@ -101,6 +101,7 @@ def test_standby_takes_over_and_the_dead_one_stands_by(base: Cluster, tmp_path: 
         client.close()
 
 
+@pytest.mark.slow
 def test_a_stale_step_returns_before_its_own_answer(base: Cluster, tmp_path: Path) -> None:
     rules = {"mode": "stale", "staleness": 1}
     client = connected(tmp_path / "frozen", **rules)
@@ -159,6 +160,7 @@ def test_frozen_server_and_a_worker_killed_between_servers(
         client.close()
 
 
+@pytest.mark.slow
 def test_worker_that_never_comes_is_an_error(base: Cluster, tmp_path: Path) -> None:
     client = connected(tmp_path, workers=2)
     try:
@@ -169,6 +171,7 @@ def test_worker_that_never_comes_is_an_error(base: Cluster, tmp_path: Path) -> N
         client.close()
 
 
+@pytest.mark.slow
 def test_server_whose_log_is_gone_is_an_error(base: Cluster, tmp_path: Path) -> None:
     client = connected(tmp_path, keep_log=False)
     try:
@@ -217,6 +220,7 @@ def test_addresses_on_a_network_need_token_and_encryption(monkeypatch: pytest.Mo
     check_address("10.0.0.7:6379")
 
 
+@pytest.mark.slow
 def test_status_of_the_servers_of_a_run(base: Cluster, tmp_path: Path) -> None:
     client = connected(tmp_path, snapshot_every=2)
     try:

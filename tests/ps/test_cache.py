@@ -360,6 +360,7 @@ def test_a_step_with_more_rows_than_the_cache_has_goes_past_it() -> None:
     assert step.network.item.counts()["oversized"] == 5
 
 
+@pytest.mark.slow
 def test_evaluation_between_steps_and_a_checkpoint_that_is_loaded(tmp_path: Path) -> None:
     def run(cached: int) -> list[float]:
         step = prepared(cached)

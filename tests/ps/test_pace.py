@@ -123,6 +123,7 @@ def test_the_same_bits(how: str, length: bool, monkeypatch: pytest.MonkeyPatch) 
     assert worker.run(how, length=length) == []
 
 
+@pytest.mark.slow
 def test_workers_draw_other_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     first = Worker(monkeypatch).run("loop")
     second = Worker(monkeypatch)
