@@ -89,7 +89,9 @@ def in_a_process(folder: Path, how: str) -> None:
     )
     if how == "whole then killed":
         made = model()
-        saver = ModelCheckpoint("c", folder / "whole", CheckpointConfig(5, keep_checkpoint_max=1))
+        saver = ModelCheckpoint(
+            "c", folder / "whole", CheckpointConfig(5, keep_checkpoint_max=1, format="sharded")
+        )
         train(made, saver)
         save_checkpoint(made.train_network, folder / "whole.sharded")
         if jax.process_index() == 1:

@@ -30,6 +30,7 @@ from jax.experimental import multihost_utils
 
 from paramesh.atomic import directory_to_disk, hold, write_atomically
 from paramesh.errors import CheckpointError
+from paramesh.parallel.stillness import wait_for_programs
 
 #: What the names of these files begin with.
 MARK = ".save-"
@@ -75,6 +76,7 @@ class Agreement:
             self.token = drawn.hex()
             return
         said = np.frombuffer(drawn + bytes([error is None]), np.uint8)
+        wait_for_programs()
         said = np.asarray(multihost_utils.broadcast_one_to_all(said), np.uint8).tobytes()
         self.token = said[:4].hex()
         if not said[4]:
@@ -83,6 +85,7 @@ class Agreement:
                 "why."
             )
         blind = not _within(_SEEN, self._mark(self.token).exists)
+        wait_for_programs()
         flags = np.asarray(multihost_utils.process_allgather(np.array(blind)))
         if flags.any():
             if self.process == 0:

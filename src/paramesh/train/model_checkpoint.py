@@ -33,8 +33,7 @@ class CheckpointConfig:
             of which one alone may have it.
         async_save: write in a thread (see `save_checkpoint`).
         crc_check: keep checksums in the files.
-        format: "safetensors", "ckpt" or "sharded"; None: sharded if there are several processes,
-            otherwise safetensors.
+        format: "safetensors" (None), "ckpt" or "sharded".
 
     Raises:
         TypeError, ValueError: an argument of another kind; a negative number.
@@ -92,8 +91,9 @@ class CheckpointConfig:
 class ModelCheckpoint(Callback):
     """Save `PREFIX-EPOCH_STEP.safetensors` while training, and once more at the end.
 
-    With several processes it is a sharded checkpoint, `PREFIX-EPOCH_STEP.sharded`: all processes
-    save, with a folder that all of them see, and process 0 alone deletes old ones.
+    With several processes a file is saved by each process that has this callback; give it to
+    process 0 alone. With `format="sharded"` all processes must have it: they save together into a
+    folder that all of them see, and process 0 alone deletes old ones.
 
     The files hold what `Model.train(resume=...)` needs, unless `saved_network` is another Cell than
     the training Cell.
@@ -128,7 +128,8 @@ class ModelCheckpoint(Callback):
         self.config = config or CheckpointConfig()
         self.saved: list[Path] = []
         self._last_step = 0
-        self._pace = Pace(self.config.save_checkpoint_seconds)
+        together = self.config.format == SHARDED
+        self._pace = Pace(self.config.save_checkpoint_seconds, together)
 
     @property
     def latest_ckpt_file_name(self) -> str:
@@ -174,7 +175,7 @@ class ModelCheckpoint(Callback):
         if network is args.train_network:
             append |= position_entries(args)
         self.directory.mkdir(parents=True, exist_ok=True)
-        kind = self.config.format or (SHARDED if jax.process_count() > 1 else "safetensors")
+        kind = self.config.format or "safetensors"
         path = self.directory / f"{self.prefix}-{name}.{kind}"
         save_checkpoint(
             network,
@@ -189,9 +190,10 @@ class ModelCheckpoint(Callback):
     def save_at_interrupt(self, args: Any) -> Path | None:
         """Save the present state after Ctrl-C; returns the path.
 
-        None, and nothing is saved, with several processes: they are not at the same step then.
+        None, and nothing is saved, if several processes save together: they are not at the same
+        step then.
         """
-        if jax.process_count() > 1:
+        if jax.process_count() > 1 and self.config.format == SHARDED:
             return None
         return self.save_as(args, "interrupted")
 

@@ -13,6 +13,8 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from paramesh.parallel.stillness import wait_for_programs
+
 #: Seconds between two answers, and the largest number of steps between them.
 _BETWEEN, _MOST_STEPS = 1.0, 10_000
 
@@ -22,10 +24,12 @@ class Pace:
 
     Args:
         seconds: between two saves; None or 0: never.
+        together: all processes ask, and have to be answered alike.
     """
 
-    def __init__(self, seconds: float | None) -> None:
+    def __init__(self, seconds: float | None, together: bool = True) -> None:
         self._seconds = seconds
+        self._together = together
         self.begin(0)
 
     def begin(self, step: int) -> None:
@@ -47,13 +51,14 @@ class Pace:
             return False
         now = time.monotonic()
         due = now - self._since >= self._seconds
-        if jax.process_count() == 1:
+        if jax.process_count() == 1 or not self._together:
             return due
         if step < self._next:
             return False
         pace = (now - self._told_at) / max(1, step - self._told_step)
         wait = min(_BETWEEN, max(0.0, self._seconds - (now - self._since)))
         steps = max(1, min(_MOST_STEPS, int(wait / max(pace, 1e-6))))
+        wait_for_programs()
         told = multihost_utils.broadcast_one_to_all(np.array([due, steps], np.int32))
         self._told_at, self._told_step, self._next = now, step, step + int(told[1])
         return bool(told[0])

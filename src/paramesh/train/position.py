@@ -23,6 +23,7 @@ from jax.experimental import multihost_utils
 from paramesh import context, random
 from paramesh.checkpoint.source import open_source
 from paramesh.errors import CheckpointError
+from paramesh.parallel.stillness import wait_for_programs
 from paramesh.train import batches
 
 POSITION = "paramesh.position"
@@ -156,6 +157,7 @@ def check_same(path: str | os.PathLike[str] | None, start: Position) -> None:
         return
     name = None if path is None else Path(path).name
     mine = np.frombuffer(hashlib.sha256(f"{name} {start}".encode()).digest()[:8], np.uint8)
+    wait_for_programs()
     all_of_them = np.asarray(multihost_utils.process_allgather(mine))
     if (all_of_them != all_of_them[0]).any():
         raise CheckpointError(
