@@ -9,8 +9,9 @@ from typing import Any
 
 from paramesh.errors import ParameterServerError
 from paramesh.ps.cluster import check_address, ray_module
+from paramesh.ps.node import wait_for_cluster
 
-#: Seconds until a server that does not answer is shown as silent.
+#: Seconds until a cluster that does not answer is an error, and a server is shown as silent.
 PATIENCE = 3.0
 
 
@@ -20,27 +21,13 @@ def find_servers(address: str, job: str = "default") -> list[tuple[str, Any]]:
     Raises:
         ParameterServerError: no cluster there, an address that is not safe, or no such run.
     """
-    check_address(address)
-    ray = ray_module()
-    if not ray.is_initialized():
-        try:
-            ray.init(address=address, log_to_driver=False, logging_level="error")
-        except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
-            raise ParameterServerError(f"no Ray cluster answers at {address!r}: {error}") from error
-    space = f"paramesh-{job}"
-    listed = ray.util.list_named_actors(all_namespaces=True)
-    names = [one["name"] for one in listed if one["namespace"] == space]
-    servers = sorted((n for n in names if n.startswith("server-")), key=_place)
+    servers, jobs = _servers_of(address, job)
     if not servers:
         raise ParameterServerError(
             f"there are no servers of the job {job!r} at {address!r}; there are those of "
-            f"{sorted({o['namespace'].removeprefix('paramesh-') for o in listed}) or 'none'}."
+            f"{jobs or 'none'}."
         )
-    return [(name, ray.get_actor(name, namespace=space)) for name in servers]
-
-
-def _place(name: str) -> tuple[int, str]:
-    return int(name.split("-")[1]), name
+    return servers
 
 
 def end_servers(address: str, job: str) -> int:
@@ -49,16 +36,35 @@ def end_servers(address: str, job: str) -> int:
     Raises:
         ParameterServerError: no cluster there, or an address that is not safe.
     """
-    try:
-        servers = find_servers(address, job)
-    except ParameterServerError as error:
-        if "there are no servers" in str(error):
-            return 0
-        raise
+    servers, _ = _servers_of(address, job)
     ray = ray_module()
     for _, actor in servers:
         ray.kill(actor, no_restart=True)
     return len(servers)
+
+
+def _servers_of(address: str, job: str) -> tuple[list[tuple[str, Any]], list[str]]:
+    """(name, actor) of the servers of a run, and the names of all runs that are there."""
+    check_address(address)
+    ray = ray_module()
+    if not ray.is_initialized():
+        # Ray itself tries for minutes, and writes what it thinks of it to the terminal.
+        wait_for_cluster(address, PATIENCE)
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="error")
+        except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+            raise ParameterServerError(f"no Ray cluster answers at {address!r}: {error}") from error
+    listed = ray.util.list_named_actors(all_namespaces=True)
+    space = f"paramesh-{job}"
+    names = [one["name"] for one in listed if one["namespace"] == space]
+    servers = sorted((n for n in names if n.startswith("server-")), key=_place)
+    spaces = {one["namespace"] for one in listed if one["namespace"].startswith("paramesh-")}
+    jobs = sorted(one.removeprefix("paramesh-") for one in spaces)
+    return [(name, ray.get_actor(name, namespace=space)) for name in servers], jobs
+
+
+def _place(name: str) -> tuple[int, str]:
+    return int(name.split("-")[1]), name
 
 
 def look(servers: Sequence[tuple[str, Any]]) -> list[dict[str, Any]]:
