@@ -29,8 +29,9 @@ import ray
 
 from chaos_worker import SPECS, START, WORKER_POINTS, Job, digest, hyper_of, update_of, work
 from paramesh.ps.log import latest_incarnation, read_log
+from paramesh.ps.protocol import POINTS, Rules
 from paramesh.ps.record import arrays_to_updates
-from paramesh.ps.server import POINTS, Rules, Server
+from paramesh.ps.server import Server
 from paramesh.ps.session import LocalClient
 from paramesh.ps.store import reduce_updates
 from server_runs import ROWS, ids_of, table_spec

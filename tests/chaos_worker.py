@@ -24,7 +24,7 @@ from paramesh.ps import delivery as deliveries
 from paramesh.ps.client import RayClient
 from paramesh.ps.cluster import Cluster
 from paramesh.ps.delivery import Call, Delivery, Peer
-from paramesh.ps.server import Replaced
+from paramesh.ps.protocol import Replaced
 from server_runs import MOMENTUM, ids_of, table_spec
 
 SIZE = 70_000  # two ranges, one on each of two servers, too large to travel within a call of Ray

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from paramesh.initializer import initializer
-from paramesh.ps.server import Rules, Server
+from paramesh.ps.protocol import Rules
+from paramesh.ps.server import Server
 from paramesh.ps.starts import start_of
 from paramesh.ps.store import Store, reduce_updates
 

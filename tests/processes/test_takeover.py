@@ -21,7 +21,7 @@ from paramesh.errors import ParameterServerError
 from paramesh.ps import delivery
 from paramesh.ps.client import RayClient
 from paramesh.ps.cluster import Cluster
-from paramesh.ps.server import POINTS
+from paramesh.ps.protocol import POINTS
 from server_runs import table_spec
 from server_steps import SPECS, START, local_run, train
 

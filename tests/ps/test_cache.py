@@ -18,8 +18,9 @@ from paramesh.initializer import initializer
 from paramesh.ps import placement as served_placement
 from paramesh.ps import session as sessions
 from paramesh.ps.cache import RowCache
+from paramesh.ps.protocol import Rules
 from paramesh.ps.refresh import NO_IDS, Watch, join_news, news_of, split_watches
-from paramesh.ps.server import Rules, Server
+from paramesh.ps.server import Server
 from paramesh.ps.starts import start_of
 from paramesh.train import Model, batches
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from paramesh.ps import events
 from paramesh.ps.log import Fenced
-from paramesh.ps.server import Rules, Server
+from paramesh.ps.protocol import Rules
+from paramesh.ps.server import Server
 from paramesh.ps.watching import ServerWatch, lag
 from server_runs import MOMENTUM, NUMBERS
 

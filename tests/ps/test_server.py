@@ -13,7 +13,8 @@ import pytest
 
 from paramesh.errors import ParameterServerError, ParameterShapeError
 from paramesh.ps import log as logs
-from paramesh.ps.server import POINTS, PushesMissing, Replaced, Rules, Server, VersionGone
+from paramesh.ps.protocol import POINTS, PushesMissing, Replaced, Rules, VersionGone
+from paramesh.ps.server import Server
 from paramesh.ps.snapshot import snapshots
 from server_runs import NUMBERS, Model, Run, contents, updates_of
 

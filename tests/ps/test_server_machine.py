@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 
 from paramesh.errors import ParameterServerError
 from paramesh.ps.log import Fenced
-from paramesh.ps.server import POINTS, Replaced, Rules
+from paramesh.ps.protocol import POINTS, Replaced, Rules
 from paramesh.ps.snapshot import snapshots
 from paramesh.ps.store import Store, reduce_updates
 from server_runs import NUMBERS, ROWS, Killed, Model, Run, contents, updates_of

@@ -16,8 +16,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from paramesh.errors import ParameterServerError
 from paramesh.ps import log as logs
 from paramesh.ps.log import Fenced, latest_incarnation, start_incarnation
+from paramesh.ps.protocol import POINTS, Rules
 from paramesh.ps.record import encoded
-from paramesh.ps.server import POINTS, Rules, Server
+from paramesh.ps.server import Server
 from paramesh.ps.standby import STANDBY_POINTS, Standby
 from server_runs import NUMBERS, Killed, Model, Run, contents, updates_of
 

@@ -28,8 +28,9 @@ import numpy as np
 from paramesh.errors import ParameterServerError
 from paramesh.ps.lifeline import Beacon, host_identity
 from paramesh.ps.log import Fenced, latest_incarnation
+from paramesh.ps.protocol import POINTS, PushesMissing, Replaced, Rules
 from paramesh.ps.refresh import News, Watch, news_of
-from paramesh.ps.server import POINTS, PushesMissing, Replaced, Rules, Server
+from paramesh.ps.server import Server
 from paramesh.ps.standby import STANDBY_POINTS, Standby
 from paramesh.ps.store import Update
 from paramesh.ps.watching import ServerWatch

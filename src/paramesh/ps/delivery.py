@@ -27,7 +27,7 @@ from paramesh.errors import ParameterServerError
 from paramesh.ps.actors import NotServing, Reply
 from paramesh.ps.lifeline import Lifeline, host_identity
 from paramesh.ps.log import Fenced
-from paramesh.ps.server import PushesMissing
+from paramesh.ps.protocol import PushesMissing
 
 Call = tuple[str, tuple[Any, ...]]
 

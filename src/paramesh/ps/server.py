@@ -4,9 +4,7 @@ Glossary
     version     how many updates the server has applied
     step        of a worker: its push of step t becomes (a part of) the update from version t to t+1
     staged      a push that waits for those of the other workers
-    history     the undos of the last updates: what makes earlier versions readable
     released    a step whose values may be read: its update is in the log
-    point       a named place in the protocol; tests have the process killed there
 
 In "sync" mode (Li et al., OSDI 2014, sequential consistency) the update of a step is the sum of all
 workers' pushes in the order of the workers, and is applied once all have arrived. In "stale" mode
@@ -23,10 +21,8 @@ from the least advanced one, and reads on all others as far back as that.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -36,9 +32,10 @@ import numpy as np
 
 from paramesh.errors import ParameterServerError, ParameterStateError
 from paramesh.ps.held import Held, Piece
+from paramesh.ps.history import History
 from paramesh.ps.log import Log, drop_segments, read_log, start_incarnation
+from paramesh.ps.protocol import PushesMissing, Replaced, Rules
 from paramesh.ps.record import Array, Record, arrays_to_updates, updates_to_arrays
-from paramesh.ps.refresh import NO_IDS, moved_rows
 from paramesh.ps.snapshot import (
     Snapshot,
     drop_snapshots,
@@ -47,65 +44,6 @@ from paramesh.ps.snapshot import (
     write_snapshot,
 )
 from paramesh.ps.store import Store, Undo, Update, reduce_updates
-
-MODES = ("sync", "stale", "async")
-
-#: Where `point` is called, in the order of a step; "recovering" is in a start.
-POINTS = ("staged", "applied", "half", "logged", "reply", "snapshot", "recovering")
-
-
-#: In async mode, of so many updates a server knows which rows they changed.
-_ASYNC_MOVES = 64
-
-
-class VersionGone(ParameterServerError):
-    """A version that a server no longer has, or never had."""
-
-
-class Replaced(ParameterServerError):
-    """A worker speaks whose successor has spoken already: its affair alone."""
-
-
-class PushesMissing(ParameterServerError):
-    """A worker's earlier pushes died with the server before this one: it must send them again."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Rules:
-    """What all servers and workers of a run agree on.
-
-    Attributes:
-        workers: how many push in each step.
-        mode: "sync", "stale" or "async".
-        staleness: in stale mode, how many steps a read lags behind.
-        snapshot_every: updates between snapshots; 0: none.
-        keep_log: write the log. Without it a killed server has lost everything: for tests only.
-        keep_history: keep what makes earlier versions readable. Likewise.
-    """
-
-    workers: int = 1
-    mode: str = "sync"
-    staleness: int = 0
-    snapshot_every: int = 0
-    keep_log: bool = True
-    keep_history: bool = True
-
-    def __post_init__(self) -> None:
-        if self.mode not in MODES:
-            raise ValueError(f"mode must be one of {MODES}, got {self.mode!r}.")
-        if self.workers < 1 or self.staleness < 0 or self.snapshot_every < 0:
-            raise ValueError(f"{self} has a number below its least.")
-        if self.staleness and self.mode != "stale":
-            raise ValueError(f"staleness={self.staleness} belongs to mode 'stale'.")
-
-    @property
-    def behind(self) -> int:
-        """How many versions back a server can be read."""
-        return 0 if self.mode == "async" else 2 * self.staleness + 1
-
-    def version_read(self, step: int) -> int:
-        """The version that a step reads, in sync and stale mode."""
-        return max(0, step - self.staleness)
 
 
 class Server:
@@ -180,12 +118,7 @@ class Server:
     def _clear(self) -> None:
         self.store = Store()
         self.version = 0
-        self._history: deque[Undo] = deque(maxlen=max(1, self.rules.behind))
-        #: (version before, rows by table) of the last updates.
-        kept = _ASYNC_MOVES if self.rules.mode == "async" else self.rules.behind
-        self._moves: deque[tuple[int, dict[str, Array]]] = deque(maxlen=kept)
-        #: The undo that left the history last: the next update writes to its memory.
-        self._spare: Undo | None = None
+        self._history = History(self.store, self.rules)
         #: Which incarnation of each worker may speak, and in async mode its next push.
         self._workers: dict[int, int] = {}
         self._next: dict[int, int] = {}
@@ -297,16 +230,10 @@ class Server:
             self._log.append(meta, arrays)
 
     def _committed(self, undo: Undo, worker: int | None) -> None:
-        self._moves.append((self.version, moved_rows(undo)))
+        self._history.add(self.version, undo)
         self.version += 1
         if worker is not None:
             self._next[worker] = self._next.get(worker, 0) + 1
-        if not (self.rules.behind and self.rules.keep_history):
-            self._spare = undo
-            return
-        if len(self._history) == self._history.maxlen:
-            self._spare = self._history.popleft()
-        self._history.append(undo)
 
     # Workers.
 
@@ -576,8 +503,7 @@ class Server:
         self._point("logged")
 
     def _apply(self, updates: Update, hyper: Mapping[str, float]) -> Undo:
-        spare, self._spare = self._spare, None
-        return self.store.apply(self.version, updates, hyper, spare)
+        return self.store.apply(self.version, updates, hyper, self._history.take_spare())
 
     def _apply_beside_the_log(
         self,
@@ -618,30 +544,7 @@ class Server:
         """
         if self.rules.mode == "async":
             return self.store.read(name, ids)
-        wanted = self.rules.version_read(step)
-        back = self.version - wanted
-        if not 0 <= back <= len(self._history):
-            raise VersionGone(
-                f"step {step} reads version {wanted}; this server has versions "
-                f"{self.version - len(self._history)} to {self.version}."
-            )
-        undos = list(self._history)[len(self._history) - back :]
-        if name not in self.store.specs():
-            raise ParameterStateError(f"there is no Parameter '{name}' on this server.")
-        return self._read_back(name, ids, [undo for undo in undos if name in undo.parts])
-
-    def _read_back(self, name: str, ids: Array | None, undos: list[Undo]) -> Array:
-        if ids is None or len(undos) < 2:
-            return self.store.read(name, ids, undos[0] if undos else None)
-        # The earliest undo that touched a row has its value; a later one's is newer.
-        out = self.store.read(name, ids)
-        for undo in reversed(undos):
-            change: Any = undo.parts[name]
-            touched = [change.ids] if change.expired is None else [change.ids, change.expired[0]]
-            hit = np.isin(ids, np.concatenate(touched))
-            if hit.any():
-                out[hit] = self.store.read(name, ids[hit], undo)
-        return out
+        return self._history.read(step, self.version, name, ids)
 
     def moved(self, name: str, step: int, told: int) -> Array | None:
         """The rows of a table that are not for the next step what they were for this one, sorted.
@@ -657,13 +560,7 @@ class Server:
         first, last = told, self.version
         if self.rules.mode != "async":
             first, last = self.rules.version_read(step), self.rules.version_read(step + 1)
-        known = {version: rows for version, rows in self._moves if first <= version < last}
-        if len(known) < last - first:
-            return None
-        parts = [rows[name] for rows in known.values() if name in rows]
-        if len(parts) < 2:
-            return parts[0] if parts else NO_IDS
-        return np.unique(np.concatenate(parts))
+        return self._history.moved(name, first, last)
 
     # Snapshots.
 

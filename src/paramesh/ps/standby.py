@@ -22,8 +22,9 @@ from typing import Any
 
 from paramesh.errors import ParameterServerError
 from paramesh.ps.log import start_incarnation
+from paramesh.ps.protocol import Rules
 from paramesh.ps.record import Record
-from paramesh.ps.server import Rules, Server
+from paramesh.ps.server import Server
 from paramesh.ps.tail import Tail
 
 #: Where a standby calls `point`: a record was applied; it has the next incarnation; all is read.
