@@ -21,8 +21,9 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -241,5 +242,5 @@ def _text(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def _listed(processes: object) -> str:
-    return ", ".join(str(one) for one in processes)  # pyright: ignore
+def _listed(processes: Iterable[Any]) -> str:
+    return ", ".join(map(str, processes))

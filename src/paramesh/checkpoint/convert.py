@@ -112,8 +112,8 @@ def convert(
 
 def convert_opened(
     opened: Source,
-    target: Path,
-    conversion: Conversion,
+    place: Path,
+    wishes: Conversion,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Converted:
     """Convert an open checkpoint; `convert` says the rest.
@@ -121,7 +121,6 @@ def convert_opened(
     Raises:
         CheckpointError, ValueError, OSError: as `convert`; the target is not looked at before.
     """
-    wishes, place = conversion, target
     format = target_format(wishes.format, place)
     plan = _plan(opened, wishes)
     found = Converted(place, format, unknown=dict(plan.unknown))
