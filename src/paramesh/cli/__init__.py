@@ -47,6 +47,21 @@ app = typer.Typer(
 )
 
 
+#: Options that several commands have.
+_Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="A prefix that ends at a dot, or a pattern with * for the whole name. Repeatable.",
+    ),
+]
+_Format = Annotated[str | None, typer.Option(help="Of DST. Without it: what its name ends with.")]
+_Checksums = Annotated[
+    bool, typer.Option("--checksums", help="Keep checksums of the arrays in DST.")
+]
+_Force = Annotated[bool, typer.Option("--force", help="Replace DST if it is there.")]
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"paramesh {paramesh.__version__}")
@@ -255,13 +270,7 @@ def _inspect(
     stats: Annotated[
         bool, typer.Option("--stats", help="Read every array: min, max, mean, std, NaN, Inf.")
     ] = False,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATTERN",
-            help="A prefix that ends at a dot, or a pattern with * for the whole name. Repeatable.",
-        ),
-    ] = None,
+    only: _Only = None,
     sort: Annotated[str, typer.Option(help="Order: file, name or size.")] = "file",
     largest: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Show the N largest alone.")
@@ -331,9 +340,7 @@ paramesh convert net.safetensors flax.safetensors --to flax --layer '*.attn=Mult
 def _convert(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="A checkpoint.")],
     target: Annotated[Path, typer.Argument(metavar="DST", help="The new file.")],
-    format: Annotated[
-        str | None, typer.Option(help="Of DST. Without it: what its name ends with.")
-    ] = None,
+    format: _Format = None,
     dtype: Annotated[
         str | None,
         typer.Option(help="Of all floating-point arrays: bfloat16, float16, float32, float64."),
@@ -361,17 +368,9 @@ def _convert(
             "rule a line. The first that fits counts. Repeatable.",
         ),
     ] = None,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATTERN",
-            help="A prefix that ends at a dot, or a pattern with * for the whole name. Repeatable.",
-        ),
-    ] = None,
-    checksums: Annotated[
-        bool, typer.Option("--checksums", help="Keep checksums of the arrays in DST.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace DST if it is there.")] = False,
+    only: _Only = None,
+    checksums: _Checksums = False,
+    force: _Force = False,
 ) -> None:
     """Convert a checkpoint: its format, element type, names and layouts.
 
@@ -423,20 +422,10 @@ def _merge(
             "under.",
         ),
     ] = None,
-    format: Annotated[
-        str | None, typer.Option(help="Of DST. Without it: what its name ends with.")
-    ] = None,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATTERN",
-            help="A prefix that ends at a dot, or a pattern with * for the whole name. Repeatable.",
-        ),
-    ] = None,
-    checksums: Annotated[
-        bool, typer.Option("--checksums", help="Keep checksums of the arrays in DST.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace DST if it is there.")] = False,
+    format: _Format = None,
+    only: _Only = None,
+    checksums: _Checksums = False,
+    force: _Force = False,
 ) -> None:
     """Make one file of a checkpoint that lies in slices.
 
@@ -475,7 +464,9 @@ def _reshard(
     ] = None,
     devices: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="For how many devices layouts are. Without it: N."),
+        typer.Option(
+            min=1, metavar="N", help="For how many devices layouts are. Without it: one a process."
+        ),
     ] = None,
     strategy: Annotated[
         Path | None,
@@ -493,19 +484,9 @@ def _reshard(
         Path | None,
         typer.Option(metavar="FILE", help="The strategy file that files of ranks in SRC have."),
     ] = None,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATTERN",
-            help="A prefix that ends at a dot, or a pattern with * for the whole name. Repeatable.",
-        ),
-    ] = None,
-    checksums: Annotated[
-        bool, typer.Option("--checksums", help="Keep checksums of the slices in DST.")
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace a sharded checkpoint that is there.")
-    ] = False,
+    only: _Only = None,
+    checksums: _Checksums = False,
+    force: _Force = False,
 ) -> None:
     """Write a checkpoint as a sharded one, cut otherwise.
 
