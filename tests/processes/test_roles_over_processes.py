@@ -23,6 +23,7 @@ pytestmark = [
 PROGRAM = """
 import os, sys, time
 import numpy as np
+from paramesh.ps.roles import folder_of
 from paramesh import Tensor, context, nn, set_seed
 
 end, timeout = sys.argv[1], int(sys.argv[2])
@@ -91,7 +92,7 @@ class Run:
     @property
     def scratch(self) -> Path:
         """The scheduler's folder."""
-        return Path(f"/tmp/pm-{os.getuid()}-{self.port}")
+        return folder_of(self.port)
 
 
 @pytest.fixture

@@ -126,7 +126,7 @@ def test_a_stale_step_returns_before_its_own_answer(base: Cluster, tmp_path: Pat
         assert (values == client.pull(4, ["v"])["v"]).all()
         # Pushes that were under way when their server died are not lost.
         assert train(other, 0, STEPS) == train(client, 4, STEPS)
-        assert min(said["incarnation"] for said in other.stats()) >= 2
+        assert [said["incarnation"] for said in other.stats()] == [2, 2]
     finally:
         client.close()
         other.close()
@@ -136,13 +136,13 @@ def test_frozen_server_and_a_worker_killed_between_servers(
     base: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(delivery, "PROBE", 0.5)
-    monkeypatch.setattr(delivery, "FROZEN", 1.0)
+    monkeypatch.setattr(delivery, "FROZEN", 3.0)  # a slow server is none that is frozen
     client = connected(tmp_path)
     try:
         train(client, 0, 4)
         os.kill(client.stats()[1]["pid"], signal.SIGSTOP)
         train(client, 4, 6)
-        assert client.stats()[1]["incarnation"] >= 2  # slow ones are taken for frozen too
+        assert client.stats()[1]["incarnation"] == 2
         # The worker dies when its push of step 6 has reached server 0 alone.
         ids = ids_of(6, 0)
         rows = client.pull_rows(6, "t", ids)

@@ -16,7 +16,7 @@ LAUNCHED = {
     environment.SERVERS: "2",
     environment.WORKERS: "4",
     environment.ADDRESS: f"{HOST}:7001",
-    environment.SCRATCH: "/tmp/scratch/servers",
+    environment.SCRATCH: "scratch/servers",
     environment.RANK: "3",
 }
 
@@ -39,7 +39,7 @@ def test_what_the_launcher_says_fills_in(launched: pytest.MonkeyPatch) -> None:
     context.set_ps_context(enable_ps=True)
     found = {name: context.get_ps_context(name) for name in ("server_num", "worker_num", "address")}
     assert found == {"server_num": 2, "worker_num": 4, "address": f"{HOST}:7001"}
-    assert context.get_ps_context("wal_dir") == "/tmp/scratch/servers"
+    assert context.get_ps_context("wal_dir") == "scratch/servers"
     assert environment.rank(4) == 3
 
 

@@ -103,7 +103,7 @@ class TestDetect:
         role = roles.detect(VARIABLES | {"MS_ROLE": "MS_WORKER"})
         assert role is not None
         folder = tmp_path / "run"
-        monkeypatch.setattr(roles, "_folder", lambda role: folder)
+        monkeypatch.setattr(roles, "folder_of", lambda port: folder)
         with pytest.raises(ParameterServerError, match="has left no token"):
             roles._token(role)
         folder.mkdir(mode=0o700)

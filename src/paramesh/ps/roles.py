@@ -137,18 +137,18 @@ def take_part(role: Role, timeout: float) -> environment.Outside:
             _serve(role, timeout)
         _work(role, timeout)
         _state.taken = role
-    fallbacks = {"wal_dir": str(_folder(role) / "servers")} if role.host == HOST else {}
+    fallbacks = {"wal_dir": str(folder_of(role.port) / "servers")} if role.host == HOST else {}
     return said._replace(fallbacks=fallbacks)
 
 
 # The token.
 
 
-def _folder(role: Role) -> Path:
-    """The scheduler's folder on the loopback: others have to find it."""
+def folder_of(port: int) -> Path:
+    """The folder of a scheduler on the loopback: the others of its run have to find it."""
     where = "/tmp" if os.name == "posix" else tempfile.gettempdir()
     user = os.getuid() if hasattr(os, "getuid") else 0
-    return Path(where, f"pm-{user}-{role.port}")
+    return Path(where, f"pm-{user}-{port}")
 
 
 def _given_token() -> bool:
@@ -173,7 +173,7 @@ def _token(role: Role) -> dict[str, str]:
     """
     if _given_token() or role.host != HOST:
         return {"RAY_AUTH_MODE": "token"}
-    path = _folder(role) / "token"
+    path = folder_of(role.port) / "token"
     try:
         facts = path.parent.lstat()
         if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077:
@@ -216,7 +216,9 @@ def _schedule(role: Role, timeout: float) -> NoReturn:
                 f"({role.said_by}). Another run may have it: end that, or choose another port."
             ) from error
     folder = (
-        _folder(role) if role.host == HOST else Path(tempfile.mkdtemp(prefix="pm-", dir="/tmp"))
+        folder_of(role.port)
+        if role.host == HOST
+        else Path(tempfile.mkdtemp(prefix="pm-", dir="/tmp"))
     )
     token = {"RAY_AUTH_MODE": "token"}
     if role.host == HOST:
