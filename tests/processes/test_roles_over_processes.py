@@ -14,6 +14,7 @@ import pytest
 
 from paramesh.ps.cluster import HOST
 from paramesh.ps.node import free_port
+from paramesh.ps.roles import folder_of
 
 pytestmark = [
     pytest.mark.slow,
