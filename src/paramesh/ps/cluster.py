@@ -185,9 +185,10 @@ class Cluster:
         return options
 
     def _at_home(self, node: str) -> dict[str, Any]:
-        # A wish: when the node is gone, the actor is started again on another one.
+        # A wish: when the node is gone, the actor is started again on another one. Ray listens to
+        # it only if the actor asks for something, and memory is what others rarely ask for.
         affinity = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-        return {"scheduling_strategy": affinity(node, soft=True)}
+        return {"scheduling_strategy": affinity(node, soft=True), "memory": 1 << 20}
 
     def _connect(self, address: str | None) -> None:
         ray = self._ray
