@@ -70,6 +70,7 @@ def connected(folder: Path, kills: Any = None, timeout: float = 90.0, **rules: A
     return client
 
 
+@pytest.mark.slow
 def test_killed_at_every_point_ends_with_the_same_bits(base: Cluster, tmp_path: Path) -> None:
     planned = {
         0: [("staged", 1, 1), ("recovering", 0, 2), ("half", 3, 3), ("reply", 6, 4)],
@@ -134,6 +135,7 @@ def test_a_stale_step_returns_before_its_own_answer(base: Cluster, tmp_path: Pat
         other.close()
 
 
+@pytest.mark.slow
 def test_frozen_server_and_a_worker_killed_between_servers(
     base: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
