@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import paramesh
 from paramesh import Tensor, context, nn, ops
-from paramesh.train import Callback, Model, owed
+from paramesh.train import Callback, Model, first_step, owed
 
 rank = int(os.environ["PARAMESH_PS_RANK"])
 how, mode, folder, *deaths = sys.argv[1:]
@@ -76,7 +76,7 @@ if how == "model":
 else:
     step = nn.TrainOneStepCell(net, optimizer)
     step.set_train()
-    done = 0
+    done = first_step()  # of the run, not of this life
     for epoch in (1, 2):
         data.set_epoch(epoch)
         for batch in owed(data):

@@ -114,6 +114,7 @@ class ServerActor:
         kills: planned deaths (see `Kill`).
         pair: one of two actors: begins as a standby.
         fsync: as for `Server`.
+        job: the name of the run.
     """
 
     def __init__(
@@ -124,6 +125,7 @@ class ServerActor:
         *,
         pair: bool = False,
         fsync: bool = False,
+        job: str = "default",
     ) -> None:
         self._kills = [Kill(*kill) for kill in kills]
         for kill in self._kills:
@@ -132,6 +134,7 @@ class ServerActor:
                     f"there is no point {kill.point!r}; there are {(*POINTS, *STANDBY_POINTS)}."
                 )
         self._server: Server | None = None
+        self._standby: Standby | None = None
         self._folder = Path(folder)
         self._rules = Rules(**rules)
         self._options: dict[str, Any] = {
@@ -141,7 +144,7 @@ class ServerActor:
         }
         self._moved = asyncio.Event()
         self._failure: Exception | None = None
-        self._watcher = ServerWatch(self._folder)
+        self._watcher = ServerWatch(self._folder, job)
         self._beacon: Beacon | None = None
         if not pair:
             self._server = Server(self._folder, self._rules, **self._options)
@@ -154,20 +157,22 @@ class ServerActor:
     # A standby. It belongs to a thread until it is promoted.
 
     def _follow(self) -> None:
-        self._standby = Standby(self._folder, self._rules, **self._options)
+        self._standby = standby = Standby(self._folder, self._rules, **self._options)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._following, name="standby", daemon=True)
+        self._thread = threading.Thread(
+            target=self._following, args=(standby,), name="standby", daemon=True
+        )
         self._thread.start()
 
-    def _following(self) -> None:
+    def _following(self, standby: Standby) -> None:
         pause = FOLLOW
         try:
             while not self._stop.is_set():
-                if self._standby.follow(self._stop.is_set):
+                if standby.follow(self._stop.is_set):
                     pause = FOLLOW
                 else:  # starting over reads everything: not all the time, if it does not help
                     self._stop.wait(pause)
-                    pause = min(2 * pause, SEEK) if self._standby.trouble else FOLLOW
+                    pause = min(2 * pause, SEEK) if standby.trouble else FOLLOW
         except BaseException:
             traceback.print_exc()
             os._exit(1)  # and be started again; one that does not follow is none
@@ -175,6 +180,7 @@ class ServerActor:
     def _take_over(self, after: int) -> Server:
         self._stop.set()
         self._thread.join()
+        assert self._standby is not None
         try:
             server = self._standby.promote(after)
         except BaseException:
@@ -222,9 +228,9 @@ class ServerActor:
 
     def _at(self, name: str) -> None:
         server = self._server
-        if server is None:  # it recovers: its counter is on the disk already
+        if server is None:  # it recovers, or follows: the counter is on the disk already
             incarnation = latest_incarnation(self._folder)
-            version = 0
+            version = 0 if self._standby is None else self._standby.version
         else:
             incarnation, version = server.incarnation, server.version
         for kill in self._kills:
@@ -378,4 +384,5 @@ class ServerActor:
         """As `stats`, with `role`: "server", or "standby", which has few numbers."""
         if self._server is not None:
             return await self.stats() | {"role": "server"}
+        assert self._standby is not None
         return self._standby.stats() | {"pid": os.getpid(), "role": "standby"}

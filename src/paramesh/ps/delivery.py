@@ -372,7 +372,9 @@ class Round:
                 self._check_state(peer)
                 raise cause from None
             peer.latest = max(peer.latest, cause.latest)
-            self._trouble(server, str(cause))
+            # Where nobody has served yet, the one that was asked may as well.
+            first = isinstance(cause, NotServing) and not cause.latest
+            self._trouble(server, str(cause), how.at if first else None)
         except errors.RayError as error:
             if replaced and not self._over(error):
                 self._again.add(server)
@@ -440,11 +442,12 @@ class Round:
 
     # What goes wrong.
 
-    def _trouble(self, server: int, what: str) -> None:
+    def _trouble(self, server: int, what: str, first: int | None = None) -> None:
+        """Take note that a server does not serve, and have its other actor do so, or `first`."""
         peer = self._peers[server]
         self._forget_calls(server)
         self._forget_pings(server)
-        if server not in self._troubles:
+        if server not in self._troubles and first is None:
             self._delivery.note("lost", server=server, reason=what)
         self._troubles[server] = what
         self._alive.discard(server)
@@ -452,7 +455,7 @@ class Round:
         if len(peer.actors) == 1:
             self._again.add(server)
         else:
-            self._claim(server, 1 - peer.at)
+            self._claim(server, 1 - peer.at if first is None else first)
 
     def _forget_calls(self, server: int) -> None:
         for ref in [ref for ref, of in self._waiting.items() if of == server]:
