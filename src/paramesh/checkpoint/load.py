@@ -17,9 +17,10 @@ import jax.numpy as jnp
 
 from paramesh import placement, tracing
 from paramesh.checkpoint.cut_source import CutSource
+from paramesh.checkpoint.orbax_source import OrbaxSource
 from paramesh.checkpoint.records import AppendedNumber, Choice, appended_value
 from paramesh.checkpoint.sharded_load import loaded_slices
-from paramesh.checkpoint.source import format_named, open_source
+from paramesh.checkpoint.source import open_source, readable_format
 from paramesh.checkpoint.storage import Source
 from paramesh.checkpoint.types_at_rest import storable
 from paramesh.dtype import is_wide
@@ -52,7 +53,7 @@ def load_checkpoint(
 
     Args:
         ckpt_file_name: a safetensors file, MindSpore's `.ckpt`, or the folder of a sharded
-            checkpoint; what it is shows in what it holds.
+            checkpoint or of orbax's; what it is shows in what it holds.
         net: the Cell to load it into, by `load_param_into_net`. Of a sharded checkpoint, only the
             slices for this process's devices are read of Parameters that are known to be cut.
         strict_load: as in `load_param_into_net`.
@@ -87,7 +88,7 @@ def load_checkpoint(
             "without enc_key, in MindSpore."
         )
     path = Path(ckpt_file_name)
-    kind = None if format is None else format_named(format).name
+    kind = None if format is None else readable_format(format)
     left_out = _prefixes("filter_prefix", filter_prefix)
     only = _prefixes("specify_prefix", specify_prefix) or ("",)
 
@@ -147,7 +148,7 @@ def _parameters(source: Source, wanted: Choice, net: Cell | None) -> dict[str, A
                 "Tensor can be. Nothing was loaded."
             )
     values: dict[str, Any] = dict.fromkeys(names)
-    if net is not None and isinstance(source, CutSource):
+    if net is not None and isinstance(source, CutSource | OrbaxSource):
         values |= loaded_slices(source, names, net)
     rest = [name for name in names if values[name] is None]
     values |= zip(rest, _on_device(source, rest), strict=True)
