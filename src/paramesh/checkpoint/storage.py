@@ -461,7 +461,7 @@ def number_array(value: bool | int | float, whole: Any = None) -> Array:
 
 def raw_bytes(array: Array) -> memoryview:
     """The bytes of an array in row-major, little-endian order; copied if they lie otherwise."""
-    contiguous: Any = np.ascontiguousarray(array)
+    contiguous: Any = array if array.flags.c_contiguous else np.ascontiguousarray(array)
     if contiguous.dtype.byteorder == ">":
         contiguous = contiguous.astype(contiguous.dtype.newbyteorder("<"))
     return memoryview(contiguous.reshape(-1).view(np.uint8))
