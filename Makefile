@@ -35,7 +35,7 @@ check: .venv/.dev
 	$(MKDOCS)
 
 test-slow: .venv/.dev  ## The slow tests
-	$(PYTEST) -m slow
+	PARAMESH_TEST_COMPILER=full $(PYTEST) -m slow
 
 bench: .venv/.bench  ## What is claimed about speed, against peers
 	set -e; for program in $(BENCHMARKS); do echo "== $$program"; $(BIN)/python $$program \
@@ -54,7 +54,7 @@ clean:  ## Remove the environment, caches and outputs
 
 # A stamp for each set of extras; it is older than its causes when there is something to install.
 .venv/.demo: EXTRAS := demo
-.venv/.dev: EXTRAS := demo,examples,ps,summary,test,docs
+.venv/.dev: EXTRAS := demo,examples,orbax,ps,summary,test,docs
 .venv/.bench: EXTRAS := demo,ps,bench
 
 .venv/.demo .venv/.dev .venv/.bench: pyproject.toml constraints.txt | .venv/pyvenv.cfg

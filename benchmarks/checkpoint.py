@@ -371,21 +371,8 @@ def main() -> None:
         for tensors in options.tensors:
             rows = measured(values_of(options.megabytes, tensors), place, options)
             results += rows
-            lines = [
-                (
-                    row["contestant"],
-                    row.get("version", ""),
-                    harness.shown(row.get("save")),
-                    harness.shown(row.get("save ratio")),
-                    harness.shown(row.get("load")),
-                    harness.shown(row.get("load ratio")),
-                    row.get("unavailable", ""),
-                )
-                for row in rows
-            ]
-            columns = ["", "version", "save (GB/s)", "ratio", "load (GB/s)", "ratio", "remark"]
             title = f"{options.megabytes:.0f} MB in {tensors} tensors"
-            console.print(harness.table(title, columns, lines))
+            console.print(harness.save_and_load(title, rows))
         console.print(
             "Ratios: of safetensors, saving to safetensors.numpy and loading to torch; of .ckpt to "
             "MindSpore."

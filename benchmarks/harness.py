@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -157,6 +157,27 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> 
     for row in rows:
         made.add_row(*row)
     return made
+
+
+def save_and_load(title: str, rows: Iterable[Mapping[str, Any]]) -> Table:
+    """A table of how fast contestants save and load, or why there are no figures.
+
+    Args:
+        title: over it.
+        rows: of each its `contestant`, and as far as there are any, `version`, `save` and `load`
+            (GB/s), `save ratio` and `load ratio` (to a peer), and `unavailable`.
+    """
+    columns = ["", "version", "save (GB/s)", "ratio", "load (GB/s)", "ratio", "remark"]
+    lines = [
+        (
+            row["contestant"],
+            row.get("version", ""),
+            *(shown(row.get(key)) for key in ("save", "save ratio", "load", "load ratio")),
+            row.get("unavailable", ""),
+        )
+        for row in rows
+    ]
+    return table(title, columns, lines)
 
 
 def shown(value: float | None, form: str = ".2f", scale: float = 1.0) -> str:

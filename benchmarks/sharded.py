@@ -129,23 +129,10 @@ def main(words: Sequence[str] | None = None) -> None:
     options = parser.parse_args(words)
     with folder(options.folder) as place:
         rows = measured(options, place)
-    columns = ["", "version", "save (GB/s)", "ratio", "load (GB/s)", "ratio", "remark"]
-    lines = [
-        (
-            row["contestant"],
-            row.get("version", ""),
-            harness.shown(row.get("save")),
-            harness.shown(row.get("save ratio")),
-            harness.shown(row.get("load")),
-            harness.shown(row.get("load ratio")),
-            row.get("unavailable", ""),
-        )
-        for row in rows
-    ]
     title = (
         f"{options.megabytes:.0f} MB in {options.tensors} tensors, {options.processes} processes"
     )
-    harness.console().print(harness.table(title, columns, lines))
+    harness.console().print(harness.save_and_load(title, rows))
     harness.write_json(options.json, "sharded", rows)
 
 

@@ -51,7 +51,7 @@ class AtomicFile:
 
     def write_at(self, offset: int, *buffers: Buffer) -> int:
         """Write buffers one after another, the first at `offset`; returns where they end."""
-        for buffer in _joined(buffers):
+        for buffer in _joined(buffers) if len(buffers) > 1 else buffers:
             view = memoryview(buffer)
             while len(view):
                 if hasattr(os, "pwrite"):

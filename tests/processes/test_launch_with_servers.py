@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -12,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from environments import without_virtual_devices
 
 LAUNCH = [sys.executable, "-c", "from paramesh.cli import main; main()", "launch"]
 
@@ -98,7 +99,7 @@ def script(tmp_path: Path) -> Path:
 
 def launch(script: Path, *words: str, workers: int = 2) -> subprocess.CompletedProcess[str]:
     options = ["--servers", "2", "--workers", str(workers)]
-    environment = {name: v for name, v in os.environ.items() if name != "XLA_FLAGS"}
+    environment = without_virtual_devices()
     return subprocess.run(
         [*LAUNCH, *options, str(script), *words],
         capture_output=True,

@@ -16,10 +16,13 @@ import jax
 import jax.numpy as jnp
 
 from paramesh import placement, tracing
+from paramesh.checkpoint import collector
 from paramesh.checkpoint.cut_source import CutSource
+from paramesh.checkpoint.orbax_source import OrbaxSource
 from paramesh.checkpoint.records import AppendedNumber, Choice, appended_value
 from paramesh.checkpoint.sharded_load import loaded_slices
-from paramesh.checkpoint.source import format_named, open_source
+from paramesh.checkpoint.source import open_source, readable_format
+from paramesh.checkpoint.staging import aligned_copies
 from paramesh.checkpoint.storage import Source
 from paramesh.checkpoint.types_at_rest import storable
 from paramesh.dtype import is_wide
@@ -52,7 +55,7 @@ def load_checkpoint(
 
     Args:
         ckpt_file_name: a safetensors file, MindSpore's `.ckpt`, or the folder of a sharded
-            checkpoint; what it is shows in what it holds.
+            checkpoint or of orbax's; what it is shows in what it holds.
         net: the Cell to load it into, by `load_param_into_net`. Of a sharded checkpoint, only the
             slices for this process's devices are read of Parameters that are known to be cut.
         strict_load: as in `load_param_into_net`.
@@ -87,7 +90,7 @@ def load_checkpoint(
             "without enc_key, in MindSpore."
         )
     path = Path(ckpt_file_name)
-    kind = None if format is None else format_named(format).name
+    kind = None if format is None else readable_format(format)
     left_out = _prefixes("filter_prefix", filter_prefix)
     only = _prefixes("specify_prefix", specify_prefix) or ("",)
 
@@ -98,7 +101,7 @@ def load_checkpoint(
             and (choice_func is None or choice_func(name))
         )
 
-    with open_source(path) as source:
+    with collector.paused(), open_source(path) as source:
         if kind is not None and kind != source.format:
             raise ValueError(
                 f"load_checkpoint: '{path}' is a {source.format} file, and not format={format!r}."
@@ -106,8 +109,8 @@ def load_checkpoint(
         if crc_check:
             source.verify()
         found = _parameters(source, wanted, net)
-    if net is not None:
-        _load(net, found, strict_load, f"Checkpoint '{path}'")
+        if net is not None:
+            _load(net, found, strict_load, f"Checkpoint '{path}'")
     return found
 
 
@@ -147,7 +150,7 @@ def _parameters(source: Source, wanted: Choice, net: Cell | None) -> dict[str, A
                 "Tensor can be. Nothing was loaded."
             )
     values: dict[str, Any] = dict.fromkeys(names)
-    if net is not None and isinstance(source, CutSource):
+    if net is not None and isinstance(source, CutSource | OrbaxSource):
         values |= loaded_slices(source, names, net)
     rest = [name for name in names if values[name] is None]
     values |= zip(rest, _on_device(source, rest), strict=True)
@@ -185,7 +188,12 @@ def _put(source: Source, names: list[str]) -> list[Any]:
             for i in places:
                 found[i] = _copied(arrays[i])
     rest = [i for i, array in enumerate(found) if array is None]
-    put = jax.device_put([arrays[i] for i in rest], may_alias=False)
+    # JAX would copy what is not aligned twice. These copies are nobody else's, so it may have them.
+    odd = [i for i in rest if not arrays[i].flags.aligned]
+    for i, array in zip(odd, aligned_copies([arrays[i] for i in odd]), strict=True):
+        arrays[i] = array
+    own = set(odd)
+    put = jax.device_put([arrays[i] for i in rest], may_alias=[i in own for i in rest])
     for i, array in zip(rest, put, strict=True):
         found[i] = array
     return found

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from paramesh.checkpoint import background, sharded, sharded_source
+from paramesh.checkpoint import background, collector, sharded, sharded_source
 from paramesh.checkpoint.agreement import Agreement
 from paramesh.checkpoint.records import Choice, Held, Records, append, records_of
 from paramesh.checkpoint.source import FORMATS, Format, check_entries, format_named, open_sink
@@ -104,12 +104,15 @@ def save_checkpoint(
 
         return background.start(path, prepare)
     background.settle()
-    write(path, kind, records, crc_check)
+    with collector.paused():
+        write(path, kind, records, crc_check)
     return path
 
 
 def _refuse_parts(records: Records) -> None:
     """Raise where this process has only a part of what it would have to write."""
+    if jax.process_count() == 1:
+        return
     for name, tensor in records.tensors.items():
         value = tensor._get()
         if isinstance(value, jax.Array) and not (

@@ -1,6 +1,7 @@
 """Opening checkpoint files of any format, to read (`open_source`) and to write (`open_sink`).
 
 A format is one row of the table here: how to recognise a file, how to read it, how to write it.
+Orbax's is none of them, since it is read alone.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from paramesh.checkpoint import mindspore_file, safetensors_file
+from paramesh.checkpoint import mindspore_file, orbax_source, safetensors_file
+from paramesh.checkpoint.orbax_folder import is_orbax
 from paramesh.checkpoint.sharded_sink import ShardedSink
 from paramesh.checkpoint.sharded_source import FORMAT as SHARDED
 from paramesh.checkpoint.sharded_source import SUFFIX, ShardedSource, is_sharded
@@ -26,6 +28,7 @@ __all__ = [
     "format_named",
     "open_sink",
     "open_source",
+    "readable_format",
 ]
 
 
@@ -89,7 +92,7 @@ FORMATS: tuple[Format, ...] = (
 
 
 def format_named(name: str) -> Format:
-    """The format that users call so.
+    """The format to write that users call so.
 
     Raises:
         ValueError: there is none.
@@ -98,7 +101,18 @@ def format_named(name: str) -> Format:
         if name in known.names:
             return known
     names = ", ".join(repr(n) for known in FORMATS for n in known.names)
+    if name == orbax_source.FORMAT:
+        raise ValueError(f"Checkpoints in orbax's format are read, not written; write {names}.")
     raise ValueError(f"There is no checkpoint format {name!r}; there are {names}.")
+
+
+def readable_format(name: str) -> str:
+    """What `Source.format` says of the format that users call so.
+
+    Raises:
+        ValueError: there is none.
+    """
+    return name if name == orbax_source.FORMAT else format_named(name).name
 
 
 def open_source(path: str | os.PathLike[str]) -> Source:
@@ -109,15 +123,17 @@ def open_source(path: str | os.PathLike[str]) -> Source:
 
     Raises:
         TypeError: `path` is no path.
-        FileNotFoundError: there is no such file, or it is a folder and no sharded checkpoint.
+        FileNotFoundError: there is no such file, or it is a folder and no checkpoint.
         CheckpointError: the file is damaged, encrypted, or of no known format; a sharded checkpoint
-            was not finished.
+            or orbax's was not finished; a library that reads it is not installed.
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"open_source needs the path of a file, got {path!r}.")
     place = Path(path)
     if is_sharded(place) or (place.suffix == SUFFIX and place.exists()):
         return ShardedSource(place)
+    if is_orbax(place):
+        return orbax_source.OrbaxSource(place)
     if not place.is_file():
         raise FileNotFoundError(
             f"There is no checkpoint '{place}'" + (": it is a folder." if place.is_dir() else ".")

@@ -46,18 +46,34 @@ class Staging:
             self._memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
             for start, array in zip(starts, arrays, strict=True)
         ]
-        work = list(_pieces(found, arrays))
-        threads = min(_MOST_THREADS, os.cpu_count() or 1, len(work))
-        if threads < 2:
-            _copy_all(work)
-        else:
-            with ThreadPoolExecutor(threads - 1, "paramesh-copy") as pool:
-                parts = [work[i::threads] for i in range(threads)]
-                others = [pool.submit(_copy_all, part) for part in parts[1:]]
-                _copy_all(parts[0])
-                for other in others:
-                    other.result()
+        _copy(found, arrays)
         return found
+
+
+def aligned_copies(arrays: Sequence[Array]) -> list[Array]:
+    """Copies of arrays, each in memory of its own, which begins where JAX can use it as it is."""
+    found: list[Array] = []
+    for array in arrays:
+        memory = np.empty(array.nbytes + _ALIGNED, np.uint8)
+        start = -memory.__array_interface__["data"][0] % _ALIGNED
+        part = memory[start : start + array.nbytes]
+        found.append(part.view(array.dtype).reshape(array.shape))
+    _copy(found, arrays)
+    return found
+
+
+def _copy(targets: Sequence[Array], sources: Sequence[Array]) -> None:
+    work = list(_pieces(targets, sources))
+    threads = min(_MOST_THREADS, os.cpu_count() or 1, len(work))
+    if threads < 2:
+        _copy_all(work)
+        return
+    with ThreadPoolExecutor(threads - 1, "paramesh-copy") as pool:
+        parts = [work[i::threads] for i in range(threads)]
+        others = [pool.submit(_copy_all, part) for part in parts[1:]]
+        _copy_all(parts[0])
+        for other in others:
+            other.result()
 
 
 def _pieces(targets: Sequence[Array], sources: Sequence[Array]) -> Iterator[list[Any]]:

@@ -47,7 +47,7 @@ ORIGIN = "origin"
 BLOCK_BYTES = 16 << 20
 #: numpy has no more; and no array has more bytes than an address can say.
 MOST_AXES = 64
-_MOST_BYTES = 1 << 63
+MOST_BYTES = 1 << 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Source(abc.ABC):
 
     Attributes:
         path: the file, or the folder of a sharded checkpoint.
-        format: "safetensors", "ckpt" or "sharded".
+        format: "safetensors", "ckpt", "sharded" or "orbax".
         appended: the entries of `append_dict` that the format tells apart from Parameters.
         metadata: what else the file says about itself, as strings.
         scalars_may_be_appended: the format keeps numbers of `append_dict` as arrays of shape (), so
@@ -274,7 +274,7 @@ class MappedSource(Source):
 
     def _add(self, entry: Entry, pieces: Pieces) -> None:
         sizes = [size for size in entry.shape if size]
-        if len(entry.shape) > MOST_AXES or math.prod(sizes) * entry.dtype.itemsize >= _MOST_BYTES:
+        if len(entry.shape) > MOST_AXES or math.prod(sizes) * entry.dtype.itemsize >= MOST_BYTES:
             raise self.damage(
                 f"no array has {len(entry.shape)} axes of such sizes", entry.name, entry.offset
             )
@@ -461,7 +461,7 @@ def number_array(value: bool | int | float, whole: Any = None) -> Array:
 
 def raw_bytes(array: Array) -> memoryview:
     """The bytes of an array in row-major, little-endian order; copied if they lie otherwise."""
-    contiguous: Any = np.ascontiguousarray(array)
+    contiguous: Any = array if array.flags.c_contiguous else np.ascontiguousarray(array)
     if contiguous.dtype.byteorder == ">":
         contiguous = contiguous.astype(contiguous.dtype.newbyteorder("<"))
     return memoryview(contiguous.reshape(-1).view(np.uint8))

@@ -81,7 +81,10 @@ def opened(path: Path) -> Generator[Source]:
     except OSError as error:
         raise CommandError(f"{path}: cannot be read: {error.strerror or error}") from error
     with source:
-        yield source
+        try:
+            yield source
+        except CheckpointError as error:  # compressed data is found to be damaged when it is read
+            raise CommandError(" ".join(str(error).split())) from error
 
 
 @contextmanager

@@ -41,6 +41,10 @@ Array = np.ndarray[Any, Any]
 _MOST_ARRAYS = 1 << 20
 _MOST_AXES = 16
 
+#: The concurrency group of `ping`. Whoever is asked to wait has to learn that a server is busy, not
+#: frozen, also while a large table is made or a rule compiled on the thread of all other calls.
+SIGNS = "signs"
+
 #: Seconds between two looks of a standby at the log, and of a server whether it was replaced.
 FOLLOW, WATCH = 0.05, 0.2
 #: The most seconds between two tries of a standby that cannot follow the log.
@@ -366,7 +370,7 @@ class ServerActor:
         return self._state().leave(worker, incarnation)
 
     async def ping(self) -> int:
-        """The process of the server."""
+        """The process of the server; on a thread of its own, see `SIGNS`."""
         return os.getpid()
 
     async def stats(self) -> dict[str, Any]:

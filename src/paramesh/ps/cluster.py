@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from paramesh.errors import ParameterServerError
-from paramesh.ps.actors import ServerActor
+from paramesh.ps.actors import SIGNS, ServerActor
 from paramesh.ps.janitor import Janitor
 
 #: One for the life of the process: Ray reads it once.
@@ -159,7 +159,8 @@ class Cluster:
                         options["resources"] = {SERVER_PLACE: 1}
                     if standby and len(nodes) > 1:
                         options |= self._at_home(nodes[(i + place) % len(nodes)])
-                    actor = self._ray.remote(ServerActor).options(**options)
+                    made = self._ray.remote(concurrency_groups={SIGNS: 1})(ServerActor)
+                    actor = made.options(**options)
                     actors.append(actor.remote(*arguments, **more))
         except BaseException:
             self.close(servers=rules.get("workers", 1) == 1)  # or they may be others' already
@@ -209,6 +210,7 @@ class Cluster:
         token = {
             "RAY_AUTH_TOKEN": _TOKEN,
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+            "RAY_worker_niceness": "0",  # see `node`
             "RAY_USAGE_STATS_ENABLED": "0",
         }
         names = ("RAY_AUTH_MODE", *token)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from paramesh.errors import ParameterServerError
-from paramesh.ps.actors import NotServing, Reply
+from paramesh.ps.actors import SIGNS, NotServing, Reply
 from paramesh.ps.lifeline import Lifeline, host_identity
 from paramesh.ps.log import Fenced
 from paramesh.ps.protocol import PushesMissing
@@ -197,8 +197,11 @@ class Delivery:
         method, arguments = call
         if method == "step":  # Ray's work is by the argument
             arguments = (arguments,)
+        send = getattr(peer.actors[peer.at if at is None else at], method)
         try:
-            return getattr(peer.actors[peer.at if at is None else at], method).remote(*arguments)
+            if method == "ping":
+                send = send.options(concurrency_group=SIGNS)
+            return send.remote(*arguments)
         except (OSError, self.ray.exceptions.RayError) as error:
             raise self._cluster_gone(error) from error
 

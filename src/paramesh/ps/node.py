@@ -78,6 +78,8 @@ def node_variables(folder: Path) -> dict[str, str]:
         "RAY_TMPDIR": str(folder / "ray"),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        # Ray gives its workers niceness 15: on a host with other work, servers would starve.
+        "RAY_worker_niceness": "0",
     }
 
 
