@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import paramesh
+from environments import without_virtual_devices
 from paramesh import Tensor, context, nn, ops
 from paramesh.ps import client as clients
 from paramesh.ps import session as sessions
@@ -54,7 +55,7 @@ def batches(job: Job, rank: int) -> Iterator[tuple[Tensor, ...]]:
 def connect(job: Job, rank: int) -> None:
     """Settings as a script gives them, and planned deaths, which no script can ask for."""
     os.environ |= {"PARAMESH_PS_RANK": str(rank), "PARAMESH_PS_JOB": job.name}
-    os.environ.pop("XLA_FLAGS", None)  # one device is what a worker has
+    os.environ |= without_virtual_devices()
     clients.Cluster = functools.partial(Cluster, kills=job.kills)  # type: ignore[misc, assignment]
     context.set_ps_context(
         enable_ps=True,

@@ -12,6 +12,7 @@ import pytest
 import ray
 
 from chaos_runs import Plan, Run, RunFailed, end_servers, job_on, random_plan, summary
+from environments import without_virtual_devices
 from paramesh.ps.cluster import Cluster
 from paramesh.ps.log import segments
 from paramesh.ps.snapshot import snapshots
@@ -31,8 +32,8 @@ def address() -> Iterator[str]:
     here = str(Path(__file__).parent.parent)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", here, prepend=os.pathsep)  # of the workers' processes
-        # A server is started for every kill, and one device is what it has.
-        patch.delenv("XLA_FLAGS", raising=False)
+        # A server is started for every kill, and more than one device takes longer.
+        patch.setenv("XLA_FLAGS", without_virtual_devices()["XLA_FLAGS"])
         base = Cluster(1, {"workers": 1}, job="chaos")
         yield ray.get_runtime_context().gcs_address
         base.close()

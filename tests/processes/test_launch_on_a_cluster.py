@@ -16,6 +16,7 @@ from typing import NamedTuple, TypeVar
 
 import pytest
 
+from environments import without_virtual_devices
 from paramesh.ps.cluster import HOST
 from paramesh.ps.member_node import node_here
 from paramesh.ps.node import free_port, token_variables, wait_for_cluster
@@ -97,8 +98,7 @@ def node() -> Iterator[Node]:
     with node_here(folder, token | options, port=port, metrics=metrics):
         address = f"{HOST}:{port}"
         wait_for_cluster(address, 60)
-        common = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-        yield Node(address, common | token, metrics)
+        yield Node(address, without_virtual_devices() | token, metrics)
 
 
 def run(node: Node, *words: str) -> subprocess.CompletedProcess[str]:

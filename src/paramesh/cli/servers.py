@@ -67,12 +67,14 @@ def table_of(
     shards = _shards(now)
     newest = max((one["version"] for one in now if "version" in one), default=0)
     for old, new in zip(before, now, strict=True):
-        cells = {"server": new["name"], "version": "no answer"}
+        # Of two, either may serve: their own names say nothing.
+        server = "-".join(new["name"].split("-")[:2])
+        cells = {"server": server, "version": "no answer"}
         if new.get("role") == "standby":
-            cells = {"server": f"{new['name']} (standby)", "version": str(new["version"])}
+            cells |= {"server": f"{server} (standby)", "version": str(new["version"])}
             cells |= {"behind": str(newest - new["version"]), "last snapshot": new["trouble"]}
         elif not new.get("silent"):
-            cells = _cells(old, new, newest) | {"shards": str(shards[new["name"]])}
+            cells |= _cells(old, new, newest) | {"shards": str(shards[new["name"]])}
         style = "red" if new.get("silent") else None
         table.add_row(*(cells.get(name, "") for name in shown), style=style)
     return table
@@ -86,7 +88,6 @@ def _cells(old: Mapping[str, Any], new: Mapping[str, Any], newest: int) -> dict[
         last = f"at {snapshot['version']:.0f}, {time.time() - snapshot['time']:.0f} s ago"
     staged = sorted({worker for workers in new["staged"].values() for worker in workers})
     return {
-        "server": new["name"],
         "starts": str(new["incarnation"]),
         "version": str(new["version"]),
         "behind": str(newest - new["version"]),
