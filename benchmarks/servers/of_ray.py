@@ -1,0 +1,68 @@
+"""The network of `server_peers` as Ray's guide to parameter servers has it: actors and a driver.
+
+Its argument is the numbers of the run, as JSON.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import ray
+
+widths, batch, warm, steps, rate, workers = json.loads(sys.argv[1])
+
+
+def loss(weights, x, y):
+    for i, (w, b) in enumerate(weights):
+        x = x @ w + b
+        if i < len(weights) - 1:
+            x = jax.nn.relu(x)
+    return jnp.mean((x - y) ** 2)
+
+
+class Server:
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        self.weights = [
+            (0.03 * rng.standard_normal((i, o)).astype(np.float32), np.zeros(o, np.float32))
+            for i, o in itertools.pairwise(widths)
+        ]
+
+    def apply(self, *gradients):
+        mean = jax.tree.map(lambda *g: np.mean(g, axis=0), *gradients)
+        self.weights = jax.tree.map(lambda w, g: w - np.float32(rate) * g, self.weights, mean)
+        return self.weights
+
+    def get(self):
+        return self.weights
+
+
+class Worker:
+    def __init__(self, rank):
+        rng = np.random.default_rng(rank)
+        self.x = rng.standard_normal((batch, widths[0])).astype(np.float32)
+        self.y = rng.standard_normal((batch, 1)).astype(np.float32)
+        self.grad = jax.jit(jax.grad(loss))
+
+    def gradients(self, weights):
+        return jax.tree.map(np.asarray, self.grad(weights, self.x, self.y))
+
+
+ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+server = ray.remote(Server).options(num_cpus=0).remote()
+team = [ray.remote(Worker).options(num_cpus=0).remote(rank) for rank in range(workers)]
+weights = server.get.remote()
+times = []
+for _ in range(warm + steps):
+    began = time.perf_counter()
+    weights = server.apply.remote(*[worker.gradients.remote(weights) for worker in team])
+    ray.wait([weights])
+    times.append(time.perf_counter() - began)
+print("TIMES", json.dumps(times[warm:]), flush=True)
+ray.shutdown()
