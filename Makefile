@@ -35,7 +35,7 @@ check: .venv/.dev
 	$(MKDOCS)
 
 test-slow: .venv/.dev  ## The slow tests
-	$(PYTEST) -m slow
+	PARAMESH_TEST_COMPILER=full $(PYTEST) -m slow
 
 bench: .venv/.bench  ## What is claimed about speed, against peers
 	set -e; for program in $(BENCHMARKS); do echo "== $$program"; $(BIN)/python $$program \

@@ -27,7 +27,17 @@ from typing import Any
 import numpy as np
 import ray
 
-from chaos_worker import SPECS, START, WORKER_POINTS, Job, digest, hyper_of, update_of, work
+from chaos_worker import (
+    NETWORK_POINTS,
+    SPECS,
+    START,
+    WORKER_POINTS,
+    Job,
+    digest,
+    hyper_of,
+    update_of,
+    work,
+)
 from paramesh.ps.log import latest_incarnation, read_log
 from paramesh.ps.protocol import POINTS, Rules
 from paramesh.ps.record import arrays_to_updates
@@ -36,7 +46,17 @@ from paramesh.ps.session import LocalClient
 from paramesh.ps.store import reduce_updates
 from server_runs import ROWS, ids_of, table_spec
 
-EVENTS = ("server", "again", "worker", "both", "freeze server", "freeze worker", "replace worker")
+EVENTS = {  # and how often each is drawn
+    "server": 0.3,
+    "again": 0.15,
+    "worker": 0.2,
+    "both": 0.15,
+    "freeze server": 0.1,
+    "freeze worker": 0.05,
+    "replace worker": 0.05,
+}
+#: With standbys, in the place of half of the first.
+STANDBY_EVENTS = EVENTS | {"server": 0.1, "standby": 0.1, "pair": 0.1}
 
 
 class RunFailed(AssertionError):
@@ -56,11 +76,12 @@ NOTHING = Plan()
 def random_plan(job: Job, events: int, points: int, deaths: int) -> tuple[Job, Plan]:
     """A plan from the job's seed: so many events, servers' and workers' deaths at points."""
     random = np.random.default_rng([job.seed, 99])
+    drawn = STANDBY_EVENTS if job.standby else EVENTS
     whole = [
         (
             int(random.integers(1, job.steps)),
             float(random.uniform(0, 0.03)),
-            EVENTS[int(random.choice(len(EVENTS), p=[0.3, 0.15, 0.2, 0.15, 0.1, 0.05, 0.05]))],
+            str(random.choice(list(drawn), p=list(drawn.values()))),
             int(random.integers(job.servers)),
             int(random.integers(job.workers)),
         )
@@ -70,20 +91,20 @@ def random_plan(job: Job, events: int, points: int, deaths: int) -> tuple[Job, P
     for server in range(job.servers):
         mine = kills.setdefault(server, [])
         for life in range(1, 1 + points):
+            starts = ("claimed", "caught up") if job.standby else ("recovering",)
             possible = [
-                point
-                for point in POINTS
-                if (point != "recovering" or life > 1)
-                and (point != "snapshot" or job.rules.get("snapshot_every"))
+                *(point for point in POINTS if point not in ("recovering", "snapshot")),
+                *(["snapshot"] if job.rules.get("snapshot_every") else []),
+                *(starts if life > 1 else ()),
             ]
             point = possible[int(random.integers(len(possible)))]
             # Each life of a server gets some way before it dies.
-            at = 0 if point == "recovering" else life * job.steps // (points + 1)
+            at = 0 if point in starts else life * job.steps // (points + 1)
             mine.append((point, at, life))
     died: dict[tuple[int, int], tuple[str, int]] = {}
     for rank in range(job.workers):
         for life in range(deaths):
-            point = WORKER_POINTS[int(random.integers(len(WORKER_POINTS)))]
+            point = str(random.choice(NETWORK_POINTS if job.network else WORKER_POINTS))
             early = point in ("starting", "greeted", "declared")
             died[rank, life] = (point, 0 if early else (life + 1) * job.steps // (deaths + 1))
     return dataclasses.replace(job, kills=kills, deaths=died), Plan(tuple(sorted(whole)))
@@ -111,6 +132,20 @@ def server_process(job: Job, server: int) -> int | None:
     return max(found, default=None)
 
 
+def standby_process(job: Job, server: int) -> int | None:
+    """The process of the standby of a server, if it answers."""
+    space = f"paramesh-{job.name}"
+    names = (f"server-{server}", f"server-{server}-standby")
+    refs = [ray.get_actor(name, namespace=space).look.remote() for name in names]
+    ready, _ = ray.wait(refs, num_returns=2, timeout=2.0)
+    for ref in ready:
+        with contextlib.suppress(ray.exceptions.RayError):
+            said = ray.get(ref)
+            if said["role"] == "standby":
+                return said["pid"]
+    return None
+
+
 def signalled(pid: int | None, number: int) -> bool:
     """Send a signal; whether there was a process."""
     if pid is None:
@@ -127,6 +162,7 @@ class Run:
 
     Attributes:
         landed: how many deaths of which kind there were.
+        seconds: how long the run took.
     """
 
     def __init__(
@@ -140,6 +176,7 @@ class Run:
         self.job, self.plan, self.limit = job, plan, limit
         self._present = [rank for rank in range(job.workers) if rank not in absent]
         self.landed: Counter[str] = Counter()
+        self.seconds = 0.0
         self._killed: set[tuple[int, int]] = set()
         self._struck: set[tuple[int, int]] = set()
         self._lives = [0] * job.workers
@@ -175,7 +212,8 @@ class Run:
         Raises:
             RunFailed: a worker ended with an error, or the run took too long.
         """
-        deadline = time.monotonic() + self.limit
+        began = time.monotonic()
+        deadline = began + self.limit
         for rank in self._present:
             self._start(rank)
         killer = threading.Thread(target=self._kill_all, daemon=True)
@@ -196,6 +234,7 @@ class Run:
                     os.kill(process.pid, signal.SIGCONT)
                     process.kill()
                     process.join(10)
+        self.seconds = time.monotonic() - began
         self._count()
         for rank, life, process in self._replaced:
             said = self._end_of(rank, life)
@@ -251,6 +290,11 @@ class Run:
             life = self._kill_server(server, "server at a random moment")
             self._await_start(server, life)
             self._kill_server(server, "server again while it recovers")
+        elif kind == "standby":
+            self._kill_standby(server, "standby at a random moment")
+        elif kind == "pair":
+            self._kill_standby(server, "standby together with its server")
+            self._kill_server(server, "server together with its standby")
         elif kind == "worker":
             self._kill_worker(rank, "worker at a random moment")
         elif kind == "both":
@@ -282,6 +326,10 @@ class Run:
             self._killed.add((server, life))
             self.landed[kind] += 1
         return life
+
+    def _kill_standby(self, server: int, kind: str) -> None:
+        if signalled(standby_process(self.job, server), signal.SIGKILL):
+            self.landed[kind] += 1
 
     def _await_start(self, server: int, life: int) -> None:
         deadline = time.monotonic() + 20
@@ -357,6 +405,32 @@ class Run:
         for line in (self.job.folder / f"seen-{rank}").read_text().splitlines():
             yield line.split()
 
+    def losses(self) -> dict[tuple[int, int], set[str]]:
+        """Of a network, by worker and step: what each life that made the step has seen."""
+        found: dict[tuple[int, int], set[str]] = {}
+        for rank in range(self.job.workers):
+            for words in self.seen(rank):
+                if words[0] == "loss":
+                    found.setdefault((rank, int(words[1])), set()).add(words[2])
+        return found
+
+    def check_as(self, undisturbed: Run) -> None:
+        """Raise AssertionError unless a network has come to what it came to in another run."""
+        for rank, (found, expected) in enumerate(
+            zip(self.dumps(), undisturbed.dumps(), strict=True)
+        ):
+            self._check_seen(rank)
+            check_same(found, expected, f"worker {rank}")
+        # A worker that dies between its answer and its note has seen a loss that nobody knows of.
+        found = self.losses()
+        different = {
+            at: found[at]
+            for at, loss in undisturbed.losses().items()
+            if found.get(at, loss) != loss
+        }
+        assert not different, f"other losses at (worker, step): {different}"
+        assert len(found) > 0.8 * self.job.steps * self.job.workers
+
     def check(self) -> None:
         """Raise AssertionError unless the run came to what it must."""
         for rank in range(self.job.workers):
@@ -366,18 +440,12 @@ class Run:
             return
         expected = model(self.job)
         for rank, found in enumerate(self.dumps()):
-            assert found.keys() == expected.keys()
-            for key, array in expected.items():
-                assert found[key].dtype == array.dtype
-                different = int((found[key] != array).sum())
-                assert found[key].tobytes() == array.tobytes(), (
-                    f"worker {rank} ends with other bits in {key}: {different} elements differ"
-                )
+            check_same(found, expected, f"worker {rank}")
 
     def _check_seen(self, rank: int) -> None:
         last: dict[tuple[str, str], tuple[int, int]] = {}
         for words in self.seen(rank):
-            if words[0] == "pushes":
+            if words[0] in ("pushes", "loss"):
                 continue
             life, server, *numbers = words
             # Two lives of a replaced worker overlap; each of them sees no fall.
@@ -422,6 +490,18 @@ class Run:
         assert any(
             all(found[key].tobytes() == array.tobytes() for key, array in expected.items())
             for found in self.dumps()
+        )
+
+
+def check_same(found: dict[str, np.ndarray], expected: dict[str, np.ndarray], who: str) -> None:
+    """Raise AssertionError unless these are the same bits."""
+    assert found.keys() == expected.keys()
+    for key, array in expected.items():
+        assert found[key].dtype == array.dtype
+        assert found[key].shape == array.shape, f"{who} ends with {key} of {found[key].shape}"
+        different = int((found[key] != array).sum())
+        assert found[key].tobytes() == array.tobytes(), (
+            f"{who} ends with other bits in {key}: {different} elements differ"
         )
 
 

@@ -44,6 +44,8 @@ START = {"v": np.linspace(-1, 1, SIZE).astype(np.float32)}
 WORKER_POINTS = (
     "starting", "greeted", "declared", "pulled", "between", "sent", "answered", "leaving",
 )  # fmt: skip
+#: Those of a worker that trains a network.
+NETWORK_POINTS = tuple(name for name in WORKER_POINTS if name not in ("declared", "pulled"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Job:
         kills: planned deaths of servers, by number (see `actors.Kill`).
         deaths: planned deaths of workers: (rank, life) -> (point, step).
         standby: every server has one.
+        network: workers train one as a script does (see `chaos_network`), not by the bare client.
         mischief: the share of messages that are duplicated, delayed, lost, or repeated much later.
         timeout: of the clients, in seconds.
     """
@@ -74,6 +77,7 @@ class Job:
     timeout: float = 90.0
     mischief: float = 0.0
     standby: bool = False
+    network: bool = False
     kills: dict[int, list[tuple[str, int, int]]] = dataclasses.field(default_factory=dict)
     deaths: dict[tuple[int, int], tuple[str, int]] = dataclasses.field(default_factory=dict)
 
@@ -162,7 +166,11 @@ class Chaos:
 
     def note(self, server: int, incarnation: int, version: int) -> None:
         """What the worker has seen of a server."""
-        os.write(self.notes, f"{self.life} {server} {incarnation} {version}\n".encode())
+        self.write(f"{self.life} {server} {incarnation} {version}")
+
+    def write(self, line: str) -> None:
+        """Note a line for `chaos_runs`."""
+        os.write(self.notes, f"{line}\n".encode())
 
     def interpose(self) -> None:
         """Between this process's client and its servers, from now on."""
@@ -190,7 +198,14 @@ def connected(job: Job, rank: int) -> RayClient:
         kills=job.kills,
         standby=job.standby,
     )
-    return RayClient(cluster, rank=rank, workers=job.workers, timeout=job.timeout, eager=job.eager)
+    return RayClient(
+        cluster,
+        rank=rank,
+        workers=job.workers,
+        timeout=job.timeout,
+        eager=job.eager,
+        staleness=job.rules.get("staleness", 0),
+    )
 
 
 def digest(update: Any) -> str:
@@ -204,9 +219,9 @@ def digest(update: Any) -> str:
     return found.hexdigest()
 
 
-def train(job: Job, client: RayClient, chaos: Chaos) -> None:
-    """All steps that this worker owes."""
-    rank = client.rank
+def train(job: Job, rank: int, chaos: Chaos) -> tuple[RayClient, dict[str, Any]]:
+    """All steps that this worker owes; its client, and what its servers have in the end."""
+    client = connected(job, rank)
     progress = np.memmap(job.folder / "progress", np.int64, "r+", shape=(job.workers,))
     client.declare([*SPECS, table_spec()], START)
     chaos.now = client.start
@@ -220,11 +235,15 @@ def train(job: Job, client: RayClient, chaos: Chaos) -> None:
         update = update_of(job, step, rank, values, rows)
         if job.eager:
             parts = client.partition.split_updates(update)
-            line = " ".join(["pushes", str(step), *map(digest, parts)]) + "\n"
-            os.write(chaos.notes, line.encode())
+            chaos.write(" ".join(["pushes", str(step), *map(digest, parts)]))
         values = client.step(step, update, hyper_of(step), ["v"])["v"]
         chaos.at("answered")
     progress[rank] = job.steps
+    return client, {
+        f"{name}.{field}": array
+        for name in ("v", "t")
+        for field, array in client.dump(name).items()
+    }
 
 
 def work(job: Job, rank: int, life: int) -> None:
@@ -236,14 +255,13 @@ def work(job: Job, rank: int, life: int) -> None:
     began = time.monotonic()
     try:
         chaos.at("starting")
-        client = connected(job, rank)
+        if job.network:
+            import chaos_network
+
+            client, dumped = chaos_network.train(job, rank, chaos)
+        else:
+            client, dumped = train(job, rank, chaos)
         end["start"] = client.start
-        train(job, client, chaos)
-        dumped = {
-            f"{name}.{field}": array
-            for name in ("v", "t")
-            for field, array in client.dump(name).items()
-        }
         stats = client.stats()
         end["versions"] = [said["version"] for said in stats]
         end["retries"] = client.retries

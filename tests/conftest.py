@@ -9,9 +9,24 @@ import types
 # JAX reads these when it is imported, so they come before anything that imports it.
 # PARAMESH_TEST_PLATFORM=cuda runs the tests that can be run there on an accelerator.
 os.environ["JAX_PLATFORMS"] = os.environ.get("PARAMESH_TEST_PLATFORM", "cpu")
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-).strip()
+# Most of the time of the tests is compiling programs that run once, so they are compiled in haste.
+# PARAMESH_TEST_COMPILER=full compiles them as a user's are; `make test-slow` does.
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        *os.environ.get("XLA_FLAGS", "").split(),
+        "--xla_force_host_platform_device_count=8",
+        *(
+            []
+            if os.environ["JAX_PLATFORMS"] != "cpu" or "PARAMESH_TEST_COMPILER" in os.environ
+            else [
+                "--xla_backend_optimization_level=0",
+                "--xla_llvm_disable_expensive_passes=true",
+                "--xla_cpu_use_fusion_emitters=false",
+                "--xla_cpu_parallel_codegen_split_count=1",
+            ]
+        ),
+    ]
+)
 os.environ["MPLBACKEND"] = "Agg"
 
 from collections.abc import Iterator

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import subprocess
 import sys
 import textwrap
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import test_docs
+from environments import without_virtual_devices
 from paramesh import compat
 
 GUIDE = Path(__file__).parent.parent / "docs" / "guide" / "parameters.md"
@@ -30,7 +30,7 @@ def public(module: types.ModuleType) -> list[str]:
 
 def run(program: str, directory: Path, expect: int = 0) -> str:
     """What a fresh interpreter prints for `program`, which has to end with the given exit code."""
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    environment = without_virtual_devices()
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(program)],
         env=environment,

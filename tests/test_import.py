@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
 import pytest
+
+from environments import without_virtual_devices
 
 OPTIONAL = ("matplotlib", "sklearn", "ray", "tensorboardX", "flax", "torch")
 
 
 def run(program: str) -> str:
     """What a fresh interpreter prints for `program`."""
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    environment = without_virtual_devices()
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         env=environment,

@@ -143,7 +143,9 @@ print(status("VmHWM") - before, sum(a.nbytes for a in arrays))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
-@pytest.mark.parametrize("kind", ["large", "small", "odd"])
+@pytest.mark.parametrize(
+    "kind", ["odd", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("large", "small"))]
+)
 def test_the_peak_of_memory_is_the_arrays_and_little_more(kind):
     peaks = []
     for _ in range(3):  # what else the process's threads hold at that moment only adds

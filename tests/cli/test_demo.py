@@ -17,6 +17,7 @@ import pytest
 from rich.console import Console
 
 import paramesh
+from environments import without_virtual_devices
 from paramesh.cli import main, show
 from paramesh.cli.demo import Batches, Report, Settings, counted_recipes, predict, run_demo
 from paramesh.cli.digits import DataError, enlarged
@@ -341,7 +342,7 @@ def test_help_loads_neither_extras_nor_devices() -> None:
         " print([m for m in ('matplotlib', 'sklearn') if m in sys.modules]);"
         " jax.config.update('jax_num_cpu_devices', 3)"
     )
-    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    environment = without_virtual_devices()
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program],
         capture_output=True,

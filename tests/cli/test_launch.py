@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from environments import without_virtual_devices
 from paramesh.cli.launch import Launch, LaunchError, workers
 
 LAUNCH = [sys.executable, "-c", "from paramesh.cli import main; main()", "launch"]
@@ -58,13 +59,12 @@ def script(tmp_path: Path) -> Path:
 
 def launch(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*LAUNCH, *words], capture_output=True, text=True, timeout=120, **({"env": plain()} | more)
+        [*LAUNCH, *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        **({"env": without_virtual_devices()} | more),
     )
-
-
-def plain() -> dict[str, str]:
-    """An environment without the eight devices of the tests."""
-    return {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
 
 
 def said(stdout: str) -> list[str]:
@@ -176,7 +176,7 @@ class TestEnds:
         path.write_text(WAITING)
         words = [*LAUNCH, "-n", "2", str(path)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        with subprocess.Popen(words, env=plain(), **pipes) as launcher:
+        with subprocess.Popen(words, env=without_virtual_devices(), **pipes) as launcher:
             try:
                 assert launcher.stdout is not None
                 lines = [launcher.stdout.readline() for _ in range(2)]

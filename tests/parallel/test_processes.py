@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from environments import without_virtual_devices
 from paramesh.errors import ContextError
 from paramesh.parallel.processes import Membership, detect, join
 
@@ -18,7 +19,7 @@ OPEN_MPI_4 = {"OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://10.96.0.1:34911"}
 OPEN_MPI_5 = {"OMPI_COMM_WORLD_LOCAL_SIZE": "4", "OMPI_COMM_WORLD_LOCAL_RANK": "2"}
 
 #: The environment without the eight devices of the tests.
-alone = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+alone = without_virtual_devices()
 
 
 def free_port() -> int:

@@ -280,6 +280,7 @@ def test_initial_values_are_the_same_bit_for_bit(
     assert_slices_are_those_of_the_whole(slices, processes, devices)
 
 
+@pytest.mark.slow
 def test_a_killed_run_continues_to_the_same_result(tmp_path: Path) -> None:
     first = launch(tmp_path, "restart", 2, 1)
     assert first.returncode == 137, first.stderr

@@ -37,11 +37,10 @@ def main(folder: str) -> None:
         client = RayClient(cluster, timeout=90)
         client.declare([*SPECS, table_spec()], START)
         train(client, 0, 5)
-        homes = [[node_of(actor) for actor in pair] for pair in cluster.pairs()]
+        homes = [homes_of(pair) for pair in cluster.pairs()]
         victims = {node.node_id: node for node in others}
-        # Nodes that have just started may not know each other: a pair can share one all the same.
-        split = [server for server, pair in enumerate(homes) if pair[0] != pair[1]]
-        served = next(server for server in [*split, 0, 1] if homes[server][0] in victims)
+        assert all(serving != standing_by for serving, standing_by in homes), homes
+        served = next(server for server in (0, 1) if homes[server][0] in victims)
         victim = victims[homes[served][0]]
         print(f"server {served} of {homes} is on the node to be removed")
         began = time.monotonic()
@@ -62,8 +61,14 @@ def main(folder: str) -> None:
         nodes.shutdown()
 
 
-def node_of(actor: ray.actor.ActorHandle) -> str:
-    return ray._private.state.actors(actor._actor_id.hex())["Address"]["NodeID"]
+def homes_of(pair: list[ray.actor.ActorHandle]) -> list[str]:
+    """The nodes of the actor that serves, and of the one that stands by."""
+    states = [ray._private.state.actors(actor._actor_id.hex()) for actor in pair]
+    roles = ray.get([actor.look.remote() for actor in pair], timeout=60)
+    homes = {
+        said["role"]: state["Address"]["NodeID"] for said, state in zip(roles, states, strict=True)
+    }
+    return [homes["server"], homes["standby"]]
 
 
 if __name__ == "__main__":

@@ -31,6 +31,8 @@ def address() -> Iterator[str]:
     here = str(Path(__file__).parent.parent)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", here, prepend=os.pathsep)  # of the workers' processes
+        # A server is started for every kill, and one device is what it has.
+        patch.delenv("XLA_FLAGS", raising=False)
         base = Cluster(1, {"workers": 1}, job="chaos")
         yield ray.get_runtime_context().gcs_address
         base.close()
@@ -71,6 +73,15 @@ def test_control_without_log_or_previous_version_the_run_fails(
     end_servers(job)
 
 
+def tell(
+    capsys: pytest.CaptureFixture[str], what: str, runs: list[Run], kills: dict[str, int]
+) -> None:
+    """Print what landed."""
+    with capsys.disabled():
+        print(f"\n{len(runs)} runs {what}, all as they must be; kills by mode: {kills}")
+        print(summary(runs), flush=True)
+
+
 @pytest.mark.slow
 def test_two_hundred_kills(
     address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -83,18 +94,63 @@ def test_two_hundred_kills(
         rules, mischief = modes[seed % len(modes)]
         rules = rules | {"workers": 2 + seed % 2}
         job = job_on(
-            address, tmp_path / f"run-{seed}", rules, steps=30, seed=seed, mischief=mischief
+            address, tmp_path / f"run-{seed}", rules, steps=40, seed=seed, mischief=mischief
         )
-        job, plan = random_plan(job, events=10, points=7, deaths=4)
-        run = Run(job, plan, limit=400).run()
+        job, plan = random_plan(job, events=16, points=9, deaths=6)
+        run = Run(job, plan, limit=900).run()
         run.check()
         kills[rules["mode"]] += run.kills
         runs.append(run)
+        print(f"{rules['mode']}: {run.kills} kills in {run.seconds:.0f} s", flush=True)
         seed += 1
         assert seed < 60, kills
-    with capsys.disabled():
-        print(f"\n{len(runs)} runs, all as they must be; kills by mode: {kills}")
-        print(summary(runs))
+    tell(capsys, "of clients", runs, kills)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("rules", "mischief"), [(SYNC, 0.02), (STALE, 0.0), (ASYNC, 0.02)])
+def test_kills_of_servers_and_their_standbys(
+    rules: dict[str, Any],
+    mischief: float,
+    address: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    job = job_on(address, tmp_path, rules, steps=30, seed=1, mischief=mischief, standby=True)
+    job, plan = random_plan(job, events=14, points=5, deaths=2)
+    run = Run(job, plan, limit=600).run()
+    run.check()
+    tell(capsys, "with standbys", [run], {rules["mode"]: run.kills})
+    assert run.kills >= 12, run.landed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("rules", "mischief", "standby"), [(SYNC, 0.02, False), (STALE, 0.0, False), (SYNC, 0.0, True)]
+)
+def test_kills_of_workers_that_train_a_network(
+    rules: dict[str, Any],
+    mischief: float,
+    standby: bool,
+    address: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    calm = job_on(address, tmp_path / "calm", rules, steps=24, seed=5, network=True)
+    calm = dataclasses.replace(calm, name=f"{tmp_path.name}-calm")
+    undisturbed = Run(calm, limit=300).run()
+    job = dataclasses.replace(
+        calm,
+        name=f"{tmp_path.name}-killed",
+        folder=tmp_path / "killed",
+        mischief=mischief,
+        standby=standby,
+    )
+    job, plan = random_plan(job, events=8, points=4, deaths=3)
+    run = Run(job, plan, limit=600).run()
+    run.check_as(undisturbed)
+    tell(capsys, "that train a network", [run], {rules["mode"]: run.kills})
+    assert run.kills >= 10, run.landed
 
 
 # What cannot be recovered is one error.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -13,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from environments import without_virtual_devices
+
 LAUNCH = [sys.executable, "-c", "from paramesh.cli import main; main()", "launch"]
 
 #: Dropout, a table, a schedule, two epochs; dies once at the steps that its arguments say.
@@ -22,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import paramesh
 from paramesh import Tensor, context, nn, ops
-from paramesh.train import Callback, Model, owed
+from paramesh.train import Callback, Model, first_step, owed
 
 rank = int(os.environ["PARAMESH_PS_RANK"])
 how, mode, folder, *deaths = sys.argv[1:]
@@ -75,7 +76,7 @@ if how == "model":
 else:
     step = nn.TrainOneStepCell(net, optimizer)
     step.set_train()
-    done = 0
+    done = first_step()  # of the run, not of this life
     for epoch in (1, 2):
         data.set_epoch(epoch)
         for batch in owed(data):
@@ -98,7 +99,7 @@ def script(tmp_path: Path) -> Path:
 
 def launch(script: Path, *words: str, workers: int = 2) -> subprocess.CompletedProcess[str]:
     options = ["--servers", "2", "--workers", str(workers)]
-    environment = {name: v for name, v in os.environ.items() if name != "XLA_FLAGS"}
+    environment = without_virtual_devices()
     return subprocess.run(
         [*LAUNCH, *options, str(script), *words],
         capture_output=True,

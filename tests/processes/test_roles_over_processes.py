@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from environments import without_virtual_devices
 from paramesh.ps.cluster import HOST
 from paramesh.ps.node import free_port
 from paramesh.ps.roles import folder_of
@@ -62,7 +63,7 @@ class Run:
     def start(self, end: str, timeout: int, *without: str) -> None:
         script = self.folder / "train.py"
         script.write_text(PROGRAM)
-        common = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | {
+        common = without_virtual_devices() | {
             "MS_SCHED_HOST": "127.0.0.1",
             "MS_SCHED_PORT": str(self.port),
             "MS_SERVER_NUM": "2",

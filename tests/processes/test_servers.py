@@ -17,11 +17,13 @@ from rich.console import Console
 
 from paramesh.cli.servers import as_json, table_of
 from paramesh.errors import ParameterServerError
+from paramesh.initializer import initializer
 from paramesh.ps import delivery
 from paramesh.ps.client import RayClient
 from paramesh.ps.cluster import Cluster, check_address
+from paramesh.ps.starts import start_of
 from paramesh.ps.status import find_servers, look, rates
-from server_runs import NUMBERS, ids_of, table_spec
+from server_runs import MOMENTUM, NUMBERS, ids_of, table_spec
 from server_steps import SPECS, START, local_run, train, update_of
 
 # Ray leaves sockets and the processes of its services to the garbage collector.
@@ -68,6 +70,7 @@ def connected(folder: Path, kills: Any = None, timeout: float = 90.0, **rules: A
     return client
 
 
+@pytest.mark.slow
 def test_killed_at_every_point_ends_with_the_same_bits(base: Cluster, tmp_path: Path) -> None:
     planned = {
         0: [("staged", 1, 1), ("recovering", 0, 2), ("half", 3, 3), ("reply", 6, 4)],
@@ -132,6 +135,7 @@ def test_a_stale_step_returns_before_its_own_answer(base: Cluster, tmp_path: Pat
         other.close()
 
 
+@pytest.mark.slow
 def test_frozen_server_and_a_worker_killed_between_servers(
     base: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +160,29 @@ def test_frozen_server_and_a_worker_killed_between_servers(
         assert train(successor, 6, STEPS) == undisturbed()
         with pytest.raises(ParameterServerError, match="it was replaced and must end"):
             client.step(STEPS, update, NUMBERS, ["v"])
+    finally:
+        client.close()
+
+
+def test_a_busy_server_is_not_taken_for_a_frozen_one(
+    base: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = connected(tmp_path)
+    monkeypatch.setattr(delivery, "PROBE", 0.05)
+    monkeypatch.setattr(delivery, "FROZEN", 0.25)
+    recipe = initializer("normal", (2_000_000, 10), "float32").recipe
+    assert recipe is not None
+    large = {
+        "name": "large",
+        "kind": "dense",
+        "shape": [2_000_000, 10],
+        "dtype": "float32",
+        "recipe": start_of("large", recipe),
+        "optimizer": MOMENTUM,
+    }
+    try:
+        client.declare([*SPECS, table_spec(), large], START)
+        assert [said["incarnation"] for said in client.stats()] == [1, 1]
     finally:
         client.close()
 

@@ -55,7 +55,14 @@ class Pair:
     def client(self, rank: int = 0, timeout: float = 120.0) -> RayClient:
         workers = self.rules["workers"]
         eager = self.rules.get("mode") == "async"
-        client = RayClient(self.cluster, rank=rank, workers=workers, timeout=timeout, eager=eager)
+        client = RayClient(
+            self.cluster,
+            rank=rank,
+            workers=workers,
+            timeout=timeout,
+            eager=eager,
+            staleness=self.rules.get("staleness", 0),
+        )
         self.clients.append(client)
         return client
 
@@ -77,7 +84,7 @@ class Pair:
     def now(self, server: int) -> dict[str, dict[str, Any]]:
         """What those of both actors say that answer at once."""
         refs = [actor.look.remote() for actor in self.cluster.pairs()[server]]
-        ready, _ = ray.wait(refs, num_returns=2, timeout=1.0)
+        ready, _ = ray.wait(refs, num_returns=2, timeout=2.0)
         found: dict[str, dict[str, Any]] = {}
         for ref in ready:
             with contextlib.suppress(ray.exceptions.RayError):
@@ -96,13 +103,17 @@ def test_killed_at_every_point_in_every_mode(
     steps = 3 * len(POINTS)
     names = [name for name in POINTS if name != "recovering"]
     planned = [(name, 1 + 3 * place, 1 + place) for place, name in enumerate(names)]
-    last = len(planned) + 1
-    planned += [("following", 0, last), ("claimed", 0, last + 1), ("caught up", 0, last + 2)]
-    pair = Pair(tmp_path, 2, {0: planned[:-3], 1: planned[:3]}, snapshot_every=2, **mode)
+    # The standby of the other server dies of every record that it follows.
+    following = [*planned[:3], ("following", steps - 3, 4)]
+    pair = Pair(tmp_path, 2, {0: planned, 1: following}, snapshot_every=2, **mode)
     try:
         client = pair.client()
         client.declare([*SPECS, table_spec()], START)
-        found = train(client, 0, steps)
+        train(client, 0, steps - 4)
+        standby = pair.roles(1)["standby"]["pid"]
+        found = train(client, steps - 4, steps)
+        client.dump("v")  # all of its pushes are applied, also in stale mode
+        assert pair.roles(1)["standby"]["pid"] != standby
         assert [said["incarnation"] for said in client.stats()] == [len(names) + 1, 4]
         assert [said["version"] for said in client.stats()] == [steps, steps]
         if mode.get("mode") != "stale":
@@ -111,7 +122,8 @@ def test_killed_at_every_point_in_every_mode(
             calm = Pair(tmp_path / "calm", 2, **mode)
             other = calm.client()
             other.declare([*SPECS, table_spec()], START)
-            assert found == train(other, 0, steps)
+            train(other, 0, steps - 4)
+            assert found == train(other, steps - 4, steps)
             calm.close()
     finally:
         pair.close()
@@ -183,20 +195,29 @@ def test_several_workers_and_random_kills(base: Cluster, tmp_path: Path, mode: s
     for name, kills in (("calm", 0), ("killed", 8)):
         pair = Pair(tmp_path / name, 2, workers=3, mode=mode, snapshot_every=7)
         trained: dict[int, bytes] = {}
+        done = [0] * 3
 
-        def work(rank: int, pair: Pair = pair, trained: dict[int, bytes] = trained) -> None:
+        def work(
+            rank: int,
+            pair: Pair = pair,
+            trained: dict[int, bytes] = trained,
+            done: list[int] = done,
+        ) -> None:
             client = pair.client(rank)
             client.declare([*SPECS, table_spec()], START)
             for step in range(steps):
-                time.sleep(0.1 * rank)
+                time.sleep(0.05 * rank)
                 trained[rank] = train(client, step, step + 1)
+                done[rank] += 1
 
         threads = [threading.Thread(target=work, args=(rank,)) for rank in range(3)]
         try:
             for thread in threads:
                 thread.start()
-            for _ in range(kills):
-                time.sleep(1.0)
+            for kill in range(kills):
+                while min(done) < 4 * kill + 2:
+                    assert any(thread.is_alive() for thread in threads)
+                    time.sleep(0.05)
                 for server in rng.permutation(2)[: rng.integers(1, 3)]:
                     roles = pair.now(int(server))
                     for role in rng.permutation(sorted(roles))[: rng.integers(1, 3)]:

@@ -69,7 +69,7 @@ def check_the_losses(key: str, steps: int) -> None:
     assert flat == plain
 
 
-@pytest.mark.parametrize("key", ["a", "B"])
+@pytest.mark.parametrize("key", ["a", pytest.param("B", marks=pytest.mark.slow)])
 def test_the_same_losses_with_pools(key: str) -> None:
     check_the_losses(key, 20)
 
@@ -85,7 +85,9 @@ def live_bytes() -> int:
     return sum(array.nbytes for array in jax.live_arrays())
 
 
-@pytest.mark.parametrize("key", ["A", "B", "C", "D"])
+@pytest.mark.parametrize(
+    "key", ["D", *(pytest.param(key, marks=pytest.mark.slow) for key in "ABC")]
+)
 def test_a_network_weighs_nothing_until_it_is_used(key: str) -> None:
     cells = importlib.import_module("networks.of_paramesh")
     of = network(key)

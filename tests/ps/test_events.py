@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import stat
 from pathlib import Path
@@ -51,6 +52,7 @@ def test_a_server_tells_of_its_starts_snapshots_and_errors(tmp_path: Path) -> No
     kinds = ["started", "snapshot", "recovered", "fenced", "refused", "snapshot failed"]
     assert [line["event"] for line in said] == kinds
     assert {line["who"] for line in said} == {"server-3"}
+    assert all(datetime.datetime.fromisoformat(line["time"]).tzinfo for line in said)
     assert said[1]["version"] == 2
     assert (said[2]["incarnation"], said[2]["version"]) == (2, 3)
     assert (said[4]["error"], said[4]["reason"], said[4]["step"]) == ("ValueError", "no", 7)

@@ -41,6 +41,10 @@ Array = np.ndarray[Any, Any]
 _MOST_ARRAYS = 1 << 20
 _MOST_AXES = 16
 
+#: The concurrency group of `ping`. Whoever is asked to wait has to learn that a server is busy, not
+#: frozen, also while a large table is made or a rule compiled on the thread of all other calls.
+SIGNS = "signs"
+
 #: Seconds between two looks of a standby at the log, and of a server whether it was replaced.
 FOLLOW, WATCH = 0.05, 0.2
 #: The most seconds between two tries of a standby that cannot follow the log.
@@ -110,6 +114,7 @@ class ServerActor:
         kills: planned deaths (see `Kill`).
         pair: one of two actors: begins as a standby.
         fsync: as for `Server`.
+        job: the name of the run.
     """
 
     def __init__(
@@ -120,6 +125,7 @@ class ServerActor:
         *,
         pair: bool = False,
         fsync: bool = False,
+        job: str = "default",
     ) -> None:
         self._kills = [Kill(*kill) for kill in kills]
         for kill in self._kills:
@@ -128,6 +134,7 @@ class ServerActor:
                     f"there is no point {kill.point!r}; there are {(*POINTS, *STANDBY_POINTS)}."
                 )
         self._server: Server | None = None
+        self._standby: Standby | None = None
         self._folder = Path(folder)
         self._rules = Rules(**rules)
         self._options: dict[str, Any] = {
@@ -137,7 +144,7 @@ class ServerActor:
         }
         self._moved = asyncio.Event()
         self._failure: Exception | None = None
-        self._watcher = ServerWatch(self._folder)
+        self._watcher = ServerWatch(self._folder, job)
         self._beacon: Beacon | None = None
         if not pair:
             self._server = Server(self._folder, self._rules, **self._options)
@@ -150,20 +157,22 @@ class ServerActor:
     # A standby. It belongs to a thread until it is promoted.
 
     def _follow(self) -> None:
-        self._standby = Standby(self._folder, self._rules, **self._options)
+        self._standby = standby = Standby(self._folder, self._rules, **self._options)
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._following, name="standby", daemon=True)
+        self._thread = threading.Thread(
+            target=self._following, args=(standby,), name="standby", daemon=True
+        )
         self._thread.start()
 
-    def _following(self) -> None:
+    def _following(self, standby: Standby) -> None:
         pause = FOLLOW
         try:
             while not self._stop.is_set():
-                if self._standby.follow(self._stop.is_set):
+                if standby.follow(self._stop.is_set):
                     pause = FOLLOW
                 else:  # starting over reads everything: not all the time, if it does not help
                     self._stop.wait(pause)
-                    pause = min(2 * pause, SEEK) if self._standby.trouble else FOLLOW
+                    pause = min(2 * pause, SEEK) if standby.trouble else FOLLOW
         except BaseException:
             traceback.print_exc()
             os._exit(1)  # and be started again; one that does not follow is none
@@ -171,6 +180,7 @@ class ServerActor:
     def _take_over(self, after: int) -> Server:
         self._stop.set()
         self._thread.join()
+        assert self._standby is not None
         try:
             server = self._standby.promote(after)
         except BaseException:
@@ -218,9 +228,9 @@ class ServerActor:
 
     def _at(self, name: str) -> None:
         server = self._server
-        if server is None:  # it recovers: its counter is on the disk already
+        if server is None:  # it recovers, or follows: the counter is on the disk already
             incarnation = latest_incarnation(self._folder)
-            version = 0
+            version = 0 if self._standby is None else self._standby.version
         else:
             incarnation, version = server.incarnation, server.version
         for kill in self._kills:
@@ -360,7 +370,7 @@ class ServerActor:
         return self._state().leave(worker, incarnation)
 
     async def ping(self) -> int:
-        """The process of the server."""
+        """The process of the server; on a thread of its own, see `SIGNS`."""
         return os.getpid()
 
     async def stats(self) -> dict[str, Any]:
@@ -374,4 +384,5 @@ class ServerActor:
         """As `stats`, with `role`: "server", or "standby", which has few numbers."""
         if self._server is not None:
             return await self.stats() | {"role": "server"}
+        assert self._standby is not None
         return self._standby.stats() | {"pid": os.getpid(), "role": "standby"}

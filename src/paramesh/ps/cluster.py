@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from paramesh.errors import ParameterServerError
-from paramesh.ps.actors import ServerActor
+from paramesh.ps.actors import SIGNS, ServerActor
 from paramesh.ps.janitor import Janitor
 
 #: One for the life of the process: Ray reads it once.
@@ -133,8 +133,8 @@ class Cluster:
             except Exception as error:  # Ray raises all kinds, plain ones too
                 where = "on this host" if address is None else f"at address={address!r}"
                 raise ParameterServerError(
-                    f"there is no Ray cluster for the servers {where}: {error} Is the host "
-                    "overloaded, or the address wrong?"
+                    f"there is no Ray cluster for the servers {where}: {error}. Is the host "
+                    "overloaded, the address wrong, or the token (RAY_AUTH_TOKEN) another one?"
                 ) from error
             if folder is None:
                 assert self._scratch is not None
@@ -149,7 +149,7 @@ class Cluster:
                 planned = list((kills or {}).get(i, ()))
                 where = os.path.join(folder, f"server-{i}")
                 arguments = (where, rules, planned)
-                more = {"pair": standby, "fsync": fsync}
+                more = {"pair": standby, "fsync": fsync, "job": job}
                 names = {f"server-{i}": self.actors}
                 if standby:
                     names[f"server-{i}-standby"] = self.standbys
@@ -159,7 +159,8 @@ class Cluster:
                         options["resources"] = {SERVER_PLACE: 1}
                     if standby and len(nodes) > 1:
                         options |= self._at_home(nodes[(i + place) % len(nodes)])
-                    actor = self._ray.remote(ServerActor).options(**options)
+                    made = self._ray.remote(concurrency_groups={SIGNS: 1})(ServerActor)
+                    actor = made.options(**options)
                     actors.append(actor.remote(*arguments, **more))
         except BaseException:
             self.close(servers=rules.get("workers", 1) == 1)  # or they may be others' already
@@ -185,9 +186,10 @@ class Cluster:
         return options
 
     def _at_home(self, node: str) -> dict[str, Any]:
-        # A wish: when the node is gone, the actor is started again on another one.
+        # A wish: when the node is gone, the actor is started again on another one. Ray listens to
+        # it only if the actor asks for something, and memory is what others rarely ask for.
         affinity = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-        return {"scheduling_strategy": affinity(node, soft=True)}
+        return {"scheduling_strategy": affinity(node, soft=True), "memory": 1 << 20}
 
     def _connect(self, address: str | None) -> None:
         ray = self._ray
@@ -208,6 +210,7 @@ class Cluster:
         token = {
             "RAY_AUTH_TOKEN": _TOKEN,
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+            "RAY_worker_niceness": "0",  # see `node`
             "RAY_USAGE_STATS_ENABLED": "0",
         }
         names = ("RAY_AUTH_MODE", *token)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from paramesh.errors import ParameterServerError
-from paramesh.ps.actors import NotServing, Reply
+from paramesh.ps.actors import SIGNS, NotServing, Reply
 from paramesh.ps.lifeline import Lifeline, host_identity
 from paramesh.ps.log import Fenced
 from paramesh.ps.protocol import PushesMissing
@@ -197,8 +197,11 @@ class Delivery:
         method, arguments = call
         if method == "step":  # Ray's work is by the argument
             arguments = (arguments,)
+        send = getattr(peer.actors[peer.at if at is None else at], method)
         try:
-            return getattr(peer.actors[peer.at if at is None else at], method).remote(*arguments)
+            if method == "ping":
+                send = send.options(concurrency_group=SIGNS)
+            return send.remote(*arguments)
         except (OSError, self.ray.exceptions.RayError) as error:
             raise self._cluster_gone(error) from error
 
@@ -369,7 +372,9 @@ class Round:
                 self._check_state(peer)
                 raise cause from None
             peer.latest = max(peer.latest, cause.latest)
-            self._trouble(server, str(cause))
+            # Where nobody has served yet, the one that was asked may as well.
+            first = isinstance(cause, NotServing) and not cause.latest
+            self._trouble(server, str(cause), how.at if first else None)
         except errors.RayError as error:
             if replaced and not self._over(error):
                 self._again.add(server)
@@ -437,11 +442,12 @@ class Round:
 
     # What goes wrong.
 
-    def _trouble(self, server: int, what: str) -> None:
+    def _trouble(self, server: int, what: str, first: int | None = None) -> None:
+        """Take note that a server does not serve, and have its other actor do so, or `first`."""
         peer = self._peers[server]
         self._forget_calls(server)
         self._forget_pings(server)
-        if server not in self._troubles:
+        if server not in self._troubles and first is None:
             self._delivery.note("lost", server=server, reason=what)
         self._troubles[server] = what
         self._alive.discard(server)
@@ -449,7 +455,7 @@ class Round:
         if len(peer.actors) == 1:
             self._again.add(server)
         else:
-            self._claim(server, 1 - peer.at)
+            self._claim(server, 1 - peer.at if first is None else first)
 
     def _forget_calls(self, server: int) -> None:
         for ref in [ref for ref, of in self._waiting.items() if of == server]:

@@ -29,6 +29,7 @@ def start_command(
     port: int | None = None,
     head: str | None = None,
     resources: Mapping[str, float] | None = None,
+    metrics: int | None = None,
 ) -> list[str]:
     """The command that is a Ray node until it is ended with SIGTERM.
 
@@ -38,6 +39,7 @@ def start_command(
         port: at which others reach it: it is the head of a new cluster.
         head: or HOST:PORT of the cluster that it becomes a part of.
         resources: that it has for actors, by name.
+        metrics: the port at which Prometheus finds its metrics; None: Ray takes any.
 
     Raises:
         ParameterServerError: Ray is not installed.
@@ -48,6 +50,8 @@ def start_command(
     words += ["--include-log-monitor", "false", "--disable-usage-stats"]
     if resources:
         words += ["--resources", json.dumps(dict(resources))]
+    if metrics is not None:
+        words += ["--metrics-export-port", str(metrics)]
     # Also of a node beside another one: in one folder both would take the same names for sockets.
     words += ["--temp-dir", str(folder / "ray")]
     if head is not None:
@@ -74,6 +78,8 @@ def node_variables(folder: Path) -> dict[str, str]:
         "RAY_TMPDIR": str(folder / "ray"),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        # Ray gives its workers niceness 15: on a host with other work, servers would starve.
+        "RAY_worker_niceness": "0",
     }
 
 

@@ -24,8 +24,8 @@ def find_servers(address: str, job: str = "default") -> list[tuple[str, Any]]:
     servers, jobs = _servers_of(address, job)
     if not servers:
         raise ParameterServerError(
-            f"there are no servers of the job {job!r} at {address!r}; there are those of "
-            f"{jobs or 'none'}."
+            f"there are no servers of the job {job!r} at {address!r}"
+            + (f"; there are those of {', '.join(jobs)}." if jobs else ", nor of any other.")
         )
     return servers
 

@@ -68,12 +68,10 @@ class _Gauges:
 
     def __init__(self, described: Mapping[str, str], tags: Mapping[str, str]) -> None:
         ray = importlib.import_module("ray")
-        self._tags = {"job": "", **tags}
+        self._tags = dict(tags)
         self._gauges: dict[str, Any] = {}
         self._next = 0.0
         if ray.is_initialized():
-            space = ray.get_runtime_context().namespace
-            self._tags["job"] = self._tags["job"] or space.removeprefix("paramesh-")
             kind = importlib.import_module("ray.util.metrics").Gauge
             self._gauges = {
                 name: kind(PREFIX + name, description=text, tag_keys=tuple(self._tags))
@@ -100,17 +98,16 @@ class ServerWatch:
 
     Args:
         folder: the server's.
+        job: of the run.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, job: str = "default") -> None:
         self._events = events.of_server(folder)
-        self._gauges = _Gauges({n: text for n, (text, _) in _OF_SERVER.items()}, self._tags(folder))
+        described = {name: text for name, (text, _) in _OF_SERVER.items()}
+        self._gauges = _Gauges(described, {"server": folder.name, "job": job})
         self._incarnation = 0
         self._snapshot: dict[str, float] = {}
         self.bytes_pulled = 0
-
-    def _tags(self, folder: Path) -> dict[str, str]:
-        return {"server": folder.name}
 
     def look(self, server: Server) -> None:
         """See what is new; called with every answer."""
@@ -126,9 +123,11 @@ class ServerWatch:
         before, last = self._snapshot, server.last_snapshot
         if last != before:
             self._snapshot = last = dict(last)
+            # The moments stay out: an event has a time of its own.
+            facts = {k: v for k, v in last.items() if k not in ("time", "failed", "late")}
             for event, moment in (("snapshot", "time"), ("snapshot failed", "failed")):
                 if last.get(moment) != before.get(moment):
-                    self._events.note(event, **last)
+                    self._events.note(event, **facts)
         if self._gauges.due():
             stats = server.stats() | {"bytes_pulled": self.bytes_pulled}
             self._gauges.set({name: read(stats) for name, (_, read) in _OF_SERVER.items()})
