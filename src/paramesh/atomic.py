@@ -25,8 +25,11 @@ _LEFT = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp")
 
 #: Seconds in which a temporary file is too new to be left over.
 _NEW = 60.0
-#: write(2) transfers at most 2 GiB less a page at once.
+#: Where write(2) takes one buffer, it is given so many bytes; pwritev(2) takes so many buffers.
 _AT_ONCE = 1 << 30
+_MOST_BUFFERS = 1024
+#: So many bytes are worth a system call.
+_TOGETHER = 1 << 20
 
 
 class AtomicFile:
@@ -46,25 +49,53 @@ class AtomicFile:
             f".{self._target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
         )
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        self._waiting: list[Buffer] = []
+        self._begin, self._end = 0, -1
         self._fd = os.open(self._beside, flags, 0o666)
         hold(self._fd)
 
     def write_at(self, offset: int, *buffers: Buffer) -> int:
         """Write buffers one after another, the first at `offset`; returns where they end."""
-        for buffer in _joined(buffers) if len(buffers) > 1 else buffers:
-            view = memoryview(buffer)
-            while len(view):
-                if hasattr(os, "pwrite"):
-                    done = os.pwrite(self._fd, view[:_AT_ONCE], offset)
-                else:  # not POSIX
-                    os.lseek(self._fd, offset, os.SEEK_SET)
-                    done = os.write(self._fd, view[:_AT_ONCE])
-                offset += done
-                view = view[done:]
+        left = [memoryview(buffer) for buffer in buffers if len(buffer)]
+        while left:
+            if hasattr(os, "pwritev"):
+                done = os.pwritev(self._fd, left[:_MOST_BUFFERS], offset)
+            else:  # not everywhere
+                os.lseek(self._fd, offset, os.SEEK_SET)
+                done = os.write(self._fd, left[0][:_AT_ONCE])
+            offset += done
+            whole = 0
+            while whole < len(left) and done >= len(left[whole]):
+                done -= len(left[whole])
+                whole += 1
+            del left[:whole]
+            if done:
+                left[0] = left[0][done:]
         return offset
+
+    def write_soon(self, offset: int, buffer: Buffer) -> int:
+        """As `write_at`, but together with neighbours, since a system call takes its time.
+
+        The buffer must not change before `flush` or `commit`. No more than a megabyte waits.
+        """
+        if offset != self._end:
+            self.flush()
+        if not self._waiting:
+            self._begin = offset
+        self._waiting.append(buffer)
+        self._end = end = offset + len(buffer)
+        if end - self._begin >= _TOGETHER or len(self._waiting) == _MOST_BUFFERS:
+            self.flush()
+        return end
+
+    def flush(self) -> None:
+        """Write what is waiting."""
+        waiting, self._waiting, self._end = self._waiting, [], -1
+        self.write_at(self._begin, *waiting)
 
     def commit(self) -> None:
         """Bring the file to the disk and give it its name."""
+        self.flush()
         if self._target.exists():
             os.chmod(self._beside, stat.S_IMODE(self._target.stat().st_mode))
         os.fsync(self._fd)
@@ -131,17 +162,6 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         file.discard()
         raise
-
-
-def _joined(buffers: tuple[Buffer, ...]) -> list[Buffer]:
-    """Small neighbours as one buffer: a system call costs more than copying a page."""
-    found: list[Buffer] = []
-    for buffer in buffers:
-        if found and len(found[-1]) + len(buffer) <= 4096:
-            found[-1] = bytes(found[-1]) + bytes(buffer)
-        else:
-            found.append(buffer)
-    return found
 
 
 def directory_to_disk(path: Path) -> None:

@@ -285,7 +285,7 @@ def test_a_full_disk_leaves_what_was_there(capsys: Any, at: Path, monkeypatch: A
     def full(*_: Any) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "pwrite", full)
+    monkeypatch.setattr(os, "pwritev", full)
     for target in ("x", "y"):
         words = ["reshard", at / "net.safetensors", at / target, "--processes", 3, "--force"]
         code, _, err = run(capsys, *words)

@@ -62,9 +62,6 @@ _ENCRYPTED = {
     bytes.fromhex("d95e3a7f"): "AES-CBC",
     bytes.fromhex("da5e3a7f"): "SM4-CBC",
 }
-#: Smaller pieces are gathered: a system call costs more than copying a page.
-_GATHERED = 1 << 16
-_AT_ONCE = 1 << 20
 
 
 def recognise(head: bytes) -> bool:
@@ -272,7 +269,6 @@ class MindsporeSink(Sink):
         self._crc = 0 if checksums else None
         self._slice = slice_bytes
         self._at = 0
-        self._pending = bytearray()
 
     def _write(self, entry: Entry, data: memoryview) -> None:
         self._put_tensor(entry.name, entry.shape, _NAMES[entry.dtype], data)
@@ -291,13 +287,7 @@ class MindsporeSink(Sink):
     def _put(self, data: bytes | memoryview) -> None:
         if self._crc is not None:
             self._crc = zlib.crc32(data, self._crc)
-        if len(data) <= _GATHERED:
-            self._pending += data
-            if len(self._pending) < _AT_ONCE:
-                return
-            data = b""
-        self._at = self._file.write_at(self._at, self._pending, data)
-        self._pending = bytearray()
+        self._at = self._file.write_soon(self._at, data)
 
     def _finish(self) -> None:
         for name, value in self._appended.items():
@@ -309,7 +299,6 @@ class MindsporeSink(Sink):
                 self._put_tensor(name, (), _NAMES[at_rest(number.dtype)], raw_bytes(number))
         if self._crc is not None:
             self._put(_MARK + self._crc.to_bytes(_SUM_BYTES, "big"))
-        self._file.write_at(self._at, self._pending)
 
 
 def cannot_hold(kind: DType) -> str | None:

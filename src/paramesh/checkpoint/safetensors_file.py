@@ -228,7 +228,7 @@ class SafetensorsSink(Sink):
     def _write(self, entry: Entry, data: memoryview) -> None:
         if self._sums is not None:
             self._sums[entry.name] = f"{zlib.crc32(data):08x}"
-        self._file.write_at(self._data + self._places[entry.name][0], data)
+        self._file.write_soon(self._data + self._places[entry.name][0], data)
 
     def _finish(self) -> None:
         # With checksums it is another one, of the same length.
