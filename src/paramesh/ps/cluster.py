@@ -24,6 +24,7 @@ from typing import Any
 from paramesh.errors import ParameterServerError
 from paramesh.ps.actors import SIGNS, ServerActor
 from paramesh.ps.janitor import Janitor
+from paramesh.ps.ray_settings import ray_settings
 
 #: One for the life of the process: Ray reads it once.
 _TOKEN = secrets.token_hex(32)
@@ -198,6 +199,7 @@ class Cluster:
                 self._make_scratch(None)
             return
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+        self._set_environment(ray_settings())
         if address is not None:
             if address.startswith(f"{HOST}:"):  # Ray would look for this driver's node elsewhere
                 quiet["_node_ip_address"] = HOST
@@ -207,15 +209,8 @@ class Cluster:
         # Sockets' paths are short by law: not below a long TMPDIR.
         scratch = self._make_scratch("/tmp" if os.name == "posix" else None)
         # Ray asks for the token of its own accord (and sets the mode) where nobody turned it off.
-        token = {
-            "RAY_AUTH_TOKEN": _TOKEN,
-            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-            "RAY_worker_niceness": "0",  # see `node`
-            "RAY_USAGE_STATS_ENABLED": "0",
-        }
-        names = ("RAY_AUTH_MODE", *token)
-        self._environment = {name: os.environ.get(name) for name in names}
-        os.environ.update(token)
+        self._environment["RAY_AUTH_MODE"] = os.environ.get("RAY_AUTH_MODE")
+        self._set_environment({"RAY_AUTH_TOKEN": _TOKEN})
         self._own = True
         with warnings.catch_warnings():
             # JAX warns of forks; what Ray forks does nothing but start another program.
@@ -228,6 +223,11 @@ class Cluster:
                 _temp_dir=str(scratch / "ray"),
                 **quiet,
             )
+
+    def _set_environment(self, variables: dict[str, str]) -> None:
+        """Set variables until the end; Ray reads them when it starts."""
+        self._environment |= {name: os.environ.get(name) for name in variables}
+        os.environ.update(variables)
 
     def _make_scratch(self, where: str | None) -> Path:
         """A folder that is gone with this process, however that ends."""

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from paramesh.errors import ParameterServerError
 from paramesh.ps.cluster import HOST, WITHOUT_RAY
+from paramesh.ps.ray_settings import ray_settings
 
 #: Seconds between two looks at a port.
 _PAUSE = 0.05
@@ -74,13 +75,7 @@ def _there(package: str) -> bool:
 
 def node_variables(folder: Path) -> dict[str, str]:
     """What the environment of a node has besides the token."""
-    return {
-        "RAY_TMPDIR": str(folder / "ray"),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        # Ray gives its workers niceness 15: on a host with other work, servers would starve.
-        "RAY_worker_niceness": "0",
-    }
+    return {"RAY_TMPDIR": str(folder / "ray"), **ray_settings()}
 
 
 def token_variables(token: str | None = None) -> dict[str, str]:
