@@ -27,7 +27,7 @@ from paramesh.errors import ParameterServerError
 from paramesh.ps.actors import SIGNS, NotServing, Reply
 from paramesh.ps.lifeline import Lifeline, host_identity
 from paramesh.ps.log import Fenced
-from paramesh.ps.protocol import PushesMissing
+from paramesh.ps.protocol import PushesMissing, Replaced
 
 Call = tuple[str, tuple[Any, ...]]
 
@@ -388,14 +388,24 @@ class Round:
             self._answers[server] = answer
 
     def _check_state(self, peer: Peer) -> None:
-        """Raise the reason, if a server refuses a call because it has lost its state."""
+        """Raise the reason, if a server refuses a call because it has lost its state.
+
+        Or because this worker was replaced: what it asks for may be gone since.
+        """
         delivery = self._delivery
         if delivery.incarnation is None or not peer.incarnation:
             return
         hello = ("hello", (delivery.rank, delivery.incarnation))
         ref = delivery.submit(peer.server, hello)
         ready, _ = delivery.wait([ref], 1, PROBE)
-        said = self._found(ref) if ready else None
+        try:
+            said = self._ray.get(ref) if ready else None
+        except self._ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, Replaced):
+                raise error.cause from None
+            return
+        except self._ray.exceptions.RayError:
+            return
         if said is not None and said["incarnation"] >= peer.incarnation:
             delivery.heard(peer, said)
 
