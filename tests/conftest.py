@@ -41,7 +41,7 @@ hypothesis.settings.register_profile(
     "paramesh",
     deadline=None,
     derandomize=True,
-    max_examples=12,
+    max_examples=25,
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile("paramesh")

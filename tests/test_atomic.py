@@ -56,3 +56,23 @@ def test_neighbours_take_one_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert calls == [1024, 1024, 953]  # as many as a call takes, then with the long one
     file.discard()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_call_is_given_more_than_systems_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+    pwritev = os.pwritev
+
+    def counted(descriptor: int, buffers: Sequence[memoryview], offset: int) -> int:
+        given.append(sum(map(len, buffers)))
+        return pwritev(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "pwritev", counted)
+    monkeypatch.setattr(atomic, "_AT_ONCE", 100)
+    content = random.Random(0).randbytes(350)
+    file = AtomicFile(tmp_path / "x")
+    file.write_at(0, content[:30], content[30:290], content[290:])
+    file.commit()
+    assert (tmp_path / "x").read_bytes() == content
+    assert given == [100, 100, 100, 50]

@@ -25,7 +25,7 @@ _LEFT = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp")
 
 #: Seconds in which a temporary file is too new to be left over.
 _NEW = 60.0
-#: Where write(2) takes one buffer, it is given so many bytes; pwritev(2) takes so many buffers.
+#: A system call is given at most so many bytes (some systems refuse 2 GiB), and so many buffers.
 _AT_ONCE = 1 << 30
 _MOST_BUFFERS = 1024
 #: So many bytes are worth a system call.
@@ -59,7 +59,7 @@ class AtomicFile:
         left = [memoryview(buffer) for buffer in buffers if len(buffer)]
         while left:
             if hasattr(os, "pwritev"):
-                done = os.pwritev(self._fd, left[:_MOST_BUFFERS], offset)
+                done = os.pwritev(self._fd, _first(left), offset)
             else:  # not everywhere
                 os.lseek(self._fd, offset, os.SEEK_SET)
                 done = os.write(self._fd, left[0][:_AT_ONCE])
@@ -162,6 +162,18 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         file.discard()
         raise
+
+
+def _first(buffers: list[memoryview]) -> list[memoryview]:
+    """As much of the first of some buffers as one system call takes."""
+    found: list[memoryview] = []
+    room = _AT_ONCE
+    for buffer in buffers[:_MOST_BUFFERS]:
+        found.append(buffer[:room])
+        room -= len(found[-1])
+        if not room:
+            break
+    return found
 
 
 def directory_to_disk(path: Path) -> None:

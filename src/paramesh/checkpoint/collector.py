@@ -1,8 +1,8 @@
 """Python's collector of garbage, paused while very many objects are made that all stay.
 
 Reading or writing 20,000 arrays makes some 100,000 small objects. The collector, which is called
-after so many new ones, then walks the objects of the whole program several times and finds nothing:
-a third of the time was its. Reference counts free what they free all the same.
+after so many new ones, then walks the objects of the whole program several times and finds nothing.
+Reference counts free what they free all the same.
 """
 
 from __future__ import annotations
