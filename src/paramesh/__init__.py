@@ -57,7 +57,7 @@ from paramesh.dtype import (
     ushort,
 )
 from paramesh.errors import ParameshError
-from paramesh.parameter import Parameter, ParameterTuple
+from paramesh.parameter import Parameter, ParameterTuple, snapshot
 from paramesh.recipe import Initializer, Recipe, get_seed, set_seed
 from paramesh.tensor import Tensor
 
@@ -127,6 +127,7 @@ __all__ = [
     "Tensor",
     "Parameter",
     "ParameterTuple",
+    "snapshot",
     "Initializer",
     "Recipe",
     "set_seed",

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from paramesh import context
+from paramesh import context, storage
 from paramesh.errors import ContextError
 from paramesh.recipe import Recipe, compute_many
 
@@ -80,16 +80,22 @@ class Hidden:
         self.name = name
         self.shape = shape
         self.dtype = dtype
-        self._value: Any = None
+        self._contents: Any = None
+        self._domain = storage.Domain()
+
+    @property
+    def value(self) -> Any:
+        """The raw value, None before the first."""
+        return self._contents
 
     def _token(self) -> Any:
         return self.shape
 
     def _concrete(self) -> Any:
-        return self._value
+        return self._contents
 
     def _store(self, value: Any) -> None:
-        self._value = value
+        storage.commit([(self, "_contents", value)])
 
 
 class Ahead(Hidden):
@@ -122,7 +128,7 @@ class Placement:
         return list(compute_many(recipes))
 
     def settle(self, states: Sequence[Any], arrays: list[Any]) -> None:
-        """Replace, in `arrays` and in the states, what is not settled."""
+        """Replace, in `arrays` and in the states, what is not settled; with their lock held."""
 
     def place_inputs(self, leaves: list[Any]) -> list[Any]:
         """The raw inputs of a program, laid out over the devices."""

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.random import threefry_2x32
 
+from paramesh import storage, tracing
 from paramesh.keys import follow_seed, get_seed
 from paramesh.parameter import Parameter
 from paramesh.tensor import Tensor, raw
@@ -43,20 +44,27 @@ class Generator:
     """
 
     def __init__(self, seed: int = 0) -> None:
-        self._lock = threading.Lock()
         with jax.core.eval_context():  # a generator may be made while a program is traced
             self.state = Parameter(_words(seed), name="rng_state", requires_grad=False)
+        # Programs of many networks draw from one stream, and are not to wait for one another.
+        storage.keep_apart(self.state)
         self._seed = seed
 
     def next_key(self) -> Any:
         """The next key, for the functions of `jax.random`; moves the stream by one."""
-        with self._lock:
-            state = raw(self.state)
-            words = threefry_2x32(state[:2], state[2:])
-            low = state[3] + jnp.uint32(1)
-            high = state[2] + (low == 0).astype(jnp.uint32)
-            self.state.assign(jnp.stack([state[0], state[1], high, low]))
+        if tracing.current() is None:  # two threads that draw at once must not draw the same
+            words = storage.inside(self.state, self._drawn)
+        else:
+            words = self._drawn()
         return jax.random.wrap_key_data(words, impl="threefry2x32")
+
+    def _drawn(self) -> Any:
+        state = raw(self.state)
+        words = threefry_2x32(state[:2], state[2:])
+        low = state[3] + jnp.uint32(1)
+        high = state[2] + (low == 0).astype(jnp.uint32)
+        self.state.assign(jnp.stack([state[0], state[1], high, low]))
+        return words
 
     def manual_seed(self, seed: int) -> Generator:
         """Begin the stream of `seed`; returns self.
@@ -65,10 +73,8 @@ class Generator:
             TypeError: `seed` is no int.
             ValueError: `seed` is out of range.
         """
-        words = _words(seed)
-        with self._lock:
-            self.state.assign(words)
-            self._seed = seed
+        self.state.assign(_words(seed))
+        self._seed = seed
         return self
 
     def initial_seed(self) -> int:
@@ -85,8 +91,7 @@ class Generator:
         Raises:
             ParameterShapeError: it is not of shape (4,).
         """
-        with self._lock:
-            self.state.assign(state)
+        self.state.assign(state)
 
 
 def _words(seed: int) -> np.ndarray[Any, Any]:

@@ -43,7 +43,8 @@ class Tensor(ArrayMethods):
         ValueError: `init` without `shape` and `dtype`, or with data.
     """
 
-    __slots__ = ("__weakref__", "_recipe", "_value")
+    # A Recipe, or a raw value: one attribute, so that nobody sees half of a change.
+    __slots__ = ("__weakref__", "_contents")
     __hash__ = ArrayMethods.__hash__
 
     def __init__(
@@ -54,25 +55,22 @@ class Tensor(ArrayMethods):
         init: Initializer | None = None,
     ) -> None:
         if init is not None:
-            self._value = None
-            self._recipe = _recipe_from(input_data, dtype, shape, init)
+            self._contents = _recipe_from(input_data, dtype, shape, init)
             return
-        self._recipe = None
         if input_data is None:
             raise TypeError(
                 "Tensor() needs data (an array, a list, a number), "
                 "or shape=, dtype= and init= for a recipe; got None."
             )
         if isinstance(input_data, Tensor) and input_data.has_init and dtype is None:
-            self._value, self._recipe = None, input_data._recipe
+            self._contents = input_data._contents
             return
-        self._value = as_value(input_data, None if dtype is None else to_dtype(dtype))
+        self._contents = as_value(input_data, None if dtype is None else to_dtype(dtype))
 
     @classmethod
     def _from_recipe(cls, recipe: Recipe) -> Tensor:
         tensor = object.__new__(Tensor)
-        tensor._value = None
-        tensor._recipe = recipe
+        tensor._contents = recipe
         return tensor
 
     @staticmethod
@@ -88,14 +86,26 @@ class Tensor(ArrayMethods):
 
     # What the mixins build on.
 
+    @property
+    def _value(self) -> Any:
+        contents = self._contents
+        return None if isinstance(contents, Recipe) else contents
+
+    @property
+    def _recipe(self) -> Recipe | None:
+        contents = self._contents
+        return contents if isinstance(contents, Recipe) else None
+
     def _get(self) -> Any:
-        if self._value is None:
-            self._materialise()
-        return self._value
+        contents = self._contents
+        return self._materialise(contents) if isinstance(contents, Recipe) else contents
+
+    def _leaving(self) -> Any:
+        """The value for somebody who may keep it."""
+        return self._get()
 
     def _put(self, value: Any) -> None:
-        self._value = value
-        self._recipe = None
+        self._contents = value
 
     @staticmethod
     def _wrap(value: Any) -> Any:
@@ -111,13 +121,10 @@ class Tensor(ArrayMethods):
             return as_value(value)
         return NotImplemented
 
-    def _materialise(self) -> None:
-        recipe = self._recipe
-        if recipe is None:  # another thread was faster
-            return
+    def _materialise(self, recipe: Recipe) -> Any:
         with jax.core.eval_context():  # inside a program too, a recipe gives a constant
-            self._value = recipe.compute()
-        self._recipe = None
+            value = self._contents = recipe.compute()
+        return value
 
     # What it is.
 
@@ -178,7 +185,8 @@ class Tensor(ArrayMethods):
     @property
     def init(self) -> Initializer | None:
         """The Initializer of its recipe, None once there is a value."""
-        return None if self._recipe is None else self._recipe.initializer
+        recipe = self._recipe
+        return None if recipe is None else recipe.initializer
 
     @property
     def recipe(self) -> Recipe | None:
@@ -222,7 +230,7 @@ class Tensor(ArrayMethods):
 
     def value(self) -> Tensor:
         """A Tensor of the present value."""
-        return wrap(self._get())
+        return wrap(self._leaving())
 
     def item(self, index: Any = None) -> Any:
         """One element as a python number (the only one, or the one at `index`).
@@ -249,14 +257,14 @@ class Tensor(ArrayMethods):
         return array.copy() if copy else array
 
     def __jax_array__(self) -> Any:
-        value = self._get()
+        value = self._leaving()
         if value.dtype.itemsize >= 8 and not x64_enabled():
             # As JAX does with 64-bit numpy arrays.
             return cast(value, to_dtype(jax.dtypes.canonicalize_dtype(value.dtype)))
         return value
 
     def __dlpack__(self, **kwargs: Any) -> Any:
-        return self._get().__dlpack__(**kwargs)
+        return self._leaving().__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> Any:
         return self._get().__dlpack_device__()
@@ -306,9 +314,7 @@ class Tensor(ArrayMethods):
         return self._duplicate()
 
     def _duplicate(self) -> Tensor:
-        if self._recipe is not None:
-            return Tensor._from_recipe(self._recipe)
-        return wrap(self._value)
+        return wrap(self._contents)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # bfloat16 is no native numpy type: bytes and a name travel instead of an array.
@@ -330,8 +336,7 @@ def unpickle(data: bytes, dtype: str, shape: tuple[int, ...]) -> Tensor:
 def wrap(value: Any) -> Tensor:
     """A Tensor around a raw value, unchecked and uncopied."""
     tensor = object.__new__(Tensor)
-    tensor._value = value
-    tensor._recipe = None
+    tensor._contents = value
     return tensor
 
 

@@ -11,13 +11,16 @@ Glossary
                 values; what is written inside is handed out as an extra output
     epoch       a number that moves whenever anything changes that compiled programs depend on
     guard       what one program depended on: it is still right if the guard still holds
+    journal     what was written outside of programs in a call whose writes come all together, or
+                not at all (`together`)
 
-A frame refers to Parameters by the two attributes that every floor above may rely on: `_value`
-(the array, or None while there is only a recipe) and `_token()` (all that a program bakes in).
+A frame refers to Parameters by what every floor above may rely on: `_concrete()` and `_store()`
+(the value outside of every frame, see `storage.py`) and `_token()` (all that a program bakes in).
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -29,6 +32,7 @@ import jax.core
 import jax.numpy as jnp
 from jax.extend.core import get_opaque_trace_state
 
+from paramesh import storage
 from paramesh.dtype import x64
 from paramesh.errors import TraceError
 
@@ -36,7 +40,6 @@ from paramesh.errors import TraceError
 class State(Protocol):
     """What a frame needs to know of a Parameter."""
 
-    _value: Any
     name: str
 
     @property
@@ -102,7 +105,7 @@ class Frame:
         return self._elsewhere(state)
 
     def _elsewhere(self, state: Any) -> Any:
-        return state._concrete() if self.parent is None else self.parent.get(state)
+        return _outside(state, self) if self.parent is None else self.parent.get(state)
 
     def _base(self, pool: Any) -> Any:
         value = self.values.get(pool)
@@ -248,26 +251,41 @@ _LEAK = (
 
 class _Thread(threading.local):
     frame: Frame | None = None
+    journal: Frame | None = None
 
 
-_thread = _Thread()
-_epoch = 0
+#: What this thread is in. The calls that users make put `frame` back when they end, without calling
+#: anything, whatever exception comes where.
+thread = _Thread()
 
-#: Parameters whose arrays went out through a public door since their last step.
-lent: weakref.WeakSet[Any] = weakref.WeakSet()
+
+class _Epoch:
+    number = 0
+
+
+_epoch = _Epoch()
+# Each number once, whichever thread asks: two that move at once must not make one move of it.
+_numbers = itertools.count(1)
 
 nothing = nullcontext()
 
 
 def current() -> Frame | None:
     """The innermost frame of this thread, None outside every program and transform."""
-    return _thread.frame
+    return thread.frame
 
 
 def read(param: Any) -> Any:
     """The value of a Parameter, or of a pool, as the running trace sees it."""
-    frame = _thread.frame
-    return param._concrete() if frame is None else frame.get(param)
+    frame = thread.frame
+    return _outside(param) if frame is None else frame.get(param)
+
+
+def _outside(state: Any, asking: Frame | None = None) -> Any:
+    journal = thread.journal
+    if journal is None or journal is asking:
+        return state._concrete()
+    return journal.get(state)
 
 
 def write(param: Any, value: Any) -> None:
@@ -276,41 +294,106 @@ def write(param: Any, value: Any) -> None:
     Raises:
         TraceError: the value belongs to a JAX trace that paramesh does not see.
     """
-    frame = _thread.frame
+    frame = thread.frame
     if frame is not None:
         frame.put(param, value)
     elif isinstance(value, jax.core.Tracer):
         raise TraceError(_LEAK.format(name=param.name))
     else:
-        param._store(value)
+        write_outside(param, value)
+
+
+def write_outside(state: Any, value: Any) -> None:
+    """Give a Parameter, or all members of a pool, another value, as outside of every frame."""
+    journal = thread.journal
+    # Two threads must not draw the same random numbers: a generator moves at once.
+    if journal is None or storage.domain_of(state).alone:
+        state._store(value)
+    else:
+        journal.put(state, value)
+
+
+def held_back(state: Any) -> bool:
+    """Whether a value was written that has not come into its place yet (see `together`)."""
+    journal = thread.journal
+    return journal is not None and state in journal.values
+
+
+def together(call: Callable[[], Any]) -> Any:
+    """`call()`; what it writes outside of programs comes into its place when it has ended.
+
+    All of it in one instruction, or nothing if it raises.
+    """
+    if thread.frame is not None or thread.journal is not None:
+        return call()
+    journal = Frame({}, None)
+    try:
+        thread.journal = journal
+        out = call()
+        flush()
+    finally:
+        thread.journal = None
+    return out
+
+
+def flush() -> None:
+    """Put what is held back into its place: a compiled program is about to read it."""
+    journal = thread.journal
+    if journal is None or not journal.written:
+        return
+    writes = [(state, journal.values[state]) for state in journal.written]
+    storage.unite([state for state, _ in writes])
+    for state, value in writes:
+        state._prepare(value)
+    storage.inside(writes[0][0], _write_all, writes)
+    thread.journal = Frame({}, None)
+
+
+def _write_all(writes: list[tuple[Any, Any]]) -> None:
+    changes: list[storage.Change] = []
+    pools: dict[Any, Any] = {}
+    for state, value in writes:
+        storage.check_free(state)
+        changes += state._changes(value)
+        if isinstance(state, Pooled):
+            pools[state] = value
+        elif state._slot is not None and state._slot.pool in pools:
+            # The change of a member speaks of the array that the pool has now.
+            pool = state._slot.pool
+            changes.insert(-1, (pool, "_contents", storage.Strayed(pools[pool])))
+    storage.commit(changes)
 
 
 def epoch() -> int:
     """Moves with every change of structure, train flags, requires_grad, shapes or dtypes."""
-    return _epoch
+    return _epoch.number
 
 
 def moved() -> None:
     """Something changed that compiled programs may depend on."""
-    global _epoch
-    _epoch += 1
+    _epoch.number = next(_numbers)
+
+
+def moving() -> storage.Change:
+    """The same, as a part of a change: a program must not see the one without the other."""
+    return _epoch, "number", next(_numbers)
 
 
 @contextmanager
 def entered(frame: Frame) -> Generator[Frame]:
     """Run with `frame` as the innermost one of this thread."""
-    outer = _thread.frame
-    _thread.frame = frame
+    outer = thread.frame
+    thread.frame = frame
     try:
         yield frame
     finally:
-        _thread.frame = outer
+        thread.frame = outer
 
 
 @contextmanager
 def overlay(values: Mapping[Any, Any]) -> Generator[Frame]:
     """Give Parameters other values on this thread; writes stay in the frame."""
-    with entered(Frame(values, _thread.frame)) as frame:
+    with entered(Frame(values, thread.frame)) as frame:
         yield frame
 
 

@@ -171,7 +171,7 @@ def test_divided_optimizer_state(tmp_path: Path) -> None:
     assert len(moments) == 8
     pools = {p._slot.pool for p in moments}
     path = save_checkpoint(step, tmp_path / "x.sharded")
-    assert all(not pool._taken for pool in pools)  # no member was put together
+    assert all(not pool._taken.arrays for pool in pools)  # no member was put together
     index = json.loads((path / INDEX).read_text())
     slices = index["arrays"][moments[0].name]["slices"]
     assert len(slices) > 1

@@ -14,7 +14,7 @@ from typing import Any, cast
 import jax
 import numpy as np
 
-from paramesh import placement
+from paramesh import placement, storage
 from paramesh.checkpoint.staging import Staging
 from paramesh.checkpoint.storage import Appended, Entry, number_array
 from paramesh.errors import DuplicateNameError
@@ -48,9 +48,12 @@ class Records:
         return [Entry.of(name, data.dtype, data.shape) for name, data in self.tensors.items()]
 
     def values(self) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
-        """(name, array on the host) of each Tensor, brought there one after another."""
-        for name, tensor in self.tensors.items():
-            yield name, host(tensor)
+        """(name, array on the host) of each Tensor, brought there one after another.
+
+        They are those of one step, whatever other threads train meanwhile.
+        """
+        for name, held in present(self.tensors).items():
+            yield name, held if isinstance(held, np.ndarray) else _on_the_host(held)
 
     def hold(self, staging: Staging) -> Held:
         """The present values, whatever training does next.
@@ -83,16 +86,22 @@ class Held:
 def held_values(tensors: Mapping[str, Tensor], staging: Staging) -> dict[str, Any]:
     """For each Tensor an array that nobody changes, or a Tensor of one on another device."""
     found: dict[str, Any] = {}
-    for name, tensor in tensors.items():
-        view = _pooled(tensor)
-        if view is None:
-            value = tensor._get()
-            on_host = _on_host(value)
-            found[name] = host(wrap(value)) if on_host else wrap(value)
-        else:
-            found[name] = view
+    for name, value in present(tensors).items():
+        view = isinstance(value, np.ndarray)
+        found[name] = value if view else _on_the_host(value) if _on_host(value) else wrap(value)
     here = {name: value for name, value in found.items() if not isinstance(value, Tensor)}
     return found | dict(zip(here, staging.copies(list(here.values())), strict=True))
+
+
+def present(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What each Tensor holds now, all of one step: an array, or a view of a pool's array."""
+    values = storage.still(list(tensors.values()), _at_present)
+    return dict(zip(tensors, values, strict=True))
+
+
+def _at_present(tensor: Tensor) -> Any:
+    view = _pooled(tensor)
+    return tensor._get() if view is None else view
 
 
 def _on_host(value: Any) -> bool:
@@ -184,9 +193,10 @@ def host(tensor: Tensor) -> np.ndarray[Any, Any]:
     The copy is not kept in the array, as `np.asarray` of it would do for as long as it lives.
     """
     view = _pooled(tensor)
-    if view is not None:
-        return view
-    value = tensor._get()
+    return _on_the_host(tensor._get()) if view is None else view
+
+
+def _on_the_host(value: Any) -> np.ndarray[Any, Any]:
     if isinstance(value, jax.Array) and value.size:
         try:  # the quickest, which many small arrays need
             return np.frombuffer(cast(Any, value), value.dtype).reshape(value.shape)

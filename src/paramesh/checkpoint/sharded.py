@@ -25,6 +25,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from paramesh import storage
 from paramesh.atomic import is_held, write_atomically
 from paramesh.checkpoint import safetensors_file
 from paramesh.checkpoint.agreement import MARK, Agreement
@@ -39,7 +40,7 @@ from paramesh.checkpoint.storage import Entry
 from paramesh.parallel.mesh import all_devices
 from paramesh.parallel.split_state import SplitState
 from paramesh.parameter import Parameter
-from paramesh.tensor import wrap
+from paramesh.tensor import Tensor, wrap
 
 
 @dataclass(frozen=True)
@@ -94,25 +95,28 @@ def plan_of(records: Records) -> Plan:
         ValueError: safetensors files have no such elements.
     """
     plan = Plan(appended=dict(records.appended))
-    for name, tensor in records.tensors.items():
+    tensors = records.tensors
+    located_all = storage.still(list(tensors.values()), _located)  # all of one step
+    for (name, tensor), (array, first) in zip(tensors.items(), located_all, strict=True):
         entry = Entry.of(name, tensor.dtype, tensor.shape)
         why = safetensors_file.cannot_hold(entry.dtype)
         if why is not None:
             raise ValueError(f"Cannot save '{name}': {why}.")
-        slot = tensor._slot if isinstance(tensor, Parameter) else None
-        located = None
-        if slot is not None and isinstance(slot.pool, SplitState):
-            located = slot.pool.located(slot.at)
-        if located is not None:
-            array, first = located
-            slices = _flat_slices(entry, array, first)
-        else:
-            array = tensor._get()
-            slices = _slices(entry, array)
+        slices = _slices(entry, array) if first is None else _flat_slices(entry, array, first)
         plan.entries.append(entry)
         plan.slices.append(slices)
         plan.held.append(array)
     return plan
+
+
+def _located(tensor: Tensor) -> tuple[Any, int | None]:
+    """The array that holds a Tensor, and where it begins in one of many Parameters' parts."""
+    slot = tensor._slot if isinstance(tensor, Parameter) else None
+    if slot is not None and isinstance(slot.pool, SplitState):
+        located = slot.pool.located(slot.at)
+        if located is not None:
+            return located
+    return tensor._get(), None
 
 
 def _slices(entry: Entry, array: Any) -> list[_Planned]:

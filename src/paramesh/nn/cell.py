@@ -310,9 +310,12 @@ class Cell(Members):
             return cell_call.run(self, args, kwargs)
         args = tuple(_tensor(a) for a in args)
         kwargs = {k: _tensor(a) for k, a in kwargs.items()}
-        if context.get_context("mode") == context.PYNATIVE_MODE:
-            return cell_call.run(self, args, kwargs)
-        return self._program()(*args, **kwargs)
+        if context.get_context("mode") != context.PYNATIVE_MODE:
+            return self._program()(*args, **kwargs)
+        try:
+            return tracing.together(lambda: cell_call.run(self, args, kwargs))
+        finally:
+            tracing.thread.frame = None
 
     def _program(self) -> CompiledFunction:
         program = self.__dict__["_compiled"]

@@ -29,7 +29,7 @@ class CastFrame(tracing.Frame):
     def put(self, state: Any, value: Any) -> None:
         """Written where it would be written without the cast."""
         if self.parent is None:
-            state._store(value)
+            tracing.write_outside(state, value)
         else:
             self.parent.put(state, value)
 

@@ -117,7 +117,7 @@ class DataParallel(Placement):
             if sharding is everywhere or _differs(states[i]):
                 continue
             if sharding != everywhere:
-                arrays[i] = states[i]._value = self._spread(array, states[i].name)
+                arrays[i] = states[i]._contents = self._spread(array, states[i].name)
 
     def _spread(self, array: Any, name: str = "") -> Any:
         if not array.sharding.is_fully_replicated:

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
-from paramesh import context, tracing
+from paramesh import context
 from paramesh.errors import ContextError, ParameterShapeError
 from paramesh.parameter import Parameter, Plan, Pool
 from paramesh.placement import current
@@ -48,11 +48,11 @@ class PerDevice(Pool):
     """
 
     def __init__(self, param: Parameter, sharding: NamedSharding, devices: Sequence[Any]) -> None:
-        super().__init__(param.name, _OneRow(param.shape), param.dtype, [param], self)
         self.sharding = sharding
         self.devices = tuple(devices)
-        self.shape = (1, *param.shape)
         self.global_shape = (len(self.devices), *param.shape)
+        super().__init__(param.name, _OneRow(param.shape), param.dtype, [param], self)
+        self.shape = (1, *param.shape)
 
     def form_pools(self) -> None:
         """Nothing: dissolved, it is made again when the next program uses the Parameter."""
@@ -83,14 +83,9 @@ class PerDevice(Pool):
         shards = sorted(whole.addressable_shards, key=lambda shard: shard.index[0].start or 0)
         return [np.asarray(shard.data)[0] for shard in shards]
 
-    def take(self, i: int) -> Any:
-        """The value of this process's first device."""
-        array = self._taken.get(i)
-        if array is None:
-            whole = self._value if self._value is not None else self._before
-            with jax.core.eval_context():
-                array = self._taken[i] = jnp.asarray(np.array(self.rows(whole)[0]))
-        return array
+    def _part_of(self, base: Any, i: int) -> Any:
+        # The value of this process's first device.
+        return jnp.asarray(np.array(self.rows(base)[0]))
 
     def view(self, i: int) -> None:
         """None: the array is not the values of members side by side."""
@@ -111,9 +106,8 @@ class PerDevice(Pool):
             )
 
     def _gather(self) -> None:
-        param = self.strays()[0]
-        self.put([param._concrete()] * len(self.local()))
-        tracing.lent.discard(param)
+        _, param = self.strays()[0]
+        self.put([param._contents] * len(self.local()))
 
     def joined(self, base: Any, others: Mapping[int, Any]) -> Any:
         """The array with another value; traceable."""

@@ -22,10 +22,11 @@ import numpy as np
 from jax import lax
 from jax.sharding import NamedSharding
 
-from paramesh import tracing
+from paramesh import storage
 from paramesh.dtype import DType
 from paramesh.errors import ContextError
 from paramesh.parameter import Parameter, Plan, Pool
+from paramesh.recipe import Recipe
 
 
 class Divider:
@@ -104,24 +105,23 @@ class SplitState(Pool):
         Raises:
             ContextError: other processes have parts of it.
         """
-        array = self._taken.get(i)
-        if array is None:
-            whole: Any = self._before if self._value is None else self._value
-            if not whole.is_fully_addressable:
-                raise ContextError(
-                    f"{self.name} is divided over the devices of several processes "
-                    "(enable_parallel_optimizer), and this process has only its own parts. Read it "
-                    "in a program that all of them run, save it by save_checkpoint(…, "
-                    "format='sharded'), or train without dividing it."
-                )
-            start, size = self.plan.starts[i], self.plan.sizes[i]
-            with jax.core.eval_context():
-                part = np.empty(size, self.dtype.np_dtype)
-                for shard in whole.addressable_shards:
-                    at = shard.index[0].start or 0
-                    _copy(np.asarray(shard.data), at, part, start)
-                array = self._taken[i] = jnp.asarray(part.reshape(self.plan.shapes[i]))
-        return array
+        base = self.base()
+        if not base.is_fully_addressable:
+            raise ContextError(
+                f"{self.name} is divided over the devices of several processes "
+                "(enable_parallel_optimizer), and this process has only its own parts. Read it "
+                "in a program that all of them run, save it by save_checkpoint(…, "
+                "format='sharded'), or train without dividing it."
+            )
+        return super().take(i)
+
+    def _part_of(self, base: Any, i: int) -> Any:
+        start, size = self.plan.starts[i], self.plan.sizes[i]
+        part = np.empty(size, self.dtype.np_dtype)
+        for shard in base.addressable_shards:
+            at = shard.index[0].start or 0
+            _copy(np.asarray(shard.data), at, part, start)
+        return jnp.asarray(part.reshape(self.plan.shapes[i]))
 
     def view(self, i: int) -> None:
         """None: the array is not the values of members side by side."""
@@ -131,36 +131,28 @@ class SplitState(Pool):
 
         None for a stray, which holds its value itself.
         """
-        if i in self._strays:
-            return None
-        return self._before if self._value is None else self._value, self.plan.starts[i]
+        return storage.inside(self, self._located, i)
+
+    def _located(self, i: int) -> tuple[Any, int] | None:
+        return None if self._is_stray(i) else (self.base(), self.plan.starts[i])
 
     def _gather(self) -> None:
         part, sharding = self.divider.part, self.sharding
         indices: Any = sharding.addressable_devices_indices_map(self.global_shape)
         here = {device: index[0].start or 0 for device, index in indices.items()}
+        base = self.base()
         with jax.core.eval_context():
             parts = {device: np.zeros(part, self.dtype.np_dtype) for device in here}
-            if self._before is not None:
-                for shard in self._before.addressable_shards:
+            if base is not None:
+                for shard in base.addressable_shards:
                     parts[shard.device] = np.array(shard.data)
-            strays = [(i, self._members[i]()) for i in sorted(self._strays)]
-            for i, param in strays:
-                if param is None:
-                    continue
+            for i, param in self.strays():
                 value = np.ravel(_value(param))
                 for device, at in here.items():
                     _copy(value, self.plan.starts[i], parts[device], at)
             arrays = [jax.device_put(parts[device], device) for device in here]
-            self._value = jax.make_array_from_single_device_arrays(
-                self.global_shape, sharding, arrays
-            )
-        self._before = None
-        self._strays.clear()
-        for _, param in strays:
-            if param is not None:
-                param._value = param._recipe = None
-                tracing.lent.discard(param)
+            array = jax.make_array_from_single_device_arrays(self.global_shape, sharding, arrays)
+        self._store_inside(array)
 
     def joined(self, base: Any, others: Mapping[int, Any]) -> Any:
         """This device's part with other values for some members; traceable."""
@@ -188,10 +180,10 @@ class _Parts(Plan):
 
 def _value(param: Parameter) -> Any:
     """A member's value, of a recipe too, without its being kept."""
-    if param._value is not None:
-        return np.asarray(param._value.addressable_data(0))
-    assert param._recipe is not None
-    return np.asarray(param._recipe.compute())
+    contents: Any = param._contents
+    if isinstance(contents, Recipe):
+        return np.asarray(contents.compute())
+    return np.asarray(contents.addressable_data(0))
 
 
 def _copy(source: Any, source_at: int, target: Any, target_at: int) -> None:

@@ -9,11 +9,13 @@ from paramesh.parameter.pool import (
     Plan,
     Pool,
     form_waiting,
+    forming,
     lies_whole,
     ranks_of,
     state_of,
     waiting,
 )
+from paramesh.parameter.snapshot import snapshot
 
 __all__ = [
     "DEFAULT_NAME",
@@ -26,9 +28,11 @@ __all__ = [
     "check_storable",
     "check_strategy",
     "form_waiting",
+    "forming",
     "lies_whole",
     "materialise",
     "ranks_of",
+    "snapshot",
     "state_of",
     "waiting",
 ]

@@ -2,10 +2,10 @@
 
 Glossary
     declared    holds shape, dtype and a recipe, and no data (`has_init` is True)
-    live        holds data; the recipe is gone
+    live        holds data; the recipe is gone. `storage.py` has the stages and how they change
     token       what compiled programs bake in of a Parameter: its name, shape, dtype and flags
-    slot        its place in a pool (see `pool.py`); a live Parameter without a value of its own is
-                in the pool's array
+    slot        its place in a pool (see `pool.py`); a Parameter without contents of its own is in
+                the pool's array
 
 A Parameter made from an initializer is weightless in every mode until something needs its values:
 the first read, `init_data()`, or never, when a checkpoint is loaded first.
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.core
 
-from paramesh import context, placement, tracing
+from paramesh import context, placement, storage, tracing
 from paramesh.dtype import DType, to_dtype
 from paramesh.errors import ContextError, ParameterShapeError
 from paramesh.initializer import initializer
@@ -97,7 +97,9 @@ class Parameter(Tensor):
     ) -> None:
         _check_place(storage_format, device)
         self._name = check_name(name)
-        self._value, self._recipe = first_contents(default_input, self._name)
+        value, recipe = first_contents(default_input, self._name)
+        self._contents = value if recipe is None else recipe
+        self._domain = storage.Domain()
         self._hooks: list[Callable[[Any], Any]] = []
         self._ps: dict[str, Any] | None = None
         self._inited = False
@@ -152,17 +154,23 @@ class Parameter(Tensor):
         self.assign(value)
 
     def _concrete(self) -> Any:
-        value = self._value
-        if value is None:
-            slot = self._slot
-            if slot is not None and self._recipe is None:
-                return slot.pool.take(slot.at)
-            self._materialise()
-            value = self._value
-        return value
+        while True:
+            value = storage.inside(self, self._own)
+            if value is not None:
+                return value
+            materialise([self])
 
-    def _materialise(self) -> None:
-        materialise([self])
+    def _own(self) -> Any:
+        """The value, None while there is a recipe; with the lock held."""
+        contents = self._contents
+        if contents is None:
+            slot = self._slot
+            assert slot is not None, "a Parameter without contents is in a pool"
+            return slot.pool.take(slot.at)
+        return None if isinstance(contents, Recipe) else storage.out(self, contents)
+
+    def _materialise(self, recipe: Recipe) -> Any:
+        return self._concrete()
 
     def _materialise_slice(self, layout: tuple[Any, ...]) -> None:
         recipe = self._recipe
@@ -173,29 +181,39 @@ class Parameter(Tensor):
             self._store(recipe.compute(index))
 
     def _store(self, value: Any) -> None:
-        slot = self._slot
-        if slot is not None and not slot.pool.accepts(slot.at, value):
-            slot.pool.dissolve()
-            slot = None
-        here = (self.shape, self.dtype)
-        changed = self._recipe is not None or (tuple(value.shape), to_dtype(value.dtype)) != here
-        self._value = value
-        self._recipe = None
-        if slot is not None:
-            slot.pool.stray(slot.at)
-        if changed:
-            tracing.moved()
+        storage.inside(self, self._replace, value)
 
     def _declare(self, recipe: Recipe) -> None:
         """Start again from a recipe."""
+        storage.inside(self, self._replace, recipe)
+
+    def _replace(self, contents: Any) -> None:
+        storage.check_free(self)
+        self._prepare(contents)
+        storage.commit(self._changes(contents))
+
+    def _prepare(self, contents: Any) -> None:
+        """Leave a pool that has no place for these contents."""
         slot = self._slot
-        if slot is not None and (recipe.shape, recipe.dtype) != (self.shape, self.dtype):
+        if slot is not None and not slot.pool.accepts(slot.at, contents):
             slot.pool.dissolve()
-            slot = None
-        self._recipe, self._value = recipe, None
-        if slot is not None:
-            slot.pool.stray(slot.at)
-        tracing.moved()
+
+    def _changes(self, contents: Any) -> list[storage.Change]:
+        """What a write changes; with the lock held."""
+        changes: list[storage.Change] = []
+        declared = isinstance(self._contents, Recipe) or isinstance(contents, Recipe)
+        kind = (tuple(contents.shape), to_dtype(contents.dtype))
+        if declared or kind != (self.shape, self.dtype):
+            changes.append(tracing.moving())
+        if self._slot is not None:
+            changes += self._slot.pool.straying()
+        changes.append((self, "_contents", contents))
+        return changes
+
+    def _materialised(self, recipe: Recipe, array: Any) -> None:
+        """The recipe was run; with the lock held."""
+        if self._contents is recipe:  # else another thread was faster, or wrote something else
+            storage.commit([(self, "_contents", array)])
 
     def _token(self) -> Any:
         return (
@@ -222,14 +240,12 @@ class Parameter(Tensor):
         return to_dtype(self._about().dtype)
 
     def _about(self) -> Any:
-        # In this order: another thread sets the value before it drops the recipe.
-        recipe, value = self._recipe, self._value
-        if value is not None:
-            return value
-        if recipe is None and self._slot is not None:
-            pool, at = self._slot
-            return _About(pool.plan.shapes[at], pool.dtype)
-        return recipe
+        while True:
+            contents, slot = self._contents, self._slot
+            if contents is not None:
+                return contents
+            if slot is not None:  # else its pool was dissolved in between
+                return _About(slot.pool.plan.shapes[slot.at], slot.pool.dtype)
 
     @property
     def data(self) -> Self:
@@ -382,30 +398,26 @@ class Parameter(Tensor):
     def set_dtype(self, dtype: Any) -> Self:
         """Cast in place (a recipe is asked for other numbers later); returns self."""
         wanted = to_dtype(dtype)
-        if self._recipe is not None and self._value is None:
-            self._declare(self._recipe.with_dtype(wanted))
+        recipe = self._recipe
+        if recipe is not None:
+            self._declare(recipe.with_dtype(wanted))
         else:
             tracing.write(self, cast(self._get(), wanted))
         return self
 
     # Where it leaves: the array handed out must outlive the next step, which may donate it.
 
-    def value(self) -> Tensor:
-        """A Tensor of the present value; later steps do not touch it."""
-        self._lend()
-        return super().value()
+    def _leaving(self) -> Any:
+        if tracing.current() is not None or tracing.held_back(self):
+            return self._get()
+        self._concrete()  # a recipe is run first
+        return storage.inside(self, self._escaping)
 
-    def __jax_array__(self) -> Any:
-        self._lend()
-        return super().__jax_array__()
-
-    def __dlpack__(self, **kwargs: Any) -> Any:
-        self._lend()
-        return super().__dlpack__(**kwargs)
-
-    def _lend(self) -> None:
-        if self._slot is None or self._value is not None:  # else a copy of the pool's part goes out
-            tracing.lent.add(self)
+    def _escaping(self) -> Any:
+        if self._contents is not None:  # else a copy of the pool's part goes out
+            storage.escape(self)
+        value = self._own()
+        return self._concrete() if value is None else value
 
     # The parameter server, hooks.
 
@@ -504,9 +516,8 @@ class Parameter(Tensor):
         twin._cache_shape = list(self._cache_shape)
         if not (isinstance(init, str) and init == "same"):
             fresh = initializer(init, self.shape, self.dtype)
-            twin._value, twin._recipe = None, fresh.recipe
-            if fresh.recipe is None:
-                twin._value = cast(fresh._get(), self.dtype)
+            recipe = fresh.recipe
+            twin._contents = cast(fresh._get(), self.dtype) if recipe is None else recipe
         return twin
 
     def copy(self) -> Parameter:
@@ -518,11 +529,10 @@ class Parameter(Tensor):
         # What users hang on a Parameter is theirs and is not copied.
         twin.__dict__.update({field: self.__dict__[field] for field in _FIELDS})
         twin._hooks, twin._found = [], None
-        frame = tracing.current()
-        if self._recipe is not None and (frame is None or self not in frame.values):
-            twin._value, twin._recipe = None, self._recipe
-        else:
-            twin._value, twin._recipe = self._concrete(), None
+        twin._domain = storage.Domain()
+        frame, recipe = tracing.current(), self._recipe
+        declared = recipe is not None and (frame is None or self not in frame.values)
+        twin._contents = recipe if declared else self._concrete()
         return twin
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
@@ -535,7 +545,8 @@ class Parameter(Tensor):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A recipe travels as a recipe: what it makes may be larger than this machine.
-        data = self._recipe if self._recipe is not None else Tensor.__reduce__(self)[1]
+        recipe = self._recipe
+        data = Tensor.__reduce__(self)[1] if recipe is None else recipe
         flags = {slot: getattr(self, "_" + slot) for slot in CARRIED}
         return _unpickle, (data, self._name, flags)
 
@@ -561,17 +572,15 @@ def materialise(states: Iterable[Parameter | Pool]) -> None:
     params: list[Parameter] = []
     for state in states:
         params += state.declared() if isinstance(state, Pool) else [state]
-    declared = [(p, p._recipe) for p in params if p._value is None]
-    waiting = [(p, recipe) for p, recipe in declared if recipe is not None]
+    waiting = [(p, recipe) for p in params if (recipe := p._recipe) is not None]
     if not waiting:
         return
     with jax.core.eval_context():
         arrays = placement.current().materialise(
             [p for p, _ in waiting], [recipe for _, recipe in waiting]
         )
-    for (param, _), array in zip(waiting, arrays, strict=True):
-        param._value = array
-        param._recipe = None
+    for (param, recipe), array in zip(waiting, arrays, strict=True):
+        storage.inside(param, param._materialised, recipe, array)
 
 
 class HookHandle:

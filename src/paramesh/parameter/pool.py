@@ -6,19 +6,21 @@ part. It is invisible: a member reads, writes, saves and clones like any other P
 
 Glossary
     member      a Parameter that has a slot in a pool
-    stray       a member that holds a value (or a recipe) of its own, because it was written from
-                outside or never was in the array; the next program that needs the pool takes it in
+    stray       a member that has contents of its own, because it was written from outside or never
+                was in the array; the next program that needs the pool takes it in
     plan        where the members lie; pools of one plan (a network's weights and their moments)
                 can be computed with as wholes
     owner       the optimizer that asked for the pool, which asks again when it was dissolved
     dissolved   all members hold their values themselves again, for good or until the owner asks
 
-A member without value and recipe of its own is in the array; nothing else marks it.
+A member without contents of its own is in the array; nothing else marks it. The pool's own contents
+are its array, or `storage.Strayed` while there are strays. It shares the domain of its members.
 """
 
 from __future__ import annotations
 
 import itertools
+import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -29,8 +31,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from paramesh import placement, tracing
-from paramesh.dtype import DType
+from paramesh import placement, storage, tracing
+from paramesh.dtype import DType, to_dtype
 
 if TYPE_CHECKING:
     from paramesh.parameter.parameter import Parameter
@@ -100,6 +102,17 @@ class Plan:
         return lax.dynamic_slice(flat, (start,), (self.sizes[i],)).reshape(self.shapes[i])
 
 
+class _Taken(NamedTuple):
+    """Copies of parts of an array."""
+
+    of: Any
+    arrays: dict[int, Any]
+
+
+#: No copies: of no array.
+NOTHING_TAKEN = _Taken(lambda: None, {})
+
+
 class Pool(tracing.Pooled):
     """One flat array that holds many Parameters; programs treat it as one Parameter.
 
@@ -122,17 +135,24 @@ class Pool(tracing.Pooled):
         self.dtype = dtype
         self.shape = (plan.size,)
         self.alive = True
-        # None while there are strays, so that programs, which look at `_value` alone, notice.
-        self._value: Any = None
+        self._contents: Any = storage.Strayed(None)
         self._recipe = None
-        self._before: Any = None
-        self._strays = set(range(len(members)))
-        self._taken: dict[int, Any] = {}
+        self._taken: _Taken = NOTHING_TAKEN
         self._members = [weakref.ref(param) for param in members]
         self._owner = weakref.ref(owner)
-        for i, param in enumerate(members):
-            param._slot = Slot(self, i)
-        tracing.moved()
+        self._domain = storage.Domain()
+        storage.unite([self, *members])
+        slots = [(param, "_slot", Slot(self, i)) for i, param in enumerate(members)]
+        storage.inside(self, storage.commit, [*slots, tracing.moving()])
+
+    @property
+    def _value(self) -> Any:
+        return None if isinstance(self._contents, storage.Strayed) else self._contents
+
+    def base(self) -> Any:
+        """The array that members without contents of their own are in; None before there is one."""
+        contents = self._contents
+        return contents.base if isinstance(contents, storage.Strayed) else contents
 
     def enter(self, placement: Any) -> None:
         """Called before a program of a placement uses a member: a flat array suits them all."""
@@ -142,88 +162,115 @@ class Pool(tracing.Pooled):
         found = [(i, ref()) for i, ref in enumerate(self._members)]
         return [(i, param) for i, param in found if param is not None]
 
-    def strays(self) -> list[Parameter]:
-        """Members whose values are not in the array."""
-        found = [self._members[i]() for i in sorted(self._strays)]
-        return [param for param in found if param is not None]
+    def strays(self) -> list[tuple[int, Parameter]]:
+        """(index, Parameter) of the members whose values are not in the array."""
+        return [(i, param) for i, param in self.members() if param._contents is not None]
 
     def declared(self) -> list[Parameter]:
         """Members whose recipes are to be run before the pool is used."""
-        return self.strays()
+        return [param for _, param in self.strays()]
 
     def take(self, i: int) -> Any:
         """An array of its own with the value of a member that is in the array."""
-        array = self._taken.get(i)
+        base = self.base()
+        taken = self._taken
+        if taken.of() is not base:
+            taken = self._taken = _Taken(weakref.ref(base), {})
+        array = taken.arrays.get(i)
         if array is None:
-            start, size = self.plan.starts[i], self.plan.sizes[i]
             with jax.core.eval_context():
-                whole = self._value if self._value is not None else self._before
-                part = _on_host(whole)[start : start + size]
-                array = self._taken[i] = _own_array(part.reshape(self.plan.shapes[i]))
+                array = taken.arrays[i] = self._part_of(base, i)
         return array
+
+    def _part_of(self, base: Any, i: int) -> Any:
+        start, size = self.plan.starts[i], self.plan.sizes[i]
+        part = _on_host(base)[start : start + size]
+        return _own_array(part.reshape(self.plan.shapes[i]))
 
     def view(self, i: int) -> np.ndarray[Any, Any] | None:
         """Member `i` as a read-only view of the array, to be let go before the next program runs.
 
         None where the member is not in the array, or the array is not its values side by side.
         """
-        whole = self._value if self._value is not None else self._before
-        if i in self._strays or whole is None:
+        return storage.inside(self, self._view, i)
+
+    def _view(self, i: int) -> np.ndarray[Any, Any] | None:
+        base = self.base()
+        if self._is_stray(i) or base is None:
             return None
         start = self.plan.starts[i]
-        part = _on_host(whole)[start : start + self.plan.sizes[i]]
+        part = _on_host(base)[start : start + self.plan.sizes[i]]
         return part.reshape(self.plan.shapes[i])
 
-    def stray(self, i: int) -> None:
-        """Member `i` holds its value itself from now on."""
-        self._strays.add(i)
-        self._taken.pop(i, None)
-        if self._value is not None:
-            self._value, self._before = None, self._value
+    def _is_stray(self, i: int) -> bool:
+        param = self._members[i]()
+        return param is not None and param._contents is not None
+
+    def straying(self) -> list[storage.Change]:
+        """The pool's part of the change by which a member gets contents of its own."""
+        if isinstance(self._contents, storage.Strayed):
+            return []
+        return [(self, "_contents", storage.Strayed(self._contents))]
 
     def accepts(self, i: int, value: Any) -> bool:
-        """Whether the value fits member `i`'s place."""
-        if value.shape != self.plan.shapes[i] or value.dtype != self.dtype.np_dtype:
+        """Whether a value, or a recipe, fits member `i`'s place."""
+        if tuple(value.shape) != self.plan.shapes[i] or to_dtype(value.dtype) != self.dtype:
             return False
         return lies_whole(value)
 
-    def stepped(self) -> None:
-        """A program has replaced the array; what strays were is gone with the one before."""
-        self._taken.clear()
-        if self._strays:
-            for param in self.strays():
-                param._value = param._recipe = None
-            self._strays.clear()
-            self._before = None
+    def _prepare(self, value: Any) -> None:
+        """Nothing: an array of all members fits."""
+
+    def _changes(self, value: Any) -> list[storage.Change]:
+        """What a write changes; with the lock held."""
+        return [(self, "_contents", value), *((p, "_contents", None) for _, p in self.strays())]
+
+    def forget(self) -> None:
+        """Let go of copies of parts of an array that there was before."""
+        if self._taken is not NOTHING_TAKEN:
+            self._taken = NOTHING_TAKEN
 
     def _concrete(self) -> Any:
-        if self._value is None:
+        while True:
+            value = storage.inside(self, self._own)
+            if value is not None:
+                return value
+            for param in self.declared():
+                param._concrete()
+
+    def _own(self) -> Any:
+        """The array; None if recipes have to be run first. With the lock held."""
+        if isinstance(self._contents, storage.Strayed):
+            if any(param._recipe is not None for param in self.declared()):
+                return None
             self._gather()
-        return self._value
+        return self._contents
 
     def _gather(self) -> None:
-        strays = [(i, self._members[i]()) for i in sorted(self._strays)]
+        base = self.base()
         with jax.core.eval_context():
-            if self._before is None:
+            if base is None:
                 flat = np.zeros(self.plan.size, self.dtype.np_dtype)
             else:
-                flat = np.array(_on_host(self._before))
+                flat = np.array(_on_host(base))
+            strays = self.strays()
             for i, param in strays:
-                if param is not None:
-                    start, size = self.plan.starts[i], self.plan.sizes[i]
-                    flat[start : start + size] = np.ravel(_on_host(param._concrete()))
-            self._value = _own_array(flat)
-        self._before = None
-        self._strays.clear()
-        for _, param in strays:
-            if param is not None:
-                param._value = param._recipe = None
-                tracing.lent.discard(param)
+                start, size = self.plan.starts[i], self.plan.sizes[i]
+                flat[start : start + size] = np.ravel(_on_host(param._contents))
+            array = _own_array(flat)
+        self._store_inside(array)
 
     def _store(self, value: Any) -> None:
         """Take over an array of all members, computed outside of every program."""
-        self._value = value
-        self.stepped()
+        storage.inside(self, self._store_inside, value)
+
+    def _store_inside(self, value: Any) -> None:
+        storage.check_free(self)
+        strays = self.strays()
+        storage.commit(self._changes(value))
+        self.forget()
+        for _, param in strays:
+            storage.returned(param)
 
     def joined(self, base: Any, others: Mapping[int, Any]) -> Any:
         """The flat array `base` with other values for some members; traceable."""
@@ -244,22 +291,33 @@ class Pool(tracing.Pooled):
         Args:
             again: let the owner ask for pools again when the next program is traced.
         """
-        if not self.alive:
-            return
-        for i, param in self.members():
-            if i not in self._strays:
-                param._value = self.take(i)
-            param._slot = None
-        self.alive = False
-        self._value = self._before = None
-        self._taken.clear()
+        storage.inside(self, self._dissolve)
         owner = self._owner()
         if again and owner is not None:
             waiting.add(owner)
-        tracing.moved()
+
+    def _dissolve(self) -> None:
+        if not self.alive:
+            return
+        storage.check_free(self)
+        members = self.members()
+        storage.commit(
+            [
+                *((p, "_contents", self.take(i)) for i, p in members if p._contents is None),
+                *((param, "_slot", None) for _, param in members),
+                (self, "_contents", storage.Strayed(None)),
+                (self, "alive", False),
+                tracing.moving(),
+            ]
+        )
+        self.forget()
 
     def _token(self) -> Any:
         return self.alive
+
+
+#: Held while pools are formed, and while Parameters are sorted into them for a program.
+forming = threading.RLock()
 
 
 def form_waiting() -> None:
@@ -267,17 +325,15 @@ def form_waiting() -> None:
 
     Where another placement divides optimizer state in another way, all of them are asked again.
     """
-    division = placement.current().division
-    if division != _division[0]:
-        _division[0] = division
-        waiting.update(_asked)
-    while waiting:
-        try:
-            owner = waiting.pop()
-        except KeyError:  # it was collected in between
-            return
-        owner.form_pools()
-        _asked.add(owner)
+    with forming:
+        division = placement.current().division
+        if division != _division[0]:
+            waiting.update(_asked)
+            _division[0] = division
+        for owner in list(waiting):
+            owner.form_pools()
+            _asked.add(owner)
+            waiting.discard(owner)
 
 
 def ranks_of(states: Sequence[Any], zero: Any) -> Any:

@@ -29,7 +29,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh import tracing
+from paramesh import storage, tracing
 from paramesh.dtype import is_wide, to_dtype, x64
 from paramesh.errors import ContextError, ParameterStateError
 from paramesh.parameter import Parameter
@@ -372,7 +372,7 @@ class Served(Placement):
             for state in mine:
                 state.ids = known[state.wanted]
             for state, values in zip(mine, self._fetched(table, mine), strict=True):
-                state._value = values
+                state._store(values)
 
     def _fetched(self, table: Parameter, rows: list[Rows]) -> list[Any]:
         """The rows of lookups in one table, on the device."""
@@ -432,8 +432,8 @@ class Served(Placement):
         self._prefetch(gradients)
         updates: dict[str, dict[str, Array]] = {}
         for gradient in gradients:
-            grad = self.out(gradient._value)
-            gradient._value = None
+            grad = self.out(gradient.value)
+            gradient._store(None)
             if is_table(gradient.param):
                 # Of each device all lookups: as the gradients are joined.
                 parts = [rows.ids.reshape(self.parts, -1) for rows in gradient.rows]
@@ -444,7 +444,7 @@ class Served(Placement):
         hyper: dict[str, float] = {}
         for state in written:
             if isinstance(state, Hyper):
-                hyper |= zip(state.names, self.out(state._value).tolist(), strict=True)
+                hyper |= zip(state.names, self.out(state.value).tolist(), strict=True)
         self._take_over(self.session.step(updates, hyper), self.session.owners)
 
     def _prefetch(self, gradients: list[Gradient]) -> None:
@@ -475,15 +475,23 @@ class Served(Placement):
                 )
 
     def _take_over(self, values: dict[str, Array], params: dict[str, Parameter]) -> None:
-        for name, array in values.items():
-            param = params[name]
-            param._value = self.copy_in(array)
-            self.session.copies[name] = param._value
+        """The servers' values become those of this worker: all of them, or none."""
+        taken = [(params[name], self.copy_in(array)) for name, array in values.items()]
+        if taken:
+            storage.unite([param for param, _ in taken])
+            storage.inside(taken[0][0], self._copied, taken)
+
+    def _copied(self, taken: list[tuple[Parameter, Any]]) -> None:
+        for param, _ in taken:
+            storage.check_free(param)
+        copies = self.session.copies | {param.name: array for param, array in taken}
+        changes = [(param, "_contents", array) for param, array in taken]
+        storage.commit([*changes, (self.session, "copies", copies)])
 
 
 def _is_busy(gradients: list[Gradient]) -> bool:
     """Whether the device is still computing."""
-    return not all(gradient._value.is_ready() for gradient in gradients)
+    return not all(gradient.value.is_ready() for gradient in gradients)
 
 
 def summed_rows(ids: Array, grad: Array, rows: int) -> dict[str, Array]:

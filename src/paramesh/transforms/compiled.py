@@ -25,9 +25,11 @@ from jax.interpreters import partial_eval
 from paramesh import placement, random, tracing
 from paramesh.dtype import is_wide, watch_wide, x64_enabled
 from paramesh.errors import TraceError
-from paramesh.parameter import Parameter, Pool, form_waiting, ranks_of, state_of
+from paramesh.parameter import Parameter, Pool, form_waiting, forming, ranks_of, state_of
 from paramesh.promotion import scalar_kind
+from paramesh.transforms.callbacks import calls_back
 from paramesh.transforms.entry import ZERO, Entry, Outputs, Prelude, State, settings_now
+from paramesh.transforms.handoff import Superseded
 from paramesh.transforms.hints import cells_of, is_cell, parameters_of
 
 #: So many programs of one function that differ only in a static int are worth a warning.
@@ -46,6 +48,7 @@ class CompiledFunction:
         static_argnums: Iterable[int] = (),
         static_argnames: Iterable[str] = (),
         hints: Callable[[], Iterable[Parameter]] | None = None,
+        donate: bool = True,
     ) -> None:
         functools.update_wrapper(self, fn, updated=())
         self.__name__: str = getattr(fn, "__name__", type(fn).__name__)
@@ -54,6 +57,7 @@ class CompiledFunction:
         self._static_argnums = frozenset(static_argnums)
         self._static_argnames = frozenset(static_argnames)
         self._hints = hints or (lambda: parameters_of(fn))
+        self._donate = donate
         self._entries: dict[Any, list[Entry]] = {}
         self._warned = False
 
@@ -71,12 +75,18 @@ class CompiledFunction:
         if call is None:  # inside a JAX transform of the user's: run as part of it
             return self.fn(*args, **kwargs)
         key, leaves, rebuild = call
-        for entry in self._entries.get(key, ()):
-            if entry.current():
+        while True:
+            try:
+                for entry in self._entries.get(key, ()):
+                    if entry.current():
+                        return entry.run(leaves)
+                entry = self._trace(leaves, rebuild)
+                self._remember(key, entry)
                 return entry.run(leaves)
-        entry = self._trace(leaves, rebuild)
-        self._remember(key, entry)
-        return entry.run(leaves)
+            except Superseded:  # another thread changed the network in between
+                continue
+            finally:
+                tracing.thread.frame = None
 
     def prefetch(self, *args: Any, **kwargs: Any) -> None:
         """Say, before a call, with which arguments the call after it will be made.
@@ -233,7 +243,10 @@ class CompiledFunction:
         handed = [i + n_out for i, s in enumerate(written) if not isinstance(s, placement.Ahead)]
         written = [s for s in written if not isinstance(s, placement.Ahead)]
         after = {s: closed.jaxpr.outvars[i].aval for s, i in zip(written, handed, strict=True)}
+        waits = calls_back(closed.jaxpr)
         donated = [s for s in states if s in program.read and _same_kind(s, after.get(s))]
+        if waits or not self._donate:
+            donated = []
         given_away = set(donated)
         kept = [s for s in states if s in program.read and s not in given_away]
         place = {s: ("d", i) for i, s in enumerate(donated)}
@@ -247,15 +260,27 @@ class CompiledFunction:
             groups = {"d": donated, "k": kept}
             values = [unread if o is None else groups[o[0]][o[1]] for o in order]
             out = run_jaxpr(*values, *leaves, *(() if pooled else (ZERO,)))
-            return list(out[:n_out]), [out[i] for i in handed]
+            return [*(out[i] for i in handed), *out[:n_out]]
 
         run.__name__ = getattr(self.fn, "__name__", "program")
         guard = tracing.Guard(
             [*program.cells, *program.met, *program.read, *written], settings_now()
         )
         compiled = jax.jit(run, donate_argnums=0)
-        met = list(program.met)
-        return Entry(compiled, donated, kept, written, met, outputs, guard, wide, pooled, prelude)
+        met, waits = list(program.met), waits or not self._donate
+        return Entry(
+            compiled,
+            donated,
+            kept,
+            written,
+            met,
+            outputs,
+            guard,
+            wide,
+            pooled,
+            waits,
+            prelude,
+        )
 
 
 def _prelude(
@@ -291,10 +316,11 @@ def _prelude(
 def _inputs(found: Iterable[State]) -> list[State]:
     """Each Parameter, or the pool that it is in."""
     params: list[Parameter] = []
-    for state in found:
-        params += [p for _, p in state.members()] if isinstance(state, Pool) else [state]
-    placement.current().adopt(params)
-    return list(dict.fromkeys(map(state_of, params)))
+    with forming:
+        for state in found:
+            params += [p for _, p in state.members()] if isinstance(state, Pool) else [state]
+        placement.current().adopt(params)
+        return list(dict.fromkeys(map(state_of, params)))
 
 
 def _same_kind(state: State, aval: Any) -> bool:
@@ -336,6 +362,7 @@ def jit(
     *,
     static_argnums: Iterable[int] = (),
     static_argnames: Iterable[str] = (),
+    donate: bool = True,
 ) -> Any:
     """Compile a function of Tensors that may read and write Parameters.
 
@@ -348,14 +375,22 @@ def jit(
     A program is compiled for each combination of shapes and dtypes, and again when something in
     the Cells that it went through changes (structure, `set_train`, `requires_grad`, dtypes).
 
+    Args:
+        fn: the function, or a Cell.
+        static_argnums: positions of arguments that are constants.
+        static_argnames: names of arguments that are constants.
+        donate: let the program reuse the memory of the Parameters that it writes. With False it
+            needs that memory twice, each call waits until the program has ended, and a device that
+            fails in the middle (for want of memory, say) leaves every Parameter as it was.
+
     Raises:
         TypeError: a constant argument is not hashable.
         TraceError: a Parameter is written inside a JAX transform that paramesh does not see.
     """
     if fn is None:
         return functools.partial(
-            jit, static_argnums=static_argnums, static_argnames=static_argnames
+            jit, static_argnums=static_argnums, static_argnames=static_argnames, donate=donate
         )
     if not callable(fn):
         raise TypeError(f"jit takes a function or a Cell, got {type(fn).__name__}.")
-    return CompiledFunction(fn, static_argnums, static_argnames)
+    return CompiledFunction(fn, static_argnums, static_argnames, donate=donate)

@@ -3,8 +3,7 @@
 Glossary
     state       a Parameter, or a pool of many small ones (`parameter/pool.py`)
     donated     states that are read and written: their arrays are given to the program, which
-                reuses the memory
-    lent        an array that somebody besides its Parameter may hold; it is copied, not donated
+                reuses the memory; `handoff.py` says how
     prelude     a part of the program that is run before it (see `placement.Ahead`)
 
 A run costs one list of arrays in and one out, whatever the network looks like.
@@ -13,7 +12,6 @@ A run costs one list of arrays in and one out, whatever the network looks like.
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,9 +20,10 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh import context, placement, tracing
-from paramesh.dtype import is_wide, x64_enabled
+from paramesh import context, placement, storage, tracing
+from paramesh.dtype import x64_enabled
 from paramesh.parameter import Parameter, Pool, materialise
+from paramesh.transforms.handoff import Handoff
 
 State = Parameter | Pool
 
@@ -50,9 +49,11 @@ class Prelude:
 
     def run(self, leaves: list[Any]) -> dict[Any, Any]:
         """The hidden values for these inputs."""
-        values = [p._concrete() if p._value is None else p._value for p in self.states]
         place = placement.current()
-        place.settle(self.states, values)
+        values = [state._concrete() for state in self.states]
+        if self.states:
+            storage.unite(self.states)
+            storage.inside(self.states[0], place.settle, self.states, values)
         some = place.place_inputs([leaves[i] for i in self.leaves])
         return dict(zip(self.ahead, self.program(values, some), strict=True))
 
@@ -63,14 +64,13 @@ class Entry:
     __slots__ = (
         "donated",
         "epoch",
-        "filled",
         "guard",
+        "handoff",
         "hidden",
         "kept",
         "outputs",
         "params",
         "pooled",
-        "pools",
         "prelude",
         "program",
         "settings",
@@ -90,6 +90,7 @@ class Entry:
         guard: tracing.Guard,
         wide: bool,
         pooled: bool,
+        waits: bool,
         prelude: Prelude | None,
     ) -> None:
         self.program = program
@@ -97,10 +98,6 @@ class Entry:
         self.hidden = [p for p in (*kept, *written) if isinstance(p, placement.Hidden)]
         self.donated, self.kept, self.written = donated, kept, written
         self.params = params
-        self.pools = [state for state in written if isinstance(state, Pool)]
-        read = {*donated, *kept}
-        #: Written and never read: a recipe of theirs is never run, the write ends it.
-        self.filled = [p for p in written if p not in read and not isinstance(p, Pool)]
         self.outputs = outputs
         self.guard = guard
         self.wide = wide
@@ -108,6 +105,7 @@ class Entry:
         self.settings = settings_now()
         self.epoch = tracing.epoch()
         self.started = False
+        self.handoff = Handoff(program, donated, kept, written, waits)
 
     def current(self) -> bool:
         """Whether the program is still right for the network as it is now."""
@@ -120,32 +118,37 @@ class Entry:
         return True
 
     def run(self, leaves: list[Any]) -> Any:
-        """The outputs for these inputs; written Parameters get their new arrays."""
+        """The outputs for these inputs; written Parameters get their new arrays.
+
+        Raises:
+            Superseded: the network changed since the program was chosen; nothing was run.
+        """
+        if tracing.thread.journal is not None:
+            tracing.flush()
         if not self.started:
             self._start()
-        if self.hidden:
+        if not self.hidden:
+            return self._run(leaves)
+        with storage.turns(storage.domain_of(self.hidden[0])):
             placement.current().before_step(self.hidden, lambda: self._ahead(leaves))
-        donated = [p._value for p in self.donated]
-        kept = [p._value for p in self.kept]
-        # By identity: `None in donated` would compare every array with None.
-        if _NONE in map(id, donated) or _NONE in map(id, kept):
-            donated = [p._concrete() for p in self.donated]
-            kept = [p._concrete() for p in self.kept]
+            return self._run(leaves)
+
+    def _run(self, leaves: list[Any]) -> Any:
         place = placement.current()
         if self.wide and not x64_enabled():
             # What is laid out over devices too: JAX cuts 64-bit arrays to 32 bits otherwise.
             with jax.enable_x64(True):
-                arrays, values = self._computed(place, donated, kept, leaves)
+                arrays = self._arrays(place, leaves)
         else:
-            arrays, values = self._computed(place, donated, kept, leaves)
-        for param, value in zip(self.written, values, strict=True):
-            param._value = value
-        for param in self.filled:
-            param._recipe = None
-        for pool in self.pools:
-            pool.stepped()
+            arrays = self._arrays(place, leaves)
         place.after_step(self.written)
         return self.outputs.build(place.outputs(arrays))
+
+    def _arrays(self, place: placement.Placement, leaves: list[Any]) -> list[Any]:
+        leaves = place.place_inputs(leaves)
+        if self.pooled:
+            leaves = [*leaves, place.constant(_zero())]
+        return self.handoff.run(place, leaves, self.current)
 
     def announce(self, leaves: list[Any]) -> None:
         """A run with these inputs is said to come after the next one."""
@@ -158,23 +161,9 @@ class Entry:
         with jax.enable_x64(True) if self.wide and not x64_enabled() else tracing.nothing:
             return self.prelude.run(leaves)
 
-    def _computed(
-        self,
-        place: placement.Placement,
-        donated: list[Any],
-        kept: list[Any],
-        leaves: list[Any],
-    ) -> Any:
-        place.settle(self.donated, donated)
-        place.settle(self.kept, kept)
-        _own(self.donated, donated)
-        leaves = place.place_inputs(leaves)
-        if self.pooled:
-            leaves = [*leaves, place.constant(_zero())]
-        return self.program(donated, kept, leaves)
-
     def _start(self) -> None:
         materialise([*self.donated, *self.kept])
+        self.handoff.start()
         for param in self.params:
             param.is_init = True
         self.started = True
@@ -185,13 +174,6 @@ def settings_now() -> Any:
     return (context.program_key(), placement.current().key)
 
 
-def _references(values: list[Any]) -> list[int]:
-    return list(map(sys.getrefcount, values))
-
-
-_NONE = id(None)
-
-
 #: The value of the input that `ranks_of` needs, as it is traced and as it is given.
 ZERO = np.int32(0)
 
@@ -200,32 +182,6 @@ ZERO = np.int32(0)
 def _zero() -> Any:
     with jax.core.eval_context():
         return jnp.asarray(ZERO)
-
-
-class _Slot:
-    __slots__ = ("_value",)
-
-
-def _alone() -> int:
-    """The reference count that `_references` sees of an array that only its Parameter holds."""
-    slot = _Slot()
-    slot._value = object()
-    return _references([slot._value])[0]
-
-
-_ALONE = _alone()
-
-
-def _own(params: list[State], values: list[Any]) -> None:
-    """Replace in `values` every array that somebody else may hold by a copy."""
-    lent = tracing.lent
-    any_lent = bool(lent)
-    for i, count in enumerate(_references(values)):
-        if count > _ALONE or (any_lent and params[i] in lent):
-            value = values[i]
-            with jax.enable_x64(True) if is_wide(value) else tracing.nothing:
-                values[i] = value.copy()
-            lent.discard(params[i])
 
 
 class Outputs:
