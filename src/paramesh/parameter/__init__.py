@@ -6,6 +6,7 @@ from paramesh.parameter.layout import check_strategy
 from paramesh.parameter.names import DEFAULT_NAME, check_name
 from paramesh.parameter.parameter import HookHandle, Parameter, materialise
 from paramesh.parameter.pool import (
+    Dissolved,
     Plan,
     Pool,
     form_waiting,
@@ -19,6 +20,7 @@ from paramesh.parameter.snapshot import snapshot
 
 __all__ = [
     "DEFAULT_NAME",
+    "Dissolved",
     "HookHandle",
     "Parameter",
     "ParameterTuple",

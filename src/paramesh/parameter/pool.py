@@ -102,6 +102,15 @@ class Plan:
         return lax.dynamic_slice(flat, (start,), (self.sizes[i],)).reshape(self.shapes[i])
 
 
+class Dissolved(Exception):
+    """The pool was dissolved by another thread."""
+
+
+def _is_in(param: Parameter, pool: Pool) -> bool:
+    slot = param._slot
+    return slot is not None and slot.pool is pool
+
+
 class _Taken(NamedTuple):
     """Copies of parts of an array."""
 
@@ -158,9 +167,9 @@ class Pool(tracing.Pooled):
         """Called before a program of a placement uses a member: a flat array suits them all."""
 
     def members(self) -> list[tuple[int, Parameter]]:
-        """(index, Parameter) of those that still exist."""
+        """(index, Parameter) of those that still exist; none once it was dissolved."""
         found = [(i, ref()) for i, ref in enumerate(self._members)]
-        return [(i, param) for i, param in found if param is not None]
+        return [(i, param) for i, param in found if param is not None and _is_in(param, self)]
 
     def strays(self) -> list[tuple[int, Parameter]]:
         """(index, Parameter) of the members whose values are not in the array."""
@@ -239,7 +248,13 @@ class Pool(tracing.Pooled):
                 param._concrete()
 
     def _own(self) -> Any:
-        """The array; None if recipes have to be run first. With the lock held."""
+        """The array; None if recipes have to be run first. With the lock held.
+
+        Raises:
+            Dissolved: there is none any more.
+        """
+        if not self.alive:
+            raise Dissolved
         if isinstance(self._contents, storage.Strayed):
             if any(param._recipe is not None for param in self.declared()):
                 return None

@@ -40,7 +40,7 @@ from paramesh import storage, tracing
 from paramesh._compat.jax import looks_for_nans, native_call, settings_of_calls
 from paramesh.dtype import is_wide, x64_enabled
 from paramesh.errors import ParameterStateError
-from paramesh.parameter import Pool
+from paramesh.parameter import Dissolved, Pool
 from paramesh.placement import Placement
 from paramesh.storage import UNREADY, Domain
 from paramesh.transforms.errand import on_thread_of_its_own
@@ -268,9 +268,12 @@ class Handoff:
                     return arrays
 
     def _make_ready(self) -> None:
-        for state in itertools.chain(self.donated, self.kept):
-            if type(state._contents) in UNREADY:
-                state._concrete()
+        try:
+            for state in itertools.chain(self.donated, self.kept):
+                if type(state._contents) in UNREADY:
+                    state._concrete()
+        except Dissolved:
+            raise Superseded from None
         self._domains = storage.unite([*self.donated, *self.kept, *self.written])
 
     def _version(self, place: Placement, leaves: list[Any]) -> _Version:
