@@ -79,8 +79,9 @@ class Domain:
     Attributes:
         lock: held while contents change or are read.
         busy: held, besides, by the thread that hands arrays over to a program.
-        turn: held for a whole step by programs that must not hold the lock so long, and by all
-            others that write states of the domain, once there is such a program.
+        turns: two locks. The first is held for a whole step by programs that must not hold `lock`
+            so long, and by all others that write states of the domain, once there is such a
+            program; the second by the end of such a step that its caller may not wait for.
         by: the program that wrote contents last; None: it was something else.
         lent: while the domain is busy, the states whose arrays are given to the program.
         escaped: states whose arrays left through a public door since their last step.
@@ -100,7 +101,7 @@ class Domain:
         "lock",
         "parent",
         "serial",
-        "turn",
+        "turns",
         "wanted",
     )
     _serials = itertools.count()
@@ -108,7 +109,7 @@ class Domain:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.busy = threading.Lock()
-        self.turn: Any = None
+        self.turns: tuple[Any, Any] | None = None
         self.by: Any = None
         self.lent: Sequence[Any] = ()
         self.escaped: weakref.WeakSet[Any] | None = None
@@ -251,7 +252,7 @@ def _merge(one: Domain, other: Domain) -> None:
                 one.by = None
                 for state in other.escaped or ():
                     _escape(one, state)
-                one.turn = one.turn or other.turn
+                one.turns = one.turns or other.turns
                 other.parent = one
 
 
@@ -261,12 +262,12 @@ def keep_apart(state: Any) -> None:
     state._domain.alone = True
 
 
-def turns(domain: Domain) -> Any:
-    """The domain's `turn`, made if there is none."""
+def turns(domain: Domain) -> tuple[Any, Any]:
+    """The domain's `turns`, made if there are none."""
     with domain.lock:
-        if domain.turn is None:
-            domain.turn = threading.RLock()
-        return domain.turn
+        if domain.turns is None:
+            domain.turns = (threading.RLock(), threading.RLock())
+        return domain.turns
 
 
 # What is asked while the lock is held.

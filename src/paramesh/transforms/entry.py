@@ -23,6 +23,7 @@ import numpy as np
 from paramesh import context, placement, storage, tracing
 from paramesh.dtype import x64_enabled
 from paramesh.parameter import Parameter, Pool, materialise
+from paramesh.transforms.errand import on_thread_of_its_own
 from paramesh.transforms.handoff import Handoff
 
 State = Parameter | Pool
@@ -105,7 +106,7 @@ class Entry:
         self.settings = settings_now()
         self.epoch = tracing.epoch()
         self.started = False
-        self.handoff = Handoff(program, donated, kept, written, waits)
+        self.handoff = Handoff(program, donated, kept, written, waits, bool(self.hidden))
 
     def current(self) -> bool:
         """Whether the program is still right for the network as it is now."""
@@ -129,8 +130,16 @@ class Entry:
             self._start()
         if not self.hidden:
             return self._run(leaves)
-        with storage.turns(storage.domain_of(self.hidden[0])):
+        turn, ending = storage.turns(storage.domain_of(self.hidden[0]))
+        with turn:
+            with ending:  # of a step whose caller did not wait for its end
+                pass
             placement.current().before_step(self.hidden, lambda: self._ahead(leaves))
+            # What is written here and what is pushed belong together.
+            return on_thread_of_its_own(lambda: self._ended(ending, leaves))
+
+    def _ended(self, ending: Any, leaves: list[Any]) -> Any:
+        with ending:
             return self._run(leaves)
 
     def _run(self, leaves: list[Any]) -> Any:

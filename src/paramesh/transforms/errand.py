@@ -54,13 +54,13 @@ class _Errand:
         return self._result
 
     def call_off(self) -> None:
-        """See to it that nothing is done later: the work is not begun, or it has ended."""
-        while not self._begun.acquire(blocking=False):
-            try:
-                with self._undone:
-                    return
-            except BaseException:
-                continue  # the exception that brought the caller here is the one that is raised
+        """See to it that nothing is done later: the work is not begun, or it has ended.
+
+        A second exception ends the waiting: who presses Stop twice means it.
+        """
+        if not self._begun.acquire(blocking=False):
+            with self._undone:
+                pass
 
 
 class _Worker:
@@ -78,7 +78,7 @@ def on_thread_of_its_own(work: Callable[[], T]) -> T:
     """`work()`, done elsewhere.
 
     An exception in this thread leaves it done or not begun: when this returns or raises, nothing
-    goes on.
+    goes on. After a second one, it may.
 
     Raises:
         BaseException: what `work` raises.

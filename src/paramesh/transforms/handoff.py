@@ -66,6 +66,7 @@ class Handoff:
         written: states that it gives new contents.
         waits: whether its results are to be waited for before they become contents: it calls back
             into Python.
+        guided: whether the caller sees to it that programs of the network take turns.
     """
 
     def __init__(
@@ -75,10 +76,12 @@ class Handoff:
         kept: list[Any],
         written: list[Any],
         waits: bool,
+        guided: bool,
     ) -> None:
         self.program = program
         self.donated, self.kept, self.written = donated, kept, written
         self._waits = waits
+        self._takes_turns = bool(written) and not guided
         read = {*donated, *kept}
         self._pools = [s for s in written if isinstance(s, Pool)]
         #: Pools that are written and not read: the write ends what their members hold themselves.
@@ -104,8 +107,8 @@ class Handoff:
             Superseded: nothing was run.
             Exception: what JAX raises; the states have the contents of before.
         """
-        turn = self._domains[1].turn if self.written else None
-        with tracing.nothing if turn is None else turn:
+        turns = self._domains[1].turns if self._takes_turns else None
+        with tracing.nothing if turns is None else turns[0]:
             if self._waits:
                 return self._waited(place, leaves, current)
             if not self.donated:
