@@ -27,7 +27,7 @@ from jax import lax
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from paramesh import context
+from paramesh import context, storage
 from paramesh.errors import ContextError
 from paramesh.parallel import groups
 from paramesh.parallel.per_device import PerDevice
@@ -117,7 +117,7 @@ class DataParallel(Placement):
             if sharding is everywhere or _differs(states[i]):
                 continue
             if sharding != everywhere:
-                arrays[i] = states[i]._contents = self._spread(array, states[i].name)
+                arrays[i] = storage.relocate(states[i], self._spread(array, states[i].name))
 
     def _spread(self, array: Any, name: str = "") -> Any:
         if not array.sharding.is_fully_replicated:

@@ -210,7 +210,7 @@ class SemiAuto(Placement):
             if sharding.is_equivalent_to(wanted, array.ndim):
                 places[i] = sharding
                 continue
-            arrays[i] = states[i]._contents = self._moved(array, wanted)
+            arrays[i] = storage.relocate(states[i], self._moved(array, wanted))
             states[i].sliced = not wanted.is_fully_replicated
 
     def _moved(self, array: Any, sharding: NamedSharding) -> Any:
