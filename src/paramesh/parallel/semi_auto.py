@@ -28,7 +28,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from paramesh import context, placement, tracing
+from paramesh import context, placement, storage, tracing
 from paramesh.errors import ContextError, LayoutError
 from paramesh.parallel.layout import Layout
 from paramesh.parallel.mesh import device_mesh
