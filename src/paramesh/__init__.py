@@ -80,13 +80,17 @@ if TYPE_CHECKING:
     from paramesh.train import Model
     from paramesh.transforms import (
         GradOperation,
+        cond,
+        fori_loop,
         functional_call,
         grad,
         jit,
         remat,
         scan,
+        switch,
         value_and_grad,
         vmap,
+        while_loop,
     )
 
 __version__ = "0.1.0"
@@ -105,6 +109,8 @@ _LATER: dict[str, str | None] = {
     "GradOperation": "paramesh.transforms",
     "Model": "paramesh.train",
     "build_searched_strategy": "paramesh.checkpoint",
+    "cond": "paramesh.transforms",
+    "fori_loop": "paramesh.transforms",
     "from_optax": "paramesh.optim",
     "functional_call": "paramesh.transforms",
     "grad": "paramesh.transforms",
@@ -117,10 +123,12 @@ _LATER: dict[str, str | None] = {
     "remat": "paramesh.transforms",
     "save_checkpoint": "paramesh.checkpoint",
     "scan": "paramesh.transforms",
+    "switch": "paramesh.transforms",
     "transform_checkpoint_by_rank": "paramesh.checkpoint",
     "transform_checkpoints": "paramesh.checkpoint",
     "value_and_grad": "paramesh.transforms",
     "vmap": "paramesh.transforms",
+    "while_loop": "paramesh.transforms",
 }
 
 __all__ = [
@@ -156,8 +164,12 @@ __all__ = [
     "GradOperation",
     "functional_call",
     "vmap",
-    "scan",
     "remat",
+    "cond",
+    "switch",
+    "while_loop",
+    "fori_loop",
+    "scan",
     "context",
     "GRAPH_MODE",
     "PYNATIVE_MODE",

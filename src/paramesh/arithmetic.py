@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from paramesh import border
 from paramesh.dtype import DType, to_dtype, x64
 from paramesh.promotion import align, bounds, cast, floating, scalar_kind
 
@@ -207,22 +208,22 @@ class Arithmetic:
                 f"The truth value of a Tensor of shape {tuple(value.shape)} is ambiguous: "
                 "use .any() or .all()."
             )
-        return bool(value.reshape(()))
+        return _python(bool, value)
 
     def __float__(self) -> float:
-        return float(self._one_element("float"))
+        return _python(float, self._one_element("float"))
 
     def __int__(self) -> int:
-        return int(self._one_element("int"))
+        return _python(int, self._one_element("int"))
 
     def __index__(self) -> int:
         value = self._one_element("index")
         if not to_dtype(value.dtype).is_integer():
             raise TypeError(f"A {to_dtype(value.dtype)} Tensor cannot be used as an index.")
-        return int(value)
+        return _python(int, value)
 
     def __complex__(self) -> complex:
-        return complex(self._one_element("complex"))
+        return _python(complex, self._one_element("complex"))
 
     def _one_element(self, what: str) -> Any:
         value = self._get()
@@ -243,7 +244,7 @@ class Arithmetic:
             yield self[i]
 
     def __contains__(self, item: Any) -> bool:
-        return bool((self == item)._get().any())
+        return _python(bool, (self == item)._get().any(), "`in`")
 
     def __getitem__(self, index: Any) -> Any:
         value = self._get()
@@ -263,6 +264,18 @@ class Arithmetic:
         index = _index(index, value.shape)
         with x64(value, *_arrays(index)):
             self._put(jnp.asarray(value).at[index].set(item_value))
+
+
+def _python(kind: Callable[[Any], Any], value: Any, what: str = "") -> Any:
+    """The python number that a raw value of one element is.
+
+    Raises:
+        TraceError: it is traced and has none.
+    """
+    try:
+        return kind(value.reshape(()))
+    except jax.errors.ConcretizationTypeError:
+        raise border.no_value(what or f"{kind.__name__}()", value) from None
 
 
 def _storable(item: Any, dtype: DType) -> Any:

@@ -22,13 +22,14 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 from jax.interpreters import partial_eval
 
-from paramesh import placement, random, tracing
+from paramesh import border, placement, random, tracing
 from paramesh.dtype import is_wide, watch_wide, x64_enabled
 from paramesh.errors import TraceError
 from paramesh.parameter import Parameter, Pool, form_waiting, ranks_of, state_of
 from paramesh.promotion import scalar_kind
 from paramesh.transforms.entry import ZERO, Entry, Outputs, Prelude, State, settings_now
 from paramesh.transforms.hints import cells_of, is_cell, parameters_of
+from paramesh.transforms.settling import Settling
 
 #: So many programs of one function that differ only in a static int are worth a warning.
 _MANY_VERSIONS = 16
@@ -172,12 +173,19 @@ class CompiledFunction:
         found: dict[Parameter | Pool, None] = {}
         found.update(dict.fromkeys([*self._hints(), random.default_generator().state]))
         wide = any(is_wide(x) for x in leaves if not scalar_kind(x))
+        settling = Settling(self.__name__)
         while True:
             # Looked up each time: a pool may have been dissolved because a member outgrew it.
             inputs = _inputs(found)
             wide = wide or any(state.dtype.is_wide() for state in inputs)
-            entry, missing, met_wide = self._attempt(inputs, leaves, rebuild, wide)
-            if entry is not None:
+            try:
+                with border.around(self.__name__, compiled=True) as notes:
+                    entry, missing, met_wide = self._attempt(inputs, leaves, rebuild, wide)
+                settling.trace(notes, missing, met_wide > wide, done=entry is not None)
+            except BaseException:
+                settling.take_back()
+                raise
+            if entry is not None and settling.settled:
                 return entry
             found.update(missing)
             wide = wide or met_wide
@@ -199,7 +207,11 @@ class CompiledFunction:
                 outputs = Outputs(self.fn(*args, **kwargs))
                 results = program.results() if not program.unfit else []
             attempts.append((program, outputs, [state for state, _ in results]))
-            return outputs.arrays, [value for _, value in results]
+            arrays = outputs.arrays
+            # Nothing traced is kept: JAX's own check for leaks looks when the trace ends.
+            outputs.forget()
+            program.forget()
+            return arrays, [value for _, value in results]
 
         self.traces += 1
         cells = cells_of(self.fn)
@@ -211,7 +223,9 @@ class CompiledFunction:
             closed = jax.make_jaxpr(program_over_all)(shapes, place.place_inputs(leaves), ZERO)
             met_wide = marks.wide
         program, outputs, written = attempts[-1]
-        outputs.forget()
+        notes = border.current()
+        assert notes is not None
+        notes.check(program.cells)
         for pool in program.unfit:
             pool.dissolve(again=False)
         if program.missing or program.unfit or met_wide > wide:
@@ -250,9 +264,8 @@ class CompiledFunction:
             return list(out[:n_out]), [out[i] for i in handed]
 
         run.__name__ = getattr(self.fn, "__name__", "program")
-        guard = tracing.Guard(
-            [*program.cells, *program.met, *program.read, *written], settings_now()
-        )
+        cells = [cell for cell in program.cells if cell not in program.made]
+        guard = tracing.Guard([*cells, *program.met, *program.read, *written], settings_now())
         compiled = jax.jit(run, donate_argnums=0)
         met = list(program.met)
         return Entry(compiled, donated, kept, written, met, outputs, guard, wide, pooled, prelude)
