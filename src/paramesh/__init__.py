@@ -57,6 +57,7 @@ from paramesh.dtype import (
     ushort,
 )
 from paramesh.errors import ParameshError
+from paramesh.nest import values
 from paramesh.parameter import Parameter, ParameterTuple
 from paramesh.recipe import Initializer, Recipe, get_seed, set_seed
 from paramesh.tensor import Tensor
@@ -81,14 +82,20 @@ if TYPE_CHECKING:
     from paramesh.transforms import (
         GradOperation,
         cond,
+        custom_vjp,
         fori_loop,
         functional_call,
         grad,
+        hessian,
+        jacfwd,
+        jacrev,
         jit,
+        jvp,
         remat,
         scan,
         switch,
         value_and_grad,
+        vjp,
         vmap,
         while_loop,
     )
@@ -110,11 +117,16 @@ _LATER: dict[str, str | None] = {
     "Model": "paramesh.train",
     "build_searched_strategy": "paramesh.checkpoint",
     "cond": "paramesh.transforms",
+    "custom_vjp": "paramesh.transforms",
     "fori_loop": "paramesh.transforms",
     "from_optax": "paramesh.optim",
     "functional_call": "paramesh.transforms",
     "grad": "paramesh.transforms",
+    "hessian": "paramesh.transforms",
+    "jacfwd": "paramesh.transforms",
+    "jacrev": "paramesh.transforms",
     "jit": "paramesh.transforms",
+    "jvp": "paramesh.transforms",
     "load_checkpoint": "paramesh.checkpoint",
     "load_distributed_checkpoint": "paramesh.checkpoint",
     "load_param_into_net": "paramesh.checkpoint",
@@ -127,6 +139,7 @@ _LATER: dict[str, str | None] = {
     "transform_checkpoint_by_rank": "paramesh.checkpoint",
     "transform_checkpoints": "paramesh.checkpoint",
     "value_and_grad": "paramesh.transforms",
+    "vjp": "paramesh.transforms",
     "vmap": "paramesh.transforms",
     "while_loop": "paramesh.transforms",
 }
@@ -135,6 +148,7 @@ __all__ = [
     "Tensor",
     "Parameter",
     "ParameterTuple",
+    "values",
     "Initializer",
     "Recipe",
     "set_seed",
@@ -162,6 +176,12 @@ __all__ = [
     "grad",
     "value_and_grad",
     "GradOperation",
+    "vjp",
+    "jvp",
+    "jacrev",
+    "jacfwd",
+    "hessian",
+    "custom_vjp",
     "functional_call",
     "vmap",
     "remat",

@@ -1,8 +1,8 @@
 """Nests: Tensors in tuples, lists, dicts and other pytrees, as raw arrays and back.
 
 JAX's transforms work on raw arrays. `unpack` takes them out of a nest, and the `Nest` puts others
-in their places. A place that held a Tensor or a Parameter gets a Tensor around the raw array, never a
-Tensor around a Tensor.
+in their places. A place that held a Tensor or a Parameter gets a Tensor around the raw array, never
+a Tensor around a Tensor.
 
 Glossary
     kept        a leaf that is no array (a string, None, a function): it stays in the Nest

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, Self
 
 import jax
@@ -381,7 +382,9 @@ def as_value(data: Any, dtype: DType | None = None) -> Any:
         array = _as_numpy(data)
         if dtype is not None and dtype.np_dtype != array.dtype:
             array = array.astype(dtype.np_dtype)
-        with x64(array):
+        # In a trace, data that is known stays known: it can be kept and used in another trace.
+        known = nullcontext() if border.current() is None else jax.core.eval_context()
+        with known, x64(array):
             return jnp.array(array)
     return value if dtype is None else cast(value, dtype)
 

@@ -150,6 +150,24 @@ class Frame:
             self.parent.visit(cell)
 
 
+class Reading(Frame):
+    """Notes which Parameters are read in it.
+
+    Attributes:
+        read: the Parameters and pools.
+    """
+
+    def __init__(self, parent: Frame | None) -> None:
+        super().__init__({}, parent)
+        self.read: dict[Any, None] = {}
+
+    def get(self, state: Any) -> Any:
+        """The value, as without this frame."""
+        if state not in self.values:
+            self.read[state] = None
+        return super().get(state)
+
+
 class Program(Frame):
     """The outermost frame of a compiled function; its values are the compiled inputs.
 
@@ -339,6 +357,15 @@ class Guard:
     def alive(self) -> bool:
         """False once something that the program used is gone for good."""
         return all(ref() is not None for ref, _ in self._parts)
+
+    def differences(self, other: Guard) -> list[str]:
+        """What is not as in another one, by name."""
+        tokens = {ref(): token for ref, token in other._parts}
+        return [
+            getattr(part, "name", None) or f"a {type(part).__name__}"
+            for part, token in ((ref(), token) for ref, token in self._parts)
+            if part is not None and tokens.get(part, token) != token
+        ]
 
     def holds(self, settings: Any) -> bool:
         """True if the program is still right."""

@@ -342,7 +342,9 @@ class Cell(Members):
     # Copying and printing.
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_compiled": None}
+        state = self.__dict__ | {"_compiled": None}
+        state.pop("_paramesh_programs", None)
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

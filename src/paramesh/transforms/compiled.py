@@ -27,6 +27,7 @@ from paramesh.dtype import is_wide, watch_wide, x64_enabled
 from paramesh.errors import TraceError
 from paramesh.parameter import Parameter, Pool, form_waiting, ranks_of, state_of
 from paramesh.promotion import scalar_kind
+from paramesh.transforms.constants import checked, programs_of
 from paramesh.transforms.entry import ZERO, Entry, Outputs, Prelude, State, settings_now
 from paramesh.transforms.hints import cells_of, is_cell, parameters_of
 from paramesh.transforms.settling import Settling
@@ -38,7 +39,8 @@ _MANY_VERSIONS = 16
 class CompiledFunction:
     """A function whose calls are compiled; made by `jit`.
 
-    `traces` counts how often the function was traced.
+    `traces` counts how often the function was traced through this object. The programs are kept
+    with the function, so that a `jit` of it in a loop compiles once.
     """
 
     def __init__(
@@ -47,6 +49,8 @@ class CompiledFunction:
         static_argnums: Iterable[int] = (),
         static_argnames: Iterable[str] = (),
         hints: Callable[[], Iterable[Parameter]] | None = None,
+        kept_with: Any = None,
+        way: Hashable = None,
     ) -> None:
         functools.update_wrapper(self, fn, updated=())
         self.__name__: str = getattr(fn, "__name__", type(fn).__name__)
@@ -55,7 +59,10 @@ class CompiledFunction:
         self._static_argnums = frozenset(static_argnums)
         self._static_argnames = frozenset(static_argnames)
         self._hints = hints or (lambda: parameters_of(fn))
-        self._entries: dict[Any, list[Entry]] = {}
+        way = (self._static_argnums, self._static_argnames, way)
+        self._entries: dict[Any, list[Entry]] = programs_of(
+            fn if kept_with is None else kept_with, way
+        )
         self._warned = False
 
     def _function_inside(self) -> Any:
@@ -112,6 +119,18 @@ class CompiledFunction:
         versions = self._entries.setdefault(key, [])
         versions[:] = [e for e in versions if e.guard.alive()]
         versions.append(entry)
+        if len(versions) > _MANY_VERSIONS:
+            del versions[0]
+            if not self._warned:
+                self._warned = True
+                what = " and ".join(versions[-1].guard.differences(versions[-2].guard))
+                warnings.warn(
+                    f"'{self.__name__}' has been compiled more than {_MANY_VERSIONS} times for the "
+                    f"same arguments: between its calls changes {what or 'a setting'}. Attributes "
+                    "of Cells are constants of a program; make what changes a Parameter "
+                    "(requires_grad=False), or pass it as an argument.",
+                    stacklevel=4,
+                )
         if len(self._entries) == _MANY_VERSIONS and not self._warned:
             self._warned = True
             shapes = {k[1] for k in self._entries}
@@ -145,12 +164,12 @@ class CompiledFunction:
             elif isinstance(leaf, float | complex):
                 shapes.append(type(leaf))
             else:
-                slots.append(_hashable(self, leaf))
+                slots.append(checked(self, leaf))
                 continue
             slots.append(_DYNAMIC)
             leaves.append(leaf)
         for name, value in static:
-            _hashable(self, value, name)
+            checked(self, value, name)
         # 1 == 1.0 == True, but they are different programs.
         kinds = tuple(type(s) for s in slots if s is not _DYNAMIC)
         key = (tree, tuple(shapes), tuple(slots), kinds, tuple(static))
@@ -172,6 +191,8 @@ class CompiledFunction:
         # nothing, a second trace does.
         found: dict[Parameter | Pool, None] = {}
         found.update(dict.fromkeys([*self._hints(), random.default_generator().state]))
+        for cell in filter(is_cell, jax.tree_util.tree_leaves(rebuild(leaves))):
+            found.update(dict.fromkeys(parameters_of(cell)))
         wide = any(is_wide(x) for x in leaves if not scalar_kind(x))
         settling = Settling(self.__name__)
         while True:
@@ -329,19 +350,6 @@ _DYNAMIC = _Dynamic()
 
 def _x64(wide: bool) -> Any:
     return jax.enable_x64(True) if wide and not x64_enabled() else tracing.nothing
-
-
-def _hashable(fn: Any, value: Any, name: Any = None) -> Hashable:
-    try:
-        hash(value)
-    except TypeError:
-        which = "" if name is None else f" {name!r}"
-        raise TypeError(
-            f"'{fn.__name__}': argument{which} of type {type(value).__name__} is a constant of the "
-            "compiled program and must be hashable. Pass arrays as Tensors, containers as tuples, "
-            "lists or dicts of Tensors."
-        ) from None
-    return value
 
 
 def jit(

@@ -45,11 +45,15 @@ class GradientFunction:
         self.fn = fn
         self.__name__ = f"grad_of_{getattr(fn, '__name__', type(fn).__name__)}"
         self._single_weight = isinstance(weights, Parameter)
-        self._weights = _weights(weights)
+        self._weights = check_weights(weights)
         self._positions = positions
         self._has_aux, self._with_value = has_aux, with_value
         self._with_sens, self._all = with_sens, all_inputs
-        self._compiled = CompiledFunction(self._run, hints=self._hints)
+        of_weights = None if self._weights is None else tuple(self._weights)
+        flags = (self._single_weight, has_aux, with_value, with_sens, all_inputs)
+        self._compiled = CompiledFunction(
+            self._run, hints=self._hints, kept_with=fn, way=("grad", positions, of_weights, flags)
+        )
         self._compiled.__name__ = self.__name__
 
     def _hints(self) -> list[Parameter]:
@@ -111,7 +115,12 @@ class GradientFunction:
         return inputs if self._weights is None else (inputs, weights)
 
 
-def _weights(weights: Any) -> list[Parameter] | None:
+def check_weights(weights: Any) -> list[Parameter] | None:
+    """Parameters to derive by, as a list; None for None.
+
+    Raises:
+        TypeError: something else, or one that is no float.
+    """
     if weights is None:
         return None
     if isinstance(weights, Parameter):
@@ -166,13 +175,13 @@ def _gradients(
     """(value, aux, gradients by position, raw gradients by weight) of one call."""
     chosen = {i: args[i] for i in positions}
     for i, arg in chosen.items():
-        if not _leaves_differentiable(arg) and len(positions) == 1:
+        if not differentiable(arg) and len(positions) == 1:
             raise TypeError(
                 f"The gradient by argument {i} was asked for, but it is "
                 f"{getattr(arg, 'dtype', type(arg).__name__)}: only floats have gradients. "
                 "Choose another grad_position, or None for gradients by weights only."
             )
-    diff = {i: arg for i, arg in chosen.items() if _leaves_differentiable(arg)}
+    diff = {i: arg for i, arg in chosen.items() if differentiable(arg)}
     start = [tracing.read(w) for w in weights]
     wide = any(map(is_wide, [*start, *jax.tree_util.tree_leaves(list(args))]))
     with watch_wide() as marks, x64(np.dtype("int64")) if wide else tracing.nothing:
@@ -184,7 +193,7 @@ def _gradients(
             result = _vjp(fn, args, kwargs, diff, weights, start, sens, has_aux)
     value, aux, by_diff, by_weight, forward = result
     forward.write()
-    by_input = [by_diff[i] if i in by_diff else _zeros_like(args[i]) for i in positions]
+    by_input = [by_diff[i] if i in by_diff else zeros_like(args[i]) for i in positions]
     return value, aux, by_input, list(by_weight)
 
 
@@ -199,7 +208,7 @@ def _vjp(
     has_aux: bool,
 ) -> Any:
     forward = Forward(fn, args, kwargs, diff, weights, start, has_aux)
-    by_weight, by_diff = forward.back(_cotangents(forward.arrays, sens))
+    by_weight, by_diff = forward.back(cotangents(forward.arrays, sens))
     return forward.value, forward.aux, by_diff, by_weight, forward
 
 
@@ -290,7 +299,12 @@ def _split(out: Any, has_aux: bool) -> tuple[Any, tuple[Any, ...]]:
     return out[0], out[1:]
 
 
-def _cotangents(leaves: list[Any], sens: Any) -> list[Any]:
+def cotangents(leaves: list[Any], sens: Any) -> list[Any]:
+    """Raw values by which raw outputs are multiplied on the way back; None for ones.
+
+    Raises:
+        ValueError: another number of them, or a shape unlike the output's.
+    """
     if sens is None:
         return [jnp.ones(np.shape(leaf), leaf.dtype) for leaf in leaves]
     given, _ = unpack(sens, "raw")
@@ -310,12 +324,15 @@ def _cotangents(leaves: list[Any], sens: Any) -> list[Any]:
     return cotangents
 
 
-def _leaves_differentiable(arg: Any) -> bool:
+def differentiable(arg: Any) -> bool:
+    """Whether a nest has arrays, all of them of float and complex types."""
     leaves = jax.tree_util.tree_leaves(arg)
     return bool(leaves) and all(map(_differentiable, leaves))
 
 
-def _zeros_like(arg: Any) -> Any:
+def zeros_like(arg: Any) -> Any:
+    """Zeros in the places of all arrays and numbers of a nest, as Tensors."""
+
     def zero(value: Any) -> Any:
         with x64(value):
             return jnp.zeros(np.shape(value), getattr(value, "dtype", jnp.float32))
