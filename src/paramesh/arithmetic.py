@@ -13,7 +13,7 @@ import numpy as np
 
 from paramesh import border
 from paramesh.dtype import DType, to_dtype, x64
-from paramesh.promotion import align, bounds, cast, floating, scalar_kind
+from paramesh.promotion import align, bounds, broadcasting, cast, floating, scalar_kind
 
 _Value = Any
 
@@ -24,7 +24,7 @@ def binary(name: str, fn: Callable[[Any, Any], Any], a: _Value, b: _Value) -> _V
         a, b = align(a, b)
     except TypeError as error:
         raise TypeError(f"{name}: {error}") from None
-    with x64(a, b):
+    with x64(a, b), broadcasting():
         return fn(a, b)
 
 
@@ -33,7 +33,7 @@ def true_divide(a: _Value, b: _Value) -> _Value:
     a, b = align(a, b)
     a = a if scalar_kind(a) else floating(a)
     b = b if scalar_kind(b) else floating(b)
-    with x64(a, b):
+    with x64(a, b), broadcasting():
         return jnp.true_divide(a, b)
 
 
@@ -262,7 +262,7 @@ class Arithmetic:
             )
         item_value = _storable(item_value, to_dtype(value.dtype))
         index = _index(index, value.shape)
-        with x64(value, *_arrays(index)):
+        with x64(value, *_arrays(index)), broadcasting():
             self._put(jnp.asarray(value).at[index].set(item_value))
 
 
@@ -385,5 +385,5 @@ def matmul(a: Any, b: Any) -> Any:
             f"@ cannot multiply shapes {tuple(a.shape)} and {tuple(b.shape)}: "
             "the last axis of the left must equal the second-last of the right."
         )
-    with x64(a, b):
+    with x64(a, b), broadcasting():
         return jnp.matmul(a, b)
