@@ -31,6 +31,7 @@ from paramesh.transforms.constants import checked, programs_of
 from paramesh.transforms.entry import ZERO, Entry, Outputs, Prelude, State, settings_now
 from paramesh.transforms.hints import cells_of, is_cell, parameters_of
 from paramesh.transforms.settling import Settling
+from paramesh.transforms.stages import Lowered
 
 #: So many programs of one function that differ only in a static int are worth a warning.
 _MANY_VERSIONS = 16
@@ -104,16 +105,31 @@ class CompiledFunction:
 
     def trace(self, *args: Any, **kwargs: Any) -> Entry:
         """The compiled program that a call with these arguments would run (made if need be)."""
-        call = self._parse(args, kwargs)
+        return self._traced(args, kwargs)[1]
+
+    def _traced(self, args: Any, kwargs: Any) -> tuple[Any, Entry, list[Any]]:
+        call = self._parse(args, kwargs, abstract=True)
         if call is None:
-            raise TypeError("trace() takes concrete arguments, not tracers.")
+            raise TypeError(f"'{self.__name__}': concrete arguments are needed, not tracers.")
         key, leaves, rebuild = call
         for entry in self._entries.get(key, ()):
             if entry.current():
-                return entry
+                return key, entry, leaves
         entry = self._trace(leaves, rebuild)
         self._remember(key, entry)
-        return entry
+        return key, entry, leaves
+
+    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+        """The program for these arguments before it is compiled.
+
+        `f.lower(x).compile()` has `cost_analysis()` and `memory_analysis()`, and can be called.
+
+        Args:
+            *args: as for a call; a `jax.ShapeDtypeStruct` may stand for a Tensor.
+            **kwargs: likewise.
+        """
+        key, entry, leaves = self._traced(args, kwargs)
+        return Lowered(self.__name__, self._parse, key, entry, leaves)
 
     def _remember(self, key: Any, entry: Entry) -> None:
         versions = self._entries.setdefault(key, [])
@@ -142,8 +158,11 @@ class CompiledFunction:
                     stacklevel=4,
                 )
 
-    def _parse(self, args: Any, kwargs: Any) -> Any:
-        """(key, dynamic leaves, rebuild), or None if there are tracers among the arguments."""
+    def _parse(self, args: Any, kwargs: Any, abstract: bool = False) -> Any:
+        """(key, dynamic leaves, rebuild), or None if there are tracers among the arguments.
+
+        With `abstract`, a `jax.ShapeDtypeStruct` is a leaf like an array.
+        """
         static: list[tuple[Any, Hashable]] = []
         if self._static_argnums or self._static_argnames:
             static = [(i, args[i]) for i in sorted(self._static_argnums) if i < len(args)]
@@ -163,6 +182,8 @@ class CompiledFunction:
                 shapes.append((leaf.shape, leaf.dtype, False))
             elif isinstance(leaf, float | complex):
                 shapes.append(type(leaf))
+            elif abstract and isinstance(leaf, jax.ShapeDtypeStruct):
+                shapes.append((leaf.shape, leaf.dtype, False))
             else:
                 slots.append(checked(self, leaf))
                 continue
