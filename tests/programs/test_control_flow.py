@@ -317,3 +317,18 @@ def test_under_transforms_of_jax() -> None:
         paramesh.set_context(mode=mode)
         for mapped in (jax.vmap(run), paramesh.vmap(run)):
             np.testing.assert_array_equal(mapped(Tensor(rows)).asnumpy(), np.stack([2 * X3, -X3]))
+
+
+def test_the_names_that_mindspore_has_among_operators() -> None:
+    double = ops.WhileLoop()(lambda v: v.sum() < 10, lambda v: v * 2, Tensor([1.0]))
+    assert double.asnumpy().tolist() == [16]
+    total = ops.ForiLoop()(0, 4, lambda i, v: v + i, Tensor(0.0))
+    assert float(total) == 6
+    rows = [Tensor([1.0, 2.0]), Tensor([3.0, 4.0])]
+    for xs in (rows, tuple(rows), Tensor([[1.0, 2.0], [3.0, 4.0]])):
+        last, partial = ops.Scan()(lambda c, x: (c + x.sum(), c), Tensor(0.0), xs)
+        assert float(last) == 10
+        assert partial.asnumpy().tolist() == [0, 3]
+    assert ops.while_loop is paramesh.while_loop
+    assert ops.functional.scan is paramesh.scan
+    assert ops.operations.Scan is ops.Scan
