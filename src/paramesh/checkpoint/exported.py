@@ -124,7 +124,7 @@ def export(
         "jax": jax.__version__,
         "platforms": list(exported.platforms),
         "inputs": _structure("an input", nest.place(_marks(given))),
-        "leaves": [[str(_shape_of(x).dtype), _sizes(x)] for x in leaves],
+        "leaves": _leaves(leaves),
         "outputs": found["outputs"],
         "written": found["written"],
         "parameters": [[n, p.dtype.long_name, list(p.shape)] for n, p in params.items()],
@@ -231,7 +231,7 @@ class ExportedProgram:
         if structure != self._about["inputs"]:
             raise TypeError(
                 f"'{self.name}' takes {_text(self._about['inputs'], self._about['leaves'])}, got "
-                f"{_text(structure, [[str(_shape_of(x).dtype), _sizes(x)] for x in given if not _is_constant(x)])}."
+                f"{_text(structure, _leaves(given))}."
             )
         leaves = []
         dynamic = [x for x in given if not _is_constant(x)]
@@ -334,6 +334,11 @@ def _shape_of(leaf: Any) -> Any:
 
 def _sizes(leaf: Any) -> list[Any]:
     return [n if isinstance(n, int) else str(n) for n in np.shape(leaf)]
+
+
+def _leaves(arrays: Sequence[Any]) -> list[Any]:
+    """(element type, sizes) of arrays, without numbers that are constants."""
+    return [[str(_shape_of(x).dtype), _sizes(x)] for x in arrays if not _is_constant(x)]
 
 
 # What inputs and outputs are made of, as JSON.

@@ -33,7 +33,8 @@ class Lowered:
     ) -> None:
         self._name, self._parse, self._key, self._entry = name, parse, key, entry
         with _width(entry):
-            self.stage: Any = entry.program.lower(*_inputs(entry, leaves))
+            program: Any = entry.program
+            self.stage: Any = program.lower(*_inputs(entry, leaves))
 
     def as_text(self, dialect: str | None = None) -> str:
         """The program as text, in StableHLO if nothing else is asked for."""
