@@ -112,8 +112,15 @@ def _leaves(nest: Any) -> list[Any]:
     return jax.tree_util.tree_leaves(nest, is_leaf=lambda t: isinstance(t, Tensor))
 
 
-@pytest.mark.parametrize("mode", [paramesh.GRAPH_MODE, paramesh.PYNATIVE_MODE])
-@pytest.mark.parametrize("compiled", [False, True], ids=["called", "in jit"])
+@pytest.mark.parametrize(
+    ("mode", "compiled"),
+    [
+        pytest.param(paramesh.GRAPH_MODE, True, id="in jit"),
+        pytest.param(paramesh.PYNATIVE_MODE, False, id="pynative"),
+        pytest.param(paramesh.GRAPH_MODE, False, id="graph", marks=pytest.mark.slow),
+        pytest.param(paramesh.PYNATIVE_MODE, True, id="pynative jit", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("name", GIVING)
 def test_every_output_is_a_tensor_of_a_plain_array(name: str, compiled: bool, mode: int) -> None:
     paramesh.set_context(mode=mode)
