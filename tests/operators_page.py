@@ -9,6 +9,7 @@ import importlib
 import inspect
 from pathlib import Path
 
+import paramesh
 import paramesh.ops as ops
 from paramesh.ops import composite
 from paramesh.ops.lazy import UPPER
@@ -50,7 +51,8 @@ def tables() -> str:
         lines.append(f"| `{name}` | {_cell(_summary(getattr(ops, name)))} |")
     for name, module in sorted(UPPER.items()):
         found = getattr(importlib.import_module(module), name)
-        lines.append(f"| `{name}` | {_cell(_summary(found))} The same as `paramesh.{name}`. |")
+        same = f" The same as `paramesh.{name}`." if name in paramesh.__all__ else ""
+        lines.append(f"| `{name}` | {_cell(_summary(found))}{same} |")
     lines.append("| `ReduceOp` | " + _cell(_summary(ops.ReduceOp)) + " |")
     lines.append("| `Primitive` | " + _cell(_summary(ops.Primitive)) + " |")
     return "\n".join(lines)

@@ -57,6 +57,7 @@ from paramesh.dtype import (
     ushort,
 )
 from paramesh.errors import ParameshError
+from paramesh.nest import values
 from paramesh.parameter import Parameter, ParameterTuple, snapshot
 from paramesh.recipe import Initializer, Recipe, get_seed, set_seed
 from paramesh.tensor import Tensor
@@ -65,8 +66,10 @@ if TYPE_CHECKING:
     from paramesh import checkpoint, nn, ops, optim, random, train
     from paramesh.checkpoint import (
         build_searched_strategy,
+        export,
         load_checkpoint,
         load_distributed_checkpoint,
+        load_exported,
         load_param_into_net,
         merge_sliced_parameter,
         rank_list_for_transform,
@@ -80,13 +83,23 @@ if TYPE_CHECKING:
     from paramesh.train import Model
     from paramesh.transforms import (
         GradOperation,
+        cond,
+        custom_vjp,
+        fori_loop,
         functional_call,
         grad,
+        hessian,
+        jacfwd,
+        jacrev,
         jit,
+        jvp,
         remat,
         scan,
+        switch,
         value_and_grad,
+        vjp,
         vmap,
+        while_loop,
     )
 
 __version__ = "0.1.0"
@@ -105,22 +118,34 @@ _LATER: dict[str, str | None] = {
     "GradOperation": "paramesh.transforms",
     "Model": "paramesh.train",
     "build_searched_strategy": "paramesh.checkpoint",
+    "cond": "paramesh.transforms",
+    "custom_vjp": "paramesh.transforms",
+    "export": "paramesh.checkpoint",
+    "fori_loop": "paramesh.transforms",
     "from_optax": "paramesh.optim",
     "functional_call": "paramesh.transforms",
     "grad": "paramesh.transforms",
+    "hessian": "paramesh.transforms",
+    "jacfwd": "paramesh.transforms",
+    "jacrev": "paramesh.transforms",
     "jit": "paramesh.transforms",
+    "jvp": "paramesh.transforms",
     "load_checkpoint": "paramesh.checkpoint",
     "load_distributed_checkpoint": "paramesh.checkpoint",
+    "load_exported": "paramesh.checkpoint",
     "load_param_into_net": "paramesh.checkpoint",
     "merge_sliced_parameter": "paramesh.checkpoint",
     "rank_list_for_transform": "paramesh.checkpoint",
     "remat": "paramesh.transforms",
     "save_checkpoint": "paramesh.checkpoint",
     "scan": "paramesh.transforms",
+    "switch": "paramesh.transforms",
     "transform_checkpoint_by_rank": "paramesh.checkpoint",
     "transform_checkpoints": "paramesh.checkpoint",
     "value_and_grad": "paramesh.transforms",
+    "vjp": "paramesh.transforms",
     "vmap": "paramesh.transforms",
+    "while_loop": "paramesh.transforms",
 }
 
 __all__ = [
@@ -128,6 +153,7 @@ __all__ = [
     "Parameter",
     "ParameterTuple",
     "snapshot",
+    "values",
     "Initializer",
     "Recipe",
     "set_seed",
@@ -145,6 +171,8 @@ __all__ = [
     "save_checkpoint",
     "load_checkpoint",
     "load_param_into_net",
+    "export",
+    "load_exported",
     "build_searched_strategy",
     "load_distributed_checkpoint",
     "merge_sliced_parameter",
@@ -155,10 +183,20 @@ __all__ = [
     "grad",
     "value_and_grad",
     "GradOperation",
+    "vjp",
+    "jvp",
+    "jacrev",
+    "jacfwd",
+    "hessian",
+    "custom_vjp",
     "functional_call",
     "vmap",
-    "scan",
     "remat",
+    "cond",
+    "switch",
+    "while_loop",
+    "fori_loop",
+    "scan",
     "context",
     "GRAPH_MODE",
     "PYNATIVE_MODE",

@@ -11,8 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from paramesh import border
 from paramesh.dtype import DType, to_dtype, x64
-from paramesh.promotion import align, bounds, cast, floating, scalar_kind
+from paramesh.promotion import align, bounds, broadcasting, cast, floating, scalar_kind
 
 _Value = Any
 
@@ -23,7 +24,7 @@ def binary(name: str, fn: Callable[[Any, Any], Any], a: _Value, b: _Value) -> _V
         a, b = align(a, b)
     except TypeError as error:
         raise TypeError(f"{name}: {error}") from None
-    with x64(a, b):
+    with x64(a, b), broadcasting():
         return fn(a, b)
 
 
@@ -32,7 +33,7 @@ def true_divide(a: _Value, b: _Value) -> _Value:
     a, b = align(a, b)
     a = a if scalar_kind(a) else floating(a)
     b = b if scalar_kind(b) else floating(b)
-    with x64(a, b):
+    with x64(a, b), broadcasting():
         return jnp.true_divide(a, b)
 
 
@@ -207,22 +208,22 @@ class Arithmetic:
                 f"The truth value of a Tensor of shape {tuple(value.shape)} is ambiguous: "
                 "use .any() or .all()."
             )
-        return bool(value.reshape(()))
+        return _python(bool, value)
 
     def __float__(self) -> float:
-        return float(self._one_element("float"))
+        return _python(float, self._one_element("float"))
 
     def __int__(self) -> int:
-        return int(self._one_element("int"))
+        return _python(int, self._one_element("int"))
 
     def __index__(self) -> int:
         value = self._one_element("index")
         if not to_dtype(value.dtype).is_integer():
             raise TypeError(f"A {to_dtype(value.dtype)} Tensor cannot be used as an index.")
-        return int(value)
+        return _python(int, value)
 
     def __complex__(self) -> complex:
-        return complex(self._one_element("complex"))
+        return _python(complex, self._one_element("complex"))
 
     def _one_element(self, what: str) -> Any:
         value = self._get()
@@ -243,7 +244,7 @@ class Arithmetic:
             yield self[i]
 
     def __contains__(self, item: Any) -> bool:
-        return bool((self == item)._get().any())
+        return _python(bool, (self == item)._get().any(), "`in`")
 
     def __getitem__(self, index: Any) -> Any:
         value = self._get()
@@ -261,8 +262,20 @@ class Arithmetic:
             )
         item_value = _storable(item_value, to_dtype(value.dtype))
         index = _index(index, value.shape)
-        with x64(value, *_arrays(index)):
+        with x64(value, *_arrays(index)), broadcasting():
             self._put(jnp.asarray(value).at[index].set(item_value))
+
+
+def _python(kind: Callable[[Any], Any], value: Any, what: str = "") -> Any:
+    """The python number that a raw value of one element is.
+
+    Raises:
+        TraceError: it is traced and has none.
+    """
+    try:
+        return kind(value.reshape(()))
+    except jax.errors.ConcretizationTypeError:
+        raise border.no_value(what or f"{kind.__name__}()", value) from None
 
 
 def _storable(item: Any, dtype: DType) -> Any:
@@ -372,5 +385,5 @@ def matmul(a: Any, b: Any) -> Any:
             f"@ cannot multiply shapes {tuple(a.shape)} and {tuple(b.shape)}: "
             "the last axis of the left must equal the second-last of the right."
         )
-    with x64(a, b):
+    with x64(a, b), broadcasting():
         return jnp.matmul(a, b)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from paramesh import dtype as _dtype
 from paramesh.arithmetic import Arithmetic
 from paramesh.dtype import to_dtype, x64
-from paramesh.promotion import cast, floating
+from paramesh.promotion import broadcasting, cast, floating
 
 Axis = int | Sequence[int] | None
 
@@ -46,12 +46,12 @@ class ArrayMethods(Arithmetic):
 
     def _apply(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         value = self._get()
-        with x64(value):
+        with x64(value), broadcasting():
             return self._wrap(fn(value, *args, **kwargs))
 
     def _apply_float(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         value = floating(self._get())
-        with x64(value):
+        with x64(value), broadcasting():
             return self._wrap(fn(value, *args, **kwargs))
 
     def astype(self, dtype: Any, copy: bool = True) -> Self:
@@ -294,7 +294,7 @@ class ArrayMethods(Arithmetic):
         """`value` where `mask` is true, these elements elsewhere."""
         here = self._get()
         fill = self._operand(value)
-        with x64(here):
+        with x64(here), broadcasting():
             fill = jnp.asarray(fill, here.dtype)
             return self._wrap(jnp.where(self._operand(mask), fill, here))
 

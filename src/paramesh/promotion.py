@@ -10,8 +10,10 @@ Source: areas `promotion.*` of the recorded behaviour of MindSpore 2.10.
 from __future__ import annotations
 
 import functools
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -170,6 +172,20 @@ def bounds(dtype: DType) -> tuple[int, int]:
     """The smallest and the largest number of an integer type."""
     bits = 8 * dtype.itemsize
     return (0, 2**bits - 1) if dtype.kind == "uint" else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
+_NOTHING = nullcontext()
+
+
+def broadcasting() -> AbstractContextManager[Any]:
+    """A context in which operands of different ranks meet, as MindSpore's operators have it.
+
+    With `jax_numpy_rank_promotion="raise"` JAX refuses that in its own functions; the setting is
+    about what a user calls there.
+    """
+    # The setting is made at run time, so that checkers do not know the attribute.
+    rule = jax.config.jax_numpy_rank_promotion  # pyright: ignore[reportAttributeAccessIssue]
+    return _NOTHING if rule == "allow" else jax.numpy_rank_promotion("allow")
 
 
 def floating(value: Any) -> Any:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, Self
 
 import jax
@@ -21,6 +22,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from paramesh import border
 from paramesh.array_methods import ArrayMethods
 from paramesh.dtype import DType, float32, int64, to_dtype, x64, x64_enabled
 from paramesh.errors import ParameterStateError
@@ -105,6 +107,11 @@ class Tensor(ArrayMethods):
         return self._get()
 
     def _put(self, value: Any) -> None:
+        notes = border.current()
+        if notes is not None and isinstance(value, jax.core.Tracer):
+            before = self._get()
+            if not isinstance(before, jax.core.Tracer):
+                notes.tensor(self, before)
         self._contents = value
 
     @staticmethod
@@ -205,6 +212,7 @@ class Tensor(ArrayMethods):
 
         Raises:
             ParameterStateError: they lie in parts over several processes.
+        TraceError: the Tensor is traced.
         """
         return np.array(self._host())
 
@@ -213,6 +221,8 @@ class Tensor(ArrayMethods):
         value = self._get()
         try:
             return np.asarray(value)
+        except jax.errors.TracerArrayConversionError:
+            raise border.no_value("The values (asnumpy(), a function of numpy)", value) from None
         except RuntimeError:
             if value.is_fully_addressable:
                 raise
@@ -239,8 +249,11 @@ class Tensor(ArrayMethods):
             ValueError: several elements and no index.
         """
         if index is None:
-            return self._one_element("item").item()
-        return self[index]._one_element("item").item()
+            try:
+                return self._one_element("item").item()
+            except jax.errors.ConcretizationTypeError:
+                raise border.no_value("item()", self._get()) from None
+        return self[index].item()
 
     def tolist(self) -> Any:
         """Nested lists of python numbers (a number for a 0-d Tensor)."""
@@ -334,7 +347,9 @@ def unpickle(data: bytes, dtype: str, shape: tuple[int, ...]) -> Tensor:
 
 
 def wrap(value: Any) -> Tensor:
-    """A Tensor around a raw value, unchecked and uncopied."""
+    """A Tensor around a raw value, uncopied; around that of a Tensor if it is one."""
+    if isinstance(value, Tensor):
+        value = value._get()
     tensor = object.__new__(Tensor)
     tensor._contents = value
     return tensor
@@ -372,7 +387,9 @@ def as_value(data: Any, dtype: DType | None = None) -> Any:
         array = _as_numpy(data)
         if dtype is not None and dtype.np_dtype != array.dtype:
             array = array.astype(dtype.np_dtype)
-        with x64(array):
+        # In a trace, data that is known stays known: it can be kept and used in another trace.
+        known = nullcontext() if border.current() is None else jax.core.eval_context()
+        with known, x64(array):
             return jnp.array(array)
     return value if dtype is None else cast(value, dtype)
 
@@ -468,7 +485,9 @@ def _flatten(tensor: Tensor) -> tuple[tuple[Any], None]:
 
 
 def _unflatten(_: None, leaves: Any) -> Tensor:
-    return wrap(leaves[0])
+    leaf = leaves[0]
+    # What a function that is mapped over leaves gives may be a Tensor itself.
+    return leaf if isinstance(leaf, Tensor) else wrap(leaf)
 
 
 jax.tree_util.register_pytree_node(Tensor, _flatten, _unflatten)

@@ -32,7 +32,7 @@ import jax.core
 import jax.numpy as jnp
 from jax.extend.core import get_opaque_trace_state
 
-from paramesh import storage
+from paramesh import border, storage
 from paramesh.dtype import x64
 from paramesh.errors import TraceError
 
@@ -89,7 +89,7 @@ class Frame:
         self.values: dict[Any, Any] = dict(values)
         self.written: dict[Any, None] = {}
         self.parent = parent
-        self._trace = get_opaque_trace_state()
+        self._trace: Any = get_opaque_trace_state()
         self._parts: dict[Any, dict[int, Any]] = {}
 
     def get(self, state: Any) -> Any:
@@ -152,6 +152,24 @@ class Frame:
             self.parent.visit(cell)
 
 
+class Reading(Frame):
+    """Notes which Parameters are read in it.
+
+    Attributes:
+        read: the Parameters and pools.
+    """
+
+    def __init__(self, parent: Frame | None) -> None:
+        super().__init__({}, parent)
+        self.read: dict[Any, None] = {}
+
+    def get(self, state: Any) -> Any:
+        """The value, as without this frame."""
+        if state not in self.values:
+            self.read[state] = None
+        return super().get(state)
+
+
 class Program(Frame):
     """The outermost frame of a compiled function; its values are the compiled inputs.
 
@@ -165,6 +183,7 @@ class Program(Frame):
         cells: Cells that the program went through or could look at.
         met: Parameters that it read or wrote, in pools or not.
         unfit: pools of which a member became something that does not fit its place.
+        made: those of `cells` that the function itself makes: they are gone when it has run.
     """
 
     def __init__(self, inputs: Mapping[Any, Any], ranks: Any = None) -> None:
@@ -174,6 +193,7 @@ class Program(Frame):
         self.cells: dict[Any, None] = {}
         self.met: dict[Any, None] = {}
         self.unfit: dict[Any, None] = {}
+        self.made: dict[Any, None] = {}
         self._ranks = ranks
 
     def get(self, state: Any) -> Any:
@@ -193,6 +213,7 @@ class Program(Frame):
         return self._elsewhere(state)
 
     def _elsewhere(self, state: Any) -> Any:
+        border.refuse_made(state, "", self.cells)
         slot = state._slot
         self.missing[state if slot is None else slot.pool] = None
         with x64(state.dtype):
@@ -206,9 +227,11 @@ class Program(Frame):
 
     def put(self, state: Any, value: Any) -> None:
         """Give a Parameter, or all members of a pool, another value."""
-        super().put(state, value)
         if isinstance(state, Pooled):
+            super().put(state, value)
             return
+        border.refuse_made(state, "", self.cells)
+        super().put(state, value)
         self.met[state] = None
         slot = state._slot
         if slot is not None:
@@ -229,6 +252,12 @@ class Program(Frame):
             states[state if slot is None else slot.pool] = None
         return [(state, self.get(state)) for state in states]
 
+    def forget(self) -> None:
+        """Drop the traced values."""
+        self.values.clear()
+        self._parts.clear()
+        self._trace = None
+
     def visit(self, cell: Visited) -> None:
         """Note that the program went through a Cell, and may have looked at all inside it.
 
@@ -237,6 +266,9 @@ class Program(Frame):
         """
         if cell not in self.cells:
             self.cells[cell] = None
+            border_here = border.current()
+            if border_here is not None and border_here.has_made(cell):
+                self.made[cell] = None
             for inner in cell._inside():
                 self.visit(inner)
 
@@ -397,31 +429,6 @@ def overlay(values: Mapping[Any, Any]) -> Generator[Frame]:
         yield frame
 
 
-def lifted(transform: Callable[[Callable[..., Any]], Callable[..., Any]], fn: Callable[..., Any]):
-    """`transform(fn)` for a JAX transform and a function that may write Parameters.
-
-    `transform` must pass the outputs of its function through unchanged in kind (checkpoint, jit
-    and the like do; vmap does with its out_axes). Parameters that `fn` writes are handed out as
-    extra outputs and written outside.
-    """
-
-    def run(*args: Any, **kwargs: Any) -> Any:
-        written: list[Any] = []
-
-        def pure(*args: Any, **kwargs: Any) -> Any:
-            with overlay({}) as frame:
-                out = fn(*args, **kwargs)
-            written[:] = frame.written
-            return out, [frame.values[p] for p in written]
-
-        out, values = transform(pure)(*args, **kwargs)
-        for param, value in zip(written, values, strict=True):
-            write(param, value)
-        return out
-
-    return run
-
-
 class Guard:
     """What a program baked in; `holds()` while all of it is still so."""
 
@@ -432,6 +439,15 @@ class Guard:
     def alive(self) -> bool:
         """False once something that the program used is gone for good."""
         return all(ref() is not None for ref, _ in self._parts)
+
+    def differences(self, other: Guard) -> list[str]:
+        """What is not as in another one, by name."""
+        tokens = {ref(): token for ref, token in other._parts}
+        return [
+            getattr(part, "name", None) or f"a {type(part).__name__}"
+            for part, token in ((ref(), token) for ref, token in self._parts)
+            if part is not None and tokens.get(part, token) != token
+        ]
 
     def holds(self, settings: Any) -> bool:
         """True if the program is still right."""

@@ -6,6 +6,7 @@ from paramesh.checkpoint.distributed import (
     load_distributed_checkpoint,
     merge_sliced_parameter,
 )
+from paramesh.checkpoint.exported import ExportedProgram, export, load_exported
 from paramesh.checkpoint.load import load_checkpoint, load_param_into_net
 from paramesh.checkpoint.rank_write import LeftOutWarning
 from paramesh.checkpoint.records import AppendedNumber
@@ -18,9 +19,12 @@ from paramesh.checkpoint.transform import (
 
 __all__ = [
     "AppendedNumber",
+    "ExportedProgram",
     "LeftOutWarning",
     "SaveHandle",
+    "export",
     "load_checkpoint",
+    "load_exported",
     "load_param_into_net",
     "save_checkpoint",
     "build_searched_strategy",

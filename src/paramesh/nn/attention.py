@@ -17,6 +17,7 @@ from paramesh.nn.cell import Cell
 from paramesh.nn.dropout import Dropout
 from paramesh.nn.normalization import LayerNorm
 from paramesh.ops.random_ops import dropout
+from paramesh.promotion import broadcasting
 from paramesh.tensor import Tensor, raw, wrap
 
 
@@ -172,7 +173,8 @@ class MultiheadAttention(Cell):
         q, k, v = (x @ w.T for x, w in zip((q, k, v), weights, strict=True))
         if self.in_proj_bias is not None:
             parts = jnp.split(raw(self.in_proj_bias), 3)
-            q, k, v = (x + b for x, b in zip((q, k, v), parts, strict=True))
+            with broadcasting():
+                q, k, v = (x + b for x, b in zip((q, k, v), parts, strict=True))
         if self.bias_k is not None and self.bias_v is not None:
             k, v = (self._longer(x, raw(b)) for x, b in ((k, self.bias_k), (v, self.bias_v)))
         if self.add_zero_attn:

@@ -20,7 +20,7 @@ from paramesh.dtype import to_dtype
 from paramesh.nn import cell_call, sharding
 from paramesh.nn.members import NOT_INITIALISED, Members
 from paramesh.parameter import Parameter, check_strategy, materialise
-from paramesh.tensor import Tensor
+from paramesh.tensor import Tensor, wrap
 from paramesh.transforms.compiled import CompiledFunction
 
 
@@ -333,6 +333,16 @@ class Cell(Members):
         """Compile for these inputs without running."""
         self._program().trace(*map(_tensor, args), **{k: _tensor(a) for k, a in kwargs.items()})
 
+    def lower(self, *args: Any, **kwargs: Any) -> Any:
+        """The program for these inputs before it is compiled, see `CompiledFunction.lower`.
+
+        Args:
+            *args: inputs; a `jax.ShapeDtypeStruct` may stand for a Tensor.
+            **kwargs: likewise.
+        """
+        named = {k: _tensor(a) for k, a in kwargs.items()}
+        return self._program().lower(*map(_tensor, args), **named)
+
     def prefetch(self, *args: Any, **kwargs: Any) -> None:
         """Say, before a call, with which inputs the call after it will be made.
 
@@ -345,7 +355,9 @@ class Cell(Members):
     # Copying and printing.
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_compiled": None}
+        state = self.__dict__ | {"_compiled": None}
+        state.pop("_paramesh_programs", None)
+        return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -372,4 +384,4 @@ class Cell(Members):
 def _tensor(value: Any) -> Any:
     if isinstance(value, np.ndarray | jax.Array):
         return Tensor(value)
-    return value
+    return wrap(value) if isinstance(value, jax.ShapeDtypeStruct) else value

@@ -8,8 +8,10 @@ import jax
 
 from paramesh import tracing
 from paramesh.dtype import DType, to_dtype
+from paramesh.nest import unpack
 from paramesh.promotion import cast
-from paramesh.tensor import Tensor, raw, wrap
+from paramesh.tensor import raw, wrap
+from paramesh.transforms.bodies import lifted
 
 
 class CastFrame(tracing.Frame):
@@ -74,43 +76,25 @@ def _construct(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
 
 def _recomputed(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    leaves, rebuild = _arrays_of((args, kwargs))
+    options = cell.__dict__["_recompute"]
 
-    def body(leaves: list[Any]) -> Any:
-        args, kwargs = rebuild(leaves)
+    def body(*args: Any, **kwargs: Any) -> Any:
         return _construct(cell, args, kwargs)
 
-    options = cell.__dict__["_recompute"]
-    return tracing.lifted(lambda pure: jax.checkpoint(pure, **options), body)(leaves)
-
-
-def _arrays_of(tree: Any) -> tuple[list[Any], Any]:
-    """The raw arrays in nested arguments, and how to put others in their places."""
-    flat, shape = jax.tree_util.tree_flatten(tree, is_leaf=lambda x: isinstance(x, Tensor))
-    dynamic = [isinstance(x, Tensor | jax.Array) for x in flat]
-    leaves = [raw(x) for x, is_array in zip(flat, dynamic, strict=True) if is_array]
-
-    def rebuild(values: list[Any]) -> Any:
-        rest = iter(values)
-        filled = [
-            x if not is_array else wrap(next(rest)) if isinstance(x, Tensor) else next(rest)
-            for x, is_array in zip(flat, dynamic, strict=True)
-        ]
-        return jax.tree_util.tree_unflatten(shape, filled)
-
-    return leaves, rebuild
+    body.__name__ = type(cell).__name__
+    return lifted(lambda pure: jax.checkpoint(pure, **options), body)(*args, **kwargs)
 
 
 def _with_bprop(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`bprop(*inputs, out, dout)` in place of the derivative of `construct` by its inputs."""
-    leaves, rebuild = _arrays_of((args, kwargs))
+    leaves, nest = unpack((args, kwargs))
     side: dict[str, Any] = {}
 
     @jax.custom_vjp
     def call(leaves: list[Any]) -> list[Any]:
-        args, kwargs = rebuild(leaves)
-        flat, side["tree"] = jax.tree_util.tree_flatten(cell.construct(*args, **kwargs))
-        return [raw(x) for x in flat]
+        args, kwargs = nest.build(leaves)
+        arrays, side["out"] = unpack(cell.construct(*args, **kwargs), "Tensor")
+        return arrays
 
     def forward(leaves: list[Any]) -> Any:
         out = call(leaves)
@@ -118,10 +102,9 @@ def _with_bprop(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
 
     def backward(kept: Any, cotangents: list[Any]) -> Any:
         leaves, out = kept
-        args, kwargs = rebuild(leaves)
-        as_tree = lambda values: jax.tree_util.tree_unflatten(side["tree"], values)  # noqa: E731
-        wrapped = [[wrap(v) for v in values] for values in (out, cotangents)]
-        grads = cell.bprop(*args, as_tree(wrapped[0]), as_tree(wrapped[1]), **kwargs)
+        args, kwargs = nest.build(leaves)
+        tensors = side["out"].tensors
+        grads = cell.bprop(*args, tensors(out), tensors(cotangents), **kwargs)
         grads = grads if isinstance(grads, tuple | list) else (grads,)
         if len(grads) != len(leaves):
             raise ValueError(
@@ -131,8 +114,8 @@ def _with_bprop(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
         return ([_cotangent(raw(g), leaf) for g, leaf in zip(grads, leaves, strict=True)],)
 
     call.defvjp(forward, backward)
-    out = [wrap(v) for v in call(leaves)]
-    return jax.tree_util.tree_unflatten(side["tree"], out)
+    out = call(leaves)
+    return side["out"].tensors(out)
 
 
 def _cotangent(value: Any, leaf: Any) -> Any:
@@ -173,12 +156,12 @@ def _with_backward_hooks(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any
 
 
 def _through(identity: Any, tree: Any) -> Any:
-    leaves, rebuild = _arrays_of(tree)
+    leaves, nest = unpack(tree)
     chosen = [i for i, leaf in enumerate(leaves) if _is_float(leaf)]
     passed = identity([leaves[i] for i in chosen])
     for i, value in zip(chosen, passed, strict=True):
         leaves[i] = value
-    return rebuild(leaves)
+    return nest.build(leaves)
 
 
 def _is_float(value: Any) -> bool:
@@ -186,5 +169,5 @@ def _is_float(value: Any) -> bool:
 
 
 def _cast_floats(tree: Any, dtype: DType) -> Any:
-    leaves, rebuild = _arrays_of(tree)
-    return rebuild([cast(v, dtype) if _is_float(v) else v for v in leaves])
+    leaves, nest = unpack(tree)
+    return nest.build([cast(v, dtype) if _is_float(v) else v for v in leaves])

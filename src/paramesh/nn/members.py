@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Any
 
-from paramesh import tracing
+from paramesh import border, tracing
 from paramesh.dtype import DType
 from paramesh.errors import DuplicateNameError, ParameterNameError
 from paramesh.parameter import DEFAULT_NAME, Parameter, ParameterTuple
@@ -42,6 +42,7 @@ class Members:
     _attributes: dict[str, str]
 
     def __init__(self, auto_prefix: bool = True) -> None:
+        border.made(self)
         fields = self.__dict__
         fields["_params"] = OrderedDict()
         fields["_cells"] = OrderedDict()
@@ -125,6 +126,9 @@ class Members:
 
     def _set_plain(self, name: str, value: Any) -> None:
         old = self.__dict__.get(name, self)
+        notes = border.current()
+        if notes is not None:
+            notes.attribute(self, name, border.MISSING if old is self else old)
         object.__setattr__(self, name, value)
         if "_version" not in self.__dict__ or old is value:
             return
@@ -200,6 +204,7 @@ class Members:
                 )
             if param.name == DEFAULT_NAME:
                 param.name = param_name
+            border.refuse_made(param, type(self).__name__)
             self._refuse_twin(param_name, param)
         self._params[param_name] = param
         self._changed()

@@ -24,6 +24,7 @@ from paramesh.initializer import Uniform
 from paramesh.nn import arguments
 from paramesh.nn.cell import Cell
 from paramesh.parameter import Parameter
+from paramesh.promotion import broadcasting
 from paramesh.tensor import Tensor, raw, wrap
 
 State = tuple[Any, ...]
@@ -83,7 +84,10 @@ class Weights(NamedTuple):
 
 
 def _plus(value: Any, bias: Any) -> Any:
-    return value if bias is None else value + bias
+    if bias is None:
+        return value
+    with broadcasting():
+        return value + bias
 
 
 def uniform_weight(owner: str, shape: tuple[int, ...], hidden: int, dtype: Any) -> Parameter:

@@ -12,10 +12,16 @@ from typing import Any
 
 #: Name -> the module that has it.
 UPPER = {
+    "ForiLoop": "paramesh.transforms.loop_classes",
     "GradOperation": "paramesh.transforms",
+    "Scan": "paramesh.transforms.loop_classes",
+    "WhileLoop": "paramesh.transforms.loop_classes",
+    "fori_loop": "paramesh.transforms",
     "grad": "paramesh.transforms",
+    "scan": "paramesh.transforms",
     "value_and_grad": "paramesh.transforms",
     "vmap": "paramesh.transforms",
+    "while_loop": "paramesh.transforms",
 }
 
 

@@ -35,7 +35,15 @@ import jax.numpy as jnp
 from paramesh import placement, tracing
 from paramesh.dtype import DType, to_dtype, x64
 from paramesh.parameter import Parameter
-from paramesh.promotion import align, cast, floating, result_dtype, scalar_dtype, scalar_kind
+from paramesh.promotion import (
+    align,
+    broadcasting,
+    cast,
+    floating,
+    result_dtype,
+    scalar_dtype,
+    scalar_kind,
+)
 from paramesh.tensor import as_value, raw, wrap
 
 
@@ -98,7 +106,7 @@ class Operator:
             given[self._many] = rest
         try:
             values, wide = self._convert(given)
-            with x64(*wide):
+            with x64(*wide), broadcasting():
                 result = self._compute(values)
         except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
             _bind(name, self.compute, args, kwargs)

@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh import context, placement, tracing
+from paramesh import border, context, placement, tracing
 from paramesh.dtype import int32, to_dtype
 from paramesh.errors import DuplicateNameError, OptimizerError, ParameterShapeError
 from paramesh.initializer import initializer
@@ -154,6 +154,7 @@ class Optimizer(Cell):
                     f"'{param.name}'. Rename the trained one: {other}."
                 )
             key = attribute if single and attribute not in self._params else param.name
+            border.refuse_made(param, type(self).__name__)
             self._params[key] = param
         self.__dict__[attribute] = state
         self._changed()

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.core
 
-from paramesh import context, placement, storage, tracing
+from paramesh import border, context, placement, storage, tracing
 from paramesh.dtype import DType, to_dtype
 from paramesh.errors import ContextError, ParameterShapeError
 from paramesh.initializer import initializer
@@ -96,6 +96,7 @@ class Parameter(Tensor):
         device: str | None = None,
     ) -> None:
         _check_place(storage_format, device)
+        border.made(self)
         self._name = check_name(name)
         value, recipe = first_contents(default_input, self._name)
         self._contents = value if recipe is None else recipe
@@ -526,6 +527,7 @@ class Parameter(Tensor):
 
     def __copy__(self) -> Parameter:
         twin = object.__new__(type(self))
+        border.made(twin)
         # What users hang on a Parameter is theirs and is not copied.
         twin.__dict__.update({field: self.__dict__[field] for field in _FIELDS})
         twin._hooks, twin._found = [], None
@@ -622,7 +624,8 @@ def _flatten(param: Parameter) -> tuple[tuple[Any], None]:
 
 
 def _unflatten(_: None, leaves: Any) -> Any:
-    return wrap(leaves[0])
+    leaf = leaves[0]
+    return leaf if isinstance(leaf, Tensor) else wrap(leaf)
 
 
 # In JAX's own functions a Parameter is the Tensor of its value; programs of paramesh see it as

@@ -22,15 +22,18 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 from jax.interpreters import partial_eval
 
-from paramesh import placement, random, tracing
+from paramesh import border, placement, random, tracing
 from paramesh.dtype import is_wide, watch_wide, x64_enabled
 from paramesh.errors import TraceError
 from paramesh.parameter import Parameter, Pool, form_waiting, forming, ranks_of, state_of
 from paramesh.promotion import scalar_kind
 from paramesh.transforms.callbacks import calls_back
+from paramesh.transforms.constants import checked, programs_of
 from paramesh.transforms.entry import ZERO, Entry, Outputs, Prelude, State, settings_now
 from paramesh.transforms.handoff import Superseded
 from paramesh.transforms.hints import cells_of, is_cell, parameters_of
+from paramesh.transforms.settling import Settling
+from paramesh.transforms.stages import Lowered
 
 #: So many programs of one function that differ only in a static int are worth a warning.
 _MANY_VERSIONS = 16
@@ -39,7 +42,8 @@ _MANY_VERSIONS = 16
 class CompiledFunction:
     """A function whose calls are compiled; made by `jit`.
 
-    `traces` counts how often the function was traced.
+    `traces` counts how often the function was traced through this object. The programs are kept
+    with the function, so that a `jit` of it in a loop compiles once.
     """
 
     def __init__(
@@ -49,6 +53,8 @@ class CompiledFunction:
         static_argnames: Iterable[str] = (),
         hints: Callable[[], Iterable[Parameter]] | None = None,
         donate: bool = True,
+        kept_with: Any = None,
+        way: Hashable = None,
     ) -> None:
         functools.update_wrapper(self, fn, updated=())
         self.__name__: str = getattr(fn, "__name__", type(fn).__name__)
@@ -58,7 +64,10 @@ class CompiledFunction:
         self._static_argnames = frozenset(static_argnames)
         self._hints = hints or (lambda: parameters_of(fn))
         self._donate = donate
-        self._entries: dict[Any, list[Entry]] = {}
+        way = (self._static_argnums, self._static_argnames, donate, way)
+        self._entries: dict[Any, list[Entry]] = programs_of(
+            fn if kept_with is None else kept_with, way
+        )
         self._warned = False
 
     def _function_inside(self) -> Any:
@@ -106,21 +115,48 @@ class CompiledFunction:
 
     def trace(self, *args: Any, **kwargs: Any) -> Entry:
         """The compiled program that a call with these arguments would run (made if need be)."""
-        call = self._parse(args, kwargs)
+        return self._traced(args, kwargs)[1]
+
+    def _traced(self, args: Any, kwargs: Any) -> tuple[Any, Entry, list[Any]]:
+        call = self._parse(args, kwargs, abstract=True)
         if call is None:
-            raise TypeError("trace() takes concrete arguments, not tracers.")
+            raise TypeError(f"'{self.__name__}': concrete arguments are needed, not tracers.")
         key, leaves, rebuild = call
         for entry in self._entries.get(key, ()):
             if entry.current():
-                return entry
+                return key, entry, leaves
         entry = self._trace(leaves, rebuild)
         self._remember(key, entry)
-        return entry
+        return key, entry, leaves
+
+    def lower(self, *args: Any, **kwargs: Any) -> Lowered:
+        """The program for these arguments before it is compiled.
+
+        `f.lower(x).compile()` has `cost_analysis()` and `memory_analysis()`, and can be called.
+
+        Args:
+            *args: as for a call; a `jax.ShapeDtypeStruct` may stand for a Tensor.
+            **kwargs: likewise.
+        """
+        key, entry, leaves = self._traced(args, kwargs)
+        return Lowered(self.__name__, self._parse, key, entry, leaves)
 
     def _remember(self, key: Any, entry: Entry) -> None:
         versions = self._entries.setdefault(key, [])
         versions[:] = [e for e in versions if e.guard.alive()]
         versions.append(entry)
+        if len(versions) > _MANY_VERSIONS:
+            del versions[0]
+            if not self._warned:
+                self._warned = True
+                what = " and ".join(versions[-1].guard.differences(versions[-2].guard))
+                warnings.warn(
+                    f"'{self.__name__}' has been compiled more than {_MANY_VERSIONS} times for the "
+                    f"same arguments: between its calls changes {what or 'a setting'}. Attributes "
+                    "of Cells are constants of a program; make what changes a Parameter "
+                    "(requires_grad=False), or pass it as an argument.",
+                    stacklevel=4,
+                )
         if len(self._entries) == _MANY_VERSIONS and not self._warned:
             self._warned = True
             shapes = {k[1] for k in self._entries}
@@ -132,8 +168,11 @@ class CompiledFunction:
                     stacklevel=4,
                 )
 
-    def _parse(self, args: Any, kwargs: Any) -> Any:
-        """(key, dynamic leaves, rebuild), or None if there are tracers among the arguments."""
+    def _parse(self, args: Any, kwargs: Any, abstract: bool = False) -> Any:
+        """(key, dynamic leaves, rebuild), or None if there are tracers among the arguments.
+
+        With `abstract`, a `jax.ShapeDtypeStruct` is a leaf like an array.
+        """
         static: list[tuple[Any, Hashable]] = []
         if self._static_argnums or self._static_argnames:
             static = [(i, args[i]) for i in sorted(self._static_argnums) if i < len(args)]
@@ -153,13 +192,15 @@ class CompiledFunction:
                 shapes.append((leaf.shape, leaf.dtype, False))
             elif isinstance(leaf, float | complex):
                 shapes.append(type(leaf))
+            elif abstract and isinstance(leaf, jax.ShapeDtypeStruct):
+                shapes.append((leaf.shape, leaf.dtype, False))
             else:
-                slots.append(_hashable(self, leaf))
+                slots.append(checked(self, leaf))
                 continue
             slots.append(_DYNAMIC)
             leaves.append(leaf)
         for name, value in static:
-            _hashable(self, value, name)
+            checked(self, value, name)
         # 1 == 1.0 == True, but they are different programs.
         kinds = tuple(type(s) for s in slots if s is not _DYNAMIC)
         key = (tree, tuple(shapes), tuple(slots), kinds, tuple(static))
@@ -181,13 +222,22 @@ class CompiledFunction:
         # nothing, a second trace does.
         found: dict[Parameter | Pool, None] = {}
         found.update(dict.fromkeys([*self._hints(), random.default_generator().state]))
+        for cell in filter(is_cell, jax.tree_util.tree_leaves(rebuild(leaves))):
+            found.update(dict.fromkeys(parameters_of(cell)))
         wide = any(is_wide(x) for x in leaves if not scalar_kind(x))
+        settling = Settling(self.__name__)
         while True:
             # Looked up each time: a pool may have been dissolved because a member outgrew it.
             inputs = _inputs(found)
             wide = wide or any(state.dtype.is_wide() for state in inputs)
-            entry, missing, met_wide = self._attempt(inputs, leaves, rebuild, wide)
-            if entry is not None:
+            try:
+                with border.around(self.__name__, compiled=True) as notes:
+                    entry, missing, met_wide = self._attempt(inputs, leaves, rebuild, wide)
+                settling.trace(notes, missing, met_wide > wide, done=entry is not None)
+            except BaseException:
+                settling.take_back()
+                raise
+            if entry is not None and settling.settled:
                 return entry
             found.update(missing)
             wide = wide or met_wide
@@ -209,7 +259,11 @@ class CompiledFunction:
                 outputs = Outputs(self.fn(*args, **kwargs))
                 results = program.results() if not program.unfit else []
             attempts.append((program, outputs, [state for state, _ in results]))
-            return outputs.arrays, [value for _, value in results]
+            arrays = outputs.arrays
+            # Nothing traced is kept: JAX's own check for leaks looks when the trace ends.
+            outputs.forget()
+            program.forget()
+            return arrays, [value for _, value in results]
 
         self.traces += 1
         cells = cells_of(self.fn)
@@ -221,7 +275,9 @@ class CompiledFunction:
             closed = jax.make_jaxpr(program_over_all)(shapes, place.place_inputs(leaves), ZERO)
             met_wide = marks.wide
         program, outputs, written = attempts[-1]
-        outputs.forget()
+        notes = border.current()
+        assert notes is not None
+        notes.check(program.cells)
         for pool in program.unfit:
             pool.dissolve(again=False)
         if program.missing or program.unfit or met_wide > wide:
@@ -263,9 +319,8 @@ class CompiledFunction:
             return [*(out[i] for i in handed), *out[:n_out]]
 
         run.__name__ = getattr(self.fn, "__name__", "program")
-        guard = tracing.Guard(
-            [*program.cells, *program.met, *program.read, *written], settings_now()
-        )
+        cells = [cell for cell in program.cells if cell not in program.made]
+        guard = tracing.Guard([*cells, *program.met, *program.read, *written], settings_now())
         compiled = jax.jit(run, donate_argnums=0)
         met, waits = list(program.met), waits or not self._donate
         return Entry(
@@ -342,19 +397,6 @@ _DYNAMIC = _Dynamic()
 
 def _x64(wide: bool) -> Any:
     return jax.enable_x64(True) if wide and not x64_enabled() else tracing.nothing
-
-
-def _hashable(fn: Any, value: Any, name: Any = None) -> Hashable:
-    try:
-        hash(value)
-    except TypeError:
-        which = "" if name is None else f" {name!r}"
-        raise TypeError(
-            f"'{fn.__name__}': argument{which} of type {type(value).__name__} is a constant of the "
-            "compiled program and must be hashable. Pass arrays as Tensors, containers as tuples, "
-            "lists or dicts of Tensors."
-        ) from None
-    return value
 
 
 def jit(

@@ -11,6 +11,7 @@ A run costs one list of arrays in and one out, whatever the network looks like.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -107,6 +108,13 @@ class Entry:
         self.epoch = tracing.epoch()
         self.started = False
         self.handoff = Handoff(program, donated, kept, written, waits, bool(self.hidden))
+
+    def compiled_as(self, stage: Any) -> Entry:
+        """The same with its program as a `jax.stages.Compiled`."""
+        twin = copy.copy(self)
+        twin.program, twin.handoff = stage, self.handoff.compiled_as(stage)
+        twin.started = False
+        return twin
 
     def current(self) -> bool:
         """Whether the program is still right for the network as it is now."""

@@ -12,10 +12,11 @@ from typing import Any
 import jax
 
 from paramesh import tracing
-from paramesh.errors import DuplicateNameError
+from paramesh.errors import DuplicateNameError, TraceError
 from paramesh.parameter import Parameter, Pool
 from paramesh.promotion import scalar_kind
 from paramesh.tensor import as_value, raw, wrap
+from paramesh.transforms.bodies import Body, lifted
 from paramesh.transforms.hints import parameters_of
 
 
@@ -82,7 +83,7 @@ def remat(fn: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         fn: a Cell or function.
         options: passed to `jax.checkpoint` (`policy`, `prevent_cse`, …).
     """
-    return tracing.lifted(lambda pure: jax.checkpoint(pure, **options), fn)
+    return lifted(lambda pure: jax.checkpoint(pure, **options), fn)
 
 
 def vmap(fn: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
@@ -96,62 +97,15 @@ def vmap(fn: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callabl
 
 
 def _read_only(fn: Callable[..., Any], what: str) -> Callable[..., Any]:
-    from paramesh.errors import TraceError
-
     def run(*args: Any, **kwargs: Any) -> Any:
-        with tracing.overlay({}) as frame:
-            out = fn(*args, **kwargs)
-        if frame.written:
-            names = ", ".join(f"'{p.name}'" for p in frame.written)
+        body = Body(fn, args, kwargs, {})
+        if body.written:
+            names = ", ".join(f"'{p.name}'" for p in body.written)
             raise TraceError(
                 f"{what}: the function writes {names}, which would get one value per example. "
                 "Use functional_call(net, values, x, mutable=True) under jax.vmap and reduce "
                 "the values it returns, or set_train(False)."
             )
-        return out
+        return body.nest.build(body.hand_out()[0])
 
     return run
-
-
-def scan(
-    fn: Callable[[Any, Any], tuple[Any, Any]],
-    init: Any,
-    xs: Any = None,
-    length: int | None = None,
-    **options: Any,
-) -> tuple[Any, Any]:
-    """`jax.lax.scan` of a function that may read and write Parameters.
-
-    Each iteration sees the Parameters as the iteration before left them; after the loop they have
-    the last values. The first trace finds out which ones are written, so `fn` is traced twice.
-
-    Args:
-        fn: (carry, x) -> (carry, y), of Tensors and containers of them.
-        init: the first carry.
-        xs: what is iterated over, along the first axis.
-        length: number of iterations, if there is no `xs`.
-        **options: as `jax.lax.scan`.
-    """
-    written: dict[Parameter | Pool, None] = {}
-
-    def probe(carry: Any, x: Any) -> Any:
-        with tracing.overlay({}) as frame:
-            out = fn(carry, x)
-        written.update(frame.written)
-        return out
-
-    first = None if xs is None else jax.tree_util.tree_map(lambda a: a[0], xs)
-    jax.eval_shape(probe, init, first)
-    params = list(written)
-
-    def body(carry: Any, x: Any) -> Any:
-        outer, values = carry
-        with tracing.overlay(dict(zip(params, values, strict=True))) as frame:
-            outer, y = fn(outer, x)
-        return (outer, [frame.get(p) for p in params]), y
-
-    start = [tracing.read(p) for p in params]
-    (carry, values), ys = jax.lax.scan(body, (init, start), xs, length, **options)
-    for param, value in zip(params, values, strict=True):
-        tracing.write(param, value)
-    return carry, ys

@@ -18,8 +18,10 @@ import numpy as np
 
 from paramesh import context, placement, tracing
 from paramesh.dtype import is_wide, to_dtype, watch_wide, x64
+from paramesh.nest import Nest, unpack
 from paramesh.parameter import Parameter
 from paramesh.tensor import Tensor, raw, wrap
+from paramesh.transforms.bodies import Body, name_of, write
 from paramesh.transforms.compiled import CompiledFunction
 from paramesh.transforms.hints import parameters_of
 
@@ -43,11 +45,15 @@ class GradientFunction:
         self.fn = fn
         self.__name__ = f"grad_of_{getattr(fn, '__name__', type(fn).__name__)}"
         self._single_weight = isinstance(weights, Parameter)
-        self._weights = _weights(weights)
+        self._weights = check_weights(weights)
         self._positions = positions
         self._has_aux, self._with_value = has_aux, with_value
         self._with_sens, self._all = with_sens, all_inputs
-        self._compiled = CompiledFunction(self._run, hints=self._hints)
+        of_weights = None if self._weights is None else tuple(self._weights)
+        flags = (self._single_weight, has_aux, with_value, with_sens, all_inputs)
+        self._compiled = CompiledFunction(
+            self._run, hints=self._hints, kept_with=fn, way=("grad", positions, of_weights, flags)
+        )
         self._compiled.__name__ = self.__name__
 
     def _hints(self) -> list[Parameter]:
@@ -109,7 +115,12 @@ class GradientFunction:
         return inputs if self._weights is None else (inputs, weights)
 
 
-def _weights(weights: Any) -> list[Parameter] | None:
+def check_weights(weights: Any) -> list[Parameter] | None:
+    """Parameters to derive by, as a list; None for None.
+
+    Raises:
+        TypeError: something else, or one that is no float.
+    """
     if weights is None:
         return None
     if isinstance(weights, Parameter):
@@ -164,13 +175,13 @@ def _gradients(
     """(value, aux, gradients by position, raw gradients by weight) of one call."""
     chosen = {i: args[i] for i in positions}
     for i, arg in chosen.items():
-        if not _leaves_differentiable(arg) and len(positions) == 1:
+        if not differentiable(arg) and len(positions) == 1:
             raise TypeError(
                 f"The gradient by argument {i} was asked for, but it is "
                 f"{getattr(arg, 'dtype', type(arg).__name__)}: only floats have gradients. "
                 "Choose another grad_position, or None for gradients by weights only."
             )
-    diff = {i: arg for i, arg in chosen.items() if _leaves_differentiable(arg)}
+    diff = {i: arg for i, arg in chosen.items() if differentiable(arg)}
     start = [tracing.read(w) for w in weights]
     wide = any(map(is_wide, [*start, *jax.tree_util.tree_leaves(list(args))]))
     with watch_wide() as marks, x64(np.dtype("int64")) if wide else tracing.nothing:
@@ -180,10 +191,9 @@ def _gradients(
         # 64-bit data came up inside: the backward pass needs the 64-bit mode as well.
         with x64(np.dtype("int64")):
             result = _vjp(fn, args, kwargs, diff, weights, start, sens, has_aux)
-    value, aux, by_diff, by_weight, writes = result
-    for param, written in writes:
-        tracing.write(param, written)
-    by_input = [by_diff[i] if i in by_diff else _zeros_like(args[i]) for i in positions]
+    value, aux, by_diff, by_weight, forward = result
+    forward.write()
+    by_input = [by_diff[i] if i in by_diff else zeros_like(args[i]) for i in positions]
     return value, aux, by_input, list(by_weight)
 
 
@@ -197,48 +207,88 @@ def _vjp(
     sens: Any,
     has_aux: bool,
 ) -> Any:
-    side: dict[str, Any] = {}
-
-    def pure(values: list[Any], diff: dict[int, Any]) -> Any:
-        with tracing.overlay(dict(zip(weights, values, strict=True))) as frame:
-            merged = tuple(diff.get(i, arg) for i, arg in enumerate(args))
-            out = fn(*merged, **kwargs)
-            main, aux = _split(out, has_aux)
-            leaves, side["tree"] = jax.tree_util.tree_flatten(main)
-            leaves = [raw(leaf) for leaf in leaves]
-            for leaf in leaves:
-                if not _differentiable(leaf):
-                    raise TypeError(
-                        "The function whose gradient is wanted returned "
-                        f"{getattr(leaf, 'dtype', type(leaf).__name__)}: only floats have "
-                        "gradients. Return the loss first and the rest with has_aux=True."
-                    )
-            aux_leaves, side["aux_tree"] = jax.tree_util.tree_flatten(aux)
-            side["aux_arrays"] = [
-                isinstance(a, jax.Array | np.ndarray | Tensor) for a in aux_leaves
-            ]
-            side["aux"] = [None if is_array else a for a, is_array in _pairs(side, aux_leaves)]
-            arrays = [raw(a) for a, is_array in _pairs(side, aux_leaves) if is_array]
-            side["written"] = list(frame.written)
-            return leaves, (arrays, [frame.values[p] for p in frame.written])
-
-    leaves, back, (aux_arrays, written) = jax.vjp(pure, start, diff, has_aux=True)
-    cotangents = _cotangents(leaves, side["tree"], sens)
-    by_weight, by_diff = back(cotangents)
-    value = jax.tree_util.tree_unflatten(side["tree"], leaves)
-    value = jax.tree_util.tree_map(_as_tensor, value)
-    arrays = iter(aux_arrays)
-    aux = [
-        wrap(next(arrays)) if is_array else kept
-        for kept, is_array in zip(side["aux"], side["aux_arrays"], strict=True)
-    ]
-    aux = jax.tree_util.tree_unflatten(side["aux_tree"], aux)
-    by_diff = {i: jax.tree_util.tree_map(_as_tensor, g) for i, g in by_diff.items()}
-    return value, aux, by_diff, by_weight, list(zip(side["written"], written, strict=True))
+    forward = Forward(fn, args, kwargs, diff, weights, start, has_aux)
+    by_weight, by_diff = forward.back(cotangents(forward.arrays, sens))
+    return forward.value, forward.aux, by_diff, by_weight, forward
 
 
-def _pairs(side: dict[str, Any], leaves: list[Any]) -> Any:
-    return zip(leaves, side["aux_arrays"], strict=True)
+class Forward:
+    """One run of a function that can be run backwards.
+
+    Args:
+        fn: the function.
+        args: of the call.
+        kwargs: of the call.
+        diff: {position: argument} by which to derive.
+        weights: Parameters by which to derive.
+        start: their raw values.
+        has_aux: the first output alone is derived.
+
+    Attributes:
+        arrays: the raw outputs that are derived.
+        main: their Nest.
+        value: what they are, as Tensors.
+        aux: the other outputs.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        diff: dict[int, Any],
+        weights: Sequence[Any],
+        start: list[Any],
+        has_aux: bool,
+    ) -> None:
+        given = {i: unpack(arg, "raw") for i, arg in diff.items()}
+        self._nests = {i: nest for i, (_, nest) in given.items()}
+        bodies: list[tuple[Body, Nest, Nest]] = []
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            main, aux = _split(fn(*args, **kwargs), has_aux)
+            arrays, main = unpack(main, "raw")
+            others, aux = unpack(aux)
+            _check_outputs(arrays)
+            return (main, arrays), (aux, others)
+
+        def pure(values: list[Any], diff: dict[int, list[Any]]) -> Any:
+            merged = tuple(
+                self._nests[i].build(diff[i]) if i in diff else arg for i, arg in enumerate(args)
+            )
+            overlay = dict(zip(weights, values, strict=True))
+            body = Body(call, merged, kwargs, overlay, name=name_of(fn), hands_out=True)
+            (main, arrays), (aux, others) = body.nest.place(body.arrays)
+            bodies.append((body, main, aux))
+            return arrays, (others, *body.hand_out()[1:])
+
+        raws = {i: arrays for i, (arrays, _) in given.items()}
+        self.arrays, self._back, (others, self._values, self._left) = jax.vjp(
+            pure, start, raws, has_aux=True
+        )
+        self._body, self.main, aux = bodies[-1]
+        self.value = self.main.tensors(self.arrays)
+        self.aux = aux.tensors(others)
+
+    def back(self, cotangents: list[Any]) -> tuple[list[Any], dict[int, Any]]:
+        """(raw gradients by the Parameters, gradients by position) for these of the outputs."""
+        by_weight, by_diff = self._back(cotangents)
+        return by_weight, {i: self._nests[i].tensors(grads) for i, grads in by_diff.items()}
+
+    def write(self) -> None:
+        """Write what the function wrote."""
+        write(self._body.written, self._values)
+        self._body.leave(self._left)
+
+
+def _check_outputs(arrays: list[Any]) -> None:
+    for array in arrays:
+        if not _differentiable(array):
+            raise TypeError(
+                "The function whose gradient is wanted returned "
+                f"{getattr(array, 'dtype', type(array).__name__)}: only floats have "
+                "gradients. Return the loss first and the rest with has_aux=True."
+            )
 
 
 def _split(out: Any, has_aux: bool) -> tuple[Any, tuple[Any, ...]]:
@@ -249,18 +299,18 @@ def _split(out: Any, has_aux: bool) -> tuple[Any, tuple[Any, ...]]:
     return out[0], out[1:]
 
 
-def _as_tensor(value: Any) -> Any:
-    return value if isinstance(value, Tensor) else wrap(jnp.asarray(value))
+def cotangents(leaves: list[Any], sens: Any) -> list[Any]:
+    """Raw values by which raw outputs are multiplied on the way back; None for ones.
 
-
-def _cotangents(leaves: list[Any], tree: Any, sens: Any) -> list[Any]:
+    Raises:
+        ValueError: another number of them, or a shape unlike the output's.
+    """
     if sens is None:
-        return [jnp.ones(leaf.shape, leaf.dtype) for leaf in leaves]
-    given, given_tree = jax.tree_util.tree_flatten(sens)
-    if given_tree.num_leaves != tree.num_leaves:
+        return [jnp.ones(np.shape(leaf), leaf.dtype) for leaf in leaves]
+    given, _ = unpack(sens, "raw")
+    if len(given) != len(leaves):
         raise ValueError(
-            f"The sensitivity has {given_tree.num_leaves} values, "
-            f"the function returned {tree.num_leaves}."
+            f"The sensitivity has {len(given)} values, the function returned {len(leaves)}."
         )
     cotangents = []
     for i, (value, leaf) in enumerate(zip(given, leaves, strict=True)):
@@ -274,18 +324,21 @@ def _cotangents(leaves: list[Any], tree: Any, sens: Any) -> list[Any]:
     return cotangents
 
 
-def _leaves_differentiable(arg: Any) -> bool:
+def differentiable(arg: Any) -> bool:
+    """Whether a nest has arrays, all of them of float and complex types."""
     leaves = jax.tree_util.tree_leaves(arg)
     return bool(leaves) and all(map(_differentiable, leaves))
 
 
-def _zeros_like(arg: Any) -> Any:
-    def zero(leaf: Any) -> Any:
-        value = raw(leaf)
-        with x64(value):
-            return wrap(jnp.zeros(np.shape(value), getattr(value, "dtype", jnp.float32)))
+def zeros_like(arg: Any) -> Any:
+    """Zeros in the places of all arrays and numbers of a nest, as Tensors."""
 
-    return jax.tree_util.tree_map(zero, arg)
+    def zero(value: Any) -> Any:
+        with x64(value):
+            return jnp.zeros(np.shape(value), getattr(value, "dtype", jnp.float32))
+
+    arrays, nest = unpack(arg, "raw")
+    return nest.tensors([zero(array) for array in arrays])
 
 
 def _check_position(position: Any, weights: Any) -> _Position:

@@ -26,6 +26,7 @@ need before anything is given away (`_rehearse`), and `jit(donate=False)` gives 
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 import sys
@@ -88,6 +89,12 @@ class Handoff:
         self._refilled = [pool for pool in self._pools if pool not in read]
         self._versions: list[_Version] = []
         self._domains = (Domain(), Domain())
+
+    def compiled_as(self, stage: Any) -> Handoff:
+        """The same for a `jax.stages.Compiled` of the program."""
+        twin = copy.copy(self)
+        twin.program, twin._versions = stage, [_Version(stage, [])]
+        return twin
 
     def start(self) -> None:
         """Make one domain of the states; called before the first run."""
@@ -310,6 +317,8 @@ class _Version:
 
     def fits(self, arguments: list[Any]) -> bool:
         """Whether it can be called with arguments that lie like these."""
+        if not self._made_for:
+            return True  # somebody compiled it for others: JAX looks at them
         for value, made_for in zip(arguments, self._made_for, strict=True):
             here = getattr(value, "sharding", None)
             if here is made_for or here is None or made_for is None:

@@ -1,0 +1,342 @@
+"""What a traced function makes, and what it may not leave outside: errors that name it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import paramesh
+from paramesh import Parameter, Tensor, nn
+from paramesh.errors import TraceError
+from programs.networks import Affine, Deep, X
+
+X2 = Tensor(np.ones((1, 2), np.float32))
+
+#: Ways to have a function compiled.
+COMPILED: dict[str, Callable[[Callable[[Any], Any]], Callable[[Any], Any]]] = {
+    "jit": paramesh.jit,
+    "grad": paramesh.grad,
+    "value_and_grad": paramesh.value_and_grad,
+    "GradOperation": lambda f: paramesh.GradOperation()(f),
+    "jit of grad": lambda f: paramesh.jit(paramesh.grad(f)),
+    "grad in jit": lambda f: paramesh.jit(lambda x: paramesh.value_and_grad(f)(x)),
+    "remat": lambda f: paramesh.jit(paramesh.remat(f)),
+    "vmap": lambda f: paramesh.jit(paramesh.vmap(f)),
+    "scan": lambda f: paramesh.jit(
+        lambda x: paramesh.scan(lambda c, _: (c + f(x), c), 0.0, length=2)
+    ),
+    "fori_loop": lambda f: paramesh.jit(
+        lambda x: paramesh.fori_loop(0, 2, lambda i, v: v + f(x), 0.0)
+    ),
+    "cond": lambda f: paramesh.jit(lambda x: paramesh.cond(True, f, f, x)),
+    "Cell": lambda f: _Calling(f),
+}
+
+
+class _Calling(nn.Cell):
+    def __init__(self, fn: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.fn = fn
+
+    def construct(self, x: Any) -> Any:
+        return self.fn(x)
+
+
+def _a_layer(x: Any) -> Any:
+    return nn.Dense(2, 2)(x).sum()
+
+
+def _an_optimizer(x: Any) -> Any:
+    nn.Momentum([_OUTSIDE], 0.1, 0.9)
+    return (x * _OUTSIDE).sum()
+
+
+def _a_parameter(x: Any) -> Any:
+    return (x * Parameter(Tensor([1.0, 1.0]), name="inside")).sum()
+
+
+def _a_clone(x: Any) -> Any:
+    return (x * _OUTSIDE.clone()).sum()
+
+
+_OUTSIDE = Parameter(Tensor([1.0, 2.0]), name="outer")
+
+
+class TestMadeInside:
+    @pytest.mark.parametrize("way", COMPILED)
+    def test_a_layer(self, way: str) -> None:
+        text = r"makes a Dense \(with the Parameter 'weight'\).*Make it outside"
+        with pytest.raises(TraceError, match=text) as caught:
+            COMPILED[way](_a_layer)(X2)
+        assert "test_border.py" in str(caught.value)
+        assert "nn.Dense(2, 2)(x).sum()" in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("fn", "text"),
+        [
+            (_an_optimizer, r"makes a Momentum \(with the Parameter 'global_step'\)"),
+            (_a_parameter, "makes Parameter 'inside'"),
+            (_a_clone, "makes Parameter 'outer'"),
+        ],
+    )
+    def test_other_kinds(self, fn: Callable[[Any], Any], text: str) -> None:
+        with pytest.raises(TraceError, match=text):
+            paramesh.jit(fn)(X2)
+
+    def test_without_compiling_it_is_allowed(self) -> None:
+        paramesh.set_context(mode=paramesh.PYNATIVE_MODE)
+        assert paramesh.grad(_a_layer)(X2).shape == (1, 2)
+
+    def test_new_parameters_in_each_trace(self) -> None:
+        made = [Parameter(1.0, name=f"p{i}") for i in range(20)]
+        rest = iter(made)
+        with pytest.raises(
+            TraceError, match=r"traced 12 times(.|\n)*trace 1: 'p0'\n  trace 2: 'p1'"
+        ):
+            paramesh.jit(lambda: next(rest) * 2.0)()
+
+    def test_a_cell_without_parameters(self) -> None:
+        net = Affine()
+        optimizer = nn.SGD(net.trainable_params()[:1], 0.01)
+        gradients = paramesh.value_and_grad(
+            lambda x: nn.MSELoss()(nn.SequentialCell(net, nn.ReLU())(x), x.sum()),
+            None,
+            optimizer.parameters,
+        )
+
+        @paramesh.jit
+        def step(x: Any) -> Any:
+            loss, grads = gradients(x)
+            optimizer(grads)
+            return loss
+
+        for _ in range(4):
+            net.set_train(False)
+            step(Tensor(X))
+        assert step.traces == 1
+        net.set_train(True)  # it is inside the Cell that is made there
+        step(Tensor(X))
+        assert step.traces == 2
+
+
+class TestMadeInALoop:
+    def test_transforms(self) -> None:
+        net = Affine()
+        traced = []
+
+        def loss(x: Any) -> Any:
+            traced.append(x)
+            return (net(x) ** 2).sum()
+
+        for _ in range(3):
+            paramesh.grad(loss, None, [net.w, net.b])(Tensor(X))
+        assert len(traced) == 1
+        for _ in range(3):
+            paramesh.jit(loss)(Tensor(X))
+        assert len(traced) == 2
+        paramesh.grad(loss, None, [net.b])(Tensor(X))  # another way
+        assert len(traced) == 3
+        for _ in range(3):
+            paramesh.jit(net)(Tensor(X))
+        copied = type(net).__new__(type(net))
+        copied.__setstate__(net.__getstate__())
+        assert paramesh.jit(copied)._entries is not paramesh.jit(net)._entries
+
+    def test_two_networks_of_one_shape(self) -> None:
+        nets = [Deep(2), Deep(2)]
+        run = paramesh.jit(lambda net, x: net(x))
+        for _ in range(3):
+            for net in nets:
+                net.set_train()
+                run(net, Tensor(X))
+        assert run.traces == 2
+
+
+class Counting(nn.Cell):
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+        self.w = Parameter(Tensor([1.0, 1.0]))
+
+    def construct(self, x: Any) -> Any:
+        self.calls += 1
+        return x * self.w
+
+
+class Keeping(Counting):
+    def construct(self, x: Any) -> Any:
+        self.last = x * self.w
+        return self.last
+
+
+class Listing(Counting):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Any] = []
+
+    def construct(self, x: Any) -> Any:
+        self.seen.append(x)
+        return x * self.w
+
+
+class Caching(Counting):
+    def __init__(self) -> None:
+        super().__init__()
+        self.mask: Any = None
+        self.shape: Any = None
+
+    def construct(self, x: Any) -> Any:
+        self.shape = x.shape
+        if self.mask is None:
+            self.mask = Tensor(np.tril(np.ones(x.shape, np.float32)))
+        return x * self.mask * self.w
+
+
+class TestAttributes:
+    def test_a_count(self) -> None:
+        net = Counting()
+        with pytest.raises(TraceError, match=r"Counting.calls each time \(from 1 to 2\)") as caught:
+            net(X2)
+        assert "self.calls += 1" in str(caught.value)
+        assert net.calls == 0
+        paramesh.set_context(mode=paramesh.PYNATIVE_MODE)
+        net(X2)
+        net(X2)
+        assert net.calls == 2
+
+    @pytest.mark.parametrize("cls", [Keeping, Listing])
+    def test_a_traced_value(self, cls: type[nn.Cell]) -> None:
+        net = cls()
+        where = "Keeping.last" if cls is Keeping else "Listing.seen"
+        with pytest.raises(TraceError, match=f"leaves a traced value in the attribute {where}"):
+            net(X2)
+        assert not getattr(net, "last", None)
+        assert not getattr(net, "seen", None)
+        paramesh.set_context(mode=paramesh.PYNATIVE_MODE)
+        net(X2)
+        kept = net.last if cls is Keeping else net.seen[0]
+        assert kept.asnumpy().tolist() == [[1, 1]]
+
+    def test_of_a_gradient_that_is_not_compiled(self) -> None:
+        paramesh.set_context(mode=paramesh.PYNATIVE_MODE)
+        net = Keeping()
+        paramesh.grad(lambda x: net(x).sum(), 0, [net.w])(X2)
+        assert net.last.asnumpy().tolist() == [[1, 1]]
+
+    def test_one_that_settles(self) -> None:
+        net = Caching()
+        x = Tensor(np.ones((2, 2), np.float32))
+        for _ in range(3):
+            assert net(x).asnumpy().tolist() == [[1, 0], [1, 1]]
+        assert net.shape == (2, 2)
+        assert net._program().traces == 2
+
+    def test_an_error_takes_it_back(self) -> None:
+        net = Caching()
+        net.w = None
+        with pytest.raises(TypeError, match="NoneType"):
+            net(X2)
+        assert (net.mask, net.shape) == (None, None)
+
+
+class TestElements:
+    @pytest.mark.parametrize("mode", [paramesh.GRAPH_MODE, paramesh.PYNATIVE_MODE])
+    @pytest.mark.parametrize("way", ["jit", "grad", "grad in jit", "scan"])
+    def test_of_a_tensor_from_outside(self, way: str, mode: int) -> None:
+        paramesh.set_context(mode=mode)
+        outside = Tensor(np.zeros(2, np.float32))
+
+        def writes(x: Any) -> Any:
+            outside[0] = x.sum()
+            return (outside * x).sum()
+
+        with pytest.raises(TraceError, match=r"elements of a Tensor of shape \(2,\)") as caught:
+            COMPILED[way](writes)(X2)
+        assert "outside[0] = x.sum()" in str(caught.value)
+        assert outside.asnumpy().tolist() == [0, 0]
+
+    def test_of_its_own(self) -> None:
+        def writes(x: Any) -> Any:
+            inside = Tensor(np.zeros(2, np.float32))
+            inside[0] = x.sum()
+            again = [inside]
+            again.append(again)  # freed by the collector alone
+            return inside
+
+        assert paramesh.jit(writes)(X2).asnumpy().tolist() == [2, 0]
+        got = paramesh.grad(lambda x: (writes(x) * 2.0).sum())(X2)
+        assert got.asnumpy().tolist() == [[2, 2]]
+
+
+#: What asks a Tensor for its numbers.
+ASKING: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "if": (lambda x: 1.0 if x.sum() > 0 else 2.0, r"bool\(\) of a Tensor.*shape \(\), dtype bool"),
+    "float": (lambda x: float(x.sum()), r"float\(\) of a Tensor"),
+    "int": (lambda x: int(x.sum()), r"int\(\) of a Tensor"),
+    "index": (lambda x: [1, 2][x.sum().astype("int32")], r"int\(\) of a Tensor"),
+    "in": (lambda x: 1.0 in x, "`in` of a Tensor"),
+    "item": (lambda x: x.sum().item(), r"item\(\) of a Tensor"),
+    "asnumpy": (lambda x: x.asnumpy(), r"The values.*\(1, 2\), dtype float32"),
+    "numpy": (lambda x: np.sin(x), r"The values \(asnumpy\(\), a function of numpy\)"),
+    "tolist": (lambda x: x.tolist(), "The values"),
+}
+
+
+@pytest.mark.parametrize("name", ASKING)
+def test_asking_a_traced_tensor_for_its_numbers(name: str) -> None:
+    fn, text = ASKING[name]
+
+    @paramesh.jit
+    def asks(x: Any) -> Any:
+        return fn(x)
+
+    with pytest.raises(TraceError, match=text) as caught:
+        asks(X2)
+    for part in ('test_border.py", line', "paramesh.cond", "ops.where", "PYNATIVE_MODE"):
+        assert part in str(caught.value)
+
+
+class Batch:
+    pass
+
+
+class Trainer:
+    """An object whose method is compiled, and which holds Tensors that are constants."""
+
+    def __init__(self) -> None:
+        self.offset = Tensor([1.0, 1.0])
+
+    @paramesh.jit
+    def run(self, x: Any) -> Any:
+        return x + self.offset
+
+
+class TestObjects:
+    def test_with_a_tensor(self) -> None:
+        batch, other = Batch(), Batch()
+        batch.x = Tensor([1.0])  # type: ignore[attr-defined]
+        other.rows = {"a": [np.ones(3)]}  # type: ignore[attr-defined]
+        total = paramesh.jit(lambda b: b.x.sum())
+        with pytest.raises(
+            TypeError, match="object of class Batch, whose attribute 'x' is a Tensor"
+        ):
+            total(batch)
+        with pytest.raises(TypeError, match="class Batch, whose attribute 'rows'"):
+            total(other)
+        with pytest.raises(TypeError, match="argument 'b' is an object of class Batch"):
+            paramesh.jit(lambda b: b.x, static_argnames=("b",))(b=batch)
+
+    def test_without(self) -> None:
+        batch = Batch()
+        batch.size = 3  # type: ignore[attr-defined]
+        batch.param = Parameter(2.0)  # type: ignore[attr-defined]
+        run = paramesh.jit(lambda b: b.param * float(b.size))
+        assert float(run(batch)) == 6
+        batch.param.set_data(5.0)  # type: ignore[attr-defined]
+        assert float(run(batch)) == 15
+
+    def test_self(self) -> None:
+        assert Trainer().run(Tensor([1.0, 2.0])).asnumpy().tolist() == [2, 3]
