@@ -196,7 +196,7 @@ _OPTIMIZERS = """
     cosine_decay_lr polynomial_decay_lr warmup_lr
 """
 _TRAINING = """
-    WithLossCell WithEvalCell TrainOneStepCell TrainOneStepWithLossScaleCell
+    WithLossCell WithEvalCell WithGradCell TrainOneStepCell TrainOneStepWithLossScaleCell
     DistributedGradReducer
     DynamicLossScaleUpdateCell FixedLossScaleUpdateCell
     Metric Accuracy Loss MAE MSE TopKCategoricalAccuracy Top1CategoricalAccuracy

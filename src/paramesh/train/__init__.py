@@ -19,6 +19,7 @@ from paramesh.train.cells import (
     TrainOneStepCell,
     TrainOneStepWithLossScaleCell,
     WithEvalCell,
+    WithGradCell,
     WithLossCell,
 )
 from paramesh.train.checkpoint_manager import CheckpointManager, SavedStep
@@ -44,6 +45,7 @@ __all__ = [
     # Cells
     "WithLossCell",
     "WithEvalCell",
+    "WithGradCell",
     "TrainOneStepCell",
     "TrainOneStepWithLossScaleCell",
     "DistributedGradReducer",
