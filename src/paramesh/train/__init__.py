@@ -1,5 +1,6 @@
 """Training: Model, callbacks, metrics, and Cells that make one step."""
 
+from paramesh import faces
 from paramesh.optim import (
     DynamicLossScaleManager,
     DynamicLossScaleUpdateCell,
@@ -80,3 +81,5 @@ __all__ = [
     "Top5CategoricalAccuracy",
     "get_metrics",
 ]
+
+__getattr__ = faces.opened(__name__, {}, lambda: __all__)

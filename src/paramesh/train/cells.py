@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 
 from paramesh import context, placement, tracing
@@ -253,7 +254,7 @@ class TrainOneStepWithLossScaleCell(TrainOneStepCell):
             compute_output: gradients.
         """
         overflow = jnp.asarray(raw(status), jnp.bool_).reshape(())
-        overflow = overflow | ~_all_finite(compute_output)
+        overflow = overflow | ~is_finite(compute_output)
         place = placement.current()
         if place.per_device and place.count > 1 and isinstance(overflow, jax.core.Tracer):
             # Of a layerwise-parallel Parameter each device sees its own gradient.
@@ -294,12 +295,13 @@ def _one_element(scale: Tensor) -> Tensor:
     return scale.astype(float32)
 
 
-def _all_finite(grads: Any) -> Any:
+def is_finite(grads: Any) -> Any:
+    """Whether all of a Tensor, or of a nest of Tensors, is finite; raw."""
     if not isinstance(grads, tuple | list):
         return jnp.all(jnp.isfinite(raw(grads)))
     finite = jnp.asarray(True)
     for grad in grads:
-        finite = finite & _all_finite(grad)
+        finite = finite & is_finite(grad)
     return finite
 
 

@@ -17,28 +17,18 @@ import numpy as np
 
 from paramesh import context, placement
 from paramesh.checkpoint import load_checkpoint
-from paramesh.dtype import float16, float32
 from paramesh.errors import ParameterStateError
 from paramesh.nn.cell import Cell
-from paramesh.nn.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d
-from paramesh.optim import DynamicLossScaleManager, LossScaleManager, Optimizer
+from paramesh.optim import LossScaleManager, Optimizer
 from paramesh.tensor import Tensor
-from paramesh.train import batches, workers
+from paramesh.train import amp, batches, workers
 from paramesh.train.callbacks import Callback, RunContext, as_callbacks
-from paramesh.train.cells import (
-    TrainOneStepCell,
-    TrainOneStepWithLossScaleCell,
-    Widened,
-    WithEvalCell,
-    WithLossCell,
-)
+from paramesh.train.cells import WithEvalCell
 from paramesh.train.interrupts import Interrupts
 from paramesh.train.metrics import Metric, get_metrics
 from paramesh.train.position import Position, check_same, passed_over, restore_random, resumed
 from paramesh.train.progress import progress_callback
 from paramesh.train.unplanned_saves import save_at_error, save_at_interrupt
-
-_LEVELS = ("O0", "O2", "O3")
 
 
 class Model:
@@ -79,8 +69,7 @@ class Model:
             raise TypeError(
                 f"Model: optimizer must be an Optimizer, got {type(optimizer).__name__}."
             )
-        if amp_level not in _LEVELS:
-            raise ValueError(f"Model: amp_level must be one of {_LEVELS}, got {amp_level!r}.")
+        amp.check_level("Model", "amp_level", amp_level)
         if boost_level != "O0":
             raise ValueError(f"Model: boost_level must be 'O0', got {boost_level!r}.")
         if loss_scale_manager is not None and optimizer is None:
@@ -92,10 +81,7 @@ class Model:
         self._network, self._loss_fn, self._optimizer = network, loss_fn, optimizer
         self._metrics = get_metrics(metrics)
         self._level = amp_level
-        if amp_level != "O0":
-            _to_float16(network, keep_norms=amp_level == "O2")
-        if amp_level == "O2" and loss_scale_manager is None and optimizer is not None:
-            loss_scale_manager = DynamicLossScaleManager()
+        amp.auto_mixed_precision(network, amp_level)
         self._train_network = self._build_train(loss_scale_manager)
         self._indexes = list(eval_indexes) if eval_indexes is not None else [0, 1, 2]
         self._eval_network = eval_network
@@ -103,18 +89,15 @@ class Model:
             self._eval_network = WithEvalCell(network, loss_fn, amp_level != "O0")
 
     def _build_train(self, manager: LossScaleManager | None) -> Cell:
-        network = self._network
-        if self._loss_fn is not None:
-            body = network if self._level == "O0" else Widened(network)
-            network = WithLossCell(body, self._loss_fn)
         if self._optimizer is None:
-            return network
-        if manager is None:
-            return TrainOneStepCell(network, self._optimizer)
-        update = manager.get_update_cell()
-        if update is None:
-            return TrainOneStepCell(network, self._optimizer, sens=manager.get_loss_scale())
-        return TrainOneStepWithLossScaleCell(network, self._optimizer, update)
+            return amp.with_loss(self._network, self._loss_fn, self._level)
+        return amp.build_train_network(
+            self._network,
+            self._optimizer,
+            self._loss_fn,
+            self._level,
+            loss_scale_manager=manager,
+        )
 
     @property
     def train_network(self) -> Cell:
@@ -408,13 +391,6 @@ def _looks_ahead() -> bool:
 def _tell(callbacks: Iterable[Callback], moment: str, run: RunContext) -> None:
     for callback in callbacks:
         getattr(callback, moment)(run)
-
-
-def _to_float16(network: Cell, keep_norms: bool) -> None:
-    norms = (BatchNorm1d, BatchNorm2d, BatchNorm3d) if keep_norms else ()
-    # Every Cell for itself: the one behind a BatchNorm has to cast what comes out of it.
-    for _, cell in network.cells_and_names():
-        cell.to_float(float32 if isinstance(cell, norms) else float16)
 
 
 def _whole(argument: str, value: Any, low: int) -> None:
