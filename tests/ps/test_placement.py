@@ -353,3 +353,15 @@ def test_without_ray_the_error_says_what_needs_it(monkeypatch: pytest.MonkeyPatc
     context.set_ps_context(enable_ps=True, server_num=2)
     with pytest.raises(ParameterServerError, match=r"pip install 'paramesh\[ps\]'.*server_num=0"):
         sessions.client_for(sessions.settings_now())
+
+
+def test_a_served_parameter_cannot_be_frozen_later() -> None:
+    net = served(Net())
+    step = nn.TrainOneStepCell(net, nn.SGD(net.trainable_params(), 0.1))
+    batch = batches(1)[0]
+    step(*batch)
+    net.hidden.weight.requires_grad = False
+    with pytest.raises(
+        ContextError, match=r"'hidden\.weight' was frozen .* after SGD was made, but"
+    ):
+        step(*batch)
