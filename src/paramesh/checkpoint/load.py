@@ -27,11 +27,11 @@ from paramesh.checkpoint.staging import aligned_copies
 from paramesh.checkpoint.storage import Source
 from paramesh.checkpoint.types_at_rest import storable
 from paramesh.dtype import is_wide
-from paramesh.errors import CheckpointError, ParameterNameError
+from paramesh.errors import CheckpointError
 from paramesh.nn.cell import Cell
 from paramesh.parallel.per_device import set_per_device, value_count
 from paramesh.parameter import Parameter
-from paramesh.parameter.names import check_name
+from paramesh.parameter.names import shortened, unfit_at_rest
 from paramesh.parameter.pool import lies_whole
 from paramesh.tensor import Tensor, wrap
 
@@ -141,12 +141,12 @@ def load_source(
 def _parameters(source: Source, wanted: Choice, net: Cell | None) -> dict[str, Any]:
     names = [name for name in source.names() if wanted(name)]
     for name in (*names, *source.appended):
-        try:
-            check_name(name)
-        except ParameterNameError as error:
+        why = unfit_at_rest(name)
+        if why is not None:
             raise CheckpointError(
-                f"Checkpoint '{source.path}': {error} Nothing was loaded."
-            ) from error
+                f"Checkpoint '{source.path}' has the name {shortened(name)}: {why}. Nothing was "
+                "loaded."
+            )
     for name in names:
         if not storable(source.entry(name).dtype):
             raise CheckpointError(

@@ -24,7 +24,8 @@ from paramesh.checkpoint.sharded_source import FORMAT as SHARDED
 from paramesh.checkpoint.sharded_source import SUFFIX, ShardedSource, is_sharded
 from paramesh.checkpoint.storage import Appended, Entry, OpenSink, Sink, Source
 from paramesh.dtype import DType
-from paramesh.errors import CheckpointError
+from paramesh.errors import CheckpointError, ParameterNameError
+from paramesh.parameter.names import shortened, unfit_at_rest
 
 __all__ = [
     "Appended",
@@ -212,8 +213,12 @@ def check_entries(
     """Refuse what a format cannot hold, before anything is written.
 
     Raises:
-        ValueError: as `open_sink`.
+        ValueError: as `open_sink`; ParameterNameError: a name that no file can keep.
     """
+    for name in (*appended, *(entry.name for entry in entries)):
+        why = unfit_at_rest(name)
+        if why is not None:
+            raise ParameterNameError(f"Cannot write {shortened(name)} to '{path}': {why}.")
     seen = set(appended)
     for entry in entries:
         why = kind.cannot_hold(entry.dtype) or kind.cannot_name(entry.name)
