@@ -203,6 +203,7 @@ _TRAINING = """
 _ABOVE: dict[str, str] = {
     **dict.fromkeys(_OPTIMIZERS.split(), "paramesh.optim"),
     **dict.fromkeys(_TRAINING.split(), "paramesh.train"),
+    "UnregisteredWarning": "paramesh.nn.unregistered",
 }
 
 

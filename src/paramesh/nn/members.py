@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from paramesh import tracing
 from paramesh.dtype import DType
 from paramesh.errors import DuplicateNameError, ParameterNameError
+from paramesh.nn import unregistered
 from paramesh.parameter import DEFAULT_NAME, Parameter, ParameterTuple
 from paramesh.parameter.names import renamed
 from paramesh.tensor import Tensor
@@ -126,6 +127,8 @@ class Members:
     def _set_plain(self, name: str, value: Any) -> None:
         old = self.__dict__.get(name, self)
         object.__setattr__(self, name, value)
+        if isinstance(value, unregistered.CONTAINERS):
+            self.__dict__.setdefault("_plain", {})[name] = None
         if "_version" not in self.__dict__ or old is value:
             return
         if not (type(old) is type(value) and isinstance(value, _PLAIN) and old == value):
@@ -310,11 +313,22 @@ class Members:
                 )
             found[param.name] = param
             paths[param.name] = path
+        if recurse:
+            self._warn_of_unregistered(found.values())
         return found
 
+    def _warn_of_unregistered(self, known: Iterable[Parameter]) -> None:
+        unregistered.warn_of(self, [cell for _, cell in self.cells_and_names()], known)
+
     def trainable_params(self, recurse: bool = True) -> list[Parameter]:
-        """Parameters with `requires_grad`, in order, each once."""
-        return [p for p in self.get_parameters(expand=recurse) if p.requires_grad]
+        """Parameters with `requires_grad`, in order, each once.
+
+        Those in plain lists, tuples and dicts are not found; an `UnregisteredWarning` says so.
+        """
+        params = list(self.get_parameters(expand=recurse))
+        if recurse:
+            self._warn_of_unregistered(params)
+        return [p for p in params if p.requires_grad]
 
     def untrainable_params(self, recurse: bool = True) -> list[Parameter]:
         """Parameters without `requires_grad`, in order, each once."""
