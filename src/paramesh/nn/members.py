@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar
 
-from paramesh import tracing
+from paramesh import faces, tracing
 from paramesh.dtype import DType
 from paramesh.errors import DuplicateNameError, ParameterNameError
 from paramesh.nn import unregistered
@@ -32,8 +32,28 @@ NOT_INITIALISED = (
 _PLAIN = (int, float, str, bool, tuple, type(None), bytes, DType)
 
 
+_MANY_NAMES = 200
+
+
 class Members:
     """The members of a Cell; assigning a Parameter or Cell to an attribute registers it."""
+
+    #: What other libraries call what is here, for errors.
+    _instead: ClassVar[Mapping[str, str]] = {
+        "parameters": "trainable_params() or get_parameters()",
+        "named_parameters": "parameters_and_names()",
+        "modules": "cells_and_names()",
+        "named_modules": "cells_and_names()",
+        "children": "cells()",
+        "named_children": "name_cells()",
+        "train": "set_train()",
+        "eval": "set_train(False)",
+        "forward": "construct, and call the Cell itself",
+        "half": "to_float(paramesh.float16)",
+        "register_parameter": "an attribute, or insert_param_to_cell()",
+        "add_module": "an attribute, or insert_child_to_cell()",
+        "zero_grad": "nothing: gradients are values that grad() and value_and_grad() return",
+    }
 
     _params: OrderedDict[str, Parameter | None]
     _cells: OrderedDict[str, Any]
@@ -140,7 +160,12 @@ class Members:
             members = fields.get(registry)
             if members is not None and name in members:
                 return members[name]
-        raise AttributeError(f"'{type(self).__name__}' has no attribute '{name}'.")
+        names = [*(fields.get("_params") or ()), *(fields.get("_cells") or ())]
+        # An optimizer of a large network has very many.
+        known = names if len(names) <= _MANY_NAMES else []
+        text = faces.missing(f"'{type(self).__name__}'", name, lambda: known, type(self)._instead)
+        # With the object, python itself proposes methods that are near.
+        raise AttributeError(text.removesuffix("."), name=name, obj=self)
 
     def __delattr__(self, name: str) -> None:
         for members in (self._params, self._cells):

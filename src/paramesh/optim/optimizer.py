@@ -23,8 +23,8 @@ are three ways: `from_optax`, a `RuleOptimizer`, or a subclass of `Optimizer` wi
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -62,6 +62,11 @@ class Optimizer(Cell):
         TypeError, KeyError, ValueError, RuntimeError: see `groups.make_plan` and
             `rates.make_rate`; `loss_scale` is not above 0.
     """
+
+    _instead: ClassVar[Mapping[str, str]] = Cell._instead | {
+        "step": "optimizer(gradients), with the gradients of its parameters",
+        "param_groups": "get_lr(), get_weight_decay() and parameters",
+    }
 
     #: Whether `construct` leaves Parameters that are frozen, and their state, as they are; in a
     #: class that has a `construct` and does not say so, they are put back.

@@ -10,7 +10,6 @@ import os
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from paramesh.nn.cell import Cell
 from paramesh.optim import LossScaleManager, Optimizer
 from paramesh.tensor import Tensor
 from paramesh.train import amp, batches, workers
-from paramesh.train.callbacks import Callback, RunContext, as_callbacks
+from paramesh.train.callbacks import Callback, Facts, RunContext, as_callbacks
 from paramesh.train.cells import WithEvalCell
 from paramesh.train.interrupts import Interrupts
 from paramesh.train.metrics import Metric, get_metrics
@@ -87,6 +86,10 @@ class Model:
         self._eval_network = eval_network
         if eval_network is None and loss_fn is not None:
             self._eval_network = WithEvalCell(network, loss_fn, amp_level != "O0")
+        #: The Cells that take (data, label).
+        self._of_two = {self._train_network} | (
+            set() if self._eval_network in (None, eval_network) else {self._eval_network}
+        )
 
     def _build_train(self, manager: LossScaleManager | None) -> Cell:
         if self._optimizer is None:
@@ -252,6 +255,7 @@ class Model:
         batches.set_epoch(args.train_dataset, args.cur_epoch_num)
         source = batches.batches(args.train_dataset, "train_dataset", seen)
         for inputs, following in batches.looking_ahead(source, _looks_ahead):
+            self._check_columns("train_dataset", inputs, network)
             _tell(shown, "on_train_step_begin", run)
             with interrupts.step():
                 if pace is not None:
@@ -302,6 +306,7 @@ class Model:
             _tell(listed, "on_eval_begin", run)
             _tell(listed, "on_eval_epoch_begin", run)
             for inputs in batches.batches(valid_dataset, "valid_dataset"):
+                self._check_columns("valid_dataset", inputs, network)
                 args.cur_step_num += 1
                 args.cur_step_in_epoch += 1
                 _tell(listed, "on_eval_step_begin", run)
@@ -326,6 +331,16 @@ class Model:
         """
         self._network.set_train(False)
         return self._network(*batches.as_inputs(predict_data))
+
+    def _check_columns(self, argument: str, inputs: tuple[Any, ...], network: Cell) -> None:
+        """Refuse batches that are no (data, label), where that is what they have to be."""
+        if self._loss_fn is None or len(inputs) == 2 or network not in self._of_two:
+            return
+        shapes = ", ".join(str(tuple(np.shape(each))) for each in inputs)
+        raise TypeError(
+            f"{argument} gave a batch of {len(inputs)} arrays (shape {shapes}), but with loss_fn a "
+            f"batch is (data, label). {batches.WHAT_IT_IS}"
+        )
 
     def _check_metrics(self, what: str) -> Cell:
         if not self._metrics:
@@ -359,7 +374,7 @@ class Model:
         loss, outputs, label = self._indexes
         return [loss] if metric.takes_loss else [outputs, label]
 
-    def _facts(self, mode: str, callbacks: list[Callback], **more: Any) -> SimpleNamespace:
+    def _facts(self, mode: str, callbacks: list[Callback], **more: Any) -> Facts:
         facts: dict[str, Any] = {
             "mode": mode,
             "network": self._network,
@@ -381,7 +396,7 @@ class Model:
             "parallel_mode": context.get_auto_parallel_context("parallel_mode"),
             "device_number": context.get_auto_parallel_context("device_num"),
         }
-        return SimpleNamespace(**(facts | more))
+        return Facts(facts | more)
 
 
 def _looks_ahead() -> bool:
