@@ -562,8 +562,8 @@ def test_a_recipe_is_pickled_as_a_recipe() -> None:
             (3, 1),
             r"layout \(3, 1\) cuts axis 0 into 3 parts, but 64 is not divisible by 3; a layout",
         ),
-        ((1, 0), "cuts axis 1 into 0 parts; a layout has for each axis"),
-        ((2,), "has 1 numbers for 2 axes; a layout has for each axis"),
+        ((1, 0), r"layout \(1, 0\) cuts axis 1 into 0 parts; a layout has for each axis"),
+        ((2,), r"layout \(2,\) has 1 numbers for 2 axes; a layout has for each axis"),
     ],
 )
 def test_layouts_say_what_does_not_fit(layout: tuple[int, ...], says: str) -> None:
