@@ -125,7 +125,8 @@ def load_source(
     Args:
         source: the checkpoint.
         net: the network; where it is known how its Parameters are cut, slices are read alone.
-        strict_load: as in `load_param_into_net`.
+        strict_load: refuse missing and unexpected names. Values of other shapes are refused in any
+            case.
         what: the checkpoint, for messages.
 
     Returns:
@@ -134,8 +135,8 @@ def load_source(
     Raises:
         CheckpointError: all that does not fit; nothing was loaded.
     """
-    every = lambda name: True  # noqa: E731
-    return _load(net, _parameters(source, every, net), strict_load, what, every)
+    found = _parameters(source, lambda name: True, net)
+    return _load(net, found, strict_load, what, must_fit=True)
 
 
 def _parameters(source: Source, wanted: Choice, net: Cell | None) -> dict[str, Any]:
@@ -276,10 +277,12 @@ def _load(
     strict: bool,
     source: str,
     told: Callable[[str], bool] | None = None,
+    must_fit: bool = False,
 ) -> tuple[list[str], list[str]]:
     """Load what fits. Names that find nothing are returned; with `told`, they are also said.
 
-    `told` is true of the names that could have been in the checkpoint.
+    `told` is true of the names that could have been in the checkpoint. With `must_fit`, a value of
+    another shape is an error even if loading is not strict.
     """
     mine = dict(net.parameters_dict())
     given = under_own_names(net, mine, given, source)
@@ -306,7 +309,7 @@ def _load(
             matched.append((param, values[name]))
             continue
         faults.append(fault.text)
-        fatal = fatal or strict or fault.fatal
+        fatal = fatal or strict or must_fit or fault.fatal
         missing.append(name)
         unexpected.append(name)
     if fatal:

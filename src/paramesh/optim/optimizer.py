@@ -63,7 +63,8 @@ class Optimizer(Cell):
             `rates.make_rate`; `loss_scale` is not above 0.
     """
 
-    _instead: ClassVar[Mapping[str, str]] = Cell._instead | {
+    _instead: ClassVar[Mapping[str, str]] = {
+        **Cell._instead,
         "step": "optimizer(gradients), with the gradients of its parameters",
         "param_groups": "get_lr(), get_weight_decay() and parameters",
     }
