@@ -4,7 +4,8 @@
 
 The tests hold each list against paramesh, and the page against the lists. A list is either flat
 (`[{area, case, paramesh, reason}]`) or has its reasons in a table (`{rules: {id: {title, reason}},
-differences: [{area, case, paramesh, rule}], left: [{area, case, rule}]}`).
+differences: [{area, case, paramesh, rule}], left: [{area, case, rule}]}`), and may have notes on
+what paramesh says where it does as MindSpore does (`notes: [{title, reason}]`).
 """
 
 from __future__ import annotations
@@ -75,6 +76,8 @@ def _by_rule(listed: dict[str, Any]) -> list[str]:
         left = [f"{d['area']}: {d['case']}" for d in listed["left"] if d["rule"] == rule]
         if left:
             parts.append(f"Left out: {_cases(left)}.\n")
+    for about in listed.get("notes", ()):
+        parts.append(f"### {about['title']}\n\n{about['reason']}\n")
     return parts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import paramesh
 import test_docs
 from environments import without_virtual_devices
 from paramesh import compat
@@ -203,3 +205,70 @@ def test_a_name_does_not_depend_on_what_was_imported_before(tmp_path: Path) -> N
         tmp_path,
     )
     assert printed == "True"
+
+
+#: Paths of MindSpore's scripts that go through attributes alone.
+ATTRIBUTES = """
+    common.initializer.HeUniform common.dtype.float32 common.initializer.initializer
+    train.callback.LossMonitor train.callback._callback.Callback
+    train.serialization.load_checkpoint nn.loss.SoftmaxCrossEntropyWithLogits nn.optim.Momentum
+    nn.optim.adam.Adam nn.layer.Dense nn.layer.activation.ReLU nn.wrap.cell_wrapper.WithLossCell
+    nn.metrics.Accuracy nn.utils.no_init_parameters ops.operations.MatMul
+    ops.operations.nn_ops.ReLU ops.functional.tensor_add ops.composite.GradOperation
+    ops.primitive.constexpr ops.function.broadcast_to communication.management.init
+    LossMonitor ModelCheckpoint CheckpointConfig FixedLossScaleManager Accuracy
+    amp.build_train_network train.amp.auto_mixed_precision context.set_context
+    parallel.Layout common.parameter.ParameterTuple common.generator.Generator
+"""
+
+
+@pytest.mark.parametrize("top", ["paramesh", "mindspore"])
+def test_paths_are_attributes_without_an_import(top: str, tmp_path: Path) -> None:
+    program = f"""
+        import functools, paramesh
+        paramesh.compat.as_mindspore()
+        import {top}
+        for path in {ATTRIBUTES.split()!r}:
+            functools.reduce(getattr, path.split("."), {top})
+        print("all")
+        """
+    assert run(program, tmp_path) == "all"
+
+
+def test_no_path_is_loaded_before_it_is_asked_for(tmp_path: Path) -> None:
+    program = f"""
+        import sys, paramesh
+        below = tuple("paramesh." + path for path in {list(compat.PATHS)!r})
+        homes = ("paramesh.nn", "paramesh.ops", "paramesh.train", "paramesh.optim")
+        print([m for m in sys.modules if m in below or m in homes])
+        """
+    assert run(program, tmp_path) == "[]"
+
+
+@pytest.mark.parametrize("name", ["initializer", "tensor"])
+def test_a_module_where_mindspore_has_a_function_is_called_like_it(name: str) -> None:
+    module = importlib.import_module(f"paramesh.{name}")
+    given = ("ones", [2]) if name == "initializer" else ([1.0, 1.0],)
+    for form in (module, getattr(paramesh.common, name), getattr(module, name)):
+        assert form(*given).asnumpy().tolist() == [1, 1]
+    assert getattr(paramesh.common, name) is module
+    assert callable(module)
+    with pytest.raises(TypeError, match="not callable"):
+        paramesh.dtype()
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("nn.Linear", r"module 'paramesh\.nn' has no attribute 'Linear'\. Use nn\.Dense\."),
+        ("nn.Denes", r"module 'paramesh\.nn' has no attribute 'Denes'\. Did you mean Dense\?"),
+        ("LosMonitor", r"module 'paramesh' has no attribute 'LosMonitor'\. .* LossMonitor\?"),
+        ("optim.Adma", r"has no attribute 'Adma'\. Did you mean Adam\?"),
+        ("train.TimeMonitr", r"has no attribute 'TimeMonitr'\. Did you mean TimeMonitor\?"),
+        ("common.Parametr", r"'paramesh\.common' has no attribute 'Parametr'\. .* Parameter"),
+        ("zzz", r"module 'paramesh' has no attribute 'zzz'\.$"),
+    ],
+)
+def test_a_name_that_there_is_not_gets_a_suggestion(path: str, message: str) -> None:
+    with pytest.raises(AttributeError, match=message):
+        functools.reduce(getattr, path.split("."), paramesh)

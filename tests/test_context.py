@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,7 @@ from typing import Any
 import jax
 import pytest
 
-from paramesh import context
+from paramesh import context, mindspore_settings
 from paramesh.errors import ContextError
 
 GROUPS: dict[str, tuple[Callable[..., None], Callable[[str], Any], dict[str, Any]]] = {
@@ -85,7 +86,7 @@ def test_unknown_names_are_listed(group: str) -> None:
         (context.set_context, {"mode": 2}, ValueError, "mode=2 is neither GRAPH_MODE"),
         (context.set_context, {"mode": True}, ValueError, "mode=True is neither"),
         (context.set_context, {"device_target": "Ascend"}, ValueError, "'CPU', 'GPU', 'TPU'"),
-        (context.set_context, {"save_graphs": 1}, TypeError, "must be True or False, got 1"),
+        (context.set_context, {"save_graphs": 4}, TypeError, "must be True or False, got 4"),
         (context.set_context, {"compilation_cache_dir": 3}, TypeError, "a path or None, got 3"),
         (
             context.set_auto_parallel_context,
@@ -281,3 +282,37 @@ def test_a_device_num_of_one_is_not_the_same_as_none() -> None:
     assert context.program_key() != key
     context.reset()
     assert context.device_num() is None
+
+
+def test_settings_of_mindspore_that_mean_nothing_are_noted_once(caplog, monkeypatch) -> None:
+    monkeypatch.setattr(mindspore_settings, "_noted", set())
+    context.set_context(mode=context.GRAPH_MODE, device_id=3, max_call_depth=10_000)
+    context.set_context(device_id=4, save_graphs=2)
+    said = [record.getMessage() for record in caplog.records]
+    assert [text.split(" is MindSpore's")[0] for text in said] == [
+        "set_context: device_id",
+        "set_context: max_call_depth",
+    ]
+    assert "has no effect here: JAX chooses the devices" in said[0]
+    assert context.get_context("device_id") == 4
+    assert context.get_context("save_graphs") == 2
+    context.reset()
+    assert context.get_context("device_id") == 0
+    for name in mindspore_settings.SETTINGS:
+        context.set_context(**{name: context.get_context(name)})
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("mod", "Did you mean 'mode'?"),
+        ("device_targets", "Did you mean 'device_target'?"),
+        ("max_call_depht", "Did you mean 'max_call_depth'?"),
+        ("parallel_mode", "Did you mean 'parallel_mode' (of set_auto_parallel_context)?"),
+        ("server_nun", "Did you mean 'server_num' (of set_ps_context)?"),
+    ],
+)
+def test_unknown_settings_get_a_suggestion(name: str, hint: str) -> None:
+    for call in (lambda: context.set_context(**{name: 1}), lambda: context.get_context(name)):
+        with pytest.raises(ValueError, match=re.escape(hint) + "$"):
+            call()

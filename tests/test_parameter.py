@@ -19,6 +19,7 @@ from paramesh import dtype as dt
 from paramesh.errors import (
     ContextError,
     DuplicateNameError,
+    LayoutError,
     ParameterDtypeError,
     ParameterNameError,
     ParameterShapeError,
@@ -552,3 +553,20 @@ def test_a_recipe_is_pickled_as_a_recipe() -> None:
     assert len(data) < 10_000
     assert (again.has_init, again.recipe == huge.recipe) == (True, True)
     assert (again.name, again.requires_grad, again.shape) == ("table", False, (1_000_000, 4096))
+
+
+@pytest.mark.parametrize(
+    ("layout", "says"),
+    [
+        (
+            (3, 1),
+            r"layout \(3, 1\) cuts axis 0 into 3 parts, but 64 is not divisible by 3; a layout",
+        ),
+        ((1, 0), r"layout \(1, 0\) cuts axis 1 into 0 parts; a layout has for each axis"),
+        ((2,), r"layout \(2,\) has 1 numbers for 2 axes; a layout has for each axis"),
+    ],
+)
+def test_layouts_say_what_does_not_fit(layout: tuple[int, ...], says: str) -> None:
+    w = Parameter(Tensor(np.ones((64, 2), np.float32)), name="w")
+    with pytest.raises(LayoutError, match=rf"Parameter 'w' of shape \(64, 2\): {says}"):
+        w.layout = layout

@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from paramesh import compat, context, dtype, initializer, placement
+from paramesh import compat, context, dtype, faces, initializer, placement
 from paramesh.context import (
     GRAPH_MODE,
     PYNATIVE_MODE,
@@ -80,7 +80,28 @@ if TYPE_CHECKING:
     from paramesh.nn.cell import Cell
     from paramesh.optim.from_optax import from_optax
     from paramesh.parallel import communication
-    from paramesh.train import Model
+    from paramesh.train import (
+        MAE,
+        MSE,
+        Accuracy,
+        Callback,
+        CheckpointConfig,
+        DynamicLossScaleManager,
+        FixedLossScaleManager,
+        LambdaCallback,
+        LearningRateScheduler,
+        Loss,
+        LossMonitor,
+        LossScaleManager,
+        Metric,
+        Model,
+        ModelCheckpoint,
+        RunContext,
+        TimeMonitor,
+        Top1CategoricalAccuracy,
+        Top5CategoricalAccuracy,
+        TopKCategoricalAccuracy,
+    )
     from paramesh.transforms import (
         GradOperation,
         cond,
@@ -148,6 +169,16 @@ _LATER: dict[str, str | None] = {
     "while_loop": "paramesh.transforms",
 }
 
+#: Names of MindSpore's top package that live in `paramesh.train`.
+_OF_TRAINING = """
+    Callback LossMonitor TimeMonitor ModelCheckpoint CheckpointConfig RunContext
+    LearningRateScheduler LambdaCallback
+    LossScaleManager FixedLossScaleManager DynamicLossScaleManager
+    Metric Accuracy Loss MAE MSE TopKCategoricalAccuracy Top1CategoricalAccuracy
+    Top5CategoricalAccuracy
+"""
+_LATER.update(dict.fromkeys(_OF_TRAINING.split(), "paramesh.train"))
+
 __all__ = [
     "Tensor",
     "Parameter",
@@ -167,6 +198,25 @@ __all__ = [
     "checkpoint",
     "communication",
     "Model",
+    "Callback",
+    "LossMonitor",
+    "TimeMonitor",
+    "ModelCheckpoint",
+    "CheckpointConfig",
+    "RunContext",
+    "LearningRateScheduler",
+    "LambdaCallback",
+    "LossScaleManager",
+    "FixedLossScaleManager",
+    "DynamicLossScaleManager",
+    "Metric",
+    "Accuracy",
+    "Loss",
+    "MAE",
+    "MSE",
+    "TopKCategoricalAccuracy",
+    "Top1CategoricalAccuracy",
+    "Top5CategoricalAccuracy",
     "from_optax",
     "save_checkpoint",
     "load_checkpoint",
@@ -297,11 +347,9 @@ placement.table = _layout_table
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module 'paramesh' has no attribute '{name}'")
-    home = _LATER[name]
+    home = _LATER.get(name)
     if home is None:
-        return importlib.import_module(f"paramesh.{name}")
+        return _path(name)
     value = getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value
@@ -309,3 +357,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_LATER})
+
+
+_path = faces.opened(__name__, {}, __dir__, {"Module": "paramesh.Cell", "nnx": "paramesh.nn"})

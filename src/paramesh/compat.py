@@ -16,6 +16,8 @@ import sys
 import types
 from collections.abc import Sequence
 
+from paramesh import faces
+
 #: MindSpore's path under its top package -> the module here. A tuple is a package made of several:
 #: the first module that has a name gives it.
 PATHS: dict[str, tuple[str, ...]] = {
@@ -27,7 +29,9 @@ PATHS: dict[str, tuple[str, ...]] = {
         "paramesh.recipe",
     ),
     "common.api": ("paramesh.transforms",),
+    "amp": ("paramesh.train.amp", "paramesh.optim.loss_scale"),
     "common.dtype": ("paramesh.dtype",),
+    "common.generator": ("paramesh.random",),
     "common.initializer": ("paramesh.initializer",),
     "common.parameter": ("paramesh.parameter",),
     "common.seed": ("paramesh.recipe",),
@@ -35,18 +39,38 @@ PATHS: dict[str, tuple[str, ...]] = {
     "communication": ("paramesh.parallel.communication",),
     "communication.management": ("paramesh.parallel.communication.management",),
     "nn.layer": ("paramesh.nn",),
+    "nn.layer.activation": ("paramesh.nn.activation",),
+    "nn.layer.basic": ("paramesh.nn.basic", "paramesh.nn.dropout"),
+    "nn.layer.container": ("paramesh.nn.containers",),
+    "nn.layer.conv": ("paramesh.nn.conv", "paramesh.nn.conv_transpose"),
+    "nn.layer.embedding": ("paramesh.nn.embedding",),
+    "nn.layer.normalization": ("paramesh.nn.normalization",),
+    "nn.layer.pooling": ("paramesh.nn.pooling",),
+    "nn.layer.rnns": ("paramesh.nn.recurrent",),
     "nn.loss": ("paramesh.nn",),
     "nn.loss.loss": ("paramesh.nn.losses",),
     "nn.optim": ("paramesh.optim",),
     "nn.optim.optimizer": ("paramesh.optim",),
+    "nn.optim.adam": ("paramesh.optim.adam",),
+    "nn.optim.momentum": ("paramesh.optim.sgd",),
+    "nn.optim.rmsprop": ("paramesh.optim.adaptive",),
+    "nn.optim.sgd": ("paramesh.optim.sgd",),
     "nn.learning_rate_schedule": ("paramesh.optim",),
     "nn.dynamic_lr": ("paramesh.optim",),
     "nn.metrics": ("paramesh.train",),
+    "nn.metrics.metric": ("paramesh.train.metrics",),
+    "nn.utils": ("paramesh.nn",),
     "nn.wrap": ("paramesh.train",),
     "nn.wrap.cell_wrapper": ("paramesh.train",),
     "nn.wrap.grad_reducer": ("paramesh.train",),
     "nn.wrap.loss_scale": ("paramesh.train",),
+    "ops.auto_generate": ("paramesh.ops",),
+    "ops.function": ("paramesh.ops.functional",),
+    "ops.operations.comm_ops": ("paramesh.ops.operations", "paramesh.ops.collectives"),
+    "ops.operations.nn_ops": ("paramesh.ops.operations",),
+    "ops.primitive": ("paramesh.ops",),
     "train.callback": ("paramesh.train",),
+    "train.callback._callback": ("paramesh.train.callbacks",),
     "train.serialization": ("paramesh.checkpoint",),
     "train.loss_scale_manager": ("paramesh.optim",),
 }
@@ -60,23 +84,20 @@ class _Combined(types.ModuleType):
     def _given(self, name: str) -> tuple[object, ...]:
         """The thing of that name, in a tuple; empty if there is none."""
         for source in self.sources:
-            names = vars(importlib.import_module(source))
-            if name in names and not isinstance(names[name], types.ModuleType):
-                return (names[name],)
+            value = getattr(importlib.import_module(source), name, self)
+            if not isinstance(value, types.ModuleType):
+                return (value,)
         return ()
 
     def __getattr__(self, name: str) -> object:
         if not name.startswith("__"):
+            path = f"{self.__name__}.{name}"
+            if path.partition(".")[2] in PATHS:
+                return importlib.import_module(path)
             for value in self._given(name):
                 return value
-        raise AttributeError(f"'{self.__name__}' has no '{name}'; it stands for {self.sources}")
-
-    def __setattr__(self, name: str, value: object) -> None:
-        # Importing `common.initializer` would set the module over the function of that name, and
-        # what `from paramesh.common import initializer` gives would depend on who came first.
-        if isinstance(value, types.ModuleType) and self._given(name):
-            return
-        super().__setattr__(name, value)
+        known = lambda: [n for s in self.sources for n in dir(importlib.import_module(s))]  # noqa: E731
+        raise AttributeError(faces.missing(f"'{self.__name__}'", name, known))
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -11,12 +11,14 @@ Glossary
 from __future__ import annotations
 
 import copy
+import difflib
 from collections.abc import Callable
 from typing import Any
 
 import jax
 from jax.experimental.compilation_cache import compilation_cache
 
+from paramesh import mindspore_settings
 from paramesh.errors import ContextError
 
 GRAPH_MODE = 0
@@ -145,14 +147,27 @@ def _check_setting(name: str, value: Any) -> Any:
     if name == "device_target":
         return _one_of(call, name, value, (*_DEVICE_TARGETS, None))
     if name == "save_graphs":
-        return _boolean(call, name, value)
+        return value if type(value) is int and 0 <= value <= 3 else _boolean(call, name, value)
     if name == "compilation_cache_dir":
         if value is not None and not isinstance(value, str):
             raise TypeError(f"{call}: compilation_cache_dir must be a path or None, got {value!r}.")
         return value
     if name == "flat_parameters":
         return _one_of(call, name, value, _FLAT)
-    raise ValueError(f"{call}: there is no setting {name!r}. Settings: {', '.join(_DEFAULTS)}.")
+    if name in mindspore_settings.SETTINGS:
+        return value
+    raise ValueError(_no_setting(call, name))
+
+
+def _no_setting(call: str, name: str) -> str:
+    known = [*_DEFAULTS, *mindspore_settings.SETTINGS, *_PARALLEL_DEFAULTS, *_PS_DEFAULTS]
+    near = difflib.get_close_matches(name, known, 1, 0.7)
+    hint = ""
+    if near:
+        homes = {"set_auto_parallel_context": _PARALLEL_DEFAULTS, "set_ps_context": _PS_DEFAULTS}
+        home = [f" (of {setter})" for setter, names in homes.items() if near[0] in names]
+        hint = f" Did you mean {near[0]!r}{home[0] if home and near[0] not in _DEFAULTS else ''}?"
+    return f"{call}: there is no setting {name!r}. Settings: {', '.join(_DEFAULTS)}.{hint}"
 
 
 def set_context(**settings: Any) -> None:
@@ -166,6 +181,8 @@ def set_context(**settings: Any) -> None:
     `flat_parameters` says whether an optimizer keeps its many small Parameters and their state in
     a few flat arrays (see the page "What a step costs"): "auto" (default) on the CPU, "always" or
     "never"; it counts for optimizers that have not made a compiled step yet.
+    Settings of MindSpore's that mean nothing here (`device_id`, `max_call_depth`, …) are accepted;
+    the log of `paramesh` says so, once for each.
 
     Raises:
         ValueError: an unknown setting or a value outside its range.
@@ -178,6 +195,9 @@ def set_context(**settings: Any) -> None:
         _require_backend(target)
     if "compilation_cache_dir" in checked:
         _keep_programs_in(checked["compilation_cache_dir"])
+    for name in checked:
+        if name in mindspore_settings.SETTINGS:
+            mindspore_settings.note(name)
     _settings.update(checked)
     _moved()
 
@@ -217,11 +237,11 @@ def get_context(name: str) -> Any:
     Raises:
         ValueError: there is no setting of that name.
     """
-    if name not in _settings:
-        raise ValueError(
-            f"get_context: there is no setting {name!r}. Settings: {', '.join(_DEFAULTS)}."
-        )
-    return _settings[name]
+    if name in _settings:
+        return _settings[name]
+    if name in mindspore_settings.SETTINGS:
+        return mindspore_settings.SETTINGS[name][0]
+    raise ValueError(_no_setting("get_context", name))
 
 
 def _dataset_strategy(call: str, value: Any) -> Any:

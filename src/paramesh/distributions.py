@@ -2,7 +2,8 @@
 
 Arguments, defaults and distributions are those of MindSpore 2.10, except where the documentation
 of an initializer here says otherwise. `fan_in` and `fan_out` of a shape (out, in, *kernel) are
-`in` and `out` times the size of the kernel.
+`in` and `out` times the size of the kernel. `batch_axis`, `in_axis` and `out_axis` are those of
+`jax.nn.initializers`, for weights of many layers that are stacked in one array.
 
 All raise at construction what can never work. TypeError: an argument of the wrong type. ValueError:
 an argument out of range, or, once there is a shape, a shape that the initializer has no numbers
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -82,14 +84,84 @@ def _choice(owner: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
     return value
 
 
-def _fans(init: Initializer, shape: Shape) -> tuple[int, int]:
-    if len(shape) < 2:
-        raise ValueError(
-            f"{init!r} needs a shape of at least 2 axes (out, in, *kernel), got {shape}. "
-            "Use Normal or Uniform for a shape without fan_in and fan_out."
-        )
-    kernel = math.prod(shape[2:])
-    return shape[1] * kernel, shape[0] * kernel
+Axes = int | Sequence[int]
+
+
+def axes_given(owner: str, name: str, axes: Axes | None) -> tuple[int, ...]:
+    """Axes as a tuple; () for none.
+
+    Raises:
+        TypeError: they are no ints.
+    """
+    if axes is None:
+        return ()
+    listed = (axes,) if isinstance(axes, int) else axes
+    if not isinstance(listed, list | tuple) or not all(type(axis) is int for axis in listed):
+        raise TypeError(f"{owner}({name}): expected an int or several, got {axes!r}.")
+    return tuple(listed)
+
+
+def layer_axes(init: Initializer, shape: Shape, batch: tuple[int, ...]) -> list[int]:
+    """The axes of one layer, in order: all but those along which layers are stacked.
+
+    Raises:
+        ValueError: an axis that the shape does not have, or one twice.
+    """
+    return [axis for axis in range(len(shape)) if axis not in _places(init, shape, batch)]
+
+
+def _places(init: Initializer, shape: Shape, axes: tuple[int, ...]) -> list[int]:
+    for axis in axes:
+        if not -len(shape) <= axis < len(shape):
+            raise ValueError(f"{init!r}: there is no axis {axis} in the shape {shape}.")
+    places = [axis % len(shape) for axis in axes]
+    if len(set(places)) < len(places):
+        raise ValueError(f"{init!r}: an axis is named twice, for the shape {shape}.")
+    return places
+
+
+class _Scaled(Initializer):
+    """What the initializers share whose spread follows from the shape.
+
+    The axes of one layer are (out, in, *kernel), in this order and wherever `batch_axis` leaves
+    them, unless `out_axis` and `in_axis` say which they are.
+    """
+
+    batch_axis: tuple[int, ...] = ()
+    in_axis: tuple[int, ...] = ()
+    out_axis: tuple[int, ...] = ()
+
+    def __init__(self, *axes: Axes | None, **arguments: Any) -> None:
+        owner = type(self).__name__
+        given = dict(zip(("batch_axis", "in_axis", "out_axis"), axes, strict=True))
+        found = {name: axes_given(owner, name, value) for name, value in given.items()}
+        if bool(found["in_axis"]) != bool(found["out_axis"]):
+            raise ValueError(f"{owner}(in_axis, out_axis): give both, or none of them.")
+        # Those that are not given are no part of what it is called.
+        super().__init__(**arguments, **{name: value for name, value in found.items() if value})
+
+    def check(self, shape: Shape) -> None:
+        """At least 2 axes besides the batch axes, and those that are named."""
+        self._fans(shape)
+
+    def _fans(self, shape: Shape) -> tuple[int, int]:
+        named = _places(self, shape, (*self.batch_axis, *self.in_axis, *self.out_axis))
+        stacked = named[: len(self.batch_axis)]
+        layer = [axis for axis in range(len(shape)) if axis not in stacked]
+        if self.in_axis:
+            inputs = named[len(stacked) : len(stacked) + len(self.in_axis)]
+            outputs = named[len(stacked) + len(self.in_axis) :]
+        elif len(layer) < 2:
+            besides = f" besides batch_axis={self.batch_axis}" if stacked else ""
+            raise ValueError(
+                f"{self!r} needs a shape of at least 2 axes (out, in, *kernel){besides}, got "
+                f"{shape}. Use Normal or Uniform for a shape without fan_in and fan_out."
+            )
+        else:
+            outputs, inputs = layer[:1], layer[1:2]
+        kernel = math.prod(shape[axis] for axis in layer if axis not in (*inputs, *outputs))
+        fan_in, fan_out = (math.prod(shape[a] for a in axes) for axes in (inputs, outputs))
+        return fan_in * kernel, fan_out * kernel
 
 
 # The family.
@@ -194,51 +266,67 @@ def _cut_law(init: Initializer, mean: float, sigma: float, a: float, b: float) -
     return Law(_cut_normal, (mean, sigma, a, b), (low, high - low))
 
 
-class XavierUniform(Initializer):
+class XavierUniform(_Scaled):
     """Uniform on [-x, x) with x = gain * sqrt(6 / (fan_in + fan_out)).
 
     Source: X. Glorot and Y. Bengio, AISTATS 2010.
 
     Args:
         gain: factor.
+        batch_axis: axes along which layers are stacked; the fans are those of one layer.
+        in_axis: which axes are the inputs. By default, of the axes that are no batch axes the first
+            are the outputs and the second the inputs.
+        out_axis: which are the outputs; together with `in_axis`.
     """
 
     gain: float
 
-    def __init__(self, gain: float = 1) -> None:
-        super().__init__(gain=real_number("XavierUniform", "gain", gain))
-
-    def check(self, shape: Shape) -> None:
-        """At least 2 axes."""
-        _fans(self, shape)
+    def __init__(
+        self,
+        gain: float = 1,
+        *,
+        batch_axis: Axes = (),
+        in_axis: Axes | None = None,
+        out_axis: Axes | None = None,
+    ) -> None:
+        gain = real_number("XavierUniform", "gain", gain)
+        super().__init__(batch_axis, in_axis, out_axis, gain=gain)
 
     def law(self, shape: Shape) -> Law:
         """Uniform with the bounds for this shape."""
-        bound = self.gain * math.sqrt(6 / sum(_fans(self, shape)))
+        bound = self.gain * math.sqrt(6 / sum(self._fans(shape)))
         return Law(_uniform, (-bound, bound))
 
 
-class XavierNormal(Initializer):
+class XavierNormal(_Scaled):
     """Normal with mean 0 and standard deviation gain * sqrt(2 / (fan_in + fan_out)).
 
     Source: X. Glorot and Y. Bengio, AISTATS 2010.
 
     Args:
         gain: factor, >= 0.
+        batch_axis: axes along which layers are stacked; the fans are those of one layer.
+        in_axis: which axes are the inputs. By default, of the axes that are no batch axes the first
+            are the outputs and the second the inputs.
+        out_axis: which are the outputs; together with `in_axis`.
     """
 
     gain: float
 
-    def __init__(self, gain: float = 1) -> None:
-        super().__init__(gain=not_negative("XavierNormal", "gain", gain))
-
-    def check(self, shape: Shape) -> None:
-        """At least 2 axes."""
-        _fans(self, shape)
+    def __init__(
+        self,
+        gain: float = 1,
+        *,
+        batch_axis: Axes = (),
+        in_axis: Axes | None = None,
+        out_axis: Axes | None = None,
+    ) -> None:
+        gain = not_negative("XavierNormal", "gain", gain)
+        super().__init__(batch_axis, in_axis, out_axis, gain=gain)
 
     def law(self, shape: Shape) -> Law:
         """Normal with the standard deviation for this shape."""
-        return Law(_normal, (0.0, self.gain * math.sqrt(2 / sum(_fans(self, shape)))))
+        return Law(_normal, (0.0, self.gain * math.sqrt(2 / sum(self._fans(shape)))))
 
 
 _LINEAR = (
@@ -255,7 +343,7 @@ _NONLINEARITIES = (*_LINEAR, "tanh", "relu", "leaky_relu")
 _FAN_MODES = ("fan_in", "fan_out")
 
 
-class _He(Initializer):
+class _He(_Scaled):
     """What HeUniform and HeNormal share: the standard deviation gain / sqrt(fan)."""
 
     negative_slope: float
@@ -263,19 +351,25 @@ class _He(Initializer):
     nonlinearity: str
 
     def __init__(
-        self, negative_slope: float = 0, mode: str = "fan_in", nonlinearity: str = "leaky_relu"
+        self,
+        negative_slope: float = 0,
+        mode: str = "fan_in",
+        nonlinearity: str = "leaky_relu",
+        *,
+        batch_axis: Axes = (),
+        in_axis: Axes | None = None,
+        out_axis: Axes | None = None,
     ) -> None:
         owner = type(self).__name__
         lower = mode.lower() if isinstance(mode, str) else mode
         super().__init__(
+            batch_axis,
+            in_axis,
+            out_axis,
             negative_slope=real_number(owner, "negative_slope", negative_slope, wrong=ValueError),
             mode=_choice(owner, "mode", lower, _FAN_MODES),
             nonlinearity=_choice(owner, "nonlinearity", nonlinearity, _NONLINEARITIES),
         )
-
-    def check(self, shape: Shape) -> None:
-        """At least 2 axes."""
-        _fans(self, shape)
 
     def _sigma(self, shape: Shape) -> float:
         if self.nonlinearity in _LINEAR:
@@ -286,7 +380,7 @@ class _He(Initializer):
             gain = math.sqrt(2)
         else:
             gain = math.sqrt(2 / (1 + self.negative_slope**2))
-        return gain / math.sqrt(_fans(self, shape)[_FAN_MODES.index(self.mode)])
+        return gain / math.sqrt(self._fans(shape)[_FAN_MODES.index(self.mode)])
 
 
 class HeUniform(_He):
@@ -299,6 +393,10 @@ class HeUniform(_He):
         mode: `fan_in` or `fan_out` (in any case).
         nonlinearity: what follows the layer. The gain is 1 for linear layers and sigmoid, 5/3 for
             tanh, sqrt(2) for relu and sqrt(2 / (1 + negative_slope^2)) for leaky_relu.
+        batch_axis: axes along which layers are stacked; the fans are those of one layer.
+        in_axis: which axes are the inputs. By default, of the axes that are no batch axes the first
+            are the outputs and the second the inputs.
+        out_axis: which are the outputs; together with `in_axis`.
     """
 
     def law(self, shape: Shape) -> Law:
@@ -316,6 +414,10 @@ class HeNormal(_He):
         negative_slope: slope of leaky_relu for negative inputs; it counts for leaky_relu only.
         mode: `fan_in` or `fan_out` (in any case).
         nonlinearity: what follows the layer; the gain is as for `HeUniform`.
+        batch_axis: axes along which layers are stacked; the fans are those of one layer.
+        in_axis: which axes are the inputs. By default, of the axes that are no batch axes the first
+            are the outputs and the second the inputs.
+        out_axis: which are the outputs; together with `in_axis`.
     """
 
     def law(self, shape: Shape) -> Law:
@@ -323,7 +425,7 @@ class HeNormal(_He):
         return Law(_normal, (0.0, self._sigma(shape)))
 
 
-class VarianceScaling(Initializer):
+class VarianceScaling(_Scaled):
     """Mean 0 and variance scale / n, where n is fan_in, fan_out or the mean of both.
 
     `truncated_normal` is a normal cut at twice its standard deviation, which is widened so that the
@@ -333,6 +435,10 @@ class VarianceScaling(Initializer):
         scale: > 0.
         mode: `fan_in`, `fan_out` or `fan_avg`.
         distribution: `truncated_normal`, `untruncated_normal` or `uniform`.
+        batch_axis: axes along which layers are stacked; the fans are those of one layer.
+        in_axis: which axes are the inputs. By default, of the axes that are no batch axes the first
+            are the outputs and the second the inputs.
+        out_axis: which are the outputs; together with `in_axis`.
     """
 
     scale: float
@@ -344,9 +450,16 @@ class VarianceScaling(Initializer):
         scale: float = 1.0,
         mode: str = "fan_in",
         distribution: str = "truncated_normal",
+        *,
+        batch_axis: Axes = (),
+        in_axis: Axes | None = None,
+        out_axis: Axes | None = None,
     ) -> None:
         owner = "VarianceScaling"
         super().__init__(
+            batch_axis,
+            in_axis,
+            out_axis,
             scale=not_negative(owner, "scale", scale),
             mode=_choice(owner, "mode", mode, ("fan_in", "fan_out", "fan_avg")),
             distribution=_choice(
@@ -359,13 +472,9 @@ class VarianceScaling(Initializer):
         if self.scale == 0:
             raise ValueError(f"{owner}(scale): expected a number > 0, got {scale}.")
 
-    def check(self, shape: Shape) -> None:
-        """At least 2 axes."""
-        _fans(self, shape)
-
     def law(self, shape: Shape) -> Law:
         """The distribution with the variance for this shape."""
-        fan_in, fan_out = _fans(self, shape)
+        fan_in, fan_out = self._fans(shape)
         n = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
         sigma = math.sqrt(self.scale / n)
         if self.distribution == "uniform":

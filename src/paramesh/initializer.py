@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from paramesh import faces
 from paramesh.distributions import (
     HeNormal,
     HeUniform,
@@ -147,3 +148,7 @@ def _checked_shape(shape: Any) -> tuple[int, ...]:
             f"initializer(shape): expected an int > 0, or a list or tuple of them, got {shape!r}."
         )
     return sizes
+
+
+# `paramesh.common.initializer` is the module and, as in some scripts, the function.
+faces.callable_module(__name__)

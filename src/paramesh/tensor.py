@@ -22,7 +22,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh import border
+from paramesh import border, faces
 from paramesh.array_methods import ArrayMethods
 from paramesh.dtype import DType, float32, int64, to_dtype, x64, x64_enabled
 from paramesh.errors import ParameterStateError
@@ -491,3 +491,16 @@ def _unflatten(_: None, leaves: Any) -> Tensor:
 
 
 jax.tree_util.register_pytree_node(Tensor, _flatten, _unflatten)
+
+
+def tensor(
+    input_data: Any = None,
+    dtype: Any = None,
+    shape: Sequence[int] | int | None = None,
+    init: Initializer | None = None,
+) -> Tensor:
+    """`Tensor(…)`, as a function; `paramesh.tensor(…)` is this one."""
+    return Tensor(input_data, dtype, shape, init)
+
+
+faces.callable_module(__name__)

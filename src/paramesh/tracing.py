@@ -146,6 +146,20 @@ class Frame:
         self.values[state] = value
         self.written[state] = None
 
+    def take_back(self, state: Any, value: Any, written: bool) -> None:
+        """Undo a write to a Parameter.
+
+        Args:
+            state: the Parameter.
+            value: the one that this frame had for it before; None if it had none.
+            written: whether it was written before as well.
+        """
+        self.values.pop(state, None)
+        if value is not None:
+            self.values[state] = value
+        if not written:
+            self.written.pop(state, None)
+
     def visit(self, cell: Visited) -> None:
         """Note that the program went through a Cell."""
         if self.parent is not None:

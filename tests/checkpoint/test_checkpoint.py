@@ -201,18 +201,9 @@ def test_strict_loading_lists_everything_and_loads_nothing(tmp_path: Path) -> No
     path = save_checkpoint(given, tmp_path / "x")
     with pytest.raises(CheckpointError, match=r"Checkpoint '.*x.safetensors' does not fit Net"):
         load_checkpoint(path, net)
-    # Not strict: names and float types may differ, shapes may not.
-    with pytest.raises(CheckpointError, match="shape: fc.weight"):
-        load_param_into_net(net, given, strict_load=False)
+    with pytest.raises(CheckpointError, match="strict_load=False loads what fits, and says what"):
+        load_checkpoint(path, net)
     assert all(np.array_equal(before[n], v) for n, v in values(net).items())
-    del given["fc.weight"]
-    left = load_param_into_net(net, given, strict_load=False)
-    assert left == (["fc.weight", "head.weight"], ["tail.weight"])
-    assert net.fc.bias.asnumpy().tolist() == [0, 0]
-    assert net.fc.bias.dtype is mstype.float32
-    whole = {"fc.bias": Parameter(np.zeros(2, np.int32))}
-    with pytest.raises(CheckpointError, match="is Float32, the value Int32"):
-        load_param_into_net(net, whole, strict_load=False)
 
 
 @pytest.mark.parametrize(

@@ -182,7 +182,8 @@ ONE = '{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
     ("raw", "message"),
     [
         (b"", "it has 0 bytes"),
-        (b"\xff" * 20, "its header has 18446744073709551615 bytes"),
+        (b"\xff" * 20, r"it begins with b'(\\xff){16}', and not with a length"),
+        (header(ONE)[:40], "it is cut short: 40 bytes are there, its header alone has 54"),
         (header("{" * 9), "its header is no JSON"),
         (header('{"w":' + "[" * 100_000), "its header is no JSON"),
         (header('{"w":' + "9" * 10_000 + "}"), "its header is no JSON"),

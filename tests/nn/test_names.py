@@ -32,3 +32,29 @@ def test_unknown_name() -> None:
     with pytest.raises(AttributeError, match=r"'paramesh\.nn' has no attribute 'Nosuch'"):
         nn.Nosuch  # noqa: B018
     assert not hasattr(nn, "Nosuch")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "parameters",
+            r"'Dense' has no attribute 'parameters'\. Use trainable_params\(\) or get_par",
+        ),
+        ("train", r"Use set_train\(\)$"),
+        ("eval", r"Use set_train\(False\)$"),
+        ("forward", "Use construct, and call the Cell itself"),
+        ("wieght", r"has no attribute 'wieght'\. Did you mean weight\?"),
+        ("zzz", "has no attribute 'zzz'$"),
+    ],
+)
+def test_what_a_cell_does_not_have_gets_a_suggestion(name: str, message: str) -> None:
+    with pytest.raises(AttributeError, match=message) as caught:
+        getattr(nn.Dense(2, 2), name)
+    assert caught.value.name == name  # python proposes methods that are near
+
+
+def test_an_optimizer_is_called() -> None:
+    optimizer = nn.SGD(nn.Dense(2, 2).trainable_params())
+    with pytest.raises(AttributeError, match=r"'step'\. Use optimizer\(gradients\), with the grad"):
+        _ = optimizer.step

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import paramesh.ops as ops
-from paramesh.parameter import Parameter
+from paramesh import nn
+from paramesh.parameter import Parameter, ParameterTuple
 from paramesh.tensor import Tensor
 from paramesh.transforms import jit
 
@@ -35,9 +36,44 @@ def test_reverse_changes_the_order_of_calls_alone() -> None:
     assert (result, seen) == ((1, 2, 3), [3, 2, 1])
 
 
+PARAMETERS = ParameterTuple([Parameter(Tensor([n]), name=f"p{n}") for n in (1.0, 3.0)])
+NUMBERS = (Tensor([10.0]), Tensor([20.0]))
+
+
+@pytest.mark.parametrize("mapping", [ops.HyperMap, ops.Map])
+@pytest.mark.parametrize("first", [PARAMETERS, tuple(PARAMETERS), list(PARAMETERS)])
+@pytest.mark.parametrize("second", [NUMBERS, list(NUMBERS)])
+@pytest.mark.parametrize("given_at_once", [True, False])
+def test_maps_go_through_sequences_of_any_kinds(mapping, first, second, given_at_once) -> None:
+    add = ops.MultitypeFuncGraph("add")
+
+    @add.register("Number", "Tensor", "Tensor")
+    def _(scale, a, b):
+        return scale * a + b
+
+    fn = ops.partial(add, 1.0)
+    result = mapping(fn)(first, second) if given_at_once else mapping()(fn, first, second)
+    assert [float(v[0]) for v in result] == [11, 23]
+    lists = type(first) is list and type(second) is list
+    assert type(result) is (list if lists else tuple)
+
+
+def test_maps_go_through_nests_of_mixed_kinds_and_lists_of_cells() -> None:
+    nest = ops.HyperMap(lambda a, b: a + b)([(1, [2, 3]), 4], ([10, (20, 30)], 40))
+    assert nest == ((11, (22, 33)), 44)
+    cells = nn.CellList([nn.Dense(2, 2), nn.SequentialCell([nn.ReLU()])])
+    sizes = ops.HyperMap(lambda cell, n: (type(cell).__name__, n))(cells, [1, 2])
+    assert sizes == (("Dense", 1), ("SequentialCell", 2))
+
+
 def test_maps_refuse() -> None:
-    with pytest.raises(ValueError, match="HyperMap: sequences of different lengths"):
-        ops.HyperMap(ops.add)((x, y), (x,))
+    with pytest.raises(ValueError, match="HyperMap: sequences of different lengths: a tuple of 2"):
+        ops.HyperMap(ops.add)((x, y), [x])
+    with pytest.raises(ValueError, match=r"lengths at \[1\]\[0\]: a tuple of 1, a list of 2"):
+        ops.HyperMap(ops.add)([x, [(x,)]], (x, ([x, y],)))
+    mixed = "Map: sequences and single values are mixed: a tuple of 2, a Tensor. Bind a value"
+    with pytest.raises(TypeError, match=mixed):
+        ops.Map(ops.add)((x, y), x)
     with pytest.raises(TypeError, match="Map needs a function and at least one sequence"):
         ops.Map(ops.add)()
     with pytest.raises(TypeError, match="HyperMap needs a function"):
@@ -69,6 +105,22 @@ def test_multitype_func_graph() -> None:
     assert scale(True, ()) == "bool, tuple"
     assert scale("a") == "class"
     assert repr(scale) == "MultitypeFuncGraph('scale', 4 implementations)"
+
+    @scale.register("Int")
+    def _(a):
+        return "int"
+
+    @scale.register("Float")
+    def _(a):
+        return "float"
+
+    @scale.register("Tensor", "RowTensor")
+    def _(a, b):
+        return "never"
+
+    assert [scale(2), scale(np.float32(2)), scale(x, y)] == ["int", "float", "tensors"]
+    with pytest.raises(TypeError, match="scale has nothing for"):
+        scale(True)
     with pytest.raises(TypeError, match=r"nothing for \(Tensor, int\), only for \(Number, .*; str"):
         scale(x, 2)
     with pytest.raises(ValueError, match="scale: there is no type 'Tensr'"):

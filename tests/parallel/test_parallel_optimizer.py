@@ -96,6 +96,26 @@ def test_the_same_as_on_one_device(name: str, flat: str) -> None:
         np.testing.assert_allclose(values(step)[key], value, rtol=2e-4, atol=2e-6, err_msg=key)
 
 
+@pytest.mark.parametrize("flat", ["auto", "never"])
+def test_what_is_frozen_stays_where_state_is_divided(flat: str) -> None:
+    context.set_context(flat_parameters=flat)
+    divide()
+    step = training(OPTIMIZERS["Adam"])
+    run(step, 1)
+    frozen = step.optimizer.parameters[:3]
+    for param in frozen:
+        param.requires_grad = False
+    names = tuple(f".{p.name}" for p in frozen)
+    before = values(step)
+    run(step, 1)
+    assert states(step)
+    stays = [n for n, value in values(step).items() if np.array_equal(value, before[n])]
+    mine = [n for n in before if f".{n}".endswith(names)]
+    assert len(mine) == 9  # and two moments of each
+    assert set(mine) <= set(stays)
+    assert not [n for n in stays if n.startswith(("moment1.", "moment2.")) and n not in mine]
+
+
 def test_no_device_has_all_of_the_state() -> None:
     divide()
     step = training(OPTIMIZERS["Adam"])

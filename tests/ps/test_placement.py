@@ -83,6 +83,22 @@ def by_cell(net: Net, make: Any) -> tuple[list[float], Any]:
     return [float(step(*batch)) for batch in batches()], optimizer
 
 
+class ScriptStep(nn.TrainOneStepCell):
+    """As model scripts write it."""
+
+    def construct(self, *inputs: Any) -> Any:
+        loss = self.network(*inputs)
+        sens = ops.fill(loss.dtype, loss.shape, self.sens)
+        grads = self.grad(self.network, self.weights)(*inputs, sens)
+        return ops.depend(loss, self.optimizer(self.grad_reducer(grads)))
+
+
+def by_subclass(net: Net, make: Any) -> tuple[list[float], Any]:
+    optimizer = make(net.trainable_params())
+    step = ScriptStep(net, optimizer)
+    return [float(step(*batch)) for batch in batches()], optimizer
+
+
 def by_jit(net: Net, make: Any) -> tuple[list[float], Any]:
     optimizer = make(net.trainable_params())
     gradients = paramesh.value_and_grad(net, None, weights=net.trainable_params())
@@ -110,7 +126,8 @@ def by_model(net: Net, make: Any) -> tuple[list[float], Any]:
 
 @pytest.mark.parametrize(
     ("way", "name"),
-    [(by_cell, name) for name in ("SGD", "Adagrad")] + [(by_jit, "Adagrad"), (by_model, "Adagrad")],
+    [(by_cell, name) for name in ("SGD", "Adagrad")]
+    + [(by_jit, "Adagrad"), (by_model, "Adagrad"), (by_subclass, "Adagrad")],
 )
 def test_the_same_losses_as_without_servers(way: Any, name: str) -> None:
     """Rules for which rows that are not met stay: the same within rounding."""
@@ -336,3 +353,15 @@ def test_without_ray_the_error_says_what_needs_it(monkeypatch: pytest.MonkeyPatc
     context.set_ps_context(enable_ps=True, server_num=2)
     with pytest.raises(ParameterServerError, match=r"pip install 'paramesh\[ps\]'.*server_num=0"):
         sessions.client_for(sessions.settings_now())
+
+
+def test_a_served_parameter_cannot_be_frozen_later() -> None:
+    net = served(Net())
+    step = nn.TrainOneStepCell(net, nn.SGD(net.trainable_params(), 0.1))
+    batch = batches(1)[0]
+    step(*batch)
+    net.hidden.weight.requires_grad = False
+    with pytest.raises(
+        ContextError, match=r"'hidden\.weight' was frozen .* after SGD was made, but"
+    ):
+        step(*batch)

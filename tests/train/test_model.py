@@ -7,11 +7,12 @@ import importlib
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from paramesh import context, nn, optim, set_seed
+from paramesh import context, nn, optim, set_seed, train
 from paramesh import dtype as mstype
 from paramesh.checkpoint import load_checkpoint
 from paramesh.parameter import Parameter
@@ -444,3 +445,48 @@ def test_a_network_that_trains_itself() -> None:
     counter = Counter()
     Model(counter).train(1, [np.float32(1), np.float32(2)], progress=False)
     assert counter.n.asnumpy() == 3
+
+
+ONE = np.ones((4, 2), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "message"),
+    [
+        (
+            (ONE, ONE),
+            r"_dataset is a tuple of 2 arrays, which is one batch: write \[\(x, y\)\] for",
+        ),
+        ((ONE,) * 3, r"_dataset is a tuple of 3 arrays, .* write \[batch\] for"),
+        (
+            [ONE, ONE],
+            r"_dataset gave a batch of 1 arrays \(shape \(4, 2\)\), but with loss_fn a bat",
+        ),
+        ([(ONE,) * 3], "_dataset gave a batch of 3 arrays"),
+        (3, "_dataset must be an iterable of batches, or a function that returns one, got int"),
+    ],
+)
+def test_what_a_dataset_is_is_said(dataset: Any, message: str) -> None:
+    net = nn.Dense(2, 2)
+    model = Model(net, nn.MSELoss(), nn.SGD(net.trainable_params(), 0.1), metrics={"loss"})
+    for run in (lambda: model.train(1, dataset, progress=False), lambda: model.eval(dataset)):
+        with pytest.raises(TypeError, match=f"{message}.*A dataset is an iterable of batches"):
+            run()
+
+
+def test_the_facts_of_a_run_are_attributes_and_a_dictionary() -> None:
+    seen: list[Any] = []
+
+    class Look(train.Callback):
+        def on_train_step_end(self, run_context: Any) -> None:
+            facts = run_context.original_args()
+            facts.mine = facts.get("mine", 0) + 1
+            seen.append((facts.cur_step_num, facts["cur_step_num"], facts.get("nothing", 3)))
+            seen.append(("mine" in facts, facts["mine"], facts.mine))
+            with pytest.raises(AttributeError, match="'cur_step_nun'. Did you mean cur_step_num"):
+                _ = facts.cur_step_nun
+
+    net = nn.Dense(2, 2)
+    model = Model(net, nn.MSELoss(), nn.SGD(net.trainable_params(), 0.1))
+    model.train(1, [(ONE, ONE)] * 2, Look(), progress=False)
+    assert seen == [(1, 1, 3), (True, 1, 1), (2, 2, 3), (True, 2, 2)]

@@ -7,8 +7,8 @@ from paramesh.checkpoint.distributed import (
     merge_sliced_parameter,
 )
 from paramesh.checkpoint.exported import ExportedProgram, export, load_exported
+from paramesh.checkpoint.left_out import LeftOutWarning
 from paramesh.checkpoint.load import load_checkpoint, load_param_into_net
-from paramesh.checkpoint.rank_write import LeftOutWarning
 from paramesh.checkpoint.records import AppendedNumber
 from paramesh.checkpoint.save import save_checkpoint
 from paramesh.checkpoint.transform import (

@@ -8,9 +8,9 @@ Glossary
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from paramesh import placement, tracing
 from paramesh.checkpoint import collector
 from paramesh.checkpoint.cut_source import CutSource
+from paramesh.checkpoint.left_out import under_own_names, warn_of
 from paramesh.checkpoint.orbax_source import OrbaxSource
 from paramesh.checkpoint.records import AppendedNumber, Choice, appended_value
 from paramesh.checkpoint.sharded_load import loaded_slices
@@ -26,11 +27,11 @@ from paramesh.checkpoint.staging import aligned_copies
 from paramesh.checkpoint.storage import Source
 from paramesh.checkpoint.types_at_rest import storable
 from paramesh.dtype import is_wide
-from paramesh.errors import CheckpointError, ParameterNameError
+from paramesh.errors import CheckpointError
 from paramesh.nn.cell import Cell
 from paramesh.parallel.per_device import set_per_device, value_count
 from paramesh.parameter import Parameter
-from paramesh.parameter.names import check_name
+from paramesh.parameter.names import shortened, unfit_at_rest
 from paramesh.parameter.pool import lies_whole
 from paramesh.tensor import Tensor, wrap
 
@@ -54,11 +55,13 @@ def load_checkpoint(
     """Read a checkpoint, and load it into a network if there is one.
 
     Args:
-        ckpt_file_name: a safetensors file, MindSpore's `.ckpt`, or the folder of a sharded
-            checkpoint or of orbax's; what it is shows in what it holds.
+        ckpt_file_name: a safetensors file, MindSpore's `.ckpt`, the folder of a sharded
+            checkpoint or of orbax's, or HuggingFace's folder or its index; what it is shows in what
+            it holds.
         net: the Cell to load it into, by `load_param_into_net`. Of a sharded checkpoint, only the
             slices for this process's devices are read of Parameters that are known to be cut.
-        strict_load: as in `load_param_into_net`.
+        strict_load: as in `load_param_into_net`; the warning also says which names are missing and
+            unexpected.
         filter_prefix: names that start with it (or with one of several) are left out.
         dec_key: MindSpore's; None, since encrypted files are not read.
         dec_mode: MindSpore's; ignored.
@@ -110,7 +113,7 @@ def load_checkpoint(
             source.verify()
         found = _parameters(source, wanted, net)
         if net is not None:
-            _load(net, found, strict_load, f"Checkpoint '{path}'")
+            _load(net, found, strict_load, f"Checkpoint '{path}'", wanted)
     return found
 
 
@@ -122,7 +125,8 @@ def load_source(
     Args:
         source: the checkpoint.
         net: the network; where it is known how its Parameters are cut, slices are read alone.
-        strict_load: as in `load_param_into_net`.
+        strict_load: refuse missing and unexpected names. Values of other shapes are refused in any
+            case.
         what: the checkpoint, for messages.
 
     Returns:
@@ -131,18 +135,19 @@ def load_source(
     Raises:
         CheckpointError: all that does not fit; nothing was loaded.
     """
-    return _load(net, _parameters(source, lambda name: True, net), strict_load, what)
+    found = _parameters(source, lambda name: True, net)
+    return _load(net, found, strict_load, what, must_fit=True)
 
 
 def _parameters(source: Source, wanted: Choice, net: Cell | None) -> dict[str, Any]:
     names = [name for name in source.names() if wanted(name)]
     for name in (*names, *source.appended):
-        try:
-            check_name(name)
-        except ParameterNameError as error:
+        why = unfit_at_rest(name)
+        if why is not None:
             raise CheckpointError(
-                f"Checkpoint '{source.path}': {error} Nothing was loaded."
-            ) from error
+                f"Checkpoint '{source.path}' has the name {shortened(name)}: {why}. Nothing was "
+                "loaded."
+            )
     for name in names:
         if not storable(source.entry(name).dtype):
             raise CheckpointError(
@@ -233,12 +238,16 @@ def load_param_into_net(
     Args:
         net: a network, an optimizer, or a training Cell with both.
         parameter_dict: {name: Parameter}, as `load_checkpoint` returns it.
-        strict_load: refuse missing and unexpected names and other element types. Without, what
-            matches by name is loaded, floats are cast to floats, and one element to one element.
+        strict_load: refuse missing and unexpected names, other shapes and element types. Without,
+            what fits by name and shape is loaded, floats are cast to floats, and one element to one
+            element; a `LeftOutWarning` says which values do not fit.
         remove_redundancy: MindSpore's; ignored.
 
+    A Parameter that lies under several attributes is found under any of their names. If the values
+    of two are there and differ, that of the Parameter's own name is loaded, with a warning.
+
     Returns:
-        (names of the network that got no value, names of the dict that found no Parameter).
+        (names of the network that got no value, names of the dict that were not used).
 
     Raises:
         TypeError: `net` is no Cell, `parameter_dict` no mapping of Parameters.
@@ -263,9 +272,21 @@ def load_param_into_net(
 
 
 def _load(
-    net: Cell, given: Mapping[str, Any], strict: bool, source: str
+    net: Cell,
+    given: Mapping[str, Any],
+    strict: bool,
+    source: str,
+    told: Callable[[str], bool] | None = None,
+    must_fit: bool = False,
 ) -> tuple[list[str], list[str]]:
-    mine, given, commit = placement.loaded(dict(net.parameters_dict()), dict(given))
+    """Load what fits. Names that find nothing are returned; with `told`, they are also said.
+
+    `told` is true of the names that could have been in the checkpoint. With `must_fit`, a value of
+    another shape is an error even if loading is not strict.
+    """
+    mine = dict(net.parameters_dict())
+    given = under_own_names(net, mine, given, source)
+    mine, given, commit = placement.loaded(mine, given)
     values = {
         name: value
         for name, value in given.items()
@@ -274,17 +295,30 @@ def _load(
     missing = [name for name in mine if name not in values]
     unexpected = [name for name in values if name not in mine]
     faults: list[str] = []
-    if strict:
-        faults += [f"  missing: {name} {_about(mine[name])}" for name in missing]
+    if strict or told is not None:
+        names = [name for name in missing if told is None or told(name)]
+        faults += [f"  missing: {name} {_about(mine[name])}" for name in names]
         faults += [f"  unexpected: {name} {_about(values[name])}" for name in unexpected]
-    matched = [(param, values[name]) for name, param in mine.items() if name in values]
-    faults += [fault for pair in matched if (fault := _misfit(*pair, strict)) is not None]
-    if faults:
-        advice = "" if not strict else " strict_load=False loads what matches by name."
+    matched: list[tuple[Parameter, Parameter]] = []
+    fatal = strict and bool(faults)
+    for name, param in mine.items():
+        if name not in values:
+            continue
+        fault = _misfit(param, values[name], strict)
+        if fault is None:
+            matched.append((param, values[name]))
+            continue
+        faults.append(fault.text)
+        fatal = fatal or strict or must_fit or fault.fatal
+        missing.append(name)
+        unexpected.append(name)
+    if fatal:
+        advice = "" if not strict else " strict_load=False loads what fits, and says what does not."
         raise CheckpointError(
             f"{source} does not fit {type(net).__name__}, and nothing was loaded.{advice}\n"
             + "\n".join(faults)
         )
+    warn_of(source, net, faults)
     for param, value in matched:
         if not value.has_init and _alike(param, value):
             tracing.write(param, value._get())
@@ -317,22 +351,37 @@ def _of_devices(param: Parameter, value: Parameter) -> bool:
     return param.layerwise_parallel and value.shape[1:] == param.shape != value.shape
 
 
-def _misfit(param: Parameter, value: Parameter, strict: bool) -> str | None:
+class _Misfit(NamedTuple):
+    """Why a value does not fit its Parameter.
+
+    Args:
+        text: a line of the error or warning.
+        fatal: nothing is loaded even with `strict_load=False`.
+    """
+
+    text: str
+    fatal: bool = False
+
+
+def _misfit(param: Parameter, value: Parameter, strict: bool) -> _Misfit | None:
     if _alike(param, value):
         return None
     if _of_devices(param, value):
         here = value_count(param)
         if value.shape[0] != here:
-            return (
+            return _Misfit(
                 f"  devices: {param.name} is layerwise_parallel, and has values for "
                 f"{value.shape[0]} devices in the checkpoint and {here} here: set parallel_mode "
-                "and device_num as they were, before loading"
+                "and device_num as they were, before loading",
+                fatal=True,
             )
         value = Parameter(value[0])
     ones = not strict and param.size == value.size == 1 and param.ndim + value.ndim == 1
     if param.shape != value.shape and not ones:
-        return f"  shape: {param.name} is {list(param.shape)}, the value {list(value.shape)}"
+        return _Misfit(
+            f"  shape: {param.name} is {list(param.shape)}, the value {list(value.shape)}"
+        )
     floats = param.dtype.is_floating() and value.dtype.is_floating()
     if param.dtype is not value.dtype and (strict or not floats):
-        return f"  element type: {param.name} is {param.dtype}, the value {value.dtype}"
+        return _Misfit(f"  element type: {param.name} is {param.dtype}, the value {value.dtype}")
     return None

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from paramesh.atomic import directory_to_disk
 from paramesh.checkpoint.boxes import Box, sizes
+from paramesh.checkpoint.left_out import LeftOutWarning
 from paramesh.checkpoint.rank_strategy import RankStrategy
 from paramesh.checkpoint.source import open_sink
 from paramesh.checkpoint.storage import Entry, Sink, Source
@@ -23,10 +24,6 @@ from paramesh.checkpoint.storage import Entry, Sink, Source
 #: So many files are written side by side; each is open.
 _AT_ONCE = 128
 _STAGED = ".transform-"
-
-
-class LeftOutWarning(UserWarning):
-    """A strategy does not name Parameters of a checkpoint, so that they were left out."""
 
 
 def write_ranks(

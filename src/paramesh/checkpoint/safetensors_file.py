@@ -71,11 +71,17 @@ class SafetensorsSource(MappedSource):
         if self.nbytes < 8:
             raise self.damage(f"it has {self.nbytes} bytes")
         length = int.from_bytes(self._map[:8], "little")
+        if length > self.nbytes - 8 and recognise(self._map[:9]):
+            raise self.damage(
+                f"it is cut short: {self.nbytes} bytes are there, its header alone has {length}"
+            )
         if not 2 <= length <= min(self.nbytes - 8, _LONGEST_HEADER):
-            raise self.damage(f"it says that its header has {length} bytes")
+            raise self.damage(
+                f"it begins with {bytes(self._map[:16])!r}, and not with a length and a JSON text"
+            )
         try:
             header = json.loads(
-                self._map[8 : 8 + length].decode("utf-8"), object_pairs_hook=_no_duplicates
+                self._map[8 : 8 + length].decode("utf-8"), object_pairs_hook=no_duplicates
             )
         except (ValueError, RecursionError) as error:
             raise self.damage(f"its header is no JSON ({error})") from error
@@ -256,7 +262,8 @@ def _naturals(numbers: Any) -> bool:
     return isinstance(numbers, list) and all(type(n) is int and n >= 0 for n in numbers)
 
 
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A dict of the pairs of a JSON object; ValueError if a name is there twice."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a name is there twice")

@@ -136,6 +136,7 @@ def _save_sharded(
     sharded.check_target(path)
     records = records_of(save_obj, choice, everywhere=True)
     append(records, append_dict)
+    check_entries(path, format_named(sharded_source.FORMAT), records.entries(), records.appended)
     plan = sharded.plan_of(records)
     if not beside:
         background.settle()

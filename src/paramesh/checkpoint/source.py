@@ -1,7 +1,7 @@
 """Opening checkpoint files of any format, to read (`open_source`) and to write (`open_sink`).
 
 A format is one row of the table here: how to recognise a file, how to read it, how to write it.
-Orbax's is none of them, since it is read alone.
+Orbax's and HuggingFace's are none of them, since they are read alone.
 """
 
 from __future__ import annotations
@@ -11,13 +11,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from paramesh.checkpoint import mindspore_file, orbax_source, safetensors_file
+from paramesh.checkpoint import (
+    foreign,
+    huggingface,
+    mindspore_file,
+    orbax_source,
+    safetensors_file,
+)
 from paramesh.checkpoint.orbax_folder import is_orbax
 from paramesh.checkpoint.sharded_sink import ShardedSink
 from paramesh.checkpoint.sharded_source import FORMAT as SHARDED
 from paramesh.checkpoint.sharded_source import SUFFIX, ShardedSource, is_sharded
 from paramesh.checkpoint.storage import Appended, Entry, OpenSink, Sink, Source
 from paramesh.dtype import DType
+from paramesh.errors import CheckpointError, ParameterNameError
+from paramesh.parameter.names import shortened, unfit_at_rest
 
 __all__ = [
     "Appended",
@@ -40,7 +48,7 @@ class Format:
         name: what `Source.format` says.
         names: what users may call it.
         suffix: what names of its files end with.
-        recognise: whether a file that begins with these bytes (up to 64) can be one.
+        recognise: whether a file that begins with these bytes (up to 512) can be one.
         read: opens a file for reading.
         write: opens a file for writing.
         cannot_hold: why it has no such elements, None if it has.
@@ -91,6 +99,10 @@ FORMATS: tuple[Format, ...] = (
 )
 
 
+#: Folders that are read alone: what `Source.format` says, and what it is called.
+_READ_ALONE = {orbax_source.FORMAT: "orbax's format", huggingface.FORMAT: "HuggingFace's folders"}
+
+
 def format_named(name: str) -> Format:
     """The format to write that users call so.
 
@@ -101,8 +113,10 @@ def format_named(name: str) -> Format:
         if name in known.names:
             return known
     names = ", ".join(repr(n) for known in FORMATS for n in known.names)
-    if name == orbax_source.FORMAT:
-        raise ValueError(f"Checkpoints in orbax's format are read, not written; write {names}.")
+    if name in _READ_ALONE:
+        raise ValueError(
+            f"Checkpoints in {_READ_ALONE[name]} are read, not written; write {names}."
+        )
     raise ValueError(f"There is no checkpoint format {name!r}; there are {names}.")
 
 
@@ -112,7 +126,7 @@ def readable_format(name: str) -> str:
     Raises:
         ValueError: there is none.
     """
-    return name if name == orbax_source.FORMAT else format_named(name).name
+    return name if name in _READ_ALONE else format_named(name).name
 
 
 def open_source(path: str | os.PathLike[str]) -> Source:
@@ -124,8 +138,9 @@ def open_source(path: str | os.PathLike[str]) -> Source:
     Raises:
         TypeError: `path` is no path.
         FileNotFoundError: there is no such file, or it is a folder and no checkpoint.
-        CheckpointError: the file is damaged, encrypted, or of no known format; a sharded checkpoint
-            or orbax's was not finished; a library that reads it is not installed.
+        CheckpointError: the file is damaged, encrypted, of no known format or of one that is not
+            read; a sharded checkpoint or orbax's was not finished, or a shard of HuggingFace's is
+            missing; a library that reads it is not installed.
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"open_source needs the path of a file, got {path!r}.")
@@ -134,12 +149,26 @@ def open_source(path: str | os.PathLike[str]) -> Source:
         return ShardedSource(place)
     if is_orbax(place):
         return orbax_source.OrbaxSource(place)
+    index = huggingface.index_of(place)
+    if index is not None:
+        return huggingface.HuggingFaceSource(place, index)
+    only = huggingface.only_file_of(place)
+    if only is not None:
+        return FORMATS[0].read(only)
     if not place.is_file():
+        why = foreign.folder_refusal(place)
+        if why is not None:
+            raise CheckpointError(why)
         raise FileNotFoundError(
             f"There is no checkpoint '{place}'" + (": it is a folder." if place.is_dir() else ".")
         )
     with place.open("rb") as file:
-        head = file.read(64)
+        head = file.read(foreign.LOOKED_AT)
+    if FORMATS[0].recognise(head):
+        return FORMATS[0].read(place)
+    why = foreign.refusal(place, head)
+    if why is not None:
+        raise CheckpointError(why)
     for known in FORMATS:
         if known.recognise(head):
             return known.read(place)
@@ -184,8 +213,12 @@ def check_entries(
     """Refuse what a format cannot hold, before anything is written.
 
     Raises:
-        ValueError: as `open_sink`.
+        ValueError: as `open_sink`; ParameterNameError: a name that no file can keep.
     """
+    for name in (*appended, *(entry.name for entry in entries)):
+        why = unfit_at_rest(name)
+        if why is not None:
+            raise ParameterNameError(f"Cannot write {shortened(name)} to '{path}': {why}.")
     seen = set(appended)
     for entry in entries:
         why = kind.cannot_hold(entry.dtype) or kind.cannot_name(entry.name)

@@ -85,7 +85,7 @@ class Source(abc.ABC):
 
     Attributes:
         path: the file, or the folder of a sharded checkpoint.
-        format: "safetensors", "ckpt", "sharded" or "orbax".
+        format: "safetensors", "ckpt", "sharded", "orbax" or "huggingface".
         appended: the entries of `append_dict` that the format tells apart from Parameters.
         metadata: what else the file says about itself, as strings.
         scalars_may_be_appended: the format keeps numbers of `append_dict` as arrays of shape (), so

@@ -4,9 +4,7 @@ Optimizers, schedules and training cells have their place here too, as in MindSp
 upper floors and are looked up when they are asked for.
 """
 
-import importlib
-from typing import Any
-
+from paramesh import faces
 from paramesh.nn.activation import (
     CELU,
     ELU,
@@ -196,7 +194,7 @@ _OPTIMIZERS = """
     cosine_decay_lr polynomial_decay_lr warmup_lr
 """
 _TRAINING = """
-    WithLossCell WithEvalCell TrainOneStepCell TrainOneStepWithLossScaleCell
+    WithLossCell WithEvalCell WithGradCell TrainOneStepCell TrainOneStepWithLossScaleCell
     DistributedGradReducer
     DynamicLossScaleUpdateCell FixedLossScaleUpdateCell
     Metric Accuracy Loss MAE MSE TopKCategoricalAccuracy Top1CategoricalAccuracy
@@ -205,15 +203,26 @@ _TRAINING = """
 _ABOVE: dict[str, str] = {
     **dict.fromkeys(_OPTIMIZERS.split(), "paramesh.optim"),
     **dict.fromkeys(_TRAINING.split(), "paramesh.train"),
+    "UnregisteredWarning": "paramesh.nn.unregistered",
 }
 
 
-def __getattr__(name: str) -> Any:
-    home = _ABOVE.get(name)
-    if home is None:
-        raise AttributeError(f"module 'paramesh.nn' has no attribute '{name}'.")
-    return getattr(importlib.import_module(home), name)
+#: What other libraries call what is here.
+_INSTEAD = {
+    "Linear": "nn.Dense",
+    "Module": "nn.Cell",
+    "Sequential": "nn.SequentialCell",
+    "ModuleList": "nn.CellList",
+    "ModuleDict": "nn.CellDict",
+    "Parameter": "paramesh.Parameter",
+    "Conv": "nn.Conv2d",
+    "Embed": "nn.Embedding",
+    "ParameterList": "paramesh.ParameterTuple",
+}
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_ABOVE})
+
+
+__getattr__ = faces.opened(__name__, _ABOVE, __dir__, _INSTEAD)

@@ -7,6 +7,7 @@ Glossary
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -17,10 +18,10 @@ import numpy as np
 
 from paramesh import context, placement, tracing
 from paramesh.dtype import to_dtype
-from paramesh.nn import cell_call, sharding
+from paramesh.nn import cell_call, sharding, tied
 from paramesh.nn.members import NOT_INITIALISED, Members
 from paramesh.parameter import Parameter, check_strategy, materialise
-from paramesh.tensor import Tensor, wrap
+from paramesh.tensor import Tensor, raw, wrap
 from paramesh.transforms.compiled import CompiledFunction
 
 
@@ -237,6 +238,8 @@ class Cell(Members):
             state_dict: as `state_dict()` gives it.
             strict: refuse missing and unexpected paths, before anything is loaded.
 
+        A shared Parameter may be under any of its paths.
+
         Raises:
             TypeError: `state_dict` is no mapping of Tensors.
             RuntimeError: paths are missing or unexpected; the message lists all of them.
@@ -248,6 +251,7 @@ class Cell(Members):
                 f"got {type(state_dict).__name__}."
             )
         mine = self.state_dict()
+        state_dict = self._by_first_paths(mine, state_dict)
         result = LoadResult(
             [path for path in mine if path not in state_dict],
             [path for path in state_dict if path not in mine],
@@ -261,6 +265,28 @@ class Cell(Members):
             if path in state_dict:
                 param.set_data(state_dict[path])
         return result
+
+    def _by_first_paths(
+        self, mine: Mapping[str, Parameter], given: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """The values of shared Parameters under the paths that `state_dict` has them under."""
+        strange = [path for path in given if path not in mine]
+        others = tied.other_paths(self) if strange else {}
+        shared = [path for path in strange if path in others]
+        if not shared:
+            return given
+        found = dict(given)
+        first = {param: path for path, param in mine.items()}
+        for path in shared:
+            own, value = first[others[path]], found.pop(path)
+            kept = found.setdefault(own, value)
+            if not tied.alike(raw(kept), raw(value)):
+                warnings.warn(
+                    f"{type(self).__name__}.load_state_dict: '{own}' and '{path}' are one "
+                    f"Parameter, and their values differ; that of '{own}' is loaded.",
+                    stacklevel=3,
+                )
+        return found
 
     def apply(self, fn: Callable[[Cell], Any]) -> Self:
         """Call `fn` with every Cell below and then this one."""

@@ -132,6 +132,9 @@ class SequentialCell(_Ordered):
 class CellList(_Ordered):
     """A list of Cells that registers them; it has no `construct` of its own."""
 
+    #: `ops.HyperMap` goes through its Cells.
+    is_list_of_cells = True
+
 
 class CellDict(_Container):
     """A dict of Cells that registers them under its keys.

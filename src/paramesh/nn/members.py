@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar
 
-from paramesh import border, tracing
+from paramesh import border, faces, tracing
 from paramesh.dtype import DType
 from paramesh.errors import DuplicateNameError, ParameterNameError
+from paramesh.nn import unregistered
 from paramesh.parameter import DEFAULT_NAME, Parameter, ParameterTuple
 from paramesh.parameter.names import renamed
 from paramesh.tensor import Tensor
@@ -31,8 +32,28 @@ NOT_INITIALISED = (
 _PLAIN = (int, float, str, bool, tuple, type(None), bytes, DType)
 
 
+_MANY_NAMES = 200
+
+
 class Members:
     """The members of a Cell; assigning a Parameter or Cell to an attribute registers it."""
+
+    #: What other libraries call what is here, for errors.
+    _instead: ClassVar[Mapping[str, str]] = {
+        "parameters": "trainable_params() or get_parameters()",
+        "named_parameters": "parameters_and_names()",
+        "modules": "cells_and_names()",
+        "named_modules": "cells_and_names()",
+        "children": "cells()",
+        "named_children": "name_cells()",
+        "train": "set_train()",
+        "eval": "set_train(False)",
+        "forward": "construct, and call the Cell itself",
+        "half": "to_float(paramesh.float16)",
+        "register_parameter": "an attribute, or insert_param_to_cell()",
+        "add_module": "an attribute, or insert_child_to_cell()",
+        "zero_grad": "nothing: gradients are values that grad() and value_and_grad() return",
+    }
 
     _params: OrderedDict[str, Parameter | None]
     _cells: OrderedDict[str, Any]
@@ -130,6 +151,8 @@ class Members:
         if notes is not None:
             notes.attribute(self, name, border.MISSING if old is self else old)
         object.__setattr__(self, name, value)
+        if isinstance(value, unregistered.CONTAINERS):
+            self.__dict__.setdefault("_plain", {})[name] = None
         if "_version" not in self.__dict__ or old is value:
             return
         if not (type(old) is type(value) and isinstance(value, _PLAIN) and old == value):
@@ -141,7 +164,12 @@ class Members:
             members = fields.get(registry)
             if members is not None and name in members:
                 return members[name]
-        raise AttributeError(f"'{type(self).__name__}' has no attribute '{name}'.")
+        names = [*(fields.get("_params") or ()), *(fields.get("_cells") or ())]
+        # An optimizer of a large network has very many.
+        known = names if len(names) <= _MANY_NAMES else []
+        text = faces.missing(f"'{type(self).__name__}'", name, lambda: known, type(self)._instead)
+        # With the object, python itself proposes methods that are near.
+        raise AttributeError(text.removesuffix("."), name=name, obj=self)
 
     def __delattr__(self, name: str) -> None:
         for members in (self._params, self._cells):
@@ -315,11 +343,22 @@ class Members:
                 )
             found[param.name] = param
             paths[param.name] = path
+        if recurse:
+            self._warn_of_unregistered(found.values())
         return found
 
+    def _warn_of_unregistered(self, known: Iterable[Parameter]) -> None:
+        unregistered.warn_of(self, [cell for _, cell in self.cells_and_names()], known)
+
     def trainable_params(self, recurse: bool = True) -> list[Parameter]:
-        """Parameters with `requires_grad`, in order, each once."""
-        return [p for p in self.get_parameters(expand=recurse) if p.requires_grad]
+        """Parameters with `requires_grad`, in order, each once.
+
+        Those in plain lists, tuples and dicts are not found; an `UnregisteredWarning` says so.
+        """
+        params = list(self.get_parameters(expand=recurse))
+        if recurse:
+            self._warn_of_unregistered(params)
+        return [p for p in params if p.requires_grad]
 
     def untrainable_params(self, recurse: bool = True) -> list[Parameter]:
         """Parameters without `requires_grad`, in order, each once."""

@@ -28,15 +28,21 @@ __all__ = [
 # fmt: on
 
 
-def _parts(name: str, sequences: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-    lengths = {len(sequence) for sequence in sequences}
-    if len(lengths) > 1:
-        raise ValueError(f"{name}: sequences of different lengths: {[len(s) for s in sequences]}.")
-    return list(zip(*sequences, strict=True))
+def _is_sequence(value: Any) -> bool:
+    """Tuples and lists of every kind, and Cells that are lists of Cells."""
+    return isinstance(value, tuple | list) or getattr(type(value), "is_list_of_cells", False)
+
+
+def _counted(value: Any) -> str:
+    kind = type(value).__name__
+    return f"a {kind} of {len(value)}" if _is_sequence(value) else f"a {kind}"
 
 
 class HyperMap:
     """Calls a function on corresponding elements of sequences, through all levels of nesting.
+
+    Sequences are tuples (`ParameterTuple` among them), lists and `CellList`, and may be mixed. What
+    the first argument is decides: where it is no sequence, the function is called.
 
     Args:
         ops: the function; None: it is the first argument of the call.
@@ -49,27 +55,41 @@ class HyperMap:
         self.ops, self.reverse = ops, reverse
 
     def __call__(self, *args: Any) -> Any:
-        """The results, in a tuple or list as the first sequence is.
+        """The results: in a list if all sequences are lists, otherwise in a tuple.
 
         Raises:
-            TypeError: there is no function or no sequence.
+            TypeError: there is no function or no sequence; the first is a sequence and another not.
             ValueError: the sequences have different lengths.
         """
         name = type(self).__name__
-        fn, sequences = (self.ops, args) if self.ops is not None else (args[0], args[1:])
+        fn, sequences = self.ops, args
+        if fn is None and args:
+            fn, sequences = args[0], args[1:]
         if not callable(fn) or not sequences:
             raise TypeError(f"{name} needs a function and at least one sequence.")
-        return self._map(name, fn, sequences)
+        return self._map(name, fn, sequences, "")
 
-    def _map(self, name: str, fn: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        first = args[0]
-        if not isinstance(first, tuple | list) or not all(type(a) is type(first) for a in args):
+    def _map(self, name: str, fn: Callable[..., Any], args: tuple[Any, ...], at: str) -> Any:
+        if not _is_sequence(args[0]):
             return fn(*args)
-        rows = _parts(name, args)
-        rows = rows[::-1] if self.reverse else rows
-        results = [self._map(name, fn, row) if self.nested else fn(*row) for row in rows]
+        where = f" at {at}" if at else ""
+        if not all(map(_is_sequence, args)):
+            raise TypeError(
+                f"{name}: sequences and single values are mixed{where}: "
+                f"{', '.join(map(_counted, args))}. Bind a value that is the same for all "
+                "elements: ops.partial(function, value)."
+            )
+        if len({len(arg) for arg in args}) > 1:
+            raise ValueError(
+                f"{name}: sequences of different lengths{where}: {', '.join(map(_counted, args))}."
+            )
+        rows = list(enumerate(zip(*args, strict=True)))
+        results = [
+            self._map(name, fn, row, f"{at}[{i}]") if self.nested else fn(*row)
+            for i, row in (rows[::-1] if self.reverse else rows)
+        ]
         results = results[::-1] if self.reverse else results
-        return results if isinstance(first, list) else tuple(results)
+        return results if all(isinstance(arg, list) for arg in args) else tuple(results)
 
 
 class Map(HyperMap):
@@ -88,6 +108,14 @@ _IS: dict[str, Callable[[Any], bool]] = {
     "String": lambda v: isinstance(v, str),
     "Function": callable,
     "None": lambda v: v is None,
+    "Int": lambda v: scalar_kind(v) == "int" and not isinstance(v, bool),
+    "Float": lambda v: scalar_kind(v) == "float",
+    "Any": lambda v: True,
+    # Values of these kinds do not exist here; scripts register them beside Tensors.
+    "RowTensor": lambda v: False,
+    "COOTensor": lambda v: False,
+    "CSRTensor": lambda v: False,
+    "MapTensor": lambda v: False,
 }
 
 
@@ -113,8 +141,9 @@ class MultitypeFuncGraph:
         """A decorator for the implementation for arguments of these types.
 
         Args:
-            types: names (`Tensor`, `Number`, `Bool`, `Tuple`, `List`, `Dictionary`, `String`,
-                `Function`, `None`) or classes.
+            types: names (`Tensor`, `Number`, `Int`, `Float`, `Bool`, `Tuple`, `List`,
+                `Dictionary`, `String`, `Function`, `None`, `Any`) or classes. `RowTensor`,
+                `COOTensor`, `CSRTensor` and `MapTensor` are accepted, and fit nothing.
 
         Raises:
             ValueError: a name that there is not.

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -37,8 +39,12 @@ def upper(module: str, names: Iterable[str], known: Iterable[str]) -> Callable[[
     def get(name: str) -> Any:
         if name in names:
             return getattr(importlib.import_module(UPPER[name]), name)
-        if name.startswith("__"):
+        if name.startswith("_"):
             raise AttributeError(f"module '{module}' has no attribute '{name}'")
+        if hasattr(sys.modules[module], "__path__"):
+            path = f"{module}.{name}"  # one of MindSpore's modules below this one
+            if importlib.util.find_spec(path) is not None:
+                return importlib.import_module(path)
         near = difflib.get_close_matches(name, [*known, *names], 3)
         hint = f" Did you mean {', '.join(near)}?" if near else ""
         raise AttributeError(

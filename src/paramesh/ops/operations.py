@@ -12,6 +12,9 @@ from paramesh.ops.table import CLASSES, Primitive
 __all__: list[str] = []
 __all__.extend([*CLASSES, "Depend", "Partial", "Primitive", "Print", "StopGradient"])  # pyright: ignore[reportUnsupportedDunderAll] - from the table
 
+#: MindSpore has modules below this one (see `compat`).
+__path__: list[str] = []
+
 _OTHERS = {c.__name__: c for c in (Depend, Partial, Primitive, Print, StopGradient)}
 _upper = upper(__name__, [n for n in UPPER if n[0].isupper()], __all__)
 

@@ -1,5 +1,6 @@
 """Optimizers and schedules: MindSpore's names and numbers over optax transformations."""
 
+from paramesh import faces
 from paramesh.optim.adam import Adam, AdaMax, AdamOffload, AdamWeightDecay, LazyAdam
 from paramesh.optim.adaptive import FTRL, Adadelta, Adagrad, ProximalAdagrad, RMSProp
 from paramesh.optim.averaging import ASGD, AdaFactor, Rprop
@@ -78,3 +79,5 @@ __all__ = [
     "FixedLossScaleUpdateCell",
     "DynamicLossScaleUpdateCell",
 ]
+
+__getattr__ = faces.opened(__name__, {}, lambda: __all__)

@@ -63,6 +63,10 @@ class Single:
         """The value that all devices have, of what this device computed."""
         return value
 
+    def kept(self, frozen: frozenset[int]) -> Any:
+        """Which elements stay as they are, as a raw Bool array; None: none does."""
+        return None
+
 
 class Chunk:
     """A row of many Parameters, or of one whose state is divided.
@@ -110,13 +114,24 @@ class Chunk:
         """The value that all devices have, of what this device computed."""
         return value if self.divider is None else self.divider.join(value, shape)
 
+    def kept(self, frozen: frozenset[int]) -> Any:
+        """Which elements stay as they are, as a raw Bool array; None: none does."""
+        if frozen.isdisjoint(self.indices):
+            return None
+        plan = next(iter(self.pools.values())).plan
+        places = zip(plan.shapes, self.indices, strict=True)
+        return self.mine(plan.join([jnp.full(shape, i in frozen) for shape, i in places]))
+
 
 Row = Single | Chunk
 
 
 def rows(chunks: Sequence[Chunk], count: int, elsewhere: frozenset[int] = frozenset()) -> list[Row]:
-    """The rows of one update of `count` Parameters, but for those updated elsewhere."""
-    chunks = [chunk for chunk in chunks if chunk.alive()]
+    """The rows of one update of `count` Parameters, but for those updated elsewhere or not at all.
+
+    A chunk of which some are not updated is there (see `Chunk.kept`).
+    """
+    chunks = [c for c in chunks if c.alive() and not elsewhere.issuperset(c.indices)]
     covered = {i for chunk in chunks for i in chunk.indices} | elsewhere
     return [*chunks, *(Single(i) for i in range(count) if i not in covered)]
 

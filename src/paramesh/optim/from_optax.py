@@ -33,6 +33,8 @@ _CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 class OptaxOptimizer(Optimizer):
     """An optax transformation over Parameters; made by `from_optax`."""
 
+    keeps_frozen = True
+
     def __init__(
         self,
         transform: Any,
@@ -65,10 +67,13 @@ class OptaxOptimizer(Optimizer):
             p.name: jax.ShapeDtypeStruct(p.shape, _working(p.dtype)) for p in self._parameters
         }
         with x64(*(p.dtype for p in self._parameters)):
-            leaves, self._tree = self._leaves(structs)
+            leaves, self._tree, self._state_of = self._leaves(structs)
         self.add_state("state", ParameterTuple(leaves))
 
-    def _leaves(self, structs: dict[str, Any]) -> tuple[list[Parameter], Any]:
+    def _leaves(
+        self, structs: dict[str, Any]
+    ) -> tuple[list[Parameter], Any, tuple[str | None, ...]]:
+        """The state, how it is arranged, and the names of the Parameters that its leaves are of."""
         closed, shapes = jax.make_jaxpr(self.transform.init, return_shape=True)(structs)
         flat, tree = jax.tree_util.tree_flatten_with_path(shapes)
         names = leaf_names(shapes, [path for path, _ in flat])
@@ -79,9 +84,11 @@ class OptaxOptimizer(Optimizer):
             values = constants
         by_name = {p.name: p for p in self._parameters}
         leaves: list[Parameter] = []
+        state_of: list[str | None] = []
         for name, (path, leaf), constant, value in zip(names, flat, constants, values, strict=True):
             start = Tensor(jnp.array(value, leaf.dtype)) if constant is None else constant
             trained = by_name.get(getattr(path[-1], "key", None)) if path else None
+            state_of.append(None if trained is None else trained.name)
             if trained is not None and (trained.shape, trained.dtype) == _kind(leaf):
                 twin = trained.clone(start)
                 twin.name = name
@@ -89,7 +96,7 @@ class OptaxOptimizer(Optimizer):
             else:
                 twin = Parameter(initializer(start, leaf.shape, to_dtype(leaf.dtype)), name=name)
             leaves.append(twin)
-        return leaves, tree
+        return leaves, tree, tuple(state_of)
 
     def _values(self) -> dict[str, Any]:
         return {name: work(p) for name, p in zip(self._names, self._parameters, strict=True)}
@@ -111,19 +118,23 @@ class OptaxOptimizer(Optimizer):
             state = jax.tree.unflatten(self._tree, [raw(p) for p in self.state])
             extra = {k: raw(v) if isinstance(v, Tensor) else v for k, v in extra.items()}
             given = dict(zip(self._names, map(raw, grads), strict=True))
+            frozen = {self._names[i] for i in self.frozen()}
+            given |= {name: jnp.zeros_like(given[name]) for name in frozen}
             updates, state = self.transform.update(given, state, values, **extra)
             rates = self._rates() if self.scaled else [None] * len(self._names)
             for name, param, rate in zip(self._names, self._parameters, rates, strict=True):
                 update = updates[name] if rate is None else -rate * updates[name]
-                store(param, values[name] + update)
+                if name not in frozen:
+                    store(param, values[name] + update)
             new = jax.tree.leaves(state)
             if len(new) != len(self.state):
                 raise OptimizerError(
                     f"from_optax: the state had {len(self.state)} arrays and came back with "
                     f"{len(new)}; a transformation must keep the structure of its state."
                 )
-            for param, value in zip(self.state, new, strict=True):
-                store(param, jnp.asarray(value))
+            for param, of, value in zip(self.state, self._state_of, new, strict=True):
+                if of not in frozen:
+                    store(param, jnp.asarray(value))
             tracing.write(self.global_step, raw(self.global_step) + np.int32(1))
         return (True,) * len(self._names)
 

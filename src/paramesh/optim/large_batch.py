@@ -87,6 +87,8 @@ class LARS(Optimizer):
         ValueError: a negative number.
     """
 
+    keeps_frozen = True  # the optimizer inside does
+
     def __init__(
         self,
         optimizer: Optimizer,

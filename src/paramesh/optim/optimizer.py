@@ -22,8 +22,9 @@ are three ways: `from_optax`, a `RuleOptimizer`, or a subclass of `Optimizer` wi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +62,22 @@ class Optimizer(Cell):
         TypeError, KeyError, ValueError, RuntimeError: see `groups.make_plan` and
             `rates.make_rate`; `loss_scale` is not above 0.
     """
+
+    _instead: ClassVar[Mapping[str, str]] = {
+        **Cell._instead,
+        "step": "optimizer(gradients), with the gradients of its parameters",
+        "param_groups": "get_lr(), get_weight_decay() and parameters",
+    }
+
+    #: Whether `construct` leaves Parameters that are frozen, and their state, as they are; in a
+    #: class that has a `construct` and does not say so, they are put back.
+    keeps_frozen = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        mine = vars(cls)
+        if "construct" in mine and not mine.get("keeps_frozen", False):
+            cls.construct = _putting_back(mine["construct"])  # type: ignore[method-assign]
 
     def __init__(
         self,
@@ -174,6 +191,15 @@ class Optimizer(Cell):
     def target(self) -> str:
         """The kind of device that updates: `CPU`, `GPU` or `TPU`."""
         return context.get_context("device_target") or jax.default_backend().upper()
+
+    def frozen(self) -> frozenset[int]:
+        """Which of `parameters` are frozen (`requires_grad=False`) now: they do not move."""
+        params = enumerate(self._parameters)
+        return frozenset([i for i, param in params if not param.requires_grad])
+
+    def _token(self) -> Any:
+        # A program that updates Parameters in a flat array looks at none of them by itself.
+        return (*super()._token(), self.frozen())
 
     # Learning rates and weight decay.
 
@@ -310,6 +336,8 @@ class Optimizer(Cell):
 
     def _gradient(self, param: Parameter, gradient: Any) -> Any:
         name = type(self).__name__
+        if gradient is None and not param.requires_grad:
+            return jnp.zeros(param.shape, _at_least_float32(param))
         if gradient is None:
             raise OptimizerError(
                 f"{name}: the gradient of Parameter '{param.name}' is None. Does the loss depend "
@@ -363,6 +391,32 @@ class Optimizer(Cell):
                 f"{shortest.steps()} steps, and this is step {step + 1}. Give a longer list, or a "
                 "schedule such as nn.CosineDecayLR."
             )
+
+
+def _putting_back(construct: Callable[..., Any]) -> Callable[..., Any]:
+    """A `construct` after which frozen Parameters, and their state, are as they were."""
+
+    @functools.wraps(construct)
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        frozen = {self._parameters[i] for i in self.frozen()}
+        if not frozen:
+            return construct(self, *args, **kwargs)
+        kept = [*frozen]
+        for state in self._params.values():
+            original = None if state._original is None else state._original()
+            if original in frozen:
+                kept.append(state)
+        before = [tracing.read(param) for param in kept]
+        result = construct(self, *args, **kwargs)
+        for param, value in zip(kept, before, strict=True):
+            tracing.write(param, value)
+        return result
+
+    return run
+
+
+def _at_least_float32(param: Parameter) -> Any:
+    return np.float32 if param.dtype.itemsize < 4 else param.dtype.np_dtype
 
 
 def _steps(listed: rates.ListedLR) -> int:

@@ -36,6 +36,8 @@ def same(state_type: Any, **others: str) -> Slots:
 class RuleOptimizer(Optimizer):
     """An Optimizer whose arithmetic is a rule; subclasses name the rule and its slots."""
 
+    keeps_frozen = True
+
     #: Whether weight decay is added to the gradient; otherwise the rule gets it.
     decays_gradient: ClassVar[bool] = True
     #: Whether the rule's `update` takes `learning_rate=`; otherwise it gives a direction to
@@ -91,7 +93,8 @@ class RuleOptimizer(Optimizer):
         with x64(*(p.dtype for p in self._parameters)):
             grads = self.check_gradients(gradients)
             elsewhere = placement.current().updated_elsewhere(self, grads)
-            rows = flat.rows(self._chunks, len(self._parameters), elsewhere)
+            frozen = self.frozen()
+            rows = flat.rows(self._chunks, len(self._parameters), elsewhere | frozen)
             if not rows:
                 self._idle()
                 return (True,) * len(self._parameters)
@@ -110,15 +113,20 @@ class RuleOptimizer(Optimizer):
             if not self.decays_gradient:
                 extra["weight_decay"] = decays
             state_type, slots = self.slots()
-            state = state_type(**{field: self._read(slot, rows) for field, slot in slots.items()})
-            updates, state = self.rule().update(grads, state, params, **extra)
+            before = state_type(**{field: self._read(slot, rows) for field, slot in slots.items()})
+            updates, state = self.rule().update(grads, before, params, **extra)
             if not self.takes_rate:
                 updates = [_down(u, rate) for u, rate in zip(updates, rates_, strict=True)]
             values = self.new_values(params, updates, state, rates_)
+            kept = [row.kept(frozen) for row in rows]
+            values = _unless(kept, params, values)
             for row, held, value in zip(rows, trained, values, strict=True):
                 store(held, row.whole(cast(value, held.dtype), held.shape))
             for field, slot in slots.items():
-                self._write(slot, getattr(state, field), rows)
+                value = getattr(state, field)
+                if isinstance(getattr(self, slot), ParameterTuple):
+                    value = _unless(kept, getattr(before, field), value)
+                self._write(slot, value, rows)
             store(self.global_step, raw(self.global_step) + np.int32(1))
         return (True,) * len(self._parameters)
 
@@ -189,6 +197,14 @@ class RuleOptimizer(Optimizer):
     def clone_parameters(self, prefix: str, init: Any = "zeros") -> ParameterTuple:
         """State for each Parameter, named `prefix.name`, weightless until the first update."""
         return self._parameters.clone(prefix, init)
+
+
+def _unless(kept: list[Any], old: list[Any], new: Any) -> list[Any]:
+    """New values of rows, but for the elements that stay as they are."""
+    return [
+        n if stays is None else jnp.where(stays, o, n)
+        for stays, o, n in zip(kept, old, new, strict=True)
+    ]
 
 
 def _of_rows(rows: list[flat.Row], values: Any) -> list[Any]:

@@ -21,9 +21,15 @@ from typing import Any, Literal
 
 from paramesh.atomic import write_atomically
 from paramesh.dtype import to_dtype
-from paramesh.errors import CheckpointError, LayoutError, StrategyFileError
+from paramesh.errors import (
+    CheckpointError,
+    LayoutError,
+    ParameterNameError,
+    StrategyFileError,
+)
 from paramesh.parallel import mindspore_strategy
 from paramesh.parallel.layout import Layout, Placed, subject
+from paramesh.parameter.names import shortened, unfit_at_rest
 
 FORMAT = "paramesh.strategy"
 VERSION = 1
@@ -57,6 +63,10 @@ def save_strategy(
         TypeError: no element type. ValueError: another format. OSError: from the file system.
     """
     target = Path(path)
+    for name in params:
+        why = unfit_at_rest(name)
+        if why is not None:
+            raise ParameterNameError(f"Cannot write {shortened(name)} to '{target}': {why}.")
     for name, (shape, _, layout) in params.items():
         if layout is not None:
             layout.slice_shape(shape, name)
@@ -92,7 +102,15 @@ def load_strategy_for(path: str | os.PathLike[str]) -> tuple[dict[str, Placed], 
     Raises:
         FileNotFoundError, StrategyFileError: as `load_strategy`.
     """
-    content = Path(path).read_bytes()
+    found, device_num = _decoded(path, Path(path).read_bytes())
+    for name in found:
+        why = unfit_at_rest(name)
+        if why is not None:
+            raise StrategyFileError(f"{path} has the name {shortened(name)}: {why}.")
+    return found, device_num
+
+
+def _decoded(path: str | os.PathLike[str], content: bytes) -> tuple[dict[str, Placed], int | None]:
     try:
         if not content.lstrip().startswith(b"{"):
             return mindspore_strategy.decode_protobuf(content), None

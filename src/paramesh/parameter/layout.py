@@ -50,13 +50,18 @@ def check_strategy(strategy: Any, shape: tuple[int, ...], name: str) -> None:
             f"Parameter '{name}': layout must be a tuple of ints, such as (1, 4), or a Layout, "
             f"got {type(strategy).__name__} ({strategy!r})."
         )
-    if len(strategy) != len(shape) or any(
-        n < 1 or size % n for n, size in zip(strategy, shape, strict=True)
-    ):
-        raise LayoutError(
-            f"Parameter '{name}' of shape {shape}: layout {strategy} needs for each axis the "
-            "number of equal parts that it is cut into; 1 leaves it whole."
-        )
+    what = "a layout has for each axis the number of equal parts that it is cut into; 1: whole"
+    where = f"Parameter '{name}' of shape {shape}: layout {strategy}"
+    if len(strategy) != len(shape):
+        raise LayoutError(f"{where} has {len(strategy)} numbers for {len(shape)} axes; {what}.")
+    for axis, (n, size) in enumerate(zip(strategy, shape, strict=True)):
+        if n < 1:
+            raise LayoutError(f"{where} cuts axis {axis} into {n} parts; {what}.")
+        if size % n:
+            raise LayoutError(
+                f"{where} cuts axis {axis} into {n} parts, but {size} is not divisible by {n}; "
+                f"{what}."
+            )
 
 
 def rank_slice(

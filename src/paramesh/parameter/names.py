@@ -11,6 +11,8 @@ from paramesh.errors import ParameterNameError
 DEFAULT_NAME = "Parameter"
 
 _LONGEST = 1024
+#: So many characters of a name are in a message.
+_SHOWN = 80
 
 
 class _Renamed:
@@ -41,6 +43,31 @@ def check_name(name: Any) -> str:
             f"The name of a Parameter may have {_LONGEST} characters, got {len(name)}: {name[:40]}…"
         )
     return name or DEFAULT_NAME
+
+
+def unfit_at_rest(name: Any) -> str | None:
+    """Why no file can keep a Parameter under a name; None if one can.
+
+    The one rule for what is saved and what is loaded.
+    """
+    if not isinstance(name, str):
+        return f"a name is a str, not {type(name).__name__}"
+    if not name:
+        return "a name is not empty"
+    if len(name) > _LONGEST:
+        return f"a name may have {_LONGEST} characters, and it has {len(name)}"
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "a name is text that UTF-8 can hold, and it has half of a surrogate pair"
+    return None
+
+
+def shortened(name: Any) -> str:
+    """A name for messages, in quotes."""
+    text = name if isinstance(name, str) else repr(name)
+    text = text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+    return f"'{text}'" if text.isprintable() else ascii(text)
 
 
 def check_prefix(prefix: Any) -> str:

@@ -329,6 +329,13 @@ class Served(Placement):
         indices = [i for i, param in enumerate(params) if param.is_param_ps]
         if not indices:
             return frozenset()
+        for i in indices:
+            if not params[i].requires_grad:
+                raise ContextError(
+                    f"Parameter '{params[i].name}' was frozen (requires_grad=False) after "
+                    f"{type(optimizer).__name__} was made, but it lives on the parameter server, "
+                    "which trains it. Make the optimizer anew, of trainable_params()."
+                )
         if tracing.current() is None:
             catch_up(self.session, optimizer.global_step)
         handed: list[Hidden] = []

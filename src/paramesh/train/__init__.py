@@ -1,5 +1,6 @@
 """Training: Model, callbacks, metrics, and Cells that make one step."""
 
+from paramesh import faces
 from paramesh.optim import (
     DynamicLossScaleManager,
     DynamicLossScaleUpdateCell,
@@ -19,6 +20,7 @@ from paramesh.train.cells import (
     TrainOneStepCell,
     TrainOneStepWithLossScaleCell,
     WithEvalCell,
+    WithGradCell,
     WithLossCell,
 )
 from paramesh.train.checkpoint_manager import CheckpointManager, SavedStep
@@ -44,6 +46,7 @@ __all__ = [
     # Cells
     "WithLossCell",
     "WithEvalCell",
+    "WithGradCell",
     "TrainOneStepCell",
     "TrainOneStepWithLossScaleCell",
     "DistributedGradReducer",
@@ -78,3 +81,5 @@ __all__ = [
     "Top5CategoricalAccuracy",
     "get_metrics",
 ]
+
+__getattr__ = faces.opened(__name__, {}, lambda: __all__)

@@ -20,19 +20,31 @@ import numpy as np
 
 from paramesh.tensor import Tensor
 
+#: What an error says besides.
+WHAT_IT_IS = (
+    "A dataset is an iterable of batches, one pass for each epoch: a list such as [(x0, y0), "
+    "(x1, y1)], a loader, or a function that returns one."
+)
+
 
 def check_dataset(dataset: Any, epochs: int, argument: str) -> None:
     """Refuse what cannot be iterated as often as needed.
 
     Raises:
-        TypeError: it cannot be iterated; ValueError: only once.
+        TypeError: it cannot be iterated, or is one batch; ValueError: only once.
     """
+    if isinstance(dataset, tuple) and dataset and all(map(_is_array, dataset)):
+        one = "[(x, y)]" if len(dataset) == 2 else "[batch]"
+        raise TypeError(
+            f"{argument} is a tuple of {len(dataset)} arrays, which is one batch: write {one} for "
+            f"a dataset of this batch alone. {WHAT_IT_IS}"
+        )
     if hasattr(dataset, "create_tuple_iterator") or callable(dataset):
         return
     if not hasattr(dataset, "__iter__") and not hasattr(dataset, "__getitem__"):
         raise TypeError(
             f"{argument} must be an iterable of batches, or a function that returns one, "
-            f"got {type(dataset).__name__}."
+            f"got {type(dataset).__name__}. {WHAT_IT_IS}"
         )
     if epochs > 1 and isinstance(dataset, Iterator):
         raise ValueError(
@@ -40,6 +52,10 @@ def check_dataset(dataset: Any, epochs: int, argument: str) -> None:
             f"{epochs} were asked for. Give a list, a loader, or the function that makes it "
             "(without calling it)."
         )
+
+
+def _is_array(value: Any) -> bool:
+    return isinstance(value, np.ndarray | jax.Array | Tensor)
 
 
 def set_epoch(dataset: Any, epoch: int) -> None:

@@ -13,13 +13,30 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from paramesh import faces
 from paramesh.parameter import Parameter
 from paramesh.tensor import Tensor
+
+
+class Facts(dict[str, Any]):
+    """The facts of a run, as attributes and as a dictionary, as in MindSpore."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            text = faces.missing("The facts of a run", name, self.keys)
+            raise AttributeError(text, name=name) from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+    def __delattr__(self, name: str) -> None:
+        del self[name]
 
 
 class RunContext:
@@ -31,12 +48,12 @@ class RunContext:
     train_dataset, valid_dataset, net_outputs, eval_results, list_callback.
     """
 
-    def __init__(self, original_args: SimpleNamespace) -> None:
+    def __init__(self, original_args: Facts) -> None:
         self._args = original_args
         self._stop = False
 
     def original_args(self) -> Any:
-        """The facts, as attributes; a callback may add its own."""
+        """The facts, as attributes and as a dictionary; a callback may add its own."""
         return self._args
 
     def request_stop(self) -> None:

@@ -12,17 +12,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import jax.core
 import jax.numpy as jnp
 
 from paramesh import context, placement, tracing
 from paramesh.dtype import float32, to_dtype
 from paramesh.nn.cell import Cell
+from paramesh.ops import AllReduce
 from paramesh.optim import Optimizer
 from paramesh.optim.optimizer import work
-from paramesh.parameter import Parameter, state_of
+from paramesh.parameter import Parameter, ParameterTuple, state_of
 from paramesh.tensor import Tensor, raw, wrap
+from paramesh.train import one_forward
 from paramesh.train.accumulation import accumulated
-from paramesh.transforms import GradientFunction
+from paramesh.train.step_members import LOSS_SCALE, STEP, Offering
+from paramesh.transforms import GradientFunction, GradOperation
 
 
 class WithLossCell(Cell):
@@ -75,8 +80,39 @@ class WithEvalCell(Cell):
         return self._loss_fn(outputs, label), outputs, label
 
 
-class TrainOneStepCell(Cell):
+class WithGradCell(Cell):
+    """`cell(*inputs)` is the gradients by the trainable Parameters of a network, in a tuple.
+
+    Args:
+        network: the network; without `loss_fn`, it returns the loss.
+        loss_fn: takes (outputs, label); the inputs are (data, label) then.
+        sens: what the gradients start from; None for 1.
+
+    Raises:
+        TypeError: `network` is no Cell.
+    """
+
+    def __init__(self, network: Cell, loss_fn: Any = None, sens: Any = None) -> None:
+        super().__init__(auto_prefix=False)
+        _check_cell("WithGradCell", "network", network)
+        self.network = network
+        self.loss_fn = loss_fn
+        self.weights = ParameterTuple(network.trainable_params())
+        self.grad = GradOperation(get_by_list=True, sens_param=sens is not None)
+        self.sens = sens
+        self.network_with_loss = network if loss_fn is None else WithLossCell(network, loss_fn)
+
+    def construct(self, *inputs: Any) -> Any:
+        """The gradients."""
+        sens = () if self.sens is None else (self.sens,)
+        return self.grad(self.network_with_loss, self.weights)(*inputs, *sens)
+
+
+class TrainOneStepCell(Offering):
     """`cell(*inputs)` makes one step and returns the loss: forward, backward, and the update.
+
+    A subclass with a `construct` of its own has MindSpore's members: `network`, `optimizer`,
+    `weights`, `sens`, `grad`, `grad_reducer`, `reducer_flag`, `degree`, `mean`, `parallel_mode`.
 
     Args:
         network: returns the loss.
@@ -87,6 +123,8 @@ class TrainOneStepCell(Cell):
     Raises:
         TypeError: `network` is no Cell, or `optimizer` no Optimizer.
     """
+
+    offered = STEP
 
     def __init__(
         self, network: Cell, optimizer: Optimizer, sens: float = 1.0, return_grad: bool = False
@@ -105,11 +143,13 @@ class TrainOneStepCell(Cell):
         self.sens = sens
         self.return_grad = return_grad
         network.set_grad()
+        if getattr(type(self).construct, "__module__", None) != __name__:
+            one_forward.watch(network)
 
     def construct(self, *inputs: Any) -> Any:
         """One step."""
         loss, grads = self.gradients(inputs, self.sens)
-        grads = self.reduced(grads)
+        grads = self.grad_reducer(grads)
         self.optimizer(tuple(grads))
         if not self.return_grad:
             return loss
@@ -132,11 +172,6 @@ class TrainOneStepCell(Cell):
             return derived(*inputs, sens)
         return accumulated(lambda *part: derived(*part, sens), inputs, params, count)
 
-    @property
-    def grad_reducer(self) -> Any:
-        """MindSpore's name for `reduced`, for the `construct` of subclasses."""
-        return self.reduced
-
     def reduced(self, grads: Sequence[Tensor]) -> list[Tensor]:
         """The gradients added up over all that share the batch."""
         values = [raw(grad) for grad in grads]
@@ -147,7 +182,11 @@ class TrainOneStepCell(Cell):
 class TrainOneStepWithLossScaleCell(TrainOneStepCell):
     """A step with a loss scale that may move: returns (loss, overflow, scale).
 
-    A step with an overflow leaves Parameters and optimizer as they were.
+    A step with an overflow leaves Parameters and optimizer as they were. A subclass with a
+    `construct` of its own has MindSpore's `start_overflow_check`, `get_overflow_status`,
+    `process_loss_scale`, `scale_sense`, `loss_scaling_manager`, `hyper_map`, `base` and so on
+    besides; in a compiled program it updates by `update_unless(overflow, grads)`, since python's
+    `if` cannot look at the overflow.
 
     Args:
         network: returns the loss.
@@ -159,6 +198,8 @@ class TrainOneStepWithLossScaleCell(TrainOneStepCell):
         TypeError: one of them is of another kind.
         ValueError: a Tensor of several elements.
     """
+
+    offered = LOSS_SCALE
 
     def __init__(self, network: Cell, optimizer: Optimizer, scale_sense: Any) -> None:
         super().__init__(network, optimizer, sens=1.0)
@@ -192,24 +233,60 @@ class TrainOneStepWithLossScaleCell(TrainOneStepCell):
         loss, grads = self.gradients(inputs, wrap(scale.reshape(())))
         factor = 1.0 / scale.reshape(())
         grads = [wrap(work(g) * factor) for g in grads]
-        grads = self.reduced(grads)
-        overflow = ~_all_finite(grads)
-        self._update_unless(overflow, tuple(grads))
-        hit: Any = wrap(overflow)
-        if self.loss_scaling_manager is not None:
-            hit = self.loss_scaling_manager(self.scale_sense, hit)
-        return loss, hit, wrap(scale)
+        grads = self.grad_reducer(grads)
+        overflow = self.get_overflow_status(wrap(jnp.asarray(False)), grads)
+        self.update_unless(overflow, tuple(grads))
+        return loss, self.process_loss_scale(overflow), wrap(scale)
 
-    def _update_unless(self, overflow: Any, grads: tuple[Tensor, ...]) -> None:
+    def start_overflow_check(self, pre_cond: Any, compute_input: Any) -> tuple[Any, Any]:
+        """(status, `compute_input`): a status without overflow, as a Bool Tensor of shape ().
+
+        Gradients are looked at when they are there, so the order does not matter as it does on
+        MindSpore's devices, and `pre_cond` is of no effect.
+        """
+        return wrap(jnp.asarray(False)), compute_input
+
+    def get_overflow_status(self, status: Any, compute_output: Any) -> Tensor:
+        """Whether a Tensor of a nest of them is not finite, on any device: Bool, of shape ().
+
+        Args:
+            status: what `start_overflow_check` gave.
+            compute_output: gradients.
+        """
+        overflow = jnp.asarray(raw(status), jnp.bool_).reshape(())
+        overflow = overflow | ~is_finite(compute_output)
+        place = placement.current()
+        if place.per_device and place.count > 1 and isinstance(overflow, jax.core.Tracer):
+            # Of a layerwise-parallel Parameter each device sees its own gradient.
+            return AllReduce()(wrap(overflow.astype(jnp.float32))) > 0
+        return wrap(overflow)
+
+    def process_loss_scale(self, overflow: Any) -> Any:
+        """Have `loss_scaling_manager` move the scale; `overflow`, as it came."""
+        if self.loss_scaling_manager is None:
+            return overflow
+        return self.loss_scaling_manager(self.scale_sense, overflow)
+
+    def update_unless(self, overflow: Any, grads: Sequence[Any]) -> None:
+        """Call the optimizer; with an overflow, its Parameters and state stay as they were.
+
+        Args:
+            overflow: Bool, of one element.
+            grads: as the optimizer takes them.
+
+        Raises:
+            ContextError: a Parameter lives where its update cannot be taken back.
+        """
+        hit = jnp.asarray(raw(overflow), jnp.bool_).reshape(())
         placement.current().check_conditional(list(self.optimizer.parameters))
         # By pools where there are any: they are updated as wholes.
         touched = list(dict.fromkeys(map(state_of, self.optimizer.get_parameters())))
         before = [tracing.read(state) for state in touched]
-        self.optimizer(grads)
+        self.optimizer(tuple(grads))
         for state, old in zip(touched, before, strict=True):
             new = tracing.read(state)
             if new is not old:
-                tracing.write(state, jnp.where(overflow, old, new))
+                tracing.write(state, jnp.where(hit, old, new))
 
 
 def _one_element(scale: Tensor) -> Tensor:
@@ -218,10 +295,13 @@ def _one_element(scale: Tensor) -> Tensor:
     return scale.astype(float32)
 
 
-def _all_finite(grads: Sequence[Tensor]) -> Any:
+def is_finite(grads: Any) -> Any:
+    """Whether all of a Tensor, or of a nest of Tensors, is finite; raw."""
+    if not isinstance(grads, tuple | list):
+        return jnp.all(jnp.isfinite(raw(grads)))
     finite = jnp.asarray(True)
     for grad in grads:
-        finite = finite & jnp.all(jnp.isfinite(raw(grad)))
+        finite = finite & is_finite(grad)
     return finite
 
 

@@ -10,35 +10,24 @@ import os
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
 from paramesh import context, placement
 from paramesh.checkpoint import load_checkpoint
-from paramesh.dtype import float16, float32
 from paramesh.errors import ParameterStateError
 from paramesh.nn.cell import Cell
-from paramesh.nn.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d
-from paramesh.optim import DynamicLossScaleManager, LossScaleManager, Optimizer
+from paramesh.optim import LossScaleManager, Optimizer
 from paramesh.tensor import Tensor
-from paramesh.train import batches, workers
-from paramesh.train.callbacks import Callback, RunContext, as_callbacks
-from paramesh.train.cells import (
-    TrainOneStepCell,
-    TrainOneStepWithLossScaleCell,
-    Widened,
-    WithEvalCell,
-    WithLossCell,
-)
+from paramesh.train import amp, batches, workers
+from paramesh.train.callbacks import Callback, Facts, RunContext, as_callbacks
+from paramesh.train.cells import WithEvalCell
 from paramesh.train.interrupts import Interrupts
 from paramesh.train.metrics import Metric, get_metrics
 from paramesh.train.position import Position, check_same, passed_over, restore_random, resumed
 from paramesh.train.progress import progress_callback
 from paramesh.train.unplanned_saves import save_at_error, save_at_interrupt
-
-_LEVELS = ("O0", "O2", "O3")
 
 
 class Model:
@@ -79,8 +68,7 @@ class Model:
             raise TypeError(
                 f"Model: optimizer must be an Optimizer, got {type(optimizer).__name__}."
             )
-        if amp_level not in _LEVELS:
-            raise ValueError(f"Model: amp_level must be one of {_LEVELS}, got {amp_level!r}.")
+        amp.check_level("Model", "amp_level", amp_level)
         if boost_level != "O0":
             raise ValueError(f"Model: boost_level must be 'O0', got {boost_level!r}.")
         if loss_scale_manager is not None and optimizer is None:
@@ -92,29 +80,27 @@ class Model:
         self._network, self._loss_fn, self._optimizer = network, loss_fn, optimizer
         self._metrics = get_metrics(metrics)
         self._level = amp_level
-        if amp_level != "O0":
-            _to_float16(network, keep_norms=amp_level == "O2")
-        if amp_level == "O2" and loss_scale_manager is None and optimizer is not None:
-            loss_scale_manager = DynamicLossScaleManager()
+        amp.auto_mixed_precision(network, amp_level)
         self._train_network = self._build_train(loss_scale_manager)
         self._indexes = list(eval_indexes) if eval_indexes is not None else [0, 1, 2]
         self._eval_network = eval_network
         if eval_network is None and loss_fn is not None:
             self._eval_network = WithEvalCell(network, loss_fn, amp_level != "O0")
+        #: The Cells that take (data, label).
+        self._of_two = {self._train_network} | (
+            set() if self._eval_network in (None, eval_network) else {self._eval_network}
+        )
 
     def _build_train(self, manager: LossScaleManager | None) -> Cell:
-        network = self._network
-        if self._loss_fn is not None:
-            body = network if self._level == "O0" else Widened(network)
-            network = WithLossCell(body, self._loss_fn)
         if self._optimizer is None:
-            return network
-        if manager is None:
-            return TrainOneStepCell(network, self._optimizer)
-        update = manager.get_update_cell()
-        if update is None:
-            return TrainOneStepCell(network, self._optimizer, sens=manager.get_loss_scale())
-        return TrainOneStepWithLossScaleCell(network, self._optimizer, update)
+            return amp.with_loss(self._network, self._loss_fn, self._level)
+        return amp.build_train_network(
+            self._network,
+            self._optimizer,
+            self._loss_fn,
+            self._level,
+            loss_scale_manager=manager,
+        )
 
     @property
     def train_network(self) -> Cell:
@@ -269,6 +255,7 @@ class Model:
         batches.set_epoch(args.train_dataset, args.cur_epoch_num)
         source = batches.batches(args.train_dataset, "train_dataset", seen)
         for inputs, following in batches.looking_ahead(source, _looks_ahead):
+            self._check_columns("train_dataset", inputs, network)
             _tell(shown, "on_train_step_begin", run)
             with interrupts.step():
                 if pace is not None:
@@ -319,6 +306,7 @@ class Model:
             _tell(listed, "on_eval_begin", run)
             _tell(listed, "on_eval_epoch_begin", run)
             for inputs in batches.batches(valid_dataset, "valid_dataset"):
+                self._check_columns("valid_dataset", inputs, network)
                 args.cur_step_num += 1
                 args.cur_step_in_epoch += 1
                 _tell(listed, "on_eval_step_begin", run)
@@ -343,6 +331,16 @@ class Model:
         """
         self._network.set_train(False)
         return self._network(*batches.as_inputs(predict_data))
+
+    def _check_columns(self, argument: str, inputs: tuple[Any, ...], network: Cell) -> None:
+        """Refuse batches that are no (data, label), where that is what they have to be."""
+        if self._loss_fn is None or len(inputs) == 2 or network not in self._of_two:
+            return
+        shapes = ", ".join(str(tuple(np.shape(each))) for each in inputs)
+        raise TypeError(
+            f"{argument} gave a batch of {len(inputs)} arrays (shape {shapes}), but with loss_fn a "
+            f"batch is (data, label). {batches.WHAT_IT_IS}"
+        )
 
     def _check_metrics(self, what: str) -> Cell:
         if not self._metrics:
@@ -376,7 +374,7 @@ class Model:
         loss, outputs, label = self._indexes
         return [loss] if metric.takes_loss else [outputs, label]
 
-    def _facts(self, mode: str, callbacks: list[Callback], **more: Any) -> SimpleNamespace:
+    def _facts(self, mode: str, callbacks: list[Callback], **more: Any) -> Facts:
         facts: dict[str, Any] = {
             "mode": mode,
             "network": self._network,
@@ -398,7 +396,7 @@ class Model:
             "parallel_mode": context.get_auto_parallel_context("parallel_mode"),
             "device_number": context.get_auto_parallel_context("device_num"),
         }
-        return SimpleNamespace(**(facts | more))
+        return Facts(facts | more)
 
 
 def _looks_ahead() -> bool:
@@ -408,13 +406,6 @@ def _looks_ahead() -> bool:
 def _tell(callbacks: Iterable[Callback], moment: str, run: RunContext) -> None:
     for callback in callbacks:
         getattr(callback, moment)(run)
-
-
-def _to_float16(network: Cell, keep_norms: bool) -> None:
-    norms = (BatchNorm1d, BatchNorm2d, BatchNorm3d) if keep_norms else ()
-    # Every Cell for itself: the one behind a BatchNorm has to cast what comes out of it.
-    for _, cell in network.cells_and_names():
-        cell.to_float(float32 if isinstance(cell, norms) else float16)
 
 
 def _whole(argument: str, value: Any, low: int) -> None:

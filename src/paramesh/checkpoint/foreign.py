@@ -1,0 +1,210 @@
+"""Files of other libraries, and what is no checkpoint at all: told apart, to say what to do.
+
+None of them is read. `.npz` and the like are converted in three lines with the library that made
+them; files of PyTorch are pickles, which can run programs when they are read.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+#: So many bytes are looked at.
+LOOKED_AT = 512
+
+_SAVE = "save_checkpoint([{'name': n, 'data': Tensor(a)} for n, a in arrays.items()], NEW_PATH)"
+_TORCH = (
+    "In a process with torch: safetensors.torch.save_file(torch.load(PATH, weights_only=True), "
+    "NEW_PATH); `paramesh convert --from torch` maps its names"
+)
+_FLAX = (
+    "Read it with flax.serialization.msgpack_restore, flatten it to {name: array}, and call "
+    + _SAVE
+)
+_FETCH = "Fetch the file itself"
+_UNPACK = "Unpack it, and give the checkpoint inside"
+
+#: The last bytes of TensorFlow's `.index` files.
+_SSTABLE = bytes.fromhex("57fb808b247547db")
+
+
+def _at(magic: bytes, place: int = 0) -> Callable[[bytes], bool]:
+    return lambda head: head[place : place + len(magic)] == magic
+
+
+def _text(*beginnings: bytes) -> Callable[[bytes], bool]:
+    return lambda head: head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(beginnings)
+
+
+_PAGE, _XML = _text(b"<!doctype html", b"<html", b"<head"), _text(b"<?xml")
+
+
+def _msgpack(head: bytes) -> bool:
+    """A map whose first key is a str: what flax writes."""
+    first = {0xDE: 3, 0xDF: 5}.get(head[0], 1 if 0x81 <= head[0] <= 0x8F else 0) if head else 0
+    return (
+        bool(first) and len(head) > first and (0xA1 <= head[first] <= 0xBF or head[first] == 0xD9)
+    )
+
+
+def _onnx(head: bytes) -> bool:
+    """Its version, then the name of the library that wrote it."""
+    return bool(re.match(rb"\x08[\x01-\x20](\x12[\x01-\x7f][\x20-\x7e]|\x3a|\x42)", head))
+
+
+#: (what it is, what to do), and how files of it begin; the first that fits.
+_KINDS: tuple[tuple[str, str, Callable[[bytes], bool]], ...] = (
+    (
+        "a pointer of Git LFS, not the file that it stands for",
+        "Fetch the file: git lfs pull",
+        _at(b"version https://git-lfs"),
+    ),
+    (
+        "a web page (HTML), such as a server sends instead of a file",
+        _FETCH + ": the address, or the right to read it, was wrong",
+        _PAGE,
+    ),
+    ("an XML text, such as a server sends instead of a file", _FETCH, _XML),
+    (
+        "a NumPy array (.npy)",
+        "Give it a name: save_checkpoint([{'name': NAME, 'data': Tensor(numpy.load(PATH))}], "
+        "NEW_PATH)",
+        _at(b"\x93NUMPY"),
+    ),
+    (
+        "an HDF5 file (.h5 of Keras and others)",
+        "Read its arrays with h5py, and call " + _SAVE,
+        _at(b"\x89HDF\r\n\x1a\n"),
+    ),
+    (
+        "a GGUF file of llama.cpp",
+        "Its arrays are mostly quantised; load the safetensors files that it was made from",
+        lambda head: head[:4] in (b"GGUF", b"GGML", b"lmgg", b"tjgg"),
+    ),
+    ("a file of gzip", _UNPACK, _at(b"\x1f\x8b")),
+    ("a file of zstd", _UNPACK, _at(b"\x28\xb5\x2f\xfd")),
+    ("a file of xz", _UNPACK, _at(b"\xfd7zXZ\0")),
+    ("a file of bzip2", _UNPACK, _at(b"BZh")),
+    ("a 7z archive", _UNPACK, _at(b"7z\xbc\xaf\x27\x1c")),
+    ("a tar archive", _UNPACK, _at(b"ustar", 257)),
+    (
+        "a pickle, as PyTorch wrote before 1.6",
+        _TORCH,
+        lambda head: b"l\xfc\x9cF\xf9 j\xa8P" in head,
+    ),
+    (
+        "a pickle of python (also PyTorch's and Paddle's)",
+        "A pickle can run programs when it is read, so it is not. Load it with the library that "
+        "made it, if you trust it, and call " + _SAVE,
+        lambda head: re.match(rb"\x80[\x02-\x05]", head) is not None,
+    ),
+    ("an ONNX model", "Read its initializers with onnx.numpy_helper, and call " + _SAVE, _onnx),
+    ("a msgpack file (of flax)", _FLAX, _msgpack),
+    (
+        "TensorFlow's list of checkpoints",
+        "Read the arrays with tensorflow.train.load_checkpoint, and call " + _SAVE,
+        _at(b"model_checkpoint_path:"),
+    ),
+    ("a JSON text, which holds no arrays", _FETCH, _text(b"{", b"[")),
+)
+#: What is told by the name alone.
+_SUFFIXES: dict[str, tuple[str, str]] = {
+    ".mindir": (
+        "a MindIR graph of MindSpore, which holds a program besides its values",
+        "In MindSpore, save the values: save_checkpoint(network, NEW_PATH)",
+    ),
+    ".onnx": ("an ONNX model", "Read its initializers with onnx.numpy_helper, and call " + _SAVE),
+    ".pb": (
+        "a graph of TensorFlow",
+        "Read the arrays with tensorflow.saved_model.load, and call " + _SAVE,
+    ),
+    ".msgpack": ("a msgpack file (of flax)", _FLAX),
+}
+_TENSORFLOW = (
+    "a checkpoint of TensorFlow",
+    "Read the arrays with tensorflow.train.load_checkpoint, and call " + _SAVE,
+)
+
+
+def refusal(path: Path, head: bytes) -> str | None:
+    """Why a file that another library made is not loaded, and what to do; None if it is none.
+
+    Args:
+        path: the file.
+        head: its first `LOOKED_AT` bytes.
+    """
+    found = _found(path, head)
+    if found is None:
+        return None
+    what, advice = found
+    return f"'{path}' is {what}, which is not read here. {advice}. Nothing was loaded."
+
+
+def _found(path: Path, head: bytes) -> tuple[str, str] | None:
+    if path.suffix in _SUFFIXES:
+        return _SUFFIXES[path.suffix]
+    if head[:4] == b"PK\x03\x04":
+        return _in_zip(path)
+    for what, advice, fits in _KINDS:
+        # A file that begins with the end of a line is MindSpore's, or a text.
+        if fits(head) and (head[:1] != b"\n" or fits in (_PAGE, _XML)):
+            return what, advice
+    if path.suffix == ".index" and _ends_with(path, _SSTABLE):
+        return _TENSORFLOW
+    if re.search(r"\.data-\d{5}-of-\d{5}$", path.name):
+        return _TENSORFLOW
+    if not head.strip(b"\0") and len(head) == LOOKED_AT:
+        return "a file that begins with zeros alone, as unfinished downloads do", _FETCH
+    return None
+
+
+def _in_zip(path: Path) -> tuple[str, str]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile:
+        return "a zip archive (as .npz and PyTorch's files are) that was cut short", _FETCH
+    if any(name.endswith("data.pkl") for name in names):
+        return "a file of PyTorch", _TORCH
+    if names and all(name.endswith(".npy") for name in names):
+        return "a NumPy archive (.npz)", "Call arrays = numpy.load(PATH), and " + _SAVE
+    if "model.weights.h5" in names:
+        return "a model of Keras", "Read its arrays in Keras, and call " + _SAVE
+    return "a zip archive", _UNPACK
+
+
+def _ends_with(path: Path, magic: bytes) -> bool:
+    with path.open("rb") as file:
+        file.seek(0, 2)
+        size = file.tell()
+        file.seek(max(0, size - len(magic)))
+        return file.read() == magic
+
+
+def folder_refusal(path: Path) -> str | None:
+    """The same of a folder, or of the beginning of the names of several files."""
+    if path.is_dir():
+        names = {place.name for place in path.iterdir()}
+        if "saved_model.pb" in names:
+            what, advice = _SUFFIXES[".pb"]
+            return f"'{path}' is {what}, which is not read here. {advice}. Nothing was loaded."
+        for name in sorted(names):
+            if name.endswith((".bin.index.json", ".bin", ".pt", ".pth")):
+                return (
+                    f"'{path}' holds files of PyTorch ('{name}'), which are not read here. "
+                    f"{_TORCH}. Nothing was loaded."
+                )
+        if any(name.endswith(".msgpack") for name in names):
+            what, advice = _SUFFIXES[".msgpack"]
+            return f"'{path}' holds {what}, which is not read here. {advice}. Nothing was loaded."
+        names = {name for name in names if name.endswith(".index")}
+        tensorflow = any(_ends_with(path / name, _SSTABLE) for name in names)
+    else:
+        index = path.with_name(path.name + ".index")
+        tensorflow = not path.exists() and index.is_file() and _ends_with(index, _SSTABLE)
+    if tensorflow:
+        what, advice = _TENSORFLOW
+        return f"'{path}' is {what}, which is not read here. {advice}. Nothing was loaded."
+    return None

@@ -1,0 +1,78 @@
+"""What packages offer beyond what they hold: names of upper floors, and MindSpore's paths.
+
+Glossary
+    home    the module that has a name; it is imported when somebody asks for the name
+    path    a module of MindSpore's below a package, such as `nn.loss` (see `compat`), which is an
+            attribute of the package without being imported first
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import sys
+import types
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+
+def opened(
+    package: str,
+    homes: Mapping[str, str],
+    known: Callable[[], Iterable[str]],
+    instead: Mapping[str, str] | None = None,
+) -> Callable[[str], Any]:
+    """A `__getattr__` for a package.
+
+    Args:
+        package: its name.
+        homes: {name: its home}.
+        known: the names that an error may propose.
+        instead: {a name that other libraries have: what to use here}, for errors.
+    """
+
+    def get(name: str) -> Any:
+        home = homes.get(name)
+        if home is not None:
+            return getattr(importlib.import_module(home), name)
+        if not name.startswith("_") and importlib.util.find_spec(f"{package}.{name}") is not None:
+            return importlib.import_module(f"{package}.{name}")
+        raise AttributeError(missing(f"module '{package}'", name, known, instead))
+
+    return get
+
+
+def missing(
+    owner: str,
+    name: str,
+    known: Callable[[], Iterable[str]],
+    instead: Mapping[str, str] | None = None,
+) -> str:
+    """What the error about a name that there is not says.
+
+    Args:
+        owner: whose name it would be.
+        name: the name.
+        known: the names that may be proposed.
+        instead: {a name that other libraries have: what to use here}.
+    """
+    text = f"{owner} has no attribute '{name}'."
+    if name.startswith("__"):
+        return text
+    if instead is not None and name in instead:
+        return f"{text} Use {instead[name]}."
+    near = difflib.get_close_matches(name, [n for n in known() if not n.startswith("_")], 3, 0.7)
+    return f"{text} Did you mean {', '.join(near)}?" if near else text
+
+
+class _CallableModule(types.ModuleType):
+    """A module that is called as the function of its own name in it."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return vars(self)[self.__name__.rpartition(".")[2]](*args, **kwargs)
+
+
+def callable_module(name: str) -> None:
+    """Make a module callable: MindSpore has a function of its name where the module is here."""
+    sys.modules[name].__class__ = _CallableModule

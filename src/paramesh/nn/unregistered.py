@@ -1,0 +1,90 @@
+"""Cells and Parameters in plain lists, tuples and dicts, which belong to nobody.
+
+As in MindSpore, an attribute that is a list of Cells registers none of them: they run, and are
+neither trained nor saved. That is hardly ever meant, so it is said: when the Parameters are asked
+for, since lists are filled after they were assigned, and what is in them may be registered later.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from paramesh.parameter import Parameter
+
+#: So many elements of a container are looked at, through so many levels.
+_MOST, _DEEPEST = 1000, 4
+#: So many names are in the warning.
+_SHOWN = 3
+
+CONTAINERS = (list, tuple, dict)
+
+
+class UnregisteredWarning(UserWarning):
+    """Trainable Parameters are in a plain list, tuple or dict, and so are not found."""
+
+
+def warn_of(root: Any, members: Iterable[Any], known: Iterable[Parameter]) -> None:
+    """Say, once for each attribute, which plain containers have trainable Parameters.
+
+    Args:
+        root: the Cell whose Parameters were asked for.
+        members: it, and the Cells below it.
+        known: the Parameters of all of them.
+    """
+    holders = [cell for cell in members if cell.__dict__.get("_plain")]
+    if not holders:
+        return
+    registered = set(known)
+    for cell in holders:
+        told: set[str] = cell.__dict__.setdefault("_told", set())
+        for attribute in cell.__dict__["_plain"]:
+            value = cell.__dict__.get(attribute)
+            if attribute in told or not isinstance(value, CONTAINERS):
+                continue
+            names, cells = _lost(value, registered)
+            if names:
+                told.add(attribute)
+                _warn(root, cell, attribute, value, names, cells)
+
+
+def _lost(value: Any, registered: set[Parameter]) -> tuple[list[str], bool]:
+    """Names of trainable Parameters that are not registered, and whether they are in Cells."""
+    lost: dict[Parameter, None] = {}
+    cells = False
+    for item in _items(value, _DEEPEST):
+        inside = [item] if isinstance(item, Parameter) else item.get_parameters()
+        mine = [p for p in inside if p.requires_grad and p not in registered]
+        cells = cells or (bool(mine) and not isinstance(item, Parameter))
+        lost.update(dict.fromkeys(mine))
+    return [param.name for param in lost], cells
+
+
+def _items(value: Any, depth: int) -> Iterator[Any]:
+    elements = value.values() if isinstance(value, dict) else value
+    for element in itertools.islice(elements, _MOST):
+        if isinstance(element, Parameter) or hasattr(type(element), "get_parameters"):
+            yield element
+        elif isinstance(element, CONTAINERS) and depth:
+            yield from _items(element, depth - 1)
+
+
+def _warn(root: Any, cell: Any, attribute: str, value: Any, names: list[str], cells: bool) -> None:
+    kind = "dict" if isinstance(value, dict) else type(value).__name__
+    shown = ", ".join(f"'{name}'" for name in names[:_SHOWN])
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    if not cells:
+        instead = "Use paramesh.ParameterTuple, or an attribute for each"
+    elif isinstance(value, dict):
+        instead = "Use nn.CellDict"
+    else:
+        instead = "Use nn.CellList or nn.SequentialCell"
+    warnings.warn(
+        f"{type(cell).__name__}.{attribute} is a plain {kind}, so what is in it is no part of "
+        f"{type(root).__name__}, as in MindSpore: {shown}{more} will be neither trained nor saved. "
+        f"{instead}.",
+        UnregisteredWarning,
+        stacklevel=5,
+    )
