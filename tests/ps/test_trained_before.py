@@ -20,7 +20,7 @@ from paramesh.ps import session as sessions
 from paramesh.ps.session import LocalClient
 
 ROWS, STEPS = 30, 3
-SEEN = Tensor(np.arange(-1, ROWS))
+SEEN = Tensor(np.arange(ROWS))
 
 
 class Kept(LocalClient):

@@ -163,7 +163,8 @@ class Hybrid(Served):
         factor = self.inner.factor(mean, degree)
         if factor is not None:
             for i in table:
-                results[i] = grads[i] * jnp.asarray(factor, grads[i].dtype)
+                number = jnp.asarray(factor, grads[i].dtype)
+                results[i] = self._trace.sums.scaled(grads[i], number)
         self._reduced.update(params[i] for i in (*table, *served))
         return results
 
