@@ -90,6 +90,21 @@ def by_jit(net: Net) -> Callable[..., Any]:
     return step
 
 
+def by_clipping(net: Net) -> Callable[..., Any]:
+    params = net.trainable_params()
+    optimizer = nn.Adagrad(params, learning_rate=0.1)
+    gradients = paramesh.value_and_grad(net, None, weights=params)
+    reducer = nn.DistributedGradReducer(params)
+
+    @paramesh.jit
+    def step(*batch: Any) -> Any:
+        loss, grads = gradients(*batch)
+        optimizer(ops.clip_by_global_norm(reducer(grads), 0.05))
+        return loss
+
+    return step
+
+
 def trained(net: Net, make: Any = by_cell) -> list[bytes]:
     """Everything that training gives: losses, and what the network says of all rows then."""
     step = make(net)
@@ -103,6 +118,7 @@ def trained(net: Net, make: Any = by_cell) -> list[bytes]:
     ("make", "dense", "mean"),
     [
         (by_cell, True, True),
+        (by_clipping, True, True),
         pytest.param(by_jit, False, False, marks=pytest.mark.slow),
         pytest.param(by_cell, False, True, marks=pytest.mark.slow),
         pytest.param(by_cell, True, False, marks=pytest.mark.slow),

@@ -309,8 +309,20 @@ class Served(Placement):
         zeros = [jnp.zeros(rows.shape, rows.dtype.np_dtype) for rows in lacking]
         if not parts and not zeros:
             return jnp.zeros((0, *table.shape[1:]), table.dtype.np_dtype)
-        ids = [] if lacking else _ids_so_far(list(parts))
+        ids = [] if lacking else self.ids_so_far(table)
         return self._trace.sums.add(ids, [*parts.values(), *zeros], table.shape[0])
+
+    def ids_so_far(self, table: Parameter) -> list[tuple[Any, int | None]]:
+        """The traced ids, and that of padding, of the lookups that were made: the first ones."""
+        found: list[tuple[Any, int | None]] = []
+        for state in self._looked_up(table):
+            frame = tracing.current()
+            while frame is not None and state.wanted not in frame.written:
+                frame = frame.parent
+            if frame is None:
+                break
+            found.append((frame.values[state.wanted], state.padding))
+        return found
 
     def gradient_shape(self, param: Any, given: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the gradient by a Parameter.
@@ -326,10 +338,13 @@ class Served(Placement):
                 "gradients by it has to be the one that calls the optimizer with them. Put both "
                 "into one jit function, or use TrainOneStepCell."
             )
-        mine = self._looked_up(param)
-        if any(rows.table is param and rows not in mine for rows in self._trace.met):
+        if self.lacks_rows(param):
             return given
-        return (sum(rows.shape[0] for rows in mine), *param.shape[1:])
+        return (sum(rows.shape[0] for rows in self._looked_up(param)), *param.shape[1:])
+
+    def lacks_rows(self, table: Parameter) -> bool:
+        """Whether a lookup was made whose rows are no input: the trace will be made again."""
+        return any(rows.table is table and rows not in self._trace.rows for rows in self._trace.met)
 
     def check_optimizer(self, optimizer: Any) -> None:
         """Raise OptimizerError if the servers do not have the optimizer."""
@@ -365,14 +380,14 @@ class Served(Placement):
             catch_up(self.session, optimizer.global_step)
         handed: list[Hidden] = []
         for i in indices:
-            parts = self._trace.sums.parts_of(grads[i]) if is_table(params[i]) else None
-            given = grads[i] if parts is None else parts
+            known = self._trace.sums.parts_of(grads[i])
+            given = self.changed(params[i], grads[i]) if known is None else known
             grad = prepared(optimizer, i, given, self.divisor)
             gradient = Gradient(params[i], grad.shape, grad.dtype)
             gradient.spec = spec_of(params[i]) | {"optimizer": rule_spec(optimizer, i)}
             gradient.states = states_of(optimizer, i)
             if is_table(params[i]):
-                gradient.rows, gradient.summed = self._looked_up(params[i]), parts is None
+                gradient.rows, gradient.summed = self._looked_up(params[i]), known is None
             handed.append(gradient)
             tracing.write(gradient, grad)
         names, values = numbers(optimizer, indices)
@@ -382,6 +397,10 @@ class Served(Placement):
             self.before_step(handed, dict)
             self.after_step([*handed, hyper])
         return frozenset(indices)
+
+    def changed(self, param: Any, given: Any) -> Any:
+        """What is pushed of a gradient that is no more as it was made."""
+        return given
 
     def _looked_up(self, table: Parameter) -> list[Rows]:
         mine = [rows for rows in self._trace.rows if rows.table is table]
@@ -474,7 +493,7 @@ class Served(Placement):
             if is_table(gradient.param):
                 # Of each device all lookups: as the gradients are joined.
                 parts = [rows.ids.reshape(self.parts, -1) for rows in gradient.rows]
-                ids = np.concatenate(parts, axis=1)
+                ids = np.concatenate(parts, axis=1).reshape(-1)
                 rows = gradient.param.shape[0]
                 updates[gradient.param.name] = to_push(ids, grad, rows, gradient.summed)
             else:
@@ -517,19 +536,6 @@ class Served(Placement):
             param = params[name]
             param._value = self.copy_in(array)
             self.session.copies[name] = param._value
-
-
-def _ids_so_far(rows: Sequence[Rows]) -> list[tuple[Any, int | None]]:
-    """The traced ids, and that of padding, of those of some lookups that were made: the first."""
-    found: list[tuple[Any, int | None]] = []
-    for state in rows:
-        frame = tracing.current()
-        while frame is not None and state.wanted not in frame.written:
-            frame = frame.parent
-        if frame is None:
-            break
-        found.append((frame.values[state.wanted], state.padding))
-    return found
 
 
 def _is_busy(gradients: list[Gradient]) -> bool:

@@ -40,28 +40,51 @@ class Sums:
         Args:
             ids: of the lookups whose ids are known so far: (raw ids of one axis, the id of padding
                 among them or None).
-            parts: the gradients of all lookups; those without ids come last.
+            parts: the gradients of all lookups; those without ids come last, and are zeros.
             rows: of the table.
         """
         joined = jnp.concatenate(parts)
-        if not ids:
-            return joined
-        dtype = _signed([one for one, _ in ids], rows)
-        with x64(dtype):
-            flat = jnp.concatenate([_marked(one, padding, dtype) for one, padding in ids])
-            total = _summed(flat, joined[: len(flat)])
-        if len(flat) < len(joined):
-            total = jnp.concatenate([total, joined[len(flat) :]])
-        self._known[id(total)] = total, joined
+        flat = _flat(ids, rows, len(joined))
+        with x64(flat):
+            total = _summed(flat, joined)
+        self.know(total, joined)
         return total
 
-    def scaled(self, given: Any, factor: Any) -> Any:
-        """A gradient times a number; it is still known if it was."""
-        scaled = given * factor
-        known = self._known.get(id(given))
-        if known is not None:
-            self._known[id(scaled)] = scaled, known[1] * factor
-        return scaled
+    def over_devices(
+        self,
+        ids: Sequence[tuple[Any, int | None]],
+        given: Any,
+        rows: int,
+        factor: float | None,
+        axis: str,
+    ) -> Any:
+        """The gradient summed over all devices, of one that is summed on each of them.
+
+        It has the places of all devices, one device after another, and is the same on all of them.
+        What is pushed is what each device has.
+
+        Args:
+            ids: as for `add`, of this device.
+            given: the gradient on this device.
+            rows: of the table.
+            factor: what sums are multiplied by; None for nothing.
+            axis: over all devices.
+        """
+        flat = _flat(ids, rows, len(given))
+        parts = self.parts_of(given)
+        mine = given if parts is None else parts
+        scaled = given
+        if factor is not None:
+            mine, scaled = (g * jnp.asarray(factor, g.dtype) for g in (mine, given))
+        with x64(flat, given):
+            everything = jax.lax.all_gather(flat, axis, tiled=True)
+            total = _summed(everything, jax.lax.all_gather(scaled, axis, tiled=True))
+        self.know(total, mine)
+        return total
+
+    def know(self, given: Any, pushed: Any) -> None:
+        """What is pushed in the place of a gradient, if it comes to the optimizer as it is."""
+        self._known[id(given)] = given, pushed
 
     def parts_of(self, given: Any) -> Any:
         """The parts of a gradient that is as it was made; None: the user has changed it."""
@@ -75,6 +98,15 @@ def _signed(ids: Sequence[Any], rows: int) -> Any:
         one.dtype.itemsize == 8 or (one.dtype == np.uint32 and rows > 1 << 31) for one in ids
     )
     return np.dtype(np.int64 if wide else np.int32)
+
+
+def _flat(ids: Sequence[tuple[Any, int | None]], rows: int, length: int) -> Any:
+    """The ids of lookups one after another; -1 where none are known, and for padding."""
+    dtype = _signed([one for one, _ in ids], rows)
+    with x64(dtype):
+        known = [_marked(one, padding, dtype) for one, padding in ids]
+        rest = length - sum(map(len, known))
+        return jnp.concatenate([*known, jnp.full(rest, -1, dtype)])
 
 
 def _marked(ids: Any, padding: int | None, dtype: Any) -> Any:
@@ -129,17 +161,15 @@ def to_push(ids: Array, grad: Array, rows: int, summed: bool) -> dict[str, Array
     """The update of a table.
 
     Args:
-        ids: (devices, lookups), as in `summed_rows`; -1 for padding.
+        ids: as for `summed_rows`; -1 for padding.
         grad: a row for each.
         rows: of the table.
-        summed: of each device, `grad` is one that was summed, whatever became of it.
+        summed: `grad` is one that was summed, whatever became of it.
     """
     if summed:
-        first = np.zeros(ids.shape, bool)
-        for mine, found in zip(ids, first, strict=True):
-            found[np.unique(mine, return_index=True)[1]] = True
-        grad, ids = grad[first.reshape(-1)], ids[first]
-    return summed_rows(ids.reshape(-1), grad, rows)
+        first = np.sort(np.unique(ids, return_index=True)[1])
+        ids, grad = ids[first], grad[first]
+    return summed_rows(ids, grad, rows)
 
 
 def summed_rows(ids: Array, grad: Array, rows: int) -> dict[str, Array]:
