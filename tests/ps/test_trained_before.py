@@ -212,3 +212,45 @@ def test_a_checkpoint_has_values_and_state_of_one_version(
     assert not (net.out.weight.asnumpy() == there["value"]).all()
     for slot, name in (("value", "out.weight"), ("accum", "accum.out.weight")):
         np.testing.assert_array_equal(found[name].asnumpy(), there[slot])
+
+
+OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
+    "Adam": lambda p: nn.Adam(p, nn.ExponentialDecayLR(0.1, 0.9, 1)),
+    "LazyAdam": lambda p: nn.LazyAdam(p, 0.1),
+    "AdamWeightDecay": lambda p: nn.AdamWeightDecay(p, 0.1),
+    "Momentum": lambda p: nn.Momentum(p, nn.ExponentialDecayLR(0.1, 0.9, 1), 0.9),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_checkpoint_is_that_of_the_run_whoever_writes_it(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """All numbers of it: also the counts of a worker that was started again, and owes nothing."""
+
+    def file_of(cell: nn.TrainOneStepCell, path: Path) -> dict[str, Any]:
+        save_checkpoint(cell, str(path))
+        loaded = load_checkpoint(str(path))
+        found = {n: one.asnumpy() for n, one in loaded.items() if isinstance(one, Tensor)}
+        assert int(found["global_step"][0]) == STEPS
+        return found
+
+    def script() -> nn.TrainOneStepCell:
+        net = Net()
+        return nn.TrainOneStepCell(net, OPTIMIZERS[name](net.trainable_params()))
+
+    client = Kept(3)
+    begin(client, monkeypatch)
+    cell = script()
+    train(cell, 0, STEPS)
+    expected = file_of(cell, tmp_path / "first.safetensors")
+    client.start = STEPS
+    begin(client, monkeypatch, wal_dir=str(tmp_path))
+    cell = script()
+    for again in ("second", "third"):  # and saving changes nothing
+        found = file_of(cell, tmp_path / f"{again}.safetensors")
+        assert found.keys() == expected.keys()
+        for one, value in expected.items():
+            np.testing.assert_array_equal(found[one], value, err_msg=one)
+    train(cell, STEPS, STEPS + 1)
+    assert int(cell.optimizer.global_step.asnumpy()[0]) == STEPS + 1

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -81,12 +82,13 @@ class Gradient(Hidden):
 
 
 class Hyper(Hidden):
-    """The numbers of a push, handed out; `count` is the optimizer's number of the step."""
+    """The numbers of a push of an optimizer, handed out."""
 
-    def __init__(self, names: Sequence[str], count: Parameter) -> None:
+    def __init__(self, names: Sequence[str], optimizer: Any) -> None:
         super().__init__("the numbers of a push", (len(names),), to_dtype(np.float32))
         self.names = tuple(names)
-        self.count = count
+        #: A program does not keep it alive.
+        self.optimizer = weakref.ref(optimizer)
 
 
 class _Trace(threading.local):
@@ -377,7 +379,7 @@ class Served(Placement):
         if not indices:
             return frozenset()
         if tracing.current() is None:
-            catch_up(self.session, optimizer.global_step)
+            catch_up(self.session, optimizer)
         handed: list[Hidden] = []
         for i in indices:
             known = self._trace.sums.parts_of(grads[i])
@@ -391,7 +393,7 @@ class Served(Placement):
             handed.append(gradient)
             tracing.write(gradient, grad)
         names, values = numbers(optimizer, indices)
-        hyper = Hyper(names, optimizer.global_step)
+        hyper = Hyper(names, optimizer)
         tracing.write(hyper, values)
         if tracing.current() is None:
             self.before_step(handed, dict)
@@ -415,8 +417,9 @@ class Served(Placement):
         if any(self.session.specs.get(g.param.name) != g.spec for g in gradients):
             self._declare(gradients)
         for state in hidden:
-            if isinstance(state, Hyper):
-                catch_up(self.session, state.count)
+            optimizer = state.optimizer() if isinstance(state, Hyper) else None
+            if optimizer is not None:
+                catch_up(self.session, optimizer)
         rows = [state for state in hidden if isinstance(state, Rows)]
         if not rows:
             return

@@ -276,6 +276,7 @@ class Session:
         #: How far the script is (see `pace`), and the optimizers' counts that were put there.
         self.pace: Any = None
         self.caught_up: set[Any] = set()
+        self.catching_up: dict[Any, dict[Any, Array]] = {}
 
     def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> list[str]:
         """Declare what is new; its names.
