@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import paramesh
-from paramesh import Tensor, context, load_checkpoint, nn, save_checkpoint
-from paramesh.errors import ParameterStateError
+from paramesh import Parameter, Tensor, context, load_checkpoint, nn, save_checkpoint
+from paramesh.errors import ParameterServerError
 from paramesh.ps import session as sessions
 from paramesh.ps.session import LocalClient
 
@@ -193,8 +193,26 @@ def test_the_servers_of_another_network(monkeypatch: pytest.MonkeyPatch, tmp_pat
     train(cell_of(Net()), 0, 1)
     client.start = 1
     begin(client, monkeypatch, wal_dir=str(tmp_path))
-    with pytest.raises(ParameterStateError, match=r"'item.embedding_table' is .*'row_shape': \[2"):
+    message = (
+        r"'item.embedding_table' is a table of shape \(30, 2\) .* with a table of shape \(30, 4\)"
+    )
+    with pytest.raises(ParameterServerError, match=message):
         Net(2).item(SEEN)
+
+
+def test_another_shape_of_the_same_size(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Pieces are flat: that they are of another shape is said by the whole alone."""
+    client = Kept(3)
+    begin(client, monkeypatch, wal_dir=str(tmp_path))
+    train(cell_of(Net()), 0, 1)
+    client.start = 1
+    for shape in ((4, 1), (2, 4)):
+        begin(client, monkeypatch, wal_dir=str(tmp_path))
+        param = Parameter(Tensor(np.zeros(shape, np.float32)), name="out.weight")
+        param.set_param_ps()
+        message = rf"'out.weight' is of shape \({shape[0]}, {shape[1]}\) .* of shape \(1, 4\)"
+        with pytest.raises(ParameterServerError, match=message):
+            paramesh.jit(lambda param=param: param + 1)()
 
 
 def test_a_checkpoint_has_values_and_state_of_one_version(

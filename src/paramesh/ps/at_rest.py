@@ -61,7 +61,7 @@ def on_servers(param: Parameter, session: Session) -> bool:
     """Whether the servers have a served Parameter, whoever declared it.
 
     Raises:
-        ParameterStateError: as `Session.known`.
+        ParameterServerError: as `Session.known`.
     """
     if param.name in session.specs:
         return True
