@@ -131,6 +131,7 @@ class ServerActor:
         job: str = "default",
         run: tuple[str, int] | None = None,
     ) -> None:
+        self._run = None if run is None else run[0]
         if run is not None:
             check_server(Path(folder), *run)
         self._kills = [Kill(*kill) for kill in kills]
@@ -374,6 +375,10 @@ class ServerActor:
     async def leave(self, worker: int, incarnation: int) -> int:
         """As `Server.leave`."""
         return self._state().leave(worker, incarnation)
+
+    async def whose(self) -> str | None:
+        """The name of the run that this is a server of."""
+        return self._run
 
     async def ping(self) -> int:
         """The process of the server; on a thread of its own, see `SIGNS`."""

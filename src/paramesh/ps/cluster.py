@@ -43,6 +43,9 @@ WITHOUT_RAY = (
 #: servers have to be on such nodes.
 SERVER_PLACE, PLACED = "paramesh_server", "PARAMESH_PS_PLACED"
 
+#: Seconds for a server to say whose it is.
+_ANSWER = 10.0
+
 LOOPBACK = ("127.0.0.2", "127.0.0.1", "localhost", "::1", "local")
 
 
@@ -147,6 +150,7 @@ class Cluster:
                 ) from error
             if run is not None:
                 run.enter(f"{self._head()}/{job}")
+                self._check_job(run, job)
             if folder is None:
                 assert self._scratch is not None
                 folder = str(self._scratch / "servers")
@@ -190,6 +194,21 @@ class Cluster:
         nodes = [node for node in self._ray.nodes() if node["Alive"]]
         heads = [n["NodeID"] for n in nodes if "node:__internal_head__" in n["Resources"]]
         return min(heads or [node["NodeID"] for node in nodes])
+
+    def _check_job(self, run: RunFolder, job: str) -> None:
+        """Raise if the servers of that name on the cluster are another run's."""
+        ray = self._ray
+        try:
+            actor = ray.get_actor("server-0", namespace=f"paramesh-{job}")
+            whose = ray.get(actor.whose.options(concurrency_group=SIGNS).remote(), timeout=_ANSWER)
+        except (ValueError, ray.exceptions.RayError):
+            return  # there is none, or it is being started again: its folder is looked at then
+        if whose != run.name:
+            raise ParameterServerError(
+                f"the servers of the job {job!r} on this cluster are those of another run, with "
+                f"another wal_dir than '{run.path}'. Give each run a name of its own: "
+                "PARAMESH_PS_JOB (`paramesh launch --job`)."
+            )
 
     def _options(self, name: str, job: str, address: str | None) -> dict[str, Any]:
         options: dict[str, Any] = {

@@ -31,7 +31,7 @@ from paramesh.atomic import write_atomically
 from paramesh.errors import ParameterServerError
 from paramesh.ownership import own_folder
 from paramesh.ps.log import read_log
-from paramesh.ps.partition import SHARDS, Partition
+from paramesh.ps.partition import LEAST, SHARDS, Partition
 from paramesh.ps.snapshot import read_snapshot, snapshots
 from paramesh.ps.specs import owner_of
 
@@ -42,7 +42,8 @@ _SERVER_FOLDER = re.compile(r"server-(\d+)")
 #: What a run keeps as long as its folder, by name in the file: what it is called in messages.
 _KEPT = {
     "server_num": "server_num",
-    "shards": "the number of virtual shards",
+    "shards": "virtual shards",
+    "least": "elements of a range",
     "worker_num": "worker_num",
     "mode": "mode",
     "staleness": "staleness",
@@ -62,7 +63,7 @@ class Identity:
         worker_num: how many push in each step.
         mode: "sync", "stale" or "async".
         staleness: in stale mode; otherwise 0.
-        shards: see `partition`.
+        shards, least: how Parameters are cut, see `partition`.
     """
 
     server_num: int
@@ -70,6 +71,7 @@ class Identity:
     mode: str = "sync"
     staleness: int = 0
     shards: int = SHARDS
+    least: int = LEAST
 
 
 def server_folder(folder: Path, server: int) -> Path:
@@ -191,8 +193,6 @@ def _said(path: Path) -> dict[str, Any] | None:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        path.chmod(0o600)
     write_atomically(path, (json.dumps(content) + "\n").encode())
     path.chmod(0o600)
 

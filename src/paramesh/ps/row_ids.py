@@ -43,6 +43,12 @@ def id_counts(table: Parameter) -> IdCounts:
     return _counts.setdefault(table, IdCounts())
 
 
+def all_counts() -> IdCounts:
+    """What was counted of all tables that there are."""
+    counted = list(_counts.values())
+    return IdCounts(sum(c.padding_ids for c in counted), sum(c.refused_ids for c in counted))
+
+
 def check_integers(table: Parameter, ids: Any) -> None:
     """Raise TypeError unless these are integers."""
     if np.dtype(ids.dtype).kind not in "iu":
