@@ -330,6 +330,31 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.usefixtures("_hasty")
+def test_workers_of_one_run_on_several_hosts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither sees the other's lock: they write the same, and the run lives with either."""
+    monkeypatch.setattr(run_lock, "_lock", unseen)
+    monkeypatch.setattr(identity, "check", lambda folder, mine: None)  # both at the same time
+    workers = [run(tmp_path), run(tmp_path)]
+    for worker in workers:
+        worker.enter("a")
+    monkeypatch.undo()
+    monkeypatch.setattr(run_lock, "_lock", unseen)
+    monkeypatch.setattr(run_lock, "host_identity", lambda: "this host")
+    monkeypatch.setattr(run_lock, "BEAT", 0.1)
+    monkeypatch.setattr(run_lock, "LEASE", 20.0)
+    assert workers[0].name == workers[1].name == identity.check(tmp_path, TWO)
+    workers[0].leave()
+    while "ended" in json.loads((tmp_path / run_lock.HOLDER).read_text()):
+        time.sleep(0.05)
+    with pytest.raises(ParameterServerError, match="is going on: process"):
+        run(tmp_path).enter("b")
+    workers[1].leave()
+    assert json.loads((tmp_path / run_lock.HOLDER).read_text())["ended"]
+
+
+@pytest.mark.usefixtures("_hasty")
 @pytest.mark.parametrize("how", ["alive", "dead", "goodbye"])
 def test_another_host_is_watched(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where its lock is not seen, the lease says whether the run is alive."""

@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import re
-import secrets
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -112,8 +112,14 @@ def check(folder: Path, mine: Identity) -> str | None:
     return str(theirs["run"])
 
 
-def write(folder: Path, mine: Identity) -> str:
+def write(folder: Path, mine: Identity, session: str) -> str:
     """As `check`; a run that is not there yet is written down. Only for who holds the run's lock.
+
+    Args:
+        folder: of the run.
+        mine: the run that starts.
+        session: see `run_lock`. Its workers on hosts that do not see each other's locks write the
+            same.
 
     Returns:
         The name of the run.
@@ -124,7 +130,7 @@ def write(folder: Path, mine: Identity) -> str:
     name = check(folder, mine)
     if name is not None:
         return name
-    name = secrets.token_hex(8)
+    name = hashlib.sha256(f"{session}\n{folder}".encode()).hexdigest()[:16]
     for server in range(mine.server_num):
         place = server_folder(folder, server)
         own(place, make=True)

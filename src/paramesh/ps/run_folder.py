@@ -67,7 +67,7 @@ class RunFolder:
                 if self._worker is not None:
                     self._worker.take()
                 if first:
-                    self.name = identity.write(self.path, self._mine)
+                    self.name = identity.write(self.path, self._mine, session)
                     self._lock.settle()
                 else:
                     self.name = identity.check(self.path, self._mine)

@@ -180,8 +180,11 @@ class RunLock:
     def _beats(self) -> None:
         while not self._stop.wait(BEAT):
             with contextlib.suppress(OSError):  # a disk that is full or away: the next one
-                if _read(self.folder / HOLDER).get("session") != self._session:
+                said = _read(self.folder / HOLDER)
+                if said.get("session") != self._session:
                     return  # taken over: the servers' logs fence
+                if said.pop("ended", False):  # the last one on its host, that is
+                    _write(self.folder / HOLDER, said)
                 self._tell()
 
     def _tell(self) -> None:
