@@ -93,6 +93,18 @@ def test_as_in_one_process(name: str) -> None:
         np.testing.assert_allclose(theirs, mine, rtol=1e-5, atol=1e-7)
 
 
+def test_what_does_not_map_zero_to_zero_counts_once_for_a_row() -> None:
+    """Rows that nobody looked up are not there; of one that was, there is one gradient."""
+    met = [0, 1, 4]
+    here, there = (
+        moved(lambda grads: tuple(g + 1.0 for g in grads), served, REPEATED[:1], None)
+        for served in (False, True)
+    )
+    np.testing.assert_allclose(there[0][met], here[0][met], rtol=1e-5)
+    others = [i for i in range(ROWS) if i not in met]
+    assert not np.isclose(there[0][others], here[0][others]).any()
+
+
 def test_a_hook_sees_the_sums() -> None:
     seen: list[Any] = []
 
