@@ -86,7 +86,13 @@ REPEATED = [
 ]
 
 
-@pytest.mark.parametrize("name", CONSUMERS)
+#: What is left to `make test-slow`: each is compiled.
+SLOW = ("sign", "how many", "twice")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in CONSUMERS]
+)
 def test_as_in_one_process(name: str) -> None:
     here, there = (moved(CONSUMERS[name], served, REPEATED, PADDING) for served in (False, True))
     for mine, theirs in zip(here, there, strict=True):
