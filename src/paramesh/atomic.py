@@ -14,6 +14,8 @@ import stat
 import time
 from pathlib import Path
 
+from paramesh.ownership import followed
+
 try:
     import fcntl
 except ImportError:  # not POSIX: nothing is known to be left over, and nothing removed
@@ -36,15 +38,17 @@ class AtomicFile:
     """A file on its way to `path`: write to it, then `commit()` or `discard()`.
 
     It gets the permissions of the old file, or those of any new file of this process. A link stays
-    a link. A process that is killed may leave a temporary file (its name starts with a dot and ends
-    with `.tmp`; `remove_leftovers` takes it away), never a half-written one under `path`.
+    a link, if this user or root has made it. A process that is killed may leave a temporary file
+    (its name starts with a dot and ends with `.tmp`; `remove_leftovers` takes it away), never a
+    half-written one under `path`.
 
     Raises:
+        PermissionError: `path` is a link that another user has made.
         OSError: from the file system.
     """
 
     def __init__(self, path: Path) -> None:
-        self._target = Path(os.path.realpath(path))
+        self._target = followed(path)
         self._beside = self._target.with_name(
             f".{self._target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
         )
@@ -96,13 +100,20 @@ class AtomicFile:
     def commit(self) -> None:
         """Bring the file to the disk and give it its name."""
         self.flush()
-        if self._target.exists():
-            os.chmod(self._beside, stat.S_IMODE(self._target.stat().st_mode))
+        self._take_permissions()
         os.fsync(self._fd)
         os.close(self._fd)
         self._fd = -1
         os.replace(self._beside, self._target)
         directory_to_disk(self._target.parent)
+
+    def _take_permissions(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            old = os.lstat(self._target)
+            # Another user's file says nothing about who may write to this one.
+            if stat.S_ISREG(old.st_mode) and (os.name != "posix" or old.st_uid == os.geteuid()):
+                place = self._fd if os.chmod in os.supports_fd else self._beside
+                os.chmod(place, stat.S_IMODE(old.st_mode))
 
     def discard(self) -> None:
         """Leave everything as it was."""
@@ -124,7 +135,8 @@ def is_held(path: Path) -> bool:
     if fcntl is None:
         return True
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(path, flags)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         finally:
@@ -144,7 +156,8 @@ def remove_leftovers(folder: Path) -> None:
             if _LEFT.fullmatch(entry.name) is None:
                 continue
             with contextlib.suppress(OSError):
-                old = time.time() - entry.stat().st_mtime > _NEW
+                facts = entry.stat(follow_symlinks=False)
+                old = time.time() - facts.st_mtime > _NEW and stat.S_ISREG(facts.st_mode)
                 if old and not is_held(Path(entry.path)):
                     os.unlink(entry.path)
 
@@ -153,6 +166,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     """Write a whole file at once; a failure, Ctrl-C included, leaves the old one.
 
     Raises:
+        PermissionError: as `AtomicFile`.
         OSError: from the file system.
     """
     file = AtomicFile(path)

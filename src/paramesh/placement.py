@@ -216,8 +216,11 @@ class Placement:
         """The shape of the gradient by a Parameter, for an optimizer that was given one."""
         return param.shape
 
-    def lookup(self, table: Any, ids: Any) -> Any:
-        """Rows of a table that lives elsewhere, for raw indices; None for one that lives here."""
+    def lookup(self, table: Any, ids: Any, padding: int | None = None) -> Any:
+        """Rows of a table that lives elsewhere, for raw indices; None for one that lives here.
+
+        `padding` is an index that is no row: what is given for it does not matter.
+        """
         return None
 
     # Optimizers.

@@ -20,7 +20,10 @@ BATCH, STEPS = 16, 4
 
 
 def train(mode: str, kill: bool = False) -> dict[str, Any]:
-    """What one process sees: losses, a Parameter here, one of the servers, and rows."""
+    """What one process sees: losses, a Parameter here, one of the servers, and rows.
+
+    `mode`: of the servers, and "+clip" if gradients are clipped.
+    """
     import jax
 
     import paramesh
@@ -38,13 +41,21 @@ def train(mode: str, kill: bool = False) -> dict[str, Any]:
 
     count, index = jax.process_count(), jax.process_index()
     context.set_auto_parallel_context(parallel_mode="data_parallel", gradients_mean=True)
+    mode, _, clip = mode.partition("+")
     context.set_ps_context(enable_ps=True, mode=mode)
     paramesh.set_seed(3)
     net = Net()
     net.user.set_param_ps(init_in_server=True)
     net.hidden.set_param_ps()
     optimizer = nn.Adagrad(net.trainable_params(), learning_rate=0.1)
-    step = nn.TrainOneStepCell(net, optimizer)
+
+    class Clipping(nn.TrainOneStepCell):
+        def construct(self, *inputs: Any) -> Any:
+            loss, grads = self.gradients(inputs, self.sens)
+            self.optimizer(ops.clip_by_global_norm(tuple(self.reduced(grads)), 0.05))
+            return loss
+
+    step = (Clipping if clip else nn.TrainOneStepCell)(net, optimizer)
     rng = np.random.default_rng(1)
     losses: list[float] = []
     rows = BATCH // count
@@ -85,12 +96,14 @@ def over_processes(folder: Path, mode: str, devices: int) -> list[dict[str, Any]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("mode", "devices"), [("sync", 1), ("sync", 2), ("stale", 1)])
+@pytest.mark.parametrize(
+    ("mode", "devices"), [("sync", 1), ("sync", 2), ("sync+clip", 2), ("stale", 1)]
+)
 def test_as_one_process_and_the_same_bits_again(mode: str, devices: int, tmp_path: Path) -> None:
     first, second = over_processes(tmp_path / "one", mode, devices)
     assert first == second  # what all-reduce and servers give is the same in both
     assert over_processes(tmp_path / "two", mode, devices)[0] == first
-    if mode == "sync":
+    if mode != "stale":
         alone = tmp_path / "alone"
         alone.mkdir()
         done = launch("-n", "1", "--devices-per-process", "1", __file__, mode, str(alone))

@@ -245,12 +245,12 @@ def test_news_of_several_servers_are_one() -> None:
 
 
 class Net(nn.Cell):
-    """Two tables, one looked up twice."""
+    """Two tables, one looked up twice, once with ids of padding."""
 
     def __init__(self, cached: int) -> None:
         super().__init__()
         self.user = nn.EmbeddingLookup(10**9, 4, vocab_cache_size=cached)
-        self.item = nn.EmbeddingLookup(ROWS, 4, vocab_cache_size=cached)
+        self.item = nn.EmbeddingLookup(ROWS, 4, vocab_cache_size=cached, padding_idx=ROWS + 1)
         self.out = nn.Dense(12, 1)
 
     def construct(self, users: Any, items: Any, label: Any) -> Any:
@@ -263,7 +263,7 @@ def data(seed: int, steps: int) -> list[tuple[Tensor, ...]]:
     return [
         (
             Tensor(rng.zipf(1.3, BATCH) % 10**9),
-            Tensor(rng.integers(0, ROWS // 2 + 2, BATCH).astype(np.int32)),
+            Tensor(rng.integers(0, ROWS // 2 + 1, BATCH).astype(np.int32)),
             Tensor(rng.standard_normal((BATCH, 1)).astype(np.float32)),
         )
         for _ in range(steps)
@@ -385,7 +385,11 @@ def test_counts_of_tables_with_servers_and_without() -> None:
     batch = data(1, 1)[0]
     step(*batch)
     step(*batch)
-    assert step.network.user.counts() == {"rows_pulled": 2 * len(np.unique(batch[0].asnumpy()))}
+    assert step.network.user.counts() == {
+        "rows_pulled": 2 * len(np.unique(batch[0].asnumpy())),
+        "padding_ids": 0,
+        "refused_ids": 0,
+    }
     context.reset_ps_context()
     assert Net(0).user.counts() == {}
 

@@ -75,7 +75,7 @@ def by_cell(net: Net) -> Callable[..., Any]:
     return nn.TrainOneStepCell(net, optimizer)
 
 
-def by_jit(net: Net) -> Callable[..., Any]:
+def by_jit(net: Net, look: Callable[[Any], Any] = lambda grads: grads) -> Callable[..., Any]:
     params = net.trainable_params()
     optimizer = nn.Adagrad(params, learning_rate=0.1)
     gradients = paramesh.value_and_grad(net, None, weights=params)
@@ -84,10 +84,14 @@ def by_jit(net: Net) -> Callable[..., Any]:
     @paramesh.jit
     def step(*batch: Any) -> Any:
         loss, grads = gradients(*batch)
-        optimizer(reducer(grads))
+        optimizer(look(reducer(grads)))
         return loss
 
     return step
+
+
+def by_clipping(net: Net) -> Callable[..., Any]:
+    return by_jit(net, lambda grads: ops.clip_by_global_norm(grads, 0.05))
 
 
 def trained(net: Net, make: Any = by_cell) -> list[bytes]:
@@ -103,6 +107,7 @@ def trained(net: Net, make: Any = by_cell) -> list[bytes]:
     ("make", "dense", "mean"),
     [
         (by_cell, True, True),
+        (by_clipping, True, True),
         pytest.param(by_jit, False, False, marks=pytest.mark.slow),
         pytest.param(by_cell, False, True, marks=pytest.mark.slow),
         pytest.param(by_cell, True, False, marks=pytest.mark.slow),

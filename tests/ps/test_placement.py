@@ -19,7 +19,7 @@ from paramesh.errors import (
     TraceError,
 )
 from paramesh.ps import session as sessions
-from paramesh.ps.placement import summed_rows
+from paramesh.ps.row_gradients import summed_rows
 from paramesh.train import Model
 
 USERS, ITEMS, BATCH = 50, 80, 16
@@ -60,7 +60,7 @@ def batches(steps: int = 5, ids: Any = np.int32) -> list[tuple[Tensor, ...]]:
     return [
         (
             Tensor(rng.integers(0, USERS, (BATCH,)).astype(ids)),
-            Tensor(rng.integers(0, ITEMS // 2, (BATCH, 2)).astype(ids)),  # index 80 is outside
+            Tensor(rng.integers(0, ITEMS // 2, (BATCH, 2)).astype(ids)),
             Tensor(rng.standard_normal((BATCH, 1)).astype(np.float32)),
         )
         for _ in range(steps)
@@ -183,15 +183,86 @@ def test_a_table_of_1e12_rows_is_trained() -> None:
 
 def test_rows_outside_of_programs_and_in_evaluation() -> None:
     net = served(Net())
-    before = net.item(Tensor([1, 99, 3, -1])).asnumpy()
+    seen = Tensor([1, 3])
+    before = net.item(seen).asnumpy()
     whole = np.asarray(net.item.embedding_table.recipe.compute())  # type: ignore[union-attr]
-    assert (before == np.stack([whole[1], 0 * whole[0], whole[3], 0 * whole[0]])).all()
+    assert (before == whole[[1, 3]]).all()
     by_cell(net, SUPPORTED["SGD"])
-    after = net.item(Tensor([1, 99, 3, -1])).asnumpy()
-    assert (after[[1, 3]] == 0).all()
-    assert not (after[[0, 2]] == before[[0, 2]]).all()
+    after = net.item(seen).asnumpy()
+    assert not (after == before).all()
     context.set_context(mode=context.PYNATIVE_MODE)
-    assert (net.item(Tensor([1, 99, 3, -1])).asnumpy() == after).all()
+    assert (net.item(seen).asnumpy() == after).all()
+
+
+OUTSIDE: dict[str, tuple[Any, Any, str]] = {
+    "beyond": ([3, ITEMS, 2], ValueError, r"1 of 3 ids are outside: 80\."),
+    "negative": ([-1, 3, -2, -1], ValueError, r"3 of 4 ids are outside: -1, -2\."),
+    "hashes": (
+        np.array([2**63 + 5, 1], np.uint64),
+        ValueError,
+        r"1 of 2 ids are outside: 9223372036854775813\.",
+    ),
+    "many": (np.arange(80, 90), ValueError, "outside: 80, 81, 82, 83, 84, …"),
+    "floats": (np.array([1.9], np.float32), TypeError, "are looked up by integers, got Float32"),
+    "bools": (np.array([True]), TypeError, "are looked up by integers, got Bool"),
+}
+
+
+@pytest.mark.parametrize("mode", [context.GRAPH_MODE, context.PYNATIVE_MODE])
+@pytest.mark.parametrize("what", OUTSIDE)
+def test_ids_that_are_no_rows(what: str, mode: int) -> None:
+    """An error of the call; nothing was pushed, and the run goes on."""
+    net = served(Net())
+    context.set_context(mode=mode)
+    ids, kind, message = OUTSIDE[what]
+    with pytest.raises(kind, match=rf"'item.embedding_table'.*{message}"):
+        net.item(Tensor(ids))
+    assert net.item(Tensor([1, ITEMS - 1])).shape == (2, 4)
+
+
+def test_a_step_with_an_id_outside_changes_nothing() -> None:
+    net = served(Net())
+    step = nn.TrainOneStepCell(net, SUPPORTED["Adam"](net.trainable_params()))
+    users, items, label = batches(1)[0]
+    step(users, items, label)
+    seen = Tensor(np.arange(ITEMS))
+    before = net.item(seen).asnumpy(), net.hidden.weight.asnumpy()
+    for _ in range(2):
+        with pytest.raises(ValueError, match="'item.embedding_table' has the rows 0 to 79, and"):
+            step(users, items + 40, label)
+    assert (net.item(seen).asnumpy() == before[0]).all()
+    assert (net.hidden.weight.asnumpy() == before[1]).all()
+    counts = net.item.counts()
+    assert counts["refused_ids"] == 2 * items.size
+    assert counts["padding_ids"] == 0
+    step(users, items, label)
+    assert int(step.optimizer.global_step.asnumpy()[0]) == 2
+
+
+@pytest.mark.parametrize(("padding", "served"), [(-1, True), (4, True), (-1, False), (4, False)])
+def test_padding_reads_zeros_and_is_not_trained(padding: int, served: bool) -> None:
+    context.set_ps_context(enable_ps=served)
+    table = nn.EmbeddingLookup(6, 2, "ones", padding_idx=padding)
+    if served:
+        table.set_param_ps(init_in_server=True)
+    step = nn.TrainOneStepCell(
+        nn.WithLossCell(table, nn.MSELoss()), nn.SGD(table.trainable_params(), 1.0)
+    )
+    ids, label = Tensor([1, padding, 2, padding]), Tensor(np.full((4, 2), 9, np.float32))
+    step(ids, label)
+    rows = table(ids).asnumpy()
+    assert (rows[[1, 3]] == 0).all()
+    assert (rows[[0, 2]] > 1).all()
+    table.padding_idx = None  # another lookup in the same table
+    if padding >= 0:
+        assert (table(Tensor([padding])).asnumpy() == 1).all()
+    if served:
+        assert table.counts()["padding_ids"] == 4
+
+
+def test_a_padding_idx_that_is_none() -> None:
+    with pytest.raises(TypeError, match=r"EmbeddingLookup\(padding_idx\): expected an int or None"):
+        nn.EmbeddingLookup(6, 2, padding_idx=True)  # type: ignore[arg-type]
 
 
 def test_gradients_of_the_same_row_are_added_up() -> None:

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 
 import paramesh
-from paramesh import Tensor, context, load_checkpoint, nn, save_checkpoint
-from paramesh.errors import ParameterStateError
+from paramesh import Parameter, Tensor, context, load_checkpoint, nn, save_checkpoint
+from paramesh.errors import ParameterServerError
 from paramesh.ps import session as sessions
 from paramesh.ps.session import LocalClient
 
 ROWS, STEPS = 30, 3
-SEEN = Tensor(np.arange(-1, ROWS))
+SEEN = Tensor(np.arange(ROWS))
 
 
 class Kept(LocalClient):
@@ -193,8 +193,26 @@ def test_the_servers_of_another_network(monkeypatch: pytest.MonkeyPatch, tmp_pat
     train(cell_of(Net()), 0, 1)
     client.start = 1
     begin(client, monkeypatch, wal_dir=str(tmp_path))
-    with pytest.raises(ParameterStateError, match=r"'item.embedding_table' is .*'row_shape': \[2"):
+    message = (
+        r"'item.embedding_table' is a table of shape \(30, 2\) .* with a table of shape \(30, 4\)"
+    )
+    with pytest.raises(ParameterServerError, match=message):
         Net(2).item(SEEN)
+
+
+def test_another_shape_of_the_same_size(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Pieces are flat: that they are of another shape is said by the whole alone."""
+    client = Kept(3)
+    begin(client, monkeypatch, wal_dir=str(tmp_path))
+    train(cell_of(Net()), 0, 1)
+    client.start = 1
+    for shape in ((4, 1), (2, 4)):
+        begin(client, monkeypatch, wal_dir=str(tmp_path))
+        param = Parameter(Tensor(np.zeros(shape, np.float32)), name="out.weight")
+        param.set_param_ps()
+        message = rf"'out.weight' is of shape \({shape[0]}, {shape[1]}\) .* of shape \(1, 4\)"
+        with pytest.raises(ParameterServerError, match=message):
+            paramesh.jit(lambda param=param: param + 1)()
 
 
 def test_a_checkpoint_has_values_and_state_of_one_version(
@@ -212,3 +230,45 @@ def test_a_checkpoint_has_values_and_state_of_one_version(
     assert not (net.out.weight.asnumpy() == there["value"]).all()
     for slot, name in (("value", "out.weight"), ("accum", "accum.out.weight")):
         np.testing.assert_array_equal(found[name].asnumpy(), there[slot])
+
+
+OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
+    "Adam": lambda p: nn.Adam(p, nn.ExponentialDecayLR(0.1, 0.9, 1)),
+    "LazyAdam": lambda p: nn.LazyAdam(p, 0.1),
+    "AdamWeightDecay": lambda p: nn.AdamWeightDecay(p, 0.1),
+    "Momentum": lambda p: nn.Momentum(p, nn.ExponentialDecayLR(0.1, 0.9, 1), 0.9),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_checkpoint_is_that_of_the_run_whoever_writes_it(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """All numbers of it: also the counts of a worker that was started again, and owes nothing."""
+
+    def file_of(cell: nn.TrainOneStepCell, path: Path) -> dict[str, Any]:
+        save_checkpoint(cell, str(path))
+        loaded = load_checkpoint(str(path))
+        found = {n: one.asnumpy() for n, one in loaded.items() if isinstance(one, Tensor)}
+        assert int(found["global_step"][0]) == STEPS
+        return found
+
+    def script() -> nn.TrainOneStepCell:
+        net = Net()
+        return nn.TrainOneStepCell(net, OPTIMIZERS[name](net.trainable_params()))
+
+    client = Kept(3)
+    begin(client, monkeypatch)
+    cell = script()
+    train(cell, 0, STEPS)
+    expected = file_of(cell, tmp_path / "first.safetensors")
+    client.start = STEPS
+    begin(client, monkeypatch, wal_dir=str(tmp_path))
+    cell = script()
+    for again in ("second", "third"):  # and saving changes nothing
+        found = file_of(cell, tmp_path / f"{again}.safetensors")
+        assert found.keys() == expected.keys()
+        for one, value in expected.items():
+            np.testing.assert_array_equal(found[one], value, err_msg=one)
+    train(cell, STEPS, STEPS + 1)
+    assert int(cell.optimizer.global_step.asnumpy()[0]) == STEPS + 1

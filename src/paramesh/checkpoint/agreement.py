@@ -67,7 +67,8 @@ class Agreement:
                 if self._new:
                     path.mkdir(exist_ok=True)
                     directory_to_disk(path.parent)
-                self._held = os.open(self._mark(drawn.hex()), os.O_RDWR | os.O_CREAT, 0o666)
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL  # it follows no link
+                self._held = os.open(self._mark(drawn.hex()), flags, 0o666)
                 hold(self._held)
             except OSError as raised:
                 error = raised

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh import placement
-from paramesh.dtype import DType, float32
+from paramesh.dtype import DType, float32, to_dtype, x64
 from paramesh.keys import Key
 from paramesh.nn import arguments
 from paramesh.nn.arguments import Init
@@ -114,6 +114,8 @@ class EmbeddingLookup(Cell):
         vocab_cache_size: rows that the device caches, where the table lives on a server; 0: none.
             See `counts`.
         dtype: element type of the table.
+        padding_idx: an index that stands for nothing, in the table or outside (-1, say): it reads
+            as zeros, and what it says is not trained.
 
     Weights:
         embedding_table: (vocab_size, embedding_size).
@@ -140,6 +142,7 @@ class EmbeddingLookup(Cell):
         sparse: bool = True,
         vocab_cache_size: int = 0,
         dtype: Any = float32,
+        padding_idx: int | None = None,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -160,6 +163,11 @@ class EmbeddingLookup(Cell):
         self.vocab_cache_size = arguments.whole(
             owner, "vocab_cache_size", vocab_cache_size, least=0
         )
+        if padding_idx is not None and (
+            isinstance(padding_idx, bool) or not isinstance(padding_idx, int | np.integer)
+        ):
+            raise TypeError(f"{owner}(padding_idx): expected an int or None, got {padding_idx!r}.")
+        self.padding_idx = None if padding_idx is None else int(padding_idx)
         shape = (self.vocab_size, self.embedding_size)
         self.embedding_table = arguments.weight(owner, "param_init", param_init, shape, dtype)
         self.embedding_table.only_rows = True
@@ -170,16 +178,26 @@ class EmbeddingLookup(Cell):
     def counts(self) -> dict[str, Any]:
         """Numbers of a table on the parameter server since the start; {} for one that is here.
 
-        `rows_pulled`: rows that came from the servers. With `vocab_cache_size` also `looked_up`
-        (different rows, added up over the steps), `hits` (of these, rows that were on the device
-        when their step began), `hit_rate`, and `pulled`, `prefetched`, `refreshed`: how rows came
-        (before a step, while one was computed, with the answer to a push); `evicted` and
-        `oversized`, the steps that looked up more rows than the cache has.
+        `rows_pulled`: rows that came from the servers. `padding_ids` and `refused_ids`: indices of
+        padding that were looked up, and indices outside that were an error. With
+        `vocab_cache_size` also `looked_up` (different rows, added up over the steps), `hits` (of
+        these, rows that were on the device when their step began), `hit_rate`, and `pulled`,
+        `prefetched`, `refreshed`: how rows came (before a step, while one was computed, with the
+        answer to a push); `evicted` and `oversized`, the steps that looked up more rows than the
+        cache has.
         """
         return placement.current().counts(self.embedding_table)
 
     def construct(self, indices: Any) -> Any:
-        """(...) integers -> (..., embedding_size); zeros for an index outside the table."""
+        """(...) integers -> (..., embedding_size).
+
+        An index outside the table gives zeros, as in MindSpore; if the table lives on the parameter
+        server, it is an error.
+
+        Raises:
+            TypeError: the indices are no integers.
+            ValueError: an index outside a table on the parameter server that is not `padding_idx`.
+        """
         rows = self._rows(indices)
         if self.max_norm is None:
             return rows
@@ -189,10 +207,22 @@ class EmbeddingLookup(Cell):
 
     def _rows(self, indices: Any) -> Any:
         """Rows of the table, from where it lives."""
-        rows = placement.current().lookup(self.embedding_table, raw(indices))
-        if rows is not None:
-            return wrap(rows)
-        return nn_ops.embedding_lookup(self.embedding_table, indices)
+        ids = raw(indices)
+        if not hasattr(ids, "dtype"):
+            ids = np.asarray(ids)
+        if not jnp.issubdtype(ids.dtype, jnp.integer):
+            raise TypeError(
+                f"EmbeddingLookup: rows of '{self.embedding_table.name}' are looked up by integers,"
+                f" got {to_dtype(ids.dtype)}. Cast the indices first."
+            )
+        rows = placement.current().lookup(self.embedding_table, ids, self.padding_idx)
+        if rows is None:
+            rows = raw(nn_ops.embedding_lookup(self.embedding_table, indices))
+        if self.padding_idx is not None and _has(ids.dtype, self.padding_idx):
+            with x64(ids, rows):
+                padding = ids == np.asarray(self.padding_idx, ids.dtype)
+                rows = jnp.where(padding[..., None], jnp.zeros((), rows.dtype), rows)
+        return wrap(rows)
 
     def extend_repr(self) -> str:
         """The settings."""
@@ -200,6 +230,12 @@ class EmbeddingLookup(Cell):
             f"vocab_size={self.vocab_size}, embedding_size={self.embedding_size}, "
             f"target={self.target}, embedding_table={self.embedding_table}"
         )
+
+
+def _has(dtype: Any, index: int) -> bool:
+    """Whether an integer is one of an element type."""
+    info = np.iinfo(dtype)
+    return info.min <= index <= info.max
 
 
 def _without_row(table: Parameter, row: int) -> Parameter:

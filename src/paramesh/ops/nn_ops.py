@@ -355,7 +355,12 @@ def embedding_lookup(input_params: Array, input_indices: Array, offset: int = 0)
         input_params: rows `offset` to `offset + n - 1` of the table.
         input_indices: integers, positions in the table.
         offset: position of the first row.
+
+    Raises:
+        TypeError: the indices are no integers.
     """
+    if not jnp.issubdtype(input_indices.dtype, jnp.integer):
+        raise TypeError("the indices must be integers: cast them first.")
     with x64(input_indices):
         places = input_indices - jnp.asarray(raw(offset), input_indices.dtype)
         inside = (places >= 0) & (places < input_params.shape[0])

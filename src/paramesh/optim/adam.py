@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import numpy as np
+
 from paramesh.optim import checks, rules
 from paramesh.optim.rule_optimizer import RuleOptimizer, Slots, same
 from paramesh.parameter import Parameter
@@ -77,6 +79,16 @@ class Adam(RuleOptimizer):
     def rule(self) -> Any:
         """Adam with these numbers."""
         return rules.adam(self.beta1, self.beta2, self.eps, self.use_nesterov, self.use_amsgrad)
+
+    def later(self, steps: int) -> dict[Parameter, np.ndarray[Any, Any]]:
+        """As in `Optimizer`, and the powers of the betas."""
+        found = super().later(steps)
+        for power, beta in ((self.beta1_power, self.beta1), (self.beta2_power, self.beta2)):
+            # One product after another, as in the steps.
+            factors = np.full(steps + 1, beta, np.float32)
+            factors[0] = power.asnumpy().reshape(())
+            found[power] = np.multiply.accumulate(factors)[-1].reshape(power.shape)
+        return found
 
     def slots(self) -> Slots:
         """What the rule keeps, and where."""

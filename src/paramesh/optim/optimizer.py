@@ -23,6 +23,7 @@ are three ways: `from_optax`, a `RuleOptimizer`, or a subclass of `Optimizer` wi
 from __future__ import annotations
 
 import functools
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -42,6 +43,9 @@ from paramesh.promotion import cast
 from paramesh.tensor import Tensor, raw, wrap
 
 _EXEMPT = ("beta", "gamma")
+
+#: All optimizers that there are.
+live: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 
 
 class Optimizer(Cell):
@@ -104,6 +108,11 @@ class Optimizer(Cell):
         self.add_state("parameters", params)
         self.__dict__["_parameters"] = params
         self._set_decays([group.weight_decay for group in plan.groups])
+        live.add(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        live.add(self)
 
     def _set_rates(self, name: str, default: Any, plan: list[groups.Group]) -> None:
         shared = None
@@ -181,6 +190,13 @@ class Optimizer(Cell):
 
         (Renaming would put the prefix on the trained Parameters too.)
         """
+
+    def later(self, steps: int) -> dict[Parameter, np.ndarray[Any, Any]]:
+        """The values that what counts steps would have after some more of them.
+
+        It moves with every step in the same way, whatever the gradients are.
+        """
+        return {self.global_step: self.global_step.asnumpy() + np.int32(steps)}
 
     @property
     def unique(self) -> bool:

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from paramesh.errors import ParameterServerError
+from paramesh.ps.identity import check_server
 from paramesh.ps.lifeline import Beacon, host_identity
 from paramesh.ps.log import Fenced, latest_incarnation
 from paramesh.ps.protocol import POINTS, PushesMissing, Replaced, Rules
@@ -115,6 +116,8 @@ class ServerActor:
         pair: one of two actors: begins as a standby.
         fsync: as for `Server`.
         job: the name of the run.
+        run: its name in its folder, and which of its servers this is (see `identity`); None: nobody
+            looks whose the folder is.
     """
 
     def __init__(
@@ -126,7 +129,11 @@ class ServerActor:
         pair: bool = False,
         fsync: bool = False,
         job: str = "default",
+        run: tuple[str, int] | None = None,
     ) -> None:
+        self._run = None if run is None else run[0]
+        if run is not None:
+            check_server(Path(folder), *run)
         self._kills = [Kill(*kill) for kill in kills]
         for kill in self._kills:
             if kill.point not in (*POINTS, *STANDBY_POINTS):
@@ -368,6 +375,10 @@ class ServerActor:
     async def leave(self, worker: int, incarnation: int) -> int:
         """As `Server.leave`."""
         return self._state().leave(worker, incarnation)
+
+    async def whose(self) -> str | None:
+        """The name of the run that this is a server of."""
+        return self._run
 
     async def ping(self) -> int:
         """The process of the server; on a thread of its own, see `SIGNS`."""

@@ -21,9 +21,11 @@ from typing import Any
 import numpy as np
 
 from paramesh.errors import CheckpointError, ParameterStateError
+from paramesh.optim import optimizer as optimizers
 from paramesh.parameter import Parameter
 from paramesh.placement import Loaded
 from paramesh.ps import session as sessions
+from paramesh.ps.pace import passed_over
 from paramesh.ps.rules import make_rule
 from paramesh.ps.session import Session
 from paramesh.ps.specs import is_table, spec_of
@@ -59,7 +61,7 @@ def on_servers(param: Parameter, session: Session) -> bool:
     """Whether the servers have a served Parameter, whoever declared it.
 
     Raises:
-        ParameterStateError: as `Session.known`.
+        ParameterServerError: as `Session.known`.
     """
     if param.name in session.specs:
         return True
@@ -81,9 +83,13 @@ def saved(
 
     found: dict[str, Any] = {}
     texts: dict[str, str] = {}
+    counts = {} if session is None else _counts(session)
     for name, data in entries.items():
         if not isinstance(data, Parameter):
             found[name] = data
+            continue
+        if data in counts:
+            found[name] = Tensor(counts[data])
             continue
         state = state_of(name, data)
         table = data if state is None else state[1]
@@ -105,6 +111,19 @@ def saved(
         else:
             found[name] = data
     return found, texts
+
+
+def _counts(session: Session) -> dict[Parameter, Array]:
+    """What optimizers of served Parameters would have counted if this worker had made all steps.
+
+    One that was started again and owes nothing has made none, and its checkpoint is that of the
+    run.
+    """
+    found: dict[Parameter, Array] = {}
+    for optimizer in list(optimizers.live):
+        if any(param.is_param_ps for param in optimizer.parameters):
+            found |= passed_over(session, optimizer)
+    return found
 
 
 def _of_waiting(table: Parameter) -> dict[str, Array]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import atexit
 import math
-import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -22,10 +21,12 @@ from paramesh.ps import environment
 from paramesh.ps.actors import Reply
 from paramesh.ps.cluster import Cluster, check_address, ray_module
 from paramesh.ps.delivery import Call, Delivery, Sent
+from paramesh.ps.identity import Identity
 from paramesh.ps.node import wait_for_cluster
 from paramesh.ps.partition import Partition
 from paramesh.ps.refresh import Refresh, join_news, split_watches
-from paramesh.ps.specs import known_among
+from paramesh.ps.run_folder import RunFolder
+from paramesh.ps.specs import check_same, known_among
 from paramesh.ps.watching import WorkerWatch
 
 Array = np.ndarray[Any, Any]
@@ -110,6 +111,8 @@ class RayClient:
 
     def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> None:
         """As in `Client`."""
+        there = self._call({i: ("known", ()) for i in range(self._servers)})
+        check_same(self.partition, specs, [there[i] for i in sorted(there)])
         mine = self.partition.split_spec
         pieces = [[] for _ in range(self._servers)]
         for spec in specs:
@@ -323,8 +326,8 @@ def connect(settings: Mapping[str, Any]) -> RayClient:
     others use too (see `environment`).
 
     Raises:
-        ParameterServerError: several workers without a cluster to meet on; as `Cluster` and
-            `RayClient`.
+        ParameterServerError: several workers without a cluster to meet on; a `wal_dir` of another
+            run, or of one that is going on; as `Cluster` and `RayClient`.
     """
     workers = settings["worker_num"]
     if workers > 1 and settings["address"] is None:
@@ -336,7 +339,6 @@ def connect(settings: Mapping[str, Any]) -> RayClient:
     if settings["address"] is not None:
         check_address(settings["address"])
         wait_for_cluster(settings["address"], settings["timeout"])
-    folder = settings["wal_dir"]
     stale = settings["mode"] == "stale"
     rules = {
         "workers": workers,
@@ -344,14 +346,22 @@ def connect(settings: Mapping[str, Any]) -> RayClient:
         "staleness": settings["staleness"] if stale else 0,
         "snapshot_every": settings["snapshot_every"],
     }
+    servers = settings["server_num"] or 1
+    run = None
+    if settings["wal_dir"] is not None:
+        mine = Identity(servers, workers, settings["mode"], rules["staleness"])
+        placed = "rank" in settings or environment.is_placed()
+        run = RunFolder(settings["wal_dir"], mine, None if placed else rank)
+        run.check()
     cluster = Cluster(
-        settings["server_num"] or 1,
+        servers,
         rules,
         address=settings["address"],
-        folder=None if folder is None else os.path.abspath(folder),
+        folder=None if run is None else str(run.path),
         job=environment.job(),
         standby=bool(settings["standby"]),
         fsync=settings["fsync"],
+        run=run,
     )
     try:
         return RayClient(

@@ -25,6 +25,7 @@ from paramesh.errors import ParameterServerError
 from paramesh.ps.actors import SIGNS, ServerActor
 from paramesh.ps.janitor import Janitor
 from paramesh.ps.ray_settings import ray_settings
+from paramesh.ps.run_folder import RunFolder
 
 #: One for the life of the process: Ray reads it once.
 _TOKEN = secrets.token_hex(32)
@@ -41,6 +42,9 @@ WITHOUT_RAY = (
 #: A resource of the nodes that have the place for one server each, and the variable that says that
 #: servers have to be on such nodes.
 SERVER_PLACE, PLACED = "paramesh_server", "PARAMESH_PS_PLACED"
+
+#: Seconds for a server to say whose it is.
+_ANSWER = 10.0
 
 LOOPBACK = ("127.0.0.2", "127.0.0.1", "localhost", "::1", "local")
 
@@ -89,13 +93,16 @@ class Cluster:
         standby: a second actor for each server, which follows its log and can take over; on another
             node, if there are several.
         fsync: bring every record of the logs to the disk before an update is answered.
+        run: the folder as that of a run, which is entered before a server is started, and left with
+            the cluster; None: nobody looks whose it is.
 
     Attributes:
         actors: the first actor of each server; the one that serves, to begin with.
         standbys: the second ones, if there are any.
 
     Raises:
-        ParameterServerError: Ray is not installed; an address that is not safe.
+        ParameterServerError: Ray is not installed; an address that is not safe; a run that is
+            going on.
     """
 
     def __init__(
@@ -109,8 +116,10 @@ class Cluster:
         kills: dict[int, Iterable[tuple[str, int, int]]] | None = None,
         standby: bool = False,
         fsync: bool = False,
+        run: RunFolder | None = None,
     ) -> None:
         self._ray = ray_module()
+        self._run = run
         #: Of logs and snapshots, if it stays.
         self.folder = folder
         self.job = job
@@ -129,6 +138,8 @@ class Cluster:
                     "all its hosts see: set_ps_context(wal_dir=...)."
                 )
         try:
+            if run is not None and address is None:  # before anything is started
+                run.enter(secrets.token_hex(8))
             try:
                 self._connect(address)
             except Exception as error:  # Ray raises all kinds, plain ones too
@@ -137,6 +148,9 @@ class Cluster:
                     f"there is no Ray cluster for the servers {where}: {error}. Is the host "
                     "overloaded, the address wrong, or the token (RAY_AUTH_TOKEN) another one?"
                 ) from error
+            if run is not None:
+                run.enter(f"{self._head()}/{job}")
+                self._check_job(run, job)
             if folder is None:
                 assert self._scratch is not None
                 folder = str(self._scratch / "servers")
@@ -150,7 +164,9 @@ class Cluster:
                 planned = list((kills or {}).get(i, ()))
                 where = os.path.join(folder, f"server-{i}")
                 arguments = (where, rules, planned)
-                more = {"pair": standby, "fsync": fsync, "job": job}
+                more: dict[str, Any] = {"pair": standby, "fsync": fsync, "job": job}
+                if run is not None:
+                    more["run"] = (run.name, i)
                 names = {f"server-{i}": self.actors}
                 if standby:
                     names[f"server-{i}-standby"] = self.standbys
@@ -172,6 +188,27 @@ class Cluster:
         if not self.standbys:
             return [[actor] for actor in self.actors]
         return [list(pair) for pair in zip(self.actors, self.standbys, strict=True)]
+
+    def _head(self) -> str:
+        """What the cluster is known by as long as it lives."""
+        nodes = [node for node in self._ray.nodes() if node["Alive"]]
+        heads = [n["NodeID"] for n in nodes if "node:__internal_head__" in n["Resources"]]
+        return min(heads or [node["NodeID"] for node in nodes])
+
+    def _check_job(self, run: RunFolder, job: str) -> None:
+        """Raise if the servers of that name on the cluster are another run's."""
+        ray = self._ray
+        try:
+            actor = ray.get_actor("server-0", namespace=f"paramesh-{job}")
+            whose = ray.get(actor.whose.options(concurrency_group=SIGNS).remote(), timeout=_ANSWER)
+        except (ValueError, ray.exceptions.RayError):
+            return  # there is none, or it is being started again: its folder is looked at then
+        if whose != run.name:
+            raise ParameterServerError(
+                f"the servers of the job {job!r} on this cluster are those of another run, with "
+                f"another wal_dir than '{run.path}'. Give each run a name of its own: "
+                "PARAMESH_PS_JOB (`paramesh launch --job`)."
+            )
 
     def _options(self, name: str, job: str, address: str | None) -> dict[str, Any]:
         options: dict[str, Any] = {
@@ -262,3 +299,5 @@ class Cluster:
         if self._janitor is not None:
             self._janitor.dismiss()
             self._janitor = None
+        if self._run is not None:
+            self._run.leave()

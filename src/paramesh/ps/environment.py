@@ -71,6 +71,11 @@ def rank(workers: int) -> int:
     return Variables(os.environ).number(RANK, 0, workers - 1, "the place of this worker", 0)
 
 
+def is_placed() -> bool:
+    """Whether the program that started this worker said which it is, and so knows who lives."""
+    return RANK in Variables(os.environ)
+
+
 def job() -> str:
     """The name of the run."""
     return os.environ.get(JOB) or "default"

@@ -5,7 +5,7 @@
 Events are what somebody who looks for the reason of a pause or an error wants to know, and few: no
 line for a step. A server writes to its own folder, a worker beside it (`worker-0.events.jsonl`); a
 file is for its owner alone. A line that cannot be written is dropped: a full disk must not stop
-more than it has to.
+more than it has to. So is one for a file that another user has put there.
 
 Glossary
     started     a server has begun, without any state
@@ -25,6 +25,8 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+
+from paramesh.ownership import open_own
 
 NAME = "events.jsonl"
 
@@ -48,8 +50,7 @@ class EventLog:
         line = json.dumps({"time": now, "who": self.who, "event": event, **facts}) + "\n"
         with contextlib.suppress(OSError):
             # One write to a file that is only appended to: lines of several processes stay whole.
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
-            number = os.open(self.path, flags, 0o600)
+            number = open_own(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             try:
                 os.write(number, line.encode())
             finally:

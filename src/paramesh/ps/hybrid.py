@@ -7,8 +7,10 @@ Glossary
 A step is one program over all devices of all processes. In it the gradients of the others are
 summed over all devices. Those of served Parameters are summed over the devices of this process
 alone and handed out; each process pushes its part, and the servers add the parts up in the order of
-the processes. So where a Parameter lives does not change its gradient: it is the sum over all
-devices (the mean with `gradients_mean`), in either place.
+the processes. If somebody looks at one before the optimizer does (clips it, say), it is summed over
+all devices first, and what becomes of it is pushed in equal or disjoint parts. So where a Parameter
+lives does not change its gradient: it is the sum over all devices (the mean with `gradients_mean`),
+in either place.
 
 A table's rows are an input of which every device has its own part: those that its part of the batch
 looks up. A process pulls the rows of all its devices together, each once.
@@ -19,14 +21,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.core
-import jax.numpy as jnp
 import numpy as np
 
 from paramesh import tracing
 from paramesh.dtype import is_wide, x64
 from paramesh.errors import ContextError
-from paramesh.parallel.data_parallel import DataParallel
+from paramesh.parallel.data_parallel import DEVICES, DataParallel
 from paramesh.parameter import Parameter
 from paramesh.placement import Members, Placement
 from paramesh.ps import session as sessions
@@ -149,7 +151,7 @@ class Hybrid(Served):
         mean: bool | None = None,
         degree: int | None = None,
     ) -> list[Any]:
-        """Of served Parameters this process's part of the sum (or mean), of others the whole."""
+        """The sums (or means) over all devices; of served Parameters a part will be pushed."""
         results = list(grads)
         table = [i for i, param in enumerate(params) if param.is_param_ps and is_table(param)]
         served = [i for i, param in enumerate(params) if param.is_param_ps and i not in table]
@@ -157,15 +159,51 @@ class Hybrid(Served):
         whole = self.inner.reduce_gradients(
             [params[i] for i in others], [grads[i] for i in others], mean, degree
         )
-        mine = self.inner.reduce_here([grads[i] for i in served], mean, degree)
-        for i, value in zip([*others, *served], [*whole, *mine], strict=True):
+        for i, value in zip(others, whole, strict=True):
             results[i] = value
+        self._reduce_dense([params[i] for i in served], served, results, mean, degree)
         factor = self.inner.factor(mean, degree)
-        if factor is not None:
-            for i in table:
-                results[i] = grads[i] * jnp.asarray(factor, grads[i].dtype)
+        for i in table:
+            ids = self.ids_so_far(params[i])
+            results[i] = self._trace.sums.over_devices(
+                ids, grads[i], params[i].shape[0], factor, DEVICES
+            )
         self._reduced.update(params[i] for i in (*table, *served))
         return results
+
+    def _reduce_dense(
+        self,
+        params: Sequence[Any],
+        at: list[int],
+        results: list[Any],
+        mean: bool | None,
+        degree: int | None,
+    ) -> None:
+        mine = self.inner.reduce_here([results[i] for i in at], mean, degree)
+        if self.parts == self.count:
+            for i, value in zip(at, mine, strict=True):
+                results[i] = value
+            return
+        # Of several processes each pushes its part, unless somebody looks at the sum.
+        whole = self.inner.reduce_gradients(params, [results[i] for i in at], mean, degree)
+        for i, value, part in zip(at, whole, mine, strict=True):
+            self._trace.sums.know(value, part)
+            results[i] = value
+
+    def changed(self, param: Any, given: Any) -> Any:
+        """This device's places of a table's gradient; of a dense one this process's share."""
+        if is_table(param):
+            size = given.shape[0] // self.count
+            return jax.lax.dynamic_slice_in_dim(given, jax.lax.axis_index(DEVICES) * size, size)
+        processes = self.count // self.parts
+        return given if processes == 1 else given / processes
+
+    def gradient_shape(self, param: Any, given: tuple[int, ...]) -> tuple[int, ...]:
+        """As in `Served`; a reduced gradient by a table has the places of all devices."""
+        shape = super().gradient_shape(param, given)
+        if not is_table(param) or param not in self._reduced or self.lacks_rows(param):
+            return shape
+        return (shape[0] * self.count, *shape[1:])
 
     def updated_elsewhere(self, optimizer: Any, grads: Sequence[Any]) -> frozenset[int]:
         """As in `Served`.

@@ -24,6 +24,7 @@ from typing import Any
 
 from paramesh.atomic import write_atomically
 from paramesh.errors import ParameterServerError
+from paramesh.ownership import open_own, own_folder
 from paramesh.ps.record import Array, Record, encoded, read_records
 
 #: Buffers that one call of the system takes.
@@ -58,9 +59,9 @@ def start_incarnation(folder: Path, after: int | None = None) -> int:
     Raises:
         Fenced: it is another one, or another process came first.
         ParameterServerError: the counter is damaged.
-        OSError: from the file system.
+        OSError: from the file system; the folder is another user's, say.
     """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    own_folder(folder, make=True)
     while True:
         number = _claim(folder, after)
         try:
@@ -243,8 +244,7 @@ class Log:
     def rotate(self) -> None:
         """Begin a new segment."""
         path = self.folder / f"log-{self.number:016d}-{self.incarnation:08d}.bin"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
-        file = os.open(path, flags, 0o600)
+        file = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         self.close()
         self._file = file
         self._size = self._before = os.fstat(file).st_size
@@ -319,8 +319,21 @@ class Log:
         yield [middle[cut:], *parts[half + 1 :]]
 
     def check_fence(self) -> None:
-        """Raise Fenced if another incarnation has started."""
+        """Raise Fenced if another incarnation has started.
+
+        Raises:
+            Fenced: likewise.
+            ParameterServerError: the folder was removed.
+        """
         latest = latest_incarnation(self.folder)
+        if latest == 0:
+            there = self.folder.is_dir()
+            what = f"the file 'incarnation' in '{self.folder}'" if there else f"'{self.folder}'"
+            raise ParameterServerError(
+                f"{what} is gone: it was removed while its server ran, and with it the log. What "
+                "the server still has in memory is not written anywhere. Start again from a "
+                "checkpoint; do not remove the wal_dir of a run that goes on."
+            )
         if latest != self.incarnation:
             raise Fenced(
                 f"this server is incarnation {self.incarnation} of '{self.folder}', and "

@@ -21,6 +21,7 @@ from paramesh import context, random
 from paramesh.errors import ParameterStateError
 from paramesh.ps import session as sessions
 from paramesh.ps.session import Session
+from paramesh.tensor import Tensor
 
 #: Bits of the generator's counter for the keys of one step, and for the steps of one worker.
 _KEYS, _STEPS = 20, 32
@@ -95,14 +96,26 @@ def pace() -> Pace | None:
     return session.pace
 
 
-def catch_up(session: Session, count: Any) -> None:
-    """Have an optimizer count the steps that were passed over.
+def passed_over(session: Session, optimizer: Any) -> dict[Any, Any]:
+    """{Parameter: value} of what an optimizer counts, if it does not know the steps passed over.
 
     Args:
         session: of this worker.
-        count: the optimizer's `global_step`, at the value that the script gave it.
+        optimizer: whose counts are at the values that the script gave them.
     """
     first = session.client.start
-    if first and count not in session.caught_up:
-        count.assign(count.asnumpy() + np.int32(first))
-        session.caught_up.add(count)
+    if not first or optimizer.global_step in session.caught_up:
+        return {}
+    return optimizer.later(first)
+
+
+def catch_up(session: Session, optimizer: Any) -> None:
+    """Have an optimizer count the steps that were passed over: once, whatever interrupts it."""
+    count = optimizer.global_step
+    if not session.client.start or count in session.caught_up:
+        return
+    # Computed once: when this is interrupted and called again, some have their new values.
+    values = session.catching_up.setdefault(count, passed_over(session, optimizer))
+    for param, value in values.items():
+        param.assign(Tensor(value))
+    session.caught_up.add(count)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -27,6 +28,9 @@ Update = Mapping[str, Mapping[str, Array]]
 SHARDS = 256
 #: A dense range has at least so many elements, if the Parameter has them.
 LEAST = 1 << 15
+
+#: The name of a piece: that of its Parameter, and which elements.
+PIECE = re.compile(r"(.*)\[(\d+):(\d+)\]", re.DOTALL)
 
 _FACTOR = np.uint64(0xFF51AFD7ED558CCD)
 
@@ -128,7 +132,7 @@ class Partition:
         found: list[list[dict[str, Any]]] = [[] for _ in range(self.servers)]
         size = math.prod(spec["shape"])
         for part in self.pieces(spec["name"], size):
-            piece = {"name": part.name, "shape": [part.stop - part.start]}
+            piece = {"name": part.name, "shape": [part.stop - part.start], "whole": spec["shape"]}
             found[part.server].append(spec | piece | {"offset": part.start})
         return found
 

@@ -15,12 +15,14 @@ are pushed, and the copies become those of the next step.
 The rows that a program looks up have to be there when it starts. While it is traced, every lookup
 notes its indices as a hidden output that is known ahead: the part of the program that computes
 them is run first, the rows are pulled, and then the program runs. The gradient by a table is one
-row for each index that was looked up; the worker adds up those of the same row before the push.
+row for each index that was looked up (see `row_gradients`).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -39,6 +41,8 @@ from paramesh.ps import session as sessions
 from paramesh.ps.optimizers import check_optimizer, numbers, prepared, rule_spec, states_of
 from paramesh.ps.pace import catch_up
 from paramesh.ps.refresh import NO_IDS
+from paramesh.ps.row_gradients import Sums, to_push
+from paramesh.ps.row_ids import check_integers, checked, id_counts, marked
 from paramesh.ps.session import Session
 from paramesh.ps.specs import is_table, spec_of, table_start
 from paramesh.ps.starts import values_at
@@ -48,16 +52,19 @@ Array = np.ndarray[Any, Any]
 
 
 class Rows(Hidden):
-    """The rows of one lookup in a table: one for each index, zeros for those outside."""
+    """The rows of one lookup in a table: one for each index, zeros for those of padding."""
 
-    def __init__(self, table: Parameter, number: int, size: int, ids_dtype: Any) -> None:
+    def __init__(
+        self, table: Parameter, number: int, size: int, ids_dtype: Any, padding: int | None
+    ) -> None:
         row = tuple(table.shape[1:])
         super().__init__(f"rows of '{table.name}'", (size, *row), table.dtype)
         self.table = table
         self.number = number
+        self.padding = padding
         self.wanted = Ahead(f"the indices of '{table.name}'", (size,), to_dtype(ids_dtype))
         self.wanted.per_device = self.per_device = True
-        #: The indices of the running step.
+        #: The indices of the running step; -1 for padding.
         self.ids: Array = np.empty(0, np.int64)
 
 
@@ -70,23 +77,29 @@ class Gradient(Hidden):
         self.per_device = is_table(param)
         self.spec: dict[str, Any] = {}
         self.rows: list[Rows] = []
+        self.summed = False
         self.states: dict[str, Parameter] = {}
 
 
 class Hyper(Hidden):
-    """The numbers of a push, handed out; `count` is the optimizer's number of the step."""
+    """The numbers of a push of an optimizer, handed out."""
 
-    def __init__(self, names: Sequence[str], count: Parameter) -> None:
+    def __init__(self, names: Sequence[str], optimizer: Any) -> None:
         super().__init__("the numbers of a push", (len(names),), to_dtype(np.float32))
         self.names = tuple(names)
-        self.count = count
+        #: A program does not keep it alive.
+        self.optimizer = weakref.ref(optimizer)
 
 
 class _Trace(threading.local):
     """What the running trace has met."""
 
     lookups: dict[Parameter, int] | None = None
+    #: Those that are inputs, and those of the lookups that it made. A trace in which one of the
+    #: latter is no input is made again.
     rows: tuple[Rows, ...] = ()
+    met: tuple[Rows, ...] = ()
+    sums: Sums = Sums()
 
 
 class Served(Placement):
@@ -198,19 +211,27 @@ class Served(Placement):
         rows = tuple(state for state in states if isinstance(state, Rows))
 
         def counted(values: list[Any], leaves: list[Any], zero: Any) -> Any:
-            outer = self._trace.lookups, self._trace.rows
-            self._trace.lookups, self._trace.rows = {}, rows
+            trace = self._trace
+            outer = trace.lookups, trace.rows, trace.met, trace.sums
+            trace.lookups, trace.rows, trace.met, trace.sums = {}, rows, (), Sums()
             try:
                 return body(values, leaves, zero)
             finally:
-                self._trace.lookups, self._trace.rows = outer
+                trace.lookups, trace.rows, trace.met, trace.sums = outer
 
         return counted
 
-    def lookup(self, table: Any, ids: Any) -> Any:
-        """Rows of a table on the servers, (...) -> (..., *row); zeros for indices outside."""
+    def lookup(self, table: Any, ids: Any, padding: int | None = None) -> Any:
+        """Rows of a table on the servers, (...) -> (..., *row); any for the index of padding.
+
+        Raises:
+            TypeError: the indices are no integers.
+            ValueError: an index outside the table; in a compiled program when it is called.
+            ContextError: a transform of JAX alone that looks rows up.
+        """
         if not (isinstance(table, Parameter) and is_table(table)):
             return None
+        check_integers(table, ids)
         lookups = self._trace.lookups
         if lookups is None:
             if isinstance(ids, jax.core.Tracer):
@@ -219,22 +240,23 @@ class Served(Placement):
                     "that paramesh does not see looks rows up. Use paramesh's jit, grad and the "
                     "like, in graph mode."
                 )
-            rows = self._pulled(table, [np.asarray(ids).reshape(-1)])[0]
+            flat = checked(table, np.asarray(ids).reshape(-1), padding)
+            rows = self._pulled(table, [flat])[0]
             return _on_device(rows.reshape(*np.shape(ids), *table.shape[1:]))
         number = lookups.get(table, 0)
         lookups[table] = number + 1
-        key = (table, number, ids.size, np.dtype(ids.dtype))
+        key = (table, number, ids.size, np.dtype(ids.dtype), padding)
         rows = self._rows.get(key)
         if rows is None:
-            rows = self._rows[key] = Rows(table, number, ids.size, ids.dtype)
+            rows = self._rows[key] = Rows(table, number, ids.size, ids.dtype, padding)
+        self._trace.met += (rows,)
         tracing.write(rows.wanted, ids.reshape(-1))
         return tracing.read(rows).reshape(*ids.shape, *rows.shape[1:])
 
     def _pulled(self, table: Parameter, ids: list[Array]) -> list[Array]:
-        """Rows for several lists of indices, each row asked for once."""
-        wide = [one.astype(np.int64) for one in ids]
-        everything = np.concatenate(wide)
-        inside = (everything >= 0) & (everything < table.shape[0])
+        """Rows for several lists of indices, each row asked for once; zeros for -1."""
+        everything = np.concatenate(ids)
+        inside = everything >= 0
         unique, places = np.unique(everything[inside], return_inverse=True)
         values = self._rows_of(table, unique)
         if inside.all():
@@ -276,12 +298,33 @@ class Served(Placement):
                 if param not in of_table:
                     found.append(next(rest))
                     continue
-                parts = [next(rest) for _ in of_table[param]]
-                empty = jnp.zeros((0, *param.shape[1:]), param.dtype.np_dtype)
-                found.append(jnp.concatenate(parts) if parts else empty)
+                parts = {rows: next(rest) for rows in of_table[param]}
+                found.append(self._joined(param, parts))
             return found
 
         return flat, joined
+
+    def _joined(self, table: Parameter, parts: dict[Rows, Any]) -> Any:
+        """The gradient by a table, from those by its rows."""
+        # Of rows that are no inputs yet there is no gradient: something of the right shape.
+        lacking = [rows for rows in self._trace.met if rows.table is table and rows not in parts]
+        zeros = [jnp.zeros(rows.shape, rows.dtype.np_dtype) for rows in lacking]
+        if not parts and not zeros:
+            return jnp.zeros((0, *table.shape[1:]), table.dtype.np_dtype)
+        ids = [] if lacking else self.ids_so_far(table)
+        return self._trace.sums.add(ids, [*parts.values(), *zeros], table.shape[0])
+
+    def ids_so_far(self, table: Parameter) -> list[tuple[Any, int | None]]:
+        """The traced ids, and that of padding, of the lookups that were made: the first ones."""
+        found: list[tuple[Any, int | None]] = []
+        for state in self._looked_up(table):
+            frame = tracing.current()
+            while frame is not None and state.wanted not in frame.written:
+                frame = frame.parent
+            if frame is None:
+                break
+            found.append((frame.values[state.wanted], state.padding))
+        return found
 
     def gradient_shape(self, param: Any, given: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the gradient by a Parameter.
@@ -297,7 +340,13 @@ class Served(Placement):
                 "gradients by it has to be the one that calls the optimizer with them. Put both "
                 "into one jit function, or use TrainOneStepCell."
             )
+        if self.lacks_rows(param):
+            return given
         return (sum(rows.shape[0] for rows in self._looked_up(param)), *param.shape[1:])
+
+    def lacks_rows(self, table: Parameter) -> bool:
+        """Whether a lookup was made whose rows are no input: the trace will be made again."""
+        return any(rows.table is table and rows not in self._trace.rows for rows in self._trace.met)
 
     def check_optimizer(self, optimizer: Any) -> None:
         """Raise OptimizerError if the servers do not have the optimizer."""
@@ -337,27 +386,34 @@ class Served(Placement):
                     "which trains it. Make the optimizer anew, of trainable_params()."
                 )
         if tracing.current() is None:
-            catch_up(self.session, optimizer.global_step)
+            catch_up(self.session, optimizer)
         handed: list[Hidden] = []
         for i in indices:
-            grad = prepared(optimizer, i, grads[i], self.divisor)
+            known = self._trace.sums.parts_of(grads[i])
+            given = self.changed(params[i], grads[i]) if known is None else known
+            grad = prepared(optimizer, i, given, self.divisor)
             gradient = Gradient(params[i], grad.shape, grad.dtype)
             gradient.spec = spec_of(params[i]) | {"optimizer": rule_spec(optimizer, i)}
             gradient.states = states_of(optimizer, i)
             if is_table(params[i]):
-                gradient.rows = self._looked_up(params[i])
+                gradient.rows, gradient.summed = self._looked_up(params[i]), known is None
             handed.append(gradient)
             tracing.write(gradient, grad)
         names, values = numbers(optimizer, indices)
-        hyper = Hyper(names, optimizer.global_step)
+        hyper = Hyper(names, optimizer)
         tracing.write(hyper, values)
         if tracing.current() is None:
             self.before_step(handed, dict)
             self.after_step([*handed, hyper])
         return frozenset(indices)
 
+    def changed(self, param: Any, given: Any) -> Any:
+        """What is pushed of a gradient that is no more as it was made."""
+        return given
+
     def _looked_up(self, table: Parameter) -> list[Rows]:
-        return [rows for rows in self._trace.rows if rows.table is table]
+        mine = [rows for rows in self._trace.rows if rows.table is table]
+        return sorted(mine, key=lambda rows: rows.number)
 
     # Steps.
 
@@ -368,8 +424,9 @@ class Served(Placement):
         if any(self.session.specs.get(g.param.name) != g.spec for g in gradients):
             self._declare(gradients)
         for state in hidden:
-            if isinstance(state, Hyper):
-                catch_up(self.session, state.count)
+            optimizer = state.optimizer() if isinstance(state, Hyper) else None
+            if optimizer is not None:
+                catch_up(self.session, optimizer)
         rows = [state for state in hidden if isinstance(state, Rows)]
         if not rows:
             return
@@ -377,7 +434,7 @@ class Served(Placement):
         for table in dict.fromkeys(state.table for state in rows):
             mine = [state for state in rows if state.table is table]
             for state in mine:
-                state.ids = known[state.wanted]
+                state.ids = checked(table, known[state.wanted], state.padding)
             for state, values in zip(mine, self._fetched(table, mine), strict=True):
                 state._store(values)
 
@@ -400,7 +457,8 @@ class Served(Placement):
         for table in dict.fromkeys(state.table for state in rows):
             cache = session.cache_of(table)
             if cache is not None:
-                cache.follow([known[state.wanted] for state in rows if state.table is table])
+                mine = [state for state in rows if state.table is table]
+                cache.follow([marked(known[state.wanted], state.padding) for state in mine])
 
     @property
     def looks_ahead(self) -> bool:
@@ -414,6 +472,7 @@ class Served(Placement):
         if session is None:
             return {}
         found: dict[str, Any] = {"rows_pulled": session.pulled.get(param.name, 0)}
+        found |= dataclasses.asdict(id_counts(param))
         cache = session.caches.get(param.name)
         return found if cache is None else found | cache.counts.as_dict()
 
@@ -444,8 +503,9 @@ class Served(Placement):
             if is_table(gradient.param):
                 # Of each device all lookups: as the gradients are joined.
                 parts = [rows.ids.reshape(self.parts, -1) for rows in gradient.rows]
-                ids = np.concatenate(parts, axis=1).reshape(-1).astype(np.int64)
-                updates[gradient.param.name] = summed_rows(ids, grad, gradient.param.shape[0])
+                ids = np.concatenate(parts, axis=1).reshape(-1)
+                rows = gradient.param.shape[0]
+                updates[gradient.param.name] = to_push(ids, grad, rows, gradient.summed)
             else:
                 updates[gradient.param.name] = {"grad": grad}
         hyper: dict[str, float] = {}
@@ -499,27 +559,6 @@ class Served(Placement):
 def _is_busy(gradients: list[Gradient]) -> bool:
     """Whether the device is still computing."""
     return not all(gradient.value.is_ready() for gradient in gradients)
-
-
-def summed_rows(ids: Array, grad: Array, rows: int) -> dict[str, Array]:
-    """One gradient for each row: those of the same row added up in the order of the lookups.
-
-    Args:
-        ids: of the lookups, any order; those outside the table are left out.
-        grad: a row for each.
-        rows: of the table.
-    """
-    order = np.argsort(ids, kind="stable")
-    ids = ids[order]
-    inside = slice(np.searchsorted(ids, 0), np.searchsorted(ids, rows))
-    order, ids = order[inside], ids[inside]
-    grad = grad[order]
-    if not len(ids):
-        return {"ids": ids, "grad": grad}
-    first = np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]]))
-    if len(first) == len(ids):
-        return {"ids": ids, "grad": grad}
-    return {"ids": ids[first], "grad": np.add.reduceat(grad, first, axis=0)}
 
 
 def _on_device(array: Array) -> Any:

@@ -47,6 +47,9 @@ class Client(Protocol):
         """Declare Parameters (see `Store.declare`) with the first values of those without recipe.
 
         The first worker's values count. Back when the Parameters can be read.
+
+        Raises:
+            ParameterServerError: the servers have something else of one of the names.
         """
         ...
 
@@ -57,7 +60,7 @@ class Client(Protocol):
             specs: as for `declare`; without an optimizer.
 
         Raises:
-            ParameterStateError: the servers have something else of that name.
+            ParameterServerError: the servers have something else of that name.
         """
         ...
 
@@ -276,6 +279,7 @@ class Session:
         #: How far the script is (see `pace`), and the optimizers' counts that were put there.
         self.pace: Any = None
         self.caught_up: set[Any] = set()
+        self.catching_up: dict[Any, dict[Any, Array]] = {}
 
     def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> list[str]:
         """Declare what is new; its names.
@@ -296,7 +300,7 @@ class Session:
         """The names of those Parameters that the servers have, whoever declared them.
 
         Raises:
-            ParameterStateError: as `Client.known`.
+            ParameterServerError: as `Client.known`.
         """
         names = [spec["name"] for spec in specs]
         asked = [spec for spec in specs if spec["name"] not in self.specs]

@@ -12,13 +12,13 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from paramesh.errors import ParameterStateError
+from paramesh.errors import ParameterServerError
 from paramesh.parameter import Parameter
-from paramesh.ps.partition import Partition
+from paramesh.ps.partition import PIECE, Partition
 from paramesh.ps.starts import start_of
 
 #: What values can be read by; a recipe and an optimizer are compared when they are declared.
-_READ_BY = ("kind", "dtype", "shape", "row_shape", "rows")
+_READ_BY = ("kind", "dtype", "shape", "whole", "row_shape", "rows")
 
 
 def is_table(param: Any) -> bool:
@@ -53,7 +53,7 @@ def spec_of(param: Parameter) -> dict[str, Any]:
 
 def known_among(
     partition: Partition,
-    specs: Iterable[Mapping[str, Any]],
+    specs: Sequence[Mapping[str, Any]],
     there: Sequence[Iterable[Mapping[str, Any]]],
 ) -> list[str]:
     """The names of those Parameters that servers have.
@@ -64,30 +64,72 @@ def known_among(
         there: of each server, the specs of the pieces that it has values of.
 
     Raises:
-        ParameterStateError: what is there of that name has another shape or element type.
+        ParameterServerError: as `check_same`.
     """
-    by_name = [{piece["name"]: piece for piece in mine} for mine in there]
-    found: list[str] = []
-    for spec in specs:
-        pieces = partition.split_spec(dict(spec))
-        pairs = [
-            (piece, theirs.get(piece["name"]))
-            for mine, theirs in zip(pieces, by_name, strict=True)
+    check_same(partition, specs, there)
+    by_name = [{piece["name"] for piece in mine} for mine in there]
+    return [
+        spec["name"]
+        for spec in specs
+        if all(
+            piece["name"] in theirs
+            for mine, theirs in zip(partition.split_spec(dict(spec)), by_name, strict=True)
             for piece in mine
-        ]
-        if any(other is None for _, other in pairs):
-            continue
-        for piece, other in pairs:
-            assert other is not None
-            mine = {key: piece[key] for key in _READ_BY if key in piece}
-            theirs = {key: other[key] for key in _READ_BY if key in other}
-            if mine != theirs:
-                raise ParameterStateError(
-                    f"Parameter '{spec['name']}' is {mine} here, and on the server {theirs}. Does "
-                    "the wal_dir belong to another network? Give each its own."
-                )
-        found.append(spec["name"])
-    return found
+        )
+    ]
+
+
+def check_same(
+    partition: Partition,
+    specs: Sequence[Mapping[str, Any]],
+    there: Sequence[Iterable[Mapping[str, Any]]],
+) -> None:
+    """Raise ParameterServerError if servers have something else by the name of a Parameter.
+
+    Args:
+        partition: of the servers.
+        specs: of whole Parameters.
+        there: as for `known_among`.
+    """
+    by_owner: list[dict[str, list[Mapping[str, Any]]]] = []
+    for theirs in there:
+        found: dict[str, list[Mapping[str, Any]]] = {}
+        for piece in theirs:
+            found.setdefault(owner_of(piece), []).append(piece)
+        by_owner.append(found)
+    for spec in specs:
+        for mine, found in zip(partition.split_spec(dict(spec)), by_owner, strict=True):
+            expected = {piece["name"]: piece for piece in mine}
+            for other in found.get(spec["name"], ()):
+                piece = expected.get(other["name"])
+                if piece is None or any(
+                    piece[key] != other[key] for key in _READ_BY if key in piece and key in other
+                ):
+                    raise _another(spec, other)
+
+
+def owner_of(piece: Mapping[str, Any]) -> str:
+    """The name of the Parameter that a piece on a server is of."""
+    whole = PIECE.fullmatch(piece["name"]) if piece["kind"] == "dense" else None
+    return piece["name"] if whole is None else whole[1]
+
+
+def _another(spec: Mapping[str, Any], other: Mapping[str, Any]) -> ParameterServerError:
+    return ParameterServerError(
+        f"Parameter '{spec['name']}' is {_described(spec)} here, and in the run that the servers "
+        f"go on with {_described(other)}. A Parameter keeps its shape, element type and place as "
+        "long as its run: give the network its former ones. For another network take a wal_dir of "
+        "its own, and carry over by a checkpoint what fits."
+    )
+
+
+def _described(spec: Mapping[str, Any]) -> str:
+    if spec["kind"] == "rows":
+        shape = [spec["rows"], *spec["row_shape"]]
+        return f"a table of shape {tuple(shape)} and type {spec['dtype']}"
+    if "whole" not in spec and "offset" in spec:  # of an older log
+        return f"of another shape ('{spec['name']}' is a piece of it), type {spec['dtype']}"
+    return f"of shape {tuple(spec.get('whole', spec['shape']))} and type {spec['dtype']}"
 
 
 def others_before(settings: Mapping[str, Any]) -> bool:

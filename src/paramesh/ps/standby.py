@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from paramesh.errors import ParameterServerError
+from paramesh.ownership import own_folder
 from paramesh.ps.log import start_incarnation
 from paramesh.ps.protocol import Rules
 from paramesh.ps.record import Record
@@ -56,7 +57,7 @@ class Standby:
         snapshots_beside: bool = False,
     ) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        own_folder(folder, make=True)
         self._point: Callable[[str], None] = point or (lambda name: None)
         self._server = Server(
             folder,

@@ -41,6 +41,16 @@ class Undo(NamedTuple):
     parts: dict[str, DenseUndo | RowsUndo]
 
 
+def _same_spec(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    # Pieces in older logs do not say of which shape they are a piece.
+    both = "whole" in a and "whole" in b
+    return a == b if both else _partless(a) == _partless(b)
+
+
+def _partless(spec: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in spec.items() if key != "whole"}
+
+
 class Store:
     """Parameters with their optimizer state; deterministic."""
 
@@ -56,7 +66,8 @@ class Store:
             spec: JSON-able. For all: `name`, `kind` ("dense" or "rows"), `dtype` ("float32"),
                 `optimizer` (see `rules.make_rule`; None for what is not trained), `recipe` (see
                 `starts.start_of`; None: values come by `put`). Dense: `shape`, and `offset`, the
-                position of its first element in the whole of the recipe. Rows: `row_shape`, `rows`
+                position of its first element in the whole of the recipe; of a piece `whole`, the
+                shape of that. Rows: `row_shape`, `rows`
                 (of the whole table), `admit` (pushes until a row exists, 1) and `expire` (steps
                 without a push until it ends, 0: never).
 
@@ -69,7 +80,7 @@ class Store:
             raise ValueError(f"a spec has a name and a kind, {' or '.join(_KINDS)}; got {spec!r}.")
         known = self._parts.get(name)
         if known is not None:
-            if known.spec != spec:
+            if not _same_spec(known.spec, spec):
                 raise ValueError(
                     f"Parameter '{name}' is on the server as {known.spec}, and cannot be declared "
                     f"as {spec}. Do all workers run the same script?"

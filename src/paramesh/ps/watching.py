@@ -13,6 +13,7 @@ is not asked has nothing new to tell.
     paramesh_ps_snapshot_seconds, _snapshot_version   of the last one
     paramesh_ps_recovery_seconds            that it took to begin
     paramesh_ps_worker_step, _worker_retries, _worker_rows_pulled   of a worker
+    paramesh_ps_worker_padding_ids, _worker_refused_ids   that it has looked up in tables
 
 Tags: `job`, and `server` or `worker`.
 """
@@ -27,6 +28,7 @@ from typing import Any
 
 from paramesh.ps import events
 from paramesh.ps.log import Fenced
+from paramesh.ps.row_ids import all_counts
 from paramesh.ps.server import Server
 
 #: Seconds between two updates of the metrics.
@@ -52,6 +54,8 @@ _OF_WORKER: dict[str, str] = {
     "worker_step": "The step that the worker is at.",
     "worker_retries": "Calls that the worker had to repeat.",
     "worker_rows_pulled": "Rows of tables that the worker was sent.",
+    "worker_padding_ids": "Ids of padding that the worker has looked up.",
+    "worker_refused_ids": "Ids outside of tables that the worker has looked up.",
 }
 
 
@@ -160,5 +164,12 @@ class WorkerWatch:
     def stepped(self, step: int, retries: int, rows: int) -> None:
         """A step was answered."""
         if self._gauges.due():
-            numbers = {"worker_step": step, "worker_retries": retries, "worker_rows_pulled": rows}
+            ids = all_counts()
+            numbers = {
+                "worker_step": step,
+                "worker_retries": retries,
+                "worker_rows_pulled": rows,
+                "worker_padding_ids": ids.padding_ids,
+                "worker_refused_ids": ids.refused_ids,
+            }
             self._gauges.set(numbers)
