@@ -181,6 +181,8 @@ class Cluster:
             "max_restarts": -1,
             "max_task_retries": 0,
             "num_cpus": 0,
+            # As in `ray_settings`, for clusters that others have started.
+            "enable_task_events": False,
         }
         if address is not None:
             options["lifetime"] = "detached"
