@@ -1,4 +1,4 @@
-"""`paramesh ps status`: a table of the servers of a run, once or live."""
+"""`paramesh ps status`: the runs of this user on this host, and the servers of one."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from paramesh.cli.errors import CommandError
 from paramesh.ps.partition import Partition
-from paramesh.ps.status import find_servers, look, rates
+from paramesh.ps.registry import Run, runs
+from paramesh.ps.status import RunEnded, find_servers, look, rates
 from paramesh.ps.watching import lag
+
+#: Characters of the words that started a run.
+_MOST = 60
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -130,22 +135,108 @@ def as_json(before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> 
     return json.dumps({"time": time.time(), "servers": servers}, allow_nan=False)
 
 
-def show_status(
-    address: str, job: str, every: float | None, console: Console, *, json_lines: bool = False
-) -> None:
-    """Print the table once, or keep it up to date every so many seconds until Ctrl-C.
+def choose(address: str | None, job: str | None) -> list[Run]:
+    """The runs of this user on this host that are meant; none that live are known: an empty list.
 
     Args:
-        address: of the Ray cluster.
-        job: which run on it.
+        address: of the Ray cluster; None: any.
+        job: name of the run; None: any.
+    """
+    return [run for run in runs() if address in (None, run.address) and job in (None, run.job)]
+
+
+def runs_table(found: Sequence[Run]) -> Table:
+    """The table of runs."""
+    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
+    for name in ("address", "job", "servers", "workers", "process", "began", "wal_dir", "program"):
+        side = "right" if name in ("servers", "workers", "process") else "left"
+        table.add_column(name, justify=side, overflow="fold")
+    for run in found:
+        table.add_row(
+            run.address,
+            run.job,
+            str(run.servers),
+            str(run.workers),
+            str(run.pid),
+            ago(time.time() - run.started),
+            run.wal_dir or "(temporary)",
+            run.program if len(run.program) <= _MOST else run.program[: _MOST - 1] + "…",
+        )
+    return table
+
+
+def ago(seconds: float) -> str:
+    """How long ago, for people."""
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit} ago"
+    return f"{max(0.0, seconds):.0f} s ago"
+
+
+def show_status(
+    address: str | None,
+    job: str | None,
+    every: float | None,
+    console: Console,
+    *,
+    json_lines: bool = False,
+) -> None:
+    """Print the table of a run once, or keep it up to date every so many seconds until Ctrl-C.
+
+    Where several runs may be meant, the table of these.
+
+    Args:
+        address: of the Ray cluster; None: that of a run of this user on this host.
+        job: which run on it; None: the only one that is known, or "default".
         every: seconds; None: once.
         console: where to.
         json_lines: a line of JSON for each look, in place of the table.
 
     Raises:
-        ParameterServerError: no cluster, or no servers.
+        CommandError: no address, and no run of this user on this host.
+        ParameterServerError: no cluster, another token, or no servers.
     """
-    servers = find_servers(address, job)
+    known = choose(address, job)
+    if address is None and not known:
+        raise CommandError(
+            "no run with servers of this user is on this host"
+            + ("" if job is None else f" by the job {job!r}")
+            + "; for one elsewhere, give its --address HOST:PORT"
+        )
+    if len(known) > 1:
+        if json_lines:
+            line = {"time": time.time(), "runs": [run.public() for run in known]}
+            console.out(json.dumps(line, allow_nan=False), highlight=False)
+            return
+        console.print(runs_table(known))
+        alike = len({run.address for run in known}) < len(known)
+        console.print(
+            f"{len(known)} runs are here. Choose one: paramesh ps status --address "
+            f"{known[-1].address}" + (f" --job {known[-1].job}" if alike else ""),
+            highlight=False,
+            soft_wrap=True,
+        )
+        return
+    run = known[0] if known else None
+    where = run.address if run is not None else address
+    assert where is not None
+    name = job or (run.job if run is not None else "default")
+    servers = find_servers(where, name, None if run is None else run.token)
+    try:
+        _show(servers, every, console, json_lines=json_lines)
+    except RunEnded as ended:
+        if every is None:
+            raise
+        console.print(str(ended), highlight=False, soft_wrap=True)
+
+
+def _show(
+    servers: Sequence[tuple[str, Any]],
+    every: float | None,
+    console: Console,
+    *,
+    json_lines: bool,
+) -> None:
     before = look(servers)
     time.sleep(min(every or 1.0, 1.0))
     now = look(servers)

@@ -30,6 +30,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from paramesh.parallel.failures import REPORT
 from paramesh.parallel.worker import LAUNCHER
+from paramesh.ps.janitor import Janitor
 
 #: Seconds between a failure and the end of the others, in which they too may say what they see.
 MOMENT = 0.5
@@ -111,7 +112,11 @@ def supervise(
         OSError: a member could not be started; none runs.
     """
     with TemporaryDirectory(prefix="paramesh-") as folder:
-        return _Run(members, out, err, color, Path(folder)).run()
+        janitor = Janitor(Path(folder))  # if this process is killed
+        try:
+            return _Run(members, out, err, color, Path(folder)).run()
+        finally:
+            janitor.dismiss()
 
 
 class _Process:

@@ -24,6 +24,7 @@ from typing import Any
 
 from paramesh.atomic import write_atomically
 from paramesh.errors import ParameterServerError
+from paramesh.ps.descriptors import open_file
 from paramesh.ps.record import Array, Record, encoded, read_records
 
 #: Buffers that one call of the system takes.
@@ -118,7 +119,7 @@ def latest_incarnation(folder: Path) -> int:
     """The incarnation that may write; 0 before the first."""
     # Opened anew each time: a shared file system may answer `stat` from what it remembers.
     try:
-        file = os.open(os.path.join(folder, "incarnation"), os.O_RDONLY)
+        file = open_file(os.path.join(folder, "incarnation"), os.O_RDONLY)
     except FileNotFoundError:
         return 0
     try:
@@ -244,7 +245,7 @@ class Log:
         """Begin a new segment."""
         path = self.folder / f"log-{self.number:016d}-{self.incarnation:08d}.bin"
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
-        file = os.open(path, flags, 0o600)
+        file = open_file(path, flags)
         self.close()
         self._file = file
         self._size = self._before = os.fstat(file).st_size

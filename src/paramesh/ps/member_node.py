@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from paramesh.errors import ParameterServerError
+from paramesh.ps.descriptors import raise_limit
 from paramesh.ps.janitor import Janitor, clean
 from paramesh.ps.node import node_variables, start_command
 
@@ -31,6 +32,7 @@ def node_here(
         more: for `start_command`.
     """
     janitor = Janitor(folder)
+    raise_limit()  # the node has it too
     try:
         with open(folder / "node.log", "wb") as log:
             node = subprocess.Popen(

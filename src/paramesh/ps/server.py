@@ -82,6 +82,8 @@ class Server:
         self.snapshots_beside = snapshots_beside
         self._snapshots = ThreadPoolExecutor(1, "snapshot")
         self._snapshot: Future[None] | None = None
+        #: Those of the two that have a thread.
+        self._threaded: set[ThreadPoolExecutor] = set()
         self._point: Callable[[str], None] = point or (lambda name: None)
         self._fsync = fsync
         self._clear()
@@ -488,7 +490,8 @@ class Server:
         if worker is not None:
             meta["worker"] = worker
         arrays = updates_to_arrays(updates)
-        if self.rules.keep_log and sum(a.nbytes for a in arrays.values()) >= self.beside:
+        large = self.rules.keep_log and sum(a.nbytes for a in arrays.values()) >= self.beside
+        if large and self._has_thread(self._writer):
             undo = self._apply_beside_the_log(updates, hyper, meta, arrays)
         else:
             undo = self._apply(updates, hyper)
@@ -568,20 +571,43 @@ class Server:
         every = self.rules.snapshot_every
         if not every or not self.rules.keep_log or self.version % every:
             return
-        if not self.snapshots_beside:
-            self._try(self._begin_snapshot())
-        elif self._snapshot is None or self._snapshot.done():
-            self._snapshot = self._snapshots.submit(self._try, self._begin_snapshot())
-        else:
+        if self._snapshot is not None and not self._snapshot.done():
             self.last_snapshot["late"] = time.time()  # the one before is still being written
+            return
+        try:
+            write = self._begin_snapshot()
+        except (OSError, MemoryError) as error:
+            self._failed(error)
+            return
+        if self.snapshots_beside and self._has_thread(self._snapshots):
+            self._snapshot = self._snapshots.submit(self._try, write)
+        else:
+            self._try(write)
 
     def _try(self, write: Callable[[], None]) -> None:
         try:
             write()
-        except (OSError, ParameterStateError) as error:
-            # The log has everything; the next one may succeed.
-            self.last_snapshot["failed"] = time.time()
-            self.last_snapshot["errno"] = float(getattr(error, "errno", None) or 0)
+        except (OSError, MemoryError, ParameterStateError) as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        # The log has everything; the next one may succeed.
+        self.last_snapshot["failed"] = time.time()
+        self.last_snapshot["errno"] = float(getattr(error, "errno", None) or 0)
+
+    def _has_thread(self, pool: ThreadPoolExecutor) -> bool:
+        """Whether a pool can begin with what it is given at once.
+
+        It takes work also if no thread can be started for it, and does it whenever one can: what it
+        is asked to do first may be done late.
+        """
+        if pool not in self._threaded:
+            try:
+                pool.submit(int)
+            except RuntimeError:
+                return False
+            self._threaded.add(pool)
+        return True
 
     def snapshot(self) -> None:
         """Write a snapshot, and drop the part of the log that nothing needs any more.
