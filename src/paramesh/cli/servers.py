@@ -13,13 +13,12 @@ from rich.live import Live
 from rich.table import Table
 
 from paramesh.cli.errors import CommandError
+from paramesh.cli.runs import ago, choose, fits, runs_table
+from paramesh.errors import ParameterServerError
+from paramesh.ps.looker import Looker
 from paramesh.ps.partition import Partition
-from paramesh.ps.registry import Run, runs
-from paramesh.ps.status import RunEnded, find_servers, look, rates
+from paramesh.ps.status import RunEnded, rates
 from paramesh.ps.watching import lag
-
-#: Characters of the words that started a run.
-_MOST = 60
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -114,9 +113,7 @@ def fitting(
     """The table with as many columns as the console has room for."""
     for count in range(len(_LESS)):
         table = table_of(before, now, _LESS[:count])
-        if console.measure(table, options=console.options.update(max_width=1000)).maximum <= (
-            console.width
-        ):
+        if fits(console, table):
             return table
     return table_of(before, now, _LESS)
 
@@ -133,44 +130,6 @@ def as_json(before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> 
             facts |= {"lag": lag(new)} | {f"{k}_per_second": v for k, v in per_second.items()}
         servers.append(facts)
     return json.dumps({"time": time.time(), "servers": servers}, allow_nan=False)
-
-
-def choose(address: str | None, job: str | None) -> list[Run]:
-    """The runs of this user on this host that are meant; none that live are known: an empty list.
-
-    Args:
-        address: of the Ray cluster; None: any.
-        job: name of the run; None: any.
-    """
-    return [run for run in runs() if address in (None, run.address) and job in (None, run.job)]
-
-
-def runs_table(found: Sequence[Run]) -> Table:
-    """The table of runs."""
-    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
-    for name in ("address", "job", "servers", "workers", "process", "began", "wal_dir", "program"):
-        side = "right" if name in ("servers", "workers", "process") else "left"
-        table.add_column(name, justify=side, overflow="fold")
-    for run in found:
-        table.add_row(
-            run.address,
-            run.job,
-            str(run.servers),
-            str(run.workers),
-            str(run.pid),
-            ago(time.time() - run.started),
-            run.wal_dir or "(temporary)",
-            run.program if len(run.program) <= _MOST else run.program[: _MOST - 1] + "…",
-        )
-    return table
-
-
-def ago(seconds: float) -> str:
-    """How long ago, for people."""
-    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit} ago"
-    return f"{max(0.0, seconds):.0f} s ago"
 
 
 def show_status(
@@ -208,7 +167,7 @@ def show_status(
             line = {"time": time.time(), "runs": [run.public() for run in known]}
             console.out(json.dumps(line, allow_nan=False), highlight=False)
             return
-        console.print(runs_table(known))
+        console.print(runs_table(known, console))
         alike = len({run.address for run in known}) < len(known)
         console.print(
             f"{len(known)} runs are here. Choose one: paramesh ps status --address "
@@ -220,38 +179,53 @@ def show_status(
     run = known[0] if known else None
     where = run.address if run is not None else address
     assert where is not None
-    name = job or (run.job if run is not None else "default")
-    servers = find_servers(where, name, None if run is None else run.token)
-    try:
-        _show(servers, every, console, json_lines=json_lines)
-    except RunEnded as ended:
-        if every is None:
+    token = next((one.token for one in choose(where, None) if one.token is not None), None)
+    with Looker(where, job or (run.job if run is not None else "default"), token) as looker:
+        try:
+            before = looker.look()
+        except ParameterServerError:
+            if run is not None and run not in choose(run.address, run.job):
+                raise RunEnded(f"the run at {run.address} has ended.") from None
             raise
-        console.print(str(ended), highlight=False, soft_wrap=True)
+        if run is not None and not json_lines:
+            folder = run.wal_dir or "-"
+            console.print(
+                f"job {run.job} at {run.address}, process {run.pid}, began "
+                f"{ago(time.time() - run.started)}, wal_dir {folder}",
+                highlight=False,
+                soft_wrap=True,
+            )
+        try:
+            _show(looker, before, every, console, json_lines=json_lines)
+        except RunEnded as ended:
+            if every is None:
+                raise
+            text = json.dumps({"time": time.time(), "ended": str(ended)})
+            console.print(text if json_lines else str(ended), highlight=False, soft_wrap=True)
 
 
 def _show(
-    servers: Sequence[tuple[str, Any]],
+    looker: Looker,
+    before: list[dict[str, Any]],
     every: float | None,
     console: Console,
     *,
     json_lines: bool,
 ) -> None:
-    before = look(servers)
     time.sleep(min(every or 1.0, 1.0))
-    now = look(servers)
+    now = looker.look()
     if json_lines:
         while True:
             console.out(as_json(before, now), highlight=False)
             if every is None:
                 return
             time.sleep(every)
-            before, now = now, look(servers)
+            before, now = now, looker.look()
     if every is None:
         console.print(fitting(console, before, now))
         return
     with Live(fitting(console, before, now), console=console, auto_refresh=False) as live:
         while True:
             time.sleep(every)
-            before, now = now, look(servers)
+            before, now = now, looker.look()
             live.update(fitting(console, before, now), refresh=True)

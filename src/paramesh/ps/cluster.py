@@ -32,6 +32,7 @@ from paramesh.ps.access import (
 )
 from paramesh.ps.actors import SIGNS, ServerActor
 from paramesh.ps.janitor import Janitor
+from paramesh.ps.node_ending import NodeWatch
 from paramesh.ps.ray_settings import ray_settings
 from paramesh.ps.registry import Entry
 
@@ -162,6 +163,7 @@ class Cluster:
         self._janitor: Janitor | None = None
         self._environment: dict[str, str | None] = {}
         self._entry: Entry | None = None
+        self._watch: NodeWatch | None = None
         self.actors: list[Any] = []
         self.standbys: list[Any] = []
         if address is not None:
@@ -280,6 +282,7 @@ class Cluster:
             )
         where = ray.get_runtime_context().gcs_address
         check_access(where, _TOKEN, strictly=True, patience=_PATIENCE)
+        self._watch = NodeWatch(self.folder)
 
     def _set_environment(self, variables: dict[str, str]) -> None:
         """Set variables until the end; Ray reads them when it starts."""
@@ -302,6 +305,9 @@ class Cluster:
         if self._entry is not None:
             self._entry.close()
             self._entry = None
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
         ray = self._ray
         if ray.is_initialized() and servers:
             for actor in (*self.actors, *self.standbys):
