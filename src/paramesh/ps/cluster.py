@@ -180,9 +180,10 @@ class Cluster:
                 raise
             except Exception as error:  # Ray raises all kinds, plain ones too
                 where = "on this host" if address is None else f"at address={address!r}"
+                maybe = "" if address is None else ", or the address wrong"
                 raise ParameterServerError(
                     f"there is no Ray cluster for the servers {where}: {error}. Is the host "
-                    "overloaded, or the address wrong?"
+                    f"overloaded{maybe}?"
                 ) from error
             if folder is None:
                 assert self._scratch is not None

@@ -15,6 +15,7 @@ begins with, or to a segment of its own behind one of its successor's, and is ne
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import time
@@ -184,7 +185,8 @@ def read_log(folder: Path, start: int, *, arrays: bool = True) -> Iterator[Recor
                     break
                 if record.number != number:
                     raise ParameterServerError(
-                        f"the log '{path}' has record {record.number} where {number} belongs."
+                        f"the log '{path}' has record {record.number} where {number} belongs. "
+                        "Restore the folder, or remove it to start afresh."
                     )
                 number += 1
                 if record.number >= expected:
@@ -280,9 +282,12 @@ class Log:
                 os.fsync(self._file)
         except OSError as error:
             self._cut()
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            what = "Make room on its disk" if full else "Look at the folder and its disk"
             raise ParameterServerError(
                 f"the log in '{self.folder}' cannot be written ({error.strerror or error}): the "
-                "update was not applied and not acknowledged. Make room, and start again."
+                f"update was not applied and not acknowledged. {what}, and start again with the "
+                "same wal_dir."
             ) from error
         # A process that was frozen between the first check and the write learns it here, before
         # it tells anybody: its record lies behind the numbers of its successor.

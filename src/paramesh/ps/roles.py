@@ -63,6 +63,11 @@ _ROLES = {
 _NAME, _SPACE = "roster", "paramesh-roster"
 #: Seconds between two questions, for an answer, and for the others to leave when all is done.
 _PAUSE, _PATIENCE, _PARTING = 0.2, 10.0, 15.0
+#: What there is to do when the scheduler, or its node, is no more.
+_AGAIN = (
+    "Start all processes of the run again with the same wal_dir: it goes on from the last step "
+    "that the servers have."
+)
 
 
 class Role(NamedTuple):
@@ -250,8 +255,10 @@ def _schedule(role: Role, timeout: float) -> NoReturn:
                 time.sleep(_PAUSE)
                 found = ray.get(roster.look.remote())
         except ray.exceptions.RayError as error:
+            check_node(node, folder)
             raise ParameterServerError(
-                f"the Ray node of the scheduler has ended: {type(error).__name__}."
+                f"the roster of the scheduler at {role.address} does not answer any more "
+                f"({type(error).__name__}). {_AGAIN}"
             ) from error
         finally:
             ray.shutdown()
@@ -359,8 +366,10 @@ def _leave(ray: Any, roster: Any, role: str, key: Key, error: str | None = None)
 
 
 def _ended(role: Role, error: Exception) -> ParameterServerError:
-    kind = "it does not answer" if isinstance(error, TimeoutError) else type(error).__name__
-    return ParameterServerError(f"the scheduler at {role.address} has ended: {kind}.")
+    what = f"has ended ({type(error).__name__})"
+    if isinstance(error, TimeoutError):
+        what = f"has not answered for {_PATIENCE:g} s"
+    return ParameterServerError(f"the scheduler at {role.address} {what}. {_AGAIN}")
 
 
 def _beat(ray: Any, role: Role, roster: Any, key: Key, stop: threading.Event) -> None:

@@ -156,7 +156,9 @@ class Server:
                     return number
                 reasons.append(f"the log ends before it can replace {snapshot or 'all of it'}")
             self._clear()
-        raise ParameterServerError("the server cannot be recovered: " + "; ".join(reasons))
+        raise ParameterServerError(
+            f"the server of '{self.folder}' cannot be recovered: {'; '.join(reasons)}"
+        )
 
     def _recover_from(
         self, snapshot: Snapshot | None, records: Callable[[Path, int], Iterable[Record]]
@@ -455,7 +457,10 @@ class Server:
         self.store.check(updates)
         for name, number in hyper.items():
             if not math.isfinite(number):
-                raise ParameterServerError(f"worker {worker} pushed {name}={number}.")
+                raise ParameterServerError(
+                    f"worker {worker} pushed {name}={number}, which has to be a finite number. "
+                    "Look at the schedule and at the settings of the optimizer."
+                )
 
     def _count(self, updates: Update) -> None:
         self.pushes += 1
