@@ -77,7 +77,7 @@ def test_the_only_run_is_found_with_its_token(known: list[Run]) -> None:
     assert "secret" not in text
 
 
-@pytest.mark.parametrize("width", [50, 100, 250])
+@pytest.mark.parametrize("width", [40, 100, 250])
 def test_of_several_runs_there_is_a_table(known: list[Run], width: int) -> None:
     known += [run_at(1), run_at(2, "other")]
     text = shown(width=width)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import os
+import pkgutil
 import resource
 import signal
 import socket
@@ -348,17 +350,39 @@ def test_idle_connections_to_a_server_do_not_end_a_run(base: Cluster, tmp_path: 
         client.close()
 
 
+def methods() -> list[str]:
+    """All calls that Ray's services know."""
+    # Of these Python has no description.
+    found = [f"/ray.rpc.ObjectManagerService/{name}" for name in ("Push", "Pull", "FreeObjects")]
+    for module in pkgutil.iter_modules(ray.core.generated.__path__):
+        if module.name.endswith("_pb2"):
+            inside = importlib.import_module(f"ray.core.generated.{module.name}")
+            for service in inside.DESCRIPTOR.services_by_name.values():
+                found += [f"/{service.full_name}/{method.name}" for method in service.methods]
+    return found
+
+
 def test_a_cluster_of_its_own_refuses_whoever_has_no_token(base: Cluster) -> None:
     address = ray.get_runtime_context().gcs_address
     assert status_of(address, os.environ["RAY_AUTH_TOKEN"]) == 0
     assert status_of(address, None) == 16
     assert status_of(address, "b" * 64) == 16
-    # The ports that are open to the network.
-    for pid in services():
+    # Ports that are open to the network: each has one of Ray's services, which refuses (16), and
+    # knows nothing of the others (12).
+    calls = methods()
+    assert len(calls) > 100
+    refused: set[str] = set()
+    for pid in (os.getpid(), *services()):
         for where, port in listening(pid):
             if where == "127.0.0.1":
-                with contextlib.suppress(OSError):  # some speak no gRPC
-                    assert status_of(f"{where}:{port}", None, 1.0) in (12, 16, None)
+                said = {call: status_of(f"{where}:{port}", None, call=call) for call in calls}
+                assert set(said.values()) == {12, 16}
+                refused |= {call for call in calls if said[call] == 16}
+    assert {
+        "/ray.rpc.CoreWorkerService/PushTask",
+        "/ray.rpc.NodeManagerService/ShutdownRaylet",
+    } <= (refused)
+    assert len(refused) > 100
 
 
 def test_the_run_is_listed_while_its_cluster_lives(base: Cluster) -> None:

@@ -114,13 +114,16 @@ def read_again() -> None:
         )
 
 
-def status_of(address: str, token: str | None, timeout: float = _ANSWER) -> int | None:
+def status_of(
+    address: str, token: str | None, timeout: float = _ANSWER, call: str | None = None
+) -> int | None:
     """How the head of a cluster answers a caller with this token.
 
     Args:
         address: HOST:PORT, or ray://HOST:PORT.
         token: None: a caller without one.
         timeout: seconds for the answer.
+        call: what to ask, where it is not the head: /SERVICE/METHOD.
 
     Returns:
         The number of gRPC's status (0: answered, 16: refused); None for what speaks no gRPC.
@@ -130,7 +133,7 @@ def status_of(address: str, token: str | None, timeout: float = _ANSWER) -> int 
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     host = host.strip("[]")
-    path = _CLIENT_CALL if address.startswith("ray://") else _CALL
+    path = call or (_CLIENT_CALL if address.startswith("ray://") else _CALL)
     with socket.create_connection((host, int(port)), timeout=timeout) as plain:
         encrypt = os.environ.get("RAY_USE_TLS", "").lower() in ("1", "true")
         with _encrypted(plain) if encrypt else plain as connection:
