@@ -64,7 +64,7 @@ def test_a_shortage_has_the_name_of_its_server(
         with pytest.raises(ParameterServerError, match=message):
             await asked[call]()
         with pytest.raises(ParameterServerError, match=message):  # who waits for it hears so too
-            await other
+            await asyncio.wait_for(other, 60)
         # Nothing of it is there, and the next try is as good as the first.
         assert actor._state().version == 0
         await actor.push(*mine)
