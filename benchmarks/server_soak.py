@@ -7,8 +7,9 @@ those of `wal_dir`, and those of Ray's session.
 
 At the end it compares the second quarter of the run with the last one, and ends with code 1 if one
 of the numbers has grown by more than `--share` of itself and more than its allowance: 4 MiB of
-memory, 4 open files, 4 files, 4 MiB on the disk (code 2 if there were too few looks to tell). Linux
-only; needs paramesh[ps].
+memory, 4 open files, 4 files, 4 MiB on the disk (code 2 if there were too few looks to tell). The
+table has all its rows after about 10,000 steps: in a shorter run it is seen to grow. Linux only;
+needs paramesh[ps].
 """
 
 from __future__ import annotations
