@@ -10,10 +10,12 @@ from typer.testing import CliRunner
 
 from paramesh.cli import app, launch_servers
 from paramesh.cli.errors import CommandError
-from paramesh.cli.launch import Launch, workers
+from paramesh.cli.launch import Launch, _told, workers
 from paramesh.cli.launch_servers import Servers, served
+from paramesh.cli.supervisor import Failure
 from paramesh.errors import ParameterServerError
-from paramesh.ps import environment
+from paramesh.ps import environment, registry
+from paramesh.ps.node_ending import what_ended
 
 
 @pytest.fixture
@@ -99,3 +101,54 @@ def test_options_that_do_not_fit(words: list[str], message: str, script: Path) -
     done = CliRunner().invoke(app, ["launch", *words, str(script)])
     assert isinstance(done.exception, CommandError)
     assert message in str(done.exception)
+
+
+#: What `ray start --block` says last when one of its processes was killed.
+NODE = """[state-dump] \tNodeManager.deadline_timer.record_metrics - 1 total (1 active)
+[2026-11-29 05:08:48,112 I 32006 32006] (raylet) accessor.cc:475: Received address
+... ERR scripts.py:128 -- ----- END raylet.out tail (exit code(s)=-9 (signal 9)) -----
+... ERR scripts.py:1315 -- Remaining processes will be killed.
+"""
+
+
+@pytest.mark.parametrize("folder", [None, Path("/data/run")])
+def test_a_node_that_died_is_told_with_what_to_do(folder: Path | None, script: Path) -> None:
+    servers = Servers(2, workers=2, wal_dir=folder)
+    failure = Failure(launch_servers.HOST_LABEL, "exited with code 1", NODE, 1)
+    text = _told(failure, Launch(1, str(script), servers=servers))
+    assert text.startswith("\nparamesh: Ray's raylet was killed by SIGKILL (signal 9); if nobody")
+    if folder is None:
+        assert "A run with a --wal-dir is started again with the same one" in text
+        assert "Without one the logs of the servers were in a temporary folder" in text
+    else:
+        assert "Start the run again with the same --wal-dir (/data/run): it goes on from" in text
+    assert len(text.strip().splitlines()) == 1
+
+
+def test_a_node_that_could_not_start_is_told_with_what_it_said(script: Path) -> None:
+    failure = Failure(launch_servers.HOST_LABEL, "exited with code 1", NODE[:70] + "\nno port\n", 1)
+    text = _told(failure, Launch(1, str(script), servers=Servers(1, workers=1)))
+    assert "paramesh: Ray, on which the servers are, exited with code 1. The servers and" in text
+    assert text.endswith("What it said last:\n\nno port\n")
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("  gcs_server [exit code=1]\n", "Ray's gcs_server exited with code 1"),
+        ("  raylet [exit code=-11]\n", "Ray's raylet was killed by SIGSEGV (signal 11)"),
+        ("all is well", None),
+    ],
+)
+def test_how_other_versions_of_ray_say_it(said: str, expected: str | None) -> None:
+    assert what_ended(said) == expected
+
+
+def test_the_run_is_entered_with_its_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "folders", lambda: [tmp_path / "runs"])
+    with served(Servers(2, workers=3, wal_dir=tmp_path / "wal")) as (_, variables):
+        (run,) = registry.runs()
+        assert run.address == variables[environment.ADDRESS]
+        assert run.token == variables["RAY_AUTH_TOKEN"]
+        assert (run.servers, run.workers, run.wal_dir) == (2, 3, str(tmp_path / "wal"))
+    assert registry.runs() == []

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -107,6 +109,34 @@ class TestFailures:
         )
         assert failure is not None
         assert (failure.label, failure.said) == ("rank 1", "Traceback 1")
+
+    def test_a_server_that_ended_is_the_reason_though_others_saw_it_first(
+        self, tmp_path: Path
+    ) -> None:
+        # As Ray ends its users, without a word; the node that they were on takes longer to see it.
+        path = tmp_path / "seen"
+        ended = f"import os, sys; open({str(path)!r}, 'w').close(); sys.exit(1)"
+        late = (
+            f"import os, sys, time\nwhile not os.path.exists({str(path)!r}): time.sleep(0.01)\n"
+            "time.sleep(1.0)\nsys.exit(1)"
+        )
+        assert supervisor.MOMENT < 1.0 < supervisor.SERVER_MOMENT
+        failure, _, _ = run(
+            member("servers", late, server=True, quiet=True), member("worker 0", ended)
+        )
+        assert failure is not None
+        assert failure.label == "servers"
+
+    def test_a_report_is_the_reason_though_a_server_lives(self) -> None:
+        reported = (
+            "import json, os, sys\n"
+            "with open(os.environ['PARAMESH_REPORT'], 'w') as file:\n"
+            "    json.dump({'time': 1, 'text': 'Traceback', 'code': 1}, file)\n"
+            "sys.exit(1)"
+        )
+        failure, _, _ = run(member("servers", FOREVER, server=True), member("worker 0", reported))
+        assert failure is not None
+        assert (failure.label, failure.said) == ("worker 0", "Traceback")
 
     def test_those_who_do_not_listen_and_their_children_are_ended(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -253,3 +283,34 @@ class TestRestarts:
         assert failure is not None
         assert (failure.label, failure.said) == ("servers", "in vain\n")
         assert not [line for line in out + err if "servers" in line]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
+def test_a_launcher_that_was_killed_leaves_no_folder(tmp_path: Path) -> None:
+    program = (
+        "import io, sys\nfrom paramesh.cli.supervisor import Member, supervise\n"
+        "words = [sys.executable, '-c', \"import os, time; print(os.environ['PARAMESH_REPORT'], "
+        'flush=True); time.sleep(600)"]\n'
+        "supervise([Member('one', words)], sys.stdout.buffer, sys.stderr.buffer)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    ) as launcher:
+        assert launcher.stdout is not None
+        folder = Path(launcher.stdout.readline().decode().split()[-1]).parent
+        assert folder.parent == tmp_path
+        assert folder.is_dir()
+        launcher.kill()
+        launcher.wait()
+        until = time.monotonic() + 30
+        while folder.exists() and time.monotonic() < until:
+            time.sleep(0.05)
+        assert list(tmp_path.iterdir()) == []
+        # What the launcher had started: `paramesh.parallel.worker` would end by itself.
+        for entry in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                if f"PARAMESH_REPORT={folder}".encode() in entry.read_bytes():
+                    os.kill(int(entry.parent.name), signal.SIGKILL)

@@ -17,9 +17,10 @@ from typing import NamedTuple, TypeVar
 import pytest
 
 from environments import without_virtual_devices
+from paramesh.ps.access import token_variables
 from paramesh.ps.cluster import HOST
 from paramesh.ps.member_node import node_here
-from paramesh.ps.node import free_port, token_variables, wait_for_cluster
+from paramesh.ps.node import free_port, wait_for_cluster
 
 pytestmark = [
     pytest.mark.slow,
@@ -159,7 +160,7 @@ def test_without_its_token_a_cluster_lets_nobody_in(node: Node, tmp_path: Path) 
     stranger = node.environment | token_variables()
     done = run(node._replace(environment=stranger), *launch(node, tmp_path, "4"))
     assert done.returncode != 0
-    assert "or the token (RAY_AUTH_TOKEN) another one?" in done.stderr
+    assert "refuses the token that this process has: it is that of another cluster" in done.stderr
     assert "final" not in done.stdout
     assert not (tmp_path / "servers").exists()
 

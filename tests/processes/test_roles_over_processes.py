@@ -25,6 +25,7 @@ pytestmark = [
 PROGRAM = """
 import os, sys, time
 import numpy as np
+import ray  # before the token is known
 from paramesh.ps.roles import folder_of
 from paramesh import Tensor, context, nn, set_seed
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import io
 import json
 import os
+import pkgutil
+import resource
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,8 +24,11 @@ from paramesh.cli.servers import as_json, table_of
 from paramesh.errors import ParameterServerError
 from paramesh.initializer import initializer
 from paramesh.ps import delivery
+from paramesh.ps.access import status_of
 from paramesh.ps.client import RayClient
 from paramesh.ps.cluster import Cluster, check_address
+from paramesh.ps.descriptors import RESERVE
+from paramesh.ps.registry import runs
 from paramesh.ps.starts import start_of
 from paramesh.ps.status import find_servers, look, rates
 from server_runs import MOMENTUM, NUMBERS, ids_of, table_spec
@@ -284,3 +292,101 @@ def test_status_of_the_servers_of_a_run(base: Cluster, tmp_path: Path) -> None:
         assert json.loads(lines[0])["event"] == "started"
     finally:
         client.close()
+
+
+def listening(pid: int) -> list[tuple[str, int]]:
+    """Where a process listens to TCP, as others on this host reach it."""
+    inodes = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            inodes.add(os.readlink(link))
+    found = []
+    for name in ("tcp", "tcp6"):
+        for fields in map(str.split, Path("/proc/net", name).read_text().splitlines()):
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes:
+                host, _, port = fields[1].partition(":")
+                everywhere = not host.strip("0")
+                where = "127.0.0.1" if everywhere else socket.inet_ntoa(bytes.fromhex(host)[::-1])
+                found.append((where, int(port, 16)))
+    return found
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="Linux has it")
+def test_idle_connections_to_a_server_do_not_end_a_run(base: Cluster, tmp_path: Path) -> None:
+    rules = {"workers": 1, "snapshot_every": 4}
+    cluster = Cluster(2, rules, folder=str(tmp_path), job=tmp_path.name, standby=True)
+    client = RayClient(cluster, timeout=90.0)
+    crowd: list[socket.socket] = []
+    try:
+        client.declare([*SPECS, table_spec()], START)
+        train(client, 0, 4)
+        pid = client.stats()[0]["pid"]
+        soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        assert soft == hard - RESERVE
+        # As if the system gave it as few as it gives a careless one, and fewer.
+        used = len(os.listdir(f"/proc/{pid}/fd"))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 30, used + 30 + RESERVE))
+        ports = listening(pid)
+        assert len(ports) == 2  # of Ray, and the beacon
+        for address in ports:
+            for _ in range(120):
+                crowd.append(socket.create_connection(address, timeout=20))
+        assert train(client, 4, STEPS) == undisturbed()
+        said = client.stats()
+        assert [one["incarnation"] for one in said] == [1, 1]
+        assert said[0]["pid"] == pid
+        # Its own lifeline is held all the while.
+        lifeline = client.delivery.peers[0].lifeline
+        assert lifeline is not None
+        assert not lifeline.broken()
+        # It lacks nothing when they are gone.
+        for one in crowd:
+            one.close()
+        assert train(client, STEPS, STEPS + 8)
+        assert client.stats()[0]["incarnation"] == 1
+    finally:
+        for one in crowd:
+            one.close()
+        client.close()
+
+
+def methods() -> list[str]:
+    """All calls that Ray's services know."""
+    # Of these Python has no description.
+    found = [f"/ray.rpc.ObjectManagerService/{name}" for name in ("Push", "Pull", "FreeObjects")]
+    for module in pkgutil.iter_modules(ray.core.generated.__path__):
+        if module.name.endswith("_pb2"):
+            inside = importlib.import_module(f"ray.core.generated.{module.name}")
+            for service in inside.DESCRIPTOR.services_by_name.values():
+                found += [f"/{service.full_name}/{method.name}" for method in service.methods]
+    return found
+
+
+def test_a_cluster_of_its_own_refuses_whoever_has_no_token(base: Cluster) -> None:
+    address = ray.get_runtime_context().gcs_address
+    assert status_of(address, os.environ["RAY_AUTH_TOKEN"]) == 0
+    assert status_of(address, None) == 16
+    assert status_of(address, "b" * 64) == 16
+    # Ports that are open to the network: each has one of Ray's services, which refuses (16), and
+    # knows nothing of the others (12).
+    calls = methods()
+    assert len(calls) > 100
+    refused: set[str] = set()
+    for pid in (os.getpid(), *services()):
+        for where, port in listening(pid):
+            if where == "127.0.0.1":
+                said = {call: status_of(f"{where}:{port}", None, call=call) for call in calls}
+                assert set(said.values()) == {12, 16}
+                refused |= {call for call in calls if said[call] == 16}
+    assert {
+        "/ray.rpc.CoreWorkerService/PushTask",
+        "/ray.rpc.NodeManagerService/ShutdownRaylet",
+    } <= (refused)
+    assert len(refused) > 100
+
+
+def test_the_run_is_listed_while_its_cluster_lives(base: Cluster) -> None:
+    address = ray.get_runtime_context().gcs_address
+    (run,) = [run for run in runs() if (run.address, run.job) == (address, "base")]
+    assert run.pid == os.getpid()
+    assert run.token == os.environ["RAY_AUTH_TOKEN"]

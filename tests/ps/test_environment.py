@@ -9,7 +9,7 @@ import pytest
 
 from paramesh import context
 from paramesh.errors import ContextError, ParameterServerError
-from paramesh.ps import cluster, environment, node
+from paramesh.ps import access, cluster, environment, node
 from paramesh.ps.cluster import HOST
 
 LAUNCHED = {
@@ -88,8 +88,8 @@ def test_a_node_is_on_the_loopback_and_its_files_in_one_folder(tmp_path: Path) -
     assert words[words.index("--node-ip-address") + 1] == HOST
     assert words[words.index("--temp-dir") + 1] == str(tmp_path / "ray")
     assert words[words.index("--include-dashboard") + 1] == "false"
-    assert len(node.token_variables()["RAY_AUTH_TOKEN"]) == 64
-    assert node.token_variables() != node.token_variables()
+    assert len(access.token_variables()["RAY_AUTH_TOKEN"]) == 64
+    assert access.token_variables() != access.token_variables()
 
 
 @pytest.mark.parametrize(
@@ -112,6 +112,7 @@ def test_ray_that_cannot_start_is_one_error(
 
     ray = Ray()
     monkeypatch.setattr(cluster, "ray_module", lambda: ray)
+    monkeypatch.setattr(cluster, "join", lambda address: {})
     with pytest.raises(ParameterServerError, match=f"{where}: the node timed out during startup"):
         cluster.Cluster(1, {"workers": 1}, address=address, folder=str(tmp_path))
     assert ray.ended == (address is None)

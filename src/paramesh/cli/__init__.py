@@ -225,9 +225,21 @@ def _servers() -> None:
 @servers_app.command("status")
 def _status(
     address: Annotated[
-        str, typer.Option(metavar="HOST:PORT", help="Of the Ray cluster that the servers are on.")
-    ],
-    job: Annotated[str, typer.Option(help="The run, as in PARAMESH_PS_JOB.")] = "default",
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Of the Ray cluster that the servers are on. Without it: that of the run of this "
+            "user on this host, or the list of these runs if there are several.",
+        ),
+    ] = None,
+    job: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="The run, as in PARAMESH_PS_JOB. Without it: the only one that is known at the "
+            "address, or 'default'.",
+        ),
+    ] = None,
     every: Annotated[
         float | None,
         typer.Option(min=0.1, metavar="SECONDS", help="Keep the table up to date until Ctrl-C."),
@@ -237,6 +249,10 @@ def _status(
     ] = False,
 ) -> None:
     """Show the servers of a run: versions, what they hold, rates, and the last snapshots.
+
+    A run that this user has started on this host is found by itself, with
+    its token. For another one give --address, and its token in
+    RAY_AUTH_TOKEN.
 
     Columns: how often a server was started; its virtual shards; updates
     that it has applied, and how many it is behind the foremost server;

@@ -23,6 +23,7 @@ from paramesh.cli.errors import CommandError
 from paramesh.cli.launch_servers import HOST_LABEL, Servers, served
 from paramesh.cli.supervisor import Failure, Interrupted, Member, supervise
 from paramesh.ps import environment
+from paramesh.ps.node_ending import what_ended, what_to_do, without_noise
 
 _VIRTUAL = "--xla_force_host_platform_device_count"
 
@@ -159,11 +160,25 @@ def _free_port() -> int:
 
 def _told(failure: Failure, launch: Launch) -> str:
     count = (launch.servers and launch.servers.workers) or launch.processes
-    of = "" if failure.label == HOST_LABEL else f" of {count}"
+    of = f" of {count}"
+    if failure.label == HOST_LABEL:
+        return _told_of_servers(failure, launch)
     text = f"\nparamesh: {failure.label}{of} {failure.what}"
-    text += "; the others were ended." if count > 1 or not of else "."
+    text += "; the others were ended." if count > 1 else "."
     if failure.code == 128 + 9:
         text += " If nobody did that, the memory of this host ran out."
     if failure.said.strip():
         text += f" What it said last:\n\n{failure.said.rstrip()}"
+    return text + "\n"
+
+
+def _told_of_servers(failure: Failure, launch: Launch) -> str:
+    folder = launch.servers and launch.servers.wal_dir
+    ended = what_ended(failure.said)
+    what = ended or f"Ray, on which the servers are, {failure.what}"
+    text = f"\nparamesh: {what}. The servers and all workers were ended with it. "
+    text += what_to_do(None if folder is None else str(folder.absolute()), "--wal-dir")
+    said = "" if ended else without_noise(failure.said)
+    if said:
+        text += f" What it said last:\n\n{said}"
     return text + "\n"

@@ -13,9 +13,12 @@ from pathlib import Path
 
 from paramesh.cli.supervisor import Member
 from paramesh.ps import environment
+from paramesh.ps.access import given_token, token_variables
 from paramesh.ps.cluster import HOST, check_address
+from paramesh.ps.descriptors import raise_limit
 from paramesh.ps.janitor import Janitor, clean
-from paramesh.ps.node import free_port, node_variables, start_command, token_variables
+from paramesh.ps.node import free_port, node_variables, start_command
+from paramesh.ps.registry import Entry
 from paramesh.ps.status import end_servers
 
 #: Of the process that has the servers.
@@ -62,24 +65,41 @@ def served(servers: Servers) -> Generator[tuple[list[Member], dict[str, str]]]:
         check_address(servers.address)
         job = servers.job or f"launch-{secrets.token_hex(4)}"
         variables |= {environment.ADDRESS: servers.address, environment.JOB: job}
+        entry = _entry(servers, servers.address, job, given_token())
         try:
             yield [], variables
         finally:
+            entry.close()
             end_servers(servers.address, job)
         return
     # Sockets' paths are short by law: not below a long TMPDIR.
     where = "/tmp" if os.name == "posix" else None
     folder = Path(tempfile.mkdtemp(prefix="pm-", dir=where))
     janitor = Janitor(folder)
+    entry: Entry | None = None
+    raise_limit()  # what is started from here on has it too, Ray's own processes as well
     try:
-        port, token = free_port(), token_variables()
-        variables |= {environment.ADDRESS: f"{HOST}:{port}", **token}
-        variables[environment.JOB] = servers.job or "default"
+        port, token, job = free_port(), token_variables(), servers.job or "default"
+        variables |= {environment.ADDRESS: f"{HOST}:{port}", environment.JOB: job, **token}
         variables[environment.SCRATCH] = str(folder / "servers")
         command = start_command(folder, port=port)
         node = Member(HOST_LABEL, command, node_variables(folder) | token, server=True, quiet=True)
+        entry = _entry(servers, variables[environment.ADDRESS], job, token["RAY_AUTH_TOKEN"])
         yield [node], variables
     finally:
+        if entry is not None:
+            entry.close()
         clean(str(folder), patience=0.0)
         shutil.rmtree(folder, ignore_errors=True)
         janitor.dismiss()
+
+
+def _entry(servers: Servers, address: str, job: str, token: str | None) -> Entry:
+    return Entry(
+        address=address,
+        job=job,
+        servers=servers.count,
+        workers=servers.workers or 1,
+        wal_dir=None if servers.wal_dir is None else str(servers.wal_dir.absolute()),
+        token=token,
+    )

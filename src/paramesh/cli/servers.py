@@ -1,4 +1,4 @@
-"""`paramesh ps status`: a table of the servers of a run, once or live."""
+"""`paramesh ps status`: the runs of this user on this host, and the servers of one."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from paramesh.cli.errors import CommandError
+from paramesh.cli.runs import ago, choose, fits, runs_table
+from paramesh.errors import ParameterServerError
+from paramesh.ps.looker import Looker
 from paramesh.ps.partition import Partition
-from paramesh.ps.status import find_servers, look, rates
+from paramesh.ps.status import RunEnded, rates
 from paramesh.ps.watching import lag
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -109,9 +113,7 @@ def fitting(
     """The table with as many columns as the console has room for."""
     for count in range(len(_LESS)):
         table = table_of(before, now, _LESS[:count])
-        if console.measure(table, options=console.options.update(max_width=1000)).maximum <= (
-            console.width
-        ):
+        if fits(console, table):
             return table
     return table_of(before, now, _LESS)
 
@@ -131,36 +133,99 @@ def as_json(before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> 
 
 
 def show_status(
-    address: str, job: str, every: float | None, console: Console, *, json_lines: bool = False
+    address: str | None,
+    job: str | None,
+    every: float | None,
+    console: Console,
+    *,
+    json_lines: bool = False,
 ) -> None:
-    """Print the table once, or keep it up to date every so many seconds until Ctrl-C.
+    """Print the table of a run once, or keep it up to date every so many seconds until Ctrl-C.
+
+    Where several runs may be meant, the table of these.
 
     Args:
-        address: of the Ray cluster.
-        job: which run on it.
+        address: of the Ray cluster; None: that of a run of this user on this host.
+        job: which run on it; None: the only one that is known, or "default".
         every: seconds; None: once.
         console: where to.
         json_lines: a line of JSON for each look, in place of the table.
 
     Raises:
-        ParameterServerError: no cluster, or no servers.
+        CommandError: no address, and no run of this user on this host.
+        ParameterServerError: no cluster, another token, or no servers.
     """
-    servers = find_servers(address, job)
-    before = look(servers)
+    known = choose(address, job)
+    if address is None and not known:
+        raise CommandError(
+            "no run with servers of this user is on this host"
+            + ("" if job is None else f" by the job {job!r}")
+            + "; for one elsewhere, give its --address HOST:PORT"
+        )
+    if len(known) > 1:
+        if json_lines:
+            line = {"time": time.time(), "runs": [run.public() for run in known]}
+            console.out(json.dumps(line, allow_nan=False), highlight=False)
+            return
+        console.print(runs_table(known, console))
+        alike = len({run.address for run in known}) < len(known)
+        console.print(
+            f"{len(known)} runs are here. Choose one: paramesh ps status --address "
+            f"{known[-1].address}" + (f" --job {known[-1].job}" if alike else ""),
+            highlight=False,
+            soft_wrap=True,
+        )
+        return
+    run = known[0] if known else None
+    where = run.address if run is not None else address
+    assert where is not None
+    token = next((one.token for one in choose(where, None) if one.token is not None), None)
+    with Looker(where, job or (run.job if run is not None else "default"), token) as looker:
+        try:
+            before = looker.look()
+        except ParameterServerError:
+            if run is not None and run not in choose(run.address, run.job):
+                raise RunEnded(f"the run at {run.address} has ended.") from None
+            raise
+        if run is not None and not json_lines:
+            folder = run.wal_dir or "-"
+            console.print(
+                f"job {run.job} at {run.address}, process {run.pid}, began "
+                f"{ago(time.time() - run.started)}, wal_dir {folder}",
+                highlight=False,
+                soft_wrap=True,
+            )
+        try:
+            _show(looker, before, every, console, json_lines=json_lines)
+        except RunEnded as ended:
+            if every is None:
+                raise
+            text = json.dumps({"time": time.time(), "ended": str(ended)})
+            console.print(text if json_lines else str(ended), highlight=False, soft_wrap=True)
+
+
+def _show(
+    looker: Looker,
+    before: list[dict[str, Any]],
+    every: float | None,
+    console: Console,
+    *,
+    json_lines: bool,
+) -> None:
     time.sleep(min(every or 1.0, 1.0))
-    now = look(servers)
+    now = looker.look()
     if json_lines:
         while True:
             console.out(as_json(before, now), highlight=False)
             if every is None:
                 return
             time.sleep(every)
-            before, now = now, look(servers)
+            before, now = now, looker.look()
     if every is None:
         console.print(fitting(console, before, now))
         return
     with Live(fitting(console, before, now), console=console, auto_refresh=False) as live:
         while True:
             time.sleep(every)
-            before, now = now, look(servers)
+            before, now = now, looker.look()
             live.update(fitting(console, before, now), refresh=True)

@@ -5,8 +5,8 @@ Glossary
     server      a member that serves the others: the run does not wait for it, and ends it
     restart     a member that a signal killed may be started again; that is no failure of the run
     first       the failure that made the others fail: of those that come within a moment, a kill,
-                then the earliest one that was reported, then any; a process that JAX aborts because
-                another one is gone comes last
+                then the end of a server, then the earliest one that was reported, then any; a
+                process that JAX aborts because another one is gone comes last
 """
 
 from __future__ import annotations
@@ -30,9 +30,12 @@ from typing import Any, BinaryIO, NoReturn
 
 from paramesh.parallel.failures import REPORT
 from paramesh.parallel.worker import LAUNCHER
+from paramesh.ps.janitor import Janitor
 
 #: Seconds between a failure and the end of the others, in which they too may say what they see.
 MOMENT = 0.5
+#: The same where a member has ended without a word that needs a server.
+SERVER_MOMENT = 3.0
 #: Seconds that members have after Ctrl-C, and after SIGTERM.
 INTERRUPT_SECONDS, TERM_SECONDS = 15.0, 3.0
 
@@ -111,7 +114,11 @@ def supervise(
         OSError: a member could not be started; none runs.
     """
     with TemporaryDirectory(prefix="paramesh-") as folder:
-        return _Run(members, out, err, color, Path(folder)).run()
+        janitor = Janitor(Path(folder))  # if this process is killed
+        try:
+            return _Run(members, out, err, color, Path(folder)).run()
+        finally:
+            janitor.dismiss()
 
 
 class _Process:
@@ -171,6 +178,8 @@ class _Process:
         code, report = self.popen.returncode, self.report()
         if code < 0 and -code != signal.SIGABRT:
             return 0, 0.0
+        if self.member.server:
+            return 0, 1.0
         if report:
             return 1, float(report["time"])
         return (3 if code == -signal.SIGABRT else 2), 0.0
@@ -269,7 +278,10 @@ class _Run:
     def _first(self, failed: _Process) -> Failure:
         """The failure that made the others fail."""
         candidates = [failed]
-        until = time.monotonic() + MOMENT
+        # Ray ends its users without a word when its node dies, which the node itself sees later.
+        served = any(process.member.server for process in self._running)
+        silent = served and failed.popen.returncode > 0 and not failed.report()
+        until = time.monotonic() + (SERVER_MOMENT if silent else MOMENT)
         while (left := until - time.monotonic()) > 0 and self._running:
             event = self._next(left)
             if isinstance(event, int):
@@ -278,6 +290,8 @@ class _Run:
                 self._running.discard(event)
                 if event.popen.returncode:
                     candidates.append(event)
+                if event.member.server:
+                    until = min(until, time.monotonic() + MOMENT)
         first = min(candidates, key=_Process.order)
         self._end(_TERM)
         self._sweep()

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import threading
 import traceback
 from collections.abc import Iterable, Mapping
@@ -26,12 +27,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from paramesh.errors import ParameterServerError
+from paramesh.ps.descriptors import RESERVE, patiently, raise_limit
 from paramesh.ps.identity import check_server
 from paramesh.ps.lifeline import Beacon, host_identity
 from paramesh.ps.log import Fenced, latest_incarnation
 from paramesh.ps.protocol import POINTS, PushesMissing, Replaced, Rules
 from paramesh.ps.refresh import News, Watch, news_of
 from paramesh.ps.server import Server
+from paramesh.ps.shortage import names_shortage, shortage
 from paramesh.ps.standby import STANDBY_POINTS, Standby
 from paramesh.ps.store import Update
 from paramesh.ps.watching import ServerWatch
@@ -131,6 +134,7 @@ class ServerActor:
         job: str = "default",
         run: tuple[str, int] | None = None,
     ) -> None:
+        raise_limit(RESERVE)
         self._run = None if run is None else run[0]
         if run is not None:
             check_server(Path(folder), *run)
@@ -157,9 +161,14 @@ class ServerActor:
             self._server = Server(self._folder, self._rules, **self._options)
             self._watcher.look(self._server)
             return
-        self._beacon = Beacon()
+        self._beacon = patiently(Beacon)
         self._promotion = asyncio.Lock()
         self._follow()
+
+    @property
+    def title(self) -> str:
+        """Who this is, in messages."""
+        return f"{self._folder.name} (process {os.getpid()} on {socket.gethostname()})"
 
     # A standby. It belongs to a thread until it is promoted.
 
@@ -208,6 +217,7 @@ class ServerActor:
             if replaced:
                 os._exit(0)
 
+    @names_shortage
     async def promote(self, after: int) -> dict[str, Any]:
         """Serve, if no later incarnation than `after` does; one that serves already goes on.
 
@@ -271,10 +281,12 @@ class ServerActor:
             if self._failure is not None:
                 raise self._failure
 
+    @names_shortage
     async def hello(self, worker: int, incarnation: int | None) -> dict[str, Any]:
         """As `Server.hello`, and where: `pid`, `host` and the address of a `beacon`, or None."""
         return self._state().hello(worker, incarnation) | self._whereabouts()
 
+    @names_shortage
     async def declare(self, specs: list[dict[str, Any]], values: dict[str, Array]) -> Reply:
         """As `Server.declare`; back when all of them can be read."""
         self._state().declare(specs, values)
@@ -284,6 +296,7 @@ class ServerActor:
             await self._moved.wait()
         return self._reply(None, ())
 
+    @names_shortage
     async def put(self, pieces: dict[str, dict[str, Array]], ids: Array | None) -> Reply:
         """As `Server.put`, of several pieces."""
         for name, fields in pieces.items():
@@ -291,14 +304,17 @@ class ServerActor:
         self._move()
         return self._reply(None, ())
 
+    @names_shortage
     async def known(self) -> list[dict[str, Any]]:
         """As `Server.known`."""
         return self._state().known()
 
+    @names_shortage
     async def dump(self, names: list[str]) -> dict[str, dict[str, Array]]:
         """As `Server.dump`, by name."""
         return {name: self._state().dump(name) for name in names}
 
+    @names_shortage
     async def push(
         self, worker: int, incarnation: int, step: int, updates: Update, hyper: dict[str, float]
     ) -> Reply:
@@ -310,15 +326,20 @@ class ServerActor:
             server.push(worker, incarnation, step, updates, hyper)
         except (Replaced, PushesMissing):
             raise  # only the worker that spoke is concerned
-        except (ParameterServerError, OSError) as error:
-            # Those who wait for this update would wait for ever.
-            self._move(error)
-            self._watcher.failed(error, worker, step)
-            raise
+        except (ParameterServerError, OSError, MemoryError, RuntimeError) as error:
+            told = shortage(self.title, "push", error) or error
+            if isinstance(told, ParameterServerError | OSError):
+                # Those who wait for this update would wait for ever.
+                self._move(told)
+                self._watcher.failed(told, worker, step)
+            if told is error:
+                raise
+            raise told from None
         if server.version != before:
             self._move()
         return self._reply(None, ())
 
+    @names_shortage
     async def step(self, asked: tuple[Any, ...]) -> Reply:
         """Push the gradients of a step, and the values that a later one reads once it may.
 
@@ -347,11 +368,13 @@ class ServerActor:
         self._watcher.sent({name: one.rows for name, one in news.items()})
         return reply._replace(news=news)
 
+    @names_shortage
     async def pull(self, step: int, names: list[str]) -> Reply:
         """Dense Parameters as a step reads them; waits until it may."""
         await self._released(step)
         return self._reply(step, names)
 
+    @names_shortage
     async def pull_rows(self, step: int, name: str, ids: Array) -> Reply:
         """Rows of a table as a step reads them; waits until it may."""
         await self._released(step)
@@ -359,6 +382,7 @@ class ServerActor:
         self._watcher.sent(values)
         return self._reply(None, ())._replace(values=values)
 
+    @names_shortage
     async def settle(self, worker: int, version: int) -> Reply:
         """Back when the server is at a version, with all of a worker's pushes before it applied.
 
@@ -372,6 +396,7 @@ class ServerActor:
                 raise self._failure
         return self._reply(None, ())
 
+    @names_shortage
     async def leave(self, worker: int, incarnation: int) -> int:
         """As `Server.leave`."""
         return self._state().leave(worker, incarnation)
@@ -384,6 +409,7 @@ class ServerActor:
         """The process of the server; on a thread of its own, see `SIGNS`."""
         return os.getpid()
 
+    @names_shortage
     async def stats(self) -> dict[str, Any]:
         """As `Server.stats`, with `pid`."""
         return self._state().stats() | {

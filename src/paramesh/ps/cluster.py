@@ -2,9 +2,10 @@
 
 A cluster of its own has its node on this host's loopback, asks for a token that is made for this
 run, has no dashboard, and is gone with the program: no process, no file. Some of Ray's services
-listen on all interfaces all the same: there the token is what keeps others out. An address that is
-on a network is refused unless the cluster asks for a token and encrypts (a token alone travels
-readably).
+listen on all interfaces all the same: there the token is what keeps others out, so it is asked for
+by name, whatever Ray does by itself, and a cluster that lets in a caller without one is not used.
+An address that is on a network is refused unless the cluster asks for a token and encrypts (a token
+alone travels readably).
 """
 
 from __future__ import annotations
@@ -22,9 +23,18 @@ from pathlib import Path
 from typing import Any
 
 from paramesh.errors import ParameterServerError
+from paramesh.ps.access import (
+    check_access,
+    check_version,
+    given_token,
+    read_again,
+    token_variables,
+)
 from paramesh.ps.actors import SIGNS, ServerActor
 from paramesh.ps.janitor import Janitor
+from paramesh.ps.node_ending import NodeWatch
 from paramesh.ps.ray_settings import ray_settings
+from paramesh.ps.registry import Entry
 from paramesh.ps.run_folder import RunFolder
 
 #: One for the life of the process: Ray reads it once.
@@ -43,8 +53,8 @@ WITHOUT_RAY = (
 #: servers have to be on such nodes.
 SERVER_PLACE, PLACED = "paramesh_server", "PARAMESH_PS_PLACED"
 
-#: Seconds for a server to say whose it is.
-_ANSWER = 10.0
+#: Seconds for a head that listens to answer, and for a server to say whose it is.
+_PATIENCE = 10.0
 
 LOOPBACK = ("127.0.0.2", "127.0.0.1", "localhost", "::1", "local")
 
@@ -53,20 +63,21 @@ def ray_module() -> Any:
     """Ray, which is an optional package.
 
     Raises:
-        ParameterServerError: it is not installed.
+        ParameterServerError: it is not installed, or has no token authentication.
     """
     try:
-        return importlib.import_module("ray")
+        ray = importlib.import_module("ray")
     except ModuleNotFoundError as error:
         if error.name != "ray":
             raise
         raise ParameterServerError(WITHOUT_RAY) from None
+    check_version()
+    return ray
 
 
 def check_address(address: str) -> None:
     """Raise ParameterServerError if an address is on a network without token and TLS."""
-    host = address.removeprefix("ray://").rsplit(":", 1)[0].strip("[]")
-    if host in LOOPBACK:
+    if _is_here(address):
         return
     missing: list[str] = []
     if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
@@ -78,6 +89,35 @@ def check_address(address: str) -> None:
             f"address={address!r} is not on this host, and the cluster would be reached without "
             f"{' and '.join(missing)}: whoever reaches a Ray cluster can run programs on it."
         )
+
+
+def _is_here(address: str) -> bool:
+    return address.removeprefix("ray://").rsplit(":", 1)[0].strip("[]") in LOOPBACK
+
+
+def join(address: str, patience: float = _PATIENCE) -> dict[str, str]:
+    """Have Ray join a cluster with the token that the environment gives, if it lets that in.
+
+    A cluster on a network has to ask for a token, and so has one that a token was set for by name.
+
+    Returns:
+        The variables that have to be set for it; Ray, if it is imported, knows them.
+
+    Raises:
+        ParameterServerError: as `check_access`.
+    """
+    token = given_token()
+    named = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
+    check_access(address, token, strictly=named or not _is_here(address), patience=patience)
+    variables = {} if token is None else token_variables(token)
+    os.environ.update(variables)
+    read_again()
+    return variables
+
+
+def place_of_driver(address: str) -> dict[str, str]:
+    """For `ray.init`: Ray would look for the node of this process at another address."""
+    return {"_node_ip_address": HOST} if address.startswith(f"{HOST}:") else {}
 
 
 class Cluster:
@@ -128,6 +168,8 @@ class Cluster:
         self._scratch: Path | None = None
         self._janitor: Janitor | None = None
         self._environment: dict[str, str | None] = {}
+        self._entry: Entry | None = None
+        self._watch: NodeWatch | None = None
         self.actors: list[Any] = []
         self.standbys: list[Any] = []
         if address is not None:
@@ -142,11 +184,14 @@ class Cluster:
                 run.enter(secrets.token_hex(8))
             try:
                 self._connect(address)
+            except ParameterServerError:
+                raise
             except Exception as error:  # Ray raises all kinds, plain ones too
                 where = "on this host" if address is None else f"at address={address!r}"
+                maybe = "" if address is None else ", or the address wrong"
                 raise ParameterServerError(
                     f"there is no Ray cluster for the servers {where}: {error}. Is the host "
-                    "overloaded, the address wrong, or the token (RAY_AUTH_TOKEN) another one?"
+                    f"overloaded{maybe}?"
                 ) from error
             if run is not None:
                 run.enter(f"{self._head()}/{job}")
@@ -179,6 +224,14 @@ class Cluster:
                     made = self._ray.remote(concurrency_groups={SIGNS: 1})(ServerActor)
                     actor = made.options(**options)
                     actors.append(actor.remote(*arguments, **more))
+            self._entry = Entry(
+                address=address or self._ray.get_runtime_context().gcs_address,
+                job=job,
+                servers=servers,
+                workers=rules.get("workers", 1),
+                wal_dir=self.folder,
+                token=given_token(),
+            )
         except BaseException:
             self.close(servers=rules.get("workers", 1) == 1)  # or they may be others' already
             raise
@@ -200,7 +253,9 @@ class Cluster:
         ray = self._ray
         try:
             actor = ray.get_actor("server-0", namespace=f"paramesh-{job}")
-            whose = ray.get(actor.whose.options(concurrency_group=SIGNS).remote(), timeout=_ANSWER)
+            whose = ray.get(
+                actor.whose.options(concurrency_group=SIGNS).remote(), timeout=_PATIENCE
+            )
         except (ValueError, ray.exceptions.RayError):
             return  # there is none, or it is being started again: its folder is looked at then
         if whose != run.name:
@@ -218,6 +273,8 @@ class Cluster:
             "max_restarts": -1,
             "max_task_retries": 0,
             "num_cpus": 0,
+            # As in `ray_settings`, for clusters that others have started.
+            "enable_task_events": False,
         }
         if address is not None:
             options["lifetime"] = "detached"
@@ -238,16 +295,16 @@ class Cluster:
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
         self._set_environment(ray_settings())
         if address is not None:
-            if address.startswith(f"{HOST}:"):  # Ray would look for this driver's node elsewhere
-                quiet["_node_ip_address"] = HOST
+            quiet |= place_of_driver(address)
+            before = os.environ.copy()
+            self._environment |= {name: before.get(name) for name in join(address)}
             ray.init(address=address, **quiet)
             self._own = True
             return
         # Sockets' paths are short by law: not below a long TMPDIR.
         scratch = self._make_scratch("/tmp" if os.name == "posix" else None)
-        # Ray asks for the token of its own accord (and sets the mode) where nobody turned it off.
-        self._environment["RAY_AUTH_MODE"] = os.environ.get("RAY_AUTH_MODE")
-        self._set_environment({"RAY_AUTH_TOKEN": _TOKEN})
+        self._set_environment(token_variables(_TOKEN))
+        read_again()
         self._own = True
         with warnings.catch_warnings():
             # JAX warns of forks; what Ray forks does nothing but start another program.
@@ -260,6 +317,9 @@ class Cluster:
                 _temp_dir=str(scratch / "ray"),
                 **quiet,
             )
+        where = ray.get_runtime_context().gcs_address
+        check_access(where, _TOKEN, strictly=True, patience=_PATIENCE)
+        self._watch = NodeWatch(self.folder)
 
     def _set_environment(self, variables: dict[str, str]) -> None:
         """Set variables until the end; Ray reads them when it starts."""
@@ -279,6 +339,12 @@ class Cluster:
             servers: False: other workers still need the servers.
         """
         atexit.unregister(self.close)
+        if self._entry is not None:
+            self._entry.close()
+            self._entry = None
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
         ray = self._ray
         if ray.is_initialized() and servers:
             for actor in (*self.actors, *self.standbys):

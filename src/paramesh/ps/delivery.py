@@ -447,7 +447,9 @@ class Round:
         if len(peer.ended) == len(peer.actors):
             reasons = "; ".join(dict.fromkeys(peer.ended.values()))
             raise ParameterServerError(
-                f"server {peer.server} cannot start, or was ended: {reasons}"
+                f"server {peer.server} cannot start, or was ended: {reasons.rstrip('.')}. Once "
+                "the reason is mended, start the run again with the same wal_dir: it goes on from "
+                "the last step that the servers have."
             )
 
     # What goes wrong.
@@ -537,11 +539,15 @@ class Round:
     def _late(self) -> ParameterServerError:
         missing = sorted(self._calls.keys() - self._answers.keys())
         what = sorted({self._calls[server][0] for server in missing})
-        others = f"another of the {self._delivery.workers} workers has stopped"
+        workers = self._delivery.workers
+        others = f"another of the {workers} workers has stopped"
         if all(server in self._alive for server in missing):
-            why = f"Servers and network are well, so {others}."
-        else:
+            busy = "the servers are busier than timeout= allows for"
+            why = f"Servers and network are well, so {others if workers > 1 else busy}."
+        elif workers > 1:
             why = f"Either a server cannot come back, or {others}."
+        else:
+            why = "The server cannot come back: is its host overloaded, or its wal_dir damaged?"
         said = "; ".join(
             f"server {server}: {what}" for server, what in sorted(self._troubles.items())
         )

@@ -15,6 +15,7 @@ begins with, or to a segment of its own behind one of its successor's, and is ne
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import time
@@ -25,6 +26,7 @@ from typing import Any
 from paramesh.atomic import write_atomically
 from paramesh.errors import ParameterServerError
 from paramesh.ownership import open_own, own_folder
+from paramesh.ps.descriptors import open_file, patiently
 from paramesh.ps.record import Array, Record, encoded, read_records
 
 #: Buffers that one call of the system takes.
@@ -119,7 +121,7 @@ def latest_incarnation(folder: Path) -> int:
     """The incarnation that may write; 0 before the first."""
     # Opened anew each time: a shared file system may answer `stat` from what it remembers.
     try:
-        file = os.open(os.path.join(folder, "incarnation"), os.O_RDONLY)
+        file = open_file(os.path.join(folder, "incarnation"), os.O_RDONLY)
     except FileNotFoundError:
         return 0
     try:
@@ -184,7 +186,8 @@ def read_log(folder: Path, start: int, *, arrays: bool = True) -> Iterator[Recor
                     break
                 if record.number != number:
                     raise ParameterServerError(
-                        f"the log '{path}' has record {record.number} where {number} belongs."
+                        f"the log '{path}' has record {record.number} where {number} belongs. "
+                        "Restore the folder, or remove it to start afresh."
                     )
                 number += 1
                 if record.number >= expected:
@@ -244,7 +247,8 @@ class Log:
     def rotate(self) -> None:
         """Begin a new segment."""
         path = self.folder / f"log-{self.number:016d}-{self.incarnation:08d}.bin"
-        file = open_own(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        file = patiently(lambda: open_own(path, flags))
         self.close()
         self._file = file
         self._size = self._before = os.fstat(file).st_size
@@ -279,9 +283,12 @@ class Log:
                 os.fsync(self._file)
         except OSError as error:
             self._cut()
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            what = "Make room on its disk" if full else "Look at the folder and its disk"
             raise ParameterServerError(
                 f"the log in '{self.folder}' cannot be written ({error.strerror or error}): the "
-                "update was not applied and not acknowledged. Make room, and start again."
+                f"update was not applied and not acknowledged. {what}, and start again with the "
+                "same wal_dir."
             ) from error
         # A process that was frozen between the first check and the write learns it here, before
         # it tells anybody: its record lies behind the numbers of its successor.

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from paramesh.errors import ParameterServerError
+from paramesh.ps.descriptors import raise_limit
 from paramesh.ps.janitor import Janitor, clean
 from paramesh.ps.node import node_variables, start_command
+from paramesh.ps.node_ending import what_ended, what_to_do, without_noise
 
 #: Seconds between two looks at the cluster.
 _PAUSE = 0.2
@@ -31,6 +33,7 @@ def node_here(
         more: for `start_command`.
     """
     janitor = Janitor(folder)
+    raise_limit()  # the node has it too
     try:
         with open(folder / "node.log", "wb") as log:
             node = subprocess.Popen(
@@ -56,12 +59,21 @@ def node_here(
 
 
 def check_node(node: subprocess.Popen[bytes], folder: Path) -> None:
-    """Raise ParameterServerError, with what it said, if a node has ended."""
-    if node.poll() is not None:
-        text = (folder / "node.log").read_text(errors="replace").rstrip()
+    """Raise ParameterServerError, with the reason, if a node has ended."""
+    if node.poll() is None:
+        return
+    text = (folder / "node.log").read_text(errors="replace")
+    ended = what_ended(text)
+    if ended is not None:
         raise ParameterServerError(
-            f"the Ray node of this process ended with code {node.returncode}:\n{text[-2000:]}"
+            f"the Ray node of this process has ended: {ended}. "
+            + what_to_do(None)
+            + " All processes of the run have to be started."
         )
+    raise ParameterServerError(
+        f"the Ray node of this process ended with code {node.returncode}, and said last:\n"
+        + without_noise(text)[-2000:]
+    )
 
 
 def wait_for_node(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import secrets
 import socket
 import sys
 import time
@@ -16,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from paramesh.errors import ParameterServerError
+from paramesh.ps.access import check_version
 from paramesh.ps.cluster import HOST, WITHOUT_RAY
 from paramesh.ps.ray_settings import ray_settings
 
@@ -61,9 +61,10 @@ def start_command(
 
 
 def check_installed() -> None:
-    """Raise ParameterServerError if Ray is not installed; it is not imported."""
+    """Raise ParameterServerError if there is no Ray that asks for tokens; it is not imported."""
     if not _there("ray"):
         raise ParameterServerError(WITHOUT_RAY)
+    check_version()
 
 
 def _there(package: str) -> bool:
@@ -76,15 +77,6 @@ def _there(package: str) -> bool:
 def node_variables(folder: Path) -> dict[str, str]:
     """What the environment of a node has besides the token."""
     return {"RAY_TMPDIR": str(folder / "ray"), **ray_settings()}
-
-
-def token_variables(token: str | None = None) -> dict[str, str]:
-    """What the environment of all members has, so that they know each other's token.
-
-    Args:
-        token: 64 hexadecimal digits; None makes one.
-    """
-    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token or secrets.token_hex(32)}
 
 
 def free_port(host: str = HOST) -> int:

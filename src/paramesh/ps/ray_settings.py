@@ -18,6 +18,9 @@ _SETTINGS = {
     # and between two looks. Ray takes a second each; the call is repeated whatever the reason.
     "RAY_timeout_ms_task_wait_for_death_info": "100",
     "RAY_core_worker_internal_heartbeat_ms": "100",
+    # Ray keeps a record of every call, up to 100,000 of several kilobytes, in the process that all
+    # depend on. A training run makes some in each step, and nobody looks at them.
+    "RAY_task_events_report_interval_ms": "0",
 }
 
 

@@ -21,10 +21,8 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import secrets
 import socket
 import stat
-import sys
 import tempfile
 import threading
 import time
@@ -36,13 +34,22 @@ from paramesh.errors import ContextError, ParameterServerError
 from paramesh.parallel.failures import fail
 from paramesh.parallel.processes import DEFAULT_HOST, DEFAULT_PORT, Variables
 from paramesh.ps import environment
-from paramesh.ps.cluster import HOST, LOOPBACK, PLACED, SERVER_PLACE, check_address, ray_module
+from paramesh.ps.access import token_variables
+from paramesh.ps.cluster import (
+    HOST,
+    LOOPBACK,
+    PLACED,
+    SERVER_PLACE,
+    check_address,
+    join,
+    place_of_driver,
+    ray_module,
+)
 from paramesh.ps.ending import Ending
 from paramesh.ps.janitor import clean
 from paramesh.ps.member_node import check_node, node_here, wait_for_node
 from paramesh.ps.node import (
     check_installed,
-    token_variables,
     wait_for_cluster,
 )
 from paramesh.ps.roster import BEAT, Key, Roster
@@ -56,6 +63,11 @@ _ROLES = {
 _NAME, _SPACE = "roster", "paramesh-roster"
 #: Seconds between two questions, for an answer, and for the others to leave when all is done.
 _PAUSE, _PATIENCE, _PARTING = 0.2, 10.0, 15.0
+#: What there is to do when the scheduler, or its node, is no more.
+_AGAIN = (
+    "Start all processes of the run again with the same wal_dir: it goes on from the last step "
+    "that the servers have."
+)
 
 
 class Role(NamedTuple):
@@ -128,7 +140,6 @@ def take_part(role: Role, timeout: float) -> environment.Outside:
     if _state.taken is None:
         check_address(role.address)
         check_installed()
-        _check_not_imported(role)
         if role.role == "scheduler":
             _schedule(role, timeout)
         wait_for_cluster(role.address, timeout)
@@ -153,16 +164,6 @@ def folder_of(port: int) -> Path:
 
 def _given_token() -> bool:
     return bool(os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"))
-
-
-def _check_not_imported(role: Role) -> None:
-    # On being imported, Ray reads whether there are tokens, and it never looks again.
-    if "ray" in sys.modules and os.environ.get("RAY_AUTH_MODE") != "token":
-        raise ParameterServerError(
-            f"Ray was imported before set_ps_context(enable_ps=True), and so without the token of "
-            f"the scheduler at {role.address}. Import it later, or start all processes with "
-            "RAY_AUTH_MODE=token."
-        )
 
 
 def _token(role: Role) -> dict[str, str]:
@@ -193,13 +194,13 @@ def _token(role: Role) -> dict[str, str]:
 
 def _connect(role: Role) -> Any:
     ray = ray_module()
-    options = {"_node_ip_address": HOST} if role.host == HOST else {}
+    join(role.address)
     ray.init(
         address=role.address,
         namespace=_SPACE,
         log_to_driver=False,
         logging_level="error",
-        **options,
+        **place_of_driver(role.address),
     )
     return ray
 
@@ -232,7 +233,7 @@ def _schedule(role: Role, timeout: float) -> NoReturn:
                 f"{error.strerror}."
             ) from error
         if not _given_token():
-            token = token_variables(secrets.token_hex(32))
+            token = token_variables()
             path = folder / "token"
             path.touch(mode=0o600)
             path.write_text(token["RAY_AUTH_TOKEN"])
@@ -254,8 +255,10 @@ def _schedule(role: Role, timeout: float) -> NoReturn:
                 time.sleep(_PAUSE)
                 found = ray.get(roster.look.remote())
         except ray.exceptions.RayError as error:
+            check_node(node, folder)
             raise ParameterServerError(
-                f"the Ray node of the scheduler has ended: {type(error).__name__}."
+                f"the roster of the scheduler at {role.address} does not answer any more "
+                f"({type(error).__name__}). {_AGAIN}"
             ) from error
         finally:
             ray.shutdown()
@@ -363,8 +366,10 @@ def _leave(ray: Any, roster: Any, role: str, key: Key, error: str | None = None)
 
 
 def _ended(role: Role, error: Exception) -> ParameterServerError:
-    kind = "it does not answer" if isinstance(error, TimeoutError) else type(error).__name__
-    return ParameterServerError(f"the scheduler at {role.address} has ended: {kind}.")
+    what = f"has ended ({type(error).__name__})"
+    if isinstance(error, TimeoutError):
+        what = f"has not answered for {_PATIENCE:g} s"
+    return ParameterServerError(f"the scheduler at {role.address} {what}. {_AGAIN}")
 
 
 def _beat(ray: Any, role: Role, roster: Any, key: Key, stop: threading.Event) -> None:

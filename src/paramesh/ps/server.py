@@ -82,6 +82,8 @@ class Server:
         self.snapshots_beside = snapshots_beside
         self._snapshots = ThreadPoolExecutor(1, "snapshot")
         self._snapshot: Future[None] | None = None
+        #: Those of the two that have a thread.
+        self._threaded: set[ThreadPoolExecutor] = set()
         self._point: Callable[[str], None] = point or (lambda name: None)
         self._fsync = fsync
         self._clear()
@@ -154,7 +156,9 @@ class Server:
                     return number
                 reasons.append(f"the log ends before it can replace {snapshot or 'all of it'}")
             self._clear()
-        raise ParameterServerError("the server cannot be recovered: " + "; ".join(reasons))
+        raise ParameterServerError(
+            f"the server of '{self.folder}' cannot be recovered: {'; '.join(reasons)}"
+        )
 
     def _recover_from(
         self, snapshot: Snapshot | None, records: Callable[[Path, int], Iterable[Record]]
@@ -453,7 +457,10 @@ class Server:
         self.store.check(updates)
         for name, number in hyper.items():
             if not math.isfinite(number):
-                raise ParameterServerError(f"worker {worker} pushed {name}={number}.")
+                raise ParameterServerError(
+                    f"worker {worker} pushed {name}={number}, which has to be a finite number. "
+                    "Look at the schedule and at the settings of the optimizer."
+                )
 
     def _count(self, updates: Update) -> None:
         self.pushes += 1
@@ -488,7 +495,8 @@ class Server:
         if worker is not None:
             meta["worker"] = worker
         arrays = updates_to_arrays(updates)
-        if self.rules.keep_log and sum(a.nbytes for a in arrays.values()) >= self.beside:
+        large = self.rules.keep_log and sum(a.nbytes for a in arrays.values()) >= self.beside
+        if large and self._has_thread(self._writer):
             undo = self._apply_beside_the_log(updates, hyper, meta, arrays)
         else:
             undo = self._apply(updates, hyper)
@@ -568,20 +576,43 @@ class Server:
         every = self.rules.snapshot_every
         if not every or not self.rules.keep_log or self.version % every:
             return
-        if not self.snapshots_beside:
-            self._try(self._begin_snapshot())
-        elif self._snapshot is None or self._snapshot.done():
-            self._snapshot = self._snapshots.submit(self._try, self._begin_snapshot())
-        else:
+        if self._snapshot is not None and not self._snapshot.done():
             self.last_snapshot["late"] = time.time()  # the one before is still being written
+            return
+        try:
+            write = self._begin_snapshot()
+        except (OSError, MemoryError) as error:
+            self._failed(error)
+            return
+        if self.snapshots_beside and self._has_thread(self._snapshots):
+            self._snapshot = self._snapshots.submit(self._try, write)
+        else:
+            self._try(write)
 
     def _try(self, write: Callable[[], None]) -> None:
         try:
             write()
-        except (OSError, ParameterStateError) as error:
-            # The log has everything; the next one may succeed.
-            self.last_snapshot["failed"] = time.time()
-            self.last_snapshot["errno"] = float(getattr(error, "errno", None) or 0)
+        except (OSError, MemoryError, ParameterStateError) as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        # The log has everything; the next one may succeed.
+        self.last_snapshot["failed"] = time.time()
+        self.last_snapshot["errno"] = float(getattr(error, "errno", None) or 0)
+
+    def _has_thread(self, pool: ThreadPoolExecutor) -> bool:
+        """Whether a pool can begin with what it is given at once.
+
+        It takes work also if no thread can be started for it, and does it whenever one can: what it
+        is asked to do first may be done late.
+        """
+        if pool not in self._threaded:
+            try:
+                pool.submit(int)
+            except RuntimeError:
+                return False
+            self._threaded.add(pool)
+        return True
 
     def snapshot(self) -> None:
         """Write a snapshot, and drop the part of the log that nothing needs any more.
