@@ -28,8 +28,9 @@ import numpy as np
 from paramesh.errors import ParameterServerError
 from paramesh.ps.lifeline import Beacon, host_identity
 from paramesh.ps.log import Fenced, latest_incarnation
+from paramesh.ps.peer import Reply
 from paramesh.ps.protocol import POINTS, PushesMissing, Replaced, Rules
-from paramesh.ps.refresh import News, Watch, news_of
+from paramesh.ps.refresh import Watch, news_of
 from paramesh.ps.server import Server
 from paramesh.ps.standby import STANDBY_POINTS, Standby
 from paramesh.ps.store import Update
@@ -60,16 +61,6 @@ class NotServing(ParameterServerError):
 
     def __str__(self) -> str:
         return self.args[0]
-
-
-class Reply(NamedTuple):
-    """What a server answers: its process, incarnation and version, values by name, and news."""
-
-    pid: int
-    incarnation: int
-    version: int
-    values: dict[str, Array]
-    news: dict[str, News] = {}  # noqa: RUF012 (nobody writes to it)
 
 
 class Kill(NamedTuple):
