@@ -47,7 +47,7 @@ class Table:
     def __init__(self, *actors: int) -> None:
         self.now = 100.0
         self.caller = Caller(actors, rank=0, workers=2, timeout=300.0, clock=lambda: self.now)
-        self.caller.incarnation = 1
+        self.caller.greeting = ("hello", (0, 1))
         self.said: list[Action] = []
 
     def out(self) -> list[Action]:
@@ -293,6 +293,27 @@ def test_a_server_that_says_it_was_replaced_is_believed_in_the_end() -> None:
     assert 110 < table.now < 111
     table.caller.take(Replied(sent["hello"], where(1, 5)))
     with pytest.raises(ParameterServerError, match="it is fenced"):
+        table.caller.result()
+
+
+def test_one_process_after_another_that_was_replaced_is_no_alarm() -> None:
+    table = Table(1)
+    table.met(1, 5)
+    number = table.begin()["pull"]
+    for latest in (2, 3):
+        table.caller.take(NotServed(number, latest, True, ParameterServerError("it is fenced")))
+        number = table.later(8.0)["pull"]
+    table.caller.take(NotServed(number, 4, True, ParameterServerError("it is fenced")))
+    table.caller.take(Replied(table.later(0.05)["pull"], reply(4, 5)))
+    assert table.caller.result()[0].incarnation == 4
+
+
+def test_a_server_that_has_ended_is_found_out_when_the_call_itself_is_lost() -> None:
+    table = Table(1)
+    table.met(1, 5)
+    table.begin()
+    table.caller.take(Died(table.later(2.5)["ping"], "no disk"))
+    with pytest.raises(ParameterServerError, match=r"server 0 cannot start.*no disk"):
         table.caller.result()
 
 

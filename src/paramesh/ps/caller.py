@@ -73,7 +73,8 @@ class Caller:
 
     Attributes:
         peers: the servers.
-        incarnation: of this worker, once a server has given it one.
+        greeting: the call by which a server learns which this worker is; None: it has no
+            incarnation yet.
         retries: how many calls were sent again.
         gone: why the cluster has ended, and there is nobody to call; empty otherwise.
         outcome: the error that the round has ended with.
@@ -94,7 +95,7 @@ class Caller:
         self.workers = workers
         self.timeout = timeout
         self.timing = timing or Timing()
-        self.incarnation: int | None = None
+        self.greeting: Call | None = None
         self.retries = 0
         self.gone = ""
         self.outcome: Exception | None = None
@@ -125,8 +126,8 @@ class Caller:
         self._signs: dict[int, float] = {}
         self._sent: dict[int, float] = {}
         self._alive: set[int] = set()
-        #: Since when a server without a standby has said that it was replaced.
-        self._fenced: dict[int, float] = {}
+        #: Since when a server without a standby has said that it was replaced, and by which.
+        self._fenced: dict[tuple[int, int], float] = {}
         self._troubles: dict[int, str] = {}
         #: What a server has refused a call with, and until when it is asked why.
         self._refusal: tuple[Exception, int, float] | None = None
@@ -308,7 +309,7 @@ class Caller:
             case NotServed(_, latest, fenced, error) if call:
                 if stale:
                     self._send_again_soon(peer.server)
-                elif self._believed(peer):
+                elif self._believed(peer, latest):
                     self._refuse(peer, error)
                 else:
                     peer.latest = max(peer.latest, latest)
@@ -330,7 +331,8 @@ class Caller:
         peer = self.peers[request.server]
         other = (peer.server, 1 - request.at)
         if isinstance(event, Refused):
-            raise event.error
+            self.outcome = event.error
+            return
         if isinstance(event, Died) and event.ended:
             peer.ended[request.at] = event.ended
             self._check_ended(peer)
@@ -355,7 +357,13 @@ class Caller:
         peer = self.peers[request.server]
         now = self._clock()
         self._signs[peer.server] = now
-        if not isinstance(event, Replied) or request.at != peer.at:
+        if request.at != peer.at:
+            return
+        if isinstance(event, Died) and event.ended:
+            peer.ended[request.at] = event.ended
+            self._check_ended(peer)
+            self._trouble(peer, "its process has died")
+        if not isinstance(event, Replied):
             return
         self._alive.add(peer.server)
         self._troubles.pop(peer.server, None)
@@ -407,17 +415,17 @@ class Caller:
         """
         if self._refusal is not None:
             return
-        if self.incarnation is None or not peer.incarnation:
+        if self.greeting is None or not peer.incarnation:
             self.outcome = error
             return
-        check = self._send("check", peer.server, ("hello", (self.rank, self.incarnation)))
+        check = self._send("check", peer.server, self.greeting)
         self._refusal = (error, check.number, self._clock() + self.timing.probe)
 
-    def _believed(self, peer: Peer) -> bool:
+    def _believed(self, peer: Peer, latest: int) -> bool:
         if peer.actors > 1:
             return False
         now = self._clock()
-        return now - self._fenced.setdefault(peer.server, now) > self.timing.fenced
+        return now - self._fenced.setdefault((peer.server, latest), now) > self.timing.fenced
 
     def _check_ended(self, peer: Peer) -> None:
         if len(peer.ended) == peer.actors:
@@ -524,11 +532,11 @@ class Caller:
 
     def _repeat(self, server: int) -> None:
         self.retries += 1
-        if self.incarnation is not None:
+        if self.greeting is not None:
             for number, other in list(self._requests.items()):
                 if other.kind == "hello" and other.server == server:
                     self._forget(number)
-            self._send("hello", server, ("hello", (self.rank, self.incarnation)))
+            self._send("hello", server, self.greeting)
         call = self._calls[server]
         for before in self._earlier(server, call):
             self._before.add(self._send("earlier", server, before).number)

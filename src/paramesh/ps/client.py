@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import secrets
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -73,7 +74,8 @@ class RayClient:
             timeout=timeout,
             note=self._watcher.events.note,
         )
-        self.worker = Worker(self.delivery.caller, eager=eager, staleness=staleness)
+        life = secrets.randbits(63) | 1
+        self.worker = Worker(self.delivery.caller, life, eager=eager, staleness=staleness)
         self._run(self.worker.greet())
         self.start = self.worker.start
         atexit.register(self.close)
@@ -103,7 +105,12 @@ class RayClient:
         try:
             turn = next(talk)
             while True:
-                turn = talk.send(self._answers(turn))
+                try:
+                    answers = self._answers(turn)
+                except Exception as error:
+                    turn = talk.throw(error)
+                else:
+                    turn = talk.send(answers)
         except StopIteration as end:
             self.delivery.carry_out()
             return end.value

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from paramesh.atomic import write_atomically
+from paramesh.atomic import directory_to_disk, write_atomically
 from paramesh.errors import ParameterServerError
 from paramesh.ps.record import Array, Record, encoded, read_records
 
@@ -210,6 +210,17 @@ def drop_segments(folder: Path, before: int) -> None:
             path.unlink(missing_ok=True)
 
 
+def _to_disk(folder: Path) -> None:
+    """Bring the log to the disk: who wrote it may have died before that."""
+    for _, _, path in segments(folder):
+        file = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+    directory_to_disk(folder)
+
+
 class Log:
     """The end of the log, which is written to.
 
@@ -238,6 +249,8 @@ class Log:
         self._fsync = fsync
         self._file = -1
         self._hurt = False
+        if fsync:  # what is gone on from here
+            _to_disk(folder)
         self.rotate()
 
     def rotate(self) -> None:
@@ -245,6 +258,8 @@ class Log:
         path = self.folder / f"log-{self.number:016d}-{self.incarnation:08d}.bin"
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0)
         file = os.open(path, flags, 0o600)
+        if self._fsync:  # or a power cut takes the file with all that was brought to it
+            directory_to_disk(self.folder)
         self.close()
         self._file = file
         self._size = self._before = os.fstat(file).st_size

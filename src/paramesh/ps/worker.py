@@ -3,8 +3,9 @@
 Glossary
     held        the pushes that some server may have to be sent again
     flying      a push in stale mode that was sent, and whose answer no step has needed yet
-    talk        what one of its methods says to the servers: a generator of rounds, each of which it
-                is sent the answers of, by server
+    talk        what one of its methods says to the servers: a generator of rounds; of each it is
+                sent the answers by server, or thrown the error
+    life        of a worker: one process
 
 The same push is repeated bit by bit, from memory. No network: who runs a talk has the rounds
 carried out (see `caller`), over Ray or in a simulation.
@@ -22,12 +23,16 @@ from paramesh.ps.caller import Caller
 from paramesh.ps.exchange import Call, Request
 from paramesh.ps.partition import Partition
 from paramesh.ps.peer import Reply
+from paramesh.ps.protocol import Replaced
 from paramesh.ps.refresh import Refresh, join_news, split_watches
 from paramesh.ps.specs import known_among
 
 Array = np.ndarray[Any, Any]
 Update = Mapping[str, Mapping[str, Array]]
 T = TypeVar("T")
+
+#: How often a worker that starts asks for a number.
+TRIES = 5
 
 
 class Round(NamedTuple):
@@ -58,6 +63,7 @@ class Worker:
 
     Args:
         caller: sends it.
+        life: drawn for the process that the worker is: nobody else has it.
         eager: the servers are in async mode: an answer says that the push was applied, whatever
             the version.
         staleness: of the servers, in stale mode.
@@ -68,8 +74,11 @@ class Worker:
         rows_pulled: how many rows of tables it was sent.
     """
 
-    def __init__(self, caller: Caller, *, eager: bool = False, staleness: int = 0) -> None:
+    def __init__(
+        self, caller: Caller, life: int, *, eager: bool = False, staleness: int = 0
+    ) -> None:
         self.caller = caller
+        self.life = life
         self.rank = caller.rank
         self.eager = eager
         self.staleness = staleness
@@ -86,11 +95,19 @@ class Worker:
 
     def greet(self) -> Talk[None]:
         """Become the latest incarnation of this worker, and learn where the servers are."""
-        first = (yield Round({0: ("hello", (self.rank, None))}))[0]
-        self.incarnation = first["worker"]
-        hello = ("hello", (self.rank, self.incarnation))
-        self.caller.incarnation = self.incarnation
-        found = yield self._all(hello)
+        for left in reversed(range(TRIES)):
+            asked = yield self._all(("hello", (self.rank, None, self.life)))
+            self.incarnation = max(said["worker"] for said in asked.values())
+            self.caller.greeting = ("hello", (self.rank, self.incarnation, self.life))
+            try:
+                found = yield self._all(self.caller.greeting)
+            except Replaced:
+                # What a process before this one has sent came late, and has taken the number.
+                self.caller.greeting = None
+                if not left:
+                    raise
+            else:
+                break
         self.start = min(said["next"] for said in found.values())
         self._told = [peer.version for peer in self.caller.peers]
 
