@@ -114,6 +114,9 @@ class Disk:
                 if folder is self.folders.get(path.rpartition("/")[0]) and self._is_full(path):
                     raise OSError(errno.ENOSPC, "No space left on device", path)
                 inode = folder[name] = Inode()
+            if flags & real_os.O_TRUNC:
+                inode.data.clear()
+                inode.synced = 0
         self._next += 1
         self._open[self._next] = [inode, 0, path.rpartition("/")[0] if inode else path]
         return self._next
@@ -232,6 +235,7 @@ class Disk:
             open=lambda path, flags, mode=0: disk.open(str(path), flags),
             close=disk.close,
             read=read,
+            write=lambda number, content: disk.write(number, [content], None),
             writev=lambda number, buffers: disk.write(number, buffers, None),
             pwritev=lambda number, buffers, at: disk.write(number, buffers, at),
             fsync=disk.sync,

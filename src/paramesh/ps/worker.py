@@ -95,7 +95,8 @@ class Worker:
 
     def greet(self) -> Talk[None]:
         """Become the latest incarnation of this worker, and learn where the servers are."""
-        for left in reversed(range(TRIES)):
+        tries = 0
+        while True:
             asked = yield self._all(("hello", (self.rank, None, self.life)))
             self.incarnation = max(said["worker"] for said in asked.values())
             self.caller.greeting = ("hello", (self.rank, self.incarnation, self.life))
@@ -104,7 +105,8 @@ class Worker:
             except Replaced:
                 # What a process before this one has sent came late, and has taken the number.
                 self.caller.greeting = None
-                if not left:
+                tries += 1
+                if tries == TRIES:
                     raise
             else:
                 break
