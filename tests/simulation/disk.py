@@ -14,6 +14,7 @@ import errno
 import io
 import os as real_os
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import PosixPath
 from types import SimpleNamespace
@@ -24,7 +25,12 @@ from paramesh import atomic
 from paramesh.ps import actors, log, server, standby
 from simulation.world import Dead, World
 
+#: Modules through which servers reach files.
+FILES = {"paramesh.atomic", "paramesh.ownership", "paramesh.ps.log"}
+
 _FIRST = 1_000_000
+#: Whose all files are.
+_USER = 1000
 
 
 class Inode:
@@ -245,7 +251,9 @@ class Disk:
             replace=lambda old, new: disk.replace(str(old), str(new)),
             chmod=lambda path, mode: None,
             unlink=lambda path: disk.unlink(str(path)),
+            lstat=lambda path: _stat_of(disk.find("stat", str(path))),
             getpid=getpid,
+            geteuid=lambda: _USER,
         )
 
     def token(self, size: int) -> str:
@@ -255,8 +263,12 @@ class Disk:
 
 
 def _stat_of(inode: Inode | None) -> Any:
-    size = 0 if inode is None else len(inode.data)
-    return SimpleNamespace(st_size=size, st_mode=stat.S_IFREG | 0o600)
+    """What `os.stat` says of a file, or of a folder (None)."""
+    if inode is None:
+        return SimpleNamespace(st_size=0, st_mode=stat.S_IFDIR | 0o700, st_uid=_USER, st_nlink=2)
+    return SimpleNamespace(
+        st_size=len(inode.data), st_mode=stat.S_IFREG | 0o600, st_uid=_USER, st_nlink=1
+    )
 
 
 #: The disk of the world that runs.
@@ -277,6 +289,9 @@ class SimPath(PosixPath):
 
     def stat(self, *, follow_symlinks: bool = True) -> Any:
         return _stat_of(_here[-1].find("stat", str(self)))
+
+    def is_dir(self, *more: Any) -> bool:
+        return str(self) in _here[-1].folders
 
     def exists(self, *more: Any) -> bool:
         folder, _, name = str(self).rpartition("/")
@@ -323,12 +338,14 @@ def in_place(disk: Disk, executor: Callable[..., Any]) -> Iterator[None]:
     fake, clock = disk.os_module(), SimTime(disk.world)
     secrets = SimpleNamespace(token_hex=disk.token)
     replaced: list[tuple[Any, dict[str, Any]]] = [
-        (atomic, {"os": fake, "Path": SimPath, "secrets": secrets, "fcntl": None}),
-        (log, {"os": fake, "Path": SimPath, "time": clock}),
+        (atomic, {"secrets": secrets, "fcntl": None}),
+        (log, {"time": clock}),
         (server, {"time": clock, "ThreadPoolExecutor": executor}),
         (standby, {"time": clock}),
         (actors, {"Path": SimPath}),
     ]
+    for name in FILES & sys.modules.keys():
+        replaced.append((sys.modules[name], {"os": fake, "Path": SimPath}))
     _here.append(disk)
     with contextlib.ExitStack() as stack:
         for module, names in replaced:
