@@ -325,13 +325,27 @@ def test_servers_that_are_ended_are_an_error_with_all_reasons() -> None:
         table.caller.result()
 
 
-def test_nothing_waits_longer_than_the_timeout() -> None:
-    table = Table(1, 2)
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("alive", [False, True])
+def test_nothing_waits_longer_than_the_timeout(workers: int, alive: bool) -> None:
+    table = Table(1, 1)
+    table.caller.workers = workers
     table.begin(0, 1)
-    table.later(301.0)
-    with pytest.raises(
-        ParameterServerError, match=r"server \[0, 1\] did not answer \['pull'\] within 300 s"
-    ):
+    for _ in range(200):
+        for action in table.out():
+            if alive and isinstance(action, Send) and action.call[0] == "ping":
+                table.caller.take(Replied(action.request, 7))
+        table.now += 1.6
+        table.caller.tick()
+    others = "another of the 2 workers has stopped"
+    expected = {
+        (1, False): "The server cannot come back: is its host overloaded",
+        (1, True): "Servers and network are well, so the servers are busier than timeout=",
+        (2, False): f"Either a server cannot come back, or {others}",
+        (2, True): f"Servers and network are well, so {others}",
+    }[workers, alive]
+    said = r"server \[0, 1\] did not answer \['pull'\] within 300 s"
+    with pytest.raises(ParameterServerError, match=f"{said}.*{expected}"):
         table.caller.result()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -104,6 +105,13 @@ def test_a_failure_names_its_seed_and_says_what_happened() -> None:
     with mutated(mutation), pytest.raises(Failed, match=rf"^seed {seed}: .*\n.*mode=") as found:
         simulate(seed)
     assert "started" in str(found.value)
+
+
+def test_the_page_of_servers_names_all_errors() -> None:
+    page = Path(__file__).parents[2] / "docs" / "guide" / "server-processes.md"
+    text = page.read_text()
+    for one in MUTATIONS:
+        assert f"| {one.name} | {one.what} |" in text
 
 
 def test_time_passes_in_order_and_within_naps() -> None:

@@ -431,7 +431,9 @@ class Caller:
         if len(peer.ended) == peer.actors:
             reasons = "; ".join(dict.fromkeys(peer.ended.values()))
             raise ParameterServerError(
-                f"server {peer.server} cannot start, or was ended: {reasons}"
+                f"server {peer.server} cannot start, or was ended: {reasons.rstrip('.')}. Once "
+                "the reason is mended, start the run again with the same wal_dir: it goes on from "
+                "the last step that the servers have."
             )
 
     def _trouble(self, peer: Peer, what: str, first: int | None = None) -> None:
@@ -582,9 +584,12 @@ class Caller:
         what = sorted({self._calls[server][0] for server in missing})
         others = f"another of the {self.workers} workers has stopped"
         if all(server in self._alive for server in missing):
-            why = f"Servers and network are well, so {others}."
-        else:
+            busy = "the servers are busier than timeout= allows for"
+            why = f"Servers and network are well, so {others if self.workers > 1 else busy}."
+        elif self.workers > 1:
             why = f"Either a server cannot come back, or {others}."
+        else:
+            why = "The server cannot come back: is its host overloaded, or its wal_dir damaged?"
         said = "; ".join(
             f"server {server}: {trouble}" for server, trouble in sorted(self._troubles.items())
         )
