@@ -220,6 +220,29 @@ def test_a_lifeline_that_breaks_has_the_other_actor_serve() -> None:
     assert table.caller.result()[0].incarnation == 2
 
 
+def test_a_start_that_a_power_cut_has_taken_keeps_nobody_from_serving() -> None:
+    table = Table(2)
+    number = table.begin()["pull"]
+    table.caller.take(NotServed(number, 5, False, ParameterServerError("a standby")))
+    claim = table.sent()["promote"]
+    table.caller.take(Replied(claim, {"serves": False, "incarnation": 4}))
+    table.later(0.05)
+    claims = [a for a in table.said if isinstance(a, Send) and a.call[0] == "promote"]
+    assert [claim.call[1] for claim in claims] == [(5,), (4,)]
+
+
+def test_a_claim_of_one_that_was_replaced_since_is_not_believed() -> None:
+    table = Table(2)
+    table.met(1, 5)
+    early = table.caller.peers[0].floor
+    table.caller.take(Died(table.begin()["pull"]))
+    claim = table.sent()["promote"]
+    table.caller.peers[0].learn(where(3, 7), early)
+    table.caller.take(Replied(claim, where(2, 5) | {"serves": True}))
+    assert "promote" in table.later(0.05)
+    assert not table.caller.done
+
+
 def test_claims_go_on_while_nobody_answers() -> None:
     """Messages may be lost, one after the other: nothing is asked only once."""
     table = Table(2)

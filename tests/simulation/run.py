@@ -70,7 +70,9 @@ class Monitor:
         incarnation, version = said
         known = self._answered[actor.slot.server]
         for other, seen in known.items():
-            if other <= incarnation and seen > version:
+            # One that was replaced can have nothing that its successor has not begun with.
+            less = seen > version if other <= incarnation else seen < version
+            if less:
                 raise Violation(
                     f"{actor.name} answers from version {version} (incarnation {incarnation}): "
                     f"incarnation {other} has answered from version {seen}"
