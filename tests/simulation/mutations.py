@@ -104,18 +104,6 @@ def _no_fence() -> Patches:
     return [_on(standby, "start_incarnation", start), _on(Log, "check_fence", lambda self: None)]
 
 
-def _fence_before_alone() -> Patches:
-    """A server that is fenced while it writes does not learn it."""
-    real, check = Log.append, Log.check_fence
-
-    def append(self: Log, *more: Any) -> None:
-        check(self)
-        with mock.patch.object(Log, "check_fence"):
-            real(self, *more)
-
-    return [_on(Log, "append", append)]
-
-
 def _torn_anywhere() -> Patches:
     """What is damaged counts as torn off."""
     real = record.read_record
@@ -253,13 +241,6 @@ MUTATIONS = [
         "a standby takes over without a new incarnation",
         _no_fence,
         lambda config: config.standby,
-    ),
-    Mutation(
-        "fence before alone",
-        "a server that was replaced while it was writing does not look once more",
-        _fence_before_alone,
-        lambda config: bool(config.frozen),
-        seldom=True,
     ),
     Mutation(
         "damage is torn",
