@@ -222,10 +222,10 @@ def takeover(folder: str, kills: int) -> None:
 def wait_for_standby(client: RayClient) -> None:
     """Until a second process holds what the server holds."""
     version = client.stats()[0]["version"]
-    peer = client.delivery.peers[0]
+    peer, actors = client.delivery.caller.peers[0], client._cluster.pairs()[0]
     while True:
         try:
-            said = ray.get(peer.actors[1 - peer.at].look.remote(), timeout=60)
+            said = ray.get(actors[1 - peer.at].look.remote(), timeout=60)
         except ray.exceptions.RayError:
             time.sleep(0.1)
             continue

@@ -20,10 +20,11 @@ import numpy as np
 import ray
 
 from paramesh.errors import ParameshError
-from paramesh.ps import delivery as deliveries
 from paramesh.ps.client import RayClient
 from paramesh.ps.cluster import Cluster
-from paramesh.ps.delivery import Call, Delivery, Peer
+from paramesh.ps.delivery import Delivery
+from paramesh.ps.exchange import Call, Floor
+from paramesh.ps.peer import Peer
 from paramesh.ps.protocol import Replaced
 from server_runs import MOMENTUM, ids_of, table_spec
 
@@ -174,17 +175,18 @@ class Chaos:
 
     def interpose(self) -> None:
         """Between this process's client and its servers, from now on."""
-        chaos, sending, hearing = self, Delivery.submit, Delivery.heard
+        chaos, sending, learning = self, Delivery.submit, Peer.learn
 
-        def submit(way: Delivery, server: int, call: Call, at: int | None = None) -> Any:
+        def submit(way: Delivery, server: int, call: Call, at: int = 0) -> Any:
             return chaos.send(lambda call: sending(way, server, call, at), server, call)
 
-        def heard(way: Delivery, peer: Peer, *more: Any) -> None:
-            hearing(way, peer, *more)
+        def learn(peer: Peer, answer: Any, floor: Floor) -> Any:
+            found = learning(peer, answer, floor)
             chaos.note(peer.server, peer.incarnation, peer.version)
+            return found
 
-        Delivery.submit, Delivery.heard = submit, heard  # type: ignore[method-assign]
-        deliveries.PROBE, deliveries.FROZEN, deliveries.LOST = 0.5, 2.0, 3.0
+        Delivery.submit, Peer.learn = submit, learn  # type: ignore[method-assign]
+        Delivery.timing = Delivery.timing._replace(probe=0.5, frozen=2.0, lost=3.0)
 
 
 def connected(job: Job, rank: int) -> RayClient:

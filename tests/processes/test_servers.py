@@ -23,10 +23,10 @@ from rich.console import Console
 from paramesh.cli.servers import as_json, table_of
 from paramesh.errors import ParameterServerError
 from paramesh.initializer import initializer
-from paramesh.ps import delivery
 from paramesh.ps.access import status_of
 from paramesh.ps.client import RayClient
 from paramesh.ps.cluster import Cluster, check_address
+from paramesh.ps.delivery import Delivery
 from paramesh.ps.descriptors import RESERVE
 from paramesh.ps.registry import runs
 from paramesh.ps.starts import start_of
@@ -123,8 +123,8 @@ def test_a_stale_step_returns_before_its_own_answer(base: Cluster, tmp_path: Pat
         rows = client.pull_rows(3, "t", ids)
         update = update_of(3, client.pull(3, ["v"])["v"], rows, ids)
         waited = client.waited
-        _, sent, _ = client._flying[2]
-        assert len(ray.wait(list(sent), num_returns=2, timeout=60)[0]) == 2
+        sent = [client.delivery._refs[number] for number in client.worker.flying[2].sent]
+        assert len(ray.wait(sent, num_returns=2, timeout=60)[0]) == 2
         pids = [said["pid"] for said in client.stats()]
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
@@ -147,8 +147,8 @@ def test_a_stale_step_returns_before_its_own_answer(base: Cluster, tmp_path: Pat
 def test_frozen_server_and_a_worker_killed_between_servers(
     base: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "PROBE", 0.5)
-    monkeypatch.setattr(delivery, "FROZEN", 3.0)  # a slow server is none that is frozen
+    # A slow server is none that is frozen.
+    monkeypatch.setattr(Delivery, "timing", Delivery.timing._replace(probe=0.5, frozen=3.0))
     client = connected(tmp_path)
     try:
         train(client, 0, 4)
@@ -160,7 +160,8 @@ def test_frozen_server_and_a_worker_killed_between_servers(
         rows = client.pull_rows(6, "t", ids)
         update = update_of(6, client.pull(6, ["v"])["v"], rows, ids)
         mine = client.partition.split_updates(update)[0]
-        client._call({0: ("push", (0, client.incarnation, 6, mine, NUMBERS))})
+        push = ("push", (0, client.incarnation, 6, mine, NUMBERS))
+        client.delivery.call({0: push}, client.worker.earlier)
         assert [said["version"] for said in client.stats()] == [7, 6]
         successor = RayClient(client._cluster, timeout=60)
         assert successor.start == 6

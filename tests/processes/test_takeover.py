@@ -18,9 +18,9 @@ import pytest
 import ray
 
 from paramesh.errors import ParameterServerError
-from paramesh.ps import delivery
 from paramesh.ps.client import RayClient
 from paramesh.ps.cluster import Cluster
+from paramesh.ps.delivery import Delivery
 from paramesh.ps.protocol import POINTS
 from server_runs import table_spec
 from server_steps import SPECS, START, local_run, train
@@ -140,11 +140,11 @@ def test_both_die_and_standby_dies_in_promotion(base: Cluster, tmp_path: Path) -
         train(client, 3, 7)
         assert client.stats()[0]["incarnation"] == 6
         # The standby alone; nobody notices.
-        retries = client.delivery.retries
+        retries = client.retries
         roles = pair.roles()
         os.kill(roles["standby"]["pid"], signal.SIGKILL)
         train(client, 7, 8)
-        assert client.delivery.retries == retries
+        assert client.retries == retries
         # The standby first, then the server.
         roles = pair.roles()
         os.kill(roles["standby"]["pid"], signal.SIGKILL)
@@ -163,9 +163,8 @@ def test_both_die_and_standby_dies_in_promotion(base: Cluster, tmp_path: Path) -
 def test_frozen_server_is_replaced_and_wakes_up_as_the_standby(
     base: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(delivery, "PROBE", 0.5)
-    monkeypatch.setattr(delivery, "FROZEN", 3.0)
-    monkeypatch.setattr(delivery.Peer, "kill", lambda peer: False)  # as if on another host
+    monkeypatch.setattr(Delivery, "timing", Delivery.timing._replace(probe=0.5, frozen=3.0))
+    monkeypatch.setattr(Delivery, "kill", lambda *_: False)  # as if on another host
     pair = Pair(tmp_path)
     try:
         client = pair.client()

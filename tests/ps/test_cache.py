@@ -58,7 +58,7 @@ class Worker:
 
     def __init__(self, rank: int, server: Server, capacity: int, shared: bool) -> None:
         self.rank, self.server, self.step = rank, server, 0
-        self.incarnation = server.hello(rank, None)["worker"]
+        self.incarnation = server.hello(rank, 1)["worker"]
         lag = server.rules.staleness
         self.cache = RowCache(
             "t", ROWS, (WIDTH,), np.float32, capacity, lag=lag, shared=shared or lag > 0

@@ -33,7 +33,7 @@ def test_a_server_tells_of_its_starts_snapshots_and_errors(tmp_path: Path) -> No
     server = Server(folder, Rules(snapshot_every=2))
     watch = ServerWatch(folder)
     watch.look(server)
-    server.hello(0, None)
+    server.hello(0, 1)
     server.declare([SPEC | {"optimizer": MOMENTUM}], {"w": np.zeros(4, np.float32)})
     for step in range(3):
         push(server, step)

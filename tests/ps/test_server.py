@@ -14,6 +14,7 @@ import pytest
 from paramesh.errors import ParameterServerError, ParameterShapeError
 from paramesh.ps import log as logs
 from paramesh.ps.protocol import POINTS, PushesMissing, Replaced, Rules, VersionGone
+from paramesh.ps.record import read_records
 from paramesh.ps.server import Server
 from paramesh.ps.snapshot import snapshots
 from server_runs import NUMBERS, Model, Run, contents, updates_of
@@ -400,3 +401,79 @@ def test_old_files_are_dropped(tmp_path: Path) -> None:
     assert len(snapshots(tmp_path / "s")) == 2
     assert len(logs.segments(tmp_path / "s")) <= 3
     assert logs.segments(tmp_path / "s")[0][0] > 0
+
+
+def test_a_question_of_a_worker_changes_nothing(tmp_path: Path) -> None:
+    """It may come late or twice, from a process that is dead: the one after it is listened to."""
+    server = Server(tmp_path / "s", SYNC)
+    assert server.hello(0, None, 5)["worker"] == 1
+    assert server.hello(0, 1, 5)["worker"] == 1
+    assert server.hello(0, None, 6)["worker"] == 2
+    assert server.hello(0, 1, 5)["worker"] == 1
+    assert server.hello(0, 2, 6)["worker"] == 2
+    with pytest.raises(Replaced, match="speaks as incarnation 1, and the server listens to 2"):
+        server.hello(0, 1, 5)
+    server.close()
+
+
+@pytest.mark.parametrize("snapshot", [False, True])
+def test_two_processes_that_are_one_incarnation_are_an_error(
+    snapshot: bool, tmp_path: Path
+) -> None:
+    server = Server(tmp_path / "s", SYNC)
+    server.hello(0, 1, 5)
+    if snapshot:
+        server.snapshot()
+    server.close()
+    server = Server(tmp_path / "s", SYNC)
+    assert server.hello(0, 1, 5)["worker"] == 1
+    with pytest.raises(Replaced, match="so does another process.*Has it been started twice"):
+        server.hello(0, 1, 6)
+    server.close()
+
+
+def test_what_a_server_goes_on_from_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With fsync: who wrote it may have been killed before that, and a power cut comes later."""
+    run = Run(tmp_path / "s", Rules(workers=2))
+    run.finish(3)
+    run.server.close()
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(file: int) -> None:
+        synced.append(os.path.basename(os.readlink(f"/proc/self/fd/{file}")))
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    server = Server(tmp_path / "s", Rules(workers=2), fsync=True)
+    first, second = sorted(path.name for path in (tmp_path / "s").glob("log-*"))
+    assert first in synced
+    assert synced[-1] == "s"  # the name of the new segment
+    server.hello(0, 2)
+    assert synced[-1] == second
+    server.close()
+
+
+def test_a_damaged_older_snapshot_keeps_no_server_from_starting(tmp_path: Path) -> None:
+    run = Run(tmp_path / "s", Rules(workers=2, snapshot_every=2))
+    run.finish(6)
+    newest, older = snapshots(run.folder)
+    assert newest.version == run.server.version  # none of the log is behind it
+    content = bytearray(older.path.read_bytes())
+    content[100] ^= 1
+    older.path.write_bytes(content)
+    run.restart()
+    run.finish(9)
+    check(run, 9)
+
+
+def test_damage_in_a_record_that_is_passed_over(tmp_path: Path) -> None:
+    run = Run(tmp_path / "s", Rules(workers=2))
+    run.finish(3)
+    (path,) = run.folder.glob("log-*")
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b'"meta"', b'"mets"', 1))
+    with pytest.raises(ParameterServerError, match="is damaged at byte 0: its text is none"):
+        list(read_records(path, arrays=False))

@@ -42,7 +42,7 @@ def test_a_shortage_has_the_name_of_its_server(
     async def run() -> None:
         actor = ServerActor(str(tmp_path / "server-3"), {"workers": 2})
         await actor.declare(SPECS, START)
-        workers = [(await actor.hello(rank, None))["worker"] for rank in range(2)]
+        workers = [(await actor.hello(rank, 1, 7))["worker"] for rank in range(2)]
         other = asyncio.ensure_future(
             actor.step((0, workers[0], 0, grads(), NUMBERS, ["w"], 1, None, 0))
         )
@@ -94,7 +94,7 @@ def trained(folder: Path, change: Callable[[Server, int], None], **options: Any)
     """Eight steps of one worker; `change` is called before each."""
     server = Server(folder, Rules(snapshot_every=2), **options)
     server.declare(SPECS, START)
-    worker = server.hello(0, None)["worker"]
+    worker = server.hello(0, 1, 7)["worker"]
     for step in range(8):
         change(server, step)
         server.push(0, worker, step, grads(), NUMBERS)

@@ -14,30 +14,24 @@ learns that it was the server before, ends, and is started again as the standby.
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
-import socket
-import threading
-import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from paramesh.errors import ParameterServerError
-from paramesh.ps.descriptors import RESERVE, patiently, raise_limit
+from paramesh.ps.descriptors import RESERVE, raise_limit
+from paramesh.ps.host import Host
 from paramesh.ps.identity import check_server
-from paramesh.ps.lifeline import Beacon, host_identity
 from paramesh.ps.log import Fenced, latest_incarnation
+from paramesh.ps.peer import Reply
 from paramesh.ps.protocol import POINTS, PushesMissing, Replaced, Rules
-from paramesh.ps.refresh import News, Watch, news_of
+from paramesh.ps.refresh import Watch, news_of
 from paramesh.ps.server import Server
 from paramesh.ps.shortage import names_shortage, shortage
 from paramesh.ps.standby import STANDBY_POINTS, Standby
 from paramesh.ps.store import Update
-from paramesh.ps.watching import ServerWatch
 
 Array = np.ndarray[Any, Any]
 
@@ -64,16 +58,6 @@ class NotServing(ParameterServerError):
 
     def __str__(self) -> str:
         return self.args[0]
-
-
-class Reply(NamedTuple):
-    """What a server answers: its process, incarnation and version, values by name, and news."""
-
-    pid: int
-    incarnation: int
-    version: int
-    values: dict[str, Array]
-    news: dict[str, News] = {}  # noqa: RUF012 (nobody writes to it)
 
 
 class Kill(NamedTuple):
@@ -121,6 +105,7 @@ class ServerActor:
         job: the name of the run.
         run: its name in its folder, and which of its servers this is (see `identity`); None: nobody
             looks whose the folder is.
+        host: the process that it is; None: this one.
     """
 
     def __init__(
@@ -133,8 +118,11 @@ class ServerActor:
         fsync: bool = False,
         job: str = "default",
         run: tuple[str, int] | None = None,
+        host: Host | None = None,
     ) -> None:
-        raise_limit(RESERVE)
+        if host is None:
+            raise_limit(RESERVE)
+        self._host = host or Host()
         self._run = None if run is None else run[0]
         if run is not None:
             check_server(Path(folder), *run)
@@ -153,69 +141,61 @@ class ServerActor:
             "fsync": fsync,
             "snapshots_beside": True,
         }
-        self._moved = asyncio.Event()
+        self._moved = self._host.event()
         self._failure: Exception | None = None
-        self._watcher = ServerWatch(self._folder, job)
-        self._beacon: Beacon | None = None
+        self._watcher = self._host.watch(self._folder, job)
+        self._beacon: tuple[str, int] | None = None
         if not pair:
             self._server = Server(self._folder, self._rules, **self._options)
             self._watcher.look(self._server)
             return
-        self._beacon = patiently(Beacon)
-        self._promotion = asyncio.Lock()
+        self._beacon = self._host.beacon()
+        self._promotion = self._host.lock()
         self._follow()
 
     @property
     def title(self) -> str:
         """Who this is, in messages."""
-        return f"{self._folder.name} (process {os.getpid()} on {socket.gethostname()})"
+        return f"{self._folder.name} ({self._host.where()})"
 
     # A standby. It belongs to a thread until it is promoted.
 
     def _follow(self) -> None:
         self._standby = standby = Standby(self._folder, self._rules, **self._options)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=self._following, args=(standby,), name="standby", daemon=True
-        )
-        self._thread.start()
+        self._unfollow = self._host.repeat("standby", lambda stop: self._following(standby, stop))
 
-    def _following(self, standby: Standby) -> None:
+    def _following(self, standby: Standby, stop: Callable[[], bool]) -> Iterator[float]:
+        # One that cannot follow is none: it ends, and is started again.
         pause = FOLLOW
-        try:
-            while not self._stop.is_set():
-                if standby.follow(self._stop.is_set):
-                    pause = FOLLOW
-                else:  # starting over reads everything: not all the time, if it does not help
-                    self._stop.wait(pause)
-                    pause = min(2 * pause, SEEK) if standby.trouble else FOLLOW
-        except BaseException:
-            traceback.print_exc()
-            os._exit(1)  # and be started again; one that does not follow is none
+        while True:
+            if standby.follow(stop):
+                pause = FOLLOW
+                yield 0.0
+            else:  # starting over reads everything: not all the time, if it does not help
+                yield pause
+                pause = min(2 * pause, SEEK) if standby.trouble else FOLLOW
 
     def _take_over(self, after: int) -> Server:
-        self._stop.set()
-        self._thread.join()
+        self._unfollow()
         assert self._standby is not None
         try:
             server = self._standby.promote(after)
         except BaseException:
             self._follow()
             raise
-        threading.Thread(target=self._watch, args=(server,), name="fence", daemon=True).start()
+        self._host.repeat("fence", lambda stop: self._watch(server))
         return server
 
-    def _watch(self, server: Server) -> None:
+    def _watch(self, server: Server) -> Iterator[float]:
         """End when another has taken over: those who wait here would wait in vain."""
-        pause = threading.Event()
         while True:
-            pause.wait(WATCH)
+            yield WATCH
             try:
                 replaced = latest_incarnation(self._folder) > server.incarnation
             except (OSError, ParameterServerError):
                 continue  # the next write tells
             if replaced:
-                os._exit(0)
+                self._host.end(0)
 
     @names_shortage
     async def promote(self, after: int) -> dict[str, Any]:
@@ -232,16 +212,19 @@ class ServerActor:
             if self._server is None:
                 try:
                     # In a thread: whoever is asked to wait has to hear that it is alive.
-                    self._server = await asyncio.to_thread(self._take_over, after)
+                    self._server = await self._host.beside(self._take_over, after)
                 except Fenced as error:
                     return {"serves": False, "incarnation": error.latest}
         server = self._server
+        latest = latest_incarnation(self._folder)
+        if latest > server.incarnation:  # it was replaced while it was frozen, and will end
+            return {"serves": False, "incarnation": latest}
         said = {"incarnation": server.incarnation, "version": server.version}
         return {"serves": True, **said, **self._whereabouts()}
 
     def _whereabouts(self) -> dict[str, Any]:
-        address = None if self._beacon is None else self._beacon.address
-        return {"pid": os.getpid(), "host": host_identity(), "beacon": address}
+        host = self._host
+        return {"pid": host.pid, "host": host.identity(), "beacon": self._beacon}
 
     def _at(self, name: str) -> None:
         server = self._server
@@ -252,7 +235,7 @@ class ServerActor:
             incarnation, version = server.incarnation, server.version
         for kill in self._kills:
             if (kill.point, kill.incarnation) == (name, incarnation) and version >= kill.version:
-                os.kill(os.getpid(), signal.SIGKILL)
+                self._host.kill()
 
     def _state(self) -> Server:
         if self._server is None:
@@ -268,12 +251,12 @@ class ServerActor:
             self._at("reply")
         self._watcher.sent(values)
         self._watcher.look(server)
-        return Reply(os.getpid(), server.incarnation, server.version, values)
+        return Reply(self._host.pid, server.incarnation, server.version, values)
 
     def _move(self, failure: Exception | None = None) -> None:
         self._failure = failure
         self._moved.set()
-        self._moved = asyncio.Event()
+        self._moved = self._host.event()
 
     async def _released(self, step: int) -> None:
         while not self._state().released(step):
@@ -282,9 +265,9 @@ class ServerActor:
                 raise self._failure
 
     @names_shortage
-    async def hello(self, worker: int, incarnation: int | None) -> dict[str, Any]:
+    async def hello(self, worker: int, incarnation: int | None, life: int = 0) -> dict[str, Any]:
         """As `Server.hello`, and where: `pid`, `host` and the address of a `beacon`, or None."""
-        return self._state().hello(worker, incarnation) | self._whereabouts()
+        return self._state().hello(worker, incarnation, life) | self._whereabouts()
 
     @names_shortage
     async def declare(self, specs: list[dict[str, Any]], values: dict[str, Array]) -> Reply:
@@ -407,13 +390,13 @@ class ServerActor:
 
     async def ping(self) -> int:
         """The process of the server; on a thread of its own, see `SIGNS`."""
-        return os.getpid()
+        return self._host.pid
 
     @names_shortage
     async def stats(self) -> dict[str, Any]:
         """As `Server.stats`, with `pid`."""
         return self._state().stats() | {
-            "pid": os.getpid(),
+            "pid": self._host.pid,
             "bytes_pulled": self._watcher.bytes_pulled,
         }
 
@@ -422,4 +405,4 @@ class ServerActor:
         if self._server is not None:
             return await self.stats() | {"role": "server"}
         assert self._standby is not None
-        return self._standby.stats() | {"pid": os.getpid(), "role": "standby"}
+        return self._standby.stats() | {"pid": self._host.pid, "role": "standby"}

@@ -6,6 +6,7 @@ Glossary
     incarnation how often this server has started, from a counter on the disk
     fenced      a server that is not the latest incarnation: it may change nothing any more
     claim       the file by which one process, of several that want it, gets an incarnation
+    ticket      what it makes the counter by
 
 Every start begins a new segment. What an earlier incarnation still writes (a process that was
 frozen and wakes up) goes to the end of an old segment, behind the numbers that the next segment
@@ -23,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from paramesh.atomic import write_atomically
+from paramesh.atomic import directory_to_disk
 from paramesh.errors import ParameterServerError
 from paramesh.ownership import open_own, own_folder
 from paramesh.ps.descriptors import open_file, patiently
@@ -95,20 +96,44 @@ def _claim(folder: Path, after: int | None) -> int:
 
 
 def _enter(folder: Path, number: int) -> None:
+    """Make a claim count, unless a later one has been made.
+
+    The counter must not be set back, not even for a moment, by one that claimed before and is slow
+    to enter. Either it sees the later claim after it has made its ticket, or the later one has made
+    its claim after that, and removes the ticket before it enters.
+    """
     for left in folder.glob(".*.tmp"):  # what a killed process was writing
         left.unlink(missing_ok=True)
+    ticket = _ticket(folder, number)
+    _write_ticket(ticket, number)
+    if _claims(folder)[-1:] != [number]:
+        ticket.unlink(missing_ok=True)
+        raise _late(folder, number, latest_incarnation(folder))
+    for path in folder.glob("ticket-*"):
+        if path.name < ticket.name:
+            path.unlink(missing_ok=True)
     try:
-        write_atomically(folder / "incarnation", f"{number}\n".encode())
-    except FileNotFoundError:  # removed by one that claimed at the same time, as above
+        os.replace(ticket, folder / "incarnation")
+    except FileNotFoundError:
         raise _late(folder, number, latest_incarnation(folder)) from None
-    (folder / "incarnation").chmod(0o600)
-    # One that claimed before, and was slow to enter, must not count as the latest: it sees that the
-    # newest claim, which stays, is not its own.
-    claims = _claims(folder)
-    if claims[-1] > number:
-        raise _late(folder, number, claims[-1])
-    for old in claims[:-1]:
-        (folder / f"claim-{old:08d}").unlink(missing_ok=True)
+    directory_to_disk(folder)
+    # The newest claim stays: those that are slow see by it that they are late.
+    for old in _claims(folder):
+        if old < number:
+            (folder / f"claim-{old:08d}").unlink(missing_ok=True)
+
+
+def _ticket(folder: Path, number: int) -> Path:
+    return folder / f"ticket-{number:08d}"
+
+
+def _write_ticket(ticket: Path, number: int) -> None:
+    file = os.open(ticket, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        os.write(file, f"{number}\n".encode())
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def _late(folder: Path, mine: int, latest: int) -> Fenced:
@@ -214,6 +239,17 @@ def drop_segments(folder: Path, before: int) -> None:
             path.unlink(missing_ok=True)
 
 
+def _to_disk(folder: Path) -> None:
+    """Bring the log to the disk: who wrote it may have died before that."""
+    for _, _, path in segments(folder):
+        file = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+    directory_to_disk(folder)
+
+
 class Log:
     """The end of the log, which is written to.
 
@@ -242,6 +278,8 @@ class Log:
         self._fsync = fsync
         self._file = -1
         self._hurt = False
+        if fsync:  # what is gone on from here
+            _to_disk(folder)
         self.rotate()
 
     def rotate(self) -> None:
@@ -249,6 +287,8 @@ class Log:
         path = self.folder / f"log-{self.number:016d}-{self.incarnation:08d}.bin"
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         file = patiently(lambda: open_own(path, flags))
+        if self._fsync:  # or a power cut takes the file with all that was brought to it
+            directory_to_disk(self.folder)
         self.close()
         self._file = file
         self._size = self._before = os.fstat(file).st_size

@@ -168,7 +168,7 @@ def read_record(file: BinaryIO, size: int, path: Path, *, arrays: bool = True) -
         file.seek(end)
         try:
             return Record(number, json.loads(text)["meta"], {}, end)
-        except ValueError:
+        except (ValueError, KeyError, TypeError):  # it is not summed here
             raise damaged("its text is none") from None
     checksum = _xxh3()(head)
     checksum.update(text)

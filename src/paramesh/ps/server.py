@@ -121,8 +121,10 @@ class Server:
         self.store = Store()
         self.version = 0
         self._history = History(self.store, self.rules)
-        #: Which incarnation of each worker may speak, and in async mode its next push.
+        #: Which incarnation of each worker may speak and which process that is, and in async mode
+        #: its next push.
         self._workers: dict[int, int] = {}
+        self._lives: dict[int, int] = {}
         self._next: dict[int, int] = {}
         self._valued: set[str] = set()
         #: What `put` gave values, and the workers that have said goodbye.
@@ -142,9 +144,15 @@ class Server:
         reasons: list[str] = []
         damaged: list[Snapshot] = []
         listed = snapshots(self.folder)
-        for snapshot in [*listed, None]:
+        # In need without the versions before it: the state is right, and what only a worker that is
+        # started again may ask for is an error there.
+        tries = [(snapshot, False) for snapshot in [*listed, None]]
+        tries += [(snapshot, True) for snapshot in listed]
+        for snapshot, short in tries:
+            if snapshot in damaged:
+                continue
             try:
-                number = self._recover_from(snapshot, records)
+                number = self._recover_from(snapshot, records, short)
             except ParameterServerError as error:
                 reasons.append(str(error))
                 damaged += [] if snapshot is None else [snapshot]
@@ -161,7 +169,10 @@ class Server:
         )
 
     def _recover_from(
-        self, snapshot: Snapshot | None, records: Callable[[Path, int], Iterable[Record]]
+        self,
+        snapshot: Snapshot | None,
+        records: Callable[[Path, int], Iterable[Record]],
+        short: bool,
     ) -> int | None:
         number = 0
         if snapshot is not None:
@@ -170,6 +181,7 @@ class Server:
             self._check_rules(meta)
             self.version = meta["version"]
             self._workers = {int(k): v for k, v in meta["incarnations"].items()}
+            self._lives = {int(k): v for k, v in meta.get("lives", {}).items()}
             self._next = {int(k): v for k, v in meta["next"].items()}
             self._valued = set(meta["valued"])
             self._given = set(meta.get("given", ()))
@@ -180,7 +192,7 @@ class Server:
             self.replay(record)
             number = record.number + 1
         behind = min(self.rules.behind, self.version)
-        if snapshot is not None and self.version - snapshot.version < behind:
+        if snapshot is not None and not short and self.version - snapshot.version < behind:
             # Versions that a restarted worker may ask for lie before this snapshot.
             return None
         return number
@@ -210,8 +222,7 @@ class Server:
         if kind == "rules":
             self._check_rules(meta)
         elif kind == "worker":
-            self._workers[meta["worker"]] = meta["incarnation"]
-            self._left.discard(meta["worker"])
+            self._introduced(meta)
         elif kind == "leave":
             self._left.add(meta["worker"])
         elif kind == "declare":
@@ -241,19 +252,25 @@ class Server:
 
     # Workers.
 
-    def hello(self, worker: int, incarnation: int | None) -> dict[str, Any]:
+    def hello(self, worker: int, incarnation: int | None, life: int = 0) -> dict[str, Any]:
         """A worker (re)starts; earlier incarnations of it are not listened to any more.
+
+        A message that is late or comes twice must not do that to the one that has started since. So
+        a question (`incarnation` None) changes nothing, and what a process answers to it names a
+        number that is too low by then, or that belongs to another life.
 
         Args:
             worker: which.
-            incarnation: of the worker; None: the server gives it the next one.
+            incarnation: of the worker; None: it asks which would be next.
+            life: drawn by the process that the worker is; 0: any.
 
         Returns:
             `version`, `next` (the step that this server would take from the worker), `incarnation`
             (of the server) and `worker` (the worker's).
 
         Raises:
-            ParameterServerError: no such worker, or a later incarnation of it has spoken.
+            ParameterServerError: no such worker.
+            Replaced: a later incarnation of it has spoken, or another life of this one.
         """
         if not 0 <= worker < self.rules.workers:
             raise ParameterServerError(
@@ -263,11 +280,17 @@ class Server:
         known = self._workers.get(worker, 0)
         if incarnation is None:
             incarnation = known + 1
-        if incarnation > known:
-            self._append({"kind": "worker", "worker": worker, "incarnation": incarnation}, {})
-            self._workers[worker] = incarnation
-            self._left.discard(worker)
-        self._check_worker(worker, incarnation)
+        else:
+            if incarnation > known:
+                said = {"worker": worker, "incarnation": incarnation, "life": life}
+                self._append({"kind": "worker", **said}, {})
+                self._introduced(said)
+            self._check_worker(worker, incarnation)
+            if life and self._lives.get(worker, life) not in (0, life):
+                raise Replaced(
+                    f"worker {worker} speaks as incarnation {incarnation}, and so does another "
+                    "process: this one was replaced and must end. Has it been started twice?"
+                )
         next_push = self._next.get(worker, 0) if self.rules.mode == "async" else self.version
         return {
             "version": self.version,
@@ -275,6 +298,12 @@ class Server:
             "incarnation": self.incarnation,
             "worker": incarnation,
         }
+
+    def _introduced(self, said: Mapping[str, Any]) -> None:
+        worker = said["worker"]
+        self._workers[worker] = said["incarnation"]
+        self._lives[worker] = said.get("life", 0)
+        self._left.discard(worker)
 
     def leave(self, worker: int, incarnation: int) -> int:
         """A worker has done all it had to; how many have not.
@@ -629,6 +658,7 @@ class Server:
             **self._said_rules(),
             "version": self.version,
             "incarnations": dict(self._workers),
+            "lives": dict(self._lives),
             "next": dict(self._next),
             "valued": sorted(self._valued),
             "given": sorted(self._given),

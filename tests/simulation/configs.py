@@ -1,0 +1,133 @@
+"""What a seed decides before a run begins: its size, its mode, and which faults it has, how often.
+
+Every seed leaves most kinds of faults out and has much of the others ("swarm testing", Groce et
+al., ISSTA 2012): what finds one fault would often be hidden by another.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What a run is.
+
+    Attributes:
+        mode, staleness, workers, servers, steps, snapshot_every, standby, fsync: as in
+            `set_ps_context`.
+        table: there is a table beside the dense Parameters.
+        beside: bytes of an update from which on the log is written by another thread.
+        restart: the most seconds until Ray has started a process.
+        latency: seconds that a message takes, about.
+        follow: seconds between two looks of a standby.
+        same_host: workers can kill a frozen server.
+        duplicated, late, lost: shares of the messages.
+        killed, frozen: of the file operations of servers, in the middle of which they are.
+        slow: of the file operations of a snapshot, beside which much else happens.
+        pause: seconds between two of the other faults, about.
+        kinds: of these, with their weights.
+        calm: seconds after which nothing more is broken.
+    """
+
+    mode: str
+    staleness: int
+    workers: int
+    servers: int
+    steps: int
+    snapshot_every: int
+    standby: bool
+    fsync: bool
+    table: bool
+    beside: int
+    restart: float
+    latency: float
+    follow: float
+    same_host: bool
+    duplicated: float
+    late: float
+    lost: float
+    killed: float
+    frozen: float
+    slow: float
+    pause: float
+    kinds: dict[str, float]
+    calm: float
+
+    def rules(self) -> dict[str, Any]:
+        """The fields of `Rules`."""
+        return {
+            "workers": self.workers,
+            "mode": self.mode,
+            "staleness": self.staleness,
+            "snapshot_every": self.snapshot_every,
+        }
+
+
+#: What happens at a moment, not to a message or within a file operation.
+KINDS = (
+    "kill server",
+    "kill worker",
+    "kill pair",
+    "freeze server",
+    "freeze worker",
+    "replace worker",
+    "cut off",
+    "clock",
+    "power cut",
+    "planned",
+    "full disk",
+    "flip snapshot",
+    "flip log",
+    "lose folder",
+)
+#: Those after which a run may, or must, end with an error; in few seeds.
+_HARD = {"full disk": 0.12, "flip log": 0.06, "lose folder": 0.05}
+
+
+def draw(seed: int) -> Config:
+    """What a seed decides."""
+    rng = random.Random(seed * 7919 + 13)
+
+    def some(share: float, of: float) -> float:
+        return rng.uniform(0.2, 1.0) * of if rng.random() < share else 0.0
+
+    mode = rng.choice(("sync", "stale", "stale", "async"))
+    fsync = rng.random() < 0.4
+    standby = rng.random() < 0.45
+    kinds: dict[str, float] = {}
+    for kind in KINDS:
+        if rng.random() < _HARD.get(kind, 0.45):
+            kinds[kind] = rng.uniform(0.2, 1.0)
+    if not fsync:
+        kinds.pop("power cut", None)
+    if not standby:
+        kinds.pop("kill pair", None)
+    steps = rng.randint(3, 7)
+    return Config(
+        mode=mode,
+        staleness=rng.randint(1, 3) if mode == "stale" else 0,
+        workers=rng.choice((1, 1, 2, 2, 3)),
+        servers=rng.choice((1, 1, 2)),
+        steps=steps,
+        snapshot_every=rng.choice((0, 1, 2, 3)),
+        standby=standby,
+        fsync=fsync,
+        table=rng.random() < 0.3,
+        beside=0 if rng.random() < 0.2 else 1 << 20,
+        restart=rng.choice((0.3, 1.0, 3.0)),
+        latency=rng.choice((0.001, 0.01, 0.1)),
+        follow=rng.choice((0.1, 0.3, 1.0)),
+        same_host=rng.random() < 0.5,
+        duplicated=some(0.6, 0.3),
+        late=some(0.6, 0.3),
+        lost=some(0.3, 0.05),
+        killed=some(0.5, 0.03 if fsync else 0.01),
+        frozen=some(0.4, 0.01),
+        slow=some(0.4, 0.2),
+        pause=rng.choice((0.05, 0.2, 1.0)),
+        kinds=kinds,
+        calm=rng.uniform(2.0, 15.0),
+    )

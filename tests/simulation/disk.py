@@ -1,0 +1,358 @@
+"""Files in memory that fail as disks do, under the names of `os` and `pathlib`.
+
+What a process has written is there for all others at once, whatever becomes of the process. What it
+has not brought to the disk (`fsync`; for a name: of its folder) may be gone after a power cut.
+Folders themselves stay.
+
+The modules of the servers know nothing of it: `in_place` gives them this `os`, `Path` and `time`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os as real_os
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import PosixPath
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from paramesh import atomic
+from paramesh.ps import actors, descriptors, log, server, standby
+from simulation.world import Dead, World
+
+#: Modules through which servers reach files.
+FILES = {"paramesh.atomic", "paramesh.ownership", "paramesh.ps.log"}
+
+_FIRST = 1_000_000
+#: Whose all files are.
+_USER = 1000
+
+
+class Inode:
+    """A file without a name."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        #: Bytes that are on the disk.
+        self.synced = 0
+
+
+class Disk:
+    """All files of a world.
+
+    Args:
+        world: whose processes use it.
+
+    Attributes:
+        full: folders on which nothing more can be written.
+        interrupt: asked before each operation by a server: may kill it, or hold it up.
+    """
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.folders: dict[str, dict[str, Inode]] = {}
+        #: The names that are on the disk.
+        self._named: dict[str, dict[str, Inode]] = {}
+        self.full: set[str] = set()
+        self.interrupt: Callable[[str, str], None] = lambda what, folder: None
+        self._open: dict[int, list[Any]] = {}
+        self._next = _FIRST
+        self._drawn = 0
+
+    # Names.
+
+    def _enter(self, what: str, path: str) -> tuple[dict[str, Inode], str]:
+        folder, _, name = path.rpartition("/")
+        thread = self.world.current
+        if thread is not None:
+            if not thread.process.alive:
+                raise Dead
+            self.interrupt(what, folder)
+        found = self.folders.get(folder)
+        if found is None:
+            raise FileNotFoundError(errno.ENOENT, "No such folder", path)
+        return found, name
+
+    def find(self, what: str, path: str) -> Inode:
+        folder, name = self._enter(what, path)
+        inode = folder.get(name)
+        if inode is None:
+            raise FileNotFoundError(errno.ENOENT, "No such file", path)
+        return inode
+
+    def names(self, path: str) -> list[str]:
+        self._enter("list", f"{path}/")
+        return sorted(self.folders.get(path, ()))
+
+    def mkdir(self, path: str) -> None:
+        self.folders.setdefault(path, {})
+
+    def unlink(self, path: str) -> None:
+        folder, name = self._enter("unlink", path)
+        if folder.pop(name, None) is None:
+            raise FileNotFoundError(errno.ENOENT, "No such file", path)
+
+    def replace(self, old: str, new: str) -> None:
+        folder, name = self._enter("replace", old)
+        inode = folder.pop(name, None)
+        if inode is None:
+            raise FileNotFoundError(errno.ENOENT, "No such file", old)
+        folder[new.rpartition("/")[2]] = inode
+
+    # Open files: [inode, place, folder].
+
+    def open(self, path: str, flags: int) -> int:
+        if path in self.folders:
+            inode = None
+        else:
+            folder, name = self._enter("open", path)
+            inode = folder.get(name)
+            if inode is not None and flags & real_os.O_EXCL and flags & real_os.O_CREAT:
+                raise FileExistsError(errno.EEXIST, "File exists", path)
+            if inode is None:
+                if not flags & real_os.O_CREAT:
+                    raise FileNotFoundError(errno.ENOENT, "No such file", path)
+                if folder is self.folders.get(path.rpartition("/")[0]) and self._is_full(path):
+                    raise OSError(errno.ENOSPC, "No space left on device", path)
+                inode = folder[name] = Inode()
+            if flags & real_os.O_TRUNC:
+                inode.data.clear()
+                inode.synced = 0
+        self._next += 1
+        self._open[self._next] = [inode, 0, path.rpartition("/")[0] if inode else path]
+        return self._next
+
+    def _is_full(self, path: str) -> bool:
+        return path.rpartition("/")[0] in self.full
+
+    def close(self, number: int) -> None:
+        self._open.pop(number, None)
+
+    def of(self, number: int, what: str) -> Any:
+        one = self._open.get(number)
+        if one is None:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        self._enter(what, f"{one[2]}/")
+        return one
+
+    def write(self, number: int, buffers: list[Any], at: int | None) -> int:
+        one = self._open.get(number)
+        if one is None:
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        content = b"".join(bytes(buffer) for buffer in buffers)
+        inode: Inode = one[0]
+        place = len(inode.data) if at is None else at
+        try:
+            self._enter("write", f"{one[2]}/")
+        except Dead:
+            # It died in the middle of the write. (After its death nothing comes any more.)
+            if self._died_now():
+                part = content[: self.world.random.randrange(len(content) + 1)]
+                inode.data[place : place + len(part)] = part
+            raise
+        if one[2] in self.full:
+            part = content[: self.world.random.randrange(len(content))] if content else b""
+            if not part:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            content = part
+        if at is None:
+            place = len(inode.data)
+        inode.data[place : place + len(content)] = content
+        return len(content)
+
+    def _died_now(self) -> bool:
+        thread = self.world.current
+        if thread is None or not getattr(thread.process, "dying", False):
+            return False
+        thread.process.dying = False  # type: ignore[attr-defined]
+        return True
+
+    def sync(self, number: int) -> None:
+        inode, _, folder = self.of(number, "fsync")
+        if folder in self.full and self.world.random.random() < 0.5:
+            raise OSError(errno.ENOSPC, "No space left on device")  # found out as late as that
+        if inode is None:
+            self._named[folder] = dict(self.folders[folder])
+        else:
+            inode.synced = len(inode.data)
+
+    def power_cut(self, folder: str) -> None:
+        """What was not brought to the disk is gone, or some of it."""
+        random = self.world.random
+        files, named = self.folders[folder], self._named.get(folder, {})
+        for name in sorted(files | named):
+            if files.get(name) is not named.get(name) and random.random() < 0.5:
+                if name in named:  # what was removed or replaced is there again
+                    files[name] = named[name]
+                else:
+                    del files[name]
+            if name in files:
+                inode = files[name]
+                if len(inode.data) > inode.synced:
+                    del inode.data[random.randint(inode.synced, len(inode.data)) :]
+                inode.synced = len(inode.data)
+        self._named[folder] = dict(files)
+
+    # The names of `os`.
+
+    def os_module(self) -> Any:
+        """What the servers use of `os`."""
+        disk = self
+
+        def scandir(path: Any) -> Any:
+            folder = str(path)
+            return contextlib.nullcontext(
+                [
+                    SimpleNamespace(
+                        name=name,
+                        path=f"{folder}/{name}",
+                        stat=lambda f=folder, n=name: _stat_of(disk.folders[f][n]),
+                    )
+                    for name in disk.names(folder)
+                    if name in disk.folders[folder]
+                ]
+            )
+
+        def read(number: int, count: int) -> bytes:
+            one = disk.of(number, "read")
+            found = bytes(one[0].data[one[1] : one[1] + count])
+            one[1] += len(found)
+            return found
+
+        def ftruncate(number: int, size: int) -> None:
+            inode = disk.of(number, "truncate")[0]
+            del inode.data[size:]
+            inode.synced = min(inode.synced, size)
+
+        def getpid() -> int:
+            thread = disk.world.current
+            return 1 if thread is None else thread.process.pid
+
+        named = {name: getattr(real_os, name) for name in dir(real_os) if name.isupper()}
+        return SimpleNamespace(
+            **named,
+            name=real_os.name,
+            path=SimpleNamespace(join=lambda *p: "/".join(map(str, p)), realpath=str),
+            open=lambda path, flags, mode=0: disk.open(str(path), flags),
+            close=disk.close,
+            read=read,
+            write=lambda number, content: disk.write(number, [content], None),
+            writev=lambda number, buffers: disk.write(number, buffers, None),
+            pwritev=lambda number, buffers, at: disk.write(number, buffers, at),
+            fsync=disk.sync,
+            ftruncate=ftruncate,
+            fstat=lambda number: _stat_of(disk.of(number, "stat")[0]),
+            scandir=scandir,
+            replace=lambda old, new: disk.replace(str(old), str(new)),
+            chmod=lambda path, mode: None,
+            unlink=lambda path: disk.unlink(str(path)),
+            lstat=lambda path: _stat_of(disk.find("stat", str(path))),
+            getpid=getpid,
+            geteuid=lambda: _USER,
+        )
+
+    def token(self, size: int) -> str:
+        """As `secrets.token_hex`, and the same again in the same world."""
+        self._drawn += 1
+        return f"{self._drawn:0{2 * size}x}"
+
+
+def _stat_of(inode: Inode | None) -> Any:
+    """What `os.stat` says of a file, or of a folder (None)."""
+    if inode is None:
+        return SimpleNamespace(st_size=0, st_mode=stat.S_IFDIR | 0o700, st_uid=_USER, st_nlink=2)
+    return SimpleNamespace(
+        st_size=len(inode.data), st_mode=stat.S_IFREG | 0o600, st_uid=_USER, st_nlink=1
+    )
+
+
+#: The disk of the world that runs.
+_here: list[Disk] = []
+
+
+class SimPath(PosixPath):
+    """A path on the disk of the world that runs."""
+
+    def mkdir(self, mode: int = 0o777, parents: bool = False, exist_ok: bool = False) -> None:
+        _here[-1].mkdir(str(self))
+
+    def glob(self, pattern: str) -> Iterator[SimPath]:  # type: ignore[override]
+        before, _, after = pattern.partition("*")
+        for name in _here[-1].names(str(self)):
+            if name.startswith(before) and name.endswith(after):
+                yield self / name
+
+    def stat(self, *, follow_symlinks: bool = True) -> Any:
+        return _stat_of(_here[-1].find("stat", str(self)))
+
+    def is_dir(self, *more: Any) -> bool:
+        return str(self) in _here[-1].folders
+
+    def exists(self, *more: Any) -> bool:
+        folder, _, name = str(self).rpartition("/")
+        return name in _here[-1].folders.get(folder, ())
+
+    def chmod(self, mode: int, *, follow_symlinks: bool = True) -> None:
+        _here[-1].find("chmod", str(self))
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        try:
+            _here[-1].unlink(str(self))
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def open(self, mode: str = "r", *more: Any) -> Any:  # type: ignore[override]
+        assert mode == "rb", mode
+        return io.BytesIO(bytes(_here[-1].find("open", str(self)).data))
+
+
+class SimTime:
+    """The time of the process that runs."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def monotonic(self) -> float:
+        thread = self._world.current
+        return self._world.now if thread is None else thread.process.clock()
+
+    def time(self) -> float:
+        return self.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        if self._world.deep:  # a loop that waits comes to its end
+            self._world.now += seconds
+        else:
+            self._world.nap(seconds)
+
+
+@contextlib.contextmanager
+def in_place(disk: Disk, executor: Callable[..., Any]) -> Iterator[None]:
+    """The servers' modules use this disk, and the time of its world."""
+    fake, clock = disk.os_module(), SimTime(disk.world)
+    secrets = SimpleNamespace(token_hex=disk.token)
+    replaced: list[tuple[Any, dict[str, Any]]] = [
+        (atomic, {"secrets": secrets, "fcntl": None}),
+        (log, {"time": clock}),
+        (server, {"time": clock, "ThreadPoolExecutor": executor}),
+        (standby, {"time": clock}),
+        (actors, {"Path": SimPath}),
+        (descriptors, {"os": fake, "time": clock}),
+    ]
+    for name in FILES & sys.modules.keys():
+        replaced.append((sys.modules[name], {"os": fake, "Path": SimPath}))
+    _here.append(disk)
+    with contextlib.ExitStack() as stack:
+        for module, names in replaced:
+            for name, value in names.items():
+                stack.enter_context(mock.patch.object(module, name, value))
+        try:
+            yield
+        finally:
+            _here.pop()

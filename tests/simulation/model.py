@@ -1,0 +1,152 @@
+"""What workers compute, and what has to come of it, on plain stores without servers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from paramesh.ps.protocol import Rules
+from paramesh.ps.store import Store, reduce_updates
+
+Array = np.ndarray[Any, Any]
+Update = dict[str, dict[str, Array]]
+
+SIZE, ROWS, WIDTH = 4, 24, 2
+#: Names whose pieces are on different ones of two servers.
+DENSE = ("a", "b")
+START = {
+    name: np.arange(1, SIZE + 1, dtype=np.float32) * np.float32(place + 1)
+    for place, name in enumerate(DENSE)
+}
+HYPER = {"learning_rate": 0.125, "momentum": 0.5}
+
+_MOMENTUM = {"rule": "Momentum", "nesterov": False}
+#: Sums of small whole numbers are the same in any order: what async mode is checked by.
+_SGD = {"rule": "SGD", "momentum": False, "dampening": 0.0, "nesterov": False}
+
+
+def specs(mode: str, table: bool) -> list[dict[str, Any]]:
+    """The Parameters of a run."""
+    optimizer = _SGD if mode == "async" else _MOMENTUM
+    found: list[dict[str, Any]] = [
+        {
+            "name": name,
+            "kind": "dense",
+            "shape": [SIZE],
+            "dtype": "float32",
+            "recipe": None,
+            "optimizer": optimizer,
+        }
+        for name in DENSE
+    ]
+    if table:
+        found.append(
+            {
+                "name": "t",
+                "kind": "rows",
+                "row_shape": [WIDTH],
+                "rows": ROWS,
+                "dtype": "float32",
+                "recipe": {"dtype": "float32", "law": "constant", "value": 2.0},
+                "optimizer": optimizer,
+            }
+        )
+    return found
+
+
+@functools.cache
+def ids_of(step: int, rank: int) -> Array:
+    """The rows that a worker meets in a step."""
+    return np.unique(np.random.default_rng([step, rank]).integers(0, ROWS, 5))
+
+
+@functools.cache
+def _whole(step: int, rank: int) -> Array:
+    found = np.random.default_rng([step, rank, 1]).integers(-999, 1000, SIZE)
+    return found.astype(np.float32)
+
+
+def update_of(mode: str, step: int, rank: int, read: Callable[..., Array], table: bool) -> Update:
+    """What a worker pushes: from what it read, the step and its rank; in async mode not of that."""
+    noise = _whole(step, rank)
+    kept = np.float32(0.0 if mode == "async" else 0.25)
+    found: Update = {
+        name: {"grad": read(name) * kept + noise * np.float32(place + 1)}
+        for place, name in enumerate(DENSE)
+    }
+    if table:
+        ids = ids_of(step, rank)
+        found["t"] = {"ids": ids, "grad": read("t", ids) * kept + noise[:WIDTH]}
+    return found
+
+
+class Model:
+    """Every version of a run in sync or stale mode; of async mode, what is there in the end."""
+
+    def __init__(self, mode: str, staleness: int, workers: int, table: bool) -> None:
+        self.mode, self.workers, self.table = mode, workers, table
+        self.rules = Rules(workers=workers, mode=mode, staleness=staleness)
+        first = Store()
+        for spec in specs(mode, table):
+            first.declare(spec)
+        for name, values in START.items():
+            first.put(name, values)
+        self._versions = [first]
+
+    def version(self, number: int) -> Store:
+        """The Parameters after so many updates."""
+        while len(self._versions) <= number:
+            step = len(self._versions) - 1
+            source = self._versions[self.rules.version_read(step)]
+            pushed = [
+                update_of(self.mode, step, rank, source.read, self.table)
+                for rank in range(self.workers)
+            ]
+            self._versions.append(self._next(self._versions[step], step, pushed))
+        return self._versions[number]
+
+    def _next(self, before: Store, step: int, pushed: list[Update]) -> Store:
+        following = Store()
+        following.load(before.hold().pieces())
+        following.apply(step, reduce_updates(pushed), HYPER)
+        return following
+
+    @functools.cache  # noqa: B019 (a model lives as long as the program)
+    def at_the_end(self, steps: int) -> Mapping[str, Mapping[str, Array]]:
+        """What `dump` gives when all workers have made so many steps."""
+        if self.mode != "async":
+            store = self.version(steps)
+        else:
+            store = self._versions[0]
+            pushes = [(step, rank) for step in range(steps) for rank in range(self.workers)]
+            for place, (step, rank) in enumerate(pushes):
+                update = update_of(self.mode, step, rank, store.read, self.table)
+                store = self._next(store, place, [update])
+        return {spec["name"]: _dump(store, spec) for spec in specs(self.mode, self.table)}
+
+    @functools.cache  # noqa: B019
+    def reads(self, step: int, name: str) -> bytes:
+        """The values of a dense Parameter that a step reads."""
+        return self.version(self.rules.version_read(step)).read(name).tobytes()
+
+    @functools.cache  # noqa: B019
+    def reads_rows(self, step: int, rank: int) -> bytes:
+        """The rows that a worker reads in a step."""
+        store = self.version(self.rules.version_read(step))
+        return store.read("t", ids_of(step, rank)).tobytes()
+
+
+def _dump(store: Store, spec: dict[str, Any]) -> dict[str, Array]:
+    name = spec["name"]
+    ids = store.rows(name) if spec["kind"] == "rows" else None
+    found = {} if ids is None else {"ids": ids}
+    return found | {field: store.read(name, ids, field=field) for field in store.fields(name)}
+
+
+@functools.cache
+def model_of(mode: str, staleness: int, workers: int, table: bool) -> Model:
+    """The model of all runs of a kind: they are the same."""
+    return Model(mode, staleness, workers, table)

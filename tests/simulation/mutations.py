@@ -1,0 +1,335 @@
+"""Errors in the protocol that the simulation has to find: each is put in while it runs.
+
+The first is what the worker's side once did, and "question registers", "fenced serves", "successor
+does not sync" and "name is not synced" what the simulation found when it was new.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+from unittest import mock
+
+from paramesh.ps import log, record, server, snapshot, standby
+from paramesh.ps.actors import ServerActor
+from paramesh.ps.caller import Caller
+from paramesh.ps.log import Log
+from paramesh.ps.server import Server
+from paramesh.ps.worker import Worker
+from simulation.configs import Config
+
+Patches = list[Any]
+
+
+class Mutation(NamedTuple):
+    """An error.
+
+    Attributes:
+        name: of it.
+        what: is wrong, in words.
+        patches: makes what puts it in.
+        shows: whether a run can show it; the seeds of others are passed over.
+        seldom: it takes more seeds than `make test` has.
+    """
+
+    name: str
+    what: str
+    patches: Callable[[], Patches]
+    shows: Callable[[Config], bool] = lambda config: True
+    seldom: bool = False
+
+
+def _on(owner: Any, name: str, new: Any) -> Any:
+    return mock.patch.object(owner, name, new)
+
+
+def _hello_judged_now() -> Patches:
+    real = Caller._learn
+
+    def learn(self: Caller, request: Any, answer: Any) -> None:
+        if request.kind == "hello":
+            peer = self.peers[request.server]
+            if answer["incarnation"] < peer.incarnation:
+                return
+            request = request._replace(floor=peer.floor)
+        real(self, request, answer)
+
+    return [_on(Caller, "_learn", learn)]
+
+
+def _applied_twice() -> Patches:
+    real = Server._push_async
+
+    def push(self: Server, worker: int, step: int, *more: Any) -> None:
+        real(self, worker, max(step, self._next.get(worker, 0)), *more)
+
+    return [_on(Server, "_push_async", push)]
+
+
+def _no_fsync() -> Patches:
+    real = Log.append
+
+    def append(self: Log, *more: Any) -> None:
+        self._fsync, kept = False, self._fsync
+        try:
+            real(self, *more)
+        finally:
+            self._fsync = kept
+
+    return [_on(Log, "append", append)]
+
+
+def _before_the_log() -> Patches:
+    """The record of an update is written with the one after it."""
+    real = Log.append
+
+    def append(self: Log, meta: Any, arrays: Any) -> None:
+        waiting = self.__dict__.setdefault("waiting", [])
+        waiting.append((meta, dict(arrays)))
+        if meta["kind"] != "update" or len(waiting) > 1:
+            while waiting:
+                real(self, *waiting.pop(0))
+
+    return [_on(Log, "append", append)]
+
+
+def _no_fence() -> Patches:
+    def start(folder: Any, after: int | None = None) -> int:
+        """The counter is read, and nothing is entered."""
+        latest = log.latest_incarnation(folder)
+        return real(folder, after) if latest == 0 else latest
+
+    real = log.start_incarnation
+    return [_on(standby, "start_incarnation", start), _on(Log, "check_fence", lambda self: None)]
+
+
+def _torn_anywhere() -> Patches:
+    """What is damaged counts as torn off."""
+    real = record.read_record
+
+    def read(*more: Any, **named: Any) -> Any:
+        try:
+            return real(*more, **named)
+        except record.ParameterServerError:
+            return None
+
+    return [_on(record, "read_record", read)]
+
+
+class _NoSum:
+    def __init__(self, *data: Any) -> None:
+        pass
+
+    def update(self, data: Any) -> None:
+        pass
+
+    def digest(self) -> bytes:
+        return b"unsummed"
+
+
+def _nothing_before() -> Patches:
+    return [_on(Worker, "earlier", lambda self, server, call: [])]
+
+
+def _anybody() -> Patches:
+    return [_on(Server, "_check_worker", lambda self, worker, incarnation: None)]
+
+
+def _newest_is_read() -> Patches:
+    real = Server.read
+
+    def read(self: Server, step: int, name: str, ids: Any = None) -> Any:
+        if self.rules.mode == "stale":
+            return self.store.read(name, ids)
+        return real(self, step, name, ids)
+
+    return [_on(Server, "read", read)]
+
+
+def _log_dropped_early() -> Patches:
+    def drop(folder: Any, behind: int) -> Any:
+        kept = snapshot.snapshots(folder)
+        for old in kept[1:]:
+            old.path.unlink(missing_ok=True)
+        return kept[0]
+
+    return [_on(server, "drop_snapshots", drop)]
+
+
+def _never_lost() -> Patches:
+    return [_on(Caller, "_take_ping", _only_alive)]
+
+
+def _only_alive(self: Caller, request: Any, event: Any) -> None:
+    self._signs[request.server] = self._clock()
+
+
+def _asked_once() -> Patches:
+    real = Caller._claim
+
+    def claim(self: Caller, peer: Any, at: int) -> None:
+        asked = self.__dict__.setdefault("asked_ever", set())
+        if (peer.server, at, peer.latest) not in asked:
+            asked.add((peer.server, at, peer.latest))
+            real(self, peer, at)
+
+    return [_on(Caller, "_claim", claim)]
+
+
+def _question_registers() -> Patches:
+    real = Server.hello
+
+    def hello(self: Server, worker: int, incarnation: int | None, life: int = 0) -> Any:
+        if incarnation is None:
+            incarnation = self._workers.get(worker, 0) + 1
+        return real(self, worker, incarnation)
+
+    return [_on(Server, "hello", hello)]
+
+
+def _fenced_serves() -> Patches:
+    real = ServerActor.promote
+
+    async def promote(self: ServerActor, after: int) -> dict[str, Any]:
+        serving = self._server
+        if serving is None:
+            return await real(self, after)
+        said = {"incarnation": serving.incarnation, "version": serving.version}
+        return {"serves": True, **said, **self._whereabouts()}
+
+    return [_on(ServerActor, "promote", promote)]
+
+
+def _not_undone() -> Patches:
+    def update(self: Server, updates: Any, hyper: Any, worker: int | None) -> None:
+        meta: dict[str, Any] = {"kind": "update", "version": self.version, "hyper": hyper}
+        if worker is not None:
+            meta["worker"] = worker
+        undo = self._apply(updates, hyper)
+        self._append(meta, record.updates_to_arrays(updates))
+        self._committed(undo, worker)
+
+    return [_on(Server, "_update", update)]
+
+
+MUTATIONS = [
+    Mutation(
+        "hello judged now",
+        "the answer to a late hello is compared with what has become known since it was sent",
+        _hello_judged_now,
+    ),
+    Mutation(
+        "applied twice",
+        "a push that is repeated is applied once more",
+        _applied_twice,
+        lambda config: config.mode == "async",
+    ),
+    Mutation(
+        "acknowledged early",
+        "an update is answered before its record is written",
+        _before_the_log,
+    ),
+    Mutation(
+        "no fsync",
+        "with `fsync=True`, an update is answered before its record is on the disk",
+        _no_fsync,
+        lambda config: config.fsync and "power cut" in config.kinds,
+    ),
+    Mutation(
+        "no fence",
+        "a standby takes over without a new incarnation",
+        _no_fence,
+        lambda config: config.standby,
+    ),
+    Mutation(
+        "damage is torn",
+        "a record that was changed counts as torn off",
+        _torn_anywhere,
+        lambda config: "flip log" in config.kinds,
+    ),
+    Mutation(
+        "no checksum",
+        "a flipped bit in a record is not noticed",
+        lambda: [_on(record, "_xxh3", lambda: _NoSum)],
+        lambda config: "flip log" in config.kinds,
+    ),
+    Mutation(
+        "nothing again",
+        "pushes that died with their server are not sent again",
+        _nothing_before,
+        lambda config: config.mode == "stale",
+    ),
+    Mutation("anybody", "a worker that was replaced is listened to", _anybody),
+    Mutation(
+        "newest",
+        "in stale mode a read gets the newest version",
+        _newest_is_read,
+        lambda config: config.mode == "stale",
+    ),
+    Mutation(
+        "log dropped early",
+        "one snapshot takes the place of the log",
+        _log_dropped_early,
+        lambda config: bool(config.snapshot_every),
+    ),
+    Mutation(
+        "never lost",
+        "a call whose answer was lost is never sent again while its server lives",
+        _never_lost,
+        lambda config: bool(config.lost),
+    ),
+    Mutation(
+        "asked once",
+        "an actor that did not answer is never asked again to serve",
+        _asked_once,
+        lambda config: config.standby,
+    ),
+    Mutation(
+        "not undone",
+        "an update whose record could not be written stays applied",
+        _not_undone,
+        lambda config: "full disk" in config.kinds,
+        seldom=True,
+    ),
+    Mutation(
+        "not cut",
+        "half a record stays in the log when the disk was full",
+        lambda: [_on(Log, "_cut", lambda self: None)],
+        lambda config: "full disk" in config.kinds,
+    ),
+    Mutation(
+        "question registers",
+        "a late first message of a worker that is dead shuts out the one after it",
+        _question_registers,
+    ),
+    Mutation(
+        "fenced serves",
+        "a server that was replaced says that it serves",
+        _fenced_serves,
+        lambda config: config.standby,
+        seldom=True,
+    ),
+    Mutation(
+        "successor does not sync",
+        "what a server goes on from is not on the disk",
+        lambda: [_on(log, "_to_disk", lambda folder: None)],
+        lambda config: config.fsync and "power cut" in config.kinds,
+        seldom=True,
+    ),
+    Mutation(
+        "name is not synced",
+        "a new segment is gone after a power cut",
+        lambda: [_on(log, "directory_to_disk", lambda folder: None)],
+        lambda config: config.fsync and "power cut" in config.kinds,
+    ),
+]
+
+
+@contextlib.contextmanager
+def mutated(mutation: Mutation) -> Iterator[None]:
+    """The error is there."""
+    with contextlib.ExitStack() as stack:
+        for patch in mutation.patches():
+            stack.enter_context(patch)
+        yield

@@ -1,0 +1,573 @@
+"""A run of the simulation: servers, standbys, workers, disks, a network, and what goes wrong.
+
+What has to hold, whatever happens (the consistency table of the documentation):
+
+    same bits       in sync and stale mode what a step reads, and what is there in the end, is what
+                    plain stores compute
+    exactly once    in async mode the end is the sum of all pushes, each once
+    no way back     no answer of a later incarnation has less than any answer of an earlier one
+    no hang         when nothing is broken any more, all workers come to their end
+    no false alarm  a worker has an error only if a fault was put in that has to be one
+    no silence      a log that was lost or changed is never read as if it were whole
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections import Counter
+from typing import Any
+from unittest import mock
+
+from paramesh.errors import ParameterServerError
+from paramesh.ps import actors
+from paramesh.ps.exchange import Call, Died, Event
+from paramesh.ps.peer import state_in
+from paramesh.ps.protocol import POINTS, Replaced
+from paramesh.ps.server import Server
+from paramesh.ps.standby import STANDBY_POINTS
+from simulation.configs import Config, draw
+from simulation.disk import Disk, SimPath, in_place
+from simulation.model import model_of
+from simulation.servers import Actor, SimExecutor, Slot, executing
+from simulation.workers import SimWorker
+from simulation.world import Dead, Violation, World
+
+#: Seconds after the last fault in which everybody has to come to an end.
+ENOUGH = 280.0
+#: What may be repaired by hand: the run is started again on its folder.
+_AGAIN = "full disk"
+
+
+class Monitor:
+    """What was answered, and whether it holds ever after."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        #: By server and incarnation: the latest version that was answered.
+        self._answered: list[dict[int, int]] = [{} for _ in range(run.config.servers)]
+        #: By server and worker: the incarnation of the worker that it has to listen to.
+        self._introduced: list[dict[int, int]] = [{} for _ in range(run.config.servers)]
+
+    def answered(self, actor: Actor, call: Call, heard: bool, answer: Any) -> None:
+        """A server has answered a call.
+
+        Args:
+            actor: the server.
+            call: which.
+            heard: when the call came, the worker that spoke was the latest one, as far as the
+                server had told anybody.
+            answer: to the call.
+        """
+        if not heard:
+            raise Violation(f"{actor.name} has listened to a worker that was replaced: {call[0]}")
+        if call[0] == "hello" and call[1][1] is not None:
+            known = self._introduced[actor.slot.server]
+            known[call[1][0]] = max(call[1][1], known.get(call[1][0], 0))
+        said = state_in(answer)
+        if said is None or self._run.excused & {"lose folder", "flip log"}:
+            return
+        incarnation, version = said
+        known = self._answered[actor.slot.server]
+        for other, seen in known.items():
+            # One that was replaced can have nothing that its successor has not begun with.
+            less = seen > version if other <= incarnation else seen < version
+            if less:
+                raise Violation(
+                    f"{actor.name} answers from version {version} (incarnation {incarnation}): "
+                    f"incarnation {other} has answered from version {seen}"
+                )
+        known[incarnation] = max(version, known.get(incarnation, 0))
+
+    def hears(self, actor: Actor, call: Call) -> bool:
+        """Whether the worker that speaks was not replaced, as far as the server has said."""
+        if call[0] not in ("push", "step", "leave") or self._run.excused & {"lose folder"}:
+            return True
+        worker, incarnation = call[1][:2]
+        return incarnation >= self._introduced[actor.slot.server].get(worker, 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """How a run has ended.
+
+    Attributes:
+        seed: of it.
+        faults: how many of each kind.
+        events: how many in all.
+        seconds: of virtual time.
+        ended: the error that it had to end with; empty if it came to its end.
+        starts: how often the whole run was started.
+    """
+
+    seed: int
+    faults: Counter[str]
+    events: int
+    seconds: float
+    ended: str
+    starts: int
+
+
+class Failed(AssertionError):
+    """A run in which an invariant does not hold."""
+
+
+class Run:
+    """One run; see the module.
+
+    Args:
+        seed: decides everything.
+        config: what it is; None: as the seed says.
+    """
+
+    def __init__(self, seed: int, config: Config | None = None) -> None:
+        self.seed = seed
+        self.config = config or draw(seed)
+        self.rules_fields = self.config.rules()
+        self.world = world = World(seed)
+        self.disk = Disk(world)
+        self.disk.interrupt = self._interrupt
+        c = self.config
+        self.model = model_of(c.mode, c.staleness, c.workers, c.table)
+        self.monitor = Monitor(self)
+        #: Faults after which an error is right.
+        self.excused: set[str] = set()
+        self.ended = ""
+        self.starts = 1
+        self._slots: list[list[Slot]] = []
+        self._workers: dict[int, SimWorker] = {}
+        self._gone: set[int] = set()
+        self._lives: Counter[int] = Counter()
+        self._coming: set[int] = set()
+        self._broken = True
+
+    # From the beginning to the end.
+
+    def run(self) -> Result:
+        """Run it.
+
+        Raises:
+            Failed: an invariant does not hold; the message has the trace.
+        """
+        world, config = self.world, self.config
+        defaults = {"beside": config.beside}
+        with (
+            in_place(self.disk, SimExecutor),
+            executing(world),
+            mock.patch.object(actors, "FOLLOW", config.follow),
+            mock.patch.dict(Server.__init__.__kwdefaults__, defaults),
+        ):
+            try:
+                self._start()
+                world.after(world.random.uniform(0, config.pause), self._strike)
+                world.after(config.calm, self._stop_breaking)
+                world.run(config.calm + ENOUGH, self._done)
+                if not self._done():
+                    raise Violation(f"it hangs: {self._who_waits()}")
+                if not self.ended and "lose folder" not in self.excused:
+                    self._check_end()
+            except (Exception, Violation) as error:
+                raise Failed(self._told(error)) from error
+        return Result(self.seed, world.faults, world.events, world.now, self.ended, self.starts)
+
+    def _told(self, error: Exception) -> str:
+        trace = "\n".join(self.world.trace)
+        return (
+            f"seed {self.seed}: {type(error).__name__}: {error}\n{self.config}\n"
+            f"the last of what happened:\n{trace}"
+        )
+
+    def _start(self) -> None:
+        """The cluster, and all workers."""
+        self.world.say(f"start {self.starts}")
+        config, random = self.config, self.world.random
+        self._slots = []
+        for server in range(config.servers):
+            kills: list[tuple[str, int, int]] = []
+            if "planned" in config.kinds and self._broken:
+                for _ in range(random.randrange(4)):
+                    point = random.choice((*POINTS, *STANDBY_POINTS))
+                    version = random.randrange(config.steps * config.workers)
+                    kills.append((point, version, random.randrange(1, 5)))
+            pair = (0, 1) if config.standby else (0,)
+            self._slots.append([Slot(self, server, at, kills) for at in pair])
+        self._workers, self._gone = {}, set()
+        self._coming = set()
+        for rank in range(config.workers):
+            self._hire_soon(random.uniform(0, 0.1), rank)
+
+    def _hire_soon(self, seconds: float, rank: int) -> None:
+        self._coming.add(rank)
+        self.world.after(seconds, self._hire, rank, self.starts)
+
+    def _hire(self, rank: int, start: int) -> None:
+        self._coming.discard(rank)
+        if start == self.starts and rank not in self._gone and not self.ended:
+            self._lives[rank] += 1
+            self._workers[rank] = SimWorker(self, rank, self._lives[rank])
+
+    def _stop_breaking(self) -> None:
+        self.world.say("nothing is broken any more")
+        self._broken = False
+        for slot in self._all_slots():
+            slot.kills.clear()
+            if slot.process is not None and slot.process.actor is not None:
+                slot.process.actor._kills.clear()
+        self.disk.full.clear()
+
+    def _done(self) -> bool:
+        return bool(self.ended) or len(self._gone) == self.config.workers
+
+    def _who_waits(self) -> str:
+        return "; ".join(
+            f"{worker.name} at step {worker.step} for {worker.caller.awaited()}"
+            f"{'' if worker.alive else ' (dead)'}{' (frozen)' if worker.frozen else ''}"
+            for rank, worker in self._workers.items()
+            if rank not in self._gone
+        )
+
+    def _check_end(self) -> None:
+        """What the files of the servers have is what has to be there."""
+        config, world = self.config, self.world
+        for slot in self._all_slots():
+            slot.close()
+        world.current = None
+        expected = self.model.at_the_end(config.steps)
+        found: dict[str, dict[str, Any]] = {}
+        self.disk.interrupt = lambda what, folder: None
+        for number in range(config.servers):
+            server = Server(self.folder_of(number), self._rules(), following=True)
+            try:
+                server.recover()
+            except ParameterServerError as error:
+                if not self._must(str(error)):
+                    raise
+                self.ended = str(error)
+                return
+            due = config.steps * (config.workers if config.mode == "async" else 1)
+            if server.version != due:
+                raise Violation(f"server {number} ends at version {server.version}, expected {due}")
+            for spec in server.store.specs().values():
+                found.setdefault(spec["name"].partition("[")[0], {})[number] = server.dump(
+                    spec["name"]
+                )
+        for name, fields in expected.items():
+            for field, array in fields.items():
+                if field == "ids":
+                    there = sorted(int(i) for f in found[name].values() for i in f["ids"])
+                    same = there == [int(i) for i in array]
+                elif "ids" in fields:
+                    rows = {
+                        int(i): f[field][place].tobytes()
+                        for f in found[name].values()
+                        for place, i in enumerate(f["ids"])
+                    }
+                    same = all(
+                        rows.get(int(i)) == array[place].tobytes()
+                        for place, i in enumerate(fields["ids"])
+                    )
+                else:
+                    (one,) = found[name].values()
+                    same = one[field].tobytes() == array.tobytes()
+                if not same:
+                    raise Violation(f"{field} of {name} ends with other bits")
+
+    @functools.cache  # noqa: B019 (a run is short)
+    def _rules(self) -> Any:
+        return actors.Rules(**self.rules_fields)
+
+    def folder_of(self, server: int) -> Any:
+        """Of a server's log."""
+        return SimPath(f"/run/server-{server}")
+
+    def _all_slots(self) -> list[Slot]:
+        return [slot for pair in self._slots for slot in pair]
+
+    # What workers tell.
+
+    def left(self, worker: SimWorker) -> None:
+        """A worker has come to its end."""
+        if self._workers.get(worker.rank) is worker:
+            self._gone.add(worker.rank)
+        elif not worker.replaced:
+            raise Violation(f"{worker.name} ended, and is not the one")
+
+    def failed(self, worker: SimWorker, error: Exception) -> None:
+        """A worker has an error."""
+        self.world.say(f"{worker.name}: {type(error).__name__}: {error}")
+        if isinstance(error, Replaced) and worker.replaced:
+            worker.die()
+            return
+        if worker.replaced:
+            worker.die()  # whatever it saw: nothing of it counts
+            return
+        text = str(error)
+        if self._must(text):
+            if _AGAIN in self.excused and not self.excused - {_AGAIN}:
+                self._start_again()
+            else:
+                self.ended = text
+            return
+        raise Violation(f"false alarm: {worker.name} has {type(error).__name__}: {text}")
+
+    def _must(self, text: str) -> bool:
+        """Whether a fault was put in that this error is about."""
+        said = {
+            "full disk": ("cannot be written", "No space left", "could not be repaired"),
+            "flip log": (
+                "is damaged",
+                "has lost record",
+                "cannot be recovered",
+                "has another record",
+                "this server has versions",
+            ),
+            # What a worker that was started again reads may have been in the damaged one alone.
+            "flip snapshot": ("this server has versions",),
+            "lose folder": ("",),
+        }
+        return any(
+            fault in self.excused and any(part in text for part in parts)
+            for fault, parts in said.items()
+        )
+
+    def _start_again(self) -> None:
+        """As a user does: end what is left, make room, and start on the same folder."""
+        self.disk.full.clear()
+        for slot in self._all_slots():
+            slot.close()
+        for worker in self._workers.values():
+            worker.die()
+        self.starts += 1
+        self.world.after(1.0, self._start)
+
+    # The network.
+
+    def _latency(self) -> float:
+        c, random = self.config, self.world.random
+        seconds = random.expovariate(1.0) * c.latency
+        if self._broken and self.world.chance(c.late):
+            self.world.fault("late")
+            seconds += random.choice((0.1, 1.0, 5.0)) * random.random()
+        return seconds
+
+    def _is_lost(self) -> bool:
+        if self._broken and self.world.chance(self.config.lost):
+            self.world.fault("lost")
+            return True
+        return False
+
+    def send(self, worker: SimWorker, request: int, server: int, at: int, call: Call) -> None:
+        """A message of a worker."""
+        world, slot = self.world, self._slots[server][at]
+        if self._is_lost():
+            return
+
+        def answer(event: Event) -> None:
+            # That a process died is what Ray says, here.
+            if slot.over or (not isinstance(event, Died) and self._is_lost()):
+                return
+            worker.main.later(self._latency(), worker.hear, request, event)
+
+        world.after(self._latency(), self._arrive, slot, call, answer)
+        if self._broken and world.chance(self.config.duplicated):
+            world.fault("duplicated")
+            world.after(self._latency(), self._arrive, slot, call, lambda event: None)
+
+    def _arrive(self, slot: Slot, call: Call, answer: Any) -> None:
+        if not slot.over:
+            slot.call(call, answer)
+
+    def lifelines_broke(self, actor: Actor) -> None:
+        """A process has died, and the kernel says so."""
+        if not self.config.standby:
+            return
+        for worker in self._workers.values():
+            worker.main.later(self.world.random.uniform(0, 0.03), worker.broke, actor.pid)
+
+    def process_of(self, server: int, pid: int) -> Actor | None:
+        """The process with this number, if it lives."""
+        for slot in self._slots[server]:
+            if slot.process is not None and slot.process.pid == pid:
+                return slot.process
+        return None
+
+    def kill_frozen(self, server: int, pid: int) -> bool:
+        """A worker kills a process that does not answer."""
+        process = self.process_of(server, pid)
+        if process is None or not self.config.same_host:
+            return False
+        process.slot.lose("a worker has killed it")
+        return True
+
+    # Faults.
+
+    def _interrupt(self, what: str, folder: str) -> None:
+        """A process is about to do something with a file."""
+        c, world = self.config, self.world
+        if not self._broken or not (c.killed or c.frozen or c.slow) or world.deep:
+            return
+        thread = world.current
+        assert thread is not None
+        process = thread.process
+        if not isinstance(process, Actor):
+            return
+        draw = world.random.random()
+        if draw < c.killed:
+            world.fault("killed in a file operation")
+            process.dying = what == "write"
+            process.slot.lose(f"in the middle of {what}", process)
+            raise Dead
+        if draw < c.killed + c.frozen:
+            seconds = world.random.choice((0.05, 0.5, 8.0, 20.0)) * world.random.random()
+            if not process.frozen:
+                process.frozen = True
+                world.fault("frozen in a file operation")
+                world.say(f"{process.name}: frozen in the middle of {what} for {seconds:.2f} s")
+                try:
+                    world.nap(seconds)
+                finally:
+                    process.wake()
+        elif thread is process.side and draw < c.killed + c.frozen + c.slow:
+            world.fault("slow")
+            world.nap(world.random.choice((0.01, 0.2, 1.0)) * world.random.random())
+
+    def _strike(self) -> None:
+        """Something goes wrong, now and again."""
+        world, c = self.world, self.config
+        if not self._broken or not c.kinds:
+            return
+        world.after(world.random.expovariate(1.0) * c.pause, self._strike)
+        kind = world.random.choices(list(c.kinds), list(c.kinds.values()))[0]
+        getattr(self, "_" + kind.replace(" ", "_"))()
+
+    def _some_slot(self) -> Slot:
+        return self.world.random.choice(self._all_slots())
+
+    def _some_worker(self) -> SimWorker | None:
+        away = self._gone | self._coming
+        there = [w for rank, w in self._workers.items() if rank not in away and w.alive]
+        return self.world.random.choice(there) if there else None
+
+    def _kill_server(self) -> None:
+        slot = self._some_slot()
+        if slot.process is not None:
+            self.world.fault("killed")
+            slot.lose("killed")
+
+    def _kill_pair(self) -> None:
+        for slot in self.world.random.choice(self._slots):
+            if slot.process is not None:
+                self.world.fault("killed")
+                slot.lose("killed with its pair")
+
+    def _freeze_server(self) -> None:
+        process = self._some_slot().process
+        if process is not None:
+            process.freeze(
+                self.world.random.choice((0.1, 1.0, 10.0, 25.0)) * self.world.random.random()
+            )
+
+    def _cut_off(self) -> None:
+        slot = self._some_slot()
+        # One that takes over only then, in the middle of its start, is an error that is meant.
+        if not self.config.standby and slot.process is not None and slot.process.started:
+            slot.cut_off(self.world.random.choice((1.0, 5.0, 20.0)) * self.world.random.random())
+
+    def _kill_worker(self) -> None:
+        worker = self._some_worker()
+        if worker is not None:
+            self.world.fault("worker killed")
+            self.world.say(f"{worker.name}: killed at step {worker.step}")
+            worker.die()
+            delay = self.world.random.uniform(0.1, 2.0)
+            self._hire_soon(delay, worker.rank)
+
+    def _freeze_worker(self) -> None:
+        worker = self._some_worker()
+        if worker is not None:
+            worker.freeze(self.world.random.choice((0.1, 1.0, 10.0)) * self.world.random.random())
+
+    def _replace_worker(self) -> None:
+        """It is taken for dead, and wakes up when another one has its place."""
+        worker = self._some_worker()
+        # One that has not introduced itself is as good as one that starts when it wakes up.
+        if worker is not None and not worker.frozen and worker.step >= 0:
+            worker.freeze(self.world.random.uniform(0.5, 10.0))
+            worker.replaced = True
+            self.world.fault("replaced")
+            self._hire_soon(0.2, worker.rank)
+
+    def _clock(self) -> None:
+        processes: list[Any] = [slot.process for slot in self._all_slots()]
+        processes += self._workers.values()
+        process = self.world.random.choice([one for one in processes if one is not None] or [None])
+        if process is not None:
+            process.jump(
+                self.world.random.choice((0.1, 3.0, 10.0, 40.0)) * self.world.random.random()
+            )
+
+    def _power_cut(self) -> None:
+        """All of a server's processes die, and what was not on the disk is lost."""
+        pair = self.world.random.choice(self._slots)
+        self.world.fault("power cut")
+        for slot in pair:
+            if slot.process is not None:
+                slot.lose("power cut")
+        folder = str(pair[0].folder)
+        if folder in self.disk.folders:
+            self.disk.power_cut(folder)
+
+    def _planned(self) -> None:
+        """Deaths at points are planned when servers start."""
+
+    def _full_disk(self) -> None:
+        folder = str(self._some_slot().folder)
+        self.world.fault("full disk")
+        self.world.say(f"the disk of {folder} is full")
+        self.excused.add("full disk")
+        self.disk.full.add(folder)
+        self.world.after(self.world.random.uniform(0.01, 1.0), self.disk.full.discard, folder)
+
+    def _flip(self, prefix: str) -> bool:
+        files = self.disk.folders.get(str(self._some_slot().folder), {})
+        names = sorted(name for name in files if name.startswith(prefix) and files[name].data)
+        if not names:
+            return False
+        name = self.world.random.choice(names)
+        data = files[name].data
+        bit = self.world.random.randrange(8 * len(data))
+        data[bit // 8] ^= 1 << bit % 8
+        self.world.fault(f"flipped {prefix}")
+        self.world.say(f"bit {bit} of {name} is flipped")
+        return True
+
+    def _flip_snapshot(self) -> None:
+        if self._flip("snapshot-"):
+            # A second one may be in the other snapshot: then nothing is left.
+            self.excused.add("flip log" if "flip snapshot" in self.excused else "flip snapshot")
+
+    def _flip_log(self) -> None:
+        if self._flip("log-"):
+            self.excused.add("flip log")
+
+    def _lose_folder(self) -> None:
+        """A folder is emptied, and what serves from it dies."""
+        pair = self.world.random.choice(self._slots)
+        files = self.disk.folders.get(str(pair[0].folder), {})
+        if not files:
+            return
+        self.world.fault("lost folder")
+        self.world.say(f"{pair[0].folder} is emptied")
+        self.excused.add("lose folder")
+        files.clear()
+        for slot in pair:
+            slot.lose("its folder is gone")
+
+
+def simulate(seed: int, config: Config | None = None) -> Result:
+    """Run a seed.
+
+    Raises:
+        Failed: an invariant does not hold.
+    """
+    return Run(seed, config).run()

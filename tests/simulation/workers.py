@@ -1,0 +1,230 @@
+"""Workers: the real state machine and the real talk, over a network of the simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from paramesh.ps.caller import Caller
+from paramesh.ps.exchange import (
+    Action,
+    Broke,
+    Event,
+    Forget,
+    Kill,
+    Killed,
+    Note,
+    Send,
+    Tie,
+    Untie,
+)
+from paramesh.ps.worker import Round, Talk, Worker
+from simulation.model import DENSE, HYPER, START, ids_of, specs, update_of
+from simulation.world import Process, Violation
+
+if TYPE_CHECKING:
+    from simulation.run import Run
+
+#: Seconds of a worker's patience: more than any fault lasts.
+TIMEOUT = 200.0
+
+
+class SimWorker(Process):
+    """One life of a worker.
+
+    Args:
+        run: which it belongs to.
+        rank: of it.
+        life: how often it was started before.
+    """
+
+    def __init__(self, run: Run, rank: int, life: int) -> None:
+        super().__init__(run.world, f"worker-{rank}.{life}")
+        self.run, self.rank, self.life = run, rank, life
+        self.step = -1
+        self.replaced = False
+        self.main = self.thread()
+        config = run.config
+        self.caller = Caller(
+            [2 if config.standby else 1] * config.servers,
+            rank=rank,
+            workers=config.workers,
+            timeout=TIMEOUT,
+            clock=self.clock,
+        )
+        self.worker = Worker(
+            self.caller,
+            run.world.random.randrange(1, 1 << 32),
+            eager=config.mode == "async",
+            staleness=config.staleness,
+        )
+        self._talk: Generator[Round, dict[int, Any], None] = self._script()
+        #: What has come, and what is not asked for yet.
+        self._there: dict[int, Event] = {}
+        self._wanted: set[int] = set()
+        #: By server: the lifeline, and the number of the process at its other end.
+        self.ties: dict[int, tuple[int, int]] = {}
+        self._broken: set[int] = set()
+        self._alarm = 0.0
+        self._going = False
+        self.main.do(self._resume, None)
+
+    # What it does, and what it must see.
+
+    def _script(self) -> Talk[None]:
+        worker, config = self.worker, self.run.config
+        model = self.run.model
+        yield from worker.greet()
+        yield from worker.declare(specs(config.mode, config.table), START)
+        values = yield from worker.pull(worker.start, DENSE)
+        for step in range(worker.start, config.steps):
+            self.step = step
+            rows: Any = None
+            if config.table:
+                rows = yield from worker.pull_rows(step, "t", ids_of(step, self.rank))
+            if config.mode != "async":
+                for name in DENSE:
+                    self._same(values[name].tobytes(), model.reads(step, name), f"{name} at {step}")
+                if rows is not None:
+                    self._same(rows.tobytes(), model.reads_rows(step, self.rank), f"t at {step}")
+            update = update_of(
+                config.mode,
+                step,
+                self.rank,
+                lambda name, ids=None: values[name] if ids is None else rows,  # noqa: B023
+                config.table,
+            )
+            values = yield from worker.step(step, update, HYPER, DENSE)
+        self.step = config.steps
+        yield from worker.settle()
+        if config.workers == 1:
+            for name, fields in model.at_the_end(config.steps).items():
+                found = yield from worker.dump(name)
+                for field, array in fields.items():
+                    self._same(
+                        found[field].tobytes(), np.asarray(array).tobytes(), f"{name} dumped"
+                    )
+        yield from worker.leave()
+
+    def _same(self, found: bytes, expected: bytes, what: str) -> None:
+        if found != expected:
+            raise Violation(
+                f"{self.name} has other bits of {what}: {np.frombuffer(found, np.float32)}, "
+                f"expected {np.frombuffer(expected, np.float32)}"
+            )
+
+    # How that is carried out.
+
+    def _resume(self, answers: dict[int, Any] | Exception | None) -> None:
+        """Go on with the script, as far as it comes."""
+        while True:
+            try:
+                if isinstance(answers, Exception):
+                    turn = self._talk.throw(answers)
+                else:
+                    turn = next(self._talk) if answers is None else self._talk.send(answers)
+            except StopIteration:
+                self._carry_out()
+                self._going = False
+                self.run.left(self)
+                return
+            except Violation:
+                raise
+            except Exception as error:
+                self._failed(error)
+                return
+            self.caller.begin(turn.calls, self.worker.earlier, turn.sent)
+            self._going = True
+            self._look()
+            if not self.caller.done:
+                self._set_alarm()
+                return
+            answers = self._result()
+
+    def _result(self) -> dict[int, Any] | Exception:
+        try:
+            return self.caller.result()
+        except Exception as error:
+            return error
+
+    def _failed(self, error: Exception) -> None:
+        self._going = False
+        self.run.failed(self, error)
+
+    def _look(self) -> None:
+        """Hand in what is there and asked for, and do what is to be done, until that is all."""
+        self._carry_out()
+        for server, tie in self.caller.tied.items():
+            if self.ties.get(server, (0, 0))[1] in self._broken:
+                self.caller.take(Broke(server, tie))
+        while not self.caller.done:
+            ready = [n for n in self.caller.awaited() if n in self._there]
+            if not ready:
+                break
+            for number in ready:
+                self.caller.take(self._there.pop(number))
+            self._carry_out()
+        self._carry_out()
+
+    def _go_on(self) -> None:
+        if not self._going:
+            return
+        self._look()
+        if not self.caller.done:
+            self._set_alarm()
+            return
+        self._resume(self._result())
+
+    def _set_alarm(self) -> None:
+        due, now = self.caller.due, self.clock()
+        if self._alarm <= now or due < self._alarm:
+            self._alarm = max(due, now + 1e-4)
+            self.main.later(self._alarm - now, self._ring, self._alarm)
+
+    def _ring(self, alarm: float) -> None:
+        if alarm == self._alarm:
+            self._alarm = 0.0
+        if self._going and not self.caller.done:
+            self.caller.tick()
+            self._go_on()
+
+    def hear(self, number: int, event: Event) -> None:
+        """An answer has come."""
+        if number not in self._wanted:
+            return
+        self._wanted.discard(number)
+        self._there[number] = event._replace(request=number)  # type: ignore[union-attr]
+        self._go_on()
+
+    def _carry_out(self) -> None:
+        while actions := self.caller.out():
+            for action in actions:
+                self._do(action)
+
+    def _do(self, action: Action) -> None:
+        run = self.run
+        match action:
+            case Send(request, server, at, call):
+                self._wanted.add(request)
+                run.send(self, request, server, at, call)
+            case Forget(request):
+                self._wanted.discard(request)
+                self._there.pop(request, None)
+            case Tie(server, tie, (_, pid)):
+                self.ties[server] = tie, pid
+                if run.process_of(server, pid) is None:
+                    self.main.later(0.001, self.broke, pid)
+            case Untie(server):
+                self.ties.pop(server, None)
+            case Kill(request, server, pid, _):
+                done = run.kill_frozen(server, pid)
+                self.caller.take(Killed(request, done))
+            case Note(event, facts):
+                run.world.say(f"{self.name}: {event} {dict(facts)}")
+
+    def broke(self, pid: int) -> None:
+        """The process with this number is dead: a lifeline to it breaks, once somebody looks."""
+        self._broken.add(pid)
+        self._go_on()
