@@ -174,12 +174,13 @@ class _Thread(threading.local):
     border: Border | None = None
 
 
-_thread = _Thread()
+#: What this thread is in; `tracing.door` puts it back.
+thread = _Thread()
 
 
 def current() -> Border | None:
     """The innermost border of this thread; None outside every trace."""
-    return _thread.border
+    return thread.border
 
 
 @contextmanager
@@ -190,17 +191,17 @@ def around(name: str, compiled: bool | None = None) -> Generator[Border]:
         name: of the function.
         compiled: None: as the border around this one.
     """
-    outer = _thread.border
+    outer = thread.border
     if compiled is None:
         compiled = outer is not None and outer.compiled
-    border = _thread.border = Border(name, compiled, outer)
+    border = thread.border = Border(name, compiled, outer)
     try:
         yield border
     except BaseException:
         border.take_back()
         raise
     finally:
-        _thread.border = outer
+        thread.border = outer
         if outer is not None:
             outer._made.update(border._made)
             for key, attribute in border._attributes.items():
@@ -210,7 +211,7 @@ def around(name: str, compiled: bool | None = None) -> Generator[Border]:
 
 def made(thing: Any) -> None:
     """A Parameter or Cell is made, inside a trace or not."""
-    border = _thread.border
+    border = thread.border
     if border is not None:
         border.made(thing)
 
@@ -226,7 +227,7 @@ def refuse_made(param: Any, owner: str, cells: Iterable[Any] = ()) -> None:
     Raises:
         TraceError: it was.
     """
-    border = _thread.border
+    border = thread.border
     if border is None or not border.compiled or not border.has_made(param):
         return
     owners = [type(c).__name__ for c in cells if any(p is param for p in c._params.values())]

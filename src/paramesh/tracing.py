@@ -20,12 +20,13 @@ A frame refers to Parameters by what every floor above may rely on: `_concrete()
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import jax
 import jax.core
@@ -35,6 +36,8 @@ from jax.extend.core import get_opaque_trace_state
 from paramesh import border, storage
 from paramesh.dtype import x64
 from paramesh.errors import TraceError
+
+T = TypeVar("T")
 
 
 class State(Protocol):
@@ -314,6 +317,25 @@ _epoch = _Epoch()
 _numbers = itertools.count(1)
 
 nothing = nullcontext()
+
+
+def door(call: Callable[..., T]) -> Callable[..., T]:
+    """A call that users make, and after which this thread is where it was before.
+
+    Context managers written in Python do not see to it: an exception from outside (a signal
+    handler's, say) may come when one of them is about to be left, and what traces had set up would
+    stay. Here nothing is called on the way out.
+    """
+
+    @functools.wraps(call)
+    def entered(*args: Any, **kwargs: Any) -> T:
+        frame, journal, notes = thread.frame, thread.journal, border.thread.border
+        try:
+            return call(*args, **kwargs)
+        finally:
+            thread.frame, thread.journal, border.thread.border = frame, journal, notes
+
+    return entered
 
 
 def current() -> Frame | None:

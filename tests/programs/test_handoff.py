@@ -18,7 +18,7 @@ from paramesh.common.initializer import initializer
 
 import paramesh
 from interruptions import At, Interrupted, places
-from paramesh import Parameter, Tensor, context, nn, ops, storage
+from paramesh import Parameter, Tensor, border, context, nn, ops, storage, tracing
 from paramesh.errors import ParameterStateError
 from paramesh.storage import Stage
 from paramesh.transforms import errand
@@ -151,6 +151,44 @@ class TestAnExceptionAnywhere:
             if equal(now, before):
                 step(X, X)
             assert equal(state(step), after), place
+
+
+def eager_calls() -> dict[str, Callable[[], Any]]:
+    """Transforms that users call outside of programs."""
+    weight = Parameter(Tensor(np.ones((4, 4), np.float32)), name="weight")
+    count = Parameter(Tensor(np.zeros((), np.float32)), name="count")
+    x = Tensor(np.ones((2, 4), np.float32))
+
+    def loss(x: Any) -> Any:
+        count.assign(count + 1)
+        return ops.matmul(x, weight).sum()
+
+    return {
+        "grad": lambda: paramesh.value_and_grad(loss, None, [weight])(x),
+        "cond": lambda: paramesh.cond(True, loss, lambda x: x.sum(), x),
+        "vjp": lambda: paramesh.vjp(loss, x),
+        "remat": lambda: paramesh.remat(loss)(x),
+        "jit": lambda: paramesh.jit(lambda x: loss(x) + 1)(x),
+        "functional_call": lambda: paramesh.functional_call(nn.Dense(4, 4), {}, x, mutable=True),
+    }
+
+
+@pytest.mark.parametrize("name", eager_calls())
+@pytest.mark.parametrize(
+    "tries", [5, pytest.param(150, marks=pytest.mark.slow)], ids=["few", "many"]
+)
+def test_an_exception_in_a_trace_leaves_the_thread_outside_of_it(name: str, tries: int) -> None:
+    call = eager_calls()[name]
+    files = (*OURS, "contextlib.py")
+    count = places(call, files)
+    for place in np.random.default_rng(2).integers(0, count, tries).tolist():
+        at = At(place, files)
+        with suppress(Interrupted):
+            at.call(call)
+        assert tracing.current() is None, at.where
+        assert border.current() is None, at.where
+        assert tracing.thread.journal is None, at.where
+    call()
 
 
 class TestAnExceptionOfTheProgram:

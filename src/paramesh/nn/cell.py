@@ -338,10 +338,7 @@ class Cell(Members):
         kwargs = {k: _tensor(a) for k, a in kwargs.items()}
         if context.get_context("mode") != context.PYNATIVE_MODE:
             return self._program()(*args, **kwargs)
-        try:
-            return tracing.together(lambda: cell_call.run(self, args, kwargs))
-        finally:
-            tracing.thread.frame = None
+        return tracing.door(tracing.together)(lambda: cell_call.run(self, args, kwargs))
 
     def _program(self) -> CompiledFunction:
         program = self.__dict__["_compiled"]

@@ -94,6 +94,7 @@ def lifted(transform: Callable[[Callable[..., Any]], Callable[..., Any]], fn: Ca
     jit do). Parameters that `fn` writes are handed out as extra outputs and written outside.
     """
 
+    @tracing.door
     def run(*args: Any, **kwargs: Any) -> Any:
         bodies: list[Body] = []
         given, nest = unpack((args, kwargs))

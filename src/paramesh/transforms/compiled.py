@@ -84,6 +84,7 @@ class CompiledFunction:
         if call is None:  # inside a JAX transform of the user's: run as part of it
             return self.fn(*args, **kwargs)
         key, leaves, rebuild = call
+        notes = border.thread.border
         while True:
             try:
                 for entry in self._entries.get(key, ()):
@@ -94,8 +95,8 @@ class CompiledFunction:
                 return entry.run(leaves)
             except Superseded:  # another thread changed the network in between
                 continue
-            finally:
-                tracing.thread.frame = None
+            finally:  # see `tracing.door`
+                tracing.thread.frame, border.thread.border = None, notes
 
     def prefetch(self, *args: Any, **kwargs: Any) -> None:
         """Say, before a call, with which arguments the call after it will be made.

@@ -40,6 +40,7 @@ from paramesh.transforms.carried import (
 )
 
 
+@tracing.door
 def cond(
     pred: Any,
     true_fun: Callable[..., Any],
@@ -66,6 +67,7 @@ def cond(
     return _choose("cond", truth, (false_fun, true_fun), operands)
 
 
+@tracing.door
 def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
     """`branches[index](*operands)`; an index out of range takes the nearest.
 
@@ -125,6 +127,7 @@ def _choose(
     return out.build(arrays)
 
 
+@tracing.door
 def while_loop(
     cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any
 ) -> Any:
@@ -193,6 +196,7 @@ def while_loop(
     return nest.build(arrays)
 
 
+@tracing.door
 def fori_loop(
     lower: Any,
     upper: Any,
@@ -248,6 +252,7 @@ def fori_loop(
     return nest.build(arrays)
 
 
+@tracing.door
 def scan(
     fn: Callable[[Any, Any], tuple[Any, Any]],
     init: Any,

@@ -58,6 +58,7 @@ class custom_vjp:  # noqa: N801 - the name that JAX gives it
         """
         self._forward, self._backward = fwd, bwd
 
+    @tracing.door
     def __call__(self, *args: Any) -> Any:
         """`fun(*args)`.
 

@@ -30,6 +30,7 @@ from paramesh.transforms.gradients import (
 from paramesh.transforms.hints import parameters_of
 
 
+@tracing.door
 def vjp(fn: Callable[..., Any], *inputs: Any, weights: Any = None, has_aux: bool = False) -> Any:
     """The outputs of a function, and a function that gives gradients from those of the outputs.
 
@@ -68,6 +69,7 @@ def vjp(fn: Callable[..., Any], *inputs: Any, weights: Any = None, has_aux: bool
     return (forward.value, vjp_fn, forward.aux) if has_aux else (forward.value, vjp_fn)
 
 
+@tracing.door
 def jvp(fn: Callable[..., Any], inputs: Any, v: Any, has_aux: bool = False) -> Any:
     """The outputs of a function, and their derivative in the direction `v` of the inputs.
 
@@ -165,6 +167,7 @@ class Jacobian:
     def _function_inside(self) -> Any:
         return self.fn
 
+    @tracing.door
     def __call__(self, *args: Any) -> Any:
         """The Jacobians for these arguments."""
         if context.get_context("mode") == context.GRAPH_MODE:

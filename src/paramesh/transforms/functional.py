@@ -20,6 +20,7 @@ from paramesh.transforms.bodies import Body, lifted
 from paramesh.transforms.hints import parameters_of
 
 
+@tracing.door
 def functional_call(
     fn: Callable[..., Any],
     values: Mapping[str, Any],
@@ -97,6 +98,7 @@ def vmap(fn: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callabl
 
 
 def _read_only(fn: Callable[..., Any], what: str) -> Callable[..., Any]:
+    @tracing.door
     def run(*args: Any, **kwargs: Any) -> Any:
         body = Body(fn, args, kwargs, {})
         if body.written:

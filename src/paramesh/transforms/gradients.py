@@ -65,6 +65,7 @@ class GradientFunction:
     def _function_inside(self) -> Any:
         return self.fn
 
+    @tracing.door
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The value and gradients for these arguments."""
         if context.get_context("mode") == context.GRAPH_MODE:
