@@ -33,9 +33,12 @@ from paramesh.errors import ContextError, LayoutError
 from paramesh.parallel.layout import Layout
 from paramesh.parallel.mesh import device_mesh
 from paramesh.parallel.operator_layouts import input_layouts, name_of, output_layouts, replaced
+from paramesh.parallel.outside import undivided
+from paramesh.parallel.own_cuts import by_own_rule, is_ours
 from paramesh.parallel.parameter_layouts import Finding, ParameterLayouts, original_of
 from paramesh.parallel.per_device import PerDevice
 from paramesh.parallel.program_inputs import ProgramInputs
+from paramesh.parallel.rewriting import rewritten
 from paramesh.parallel.strategy import layout_of
 from paramesh.parallel.strategy_file import load_strategy, save_strategy
 from paramesh.parameter import Parameter
@@ -263,6 +266,12 @@ class SemiAuto(Placement):
 
         return over_all
 
+    def rewritten(self, closed: Any, states: Sequence[Any], written: Sequence[Any]) -> Any:
+        """The program with what XLA cuts wrongly cut by our own rules."""
+        if self.count == 1:
+            return closed
+        return rewritten(closed, is_ours, by_own_rule)
+
     def _keep(self, found: dict[Parameter, Finding], states: Sequence[Any]) -> None:
         moved = False
         for param, finding in found.items():
@@ -330,6 +339,12 @@ class SemiAuto(Placement):
         )
         parts = [self._pinned(part, layout) for part, layout in zip(parts, layouts, strict=True)]
         return type(out)(parts) if isinstance(out, tuple | list) else parts[0]
+
+    def undivided(self, compute: Callable[..., Any], *operands: Any) -> Any:
+        """Outside of programs, on whole arrays."""
+        if self.count == 1 or self._thread.found is not None:
+            return compute(*operands)
+        return undivided(compute, operands, self._everywhere)
 
     def cut(self, values: tuple[Any, ...], strategies: Any, name: str) -> tuple[Any, ...]:
         """The inputs or outputs of a Cell, pinned by its strategies.
