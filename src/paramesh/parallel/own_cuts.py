@@ -191,10 +191,10 @@ def _plain(eqn: Any, count: int) -> Callable[..., Any]:
     raise NotImplementedError(f"{eqn.primitive.name} with {count} operands")
 
 
-def _rule_text(cuts: Cuts, shapes: Sequence[tuple[int, ...]]) -> tuple[str, Names, dict[str, int]]:
+def _rule_text(cuts: Cuts, shapes: Sequence[tuple[int, ...]]) -> tuple[str, Names, dict[str, Any]]:
     """The rule as Shardy wants it: the text, what is kept, and the sizes of joined factors."""
     kept: list[str] = []
-    sizes: dict[str, int] = {}
+    sizes: dict[str, Any] = {}
     texts: list[str] = []
     alone = {
         name
