@@ -1,0 +1,127 @@
+"""What the devices can do: the numbers that the cost model counts with.
+
+Glossary
+    target      a kind of device by name, with published figures
+    axis        of the mesh; a collective over it has the bandwidth of its links
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Target:
+    """One kind of device.
+
+    Attributes:
+        name: such as "h100".
+        flops: operations in a second, for the element type that networks are trained in.
+        memory_bandwidth: bytes in a second between a device and its memory.
+        link: bytes in a second that a device sends to others in the same host, or torus.
+        network: the same to other hosts.
+        latency: seconds that a collective takes however small it is.
+        memory: bytes of a device; 0 where that is not known.
+    """
+
+    name: str
+    flops: float
+    memory_bandwidth: float
+    link: float
+    network: float
+    latency: float
+    memory: int = 0
+
+
+_GB = 10**9
+
+#: Published peaks: NVIDIA's data sheets of A100 (80 GB, SXM), H100 (SXM5) and H200, with dense BF16
+#: and NVLink in one direction, and 400 Gb/s InfiniBand for each device between hosts; Google's
+#: pages "TPU v5e" and "TPU v5p", with BF16 and the interconnect of a chip. "cpu" stands for
+#: virtual devices of one host, which share its cores and memory: rough numbers of a small machine.
+#: The latencies are guesses.
+TARGETS = {
+    target.name: target
+    for target in (
+        Target("cpu", 2e10, 5e9, 2e9, 1e9, 5e-5),
+        Target("a100", 312e12, 2.039e12, 300e9, 50e9, 1e-5, 80 * _GB),
+        Target("h100", 989e12, 3.35e12, 450e9, 50e9, 1e-5, 80 * _GB),
+        Target("h200", 989e12, 4.8e12, 450e9, 50e9, 1e-5, 141 * _GB),
+        Target("v5e", 197e12, 819e9, 200e9, 25e9, 5e-6, 16 * _GB),
+        Target("v5p", 459e12, 2.765e12, 600e9, 25e9, 5e-6, 95 * _GB),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Devices in a mesh, as the cost model sees them.
+
+    Attributes:
+        sizes: of the axes of the mesh.
+        bandwidths: bytes in a second along each axis.
+        target: the kind of the devices.
+    """
+
+    sizes: tuple[int, ...]
+    bandwidths: tuple[float, ...]
+    target: Target
+
+    @property
+    def count(self) -> int:
+        """How many devices there are."""
+        return math.prod(self.sizes)
+
+    def work_seconds(self, flops: float, local_bytes: float) -> float:
+        """Seconds of an operator on one device: what it computes, or what it reads and writes."""
+        return max(flops / self.target.flops, local_bytes / self.target.memory_bandwidth)
+
+
+def machine(sizes: tuple[int, ...], target: Target, hosts: int = 1) -> Machine:
+    """Devices of so many hosts in a mesh whose first axes go over the hosts.
+
+    An axis that goes over hosts, even in part, has the bandwidth of the network.
+    """
+    bandwidths: list[float] = []
+    left = hosts
+    for size in sizes:
+        bandwidths.append(target.network if left > 1 else target.link)
+        left = -(-left // size)
+    return Machine(tuple(sizes), tuple(bandwidths), target)
+
+
+def meshes(count: int, hosts: int = 1, most_axes: int = 3) -> list[tuple[int, ...]]:
+    """The meshes to search on: factorisations into at most so many axes that nothing refines.
+
+    A mesh of which another one is a refinement is left out: what it can do, the finer one can. With
+    several hosts the first axis goes over them. (2, 2, 2) is the only one for 8 devices in one
+    host; 64 have (4, 4, 4), (2, 4, 8) and (2, 2, 16), with the larger axes last.
+    """
+    if hosts > 1 and count % hosts == 0 and hosts < count and most_axes > 1:
+        return [(hosts, *rest) for rest in meshes(count // hosts, 1, most_axes - 1)]
+    found = {sizes for sizes in _factorisations(count, 2) if len(sizes) <= most_axes} or {(count,)}
+    finest = [s for s in found if not any(len(o) > len(s) and _refines(o, s) for o in found)]
+    return sorted(finest)
+
+
+def _factorisations(number: int, least: int) -> list[tuple[int, ...]]:
+    """All ways to write a number as a product of rising factors."""
+    found = [(number,)] if number >= least else []
+    for first in range(least, math.isqrt(number) + 1):
+        if number % first == 0:
+            found += [(first, *rest) for rest in _factorisations(number // first, first)]
+    return found
+
+
+def _refines(fine: tuple[int, ...], coarse: tuple[int, ...]) -> bool:
+    """Whether the coarse axes are products of fine ones."""
+    if not coarse:
+        return not fine
+    for take in range(1, 2 ** len(fine)):
+        chosen = [f for i, f in enumerate(fine) if take >> i & 1]
+        if math.prod(chosen) == coarse[0]:
+            rest = tuple(f for i, f in enumerate(fine) if not take >> i & 1)
+            if _refines(rest, coarse[1:]):
+                return True
+    return False
