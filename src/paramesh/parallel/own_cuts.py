@@ -244,16 +244,35 @@ def _partition(cuts: Cuts, eqn: Any, mesh: Any, args: Any, result: Any) -> Any:
 
 
 def _axes_of(cuts: Cuts, mesh: Any, specs: Sequence[PartitionSpec]) -> dict[str, Names]:
-    """Which axes of the mesh cut each factor: what the result says, then the operands."""
+    """Which axes of the mesh cut each factor.
+
+    First what is summed over, where all operands are cut there alike: nothing has to be gathered. Then
+    what the result says, then the operands.
+    """
     found: dict[str, Names] = {}
     used: set[str] = set()
-    order = [len(specs) - 1, *range(len(specs) - 1)]
-    for names, spec in ((cuts.dims[i], specs[i]) for i in order):
-        for name, entry in zip(names, spec, strict=False):
-            axes = entry if isinstance(entry, tuple) else (entry,) if entry else ()
-            if not name or name in found or not axes or used & set(axes):
-                continue
-            if cuts.sizes[name] % math.prod(mesh.shape[axis] for axis in axes) == 0:
-                found[name] = axes
-                used |= set(axes)
+
+    def take(name: str, axes: Names) -> None:
+        if not name or name in found or not axes or used & set(axes):
+            return
+        if cuts.sizes[name] % math.prod(mesh.shape[axis] for axis in axes) == 0:
+            found[name] = axes
+            used.update(axes)
+
+    said = [
+        [(name, _names(entry)) for name, entry in zip(names, spec, strict=False)]
+        for names, spec in zip(cuts.dims, specs, strict=True)
+    ]
+    *operands, result = said
+    for name in sorted(cuts.summed):
+        wanted = {axes for operand in operands for own, axes in operand if own == name}
+        if len(wanted) == 1:
+            take(name, wanted.pop())
+    for entries in (result, *operands):
+        for name, axes in entries:
+            take(name, axes)
     return found
+
+
+def _names(entry: Any) -> Names:
+    return entry if isinstance(entry, tuple) else (entry,) if entry else ()

@@ -13,13 +13,13 @@ What crosses the border of a program:
                 `program_inputs.py`)
     outputs     global values; in several processes, whole on every device.
 
-auto_parallel is the same: no strategies are searched for, XLA propagates those that were given.
+auto_parallel with search_mode="sharding_propagation" is the same: no strategies are searched for,
+XLA propagates those that were given. `auto.py` has the modes that search.
 """
 
 from __future__ import annotations
 
 import threading
-import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -45,10 +45,6 @@ from paramesh.parameter import Parameter
 from paramesh.placement import Members, Placement
 from paramesh.recipe import Recipe, compute_many
 from paramesh.tensor import raw, wrap
-
-
-class AutoParallelWarning(UserWarning):
-    """auto_parallel does something else than in MindSpore."""
 
 
 class _Thread(threading.local):
@@ -99,13 +95,6 @@ class SemiAuto(Placement):
         #: By the id of a list of states: the list, and where each of them lives.
         self._lists: dict[int, tuple[Sequence[Any], list[NamedSharding]]] = {}
         self._epoch: int | None = None
-        if mode == "auto_parallel":
-            warnings.warn(
-                "auto_parallel: no strategies are searched for. XLA propagates the strategies "
-                "that operators, Cells and inputs were given, as in semi_auto_parallel.",
-                AutoParallelWarning,
-                stacklevel=2,
-            )
 
     # The layouts of Parameters.
 
@@ -249,9 +238,7 @@ class SemiAuto(Placement):
             try:
                 arrays, results = body(values, leaves, zero)
                 pinned = [
-                    jax.lax.with_sharding_constraint(
-                        value, self._sharding(self.layout_of(state), state.name)
-                    )
+                    self._written(state, value)
                     for state, value in zip(written(), results, strict=True)
                 ]
                 if not self._alone:
@@ -265,6 +252,11 @@ class SemiAuto(Placement):
             return arrays, pinned
 
         return over_all
+
+    def _written(self, state: Any, value: Any) -> Any:
+        """A new value of a state, where it lives."""
+        sharding = self._sharding(self.layout_of(state), state.name)
+        return jax.lax.with_sharding_constraint(value, sharding)
 
     def rewritten(self, closed: Any, states: Sequence[Any], written: Sequence[Any]) -> Any:
         """The program with what XLA cuts wrongly cut by our own rules."""
@@ -281,6 +273,10 @@ class SemiAuto(Placement):
         if moved:
             tracing.moved()
         self._met.update(states)
+        self._save()
+
+    def _save(self) -> None:
+        """Write the strategy file, if the settings ask for one and it changes."""
         if self._save_to and jax.process_index() == 0:
             table = {p.name: (p.shape, p.dtype, self.layout_of(p)) for p in self._met}
             table = dict(sorted(table.items()))

@@ -11,7 +11,7 @@ Glossary
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -19,8 +19,15 @@ from jax import lax
 from jax.extend.core import Literal
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from paramesh.parallel.mesh import grouping
 from paramesh.parallel.rewriting import bound, like
-from paramesh.parallel.search.graph import BARRIER, Operator, Path, inner_program
+from paramesh.parallel.search.graph import (
+    BARRIER,
+    Operator,
+    Path,
+    inner_program,
+    is_recomputed,
+)
 from paramesh.parallel.search.problem import Problem
 from paramesh.parallel.search.resharding import SUM, WHOLE, Order, Spec, steps
 
@@ -33,7 +40,11 @@ class Value(NamedTuple):
 
 
 def applied(
-    closed: Any, problem: Problem, choice: Sequence[int], mesh: Mesh, tied: dict[int, int]
+    closed: Any,
+    problem: Problem,
+    choice: Sequence[int],
+    mesh: Mesh,
+    tied: Mapping[int, int],
 ) -> Any:
     """The program with a plan pinned.
 
@@ -41,26 +52,46 @@ def applied(
         closed: the program.
         problem: its problem.
         choice: the strategy of each node.
-        mesh: of the problem's sizes.
+        mesh: over the problem's devices; each axis of the problem's mesh is some of its axes, side
+            by side.
         tied: as the problem has it.
     """
     run = _Run(closed, problem, choice, mesh, tied)
     return jax.make_jaxpr(run)(*map(like, closed.jaxpr.invars))
 
 
-def sharding(mesh: Mesh, spec: Spec, ndim: int) -> NamedSharding:
-    """A layout as JAX has it."""
-    order: Order = {}
-    for axis, dim in enumerate(spec):
-        if dim >= 0:
-            order[dim] = (*order.get(dim, ()), axis)
-    return _ordered(mesh, order, ndim)
+class Shower:
+    """Layouts of a plan as JAX has them.
 
+    Args:
+        sizes: of the plan's mesh.
+        mesh: see `applied`.
+    """
 
-def _ordered(mesh: Mesh, order: Order, ndim: int) -> NamedSharding:
-    names = mesh.axis_names
-    entries = [tuple(names[axis] for axis in order.get(dim, ())) or None for dim in range(ndim)]
-    return NamedSharding(mesh, PartitionSpec(*entries))
+    def __init__(self, sizes: tuple[int, ...], mesh: Mesh) -> None:
+        groups = grouping(tuple(mesh.devices.shape), sizes)
+        if groups is None:
+            names = tuple(f"s{axis}" for axis in range(len(sizes)))
+            mesh = Mesh(mesh.devices.reshape(sizes), names)
+            groups = tuple((axis,) for axis in range(len(sizes)))
+        self.mesh = mesh
+        self._names = [tuple(mesh.axis_names[axis] for axis in group) for group in groups]
+
+    def sharding(self, spec: Spec, ndim: int) -> NamedSharding:
+        """A layout, its axes in the order of the mesh."""
+        order: Order = {}
+        for axis, dim in enumerate(spec):
+            if dim >= 0:
+                order[dim] = (*order.get(dim, ()), axis)
+        return self.ordered(order, ndim)
+
+    def ordered(self, order: Order, ndim: int) -> NamedSharding:
+        """A layout with its axes in another order."""
+        entries = [
+            tuple(name for axis in order.get(dim, ()) for name in self._names[axis]) or None
+            for dim in range(ndim)
+        ]
+        return NamedSharding(self.mesh, PartitionSpec(*entries))
 
 
 class _Run:
@@ -70,9 +101,10 @@ class _Run:
         problem: Problem,
         choice: Sequence[int],
         mesh: Mesh,
-        tied: dict[int, int],
+        tied: Mapping[int, int],
     ) -> None:
-        self._closed, self._problem, self._choice, self._mesh = closed, problem, choice, mesh
+        self._closed, self._problem, self._choice = closed, problem, choice
+        self._shower = Shower(problem.machine.sizes, mesh)
         self._graph = problem.graph
         self._tied = tied
         self._unpinned = set(problem.unpinned)
@@ -113,7 +145,7 @@ class _Run:
     def _pin(self, array: Any, spec: Spec) -> Any:
         if not array.ndim:
             return array
-        return lax.with_sharding_constraint(array, sharding(self._mesh, spec, array.ndim))
+        return lax.with_sharding_constraint(array, self._shower.sharding(spec, array.ndim))
 
     def _brought(self, array: Any, start: Spec, end: Spec) -> Any:
         """An array on its way from one layout to another, each step pinned."""
@@ -121,7 +153,7 @@ class _Run:
             return array
         way = steps(self._problem.machine.sizes, start, end)
         for step in way:
-            place = _ordered(self._mesh, step.after, array.ndim)
+            place = self._shower.ordered(step.after, array.ndim)
             array = lax.with_sharding_constraint(array, place)
         return array if way else self._pin(array, end)
 
@@ -210,13 +242,22 @@ class _Run:
 
     def _inlined(self, eqn: Any, inner: Any, values: list[Value], path: Path) -> list[Value]:
         program, consts = inner
-        if eqn.params.get("prevent_cse") and eqn.params.get("differentiated"):
-            # What is computed again must not be merged with what was computed before.
-            values = _behind_barrier(values)
+        if is_recomputed(eqn):
+            values = self._recomputed(values, path)
         env = {v: Value(c, None) for v, c in zip(program.constvars, consts, strict=True)}
         env.update(zip(program.invars, values, strict=True))
         self._walk(program, env, path)
         return [_read(env, var) for var in program.outvars]
+
+    def _recomputed(self, values: list[Value], path: Path) -> list[Value]:
+        operators = [self._operator((*path, BARRIER, number)) for number in range(len(values))]
+        arrays = lax.optimization_barrier(
+            [
+                value.array if op is None else self._wanted(value, op, 0)
+                for value, op in zip(values, operators, strict=True)
+            ]
+        )
+        return [self._in_body(a, op) for a, op in zip(arrays, operators, strict=True)]
 
     def _scan(self, eqn: Any, values: list[Value], path: Path) -> list[Value]:
         params = eqn.params
@@ -254,17 +295,11 @@ class _Run:
             for number, value in enumerate(results[:carried]):
                 end, operator = at("end", number), carries[number]
                 assert operator is not None
+                spec = self._spec(operator, operator.outputs[0][1])
                 array = entered(value, end)
                 if end is not None:
-                    array = (
-                        self._copy(
-                            self._result(array, end.outputs[0][0], end),
-                            self._spec(operator, operator.outputs[0][1]),
-                        )
-                        if not self._graph.tensors[end.outputs[0][0]].free
-                        else array
-                    )
-                after.append(self._pin(array, self._spec(operator, operator.outputs[0][1])))
+                    array = self._copy(self._result(array, end.outputs[0][0], end), spec)
+                after.append(self._pin(array, spec))
             stacked = [
                 entered(value, at("stack", number))
                 for number, value in enumerate(results[carried:])

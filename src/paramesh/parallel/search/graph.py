@@ -49,6 +49,11 @@ def inner_program(eqn: Any) -> tuple[Any, Sequence[Any]] | None:
     return (inner.jaxpr, inner.consts) if isinstance(inner, ClosedJaxpr) else (inner, ())
 
 
+def is_recomputed(eqn: Any) -> bool:
+    """Whether an equation computes again, for gradients, what must not be merged with before."""
+    return bool(eqn.params.get("prevent_cse") and eqn.params.get("differentiated"))
+
+
 @dataclass
 class Tensor:
     """A value of the program.
@@ -270,8 +275,17 @@ class _Builder:
         times: int,
     ) -> None:
         inner = {var: self.tensor(var.aval, times, free=True) for var in program.constvars}
-        for var, tensor in zip(program.invars, inputs, strict=True):
-            inner[var] = self.tensor(var.aval, times, free=True) if tensor is None else tensor
+        again = is_recomputed(eqn)
+        for number, (var, tensor) in enumerate(zip(program.invars, inputs, strict=True)):
+            if tensor is None or self.graph.tensors[tensor].free:
+                inner[var] = self.tensor(var.aval, times, free=True)
+            elif again:  # behind a barrier: what others copied is not there
+                inner[var] = behind = self.tensor(var.aval, times)
+                dims = tuple(range(len(var.aval.shape)))
+                at = (*path, BARRIER, number)
+                self.add(at, BARRIER, [tensor], [behind], Rule((dims,), (dims,)), times)
+            else:
+                inner[var] = tensor
         self.walk(program, inner, path, times)
         for var, result in zip(eqn.outvars, program.outvars, strict=True):
             constant = isinstance(result, Literal)

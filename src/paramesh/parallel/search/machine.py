@@ -54,6 +54,28 @@ TARGETS = {
 }
 
 
+#: What JAX calls the devices of a target, as far as it says it of no other.
+_KINDS = {
+    "A100": "a100",
+    "H100": "h100",
+    "H200": "h200",
+    "v5 lite": "v5e",
+    "v5e": "v5e",
+    "v5": "v5p",
+}
+
+
+def target_of(platform: str, kind: str) -> Target:
+    """The target for devices of JAX: `Device.platform` and `Device.device_kind`.
+
+    An accelerator that is not in the table counts as the first of its platform that is.
+    """
+    for text, name in _KINDS.items():
+        if text in kind:
+            return TARGETS[name]
+    return TARGETS[{"gpu": "h100", "cuda": "h100", "tpu": "v5e"}.get(platform, "cpu")]
+
+
 @dataclass(frozen=True)
 class Machine:
     """Devices in a mesh, as the cost model sees them.

@@ -21,14 +21,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from paramesh.parallel.mesh import grouping
-from paramesh.parallel.search.graph import Factored, Graph, Operator
+from paramesh.parallel.search.graph import BARRIER, Factored, Graph, Operator
 from paramesh.parallel.search.machine import Machine
 from paramesh.parallel.search.resharding import SUM, WHOLE, Sent, Spec, local, seconds, sent
 
 Strategy = tuple[int, ...]
 
 _MOVES = frozenset(
-    ("reshape", "squeeze", "expand_dims", "transpose", "broadcast_in_dim", "sharding_constraint")
+    (
+        "reshape",
+        "squeeze",
+        "expand_dims",
+        "transpose",
+        "broadcast_in_dim",
+        "sharding_constraint",
+        BARRIER,
+    )
 )
 
 
@@ -229,7 +237,7 @@ class Problem:
     def _demanded(self, operator: Operator, number: int) -> list[Strategy]:
         """The one strategy that a layout in the program allows; [] if this mesh cannot show it."""
         _, factors = operator.outputs[0]
-        spec = self.spec_of(operator.pinned, len(factors))
+        spec = spec_on(self.machine.sizes, self._devices, operator.pinned, len(factors))
         if spec is None:
             self.unpinned.append(number)
             return [(WHOLE,) * len(self.machine.sizes)]
@@ -238,27 +246,6 @@ class Problem:
                 WHOLE if d < 0 or (f := factors[d]) is None else self.factors.root(f) for d in spec
             )
         ]
-
-    def spec_of(self, sharding: Any, ndim: int) -> Spec | None:
-        """The layout of a NamedSharding on this mesh; None if the mesh cannot show it."""
-        mesh = sharding.mesh
-        devices = getattr(mesh, "devices", None)
-        if devices is not None and tuple(d.id for d in devices.ravel()) != self._devices:
-            return None
-        shape = tuple(mesh.shape.values())
-        groups = grouping(self.machine.sizes, shape)
-        if groups is None:
-            return None
-        names = list(mesh.shape)
-        spec = [WHOLE] * len(self.machine.sizes)
-        for dim, entry in zip(range(ndim), sharding.spec, strict=False):
-            axes = entry if isinstance(entry, tuple) else (entry,) if entry else ()
-            own = [axis for name in axes for axis in groups[names.index(name)]]
-            if own != sorted(own):
-                return None
-            for axis in own:
-                spec[axis] = dim
-        return tuple(spec)
 
     def _add_inputs(self, fixed: Mapping[int, Spec], tied: Mapping[int, int]) -> None:
         graph = self.graph
@@ -405,3 +392,33 @@ class Problem:
                 seconds(self.machine, start, end, nbytes) for end in set(ends)
             )
         return float(total)
+
+
+def spec_on(
+    sizes: tuple[int, ...], devices: Sequence[int], sharding: Any, ndim: int
+) -> Spec | None:
+    """The layout of a NamedSharding on a mesh of these sizes; None if that cannot show it.
+
+    Args:
+        sizes: of the mesh.
+        devices: the ids of its devices, in order.
+        sharding: over the same devices.
+        ndim: dimensions of the array.
+    """
+    mesh = sharding.mesh
+    own_devices = getattr(mesh, "devices", None)
+    if own_devices is not None and tuple(d.id for d in own_devices.ravel()) != tuple(devices):
+        return None
+    groups = grouping(sizes, tuple(mesh.shape.values()))
+    if groups is None:
+        return None
+    names = list(mesh.shape)
+    spec = [WHOLE] * len(sizes)
+    for dim, entry in zip(range(ndim), sharding.spec, strict=False):
+        axes = entry if isinstance(entry, tuple) else (entry,) if entry else ()
+        own = [axis for name in axes for axis in groups[names.index(name)]]
+        if own != sorted(own):
+            return None
+        for axis in own:
+            spec[axis] = dim
+    return tuple(spec)

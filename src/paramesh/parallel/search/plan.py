@@ -1,0 +1,305 @@
+"""A plan: the layouts that a search found for one program, and what they cost.
+
+Glossary
+    given       what the user said of a layout, with who said it: a strategy, a Layout, a file; the
+                search keeps to it
+    part        of a modelled step: computing, or sending
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jax.sharding import NamedSharding
+
+from paramesh.errors import LayoutError
+from paramesh.parallel.layout import Layout
+from paramesh.parallel.search.clusters import put_into_clusters
+from paramesh.parallel.search.graph import graph_of
+from paramesh.parallel.search.machine import Machine, Target, machine, meshes
+from paramesh.parallel.search.memory import held, liveness
+from paramesh.parallel.search.problem import Problem, spec_on
+from paramesh.parallel.search.resharding import WHOLE, Spec, seconds, sent
+from paramesh.parallel.search.solve import NoPlanFitsError, Solution, solve
+
+
+@dataclass(frozen=True)
+class Given:
+    """See the glossary."""
+
+    sharding: NamedSharding
+    reason: str
+
+
+@dataclass(frozen=True)
+class Program:
+    """A traced program as a search takes it.
+
+    Attributes:
+        closed: its jaxpr.
+        names: of its inputs; "" for those that are no Parameters.
+        tied: number of an output -> that of the input whose new value it is.
+        given: number of an input -> how it has to lie.
+        devices: ids, by rank.
+        hosts: how many hosts they are in.
+    """
+
+    closed: Any
+    names: tuple[str, ...]
+    tied: Mapping[int, int]
+    given: Mapping[int, Given]
+    devices: tuple[int, ...]
+    hosts: int = 1
+
+    def trained(self) -> frozenset[int]:
+        """The inputs that it gives new values."""
+        return frozenset(self.tied.values())
+
+
+@dataclass(frozen=True)
+class Collective:
+    """A collective of a plan.
+
+    Attributes:
+        kind: as in XLA's programs.
+        nbytes: that a device sends in a step.
+        seconds: in a step, as modelled.
+        maker: the operators that make what is sent.
+        users: the operators that want it.
+        tensor: its shape, and its name if it is a Parameter.
+        times: how often in a step.
+    """
+
+    kind: str
+    nbytes: float
+    seconds: float
+    maker: str
+    users: str
+    tensor: str
+    times: int
+
+
+@dataclass
+class Plan:
+    """See the module.
+
+    Attributes:
+        program: that it is for.
+        problem: with its graph and machine.
+        solution: the strategy of each node.
+        axes: the names of the axes of the mesh.
+    """
+
+    program: Program
+    problem: Problem
+    solution: Solution
+    axes: tuple[str, ...]
+
+    @property
+    def machine(self) -> Machine:
+        """What it counts with."""
+        return self.problem.machine
+
+    @property
+    def seconds(self) -> float:
+        """Of a step, as modelled."""
+        return self.solution.seconds
+
+    def input_spec(self, number: int) -> Spec:
+        """How an input of the program lies."""
+        return self.problem.input_spec(number, self.solution.choice)
+
+    def layout(self, number: int) -> Layout:
+        """The same with names."""
+        return named(self.input_spec(number), self.ndim(number), self.machine.sizes, self.axes)
+
+    def ndim(self, number: int) -> int:
+        """How many dimensions an input has."""
+        return len(self.problem.graph.tensors[self.problem.graph.inputs[number]].shape)
+
+    def collectives(self) -> list[Collective]:
+        """What the devices send each other in a step, the most bytes first."""
+        problem, graph, choice = self.problem, self.problem.graph, self.solution.choice
+        found: list[Collective] = []
+        for node, chosen in zip(problem.nodes, choice, strict=True):
+            for one in node.sums[chosen] if node.sums else ():
+                cost = self.machine.target.latency + one.nbytes / min(self.machine.bandwidths)
+                found.append(
+                    Collective(
+                        one.kind,
+                        one.nbytes * node.times,
+                        cost * node.times,
+                        node.name,
+                        node.name,
+                        "",
+                        node.times,
+                    )
+                )
+        for edge in problem.edges:
+            tensor = graph.tensors[edge.tensor]
+            start, ends = problem.edge_specs(edge, choice)
+            for end in dict.fromkeys(ends):
+                users = dict.fromkeys(
+                    problem.nodes[use.node].name
+                    for use, spec in zip(edge.uses, ends, strict=True)
+                    if spec == end
+                )
+                sends = sent(self.machine, start, end, tensor.nbytes)
+                cost = seconds(self.machine, start, end, tensor.nbytes)
+                total = sum(one.nbytes for one in sends) or 1.0
+                found += [
+                    Collective(
+                        one.kind,
+                        one.nbytes * edge.times,
+                        cost * edge.times * one.nbytes / total,
+                        problem.nodes[edge.maker].name,
+                        ", ".join(users),
+                        f"{tensor.name} {tensor.shape}".strip(),
+                        edge.times,
+                    )
+                    for one in sends
+                ]
+        return sorted(found, key=lambda one: -one.nbytes)
+
+    def sent(self) -> dict[str, float]:
+        """Bytes that a device sends in a step, by kind of collective."""
+        totals: dict[str, float] = collections.defaultdict(float)
+        for one in self.collectives():
+            totals[one.kind] += one.nbytes
+        return dict(totals)
+
+    def memory(self) -> float:
+        """Bytes that a device holds at most, of what the model counts."""
+        return max(held(self.problem, self.solution.choice, liveness(self.problem)), default=0.0)
+
+    def kept_whole(self) -> dict[str, int]:
+        """How many equations of primitives without a rule are kept whole."""
+        return dict(self.problem.graph.unknown)
+
+
+def named(spec: Spec, ndim: int, sizes: tuple[int, ...], axes: tuple[str, ...]) -> Layout:
+    """The Layout of an array of `ndim` dimensions with a spec on a mesh."""
+    cuts: list[Any] = [[] for _ in range(ndim)]
+    for axis, dim in enumerate(spec):
+        if dim >= 0:
+            cuts[dim].append(axes[axis])
+    entries = ["None" if not own else own[0] if len(own) == 1 else tuple(own) for own in cuts]
+    return Layout(sizes, axes)(*entries)
+
+
+def find(program: Program, target: Target, memory: float | None = None) -> Plan:
+    """The plan of a program that costs least over all meshes.
+
+    Args:
+        program: to be searched.
+        target: what its devices can do.
+        memory: bytes that a device may hold; None for no limit.
+
+    Raises:
+        LayoutError: what is given cannot be shown on one mesh, or no plan fits into the memory.
+    """
+    best: Plan | None = None
+    refused = ""
+    for sizes in meshes(len(program.devices), program.hosts):
+        fixed, unshown = _fixed(program, sizes)
+        if unshown is not None:
+            refused = unshown
+            continue
+        graph = graph_of(program.closed, program.names)
+        put_into_clusters(graph)
+        problem = Problem(
+            graph,
+            machine(sizes, target, program.hosts),
+            fixed,
+            program.tied,
+            program.devices,
+        )
+        try:
+            solution = solve(problem, memory)
+        except NoPlanFitsError:
+            refused = (
+                f"no layouts were found with which each device holds less than {memory:.3g} bytes "
+                "(device_memory). Use more devices, a smaller batch, recompute or "
+                "grad_accumulation_step."
+            )
+            continue
+        if best is None or solution.seconds < best.seconds:
+            best = Plan(program, problem, solution, ())
+            best = dataclasses.replace(best, axes=_axis_names(best))
+    if best is None:
+        raise LayoutError(refused)
+    return best
+
+
+def _fixed(program: Program, sizes: tuple[int, ...]) -> tuple[dict[int, Spec], str | None]:
+    fixed: dict[int, Spec] = {}
+    for number, given in program.given.items():
+        ndim = len(program.closed.jaxpr.invars[number].aval.shape)
+        spec = spec_on(sizes, program.devices, given.sharding, ndim)
+        if spec is None:
+            name = program.names[number] or f"input {number}"
+            return {}, (
+                f"'{name}': {given.reason} cuts it by {given.sharding.spec} over a mesh of "
+                f"{tuple(given.sharding.mesh.shape.values())}, which the search cannot show on one of its "
+                f"meshes, {sizes}. Give all layouts over device matrices that group the same devices in "
+                "the same order."
+            )
+        fixed[number] = spec
+    return fixed, None
+
+
+def _axis_names(plan: Plan) -> tuple[str, ...]:
+    """Names as a person would give: "dp" for axes that cut data, "mp" for others."""
+    problem, choice = plan.problem, plan.solution.choice
+    data = {
+        tensor
+        for tensor, name in zip(problem.graph.inputs, plan.program.names, strict=True)
+        if not name and problem.graph.tensors[tensor].shape
+    }
+    cuts_data = [False] * len(plan.machine.sizes)
+    for edge in problem.edges:
+        if edge.tensor in data:
+            for spec in problem.edge_specs(edge, choice)[1]:
+                for axis, dim in enumerate(spec):
+                    cuts_data[axis] |= dim == 0
+    counts: collections.Counter[str] = collections.Counter()
+    names: list[str] = []
+    for is_data in cuts_data:
+        name = "dp" if is_data else "mp"
+        counts[name] += 1
+        names.append(name if counts[name] == 1 else f"{name}{counts[name]}")
+    return tuple(names)
+
+
+def restricted(plan: Plan, layouts: Mapping[int, Spec]) -> float:
+    """Seconds of the best plan on the same mesh in which these inputs lie so.
+
+    Args:
+        plan: with the program and the mesh.
+        layouts: number of an input -> spec; what the program was given stays.
+    """
+    program = plan.program
+    fixed, _ = _fixed(program, plan.machine.sizes)
+    graph = graph_of(program.closed, program.names)
+    put_into_clusters(graph)
+    problem = Problem(graph, plan.machine, {**layouts, **fixed}, program.tied, program.devices)
+    return solve(problem).seconds
+
+
+def everywhere(plan: Plan) -> Spec:
+    """The spec of what is whole on every device."""
+    return (WHOLE,) * len(plan.machine.sizes)
+
+
+def cut_over_all(plan: Plan, number: int) -> Spec:
+    """An input cut over all devices along its first dimension that they divide; whole if none is."""
+    count = plan.machine.count
+    shape: Sequence[int] = plan.problem.graph.tensors[plan.problem.graph.inputs[number]].shape
+    for dim, size in enumerate(shape):
+        if size and size % count == 0:
+            return (dim,) * len(plan.machine.sizes)
+    return everywhere(plan)
