@@ -329,11 +329,13 @@ def set_auto_parallel_context(**settings: Any) -> None:
     - `full_batch`: every device sees the whole of each input.
     - `dataset_strategy`: "data_parallel", "full_batch", or, in the semi-automatic mode, a tuple
       with a strategy or Layout for each input.
-    - `strategy_ckpt_save_file`, `strategy_ckpt_load_file`: paths, for the modes with one global view.
-    - `search_mode`, in auto_parallel: "recursive_programming" (default) and "dynamic_programming" find
-      the layouts that cost least; "sharding_propagation" takes those that were given, and XLA
-      propagates them.
-    - `device_memory`: bytes that a device may hold, or a text such as "80GB"; a search keeps below it.
+    - `strategy_ckpt_save_file`, `strategy_ckpt_load_file`: paths, for the modes with one global
+      view.
+    - `search_mode`, in auto_parallel: "recursive_programming" (default) and "dynamic_programming"
+      find the layouts that cost least; "sharding_propagation" takes those that were given, and
+      XLA propagates them.
+    - `device_memory`: bytes that a device may hold, or a text such as "80GB"; a search keeps below
+      it.
     - `comm_fusion`: which gradients travel together. `{"openstate": False}` sends each alone;
       `{"allreduce": {"mode": "size", "config": 32}}` joins up to 32 megabytes, mode "index" splits
       at the given positions among the gradients, and "auto" leaves it to paramesh. The entries

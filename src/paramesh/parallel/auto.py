@@ -1,12 +1,13 @@
 """auto_parallel: the layouts that a search finds, in the place of strategies that somebody gives.
 
 A program is traced as in the semi-automatic mode, with what was given pinned. Then the whole of it,
-gradients and optimizer included, is searched (`search/`), the layouts that were found become those of
-its Parameters and inputs, and the program is pinned to them.
+gradients and optimizer included, is searched (`search/`), the layouts that were found become those
+of its Parameters and inputs, and the program is pinned to them.
 
 What was given stays: strategies of operators and Cells, layouts of Parameters, strategy files and
-`dataset_strategy` restrict the search. A layout that was found for a program that trains stays too, for
-the programs that come later; one that was found for a program that only reads gives way to training.
+`dataset_strategy` restrict the search. A layout that was found for a program that trains stays
+too, for the programs that come later; one that was found for a program that only reads gives way
+to training.
 """
 
 from __future__ import annotations

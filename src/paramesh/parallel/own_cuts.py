@@ -246,8 +246,8 @@ def _partition(cuts: Cuts, eqn: Any, mesh: Any, args: Any, result: Any) -> Any:
 def _axes_of(cuts: Cuts, mesh: Any, specs: Sequence[PartitionSpec]) -> dict[str, Names]:
     """Which axes of the mesh cut each factor.
 
-    First what is summed over, where all operands are cut there alike: nothing has to be gathered. Then
-    what the result says, then the operands.
+    First what is summed over, where all operands are cut there alike: nothing has to be gathered.
+    Then what the result says, then the operands.
     """
     found: dict[str, Names] = {}
     used: set[str] = set()

@@ -58,7 +58,8 @@ class LayoutTable:
     Attributes:
         device_num: how many devices there are.
         rows: one for each Parameter, in the order they were given.
-        plan: of the search that found the layouts; `print(table.plan)` shows what is sent in a step.
+        plan: of the search that found the layouts; `print(table.plan)` shows what is sent in a
+        step.
     """
 
     device_num: int
@@ -73,8 +74,9 @@ class LayoutTable:
         """
         if self.plan is None:
             raise ContextError(
-                "explain: no layouts were searched for. They are with parallel_mode='auto_parallel' and "
-                "search_mode='recursive_programming', once a program has been compiled."
+                "explain: no layouts were searched for. They are with parallel_mode="
+                "'auto_parallel' and search_mode='recursive_programming', once a program has "
+                "been compiled."
             )
         return self.plan.explain()
 

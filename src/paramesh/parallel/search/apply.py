@@ -1,12 +1,12 @@
 """A plan made part of the program: the same equations, with the layouts of the plan pinned.
 
-Tensors are pinned where they pass from one decision to another: how they are made, each layout that a
-user wants, and every step on the way there, since XLA gathers a tensor whole where it has to jump.
-Users that want the same layout get the same array.
+Tensors are pinned where they pass from one decision to another: how they are made, each layout
+that a user wants, and every step on the way there, since XLA gathers a tensor whole where it has
+to jump. Users that want the same layout get the same array.
 
 Glossary
-    value       an array of the new program, and the tensor of the graph that it is; None for what is
-                free
+    value       an array of the new program, and the tensor of the graph that it is; None for
+                what is free
 """
 
 from __future__ import annotations

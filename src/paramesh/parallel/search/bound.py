@@ -1,13 +1,14 @@
 """Which strategies no best choice can have, by a lower bound.
 
-The cost is a sum of terms: one for each class, and one for each link, over its maker and its users. Any
-way to move parts of the terms between classes and links (messages) leaves the sum as it is, and the
-sum of the least values of all terms is a lower bound. Messages that raise it are found by block
-coordinate ascent (MPLP: Globerson and Jaakkola 2007, "Fixing max-product"). With the cost of a good
-choice beside it, a strategy whose own bound is above that cost is dropped: nothing is lost.
+The cost is a sum of terms: one for each class, and one for each link, over its maker and its
+users. Any way to move parts of the terms between classes and links (messages) leaves the sum as it
+is, and the sum of the least values of all terms is a lower bound. Messages that raise it are found
+by block coordinate ascent (MPLP: Globerson and Jaakkola 2007, "Fixing max-product"). With the cost
+of a good choice beside it, a strategy whose own bound is above that cost is dropped: nothing is
+lost.
 
-The least values of a link take into account that users with the same layout share a copy: over all ways
-to put the users into groups, one copy for each group.
+The least values of a link take into account that users with the same layout share a copy: over all
+ways to put the users into groups, one copy for each group.
 """
 
 from __future__ import annotations
@@ -98,8 +99,8 @@ class Bound:
 
     Args:
         model: whose `alive` is narrowed.
-        margin: strategies are kept that a choice may have whose cost is above the best one's by this
-            part of it, for a search under a limit.
+        margin: strategies are kept that a choice may have whose cost is above the best one's by
+            this part of it, for a search under a limit.
 
     Attributes:
         low: no choice costs less.

@@ -1,7 +1,8 @@
 """A traced program as operators and tensors, with what has to be decided once.
 
 Glossary
-    factor      dimensions of the tensors of an operator that are cut together: the labels of a rule,
+    factor      dimensions of the tensors of an operator that are cut together: the labels of a
+    rule,
                 made numbers. Factors of operators that share a decision are joined
     cluster     operators that share a decision: a chain of elementwise work, reductions and moves
                 from one large tensor; everything else is a cluster by itself
@@ -296,8 +297,8 @@ class _Builder:
     ) -> None:
         """The body once, with its turns counted.
 
-        A value that is carried lies alike before the loop, at the start and at the end of a turn; what
-        is scanned over, and what is stacked, is not cut along the turns.
+        A value that is carried lies alike before the loop, at the start and at the end of a turn;
+        what is scanned over, and what is stacked, is not cut along the turns.
         """
         graph, params = self.graph, eqn.params
         body = params["jaxpr"].jaxpr

@@ -1,9 +1,9 @@
 """What a choice of strategies has each device hold, at the moments of a step when most is held.
 
-Counted are the tensors that pass between nodes, from the operator that makes them to the last that uses
-them, each with the part that its maker leaves on a device, and copies in other layouts from their
-first to their last user. Inputs and outputs of the program are held all the time. What an operator
-needs while it runs is not counted, nor what is made and used inside of a cluster.
+Counted are the tensors that pass between nodes, from the operator that makes them to the last that
+uses them, each with the part that its maker leaves on a device, and copies in other layouts from
+their first to their last user. Inputs and outputs of the program are held all the time. What an
+operator needs while it runs is not counted, nor what is made and used inside of a cluster.
 """
 
 from __future__ import annotations

@@ -1,9 +1,11 @@
 """The problem with what looks alike decided once: the choice of one strategy for each class.
 
 Glossary
-    class       nodes that cannot be told apart within so many edges, such as those of the layers of a
+    class       nodes that cannot be told apart within so many edges, such as those of the layers
+    of a
                 deep network; they get one decision
-    link        the edges between the same classes, as one: a maker, users, and seconds for each pair of
+    link        the edges between the same classes, as one: a maker, users, and seconds for each
+    pair of
                 layouts; users that want the same layout share a copy
 """
 

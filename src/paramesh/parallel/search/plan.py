@@ -242,11 +242,11 @@ def _fixed(program: Program, sizes: tuple[int, ...]) -> tuple[dict[int, Spec], s
         spec = spec_on(sizes, program.devices, given.sharding, ndim)
         if spec is None:
             name = program.names[number] or f"input {number}"
+            matrix = tuple(given.sharding.mesh.shape.values())
             return {}, (
-                f"'{name}': {given.reason} cuts it by {given.sharding.spec} over a mesh of "
-                f"{tuple(given.sharding.mesh.shape.values())}, which the search cannot show on one of its "
-                f"meshes, {sizes}. Give all layouts over device matrices that group the same devices in "
-                "the same order."
+                f"'{name}': {given.reason} cuts it by {given.sharding.spec} over a mesh "
+                f"of {matrix}, which the search cannot show on its mesh {sizes}. Give all layouts "
+                "over device matrices that group the same devices in the same order."
             )
         fixed[number] = spec
     return fixed, None
@@ -296,7 +296,7 @@ def everywhere(plan: Plan) -> Spec:
 
 
 def cut_over_all(plan: Plan, number: int) -> Spec:
-    """An input cut over all devices along its first dimension that they divide; whole if none is."""
+    """An input cut over all devices along its first dimension that they divide, if one is."""
     count = plan.machine.count
     shape: Sequence[int] = plan.problem.graph.tensors[plan.problem.graph.inputs[number]].shape
     for dim, size in enumerate(shape):

@@ -296,10 +296,10 @@ class Problem:
             self._uses[tensor].append(Use(node, factors, len(graph.operators)))
         for tensor in sorted(self._exits):
             maker = graph.tensors[tensor].maker
-            if maker >= 0 and graph.operators[maker].summed and tensor not in self._added:
-                if not self._uses[tensor]:  # nobody but the caller uses the sum
-                    home, places = self._add_home(tensor)
-                    self._uses[tensor].append(Use(home, places, maker))
+            due = maker >= 0 and graph.operators[maker].summed and tensor not in self._added
+            if due and not self._uses[tensor]:  # nobody but the caller uses the sum
+                home, places = self._add_home(tensor)
+                self._uses[tensor].append(Use(home, places, maker))
         by_input = {
             tensor: self.source[n] for n, tensor in enumerate(graph.inputs) if n in self.source
         }

@@ -33,8 +33,8 @@ class Explanation:
     def compared(self) -> list[Compared]:
         """The plan beside layouts that are known by name, in the same cost model.
 
-        Each fixes where Parameters and states of the optimizer lie, over all devices, and has the rest
-        searched: no hand-made program with these layouts costs less in the model.
+        Each fixes where Parameters and states of the optimizer lie, over all devices, and has the
+        rest searched: no hand-made program with these layouts costs less in the model.
         """
         plan = self.plan
         trained = plan.program.trained()
@@ -70,8 +70,8 @@ class Explanation:
         sent = sum(one.nbytes for one in collectives)
         title = (
             f"A step on {plan.machine.count} devices ({sizes}), as modelled for "
-            f"'{plan.machine.target.name}': {_time(plan.seconds)}, {_size(sent)} sent by each device, "
-            f"{_size(plan.memory())} held"
+            f"'{plan.machine.target.name}': {_time(plan.seconds)}, {_size(sent)} sent by each "
+            f"device, {_size(plan.memory())} held"
         )
         table = Table(
             title=title,

@@ -49,8 +49,8 @@ def steps(sizes: tuple[int, ...], start: Spec, end: Spec) -> tuple[Step, ...]:
     """The steps from one layout to another, over a mesh of these sizes.
 
     Sums first, as their parts are the largest; then what makes parts smaller, what moves parts
-    between dimensions, and what gathers. Where an axis to be gathered or moved is not the last of its
-    dimension, or the order at the end is not that of the mesh, a permutation comes in between.
+    between dimensions, and what gathers. Where an axis to be gathered or moved is not the last of
+    its dimension, or the order at the end is not that of the mesh, a permutation comes in between.
     """
     if start == end:
         return ()

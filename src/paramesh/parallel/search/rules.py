@@ -7,8 +7,8 @@ Glossary
                 work, reductions and moves of dimensions do; what computes much does not
 
 A primitive without a rule is kept whole, and listed in the report. Rules speak of whole dimensions:
-what XLA sends inside of an operator beyond sums of its results is none of theirs, so they allow only
-cuts for which there is nothing else to send.
+what XLA sends inside of an operator beyond sums of its results is none of theirs, so they allow
+only cuts for which there is nothing else to send.
 """
 
 from __future__ import annotations
@@ -323,7 +323,7 @@ _WHOLE = (
     "random_fold_in",
     "threefry2x32",
 )
-_RULES |= {name: lambda params, shapes: kept_whole(shapes) for name in _WHOLE}
+_RULES.update({name: lambda params, shapes: kept_whole(shapes) for name in _WHOLE})
 
 
 def flops_of(eqn: Any) -> float:

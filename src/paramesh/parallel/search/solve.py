@@ -1,8 +1,8 @@
 """The best strategy of every class, exactly: an integer program for what the bound leaves open.
 
-One variable for each strategy of a class, one for each pair of layouts along a link, and one for each
-copy in a layout, which is paid once for all users that want it. `scipy.optimize.milp` (HiGHS) solves
-it to optimality. With a limit of memory, what devices hold at each moment is a row of it.
+One variable for each strategy of a class, one for each pair of layouts along a link, and one for
+each copy in a layout, which is paid once for all users that want it. `scipy.optimize.milp` (HiGHS)
+solves it to optimality. With a limit of memory, what devices hold at each moment is a row of it.
 """
 
 from __future__ import annotations
@@ -244,11 +244,13 @@ class _Program:
         upper[: self.choices] = np.concatenate([model.alive[c] for c in model.classes])
         integral = np.zeros(len(self.cost))
         integral[: self.choices] = 1
+        constraint: Any = scipy.optimize.LinearConstraint
+        bounds: Any = scipy.optimize.Bounds
         result: Any = scipy.optimize.milp(
             np.array(self.cost) / _UNIT,
-            constraints=scipy.optimize.LinearConstraint(matrix, self._low, self._high),
+            constraints=constraint(matrix, self._low, self._high),
             integrality=integral,
-            bounds=scipy.optimize.Bounds(0, upper),
+            bounds=bounds(0, upper),
             options={"time_limit": time_limit, "mip_rel_gap": _GAP},
         )
         if result.x is None:
