@@ -57,11 +57,11 @@ def brute(found: Problem) -> float:
 
 
 SMALL: dict[str, tuple[Any, tuple[Any, ...], tuple[int, ...]]] = {
-    "a product": (lambda w, x: jnp.mean((x @ w) ** 2), ((16, 8), (8, 16)), (8,)),
+    "a product": (lambda w, x: jnp.mean((x @ w) ** 2), ((16, 8), (8, 16)), (2, 2)),
     "gradients of a product": (
         jax.grad(lambda w, x: jnp.sum(x @ w)),
         ((16, 8), (8, 16)),
-        (2, 2),
+        (4,),
     ),
     "gradients of a table": (
         jax.grad(lambda t, x: table({"t": t}, x.astype(np.int32)[:, 0])),
