@@ -206,7 +206,6 @@ STRATEGIES = [
 
 @pytest.mark.parametrize("mode", ["semi_auto_parallel", "auto_parallel"])
 @pytest.mark.parametrize(("group", "strategy"), STRATEGIES)
-@pytest.mark.filterwarnings("ignore::paramesh.parallel.semi_auto.AutoParallelWarning")
 def test_gradients_of_an_operator_with_a_strategy(mode: str, group: int, strategy: Any) -> None:
     x = Tensor(DRAW.random((8, 8, 8, 8)).astype(np.float32))
     value = DRAW.random((8, 8 // group, 3, 3)).astype(np.float32)
