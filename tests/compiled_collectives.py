@@ -28,20 +28,31 @@ def collectives(text: str) -> dict[str, float]:
                 continue
             own, shape, kind, _ = match.groups()
             count = 2 if kind == "collective-permute" else _group(line)
-            for nbytes in map(_nbytes, _ARRAY.findall(shape)):
+            for number, nbytes in enumerate(map(_nbytes, _ARRAY.findall(shape))):
                 if count < 2:
                     continue
                 part = nbytes * (count - 1) / count
                 if kind == "all-reduce":
-                    sliced = _is_sliced(own, bodies[name], bodies, nbytes // count)
-                    kind = "reduce-scatter" if sliced else kind
+                    several = shape.startswith("(")
+                    names = _elements(own, number, bodies[name]) if several else [own]
+                    sliced = bool(names) and all(
+                        _is_sliced(one, bodies[name], bodies, nbytes // count) for one in names
+                    )
                     part = part if sliced else 2 * part
-                elif kind == "reduce-scatter":
+                    found["reduce-scatter" if sliced else kind] += turns * part
+                    continue
+                if kind == "reduce-scatter":
                     part = nbytes * (count - 1)
                 elif kind == "collective-permute":
                     part = nbytes
                 found[kind] += turns * part
     return dict(found)
+
+
+def _elements(name: str, number: int, body: list[str]) -> list[str]:
+    """The names of an element of a result that is several arrays."""
+    pattern = rf"%?([\w.\-]+) = .*get-tuple-element\(%?{re.escape(name)}\), index={number}\b"
+    return [match[1] for line in body if (match := re.search(pattern, line))]
 
 
 def _nbytes(array: tuple[str, str]) -> int:

@@ -114,6 +114,8 @@ class Problem:
         self.nodes: list[Node] = []
         self.edges: list[Edge] = []
         self.unpinned: list[int] = []
+        #: By kind of cluster: what its strategies cost.
+        self._costs: dict[Any, tuple[np.ndarray[Any, Any], list[list[Sent]]]] = {}
         self.source: dict[int, tuple[int, Factored]] = {}
         self._uses = self._all_uses()
         #: Sums that are made inside of the cluster that makes them.
@@ -155,7 +157,7 @@ class Problem:
         return found
 
     def _add_cluster(self, number: int, members: list[int]) -> None:
-        graph, machine = self.graph, self.machine
+        graph = self.graph
         operators = [graph.operators[i] for i in members]
         first = operators[0]
         own = dict.fromkeys(
@@ -189,7 +191,54 @@ class Problem:
             touched |= exits
         flops = sum(op.flops for op in operators)
         moves = all(op.name in _MOVES for op in operators)  # done on the way by who needs them
-        costs, inside = [], []
+        place = {f: i for i, f in enumerate(own)}
+
+        def looks(tensors: Mapping[int, Factored]) -> Any:
+            return tuple(
+                (graph.tensors[t].shape, graph.tensors[t].nbytes, self._placed(f, place))
+                for t, f in tensors.items()
+            )
+
+        kind = (
+            tuple(op.name for op in operators),
+            looks(entries),
+            looks(exits),
+            tuple((looks({t: f}), frozenset(place[x] for x in some)) for t, f, some in sums),
+            tuple(map(self.factors.size, own)),
+            flops,
+            first.times,
+            str(first.pinned),
+        )
+        if kind not in self._costs:
+            self._costs[kind] = self._cost(
+                strategies, 0.0 if moves else flops, {} if moves else touched, sums, first.times
+            )
+        costs, inside = self._costs[kind]
+        names = dict.fromkeys(op.name for op in operators)
+        self.nodes.append(
+            Node(
+                "+".join(itertools.islice(names, 3)),
+                strategies,
+                costs,
+                kind,
+                tuple(members),
+                first.times,
+                inside,
+            )
+        )
+
+    def _cost(
+        self,
+        strategies: list[Strategy],
+        flops: float,
+        touched: Mapping[int, Factored],
+        sums: list[tuple[int, Factored, frozenset[int]]],
+        times: int,
+    ) -> tuple[np.ndarray[Any, Any], list[list[Sent]]]:
+        """Seconds of each strategy of a cluster, and what is sent inside of it."""
+        graph, machine = self.graph, self.machine
+        costs: list[float] = []
+        inside: list[list[Sent]] = []
         for strategy in strategies:
             parts = math.prod(
                 size for f, size in zip(strategy, machine.sizes, strict=True) if f != WHOLE
@@ -198,7 +247,7 @@ class Problem:
                 local(machine, graph.tensors[t].nbytes, self.spec(strategy, f))
                 for t, f in touched.items()
             )
-            cost = 0.0 if moves else machine.work_seconds(flops / parts, moved)
+            cost = machine.work_seconds(flops / parts, moved)
             collectives: list[Sent] = []
             for t, factors, summed in sums:
                 start = self.spec(strategy, factors, summed)
@@ -207,29 +256,9 @@ class Problem:
                     nbytes = graph.tensors[t].nbytes
                     cost += seconds(machine, start, end, nbytes)
                     collectives += sent(machine, start, end, nbytes)
-            costs.append(cost * first.times)
+            costs.append(cost * times)
             inside.append(collectives)
-        place = {f: i for i, f in enumerate(own)}
-        kind = (
-            tuple(op.name for op in operators),
-            tuple((graph.tensors[t].shape, self._placed(f, place)) for t, f in entries.items()),
-            tuple((graph.tensors[t].shape, self._placed(f, place)) for t, f in exits.items()),
-            tuple(map(self.factors.size, own)),
-            first.times,
-            str(first.pinned),
-        )
-        names = dict.fromkeys(op.name for op in operators)
-        self.nodes.append(
-            Node(
-                "+".join(itertools.islice(names, 3)),
-                strategies,
-                np.array(costs),
-                kind,
-                tuple(members),
-                first.times,
-                inside,
-            )
-        )
+        return np.array(costs), inside
 
     def _placed(self, factors: Factored, place: Mapping[int, int]) -> tuple[int | None, ...]:
         return tuple(None if f is None else place[self.factors.root(f)] for f in factors)
