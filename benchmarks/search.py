@@ -48,7 +48,14 @@ from paramesh.parallel.search.apply import Shower, applied
 from paramesh.parallel.search.clusters import put_into_clusters
 from paramesh.parallel.search.graph import graph_of
 from paramesh.parallel.search.machine import TARGETS, Target, machine
-from paramesh.parallel.search.plan import Plan, Program, cut_over_all, everywhere, restricted
+from paramesh.parallel.search.plan import (
+    Plan,
+    Program,
+    cut_over_all,
+    everywhere,
+    plan_of,
+    restricted,
+)
 from paramesh.parallel.search.problem import Problem
 from paramesh.parallel.search.resharding import WHOLE
 from paramesh.parallel.search.solve import solve
@@ -184,8 +191,7 @@ def planned(program: Program, sizes: tuple[int, ...], target: Target) -> Plan:
     graph = graph_of(program.closed, program.names)
     put_into_clusters(graph)
     problem = Problem(graph, machine(sizes, target), {}, program.tied, DEVICES)
-    axes = tuple(f"a{axis}" for axis in range(len(sizes)))
-    return Plan(program, problem, solve(problem), axes)
+    return plan_of(program, problem, solve(problem))
 
 
 def times(console: Console, layers: list[int], target: Target) -> None:
@@ -248,7 +254,8 @@ def compiled(console: Console, target: Target) -> None:
         for sizes in ((8,), (2, 4), (2, 2, 2)):
             program, _ = step_of(network)
             plan = planned(program, sizes, target)
-            mesh = Mesh(np.array(jax.devices()[:8]).reshape(sizes), plan.axes)
+            names = tuple(f"a{axis}" for axis in range(len(sizes)))
+            mesh = Mesh(np.array(jax.devices()[:8]).reshape(sizes), names)
             choice = plan.solution.choice
             new = applied(program.closed, plan.problem, choice, mesh, program.tied)
             new = rewritten(new, is_ours, by_own_rule)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -91,13 +92,15 @@ class Plan:
         program: that it is for.
         problem: with its graph and machine.
         solution: the strategy of each node.
-        axes: the names of the axes of the mesh.
+        groups: the axes of the mesh, with neighbours joined that cut all inputs alike.
+        axes: the names of the groups.
     """
 
     program: Program
     problem: Problem
     solution: Solution
-    axes: tuple[str, ...]
+    groups: tuple[tuple[int, ...], ...] = ()
+    axes: tuple[str, ...] = ()
 
     @property
     def machine(self) -> Machine:
@@ -115,7 +118,19 @@ class Plan:
 
     def layout(self, number: int) -> Layout:
         """The same with names."""
-        return named(self.input_spec(number), self.ndim(number), self.machine.sizes, self.axes)
+        spec = self.input_spec(number)
+        cuts: list[Any] = [[] for _ in range(self.ndim(number))]
+        for name, axes in zip(self.axes, self.groups, strict=True):
+            if spec[axes[0]] >= 0:
+                cuts[spec[axes[0]]].append(name)
+        entries = ["None" if not own else own[0] if len(own) == 1 else tuple(own) for own in cuts]
+        return Layout(self.matrix, self.axes)(*entries)
+
+    @property
+    def matrix(self) -> tuple[int, ...]:
+        """The device matrix of its layouts: the mesh, with axes joined that cut alike."""
+        sizes = self.machine.sizes
+        return tuple(math.prod(sizes[axis] for axis in axes) for axes in self.groups)
 
     def ndim(self, number: int) -> int:
         """How many dimensions an input has."""
@@ -181,14 +196,11 @@ class Plan:
         return dict(self.problem.graph.unknown)
 
 
-def named(spec: Spec, ndim: int, sizes: tuple[int, ...], axes: tuple[str, ...]) -> Layout:
-    """The Layout of an array of `ndim` dimensions with a spec on a mesh."""
-    cuts: list[Any] = [[] for _ in range(ndim)]
-    for axis, dim in enumerate(spec):
-        if dim >= 0:
-            cuts[dim].append(axes[axis])
-    entries = ["None" if not own else own[0] if len(own) == 1 else tuple(own) for own in cuts]
-    return Layout(sizes, axes)(*entries)
+def plan_of(program: Program, problem: Problem, solution: Solution) -> Plan:
+    """A solution, with names."""
+    bare = Plan(program, problem, solution)
+    groups = _groups(bare)
+    return dataclasses.replace(bare, groups=groups, axes=_names(bare, groups))
 
 
 def find(program: Program, target: Target, memory: float | None = None) -> Plan:
@@ -228,8 +240,7 @@ def find(program: Program, target: Target, memory: float | None = None) -> Plan:
             )
             continue
         if best is None or solution.seconds < best.seconds:
-            best = Plan(program, problem, solution, ())
-            best = dataclasses.replace(best, axes=_axis_names(best))
+            best = plan_of(program, problem, solution)
     if best is None:
         raise LayoutError(refused)
     return best
@@ -252,24 +263,38 @@ def _fixed(program: Program, sizes: tuple[int, ...]) -> tuple[dict[int, Spec], s
     return fixed, None
 
 
-def _axis_names(plan: Plan) -> tuple[str, ...]:
-    """Names as a person would give: "dp" for axes that cut data, "mp" for others."""
+def _groups(plan: Plan) -> tuple[tuple[int, ...], ...]:
+    """Neighbouring axes that cut all inputs alike, as one."""
+    specs = [plan.input_spec(number) for number in range(len(plan.program.names))]
+    groups = [[0]]
+    for axis in range(1, len(plan.machine.sizes)):
+        if all(spec[axis] == spec[axis - 1] for spec in specs):
+            groups[-1].append(axis)
+        else:
+            groups.append([axis])
+    return tuple(map(tuple, groups))
+
+
+def _names(plan: Plan, groups: Sequence[tuple[int, ...]]) -> tuple[str, ...]:
+    """Names as a person would give.
+
+    "mp" for an axis along which products and lookups use parts of Parameters, "dp" for another one
+    along which they use parts of the inputs.
+    """
     problem, choice = plan.problem, plan.solution.choice
-    data = {
-        tensor
-        for tensor, name in zip(problem.graph.inputs, plan.program.names, strict=True)
-        if not name and problem.graph.tensors[tensor].shape
-    }
-    cuts_data = [False] * len(plan.machine.sizes)
+    named = dict(zip(problem.graph.inputs, plan.program.names, strict=True))
+    cuts: dict[bool, set[int]] = {True: set(), False: set()}
     for edge in problem.edges:
-        if edge.tensor in data:
-            for spec in problem.edge_specs(edge, choice)[1]:
-                for axis, dim in enumerate(spec):
-                    cuts_data[axis] |= dim == 0
+        if edge.tensor not in named:
+            continue
+        for use, spec in zip(edge.uses, problem.edge_specs(edge, choice)[1], strict=True):
+            operators = problem.nodes[use.node].operators
+            if operators and not problem.graph.operators[operators[0]].joins:
+                cuts[bool(named[edge.tensor])] |= {a for a, dim in enumerate(spec) if dim >= 0}
     counts: collections.Counter[str] = collections.Counter()
     names: list[str] = []
-    for is_data in cuts_data:
-        name = "dp" if is_data else "mp"
+    for axes in groups:
+        name = "dp" if axes[0] in cuts[False] and axes[0] not in cuts[True] else "mp"
         counts[name] += 1
         names.append(name if counts[name] == 1 else f"{name}{counts[name]}")
     return tuple(names)

@@ -281,7 +281,8 @@ class Problem:
         updated = {source: out for out, source in tied.items()}
         for number, tensor in enumerate(graph.inputs):
             own = graph.tensors[tensor]
-            if own.free:
+            unused = not self._uses.get(tensor) and number not in updated
+            if own.free or (unused and number not in fixed):
                 continue
             out = graph.outputs[updated[number]] if number in updated else None
             if number not in fixed and out is not None and self._joins(tensor, out):

@@ -65,7 +65,7 @@ class Explanation:
         plan = self.plan
         collectives = plan.collectives()
         sizes = ", ".join(
-            f"{name}={size}" for name, size in zip(plan.axes, plan.machine.sizes, strict=True)
+            f"{name}={size}" for name, size in zip(plan.axes, plan.matrix, strict=True)
         )
         sent = sum(one.nbytes for one in collectives)
         title = (
