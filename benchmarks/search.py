@@ -45,20 +45,16 @@ from compiled_collectives import collectives
 from paramesh.parallel.own_cuts import by_own_rule, is_ours
 from paramesh.parallel.rewriting import rewritten
 from paramesh.parallel.search.apply import Shower, applied
-from paramesh.parallel.search.clusters import put_into_clusters
-from paramesh.parallel.search.graph import graph_of
-from paramesh.parallel.search.machine import TARGETS, Target, machine
+from paramesh.parallel.search.machine import TARGETS, Target
 from paramesh.parallel.search.plan import (
     Plan,
     Program,
     cut_over_all,
     everywhere,
-    plan_of,
+    find,
     restricted,
 )
-from paramesh.parallel.search.problem import Problem
 from paramesh.parallel.search.resharding import WHOLE
-from paramesh.parallel.search.solve import solve
 
 DEVICES = tuple(range(8))
 Weights = dict[str, Any]
@@ -188,10 +184,7 @@ def step_of(network: Network) -> tuple[Program, float]:
 
 
 def planned(program: Program, sizes: tuple[int, ...], target: Target) -> Plan:
-    graph = graph_of(program.closed, program.names)
-    put_into_clusters(graph)
-    problem = Problem(graph, machine(sizes, target), {}, program.tied, DEVICES)
-    return plan_of(program, problem, solve(problem))
+    return find(program, target, sizes=sizes)
 
 
 def times(console: Console, layers: list[int], target: Target) -> None:

@@ -101,6 +101,7 @@ class Bound:
         model: whose `alive` is narrowed.
         margin: strategies are kept that a choice may have whose cost is above the best one's by
             this part of it, for a search under a limit.
+        start: a choice to begin with.
 
     Attributes:
         low: no choice costs less.
@@ -108,12 +109,17 @@ class Bound:
         choice: class -> strategy.
     """
 
-    def __init__(self, model: Model, margin: float = 0.0) -> None:
+    def __init__(
+        self, model: Model, margin: float = 0.0, start: dict[int, int] | None = None
+    ) -> None:
         self._model, self._margin = model, margin
         self._terms = _terms(model)
         self._theta = {c: own.copy() for c, own in model.own.items()}
         self.low, self.best = -math.inf, math.inf
         self.choice: dict[int, int] = {}
+        if start is not None:
+            self.choice = polished(model, start)
+            self.best = model.seconds(self.choice)
 
     def run(self, rounds: int = 24, sweeps: int = 8) -> None:
         """Raise the bound until it meets the best choice, or little is left to decide."""

@@ -23,7 +23,7 @@ from paramesh.parallel.search.clusters import put_into_clusters
 from paramesh.parallel.search.graph import graph_of
 from paramesh.parallel.search.machine import Machine, Target, machine, meshes
 from paramesh.parallel.search.memory import held, liveness
-from paramesh.parallel.search.problem import Problem, spec_on
+from paramesh.parallel.search.problem import Problem, lifted, spec_on
 from paramesh.parallel.search.resharding import WHOLE, Spec, seconds, sent
 from paramesh.parallel.search.solve import NoPlanFitsError, Solution, solve
 
@@ -203,35 +203,34 @@ def plan_of(program: Program, problem: Problem, solution: Solution) -> Plan:
     return dataclasses.replace(bare, groups=groups, axes=_names(bare, groups))
 
 
-def find(program: Program, target: Target, memory: float | None = None) -> Plan:
+def find(
+    program: Program,
+    target: Target,
+    memory: float | None = None,
+    sizes: tuple[int, ...] | None = None,
+) -> Plan:
     """The plan of a program that costs least over all meshes.
 
     Args:
         program: to be searched.
         target: what its devices can do.
         memory: bytes that a device may hold; None for no limit.
+        sizes: of the mesh; None to have it found.
 
     Raises:
         LayoutError: what is given cannot be shown on one mesh, or no plan fits into the memory.
     """
     best: Plan | None = None
     refused = ""
-    for sizes in meshes(len(program.devices), program.hosts):
+    tried = [sizes] if sizes else meshes(len(program.devices), program.hosts)
+    for sizes in tried:
         fixed, unshown = _fixed(program, sizes)
         if unshown is not None:
             refused = unshown
             continue
-        graph = graph_of(program.closed, program.names)
-        put_into_clusters(graph)
-        problem = Problem(
-            graph,
-            machine(sizes, target, program.hosts),
-            fixed,
-            program.tied,
-            program.devices,
-        )
+        problem = _problem(program, sizes, target, fixed)
         try:
-            solution = solve(problem, memory)
+            solution = solve(problem, memory, start=_coarse(program, problem, target, memory))
         except NoPlanFitsError:
             refused = (
                 f"no layouts were found with which each device holds less than {memory:.3g} bytes "
@@ -243,6 +242,44 @@ def find(program: Program, target: Target, memory: float | None = None) -> Plan:
             best = plan_of(program, problem, solution)
     if best is None:
         raise LayoutError(refused)
+    return best
+
+
+def _problem(
+    program: Program, sizes: tuple[int, ...], target: Target, fixed: Mapping[int, Spec]
+) -> Problem:
+    graph = graph_of(program.closed, program.names)
+    put_into_clusters(graph)
+    on = machine(sizes, target, program.hosts)
+    return Problem(graph, on, fixed, program.tied, program.devices)
+
+
+def _coarse(
+    program: Program,
+    problem: Problem,
+    target: Target,
+    memory: float | None,
+    layouts: Mapping[int, Spec] | None = None,
+) -> list[int] | None:
+    """The best of coarser meshes as a choice to begin with: a finer mesh is never worse.
+
+    None where there is no coarser mesh, or it cannot show `layouts`.
+    """
+    sizes = problem.machine.sizes
+    best: list[int] | None = None
+    layouts = layouts or {}
+    if memory is not None or any(len(set(spec)) > 1 for spec in layouts.values()):
+        return None
+    for split in range(len(sizes) - 1):
+        coarse = (*sizes[:split], math.prod(sizes[split:]))
+        fixed, unshown = _fixed(program, coarse)
+        if unshown is not None:
+            continue
+        alike = {number: (spec[0],) * len(coarse) for number, spec in layouts.items()}
+        known = _problem(program, coarse, target, {**alike, **fixed})
+        found = lifted(known, solve(known).choice, problem)
+        if best is None or problem.seconds(found) < problem.seconds(best):
+            best = found
     return best
 
 
@@ -308,11 +345,10 @@ def restricted(plan: Plan, layouts: Mapping[int, Spec]) -> float:
         layouts: number of an input -> spec; what the program was given stays.
     """
     program = plan.program
-    fixed, _ = _fixed(program, plan.machine.sizes)
-    graph = graph_of(program.closed, program.names)
-    put_into_clusters(graph)
-    problem = Problem(graph, plan.machine, {**layouts, **fixed}, program.tied, program.devices)
-    return solve(problem).seconds
+    given, _ = _fixed(program, plan.machine.sizes)
+    target = plan.machine.target
+    problem = _problem(program, plan.machine.sizes, target, {**layouts, **given})
+    return solve(problem, start=_coarse(program, problem, target, None, layouts)).seconds
 
 
 def everywhere(plan: Plan) -> Spec:

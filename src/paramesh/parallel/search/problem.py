@@ -52,6 +52,7 @@ class Node:
         operators: their numbers; () for inputs and places of sums.
         times: how often it runs.
         sums: of each strategy, the collectives inside of it in one turn.
+        factors: that strategies cut, in an order that is the same on every mesh.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Node:
     operators: tuple[int, ...] = ()
     times: int = 1
     sums: list[list[Sent]] = field(default_factory=list)
+    factors: tuple[int, ...] = ()
 
 
 class Use(NamedTuple):
@@ -224,6 +226,7 @@ class Problem:
                 tuple(members),
                 first.times,
                 inside,
+                tuple(own),
             )
         )
 
@@ -298,7 +301,10 @@ class Problem:
                 strategies = self.strategies([f for f in factors if f is not None])
             self.source[number] = (len(self.nodes), factors)
             kind = ("input", own.shape, bool(own.name), number in fixed and fixed[number])
-            self.nodes.append(Node(own.name, strategies, np.zeros(len(strategies)), kind))
+            cut = tuple(f for f in factors if f is not None)
+            self.nodes.append(
+                Node(own.name, strategies, np.zeros(len(strategies)), kind, factors=cut)
+            )
 
     @staticmethod
     def _as_strategy(spec: Spec, factors: Factored) -> Strategy:
@@ -374,7 +380,14 @@ class Problem:
         )
         strategies = self.strategies([f for f in factors if f is not None])
         self.nodes.append(
-            Node("sum", strategies, np.zeros(len(strategies)), ("sum", own.shape), times=own.times)
+            Node(
+                "sum",
+                strategies,
+                np.zeros(len(strategies)),
+                ("sum", own.shape),
+                times=own.times,
+                factors=tuple(f for f in factors if f is not None),
+            )
         )
         return len(self.nodes) - 1, factors
 
@@ -422,6 +435,29 @@ class Problem:
                 seconds(self.machine, start, end, nbytes) for end in set(ends)
             )
         return float(total)
+
+
+def lifted(coarse: Problem, choice: Sequence[int], fine: Problem) -> list[int]:
+    """A choice on a coarse mesh as one on a finer mesh, of which each axis is a part of its axes.
+
+    Args:
+        coarse: a program on a mesh.
+        choice: the strategy of each node.
+        fine: the same program on a mesh whose axes, in order, multiply to those of the coarse one.
+    """
+    axis_of: list[int] = []
+    product, axis = 1, 0
+    for size in fine.machine.sizes:
+        axis_of.append(axis)
+        product *= size
+        if product == coarse.machine.sizes[axis]:
+            product, axis = 1, axis + 1
+    found: list[int] = []
+    for before, after, chosen in zip(coarse.nodes, fine.nodes, choice, strict=True):
+        names = dict(zip(before.factors, after.factors, strict=True)) | {WHOLE: WHOLE}
+        strategy = before.strategies[chosen]
+        found.append(after.strategies.index(tuple(names[strategy[a]] for a in axis_of)))
+    return found
 
 
 def spec_on(

@@ -61,7 +61,8 @@ def solve(
     memory: float | None = None,
     radius: int | None = RADIUS,
     prune: bool = True,
-    time_limit: float = 300.0,
+    time_limit: float = 60.0,
+    start: list[int] | None = None,
 ) -> Solution:
     """The cheapest strategies.
 
@@ -70,14 +71,16 @@ def solve(
         memory: bytes that a device may hold; None for no limit.
         radius: see `model.RADIUS`.
         prune: whether the bound drops strategies first.
-        time_limit: seconds for one integer program.
+        time_limit: seconds for one integer program; where it ends before the proof, the best choice
+            that is known is taken, and `low` says how far it can be from the best.
+        start: a choice that is known.
 
     Raises:
         NoPlanFitsError: under the limit.
     """
     started = time.process_time()
     if memory is None:
-        return _solve(problem, None, radius, prune, 0.0, time_limit, started)
+        return _solve(problem, None, radius, prune, 0.0, time_limit, started, start)
     # Under a limit a plan costs more than without one; how much more it can cost decides what the
     # bound may drop. A plan within the margin is the best of all.
     for margin in (0.02, 0.1, 0.5, math.inf):
@@ -100,17 +103,24 @@ def _solve(
     margin: float,
     time_limit: float,
     started: float,
+    start: list[int] | None = None,
 ) -> Solution:
     model = Model(problem, radius)
     count = sum(len(own) for own in model.own.values())
     low = -math.inf
+    known: list[dict[int, int]] = []
+    if start is not None:
+        known.append({klass: start[klass] for klass in model.classes})
     if prune:
-        bound = Bound(model, margin)
+        bound = Bound(model, margin, known[0] if known else None)
         bound.run(rounds=24 if memory is None else 8)
         low = bound.low
+        known.append(bound.choice)
     left = sum(int(alive.sum()) for alive in model.alive.values())
     program = _Program(model, memory)
-    choice = program.solved(time_limit)
+    choice = program.solved(time_limit, known if memory is None else [])
+    if memory is None:
+        choice = min([choice, *known], key=model.seconds)
     spread = model.spread(choice)
     seconds = model.seconds(choice)
     return Solution(spread, seconds, low, time.process_time() - started, (left, count))
@@ -230,7 +240,7 @@ class _Program:
                 span = (0, len(graph.operators))
                 hold(node, graph.inputs[number], factors, frozenset(), span)
 
-    def solved(self, time_limit: float) -> dict[int, int]:
+    def solved(self, time_limit: float, known: list[dict[int, int]]) -> dict[int, int]:
         """The strategy of each class.
 
         Raises:
@@ -253,6 +263,8 @@ class _Program:
             bounds=bounds(0, upper),
             options={"time_limit": time_limit, "mip_rel_gap": _GAP},
         )
+        if result.x is None and known:
+            return known[-1]
         if result.x is None:
             if self.memory is not None and result.status == 2:
                 raise NoPlanFitsError(self.memory)
