@@ -21,7 +21,7 @@ from paramesh.parallel.search.machine import Target, meshes
 from paramesh.parallel.search.memory import held, liveness
 from paramesh.parallel.search.model import Model
 from paramesh.parallel.search.plan import find
-from paramesh.parallel.search.problem import Problem
+from paramesh.parallel.search.problem import Problem, lifted
 from paramesh.parallel.search.resharding import SUM, WHOLE, sent, steps
 from paramesh.parallel.search.solve import NoPlanFitsError, solve
 from search_cases import FAST, NETWORKS, arguments, problem, program, table, tied
@@ -237,3 +237,38 @@ def test_a_plan_has_names_and_says_what_is_sent() -> None:
     for number in range(len(plan.program.names)):
         shape = plan.problem.graph.tensors[plan.problem.graph.inputs[number]].shape
         plan.layout(number).slice_shape(shape)
+
+
+def test_a_finer_mesh_is_never_worse_and_begins_with_the_coarser_plan() -> None:
+    step = program("attention")
+    costs = [find(step, FAST, sizes=sizes).seconds for sizes in ((8,), (2, 4), (2, 2, 2))]
+    assert costs[0] * (1 + 1e-9) >= costs[1]
+    assert costs[1] * (1 + 1e-9) >= costs[2]
+    coarse = problem(step.closed, (2, 4), FAST, step.tied)
+    fine = problem(step.closed, (2, 2, 2), FAST, step.tied)
+    choice = solve(coarse).choice
+    # An axis cut in two sends what the whole axis sends, but for the latency of more steps.
+    assert fine.seconds(lifted(coarse, choice, fine)) == pytest.approx(
+        coarse.seconds(choice), rel=0.05
+    )
+
+
+def test_a_search_that_is_out_of_time_gives_the_best_that_is_known() -> None:
+    step = program("attention")
+    found = problem(step.closed, (2, 2, 2), FAST, step.tied)
+    best = solve(found)
+    hurried = solve(found, prune=False, time_limit=1e-3, start=best.choice)
+    assert hurried.seconds == pytest.approx(best.seconds, rel=1e-9)
+
+
+def test_what_has_no_rule_is_kept_whole_and_listed() -> None:
+    def fn(x: Any) -> Any:
+        x = jax.lax.while_loop(lambda c: c.sum() < 9, lambda c: c + 1, x)
+        x = jax.lax.cond(x[0, 0] > 0, lambda: x + 1, lambda: x)
+        return jnp.linalg.cholesky(x @ x.T).sum()
+
+    found = problem(jax.make_jaxpr(fn)(np.zeros((8, 8), np.float32)), (8,))
+    assert set(found.graph.unknown) == {"while", "cond", "cholesky"}
+    for node in found.nodes:
+        if node.name in ("while", "cond", "cholesky"):
+            assert node.strategies == [(WHOLE,)]

@@ -18,6 +18,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 from paramesh.parallel.own_cuts import convolution_cuts
+from paramesh.parallel.rewriting import inner_of
 
 Label = Hashable
 Labels = tuple[Label | None, ...]
@@ -50,7 +51,7 @@ class Shapes(NamedTuple):
 
 
 def rule_of(eqn: Any) -> Rule:
-    """The rule of an equation that has no program inside."""
+    """The rule of an equation; one with a program inside is kept whole."""
     shapes = Shapes(
         tuple(tuple(var.aval.shape) for var in eqn.invars),
         tuple(tuple(var.aval.shape) for var in eqn.outvars),
@@ -58,6 +59,8 @@ def rule_of(eqn: Any) -> Rule:
     name = eqn.primitive.name
     if name in _RULES:
         return _RULES[name](eqn.params, shapes)
+    if inner_of(eqn) or name in _WHOLE:
+        return kept_whole(shapes)
     return _elementwise(shapes) or kept_whole(shapes)
 
 
@@ -314,16 +317,39 @@ _RULES: dict[str, Callable[[dict[str, Any], Shapes], Rule]] = {
     **{f"reduce_{name}": _reduction for name in ("sum", "max", "min", "prod", "and", "or", "xor")},
 }
 
-#: Primitives of which XLA's cuts are not known well enough: random bits depend on the whole.
-_WHOLE = (
-    "random_bits",
-    "random_wrap",
-    "random_unwrap",
-    "random_seed",
-    "random_fold_in",
-    "threefry2x32",
+#: Primitives that look like elementwise work and are none: each result depends on all operands.
+_WHOLE = frozenset(
+    [
+        "random_bits",
+        "random_wrap",
+        "random_unwrap",
+        "random_seed",
+        "random_fold_in",
+        "random_gamma",
+        "threefry2x32",
+        "rng_bit_generator",
+        "fft",
+        "cholesky",
+        "lu",
+        "lu_pivots_to_permutation",
+        "qr",
+        "geqrf",
+        "householder_product",
+        "eigh",
+        "eig",
+        "svd",
+        "schur",
+        "hessenberg",
+        "tridiagonal",
+        "tridiagonal_solve",
+        "triangular_solve",
+        "shard_map",
+        "custom_partitioning",
+        "custom_call",
+        "ffi_call",
+        "pallas_call",
+    ]
 )
-_RULES.update({name: lambda params, shapes: kept_whole(shapes) for name in _WHOLE})
 
 
 def flops_of(eqn: Any) -> float:
