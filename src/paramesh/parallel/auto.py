@@ -21,6 +21,7 @@ from paramesh.parallel.own_cuts import by_own_rule, is_ours
 from paramesh.parallel.parameter_layouts import Finding
 from paramesh.parallel.rewriting import rewritten
 from paramesh.parallel.search.apply import applied
+from paramesh.parallel.search.graph import live
 from paramesh.parallel.search.machine import target_of
 from paramesh.parallel.search.plan import Given, Plan, Program, find
 from paramesh.parallel.search.report import Explanation
@@ -72,6 +73,7 @@ class Auto(SemiAuto):
         """
         if self.count == 1:
             return closed
+        closed = live(closed)
         program = self._program(closed, states, written)
         first = self.devices[0]
         plan = find(program, target_of(first.platform, first.device_kind), self._memory)

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
+from jax.interpreters import partial_eval
 
 from paramesh.parallel.search.rules import Labels, Rule, flops_of, rule_of
 
@@ -167,6 +168,14 @@ class Graph:
     clusters: list[list[int]] = field(default_factory=list)
     factors: Factors = field(default_factory=Factors)
     unknown: collections.Counter[str] = field(default_factory=collections.Counter)
+
+
+def live(closed: Any) -> Any:
+    """The program without what no output needs: it would be searched, and never run."""
+    jaxpr, _ = partial_eval.dce_jaxpr(
+        closed.jaxpr, [True] * len(closed.jaxpr.outvars), instantiate=True
+    )
+    return closed if len(jaxpr.constvars) != len(closed.consts) else closed.replace(jaxpr=jaxpr)
 
 
 def graph_of(closed: Any, names: Sequence[str]) -> Graph:
