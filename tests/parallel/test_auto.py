@@ -119,9 +119,17 @@ def test_layouts_that_no_mesh_of_the_search_shows_are_refused() -> None:
         parallel_mode="auto_parallel", device_num=6, dataset_strategy="full_batch"
     )
     weight = Parameter(Tensor(np.ones((6, 6), np.float32)), name="weight")
-    weight.layout = Layout((3, 2), ("a", "b"))("a", "None")
+    weight.layout = Layout((2, 3), ("a", "b"))("a", "None")
     with pytest.raises(LayoutError, match=r"'weight': its own layout cuts it .* cannot show"):
         paramesh.jit(lambda x: x @ weight)(Tensor(np.ones((6, 6), np.float32)))
+
+
+def test_numbers_of_devices_that_are_no_power_of_two() -> None:
+    want = trained(2)[0]
+    context.set_auto_parallel_context(parallel_mode="auto_parallel", device_num=6)
+    got = trained(2)
+    np.testing.assert_allclose(got[0], want, rtol=1e-6)
+    assert got[2].layout_table().device_num == 6
 
 
 def test_a_plan_is_saved_and_loads_to_the_same(tmp_path: Path) -> None:

@@ -223,7 +223,8 @@ def test_steps_are_single_collectives() -> None:
 
 def test_meshes_are_the_finest_and_hosts_come_first() -> None:
     assert meshes(8) == [(2, 2, 2)]
-    assert meshes(6) == [(2, 3)]
+    assert meshes(6) == [(3, 2)]
+    assert meshes(24) == [(3, 2, 4), (6, 2, 2)]
     assert meshes(7) == [(7,)]
     assert meshes(64) == [(2, 2, 16), (2, 4, 8), (4, 4, 4)]
     assert meshes(8, hosts=2) == [(2, 2, 2)]

@@ -7,8 +7,11 @@ Glossary
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
+
+from paramesh.parallel.mesh import prime_factors
 
 
 @dataclass(frozen=True)
@@ -114,36 +117,20 @@ def machine(sizes: tuple[int, ...], target: Target, hosts: int = 1) -> Machine:
 
 
 def meshes(count: int, hosts: int = 1, most_axes: int = 3) -> list[tuple[int, ...]]:
-    """The meshes to search on: factorisations into at most so many axes that nothing refines.
+    """The meshes to search on: as many axes as there may be, so that no other mesh refines them.
 
-    A mesh of which another one is a refinement is left out: what it can do, the finer one can. With
-    several hosts the first axis goes over them. (2, 2, 2) is the only one for 8 devices in one
-    host; 64 have (4, 4, 4), (2, 4, 8) and (2, 2, 16), with the larger axes last.
+    The axes are runs of the prime factors of the number, the largest first, as in the mesh of all
+    layouts (`parallel/mesh.py`). With several hosts the first axis goes over them. (2, 2, 2) is the
+    only one for 8 devices in one host; 64 have (4, 4, 4), (2, 4, 8) and (2, 2, 16).
     """
     if hosts > 1 and count % hosts == 0 and hosts < count and most_axes > 1:
         return [(hosts, *rest) for rest in meshes(count // hosts, 1, most_axes - 1)]
-    found = {sizes for sizes in _factorisations(count, 2) if len(sizes) <= most_axes} or {(count,)}
-    finest = [s for s in found if not any(len(o) > len(s) and _refines(o, s) for o in found)]
-    return sorted(finest)
-
-
-def _factorisations(number: int, least: int) -> list[tuple[int, ...]]:
-    """All ways to write a number as a product of rising factors."""
-    found = [(number,)] if number >= least else []
-    for first in range(least, math.isqrt(number) + 1):
-        if number % first == 0:
-            found += [(first, *rest) for rest in _factorisations(number // first, first)]
-    return found
-
-
-def _refines(fine: tuple[int, ...], coarse: tuple[int, ...]) -> bool:
-    """Whether the coarse axes are products of fine ones."""
-    if not coarse:
-        return not fine
-    for take in range(1, 2 ** len(fine)):
-        chosen = [f for i, f in enumerate(fine) if take >> i & 1]
-        if math.prod(chosen) == coarse[0]:
-            rest = tuple(f for i, f in enumerate(fine) if not take >> i & 1)
-            if _refines(rest, coarse[1:]):
-                return True
-    return False
+    primes = prime_factors(count) or (1,)
+    axes = min(len(primes), most_axes)
+    found: dict[tuple[int, ...], tuple[int, ...]] = {}
+    for cuts in itertools.combinations(range(1, len(primes)), axes - 1):
+        ends = (0, *cuts, len(primes))
+        sizes = tuple(math.prod(primes[a:b]) for a, b in itertools.pairwise(ends))
+        alike = tuple(sorted(sizes))
+        found[alike] = min(sizes, found.get(alike, sizes))
+    return sorted(found.values())

@@ -475,10 +475,15 @@ def spec_on(
     own_devices = getattr(mesh, "devices", None)
     if own_devices is not None and tuple(d.id for d in own_devices.ravel()) != tuple(devices):
         return None
+    names = list(mesh.shape)
+    entries = [entry for entry in sharding.spec if entry]
+    if not entries:
+        return (WHOLE,) * len(sizes)
+    if len(entries) == 1 and tuple(names) == entries[0]:  # over all devices in order
+        return (list(sharding.spec).index(entries[0]),) * len(sizes)
     groups = grouping(sizes, tuple(mesh.shape.values()))
     if groups is None:
         return None
-    names = list(mesh.shape)
     spec = [WHOLE] * len(sizes)
     for dim, entry in zip(range(ndim), sharding.spec, strict=False):
         axes = entry if isinstance(entry, tuple) else (entry,) if entry else ()
