@@ -25,6 +25,9 @@ GRAPH_MODE = 0
 PYNATIVE_MODE = 1
 
 _DEVICE_TARGETS = ("CPU", "GPU", "TPU")
+#: The first two are one exact search, the third is none.
+_SEARCH_MODES = ("recursive_programming", "dynamic_programming", "sharding_propagation")
+_BYTES = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _FLAT = ("auto", "always", "never")
 _PARALLEL_MODES = (
     "stand_alone",
@@ -68,6 +71,8 @@ _PARALLEL_DEFAULTS: dict[str, Any] = {
     "dataset_strategy": "data_parallel",
     "strategy_ckpt_save_file": "",
     "strategy_ckpt_load_file": "",
+    "search_mode": "recursive_programming",
+    "device_memory": None,
 }
 _PS_MODES = ("sync", "stale", "async")
 _PS_DEFAULTS: dict[str, Any] = {
@@ -244,6 +249,29 @@ def get_context(name: str) -> Any:
     raise ValueError(_no_setting("get_context", name))
 
 
+def _memory(call: str, name: str, value: Any) -> int | None:
+    """Bytes, of a number of them or a text such as "80GB"; None for no limit."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        number, unit = value[:-2].strip(), value[-2:].upper()
+        try:
+            nbytes = int(float(number) * _BYTES[unit])
+        except (KeyError, ValueError, OverflowError):
+            raise ValueError(
+                f"{call}: {name} must be bytes, or a text such as '80GB' or '512MB', got {value!r}."
+            ) from None
+    elif isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(
+            f"{call}: {name} must be an int, a text such as '80GB' or None, got {value!r}."
+        )
+    else:
+        nbytes = value
+    if nbytes < 1:
+        raise ValueError(f"{call}: {name} must be at least one byte, got {value!r}.")
+    return nbytes
+
+
 def _dataset_strategy(call: str, value: Any) -> Any:
     if not isinstance(value, tuple) and value not in ("data_parallel", "full_batch"):
         raise ValueError(
@@ -321,7 +349,13 @@ def set_auto_parallel_context(**settings: Any) -> None:
     - `full_batch`: every device sees the whole of each input.
     - `dataset_strategy`: "data_parallel", "full_batch", or, in the semi-automatic mode, a tuple
       with a strategy or Layout for each input.
-    - `strategy_ckpt_save_file`, `strategy_ckpt_load_file`: paths, for the semi-automatic mode.
+    - `strategy_ckpt_save_file`, `strategy_ckpt_load_file`: paths, for the modes with one global
+      view.
+    - `search_mode`, in auto_parallel: "recursive_programming" (default) and "dynamic_programming"
+      find the layouts that cost least; "sharding_propagation" takes those that were given, and
+      XLA propagates them.
+    - `device_memory`: bytes that a device may hold, or a text such as "80GB"; a search keeps below
+      it.
     - `comm_fusion`: which gradients travel together. `{"openstate": False}` sends each alone;
       `{"allreduce": {"mode": "size", "config": 32}}` joins up to 32 megabytes, mode "index" splits
       at the given positions among the gradients, and "auto" leaves it to paramesh. The entries
@@ -365,6 +399,10 @@ def _check_parallel(call: str, name: str, value: Any) -> Any:
         return _whole(call, name, value, 1, 4096)
     if name == "global_rank":
         return _whole(call, name, value, 0, 4095)
+    if name == "search_mode":
+        return _one_of(call, name, value, _SEARCH_MODES)
+    if name == "device_memory":
+        return _memory(call, name, value)
     if name == "grad_accumulation_step":
         return _whole(call, name, value, 1, 65536)
     if name == "pipeline_stages":

@@ -157,6 +157,17 @@ class Placement:
         """
         return body
 
+    def rewritten(self, closed: Any, states: Sequence[Any], written: Sequence[Any]) -> Any:
+        """A traced program, that of `enclose`, as it is to be compiled.
+
+        Args:
+            closed: its jaxpr; inputs are the values of the states, the raw inputs and a zero,
+                outputs those of the function and the new values.
+            states: whose values it takes.
+            written: whose new values it gives.
+        """
+        return closed
+
     def outputs(self, arrays: list[Any]) -> list[Any]:
         """The outputs of a program as the user gets them."""
         return arrays
@@ -253,6 +264,13 @@ class Placement:
     def cut(self, values: tuple[Any, ...], strategies: Any, name: str) -> tuple[Any, ...]:
         """The inputs or outputs of a Cell that has strategies for them; `name` is for messages."""
         return values
+
+    def undivided(self, compute: Callable[..., Any], *operands: Any) -> Any:
+        """The result of an operator that the compiler cuts wrongly; `compute` takes raw operands.
+
+        Inside of programs `rewritten` sees to it.
+        """
+        return compute(*operands)
 
     def layouts(self, params: Sequence[Any]) -> list[Any]:
         """How each Parameter is cut over devices, as far as that is known; None for whole."""

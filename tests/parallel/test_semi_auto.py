@@ -31,7 +31,6 @@ from paramesh import Parameter, ParameterTuple, Tensor, context, nn, ops, placem
 from paramesh.errors import CheckpointError, ContextError, LayoutError
 from paramesh.initializer import initializer
 from paramesh.parallel import Layout
-from paramesh.parallel.semi_auto import AutoParallelWarning
 from paramesh.parallel.strategy_file import load_strategy
 from paramesh.train.cells import TrainOneStepCell, WithLossCell
 
@@ -461,10 +460,9 @@ class TestInputsAndOutputs:
 
 
 class TestModes:
-    def test_auto_parallel_propagates_and_says_so(self, on_one_device: Any) -> None:
-        semi_auto(mode="auto_parallel")
-        with pytest.warns(AutoParallelWarning, match="no strategies are searched"):
-            here = run(mlp_step, (((2, 1), (4, 1)),), X, Y)
+    def test_auto_parallel_propagates_if_it_is_asked_to(self, on_one_device: Any) -> None:
+        semi_auto(mode="auto_parallel", search_mode="sharding_propagation")
+        here = run(mlp_step, (((2, 1), (4, 1)),), X, Y)
         assert_same(here[:2], on_one_device["mlp"])
 
     def test_from_flat_parameters_and_back_to_one_device(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from paramesh import placement
 from paramesh.dtype import float32, x64
 from paramesh.initializer import HeUniform, Uniform
 from paramesh.nn import arguments
@@ -379,18 +380,21 @@ class Unfold(Cell):
         value = raw(arguments.tensor("Unfold", input_x))
         n, c = value.shape[:2]
         with x64(value):
-            patches = jax.lax.conv_general_dilated_patches(
-                value,
-                self.ksizes,
-                self.strides,
-                self.padding.upper(),
-                rhs_dilation=self.rates,
-                precision=jax.lax.Precision.HIGHEST,
-            )
+            patches = placement.current().undivided(self._patches, value)
             sizes = patches.shape[2:]
             # JAX has the channels first.
             points = patches.reshape(n, c, -1, *sizes).swapaxes(1, 2)
             return wrap(points.reshape(n, -1, *sizes))
+
+    def _patches(self, value: Any) -> Any:
+        return jax.lax.conv_general_dilated_patches(
+            value,
+            self.ksizes,
+            self.strides,
+            self.padding.upper(),
+            rhs_dilation=self.rates,
+            precision=jax.lax.Precision.HIGHEST,
+        )
 
 
 def _middle(name: str, value: Any) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 
+from paramesh import placement
 from paramesh.dtype import float32, x64
 from paramesh.initializer import HeUniform, Uniform
 from paramesh.nn import arguments
@@ -375,16 +376,19 @@ class Conv3d(BaseConv):
                 f"Conv3d: the input is {x.dtype}, {self.weight} is {wrap(weight).dtype}: cast one."
             )
         with x64(value):
-            out = jax.lax.conv_general_dilated(
-                value,
-                weight,
-                self.stride,
-                self._sides() if self.pad_mode == "pad" else self.pad_mode.upper(),
-                rhs_dilation=self.dilation,
-                dimension_numbers=("NCDHW", "OIDHW", "NCDHW"),
-                feature_group_count=self.group,
-            )
+            out = placement.current().undivided(self._convolve, value, weight)
         return wrap(out) if self.bias is None else bias_add(wrap(out), self.bias)
+
+    def _convolve(self, value: Any, weight: Any) -> Any:
+        return jax.lax.conv_general_dilated(
+            value,
+            weight,
+            self.stride,
+            self._sides() if self.pad_mode == "pad" else self.pad_mode.upper(),
+            rhs_dilation=self.dilation,
+            dimension_numbers=("NCDHW", "OIDHW", "NCDHW"),
+            feature_group_count=self.group,
+        )
 
     def _sides(self) -> Sequence[tuple[int, int]]:
         pads = self.padding

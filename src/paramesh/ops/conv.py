@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from paramesh import placement
 from paramesh.dtype import to_dtype
 from paramesh.ops.array import Ints, ints
 from paramesh.ops.table import Array, alias, function, primitive
@@ -87,15 +88,19 @@ def _convolve(
             f"the input has {channels} channels; a weight {tuple(weight.shape)} with "
             f"groups={groups} takes {taken * groups} and must give a multiple of {groups}."
         )
-    return jax.lax.conv_general_dilated(
-        x,
-        weight,
-        pair("stride", stride, n),
-        padding,
-        rhs_dilation=pair("dilation", dilation, n),
-        dimension_numbers=names,
-        feature_group_count=groups,
-    )
+
+    def compute(x: Any, weight: Any) -> Any:
+        return jax.lax.conv_general_dilated(
+            x,
+            weight,
+            pair("stride", stride, n),
+            padding,
+            rhs_dilation=pair("dilation", dilation, n),
+            dimension_numbers=names,
+            feature_group_count=groups,
+        )
+
+    return placement.current().undivided(compute, x, weight)
 
 
 @function

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from paramesh import arithmetic
+from paramesh import arithmetic, placement
 from paramesh.dtype import to_dtype, x64
 from paramesh.ops.table import (
     Array,
@@ -400,7 +400,11 @@ def cumprod(
         exclusive: element i is the product before element i, not including it.
         reverse: multiply from the end.
     """
-    return _running(jax.lax.cumprod, 1, input, dim, dtype, exclusive, reverse)
+
+    def compute(input: Any) -> Any:
+        return _running(jax.lax.cumprod, 1, input, dim, dtype, exclusive, reverse)
+
+    return placement.current().undivided(compute, input)
 
 
 def _running(

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from paramesh import placement
 from paramesh.dtype import to_dtype
 from paramesh.ops.array import Ints
 from paramesh.ops.conv import Padding, padding_of, pads_of, pair
@@ -94,9 +95,13 @@ def _largest(x: Any, window: Any, dilation: Any = None) -> Any:
         return _largest_of_tiles(x, kernel)
     kind = to_dtype(x.dtype).kind
     lowest = np.array(-np.inf if kind == "float" else jnp.iinfo(x.dtype).min, x.dtype)
-    return jax.lax.reduce_window(
-        x, lowest, jax.lax.max, kernel, stride, pads, window_dilation=dilation
-    )
+
+    def compute(x: Any) -> Any:
+        return jax.lax.reduce_window(
+            x, lowest, jax.lax.max, kernel, stride, pads, window_dilation=dilation
+        )
+
+    return placement.current().undivided(compute, x)
 
 
 def _total(x: Any, window: Any) -> Any:

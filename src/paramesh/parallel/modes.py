@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
+from paramesh.context import get_auto_parallel_context
+from paramesh.parallel.auto import SEARCHES, Auto
 from paramesh.parallel.data_parallel import DataParallel
 from paramesh.parallel.groups import devices_of_settings
 from paramesh.parallel.processes import join
@@ -23,6 +26,8 @@ def placement_of(mode: str) -> Placement:
     devices = devices_of_settings()
     if mode in ("data_parallel", "hybrid_parallel"):
         return DataParallel(devices, mode)
+    if mode == "auto_parallel" and get_auto_parallel_context("search_mode") in SEARCHES:
+        return Auto(devices, mode)
     return SemiAuto(devices, mode)
 
 
@@ -36,4 +41,7 @@ def table_of(params: Sequence[Parameter]) -> LayoutTable:
     place = current()
     layouts = place.layouts(params)
     rows = {p.name: (p.shape, p.dtype, layout) for p, layout in zip(params, layouts, strict=True)}
-    return layout_table(rows, place.count)
+    table = layout_table(rows, place.count)
+    if isinstance(place, Auto):
+        return dataclasses.replace(table, plan=place.plan_of(params))
+    return table

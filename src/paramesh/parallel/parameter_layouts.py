@@ -38,12 +38,15 @@ class Finding(NamedTuple):
         reason: for messages: the operator and its strategy.
         exact: whether it says which devices hold which part, and not only how many parts.
         basis: see the glossary.
+        searched: for a layout that a search found, the kind of program it was found for, "training"
+            or "reading"; "" for one that somebody gave.
     """
 
     layout: Layout
     reason: str
     exact: bool
     basis: Any
+    searched: str = ""
 
 
 class ParameterLayouts:

@@ -75,6 +75,29 @@ class ProgramInputs:
             return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
         return jax.make_array_from_process_local_data(sharding, value)
 
+    def of_whole(self, shapes: Sequence[tuple[int, ...]]) -> list[NamedSharding | None]:
+        """Where inputs of these shapes lie, the shapes being those of the whole; None for scalars.
+
+        Raises:
+            LayoutError: as `place`.
+        """
+        found: list[NamedSharding | None] = []
+        seen = 0
+        for shape in shapes:
+            if not shape:
+                found.append(None)
+                continue
+            if self._strategy == "data_parallel":
+                divides = shape[0] % self._count == 0
+                found.append(self._batch if divides else self._everywhere)
+            elif self._strategy == "full_batch":
+                found.append(self._everywhere)
+            elif seen < len(self._strategy):
+                layout = layout_of(self._strategy[seen], shape, self._count, replicas="first")
+                found.append(layout.sharding(self._mesh))
+            seen += 1
+        return found
+
     def _sharding(self, shape: tuple[int, ...], at: int) -> NamedSharding:
         if self._strategy == "full_batch":
             return self._everywhere

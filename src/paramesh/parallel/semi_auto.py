@@ -13,13 +13,13 @@ What crosses the border of a program:
                 `program_inputs.py`)
     outputs     global values; in several processes, whole on every device.
 
-auto_parallel is the same: no strategies are searched for, XLA propagates those that were given.
+auto_parallel with search_mode="sharding_propagation" is the same: no strategies are searched for,
+XLA propagates those that were given. `auto.py` has the modes that search.
 """
 
 from __future__ import annotations
 
 import threading
-import warnings
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -33,19 +33,18 @@ from paramesh.errors import ContextError, LayoutError
 from paramesh.parallel.layout import Layout
 from paramesh.parallel.mesh import device_mesh
 from paramesh.parallel.operator_layouts import input_layouts, name_of, output_layouts, replaced
+from paramesh.parallel.outside import undivided
+from paramesh.parallel.own_cuts import by_own_rule, is_ours
 from paramesh.parallel.parameter_layouts import Finding, ParameterLayouts, original_of
 from paramesh.parallel.per_device import PerDevice
 from paramesh.parallel.program_inputs import ProgramInputs
+from paramesh.parallel.rewriting import rewritten
 from paramesh.parallel.strategy import layout_of
 from paramesh.parallel.strategy_file import load_strategy, save_strategy
 from paramesh.parameter import Parameter
 from paramesh.placement import Members, Placement
 from paramesh.recipe import Recipe, compute_many
 from paramesh.tensor import raw, wrap
-
-
-class AutoParallelWarning(UserWarning):
-    """auto_parallel does something else than in MindSpore."""
 
 
 class _Thread(threading.local):
@@ -96,13 +95,6 @@ class SemiAuto(Placement):
         #: By the id of a list of states: the list, and where each of them lives.
         self._lists: dict[int, tuple[Sequence[Any], list[NamedSharding]]] = {}
         self._epoch: int | None = None
-        if mode == "auto_parallel":
-            warnings.warn(
-                "auto_parallel: no strategies are searched for. XLA propagates the strategies "
-                "that operators, Cells and inputs were given, as in semi_auto_parallel.",
-                AutoParallelWarning,
-                stacklevel=2,
-            )
 
     # The layouts of Parameters.
 
@@ -246,9 +238,7 @@ class SemiAuto(Placement):
             try:
                 arrays, results = body(values, leaves, zero)
                 pinned = [
-                    jax.lax.with_sharding_constraint(
-                        value, self._sharding(self.layout_of(state), state.name)
-                    )
+                    self._written(state, value)
                     for state, value in zip(written(), results, strict=True)
                 ]
                 if not self._alone:
@@ -263,6 +253,17 @@ class SemiAuto(Placement):
 
         return over_all
 
+    def _written(self, state: Any, value: Any) -> Any:
+        """A new value of a state, where it lives."""
+        sharding = self._sharding(self.layout_of(state), state.name)
+        return jax.lax.with_sharding_constraint(value, sharding)
+
+    def rewritten(self, closed: Any, states: Sequence[Any], written: Sequence[Any]) -> Any:
+        """The program with what XLA cuts wrongly cut by our own rules."""
+        if self.count == 1:
+            return closed
+        return rewritten(closed, is_ours, by_own_rule)
+
     def _keep(self, found: dict[Parameter, Finding], states: Sequence[Any]) -> None:
         moved = False
         for param, finding in found.items():
@@ -272,6 +273,10 @@ class SemiAuto(Placement):
         if moved:
             tracing.moved()
         self._met.update(states)
+        self._save()
+
+    def _save(self) -> None:
+        """Write the strategy file, if the settings ask for one and it changes."""
         if self._save_to and jax.process_index() == 0:
             table = {p.name: (p.shape, p.dtype, self.layout_of(p)) for p in self._met}
             table = dict(sorted(table.items()))
@@ -330,6 +335,12 @@ class SemiAuto(Placement):
         )
         parts = [self._pinned(part, layout) for part, layout in zip(parts, layouts, strict=True)]
         return type(out)(parts) if isinstance(out, tuple | list) else parts[0]
+
+    def undivided(self, compute: Callable[..., Any], *operands: Any) -> Any:
+        """Outside of programs, on whole arrays."""
+        if self.count == 1 or self._thread.found is not None:
+            return compute(*operands)
+        return undivided(compute, operands, self._everywhere)
 
     def cut(self, values: tuple[Any, ...], strategies: Any, name: str) -> tuple[Any, ...]:
         """The inputs or outputs of a Cell, pinned by its strategies.

@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from paramesh.dtype import to_dtype
-from paramesh.errors import LayoutError
+from paramesh.errors import ContextError, LayoutError
 from paramesh.parallel.layout import Index, Layout, replicated, subject
+from paramesh.parallel.search.report import Explanation
 
 _WIDTH = 100
 _LEAST_NAME = 24
@@ -57,10 +58,27 @@ class LayoutTable:
     Attributes:
         device_num: how many devices there are.
         rows: one for each Parameter, in the order they were given.
+        plan: of the search that found the layouts; `print(table.plan)` shows what is sent in a
+        step.
     """
 
     device_num: int
     rows: tuple[LayoutRow, ...]
+    plan: Explanation | None = None
+
+    def explain(self) -> str:
+        """The plan that was found beside data parallel, ZeRO-1 and ZeRO-3 in the same cost model.
+
+        Raises:
+            ContextError: no plan was searched for.
+        """
+        if self.plan is None:
+            raise ContextError(
+                "explain: no layouts were searched for. They are with parallel_mode="
+                "'auto_parallel' and search_mode='recursive_programming', once a program has "
+                "been compiled."
+            )
+        return self.plan.explain()
 
     @property
     def bytes_per_device(self) -> int:

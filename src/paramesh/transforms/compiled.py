@@ -283,6 +283,8 @@ class CompiledFunction:
             pool.dissolve(again=False)
         if program.missing or program.unfit or met_wide > wide:
             return None, program.missing, met_wide
+        with _x64(wide):
+            closed = place.rewritten(closed, states, written)
         return self._compile(closed, states, program, written, outputs, wide), {}, met_wide
 
     def _compile(

@@ -1,0 +1,278 @@
+"""Operators that XLA cuts wrongly, cut over devices by rules of our own.
+
+XLA's partitioner (jaxlib 0.10.2) gives wrong numbers, without a word, for
+
+    convolutions        where only some of the devices cut them: gradients count each copy, with the
+                        batch of a depthwise one or the height of any cut over a part of the axes,
+                        and so do forward passes with height and output channels cut; some grouped
+                        ones end the process
+    max pooling         with overlapping windows and a cut space: its gradient
+    steps               padding between elements, or less than none, and slices with steps, along a
+                        cut axis (cumulative products; gradients of slices): wrong numbers in the
+                        gradient of the first, an error of the compiler in some of the others
+
+So these are not left to it: each becomes one operator with a rule, and a program for the part of
+one device (`jax.experimental.custom_partitioning`). Gradients are such operators too, with other
+dimensions. The layouts that XLA finds for operands and results decide, as far as the rule allows
+them; what is cut otherwise is gathered first.
+
+Glossary
+    factor      dimensions of operands and result that are cut together
+    kept        dimensions that are whole on each device
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from jax import lax
+from jax.experimental.custom_partitioning import custom_partitioning
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+Names = tuple[str, ...]
+Params = dict[str, Any]
+
+
+class Cuts(NamedTuple):
+    """How an operator can be cut.
+
+    Attributes:
+        dims: for each operand and the result, the factor of each dimension; "" for kept.
+        sizes: of the factors; the number of parts divides it.
+        summed: the factors that the operator sums over.
+        of_part: (parameters, factor -> number of parts) -> the parameters for one part.
+    """
+
+    dims: tuple[Names, ...]
+    sizes: dict[str, int]
+    summed: frozenset[str] = frozenset()
+    of_part: Callable[[Params, dict[str, int]], Params] = lambda params, parts: params
+
+
+def convolution_cuts(params: Params, shapes: Sequence[tuple[int, ...]]) -> Cuts:
+    """The batch (n), output channels (o), input channels (i, summed), or groups (g); not space.
+
+    With groups, what is inside of each is kept. `batch_group_count`, in the gradients of grouped
+    convolutions, has its groups in the batch of the input.
+    """
+    numbers = params["dimension_numbers"]
+    places = (numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec)
+    dims = [[""] * len(shape) for shape in shapes]
+    sizes: dict[str, int] = {}
+
+    def factor(name: str, size: int, *at: int | None) -> None:
+        """`at`: the place of the factor's dimension in the specs of input, kernel and output."""
+        sizes[name] = size
+        for own, spec, place in zip(dims, places, at, strict=True):
+            if place is not None:
+                own[spec[place]] = name
+
+    batch, kernels = shapes[0][places[0][0]], shapes[1]
+    if params["feature_group_count"] > 1:
+        factor("g", params["feature_group_count"], 1, 0, 1)
+        factor("n", batch, 0, None, 0)
+    elif params["batch_group_count"] > 1:
+        factor("g", params["batch_group_count"], 0, 0, 1)
+        factor("i", kernels[places[1][1]], 1, 1, None)
+    else:
+        factor("n", batch, 0, None, 0)
+        factor("o", kernels[places[1][0]], None, 0, 1)
+        factor("i", kernels[places[1][1]], 1, 1, None)
+    summed = frozenset({"i"} & sizes.keys())
+    return Cuts(tuple(map(tuple, dims)), sizes, summed, _fewer_groups)
+
+
+def _fewer_groups(params: Params, parts: dict[str, int]) -> Params:
+    mine = dict(params)
+    for key in ("feature_group_count", "batch_group_count"):
+        if mine[key] > 1:
+            mine[key] //= parts.get("g", 1)
+    return mine
+
+
+def _window_cuts(params: Params, shapes: Sequence[tuple[int, ...]]) -> Cuts:
+    """Axes along which the window is one element."""
+    free = [
+        size == step == 1 and tuple(pad) == (0, 0)
+        for size, step, pad in zip(
+            params["window_dimensions"], params["window_strides"], params["padding"], strict=True
+        )
+    ]
+    return _axes_that(free, shapes)
+
+
+def _padding_cuts(params: Params, shapes: Sequence[tuple[int, ...]]) -> Cuts:
+    """Axes that are not padded."""
+    return _axes_that([tuple(pads) == (0, 0, 0) for pads in params["padding_config"]], shapes)
+
+
+def _slice_cuts(params: Params, shapes: Sequence[tuple[int, ...]]) -> Cuts:
+    """Axes that are taken whole."""
+    cuts = _axes_that([a == b for a, b in zip(*shapes, strict=True)], shapes)
+    return cuts._replace(of_part=functools.partial(_smaller_slice, cuts.dims[0], shapes[0]))
+
+
+def _smaller_slice(
+    names: Names, shape: Sequence[int], params: Params, parts: dict[str, int]
+) -> Params:
+    limits = [
+        size // parts.get(name, 1) if name else limit
+        for name, size, limit in zip(names, shape, params["limit_indices"], strict=True)
+    ]
+    return {**params, "limit_indices": tuple(limits)}
+
+
+def _axes_that(free: Sequence[bool], shapes: Sequence[tuple[int, ...]]) -> Cuts:
+    names = tuple(f"x{axis}" if is_free else "" for axis, is_free in enumerate(free))
+    sizes = {name: shapes[0][axis] for axis, name in enumerate(names) if name}
+    return Cuts(tuple(names if len(s) == len(names) else () for s in shapes), sizes)
+
+
+def _always(params: Params) -> bool:
+    return True
+
+
+def _steps_or_cuts_off(params: Params) -> bool:
+    return any(inner > 0 or min(low, high) < 0 for low, high, inner in params["padding_config"])
+
+
+#: primitive -> (its rule, whether an equation with these parameters is one that XLA cuts wrongly).
+_RULES: dict[str, tuple[Callable[..., Cuts], Callable[[Params], bool]]] = {
+    "conv_general_dilated": (convolution_cuts, _always),
+    "select_and_scatter_add": (_window_cuts, _always),
+    "select_and_gather_add": (_window_cuts, _always),
+    "pad": (_padding_cuts, _steps_or_cuts_off),
+    "slice": (_slice_cuts, lambda params: max(params["strides"] or (1,), default=1) > 1),
+}
+
+
+def is_ours(eqn: Any) -> bool:
+    """Whether an equation is one that is not left to XLA."""
+    return eqn.primitive.name in _RULES and _RULES[eqn.primitive.name][1](eqn.params)
+
+
+def cuts_of(eqn: Any) -> Cuts:
+    """How an equation that is ours can be cut."""
+    shapes = [tuple(var.aval.shape) for var in (*eqn.invars, *eqn.outvars)]
+    return _RULES[eqn.primitive.name][0](eqn.params, shapes)
+
+
+def by_own_rule(eqn: Any, operands: Sequence[Any]) -> list[Any]:
+    """The results of an equation that is ours.
+
+    Args:
+        eqn: with one result.
+        operands: their values, traced in a program over all devices.
+    """
+    cuts = cuts_of(eqn)
+    whole = custom_partitioning(_plain(eqn, len(operands)))
+    shapes = [tuple(var.aval.shape) for var in (*eqn.invars, *eqn.outvars)]
+    text, kept, sizes = _rule_text(cuts, shapes)
+    whole.def_partition(
+        partition=functools.partial(_partition, cuts, eqn),
+        sharding_rule=text,
+        reduction_factors=tuple(sorted(cuts.summed)),
+        need_replication_factors=kept,
+        **sizes,
+    )
+    return [whole(*operands)]
+
+
+def _plain(eqn: Any, count: int) -> Callable[..., Any]:
+    """The operator; with as many named arguments as it takes, which `custom_partitioning` wants."""
+    bind = functools.partial(eqn.primitive.bind, **eqn.params)
+    if count == 1:
+        return lambda only: bind(only)
+    if count == 2:
+        return lambda first, second: bind(first, second)
+    raise NotImplementedError(f"{eqn.primitive.name} with {count} operands")
+
+
+def _rule_text(cuts: Cuts, shapes: Sequence[tuple[int, ...]]) -> tuple[str, Names, dict[str, Any]]:
+    """The rule as Shardy wants it: the text, what is kept, and the sizes of joined factors."""
+    kept: list[str] = []
+    sizes: dict[str, Any] = {}
+    texts: list[str] = []
+    alone = {
+        name
+        for names, shape in zip(cuts.dims, shapes, strict=True)
+        for name, size in zip(names, shape, strict=True)
+        if name and cuts.sizes[name] == size
+    }
+    for at, (names, shape) in enumerate(zip(cuts.dims, shapes, strict=True)):
+        words: list[str] = []
+        for dim, (name, size) in enumerate(zip(names, shape, strict=True)):
+            own = f"s{at}d{dim}"
+            if name and cuts.sizes[name] == size:
+                words.append(name)
+                continue
+            kept.append(own)
+            words.append(f"({name} {own})" if name else own)
+            if name:  # groups, and what is inside of each
+                sizes[own] = size // cuts.sizes[name]
+                if name not in alone:
+                    sizes[name] = cuts.sizes[name]
+        texts.append(" ".join(words))
+    return f"{', '.join(texts[:-1])} -> {texts[-1]}", tuple(kept), sizes
+
+
+def _partition(cuts: Cuts, eqn: Any, mesh: Any, args: Any, result: Any) -> Any:
+    """What each device does, for `custom_partitioning`."""
+    given = [*(arg.sharding for arg in args), result.sharding]
+    axes: dict[str, Names] = {}
+    if isinstance(mesh, Mesh) and all(isinstance(s, NamedSharding) for s in given):
+        axes = _axes_of(cuts, mesh, [s.spec for s in given])
+    else:  # the layouts are over several meshes, and have no names here
+        devices = sorted(given[0].device_set, key=lambda d: (d.process_index, d.id))
+        mesh = Mesh(devices, ("all",))
+    *operands, out = [
+        NamedSharding(mesh, PartitionSpec(*[axes.get(name) or None for name in names]))
+        for names in cuts.dims
+    ]
+    parts = {name: math.prod(mesh.shape[a] for a in cut) for name, cut in axes.items()}
+    params = cuts.of_part(eqn.params, parts)
+    summed = tuple(axis for name in sorted(cuts.summed) for axis in axes.get(name, ()))
+
+    def of_one(*values: Any) -> Any:
+        value = eqn.primitive.bind(*values, **params)
+        return lax.psum(value, summed) if summed else value
+
+    return mesh, of_one, out, tuple(operands)
+
+
+def _axes_of(cuts: Cuts, mesh: Any, specs: Sequence[PartitionSpec]) -> dict[str, Names]:
+    """Which axes of the mesh cut each factor.
+
+    First what is summed over, where all operands are cut there alike: nothing has to be gathered.
+    Then what the result says, then the operands.
+    """
+    found: dict[str, Names] = {}
+    used: set[str] = set()
+
+    def take(name: str, axes: Names) -> None:
+        if not name or name in found or not axes or used & set(axes):
+            return
+        if cuts.sizes[name] % math.prod(mesh.shape[axis] for axis in axes) == 0:
+            found[name] = axes
+            used.update(axes)
+
+    said = [
+        [(name, _names(entry)) for name, entry in zip(names, spec, strict=False)]
+        for names, spec in zip(cuts.dims, specs, strict=True)
+    ]
+    *operands, result = said
+    for name in sorted(cuts.summed):
+        wanted = {axes for operand in operands for own, axes in operand if own == name}
+        if len(wanted) == 1:
+            take(name, wanted.pop())
+    for entries in (result, *operands):
+        for name, axes in entries:
+            take(name, axes)
+    return found
+
+
+def _names(entry: Any) -> Names:
+    return entry if isinstance(entry, tuple) else (entry,) if entry else ()
