@@ -89,6 +89,7 @@ class Handoff:
         self._refilled = [pool for pool in self._pools if pool not in read]
         self._versions: list[_Version] = []
         self._domains = (Domain(), Domain())
+        self._called_before = False
 
     def compiled_as(self, stage: Any) -> Handoff:
         """The same for a `jax.stages.Compiled` of the program."""
@@ -119,6 +120,11 @@ class Handoff:
             if self._waits:
                 return self._waited(place, leaves, current)
             if not self.donated:
+                if not self.written and not self._called_before:
+                    # It is compiled now, which takes long: training need not wait for it.
+                    outputs = self.program(*self._fetched(place), leaves)
+                    self._called_before = True
+                    return outputs
                 return self._inside(place, leaves, current, None, self.program)
             if looks_for_nans():
                 version = self._version(place, leaves)
