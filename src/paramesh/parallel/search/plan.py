@@ -278,6 +278,8 @@ def _coarse(
         alike = {number: (spec[0],) * len(coarse) for number, spec in layouts.items()}
         known = _problem(program, coarse, target, {**alike, **fixed})
         found = lifted(known, solve(known).choice, problem)
+        if found is None:
+            continue
         if best is None or problem.seconds(found) < problem.seconds(best):
             best = found
     return best

@@ -437,13 +437,17 @@ class Problem:
         return float(total)
 
 
-def lifted(coarse: Problem, choice: Sequence[int], fine: Problem) -> list[int]:
+def lifted(coarse: Problem, choice: Sequence[int], fine: Problem) -> list[int] | None:
     """A choice on a coarse mesh as one on a finer mesh, of which each axis is a part of its axes.
 
     Args:
         coarse: a program on a mesh.
         choice: the strategy of each node.
         fine: the same program on a mesh whose axes, in order, multiply to those of the coarse one.
+
+    Returns:
+        The strategy of each node; None where a node does not have it on the finer mesh, where what
+        somebody gave speaks of single axes.
     """
     axis_of: list[int] = []
     product, axis = 1, 0
@@ -456,7 +460,10 @@ def lifted(coarse: Problem, choice: Sequence[int], fine: Problem) -> list[int]:
     for before, after, chosen in zip(coarse.nodes, fine.nodes, choice, strict=True):
         names = dict(zip(before.factors, after.factors, strict=True)) | {WHOLE: WHOLE}
         strategy = before.strategies[chosen]
-        found.append(after.strategies.index(tuple(names[strategy[a]] for a in axis_of)))
+        finer = tuple(names[strategy[a]] for a in axis_of)
+        if finer not in after.strategies:
+            return None
+        found.append(after.strategies.index(finer))
     return found
 
 
