@@ -261,7 +261,7 @@ class Tensor(ArrayMethods):
 
     def copy(self) -> Tensor:
         """A Tensor of its own with these values."""
-        return wrap(self._get())
+        return wrap(as_value(self))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
         array = self._host()
@@ -327,7 +327,8 @@ class Tensor(ArrayMethods):
         return self._duplicate()
 
     def _duplicate(self) -> Tensor:
-        return wrap(self._contents)
+        contents = self._contents
+        return wrap(contents.copy() if isinstance(contents, np.ndarray) else contents)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # bfloat16 is no native numpy type: bytes and a name travel instead of an array.
@@ -380,8 +381,8 @@ def as_value(data: Any, dtype: DType | None = None) -> Any:
         TypeError: it is not an array of numbers.
     """
     if isinstance(data, Tensor):
-        value = data._get()
-    elif isinstance(data, jax.Array):
+        data = data._get()  # JAX's tree functions make Tensors around numpy arrays and numbers
+    if isinstance(data, jax.Array):
         value = data
     else:
         array = _as_numpy(data)
@@ -484,13 +485,24 @@ def _flatten(tensor: Tensor) -> tuple[tuple[Any], None]:
     return (tensor._get(),), None
 
 
-def _unflatten(_: None, leaves: Any) -> Tensor:
+def unflatten(_: None, leaves: Any) -> Any:
+    """What JAX's tree functions put in the place of a Tensor.
+
+    A Tensor around what they give; but Tensors, and containers of Tensors (`jax.hessian` of a tree
+    makes such), stay as they are.
+    """
     leaf = leaves[0]
-    # What a function that is mapped over leaves gives may be a Tensor itself.
-    return leaf if isinstance(leaf, Tensor) else wrap(leaf)
+    if isinstance(leaf, jax.Array):
+        return wrap(leaf)
+    inner = jax.tree_util.tree_leaves(leaf, is_leaf=_is_tensor)
+    return leaf if any(map(_is_tensor, inner)) else wrap(leaf)
 
 
-jax.tree_util.register_pytree_node(Tensor, _flatten, _unflatten)
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, Tensor)
+
+
+jax.tree_util.register_pytree_node(Tensor, _flatten, unflatten)
 
 
 def tensor(

@@ -179,6 +179,8 @@ class Optimizer:
             rate *= float(np.sqrt(1 - number["beta2_power"]) / (1 - number["beta1_power"]))
         for i, param in enumerate(self.params):
             held = records[param]
+            if not held.requires_grad:
+                continue  # frozen since the optimizer was made: neither it nor its state moves
             w = held.value.astype(np.float64)
             g = by_param.get(param, np.zeros(w.shape))
             mine = [records[state[name][i]] for name in STATE[self.kind]]

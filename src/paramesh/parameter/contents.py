@@ -41,7 +41,7 @@ def first_contents(data: Any, name: str) -> tuple[Any, Recipe | None]:
     """
     if isinstance(data, Tensor):
         recipe = data.recipe
-        return (None, recipe) if recipe is not None else (data._get(), None)
+        return (None, recipe) if recipe is not None else (as_value(data), None)
     if isinstance(data, bool):
         raise ValueError(
             f"Parameter '{name}': a bool is no data; give Tensor({data}) for a Bool Parameter."
@@ -77,7 +77,8 @@ def next_contents(data: Any, name: str, dtype: DType) -> Tensor:
         ParameterDtypeError: an int outside the Parameter's integer type.
     """
     if isinstance(data, Tensor):
-        return data
+        value = data._value
+        return data if value is None or isinstance(value, jax.Array) else Tensor(data)
     if isinstance(data, int | float):
         return Tensor(data, dtype if _number_fits(data, name, dtype) else None)
     raise TypeError(

@@ -32,7 +32,7 @@ from paramesh.parameter.names import DEFAULT_NAME, check_name, renamed
 from paramesh.parameter.pool import Pool, Slot
 from paramesh.promotion import cast
 from paramesh.recipe import Recipe
-from paramesh.tensor import Tensor, as_value, unpickle, wrap
+from paramesh.tensor import Tensor, as_value, unflatten, unpickle
 
 _FIELDS = (
     "_hooks",
@@ -393,7 +393,7 @@ class Parameter(Tensor):
                 f"Parameter '{self._name}': assign_value needs a Tensor, "
                 f"got {type(value).__name__}."
             )
-        tracing.write(self, value._get())
+        tracing.write(self, as_value(value))
         return self
 
     def set_dtype(self, dtype: Any) -> Self:
@@ -623,11 +623,9 @@ def _flatten(param: Parameter) -> tuple[tuple[Any], None]:
     return (param._get(),), None
 
 
-def _unflatten(_: None, leaves: Any) -> Any:
-    leaf = leaves[0]
-    return leaf if isinstance(leaf, Tensor) else wrap(leaf)
-
-
 # In JAX's own functions a Parameter is the Tensor of its value; programs of paramesh see it as
 # the Parameter that it is (they flatten with `is_leaf`).
-jax.tree_util.register_pytree_node(Parameter, _flatten, _unflatten)
+# Nodes of two classes never meet: JAX looks registrations up by exact class. As a leaf, a Parameter
+# would meet Tensors of later trees only, jitted functions would get bare tracers, and optax would
+# make bare arrays as state, which do not meet the Tensors of gradients.
+jax.tree_util.register_pytree_node(Parameter, _flatten, unflatten)
