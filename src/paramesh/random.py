@@ -19,9 +19,9 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.random import threefry_2x32
 
 from paramesh import storage, tracing
+from paramesh._compat.jax import threefry_2x32
 from paramesh.keys import follow_seed, get_seed
 from paramesh.parameter import Parameter
 from paramesh.tensor import Tensor, raw

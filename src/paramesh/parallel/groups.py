@@ -19,9 +19,9 @@ from typing import Any
 import jax
 import jax.core
 import numpy as np
-from jax.experimental import multihost_utils
 
 from paramesh import context
+from paramesh._compat.jax import process_allgather
 from paramesh.errors import ContextError
 from paramesh.parallel.mesh import all_devices
 from paramesh.placement import OTHER_WORLD, WORLD
@@ -145,7 +145,7 @@ def check_alike(name: str) -> None:
         return
     mine = zlib.crc32(repr(partition(name)).encode())
     with jax.core.eval_context():
-        seen = multihost_utils.process_allgather(np.array(mine, np.uint32))
+        seen = process_allgather(np.array(mine, np.uint32))
     if len(set(np.ravel(seen).tolist())) > 1:
         raise ContextError(
             f"The group '{name}' is {list(map(list, partition(name)))} in this process and another "
