@@ -16,7 +16,7 @@ ROOT = Path(paramesh.__file__).parent
 #: Modules, with all that is in them.
 MODULES = re.compile(
     r"jax\.(_src|extend|experimental|interpreters|lib)(\.|$)|jaxlib(\.|$)"
-    r"|jax\.core\.(?!Tracer$|eval_context$)\w|ray\.(\w+\.)*_"
+    r"|jax\.core\.(?!Tracer$)\w|ray\.(\w+\.)*_"
 )
 #: Whole strings: a name for `import_module`, or a variable that Ray reads. A text that tells a
 #: user of a variable is none.
@@ -59,7 +59,8 @@ def private(source: str) -> Iterator[str]:
         "from jax import _src",
         "from jax._src import config",
         "import jax\njax._src.core.x",
-        "from jax.core import ShapedArray",
+        "from jax.core import eval_context",
+        "import jax.core\nwith jax.core.eval_context(): pass",
         "from jax.interpreters import partial_eval",
         "import jax.extend",
         "from jax.extend.core import Jaxpr",

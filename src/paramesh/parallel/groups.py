@@ -17,11 +17,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.core
 import numpy as np
 
 from paramesh import context
-from paramesh._compat.jax import process_allgather
+from paramesh._compat.jax import eval_context, process_allgather
 from paramesh.errors import ContextError
 from paramesh.parallel.mesh import all_devices
 from paramesh.placement import OTHER_WORLD, WORLD
@@ -144,7 +143,7 @@ def check_alike(name: str) -> None:
     if jax.process_count() == 1 or name in WORLD_NAMES or name in _agreed:
         return
     mine = zlib.crc32(repr(partition(name)).encode())
-    with jax.core.eval_context():
+    with eval_context():
         seen = process_allgather(np.array(mine, np.uint32))
     if len(set(np.ravel(seen).tolist())) > 1:
         raise ContextError(
