@@ -13,19 +13,35 @@ WORKERS ?= 2
 # What the programs share, and what feeds another program, are none to run by themselves.
 BENCHMARKS := $(sort $(filter-out benchmarks/harness.py benchmarks/random_bits.py, \
 	$(wildcard benchmarks/*.py)))
+# For the inner loop: of each area the tests that compile little. They need nothing but the package,
+# so that they also run against an installed one.
+FAST := $(addsuffix .py,$(addprefix tests/test_,dtype context compat_jax import cell parameter tensor)) \
+	$(addsuffix .py,$(addprefix tests/ops/test_,table)) \
+	$(addsuffix .py,$(addprefix tests/nn/test_,names)) \
+	$(addsuffix .py,$(addprefix tests/optim/test_,groups)) \
+	$(addsuffix .py,$(addprefix tests/parallel/test_,layout communication)) \
+	$(addsuffix .py,$(addprefix tests/checkpoint/test_,checkpoint)) \
+	$(addsuffix .py,$(addprefix tests/programs/test_,jit border outputs stages functional pools)) \
+	$(addsuffix .py,$(addprefix tests/ps/test_,server store partition access)) \
+	$(addsuffix .py,$(addprefix tests/train/test_,metrics cells)) \
+	$(addsuffix .py,$(addprefix tests/cli/test_,inspect))
+BOUNDS ?= newest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test check test-slow bench docs format clean
+.PHONY: help demo test test-fast check test-slow test-wheel test-versions bench docs format clean
 
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 demo: .venv/.demo  ## Train LeNet-5 on handwritten digits
 	$(BIN)/paramesh demo
 
 test: check  ## Lint, format, types, floors, docs, and every test that is not slow
-	$(PYTEST) -n $(WORKERS)
+	$(PYTEST) -n $(WORKERS) --durations=20
+
+test-fast: .venv/.dev  ## Some of the tests of everything, in less than two minutes
+	$(PYTEST) -n $(WORKERS) -q $(FAST)
 
 check: .venv/.dev
 	$(BIN)/ruff check .
@@ -35,7 +51,13 @@ check: .venv/.dev
 	$(MKDOCS)
 
 test-slow: .venv/.dev  ## The slow tests
-	PARAMESH_TEST_COMPILER=full $(PYTEST) -m slow
+	PARAMESH_TEST_COMPILER=full $(PYTEST) -m slow --durations=20
+
+test-wheel: | .venv/pyvenv.cfg  ## Build wheel and sdist, and test both outside of the checkout
+	.ci/test-wheel $(CURDIR)/$(BIN)/python -n $(WORKERS) $(FAST)
+
+test-versions: | .venv/pyvenv.cfg  ## Test with BOUNDS=lowest or newest JAX and Ray
+	.ci/test-versions $(BOUNDS) $(CURDIR)/$(BIN)/python -n $(WORKERS) $(FAST)
 
 bench: .venv/.bench  ## What is claimed about speed, against peers
 	set -e; for program in $(BENCHMARKS); do echo "== $$program"; $(BIN)/python $$program \

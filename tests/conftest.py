@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import sys
 import types
@@ -21,7 +22,12 @@ os.environ["XLA_FLAGS"] = " ".join(
             else [
                 "--xla_backend_optimization_level=0",
                 "--xla_llvm_disable_expensive_passes=true",
-                "--xla_cpu_use_fusion_emitters=false",
+                # XLA ends the process for a flag that it does not know; this one went with 0.11.
+                *(
+                    ["--xla_cpu_use_fusion_emitters=false"]
+                    if importlib.metadata.version("jaxlib").startswith("0.10.")
+                    else []
+                ),
                 "--xla_cpu_parallel_codegen_split_count=1",
             ]
         ),

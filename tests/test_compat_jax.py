@@ -1,17 +1,31 @@
-"""The private interfaces of JAX that paramesh uses are as they were."""
+"""The interfaces of JAX in `_compat/jax.py`, which nobody promises, are as they were."""
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
-import pytest
+import numpy as np
 
-import paramesh
-from paramesh._compat.jax import looks_for_nans, native_call, settings_of_calls
+from paramesh._compat.jax import (
+    ClosedJaxpr,
+    Jaxpr,
+    broadcast_one_to_all,
+    dce_jaxpr,
+    eval_context,
+    get_opaque_trace_state,
+    jaxpr_as_fun,
+    looks_for_nans,
+    native_call,
+    process_allgather,
+    reset_compilation_cache,
+    settings_of_calls,
+    threefry_2x32,
+)
 
 
 def test_settings_tell_calls_apart() -> None:
@@ -52,12 +66,82 @@ def test_looking_for_nans() -> None:
         assert looks_for_nans()
 
 
-@pytest.mark.parametrize("pattern", [r"\bjax\._src\b", r"from jax import _src"])
-def test_private_modules_are_named_in_one_place(pattern: str) -> None:
-    root = Path(paramesh.__file__).parent
-    found = [
-        path.relative_to(root).as_posix()
-        for path in root.rglob("*.py")
-        if re.search(pattern, path.read_text())
-    ]
-    assert set(found) <= {"_compat/jax.py"}
+def test_a_trace_is_left_without_another_trace_of_what_is_called() -> None:
+    traced: list[int] = []
+
+    @jax.jit
+    def inner(x: jax.Array) -> jax.Array:
+        traced.append(1)
+        return x + 1
+
+    @jax.jit
+    def outer(x: jax.Array) -> jax.Array:
+        assert isinstance(inner(x), jax.core.Tracer)
+        with eval_context():
+            now = inner(jnp.zeros(3))
+        assert not isinstance(now, jax.core.Tracer)
+        return x
+
+    inner(jnp.zeros(3))
+    outer(jnp.zeros(3))
+    assert len(traced) == 1
+    # If this fails, `jax.ensure_compile_time_eval` serves, which is public.
+    with jax.ensure_compile_time_eval():
+        inner(jnp.zeros(3))
+    assert len(traced) == 2
+
+
+def test_states_of_traces_are_told_apart() -> None:
+    outside = get_opaque_trace_state()
+    inside: list[Any] = []
+
+    @jax.jit
+    def program(x: jax.Array) -> jax.Array:
+        inside.append(get_opaque_trace_state())
+        inside.append(get_opaque_trace_state())
+        jax.lax.scan(lambda c, _: (inside.append(get_opaque_trace_state()), c)[::-1], x, None, 2)
+        return x
+
+    program(jnp.zeros(3))
+    assert get_opaque_trace_state() == outside
+    first, second, in_scan = inside[:3]
+    assert first == second
+    assert first != outside
+    assert in_scan not in (first, outside)
+
+
+def test_a_traced_program_without_what_an_output_does_not_need() -> None:
+    closed = jax.make_jaxpr(lambda x, y: (x + 1, jnp.sin(y)))(1.0, 2.0)
+    assert isinstance(closed, ClosedJaxpr)
+    assert isinstance(closed.jaxpr, Jaxpr)
+    assert [float(value) for value in jaxpr_as_fun(closed)(1.0, 0.0)] == [2.0, 0.0]
+    small, used = dce_jaxpr(closed.jaxpr, [True, False])
+    assert used == [True, False]
+    assert [float(value) for value in jaxpr_as_fun(closed.replace(jaxpr=small))(3.0)] == [4.0]
+
+
+def test_the_hash_of_counters_is_that_of_its_paper() -> None:
+    words = threefry_2x32(jnp.zeros(2, jnp.uint32), jnp.zeros(2, jnp.uint32))
+    assert [int(word) for word in words] == [0x6B200159, 0x99BA4EFE]
+
+
+def test_arrays_of_all_processes_of_one() -> None:
+    mine = np.arange(3, dtype=np.int32)
+    assert np.array_equal(np.asarray(broadcast_one_to_all(mine)), mine)
+    assert np.array_equal(np.asarray(process_allgather(mine)), mine[None])
+
+
+def test_the_folder_of_compiled_programs_is_looked_at_again(tmp_path: Path) -> None:
+    jax.jit(lambda x: x * 3)(jnp.zeros(7)).block_until_ready()
+    name, seconds = "jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs"
+    before = {key: jax.config.values[key] for key in (name, seconds)}
+    try:
+        jax.config.update(seconds, 0.0)
+        jax.config.update(name, str(tmp_path))
+        reset_compilation_cache()
+        jax.jit(lambda x: x * 3 + 1)(jnp.zeros(7)).block_until_ready()
+        assert list(tmp_path.iterdir())
+    finally:
+        for key, value in before.items():
+            jax.config.update(key, value)
+        reset_compilation_cache()

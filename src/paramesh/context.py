@@ -16,9 +16,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.experimental.compilation_cache import compilation_cache
 
 from paramesh import mindspore_settings
+from paramesh._compat.jax import reset_compilation_cache
 from paramesh.errors import ContextError
 
 GRAPH_MODE = 0
@@ -223,7 +223,7 @@ def _keep_programs_in(folder: str | None) -> None:
         jax.config.update(_SECONDS, threshold)
     jax.config.update("jax_compilation_cache_dir", folder)
     # JAX looks at the setting once, when it compiles for the first time.
-    compilation_cache.reset_cache()
+    reset_compilation_cache()
 
 
 def _require_backend(target: str) -> None:

@@ -16,12 +16,11 @@ import threading
 from typing import Any
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.random import threefry_2x32
 
 from paramesh import storage, tracing
+from paramesh._compat.jax import eval_context, threefry_2x32
 from paramesh.keys import follow_seed, get_seed
 from paramesh.parameter import Parameter
 from paramesh.tensor import Tensor, raw
@@ -44,7 +43,7 @@ class Generator:
     """
 
     def __init__(self, seed: int = 0) -> None:
-        with jax.core.eval_context():  # a generator may be made while a program is traced
+        with eval_context():  # a generator may be made while a program is traced
             self.state = Parameter(_words(seed), name="rng_state", requires_grad=False)
         # Programs of many networks draw from one stream, and are not to wait for one another.
         storage.keep_apart(self.state)

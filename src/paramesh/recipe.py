@@ -24,11 +24,11 @@ from collections.abc import Generator, Sequence
 from typing import Any, Self
 
 import jax
-import jax.core
 import numpy as np
 from jax.sharding import NamedSharding, Sharding
 
 from paramesh import drawing, rows
+from paramesh._compat.jax import eval_context
 from paramesh.dtype import DType, bool_, to_dtype
 from paramesh.errors import RecipeError
 from paramesh.keys import Key, get_seed, next_key, set_seed
@@ -238,7 +238,7 @@ def _concrete() -> Generator[None]:
     Turned on here and not by `dtype.x64`: the programs are complete in themselves, so a program
     that is being traced does not become wide because of them.
     """
-    with jax.core.eval_context(), jax.enable_x64(True):
+    with eval_context(), jax.enable_x64(True):
         yield
 
 

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh import border, faces
+from paramesh._compat.jax import eval_context
 from paramesh.array_methods import ArrayMethods
 from paramesh.dtype import DType, float32, int64, to_dtype, x64, x64_enabled
 from paramesh.errors import ParameterStateError
@@ -129,7 +130,7 @@ class Tensor(ArrayMethods):
         return NotImplemented
 
     def _materialise(self, recipe: Recipe) -> Any:
-        with jax.core.eval_context():  # inside a program too, a recipe gives a constant
+        with eval_context():  # inside a program too, a recipe gives a constant
             value = self._contents = recipe.compute()
         return value
 
@@ -389,7 +390,7 @@ def as_value(data: Any, dtype: DType | None = None) -> Any:
         if dtype is not None and dtype.np_dtype != array.dtype:
             array = array.astype(dtype.np_dtype)
         # In a trace, data that is known stays known: it can be kept and used in another trace.
-        known = nullcontext() if border.current() is None else jax.core.eval_context()
+        known = nullcontext() if border.current() is None else eval_context()
         with known, x64(array):
             return jnp.array(array)
     return value if dtype is None else cast(value, dtype)

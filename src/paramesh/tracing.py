@@ -31,9 +31,9 @@ from typing import Any, Protocol, TypeVar
 import jax
 import jax.core
 import jax.numpy as jnp
-from jax.extend.core import get_opaque_trace_state
 
 from paramesh import border, storage
+from paramesh._compat.jax import get_opaque_trace_state
 from paramesh.dtype import x64
 from paramesh.errors import TraceError
 

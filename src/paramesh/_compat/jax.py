@@ -1,7 +1,25 @@
-"""What paramesh uses of JAX that is not public.
+"""What paramesh uses of JAX that is private, experimental, or of no stable interface.
 
-settings_of_calls   what JAX keys compiled calls by, besides their arguments
-native_call         the compiled call that runs no Python code
+Tracing:
+    eval_context            leaves the trace of this thread: what is computed inside is computed now
+    get_opaque_trace_state  a value that says whether two moments belong to one trace
+
+Programs:
+    ClosedJaxpr, Jaxpr      a traced program; Literal: a number in it
+    jaxpr_as_fun            a traced program as a function
+    dce_jaxpr               a traced program without what some of its outputs do not need
+    settings_of_calls       what JAX keys compiled calls by, besides their arguments
+    native_call             the compiled call that runs no Python code
+    looks_for_nans          whether results are searched for NaNs
+    custom_partitioning     an operator that says itself how it is cut over devices
+    reset_compilation_cache makes JAX look again where compiled programs are kept
+
+Processes:
+    process_allgather       an array of every process, in every process
+    broadcast_one_to_all    the array of process 0, in every process
+
+Numbers:
+    threefry_2x32           JAX's hash of counters
 """
 
 from __future__ import annotations
@@ -10,7 +28,22 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+
+# Not `jax.ensure_compile_time_eval`: that is a setting, by which compiled calls are told apart, so
+# every function that is called inside it is traced and compiled once more.
 from jax._src import config as _config
+from jax.core import eval_context as eval_context
+from jax.experimental.compilation_cache import compilation_cache as _compilation_cache
+from jax.experimental.custom_partitioning import custom_partitioning as custom_partitioning
+from jax.experimental.multihost_utils import broadcast_one_to_all as broadcast_one_to_all
+from jax.experimental.multihost_utils import process_allgather as process_allgather
+from jax.extend.core import ClosedJaxpr as ClosedJaxpr
+from jax.extend.core import Jaxpr as Jaxpr
+from jax.extend.core import Literal as Literal
+from jax.extend.core import get_opaque_trace_state as get_opaque_trace_state
+from jax.extend.core import jaxpr_as_fun as jaxpr_as_fun
+from jax.extend.random import threefry_2x32 as threefry_2x32
+from jax.interpreters.partial_eval import dce_jaxpr as dce_jaxpr
 
 
 def settings_of_calls() -> Any:
@@ -35,3 +68,8 @@ def native_call(compiled: Any) -> Callable[..., Any] | None:
 def looks_for_nans() -> bool:
     """Whether JAX looks for NaNs or infinities in what programs give."""
     return bool(jax.config.jax_debug_nans or jax.config.jax_debug_infs)  # pyright: ignore
+
+
+def reset_compilation_cache() -> None:
+    """Have JAX look at `jax_compilation_cache_dir` again, which it does once by itself."""
+    _compilation_cache.reset_cache()

@@ -27,8 +27,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
+from paramesh._compat.jax import broadcast_one_to_all, process_allgather
 from paramesh.atomic import directory_to_disk, hold, write_atomically
 from paramesh.errors import CheckpointError
 from paramesh.parallel.stillness import wait_for_programs
@@ -79,7 +79,7 @@ class Agreement:
             return
         said = np.frombuffer(drawn + bytes([error is None]), np.uint8)
         wait_for_programs()
-        said = np.asarray(multihost_utils.broadcast_one_to_all(said), np.uint8).tobytes()
+        said = np.asarray(broadcast_one_to_all(said), np.uint8).tobytes()
         self.token = said[:4].hex()
         if not said[4]:
             raise error or CheckpointError(
@@ -88,7 +88,7 @@ class Agreement:
             )
         blind = not _within(_SEEN, self._mark(self.token).exists)
         wait_for_programs()
-        flags = np.asarray(multihost_utils.process_allgather(np.array(blind)))
+        flags = np.asarray(process_allgather(np.array(blind)))
         if flags.any():
             if self.process == 0:
                 self._take_back()

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from paramesh._compat import ray as ray_inside
 from paramesh.cli.supervisor import Member
 from paramesh.ps import environment
 from paramesh.ps.access import given_token, token_variables
@@ -84,7 +85,7 @@ def served(servers: Servers) -> Generator[tuple[list[Member], dict[str, str]]]:
         variables[environment.SCRATCH] = str(folder / "servers")
         command = start_command(folder, port=port)
         node = Member(HOST_LABEL, command, node_variables(folder) | token, server=True, quiet=True)
-        entry = _entry(servers, variables[environment.ADDRESS], job, token["RAY_AUTH_TOKEN"])
+        entry = _entry(servers, variables[environment.ADDRESS], job, token[ray_inside.AUTH_TOKEN])
         yield [node], variables
     finally:
         if entry is not None:

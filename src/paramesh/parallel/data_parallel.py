@@ -24,10 +24,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from paramesh import context, storage
+from paramesh._compat.jax import broadcast_one_to_all
 from paramesh.errors import ContextError
 from paramesh.parallel import groups
 from paramesh.parallel.per_device import PerDevice
@@ -129,7 +129,7 @@ class DataParallel(Placement):
             return jax.device_put(array, self._everywhere)
         value = np.asarray(array.addressable_data(0))
         if self._broadcast:
-            value = multihost_utils.broadcast_one_to_all(value)
+            value = broadcast_one_to_all(value)
         return jax.make_array_from_process_local_data(self._everywhere, value, array.shape)
 
     def shape(self, state: Any) -> tuple[int, ...]:

@@ -17,11 +17,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.core
 import numpy as np
-from jax.experimental import multihost_utils
 
 from paramesh import context
+from paramesh._compat.jax import eval_context, process_allgather
 from paramesh.errors import ContextError
 from paramesh.parallel.mesh import all_devices
 from paramesh.placement import OTHER_WORLD, WORLD
@@ -144,8 +143,8 @@ def check_alike(name: str) -> None:
     if jax.process_count() == 1 or name in WORLD_NAMES or name in _agreed:
         return
     mine = zlib.crc32(repr(partition(name)).encode())
-    with jax.core.eval_context():
-        seen = multihost_utils.process_allgather(np.array(mine, np.uint32))
+    with eval_context():
+        seen = process_allgather(np.array(mine, np.uint32))
     if len(set(np.ravel(seen).tolist())) > 1:
         raise ContextError(
             f"The group '{name}' is {list(map(list, partition(name)))} in this process and another "

@@ -29,8 +29,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from jax import lax
-from jax.experimental.custom_partitioning import custom_partitioning
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from paramesh._compat.jax import custom_partitioning
 
 Names = tuple[str, ...]
 Params = dict[str, Any]

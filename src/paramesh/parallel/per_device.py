@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding
 
 from paramesh import context
+from paramesh._compat.jax import eval_context
 from paramesh.errors import ContextError, ParameterShapeError
 from paramesh.parameter import Parameter, Plan, Pool
 from paramesh.placement import current
@@ -96,7 +96,7 @@ class PerDevice(Pool):
 
     def put(self, rows: Sequence[Any]) -> None:
         """Give each of this process's devices its value."""
-        with jax.core.eval_context():
+        with eval_context():
             parts = [
                 jax.device_put(jnp.asarray(row)[None], d)
                 for row, d in zip(rows, self.local(), strict=True)

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jax.sharding import Sharding
+
+from paramesh._compat.jax import ClosedJaxpr, Jaxpr, Literal
 
 #: An equation and the values of its operands -> the values of its results.
 Way = Callable[[Any, list[Any]], Sequence[Any]]

@@ -16,13 +16,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import NamedSharding
 
 from paramesh import storage
+from paramesh._compat.jax import eval_context
 from paramesh.dtype import DType
 from paramesh.errors import ContextError
 from paramesh.parameter import Parameter, Plan, Pool
@@ -141,7 +141,7 @@ class SplitState(Pool):
         indices: Any = sharding.addressable_devices_indices_map(self.global_shape)
         here = {device: index[0].start or 0 for device, index in indices.items()}
         base = self.base()
-        with jax.core.eval_context():
+        with eval_context():
             parts = {device: np.zeros(part, self.dtype.np_dtype) for device in here}
             if base is not None:
                 for shard in base.addressable_shards:

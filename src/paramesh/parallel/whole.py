@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from jax.experimental import multihost_utils
 
+from paramesh._compat.jax import process_allgather
 from paramesh.tensor import Tensor
 
 
@@ -27,4 +27,4 @@ def whole(tensor: Tensor) -> np.ndarray[Any, Any]:
     value = tensor._get()
     if value.is_fully_addressable or value.is_fully_replicated:
         return tensor.asnumpy()
-    return np.array(multihost_utils.process_allgather(value, tiled=True))
+    return np.array(process_allgather(value, tiled=True))

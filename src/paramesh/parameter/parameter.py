@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Self
 
 import jax
-import jax.core
 
 from paramesh import border, context, placement, storage, tracing
+from paramesh._compat.jax import eval_context
 from paramesh.dtype import DType, to_dtype
 from paramesh.errors import ContextError, ParameterShapeError
 from paramesh.initializer import initializer
@@ -178,7 +178,7 @@ class Parameter(Tensor):
         assert recipe is not None
         rank = context.get_auto_parallel_context("global_rank")
         index = rank_slice(layout, recipe.shape, rank, self._name)
-        with jax.core.eval_context():
+        with eval_context():
             self._store(recipe.compute(index))
 
     def _store(self, value: Any) -> None:
@@ -577,7 +577,7 @@ def materialise(states: Iterable[Parameter | Pool]) -> None:
     waiting = [(p, recipe) for p in params if (recipe := p._recipe) is not None]
     if not waiting:
         return
-    with jax.core.eval_context():
+    with eval_context():
         arrays = placement.current().materialise(
             [p for p, _ in waiting], [recipe for _, recipe in waiting]
         )

@@ -26,12 +26,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from paramesh import placement, storage, tracing
+from paramesh._compat.jax import eval_context
 from paramesh.dtype import DType, to_dtype
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class Pool(tracing.Pooled):
             taken = self._taken = _Taken(weakref.ref(base), {})
         array = taken.arrays.get(i)
         if array is None:
-            with jax.core.eval_context():
+            with eval_context():
                 array = taken.arrays[i] = self._part_of(base, i)
         return array
 
@@ -263,7 +263,7 @@ class Pool(tracing.Pooled):
 
     def _gather(self) -> None:
         base = self.base()
-        with jax.core.eval_context():
+        with eval_context():
             if base is None:
                 flat = np.zeros(self.plan.size, self.dtype.np_dtype)
             else:

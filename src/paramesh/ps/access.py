@@ -23,10 +23,10 @@ import secrets
 import socket
 import ssl
 import struct
-import sys
 import time
 from pathlib import Path
 
+from paramesh._compat import ray as ray_inside
 from paramesh.errors import ParameterServerError
 
 #: The first Ray with token authentication.
@@ -69,11 +69,11 @@ def given_token() -> str | None:
     Raises:
         ParameterServerError: RAY_AUTH_TOKEN_PATH names a file that cannot be read.
     """
-    if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+    if os.environ.get(ray_inside.AUTH_MODE, "token").lower() != "token":
         return None
-    if token := os.environ.get("RAY_AUTH_TOKEN"):
+    if token := os.environ.get(ray_inside.AUTH_TOKEN):
         return token
-    if path := os.environ.get("RAY_AUTH_TOKEN_PATH"):
+    if path := os.environ.get(ray_inside.AUTH_TOKEN_PATH):
         try:
             return Path(path).read_text().strip()
         except OSError as error:
@@ -92,7 +92,10 @@ def token_variables(token: str | None = None) -> dict[str, str]:
     Args:
         token: None makes one, of 64 hexadecimal digits.
     """
-    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token or secrets.token_hex(32)}
+    return {
+        ray_inside.AUTH_MODE: "token",
+        ray_inside.AUTH_TOKEN: token or secrets.token_hex(32),
+    }
 
 
 def read_again() -> None:
@@ -101,13 +104,7 @@ def read_again() -> None:
     Raises:
         ParameterServerError: it was, and does not take the token.
     """
-    if "ray" not in sys.modules:
-        return
-    inside = importlib.import_module("ray._raylet")
-    inside.Config.initialize("")
-    inside.AuthenticationTokenLoader.instance().reset_cache()
-    wanted = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
-    if wanted and inside.get_authentication_mode() != inside.AuthenticationMode.TOKEN:
+    if not ray_inside.read_token_again():
         raise ParameterServerError(
             "Ray was imported before it was told of a token, and does not take one any more. "
             "Import it later, or start this program with RAY_AUTH_MODE=token."
@@ -135,7 +132,7 @@ def status_of(
     host = host.strip("[]")
     path = call or (_CLIENT_CALL if address.startswith("ray://") else _CALL)
     with socket.create_connection((host, int(port)), timeout=timeout) as plain:
-        encrypt = os.environ.get("RAY_USE_TLS", "").lower() in ("1", "true")
+        encrypt = ray_inside.encrypts()
         with _encrypted(plain) if encrypt else plain as connection:
             fields = bytes([_POST, _HTTPS if encrypt else _HTTP])
             fields += _field(_PATH, path) + _field(_AUTHORITY, f"{host}:{port}")
@@ -154,12 +151,12 @@ def status_of(
 
 def _encrypted(plain: socket.socket) -> ssl.SSLSocket:
     # As Ray does: both sides show a certificate, and the names in them do not count.
-    settings = ssl.create_default_context(cafile=os.environ.get("RAY_TLS_CA_CERT"))
+    settings = ssl.create_default_context(cafile=os.environ.get(ray_inside.TLS_CA_CERT))
     settings.check_hostname = False
     settings.set_alpn_protocols(["h2"])
-    mine = os.environ.get("RAY_TLS_SERVER_CERT")
+    mine = os.environ.get(ray_inside.TLS_SERVER_CERT)
     if mine is not None:
-        settings.load_cert_chain(mine, os.environ.get("RAY_TLS_SERVER_KEY"))
+        settings.load_cert_chain(mine, os.environ.get(ray_inside.TLS_SERVER_KEY))
     return settings.wrap_socket(plain)
 
 

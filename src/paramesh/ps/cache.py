@@ -30,10 +30,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.core
 import numpy as np
 
 from paramesh import tracing
+from paramesh._compat.jax import eval_context
 from paramesh.dtype import is_wide, x64
 from paramesh.ps.refresh import NO_IDS, Array, News, Watch, among
 from paramesh.ps.rows import Index
@@ -172,7 +172,7 @@ class RowCache:
 
     def _gathered(self, at: Array, rows: Array, wanted: list[Array]) -> list[Any]:
         wide = is_wide(rows)
-        with jax.core.eval_context(), x64(self._dtype) if wide else tracing.nothing:
+        with eval_context(), x64(self._dtype) if wide else tracing.nothing:
             if self._table is None:
                 self._table = jax.device_put(
                     np.zeros((self.capacity + 1, *self._row_shape), self._dtype), may_alias=False

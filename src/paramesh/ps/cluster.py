@@ -22,6 +22,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from paramesh._compat import ray as ray_inside
 from paramesh.errors import ParameterServerError
 from paramesh.ps.access import (
     check_access,
@@ -33,7 +34,6 @@ from paramesh.ps.access import (
 from paramesh.ps.actors import SIGNS, ServerActor
 from paramesh.ps.janitor import Janitor
 from paramesh.ps.node_ending import NodeWatch
-from paramesh.ps.ray_settings import ray_settings
 from paramesh.ps.registry import Entry
 from paramesh.ps.run_folder import RunFolder
 
@@ -42,6 +42,9 @@ _TOKEN = secrets.token_hex(32)
 
 #: Ray listens where its node is, and on Linux replaces 127.0.0.1 by an address of the network.
 HOST = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
+
+#: What Ray's workers import while they wait for work.
+PRELOAD = ServerActor.__module__
 
 WITHOUT_RAY = (
     "servers in processes of their own run on Ray, which is not installed: pip install "
@@ -80,9 +83,9 @@ def check_address(address: str) -> None:
     if _is_here(address):
         return
     missing: list[str] = []
-    if os.environ.get("RAY_AUTH_MODE", "").lower() != "token":
+    if not ray_inside.token_is_named():
         missing.append("a token (RAY_AUTH_MODE=token)")
-    if os.environ.get("RAY_USE_TLS", "").lower() not in ("1", "true"):
+    if not ray_inside.encrypts():
         missing.append("encryption (RAY_USE_TLS=1 and its certificates)")
     if missing:
         raise ParameterServerError(
@@ -107,7 +110,7 @@ def join(address: str, patience: float = _PATIENCE) -> dict[str, str]:
         ParameterServerError: as `check_access`.
     """
     token = given_token()
-    named = os.environ.get("RAY_AUTH_MODE", "").lower() == "token"
+    named = ray_inside.token_is_named()
     check_access(address, token, strictly=named or not _is_here(address), patience=patience)
     variables = {} if token is None else token_variables(token)
     os.environ.update(variables)
@@ -117,7 +120,7 @@ def join(address: str, patience: float = _PATIENCE) -> dict[str, str]:
 
 def place_of_driver(address: str) -> dict[str, str]:
     """For `ray.init`: Ray would look for the node of this process at another address."""
-    return {"_node_ip_address": HOST} if address.startswith(f"{HOST}:") else {}
+    return ray_inside.place_of_driver(HOST) if address.startswith(f"{HOST}:") else {}
 
 
 class Cluster:
@@ -273,7 +276,7 @@ class Cluster:
             "max_restarts": -1,
             "max_task_retries": 0,
             "num_cpus": 0,
-            # As in `ray_settings`, for clusters that others have started.
+            # As `settings` of `_compat.ray` has it, for clusters that others have started.
             "enable_task_events": False,
         }
         if address is not None:
@@ -293,7 +296,7 @@ class Cluster:
                 self._make_scratch(None)
             return
         quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-        self._set_environment(ray_settings())
+        self._set_environment(ray_inside.settings(PRELOAD))
         if address is not None:
             quiet |= place_of_driver(address)
             before = os.environ.copy()
@@ -313,8 +316,8 @@ class Cluster:
                 address="local",
                 num_cpus=1,
                 include_dashboard=False,
-                _node_ip_address=HOST,
-                _temp_dir=str(scratch / "ray"),
+                **ray_inside.place_of_driver(HOST),
+                **ray_inside.scratch_of_cluster(str(scratch / "ray")),
                 **quiet,
             )
         where = ray.get_runtime_context().gcs_address

@@ -22,10 +22,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.core
 import numpy as np
 
 from paramesh import tracing
+from paramesh._compat.jax import eval_context
 from paramesh.dtype import is_wide, x64
 from paramesh.errors import ContextError
 from paramesh.parallel.data_parallel import DEVICES, DataParallel
@@ -65,12 +65,12 @@ class Hybrid(Served):
 
     def rows_in(self, rows: Array) -> Any:
         """The rows of this process's devices, each where it belongs."""
-        with jax.core.eval_context(), x64(rows.dtype) if is_wide(rows) else tracing.nothing:
+        with eval_context(), x64(rows.dtype) if is_wide(rows) else tracing.nothing:
             return self.inner.joined_parts(rows)
 
     def copy_in(self, values: Array) -> Any:
         """The same values on every device."""
-        with jax.core.eval_context(), x64(values.dtype) if is_wide(values) else tracing.nothing:
+        with eval_context(), x64(values.dtype) if is_wide(values) else tracing.nothing:
             return self.inner.to_all(values)
 
     def out(self, array: Any) -> Array:

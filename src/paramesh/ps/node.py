@@ -14,10 +14,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from paramesh._compat import ray as ray_inside
 from paramesh.errors import ParameterServerError
 from paramesh.ps.access import check_version
-from paramesh.ps.cluster import HOST, WITHOUT_RAY
-from paramesh.ps.ray_settings import ray_settings
+from paramesh.ps.cluster import HOST, PRELOAD, WITHOUT_RAY
 
 #: Seconds between two looks at a port.
 _PAUSE = 0.05
@@ -76,7 +76,7 @@ def _there(package: str) -> bool:
 
 def node_variables(folder: Path) -> dict[str, str]:
     """What the environment of a node has besides the token."""
-    return {"RAY_TMPDIR": str(folder / "ray"), **ray_settings()}
+    return {ray_inside.TMPDIR: str(folder / "ray"), **ray_inside.settings(PRELOAD)}
 
 
 def free_port(host: str = HOST) -> int:

@@ -6,13 +6,13 @@ it takes to go on is one sentence, and Ray does not know it.
 
 from __future__ import annotations
 
-import importlib
 import re
 import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any
+
+from paramesh._compat import ray as ray_inside
 
 #: Seconds between two looks at the processes.
 LOOK = 0.25
@@ -83,12 +83,10 @@ class NodeWatch:
     def __init__(self, wal_dir: str | None, tell: Callable[[str], None] | None = None) -> None:
         self._wal_dir = wal_dir
         self._tell = tell or _on_stderr
-        # Not public, and in every Ray that has tokens.
-        worker: Any = importlib.import_module("ray._private.worker")
-        self._node: Any = getattr(worker, "_global_node", None)
+        self._node = ray_inside.node_of_driver()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="node watch", daemon=True)
-        if hasattr(self._node, "dead_processes"):
+        if self._node is not None:
             self._thread.start()
 
     def _run(self) -> None:

@@ -32,6 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh import storage, tracing
+from paramesh._compat.jax import eval_context
 from paramesh.dtype import is_wide, to_dtype, x64
 from paramesh.errors import ContextError, ParameterStateError
 from paramesh.parameter import Parameter
@@ -562,5 +563,5 @@ def _is_busy(gradients: list[Gradient]) -> bool:
 
 
 def _on_device(array: Array) -> Any:
-    with jax.core.eval_context(), x64(array.dtype) if is_wide(array) else tracing.nothing:
+    with eval_context(), x64(array.dtype) if is_wide(array) else tracing.nothing:
         return jax.device_put(array, may_alias=False)

@@ -30,6 +30,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from paramesh._compat import ray as ray_inside
 from paramesh.errors import ContextError, ParameterServerError
 from paramesh.parallel.failures import fail
 from paramesh.parallel.processes import DEFAULT_HOST, DEFAULT_PORT, Variables
@@ -163,7 +164,7 @@ def folder_of(port: int) -> Path:
 
 
 def _given_token() -> bool:
-    return bool(os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"))
+    return bool(os.environ.get(ray_inside.AUTH_TOKEN) or os.environ.get(ray_inside.AUTH_TOKEN_PATH))
 
 
 def _token(role: Role) -> dict[str, str]:
@@ -173,7 +174,7 @@ def _token(role: Role) -> dict[str, str]:
         ParameterServerError: there is nothing of this user alone.
     """
     if _given_token() or role.host != HOST:
-        return {"RAY_AUTH_MODE": "token"}
+        return {ray_inside.AUTH_MODE: "token"}
     path = folder_of(role.port) / "token"
     try:
         facts = path.parent.lstat()
@@ -221,7 +222,7 @@ def _schedule(role: Role, timeout: float) -> NoReturn:
         if role.host == HOST
         else Path(tempfile.mkdtemp(prefix="pm-", dir="/tmp"))
     )
-    token = {"RAY_AUTH_MODE": "token"}
+    token = {ray_inside.AUTH_MODE: "token"}
     if role.host == HOST:
         if folder.exists():  # of a scheduler that has no port: it is no more
             clean(str(folder), patience=0.0)
@@ -236,7 +237,7 @@ def _schedule(role: Role, timeout: float) -> NoReturn:
             token = token_variables()
             path = folder / "token"
             path.touch(mode=0o600)
-            path.write_text(token["RAY_AUTH_TOKEN"])
+            path.write_text(token[ray_inside.AUTH_TOKEN])
     os.environ.update(token)
     with node_here(folder, token, _PARTING, host=role.host, port=role.port) as node:
         wait_for_cluster(role.address, timeout)

@@ -11,8 +11,8 @@ import time
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
+from paramesh._compat.jax import broadcast_one_to_all
 from paramesh.parallel.stillness import wait_for_programs
 
 #: Seconds between two answers, and the largest number of steps between them.
@@ -59,6 +59,6 @@ class Pace:
         wait = min(_BETWEEN, max(0.0, self._seconds - (now - self._since)))
         steps = max(1, min(_MOST_STEPS, int(wait / max(pace, 1e-6))))
         wait_for_programs()
-        told = multihost_utils.broadcast_one_to_all(np.array([due, steps], np.int32))
+        told = broadcast_one_to_all(np.array([due, steps], np.int32))
         self._told_at, self._told_step, self._next = now, step, step + int(told[1])
         return bool(told[0])

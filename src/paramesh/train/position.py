@@ -18,9 +18,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from paramesh import context, random
+from paramesh._compat.jax import process_allgather
 from paramesh.checkpoint.source import open_source
 from paramesh.errors import CheckpointError
 from paramesh.parallel.stillness import wait_for_programs
@@ -158,7 +158,7 @@ def check_same(path: str | os.PathLike[str] | None, start: Position) -> None:
     name = None if path is None else Path(path).name
     mine = np.frombuffer(hashlib.sha256(f"{name} {start}".encode()).digest()[:8], np.uint8)
     wait_for_programs()
-    all_of_them = np.asarray(multihost_utils.process_allgather(mine))
+    all_of_them = np.asarray(process_allgather(mine))
     if (all_of_them != all_of_them[0]).any():
         raise CheckpointError(
             f"Model.train: this process would go on from {path or 'the start'}, and another one "

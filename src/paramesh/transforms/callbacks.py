@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from paramesh._compat.jax import ClosedJaxpr, Jaxpr
 
 
 def calls_back(jaxpr: Jaxpr) -> bool:

@@ -19,10 +19,9 @@ from typing import Any
 import jax
 import jax.core
 import numpy as np
-from jax.extend.core import jaxpr_as_fun
-from jax.interpreters import partial_eval
 
 from paramesh import border, placement, random, tracing
+from paramesh._compat.jax import dce_jaxpr, jaxpr_as_fun
 from paramesh.dtype import is_wide, watch_wide, x64_enabled
 from paramesh.errors import TraceError
 from paramesh.parameter import Parameter, Pool, form_waiting, forming, ranks_of, state_of
@@ -352,7 +351,7 @@ def _prelude(
     outputs = len(closed.jaxpr.outvars) - len(written)
     ahead = [s for s in written if isinstance(s, placement.Ahead)]
     wanted = [False] * outputs + [isinstance(s, placement.Ahead) for s in written]
-    small, used = partial_eval.dce_jaxpr(closed.jaxpr, wanted)
+    small, used = dce_jaxpr(closed.jaxpr, wanted)
     of_states = [s for s, is_used in zip(states, used, strict=False) if is_used]
     for state in of_states:
         if isinstance(state, placement.Hidden):

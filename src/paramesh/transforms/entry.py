@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.core
 import jax.numpy as jnp
 import numpy as np
 
 from paramesh import context, placement, storage, tracing
+from paramesh._compat.jax import eval_context
 from paramesh.dtype import x64_enabled
 from paramesh.parameter import Parameter, Pool, materialise
 from paramesh.transforms.errand import on_thread_of_its_own
@@ -197,7 +197,7 @@ ZERO = np.int32(0)
 
 @functools.cache
 def _zero() -> Any:
-    with jax.core.eval_context():
+    with eval_context():
         return jnp.asarray(ZERO)
 
 

@@ -16,9 +16,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.experimental import multihost_utils
 
 from paramesh import placement, tracing
+from paramesh._compat.jax import process_allgather
 from paramesh.errors import ContextError
 from paramesh.parallel import groups, processes
 from paramesh.parallel.data_parallel import DEVICES, DataParallel
@@ -87,7 +87,7 @@ def init(backend_name: str | None = None) -> None:
         return
     if processes.join():
         mine = np.array(zlib.crc32(socket.gethostname().encode()), np.uint32)
-        seen = multihost_utils.process_allgather(mine)
+        seen = process_allgather(mine)
         _state.hosts = np.ravel(seen).tolist()
     platform = jax.default_backend()
     GlobalComm.BACKEND = {"cpu": "gloo", "gpu": "nccl"}.get(platform, platform)

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 import jax
 from jax import lax
-from jax.extend.core import Literal
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from paramesh._compat.jax import Literal
 from paramesh.parallel.mesh import grouping
 from paramesh.parallel.rewriting import bound, like
 from paramesh.parallel.search.graph import (

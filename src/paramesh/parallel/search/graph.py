@@ -20,9 +20,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal
-from jax.interpreters import partial_eval
 
+from paramesh._compat.jax import ClosedJaxpr, Literal, dce_jaxpr
 from paramesh.parallel.search.rules import Labels, Rule, flops_of, rule_of
 
 Path = tuple[Any, ...]
@@ -172,9 +171,7 @@ class Graph:
 
 def live(closed: Any) -> Any:
     """The program without what no output needs: it would be searched, and never run."""
-    jaxpr, _ = partial_eval.dce_jaxpr(
-        closed.jaxpr, [True] * len(closed.jaxpr.outvars), instantiate=True
-    )
+    jaxpr, _ = dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars), instantiate=True)
     return closed if len(jaxpr.constvars) != len(closed.consts) else closed.replace(jaxpr=jaxpr)
 
 
