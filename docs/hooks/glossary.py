@@ -50,7 +50,7 @@ def entries_of(docstring: str, module: str) -> Iterator[Entry]:
         if line.startswith("    ") and line[4] != " ":
             if word:
                 yield Entry(word, meaning, module)
-            if line[column - 1] != " ":  # a word that is longer than its column
+            if line[column - 1 : column].strip():  # a word that is longer than its column
                 head, _, rest = line[4:].partition("  ")
             word, meaning = head, rest.strip()
         elif head or not word:
