@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import paramesh
-import test_docs
 from environments import without_virtual_devices
+from markdown_blocks import blocks
 from paramesh import compat
 
 GUIDE = Path(__file__).parent.parent / "docs" / "guide" / "parameters.md"
@@ -184,8 +184,8 @@ def test_mindspore_is_not_found_unless_asked_for(tmp_path: Path) -> None:
 
 
 def test_the_guides_examples_run_as_mindspore(tmp_path: Path) -> None:
-    blocks = test_docs.blocks(GUIDE.read_text(encoding="utf-8"))
-    examples = [b.text for b in blocks if b.kind == "python" and "default_input=" in b.text]
+    found = blocks(GUIDE.read_text(encoding="utf-8"))
+    examples = [b.text for b in found if b.kind == "python" and "default_input=" in b.text]
     assert len(examples) == 4
     imports = "from paramesh import Tensor, Parameter\nfrom paramesh import dtype as mstype\n"
     program = imports + "\n".join(examples)

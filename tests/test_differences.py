@@ -13,7 +13,7 @@ LISTS = {path.stem for path in goldens.DIRECTORY.glob("differences*.json")}
 def test_page_is_what_the_lists_say() -> None:
     text = differences_page.PAGE.read_text(encoding="utf-8")
     assert text == differences_page.page(), (
-        "run: .venv/bin/python tests/differences_page.py --write"
+        "run: .venv/bin/python tests/support/differences_page.py --write"
     )
 
 

@@ -105,7 +105,7 @@ def test_a_name_that_is_nearly_one() -> None:
 
 def test_reference_page_is_complete() -> None:
     page = operators_page.PAGE.read_text(encoding="utf-8")
-    assert operators_page.tables() in page, "run python tests/operators_page.py"
+    assert operators_page.tables() in page, "run python tests/support/operators_page.py"
     names = set(re.findall(r"`(\w+)`", page))
     assert {*ops.__all__, *UPPER} - {"composite", "functional", "operations"} <= names
 

@@ -29,7 +29,7 @@ ASYNC: dict[str, Any] = {"workers": 2, "mode": "async"}
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """Of a Ray cluster that all runs share."""
-    here = str(Path(__file__).parent.parent)
+    here = str(Path(__file__).parents[1] / "support")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", here, prepend=os.pathsep)  # of the workers' processes
         # A server is started for every kill, and more than one device takes longer.

@@ -1,6 +1,6 @@
 """The page `docs/guide/differences.md`, made from the lists of differences beside the golden data.
 
-    python tests/differences_page.py --write
+    python tests/support/differences_page.py --write
 
 The tests hold each list against paramesh, and the page against the lists. A list is either flat
 (`[{area, case, paramesh, reason}]`) or has its reasons in a table (`{rules: {id: {title, reason}},
@@ -17,7 +17,7 @@ from typing import Any
 
 import goldens
 
-PAGE = Path(__file__).parent.parent / "docs" / "guide" / "differences.md"
+PAGE = Path(__file__).parents[2] / "docs" / "guide" / "differences.md"
 
 #: Title of a section, and the list it is made from.
 SECTIONS = {
@@ -32,8 +32,8 @@ _INTRO = """\
 # Differences from MindSpore
 
 Where paramesh does something else than MindSpore, and why. The page is made by
-`python tests/differences_page.py --write` from the lists that the tests hold against paramesh, so
-nothing on it is out of date.
+`python tests/support/differences_page.py --write` from the lists that the tests hold against
+paramesh, so nothing on it is out of date.
 
 Who decides: first the Parameter guide; then the rules of MindSpore 1.x; then what MindSpore 2.10
 does on a CPU, recorded case by case. Where 2.10 silently does harm, paramesh raises an error or
@@ -135,5 +135,5 @@ def _escaped(text: str) -> str:
 
 if __name__ == "__main__":
     if sys.argv[1:] != ["--write"]:
-        sys.exit("usage: python tests/differences_page.py --write")
+        sys.exit("usage: python tests/support/differences_page.py --write")
     PAGE.write_text(page(), encoding="utf-8")

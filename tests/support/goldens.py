@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-DIRECTORY = Path(__file__).parent / "golden"
+DIRECTORY = Path(__file__).parent.parent / "golden"
 
 
 @functools.cache
