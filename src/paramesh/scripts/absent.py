@@ -107,7 +107,6 @@ _METHODS = """
     set_broadcast_flag register_backward_pre_hook init_prim_io_names set_device fit
 """
 METHODS = frozenset(_METHODS.split())
-)
 
 #: Where to look for a name that is not at the path where a script has it, in this order.
 _HOMES = ("nn", "ops", "train", "optim", "common.initializer", "communication", "parallel", "amp")

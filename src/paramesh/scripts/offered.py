@@ -90,8 +90,3 @@ def names(path: str) -> frozenset[str]:
 
 #: Packages whose `dir` is what they offer.
 _FACES = frozenset({TOP, f"{TOP}.nn"})
-
-
-def star(path: str) -> frozenset[str]:
-    """The names that `from path import *` brings."""
-    return names(path)
