@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
 
 from paramesh.cli.errors import CommandError
 
@@ -147,11 +146,13 @@ def _show_script(script: Script, console: Console) -> None:
         judging.DIFFERENT: "there, with a difference",
     }
     for file in script.errors:
-        console.print(f"{_near(file.path)}: {file.error}", markup=False, highlight=False)
+        console.print(
+            f"{_near(file.path)}: {file.error}", markup=False, highlight=False, soft_wrap=True
+        )
     for state, title in titles.items():
         rows = [(f.path, each) for f in script.files for each in f.findings if each.state == state]
         if rows:
-            console.print(f"{title}\n", style="bold", markup=False, highlight=False)
+            console.print(f"{title}\n", style="bold", markup=False, highlight=False, soft_wrap=True)
             for path, finding in rows:
                 _show_finding(path, finding, console)
             console.print()
@@ -163,6 +164,7 @@ def _show_script(script: Script, console: Console) -> None:
         f"{missing} missing.",
         markup=False,
         highlight=False,
+        soft_wrap=True,
     )
 
 
@@ -176,21 +178,27 @@ def _show_finding(path: Path, finding: Finding, console: Console) -> None:
 
 def _show_census(census: Census, console: Console) -> None:
     rows = census.missing
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("missing")
-    table.add_column("scripts", justify="right")
-    table.add_column("what to do", overflow="fold")
-    for name, count, some in rows[:_SHOWN]:
-        table.add_row(name, str(count), some.advice or some.text)
+    said: set[str] = set()
     if rows:
-        console.print(table)
-        if len(rows) > _SHOWN:
-            console.print(f"and {len(rows) - _SHOWN} more: --json has all", highlight=False)
+        console.print("missing, with the number of scripts\n", style="bold", highlight=False)
+    for name, count, some in rows[:_SHOWN]:
+        advice = some.advice or some.text
+        line = f"{count:6}  {name}" + (f": {advice}" if advice and advice not in said else "")
+        said.add(advice)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if len(rows) > _SHOWN:
+        console.print(f"        and {len(rows) - _SHOWN} more: --json has all", highlight=False)
+    if rows:
         console.print()
     for script in census.scripts:
         for file in script.errors:
             if file.path == script.path:
-                console.print(f"{_near(file.path)}: {file.error}", markup=False, highlight=False)
+                console.print(
+                    f"{_near(file.path)}: {file.error}",
+                    markup=False,
+                    highlight=False,
+                    soft_wrap=True,
+                )
     count = len(census.scripts)
     console.print(
         f"{count} script{'s' if count != 1 else ''}: {census.complete} "

@@ -22,7 +22,10 @@ _DATA = (
     "paramesh has no input pipeline yet: give Model.train any iterable of batches, such as a list "
     "or a generator of tuples of numpy arrays"
 )
-_RECORDS = "convert the records with MindSpore once, to .npz or TFRecord files, and read those"
+_RECORDS = (
+    "paramesh has no record files yet: write the records once, with MindSpore, to files that numpy "
+    "reads"
+)
 _DISTRIBUTIONS = "jax.scipy.stats and jax.random, or mindspore.ops.standard_normal and its like"
 _QUANTIZATION = "nothing: MindSpore 2.10 has no quantization-aware training either"
 
