@@ -41,22 +41,22 @@ TEXTS: dict[str, tuple[str, list[tuple[str, str, int]]]] = {
         ],
     ),
     "modules": (
-        "import mindspore.dataset as ds\nimport mindspore.dataset.vision\n"
-        "from mindspore.dataset import vision\nds.GeneratorDataset(1).batch(2)\n"
-        "vision.Resize\nds.vision.c_transforms.Resize.x\nmindspore.dataset.config.set_seed\n",
+        "import mindspore.boost as ds\nimport mindspore.boost.vision\n"
+        "from mindspore.boost import vision\nds.GeneratorDataset(1).batch(2)\n"
+        "vision.Resize\nds.vision.c_transforms.Resize.x\nmindspore.boost.config.set_seed\n",
         [
-            (M, "dataset", 1),
-            (M, "dataset.vision", 2),
-            (M, "dataset.vision", 3),
-            (M, "dataset.GeneratorDataset", 4),
-            (M, "dataset.vision.Resize", 5),
-            (M, "dataset.vision.c_transforms.Resize", 6),
-            (M, "dataset.config", 7),
+            (M, "boost", 1),
+            (M, "boost.vision", 2),
+            (M, "boost.vision", 3),
+            (M, "boost.GeneratorDataset", 4),
+            (M, "boost.vision.Resize", 5),
+            (M, "boost.vision.c_transforms.Resize", 6),
+            (M, "boost.config.set_seed", 7),
         ],
     ),
     "a star": (
-        "from mindspore.nn import *\nDense(1, 2)\nClipByNorm()\nmine()\nlen([])\n",
-        [(M, "nn.ClipByNorm", 3)],
+        "from mindspore.nn import *\nDense(1, 2)\nActQuant()\nmine()\nlen([])\n",
+        [(M, "nn.ActQuant", 3)],
     ),
     "names that are something else": (
         "from mindspore import nn\ndef f(nn):\n    return nn.Nope\n"
@@ -65,16 +65,16 @@ TEXTS: dict[str, tuple[str, list[tuple[str, str, int]]]] = {
         [(M, "nn.Nope2", 11)],
     ),
     "what a try catches": (
-        "try:\n    from mindspore import ms_function\nexcept ImportError:\n"
-        "    from mindspore import jit as ms_function\n"
+        "try:\n    from mindspore import old_jit\nexcept ImportError:\n"
+        "    from mindspore import jit as old_jit\n"
         "try:\n    from mindspore import jit\nexcept ImportError:\n"
-        "    from mindspore import ms_function as jit\n"
+        "    from mindspore import old_jit as jit\n"
         "try:\n    from mindspore import nope\nexcept (ImportError, OSError):\n"
         "    from mindspore import nope2\n"
         "try:\n    from mindspore import nope3\nexcept ValueError:\n    pass\n",
         [
-            (G, "ms_function", 2),
-            (G, "ms_function", 8),
+            (G, "old_jit", 2),
+            (G, "old_jit", 8),
             (G, "nope", 10),
             (M, "nope2", 12),
             (M, "nope3", 14),
@@ -138,7 +138,7 @@ def folder(tmp_path: Path) -> Path:
     main_guard = "if __name__ == '__main__': pass\n"
     files = {
         "good.py": "import mindspore\n" + main_guard,
-        "bad.py": "from src.net import Net\nfrom mindspore.dataset import vision\n" + main_guard,
+        "bad.py": "from src.net import Net\nfrom mindspore.boost import vision\n" + main_guard,
         "worse.py": "import src.net\nimport other\n" + main_guard,
         "alone.py": "from mindspore import nn\n",
         "plain.py": "import os\n" + main_guard,
@@ -171,7 +171,7 @@ def test_a_script_is_read_with_what_it_imports(
     ]  # fmt: skip
     missing = [u for f in said["files"] for u in f["uses"] if u["state"] == "missing"]
     assert [(u["name"], u["line"]) for u in missing] == [
-        ("mindspore.dataset.vision", 2), ("mindspore.nn.Linear", 2)
+        ("mindspore.boost.vision", 2), ("mindspore.nn.Linear", 2)
     ]  # fmt: skip
     assert missing[1]["advice"] == "Use mindspore.nn.Dense."
     code, text = checked(capsys, str(folder / "bad.py"))
@@ -198,7 +198,7 @@ def test_a_folder_gives_a_census(folder: Path, capsys: pytest.CaptureFixture[str
     assert (said["scripts"], said["complete"]) == (4, 2)
     assert [(m["name"], m["scripts"]) for m in said["missing"]] == [
         ("mindspore.nn.Linear", 2),
-        ("mindspore.dataset.vision", 1),
+        ("mindspore.boost.vision", 1),
     ]
     code, text = checked(capsys, str(folder))
     assert code == 1
@@ -226,7 +226,8 @@ def test_names_elsewhere_and_near_are_found() -> None:
     assert absent.about("mindspore.mint.cat").elsewhere == "mindspore.ops.cat"
     assert absent.about("mindspore.dataset.Normal").elsewhere == ""
     assert absent.about("mindspore.nn.Denes").near == ("Dense",)
-    assert absent.about("mindspore.common.api.ms_function").instead == "mindspore.jit"
+    seen = absent.about("mindspore.ops.operations.NPUGetFloatStatus").instead
+    assert seen == "mindspore.amp.all_finite over the gradients"
     assert absent.about("mindspore.dataset").followed is True
     assert absent.about("mindspore.ops.ResizeBilinear").followed is False
     assert absent.about("mindspore.nobody.knows").followed is None
