@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -171,6 +172,12 @@ def test_element_types() -> None:
     assert mnp.empty_like(wide).dtype == mnp.stack([wide, wide]).dtype == paramesh.float64
     half = mnp.full(2, 1.0) * Tensor([1, 2], paramesh.float16)
     assert half.dtype == paramesh.float32  # `full` gave a Tensor, not a number
+
+
+def test_a_first_argument_has_mindspores_name() -> None:
+    parts = mnp.split(x=Tensor(X), indices_or_sections=2, axis=1)
+    assert [part.shape for part in parts] == [(3, 2), (3, 2)]
+    assert next(iter(inspect.signature(mnp.split).parameters)) == "x"
 
 
 def test_it_is_differentiated_and_compiled() -> None:

@@ -8,6 +8,7 @@ keeps 64 bits. They work in eager mode, in compiled programs and under gradients
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +42,8 @@ _NAMES = """
 """
 #: What `jax.numpy` calls otherwise.
 _THEIRS = {"fix": "trunc", "norm": "linalg.norm"}
+#: What MindSpore calls the first argument where numpy calls it `ary`.
+_FIRST = dict.fromkeys(("array_split", "dsplit", "hsplit", "split", "vsplit"), "x")
 _TYPES = "bool_ float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64"
 
 
@@ -74,14 +77,22 @@ def _over(name: str) -> Callable[..., Any]:
     for part in theirs.split("."):
         compute = getattr(compute, part)
 
+    first = _FIRST.get(name)
+
     @functools.wraps(compute)
     def call(*args: Any, **kwargs: Any) -> Any:
         wide: list[Any] = []
+        if first in kwargs:
+            kwargs = {"ary" if key == first else key: value for key, value in kwargs.items()}
         inside = [_inside(value, wide) for value in args]
         named = {key: _inside(value, wide) for key, value in kwargs.items()}
         with x64(*wide):
             return _outside(compute(*inside, **named))
 
+    if first is not None:
+        one, *others = inspect.signature(compute).parameters.values()
+        renamed = inspect.Signature([one.replace(name=first), *others])
+        call.__signature__ = renamed  # type: ignore[attr-defined]
     call.__module__, call.__qualname__ = __name__, name
     call.__doc__ = f"`jax.numpy.{theirs}` over Tensors."
     return call

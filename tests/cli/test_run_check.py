@@ -174,8 +174,11 @@ def test_a_script_is_read_with_what_it_imports(
         ("mindspore.boost.vision", 2), ("mindspore.nn.Linear", 2)
     ]  # fmt: skip
     assert missing[1]["advice"] == "Use mindspore.nn.Dense."
+    bad = folder / "bad.py"
+    bad.write_text(bad.read_text() + "import mindspore as ms\nms.Parameter\nms.Parameter\n")
     code, text = checked(capsys, str(folder / "bad.py"))
     assert code == 1
+    assert re.search(r"  mindspore\.Parameter: .*\n +\S*bad\.py:5, \S*bad\.py:6\n", text)
     assert re.search(r"layers\.py:2: mindspore\.nn\.Linear: .* Use mindspore\.nn\.Dense\.\n", text)
     assert text.rstrip().endswith("2 missing.")
 

@@ -153,8 +153,11 @@ def _show_script(script: Script, console: Console) -> None:
         rows = [(f.path, each) for f in script.files for each in f.findings if each.state == state]
         if rows:
             console.print(f"{title}\n", style="bold", markup=False, highlight=False, soft_wrap=True)
-            for path, finding in rows:
-                _show_finding(path, finding, console)
+            if state == judging.DIFFERENT:
+                _show_grouped(rows, console)
+            else:
+                for path, finding in rows:
+                    _show_finding(path, finding, console)
             console.print()
     there = script.count(judging.THERE)
     different, missing = script.count(judging.DIFFERENT), len(script.missing)
@@ -168,10 +171,21 @@ def _show_script(script: Script, console: Console) -> None:
     )
 
 
+def _show_grouped(rows: Sequence[tuple[Path, Finding]], console: Console) -> None:
+    """Each name once, with its places below it: many scripts use the same few everywhere."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for path, finding in rows:
+        key = finding.name, f"{finding.text}. {finding.advice}"
+        places.setdefault(key, []).append(f"{_near(path)}:{finding.line}")
+    for (name, text), where in places.items():
+        for line in (f"  {name}: {text}", f"    {', '.join(where)}"):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def _show_finding(path: Path, finding: Finding, console: Console) -> None:
     where = f"{_near(path)}:{finding.line}"
     text = ". ".join(filter(None, (finding.text.rstrip("."), finding.advice)))
-    end = "" if not text or text.endswith((".", "?")) or "#" in text else "."
+    end = "" if not text or text.endswith((".", "?")) else "."
     line = f"  {where}: {finding.name}" + (f": {text}{end}" if text else "")
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
