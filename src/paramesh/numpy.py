@@ -43,7 +43,7 @@ _NAMES = """
 #: What `jax.numpy` calls otherwise.
 _THEIRS = {"fix": "trunc", "norm": "linalg.norm"}
 #: What MindSpore calls the first argument where numpy calls it `ary`.
-_FIRST = dict.fromkeys(("array_split", "dsplit", "hsplit", "split", "vsplit"), "x")
+_FIRST: dict[str, str] = dict.fromkeys(("array_split", "dsplit", "hsplit", "split", "vsplit"), "x")
 _TYPES = "bool_ float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64"
 
 

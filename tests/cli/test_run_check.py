@@ -80,6 +80,11 @@ TEXTS: dict[str, tuple[str, list[tuple[str, str, int]]]] = {
             (M, "nope3", 14),
         ],
     ),
+    "what a try binds counts": (
+        "try:\n    from mindspore import nn as m\nexcept ImportError:\n    import nothing as m\n"
+        "m.Nope\n",
+        [(M, "nn.Nope", 5)],
+    ),
     "keywords": (
         "import mindspore as ms\nfrom mindspore import nn\nnn.Dense(1, 2, bias=True)\n"
         "ms.Model(None, keep_batchnorm_fp32=True)\nnn.Dense(1, 2, has_bias=True)\n"
@@ -145,6 +150,7 @@ def folder(tmp_path: Path) -> Path:
         "src/__init__.py": "",
         "src/net.py": "from . import layers\nfrom .layers import L\n",
         "src/layers.py": "from mindspore import nn\nnn.Linear(1, 2)\n",
+        "unused/__init__.py": "import mindspore.nope\n",
         ".hidden/no.py": "import mindspore.nope\n" + main_guard,
     }
     for name, text in files.items():
