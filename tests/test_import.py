@@ -32,6 +32,11 @@ def test_optional_packages_are_not_imported(face: str) -> None:
     assert loaded == "[]"
 
 
+def test_what_runs_scripts_is_not_imported() -> None:
+    ours = "[m for m in sys.modules if m.startswith(('paramesh.scripts', 'paramesh.cli'))]"
+    assert run(f"import sys, paramesh; print({ours})") == "[]"
+
+
 def test_no_device_is_touched() -> None:
     # JAX refuses this setting once it has opened its devices.
     program = (

@@ -129,6 +129,8 @@ __version__ = "0.1.0"
 _LATER: dict[str, str | None] = {
     "checkpoint": None,
     "communication": None,
+    "log": None,
+    "numpy": None,
     "nn": None,
     "ops": None,
     "optim": None,
@@ -178,6 +180,14 @@ _OF_TRAINING = """
     Top5CategoricalAccuracy
 """
 _LATER.update(dict.fromkeys(_OF_TRAINING.split(), "paramesh.train"))
+
+#: Names of MindSpore's top package that scripts call, and that mean little here.
+_STAND_INS = """
+    from_numpy get_algo_parameters is_tensor jit_class lazy_inline manual_seed ms_class ms_function
+    mutable reset_algo_parameters set_algo_parameters set_device set_recursion_limit
+"""
+_LATER.update(dict.fromkeys(_STAND_INS.split(), "paramesh.stand_ins"))
+_LATER.update(dict.fromkeys(("Generator", "get_rng_state", "set_rng_state"), "paramesh.random"))
 
 __all__ = [
     "Tensor",

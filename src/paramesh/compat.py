@@ -14,7 +14,7 @@ import importlib.machinery
 import importlib.util
 import sys
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from paramesh import faces
 
@@ -27,8 +27,9 @@ PATHS: dict[str, tuple[str, ...]] = {
         "paramesh.dtype",
         "paramesh.initializer",
         "paramesh.recipe",
+        "paramesh.stand_ins",
     ),
-    "common.api": ("paramesh.transforms",),
+    "common.api": ("paramesh.transforms", "paramesh.stand_ins"),
     "amp": ("paramesh.train.amp", "paramesh.optim.loss_scale"),
     "common.dtype": ("paramesh.dtype",),
     "common.generator": ("paramesh.random",),
@@ -69,6 +70,8 @@ PATHS: dict[str, tuple[str, ...]] = {
     "ops.operations.comm_ops": ("paramesh.ops.operations", "paramesh.ops.collectives"),
     "ops.operations.nn_ops": ("paramesh.ops.operations",),
     "ops.primitive": ("paramesh.ops",),
+    "parallel._auto_parallel_context": ("paramesh.parallel.mindspore_utils",),
+    "parallel._utils": ("paramesh.parallel.mindspore_utils",),
     "train.callback": ("paramesh.train",),
     "train.callback._callback": ("paramesh.train.callbacks",),
     "train.serialization": ("paramesh.checkpoint",),
@@ -103,8 +106,9 @@ class _Combined(types.ModuleType):
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds the paths of the table below one top name."""
 
-    def __init__(self, top: str) -> None:
+    def __init__(self, top: str, error: Callable[[str], ImportError] | None = None) -> None:
         self.top = top
+        self.error = error
 
     def find_spec(
         self,
@@ -115,7 +119,9 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         top, _, rest = fullname.partition(".")
         if top != self.top or (rest not in PATHS and top == "paramesh"):
             return None
-        if rest not in PATHS and importlib.util.find_spec(f"paramesh.{rest}") is None:
+        if not is_path(rest):
+            if self.error is not None:
+                raise self.error(fullname)
             return None
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
 
@@ -141,13 +147,32 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
                 sys.modules[module.__name__] = target
 
 
-def install(top: str = "paramesh") -> None:
-    """Make the table's paths importable below `top`; a second call does nothing."""
+def is_path(path: str) -> bool:
+    """Whether a path of MindSpore's, without its top, is a module here."""
+    if path in PATHS:
+        return True
+    try:
+        return importlib.util.find_spec(f"paramesh.{path}") is not None
+    except ModuleNotFoundError:  # what is above it is no package
+        return False
+
+
+def install(top: str = "paramesh", error: Callable[[str], ImportError] | None = None) -> None:
+    """Make the table's paths importable below `top`; a second call does nothing.
+
+    Args:
+        top: the package.
+        error: makes the error about a path that is not there; None: python's own.
+    """
     if not any(isinstance(f, _Finder) and f.top == top for f in sys.meta_path):
         # Below paramesh a real module wins. Below another name the finder comes first: Python's own
         # would find paramesh's files by their folder and load a second copy of each.
         at = len(sys.meta_path) if top == "paramesh" else 0
-        sys.meta_path.insert(at, _Finder(top))
+        sys.meta_path.insert(at, _Finder(top, error))
+
+
+def _absent(path: str) -> ImportError:
+    return importlib.import_module("paramesh.scripts.absent").error(path)
 
 
 def as_mindspore() -> None:
@@ -163,7 +188,7 @@ def as_mindspore() -> None:
             "as_mindspore(): MindSpore is installed here, and would be hidden. Use an environment "
             "without it, or replace 'mindspore' by 'paramesh' in the script."
         )
-    install("mindspore")
+    install("mindspore", _absent)
     sys.modules["mindspore"] = importlib.import_module("paramesh")
 
 

@@ -194,6 +194,8 @@ def set_context(**settings: Any) -> None:
         TypeError: a value of the wrong type.
         ContextError: `device_target` names a backend that JAX does not run on here.
     """
+    if target_here is not None and "device_target" in settings:
+        settings = settings | {"device_target": target_here(settings["device_target"])}
     checked = {name: _check_setting(name, value) for name, value in settings.items()}
     target = checked.get("device_target")
     if target is not None:
@@ -214,6 +216,11 @@ def _alone() -> None:
 #: Called before a setting has to look at the devices, which must come after the processes of a run
 #: have met; the package's face sets it.
 before_devices: Callable[[], object] = _alone
+
+
+#: What `device_target` becomes in a script that was written for other machines; what runs such
+#: scripts sets it. None: the setting is taken at its word.
+target_here: Callable[[Any], Any] | None = None
 
 
 def _keep_programs_in(folder: str | None) -> None:

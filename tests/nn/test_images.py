@@ -184,3 +184,13 @@ def test_bilinear_dense() -> None:
     net = nn.BiDense(3, 4, 2)
     wanted = np.einsum("nmi,kij,nmj->nmk", a, net.weight.asnumpy(), b) + net.bias.asnumpy()  # type: ignore[union-attr]
     np.testing.assert_allclose(net(a, b).asnumpy(), wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("axis", [None, 1, (0, 1)])
+@pytest.mark.parametrize("most", [0.5, 100.0])
+def test_clip_by_norm(axis: int | tuple[int, ...] | None, most: float) -> None:
+    norm = np.sqrt((X * X).sum(axis, keepdims=True))
+    expected = X * most / np.maximum(norm, most)
+    given = nn.ClipByNorm(axis)(Tensor(X), Tensor(np.float32(most)))
+    np.testing.assert_allclose(given.asnumpy(), expected, rtol=1e-5)
+    assert np.array_equal(nn.ClipByNorm()(Tensor(0 * X), 1.0).asnumpy(), 0 * X)

@@ -59,6 +59,7 @@ CASES = [
     Case("nn.Dense(6, 3)", (_ROWS,)),
     Case("nn.BiDense(6, 6, 2)", (_ROWS, _ROWS)),
     Case("nn.Identity()", (_ROWS,)),
+    Case("nn.ClipByNorm()", (_ROWS, np.float32(1.5))),
     Case("nn.Flatten()", (_IMAGES,)),
     Case("nn.Pad(((1, 1), (2, 2)), 'SYMMETRIC')", (_ROWS,)),
     Case("nn.OneHot(depth=10)", (_INDICES,)),

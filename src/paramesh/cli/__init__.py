@@ -22,6 +22,7 @@ from paramesh.cli.inspect import SORTS, View, run_compare, run_inspect, run_repo
 from paramesh.cli.launch import Launch, run_launch
 from paramesh.cli.launch_servers import Servers
 from paramesh.cli.restructure import Slices, run_merge, run_reshard
+from paramesh.cli.run import Program, check, program
 from paramesh.cli.servers import show_status
 from paramesh.errors import ParameterServerError
 
@@ -211,6 +212,73 @@ def _launch(
     raise typer.Exit(
         run_launch(Launch(processes or 1, program, words, module, devices, port, asked))
     )
+
+
+_RUN_EXAMPLES = """Examples:
+
+paramesh run train.py --epochs 3
+
+paramesh run --check train.py
+
+paramesh run --check --json models
+
+paramesh launch -n 4 -m paramesh run train.py
+"""
+
+
+@app.command(
+    "run",
+    context_settings={"allow_interspersed_args": False, "ignore_unknown_options": True},
+    epilog=_RUN_EXAMPLES,
+)
+def _run(
+    path: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROGRAM",
+            help="A script, or with -m a module; with --check a script or a folder.",
+        ),
+    ],
+    arguments: Annotated[
+        list[str] | None, typer.Argument(metavar="[ARGS]...", help="Go to the program as they are.")
+    ] = None,
+    module: Annotated[
+        bool, typer.Option("--module", "-m", help="PROGRAM is the name of a module.")
+    ] = False,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Refuse a device_target that this machine does not have."),
+    ] = False,
+    checked: Annotated[
+        bool,
+        typer.Option(
+            "--check", help="Run nothing: list what the script uses, and what is missing."
+        ),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --check: JSON on stdout.")] = False,
+) -> Program | None:
+    """Run a MindSpore script as it is: `import mindspore` gives paramesh.
+
+    The script sees what it sees under python: its arguments, its folder
+    first among the import paths, and tracebacks at its own lines. A
+    device_target of "Ascend" or "GPU" becomes the backend that is there,
+    with a line that says so.
+
+    With --check nothing is run. What the script and the local modules that
+    it imports use of MindSpore is listed with file and line: missing, or
+    there with a difference. For a folder: how many of its scripts have
+    everything, and the names that are missing most. Exit code: 0; 1 if
+    something is missing; 2 after a mistake.
+    """
+    words = list(arguments or ())
+    if not checked:
+        if as_json:
+            raise CommandError("--json goes with --check")
+        return program(path, words, module, strict)
+    as_json = as_json or words == ["--json"]
+    if module or strict or words not in ([], ["--json"]):
+        raise CommandError("--check takes one PATH and --json: paramesh run --check PATH")
+    raise typer.Exit(check(Path(path), as_json, Console()))
 
 
 servers_app = typer.Typer(help="The parameter server.", no_args_is_help=True)
@@ -541,6 +609,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise
         show()
         code = getattr(error, "exit_code", 2)
+    if isinstance(code, Program):
+        # Outside of everything above: the program's exceptions and contexts are its own.
+        sys.exit(code.run())
     if code == _INTERRUPTED:
         typer.echo("paramesh: interrupted", err=True)
     sys.exit(code if isinstance(code, int) else 0)

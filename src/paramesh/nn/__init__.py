@@ -37,7 +37,17 @@ from paramesh.nn.activation import (
     get_activation,
 )
 from paramesh.nn.attention import MultiheadAttention, TransformerEncoderLayer
-from paramesh.nn.basic import BiDense, Dense, Flatten, Identity, OneHot, Pad, Unfold, Upsample
+from paramesh.nn.basic import (
+    BiDense,
+    ClipByNorm,
+    Dense,
+    Flatten,
+    Identity,
+    OneHot,
+    Pad,
+    Unfold,
+    Upsample,
+)
 from paramesh.nn.cell import Cell, no_init_parameters
 from paramesh.nn.containers import CellDict, CellList, SequentialCell
 from paramesh.nn.conv import Conv1d, Conv2d, Conv3d
@@ -93,6 +103,7 @@ __all__ = [
     "Dense",
     "BiDense",
     "Identity",
+    "ClipByNorm",
     "Flatten",
     "Pad",
     "OneHot",

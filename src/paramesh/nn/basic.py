@@ -187,6 +187,30 @@ class Identity(Cell):
         return input
 
 
+class ClipByNorm(Cell):
+    """Values scaled down so that their 2-norm, over some axes, is at most a number.
+
+    Args:
+        axis: an axis or several; None: one norm over all.
+    """
+
+    def __init__(self, axis: int | tuple[int, ...] | None = None) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def construct(self, x: Any, clip_norm: Any) -> Any:
+        """(...), (...) that broadcasts over it -> (...), Float32 (Float64 stays)."""
+        value, most = raw(x), raw(clip_norm)
+        with x64(value):
+            if value.dtype.itemsize < 4 or not jnp.issubdtype(value.dtype, jnp.floating):
+                value = value.astype(jnp.float32)
+            total = jnp.sum(value * value, axis=self.axis, keepdims=True)
+            # The gradient of the root at 0 is infinite: a norm of 0 never becomes one.
+            norm = jnp.where(total > 0, jnp.sqrt(jnp.where(total > 0, total, 1)), 0)
+            most = jnp.asarray(most, value.dtype)
+            return wrap(value * most / jnp.maximum(norm, most))
+
+
 class Flatten(Cell):
     """Some axes, from the second to the last by default, as one.
 

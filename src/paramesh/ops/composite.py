@@ -14,6 +14,8 @@ import jax.core
 import jax.numpy as jnp
 
 from paramesh.dtype import x64
+from paramesh.ops.creation import ones_like as ones_like
+from paramesh.ops.creation import zeros_like as zeros_like
 from paramesh.ops.lazy import upper
 from paramesh.ops.math import clamp
 from paramesh.promotion import scalar_kind

@@ -82,4 +82,9 @@ __all__ = [
     "get_metrics",
 ]
 
-__getattr__ = faces.opened(__name__, {}, lambda: __all__)
+#: MindSpore has them here, too.
+_OF_CHECKPOINTS = ("load_checkpoint", "load_param_into_net", "save_checkpoint")
+
+__getattr__ = faces.opened(
+    __name__, dict.fromkeys(_OF_CHECKPOINTS, "paramesh.checkpoint"), lambda: __all__
+)

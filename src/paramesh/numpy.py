@@ -1,0 +1,110 @@
+"""MindSpore's `numpy`: numpy's functions over Tensors, as one table over `jax.numpy`.
+
+They take Tensors, Parameters, arrays and numbers, also in tuples and lists, and element types of
+any kind, and give Tensors. Numbers without a type of their own are Float32 and Int32; 64-bit data
+keeps 64 bits. They work in eager mode, in compiled programs and under gradients.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from paramesh import dtype as _dtype
+from paramesh import faces
+from paramesh.dtype import DType, x64
+from paramesh.tensor import Tensor, raw, wrap
+
+_NAMES = """
+    abs absolute add all any append arange arccos arccosh arcsin arcsinh arctan arctan2 arctanh
+    argmax argmin argsort array array_split asarray atleast_1d atleast_2d atleast_3d average
+    bincount bitwise_and bitwise_or bitwise_xor broadcast_arrays broadcast_to cbrt ceil clip
+    column_stack concatenate convolve copysign corrcoef cos cosh count_nonzero cov cross cumprod
+    cumsum deg2rad degrees diag diag_indices diagflat diagonal diff digitize divide divmod dot
+    dsplit dstack ediff1d empty empty_like equal exp exp2 expand_dims expm1 eye fix flip fliplr
+    flipud float_power floor floor_divide fmod full full_like gcd geomspace gradient greater
+    greater_equal heaviside histogram hsplit hstack hypot identity inner interp invert isclose
+    isfinite isin isinf isnan kron lcm less less_equal linspace log log10 log1p log2 logaddexp
+    logaddexp2 logical_and logical_not logical_or logical_xor logspace matmul max maximum mean
+    meshgrid min minimum mod moveaxis multiply nanmax nanmean nanmin nanstd nansum nanvar negative
+    nonzero norm not_equal ones ones_like outer pad polyadd polyval positive power prod ptp rad2deg
+    radians ravel reciprocal remainder repeat reshape rint roll rollaxis rot90 searchsorted
+    select sign signbit sin sinh size sort split sqrt square squeeze stack std subtract sum swapaxes
+    take take_along_axis tan tanh tensordot tile trace transpose trapezoid tri tril tril_indices
+    triu triu_indices true_divide trunc unique unravel_index unwrap vander var vsplit vstack where
+    zeros zeros_like
+"""
+#: What `jax.numpy` calls otherwise.
+_THEIRS = {"fix": "trunc", "norm": "linalg.norm"}
+#: What MindSpore calls the first argument where numpy calls it `ary`.
+_FIRST: dict[str, str] = dict.fromkeys(("array_split", "dsplit", "hsplit", "split", "vsplit"), "x")
+_TYPES = "bool_ float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64"
+
+
+def _inside(value: Any, wide: list[Any]) -> Any:
+    """An argument as `jax.numpy` takes it; what may have 64 bits is added to `wide`."""
+    if isinstance(value, Tensor):
+        value = raw(value)
+    elif isinstance(value, DType):
+        wide.append(value)
+        return value.np_dtype
+    elif type(value) in (tuple, list):
+        return type(value)(_inside(part, wide) for part in value)
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        wide.append(value)
+    return value
+
+
+def _outside(result: Any) -> Any:
+    if isinstance(result, jax.Array):
+        # With its type given, the result is no longer one that gives way to other types.
+        return wrap(jnp.asarray(result, result.dtype))
+    if isinstance(result, tuple | list):
+        parts = [_outside(part) for part in result]
+        return parts if isinstance(result, list) else tuple(parts)
+    return result
+
+
+def _over(name: str) -> Callable[..., Any]:
+    theirs = _THEIRS.get(name, name)
+    compute: Any = jnp
+    for part in theirs.split("."):
+        compute = getattr(compute, part)
+
+    first = _FIRST.get(name)
+
+    @functools.wraps(compute)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        wide: list[Any] = []
+        if first in kwargs:
+            kwargs = {"ary" if key == first else key: value for key, value in kwargs.items()}
+        inside = [_inside(value, wide) for value in args]
+        named = {key: _inside(value, wide) for key, value in kwargs.items()}
+        with x64(*wide):
+            return _outside(compute(*inside, **named))
+
+    if first is not None:
+        one, *others = inspect.signature(compute).parameters.values()
+        renamed = inspect.Signature([one.replace(name=first), *others])
+        call.__signature__ = renamed  # type: ignore[attr-defined]
+    call.__module__, call.__qualname__ = __name__, name
+    call.__doc__ = f"`jax.numpy.{theirs}` over Tensors."
+    return call
+
+
+globals().update({name: _over(name) for name in _NAMES.split()})
+globals().update({name: getattr(_dtype, name) for name in _TYPES.split()})
+pi, e, inf, nan, newaxis = np.pi, np.e, np.inf, np.nan, None
+
+_ALL = sorted([*_NAMES.split(), *_TYPES.split(), "pi", "e", "inf", "nan", "newaxis"])
+globals()["__all__"] = _ALL  # checkers read no computed one
+
+
+def __getattr__(name: str) -> Any:
+    raise AttributeError(faces.missing(f"module '{__name__}'", name, lambda: _ALL))

@@ -1,0 +1,219 @@
+"""Names of MindSpore's that paramesh does not have: who has them, and what to use instead.
+
+`mindspore_names.tsv` beside this file says which names scripts use and whether MindSpore 2.10 has
+them. A name of that file may have come to paramesh meanwhile: what is there is asked of paramesh
+itself, and the file only explains what is not.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib.resources
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from paramesh.scripts import offered
+
+#: The version of MindSpore whose names and numbers paramesh follows.
+FOLLOWED = "2.10.0"
+
+_DATA = (
+    "paramesh has no input pipeline yet: give Model.train any iterable of batches, such as a list "
+    "or a generator of tuples of numpy arrays"
+)
+_RECORDS = (
+    "paramesh has no record files yet: write the records once, with MindSpore, to files that numpy "
+    "reads"
+)
+_DISTRIBUTIONS = "jax.scipy.stats and jax.random, or mindspore.ops.standard_normal and its like"
+_QUANTIZATION = "nothing: MindSpore 2.10 has no quantization-aware training either"
+
+#: MindSpore's path, of a name or of a whole package -> what to use instead. The longest prefix of a
+#: name that is here counts. What begins with `mindspore.` has to be there (a test looks).
+INSTEAD: dict[str, str] = {
+    "mindspore.Float": "mindspore.float32 and its like",
+    "mindspore.RowTensor": "a pair of Tensors, indices and values; tables on servers push rows",
+    "mindspore.COOTensor": "jax.experimental.sparse",
+    "mindspore.CSRTensor": "jax.experimental.sparse",
+    "mindspore.JitConfig": "mindspore.jit without it: XLA is the compiler here",
+    "mindspore.Profiler": "jax.profiler.trace",
+    "mindspore.SummaryCollector": "mindspore.train.Summary",
+    "mindspore.SummaryRecord": "mindspore.train.Summary",
+    "mindspore._c_expression": "nothing: it is the C++ inside of MindSpore",
+    "mindspore._checkparam": "checks of your own: it is the inside of MindSpore",
+    "mindspore._extends": "nothing: it is the inside of MindSpore",
+    "mindspore.amp.DynamicLossScaler": "mindspore.DynamicLossScaleManager",
+    "mindspore.amp.StaticLossScaler": "mindspore.FixedLossScaleManager",
+    "mindspore.boost": "nothing: its switches are for MindSpore's compiler",
+    "mindspore.communication._comm_helper": "mindspore.communication",
+    "mindspore.communication.comm_func": "the operators mindspore.ops.AllReduce and its like",
+    "mindspore.compression": _QUANTIZATION,
+    "mindspore.data_sink": "mindspore.jit on the function of a step",
+    "mindspore.dataset": _DATA,
+    "mindspore.device_context": "XLA_FLAGS, and JAX's own settings",
+    "mindspore.explainer": "nothing: MindSpore 2.10 does not have it either",
+    "mindspore.hal": "jax.devices() and jax.effects_barrier()",
+    "mindspore.load": "mindspore.load_exported",
+    "mindspore.mindrecord": _RECORDS,
+    "mindspore.mint": "the function of mindspore.ops or the layer of mindspore.nn of that name",
+    "mindspore.multiprocessing": "python's own multiprocessing module",
+    "mindspore.nn.Conv2dBnAct": "mindspore.nn.SequentialCell of the convolution, BatchNorm2d and "
+    "the activation",
+    "mindspore.nn.Linear": "mindspore.nn.Dense",
+    "mindspore.nn.MatMul": "mindspore.ops.matmul",
+    "mindspore.nn.Module": "mindspore.nn.Cell",
+    "mindspore.nn.ModuleList": "mindspore.nn.CellList",
+    "mindspore.nn.Norm": "mindspore.ops.norm",
+    "mindspore.nn.Parameter": "mindspore.Parameter",
+    "mindspore.nn.PipelineCell": "nothing: there is no pipeline parallelism here",
+    "mindspore.nn.Range": "mindspore.ops.range",
+    "mindspore.nn.Sequential": "mindspore.nn.SequentialCell",
+    "mindspore.nn.Tril": "mindspore.ops.tril",
+    "mindspore.nn.probability": _DISTRIBUTIONS,
+    "mindspore.nn.transformer": "mindspore.nn.TransformerEncoderLayer, MultiheadAttention",
+    "mindspore.ops.NPUAllocFloatStatus": "mindspore.amp.all_finite over the gradients",
+    "mindspore.ops.NPUClearFloatStatus": "mindspore.amp.all_finite over the gradients",
+    "mindspore.ops.NPUGetFloatStatus": "mindspore.amp.all_finite over the gradients",
+    "mindspore.ops.ResizeBilinear": "jax.image.resize",
+    "mindspore.ops.ResizeNearestNeighbor": "jax.image.resize",
+    "mindspore.ops._primitive_cache": "nothing: it is the inside of MindSpore",
+    "mindspore.ops.interpolate": "jax.image.resize",
+    "mindspore.parallel._cost_model_context": "nothing: MindSpore's search has no counterpart here",
+    "mindspore.profiler": "jax.profiler",
+    "mindspore.runtime": "XLA_PYTHON_CLIENT_MEM_FRACTION, and JAX's own settings",
+    "mindspore.scipy": "jax.scipy",
+    "mindspore.train.train_thor": "mindspore.Model",
+    "mindspore.vision": _DATA,
+}
+
+#: Methods that MindSpore's classes have and paramesh's may not, which scripts call on `self`.
+_METHODS = """
+    register_buffer get_inputs add_flags_recursive set_inputs set_comm_fusion infer_predict_layout
+    named_buffers infer_train_layout set_jit_config offload set_extra_state get_extra_state
+    set_broadcast_flag register_backward_pre_hook init_prim_io_names set_device fit
+"""
+METHODS = frozenset(_METHODS.split())
+
+#: Where to look for a name that is not at the path where a script has it, in this order.
+_HOMES = ("nn", "ops", "train", "optim", "common.initializer", "communication", "parallel", "amp")
+
+
+#: Packages whose inner modules are a matter of files: a name is at one place in them.
+_FLAT = frozenset({"common", "nn", "ops", "train"})
+
+
+class NotOffered(ModuleNotFoundError):
+    """A script imports something of MindSpore's that paramesh does not have."""
+
+
+@dataclass(frozen=True)
+class Absent:
+    """What is known of a name that paramesh does not have.
+
+    Args:
+        path: its dotted path in MindSpore.
+        followed: whether MindSpore 2.10 has it; None: not known.
+        instead: what to use, or empty.
+        elsewhere: the path at which paramesh has something of this name, or empty.
+        near: names of the same package that read much the same.
+    """
+
+    path: str
+    followed: bool | None
+    instead: str = ""
+    elsewhere: str = ""
+    near: tuple[str, ...] = ()
+
+    @property
+    def advice(self) -> str:
+        """What to do, in one sentence; empty if nothing is known."""
+        if self.elsewhere:
+            return f"It is here as {self.elsewhere}."
+        if self.instead.startswith("nothing: "):
+            return f"There is nothing to use instead: {self.instead.removeprefix('nothing: ')}."
+        if self.instead.startswith("paramesh has no"):
+            return f"{self.instead}."
+        if self.instead:
+            return f"Use {self.instead}."
+        return f"Did you mean {', '.join(self.near)}?" if self.near else ""
+
+    @property
+    def origin(self) -> str:
+        """Which MindSpore has it, in one sentence; empty if that is not known."""
+        if self.followed is None:
+            return ""
+        return f"MindSpore 2.10 {'has it' if self.followed else 'does not have it either'}."
+
+    def __str__(self) -> str:
+        parts = (f"paramesh does not have {self.path}.", self.origin, self.advice)
+        return " ".join(filter(None, parts))
+
+
+@functools.cache
+def _table() -> dict[str, bool]:
+    """{path: whether MindSpore 2.10 has it}."""
+    file = importlib.resources.files("paramesh.scripts") / "mindspore_names.tsv"
+    rows = (line.split("\t") for line in file.read_text(encoding="utf-8").splitlines()[1:])
+    return {path: since == "yes" for path, since in rows}
+
+
+def known(path: str) -> bool:
+    """Whether scripts use this path, so that it is MindSpore's and no name of somebody else's."""
+    return path in _table()
+
+
+def _prefixes(path: str) -> Iterator[str]:
+    """The path and what is above it, the longest first, without the top."""
+    parts = path.split(".")
+    return (".".join(parts[:at]) for at in range(len(parts), 1, -1))
+
+
+def _spellings(path: str) -> list[str]:
+    """The path, and shorter ones at which MindSpore has the same."""
+    package, name = path.split(".")[1], path.rpartition(".")[2]
+    if package not in _FLAT:
+        return [path]
+    return [path, f"mindspore.{package}.{name}", f"mindspore.{name}"]
+
+
+@functools.cache
+def about(path: str) -> Absent:
+    """What to say of a name that paramesh does not have.
+
+    Args:
+        path: its dotted path in MindSpore, such as `mindspore.dataset.GeneratorDataset`.
+    """
+    exact = next((INSTEAD[p] for p in _spellings(path) if p in INSTEAD), "")
+    instead = exact or next((INSTEAD[p] for p in _prefixes(path) if p in INSTEAD), "")
+    owner, _, name = path.rpartition(".")
+    followed = _table().get(path)
+    if followed is None and any(p.startswith(f"{path}.") and yes for p, yes in _table().items()):
+        followed = True
+    elsewhere = "" if exact or name.startswith("_") else _elsewhere(path)
+    proposed = () if elsewhere or instead else near(name, offered.names(owner))
+    return Absent(path, followed, instead, elsewhere, proposed)
+
+
+def near(name: str, names: Iterable[str]) -> tuple[str, ...]:
+    """The public names that read much like this one, the nearest first."""
+    public = sorted(n for n in names if not n.startswith("_"))
+    return tuple(difflib.get_close_matches(name, public, 3, 0.7))
+
+
+def _elsewhere(path: str) -> str:
+    name = path.rpartition(".")[2]
+    if path.startswith(("mindspore.dataset", "mindspore.mindrecord", "mindspore.numpy")):
+        return ""  # equal names are other things there
+    if path.startswith("mindspore.") and "probability" in path:
+        return ""
+    for home in ("mindspore", *(f"mindspore.{h}" for h in _HOMES)):
+        if f"{home}.{name}" != path and name in offered.names(home):
+            return f"{home}.{name}"
+    return ""
+
+
+def error(path: str) -> NotOffered:
+    """The error of an import; its `name` is the package that does not have it."""
+    # Not the path itself: python drops an error of `from package import name` that has that name.
+    return NotOffered(str(about(path)), name=path.rpartition(".")[0])

@@ -1,0 +1,232 @@
+"""Running a script as python would, in a process where `mindspore` is paramesh."""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import os
+import sys
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+
+from paramesh import compat, context
+from paramesh.errors import ContextError
+from paramesh.scripts import absent
+
+#: Backends that a script may ask for on a machine that has another one.
+_ELSEWHERE = ("Ascend", "Davinci", "GPU")
+_INTERRUPTED = 130
+
+
+class _Under(types.ModuleType):
+    """A module of paramesh under MindSpore's path.
+
+    It is no second copy: each name is looked up in paramesh when it is asked for.
+    """
+
+    def __init__(self, name: str, target: types.ModuleType) -> None:
+        super().__init__(name, f"{target.__name__} under MindSpore's name.")
+        self._target = target
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__all__":
+            return _public(self._target)
+        if name.startswith("__"):
+            return getattr(self._target, name)
+        path = f"{self.__name__}.{name}"
+        try:
+            value = getattr(self._target, name)
+        except AttributeError:
+            found = absent.about(path)
+            what = f"module '{self.__name__}' has no attribute '{name}'."
+            text = " ".join(filter(None, (what, found.origin, found.advice)))
+            # Without `obj`, so that python adds no suggestions of its own.
+            raise AttributeError(text, name=name) from None
+        if isinstance(value, types.ModuleType) and value.__name__.startswith("paramesh"):
+            return importlib.import_module(path)
+        if callable(value):
+            setattr(self, name, value)
+        return value
+
+    def __dir__(self) -> list[str]:
+        return dir(self._target)
+
+
+class _CallableUnder(_Under):
+    """One that MindSpore has as a function, too: `common.initializer`."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._target(*args, **kwargs)  # type: ignore[operator]
+
+
+def _public(module: types.ModuleType) -> list[str]:
+    listed = getattr(module, "__all__", None)
+    return list(listed) if listed else [n for n in dir(module) if not n.startswith("_")]
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Finds `mindspore` and what is below it; what is not there is an error that says more."""
+
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,
+        target: types.ModuleType | None = None,
+    ) -> importlib.machinery.ModuleSpec | None:
+        top, _, rest = fullname.partition(".")
+        if top != "mindspore":
+            return None
+        if rest and not compat.is_path(rest):
+            raise absent.error(fullname)
+        # A package each time: python then asks here for what `from` does not find in it.
+        return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
+        target = importlib.import_module(f"paramesh{spec.name.removeprefix('mindspore')}")
+        module = (_CallableUnder if callable(target) else _Under)(spec.name, target)
+        module.__file__ = getattr(target, "__file__", None)
+        if spec.name == "mindspore":
+            module.__version__ = absent.FOLLOWED  # type: ignore[attr-defined]
+        return module
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        """Nothing to run: the names are paramesh's."""
+
+
+def become_mindspore(say: Callable[[str], object], strict: bool = False) -> None:
+    """Let `import mindspore` in this process give paramesh, whatever else is installed.
+
+    Args:
+        say: is given a line about what is done otherwise than the script says.
+        strict: a `device_target` that is not there is an error.
+
+    Raises:
+        ImportError: MindSpore is imported already.
+    """
+    if "mindspore" in sys.modules:
+        raise ImportError("the real 'mindspore' is imported in this process already")
+    if importlib.util.find_spec("mindspore") is not None:
+        say(
+            "MindSpore is installed here, too: `import mindspore` is paramesh in this process, as "
+            "`paramesh run` was asked for. `python` runs the script with MindSpore."
+        )
+    # The first one: python's own would find MindSpore itself.
+    sys.meta_path.insert(0, _Finder())
+    context.target_here = _target(say, strict)
+
+
+def _target(say: Callable[[str], object], strict: bool) -> Callable[[Any], Any]:
+    """What a script's `device_target` becomes."""
+    said: set[str] = set()
+
+    def here(target: Any) -> Any:
+        if target not in _ELSEWHERE:
+            return target
+        context.before_devices()
+        running = jax.default_backend().upper()
+        if target == running:
+            return target
+        if strict:
+            raise ContextError(
+                f"set_context: device_target={target!r}, but JAX runs on {running} here, and "
+                "--strict refuses another one. Leave --strict out, or change the script."
+            )
+        if target not in said:
+            said.add(target)
+            say(f"device_target={target!r}: this machine has {running}, and the script runs on it.")
+        return running
+
+    return here
+
+
+def prepare(program: str, arguments: Sequence[str], module: bool) -> Callable[[], None]:
+    """Make this process what `python program arguments` is before the first line of the program.
+
+    Args:
+        program: path of a script, or the name of a module.
+        arguments: what `sys.argv` has behind it.
+        module: whether `program` is a module, as for `python -m`.
+
+    Returns:
+        What runs the program, once.
+
+    Raises:
+        OSError: the script cannot be read.
+        ImportError: there is no such module, or it cannot be run.
+        SyntaxError: as python says it.
+    """
+    main = types.ModuleType("__main__")
+    space = vars(main)
+    space["__builtins__"] = builtins
+    if module:
+        _first_on_path(os.getcwd())
+        path, code, spec = _of_module(program)
+        space.update(__spec__=spec, __package__=spec.parent, __loader__=spec.loader)
+    else:
+        path = os.path.abspath(program)
+        _first_on_path(str(Path(program).resolve().parent))
+        code = compile(Path(program).read_bytes(), path, "exec", dont_inherit=True)
+        loader = importlib.machinery.SourceFileLoader("__main__", path)
+        space.update(__spec__=None, __package__=None, __loader__=loader)
+    space.update(__file__=path, __cached__=None)
+    sys.argv = [path if module else program, *arguments]
+    former = sys.modules["__main__"]
+    sys.modules["__main__"] = main
+    # The former one is kept: this very call came from there.
+    return lambda former=former: exec(code, space)
+
+
+def _first_on_path(folder: str) -> None:
+    """Put a folder where python has that of the program, unless it was told not to (-P)."""
+    if not sys.flags.safe_path:
+        sys.path[0] = folder
+
+
+def _of_module(name: str) -> tuple[str, types.CodeType, importlib.machinery.ModuleSpec]:
+    spec = importlib.util.find_spec(name)
+    if spec is not None and spec.submodule_search_locations is not None:
+        name = f"{name}.__main__"
+        spec = importlib.util.find_spec(name)
+    code = getattr(spec.loader, "get_code", lambda _: None)(name) if spec is not None else None
+    if spec is None or spec.origin is None or code is None:
+        raise ModuleNotFoundError(f"No module named {name!r} that can be run", name=name)
+    return spec.origin, code, spec
+
+
+def run(program: Callable[[], None]) -> int:
+    """Run a prepared program to its end.
+
+    Returns:
+        The exit code: 0, 1 after an exception, which is shown as python shows it, or 130 after
+        Ctrl-C. What the program gives to `sys.exit` goes through.
+    """
+    try:
+        program()
+    except SystemExit:
+        raise
+    except BaseException as error:
+        trace = _of_program(error.__traceback__)
+        sys.excepthook(type(error), error.with_traceback(trace), trace)
+        return _INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
+    return 0
+
+
+def _of_program(trace: TracebackType | None) -> TracebackType | None:
+    """A traceback without the frames of this file: above the program, and below an import."""
+    while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    last = trace
+    while last is not None and last.tb_next is not None:
+        if last.tb_next.tb_next is None and last.tb_next.tb_frame.f_code.co_filename == __file__:
+            last.tb_next = None
+        else:
+            last = last.tb_next
+    return trace

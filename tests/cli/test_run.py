@@ -1,0 +1,186 @@
+"""`paramesh run`: a script that knows nothing of paramesh, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from environments import without_virtual_devices
+from paramesh.cli import main
+from paramesh.scripts import running
+
+RUN = [sys.executable, "-W", "error", "-m", "paramesh", "run"]
+
+NETWORK = """
+from mindspore import nn, ops
+from mindspore.common.initializer import Normal
+class Net(nn.Cell):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Dense(3, 2, weight_init=Normal(0.02))
+    def construct(self, x):
+        return ops.relu(self.fc(x))
+"""
+
+SCRIPT = """
+import os, pickle, sys
+import numpy as np
+import mindspore as ms
+import mindspore.nn as nn
+import mindspore.common.initializer as init
+from mindspore import *
+from mindspore import context
+from mindspore.ops import operations as P
+from mindspore.train.callback import LossMonitor
+from network import Net
+
+class Kept:
+    pass
+
+if __name__ == "__main__":
+    context.set_context(mode=context.GRAPH_MODE, device_target="Ascend")
+    context.set_context(device_target="Ascend")
+    print(context.get_context("device_target"), Net()(Tensor(np.ones((4, 3)), ms.float32)).shape)
+    print(sys.argv[1:], __name__, os.path.isabs(__file__), sys.path[0] == os.path.dirname(__file__))
+    print(type(pickle.loads(pickle.dumps(Kept()))) is Kept, ms.__version__)
+    print(init("ones", [2]), ms.nn is nn, P.ReLU is ms.ops.ReLU, LossMonitor is ms.LossMonitor)
+    print(hasattr(ms, "boost"), ms.common.initializer.Normal is init.Normal)
+    sys.exit(int(sys.argv[1]))
+"""
+
+FAILING = """
+def tried(text):
+    try:
+        exec(text)
+    except ImportError as error:
+        print(type(error).__mro__[1].__name__, "|", error)
+    except AttributeError as error:
+        print(type(error).__name__, "|", error)
+
+tried("import mindspore.boost as boost")
+tried("from mindspore import boost")
+tried("from mindspore.nn import Linear")
+tried("from mindspore.ops.operations import NPUGetFloatStatus")
+tried("from mindspore.common.initializer import Normla")
+tried("import mindspore; mindspore.nn.Denes")
+
+from mindspore.boost import grad_accumulation
+"""
+
+
+def run(*words: str, at: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        words, env=without_virtual_devices() | variables, cwd=at, capture_output=True, text=True
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "network.py").write_text(NETWORK)
+    (tmp_path / "train.py").write_text(SCRIPT)
+    (tmp_path / "failing.py").write_text(FAILING)
+    installed = tmp_path / "installed" / "mindspore"
+    installed.mkdir(parents=True)
+    (installed / "__init__.py").write_text("raise RuntimeError('the real one')")
+    return tmp_path
+
+
+def test_a_script_runs_as_python_runs_it(folder: Path) -> None:
+    elsewhere = folder / "installed"
+    done = run(*RUN, str(folder / "train.py"), "5", "--lr=1", at=elsewhere)
+    assert done.returncode == 5, done.stderr
+    assert done.stdout.splitlines() == [
+        "CPU (4, 2)",
+        "['5', '--lr=1'] __main__ True True",
+        "True 2.10.0",
+        "[1. 1.] True True True",
+        "False True",
+    ]
+    told = "paramesh run: device_target='Ascend': this machine has CPU, and the script runs on it."
+    assert [line for line in done.stderr.splitlines() if "device_target" in line] == [told]
+
+
+def test_paramesh_wins_over_an_installed_mindspore_and_strict_refuses_ascend(folder: Path) -> None:
+    done = run(
+        *RUN, "--strict", "-m", "train", "0", at=folder, PYTHONPATH=str(folder / "installed")
+    )
+    assert done.returncode == 1
+    assert "MindSpore is installed here, too: `import mindspore` is paramesh" in done.stderr
+    assert "device_target='Ascend', but JAX runs on CPU here, and --strict refuses" in done.stderr
+    assert done.stdout == ""
+
+
+def test_what_is_missing_is_explained_at_the_users_line(folder: Path) -> None:
+    done = run(*RUN, "failing.py", at=folder)
+    assert done.returncode == 1
+    said = done.stdout.splitlines()
+    assert [line.partition(" |")[0] for line in said] == ["ModuleNotFoundError"] * 5 + [
+        "AttributeError"
+    ]
+    for line in said[:2]:
+        assert "paramesh does not have mindspore.boost. MindSpore 2.10 has it. There is" in line
+    assert said[2].endswith("Use mindspore.nn.Dense.")
+    assert said[3].endswith("Use mindspore.amp.all_finite over the gradients.")
+    assert ".Normla. Did you mean Normal" in said[4]
+    assert said[5].endswith("module 'mindspore.nn' has no attribute 'Denes'. Did you mean Dense?")
+    trace = done.stderr.splitlines()
+    assert trace[:3] == [
+        "Traceback (most recent call last):",
+        f'  File "{folder / "failing.py"}", line 17, in <module>',
+        "    from mindspore.boost import grad_accumulation",
+    ]
+    assert trace[-1].startswith("paramesh.scripts.absent.NotOffered: paramesh does not have")
+    assert len(trace) == 4 or "^" in trace[3]
+
+
+def test_it_runs_in_the_processes_of_launch(folder: Path) -> None:
+    words = [sys.executable, "-m", "paramesh", "launch", "-n", "1", "-m", "paramesh", "run"]
+    done = run(*words, "train.py", "0", at=folder)
+    assert done.returncode == 0, done.stderr
+    assert "[rank 0] CPU (4, 2)" in done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(ValueError("no good"), 1), (KeyboardInterrupt(), 130)]
+)
+def test_an_exception_is_shown_from_the_program_on(
+    error: BaseException, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def program() -> None:
+        raise error
+
+    assert running.run(program) == code
+    shown = capsys.readouterr().err
+    assert type(error).__name__ in shown
+    assert "running.py" not in shown
+    assert "in program" in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nothing.py"], "nothing.py: no such script; for a module, give -m"),
+        (["."], ".: no such script (for a folder, --check reads it)"),
+        (["--json", "train.py"], "--json goes with --check"),
+        (["--check", "train.py", "--epochs"], "--check takes one PATH and --json"),
+        (["--check", "nothing.py"], "nothing.py: no such file or folder"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    words: list[str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main(["run", *words])
+    finally:
+        os.chdir(before)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"paramesh: {message}")
+    assert said.count("\n") == 1
