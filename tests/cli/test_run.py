@@ -137,6 +137,7 @@ def test_what_is_missing_is_explained_at_the_users_line(folder: Path) -> None:
     assert len(trace) == 4 or "^" in trace[3]
 
 
+@pytest.mark.slow
 def test_it_runs_in_the_processes_of_launch(folder: Path) -> None:
     words = [sys.executable, "-m", "paramesh", "launch", "-n", "1", "-m", "paramesh", "run"]
     done = run(*words, "train.py", "0", at=folder)

@@ -128,6 +128,7 @@ def test_under_a_limit_a_search_finds_what_trying_all_finds(seed: int) -> None:
         solve(found, least * 0.99, radius=None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [(8,), (2, 4)])
 def test_what_looks_alike_is_decided_alike_and_nothing_is_lost(sizes: tuple[int, ...]) -> None:
     def deep(w: Any, x: Any) -> Any:
