@@ -138,7 +138,7 @@ def test_what_mindspore_would_not_read_is_not_written(tmp_path: Path) -> None:
         save_checkpoint({"c": Tensor([1j], mstype.complex64)}, tmp_path / "x.ckpt")
     with pytest.raises(ValueError, match="needs at least one array"):
         save_checkpoint({}, tmp_path / "x.ckpt")
-    with pytest.raises(ValueError, match="a name may have 65536 bytes"):
+    with pytest.raises(ValueError, match="1024 characters"):
         save_checkpoint({"n" * 70_000: Tensor([1])}, tmp_path / "x.ckpt")
     assert list(tmp_path.iterdir()) == []
 
@@ -207,10 +207,12 @@ def test_many_axes(tmp_path: Path) -> None:
 
 
 def test_names_that_no_parameter_can_have(tmp_path: Path) -> None:
-    entry = Entry.of("n" * 2000, mstype.int8, ())
-    with open_sink(tmp_path / "x", "ckpt", [entry]) as sink:
-        sink.write(entry.name, np.array(1, np.int8))
-    with pytest.raises(CheckpointError, match="may have 1024 characters, got 2000"):
+    name = b"\n\xd0\x0f" + b"n" * 2000  # lengths above 127 take two bytes
+    tensor = b"\x12\x0b\x08\x01\x12\x04Int8\x1a\x01\0"
+    size = len(name) + len(tensor)
+    head = b"\n" + bytes((size & 127 | 128, size >> 7))
+    (tmp_path / "x").write_bytes(head + name + tensor)
+    with pytest.raises(CheckpointError, match="may have 1024 characters, and it has 2000"):
         load_checkpoint(tmp_path / "x")
 
 

@@ -337,8 +337,7 @@ def test_idle_connections_to_a_server_do_not_end_a_run(base: Cluster, tmp_path: 
         assert [one["incarnation"] for one in said] == [1, 1]
         assert said[0]["pid"] == pid
         # Its own lifeline is held all the while.
-        lifeline = client.delivery.peers[0].lifeline
-        assert lifeline is not None
+        _, lifeline = client.delivery._lifelines[0]
         assert not lifeline.broken()
         # It lacks nothing when they are gone.
         for one in crowd:
