@@ -217,7 +217,9 @@ def test_what_cannot_be_resumed(whole, other: Model, tmp_path: Path) -> None:
 
     refused(TypeError, "resume must be the path of a checkpoint, got 3", 3)
     refused(FileNotFoundError, "There is no checkpoint", tmp_path / "none.safetensors")
-    refused(FileNotFoundError, "it is a folder", tmp_path)
+    (tmp_path / "empty").mkdir()
+    refused(FileNotFoundError, "it is a folder", tmp_path / "empty")
+    refused(CheckpointError, "4 safetensors files .* and no index", tmp_path)
     refused(CheckpointError, "does not say where its run was", plain)
     refused(CheckpointError, "without saved_network", smaller.latest_ckpt_file_name)
     refused(CheckpointError, "'paramesh.position' is no JSON object", wrong)
