@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import signal
 import sys
 import types
 
@@ -41,6 +42,10 @@ import hypothesis
 import pytest
 
 import goldens
+
+# A shell starts jobs in the background with Ctrl-C ignored, and so would all that tests start be.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Compiling takes as long as it takes: no deadlines. The same examples in every run.
 hypothesis.settings.register_profile(
