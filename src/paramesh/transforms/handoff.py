@@ -7,7 +7,7 @@ no signal handler, no exception that another thread sets, no other thread.
     in one instruction   The program's call and the writing of all new contents are one call in C
                          (`storage.hand_in`). CPython runs signal handlers, and raises exceptions
                          set from outside, between instructions of Python code alone. That holds
-                         whatever the device is; the locks around it cost some microseconds.
+                         whatever the device is. A step pays for locks that are mostly free.
     or on a thread       JAX runs Python code of its own when a program is called for the first
     of its own           time, or with arguments of another kind, or under other settings. Such a
                          call is made on a thread of paramesh's, which no signal reaches; the caller
