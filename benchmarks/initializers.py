@@ -25,10 +25,10 @@ import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh.distributions import Normal, TruncatedNormal, Uniform
 from paramesh.dtype import to_dtype
-from paramesh.recipe import Initializer, Recipe, compute_many
-from paramesh.structures import One, Zero
+from paramesh.initializer.random import Normal, TruncatedNormal, Uniform
+from paramesh.initializer.structured import One, Zero
+from paramesh.sampling.recipe import Initializer, Recipe, compute_many
 
 SPREAD = 1.0
 KINDS: dict[str, Initializer] = {

@@ -16,7 +16,7 @@ import sys
 import types
 from collections.abc import Callable, Sequence
 
-from paramesh import faces
+from paramesh import deprecations, lazy_names
 
 #: MindSpore's path under its top package -> the module here. A tuple is a package made of several:
 #: the first module that has a name gives it.
@@ -26,16 +26,16 @@ PATHS: dict[str, tuple[str, ...]] = {
         "paramesh.parameter",
         "paramesh.dtype",
         "paramesh.initializer",
-        "paramesh.recipe",
-        "paramesh.stand_ins",
+        "paramesh.sampling.recipe",
+        "paramesh.mindspore_names",
     ),
-    "common.api": ("paramesh.transforms", "paramesh.stand_ins"),
+    "common.api": ("paramesh.transforms", "paramesh.mindspore_names"),
     "amp": ("paramesh.train.amp", "paramesh.optim.loss_scale"),
     "common.dtype": ("paramesh.dtype",),
     "common.generator": ("paramesh.random",),
     "common.initializer": ("paramesh.initializer",),
     "common.parameter": ("paramesh.parameter",),
-    "common.seed": ("paramesh.recipe",),
+    "common.seed": ("paramesh.sampling.recipe",),
     "common.tensor": ("paramesh.tensor",),
     "communication": ("paramesh.parallel.communication",),
     "communication.management": ("paramesh.parallel.communication.management",),
@@ -100,7 +100,7 @@ class _Combined(types.ModuleType):
             for value in self._given(name):
                 return value
         known = lambda: [n for s in self.sources for n in dir(importlib.import_module(s))]  # noqa: E731
-        raise AttributeError(faces.missing(f"'{self.__name__}'", name, known))
+        raise AttributeError(lazy_names.missing(f"'{self.__name__}'", name, known))
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -117,8 +117,14 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         target: types.ModuleType | None = None,
     ) -> importlib.machinery.ModuleSpec | None:
         top, _, rest = fullname.partition(".")
-        if top != self.top or (rest not in PATHS and top == "paramesh"):
+        if top != self.top:
             return None
+        if top == "paramesh" and rest not in PATHS:
+            deprecated = deprecations.MODULES.get(fullname)
+            if deprecated is None:
+                return None
+            deprecated.warn(fullname)
+            return importlib.machinery.ModuleSpec(fullname, self, is_package=False)
         if not is_path(rest):
             if self.error is not None:
                 raise self.error(fullname)
@@ -127,7 +133,10 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
         rest = spec.name.partition(".")[2]
-        sources = PATHS.get(rest, (f"paramesh.{rest}",) if rest else ("paramesh",))
+        if spec.name in deprecations.MODULES:
+            sources = (deprecations.MODULES[spec.name].new,)
+        else:
+            sources = PATHS.get(rest, (f"paramesh.{rest}",) if rest else ("paramesh",))
         module = _Combined(spec.name, f"Stands for {', '.join(sources)}.")
         module.sources = sources
         return module
@@ -137,7 +146,9 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         assert isinstance(module, _Combined)
         if len(module.sources) == 1 and module.__name__ != "mindspore":
             target = importlib.import_module(module.sources[0])
-            if hasattr(target, "__path__") and module.__name__.partition(".")[2] in PATHS:
+            # A module that is called (`paramesh.tensor`) is itself at every path.
+            package = hasattr(target, "__path__") and not callable(target)
+            if package and module.__name__.partition(".")[2] in PATHS:
                 # Star imports and plain ones see all names; unknown ones go to the module itself.
                 vars(module).update(
                     {k: v for k, v in vars(target).items() if not k.startswith("__")}

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from paramesh.ps.protocol import Rules
-from paramesh.ps.store import Store, reduce_updates
+from paramesh.ps.server.store import Store, reduce_updates
+from paramesh.ps.specification.protocol import Rules
 
 Array = np.ndarray[Any, Any]
 Update = dict[str, dict[str, Array]]

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from paramesh.initializer import initializer
-from paramesh.ps.protocol import Rules
-from paramesh.ps.server import Server
-from paramesh.ps.starts import start_of
-from paramesh.ps.store import Store, reduce_updates
+from paramesh.ps.server.server import Server
+from paramesh.ps.server.store import Store, reduce_updates
+from paramesh.ps.specification.initial_values import start_of
+from paramesh.ps.specification.protocol import Rules
 
 SIZE, ROWS, WIDTH = 6, 50, 2
 NUMBERS = {"learning_rate": 0.1, "momentum": 0.9}

@@ -15,25 +15,25 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from paramesh import placement, tracing
-from paramesh.checkpoint import collector
-from paramesh.checkpoint.cut_source import CutSource
+from paramesh.checkpoint import gc_pause
+from paramesh.checkpoint.formats.assembled_source import CutSource
+from paramesh.checkpoint.formats.interface import Source
+from paramesh.checkpoint.formats.orbax_source import OrbaxSource
+from paramesh.checkpoint.formats.storage_dtypes import storable
 from paramesh.checkpoint.left_out import under_own_names, warn_of
-from paramesh.checkpoint.orbax_source import OrbaxSource
+from paramesh.checkpoint.opening import open_source, readable_format
 from paramesh.checkpoint.records import AppendedNumber, Choice, appended_value
-from paramesh.checkpoint.sharded_load import loaded_slices
-from paramesh.checkpoint.source import open_source, readable_format
+from paramesh.checkpoint.sharded.load import loaded_slices
 from paramesh.checkpoint.staging import aligned_copies
-from paramesh.checkpoint.storage import Source
-from paramesh.checkpoint.types_at_rest import storable
 from paramesh.dtype import is_wide
 from paramesh.errors import CheckpointError
 from paramesh.nn.cell import Cell
-from paramesh.parallel.per_device import set_per_device, value_count
+from paramesh.parallel.modes.per_device import set_per_device, value_count
 from paramesh.parameter import Parameter
 from paramesh.parameter.names import shortened, unfit_at_rest
 from paramesh.parameter.pool import lies_whole
-from paramesh.tensor import Tensor, wrap
+from paramesh.runtime import placement, tracing
+from paramesh.tensor.base import Tensor, wrap
 
 #: So many arrays of one shape, each of at most so many bytes, are worth a compiled copy.
 _MANY, _SMALL = 64, 1 << 16
@@ -104,7 +104,7 @@ def load_checkpoint(
             and (choice_func is None or choice_func(name))
         )
 
-    with collector.paused(), open_source(path) as source:
+    with gc_pause.paused(), open_source(path) as source:
         if kind is not None and kind != source.format:
             raise ValueError(
                 f"load_checkpoint: '{path}' is a {source.format} file, and not format={format!r}."

@@ -16,13 +16,14 @@ from typing import Any, NamedTuple, Self
 import jax
 import numpy as np
 
-from paramesh import context, placement, tracing
+from paramesh import context
 from paramesh.dtype import to_dtype
 from paramesh.nn import cell_call, sharding, tied
 from paramesh.nn.members import NOT_INITIALISED, Members
 from paramesh.parameter import Parameter, check_strategy, materialise
-from paramesh.tensor import Tensor, raw, wrap
-from paramesh.transforms.compiled import CompiledFunction
+from paramesh.runtime import placement, tracing
+from paramesh.tensor.base import Tensor, raw, wrap
+from paramesh.transforms.compiled_function import CompiledFunction
 
 
 @contextmanager

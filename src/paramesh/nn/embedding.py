@@ -15,17 +15,17 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh import placement
 from paramesh.dtype import DType, float32, to_dtype, x64
-from paramesh.keys import Key
 from paramesh.nn import arguments
 from paramesh.nn.arguments import Init
 from paramesh.nn.cell import Cell
 from paramesh.ops import indexing, nn_ops
 from paramesh.ops.math import matmul
 from paramesh.parameter import Parameter
-from paramesh.recipe import Draw, Initializer, Law, Recipe
-from paramesh.tensor import Tensor, raw, wrap
+from paramesh.runtime import placement
+from paramesh.sampling.recipe import Draw, Initializer, Law, Recipe
+from paramesh.sampling.seed import Key
+from paramesh.tensor.base import Tensor, raw, wrap
 
 
 class Embedding(Cell):

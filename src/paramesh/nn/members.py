@@ -16,13 +16,14 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
-from paramesh import border, faces, tracing
+from paramesh import lazy_names
 from paramesh.dtype import DType
 from paramesh.errors import DuplicateNameError, ParameterNameError
 from paramesh.nn import unregistered
 from paramesh.parameter import DEFAULT_NAME, Parameter, ParameterTuple
 from paramesh.parameter.names import renamed
-from paramesh.tensor import Tensor
+from paramesh.runtime import trace_scope, tracing
+from paramesh.tensor.base import Tensor
 
 _PREFIX = re.compile(r"[0-9A-Za-z_.]*")
 NOT_INITIALISED = (
@@ -63,7 +64,7 @@ class Members:
     _attributes: dict[str, str]
 
     def __init__(self, auto_prefix: bool = True) -> None:
-        border.made(self)
+        trace_scope.made(self)
         fields = self.__dict__
         fields["_params"] = OrderedDict()
         fields["_cells"] = OrderedDict()
@@ -147,9 +148,9 @@ class Members:
 
     def _set_plain(self, name: str, value: Any) -> None:
         old = self.__dict__.get(name, self)
-        notes = border.current()
+        notes = trace_scope.current()
         if notes is not None:
-            notes.attribute(self, name, border.MISSING if old is self else old)
+            notes.attribute(self, name, trace_scope.MISSING if old is self else old)
         object.__setattr__(self, name, value)
         if isinstance(value, unregistered.CONTAINERS):
             self.__dict__.setdefault("_plain", {})[name] = None
@@ -167,7 +168,9 @@ class Members:
         names = [*(fields.get("_params") or ()), *(fields.get("_cells") or ())]
         # An optimizer of a large network has very many.
         known = names if len(names) <= _MANY_NAMES else []
-        text = faces.missing(f"'{type(self).__name__}'", name, lambda: known, type(self)._instead)
+        text = lazy_names.missing(
+            f"'{type(self).__name__}'", name, lambda: known, type(self)._instead
+        )
         # With the object, python itself proposes methods that are near.
         raise AttributeError(text.removesuffix("."), name=name, obj=self)
 
@@ -232,7 +235,7 @@ class Members:
                 )
             if param.name == DEFAULT_NAME:
                 param.name = param_name
-            border.refuse_made(param, type(self).__name__)
+            trace_scope.refuse_made(param, type(self).__name__)
             self._refuse_twin(param_name, param)
         self._params[param_name] = param
         self._changed()

@@ -21,10 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from paramesh import placement
 from paramesh.ops.table import Array, alias, function, primitive
-from paramesh.placement import WORLD, Members
-from paramesh.tensor import raw
+from paramesh.runtime import placement
+from paramesh.runtime.placement import WORLD, Members
+from paramesh.tensor.base import raw
 
 # fmt: off
 __all__ = [

@@ -28,8 +28,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from paramesh import context, placement
+from paramesh import context
 from paramesh.parameter import Parameter, Plan, Pool, lies_whole
+from paramesh.runtime import placement
 
 #: A Parameter of more bytes is not worth it, by the kinds of state that go with it. Measured; see
 #: the docs page "What a step costs".

@@ -36,7 +36,7 @@ from paramesh.errors import (
 from paramesh.nn.cell import Cell
 from paramesh.optim import checks
 from paramesh.parameter import Parameter
-from paramesh.tensor import Tensor
+from paramesh.tensor.base import Tensor
 
 Predicate = Callable[[Parameter], bool]
 #: A weight decay: a constant, or a schedule of the step.

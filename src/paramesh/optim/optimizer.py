@@ -31,16 +31,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh import border, context, placement, tracing
+from paramesh import context
 from paramesh.dtype import int32, to_dtype
 from paramesh.errors import DuplicateNameError, OptimizerError, ParameterShapeError
-from paramesh.initializer import initializer
+from paramesh.initializer.factory import initializer
 from paramesh.nn.cell import Cell
 from paramesh.nn.containers import CellList
 from paramesh.optim import checks, groups, rates
 from paramesh.parameter import Parameter, ParameterTuple
-from paramesh.promotion import cast
-from paramesh.tensor import Tensor, raw, wrap
+from paramesh.runtime import placement, trace_scope, tracing
+from paramesh.tensor.base import Tensor, raw, wrap
+from paramesh.tensor.promotion import cast
 
 _EXEMPT = ("beta", "gamma")
 
@@ -180,7 +181,7 @@ class Optimizer(Cell):
                     f"'{param.name}'. Rename the trained one: {other}."
                 )
             key = attribute if single and attribute not in self._params else param.name
-            border.refuse_made(param, type(self).__name__)
+            trace_scope.refuse_made(param, type(self).__name__)
             self._params[key] = param
         self.__dict__[attribute] = state
         self._changed()

@@ -1,10 +1,9 @@
 """Parameters: Tensors with a name, a recipe, a value and a place."""
 
-from paramesh.parameter.collection import ParameterTuple
-from paramesh.parameter.contents import check_storable
-from paramesh.parameter.layout import check_strategy
+from paramesh.parameter.data import check_storable
 from paramesh.parameter.names import DEFAULT_NAME, check_name
 from paramesh.parameter.parameter import HookHandle, Parameter, materialise
+from paramesh.parameter.parameter_tuple import ParameterTuple
 from paramesh.parameter.pool import (
     Dissolved,
     Plan,
@@ -16,6 +15,7 @@ from paramesh.parameter.pool import (
     state_of,
     waiting,
 )
+from paramesh.parameter.slicing import check_strategy
 from paramesh.parameter.snapshot import snapshot
 
 __all__ = [

@@ -30,9 +30,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from paramesh import placement, storage, tracing
 from paramesh._compat.jax import eval_context
 from paramesh.dtype import DType, to_dtype
+from paramesh.runtime import placement, storage, tracing
 
 if TYPE_CHECKING:
     from paramesh.parameter.parameter import Parameter

@@ -12,9 +12,10 @@ import threading
 import weakref
 from typing import Any
 
-from paramesh import placement, random, tracing
+from paramesh import random
 from paramesh.nn.cell import Cell
-from paramesh.tensor import raw
+from paramesh.runtime import placement, tracing
+from paramesh.tensor.base import raw
 
 
 class _Pass:

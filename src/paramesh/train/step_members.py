@@ -15,10 +15,11 @@ from typing import Any
 
 import jax
 
-from paramesh import context, ops, placement
+from paramesh import context, ops
 from paramesh.dtype import float32, int32
 from paramesh.nn.cell import Cell
-from paramesh.tensor import Tensor
+from paramesh.runtime import placement
+from paramesh.tensor.base import Tensor
 from paramesh.train import one_forward
 from paramesh.train.accumulation import accumulated
 from paramesh.transforms import GradientFunction, GradOperation

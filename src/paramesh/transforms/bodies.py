@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from paramesh import border, tracing
 from paramesh.dtype import is_wide, watch_wide, x64, x64_enabled
-from paramesh.nest import unpack
+from paramesh.runtime import trace_scope, tracing
+from paramesh.tensor.trees import unpack
 
 
 class Body:
@@ -46,7 +46,7 @@ class Body:
         hands_out: bool = False,
     ) -> None:
         with (
-            border.around(name or name_of(fn)) as notes,
+            trace_scope.around(name or name_of(fn)) as notes,
             tracing.overlay(values) as frame,
         ):
             out = fn(*args, **kwargs)

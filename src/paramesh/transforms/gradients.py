@@ -16,14 +16,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh import context, placement, tracing
+from paramesh import context
 from paramesh.dtype import is_wide, to_dtype, watch_wide, x64
-from paramesh.nest import Nest, unpack
 from paramesh.parameter import Parameter
-from paramesh.tensor import Tensor, raw, wrap
+from paramesh.runtime import placement, tracing
+from paramesh.tensor.base import Tensor, raw, wrap
+from paramesh.tensor.trees import Nest, unpack
 from paramesh.transforms.bodies import Body, name_of, write
-from paramesh.transforms.compiled import CompiledFunction
-from paramesh.transforms.hints import parameters_of
+from paramesh.transforms.compiled_function import CompiledFunction
+from paramesh.transforms.reachability import parameters_of
 
 _Position = int | tuple[int, ...] | None
 

@@ -37,14 +37,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from paramesh import storage, tracing
 from paramesh._compat.jax import looks_for_nans, native_call, settings_of_calls
 from paramesh.dtype import is_wide, x64_enabled
 from paramesh.errors import ParameterStateError
 from paramesh.parameter import Dissolved, Pool
-from paramesh.placement import Placement
-from paramesh.storage import UNREADY, Domain
-from paramesh.transforms.errand import on_thread_of_its_own
+from paramesh.runtime import storage, tracing
+from paramesh.runtime.placement import Placement
+from paramesh.runtime.storage import UNREADY, Domain
+from paramesh.transforms.uninterrupted import on_thread_of_its_own
 
 _contents = attrgetter("_contents")
 

@@ -12,11 +12,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from paramesh import placement, tracing
 from paramesh.dtype import x64_enabled
 from paramesh.errors import TraceError
 from paramesh.parameter import materialise
-from paramesh.transforms.entry import ZERO, Entry
+from paramesh.runtime import placement, tracing
+from paramesh.transforms.executable import ZERO, Entry
 
 
 class Lowered:

@@ -17,8 +17,8 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
-from paramesh.parallel.own_cuts import convolution_cuts
-from paramesh.parallel.rewriting import inner_of
+from paramesh.parallel.partitioning.rewriting import inner_of
+from paramesh.parallel.partitioning.rules import convolution_cuts
 
 Label = Hashable
 Labels = tuple[Label | None, ...]
