@@ -1,6 +1,6 @@
 """`initializer()`, which makes a Tensor that holds a recipe, and the names of all initializers.
 
-The initializers themselves are in `distributions` and `structures`.
+The initializers themselves are in `random` and `structured`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The initializers that give an array a structure: constants, identities, orthogonal and sparse.
 
 Arguments, defaults and numbers are those of MindSpore 2.10. All raise at construction what can
-never work, as those of `distributions` do.
+never work, as those of `random` do.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Glossary
     initializer   what kind of numbers: a distribution, a constant, a rule of one's own
     recipe        an initializer with a key, a shape and an element type: the numbers themselves,
                   though none of them has been computed
-    key           (seed, counter), fixed when the recipe is made and never changed (see `keys`)
+    key           (seed, counter), fixed when the recipe is made and never changed (see `seed`)
     sliceable     a slice can be computed without computing the rest
 
 The numbers of a recipe are a pure function of its initializer, key, shape and element type. When,

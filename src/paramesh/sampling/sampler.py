@@ -4,7 +4,7 @@ Glossary
     place       which elements of which whole: the offset along each axis, and the whole's shape
 
 Keys, offsets and a law's numbers are arguments of the compiled programs; only the rule, the slice's
-shape and the element type are compiled in. Small arrays of every shape share one program (`rows`).
+shape and the element type are compiled in. Small arrays of every shape share one program (`batched`).
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class Entry:
 
     Args:
         name: its full name.
-        dtype: its element type; it may be one that exists in files alone (see `types_at_rest`).
+        dtype: its element type; it may be one that exists in files alone (see `storage_dtypes`).
         shape: sizes of its axes.
         nbytes: bytes of all elements in memory.
         offset: where its first byte lies in the file; -1 if it is not known yet.

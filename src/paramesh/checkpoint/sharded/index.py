@@ -1,6 +1,6 @@
 """What the folder of a sharded checkpoint is made of: names of part files, the index, what is old.
 
-`sharded_source.py` says what is in the index.
+`source.py` says what is in the index.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from paramesh.checkpoint.sharded.source import INDEX, INDEX_FORMAT, PART, VERSIO
 
 
 class Listed(NamedTuple):
-    """A slice in the index: `sharded_source.py` says what each is."""
+    """A slice in the index: `source.py` says what each is."""
 
     file: int
     name: str

@@ -1,6 +1,6 @@
 """Sharded checkpoints, to write in one process, from arrays that are given one after another.
 
-`sharded.py` writes what lies on devices, in all processes together; this writes what another
+`writer.py` writes what lies on devices, in all processes together; this writes what another
 checkpoint has, into as many part files as are wanted.
 """
 

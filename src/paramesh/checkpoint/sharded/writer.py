@@ -12,7 +12,7 @@ So the folder has the old checkpoint or the new one at every instant, and one th
 none. Processes tell each other how they fared (see `agreement.py`), and all of them raise if one
 did not succeed. What a killed save leaves is removed by the next one into the same folder.
 
-All processes have to see the same folder. `sharded_source.py` says what is in it.
+All processes have to see the same folder. `source.py` says what is in it.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ _state.hosts = []
 
 
 def init(backend_name: str | None = None) -> None:
-    """Join the other processes of this run, if the environment names any (see `processes.py`).
+    """Join the other processes of this run, if the environment names any (see `membership`).
 
     Comes before the first Tensor is made, and in all processes. A second call does nothing.
 

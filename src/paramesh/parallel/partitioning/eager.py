@@ -2,7 +2,7 @@
 
 In PyNative mode each operator is a program of XLA's, and so is each step of a gradient; arrays may
 lie cut, as outputs of programs and Parameters do. There is no program to write anew as in
-`own_cuts.py`, so operands, results and, when a gradient is taken, what comes back are made whole.
+`rules.py`, so operands, results and, when a gradient is taken, what comes back are made whole.
 """
 
 from __future__ import annotations
