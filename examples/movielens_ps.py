@@ -38,7 +38,7 @@ import numpy as np
 
 import paramesh
 from paramesh import Tensor, context, nn, ops
-from paramesh.train import owed
+from paramesh.train import pending_steps
 
 MODES = ("sync", "stale", "async")
 SIZE = 32
@@ -213,7 +213,7 @@ def train(name: str, mode: str, epochs: int, folder: Path) -> dict:
     kept = Losses(folder / f"losses-{worker}.json", epochs, each)
     found, at, begin, warm = [], 0, time.perf_counter(), 0
     # A worker that was killed and started again: from the step that it owes the servers.
-    for at, batch in owed(enumerate(ratings.batches(epochs, worker, workers), 1)):
+    for at, batch in pending_steps(enumerate(ratings.batches(epochs, worker, workers), 1)):
         found.append(step(*batch))
         if not warm:  # it was compiled
             float(found[0])

@@ -37,7 +37,7 @@ from pathlib import Path
 import numpy as np
 import paramesh
 from paramesh import Tensor, context, nn
-from paramesh.train import owed
+from paramesh.train import pending_steps
 
 folder, steps, death = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
 rank = int(os.environ["PARAMESH_PS_RANK"])
@@ -70,7 +70,7 @@ def batches():
 net = Net()
 net.set_param_ps(init_in_server=True)
 step = nn.TrainOneStepCell(net, nn.Adam(net.trainable_params(), 0.1))
-for i, batch in enumerate(owed(batches())):
+for i, batch in enumerate(pending_steps(batches())):
     step(*batch)
     if death == [f"{rank}-{i}"] and not (folder / "died").exists():
         (folder / "died").touch()

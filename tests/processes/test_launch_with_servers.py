@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 import paramesh
 from paramesh import Tensor, context, nn, ops
-from paramesh.train import Callback, Model, first_step, owed
+from paramesh.train import Callback, Model, first_step, pending_steps
 
 rank = int(os.environ["PARAMESH_PS_RANK"])
 how, mode, folder, *deaths = sys.argv[1:]
@@ -79,7 +79,7 @@ else:
     done = first_step()  # of the run, not of this life
     for epoch in (1, 2):
         data.set_epoch(epoch)
-        for batch in owed(data):
+        for batch in pending_steps(data):
             losses.append(float(step(*batch)))
             done += 1
             die("after", done)

@@ -15,7 +15,7 @@ PROGRAM = """
 import os, sys
 import numpy as np
 from paramesh import Tensor, context, nn, set_seed
-from paramesh.ps import session as sessions
+from paramesh.ps.integration import session as sessions
 
 context.set_ps_context(enable_ps=True, server_num=2)
 set_seed(1)

@@ -274,7 +274,7 @@ class Run:
 
     @functools.cache  # noqa: B019 (a run is short)
     def _rules(self) -> Any:
-        return actors.Rules(**self.rules_fields)
+        return actors.RunConfig(**self.rules_fields)
 
     def folder_of(self, server: int) -> Any:
         """Of a server's log."""

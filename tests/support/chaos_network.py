@@ -18,7 +18,7 @@ from paramesh import Tensor, context, nn, ops
 from paramesh.ps.deployment import connection as clients
 from paramesh.ps.deployment.cluster import Cluster
 from paramesh.ps.integration import session as sessions
-from paramesh.train import first_step, owed
+from paramesh.train import first_step, pending_steps
 
 if TYPE_CHECKING:
     from chaos_worker import Chaos, Job
@@ -82,7 +82,7 @@ def train(job: Job, rank: int, chaos: Chaos) -> tuple[Any, dict[str, Any]]:
     step.set_train()
     progress = np.memmap(job.folder / "progress", np.int64, "r+", shape=(job.workers,))
     chaos.now = first_step()
-    for batch in owed(batches(job, rank)):
+    for batch in pending_steps(batches(job, rank)):
         progress[rank] = chaos.now
         loss = float(step(*batch))
         chaos.write(f"loss {chaos.now} {loss.hex()}")

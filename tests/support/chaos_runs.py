@@ -43,7 +43,7 @@ from paramesh.ps.durability.record import arrays_to_updates
 from paramesh.ps.integration.session import LocalClient
 from paramesh.ps.server.server import Server
 from paramesh.ps.server.store import reduce_updates
-from paramesh.ps.specification.protocol import POINTS, Rules
+from paramesh.ps.specification.protocol import POINTS, RunConfig
 from server_runs import ROWS, ids_of, table_spec
 
 EVENTS = {  # and how often each is drawn
@@ -467,7 +467,7 @@ class Run:
         replayed = LocalClient(job.servers)
         replayed.declare([*SPECS, table_spec()], START)
         for server, store in enumerate(replayed.stores):
-            recovered = Server(self._folder(server), Rules(**job.rules))
+            recovered = Server(self._folder(server), RunConfig(**job.rules))
             mine = {key: array.tobytes() for key, array in recovered.store.dump()}
             assert recovered._next == dict.fromkeys(range(job.workers), job.steps)
             recovered.close()
@@ -516,7 +516,7 @@ def contents(client: LocalClient) -> dict[str, np.ndarray]:
 
 def model(job: Job) -> dict[str, np.ndarray]:
     """What a run in sync or stale mode must end with; no servers, no processes."""
-    rules = Rules(**job.rules)
+    rules = RunConfig(**job.rules)
     client = LocalClient(job.servers)
     client.declare([*SPECS, table_spec()], START)
     everything = np.arange(ROWS)

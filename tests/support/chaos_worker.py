@@ -58,7 +58,7 @@ class Job:
         folder: of the run: `servers` is the servers' own, the rest notes for `chaos_runs`.
         address: of the Ray cluster.
         environment: what a process needs to get in.
-        rules: the fields of `Rules`.
+        rules: the fields of `RunConfig`.
         kills: planned deaths of servers, by number (see `actors.Kill`).
         deaths: planned deaths of workers: (rank, life) -> (point, step).
         standby: every server has one.

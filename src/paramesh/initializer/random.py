@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh.sampling.recipe import Draw, Initializer, Law
+from paramesh.sampling.recipe import DistributionSpec, Initializer, Sampler
 
 Shape = tuple[int, ...]
 
@@ -32,16 +32,16 @@ _CUT_AT_TWO = 0.87962566103423978
 # Rules: what compiled programs compute. Their numbers are arguments of the programs.
 
 
-def _uniform(bits: Draw, low: Any, high: Any) -> jax.Array:
+def _uniform(bits: Sampler, low: Any, high: Any) -> jax.Array:
     return bits.uniform(low, high)
 
 
-def _normal(bits: Draw, mean: Any, sigma: Any) -> jax.Array:
+def _normal(bits: Sampler, mean: Any, sigma: Any) -> jax.Array:
     return bits.normal(mean, sigma)
 
 
 def _cut_normal(
-    bits: Draw, mean: Any, sigma: Any, smallest: Any, largest: Any, low: Any, width: Any
+    bits: Sampler, mean: Any, sigma: Any, smallest: Any, largest: Any, low: Any, width: Any
 ) -> jax.Array:
     values = bits.cut_normal(mean, sigma, low, width)
     return jnp.minimum(jnp.maximum(values, smallest), largest)
@@ -179,9 +179,9 @@ class Uniform(Initializer):
     def __init__(self, scale: float = 0.07) -> None:
         super().__init__(scale=real_number("Uniform", "scale", scale))
 
-    def law(self, shape: Shape) -> Law:
+    def law(self, shape: Shape) -> DistributionSpec:
         """Uniform with these bounds."""
-        return Law(_uniform, (-self.scale, self.scale))
+        return DistributionSpec(_uniform, (-self.scale, self.scale))
 
 
 class Normal(Initializer):
@@ -200,9 +200,9 @@ class Normal(Initializer):
             sigma=not_negative("Normal", "sigma", sigma), mean=real_number("Normal", "mean", mean)
         )
 
-    def law(self, shape: Shape) -> Law:
+    def law(self, shape: Shape) -> DistributionSpec:
         """Normal with these numbers."""
-        return Law(_normal, (self.mean, self.sigma))
+        return DistributionSpec(_normal, (self.mean, self.sigma))
 
 
 class TruncatedNormal(Initializer):
@@ -241,29 +241,29 @@ class TruncatedNormal(Initializer):
             raise ValueError(f"{owner}(a, b): expected a <= b, got a={self.a} and b={self.b}.")
         _cut_law(self, self.mean, self.sigma, self.a, self.b)
 
-    def law(self, shape: Shape) -> Law:
+    def law(self, shape: Shape) -> DistributionSpec:
         """The cut normal with these numbers."""
         return _cut_law(self, self.mean, self.sigma, self.a, self.b)
 
 
-def _cut_law(init: Initializer, mean: float, sigma: float, a: float, b: float) -> Law:
+def _cut_law(init: Initializer, mean: float, sigma: float, a: float, b: float) -> DistributionSpec:
     """The law of a normal cut to [a, b]; probabilities are counted in units of 2^-32."""
     if sigma == 0:
         if not a <= mean <= b:
             raise ValueError(f"{init!r} has no values: sigma is 0 and mean is not in [a, b].")
-        return Law(_normal, (mean, 0.0))
+        return DistributionSpec(_normal, (mean, 0.0))
     low, high = (
         round(0.5 * math.erfc((mean - x) / sigma / math.sqrt(2)) * 2.0**32) for x in (a, b)
     )
     if (low, high) == (0, 1 << 32):
-        return Law(_normal, (mean, sigma))
+        return DistributionSpec(_normal, (mean, sigma))
     if high - low < 1 << 16:
         raise ValueError(
             f"{init!r}: the interval from a={a} to b={b} holds less than 1/65536 of the normal "
             f"distribution with mean {mean} and sigma {sigma}. Expected one that holds more; a and "
             "b are values of the result, not multiples of sigma."
         )
-    return Law(_cut_normal, (mean, sigma, a, b), (low, high - low))
+    return DistributionSpec(_cut_normal, (mean, sigma, a, b), (low, high - low))
 
 
 class XavierUniform(_Scaled):
@@ -292,10 +292,10 @@ class XavierUniform(_Scaled):
         gain = real_number("XavierUniform", "gain", gain)
         super().__init__(batch_axis, in_axis, out_axis, gain=gain)
 
-    def law(self, shape: Shape) -> Law:
+    def law(self, shape: Shape) -> DistributionSpec:
         """Uniform with the bounds for this shape."""
         bound = self.gain * math.sqrt(6 / sum(self._fans(shape)))
-        return Law(_uniform, (-bound, bound))
+        return DistributionSpec(_uniform, (-bound, bound))
 
 
 class XavierNormal(_Scaled):
@@ -324,9 +324,9 @@ class XavierNormal(_Scaled):
         gain = not_negative("XavierNormal", "gain", gain)
         super().__init__(batch_axis, in_axis, out_axis, gain=gain)
 
-    def law(self, shape: Shape) -> Law:
+    def law(self, shape: Shape) -> DistributionSpec:
         """Normal with the standard deviation for this shape."""
-        return Law(_normal, (0.0, self.gain * math.sqrt(2 / sum(self._fans(shape)))))
+        return DistributionSpec(_normal, (0.0, self.gain * math.sqrt(2 / sum(self._fans(shape)))))
 
 
 _LINEAR = (
@@ -399,10 +399,10 @@ class HeUniform(_He):
         out_axis: which are the outputs; together with `in_axis`.
     """
 
-    def law(self, shape: Shape) -> Law:
+    def law(self, shape: Shape) -> DistributionSpec:
         """Uniform with the bounds for this shape."""
         bound = math.sqrt(3) * self._sigma(shape)
-        return Law(_uniform, (-bound, bound))
+        return DistributionSpec(_uniform, (-bound, bound))
 
 
 class HeNormal(_He):
@@ -420,9 +420,9 @@ class HeNormal(_He):
         out_axis: which are the outputs; together with `in_axis`.
     """
 
-    def law(self, shape: Shape) -> Law:
+    def law(self, shape: Shape) -> DistributionSpec:
         """Normal with the standard deviation for this shape."""
-        return Law(_normal, (0.0, self._sigma(shape)))
+        return DistributionSpec(_normal, (0.0, self._sigma(shape)))
 
 
 class VarianceScaling(_Scaled):
@@ -472,15 +472,15 @@ class VarianceScaling(_Scaled):
         if self.scale == 0:
             raise ValueError(f"{owner}(scale): expected a number > 0, got {scale}.")
 
-    def law(self, shape: Shape) -> Law:
+    def law(self, shape: Shape) -> DistributionSpec:
         """The distribution with the variance for this shape."""
         fan_in, fan_out = self._fans(shape)
         n = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
         sigma = math.sqrt(self.scale / n)
         if self.distribution == "uniform":
             bound = math.sqrt(3) * sigma
-            return Law(_uniform, (-bound, bound))
+            return DistributionSpec(_uniform, (-bound, bound))
         if self.distribution == "untruncated_normal":
-            return Law(_normal, (0.0, sigma))
+            return DistributionSpec(_normal, (0.0, sigma))
         sigma /= _CUT_AT_TWO
         return _cut_law(self, 0.0, sigma, -2 * sigma, 2 * sigma)

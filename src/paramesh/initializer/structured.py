@@ -25,7 +25,14 @@ from paramesh.initializer.random import (
     not_negative,
     real_number,
 )
-from paramesh.sampling.recipe import Draw, Initializer, Key, Law, Recipe, cast_on_host
+from paramesh.sampling.recipe import (
+    DistributionSpec,
+    Initializer,
+    Key,
+    Recipe,
+    Sampler,
+    cast_on_host,
+)
 
 _Host = np.ndarray[Any, Any]
 
@@ -91,7 +98,7 @@ class One(Constant):
 def _identity(rows: int, columns: int) -> Any:
     """The rule of identities along two axes; one function for each pair, which programs share."""
 
-    def rule(bits: Draw) -> jax.Array:
+    def rule(bits: Sampler) -> jax.Array:
         return bits.index(rows) == bits.index(columns)
 
     return rule
@@ -102,7 +109,7 @@ def _dirac(axes: tuple[int, ...]) -> Any:
     """The rule of kernels that pass their input on, whose axes (out, in, *kernel) are these."""
     first, second, *kernel = axes
 
-    def rule(bits: Draw, per_group: Any, ones: Any) -> jax.Array:
+    def rule(bits: Sampler, per_group: Any, ones: Any) -> jax.Array:
         whole = bits.whole
         assert whole is not None
         along_out = bits.index(first) % per_group.astype(jnp.int64)
@@ -148,9 +155,9 @@ class Identity(_Stacked):
         if len(self._axes(shape)) != 2:
             raise self._wrong("of 2 axes", shape)
 
-    def law(self, shape: Shape) -> Law:
+    def law(self, shape: Shape) -> DistributionSpec:
         """Whether the indices are equal."""
-        return Law(_identity(*self._axes(shape)), elementwise=False)
+        return DistributionSpec(_identity(*self._axes(shape)), elementwise=False)
 
 
 class Dirac(_Stacked):
@@ -186,12 +193,12 @@ class Dirac(_Stacked):
                 f"groups={self.groups}, got {shape}."
             )
 
-    def law(self, shape: Shape) -> Law:
+    def law(self, shape: Shape) -> DistributionSpec:
         """Whether the indices are those of a middle."""
         axes = self._axes(shape)
         per_group = shape[axes[0]] // self.groups
         ones = min(per_group, shape[axes[1]])
-        return Law(_dirac(tuple(axes)), (), (per_group, ones), elementwise=False)
+        return DistributionSpec(_dirac(tuple(axes)), (), (per_group, ones), elementwise=False)
 
 
 class Orthogonal(_Stacked):
@@ -283,6 +290,6 @@ class Sparse(_Stacked):
 class _Lottery(Initializer):
     """Uniform numbers that are independent of what other initializers draw under the same key."""
 
-    def draw(self, bits: Draw) -> jax.Array:
+    def draw(self, bits: Sampler) -> jax.Array:
         bits.bits()
         return bits.uniform()

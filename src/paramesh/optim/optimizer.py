@@ -64,7 +64,7 @@ class Optimizer(Cell):
         loss_scale: what the loss was multiplied by; the gradients are divided by it.
 
     Raises:
-        TypeError, KeyError, ValueError, RuntimeError: see `groups.make_plan` and
+        TypeError, KeyError, ValueError, RuntimeError: see `groups.make_group_plan` and
             `rates.make_rate`; `loss_scale` is not above 0.
     """
 
@@ -96,7 +96,7 @@ class Optimizer(Cell):
         name = type(self).__name__
         self.loss_scale = checks.positive(name, "loss_scale", loss_scale, whole=True)
         self.reciprocal_scale = 1.0 / self.loss_scale
-        plan = groups.make_plan(name, parameters, weight_decay)
+        plan = groups.make_group_plan(name, parameters, weight_decay)
         params = ParameterTuple(plan.parameters)
         self.is_group = plan.grouped
         self._group_of = tuple(plan.group_of)
@@ -214,9 +214,9 @@ class Optimizer(Cell):
         params = enumerate(self._parameters)
         return frozenset([i for i, param in params if not param.requires_grad])
 
-    def _token(self) -> Any:
+    def _cache_key(self) -> Any:
         # A program that updates Parameters in a flat array looks at none of them by itself.
-        return (*super()._token(), self.frozen())
+        return (*super()._cache_key(), self.frozen())
 
     # Learning rates and weight decay.
 

@@ -28,11 +28,11 @@ class Flag:
     """A True-or-False attribute.
 
     Args:
-        bakes: compiled programs depend on it, so that setting it makes them look again.
+        trace_static: compiled programs depend on it, so that setting it makes them look again.
     """
 
-    def __init__(self, bakes: bool = False) -> None:
-        self._bakes = bakes
+    def __init__(self, trace_static: bool = False) -> None:
+        self._trace_static = trace_static
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -52,7 +52,7 @@ class Flag:
                 f"got {type(value).__name__} ({value!r})."
             )
         setattr(param, self._slot, value)
-        if self._bakes:
+        if self._trace_static:
             tracing.moved()
 
 

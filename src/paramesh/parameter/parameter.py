@@ -76,9 +76,9 @@ class Parameter(Tensor):
     _parallel_optimizer: bool
     _slot: Slot | None = None
 
-    requires_grad = Flag(bakes=True)
-    layerwise_parallel = Flag(bakes=True)
-    parallel_optimizer = Flag(bakes=True)
+    requires_grad = Flag(trace_static=True)
+    layerwise_parallel = Flag(trace_static=True)
+    parallel_optimizer = Flag(trace_static=True)
     parallel_optimizer_comm_recompute = Flag()
     requires_aggr = Flag()
     cache_enable = Flag()
@@ -217,7 +217,7 @@ class Parameter(Tensor):
         if self._contents is recipe:  # else another thread was faster, or wrote something else
             storage.commit([(self, "_contents", array)])
 
-    def _token(self) -> Any:
+    def _cache_key(self) -> Any:
         return (
             self.shape,
             self.dtype,

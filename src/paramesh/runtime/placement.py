@@ -30,7 +30,7 @@ WORLD, OTHER_WORLD = "hccl_world_group", "nccl_world_group"
 
 
 @dataclass(frozen=True)
-class Members:
+class Participants:
     """The devices that a collective operator is about.
 
     Attributes:
@@ -58,7 +58,7 @@ def _size_of_one(group: str) -> int:
 group_size: Callable[[str], int] = _size_of_one
 
 
-class Hidden:
+class ImplicitValue:
     """A value that programs take in or give out for a placement; to them, it is a Parameter.
 
     Args:
@@ -89,7 +89,7 @@ class Hidden:
         """The raw value, None before the first."""
         return self._contents
 
-    def _token(self) -> Any:
+    def _cache_key(self) -> Any:
         return self.shape
 
     def _concrete(self) -> Any:
@@ -99,7 +99,7 @@ class Hidden:
         storage.commit([(self, "_contents", value)])
 
 
-class Ahead(Hidden):
+class PrefetchKey(ImplicitValue):
     """A hidden value that programs write, and that is known before they run."""
 
 
@@ -128,7 +128,7 @@ class Placement:
         """The first arrays of Parameters, made from their recipes where each Parameter lives."""
         return list(compute_many(recipes))
 
-    def settle(self, states: Sequence[Any], arrays: list[Any]) -> None:
+    def reshard(self, states: Sequence[Any], arrays: list[Any]) -> None:
         """Replace, in `arrays` and in the states, what is not settled; with their lock held."""
 
     def place_inputs(self, leaves: list[Any]) -> list[Any]:
@@ -190,7 +190,7 @@ class Placement:
         """
         return list(grads)
 
-    def members(self, group: str, operator: str) -> Members:
+    def participants(self, group: str, operator: str) -> Participants:
         """Who takes part in a collective operator of the running program.
 
         Raises:
@@ -205,7 +205,7 @@ class Placement:
                 f"'{mode}' a program does not run on each of them. Use "
                 "set_auto_parallel_context(parallel_mode='hybrid_parallel'), or 'data_parallel'."
             )
-        return Members(None, ((0,),), 1)
+        return Participants(None, ((0,),), 1)
 
     def divide(self, params: Sequence[Any]) -> Any:
         """How the optimizer state of these Parameters is divided over devices; None: it is whole.
@@ -277,7 +277,7 @@ class Placement:
         """How each Parameter is cut over devices, as far as that is known; None for whole."""
         return [None] * len(params)
 
-    def cut_sharding(self, param: Any) -> Any:
+    def known_sharding(self, param: Any) -> Any:
         """The sharding of a Parameter that is known to be cut over devices; None for others."""
         return None
 
@@ -289,7 +289,7 @@ class Placement:
             ahead: computes {hidden value: array} of what has to be known before.
         """
 
-    def announced(self, hidden: Sequence[Any], ahead: Callable[[], dict[Any, Any]]) -> None:
+    def prefetch(self, hidden: Sequence[Any], ahead: Callable[[], dict[Any, Any]]) -> None:
         """Called when a run of a program is said to come after the next one.
 
         Args:
@@ -298,7 +298,7 @@ class Placement:
         """
 
     @property
-    def looks_ahead(self) -> bool:
+    def prefetches(self) -> bool:
         """Whether `announced` is of use."""
         return False
 

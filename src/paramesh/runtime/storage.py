@@ -56,7 +56,7 @@ class Stage(enum.Enum):
     LENT = "lent"
 
 
-class Strayed:
+class Detached:
     """The contents of a pool some of whose members hold contents of their own.
 
     Args:
@@ -70,7 +70,7 @@ class Strayed:
 
 
 #: Contents that programs cannot take in.
-UNREADY = frozenset([type(None), Recipe, Strayed])
+UNREADY = frozenset([type(None), Recipe, Detached])
 
 
 class Domain:

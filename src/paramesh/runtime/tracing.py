@@ -15,7 +15,8 @@ Glossary
                 not at all (`together`)
 
 A frame refers to Parameters by what every floor above may rely on: `_concrete()` and `_store()`
-(the value outside of every frame, see `storage.py`) and `_token()` (all that a program bakes in).
+(the value outside of every frame, see `storage.py`) and `_cache_key()` (all of
+it that is static in a trace).
 """
 
 from __future__ import annotations
@@ -55,14 +56,14 @@ class State(Protocol):
         """The element type."""
         ...
 
-    def _token(self) -> Any: ...
+    def _cache_key(self) -> Any: ...
     def _concrete(self) -> Any: ...
 
 
 class Visited(Protocol):
-    """What a frame needs to know of a Cell: all that a program bakes in of it."""
+    """What a frame needs to know of a Cell: all of it that is static in a trace."""
 
-    def _token(self) -> Any: ...
+    def _cache_key(self) -> Any: ...
     def _inside(self) -> Iterable[Visited]: ...
 
 
@@ -133,7 +134,7 @@ class Frame:
         return value
 
     def ranks(self) -> Any:
-        """Small numbers that the compiler does not know (see `Plan.part`), or None."""
+        """Small numbers that the compiler does not know (see `FlatLayout.part`), or None."""
         return None if self.parent is None else self.parent.ranks()
 
     def put(self, state: Any, value: Any) -> None:
@@ -192,7 +193,7 @@ class Program(Frame):
 
     Args:
         inputs: Parameters that are in no pool, and pools.
-        ranks: see `Plan.part`.
+        ranks: see `FlatLayout.part`.
 
     Attributes:
         read: inputs whose values at the start are needed.
@@ -308,11 +309,11 @@ class _Thread(threading.local):
 thread = _Thread()
 
 
-class _Epoch:
+class _VersionCounter:
     number = 0
 
 
-_epoch = _Epoch()
+_epoch = _VersionCounter()
 # Each number once, whichever thread asks: two that move at once must not make one move of it.
 _numbers = itertools.count(1)
 
@@ -428,7 +429,7 @@ def _write_all(writes: list[tuple[Any, Any]]) -> None:
         elif state._slot is not None and state._slot.pool in pools:
             # The change of a member speaks of the array that the pool has now.
             pool = state._slot.pool
-            changes.insert(-1, (pool, "_contents", storage.Strayed(pools[pool])))
+            changes.insert(-1, (pool, "_contents", storage.Detached(pools[pool])))
     storage.commit(changes)
 
 
@@ -469,7 +470,7 @@ class Guard:
     """What a program baked in; `holds()` while all of it is still so."""
 
     def __init__(self, parts: list[Any], settings: Any) -> None:
-        self._parts = [(weakref.ref(part), part._token()) for part in parts]
+        self._parts = [(weakref.ref(part), part._cache_key()) for part in parts]
         self._settings = settings
 
     def alive(self) -> bool:
@@ -491,6 +492,6 @@ class Guard:
             return False
         for ref, token in self._parts:
             part = ref()
-            if part is None or part._token() != token:
+            if part is None or part._cache_key() != token:
                 return False
         return True

@@ -24,8 +24,8 @@ from jax import lax
 from paramesh.dtype import DType
 from paramesh.sampling.distribution import (
     HEADER,
-    Draw,
-    Law,
+    DistributionSpec,
+    Sampler,
     compiled,
     computing_dtype,
     default_platform,
@@ -56,7 +56,7 @@ def _row_program(
         place = (position.astype(jnp.uint32), (position >> jnp.uint64(32)).astype(jnp.uint32))
         integers = [header[:, i : i + 1] for i in range(HEADER + 1, header.shape[1])]
         numbers = [reals[:, i : i + 1] for i in range(reals.shape[1])]
-        draw = Draw((rows, ROW), None, computing_dtype(dtype), words[:3], words[3], place)
+        draw = Sampler((rows, ROW), None, computing_dtype(dtype), words[:3], words[3], place)
         return evaluated(rule, draw, numbers, integers, dtype)
 
     return compiled(paramesh_draw_rows, platform)
@@ -94,7 +94,9 @@ def _tables(rows_of: Sequence[int]) -> list[list[_Run]]:
     return tables
 
 
-def draw_rows(pieces: Sequence[tuple[Law, Key, int, tuple[int, ...]]], dtype: DType) -> list[Array]:
+def draw_rows(
+    pieces: Sequence[tuple[DistributionSpec, Key, int, tuple[int, ...]]], dtype: DType
+) -> list[Array]:
     """Many arrays of one elementwise rule, in one program whatever their shapes.
 
     Each piece is a law, a key, the position of the first element, and the shape of a run of
@@ -143,7 +145,7 @@ def _apart(size: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
 
 
 def _row_arguments(
-    pieces: Sequence[tuple[Law, Key, int, tuple[int, ...]]],
+    pieces: Sequence[tuple[DistributionSpec, Key, int, tuple[int, ...]]],
     table: Sequence[_Run],
     rows: int,
     dtype: DType,

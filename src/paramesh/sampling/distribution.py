@@ -1,9 +1,9 @@
 """Laws: what elements are computed from, and by which rule.
 
 Glossary
-    rule        a function of a `Draw` and some numbers that gives the elements of a slice
+    rule        a function of a `Sampler` and some numbers that gives the elements of a slice
     law         a rule with its numbers (sigma, bounds, …), for one whole shape
-    Draw        what a rule draws from: the random numbers and the indices of a slice's elements
+    Sampler        what a rule draws from: the random numbers and the indices of a slice's elements
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def default_platform() -> str:
     return device if isinstance(device, str) else device.platform
 
 
-class Law(NamedTuple):
+class DistributionSpec(NamedTuple):
     """A rule with its numbers.
 
     `elementwise` says that the rule looks at nothing but the random numbers of an element: not at
@@ -60,7 +60,7 @@ class Law(NamedTuple):
     elementwise: bool = True
 
 
-class Draw:
+class Sampler:
     """The random numbers and the indices of the elements of one slice.
 
     Each call of `bits`, `uniform`, `normal` or `cut_normal` gives fresh numbers, independent of
@@ -187,7 +187,7 @@ def cast(values: Array, dtype: DType) -> Array:
 
 def evaluated(
     rule: Callable[..., Array],
-    draw: Draw,
+    draw: Sampler,
     reals: Sequence[Any],
     integers: Sequence[Any],
     dtype: DType,

@@ -27,11 +27,13 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, Sharding
 
+from paramesh import deprecations
 from paramesh._compat.jax import eval_context
+from paramesh.deprecations import Deprecated
 from paramesh.dtype import DType, bool_, to_dtype
 from paramesh.errors import RecipeError
 from paramesh.sampling import batched, sampler
-from paramesh.sampling.distribution import Draw, Law
+from paramesh.sampling.distribution import DistributionSpec, Sampler
 from paramesh.sampling.seed import Key, get_seed, next_key, set_seed
 
 Array = jax.Array
@@ -39,16 +41,24 @@ Index = tuple[slice, ...]
 _Host = np.ndarray[Any, Any]
 
 __all__ = [
-    "Draw",
+    "DistributionSpec",
     "Initializer",
     "Key",
-    "Law",
     "Recipe",
+    "Sampler",
     "compute_many",
     "get_seed",
     "next_key",
     "set_seed",
 ]
+
+__getattr__ = deprecations.renamed(
+    __name__,
+    {
+        "Draw": Deprecated("paramesh.sampling.recipe.Sampler", "Sampler"),
+        "Law": Deprecated("paramesh.sampling.recipe.DistributionSpec", "DistributionSpec"),
+    },
+)
 
 
 class Initializer:
@@ -56,8 +66,8 @@ class Initializer:
 
     For an initializer of your own, define one of two methods.
 
-    `draw` computes the elements of any slice from what `bits` (a `Draw`) gives: random numbers and
-    indices of these elements. Such an initializer is sliceable:
+    `draw` computes the elements of any slice from what `bits` (a `Sampler`) gives: random
+    numbers and indices of these elements. Such an initializer is sliceable:
 
         class Triangular(Initializer):
             def __init__(self, scale):
@@ -95,7 +105,7 @@ class Initializer:
 
     # What subclasses define. The lowest class that defines one of the five decides which is used.
 
-    def draw(self, bits: Draw) -> Array:
+    def draw(self, bits: Sampler) -> Array:
         """The elements of the slice that `bits` describes, of its shape."""
         raise NotImplementedError(_no_numbers(self))
 
@@ -103,7 +113,7 @@ class Initializer:
         """Fill `arr` (of the whole's shape and element type, zeros at first) in place."""
         raise NotImplementedError(_no_numbers(self))
 
-    def law(self, shape: tuple[int, ...]) -> Law:
+    def law(self, shape: tuple[int, ...]) -> DistributionSpec:
         """A rule and its numbers for a whole of this shape.
 
         Initializers with one rule (a function, not a method) share compiled programs, whatever
@@ -191,7 +201,7 @@ class _Drawn:
 
     initializer: Initializer
 
-    def __call__(self, bits: Draw) -> Array:
+    def __call__(self, bits: Sampler) -> Array:
         return self.initializer.draw(bits)
 
     def __repr__(self) -> str:
@@ -378,12 +388,12 @@ class Recipe:
             sizes.append(max(stop - start, 0))
         return tuple(starts), tuple(sizes)
 
-    def _law(self) -> Law | None:
+    def _law(self) -> DistributionSpec | None:
         style = _style(type(self.initializer))
         if style == "law":
             return self.initializer.law(self.shape)
         if style == "draw":
-            return Law(_Drawn(self.initializer), elementwise=False)
+            return DistributionSpec(_Drawn(self.initializer), elementwise=False)
         return None
 
     def _slice(self, starts: Sequence[int], shape: tuple[int, ...]) -> Array:
@@ -466,7 +476,7 @@ def compute_many(recipes: Sequence[Recipe]) -> list[Array]:
     return results
 
 
-def _kind(recipe: Recipe, law: Law | None) -> Any:
+def _kind(recipe: Recipe, law: DistributionSpec | None) -> Any:
     """What recipes that can be computed together have in common; None: computed alone."""
     if recipe.size == 0:
         return None

@@ -4,7 +4,8 @@ Glossary
     place       which elements of which whole: the offset along each axis, and the whole's shape
 
 Keys, offsets and a law's numbers are arguments of the compiled programs; only the rule, the slice's
-shape and the element type are compiled in. Small arrays of every shape share one program (`batched`).
+shape and the element type are compiled in. Small arrays of every shape share one program
+(`batched`).
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from paramesh.dtype import DType
 from paramesh.sampling.batched import SMALL, draw_rows
 from paramesh.sampling.distribution import (
     HEADER,
-    Draw,
-    Law,
+    DistributionSpec,
+    Sampler,
     compiled,
     computing_dtype,
     default_platform,
@@ -75,7 +76,7 @@ def _elements(
     rank = len(place.shape)
     words = [header[i].astype(jnp.uint32) for i in range(HEADER)]
     strides = [header[HEADER + i] for i in range(rank)]
-    draw = Draw(
+    draw = Sampler(
         place.shape,
         place.whole,
         computing_dtype(dtype),
@@ -177,7 +178,7 @@ def _is_narrow(starts: Sequence[int], strides: Sequence[int], shape: Sequence[in
 
 
 def draw_slice(
-    law: Law,
+    law: DistributionSpec,
     key: Key,
     whole: tuple[int, ...],
     dtype: DType,
@@ -199,7 +200,7 @@ def draw_slice(
 
 
 def draw_sharded(
-    law: Law, key: Key, whole: tuple[int, ...], dtype: DType, sharding: NamedSharding
+    law: DistributionSpec, key: Key, whole: tuple[int, ...], dtype: DType, sharding: NamedSharding
 ) -> Array:
     """The whole, every device computing its own shard, in one program."""
     shape = sharding.shard_shape(whole)
@@ -214,7 +215,7 @@ def draw_sharded(
 
 
 def _arguments(
-    law: Law, key: Key, dtype: DType, strides: Sequence[int], starts: Sequence[int]
+    law: DistributionSpec, key: Key, dtype: DType, strides: Sequence[int], starts: Sequence[int]
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     header = np.array([*key_words(key), 0, *strides, *starts, *law.integers], np.uint64)
     return header, np.array(law.reals, computing_dtype(dtype))

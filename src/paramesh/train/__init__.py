@@ -1,6 +1,7 @@
 """Training: Model, callbacks, metrics, and Cells that make one step."""
 
-from paramesh import lazy_names
+from paramesh import deprecations, lazy_names
+from paramesh.deprecations import Deprecated
 from paramesh.optim import (
     DynamicLossScaleManager,
     DynamicLossScaleUpdateCell,
@@ -39,7 +40,7 @@ from paramesh.train.metrics import (
 from paramesh.train.model import Model
 from paramesh.train.model_checkpoint import CheckpointConfig, ModelCheckpoint
 from paramesh.train.summary import Summary
-from paramesh.train.workers import first_step, owed
+from paramesh.train.workers import first_step, pending_steps
 
 __all__ = [
     "Model",
@@ -51,7 +52,7 @@ __all__ = [
     "TrainOneStepWithLossScaleCell",
     "DistributedGradReducer",
     # workers of servers
-    "owed",
+    "pending_steps",
     "first_step",
     "LossScaleManager",
     "FixedLossScaleManager",
@@ -85,6 +86,10 @@ __all__ = [
 #: MindSpore has them here, too.
 _OF_CHECKPOINTS = ("load_checkpoint", "load_param_into_net", "save_checkpoint")
 
-__getattr__ = lazy_names.opened(
-    __name__, dict.fromkeys(_OF_CHECKPOINTS, "paramesh.checkpoint"), lambda: __all__
+__getattr__ = deprecations.renamed(
+    __name__,
+    {"owed": Deprecated("paramesh.train.workers.pending_steps", "paramesh.train.pending_steps")},
+    lazy_names.opened(
+        __name__, dict.fromkeys(_OF_CHECKPOINTS, "paramesh.checkpoint"), lambda: __all__
+    ),
 )

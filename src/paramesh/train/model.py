@@ -401,7 +401,7 @@ class Model:
 
 
 def _looks_ahead() -> bool:
-    return placement.current().looks_ahead
+    return placement.current().prefetches
 
 
 def _tell(callbacks: Iterable[Callback], moment: str, run: RunContext) -> None:

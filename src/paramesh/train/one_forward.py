@@ -39,7 +39,7 @@ class _Pass:
             if state in written
             and value is not self.before.get(state)
             # What a placement has programs give out belongs to each pass.
-            and not isinstance(state, placement.Hidden)
+            and not isinstance(state, placement.ImplicitValue)
         }
         self.before = {state: self.before.get(state) for state in self.after}
 

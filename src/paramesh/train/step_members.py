@@ -1,4 +1,4 @@
-"""Members of MindSpore's training Cells that the `construct` of a subclass uses.
+"""Submodules of MindSpore's training Cells that the `construct` of a subclass uses.
 
 Model scripts write `class Step(nn.TrainOneStepCell)` with a `construct` of their own over
 `self.grad`, `self.grad_reducer`, `self.reducer_flag` and so on. They are made when they are asked

@@ -1,4 +1,4 @@
-"""Loops of a worker that may be started again in the middle: what it still owes to the servers."""
+"""Loops of a worker that may be restarted in the middle: the steps that are still pending."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def pace() -> Any:
 
 
 def first_step() -> int:
-    """The first step of the run that this worker owes, counted from 0 at the top of the script.
+    """The first pending step of this worker, counted from 0 at the top of the script.
 
     0 in a run that begins, and without servers in processes of their own. To be asked before the
     first step.
@@ -35,8 +35,8 @@ def first_step() -> int:
     return 0 if mine is None else mine.passed
 
 
-def owed(batches: Iterable[T]) -> Iterator[T]:
-    """The batches of a loop that this worker still owes, each with its random numbers.
+def pending_steps(batches: Iterable[T]) -> Iterator[T]:
+    """The batches of the pending steps of a loop, each with its random numbers.
 
     For a loop written by hand; `Model.train` does this by itself. Each batch has to be one step.
     Batches whose step was pushed before are taken and passed over, so that whatever makes them

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from paramesh.dtype import is_wide, watch_wide, x64, x64_enabled
+from paramesh.dtype import is_64bit, watch_64bit, x64, x64_enabled
 from paramesh.runtime import trace_scope, tracing
 from paramesh.tensor.trees import unpack
 
@@ -124,11 +124,11 @@ def in_width(arrays: Any, compute: Callable[[], Any]) -> Any:
         compute: gives the result.
     """
     wide = np.dtype("int64")
-    if any(map(is_wide, arrays)):
+    if any(map(is_64bit, arrays)):
         with x64(wide):
             return compute()
     failed = None
-    with watch_wide() as marks:
+    with watch_64bit() as marks:
         try:
             result = compute()
         except Exception as error:

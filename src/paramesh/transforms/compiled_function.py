@@ -22,13 +22,20 @@ import numpy as np
 
 from paramesh import random
 from paramesh._compat.jax import dce_jaxpr, jaxpr_as_fun
-from paramesh.dtype import is_wide, watch_wide, x64_enabled
+from paramesh.dtype import is_64bit, watch_64bit, x64_enabled
 from paramesh.errors import TraceError
 from paramesh.parameter import Parameter, Pool, form_waiting, forming, ranks_of, state_of
 from paramesh.runtime import placement, trace_scope, tracing
 from paramesh.tensor.promotion import scalar_kind
 from paramesh.transforms.callbacks import calls_back
-from paramesh.transforms.executable import ZERO, Entry, Outputs, Prelude, State, settings_now
+from paramesh.transforms.executable import (
+    ZERO,
+    Executable,
+    Outputs,
+    PrefetchProgram,
+    State,
+    settings_now,
+)
 from paramesh.transforms.handoff import Superseded
 from paramesh.transforms.reachability import cells_of, is_cell, parameters_of
 from paramesh.transforms.retracing import Settling
@@ -65,7 +72,7 @@ class CompiledFunction:
         self._hints = hints or (lambda: parameters_of(fn))
         self._donate = donate
         way = (self._static_argnums, self._static_argnames, donate, way)
-        self._entries: dict[Any, list[Entry]] = programs_of(
+        self._entries: dict[Any, list[Executable]] = programs_of(
             fn if kept_with is None else kept_with, way
         )
         self._warned = False
@@ -105,7 +112,7 @@ class CompiledFunction:
         those of that call are then fetched while this one is computed. A hint, and no more: it
         changes no result, and what is said and never comes costs only time.
         """
-        if tracing.current() is not None or not placement.current().looks_ahead:
+        if tracing.current() is not None or not placement.current().prefetches:
             return
         call = self._parse(args, kwargs)
         if call is None:
@@ -114,11 +121,11 @@ class CompiledFunction:
             if entry.current():
                 entry.announce(call[1])
 
-    def trace(self, *args: Any, **kwargs: Any) -> Entry:
+    def trace(self, *args: Any, **kwargs: Any) -> Executable:
         """The compiled program that a call with these arguments would run (made if need be)."""
         return self._traced(args, kwargs)[1]
 
-    def _traced(self, args: Any, kwargs: Any) -> tuple[Any, Entry, list[Any]]:
+    def _traced(self, args: Any, kwargs: Any) -> tuple[Any, Executable, list[Any]]:
         call = self._parse(args, kwargs, abstract=True)
         if call is None:
             raise TypeError(f"'{self.__name__}': concrete arguments are needed, not tracers.")
@@ -142,7 +149,7 @@ class CompiledFunction:
         key, entry, leaves = self._traced(args, kwargs)
         return Lowered(self.__name__, self._parse, key, entry, leaves)
 
-    def _remember(self, key: Any, entry: Entry) -> None:
+    def _remember(self, key: Any, entry: Executable) -> None:
         versions = self._entries.setdefault(key, [])
         versions[:] = [e for e in versions if e.guard.alive()]
         versions.append(entry)
@@ -217,7 +224,7 @@ class CompiledFunction:
 
         return key, leaves, rebuild
 
-    def _trace(self, leaves: list[Any], rebuild: Callable[..., Any]) -> Entry:
+    def _trace(self, leaves: list[Any], rebuild: Callable[..., Any]) -> Executable:
         form_waiting()
         # Whether it draws random numbers is only known afterwards; an input that is not read costs
         # nothing, a second trace does.
@@ -225,27 +232,27 @@ class CompiledFunction:
         found.update(dict.fromkeys([*self._hints(), random.default_generator().state]))
         for cell in filter(is_cell, jax.tree_util.tree_leaves(rebuild(leaves))):
             found.update(dict.fromkeys(parameters_of(cell)))
-        wide = any(is_wide(x) for x in leaves if not scalar_kind(x))
+        wide = any(is_64bit(x) for x in leaves if not scalar_kind(x))
         settling = Settling(self.__name__)
         while True:
             # Looked up each time: a pool may have been dissolved because a member outgrew it.
             inputs = _inputs(found)
-            wide = wide or any(state.dtype.is_wide() for state in inputs)
+            wide = wide or any(state.dtype.is_64bit() for state in inputs)
             try:
                 with trace_scope.around(self.__name__, compiled=True) as notes:
-                    entry, missing, met_wide = self._attempt(inputs, leaves, rebuild, wide)
-                settling.trace(notes, missing, met_wide > wide, done=entry is not None)
+                    entry, missing, met_64bit = self._attempt(inputs, leaves, rebuild, wide)
+                settling.trace(notes, missing, met_64bit > wide, done=entry is not None)
             except BaseException:
                 settling.take_back()
                 raise
             if entry is not None and settling.settled:
                 return entry
             found.update(missing)
-            wide = wide or met_wide
+            wide = wide or met_64bit
 
     def _attempt(
         self, states: list[State], leaves: list[Any], rebuild: Callable[..., Any], wide: bool
-    ) -> tuple[Entry | None, dict[Any, None], bool]:
+    ) -> tuple[Executable | None, dict[Any, None], bool]:
         """The program with these inputs, or what it misses and whether it needs 64 bits."""
         attempts: list[tuple[tracing.Program, Outputs, list[State]]] = []
 
@@ -272,20 +279,20 @@ class CompiledFunction:
         shapes = [jax.ShapeDtypeStruct(place.shape(s), s.dtype.np_dtype) for s in states]
         traced.__name__ = getattr(self.fn, "__name__", "program")
         program_over_all = place.enclose(traced, states, lambda: attempts[-1][2])
-        with watch_wide() as marks, _x64(wide):
+        with watch_64bit() as marks, _x64(wide):
             closed = jax.make_jaxpr(program_over_all)(shapes, place.place_inputs(leaves), ZERO)
-            met_wide = marks.wide
+            met_64bit = marks.wide
         program, outputs, written = attempts[-1]
         notes = trace_scope.current()
         assert notes is not None
         notes.check(program.cells)
         for pool in program.unfit:
             pool.dissolve(again=False)
-        if program.missing or program.unfit or met_wide > wide:
-            return None, program.missing, met_wide
+        if program.missing or program.unfit or met_64bit > wide:
+            return None, program.missing, met_64bit
         with _x64(wide):
             closed = place.rewritten(closed, states, written)
-        return self._compile(closed, states, program, written, outputs, wide), {}, met_wide
+        return self._compile(closed, states, program, written, outputs, wide), {}, met_64bit
 
     def _compile(
         self,
@@ -295,12 +302,16 @@ class CompiledFunction:
         written: list[State],
         outputs: Outputs,
         wide: bool,
-    ) -> Entry:
+    ) -> Executable:
         n_out = len(closed.jaxpr.outvars) - len(written)
-        ahead = [s for s in written if isinstance(s, placement.Ahead)]
-        prelude = _prelude(self.__name__, closed, states, written, wide) if ahead else None
-        handed = [i + n_out for i, s in enumerate(written) if not isinstance(s, placement.Ahead)]
-        written = [s for s in written if not isinstance(s, placement.Ahead)]
+        ahead = [s for s in written if isinstance(s, placement.PrefetchKey)]
+        prefetch_program = (
+            _prefetch_program(self.__name__, closed, states, written, wide) if ahead else None
+        )
+        handed = [
+            i + n_out for i, s in enumerate(written) if not isinstance(s, placement.PrefetchKey)
+        ]
+        written = [s for s in written if not isinstance(s, placement.PrefetchKey)]
         after = {s: closed.jaxpr.outvars[i].aval for s, i in zip(written, handed, strict=True)}
         waits = calls_back(closed.jaxpr)
         donated = [s for s in states if s in program.read and _same_kind(s, after.get(s))]
@@ -326,7 +337,7 @@ class CompiledFunction:
         guard = tracing.Guard([*cells, *program.met, *program.read, *written], settings_now())
         compiled = jax.jit(run, donate_argnums=0)
         met, waits = list(program.met), waits or not self._donate
-        return Entry(
+        return Executable(
             compiled,
             donated,
             kept,
@@ -337,25 +348,25 @@ class CompiledFunction:
             wide,
             pooled,
             waits,
-            prelude,
+            prefetch_program,
         )
 
 
-def _prelude(
+def _prefetch_program(
     name: str, closed: Any, states: list[State], written: list[State], wide: bool
-) -> Prelude:
+) -> PrefetchProgram:
     """The part of a program that computes what has to be known before it runs.
 
     Raises:
         TraceError: it depends on what will only be known then.
     """
     outputs = len(closed.jaxpr.outvars) - len(written)
-    ahead = [s for s in written if isinstance(s, placement.Ahead)]
-    wanted = [False] * outputs + [isinstance(s, placement.Ahead) for s in written]
+    ahead = [s for s in written if isinstance(s, placement.PrefetchKey)]
+    wanted = [False] * outputs + [isinstance(s, placement.PrefetchKey) for s in written]
     small, used = dce_jaxpr(closed.jaxpr, wanted)
     of_states = [s for s, is_used in zip(states, used, strict=False) if is_used]
     for state in of_states:
-        if isinstance(state, placement.Hidden):
+        if isinstance(state, placement.ImplicitValue):
             raise TraceError(
                 f"'{name}': {' and '.join(s.name for s in ahead)} have to be known before the "
                 f"program runs, but some are computed from {state.name}, which are fetched later."
@@ -365,10 +376,10 @@ def _prelude(
     run_small = jaxpr_as_fun(closed.replace(jaxpr=small))
     needs_zero = rest[-1]
 
-    def prelude(values: list[Any], leaves: list[Any]) -> Any:
+    def prefetch_program(values: list[Any], leaves: list[Any]) -> Any:
         return run_small(*values, *leaves, *((ZERO,) if needs_zero else ()))
 
-    return Prelude(ahead, of_states, of_leaves, jax.jit(prelude))
+    return PrefetchProgram(ahead, of_states, of_leaves, jax.jit(prefetch_program))
 
 
 def _inputs(found: Iterable[State]) -> list[State]:

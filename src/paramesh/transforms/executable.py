@@ -4,7 +4,7 @@ Glossary
     state       a Parameter, or a pool of many small ones (`parameter/pool.py`)
     donated     states that are read and written: their arrays are given to the program, which
                 reuses the memory; `handoff.py` says how
-    prelude     a part of the program that is run before it (see `placement.Ahead`)
+    prefetch_program     a part of the program that is run before it (see `placement.PrefetchKey`)
 
 A run costs one list of arrays in and one out, whatever the network looks like.
 """
@@ -31,7 +31,7 @@ from paramesh.transforms.uninterrupted import on_thread_of_its_own
 State = Parameter | Pool
 
 
-class Prelude:
+class PrefetchProgram:
     """What has to be known before a program runs, and the smaller program that computes it.
 
     Args:
@@ -43,7 +43,7 @@ class Prelude:
 
     def __init__(
         self,
-        ahead: Sequence[placement.Ahead],
+        ahead: Sequence[placement.PrefetchKey],
         states: list[State],
         leaves: list[int],
         program: Callable[..., list[Any]],
@@ -56,12 +56,12 @@ class Prelude:
         values = [state._concrete() for state in self.states]
         if self.states:
             storage.unite(self.states)
-            storage.inside(self.states[0], place.settle, self.states, values)
+            storage.inside(self.states[0], place.reshard, self.states, values)
         some = place.place_inputs([leaves[i] for i in self.leaves])
         return dict(zip(self.ahead, self.program(values, some), strict=True))
 
 
-class Entry:
+class Executable:
     """One compiled program and what it takes to run it."""
 
     __slots__ = (
@@ -74,7 +74,7 @@ class Entry:
         "outputs",
         "params",
         "pooled",
-        "prelude",
+        "prefetch_program",
         "program",
         "settings",
         "started",
@@ -94,11 +94,11 @@ class Entry:
         wide: bool,
         pooled: bool,
         waits: bool,
-        prelude: Prelude | None,
+        prefetch_program: PrefetchProgram | None,
     ) -> None:
         self.program = program
-        self.prelude = prelude
-        self.hidden = [p for p in (*kept, *written) if isinstance(p, placement.Hidden)]
+        self.prefetch_program = prefetch_program
+        self.hidden = [p for p in (*kept, *written) if isinstance(p, placement.ImplicitValue)]
         self.donated, self.kept, self.written = donated, kept, written
         self.params = params
         self.outputs = outputs
@@ -110,7 +110,7 @@ class Entry:
         self.started = False
         self.handoff = Handoff(program, donated, kept, written, waits, bool(self.hidden))
 
-    def compiled_as(self, stage: Any) -> Entry:
+    def compiled_as(self, stage: Any) -> Executable:
         """The same with its program as a `jax.stages.Compiled`."""
         twin = copy.copy(self)
         twin.program, twin.handoff = stage, self.handoff.compiled_as(stage)
@@ -170,14 +170,14 @@ class Entry:
 
     def announce(self, leaves: list[Any]) -> None:
         """A run with these inputs is said to come after the next one."""
-        if self.prelude is not None and self.started:
-            placement.current().announced(self.hidden, lambda: self._ahead(leaves))
+        if self.prefetch_program is not None and self.started:
+            placement.current().prefetch(self.hidden, lambda: self._ahead(leaves))
 
     def _ahead(self, leaves: list[Any]) -> dict[Any, Any]:
-        if self.prelude is None:
+        if self.prefetch_program is None:
             return {}
         with jax.enable_x64(True) if self.wide and not x64_enabled() else tracing.nothing:
-            return self.prelude.run(leaves)
+            return self.prefetch_program.run(leaves)
 
     def _start(self) -> None:
         materialise([*self.donated, *self.kept])

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh import context
-from paramesh.dtype import is_wide, to_dtype, watch_wide, x64
+from paramesh.dtype import is_64bit, to_dtype, watch_64bit, x64
 from paramesh.parameter import Parameter
 from paramesh.runtime import placement, tracing
 from paramesh.tensor.base import Tensor, raw, wrap
@@ -185,11 +185,11 @@ def _gradients(
             )
     diff = {i: arg for i, arg in chosen.items() if differentiable(arg)}
     start = [tracing.read(w) for w in weights]
-    wide = any(map(is_wide, [*start, *jax.tree_util.tree_leaves(list(args))]))
-    with watch_wide() as marks, x64(np.dtype("int64")) if wide else tracing.nothing:
+    wide = any(map(is_64bit, [*start, *jax.tree_util.tree_leaves(list(args))]))
+    with watch_64bit() as marks, x64(np.dtype("int64")) if wide else tracing.nothing:
         result = _vjp(fn, args, kwargs, diff, weights, start, sens, has_aux)
-        met_wide = marks.wide
-    if met_wide and not wide and tracing.current() is None:
+        met_64bit = marks.wide
+    if met_64bit and not wide and tracing.current() is None:
         # 64-bit data came up inside: the backward pass needs the 64-bit mode as well.
         with x64(np.dtype("int64")):
             result = _vjp(fn, args, kwargs, diff, weights, start, sens, has_aux)

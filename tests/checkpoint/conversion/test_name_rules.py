@@ -15,7 +15,7 @@ from paramesh.checkpoint.conversion import layer_kinds
 from paramesh.checkpoint.conversion.arrangement import Arrangement, Flip, Split, Squeeze, Transpose
 from paramesh.checkpoint.conversion.convert import assemble
 from paramesh.checkpoint.conversion.layer_kinds import guess, kinds_of
-from paramesh.checkpoint.conversion.name_plan import Plan, name_plan, plain_plan, renamed
+from paramesh.checkpoint.conversion.name_plan import ConversionPlan, name_plan, plain_plan, renamed
 from paramesh.checkpoint.conversion.name_rules import KIND_OF_LAYER, KINDS, LIBRARIES, members
 from paramesh.checkpoint.formats.interface import Entry
 from paramesh.checkpoint.formats.storage_dtypes import at_rest
@@ -48,7 +48,7 @@ class Held:
 
 def converted(
     arrays: Arrays, library: str, back: bool = False, given: dict[str, str] | None = None
-) -> tuple[Arrays, Plan]:
+) -> tuple[Arrays, ConversionPlan]:
     held: Any = Held(arrays)
     plan = name_plan(held.entries(), library, back, given)
     return {p.entry.name: assemble(held, p)[0] for p in plan.arrays}, plan

@@ -566,7 +566,7 @@ def test_old_files_of_the_same_names_are_replaced(tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 from paramesh import transform_checkpoints
-from paramesh.checkpoint import rank_write
+from paramesh.checkpoint.ranks import write as rank_write
 write = rank_write._write
 def slow(source, entry, boxes, sinks):
     write(source, entry, boxes, sinks)

@@ -30,7 +30,7 @@ from paramesh.parallel import Layout
 from paramesh.parallel.modes.parallel_optimizer import SplitState
 from paramesh.parallel.modes.per_device import per_device, set_per_device
 from paramesh.parallel.processes import full_value
-from paramesh.parameter.pool import lies_whole
+from paramesh.parameter.pool import is_full
 from paramesh.train.cells import TrainOneStepCell, WithLossCell
 
 X = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)
@@ -65,7 +65,7 @@ def placed(net: Any) -> Any:
     """The network with its values where a program would put them."""
     place = paramesh.runtime.placement.current()
     for param in net.get_parameters():
-        sharding = place.cut_sharding(param)
+        sharding = place.known_sharding(param)
         if sharding is not None:
             with x64(param.dtype):
                 param._store(jax.device_put(param.asnumpy(), sharding))
@@ -88,7 +88,7 @@ GRID = Layout((2, 4), ("a", "b"))("b", "a")
 def test_the_same_bits_under_another_layout(devices: int, parts: Any, tmp_path: Path) -> None:
     semi_auto(8)
     saved = placed(Weights((2, 4), 0))
-    assert not lies_whole(saved.matrix._value)
+    assert not is_full(saved.matrix._value)
     path = save_checkpoint(saved, tmp_path / "x.sharded", append_dict={"epoch": 3, "note": "é"})
     with ShardedSource(path) as source:
         assert len(source.slices("matrix")) == 8
@@ -100,7 +100,7 @@ def test_the_same_bits_under_another_layout(devices: int, parts: Any, tmp_path: 
     assert bits(net)["matrix"] != want["matrix"]
     found = load_checkpoint(path, net)
     assert bits(net) == want
-    assert lies_whole(net.matrix._value) == (parts is None)
+    assert is_full(net.matrix._value) == (parts is None)
     assert net.matrix.sliced == (parts is not None)
     assert (int(found.pop("epoch")), found.pop("note")) == (3, "é")
     assert bits(found) == want
@@ -393,7 +393,7 @@ def in_one_process(folder: Path) -> None:
     paramesh.set_seed(5)
     net = Weights((2, 2), 0)
     place = paramesh.runtime.placement.current()
-    sharding = place.cut_sharding(net.matrix)
+    sharding = place.known_sharding(net.matrix)
     value = net.matrix.asnumpy()
     net.matrix._store(
         jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])

@@ -15,7 +15,13 @@ from hypothesis import given, settings
 from paramesh.errors import LayoutError
 from paramesh.parallel.layouts.layout import Layout
 from paramesh.parallel.layouts.mesh import all_devices, device_mesh
-from paramesh.parallel.layouts.strategy import Rule, layout_of, layouts_of, plan_of, rule_of
+from paramesh.parallel.layouts.strategy import (
+    AxisRule,
+    axis_rule_of,
+    layout_of,
+    layouts_of,
+    plan_of,
+)
 
 MATRICES = [(8, 16), (16, 32)]
 
@@ -193,7 +199,7 @@ def test_named_layouts_as_a_strategy() -> None:
 
 
 def test_a_rule_of_ones_own() -> None:
-    rule = Rule((("i", "j"), ("j",)), ("j", "i"))
+    rule = AxisRule((("i", "j"), ("j",)), ("j", "i"))
     found = layouts_of(((2, 4), (4,)), [(8, 16), (16,)], 8, "Mine", rule=rule)
     assert matrix_and_maps(found) == ((4, 2), [(0, 1), (1,)])
     with pytest.raises(LayoutError, match=r"Mine: the rule's inputs .* are not those of shapes"):
@@ -281,17 +287,17 @@ def test_bad_strategies(strategy: Any, kind: type[Exception], message: str) -> N
             "'w': .*cannot cut into 3",
         ),
         (
-            lambda: rule_of("MatMul", [(8, 8)], [(1, 1)]),
+            lambda: axis_rule_of("MatMul", [(8, 8)], [(1, 1)]),
             LayoutError,
             "MatMul: cuts 2 inputs, but there are 1",
         ),
         (
-            lambda: rule_of("Dense", [(8, 8)], [(1, 1)]),
+            lambda: axis_rule_of("Dense", [(8, 8)], [(1, 1)]),
             LayoutError,
             "Dense: cuts 2 or 3 inputs",
         ),
         (
-            lambda: rule_of("MatMul", [(8, 8), (8,)], [(1, 1), (1,)]),
+            lambda: axis_rule_of("MatMul", [(8, 8), (8,)], [(1, 1), (1,)]),
             LayoutError,
             r"MatMul: input 1 needs at least 2 axes, but its shape is \(8,\)",
         ),

@@ -21,7 +21,7 @@ from paramesh.ps.integration import session as sessions
 from paramesh.ps.server.refresh import NO_IDS, Watch, join_news, news_of, split_watches
 from paramesh.ps.server.server import Server
 from paramesh.ps.specification.initial_values import start_of
-from paramesh.ps.specification.protocol import Rules
+from paramesh.ps.specification.protocol import RunConfig
 from paramesh.train import Model, batches
 
 ROWS, WIDTH, BATCH = 40, 3, 12
@@ -124,11 +124,11 @@ batch_ids = st.lists(st.integers(-2, ROWS + 1), min_size=BATCH, max_size=BATCH).
 @given(
     rules=st.sampled_from(
         [
-            Rules(),
-            Rules(workers=2),
-            Rules(workers=2, mode="stale", staleness=2),
-            Rules(mode="stale", staleness=1),
-            Rules(workers=2, mode="async"),
+            RunConfig(),
+            RunConfig(workers=2),
+            RunConfig(workers=2, mode="stale", staleness=2),
+            RunConfig(mode="stale", staleness=1),
+            RunConfig(workers=2, mode="async"),
         ]
     ),
     capacity=st.sampled_from([7, 12, 64]),
@@ -147,7 +147,7 @@ batch_ids = st.lists(st.integers(-2, ROWS + 1), min_size=BATCH, max_size=BATCH).
 )
 @pytest.mark.filterwarnings("ignore:Parameter 't'. a step looks up")
 def test_a_cached_row_is_what_the_server_has(
-    rules: Rules, capacity: int, expire: int, admit: int, steps: Any
+    rules: RunConfig, capacity: int, expire: int, admit: int, steps: Any
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
         server = Server(Path(folder), rules)
@@ -170,7 +170,7 @@ def test_a_cached_row_is_what_the_server_has(
 
 
 def test_rows_that_are_cached_and_known_to_come_next_are_not_waited_for(tmp_path: Path) -> None:
-    server = Server(tmp_path, Rules())
+    server = Server(tmp_path, RunConfig())
     server.declare([spec()], {})
     worker = Worker(0, server, 20, shared=False)
     first, second = np.arange(8), np.arange(4, 12)

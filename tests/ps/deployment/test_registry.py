@@ -24,7 +24,7 @@ FACTS: dict[str, Any] = {"address": "127.0.0.2:7001", "job": "default", "servers
 PROGRAM = """
 import sys
 from pathlib import Path
-from paramesh.ps import registry
+from paramesh.ps.deployment import registry
 registry.folders = lambda: [Path(sys.argv[1])]
 entry = registry.Entry(address=sys.argv[2], job="default", servers=1, workers=1, token="secret")
 print("entered", flush=True)

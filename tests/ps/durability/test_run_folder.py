@@ -23,7 +23,7 @@ from paramesh.ps.durability.run_folder import RunFolder
 from paramesh.ps.durability.run_lock import RunLock, WorkerLock
 from paramesh.ps.server.server import Server
 from paramesh.ps.specification.partition import Partition
-from paramesh.ps.specification.protocol import Rules
+from paramesh.ps.specification.protocol import RunConfig
 from server_runs import MOMENTUM, table_spec
 
 TWO = Identity(server_num=2)
@@ -69,7 +69,7 @@ def begun(
     specs = [partition.split_spec(spec) for spec in (DENSE, table_spec())]
     for number, mine_of_it in enumerate(partition.split_updates(updates)):
         place = identity.server_folder(folder, number)
-        server = Server(place, Rules(workers=1, mode=mine.mode))
+        server = Server(place, RunConfig(workers=1, mode=mine.mode))
         server.hello(0, 1)
         listed = [piece for pieces in specs for piece in pieces[number]]
         if former:  # pieces did not say of which shape they were
@@ -211,7 +211,7 @@ def test_runs_from_before_there_were_such_files(snapshot: bool, tmp_path: Path) 
     fits.enter("again")
     fits.leave()
     identity.check_server(folder / "server-1", str(fits.name), 1)
-    server = Server(folder / "server-1", Rules())
+    server = Server(folder / "server-1", RunConfig())
     server.hello(0, 2)
     assert server.version == 2
     # And the same Parameter is declared, with the shape that nobody had written down.

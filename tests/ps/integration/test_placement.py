@@ -130,7 +130,7 @@ def by_model(net: Net, make: Any) -> tuple[list[float], Any]:
     + [(by_jit, "Adagrad"), (by_model, "Adagrad"), (by_subclass, "Adagrad")],
 )
 def test_the_same_losses_as_without_servers(way: Any, name: str) -> None:
-    """Rules for which rows that are not met stay: the same within rounding."""
+    """RunConfig for which rows that are not met stay: the same within rounding."""
     paramesh.set_seed(3)
     local, _ = way(Net(), SUPPORTED[name])
     paramesh.set_seed(3)

@@ -13,7 +13,7 @@ from paramesh import Tensor, context, nn
 from paramesh.errors import ParameterStateError
 from paramesh.ps.integration import session as sessions
 from paramesh.ps.integration.session import LocalClient
-from paramesh.train import Callback, Model, first_step, owed
+from paramesh.train import Callback, Model, first_step, pending_steps
 
 EPOCHS, BATCHES = 2, 4
 
@@ -93,7 +93,7 @@ class Worker:
                 step = nn.TrainOneStepCell(net, optimizer)
                 step.set_train()
                 for _ in range(EPOCHS):
-                    for batch in owed(data):
+                    for batch in pending_steps(data):
                         seen(step(*batch))
         except Killed:
             pass
@@ -133,9 +133,9 @@ def test_workers_draw_other_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_processes_nothing_is_passed_over() -> None:
     assert first_step() == 0
-    assert list(owed([1, 2])) == [1, 2]
+    assert list(pending_steps([1, 2])) == [1, 2]
     context.set_ps_context(enable_ps=True)
-    assert list(owed([1, 2])) == [1, 2]
+    assert list(pending_steps([1, 2])) == [1, 2]
 
 
 def test_two_pushes_for_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +144,7 @@ def test_two_pushes_for_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     net = Net()
     net.set_param_ps()
     step = nn.TrainOneStepCell(net, nn.SGD(net.trainable_params(), 0.1))
-    batches = owed(Data(True))
+    batches = pending_steps(Data(True))
     batch = next(batches)
     step(*batch)
     step(*batch)

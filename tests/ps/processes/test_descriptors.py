@@ -16,7 +16,7 @@ pytest.importorskip("resource")
 #: The limit is that of a whole process, so each case has its own.
 BEGINNING = """
 import os, resource, threading, time
-from paramesh.ps import descriptors
+from paramesh.ps.processes import descriptors
 
 def take_all():
     found = []

@@ -14,7 +14,7 @@ from paramesh.ps.deployment.metrics import ServerWatch, lag
 from paramesh.ps.durability.log import Fenced
 from paramesh.ps.processes import events
 from paramesh.ps.server.server import Server
-from paramesh.ps.specification.protocol import Rules
+from paramesh.ps.specification.protocol import RunConfig
 from server_runs import MOMENTUM, NUMBERS
 
 SPEC = {"name": "w", "kind": "dense", "shape": [4], "dtype": "float32", "recipe": None}
@@ -30,7 +30,7 @@ def push(server: Server, step: int) -> None:
 
 def test_a_server_tells_of_its_starts_snapshots_and_errors(tmp_path: Path) -> None:
     folder = tmp_path / "server-3"
-    server = Server(folder, Rules(snapshot_every=2))
+    server = Server(folder, RunConfig(snapshot_every=2))
     watch = ServerWatch(folder)
     watch.look(server)
     server.hello(0, 1)
@@ -39,7 +39,7 @@ def test_a_server_tells_of_its_starts_snapshots_and_errors(tmp_path: Path) -> No
         push(server, step)
         watch.look(server)
     server.close()
-    server = Server(folder, Rules(snapshot_every=2))
+    server = Server(folder, RunConfig(snapshot_every=2))
     watch = ServerWatch(folder)
     watch.look(server)
     watch.failed(Fenced("another one is there", 3), worker=1, step=7)

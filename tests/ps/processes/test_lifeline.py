@@ -130,7 +130,7 @@ def test_a_full_beacon_comes_back(beacon: Beacon, monkeypatch: pytest.MonkeyPatc
 #: Has two files left, and lets strangers stay.
 POOR = """
 import os, resource, time
-from paramesh.ps import lifeline
+from paramesh.ps.processes import lifeline
 lifeline.PATIENCE, lifeline.PAUSE = 600.0, 0.01
 beacon = lifeline.Beacon("127.0.0.1")
 used = max(map(int, os.listdir("/proc/self/fd")))  # one of them was for looking

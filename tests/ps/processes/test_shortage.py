@@ -18,7 +18,7 @@ from paramesh.ps.deployment.actors import ServerActor
 from paramesh.ps.processes.shortage import Shortage, shortage
 from paramesh.ps.server import server as servers
 from paramesh.ps.server.server import Server
-from paramesh.ps.specification.protocol import Rules
+from paramesh.ps.specification.protocol import RunConfig
 from server_runs import NUMBERS, SIZE, SPECS, START
 
 
@@ -92,7 +92,7 @@ class NoThreads(ThreadPoolExecutor):
 
 def trained(folder: Path, change: Callable[[Server, int], None], **options: Any) -> Server:
     """Eight steps of one worker; `change` is called before each."""
-    server = Server(folder, Rules(snapshot_every=2), **options)
+    server = Server(folder, RunConfig(snapshot_every=2), **options)
     server.declare(SPECS, START)
     worker = server.hello(0, 1, 7)["worker"]
     for step in range(8):
@@ -111,7 +111,7 @@ def test_without_threads_a_server_does_everything_itself(
     monkeypatch.setattr(servers, "ThreadPoolExecutor", NoThreads)
     server = trained(tmp_path / "poor", allow, beside=1, snapshots_beside=True)
     server.close()
-    for found in (server, Server(tmp_path / "poor", Rules(snapshot_every=2))):
+    for found in (server, Server(tmp_path / "poor", RunConfig(snapshot_every=2))):
         assert found.version == 8
         np.testing.assert_array_equal(found.store.read("w"), expected.store.read("w"))
         found.close()
@@ -143,6 +143,6 @@ def test_a_snapshot_that_cannot_begin_costs_itself_alone(
     server.close()
     assert server.version == 8
     assert server.last_snapshot["version"] == 8
-    recovered = Server(tmp_path, Rules(snapshot_every=2))
+    recovered = Server(tmp_path, RunConfig(snapshot_every=2))
     np.testing.assert_array_equal(recovered.store.read("w"), server.store.read("w"))
     recovered.close()

@@ -16,12 +16,18 @@ from paramesh.ps.durability import log as logs
 from paramesh.ps.durability.record import read_records
 from paramesh.ps.durability.snapshot import snapshots
 from paramesh.ps.server.server import Server
-from paramesh.ps.specification.protocol import POINTS, PushesMissing, Replaced, Rules, VersionGone
+from paramesh.ps.specification.protocol import (
+    POINTS,
+    PushesMissing,
+    Replaced,
+    RunConfig,
+    VersionGone,
+)
 from server_runs import NUMBERS, Model, Run, contents, updates_of
 
-SYNC = Rules(workers=2, snapshot_every=3)
-STALE = Rules(workers=2, mode="stale", staleness=2, snapshot_every=4)
-ASYNC = Rules(workers=2, mode="async", snapshot_every=5)
+SYNC = RunConfig(workers=2, snapshot_every=3)
+STALE = RunConfig(workers=2, mode="stale", staleness=2, snapshot_every=4)
+ASYNC = RunConfig(workers=2, mode="async", snapshot_every=5)
 STEPS = 12
 
 
@@ -31,7 +37,7 @@ def check(run: Run, steps: int = STEPS) -> None:
 
 
 @pytest.mark.parametrize("rules", [SYNC, STALE])
-def test_run_is_that_of_plain_stores(rules: Rules, tmp_path: Path) -> None:
+def test_run_is_that_of_plain_stores(rules: RunConfig, tmp_path: Path) -> None:
     run = Run(tmp_path / "s", rules)
     run.finish(STEPS)
     check(run)
@@ -39,7 +45,9 @@ def test_run_is_that_of_plain_stores(rules: Rules, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rules", [SYNC, STALE])
 @pytest.mark.parametrize("point", POINTS)
-def test_killed_anywhere_ends_with_the_same_bits(rules: Rules, point: str, tmp_path: Path) -> None:
+def test_killed_anywhere_ends_with_the_same_bits(
+    rules: RunConfig, point: str, tmp_path: Path
+) -> None:
     run = Run(tmp_path / "s", rules)
     for _ in range(3):
         run.finish(min(run.next) + 3)
@@ -85,7 +93,7 @@ def test_async_state_is_the_replay_of_the_log(tmp_path: Path) -> None:
 
 
 def test_control_without_the_log_the_values_are_lost(tmp_path: Path) -> None:
-    run = Run(tmp_path / "s", Rules(workers=2, keep_log=False))
+    run = Run(tmp_path / "s", RunConfig(workers=2, keep_log=False))
     run.finish(3)
     with pytest.raises(AssertionError, match="an applied update was lost"):
         run.restart()
@@ -93,7 +101,7 @@ def test_control_without_the_log_the_values_are_lost(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("keep", [True, False])
 def test_control_without_history_a_lagging_worker_cannot_go_on(keep: bool, tmp_path: Path) -> None:
-    run = Run(tmp_path / "s", Rules(workers=2, keep_history=keep))
+    run = Run(tmp_path / "s", RunConfig(workers=2, keep_history=keep))
     run.finish(3)
     if keep:  # a worker that was killed between two servers reads what the other one is at
         expected = Model(run.rules).version(2).read("w")
@@ -244,7 +252,7 @@ def test_log_of_an_earlier_format_is_refused(tmp_path: Path) -> None:
 
 def test_values_given_once_more_by_a_worker_that_is_back_change_nothing(tmp_path: Path) -> None:
     given = {"value": np.full(6, 3, np.float32), "moments": np.ones(6, np.float32)}
-    run = Run(tmp_path / "s", Rules(workers=2, snapshot_every=2))
+    run = Run(tmp_path / "s", RunConfig(workers=2, snapshot_every=2))
     run.server.put("w", given, None)
     run.finish(5)
     for _ in range(2):
@@ -336,7 +344,7 @@ def test_two_starts_at_once_are_two_incarnations(tmp_path: Path) -> None:
 
 
 def test_damaged_log_is_an_error_and_not_a_fresh_start(tmp_path: Path) -> None:
-    run = Run(tmp_path / "s", Rules(workers=2))
+    run = Run(tmp_path / "s", RunConfig(workers=2))
     run.finish(4)
     run.restart()
     run.finish(6)
@@ -377,10 +385,10 @@ def test_damaged_snapshot_falls_back_to_the_one_before(tmp_path: Path) -> None:
 def test_log_of_another_run_is_refused(tmp_path: Path) -> None:
     Run(tmp_path / "s", SYNC).server.close()
     with pytest.raises(ParameterServerError, match="a run of 2 workers in mode 'sync'"):
-        Server(tmp_path / "s", Rules(workers=3))
+        Server(tmp_path / "s", RunConfig(workers=3))
     Run(tmp_path / "stale", STALE).server.close()
     with pytest.raises(ParameterServerError, match=r"staleness 2; .* 'stale', staleness 1\."):
-        Server(tmp_path / "stale", Rules(workers=2, mode="stale", staleness=1))
+        Server(tmp_path / "stale", RunConfig(workers=2, mode="stale", staleness=1))
 
 
 def test_files_are_for_their_owner_and_hold_no_pickle(tmp_path: Path) -> None:
@@ -436,7 +444,7 @@ def test_what_a_server_goes_on_from_is_on_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With fsync: who wrote it may have been killed before that, and a power cut comes later."""
-    run = Run(tmp_path / "s", Rules(workers=2))
+    run = Run(tmp_path / "s", RunConfig(workers=2))
     run.finish(3)
     run.server.close()
     synced: list[str] = []
@@ -447,7 +455,7 @@ def test_what_a_server_goes_on_from_is_on_the_disk(
         real(file)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    server = Server(tmp_path / "s", Rules(workers=2), fsync=True)
+    server = Server(tmp_path / "s", RunConfig(workers=2), fsync=True)
     first, second = sorted(path.name for path in (tmp_path / "s").glob("log-*"))
     assert first in synced
     assert synced[-1] == "s"  # the name of the new segment
@@ -457,7 +465,7 @@ def test_what_a_server_goes_on_from_is_on_the_disk(
 
 
 def test_a_damaged_older_snapshot_keeps_no_server_from_starting(tmp_path: Path) -> None:
-    run = Run(tmp_path / "s", Rules(workers=2, snapshot_every=2))
+    run = Run(tmp_path / "s", RunConfig(workers=2, snapshot_every=2))
     run.finish(6)
     newest, older = snapshots(run.folder)
     assert newest.version == run.server.version  # none of the log is behind it
@@ -470,7 +478,7 @@ def test_a_damaged_older_snapshot_keeps_no_server_from_starting(tmp_path: Path) 
 
 
 def test_damage_in_a_record_that_is_passed_over(tmp_path: Path) -> None:
-    run = Run(tmp_path / "s", Rules(workers=2))
+    run = Run(tmp_path / "s", RunConfig(workers=2))
     run.finish(3)
     (path,) = run.folder.glob("log-*")
     content = path.read_bytes()

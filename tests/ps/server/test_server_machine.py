@@ -25,7 +25,7 @@ from paramesh.errors import ParameterServerError
 from paramesh.ps.durability.log import Fenced
 from paramesh.ps.durability.snapshot import snapshots
 from paramesh.ps.server.store import Store, reduce_updates
-from paramesh.ps.specification.protocol import POINTS, Replaced, Rules
+from paramesh.ps.specification.protocol import POINTS, Replaced, RunConfig
 from server_runs import NUMBERS, ROWS, Killed, Model, Run, contents, updates_of
 
 WORKERS = st.integers(0, 11)  # modulo how many there are
@@ -37,7 +37,7 @@ class Machine(RuleBasedStateMachine):
     mode, the pushes in the order in which they were taken in async mode.
     """
 
-    rules_of_run = Rules(workers=2, snapshot_every=3)
+    rules_of_run = RunConfig(workers=2, snapshot_every=3)
 
     def __init__(self) -> None:
         super().__init__()
@@ -207,11 +207,11 @@ class Machine(RuleBasedStateMachine):
 
 
 class StaleMachine(Machine):
-    rules_of_run = Rules(workers=2, mode="stale", staleness=2, snapshot_every=4)
+    rules_of_run = RunConfig(workers=2, mode="stale", staleness=2, snapshot_every=4)
 
 
 class AsyncMachine(Machine):
-    rules_of_run = Rules(workers=2, mode="async", snapshot_every=5)
+    rules_of_run = RunConfig(workers=2, mode="async", snapshot_every=5)
 
 
 _FEW = settings(max_examples=12, stateful_step_count=30)
@@ -224,19 +224,19 @@ TestAsync.settings = _FEW
 
 
 class SyncOfThree(Machine):
-    rules_of_run = Rules(workers=3, snapshot_every=2)
+    rules_of_run = RunConfig(workers=3, snapshot_every=2)
 
 
 class StaleOfThree(Machine):
-    rules_of_run = Rules(workers=3, mode="stale", staleness=3, snapshot_every=2)
+    rules_of_run = RunConfig(workers=3, mode="stale", staleness=3, snapshot_every=2)
 
 
 class StaleAlone(Machine):
-    rules_of_run = Rules(workers=1, mode="stale", staleness=1, snapshot_every=3)
+    rules_of_run = RunConfig(workers=1, mode="stale", staleness=1, snapshot_every=3)
 
 
 class AsyncOfFour(Machine):
-    rules_of_run = Rules(workers=4, mode="async", snapshot_every=3)
+    rules_of_run = RunConfig(workers=4, mode="async", snapshot_every=3)
 
 
 @pytest.mark.slow

@@ -19,19 +19,19 @@ from paramesh.ps.durability.log import Fenced, latest_incarnation, start_incarna
 from paramesh.ps.durability.record import encoded
 from paramesh.ps.server.server import Server
 from paramesh.ps.server.standby import STANDBY_POINTS, Standby
-from paramesh.ps.specification.protocol import POINTS, Rules
+from paramesh.ps.specification.protocol import POINTS, RunConfig
 from server_runs import NUMBERS, Killed, Model, Run, contents, updates_of
 
-SYNC = Rules(workers=2, snapshot_every=3)
-STALE = Rules(workers=2, mode="stale", staleness=2, snapshot_every=4)
-ASYNC = Rules(workers=2, mode="async", snapshot_every=5)
+SYNC = RunConfig(workers=2, snapshot_every=3)
+STALE = RunConfig(workers=2, mode="stale", staleness=2, snapshot_every=4)
+ASYNC = RunConfig(workers=2, mode="async", snapshot_every=5)
 STEPS = 12
 
 
 class Pair(Run):
     """A run with a standby, which takes over whenever the server dies."""
 
-    def __init__(self, folder: Path, rules: Rules) -> None:
+    def __init__(self, folder: Path, rules: RunConfig) -> None:
         self.standby: Standby | None = None
         super().__init__(folder, rules)
 
@@ -104,7 +104,7 @@ def check(run: Run, steps: int = STEPS) -> None:
 @pytest.mark.parametrize("point", [*POINTS, *STANDBY_POINTS])
 @pytest.mark.parametrize("lags", [True, False])
 def test_killed_anywhere_ends_with_the_same_bits(
-    rules: Rules, point: str, lags: bool, tmp_path: Path
+    rules: RunConfig, point: str, lags: bool, tmp_path: Path
 ) -> None:
     run = Pair(tmp_path / "s", rules)
     for _ in range(3):
@@ -239,7 +239,7 @@ def test_record_of_a_fenced_server_that_was_read_too_early(tmp_path: Path) -> No
 
 def test_record_that_is_taken_back_was_not_followed(tmp_path: Path) -> None:
     """A server whose update fails when its record is written already takes the record back."""
-    run = Pair(tmp_path / "s", Rules(workers=2))
+    run = Pair(tmp_path / "s", RunConfig(workers=2))
     run.finish(2)
     size = run.server._log._size
     write_late(run.server)
@@ -277,7 +277,7 @@ def test_frozen_server_that_wakes_up_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_damaged_log_stops_the_successor(tmp_path: Path) -> None:
-    run = Pair(tmp_path / "s", Rules(workers=2))
+    run = Pair(tmp_path / "s", RunConfig(workers=2))
     run.finish(4)
     (_, _, path) = logs.segments(tmp_path / "s")[0]
     content = bytearray(path.read_bytes())

@@ -17,8 +17,8 @@ from typing import Any, Literal
 import numpy as np
 
 from paramesh.checkpoint.conversion.name_plan import (
+    ConversionPlan,
     Move,
-    Plan,
     Planned,
     name_plan,
     plain_plan,
@@ -205,7 +205,7 @@ def check_target(source: Path, target: Path, format: str, overwrite: bool) -> No
         raise FileExistsError(f"'{target}' is there already, and was left as it is.")
 
 
-def _plan(source: Source, wishes: Conversion) -> Plan:
+def _plan(source: Source, wishes: Conversion) -> ConversionPlan:
     entries = [entry for entry in source.entries() if wishes.wanted(entry.name)]
     if wishes.to is not None and wishes.back is not None:
         raise ValueError("A checkpoint is converted to a library's names or from them, not both.")

@@ -54,7 +54,7 @@ class Planned:
 
 
 @dataclass
-class Plan:
+class ConversionPlan:
     """A converted checkpoint, before it is one.
 
     Attributes:
@@ -68,9 +68,9 @@ class Plan:
     kinds: dict[str, str] = field(default_factory=dict)
 
 
-def plain_plan(entries: Iterable[Entry]) -> Plan:
+def plain_plan(entries: Iterable[Entry]) -> ConversionPlan:
     """Every array as it is."""
-    return Plan([Planned(_bare(entry), (Move(entry.name),)) for entry in entries])
+    return ConversionPlan([Planned(_bare(entry), (Move(entry.name),)) for entry in entries])
 
 
 def _bare(entry: Entry) -> Entry:
@@ -82,8 +82,8 @@ def name_plan(
     library: str,
     back: bool = False,
     given: Mapping[str, str] | None = None,
-) -> Plan:
-    """Plan the change from paramesh's names and layouts to a library's, or back.
+) -> ConversionPlan:
+    """ConversionPlan the change from paramesh's names and layouts to a library's, or back.
 
     Args:
         entries: the arrays of the source.
@@ -172,14 +172,14 @@ class _Planner:
             first = ["out.kernel" if self._back and self._library == "flax" else "out_proj.weight"]
         return bool(first) and all(_joined(prefix, name) in self._entries for name in first)
 
-    def plan(self) -> Plan:
+    def plan(self) -> ConversionPlan:
         # A layer that has others inside comes first.
         nested = ("MultiheadAttention", "BatchNorm3d")
         for prefix, kind in sorted(
             self._kinds.items(), key=lambda pair: not pair[1].startswith(nested)
         ):
             self._layer(prefix, kind)
-        found = Plan()
+        found = ConversionPlan()
         for name, entry in self._entries.items():
             if name in self._found:
                 found.arrays += self._found[name]
@@ -287,7 +287,7 @@ class _Planner:
             return prefix
         return _joined(parent, self._inner[last])
 
-    def _undecided(self, found: Plan) -> dict[str, str]:
+    def _undecided(self, found: ConversionPlan) -> dict[str, str]:
         new = [planned.entry for planned in found.arrays]
         guessed = guess(new, "paramesh" if self._back else self._theirs)
         kinds = {self._renamed(prefix): kind for prefix, kind in self._kinds.items()}
@@ -322,7 +322,7 @@ def _no_rule(kind: str, library: str) -> str:
     return f"{kind.partition(':')[0]} has no such parameter in {library}"
 
 
-def renamed(plan: Plan, rename: Mapping[str, str]) -> Plan:
+def renamed(plan: ConversionPlan, rename: Mapping[str, str]) -> ConversionPlan:
     """A plan with other names.
 
     Args:
@@ -350,4 +350,4 @@ def renamed(plan: Plan, rename: Mapping[str, str]) -> Plan:
             if old.startswith(_joined(prefix, "")) and new.endswith(rest):
                 kinds[new.removesuffix(rest).removesuffix(".")] = kind
                 break
-    return Plan(arrays, unknown, kinds)
+    return ConversionPlan(arrays, unknown, kinds)

@@ -10,7 +10,7 @@ import jax
 
 from paramesh.checkpoint.formats.boxes import Box, box_of
 from paramesh.checkpoint.formats.interface import Source
-from paramesh.dtype import is_wide, x64
+from paramesh.dtype import is_64bit, x64
 from paramesh.nn.cell import Cell
 from paramesh.parallel.modes.per_device import local_rows
 from paramesh.parameter import Parameter
@@ -45,10 +45,10 @@ def loaded_slices(source: Source, names: Sequence[str], net: Cell) -> dict[str, 
             if rows is not None:
                 found[name] = rows
         elif shape == param.shape:
-            sharding = place.cut_sharding(param)
+            sharding = place.known_sharding(param)
             if sharding is not None:
                 cut[name] = sharding
-    wide = {name: s for name, s in cut.items() if is_wide(source.entry(name).dtype)}
+    wide = {name: s for name, s in cut.items() if is_64bit(source.entry(name).dtype)}
     others = {name: s for name, s in cut.items() if name not in wide}
     found |= _cut(source, others)
     if wide:

@@ -63,7 +63,7 @@ class _Planned:
 
 
 @dataclass
-class Plan:
+class SavePlan:
     """What all processes are going to write.
 
     It keeps the arrays, so that later steps leave them alone: they are copied by the next step.
@@ -88,13 +88,13 @@ class Plan:
         self.held = [array for array in self.held if not _on_cpu(array)]
 
 
-def plan_of(records: Records) -> Plan:
-    """Plan a save of these Tensors, as they are now.
+def plan_of(records: Records) -> SavePlan:
+    """SavePlan a save of these Tensors, as they are now.
 
     Raises:
         ValueError: safetensors files have no such elements.
     """
-    plan = Plan(appended=dict(records.appended))
+    plan = SavePlan(appended=dict(records.appended))
     tensors = records.tensors
     located_all = storage.still(list(tensors.values()), _located)  # all of one step
     for (name, tensor), (array, first) in zip(tensors.items(), located_all, strict=True):
@@ -230,7 +230,7 @@ def _on_cpu(array: Any) -> bool:
     )
 
 
-def write(save: Agreement, plan: Plan, checksums: bool) -> None:
+def write(save: Agreement, plan: SavePlan, checksums: bool) -> None:
     """Write a checkpoint; every process calls it.
 
     Raises:
@@ -255,7 +255,7 @@ def write(save: Agreement, plan: Plan, checksums: bool) -> None:
         remove_others(path, files.values())
 
 
-def _index(plan: Plan, token: str) -> tuple[bytes, dict[int, str]]:
+def _index(plan: SavePlan, token: str) -> tuple[bytes, dict[int, str]]:
     """The index, and the names of the files by their processes."""
     writers = sorted({one.process for slices in plan.slices for one in slices})
     files = {process: part_name(token, process) for process in writers}
@@ -271,7 +271,7 @@ def _index(plan: Plan, token: str) -> tuple[bytes, dict[int, str]]:
     return index_bytes(list(files.values()), arrays, plan.appended, {}, devices), files
 
 
-def _write_part(path: Path, plan: Plan, process: int, checksums: bool) -> None:
+def _write_part(path: Path, plan: SavePlan, process: int, checksums: bool) -> None:
     mine = [one for slices in plan.slices for one in slices if one.process == process]
     with SafetensorsSink(path, [one.entry for one in mine], {}, {}, checksums) as sink:
         for one in mine:

@@ -19,7 +19,7 @@ import numpy as np
 
 from paramesh.errors import LayoutError
 from paramesh.parallel.layouts.layout import Layout
-from paramesh.parallel.layouts.strategy import Rule, layout_of, layouts_of, rule_of
+from paramesh.parallel.layouts.strategy import AxisRule, axis_rule_of, layout_of, layouts_of
 from paramesh.parameter import Parameter
 from paramesh.tensor.base import Tensor
 
@@ -158,7 +158,7 @@ def _natural(
         return None
     shapes = [tuple(np.shape(operand.value)) for operand, _ in inputs]
     layouts = [layout for _, layout in inputs]
-    rule = rule_of(operator, shapes, [layout.parts for layout in layouts], settings)
+    rule = axis_rule_of(operator, shapes, [layout.parts for layout in layouts], settings)
     labels = _output_labels(operator, rule, shapes, shape)
     first = layouts[0]
     same = (first.device_matrix, first.alias_name, first.rank_list)
@@ -184,7 +184,7 @@ def _natural(
 
 
 def _output_labels(
-    operator: str, rule: Rule, shapes: Sequence[Shape], shape: Shape
+    operator: str, rule: AxisRule, shapes: Sequence[Shape], shape: Shape
 ) -> tuple[str, ...] | None:
     inputs = rule.inputs
     labels: tuple[str, ...] | None

@@ -32,7 +32,7 @@ REPLICA = "replica"
 
 
 @dataclass(frozen=True)
-class Rule:
+class AxisRule:
     """The loop axes of an operator.
 
     Attributes:
@@ -52,8 +52,8 @@ _Numbers = Sequence[Shape]
 _Settings = Mapping[str, Any]
 
 
-def _first_seen(*inputs: tuple[str, ...]) -> Rule:
-    return Rule(inputs, tuple(dict.fromkeys(label for labels in inputs for label in labels)))
+def _first_seen(*inputs: tuple[str, ...]) -> AxisRule:
+    return AxisRule(inputs, tuple(dict.fromkeys(label for labels in inputs for label in labels)))
 
 
 def _labels(prefix: str, ndim: int, longest: int) -> tuple[str, ...]:
@@ -61,13 +61,13 @@ def _labels(prefix: str, ndim: int, longest: int) -> tuple[str, ...]:
     return tuple(f"{prefix}{axis}" for axis in range(longest - ndim, longest))
 
 
-def _aligned(shapes: _Shapes, numbers: _Numbers, settings: _Settings) -> Rule:
+def _aligned(shapes: _Shapes, numbers: _Numbers, settings: _Settings) -> AxisRule:
     longest = max((len(shape) for shape in shapes), default=0)
     inputs = tuple(_labels("x", len(shape), longest) for shape in shapes)
-    return Rule(inputs, _labels("x", longest, longest))
+    return AxisRule(inputs, _labels("x", longest, longest))
 
 
-def _matmul(shapes: _Shapes, numbers: _Numbers, settings: _Settings) -> Rule:
+def _matmul(shapes: _Shapes, numbers: _Numbers, settings: _Settings) -> AxisRule:
     a, b = shapes
     batch = max(len(a), len(b)) - 2
     left = ("k", "m") if settings.get("transpose_a") else ("m", "k")
@@ -77,34 +77,34 @@ def _matmul(shapes: _Shapes, numbers: _Numbers, settings: _Settings) -> Rule:
         (*_labels("b", len(a) - 2, batch), *left),
         (*_labels("b", len(b) - 2, batch), *right),
     )
-    return Rule(inputs, (*every, *left, "n"))
+    return AxisRule(inputs, (*every, *left, "n"))
 
 
-def _bias_add(shapes: _Shapes, numbers: _Numbers, settings: _Settings) -> Rule:
+def _bias_add(shapes: _Shapes, numbers: _Numbers, settings: _Settings) -> AxisRule:
     labels = _labels("x", len(shapes[0]), len(shapes[0]))
     return _first_seen(labels, labels[1:2])
 
 
-def _convolution(shapes: _Shapes, numbers: _Numbers, settings: _Settings) -> Rule:
+def _convolution(shapes: _Shapes, numbers: _Numbers, settings: _Settings) -> AxisRule:
     space = _labels("s", len(shapes[0]) - 2, len(shapes[0]) - 2)
     kernel = _labels("kernel", len(space), len(space))
     return _first_seen(("n", "i", *space), ("o", "i", *kernel))
 
 
-def _dense(shapes: _Shapes, numbers: _Numbers, settings: _Settings) -> Rule:
+def _dense(shapes: _Shapes, numbers: _Numbers, settings: _Settings) -> AxisRule:
     batch = _labels("b", len(shapes[0]) - 1, len(shapes[0]) - 1)
     return _first_seen((*batch, "k"), ("n", "k"), *[("n",)] * (len(shapes) - 2))
 
 
-def _gather(shapes: _Shapes, numbers: _Numbers, settings: _Settings) -> Rule:
+def _gather(shapes: _Shapes, numbers: _Numbers, settings: _Settings) -> AxisRule:
     table = _labels("table", len(shapes[0]), len(shapes[0]))
     index = _labels("index", len(shapes[1]), len(shapes[1]))
     both = numbers[0][:1] > (1,) and math.prod(numbers[1]) > 1
     order = (*index, *table) if both else (*table, *index)
-    return Rule((table, index), order, "first" if math.prod(numbers[0]) > 1 else "last")
+    return AxisRule((table, index), order, "first" if math.prod(numbers[0]) > 1 else "last")
 
 
-_Rule = Callable[[_Shapes, _Numbers, _Settings], Rule]
+_Rule = Callable[[_Shapes, _Numbers, _Settings], AxisRule]
 
 #: Operators whose inputs are not simply aligned: the rule, the least and the greatest number of
 #: inputs, and the least number of axes of each input.
@@ -121,12 +121,12 @@ _RULES: dict[str, tuple[_Rule, int, int, tuple[int, ...]]] = {
 }
 
 
-def rule_of(
+def axis_rule_of(
     operator: str,
     shapes: Sequence[Sequence[int]],
     strategy: Sequence[Sequence[int]],
     settings: Mapping[str, Any] | None = None,
-) -> Rule:
+) -> AxisRule:
     """The loop axes of an operator by its class name, in MindSpore's order.
 
     Operators without a rule of their own are taken to align their inputs to the right, as
@@ -163,7 +163,7 @@ def layouts_of(
     operator: str,
     *,
     settings: Mapping[str, Any] | None = None,
-    rule: Rule | None = None,
+    rule: AxisRule | None = None,
     replicas: Replicas | None = None,
     names: Sequence[str] = (),
 ) -> tuple[Layout, ...]:
@@ -178,8 +178,8 @@ def layouts_of(
         shapes: of the inputs.
         device_num: how many devices there are; the numbers of the loop axes must divide it.
         operator: class name; chooses the rule, and messages begin with it.
-        settings: the operator's settings (see `rule_of`).
-        rule: the operator's loop axes, if `rule_of` does not know them.
+        settings: the operator's settings (see `axis_rule_of`).
+        rule: the operator's loop axes, if `axis_rule_of` does not know them.
         replicas: where devices that are left over stand; None for what the rule says.
         names: of the inputs that are Parameters; "" for others.
 
@@ -201,7 +201,7 @@ def layouts_of(
         _check_strategy(
             entry, shape, f"{operator}: {subject(names[at])}input {at} of shape {shape}"
         )
-    rule = rule or rule_of(operator, shapes, entries, settings)
+    rule = rule or axis_rule_of(operator, shapes, entries, settings)
     if [len(labels) for labels in rule.inputs] != [len(shape) for shape in shapes]:
         raise LayoutError(
             f"{operator}: the rule's inputs {_listed(rule.inputs)} are not those of shapes "

@@ -35,7 +35,7 @@ from paramesh.parallel.modes.per_device import PerDevice
 from paramesh.parallel.processes import groups
 from paramesh.parameter import Parameter
 from paramesh.runtime import storage
-from paramesh.runtime.placement import Hidden, Members, Placement
+from paramesh.runtime.placement import ImplicitValue, Participants, Placement
 from paramesh.sampling.recipe import Recipe, compute_many
 
 #: The mesh axis over all devices, by which collectives find each other.
@@ -49,7 +49,7 @@ _CUT = PartitionSpec(DEVICES)
 def _differs(state: Any) -> bool:
     """Whether every device has something else of a state."""
     return isinstance(state, PerDevice | SplitState) or (
-        isinstance(state, Hidden) and state.per_device
+        isinstance(state, ImplicitValue) and state.per_device
     )
 
 
@@ -110,7 +110,7 @@ class DataParallel(Placement):
         """Every device's own copy, made from the recipe."""
         return [self._spread(array) for array in compute_many(recipes)]
 
-    def settle(self, states: Sequence[Any], arrays: list[Any]) -> None:
+    def reshard(self, states: Sequence[Any], arrays: list[Any]) -> None:
         """Copy to all devices what is not there."""
         everywhere = self._everywhere
         for i, array in enumerate(arrays):
@@ -137,7 +137,7 @@ class DataParallel(Placement):
         """The shape of the array over all devices."""
         if not _differs(state):
             return state.shape
-        if isinstance(state, Hidden):
+        if isinstance(state, ImplicitValue):
             return (self.count * state.shape[0], *state.shape[1:])
         return state.global_shape
 
@@ -244,7 +244,7 @@ class DataParallel(Placement):
 
         return over_all
 
-    def members(self, group: str, operator: str) -> Members:
+    def participants(self, group: str, operator: str) -> Participants:
         """Who takes part in a collective operator.
 
         Raises:
@@ -259,7 +259,7 @@ class DataParallel(Placement):
                 "under paramesh.jit, or in the construct of a Cell in graph mode."
             ) from None
         groups.check_alike(group)
-        return Members(DEVICES, groups.partition(group), self.count)
+        return Participants(DEVICES, groups.partition(group), self.count)
 
     def outputs(self, arrays: list[Any]) -> list[Any]:
         """This process's part of every output."""

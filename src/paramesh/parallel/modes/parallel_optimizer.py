@@ -24,7 +24,7 @@ from jax.sharding import NamedSharding
 from paramesh._compat.jax import eval_context
 from paramesh.dtype import DType
 from paramesh.errors import ContextError
-from paramesh.parameter import Parameter, Plan, Pool
+from paramesh.parameter import FlatLayout, Parameter, Pool
 from paramesh.runtime import storage
 from paramesh.sampling.recipe import Recipe
 
@@ -58,7 +58,7 @@ class Divider:
         return whole[: self.size].reshape(shape)
 
     def pool(
-        self, name: str, plan: Plan, dtype: DType, members: Sequence[Parameter], owner: Any
+        self, name: str, plan: FlatLayout, dtype: DType, members: Sequence[Parameter], owner: Any
     ) -> SplitState:
         """The pool that holds the parts of `members`."""
         return SplitState(name, plan, dtype, members, owner, self)
@@ -75,7 +75,7 @@ class SplitState(Pool):
     def __init__(
         self,
         name: str,
-        plan: Plan,
+        plan: FlatLayout,
         dtype: DType,
         members: Sequence[Parameter],
         owner: Any,
@@ -134,7 +134,7 @@ class SplitState(Pool):
         return storage.inside(self, self._located, i)
 
     def _located(self, i: int) -> tuple[Any, int] | None:
-        return None if self._is_stray(i) else (self.base(), self.plan.starts[i])
+        return None if self._is_detached(i) else (self.base(), self.plan.starts[i])
 
     def _gather(self) -> None:
         part, sharding = self.divider.part, self.sharding
@@ -162,10 +162,10 @@ class SplitState(Pool):
         return self.divider.cut(flat)
 
 
-class _Parts(Plan):
+class _Parts(FlatLayout):
     """A plan of which a device sees its part."""
 
-    def __init__(self, plan: Plan, divider: Divider) -> None:
+    def __init__(self, plan: FlatLayout, divider: Divider) -> None:
         super().__init__(plan.shapes)
         self._divider = divider
 

@@ -18,12 +18,12 @@ from jax.sharding import NamedSharding
 from paramesh import context
 from paramesh._compat.jax import eval_context
 from paramesh.errors import ContextError, ParameterShapeError
-from paramesh.parameter import Parameter, Plan, Pool
+from paramesh.parameter import FlatLayout, Parameter, Pool
 from paramesh.runtime.placement import current
 from paramesh.tensor.base import Tensor, as_value, raw, wrap
 
 
-class _OneRow(Plan):
+class _OneRow(FlatLayout):
     """The plan of an array of which each device sees one row."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:

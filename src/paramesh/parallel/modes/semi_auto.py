@@ -48,7 +48,7 @@ from paramesh.parallel.partitioning.rewriting import rewritten
 from paramesh.parallel.partitioning.rules import by_own_rule, is_ours
 from paramesh.parameter import Parameter
 from paramesh.runtime import placement, storage, tracing
-from paramesh.runtime.placement import Members, Placement
+from paramesh.runtime.placement import Participants, Placement
 from paramesh.sampling.recipe import Recipe, compute_many
 from paramesh.tensor.base import raw, wrap
 
@@ -141,7 +141,7 @@ class SemiAuto(Placement):
             sharding = self._shardings[param] = self._sharding(self.layout_of(param), param.name)
         return sharding
 
-    def cut_sharding(self, param: Any) -> Any:
+    def known_sharding(self, param: Any) -> Any:
         """The sharding of a Parameter that is known to be cut; None for others."""
         sharding = self.sharding_of(param)
         return None if sharding.is_fully_replicated else sharding
@@ -194,7 +194,7 @@ class SemiAuto(Placement):
             arrays[i] = array
         return arrays
 
-    def settle(self, states: Sequence[Any], arrays: list[Any]) -> None:
+    def reshard(self, states: Sequence[Any], arrays: list[Any]) -> None:
         """Move to its place what is not there."""
         self._forget()
         known = self._lists.get(id(states))
@@ -290,14 +290,14 @@ class SemiAuto(Placement):
                 save_strategy(self._save_to, table, self.count)
                 self._saved = table
 
-    def members(self, group: str, operator: str) -> Members:
+    def participants(self, group: str, operator: str) -> Participants:
         """Nobody but one: values are global here, and the compiler finds the collectives.
 
         Raises:
             ContextError: always, but on one device.
         """
         if self.count == 1:
-            return Members(None, ((0,),), 1)
+            return Participants(None, ((0,),), 1)
         raise ContextError(
             f"ops.{operator}: in {self.mode} values are global, and the compiler finds what the "
             "devices send each other. Leave the operator out, or use hybrid_parallel."

@@ -33,7 +33,7 @@ import jax
 import numpy as np
 
 from paramesh._compat.jax import eval_context
-from paramesh.dtype import is_wide, x64
+from paramesh.dtype import is_64bit, x64
 from paramesh.ps.server.refresh import NO_IDS, Array, News, Watch, among
 from paramesh.ps.server.slab_index import Index
 from paramesh.runtime import tracing
@@ -171,7 +171,7 @@ class RowCache:
         self.counts.oversized += 1
 
     def _gathered(self, at: Array, rows: Array, wanted: list[Array]) -> list[Any]:
-        wide = is_wide(rows)
+        wide = is_64bit(rows)
         with eval_context(), x64(self._dtype) if wide else tracing.nothing:
             if self._table is None:
                 self._table = jax.device_put(

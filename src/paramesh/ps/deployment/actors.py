@@ -31,7 +31,7 @@ from paramesh.ps.server.refresh import Watch, news_of
 from paramesh.ps.server.server import Server
 from paramesh.ps.server.standby import STANDBY_POINTS, Standby
 from paramesh.ps.server.store import Update
-from paramesh.ps.specification.protocol import POINTS, PushesMissing, Replaced, Rules
+from paramesh.ps.specification.protocol import POINTS, PushesMissing, Replaced, RunConfig
 
 Array = np.ndarray[Any, Any]
 
@@ -98,7 +98,7 @@ class ServerActor:
 
     Args:
         folder: of its log and snapshots.
-        rules: the fields of `Rules`.
+        rules: the fields of `RunConfig`.
         kills: planned deaths (see `Kill`).
         pair: one of two actors: begins as a standby.
         fsync: as for `Server`.
@@ -135,7 +135,7 @@ class ServerActor:
         self._server: Server | None = None
         self._standby: Standby | None = None
         self._folder = Path(folder)
-        self._rules = Rules(**rules)
+        self._rules = RunConfig(**rules)
         self._options: dict[str, Any] = {
             "point": self._at if self._kills else None,
             "fsync": fsync,

@@ -128,7 +128,7 @@ class Cluster:
 
     Args:
         servers: how many.
-        rules: the fields of `Rules`.
+        rules: the fields of `RunConfig`.
         address: of a Ray cluster; None: one of its own.
         folder: of logs and snapshots; None: a temporary one, which needs a cluster of its own.
         job: a name for the run; workers of the same run on one cluster give the same.

@@ -49,7 +49,7 @@ def write_snapshot(
     meta: dict[str, Any],
     pieces: Iterable[Piece],
 ) -> Snapshot:
-    """Write a snapshot; `pieces` as from `Held.pieces`.
+    """Write a snapshot; `pieces` as from `SnapshotView.pieces`.
 
     Raises:
         OSError: from the file system; no file remains.

@@ -38,7 +38,7 @@ class _Saved(NamedTuple):
     fields: dict[str, Array]
 
 
-class HeldDense:
+class DenseView:
     """A dense Parameter at a moment."""
 
     def __init__(self, part: Dense) -> None:
@@ -61,7 +61,7 @@ class HeldDense:
         self._arrays = {}
 
 
-class HeldTable:
+class TableView:
     """The rows of a table at a moment; made by `Table.hold`, under the table's lock."""
 
     def __init__(self, table: Table) -> None:
@@ -137,10 +137,10 @@ class HeldTable:
         self._saved = []
 
 
-class Held:
+class SnapshotView:
     """All Parameters of a store at a moment; to be released."""
 
-    def __init__(self, parts: list[HeldDense | HeldTable]) -> None:
+    def __init__(self, parts: list[DenseView | TableView]) -> None:
         self._parts = parts
 
     def pieces(self) -> Iterator[Piece]:

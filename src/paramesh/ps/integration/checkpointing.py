@@ -27,7 +27,7 @@ from paramesh.parameter import Parameter
 from paramesh.ps.integration import session as sessions
 from paramesh.ps.integration.session import Session
 from paramesh.ps.integration.step_synchronization import passed_over
-from paramesh.ps.server.update_rules import make_rule
+from paramesh.ps.server.update_rules import make_update_rule
 from paramesh.ps.specification.initial_values import recipe_of, start_of
 from paramesh.ps.specification.specs import is_table, spec_of
 from paramesh.runtime.placement import Loaded
@@ -240,7 +240,7 @@ def hand_over(param: Parameter, session: Session, states: dict[str, Parameter]) 
     if not fields:
         return
     session.client.put(param.name, fields, None)
-    slots = make_rule(param.name, session.specs[param.name]["optimizer"]).slots
+    slots = make_update_rule(param.name, session.specs[param.name]["optimizer"]).slots
     for slot in fields:
         first = Recipe(Constant(slots[slot]), (0, 0), param.shape, param.dtype)
         states[slot]._declare(first)

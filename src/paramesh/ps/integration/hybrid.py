@@ -25,7 +25,7 @@ import jax
 import numpy as np
 
 from paramesh._compat.jax import eval_context
-from paramesh.dtype import is_wide, x64
+from paramesh.dtype import is_64bit, x64
 from paramesh.errors import ContextError
 from paramesh.parallel.modes.data_parallel import DEVICES, DataParallel
 from paramesh.parameter import Parameter
@@ -33,7 +33,7 @@ from paramesh.ps.integration import session as sessions
 from paramesh.ps.integration.placement import Served
 from paramesh.ps.specification.specs import is_table
 from paramesh.runtime import tracing
-from paramesh.runtime.placement import Members, Placement
+from paramesh.runtime.placement import Participants, Placement
 
 Array = np.ndarray[Any, Any]
 
@@ -65,12 +65,12 @@ class Hybrid(Served):
 
     def rows_in(self, rows: Array) -> Any:
         """The rows of this process's devices, each where it belongs."""
-        with eval_context(), x64(rows.dtype) if is_wide(rows) else tracing.nothing:
+        with eval_context(), x64(rows.dtype) if is_64bit(rows) else tracing.nothing:
             return self.inner.joined_parts(rows)
 
     def copy_in(self, values: Array) -> Any:
         """The same values on every device."""
-        with eval_context(), x64(values.dtype) if is_wide(values) else tracing.nothing:
+        with eval_context(), x64(values.dtype) if is_64bit(values) else tracing.nothing:
             return self.inner.to_all(values)
 
     def out(self, array: Any) -> Array:
@@ -95,9 +95,9 @@ class Hybrid(Served):
         self.inner.adopt(params)
         self.take_trained(params)
 
-    def settle(self, states: Sequence[Any], arrays: list[Any]) -> None:
+    def reshard(self, states: Sequence[Any], arrays: list[Any]) -> None:
         """Copy to all devices what is not there."""
-        self.inner.settle(states, arrays)
+        self.inner.reshard(states, arrays)
 
     def shape(self, state: Any) -> tuple[int, ...]:
         """The shape of the array over all devices."""
@@ -123,9 +123,9 @@ class Hybrid(Served):
         """As in data_parallel."""
         return self.inner.outputs(arrays)
 
-    def members(self, group: str, operator: str) -> Members:
+    def participants(self, group: str, operator: str) -> Participants:
         """As in data_parallel."""
-        return self.inner.members(group, operator)
+        return self.inner.participants(group, operator)
 
     def enclose(
         self,

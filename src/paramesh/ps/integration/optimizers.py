@@ -91,7 +91,7 @@ def check_optimizer(optimizer: Any, params: list[Parameter]) -> None:
 
 
 def rule_spec(optimizer: Any, at: int) -> dict[str, Any]:
-    """The optimizer's spec (see `rules.make_rule`) for its Parameter at an index."""
+    """The optimizer's spec (see `rules.make_update_rule`) for its Parameter at an index."""
     spec = _RULES[type(optimizer)](optimizer)
     return spec | {"group": group_name(optimizer, at), "decays": bool(optimizer.decay_flags[at])}
 

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh._compat.jax import eval_context
-from paramesh.dtype import is_wide, to_dtype, x64
+from paramesh.dtype import is_64bit, to_dtype, x64
 from paramesh.errors import ContextError, ParameterStateError
 from paramesh.parameter import Parameter
 from paramesh.ps.client.row_gradients import Sums, to_push
@@ -52,13 +52,13 @@ from paramesh.ps.server.refresh import NO_IDS
 from paramesh.ps.specification.initial_values import values_at
 from paramesh.ps.specification.specs import is_table, spec_of, table_start
 from paramesh.runtime import storage, tracing
-from paramesh.runtime.placement import Ahead, Hidden, Placement
+from paramesh.runtime.placement import ImplicitValue, Placement, PrefetchKey
 from paramesh.sampling.recipe import Recipe
 
 Array = np.ndarray[Any, Any]
 
 
-class Rows(Hidden):
+class Rows(ImplicitValue):
     """The rows of one lookup in a table: one for each index, zeros for those of padding."""
 
     def __init__(
@@ -69,13 +69,13 @@ class Rows(Hidden):
         self.table = table
         self.number = number
         self.padding = padding
-        self.wanted = Ahead(f"the indices of '{table.name}'", (size,), to_dtype(ids_dtype))
+        self.wanted = PrefetchKey(f"the indices of '{table.name}'", (size,), to_dtype(ids_dtype))
         self.wanted.per_device = self.per_device = True
         #: The indices of the running step; -1 for padding.
         self.ids: Array = np.empty(0, np.int64)
 
 
-class Gradient(Hidden):
+class Gradient(ImplicitValue):
     """The gradient by a served Parameter, handed out."""
 
     def __init__(self, param: Parameter, shape: tuple[int, ...], dtype: Any) -> None:
@@ -88,7 +88,7 @@ class Gradient(Hidden):
         self.states: dict[str, Parameter] = {}
 
 
-class Hyper(Hidden):
+class Hyper(ImplicitValue):
     """The numbers of a push of an optimizer, handed out."""
 
     def __init__(self, names: Sequence[str], optimizer: Any) -> None:
@@ -394,7 +394,7 @@ class Served(Placement):
                 )
         if tracing.current() is None:
             catch_up(self.session, optimizer)
-        handed: list[Hidden] = []
+        handed: list[ImplicitValue] = []
         for i in indices:
             known = self._trace.sums.parts_of(grads[i])
             given = self.changed(params[i], grads[i]) if known is None else known
@@ -454,7 +454,7 @@ class Served(Placement):
             found = cache.lookup(ids, lambda missing: self.session.pull_rows(table.name, missing))
         return list(map(self.rows_in, self._pulled(table, ids))) if found is None else found
 
-    def announced(self, hidden: Sequence[Any], ahead: Callable[[], dict[Any, Any]]) -> None:
+    def prefetch(self, hidden: Sequence[Any], ahead: Callable[[], dict[Any, Any]]) -> None:
         """Note which rows the following step will look up, for the tables that are cached."""
         session = sessions.running()
         rows = [state for state in hidden if isinstance(state, Rows)]
@@ -468,7 +468,7 @@ class Served(Placement):
                 cache.follow([marked(known[state.wanted], state.padding) for state in mine])
 
     @property
-    def looks_ahead(self) -> bool:
+    def prefetches(self) -> bool:
         """Whether there are tables whose rows are cached."""
         session = sessions.running()
         return session is not None and bool(session.caches)
@@ -569,5 +569,5 @@ def _is_busy(gradients: list[Gradient]) -> bool:
 
 
 def _on_device(array: Array) -> Any:
-    with eval_context(), x64(array.dtype) if is_wide(array) else tracing.nothing:
+    with eval_context(), x64(array.dtype) if is_64bit(array) else tracing.nothing:
         return jax.device_put(array, may_alias=False)

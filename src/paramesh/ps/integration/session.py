@@ -283,7 +283,7 @@ class Session:
         self.caches: dict[str, RowCache] = {}
         self.pulled: dict[str, int] = {}
         self.at = client.start
-        #: How far the script is (see `step_synchronization`), and the optimizers' counts that were put there.
+        #: How far the script is (see `step_synchronization`), and the optimizers' counts.
         self.pace: Any = None
         self.caught_up: set[Any] = set()
         self.catching_up: dict[Any, dict[Any, Array]] = {}

@@ -25,7 +25,7 @@ import threading
 import time
 from pathlib import Path
 
-#: Held connections of one process; a worker that finds no place has to wait for Ray's report.
+#: Open connections of one process; a worker that finds no place has to wait for Ray's report.
 MOST = 8192
 #: Strangers at one time (the oldest goes for a new one), and seconds that each has.
 STRANGERS, PATIENCE = 64, 1.0

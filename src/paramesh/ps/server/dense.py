@@ -19,8 +19,15 @@ import numpy as np
 
 from paramesh.dtype import to_dtype
 from paramesh.errors import ParameterShapeError, ParameterStateError
-from paramesh.ps.durability.snapshot_view import HeldDense
-from paramesh.ps.server.update_rules import BLOCK, Numbers, Rule, arithmetic, make_rule, updated
+from paramesh.ps.durability.snapshot_view import DenseView
+from paramesh.ps.server.update_rules import (
+    BLOCK,
+    Numbers,
+    UpdateRule,
+    arithmetic,
+    make_update_rule,
+    updated,
+)
 from paramesh.ps.specification.initial_values import values_at
 
 Array = np.ndarray[Any, Any]
@@ -68,7 +75,9 @@ class Dense:
         self.dtype = to_dtype(spec["dtype"]).np_dtype
         self.work = arithmetic(self.dtype)
         self.optimizer: dict[str, Any] | None = spec.get("optimizer")
-        self.rule: Rule | None = make_rule(self.name, self.optimizer) if self.optimizer else None
+        self.rule: UpdateRule | None = (
+            make_update_rule(self.name, self.optimizer) if self.optimizer else None
+        )
         slots = self.rule.slots if self.rule else {}
         self.arrays: dict[str, Array] = {}
         if empty:
@@ -146,9 +155,9 @@ class Dense:
         """Take the last update back."""
         self.arrays = dict(undo.before)
 
-    def hold(self) -> HeldDense:
+    def hold(self) -> DenseView:
         """The elements as they are now, to be read while updates go on."""
-        return HeldDense(self)
+        return DenseView(self)
 
     def load(self, at: int, fields: dict[str, Array]) -> None:
         """Take over a piece of a held one.

@@ -17,7 +17,7 @@ from paramesh.errors import ParameterStateError
 from paramesh.ps.durability.record import Array
 from paramesh.ps.server.refresh import NO_IDS, moved_rows
 from paramesh.ps.server.store import Store, Undo
-from paramesh.ps.specification.protocol import Rules, VersionGone
+from paramesh.ps.specification.protocol import RunConfig, VersionGone
 
 #: In async mode, of so many updates a server knows which rows they changed.
 _ASYNC_MOVES = 64
@@ -31,7 +31,7 @@ class History:
         rules: how far back it has to be read.
     """
 
-    def __init__(self, store: Store, rules: Rules) -> None:
+    def __init__(self, store: Store, rules: RunConfig) -> None:
         self._store = store
         self._rules = rules
         self._kept = rules.behind if rules.keep_history else 0

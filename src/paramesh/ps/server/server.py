@@ -40,10 +40,10 @@ from paramesh.ps.durability.snapshot import (
     snapshots,
     write_snapshot,
 )
-from paramesh.ps.durability.snapshot_view import Held, Piece
+from paramesh.ps.durability.snapshot_view import Piece, SnapshotView
 from paramesh.ps.server.history import History
 from paramesh.ps.server.store import Store, Undo, Update, reduce_updates
-from paramesh.ps.specification.protocol import PushesMissing, Replaced, Rules
+from paramesh.ps.specification.protocol import PushesMissing, Replaced, RunConfig
 
 
 class Server:
@@ -66,7 +66,7 @@ class Server:
     def __init__(
         self,
         folder: Path,
-        rules: Rules,
+        rules: RunConfig,
         *,
         point: Callable[[str], None] | None = None,
         fsync: bool = False,
@@ -684,7 +684,7 @@ class Server:
 
         return write
 
-    def _pieces(self, held: Held) -> Iterable[Piece]:
+    def _pieces(self, held: SnapshotView) -> Iterable[Piece]:
         for piece in held.pieces():
             yield piece
             self._point("snapshot")

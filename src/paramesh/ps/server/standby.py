@@ -26,7 +26,7 @@ from paramesh.ps.durability.log import start_incarnation
 from paramesh.ps.durability.record import Record
 from paramesh.ps.durability.tail import Tail
 from paramesh.ps.server.server import Server
-from paramesh.ps.specification.protocol import Rules
+from paramesh.ps.specification.protocol import RunConfig
 
 #: Where a standby calls `point`: a record was applied; it has the next incarnation; all is read.
 STANDBY_POINTS = ("following", "claimed", "caught up")
@@ -50,7 +50,7 @@ class Standby:
     def __init__(
         self,
         folder: Path,
-        rules: Rules,
+        rules: RunConfig,
         *,
         point: Callable[[str], None] | None = None,
         fsync: bool = False,

@@ -23,7 +23,7 @@ import numpy as np
 
 from paramesh.dtype import to_dtype
 from paramesh.errors import ParameterShapeError, ParameterStateError
-from paramesh.ps.durability.snapshot_view import Held, Piece
+from paramesh.ps.durability.snapshot_view import Piece, SnapshotView
 from paramesh.ps.server.dense import VALUE, Dense, DenseUndo
 from paramesh.ps.server.tables import RowsUndo, Table
 from paramesh.ps.server.update_rules import Powers, numbers_of
@@ -64,12 +64,12 @@ class Store:
         Args:
             empty: compute no values from a recipe: they will be loaded.
             spec: JSON-able. For all: `name`, `kind` ("dense" or "rows"), `dtype` ("float32"),
-                `optimizer` (see `rules.make_rule`; None for what is not trained), `recipe` (see
-                `starts.start_of`; None: values come by `put`). Dense: `shape`, and `offset`, the
-                position of its first element in the whole of the recipe; of a piece `whole`, the
-                shape of that. Rows: `row_shape`, `rows`
-                (of the whole table), `admit` (pushes until a row exists, 1) and `expire` (steps
-                without a push until it ends, 0: never).
+                `optimizer` (see `update_rules.make_update_rule`; None for what is not trained),
+                `recipe` (see `initial_values.start_of`; None: values come by `put`). Dense:
+                `shape`, and `offset`, the position of its first element in the recipe's array; of
+                a shard `whole`, the shape of that array. Rows: `row_shape`, `rows` (of the whole
+                table), `admit` (pushes until a row exists, 1) and `expire` (steps without a push
+                until it ends, 0: never).
 
         Raises:
             ValueError: a spec that is none; another spec of the same name.
@@ -299,9 +299,9 @@ class Store:
             else:
                 yield from ((f"{field}/{name}", array) for field, array in part.arrays.items())
 
-    def hold(self) -> Held:
+    def hold(self) -> SnapshotView:
         """Everything as it is now, to be read while updates go on; to be released."""
-        return Held([part.hold() for part in self._parts.values()])
+        return SnapshotView([part.hold() for part in self._parts.values()])
 
     def load(self, pieces: Iterable[Piece]) -> None:
         """Take over what another store gave by `hold().pieces()`, into one that is empty.

@@ -20,9 +20,16 @@ from typing import Any
 import numpy as np
 
 from paramesh.dtype import to_dtype
-from paramesh.ps.durability.snapshot_view import HeldTable
+from paramesh.ps.durability.snapshot_view import TableView
 from paramesh.ps.server.slab_index import Array, Index, Slab
-from paramesh.ps.server.update_rules import BLOCK, Numbers, Rule, arithmetic, make_rule, updated
+from paramesh.ps.server.update_rules import (
+    BLOCK,
+    Numbers,
+    UpdateRule,
+    arithmetic,
+    make_update_rule,
+    updated,
+)
 from paramesh.ps.specification.initial_values import values_at
 
 VALUE = "value"
@@ -58,7 +65,9 @@ class Table:
         self.dtype = to_dtype(spec["dtype"]).np_dtype
         self.work = arithmetic(self.dtype)
         self.optimizer: dict[str, Any] | None = spec.get("optimizer")
-        self.rule: Rule | None = make_rule(self.name, self.optimizer) if self.optimizer else None
+        self.rule: UpdateRule | None = (
+            make_update_rule(self.name, self.optimizer) if self.optimizer else None
+        )
         self.admit: int = spec.get("admit", 1)
         self.expire: int = spec.get("expire", 0)
         slots = self.rule.slots if self.rule else {}
@@ -75,7 +84,7 @@ class Table:
         self._meetings = np.empty(0, np.int64)
         #: Held by updates, and by readers of a held version.
         self.lock = threading.Lock()
-        self._held: list[HeldTable] = []
+        self._held: list[TableView] = []
 
     def check_ids(self, ids: Any) -> Array:
         """Ids as int64.
@@ -283,14 +292,14 @@ class Table:
 
     # At rest.
 
-    def hold(self) -> HeldTable:
+    def hold(self) -> TableView:
         """The rows as they are now, to be read while updates go on."""
         with self.lock:
-            held = HeldTable(self)
+            held = TableView(self)
             self._held.append(held)
             return held
 
-    def release(self, held: HeldTable) -> None:
+    def release(self, held: TableView) -> None:
         """Save nothing for it any more."""
         with self.lock:
             if held in self._held:

@@ -44,7 +44,7 @@ class Numbers(NamedTuple):
 Update = Callable[..., tuple[Array, ...]]
 
 
-class Rule(NamedTuple):
+class UpdateRule(NamedTuple):
     """An optimizer's rule.
 
     Attributes:
@@ -69,14 +69,14 @@ def _rest(decay: float) -> np.float32:
     return np.float32(1) - np.float32(decay)
 
 
-def _sgd(momentum: bool, dampening: float, nesterov: bool) -> Rule:
+def _sgd(momentum: bool, dampening: float, nesterov: bool) -> UpdateRule:
     if not momentum:
 
         def write(w: Array, g: Array, n: Numbers, slots: list[Array], out: list[Array]) -> None:
             np.multiply(-n.rate, g, out=out[0])
             np.add(w, out[0], out=out[0])
 
-        return Rule({}, lambda w, g, n: (w + -n.rate * g,), write=write)
+        return UpdateRule({}, lambda w, g, n: (w + -n.rate * g,), write=write)
     rest = 1.0 - dampening
 
     def update(w: Array, g: Array, n: Numbers, accum: Array, stat: Array) -> tuple[Array, ...]:
@@ -84,10 +84,10 @@ def _sgd(momentum: bool, dampening: float, nesterov: bool) -> Rule:
         top = g + kept * n.momentum if nesterov else kept
         return w + -n.rate * top, kept, np.zeros_like(stat)
 
-    return Rule({"accum": 0.0, "stat": 1.0}, update)
+    return UpdateRule({"accum": 0.0, "stat": 1.0}, update)
 
 
-def _momentum(nesterov: bool) -> Rule:
+def _momentum(nesterov: bool) -> UpdateRule:
     def update(w: Array, g: Array, n: Numbers, moments: Array) -> tuple[Array, ...]:
         new = g + n.momentum * moments
         top = g + n.momentum * new if nesterov else new
@@ -102,10 +102,10 @@ def _momentum(nesterov: bool) -> Rule:
         np.multiply(-n.rate, top, out=out[0])
         np.add(w, out[0], out=out[0])
 
-    return Rule({"moments": 0.0}, update, write=write)
+    return UpdateRule({"moments": 0.0}, update, write=write)
 
 
-def _adam(b1: float, b2: float, eps: float, nesterov: bool, amsgrad: bool) -> Rule:
+def _adam(b1: float, b2: float, eps: float, nesterov: bool, amsgrad: bool) -> UpdateRule:
     def update(w: Array, g: Array, n: Numbers, m: Array, v: Array, *largest: Array) -> Any:
         c1, c2 = w.dtype.type(_rest(b1)), w.dtype.type(_rest(b2))
         d1, d2 = w.dtype.type(b1), w.dtype.type(b2)
@@ -118,20 +118,20 @@ def _adam(b1: float, b2: float, eps: float, nesterov: bool, amsgrad: bool) -> Ru
         return w + -(n.rate * n.correction) * (top / bottom), m, v, *largest
 
     slots = {"moment1": 0.0, "moment2": 0.0} | ({"vhat": 0.0} if amsgrad else {})
-    return Rule(slots, update, (b1, b2))
+    return UpdateRule(slots, update, (b1, b2))
 
 
-def _adam_weight_decay(b1: float, b2: float, eps: float) -> Rule:
+def _adam_weight_decay(b1: float, b2: float, eps: float) -> UpdateRule:
     def update(w: Array, g: Array, n: Numbers, m: Array, v: Array) -> tuple[Array, ...]:
         c1, c2 = w.dtype.type(_rest(b1)), w.dtype.type(_rest(b2))
         m = w.dtype.type(b1) * m + c1 * g
         v = w.dtype.type(b2) * v + c2 * (g * g)
         return w + -n.rate * (m / (np.sqrt(v) + w.dtype.type(eps)) + n.decay * w), m, v
 
-    return Rule({"adam_m": 0.0, "adam_v": 0.0}, update, decays_gradient=False)
+    return UpdateRule({"adam_m": 0.0, "adam_v": 0.0}, update, decays_gradient=False)
 
 
-def _adagrad(accum: float, update_slots: bool) -> Rule:
+def _adagrad(accum: float, update_slots: bool) -> UpdateRule:
     def update(w: Array, g: Array, n: Numbers, total: Array) -> tuple[Array, ...]:
         if update_slots:
             total = total + g * g
@@ -142,10 +142,10 @@ def _adagrad(accum: float, update_slots: bool) -> Rule:
         step += w
         return step, total
 
-    return Rule({"accum": accum}, update)
+    return UpdateRule({"accum": accum}, update)
 
 
-def _ftrl(initial_accum: float, lr_power: float, l1: float, l2: float) -> Rule:
+def _ftrl(initial_accum: float, lr_power: float, l1: float, l2: float) -> UpdateRule:
     def power(base: Array) -> Array:
         return np.sqrt(base) if lr_power == -0.5 else base ** base.dtype.type(-lr_power)
 
@@ -157,10 +157,10 @@ def _ftrl(initial_accum: float, lr_power: float, l1: float, l2: float) -> Rule:
         cut = (np.sign(linear) * kind(l1) - linear) / (root / n.rate + kind(2.0 * l2))
         return np.where(np.abs(linear) > kind(l1), cut, kind(0)), new, linear
 
-    return Rule({"moments": initial_accum, "linear": 0.0}, update)
+    return UpdateRule({"moments": initial_accum, "linear": 0.0}, update)
 
 
-_MAKERS: dict[str, tuple[Callable[..., Rule], frozenset[str]]] = {
+_MAKERS: dict[str, tuple[Callable[..., UpdateRule], frozenset[str]]] = {
     "SGD": (_sgd, frozenset({"momentum", "dampening", "nesterov"})),
     "Momentum": (_momentum, frozenset({"nesterov"})),
     "Adam": (_adam, frozenset({"b1", "b2", "eps", "nesterov", "amsgrad"})),
@@ -174,7 +174,7 @@ _COMMON = frozenset({"rule", "group", "decays"})
 Spec = Mapping[str, Any]
 
 
-def make_rule(owner: str, spec: Spec) -> Rule:
+def make_update_rule(owner: str, spec: Spec) -> UpdateRule:
     """The rule of an optimizer's spec: `{"rule": "Adam", "b1": …, "group": 0, "decays": True}`.
 
     Args:
@@ -220,7 +220,7 @@ class Powers:
 def numbers_of(
     owner: str,
     spec: Spec,
-    rule: Rule,
+    rule: UpdateRule,
     step: int,
     hyper: Mapping[str, float],
     powers: Powers,
@@ -230,7 +230,8 @@ def numbers_of(
 
     Args:
         owner: the full name of the Parameter, for messages.
-        spec: as for `make_rule`. A number of group 3 is looked up as `learning_rate.3` first.
+        spec: as for `make_update_rule`. A number of group 3 is looked up as `learning_rate.3`
+            first.
         rule: made from `spec`.
         step: how many updates there were before this one; `hyper["global_step"]` overrides it.
         hyper: `learning_rate`; `weight_decay` and `momentum` where the rule needs them.
@@ -261,7 +262,7 @@ def numbers_of(
 
 
 def updated(
-    rule: Rule,
+    rule: UpdateRule,
     w: Array,
     g: Array,
     n: Numbers,

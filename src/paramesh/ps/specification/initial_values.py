@@ -24,8 +24,8 @@ from paramesh.initializer import random
 from paramesh.initializer.structured import Constant
 from paramesh.sampling.distribution import (
     HEADER,
-    Draw,
-    Law,
+    DistributionSpec,
+    Sampler,
     compiled,
     computing_dtype,
     evaluated,
@@ -35,7 +35,7 @@ from paramesh.sampling.recipe import Initializer, Recipe
 
 Start = dict[str, Any]
 
-#: Rules by their names at rest.
+#: RunConfig by their names at rest.
 _RULES: dict[str, Callable[..., Any]] = {
     "uniform": random._uniform,
     "normal": random._normal,
@@ -87,9 +87,9 @@ class _Given(Initializer):
     def __init__(self, law: str, reals: Sequence[float], integers: Sequence[int]) -> None:
         super().__init__(law_name=law, reals=tuple(reals), integers=tuple(integers))
 
-    def law(self, shape: tuple[int, ...]) -> Law:
+    def law(self, shape: tuple[int, ...]) -> DistributionSpec:
         """The rule of this name, with these numbers."""
-        return Law(_RULES[self.law_name], self.reals, self.integers)
+        return DistributionSpec(_RULES[self.law_name], self.reals, self.integers)
 
 
 def recipe_of(start: Start, shape: Sequence[int]) -> Recipe:
@@ -146,7 +146,7 @@ def _program(law: str, size: int, dtype: DType) -> Callable[..., Any]:
     def paramesh_draw_at(header: Any, reals: Any, positions: Any) -> Any:
         words = [header[i].astype(jnp.uint32) for i in range(HEADER)]
         place = (positions.astype(jnp.uint32), (positions >> jnp.uint64(32)).astype(jnp.uint32))
-        draw = Draw((size,), None, computing_dtype(dtype), words[:3], words[3], place)
+        draw = Sampler((size,), None, computing_dtype(dtype), words[:3], words[3], place)
         integers = [header[i] for i in range(HEADER, header.shape[0])]
         return evaluated(rule, draw, list(reals), integers, dtype)
 

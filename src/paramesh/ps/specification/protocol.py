@@ -28,7 +28,7 @@ class PushesMissing(ParameterServerError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Rules:
+class RunConfig:
     """What all servers and workers of a run agree on.
 
     Attributes:

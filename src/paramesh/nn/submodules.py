@@ -36,7 +36,7 @@ _PLAIN = (int, float, str, bool, tuple, type(None), bytes, DType)
 _MANY_NAMES = 200
 
 
-class Members:
+class Submodules:
     """The members of a Cell; assigning a Parameter or Cell to an attribute registers it."""
 
     #: What other libraries call what is here, for errors.
@@ -83,7 +83,7 @@ class Members:
         elif isinstance(value, ParameterTuple):
             self._check_ready(name)
             self._set_tuple(name, value)
-        elif isinstance(value, Members):
+        elif isinstance(value, Submodules):
             self._check_ready(name)
             self._set_cell(name, value)
         elif params is not None and name in params:
@@ -276,7 +276,7 @@ class Members:
             raise KeyError(f"{type(self).__name__}: {child_name!r} is no name for a child Cell.")
         if child_name not in self._cells and hasattr(self, child_name):
             raise KeyError(f"{self._path(child_name)} exists and is no Cell.")
-        if not isinstance(child_cell, Members):
+        if not isinstance(child_cell, Submodules):
             raise TypeError(
                 f"{self._path(child_name)}: expected a Cell, got {type(child_cell).__name__}."
             )
