@@ -40,7 +40,7 @@ import paramesh
 from paramesh import Parameter, Tensor, context, nn
 from paramesh.initializer import initializer
 from paramesh.parallel import all_devices
-from paramesh.runtime import placement
+from paramesh.state import placement
 from paramesh.tensor.base import raw, wrap
 
 DEVICES = 8

@@ -58,8 +58,8 @@ from paramesh.dtype import (
 )
 from paramesh.errors import ParameshError
 from paramesh.parameter import Parameter, ParameterTuple, snapshot
-from paramesh.runtime import placement
 from paramesh.sampling.recipe import Initializer, Recipe, get_seed, set_seed
+from paramesh.state import placement
 from paramesh.tensor.base import Tensor
 from paramesh.tensor.trees import values
 

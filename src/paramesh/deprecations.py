@@ -58,7 +58,7 @@ MODULES: dict[str, Deprecated] = {
     ),
     "paramesh.nest": Deprecated("paramesh.tensor.trees", "paramesh.values"),
     "paramesh.checkpoint.convert": Deprecated(
-        "paramesh.checkpoint.conversion.convert", "paramesh.checkpoint.conversion"
+        "paramesh.checkpoint.conversion.converter", "paramesh.checkpoint.conversion"
     ),
     "paramesh.checkpoint.layer_kinds": Deprecated(
         "paramesh.checkpoint.conversion.layer_kinds", "paramesh.checkpoint.conversion"

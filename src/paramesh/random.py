@@ -21,8 +21,8 @@ import numpy as np
 
 from paramesh._compat.jax import eval_context, threefry_2x32
 from paramesh.parameter import Parameter
-from paramesh.runtime import storage, tracing
 from paramesh.sampling.seed import follow_seed, get_seed
+from paramesh.state import storage, tracing
 from paramesh.tensor.base import Tensor, raw
 
 _LARGEST_SEED = 2**64 - 1

@@ -23,7 +23,7 @@ from paramesh.checkpoint.opening import open_source
 from paramesh.errors import CheckpointError, DuplicateNameError
 from paramesh.initializer import initializer
 from paramesh.parameter import Parameter
-from paramesh.runtime import placement
+from paramesh.state import placement
 from paramesh.tensor import Tensor
 
 DTYPES = [

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 import paramesh
 from paramesh import Parameter, Tensor, load_checkpoint, save_checkpoint
-from paramesh.checkpoint.conversion.convert import Conversion, convert
+from paramesh.checkpoint.conversion.converter import Conversion, convert
 from paramesh.errors import CheckpointError, ParameterNameError, StrategyFileError
 from paramesh.parallel import Layout
 from paramesh.parallel.layouts.layout import Placed

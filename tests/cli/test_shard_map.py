@@ -37,7 +37,7 @@ def saved(path: Path) -> Path:
     context.set_auto_parallel_context(parallel_mode="semi_auto_parallel", device_num=8)
     table = paramesh.Parameter(Tensor(X), name="table")
     table.layout = (2, 4)
-    sharding = paramesh.runtime.placement.current().known_sharding(table)
+    sharding = paramesh.state.placement.current().known_sharding(table)
     table._store(jax.device_put(X, sharding))
     return save_checkpoint({**step.parameters_dict(), "table": table}, path)
 

@@ -21,8 +21,8 @@ import paramesh
 from interruptions import At, Interrupted, places
 from paramesh import Parameter, Tensor, context, nn, ops
 from paramesh.errors import ParameterStateError
-from paramesh.runtime import storage, trace_scope, tracing
-from paramesh.runtime.storage import Stage
+from paramesh.state import storage, trace_scope, tracing
+from paramesh.state.storage import Stage
 from paramesh.transforms import uninterrupted
 
 X = np.random.default_rng(0).random((4, 8), np.float32)

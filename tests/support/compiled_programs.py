@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from paramesh import Tensor
-from paramesh.runtime import placement
+from paramesh.state import placement
 from paramesh.transforms.executable import ZERO
 
 

@@ -8,7 +8,7 @@ import pytest
 import paramesh
 from paramesh import context, nn, ops, optim
 from paramesh import dtype as mstype
-from paramesh.runtime import placement
+from paramesh.state import placement
 from paramesh.tensor import Tensor
 from paramesh.train import (
     DynamicLossScaleUpdateCell,

@@ -34,7 +34,7 @@ from paramesh.errors import (
 )
 from paramesh.files.atomic import write_atomically
 from paramesh.parameter import Parameter, Pool
-from paramesh.runtime import placement, trace_scope, tracing
+from paramesh.state import placement, trace_scope, tracing
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.trees import is_tensor, unpack
 from paramesh.transforms.bodies import Body, name_of

@@ -32,7 +32,7 @@ from paramesh.parallel.modes.per_device import set_per_device, value_count
 from paramesh.parameter import Parameter
 from paramesh.parameter.names import shortened, unfit_at_rest
 from paramesh.parameter.pool import is_full
-from paramesh.runtime import placement, tracing
+from paramesh.state import placement, tracing
 from paramesh.tensor.base import Tensor, wrap
 
 #: So many arrays of one shape, each of at most so many bytes, are worth a compiled copy.

@@ -20,7 +20,7 @@ from paramesh.errors import DuplicateNameError
 from paramesh.nn.cell import Cell
 from paramesh.parallel.modes.per_device import all_devices_values, per_device, value_count
 from paramesh.parameter import Parameter, materialise
-from paramesh.runtime import placement, storage
+from paramesh.state import placement, storage
 from paramesh.tensor.base import Tensor, wrap
 
 Choice = Callable[[str], bool]

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from paramesh.checkpoint.conversion.convert import Conversion, Converted, convert
+from paramesh.checkpoint.conversion.converter import Conversion, Converted, convert
 from paramesh.checkpoint.conversion.name_rules import LIBRARIES
 from paramesh.checkpoint.conversion.renaming import Renaming
 from paramesh.cli.errors import CommandError

@@ -20,8 +20,8 @@ from paramesh.cli.devices import cut, over_devices
 from paramesh.cli.digits import DataError, DemoError, Digits, mnist, scikit_digits
 from paramesh.cli.lenet import LeNet5
 from paramesh.nn.cell import Cell
-from paramesh.runtime import placement
 from paramesh.sampling.seed import set_seed
+from paramesh.state import placement
 from paramesh.tensor.base import Tensor
 from paramesh.train import Callback, Model, RunContext
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from paramesh.checkpoint.conversion.convert import (
+from paramesh.checkpoint.conversion.converter import (
     Conversion,
     check_target,
     convert_opened,

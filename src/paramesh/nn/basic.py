@@ -17,7 +17,7 @@ from paramesh.nn.cell import Cell
 from paramesh.ops import array, indexing, nn_ops
 from paramesh.ops import math as ops
 from paramesh.ops.table import Primitive
-from paramesh.runtime import placement
+from paramesh.state import placement
 from paramesh.tensor.base import raw, wrap
 
 

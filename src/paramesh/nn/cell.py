@@ -21,7 +21,7 @@ from paramesh.dtype import to_dtype
 from paramesh.nn import cell_call, sharding, tied
 from paramesh.nn.submodules import NOT_INITIALISED, Submodules
 from paramesh.parameter import Parameter, check_strategy, materialise
-from paramesh.runtime import placement, tracing
+from paramesh.state import placement, tracing
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.transforms.compiled_function import CompiledFunction
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from paramesh.dtype import DType, to_dtype
-from paramesh.runtime import tracing
+from paramesh.state import tracing
 from paramesh.tensor.base import raw, wrap
 from paramesh.tensor.promotion import cast
 from paramesh.tensor.trees import unpack

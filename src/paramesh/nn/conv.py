@@ -24,7 +24,7 @@ from paramesh.nn.arguments import Init
 from paramesh.nn.cell import Cell
 from paramesh.ops import conv as ops
 from paramesh.ops.nn_ops import bias_add
-from paramesh.runtime import placement
+from paramesh.state import placement
 from paramesh.tensor.base import Tensor, raw, wrap
 
 _MODES = ("same", "valid", "pad")

@@ -22,9 +22,9 @@ from paramesh.nn.cell import Cell
 from paramesh.ops import indexing, nn_ops
 from paramesh.ops.math import matmul
 from paramesh.parameter import Parameter
-from paramesh.runtime import placement
 from paramesh.sampling.recipe import DistributionSpec, Initializer, Recipe, Sampler
 from paramesh.sampling.seed import Key
+from paramesh.state import placement
 from paramesh.tensor.base import Tensor, raw, wrap
 
 

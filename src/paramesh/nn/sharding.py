@@ -11,7 +11,7 @@ from typing import Any
 
 from paramesh.errors import LayoutError
 from paramesh.parameter import Parameter
-from paramesh.runtime import placement
+from paramesh.state import placement
 
 
 class CutInputs:

@@ -22,7 +22,7 @@ from paramesh.errors import DuplicateNameError, ParameterNameError
 from paramesh.nn import unregistered
 from paramesh.parameter import DEFAULT_NAME, Parameter, ParameterTuple
 from paramesh.parameter.names import renamed
-from paramesh.runtime import trace_scope, tracing
+from paramesh.state import trace_scope, tracing
 from paramesh.tensor.base import Tensor
 
 _PREFIX = re.compile(r"[0-9A-Za-z_.]*")

@@ -22,8 +22,8 @@ import numpy as np
 from jax import lax
 
 from paramesh.ops.table import Array, alias, function, primitive
-from paramesh.runtime import placement
-from paramesh.runtime.placement import WORLD, Participants
+from paramesh.state import placement
+from paramesh.state.placement import WORLD, Participants
 from paramesh.tensor.base import raw
 
 # fmt: off

@@ -12,7 +12,7 @@ import jax
 from paramesh.dtype import to_dtype
 from paramesh.ops.array import Ints, ints
 from paramesh.ops.table import Array, alias, function, primitive
-from paramesh.runtime import placement
+from paramesh.state import placement
 
 # fmt: off
 __all__ = [

@@ -18,7 +18,7 @@ from paramesh.ops.table import (
     primitive,
     unary,
 )
-from paramesh.runtime import placement
+from paramesh.state import placement
 from paramesh.tensor import operators
 from paramesh.tensor.promotion import cast, floating, scalar_kind
 

@@ -15,7 +15,7 @@ from paramesh.dtype import to_dtype
 from paramesh.ops.array import Ints
 from paramesh.ops.conv import Padding, padding_of, pads_of, pair
 from paramesh.ops.table import Array, Floating, function, primitive
-from paramesh.runtime import placement
+from paramesh.state import placement
 
 # fmt: off
 __all__ = [

@@ -34,7 +34,7 @@ import jax.numpy as jnp
 
 from paramesh.dtype import DType, to_dtype, x64
 from paramesh.parameter import Parameter
-from paramesh.runtime import placement, tracing
+from paramesh.state import placement, tracing
 from paramesh.tensor.base import as_value, raw, wrap
 from paramesh.tensor.promotion import (
     align,

@@ -30,7 +30,7 @@ import jax.numpy as jnp
 
 from paramesh import context
 from paramesh.parameter import FlatLayout, Parameter, Pool, is_full
-from paramesh.runtime import placement
+from paramesh.state import placement
 
 #: A Parameter of more bytes is not worth it, by the kinds of state that go with it. Measured; see
 #: the docs page "What a step costs".

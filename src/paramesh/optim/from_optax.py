@@ -24,7 +24,7 @@ from paramesh.errors import OptimizerError
 from paramesh.initializer.factory import initializer
 from paramesh.optim.optimizer import Optimizer, store, work
 from paramesh.parameter import Parameter, ParameterTuple
-from paramesh.runtime import tracing
+from paramesh.state import tracing
 from paramesh.tensor.base import Tensor, raw
 
 _CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")

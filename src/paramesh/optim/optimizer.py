@@ -39,7 +39,7 @@ from paramesh.nn.cell import Cell
 from paramesh.nn.containers import CellList
 from paramesh.optim import checks, groups, rates
 from paramesh.parameter import Parameter, ParameterTuple
-from paramesh.runtime import placement, trace_scope, tracing
+from paramesh.state import placement, trace_scope, tracing
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.promotion import cast
 

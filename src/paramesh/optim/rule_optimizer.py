@@ -19,7 +19,7 @@ from paramesh.dtype import x64
 from paramesh.optim import flat
 from paramesh.optim.optimizer import Optimizer, centralized, store, work
 from paramesh.parameter import ParameterTuple, waiting
-from paramesh.runtime import placement, tracing
+from paramesh.state import placement, tracing
 from paramesh.tensor.base import raw
 from paramesh.tensor.promotion import cast
 

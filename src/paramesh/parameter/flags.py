@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, overload
 
-from paramesh.runtime import tracing
+from paramesh.state import tracing
 
 #: Attributes that copies and clones carry over, with their defaults.
 CARRIED: dict[str, Any] = {

@@ -30,8 +30,8 @@ from paramesh.parameter.flags import CARRIED, Flag, Whole
 from paramesh.parameter.names import DEFAULT_NAME, check_name, renamed
 from paramesh.parameter.pool import Pool, Slot
 from paramesh.parameter.slicing import check_layout, check_strategy, rank_slice
-from paramesh.runtime import placement, storage, trace_scope, tracing
 from paramesh.sampling.recipe import Recipe
+from paramesh.state import placement, storage, trace_scope, tracing
 from paramesh.tensor.base import Tensor, as_value, unflatten, unpickle
 from paramesh.tensor.promotion import cast
 

@@ -32,7 +32,7 @@ from jax import lax
 
 from paramesh._compat.jax import eval_context
 from paramesh.dtype import DType, to_dtype
-from paramesh.runtime import placement, storage, tracing
+from paramesh.state import placement, storage, tracing
 
 if TYPE_CHECKING:
     from paramesh.parameter.parameter import Parameter

@@ -7,7 +7,7 @@ from typing import Any
 
 from paramesh.parameter.parameter import Parameter, materialise
 from paramesh.parameter.parameter_tuple import ParameterTuple
-from paramesh.runtime import storage
+from paramesh.state import storage
 from paramesh.tensor.base import Tensor
 
 

@@ -25,8 +25,8 @@ import numpy as np
 from paramesh._compat.jax import eval_context
 from paramesh.dtype import DType, float32, int64, to_dtype, x64, x64_enabled
 from paramesh.errors import ParameterStateError
-from paramesh.runtime import trace_scope
 from paramesh.sampling.recipe import Initializer, Recipe, next_key
+from paramesh.state import trace_scope
 from paramesh.tensor.methods import ArrayMethods
 from paramesh.tensor.promotion import cast, scalar_kind
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh.dtype import DType, to_dtype, x64
-from paramesh.runtime import trace_scope
+from paramesh.state import trace_scope
 from paramesh.tensor.promotion import align, bounds, broadcasting, cast, floating, scalar_kind
 
 _Value = Any

@@ -19,7 +19,7 @@ import numpy as np
 from paramesh.dtype import x64
 from paramesh.optim.optimizer import work
 from paramesh.parameter import Parameter
-from paramesh.runtime import placement
+from paramesh.state import placement
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.promotion import cast
 from paramesh.transforms import scan

@@ -23,7 +23,7 @@ from paramesh.ops import AllReduce
 from paramesh.optim import Optimizer
 from paramesh.optim.optimizer import work
 from paramesh.parameter import Parameter, ParameterTuple, state_of
-from paramesh.runtime import placement, tracing
+from paramesh.state import placement, tracing
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.train import one_forward
 from paramesh.train.accumulation import accumulated

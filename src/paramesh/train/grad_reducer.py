@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from paramesh.nn.cell import Cell
 from paramesh.parameter import Parameter
-from paramesh.runtime import placement
-from paramesh.runtime.placement import OTHER_WORLD, WORLD
+from paramesh.state import placement
+from paramesh.state.placement import OTHER_WORLD, WORLD
 from paramesh.tensor.base import Tensor, raw, wrap
 
 

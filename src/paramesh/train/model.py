@@ -19,7 +19,7 @@ from paramesh.checkpoint import load_checkpoint
 from paramesh.errors import ParameterStateError
 from paramesh.nn.cell import Cell
 from paramesh.optim import LossScaleManager, Optimizer
-from paramesh.runtime import placement
+from paramesh.state import placement
 from paramesh.tensor.base import Tensor
 from paramesh.train import amp, batches, workers
 from paramesh.train.callbacks import Callback, Facts, RunContext, as_callbacks

@@ -14,7 +14,7 @@ from typing import Any
 
 from paramesh import random
 from paramesh.nn.cell import Cell
-from paramesh.runtime import placement, tracing
+from paramesh.state import placement, tracing
 from paramesh.tensor.base import raw
 
 

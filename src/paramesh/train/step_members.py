@@ -18,7 +18,7 @@ import jax
 from paramesh import context, ops
 from paramesh.dtype import float32, int32
 from paramesh.nn.cell import Cell
-from paramesh.runtime import placement
+from paramesh.state import placement
 from paramesh.tensor.base import Tensor
 from paramesh.train import one_forward
 from paramesh.train.accumulation import accumulated

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from paramesh.dtype import is_64bit, watch_64bit, x64, x64_enabled
-from paramesh.runtime import trace_scope, tracing
+from paramesh.state import trace_scope, tracing
 from paramesh.tensor.trees import unpack
 
 

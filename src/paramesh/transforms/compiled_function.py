@@ -25,7 +25,7 @@ from paramesh._compat.jax import dce_jaxpr, jaxpr_as_fun
 from paramesh.dtype import is_64bit, watch_64bit, x64_enabled
 from paramesh.errors import TraceError
 from paramesh.parameter import Parameter, Pool, form_waiting, forming, ranks_of, state_of
-from paramesh.runtime import placement, trace_scope, tracing
+from paramesh.state import placement, trace_scope, tracing
 from paramesh.tensor.promotion import scalar_kind
 from paramesh.transforms.callbacks import calls_back
 from paramesh.transforms.executable import (

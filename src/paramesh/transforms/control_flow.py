@@ -21,7 +21,7 @@ import numpy as np
 
 from paramesh.dtype import bool_, int32
 from paramesh.errors import TraceError
-from paramesh.runtime import tracing
+from paramesh.state import tracing
 from paramesh.tensor.base import wrap
 from paramesh.tensor.promotion import cast
 from paramesh.tensor.trees import Nest, unpack

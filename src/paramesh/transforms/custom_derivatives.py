@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh.dtype import to_dtype
-from paramesh.runtime import tracing
+from paramesh.state import tracing
 from paramesh.tensor.promotion import cast
 from paramesh.tensor.trees import Nest, unpack
 from paramesh.transforms.bodies import Body, in_width, name_of, write

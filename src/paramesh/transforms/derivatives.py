@@ -16,7 +16,7 @@ import numpy as np
 
 from paramesh import context
 from paramesh.parameter import Parameter
-from paramesh.runtime import tracing
+from paramesh.state import tracing
 from paramesh.tensor.base import wrap
 from paramesh.tensor.trees import Nest, unpack
 from paramesh.transforms.bodies import Body, in_width, name_of, write

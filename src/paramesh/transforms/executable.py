@@ -24,7 +24,7 @@ from paramesh import context
 from paramesh._compat.jax import eval_context
 from paramesh.dtype import x64_enabled
 from paramesh.parameter import Parameter, Pool, materialise
-from paramesh.runtime import placement, storage, tracing
+from paramesh.state import placement, storage, tracing
 from paramesh.transforms.handoff import Handoff
 from paramesh.transforms.uninterrupted import on_thread_of_its_own
 

@@ -13,7 +13,7 @@ import jax
 
 from paramesh.errors import DuplicateNameError, TraceError
 from paramesh.parameter import Parameter, Pool
-from paramesh.runtime import tracing
+from paramesh.state import tracing
 from paramesh.tensor.base import as_value, raw, wrap
 from paramesh.tensor.promotion import scalar_kind
 from paramesh.transforms.bodies import Body, lifted

@@ -19,7 +19,7 @@ import numpy as np
 from paramesh import context
 from paramesh.dtype import is_64bit, to_dtype, watch_64bit, x64
 from paramesh.parameter import Parameter
-from paramesh.runtime import placement, tracing
+from paramesh.state import placement, tracing
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.trees import Nest, unpack
 from paramesh.transforms.bodies import Body, name_of, write

@@ -41,9 +41,9 @@ from paramesh._compat.jax import looks_for_nans, native_call, settings_of_calls
 from paramesh.dtype import is_64bit, x64_enabled
 from paramesh.errors import ParameterStateError
 from paramesh.parameter import Dissolved, Pool
-from paramesh.runtime import storage, tracing
-from paramesh.runtime.placement import Placement
-from paramesh.runtime.storage import UNREADY, Domain
+from paramesh.state import storage, tracing
+from paramesh.state.placement import Placement
+from paramesh.state.storage import UNREADY, Domain
 from paramesh.transforms.uninterrupted import on_thread_of_its_own
 
 _contents = attrgetter("_contents")

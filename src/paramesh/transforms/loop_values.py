@@ -17,7 +17,7 @@ import numpy as np
 from paramesh import context
 from paramesh.dtype import int32, to_dtype, x64
 from paramesh.errors import TraceError
-from paramesh.runtime import trace_scope
+from paramesh.state import trace_scope
 from paramesh.tensor.base import raw
 from paramesh.tensor.promotion import cast, scalar_kind
 from paramesh.tensor.trees import Nest

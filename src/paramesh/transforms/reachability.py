@@ -11,7 +11,7 @@ import types
 from typing import Any
 
 from paramesh.parameter import Parameter
-from paramesh.runtime import tracing
+from paramesh.state import tracing
 
 
 def parameters_of(thing: Any, depth: int = 4) -> list[Parameter]:

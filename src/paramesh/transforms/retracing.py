@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from paramesh.errors import TraceError
-from paramesh.runtime.trace_scope import Attribute, Border
+from paramesh.state.trace_scope import Attribute, Border
 
 #: A function that meets something new in so many traces does so in all of them.
 MOST = 12

@@ -15,7 +15,7 @@ import numpy as np
 from paramesh.dtype import x64_enabled
 from paramesh.errors import TraceError
 from paramesh.parameter import materialise
-from paramesh.runtime import placement, tracing
+from paramesh.state import placement, tracing
 from paramesh.transforms.executable import ZERO, Executable
 
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 import goldens
 from paramesh import nn, save_checkpoint
-from paramesh.checkpoint.conversion import convert as converting
-from paramesh.checkpoint.conversion.convert import KINDS_KEY, Conversion, convert
+from paramesh.checkpoint.conversion import converter as converting
+from paramesh.checkpoint.conversion.converter import KINDS_KEY, Conversion, convert
 from paramesh.checkpoint.conversion.renaming import Renaming
 from paramesh.checkpoint.formats.interface import Entry
 from paramesh.checkpoint.formats.storage_dtypes import at_rest
@@ -261,7 +261,7 @@ def test_damaged_kinds_in_the_file(tmp_path: Path) -> None:
 
 _PROGRAM = """
 import resource, sys
-from paramesh.checkpoint.conversion.convert import Conversion, convert
+from paramesh.checkpoint.conversion.converter import Conversion, convert
 from paramesh.dtype import float64
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

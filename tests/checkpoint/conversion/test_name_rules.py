@@ -13,7 +13,7 @@ import layer_cases
 from paramesh import nn
 from paramesh.checkpoint.conversion import layer_kinds
 from paramesh.checkpoint.conversion.arrangement import Arrangement, Flip, Split, Squeeze, Transpose
-from paramesh.checkpoint.conversion.convert import assemble
+from paramesh.checkpoint.conversion.converter import assemble
 from paramesh.checkpoint.conversion.layer_kinds import guess, kinds_of
 from paramesh.checkpoint.conversion.name_plan import ConversionPlan, name_plan, plain_plan, renamed
 from paramesh.checkpoint.conversion.name_rules import KIND_OF_LAYER, KINDS, LIBRARIES, members

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 
 import paramesh
 from paramesh import nn
-from paramesh.checkpoint.conversion.convert import convert
+from paramesh.checkpoint.conversion.converter import convert
 from paramesh.checkpoint.opening import open_sink, open_source
 from paramesh.cli.inspect import opened
 from paramesh.errors import CheckpointError

@@ -17,7 +17,7 @@ import pytest
 
 import goldens
 from paramesh import Parameter, Tensor, load_checkpoint, nn, save_checkpoint
-from paramesh.checkpoint.conversion.convert import Conversion, convert
+from paramesh.checkpoint.conversion.converter import Conversion, convert
 from paramesh.checkpoint.formats.boxes import full_box, within
 from paramesh.checkpoint.opening import open_source
 from paramesh.cli import main

@@ -18,7 +18,7 @@ import pytest
 
 import paramesh
 from paramesh import Parameter, Tensor, context, load_checkpoint, nn, save_checkpoint
-from paramesh.checkpoint.conversion.convert import Conversion, convert
+from paramesh.checkpoint.conversion.converter import Conversion, convert
 from paramesh.checkpoint.opening import open_source
 from paramesh.checkpoint.records import records_of
 from paramesh.checkpoint.sharded import writer
@@ -26,10 +26,9 @@ from paramesh.checkpoint.sharded.agreement import Agreement
 from paramesh.checkpoint.sharded.source import INDEX, ShardedSource
 from paramesh.dtype import x64
 from paramesh.errors import CheckpointError, ContextError
-from paramesh.parallel import Layout
+from paramesh.parallel import Layout, whole
 from paramesh.parallel.modes.parallel_optimizer import SplitState
 from paramesh.parallel.modes.per_device import per_device, set_per_device
-from paramesh.parallel.processes import full_value
 from paramesh.parameter.pool import is_full
 from paramesh.train.cells import TrainOneStepCell, WithLossCell
 
@@ -63,7 +62,7 @@ class Weights(nn.Cell):
 
 def placed(net: Any) -> Any:
     """The network with its values where a program would put them."""
-    place = paramesh.runtime.placement.current()
+    place = paramesh.state.placement.current()
     for param in net.get_parameters():
         sharding = place.known_sharding(param)
         if sharding is not None:
@@ -392,7 +391,7 @@ def in_one_process(folder: Path) -> None:
     context.set_auto_parallel_context(parallel_mode="semi_auto_parallel")
     paramesh.set_seed(5)
     net = Weights((2, 2), 0)
-    place = paramesh.runtime.placement.current()
+    place = paramesh.state.placement.current()
     sharding = place.known_sharding(net.matrix)
     value = net.matrix.asnumpy()
     net.matrix._store(
@@ -404,7 +403,7 @@ def in_one_process(folder: Path) -> None:
         save_checkpoint(net, folder / "net.safetensors")
     other = Weights((4, 1), 1)
     load_checkpoint(folder / "net.sharded", other)
-    np.testing.assert_array_equal(full_value(other.matrix), value)
+    np.testing.assert_array_equal(whole(other.matrix), value)
     assert other.matrix._value.addressable_data(0).shape == (2, 16)
 
     step = training(4, enable_parallel_optimizer=True)

@@ -13,8 +13,7 @@ import paramesh
 from paramesh import Parameter, Tensor, context, nn, ops
 from paramesh.errors import CheckpointError, ContextError, ParameterShapeError
 from paramesh.initializer import initializer
-from paramesh.parallel import set_per_device, set_slices
-from paramesh.parallel.modes import per_device
+from paramesh.parallel import per_device, set_per_device, set_slices
 from paramesh.train.cells import TrainOneStepCell, WithLossCell
 
 X = np.random.default_rng(0).normal(size=(16, 4)).astype(np.float32)

@@ -15,7 +15,7 @@ import paramesh
 from paramesh import Tensor, context, nn
 from paramesh.checkpoint import load_checkpoint, save_checkpoint
 from paramesh.parallel.modes.parallel_optimizer import SplitState
-from paramesh.runtime import placement
+from paramesh.state import placement
 from paramesh.train.cells import (
     TrainOneStepCell,
     TrainOneStepWithLossScaleCell,

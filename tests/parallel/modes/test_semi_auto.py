@@ -32,7 +32,7 @@ from paramesh.errors import CheckpointError, ContextError, LayoutError
 from paramesh.initializer import initializer
 from paramesh.parallel import Layout
 from paramesh.parallel.layouts.strategy_file import load_strategy
-from paramesh.runtime import placement
+from paramesh.state import placement
 from paramesh.train.cells import TrainOneStepCell, WithLossCell
 
 

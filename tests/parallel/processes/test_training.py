@@ -146,7 +146,7 @@ def read_a_cut_parameter() -> list[Any]:
     import jax
 
     from paramesh import ParameshError
-    from paramesh.parallel.processes import full_value as whole
+    from paramesh.parallel import whole
 
     param = weight()
     param.layout = layout("columns", jax.device_count())

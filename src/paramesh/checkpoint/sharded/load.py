@@ -14,7 +14,7 @@ from paramesh.dtype import is_64bit, x64
 from paramesh.nn.cell import Cell
 from paramesh.parallel.modes.per_device import local_rows
 from paramesh.parameter import Parameter
-from paramesh.runtime import placement
+from paramesh.state import placement
 
 
 def loaded_slices(source: Source, names: Sequence[str], net: Cell) -> dict[str, Any]:

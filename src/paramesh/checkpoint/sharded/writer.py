@@ -39,7 +39,7 @@ from paramesh.files.atomic import is_held, write_atomically
 from paramesh.parallel.layouts.mesh import all_devices
 from paramesh.parallel.modes.parallel_optimizer import SplitState
 from paramesh.parameter import Parameter
-from paramesh.runtime import storage
+from paramesh.state import storage
 from paramesh.tensor.base import Tensor, wrap
 
 

@@ -23,7 +23,7 @@ from paramesh.parallel.layouts.mesh import all_devices
 from paramesh.parallel.modes.data_parallel import DEVICES, DataParallel
 from paramesh.parallel.processes import groups, membership
 from paramesh.parallel.processes.groups import HCCL_WORLD_COMM_GROUP, NCCL_WORLD_COMM_GROUP
-from paramesh.runtime import placement, tracing
+from paramesh.state import placement, tracing
 from paramesh.tensor.base import wrap
 
 __all__ = [

@@ -27,7 +27,7 @@ from paramesh.parallel.search.machine import target_of
 from paramesh.parallel.search.plan import Given, Plan, Program, find
 from paramesh.parallel.search.report import Explanation
 from paramesh.parameter import Parameter
-from paramesh.runtime import tracing
+from paramesh.state import tracing
 
 #: The values of `search_mode` that search; both are the same exact search.
 SEARCHES = ("recursive_programming", "dynamic_programming")

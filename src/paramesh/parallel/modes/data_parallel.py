@@ -34,9 +34,9 @@ from paramesh.parallel.modes.parallel_optimizer import Divider, SplitState
 from paramesh.parallel.modes.per_device import PerDevice
 from paramesh.parallel.processes import groups
 from paramesh.parameter import Parameter
-from paramesh.runtime import storage
-from paramesh.runtime.placement import ImplicitValue, Participants, Placement
 from paramesh.sampling.recipe import Recipe, compute_many
+from paramesh.state import storage
+from paramesh.state.placement import ImplicitValue, Participants, Placement
 
 #: The mesh axis over all devices, by which collectives find each other.
 DEVICES = "devices"

@@ -25,8 +25,8 @@ from paramesh._compat.jax import eval_context
 from paramesh.dtype import DType
 from paramesh.errors import ContextError
 from paramesh.parameter import FlatLayout, Parameter, Pool
-from paramesh.runtime import storage
 from paramesh.sampling.recipe import Recipe
+from paramesh.state import storage
 
 
 class Divider:

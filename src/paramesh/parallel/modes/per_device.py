@@ -19,7 +19,7 @@ from paramesh import context
 from paramesh._compat.jax import eval_context
 from paramesh.errors import ContextError, ParameterShapeError
 from paramesh.parameter import FlatLayout, Parameter, Pool
-from paramesh.runtime.placement import current
+from paramesh.state.placement import current
 from paramesh.tensor.base import Tensor, as_value, raw, wrap
 
 

@@ -13,7 +13,7 @@ from paramesh.parallel.modes.semi_auto import SemiAuto
 from paramesh.parallel.processes.groups import devices_of_settings
 from paramesh.parallel.processes.membership import join
 from paramesh.parameter import Parameter
-from paramesh.runtime.placement import Placement, current
+from paramesh.state.placement import Placement, current
 
 
 def placement_of(mode: str) -> Placement:

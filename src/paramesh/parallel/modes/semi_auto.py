@@ -47,9 +47,9 @@ from paramesh.parallel.partitioning.eager import undivided
 from paramesh.parallel.partitioning.rewriting import rewritten
 from paramesh.parallel.partitioning.rules import by_own_rule, is_ours
 from paramesh.parameter import Parameter
-from paramesh.runtime import placement, storage, tracing
-from paramesh.runtime.placement import Participants, Placement
 from paramesh.sampling.recipe import Recipe, compute_many
+from paramesh.state import placement, storage, tracing
+from paramesh.state.placement import Participants, Placement
 from paramesh.tensor.base import raw, wrap
 
 

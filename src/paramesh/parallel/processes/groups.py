@@ -23,7 +23,7 @@ from paramesh import context
 from paramesh._compat.jax import eval_context, process_allgather
 from paramesh.errors import ContextError
 from paramesh.parallel.layouts.mesh import all_devices
-from paramesh.runtime.placement import OTHER_WORLD, WORLD
+from paramesh.state.placement import OTHER_WORLD, WORLD
 
 HCCL_WORLD_COMM_GROUP, NCCL_WORLD_COMM_GROUP = WORLD, OTHER_WORLD
 WORLD_NAMES = (HCCL_WORLD_COMM_GROUP, NCCL_WORLD_COMM_GROUP)

@@ -36,7 +36,7 @@ from paramesh._compat.jax import eval_context
 from paramesh.dtype import is_64bit, x64
 from paramesh.ps.server.refresh import NO_IDS, Array, News, Watch, among
 from paramesh.ps.server.slab_index import Index
-from paramesh.runtime import tracing
+from paramesh.state import tracing
 
 Pull = Callable[[Array], Array]
 

@@ -30,8 +30,8 @@ from paramesh.ps.integration.step_synchronization import passed_over
 from paramesh.ps.server.update_rules import make_update_rule
 from paramesh.ps.specification.initial_values import recipe_of, start_of
 from paramesh.ps.specification.specs import is_table, spec_of
-from paramesh.runtime.placement import Loaded
 from paramesh.sampling.recipe import Recipe
+from paramesh.state.placement import Loaded
 from paramesh.tensor.base import Tensor
 
 Array = np.ndarray[Any, Any]

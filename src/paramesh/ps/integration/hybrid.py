@@ -32,8 +32,8 @@ from paramesh.parameter import Parameter
 from paramesh.ps.integration import session as sessions
 from paramesh.ps.integration.placement import Served
 from paramesh.ps.specification.specs import is_table
-from paramesh.runtime import tracing
-from paramesh.runtime.placement import Participants, Placement
+from paramesh.state import tracing
+from paramesh.state.placement import Participants, Placement
 
 Array = np.ndarray[Any, Any]
 

@@ -51,9 +51,9 @@ from paramesh.ps.integration.step_synchronization import catch_up
 from paramesh.ps.server.refresh import NO_IDS
 from paramesh.ps.specification.initial_values import values_at
 from paramesh.ps.specification.specs import is_table, spec_of, table_start
-from paramesh.runtime import storage, tracing
-from paramesh.runtime.placement import ImplicitValue, Placement, PrefetchKey
 from paramesh.sampling.recipe import Recipe
+from paramesh.state import storage, tracing
+from paramesh.state.placement import ImplicitValue, Placement, PrefetchKey
 
 Array = np.ndarray[Any, Any]
 

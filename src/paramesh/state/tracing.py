@@ -36,7 +36,7 @@ import jax.numpy as jnp
 from paramesh._compat.jax import get_opaque_trace_state
 from paramesh.dtype import x64
 from paramesh.errors import TraceError
-from paramesh.runtime import storage, trace_scope
+from paramesh.state import storage, trace_scope
 
 T = TypeVar("T")
 

@@ -22,8 +22,8 @@ from typing import Any
 
 from paramesh import context
 from paramesh.errors import ContextError
-from paramesh.runtime import storage
 from paramesh.sampling.recipe import Recipe, compute_many
+from paramesh.state import storage
 
 #: The name of the group of all devices, and its other name.
 WORLD, OTHER_WORLD = "hccl_world_group", "nccl_world_group"
