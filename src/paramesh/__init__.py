@@ -58,6 +58,7 @@ from paramesh.dtype import (
 )
 from paramesh.errors import ParameshError
 from paramesh.parameter import Parameter, ParameterTuple, snapshot
+from paramesh.providers import providers
 from paramesh.sampling.recipe import Initializer, Recipe, get_seed, set_seed
 from paramesh.state import placement
 from paramesh.tensor.base import Tensor
@@ -349,12 +350,12 @@ def _ps_outside(settings: dict[str, Any]) -> Any:
     return importlib.import_module("paramesh.ps.deployment.environment").outside()
 
 
-context.before_devices = _join
-context.ps_outside = _ps_outside
-placement.by_mode = _placement_of
-placement.around = _around
-placement.loaded = _loaded
-placement.table = _layout_table
+providers.join_processes = _join
+providers.server_settings = _ps_outside
+providers.placement_of_mode = _placement_of
+providers.placement_around = _around
+providers.loaded = _loaded
+providers.layout_table = _layout_table
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import difflib
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,6 +19,7 @@ import jax
 from paramesh import ignored_settings
 from paramesh._compat.jax import reset_compilation_cache
 from paramesh.errors import ContextError
+from paramesh.providers import providers
 
 GRAPH_MODE = 0
 PYNATIVE_MODE = 1
@@ -194,8 +194,9 @@ def set_context(**settings: Any) -> None:
         TypeError: a value of the wrong type.
         ContextError: `device_target` names a backend that JAX does not run on here.
     """
-    if target_here is not None and "device_target" in settings:
-        settings = settings | {"device_target": target_here(settings["device_target"])}
+    if providers.device_target is not None and "device_target" in settings:
+        target = providers.device_target(settings["device_target"])
+        settings = settings | {"device_target": target}
     checked = {name: _check_setting(name, value) for name, value in settings.items()}
     target = checked.get("device_target")
     if target is not None:
@@ -209,20 +210,6 @@ def set_context(**settings: Any) -> None:
     _moved()
 
 
-def _alone() -> None:
-    """Nobody to meet."""
-
-
-#: Called before a setting has to look at the devices, which must come after the processes of a run
-#: have met; the package's face sets it.
-before_devices: Callable[[], object] = _alone
-
-
-#: What `device_target` becomes in a script that was written for other machines; what runs such
-#: scripts sets it. None: the setting is taken at its word.
-target_here: Callable[[Any], Any] | None = None
-
-
 def _keep_programs_in(folder: str | None) -> None:
     """Turn JAX's persistent compilation cache on or off."""
     was, threshold = (0.0, _JAX_SECONDS) if folder is None else (_JAX_SECONDS, 0.0)
@@ -234,7 +221,7 @@ def _keep_programs_in(folder: str | None) -> None:
 
 
 def _require_backend(target: str) -> None:
-    before_devices()
+    providers.join_processes()
     running = jax.default_backend().upper()
     if running != target:
         raise ContextError(
@@ -488,21 +475,9 @@ def set_ps_context(**settings: Any) -> None:
     _moved()
 
 
-def _nothing(settings: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
-    return {}, {}, {}
-
-
-#: What the program that started this process says of the parameter server, given the settings: some
-#: that hold, some that hold where nobody makes them, and who says the first ones. The package's
-#: face sets it.
-ps_outside: Callable[[dict[str, Any]], tuple[dict[str, Any], dict[str, Any], dict[str, str]]] = (
-    _nothing
-)
-
-
 def _from_outside(call: str, wanted: dict[str, Any], made: set[str]) -> dict[str, Any]:
     """The settings that come from outside, if none contradicts."""
-    said, fallbacks, said_by = ps_outside(wanted)
+    said, fallbacks, said_by = providers.server_settings(wanted)
     for name, value in said.items():
         if name in made and wanted[name] != value:
             raise ContextError(

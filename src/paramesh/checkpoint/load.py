@@ -32,7 +32,8 @@ from paramesh.parallel.modes.per_device import set_per_device, value_count
 from paramesh.parameter import Parameter
 from paramesh.parameter.names import shortened, unfit_at_rest
 from paramesh.parameter.pool import is_full
-from paramesh.state import placement, tracing
+from paramesh.providers import providers
+from paramesh.state import tracing
 from paramesh.tensor.base import Tensor, wrap
 
 #: So many arrays of one shape, each of at most so many bytes, are worth a compiled copy.
@@ -286,7 +287,7 @@ def _load(
     """
     mine = dict(net.parameters_dict())
     given = under_own_names(net, mine, given, source)
-    mine, given, commit = placement.loaded(mine, given)
+    mine, given, commit = providers.loaded(mine, given)
     values = {
         name: value
         for name, value in given.items()

@@ -21,7 +21,8 @@ from paramesh.dtype import to_dtype
 from paramesh.nn import cell_call, sharding, tied
 from paramesh.nn.submodules import NOT_INITIALISED, Submodules
 from paramesh.parameter import Parameter, check_strategy, materialise
-from paramesh.state import placement, tracing
+from paramesh.providers import providers
+from paramesh.state import tracing
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.transforms.compiled_function import CompiledFunction
 
@@ -189,7 +190,7 @@ class Cell(Submodules):
         Raises:
             LayoutError: a layout that was given does not fit the devices.
         """
-        return placement.table(list(self.get_parameters()))
+        return providers.layout_table(list(self.get_parameters()))
 
     def recompute(self, **options: Any) -> None:
         """Do not keep the activations inside this Cell for the backward pass; compute them again.

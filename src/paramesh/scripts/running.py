@@ -17,8 +17,9 @@ from typing import Any
 
 import jax
 
-from paramesh import compat, context
+from paramesh import compat
 from paramesh.errors import ContextError
+from paramesh.providers import providers
 from paramesh.scripts import absent
 
 #: Backends that a script may ask for on a machine that has another one.
@@ -120,7 +121,7 @@ def become_mindspore(say: Callable[[str], object], strict: bool = False) -> None
         )
     # The first one: python's own would find MindSpore itself.
     sys.meta_path.insert(0, _Finder())
-    context.target_here = _target(say, strict)
+    providers.device_target = _target(say, strict)
 
 
 def _target(say: Callable[[str], object], strict: bool) -> Callable[[Any], Any]:
@@ -130,7 +131,7 @@ def _target(say: Callable[[str], object], strict: bool) -> Callable[[Any], Any]:
     def here(target: Any) -> Any:
         if target not in _ELSEWHERE:
             return target
-        context.before_devices()
+        providers.join_processes()
         running = jax.default_backend().upper()
         if target == running:
             return target

@@ -23,6 +23,7 @@ from paramesh.parallel.layouts.mesh import all_devices
 from paramesh.parallel.modes.data_parallel import DEVICES, DataParallel
 from paramesh.parallel.processes import groups, membership
 from paramesh.parallel.processes.groups import HCCL_WORLD_COMM_GROUP, NCCL_WORLD_COMM_GROUP
+from paramesh.providers import providers
 from paramesh.state import placement, tracing
 from paramesh.tensor.base import wrap
 
@@ -53,7 +54,7 @@ class GlobalComm:
     INITED: bool = False
 
 
-_alone = placement.group_size
+_alone = providers.group_size
 
 
 class _State:
@@ -92,7 +93,7 @@ def init(backend_name: str | None = None) -> None:
     platform = jax.default_backend()
     GlobalComm.BACKEND = {"cpu": "gloo", "gpu": "nccl"}.get(platform, platform)
     GlobalComm.INITED = True
-    placement.group_size = _devices_in
+    providers.group_size = _devices_in
 
 
 def release() -> None:
@@ -104,7 +105,7 @@ def release() -> None:
     _require("release")
     groups.clear()
     GlobalComm.INITED, GlobalComm.BACKEND = False, ""
-    placement.group_size = _alone
+    providers.group_size = _alone
     membership.leave()
 
 

@@ -24,6 +24,7 @@ from paramesh.errors import CheckpointError, ParameterStateError
 from paramesh.initializer.structured import Constant
 from paramesh.optim import optimizer as optimizers
 from paramesh.parameter import Parameter
+from paramesh.providers import Loaded
 from paramesh.ps.integration import session as sessions
 from paramesh.ps.integration.session import Session
 from paramesh.ps.integration.step_synchronization import passed_over
@@ -31,7 +32,6 @@ from paramesh.ps.server.update_rules import make_update_rule
 from paramesh.ps.specification.initial_values import recipe_of, start_of
 from paramesh.ps.specification.specs import is_table, spec_of
 from paramesh.sampling.recipe import Recipe
-from paramesh.state.placement import Loaded
 from paramesh.tensor.base import Tensor
 
 Array = np.ndarray[Any, Any]
@@ -135,7 +135,7 @@ def _of_waiting(table: Parameter) -> dict[str, Array]:
 
 
 def loaded(mine: dict[str, Any], given: dict[str, Any]) -> Loaded:
-    """Tables among what is loaded (see `placement.loaded`).
+    """Tables among what is loaded (see `providers.Providers`).
 
     Raises:
         CheckpointError: the rows of a table do not fit the network; ParameterStateError: the

@@ -1,0 +1,89 @@
+"""What upper floors provide to lower ones: one registry, with a type for each entry.
+
+A lower floor that needs something from above asks `providers` for it when it needs it. Until an
+upper floor provides it, the entry is the answer of one process on one device without servers.
+`paramesh/__init__.py` provides most of them, by functions that import the upper floor when called.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from paramesh.errors import ContextError
+
+if TYPE_CHECKING:
+    from paramesh.state.placement import Placement
+
+#: Settings of the parameter server that hold, settings that hold where nobody makes them, and for
+#: each of the first who says so.
+ServerSettings = tuple[dict[str, Any], dict[str, Any], dict[str, str]]
+
+#: What is left of {name: Parameter} and of a checkpoint's contents for plain values, and a call
+#: that gives the rest its place.
+Loaded = tuple[dict[str, Any], dict[str, Any], Callable[[], None]]
+
+
+def _nothing() -> None:
+    return None
+
+
+def _no_settings(settings: dict[str, Any]) -> ServerSettings:
+    return {}, {}, {}
+
+
+def _size_of_one(group: str) -> int:
+    if group not in ("hccl_world_group", "nccl_world_group"):
+        raise ValueError(
+            f"there is no group {group!r}. Make it: paramesh.communication.init(), then "
+            f"create_group({group!r}, [0, 1])."
+        )
+    return 1
+
+
+def _no_placement(mode: str) -> Placement:
+    raise ContextError(f"no placement is provided for parallel_mode={mode!r}. Import paramesh.")
+
+
+def _unchanged(placement: Placement) -> Placement:
+    return placement
+
+
+def _as_given(mine: dict[str, Any], given: dict[str, Any]) -> Loaded:
+    return mine, given, _nothing
+
+
+def _no_table(params: Sequence[Any]) -> Any:
+    raise ContextError("no table of layouts is provided. Import paramesh.")
+
+
+@dataclasses.dataclass
+class Providers:
+    """The registry.
+
+    Attributes:
+        join_processes: joins the other processes of the run, before a setting looks at the devices.
+        server_settings: what the program that started this process says of the parameter server,
+            given the settings that the script makes.
+        device_target: what `device_target` becomes in a script that was written for other machines;
+            None: the setting is taken literally.
+        group_size: how many devices are in the group of a name.
+        placement_of_mode: the placement of a parallel mode, from the settings.
+        placement_around: what the settings of servers make of the placement of the mode.
+        loaded: takes what does not become plain values out of what is loaded.
+        layout_table: the table of the layouts of Parameters.
+    """
+
+    join_processes: Callable[[], object] = _nothing
+    server_settings: Callable[[dict[str, Any]], ServerSettings] = _no_settings
+    device_target: Callable[[Any], Any] | None = None
+    group_size: Callable[[str], int] = _size_of_one
+    placement_of_mode: Callable[[str], Placement] = _no_placement
+    placement_around: Callable[[Placement], Placement] = _unchanged
+    loaded: Callable[[dict[str, Any], dict[str, Any]], Loaded] = _as_given
+    layout_table: Callable[[Sequence[Any]], Any] = _no_table
+
+
+#: The registry of this process.
+providers = Providers()
