@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import paramesh
+import record
 from paramesh import context, nn
 from paramesh.ps import session as sessions
 from paramesh.ps.client import RayClient
@@ -98,4 +99,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    record.run(main)

@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import ray
 
+import record
 from paramesh.initializer import initializer
 from paramesh.ps.client import RayClient
 from paramesh.ps.cluster import Cluster
@@ -258,4 +259,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    record.run(main)

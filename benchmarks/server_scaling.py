@@ -20,6 +20,7 @@ from threading import Barrier
 
 import numpy as np
 
+import record
 from paramesh.ps.client import RayClient
 from paramesh.ps.cluster import Cluster
 
@@ -78,4 +79,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    record.run(main)

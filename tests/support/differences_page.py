@@ -1,4 +1,4 @@
-"""The page `docs/guide/differences.md`, made from the lists of differences beside the golden data.
+"""The page `docs/reference/differences.md`, made from the lists of differences beside the golden data.
 
     python tests/support/differences_page.py --write
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import goldens
 
-PAGE = Path(__file__).parents[2] / "docs" / "guide" / "differences.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "differences.md"
 
 #: Title of a section, and the list it is made from.
 SECTIONS = {

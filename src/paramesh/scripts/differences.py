@@ -9,10 +9,10 @@ from typing import Any
 from paramesh import context, mindspore_settings
 from paramesh.scripts import offered
 
-PAGE = "docs/guide/differences.md"
-_COMING = "docs/guide/coming-from-mindspore.md"
-_SCRIPTS = "docs/guide/mindspore-scripts.md"
-_CHECKPOINTS = "docs/guide/checkpoints.md"
+PAGE = "docs/reference/differences.md"
+_COMING = "docs/how-to/port-from-mindspore.md"
+_SCRIPTS = "docs/how-to/run-mindspore-scripts.md"
+_CHECKPOINTS = "docs/how-to/checkpoints.md"
 
 
 @dataclass(frozen=True)
