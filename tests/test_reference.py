@@ -1,4 +1,4 @@
-"""The reference is complete, the hooks of the documentation do their work, and links lead somewhere."""
+"""The reference is complete, and links of the documentation lead somewhere."""
 
 from __future__ import annotations
 

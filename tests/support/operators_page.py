@@ -1,4 +1,4 @@
-"""What the reference says of the operators: the tables of docs/reference/api/ops.md, from the table itself.
+"""The tables of operators of docs/reference/api/ops.md, from the table itself.
 
 `python tests/support/operators_page.py` writes them into the page; a test checks that they are
 there.
