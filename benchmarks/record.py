@@ -31,20 +31,21 @@ from typing import TextIO
 RESULTS = Path(__file__).parent / "RESULTS.md"
 #: Columns that tables may take.
 WIDTH = "120"
-#: Packages whose versions matter, where a program has loaded them: the module, and its package.
-_PACKAGES = {
-    "jax": "jax",
-    "numpy": "numpy",
-    "optax": "optax",
-    "flax": "flax",
-    "equinox": "equinox",
-    "torch": "torch",
-    "tensorflow": "tensorflow",
-    "ray": "ray",
-    "safetensors": "safetensors",
-    "orbax": "orbax-checkpoint",
-    "scipy": "scipy",
-}
+#: Packages whose versions matter. Programs measure some of them in processes of their own, so that
+#: every one that is installed is named.
+_PACKAGES = (
+    "jax",
+    "numpy",
+    "optax",
+    "flax",
+    "equinox",
+    "torch",
+    "tensorflow",
+    "ray",
+    "safetensors",
+    "orbax-checkpoint",
+    "scipy",
+)
 
 
 class Tee(io.TextIOBase):
@@ -75,13 +76,12 @@ def processor() -> str:
 
 
 def environment() -> str:
-    """One line: CPU, cores, system, Python, and the packages that this process has loaded."""
+    """One line: CPU, cores, system, Python, and the packages that are installed."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     versions = [f"Python {platform.python_version()}"]
-    for module, package in _PACKAGES.items():
-        if module in sys.modules:
-            with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-                versions.append(f"{package} {importlib.metadata.version(package)}")
+    for package in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions.append(f"{package} {importlib.metadata.version(package)}")
     return f"{processor()}, {cores} cores, {platform.system()}; {', '.join(versions)}"
 
 
