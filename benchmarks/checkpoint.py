@@ -34,6 +34,7 @@ from typing import Any, Protocol
 import numpy as np
 
 import harness
+import record
 from networks.contestants import Unavailable
 
 WORKER = Path(__file__).parent / "networks" / "mindspore_files.py"
@@ -392,4 +393,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    record.run(main, variants=["--no-fsync"])

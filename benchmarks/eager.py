@@ -17,6 +17,7 @@ from typing import Any
 from rich.console import Console
 
 import harness
+import record
 from harness import TOLERANCE
 from networks import definitions
 from networks.contestants import BASE, BY_KEY, Contestant, Unavailable
@@ -153,4 +154,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    record.run(main)

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 import paramesh
+import record
 from paramesh import Tensor, context, nn
 from paramesh.ps.integration import session as sessions
 
@@ -112,4 +113,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    record.run(main)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import paramesh
+import record
 from paramesh import context, nn
 from paramesh.ps.deployment.cluster import Cluster
 from paramesh.ps.deployment.connection import RayClient
@@ -98,4 +99,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    record.run(main)

@@ -14,6 +14,8 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
+import record
+
 PROGRAMS = {
     "python, nothing imported": "pass",
     "jax, jax.numpy": "import jax, jax.numpy",
@@ -77,4 +79,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    record.run(main)

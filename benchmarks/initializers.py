@@ -25,6 +25,7 @@ import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 
+import record
 from paramesh.dtype import to_dtype
 from paramesh.initializer.random import Normal, TruncatedNormal, Uniform
 from paramesh.initializer.structured import One, Zero
@@ -226,4 +227,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    record.run(main, variants=["--start"])

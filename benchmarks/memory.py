@@ -22,6 +22,7 @@ from typing import Any
 from rich.console import Console
 
 import harness
+import record
 from networks import definitions
 from networks.contestants import BASE, BY_KEY, Contestant, Unavailable
 
@@ -106,4 +107,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    record.run(main)

@@ -37,6 +37,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.console import Console
 
 import paramesh
+import record
 from paramesh import Parameter, Tensor, context, nn
 from paramesh.initializer import initializer
 from paramesh.parallel import all_devices
@@ -348,4 +349,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    record.run(main)

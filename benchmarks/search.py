@@ -41,6 +41,7 @@ from jax.sharding import Mesh
 from rich.console import Console
 from rich.table import Table
 
+import record
 from compiled_collectives import collectives
 from paramesh.parallel.partitioning.rewriting import rewritten
 from paramesh.parallel.partitioning.rules import by_own_rule, is_ours
@@ -283,4 +284,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    record.run(main)

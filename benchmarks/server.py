@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import ray
 
+import record
 from paramesh.initializer import initializer
 from paramesh.ps.deployment.cluster import Cluster
 from paramesh.ps.deployment.connection import RayClient
@@ -258,4 +259,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    record.run(main)

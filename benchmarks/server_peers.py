@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import harness
+import record
 
 #: Layers of the network, examples of a batch, and steps before and within what is measured.
 WIDTHS, BATCH, WARM = (256, 1024, 256, 1), 64, 5
@@ -102,4 +103,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    record.run(main)

@@ -20,6 +20,7 @@ from threading import Barrier
 
 import numpy as np
 
+import record
 from paramesh.ps.deployment.cluster import Cluster
 from paramesh.ps.deployment.connection import RayClient
 
@@ -78,4 +79,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    record.run(main)

@@ -20,6 +20,8 @@ import dataclasses
 
 import numpy as np
 
+import record
+
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
@@ -118,4 +120,4 @@ def _table(size: float, every: int, costs: Costs) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    record.run(main)

@@ -29,6 +29,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+import record
 from paramesh.initializer import initializer
 from paramesh.ps.deployment.cluster import Cluster
 from paramesh.ps.deployment.connection import RayClient
@@ -207,4 +208,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    record.run(main)

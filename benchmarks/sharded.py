@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import harness
+import record
 from checkpoint import folder
 from networks.contestants import Unavailable
 
@@ -137,4 +138,4 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    record.run(main)

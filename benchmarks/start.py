@@ -25,6 +25,7 @@ from typing import Any
 from rich.console import Console
 
 import harness
+import record
 from networks.contestants import BASE, BY_KEY, Contestant, Unavailable
 from networks.definitions import Network
 
@@ -168,4 +169,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    record.run(main, variants=["--cached"])

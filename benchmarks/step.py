@@ -23,6 +23,7 @@ from typing import Any
 from rich.console import Console
 
 import harness
+import record
 from harness import TOLERANCE, InProcess, Runner
 from networks.contestants import BASE, BY_KEY, Contestant, Unavailable
 from networks.definitions import Network
@@ -122,4 +123,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    record.run(main)

@@ -17,7 +17,7 @@ from environments import without_virtual_devices
 from markdown_blocks import blocks
 from paramesh import compat
 
-GUIDE = Path(__file__).parent.parent / "docs" / "guide" / "parameters.md"
+GUIDE = Path(__file__).parent.parent / "docs" / "how-to" / "parameters.md"
 
 
 def public(module: types.ModuleType) -> list[str]:

@@ -15,18 +15,35 @@ ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "paramesh"
 PAGES = sorted((ROOT / "docs" / "internals").glob("*.md"))
 READMES = sorted(SOURCE.glob("*/README.md"))
-#: `path.py` or `path.py:Name.inside`, in backquotes.
-REFERENCE = re.compile(r"`((?:\.\./)?[\w/]+\.py)(?::([\w.]+))?`")
+#: In a README `path.py` or `path.py:Name.inside`, relative to its folder.
+FILE = re.compile(r"`((?:\.\./)?[\w/]+\.py)(?::([\w.]+))?`")
+#: On a page `paramesh.module` or `paramesh.module.Name.inside`, or a file of tests/ or docs/.
+DOTTED = re.compile(r"`(paramesh(?:\.\w+)+)`")
 
 
 def references(page: Path) -> Iterator[tuple[Path, str | None]]:
     """(file, name in it) of everything of the source that a page names."""
-    for path, name in REFERENCE.findall(page.read_text()):
+    text = page.read_text()
+    for path, name in FILE.findall(text):
         if path.startswith(("tests/", "docs/")):
             yield ROOT / path, None
-        else:
-            home = page.parent if page.name == "README.md" else SOURCE
-            yield (home / path).resolve(), name or None
+        elif page.name == "README.md":
+            yield (page.parent / path).resolve(), name or None
+        else:  # pages name modules in full
+            yield Path(path), name or None
+    if page.name != "README.md":
+        yield from map(located, DOTTED.findall(text))
+
+
+def located(dotted: str) -> tuple[Path, str | None]:
+    """The file of the longest module that a dotted name begins with, and the rest of the name."""
+    parts = dotted.split(".")
+    for end in range(len(parts), 0, -1):
+        stem = SOURCE.parent.joinpath(*parts[:end])
+        for file in (stem.with_suffix(".py"), stem / "__init__.py"):
+            if file.is_file():
+                return file, ".".join(parts[end:]) or None
+    return Path(dotted), None
 
 
 def names_in(body: list[Any], prefix: str = "") -> Iterator[str]:

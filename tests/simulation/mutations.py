@@ -222,7 +222,7 @@ MUTATIONS = [
     ),
     Mutation(
         "applied twice",
-        "a push that is repeated is applied once more",
+        "a repeated push is applied again",
         _applied_twice,
         lambda config: config.mode == "async",
     ),
@@ -245,7 +245,7 @@ MUTATIONS = [
     ),
     Mutation(
         "damage is torn",
-        "a record that was changed counts as torn off",
+        "a corrupted record is treated as incomplete",
         _torn_anywhere,
         lambda config: "flip log" in config.kinds,
     ),
@@ -261,7 +261,7 @@ MUTATIONS = [
         _nothing_before,
         lambda config: config.mode == "stale",
     ),
-    Mutation("anybody", "a worker that was replaced is listened to", _anybody),
+    Mutation("anybody", "messages of a replaced worker are accepted", _anybody),
     Mutation(
         "newest",
         "in stale mode a read gets the newest version",
@@ -270,7 +270,7 @@ MUTATIONS = [
     ),
     Mutation(
         "log dropped early",
-        "one snapshot takes the place of the log",
+        "one snapshot replaces the log",
         _log_dropped_early,
         lambda config: bool(config.snapshot_every),
     ),
@@ -301,7 +301,7 @@ MUTATIONS = [
     ),
     Mutation(
         "question registers",
-        "a late first message of a worker that is dead shuts out the one after it",
+        "a late first message of a dead worker locks out its successor",
         _question_registers,
     ),
     Mutation(
@@ -313,14 +313,14 @@ MUTATIONS = [
     ),
     Mutation(
         "successor does not sync",
-        "what a server goes on from is not on the disk",
+        "the records from which a server continues are not on the disk",
         lambda: [_on(log, "_to_disk", lambda folder: None)],
         lambda config: config.fsync and "power cut" in config.kinds,
         seldom=True,
     ),
     Mutation(
         "name is not synced",
-        "a new segment is gone after a power cut",
+        "a new segment is gone after a power failure",
         lambda: [_on(log, "directory_to_disk", lambda folder: None)],
         lambda config: config.fsync and "power cut" in config.kinds,
     ),

@@ -108,7 +108,7 @@ def test_a_failure_names_its_seed_and_says_what_happened() -> None:
 
 
 def test_the_page_of_servers_names_all_errors() -> None:
-    page = Path(__file__).parents[2] / "docs" / "guide" / "server-processes.md"
+    page = Path(__file__).parents[2] / "docs" / "internals" / "testing-the-servers.md"
     text = page.read_text()
     for one in MUTATIONS:
         assert f"| {one.name} | {one.what} |" in text

@@ -1,4 +1,4 @@
-"""The page `docs/guide/differences.md`, made from the lists of differences beside the golden data.
+"""The page docs/reference/differences.md, made from the lists beside the golden data.
 
     python tests/support/differences_page.py --write
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import goldens
 
-PAGE = Path(__file__).parents[2] / "docs" / "guide" / "differences.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "differences.md"
 
 #: Title of a section, and the list it is made from.
 SECTIONS = {
@@ -31,13 +31,13 @@ SECTIONS = {
 _INTRO = """\
 # Differences from MindSpore
 
-Where paramesh does something else than MindSpore, and why. The page is made by
-`python tests/support/differences_page.py --write` from the lists that the tests hold against
-paramesh, so nothing on it is out of date.
+Where paramesh behaves differently from MindSpore, and why. The page is generated from lists that
+the tests check against paramesh (`python tests/support/differences_page.py --write`), so it is
+never out of date.
 
-Who decides: first the Parameter guide; then the rules of MindSpore 1.x; then what MindSpore 2.10
-does on a CPU, recorded case by case. Where 2.10 silently does harm, paramesh raises an error or
-does what is documented.
+paramesh follows, in this order: the Parameter guide; the rules of MindSpore 1.x; and the behaviour
+of MindSpore 2.10 on a CPU, recorded case by case. Where 2.10 silently does harm, paramesh raises an
+error or does what is documented.
 """
 
 _LONGEST = 70

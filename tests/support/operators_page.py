@@ -1,4 +1,4 @@
-"""What the reference says of the operators: the tables of docs/api/ops.md, from the table itself.
+"""The tables of operators of docs/reference/api/ops.md, from the table itself.
 
 `python tests/support/operators_page.py` writes them into the page; a test checks that they are
 there.
@@ -16,7 +16,7 @@ from paramesh.ops import composite
 from paramesh.ops.lazy import UPPER
 from paramesh.ops.table import TABLE
 
-PAGE = Path(__file__).parents[2] / "docs" / "api" / "ops.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "api" / "ops.md"
 BEGIN, END = "<!-- tables: from here -->", "<!-- tables: to here -->"
 
 KINDS = {

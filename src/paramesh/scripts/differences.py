@@ -9,10 +9,10 @@ from typing import Any
 from paramesh import context, ignored_settings
 from paramesh.scripts import offered
 
-PAGE = "docs/guide/differences.md"
-_COMING = "docs/guide/coming-from-mindspore.md"
-_SCRIPTS = "docs/guide/mindspore-scripts.md"
-_CHECKPOINTS = "docs/guide/checkpoints.md"
+PAGE = "docs/reference/differences.md"
+_COMING = "docs/how-to/port-from-mindspore.md"
+_SCRIPTS = "docs/how-to/run-mindspore-scripts.md"
+_CHECKPOINTS = "docs/how-to/checkpoints.md"
 
 
 @dataclass(frozen=True)
@@ -34,19 +34,19 @@ NAMES: dict[str, Difference] = {
         f"{PAGE}#a-parameter-made-from-an-initializer-holds-no-data-until-it-is-used",
     ),
     "mindspore.ParameterTuple": Difference(
-        "of equal names is an error", f"{PAGE}#a-parametertuple-of-equal-names-is-an-error"
+        "with equal names is an error", f"{PAGE}#a-parametertuple-with-equal-names-is-an-error"
     ),
     "mindspore.load_param_into_net": Difference(
-        "strict unless told otherwise", f"{PAGE}#loading-is-strict-unless-told-otherwise"
+        "strict by default", f"{PAGE}#loading-is-strict-by-default"
     ),
     "mindspore.load_checkpoint": Difference(
-        "strict unless told otherwise", f"{PAGE}#loading-is-strict-unless-told-otherwise"
+        "strict by default", f"{PAGE}#loading-is-strict-by-default"
     ),
     "mindspore.save_checkpoint": Difference(
         "writes a safetensors file, unless the name ends in .ckpt", _CHECKPOINTS
     ),
     "mindspore.ModelCheckpoint": Difference(
-        "writes safetensors files, unless format says otherwise", _CHECKPOINTS
+        "writes safetensors files, unless format is given", _CHECKPOINTS
     ),
     "mindspore.export": Difference("writes StableHLO; there is no MindIR", _COMING),
     "mindspore.common.initializer.TruncatedNormal": Difference(

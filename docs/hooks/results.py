@@ -1,0 +1,19 @@
+"""The page of measurements: benchmarks/RESULTS.md, put in the place of its mark.
+
+The programs of `benchmarks/` write that file (`--record`), so it stands beside them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "RESULTS.md"
+MARK = "<!-- results -->"
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Put the file in the place of the mark."""
+    if MARK not in markdown:
+        return markdown
+    return markdown.replace(MARK, RESULTS.read_text(encoding="utf-8"))
