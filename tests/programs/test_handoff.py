@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import _thread
 import ctypes
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -264,9 +263,6 @@ class TestASignalHandler:
             assert equal(seen, before) or equal(seen, after)
             assert equal({name: value.asnumpy() for name, value in values.items()}, seen)
 
-    @pytest.mark.skipif(
-        sys.version_info >= (3, 12), reason="trace functions see too few places of a step there"
-    )
     def test_that_writes_in_the_middle_is_refused(self) -> None:
         step = training()
         for _ in range(4):

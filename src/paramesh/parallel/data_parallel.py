@@ -26,7 +26,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from paramesh import context, storage
+from paramesh import context
 from paramesh._compat.jax import broadcast_one_to_all
 from paramesh.errors import ContextError
 from paramesh.parallel import groups
@@ -106,18 +106,30 @@ class DataParallel(Placement):
             PerDevice(param, self._cut, self.devices)
 
     def materialise(self, params: Sequence[Any], recipes: Sequence[Recipe]) -> list[Any]:
-        """Every device's own copy, made from the recipe."""
-        return [self._spread(array) for array in compute_many(recipes)]
+        """Every device's own copy, made from the recipe.
 
-    def settle(self, states: Sequence[Any], arrays: list[Any]) -> None:
-        """Copy to all devices what is not there."""
+        Where another process has a say in the values they stay this process's until the first
+        program: a process that reads alone must not wait for the others.
+        """
+        arrays = compute_many(recipes)
+        if self._broadcast and not self._alone:
+            return list(arrays)
+        return [self._spread(array) for array in arrays]
+
+    def settled(self, states: Sequence[Any], arrays: Sequence[Any]) -> bool:
+        """Whether all devices have them."""
         everywhere = self._everywhere
         for i, array in enumerate(arrays):
             sharding = array.sharding
-            if sharding is everywhere or _differs(states[i]):
-                continue
-            if sharding != everywhere:
-                arrays[i] = storage.relocate(states[i], self._spread(array, states[i].name))
+            if sharding is not everywhere and sharding != everywhere and not _differs(states[i]):
+                return False
+        return True
+
+    def settle(self, states: Sequence[Any], arrays: list[Any]) -> None:
+        """Copy to all devices what is not there."""
+        for i, array in enumerate(arrays):
+            if not self.settled(states[i : i + 1], (array,)):
+                arrays[i] = self._spread(array, states[i].name)
 
     def _spread(self, array: Any, name: str = "") -> Any:
         if not array.sharding.is_fully_replicated:

@@ -28,7 +28,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from paramesh import context, placement, storage, tracing
+from paramesh import context, placement, tracing
 from paramesh.errors import ContextError, LayoutError
 from paramesh.parallel.layout import Layout
 from paramesh.parallel.mesh import device_mesh
@@ -188,8 +188,8 @@ class SemiAuto(Placement):
             arrays[i] = array
         return arrays
 
-    def settle(self, states: Sequence[Any], arrays: list[Any]) -> None:
-        """Move to its place what is not there."""
+    def settled(self, states: Sequence[Any], arrays: Sequence[Any]) -> bool:
+        """Whether all of them are in their places."""
         self._forget()
         known = self._lists.get(id(states))
         if known is None or known[0] is not states:
@@ -199,11 +199,18 @@ class SemiAuto(Placement):
             wanted, sharding = places[i], array.sharding
             if sharding is wanted or sharding == wanted:
                 continue
-            if sharding.is_equivalent_to(wanted, array.ndim):
-                places[i] = sharding
-                continue
-            arrays[i] = storage.relocate(states[i], self._moved(array, wanted))
-            states[i].sliced = not wanted.is_fully_replicated
+            if not sharding.is_equivalent_to(wanted, array.ndim):
+                return False
+            places[i] = sharding
+        return True
+
+    def settle(self, states: Sequence[Any], arrays: list[Any]) -> None:
+        """Move to its place what is not there."""
+        for i, (state, array) in enumerate(zip(states, arrays, strict=True)):
+            wanted = self.sharding_of(state)
+            if not array.sharding.is_equivalent_to(wanted, array.ndim):
+                arrays[i] = self._moved(array, wanted)
+                state.sliced = not wanted.is_fully_replicated
 
     def _moved(self, array: Any, sharding: NamedSharding) -> Any:
         if self._alone:

@@ -26,6 +26,7 @@ from paramesh.dtype import x64_enabled
 from paramesh.parameter import Parameter, Pool, materialise
 from paramesh.transforms.errand import on_thread_of_its_own
 from paramesh.transforms.handoff import Handoff
+from paramesh.transforms.relocation import settled_arrays
 
 State = Parameter | Pool
 
@@ -52,10 +53,7 @@ class Prelude:
     def run(self, leaves: list[Any]) -> dict[Any, Any]:
         """The hidden values for these inputs."""
         place = placement.current()
-        values = [state._concrete() for state in self.states]
-        if self.states:
-            storage.unite(self.states)
-            storage.inside(self.states[0], place.settle, self.states, values)
+        values = settled_arrays(place, self.states)
         some = place.place_inputs([leaves[i] for i in self.leaves])
         return dict(zip(self.ahead, self.program(values, some), strict=True))
 

@@ -45,6 +45,7 @@ from paramesh.parameter import Dissolved, Pool
 from paramesh.placement import Placement
 from paramesh.storage import UNREADY, Domain
 from paramesh.transforms.errand import on_thread_of_its_own
+from paramesh.transforms.relocation import settle
 
 _contents = attrgetter("_contents")
 
@@ -184,7 +185,7 @@ class Handoff:
                 if apart.parent is None and own.parent is None:
                     self._check(apart, own, current)
                     with apart.busy, own.busy:
-                        arrays = self._settled(place)
+                        arrays = self._at_hand(place)
                         if arrays is not None:
                             donated, kept = arrays
                             if copies:
@@ -197,16 +198,16 @@ class Handoff:
                                 outputs = self._called(call, donated, kept, leaves)
                             own.by = apart.by = self
                             return outputs
-            self._make_ready()
+            self._make_ready(place)
 
-    def _settled(self, place: Placement) -> tuple[list[Any], list[Any]] | None:
-        """The arrays of the states, where programs want them; None if some have none yet."""
+    def _at_hand(self, place: Placement) -> tuple[list[Any], list[Any]] | None:
+        """The arrays of the states, where programs want them; None if some are not there yet."""
         donated = list(map(_contents, self.donated))
         kept = list(map(_contents, self.kept))
         if not UNREADY.isdisjoint(map(type, itertools.chain(donated, kept))):
             return None
-        place.settle(self.donated, donated)
-        place.settle(self.kept, kept)
+        if not (place.settled(self.donated, donated) and place.settled(self.kept, kept)):
+            return None
         return donated, kept
 
     def _trust(
@@ -275,15 +276,15 @@ class Handoff:
     def _fetched(self, place: Placement) -> tuple[list[Any], list[Any]]:
         """The arrays of the states, settled."""
         while True:
-            self._make_ready()
+            self._make_ready(place)
             apart, own = self._domains
             with apart.lock, own.lock:
                 current = apart.parent is None and own.parent is None
-                arrays = self._settled(place) if current else None
+                arrays = self._at_hand(place) if current else None
                 if arrays is not None:
                     return arrays
 
-    def _make_ready(self) -> None:
+    def _make_ready(self, place: Placement) -> None:
         try:
             for state in itertools.chain(self.donated, self.kept):
                 if type(state._contents) in UNREADY:
@@ -291,6 +292,8 @@ class Handoff:
         except Dissolved:
             raise Superseded from None
         self._domains = storage.unite([*self.donated, *self.kept, *self.written])
+        for states in (self.donated, self.kept):
+            settle(place, states)
 
     def _version(self, place: Placement, leaves: list[Any]) -> _Version:
         """The executable for arguments that lie like these, compiled if there is none."""

@@ -124,8 +124,6 @@ def _inputs(entry: Entry, leaves: list[Any]) -> tuple[Any, Any, Any]:
         ]
         return donated, kept, [*shapes, *zero]
     materialise([*entry.donated, *entry.kept])
-    arrays = [[state._concrete() for state in group] for group in states]
-    for group, values in zip(states, arrays, strict=True):
-        place.settle(group, values)
+    arrays = [settled_arrays(place, group) for group in states]
     leaves = place.place_inputs(leaves)
     return arrays[0], arrays[1], [*leaves, *(place.constant(np.int32(z)) for z in zero)]
