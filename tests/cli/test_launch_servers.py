@@ -170,20 +170,16 @@ def test_a_second_launch_starts_nothing(
     wal = tmp_path / "wal {1}"
     asked = Servers(2, workers=3, wal_dir=wal, address=address)
     started: list[Path] = []
-    with served(asked):
-        with (
-            monkeypatch.context() as patched,
-            pytest.raises(
-                ParameterServerError,
-                match=rf"the run in '{re.escape(str(wal))}' is going on: process {os.getpid()} on "
-                "host .* has launched it. .* has started nothing",
-            ),
-        ):
-            patched.setattr(launch_servers, "Janitor", started.append)
-            patched.setattr(launch_servers, "_entry", started.append)
-            with served(asked):
-                pass
-        assert started == []
+    said = (
+        rf"the run in '{re.escape(str(wal))}' is going on: process {os.getpid()} on host .* has "
+        "launched it. .* has started nothing"
+    )
+    with served(asked), monkeypatch.context() as patched:
+        patched.setattr(launch_servers, "Janitor", started.append)
+        patched.setattr(launch_servers, "_entry", started.append)
+        with pytest.raises(ParameterServerError, match=said), served(asked):
+            pass
+    assert started == []
     with served(asked):  # the place is free again
         pass
 

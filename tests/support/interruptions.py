@@ -14,6 +14,8 @@ each of these places:
 from __future__ import annotations
 
 import dis
+import functools
+import operator
 import sys
 import threading
 from collections.abc import Callable
@@ -101,65 +103,77 @@ def _traced(action: Callable[[], Any], at: At) -> Any:
 
 
 class _Monitored:
-    """What `sys.monitoring` calls, for all calls of this process.
+    """What `sys.monitoring` calls.
 
-    To report instructions or not is a change of the code, so that is left as it is after a call: it
-    costs less than to undo it, and nothing is called then.
+    The events are asked for anew in each call, of all code. Asked for once and for each code object,
+    some are lost when a thread sets a profile function and takes it away (3.12 and 3.13).
     """
 
     def __init__(self) -> None:
         # pyright takes this for Python 3.11, which has none of it.
         self._monitoring: Any = sys.monitoring  # type: ignore[attr-defined]
-        events = self._monitoring.events
         self._tool = self._monitoring.DEBUGGER_ID
-        self._start, self._instruction = events.PY_START, events.INSTRUCTION
-        self._return = events.PY_RETURN
-        self._names: dict[CodeType, list[str]] = {}
+        self._names: dict[int, tuple[CodeType, list[str]]] = {}
         self._at: At | None = None
         self._thread = 0
         self._lasts: dict[int, str] = {}
 
     def call(self, action: Callable[[], Any], at: At) -> Any:
-        monitoring, tool = self._monitoring, self._tool
+        monitoring, tool, events = self._monitoring, self._tool, self._monitoring.events
+        callbacks = {
+            events.PY_START: self._started,
+            events.INSTRUCTION: self._about_to,
+            events.PY_RETURN: self._returned,
+        }
         monitoring.use_tool_id(tool, "interruptions")
-        monitoring.register_callback(tool, self._start, self._started)
-        monitoring.register_callback(tool, self._instruction, self._about_to)
-        monitoring.register_callback(tool, self._return, self._returned)
-        monitoring.set_events(tool, self._start)
+        for event, callback in callbacks.items():
+            monitoring.register_callback(tool, event, callback)
         self._at, self._thread, self._lasts = at, threading.get_ident(), {}
+        monitoring.restart_events()
+        monitoring.set_events(tool, functools.reduce(operator.or_, callbacks))
         try:
             return action()
         finally:
             self._at = None
             monitoring.set_events(tool, 0)
-            for event in (self._start, self._instruction, self._return):
+            for event in callbacks:
                 monitoring.register_callback(tool, event, None)
             monitoring.free_tool_id(tool)
 
-    def _started(self, code: CodeType, offset: int) -> None:
+    def _concerns(self, code: CodeType) -> At | None:
         at = self._at
-        if at is None or threading.get_ident() != self._thread:
-            return
-        if not any(part in code.co_filename for part in at.files):
-            return
-        if code not in self._names:
-            self._names[code] = [dis.opname[op] for op in code.co_code[::2]]
-            self._monitoring.set_local_events(self._tool, code, self._instruction | self._return)
-        self._lasts[id(sys._getframe(1))] = "RESUME"
+        return at if at and any(part in code.co_filename for part in at.files) else None
 
-    def _about_to(self, code: CodeType, offset: int) -> None:
-        at = self._at
-        if at is None or threading.get_ident() != self._thread:
-            return
+    def _started(self, code: CodeType, offset: int) -> Any:
+        if self._concerns(code) is None:
+            return self._monitoring.DISABLE
+        if threading.get_ident() == self._thread:
+            # This very instruction is one of those after which CPython looks.
+            self._lasts[id(sys._getframe(1))] = "RESUME"
+        return None
+
+    def _about_to(self, code: CodeType, offset: int) -> Any:
+        at = self._concerns(code)
+        if at is None:
+            return self._monitoring.DISABLE
+        if threading.get_ident() != self._thread:
+            return None
         frame = sys._getframe(1)
-        last, here = self._lasts.get(id(frame), ""), self._names[code][offset // 2]
+        known = self._names.get(id(code))
+        if known is None:
+            known = self._names[id(code)] = (code, [dis.opname[op] for op in code.co_code[::2]])
+        last, here = self._lasts.get(id(frame), ""), known[1][offset // 2]
         self._lasts[id(frame)] = here
-        if _looked(last, here) and any(part in code.co_filename for part in at.files):
+        if _looked(last, here):
             at.looks(code.co_filename, frame.f_lineno)
+        return None
 
-    def _returned(self, code: CodeType, offset: int, value: Any) -> None:
-        if self._at is not None and threading.get_ident() == self._thread:
+    def _returned(self, code: CodeType, offset: int, value: Any) -> Any:
+        if self._concerns(code) is None:
+            return self._monitoring.DISABLE
+        if threading.get_ident() == self._thread:
             self._lasts.pop(id(sys._getframe(1)), None)
+        return None
 
 
 _monitored = _Monitored() if sys.version_info >= (3, 12) else None

@@ -17,6 +17,7 @@ from paramesh.dtype import x64_enabled
 from paramesh.errors import TraceError
 from paramesh.parameter import materialise
 from paramesh.transforms.entry import ZERO, Entry
+from paramesh.transforms.relocation import settled_arrays
 
 
 class Lowered:
