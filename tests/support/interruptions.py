@@ -105,7 +105,7 @@ def _traced(action: Callable[[], Any], at: At) -> Any:
 class _Monitored:
     """What `sys.monitoring` calls.
 
-    The events are asked for anew in each call, of all code. Asked for once and for each code object,
+    The events are asked for anew in each call, of all code. Asked for once, for each code object,
     some are lost when a thread sets a profile function and takes it away (3.12 and 3.13).
     """
 

@@ -32,7 +32,7 @@ from paramesh.ps.access import (
     token_variables,
 )
 from paramesh.ps.actors import SIGNS, ServerActor
-from paramesh.ps.janitor import Janitor
+from paramesh.ps.janitor import Janitor, marked
 from paramesh.ps.node_ending import NodeWatch
 from paramesh.ps.registry import Entry
 from paramesh.ps.run_folder import RunFolder
@@ -306,7 +306,7 @@ class Cluster:
             return
         # Sockets' paths are short by law: not below a long TMPDIR.
         scratch = self._make_scratch("/tmp" if os.name == "posix" else None)
-        self._set_environment(token_variables(_TOKEN))
+        self._set_environment(token_variables(_TOKEN) | marked(scratch))
         read_again()
         self._own = True
         with warnings.catch_warnings():
