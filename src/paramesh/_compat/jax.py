@@ -28,11 +28,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-
-# Not `jax.ensure_compile_time_eval`: that is a setting, by which compiled calls are told apart, so
-# every function that is called inside it is traced and compiled once more.
 from jax._src import config as _config
-from jax.core import eval_context as eval_context
 from jax.experimental.compilation_cache import compilation_cache as _compilation_cache
 from jax.experimental.custom_partitioning import custom_partitioning as custom_partitioning
 from jax.experimental.multihost_utils import broadcast_one_to_all as broadcast_one_to_all
@@ -44,6 +40,10 @@ from jax.extend.core import get_opaque_trace_state as get_opaque_trace_state
 from jax.extend.core import jaxpr_as_fun as jaxpr_as_fun
 from jax.extend.random import threefry_2x32 as threefry_2x32
 from jax.interpreters.partial_eval import dce_jaxpr as dce_jaxpr
+
+# Not `jax.ensure_compile_time_eval`: that is a setting, by which compiled calls are told apart, so
+# every function that is called inside it is traced and compiled once more.
+from paramesh._compat.unbroken import eval_context as eval_context
 
 
 def settings_of_calls() -> Any:

@@ -22,7 +22,7 @@ import numpy as np
 
 from paramesh import context, placement, storage, tracing
 from paramesh._compat.jax import eval_context
-from paramesh.dtype import x64_enabled
+from paramesh.dtype import x64_enabled, x64_set
 from paramesh.parameter import Parameter, Pool, materialise
 from paramesh.transforms.errand import on_thread_of_its_own
 from paramesh.transforms.handoff import Handoff
@@ -152,7 +152,7 @@ class Entry:
         place = placement.current()
         if self.wide and not x64_enabled():
             # What is laid out over devices too: JAX cuts 64-bit arrays to 32 bits otherwise.
-            with jax.enable_x64(True):
+            with x64_set(True):
                 arrays = self._arrays(place, leaves)
         else:
             arrays = self._arrays(place, leaves)
@@ -173,7 +173,7 @@ class Entry:
     def _ahead(self, leaves: list[Any]) -> dict[Any, Any]:
         if self.prelude is None:
             return {}
-        with jax.enable_x64(True) if self.wide and not x64_enabled() else tracing.nothing:
+        with x64_set(True) if self.wide and not x64_enabled() else tracing.nothing:
             return self.prelude.run(leaves)
 
     def _start(self) -> None:

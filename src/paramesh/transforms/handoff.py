@@ -32,14 +32,15 @@ import os
 import sys
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
 from paramesh import storage, tracing
 from paramesh._compat.jax import looks_for_nans, native_call, settings_of_calls
-from paramesh.dtype import is_wide, x64_enabled
+from paramesh._compat.unbroken import as_before
+from paramesh.dtype import is_wide, x64_enabled, x64_set
 from paramesh.errors import ParameterStateError
 from paramesh.parameter import Dissolved, Pool
 from paramesh.placement import Placement
@@ -48,6 +49,8 @@ from paramesh.transforms.errand import on_thread_of_its_own
 from paramesh.transforms.relocation import settle
 
 _contents = attrgetter("_contents")
+
+T = TypeVar("T")
 
 
 class Superseded(Exception):
@@ -123,7 +126,8 @@ class Handoff:
             if not self.donated:
                 if not self.written and not self._called_before:
                     # It is compiled now, which takes long: training need not wait for it.
-                    outputs = self.program(*self._fetched(place), leaves)
+                    arrays = self._fetched(place)
+                    outputs = _restoring(lambda: self.program(*arrays, leaves))
                     self._called_before = True
                     return outputs
                 return self._inside(place, leaves, current, None, self.program)
@@ -148,7 +152,7 @@ class Handoff:
             raise self._interrupted()  # the other thread would wait for this one
 
         def errand() -> list[Any]:
-            with tracing.nothing if wide == x64_enabled() else jax.enable_x64(wide):
+            with tracing.nothing if wide == x64_enabled() else x64_set(wide):
                 watch = _Watch(version, leaves)
                 return self._inside(place, leaves, current, None, version.call, watch=watch)
 
@@ -262,7 +266,7 @@ class Handoff:
     ) -> list[Any]:
         """Run without the locks, and take the results in when they are there."""
         donated, kept = self._fetched(place)
-        results = self.program(donated, kept, leaves)
+        results = _restoring(lambda: self.program(donated, kept, leaves))
         jax.block_until_ready(results)
         n = len(self.written)
 
@@ -302,7 +306,8 @@ class Handoff:
         for version in self._versions:
             if version.fits(arguments):
                 return version
-        version = _Version(self.program.lower(donated, kept, leaves).compile(), arguments)
+        compiled = _restoring(lambda: self.program.lower(donated, kept, leaves).compile())
+        version = _Version(compiled, arguments)
         _rehearse(version.compiled, getattr(self.program, "__name__", "program"))
         self._versions.append(version)
         return version
@@ -377,6 +382,16 @@ class _Watch:
 _OURS = os.path.dirname(storage.__file__)
 
 
+def _restoring(call: Callable[[], T]) -> T:
+    """`call()`, in which JAX changes settings for a while; an exception leaves none of them."""
+    back = as_before()
+    try:
+        return call()
+    except BaseException:
+        back()  # one from outside can keep JAX from doing so
+        raise
+
+
 def _kind(value: Any) -> Any:
     """All that JAX looks at in an argument of given shape and element type."""
     if isinstance(value, jax.Array):
@@ -432,5 +447,5 @@ def _own(states: list[Any], values: list[Any], escaped: bool) -> None:
 
 
 def _copy(value: Any) -> Any:
-    with jax.enable_x64(True) if is_wide(value) else tracing.nothing:
+    with x64_set(True) if is_wide(value) else tracing.nothing:
         return value.copy()

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from paramesh import placement, tracing
-from paramesh.dtype import x64_enabled
+from paramesh.dtype import x64_enabled, x64_set
 from paramesh.errors import TraceError
 from paramesh.parameter import materialise
 from paramesh.transforms.entry import ZERO, Entry
@@ -102,7 +102,7 @@ class Compiled:
 
 
 def _width(entry: Entry) -> Any:
-    return jax.enable_x64(True) if entry.wide and not x64_enabled() else tracing.nothing
+    return x64_set(True) if entry.wide and not x64_enabled() else tracing.nothing
 
 
 def _inputs(entry: Entry, leaves: list[Any]) -> tuple[Any, Any, Any]:
