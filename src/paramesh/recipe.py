@@ -28,7 +28,7 @@ import numpy as np
 from jax.sharding import NamedSharding, Sharding
 
 from paramesh import drawing, rows
-from paramesh._compat.jax import eval_context
+from paramesh._compat.jax import check_not_forked, eval_context
 from paramesh.dtype import DType, bool_, to_dtype, x64_set
 from paramesh.errors import RecipeError
 from paramesh.keys import Key, get_seed, next_key, set_seed
@@ -306,6 +306,7 @@ class Recipe:
         starts, shape = self._bounds(index)
         # Not `dtype.x64`, here and below: these programs are complete in themselves, so one that is
         # being traced does not become wide because of them.
+        check_not_forked()
         with eval_context(), x64_set(True):
             return self._slice(starts, shape)
 
@@ -326,6 +327,7 @@ class Recipe:
                 f"{self!r} cannot be laid out as {sharding}: {error} Expected a sharding whose "
                 "number of parts along each axis divides the axis."
             ) from None
+        check_not_forked()
         with eval_context(), x64_set(True):
             law = self._law()
             if law is not None and _one_program(sharding) and self.size > rows.SMALL:
@@ -439,6 +441,7 @@ def compute_many(recipes: Sequence[Recipe]) -> list[Array]:
             results[at] = recipe.compute()
         else:
             groups.setdefault(kind, []).append(at)
+    check_not_forked()
     with eval_context(), x64_set(True):
         for members in groups.values():
             shapes = [recipes[at].shape for at in members]

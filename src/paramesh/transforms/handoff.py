@@ -38,7 +38,7 @@ import jax
 import numpy as np
 
 from paramesh import storage, tracing
-from paramesh._compat.jax import looks_for_nans, native_call, settings_of_calls
+from paramesh._compat.jax import check_not_forked, looks_for_nans, native_call, settings_of_calls
 from paramesh._compat.unbroken import as_before
 from paramesh.dtype import is_wide, x64_enabled, x64_set
 from paramesh.errors import ParameterStateError
@@ -117,8 +117,10 @@ class Handoff:
 
         Raises:
             Superseded: nothing was run.
+            RuntimeError: this process was forked from one that had computed.
             Exception: what JAX raises; the states have the contents of before.
         """
+        check_not_forked()
         turns = self._domains[1].turns if self._takes_turns else None
         with tracing.nothing if turns is None else turns[0]:
             if self._waits:
