@@ -193,3 +193,14 @@ def test_a_signal_handler_may_read_and_run_programs_during_a_move(place: Elsewhe
         count += where.where is not None
     assert count > 5
     assert set(seen) == {(5.0, 40.0)}
+
+
+def test_lower_finds_arrays_in_their_places(place: Elsewhere) -> None:
+    step = Counting()
+    step()
+    step.total.set_data(Tensor(X * 5))
+    place.count = 2  # their places are a part of the program then
+    lowered = step.step.lower(Tensor(X))
+    assert step.total._value.devices() == {place.device}
+    np.testing.assert_array_equal(step.total.asnumpy(), X * 5)
+    assert lowered.compile()(Tensor(X)).asnumpy() == 6 * 8
