@@ -23,6 +23,9 @@ from typing import Any
 from jax._src import config as _config
 from jax._src import core as _core
 
+#: `operator.call`, of which checkers believe that it passes no arguments on.
+_call: Any = operator.call
+
 
 class _Unbroken(io.IOBase):
     """A context that enters and leaves without an instruction of Python's.
@@ -67,8 +70,8 @@ _no_trace = (_core.eval_trace, _core.eval_trace._weakref)
 def eval_context() -> Any:
     """As `jax.core.eval_context`: a context out of the trace of this thread."""
     before: list[Any] = []
-    there = map(operator.call, _swap_trace, _no_trace)
-    back = map(operator.call, _set_trace, iter(before))
+    there = map(_call, _swap_trace, _no_trace)
+    back = map(_call, _set_trace, iter(before))
     return _Unbroken(partial(before.extend, there), partial(deque[Any](maxlen=0).extend, back))
 
 
@@ -93,5 +96,5 @@ def as_before() -> Callable[[], None]:
 
     To be called first in an `except` or a `finally`, on the same thread.
     """
-    values = list(map(operator.call, _getters))
-    return partial(deque[Any](maxlen=0).extend, map(operator.call, _setters, values))
+    values = list(map(_call, _getters))
+    return partial(deque[Any](maxlen=0).extend, map(_call, _setters, values))
