@@ -380,8 +380,8 @@ class _Watch:
             self._frames += 1
 
 
-#: Where the frames around the call come from.
-_OURS = os.path.dirname(storage.__file__)
+#: Where the frames around the call come from: the whole package.
+_OURS = os.path.dirname(str(sys.modules[__name__.partition(".")[0]].__file__)) + os.sep
 
 
 def _restoring(call: Callable[[], T]) -> T:
