@@ -16,10 +16,11 @@ from paramesh.cli.launch import Launch, _told, workers
 from paramesh.cli.launch_servers import Servers, served
 from paramesh.cli.supervisor import Failure
 from paramesh.errors import ParameterServerError
-from paramesh.ps import environment, registry, run_lock
-from paramesh.ps.identity import Identity
-from paramesh.ps.node_ending import what_ended
-from paramesh.ps.run_folder import RunFolder
+from paramesh.ps.deployment import environment, registry
+from paramesh.ps.deployment.node_failure import what_ended
+from paramesh.ps.durability import run_lock
+from paramesh.ps.durability.identity import Identity
+from paramesh.ps.durability.run_folder import RunFolder
 
 
 @pytest.fixture

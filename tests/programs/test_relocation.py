@@ -13,8 +13,9 @@ import pytest
 
 import paramesh
 from interruptions import At, Interrupted
-from paramesh import Parameter, Tensor, nn, placement
-from paramesh.placement import Placement
+from paramesh import Parameter, Tensor, nn
+from paramesh.state import placement
+from paramesh.state.placement import Placement
 
 X = np.ones((2, 4), np.float32)
 #: Seconds after which a thread hangs.
@@ -35,7 +36,7 @@ class Elsewhere(Placement):
     def settled(self, states: Sequence[Any], arrays: Sequence[Any]) -> bool:
         return all(array.devices() == {self.device} for array in arrays)
 
-    def settle(self, states: Sequence[Any], arrays: list[Any]) -> None:
+    def reshard(self, states: Sequence[Any], arrays: list[Any]) -> None:
         for i, state in enumerate(states):
             if not self.settled([state], [arrays[i]]):
                 self.moves[state.name] += 1

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from paramesh.ps.janitor import MARK, Janitor, clean, marked, users
+from paramesh.ps.processes.janitor import MARK, Janitor, clean, marked, users
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/environ").exists(), reason="processes are found in /proc"
@@ -27,7 +27,7 @@ HOLDS_UNNAMED = (
 PARENT = """
 import os, signal, sys
 from pathlib import Path
-from paramesh.ps.janitor import Janitor
+from paramesh.ps.processes.janitor import Janitor
 Janitor(Path(sys.argv[1]))
 print("here", flush=True)
 sys.stdin.read()

@@ -37,16 +37,16 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from paramesh import storage, tracing
 from paramesh._compat.jax import check_not_forked, looks_for_nans, native_call, settings_of_calls
 from paramesh._compat.unbroken import as_before
-from paramesh.dtype import is_wide, x64_enabled, x64_set
+from paramesh.dtype import is_64bit, x64_enabled, x64_set
 from paramesh.errors import ParameterStateError
 from paramesh.parameter import Dissolved, Pool
-from paramesh.placement import Placement
-from paramesh.storage import UNREADY, Domain
-from paramesh.transforms.errand import on_thread_of_its_own
+from paramesh.state import storage, tracing
+from paramesh.state.placement import Placement
+from paramesh.state.storage import UNREADY, Domain
 from paramesh.transforms.relocation import settle
+from paramesh.transforms.uninterrupted import on_thread_of_its_own
 
 _contents = attrgetter("_contents")
 
@@ -449,5 +449,5 @@ def _own(states: list[Any], values: list[Any], escaped: bool) -> None:
 
 
 def _copy(value: Any) -> Any:
-    with x64_set(True) if is_wide(value) else tracing.nothing:
+    with x64_set(True) if is_64bit(value) else tracing.nothing:
         return value.copy()

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import Any
 
-from paramesh import storage
-from paramesh.placement import Placement
+from paramesh.state import storage
+from paramesh.state.placement import Placement
 
 _contents = attrgetter("_contents")
 
 
-def settle(place: Placement, states: Sequence[Any]) -> None:
+def reshard(place: Placement, states: Sequence[Any]) -> None:
     """Bring the arrays of states to where programs want them; no lock of theirs may be held.
 
     States that another thread has given a recipe, or an array from elsewhere, meanwhile are left as
@@ -36,7 +36,7 @@ def settle(place: Placement, states: Sequence[Any]) -> None:
                 continue
             # While these are referred to here, a step of another thread hands over copies.
             after = list(before)
-            place.settle(members, after)
+            place.reshard(members, after)
             moved = [
                 (state, old, new)
                 for state, old, new in zip(members, before, after, strict=True)
