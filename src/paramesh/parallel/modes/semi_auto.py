@@ -48,7 +48,7 @@ from paramesh.parallel.partitioning.rewriting import rewritten
 from paramesh.parallel.partitioning.rules import by_own_rule, is_ours
 from paramesh.parameter import Parameter
 from paramesh.sampling.recipe import Recipe, compute_many
-from paramesh.state import placement, storage, tracing
+from paramesh.state import placement, tracing
 from paramesh.state.placement import Participants, Placement
 from paramesh.tensor.base import raw, wrap
 
@@ -194,8 +194,8 @@ class SemiAuto(Placement):
             arrays[i] = array
         return arrays
 
-    def reshard(self, states: Sequence[Any], arrays: list[Any]) -> None:
-        """Move to its place what is not there."""
+    def settled(self, states: Sequence[Any], arrays: Sequence[Any]) -> bool:
+        """Whether all of them are in their places."""
         self._forget()
         known = self._lists.get(id(states))
         if known is None or known[0] is not states:
@@ -205,11 +205,18 @@ class SemiAuto(Placement):
             wanted, sharding = places[i], array.sharding
             if sharding is wanted or sharding == wanted:
                 continue
-            if sharding.is_equivalent_to(wanted, array.ndim):
-                places[i] = sharding
-                continue
-            arrays[i] = storage.relocate(states[i], self._moved(array, wanted))
-            states[i].sliced = not wanted.is_fully_replicated
+            if not sharding.is_equivalent_to(wanted, array.ndim):
+                return False
+            places[i] = sharding
+        return True
+
+    def reshard(self, states: Sequence[Any], arrays: list[Any]) -> None:
+        """Move to its place what is not there."""
+        for i, (state, array) in enumerate(zip(states, arrays, strict=True)):
+            wanted = self.sharding_of(state)
+            if not array.sharding.is_equivalent_to(wanted, array.ndim):
+                arrays[i] = self._moved(array, wanted)
+                state.sliced = not wanted.is_fully_replicated
 
     def _moved(self, array: Any, sharding: NamedSharding) -> Any:
         if self._alone:
