@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from paramesh import checkpoint, nn, ops, optim, random, train
     from paramesh.checkpoint import (
         build_searched_strategy,
+        by_layer,
         export,
         load_checkpoint,
         load_distributed_checkpoint,
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
         transform_checkpoints,
     )
     from paramesh.nn.cell import Cell
+    from paramesh.nn.stack import stack
     from paramesh.optim.from_optax import from_optax
     from paramesh.parallel import communication
     from paramesh.train import (
@@ -143,6 +145,7 @@ _LATER: dict[str, str | None] = {
     "GradOperation": "paramesh.transforms",
     "Model": "paramesh.train",
     "build_searched_strategy": "paramesh.checkpoint",
+    "by_layer": "paramesh.checkpoint",
     "cond": "paramesh.transforms",
     "custom_vjp": "paramesh.transforms",
     "export": "paramesh.checkpoint",
@@ -164,6 +167,7 @@ _LATER: dict[str, str | None] = {
     "remat": "paramesh.transforms",
     "save_checkpoint": "paramesh.checkpoint",
     "scan": "paramesh.transforms",
+    "stack": "paramesh.nn.stack",
     "switch": "paramesh.transforms",
     "transform_checkpoint_by_rank": "paramesh.checkpoint",
     "transform_checkpoints": "paramesh.checkpoint",
@@ -231,6 +235,7 @@ __all__ = [
     "Top5CategoricalAccuracy",
     "from_optax",
     "save_checkpoint",
+    "by_layer",
     "load_checkpoint",
     "load_param_into_net",
     "export",
@@ -259,6 +264,7 @@ __all__ = [
     "while_loop",
     "fori_loop",
     "scan",
+    "stack",
     "context",
     "GRAPH_MODE",
     "PYNATIVE_MODE",
