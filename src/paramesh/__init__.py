@@ -65,7 +65,7 @@ from paramesh.tensor.base import Tensor
 from paramesh.tensor.trees import values
 
 if TYPE_CHECKING:
-    from paramesh import checkpoint, nn, ops, optim, random, train
+    from paramesh import adapters, checkpoint, nn, ops, optim, random, train
     from paramesh.checkpoint import (
         build_searched_strategy,
         by_layer,
@@ -131,6 +131,7 @@ __version__ = "0.1.0"
 
 #: Names of the upper floors and where each lives (None: a package of paramesh).
 _LATER: dict[str, str | None] = {
+    "adapters": None,
     "checkpoint": None,
     "communication": None,
     "log": None,
@@ -211,6 +212,7 @@ __all__ = [
     "optim",
     "random",
     "train",
+    "adapters",
     "checkpoint",
     "communication",
     "Model",

@@ -88,6 +88,46 @@ class Stack(Cell):
         """How many layers, and how they are run."""
         return f"{self._count}, run={self.run!r}"
 
+    def add(self, cell: Cell, name: str, params: Sequence[Parameter]) -> Parameter:
+        """Give every layer a Parameter more.
+
+        Args:
+            cell: a Cell of the template.
+            name: the attribute there, which `construct` of the Cell reads.
+            params: the Parameter of each layer.
+
+        Returns:
+            The stacked Parameter.
+
+        Raises:
+            ValueError: `cell` is none of the template's, or another number of Parameters.
+        """
+        paths = {inner: path for path, inner in self.cell.cells_and_names()}
+        if cell not in paths or len(params) != self._count:
+            raise ValueError(
+                f"Stack.add: expected a Cell of the template and {self._count} Parameters, got "
+                f"{type(cell).__name__} and {len(params)}."
+            )
+        path = f"{paths[cell]}.{name}" if paths[cell] else name
+        known = next(iter(self.stacked().items()), None)
+        whole = _joined(path, params, 1)
+        if known is not None:
+            whole.name = known[1].name.removesuffix(known[0]) + path
+        self.insert_param_to_cell(path, whole, check_name_contain_dot=False)
+        self._places[params[0]] = whole
+        members: Any = cell._params
+        members[name] = params[0]
+        members.hidden.add(name)
+        return whole
+
+    def remove(self, cell: Cell, name: str) -> None:
+        """Take a Parameter of a Cell of the template from every layer."""
+        members: Any = cell._params
+        whole = self._places.pop(members[name])
+        del members[name]
+        del self._params[next(p for p, param in self.stacked().items() if param is whole)]
+        self._changed()
+
     # Running.
 
     def construct(self, *args: Any, **kwargs: Any) -> Any:
