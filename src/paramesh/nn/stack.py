@@ -70,6 +70,9 @@ class Stack(Cell):
             self.insert_param_to_cell(path, whole, check_name_contain_dot=False)
             self._places[params[0]] = whole
         stacking.hide(cells[0], self._places)
+        self.__dict__["_transient"] = {}
+        for path, params in stacking.transient_columns(cells).items():
+            self._places[params[0]] = self._transient[path] = _joined(path, params, parts)
         self.cell = cells[0]
         live.add(self)
 

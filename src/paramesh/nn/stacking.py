@@ -165,7 +165,28 @@ def columns(cells: Sequence[Cell]) -> dict[str, list[Parameter]]:
     Raises:
         ValueError: layers whose Parameters differ in paths, shapes, element types or flags.
     """
-    tables = [dict(cell.parameters_and_names()) for cell in cells]
+    return _aligned([dict(cell.parameters_and_names()) for cell in cells])
+
+
+def transient_columns(cells: Sequence[Cell]) -> dict[str, list[Parameter]]:
+    """The same of Parameters that belong to no checkpoint, such as those of caches.
+
+    Raises:
+        ValueError: as `columns`.
+    """
+    return _aligned([transient(cell) for cell in cells])
+
+
+def transient(cell: Cell) -> dict[str, Parameter]:
+    """{attribute path: Parameter} of those that belong to no checkpoint."""
+    found: dict[str, Parameter] = {}
+    for path, inner in cell.cells_and_names():
+        for name, param in inner.__dict__.get("_transient", {}).items():
+            found[f"{path}.{name}" if path else name] = param
+    return found
+
+
+def _aligned(tables: Sequence[Mapping[str, Parameter]]) -> dict[str, list[Parameter]]:
     found: dict[str, list[Parameter]] = {}
     for i, table in enumerate(tables):
         if list(table) != list(tables[0]):
@@ -175,7 +196,7 @@ def columns(cells: Sequence[Cell]) -> dict[str, list[Parameter]]:
     for path, first in tables[0].items():
         params = [table[path] for table in tables]
         distinct = len(set(params))
-        if len(cells) > 1 and distinct == 1:
+        if len(tables) > 1 and distinct == 1:
             continue
         if distinct != len(params):
             raise ValueError(
