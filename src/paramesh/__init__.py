@@ -84,6 +84,7 @@ if TYPE_CHECKING:
     from paramesh.nn.stack import stack
     from paramesh.optim.from_optax import from_optax
     from paramesh.parallel import communication
+    from paramesh.parallel.layouts.jax_sharding import device_put
     from paramesh.train import (
         MAE,
         MSE,
@@ -149,6 +150,7 @@ _LATER: dict[str, str | None] = {
     "by_layer": "paramesh.checkpoint",
     "cond": "paramesh.transforms",
     "custom_vjp": "paramesh.transforms",
+    "device_put": "paramesh.parallel.layouts.jax_sharding",
     "export": "paramesh.checkpoint",
     "fori_loop": "paramesh.transforms",
     "from_optax": "paramesh.optim",
@@ -202,6 +204,7 @@ __all__ = [
     "ParameterTuple",
     "snapshot",
     "values",
+    "device_put",
     "Initializer",
     "Recipe",
     "set_seed",
@@ -324,6 +327,20 @@ def _layout_table(params: Any) -> Any:
     return importlib.import_module("paramesh.parallel.modes.registry").table_of(params)
 
 
+def _as_layout(place: Any, shape: Any, name: str) -> Any:
+    if not type(place).__module__.startswith("jax"):
+        return place
+    return _jax_sharding("as_layout")(place, shape, name)
+
+
+def _jax_sharding(call: str) -> Any:
+    def provided(*args: Any) -> Any:
+        home = importlib.import_module("paramesh.parallel.layouts.jax_sharding")
+        return getattr(home, call)(*args)
+
+    return provided
+
+
 def _around(place: placement.Placement) -> placement.Placement:
     if not get_ps_context("enable_ps"):
         session = sys.modules.get("paramesh.ps.integration.session")
@@ -364,6 +381,10 @@ providers.placement_of_mode = _placement_of
 providers.placement_around = _around
 providers.loaded = _loaded
 providers.layout_table = _layout_table
+providers.sharding_of = _jax_sharding("sharding_of")
+providers.set_place = _jax_sharding("set_place")
+providers.move = _jax_sharding("move")
+providers.as_layout = _as_layout
 
 
 def __getattr__(name: str) -> Any:

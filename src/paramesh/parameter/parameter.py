@@ -30,6 +30,7 @@ from paramesh.parameter.flags import CARRIED, Flag, Whole
 from paramesh.parameter.names import DEFAULT_NAME, check_name, renamed
 from paramesh.parameter.pool import Pool, Slot
 from paramesh.parameter.slicing import check_layout, check_strategy, rank_slice
+from paramesh.providers import providers
 from paramesh.sampling.recipe import Recipe
 from paramesh.state import placement, storage, trace_scope, tracing
 from paramesh.tensor.base import Tensor, as_value, unflatten, unpickle
@@ -277,9 +278,10 @@ class Parameter(Tensor):
     def layout(self) -> Any:
         """How the Parameter is cut over devices in the semi-automatic parallel mode.
 
-        Set it to a tuple of ints, into how many parts each axis is cut, or to a `parallel.Layout`;
-        None leaves it to the operators that use the Parameter. Without a value of its own it gives
-        the `Layout` that the programs compiled so far have found, None before the first.
+        Set it to a tuple of ints, into how many parts each axis is cut, to a `parallel.Layout`, or
+        to a NamedSharding or PartitionSpec of JAX's, which become Layouts; None leaves it to the
+        operators that use the Parameter. Without a value of its own it gives the `Layout` that the
+        programs compiled so far have found, None before the first.
 
         Raises:
             TypeError: neither a tuple of ints nor a Layout.
@@ -292,9 +294,41 @@ class Parameter(Tensor):
     @layout.setter
     def layout(self, layout: Any) -> None:
         if layout is not None:
+            layout = providers.as_layout(layout, self.shape, self._name)
             check_strategy(layout, self.shape, self._name)
         self._strategy, self._found = layout, None
         tracing.moved()
+
+    @property
+    def sharding(self) -> Any:
+        """Where the array lies; can be set, see `Tensor.sharding`.
+
+        Raises:
+            TypeError: set to what says nothing of the kind.
+            LayoutError: set to what does not fit the shape or the devices.
+        """
+        return providers.sharding_of(self)
+
+    @sharding.setter
+    def sharding(self, place: Any) -> None:
+        providers.set_place(self, place)
+
+    def to_device(self, place: Any) -> Self:
+        """Bring the Parameter to a device, or over several; returns self.
+
+        A Parameter that has no data yet computes its recipe there: each device its part.
+
+        Args:
+            place: a device, a `jax.sharding.Sharding`, a PartitionSpec (of the mesh of
+                `jax.set_mesh`), a `parallel.Layout`, or a tuple of ints: into how many parts each
+                axis is cut.
+
+        Raises:
+            TypeError: none of these. LayoutError: it does not fit the shape or the devices.
+            ParameterStateError: in a program.
+        """
+        providers.move(self, place)
+        return self
 
     @property
     def is_param_ps(self) -> bool:
