@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from paramesh.dtype import float32, to_dtype
+from paramesh.initializer.of_jax import JaxInitializer
 from paramesh.initializer.random import (
     HeNormal,
     HeUniform,
@@ -33,6 +34,7 @@ __all__ = [
     "HeUniform",
     "Identity",
     "Initializer",
+    "JaxInitializer",
     "Normal",
     "One",
     "Orthogonal",
@@ -80,7 +82,8 @@ def initializer(init: Any, shape: Any = None, dtype: Any = float32) -> Tensor:
     Args:
         init: an Initializer; the name of one in any case, such as `"normal"`, `"ones"`,
             `"he_uniform"` (then with its default arguments); a number, for that number everywhere;
-            or a Tensor of this shape, which is returned as it is.
+            a Tensor of this shape, which is returned as it is; or one of `jax.nn.initializers`, see
+            `JaxInitializer`.
         shape: an int, or a list or tuple of ints, all > 0.
         dtype: element type. It does not count for a Tensor.
 
@@ -125,6 +128,8 @@ def _chosen(init: Any) -> Initializer:
             f"initializer(init): got the class {init.__name__}, expected an instance of it. "
             f"Write {init.__name__}()."
         )
+    if callable(init) and not isinstance(init, type | Tensor):
+        return JaxInitializer(init)
     if isinstance(init, numbers.Real | np.bool_ | np.integer | np.floating):
         return Constant(init)
     raise TypeError(

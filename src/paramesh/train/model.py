@@ -19,6 +19,7 @@ from paramesh.checkpoint import load_checkpoint
 from paramesh.errors import ParameterStateError
 from paramesh.nn.cell import Cell
 from paramesh.optim import LossScaleManager, Optimizer
+from paramesh.optim.from_optax import from_optax, is_transformation
 from paramesh.state import placement
 from paramesh.tensor.base import Tensor
 from paramesh.train import amp, batches, workers
@@ -37,7 +38,8 @@ class Model:
     Args:
         network: the Cell; without `loss_fn`, it returns the loss.
         loss_fn: takes (outputs, label).
-        optimizer: without, the network is a training Cell that updates by itself.
+        optimizer: an Optimizer, or an optax transformation, for the trainable Parameters of the
+            network. Without, the network is a training Cell that updates by itself.
         metrics: {name: Metric}, or a set of names such as {"accuracy", "loss"}.
         eval_network: what `eval` runs; by default it returns (loss, outputs, label).
         eval_indexes: where (loss, outputs, label) are in what `eval_network` returns.
@@ -55,7 +57,7 @@ class Model:
         self,
         network: Cell,
         loss_fn: Any = None,
-        optimizer: Optimizer | None = None,
+        optimizer: Any = None,
         metrics: Any = None,
         eval_network: Cell | None = None,
         eval_indexes: list[int] | None = None,
@@ -65,9 +67,12 @@ class Model:
     ) -> None:
         if not isinstance(network, Cell):
             raise TypeError(f"Model: network must be a Cell, got {type(network).__name__}.")
+        if is_transformation(optimizer):
+            optimizer = from_optax(optimizer, network.trainable_params())
         if optimizer is not None and not isinstance(optimizer, Optimizer):
             raise TypeError(
-                f"Model: optimizer must be an Optimizer, got {type(optimizer).__name__}."
+                "Model: optimizer must be an Optimizer or an optax transformation, got "
+                f"{type(optimizer).__name__}."
             )
         amp.check_level("Model", "amp_level", amp_level)
         if boost_level != "O0":
