@@ -107,6 +107,7 @@ if TYPE_CHECKING:
         Top5CategoricalAccuracy,
         TopKCategoricalAccuracy,
     )
+    from paramesh.train.amp import mixed_precision
     from paramesh.transforms import (
         GradOperation,
         cond,
@@ -189,6 +190,7 @@ _OF_TRAINING = """
     Top5CategoricalAccuracy
 """
 _LATER.update(dict.fromkeys(_OF_TRAINING.split(), "paramesh.train"))
+_LATER["mixed_precision"] = "paramesh.train.amp"
 
 #: Names of MindSpore's top package that scripts call, and that mean little here.
 _STAND_INS = """
@@ -239,6 +241,7 @@ __all__ = [
     "Top1CategoricalAccuracy",
     "Top5CategoricalAccuracy",
     "from_optax",
+    "mixed_precision",
     "save_checkpoint",
     "by_layer",
     "load_checkpoint",

@@ -25,6 +25,7 @@ from paramesh.providers import providers
 from paramesh.state import tracing
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.transforms.compiled_function import CompiledFunction
+from paramesh.transforms.not_finite import located
 
 
 @contextmanager
@@ -367,7 +368,13 @@ class Cell(Submodules):
         kwargs = {k: _tensor(a) for k, a in kwargs.items()}
         if context.get_context("mode") != context.PYNATIVE_MODE:
             return self._program()(*args, **kwargs)
-        return tracing.door(tracing.together)(lambda: cell_call.run(self, args, kwargs))
+        inside = tracing.thread.journal is not None  # of another Cell
+        try:
+            return tracing.door(tracing.together)(lambda: cell_call.run(self, args, kwargs))
+        except FloatingPointError as error:  # of jax_debug_nans
+            if inside:
+                raise
+            raise located(error, None, self) from None
 
     def _program(self) -> CompiledFunction:
         program = self.__dict__["_compiled"]

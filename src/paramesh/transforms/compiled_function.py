@@ -21,7 +21,7 @@ import jax.core
 import numpy as np
 
 from paramesh import random
-from paramesh._compat.jax import dce_jaxpr, jaxpr_as_fun
+from paramesh._compat.jax import NOT_FINITE, dce_jaxpr, jaxpr_as_fun
 from paramesh._compat.unbroken import as_before
 from paramesh.dtype import is_64bit, watch_64bit, x64_enabled, x64_set
 from paramesh.errors import TraceError
@@ -38,6 +38,7 @@ from paramesh.transforms.executable import (
     settings_now,
 )
 from paramesh.transforms.handoff import Superseded
+from paramesh.transforms.not_finite import located
 from paramesh.transforms.reachability import cells_of, is_cell, parameters_of
 from paramesh.transforms.retracing import Settling
 from paramesh.transforms.stages import Lowered
@@ -101,10 +102,20 @@ class CompiledFunction:
                 entry = self._trace(leaves, rebuild)
                 self._remember(key, entry)
                 return entry.run(leaves)
+            except NOT_FINITE as error:  # of jax_debug_nans
+                tracing.thread.frame, trace_scope.thread.border = None, notes
+                raise self._located(error, leaves, rebuild) from None
             except Superseded:  # another thread changed the network in between
                 continue
             finally:  # see `tracing.door`
                 tracing.thread.frame, trace_scope.thread.border = None, notes
+
+    def _located(self, error: Exception, leaves: list[Any], rebuild: Any) -> Exception:
+        def run() -> None:
+            args, kwargs = rebuild(leaves)
+            self.fn(*args, **kwargs)
+
+        return located(error, run, self.fn)
 
     def prefetch(self, *args: Any, **kwargs: Any) -> None:
         """Say, before a call, with which arguments the call after it will be made.
