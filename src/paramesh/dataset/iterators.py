@@ -18,6 +18,9 @@ from paramesh.dataset.streams import Stream
 from paramesh.dtype import x64
 from paramesh.tensor import Tensor
 
+#: How columns of metadata begin.
+META = "_meta-"
+
 #: Rows that wait are held to so many bytes, beyond the first two.
 _MOST_BYTES = 1 << 28
 
@@ -197,13 +200,21 @@ class Iterator:
     """What both kinds of iterator share."""
 
     def __init__(self, source: Prefetch, names: Sequence[str], output_numpy: bool) -> None:
-        self._source, self._names, self._numpy = source, list(names), output_numpy
+        self._source, self._numpy = source, output_numpy
+        # Columns of metadata are given once `rename` has made them columns of data.
+        self._which: list[int] | None = None
+        if any(name.startswith(META) for name in names):
+            self._which = [i for i, name in enumerate(names) if not name.startswith(META)]
+            names = [names[i] for i in self._which]
+        self._names = list(names)
 
     def __iter__(self) -> Self:
         return self
 
     def _row(self) -> Any:
         row = self._source.next()
+        if self._which is not None:
+            row = tuple(row[i] for i in self._which)
         return row if self._numpy else tuple(map(to_tensor, row))
 
     def get_col_names(self) -> list[str]:
@@ -228,7 +239,6 @@ class TupleIterator(Iterator):
         self, source: Prefetch, names: Sequence[str], output_numpy: bool, columns: Any = None
     ) -> None:
         super().__init__(source, names, output_numpy)
-        self._which: list[int] | None = None
         if columns is not None:
             listed = [columns] if isinstance(columns, str) else list(columns)
             for name in listed:
@@ -241,8 +251,7 @@ class TupleIterator(Iterator):
             self._names = listed
 
     def __next__(self) -> list[Any]:
-        row = self._row()
-        return list(row) if self._which is None else [row[i] for i in self._which]
+        return list(self._row())
 
 
 class DictIterator(Iterator):

@@ -288,8 +288,12 @@ class DistributedSampler(BuiltinSampler):
     def _count(self, size: int) -> int:
         return len(self._positions(size))
 
-    def _seed(self, seed: int) -> int:
+    @staticmethod
+    def _shared_seed(seed: int) -> int:
         return config.DEFAULT_SEED if config.is_drawn(seed) else seed
+
+    def _seed(self, seed: int) -> int:
+        return self._shared_seed(seed)
 
     def _positions(self, size: int) -> Indices:
         """Places in the (shuffled) order; behind its end the order begins again."""

@@ -158,9 +158,8 @@ class RepeatDataset(Dataset):
         return self.children[0].get_dataset_size() * max(self.count, 1)
 
     def get_repeat_count(self) -> int:
-        """How often the data comes in one epoch."""
-        inner = super().get_repeat_count()
-        return -1 if self.count == -1 or inner == -1 else inner * self.count
+        """How often the data comes in one epoch (-1: without end)."""
+        return self.count
 
     def _detail(self) -> Any:
         return self.count

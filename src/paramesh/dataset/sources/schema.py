@@ -86,7 +86,7 @@ class Schema:
             TypeError: something else. RuntimeError: a column without name or type.
         """
         if isinstance(columns, dict):
-            columns = [{"name": name, **entry} for name, entry in columns.items()]
+            columns = [{"name": name, **entry} for name, entry in sorted(columns.items())]
         if not isinstance(columns, list):
             raise TypeError("Schema.parse_columns: columns must be a list or a dict.")
         for entry in columns:
