@@ -71,7 +71,8 @@ def to_row(value: Any, what: str) -> Row:
             f"{what} must be a tuple with one item for each column, got {type(value).__name__}."
         ) from None
     return tuple(
-        item if type(item) is np.ndarray and item.dtype.kind != "O"
+        item
+        if type(item) is np.ndarray and item.dtype.kind != "O"
         else to_array(item, f"{what}, item {i}")
         for i, item in enumerate(items)
     )
@@ -150,7 +151,7 @@ def _same_shapes(values: Sequence[Array], column: str) -> None:
 
 
 def pad(value: Array, shape: Sequence[int | None], fill: Any, column: str) -> Array:
-    """A value of a column, filled up at the end of each axis.
+    """A value of a column, filled up at the end of each axis; what is longer is cut off there.
 
     Args:
         value: of any shape.
@@ -159,7 +160,7 @@ def pad(value: Array, shape: Sequence[int | None], fill: Any, column: str) -> Ar
         column: for the error.
 
     Raises:
-        RuntimeError: another number of axes, or an axis that is longer.
+        RuntimeError: another number of axes.
     """
     if len(shape) != value.ndim:
         raise RuntimeError(
@@ -169,11 +170,7 @@ def pad(value: Array, shape: Sequence[int | None], fill: Any, column: str) -> Ar
     wanted = tuple(n if s is None else s for s, n in zip(shape, value.shape, strict=True))
     if wanted == value.shape:
         return value
-    if any(w < n for w, n in zip(wanted, value.shape, strict=True)):
-        raise RuntimeError(
-            f"padded_batch: column '{column}' has a row of shape {value.shape}, which is larger "
-            f"than pad_info's {list(shape)}."
-        )
+    value = value[tuple(map(slice, wanted))]
     if value.dtype.kind in "US":
         kind = "U" if value.dtype.kind == "U" else "S"
         filler = np.asarray(fill, value.dtype.kind) if fill is not None else np.asarray("", kind)

@@ -136,8 +136,7 @@ def set_multiprocessing_start_method(start_method: str = "fork") -> None:
         raise TypeError(f"set_multiprocessing_start_method: got {start_method!r}, not a str.")
     if start_method not in ("fork", "spawn"):
         raise ValueError(
-            "set_multiprocessing_start_method: must be 'fork' or 'spawn', "
-            f"got {start_method!r}."
+            f"set_multiprocessing_start_method: must be 'fork' or 'spawn', got {start_method!r}."
         )
     _settings["multiprocessing_start_method"] = start_method
 

@@ -100,11 +100,12 @@ class Dataset(Node):
             batch_size: rows of a batch.
             drop_remainder: leave the last batch out if it is smaller.
             num_parallel_workers: as in `map`.
-            pad_info: {column: (shape, value)}; None in a shape is the largest in the batch.
+            pad_info: {column: (shape, value)}; None in a shape is the largest in the batch. What is
+                longer is cut off, as in MindSpore.
 
         Raises:
             TypeError, ValueError: an argument of another kind. RuntimeError, when batches are asked
-                for: a row that is larger, or rows of different shapes in another column.
+                for: rows of another number of axes, or of different shapes in another column.
         """
         return make(
             "padded_batch", self, batch_size, drop_remainder, num_parallel_workers, pad_info
@@ -232,7 +233,9 @@ class Dataset(Node):
     def __add__(self, datasets: Any) -> Dataset:
         return self.concat(datasets)
 
-    def split(self, sizes: Sequence[int] | Sequence[float], randomize: bool = True) -> tuple[Any, ...]:
+    def split(
+        self, sizes: Sequence[int] | Sequence[float], randomize: bool = True
+    ) -> tuple[Any, ...]:
         """Datasets without common rows.
 
         Args:
@@ -255,9 +258,7 @@ class Dataset(Node):
             raise TypeError(f"apply: apply_func must be a function, got {apply_func!r}.")
         made = apply_func(self)
         if not isinstance(made, Dataset):
-            raise TypeError(
-                f"apply: apply_func must return a Dataset, got {type(made).__name__}."
-            )
+            raise TypeError(f"apply: apply_func must return a Dataset, got {type(made).__name__}.")
         return made
 
     def sync_wait(

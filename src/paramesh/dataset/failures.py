@@ -43,5 +43,3 @@ def name_of(function: Any) -> str:
     """How a user's function is called in an error."""
     name = getattr(function, "__qualname__", None)
     return name if isinstance(name, str) else type(function).__name__
-
-

@@ -38,6 +38,10 @@ class Epochs(Protocol):
         """The rows of the next epoch."""
         ...
 
+    def park(self) -> None:
+        """All epochs are through; processes may be kept for the next iterator."""
+        ...
+
     def close(self) -> None:
         """Let go of threads and processes."""
         ...
@@ -167,6 +171,7 @@ class Prefetch:
         if self._left > 0:
             self._left -= 1
         if self._left == 0:
+            self._epochs.park()
             self.close()
 
     def close(self) -> None:
@@ -178,9 +183,9 @@ def _stop(parts: dict[str, Any]) -> None:
     line, thread = parts.get("line"), parts.get("thread")
     if line is not None:
         line.stop()
+    parts["epochs"].close()  # a thread that waits for a worker process ends with it
     if thread is not None and thread is not threading.current_thread():
         thread.join(_PATIENCE)
-    parts["epochs"].close()
 
 
 def to_tensor(value: Any) -> Any:

@@ -45,6 +45,8 @@ class Node:
         self._place = Place()
         self._counted: int | None = None
         self._seen_first: tuple[Any, ...] | None = None
+        #: A run whose iterator is through: the next one goes on with its worker processes.
+        self._parked: Run | None = None
 
     # What a source or an operation defines.
 
@@ -131,6 +133,7 @@ class Node:
             if found is None:
                 raise RuntimeError(f"{self._title()}: there is no row whose shape could be told.")
             self._seen_first = found
+            return found
         return self._seen_first
 
     def output_shapes(self, estimate: bool = False) -> list[list[int | None]]:
@@ -287,7 +290,7 @@ class Node:
         new = copy.copy(self)
         memo[id(self)] = new
         new.children = [copy.deepcopy(child, memo) for child in self.children]
-        new._place, new._counted, new._seen_first = Place(), None, None
+        new._place, new._parked, new._counted, new._seen_first = Place(), None, None, None
         return new
 
 
@@ -297,20 +300,31 @@ class _Epochs:
     def __init__(self, root: Node, count: int, position: Position) -> None:
         self.left, self.position = count, position
         self._root = root
-        self._run = Run(position.seed)
+        parked, root._parked = root._parked, None
+        if parked is not None and parked.seed != position.seed:
+            parked.close()
+            parked = None
+        self._run: Run | None = Run(position.seed) if parked is None else parked
 
     def begin(self) -> Stream:
         """The rows of the next epoch, from the position on."""
         here = self.position
         here.begun = True
+        assert self._run is not None
         rows = self._root._rows(Pass(self._run, (), here.epoch))
         if here.row:
             rows.skip(here.row)
         return rows
 
+    def park(self) -> None:
+        """All epochs are through: keep worker processes, which take long to start."""
+        if self._run is not None and self._run.has_workers() and self._root._parked is None:
+            self._root._parked, self._run = self._run, None
+
     def close(self) -> None:
         """End threads and processes."""
-        self._run.close()
+        if self._run is not None:
+            self._run.close()
 
 
 def _merged(a: list[int | None], b: list[int | None]) -> list[int | None]:
@@ -323,7 +337,8 @@ def _check_iterator(num_epochs: Any, output_numpy: Any, do_copy: Any) -> None:
     if not isinstance(num_epochs, int) or isinstance(num_epochs, bool):
         raise TypeError(f"num_epochs must be an int, got {num_epochs!r}.")
     if num_epochs < 1 and num_epochs != -1:
-        raise ValueError(f"num_epochs must be at least 1, or -1, got {num_epochs}.")
+        # MindSpore's class for 0.
+        raise (RuntimeError if num_epochs == 0 else ValueError)(f"num_epochs must be at least 1, or -1, got {num_epochs}.")
     for name, value in (("output_numpy", output_numpy), ("do_copy", do_copy)):
         if not isinstance(value, bool):
             raise TypeError(f"{name} must be a bool, got {value!r}.")

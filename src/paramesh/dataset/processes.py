@@ -14,6 +14,7 @@ and JAX on a CPU takes them as they are.
 from __future__ import annotations
 
 import collections
+import contextlib
 import mmap
 import os
 import pickle
@@ -154,7 +155,9 @@ def _with_descriptor(link: socket.socket) -> tuple[bytes, list[int]]:
 
 def _end(processes: list[subprocess.Popen[bytes]], sockets: list[socket.socket]) -> None:
     for link in sockets:
-        link.close()  # a worker ends when it reads the end
+        with contextlib.suppress(OSError):
+            link.shutdown(socket.SHUT_RDWR)  # a worker ends when it reads the end; so does a wait
+        link.close()
     patience = time.monotonic() + 2
     for process in processes:
         try:

@@ -31,7 +31,8 @@ class RowGenerator:
 
     def at(self, epoch: int, ordinal: int) -> np.random.Generator:
         """The generator, at the start of the numbers of one row."""
-        self._bits.state = self._state | {
+        bits: Any = self._bits
+        bits.state = self._state | {
             "state": {"counter": np.array([0, 0, ordinal, epoch], np.uint64), "key": self._key},
             "buffer_pos": 4,
             "has_uint32": 0,

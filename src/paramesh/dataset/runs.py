@@ -82,6 +82,10 @@ class Run:
             self._executors[count] = ThreadPoolExecutor(count, "paramesh-dataset")
         return ThreadRows(lazy.tasks, lazy.work, self._executors[count], 2 * count)
 
+    def has_workers(self) -> bool:
+        """Whether there are worker processes."""
+        return bool(self._workers)
+
     def close(self) -> None:
         """End threads and processes; a second call does nothing."""
         for executor in self._executors.values():

@@ -31,6 +31,10 @@ class Shuffle(str, enum.Enum):
     INFILE = "infile"
 
 
+class ConflictingArguments(ValueError, RuntimeError):
+    """Arguments of a source that exclude each other; MindSpore raises either, by source."""
+
+
 class BuiltinSampler:
     """What all samplers here have.
 
@@ -481,9 +485,7 @@ def as_indices(values: Sequence[Any], size: int, who: str) -> Indices:
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
             raise RuntimeError(f"{who}: an index must be an int, got {value!r}.")
         if not 0 <= value < size:
-            raise RuntimeError(
-                f"{who}: index {value} is out of range: the source has {size} rows."
-            )
+            raise RuntimeError(f"{who}: index {value} is out of range: the source has {size} rows.")
     return np.asarray(values, np.int64)
 
 
@@ -505,17 +507,20 @@ def as_sampler(
     if shuffle is not None and not isinstance(shuffle, bool | Shuffle):
         raise TypeError(f"{who}: shuffle must be a bool or Shuffle, got {shuffle!r}.")
     if (num_shards is None) != (shard_id is None):
-        given, other = ("num_shards", "shard_id") if shard_id is None else ("shard_id", "num_shards")
-        raise RuntimeError(f"{who}: {given} is given, so {other} has to be given too.")
+        given, other = (
+            ("num_shards", "shard_id") if shard_id is None else ("shard_id", "num_shards")
+        )
+        raise ValueError(f"{who}: {given} is given, so {other} must be given too.")
     if sampler is not None:
         for name, value in (("shuffle", shuffle), ("num_shards", num_shards)):
             if value is not None:
-                raise ValueError(
+                raise ConflictingArguments(
                     f"{who}: sampler and {name}={value!r} are both given; say it in the sampler."
                 )
         return _user_sampler(who, sampler, num_samples)
-    shuffled = shuffle is None or (shuffle if isinstance(shuffle, bool) else
-                                   shuffle is not Shuffle.FALSE)
+    shuffled = shuffle is None or (
+        shuffle if isinstance(shuffle, bool) else shuffle is not Shuffle.FALSE
+    )
     if num_shards is not None:
         _whole(f"{who}: num_shards", num_shards, 1)
         _whole(f"{who}: shard_id", shard_id, 0)
@@ -524,15 +529,17 @@ def as_sampler(
                 f"{who}: shard_id must be below num_shards {num_shards}, got {shard_id}."
             )
         return DistributedSampler(num_shards, shard_id, shuffled, num_samples)  # type: ignore[arg-type]
-    return RandomSampler(num_samples=num_samples) if shuffled else SequentialSampler(
-        num_samples=num_samples
+    return (
+        RandomSampler(num_samples=num_samples)
+        if shuffled
+        else SequentialSampler(num_samples=num_samples)
     )
 
 
 def _user_sampler(who: str, sampler: Any, num_samples: int | None) -> Any:
     if isinstance(sampler, BuiltinSampler):
         if num_samples is not None:
-            raise ValueError(
+            raise ConflictingArguments(
                 f"{who}: sampler and num_samples={num_samples} are both given; give num_samples to "
                 "the sampler."
             )

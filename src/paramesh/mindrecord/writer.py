@@ -180,8 +180,7 @@ class _Shard:
             with base:
                 if not append:
                     base.execute(
-                        f"CREATE TABLE INDEXES({', '.join(columns)}, "
-                        f"PRIMARY KEY({','.join(keys)}))"
+                        f"CREATE TABLE INDEXES({', '.join(columns)}, PRIMARY KEY({','.join(keys)}))"
                     )
                     base.execute("CREATE TABLE SHARD_NAME(NAME TEXT NOT NULL)")
                     base.execute("INSERT INTO SHARD_NAME VALUES(?)", (self.path.name,))

@@ -18,14 +18,6 @@ from paramesh.scripts import offered
 #: The version of MindSpore whose names and numbers paramesh follows.
 FOLLOWED = "2.10.0"
 
-_DATA = (
-    "paramesh has no input pipeline yet: give Model.train any iterable of batches, such as a list "
-    "or a generator of tuples of numpy arrays"
-)
-_RECORDS = (
-    "paramesh has no record files yet: write the records once, with MindSpore, to files that numpy "
-    "reads"
-)
 _DISTRIBUTIONS = "jax.scipy.stats and jax.random, or mindspore.ops.standard_normal and its like"
 _QUANTIZATION = "nothing: MindSpore 2.10 has no quantization-aware training either"
 
@@ -49,13 +41,12 @@ INSTEAD: dict[str, str] = {
     "mindspore.communication._comm_helper": "mindspore.communication",
     "mindspore.communication.comm_func": "the operators mindspore.ops.AllReduce and its like",
     "mindspore.compression": _QUANTIZATION,
+    "mindspore.dataset.GraphData": "nothing: MindSpore 2.10 does not have it either",
     "mindspore.data_sink": "mindspore.jit on the function of a step",
-    "mindspore.dataset": _DATA,
     "mindspore.device_context": "XLA_FLAGS, and JAX's own settings",
     "mindspore.explainer": "nothing: MindSpore 2.10 does not have it either",
     "mindspore.hal": "jax.devices() and jax.effects_barrier()",
     "mindspore.load": "mindspore.load_exported",
-    "mindspore.mindrecord": _RECORDS,
     "mindspore.mint": "the function of mindspore.ops or the layer of mindspore.nn of that name",
     "mindspore.multiprocessing": "python's own multiprocessing module",
     "mindspore.nn.Conv2dBnAct": "mindspore.nn.SequentialCell of the convolution, BatchNorm2d and "
@@ -84,7 +75,7 @@ INSTEAD: dict[str, str] = {
     "mindspore.runtime": "XLA_PYTHON_CLIENT_MEM_FRACTION, and JAX's own settings",
     "mindspore.scipy": "jax.scipy",
     "mindspore.train.train_thor": "mindspore.Model",
-    "mindspore.vision": _DATA,
+    "mindspore.vision": "mindspore.dataset",
 }
 
 #: Methods that MindSpore's classes have and paramesh's may not, which scripts call on `self`.

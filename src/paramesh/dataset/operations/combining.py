@@ -57,7 +57,7 @@ class ZipDataset(Dataset):
         return None if None in lengths else min(n for n in lengths if n is not None)
 
 
-def zip(datasets: tuple[Dataset, ...]) -> ZipDataset:  # noqa: A001
+def zip(datasets: tuple[Dataset, ...]) -> ZipDataset:
     """The columns of several datasets side by side, as long as the shortest.
 
     Raises:
@@ -154,7 +154,7 @@ class ConcatDataset(Dataset):
     def _begin(self, at: Pass) -> Lazy:
         self._names()
         begins = [
-            lambda i=i: self._child_rows(at, i)  # noqa: B023
+            lambda i=i: self._child_rows(at, i)
             for i in range(len(self.children))
         ]
         chain: Stream = _Chain(begins)

@@ -44,7 +44,7 @@ class Mapped:
     def __init__(
         self,
         inner: Work,
-        operations: Sequence[Callable[..., Any]],
+        operations: Sequence[Any],
         inputs: list[int],
         outputs: int,
         order: list[int] | None,
@@ -137,7 +137,7 @@ class MapDataset(Dataset):
             raise ValueError("map: operations is empty; give a function or a list of them.")
         for function in self.operations:
             if not callable(function):
-                raise TypeError(
+                raise ValueError(
                     f"map: operations must be functions or transforms, got {function!r}."
                 )
             if isinstance(function, type):

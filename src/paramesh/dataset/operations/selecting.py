@@ -67,9 +67,7 @@ class _Window(Stream):
 class ShuffleDataset(Dataset):
     """See `Dataset.shuffle`; with `frozen`, all epochs and iterators have the same order."""
 
-    def __init__(
-        self, input_dataset: Dataset, buffer_size: int, frozen: int | None = None
-    ) -> None:
+    def __init__(self, input_dataset: Dataset, buffer_size: int, frozen: int | None = None) -> None:
         super().__init__([input_dataset])
         self.buffer_size = whole("shuffle: buffer_size", buffer_size, 2)
         self._frozen = frozen

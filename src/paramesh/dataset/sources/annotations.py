@@ -28,7 +28,7 @@ class _Listed:
             self.image(value) if isinstance(value, str) else np.array(value)
             for value in self.rows[index]
         )
-        named = (np.array(Path(path).name),) if self.meta else ()
+        named = (np.array(Path(path).stem),) if self.meta else ()
         return (self.image(path), *row, *named)
 
 
@@ -163,12 +163,19 @@ def _coco_row(task: str, entries: list[Any]) -> tuple[Any, ...]:
     if task == "Captioning":
         return (np.array([[each["caption"]] for each in entries]),)
     if task == "Keypoint":
-        return _ragged([each["keypoints"] for each in entries], 0), column(
+        return _ragged([each["keypoints"] for each in entries]), column(
             "num_keypoints", np.uint32
         )
     if task == "Stuff":
-        parts = [part for each in entries for part in each["segmentation"]]
-        return _ragged(parts, -1), column("iscrowd", np.uint32)
+        # Of a crowd the mask is one list of run lengths.
+        parts = [
+            part
+            for each in entries
+            for part in (
+                [each["segmentation"]["counts"]] if each["iscrowd"] else each["segmentation"]
+            )
+        ]
+        return _ragged(parts), column("iscrowd", np.uint32)
     row = (
         column("bbox", np.float32),
         column("category_id", np.uint32),
@@ -177,8 +184,8 @@ def _coco_row(task: str, entries: list[Any]) -> tuple[Any, ...]:
     return (*row, column("area", np.uint32)) if task == "Panoptic" else row
 
 
-def _ragged(parts: list[list[float]], fill: float) -> np.ndarray[Any, Any]:
-    out = np.full((len(parts), max(map(len, parts), default=0)), fill, np.float32)
+def _ragged(parts: list[list[float]]) -> np.ndarray[Any, Any]:
+    out = np.full((len(parts), max(map(len, parts), default=0)), -1, np.float32)
     for at, part in enumerate(parts):
         out[at, : len(part)] = part
     return out

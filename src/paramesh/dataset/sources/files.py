@@ -92,9 +92,7 @@ def pillow(who: str) -> Any:
     try:
         from PIL import Image
     except ImportError:
-        raise RuntimeError(
-            f"{who}: images need Pillow: pip install 'paramesh[dataset]'."
-        ) from None
+        raise RuntimeError(f"{who}: images need Pillow: pip install 'paramesh[dataset]'.") from None
     return Image
 
 

@@ -183,18 +183,19 @@ class GeneratorDataset(MappableDataset):
             for name, value in (("sampler", sampler), ("num_shards", num_shards),
                                 ("shuffle", shuffle), ("num_samples", num_samples)):  # fmt: skip
                 if value is not None:
-                    raise ValueError(
-                        f"GeneratorDataset: batch_sampler and {name} are both given."
-                    )
+                    raise ValueError(f"GeneratorDataset: batch_sampler and {name} are both given.")
             if not hasattr(batch_sampler, "__iter__"):
                 raise TypeError(
                     "GeneratorDataset: batch_sampler must give lists of indices, "
                     f"got {batch_sampler!r}."
                 )
         if collate_fn is not None and batch_sampler is None:
-            raise ValueError("GeneratorDataset: collate_fn is of batch_sampler, which is not given.")
+            raise ValueError(
+                "GeneratorDataset: collate_fn is of batch_sampler, which is not given."
+            )
         super().__init__(num_parallel_workers, sampler, num_samples, shuffle, num_shards, shard_id)
-        self.source, self._indexed = source, indexed
+        self.source: Any = source
+        self._indexed = indexed
         self._batch_sampler, self._collate = batch_sampler, collate_fn
         dtypes = [] if column_types is None else [to_dtype(t).np_dtype for t in column_types]
         if schema is not None:
@@ -240,9 +241,7 @@ class GeneratorDataset(MappableDataset):
             return super()._begin(at)
         sampler: Any = self._batch_sampler
         keys = [list(map(int, np.atleast_1d(indices))) for indices in sampler]
-        return Lazy(
-            Indexed(keys, at.epoch), at.work(lambda: Fetched(self._fetch())), self._where()
-        )
+        return Lazy(Indexed(keys, at.epoch), at.work(lambda: Fetched(self._fetch())), self._where())
 
     def _iterated(self) -> Iterator[Any]:
         source = self.source
@@ -353,8 +352,10 @@ class NumpySlicesDataset(GeneratorDataset):
             )
         if not columns:
             raise ValueError("NumpySlicesDataset: data is empty.")
-        given = None if column_names is None else as_names(
-            column_names, "NumpySlicesDataset: column_names"
+        given = (
+            None
+            if column_names is None
+            else as_names(column_names, "NumpySlicesDataset: column_names")
         )
         names = given or names or [f"column_{i}" for i in range(len(columns))]
         if len(names) != len(columns):

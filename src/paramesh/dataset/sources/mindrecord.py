@@ -189,5 +189,3 @@ def _stored(value: Any, entry: dict[str, Any]) -> Any:
     if "shape" in entry:
         return value.astype(entry["type"])
     return value.item()
-
-

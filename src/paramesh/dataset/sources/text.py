@@ -115,8 +115,7 @@ class _CsvRow:
         if not self.defaults:
             return tuple(np.array(cell) for cell in cells)
         return tuple(
-            self._value(cell, default)
-            for cell, default in zip(cells, self.defaults, strict=True)
+            self._value(cell, default) for cell, default in zip(cells, self.defaults, strict=True)
         )
 
     def _value(self, cell: str, default: Any) -> Any:
@@ -152,7 +151,7 @@ class CSVDataset(RecordFiles):
     def __init__(
         self,
         dataset_files: Any,
-        field_delim: str = ",",
+        field_delim: str | None = ",",
         column_defaults: Any = None,
         column_names: Any = None,
         num_samples: int | None = None,

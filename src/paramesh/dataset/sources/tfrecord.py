@@ -67,9 +67,7 @@ def example_class() -> Any:
     message("Example", ("features", 1, one, field.TYPE_MESSAGE, "Features"))
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return message_factory.GetMessageClass(
-        pool.FindMessageTypeByName("paramesh.example.Example")
-    )
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("paramesh.example.Example"))
 
 
 class Records:
@@ -112,7 +110,9 @@ def _unpacked(path: str, compression: str | None) -> bytes | None:
             data = file.read()
         return gzip.decompress(data) if compression == "GZIP" else zlib.decompress(data)
     except (OSError, EOFError, zlib.error) as error:
-        raise RuntimeError(f"{_WHO}: '{path}' is not compressed by {compression}: {error}.") from None
+        raise RuntimeError(
+            f"{_WHO}: '{path}' is not compressed by {compression}: {error}."
+        ) from None
 
 
 def _spans(path: str, data: bytes | None) -> np.ndarray[Any, Any]:
@@ -242,7 +242,7 @@ class TFRecordDataset(RecordFiles):
                     f"{_WHO}: {len(files)} files cannot be dealt to {num_shards} shards. Pass "
                     "shard_equal_rows=True to deal records."
                 )
-            files = files[shard_id :: num_shards]  # type: ignore[misc]
+            files = files[shard_id::num_shards]  # type: ignore[misc]
         self._records = Records(files, compression_type or None)
         if schema is not None and not isinstance(schema, Schema):
             schema = Schema(schema)
