@@ -1,4 +1,4 @@
-"""Pipelines of GeneratorDataset and of files, against what MindSpore 2.10.0 gives for the same code."""
+"""Pipelines, against what MindSpore 2.10.0 gives for the same code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the code of the records in `golden/dataset/pipelines.json` is run with, and the files it reads.
+"""What the records in `golden/dataset/pipelines.json` are run with, and the files they read.
 
 It uses numpy and Pillow alone, so that it runs with MindSpore and with paramesh.
 """
@@ -53,7 +53,8 @@ def shown(data: Any, columns: Any = None) -> list[Any]:
 
 def column(data: Any, name: str) -> list[Any]:
     """One column of one epoch."""
-    return [row[name].tolist() for row in data.create_dict_iterator(output_numpy=True, num_epochs=1)]
+    iterator = data.create_dict_iterator(output_numpy=True, num_epochs=1)
+    return [row[name].tolist() for row in iterator]
 
 
 def namespace(ds: Any, root: Path) -> dict[str, Any]:
@@ -97,9 +98,7 @@ def _mnist(folder: Path) -> None:
 
     def idx(name: str, array: Any) -> None:
         sizes = b"".join(struct.pack(">I", size) for size in array.shape)
-        (folder / name).write_bytes(
-            struct.pack(">HBB", 0, 8, array.ndim) + sizes + array.tobytes()
-        )
+        (folder / name).write_bytes(struct.pack(">HBB", 0, 8, array.ndim) + sizes + array.tobytes())
 
     for part, count in (("train", 3), ("t10k", 2)):
         pixels = np.arange(count * 784, dtype=np.int64) % 251

@@ -6,8 +6,9 @@
     data = data.map(transform, "image").batch(32)
     for image, label in data.create_tuple_iterator(num_epochs=1): ...
 
-Read `dataset.py` for the operations, `node.py` for what every dataset can be asked, and `streams.py`
-for how a pipeline is evaluated. Sources are in `sources/`, operations in `operations/`.
+Read `dataset.py` for the operations, `node.py` for what every dataset can be asked, and
+`streams.py` for how a pipeline is evaluated. Sources are in `sources/`, operations in
+`operations/`.
 """
 
 import importlib

@@ -60,7 +60,7 @@ def to_row(value: Any, what: str) -> Row:
     Raises:
         TypeError: it is None, or a column of it is no array.
     """
-    if isinstance(value, _SCALARS) or isinstance(value, dict) or hasattr(value, "asnumpy"):
+    if isinstance(value, (*_SCALARS, dict)) or hasattr(value, "asnumpy"):
         return (to_array(value, what),)
     if value is None:
         raise TypeError(f"{what} is None; is a `return` missing?")

@@ -37,8 +37,10 @@ class Dataset(Node):
             num_parallel_workers: None: transforms run in several threads, other functions one row
                 at a time, so that random numbers they draw come in the same order in every run.
             python_multiprocessing: run in processes; they are seeded anew for each row.
-            cache, max_rowsize, offload: MindSpore's; of no effect.
+            cache: MindSpore's; of no effect.
             callbacks: MindSpore's `DSCallback`; not supported.
+            max_rowsize: MindSpore's; of no effect.
+            offload: MindSpore's; of no effect.
 
         Raises:
             TypeError, ValueError: an argument of another kind. RuntimeError, when rows are asked

@@ -338,7 +338,8 @@ def _check_iterator(num_epochs: Any, output_numpy: Any, do_copy: Any) -> None:
         raise TypeError(f"num_epochs must be an int, got {num_epochs!r}.")
     if num_epochs < 1 and num_epochs != -1:
         # MindSpore's class for 0.
-        raise (RuntimeError if num_epochs == 0 else ValueError)(f"num_epochs must be at least 1, or -1, got {num_epochs}.")
+        kind = RuntimeError if num_epochs == 0 else ValueError  # as in MindSpore
+        raise kind(f"num_epochs must be at least 1, or -1, got {num_epochs}.")
     for name, value in (("output_numpy", output_numpy), ("do_copy", do_copy)):
         if not isinstance(value, bool):
             raise TypeError(f"{name} must be a bool, got {value!r}.")

@@ -203,11 +203,13 @@ class ProcessRows(Stream):
         return self._workers.receive(self._waiting.popleft())
 
     def skip(self, count: int) -> int:
+        """Pass over tasks; none is made."""
         if self._waiting:
             return super().skip(count)
         return 0 if self._over else self._tasks.skip(count)
 
     def close(self) -> None:
+        """Let go of what waits."""
         self._over = True
         while self._waiting:
             try:

@@ -32,9 +32,11 @@ class Made(Stream):
         return self._work(next(self._tasks))
 
     def skip(self, count: int) -> int:
+        """Pass over tasks; none is made."""
         return self._tasks.skip(count)
 
     def close(self) -> None:
+        """Let go of what waits."""
         self._tasks.close()
 
 
@@ -131,9 +133,11 @@ class _Numbered(Stream):
         return self._epoch, at, row
 
     def skip(self, count: int) -> int:
+        """Pass over tasks; none is made."""
         passed = self._rows.skip(count)
         self._at += passed
         return passed
 
     def close(self) -> None:
+        """Let go of what waits."""
         self._rows.close()

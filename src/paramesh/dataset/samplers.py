@@ -20,7 +20,7 @@ Indices = np.ndarray[Any, Any]
 _INT64_MAX = 2**63 - 1
 
 
-class Shuffle(str, enum.Enum):
+class Shuffle(enum.StrEnum):
     """How much is shuffled: everything, files, or the rows in a file."""
 
     FALSE = "false"
@@ -546,9 +546,9 @@ def _user_sampler(who: str, sampler: Any, num_samples: int | None) -> Any:
         return sampler
     if isinstance(sampler, list | tuple | np.ndarray | int | np.integer):
         return SubsetSampler(sampler, num_samples)  # type: ignore[arg-type]
-    if isinstance(sampler, Iterable) or hasattr(sampler, "__getitem__"):
-        if not isinstance(sampler, str):
-            return IterSampler(sampler, num_samples)  # type: ignore[arg-type]
+    indexed = hasattr(sampler, "__getitem__")
+    if (isinstance(sampler, Iterable) or indexed) and not isinstance(sampler, str):
+        return IterSampler(sampler, num_samples)  # type: ignore[arg-type]
     raise TypeError(
         f"{who}: sampler must be one of dataset's samplers or an iterable of indices, got "
         f"{type(sampler).__name__}."

@@ -61,6 +61,7 @@ class Plain(Stream):
         return next(self._items)
 
     def close(self) -> None:
+        """Let go of what waits."""
         close = getattr(self._items, "close", None)
         if close is not None:
             close()
@@ -80,6 +81,7 @@ class Indexed(Stream):
         return self._epoch, at, self._keys[at]
 
     def skip(self, count: int) -> int:
+        """Pass over tasks; none is made."""
         passed = min(count, len(self._keys) - self._at)
         self._at += passed
         return passed

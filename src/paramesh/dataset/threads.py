@@ -43,6 +43,7 @@ class ThreadRows(Stream):
         return self._pending.popleft().result()
 
     def skip(self, count: int) -> int:
+        """Pass over tasks; none is made."""
         passed = 0
         while passed < count and self._pending:
             self._pending.popleft().cancel()
@@ -50,6 +51,7 @@ class ThreadRows(Stream):
         return passed + (0 if self._over else self._tasks.skip(count - passed))
 
     def close(self) -> None:
+        """Let go of what waits."""
         self._over = True
         for future in self._pending:
             future.cancel()

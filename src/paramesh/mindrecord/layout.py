@@ -5,12 +5,13 @@
         blob    for each row the length of what follows, and its blob fields: bytes and arrays
         raw     for each row the length of what follows, and its other fields, as a msgpack map
 
-Lengths are 8 bytes, little endian. Blob fields come in the schema's order; where there are several,
-each has its own length before it, 8 bytes in big endian. Beside the file, `FILE.db` is an SQLite
-database with the places of each row, and a column for each index.
+Lengths are 8 bytes, little endian. Blob fields come in the schema's order; where there are
+several, each has its own length before it, 8 bytes in big endian. Beside the file, `FILE.db` is an
+SQLite database with the places of each row, and a column for each index.
 
-Arrays of ints are packed: their number (4 bytes, big endian), for each four of them a byte with four
-codes of two bits, the highest bits first, then the numbers in 1, 2, 4 or 8 bytes, little endian.
+Arrays of ints are packed: their number (4 bytes, big endian), for each four of them a byte with
+four codes of two bits, the highest bits first, then the numbers in 1, 2, 4 or 8 bytes, little
+endian.
 
 Glossary
     shard       one file of several that were written together
@@ -63,7 +64,9 @@ class Header:
         schema = {
             "blob_fields": self.blob_fields,
             "desc": self.description,
-            "schema": {name: self.schema[name] for name in sorted(self.schema)},
+            "schema": {
+                name: dict(sorted(self.schema[name].items())) for name in sorted(self.schema)
+            },
         }
         whole = {
             "header_size": self.header_size,
@@ -114,7 +117,8 @@ def read_header(path: Path) -> Header:
         raise MRMOpenError(f"MindRecord file '{path}': {error.strerror}.") from None
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise MRMOpenError(
-            f"'{path}' is no MindRecord file (or an encrypted one): {type(error).__name__}: {error}."
+            f"'{path}' is no MindRecord file (or an encrypted one): "
+            f"{type(error).__name__}: {error}."
         ) from None
 
 

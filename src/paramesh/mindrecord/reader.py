@@ -161,7 +161,8 @@ class FileReader:
         for name in columns or []:
             if name not in self._rows.schema:
                 raise RuntimeError(
-                    f"FileReader: there is no field '{name}'; there are {sorted(self._rows.schema)}."
+                    f"FileReader: there is no field '{name}'; "
+                    f"there are {sorted(self._rows.schema)}."
                 )
         self._columns = columns
 

@@ -92,7 +92,7 @@ class Coder:
         kind = self.schema[name]["type"]
         if kind == "string":
             return value
-        return int(value) if kind.startswith("int") else float(np.dtype(kind).type(value))
+        return int(value) if kind.startswith("int") else float(value)
 
     def blob(self, row: dict[str, Any]) -> bytes:
         """The fields of a blob page."""

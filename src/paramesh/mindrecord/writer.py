@@ -325,13 +325,17 @@ class FileWriter:
         """
         if not isinstance(raw_data, list):
             raise ParamTypeError(
-                f"FileWriter.write_raw_data: must be a list of dicts, got {type(raw_data).__name__}."
+                "FileWriter.write_raw_data: must be a list of dicts, "
+                f"got {type(raw_data).__name__}."
             )
         if self._committed:
             raise RuntimeError("FileWriter.write_raw_data: the files are committed already.")
-        shards = self._opened()
+        if self._schema is None:
+            raise MRMGetMetaError("FileWriter: call add_schema before rows are written.")
+        coder = Coder(self._schema)
         for at, row in enumerate(raw_data):
-            shards[0].coder.check(row, f"FileWriter.write_raw_data: row {at}")
+            coder.check(row, f"FileWriter.write_raw_data: row {at}")
+        shards = self._opened()
         start = 0
         each, over = divmod(len(raw_data), len(shards))
         # What does not divide goes to the shards that have the fewest rows.

@@ -1,9 +1,9 @@
 """Batches: what a training loop takes from a dataset.
 
-A dataset is anything that can be iterated once for each epoch: a dataset of `paramesh.dataset`, a list
-of batches, a loader, a MindSpore dataset (`create_tuple_iterator`), or a function that returns an
-iterable. A batch is a
-tuple, list or dict (its values, in order) of arrays or Tensors, or one of these alone.
+A dataset is anything that can be iterated once for each epoch: a dataset of `paramesh.dataset`, a
+list of batches, a loader, a MindSpore dataset (`create_tuple_iterator`), or a function that returns
+an iterable. A batch is a tuple, list or dict (its values, in order) of arrays or Tensors, or one of
+these alone.
 
 A dataset that shuffles should do so from a seed and the epoch, so that a run can be resumed. If it
 has a method `set_epoch`, that is called before each pass with the number of the epoch, from 1.

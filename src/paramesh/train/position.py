@@ -1,6 +1,6 @@
 """Where a training run is: what a checkpoint holds besides Parameters, so that a run can go on.
 
-Two or three entries of `append_dict`, JSON in a str, so that loading into a network passes over them.
+Entries of `append_dict`, JSON in a str, so that loading into a network passes over them.
 
 Glossary
     position    the epoch, the batches of it that were seen, and the steps since the first one

@@ -153,10 +153,7 @@ class ConcatDataset(Dataset):
 
     def _begin(self, at: Pass) -> Lazy:
         self._names()
-        begins = [
-            lambda i=i: self._child_rows(at, i)
-            for i in range(len(self.children))
-        ]
+        begins = [lambda i=i: self._child_rows(at, i) for i in range(len(self.children))]
         chain: Stream = _Chain(begins)
         if self._sampler is not None:
             sampler, start = self._sampler, 0

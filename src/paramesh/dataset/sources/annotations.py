@@ -86,8 +86,8 @@ class CocoDataset(_Annotated):
             (image, bbox, category_id, iscrowd, area) or "Captioning" (image, captions).
         decode: give pixels, UInt8 (height, width, 3).
         extra_metadata: add a column `_meta-filename`; `rename` makes a name without `_meta-` of it.
-        num_samples, num_parallel_workers, shuffle, sampler, num_shards, shard_id, cache, decrypt: as
-            in ImageFolderDataset.
+        num_samples, num_parallel_workers, shuffle, sampler, num_shards, shard_id, cache, decrypt:
+            as in ImageFolderDataset.
 
     Raises:
         TypeError, ValueError, RuntimeError: an argument of another kind; no such folder or file; a
@@ -163,9 +163,7 @@ def _coco_row(task: str, entries: list[Any]) -> tuple[Any, ...]:
     if task == "Captioning":
         return (np.array([[each["caption"]] for each in entries]),)
     if task == "Keypoint":
-        return _ragged([each["keypoints"] for each in entries]), column(
-            "num_keypoints", np.uint32
-        )
+        return _ragged([each["keypoints"] for each in entries]), column("num_keypoints", np.uint32)
     if task == "Stuff":
         # Of a crowd the mask is one list of run lengths.
         parts = [

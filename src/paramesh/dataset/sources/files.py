@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import io
+import itertools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -157,7 +158,7 @@ class FileOrder(BuiltinSampler):
         if self.how in (Shuffle.GLOBAL, Shuffle.ADAPTIVE, Shuffle.PARTIAL):
             return rng.permutation(size)
         starts = np.concatenate([[0], np.cumsum(self.counts)])
-        parts = [np.arange(a, b) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+        parts = [np.arange(a, b) for a, b in itertools.pairwise(starts)]
         if self.how is Shuffle.FILES:
             parts = [parts[i] for i in rng.permutation(len(parts))]
         elif self.how is Shuffle.INFILE:

@@ -1,6 +1,7 @@
 """Images with one label: MNIST's and CIFAR's files, and folders of images.
 
-Rows, shapes and dtypes are MindSpore's: labels of MNIST and CIFAR are UInt32, those of folders Int32.
+Rows, shapes and dtypes are MindSpore's: labels of MNIST and CIFAR are UInt32, those of folders
+Int32.
 """
 
 from __future__ import annotations
@@ -150,10 +151,10 @@ class Cifar10Dataset(_Labelled):
 
 
 class Cifar100Dataset(_Labelled):
-    """CIFAR-100's binary files: images UInt8 (32, 32, 3), two labels UInt32. Arguments: MnistDataset.
+    """CIFAR-100's binary files: images UInt8 (32, 32, 3), two labels UInt32.
 
-    `dataset_dir` has `train.bin` and `test.bin`; the columns are `image`, `coarse_label` and
-    `fine_label`.
+    Arguments as of MnistDataset. `dataset_dir` has `train.bin` and `test.bin`; the columns are
+    `image`, `coarse_label` and `fine_label`.
     """
 
     columns = ("image", "coarse_label", "fine_label")
