@@ -16,7 +16,7 @@ import sys
 import types
 from collections.abc import Callable, Sequence
 
-from paramesh import faces
+from paramesh import child_processes, faces
 
 #: MindSpore's path under its top package -> the module here. A tuple is a package made of several:
 #: the first module that has a name gives it.
@@ -39,6 +39,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "common.tensor": ("paramesh.tensor",),
     "communication": ("paramesh.parallel.communication",),
     "communication.management": ("paramesh.parallel.communication.management",),
+    "dataset.core": ("paramesh.dataset",),
     "dataset.core.config": ("paramesh.dataset.config",),
     "dataset.engine": ("paramesh.dataset",),
     "dataset.engine.config": ("paramesh.dataset.config",),
@@ -197,6 +198,7 @@ def as_mindspore() -> None:
             "without it, or replace 'mindspore' by 'paramesh' in the script."
         )
     install("mindspore", _absent)
+    child_processes.add("paramesh.compat:as_mindspore")
     sys.modules["mindspore"] = importlib.import_module("paramesh")
 
 

@@ -161,7 +161,9 @@ def test_passing_over_reads_no_row() -> None:
             read.append(index)
             return super().__getitem__(index)
 
-    data = ds.GeneratorDataset(Source(100), ["x", "y"], shuffle=False).map(lambda x: x, "x").batch(5)
+    data = (
+        ds.GeneratorDataset(Source(100), ["x", "y"], shuffle=False).map(lambda x: x, "x").batch(5)
+    )
     ds.config.set_prefetch_size(1)
     data.pass_over(18)
     assert order(data)[0] == [90, 91, 92, 93, 94]
@@ -247,7 +249,9 @@ def test_random_numbers_do_not_depend_on_the_number_of_workers() -> None:
     found = []
     for workers in (1, 2, 5):
         ds.config.set_seed(7)
-        data = ds.GeneratorDataset(Rows(), ["x", "y"]).map(Noise(), "x", num_parallel_workers=workers)
+        data = ds.GeneratorDataset(Rows(), ["x", "y"]).map(
+            Noise(), "x", num_parallel_workers=workers
+        )
         found.append(whole(data))
     assert found[0] == found[1] == found[2]
     assert len(np.unique(found[0])) == 20

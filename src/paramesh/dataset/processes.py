@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import importlib
+import io
 import mmap
 import os
 import pickle
@@ -22,9 +24,11 @@ import socket
 import subprocess
 import sys
 import time
+import types
 import weakref
 from typing import Any
 
+from paramesh import child_processes
 from paramesh.dataset import arrays
 from paramesh.dataset.failures import PipelineError
 from paramesh.dataset.streams import Stream, Work
@@ -54,7 +58,7 @@ class Workers:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._sockets: list[socket.socket] = []
         self._finalizer = weakref.finalize(self, _end, self._processes, self._sockets)
-        setup = pickle.dumps({"seed": seed})
+        setup = pickle.dumps({"seed": seed, "steps": child_processes.STEPS})
         for _ in range(count):
             ours, theirs = socket.socketpair()
             with theirs:
@@ -133,8 +137,19 @@ def _pickled(work: Work, what: str) -> bytes:
             f"{what}: worker processes need cloudpickle: pip install 'paramesh[dataset]', or pass "
             "python_multiprocessing=False."
         ) from None
+
+    class Pickler(cloudpickle.CloudPickler):
+        """Modules of MindSpore's paths have classes of their own; they go by name, as others do."""
+
+        def reducer_override(self, obj: Any) -> Any:
+            if isinstance(obj, types.ModuleType) and type(obj) is not types.ModuleType:
+                return importlib.import_module, (obj.__name__,)
+            return super().reducer_override(obj)
+
+    file = io.BytesIO()
     try:
-        return cloudpickle.dumps(work, protocol=5)
+        Pickler(file, protocol=5).dump(work)
+        return file.getvalue()
     except Exception as error:
         raise RuntimeError(
             f"{what}: the source or function cannot be sent to worker processes: "

@@ -12,6 +12,7 @@ import sys
 import threading
 from typing import Any
 
+from paramesh import child_processes
 from paramesh.dataset import arrays, randomness
 from paramesh.dataset.failures import PipelineError, of_user
 from paramesh.dataset.wire import HEADER, receive_exactly
@@ -27,6 +28,7 @@ def main(descriptor: int) -> None:
     link = socket.socket(fileno=descriptor)
     setup = pickle.loads(_message(link))
     try:
+        child_processes.follow(setup["steps"])
         work, failed = pickle.loads(_message(link)), ""
     except EOFError:
         return
