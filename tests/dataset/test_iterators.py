@@ -231,6 +231,8 @@ def test_an_error_comes_at_its_row_with_the_users_line() -> None:
         with pytest.raises(RuntimeError, match=r"map, column 'y': .*divide raised Zero") as caught:
             next(iterator)
         assert "# the line" in str(caught.value)
+        with pytest.raises(RuntimeError, match="This iterator ended with an error"):
+            next(iterator)
         assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
@@ -257,3 +259,12 @@ def test_random_numbers_do_not_depend_on_the_number_of_workers() -> None:
         found.append(whole(data))
     assert found[0] == found[1] == found[2]
     assert len(np.unique(found[0])) == 20
+
+
+def test_shards_of_one_seed_draw_different_numbers() -> None:
+    ds.config.set_seed(7)
+    drawn = []
+    for shard in range(2):
+        data = ds.GeneratorDataset([np.zeros(2)] * 8, ["x"], num_shards=2, shard_id=shard)
+        drawn.append(whole(data.map(Noise(), "x")))
+    assert len(np.unique(drawn)) == 16

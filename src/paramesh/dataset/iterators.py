@@ -120,7 +120,7 @@ class Prefetch:
 
     def __init__(self, epochs: Epochs) -> None:
         self._epochs = epochs
-        self._left = epochs.left
+        self._left, self._failed = epochs.left, False
         self._line: _Line | None = None
         self._parts: dict[str, Any] = {"epochs": epochs}
         self._finalizer = weakref.finalize(self, _stop, self._parts)
@@ -132,6 +132,8 @@ class Prefetch:
             StopIteration: the epoch is over. RuntimeError: all of them are.
         """
         if self._line is None:
+            if self._failed:
+                raise RuntimeError("This iterator ended with an error. Make another one.")
             if self._left == 0 or not self._finalizer.alive:
                 raise RuntimeError(
                     "This iterator has given all its epochs. Make another one, or ask for more "
@@ -147,7 +149,7 @@ class Prefetch:
         except BaseException:
             self._parts.pop("line", None)
             self._line = None
-            self._left = 0
+            self._failed = True
             self.close()
             raise
         self._epochs.position.row += 1

@@ -69,6 +69,10 @@ class Node:
         """What tells it from another of its class, for `save_state`; JSON."""
         return None
 
+    def _shard(self) -> int:
+        """Which shard of a source this is; 0 where rows are not dealt out."""
+        return max((child._shard() for child in self.children), default=0)
+
     # Rows.
 
     def _rows(self, at: Pass) -> Stream:
@@ -113,7 +117,7 @@ class Node:
         return self.get_dataset_size()
 
     def _count_rows(self) -> int:
-        run = Run(self._place.coming().seed)
+        run = Run(self._place.coming().seed, shard=self._shard())
         rows = self._rows(Pass(run, (), self._place.coming().epoch))
         try:
             return sum(1 for _ in rows)
@@ -123,7 +127,7 @@ class Node:
 
     def _first(self) -> tuple[Any, ...]:
         if self._seen_first is None:
-            run = Run(self._place.coming().seed, serial=True)
+            run = Run(self._place.coming().seed, serial=True, shard=self._shard())
             rows = self._rows(Pass(run, (), self._place.coming().epoch))
             try:
                 found = next(rows, None)
@@ -149,7 +153,7 @@ class Node:
             raise TypeError(f"output_shapes: estimate must be a bool, got {estimate!r}.")
         if not estimate:
             return [list(np.shape(value)) for value in self._first()]
-        run = Run(self._place.coming().seed)
+        run = Run(self._place.coming().seed, shard=self._shard())
         found: list[list[int | None]] | None = None
         rows = self._rows(Pass(run, (), self._place.coming().epoch))
         try:
@@ -304,7 +308,9 @@ class _Epochs:
         if parked is not None and parked.seed != position.seed:
             parked.close()
             parked = None
-        self._run: Run | None = Run(position.seed) if parked is None else parked
+        self._run: Run | None = (
+            Run(position.seed, shard=root._shard()) if parked is None else parked
+        )
 
     def begin(self) -> Stream:
         """The rows of the next epoch, from the position on."""

@@ -9,6 +9,7 @@ Glossary
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -46,10 +47,11 @@ class Run:
     Args:
         seed: of all random numbers.
         serial: everything in the thread that asks, without threads and processes.
+        shard: of the source; what is drawn for rows differs between shards of one seed.
     """
 
-    def __init__(self, seed: int, serial: bool = False) -> None:
-        self.seed = seed
+    def __init__(self, seed: int, serial: bool = False, shard: int = 0) -> None:
+        self.seed, self.shard = seed, shard
         self.serial = serial or config.get_debug_mode()
         self._works: dict[Path, Any] = {}
         self._workers: dict[Path, Workers] = {}
@@ -70,10 +72,12 @@ class Run:
             what: that operation, for errors.
         """
         kind = "here" if self.serial or lazy.work is given else lazy.place.kind
+        if kind == "processes" and sys.platform == "win32":
+            kind = "threads"  # as in MindSpore: rows are handed over by descriptors
         if kind == "processes":
             if path not in self._workers:
                 count = lazy.place.workers or config.get_num_parallel_workers()
-                self._workers[path] = Workers(lazy.work, count, self.seed, what)
+                self._workers[path] = Workers(lazy.work, count, self.seed + self.shard, what)
             return ProcessRows(lazy.tasks, self._workers[path])
         count = lazy.place.workers or config.get_num_parallel_workers()
         if kind == "free":
@@ -113,6 +117,10 @@ class Pass:
     def work(self, make: Callable[[], Any]) -> Work:
         """The work of this operation."""
         return self.run.work(self.path, make)
+
+    def drawn(self) -> Path:
+        """The path for random numbers of rows: one for each shard."""
+        return self.path if not self.run.shard else (*self.path, 2**20 + self.run.shard)
 
     def plain(self, rows: Stream) -> Lazy:
         """Rows that are made already, as a Lazy."""

@@ -206,7 +206,7 @@ class MapDataset(Dataset):
                 len(self.output_columns or inputs),
                 order,
                 at.run.seed,
-                at.path,
+                at.drawn(),
                 inputs,
             )
 

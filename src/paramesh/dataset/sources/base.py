@@ -13,6 +13,7 @@ from paramesh.dataset.dataset import Dataset
 from paramesh.dataset.runs import Pass
 from paramesh.dataset.samplers import (
     BuiltinSampler,
+    DistributedSampler,
     PKSampler,
     RandomSampler,
     SequentialSampler,
@@ -114,6 +115,14 @@ class MappableDataset(SourceDataset):
             if isinstance(sampler, PKSampler):
                 sampler.labels = self._labels()
             sampler = sampler.child_sampler
+
+    def _shard(self) -> int:
+        sampler: Any = self.sampler
+        while sampler is not None:
+            if isinstance(sampler, DistributedSampler):
+                return sampler.shard_id
+            sampler = sampler.child_sampler
+        return 0
 
     def is_shuffled(self) -> bool:
         """Whether the sampler shuffles."""
