@@ -37,6 +37,8 @@ from paramesh.dataset.wire import HEADER, receive_exactly
 #: Tasks that a worker holds: the one in work, and the next.
 _DEPTH = 2
 
+_WORKER = "paramesh.dataset.worker"
+
 
 class Workers:
     """Some processes that make rows, for as long as the pipeline is used.
@@ -59,15 +61,20 @@ class Workers:
         self._sockets: list[socket.socket] = []
         self._finalizer = weakref.finalize(self, _end, self._processes, self._sockets)
         setup = pickle.dumps({"seed": seed, "steps": child_processes.STEPS})
+        # A Tensor in a row must not make a worker take the accelerator.
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+            "JAX_PLATFORMS": "cpu",
+        }
         for _ in range(count):
             ours, theirs = socket.socketpair()
             with theirs:
                 self._sockets.append(ours)
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "paramesh.dataset.worker", str(theirs.fileno())],
+                    [sys.executable, "-P", "-m", _WORKER, str(theirs.fileno())],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
-                    env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+                    env=environment,
                 )
             self._processes.append(process)
         for at in range(count):
