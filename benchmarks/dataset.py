@@ -1,6 +1,6 @@
 """Input pipelines, against MindSpore's own and torch's DataLoader, in rows a second.
 
-    python benchmarks/dataset.py --mindspore /path/to/python --torch /path/to/python
+    python benchmarks/dataset.py --mindspore-python PYTHON --torch-python PYTHON
 
 Images: a folder of JPEG files -> random crop, decoded and resized to 224 x 224 -> flip -> normalize
 -> batches of 32 in channels-first Float32. Python: a source in Python that takes about a
@@ -19,6 +19,7 @@ a machine that does other things too, look at the time of processors, that of wo
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import statistics
@@ -248,8 +249,8 @@ def measure(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--mindspore", help="a python that has MindSpore")
-    parser.add_argument("--torch", help="a python that has torch")
+    parser.add_argument("--mindspore-python", help="a python that has MindSpore")
+    parser.add_argument("--torch-python", help="a python that has torch, if this one has not")
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--turns", type=int, default=3)
@@ -261,10 +262,10 @@ def main() -> None:
         contestant(name, kind, folder, int(count))
         return
     pythons = {"paramesh": sys.executable}
-    if arguments.mindspore:
-        pythons["mindspore"] = arguments.mindspore
-    if arguments.torch:
-        pythons["torch"] = arguments.torch
+    if arguments.mindspore_python:
+        pythons["mindspore"] = arguments.mindspore_python
+    if arguments.torch_python or importlib.util.find_spec("torch"):
+        pythons["torch"] = arguments.torch_python or sys.executable
     with tempfile.TemporaryDirectory() as folder:
         for kind in arguments.kind or ["images", "python"]:
             if kind == "images":

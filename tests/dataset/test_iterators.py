@@ -75,6 +75,8 @@ def pipelines() -> dict[str, Any]:
         "filter": rows().map(Noise(), "x").filter(lambda y: y % 2 == 0, "y").shuffle(3),
         "zip": rows().map(Noise(), "x").zip(rows().rename(["x", "y"], ["a", "b"])),
         "concat": (rows().map(Noise(), "x") + rows()).shuffle(5),
+        "batches": rows().map(Noise(), "x").batch(4) + rows().batch(4),
+        "nested": rows().map(Noise(), "x").repeat(2).shuffle(3).repeat(2).batch(7),
         "take": rows().skip(2).take(7).map(lambda x: x + 1, "x").shuffle(3).batch(2),
         "buckets": rows().map(Noise(), "x").bucket_batch_by_length("x", [3], [3, 3]),
         "sized": rows().map(Noise(), "x").batch(lambda info: info.get_batch_num() + 1),
@@ -170,6 +172,18 @@ def test_passing_over_reads_no_row() -> None:
     data.pass_over(18)
     assert order(data)[0] == [90, 91, 92, 93, 94]
     assert min(read) == 90
+
+
+def test_an_iterator_that_was_broken_off_counts_as_an_epoch() -> None:
+    ds.config.set_seed(1)
+    data = ds.GeneratorDataset(Rows(), ["x", "y"])
+    expected = [order(data), order(data)]
+    ds.config.set_seed(1)
+    next(data.create_tuple_iterator())
+    assert order(data) == expected[1]
+    next(data.create_tuple_iterator())
+    data.reset()
+    assert data.save_state()["row"] == 0
 
 
 def test_several_iterators_of_one_dataset_do_not_disturb_each_other() -> None:
