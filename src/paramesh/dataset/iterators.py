@@ -16,7 +16,7 @@ from paramesh.dataset.arrays import is_own
 from paramesh.dataset.position import Position
 from paramesh.dataset.streams import Stream
 from paramesh.dtype import x64
-from paramesh.tensor import Tensor
+from paramesh.tensor.base import Tensor
 
 #: How columns of metadata begin.
 META = "_meta-"
