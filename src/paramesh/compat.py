@@ -16,7 +16,7 @@ import sys
 import types
 from collections.abc import Callable, Sequence
 
-from paramesh import deprecations, lazy_names
+from paramesh import child_processes, deprecations, lazy_names
 
 #: MindSpore's path under its top package -> the module here. A tuple is a package made of several:
 #: the first module that has a name gives it.
@@ -39,6 +39,15 @@ PATHS: dict[str, tuple[str, ...]] = {
     "common.tensor": ("paramesh.tensor",),
     "communication": ("paramesh.parallel.communication",),
     "communication.management": ("paramesh.parallel.communication.management",),
+    "dataset.core": ("paramesh.dataset",),
+    "dataset.core.config": ("paramesh.dataset.config",),
+    "dataset.engine": ("paramesh.dataset",),
+    "dataset.engine.config": ("paramesh.dataset.config",),
+    "dataset.engine.datasets": ("paramesh.dataset",),
+    "dataset.engine.iterators": ("paramesh.dataset.iterators",),
+    "dataset.engine.samplers": ("paramesh.dataset.samplers",),
+    "mindrecord.filereader": ("paramesh.mindrecord",),
+    "mindrecord.filewriter": ("paramesh.mindrecord",),
     "nn.layer": ("paramesh.nn",),
     "nn.layer.activation": ("paramesh.nn.activation",),
     "nn.layer.basic": ("paramesh.nn.basic", "paramesh.nn.dropout"),
@@ -200,6 +209,7 @@ def as_mindspore() -> None:
             "without it, or replace 'mindspore' by 'paramesh' in the script."
         )
     install("mindspore", _absent)
+    child_processes.add("paramesh.compat:as_mindspore")
     sys.modules["mindspore"] = importlib.import_module("paramesh")
 
 
