@@ -1,0 +1,1 @@
+"""MindSpore's `dataset`: sources, operations and transforms of samples."""
