@@ -40,7 +40,8 @@ def set_seed(seed: int | None) -> None:
 
 def generator() -> np.random.Generator:
     """This thread's generator. The first thread that asks after `set_seed` gets the same numbers
-    in every run; later threads get other ones, in the order in which they ask."""
+    in every run; later threads get other ones, in the order in which they ask.
+    """
     local = _state.local
     found: np.random.Generator | None = getattr(local, "generator", None)
     if found is None:

@@ -56,7 +56,9 @@ def within(
     Raises:
         ValueError: it is outside.
     """
-    if not ((low < value if above else low <= value) and (value < high if below else value <= high)):
+    if not (
+        (low < value if above else low <= value) and (value < high if below else value <= high)
+    ):
         raise ValueError(
             f"{name}: expected a value in {'(' if above else '['}{low}, {high}"
             f"{')' if below else ']'}, got {value!r}."
@@ -181,7 +183,9 @@ def callables(value: Any, name: str, kinds: tuple[type, ...] = (list,)) -> None:
     """
     of_type(value, kinds, name)
     if not value:
-        raise ValueError(f"{name}: expected at least one transform, got an empty {type(value).__name__}.")
+        raise ValueError(
+            f"{name}: expected at least one transform, got an empty {type(value).__name__}."
+        )
     for i, element in enumerate(value):
         transform(element, f"{name}[{i}]")
 

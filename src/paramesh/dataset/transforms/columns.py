@@ -282,7 +282,11 @@ class Concatenate(TensorOperation):
         first = parts[0]
         for part in parts:
             same = part.dtype.kind == first.dtype.kind
-            if part.ndim != 1 or not same or (first.dtype.kind not in "US" and part.dtype != first.dtype):
+            if (
+                part.ndim != 1
+                or not same
+                or (first.dtype.kind not in "US" and part.dtype != first.dtype)
+            ):
                 given = ", ".join(f"{p.dtype}{p.shape}" for p in parts)
                 raise RuntimeError(
                     f"Concatenate: expected arrays of one axis and one type, got {given}."

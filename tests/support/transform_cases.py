@@ -1,0 +1,410 @@
+"""The transforms that are compared with recordings of MindSpore: expressions, and their inputs.
+
+`tests/golden/transforms/record.py` evaluates the same table with MindSpore. In an expression `V`, `T`,
+`X` and `A` are `dataset.vision`, `.transforms`, `.text` and `.audio`, `ms` the package, `np` numpy.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+#: Transforms of images whose result is the same every time: (expression, inputs).
+VISION: list[tuple[str, str]] = []
+
+#: Of the calls that have chance in them, those whose parameters leave none.
+FORCED: list[tuple[str, str]] = []
+
+
+def _add(table: list[tuple[str, str]], inputs: str, *expressions: str) -> None:
+    table.extend((e, i) for e in expressions for i in inputs.split())
+
+
+_add(VISION, "jpeg jpeg_gray png png_alpha png_palette", "V.Decode()")
+_add(VISION, "jpeg", "V.Decode(to_pil=True)")
+_add(
+    VISION,
+    "rgb gray gray1",
+    *(
+        f"V.Resize({size}, V.Inter.{i})"
+        for size in ("20", "(20, 31)", "(50, 60)")
+        for i in ("NEAREST", "LINEAR", "CUBIC", "AREA")
+    ),
+)
+_add(VISION, "even", "V.Resize((16, 24))", "V.Resize((8, 12), V.Inter.AREA)")
+_add(VISION, "rgb", "V.Resize((20, 31), V.Inter.PILCUBIC)", "V.Resize((50, 60), V.Inter.PILCUBIC)")
+_add(
+    VISION,
+    "floats",
+    *(f"V.Resize((20, 31), V.Inter.{i})" for i in ("NEAREST", "LINEAR", "CUBIC", "AREA")),
+)
+_add(
+    VISION,
+    "pil pil_gray",
+    "V.Resize(20)",
+    *(f"V.Resize((20, 31), V.Inter.{i})" for i in ("NEAREST", "LINEAR", "CUBIC", "ANTIALIAS")),
+)
+_add(VISION, "rgb floats gray", "V.Rescale(1.0 / 255.0, 0.0)", "V.Rescale(2.0, -1.0)")
+_add(VISION, "rgb floats", "V.Normalize([121.0, 115.0, 100.0], [70.0, 68.0, 71.0])")
+_add(VISION, "rgb gray", "V.Normalize([0.4], [0.2])")
+_add(VISION, "chw", "V.Normalize([0.1, 0.2, 0.3], [0.5, 0.6, 0.7], is_hwc=False)")
+_add(
+    VISION,
+    "rgb floats",
+    "V.NormalizePad([121.0, 115.0, 100.0], [70.0, 68.0, 71.0])",
+    "V.NormalizePad([121.0, 115.0, 100.0], [70.0, 68.0, 71.0], 'float16')",
+)
+_add(VISION, "chw", "V.NormalizePad([0.1, 0.2, 0.3], [0.5, 0.6, 0.7], is_hwc=False)")
+_add(VISION, "rgb gray gray1 floats", "V.HWC2CHW()", "V.ToTensor()", "V.ToTensor(np.float64)")
+_add(VISION, "pil pil_gray", "V.ToTensor()", "V.ToNumpy()", "V.Grayscale()", "V.Grayscale(3)")
+_add(VISION, "rgb", "V.ToPIL()", "V.ToType(np.float32)", "V.ToType(ms.int16)")
+_add(
+    VISION,
+    "rgb gray pil pil_gray",
+    "V.CenterCrop(20)",
+    "V.CenterCrop((21, 18))",
+    "V.CenterCrop((40, 60))",
+    "V.CenterCrop((40, 20))",
+    *(
+        f"V.Pad({p}, {f}, V.Border.{b})"
+        for p, f, b in (
+            ("3", "0", "CONSTANT"),
+            ("(1, 2)", "7", "CONSTANT"),
+            ("(1, 2, 3, 4)", "(10, 20, 30)", "CONSTANT"),
+            ("(1, 2, 3, 4)", "0", "EDGE"),
+            ("(1, 2, 3, 4)", "0", "REFLECT"),
+            ("(1, 2, 3, 4)", "0", "SYMMETRIC"),
+        )
+    ),
+)
+_add(
+    VISION,
+    "rgb gray",
+    "V.PadToSize((50, 61), None, 5)",
+    "V.PadToSize(60, (2, 3), (1, 2, 3), V.Border.EDGE)",
+)
+_add(
+    VISION,
+    "rgb gray",
+    "V.Crop((3, 4), (10, 12))",
+    "V.Crop((0, 0), 5)",
+    "V.HorizontalFlip()",
+    "V.VerticalFlip()",
+)
+_add(
+    VISION,
+    "rgb",
+    "V.ResizedCrop(2, 3, 20, 25, (16, 17))",
+    "V.ResizedCrop(0, 0, 9, 9, 20, V.Inter.NEAREST)",
+)
+_add(VISION, "pil", "V.FiveCrop(12)", "V.TenCrop((9, 11))", "V.TenCrop(8, use_vertical_flip=True)")
+_add(
+    VISION,
+    "rgb pil",
+    *(
+        f"V.Adjust{n}({f})"
+        for n in ("Brightness", "Contrast", "Saturation")
+        for f in ("0.0", "0.6", "1.7")
+    ),
+    *(f"V.AdjustHue({f})" for f in ("-0.5", "-0.1", "0.0", "0.2", "0.5")),
+    "V.AdjustGamma(0.5)",
+    "V.AdjustGamma(2.2, 1.3)",
+    "V.Invert()",
+    "V.Equalize()",
+    "V.AutoContrast()",
+    "V.AutoContrast(10.0, [0, 30])",
+)
+_add(
+    VISION,
+    "floats",
+    "V.AdjustGamma(0.5)",
+    "V.AdjustBrightness(0.6)",
+    "V.AdjustContrast(0.6)",
+    "V.AdjustSaturation(1.7)",
+)
+_add(VISION, "gray", "V.AdjustGamma(2.0)", "V.Equalize()", "V.AutoContrast(5.0)", "V.Invert()")
+_add(
+    VISION,
+    "rgb",
+    *(f"V.AdjustSharpness({f})" for f in ("0.0", "0.5", "2.5")),
+    *(f"V.Posterize({b})" for b in (0, 1, 4, 8)),
+    "V.Solarize(128)",
+    "V.Solarize((50, 150))",
+    "V.Solarize((0, 255))",
+    *(f"V.GaussianBlur({k})" for k in ("3", "5", "(3, 5), (1.0, 2.0)", "5, 1.5", "7, 3", "1")),
+    *(
+        f"V.ConvertColor(V.ConvertMode.COLOR_{m})"
+        for m in ("RGB2BGR", "RGB2GRAY", "BGR2GRAY", "RGB2RGBA", "RGB2BGRA")
+    ),
+)
+_add(
+    VISION,
+    "rgba",
+    *(
+        f"V.ConvertColor(V.ConvertMode.COLOR_{m})"
+        for m in ("RGBA2RGB", "RGBA2BGR", "RGBA2BGRA", "RGBA2GRAY", "BGRA2GRAY")
+    ),
+)
+_add(
+    VISION,
+    "gray",
+    "V.ConvertColor(V.ConvertMode.COLOR_GRAY2RGB)",
+    "V.ConvertColor(V.ConvertMode.COLOR_GRAY2RGBA)",
+    "V.Solarize(100)",
+    "V.Posterize(3)",
+    "V.GaussianBlur(3)",
+    "V.AdjustSharpness(2.0)",
+)
+_add(VISION, "unit", "V.RgbToHsv(is_hwc=True)", "V.HsvToRgb(is_hwc=True)")
+_add(VISION, "chw", "V.RgbToHsv()", "V.HsvToRgb()")
+_WARPS = (
+    "30.0, (0.1, 0.2), 1.1, (5.0, 3.0)",
+    "-75, (0.0, 0.0), 0.7, 0.0",
+    "0, (0.1, -0.1), 1.0, (0, 0)",
+)
+_add(
+    VISION,
+    "rgb gray",
+    *(f"V.Affine({w}, V.Inter.{i}, 9)" for w in _WARPS for i in ("NEAREST", "LINEAR", "CUBIC")),
+)
+_add(
+    VISION,
+    "rgb",
+    *(
+        f"V.Rotate({d}, V.Inter.{i})"
+        for d in ("90", "33.3", "-20", "180")
+        for i in ("NEAREST", "LINEAR", "CUBIC")
+    ),
+    "V.Rotate(30, V.Inter.LINEAR, True)",
+    "V.Rotate(90, V.Inter.NEAREST, True, None, (10, 20, 30))",
+    "V.Rotate(45, V.Inter.NEAREST, False, (10, 12), (10, 20, 30))",
+)
+_add(VISION, "gray", "V.Rotate(33.3, V.Inter.LINEAR)", "V.Rotate(33.3, V.Inter.NEAREST, True)")
+_CORNERS = "[[0, 0], [46, 0], [46, 32], [0, 32]], [[3, 2], [40, 5], [44, 30], [2, 28]]"
+_add(
+    VISION,
+    "rgb",
+    *(f"V.Perspective({_CORNERS}, V.Inter.{i})" for i in ("NEAREST", "LINEAR", "CUBIC")),
+)
+_add(
+    VISION,
+    "pil",
+    *(f"V.Perspective({_CORNERS}, V.Inter.{i})" for i in ("NEAREST", "LINEAR", "CUBIC")),
+)
+_add(
+    VISION,
+    "rgb gray",
+    "V.SlicePatches(2, 3)",
+    "V.SlicePatches(2, 3, V.SliceMode.DROP)",
+    "V.SlicePatches(2, 3, V.SliceMode.PAD, 9)",
+)
+_add(
+    VISION,
+    "rgb",
+    "V.Erase(2, 3, 10, 12, 7)",
+    "V.Erase(2, 3, 10, 12, (1, 2, 3))",
+    "V.Erase(30, 40, 10, 12, (1, 2, 3))",
+)
+_add(VISION, "small", "V.LinearTransformation(np.eye(48) * 2 + 1, np.arange(48.0))")
+
+_add(
+    FORCED,
+    "rgb pil",
+    *(f"V.{n}({p})" for n in ("RandomHorizontalFlip", "RandomVerticalFlip") for p in (0, 1)),
+)
+_add(
+    FORCED,
+    "rgb gray pil pil_gray",
+    "V.RandomCrop((33, 47))",
+    "V.RandomCrop((33, 47), None, True, 3)",
+)
+_add(
+    FORCED,
+    "rgb gray pil",
+    "V.RandomCrop((37, 53), (3, 2))",
+    "V.RandomCrop((40, 60), None, True, 8)",
+)
+_add(FORCED, "rgb pil", "V.RandomCrop((40, 54), (1, 2, 3, 4), True, (1, 2, 3), V.Border.EDGE)")
+_add(
+    FORCED,
+    "rgb",
+    "V.RandomColorAdjust((0.6, 0.6))",
+    "V.RandomColorAdjust((1, 1), (1.7, 1.7))",
+    "V.RandomColorAdjust((1, 1), (1, 1), (0.3, 0.3))",
+    "V.RandomColorAdjust((1, 1), (1, 1), (1, 1), (0.2, 0.2))",
+    "V.RandomColor((0.3, 0.3))",
+    "V.RandomSharpness((2.0, 2.0))",
+    "V.RandomSharpness((0.2, 0.2))",
+    "V.RandomAffine((30, 30), None, (1.1, 1.1))",
+    "V.RandomAffine((0, 0), None, (1, 1), (5, 5, 3, 3), V.Inter.LINEAR, 4)",
+    "V.RandomRotation((33, 33), V.Inter.LINEAR)",
+    "V.RandomRotation((20, 20), V.Inter.NEAREST, True)",
+    "V.RandomPosterize((3, 3))",
+    "V.RandomPosterize(4)",
+    "V.RandomSolarize((50, 50))",
+    "V.RandomInvert(1)",
+    "V.RandomEqualize(1)",
+    "V.RandomAutoContrast(5.0, [3], 1)",
+    "V.RandomAdjustSharpness(2.0, 1)",
+    "V.RandomLighting(0.0)",
+    "V.RandomResizedCrop((20, 21), (1, 1), (47 / 33, 47 / 33))",
+    "T.RandomApply([V.Invert()], 1)",
+    "T.RandomApply([V.Invert()], 0)",
+    "T.RandomChoice([V.Invert()])",
+)
+_add(
+    FORCED,
+    "pil",
+    "V.RandomColor((0.3, 0.3))",
+    "V.RandomSharpness((2.0, 2.0))",
+    "V.RandomRotation((33, 33), V.Inter.LINEAR)",
+    "V.RandomRotation((20, 20), V.Inter.NEAREST, True)",
+    "V.RandomColorAdjust((0.6, 0.6))",
+    "V.RandomColorAdjust((1, 1), (1, 1), (1, 1), (0.2, 0.2))",
+    "V.RandomAffine((30, 30), None, (1.1, 1.1))",
+    "V.RandomAffine((0, 0), None, (1, 1), (5, 5, 3, 3), V.Inter.LINEAR, 4)",
+    "V.RandomGrayscale(1.0)",
+    "V.RandomGrayscale(0.0)",
+    "V.RandomPerspective(0.0, 1.0)",
+    "V.RandomResizedCrop((20, 21), (1, 1), (47 / 33, 47 / 33))",
+    "V.RandomLighting(0.0)",
+)
+_add(FORCED, "jpeg", "V.RandomCropDecodeResize((20, 21), (1, 1), (47 / 33, 47 / 33))")
+_add(FORCED, "chw", "V.RandomErasing(0.0)")
+_add(
+    FORCED,
+    "rgb,boxes",
+    "V.RandomHorizontalFlipWithBBox(1)",
+    "V.RandomVerticalFlipWithBBox(1)",
+    "V.ResizeWithBBox(20)",
+    "V.ResizeWithBBox((20, 31), V.Inter.LINEAR)",
+    "V.RandomCropWithBBox((33, 47))",
+    "V.RandomCropWithBBox((37, 53), (3, 2))",
+    "V.RandomResizedCropWithBBox((20, 21), (1, 1), (47 / 33, 47 / 33))",
+    "V.BoundingBoxAugment(V.HorizontalFlip(), 1.0)",
+)
+
+#: Transforms of other columns.
+COLUMNS: list[tuple[str, str]] = []
+_add(COLUMNS, "label", "T.OneHot(5)", "T.OneHot(5, 0.1)")
+_add(
+    COLUMNS,
+    "ints",
+    "T.OneHot(5)",
+    "T.OneHot(5, 0.25)",
+    "T.Fill(3)",
+    "T.Fill(3.5)",
+    "T.PadEnd([5], -1)",
+    "T.PadEnd([2], -1)",
+    "T.PadEnd([4])",
+    "T.Duplicate()",
+    "T.Mask(T.Relational.GT, 1)",
+    "T.Mask(T.Relational.EQ, 2, ms.int16)",
+    "T.Mask(T.Relational.LT, 1.5)",
+    "T.Slice(0)",
+    "T.Slice([0, 2])",
+    "T.Slice(slice(1, 3))",
+    "T.Slice(None)",
+    "T.Slice(...)",
+    "T.Slice(-1)",
+    "T.Slice(slice(2, 9))",
+    "T.Unique()",
+    "T.TypeCast(ms.float16)",
+    "T.TypeCast('bool')",
+    "T.TypeCast(int)",
+    "T.Concatenate(0, np.array([9], np.int32), np.array([7], np.int32))",
+    "T.Compose([T.TypeCast(ms.int8)])",
+    "T.Compose([T.Duplicate()])",
+)
+_add(COLUMNS, "ints,ints", "T.Concatenate()")
+_add(COLUMNS, "column", "T.OneHot(5)")
+_add(
+    COLUMNS,
+    "doubles",
+    "T.TypeCast(np.int8)",
+    "T.TypeCast(ms.uint8)",
+    "T.TypeCast(ms.int32)",
+    "T.Fill(True)",
+)
+_add(
+    COLUMNS,
+    "words",
+    "T.Fill('x')",
+    "T.PadEnd([4], 'z')",
+    "T.PadEnd([4])",
+    "T.Mask(T.Relational.LT, 'b')",
+)
+_add(
+    COLUMNS,
+    "table",
+    "T.Slice(slice(0, 2), [0])",
+    "T.Slice([0, 1], [0, 1])",
+    "T.PadEnd([4, 3], 1)",
+    "T.Unique()",
+)
+
+
+def image() -> np.ndarray:
+    """A uint8 image (33, 47, 3): waves, an edge, and noise."""
+    y, x = np.mgrid[0:33, 0:47].astype(np.float64)
+    waves = np.stack([x * 5 + 8, 120 + 100 * np.sin(x / 5 + y / 7), 255 - y * 7], -1)
+    waves[10:20, 15:30] = 255 - waves[10:20, 15:30]
+    noise = np.random.RandomState(7).randint(-20, 21, waves.shape)
+    return np.clip(waves + noise, 0, 255).astype(np.uint8)
+
+
+def encoded(picture: Image.Image, form: str, **options: Any) -> np.ndarray:
+    """The bytes of a file, as an array."""
+    buffer = io.BytesIO()
+    picture.save(buffer, form, **options)
+    return np.frombuffer(buffer.getvalue(), np.uint8)
+
+
+def arrays() -> dict[str, Any]:
+    """The inputs by name. Files come from `files`, which are stored with the recordings."""
+    rgb = image()
+    gray = rgb[..., 1].copy()
+    floats = rgb.astype(np.float32) / np.float32(255)
+    return {
+        "rgb": rgb,
+        "even": rgb[:32, :].repeat(2, 1)[:, :48].copy(),
+        "gray": gray,
+        "gray1": gray[..., None].copy(),
+        "rgba": np.concatenate([rgb, gray[..., None]], -1),
+        "floats": floats,
+        "unit": floats[:6, :5].astype(np.float64),
+        "small": floats[:3, :4, :].repeat(2, 0)[:4].copy().transpose(2, 0, 1).copy(),
+        "chw": floats[:9, :8].transpose(2, 0, 1).copy(),
+        "pil": Image.fromarray(rgb),
+        "pil_gray": Image.fromarray(gray),
+        "boxes": np.array([[3, 4, 10, 12, 1], [20, 10, 15, 20, 0]], np.float32),
+        "label": np.array(2, np.int32),
+        "ints": np.array([1, 2, 3], np.int32),
+        "column": np.array([[1], [2]], np.int32),
+        "doubles": np.array([1.7, -1.7, 300.0, 2.5]),
+        "words": np.array(["a", "bb"]),
+        "table": np.arange(6, dtype=np.int32).reshape(3, 2),
+    }
+
+
+def files() -> dict[str, np.ndarray]:
+    """Encoded images, made once by the recording program."""
+    rgb = image()
+    picture, gray = Image.fromarray(rgb), Image.fromarray(rgb[..., 1].copy())
+    alpha = np.concatenate([rgb, rgb[..., :1]], -1)
+    return {
+        "jpeg": encoded(picture, "JPEG", quality=90),
+        "jpeg_gray": encoded(gray, "JPEG", quality=90),
+        "png": encoded(picture, "PNG"),
+        "png_alpha": encoded(Image.fromarray(alpha), "PNG"),
+        "png_palette": encoded(picture.quantize(16), "PNG"),
+    }
+
+
+def outputs(result: Any) -> list[np.ndarray]:
+    """The result of a transform as arrays."""
+    parts = result if isinstance(result, tuple | list) else (result,)
+    return [np.asarray(p) for p in parts]
