@@ -1,7 +1,7 @@
 """Checks of the arguments of transforms: the error classes are MindSpore's.
 
-Every function takes the name of the argument as `Class.argument`, and raises an error that says what
-was given and what was expected.
+Every function takes the name of the argument as `Class.argument`, and raises an error that says
+what was given and what was expected.
 """
 
 from __future__ import annotations
@@ -49,9 +49,11 @@ def within(
 
     Args:
         value: a number.
-        low: the bound below; `above=True`: excluded.
-        high: the bound above; `below=True`: excluded.
+        low: the bound below.
+        high: the bound above.
         name: of the argument.
+        above: `low` itself is excluded.
+        below: `high` itself is excluded.
 
     Raises:
         ValueError: it is outside.
@@ -199,7 +201,8 @@ def transform(value: Any, name: str) -> None:
     """
     if isinstance(value, type):
         raise ValueError(
-            f"{name}: expected a transform, got the class {value.__name__}. Write {value.__name__}(...)."
+            f"{name}: expected a transform, got the class {value.__name__}. Write "
+            f"{value.__name__}(...)."
         )
     if not callable(value):
         raise TypeError(f"{name}: expected a transform or a function, got {value!r}.")

@@ -378,7 +378,8 @@ class Slice(TensorOperation):
         """The part.
 
         Raises:
-            RuntimeError: an index is outside, the part is empty, or there are more slices than axes.
+            RuntimeError: an index is outside, the part is empty, or there are more slices than
+                axes.
         """
         whole = array = np.asarray(array)
         if len(self.slices) > array.ndim:
@@ -402,7 +403,7 @@ class Slice(TensorOperation):
 
 
 class Unique(TensorOperation):
-    """The values of the flattened array without repetition, in the order in which they come first."""
+    """The values of the flattened array, each once, in the order in which they come first."""
 
     def __call__(self, array: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The values, for each element the index of its value (int32), and the counts (int32)."""

@@ -28,14 +28,25 @@ __all__ = [
 ]
 
 
-def blend(first: np.ndarray, second: np.ndarray | float, share: float) -> np.ndarray:
-    """`first * share + second * (1 - share)`, in the type of `first`."""
-    work = np.float64 if first.dtype.itemsize > 4 else np.float32
+def mixed(
+    first: np.ndarray, weight: float, second: np.ndarray | float, other: float, kind: np.dtype[Any]
+) -> np.ndarray:
+    """`first * weight + second * other`, in the type `kind`.
+
+    As OpenCV rounds float32: the first product, then the sum with the second in one step (fused).
+    """
+    if kind.itemsize > 4:
+        return saturated(first * weight + np.asarray(second) * other, kind)
+    product = np.multiply(first, np.float32(weight), dtype=np.float32)
+    total = np.multiply(second, float(np.float32(other)), dtype=np.float64)
+    return saturated(np.add(product, total).astype(np.float32), kind)
+
+
+def blend(image: np.ndarray, second: np.ndarray | float, share: float) -> np.ndarray:
+    """`image * share + second * (1 - share)`, in the image's type."""
     # MindSpore's factor is float32, its complement is taken in float64.
     share = float(np.float32(share))
-    done = np.multiply(first, work(share), dtype=work)
-    done += np.multiply(second, work(1.0 - share), dtype=work)
-    return saturated(done, first.dtype)
+    return mixed(image, share, second, 1.0 - share, image.dtype)
 
 
 def brightness(image: np.ndarray, factor: float, name: str) -> np.ndarray:
@@ -48,7 +59,8 @@ def brightness(image: np.ndarray, factor: float, name: str) -> np.ndarray:
 def contrast(image: np.ndarray, factor: float, name: str) -> np.ndarray:
     """An array blended with its mean gray."""
     colored(image, name)
-    return blend(image, float(int(gray(image).mean(dtype=np.float64) + 0.5)), factor)
+    mean = float(gray(image).mean(dtype=np.float64))
+    return blend(image, mean if image.dtype.kind == "f" else float(int(mean + 0.5)), factor)
 
 
 def saturation(image: np.ndarray, factor: float, name: str) -> np.ndarray:
@@ -252,7 +264,9 @@ class RandomColor(ImageOperation):
         self.degrees = degrees
 
     def _array(self, image: np.ndarray) -> np.ndarray:
-        return saturation(image, self.rng.uniform(*self.degrees), "RandomColor")
+        colored(image, "RandomColor")
+        share = float(np.float32(self.rng.uniform(*self.degrees)))
+        return mixed(gray(image)[..., None], 1.0 - share, image, share, image.dtype)
 
     def _pil(self, image: Image.Image) -> Image.Image:
         return ImageEnhance.Color(image).enhance(self.rng.uniform(*self.degrees))
@@ -311,14 +325,16 @@ class RandomColorAdjust(ImageOperation):
         ranges = (self.brightness, self.contrast, self.saturation, self.hue)
         factors = [float(self.rng.uniform(*r)) for r in ranges]
         order = [int(i) for i in self.rng.permutation(4)]
-        return [(i, factors[i]) for i in order if factors[i] != (0.0 if i == 3 else 1.0)]
+        return [(i, factors[i]) for i in order]
 
     def _array(self, image: np.ndarray) -> np.ndarray:
         name = "RandomColorAdjust"
         colored(image, name)
         steps: tuple[Callable[..., np.ndarray], ...] = (brightness, contrast, saturation, hue)
         for i, factor in self._steps():
-            image = steps[i](image, factor, name)
+            # Arrays are spared what changes nothing; Pillow's way to HSV and back does change them.
+            if factor != (0.0 if i == 3 else 1.0):
+                image = steps[i](image, factor, name)
         return image
 
     def _pil(self, image: Image.Image) -> Image.Image:

@@ -18,7 +18,8 @@ def _batch(images: Any, labels: Any, name: str) -> tuple[np.ndarray, np.ndarray]
     images, labels = np.asarray(images), np.asarray(labels)
     if images.ndim != 4 or labels.ndim not in (2, 3) or len(images) != len(labels):
         raise RuntimeError(
-            f"{name}: expected a batch of images (four axes) and as many one-hot labels (two or three "
+            f"{name}: expected a batch of images (four axes) and as many one-hot labels (two or "
+            "three "
             f"axes), got the shapes {images.shape} and {labels.shape}. Batch them first."
         )
     return images, labels.astype(np.float32)

@@ -47,7 +47,8 @@ def checked(image: Any, boxes: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     ranked(image, name)
     if boxes.ndim != 2 or boxes.shape[1] < 4 or boxes.dtype != np.float32:
         raise RuntimeError(
-            f"{name}: expected boxes as float32 rows of x, y, width, height, got {boxes.dtype} of the "
+            f"{name}: expected boxes as float32 rows of x, y, width, height, got {boxes.dtype} of "
+            "the "
             f"shape {boxes.shape}."
         )
     height, width = image.shape[:2]
@@ -162,7 +163,9 @@ class RandomCropWithBBox(RandomCrop):
     ) -> None:
         super().__init__(size, padding, pad_if_needed, fill_value, padding_mode)
 
-    def __call__(self, image: Any, boxes: Any) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[override]
+    def __call__(  # type: ignore[override]
+        self, image: Any, boxes: Any
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Crop.
 
         Raises:
@@ -246,7 +249,9 @@ class RandomResizedCropWithBBox(RandomResizedCrop):
         ValueError: one is outside, or not (min, max).
     """
 
-    def __call__(self, image: Any, boxes: Any) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[override]
+    def __call__(  # type: ignore[override]
+        self, image: Any, boxes: Any
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Crop and resize.
 
         Raises:

@@ -1,6 +1,7 @@
 """Conversions between colours, to the bits of OpenCV for uint8.
 
-Sources: OpenCV's `cvtColor`, by its behaviour: gray with weights of 15 bits, HSV by tables of 12 bits.
+Sources: OpenCV's `cvtColor`, by its behaviour: gray with weights of 15 bits, HSV by tables of 12
+bits.
 """
 
 from __future__ import annotations
@@ -66,7 +67,12 @@ def rgb_of_hsv(image: np.ndarray) -> np.ndarray:
     tab = np.stack([v, v * (one - s), v * (one - s * f), v * (one - s * (one - f))], -1)
     order = np.array([[0, 3, 1], [2, 0, 1], [1, 0, 3], [1, 2, 0], [3, 1, 0], [0, 1, 2]])
     made = np.take_along_axis(tab, order[np.clip(sector, 0, 5)], -1)
-    return np.clip(np.rint(made * np.float32(255)), 0, 255).astype(np.uint8)
+    made *= np.float32(255)
+    # OpenCV's vector code takes 32 pixels at a time and cuts fractions off; the rest of a row is
+    # rounded.
+    rest = made[:, image.shape[1] // 32 * 32 :]
+    np.rint(rest, out=rest)
+    return np.clip(made, 0, 255).astype(np.uint8)
 
 
 def hsv_floats(image: np.ndarray, axis: int) -> np.ndarray:

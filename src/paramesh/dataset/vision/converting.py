@@ -137,7 +137,8 @@ class _Space(TensorOperation):
         axis = -1 if self.is_hwc else -3
         if images.ndim not in (3, 4) or images.shape[axis] != 3:
             raise TypeError(
-                f"{name}: expected an image or a batch of them with 3 channels along axis {axis}, got "
+                f"{name}: expected an image or a batch of them with 3 channels along axis {axis}, "
+                "got "
                 f"the shape {images.shape}."
             )
         return axis

@@ -81,8 +81,8 @@ class RandomCrop(ImageOperation):
 
     Args:
         size: one int for a square, or (height, width).
-        padding: added first: the width on all sides, (left and right, top and bottom), or (left, top,
-            right, bottom); None: nothing.
+        padding: added first: the width on all sides, (left and right, top and bottom), or (left,
+            top, right, bottom); None: nothing.
         pad_if_needed: True: an image that is too small gets what is missing on both sides.
         fill_value: of the padding: one colour from 0 to 255, or a tuple of three.
         padding_mode: what the padding shows.
@@ -133,7 +133,8 @@ class RandomCrop(ImageOperation):
         if self.size[0] <= height and self.size[1] <= width:
             return None
         return (
-            f"{type(self).__name__}: the size {self.size} is larger than the padded image of {height} "
+            f"{type(self).__name__}: the size {self.size} is larger than the padded image of "
+            f"{height} "
             f"x {width}. Pass pad_if_needed=True."
         )
 
@@ -237,8 +238,8 @@ class SlicePatches(ImageOperation):
     Args:
         num_height: the number of rows.
         num_width: the number of columns.
-        slice_mode: what happens to an image that they do not divide: it is padded at its end, or its
-            end is dropped.
+        slice_mode: what happens to an image that they do not divide: it is padded at its end, or
+            its end is dropped.
         fill_value: of the padding, from 0 to 255.
 
     Raises:

@@ -34,7 +34,8 @@ def encoded_bytes(image: Any, name: str) -> memoryview:
         return memoryview(image.tobytes())
     if image.dtype.kind in "US" or image.ndim != 1:
         raise TypeError(
-            f"{name}: expected an encoded image, an array of uint8 of one axis, got {image.dtype} of "
+            f"{name}: expected an encoded image, an array of uint8 of one axis, got {image.dtype} "
+            "of "
             f"the shape {image.shape}. Is it decoded already?"
         )
     return memoryview(np.ascontiguousarray(image)).cast("B")

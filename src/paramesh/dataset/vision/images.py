@@ -1,7 +1,7 @@
 """What a transform of images is given: an array, or a Pillow image.
 
-MindSpore computes the two differently (arrays with OpenCV, Pillow images with Pillow), and so do these:
-a transform has `_array`, `_pil`, or both.
+MindSpore computes the two differently (arrays with OpenCV, Pillow images with Pillow), and so do
+these: a transform has `_array`, `_pil`, or both.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ def pil(image: Any, name: str) -> Image.Image:
     """
     if not isinstance(image, Image.Image):
         raise TypeError(
-            f"{name}: expected a Pillow image, got {type(image).__name__}. Use Decode(to_pil=True) for "
+            f"{name}: expected a Pillow image, got {type(image).__name__}. Use "
+            "Decode(to_pil=True) for "
             "encoded images, ToPIL() for decoded ones."
         )
     return image
@@ -87,7 +88,8 @@ def ranked(image: np.ndarray, name: str, channels: Sequence[int] | None = None) 
     if image.ndim not in (2, 3):
         hint = " Decode it first." if image.ndim == 1 else ""
         raise RuntimeError(
-            f"{name}: expected an image (height, width) or (height, width, channels), got the shape "
+            f"{name}: expected an image (height, width) or (height, width, channels), got the "
+            "shape "
             f"{image.shape}.{hint}"
         )
     if channels is not None and image.ndim == 3 and image.shape[2] not in channels:

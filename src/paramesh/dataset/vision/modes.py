@@ -26,10 +26,8 @@ class Inter(enum.IntEnum):
     PILCUBIC = 5
 
 
-class Border(str, enum.Enum):
-    """What lies outside of an image: one colour, its edge, or its mirror image without or with the
-    edge.
-    """
+class Border(enum.StrEnum):
+    """What lies outside of an image: a colour, its edge, its mirror image without or with it."""
 
     CONSTANT = "constant"
     EDGE = "edge"
@@ -84,7 +82,7 @@ class SliceMode(enum.IntEnum):
     DROP = 1
 
 
-class AutoAugmentPolicy(str, enum.Enum):
+class AutoAugmentPolicy(enum.StrEnum):
     """The policies of `AutoAugment`."""
 
     IMAGENET = "imagenet"

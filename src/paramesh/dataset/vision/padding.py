@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,8 +27,7 @@ def pad_array(image: np.ndarray, widths: Widths, colors: Sequence[int], mode: Bo
     Args:
         image: (height, width) or (height, width, channels).
         widths: left, top, right, bottom, in pixels.
-        colors: red, green, blue, of `Border.CONSTANT`; a gray image takes the last of them, as
-            MindSpore hands OpenCV blue first and OpenCV takes the first.
+        colors: red, green, blue, of `Border.CONSTANT`; a gray image takes the first.
         mode: what the border shows.
     """
     left, top, right, bottom = widths
@@ -42,16 +40,11 @@ def pad_array(image: np.ndarray, widths: Widths, colors: Sequence[int], mode: Bo
     shape = (height + top + bottom, width + left + right, *image.shape[2:])
     channels = image.shape[2] if image.ndim == 3 else 1
     fill = np.zeros(max(channels, 3), image.dtype)
-    fill[:3] = pad_colors(colors)
+    fill[:3] = colors
     done = np.empty(shape, image.dtype)
     done[...] = fill[:channels] if image.ndim == 3 else fill[0]
     done[top : top + height, left : left + width] = image
     return done
-
-
-def pad_colors(colors: Sequence[int]) -> list[int]:
-    """In the order of the channels of an array."""
-    return [colors[2], colors[1], colors[0]]
 
 
 def pad_pil(
@@ -60,7 +53,7 @@ def pad_pil(
     """A Pillow image with a border; a palette is kept."""
     left, top, right, bottom = widths
     if mode == Border.CONSTANT:
-        fill: Any = colors if isinstance(colors, numbers.Number) else tuple(colors)  # type: ignore[arg-type]
+        fill: Any = colors if isinstance(colors, int) else tuple(colors)
         if isinstance(fill, tuple) and image.mode in ("L", "1"):
             fill = fill[0]
         done = ImageOps.expand(image, border=widths, fill=fill)

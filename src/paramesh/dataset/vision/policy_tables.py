@@ -1,4 +1,5 @@
-"""The policies that AutoAugment's authors found: pairs of (transform, probability, bin of strength).
+"""The policies that AutoAugment's authors found: pairs of (transform, probability, bin of
+strength).
 
 Source: Cubuk et al., AutoAugment: Learning Augmentation Strategies from Data (2019), tables 7 to 9.
 """

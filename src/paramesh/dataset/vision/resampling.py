@@ -1,8 +1,8 @@
 """Resizing of arrays to the bits of OpenCV, which MindSpore resizes with.
 
 OpenCV interpolates 8-bit images in fixed point: weights of 11 bits, a horizontal pass into 32-bit
-integers, and a vertical pass that rounds. Pillow's filters are others (they widen with the scale), so
-the passes are written out here. Sources: `resize.cpp` of OpenCV 4, by its behaviour.
+integers, and a vertical pass that rounds. Pillow's filters are others (they widen with the scale),
+so the passes are written out here. Sources: `resize.cpp` of OpenCV 4, by its behaviour.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def resize(image: np.ndarray, height: int, width: int, interpolation: Inter) -> 
         image: (height, width) or (height, width, channels).
         height: of the result, in pixels.
         width: of the result, in pixels.
-        interpolation: NEAREST, LINEAR, CUBIC, AREA, or PILCUBIC (Pillow's bicubic filter; uint8 with
-            3 channels).
+        interpolation: NEAREST, LINEAR, CUBIC, AREA, or PILCUBIC (Pillow's bicubic filter; uint8
+            with 3 channels).
 
     Returns:
         An array of the same type. uint8 is rounded as OpenCV does: NEAREST and LINEAR to the bit,

@@ -101,23 +101,11 @@ class RandomSharpness(ImageOperation):
         return ImageEnhance.Sharpness(image).enhance(self.rng.uniform(*self.degrees))
 
 
-#: OpenCV's kernels for a sigma of 0, up to 7 taps: binomial ones, and one of its own.
-_SMALL = {
-    1: (1.0,),
-    3: (0.25, 0.5, 0.25),
-    5: (0.0625, 0.25, 0.375, 0.25, 0.0625),
-    7: (0.03125, 0.109375, 0.21875, 0.28125, 0.21875, 0.109375, 0.03125),
-}
-
-
 @functools.lru_cache(maxsize=256)
 def gaussian_kernel(size: int, sigma: float) -> np.ndarray:
-    """The taps of a Gaussian; a sigma of 0 means `0.3 * ((size - 1) * 0.5 - 1) + 0.8`."""
-    if sigma <= 0 and size in _SMALL:
-        return np.array(_SMALL[size])
-    wide = sigma if sigma > 0 else ((size - 1) * 0.5 - 1) * 0.3 + 0.8
+    """The taps of a Gaussian."""
     at = np.arange(size) - (size - 1) * 0.5
-    taps = np.exp(-0.5 / (wide * wide) * at * at)
+    taps = np.exp(-0.5 / (sigma * sigma) * at * at)
     return taps / taps.sum()
 
 
@@ -152,8 +140,8 @@ class GaussianBlur(ImageOperation):
 
     Args:
         kernel_size: the number of taps, odd: one int, or (width, height).
-        sigma: the standard deviation in pixels: one number, or (width, height); None or 0: `0.3 *
-            ((kernel_size - 1) * 0.5 - 1) + 0.8`.
+        sigma: the standard deviation in pixels: one number, or (width, height); None or 0: `0.15 *
+            kernel_size + 0.35`.
 
     Raises:
         TypeError: one is of another kind.
@@ -181,7 +169,11 @@ class GaussianBlur(ImageOperation):
         check.pair(sigmas, f"{name}.sigma")
         check.each(sigmas, check.natural_float, f"{name}.sigma")
         self.kernel_size = sizes
-        self.sigma = (float(sigmas[0]), float(sigmas[1]) if sigmas[1] > 0 else float(sigmas[0]))
+        wide, tall = (
+            float(np.float32(s if s > 0 else n * 0.15 + 0.35))
+            for s, n in zip(sigmas, sizes, strict=True)
+        )
+        self.sigma = (wide, tall)
 
     def _array(self, image: np.ndarray) -> np.ndarray:
         ranked(image, "GaussianBlur")

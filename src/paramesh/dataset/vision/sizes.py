@@ -78,7 +78,8 @@ def resize_array(image: np.ndarray, size: Size, interpolation: Inter, name: str)
     height, width = wanted_size(rows, columns, size)
     if height > 1000 * rows or width > 1000 * columns:
         raise RuntimeError(
-            f"{name}: {height} x {width} is more than 1000 times the image's size of {rows} x {columns}."
+            f"{name}: {height} x {width} is more than 1000 times the image's size of {rows} x "
+            f"{columns}."
         )
     return resize(image, height, width, array_filter(interpolation, name))
 
@@ -101,8 +102,8 @@ class Resize(ImageOperation):
 
     Args:
         size: the length of the shorter side, or (height, width), in pixels.
-        interpolation: for arrays as OpenCV's (AREA and PILCUBIC for these alone), for Pillow images as
-            Pillow's (ANTIALIAS for these alone).
+        interpolation: for arrays as OpenCV's (AREA and PILCUBIC for these alone), for Pillow
+            images as Pillow's (ANTIALIAS for these alone).
 
     Raises:
         TypeError: `size` is no int and no two ints, or `interpolation` no `Inter`.
@@ -197,7 +198,8 @@ def cut(image: np.ndarray, box: tuple[int, int, int, int], name: str) -> np.ndar
     rows, columns = image.shape[:2]
     if top < 0 or left < 0 or top + height > rows or left + width > columns:
         raise RuntimeError(
-            f"{name}: rows {top} to {top + height} and columns {left} to {left + width} reach out of "
+            f"{name}: rows {top} to {top + height} and columns {left} to {left + width} reach out "
+            "of "
             f"the image of {rows} x {columns}."
         )
     return image[top : top + height, left : left + width]
@@ -313,7 +315,8 @@ class RandomCropDecodeResize(RandomResizedCrop):
         name = "RandomCropDecodeResize"
         if isinstance(image, np.ndarray) and (image.ndim != 1 or image.dtype != np.uint8):
             raise TypeError(
-                f"{name}: expected an encoded image, an array of uint8 of one axis, got {image.dtype} "
+                f"{name}: expected an encoded image, an array of uint8 of one axis, got "
+                f"{image.dtype} "
                 f"of the shape {image.shape}."
             )
         picture = opened(encoded_bytes(image, name), name)

@@ -100,7 +100,7 @@ def posterize(image: np.ndarray, bits: int, name: str = "Posterize") -> np.ndarr
 
 
 def solarize(image: np.ndarray, low: float, high: float, name: str = "Solarize") -> np.ndarray:
-    """An array whose values from `low` to `high` are inverted; with `low == high`, from `low` on."""
+    """An array with the values from `low` to `high` inverted (if equal: all from `low` on)."""
     ranked(image, name, (1, 3))
     inside = image >= low
     if low != high:
@@ -145,8 +145,8 @@ class AutoContrast(ImageOperation):
     """The image with each channel stretched to 0 to 255.
 
     Args:
-        cutoff: the percentage of the pixels that is dropped at both ends of the histogram, from 0 to
-            below 50. For arrays its fraction is dropped, as in MindSpore.
+        cutoff: the percentage of the pixels that is dropped at both ends of the histogram, from 0
+            to below 50. For arrays its fraction is dropped, as in MindSpore.
         ignore: a value, or values, that do not count.
 
     Raises:

@@ -46,12 +46,11 @@ def check_mean_std(mean: Any, std: Any, name: str, largest: float = 255) -> None
 class Normalize(ImageOperation):
     """`(image - mean) / std` for each channel, as float32.
 
-    Computed as MindSpore does, in one pass: `image / std - mean / std`.
-
     Args:
         mean: one value, or one for each channel, from 0 to 255.
         std: likewise, above 0.
-        is_hwc: True: (height, width, channels), or (height, width); False: (channels, height, width).
+        is_hwc: True: (height, width, channels), or (height, width); False: (channels, height,
+            width).
 
     Raises:
         TypeError: `mean` or `std` is no list or tuple of numbers, or `is_hwc` no bool.
@@ -64,8 +63,8 @@ class Normalize(ImageOperation):
         self.mean = mean
         self.std = std
         self.is_hwc = is_hwc
+        self._mean = np.asarray(mean, np.float32)
         self._std = np.asarray(std, np.float32)
-        self._shift = np.asarray(mean, np.float32) / self._std
 
     def _array(self, image: np.ndarray) -> np.ndarray:
         ranked(image, "Normalize")
@@ -76,13 +75,13 @@ class Normalize(ImageOperation):
                 f"Normalize: mean and std have {len(self._std)} values, the image of shape "
                 f"{image.shape} has {channels} channels."
             )
-        std, shift = self._std, self._shift
+        mean, std = self._mean, self._std
         if not self.is_hwc:
-            std, shift = std[:, None, None], shift[:, None, None]
+            mean, std = mean[:, None, None], std[:, None, None]
         if planes.dtype.itemsize > 2 and planes.dtype != np.float32:
             planes = planes.astype(np.float32)
-        done = np.divide(planes, std, dtype=np.float32)
-        done -= shift
+        done = np.subtract(planes, mean, dtype=np.float32)
+        done /= std
         return done.reshape(image.shape)
 
 
@@ -116,26 +115,26 @@ class NormalizePad(ImageOperation):
         self.std = std
         self.dtype = dtype
         self.is_hwc = is_hwc
-        std_ = np.asarray(std, np.float32)
-        self._scale = (1.0 / std_.astype(np.float64)).astype(np.float32)
-        self._shift = -np.asarray(mean, np.float32) / std_
+        self._mean = np.asarray(mean, np.float32)
+        self._std = np.asarray(std, np.float32)
 
     def _array(self, image: np.ndarray) -> np.ndarray:
         axis = 2 if self.is_hwc else 0
-        if image.ndim != 3 or image.shape[axis] != 3 or len(self._scale) != 3:
+        if image.ndim != 3 or image.shape[axis] != 3 or len(self._std) != 3:
             raise RuntimeError(
-                f"NormalizePad: expected an image of 3 channels along axis {axis} and 3 values of mean "
-                f"and std, got the shape {image.shape} and {len(self._scale)} values."
+                f"NormalizePad: expected an image of 3 channels along axis {axis} and 3 values of "
+                "mean "
+                f"and std, got the shape {image.shape} and {len(self._std)} values."
             )
         shape = list(image.shape)
         shape[axis] = 4
         done = np.zeros(shape, np.float32)
-        scale, shift = self._scale, self._shift
+        mean, std = self._mean, self._std
         if not self.is_hwc:
-            scale, shift = scale[:, None, None], shift[:, None, None]
+            mean, std = mean[:, None, None], std[:, None, None]
         part = done[..., :3] if self.is_hwc else done[:3]
-        np.multiply(image, scale, out=part, dtype=np.float32, casting="same_kind")
-        part += shift
+        np.subtract(image, mean, out=part, dtype=np.float32, casting="same_kind")
+        part /= std
         return done.astype(np.float16) if self.dtype == "float16" else done
 
 
@@ -274,7 +273,8 @@ class LinearTransformation(PyTensorOperation):
             )
         if mean_vector.shape[0] != shape[0]:
             raise ValueError(
-                f"{name}: mean_vector has the length {mean_vector.shape[0]}, transformation_matrix the "
+                f"{name}: mean_vector has the length {mean_vector.shape[0]}, "
+                "transformation_matrix the "
                 f"shape {shape}."
             )
         self.transformation_matrix = transformation_matrix

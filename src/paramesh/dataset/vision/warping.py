@@ -41,8 +41,8 @@ def affine_array(
     colors: Sequence[int],
     name: str,
 ) -> np.ndarray:
-    """An array turned (clockwise is positive), moved (pixels), scaled and sheared (degrees) about its
-    middle. The matrix is float32, as MindSpore's.
+    """An array turned (clockwise is positive), moved (pixels), scaled and sheared (degrees) about
+    its middle. The matrix is float32, as MindSpore's.
     """
     ranked(image, name)
     f = np.float32
@@ -104,7 +104,7 @@ def rotate_array(
 def _rotated_size(
     height: int, width: int, center: tuple[float, float], degrees: float
 ) -> tuple[tuple[int, int], tuple[float, float]]:
-    """Height and width of a rotated rectangle: in whole pixels, and as (width, height) in float32."""
+    """The size of a rotated rectangle: (height, width) as ints, (width, height) as floats."""
     f = np.float32
     angle = float(f(degrees)) * math.pi / 180
     b, a = f(math.cos(angle)) * f(0.5), f(math.sin(angle)) * f(0.5)
@@ -201,8 +201,9 @@ class RandomAffine(ImageOperation):
 
     Args:
         degrees: (min, max), or d for (-d, d).
-        translate: the largest shares of width and height (min, max, min, max); of two, an array takes
-            them as (min, max) across, a Pillow image as the largest across and down, as in MindSpore.
+        translate: the largest shares of width and height (min, max, min, max); of two, an array
+            takes them as (min, max) across, a Pillow image as the largest across and down, as in
+            MindSpore.
         scale: (min, max).
         shear: in degrees: d for (-d, d) across, (min, max) across, or (min, max, min, max).
         resample: as in `Resize`.
@@ -438,11 +439,9 @@ class Perspective(ImageOperation):
     def _array(self, image: np.ndarray) -> np.ndarray:
         ranked(image, "Perspective")
         chosen = array_filter(self.interpolation, "Perspective")
-        rows = []
-        for (x, y), (u, v) in zip(self.start_points, self.end_points, strict=True):
-            rows.append([x, y, 1, 0, 0, 0, -x * u, -y * u])
-        for (x, y), (u, v) in zip(self.start_points, self.end_points, strict=True):
-            rows.append([0, 0, 0, x, y, 1, -x * v, -y * v])
+        pairs = list(zip(self.start_points, self.end_points, strict=True))
+        rows = [[x, y, 1, 0, 0, 0, -x * u, -y * u] for (x, y), (u, _) in pairs]
+        rows += [[0, 0, 0, x, y, 1, -x * v, -y * v] for (x, y), (_, v) in pairs]
         wanted = np.array(self.end_points, float).T.reshape(8)
         found = np.linalg.solve(np.array(rows, float), wanted)
         matrix = np.append(found, 1.0).reshape(3, 3)
