@@ -360,6 +360,170 @@ _add(
     "T.Unique()",
 )
 
+_VOCAB = "X.Vocab.from_list(['a', 'b', '中'], ['<pad>', '[UNK]'])"
+_PIECES = (
+    "X.Vocab.from_list(['un', '##aff', '##able', 'want', '##ed', '[UNK]', 'the', '北', '京', '!'])"
+)
+
+#: Transforms of strings.
+TEXT: list[tuple[str, str]] = []
+_add(
+    TEXT,
+    "tokens",
+    f"X.Lookup({_VOCAB}, '[UNK]')",
+    f"X.Lookup({_VOCAB}, '[UNK]', ms.int64)",
+    f"X.Lookup({_VOCAB})",
+    "X.Ngram(2)",
+    "X.Ngram([1, 2, 3], ('<', 2), ('>', 1), '-')",
+    "X.Ngram(5)",
+    "X.Ngram([5, 1])",
+    "X.SlidingWindow(2)",
+    "X.Truncate(2)",
+    "X.Truncate(5)",
+    "X.AddToken('T')",
+    "X.AddToken('TTTT', False)",
+    "X.CaseFold()",
+)
+_add(TEXT, "ints", "X.SlidingWindow(2, -1)", "X.SlidingWindow(9)", "X.Truncate(2)")
+_add(
+    TEXT,
+    "digits",
+    *(f"X.ToNumber(ms.{t})" for t in ("int8", "int32", "uint8", "float16", "float64")),
+)
+_add(TEXT, "ints,ints", *(f"X.TruncateSequencePair({n})" for n in (0, 3, 4, 5, 9)))
+_add(
+    TEXT,
+    "line empty",
+    "X.UnicodeCharTokenizer(True)",
+    "X.WhitespaceTokenizer()",
+    "X.WhitespaceTokenizer(True)",
+    "X.UnicodeScriptTokenizer(True, True)",
+    "X.UnicodeScriptTokenizer()",
+    "X.BasicTokenizer()",
+    "X.BasicTokenizer(False, True, X.NormalizeForm.NFKC, True, True)",
+    "X.BasicTokenizer(True, True)",
+    "X.BasicTokenizer(False, False, X.NormalizeForm.NFKD, False)",
+    "X.BasicTokenizer(True, False, X.NormalizeForm.NFKD, False)",
+    "X.CaseFold()",
+    "X.NormalizeUTF8()",
+    "X.NormalizeUTF8(X.NormalizeForm.NFD)",
+    "X.NormalizeUTF8(X.NormalizeForm.NONE)",
+    "X.RegexReplace('[aeiou]', '*')",
+    "X.RegexReplace('(e)(l)', '$2$1', False)",
+    r"X.RegexTokenizer('\\s+')",
+    r"X.RegexTokenizer('\\s+', '\\s+', True)",
+    f"X.BertTokenizer({_PIECES})",
+    f"X.BertTokenizer({_PIECES}, lower_case=True, with_offsets=True)",
+    "X.PythonTokenizer(lambda text: text.split('e'))",
+)
+_add(
+    TEXT,
+    "subwords",
+    f"X.WordpieceTokenizer({_PIECES})",
+    f"X.WordpieceTokenizer({_PIECES}, with_offsets=True)",
+    f"X.WordpieceTokenizer({_PIECES}, '##', 5, '')",
+    f"X.WordpieceTokenizer({_PIECES}, '##', 5)",
+)
+_add(TEXT, "encoded", "X.to_str")
+_add(TEXT, "words", "X.to_bytes")
+
+_MELS = (
+    "{'n_fft': 64, 'win_length': 64, 'hop_length': 32, 'f_min': 0.0, 'f_max': 8000.0, 'pad': 0, "
+    "'n_mels': 8, 'window': A.WindowType.HANN, 'power': 2.0, 'normalized': False, 'center': True, "
+    "'pad_mode': A.BorderType.REFLECT, 'onesided': True, 'norm': A.NormType.NONE, "
+    "'mel_scale': A.MelType.HTK}"
+)
+_SPECTRUM = (
+    "{'n_fft': 64, 'win_length': 64, 'hop_length': 32, 'pad': 0, 'window': A.WindowType.HANN, "
+    "'power': 2.0, 'normalized': False, 'center': True, 'pad_mode': A.BorderType.REFLECT, "
+    "'onesided': True}"
+)
+
+#: Transforms of audio.
+AUDIO: list[tuple[str, str]] = []
+_add(
+    AUDIO,
+    "wave waves",
+    "A.AllpassBiquad(16000, 200.0)",
+    "A.BandBiquad(16000, 200.0)",
+    "A.BandBiquad(16000, 200.0, 0.5, True)",
+    "A.BandpassBiquad(16000, 200.0)",
+    "A.BandpassBiquad(16000, 200.0, 0.5, True)",
+    "A.BandrejectBiquad(16000, 200.0)",
+    "A.BassBiquad(16000, 5.0)",
+    "A.Biquad(0.1, 0.2, 0.3, 1.0, 0.1, 0.2)",
+    "A.DeemphBiquad(44100)",
+    "A.EqualizerBiquad(16000, 500.0, 3.0)",
+    "A.HighpassBiquad(16000, 500.0)",
+    "A.LowpassBiquad(16000, 500.0, 0.5)",
+    "A.RiaaBiquad(44100)",
+    "A.TrebleBiquad(16000, 5.0)",
+    "A.LFilter([1.0, 0.2], [0.5, 0.3])",
+    "A.Filtfilt([1.0, 0.2], [0.5, 0.3])",
+    "A.Gain(3.0)",
+    "A.Vol(1.5)",
+    "A.Vol(3.0, A.GainType.DB)",
+    "A.Vol(2.0, A.GainType.POWER)",
+    "A.DCShift(0.3)",
+    "A.DCShift(0.5, 0.02)",
+    "A.DCShift(-0.5, 0.02)",
+    "A.Contrast(50.0)",
+    "A.Overdrive(10.0, 30.0)",
+    *(
+        f"A.Fade(10, 20, A.FadeShape.{s})"
+        for s in ("LINEAR", "EXPONENTIAL", "LOGARITHMIC", "QUARTER_SINE", "HALF_SINE")
+    ),
+    "A.MuLawEncoding()",
+    "A.Resample(16000, 8000)",
+    "A.Resample(8000, 11025)",
+    "A.Resample(16000, 8000, A.ResampleMethod.KAISER_WINDOW, 6, 0.9, 10.0)",
+    "A.Spectrogram(32)",
+    "A.Spectrogram(32, 24, 10, 3, A.WindowType.HAMMING, 1.0, True)",
+    "A.Spectrogram(32, 32, 16, 0, A.WindowType.BLACKMAN, 2.0, False, False)",
+    "A.Spectrogram(32, 32, 16, 0, A.WindowType.BARTLETT, 2.0, False, True, A.BorderType.CONSTANT)",
+    "A.Spectrogram(32, 32, 16, 0, A.WindowType.KAISER, 2.0, False, True, A.BorderType.EDGE, False)",
+    "A.Spectrogram(32, power=0.0)",
+    "A.MelSpectrogram(16000, 64, n_mels=8)",
+    "A.MelSpectrogram(16000, 64, 40, 20, 50.0, 6000.0, 0, 8, norm=A.NormType.SLANEY, "
+    "mel_scale=A.MelType.SLANEY)",
+    f"A.MFCC(16000, 6, melkwargs={_MELS})",
+    f"A.MFCC(16000, 6, 2, A.NormMode.NONE, True, {_MELS})",
+    f"A.LFCC(16000, 8, 6, speckwargs={_SPECTRUM})",
+    "A.SpectralCentroid(16000, 32)",
+    "A.ComputeDeltas()",
+)
+_add(AUDIO, "codes", "A.MuLawDecoding()")
+_add(
+    AUDIO,
+    "spectrum",
+    "A.AmplitudeToDB()",
+    "A.AmplitudeToDB(A.ScaleType.MAGNITUDE, 0.5, 1e-5, 20.0)",
+    "A.DBToAmplitude(0.5, 0.5)",
+    "A.MelScale(6, 16000, n_stft=17)",
+    "A.MelScale(6, 16000, 100.0, 7000.0, 17, A.NormType.SLANEY, A.MelType.SLANEY)",
+    "A.FrequencyMasking(False, 3, 5)",
+    "A.TimeMasking(False, 2, 1, 0.5)",
+    "A.FrequencyMasking(True, 0)",
+    "A.MaskAlongAxis(2, 4, 9.0, 1)",
+    "A.MaskAlongAxis(2, 4, 9.0, 2)",
+    "A.ComputeDeltas(7, A.BorderType.REFLECT)",
+    "A.SlidingWindowCmn(5, 3)",
+    "A.SlidingWindowCmn(5, 3, True, True)",
+    "A.GriffinLim(32, 4, power=1.0, rand_init=False)",
+)
+_add(
+    AUDIO,
+    "complex",
+    "A.Angle()",
+    "A.ComplexNorm()",
+    "A.ComplexNorm(2.0)",
+    "A.Magphase(2.0)",
+    "A.InverseSpectrogram(None, 32)",
+    "A.InverseSpectrogram(50, 32, 24, 8)",
+    "A.TimeStretch(16, 17, 1.3)",
+    "A.PhaseVocoder(0.8, np.arange(17.0, dtype=np.float32)[:, None])",
+)
+
 #: Constructors that raise.
 REFUSED: list[str] = [
     "V.Resize('a')",
@@ -525,15 +689,86 @@ REFUSED: list[str] = [
     "T.Mask(T.Relational.EQ, [1])",
     "T.Slice('a')",
     "T.Slice([1.5])",
+    "X.AddToken(1)",
+    "X.Lookup(1)",
+    f"X.Lookup({_VOCAB}, 1)",
+    "X.Ngram('a')",
+    "X.Ngram([])",
+    "X.Ngram(0)",
+    "X.Ngram(2, 'a')",
+    "X.Ngram(2, ('a', -1))",
+    "X.SlidingWindow(0)",
+    "X.ToNumber('a')",
+    "X.ToNumber(ms.bool_)",
+    "X.Truncate(-1)",
+    "X.PythonTokenizer(1)",
+    "X.UnicodeCharTokenizer(1)",
+    "X.WhitespaceTokenizer('a')",
+    "X.UnicodeScriptTokenizer(1)",
+    "X.RegexTokenizer(1)",
+    "X.RegexTokenizer(None)",
+    "X.RegexReplace(1, 'a')",
+    "X.BasicTokenizer(1)",
+    "X.BasicTokenizer(True, True, 1)",
+    "X.BertTokenizer(1)",
+    "X.WordpieceTokenizer(None)",
+    f"X.WordpieceTokenizer({_VOCAB}, 1)",
+    "X.NormalizeUTF8(1)",
+    "X.Vocab.from_list(1)",
+    "X.Vocab.from_list(['a', 'a'])",
+    "X.Vocab.from_list(['a'], ['a'])",
+    "X.Vocab.from_dict(['a'])",
+    "X.Vocab.from_dict({'a': -1})",
+    "X.Vocab().vocab()",
+    "X.SentencePieceTokenizer(1, X.SPieceTokenizerOutType.INT)",
+    "X.SentencePieceTokenizer('a', 1)",
+    "X.JiebaTokenizer(None, 'a')",
+    "X.JiebaTokenizer(1, 'a')",
+    "X.JiebaTokenizer('nowhere', 'nowhere')",
+    "A.AllpassBiquad('a', 1.0)",
+    "A.AllpassBiquad(0, 1.0)",
+    "A.AllpassBiquad(16000, 1.0, 2.0)",
+    "A.BandBiquad(16000, 1.0, 0.5, 1)",
+    "A.DeemphBiquad(16000)",
+    "A.RiaaBiquad(16000)",
+    "A.Biquad(1, 1, 1, 0, 1, 1)",
+    "A.LFilter([1.0], [1.0, 2.0])",
+    "A.Gain('a')",
+    "A.Vol(-1)",
+    "A.Vol(1, 'db')",
+    "A.DCShift(3)",
+    "A.Contrast(101)",
+    "A.Overdrive(-1)",
+    "A.Fade(-1)",
+    "A.Fade(1, 1, 'linear')",
+    "A.MuLawEncoding(0)",
+    "A.Resample(0)",
+    "A.Resample(16000, 16000, 'sinc')",
+    "A.Resample(16000, 16000, A.ResampleMethod.KAISER_WINDOW, 6, 1.5)",
+    "A.Spectrogram(0)",
+    "A.Spectrogram(32, 64)",
+    "A.Spectrogram(32, window='hann')",
+    "A.Spectrogram(32, power=-1.0)",
+    "A.MelScale(0)",
+    "A.AmplitudeToDB(1)",
+    "A.AmplitudeToDB(A.ScaleType.POWER, 0)",
+    "A.FrequencyMasking(1)",
+    "A.FrequencyMasking(False, -1)",
+    "A.TimeMasking(False, 1, 1, -1)",
+    "A.MaskAlongAxis(1, 1, 1.0, 0)",
+    "A.ComputeDeltas(2)",
+    "A.GriffinLim(32, 0)",
+    "A.ComplexNorm(-1.0)",
+    "A.create_dct(0, 1)",
 ]
 
 #: All that has an outcome.
-ALL = VISION + FORCED + COLUMNS
+ALL = VISION + FORCED + COLUMNS + TEXT + AUDIO
 
 
 def names(importer: Any, package: str) -> dict[str, Any]:
     """What an expression may use, from `package`."""
-    short = {"V": "vision", "T": "transforms"}
+    short = {"V": "vision", "T": "transforms", "X": "text", "A": "audio"}
     found = {k: importer(f"{package}.dataset.{v}") for k, v in short.items()}
     return {"np": np, "ms": importer(package), **found}
 
@@ -582,7 +817,28 @@ def arrays() -> dict[str, Any]:
         "column": np.array([[1], [2]], np.int32),
         "doubles": np.array([1.7, -1.7, 300.0, 2.5]),
         "words": np.array(["a", "bb"]),
+        **_others(),
         "table": np.arange(6, dtype=np.int32).reshape(3, 2),
+    }
+
+
+def _others() -> dict[str, Any]:
+    """Strings and sounds."""
+    noise = np.random.RandomState(3)
+    wave = (np.sin(np.arange(120) / 3) * 0.6 + noise.randn(120) * 0.1).astype(np.float32)
+    spectrum = np.abs(noise.randn(2, 17, 9)).astype(np.float32)
+    return {
+        "tokens": np.array(["a", "zz", "b"]),
+        "digits": np.array(["1", "-2", "3"]),
+        "line": np.array("  Welcome to\tBeijing! 北京 [CLS] don't Ünï \u200b[unused1] wanted"),
+        "empty": np.array(""),
+        "subwords": np.array(["unaffable", "wanted", "xyz", "the"]),
+        "encoded": np.array([b"a", "中".encode()]),
+        "wave": wave,
+        "waves": np.stack([wave[:80], wave[40:]]),
+        "codes": np.arange(0, 256, 5, dtype=np.int32),
+        "spectrum": spectrum,
+        "complex": noise.randn(2, 17, 9, 2).astype(np.float32),
     }
 
 

@@ -34,7 +34,8 @@ def case_folded(text: str) -> str:
 
 def normalized(text: str, form: NormalizeForm) -> str:
     """A normal form of Unicode."""
-    return text if form == NormalizeForm.NONE else unicodedata.normalize(form.name, text)  # type: ignore[arg-type]
+    return text if form == NormalizeForm.NONE else unicodedata.normalize(form.name, text)  # type:
+    ignore[arg - type]
 
 
 class CaseFold(TextTensorOperation):
