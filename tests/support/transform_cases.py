@@ -361,7 +361,8 @@ _add(
 )
 
 _VOCAB = "X.Vocab.from_list(['a', 'b', '中'], ['<pad>', '[UNK]'])"
-_PIECES = (
+#: A Vocab of pieces of words.
+PIECES = (
     "X.Vocab.from_list(['un', '##aff', '##able', 'want', '##ed', '[UNK]', 'the', '北', '京', '!'])"
 )
 
@@ -412,17 +413,17 @@ _add(
     "X.RegexReplace('(e)(l)', '$2$1', False)",
     r"X.RegexTokenizer('\\s+')",
     r"X.RegexTokenizer('\\s+', '\\s+', True)",
-    f"X.BertTokenizer({_PIECES})",
-    f"X.BertTokenizer({_PIECES}, lower_case=True, with_offsets=True)",
+    f"X.BertTokenizer({PIECES})",
+    f"X.BertTokenizer({PIECES}, lower_case=True, with_offsets=True)",
     "X.PythonTokenizer(lambda text: text.split('e'))",
 )
 _add(
     TEXT,
     "subwords",
-    f"X.WordpieceTokenizer({_PIECES})",
-    f"X.WordpieceTokenizer({_PIECES}, with_offsets=True)",
-    f"X.WordpieceTokenizer({_PIECES}, '##', 5, '')",
-    f"X.WordpieceTokenizer({_PIECES}, '##', 5)",
+    f"X.WordpieceTokenizer({PIECES})",
+    f"X.WordpieceTokenizer({PIECES}, with_offsets=True)",
+    f"X.WordpieceTokenizer({PIECES}, '##', 5, '')",
+    f"X.WordpieceTokenizer({PIECES}, '##', 5)",
 )
 _add(TEXT, "encoded", "X.to_str")
 _add(TEXT, "words", "X.to_bytes")
@@ -522,6 +523,91 @@ _add(
     "A.InverseSpectrogram(50, 32, 24, 8)",
     "A.TimeStretch(16, 17, 1.3)",
     "A.PhaseVocoder(0.8, np.arange(17.0, dtype=np.float32)[:, None])",
+)
+
+#: Transforms with chance in them: `DRAWS` results of each are compared as samples.
+RANDOM: list[tuple[str, str]] = []
+DRAWS = 300
+_add(
+    RANDOM,
+    "tiny",
+    "V.RandomHorizontalFlip(0.3)",
+    "V.RandomVerticalFlip(0.7)",
+    "V.RandomCrop(7)",
+    "V.RandomCrop(9, 3, False, 9)",
+    "V.RandomCrop((16, 20), None, True)",
+    "V.RandomResizedCrop(8)",
+    "V.RandomResizedCrop((6, 9), (0.2, 0.5), (0.9, 1.1), V.Inter.NEAREST)",
+    "V.RandomResizedCrop(8, (2.0, 3.0), (0.5, 0.6))",
+    "V.RandomResize(7)",
+    "V.RandomColorAdjust(0.4)",
+    "V.RandomColorAdjust((1, 1), (0.2, 1.8), (0.0, 2.0))",
+    "V.RandomColorAdjust(0.4, 0.4, 0.4, 0.1)",
+    "V.RandomColor((0.1, 1.9))",
+    "V.RandomSharpness((0.1, 1.9))",
+    "V.RandomRotation(40, V.Inter.LINEAR)",
+    "V.RandomRotation((10, 100))",
+    "V.RandomAffine(20, (-0.2, 0.3, -0.1, 0.1), (0.7, 1.4), 10)",
+    "V.RandomAffine((5, 10), (-0.2, 0.3))",
+    "V.RandomPosterize((1, 6))",
+    "V.RandomSolarize((20, 200))",
+    "V.RandomInvert(0.4)",
+    "V.RandomEqualize(0.4)",
+    "V.RandomAutoContrast(10.0, [3], 0.4)",
+    "V.RandomAdjustSharpness(2.0, 0.4)",
+    "V.RandomLighting(0.5)",
+    "V.CutOut(5, 2)",
+    "V.UniformAugment([V.Invert(), V.VerticalFlip(), V.AdjustBrightness(0.5)], 2)",
+    "V.RandomSelectSubpolicy([[(V.Invert(), 0.5), (V.VerticalFlip(), 1)], "
+    "[(V.HorizontalFlip(), 0.2)]])",
+    "V.AutoAugment()",
+    "V.AutoAugment(V.AutoAugmentPolicy.CIFAR10)",
+    "V.AutoAugment(V.AutoAugmentPolicy.SVHN)",
+    "V.RandAugment()",
+    "V.TrivialAugmentWide()",
+    "T.RandomApply([V.Invert()], 0.3)",
+    "T.RandomChoice([V.Invert(), V.VerticalFlip(), V.HorizontalFlip()])",
+)
+_add(
+    RANDOM,
+    "tiny_pil",
+    "V.RandomHorizontalFlip(0.3)",
+    "V.RandomCrop(9, 3, False, 9)",
+    "V.RandomResizedCrop(8)",
+    "V.RandomColorAdjust(0.4, 0.4, 0.4, 0.1)",
+    "V.RandomColor((0.1, 1.9))",
+    "V.RandomSharpness((0.1, 1.9))",
+    "V.RandomRotation(40, V.Inter.LINEAR)",
+    "V.RandomAffine(20, (0.2, 0.3), (0.7, 1.4), 10)",
+    "V.RandomPerspective(0.6, 0.7)",
+    "V.RandomGrayscale(0.4)",
+    "V.RandomLighting(0.5)",
+    "T.RandomOrder([V.AdjustBrightness(0.5), V.AdjustContrast(2.0), V.Invert()])",
+)
+_add(RANDOM, "tiny_jpeg", "V.RandomCropDecodeResize(8)")
+_add(
+    RANDOM,
+    "tiny_chw",
+    "V.RandomErasing(0.6)",
+    "V.RandomErasing(1.0, (0.1, 0.5), (0.5, 2), (9, 8, 7))",
+)
+_add(RANDOM, "tinies,hot", "V.MixUpBatch(0.7)", "V.MixUp(6, 0.7)")
+_add(RANDOM, "tinies,hot", "V.CutMixBatch(V.ImageBatchFormat.NHWC, 0.7, 0.8)")
+_add(
+    RANDOM,
+    "tiny,tiny_boxes",
+    "V.RandomHorizontalFlipWithBBox(0.3)",
+    "V.RandomCropWithBBox(7)",
+    "V.RandomResizedCropWithBBox(8)",
+    "V.RandomResizeWithBBox(7)",
+    "V.BoundingBoxAugment(V.Invert(), 0.4)",
+)
+_add(
+    RANDOM,
+    "spectrum",
+    "A.FrequencyMasking(True, 8)",
+    "A.TimeMasking(True, 5, 0, 2.0)",
+    "A.MaskAlongAxisIID(5, 9.0, 1)",
 )
 
 #: Constructors that raise.
@@ -698,7 +784,7 @@ REFUSED: list[str] = [
     "X.Ngram(2, 'a')",
     "X.Ngram(2, ('a', -1))",
     "X.SlidingWindow(0)",
-    "X.ToNumber('a')",
+    "X.ToNumber('number')",
     "X.ToNumber(ms.bool_)",
     "X.Truncate(-1)",
     "X.PythonTokenizer(1)",
@@ -806,6 +892,12 @@ def arrays() -> dict[str, Any]:
         "small_pil_gray": Image.fromarray(patch[..., 1].copy()),
         "rgba": np.concatenate([rgb, gray[..., None]], -1),
         "floats": floats,
+        "tiny": rgb[8:20, 10:24].copy(),
+        "tiny_pil": Image.fromarray(rgb[8:20, 10:24]),
+        "tiny_chw": rgb[8:20, 10:24].transpose(2, 0, 1).astype(np.float32),
+        "tinies": np.stack([rgb[i : i + 8, 3 * i : 3 * i + 9] for i in range(6)]),
+        "hot": np.eye(6, dtype=np.int32),
+        "tiny_boxes": np.array([[2, 3, 5, 6, 1], [6, 1, 7, 9, 0]], np.float32),
         "unit": floats[:6, :5].astype(np.float64),
         "small": floats[:3, :4, :].repeat(2, 0)[:4].copy().transpose(2, 0, 1).copy(),
         "chw": floats[:9, :8].transpose(2, 0, 1).copy(),
@@ -850,6 +942,7 @@ def files() -> dict[str, np.ndarray]:
     return {
         "jpeg": encoded(picture, "JPEG", quality=90),
         "jpeg_gray": encoded(gray, "JPEG", quality=90),
+        "tiny_jpeg": encoded(Image.fromarray(rgb[8:20, 10:24]), "JPEG", quality=90, subsampling=0),
         "png": encoded(picture, "PNG"),
         "png_alpha": encoded(Image.fromarray(alpha), "PNG"),
         "png_palette": encoded(picture.quantize(16), "PNG"),
@@ -860,6 +953,15 @@ def outputs(result: Any) -> list[np.ndarray]:
     """The result of a transform as arrays."""
     parts = result if isinstance(result, tuple | list) else (result,)
     return [np.asarray(p) for p in parts]
+
+
+def summary(result: Any) -> list[float]:
+    """Two numbers of a result: the mean, and a mean in which every place has its own weight."""
+    values = np.concatenate([o.astype(np.float64).ravel() for o in outputs(result)])
+    if not values.size:
+        return [0.0, 0.0]
+    weights = np.cos(np.arange(values.size) * 0.37)
+    return [float(values.mean()), float((values * weights).mean())]
 
 
 def write(path: Path, stored: dict[str, np.ndarray]) -> None:

@@ -49,6 +49,7 @@ from paramesh.dataset.audio.masking import (
 from paramesh.dataset.audio.mels import (
     LFCC,
     MFCC,
+    InverseMelScale,
     MelScale,
     MelSpectrogram,
     create_dct,
@@ -108,6 +109,7 @@ __all__ = [
     "GainType",
     "GriffinLim",
     "HighpassBiquad",
+    "InverseMelScale",
     "InverseSpectrogram",
     "LFCC",
     "LFilter",

@@ -212,8 +212,9 @@ class Fade(AudioTensorOperation):
         factors = np.ones((2, length))
         start = _fade_in(self.fade_shape, np.linspace(0, 1, self.fade_in_len))
         end = _fade_out(self.fade_shape, np.linspace(0, 1, self.fade_out_len))
-        factors[0, : self.fade_in_len] = np.clip(start, 0, 1)
-        factors[1, length - self.fade_out_len :] = np.clip(end, 0, 1)
+        # The logarithmic curve ends at 1.04, as in MindSpore.
+        factors[0, : self.fade_in_len] = np.maximum(start, 0)
+        factors[1, length - self.fade_out_len :] = np.maximum(end, 0)
         return (signal * factors[0] * factors[1]).astype(signal.dtype)
 
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from paramesh.dataset.audio.modes import BorderType, MelType, NormMode, NormType, WindowType
 from paramesh.dataset.audio.spectra import AmplitudeToDB, Spectrogram
-from paramesh.dataset.audio.waveforms import AudioTensorOperation
+from paramesh.dataset.audio.waveforms import AudioTensorOperation, above_zero
 from paramesh.dataset.transforms import arguments as check
 
 __all__ = [
+    "InverseMelScale",
     "LFCC",
     "MFCC",
     "MelScale",
@@ -218,6 +219,94 @@ def _limits(f_min: Any, f_max: Any, rate: int, name: str) -> float:
     if f_min > top or (f_max is None and f_min >= top):
         raise ValueError(f"{name}: expected f_min below f_max, got {f_min} and {top}.")
     return top
+
+
+class InverseMelScale(AudioTensorOperation):
+    """A spectrogram (…, frequencies, frames) whose `MelScale` is near to a given one.
+
+    Found by gradient descent from a random start, so it is another one each time.
+
+    Args:
+        n_stft: the number of frequencies.
+        n_mels: how many filters.
+        sample_rate: in Hz.
+        f_min: in Hz.
+        f_max: in Hz; None: half of `sample_rate`.
+        max_iter: how many steps at most.
+        tolerance_loss: below this mean squared error it stops.
+        tolerance_change: below this change of the error it stops.
+        sgdargs: {"sgd_lr": rate, "sgd_momentum": momentum}; None: 0.1 and 0.9.
+        norm: SLANEY: each filter has an area of one.
+        mel_type: the formula of the scale.
+
+    Raises:
+        TypeError: one is of another kind.
+        ValueError: one is outside.
+    """
+
+    axes = 2
+    random = True
+
+    def __init__(
+        self,
+        n_stft: int,
+        n_mels: int = 128,
+        sample_rate: int = 16000,
+        f_min: float = 0.0,
+        f_max: float | None = None,
+        max_iter: int = 100000,
+        tolerance_loss: float = 1e-5,
+        tolerance_change: float = 1e-8,
+        sgdargs: dict[str, float] | None = None,
+        norm: NormType = NormType.NONE,
+        mel_type: MelType = MelType.HTK,
+    ) -> None:
+        name = "InverseMelScale"
+        for value, argument in (
+            (n_stft, "n_stft"),
+            (n_mels, "n_mels"),
+            (sample_rate, "sample_rate"),
+            (max_iter, "max_iter"),
+        ):
+            check.positive_int(value, f"{name}.{argument}")
+        top = _limits(f_min, f_max, sample_rate, name)
+        above_zero(tolerance_loss, f"{name}.tolerance_loss")
+        above_zero(tolerance_change, f"{name}.tolerance_change")
+        check.of_type(sgdargs, (dict, type(None)), f"{name}.sgdargs")
+        check.of_type(norm, NormType, f"{name}.norm")
+        check.of_type(mel_type, MelType, f"{name}.mel_type")
+        options = {"sgd_lr": 0.1, "sgd_momentum": 0.9, **(sgdargs or {})}
+        self.max_iter = max_iter
+        self.tolerance_loss = tolerance_loss
+        self.tolerance_change = tolerance_change
+        self.rate = options["sgd_lr"]
+        self.momentum = options["sgd_momentum"]
+        self._bank = _mel_bank(n_stft, f_min, top, n_mels, sample_rate, norm, mel_type)
+
+    def _run(self, signal: np.ndarray) -> np.ndarray:
+        n_stft, n_mels = self._bank.shape
+        if signal.shape[-2] != n_mels:
+            raise RuntimeError(
+                f"InverseMelScale: expected {n_mels} filters, got the shape {signal.shape}."
+            )
+        done = [self._found(s) for s in signal.reshape(-1, *signal.shape[-2:])]
+        shape = (*signal.shape[:-2], n_stft, signal.shape[-1])
+        return np.array(done, signal.dtype).reshape(shape)
+
+    def _found(self, mels: np.ndarray) -> np.ndarray:
+        bank = self._bank.astype(np.float64)
+        found = self.rng.random((bank.shape[0], mels.shape[-1]))
+        velocity = np.zeros_like(found)
+        before = np.inf
+        for _ in range(self.max_iter):
+            missing = mels - bank.T @ found
+            loss = float(np.mean(missing**2))
+            if loss < self.tolerance_loss or abs(before - loss) < self.tolerance_change:
+                break
+            before = loss
+            velocity = self.momentum * velocity - (bank @ missing) / mels.shape[-1]
+            found = found - self.rate * velocity
+        return np.maximum(found, 0)
 
 
 class MelSpectrogram(AudioTensorOperation):

@@ -355,7 +355,8 @@ class GriffinLim(AudioTensorOperation):
             )
         magnitude = signal.astype(np.float64) ** (1 / self.power)
         window = _padded_window(self.window, self.win_length, self.n_fft)
-        momentum = self.momentum / (1 + self.momentum)
+        # MindSpore divides by 1 + momentum twice: in Python and in C++.
+        momentum = self.momentum / (1 + 2 * self.momentum)
         phases = np.ones(signal.shape, complex)
         if self.rand_init:
             phases = self.rng.random(signal.shape) + 1j * self.rng.random(signal.shape)

@@ -34,8 +34,9 @@ def case_folded(text: str) -> str:
 
 def normalized(text: str, form: NormalizeForm) -> str:
     """A normal form of Unicode."""
-    return text if form == NormalizeForm.NONE else unicodedata.normalize(form.name, text)  # type:
-    ignore[arg - type]
+    if form == NormalizeForm.NONE:
+        return text
+    return unicodedata.normalize(form.name, text)  # type: ignore[arg-type]
 
 
 class CaseFold(TextTensorOperation):

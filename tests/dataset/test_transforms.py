@@ -1,4 +1,4 @@
-"""The transforms of images and columns against what MindSpore gave."""
+"""The transforms against what MindSpore gave."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ DIFFERENT = {
     "T.OneHot(5, 0.25)/ints",
     # It takes arrays of two axes and more only.
     "T.Unique()/ints",
+    # With a special token in the string, it gives what comes before it twice.
+    "X.BasicTokenizer(True, True)/line",
+    f"X.BertTokenizer({cases.PIECES}, lower_case=True, with_offsets=True)/line",
+    # Its limiter has another sign in one branch, and another formula in the other.
+    *(f"A.DCShift({s}, 0.02)/{w}" for s in (0.5, -0.5) for w in ("wave", "waves")),
 }
 
 #: Floats that are added up in another order: the largest difference.
@@ -36,6 +41,26 @@ ROUNDED = {
     "V.RgbToHsv()/chw": 1e-7,
     "V.HsvToRgb()/chw": 1e-7,
 }
+
+
+#: Of audio, where sums are float32 in MindSpore and float64 here: shares of the largest value.
+SHARE = {
+    "A.BassBiquad": 1e-5,
+    "A.Resample": 1e-5,
+    "A.PhaseVocoder": 2e-5,
+    "A.TimeStretch": 2e-5,
+    "A.SlidingWindowCmn": 5e-6,
+}
+
+
+def tolerance(key: str, theirs: np.ndarray) -> float:
+    """The largest difference that a case may have; 0: equal to the bit."""
+    if key in ROUNDED:
+        return ROUNDED[key]
+    if not key.startswith("A.") or theirs.dtype.kind != "f":
+        return 0.0
+    share = SHARE.get(key.partition("(")[0], 6e-6)
+    return share * float(np.abs(theirs).max())
 
 
 def run(expression: str, inputs: str) -> list[np.ndarray]:
@@ -67,10 +92,10 @@ def test_transform_gives_what_mindspore_gave(expression: str, inputs: str) -> No
     assert len(given) == len(wanted)
     for ours, theirs in zip(given, wanted, strict=True):
         assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
-        if key in ROUNDED:
-            np.testing.assert_allclose(ours, theirs, rtol=0, atol=ROUNDED[key])
-        else:
+        if ours.dtype.kind in "US" or not tolerance(key, theirs):
             np.testing.assert_array_equal(ours, theirs)
+        else:
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=tolerance(key, theirs))
 
 
 @pytest.mark.parametrize("expression", cases.REFUSED)
