@@ -41,6 +41,7 @@ _add(
         for i in ("NEAREST", "LINEAR", "CUBIC", "AREA")
     ),
 )
+_add(VISION, "tiny", *(f"V.Resize(7, V.Inter.{i})" for i in ("LINEAR", "CUBIC", "AREA")))
 _add(VISION, "even", "V.Resize((16, 24))", "V.Resize((8, 12), V.Inter.AREA)")
 _add(VISION, "rgb", "V.Resize((20, 31), V.Inter.PILCUBIC)", "V.Resize((50, 60), V.Inter.PILCUBIC)")
 _add(

@@ -35,12 +35,9 @@ def _masked_at_random(
     length = spectrum.shape[axis]
     if most > length:
         raise RuntimeError(f"{name}: a mask of up to {most} is longer than the axis of {length}.")
-    done = spectrum.copy()
-    for part in done.reshape(-1, *done.shape[-2:]):
-        width = int(rng.uniform(0, most))
-        start = int(rng.uniform(0, length - width))
-        part[(slice(start, start + width), slice(None))[:: 1 if axis == -2 else -1]] = value
-    return done
+    width = int(rng.integers(most + 1))
+    start = int(rng.integers(length - width + 1))
+    return _masked(spectrum, start, width, value, axis, name)
 
 
 class _Masking(AudioTensorOperation):
@@ -72,7 +69,7 @@ class FrequencyMasking(_Masking):
     """A spectrogram (…, frequencies, frames) with some frequencies blotted out.
 
     Args:
-        iid_masks: True: a random mask for each spectrogram; False: the one that is given.
+        iid_masks: True: a random mask, in all channels the same; False: the one that is given.
         freq_mask_param: its width; of a random one, the largest.
         mask_start: its first frequency.
         mask_value: what is there instead, not negative.
@@ -96,7 +93,7 @@ class TimeMasking(_Masking):
     """A spectrogram (…, frequencies, frames) with some frames blotted out.
 
     Args:
-        iid_masks: True: a random mask for each spectrogram; False: the one that is given.
+        iid_masks: True: a random mask, in all channels the same; False: the one that is given.
         time_mask_param: its width; of a random one, the largest.
         mask_start: its first frame.
         mask_value: what is there instead, not negative.
@@ -156,7 +153,7 @@ class MaskAlongAxis(AudioTensorOperation):
 
 
 class MaskAlongAxisIID(AudioTensorOperation):
-    """Spectrograms (…, frequencies, frames), each with a random part blotted out.
+    """A spectrogram (…, frequencies, frames) with a random part blotted out.
 
     Args:
         mask_param: how wide it is at most.

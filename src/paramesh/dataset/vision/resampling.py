@@ -8,6 +8,7 @@ so the passes are written out here. Sources: `resize.cpp` of OpenCV 4, by its be
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -186,15 +187,26 @@ def _cubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 @functools.lru_cache(maxsize=256)
-def _area_matrix(size: int, wanted: int) -> np.ndarray:
-    """(wanted, size) float32: the share of each pixel in each pixel of the result."""
+def _shares(size: int, wanted: int) -> tuple[np.ndarray, np.ndarray]:
+    """(wanted, taps) each: the pixels that a pixel of the result covers, and their shares."""
     scale = size / wanted
-    starts = np.arange(wanted)[:, None] * scale
-    ends = np.minimum(starts + scale, size)
-    at = np.arange(size)[None, :]
-    overlap = np.clip(np.minimum(ends, at + 1) - np.maximum(starts, at), 0, 1)
-    overlap[overlap < 1e-3] = 0
-    return (overlap / np.minimum(scale, size - starts)).astype(np.float32)
+    rows: list[list[tuple[int, float]]] = []
+    for at in range(wanted):
+        start, end = at * scale, (at + 1) * scale
+        width = min(scale, size - start)
+        last = min(math.floor(end), size - 1)
+        first = min(math.ceil(start), last)
+        taps = [(first - 1, (first - start) / width)] if first - start > 1e-3 else []
+        taps += [(k, 1.0 / width) for k in range(first, last)]
+        if end - last > 1e-3:
+            taps.append((last, min(end - last, 1.0, width) / width))
+        rows.append(taps)
+    most = max(map(len, rows))
+    places, shares = np.zeros((wanted, most), np.intp), np.zeros((wanted, most), np.float32)
+    for at, taps in enumerate(rows):
+        for k, (place, share) in enumerate(taps):
+            places[at, k], shares[at, k] = place, share
+    return places, shares
 
 
 def _area(image: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -209,12 +221,17 @@ def _area(image: np.ndarray, height: int, width: int) -> np.ndarray:
             return _saturated(total * np.float32(1.0 / (tall * wide)), image.dtype)
         return blocks.sum(axis=(1, 3)) * image.dtype.type(1.0 / (tall * wide))
     work = image.dtype if image.dtype == np.float64 else np.dtype(np.float32)
-    across, down = _area_matrix(columns, width), _area_matrix(rows, height)
-    # (rows, columns, channels) -> (rows, width, channels) -> (height, width, channels)
-    wide_rows = np.matmul(across.astype(work, copy=False), image.astype(work, copy=False))
-    done = (down.astype(work, copy=False) @ wide_rows.reshape(rows, -1)).reshape(
-        height, width, channels
-    )
+    # In OpenCV's order of sums: along each row, then down the columns.
+    places, shares = _shares(columns, width)
+    shares = shares.astype(work, copy=False)
+    wide_rows = np.zeros((rows, width, channels), work)
+    for k in range(places.shape[1]):
+        wide_rows += image.take(places[:, k], axis=1) * shares[:, k, None]
+    places, shares = _shares(rows, height)
+    shares = shares.astype(work, copy=False)
+    done = np.zeros((height, width, channels), work)
+    for k in range(places.shape[1]):
+        done += wide_rows[places[:, k]] * shares[:, k, None, None]
     return _saturated(done, image.dtype) if image.dtype == np.uint8 else done
 
 
