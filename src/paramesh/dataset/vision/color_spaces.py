@@ -64,9 +64,10 @@ def rgb_of_hsv(image: np.ndarray) -> np.ndarray:
     sector = np.floor(h)
     f = h - sector
     sector = sector.astype(np.int32)
-    tab = np.stack([v, v * (one - s), v * (one - s * f), v * (one - s * (one - f))], -1)
-    order = np.array([[0, 3, 1], [2, 0, 1], [1, 0, 3], [1, 2, 0], [3, 1, 0], [0, 1, 2]])
-    made = np.take_along_axis(tab, order[np.clip(sector, 0, 5)], -1)
+    tab = [v, v * (one - s), v * (one - s * f), v * (one - s * (one - f))]
+    sector = np.clip(sector, 0, 5)
+    order = ((0, 2, 1, 1, 3, 0), (3, 0, 0, 2, 1, 1), (1, 1, 3, 0, 0, 2))
+    made = np.stack([np.choose(sector, [tab[k] for k in row]) for row in order], -1)
     made *= np.float32(255)
     # OpenCV's vector code takes 32 pixels at a time and cuts fractions off; the rest of a row is
     # rounded.

@@ -52,7 +52,9 @@ def _resize(image: np.ndarray, height: int, width: int, interpolation: Inter) ->
     rows, columns = image.shape[:2]
     if interpolation == Inter.NEAREST:
         y, x = _nearest(rows, height), _nearest(columns, width)
-        return image[y].take(x, axis=1)
+        flat = image.reshape(rows, -1).take(y, axis=0)
+        taken = flat.take(_spread(x, image.shape[2]), axis=1, mode="clip")
+        return taken.reshape(height, width, image.shape[2])
     halved = rows == 2 * height and columns == 2 * width
     if interpolation == Inter.AREA or (interpolation == Inter.LINEAR and halved):
         if rows >= height and columns >= width:
@@ -114,6 +116,11 @@ def _area_taps(
     return np.clip(left, 0, size - 1), np.clip(left + 1, 0, size - 1), fraction
 
 
+def _spread(places: np.ndarray, channels: int) -> np.ndarray:
+    """Of places of pixels, those of their values in a row of all channels."""
+    return (places[:, None] * channels + np.arange(channels)).ravel()
+
+
 def _linear(
     image: np.ndarray,
     vertical: tuple[np.ndarray, np.ndarray, np.ndarray],
@@ -121,36 +128,68 @@ def _linear(
 ) -> np.ndarray:
     top, bottom, down = vertical
     left, right, along = horizontal
+    channels = image.shape[2]
     used = np.zeros(image.shape[0], bool)
     used[top] = used[bottom] = True
     place = np.cumsum(used) - 1
     top, bottom = place[top], place[bottom]
+    # Rows of values, not of pixels: numpy is slow where its innermost axis is as short as a colour.
+    flat = image.reshape(image.shape[0], -1)
     if not used.all():
-        image = image[used]
-    if image.dtype != np.uint8:
-        along = along.astype(image.dtype)[:, None]
-        down = down.astype(image.dtype)[:, None, None]
-        rows = image.take(left, axis=1) * (1 - along) + image.take(right, axis=1) * along
-        return rows[top] * (1 - down) + rows[bottom] * down
+        flat = flat[used]
+    places = _spread(left, channels), _spread(right, channels)
+    along = along.repeat(channels)
+    shape = (len(top), len(left), channels)
+    if image.dtype == np.uint8:
+        return _linear_bytes(flat, places, along, (top, bottom, down)).reshape(shape)
+    along, down = along.astype(image.dtype), down.astype(image.dtype)[:, None]
+    first, second = (flat.take(p, axis=1, mode="clip") for p in places)
+    rows = first * (1 - along) + second * along
+    return (rows[top] * (1 - down) + rows[bottom] * down).reshape(shape)
+
+
+#: How many values are worked on at a time, so that they stay in the processor's cache.
+_BLOCK = 1 << 15
+
+
+def _linear_bytes(
+    flat: np.ndarray,
+    places: tuple[np.ndarray, np.ndarray],
+    along: np.ndarray,
+    vertical: tuple[np.ndarray, np.ndarray, np.ndarray],
+) -> np.ndarray:
+    """Both passes in fixed point. What the first gives has 15 bits."""
+    top, bottom, down = vertical
+    length = len(along)
+    step = max(_BLOCK // length, 1)
     # The two weights of a pixel add up to 2048 whatever the fraction, so one product is enough.
-    first = image.take(left, axis=1).astype(np.int32)
-    rows = image.take(right, axis=1).astype(np.int32)
-    rows -= first
-    rows *= np.rint(along * np.float32(_ONE)).astype(np.int32)[:, None]
-    first <<= _BITS
-    rows += first
-    rows >>= 4
-    down = np.rint(down * np.float32(_ONE)).astype(np.int32)[:, None, None]
-    upper = rows[top]
-    upper *= _ONE - down
-    upper >>= 16
-    lower = rows[bottom]
-    lower *= down
-    lower >>= 16
-    upper += lower
-    upper += 2
-    upper >>= 2
-    return upper.astype(np.uint8)
+    weights = np.rint(along * np.float32(_ONE)).astype(np.int32)
+    rows = np.empty((len(flat), length), np.int16)
+    for at in range(0, len(flat), step):
+        part = flat[at : at + step]
+        first = part.take(places[0], axis=1, mode="clip").astype(np.int32)
+        second = part.take(places[1], axis=1, mode="clip").astype(np.int32)
+        second -= first
+        second *= weights
+        first <<= _BITS
+        second += first
+        second >>= 4
+        rows[at : at + step] = second
+    below = np.rint(down * np.float32(_ONE)).astype(np.int32)[:, None]
+    done = np.empty((len(top), length), np.uint8)
+    for at in range(0, len(top), step):
+        block = slice(at, at + step)
+        upper = rows.take(top[block], axis=0).astype(np.int32)
+        upper *= _ONE - below[block]
+        upper >>= 16
+        lower = rows.take(bottom[block], axis=0).astype(np.int32)
+        lower *= below[block]
+        lower >>= 16
+        upper += lower
+        upper += 2
+        upper >>= 2
+        done[block] = upper
+    return done
 
 
 def cubic_weights(fraction: np.ndarray) -> np.ndarray:
@@ -165,7 +204,7 @@ def cubic_weights(fraction: np.ndarray) -> np.ndarray:
 
 
 def _cubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    rows, columns = image.shape[:2]
+    rows, columns, channels = image.shape
     left, along = _positions(columns, width)
     top, down = _positions(rows, height)
     exact = image.dtype == np.uint8
@@ -174,15 +213,18 @@ def _cubic(image: np.ndarray, height: int, width: int) -> np.ndarray:
         weights = np.rint(weights * np.float32(_ONE))
         weights_down = np.rint(weights_down * np.float32(_ONE))
     work = np.float64 if image.dtype == np.float64 else np.float32
-    wide = np.zeros((rows, width, image.shape[2]), work)
+    flat = image.reshape(rows, -1)
+    wide = np.zeros((rows, width * channels), work)
     for k in range(4):
-        taps = image.take(np.clip(left + k - 1, 0, columns - 1), axis=1)
-        wide += taps.astype(work) * weights[:, k, None].astype(work)
+        places = _spread(np.clip(left + k - 1, 0, columns - 1), channels)
+        part = weights[:, k].astype(work).repeat(channels)
+        wide += flat.take(places, axis=1, mode="clip").astype(work) * part
     scale = np.float32(1.0 / (_ONE * _ONE)) if exact else np.float32(1)
-    done = np.zeros((height, width, image.shape[2]), work)
+    done = np.zeros((height, width * channels), work)
     for k in range(4):
         part = (weights_down[:, k] * scale).astype(work)
-        done += wide[np.clip(top + k - 1, 0, rows - 1)] * part[:, None, None]
+        done += wide.take(np.clip(top + k - 1, 0, rows - 1), axis=0) * part[:, None]
+    done = done.reshape(height, width, channels)
     return _saturated(done, image.dtype) if exact else done
 
 
@@ -224,14 +266,17 @@ def _area(image: np.ndarray, height: int, width: int) -> np.ndarray:
     # In OpenCV's order of sums: along each row, then down the columns.
     places, shares = _shares(columns, width)
     shares = shares.astype(work, copy=False)
-    wide_rows = np.zeros((rows, width, channels), work)
+    flat = image.reshape(rows, -1)
+    wide_rows = np.zeros((rows, width * channels), work)
     for k in range(places.shape[1]):
-        wide_rows += image.take(places[:, k], axis=1) * shares[:, k, None]
+        taken = flat.take(_spread(places[:, k], channels), axis=1, mode="clip")
+        wide_rows += taken * shares[:, k].repeat(channels)
     places, shares = _shares(rows, height)
     shares = shares.astype(work, copy=False)
-    done = np.zeros((height, width, channels), work)
+    done = np.zeros((height, width * channels), work)
     for k in range(places.shape[1]):
-        done += wide_rows[places[:, k]] * shares[:, k, None, None]
+        done += wide_rows.take(places[:, k], axis=0) * shares[:, k, None]
+    done = done.reshape(height, width, channels)
     return _saturated(done, image.dtype) if image.dtype == np.uint8 else done
 
 

@@ -76,10 +76,16 @@ class Normalize(ImageOperation):
                 f"{image.shape} has {channels} channels."
             )
         mean, std = self._mean, self._std
-        if not self.is_hwc:
-            mean, std = mean[:, None, None], std[:, None, None]
         if planes.dtype.itemsize > 2 and planes.dtype != np.float32:
             planes = planes.astype(np.float32)
+        if self.is_hwc:
+            # As rows of values: numpy is slow where its innermost axis is as short as a colour.
+            planes = planes.reshape(planes.shape[0], -1)
+            if len(mean) > 1:
+                times = planes.shape[1] // len(mean)
+                mean, std = np.tile(mean, times), np.tile(std, times)
+        else:
+            mean, std = mean[:, None, None], std[:, None, None]
         done = np.subtract(planes, mean, dtype=np.float32)
         done /= std
         return done.reshape(image.shape)

@@ -87,55 +87,61 @@ def _sampled(
     """The image at fixed-point coordinates (whole ones for NEAREST)."""
     planes = image if image.ndim == 3 else image[..., None]
     colors = fill.astype(planes.dtype)
+    # A frame of one pixel around the image is what lies outside of it.
+    height, width, channels = planes.shape
+    framed = np.empty((channels, height + 2, width + 2), planes.dtype)
+    framed[...] = colors[:, None, None]
+    framed[:, 1:-1, 1:-1] = planes.transpose(2, 0, 1)
+    flat = framed.reshape(channels, -1)
     if interpolation == Inter.NEAREST:
-        done = _pixels(planes, xs, ys, colors)
+        found = flat.take(_places(ys, height, width + 2) + _places(xs, width, 1), axis=1)
+        done = np.ascontiguousarray(np.moveaxis(found, 0, -1))
     else:
         mask = (1 << _FRACTION) - 1
         whole = xs >> _FRACTION, ys >> _FRACTION
         fractions = xs & mask, ys & mask
-        cubic = interpolation == Inter.CUBIC
-        done = _weighted(planes, whole, fractions, colors, cubic)
+        done = _weighted(flat, (height, width), whole, fractions, interpolation == Inter.CUBIC)
     return done if image.ndim == 3 else done[..., 0]
 
 
-def _pixels(image: np.ndarray, x: np.ndarray, y: np.ndarray, fill: np.ndarray) -> np.ndarray:
-    height, width = image.shape[:2]
-    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    taken = image[np.clip(y, 0, height - 1), np.clip(x, 0, width - 1)]
-    if not inside.all():
-        taken[~inside] = fill
-    return taken
+def _places(at: np.ndarray, size: int, step: int) -> np.ndarray:
+    """Places in the frame along one axis."""
+    return (np.clip(at, -1, size) + 1) * step
 
 
 def _weighted(
-    image: np.ndarray,
+    flat: np.ndarray,
+    size: tuple[int, int],
     whole: tuple[np.ndarray, np.ndarray],
     fractions: tuple[np.ndarray, np.ndarray],
-    fill: np.ndarray,
     cubic: bool,
 ) -> np.ndarray:
-    size, first = (4, -1) if cubic else (2, 0)
-    exact = image.dtype == np.uint8
-    table = _table(cubic, exact)
-    weights = table[fractions[1], fractions[0]]
-    work = (
-        np.dtype(np.int32)
-        if exact
-        else np.dtype(np.float64 if image.dtype.itemsize > 4 else np.float32)
-    )
-    total = np.zeros((*whole[0].shape, image.shape[2]), work)
-    for row in range(size):
-        for column in range(size):
-            taken = _pixels(image, whole[0] + (first + column), whole[1] + (first + row), fill)
-            total += taken.astype(work) * weights[..., row, column, None].astype(work, copy=False)
-    if exact:
-        total += 1 << (_WEIGHT - 1)
-        total >>= _WEIGHT
-        return np.clip(total, 0, 255).astype(np.uint8)
-    if image.dtype.kind in "iu":
-        info = np.iinfo(image.dtype)
-        total = np.clip(np.rint(total), info.min, info.max)
-    return total.astype(image.dtype)
+    taps, first = (4, -1) if cubic else (2, 0)
+    kind = flat.dtype
+    exact = kind == np.uint8
+    work = np.dtype(np.int32 if exact else np.float64 if kind.itemsize > 4 else np.float32)
+    weights = _table(cubic, exact).astype(work, copy=False)[fractions[1], fractions[0]]
+    across = [_places(whole[0] + (first + k), size[1], 1) for k in range(taps)]
+    down = [_places(whole[1] + (first + k), size[0], size[1] + 2) for k in range(taps)]
+    steps = [
+        (down[row] + across[column], np.ascontiguousarray(weights[..., row, column]))
+        for row in range(taps)
+        for column in range(taps)
+    ]
+    done = np.empty((*whole[0].shape, flat.shape[0]), kind)
+    for channel, values in enumerate(flat.astype(work)):
+        total = np.zeros(whole[0].shape, work)
+        for places, weight in steps:
+            total += values.take(places) * weight
+        if exact:
+            total += 1 << (_WEIGHT - 1)
+            total >>= _WEIGHT
+            np.clip(total, 0, 255, out=total)
+        elif kind.kind in "iu":
+            info = np.iinfo(kind)
+            total = np.clip(np.rint(total), info.min, info.max)
+        done[..., channel] = total
+    return done
 
 
 @functools.cache
