@@ -142,13 +142,15 @@ def test_sentencepiece(tmp_path: Path) -> None:
     lines = tmp_path / "lines.txt"
     lines.write_text("the cat sat on the mat\nthe hat of the cat\n" * 20, encoding="utf-8")
     vocab = text.SentencePieceVocab.from_file(
-        [str(lines)], 20, 0.9995, text.SentencePieceModel.UNIGRAM, {}
+        [str(lines)], 16, 0.9995, text.SentencePieceModel.UNIGRAM, {}
     )
     text.SentencePieceVocab.save_model(vocab, str(tmp_path), "m.model")
     pieces = text.SentencePieceTokenizer(vocab, text.SPieceTokenizerOutType.STRING)
     numbers = text.SentencePieceTokenizer(
         str(tmp_path / "m.model"), text.SPieceTokenizerOutType.INT
     )
+    with pytest.raises(RuntimeError, match="could not train"):
+        text.SentencePieceVocab.from_file([str(lines)], 500, 0.9995, "unigram", {})
     line = np.array("the cat")
     assert "".join(pieces(line)).replace("▁", " ").strip() == "the cat"
     assert numbers(line).dtype == np.int32

@@ -52,8 +52,8 @@ class SentencePieceVocab:
                 minloglevel=2,
                 **{**source, **params},
             )
-        except (OSError, ValueError) as error:
-            raise RuntimeError(f"{name}: {error}") from None
+        except (OSError, ValueError, RuntimeError) as error:
+            raise RuntimeError(f"{name}: SentencePiece could not train: {error}") from None
         made = cls()
         made.model = model.getvalue()
         return made

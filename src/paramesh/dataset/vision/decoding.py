@@ -49,8 +49,13 @@ def opened(data: memoryview, name: str) -> Image.Image:
     """
     try:
         return Image.open(io.BytesIO(data))
-    except (UnidentifiedImageError, OSError, ValueError) as error:
-        raise RuntimeError(f"{name}: cannot decode these {data.nbytes} bytes: {error}") from None
+    except UnidentifiedImageError:
+        raise RuntimeError(
+            f"{name}: these {data.nbytes} bytes are no image in a form that Pillow knows; they start "
+            f"with {bytes(data[:8])!r}."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise RuntimeError(f"{name}: cannot decode these {data.nbytes} bytes: {error}.") from None
 
 
 def rgb(picture: Image.Image, name: str) -> Image.Image:
