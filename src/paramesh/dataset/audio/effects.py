@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from scipy import signal as scipy_signal
@@ -152,7 +153,7 @@ class Overdrive(AudioTensorOperation):
     def _run(self, signal: np.ndarray) -> np.ndarray:
         driven = np.clip(signal * 10 ** (self.gain / 20.0) + self.color / 200.0, -1, 1)
         driven = driven - driven**3 / 3
-        smooth = scipy_signal.lfilter([1.0, -1.0], [1.0, -0.995], driven)
+        smooth: Any = scipy_signal.lfilter([1.0, -1.0], [1.0, -0.995], driven)
         return np.clip(signal * 0.5 + smooth * 0.75, -1, 1).astype(signal.dtype)
 
 

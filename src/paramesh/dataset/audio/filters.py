@@ -46,7 +46,7 @@ def filtered(
         b: the coefficients of the inputs.
         clamp: True: the result is clipped to -1 to 1.
     """
-    done = scipy_signal.lfilter(np.asarray(b, np.float64), np.asarray(a, np.float64), waveform)
+    done: Any = scipy_signal.lfilter(np.asarray(b, np.float64), np.asarray(a, np.float64), waveform)
     if clamp:
         np.clip(done, -1.0, 1.0, out=done)
     return done.astype(waveform.dtype)

@@ -112,7 +112,7 @@ def istft(
     return done
 
 
-def pairs(spectrum: np.ndarray, kind: Any) -> np.ndarray:
+def pairs(spectrum: Any, kind: Any) -> np.ndarray:
     """A complex array as one with a last axis of real and imaginary parts."""
     return np.stack([spectrum.real, spectrum.imag], -1).astype(kind)
 
@@ -213,7 +213,7 @@ class Spectrogram(AudioTensorOperation):
         if self.pad:
             signal = np.pad(signal, [(0, 0)] * (signal.ndim - 1) + [(self.pad, self.pad)])
         window = _padded_window(self.window, self.win_length, self.n_fft)
-        found = stft(
+        found: Any = stft(
             signal, self.n_fft, self.hop_length, window, self.center, self.pad_mode, self.onesided
         )
         if self.normalized:

@@ -39,7 +39,8 @@ class JiebaTokenizer(TextTensorOperation):
         mode: JiebaMode = JiebaMode.MIX,
         with_offsets: bool = False,
     ) -> None:
-        for path, argument in ((hmm_path, "hmm_path"), (mp_path, "mp_path")):
+        paths: tuple[tuple[Any, str], ...] = ((hmm_path, "hmm_path"), (mp_path, "mp_path"))
+        for path, argument in paths:
             name = f"JiebaTokenizer.{argument}"
             if path is None:
                 raise ValueError(f"{name}: expected the path of a file, got None.")
@@ -59,7 +60,7 @@ class JiebaTokenizer(TextTensorOperation):
         self._words = library.Tokenizer(mp_path)
         self._model = importlib.import_module("jieba.finalseg")
 
-    def add_word(self, word: str, freq: int | None = None) -> None:
+    def add_word(self, word: str | None, freq: int | None = None) -> None:
         """Add a word to the dictionary.
 
         Args:

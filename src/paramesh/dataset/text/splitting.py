@@ -143,7 +143,7 @@ class RegexTokenizer(TextTensorOperation):
     """
 
     def __init__(
-        self, delim_pattern: str, keep_delim_pattern: str = "", with_offsets: bool = False
+        self, delim_pattern: str | None, keep_delim_pattern: str = "", with_offsets: bool = False
     ) -> None:
         if delim_pattern is None:
             raise ValueError("RegexTokenizer.delim_pattern: expected a pattern, got None.")

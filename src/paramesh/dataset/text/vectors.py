@@ -96,7 +96,7 @@ class CharNGram(Vectors):
             size = max(len(characters) - n + 1, 0)
             keys = dict.fromkeys("".join(characters[i : i + n]) for i in range(size))
             found += [self.vectors[f"{n}gram-{k}"] for k in keys if f"{n}gram-{k}" in self.vectors]
-        return np.mean(found, 0, dtype=np.float32) if found else None
+        return np.asarray(np.mean(found, 0), np.float32) if found else None
 
 
 class ToVectors(TextTensorOperation):

@@ -6,7 +6,6 @@ what was given and what was expected.
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -224,6 +223,6 @@ def each(value: Sequence[Any], check: Callable[[Any, str], None], name: str) -> 
         check(element, f"{name}[{i}]")
 
 
-def is_number(value: Any) -> bool:
-    """True for an int, a float and numpy's scalars; a bool is none."""
-    return isinstance(value, numbers.Number) and not isinstance(value, bool)
+def is_whole(value: Any) -> bool:
+    """True for an int; a bool is none."""
+    return isinstance(value, int) and not isinstance(value, bool)

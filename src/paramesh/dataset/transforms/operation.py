@@ -71,14 +71,14 @@ class TensorOperation:
             )
         return self
 
-    def __call__(self, *columns: Any) -> Any:
+    def __call__(self, *columns: Any, **options: Any) -> Any:
         """Run over the columns."""
         run = getattr(self, "_execute_py", None)
         if run is None:
             raise NotImplementedError(
                 f"{type(self).__name__}: define __call__(self, *columns) or _execute_py."
             )
-        return run(*columns)
+        return run(*columns, **options)
 
 
 class PyTensorOperation(TensorOperation):

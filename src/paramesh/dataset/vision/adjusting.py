@@ -265,11 +265,11 @@ class RandomColor(ImageOperation):
 
     def _array(self, image: np.ndarray) -> np.ndarray:
         colored(image, "RandomColor")
-        share = float(np.float32(self.rng.uniform(*self.degrees)))
+        share = float(np.float32(self.rng.uniform(self.degrees[0], self.degrees[1])))
         return mixed(gray(image)[..., None], 1.0 - share, image, share, image.dtype)
 
     def _pil(self, image: Image.Image) -> Image.Image:
-        return ImageEnhance.Color(image).enhance(self.rng.uniform(*self.degrees))
+        return ImageEnhance.Color(image).enhance(self.rng.uniform(self.degrees[0], self.degrees[1]))
 
 
 def _factors(

@@ -16,7 +16,7 @@ def crop_size(value: Any, name: str) -> tuple[int, int]:
         TypeError: it is no int and no two ints.
         ValueError: a length is not above 0.
     """
-    if isinstance(value, int) and not isinstance(value, bool):
+    if check.is_whole(value):
         check.within(value, 1, check.LARGEST, name)
         return value, value
     check.pair(value, name)
@@ -44,7 +44,7 @@ def colors(value: Any, name: str) -> tuple[int, int, int]:
         TypeError: it is neither an int nor a tuple of three ints.
         ValueError: one is outside.
     """
-    if isinstance(value, int) and not isinstance(value, bool):
+    if check.is_whole(value):
         value = (value,) * 3
     elif not (isinstance(value, tuple) and len(value) == 3):
         raise TypeError(f"{name}: expected an int or a tuple of 3 ints, got {value!r}.")
@@ -61,7 +61,7 @@ def padding(value: Any, name: str) -> tuple[int, int, int, int]:
         TypeError: no int and no list or tuple of ints.
         ValueError: another number of widths, or a negative one.
     """
-    if isinstance(value, int) and not isinstance(value, bool):
+    if check.is_whole(value):
         value = (value,) * 4
     check.of_type(value, (list, tuple), name)
     if len(value) not in (2, 4):

@@ -70,9 +70,9 @@ def cut_boxes(boxes: np.ndarray, top: int, left: int, height: int, width: int) -
         height: of the part.
         width: of the part.
     """
-    near = boxes[:, :2] - np.float32([left, top])
+    near = boxes[:, :2] - np.array([left, top], np.float32)
     far = near + boxes[:, 2:4]
-    size = np.float32([width, height])
+    size = np.array([width, height], np.float32)
     kept = ((near <= size) & (far >= 0)).all(1)
     done = boxes[kept]
     low = np.maximum(near[kept], 0)
@@ -83,7 +83,7 @@ def cut_boxes(boxes: np.ndarray, top: int, left: int, height: int, width: int) -
 
 def scaled_boxes(boxes: np.ndarray, before: Sequence[int], after: Sequence[int]) -> np.ndarray:
     """The boxes of an image that goes from one (height, width) to another."""
-    ratio = np.float32([after[1] / before[1], after[0] / before[0]])
+    ratio = np.array([after[1] / before[1], after[0] / before[0]], np.float32)
     boxes[:, :2] *= ratio
     boxes[:, 2:4] *= ratio
     return boxes

@@ -38,7 +38,7 @@ def encoded_bytes(image: Any, name: str) -> memoryview:
             "of "
             f"the shape {image.shape}. Is it decoded already?"
         )
-    return memoryview(np.ascontiguousarray(image)).cast("B")
+    return np.ascontiguousarray(image).data.cast("B")
 
 
 def opened(data: memoryview, name: str) -> Image.Image:
@@ -51,7 +51,8 @@ def opened(data: memoryview, name: str) -> Image.Image:
         return Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
         raise RuntimeError(
-            f"{name}: these {data.nbytes} bytes are no image in a form that Pillow knows; they start "
+            f"{name}: these {data.nbytes} bytes are no image in a form that Pillow knows; they "
+            "start "
             f"with {bytes(data[:8])!r}."
         ) from None
     except (OSError, ValueError) as error:

@@ -182,8 +182,8 @@ class RandomErasing(TensorOperation):
             )
         channels, height, width = image.shape
         for _ in range(self.max_attempts):
-            area = rng.uniform(*self.scale) * height * width
-            aspect = rng.uniform(*self.ratio)
+            area = rng.uniform(self.scale[0], self.scale[1]) * height * width
+            aspect = rng.uniform(self.ratio[0], self.ratio[1])
             wide = round(math.sqrt(area * aspect))
             tall = round(wide / aspect)
             if tall < height and wide < width:

@@ -40,7 +40,7 @@ def resize(image: np.ndarray, height: int, width: int, interpolation: Inter) -> 
         return image.copy()
     planes = image if image.ndim == 3 else image[..., None]
     kind = planes.dtype
-    if interpolation != Inter.NEAREST and kind not in (np.uint8, np.float32, np.float64):
+    if interpolation != Inter.NEAREST and kind.name not in ("uint8", "float32", "float64"):
         planes = planes.astype(np.float64 if kind.itemsize > 2 else np.float32)
     done = _resize(planes, height, width, interpolation)
     if done.dtype != kind:

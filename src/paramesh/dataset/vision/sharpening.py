@@ -95,10 +95,14 @@ class RandomSharpness(ImageOperation):
         self.degrees = degrees
 
     def _array(self, image: np.ndarray) -> np.ndarray:
-        return sharpness(image, self.rng.uniform(*self.degrees), "RandomSharpness")
+        return sharpness(
+            image, self.rng.uniform(self.degrees[0], self.degrees[1]), "RandomSharpness"
+        )
 
     def _pil(self, image: Image.Image) -> Image.Image:
-        return ImageEnhance.Sharpness(image).enhance(self.rng.uniform(*self.degrees))
+        return ImageEnhance.Sharpness(image).enhance(
+            self.rng.uniform(self.degrees[0], self.degrees[1])
+        )
 
 
 @functools.lru_cache(maxsize=256)

@@ -110,7 +110,7 @@ class Resize(ImageOperation):
         ValueError: a length is not above 0.
     """
 
-    def __init__(self, size: Any, interpolation: Inter = Inter.LINEAR) -> None:
+    def __init__(self, size: Any, interpolation: Inter | None = Inter.LINEAR) -> None:
         if interpolation is None:
             raise KeyError("Resize.interpolation: expected an Inter, got None.")
         self.size = arguments.resize_size(size, "Resize.size")

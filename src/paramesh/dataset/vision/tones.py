@@ -298,7 +298,7 @@ class Solarize(ImageOperation):
         self.threshold = pair
 
     def _array(self, image: np.ndarray) -> np.ndarray:
-        return solarize(image, *self.threshold)
+        return solarize(image, self.threshold[0], self.threshold[1])
 
 
 class RandomSolarize(ImageOperation):

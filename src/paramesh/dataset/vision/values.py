@@ -234,7 +234,7 @@ class ToPIL(ImageOperation):
             raise TypeError(
                 f"ToPIL: expected uint8 for {image.shape[2]} channels, got {image.dtype}."
             )
-        if image.dtype in (np.int64, np.uint64, np.float16) or image.dtype.kind in "cOUS":
+        if image.dtype.name in ("int64", "uint64", "float16") or image.dtype.kind in "cOUS":
             raise TypeError(f"ToPIL: Pillow has no images of {image.dtype}.")
         return Image.fromarray(image)
 

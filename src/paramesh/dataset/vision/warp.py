@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -130,7 +131,7 @@ def _weighted(
     ]
     done = np.empty((*whole[0].shape, flat.shape[0]), kind)
     for channel, values in enumerate(flat.astype(work)):
-        total = np.zeros(whole[0].shape, work)
+        total: Any = np.zeros(whole[0].shape, work)
         for places, weight in steps:
             total += values.take(places) * weight
         if exact:

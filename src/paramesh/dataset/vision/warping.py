@@ -58,7 +58,9 @@ def affine_array(
     c = (f(1) - a) * cx - b * cy + f(translation[0])
     g = (f(1) - e) * cy - d * cx + f(translation[1])
     fill = fill_colors(colors, _channels(image))
-    return warp.affine(image, [[a, b, c], [d, e, g]], image.shape[:2], interpolation, fill)
+    return warp.affine(
+        image, np.array([[a, b, c], [d, e, g]]), image.shape[:2], interpolation, fill
+    )
 
 
 def rotate_array(
@@ -250,7 +252,7 @@ class RandomAffine(ImageOperation):
         shares = (0.0,) * 4 if self.translate is None else tuple(self.translate)
         shares = (*shares, 0.0, 0.0)[:4]
         height, width = image.shape[:2]
-        angle = math.fmod(draw(*self.degrees), 360.0)
+        angle = math.fmod(draw(self.degrees[0], self.degrees[1]), 360.0)
         # MindSpore hands pixels to a transform that takes shares; meant are shares.
         moved = (
             draw(shares[0] * width, shares[1] * width),
@@ -291,7 +293,7 @@ class RandomAffine(ImageOperation):
 
 def _shears(shear: Any, name: str) -> tuple[float, float, float, float]:
     if shear is None:
-        return (0.0,) * 4
+        return (0.0, 0.0, 0.0, 0.0)
     check.of_type(shear, (int, float, list, tuple), name)
     if isinstance(shear, int | float):
         check.positive(shear, name)
