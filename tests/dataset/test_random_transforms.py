@@ -13,6 +13,7 @@ from scipy import stats
 import paramesh
 import transform_cases as cases
 from paramesh.dataset import chance, transforms, vision
+from paramesh.dataset.vision.sizes import drawn_box
 
 NAMES = cases.names(importlib.import_module, "paramesh")
 TABLE = [pytest.param(e, i, id=f"{e}/{i}") for e, i in cases.RANDOM]
@@ -127,3 +128,50 @@ def test_boxes_of_a_crop_lie_in_it() -> None:
 def test_a_function_without_seeded_is_kept() -> None:
     apply = transforms.RandomApply([np.negative], 1.0).seeded(np.random.default_rng(0))
     np.testing.assert_array_equal(apply(np.arange(3)), [0, -1, -2])
+
+
+def places(kind: str) -> np.ndarray:
+    """Where 2,000 draws of a transform lie that has 12 places to choose from: 3 rows, 4 columns."""
+    rng = np.random.default_rng(2)
+    numbered = np.arange(5 * 7).reshape(5, 7)
+    found = []
+    for _ in range(2000):
+        if kind == "crop":
+            first = vision.RandomCrop((3, 4)).seeded(rng)(numbered.astype(np.uint8))[0, 0]
+            found.append(divmod(int(first), 7))
+        elif kind == "box":
+            top, left, height, width = drawn_box(rng, 5, 7, (12 / 35,) * 2, (4 / 3,) * 2, 10)
+            assert (height, width) == (3, 4)
+            found.append((top, left))
+        else:
+            erase = vision.RandomErasing(1.0, (12 / 35,) * 2, (4 / 3,) * 2, 9).seeded(rng)
+            rows, columns = np.nonzero(erase(np.zeros((1, 5, 7)))[0])
+            found.append((int(rows.min()), int(columns.min())))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("kind", ["crop", "box", "erasing"])
+def test_every_place_is_as_probable(kind: str) -> None:
+    _, counts = np.unique(places(kind), axis=0, return_counts=True)
+    assert len(counts) == 12
+    assert stats.chisquare(counts).pvalue > 1e-4
+
+
+def test_masks_are_as_long_and_as_far_as_they_may() -> None:
+    audio = importlib.import_module("paramesh.dataset.audio")
+    mask = audio.TimeMasking(True, 3).seeded(np.random.default_rng(0))
+    found = set()
+    for _ in range(500):
+        at = np.flatnonzero(mask(np.ones((2, 4, 5), np.float32))[1, 0] == 0)
+        found.add((len(at), int(at[0]) if len(at) else 0))
+    wanted = {(w, s) for w in (1, 2, 3) for s in range(5 - w + 1)} | {(0, 0)}
+    assert found == wanted
+
+
+def test_cutmix_mixes_labels_by_area() -> None:
+    images = np.stack([np.full((9, 9, 1), k, np.uint8) for k in range(4)])
+    mix = vision.CutMixBatch(vision.ImageBatchFormat.NHWC, 1.0, 0.7)
+    done, labels = mix.seeded(np.random.default_rng(0))(images, np.eye(4, dtype=np.int64))
+    shares = [[(done[i] == k).mean() for k in range(4)] for i in range(4)]
+    np.testing.assert_allclose(labels, shares, atol=1e-6)
+    assert len(np.unique(np.diag(labels))) > 2
