@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import importlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from environments import without_virtual_devices
 from paramesh import compat
 
 ROOT = Path(__file__).parent.parent.parent
@@ -64,3 +67,26 @@ def test_mindspores_paths_lead_here() -> None:
         importlib.import_module(f"paramesh.{path}")
     utils = importlib.import_module("paramesh.dataset.vision.utils")
     assert utils.Inter is importlib.import_module("paramesh.dataset.vision").Inter
+
+
+def test_modules_are_attributes_without_being_imported() -> None:
+    program = (
+        "from paramesh.dataset import text, transforms, vision;"
+        "print(vision.c_transforms.Resize is vision.Resize, vision.utils.Inter is vision.Inter,"
+        " transforms.py_transforms.Compose is transforms.Compose, text.utils.Vocab is text.Vocab)"
+    )
+    environment = without_virtual_devices()
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.split() == ["True"] * 4, done.stderr
+
+
+def test_a_name_that_is_not_there_gets_a_proposal() -> None:
+    vision = importlib.import_module("paramesh.dataset.vision")
+    with pytest.raises(AttributeError, match="Did you mean .*RandomCrop"):
+        _ = vision.RandomCropp

@@ -12,6 +12,7 @@
 | `waveforms` | what a transform is given |
 """
 
+from paramesh import faces
 from paramesh.dataset.audio.effects import (
     Contrast,
     DCShift,
@@ -143,3 +144,5 @@ __all__ = [
     "linear_fbanks",
     "melscale_fbanks",
 ]
+
+__getattr__ = faces.opened(__name__, {}, lambda: __all__)

@@ -13,6 +13,7 @@
 | `vocabulary` | words and their numbers |
 """
 
+from paramesh import faces
 from paramesh.dataset.text.chinese import JiebaTokenizer
 from paramesh.dataset.text.modes import (
     JiebaMode,
@@ -87,3 +88,5 @@ __all__ = [
     "to_bytes",
     "to_str",
 ]
+
+__getattr__ = faces.opened(__name__, {}, lambda: __all__)

@@ -34,13 +34,12 @@ class JiebaTokenizer(TextTensorOperation):
 
     def __init__(
         self,
-        hmm_path: str,
-        mp_path: str,
+        hmm_path: str | None,
+        mp_path: str | None,
         mode: JiebaMode = JiebaMode.MIX,
         with_offsets: bool = False,
     ) -> None:
-        paths: tuple[tuple[Any, str], ...] = ((hmm_path, "hmm_path"), (mp_path, "mp_path"))
-        for path, argument in paths:
+        for path, argument in ((hmm_path, "hmm_path"), (mp_path, "mp_path")):
             name = f"JiebaTokenizer.{argument}"
             if path is None:
                 raise ValueError(f"{name}: expected the path of a file, got None.")

@@ -9,6 +9,7 @@
 | `c_transforms`, `py_transforms` | the names and arguments of MindSpore 1.x |
 """
 
+from paramesh import faces
 from paramesh.dataset.transforms.columns import (
     Concatenate,
     Duplicate,
@@ -51,3 +52,5 @@ __all__ = [
     "Unique",
     "not_random",
 ]
+
+__getattr__ = faces.opened(__name__, {}, lambda: __all__)

@@ -24,6 +24,7 @@
 | `c_transforms`, `py_transforms` | the names and arguments of MindSpore 1.x |
 """
 
+from paramesh import faces
 from paramesh.dataset.transforms.operation import not_random
 from paramesh.dataset.vision.adjusting import (
     AdjustBrightness,
@@ -238,3 +239,5 @@ __all__ = [
     "write_jpeg",
     "write_png",
 ]
+
+__getattr__ = faces.opened(__name__, {}, lambda: __all__)
