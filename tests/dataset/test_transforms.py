@@ -45,6 +45,7 @@ ROUNDED = {
 
 #: Of audio, where sums are float32 in MindSpore and float64 here: shares of the largest value.
 SHARE = {
+    "A.PitchShift": 1e-5,
     "A.BassBiquad": 1e-5,
     "A.Resample": 1e-5,
     "A.PhaseVocoder": 2e-5,

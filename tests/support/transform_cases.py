@@ -493,6 +493,8 @@ _add(
     f"A.LFCC(16000, 8, 6, speckwargs={_SPECTRUM})",
     "A.SpectralCentroid(16000, 32)",
     "A.ComputeDeltas()",
+    "A.PitchShift(16000, 2, 12, 32)",
+    "A.PitchShift(16000, -5, 12, 32, 24, 6)",
 )
 _add(AUDIO, "codes", "A.MuLawDecoding()")
 _add(

@@ -8,6 +8,7 @@
 | `masking` | SpecAugment |
 | `mels` | filter banks and cepstra |
 | `modes` | the enums |
+| `pitch` | the pitch, changed |
 | `spectra` | Fourier transforms, dB, phases |
 | `waveforms` | what a transform is given |
 """
@@ -69,6 +70,7 @@ from paramesh.dataset.audio.modes import (
     ScaleType,
     WindowType,
 )
+from paramesh.dataset.audio.pitch import PitchShift
 from paramesh.dataset.audio.spectra import (
     AmplitudeToDB,
     Angle,
@@ -128,6 +130,7 @@ __all__ = [
     "NormType",
     "Overdrive",
     "PhaseVocoder",
+    "PitchShift",
     "Resample",
     "ResampleMethod",
     "RiaaBiquad",

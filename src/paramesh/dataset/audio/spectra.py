@@ -44,7 +44,8 @@ def window_of(kind: WindowType, length: int) -> np.ndarray:
     return make(length + 1)[:-1]
 
 
-def _padded_window(kind: WindowType, length: int, n_fft: int) -> np.ndarray:
+def padded_window(kind: WindowType, length: int, n_fft: int) -> np.ndarray:
+    """A window in the middle of `n_fft` samples."""
     before = (n_fft - length) // 2
     return np.pad(window_of(kind, length), (before, n_fft - length - before))
 
@@ -212,7 +213,7 @@ class Spectrogram(AudioTensorOperation):
     def _run(self, signal: np.ndarray) -> np.ndarray:
         if self.pad:
             signal = np.pad(signal, [(0, 0)] * (signal.ndim - 1) + [(self.pad, self.pad)])
-        window = _padded_window(self.window, self.win_length, self.n_fft)
+        window = padded_window(self.window, self.win_length, self.n_fft)
         found: Any = stft(
             signal, self.n_fft, self.hop_length, window, self.center, self.pad_mode, self.onesided
         )
@@ -284,7 +285,7 @@ class InverseSpectrogram(AudioTensorOperation):
 
     def _run(self, signal: np.ndarray) -> np.ndarray:
         found = complexes(signal, "InverseSpectrogram")
-        window = _padded_window(self.window, self.win_length, self.n_fft)
+        window = padded_window(self.window, self.win_length, self.n_fft)
         if self.normalized:
             found = found * np.sqrt((window**2).sum())
         length = None if self.length is None else self.length + 2 * self.pad
@@ -354,7 +355,7 @@ class GriffinLim(AudioTensorOperation):
                 f"{signal.shape}."
             )
         magnitude = signal.astype(np.float64) ** (1 / self.power)
-        window = _padded_window(self.window, self.win_length, self.n_fft)
+        window = padded_window(self.window, self.win_length, self.n_fft)
         # MindSpore divides by 1 + momentum twice: in Python and in C++.
         momentum = self.momentum / (1 + 2 * self.momentum)
         phases = np.ones(signal.shape, complex)
