@@ -10,7 +10,7 @@ import threading
 
 import numpy as np
 
-from paramesh.keys import follow_seed, get_seed
+from paramesh.sampling.seed import follow_seed, get_seed
 
 
 class _State:

@@ -13,7 +13,7 @@
 | `waveforms` | what a transform is given |
 """
 
-from paramesh import faces
+from paramesh import lazy_names
 from paramesh.dataset.audio.effects import (
     Contrast,
     DCShift,
@@ -148,4 +148,4 @@ __all__ = [
     "melscale_fbanks",
 ]
 
-__getattr__ = faces.opened(__name__, {}, lambda: __all__)
+__getattr__ = lazy_names.opened(__name__, {}, lambda: __all__)

@@ -13,7 +13,7 @@
 | `vocabulary` | words and their numbers |
 """
 
-from paramesh import faces
+from paramesh import lazy_names
 from paramesh.dataset.text.chinese import JiebaTokenizer
 from paramesh.dataset.text.modes import (
     JiebaMode,
@@ -89,4 +89,4 @@ __all__ = [
     "to_str",
 ]
 
-__getattr__ = faces.opened(__name__, {}, lambda: __all__)
+__getattr__ = lazy_names.opened(__name__, {}, lambda: __all__)

@@ -9,7 +9,7 @@
 | `c_transforms`, `py_transforms` | the names and arguments of MindSpore 1.x |
 """
 
-from paramesh import faces
+from paramesh import lazy_names
 from paramesh.dataset.transforms.columns import (
     Concatenate,
     Duplicate,
@@ -53,4 +53,4 @@ __all__ = [
     "not_random",
 ]
 
-__getattr__ = faces.opened(__name__, {}, lambda: __all__)
+__getattr__ = lazy_names.opened(__name__, {}, lambda: __all__)

@@ -24,7 +24,7 @@
 | `c_transforms`, `py_transforms` | the names and arguments of MindSpore 1.x |
 """
 
-from paramesh import faces
+from paramesh import lazy_names
 from paramesh.dataset.transforms.operation import not_random
 from paramesh.dataset.vision.adjusting import (
     AdjustBrightness,
@@ -240,4 +240,4 @@ __all__ = [
     "write_png",
 ]
 
-__getattr__ = faces.opened(__name__, {}, lambda: __all__)
+__getattr__ = lazy_names.opened(__name__, {}, lambda: __all__)
