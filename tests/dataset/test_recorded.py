@@ -14,7 +14,7 @@ from paramesh import dataset
 
 RECORDS = goldens.load("dataset/pipelines")
 
-#: Where paramesh does something else, and what. `docs/guide/differences.md` says why.
+#: Where paramesh does something else, and what. `docs/reference/differences.md` says why.
 OTHERWISE: dict[str, Any] = {
     "split_disjoint": {"result": [0, 1, 2, 3, 4, 5]},
     "list_sampler_and_shuffle": {"error": "ValueError"},

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from paramesh.dataset import chance
+
 #: What `get_seed` says before a seed was set, as in MindSpore; each iterator then draws its own.
 DEFAULT_SEED = 5489
 
@@ -69,6 +71,7 @@ def set_seed(seed: int) -> None:
     _settings["seed_version"] += 1
     random.seed(seed)
     np.random.seed(seed)
+    chance.set_seed(seed)
 
 
 def get_seed() -> int:
