@@ -1,133 +1,209 @@
 """What the strategy of an operator says of one of its calls: a layout for each input and output.
 
-Glossary
-    operand     a Tensor among the arguments of a call, also one in a tuple or list of them
-    rule        the loop axes of an operator (see `strategy.py`)
-
 A strategy speaks of the operands in their order; a number that stands where a Tensor could has no
-entry, or the entry (). Outputs follow from the inputs where the rule says so: a matrix product cut
-along m and n gives an output cut along m and n. Where it does not, the compiler decides.
+entry, or the entry (). The entry of a list of Tensors may be a tuple with one for each of them.
+Outputs follow from the inputs by the rule of what the operator traces to (`operator_rules.py`): a
+matrix product cut along m and n gives an output cut along m and n. Where cuts get lost on the way,
+the compiler decides.
+
+The first entry of some operators speaks of the output, as in MindSpore: that of `OneHot` has the
+new axis too, and that of `Tile` cuts the copies where there are several.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from paramesh.errors import LayoutError
 from paramesh.parallel.layout import Layout
-from paramesh.parallel.strategy import Rule, layout_of, layouts_of, rule_of
-from paramesh.parameter import Parameter
-from paramesh.tensor import Tensor
+from paramesh.parallel.operands import Operand, name_of, operands_of
+from paramesh.parallel.operator_rules import rule_of_call, traced
+from paramesh.parallel.strategy import Rule, Shape, entries_of, layout_of, layouts_of
 
-Shape = tuple[int, ...]
+#: Operators whose first entry speaks of the output, if it has as many axes.
+_OF_OUTPUT = ("OneHot", "Tile")
 
-#: Operators of one input whose output has its axes in other places.
-_MOVED = ("Transpose", "Reshape", "Flatten", "ExpandDims", "Squeeze")
+#: Primitives whose result has the axes of their operand, of which some are shorter or longer.
+_SAME_AXES = ("conv_general_dilated", "pad", "reduce_window", "slice")
 
 
-class Operand(NamedTuple):
-    """A Tensor among the arguments of a call.
+class Cut(NamedTuple):
+    """A call of an operator under its strategy.
 
     Attributes:
-        at: (position of the argument, position in it or None).
-        value: the Tensor.
+        inputs: the operands with their layouts.
+        outputs: the layout of each output; None where the compiler is to decide.
     """
 
-    at: tuple[int, int | None]
-    value: Any
+    inputs: list[tuple[Operand, Layout]]
+    outputs: list[Layout | None]
 
 
-def operands_of(args: Sequence[Any]) -> list[Operand]:
-    """The Tensors among the arguments, those in tuples and lists too."""
-    found: list[Operand] = []
-    for i, arg in enumerate(args):
-        if _is_array(arg):
-            found.append(Operand((i, None), arg))
-        elif isinstance(arg, tuple | list):
-            found += [Operand((i, j), part) for j, part in enumerate(arg) if _is_array(part)]
-    return found
-
-
-def _is_array(value: Any) -> bool:
-    return isinstance(value, Tensor) or (hasattr(value, "dtype") and hasattr(value, "shape"))
-
-
-def name_of(value: Any) -> str:
-    """The name of an operand that is a Parameter, "" for others."""
-    return value.name if isinstance(value, Parameter) else ""
-
-
-def replaced(args: Sequence[Any], values: Mapping[tuple[int, int | None], Any]) -> tuple[Any, ...]:
-    """The arguments with other values for some operands."""
-    new = list(args)
-    for (i, j), value in values.items():
-        if j is None:
-            new[i] = value
-        else:
-            parts = list(new[i])
-            parts[j] = value
-            new[i] = type(new[i])(parts)
-    return tuple(new)
-
-
-def input_layouts(
+def cut_call(
     operator: str,
     in_strategy: Any,
     args: Sequence[Any],
     device_num: int,
     settings: Mapping[str, Any],
-) -> list[tuple[Operand, Layout]]:
-    """The operands of a call with the layouts that the strategy gives them.
+    compute: Callable[[tuple[Any, ...]], Any],
+) -> Cut:
+    """The layouts that the strategy gives to the operands of a call, and what follows for outputs.
+
+    Args:
+        operator: class name.
+        in_strategy: of the call.
+        args: of the call.
+        device_num: how many devices there are.
+        settings: the operator's settings.
+        compute: the operator, of the arguments.
 
     Raises:
         TypeError, LayoutError: as `strategy.layouts_of`.
     """
     operands = operands_of(args)
-    entries = in_strategy
-    if isinstance(entries, tuple) and len(entries) > len(operands):
+    entries = entries_of(_flat(in_strategy, args), len(operands), operator)
+    shapes = [tuple(np.shape(operand.value)) for operand in operands]
+    names = [name_of(operand.value) for operand in operands]
+    found, results = traced(args, operands, compute)
+    numbers = [_numbers(entry) for entry in entries]
+    rule = rule_of_call(operator, found, shapes, numbers, settings)
+    of_output = operator in _OF_OUTPUT and len(numbers[0]) == len(results[0])
+    said, said_shapes = rule, shapes
+    if of_output:
+        said = dataclasses.replace(rule, inputs=(rule.outputs[0], *rule.inputs[1:]))
+        said_shapes = [results[0], *shapes[1:]]
+    layouts = layouts_of(entries, said_shapes, device_num, operator, said, names=names)
+    cuts = _cuts(said, layouts)
+    if of_output:
+        own = rule.inputs[0]
+        _check_sizes(operator, entries[0], results[0], rule)
+        first = layouts[0]
+        base = Layout(first.device_matrix, first.alias_name, first.rank_list)
+        mine = base(*[cuts.get(label) or "None" for label in own])
+        layouts = (mine, *layouts[1:])
+    outputs = [
+        _followed(rule, rule.outputs[number], shape, layouts, cuts)
+        for number, shape in enumerate(results)
+    ]
+    return Cut(list(zip(operands, layouts, strict=True)), outputs)
+
+
+def _flat(in_strategy: Any, args: Sequence[Any]) -> Any:
+    """The entries without nesting, and without those of numbers."""
+    if not isinstance(in_strategy, tuple):
+        return in_strategy
+    entries: list[Any] = []
+    for entry in in_strategy:
+        nested = isinstance(entry, tuple | list) and any(
+            isinstance(part, tuple | list | Layout) for part in entry
+        )
+        entries += entry if nested else [entry]
+    operands = operands_of(args)
+    if len(entries) > len(operands):
         # A number among the operands may have the entry (), as in MindSpore.
         numbers = sum(isinstance(arg, int | float) for arg in args)
-        without = tuple(entry for entry in entries if entry != ())
-        if len(entries) - len(without) <= numbers and len(without) == len(operands):
-            entries = without
-    shapes = [tuple(np.shape(o.value)) for o in operands]
-    names = [name_of(o.value) for o in operands]
-    layouts = layouts_of(entries, shapes, device_num, operator, settings=settings, names=names)
-    return list(zip(operands, layouts, strict=True))
+        without = [entry for entry in entries if entry != ()]
+        scalars = sum(not np.shape(operand.value) for operand in operands)
+        if len(entries) - len(without) <= numbers + scalars:
+            wanted = iter(without)
+            entries = [
+                () if not np.shape(operand.value) else next(wanted, None) for operand in operands
+            ]
+            entries += wanted
+    return tuple(entries)
+
+
+def _numbers(entry: Any) -> Shape:
+    if isinstance(entry, Layout):
+        return entry.parts
+    return entry if isinstance(entry, tuple) else ()
+
+
+def _cuts(rule: Rule, layouts: Sequence[Layout]) -> dict[str, tuple[str, ...]]:
+    """The axes of the devices that cut each loop axis."""
+    cuts: dict[str, tuple[str, ...]] = {}
+    for layout, own in zip(layouts, rule.inputs, strict=True):
+        for label, axes in zip(own, layout.cuts, strict=True):
+            if axes and label:
+                cuts.setdefault(label, tuple(layout.alias_name[axis] for axis in axes))
+    return cuts
+
+
+def _check_sizes(operator: str, entry: Any, shape: Shape, rule: Rule) -> None:
+    for axis, (number, label) in enumerate(zip(_numbers(entry), rule.outputs[0], strict=True)):
+        size = rule.sizes.get(label, shape[axis])
+        if size % number:
+            raise LayoutError(
+                f"{operator}: input 0: strategy {entry} cuts axis {axis} of the output, of shape "
+                f"{shape}, into {number} parts, but it comes in {size} pieces, which do not divide "
+                "into as many."
+            )
+
+
+def _followed(
+    rule: Rule,
+    labels: tuple[str, ...],
+    shape: Shape,
+    layouts: Sequence[Layout],
+    cuts: Mapping[str, tuple[str, ...]],
+) -> Layout | None:
+    """The layout of an output, put together from those of the inputs."""
+    known = {label for own in rule.inputs for label in own}
+    if not layouts or (labels and known.isdisjoint(labels) and not set(labels) & set(cuts)):
+        return None  # made of no input: a mask, say
+    first = layouts[0]
+    same = (first.device_matrix, first.alias_name, first.rank_list)
+    if any((other.device_matrix, other.alias_name, other.rank_list) != same for other in layouts):
+        return None
+    sizes = dict(zip(first.alias_name, first.device_matrix, strict=True))
+    cuts = dict(cuts)
+    own = rule.inputs[0]
+    for label, mine in zip(labels, own, strict=True) if len(own) == len(labels) else ():
+        # Space of a convolution: gathered inside, and cut again as it came in.
+        if rule.kept.get(label, "").startswith(_SAME_AXES) and mine in rule.kept and mine in cuts:
+            cuts.setdefault(label, cuts.pop(mine))
+    for label, names in cuts.items():
+        lost = label in rule.kept and label not in labels
+        if lost or rule.sizes.get(label, 0) % math.prod(sizes[name] for name in names):
+            return None
+    entries = [cuts.get(label, ()) for label in labels]
+    used = [name for names in entries for name in names]
+    if len(set(used)) < len(used):
+        return None
+    for n, names in zip(shape, entries, strict=True):
+        if n % math.prod(sizes[name] for name in names):
+            return None
+    base = Layout(first.device_matrix, first.alias_name, first.rank_list)
+    return base(*[names or "None" for names in entries])
 
 
 def output_layouts(
     operator: str,
-    in_strategy: Any,
-    inputs: Sequence[tuple[Operand, Layout]],
+    natural: Sequence[Layout | None],
     out_strategy: Any,
     shapes: Sequence[Shape],
     device_num: int,
-    settings: Mapping[str, Any],
 ) -> list[Layout | None]:
     """The layout of each output; None where the compiler is to decide.
 
     Args:
         operator: class name.
-        in_strategy: of the call.
-        inputs: as `input_layouts` gave them; [] without a strategy for inputs.
-        out_strategy: for each output a tuple of ints or a Layout; None: what the rule says.
+        natural: what follows from the inputs; [] without a strategy for inputs.
+        out_strategy: for each output a tuple of ints or a Layout; None: what follows.
         shapes: of the outputs.
         device_num: how many devices there are.
-        settings: the operator's settings that change the rule.
 
     Raises:
         TypeError, LayoutError: as `strategy.layout_of`; another number of entries than outputs.
     """
-    natural: list[Layout | None] = [None] * len(shapes)
-    if inputs and shapes:
-        natural[0] = _natural(operator, in_strategy, inputs, shapes[0], settings)
+    natural = natural or [None] * len(shapes)
     if out_strategy is None:
-        return natural
+        return list(natural)
     if len(out_strategy) != len(shapes):
         raise LayoutError(
             f"{operator}: out_strategy {out_strategy} has {len(out_strategy)} entries, but there "
@@ -144,69 +220,3 @@ def output_layouts(
         same = usual is not None and not isinstance(entry, Layout) and usual.parts == layout.parts
         wanted.append(usual if same else layout)
     return wanted
-
-
-def _natural(
-    operator: str,
-    in_strategy: Any,
-    inputs: Sequence[tuple[Operand, Layout]],
-    shape: Shape,
-    settings: Mapping[str, Any],
-) -> Layout | None:
-    """The layout of the first output, put together from those of the inputs."""
-    if operator in _MOVED:
-        return None
-    shapes = [tuple(np.shape(operand.value)) for operand, _ in inputs]
-    layouts = [layout for _, layout in inputs]
-    rule = rule_of(operator, shapes, [layout.parts for layout in layouts], settings)
-    labels = _output_labels(operator, rule, shapes, shape)
-    first = layouts[0]
-    same = (first.device_matrix, first.alias_name, first.rank_list)
-    if labels is None or any(
-        (layout.device_matrix, layout.alias_name, layout.rank_list) != same for layout in layouts
-    ):
-        return None
-    cuts: dict[str, tuple[str, ...]] = {}
-    for layout, own in zip(layouts, rule.inputs, strict=True):
-        for label, axes in zip(own, layout.cuts, strict=True):
-            if axes:
-                cuts.setdefault(label, tuple(layout.alias_name[axis] for axis in axes))
-    entries = [cuts.get(label, ()) for label in labels]
-    used = [name for names in entries for name in names]
-    if len(set(used)) < len(used):
-        return None
-    sizes = dict(zip(first.alias_name, first.device_matrix, strict=True))
-    for n, names in zip(shape, entries, strict=True):
-        if n % math.prod(sizes[name] for name in names):
-            return None
-    base = Layout(first.device_matrix, first.alias_name, first.rank_list)
-    return base(*[names or "None" for names in entries])
-
-
-def _output_labels(
-    operator: str, rule: Rule, shapes: Sequence[Shape], shape: Shape
-) -> tuple[str, ...] | None:
-    inputs = rule.inputs
-    labels: tuple[str, ...] | None
-    if operator in ("MatMul", "BatchMatMul"):
-        batch = tuple(label for label in rule.order if label not in ("m", "k", "n"))
-        labels = (*batch, "m", "n")
-    elif operator == "Dense":
-        labels = (*inputs[0][:-1], *inputs[1][:-1])
-    elif operator == "BiasAdd":
-        labels = inputs[0]
-    elif operator in ("Conv2D", "Conv3D"):
-        labels = ("n", "o", *inputs[0][2:])
-    elif operator in ("Gather", "GatherV2", "EmbeddingLookup"):
-        along_first = shape == (*shapes[1], *shapes[0][1:])
-        labels = (*inputs[1], *inputs[0][1:]) if along_first else None
-    else:
-        labels = max(inputs, key=len) if _broadcast(shapes) == shape else None
-    return labels if labels is not None and len(labels) == len(shape) else None
-
-
-def _broadcast(shapes: Sequence[Shape]) -> Shape | None:
-    try:
-        return np.broadcast_shapes(*shapes)
-    except ValueError:  # Concat and the like
-        return None

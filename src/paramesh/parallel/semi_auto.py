@@ -32,7 +32,8 @@ from paramesh import context, placement, storage, tracing
 from paramesh.errors import ContextError, LayoutError
 from paramesh.parallel.layout import Layout
 from paramesh.parallel.mesh import device_mesh
-from paramesh.parallel.operator_layouts import input_layouts, name_of, output_layouts, replaced
+from paramesh.parallel.operands import name_of, replaced
+from paramesh.parallel.operator_layouts import Cut, cut_call, output_layouts
 from paramesh.parallel.outside import undivided
 from paramesh.parallel.own_cuts import by_own_rule, is_ours
 from paramesh.parallel.parameter_layouts import Finding, ParameterLayouts, original_of
@@ -312,27 +313,20 @@ class SemiAuto(Placement):
             return compute(args)
         name, settings = operator.name, operator.settings
         strategy = operator.in_strategy
-        inputs = []
+        cut = Cut([], [])
         if strategy is not None:
-            inputs = input_layouts(name, strategy, args, self.count, settings)
+            cut = cut_call(name, strategy, args, self.count, settings, compute)
             exact = any(isinstance(entry, Layout) for entry in strategy)
             values = {}
-            for operand, layout in inputs:
+            for operand, layout in cut.inputs:
                 if isinstance(operand.value, Parameter):
                     self._use(operand.value, layout, f"{operator!r} with {strategy}", exact)
                 values[operand.at] = self._pinned(operand.value, layout)
             args = replaced(args, values)
         out = compute(args)
         parts = list(out) if isinstance(out, tuple | list) else [out]
-        layouts = output_layouts(
-            name,
-            strategy,
-            inputs,
-            operator.out_strategy,
-            [tuple(part.shape) for part in parts],
-            self.count,
-            settings,
-        )
+        shapes = [tuple(part.shape) for part in parts]
+        layouts = output_layouts(name, cut.outputs, operator.out_strategy, shapes, self.count)
         parts = [self._pinned(part, layout) for part, layout in zip(parts, layouts, strict=True)]
         return type(out)(parts) if isinstance(out, tuple | list) else parts[0]
 

@@ -14,7 +14,8 @@ only cuts for which there is nothing else to send.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from paramesh.parallel.own_cuts import convolution_cuts
@@ -34,6 +35,8 @@ class Rule(NamedTuple):
         summed: see the glossary.
         joins: see the glossary.
         known: False where there is no rule and all is kept whole.
+        pieces: of labels whose dimensions come in fewer pieces than their size; the number of parts
+            divides it.
     """
 
     inputs: tuple[Labels, ...]
@@ -41,6 +44,7 @@ class Rule(NamedTuple):
     summed: frozenset[Label] = frozenset()
     joins: bool = False
     known: bool = True
+    pieces: Mapping[Label, int] = MappingProxyType({})
 
 
 class Shapes(NamedTuple):
@@ -129,6 +133,19 @@ def _broadcast(params: dict[str, Any], shapes: Shapes) -> Rule:
             own[dim] = out[place]
     rest = tuple((None,) * len(shape) for shape in shapes.inputs[1:])
     return Rule((tuple(own), *rest), (out,), joins=True)
+
+
+def _tile(params: dict[str, Any], shapes: Shapes) -> Rule:
+    """Dimensions that are not repeated, and the copies of the others: each device makes some."""
+    own: list[Label | None] = list(range(len(shapes.inputs[0])))
+    out: list[Label | None] = list(own)
+    pieces: dict[Label, int] = {}
+    for dim, copies in enumerate(params["reps"]):
+        if copies != 1:
+            own[dim] = None
+            out[dim] = ("copies", dim)
+            pieces["copies", dim] = copies
+    return Rule((tuple(own),), (tuple(out),), pieces=pieces)
 
 
 def _transposition(params: dict[str, Any], shapes: Shapes) -> Rule:
@@ -229,6 +246,20 @@ def _scatter_add(params: dict[str, Any], shapes: Shapes) -> Rule:
     return Rule((own_labels, tuple(index), tuple(updates)), (own_labels,), frozenset(summed))
 
 
+def _scatter(params: dict[str, Any], shapes: Shapes) -> Rule:
+    """As the sum, but what is no sum has its updates whole, and its rows."""
+    rule = _scatter_add(params, shapes)
+
+    def kept(labels: Labels) -> Labels:
+        return tuple(
+            label if label is None or label in batched or label[0] == "w" else None  # type: ignore[index]
+            for label in labels
+        )
+
+    batched = set(rule.inputs[1]) - rule.summed
+    return Rule(tuple(map(kept, rule.inputs)), tuple(map(kept, rule.outputs)))
+
+
 def _untouched(whole: Callable[[dict[str, Any], int], set[int]]) -> Callable[..., Rule]:
     """A rule for operators of arrays of one rank that leave most dimensions alone.
 
@@ -278,6 +309,11 @@ _RULES: dict[str, Callable[[dict[str, Any], Shapes], Rule]] = {
     "gather": _gather,
     "scatter-add": _scatter_add,
     "scatter_add": _scatter_add,
+    **{
+        f"scatter{how}": _scatter
+        for how in ("", "-max", "-min", "-mul", "-sub", "_max", "_min", "_mul", "_sub")
+    },
+    "tile": _tile,
     "broadcast_in_dim": _broadcast,
     "transpose": _transposition,
     "reshape": _reshape,
