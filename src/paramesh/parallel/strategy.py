@@ -111,9 +111,13 @@ def layouts_of(
         f"{operator}: strategy {entries}",
         replicas or rule.replicas,
     )
+    known = set(base.alias_name)
     return tuple(
         base(
-            *("None" if n == 1 else label or "None" for n, label in zip(shape, labels, strict=True))
+            *(
+                label if n > 1 and label in known else "None"
+                for n, label in zip(shape, labels, strict=True)
+            )
         )
         for shape, labels in zip(shapes, rule.inputs, strict=True)
     )

@@ -148,6 +148,19 @@ def _tile(params: dict[str, Any], shapes: Shapes) -> Rule:
     return Rule((tuple(own),), (tuple(out),), pieces=pieces)
 
 
+def _stack(params: dict[str, Any], shapes: Shapes) -> Rule:
+    dims = tuple(range(len(shapes.inputs[0])))
+    axis = params["axis"] % (len(dims) + 1)
+    return Rule((dims,) * len(shapes.inputs), ((*dims[:axis], None, *dims[axis:]),))
+
+
+def _unstack(params: dict[str, Any], shapes: Shapes) -> Rule:
+    rank = len(shapes.inputs[0])
+    axis = params["axis"] % rank
+    own = tuple(None if dim == axis else dim for dim in range(rank))
+    return Rule((own,), (tuple(dim for dim in own if dim is not None),) * len(shapes.outputs))
+
+
 def _transposition(params: dict[str, Any], shapes: Shapes) -> Rule:
     dims = tuple(range(len(shapes.inputs[0])))
     return Rule((dims,), (tuple(params["permutation"]),), joins=True)
@@ -313,7 +326,9 @@ _RULES: dict[str, Callable[[dict[str, Any], Shapes], Rule]] = {
         f"scatter{how}": _scatter
         for how in ("", "-max", "-min", "-mul", "-sub", "_max", "_min", "_mul", "_sub")
     },
+    "stack": _stack,
     "tile": _tile,
+    "unstack": _unstack,
     "broadcast_in_dim": _broadcast,
     "transpose": _transposition,
     "reshape": _reshape,
