@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from paramesh.nn.cell import Cell
     from paramesh.optim.from_optax import from_optax
     from paramesh.parallel import communication
+    from paramesh.parallel.layout import Layout
     from paramesh.train import (
         MAE,
         MSE,
@@ -139,6 +140,7 @@ _LATER: dict[str, str | None] = {
     "transforms": None,
     "Cell": "paramesh.nn.cell",
     "GradOperation": "paramesh.transforms",
+    "Layout": "paramesh.parallel.layout",
     "Model": "paramesh.train",
     "build_searched_strategy": "paramesh.checkpoint",
     "cond": "paramesh.transforms",
@@ -200,6 +202,7 @@ __all__ = [
     "set_seed",
     "get_seed",
     "Cell",
+    "Layout",
     "nn",
     "ops",
     "optim",

@@ -367,7 +367,8 @@ def set_auto_parallel_context(**settings: Any) -> None:
       `{"allreduce": {"mode": "size", "config": 32}}` joins up to 32 megabytes, mode "index" splits
       at the given positions among the gradients, and "auto" leaves it to paramesh. The entries
       "allgather" and "reducescatter" are recorded only.
-    - `all_reduce_fusion_config`: MindSpore's older name for positions of mode "index".
+    - `all_reduce_fusion_config`: MindSpore's older name for positions of mode "index", and
+      `auto_parallel_search_mode` that of `search_mode`.
     - `pipeline_stages`: 1 only.
 
     Raises:
@@ -375,6 +376,8 @@ def set_auto_parallel_context(**settings: Any) -> None:
         TypeError: a value of the wrong type.
     """
     call = "set_auto_parallel_context"
+    if "auto_parallel_search_mode" in settings:
+        settings = _renamed(call, settings, "auto_parallel_search_mode", "search_mode")
     if "all_reduce_fusion_config" in settings:
         settings = _without_alias(call, settings)
     checked: dict[str, Any] = {}
@@ -387,6 +390,13 @@ def set_auto_parallel_context(**settings: Any) -> None:
     _parallel.update(checked)
     _made.update(checked)
     _moved()
+
+
+def _renamed(call: str, settings: dict[str, Any], old: str, name: str) -> dict[str, Any]:
+    """A setting under the name that MindSpore has for it now."""
+    if name in settings:
+        raise ValueError(f"{call}: {old} and {name} say the same thing; give one.")
+    return {k: v for k, v in settings.items() if k != old} | {name: settings[old]}
 
 
 def _without_alias(call: str, settings: dict[str, Any]) -> dict[str, Any]:

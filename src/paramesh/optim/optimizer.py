@@ -37,6 +37,7 @@ from paramesh.errors import DuplicateNameError, OptimizerError, ParameterShapeEr
 from paramesh.initializer import initializer
 from paramesh.nn.cell import Cell
 from paramesh.nn.containers import CellList
+from paramesh.ops.table import TARGETS
 from paramesh.optim import checks, groups, rates
 from paramesh.parameter import Parameter, ParameterTuple
 from paramesh.promotion import cast
@@ -141,6 +142,26 @@ class Optimizer(Cell):
         else:
             self.add_state("learning_rate", sources[0])  # type: ignore[arg-type]
         self.__dict__["_of_groups"] = tuple(sources)
+
+    @property
+    def target(self) -> str:
+        """Where MindSpore would update rows of sparse gradients: recorded, "Ascend" at first.
+
+        An update is part of the compiled program here, on the devices that hold the Parameters.
+        """
+        return self.__dict__.get("_target", "Ascend")
+
+    @target.setter
+    def target(self, value: str) -> None:
+        if not isinstance(value, str):
+            raise TypeError(
+                f"{type(self).__name__}.target: expected a str, got {type(value).__name__}."
+            )
+        if value not in TARGETS:
+            raise ValueError(
+                f"{type(self).__name__}.target: {value!r} is not one of {', '.join(TARGETS)}."
+            )
+        self.__dict__["_target"] = value
 
     @property
     def _sources(self) -> tuple[rates.Rate, ...]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +24,7 @@ from paramesh.parallel.layout import Layout
 from paramesh.parallel.operands import Operand, name_of, operands_of
 from paramesh.parallel.operator_rules import rule_of_call, traced
 from paramesh.parallel.strategy import Rule, Shape, entries_of, layout_of, layouts_of
+from paramesh.parameter import Parameter
 
 #: Operators whose first entry speaks of the output, if it has as many axes.
 _OF_OUTPUT = ("OneHot", "Tile")
@@ -38,10 +39,12 @@ class Cut(NamedTuple):
     Attributes:
         inputs: the operands with their layouts.
         outputs: the layout of each output; None where the compiler is to decide.
+        written: Parameters among the operands that the operator writes.
     """
 
     inputs: list[tuple[Operand, Layout]]
     outputs: list[Layout | None]
+    written: Collection[Parameter] = ()
 
 
 def cut_call(
@@ -90,7 +93,7 @@ def cut_call(
         _followed(rule, rule.outputs[number], shape, layouts, cuts)
         for number, shape in enumerate(results)
     ]
-    return Cut(list(zip(operands, layouts, strict=True)), outputs)
+    return Cut(list(zip(operands, layouts, strict=True)), outputs, found.written)
 
 
 def _flat(in_strategy: Any, args: Sequence[Any]) -> Any:

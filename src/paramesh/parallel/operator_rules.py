@@ -14,7 +14,7 @@ Glossary
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -56,9 +56,11 @@ class Traced:
         outputs: for each result, likewise.
         sizes: of the loop axes; the number of parts must divide it.
         held: the held ones among them (see the glossary).
+        written: Parameters among the operands that the operator writes.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, written: Collection[Parameter] = ()) -> None:
+        self.written = frozenset(written)
         factors, tensors = graph.factors, graph.tensors
         at: dict[tuple[int, int], Axis] = {}
         held: dict[tuple[int, int], str] = {}
@@ -123,13 +125,13 @@ def traced(
     """
     seen = [not _is_number(operand.value) for operand in operands]
     try:
-        closed = _program(args, operands, compute, seen)
+        closed, written = _program(args, operands, compute, seen)
     except ConcretizationTypeError:
         # Some operators look at their operands: shapes and axes that are Tensors.
         seen = [_is_tracer(operand.value) for operand in operands]
-        closed = _program(args, operands, compute, seen)
+        closed, written = _program(args, operands, compute, seen)
     graph = graph_of(closed, [""] * sum(seen))
-    found = Traced(graph)
+    found = Traced(graph, written)
     own = iter(found.inputs)
     found.inputs = [
         next(own) if is_seen else (None,) * len(operand.value.shape)
@@ -148,7 +150,9 @@ def _program(
     operands: Sequence[Operand],
     compute: Callable[[tuple[Any, ...]], Any],
     seen: Sequence[bool],
-) -> Any:
+) -> tuple[Any, Collection[Parameter]]:
+    """The traced operator, and which of its operands it writes."""
+    written: dict[Any, None] = {}
     chosen = [operand for operand, is_seen in zip(operands, seen, strict=True) if is_seen]
 
     def body(*values: Any) -> list[Any]:
@@ -159,8 +163,9 @@ def _program(
                 states[operand.value] = value
             else:
                 given[operand.at] = wrap(value)
-        with tracing.overlay(states):
+        with tracing.overlay(states) as frame:
             out = compute(replaced(args, given))
+            written.update(dict.fromkeys(states.keys() & frame.written.keys()))
         return [raw(part) for part in jax.tree.leaves(out, is_leaf=_has_shape) if _has_shape(part)]
 
     # As they are read here: `to_float` has Parameters read in another element type.
@@ -169,7 +174,7 @@ def _program(
         for value in (raw(operand.value) for operand in chosen)
     ]
     with x64(*like):
-        return jax.make_jaxpr(body)(*like)
+        return jax.make_jaxpr(body)(*like), written
 
 
 def rule_of_call(

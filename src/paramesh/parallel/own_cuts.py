@@ -259,9 +259,7 @@ def _partition(cuts: Cuts, eqn: Any, mesh: Any, args: Any, result: Any) -> Any:
     return mesh, of_one, out, tuple(places[: len(args)])
 
 
-def _axes_of(
-    cuts: Cuts, mesh: Any, specs: Sequence[PartitionSpec], count: int
-) -> dict[str, Names]:
+def _axes_of(cuts: Cuts, mesh: Any, specs: Sequence[PartitionSpec], count: int) -> dict[str, Names]:
     """Which axes of the mesh cut each factor.
 
     First what is summed over, where all operands are cut there alike: nothing has to be gathered.

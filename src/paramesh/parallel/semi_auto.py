@@ -321,6 +321,8 @@ class SemiAuto(Placement):
             for operand, layout in cut.inputs:
                 if isinstance(operand.value, Parameter):
                     self._use(operand.value, layout, f"{operator!r} with {strategy}", exact)
+                    if operand.value in cut.written:  # it has to see the Parameter itself
+                        continue
                 values[operand.at] = self._pinned(operand.value, layout)
             args = replaced(args, values)
         out = compute(args)
