@@ -64,6 +64,7 @@ _PARALLEL_DEFAULTS: dict[str, Any] = {
     "gradient_fp32_sync": True,
     "parameter_broadcast": False,
     "enable_parallel_optimizer": False,
+    "parallel_optimizer_config": None,
     "grad_accumulation_step": 1,
     "pipeline_stages": 1,
     "comm_fusion": None,
@@ -102,6 +103,13 @@ _made: set[str] = set()
 _ps_made: set[str] = set()
 _program_key: tuple[Any, ...] = ()
 _ps_resets = 0
+
+#: The entries of `parallel_optimizer_config`.
+_OPTIMIZER_CONFIG: dict[str, Any] = {
+    "gradient_accumulation_shard": False,
+    "parallel_optimizer_threshold": 0,
+    "optimizer_weight_shard_size": -1,
+}
 
 #: For each collective of `comm_fusion`, its modes with what `config` has to be.
 _FUSIONS = {
@@ -298,6 +306,24 @@ def _pipeline_stages(call: str, value: Any) -> int:
     return stages
 
 
+def _optimizer_config(call: str, value: Any) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    name = "parallel_optimizer_config"
+    if not isinstance(value, dict) or not value.keys() <= _OPTIMIZER_CONFIG.keys():
+        raise TypeError(
+            f"{call}: {name} must be None or a dict with keys among "
+            f"{', '.join(_OPTIMIZER_CONFIG)}, got {value!r}."
+        )
+    made = _OPTIMIZER_CONFIG | value
+    _boolean(call, f"{name}['gradient_accumulation_shard']", made["gradient_accumulation_shard"])
+    threshold, size = made["parallel_optimizer_threshold"], made["optimizer_weight_shard_size"]
+    _whole(call, f"{name}['parallel_optimizer_threshold'], kilobytes,", threshold, 0, 2**31 - 1)
+    if size != -1 or isinstance(size, bool):
+        _whole(call, f"{name}['optimizer_weight_shard_size']", size, 1, 4096)
+    return made
+
+
 def _comm_fusion(call: str, value: Any) -> dict[str, Any] | None:
     if value is None:
         return None
@@ -351,6 +377,10 @@ def set_auto_parallel_context(**settings: Any) -> None:
     - `gradient_fp32_sync` (default True): 16-bit gradients are summed as Float32.
     - `parameter_broadcast`: the first process's values become everybody's before the first step.
     - `enable_parallel_optimizer`: split the state of optimizers over the devices.
+    - `parallel_optimizer_config`, in the modes with one global view: a dict with
+      `parallel_optimizer_threshold` (kilobytes; state of smaller Parameters is not cut),
+      `optimizer_weight_shard_size` (over at most so many devices; -1: over all that would hold
+      copies) and `gradient_accumulation_shard` (recorded: XLA decides).
     - `grad_accumulation_step` (1..65536): into how many parts a step cuts its batch; their
       gradients are averaged before the one update.
     - `full_batch`: every device sees the whole of each input.
@@ -426,6 +456,8 @@ def _check_parallel(call: str, name: str, value: Any) -> Any:
         return _pipeline_stages(call, value)
     if name == "comm_fusion":
         return _comm_fusion(call, value)
+    if name == "parallel_optimizer_config":
+        return _optimizer_config(call, value)
     if name == "dataset_strategy":
         return _dataset_strategy(call, value)
     if name in ("strategy_ckpt_save_file", "strategy_ckpt_load_file"):

@@ -145,11 +145,13 @@ class Optimizer(Cell):
 
     @property
     def target(self) -> str:
-        """Where MindSpore would update rows of sparse gradients: recorded, "Ascend" at first.
+        """Where updates are computed: what was set, or the kind of device that is used.
 
-        An update is part of the compiled program here, on the devices that hold the Parameters.
+        MindSpore updates rows of sparse gradients there. Here setting it is of no effect: an update
+        is part of the compiled program, on the devices that hold the Parameters.
         """
-        return self.__dict__.get("_target", "Ascend")
+        kind = context.get_context("device_target") or jax.default_backend().upper()
+        return self.__dict__.get("_target", kind)
 
     @target.setter
     def target(self, value: str) -> None:
@@ -223,11 +225,6 @@ class Optimizer(Cell):
     def unique(self) -> bool:
         """True: each Parameter gets one gradient, as a whole."""
         return True
-
-    @property
-    def target(self) -> str:
-        """The kind of device that updates: `CPU`, `GPU` or `TPU`."""
-        return context.get_context("device_target") or jax.default_backend().upper()
 
     def frozen(self) -> frozenset[int]:
         """Which of `parameters` are frozen (`requires_grad=False`) now: they do not move."""

@@ -89,6 +89,7 @@ class SemiAuto(Placement):
             settings("enable_parallel_optimizer"),
             load_strategy(path) if path else {},
             path,
+            settings("parallel_optimizer_config"),
         )
         self._thread = _Thread()
         self._shardings: weakref.WeakKeyDictionary[Parameter, NamedSharding]
