@@ -84,8 +84,8 @@ _OWN: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "BCEWithLogitsLoss": [c(X, f(8, 16), f(8, 16), f(16))],
     "BatchMatMul": [c(f(4, 8, 16), f(4, 16, 8)), c(f(4, 8, 16), f(4, 8, 16), transpose_b=True)],
     "BatchNorm": [
-        c(IMAGE, f(8), f(8), f(8), f(8)),
-        c(IMAGE, f(8), f(8), f(8), f(8), is_training=True),
+        c(IMAGE - 0.5, f(8), f(8), f(8), f(8)),
+        c(IMAGE - 0.5, f(8), f(8), f(8), f(8), is_training=True),
     ],
     "BiasAdd": [c(X, f(16)), c(IMAGE, f(8))],
     "BinaryCrossEntropy": [c(X, f(8, 16), f(8, 16))],
@@ -175,19 +175,21 @@ _WRITING: dict[str, tuple[Any, ...]] = {
     **{name: (X, i(8, 4), f(4, 16)) for name in ("ScatterAdd", "ScatterUpdate")},
     **{name: (X, i(8, 4, 1), f(4, 16)) for name in ("ScatterNdAdd", "ScatterNdUpdate")},
 }
-_PAIRS = frozenset(
-    "Atan2 DivNoNan Equal FMod FloorDiv FloorMod Greater GreaterEqual Less LessEqual Maximum "
-    "Minimum Mul NotEqual Pow SigmoidCrossEntropyWithLogits SoftmaxCrossEntropyWithLogits "
-    "SquaredDifference Sub Xlogy".split()
-)
+_TWO = """
+    Atan2 DivNoNan Equal FMod FloorDiv FloorMod Greater GreaterEqual Less LessEqual Maximum
+    Minimum Mul NotEqual Pow SigmoidCrossEntropyWithLogits SoftmaxCrossEntropyWithLogits
+    SquaredDifference Sub Xlogy
+"""
+_PAIRS = frozenset(_TWO.split())
 #: Of no Tensor, of numbers that nobody can repeat, or of results whose shape hangs on values; and
 #: collectives, which a program over the global view has none of.
-LEFT_OUT = frozenset(
-    "AllGather AllReduce AlltoAll Broadcast DType Dropout DynamicShape Eye Fill LinSpace "
-    "MaskedSelect Multinomial NeighborExchange Ones RandomCategorical Range Rank ReduceScatter "
-    "ScalarCast ScalarToTensor Shape Size StandardNormal TupleToArray UniformInt UniformReal "
-    "Unique Zeros InvertPermutation".split()
-)
+_OTHERS = """
+    AllGather AllReduce AlltoAll Broadcast DType Dropout DynamicShape Eye Fill InvertPermutation
+    LinSpace MaskedSelect Multinomial NeighborExchange Ones RandomCategorical Range Rank
+    ReduceScatter ScalarCast ScalarToArray ScalarToTensor Shape Size StandardNormal TensorShape
+    TupleToArray UniformInt UniformReal Unique Zeros
+"""
+LEFT_OUT = frozenset(_OTHERS.split())
 
 
 def _calls() -> list[Call]:

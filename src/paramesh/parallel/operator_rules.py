@@ -14,7 +14,7 @@ Glossary
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -59,7 +59,7 @@ class Traced:
         written: Parameters among the operands that the operator writes.
     """
 
-    def __init__(self, graph: Graph, written: Collection[Parameter] = ()) -> None:
+    def __init__(self, graph: Graph, written: Mapping[Parameter, tuple[int, int]]) -> None:
         self.written = frozenset(written)
         factors, tensors = graph.factors, graph.tensors
         at: dict[tuple[int, int], Axis] = {}
@@ -80,6 +80,14 @@ class Traced:
                         held.setdefault((tensor, dim), operator.name)
                     else:
                         factors.join(axis, factor)
+
+        # A Parameter lies before and after a write as it lies.
+        for before, after in written.values():
+            tensor = graph.outputs[after]
+            if tensor is not None:
+                for dim, size in enumerate(tensors[tensor].shape):
+                    if size > 1:
+                        factors.join(axis_of(graph.inputs[before], dim), axis_of(tensor, dim))
 
         def axes(tensor: int | None, shape: Shape) -> tuple[Axis | None, ...]:
             if tensor is None:  # a constant
@@ -137,7 +145,9 @@ def traced(
         next(own) if is_seen else (None,) * len(operand.value.shape)
         for is_seen, operand in zip(seen, operands, strict=True)
     ]
-    shapes = [tuple(var.aval.shape) for var in closed.jaxpr.outvars]
+    results = closed.jaxpr.outvars[: len(closed.jaxpr.outvars) - len(written)]
+    found.outputs = found.outputs[: len(results)]
+    shapes = [tuple(var.aval.shape) for var in results]
     found.outputs = [
         axes if len(axes) == len(shape) else (None,) * len(shape)
         for axes, shape in zip(found.outputs, shapes, strict=True)
@@ -150,9 +160,9 @@ def _program(
     operands: Sequence[Operand],
     compute: Callable[[tuple[Any, ...]], Any],
     seen: Sequence[bool],
-) -> tuple[Any, Collection[Parameter]]:
-    """The traced operator, and which of its operands it writes."""
-    written: dict[Any, None] = {}
+) -> tuple[Any, dict[Parameter, tuple[int, int]]]:
+    """The traced operator, and the Parameters that it writes: (input, output) of the program."""
+    written: dict[Parameter, tuple[int, int]] = {}
     chosen = [operand for operand, is_seen in zip(operands, seen, strict=True) if is_seen]
 
     def body(*values: Any) -> list[Any]:
@@ -165,8 +175,18 @@ def _program(
                 given[operand.at] = wrap(value)
         with tracing.overlay(states) as frame:
             out = compute(replaced(args, given))
-            written.update(dict.fromkeys(states.keys() & frame.written.keys()))
-        return [raw(part) for part in jax.tree.leaves(out, is_leaf=_has_shape) if _has_shape(part)]
+        results = [
+            raw(part) for part in jax.tree.leaves(out, is_leaf=_has_shape) if _has_shape(part)
+        ]
+        for number, operand in enumerate(chosen):
+            if (
+                isinstance(operand.value, Parameter)
+                and operand.value in frame.written
+                and operand.value not in written
+            ):
+                written[operand.value] = number, len(results)
+                results.append(frame.values[operand.value])
+        return results
 
     # As they are read here: `to_float` has Parameters read in another element type.
     like = [
