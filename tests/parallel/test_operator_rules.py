@@ -121,6 +121,7 @@ def test_every_strategy_gives_the_numbers_of_one_device(call: Call) -> None:
 MINDSPORE = [
     ("SparseSoftmaxCrossEntropyWithLogits", ((8, 1), (8,))),
     ("BatchNorm-True", ((1, 8, 1, 1), (8,), (8,), (8,), (8,))),
+    ("MatMul", ((2, 4), (2, 4))),  # both, and the result, on one grid of devices
     ("PReLU", ((2, 4), (4,))),
     ("PReLU", ((2, 4, 1, 1), (4,))),
     ("UnsortedSegmentSum", ((8, 1), (8,))),
@@ -209,7 +210,7 @@ def test_refusals_name_operator_input_axis_and_reason(call: Call) -> None:
 @pytest.mark.parametrize(
     ("name", "strategy", "message"),
     [
-        ("MatMul", ((8, 4), (8, 4)), r"input 1 .*cuts axis 0 into 8 parts.* into 4"),
+        ("MatMul", ((8, 4), (8, 2)), r"input 1 .*cuts axis 0 into 8 parts.* into 4"),
         ("PReLU", ((2, 4), (2,)), r"input 1 .*cuts axis 0 into 2 parts.* into 4"),
         ("UnsortedSegmentSum", ((2, 1), (4,)), r"input 1 .*axis 0 into 4 parts.* into 2"),
         ("OneHot", ((3, 1), (), ()), r"axis 0 has size 8, .*into 3 equal parts"),

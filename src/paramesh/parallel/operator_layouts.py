@@ -75,6 +75,8 @@ def cut_call(
     found, results = traced(args, operands, compute)
     numbers = [_numbers(entry) for entry in entries]
     rule = rule_of_call(operator, found, shapes, numbers, settings)
+    if operator == "MatMul" and _is_grid(numbers, shapes, settings, device_num):
+        rule = _GRID
     of_output = operator in _OF_OUTPUT and len(numbers[0]) == len(results[0])
     said, said_shapes = rule, shapes
     if of_output:
@@ -94,6 +96,23 @@ def cut_call(
         for number, shape in enumerate(results)
     ]
     return Cut(list(zip(operands, layouts, strict=True)), outputs, found.written)
+
+
+#: A product whose operands and result all lie on one grid of devices.
+_GRID = Rule((("rows", "columns"),) * 2, ("rows", "columns"), outputs=(("rows", "columns"),))
+
+
+def _is_grid(
+    numbers: Sequence[Shape], shapes: Sequence[Shape], settings: Mapping[str, Any], device_num: int
+) -> bool:
+    """Whether a product is cut as MindSpore cuts one with two equal entries over all devices.
+
+    Each device holds a block of both operands and of the result. To compute its block it gathers
+    the left one along its row of devices, and the right one along its column.
+    """
+    turned = settings.get("transpose_a") or settings.get("transpose_b")
+    equal = numbers[0] == numbers[1] and math.prod(numbers[0]) == device_num > 1
+    return bool(equal and not turned and all(len(shape) == 2 for shape in shapes))
 
 
 def _flat(in_strategy: Any, args: Sequence[Any]) -> Any:
