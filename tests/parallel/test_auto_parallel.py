@@ -46,8 +46,8 @@ def test_a_network_is_trained_as_without(tmp_path: Path) -> None:
     assert [param.name for param in net.get_parameters()] == ["weight", "bias"]
     np.testing.assert_allclose(net.weight.asnumpy(), expected.weight.asnumpy(), 1e-5, 1e-6)
     rows = {row["name"]: row for row in optimizer.layout_table().to_dicts()}
-    assert tuple(rows["moment1.weight"]["slice"]) == (16, 64)  # 2 by the strategy, 2 by hsdp
-    assert tuple(rows["moment1.bias"]["slice"]) == (64,)  # below the threshold
+    assert tuple(rows["moment1.weight"]["slice_shape"]) == (16, 64)  # 2 by the strategy, 2 by hsdp
+    assert tuple(rows["moment1.bias"]["slice_shape"]) == (64,)  # below the threshold
     assert Path(file).exists()
 
 

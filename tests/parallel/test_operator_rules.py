@@ -169,6 +169,16 @@ def test_strategies_of_mindspore(name: str, strategy: Any) -> None:
     check(named(name, strategy), [strategy])
 
 
+def test_a_number_that_is_an_input_needs_no_entry() -> None:
+    context.set_auto_parallel_context(
+        parallel_mode="semi_auto_parallel", device_num=8, full_batch=True
+    )
+    lerp = ops.Lerp().shard(((2, 4), (4,)))
+    start, end = Tensor(np.zeros((4, 8), np.float32)), Tensor(np.ones(8, np.float32))
+    out = paramesh.jit(lambda *values: lerp(*values))(start, end, Tensor(np.float32(0.25)))
+    np.testing.assert_array_equal(out.asnumpy(), np.full((4, 8), 0.25, np.float32))
+
+
 def test_every_operator_of_tensors_has_a_case() -> None:
     covered = {form for call in CALLS for form in CLASSES[call.name].operator.classes.values()}
     missing = [n for n, form in CLASSES.items() if form not in covered and n not in LEFT_OUT]

@@ -137,6 +137,12 @@ def _flat(in_strategy: Any, args: Sequence[Any]) -> Any:
                 () if not np.shape(operand.value) else next(wanted, None) for operand in operands
             ]
             entries += wanted
+    elif len(entries) < len(operands):
+        # A number that is an input of the program is an operand, and may have no entry either.
+        axes = [bool(np.shape(operand.value)) for operand in operands]
+        if len(entries) == sum(axes):
+            given = iter(entries)
+            entries = [next(given) if has_axes else () for has_axes in axes]
     return tuple(entries)
 
 
