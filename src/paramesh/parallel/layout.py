@@ -462,10 +462,5 @@ def _check_axes(matrix: tuple[int, ...], alias_name: tuple[Any, ...]) -> None:
                 f"Layout: the axes {alias_name} need names that differ, are not empty, and are "
                 "not 'None', which means that an axis is not cut."
             )
-        if alias == _INTERLEAVED:
-            raise LayoutError(
-                f"Layout: the axis {_INTERLEAVED!r} cuts the work of one device into pieces that "
-                "overlap. XLA overlaps work by itself: leave the axis out."
-            )
         if size < 1:
             raise LayoutError(f"Layout: axis {alias!r} of the device matrix {matrix} has {size}.")
