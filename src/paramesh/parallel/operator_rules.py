@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.core
 from jax.errors import ConcretizationTypeError
 
 from paramesh import tracing
@@ -77,7 +78,9 @@ class Traced:
                         continue
                     axis = axis_of(tensor, dim)
                     if factor is None:
-                        held.setdefault((tensor, dim), operator.name)
+                        # One that refuses tells more than one that gathers.
+                        if is_kept(held.get((tensor, dim), "")) or (tensor, dim) not in held:
+                            held[tensor, dim] = operator.name
                     else:
                         factors.join(axis, factor)
 
@@ -107,7 +110,6 @@ class Traced:
         self.held: dict[Axis, str] = {}
         for (tensor, dim), name in held.items():
             root = factors.root(axis_of(tensor, dim))
-            # One that refuses tells more than one that gathers.
             if root not in self.held or is_kept(self.held[root]):
                 self.held[root] = name
 

@@ -7,9 +7,10 @@ XLA's partitioner (jaxlib 0.10.2) gives wrong numbers, without a word, for
                         and so do forward passes with height and output channels cut; some grouped
                         ones end the process
     max pooling         with overlapping windows and a cut space: its gradient
-    steps               padding between elements, or less than none, and slices with steps, along a
-                        cut axis (cumulative products; gradients of slices): wrong numbers in the
-                        gradient of the first, an error of the compiler in some of the others
+    padding             along a cut axis: of some lengths elements are lost, as in the gradient of a
+                        mirrored edge. Between elements, or less than none, it is wrong in the
+                        gradient of cumulative products
+    steps               slices with steps along a cut axis: an error of the compiler
     the k largest       cut along other axes than theirs: right, but gathered first
 
 So these are not left to it: each becomes one operator with a rule, and a program for the part of
@@ -143,16 +144,12 @@ def _always(params: Params) -> bool:
     return True
 
 
-def _steps_or_cuts_off(params: Params) -> bool:
-    return any(inner > 0 or min(low, high) < 0 for low, high, inner in params["padding_config"])
-
-
 #: primitive -> (its rule, whether an equation with these parameters is one that XLA cuts wrongly).
 _RULES: dict[str, tuple[Callable[..., Cuts], Callable[[Params], bool]]] = {
     "conv_general_dilated": (convolution_cuts, _always),
     "select_and_scatter_add": (_window_cuts, _always),
     "select_and_gather_add": (_window_cuts, _always),
-    "pad": (_padding_cuts, _steps_or_cuts_off),
+    "pad": (_padding_cuts, _always),
     "top_k": (_last_axis_kept, _always),
     "slice": (_slice_cuts, lambda params: max(params["strides"] or (1,), default=1) > 1),
 }
