@@ -12,7 +12,7 @@ convolutions and look-ups have names, and some an order, of their own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from paramesh.parallel.strategy import Replicas, Shape
@@ -40,11 +40,19 @@ class Arrangement(NamedTuple):
 
 
 class _Hints(NamedTuple):
-    """Names for the axes of the operands; an order of its own, or None; where replicas stand."""
+    """Names for the axes of the operands.
+
+    Attributes:
+        inputs: the names.
+        order: one of its own, or None.
+        replicas: where they stand.
+        shares: axes of one name that the operator gathers anyway are one loop axis.
+    """
 
     inputs: tuple[Names, ...]
     order: Names | None = None
     replicas: Replicas = "last"
+    shares: bool = False
 
 
 _Shapes = Sequence[Shape]
@@ -105,6 +113,11 @@ def _look_up(shapes: _Shapes, numbers: _Shapes, settings: _Settings) -> _Hints:
     return _Hints((table, index), order, "first" if math.prod(numbers[0]) > 1 else "last")
 
 
+def _segments(shapes: _Shapes, numbers: _Shapes, settings: _Settings) -> _Hints:
+    rows = _numbered("x", len(shapes[0]), len(shapes[0]))
+    return _Hints((rows, rows[: len(shapes[1])], *[()] * (len(shapes) - 2)), shares=True)
+
+
 #: Operators with names or an order of their own, and how many operands that takes.
 _HINTS: dict[str, tuple[_Hint, int]] = {
     "MatMul": (_product, 2),
@@ -118,6 +131,8 @@ _HINTS: dict[str, tuple[_Hint, int]] = {
     "Gather": (_look_up, 2),
     "GatherV2": (_look_up, 2),
     "EmbeddingLookup": (_look_up, 2),
+    "UnsortedSegmentMax": (_segments, 2),
+    "UnsortedSegmentMin": (_segments, 2),
 }
 
 
@@ -128,6 +143,7 @@ def arranged(
     shapes: Sequence[Shape],
     numbers: Sequence[Shape],
     settings: _Settings,
+    gathered: Collection[Axis] = (),
 ) -> Arrangement:
     """Names and order of the loop axes of an operator.
 
@@ -139,11 +155,14 @@ def arranged(
         numbers: into how many parts the strategy cuts each operand, () where it does not say; the
             order of a look-up depends on them.
         settings: the operator's settings, of which products have `transpose_a` and `transpose_b`.
+        gathered: loop axes along which the operator gathers what comes in cut.
     """
     hint, count = _HINTS.get(operator, (_aligned, 0))
-    fits = len(shapes) >= count and all(len(s) >= 2 or hint is _look_up for s in shapes[:count])
+    fits = len(shapes) >= count and all(
+        len(s) >= 2 or hint in (_look_up, _segments) for s in shapes[:count]
+    )
     hints = (hint if fits else _aligned)(shapes, numbers, settings)
-    of_axis = _named(inputs, outputs, hints)
+    of_axis = _named(inputs, outputs, hints, gathered if hints.shares else ())
     named: list[Names] = []
     longest = max((len(axes) for axes in inputs), default=0)
     claimed = set(of_axis.values())
@@ -168,14 +187,19 @@ def arranged(
     return Arrangement(tuple(named), tuple(order), hints.replicas, of_axis)
 
 
-def _named(inputs: Sequence[Axes], outputs: Sequence[Axes], hints: _Hints) -> dict[Axis, str]:
+def _named(
+    inputs: Sequence[Axes], outputs: Sequence[Axes], hints: _Hints, gathered: Collection[Axis]
+) -> dict[Axis, str]:
     """A name for each loop axis: the one that is wished for first, as long as it is free."""
     found: dict[Axis, str] = {}
 
     def name(axis: Axis | None, wanted: str) -> None:
         if axis is None or axis in found:
             return
-        while wanted in found.values():
+        while any(
+            name == wanted and not (other in gathered and axis in gathered)
+            for other, name in found.items()
+        ):
             wanted += "'"
         found[axis] = wanted
 

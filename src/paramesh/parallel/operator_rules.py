@@ -215,7 +215,8 @@ def rule_of_call(
         numbers: into how many parts the strategy cuts the operands.
         settings: the operator's settings.
     """
-    names = arranged(operator, found.inputs, found.outputs, shapes, numbers, settings)
+    gathered = [axis for axis, primitive in found.held.items() if is_kept(primitive)]
+    names = arranged(operator, found.inputs, found.outputs, shapes, numbers, settings, gathered)
     name_of = names.of_axis
     held = {name_of[axis]: name for axis, name in found.held.items() if axis in name_of}
     outputs_named = [
