@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 
-from paramesh import mindspore_settings
+from paramesh import mindspore_settings, setting_checks
 from paramesh._compat.jax import reset_compilation_cache
 from paramesh.errors import ContextError
 
@@ -104,20 +104,6 @@ _ps_made: set[str] = set()
 _program_key: tuple[Any, ...] = ()
 _ps_resets = 0
 
-#: The entries of `parallel_optimizer_config`.
-_OPTIMIZER_CONFIG: dict[str, Any] = {
-    "gradient_accumulation_shard": False,
-    "parallel_optimizer_threshold": 0,
-    "optimizer_weight_shard_size": -1,
-}
-
-#: For each collective of `comm_fusion`, its modes with what `config` has to be.
-_FUSIONS = {
-    "allreduce": ("auto", "size", "index"),
-    "allgather": ("auto", "size"),
-    "reducescatter": ("auto", "size"),
-}
-
 
 def _moved() -> None:
     global _program_key
@@ -129,26 +115,6 @@ def program_key() -> tuple[Any, ...]:
     return _program_key
 
 
-def _one_of(call: str, name: str, value: Any, allowed: tuple[Any, ...]) -> Any:
-    if isinstance(value, bool) != any(isinstance(a, bool) for a in allowed) or value not in allowed:
-        raise ValueError(f"{call}: {name}={value!r} is not one of {', '.join(map(repr, allowed))}.")
-    return value
-
-
-def _boolean(call: str, name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{call}: {name} must be True or False, got {value!r}.")
-    return value
-
-
-def _whole(call: str, name: str, value: Any, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{call}: {name} must be an int, got {value!r}.")
-    if not low <= value <= high:
-        raise ValueError(f"{call}: {name}={value} is outside {low}..{high}.")
-    return value
-
-
 def _check_setting(name: str, value: Any) -> Any:
     call = "set_context"
     if name == "mode":
@@ -158,15 +124,19 @@ def _check_setting(name: str, value: Any) -> Any:
             )
         return value
     if name == "device_target":
-        return _one_of(call, name, value, (*_DEVICE_TARGETS, None))
+        return setting_checks.one_of(call, name, value, (*_DEVICE_TARGETS, None))
     if name == "save_graphs":
-        return value if type(value) is int and 0 <= value <= 3 else _boolean(call, name, value)
+        return (
+            value
+            if type(value) is int and 0 <= value <= 3
+            else setting_checks.boolean(call, name, value)
+        )
     if name == "compilation_cache_dir":
         if value is not None and not isinstance(value, str):
             raise TypeError(f"{call}: compilation_cache_dir must be a path or None, got {value!r}.")
         return value
     if name == "flat_parameters":
-        return _one_of(call, name, value, _FLAT)
+        return setting_checks.one_of(call, name, value, _FLAT)
     if name in mindspore_settings.SETTINGS:
         return value
     raise ValueError(_no_setting(call, name))
@@ -297,72 +267,13 @@ def _dataset_strategy(call: str, value: Any) -> Any:
 
 
 def _pipeline_stages(call: str, value: Any) -> int:
-    stages = _whole(call, "pipeline_stages", value, 1, 4096)
+    stages = setting_checks.whole(call, "pipeline_stages", value, 1, 4096)
     if stages != 1:
         raise ValueError(
             f"{call}: pipeline_stages={stages}, but there is no pipeline parallelism here: 1 is "
             "the only value. Cut the layers instead, by strategies in semi_auto_parallel."
         )
     return stages
-
-
-def _optimizer_config(call: str, value: Any) -> dict[str, Any] | None:
-    if value is None:
-        return None
-    name = "parallel_optimizer_config"
-    if not isinstance(value, dict) or not value.keys() <= _OPTIMIZER_CONFIG.keys():
-        raise TypeError(
-            f"{call}: {name} must be None or a dict with keys among "
-            f"{', '.join(_OPTIMIZER_CONFIG)}, got {value!r}."
-        )
-    made = _OPTIMIZER_CONFIG | value
-    _boolean(call, f"{name}['gradient_accumulation_shard']", made["gradient_accumulation_shard"])
-    threshold, size = made["parallel_optimizer_threshold"], made["optimizer_weight_shard_size"]
-    _whole(call, f"{name}['parallel_optimizer_threshold'], kilobytes,", threshold, 0, 2**31 - 1)
-    if size != -1 or isinstance(size, bool):
-        _whole(call, f"{name}['optimizer_weight_shard_size']", size, 1, 4096)
-    return made
-
-
-def _comm_fusion(call: str, value: Any) -> dict[str, Any] | None:
-    if value is None:
-        return None
-    example = '{"openstate": True, "allreduce": {"mode": "size", "config": 32}}'
-    known = ("openstate", *_FUSIONS)
-    if not isinstance(value, dict) or not value.keys() <= set(known):
-        raise TypeError(
-            f"{call}: comm_fusion must be None or a dict with keys among {', '.join(known)}, such "
-            f"as {example}, got {value!r}."
-        )
-    for key, entry in value.items():
-        if key == "openstate":
-            _boolean(call, "comm_fusion['openstate']", entry)
-            continue
-        if not isinstance(entry, dict) or not {"mode"} <= entry.keys() <= {"mode", "config"}:
-            raise TypeError(
-                f"{call}: comm_fusion[{key!r}] must be a dict with a 'mode' and a 'config', such "
-                f"as {example}, got {entry!r}."
-            )
-        _fusion_entry(call, key, entry)
-    return copy.deepcopy(value)
-
-
-def _fusion_entry(call: str, key: str, entry: dict[str, Any]) -> None:
-    where = f"comm_fusion[{key!r}]"
-    mode, config = entry["mode"], entry.get("config")
-    _one_of(call, f"{where}['mode']", mode, _FUSIONS[key])
-    if mode == "auto" and config is not None:
-        raise ValueError(f"{call}: {where} in mode 'auto' takes config=None, got {config!r}.")
-    if mode == "size":
-        _whole(call, f"{where}['config'], megabytes,", config, 1, 4096)
-    if mode == "index":
-        places = config if isinstance(config, list) else []
-        whole = all(type(i) is int and i > 0 for i in places)
-        if not places or not whole or sorted(set(places)) != places:
-            raise ValueError(
-                f"{call}: {where} in mode 'index' takes the rising positions at which the "
-                f"gradients are split, such as [20, 35], got {config!r}."
-            )
 
 
 def set_auto_parallel_context(**settings: Any) -> None:
@@ -441,30 +352,30 @@ def _without_alias(call: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 def _check_parallel(call: str, name: str, value: Any) -> Any:
     if name == "parallel_mode":
-        return _one_of(call, name, value, _PARALLEL_MODES)
+        return setting_checks.one_of(call, name, value, _PARALLEL_MODES)
     if name == "device_num":
-        return _whole(call, name, value, 1, 4096)
+        return setting_checks.whole(call, name, value, 1, 4096)
     if name == "global_rank":
-        return _whole(call, name, value, 0, 4095)
+        return setting_checks.whole(call, name, value, 0, 4095)
     if name == "search_mode":
-        return _one_of(call, name, value, _SEARCH_MODES)
+        return setting_checks.one_of(call, name, value, _SEARCH_MODES)
     if name == "device_memory":
         return _memory(call, name, value)
     if name == "grad_accumulation_step":
-        return _whole(call, name, value, 1, 65536)
+        return setting_checks.whole(call, name, value, 1, 65536)
     if name == "pipeline_stages":
         return _pipeline_stages(call, value)
     if name == "comm_fusion":
-        return _comm_fusion(call, value)
+        return setting_checks.comm_fusion(call, value)
     if name == "parallel_optimizer_config":
-        return _optimizer_config(call, value)
+        return setting_checks.optimizer_config(call, value)
     if name == "dataset_strategy":
         return _dataset_strategy(call, value)
     if name in ("strategy_ckpt_save_file", "strategy_ckpt_load_file"):
         if not isinstance(value, str):
             raise TypeError(f"{call}: {name} must be a path, got {value!r}.")
         return value
-    return _boolean(call, name, value)
+    return setting_checks.boolean(call, name, value)
 
 
 def device_num() -> int | None:
@@ -563,11 +474,11 @@ def _check_ps_setting(call: str, name: str, value: Any) -> Any:
         "standby": (0, 1),
     }
     if name in ("enable_ps", "fsync"):
-        return _boolean(call, name, value)
+        return setting_checks.boolean(call, name, value)
     if name in ranges:
-        return _whole(call, name, value, *ranges[name])
+        return setting_checks.whole(call, name, value, *ranges[name])
     if name == "mode":
-        return _one_of(call, name, value, _PS_MODES)
+        return setting_checks.one_of(call, name, value, _PS_MODES)
     if name in ("wal_dir", "address"):
         if value is not None and (not isinstance(value, str) or not value):
             what = "the path of a folder" if name == "wal_dir" else "the address of a Ray cluster"
