@@ -133,6 +133,7 @@ _HINTS: dict[str, tuple[_Hint, int]] = {
     "EmbeddingLookup": (_look_up, 2),
     "UnsortedSegmentMax": (_segments, 2),
     "UnsortedSegmentMin": (_segments, 2),
+    "UnsortedSegmentSum": (_segments, 2),
 }
 
 

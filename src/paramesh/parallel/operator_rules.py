@@ -35,6 +35,8 @@ Axis = int
 
 #: Primitives that are right for cut operands, and gather them where they must (see the glossary).
 _KEPT = (
+    "argmax",
+    "argmin",
     "conv_general_dilated",
     "dynamic_slice",
     "dynamic_update_slice",
