@@ -42,8 +42,8 @@ from rich.console import Console
 from rich.table import Table
 
 from compiled_collectives import collectives
-from paramesh.parallel.own_cuts import by_own_rule, is_ours
-from paramesh.parallel.rewriting import rewritten
+from paramesh.parallel.partitioning.rewriting import rewritten
+from paramesh.parallel.partitioning.rules import by_own_rule, is_ours
 from paramesh.parallel.search.apply import Shower, applied
 from paramesh.parallel.search.machine import TARGETS, Target
 from paramesh.parallel.search.plan import (

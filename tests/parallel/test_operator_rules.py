@@ -15,10 +15,10 @@ from cut_operator_cases import CALLS, LEFT_OUT, Call, strategies
 from paramesh import Parameter, Tensor, context, ops
 from paramesh.errors import LayoutError
 from paramesh.ops.table import CLASSES
+from paramesh.parallel.layouts.operator_layouts import cut_call
+from paramesh.parallel.layouts.strategy import AxisRule
 from paramesh.parallel.operands import operands_of, replaced
-from paramesh.parallel.operator_layouts import cut_call
 from paramesh.parallel.operator_rules import rule_of_call, traced
-from paramesh.parallel.strategy import Rule
 
 
 def given(call: Call) -> tuple[Any, ...]:
@@ -35,7 +35,7 @@ def shapes_of(args: tuple[Any, ...]) -> list[tuple[int, ...]]:
     return [tuple(operand.value.shape) for operand in operands_of(args)]
 
 
-def rule_for(call: Call, args: tuple[Any, ...], numbers: Any = None) -> Rule:
+def rule_for(call: Call, args: tuple[Any, ...], numbers: Any = None) -> AxisRule:
     operator = call.operator()
     shapes = shapes_of(args)
     found, _ = traced(args, operands_of(args), lambda a: operator(*a))

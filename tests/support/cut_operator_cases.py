@@ -15,7 +15,7 @@ import numpy as np
 
 from paramesh import ops
 from paramesh.ops.table import CLASSES
-from paramesh.parallel.strategy import Rule
+from paramesh.parallel.layouts.strategy import AxisRule
 
 DRAW = np.random.default_rng(3)
 
@@ -217,7 +217,7 @@ def _has_own(form: Any) -> bool:
 CALLS = _calls()
 
 
-def strategies(rule: Rule, shapes: list[tuple[int, ...]], count: int = 8) -> Iterator[Any]:
+def strategies(rule: AxisRule, shapes: list[tuple[int, ...]], count: int = 8) -> Iterator[Any]:
     """Every strategy that a rule allows, except the one that cuts nothing."""
     sizes: dict[str, int] = {}
     for labels, shape in zip(rule.inputs, shapes, strict=True):

@@ -9,11 +9,11 @@ import numpy as np
 
 from paramesh import Parameter, Tensor, ops
 from paramesh.ops.table import Primitive
-from paramesh.parallel.layout import Layout
+from paramesh.parallel.layouts.layout import Layout
+from paramesh.parallel.layouts.operator_layouts import Cut, cut_call
+from paramesh.parallel.layouts.strategy import AxisRule, layouts_of
 from paramesh.parallel.operands import operands_of
-from paramesh.parallel.operator_layouts import Cut, cut_call
 from paramesh.parallel.operator_rules import rule_of_call, traced
-from paramesh.parallel.strategy import Rule, layouts_of
 
 #: How operators whose class needs more than nothing are made, and what follows their operands.
 _MADE: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {
@@ -71,7 +71,9 @@ def with_replicas(
     return layouts_of(strategy, shapes, 8, name, rule(name, shapes, strategy), replicas=replicas)
 
 
-def rule(name: str, shapes: Sequence[Sequence[int]], numbers: Any = None, **settings: Any) -> Rule:
+def rule(
+    name: str, shapes: Sequence[Sequence[int]], numbers: Any = None, **settings: Any
+) -> AxisRule:
     """The rule of a call of an operator."""
     cls, own, args = arguments_of(name, shapes)
     operator = cls(**own, **settings)

@@ -14,7 +14,7 @@ from paramesh.nn.cell import Cell
 from paramesh.nn.inner import Inner, sharded
 from paramesh.ops import activations as ops
 from paramesh.ops.math import neg, sub
-from paramesh.tensor import Tensor
+from paramesh.tensor.base import Tensor
 
 
 class _Elementwise(Cell):

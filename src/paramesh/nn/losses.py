@@ -16,7 +16,7 @@ from paramesh.ops import losses as ops
 from paramesh.ops.activations import relu, softplus
 from paramesh.ops.math import mul, neg, sqrt, sub
 from paramesh.ops.reduce import ReduceMean, ReduceSum
-from paramesh.tensor import Tensor
+from paramesh.tensor.base import Tensor
 
 
 class LossBase(Cell):

@@ -15,7 +15,7 @@ from typing import Any
 from paramesh.context import set_auto_parallel_context
 from paramesh.errors import ContextError
 from paramesh.nn.cell import Cell
-from paramesh.parallel.layout import Layout
+from paramesh.parallel.layouts.layout import Layout
 
 __all__ = ["AutoParallel"]
 

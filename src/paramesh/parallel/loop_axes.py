@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from paramesh.parallel.strategy import Replicas, Shape
+from paramesh.parallel.layouts.strategy import Replicas, Shape
 
 #: A loop axis without a name, and those of an operand; None for an axis of size 1.
 Axis = int

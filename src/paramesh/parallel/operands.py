@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from paramesh.parameter import Parameter
-from paramesh.tensor import Tensor
+from paramesh.tensor.base import Tensor
 
 
 class Operand(NamedTuple):

@@ -21,14 +21,14 @@ import jax
 import jax.core
 from jax.errors import ConcretizationTypeError
 
-from paramesh import tracing
 from paramesh.dtype import x64
+from paramesh.parallel.layouts.strategy import Rule, Shape
 from paramesh.parallel.loop_axes import arranged
 from paramesh.parallel.operands import Operand, replaced
 from paramesh.parallel.search.graph import Graph, graph_of
-from paramesh.parallel.strategy import Rule, Shape
 from paramesh.parameter import Parameter
-from paramesh.tensor import raw, wrap
+from paramesh.state import tracing
+from paramesh.tensor.base import raw, wrap
 
 #: A loop axis while it has no name: the number of a factor.
 Axis = int

@@ -11,7 +11,7 @@ import itertools
 import math
 from dataclasses import dataclass
 
-from paramesh.parallel.mesh import prime_factors
+from paramesh.parallel.layouts.mesh import prime_factors
 
 
 @dataclass(frozen=True)
