@@ -91,6 +91,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "ops.operations.nn_ops": ("paramesh.ops.operations",),
     "ops.primitive": ("paramesh.ops",),
     "parallel._auto_parallel_context": ("paramesh.parallel.mindspore_utils",),
+    "parallel.auto_parallel": ("paramesh.parallel.modes.auto_parallel",),
     "parallel._utils": ("paramesh.parallel.mindspore_utils",),
     "train.callback": ("paramesh.train",),
     "train.callback._callback": ("paramesh.train.callbacks",),

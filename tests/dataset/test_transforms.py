@@ -71,7 +71,11 @@ def run(expression: str, inputs: str) -> list[np.ndarray]:
 
 
 def ids(table: list[tuple[str, str]]) -> list[Any]:
-    return [pytest.param(e, i, id=f"{e}/{i}") for e, i in table]
+    slow = {True: pytest.mark.slow, False: ()}
+    return [
+        pytest.param(e, i, id=f"{e}/{i}", marks=slow[e.startswith("A.PitchShift")])
+        for e, i in table
+    ]
 
 
 @pytest.mark.parametrize(("expression", "inputs"), ids(cases.ALL))
