@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from paramesh.nn.cell import Cell
     from paramesh.optim.from_optax import from_optax
     from paramesh.parallel import communication
+    from paramesh.parallel.planning import plan
     from paramesh.train import (
         MAE,
         MSE,
@@ -157,6 +158,7 @@ _LATER: dict[str, str | None] = {
     "load_distributed_checkpoint": "paramesh.checkpoint",
     "load_exported": "paramesh.checkpoint",
     "load_param_into_net": "paramesh.checkpoint",
+    "plan": "paramesh.parallel.planning",
     "merge_sliced_parameter": "paramesh.checkpoint",
     "rank_list_for_transform": "paramesh.checkpoint",
     "remat": "paramesh.transforms",
@@ -200,6 +202,7 @@ __all__ = [
     "set_seed",
     "get_seed",
     "Cell",
+    "plan",
     "nn",
     "ops",
     "optim",

@@ -18,6 +18,10 @@ Processes:
     process_allgather       an array of every process, in every process
     broadcast_one_to_all    the array of process 0, in every process
 
+Devices:
+    devices_are_open        whether JAX has opened the devices
+    absent_devices          devices that this machine does not have, to compile for
+
 Numbers:
     threefry_2x32           JAX's hash of counters
 """
@@ -32,7 +36,9 @@ import jax
 # Not `jax.ensure_compile_time_eval`: that is a setting, by which compiled calls are told apart, so
 # every function that is called inside it is traced and compiled once more.
 from jax._src import config as _config
+from jax._src import xla_bridge as _xla_bridge
 from jax.core import eval_context as eval_context
+from jax.experimental import topologies as _topologies
 from jax.experimental.compilation_cache import compilation_cache as _compilation_cache
 from jax.experimental.custom_partitioning import custom_partitioning as custom_partitioning
 from jax.experimental.multihost_utils import broadcast_one_to_all as broadcast_one_to_all
@@ -73,3 +79,28 @@ def looks_for_nans() -> bool:
 def reset_compilation_cache() -> None:
     """Have JAX look at `jax_compilation_cache_dir` again, which it does once by itself."""
     _compilation_cache.reset_cache()
+
+
+def devices_are_open() -> bool:
+    """Whether JAX has opened its devices, after which their number cannot be changed."""
+    return _xla_bridge.backends_are_initialized()
+
+
+def absent_devices(platform: str, name: str, **options: Any) -> tuple[Any, ...]:
+    """Devices that this machine does not have, for which their compiler compiles all the same.
+
+    Args:
+        platform: "tpu" or "cuda".
+        name: of the topology, such as "v5e:8x8"; "" for GPUs.
+        **options: of the platform: `topology` and `target_config` of GPUs.
+
+    Raises:
+        ImportError: the compiler is not installed.
+        ValueError: it knows no such topology.
+    """
+    try:
+        return tuple(_topologies.get_topology_desc(name, platform, **options).devices)
+    except (NotImplementedError, RuntimeError) as error:
+        text = str(error)
+        missing = isinstance(error, NotImplementedError) or "not installed" in text
+        raise (ImportError if missing else ValueError)(text) from error
