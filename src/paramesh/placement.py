@@ -20,6 +20,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+
 from paramesh import context, storage
 from paramesh.errors import ContextError
 from paramesh.recipe import Recipe, compute_many
@@ -115,6 +117,11 @@ class Placement:
     per_device = False
     #: How many devices there are.
     count = 1
+
+    @property
+    def platform(self) -> str:
+        """What programs are compiled for: "cpu", "gpu" or "tpu"; operators differ in their ways."""
+        return jax.default_backend()
 
     def adopt(self, params: Sequence[Any]) -> None:
         """Called with the Parameters that a program may use before it is traced."""

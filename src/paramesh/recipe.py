@@ -32,7 +32,7 @@ from paramesh._compat.jax import eval_context
 from paramesh.dtype import DType, bool_, to_dtype
 from paramesh.errors import RecipeError
 from paramesh.keys import Key, get_seed, next_key, set_seed
-from paramesh.law import Draw, Law
+from paramesh.law import Draw, Law, computed_on
 
 Array = jax.Array
 Index = tuple[slice, ...]
@@ -337,7 +337,9 @@ class Recipe:
             ) from None
         with _concrete():
             law = self._law()
-            if law is not None and _one_program(sharding) and self.size > rows.SMALL:
+            here = next(iter(sharding.device_set)).platform
+            together = _one_program(sharding) and computed_on(here, self.dtype)
+            if law is not None and together and self.size > rows.SMALL:
                 assert isinstance(sharding, NamedSharding)
                 return drawing.draw_sharded(law, self.key, self.shape, self.dtype, sharding)
             whole = self._whole() if not self.sliceable else None

@@ -36,7 +36,9 @@ import jax
 # Not `jax.ensure_compile_time_eval`: that is a setting, by which compiled calls are told apart, so
 # every function that is called inside it is traced and compiled once more.
 from jax._src import config as _config
+from jax._src import custom_partitioning as _partitioning
 from jax._src import xla_bridge as _xla_bridge
+from jax._src.lib import xla_client as _xla_client
 from jax.core import eval_context as eval_context
 from jax.experimental import topologies as _topologies
 from jax.experimental.compilation_cache import compilation_cache as _compilation_cache
@@ -99,8 +101,29 @@ def absent_devices(platform: str, name: str, **options: Any) -> tuple[Any, ...]:
         ValueError: it knows no such topology.
     """
     try:
+        if platform == "tpu":
+            _load_compiler_of_tpus()
         return tuple(_topologies.get_topology_desc(name, platform, **options).devices)
     except (NotImplementedError, RuntimeError) as error:
         text = str(error)
         missing = isinstance(error, NotImplementedError) or "not installed" in text
         raise (ImportError if missing else ValueError)(text) from error
+
+
+def _load_compiler_of_tpus() -> None:
+    """Load libtpu as JAX does, and tell it of `custom_partitioning`, which JAX leaves out here.
+
+    JAX tells the plugins that it finds, and this one it only looks for when it opens TPUs.
+    """
+    path = _xla_bridge.get_tpu_library_path()
+    if path is None or _xla_client.pjrt_plugin_loaded("tpu"):
+        return
+    plugin = _xla_client.load_pjrt_plugin_dynamically("tpu", path)
+    _xla_client.register_custom_call_partitioner(
+        c_api=plugin,
+        name=_partitioning._CUSTOM_PARTITIONING_CALL_NAME,
+        prop_user_sharding=_partitioning._custom_partitioning_propagate_user_sharding,
+        partition=_partitioning._custom_partitioning_partition,
+        infer_sharding_from_operands=_partitioning._custom_partitioning_infer_sharding_from_operands,
+        can_side_effecting_have_replicated_sharding=True,
+    )

@@ -51,7 +51,7 @@ def run_plan(asked: Plan, console: Console) -> int:
     """Plan the first training step of a script.
 
     Returns:
-        The exit code: 0; 1 if the step does not fit; that of the script if it fails before its step.
+        The exit code: 0; 1 if the step does not fit; that of the script if it fails before.
 
     Raises:
         CommandError: there is no such script or target, a compiler is missing, or the script does

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from paramesh import context, tracing
-from paramesh.parallel.own_cuts import by_own_rule, is_ours
+from paramesh.parallel.own_cuts import is_ours, own_way
 from paramesh.parallel.parameter_layouts import Finding
 from paramesh.parallel.rewriting import rewritten
 from paramesh.parallel.search.apply import applied
@@ -79,7 +79,7 @@ class Auto(SemiAuto):
         plan = find(program, target_of(first.platform, first.device_kind), self._memory)
         self._learn(plan, states, program)
         new = applied(closed, plan.problem, plan.solution.choice, self.mesh, program.tied)
-        return rewritten(new, is_ours, by_own_rule)
+        return rewritten(new, is_ours, own_way(self.mesh, self.platform))
 
     def plan_of(self, params: Sequence[Parameter]) -> Explanation | None:
         """The plan that most of these Parameters are in; None before there is one."""

@@ -34,7 +34,7 @@ from paramesh.parallel.layout import Layout
 from paramesh.parallel.mesh import device_mesh
 from paramesh.parallel.operator_layouts import input_layouts, name_of, output_layouts, replaced
 from paramesh.parallel.outside import undivided
-from paramesh.parallel.own_cuts import by_own_rule, is_ours
+from paramesh.parallel.own_cuts import is_ours, own_way
 from paramesh.parallel.parameter_layouts import Finding, ParameterLayouts, original_of
 from paramesh.parallel.per_device import PerDevice
 from paramesh.parallel.program_inputs import ProgramInputs
@@ -262,7 +262,7 @@ class SemiAuto(Placement):
         """The program with what XLA cuts wrongly cut by our own rules."""
         if self.count == 1:
             return closed
-        return rewritten(closed, is_ours, by_own_rule)
+        return rewritten(closed, is_ours, own_way(self.mesh, self.platform))
 
     def _keep(self, found: dict[Parameter, Finding], states: Sequence[Any]) -> None:
         moved = False

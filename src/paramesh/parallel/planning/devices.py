@@ -6,12 +6,14 @@
     v5p:4x4x4
     cpu:8           virtual devices of this host's CPU
 
-TPUs and GPUs need not exist: the compiler of the hardware is asked for the topology, and compiles for
-it. Both compilers are Python packages (the extras `plan-tpu` and `plan-cuda`) and need no driver.
+TPUs and GPUs need not exist: the compiler of the hardware is asked for the topology, and compiles
+for it. Both compilers are Python packages (the extras `plan-tpu` and `plan-cuda`) and need no
+driver.
 """
 
 from __future__ import annotations
 
+import glob
 import importlib.util
 import math
 import os
@@ -29,6 +31,17 @@ _NAME = re.compile(r"(\w+):(\d+(?:x\d+)*)")
 #: The kinds that a compiler of TPUs knows, by our names.
 _TPUS = {"v5e": "v5e", "v5p": "v5p", "v6e": "v6e"}
 _EXAMPLES = "h100:8, h100:2x8, v5e:8x8, v5p:4x4x4 or cpu:8"
+
+#: For libtpu on a host without TPUs. Otherwise it asks the network who it is and says on stderr
+#: that nobody knew, and lets no second process of the host compile at the same time.
+_NO_TPU_HERE = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+    "TPU_STDERR_LOG_LEVEL": "3",
+    "TPU_MIN_LOG_LEVEL": "3",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
 
 #: What the compiler of GPUs has to know of them (XLA's GpuTargetConfigProto, as it prints it for
 #: such a device): the data sheets of `targets.py`, and the limits of the compute capability in
@@ -180,12 +193,9 @@ def _of_cpu(name: str, count: int) -> tuple[Any, ...]:
 
 def _of_tpu(kind: str, shape: tuple[int, ...]) -> tuple[Any, ...]:
     _need("libtpu", "plan-tpu", "TPUs")
-    # Without them it asks the network who it is, and says on stderr that nobody knew.
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
-    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-8")
-    os.environ.setdefault("TPU_STDERR_LOG_LEVEL", "3")
-    os.environ.setdefault("TPU_MIN_LOG_LEVEL", "3")
+    if not glob.glob("/dev/accel*") and not glob.glob("/dev/vfio/[0-9]*"):
+        for variable, value in _NO_TPU_HERE.items():
+            os.environ.setdefault(variable, value)
     if len(shape) == 1:
         shape = _slice(kind, shape[0])
     name = f"{_TPUS[kind]}:{'x'.join(map(str, shape))}"

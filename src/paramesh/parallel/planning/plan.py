@@ -1,7 +1,8 @@
 """`paramesh.plan`: a training step on devices that need not exist, searched, compiled and counted.
 
-The step is traced as it would be trained, and searched for layouts as `auto_parallel` does. Then the
-compiler of the target's hardware compiles it for that many devices, and says what each would hold.
+The step is traced as it would be trained, and searched for layouts as `auto_parallel` does. Then
+the compiler of the target's hardware compiles it for that many devices, and says what each would
+hold.
 Nothing runs, and Parameters stay recipes.
 """
 
@@ -21,7 +22,7 @@ from paramesh.optim import Optimizer
 from paramesh.parallel.planning.calibration import calibrated
 from paramesh.parallel.planning.devices import TargetDevices, target_devices
 from paramesh.parallel.planning.parts import parts_of
-from paramesh.parallel.planning.predicted import activations, arguments
+from paramesh.parallel.planning.predicted import arguments, passing
 from paramesh.parallel.planning.remedies import Tried, remedies_for
 from paramesh.parallel.planning.report import Memory, StepPlan
 from paramesh.parallel.planning.sent import sent_by
@@ -40,11 +41,11 @@ def plan(
     remedies: bool = True,
     **named: Any,
 ) -> StepPlan:
-    """How a training step would lie on devices that need not exist, what it holds and what it costs.
+    """How a training step would lie on devices that need not exist, and what it would cost.
 
     Args:
-        step: a Cell such as `TrainOneStepCell`, a function of `paramesh.jit`, or a plain function of
-            Tensors that trains.
+        step: a Cell such as `TrainOneStepCell`, a function of `paramesh.jit`, or a plain function
+            of Tensors that trains.
         *inputs: of a call: Tensors, arrays, or `jax.ShapeDtypeStruct` for arrays that are not
             there. A batch is that of all devices together.
         target: the devices: "h100:8" (one host), "h100:2x8" (two hosts of eight), "v5e:8x8",
@@ -175,14 +176,14 @@ def _memory(
     total = said.argument_size_in_bytes + temporary
     inputs = sum(_local(struct, sharding) for struct, sharding in program.inputs)
     rest = max(total - parameters - state - inputs, 0)
-    counted = activations(program.plan)
-    passing = min(round(counted), rest)
+    counted = passing(program.plan)
+    between = min(round(counted), rest)
     return Memory(
         parameters=parameters,
         state=state,
         inputs=inputs,
-        activations=passing,
-        workspace=rest - passing,
+        activations=between,
+        workspace=rest - between,
         total=total,
         temporary=temporary,
         predicted=round(arguments(program.plan) + counted),

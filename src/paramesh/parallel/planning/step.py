@@ -23,7 +23,7 @@ from paramesh.dtype import x64_enabled
 from paramesh.errors import ContextError
 from paramesh.parallel.auto import Auto
 from paramesh.parallel.layout import Layout
-from paramesh.parallel.own_cuts import by_own_rule, is_ours
+from paramesh.parallel.own_cuts import is_ours, own_way
 from paramesh.parallel.parameter_layouts import Finding
 from paramesh.parallel.planning.devices import TargetDevices
 from paramesh.parallel.rewriting import rewritten
@@ -57,6 +57,11 @@ class Planning(Auto):
         self.plan: Plan | None = None
         self.dtype = ""
 
+    @property
+    def platform(self) -> str:
+        """Of the target."""
+        return platform_of(self.devices[0])
+
     def place_inputs(self, leaves: list[Any]) -> list[Any]:
         """The inputs as they are: no device of the target holds anything."""
         return leaves
@@ -80,7 +85,7 @@ class Planning(Auto):
         self._learn(plan, states, program)
         if self.count > 1:
             closed = applied(closed, plan.problem, plan.solution.choice, self.mesh, program.tied)
-            closed = rewritten(closed, is_ours, by_own_rule)
+            closed = rewritten(closed, is_ours, own_way(self.mesh, self.platform))
         return closed
 
     def _learn(self, plan: Plan, states: Sequence[Any], program: Program) -> None:
@@ -95,6 +100,11 @@ class Planning(Auto):
     def inputs(self, shapes: Sequence[tuple[int, ...]]) -> list[NamedSharding | None]:
         """Where the inputs of a program lie."""
         return self._inputs.of_whole(shapes)
+
+
+def platform_of(device: Any) -> str:
+    """The platform of a device as `jax.default_backend` calls it."""
+    return "gpu" if device.platform in ("cuda", "rocm", "gpu") else device.platform
 
 
 def dtype_of_products(closed: Any) -> str:
