@@ -25,6 +25,9 @@ from paramesh.parallel.search.resharding import SUM, WHOLE, Spec, local, steps
 
 Buffer = tuple[int, Spec]
 
+#: Bytes of the memory on the chip, where a compiler keeps what it can of what passes: the VMEM of
+#: TPUs ("How to Scale Your Model", jax-ml.github.io/scaling-book: 128 MiB on v5e).
+ON_CHIP = {"v5e": 128 << 20, "v5p": 128 << 20, "v6e": 128 << 20}
 #: Cheap ones that are still too dear for the CPU to be computed twice.
 _DEAR = ("exp", "exp2", "log", "log1p", "tanh", "logistic", "erf", "div", "rsqrt", "sqrt", "pow")
 #: Those that cost nothing at all.
@@ -47,7 +50,8 @@ def arguments(plan: Plan) -> float:
 
 def passing(plan: Plan) -> float:
     """Bytes of what is held besides the arguments at the moment when most is held."""
-    return _most(_Kernels(plan).made())
+    most = _most(_Kernels(plan).made())
+    return max(most - ON_CHIP.get(plan.machine.target.name, 0), 0.0)
 
 
 @dataclass
@@ -76,6 +80,8 @@ class _Kernels:
         self._specs = _Specs(self.problem, self.choice)
         #: Whether reductions read what they add up from memory, as XLA's CPU compiler has it.
         self._apart = plan.machine.target.name == "cpu"
+        #: Whether products take cheap operands as they are computed, as on TPUs.
+        self._taken = plan.machine.target.name in ON_CHIP
         self._outputs: dict[int, bool] = {}
         for number, tensor in enumerate(self.graph.outputs):
             if tensor is not None:
@@ -100,10 +106,10 @@ class _Kernels:
                     reads |= at_home
                     continue
                 copy = (tensor, wanted)
-                if not any(step.sent for step in steps(sizes, home, wanted)):
-                    if (tensor, home) not in at_home:  # a part of what is never whole
-                        reads |= at_home
-                        continue
+                cut = not any(step.sent for step in steps(sizes, home, wanted))
+                if cut and (tensor, home) not in at_home:  # a part of what is never whole
+                    reads |= at_home
+                    continue
                 if copy not in copies:
                     copies.add(copy)
                     size = self._size(tensor, wanted)
@@ -165,7 +171,7 @@ class _Kernels:
             user = self.graph.operators[number]
             if self._apart and user.name.startswith("reduce_") and operator.name not in _TRIVIAL:
                 return True
-            if user.name == "dot_general" and operator.name == "transpose":
+            if user.name == "dot_general" and (self._taken or operator.name == "transpose"):
                 continue  # a product takes its operands in any order
             if not _cheap(user) or user.name == BARRIER:
                 return True
