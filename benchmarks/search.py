@@ -1,8 +1,8 @@
 """How long the search for layouts takes, and what its plans cost beside layouts known by name.
 
-Run `python benchmarks/search.py [--only time quality compiled memory] [--layers N ...]`. Everything is on
-eight virtual devices; the cost model counts with the figures of a target (`--target`), so modelled
-times are of that, and no time of a step is measured here.
+Run `python benchmarks/search.py [--only time quality compiled memory] [--layers N ...]`. Everything
+is on eight virtual devices; the cost model counts with the figures of a target (`--target`), so
+modelled times are of that, and no time of a step is measured here.
 
     time        processor seconds of tracing and of searching a GPT's whole training step, gradients
                 and Adam included, over meshes; the bound that proves the plan beside its cost
@@ -13,8 +13,8 @@ times are of that, and no time of a step is measured here.
                 less in the model
     compiled    bytes that a device sends by the plan, beside what XLA compiled (tests/ has the
     reader)
-    memory      bytes that a device holds as predicted, beside what XLA's `memory_analysis` says, for
-                the CPU, an H100 and a v5e; those without their compiler (extras plan-cuda and
+    memory      bytes that a device holds as predicted, beside what XLA's `memory_analysis` says,
+                for the CPU, an H100 and a v5e; those without their compiler (extras plan-cuda and
                 plan-tpu) are left out, with the reason
 """
 

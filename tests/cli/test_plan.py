@@ -98,7 +98,7 @@ def test_a_script_without_a_step(tmp_path: Path) -> None:
         (["train.py", "--target", "h100"], "a target is a kind and a shape"),
         (
             ["train.py", "--target", "cpu:1", "--memory", "much"],
-            "--memory must be bytes, or a text",
+            "--memory must be bytes",
         ),
         (["no_such.py", "--target", "cpu:1"], "no_such.py: no such script"),
     ],
