@@ -219,7 +219,7 @@ ENTRY %main (a: f32[8]) -> f32[8] {
   %w = (s32[], f32[64]) while(%t), body=%body, backend_config={"known_trip_count":{"n":"3"}}
   %f = f32[32] fusion(%a), kind=kLoop, calls=%fused.1
   %g = f32[32] fusion(%a), kind=kLoop, calls=%fused.2
-  %s = ((bf16[4], bf16[4]), (bf16[16], bf16[16])) all-gather-start(%a), replica_groups=mesh['y'=4] {'y'}
+  %s = ((bf16[4], s8[8]), (bf16[16], s8[32])) all-gather-start(%a), replica_groups={{0,1,2,3}}
   %r = f32[4]{0} reduce-scatter(%a), channel_id=4, replica_groups=[2,4]<=[8], to_apply=%add
   %p = (f32[10]{0}, f32[10]{0}, u32[], u32[]) collective-permute-start(%a), channel_id=5
   %one = f32[8]{0} all-reduce(%a), channel_id=6, replica_groups={{0},{1}}, to_apply=%add

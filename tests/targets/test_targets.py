@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -107,6 +110,32 @@ def test_networks_of_the_benchmarks(name: str, key: str, mode: str, networks: An
     assert stage.memory_analysis().argument_size_in_bytes > 0
     if mode == "data_parallel":
         assert sent_by(stage.as_text())
+
+
+# Training steps of examples/. `movielens_ps.py` has its Parameters on servers, and those of
+# `hybrid_embedding.py` have a value for each device, of which there is no plan.
+EXAMPLES = {
+    "functional_jax.py": ["250"],
+    "gpt_semi_auto.py": ["100", "2", "4"],
+    "lenet_digits.py": ["6"],
+}
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_examples(name: str, example: str, tmp_path: Path) -> None:
+    words = [str(ROOT / "examples" / example), "--target", name, "--json", "--"]
+    done = subprocess.run(
+        [sys.executable, "-m", "paramesh", "plan", *words, *EXAMPLES[example]],
+        cwd=tmp_path,
+        env=os.environ | {"PARAMESH_TARGETS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["devices"] == 8
+    assert found["memory"]["fits"]
 
 
 # Recipes: each kind of initializer, in each way in which it is computed.
