@@ -63,7 +63,7 @@ def run_plan(asked: Plan, console: Console) -> int:
         return step
     from paramesh.errors import ParameshError
     from paramesh.parallel.planning.devices import target_devices
-    from paramesh.parallel.planning.plan import planned
+    from paramesh.parallel.planning.making import planned
 
     fn, args, kwargs = step
     try:
