@@ -119,6 +119,8 @@ def _prepared(asked: Plan) -> int | None:
 
     try:
         kind, _ = parsed(asked.target)
+        if kind != "cpu":  # compilers say on stderr that there is no driver
+            os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         limit = None
         if asked.memory is not None:
             text = asked.memory
@@ -128,8 +130,6 @@ def _prepared(asked: Plan) -> int | None:
         target_devices(asked.target)
     except (ValueError, ContextError) as error:
         raise CommandError(str(error).removeprefix("plan: ")) from error
-    if kind != "cpu":
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     return limit
 
 
