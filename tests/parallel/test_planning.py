@@ -225,7 +225,7 @@ ENTRY %main (a: f32[8]) -> f32[8] {
   %one = f32[8]{0} all-reduce(%a), channel_id=6, replica_groups={{0},{1}}, to_apply=%add
 }
 """
-    found = {one.kind: (one.count, one.nbytes) for one in sent_by(text)}
+    found = {one.kind: (one.operations, one.nbytes) for one in sent_by(text)}
     assert found == {
         "all-reduce": (1, 3 * 2 * 256 * 3 / 4),
         "all-gather": (2, 128 * 3 / 4 + 64 * 3 / 4),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from paramesh import placement
@@ -53,7 +53,7 @@ def first_step(program: Callable[[], None]) -> Step | int:
 
 
 @contextlib.contextmanager
-def _watched() -> Iterator[None]:
+def _watched() -> Generator[None]:
     before = placement.use(placement.Placement())
     compiled.before_first_run = _look
     try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 from paramesh import context
@@ -46,7 +46,7 @@ def remedies_for(fn: Any, found: StepPlan, made: Callable[..., StepPlan]) -> lis
         The remedies, the cheapest first among those that fit; those that do not are last.
     """
     assert found.memory.limit is not None
-    tries = [_layouts(found, made)]
+    tries: list[Tried | None] = [_layouts(found, made)]
     with _recomputed(fn) as names:
         if names:
             how = f"{names[0]}.recompute()"
@@ -108,7 +108,7 @@ def _layouts(found: StepPlan, made: Callable[..., StepPlan]) -> Tried:
 
 
 @contextlib.contextmanager
-def _accumulated(parts: int) -> Iterator[None]:
+def _accumulated(parts: int) -> Generator[None]:
     before = context.get_auto_parallel_context("grad_accumulation_step")
     context.set_auto_parallel_context(grad_accumulation_step=parts)
     try:
@@ -118,7 +118,7 @@ def _accumulated(parts: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _recomputed(fn: Any) -> Iterator[list[str]]:
+def _recomputed(fn: Any) -> Generator[list[str]]:
     """Have the repeated Cells of a function compute again; gives their names."""
     cells = [cell for cell in cells_of(fn) if isinstance(cell, Cell)]
     chosen = _repeated(cells)

@@ -267,7 +267,9 @@ class StepPlan:
             parts.append(table)
         planned = byte_text(round(sum(one.nbytes for one in self.collectives)))
         compiled = byte_text(round(sum(one.nbytes for one in self.compiled)))
-        each = ", ".join(f"{one.count} {one.kind}" for one in self.compiled) or "no collectives"
+        each = (
+            ", ".join(f"{one.operations} {one.kind}" for one in self.compiled) or "no collectives"
+        )
         text = (
             f"Each device sends {planned} as planned; the compiler has it send {compiled}: {each}."
         )

@@ -30,12 +30,12 @@ class SentByCompiler(NamedTuple):
 
     Attributes:
         kind: as in XLA's programs.
-        count: of operations in the program.
+        operations: how many there are in the program.
         nbytes: that a device sends in a run.
     """
 
     kind: str
-    count: int
+    operations: int
     nbytes: float
 
 
