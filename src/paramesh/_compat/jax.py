@@ -38,7 +38,7 @@ import jax
 from jax._src import config as _config
 from jax._src import custom_partitioning as _partitioning
 from jax._src import xla_bridge as _xla_bridge
-from jax._src.lib import xla_client as _xla_client
+from jax._src.lib import xla_client as _xla_client  # pyright: ignore
 from jax.core import eval_context as eval_context
 from jax.experimental import topologies as _topologies
 from jax.experimental.compilation_cache import compilation_cache as _compilation_cache
@@ -115,7 +115,7 @@ def _load_compiler_of_tpus() -> None:
 
     JAX tells the plugins that it finds, and this one it only looks for when it opens TPUs.
     """
-    path = _xla_bridge.get_tpu_library_path()
+    path = _xla_bridge.get_tpu_library_path()  # pyright: ignore
     if path is None or _xla_client.pjrt_plugin_loaded("tpu"):
         return
     plugin = _xla_client.load_pjrt_plugin_dynamically("tpu", path)

@@ -210,7 +210,9 @@ def _of_its_own(fn: Any) -> CompiledFunction:
 def _lowered(name: str, place: Planning, entry: Entry, leaves: list[Any]) -> PlannedProgram:
     assert place.plan is not None
     alone = SingleDeviceSharding(place.devices[0]) if place.count == 1 else None
-    states = [(state, alone or place.sharding_of(state)) for state in (*entry.donated, *entry.kept)]
+    # The placement has no pools: each state is a Parameter.
+    taken = [s for s in (*entry.donated, *entry.kept) if isinstance(s, Parameter)]
+    states = [(state, alone or place.sharding_of(state)) for state in taken]
     structs = [
         jax.ShapeDtypeStruct(state.shape, state.dtype.np_dtype, sharding=sharding)
         for state, sharding in states
