@@ -26,7 +26,7 @@ import numpy as np
 
 import paramesh
 from paramesh import Tensor, context, nn
-from paramesh.ps import session as sessions
+from paramesh.ps.integration import session as sessions
 
 ROWS, WIDTH = 1_000_000, 64
 

@@ -20,9 +20,9 @@ from typing import Any
 
 import paramesh
 from paramesh import context, nn
-from paramesh.ps import session as sessions
-from paramesh.ps.client import RayClient
-from paramesh.ps.cluster import Cluster
+from paramesh.ps.deployment.cluster import Cluster
+from paramesh.ps.deployment.connection import RayClient
+from paramesh.ps.integration import session as sessions
 
 SERVERS = 2
 PATH = Path(__file__).parent.parent / "examples" / "movielens_ps.py"

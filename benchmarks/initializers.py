@@ -25,10 +25,10 @@ import jax.monitoring
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh.distributions import Normal, TruncatedNormal, Uniform
 from paramesh.dtype import to_dtype
-from paramesh.recipe import Initializer, Recipe, compute_many
-from paramesh.structures import One, Zero
+from paramesh.initializer.random import Normal, TruncatedNormal, Uniform
+from paramesh.initializer.structured import One, Zero
+from paramesh.sampling.recipe import Initializer, Recipe, compute_many
 
 SPREAD = 1.0
 KINDS: dict[str, Initializer] = {
@@ -39,15 +39,15 @@ KINDS: dict[str, Initializer] = {
 }
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 Shape = tuple[int, ...]
-Draw = Callable[[int], Any]
+Sampler = Callable[[int], Any]
 
 
-def ours(kind: str, shape: Shape, dtype: str) -> Draw:
+def ours(kind: str, shape: Shape, dtype: str) -> Sampler:
     wanted = to_dtype(jnp.dtype(dtype))
     return lambda n: Recipe(KINDS[kind], (0, n), shape, wanted).compute().block_until_ready()
 
 
-def of_jax(kind: str, shape: Shape, dtype: str) -> Draw | None:
+def of_jax(kind: str, shape: Shape, dtype: str) -> Sampler | None:
     if dtype == "float64":
         return None  # needs the 64-bit mode for the whole process
 
@@ -64,7 +64,7 @@ def of_jax(kind: str, shape: Shape, dtype: str) -> Draw | None:
     return lambda n: program(jax.random.key(n)).block_until_ready()
 
 
-def of_numpy(kind: str, shape: Shape, dtype: str) -> Draw | None:
+def of_numpy(kind: str, shape: Shape, dtype: str) -> Sampler | None:
     if dtype not in ("float32", "float64"):
         return None
     if kind == "zeros":  # np.zeros leaves the work to the first use
@@ -76,7 +76,7 @@ def of_numpy(kind: str, shape: Shape, dtype: str) -> Draw | None:
     return None
 
 
-def of_torch(kind: str, shape: Shape, dtype: str) -> Draw | None:
+def of_torch(kind: str, shape: Shape, dtype: str) -> Sampler | None:
     try:
         import torch
     except ImportError:
@@ -100,7 +100,7 @@ def of_torch(kind: str, shape: Shape, dtype: str) -> Draw | None:
 PEERS = {"jax.random": of_jax, "numpy": of_numpy, "torch": of_torch}
 
 
-def speeds(runs: dict[str, Draw], size: int, repeats: int) -> dict[str, float]:
+def speeds(runs: dict[str, Sampler], size: int, repeats: int) -> dict[str, float]:
     """Millions of values per second of each, measured in turns."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(repeats + 1):

@@ -37,10 +37,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rich.console import Console
 
 import paramesh
-from paramesh import Parameter, Tensor, context, nn, placement
+from paramesh import Parameter, Tensor, context, nn
 from paramesh.initializer import initializer
 from paramesh.parallel import all_devices
-from paramesh.tensor import raw, wrap
+from paramesh.state import placement
+from paramesh.tensor.base import raw, wrap
 
 DEVICES = 8
 AXIS = "devices"

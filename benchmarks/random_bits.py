@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh import philox
+from paramesh.sampling import philox
 
 STREAMS = ("positions", "keys", "seeds", "draws")
 BITS = ("whole", "reversed", "mantissa")

@@ -45,11 +45,11 @@ from rich.console import Console
 from rich.table import Table
 
 from compiled_collectives import collectives
-from paramesh.parallel.own_cuts import is_ours, own_way
+from paramesh.parallel.partitioning.rewriting import rewritten
+from paramesh.parallel.partitioning.rules import is_ours, own_way
 from paramesh.parallel.planning.devices import MissingCompilerError, target_devices
 from paramesh.parallel.planning.predicted import arguments, passing
 from paramesh.parallel.planning.step import platform_of
-from paramesh.parallel.rewriting import rewritten
 from paramesh.parallel.search.apply import Shower, applied
 from paramesh.parallel.search.machine import TARGETS, Target
 from paramesh.parallel.search.plan import (

@@ -28,9 +28,9 @@ import numpy as np
 import ray
 
 from paramesh.initializer import initializer
-from paramesh.ps.client import RayClient
-from paramesh.ps.cluster import Cluster
-from paramesh.ps.starts import start_of
+from paramesh.ps.deployment.cluster import Cluster
+from paramesh.ps.deployment.connection import RayClient
+from paramesh.ps.specification.initial_values import start_of
 
 SIZES = {"4 KB": 4096, "1 MB": 1 << 20, "100 MB": 100 * (1 << 20)}
 SGD = {"rule": "SGD", "momentum": 0.0, "dampening": 0.0, "nesterov": False}

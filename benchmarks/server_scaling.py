@@ -20,8 +20,8 @@ from threading import Barrier
 
 import numpy as np
 
-from paramesh.ps.client import RayClient
-from paramesh.ps.cluster import Cluster
+from paramesh.ps.deployment.cluster import Cluster
+from paramesh.ps.deployment.connection import RayClient
 
 SGD = {"rule": "SGD", "momentum": 0.0, "dampening": 0.0, "nesterov": False}
 RATE = {"learning_rate": 0.01}

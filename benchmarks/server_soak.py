@@ -30,9 +30,9 @@ from rich.console import Console
 from rich.table import Table
 
 from paramesh.initializer import initializer
-from paramesh.ps.client import RayClient
-from paramesh.ps.cluster import Cluster
-from paramesh.ps.starts import start_of
+from paramesh.ps.deployment.cluster import Cluster
+from paramesh.ps.deployment.connection import RayClient
+from paramesh.ps.specification.initial_values import start_of
 
 SIZE, ROWS, WIDTH, TOUCHED = 20_000, 100_000, 8, 64
 SGD = {"rule": "SGD", "momentum": 0.0, "dampening": 0.0, "nesterov": False}

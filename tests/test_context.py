@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import pytest
 
-from paramesh import context, mindspore_settings
+from paramesh import context, ignored_settings
 from paramesh.errors import ContextError
 
 GROUPS: dict[str, tuple[Callable[..., None], Callable[[str], Any], dict[str, Any]]] = {
@@ -285,7 +285,7 @@ def test_a_device_num_of_one_is_not_the_same_as_none() -> None:
 
 
 def test_settings_of_mindspore_that_mean_nothing_are_noted_once(caplog, monkeypatch) -> None:
-    monkeypatch.setattr(mindspore_settings, "_noted", set())
+    monkeypatch.setattr(ignored_settings, "_noted", set())
     context.set_context(mode=context.GRAPH_MODE, device_id=3, max_call_depth=10_000)
     context.set_context(device_id=4, save_graphs=2)
     said = [record.getMessage() for record in caplog.records]
@@ -298,7 +298,7 @@ def test_settings_of_mindspore_that_mean_nothing_are_noted_once(caplog, monkeypa
     assert context.get_context("save_graphs") == 2
     context.reset()
     assert context.get_context("device_id") == 0
-    for name in mindspore_settings.SETTINGS:
+    for name in ignored_settings.SETTINGS:
         context.set_context(**{name: context.get_context(name)})
 
 

@@ -52,7 +52,7 @@ def test_it_stays_itself(dtype: dt.DType) -> None:
 def test_it_has_one_kind(dtype: dt.DType) -> None:
     kinds = [dtype.is_floating(), dtype.is_complex(), dtype.is_integer(), dtype is dt.bool_]
     assert kinds.count(True) == 1
-    assert dtype.is_wide() == (dtype.long_name in ("int64", "uint64", "float64", "complex128"))
+    assert dtype.is_64bit() == (dtype.long_name in ("int64", "uint64", "float64", "complex128"))
 
 
 def test_it_equals_only_itself() -> None:
@@ -123,13 +123,13 @@ def test_x64_leaves_the_users_setting_on() -> None:
 
 
 def test_watch_wide_tells_and_nests() -> None:
-    with dt.watch_wide() as outer:
+    with dt.watch_64bit() as outer:
         assert not outer.wide
-        with dt.watch_wide() as inner:
+        with dt.watch_64bit() as inner:
             Tensor([1, 2]) + 1
             assert inner.wide
         assert outer.wide
-    with dt.watch_wide() as fresh:
+    with dt.watch_64bit() as fresh:
         Tensor([1.0]) + 1
         assert not fresh.wide
 

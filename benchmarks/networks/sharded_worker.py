@@ -48,7 +48,8 @@ def of_paramesh(values: dict[str, Any]) -> tuple[str, Work, Work]:
     """(version, how to save, how to load) of paramesh."""
     from paramesh import context, load_checkpoint, nn, save_checkpoint
     from paramesh.parameter import Parameter
-    from paramesh.tensor import Tensor, wrap
+    from paramesh.tensor import Tensor
+    from paramesh.tensor.base import wrap
 
     context.set_auto_parallel_context(parallel_mode="semi_auto_parallel")
 

@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from paramesh import compat, context, dtype, faces, initializer, placement
+from paramesh import compat, context, dtype, initializer, lazy_names
 from paramesh.context import (
     GRAPH_MODE,
     PYNATIVE_MODE,
@@ -57,10 +57,11 @@ from paramesh.dtype import (
     ushort,
 )
 from paramesh.errors import ParameshError
-from paramesh.nest import values
 from paramesh.parameter import Parameter, ParameterTuple, snapshot
-from paramesh.recipe import Initializer, Recipe, get_seed, set_seed
-from paramesh.tensor import Tensor
+from paramesh.sampling.recipe import Initializer, Recipe, get_seed, set_seed
+from paramesh.state import placement
+from paramesh.tensor.base import Tensor
+from paramesh.tensor.trees import values
 
 if TYPE_CHECKING:
     from paramesh import checkpoint, nn, ops, optim, random, train
@@ -188,7 +189,7 @@ _STAND_INS = """
     from_numpy get_algo_parameters is_tensor jit_class lazy_inline manual_seed ms_class ms_function
     mutable reset_algo_parameters set_algo_parameters set_device set_recursion_limit
 """
-_LATER.update(dict.fromkeys(_STAND_INS.split(), "paramesh.stand_ins"))
+_LATER.update(dict.fromkeys(_STAND_INS.split(), "paramesh.mindspore_names"))
 _LATER.update(dict.fromkeys(("Generator", "get_rng_state", "set_rng_state"), "paramesh.random"))
 
 __all__ = [
@@ -310,26 +311,26 @@ __all__ = [
 
 
 def _placement_of(mode: str) -> placement.Placement:
-    return importlib.import_module("paramesh.parallel.modes").placement_of(mode)
+    return importlib.import_module("paramesh.parallel.modes.registry").placement_of(mode)
 
 
 def _layout_table(params: Any) -> Any:
-    return importlib.import_module("paramesh.parallel.modes").table_of(params)
+    return importlib.import_module("paramesh.parallel.modes.registry").table_of(params)
 
 
 def _around(place: placement.Placement) -> placement.Placement:
     if not get_ps_context("enable_ps"):
-        session = sys.modules.get("paramesh.ps.session")
+        session = sys.modules.get("paramesh.ps.integration.session")
         if session is not None:
             session.end()
         return place
-    return importlib.import_module("paramesh.ps.hybrid").placement_around(place)
+    return importlib.import_module("paramesh.ps.integration.hybrid").placement_around(place)
 
 
 def _loaded(mine: Any, given: Any) -> Any:
     if not any(name.endswith(".recipe") for name in given) and not get_ps_context("enable_ps"):
         return mine, given, lambda: None
-    return importlib.import_module("paramesh.ps.at_rest").loaded(mine, given)
+    return importlib.import_module("paramesh.ps.integration.checkpointing").loaded(mine, given)
 
 
 #: Variables by which others say where the servers are.
@@ -337,18 +338,18 @@ _OF_SERVERS = "PARAMESH_PS_"
 
 
 def _join() -> object:
-    return importlib.import_module("paramesh.parallel.processes").join()
+    return importlib.import_module("paramesh.parallel.processes.membership").join()
 
 
 def _ps_outside(settings: dict[str, Any]) -> Any:
     if "MS_SERVER_NUM" in os.environ and "PARAMESH_PS_ADDRESS" not in os.environ:
-        roles = importlib.import_module("paramesh.ps.roles")
+        roles = importlib.import_module("paramesh.ps.deployment.roles")
         role = roles.detect(os.environ)
         if role is not None:
             return roles.take_part(role, settings["timeout"])
     if not any(name.startswith(_OF_SERVERS) for name in os.environ):
         return {}, {}, {}
-    return importlib.import_module("paramesh.ps.environment").outside()
+    return importlib.import_module("paramesh.ps.deployment.environment").outside()
 
 
 context.before_devices = _join
@@ -372,4 +373,4 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_LATER})
 
 
-_path = faces.opened(__name__, {}, __dir__, {"Module": "paramesh.Cell", "nnx": "paramesh.nn"})
+_path = lazy_names.opened(__name__, {}, __dir__, {"Module": "paramesh.Cell", "nnx": "paramesh.nn"})

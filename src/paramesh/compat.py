@@ -16,7 +16,7 @@ import sys
 import types
 from collections.abc import Callable, Sequence
 
-from paramesh import faces
+from paramesh import lazy_names
 
 #: MindSpore's path under its top package -> the module here. A tuple is a package made of several:
 #: the first module that has a name gives it.
@@ -26,16 +26,16 @@ PATHS: dict[str, tuple[str, ...]] = {
         "paramesh.parameter",
         "paramesh.dtype",
         "paramesh.initializer",
-        "paramesh.recipe",
-        "paramesh.stand_ins",
+        "paramesh.sampling.recipe",
+        "paramesh.mindspore_names",
     ),
-    "common.api": ("paramesh.transforms", "paramesh.stand_ins"),
+    "common.api": ("paramesh.transforms", "paramesh.mindspore_names"),
     "amp": ("paramesh.train.amp", "paramesh.optim.loss_scale"),
     "common.dtype": ("paramesh.dtype",),
     "common.generator": ("paramesh.random",),
     "common.initializer": ("paramesh.initializer",),
     "common.parameter": ("paramesh.parameter",),
-    "common.seed": ("paramesh.recipe",),
+    "common.seed": ("paramesh.sampling.recipe",),
     "common.tensor": ("paramesh.tensor",),
     "communication": ("paramesh.parallel.communication",),
     "communication.management": ("paramesh.parallel.communication.management",),
@@ -100,7 +100,7 @@ class _Combined(types.ModuleType):
             for value in self._given(name):
                 return value
         known = lambda: [n for s in self.sources for n in dir(importlib.import_module(s))]  # noqa: E731
-        raise AttributeError(faces.missing(f"'{self.__name__}'", name, known))
+        raise AttributeError(lazy_names.missing(f"'{self.__name__}'", name, known))
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):

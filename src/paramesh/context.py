@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 
-from paramesh import mindspore_settings
+from paramesh import ignored_settings
 from paramesh._compat.jax import reset_compilation_cache
 from paramesh.errors import ContextError
 
@@ -159,13 +159,13 @@ def _check_setting(name: str, value: Any) -> Any:
         return value
     if name == "flat_parameters":
         return _one_of(call, name, value, _FLAT)
-    if name in mindspore_settings.SETTINGS:
+    if name in ignored_settings.SETTINGS:
         return value
     raise ValueError(_no_setting(call, name))
 
 
 def _no_setting(call: str, name: str) -> str:
-    known = [*_DEFAULTS, *mindspore_settings.SETTINGS, *_PARALLEL_DEFAULTS, *_PS_DEFAULTS]
+    known = [*_DEFAULTS, *ignored_settings.SETTINGS, *_PARALLEL_DEFAULTS, *_PS_DEFAULTS]
     near = difflib.get_close_matches(name, known, 1, 0.7)
     hint = ""
     if near:
@@ -203,8 +203,8 @@ def set_context(**settings: Any) -> None:
     if "compilation_cache_dir" in checked:
         _keep_programs_in(checked["compilation_cache_dir"])
     for name in checked:
-        if name in mindspore_settings.SETTINGS:
-            mindspore_settings.note(name)
+        if name in ignored_settings.SETTINGS:
+            ignored_settings.note(name)
     _settings.update(checked)
     _moved()
 
@@ -251,8 +251,8 @@ def get_context(name: str) -> Any:
     """
     if name in _settings:
         return _settings[name]
-    if name in mindspore_settings.SETTINGS:
-        return mindspore_settings.SETTINGS[name][0]
+    if name in ignored_settings.SETTINGS:
+        return ignored_settings.SETTINGS[name][0]
     raise ValueError(_no_setting("get_context", name))
 
 

@@ -64,7 +64,7 @@ class DType:
         """True for the signed and unsigned integers; bool is not an integer."""
         return self.kind in ("int", "uint")
 
-    def is_wide(self) -> bool:
+    def is_64bit(self) -> bool:
         """True if JAX would truncate it outside its 64-bit mode."""
         return self in _WIDE
 
@@ -215,7 +215,7 @@ def dtype_to_pytype(dtype: DType) -> type:
 
 
 class _Marks(threading.local):
-    """Whether 64-bit data was met on this thread since `watch_wide` began."""
+    """Whether 64-bit data was met on this thread since `watch_64bit` began."""
 
     wide = False
 
@@ -224,7 +224,7 @@ _marks = _Marks()
 
 
 @contextlib.contextmanager
-def watch_wide() -> Generator[_Marks]:
+def watch_64bit() -> Generator[_Marks]:
     """Watch for 64-bit data while something is traced; `.wide` of the result tells.
 
     A program that touches 64-bit data has to be traced, lowered and compiled in JAX's 64-bit mode
@@ -247,7 +247,7 @@ def x64_enabled() -> bool:
 _NOTHING = contextlib.nullcontext()
 
 
-def is_wide(value: Any) -> bool:
+def is_64bit(value: Any) -> bool:
     """True if `value` (a DType, a numpy dtype, or anything with a `dtype`) has 64-bit elements."""
     dtype = getattr(value, "dtype", None)
     if dtype is None:
@@ -266,7 +266,7 @@ def x64(*values: Any) -> contextlib.AbstractContextManager[Any]:
     affected.
     """
     for value in values:
-        if is_wide(value):
+        if is_64bit(value):
             _marks.wide = True
             return _NOTHING if x64_enabled() else jax.enable_x64(True)
     return _NOTHING

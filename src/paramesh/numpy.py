@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh import dtype as _dtype
-from paramesh import faces
+from paramesh import lazy_names
 from paramesh.dtype import DType, x64
-from paramesh.tensor import Tensor, raw, wrap
+from paramesh.tensor.base import Tensor, raw, wrap
 
 _NAMES = """
     abs absolute add all any append arange arccos arccosh arcsin arcsinh arctan arctan2 arctanh
@@ -107,4 +107,4 @@ globals()["__all__"] = _ALL  # checkers read no computed one
 
 
 def __getattr__(name: str) -> Any:
-    raise AttributeError(faces.missing(f"module '{__name__}'", name, lambda: _ALL))
+    raise AttributeError(lazy_names.missing(f"module '{__name__}'", name, lambda: _ALL))

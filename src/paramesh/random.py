@@ -19,11 +19,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh import storage, tracing
 from paramesh._compat.jax import eval_context, threefry_2x32
-from paramesh.keys import follow_seed, get_seed
 from paramesh.parameter import Parameter
-from paramesh.tensor import Tensor, raw
+from paramesh.sampling.seed import follow_seed, get_seed
+from paramesh.state import storage, tracing
+from paramesh.tensor.base import Tensor, raw
 
 _LARGEST_SEED = 2**64 - 1
 

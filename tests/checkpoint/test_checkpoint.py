@@ -17,12 +17,13 @@ import pytest
 from safetensors import safe_open
 
 from paramesh import dtype as mstype
-from paramesh import nn, optim, placement
+from paramesh import nn, optim
 from paramesh.checkpoint import load_checkpoint, load_param_into_net, save_checkpoint
-from paramesh.checkpoint.source import open_source
+from paramesh.checkpoint.opening import open_source
 from paramesh.errors import CheckpointError, DuplicateNameError
 from paramesh.initializer import initializer
 from paramesh.parameter import Parameter
+from paramesh.state import placement
 from paramesh.tensor import Tensor
 
 DTYPES = [

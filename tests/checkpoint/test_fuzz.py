@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import goldens
-from paramesh.checkpoint.source import open_source
+from paramesh.checkpoint.opening import open_source
 from paramesh.errors import CheckpointError
 
 FOLDER = goldens.DIRECTORY / "ckpt"

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from paramesh.checkpoint.source import Entry, open_sink
+from paramesh.checkpoint.opening import Entry, open_sink
 from paramesh.cli import main
 from paramesh.dtype import float32
 

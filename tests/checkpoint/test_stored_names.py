@@ -12,11 +12,11 @@ from safetensors.numpy import save_file
 
 import paramesh
 from paramesh import Parameter, Tensor, load_checkpoint, save_checkpoint
-from paramesh.checkpoint.convert import Conversion, convert
+from paramesh.checkpoint.conversion.converter import Conversion, convert
 from paramesh.errors import CheckpointError, ParameterNameError, StrategyFileError
 from paramesh.parallel import Layout
-from paramesh.parallel.layout import Placed
-from paramesh.parallel.strategy_file import load_strategy, save_strategy
+from paramesh.parallel.layouts.layout import Placed
+from paramesh.parallel.layouts.strategy_file import load_strategy, save_strategy
 from paramesh.parameter.names import unfit_at_rest
 
 FITS = [

@@ -14,8 +14,8 @@ from paramesh.cli.launch import Launch, _told, workers
 from paramesh.cli.launch_servers import Servers, served
 from paramesh.cli.supervisor import Failure
 from paramesh.errors import ParameterServerError
-from paramesh.ps import environment, registry
-from paramesh.ps.node_ending import what_ended
+from paramesh.ps.deployment import environment, registry
+from paramesh.ps.deployment.node_failure import what_ended
 
 
 @pytest.fixture

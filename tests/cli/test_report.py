@@ -14,8 +14,8 @@ import pytest
 import browser_driver
 from paramesh import save_checkpoint
 from paramesh.cli import main
-from paramesh.parallel.layout import Layout
-from paramesh.parallel.strategy_file import save_strategy
+from paramesh.parallel.layouts.layout import Layout
+from paramesh.parallel.layouts.strategy_file import save_strategy
 
 ON = Layout((2, 4), ("dp", "mp"))
 ON3 = Layout((3,), ("a",))

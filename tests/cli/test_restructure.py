@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from paramesh import load_checkpoint, save_checkpoint
-from paramesh.checkpoint.rank_strategy import RankStrategy
-from paramesh.checkpoint.reshard import Resharding, reshard
-from paramesh.checkpoint.sharded_source import ShardedSource
-from paramesh.checkpoint.source import open_source
+from paramesh.checkpoint.conversion.reshard import Resharding, reshard
+from paramesh.checkpoint.opening import open_source
+from paramesh.checkpoint.ranks.strategy import RankStrategy
+from paramesh.checkpoint.sharded.source import ShardedSource
 from paramesh.cli import main
 from paramesh.errors import CheckpointError
 from paramesh.parallel import Layout
@@ -296,7 +296,7 @@ def test_a_full_disk_leaves_what_was_there(capsys: Any, at: Path, monkeypatch: A
 
 KILLED = """
 import sys, time
-from paramesh.checkpoint.sharded_sink import ShardedSink
+from paramesh.checkpoint.sharded.sink import ShardedSink
 from paramesh.cli import main
 write = ShardedSink.write_slices
 def slow(self, name, read):

@@ -14,8 +14,8 @@ from paramesh.cli import runs, servers
 from paramesh.cli.errors import CommandError
 from paramesh.cli.servers import show_status
 from paramesh.errors import ParameterServerError
-from paramesh.ps.registry import Run
-from paramesh.ps.status import RunEnded
+from paramesh.ps.deployment.registry import Run
+from paramesh.ps.deployment.status import RunEnded
 
 LIVE: dict[str, Any] = {"name": "server-0", "role": "server", "version": 7, "incarnation": 1}
 LIVE |= {"rows": 1, "bytes": 4, "bytes_logged": 4, "bytes_pushed": 4, "bytes_pulled": 4}

@@ -14,7 +14,7 @@ import pytest
 import browser_driver
 import paramesh
 from paramesh import Tensor, context, nn, save_checkpoint
-from paramesh.checkpoint.sharded_source import INDEX
+from paramesh.checkpoint.sharded.source import INDEX
 from paramesh.cli import main
 from paramesh.train.cells import TrainOneStepCell, WithLossCell
 
@@ -37,7 +37,7 @@ def saved(path: Path) -> Path:
     context.set_auto_parallel_context(parallel_mode="semi_auto_parallel", device_num=8)
     table = paramesh.Parameter(Tensor(X), name="table")
     table.layout = (2, 4)
-    sharding = paramesh.placement.current().cut_sharding(table)
+    sharding = paramesh.state.placement.current().known_sharding(table)
     table._store(jax.device_put(X, sharding))
     return save_checkpoint({**step.parameters_dict(), "table": table}, path)
 

@@ -309,7 +309,7 @@ def test_a_launcher_that_was_killed_leaves_no_folder(tmp_path: Path) -> None:
         while folder.exists() and time.monotonic() < until:
             time.sleep(0.05)
         assert list(tmp_path.iterdir()) == []
-        # What the launcher had started: `paramesh.parallel.worker` would end by itself.
+        # What the launcher had started: `paramesh.parallel.processes.worker` would end by itself.
         for entry in Path("/proc").glob("[0-9]*/environ"):
             with contextlib.suppress(OSError):
                 if f"PARAMESH_REPORT={folder}".encode() in entry.read_bytes():

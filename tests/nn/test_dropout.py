@@ -10,7 +10,7 @@ import pytest
 import goldens
 from layer_cases import make
 from paramesh import context, nn
-from paramesh.keys import set_seed
+from paramesh.sampling.seed import set_seed
 from paramesh.tensor import Tensor
 from paramesh.transforms import grad
 

@@ -15,7 +15,8 @@ import paramesh.ops as ops
 from operator_cases import Case, arrays, elementwise, networks, reductions
 from paramesh.ops.table import TABLE
 from paramesh.parameter import Parameter
-from paramesh.tensor import Tensor, wrap
+from paramesh.tensor import Tensor
+from paramesh.tensor.base import wrap
 
 CASES: list[Case] = [
     *elementwise.CASES,

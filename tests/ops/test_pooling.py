@@ -11,7 +11,7 @@ import pytest
 
 from paramesh import ops
 from paramesh.ops import pooling
-from paramesh.tensor import raw
+from paramesh.tensor.base import raw
 
 CASES: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "2 x 2": ((2, 3, 8, 6), {"kernel_size": 2, "strides": 2}),

@@ -10,7 +10,7 @@ import pytest
 import paramesh.ops as ops
 from paramesh import random
 from paramesh.dtype import float16, float32, float64, int32, int64
-from paramesh.keys import set_seed
+from paramesh.sampling.seed import set_seed
 from paramesh.tensor import Tensor
 from paramesh.transforms import jit
 

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 import paramesh
-from paramesh import Tensor, context, nn, placement
+from paramesh import Tensor, context, nn
 from paramesh.errors import ContextError
 from paramesh.parallel.planning import MissingCompilerError, calibration, devices
 from paramesh.parallel.planning.devices import parsed, target_devices
 from paramesh.parallel.planning.sent import sent_by
 from paramesh.parallel.search.targets import TARGETS
+from paramesh.state import placement
 from paramesh.train import TrainOneStepCell, WithLossCell
 
 X = np.ones((64, 128), np.float32)

@@ -18,8 +18,8 @@ os.environ.pop("XLA_FLAGS", None)  # a server needs no eight devices
 import ray
 from ray.cluster_utils import Cluster as Nodes
 
-from paramesh.ps.client import RayClient
-from paramesh.ps.cluster import Cluster
+from paramesh.ps.deployment.cluster import Cluster
+from paramesh.ps.deployment.connection import RayClient
 from server_runs import table_spec
 from server_steps import SPECS, START, local_run, train
 

@@ -13,7 +13,7 @@ import pytest
 
 import paramesh
 from paramesh import Tensor, context, nn
-from paramesh.ps import session as sessions
+from paramesh.ps.integration import session as sessions
 
 pytest.importorskip("ray")
 pytestmark = [

@@ -16,9 +16,9 @@ import ray
 
 from chaos_runs import Plan, Run, RunFailed, end_servers, job_on, random_plan, summary
 from environments import without_virtual_devices
-from paramesh.ps.cluster import Cluster
-from paramesh.ps.log import segments
-from paramesh.ps.snapshot import snapshots
+from paramesh.ps.deployment.cluster import Cluster
+from paramesh.ps.durability.log import segments
+from paramesh.ps.durability.snapshot import snapshots
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:unclosed:ResourceWarning", "ignore:subprocess .* is still running:ResourceWarning"

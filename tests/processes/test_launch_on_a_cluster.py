@@ -17,10 +17,10 @@ from typing import NamedTuple, TypeVar
 import pytest
 
 from environments import without_virtual_devices
-from paramesh.ps.access import token_variables
-from paramesh.ps.cluster import HOST
-from paramesh.ps.member_node import node_here
-from paramesh.ps.node import free_port, wait_for_cluster
+from paramesh.ps.deployment.access import token_variables
+from paramesh.ps.deployment.cluster import HOST
+from paramesh.ps.deployment.member_node import node_here
+from paramesh.ps.deployment.node import free_port, wait_for_cluster
 
 pytestmark = [
     pytest.mark.slow,
@@ -75,7 +75,7 @@ for i, batch in enumerate(owed(batches())):
     if death == [f"{rank}-{i}"] and not (folder / "died").exists():
         (folder / "died").touch()
         os.kill(os.getpid(), signal.SIGKILL)
-client = paramesh.ps.session.running().client
+client = paramesh.ps.integration.session.running().client
 found = [client.dump(name) for name in ("item.embedding_table", "out.weight", "out.bias")]
 digest = hashlib.sha256(b"".join(f[k].tobytes() for f in found for k in sorted(f))).hexdigest()
 print("final", digest, flush=True)

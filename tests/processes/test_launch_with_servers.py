@@ -83,7 +83,7 @@ else:
             losses.append(float(step(*batch)))
             done += 1
             die("after", done)
-client = paramesh.ps.session.running().client
+client = paramesh.ps.integration.session.running().client
 final = [client.dump(name) for name in ("item.embedding_table", "out.weight", "out.bias")]
 digest = hashlib.sha256(b"".join(f[k].tobytes() for f in final for k in sorted(f))).hexdigest()
 print("final", digest, len(final[0]["ids"]), *map(float.hex, losses[-2:]), flush=True)

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from environments import without_virtual_devices
-from paramesh.ps.cluster import HOST
-from paramesh.ps.node import free_port
-from paramesh.ps.roles import folder_of
+from paramesh.ps.deployment.cluster import HOST
+from paramesh.ps.deployment.node import free_port
+from paramesh.ps.deployment.roles import folder_of
 
 pytestmark = [
     pytest.mark.slow,
@@ -26,7 +26,7 @@ PROGRAM = """
 import os, sys, time
 import numpy as np
 import ray  # before the token is known
-from paramesh.ps.roles import folder_of
+from paramesh.ps.deployment.roles import folder_of
 from paramesh import Tensor, context, nn, set_seed
 
 end, timeout = sys.argv[1], int(sys.argv[2])

@@ -11,7 +11,7 @@ import pytest
 
 import paramesh
 from paramesh import Tensor, context, load_checkpoint, nn, save_checkpoint
-from paramesh.ps import session as sessions
+from paramesh.ps.integration import session as sessions
 
 pytest.importorskip("ray")
 pytestmark = [

@@ -38,7 +38,7 @@ if sys.argv[1] == "kill":
 JANITOR = """
 import os, sys, time
 from pathlib import Path
-from paramesh.ps.janitor import Janitor
+from paramesh.ps.processes.janitor import Janitor
 folder = Path(sys.argv[1])
 janitor = Janitor(folder)
 if sys.argv[2] == "dismiss":

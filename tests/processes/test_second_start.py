@@ -97,7 +97,7 @@ def test_it_takes_nothing_over_until_the_first_has_died(
 
 def test_on_one_cluster(tmp_path: Path, scripts: list[Script]) -> None:
     ray = pytest.importorskip("ray")
-    from paramesh.ps.cluster import Cluster
+    from paramesh.ps.deployment.cluster import Cluster
 
     base = Cluster(1, {"workers": 1}, job="base")
     try:

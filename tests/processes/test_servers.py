@@ -23,14 +23,14 @@ from rich.console import Console
 from paramesh.cli.servers import as_json, table_of
 from paramesh.errors import ParameterServerError
 from paramesh.initializer import initializer
-from paramesh.ps.access import status_of
-from paramesh.ps.client import RayClient
-from paramesh.ps.cluster import Cluster, check_address
-from paramesh.ps.delivery import Delivery
-from paramesh.ps.descriptors import RESERVE
-from paramesh.ps.registry import runs
-from paramesh.ps.starts import start_of
-from paramesh.ps.status import find_servers, look, rates
+from paramesh.ps.deployment.access import status_of
+from paramesh.ps.deployment.cluster import Cluster, check_address
+from paramesh.ps.deployment.connection import RayClient
+from paramesh.ps.deployment.delivery import Delivery
+from paramesh.ps.deployment.registry import runs
+from paramesh.ps.deployment.status import find_servers, look, rates
+from paramesh.ps.processes.descriptors import RESERVE
+from paramesh.ps.specification.initial_values import start_of
 from server_runs import MOMENTUM, NUMBERS, ids_of, table_spec
 from server_steps import SPECS, START, local_run, train, update_of
 

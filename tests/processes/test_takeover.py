@@ -18,10 +18,10 @@ import pytest
 import ray
 
 from paramesh.errors import ParameterServerError
-from paramesh.ps.client import RayClient
-from paramesh.ps.cluster import Cluster
-from paramesh.ps.delivery import Delivery
-from paramesh.ps.protocol import POINTS
+from paramesh.ps.deployment.cluster import Cluster
+from paramesh.ps.deployment.connection import RayClient
+from paramesh.ps.deployment.delivery import Delivery
+from paramesh.ps.specification.protocol import POINTS
 from server_runs import table_spec
 from server_steps import SPECS, START, local_run, train
 

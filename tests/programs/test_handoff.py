@@ -19,10 +19,11 @@ from paramesh.common.initializer import initializer
 
 import paramesh
 from interruptions import At, Interrupted, places
-from paramesh import Parameter, Tensor, border, context, nn, ops, storage, tracing
+from paramesh import Parameter, Tensor, context, nn, ops
 from paramesh.errors import ParameterStateError
-from paramesh.storage import Stage
-from paramesh.transforms import errand
+from paramesh.state import storage, trace_scope, tracing
+from paramesh.state.storage import Stage
+from paramesh.transforms import uninterrupted
 
 X = np.random.default_rng(0).random((4, 8), np.float32)
 OURS = ("/paramesh/",)
@@ -187,7 +188,7 @@ def test_an_exception_in_a_trace_leaves_the_thread_outside_of_it(name: str, trie
         with suppress(Interrupted):
             at.call(call)
         assert tracing.current() is None, at.where
-        assert border.current() is None, at.where
+        assert trace_scope.current() is None, at.where
         assert tracing.thread.journal is None, at.where
     call()
 
@@ -502,7 +503,7 @@ class TestStages:
         step = training()
         for _ in range(3):
             step(X, X)
-        before = errand.on_thread_of_its_own
+        before = uninterrupted.on_thread_of_its_own
         errands: list[Any] = []
         module = __import__("paramesh.transforms.handoff", fromlist=["on_thread_of_its_own"])
         module.on_thread_of_its_own = lambda work: errands.append(work) or before(work)
@@ -518,18 +519,20 @@ class TestStages:
 
 class TestErrands:
     def test_what_it_gives_and_raises(self) -> None:
-        assert errand.on_thread_of_its_own(threading.get_ident) != threading.get_ident()
+        assert uninterrupted.on_thread_of_its_own(threading.get_ident) != threading.get_ident()
         with pytest.raises(ZeroDivisionError):
-            errand.on_thread_of_its_own(lambda: 1 // 0)
+            uninterrupted.on_thread_of_its_own(lambda: 1 // 0)
 
     def test_an_exception_before_it_has_begun_calls_it_off(self) -> None:
         done: list[int] = []
-        count = places(lambda: errand.on_thread_of_its_own(lambda: done.append(0)), WITH_THREADS)
+        count = places(
+            lambda: uninterrupted.on_thread_of_its_own(lambda: done.append(0)), WITH_THREADS
+        )
         for place in range(count):
             done.clear()
             with pytest.raises(Interrupted):
                 At(place, WITH_THREADS).call(
-                    lambda: errand.on_thread_of_its_own(lambda: done.append(1))
+                    lambda: uninterrupted.on_thread_of_its_own(lambda: done.append(1))
                 )
             now = list(done)
             time.sleep(0.0005)

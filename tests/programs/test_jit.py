@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 import paramesh
-from paramesh import Parameter, Tensor, nn, tracing
+from paramesh import Parameter, Tensor, nn
 from paramesh.errors import TraceError
 from paramesh.initializer import initializer
+from paramesh.state import tracing
 from paramesh.transforms import CompiledFunction
 from programs.networks import Affine, X, same, values
 
@@ -68,7 +69,7 @@ class TestWhatAProgramTouches:
         def runs(recipes: Any) -> Any:
             raise AssertionError(f"ran {recipes}")
 
-        monkeypatch.setattr("paramesh.placement.compute_many", runs)
+        monkeypatch.setattr("paramesh.state.placement.compute_many", runs)
         fill = paramesh.jit(lambda x: target.assign(x))
         for start in (1.0, 2.0):
             assert target.has_init

@@ -503,7 +503,7 @@ class TestBetweenSteps:
         paramesh.load_checkpoint(tmp_path / "net.safetensors", net)
         computed: list[Any] = []
         monkeypatch.setattr(
-            "paramesh.placement.Placement.materialise",
+            "paramesh.state.placement.Placement.materialise",
             lambda self, params, recipes: (
                 computed.extend(params) or [recipe.compute() for recipe in recipes]
             ),

@@ -30,7 +30,7 @@ def _ranks_are_kept(run: Any) -> str | None:
     """What JAX refused, or None; shapes alone are computed."""
 
     def inside() -> Any:
-        with paramesh.tracing.overlay({}):
+        with paramesh.state.tracing.overlay({}):
             return [
                 leaf for leaf in jax.tree_util.tree_leaves(run()) if isinstance(leaf, jax.Array)
             ]

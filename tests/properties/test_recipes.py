@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from paramesh import initializer as inits
 from paramesh.dtype import DType, bfloat16, float32, float64
-from paramesh.recipe import Initializer, Recipe, compute_many
+from paramesh.sampling.recipe import Initializer, Recipe, compute_many
 
 
 class Wavy(Initializer):

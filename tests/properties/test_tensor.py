@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paramesh import dtype as dt
-from paramesh.promotion import result_dtype, scalar_dtype
 from paramesh.tensor import Tensor
+from paramesh.tensor.promotion import result_dtype, scalar_dtype
 
 SHAPES = [(2, 3), (3,), (2, 1)]
 REAL = [d for d in dt.ALL if not d.is_complex()]

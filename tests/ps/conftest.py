@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from paramesh.ps import session as sessions
+from paramesh.ps.integration import session as sessions
 
 
 @pytest.fixture(autouse=True)

@@ -57,7 +57,7 @@ class Config:
     calm: float
 
     def rules(self) -> dict[str, Any]:
-        """The fields of `Rules`."""
+        """The fields of `RunConfig`."""
         return {
             "workers": self.workers,
             "mode": self.mode,

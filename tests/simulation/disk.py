@@ -21,12 +21,15 @@ from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
-from paramesh import atomic
-from paramesh.ps import actors, descriptors, log, server, standby
+from paramesh.files import atomic
+from paramesh.ps.deployment import actors
+from paramesh.ps.durability import log
+from paramesh.ps.processes import descriptors
+from paramesh.ps.server import server, standby
 from simulation.world import Dead, World
 
 #: Modules through which servers reach files.
-FILES = {"paramesh.atomic", "paramesh.ownership", "paramesh.ps.log"}
+FILES = {"paramesh.files.atomic", "paramesh.files.ownership", "paramesh.ps.durability.log"}
 
 _FIRST = 1_000_000
 #: Whose all files are.

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from paramesh.ps.protocol import Rules
-from paramesh.ps.store import Store, reduce_updates
+from paramesh.ps.server.store import Store, reduce_updates
+from paramesh.ps.specification.protocol import RunConfig
 
 Array = np.ndarray[Any, Any]
 Update = dict[str, dict[str, Array]]
@@ -88,7 +88,7 @@ class Model:
 
     def __init__(self, mode: str, staleness: int, workers: int, table: bool) -> None:
         self.mode, self.workers, self.table = mode, workers, table
-        self.rules = Rules(workers=workers, mode=mode, staleness=staleness)
+        self.rules = RunConfig(workers=workers, mode=mode, staleness=staleness)
         first = Store()
         for spec in specs(mode, table):
             first.declare(spec)

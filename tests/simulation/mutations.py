@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from unittest import mock
 
-from paramesh.ps import log, record, server, snapshot, standby
-from paramesh.ps.actors import ServerActor
-from paramesh.ps.caller import Caller
-from paramesh.ps.log import Log
-from paramesh.ps.server import Server
-from paramesh.ps.worker import Worker
+from paramesh.ps.client.caller import Caller
+from paramesh.ps.client.worker import Worker
+from paramesh.ps.deployment.actors import ServerActor
+from paramesh.ps.durability import log, record, snapshot
+from paramesh.ps.durability.log import Log
+from paramesh.ps.server import server, standby
+from paramesh.ps.server.server import Server
 from simulation.configs import Config
 
 Patches = list[Any]

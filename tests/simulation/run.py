@@ -20,12 +20,12 @@ from typing import Any
 from unittest import mock
 
 from paramesh.errors import ParameterServerError
-from paramesh.ps import actors
-from paramesh.ps.exchange import Call, Died, Event
-from paramesh.ps.peer import state_in
-from paramesh.ps.protocol import POINTS, Replaced
-from paramesh.ps.server import Server
-from paramesh.ps.standby import STANDBY_POINTS
+from paramesh.ps.client.exchange import Call, Died, Event
+from paramesh.ps.client.peer import state_in
+from paramesh.ps.deployment import actors
+from paramesh.ps.server.server import Server
+from paramesh.ps.server.standby import STANDBY_POINTS
+from paramesh.ps.specification.protocol import POINTS, Replaced
 from simulation.configs import Config, draw
 from simulation.disk import Disk, SimPath, in_place
 from simulation.model import model_of
@@ -274,7 +274,7 @@ class Run:
 
     @functools.cache  # noqa: B019 (a run is short)
     def _rules(self) -> Any:
-        return actors.Rules(**self.rules_fields)
+        return actors.RunConfig(**self.rules_fields)
 
     def folder_of(self, server: int) -> Any:
         """Of a server's log."""

@@ -13,11 +13,11 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from paramesh.errors import ParameshError
-from paramesh.ps.actors import NotServing, ServerActor
-from paramesh.ps.exchange import Call, Died, Event, Missing, NotServed, Refused, Replied
-from paramesh.ps.host import Turns
-from paramesh.ps.log import Fenced
-from paramesh.ps.protocol import PushesMissing
+from paramesh.ps.client.exchange import Call, Died, Event, Missing, NotServed, Refused, Replied
+from paramesh.ps.deployment.actors import NotServing, ServerActor
+from paramesh.ps.deployment.host import Turns
+from paramesh.ps.durability.log import Fenced
+from paramesh.ps.specification.protocol import PushesMissing
 from simulation.tasks import Lock, Signal, Task
 from simulation.world import Dead, Process, Violation, World
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paramesh.ps.caller import Caller
-from paramesh.ps.exchange import (
+from paramesh.ps.client.caller import Caller
+from paramesh.ps.client.exchange import (
     Action,
     Broke,
     Event,
@@ -20,7 +20,7 @@ from paramesh.ps.exchange import (
     Tie,
     Untie,
 )
-from paramesh.ps.worker import Round, Talk, Worker
+from paramesh.ps.client.worker import Round, Talk, Worker
 from simulation.model import DENSE, HYPER, START, ids_of, specs, update_of
 from simulation.world import Process, Violation
 

@@ -15,9 +15,9 @@ import numpy as np
 import paramesh
 from environments import without_virtual_devices
 from paramesh import Tensor, context, nn, ops
-from paramesh.ps import client as clients
-from paramesh.ps import session as sessions
-from paramesh.ps.cluster import Cluster
+from paramesh.ps.deployment import connection as clients
+from paramesh.ps.deployment.cluster import Cluster
+from paramesh.ps.integration import session as sessions
 from paramesh.train import first_step, owed
 
 if TYPE_CHECKING:

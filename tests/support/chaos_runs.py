@@ -2,7 +2,7 @@
 
 Glossary
     event       a thing that the killer does when the slowest worker is at a step: see `EVENTS`
-    point       a place where a server (`paramesh.ps.server.POINTS`) or a worker
+    point       a place where a server (`paramesh.ps.server.server.POINTS`) or a worker
                 (`chaos_worker.WORKER_POINTS`) kills itself
     effective   a kill of a process that was at work: the run had to go on with another one
 """
@@ -38,12 +38,12 @@ from chaos_worker import (
     update_of,
     work,
 )
-from paramesh.ps.log import latest_incarnation, read_log
-from paramesh.ps.protocol import POINTS, Rules
-from paramesh.ps.record import arrays_to_updates
-from paramesh.ps.server import Server
-from paramesh.ps.session import LocalClient
-from paramesh.ps.store import reduce_updates
+from paramesh.ps.durability.log import latest_incarnation, read_log
+from paramesh.ps.durability.record import arrays_to_updates
+from paramesh.ps.integration.session import LocalClient
+from paramesh.ps.server.server import Server
+from paramesh.ps.server.store import reduce_updates
+from paramesh.ps.specification.protocol import POINTS, RunConfig
 from server_runs import ROWS, ids_of, table_spec
 
 EVENTS = {  # and how often each is drawn
@@ -467,7 +467,7 @@ class Run:
         replayed = LocalClient(job.servers)
         replayed.declare([*SPECS, table_spec()], START)
         for server, store in enumerate(replayed.stores):
-            recovered = Server(self._folder(server), Rules(**job.rules))
+            recovered = Server(self._folder(server), RunConfig(**job.rules))
             mine = {key: array.tobytes() for key, array in recovered.store.dump()}
             assert recovered._next == dict.fromkeys(range(job.workers), job.steps)
             recovered.close()
@@ -516,7 +516,7 @@ def contents(client: LocalClient) -> dict[str, np.ndarray]:
 
 def model(job: Job) -> dict[str, np.ndarray]:
     """What a run in sync or stale mode must end with; no servers, no processes."""
-    rules = Rules(**job.rules)
+    rules = RunConfig(**job.rules)
     client = LocalClient(job.servers)
     client.declare([*SPECS, table_spec()], START)
     everything = np.arange(ROWS)

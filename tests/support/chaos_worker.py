@@ -20,12 +20,12 @@ import numpy as np
 import ray
 
 from paramesh.errors import ParameshError
-from paramesh.ps.client import RayClient
-from paramesh.ps.cluster import Cluster
-from paramesh.ps.delivery import Delivery
-from paramesh.ps.exchange import Call, Floor
-from paramesh.ps.peer import Peer
-from paramesh.ps.protocol import Replaced
+from paramesh.ps.client.exchange import Call, Floor
+from paramesh.ps.client.peer import Peer
+from paramesh.ps.deployment.cluster import Cluster
+from paramesh.ps.deployment.connection import RayClient
+from paramesh.ps.deployment.delivery import Delivery
+from paramesh.ps.specification.protocol import Replaced
 from server_runs import MOMENTUM, ids_of, table_spec
 
 SIZE = 70_000  # two ranges, one on each of two servers, too large to travel within a call of Ray
@@ -58,7 +58,7 @@ class Job:
         folder: of the run: `servers` is the servers' own, the rest notes for `chaos_runs`.
         address: of the Ray cluster.
         environment: what a process needs to get in.
-        rules: the fields of `Rules`.
+        rules: the fields of `RunConfig`.
         kills: planned deaths of servers, by number (see `actors.Kill`).
         deaths: planned deaths of workers: (rank, life) -> (point, step).
         standby: every server has one.

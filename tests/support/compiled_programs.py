@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from paramesh import Tensor, placement
-from paramesh.transforms.entry import ZERO
+from paramesh import Tensor
+from paramesh.state import placement
+from paramesh.transforms.executable import ZERO
 
 
 def text_of(cell: Any, *inputs: Any) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 
 from paramesh import save_checkpoint
 from paramesh.parallel import Layout
-from paramesh.parallel.strategy_file import save_strategy
+from paramesh.parallel.layouts.strategy_file import save_strategy
 
 
 def device_num(table: Mapping[str, Any]) -> int:

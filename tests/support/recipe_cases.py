@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from paramesh.dtype import float32
-from paramesh.recipe import Initializer, Recipe
+from paramesh.sampling.recipe import Initializer, Recipe
 
 
 def numbers(init: Initializer, shape=(), dtype=float32, key=(0, 0), index=None) -> np.ndarray:

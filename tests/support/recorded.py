@@ -49,9 +49,11 @@ def names() -> dict[str, Any]:
 def run(record: dict[str, Any]) -> Any:
     """The value of the last expression of a record's code."""
     before = ""
-    if "prelude" in record:
+    if "prefetch_program" in record:
         before = next(
-            r["code"] for r in goldens.records("_prelude") if r["case"] == record["prelude"]
+            r["code"]
+            for r in goldens.records("_prefetch_program")
+            if r["case"] == record["prefetch_program"]
         )
     tree = ast.parse(f"{before}\n{record['code']}")
     scope = names()
@@ -67,7 +69,7 @@ def outcome(record: dict[str, Any], run_recipes: bool = False) -> dict[str, Any]
     """`{"result": …}` or `{"error": class name}` of a record's code; says and classes of an error.
 
     Args:
-        record: has `code`, and maybe `prelude`.
+        record: has `code`, and maybe `prefetch_program`.
         run_recipes: whether Tensors of the result that hold a recipe are computed first.
     """
     try:

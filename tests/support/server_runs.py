@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from paramesh.initializer import initializer
-from paramesh.ps.protocol import Rules
-from paramesh.ps.server import Server
-from paramesh.ps.starts import start_of
-from paramesh.ps.store import Store, reduce_updates
+from paramesh.ps.server.server import Server
+from paramesh.ps.server.store import Store, reduce_updates
+from paramesh.ps.specification.initial_values import start_of
+from paramesh.ps.specification.protocol import RunConfig
 
 SIZE, ROWS, WIDTH = 6, 50, 2
 NUMBERS = {"learning_rate": 0.1, "momentum": 0.9}
@@ -65,7 +65,7 @@ def updates_of(step: int, worker: int, read: Any) -> dict[str, dict[str, np.ndar
 class Model:
     """Every version that a run in sync or stale mode has, on plain stores."""
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: RunConfig) -> None:
         self.rules = rules
         self._versions = [self._first()]
 
@@ -99,7 +99,7 @@ class Killed(BaseException):
 class Run:
     """Workers that push to a server, which dies at armed points and starts again."""
 
-    def __init__(self, folder: Path, rules: Rules, **options: Any) -> None:
+    def __init__(self, folder: Path, rules: RunConfig, **options: Any) -> None:
         self.folder, self.rules, self._options = folder, rules, options
         self.armed: list[str] = []
         self.next = [0] * rules.workers

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
-from paramesh import placement, tracing
-from paramesh.parallel.data_parallel import DataParallel, _differs
+from paramesh.parallel.modes.data_parallel import DataParallel, _differs
+from paramesh.parallel.modes.semi_auto import SemiAuto
 from paramesh.parallel.planning.devices import (
     MissingCompilerError,
     TargetDevices,
     target_devices,
 )
 from paramesh.parallel.planning.step import platform_of
-from paramesh.parallel.semi_auto import SemiAuto
-from paramesh.placement import Placement
-from paramesh.transforms.compiled import CompiledFunction
-from paramesh.transforms.entry import ZERO
+from paramesh.state import placement, tracing
+from paramesh.state.placement import Placement
+from paramesh.transforms.compiled_function import CompiledFunction
+from paramesh.transforms.executable import ZERO
 
 #: An H100 and a v5e: eight of them, and one alone.
 TARGETS = ("h100:8", "v5e:2x4")

@@ -19,23 +19,14 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import paramesh
-from paramesh import (
-    Parameter,
-    Tensor,
-    communication,
-    context,
-    drawing,
-    initializer,
-    law,
-    nn,
-    ops,
-    rows,
-)
+from paramesh import Parameter, Tensor, communication, context, initializer, nn, ops
 from paramesh.dtype import bfloat16, complex64, float16, float32, float64, int8, int32, int64
 from paramesh.ops import ReduceOp
 from paramesh.parallel.planning.sent import sent_by
 from paramesh.parallel.planning.step import platform_of
-from paramesh.recipe import Recipe, compute_many
+from paramesh.sampling import batched, sampler
+from paramesh.sampling import distribution as law
+from paramesh.sampling.recipe import Recipe, compute_many
 from paramesh.train import TrainOneStepCell, WithLossCell
 from target_programs import ALONE, TARGETS, compiled_for, devices_of
 
@@ -197,8 +188,8 @@ def test_recipes(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     device = devices_of(ALONE[name]).devices[0]
     taken = _Taken(device)
     for module, programs in (
-        (drawing, (drawing._slice_program, drawing._sharded_program)),
-        (rows, (rows._row_program,)),
+        (sampler, (sampler._slice_program, sampler._sharded_program)),
+        (batched, (batched._row_program,)),
     ):
         monkeypatch.setattr(module, "compiled", taken)
         monkeypatch.setattr(module, "default_platform", lambda: platform_of(device))
@@ -213,7 +204,7 @@ def test_recipes(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         if kind not in ("Dirac", "Sparse", "Identity", "Orthogonal"):
             compute_many([Recipe(init, (1, 2), (512, 512), float32)])  # a program of its own
     finally:
-        for program in (drawing._slice_program, drawing._sharded_program, rows._row_program):
+        for program in (sampler._slice_program, sampler._sharded_program, batched._row_program):
             program.cache_clear()
     if kind in ("Uniform", "Normal", "TruncatedNormal", "XavierUniform", "HeNormal"):
         assert taken.count
@@ -230,15 +221,15 @@ def test_recipes_in_slices_on_all_devices(name: str, kind: str) -> None:
         pytest.skip(f"{kind} is no law: its slices are cut from the whole")
     shape = sharding.shard_shape(recipe.shape)
     if drawn.elementwise:
-        inner, _, strides = drawing._collapse(recipe.shape, [0, 0], shape)
+        inner, _, strides = sampler._collapse(recipe.shape, [0, 0], shape)
     else:
-        inner, strides = shape, drawing._strides(recipe.shape)
+        inner, strides = shape, sampler._strides(recipe.shape)
     whole = None if drawn.elementwise else recipe.shape
-    place = drawing._Place(inner, whole, True)
-    program: Any = drawing._sharded_program(drawn.rule, place, shape, float32, sharding)
+    place = sampler._Place(inner, whole, True)
+    program: Any = sampler._sharded_program(drawn.rule, place, shape, float32, sharding)
     everywhere = NamedSharding(mesh, PartitionSpec())
     with jax.enable_x64(True):
-        arguments = drawing._arguments(drawn, recipe.key, float32, strides, inner)
+        arguments = sampler._arguments(drawn, recipe.key, float32, strides, inner)
         structs = [jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=everywhere) for a in arguments]
         stage = program.lower(*structs).compile()
     assert stage.memory_analysis().output_size_in_bytes == 1024 * 512 * 4 // 8

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import paramesh
-from paramesh import context, nn, ops, optim, placement
+from paramesh import context, nn, ops, optim
 from paramesh import dtype as mstype
+from paramesh.state import placement
 from paramesh.tensor import Tensor
 from paramesh.train import (
     DynamicLossScaleUpdateCell,

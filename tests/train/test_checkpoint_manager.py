@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from paramesh import nn, random, set_seed
-from paramesh.atomic import hold
 from paramesh.checkpoint import load_checkpoint, save_checkpoint
 from paramesh.errors import CheckpointError
+from paramesh.files.atomic import hold
 from paramesh.parameter import Parameter
 from paramesh.tensor import Tensor
 from paramesh.train import (

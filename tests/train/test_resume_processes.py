@@ -21,8 +21,8 @@ import pytest
 
 import paramesh
 from paramesh import context, nn, save_checkpoint
-from paramesh.checkpoint import sharded
-from paramesh.checkpoint.sharded_source import ShardedSource
+from paramesh.checkpoint.sharded import writer
+from paramesh.checkpoint.sharded.source import ShardedSource
 from paramesh.train import (
     CheckpointConfig,
     CheckpointManager,
@@ -71,7 +71,7 @@ def train(made: Model, *callbacks: Any, resume: Any = None) -> None:
 
 def kill_in_save(number: int) -> None:
     """Have this process killed in its save of that number, when its file is half written."""
-    write, count = sharded._write_part, [0]
+    write, count = writer._write_part, [0]
 
     def dying(*args: Any) -> None:
         count[0] += 1
@@ -79,7 +79,7 @@ def kill_in_save(number: int) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         write(*args)
 
-    sharded._write_part = dying
+    writer._write_part = dying
 
 
 def in_a_process(folder: Path, how: str) -> None:

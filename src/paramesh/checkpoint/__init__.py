@@ -1,21 +1,21 @@
 """Checkpoints: Parameters at rest, in files keyed by their names."""
 
 from paramesh.checkpoint.background import SaveHandle
-from paramesh.checkpoint.distributed import (
+from paramesh.checkpoint.exported import ExportedProgram, export, load_exported
+from paramesh.checkpoint.left_out import LeftOutWarning
+from paramesh.checkpoint.load import load_checkpoint, load_param_into_net
+from paramesh.checkpoint.ranks.distributed import (
     build_searched_strategy,
     load_distributed_checkpoint,
     merge_sliced_parameter,
 )
-from paramesh.checkpoint.exported import ExportedProgram, export, load_exported
-from paramesh.checkpoint.left_out import LeftOutWarning
-from paramesh.checkpoint.load import load_checkpoint, load_param_into_net
-from paramesh.checkpoint.records import AppendedNumber
-from paramesh.checkpoint.save import save_checkpoint
-from paramesh.checkpoint.transform import (
+from paramesh.checkpoint.ranks.transform import (
     rank_list_for_transform,
     transform_checkpoint_by_rank,
     transform_checkpoints,
 )
+from paramesh.checkpoint.records import AppendedNumber
+from paramesh.checkpoint.save import save_checkpoint
 
 __all__ = [
     "AppendedNumber",

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from paramesh.checkpoint.statistics import PART, parts
-from paramesh.checkpoint.storage import Entry, Source
+from paramesh.checkpoint.formats.interface import Entry, Source
+from paramesh.checkpoint.formats.statistics import PART, parts
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,7 @@ import jax
 import jax.export
 import numpy as np
 
-from paramesh import border, placement, tracing
-from paramesh.atomic import write_atomically
-from paramesh.checkpoint.types_at_rest import SAFETENSORS
+from paramesh.checkpoint.formats.storage_dtypes import SAFETENSORS
 from paramesh.dtype import DType, to_dtype, x64_enabled
 from paramesh.errors import (
     CheckpointError,
@@ -34,11 +32,13 @@ from paramesh.errors import (
     ParameterShapeError,
     ParameterStateError,
 )
-from paramesh.nest import is_tensor, unpack
+from paramesh.files.atomic import write_atomically
 from paramesh.parameter import Parameter, Pool
-from paramesh.tensor import Tensor, raw, wrap
+from paramesh.state import placement, trace_scope, tracing
+from paramesh.tensor.base import Tensor, raw, wrap
+from paramesh.tensor.trees import is_tensor, unpack
 from paramesh.transforms.bodies import Body, name_of
-from paramesh.transforms.compiled import CompiledFunction
+from paramesh.transforms.compiled_function import CompiledFunction
 
 _PROGRAM = "__stablehlo__"
 _ABOUT = "paramesh_program"
@@ -113,7 +113,7 @@ def export(
 
     pure.__name__ = program.__name__
     given, nest = _unpacked_inputs(inputs)
-    with _width(entry.wide), border.around(program.__name__, compiled=True):
+    with _width(entry.wide), trace_scope.around(program.__name__, compiled=True):
         exported = jax.export.export(jax.jit(pure), platforms=platforms)(
             shapes, [_shape_of(leaf) for leaf in leaves]
         )

@@ -15,25 +15,25 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from paramesh import placement, tracing
-from paramesh.checkpoint import collector
-from paramesh.checkpoint.cut_source import CutSource
+from paramesh.checkpoint import gc_pause
+from paramesh.checkpoint.formats.assembled_source import CutSource
+from paramesh.checkpoint.formats.interface import Source
+from paramesh.checkpoint.formats.orbax_source import OrbaxSource
+from paramesh.checkpoint.formats.storage_dtypes import storable
 from paramesh.checkpoint.left_out import under_own_names, warn_of
-from paramesh.checkpoint.orbax_source import OrbaxSource
+from paramesh.checkpoint.opening import open_source, readable_format
 from paramesh.checkpoint.records import AppendedNumber, Choice, appended_value
-from paramesh.checkpoint.sharded_load import loaded_slices
-from paramesh.checkpoint.source import open_source, readable_format
+from paramesh.checkpoint.sharded.load import loaded_slices
 from paramesh.checkpoint.staging import aligned_copies
-from paramesh.checkpoint.storage import Source
-from paramesh.checkpoint.types_at_rest import storable
-from paramesh.dtype import is_wide
+from paramesh.dtype import is_64bit
 from paramesh.errors import CheckpointError
 from paramesh.nn.cell import Cell
-from paramesh.parallel.per_device import set_per_device, value_count
+from paramesh.parallel.modes.per_device import set_per_device, value_count
 from paramesh.parameter import Parameter
 from paramesh.parameter.names import shortened, unfit_at_rest
-from paramesh.parameter.pool import lies_whole
-from paramesh.tensor import Tensor, wrap
+from paramesh.parameter.pool import is_full
+from paramesh.state import placement, tracing
+from paramesh.tensor.base import Tensor, wrap
 
 #: So many arrays of one shape, each of at most so many bytes, are worth a compiled copy.
 _MANY, _SMALL = 64, 1 << 16
@@ -104,7 +104,7 @@ def load_checkpoint(
             and (choice_func is None or choice_func(name))
         )
 
-    with collector.paused(), open_source(path) as source:
+    with gc_pause.paused(), open_source(path) as source:
         if kind is not None and kind != source.format:
             raise ValueError(
                 f"load_checkpoint: '{path}' is a {source.format} file, and not format={format!r}."
@@ -171,8 +171,8 @@ def _parameters(source: Source, wanted: Choice, net: Cell | None) -> dict[str, A
 
 def _on_device(source: Source, names: list[str]) -> list[Any]:
     """The arrays of these names, each copied once: from the file's pages to the device."""
-    wide = [name for name in names if is_wide(source.entry(name).dtype)]
-    others = [name for name in names if not is_wide(source.entry(name).dtype)]
+    wide = [name for name in names if is_64bit(source.entry(name).dtype)]
+    others = [name for name in names if not is_64bit(source.entry(name).dtype)]
     # JAX may use an aligned numpy array as it is; then the array would end with the file.
     found = dict(zip(others, _put(source, others), strict=True))
     if wide:
@@ -322,7 +322,7 @@ def _load(
     for param, value in matched:
         if not value.has_init and _alike(param, value):
             tracing.write(param, value._get())
-            param.sliced = not lies_whole(value._get())
+            param.sliced = not is_full(value._get())
             continue
         data = Tensor(value)
         if _of_devices(param, value):
@@ -331,7 +331,7 @@ def _load(
         if data.dtype is not param.dtype:
             data = data.astype(param.dtype)
         param.set_data(data if data.shape == param.shape else data.reshape(param.shape))
-        if not lies_whole(data._get()):
+        if not is_full(data._get()):
             param.sliced = True
     commit()
     return missing, unexpected

@@ -14,14 +14,14 @@ from typing import Any, cast
 import jax
 import numpy as np
 
-from paramesh import placement, storage
+from paramesh.checkpoint.formats.interface import Appended, Entry, number_array
 from paramesh.checkpoint.staging import Staging
-from paramesh.checkpoint.storage import Appended, Entry, number_array
 from paramesh.errors import DuplicateNameError
 from paramesh.nn.cell import Cell
-from paramesh.parallel.per_device import all_devices_values, per_device, value_count
+from paramesh.parallel.modes.per_device import all_devices_values, per_device, value_count
 from paramesh.parameter import Parameter, materialise
-from paramesh.tensor import Tensor, wrap
+from paramesh.state import placement, storage
+from paramesh.tensor.base import Tensor, wrap
 
 Choice = Callable[[str], bool]
 

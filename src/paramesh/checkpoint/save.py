@@ -9,10 +9,12 @@ from typing import Any
 
 import jax
 
-from paramesh.checkpoint import background, collector, sharded, sharded_source
-from paramesh.checkpoint.agreement import Agreement
+from paramesh.checkpoint import background, gc_pause
+from paramesh.checkpoint.opening import FORMATS, Format, check_entries, format_named, open_sink
 from paramesh.checkpoint.records import Choice, Held, Records, append, records_of
-from paramesh.checkpoint.source import FORMATS, Format, check_entries, format_named, open_sink
+from paramesh.checkpoint.sharded import source as sharded_source
+from paramesh.checkpoint.sharded import writer
+from paramesh.checkpoint.sharded.agreement import Agreement
 from paramesh.checkpoint.staging import Staging
 from paramesh.errors import ContextError
 
@@ -104,7 +106,7 @@ def save_checkpoint(
 
         return background.start(path, prepare)
     background.settle()
-    with collector.paused():
+    with gc_pause.paused():
         write(path, kind, records, crc_check)
     return path
 
@@ -133,20 +135,20 @@ def _save_sharded(
     beside: bool,
     checksums: bool,
 ) -> Any:
-    sharded.check_target(path)
+    writer.check_target(path)
     records = records_of(save_obj, choice, everywhere=True)
     append(records, append_dict)
     check_entries(path, format_named(sharded_source.FORMAT), records.entries(), records.appended)
-    plan = sharded.plan_of(records)
+    plan = writer.plan_of(records)
     if not beside:
         background.settle()
-        sharded.write(Agreement(path), plan, checksums)
+        writer.write(Agreement(path), plan, checksums)
         return path
 
     def prepare(staging: Staging) -> Callable[[], None]:
         plan.hold(staging)
         agreement = Agreement(path)
-        return lambda: sharded.write(agreement, plan, checksums)
+        return lambda: writer.write(agreement, plan, checksums)
 
     return background.start(path, prepare)
 

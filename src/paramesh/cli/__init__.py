@@ -21,7 +21,7 @@ from paramesh.cli.errors import CommandError
 from paramesh.cli.inspect import SORTS, View, run_compare, run_inspect, run_report
 from paramesh.cli.launch import Launch, run_launch
 from paramesh.cli.launch_servers import Servers
-from paramesh.cli.plan import Plan, run_calibrate, run_plan
+from paramesh.cli.plan import ConversionPlan, run_calibrate, run_plan
 from paramesh.cli.restructure import Slices, run_merge, run_reshard
 from paramesh.cli.run import Program, check, program
 from paramesh.cli.servers import show_status
@@ -333,7 +333,7 @@ def _plan(
         ),
     ] = False,
 ) -> None:
-    """Plan the training step of a script for hardware that need not be there.
+    """ConversionPlan the training step of a script for hardware that need not be there.
 
     The script runs up to its first training step, on one device and
     without computing weights. The step is searched for layouts, compiled
@@ -350,7 +350,7 @@ def _plan(
     if path is None or target is None:
         raise CommandError("give a script and its devices: paramesh plan train.py --target h100:8")
     words = tuple(arguments or ())
-    asked = Plan(path, words, module, target, memory, as_json, html)
+    asked = ConversionPlan(path, words, module, target, memory, as_json, html)
     raise typer.Exit(run_plan(asked, Console()))
 
 

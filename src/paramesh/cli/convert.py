@@ -10,15 +10,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from paramesh.checkpoint.convert import Conversion, Converted, convert
-from paramesh.checkpoint.name_rules import LIBRARIES
-from paramesh.checkpoint.renaming import Renaming
+from paramesh.checkpoint.conversion.converter import Conversion, Converted, convert
+from paramesh.checkpoint.conversion.name_rules import LIBRARIES
+from paramesh.checkpoint.conversion.renaming import Renaming
 from paramesh.cli.errors import CommandError
 from paramesh.cli.figures import chooser, counted
 from paramesh.cli.inspect import console_for, opened, progress
 from paramesh.dtype import DType, float_type, to_dtype
 from paramesh.errors import CheckpointError
-from paramesh.parallel.table import byte_text
+from paramesh.parallel.modes.layout_table import byte_text
 
 _MOST_LISTED = 20
 

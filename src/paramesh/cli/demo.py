@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from paramesh import nn, optim, placement
+from paramesh import nn, optim
 from paramesh.checkpoint import load_checkpoint, load_param_into_net, save_checkpoint
 from paramesh.cli import show
 from paramesh.cli.device_picture import draw_devices, held_text
 from paramesh.cli.devices import cut, over_devices
 from paramesh.cli.digits import DataError, DemoError, Digits, mnist, scikit_digits
 from paramesh.cli.lenet import LeNet5
-from paramesh.keys import set_seed
 from paramesh.nn.cell import Cell
-from paramesh.tensor import Tensor
+from paramesh.sampling.seed import set_seed
+from paramesh.state import placement
+from paramesh.tensor.base import Tensor
 from paramesh.train import Callback, Model, RunContext
 
 _BATCH = 32

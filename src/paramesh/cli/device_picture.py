@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from paramesh.cli.digits import DataError
-from paramesh.parallel.layout import replicated
-from paramesh.parallel.table import LayoutRow, LayoutTable
+from paramesh.parallel.layouts.layout import replicated
+from paramesh.parallel.modes.layout_table import LayoutRow, LayoutTable
 
 _GREY = "#555555"
 _MOST_TEXTS = 16

@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from paramesh.checkpoint.compare import Comparison, compare
-from paramesh.checkpoint.sharded_source import ShardedSource
-from paramesh.checkpoint.source import open_source
-from paramesh.checkpoint.statistics import Statistics, statistics
-from paramesh.checkpoint.storage import Entry, Source
+from paramesh.checkpoint.formats.interface import Entry, Source
+from paramesh.checkpoint.formats.statistics import Statistics, statistics
+from paramesh.checkpoint.opening import open_source
+from paramesh.checkpoint.sharded.source import ShardedSource
 from paramesh.cli import inspect_tables as tables
 from paramesh.cli import report
 from paramesh.cli.errors import CommandError
@@ -26,7 +26,7 @@ from paramesh.cli.figures import chooser, counted
 from paramesh.cli.shard_map import saved_devices
 from paramesh.cli.tree import tree_of
 from paramesh.errors import CheckpointError
-from paramesh.parallel.table import byte_text
+from paramesh.parallel.modes.layout_table import byte_text
 
 #: Exit codes of the comparison, as those of `cmp` and `diff`.
 SAME, DIFFERENT = 0, 1

@@ -12,11 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from paramesh.checkpoint.compare import Comparison
-from paramesh.checkpoint.statistics import Statistics
-from paramesh.checkpoint.storage import Entry, Source
+from paramesh.checkpoint.formats.interface import Entry, Source
+from paramesh.checkpoint.formats.statistics import Statistics
 from paramesh.cli.figures import counted, number, shape_text
 from paramesh.cli.tree import Branch
-from paramesh.parallel.table import byte_text
+from paramesh.parallel.modes.layout_table import byte_text
 
 _BAD = "bold red"
 _LONGEST_VALUE = 200

@@ -22,8 +22,8 @@ from rich.console import Console
 from paramesh.cli.errors import CommandError
 from paramesh.cli.launch_servers import HOST_LABEL, Servers, served
 from paramesh.cli.supervisor import Failure, Interrupted, Member, supervise
-from paramesh.ps import environment
-from paramesh.ps.node_ending import what_ended, what_to_do, without_noise
+from paramesh.ps.deployment import environment
+from paramesh.ps.deployment.node_failure import what_ended, what_to_do, without_noise
 
 _VIRTUAL = "--xla_force_host_platform_device_count"
 
@@ -100,7 +100,7 @@ def workers(launch: Launch, variables: Mapping[str, str] | None = None) -> list[
     """
     if not launch.module and not Path(launch.program).is_file():
         raise LaunchError(f"{launch.program}: no such script; for a module, give -m")
-    words = [sys.executable, "-m", "paramesh.parallel.worker"]
+    words = [sys.executable, "-m", "paramesh.parallel.processes.worker"]
     words += ["-m"] if launch.module else []
     words += [launch.program, *launch.arguments]
     each = launch.devices or 1

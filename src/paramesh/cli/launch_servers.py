@@ -13,14 +13,14 @@ from pathlib import Path
 
 from paramesh._compat import ray as ray_inside
 from paramesh.cli.supervisor import Member
-from paramesh.ps import environment
-from paramesh.ps.access import given_token, token_variables
-from paramesh.ps.cluster import HOST, check_address
-from paramesh.ps.descriptors import raise_limit
-from paramesh.ps.janitor import Janitor, clean
-from paramesh.ps.node import free_port, node_variables, start_command
-from paramesh.ps.registry import Entry
-from paramesh.ps.status import end_servers
+from paramesh.ps.deployment import environment
+from paramesh.ps.deployment.access import given_token, token_variables
+from paramesh.ps.deployment.cluster import HOST, check_address
+from paramesh.ps.deployment.node import free_port, node_variables, start_command
+from paramesh.ps.deployment.registry import Entry
+from paramesh.ps.deployment.status import end_servers
+from paramesh.ps.processes.descriptors import raise_limit
+from paramesh.ps.processes.janitor import Janitor, clean
 
 #: Of the process that has the servers.
 HOST_LABEL = "servers"

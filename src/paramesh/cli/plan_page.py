@@ -11,12 +11,12 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from paramesh.atomic import write_atomically
 from paramesh.cli.errors import CommandError
+from paramesh.files.atomic import write_atomically
 
 if TYPE_CHECKING:
+    from paramesh.parallel.modes.layout_table import LayoutRow
     from paramesh.parallel.planning import StepPlan
-    from paramesh.parallel.table import LayoutRow
 
 #: Devices that the picture has a column for; further ones hold what these hold, in the same way.
 MOST_DEVICES = 64

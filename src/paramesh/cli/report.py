@@ -19,13 +19,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from paramesh.atomic import write_atomically
-from paramesh.checkpoint.statistics import Statistics, histogram, statistics
-from paramesh.checkpoint.storage import Entry, Source
+from paramesh.checkpoint.formats.interface import Entry, Source
+from paramesh.checkpoint.formats.statistics import Statistics, histogram, statistics
 from paramesh.cli.errors import CommandError
 from paramesh.errors import CheckpointError, LayoutError
-from paramesh.parallel.layout import Layout, Placed, replicated
-from paramesh.parallel.strategy_file import load_strategy
+from paramesh.files.atomic import write_atomically
+from paramesh.parallel.layouts.layout import Layout, Placed, replicated
+from paramesh.parallel.layouts.strategy_file import load_strategy
 
 #: Intervals of a histogram; fewer for arrays of few elements.
 BINS = 48

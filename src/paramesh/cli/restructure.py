@@ -11,17 +11,22 @@ from pathlib import Path
 
 from rich.console import Console
 
-from paramesh.checkpoint.convert import Conversion, check_target, convert_opened, target_format
-from paramesh.checkpoint.rank_source import RankSource, rank_files
-from paramesh.checkpoint.rank_strategy import RankStrategy, read_strategy
-from paramesh.checkpoint.reshard import Resharded, Resharding, reshard
-from paramesh.checkpoint.sharded_source import FORMAT as SHARDED
-from paramesh.checkpoint.storage import Source
+from paramesh.checkpoint.conversion.converter import (
+    Conversion,
+    check_target,
+    convert_opened,
+    target_format,
+)
+from paramesh.checkpoint.conversion.reshard import Resharded, Resharding, reshard
+from paramesh.checkpoint.formats.interface import Source
+from paramesh.checkpoint.ranks.source import RankSource, rank_files
+from paramesh.checkpoint.ranks.strategy import RankStrategy, read_strategy
+from paramesh.checkpoint.sharded.source import FORMAT as SHARDED
 from paramesh.cli.errors import CommandError
 from paramesh.cli.figures import chooser, counted
 from paramesh.cli.inspect import console_for, opened, progress
 from paramesh.errors import CheckpointError, LayoutError
-from paramesh.parallel.table import byte_text
+from paramesh.parallel.modes.layout_table import byte_text
 
 _RANK = re.compile(r"rank_?(\d+)")
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from paramesh.errors import ParameterServerError
-from paramesh.ps.registry import Run, runs
+from paramesh.ps.deployment.registry import Run, runs
 
 #: Characters of the words that started a run.
 _MOST = 60

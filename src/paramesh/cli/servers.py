@@ -15,10 +15,10 @@ from rich.table import Table
 from paramesh.cli.errors import CommandError
 from paramesh.cli.runs import ago, choose, fits, runs_table
 from paramesh.errors import ParameterServerError
-from paramesh.ps.looker import Looker
-from paramesh.ps.partition import Partition
-from paramesh.ps.status import RunEnded, rates
-from paramesh.ps.watching import lag
+from paramesh.ps.deployment.metrics import lag
+from paramesh.ps.deployment.status import RunEnded, rates
+from paramesh.ps.deployment.status_process import Looker
+from paramesh.ps.specification.partition import Partition
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from paramesh.checkpoint.cut_source import Slice
-from paramesh.checkpoint.sharded_source import ShardedSource
-from paramesh.checkpoint.storage import Entry
+from paramesh.checkpoint.formats.assembled_source import Slice
+from paramesh.checkpoint.formats.interface import Entry
+from paramesh.checkpoint.sharded.source import ShardedSource
 from paramesh.cli.figures import counted
 from paramesh.cli.report import Devices
 

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from paramesh.cli.digits import DataError, MissingExtraError
 from paramesh.parameter import Parameter
-from paramesh.recipe import Initializer
+from paramesh.sampling.recipe import Initializer
 
 _ROWS, _COLUMNS = 5, 8
 _MOST_WRONG = 8

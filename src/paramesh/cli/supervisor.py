@@ -28,9 +28,9 @@ from tempfile import TemporaryDirectory
 from types import FrameType
 from typing import Any, BinaryIO, NoReturn
 
-from paramesh.parallel.failures import REPORT
-from paramesh.parallel.worker import LAUNCHER
-from paramesh.ps.janitor import Janitor
+from paramesh.parallel.processes.failures import REPORT
+from paramesh.parallel.processes.worker import LAUNCHER
+from paramesh.ps.processes.janitor import Janitor
 
 #: Seconds between a failure and the end of the others, in which they too may say what they see.
 MOMENT = 0.5

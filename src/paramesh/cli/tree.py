@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from paramesh.checkpoint.storage import Entry
+from paramesh.checkpoint.formats.interface import Entry
 
 
 @dataclass

@@ -4,7 +4,7 @@ Optimizers, schedules and training cells have their place here too, as in MindSp
 upper floors and are looked up when they are asked for.
 """
 
-from paramesh import faces
+from paramesh import lazy_names
 from paramesh.nn.activation import (
     CELU,
     ELU,
@@ -236,4 +236,4 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_ABOVE})
 
 
-__getattr__ = faces.opened(__name__, _ABOVE, __dir__, _INSTEAD)
+__getattr__ = lazy_names.opened(__name__, _ABOVE, __dir__, _INSTEAD)

@@ -13,7 +13,7 @@ from paramesh.nn import arguments
 from paramesh.nn.cell import Cell
 from paramesh.ops import activations as ops
 from paramesh.ops.math import neg, sub
-from paramesh.tensor import Tensor
+from paramesh.tensor.base import Tensor
 
 
 class _Elementwise(Cell):

@@ -14,10 +14,10 @@ import jax
 import numpy as np
 
 from paramesh.dtype import DType, to_dtype
-from paramesh.initializer import initializer
+from paramesh.initializer.factory import initializer
 from paramesh.parameter import DEFAULT_NAME, Parameter
-from paramesh.recipe import Initializer
-from paramesh.tensor import Tensor, raw, wrap
+from paramesh.sampling.recipe import Initializer
+from paramesh.tensor.base import Tensor, raw, wrap
 
 Init = Tensor | Initializer | str | int | float | None
 

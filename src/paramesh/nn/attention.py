@@ -17,8 +17,8 @@ from paramesh.nn.cell import Cell
 from paramesh.nn.dropout import Dropout
 from paramesh.nn.normalization import LayerNorm
 from paramesh.ops.random_ops import dropout
-from paramesh.promotion import broadcasting
-from paramesh.tensor import Tensor, raw, wrap
+from paramesh.tensor.base import Tensor, raw, wrap
+from paramesh.tensor.promotion import broadcasting
 
 
 class MultiheadAttention(Cell):

@@ -8,9 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from paramesh import placement
 from paramesh.dtype import float32, x64
-from paramesh.initializer import HeUniform, Uniform
+from paramesh.initializer.factory import HeUniform, Uniform
 from paramesh.nn import arguments
 from paramesh.nn.activation import get_activation
 from paramesh.nn.arguments import Init
@@ -18,7 +17,8 @@ from paramesh.nn.cell import Cell
 from paramesh.ops import array, indexing, nn_ops
 from paramesh.ops import math as ops
 from paramesh.ops.table import Primitive
-from paramesh.tensor import raw, wrap
+from paramesh.state import placement
+from paramesh.tensor.base import raw, wrap
 
 
 class Dense(Cell):

@@ -16,13 +16,14 @@ from typing import Any, NamedTuple, Self
 import jax
 import numpy as np
 
-from paramesh import context, placement, tracing
+from paramesh import context
 from paramesh.dtype import to_dtype
 from paramesh.nn import cell_call, sharding, tied
-from paramesh.nn.members import NOT_INITIALISED, Members
+from paramesh.nn.submodules import NOT_INITIALISED, Submodules
 from paramesh.parameter import Parameter, check_strategy, materialise
-from paramesh.tensor import Tensor, raw, wrap
-from paramesh.transforms.compiled import CompiledFunction
+from paramesh.state import placement, tracing
+from paramesh.tensor.base import Tensor, raw, wrap
+from paramesh.transforms.compiled_function import CompiledFunction
 
 
 @contextmanager
@@ -56,7 +57,7 @@ class HookRemover:
             self._cell._changed()
 
 
-class Cell(Members):
+class Cell(Submodules):
     """Base of all layers and networks: write `__init__` and `construct`.
 
     Parameters and Cells assigned to attributes are registered in the order of assignment. A call
@@ -83,7 +84,7 @@ class Cell(Members):
         fields["training"] = False
         fields["param_prefix"] = ""
 
-    def _token(self) -> Any:
+    def _cache_key(self) -> Any:
         fields = self.__dict__
         return fields["_version"], fields["training"]
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import jax
 
-from paramesh import tracing
 from paramesh.dtype import DType, to_dtype
-from paramesh.nest import unpack
-from paramesh.promotion import cast
-from paramesh.tensor import raw, wrap
+from paramesh.state import tracing
+from paramesh.tensor.base import raw, wrap
+from paramesh.tensor.promotion import cast
+from paramesh.tensor.trees import unpack
 from paramesh.transforms.bodies import lifted
 
 

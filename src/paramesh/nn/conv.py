@@ -17,15 +17,15 @@ from typing import Any
 
 import jax
 
-from paramesh import placement
 from paramesh.dtype import float32, x64
-from paramesh.initializer import HeUniform, Uniform
+from paramesh.initializer.factory import HeUniform, Uniform
 from paramesh.nn import arguments
 from paramesh.nn.arguments import Init
 from paramesh.nn.cell import Cell
 from paramesh.ops import conv as ops
 from paramesh.ops.nn_ops import bias_add
-from paramesh.tensor import Tensor, raw, wrap
+from paramesh.state import placement
+from paramesh.tensor.base import Tensor, raw, wrap
 
 _MODES = ("same", "valid", "pad")
 _DEFAULT = HeUniform(math.sqrt(5))

@@ -15,17 +15,17 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh import placement
 from paramesh.dtype import DType, float32, to_dtype, x64
-from paramesh.keys import Key
 from paramesh.nn import arguments
 from paramesh.nn.arguments import Init
 from paramesh.nn.cell import Cell
 from paramesh.ops import indexing, nn_ops
 from paramesh.ops.math import matmul
 from paramesh.parameter import Parameter
-from paramesh.recipe import Draw, Initializer, Law, Recipe
-from paramesh.tensor import Tensor, raw, wrap
+from paramesh.sampling.recipe import DistributionSpec, Initializer, Recipe, Sampler
+from paramesh.sampling.seed import Key
+from paramesh.state import placement
+from paramesh.tensor.base import Tensor, raw, wrap
 
 
 class Embedding(Cell):
@@ -268,15 +268,17 @@ class _ZeroRow(Initializer):
 class _SliceableRow(_ZeroRow):
     """Of an initializer that can be computed by slices."""
 
-    def law(self, shape: tuple[int, ...]) -> Law:
+    def law(self, shape: tuple[int, ...]) -> DistributionSpec:
         """The other rule, with the row as one more number."""
         inner = Recipe(self.initializer, (0, 0), shape, float32)._law()
         if inner is None:
-            inner = Law(_the_same, (float(self.initializer.constant(float32)),))
-        return Law(_ButOneRow(inner.rule), inner.reals, (*inner.integers, self.row), False)
+            inner = DistributionSpec(_the_same, (float(self.initializer.constant(float32)),))
+        return DistributionSpec(
+            _ButOneRow(inner.rule), inner.reals, (*inner.integers, self.row), False
+        )
 
 
-def _the_same(bits: Draw, value: Any) -> Any:
+def _the_same(bits: Sampler, value: Any) -> Any:
     return value
 
 
@@ -286,7 +288,7 @@ class _ButOneRow:
 
     rule: Callable[..., Any]
 
-    def __call__(self, bits: Draw, *numbers: Any) -> Any:
+    def __call__(self, bits: Sampler, *numbers: Any) -> Any:
         values = self.rule(bits, *numbers[:-1])
         return jnp.where(bits.index(0) == numbers[-1].astype(jnp.int64), 0, values)
 

@@ -13,7 +13,7 @@ from paramesh.nn.cell import Cell
 from paramesh.ops import losses as ops
 from paramesh.ops.activations import relu, softplus
 from paramesh.ops.math import mul, neg, sqrt, sub
-from paramesh.tensor import Tensor
+from paramesh.tensor.base import Tensor
 
 
 class LossBase(Cell):

@@ -24,8 +24,8 @@ from paramesh.nn.recurrent_cells import (
     uniform_weight,
 )
 from paramesh.ops.random_ops import dropout
-from paramesh.promotion import cast
-from paramesh.tensor import raw, wrap
+from paramesh.tensor.base import raw, wrap
+from paramesh.tensor.promotion import cast
 
 
 # Compiled on its own: called without a program around it, scan would compile anew at every call.

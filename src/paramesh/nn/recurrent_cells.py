@@ -20,12 +20,12 @@ import jax
 import jax.numpy as jnp
 
 from paramesh.dtype import float32, x64
-from paramesh.initializer import Uniform
+from paramesh.initializer.factory import Uniform
 from paramesh.nn import arguments
 from paramesh.nn.cell import Cell
 from paramesh.parameter import Parameter
-from paramesh.promotion import broadcasting
-from paramesh.tensor import Tensor, raw, wrap
+from paramesh.tensor.base import Tensor, raw, wrap
+from paramesh.tensor.promotion import broadcasting
 
 State = tuple[Any, ...]
 

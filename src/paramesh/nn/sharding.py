@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from paramesh import placement
 from paramesh.errors import LayoutError
 from paramesh.parameter import Parameter
+from paramesh.state import placement
 
 
 class CutInputs:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from paramesh.ops.table import Array, Dtype, Floating, Kind, alias, function, primitive, unary
-from paramesh.promotion import cast
+from paramesh.tensor.promotion import cast
 
 # fmt: off
 __all__ = [

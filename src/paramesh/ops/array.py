@@ -10,7 +10,7 @@ import numpy as np
 
 from paramesh.dtype import int64, to_dtype
 from paramesh.ops.table import Array, Arrays, alias, function, primitive
-from paramesh.tensor import as_value
+from paramesh.tensor.base import as_value
 
 # fmt: off
 __all__ = [

@@ -21,10 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from paramesh import placement
 from paramesh.ops.table import Array, alias, function, primitive
-from paramesh.placement import WORLD, Members
-from paramesh.tensor import raw
+from paramesh.state import placement
+from paramesh.state.placement import WORLD, Participants
+from paramesh.tensor.base import raw
 
 # fmt: off
 __all__ = [
@@ -58,13 +58,13 @@ def _check_op(op: Any) -> None:
         raise ValueError(f"op must be one of {', '.join(map(repr, _OPS))} (ReduceOp), got {op!r}.")
 
 
-def _members(group: Any, name: str) -> Members:
+def _members(group: Any, name: str) -> Participants:
     if not isinstance(group, str):
         raise TypeError(f"group must be the name of a group, got {group!r}.")
-    return placement.current().members(group, name)
+    return placement.current().participants(group, name)
 
 
-def _of_equal_size(members: Members, name: str) -> int:
+def _of_equal_size(members: Participants, name: str) -> int:
     """How many devices are in each group, where all devices must be in one of equal size."""
     sizes = {len(part) for part in members.parts}
     if len(sizes) > 1 or sum(map(len, members.parts)) != members.count:
@@ -76,7 +76,7 @@ def _of_equal_size(members: Members, name: str) -> int:
     return sizes.pop()
 
 
-def _groups(members: Members) -> list[list[int]] | None:
+def _groups(members: Participants) -> list[list[int]] | None:
     """The groups as `lax` wants them; a device that is in none is alone."""
     if len(members.parts) == 1 and len(members.parts[0]) == members.count:
         return None
@@ -85,7 +85,7 @@ def _groups(members: Members) -> list[list[int]] | None:
     return [*map(list, members.parts), *alone]
 
 
-def _place(members: Members) -> Any:
+def _place(members: Participants) -> Any:
     """The place of the device that runs the program; -1 where it is in no group."""
     places = np.full(members.count, -1, np.int32)
     for part in members.parts:
@@ -93,11 +93,11 @@ def _place(members: Members) -> Any:
     return jnp.asarray(places)[lax.axis_index(members.axis)]
 
 
-def _summed(x: Any, members: Members) -> Any:
+def _summed(x: Any, members: Participants) -> Any:
     return lax.psum(x, members.axis, axis_index_groups=_groups(members))
 
 
-def _extreme(x: Any, members: Members, find: Callable[..., Any]) -> Any:
+def _extreme(x: Any, members: Participants, find: Callable[..., Any]) -> Any:
     """The largest or smallest; its gradient goes to the devices that had it."""
 
     def forward(x: Any) -> Any:
@@ -112,7 +112,7 @@ def _extreme(x: Any, members: Members, find: Callable[..., Any]) -> Any:
     return extreme(x)
 
 
-def _product(x: Any, members: Members) -> Any:
+def _product(x: Any, members: Participants) -> Any:
     every = lax.all_gather(x, members.axis)
     table = np.eye(members.count, dtype=bool)
     for part in members.parts:
@@ -302,7 +302,7 @@ def neighbor_exchange(
     return tuple(_received(arrived, sends, of, members) for of in receives)
 
 
-def _sent(value: Any, to: Sequence[int], members: Members) -> Any:
+def _sent(value: Any, to: Sequence[int], members: Participants) -> Any:
     targets = [other for other in to if other >= 0]
     if len(set(targets)) != len(targets):
         raise ValueError(f"send_rank_ids: {tuple(to)} sends one tensor of two devices to one.")
@@ -315,7 +315,7 @@ def _sent(value: Any, to: Sequence[int], members: Members) -> Any:
 
 
 def _received(
-    arrived: Sequence[Any], sends: Sequence[Sequence[int]], of: Sequence[int], members: Members
+    arrived: Sequence[Any], sends: Sequence[Sequence[int]], of: Sequence[int], members: Participants
 ) -> Any:
     which: list[int] = []
     for place, other in enumerate(of):

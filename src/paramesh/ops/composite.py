@@ -18,8 +18,8 @@ from paramesh.ops.creation import ones_like as ones_like
 from paramesh.ops.creation import zeros_like as zeros_like
 from paramesh.ops.lazy import upper
 from paramesh.ops.math import clamp
-from paramesh.promotion import scalar_kind
-from paramesh.tensor import Tensor, raw, wrap
+from paramesh.tensor.base import Tensor, raw, wrap
+from paramesh.tensor.promotion import scalar_kind
 
 # fmt: off
 __all__ = [

@@ -9,10 +9,10 @@ from typing import Any
 
 import jax
 
-from paramesh import placement
 from paramesh.dtype import to_dtype
 from paramesh.ops.array import Ints, ints
 from paramesh.ops.table import Array, alias, function, primitive
+from paramesh.state import placement
 
 # fmt: off
 __all__ = [

@@ -9,9 +9,9 @@ import numpy as np
 
 from paramesh.dtype import DType, float32, int64, to_dtype, x64
 from paramesh.ops.table import Array, Dtype, alias, function, primitive
-from paramesh.promotion import cast as _cast
-from paramesh.promotion import scalar_kind
-from paramesh.tensor import as_value, raw
+from paramesh.tensor.base import as_value, raw
+from paramesh.tensor.promotion import cast as _cast
+from paramesh.tensor.promotion import scalar_kind
 
 # fmt: off
 __all__ = [

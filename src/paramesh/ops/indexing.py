@@ -15,8 +15,8 @@ import numpy as np
 from paramesh.dtype import DType, int32, int64, to_dtype, x64
 from paramesh.ops.array import Ints, axis_in, ints
 from paramesh.ops.table import Array, Operand, alias, function, primitive
-from paramesh.promotion import cast, scalar_kind
-from paramesh.tensor import as_value, raw
+from paramesh.tensor.base import as_value, raw
+from paramesh.tensor.promotion import cast, scalar_kind
 
 # fmt: off
 __all__ = [

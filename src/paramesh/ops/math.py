@@ -5,7 +5,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from paramesh import arithmetic, placement
 from paramesh.dtype import to_dtype, x64
 from paramesh.ops.table import (
     Array,
@@ -19,7 +18,9 @@ from paramesh.ops.table import (
     primitive,
     unary,
 )
-from paramesh.promotion import cast, floating, scalar_kind
+from paramesh.state import placement
+from paramesh.tensor import operators
+from paramesh.tensor.promotion import cast, floating, scalar_kind
 
 # fmt: off
 __all__ = [
@@ -99,7 +100,7 @@ inv = alias("inv", reciprocal)
 
 
 def _subtract(a: Any, b: Any) -> Any:
-    return arithmetic.binary("-", arithmetic._subtract, a, b)
+    return operators.binary("-", operators._subtract, a, b)
 
 
 def _no_nan_divide(a: Any, b: Any) -> Any:
@@ -128,9 +129,7 @@ def _squared_difference(a: Any, b: Any) -> Any:
 add, Add = binary("add", "Add", jnp.add, "Sum of two Tensors.")
 sub, Sub = binary("sub", "Sub", _subtract, "Difference of two Tensors.")
 mul, Mul = binary("mul", "Mul", jnp.multiply, "Product of two Tensors, element by element.")
-div, Div = binary(
-    "div", "Div", arithmetic.true_divide, "Quotient; integers are divided as Float32."
-)
+div, Div = binary("div", "Div", operators.true_divide, "Quotient; integers are divided as Float32.")
 div_no_nan, DivNoNan = binary(
     "div_no_nan", "DivNoNan", _no_nan_divide, "Quotient, and 0 where the divisor is 0."
 )
@@ -244,7 +243,7 @@ Addcmul = primitive("Addcmul", addcmul)
 @function
 def addcdiv(input: Operand, tensor1: Operand, tensor2: Operand, value: Operand = 1) -> Any:
     """Divide and add: input + value * tensor1 / tensor2; the four broadcast."""
-    return input + value * arithmetic.true_divide(tensor1, tensor2)
+    return input + value * operators.true_divide(tensor1, tensor2)
 
 
 Addcdiv = primitive("Addcdiv", addcdiv)
@@ -287,7 +286,7 @@ def addn(x: Arrays) -> Any:
         raise ValueError("expected at least one Tensor, all of one shape.")
     total = x[0]
     for part in x[1:]:
-        total = arithmetic.binary("+", jnp.add, total, part)
+        total = operators.binary("+", jnp.add, total, part)
     return total
 
 
@@ -318,7 +317,7 @@ def matmul(input: Array, other: Array, transpose_a: bool = False, transpose_b: b
         TypeError: the element types differ.
         ValueError: the inner sizes differ.
     """
-    return arithmetic.matmul(_turned(input, transpose_a), _turned(other, transpose_b))
+    return operators.matmul(_turned(input, transpose_a), _turned(other, transpose_b))
 
 
 def _transposes(transpose_a: bool = False, transpose_b: bool = False) -> dict[str, Any]:
@@ -340,7 +339,7 @@ def dense(input: Array, weight: Array, bias: Array = None) -> Any:
         TypeError: the element types differ.
         ValueError: the inner sizes differ.
     """
-    out = arithmetic.matmul(input, weight.T)
+    out = operators.matmul(input, weight.T)
     return out if bias is None else out + cast(bias, to_dtype(out.dtype))
 
 

@@ -10,7 +10,7 @@ from paramesh.ops.activations import cast_like
 from paramesh.ops.array import Ints, axis_in, ints
 from paramesh.ops.table import Array, Floating, function, primitive
 from paramesh.parameter import Parameter
-from paramesh.tensor import raw
+from paramesh.tensor.base import raw
 
 # fmt: off
 __all__ = [

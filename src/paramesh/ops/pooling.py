@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh import placement
 from paramesh.dtype import to_dtype
 from paramesh.ops.array import Ints
 from paramesh.ops.conv import Padding, padding_of, pads_of, pair
 from paramesh.ops.table import Array, Floating, function, primitive
+from paramesh.state import placement
 
 # fmt: off
 __all__ = [

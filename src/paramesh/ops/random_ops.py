@@ -17,8 +17,8 @@ from paramesh import random
 from paramesh.dtype import DType, float32, int32, int64, x64
 from paramesh.ops.array import Ints, ints
 from paramesh.ops.table import Dtype, Floating, function, primitive
-from paramesh.promotion import cast
-from paramesh.tensor import raw
+from paramesh.tensor.base import raw
+from paramesh.tensor.promotion import cast
 
 # fmt: off
 __all__ = [

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from paramesh.dtype import int32, int64, to_dtype, x64
 from paramesh.ops.table import Array, Dtype, Floating, alias, function, primitive
-from paramesh.promotion import cast
+from paramesh.tensor.promotion import cast
 
 # fmt: off
 __all__ = [

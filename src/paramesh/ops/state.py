@@ -14,8 +14,8 @@ from paramesh.dtype import to_dtype, x64
 from paramesh.errors import ParameterShapeError
 from paramesh.ops.table import Array, function, primitive
 from paramesh.parameter import Parameter, check_storable
-from paramesh.promotion import cast, scalar_dtype, scalar_kind
-from paramesh.tensor import as_value, raw
+from paramesh.tensor.base import as_value, raw
+from paramesh.tensor.promotion import cast, scalar_dtype, scalar_kind
 
 # fmt: off
 __all__ = [

@@ -32,10 +32,11 @@ from typing import Annotated, Any, ClassVar, ParamSpec, Self, TypeVar
 import jax
 import jax.numpy as jnp
 
-from paramesh import placement, tracing
 from paramesh.dtype import DType, to_dtype, x64
 from paramesh.parameter import Parameter
-from paramesh.promotion import (
+from paramesh.state import placement, tracing
+from paramesh.tensor.base import as_value, raw, wrap
+from paramesh.tensor.promotion import (
     align,
     broadcasting,
     cast,
@@ -44,7 +45,6 @@ from paramesh.promotion import (
     scalar_dtype,
     scalar_kind,
 )
-from paramesh.tensor import as_value, raw, wrap
 
 
 class Kind(Enum):

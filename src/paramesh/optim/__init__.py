@@ -1,6 +1,6 @@
 """Optimizers and schedules: MindSpore's names and numbers over optax transformations."""
 
-from paramesh import faces
+from paramesh import lazy_names
 from paramesh.optim.adam import Adam, AdaMax, AdamOffload, AdamWeightDecay, LazyAdam
 from paramesh.optim.adaptive import FTRL, Adadelta, Adagrad, ProximalAdagrad, RMSProp
 from paramesh.optim.averaging import ASGD, AdaFactor, Rprop
@@ -80,4 +80,4 @@ __all__ = [
     "DynamicLossScaleUpdateCell",
 ]
 
-__getattr__ = faces.opened(__name__, {}, lambda: __all__)
+__getattr__ = lazy_names.opened(__name__, {}, lambda: __all__)

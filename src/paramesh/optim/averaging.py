@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from paramesh.dtype import float16, float32
-from paramesh.initializer import initializer
+from paramesh.initializer.factory import initializer
 from paramesh.optim import checks, rules_adaptive
 from paramesh.optim.rule_optimizer import RuleOptimizer, Slots, same
 from paramesh.parameter import Parameter, ParameterTuple

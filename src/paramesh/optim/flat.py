@@ -27,8 +27,9 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from paramesh import context, placement
-from paramesh.parameter import Parameter, Plan, Pool, lies_whole
+from paramesh import context
+from paramesh.parameter import FlatLayout, Parameter, Pool, is_full
+from paramesh.state import placement
 
 #: A Parameter of more bytes is not worth it, by the kinds of state that go with it. Measured; see
 #: the docs page "What a step costs".
@@ -200,7 +201,7 @@ def _chunk(owner: Any, kept: Mapping[str, Sequence[Parameter]], members: list[in
 
 
 def _divided(owner: Any, kept: Mapping[str, Sequence[Parameter]], at: int, divider: Any) -> Chunk:
-    plan = Plan([kept[TRAINED][at].shape])
+    plan = FlatLayout([kept[TRAINED][at].shape])
     pools = {
         attribute: _pool(owner, attribute, [params[at]], plan, divider)
         for attribute, params in kept.items()
@@ -222,13 +223,13 @@ def _pool(
     owner: Any,
     attribute: str,
     params: list[Parameter],
-    plan: Plan | None,
+    plan: FlatLayout | None,
     divider: Any = None,
 ) -> Pool:
     for param in params:
         if param._slot is not None:
             param._slot.pool.dissolve(again=False)
-    plan = plan or Plan([param.shape for param in params])
+    plan = plan or FlatLayout([param.shape for param in params])
     name = f"{type(owner).__name__}.{attribute} ({params[0].name}, …)"
     make = Pool if divider is None else divider.pool
     return make(name, plan, params[0].dtype, params, owner)
@@ -239,4 +240,4 @@ def _may_live_in_a_pool(param: Parameter, most: int) -> bool:
         return False
     if not param.dtype.is_floating() or param.dtype.itemsize > 4:
         return False
-    return lies_whole(param._value) and param.size * param.dtype.itemsize <= most
+    return is_full(param._value) and param.size * param.dtype.itemsize <= most

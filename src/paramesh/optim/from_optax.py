@@ -19,13 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from paramesh import tracing
 from paramesh.dtype import to_dtype, x64
 from paramesh.errors import OptimizerError
-from paramesh.initializer import initializer
+from paramesh.initializer.factory import initializer
 from paramesh.optim.optimizer import Optimizer, store, work
 from paramesh.parameter import Parameter, ParameterTuple
-from paramesh.tensor import Tensor, raw
+from paramesh.state import tracing
+from paramesh.tensor.base import Tensor, raw
 
 _CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 

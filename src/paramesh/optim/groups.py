@@ -36,7 +36,7 @@ from paramesh.errors import (
 from paramesh.nn.cell import Cell
 from paramesh.optim import checks
 from paramesh.parameter import Parameter
-from paramesh.tensor import Tensor
+from paramesh.tensor.base import Tensor
 
 Predicate = Callable[[Parameter], bool]
 #: A weight decay: a constant, or a schedule of the step.
@@ -84,7 +84,7 @@ class Group:
 
 
 @dataclass(frozen=True)
-class Plan:
+class GroupPlan:
     """All Parameters in the order of the gradients, and the group of each."""
 
     parameters: list[Parameter]
@@ -93,7 +93,7 @@ class Plan:
     grouped: bool
 
 
-def make_plan(owner: str, parameters: Any, weight_decay: Any) -> Plan:
+def make_group_plan(owner: str, parameters: Any, weight_decay: Any) -> GroupPlan:
     """Parameters or groups, as given to an optimizer, checked and put in order.
 
     Raises:
@@ -111,7 +111,7 @@ def make_plan(owner: str, parameters: Any, weight_decay: Any) -> Plan:
         params = _parameters(owner, "params", items)
         _refuse_twins(owner, params)
         _refuse_integers(owner, params)
-        return Plan(params, [Group(None, decay, False)], [0] * len(params), False)
+        return GroupPlan(params, [Group(None, decay, False)], [0] * len(params), False)
     if not all(dicts):
         raise TypeError(f"{owner}: params holds both groups (dicts) and Parameters; give one kind.")
     return _grouped(owner, items, decay)
@@ -178,7 +178,7 @@ def check_decay(owner: str, name: str, decay: Any) -> Decay:
     return decay if isinstance(decay, Cell) else checks.not_negative(owner, name, decay)
 
 
-def _grouped(owner: str, items: list[dict[str, Any]], decay: Decay) -> Plan:
+def _grouped(owner: str, items: list[dict[str, Any]], decay: Decay) -> GroupPlan:
     order: list[Parameter] | None = None
     members: list[dict[str, Any]] = []
     for i, item in enumerate(items):
@@ -213,7 +213,7 @@ def _grouped(owner: str, items: list[dict[str, Any]], decay: Decay) -> Plan:
     _refuse_twins(owner, params)
     _refuse_integers(owner, params)
     groups = [_settings(owner, i, item, decay) for i, item in enumerate(members)]
-    return Plan(params, groups, [group_of[p] for p in params], True)
+    return GroupPlan(params, groups, [group_of[p] for p in params], True)
 
 
 def _settings(owner: str, i: int, item: dict[str, Any], decay: Decay) -> Group:

@@ -13,7 +13,7 @@ from paramesh.optim import checks, rules
 from paramesh.optim.optimizer import Optimizer, work
 from paramesh.optim.rule_optimizer import RuleOptimizer, Slots, same
 from paramesh.parameter import Parameter
-from paramesh.tensor import wrap
+from paramesh.tensor.base import wrap
 
 
 class Lamb(RuleOptimizer):

@@ -18,7 +18,7 @@ from paramesh.nn.cell import Cell
 from paramesh.optim import checks
 from paramesh.optim.optimizer import store
 from paramesh.parameter import Parameter
-from paramesh.tensor import Tensor, raw, wrap
+from paramesh.tensor.base import Tensor, raw, wrap
 
 
 class LossScaleManager:

@@ -31,16 +31,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh import border, context, placement, tracing
+from paramesh import context
 from paramesh.dtype import int32, to_dtype
 from paramesh.errors import DuplicateNameError, OptimizerError, ParameterShapeError
-from paramesh.initializer import initializer
+from paramesh.initializer.factory import initializer
 from paramesh.nn.cell import Cell
 from paramesh.nn.containers import CellList
 from paramesh.optim import checks, groups, rates
 from paramesh.parameter import Parameter, ParameterTuple
-from paramesh.promotion import cast
-from paramesh.tensor import Tensor, raw, wrap
+from paramesh.state import placement, trace_scope, tracing
+from paramesh.tensor.base import Tensor, raw, wrap
+from paramesh.tensor.promotion import cast
 
 _EXEMPT = ("beta", "gamma")
 
@@ -63,7 +64,7 @@ class Optimizer(Cell):
         loss_scale: what the loss was multiplied by; the gradients are divided by it.
 
     Raises:
-        TypeError, KeyError, ValueError, RuntimeError: see `groups.make_plan` and
+        TypeError, KeyError, ValueError, RuntimeError: see `groups.make_group_plan` and
             `rates.make_rate`; `loss_scale` is not above 0.
     """
 
@@ -95,7 +96,7 @@ class Optimizer(Cell):
         name = type(self).__name__
         self.loss_scale = checks.positive(name, "loss_scale", loss_scale, whole=True)
         self.reciprocal_scale = 1.0 / self.loss_scale
-        plan = groups.make_plan(name, parameters, weight_decay)
+        plan = groups.make_group_plan(name, parameters, weight_decay)
         params = ParameterTuple(plan.parameters)
         self.is_group = plan.grouped
         self._group_of = tuple(plan.group_of)
@@ -180,7 +181,7 @@ class Optimizer(Cell):
                     f"'{param.name}'. Rename the trained one: {other}."
                 )
             key = attribute if single and attribute not in self._params else param.name
-            border.refuse_made(param, type(self).__name__)
+            trace_scope.refuse_made(param, type(self).__name__)
             self._params[key] = param
         self.__dict__[attribute] = state
         self._changed()
@@ -213,9 +214,9 @@ class Optimizer(Cell):
         params = enumerate(self._parameters)
         return frozenset([i for i, param in params if not param.requires_grad])
 
-    def _token(self) -> Any:
+    def _cache_key(self) -> Any:
         # A program that updates Parameters in a flat array looks at none of them by itself.
-        return (*super()._token(), self.frozen())
+        return (*super()._cache_key(), self.frozen())
 
     # Learning rates and weight decay.
 

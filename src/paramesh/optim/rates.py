@@ -18,7 +18,7 @@ from paramesh.dtype import float32
 from paramesh.nn.cell import Cell
 from paramesh.optim.schedules import LearningRateSchedule
 from paramesh.parameter import Parameter
-from paramesh.tensor import Tensor, raw, wrap
+from paramesh.tensor.base import Tensor, raw, wrap
 
 Rate = Parameter | Cell
 

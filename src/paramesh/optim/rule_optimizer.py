@@ -15,13 +15,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh import placement, tracing
 from paramesh.dtype import x64
 from paramesh.optim import flat
 from paramesh.optim.optimizer import Optimizer, centralized, store, work
 from paramesh.parameter import ParameterTuple, waiting
-from paramesh.promotion import cast
-from paramesh.tensor import raw
+from paramesh.state import placement, tracing
+from paramesh.tensor.base import raw
+from paramesh.tensor.promotion import cast
 
 #: The type of a rule's state, and for each of its fields the attribute that holds it.
 Slots = tuple[Any, dict[str, str]]

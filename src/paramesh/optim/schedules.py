@@ -25,7 +25,7 @@ import jax.numpy as jnp
 
 from paramesh.nn.cell import Cell
 from paramesh.optim import checks
-from paramesh.tensor import Tensor, raw, wrap
+from paramesh.tensor.base import Tensor, raw, wrap
 
 
 class LearningRateSchedule(Cell):

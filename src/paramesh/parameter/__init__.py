@@ -1,21 +1,21 @@
 """Parameters: Tensors with a name, a recipe, a value and a place."""
 
-from paramesh.parameter.collection import ParameterTuple
-from paramesh.parameter.contents import check_storable
-from paramesh.parameter.layout import check_strategy
+from paramesh.parameter.data import check_storable
 from paramesh.parameter.names import DEFAULT_NAME, check_name
 from paramesh.parameter.parameter import HookHandle, Parameter, materialise
+from paramesh.parameter.parameter_tuple import ParameterTuple
 from paramesh.parameter.pool import (
     Dissolved,
-    Plan,
+    FlatLayout,
     Pool,
     form_waiting,
     forming,
-    lies_whole,
+    is_full,
     ranks_of,
     state_of,
     waiting,
 )
+from paramesh.parameter.slicing import check_strategy
 from paramesh.parameter.snapshot import snapshot
 
 __all__ = [
@@ -24,14 +24,14 @@ __all__ = [
     "HookHandle",
     "Parameter",
     "ParameterTuple",
-    "Plan",
+    "FlatLayout",
     "Pool",
     "check_name",
     "check_storable",
     "check_strategy",
     "form_waiting",
     "forming",
-    "lies_whole",
+    "is_full",
     "materialise",
     "ranks_of",
     "snapshot",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, overload
 
-from paramesh import tracing
+from paramesh.state import tracing
 
 #: Attributes that copies and clones carry over, with their defaults.
 CARRIED: dict[str, Any] = {
@@ -32,7 +32,7 @@ class Flag:
     """
 
     def __init__(self, bakes: bool = False) -> None:
-        self._bakes = bakes
+        self._trace_static = trace_static
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -52,7 +52,7 @@ class Flag:
                 f"got {type(value).__name__} ({value!r})."
             )
         setattr(param, self._slot, value)
-        if self._bakes:
+        if self._trace_static:
             tracing.moved()
 
 

@@ -20,19 +20,20 @@ from typing import Any, NamedTuple, Self
 
 import jax
 
-from paramesh import border, context, placement, storage, tracing
+from paramesh import context
 from paramesh._compat.jax import eval_context
 from paramesh.dtype import DType, to_dtype
 from paramesh.errors import ContextError, ParameterShapeError
-from paramesh.initializer import initializer
-from paramesh.parameter.contents import check_storable, first_contents, next_contents
+from paramesh.initializer.factory import initializer
+from paramesh.parameter.data import check_storable, first_contents, next_contents
 from paramesh.parameter.flags import CARRIED, Flag, Whole
-from paramesh.parameter.layout import check_layout, check_strategy, rank_slice
 from paramesh.parameter.names import DEFAULT_NAME, check_name, renamed
 from paramesh.parameter.pool import Pool, Slot
-from paramesh.promotion import cast
-from paramesh.recipe import Recipe
-from paramesh.tensor import Tensor, as_value, unflatten, unpickle
+from paramesh.parameter.slicing import check_layout, check_strategy, rank_slice
+from paramesh.sampling.recipe import Recipe
+from paramesh.state import placement, storage, trace_scope, tracing
+from paramesh.tensor.base import Tensor, as_value, unflatten, unpickle
+from paramesh.tensor.promotion import cast
 
 _FIELDS = (
     "_hooks",
@@ -75,9 +76,9 @@ class Parameter(Tensor):
     _parallel_optimizer: bool
     _slot: Slot | None = None
 
-    requires_grad = Flag(bakes=True)
-    layerwise_parallel = Flag(bakes=True)
-    parallel_optimizer = Flag(bakes=True)
+    requires_grad = Flag(trace_static=True)
+    layerwise_parallel = Flag(trace_static=True)
+    parallel_optimizer = Flag(trace_static=True)
     parallel_optimizer_comm_recompute = Flag()
     requires_aggr = Flag()
     cache_enable = Flag()
@@ -96,7 +97,7 @@ class Parameter(Tensor):
         device: str | None = None,
     ) -> None:
         _check_place(storage_format, device)
-        border.made(self)
+        trace_scope.made(self)
         self._name = check_name(name)
         value, recipe = first_contents(default_input, self._name)
         self._contents = value if recipe is None else recipe
@@ -216,7 +217,7 @@ class Parameter(Tensor):
         if self._contents is recipe:  # else another thread was faster, or wrote something else
             storage.commit([(self, "_contents", array)])
 
-    def _token(self) -> Any:
+    def _cache_key(self) -> Any:
         return (
             self.shape,
             self.dtype,
@@ -527,7 +528,7 @@ class Parameter(Tensor):
 
     def __copy__(self) -> Parameter:
         twin = object.__new__(type(self))
-        border.made(twin)
+        trace_scope.made(twin)
         # What users hang on a Parameter is theirs and is not copied.
         twin.__dict__.update({field: self.__dict__[field] for field in _FIELDS})
         twin._hooks, twin._found = [], None

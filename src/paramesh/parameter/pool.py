@@ -14,7 +14,7 @@ Glossary
     dissolved   all members hold their values themselves again, for good or until the owner asks
 
 A member without contents of its own is in the array; nothing else marks it. The pool's own contents
-are its array, or `storage.Strayed` while there are strays. It shares the domain of its members.
+are its array, or `storage.Detached` while there are strays. It shares the domain of its members.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from paramesh import placement, storage, tracing
 from paramesh._compat.jax import eval_context
 from paramesh.dtype import DType, to_dtype
+from paramesh.state import placement, storage, tracing
 
 if TYPE_CHECKING:
     from paramesh.parameter.parameter import Parameter
@@ -54,7 +54,7 @@ class Slot(NamedTuple):
     at: int
 
 
-class Plan:
+class FlatLayout:
     """Where arrays lie in a flat one: in the order given, equal shapes next to each other.
 
     Args:
@@ -136,14 +136,14 @@ class Pool(tracing.Pooled):
     is_init = False
 
     def __init__(
-        self, name: str, plan: Plan, dtype: DType, members: Sequence[Parameter], owner: Any
+        self, name: str, plan: FlatLayout, dtype: DType, members: Sequence[Parameter], owner: Any
     ) -> None:
         self.name = name
         self.plan = plan
         self.dtype = dtype
         self.shape = (plan.size,)
         self.alive = True
-        self._contents: Any = storage.Strayed(None)
+        self._contents: Any = storage.Detached(None)
         self._recipe = None
         self._taken: _Taken = NOTHING_TAKEN
         self._members = [weakref.ref(param) for param in members]
@@ -155,12 +155,12 @@ class Pool(tracing.Pooled):
 
     @property
     def _value(self) -> Any:
-        return None if isinstance(self._contents, storage.Strayed) else self._contents
+        return None if isinstance(self._contents, storage.Detached) else self._contents
 
     def base(self) -> Any:
         """The array that members without contents of their own are in; None before there is one."""
         contents = self._contents
-        return contents.base if isinstance(contents, storage.Strayed) else contents
+        return contents.base if isinstance(contents, storage.Detached) else contents
 
     def enter(self, placement: Any) -> None:
         """Called before a program of a placement uses a member: a flat array suits them all."""
@@ -204,27 +204,27 @@ class Pool(tracing.Pooled):
 
     def _view(self, i: int) -> np.ndarray[Any, Any] | None:
         base = self.base()
-        if self._is_stray(i) or base is None:
+        if self._is_detached(i) or base is None:
             return None
         start = self.plan.starts[i]
         part = _on_host(base)[start : start + self.plan.sizes[i]]
         return part.reshape(self.plan.shapes[i])
 
-    def _is_stray(self, i: int) -> bool:
+    def _is_detached(self, i: int) -> bool:
         param = self._members[i]()
         return param is not None and param._contents is not None
 
     def straying(self) -> list[storage.Change]:
         """The pool's part of the change by which a member gets contents of its own."""
-        if isinstance(self._contents, storage.Strayed):
+        if isinstance(self._contents, storage.Detached):
             return []
-        return [(self, "_contents", storage.Strayed(self._contents))]
+        return [(self, "_contents", storage.Detached(self._contents))]
 
     def accepts(self, i: int, value: Any) -> bool:
         """Whether a value, or a recipe, fits member `i`'s place."""
         if tuple(value.shape) != self.plan.shapes[i] or to_dtype(value.dtype) != self.dtype:
             return False
-        return lies_whole(value)
+        return is_full(value)
 
     def _prepare(self, value: Any) -> None:
         """Nothing: an array of all members fits."""
@@ -254,7 +254,7 @@ class Pool(tracing.Pooled):
         """
         if not self.alive:
             raise Dissolved
-        if isinstance(self._contents, storage.Strayed):
+        if isinstance(self._contents, storage.Detached):
             if any(param._recipe is not None for param in self.declared()):
                 return None
             self._gather()
@@ -319,14 +319,14 @@ class Pool(tracing.Pooled):
             [
                 *((p, "_contents", self.take(i)) for i, p in members if p._contents is None),
                 *((param, "_slot", None) for _, param in members),
-                (self, "_contents", storage.Strayed(None)),
+                (self, "_contents", storage.Detached(None)),
                 (self, "alive", False),
                 tracing.moving(),
             ]
         )
         self.forget()
 
-    def _token(self) -> Any:
+    def _cache_key(self) -> Any:
         return self.alive
 
 
@@ -351,7 +351,7 @@ def form_waiting() -> None:
 
 
 def ranks_of(states: Sequence[Any], zero: Any) -> Any:
-    """The numbers that `Plan.part` takes for the pools among these states; traceable.
+    """The numbers that `FlatLayout.part` takes for the pools among these states; traceable.
 
     Args:
         states: inputs of a program.
@@ -379,7 +379,7 @@ def state_of(param: Any) -> Any:
     return param if slot is None else slot.pool
 
 
-def lies_whole(value: Any) -> bool:
+def is_full(value: Any) -> bool:
     """Whether each of the devices that hold an array holds all of it."""
     sharding = getattr(value, "sharding", None)
     return sharding is None or sharding.is_fully_replicated

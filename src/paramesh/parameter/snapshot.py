@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from paramesh import storage
-from paramesh.parameter.collection import ParameterTuple
 from paramesh.parameter.parameter import Parameter, materialise
-from paramesh.tensor import Tensor
+from paramesh.parameter.parameter_tuple import ParameterTuple
+from paramesh.state import storage
+from paramesh.tensor.base import Tensor
 
 
 def snapshot(parameters: Any) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import functools
 from dataclasses import dataclass
 from typing import Any
 
-from paramesh import context, mindspore_settings
+from paramesh import context, ignored_settings
 from paramesh.scripts import offered
 
 PAGE = "docs/guide/differences.md"
@@ -111,7 +111,7 @@ def of_keyword(value: Any, keyword: str, given: object) -> Difference | None:
                 f"{given!r} becomes the backend that is there, under paramesh run",
                 f"{_SCRIPTS}#devices",
             )
-        if keyword in mindspore_settings.SETTINGS:
-            why = mindspore_settings.SETTINGS[keyword][1]
+        if keyword in ignored_settings.SETTINGS:
+            why = ignored_settings.SETTINGS[keyword][1]
             return Difference(f"has no effect here: {why}", f"{_SCRIPTS}#settings")
     return None

@@ -12,7 +12,7 @@ from paramesh import context
 from paramesh.parameter import Parameter
 from paramesh.scripts import absent, differences, offered
 from paramesh.scripts.reader import Use
-from paramesh.tensor import Tensor
+from paramesh.tensor.base import Tensor
 
 THERE = "there"
 DIFFERENT = "different"

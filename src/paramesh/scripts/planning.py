@@ -6,11 +6,11 @@ import contextlib
 from collections.abc import Callable, Generator
 from typing import Any
 
-from paramesh import placement
 from paramesh.parameter import Parameter, Pool
 from paramesh.scripts import running
-from paramesh.transforms import compiled
-from paramesh.transforms.entry import Entry
+from paramesh.state import placement
+from paramesh.transforms import compiled_function as compiled
+from paramesh.transforms.executable import Entry
 
 Step = tuple[compiled.CompiledFunction, tuple[Any, ...], dict[str, Any]]
 

@@ -1,6 +1,6 @@
 """Training: Model, callbacks, metrics, and Cells that make one step."""
 
-from paramesh import faces
+from paramesh import lazy_names
 from paramesh.optim import (
     DynamicLossScaleManager,
     DynamicLossScaleUpdateCell,
@@ -85,6 +85,6 @@ __all__ = [
 #: MindSpore has them here, too.
 _OF_CHECKPOINTS = ("load_checkpoint", "load_param_into_net", "save_checkpoint")
 
-__getattr__ = faces.opened(
+__getattr__ = lazy_names.opened(
     __name__, dict.fromkeys(_OF_CHECKPOINTS, "paramesh.checkpoint"), lambda: __all__
 )

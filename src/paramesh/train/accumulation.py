@@ -16,12 +16,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh import placement
 from paramesh.dtype import x64
 from paramesh.optim.optimizer import work
 from paramesh.parameter import Parameter
-from paramesh.promotion import cast
-from paramesh.tensor import Tensor, raw, wrap
+from paramesh.state import placement
+from paramesh.tensor.base import Tensor, raw, wrap
+from paramesh.tensor.promotion import cast
 from paramesh.transforms import scan
 
 

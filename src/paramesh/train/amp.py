@@ -13,7 +13,7 @@ from paramesh.dtype import float16, float32
 from paramesh.nn.cell import Cell
 from paramesh.nn.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from paramesh.optim import DynamicLossScaleManager, LossScaleManager, Optimizer
-from paramesh.tensor import Tensor, wrap
+from paramesh.tensor.base import Tensor, wrap
 from paramesh.train.cells import (
     TrainOneStepCell,
     TrainOneStepWithLossScaleCell,

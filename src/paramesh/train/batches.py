@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from paramesh.tensor import Tensor
+from paramesh.tensor.base import Tensor
 
 #: What an error says besides.
 WHAT_IT_IS = (

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from paramesh import faces
+from paramesh import lazy_names
 from paramesh.parameter import Parameter
-from paramesh.tensor import Tensor
+from paramesh.tensor.base import Tensor
 
 
 class Facts(dict[str, Any]):
@@ -29,7 +29,7 @@ class Facts(dict[str, Any]):
         try:
             return self[name]
         except KeyError:
-            text = faces.missing("The facts of a run", name, self.keys)
+            text = lazy_names.missing("The facts of a run", name, self.keys)
             raise AttributeError(text, name=name) from None
 
     def __setattr__(self, name: str, value: Any) -> None:

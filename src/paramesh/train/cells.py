@@ -16,14 +16,15 @@ import jax
 import jax.core
 import jax.numpy as jnp
 
-from paramesh import context, placement, tracing
+from paramesh import context
 from paramesh.dtype import float32, to_dtype
 from paramesh.nn.cell import Cell
 from paramesh.ops import AllReduce
 from paramesh.optim import Optimizer
 from paramesh.optim.optimizer import work
 from paramesh.parameter import Parameter, ParameterTuple, state_of
-from paramesh.tensor import Tensor, raw, wrap
+from paramesh.state import placement, tracing
+from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.train import one_forward
 from paramesh.train.accumulation import accumulated
 from paramesh.train.step_members import LOSS_SCALE, STEP, Offering

@@ -26,11 +26,12 @@ from typing import Any
 
 import jax
 
-from paramesh.checkpoint import background, load_checkpoint, save_checkpoint, sharded
+from paramesh.checkpoint import background, load_checkpoint, save_checkpoint
+from paramesh.checkpoint.opening import open_source
 from paramesh.checkpoint.removal import remove
-from paramesh.checkpoint.sharded_source import FORMAT as SHARDED
-from paramesh.checkpoint.sharded_source import INDEX
-from paramesh.checkpoint.source import open_source
+from paramesh.checkpoint.sharded import writer
+from paramesh.checkpoint.sharded.source import FORMAT as SHARDED
+from paramesh.checkpoint.sharded.source import INDEX
 from paramesh.errors import CheckpointError
 from paramesh.nn.cell import Cell
 from paramesh.train.callbacks import Callback, RunContext
@@ -370,7 +371,7 @@ class CheckpointManager(Callback):
         if newest is not None:
             for path in self._files():
                 if path != newest and path.is_dir():
-                    sharded.remove_unfinished(path)
+                    writer.remove_unfinished(path)
         found = self.checkpoints()
         kept = {one.path for one in found[-self._keep :]} | {newest}
         best = self._best_of(found)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from paramesh import placement
 from paramesh.nn.cell import Cell
 from paramesh.parameter import Parameter
-from paramesh.placement import OTHER_WORLD, WORLD
-from paramesh.tensor import Tensor, raw, wrap
+from paramesh.state import placement
+from paramesh.state.placement import OTHER_WORLD, WORLD
+from paramesh.tensor.base import Tensor, raw, wrap
 
 
 class DistributedGradReducer(Cell):

@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from paramesh import context, placement
+from paramesh import context
 from paramesh.checkpoint import load_checkpoint
 from paramesh.errors import ParameterStateError
 from paramesh.nn.cell import Cell
 from paramesh.optim import LossScaleManager, Optimizer
-from paramesh.tensor import Tensor
+from paramesh.state import placement
+from paramesh.tensor.base import Tensor
 from paramesh.train import amp, batches, workers
 from paramesh.train.callbacks import Callback, Facts, RunContext, as_callbacks
 from paramesh.train.cells import WithEvalCell
@@ -400,7 +401,7 @@ class Model:
 
 
 def _looks_ahead() -> bool:
-    return placement.current().looks_ahead
+    return placement.current().prefetches
 
 
 def _tell(callbacks: Iterable[Callback], moment: str, run: RunContext) -> None:

@@ -11,7 +11,7 @@ import jax
 
 from paramesh.checkpoint import background, save_checkpoint
 from paramesh.checkpoint.removal import remove
-from paramesh.checkpoint.sharded_source import FORMAT as SHARDED
+from paramesh.checkpoint.sharded.source import FORMAT as SHARDED
 from paramesh.nn.cell import Cell
 from paramesh.train.callbacks import Callback, RunContext
 from paramesh.train.pace import Pace

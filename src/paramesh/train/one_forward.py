@@ -12,9 +12,10 @@ import threading
 import weakref
 from typing import Any
 
-from paramesh import placement, random, tracing
+from paramesh import random
 from paramesh.nn.cell import Cell
-from paramesh.tensor import raw
+from paramesh.state import placement, tracing
+from paramesh.tensor.base import raw
 
 
 class _Pass:
@@ -38,7 +39,7 @@ class _Pass:
             if state in written
             and value is not self.before.get(state)
             # What a placement has programs give out belongs to each pass.
-            and not isinstance(state, placement.Hidden)
+            and not isinstance(state, placement.ImplicitValue)
         }
         self.before = {state: self.before.get(state) for state in self.after}
 

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from paramesh._compat.jax import broadcast_one_to_all
-from paramesh.parallel.stillness import wait_for_programs
+from paramesh.parallel.processes.synchronize import wait_for_programs
 
 #: Seconds between two answers, and the largest number of steps between them.
 _BETWEEN, _MOST_STEPS = 1.0, 10_000

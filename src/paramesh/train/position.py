@@ -21,9 +21,9 @@ import numpy as np
 
 from paramesh import context, random
 from paramesh._compat.jax import process_allgather
-from paramesh.checkpoint.source import open_source
+from paramesh.checkpoint.opening import open_source
 from paramesh.errors import CheckpointError
-from paramesh.parallel.stillness import wait_for_programs
+from paramesh.parallel.processes.synchronize import wait_for_programs
 from paramesh.train import batches
 
 POSITION = "paramesh.position"

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from paramesh.tensor import Tensor
+from paramesh.tensor.base import Tensor
 from paramesh.train.callbacks import Callback, RunContext, first_loss, loss_number
 
 _EVERY = 20

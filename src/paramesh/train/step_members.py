@@ -1,4 +1,4 @@
-"""Members of MindSpore's training Cells that the `construct` of a subclass uses.
+"""Submodules of MindSpore's training Cells that the `construct` of a subclass uses.
 
 Model scripts write `class Step(nn.TrainOneStepCell)` with a `construct` of their own over
 `self.grad`, `self.grad_reducer`, `self.reducer_flag` and so on. They are made when they are asked
@@ -15,10 +15,11 @@ from typing import Any
 
 import jax
 
-from paramesh import context, ops, placement
+from paramesh import context, ops
 from paramesh.dtype import float32, int32
 from paramesh.nn.cell import Cell
-from paramesh.tensor import Tensor
+from paramesh.state import placement
+from paramesh.tensor.base import Tensor
 from paramesh.train import one_forward
 from paramesh.train.accumulation import accumulated
 from paramesh.transforms import GradientFunction, GradOperation

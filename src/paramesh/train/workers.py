@@ -19,7 +19,7 @@ def pace() -> Any:
     """
     if not context.get_ps_context("enable_ps"):
         return None
-    return importlib.import_module("paramesh.ps.pace").pace()
+    return importlib.import_module("paramesh.ps.integration.step_synchronization").pace()
 
 
 def first_step() -> int:

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from paramesh import border, tracing
-from paramesh.dtype import is_wide, watch_wide, x64, x64_enabled
-from paramesh.nest import unpack
+from paramesh.dtype import is_64bit, watch_64bit, x64, x64_enabled
+from paramesh.state import trace_scope, tracing
+from paramesh.tensor.trees import unpack
 
 
 class Body:
@@ -46,7 +46,7 @@ class Body:
         hands_out: bool = False,
     ) -> None:
         with (
-            border.around(name or name_of(fn)) as notes,
+            trace_scope.around(name or name_of(fn)) as notes,
             tracing.overlay(values) as frame,
         ):
             out = fn(*args, **kwargs)
@@ -124,11 +124,11 @@ def in_width(arrays: Any, compute: Callable[[], Any]) -> Any:
         compute: gives the result.
     """
     wide = np.dtype("int64")
-    if any(map(is_wide, arrays)):
+    if any(map(is_64bit, arrays)):
         with x64(wide):
             return compute()
     failed = None
-    with watch_wide() as marks:
+    with watch_64bit() as marks:
         try:
             result = compute()
         except Exception as error:

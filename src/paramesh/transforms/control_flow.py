@@ -19,14 +19,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh import tracing
 from paramesh.dtype import bool_, int32
 from paramesh.errors import TraceError
-from paramesh.nest import Nest, unpack
-from paramesh.promotion import cast
-from paramesh.tensor import wrap
+from paramesh.state import tracing
+from paramesh.tensor.base import wrap
+from paramesh.tensor.promotion import cast
+from paramesh.tensor.trees import Nest, unpack
 from paramesh.transforms.bodies import Body, in_width, name_of, write
-from paramesh.transforms.carried import (
+from paramesh.transforms.loop_values import (
     bound,
     by_hand,
     check_branches,

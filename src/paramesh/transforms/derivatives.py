@@ -14,12 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh import context, tracing
-from paramesh.nest import Nest, unpack
+from paramesh import context
 from paramesh.parameter import Parameter
-from paramesh.tensor import wrap
+from paramesh.state import tracing
+from paramesh.tensor.base import wrap
+from paramesh.tensor.trees import Nest, unpack
 from paramesh.transforms.bodies import Body, in_width, name_of, write
-from paramesh.transforms.compiled import CompiledFunction
+from paramesh.transforms.compiled_function import CompiledFunction
 from paramesh.transforms.gradients import (
     Forward,
     check_weights,
@@ -27,7 +28,7 @@ from paramesh.transforms.gradients import (
     differentiable,
     zeros_like,
 )
-from paramesh.transforms.hints import parameters_of
+from paramesh.transforms.reachability import parameters_of
 
 
 @tracing.door

@@ -11,13 +11,13 @@ from typing import Any
 
 import jax
 
-from paramesh import tracing
 from paramesh.errors import DuplicateNameError, TraceError
 from paramesh.parameter import Parameter, Pool
-from paramesh.promotion import scalar_kind
-from paramesh.tensor import as_value, raw, wrap
+from paramesh.state import tracing
+from paramesh.tensor.base import as_value, raw, wrap
+from paramesh.tensor.promotion import scalar_kind
 from paramesh.transforms.bodies import Body, lifted
-from paramesh.transforms.hints import parameters_of
+from paramesh.transforms.reachability import parameters_of
 
 
 @tracing.door

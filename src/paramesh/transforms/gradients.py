@@ -16,14 +16,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh import context, placement, tracing
-from paramesh.dtype import is_wide, to_dtype, watch_wide, x64
-from paramesh.nest import Nest, unpack
+from paramesh import context
+from paramesh.dtype import is_64bit, to_dtype, watch_64bit, x64
 from paramesh.parameter import Parameter
-from paramesh.tensor import Tensor, raw, wrap
+from paramesh.state import placement, tracing
+from paramesh.tensor.base import Tensor, raw, wrap
+from paramesh.tensor.trees import Nest, unpack
 from paramesh.transforms.bodies import Body, name_of, write
-from paramesh.transforms.compiled import CompiledFunction
-from paramesh.transforms.hints import parameters_of
+from paramesh.transforms.compiled_function import CompiledFunction
+from paramesh.transforms.reachability import parameters_of
 
 _Position = int | tuple[int, ...] | None
 
@@ -184,11 +185,11 @@ def _gradients(
             )
     diff = {i: arg for i, arg in chosen.items() if differentiable(arg)}
     start = [tracing.read(w) for w in weights]
-    wide = any(map(is_wide, [*start, *jax.tree_util.tree_leaves(list(args))]))
-    with watch_wide() as marks, x64(np.dtype("int64")) if wide else tracing.nothing:
+    wide = any(map(is_64bit, [*start, *jax.tree_util.tree_leaves(list(args))]))
+    with watch_64bit() as marks, x64(np.dtype("int64")) if wide else tracing.nothing:
         result = _vjp(fn, args, kwargs, diff, weights, start, sens, has_aux)
-        met_wide = marks.wide
-    if met_wide and not wide and tracing.current() is None:
+        met_64bit = marks.wide
+    if met_64bit and not wide and tracing.current() is None:
         # 64-bit data came up inside: the backward pass needs the 64-bit mode as well.
         with x64(np.dtype("int64")):
             result = _vjp(fn, args, kwargs, diff, weights, start, sens, has_aux)

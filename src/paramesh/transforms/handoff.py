@@ -37,14 +37,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from paramesh import storage, tracing
 from paramesh._compat.jax import looks_for_nans, native_call, settings_of_calls
-from paramesh.dtype import is_wide, x64_enabled
+from paramesh.dtype import is_64bit, x64_enabled
 from paramesh.errors import ParameterStateError
 from paramesh.parameter import Dissolved, Pool
-from paramesh.placement import Placement
-from paramesh.storage import UNREADY, Domain
-from paramesh.transforms.errand import on_thread_of_its_own
+from paramesh.state import storage, tracing
+from paramesh.state.placement import Placement
+from paramesh.state.storage import UNREADY, Domain
+from paramesh.transforms.uninterrupted import on_thread_of_its_own
 
 _contents = attrgetter("_contents")
 
@@ -184,7 +184,7 @@ class Handoff:
                 if apart.parent is None and own.parent is None:
                     self._check(apart, own, current)
                     with apart.busy, own.busy:
-                        arrays = self._settled(place)
+                        arrays = self._resharded(place)
                         if arrays is not None:
                             donated, kept = arrays
                             if copies:
@@ -199,14 +199,14 @@ class Handoff:
                             return outputs
             self._make_ready()
 
-    def _settled(self, place: Placement) -> tuple[list[Any], list[Any]] | None:
+    def _resharded(self, place: Placement) -> tuple[list[Any], list[Any]] | None:
         """The arrays of the states, where programs want them; None if some have none yet."""
         donated = list(map(_contents, self.donated))
         kept = list(map(_contents, self.kept))
         if not UNREADY.isdisjoint(map(type, itertools.chain(donated, kept))):
             return None
-        place.settle(self.donated, donated)
-        place.settle(self.kept, kept)
+        place.reshard(self.donated, donated)
+        place.reshard(self.kept, kept)
         return donated, kept
 
     def _trust(
@@ -279,7 +279,7 @@ class Handoff:
             apart, own = self._domains
             with apart.lock, own.lock:
                 current = apart.parent is None and own.parent is None
-                arrays = self._settled(place) if current else None
+                arrays = self._resharded(place) if current else None
                 if arrays is not None:
                     return arrays
 
@@ -429,5 +429,5 @@ def _own(states: list[Any], values: list[Any], escaped: bool) -> None:
 
 
 def _copy(value: Any) -> Any:
-    with jax.enable_x64(True) if is_wide(value) else tracing.nothing:
+    with jax.enable_x64(True) if is_64bit(value) else tracing.nothing:
         return value.copy()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from paramesh.nest import is_tensor
-from paramesh.tensor import raw, wrap
-from paramesh.transforms.carried import stacked
+from paramesh.tensor.base import raw, wrap
+from paramesh.tensor.trees import is_tensor
 from paramesh.transforms.control_flow import fori_loop, scan, while_loop
+from paramesh.transforms.loop_values import stacked
 
 
 class WhileLoop:

@@ -12,11 +12,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from paramesh import placement, tracing
 from paramesh.dtype import x64_enabled
 from paramesh.errors import TraceError
 from paramesh.parameter import materialise
-from paramesh.transforms.entry import ZERO, Entry
+from paramesh.state import placement, tracing
+from paramesh.transforms.executable import ZERO, Executable
 
 
 class Lowered:
@@ -28,7 +28,7 @@ class Lowered:
     """
 
     def __init__(
-        self, name: str, parse: Callable[..., Any], key: Any, entry: Entry, leaves: list[Any]
+        self, name: str, parse: Callable[..., Any], key: Any, entry: Executable, leaves: list[Any]
     ) -> None:
         self._name, self._parse, self._key, self._entry = name, parse, key, entry
         with _width(entry):
@@ -62,7 +62,7 @@ class Compiled:
     """
 
     def __init__(
-        self, name: str, parse: Callable[..., Any], key: Any, entry: Entry, stage: Any
+        self, name: str, parse: Callable[..., Any], key: Any, entry: Executable, stage: Any
     ) -> None:
         self._name, self._parse, self._key, self.stage = name, parse, key, stage
         self._entry = entry.compiled_as(stage)
@@ -100,11 +100,11 @@ class Compiled:
         return self.stage.memory_analysis()
 
 
-def _width(entry: Entry) -> Any:
+def _width(entry: Executable) -> Any:
     return jax.enable_x64(True) if entry.wide and not x64_enabled() else tracing.nothing
 
 
-def _inputs(entry: Entry, leaves: list[Any]) -> tuple[Any, Any, Any]:
+def _inputs(entry: Executable, leaves: list[Any]) -> tuple[Any, Any, Any]:
     """What the program takes: shapes where they are enough, arrays where their places matter."""
     place = placement.current()
     states = (entry.donated, entry.kept)
@@ -126,6 +126,6 @@ def _inputs(entry: Entry, leaves: list[Any]) -> tuple[Any, Any, Any]:
     materialise([*entry.donated, *entry.kept])
     arrays = [[state._concrete() for state in group] for group in states]
     for group, values in zip(states, arrays, strict=True):
-        place.settle(group, values)
+        place.reshard(group, values)
     leaves = place.place_inputs(leaves)
     return arrays[0], arrays[1], [*leaves, *(place.constant(np.int32(z)) for z in zero)]

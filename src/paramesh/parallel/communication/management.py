@@ -17,14 +17,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from paramesh import placement, tracing
 from paramesh._compat.jax import process_allgather
 from paramesh.errors import ContextError
-from paramesh.parallel import groups, processes
-from paramesh.parallel.data_parallel import DEVICES, DataParallel
-from paramesh.parallel.groups import HCCL_WORLD_COMM_GROUP, NCCL_WORLD_COMM_GROUP
-from paramesh.parallel.mesh import all_devices
-from paramesh.tensor import wrap
+from paramesh.parallel.layouts.mesh import all_devices
+from paramesh.parallel.modes.data_parallel import DEVICES, DataParallel
+from paramesh.parallel.processes import groups, membership
+from paramesh.parallel.processes.groups import HCCL_WORLD_COMM_GROUP, NCCL_WORLD_COMM_GROUP
+from paramesh.state import placement, tracing
+from paramesh.tensor.base import wrap
 
 __all__ = [
     "init",
@@ -85,7 +85,7 @@ def init(backend_name: str | None = None) -> None:
         raise ValueError(f"init: backend_name={backend_name!r} is not one of {names}.")
     if GlobalComm.INITED:
         return
-    if processes.join():
+    if membership.join():
         mine = np.array(zlib.crc32(socket.gethostname().encode()), np.uint32)
         seen = process_allgather(mine)
         _state.hosts = np.ravel(seen).tolist()
@@ -105,7 +105,7 @@ def release() -> None:
     groups.clear()
     GlobalComm.INITED, GlobalComm.BACKEND = False, ""
     placement.group_size = _alone
-    processes.leave()
+    membership.leave()
 
 
 def _require(call: str) -> None:
@@ -148,7 +148,7 @@ def get_rank(group: str = HCCL_WORLD_COMM_GROUP) -> Any:
         parts = groups.partition(group)
         return _of_device({r: i for part in parts for i, r in enumerate(part)}, place.count)
     _require("get_rank")
-    worker = processes.worker_of_servers() if group == HCCL_WORLD_COMM_GROUP else None
+    worker = membership.worker_of_servers() if group == HCCL_WORLD_COMM_GROUP else None
     if worker is not None:
         return worker[0]
     return _mine(group).index(_first())
@@ -175,7 +175,7 @@ def get_group_size(group: str = HCCL_WORLD_COMM_GROUP) -> int:
     """
     if _running() is None:
         _require("get_group_size")
-        worker = processes.worker_of_servers() if group == HCCL_WORLD_COMM_GROUP else None
+        worker = membership.worker_of_servers() if group == HCCL_WORLD_COMM_GROUP else None
         if worker is not None:
             return worker[1]
     return _devices_in(group)

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from paramesh.atomic import write_atomically
 from paramesh.errors import ContextError
+from paramesh.files.atomic import write_atomically
 from paramesh.parallel.search.targets import Target, target_of
 
 _FOLDER = "PARAMESH_TARGETS"

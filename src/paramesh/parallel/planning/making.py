@@ -19,6 +19,7 @@ import numpy as np
 from paramesh.context import memory_bytes
 from paramesh.nn.cell import Cell
 from paramesh.optim import Optimizer
+from paramesh.parallel.modes.layout_table import layout_table
 from paramesh.parallel.planning.calibration import calibrated
 from paramesh.parallel.planning.devices import TargetDevices, target_devices
 from paramesh.parallel.planning.parts import parts_of
@@ -27,10 +28,9 @@ from paramesh.parallel.planning.remedies import Tried, remedies_for
 from paramesh.parallel.planning.report import Memory, StepPlan
 from paramesh.parallel.planning.sent import sent_by
 from paramesh.parallel.planning.step import PlannedProgram, planned_program
-from paramesh.parallel.table import layout_table
-from paramesh.tensor import Tensor, raw
-from paramesh.transforms.compiled import CompiledFunction
-from paramesh.transforms.hints import cells_of, is_cell
+from paramesh.tensor.base import Tensor, raw
+from paramesh.transforms.compiled_function import CompiledFunction
+from paramesh.transforms.reachability import cells_of, is_cell
 
 
 def plan(

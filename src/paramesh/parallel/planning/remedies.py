@@ -17,7 +17,7 @@ from paramesh import context
 from paramesh.errors import LayoutError
 from paramesh.nn.cell import Cell
 from paramesh.parallel.planning.report import Remedy, StepPlan
-from paramesh.transforms.hints import cells_of
+from paramesh.transforms.reachability import cells_of
 
 #: Into how many parts a batch is cut at most.
 _MOST_PARTS = 16

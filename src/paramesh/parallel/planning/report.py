@@ -16,11 +16,11 @@ import io
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from paramesh.parallel.modes.layout_table import LayoutTable, byte_text
 from paramesh.parallel.planning.parts import Parts
 from paramesh.parallel.planning.sent import SentByCompiler
 from paramesh.parallel.search.plan import Collective, Plan
 from paramesh.parallel.search.report import Explanation
-from paramesh.parallel.table import LayoutTable, byte_text
 
 _WIDTH = 100
 _MOST_ROWS = 24

@@ -18,23 +18,24 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding, SingleDeviceSharding
 
-from paramesh import context, placement, tracing
+from paramesh import context
 from paramesh.dtype import x64_enabled
 from paramesh.errors import ContextError
-from paramesh.parallel.auto import Auto
-from paramesh.parallel.layout import Layout
-from paramesh.parallel.own_cuts import is_ours, own_way
-from paramesh.parallel.parameter_layouts import Finding
+from paramesh.parallel.layouts.layout import Layout
+from paramesh.parallel.layouts.parameter_layouts import Finding
+from paramesh.parallel.modes.auto import Auto
+from paramesh.parallel.partitioning.rewriting import rewritten
+from paramesh.parallel.partitioning.rules import is_ours, own_way
 from paramesh.parallel.planning.devices import TargetDevices
-from paramesh.parallel.rewriting import rewritten
 from paramesh.parallel.search.apply import applied
 from paramesh.parallel.search.graph import inner_program, live
 from paramesh.parallel.search.plan import Plan, Program, find
 from paramesh.parallel.search.rules import flops_of
 from paramesh.parallel.search.targets import Target
 from paramesh.parameter import Parameter
-from paramesh.transforms.compiled import CompiledFunction
-from paramesh.transforms.entry import ZERO, Entry
+from paramesh.state import placement, tracing
+from paramesh.transforms.compiled_function import CompiledFunction
+from paramesh.transforms.executable import ZERO, Entry
 
 
 class Planning(Auto):

@@ -19,8 +19,8 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from paramesh._compat.jax import Literal
-from paramesh.parallel.mesh import grouping
-from paramesh.parallel.rewriting import bound, like
+from paramesh.parallel.layouts.mesh import grouping
+from paramesh.parallel.partitioning.rewriting import bound, like
 from paramesh.parallel.search.graph import (
     BARRIER,
     Operator,

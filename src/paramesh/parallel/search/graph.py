@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from paramesh._compat.jax import ClosedJaxpr, Literal, dce_jaxpr
-from paramesh.parallel.search.rules import Labels, Rule, flops_of, rule_of
+from paramesh.parallel.search.rules import AxisRule, Labels, axis_rule_of, flops_of
 
 Path = tuple[Any, ...]
 Factored = tuple[int | None, ...]
@@ -210,7 +210,7 @@ class _Builder:
         name: str,
         inputs: Iterable[int | None],
         outputs: Sequence[int],
-        rule: Rule,
+        rule: AxisRule,
         times: int,
         flops: float = 0.0,
     ) -> Operator:
@@ -265,7 +265,7 @@ class _Builder:
                     for tensor in outputs:
                         graph.tensors[tensor].free = True
                     continue
-                rule = rule_of(eqn)
+                rule = axis_rule_of(eqn)
                 name = eqn.primitive.name
                 if not rule.known:
                     graph.unknown[name] += 1
@@ -290,7 +290,7 @@ class _Builder:
                 inner[var] = behind = self.tensor(var.aval, times)
                 dims = tuple(range(len(var.aval.shape)))
                 at = (*path, BARRIER, number)
-                self.add(at, BARRIER, [tensor], [behind], Rule((dims,), (dims,)), times)
+                self.add(at, BARRIER, [tensor], [behind], AxisRule((dims,), (dims,)), times)
             else:
                 inner[var] = tensor
         self.walk(program, inner, path, times)
@@ -322,13 +322,13 @@ class _Builder:
             if number < consts + carried:
                 at = (*path, "carry", number - consts)
                 after = self.tensor(var.aval, times)
-                rule = Rule((dims,), (dims, dims))
+                rule = AxisRule((dims,), (dims, dims))
                 carries.append(self.add(at, "carry", [tensor], [here, after], rule, times))
             elif graph.tensors[tensor].free:
                 graph.tensors[here].free = True
             else:
                 at = (*path, "turn", number - consts - carried)
-                rule = Rule(((None, *dims),), (dims,))
+                rule = AxisRule(((None, *dims),), (dims,))
                 self.add(at, "slice of scan", [tensor], [here], rule, turns)
         self.walk(body, inner, path, turns)
         for number, (result, var) in enumerate(zip(body.outvars, eqn.outvars, strict=True)):
@@ -338,13 +338,13 @@ class _Builder:
             if number < carried:
                 # A copy: the value may be an input of the loop, or another carried one.
                 copy = self.tensor(result.aval, turns)
-                rule = Rule((dims,), (dims,))
+                rule = AxisRule((dims,), (dims,))
                 self.add((*path, "end", number), "end of turn", [here], [copy], rule, turns)
                 carries[number].inputs.append((copy, carries[number].outputs[0][1]))
                 env[var] = carries[number].outputs[1][0]
             else:
                 env[var] = stacked = self.tensor(var.aval, times)
-                rule = Rule((dims,), ((None, *dims),))
+                rule = AxisRule((dims,), ((None, *dims),))
                 at = (*path, "stack", number - carried)
                 self.add(at, "stack of scan", [here], [stacked], rule, turns)
 

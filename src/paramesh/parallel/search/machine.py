@@ -11,7 +11,7 @@ import itertools
 import math
 from dataclasses import dataclass
 
-from paramesh.parallel.mesh import prime_factors
+from paramesh.parallel.layouts.mesh import prime_factors
 from paramesh.parallel.search.targets import TARGETS, Target, target_of
 
 __all__ = ["TARGETS", "Machine", "Target", "machine", "meshes", "target_of"]

@@ -18,7 +18,7 @@ from typing import Any
 from jax.sharding import NamedSharding
 
 from paramesh.errors import LayoutError
-from paramesh.parallel.layout import Layout
+from paramesh.parallel.layouts.layout import Layout
 from paramesh.parallel.search.clusters import put_into_clusters
 from paramesh.parallel.search.graph import graph_of
 from paramesh.parallel.search.machine import Machine, Target, machine, meshes

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from paramesh.parallel.mesh import grouping
+from paramesh.parallel.layouts.mesh import grouping
 from paramesh.parallel.search.graph import BARRIER, Factored, Graph, Operator
 from paramesh.parallel.search.machine import Machine
 from paramesh.parallel.search.resharding import SUM, WHOLE, Sent, Spec, local, seconds, sent

@@ -17,15 +17,15 @@ import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
-from paramesh.parallel.own_cuts import convolution_cuts
-from paramesh.parallel.rewriting import inner_of
+from paramesh.parallel.partitioning.rewriting import inner_of
+from paramesh.parallel.partitioning.rules import convolution_cuts
 
 Label = Hashable
 Labels = tuple[Label | None, ...]
 Shape = tuple[int, ...]
 
 
-class Rule(NamedTuple):
+class AxisRule(NamedTuple):
     """The labels of an equation.
 
     Attributes:
@@ -50,7 +50,7 @@ class Shapes(NamedTuple):
     outputs: tuple[Shape, ...]
 
 
-def rule_of(eqn: Any) -> Rule:
+def axis_rule_of(eqn: Any) -> AxisRule:
     """The rule of an equation; one with a program inside is kept whole."""
     shapes = Shapes(
         tuple(tuple(var.aval.shape) for var in eqn.invars),
@@ -64,14 +64,14 @@ def rule_of(eqn: Any) -> Rule:
     return _elementwise(shapes) or kept_whole(shapes)
 
 
-def kept_whole(shapes: Shapes) -> Rule:
+def kept_whole(shapes: Shapes) -> AxisRule:
     """Nothing is cut."""
     inputs = tuple((None,) * len(shape) for shape in shapes.inputs)
     outputs = tuple((None,) * len(shape) for shape in shapes.outputs)
-    return Rule(inputs, outputs, known=False)
+    return AxisRule(inputs, outputs, known=False)
 
 
-def _elementwise(shapes: Shapes) -> Rule | None:
+def _elementwise(shapes: Shapes) -> AxisRule | None:
     """Results of one shape, and operands of it or scalars; a dimension of size 1 is broadcast."""
     if not shapes.outputs or any(shape != shapes.outputs[0] for shape in shapes.outputs):
         return None
@@ -81,12 +81,12 @@ def _elementwise(shapes: Shapes) -> Rule | None:
         if own and not fits:
             return None
     dims = tuple(range(len(shape)))
-    return Rule(
+    return AxisRule(
         tuple(dims[: len(own)] for own in shapes.inputs), (dims,) * len(shapes.outputs), joins=True
     )
 
 
-def _product(params: dict[str, Any], shapes: Shapes) -> Rule:
+def _product(params: dict[str, Any], shapes: Shapes) -> AxisRule:
     (left_summed, right_summed), (left_batch, right_batch) = params["dimension_numbers"]
     left: list[Label] = [("m", dim) for dim in range(len(shapes.inputs[0]))]
     right: list[Label] = [("n", dim) for dim in range(len(shapes.inputs[1]))]
@@ -100,43 +100,43 @@ def _product(params: dict[str, Any], shapes: Shapes) -> Rule:
         *(label for label in right if label[0] == "n"),  # type: ignore[index]
     )
     summed = frozenset(("k", number) for number in range(len(left_summed)))
-    return Rule((tuple(left), tuple(right)), (out,), summed)
+    return AxisRule((tuple(left), tuple(right)), (out,), summed)
 
 
-def _convolution(params: dict[str, Any], shapes: Shapes) -> Rule:
+def _convolution(params: dict[str, Any], shapes: Shapes) -> AxisRule:
     cuts = convolution_cuts(params, [*shapes.inputs, *shapes.outputs])
     *inputs, out = [tuple(name or None for name in names) for names in cuts.dims]
-    return Rule(tuple(inputs), (out,), cuts.summed)
+    return AxisRule(tuple(inputs), (out,), cuts.summed)
 
 
-def _reduction(params: dict[str, Any], shapes: Shapes) -> Rule:
+def _reduction(params: dict[str, Any], shapes: Shapes) -> AxisRule:
     dims = tuple(range(len(shapes.inputs[0])))
     out = tuple(dim for dim in dims if dim not in params["axes"])
     count = len(shapes.outputs)
-    return Rule((dims,) * count, (out,) * count, frozenset(params["axes"]), joins=True)
+    return AxisRule((dims,) * count, (out,) * count, frozenset(params["axes"]), joins=True)
 
 
-def _place_of_extreme(params: dict[str, Any], shapes: Shapes) -> Rule:
+def _place_of_extreme(params: dict[str, Any], shapes: Shapes) -> AxisRule:
     dims = tuple(None if d in params["axes"] else d for d in range(len(shapes.inputs[0])))
-    return Rule((dims,), (tuple(d for d in dims if d is not None),), joins=True)
+    return AxisRule((dims,), (tuple(d for d in dims if d is not None),), joins=True)
 
 
-def _broadcast(params: dict[str, Any], shapes: Shapes) -> Rule:
+def _broadcast(params: dict[str, Any], shapes: Shapes) -> AxisRule:
     out: Labels = tuple(("new", dim) for dim in range(len(shapes.outputs[0])))
     own: list[Label | None] = [None] * len(shapes.inputs[0])
     for dim, place in enumerate(params["broadcast_dimensions"]):
         if shapes.inputs[0][dim] == shapes.outputs[0][place]:
             own[dim] = out[place]
     rest = tuple((None,) * len(shape) for shape in shapes.inputs[1:])
-    return Rule((tuple(own), *rest), (out,), joins=True)
+    return AxisRule((tuple(own), *rest), (out,), joins=True)
 
 
-def _transposition(params: dict[str, Any], shapes: Shapes) -> Rule:
+def _transposition(params: dict[str, Any], shapes: Shapes) -> AxisRule:
     dims = tuple(range(len(shapes.inputs[0])))
-    return Rule((dims,), (tuple(params["permutation"]),), joins=True)
+    return AxisRule((dims,), (tuple(params["permutation"]),), joins=True)
 
 
-def _reshape(params: dict[str, Any], shapes: Shapes) -> Rule:
+def _reshape(params: dict[str, Any], shapes: Shapes) -> AxisRule:
     """The first dimension of each group that is split or joined, as far as the parts fit."""
     before, after = shapes.inputs[0], shapes.outputs[0]
     own: list[Label | None] = [None] * len(before)
@@ -150,7 +150,7 @@ def _reshape(params: dict[str, Any], shapes: Shapes) -> Rule:
             own[first] = out[then] = first
     rest = tuple((None,) * len(shape) for shape in shapes.inputs[1:])
     joins = None not in own and None not in out
-    return Rule((tuple(own), *rest), (tuple(out),), joins=joins)
+    return AxisRule((tuple(own), *rest), (tuple(out),), joins=joins)
 
 
 def _groups(before: Shape, after: Shape) -> list[tuple[list[int], list[int]]]:
@@ -176,7 +176,7 @@ def _groups(before: Shape, after: Shape) -> list[tuple[list[int], list[int]]]:
     return groups
 
 
-def _gather(params: dict[str, Any], shapes: Shapes) -> Rule:
+def _gather(params: dict[str, Any], shapes: Shapes) -> AxisRule:
     numbers, taken = params["dimension_numbers"], params["slice_sizes"]
     table: list[Label | None] = [None] * len(shapes.inputs[0])
     index: list[Label | None] = [None] * len(shapes.inputs[1])
@@ -199,10 +199,10 @@ def _gather(params: dict[str, Any], shapes: Shapes) -> Rule:
             if own in numbers.start_index_map:
                 table[own] = ("v", own)
                 summed.add(("v", own))
-    return Rule((tuple(table), tuple(index)), (tuple(out),), frozenset(summed))
+    return AxisRule((tuple(table), tuple(index)), (tuple(out),), frozenset(summed))
 
 
-def _scatter_add(params: dict[str, Any], shapes: Shapes) -> Rule:
+def _scatter_add(params: dict[str, Any], shapes: Shapes) -> AxisRule:
     numbers = params["dimension_numbers"]
     table: list[Label | None] = [None] * len(shapes.inputs[0])
     index: list[Label | None] = [None] * len(shapes.inputs[1])
@@ -226,10 +226,10 @@ def _scatter_add(params: dict[str, Any], shapes: Shapes) -> Rule:
         for own in numbers.inserted_window_dims:
             table[own] = ("v", own)
     own_labels = tuple(table)
-    return Rule((own_labels, tuple(index), tuple(updates)), (own_labels,), frozenset(summed))
+    return AxisRule((own_labels, tuple(index), tuple(updates)), (own_labels,), frozenset(summed))
 
 
-def _untouched(whole: Callable[[dict[str, Any], int], set[int]]) -> Callable[..., Rule]:
+def _untouched(whole: Callable[[dict[str, Any], int], set[int]]) -> Callable[..., AxisRule]:
     """A rule for operators of arrays of one rank that leave most dimensions alone.
 
     Args:
@@ -237,7 +237,7 @@ def _untouched(whole: Callable[[dict[str, Any], int], set[int]]) -> Callable[...
             shapes differ are found here.
     """
 
-    def rule(params: dict[str, Any], shapes: Shapes) -> Rule:
+    def rule(params: dict[str, Any], shapes: Shapes) -> AxisRule:
         rank = len(shapes.outputs[0])
         arrays = [shape for shape in (*shapes.inputs, *shapes.outputs) if len(shape) == rank]
         touched = whole(params, rank)
@@ -247,7 +247,7 @@ def _untouched(whole: Callable[[dict[str, Any], int], set[int]]) -> Callable[...
         def labels(shape: Shape) -> Labels:
             return dims if len(shape) == rank else (None,) * len(shape)
 
-        return Rule(tuple(map(labels, shapes.inputs)), tuple(map(labels, shapes.outputs)))
+        return AxisRule(tuple(map(labels, shapes.inputs)), tuple(map(labels, shapes.outputs)))
 
     return rule
 
@@ -263,16 +263,16 @@ def _window(params: dict[str, Any], rank: int) -> set[int]:
     return touched | {dim for dim, pads in enumerate(params["padding"]) if tuple(pads) != (0, 0)}
 
 
-def _iota(params: dict[str, Any], shapes: Shapes) -> Rule:
-    return Rule((), (tuple(range(len(shapes.outputs[0]))),), joins=True)
+def _iota(params: dict[str, Any], shapes: Shapes) -> AxisRule:
+    return AxisRule((), (tuple(range(len(shapes.outputs[0]))),), joins=True)
 
 
-def _pin(params: dict[str, Any], shapes: Shapes) -> Rule:
+def _pin(params: dict[str, Any], shapes: Shapes) -> AxisRule:
     dims = tuple(range(len(shapes.inputs[0])))
-    return Rule((dims,), (dims,))
+    return AxisRule((dims,), (dims,))
 
 
-_RULES: dict[str, Callable[[dict[str, Any], Shapes], Rule]] = {
+_RULES: dict[str, Callable[[dict[str, Any], Shapes], AxisRule]] = {
     "dot_general": _product,
     "conv_general_dilated": _convolution,
     "gather": _gather,

@@ -1,0 +1,1 @@
+"""File formats of checkpoints, each as a source to read and a sink to write."""

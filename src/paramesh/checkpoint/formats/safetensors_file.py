@@ -1,0 +1,275 @@
+"""safetensors files: eight bytes with the length of a JSON header, the header, the arrays' bytes.
+
+The library's own reader gives no places of bytes to map, and its writer wants all arrays at once
+and copies of bfloat16; so both are done here, and the tests compare with the library. The header is
+read as strictly as the library does: arrays lie without gap or overlap, and fill the file.
+
+Files written here say `format: paramesh` in their metadata, where `append_dict` is JSON, and so are
+the names of arrays whose element type the format does not have: complex128, kept as pairs of
+float64. With checksums there is `crc32`, JSON of the CRC-32 of every array's bytes in hexadecimal.
+MindSpore's own (`format: ms`) have one `crc_num` over all names and bytes in the order of names.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from paramesh.checkpoint.formats.interface import ORIGIN, Appended, Entry, MappedSource, Sink
+from paramesh.checkpoint.formats.storage_dtypes import SAFETENSORS
+from paramesh.dtype import DType, complex128, float64
+from paramesh.errors import CheckpointError
+
+FORMAT = "safetensors"
+_METADATA = "__metadata__"
+_MINE = "paramesh"
+_APPENDED = "append_dict"
+_PAIRS = "complex128"
+_CHECKSUMS = "crc32"
+_RESERVED = ("format", _APPENDED, _PAIRS, _CHECKSUMS)
+#: The library refuses longer headers.
+_LONGEST_HEADER = 100_000_000
+
+_NAMES = {kind: name for name, kind in SAFETENSORS.items()}
+
+
+def recognise(head: bytes) -> bool:
+    """Whether a file that begins so can be one; no header is as long as 4 GiB."""
+    return head[4:9] == b"\0\0\0\0{"
+
+
+class SafetensorsSource(MappedSource):
+    """A safetensors file open for reading."""
+
+    format = FORMAT
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        try:
+            self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        header, self._data = self._header()
+        found = header.pop(_METADATA, {})
+        if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
+            raise self.damage("its __metadata__ is no object of strings")
+        mine = found.get("format") == _MINE
+        pairs = self._json(found, _PAIRS, list) if mine else []
+        for name, about in header.items():
+            self._add_array(name, about, name in pairs)
+        self._check_layout()
+        self._read_metadata(found, mine)
+
+    def _header(self) -> tuple[dict[str, Any], int]:
+        if self.nbytes < 8:
+            raise self.damage(f"it has {self.nbytes} bytes")
+        length = int.from_bytes(self._map[:8], "little")
+        if length > self.nbytes - 8 and recognise(self._map[:9]):
+            raise self.damage(
+                f"it is cut short: {self.nbytes} bytes are there, its header alone has {length}"
+            )
+        if not 2 <= length <= min(self.nbytes - 8, _LONGEST_HEADER):
+            raise self.damage(
+                f"it begins with {bytes(self._map[:16])!r}, and not with a length and a JSON text"
+            )
+        try:
+            header = json.loads(
+                self._map[8 : 8 + length].decode("utf-8"), object_pairs_hook=no_duplicates
+            )
+        except (ValueError, RecursionError) as error:
+            raise self.damage(f"its header is no JSON ({error})") from error
+        if not isinstance(header, dict):
+            raise self.damage("its header is no JSON object")
+        return header, 8 + length
+
+    def _add_array(self, name: str, about: Any, pair: bool) -> None:
+        if not isinstance(about, dict) or set(about) != {"dtype", "shape", "data_offsets"}:
+            raise self.damage("its header must give dtype, shape and data_offsets", name)
+        shape, offsets = about["shape"], about["data_offsets"]
+        if not _naturals(shape):
+            raise self.damage(f"its shape is {_short(shape)}", name)
+        if not _naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
+            raise self.damage(f"its data_offsets are {_short(offsets)}", name)
+        kind = SAFETENSORS.get(about["dtype"]) if isinstance(about["dtype"], str) else None
+        if kind is None:
+            raise CheckpointError(
+                f"Checkpoint '{self.path}': '{name}' has elements of type "
+                f"{_short(about['dtype'])}, which cannot be read; the types are "
+                f"{', '.join(SAFETENSORS)}. Nothing was loaded."
+            )
+        nbytes = offsets[1] - offsets[0]
+        if math.prod(shape) * kind.itemsize != nbytes:
+            raise self.damage(
+                f"{kind}{_short(shape)} does not take {nbytes} bytes",
+                name,
+                self._data + offsets[0],
+            )
+        if pair:
+            if kind is not float64 or shape[-1:] != [2]:
+                raise self.damage("complex numbers that are no pairs", name)
+            kind, shape = complex128, shape[:-1]
+        at = self._data + offsets[0]
+        self._add(Entry(name, kind, tuple(shape), nbytes, at), ((at, nbytes),))
+
+    def _check_layout(self) -> None:
+        at = self._data
+        for entry in sorted(self._entries.values(), key=lambda e: (e.offset, e.nbytes)):
+            if entry.offset != at:
+                raise self.damage(f"it should begin at byte {at}", entry.name, entry.offset)
+            at += entry.nbytes
+        if at != self.nbytes:
+            raise self.damage(f"its arrays end at byte {at}, the file at {self.nbytes}")
+
+    def _read_metadata(self, found: dict[str, str], mine: bool) -> None:
+        self._sums: Mapping[str, Any] = {}
+        self._sum_of_all = None if mine else found.get("crc_num")
+        self.scalars_may_be_appended = found.get("format") == "ms" or ORIGIN in found
+        if mine:
+            appended = self._json(found, _APPENDED, dict)
+            for name, value in appended.items():
+                if not isinstance(value, Appended) or name in self._entries:
+                    raise self.damage(f"its append_dict has an entry {_short(name)} that is wrong")
+            self.appended = appended
+            self._sums = self._json(found, _CHECKSUMS, dict)
+            if self._sums and set(self._sums) != set(self._entries):
+                raise self.damage("its checksums are not those of its arrays")
+            found = {key: value for key, value in found.items() if key not in _RESERVED}
+        elif found.get("format") == "ms":
+            found[ORIGIN] = "mindspore"
+        self.metadata = found
+
+    def _json(self, metadata: dict[str, str], key: str, kind: type[Any]) -> Any:
+        try:
+            found = json.loads(metadata[key]) if key in metadata else kind()
+        except (ValueError, RecursionError) as error:
+            raise self.damage(f"its metadata '{key}' is no JSON ({error})") from error
+        if not isinstance(found, kind):
+            raise self.damage(f"its metadata '{key}' is no {kind.__name__}")
+        return found
+
+    def verify(self) -> bool:
+        """Compare checksums; see `Source.verify`."""
+        if self._sums:
+            for name, entry in self._entries.items():
+                if f"{self._crc(name, 0):08x}" != self._sums[name]:
+                    raise self.damage("its checksum is another", name, entry.offset)
+            return True
+        if self._sum_of_all is not None:
+            total = 0
+            for name in sorted(self._entries):
+                total = self._crc(name, zlib.crc32(name.encode(), total))
+            if str(total) != self._sum_of_all:
+                raise self.damage("the checksum of all arrays is another")
+            return True
+        return False
+
+    def _crc(self, name: str, start: int) -> int:
+        (at, length), *_ = self._pieces[name]
+        return zlib.crc32(memoryview(self._map)[at : at + length], start)
+
+
+class SafetensorsSink(Sink):
+    """A safetensors file being written.
+
+    Arrays with large elements come first in the file, so that every array is aligned to its
+    elements; the header keeps the order of the entries.
+    """
+
+    format = FORMAT
+
+    def __init__(
+        self,
+        path: Path,
+        entries: Sequence[Entry],
+        appended: Mapping[str, Appended],
+        metadata: Mapping[str, str],
+        checksums: bool = False,
+    ) -> None:
+        self._own: dict[str, str] = {
+            key: str(value) for key, value in metadata.items() if key not in _RESERVED
+        }
+        self._own = {"format": _MINE, **self._own}
+        pairs = [entry.name for entry in entries if entry.dtype is complex128]
+        if pairs:
+            self._own[_PAIRS] = json.dumps(pairs)
+        if appended:
+            self._own[_APPENDED] = json.dumps(dict(appended))
+        self._places: dict[str, tuple[int, int]] = {}
+        at = 0
+        for entry in sorted(entries, key=lambda e: -e.dtype.itemsize):
+            self._places[entry.name] = (at, at + entry.nbytes)
+            at += entry.nbytes
+        self._sums = dict.fromkeys(self._places, "00000000") if checksums else None
+        self._expected = list(entries)
+        self._first = self._header()
+        self._data = len(self._first)
+        super().__init__(path, entries)
+
+    def _header(self) -> bytes:
+        sums = {} if self._sums is None else {_CHECKSUMS: json.dumps(self._sums)}
+        header: dict[str, Any] = {_METADATA: self._own | sums}
+        for entry in self._expected:
+            kind, shape = _kept_as(entry)
+            header[entry.name] = {
+                "dtype": kind,
+                "shape": shape,
+                "data_offsets": self._places[entry.name],
+            }
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        text += b" " * (-len(text) % 8)
+        if len(text) > _LONGEST_HEADER:
+            raise ValueError(
+                f"The header would have {len(text)} bytes; safetensors files have at most "
+                f"{_LONGEST_HEADER}. Save fewer arrays in one file."
+            )
+        return len(text).to_bytes(8, "little") + text
+
+    def _write(self, entry: Entry, data: memoryview) -> None:
+        if self._sums is not None:
+            self._sums[entry.name] = f"{zlib.crc32(data):08x}"
+        self._file.write_soon(self._data + self._places[entry.name][0], data)
+
+    def _finish(self) -> None:
+        # With checksums it is another one, of the same length.
+        self._file.write_at(0, self._first if self._sums is None else self._header())
+
+
+def _kept_as(entry: Entry) -> tuple[str, list[int]]:
+    if entry.dtype is complex128:
+        return _NAMES[float64], [*entry.shape, 2]
+    return _NAMES[entry.dtype], list(entry.shape)
+
+
+def cannot_hold(kind: DType) -> str | None:
+    """Why a safetensors file cannot hold an element type; None if it can."""
+    known = kind in _NAMES or kind is complex128
+    return None if known else f"safetensors files have no element type {kind}"
+
+
+def check_name(name: str) -> str | None:
+    """Why a safetensors file cannot hold an array of this name; None if it can."""
+    return f"the name '{_METADATA}' belongs to the file format" if name == _METADATA else None
+
+
+def _naturals(numbers: Any) -> bool:
+    return isinstance(numbers, list) and all(type(n) is int and n >= 0 for n in numbers)
+
+
+def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A dict of the pairs of a JSON object; ValueError if a name is there twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name is there twice")
+    return found
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else text[:97] + "..."

@@ -1,0 +1,229 @@
+"""Opening checkpoint files of any format, to read (`open_source`) and to write (`open_sink`).
+
+A format is one row of the table here: how to recognise a file, how to read it, how to write it.
+Orbax's and HuggingFace's are none of them, since they are read alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from paramesh.checkpoint.formats import (
+    foreign,
+    huggingface,
+    mindspore_file,
+    orbax_source,
+    safetensors_file,
+)
+from paramesh.checkpoint.formats.interface import Appended, Entry, OpenSink, Sink, Source
+from paramesh.checkpoint.formats.orbax_folder import is_orbax
+from paramesh.checkpoint.sharded.sink import ShardedSink
+from paramesh.checkpoint.sharded.source import FORMAT as SHARDED
+from paramesh.checkpoint.sharded.source import SUFFIX, ShardedSource, is_sharded
+from paramesh.dtype import DType
+from paramesh.errors import CheckpointError, ParameterNameError
+from paramesh.parameter.names import shortened, unfit_at_rest
+
+__all__ = [
+    "Appended",
+    "Entry",
+    "FORMATS",
+    "Sink",
+    "Source",
+    "format_named",
+    "open_sink",
+    "open_source",
+    "readable_format",
+]
+
+
+@dataclass(frozen=True)
+class Format:
+    """One format of checkpoint files.
+
+    Args:
+        name: what `Source.format` says.
+        names: what users may call it.
+        suffix: what names of its files end with.
+        recognise: whether a file that begins with these bytes (up to 512) can be one.
+        read: opens a file for reading.
+        write: opens a file for writing.
+        cannot_hold: why it has no such elements, None if it has.
+        cannot_name: why it has no array of this name, None if it can.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    suffix: str
+    recognise: Callable[[bytes], bool]
+    read: Callable[[Path], Source]
+    write: OpenSink
+    cannot_hold: Callable[[DType], str | None]
+    cannot_name: Callable[[str], str | None]
+
+
+FORMATS: tuple[Format, ...] = (
+    Format(
+        safetensors_file.FORMAT,
+        ("safetensors",),
+        ".safetensors",
+        safetensors_file.recognise,
+        safetensors_file.SafetensorsSource,
+        safetensors_file.SafetensorsSink,
+        safetensors_file.cannot_hold,
+        safetensors_file.check_name,
+    ),
+    Format(
+        mindspore_file.FORMAT,
+        ("ckpt", "mindspore"),
+        ".ckpt",
+        mindspore_file.recognise,
+        mindspore_file.MindsporeSource,
+        mindspore_file.MindsporeSink,
+        mindspore_file.cannot_hold,
+        mindspore_file.check_name,
+    ),
+    Format(
+        SHARDED,
+        (SHARDED,),
+        SUFFIX,
+        lambda head: False,  # it is a folder
+        ShardedSource,
+        ShardedSink,
+        safetensors_file.cannot_hold,
+        safetensors_file.check_name,
+    ),
+)
+
+
+#: Folders that are read alone: what `Source.format` says, and what it is called.
+_READ_ALONE = {orbax_source.FORMAT: "orbax's format", huggingface.FORMAT: "HuggingFace's folders"}
+
+
+def format_named(name: str) -> Format:
+    """The format to write that users call so.
+
+    Raises:
+        ValueError: there is none.
+    """
+    for known in FORMATS:
+        if name in known.names:
+            return known
+    names = ", ".join(repr(n) for known in FORMATS for n in known.names)
+    if name in _READ_ALONE:
+        raise ValueError(
+            f"Checkpoints in {_READ_ALONE[name]} are read, not written; write {names}."
+        )
+    raise ValueError(f"There is no checkpoint format {name!r}; there are {names}.")
+
+
+def readable_format(name: str) -> str:
+    """What `Source.format` says of the format that users call so.
+
+    Raises:
+        ValueError: there is none.
+    """
+    return name if name in _READ_ALONE else format_named(name).name
+
+
+def open_source(path: str | os.PathLike[str]) -> Source:
+    """Open a checkpoint for reading; its format is found by what it holds, then by its suffix.
+
+    Opening reads what describes the arrays and checks it, and no array. Use it as a context
+    manager; arrays that were read stay valid when it is closed.
+
+    Raises:
+        TypeError: `path` is no path.
+        FileNotFoundError: there is no such file, or it is a folder and no checkpoint.
+        CheckpointError: the file is damaged, encrypted, of no known format or of one that is not
+            read; a sharded checkpoint or orbax's was not finished, or a shard of HuggingFace's is
+            missing; a library that reads it is not installed.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(f"open_source needs the path of a file, got {path!r}.")
+    place = Path(path)
+    if is_sharded(place) or (place.suffix == SUFFIX and place.exists()):
+        return ShardedSource(place)
+    if is_orbax(place):
+        return orbax_source.OrbaxSource(place)
+    index = huggingface.index_of(place)
+    if index is not None:
+        return huggingface.HuggingFaceSource(place, index)
+    only = huggingface.only_file_of(place)
+    if only is not None:
+        return FORMATS[0].read(only)
+    if not place.is_file():
+        why = foreign.folder_refusal(place)
+        if why is not None:
+            raise CheckpointError(why)
+        raise FileNotFoundError(
+            f"There is no checkpoint '{place}'" + (": it is a folder." if place.is_dir() else ".")
+        )
+    with place.open("rb") as file:
+        head = file.read(foreign.LOOKED_AT)
+    if FORMATS[0].recognise(head):
+        return FORMATS[0].read(place)
+    why = foreign.refusal(place, head)
+    if why is not None:
+        raise CheckpointError(why)
+    for known in FORMATS:
+        if known.recognise(head):
+            return known.read(place)
+    for known in FORMATS:
+        if place.suffix == known.suffix:
+            return known.read(place)  # its reader says what is wrong
+    return FORMATS[0].read(place)
+
+
+def open_sink(
+    path: str | os.PathLike[str],
+    format: str,
+    entries: Sequence[Entry],
+    appended: Mapping[str, Appended] | None = None,
+    metadata: Mapping[str, str] | None = None,
+    checksums: bool = False,
+) -> Sink:
+    """Open a checkpoint for writing; use it as a context manager and `write` every entry in order.
+
+    Args:
+        path: where the file appears, complete, when the context ends without an error.
+        format: "safetensors", "ckpt" or "sharded" (a folder with one part file).
+        entries: all arrays that will be written; `Entry.of` makes one, those of a Source do too.
+        appended: the entries of `append_dict`.
+        metadata: strings to keep, where the format has a place for them.
+        checksums: keep checksums of the arrays in the file, for `Source.verify`.
+
+    Raises:
+        ValueError: there is no such format, it has no such elements or names, or two entries (or an
+            entry and an appended one) have one name.
+        OSError: from the file system.
+    """
+    kind = format_named(format)
+    given = appended or {}
+    check_entries(Path(path), kind, entries, given)
+    return kind.write(Path(path), entries, given, metadata or {}, checksums)
+
+
+def check_entries(
+    path: Path, kind: Format, entries: Sequence[Entry], appended: Mapping[str, Appended]
+) -> None:
+    """Refuse what a format cannot hold, before anything is written.
+
+    Raises:
+        ValueError: as `open_sink`; ParameterNameError: a name that no file can keep.
+    """
+    for name in (*appended, *(entry.name for entry in entries)):
+        why = unfit_at_rest(name)
+        if why is not None:
+            raise ParameterNameError(f"Cannot write {shortened(name)} to '{path}': {why}.")
+    seen = set(appended)
+    for entry in entries:
+        why = kind.cannot_hold(entry.dtype) or kind.cannot_name(entry.name)
+        if why is not None:
+            raise ValueError(f"Cannot write '{entry.name}' to '{path}': {why}.")
+        if entry.name in seen:
+            raise ValueError(f"Cannot write '{path}': the name '{entry.name}' is there twice.")
+        seen.add(entry.name)

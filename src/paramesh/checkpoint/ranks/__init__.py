@@ -1,0 +1,1 @@
+"""MindSpore's checkpoints with one file for each rank."""

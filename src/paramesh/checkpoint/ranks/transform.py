@@ -1,0 +1,174 @@
+"""MindSpore's calls that bring per-rank checkpoints from one strategy to another.
+
+A strategy file may be paramesh's or MindSpore's own, in protobuf or JSON; None is for no cuts: one
+rank, 0, has everything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from paramesh.checkpoint.ranks.source import SUFFIXES, RankSource, rank_files
+from paramesh.checkpoint.ranks.strategy import read_strategy
+from paramesh.checkpoint.ranks.write import StagedRanks, write_ranks
+
+_FORMATS = tuple(suffix[1:] for suffix in SUFFIXES)
+
+
+def rank_list_for_transform(
+    rank_id: int,
+    src_strategy_file: str | os.PathLike[str] | None = None,
+    dst_strategy_file: str | os.PathLike[str] | None = None,
+) -> list[int]:
+    """The ranks whose files `transform_checkpoint_by_rank` needs for the file of one rank.
+
+    Args:
+        rank_id: of the new checkpoint.
+        src_strategy_file: the strategy of the present files; None: rank 0 has everything.
+        dst_strategy_file: the strategy of the new files; None: rank 0 gets everything.
+
+    Returns:
+        Ranks of the present checkpoint, ascending, and no more than are needed. (MindSpore often
+        lists ranks besides that hold copies.)
+
+    Raises:
+        TypeError: an argument of another type.
+        ValueError: the new strategy has no such rank.
+        StrategyFileError: a strategy file is missing or damaged (it is a ValueError, too).
+    """
+    _check_rank("rank_list_for_transform", rank_id)
+    source = read_strategy("src_strategy_file", src_strategy_file)
+    target = read_strategy("dst_strategy_file", dst_strategy_file)
+    if target is not None:
+        target.check_rank(rank_id)
+    if source is None:
+        return [0]
+    return source.needed_by(rank_id if target is not None else 0, target)
+
+
+def transform_checkpoint_by_rank(
+    rank_id: int,
+    checkpoint_files_map: Mapping[int, str | os.PathLike[str]],
+    save_checkpoint_file_name: str | os.PathLike[str],
+    src_strategy_file: str | os.PathLike[str] | None = None,
+    dst_strategy_file: str | os.PathLike[str] | None = None,
+) -> None:
+    """Write the file of one rank of a new checkpoint.
+
+    Args:
+        rank_id: of the new checkpoint.
+        checkpoint_files_map: {rank: file} of the present one: those of `rank_list_for_transform`,
+            or others that hold the same.
+        save_checkpoint_file_name: the new file, in the format that its name ends with (.ckpt or
+            .safetensors).
+        src_strategy_file: the strategy of the present files; None: rank 0 has everything.
+        dst_strategy_file: the strategy of the new files; None: rank 0 gets everything.
+
+    Raises:
+        TypeError: an argument of another type.
+        ValueError: another ending; there is no such rank; a file that is needed is missing.
+        StrategyFileError: a strategy file is missing or damaged, or does not fit the files.
+        CheckpointError: a file is damaged, or does not belong to the others.
+        OSError: from the file system.
+    """
+    call = "transform_checkpoint_by_rank"
+    _check_rank(call, rank_id)
+    if not isinstance(checkpoint_files_map, Mapping):
+        raise TypeError(
+            f"{call}: checkpoint_files_map must be {{rank: file}}, got "
+            f"{type(checkpoint_files_map).__name__}."
+        )
+    place = _path(call, "save_checkpoint_file_name", save_checkpoint_file_name)
+    if place.suffix not in SUFFIXES:
+        raise ValueError(
+            f"{call}: save_checkpoint_file_name must end with {' or '.join(SUFFIXES)}, got "
+            f"'{place}'."
+        )
+    files: dict[int, Path] = {}
+    for rank, file in checkpoint_files_map.items():
+        _check_rank(f"{call}: checkpoint_files_map", rank)
+        files[rank] = _path(call, f"checkpoint_files_map[{rank}]", file)
+        if not files[rank].is_file():
+            raise ValueError(f"{call}: there is no file '{file}' of rank {rank}.")
+    source = read_strategy("src_strategy_file", src_strategy_file)
+    target = read_strategy("dst_strategy_file", dst_strategy_file)
+    if target is not None:
+        target.check_rank(rank_id)
+    with RankSource(Path(call), files, source, partial=True) as opened:
+        write_ranks(opened, target, {rank_id: place}, place.suffix[1:])
+
+
+def transform_checkpoints(
+    src_checkpoints_dir: str | os.PathLike[str],
+    dst_checkpoints_dir: str | os.PathLike[str],
+    ckpt_prefix: str,
+    src_strategy_file: str | os.PathLike[str] | None = None,
+    dst_strategy_file: str | os.PathLike[str] | None = None,
+    process_num: int = 1,
+    output_format: str = "ckpt",
+) -> None:
+    """Bring the files of all ranks from one strategy to another.
+
+    The new files appear when all are complete. No more than the largest slice is in memory.
+
+    Args:
+        src_checkpoints_dir: has a folder `rank_N` for each rank, with its file in it. Of several,
+            the last by epoch and step that all ranks have is taken, or else the last by name, in
+            which numbers count as numbers.
+        dst_checkpoints_dir: where `rank_N/<ckpt_prefix>N.ckpt` will be; made if it is not there.
+        ckpt_prefix: with which the names of the new files begin.
+        src_strategy_file: the strategy of the present files; None: rank 0 has everything.
+        dst_strategy_file: the strategy of the new files; None: rank 0 gets everything. What it
+            does not name is left out, with a `LeftOutWarning`, but for numbers of shape ().
+        process_num: MindSpore's; ignored.
+        output_format: "ckpt" or "safetensors".
+
+    Raises:
+        TypeError: an argument of another type.
+        NotADirectoryError: there is no such folder.
+        ValueError: the file of a rank is missing; another format; the folders are the same.
+        StrategyFileError: a strategy file is missing or damaged, or does not fit the files.
+        CheckpointError: a file is damaged, or does not belong to the others.
+        OSError: from the file system.
+    """
+    call = "transform_checkpoints"
+    folder = _path(call, "src_checkpoints_dir", src_checkpoints_dir)
+    new = _path(call, "dst_checkpoints_dir", dst_checkpoints_dir)
+    if not isinstance(ckpt_prefix, str) or Path(ckpt_prefix).name != ckpt_prefix:
+        raise TypeError(
+            f"{call}: ckpt_prefix must be a str with which names of files can begin, got "
+            f"{ckpt_prefix!r}."
+        )
+    if output_format not in _FORMATS:
+        raise ValueError(
+            f"{call}: output_format must be {' or '.join(map(repr, _FORMATS))}, got "
+            f"{output_format!r}."
+        )
+    for place in (folder, new if new.exists() else new.parent):
+        if not place.is_dir():
+            raise NotADirectoryError(f"{call}: '{place}' is no folder.")
+    if new.exists() and folder.samefile(new):
+        raise ValueError(f"{call}: '{new}' has the present files: give another folder.")
+    source = read_strategy("src_strategy_file", src_strategy_file)
+    target = read_strategy("dst_strategy_file", dst_strategy_file)
+    files = rank_files(folder)
+    names = {
+        rank: f"{ckpt_prefix}{rank}.{output_format}"
+        for rank in (range(1) if target is None else target.ranks)
+    }
+    with RankSource(folder, files, source) as opened, StagedRanks(new, names) as staged:
+        write_ranks(opened, target, staged, output_format)
+
+
+def _check_rank(call: str, rank: Any) -> None:
+    if isinstance(rank, bool) or not isinstance(rank, int):
+        raise TypeError(f"{call}: a rank must be an int, got {rank!r}.")
+
+
+def _path(call: str, argument: str, path: Any) -> Path:
+    if not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        raise TypeError(f"{call}: {argument} must be a path, got {path!r}.")
+    return Path(path)

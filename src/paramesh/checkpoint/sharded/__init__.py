@@ -1,0 +1,1 @@
+"""Sharded checkpoints: written by every process, read under any layout."""

@@ -1,0 +1,88 @@
+"""What the folder of a sharded checkpoint is made of: names of part files, the index, what is old.
+
+`sharded_source.py` says what is in the index.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from paramesh.checkpoint.formats.boxes import Box
+from paramesh.checkpoint.formats.interface import Appended, Entry
+from paramesh.checkpoint.sharded.agreement import MARK
+from paramesh.checkpoint.sharded.source import INDEX, INDEX_FORMAT, PART, VERSION
+
+
+class Listed(NamedTuple):
+    """A slice in the index: `sharded_source.py` says what each is."""
+
+    file: int
+    name: str
+    box: Box
+    flat: bool = False
+    ranks: Sequence[int] = ()
+
+
+def new_token() -> bytes:
+    """What makes the names of one save's files its own."""
+    return secrets.token_bytes(4)
+
+
+def part_name(token: str, process: int) -> str:
+    """The name of a process's file."""
+    return f"part-{token}-{process:05d}.safetensors"
+
+
+def index_bytes(
+    files: Sequence[str],
+    arrays: Iterable[tuple[Entry, Iterable[Listed]]],
+    appended: Mapping[str, Appended],
+    metadata: Mapping[str, str],
+    devices: Sequence[int] = (),
+) -> bytes:
+    """The content of the index; `devices`: the process of each device, by rank."""
+    index: dict[str, Any] = {
+        "format": INDEX_FORMAT,
+        "version": VERSION,
+        "files": list(files),
+        "append_dict": dict(appended),
+    }
+    if devices:
+        index["devices"] = list(devices)
+    if metadata:
+        index["metadata"] = dict(metadata)
+    index["arrays"] = {
+        entry.name: {
+            "dtype": entry.dtype.long_name,
+            "shape": entry.shape,
+            "slices": [
+                {"file": one.file, "name": one.name}
+                | ({"ranks": one.ranks} if one.ranks else {})
+                | ({"flat": one.box[0]} if one.flat else {"ranges": one.box})
+                for one in slices
+            ],
+        }
+        for entry, slices in arrays
+    }
+    return json.dumps(index).encode()
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file of this name is what a killed save has left."""
+    half = name.startswith((".part-", f".{INDEX}.", f".{MARK}")) and name.endswith(".tmp")
+    return half or name.startswith(MARK)
+
+
+def remove_others(path: Path, files: Iterable[str]) -> None:
+    """Remove files of earlier saves from a folder, and what killed ones have left."""
+    kept = set(files)
+    for place in path.iterdir():
+        name = place.name
+        if is_leftover(name) or (PART.fullmatch(name) and name not in kept):
+            with contextlib.suppress(OSError):  # what is left disturbs nobody
+                place.unlink()

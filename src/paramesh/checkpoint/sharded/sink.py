@@ -1,0 +1,169 @@
+"""Sharded checkpoints, to write in one process, from arrays that are given one after another.
+
+`sharded.py` writes what lies on devices, in all processes together; this writes what another
+checkpoint has, into as many part files as are wanted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from paramesh.checkpoint.formats.boxes import Box, full_box, sizes, within
+from paramesh.checkpoint.formats.interface import Appended, Array, Entry, Sink
+from paramesh.checkpoint.formats.safetensors_file import SafetensorsSink
+from paramesh.checkpoint.sharded.index import (
+    Listed,
+    index_bytes,
+    is_leftover,
+    new_token,
+    part_name,
+    remove_others,
+)
+from paramesh.checkpoint.sharded.source import FORMAT, INDEX, is_sharded
+from paramesh.files.atomic import directory_to_disk, write_atomically
+
+#: For each slice of an array its part file, by number, and its box; together they are a grid.
+Slices = Sequence[tuple[int, Box]]
+
+
+class ShardedSink(Sink):
+    """A sharded checkpoint being written.
+
+    What was in the folder stays until the index is renamed into place, and is removed after that.
+
+    Args:
+        path: the folder; made if it is not there.
+        entries: all arrays, in the order in which they will be written.
+        appended: the entries of `append_dict`.
+        metadata: strings to keep.
+        checksums: keep checksums of all slices.
+        slices: how an array is cut, and into which files; None: one file has everything whole.
+
+    Raises:
+        OSError: from the file system.
+    """
+
+    format = FORMAT
+
+    def __init__(
+        self,
+        path: Path,
+        entries: Sequence[Entry],
+        appended: Mapping[str, Appended],
+        metadata: Mapping[str, str],
+        checksums: bool = False,
+        slices: Mapping[str, Slices] | None = None,
+    ) -> None:
+        cuts = {e.name: [(0, full_box(e.shape))] for e in entries} if slices is None else slices
+        mine: dict[int, list[Entry]] = {}
+        for entry in entries:
+            for i, (file, box) in enumerate(cuts[entry.name]):
+                part = Entry.of(f"{entry.name}/{i}", entry.dtype, sizes(box))
+                mine.setdefault(file, []).append(part)
+        token = new_token().hex()
+        names = {file: part_name(token, file) for file in sorted(mine)}
+        at = {file: i for i, file in enumerate(names)}
+        listed = [
+            (e, [Listed(at[f], f"{e.name}/{i}", box) for i, (f, box) in enumerate(cuts[e.name])])
+            for e in entries
+        ]
+        self._cuts = cuts
+        self._folder = _Folder(path, index_bytes([*names.values()], listed, appended, metadata))
+        super().__init__(path, entries, self._folder)
+        try:
+            for file, name in names.items():
+                self._folder.parts[file] = SafetensorsSink(
+                    path / name, mine[file], {}, {}, checksums
+                )
+        except BaseException:
+            self._folder.discard()
+            raise
+
+    def write(self, name: str, array: Array) -> None:
+        """Write the next entry; see `Sink.write`."""
+        self._check(name, array.dtype, array.shape)
+        self.write_slices(
+            name, lambda box: array[(*within(box, full_box(array.shape)), ...)] if box else array
+        )
+
+    def write_slices(self, name: str, read: Callable[[Box], Array]) -> None:
+        """Write the next entry, slice by slice.
+
+        Args:
+            name: of the entry.
+            read: gives the elements of a box of it.
+
+        Raises:
+            ValueError: it is not the next one; a slice has another element type or shape.
+            OSError: from the file system.
+        """
+        entry = self._check(name)
+        for i, (file, box) in enumerate(self._cuts[entry.name]):
+            self._folder.parts[file].write(f"{name}/{i}", read(box))
+        self._done += 1
+
+    def _write(self, entry: Entry, data: memoryview) -> None:
+        raise AssertionError("slices are written by write_slices")
+
+    def _finish(self) -> None:
+        return
+
+
+class _Folder:
+    """The part files and the index, which appear together: what `AtomicFile` is to a file."""
+
+    def __init__(self, path: Path, index: bytes) -> None:
+        self._path = path
+        self._index = index
+        self._new = not path.exists()
+        self.parts: dict[int, SafetensorsSink] = {}
+        path.mkdir(exist_ok=True)
+
+    def commit(self) -> None:
+        """Bring the parts to the disk, then the index; remove what is old."""
+        for part in self.parts.values():
+            part.__exit__(None, None, None)
+        directory_to_disk(self._path.parent)
+        write_atomically(self._path / INDEX, self._index)
+        remove_others(self._path, [part.path.name for part in self.parts.values()])
+
+    def discard(self) -> None:
+        """Leave everything as it was."""
+        error = OSError("the checkpoint was given up")
+        for part in self.parts.values():
+            part.__exit__(OSError, error, None)
+            if not self._committed(part.path.name):
+                with contextlib.suppress(OSError):
+                    part.path.unlink(missing_ok=True)
+        if self._new:
+            with contextlib.suppress(OSError):
+                self._path.rmdir()
+
+    def _committed(self, name: str) -> bool:
+        """Whether the index names a part: an error after its renaming takes nothing back."""
+        try:
+            return name in (self._path / INDEX).read_text()
+        except OSError:
+            return False
+
+
+def check_folder(path: Path, overwrite: bool) -> None:
+    """Refuse what cannot become a sharded checkpoint, before anything is written.
+
+    Raises:
+        FileNotFoundError: there is no folder for it.
+        FileExistsError: there is something already, and it is no checkpoint, or not to be replaced.
+    """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder '{path.parent}'; make it first.")
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise FileExistsError(f"'{path}' is a file, but a sharded checkpoint is a folder.")
+    if is_sharded(path):
+        if not overwrite:
+            raise FileExistsError(f"'{path}' is there already, and was left as it is.")
+    elif not all(is_leftover(place.name) for place in path.iterdir()):
+        raise FileExistsError(f"'{path}' is a folder with other things in it: give a new name.")

@@ -1,0 +1,307 @@
+"""Sharded checkpoints, to write: every process writes what its own devices hold, once.
+
+What to write is planned first, by every process alike and without asking the others: a slice that
+several devices hold is written by the process of the lowest rank among them. Then
+
+    1   process 0 draws a token for this save, and every process writes its file, under a name with
+        the token; an old checkpoint in the folder is not touched
+    2   when all have, process 0 renames the new index into place: this is the commit
+    3   when it has, it removes the files that belong to no index
+
+So the folder has the old checkpoint or the new one at every instant, and one that has no index has
+none. Processes tell each other how they fared (see `agreement.py`), and all of them raise if one
+did not succeed. What a killed save leaves is removed by the next one into the same folder.
+
+All processes have to see the same folder. `sharded_source.py` says what is in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from paramesh.checkpoint.formats import safetensors_file
+from paramesh.checkpoint.formats.boxes import Box, box_of, full_box, sizes
+from paramesh.checkpoint.formats.interface import Entry
+from paramesh.checkpoint.formats.safetensors_file import SafetensorsSink
+from paramesh.checkpoint.records import Records, host
+from paramesh.checkpoint.removal import remove
+from paramesh.checkpoint.sharded.agreement import MARK, Agreement
+from paramesh.checkpoint.sharded.index import Listed, index_bytes, part_name, remove_others
+from paramesh.checkpoint.sharded.source import INDEX, PART
+from paramesh.checkpoint.staging import Staging
+from paramesh.files.atomic import is_held, write_atomically
+from paramesh.parallel.layouts.mesh import all_devices
+from paramesh.parallel.modes.parallel_optimizer import SplitState
+from paramesh.parameter import Parameter
+from paramesh.state import storage
+from paramesh.tensor.base import Tensor, wrap
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A slice: who writes it, its name and place, and how to get its values (of one's own).
+
+    Args:
+        ranks: the devices that hold it.
+        here: whether the values of one's own are in the host's memory.
+    """
+
+    process: int
+    ranks: list[int]
+    name: str
+    box: Box
+    flat: bool
+    entry: Entry
+    values: Callable[[], np.ndarray[Any, Any]] | None
+    here: bool = False
+
+
+@dataclass
+class SavePlan:
+    """What all processes are going to write.
+
+    It keeps the arrays, so that later steps leave them alone: they are copied by the next step.
+    """
+
+    entries: list[Entry] = field(default_factory=list)
+    slices: list[list[_Planned]] = field(default_factory=list)
+    appended: dict[str, Any] = field(default_factory=dict)
+    held: list[Any] = field(default_factory=list)
+
+    def hold(self, staging: Staging) -> None:
+        """Copy this process's values that are in the host's memory, and let the arrays go."""
+        mine = [
+            (slices, i, one)
+            for slices in self.slices
+            for i, one in enumerate(slices)
+            if one.here and one.values is not None
+        ]
+        copies = staging.copies([one.values() for _, _, one in mine if one.values is not None])
+        for (slices, i, one), copy in zip(mine, copies, strict=True):
+            slices[i] = replace(one, values=_given(copy))
+        self.held = [array for array in self.held if not _on_cpu(array)]
+
+
+def plan_of(records: Records) -> SavePlan:
+    """SavePlan a save of these Tensors, as they are now.
+
+    Raises:
+        ValueError: safetensors files have no such elements.
+    """
+    plan = SavePlan(appended=dict(records.appended))
+    tensors = records.tensors
+    located_all = storage.still(list(tensors.values()), _located)  # all of one step
+    for (name, tensor), (array, first) in zip(tensors.items(), located_all, strict=True):
+        entry = Entry.of(name, tensor.dtype, tensor.shape)
+        why = safetensors_file.cannot_hold(entry.dtype)
+        if why is not None:
+            raise ValueError(f"Cannot save '{name}': {why}.")
+        slices = _slices(entry, array) if first is None else _flat_slices(entry, array, first)
+        plan.entries.append(entry)
+        plan.slices.append(slices)
+        plan.held.append(array)
+    return plan
+
+
+def _located(tensor: Tensor) -> tuple[Any, int | None]:
+    """The array that holds a Tensor, and where it begins in one of many Parameters' parts."""
+    slot = tensor._slot if isinstance(tensor, Parameter) else None
+    if slot is not None and isinstance(slot.pool, SplitState):
+        located = slot.pool.located(slot.at)
+        if located is not None:
+            return located
+    return tensor._get(), None
+
+
+def _slices(entry: Entry, array: Any) -> list[_Planned]:
+    if not isinstance(array, jax.Array) or array.is_fully_replicated:
+        return [_whole(entry, array)]
+    if array.is_fully_addressable and jax.process_count() > 1:
+        return [_whole(entry, array)]  # each process has one of its own
+    holders: dict[Box, list[Any]] = {}
+    for device, index in array.sharding.devices_indices_map(array.shape).items():
+        holders.setdefault(box_of(index, array.shape), []).append(device)
+    here = {shard.device: shard.data for shard in array.addressable_shards}
+    return [
+        _planned(entry, i, devices, box, False, here)
+        for i, (box, devices) in enumerate(holders.items())
+    ]
+
+
+def _whole(entry: Entry, array: Any) -> _Planned:
+    """All of an array that process 0 has."""
+    mine = jax.process_index() == 0
+    part = Entry.of(f"{entry.name}/0", entry.dtype, entry.shape)
+    devices = list(array.sharding.device_set) if isinstance(array, jax.Array) else []
+    return _Planned(
+        0,
+        _ranks(devices, everywhere=True),
+        part.name,
+        full_box(entry.shape),
+        False,
+        part,
+        _reader(array) if mine else None,
+        _on_cpu(array),
+    )
+
+
+def _flat_slices(entry: Entry, array: Any, first: int) -> list[_Planned]:
+    """The parts of a member of divided optimizer state that begins at `first` in the array."""
+    found: list[_Planned] = []
+    here = {shard.device: shard.data for shard in array.addressable_shards}
+    for device, index in array.sharding.devices_indices_map(array.shape).items():
+        start, stop, _ = index[0].indices(array.shape[0])
+        low, high = max(start, first), min(stop, first + entry.size)
+        if low < high or (not entry.size and not found):
+            high = max(low, high)
+            box = ((low - first, high - first),) if entry.size else ((0, 0),)
+            part = (low - start, high - start)
+            found.append(_planned(entry, len(found), [device], box, True, here, part))
+    return found
+
+
+def _planned(
+    entry: Entry,
+    i: int,
+    devices: list[Any],
+    box: Box,
+    flat: bool,
+    here: dict[Any, Any],
+    part: tuple[int, int] | None = None,
+) -> _Planned:
+    """A slice; of the devices that hold it, the one of the lowest rank writes it."""
+    writer = min(devices, key=_rank)
+    about = Entry.of(f"{entry.name}/{i}", entry.dtype, sizes(box))
+    data = here.get(writer)
+    return _Planned(
+        writer.process_index,
+        _ranks(devices),
+        about.name,
+        box,
+        flat,
+        about,
+        _reader(data, part),
+        _on_cpu(data),
+    )
+
+
+def _rank(device: Any) -> tuple[int, int]:
+    return device.process_index, device.id
+
+
+def _ranks(devices: list[Any], everywhere: bool = False) -> list[int]:
+    """The ranks of devices.
+
+    Args:
+        devices: of one process at least.
+        everywhere: if they are those of one process, the others have the same on theirs.
+    """
+    known = all_devices()
+    if everywhere and len({device.process_index for device in devices}) == 1:
+        mine = [d for d in known if d.process_index == devices[0].process_index]
+        places = {mine.index(device) for device in devices}
+        by_process: dict[int, list[int]] = {}
+        for rank, device in enumerate(known):
+            by_process.setdefault(device.process_index, []).append(rank)
+        return [r for ranks in by_process.values() for i, r in enumerate(ranks) if i in places]
+    return sorted(known.index(device) for device in devices)
+
+
+def _reader(data: Any, part: tuple[int, int] | None = None) -> Any:
+    """What brings values to the host when they are to be written, and not before."""
+    if data is None:
+        return None
+    return lambda: host(wrap(data)) if part is None else host(wrap(data))[slice(*part)]
+
+
+def _given(array: np.ndarray[Any, Any]) -> Callable[[], np.ndarray[Any, Any]]:
+    return lambda: array
+
+
+def _on_cpu(array: Any) -> bool:
+    return isinstance(array, jax.Array) and all(
+        d.platform == "cpu" for d in array.sharding.device_set
+    )
+
+
+def write(save: Agreement, plan: SavePlan, checksums: bool) -> None:
+    """Write a checkpoint; every process calls it.
+
+    Raises:
+        CheckpointError: another process could not write.
+        OSError: from the file system; what was in the folder is untouched.
+    """
+    path, mine = save.path, save.process
+    index, files = _index(plan, save.token)
+    own = path / files[mine] if mine in files else None
+    error: BaseException | None = None
+    try:
+        if own is not None:
+            _write_part(own, plan, mine, checksums)
+    except BaseException as raised:  # the others wait, at Ctrl-C too
+        error = raised
+
+    def commit() -> None:
+        write_atomically(path / INDEX, index)
+
+    save.conclude(error, own, commit, path / INDEX)
+    if mine == 0:
+        remove_others(path, files.values())
+
+
+def _index(plan: SavePlan, token: str) -> tuple[bytes, dict[int, str]]:
+    """The index, and the names of the files by their processes."""
+    writers = sorted({one.process for slices in plan.slices for one in slices})
+    files = {process: part_name(token, process) for process in writers}
+    at = {process: i for i, process in enumerate(writers)}
+    arrays = (
+        (
+            entry,
+            [Listed(at[one.process], one.name, one.box, one.flat, one.ranks) for one in slices],
+        )
+        for entry, slices in zip(plan.entries, plan.slices, strict=True)
+    )
+    devices = [device.process_index for device in all_devices()]
+    return index_bytes(list(files.values()), arrays, plan.appended, {}, devices), files
+
+
+def _write_part(path: Path, plan: SavePlan, process: int, checksums: bool) -> None:
+    mine = [one for slices in plan.slices for one in slices if one.process == process]
+    with SafetensorsSink(path, [one.entry for one in mine], {}, {}, checksums) as sink:
+        for one in mine:
+            assert one.values is not None
+            sink.write(one.name, one.values())
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove the folder of a save that was killed before its commit; all else is left alone."""
+    names = [place.name for place in path.iterdir()]
+    ours = all(
+        PART.fullmatch(name) or name.startswith((MARK, ".part-", f".{MARK}")) for name in names
+    )
+    if names and ours and not any(is_held(path / name) for name in names if name.startswith(MARK)):
+        remove(path)
+
+
+def check_target(path: Path) -> None:
+    """Refuse what cannot become a checkpoint, before anything is written.
+
+    Raises:
+        FileNotFoundError: there is no folder for it.
+        FileExistsError: it is a file.
+    """
+    if not path.parent.is_dir():
+        raise FileNotFoundError(
+            f"save_checkpoint: there is no folder '{path.parent}' for '{path.name}'; make it first."
+        )
+    if path.exists() and not path.is_dir():
+        raise FileExistsError(
+            f"save_checkpoint: '{path}' is a file, but a sharded checkpoint is a folder. Choose "
+            "another name, or remove the file."
+        )

@@ -1,0 +1,201 @@
+"""Files that are there as a whole or not at all.
+
+A file is written beside its place under a temporary name, brought to the disk, and renamed. Until
+the rename the old file is untouched, whatever happens; after it the new one is complete.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import stat
+import time
+from pathlib import Path
+
+from paramesh.files.ownership import followed
+
+try:
+    import fcntl
+except ImportError:  # not POSIX: nothing is known to be left over, and nothing removed
+    fcntl = None
+
+Buffer = bytes | bytearray | memoryview
+
+_LEFT = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp")
+
+#: Seconds in which a temporary file is too new to be left over.
+_NEW = 60.0
+#: A system call is given at most so many bytes (some systems refuse 2 GiB), and so many buffers.
+_AT_ONCE = 1 << 30
+_MOST_BUFFERS = 1024
+#: So many bytes are worth a system call.
+_TOGETHER = 1 << 20
+
+
+class AtomicFile:
+    """A file on its way to `path`: write to it, then `commit()` or `discard()`.
+
+    It gets the permissions of the old file, or those of any new file of this process. A link stays
+    a link, if this user or root has made it. A process that is killed may leave a temporary file
+    (its name starts with a dot and ends with `.tmp`; `remove_leftovers` takes it away), never a
+    half-written one under `path`.
+
+    Raises:
+        PermissionError: `path` is a link that another user has made.
+        OSError: from the file system.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._target = followed(path)
+        self._beside = self._target.with_name(
+            f".{self._target.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+        )
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        self._waiting: list[Buffer] = []
+        self._begin, self._end = 0, -1
+        self._fd = os.open(self._beside, flags, 0o666)
+        hold(self._fd)
+
+    def write_at(self, offset: int, *buffers: Buffer) -> int:
+        """Write buffers one after another, the first at `offset`; returns where they end."""
+        left = [memoryview(buffer) for buffer in buffers if len(buffer)]
+        while left:
+            if hasattr(os, "pwritev"):
+                done = os.pwritev(self._fd, _first(left), offset)
+            else:  # not everywhere
+                os.lseek(self._fd, offset, os.SEEK_SET)
+                done = os.write(self._fd, left[0][:_AT_ONCE])
+            offset += done
+            whole = 0
+            while whole < len(left) and done >= len(left[whole]):
+                done -= len(left[whole])
+                whole += 1
+            del left[:whole]
+            if done:
+                left[0] = left[0][done:]
+        return offset
+
+    def write_soon(self, offset: int, buffer: Buffer) -> int:
+        """As `write_at`, but together with neighbours, since a system call takes its time.
+
+        The buffer must not change before `flush` or `commit`. No more than a megabyte waits.
+        """
+        if offset != self._end:
+            self.flush()
+        if not self._waiting:
+            self._begin = offset
+        self._waiting.append(buffer)
+        self._end = end = offset + len(buffer)
+        if end - self._begin >= _TOGETHER or len(self._waiting) == _MOST_BUFFERS:
+            self.flush()
+        return end
+
+    def flush(self) -> None:
+        """Write what is waiting."""
+        waiting, self._waiting, self._end = self._waiting, [], -1
+        self.write_at(self._begin, *waiting)
+
+    def commit(self) -> None:
+        """Bring the file to the disk and give it its name."""
+        self.flush()
+        self._take_permissions()
+        os.fsync(self._fd)
+        os.close(self._fd)
+        self._fd = -1
+        os.replace(self._beside, self._target)
+        directory_to_disk(self._target.parent)
+
+    def _take_permissions(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            old = os.lstat(self._target)
+            # Another user's file says nothing about who may write to this one.
+            if stat.S_ISREG(old.st_mode) and (os.name != "posix" or old.st_uid == os.geteuid()):
+                place = self._fd if os.chmod in os.supports_fd else self._beside
+                os.chmod(place, stat.S_IMODE(old.st_mode))
+
+    def discard(self) -> None:
+        """Leave everything as it was."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        self._beside.unlink(missing_ok=True)
+
+
+def hold(fd: int) -> None:
+    """Lock a file for as long as it is open, so that `is_held` says that this process lives."""
+    if fcntl is not None:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def is_held(path: Path) -> bool:
+    """Whether a process may have a file locked; the kernel unlocks those of dead ones."""
+    if fcntl is None:
+        return True
+    try:
+        flags = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(path, flags)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(descriptor)
+    except OSError:  # it is held, or gone, or there are no locks here
+        return True
+    return False
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files that killed processes have left in a folder.
+
+    A file that was made in this very moment is not locked yet; so those of the last minute stay.
+    """
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            if _LEFT.fullmatch(entry.name) is None:
+                continue
+            with contextlib.suppress(OSError):
+                facts = entry.stat(follow_symlinks=False)
+                old = time.time() - facts.st_mtime > _NEW and stat.S_ISREG(facts.st_mode)
+                if old and not is_held(Path(entry.path)):
+                    os.unlink(entry.path)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Write a whole file at once; a failure, Ctrl-C included, leaves the old one.
+
+    Raises:
+        PermissionError: as `AtomicFile`.
+        OSError: from the file system.
+    """
+    file = AtomicFile(path)
+    try:
+        file.write_at(0, content)
+        file.commit()
+    except BaseException:
+        file.discard()
+        raise
+
+
+def _first(buffers: list[memoryview]) -> list[memoryview]:
+    """As much of the first of some buffers as one system call takes."""
+    found: list[memoryview] = []
+    room = _AT_ONCE
+    for buffer in buffers[:_MOST_BUFFERS]:
+        found.append(buffer[:room])
+        room -= len(found[-1])
+        if not room:
+            break
+    return found
+
+
+def directory_to_disk(path: Path) -> None:
+    """Bring the names in a directory to the disk."""
+    if os.name != "posix":  # elsewhere a directory cannot be opened
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

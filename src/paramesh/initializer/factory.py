@@ -1,0 +1,149 @@
+"""`initializer()`, which makes a Tensor that holds a recipe, and the names of all initializers.
+
+The initializers themselves are in `distributions` and `structures`.
+"""
+
+from __future__ import annotations
+
+import numbers
+import operator
+from typing import Any
+
+import numpy as np
+
+from paramesh.dtype import float32, to_dtype
+from paramesh.initializer.random import (
+    HeNormal,
+    HeUniform,
+    Normal,
+    TruncatedNormal,
+    Uniform,
+    VarianceScaling,
+    XavierNormal,
+    XavierUniform,
+)
+from paramesh.initializer.structured import Constant, Dirac, Identity, One, Orthogonal, Sparse, Zero
+from paramesh.sampling.recipe import Initializer, Recipe, next_key
+from paramesh.tensor.base import Tensor
+
+__all__ = [
+    "Constant",
+    "Dirac",
+    "HeNormal",
+    "HeUniform",
+    "Identity",
+    "Initializer",
+    "Normal",
+    "One",
+    "Orthogonal",
+    "Sparse",
+    "TruncatedNormal",
+    "Uniform",
+    "VarianceScaling",
+    "XavierNormal",
+    "XavierUniform",
+    "Zero",
+    "initializer",
+]
+
+_FAMILY: tuple[type[Initializer], ...] = (
+    Zero,
+    One,
+    XavierNormal,
+    XavierUniform,
+    HeUniform,
+    HeNormal,
+    Identity,
+    Sparse,
+    Dirac,
+    Orthogonal,
+    VarianceScaling,
+    Uniform,
+    Normal,
+    TruncatedNormal,
+)
+_SPELLINGS: dict[str, type[Initializer]] = {
+    "zeros": Zero,
+    "ones": One,
+    "xavier_normal": XavierNormal,
+    "xavier_uniform": XavierUniform,
+    "he_uniform": HeUniform,
+    "he_normal": HeNormal,
+}
+#: The names by which `initializer()` knows an initializer, in lower case.
+ALIASES: dict[str, type[Initializer]] = {c.__name__.lower(): c for c in _FAMILY} | _SPELLINGS
+
+
+def initializer(init: Any, shape: Any = None, dtype: Any = float32) -> Tensor:
+    """A Tensor that holds the recipe of its numbers, and no data until it is used.
+
+    Args:
+        init: an Initializer; the name of one in any case, such as `"normal"`, `"ones"`,
+            `"he_uniform"` (then with its default arguments); a number, for that number everywhere;
+            or a Tensor of this shape, which is returned as it is.
+        shape: an int, or a list or tuple of ints, all > 0.
+        dtype: element type. It does not count for a Tensor.
+
+    Raises:
+        TypeError: `init` is none of these, or `dtype` no element type.
+        ValueError: unknown name; a shape that is none, or that the initializer has no numbers for;
+            a Tensor of another shape.
+    """
+    if isinstance(init, Tensor):
+        wanted = None if shape is None else _checked_shape(shape)
+        if tuple(init.shape) != wanted:
+            raise ValueError(
+                f"initializer(init, shape): the Tensor has shape {tuple(init.shape)}, but shape is "
+                f"{wanted}. Expected both to be equal."
+            )
+        return init
+    chosen = _chosen(init)
+    sizes = _checked_shape(shape)
+    if dtype is None:
+        raise ValueError("initializer(dtype): expected an element type such as float32, got None.")
+    return Tensor._from_recipe(Recipe(chosen, next_key(), sizes, to_dtype(dtype)))
+
+
+def _chosen(init: Any) -> Initializer:
+    if isinstance(init, Initializer):
+        return init
+    if isinstance(init, str):
+        found = ALIASES.get(init.lower())
+        if found is None:
+            raise ValueError(
+                f"initializer(init): {init!r} is not the name of an initializer. Expected one of "
+                f"{', '.join(sorted(ALIASES))}, an Initializer, a number or a Tensor."
+            )
+        if found is Sparse:
+            raise TypeError(
+                f"initializer({init!r}): Sparse needs its argument sparsity. "
+                "Give Sparse(sparsity=0.1) instead of the name."
+            )
+        return found()
+    if isinstance(init, type) and issubclass(init, Initializer):
+        raise TypeError(
+            f"initializer(init): got the class {init.__name__}, expected an instance of it. "
+            f"Write {init.__name__}()."
+        )
+    if isinstance(init, numbers.Real | np.bool_ | np.integer | np.floating):
+        return Constant(init)
+    raise TypeError(
+        f"initializer(init): expected an Initializer, its name, a number or a Tensor, got {init!r} "
+        f"({type(init).__name__})."
+    )
+
+
+def _checked_shape(shape: Any) -> tuple[int, ...]:
+    if isinstance(shape, list | tuple):
+        entries = tuple(shape)
+    else:
+        entries = (shape,)
+    try:
+        sizes = tuple(operator.index(n) for n in entries)
+    except TypeError:
+        sizes = None
+    if sizes is None or isinstance(shape, np.ndarray) or any(n <= 0 for n in sizes):
+        raise ValueError(
+            f"initializer(shape): expected an int > 0, or a list or tuple of them, got {shape!r}."
+        )
+    return sizes

@@ -1,0 +1,486 @@
+"""The random initializers: uniform, normal, and those whose spread follows from the shape.
+
+Arguments, defaults and distributions are those of MindSpore 2.10, except where the documentation
+of an initializer here says otherwise. `fan_in` and `fan_out` of a shape (out, in, *kernel) are
+`in` and `out` times the size of the kernel. `batch_axis`, `in_axis` and `out_axis` are those of
+`jax.nn.initializers`, for weights of many layers that are stacked in one array.
+
+All raise at construction what can never work. TypeError: an argument of the wrong type. ValueError:
+an argument out of range, or, once there is a shape, a shape that the initializer has no numbers
+for.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from paramesh.sampling.recipe import DistributionSpec, Initializer, Sampler
+
+Shape = tuple[int, ...]
+
+# Standard deviation of a standard normal cut at -2 and 2.
+_CUT_AT_TWO = 0.87962566103423978
+
+
+# Rules: what compiled programs compute. Their numbers are arguments of the programs.
+
+
+def _uniform(bits: Sampler, low: Any, high: Any) -> jax.Array:
+    return bits.uniform(low, high)
+
+
+def _normal(bits: Sampler, mean: Any, sigma: Any) -> jax.Array:
+    return bits.normal(mean, sigma)
+
+
+def _cut_normal(
+    bits: Sampler, mean: Any, sigma: Any, smallest: Any, largest: Any, low: Any, width: Any
+) -> jax.Array:
+    values = bits.cut_normal(mean, sigma, low, width)
+    return jnp.minimum(jnp.maximum(values, smallest), largest)
+
+
+# Checks of arguments.
+
+
+def real_number(owner: str, name: str, value: Any, wrong: type[Exception] = TypeError) -> float:
+    """An argument as a finite float.
+
+    Raises:
+        TypeError (or `wrong`): it is no number.
+        ValueError: it is infinite or NaN.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real | np.number):
+        raise wrong(f"{owner}({name}): expected a number, got {value!r} ({type(value).__name__}).")
+    value = float(value)
+    if not math.isfinite(value):
+        raise ValueError(f"{owner}({name}): expected a finite number, got {value}.")
+    return value
+
+
+def not_negative(owner: str, name: str, value: Any) -> float:
+    """An argument as a finite float >= 0.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is negative, infinite or NaN.
+    """
+    value = real_number(owner, name, value)
+    if value < 0:
+        raise ValueError(f"{owner}({name}): expected a number >= 0, got {value}.")
+    return value
+
+
+def _choice(owner: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{owner}({name}): expected one of {', '.join(choices)}; got {value!r}.")
+    return value
+
+
+Axes = int | Sequence[int]
+
+
+def axes_given(owner: str, name: str, axes: Axes | None) -> tuple[int, ...]:
+    """Axes as a tuple; () for none.
+
+    Raises:
+        TypeError: they are no ints.
+    """
+    if axes is None:
+        return ()
+    listed = (axes,) if isinstance(axes, int) else axes
+    if not isinstance(listed, list | tuple) or not all(type(axis) is int for axis in listed):
+        raise TypeError(f"{owner}({name}): expected an int or several, got {axes!r}.")
+    return tuple(listed)
+
+
+def layer_axes(init: Initializer, shape: Shape, batch: tuple[int, ...]) -> list[int]:
+    """The axes of one layer, in order: all but those along which layers are stacked.
+
+    Raises:
+        ValueError: an axis that the shape does not have, or one twice.
+    """
+    return [axis for axis in range(len(shape)) if axis not in _places(init, shape, batch)]
+
+
+def _places(init: Initializer, shape: Shape, axes: tuple[int, ...]) -> list[int]:
+    for axis in axes:
+        if not -len(shape) <= axis < len(shape):
+            raise ValueError(f"{init!r}: there is no axis {axis} in the shape {shape}.")
+    places = [axis % len(shape) for axis in axes]
+    if len(set(places)) < len(places):
+        raise ValueError(f"{init!r}: an axis is named twice, for the shape {shape}.")
+    return places
+
+
+class _Scaled(Initializer):
+    """What the initializers share whose spread follows from the shape.
+
+    The axes of one layer are (out, in, *kernel), in this order and wherever `batch_axis` leaves
+    them, unless `out_axis` and `in_axis` say which they are.
+    """
+
+    batch_axis: tuple[int, ...] = ()
+    in_axis: tuple[int, ...] = ()
+    out_axis: tuple[int, ...] = ()
+
+    def __init__(self, *axes: Axes | None, **arguments: Any) -> None:
+        owner = type(self).__name__
+        given = dict(zip(("batch_axis", "in_axis", "out_axis"), axes, strict=True))
+        found = {name: axes_given(owner, name, value) for name, value in given.items()}
+        if bool(found["in_axis"]) != bool(found["out_axis"]):
+            raise ValueError(f"{owner}(in_axis, out_axis): give both, or none of them.")
+        # Those that are not given are no part of what it is called.
+        super().__init__(**arguments, **{name: value for name, value in found.items() if value})
+
+    def check(self, shape: Shape) -> None:
+        """At least 2 axes besides the batch axes, and those that are named."""
+        self._fans(shape)
+
+    def _fans(self, shape: Shape) -> tuple[int, int]:
+        named = _places(self, shape, (*self.batch_axis, *self.in_axis, *self.out_axis))
+        stacked = named[: len(self.batch_axis)]
+        layer = [axis for axis in range(len(shape)) if axis not in stacked]
+        if self.in_axis:
+            inputs = named[len(stacked) : len(stacked) + len(self.in_axis)]
+            outputs = named[len(stacked) + len(self.in_axis) :]
+        elif len(layer) < 2:
+            besides = f" besides batch_axis={self.batch_axis}" if stacked else ""
+            raise ValueError(
+                f"{self!r} needs a shape of at least 2 axes (out, in, *kernel){besides}, got "
+                f"{shape}. Use Normal or Uniform for a shape without fan_in and fan_out."
+            )
+        else:
+            outputs, inputs = layer[:1], layer[1:2]
+        kernel = math.prod(shape[axis] for axis in layer if axis not in (*inputs, *outputs))
+        fan_in, fan_out = (math.prod(shape[a] for a in axes) for axes in (inputs, outputs))
+        return fan_in * kernel, fan_out * kernel
+
+
+# The family.
+
+
+class Uniform(Initializer):
+    """Uniform on [-scale, scale).
+
+    Args:
+        scale: half the width.
+    """
+
+    scale: float
+
+    def __init__(self, scale: float = 0.07) -> None:
+        super().__init__(scale=real_number("Uniform", "scale", scale))
+
+    def law(self, shape: Shape) -> DistributionSpec:
+        """Uniform with these bounds."""
+        return DistributionSpec(_uniform, (-self.scale, self.scale))
+
+
+class Normal(Initializer):
+    """Normal with this mean and standard deviation.
+
+    Args:
+        sigma: standard deviation, >= 0.
+        mean: mean.
+    """
+
+    sigma: float
+    mean: float
+
+    def __init__(self, sigma: float = 0.01, mean: float = 0.0) -> None:
+        super().__init__(
+            sigma=not_negative("Normal", "sigma", sigma), mean=real_number("Normal", "mean", mean)
+        )
+
+    def law(self, shape: Shape) -> DistributionSpec:
+        """Normal with these numbers."""
+        return DistributionSpec(_normal, (self.mean, self.sigma))
+
+
+class TruncatedNormal(Initializer):
+    """Normal, cut to the interval from `a` to `b` by inverting the distribution there.
+
+    As in MindSpore 2.10, `a` and `b` are values of the result, not multiples of sigma: the default
+    is practically not cut.
+
+    Args:
+        sigma: standard deviation before the cut, >= 0.
+        mean: mean before the cut.
+        a: smallest value.
+        b: largest value.
+
+    Raises:
+        ValueError: also if a > b, or if the interval is so far out that it holds less than 1/65536
+            of the normal distribution.
+    """
+
+    sigma: float
+    mean: float
+    a: float
+    b: float
+
+    def __init__(
+        self, sigma: float = 0.01, mean: float = 0.0, a: float = -2.0, b: float = 2.0
+    ) -> None:
+        owner = "TruncatedNormal"
+        super().__init__(
+            sigma=not_negative(owner, "sigma", sigma),
+            mean=real_number(owner, "mean", mean),
+            a=real_number(owner, "a", a),
+            b=real_number(owner, "b", b),
+        )
+        if self.a > self.b:
+            raise ValueError(f"{owner}(a, b): expected a <= b, got a={self.a} and b={self.b}.")
+        _cut_law(self, self.mean, self.sigma, self.a, self.b)
+
+    def law(self, shape: Shape) -> DistributionSpec:
+        """The cut normal with these numbers."""
+        return _cut_law(self, self.mean, self.sigma, self.a, self.b)
+
+
+def _cut_law(init: Initializer, mean: float, sigma: float, a: float, b: float) -> DistributionSpec:
+    """The law of a normal cut to [a, b]; probabilities are counted in units of 2^-32."""
+    if sigma == 0:
+        if not a <= mean <= b:
+            raise ValueError(f"{init!r} has no values: sigma is 0 and mean is not in [a, b].")
+        return DistributionSpec(_normal, (mean, 0.0))
+    low, high = (
+        round(0.5 * math.erfc((mean - x) / sigma / math.sqrt(2)) * 2.0**32) for x in (a, b)
+    )
+    if (low, high) == (0, 1 << 32):
+        return DistributionSpec(_normal, (mean, sigma))
+    if high - low < 1 << 16:
+        raise ValueError(
+            f"{init!r}: the interval from a={a} to b={b} holds less than 1/65536 of the normal "
+            f"distribution with mean {mean} and sigma {sigma}. Expected one that holds more; a and "
+            "b are values of the result, not multiples of sigma."
+        )
+    return DistributionSpec(_cut_normal, (mean, sigma, a, b), (low, high - low))
+
+
+class XavierUniform(_Scaled):
+    """Uniform on [-x, x) with x = gain * sqrt(6 / (fan_in + fan_out)).
+
+    Source: X. Glorot and Y. Bengio, AISTATS 2010.
+
+    Args:
+        gain: factor.
+        batch_axis: axes along which layers are stacked; the fans are those of one layer.
+        in_axis: which axes are the inputs. By default, of the axes that are no batch axes the first
+            are the outputs and the second the inputs.
+        out_axis: which are the outputs; together with `in_axis`.
+    """
+
+    gain: float
+
+    def __init__(
+        self,
+        gain: float = 1,
+        *,
+        batch_axis: Axes = (),
+        in_axis: Axes | None = None,
+        out_axis: Axes | None = None,
+    ) -> None:
+        gain = real_number("XavierUniform", "gain", gain)
+        super().__init__(batch_axis, in_axis, out_axis, gain=gain)
+
+    def law(self, shape: Shape) -> DistributionSpec:
+        """Uniform with the bounds for this shape."""
+        bound = self.gain * math.sqrt(6 / sum(self._fans(shape)))
+        return DistributionSpec(_uniform, (-bound, bound))
+
+
+class XavierNormal(_Scaled):
+    """Normal with mean 0 and standard deviation gain * sqrt(2 / (fan_in + fan_out)).
+
+    Source: X. Glorot and Y. Bengio, AISTATS 2010.
+
+    Args:
+        gain: factor, >= 0.
+        batch_axis: axes along which layers are stacked; the fans are those of one layer.
+        in_axis: which axes are the inputs. By default, of the axes that are no batch axes the first
+            are the outputs and the second the inputs.
+        out_axis: which are the outputs; together with `in_axis`.
+    """
+
+    gain: float
+
+    def __init__(
+        self,
+        gain: float = 1,
+        *,
+        batch_axis: Axes = (),
+        in_axis: Axes | None = None,
+        out_axis: Axes | None = None,
+    ) -> None:
+        gain = not_negative("XavierNormal", "gain", gain)
+        super().__init__(batch_axis, in_axis, out_axis, gain=gain)
+
+    def law(self, shape: Shape) -> DistributionSpec:
+        """Normal with the standard deviation for this shape."""
+        return DistributionSpec(_normal, (0.0, self.gain * math.sqrt(2 / sum(self._fans(shape)))))
+
+
+_LINEAR = (
+    "linear",
+    "conv1d",
+    "conv2d",
+    "conv3d",
+    "conv_transpose1d",
+    "conv_transpose2d",
+    "conv_transpose3d",
+    "sigmoid",
+)
+_NONLINEARITIES = (*_LINEAR, "tanh", "relu", "leaky_relu")
+_FAN_MODES = ("fan_in", "fan_out")
+
+
+class _He(_Scaled):
+    """What HeUniform and HeNormal share: the standard deviation gain / sqrt(fan)."""
+
+    negative_slope: float
+    mode: str
+    nonlinearity: str
+
+    def __init__(
+        self,
+        negative_slope: float = 0,
+        mode: str = "fan_in",
+        nonlinearity: str = "leaky_relu",
+        *,
+        batch_axis: Axes = (),
+        in_axis: Axes | None = None,
+        out_axis: Axes | None = None,
+    ) -> None:
+        owner = type(self).__name__
+        lower = mode.lower() if isinstance(mode, str) else mode
+        super().__init__(
+            batch_axis,
+            in_axis,
+            out_axis,
+            negative_slope=real_number(owner, "negative_slope", negative_slope, wrong=ValueError),
+            mode=_choice(owner, "mode", lower, _FAN_MODES),
+            nonlinearity=_choice(owner, "nonlinearity", nonlinearity, _NONLINEARITIES),
+        )
+
+    def _sigma(self, shape: Shape) -> float:
+        if self.nonlinearity in _LINEAR:
+            gain = 1.0
+        elif self.nonlinearity == "tanh":
+            gain = 5 / 3
+        elif self.nonlinearity == "relu":
+            gain = math.sqrt(2)
+        else:
+            gain = math.sqrt(2 / (1 + self.negative_slope**2))
+        return gain / math.sqrt(self._fans(shape)[_FAN_MODES.index(self.mode)])
+
+
+class HeUniform(_He):
+    """Uniform on [-x, x) with x = gain * sqrt(3 / fan).
+
+    Source: K. He et al., ICCV 2015.
+
+    Args:
+        negative_slope: slope of leaky_relu for negative inputs; it counts for leaky_relu only.
+        mode: `fan_in` or `fan_out` (in any case).
+        nonlinearity: what follows the layer. The gain is 1 for linear layers and sigmoid, 5/3 for
+            tanh, sqrt(2) for relu and sqrt(2 / (1 + negative_slope^2)) for leaky_relu.
+        batch_axis: axes along which layers are stacked; the fans are those of one layer.
+        in_axis: which axes are the inputs. By default, of the axes that are no batch axes the first
+            are the outputs and the second the inputs.
+        out_axis: which are the outputs; together with `in_axis`.
+    """
+
+    def law(self, shape: Shape) -> DistributionSpec:
+        """Uniform with the bounds for this shape."""
+        bound = math.sqrt(3) * self._sigma(shape)
+        return DistributionSpec(_uniform, (-bound, bound))
+
+
+class HeNormal(_He):
+    """Normal with mean 0 and standard deviation gain / sqrt(fan).
+
+    Source: K. He et al., ICCV 2015.
+
+    Args:
+        negative_slope: slope of leaky_relu for negative inputs; it counts for leaky_relu only.
+        mode: `fan_in` or `fan_out` (in any case).
+        nonlinearity: what follows the layer; the gain is as for `HeUniform`.
+        batch_axis: axes along which layers are stacked; the fans are those of one layer.
+        in_axis: which axes are the inputs. By default, of the axes that are no batch axes the first
+            are the outputs and the second the inputs.
+        out_axis: which are the outputs; together with `in_axis`.
+    """
+
+    def law(self, shape: Shape) -> DistributionSpec:
+        """Normal with the standard deviation for this shape."""
+        return DistributionSpec(_normal, (0.0, self._sigma(shape)))
+
+
+class VarianceScaling(_Scaled):
+    """Mean 0 and variance scale / n, where n is fan_in, fan_out or the mean of both.
+
+    `truncated_normal` is a normal cut at twice its standard deviation, which is widened so that the
+    result has the variance. (MindSpore 2.10 documents this, but draws from `uniform`.)
+
+    Args:
+        scale: > 0.
+        mode: `fan_in`, `fan_out` or `fan_avg`.
+        distribution: `truncated_normal`, `untruncated_normal` or `uniform`.
+        batch_axis: axes along which layers are stacked; the fans are those of one layer.
+        in_axis: which axes are the inputs. By default, of the axes that are no batch axes the first
+            are the outputs and the second the inputs.
+        out_axis: which are the outputs; together with `in_axis`.
+    """
+
+    scale: float
+    mode: str
+    distribution: str
+
+    def __init__(
+        self,
+        scale: float = 1.0,
+        mode: str = "fan_in",
+        distribution: str = "truncated_normal",
+        *,
+        batch_axis: Axes = (),
+        in_axis: Axes | None = None,
+        out_axis: Axes | None = None,
+    ) -> None:
+        owner = "VarianceScaling"
+        super().__init__(
+            batch_axis,
+            in_axis,
+            out_axis,
+            scale=not_negative(owner, "scale", scale),
+            mode=_choice(owner, "mode", mode, ("fan_in", "fan_out", "fan_avg")),
+            distribution=_choice(
+                owner,
+                "distribution",
+                distribution,
+                ("truncated_normal", "untruncated_normal", "uniform"),
+            ),
+        )
+        if self.scale == 0:
+            raise ValueError(f"{owner}(scale): expected a number > 0, got {scale}.")
+
+    def law(self, shape: Shape) -> DistributionSpec:
+        """The distribution with the variance for this shape."""
+        fan_in, fan_out = self._fans(shape)
+        n = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
+        sigma = math.sqrt(self.scale / n)
+        if self.distribution == "uniform":
+            bound = math.sqrt(3) * sigma
+            return DistributionSpec(_uniform, (-bound, bound))
+        if self.distribution == "untruncated_normal":
+            return DistributionSpec(_normal, (0.0, sigma))
+        sigma /= _CUT_AT_TWO
+        return _cut_law(self, 0.0, sigma, -2 * sigma, 2 * sigma)

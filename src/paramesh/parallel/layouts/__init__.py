@@ -1,0 +1,1 @@
+"""Layouts and strategies: how arrays are sharded over named axes of devices."""

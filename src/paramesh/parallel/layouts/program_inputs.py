@@ -1,0 +1,126 @@
+"""How the inputs of a program over the global view are laid out over the devices.
+
+By the settings `full_batch` and `dataset_strategy`:
+
+    "data_parallel"     axis 0 is cut over all devices; an array whose axis 0 they do not divide is
+                        whole on each of them
+    "full_batch"        whole on every device
+    (strategy, …)       by the strategy or Layout of its place among the inputs that have axes
+
+In several processes each process gives what its own devices hold of an input: under
+"data_parallel" its share of the batch, under "full_batch" the whole, which must be the same in all.
+Strategies put replicas first, as in MindSpore: with (2, 1) on 8 devices the first half lies on
+ranks 0, 2, 4 and 6, so two processes of four devices give the whole, both the same. Arrays that lie
+on these devices already, such as outputs of another program, stay as they are. Scalars go where XLA
+wants them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from paramesh.errors import LayoutError
+from paramesh.parallel.layouts.strategy import layout_of
+
+
+class ProgramInputs:
+    """Lays out inputs over a mesh.
+
+    Args:
+        mesh: of all devices.
+        strategy: "data_parallel", "full_batch", or a tuple with a strategy or Layout for each
+            input.
+    """
+
+    def __init__(self, mesh: Mesh, strategy: Any) -> None:
+        devices = mesh.devices.ravel().tolist()
+        self._mesh = mesh
+        self._strategy = strategy
+        self._count = len(devices)
+        self._local = sum(d.process_index == jax.process_index() for d in devices)
+        self._alone = self._local == self._count
+        self._device_set = set(devices)
+        self._everywhere = NamedSharding(mesh, PartitionSpec())
+        self._batch = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
+
+    def place(self, leaves: Sequence[Any]) -> list[Any]:
+        """Raw inputs, laid out.
+
+        Raises:
+            LayoutError: a strategy does not fit its input, there are more inputs than strategies,
+                or a process's part of a batch cannot be cut over its devices.
+        """
+        placed: list[Any] = []
+        seen = 0
+        for leaf in leaves:
+            if np.ndim(leaf):
+                here = isinstance(leaf, jax.Array) and leaf.sharding.device_set == self._device_set
+                if not here:
+                    leaf = self._placed(leaf, seen)
+                seen += 1
+            placed.append(leaf)
+        return placed
+
+    def _placed(self, leaf: Any, at: int) -> Any:
+        sharding = self._sharding(np.shape(leaf), at)
+        if self._alone:
+            return jax.device_put(leaf, sharding)
+        value = np.asarray(leaf)
+        if sharding.is_fully_replicated:
+            return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
+        return jax.make_array_from_process_local_data(sharding, value)
+
+    def of_whole(self, shapes: Sequence[tuple[int, ...]]) -> list[NamedSharding | None]:
+        """Where inputs of these shapes lie, the shapes being those of the whole; None for scalars.
+
+        Raises:
+            LayoutError: as `place`.
+        """
+        found: list[NamedSharding | None] = []
+        seen = 0
+        for shape in shapes:
+            if not shape:
+                found.append(None)
+                continue
+            if self._strategy == "data_parallel":
+                divides = shape[0] % self._count == 0
+                found.append(self._batch if divides else self._everywhere)
+            elif self._strategy == "full_batch":
+                found.append(self._everywhere)
+            elif seen < len(self._strategy):
+                layout = layout_of(self._strategy[seen], shape, self._count, replicas="first")
+                found.append(layout.sharding(self._mesh))
+            seen += 1
+        return found
+
+    def _sharding(self, shape: tuple[int, ...], at: int) -> NamedSharding:
+        if self._strategy == "full_batch":
+            return self._everywhere
+        if self._strategy == "data_parallel":
+            if self._alone and shape[0] % self._count:
+                return self._everywhere
+            if shape[0] % self._local:
+                raise LayoutError(
+                    f"This process's part of input {at} has shape {shape}; its first axis, the "
+                    f"batch, must be a multiple of the {self._local} devices here. Drop the rest "
+                    "of the last batch (drop_remainder), or set full_batch=True."
+                )
+            return self._batch
+        if at >= len(self._strategy):
+            raise LayoutError(
+                f"dataset_strategy {self._strategy} has {len(self._strategy)} entries, but input "
+                f"{at} of shape {shape} is an array too; give an entry for each input that has "
+                "axes."
+            )
+        # In several processes only parts are known; the shape of the whole comes from them.
+        whole = shape if self._alone else tuple(n * self._count for n in shape)
+        try:
+            layout = layout_of(self._strategy[at], whole, self._count, replicas="first")
+        except (LayoutError, TypeError) as error:
+            raise type(error)(f"dataset_strategy of input {at}: {error}") from None
+        return layout.sharding(self._mesh)

@@ -1,0 +1,1 @@
+"""The parallel modes: data parallel, hybrid, semi-automatic and automatic."""

@@ -1,0 +1,194 @@
+"""The parallel optimizer: optimizer state divided over devices that all hold the Parameters.
+
+Every device updates its part of each Parameter with its part of the state, and the devices then
+give each other the new parts (ZeRO stage 1: Rajbhandari et al. 2020, arXiv:1910.02054; MindSpore's
+`enable_parallel_optimizer`). The state exists nowhere as a whole. A part is cut from the flattened
+Parameter, so that no shape has to be divisible.
+
+Glossary
+    part        the elements of a flat array that one device has; all parts are equally long, the
+                last ones are filled up with zeros
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import NamedSharding
+
+from paramesh._compat.jax import eval_context
+from paramesh.dtype import DType
+from paramesh.errors import ContextError
+from paramesh.parameter import FlatLayout, Parameter, Pool
+from paramesh.sampling.recipe import Recipe
+from paramesh.state import storage
+
+
+class Divider:
+    """How values of one size are divided over the devices of a mesh with one axis.
+
+    Args:
+        size: elements.
+        sharding: of arrays that are cut along their first axis over all devices.
+        devices: of the mesh, by rank.
+    """
+
+    def __init__(self, size: int, sharding: NamedSharding, devices: Sequence[Any]) -> None:
+        self.size = size
+        self.sharding = sharding
+        self.devices = tuple(devices)
+        self.axis: Any = sharding.mesh.axis_names[0]
+        self.part = -(-size // len(self.devices))
+
+    def cut(self, value: Any) -> Any:
+        """This device's part of a value that all devices have; traceable inside a program."""
+        flat = jnp.ravel(value)
+        filling = self.part * len(self.devices) - self.size
+        flat = jnp.pad(flat, (0, filling)) if filling else flat
+        return lax.dynamic_slice(flat, (lax.axis_index(self.axis) * self.part,), (self.part,))
+
+    def join(self, part: Any, shape: tuple[int, ...]) -> Any:
+        """The value of which each device gives its part; traceable inside a program."""
+        whole = lax.all_gather(part, self.axis, tiled=True)
+        return whole[: self.size].reshape(shape)
+
+    def pool(
+        self, name: str, plan: FlatLayout, dtype: DType, members: Sequence[Parameter], owner: Any
+    ) -> SplitState:
+        """The pool that holds the parts of `members`."""
+        return SplitState(name, plan, dtype, members, owner, self)
+
+
+class SplitState(Pool):
+    """Optimizer state of which every device has a part.
+
+    The members read, save and load like other Parameters, one at a time: what is read is put
+    together on the host. With several processes a member cannot be read outside of programs, since
+    no process has all of it; sharded checkpoints keep the parts.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        plan: FlatLayout,
+        dtype: DType,
+        members: Sequence[Parameter],
+        owner: Any,
+        divider: Divider,
+    ) -> None:
+        super().__init__(name, _Parts(plan, divider), dtype, members, owner)
+        self.divider = divider
+        self.shape = (divider.part,)
+
+    @property
+    def sharding(self) -> NamedSharding:
+        """Of the array of all parts."""
+        return self.divider.sharding
+
+    @property
+    def global_shape(self) -> tuple[int, ...]:
+        """The shape of the array of all parts."""
+        return (self.divider.part * len(self.divider.devices),)
+
+    def declared(self) -> list[Parameter]:
+        """None: recipes run in `_gather`, one after another, and only the parts are kept."""
+        return []
+
+    def take(self, i: int) -> Any:
+        """An array of its own with the value of a member.
+
+        Raises:
+            ContextError: other processes have parts of it.
+        """
+        base = self.base()
+        if not base.is_fully_addressable:
+            raise ContextError(
+                f"{self.name} is divided over the devices of several processes "
+                "(enable_parallel_optimizer), and this process has only its own parts. Read it "
+                "in a program that all of them run, save it by save_checkpoint(…, "
+                "format='sharded'), or train without dividing it."
+            )
+        return super().take(i)
+
+    def _part_of(self, base: Any, i: int) -> Any:
+        start, size = self.plan.starts[i], self.plan.sizes[i]
+        part = np.empty(size, self.dtype.np_dtype)
+        for shard in base.addressable_shards:
+            at = shard.index[0].start or 0
+            _copy(np.asarray(shard.data), at, part, start)
+        return jnp.asarray(part.reshape(self.plan.shapes[i]))
+
+    def view(self, i: int) -> None:
+        """None: the array is not the values of members side by side."""
+
+    def located(self, i: int) -> tuple[Any, int] | None:
+        """Where member `i` lies: the array of all parts, and the member's first element in it.
+
+        None for a stray, which holds its value itself.
+        """
+        return storage.inside(self, self._located, i)
+
+    def _located(self, i: int) -> tuple[Any, int] | None:
+        return None if self._is_detached(i) else (self.base(), self.plan.starts[i])
+
+    def _gather(self) -> None:
+        part, sharding = self.divider.part, self.sharding
+        indices: Any = sharding.addressable_devices_indices_map(self.global_shape)
+        here = {device: index[0].start or 0 for device, index in indices.items()}
+        base = self.base()
+        with eval_context():
+            parts = {device: np.zeros(part, self.dtype.np_dtype) for device in here}
+            if base is not None:
+                for shard in base.addressable_shards:
+                    parts[shard.device] = np.array(shard.data)
+            for i, param in self.strays():
+                value = np.ravel(_value(param))
+                for device, at in here.items():
+                    _copy(value, self.plan.starts[i], parts[device], at)
+            arrays = [jax.device_put(parts[device], device) for device in here]
+            array = jax.make_array_from_single_device_arrays(self.global_shape, sharding, arrays)
+        self._store_inside(array)
+
+    def joined(self, base: Any, others: Mapping[int, Any]) -> Any:
+        """This device's part with other values for some members; traceable."""
+        flat = self.divider.join(base, (self.divider.size,))
+        for i, value in others.items():
+            flat = lax.dynamic_update_slice(flat, value.ravel(), (self.plan.starts[i],))
+        return self.divider.cut(flat)
+
+
+class _Parts(FlatLayout):
+    """A plan of which a device sees its part."""
+
+    def __init__(self, plan: FlatLayout, divider: Divider) -> None:
+        super().__init__(plan.shapes)
+        self._divider = divider
+
+    def join(self, arrays: Sequence[Any]) -> Any:
+        """This device's part of the members' arrays; traceable."""
+        return self._divider.cut(super().join(arrays))
+
+    def part(self, flat: Any, i: int, ranks: Sequence[Any] | None = None) -> Any:
+        """Member `i`, put together from all devices; traceable."""
+        return super().part(self._divider.join(flat, (self._divider.size,)), i, ranks)
+
+
+def _value(param: Parameter) -> Any:
+    """A member's value, of a recipe too, without its being kept."""
+    contents: Any = param._contents
+    if isinstance(contents, Recipe):
+        return np.asarray(contents.compute())
+    return np.asarray(contents.addressable_data(0))
+
+
+def _copy(source: Any, source_at: int, target: Any, target_at: int) -> None:
+    """Copy what two stretches of a flat array, given with their first elements, share."""
+    low = max(source_at, target_at)
+    high = min(source_at + len(source), target_at + len(target))
+    if low < high:
+        target[low - target_at : high - target_at] = source[low - source_at : high - source_at]

@@ -1,0 +1,47 @@
+"""Which placement belongs to which parallel mode."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from paramesh.context import get_auto_parallel_context
+from paramesh.parallel.modes.auto import SEARCHES, Auto
+from paramesh.parallel.modes.data_parallel import DataParallel
+from paramesh.parallel.modes.layout_table import LayoutTable, layout_table
+from paramesh.parallel.modes.semi_auto import SemiAuto
+from paramesh.parallel.processes.groups import devices_of_settings
+from paramesh.parallel.processes.membership import join
+from paramesh.parameter import Parameter
+from paramesh.state.placement import Placement, current
+
+
+def placement_of(mode: str) -> Placement:
+    """The placement for a parallel mode, over the devices that the settings name.
+
+    Raises:
+        ContextError: there are fewer devices than `device_num` says; as `processes.join`.
+    """
+    join()
+    devices = devices_of_settings()
+    if mode in ("data_parallel", "hybrid_parallel"):
+        return DataParallel(devices, mode)
+    if mode == "auto_parallel" and get_auto_parallel_context("search_mode") in SEARCHES:
+        return Auto(devices, mode)
+    return SemiAuto(devices, mode)
+
+
+def table_of(params: Sequence[Parameter]) -> LayoutTable:
+    """The layouts of Parameters under the present settings, as far as they are known.
+
+    Raises:
+        ContextError: as `placement_of`.
+        LayoutError: a layout that was given does not fit the devices.
+    """
+    place = current()
+    layouts = place.layouts(params)
+    rows = {p.name: (p.shape, p.dtype, layout) for p, layout in zip(params, layouts, strict=True)}
+    table = layout_table(rows, place.count)
+    if isinstance(place, Auto):
+        return dataclasses.replace(table, plan=place.plan_of(params))
+    return table

@@ -1,0 +1,1 @@
+"""Operators that XLA partitions wrongly, and the rules that replace its own."""

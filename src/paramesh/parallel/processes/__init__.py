@@ -1,0 +1,1 @@
+"""This process among others: joining, leaving, groups of devices, and failures."""

@@ -1,0 +1,96 @@
+"""The ids that a table on servers is asked for: integers, inside the table, or those of padding.
+
+A row outside a table does not exist: it could only read as zeros, and never train. So it is an
+error, at the call that asks for it; nothing has been computed or pushed by then.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from typing import Any
+
+import numpy as np
+
+from paramesh.dtype import to_dtype
+from paramesh.parameter import Parameter
+from paramesh.ps.client.row_gradients import is_padding
+
+Array = np.ndarray[Any, Any]
+
+#: So many of the wrong ids are named.
+_NAMED = 5
+
+
+@dataclasses.dataclass
+class IdCounts:
+    """Ids that are no rows.
+
+    Attributes:
+        padding_ids: ids of padding that were looked up.
+        refused_ids: ids outside the table that were asked for.
+    """
+
+    padding_ids: int = 0
+    refused_ids: int = 0
+
+
+_counts: weakref.WeakKeyDictionary[Parameter, IdCounts] = weakref.WeakKeyDictionary()
+
+
+def id_counts(table: Parameter) -> IdCounts:
+    """What was counted of a table in this process; to be added to."""
+    return _counts.setdefault(table, IdCounts())
+
+
+def all_counts() -> IdCounts:
+    """What was counted of all tables that there are."""
+    counted = list(_counts.values())
+    return IdCounts(sum(c.padding_ids for c in counted), sum(c.refused_ids for c in counted))
+
+
+def check_integers(table: Parameter, ids: Any) -> None:
+    """Raise TypeError unless these are integers."""
+    if np.dtype(ids.dtype).kind not in "iu":
+        raise TypeError(
+            f"Parameter '{table.name}': rows are looked up by integers, got "
+            f"{to_dtype(ids.dtype)}. Cast the ids first."
+        )
+
+
+def marked(ids: Array, padding: int | None) -> Array:
+    """Ids as Int64, with -1 for those of padding and those that Int64 does not have."""
+    found = ids.astype(np.int64)
+    there = is_padding(ids, padding)
+    if there is not None:
+        found[there] = -1
+    return found
+
+
+def checked(table: Parameter, ids: Array, padding: int | None) -> Array:
+    """As `marked`, of ids that were looked up.
+
+    Raises:
+        ValueError: an id that is neither a row of the table nor padding.
+    """
+    found = marked(ids, padding)
+    inside = (found >= 0) & (found < table.shape[0])
+    if inside.all():
+        return found
+    there = is_padding(ids, padding)
+    wrong = ~inside if there is None else ~inside & ~there
+    counts = id_counts(table)
+    refused = int(wrong.sum())
+    counts.padding_ids += len(found) - int(inside.sum()) - refused
+    counts.refused_ids += refused
+    if refused:
+        named = [int(one) for one in dict.fromkeys(ids[wrong].tolist())]
+        more = ", …" if len(named) > _NAMED else ""
+        raise ValueError(
+            f"Parameter '{table.name}' has the rows 0 to {table.shape[0] - 1}, and "
+            f"{refused} of {len(found)} ids are outside: "
+            f"{', '.join(map(str, named[:_NAMED]))}{more}. A row that is not there cannot be "
+            "trained. Map ids into the table (a hash by `% vocab_size`), or make it larger; an id "
+            "that stands for nothing is named by nn.EmbeddingLookup(padding_idx=…)."
+        )
+    return found

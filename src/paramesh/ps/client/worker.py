@@ -1,0 +1,304 @@
+"""A worker's side of the servers: what is cut for which server, and what may have to be sent again.
+
+Glossary
+    held        the pushes that some server may have to be sent again
+    flying      a push in stale mode that was sent, and whose answer no step has needed yet
+    talk        what one of its methods says to the servers: a generator of rounds; of each it is
+                sent the answers by server, or thrown the error
+    life        of a worker: one process
+
+The same push is repeated bit by bit, from memory. No network: who runs a talk has the rounds
+carried out (see `caller`), over Ray or in a simulation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from paramesh.ps.client.caller import Caller
+from paramesh.ps.client.exchange import Call, Request
+from paramesh.ps.client.peer import Reply
+from paramesh.ps.server.refresh import Refresh, join_news, split_watches
+from paramesh.ps.specification.partition import Partition
+from paramesh.ps.specification.protocol import Replaced
+from paramesh.ps.specification.specs import check_same, known_among
+
+Array = np.ndarray[Any, Any]
+Update = Mapping[str, Mapping[str, Array]]
+T = TypeVar("T")
+
+#: How often a worker that starts asks for a number.
+TRIES = 5
+
+
+class Round(NamedTuple):
+    """One call for each server.
+
+    Attributes:
+        calls: by server.
+        sent: how they were sent already; None: they are sent now.
+        fresh: they were sent just now: none of them can be answered yet.
+    """
+
+    calls: Mapping[int, Call]
+    sent: Mapping[int, Request] | None = None
+    fresh: bool = True
+
+
+Talk = Generator[Round, dict[int, Any], T]
+
+
+class _Flying(NamedTuple):
+    calls: dict[int, Call]
+    sent: dict[int, Request]
+    wanted: list[str]
+
+
+class Worker:
+    """What one worker says to the servers.
+
+    Args:
+        caller: sends it.
+        life: drawn for the process that the worker is: nobody else has it.
+        eager: the servers are in async mode: an answer says that the push was applied, whatever
+            the version.
+        staleness: of the servers, in stale mode.
+
+    Attributes:
+        incarnation: of this worker, from the servers.
+        start: the step that this worker goes on from: the least that a server waits for.
+        rows_pulled: how many rows of tables it was sent.
+    """
+
+    def __init__(
+        self, caller: Caller, life: int, *, eager: bool = False, staleness: int = 0
+    ) -> None:
+        self.caller = caller
+        self.life = life
+        self.rank = caller.rank
+        self.eager = eager
+        self.staleness = staleness
+        self.servers = count = len(caller.peers)
+        self.partition = Partition(count)
+        self.incarnation = 0
+        self.start = 0
+        self.rows_pulled = 0
+        self.flying: dict[int, _Flying] = {}
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._held: list[dict[int, tuple[Any, Any]]] = [{} for _ in range(count)]
+        #: The version up to which each server has told this worker which rows moved.
+        self._told = [0] * count
+
+    def greet(self) -> Talk[None]:
+        """Become the latest incarnation of this worker, and learn where the servers are."""
+        tries = 0
+        while True:
+            asked = yield self._all(("hello", (self.rank, None, self.life)))
+            self.incarnation = max(said["worker"] for said in asked.values())
+            self.caller.greeting = ("hello", (self.rank, self.incarnation, self.life))
+            try:
+                found = yield self._all(self.caller.greeting)
+            except Replaced:
+                # What a process before this one has sent came late, and has taken the number.
+                self.caller.greeting = None
+                tries += 1
+                if tries == TRIES:
+                    raise
+            else:
+                break
+        self.start = min(said["next"] for said in found.values())
+        self._told = [peer.version for peer in self.caller.peers]
+
+    def _all(self, call: Call) -> Round:
+        return Round(dict.fromkeys(range(self.servers), call))
+
+    # What a session needs (see `session.Client`).
+
+    def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> Talk[None]:
+        """As in `Client`."""
+        there = yield self._all(("known", ()))
+        check_same(self.partition, specs, [there[i] for i in sorted(there)])
+        pieces = [[] for _ in range(self.servers)]
+        for spec in specs:
+            for server, part in enumerate(self.partition.split_spec(spec)):
+                pieces[server] += part
+            if spec["kind"] == "dense":
+                self._shapes[spec["name"]] = tuple(spec["shape"])
+        given: list[dict[str, Array]] = [{} for _ in range(self.servers)]
+        for name, array in values.items() if self.rank == 0 else ():
+            for server, part in enumerate(self.partition.split_values(name, array)):
+                given[server].update(part)
+        yield Round(
+            {i: ("declare", (pieces[i], given[i])) for i in range(len(pieces)) if pieces[i]}
+        )
+
+    def known(self, specs: list[dict[str, Any]]) -> Talk[list[str]]:
+        """As in `Client`."""
+        there = yield self._all(("known", ()))
+        names = known_among(self.partition, specs, [there[i] for i in sorted(there)])
+        for spec in specs:
+            if spec["kind"] == "dense" and spec["name"] in names:
+                self._shapes[spec["name"]] = tuple(spec["shape"])
+        return names
+
+    def step(
+        self,
+        step: int,
+        updates: Update,
+        hyper: Mapping[str, float],
+        wanted: Iterable[str],
+        refresh: Refresh | None = None,
+    ) -> Talk[dict[str, Array]]:
+        """As in `Client`."""
+        wanted = list(wanted)
+        names = self._pieces(wanted)
+        numbers = dict(hyper)
+        asked = None if refresh is None else split_watches(self.partition, refresh.watches)
+        calls: dict[int, tuple[str, tuple[Any, ...]]] = {}
+        for server, mine in enumerate(self.partition.split_updates(updates)):
+            self._held[server][step] = (mine, numbers)
+            # What it answers with is read as many steps later as reads lag behind.
+            reader = step + 1 + (self.staleness if asked is None else 0)
+            watches = None if asked is None else asked[server]
+            told = self._told[server]
+            push = (self.rank, self.incarnation, step, mine, numbers)
+            calls[server] = ("step", (*push, names[server], reader, watches, told))
+        self.flying[step] = _Flying(calls, self.caller.send(calls), wanted)
+        needed = step - self.staleness if refresh is None else step
+        for old in [s for s in self.flying if s < needed]:
+            self.caller.drop(self.flying.pop(old).sent)
+        if needed not in self.flying:  # of the first steps: nobody has sent a push for them
+            return (yield from self.pull(step + 1, wanted))
+        return (yield from self._landed(needed, step, wanted, refresh))
+
+    def _landed(
+        self, step: int, now: int, wanted: list[str], refresh: Refresh | None
+    ) -> Talk[dict[str, Array]]:
+        """What a flying push is answered with."""
+        calls, sent, asked = self.flying.pop(step)
+        replies = yield Round(calls, sent, step == now)
+        if refresh is not None:
+            refresh.news = join_news(reply.news for reply in replies.values())
+            self.rows_pulled += sum(len(news.ids) for news in refresh.news.values())
+        for server, reply in replies.items():
+            self._told[server] = reply.version
+            self._applied(server, step + 1 if self.eager else reply.version)
+        if asked != wanted:  # others were declared meanwhile
+            return (yield from self.pull(step + 1 + self.staleness, wanted))
+        return self._joined(wanted, replies)
+
+    def _applied(self, server: int, version: int) -> None:
+        """A server has all pushes before a version: they are not sent again."""
+        held = self._held[server]
+        for old in [s for s in held if s < version]:
+            del held[old]
+
+    def pull(self, step: int, wanted: Iterable[str]) -> Talk[dict[str, Array]]:
+        """As in `Client`."""
+        wanted = list(wanted)
+        names = self._pieces(wanted)
+        replies = yield Round({i: ("pull", (step, mine)) for i, mine in enumerate(names) if mine})
+        return self._joined(wanted, replies)
+
+    def pull_rows(self, step: int, name: str, ids: Array) -> Talk[Array]:
+        """As in `Client`."""
+        self.rows_pulled += len(ids)
+        parts = self.partition.split_rows(ids)
+        replies = yield Round(
+            {
+                i: ("pull_rows", (step, name, ids[mine]))
+                for i, mine in enumerate(parts)
+                if len(mine) or i == 0
+            }
+        )
+        rows = {i: reply.values[name] for i, reply in replies.items()}
+        if len(parts) == 1:
+            return rows[0]
+        out = np.empty((len(ids), *rows[0].shape[1:]), rows[0].dtype)
+        for i, values in rows.items():
+            out[parts[i]] = values
+        return out
+
+    def put(self, name: str, fields: Mapping[str, Array], ids: Array | None) -> Talk[None]:
+        """As in `Client`."""
+        calls: dict[int, tuple[str, tuple[Any, ...]]] = {}
+        if ids is not None:
+            for server, mine in enumerate(self.partition.split_rows(ids)):
+                rows = {field: values[mine] for field, values in fields.items()}
+                calls[server] = ("put", ({name: rows}, ids[mine]))
+        else:
+            pieces: list[dict[str, dict[str, Array]]] = [{} for _ in range(self.servers)]
+            for field, values in fields.items():
+                for server, parts in enumerate(self.partition.split_values(name, values)):
+                    for piece, part in parts.items():
+                        pieces[server].setdefault(piece, {})[field] = part
+            calls = {i: ("put", (mine, None)) for i, mine in enumerate(pieces) if mine}
+        yield Round(calls)
+
+    def dump(self, name: str) -> Talk[dict[str, Array]]:
+        """As in `Client`, at the version after all of this worker's pushes."""
+        yield from self.settle()
+        if name in self._shapes:
+            names = self._pieces([name])
+            answers = yield Round({i: ("dump", (mine,)) for i, mine in enumerate(names) if mine})
+            found = {n: f for answer in answers.values() for n, f in answer.items()}
+            fields = next(iter(found.values()))
+            return {
+                field: self.partition.join_values(
+                    name, self._shapes[name], {piece: found[piece][field] for piece in found}
+                )
+                for field in fields
+            }
+        answers = yield self._all(("dump", ([name],)))
+        tables = [answers[i][name] for i in sorted(answers)]
+        order = np.argsort(np.concatenate([table["ids"] for table in tables]))
+        return {
+            field: np.concatenate([table[field] for table in tables])[order] for field in tables[0]
+        }
+
+    def stats(self) -> Talk[list[dict[str, Any]]]:
+        """Of each server, as `Server.stats`."""
+        found = yield self._all(("stats", ()))
+        return [found[i] for i in sorted(found)]
+
+    def leave(self) -> Talk[bool]:
+        """Say goodbye; whether this was the last worker."""
+        answers = yield Round({0: ("leave", (self.rank, self.incarnation))})
+        return answers[0] == 0
+
+    def settle(self) -> Talk[None]:
+        """Wait until all of this worker's pushes are applied; in stale mode replies come before."""
+        replies = yield Round(
+            {
+                server: ("settle", (self.rank, 1 + max(held)))
+                for server, held in enumerate(self._held)
+                if held and not self.eager
+            }
+        )
+        for server, reply in replies.items():
+            self._applied(server, reply.version)
+
+    def _pieces(self, wanted: Iterable[str]) -> list[list[str]]:
+        names: list[list[str]] = [[] for _ in range(self.servers)]
+        for name in wanted:
+            for part in self.partition.pieces(name, math.prod(self._shapes[name])):
+                names[part.server].append(part.name)
+        return names
+
+    def _joined(self, wanted: Iterable[str], replies: dict[int, Reply]) -> dict[str, Array]:
+        pieces = {name: a for reply in replies.values() for name, a in reply.values.items()}
+        return {n: self.partition.join_values(n, self._shapes[n], pieces) for n in wanted}
+
+    def earlier(self, server: int, call: Call) -> list[Call]:
+        """The pushes before the present one, in order, for a server that may have lost them."""
+        method, arguments = call
+        held = self._held[server]
+        return [
+            ("push", (self.rank, self.incarnation, step, *held[step]))
+            for step in sorted(held)
+            if method != "step" or step < arguments[2]
+        ]

@@ -1,0 +1,1 @@
+"""Servers as Ray actors: clusters, nodes, roles, access and status."""

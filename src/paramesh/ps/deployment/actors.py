@@ -1,0 +1,408 @@
+"""A server as a Ray actor: `Server` behind messages.
+
+One coroutine runs at a time, so the server needs no locks; one that waits for other workers lets
+the others, and the questions about its health, pass. Ray restarts a killed actor
+(`max_restarts=-1`) and repeats no call by itself (`max_task_retries=0`): its retries may run a call
+twice and are used up while an actor restarts. The client repeats, and the server knows what it has
+applied.
+
+With a standby there are two such actors for each server. Both begin by following the log, and so
+does one that Ray has started again: an actor never takes over by itself, a worker asks it to. The
+log decides which of them serves: the one that has the latest incarnation. The other one, when it
+learns that it was the server before, ends, and is started again as the standby.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from paramesh.errors import ParameterServerError
+from paramesh.ps.client.peer import Reply
+from paramesh.ps.deployment.host import Host
+from paramesh.ps.durability.identity import check_server
+from paramesh.ps.durability.log import Fenced, latest_incarnation
+from paramesh.ps.processes.descriptors import RESERVE, raise_limit
+from paramesh.ps.processes.shortage import names_shortage, shortage
+from paramesh.ps.server.refresh import Watch, news_of
+from paramesh.ps.server.server import Server
+from paramesh.ps.server.standby import STANDBY_POINTS, Standby
+from paramesh.ps.server.store import Update
+from paramesh.ps.specification.protocol import POINTS, PushesMissing, Replaced, RunConfig
+
+Array = np.ndarray[Any, Any]
+
+#: A message has at most so many arrays, and each array so many axes.
+_MOST_ARRAYS = 1 << 20
+_MOST_AXES = 16
+
+#: The concurrency group of `ping`. Whoever is asked to wait has to learn that a server is busy, not
+#: frozen, also while a large table is made or a rule compiled on the thread of all other calls.
+SIGNS = "signs"
+
+#: Seconds between two looks of a standby at the log, and of a server whether it was replaced.
+FOLLOW, WATCH = 0.05, 0.2
+#: The most seconds between two tries of a standby that cannot follow the log.
+SEEK = 10.0
+
+
+class NotServing(ParameterServerError):
+    """A standby was asked for what only its server does; `latest`: the incarnation that serves."""
+
+    def __init__(self, message: str, latest: int) -> None:
+        super().__init__(message, latest)
+        self.latest = latest
+
+    def __str__(self) -> str:
+        return self.args[0]
+
+
+class Kill(NamedTuple):
+    """A planned death, for tests: at a point, at a version, of one incarnation."""
+
+    point: str
+    version: int
+    incarnation: int
+
+
+def check_update(updates: Any) -> None:
+    """Raise ParameterServerError unless this is an update: names, fields, plain arrays.
+
+    Nothing has been allocated for it by then; `Store.check` compares it with the Parameters.
+    """
+    wrong = None
+    if not isinstance(updates, Mapping) or len(updates) > _MOST_ARRAYS:
+        wrong = f"an update is a mapping of at most {_MOST_ARRAYS} names, got {type(updates)}"
+    else:
+        for name, update in updates.items():
+            if not isinstance(name, str) or not isinstance(update, Mapping):
+                wrong = f"an update maps names to gradients, got {name!r}: {type(update)}"
+            elif set(update) not in ({"grad"}, {"ids", "grad"}):
+                wrong = f"the update of '{name}' has {sorted(map(str, update))}"
+            elif not all(
+                type(array) is np.ndarray and not array.dtype.hasobject and array.ndim <= _MOST_AXES
+                for array in update.values()
+            ):
+                wrong = f"the update of '{name}' holds something else than plain arrays"
+            if wrong is not None:
+                break
+    if wrong is not None:
+        raise ParameterServerError(f"a message was refused: {wrong}.")
+
+
+class ServerActor:
+    """A server in a process of its own; made by `cluster`, through Ray.
+
+    Args:
+        folder: of its log and snapshots.
+        rules: the fields of `RunConfig`.
+        kills: planned deaths (see `Kill`).
+        pair: one of two actors: begins as a standby.
+        fsync: as for `Server`.
+        job: the name of the run.
+        run: its name in its folder, and which of its servers this is (see `identity`); None: nobody
+            looks whose the folder is.
+        host: the process that it is; None: this one.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        rules: dict[str, Any],
+        kills: Iterable[tuple[str, int, int]] = (),
+        *,
+        pair: bool = False,
+        fsync: bool = False,
+        job: str = "default",
+        run: tuple[str, int] | None = None,
+        host: Host | None = None,
+    ) -> None:
+        if host is None:
+            raise_limit(RESERVE)
+        self._host = host or Host()
+        self._run = None if run is None else run[0]
+        if run is not None:
+            check_server(Path(folder), *run)
+        self._kills = [Kill(*kill) for kill in kills]
+        for kill in self._kills:
+            if kill.point not in (*POINTS, *STANDBY_POINTS):
+                raise ValueError(
+                    f"there is no point {kill.point!r}; there are {(*POINTS, *STANDBY_POINTS)}."
+                )
+        self._server: Server | None = None
+        self._standby: Standby | None = None
+        self._folder = Path(folder)
+        self._rules = RunConfig(**rules)
+        self._options: dict[str, Any] = {
+            "point": self._at if self._kills else None,
+            "fsync": fsync,
+            "snapshots_beside": True,
+        }
+        self._moved = self._host.event()
+        self._failure: Exception | None = None
+        self._watcher = self._host.watch(self._folder, job)
+        self._beacon: tuple[str, int] | None = None
+        if not pair:
+            self._server = Server(self._folder, self._rules, **self._options)
+            self._watcher.look(self._server)
+            return
+        self._beacon = self._host.beacon()
+        self._promotion = self._host.lock()
+        self._follow()
+
+    @property
+    def title(self) -> str:
+        """Who this is, in messages."""
+        return f"{self._folder.name} ({self._host.where()})"
+
+    # A standby. It belongs to a thread until it is promoted.
+
+    def _follow(self) -> None:
+        self._standby = standby = Standby(self._folder, self._rules, **self._options)
+        self._unfollow = self._host.repeat("standby", lambda stop: self._following(standby, stop))
+
+    def _following(self, standby: Standby, stop: Callable[[], bool]) -> Iterator[float]:
+        # One that cannot follow is none: it ends, and is started again.
+        pause = FOLLOW
+        while True:
+            if standby.follow(stop):
+                pause = FOLLOW
+                yield 0.0
+            else:  # starting over reads everything: not all the time, if it does not help
+                yield pause
+                pause = min(2 * pause, SEEK) if standby.trouble else FOLLOW
+
+    def _take_over(self, after: int) -> Server:
+        self._unfollow()
+        assert self._standby is not None
+        try:
+            server = self._standby.promote(after)
+        except BaseException:
+            self._follow()
+            raise
+        self._host.repeat("fence", lambda stop: self._watch(server))
+        return server
+
+    def _watch(self, server: Server) -> Iterator[float]:
+        """End when another has taken over: those who wait here would wait in vain."""
+        while True:
+            yield WATCH
+            try:
+                replaced = latest_incarnation(self._folder) > server.incarnation
+            except (OSError, ParameterServerError):
+                continue  # the next write tells
+            if replaced:
+                self._host.end(0)
+
+    @names_shortage
+    async def promote(self, after: int) -> dict[str, Any]:
+        """Serve, if no later incarnation than `after` does; one that serves already goes on.
+
+        Returns:
+            `serves`, whether this one does now, and `incarnation`, of the one that does. If this
+            one does, as `hello`, without `next` and `worker`.
+
+        Raises:
+            ParameterServerError, OSError: as `Standby.promote`; this one is a standby still.
+        """
+        async with self._promotion:
+            if self._server is None:
+                try:
+                    # In a thread: whoever is asked to wait has to hear that it is alive.
+                    self._server = await self._host.beside(self._take_over, after)
+                except Fenced as error:
+                    return {"serves": False, "incarnation": error.latest}
+        server = self._server
+        latest = latest_incarnation(self._folder)
+        if latest > server.incarnation:  # it was replaced while it was frozen, and will end
+            return {"serves": False, "incarnation": latest}
+        said = {"incarnation": server.incarnation, "version": server.version}
+        return {"serves": True, **said, **self._whereabouts()}
+
+    def _whereabouts(self) -> dict[str, Any]:
+        host = self._host
+        return {"pid": host.pid, "host": host.identity(), "beacon": self._beacon}
+
+    def _at(self, name: str) -> None:
+        server = self._server
+        if server is None:  # it recovers, or follows: the counter is on the disk already
+            incarnation = latest_incarnation(self._folder)
+            version = 0 if self._standby is None else self._standby.version
+        else:
+            incarnation, version = server.incarnation, server.version
+        for kill in self._kills:
+            if (kill.point, kill.incarnation) == (name, incarnation) and version >= kill.version:
+                self._host.kill()
+
+    def _state(self) -> Server:
+        if self._server is None:
+            raise NotServing(
+                f"this is the standby of '{self._folder}'.", latest_incarnation(self._folder)
+            )
+        return self._server
+
+    def _reply(self, step: int | None, names: Iterable[str]) -> Reply:
+        server = self._state()
+        values = {} if step is None else {name: server.read(step, name) for name in names}
+        if self._kills:
+            self._at("reply")
+        self._watcher.sent(values)
+        self._watcher.look(server)
+        return Reply(self._host.pid, server.incarnation, server.version, values)
+
+    def _move(self, failure: Exception | None = None) -> None:
+        self._failure = failure
+        self._moved.set()
+        self._moved = self._host.event()
+
+    async def _released(self, step: int) -> None:
+        while not self._state().released(step):
+            await self._moved.wait()
+            if self._failure is not None:
+                raise self._failure
+
+    @names_shortage
+    async def hello(self, worker: int, incarnation: int | None, life: int = 0) -> dict[str, Any]:
+        """As `Server.hello`, and where: `pid`, `host` and the address of a `beacon`, or None."""
+        return self._state().hello(worker, incarnation, life) | self._whereabouts()
+
+    @names_shortage
+    async def declare(self, specs: list[dict[str, Any]], values: dict[str, Array]) -> Reply:
+        """As `Server.declare`; back when all of them can be read."""
+        self._state().declare(specs, values)
+        self._move()
+        names = [spec["name"] for spec in specs]
+        while not self._state().ready(names):
+            await self._moved.wait()
+        return self._reply(None, ())
+
+    @names_shortage
+    async def put(self, pieces: dict[str, dict[str, Array]], ids: Array | None) -> Reply:
+        """As `Server.put`, of several pieces."""
+        for name, fields in pieces.items():
+            self._state().put(name, fields, ids)
+        self._move()
+        return self._reply(None, ())
+
+    @names_shortage
+    async def known(self) -> list[dict[str, Any]]:
+        """As `Server.known`."""
+        return self._state().known()
+
+    @names_shortage
+    async def dump(self, names: list[str]) -> dict[str, dict[str, Array]]:
+        """As `Server.dump`, by name."""
+        return {name: self._state().dump(name) for name in names}
+
+    @names_shortage
+    async def push(
+        self, worker: int, incarnation: int, step: int, updates: Update, hyper: dict[str, float]
+    ) -> Reply:
+        """As `Server.push`; does not wait for the other workers."""
+        check_update(updates)
+        server = self._state()
+        before = server.version
+        try:
+            server.push(worker, incarnation, step, updates, hyper)
+        except (Replaced, PushesMissing):
+            raise  # only the worker that spoke is concerned
+        except (ParameterServerError, OSError, MemoryError, RuntimeError) as error:
+            told = shortage(self.title, "push", error) or error
+            if isinstance(told, ParameterServerError | OSError):
+                # Those who wait for this update would wait for ever.
+                self._move(told)
+                self._watcher.failed(told, worker, step)
+            if told is error:
+                raise
+            raise told from None
+        if server.version != before:
+            self._move()
+        return self._reply(None, ())
+
+    @names_shortage
+    async def step(self, asked: tuple[Any, ...]) -> Reply:
+        """Push the gradients of a step, and the values that a later one reads once it may.
+
+        With them come the news of tables (see `refresh`).
+
+        Args:
+            asked: the arguments of `push`, the names of the values that are wanted, the step that
+                reads them, of each table that is watched its watch, or None, and the version of the
+                last news.
+        """
+        worker, incarnation, step, updates, hyper, names, reader, watches, told = asked
+        await self.push(worker, incarnation, step, updates, hyper)
+        await self._released(reader)
+        reply = self._reply(reader, names)
+        if watches is None:
+            return reply
+        server = self._state()
+        news = {
+            name: news_of(
+                Watch(*asked),
+                server.moved(name, step, told),
+                lambda ids, n=name: server.read(reader, n, ids),
+            )
+            for name, asked in watches.items()
+        }
+        self._watcher.sent({name: one.rows for name, one in news.items()})
+        return reply._replace(news=news)
+
+    @names_shortage
+    async def pull(self, step: int, names: list[str]) -> Reply:
+        """Dense Parameters as a step reads them; waits until it may."""
+        await self._released(step)
+        return self._reply(step, names)
+
+    @names_shortage
+    async def pull_rows(self, step: int, name: str, ids: Array) -> Reply:
+        """Rows of a table as a step reads them; waits until it may."""
+        await self._released(step)
+        values = {name: self._state().read(step, name, ids)}
+        self._watcher.sent(values)
+        return self._reply(None, ())._replace(values=values)
+
+    @names_shortage
+    async def settle(self, worker: int, version: int) -> Reply:
+        """Back when the server is at a version, with all of a worker's pushes before it applied.
+
+        Raises:
+            PushesMissing: some of them are not here.
+        """
+        self._state().check_pushed(worker, version)
+        while self._state().version < version:
+            await self._moved.wait()
+            if self._failure is not None:
+                raise self._failure
+        return self._reply(None, ())
+
+    @names_shortage
+    async def leave(self, worker: int, incarnation: int) -> int:
+        """As `Server.leave`."""
+        return self._state().leave(worker, incarnation)
+
+    async def whose(self) -> str | None:
+        """The name of the run that this is a server of."""
+        return self._run
+
+    async def ping(self) -> int:
+        """The process of the server; on a thread of its own, see `SIGNS`."""
+        return self._host.pid
+
+    @names_shortage
+    async def stats(self) -> dict[str, Any]:
+        """As `Server.stats`, with `pid`."""
+        return self._state().stats() | {
+            "pid": self._host.pid,
+            "bytes_pulled": self._watcher.bytes_pulled,
+        }
+
+    async def look(self) -> dict[str, Any]:
+        """As `stats`, with `role`: "server", or "standby", which has few numbers."""
+        if self._server is not None:
+            return await self.stats() | {"role": "server"}
+        assert self._standby is not None
+        return self._standby.stats() | {"pid": self._host.pid, "role": "standby"}

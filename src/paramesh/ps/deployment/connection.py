@@ -1,0 +1,251 @@
+"""A worker's connection to the servers of a cluster: what it says (see `worker`), over Ray."""
+
+from __future__ import annotations
+
+import atexit
+import secrets
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+from paramesh.errors import ParameterServerError
+from paramesh.ps.client.worker import Round, Talk, Worker
+from paramesh.ps.deployment import environment
+from paramesh.ps.deployment.cluster import Cluster, check_address, ray_module
+from paramesh.ps.deployment.delivery import Delivery
+from paramesh.ps.deployment.metrics import WorkerWatch
+from paramesh.ps.deployment.node import wait_for_cluster
+from paramesh.ps.durability.identity import Identity
+from paramesh.ps.durability.run_folder import RunFolder
+from paramesh.ps.server.refresh import Refresh
+from paramesh.ps.specification.partition import Partition
+
+Array = np.ndarray[Any, Any]
+Update = Mapping[str, Mapping[str, Array]]
+T = TypeVar("T")
+
+#: Seconds that a worker that ends waits for a server.
+GOODBYE = 10.0
+
+
+class RayClient:
+    """One worker's connection to the servers of a `Cluster` (see `session.Client`).
+
+    Args:
+        cluster: of the run.
+        rank: of this worker.
+        workers: how many there are.
+        timeout: seconds until a call that is not answered is an error.
+        eager: the servers are in async mode.
+        staleness: of the servers, in stale mode.
+
+    Attributes:
+        start: the step that this worker goes on from: the least that a server waits for.
+        waited: how many steps had to wait for an answer; in stale mode it may be there already.
+
+    Raises:
+        ParameterServerError: a server cannot start, or does not answer in time.
+    """
+
+    _delivery: type[Delivery] = Delivery
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        rank: int = 0,
+        workers: int = 1,
+        timeout: float = 300.0,
+        eager: bool = False,
+        staleness: int = 0,
+    ) -> None:
+        self._cluster = cluster
+        self.rank = rank
+        self.workers = workers
+        self.waited = 0
+        self._failed = False
+        self._watcher = WorkerWatch(cluster.folder, rank, cluster.job)
+        #: How calls get to the servers.
+        self.delivery = self._delivery(
+            ray_module(),
+            cluster.pairs(),
+            rank=rank,
+            workers=workers,
+            timeout=timeout,
+            note=self._watcher.events.note,
+        )
+        life = secrets.randbits(63) | 1
+        self.worker = Worker(self.delivery.caller, life, eager=eager, staleness=staleness)
+        self._run(self.worker.greet())
+        self.start = self.worker.start
+        atexit.register(self.close)
+
+    @property
+    def retries(self) -> int:
+        """How many calls were sent again."""
+        return self.delivery.caller.retries
+
+    @property
+    def incarnation(self) -> int:
+        """Of this worker."""
+        return self.worker.incarnation
+
+    @property
+    def partition(self) -> Partition:
+        """How Parameters are cut over the servers."""
+        return self.worker.partition
+
+    @property
+    def rows_pulled(self) -> int:
+        """How many rows of tables this worker was sent."""
+        return self.worker.rows_pulled
+
+    def _run(self, talk: Talk[T]) -> T:
+        """Have what the worker says carried out."""
+        try:
+            turn = next(talk)
+            while True:
+                try:
+                    answers = self._answers(turn)
+                except Exception as error:
+                    turn = talk.throw(error)
+                else:
+                    turn = talk.send(answers)
+        except StopIteration as end:
+            self.delivery.carry_out()
+            return end.value
+        except BaseException:
+            self._failed = True
+            raise
+
+    def _answers(self, turn: Round) -> dict[int, Any]:
+        if turn.sent is not None:
+            self.delivery.carry_out()
+            self.waited += turn.fresh or not self.delivery.answered(turn.sent)
+        return self.delivery.call(turn.calls, self.worker.earlier, turn.sent)
+
+    # What a session needs.
+
+    def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> None:
+        """As in `Client`."""
+        self._run(self.worker.declare(specs, values))
+
+    def known(self, specs: list[dict[str, Any]]) -> list[str]:
+        """As in `Client`."""
+        return self._run(self.worker.known(specs))
+
+    def step(
+        self,
+        step: int,
+        updates: Update,
+        hyper: Mapping[str, float],
+        wanted: Iterable[str],
+        refresh: Refresh | None = None,
+    ) -> dict[str, Array]:
+        """As in `Client`."""
+        values = self._run(self.worker.step(step, updates, hyper, wanted, refresh))
+        self._watcher.stepped(step + 1, self.retries, self.rows_pulled)
+        return values
+
+    def pull(self, step: int, wanted: Iterable[str]) -> dict[str, Array]:
+        """As in `Client`."""
+        return self._run(self.worker.pull(step, wanted))
+
+    def pull_rows(self, step: int, name: str, ids: Array) -> Array:
+        """As in `Client`."""
+        return self._run(self.worker.pull_rows(step, name, ids))
+
+    def put(self, name: str, fields: Mapping[str, Array], ids: Array | None) -> None:
+        """As in `Client`."""
+        self._run(self.worker.put(name, fields, ids))
+
+    def dump(self, name: str) -> dict[str, Array]:
+        """As in `Client`, at the version after all of this worker's pushes."""
+        return self._run(self.worker.dump(name))
+
+    def stats(self) -> list[dict[str, Any]]:
+        """Of each server, as `Server.stats`."""
+        return self._run(self.worker.stats())
+
+    def close(self) -> None:
+        """Say goodbye to the servers; the last worker ends those that this run started.
+
+        In stale mode some of this worker's pushes may be staged: if a server died now, nobody could
+        send them again. So it stays until they are applied, unless a call has failed before.
+        """
+        atexit.unregister(self.close)
+        try:
+            last = self._goodbye() if self.workers > 1 else not self.delivery.gone
+        except ParameterServerError:
+            last = False  # who cannot be asked is left alone: others may be at work with it
+        finally:
+            self._failed = True
+        self._cluster.close(servers=last)
+
+    def _goodbye(self) -> bool:
+        if self.delivery.gone or not self.delivery.ray.is_initialized():
+            return False
+        if self._failed:
+            self.delivery.timeout = min(self.delivery.timeout, GOODBYE)
+        else:
+            self._run(self.worker.settle())
+        return self._run(self.worker.leave())
+
+
+def connect(settings: Mapping[str, Any]) -> RayClient:
+    """A worker's client, with the servers that the settings of `set_ps_context` ask for.
+
+    The environment tells several workers which they are, and which run is theirs on a cluster that
+    others use too (see `environment`).
+
+    Raises:
+        ParameterServerError: several workers without a cluster to meet on; a `wal_dir` of another
+            run, or of one that is going on; as `Cluster` and `RayClient`.
+    """
+    workers = settings["worker_num"]
+    if workers > 1 and settings["address"] is None:
+        raise ParameterServerError(
+            f"set_ps_context: worker_num={workers} workers meet on a Ray cluster: start them with "
+            "`paramesh launch --servers N --workers N`, or give the address of a cluster."
+        )
+    rank = settings["rank"] if "rank" in settings else environment.rank(workers)
+    if settings["address"] is not None:
+        check_address(settings["address"])
+        wait_for_cluster(settings["address"], settings["timeout"])
+    stale = settings["mode"] == "stale"
+    rules = {
+        "workers": workers,
+        "mode": settings["mode"],
+        "staleness": settings["staleness"] if stale else 0,
+        "snapshot_every": settings["snapshot_every"],
+    }
+    servers = settings["server_num"] or 1
+    run = None
+    if settings["wal_dir"] is not None:
+        mine = Identity(servers, workers, settings["mode"], rules["staleness"])
+        placed = "rank" in settings or environment.is_placed()
+        run = RunFolder(settings["wal_dir"], mine, None if placed else rank)
+        run.check()
+    cluster = Cluster(
+        servers,
+        rules,
+        address=settings["address"],
+        folder=None if run is None else str(run.path),
+        job=environment.job(),
+        standby=bool(settings["standby"]),
+        fsync=settings["fsync"],
+        run=run,
+    )
+    try:
+        return RayClient(
+            cluster,
+            rank=rank,
+            workers=workers,
+            timeout=settings["timeout"],
+            eager=settings["mode"] == "async",
+            staleness=rules["staleness"],
+        )
+    except BaseException:
+        cluster.close(servers=workers == 1)
+        raise

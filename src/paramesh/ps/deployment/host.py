@@ -1,0 +1,96 @@
+"""The process that a server's actor is: what it waits by, what runs beside it, and its end.
+
+An actor takes all of it from here, so that a simulation can have actors without processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from paramesh.ps.deployment.metrics import ServerWatch
+from paramesh.ps.processes.descriptors import patiently
+from paramesh.ps.processes.lifeline import Beacon, host_identity
+
+T = TypeVar("T")
+
+#: What a thread does: told how to ask whether to stop, it gives the seconds until its next turn.
+Turns = Callable[[Callable[[], bool]], Iterator[float]]
+
+
+class Host:
+    """This process."""
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return os.getpid()
+
+    def where(self) -> str:
+        """Which it is, in messages."""
+        return f"process {os.getpid()} on {socket.gethostname()}"
+
+    def identity(self) -> str:
+        """See `host_identity`."""
+        return host_identity()
+
+    def beacon(self) -> tuple[str, int]:
+        """The address of a beacon, for the lifelines of workers; it burns as long as this lives."""
+        return patiently(Beacon).address
+
+    def watch(self, folder: Path, job: str) -> ServerWatch:
+        """What tells people of a server."""
+        return ServerWatch(folder, job)
+
+    def event(self) -> asyncio.Event:
+        """What several wait for."""
+        return asyncio.Event()
+
+    def lock(self) -> asyncio.Lock:
+        """What one has at a time."""
+        return asyncio.Lock()
+
+    async def beside(self, work: Callable[..., T], *args: Any) -> T:
+        """Work in a thread, while messages are answered here."""
+        return await asyncio.to_thread(work, *args)
+
+    def repeat(self, name: str, turns: Turns) -> Callable[[], None]:
+        """Begin a thread; a thread that fails ends the process.
+
+        Returns:
+            What stops it, and is back when it has.
+        """
+        stop = threading.Event()
+
+        def run() -> None:
+            try:
+                for pause in turns(stop.is_set):
+                    if stop.wait(pause):
+                        break
+            except BaseException:
+                traceback.print_exc()
+                self.end(1)
+
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        thread.start()
+
+        def end() -> None:
+            stop.set()
+            thread.join()
+
+        return end
+
+    def end(self, code: int) -> None:
+        """End this process, at once."""
+        os._exit(code)
+
+    def kill(self) -> None:
+        """End it as a signal does, at once."""
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,301 @@
+"""What a run on servers is, written into its folder: how many servers, and which folder is whose.
+
+    wal_dir/run.json                {"format": 1, "run": "5f3c…", "server_num": 2, …}
+    wal_dir/server-0/server.json    {"run": "5f3c…", "server": 0}
+
+Where a Parameter's elements and rows are follows from the number of servers alone. A run that went
+on with another number, or with folders that were exchanged, would not find them, and begin them
+anew. So all of it is compared before a server is started, and what does not fit changes nothing.
+
+The files are there before the first record of a log. `run.json` is written last: a folder without
+it, in which no server has written anything, is a start that came to nothing. A folder without it in
+which servers have written is of a run before there were such files, and gets them if what is in its
+logs fits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paramesh.errors import ParameterServerError
+from paramesh.files.atomic import write_atomically
+from paramesh.files.ownership import own_folder
+from paramesh.ps.durability.log import read_log
+from paramesh.ps.durability.snapshot import read_snapshot, snapshots
+from paramesh.ps.specification.partition import LEAST, SHARDS, Partition
+from paramesh.ps.specification.specs import owner_of
+
+FORMAT = 1
+RUN, SERVER = "run.json", "server.json"
+_SERVER_FOLDER = re.compile(r"server-(\d+)")
+
+#: What a run keeps as long as its folder, by name in the file: what it is called in messages.
+_KEPT = {
+    "server_num": "server_num",
+    "shards": "virtual shards",
+    "least": "elements of a range",
+    "worker_num": "worker_num",
+    "mode": "mode",
+    "staleness": "staleness",
+}
+_ELSEWHERE = (
+    "To go on in another way, save a checkpoint with the settings of before, and load it into a "
+    "run with a wal_dir of its own."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """What a run is by its settings.
+
+    Attributes:
+        server_num: how many servers.
+        worker_num: how many push in each step.
+        mode: "sync", "stale" or "async".
+        staleness: in stale mode; otherwise 0.
+        shards, least: how Parameters are cut, see `partition`.
+    """
+
+    server_num: int
+    worker_num: int = 1
+    mode: str = "sync"
+    staleness: int = 0
+    shards: int = SHARDS
+    least: int = LEAST
+
+
+def server_folder(folder: Path, server: int) -> Path:
+    """The folder of a server of the run in a folder."""
+    return folder / f"server-{server}"
+
+
+def check(folder: Path, mine: Identity) -> str | None:
+    """Compare a run with what its folder says; nothing is changed.
+
+    Args:
+        folder: of the run; it need not be there.
+        mine: the run that wants to start.
+
+    Returns:
+        The name of the run that is there; None if there is none yet, or one without a name.
+
+    Raises:
+        ParameterServerError: it is another run, or folders of it are missing, exchanged, damaged or
+            another user's.
+        OSError: from the file system.
+    """
+    if not folder.exists():
+        return None
+    own(folder)
+    theirs = _said(folder / RUN)
+    if theirs is None:
+        _check_former(folder, mine)
+        return None
+    if theirs.get("format") != FORMAT:
+        raise ParameterServerError(
+            f"'{folder}' was written by another paramesh (format {theirs.get('format')!r}, "
+            f"expected {FORMAT}). Go on with that one, or carry the values over by a checkpoint."
+        )
+    _compare(folder, dataclasses.asdict(mine), theirs)
+    for server in range(mine.server_num):
+        check_server(server_folder(folder, server), str(theirs["run"]), server)
+    return str(theirs["run"])
+
+
+def write(folder: Path, mine: Identity, session: str) -> str:
+    """As `check`; a run that is not there yet is written down. Only for who holds the run's lock.
+
+    Args:
+        folder: of the run.
+        mine: the run that starts.
+        session: see `run_lock`. Its workers on hosts that do not see each other's locks write the
+            same.
+
+    Returns:
+        The name of the run.
+
+    Raises:
+        ParameterServerError, OSError: as `check`.
+    """
+    name = check(folder, mine)
+    if name is not None:
+        return name
+    name = hashlib.sha256(f"{session}\n{folder}".encode()).hexdigest()[:16]
+    for server in range(mine.server_num):
+        place = server_folder(folder, server)
+        own(place, make=True)
+        _write(place / SERVER, {"run": name, "server": server})
+    _write(folder / RUN, {"format": FORMAT, "run": name, **dataclasses.asdict(mine)})
+    return name
+
+
+def check_server(place: Path, run: str, server: int) -> None:
+    """Raise ParameterServerError unless a folder is that of a server of a run."""
+    if not place.is_dir():
+        raise ParameterServerError(
+            f"'{place}', the folder of server {server}, is not there, though the run has begun: it "
+            "was removed, or this host does not see the wal_dir that the worker sees. Restore the "
+            "whole wal_dir; or remove all of it, and start from a checkpoint."
+        )
+    own(place)
+    said = _said(place / SERVER)
+    if said is None or said.get("run") != run:
+        raise ParameterServerError(
+            f"'{place}' is not of the run in '{place.parent}': it was put there from elsewhere. "
+            "Restore the folders of all servers from one moment."
+        )
+    if said.get("server") != server:
+        raise ParameterServerError(
+            f"'{place}' is the folder of server {said.get('server')}, not of server {server}: "
+            f"folders were exchanged or renamed. The {SERVER} in each of the folders says whose it "
+            f"is (server_num counts them from 0): give them their names back."
+        )
+
+
+def _compare(folder: Path, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    wrong = [key for key in _KEPT if theirs.get(key) != mine[key]]
+    if wrong:
+        said = ", ".join(f"{_KEPT[key]}={theirs.get(key)!r}" for key in wrong)
+        asked = ", ".join(f"{_KEPT[key]}={mine[key]!r}" for key in wrong)
+        raise ParameterServerError(
+            f"'{folder}' has a run with {said}, and this start asks for {asked}. A run keeps that: "
+            f"start it again with {said}. {_ELSEWHERE}"
+        )
+
+
+def own(folder: Path, *, make: bool = False) -> None:
+    """As `own_folder`.
+
+    Raises:
+        ParameterServerError: it is not this user's own.
+        OSError: from the file system.
+    """
+    try:
+        own_folder(folder, make=make)
+    except PermissionError as error:
+        raise ParameterServerError(f"servers cannot use a folder: {error.strerror}") from None
+
+
+def _said(path: Path) -> dict[str, Any] | None:
+    try:
+        said = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        said = None
+    if not isinstance(said, dict):
+        raise ParameterServerError(f"'{path}' is damaged: restore the wal_dir from a copy.")
+    return said
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    write_atomically(path, (json.dumps(content) + "\n").encode())
+    path.chmod(0o600)
+
+
+# Runs from before there was a `run.json`.
+
+
+def _check_former(folder: Path, mine: Identity) -> None:
+    there: dict[int, Path] = {}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            found = _SERVER_FOLDER.fullmatch(entry.name)
+            if found is not None:
+                own(Path(entry.path))
+                if _has_begun(Path(entry.path)):
+                    there[int(found[1])] = Path(entry.path)
+    if not there:
+        return
+    count = max(there) + 1
+    missing = sorted(set(range(count)) - set(there))
+    if missing:
+        raise ParameterServerError(
+            f"'{folder}' has a folder of server {max(there)}, and none of server {missing[0]} with "
+            "anything in it. Restore the whole wal_dir; or remove all of it, and start from a "
+            "checkpoint."
+        )
+    if count != mine.server_num:
+        theirs = dataclasses.asdict(mine) | {"server_num": count}
+        _compare(folder, dataclasses.asdict(mine), theirs)
+    partition = Partition(count)
+    pieces: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+    for server, place in there.items():
+        for kind, said in _facts(place):
+            if kind == "rules":
+                _compare_rules(folder, mine, said)
+            elif kind == "ids":
+                name, ids = said
+                elsewhere = np.flatnonzero(partition.servers_of_rows(np.asarray(ids)) != server)
+                if len(elsewhere):
+                    raise _misplaced(place, f"row {ids[elsewhere[0]]} of '{name}'", server, count)
+            elif said.get("kind") == "dense":
+                pieces.setdefault(owner_of(said), []).append((server, said))
+    for name, found in pieces.items():
+        # Nobody has written down how long the whole is: as far as the last piece goes.
+        size = max(said.get("offset", 0) + said["shape"][0] for _, said in found)
+        expected = {(part.server, part.name) for part in partition.pieces(name, size)}
+        for server, said in found:
+            if (server, said["name"]) not in expected:
+                raise _misplaced(there[server], f"'{said['name']}'", server, count)
+
+
+def _has_begun(place: Path) -> bool:
+    names = os.listdir(place)
+    return any(name.startswith(("log-", "snapshot-", "incarnation")) for name in names)
+
+
+def _facts(place: Path) -> Iterator[tuple[str, Any]]:
+    """What can be compared: ("rules", meta), ("spec", spec), and once ("ids", (name, ids))."""
+    number = 0
+    listed = snapshots(place)
+    # What cannot be read is for the server to say: it may have an older snapshot.
+    with contextlib.suppress(ParameterServerError):
+        if listed:
+            number = listed[0].number
+            meta, pieces = read_snapshot(listed[0])
+            yield "rules", meta
+            for said, arrays in pieces:
+                if "spec" in said:
+                    yield "spec", said["spec"]
+                elif "ids" in arrays:
+                    yield "ids", (said["name"], arrays["ids"])
+    with contextlib.suppress(ParameterServerError):
+        for record in read_log(place, number, arrays=False):
+            kind = record.meta.get("kind")
+            if kind == "rules":
+                yield "rules", record.meta
+            for spec in record.meta.get("specs", ()) if kind == "declare" else ():
+                yield "spec", spec
+    with contextlib.suppress(ParameterServerError):
+        for record in read_log(place, number):
+            tables = {k: a for k, a in record.arrays.items() if k.partition("/")[0] == "ids"}
+            if record.meta.get("kind") == "update" and tables:
+                for key, ids in tables.items():
+                    yield "ids", (key.partition("/")[2], ids)
+                return
+
+
+def _compare_rules(folder: Path, mine: Identity, said: Mapping[str, Any]) -> None:
+    names = {"worker_num": "workers", "mode": "mode", "staleness": "staleness"}
+    asked = dataclasses.asdict(mine)
+    theirs = asked | {key: said[name] for key, name in names.items() if name in said}
+    _compare(folder, asked, theirs)
+
+
+def _misplaced(place: Path, what: str, server: int, count: int) -> ParameterServerError:
+    return ParameterServerError(
+        f"'{place}' has {what}, which does not belong to server {server} of {count}: folders were "
+        "exchanged, the run had another server_num, or its network another shape at some time. "
+        f"Give the folders their names back, and start with the server_num of before. {_ELSEWHERE}"
+    )

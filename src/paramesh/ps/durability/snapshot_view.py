@@ -1,0 +1,159 @@
+"""A version of a store that is read piece by piece while updates go on: what a snapshot is made of.
+
+Glossary
+    held        kept as it was at a moment. Dense arrays are never written to while somebody has
+                them; rows are, and what an update is about to change is saved first
+    saved       the rows of a held table as they were before the first update that met them, if they
+                have not been read by then
+    piece       some elements or rows with all their fields, and the name of their Parameter
+
+An update waits at most until one piece has been copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from paramesh.errors import ParameterStateError
+
+if TYPE_CHECKING:
+    from paramesh.ps.server.dense import Dense
+    from paramesh.ps.server.slab_index import Slab
+    from paramesh.ps.server.tables import RowsUndo, Table
+
+Array = np.ndarray[Any, Any]
+Piece = tuple[dict[str, Any], dict[str, Array]]
+
+#: About how many bytes of a field a piece has.
+PIECE = 1 << 21
+#: No chunk of a slab ends inside so many slots.
+_SLOTS = 1 << 14
+
+
+class _Saved(NamedTuple):
+    slots: Array  # sorted
+    fields: dict[str, Array]
+
+
+class DenseView:
+    """A dense Parameter at a moment."""
+
+    def __init__(self, part: Dense) -> None:
+        self._spec = part.spec
+        self._arrays = dict(part.arrays)
+        self._size = part.size
+
+    def pieces(self) -> Iterator[Piece]:
+        """What `Store.load` takes."""
+        name = self._spec["name"]
+        yield {"spec": self._spec}, {}
+        widest = max((array.itemsize for array in self._arrays.values()), default=1)
+        step = PIECE // widest
+        for at in range(0, self._size, step) if self._arrays else ():
+            parts = {field: array[at : at + step] for field, array in self._arrays.items()}
+            yield {"name": name, "at": at}, parts
+
+    def release(self) -> None:
+        """Nothing has to be saved any more."""
+        self._arrays = {}
+
+
+class TableView:
+    """The rows of a table at a moment; made by `Table.hold`, under the table's lock."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._used = table.used
+        self._count = len(table.index)
+        self._candidates = table.candidates()
+        #: Slots below it were read; which of the others were saved.
+        self._read = 0
+        self._is_saved = np.zeros(self._used, bool)
+        self._saved: list[_Saved] = []
+        self.broken = False
+
+    def changing(self, undo: RowsUndo) -> None:
+        """Save what an update has just changed, from its undo; under the table's lock."""
+        fresh = np.isin(undo.ids, undo.created, assume_unique=True)
+        self._save(undo.slots, np.where(fresh, -1, undo.ids), undo.last, undo.before)
+        if undo.expired is not None:
+            ids, values, last, slots = undo.expired
+            self._save(slots, ids, last, values)
+
+    def _save(self, slots: Array, ids: Array, last: Array, values: dict[str, Array]) -> None:
+        wanted = np.flatnonzero((slots >= self._read) & (slots < self._used))
+        wanted = wanted[~self._is_saved[slots[wanted]]]
+        if not len(wanted):
+            return
+        wanted = wanted[np.argsort(slots[wanted])]
+        self._is_saved[slots[wanted]] = True
+        fields = {"ids": ids[wanted], "last": last[wanted]}
+        fields |= {field: rows[wanted] for field, rows in values.items()}
+        self._saved.append(_Saved(slots[wanted], fields))
+
+    def pieces(self) -> Iterator[Piece]:
+        """What `Store.load` takes; rows that an update meets meanwhile are as they were.
+
+        Raises:
+            ParameterStateError: an update was taken back, or rows were put, since.
+        """
+        table = self._table
+        name = table.name
+        yield {"spec": table.spec, "rows": self._count}, {}
+        widest = max(slab.row_bytes for slab in table.slabs.values())
+        step = min(_SLOTS, 1 << max(0, (PIECE // max(1, widest)).bit_length() - 1))
+        for first in range(0, self._used, step):
+            fields = self._block(first, min(first + step, self._used))
+            there = fields["ids"] >= 0
+            if not there.all():
+                fields = {field: rows[there] for field, rows in fields.items()}
+            if len(fields["ids"]):
+                yield {"name": name}, fields
+        if len(self._candidates[0]):
+            ids, counts = self._candidates
+            yield {"name": name}, {"candidates": ids, "meetings": counts}
+
+    def _block(self, first: int, stop: int) -> dict[str, Array]:
+        table = self._table
+        slabs: dict[str, Slab] = {"ids": table.ids, "last": table.last} | table.slabs
+        with table.lock:
+            if self.broken:
+                raise ParameterStateError(f"table '{table.name}' was changed while it was held.")
+            fields = {field: slab.block(first, stop) for field, slab in slabs.items()}
+            for slots, saved in self._saved:
+                low, high = np.searchsorted(slots, (first, stop))
+                if low < high:
+                    for field, rows in fields.items():
+                        rows[slots[low:high] - first] = saved[field][low:high]
+            self._read = stop
+        return fields
+
+    def release(self) -> None:
+        """Nothing has to be saved any more."""
+        self._table.release(self)
+        self._saved = []
+
+
+class SnapshotView:
+    """All Parameters of a store at a moment; to be released."""
+
+    def __init__(self, parts: list[DenseView | TableView]) -> None:
+        self._parts = parts
+
+    def pieces(self) -> Iterator[Piece]:
+        """Everything, once; `Store.load` takes it.
+
+        Raises:
+            ParameterStateError: an update was taken back meanwhile.
+        """
+        for part in self._parts:
+            yield from part.pieces()
+            part.release()
+
+    def release(self) -> None:
+        """Nothing has to be saved any more."""
+        for part in self._parts:
+            part.release()

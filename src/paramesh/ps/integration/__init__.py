@@ -1,0 +1,1 @@
+"""Served Parameters in programs, training steps and checkpoints."""

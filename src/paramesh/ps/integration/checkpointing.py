@@ -1,0 +1,256 @@
+"""Served Parameters in checkpoints.
+
+A dense one is in a file as any other, and so is its optimizer state, which is fetched for it. A
+table is there by the rows that were trained:
+
+    NAME.ids        (rows,) Int64: which they are, sorted
+    NAME.rows       (rows, *row): their values
+    SLOT.NAME.rows  (rows, *row): a state of the optimizer for each
+    NAME.recipe     a JSON text: what all other rows are
+
+Nothing in it depends on the number of servers. Loaded without servers, it becomes the whole table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import weakref
+from typing import Any
+
+import numpy as np
+
+from paramesh.errors import CheckpointError, ParameterStateError
+from paramesh.initializer.structured import Constant
+from paramesh.optim import optimizer as optimizers
+from paramesh.parameter import Parameter
+from paramesh.ps.integration import session as sessions
+from paramesh.ps.integration.session import Session
+from paramesh.ps.integration.step_synchronization import passed_over
+from paramesh.ps.server.update_rules import make_update_rule
+from paramesh.ps.specification.initial_values import recipe_of, start_of
+from paramesh.ps.specification.specs import is_table, spec_of
+from paramesh.sampling.recipe import Recipe
+from paramesh.state.placement import Loaded
+from paramesh.tensor.base import Tensor
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclasses.dataclass
+class Waiting:
+    """Rows of a table that were loaded, and that no server has yet."""
+
+    ids: Array
+    fields: dict[str, Array]
+
+
+#: By table.
+waiting: weakref.WeakKeyDictionary[Parameter, Waiting] = weakref.WeakKeyDictionary()
+
+
+def state_of(name: str, param: Any) -> tuple[str, Parameter] | None:
+    """(slot, trained Parameter) of a Parameter that is an optimizer's state for a served one."""
+    original = None if param._original is None else param._original()
+    if original is None or not original.is_param_ps or not name.endswith(f".{original.name}"):
+        return None
+    return name[: -len(original.name) - 1], original
+
+
+def on_servers(param: Parameter, session: Session) -> bool:
+    """Whether the servers have a served Parameter, whoever declared it.
+
+    Raises:
+        ParameterServerError: as `Session.known`.
+    """
+    if param.name in session.specs:
+        return True
+    if param in waiting and not session.client.start:
+        return False  # rows that were loaded; they are on the servers only if a step was made
+    return bool(session.known([spec_of(param)]))
+
+
+def saved(
+    entries: dict[str, Any], session: Session | None
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """What a checkpoint has for entries of which some are served (see `Placement.saved`)."""
+    dumps: dict[str, dict[str, Array]] = {}
+
+    def dump(param: Parameter) -> dict[str, Array] | None:
+        if param.name not in dumps and session is not None and on_servers(param, session):
+            dumps[param.name] = session.client.dump(param.name)
+        return dumps.get(param.name)
+
+    found: dict[str, Any] = {}
+    texts: dict[str, str] = {}
+    counts = {} if session is None else _counts(session)
+    for name, data in entries.items():
+        if not isinstance(data, Parameter):
+            found[name] = data
+            continue
+        if data in counts:
+            found[name] = Tensor(counts[data])
+            continue
+        state = state_of(name, data)
+        table = data if state is None else state[1]
+        held = dump(table) if table.is_param_ps else None
+        slot = "value" if state is None else state[0]
+        if is_table(table):
+            if held is None:
+                held = _of_waiting(table)
+            if state is None:
+                assert table.recipe is not None
+                texts[f"{name}.recipe"] = json.dumps(start_of(name, table.recipe))
+                found[f"{name}.ids"] = Tensor(held["ids"])
+                found[f"{name}.rows"] = Tensor(held["value"])
+            elif slot in held:
+                found[f"{name}.rows"] = Tensor(held[slot])
+        elif held is not None and slot in held:
+            # The values too: the copy here is that of a step, which may be an earlier version.
+            found[name] = Tensor(held[slot].reshape(data.shape))
+        else:
+            found[name] = data
+    return found, texts
+
+
+def _counts(session: Session) -> dict[Parameter, Array]:
+    """What optimizers of served Parameters would have counted if this worker had made all steps.
+
+    One that was started again and owes nothing has made none, and its checkpoint is that of the
+    run.
+    """
+    found: dict[Parameter, Array] = {}
+    for optimizer in list(optimizers.live):
+        if any(param.is_param_ps for param in optimizer.parameters):
+            found |= passed_over(session, optimizer)
+    return found
+
+
+def _of_waiting(table: Parameter) -> dict[str, Array]:
+    rows = waiting.get(table)
+    if rows is None:
+        empty = np.empty((0, *table.shape[1:]), table.dtype.np_dtype)
+        return {"ids": np.empty(0, np.int64), "value": empty}
+    return {"ids": rows.ids, **rows.fields}
+
+
+def loaded(mine: dict[str, Any], given: dict[str, Any]) -> Loaded:
+    """Tables among what is loaded (see `placement.loaded`).
+
+    Raises:
+        CheckpointError: the rows of a table do not fit the network; ParameterStateError: the
+            servers train it already.
+    """
+    mine, given = dict(mine), dict(given)
+    calls: list[Any] = []
+    for name, param in list(mine.items()):
+        if state_of(name, param) is not None or not isinstance(param, Parameter):
+            continue
+        by_rows = f"{name}.recipe" in given
+        if is_table(param) and (by_rows or name in given):
+            calls.append(_to_servers(name, param, mine, given))
+        elif by_rows:
+            _to_whole(name, param, mine, given)
+
+    def commit() -> None:
+        for call in calls:
+            call()
+
+    return mine, given, commit
+
+
+def _taken(name: str, param: Parameter, given: dict[str, Any]) -> tuple[Any, Waiting]:
+    """The recipe and the rows of a table, taken out of what is loaded."""
+    start = json.loads(given.pop(f"{name}.recipe"))
+    missing = [key for key in (f"{name}.ids", f"{name}.rows") if key not in given]
+    if missing:
+        raise CheckpointError(f"the rows of table '{name}' are incomplete: no {missing}.")
+    ids, rows = given.pop(f"{name}.ids").asnumpy(), given.pop(f"{name}.rows").asnumpy()
+    fits = rows.shape == (len(ids), *param.shape[1:]) and rows.dtype == param.dtype.np_dtype
+    if not fits or (len(ids) and not 0 <= ids.min() <= ids.max() < param.shape[0]):
+        raise CheckpointError(
+            f"the rows of table '{name}' do not fit: it is {param.dtype}{list(param.shape)}, the "
+            f"file has {rows.dtype}{list(rows.shape)} for ids up to {ids.max(initial=-1)}."
+        )
+    return recipe_of(start, param.shape), Waiting(ids, {"value": rows})
+
+
+def _to_servers(name: str, param: Parameter, mine: dict[str, Any], given: dict[str, Any]) -> Any:
+    session = sessions.running()
+    if session is not None and name in session.specs:
+        raise ParameterStateError(
+            f"Parameter '{name}' is trained by the parameter server already; load before the first "
+            "step, or end the servers first: context.reset_ps_context()."
+        )
+    del mine[name]
+    recipe = param.recipe
+    if f"{name}.recipe" in given:
+        recipe, rows = _taken(name, param, given)
+    else:
+        whole = given.pop(name).asnumpy()
+        if whole.shape != param.shape:
+            raise CheckpointError(
+                f"table '{name}' is {list(param.shape)}, the value {list(whole.shape)}."
+            )
+        rows = Waiting(np.arange(len(whole)), {"value": whole.astype(param.dtype.np_dtype)})
+    for key, state in list(mine.items()):
+        found = state_of(key, state)
+        if found is None or found[1] is not param:
+            continue
+        del mine[key]
+        held = given.pop(f"{key}.rows", given.pop(key, None))
+        if held is not None and len(held.asnumpy()) == len(rows.ids):
+            rows.fields[found[0]] = held.asnumpy()
+
+    def call() -> None:
+        assert recipe is not None
+        param._declare(recipe)
+        waiting[param] = rows
+
+    return call
+
+
+def _to_whole(name: str, param: Parameter, mine: dict[str, Any], given: dict[str, Any]) -> None:
+    recipe, rows = _taken(name, param, given)
+    whole = np.array(recipe.compute())
+    whole[rows.ids] = rows.fields["value"]
+    given[name] = Parameter(Tensor(whole), name=name)
+    for key, state in mine.items():
+        if key.endswith(f".{name}") and f"{key}.rows" in given:
+            values = state.asnumpy().copy()
+            values[rows.ids] = given.pop(f"{key}.rows").asnumpy()
+            given[key] = Parameter(Tensor(values), name=key)
+
+
+def hand_over(param: Parameter, session: Session, states: dict[str, Parameter]) -> None:
+    """Give the servers what was loaded for a Parameter that was just declared.
+
+    Args:
+        param: the Parameter.
+        session: the connection.
+        states: of a dense one, the optimizer's state on this worker by slot; what has values is
+            handed over, and weightless again.
+    """
+    rows = waiting.pop(param, None)
+    if rows is not None:
+        session.client.put(param.name, rows.fields, rows.ids)
+    if is_table(param):
+        return
+    fields = {slot: state.asnumpy() for slot, state in states.items() if not state.has_init}
+    if not fields:
+        return
+    session.client.put(param.name, fields, None)
+    slots = make_update_rule(param.name, session.specs[param.name]["optimizer"]).slots
+    for slot in fields:
+        first = Recipe(Constant(slots[slot]), (0, 0), param.shape, param.dtype)
+        states[slot]._declare(first)
+
+
+def overlay(table: Parameter, ids: Array, values: Array) -> Array:
+    """Rows from the recipe, with those that were loaded and that no server has yet."""
+    rows = waiting.get(table)
+    if rows is not None and len(rows.ids):
+        at = np.minimum(np.searchsorted(rows.ids, ids), len(rows.ids) - 1)
+        hit = rows.ids[at] == ids
+        values[hit] = rows.fields["value"][at[hit]]
+    return values

@@ -1,0 +1,239 @@
+"""Served Parameters beside data parallelism: some are updated on servers, the others by all-reduce.
+
+Glossary
+    process     one worker of the servers, whatever number of devices it has
+    served      as in `placement`; all other Parameters are as in `parallel.data_parallel`
+
+A step is one program over all devices of all processes. In it the gradients of the others are
+summed over all devices. Those of served Parameters are summed over the devices of this process
+alone and handed out; each process pushes its part, and the servers add the parts up in the order of
+the processes. If somebody looks at one before the optimizer does (clips it, say), it is summed over
+all devices first, and what becomes of it is pushed in equal or disjoint parts. So where a Parameter
+lives does not change its gradient: it is the sum over all devices (the mean with `gradients_mean`),
+in either place.
+
+A table's rows are an input of which every device has its own part: those that its part of the batch
+looks up. A process pulls the rows of all its devices together, each once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from paramesh._compat.jax import eval_context
+from paramesh.dtype import is_64bit, x64
+from paramesh.errors import ContextError
+from paramesh.parallel.modes.data_parallel import DEVICES, DataParallel
+from paramesh.parameter import Parameter
+from paramesh.ps.integration import session as sessions
+from paramesh.ps.integration.placement import Served
+from paramesh.ps.specification.specs import is_table
+from paramesh.state import tracing
+from paramesh.state.placement import Participants, Placement
+
+Array = np.ndarray[Any, Any]
+
+
+class Hybrid(Served):
+    """Served Parameters on servers, the others on every device.
+
+    Args:
+        inner: of all devices.
+        settings: of the parameter server.
+    """
+
+    per_device = True
+
+    #: A cache is one device's: here the rows go to each where its part of the batch is.
+    caches_rows = False
+
+    def __init__(self, inner: DataParallel, settings: dict[str, Any]) -> None:
+        super().__init__(inner, settings)
+        self.inner: DataParallel = inner
+        self.devices = inner.devices
+        self.count = inner.count
+        self.parts = inner.local
+        self.division = inner.division
+        #: The served Parameters whose gradients the running trace has added up.
+        self._reduced: set[Parameter] = set()
+
+    # What passes between programs and this process's memory.
+
+    def rows_in(self, rows: Array) -> Any:
+        """The rows of this process's devices, each where it belongs."""
+        with eval_context(), x64(rows.dtype) if is_64bit(rows) else tracing.nothing:
+            return self.inner.joined_parts(rows)
+
+    def copy_in(self, values: Array) -> Any:
+        """The same values on every device."""
+        with eval_context(), x64(values.dtype) if is_64bit(values) else tracing.nothing:
+            return self.inner.to_all(values)
+
+    def out(self, array: Any) -> Array:
+        """The parts of this process's devices, joined."""
+        return self.inner.at_hand(array)
+
+    # Where Parameters live.
+
+    def adopt(self, params: Sequence[Any]) -> None:
+        """As in data_parallel.
+
+        Raises:
+            ContextError: a served Parameter with a value on each device; as in data_parallel.
+        """
+        for param in params:
+            if isinstance(param, Parameter) and param.is_param_ps and param.layerwise_parallel:
+                raise ContextError(
+                    f"Parameter '{param.name}' has layerwise_parallel=True, a value of its own on "
+                    "each device, and set_param_ps, one value on the servers. Take one of the two "
+                    "away."
+                )
+        self.inner.adopt(params)
+        self.take_trained(params)
+
+    def reshard(self, states: Sequence[Any], arrays: list[Any]) -> None:
+        """Copy to all devices what is not there."""
+        self.inner.reshard(states, arrays)
+
+    def shape(self, state: Any) -> tuple[int, ...]:
+        """The shape of the array over all devices."""
+        return self.inner.shape(state)
+
+    def divide(self, params: Sequence[Any]) -> Any:
+        """As in data_parallel; the servers have the state of served Parameters."""
+        if any(param.is_param_ps for param in params):
+            return None
+        return self.inner.divide(params)
+
+    # Programs.
+
+    def place_inputs(self, leaves: list[Any]) -> list[Any]:
+        """As in data_parallel."""
+        return self.inner.place_inputs(leaves)
+
+    def constant(self, scalar: Any) -> Any:
+        """As in data_parallel."""
+        return self.inner.constant(scalar)
+
+    def outputs(self, arrays: list[Any]) -> list[Any]:
+        """As in data_parallel."""
+        return self.inner.outputs(arrays)
+
+    def participants(self, group: str, operator: str) -> Participants:
+        """As in data_parallel."""
+        return self.inner.participants(group, operator)
+
+    def enclose(
+        self,
+        body: Callable[..., Any],
+        states: Sequence[Any],
+        written: Callable[[], Sequence[Any]],
+    ) -> Callable[..., Any]:
+        """Run the body on every device, with the lookups that it makes counted."""
+        self._reduced = set()
+        return self.inner.enclose(super().enclose(body, states, written), states, written)
+
+    # Gradients.
+
+    @property
+    def divisor(self) -> int:
+        """1: `reduce_gradients` has made a mean where one is wanted."""
+        return 1
+
+    def reduce_gradients(
+        self,
+        params: Sequence[Any],
+        grads: Sequence[Any],
+        mean: bool | None = None,
+        degree: int | None = None,
+    ) -> list[Any]:
+        """The sums (or means) over all devices; of served Parameters a part will be pushed."""
+        results = list(grads)
+        table = [i for i, param in enumerate(params) if param.is_param_ps and is_table(param)]
+        served = [i for i, param in enumerate(params) if param.is_param_ps and i not in table]
+        others = [i for i, param in enumerate(params) if not param.is_param_ps]
+        whole = self.inner.reduce_gradients(
+            [params[i] for i in others], [grads[i] for i in others], mean, degree
+        )
+        for i, value in zip(others, whole, strict=True):
+            results[i] = value
+        self._reduce_dense([params[i] for i in served], served, results, mean, degree)
+        factor = self.inner.factor(mean, degree)
+        for i in table:
+            ids = self.ids_so_far(params[i])
+            results[i] = self._trace.sums.over_devices(
+                ids, grads[i], params[i].shape[0], factor, DEVICES
+            )
+        self._reduced.update(params[i] for i in (*table, *served))
+        return results
+
+    def _reduce_dense(
+        self,
+        params: Sequence[Any],
+        at: list[int],
+        results: list[Any],
+        mean: bool | None,
+        degree: int | None,
+    ) -> None:
+        mine = self.inner.reduce_here([results[i] for i in at], mean, degree)
+        if self.parts == self.count:
+            for i, value in zip(at, mine, strict=True):
+                results[i] = value
+            return
+        # Of several processes each pushes its part, unless somebody looks at the sum.
+        whole = self.inner.reduce_gradients(params, [results[i] for i in at], mean, degree)
+        for i, value, part in zip(at, whole, mine, strict=True):
+            self._trace.sums.know(value, part)
+            results[i] = value
+
+    def changed(self, param: Any, given: Any) -> Any:
+        """This device's places of a table's gradient; of a dense one this process's share."""
+        if is_table(param):
+            size = given.shape[0] // self.count
+            return jax.lax.dynamic_slice_in_dim(given, jax.lax.axis_index(DEVICES) * size, size)
+        processes = self.count // self.parts
+        return given if processes == 1 else given / processes
+
+    def gradient_shape(self, param: Any, given: tuple[int, ...]) -> tuple[int, ...]:
+        """As in `Served`; a reduced gradient by a table has the places of all devices."""
+        shape = super().gradient_shape(param, given)
+        if not is_table(param) or param not in self._reduced or self.lacks_rows(param):
+            return shape
+        return (shape[0] * self.count, *shape[1:])
+
+    def updated_elsewhere(self, optimizer: Any, grads: Sequence[Any]) -> frozenset[int]:
+        """As in `Served`.
+
+        Raises:
+            ContextError: gradients by served Parameters of one device alone.
+        """
+        for param in optimizer._parameters:
+            if param.is_param_ps and param not in self._reduced:
+                raise ContextError(
+                    f"Parameter '{param.name}' lives on the parameter server, and its gradient is "
+                    f"still that of one device alone. {type(optimizer).__name__} takes what "
+                    "nn.DistributedGradReducer returns; TrainOneStepCell does that by itself."
+                )
+        return super().updated_elsewhere(optimizer, grads)
+
+
+def placement_around(place: Placement) -> Placement:
+    """The placement of a mode, with served Parameters on servers.
+
+    Raises:
+        ContextError: the mode has no room for served Parameters.
+    """
+    settings = sessions.settings_now()
+    if place.key == Placement.key:
+        return Served(place, settings)
+    if not isinstance(place, DataParallel):
+        raise ContextError(
+            f"enable_ps=True and parallel_mode='{place.key[0]}' cannot be used together: Parameters"
+            " on servers are whole for every worker, and this mode cuts Parameters. Use "
+            "'data_parallel' (or 'hybrid_parallel') beside servers, or enable_ps=False."
+        )
+    return Hybrid(place, settings)

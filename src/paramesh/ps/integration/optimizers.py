@@ -1,0 +1,125 @@
+"""Which optimizers a server has, and what is sent there: the rule once, numbers in every push."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+
+from paramesh.errors import OptimizerError
+from paramesh.optim import FTRL, SGD, Adagrad, Adam, AdamWeightDecay, Momentum
+from paramesh.optim.adam import AdamOffload, LazyAdam
+from paramesh.parameter import Parameter, ParameterTuple
+from paramesh.tensor.base import raw
+
+
+def _adam(opt: Any) -> dict[str, Any]:
+    return {
+        "rule": "Adam",
+        "b1": opt.beta1,
+        "b2": opt.beta2,
+        "eps": opt.eps,
+        "nesterov": opt.use_nesterov,
+        "amsgrad": opt.use_amsgrad,
+    }
+
+
+_RULES: dict[type, Callable[[Any], dict[str, Any]]] = {
+    SGD: lambda opt: {
+        "rule": "SGD",
+        "momentum": opt._has_momentum,
+        "dampening": opt.dampening,
+        "nesterov": opt.nesterov,
+    },
+    Momentum: lambda opt: {"rule": "Momentum", "nesterov": opt.use_nesterov},
+    Adam: _adam,
+    LazyAdam: _adam,
+    AdamOffload: _adam,
+    AdamWeightDecay: lambda opt: {
+        "rule": "AdamWeightDecay",
+        "b1": opt.beta1,
+        "b2": opt.beta2,
+        "eps": opt.eps,
+    },
+    Adagrad: lambda opt: {
+        "rule": "Adagrad",
+        "accum": opt.first_accum,
+        "update_slots": opt.update_slots,
+    },
+    FTRL: lambda opt: {
+        "rule": "FTRL",
+        "initial_accum": opt.first_accum,
+        "lr_power": opt.lr_power,
+        "l1": opt.l1,
+        "l2": opt.l2,
+    },
+}
+
+
+def states_of(optimizer: Any, at: int) -> dict[str, Parameter]:
+    """The Parameters on this worker that would hold the state for a Parameter, by slot."""
+    found: dict[str, Parameter] = {}
+    for slot in optimizer.slots()[1].values():
+        state = getattr(optimizer, slot)
+        if isinstance(state, ParameterTuple):
+            found[slot] = state[at]
+    return found
+
+
+def check_optimizer(optimizer: Any, params: list[Parameter]) -> None:
+    """Raise if no server can update these Parameters as the optimizer would.
+
+    Raises:
+        OptimizerError: there are some, and the optimizer is none that a server has, or centralizes
+            the gradient of one.
+    """
+    if params and type(optimizer) not in _RULES:
+        raise OptimizerError(
+            f"{type(optimizer).__name__} trains Parameter '{params[0].name}', which lives on the "
+            "parameter server, and the server does not have this optimizer. It has "
+            f"{', '.join(kind.__name__ for kind in _RULES)}."
+        )
+    served = set(params)
+    for param, centralize in zip(optimizer._parameters, optimizer._centralize, strict=True):
+        # Of fewer axes there is nothing to centralize (`optim.optimizer.centralized`).
+        if centralize and param in served and len(param.shape) >= 3:
+            raise OptimizerError(
+                f"Parameter '{param.name}' lives on the parameter server, which does not "
+                "centralize gradients: leave grad_centralization out of its group."
+            )
+
+
+def rule_spec(optimizer: Any, at: int) -> dict[str, Any]:
+    """The optimizer's spec (see `rules.make_update_rule`) for its Parameter at an index."""
+    spec = _RULES[type(optimizer)](optimizer)
+    return spec | {"group": group_name(optimizer, at), "decays": bool(optimizer.decay_flags[at])}
+
+
+def group_name(optimizer: Any, at: int) -> str:
+    """By what name a group's numbers go: that of its first Parameter."""
+    first = optimizer._group_of.index(optimizer._group_of[at])
+    return optimizer._parameters[first].name
+
+
+def numbers(optimizer: Any, indices: list[int]) -> tuple[list[str], Any]:
+    """The numbers of a push, by name, and their values as one raw Float32 vector; traceable."""
+    rates, decays = optimizer._rates(), optimizer._decays()
+    found: dict[str, Any] = {"global_step": raw(optimizer.global_step)[0]}
+    for at in indices:
+        group = group_name(optimizer, at)
+        found[f"learning_rate.{group}"] = rates[at]
+        if optimizer.decay_flags[at]:
+            found[f"weight_decay.{group}"] = decays[at]
+        momentum = getattr(optimizer, "momentum", None)
+        if isinstance(momentum, Parameter):
+            found[f"momentum.{group}"] = raw(momentum)
+    values = [jnp.asarray(value, jnp.float32).reshape(()) for value in found.values()]
+    return list(found), jnp.stack(values)
+
+
+def prepared(optimizer: Any, at: int, grad: Any, workers: int) -> Any:
+    """A raw gradient as it is pushed: no loss scale, a worker's part of the mean; traceable."""
+    factor = optimizer.reciprocal_scale if optimizer._preprocesses else 1.0
+    factor /= workers
+    return grad if factor == 1.0 else grad * factor

@@ -1,0 +1,428 @@
+"""One worker's connection to the parameter server: what was declared, and the step it is at.
+
+Glossary
+    client      what carries a worker's calls to the servers. `LocalClient` has the servers' stores
+                in this process
+    session     the client that the settings ask for; started when a program first needs it, ended
+                with the settings or with the process
+"""
+
+from __future__ import annotations
+
+import atexit
+import math
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from paramesh import context
+from paramesh.ps.client.cache import RowCache
+from paramesh.ps.deployment.connection import connect as connect_servers
+from paramesh.ps.integration.multiprocess_workers import as_workers
+from paramesh.ps.server.refresh import (
+    NO_IDS,
+    Refresh,
+    join_news,
+    local_news,
+    moved_rows,
+    split_watches,
+)
+from paramesh.ps.server.store import Store
+from paramesh.ps.specification.partition import Partition
+from paramesh.ps.specification.specs import known_among, others_before
+
+Array = np.ndarray[Any, Any]
+Update = Mapping[str, Mapping[str, Array]]
+
+
+class Client(Protocol):
+    """What a session needs of the servers; all names and values are those of whole Parameters.
+
+    Attributes:
+        rank: of this worker, from 0.
+        workers: how many there are.
+        start: the first step of this worker: 0, or where the servers are.
+    """
+
+    rank: int
+    workers: int
+    start: int
+
+    def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> None:
+        """Declare Parameters (see `Store.declare`) with the first values of those without recipe.
+
+        The first worker's values count. Back when the Parameters can be read.
+
+        Raises:
+            ParameterServerError: the servers have something else of one of the names.
+        """
+        ...
+
+    def known(self, specs: list[dict[str, Any]]) -> list[str]:
+        """The names of those Parameters that the servers have values of; they can be read then.
+
+        Args:
+            specs: as for `declare`; without an optimizer.
+
+        Raises:
+            ParameterServerError: the servers have something else of that name.
+        """
+        ...
+
+    def step(
+        self,
+        step: int,
+        updates: Update,
+        hyper: Mapping[str, float],
+        wanted: Iterable[str],
+        refresh: Refresh | None = None,
+    ) -> dict[str, Array]:
+        """Push the gradients of a step; the dense Parameters that are wanted, for the next one.
+
+        The questions in `refresh` go with it, and their answers come in `refresh.news`.
+        """
+        ...
+
+    def pull(self, step: int, wanted: Iterable[str]) -> dict[str, Array]:
+        """Dense Parameters as step `step` reads them."""
+        ...
+
+    def pull_rows(self, step: int, name: str, ids: Array) -> Array:
+        """Rows of a table as step `step` reads them; ids sorted, each once."""
+        ...
+
+    def put(self, name: str, fields: Mapping[str, Array], ids: Array | None) -> None:
+        """Give a Parameter, or rows of a table, other values and state; before the first step."""
+        ...
+
+    def dump(self, name: str) -> dict[str, Array]:
+        """The values and the optimizer's state of a Parameter by field; `ids` for a table."""
+        ...
+
+    def close(self) -> None:
+        """End what this client started."""
+        ...
+
+
+class LocalClient:
+    """Servers in this process, for one worker.
+
+    Args:
+        servers: how many stores.
+    """
+
+    rank = 0
+    workers = 1
+    start = 0
+
+    def __init__(self, servers: int) -> None:
+        self.partition = Partition(servers)
+        self.stores = [Store() for _ in range(servers)]
+        self._shapes: dict[str, tuple[int, ...]] = {}
+
+    def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> None:
+        """As in `Client`."""
+        for spec in specs:
+            pieces = self.partition.split_spec(spec)
+            for store, mine in zip(self.stores, pieces, strict=True):
+                for piece in mine:
+                    store.declare(piece)
+            if spec["kind"] == "dense":
+                self._shapes[spec["name"]] = tuple(spec["shape"])
+        for name, array in values.items():
+            split = self.partition.split_values(name, array)
+            for store, mine in zip(self.stores, split, strict=True):
+                for piece, part in mine.items():
+                    store.put(piece, part)
+
+    def known(self, specs: list[dict[str, Any]]) -> list[str]:
+        """As in `Client`."""
+        there = [store.specs().values() for store in self.stores]
+        names = known_among(self.partition, specs, there)
+        for spec in specs:
+            if spec["kind"] == "dense" and spec["name"] in names:
+                self._shapes[spec["name"]] = tuple(spec["shape"])
+        return names
+
+    def step(
+        self,
+        step: int,
+        updates: Update,
+        hyper: Mapping[str, float],
+        wanted: Iterable[str],
+        refresh: Refresh | None = None,
+    ) -> dict[str, Array]:
+        """As in `Client`."""
+        split = self.partition.split_updates(updates)
+        moved: list[dict[str, Array]] = []
+        for store, mine in zip(self.stores, split, strict=True):
+            moved.append(moved_rows(store.apply(step, mine, hyper)))
+        if refresh is not None:
+            questions = split_watches(self.partition, refresh.watches)
+            refresh.news = join_news(map(local_news, self.stores, questions, moved))
+        return self.pull(step + 1, wanted)
+
+    def pull(self, step: int, wanted: Iterable[str]) -> dict[str, Array]:
+        """As in `Client`."""
+        found: dict[str, Array] = {}
+        for name in wanted:
+            shape = self._shapes[name]
+            pieces = {
+                part.name: self.stores[part.server].read(part.name)
+                for part in self.partition.pieces(name, math.prod(shape))
+            }
+            found[name] = self.partition.join_values(name, shape, pieces)
+        return found
+
+    def pull_rows(self, step: int, name: str, ids: Array) -> Array:
+        """As in `Client`."""
+        parts = self.partition.split_rows(ids)
+        if len(parts) == 1:
+            return self.stores[0].read(name, ids)
+        rows = [s.read(name, ids[mine]) for s, mine in zip(self.stores, parts, strict=True)]
+        out = np.empty((len(ids), *rows[0].shape[1:]), rows[0].dtype)
+        for mine, values in zip(parts, rows, strict=True):
+            out[mine] = values
+        return out
+
+    def put(self, name: str, fields: Mapping[str, Array], ids: Array | None) -> None:
+        """As in `Client`."""
+        if ids is not None:
+            for store, mine in zip(self.stores, self.partition.split_rows(ids), strict=True):
+                for field, rows in fields.items():
+                    store.put(name, rows[mine], ids=ids[mine], field=field)
+            return
+        for field, values in fields.items():
+            split = self.partition.split_values(name, values)
+            for store, pieces in zip(self.stores, split, strict=True):
+                for piece, part in pieces.items():
+                    store.put(piece, part, field=field)
+
+    def dump(self, name: str) -> dict[str, Array]:
+        """As in `Client`."""
+        if name in self._shapes:
+            return self._dump_dense(name, self._shapes[name])
+        parts = [store.rows(name) for store in self.stores]
+        ids = np.concatenate(parts)
+        order = np.argsort(ids)
+        found = {"ids": ids[order]}
+        for field in self.stores[0].fields(name):
+            rows = [
+                s.read(name, mine, field=field) for s, mine in zip(self.stores, parts, strict=True)
+            ]
+            found[field] = np.concatenate(rows)[order]
+        return found
+
+    def _dump_dense(self, name: str, shape: tuple[int, ...]) -> dict[str, Array]:
+        pieces = self.partition.pieces(name, math.prod(shape))
+        first = pieces[0]
+        found: dict[str, Array] = {}
+        for field in self.stores[first.server].fields(first.name):
+            values = {
+                part.name: self.stores[part.server].read(part.name, field=field) for part in pieces
+            }
+            found[field] = self.partition.join_values(name, shape, values)
+        return found
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+#: The settings under which servers are in this process; others have processes of their own.
+_ALONE: dict[str, Any] = {
+    "server_num": 0,
+    "worker_num": 1,
+    "mode": "sync",
+    "standby": 0,
+    "wal_dir": None,
+    "address": None,
+}
+
+
+def alone(settings: Mapping[str, Any]) -> bool:
+    """Whether the settings leave the one server in this process."""
+    return all(settings[name] == only for name, only in _ALONE.items())
+
+
+def client_for(settings: dict[str, Any]) -> Client:
+    """The client that the settings ask for.
+
+    Raises:
+        ParameterServerError: as `client.connect`.
+    """
+    return LocalClient(1) if alone(settings) else connect_servers(settings)
+
+
+#: Makes the client that the settings ask for. Tests that want several servers and no processes
+#: replace it.
+connect: Callable[[dict[str, Any]], Client] = client_for
+
+
+class Session:
+    """The Parameters of this worker that live on servers.
+
+    Args:
+        client: made by `connect`.
+        settings: those that it was made by.
+    """
+
+    def __init__(self, client: Client, settings: dict[str, Any]) -> None:
+        self.client = client
+        self.settings = settings
+        self.specs: dict[str, dict[str, Any]] = {}
+        #: By name: the Parameter of this worker, and the array that a dense one was given last.
+        self.owners: dict[str, Any] = {}
+        self.copies: dict[str, Any] = {}
+        #: Dense Parameters of this worker that no step has declared, with the servers' values; and
+        #: the names that the servers did not have when they were asked.
+        self.read: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._missing: set[str] = set()
+        #: By name of a table: its rows on this worker's device, and how many were pulled in all.
+        self.caches: dict[str, RowCache] = {}
+        self.pulled: dict[str, int] = {}
+        self.at = client.start
+        #: How far the script is (see `pace`), and the optimizers' counts that were put there.
+        self.pace: Any = None
+        self.caught_up: set[Any] = set()
+        self.catching_up: dict[Any, dict[Any, Array]] = {}
+
+    def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> list[str]:
+        """Declare what is new; its names.
+
+        Raises:
+            ValueError: another spec of the same name.
+        """
+        fresh = [spec for spec in specs if self.specs.get(spec["name"]) != spec]
+        if not fresh:
+            return []
+        self.client.declare(
+            fresh, {s["name"]: values[s["name"]] for s in fresh if s["name"] in values}
+        )
+        self.specs |= {spec["name"]: spec for spec in fresh}
+        return [spec["name"] for spec in fresh]
+
+    def known(self, specs: list[dict[str, Any]]) -> list[str]:
+        """The names of those Parameters that the servers have, whoever declared them.
+
+        Raises:
+            ParameterServerError: as `Client.known`.
+        """
+        names = [spec["name"] for spec in specs]
+        asked = [spec for spec in specs if spec["name"] not in self.specs]
+        if self.specs:  # a step has declared what is trained: what was missing then stays so
+            asked = [spec for spec in asked if spec["name"] not in self._missing]
+        there = set(self.client.known(asked)) if asked else set()
+        if self.specs:
+            self._missing |= {spec["name"] for spec in asked} - there
+        return [name for name in names if name in self.specs or name in there]
+
+    def lacks(self, param: Any) -> bool:
+        """Whether a dense Parameter may have values on the servers that were never pulled."""
+        return param.name not in self.owners and param not in self.read
+
+    def step(self, updates: Update, hyper: Mapping[str, float]) -> dict[str, Array]:
+        """Push gradients; the new values of the dense Parameters, and news for the caches."""
+        wanted = [name for name, spec in self.specs.items() if spec["kind"] == "dense"]
+        if not self.caches:
+            values = self.client.step(self.at, updates, hyper, wanted)
+            self.at += 1
+            return values
+        for name, cache in self.caches.items():
+            cache.pushing(updates[name]["ids"] if name in updates else NO_IDS)
+        refresh = Refresh({name: cache.watch() for name, cache in self.caches.items()})
+        values = self.client.step(self.at, updates, hyper, wanted, refresh)
+        self.at += 1
+        for name, cache in self.caches.items():
+            news = refresh.news.get(name)
+            cache.take(news)
+            self._count(name, 0 if news is None else len(news.ids))
+        return values
+
+    def pull(self, names: Iterable[str]) -> dict[str, Array]:
+        """The values of dense Parameters."""
+        return self.client.pull(self.at, names)
+
+    def pull_rows(self, name: str, ids: Array) -> Array:
+        """Rows of a declared table; ids sorted, each once."""
+        self._count(name, len(ids))
+        return self.client.pull_rows(self.at, name, ids)
+
+    def _count(self, name: str, rows: int) -> None:
+        self.pulled[name] = self.pulled.get(name, 0) + rows
+
+    def cache_of(self, table: Any) -> RowCache | None:
+        """The cache of a declared table that has one (`Parameter.cache_enable`)."""
+        if not (table.cache_enable and table.cache_shape and table.name in self.specs):
+            return None
+        cache = self.caches.get(table.name)
+        if cache is None:
+            spec = self.specs[table.name]
+            stale = self.settings["mode"] == "stale"
+            cache = self.caches[table.name] = RowCache(
+                table.name,
+                spec["rows"],
+                tuple(spec["row_shape"]),
+                table.dtype.np_dtype,
+                table.cache_shape[0],
+                lag=self.settings["staleness"] if stale else 0,
+                shared=self.settings["worker_num"] > 1 or spec.get("expire", 0) > 0,
+            )
+        return cache
+
+
+class _Running:
+    session: Session | None = None
+
+
+_running = _Running()
+
+
+def settings_now() -> dict[str, Any]:
+    """The settings that a session is made by.
+
+    Raises:
+        ContextError: as `as_workers`.
+    """
+    settings = dict(context._ps) | {"resets": context.ps_resets()}
+    return settings | as_workers(settings)
+
+
+def session_for(settings: dict[str, Any]) -> Session:
+    """The session that settings ask for; one under other settings is ended."""
+    session = _running.session
+    if session is None or session.settings != settings:
+        end()
+        session = _running.session = Session(connect(settings), settings)
+    return session
+
+
+def running() -> Session | None:
+    """The session that there is under the present settings."""
+    session = _running.session
+    return session if session is not None and session.settings == settings_now() else None
+
+
+def session_before(settings: dict[str, Any]) -> Session | None:
+    """The session, before anything was declared: None where servers can have nothing yet.
+
+    Servers that may have values from before this process are connected to.
+
+    Raises:
+        ParameterServerError: they cannot be reached.
+    """
+    session = _running.session
+    if session is not None and session.settings == settings:
+        return session
+    return session_for(settings) if others_before(settings) else None
+
+
+def end() -> None:
+    """End the session, with what it started."""
+    session, _running.session = _running.session, None
+    if session is not None:
+        session.client.close()
+
+
+atexit.register(end)

@@ -1,0 +1,121 @@
+"""The steps that a worker owes to the servers: which batch comes first, and its random numbers.
+
+Glossary
+    owed        a step that the servers wait for from this worker: in sync and stale mode the first
+                one that a server has not applied, in async mode the worker's own next push
+    place       where the default generator is when a step begins: a function of the seed, the
+                worker and the step alone
+
+A worker that was started again runs the script from its top. The steps that its predecessor has
+pushed are passed over, and the first that is owed has to come out with the same bits: the same
+batch, the same random numbers, the same number of the step in learning-rate schedules.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from paramesh import context, random
+from paramesh.errors import ParameterStateError
+from paramesh.ps.integration import session as sessions
+from paramesh.ps.integration.session import Session
+from paramesh.tensor.base import Tensor
+
+#: Bits of the generator's counter for the keys of one step, and for the steps of one worker.
+_KEYS, _STEPS = 20, 32
+
+
+class Pace:
+    """How far the script of this process is, counted in steps from its top.
+
+    Args:
+        session: of this worker.
+
+    Attributes:
+        step: the step that comes next; those before it were made, or passed over.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._first = session.at
+        self.step = 0
+        words = [int(word) for word in random.default_generator().get_state().asnumpy()]
+        self._seed, self._begin = words[:2], (words[2] << 32) + words[3]
+
+    @property
+    def passed(self) -> int:
+        """How many of the steps that come next are not owed any more."""
+        return max(0, self._first - self.step)
+
+    def pass_over(self, count: int) -> None:
+        """Leave out steps."""
+        self.step += count
+
+    def begin(self) -> None:
+        """Put the default generator where the step that comes next begins."""
+        counter = self._begin + (self._session.client.rank << (_KEYS + _STEPS))
+        counter = (counter + (self.step << _KEYS)) % 2**64
+        words = [*self._seed, counter >> 32, counter & 0xFFFFFFFF]
+        random.default_generator().set_state(np.array(words, np.uint32))
+
+    def end(self) -> None:
+        """The step was made.
+
+        Raises:
+            ParameterStateError: it was no single push.
+        """
+        self.step += 1
+        session = self._session
+        if session.specs and session.at != self.step:
+            raise ParameterStateError(
+                f"after {self.step} steps this worker has pushed {session.at} times; one batch has "
+                "to be one push, or a worker that is started again could not know where to go on. "
+                "Call one optimizer once for each batch."
+            )
+
+
+def pace() -> Pace | None:
+    """The pace of this worker; None where none is started again.
+
+    That is without servers in processes of their own, and for processes that JAX has joined, which
+    end together. Connects to the servers.
+
+    Raises:
+        ParameterServerError: they cannot be reached.
+    """
+    if not context.get_ps_context("enable_ps"):
+        return None
+    settings = sessions.settings_now()
+    if sessions.alone(settings) or "rank" in settings:
+        return None
+    session = sessions.session_for(settings)
+    if session.pace is None:
+        session.pace = Pace(session)
+    return session.pace
+
+
+def passed_over(session: Session, optimizer: Any) -> dict[Any, Any]:
+    """{Parameter: value} of what an optimizer counts, if it does not know the steps passed over.
+
+    Args:
+        session: of this worker.
+        optimizer: whose counts are at the values that the script gave them.
+    """
+    first = session.client.start
+    if not first or optimizer.global_step in session.caught_up:
+        return {}
+    return optimizer.later(first)
+
+
+def catch_up(session: Session, optimizer: Any) -> None:
+    """Have an optimizer count the steps that were passed over: once, whatever interrupts it."""
+    count = optimizer.global_step
+    if not session.client.start or count in session.caught_up:
+        return
+    # Computed once: when this is interrupted and called again, some have their new values.
+    values = session.catching_up.setdefault(count, passed_over(session, optimizer))
+    for param, value in values.items():
+        param.assign(Tensor(value))
+    session.caught_up.add(count)

@@ -1,0 +1,1 @@
+"""Tools of processes that run for long: descriptors, events, ends, and the deaths of others."""

@@ -1,0 +1,107 @@
+"""Earlier versions of a server's store, and which rows are other ones from version to version.
+
+Glossary
+    undo        what the values that an update changed were before it
+    spare       the undo that was forgotten last: the next update writes to its memory
+    moved       a row that an update changed, made or dropped
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+
+from paramesh.errors import ParameterStateError
+from paramesh.ps.durability.record import Array
+from paramesh.ps.server.refresh import NO_IDS, moved_rows
+from paramesh.ps.server.store import Store, Undo
+from paramesh.ps.specification.protocol import RunConfig, VersionGone
+
+#: In async mode, of so many updates a server knows which rows they changed.
+_ASYNC_MOVES = 64
+
+
+class History:
+    """The undos of the last updates of a store: what makes earlier versions readable.
+
+    Args:
+        store: at its present version.
+        rules: how far back it has to be read.
+    """
+
+    def __init__(self, store: Store, rules: RunConfig) -> None:
+        self._store = store
+        self._rules = rules
+        self._kept = rules.behind if rules.keep_history else 0
+        self._undos: deque[Undo] = deque()
+        self._spare: Undo | None = None
+        #: (version before, rows by table) of the last updates.
+        known = _ASYNC_MOVES if rules.mode == "async" else rules.behind
+        self._moves: deque[tuple[int, dict[str, Array]]] = deque(maxlen=known)
+
+    def take_spare(self) -> Undo | None:
+        """Memory for the next undo; it is not given twice."""
+        spare, self._spare = self._spare, None
+        return spare
+
+    def add(self, version: int, undo: Undo) -> None:
+        """An update of this version counts."""
+        self._moves.append((version, moved_rows(undo)))
+        self._undos.append(undo)
+        if len(self._undos) > self._kept:
+            self._spare = self._undos.popleft()
+
+    def read(self, step: int, version: int, name: str, ids: Array | None) -> Array:
+        """The values that a step reads: dense ones, or rows of a table.
+
+        Args:
+            step: which; not in async mode.
+            version: the present one.
+            name: of the Parameter.
+            ids: of the rows; None for all of a dense one.
+
+        Raises:
+            VersionGone: too far back, or not there yet.
+            ParameterStateError: no such Parameter, or no values yet.
+            ValueError: ids outside the table.
+        """
+        wanted = self._rules.version_read(step)
+        back, oldest = version - wanted, version - len(self._undos)
+        if not oldest <= wanted <= version:
+            raise VersionGone(
+                f"step {step} reads version {wanted}; this server has versions {oldest} to "
+                f"{version}."
+            )
+        undos = list(self._undos)[len(self._undos) - back :]
+        if name not in self._store.specs():
+            raise ParameterStateError(f"there is no Parameter '{name}' on this server.")
+        return self._read_back(name, ids, [undo for undo in undos if name in undo.parts])
+
+    def _read_back(self, name: str, ids: Array | None, undos: list[Undo]) -> Array:
+        if ids is None or len(undos) < 2:
+            return self._store.read(name, ids, undos[0] if undos else None)
+        # The earliest undo that touched a row has its value; a later one's is newer.
+        out = self._store.read(name, ids)
+        for undo in reversed(undos):
+            change: Any = undo.parts[name]
+            touched = [change.ids] if change.expired is None else [change.ids, change.expired[0]]
+            hit = np.isin(ids, np.concatenate(touched))
+            if hit.any():
+                out[hit] = self._store.read(name, ids[hit], undo)
+        return out
+
+    def moved(self, name: str, first: int, last: int) -> Array | None:
+        """The rows of a table that are not at version `last` what they were at `first`, sorted.
+
+        Returns:
+            Their ids, or None: it was too long ago.
+        """
+        known = {version: rows for version, rows in self._moves if first <= version < last}
+        if len(known) < last - first:
+            return None
+        parts = [rows[name] for rows in known.values() if name in rows]
+        if len(parts) < 2:
+            return parts[0] if parts else NO_IDS
+        return np.unique(np.concatenate(parts))

@@ -1,0 +1,732 @@
+"""What one server does with the messages of workers; no network, no threads.
+
+Glossary
+    version     how many updates the server has applied
+    step        of a worker: its push of step t becomes (a part of) the update from version t to t+1
+    staged      a push that waits for those of the other workers
+    released    a step whose values may be read: its update is in the log
+
+In "sync" mode (Li et al., OSDI 2014, sequential consistency) the update of a step is the sum of all
+workers' pushes in the order of the workers, and is applied once all have arrived. In "stale" mode
+pushes may arrive for up to `staleness` steps ahead; they are applied in the same order, and step t
+reads version t - staleness, neither an earlier nor a later one. In "async" mode every push is an
+update of its own, counted for each worker.
+
+An update is applied in memory and logged, a large one both at once, and only then released. If the
+server dies before the record is complete, nobody has seen the update, and the workers still hold
+their pushes. (What can be wrong with a push is seen before either.) So what a client has seen is
+always recovered, and servers differ by at most `staleness + 1` versions: a restarted worker goes on
+from the least advanced one, and reads on all others as far back as that.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from paramesh.errors import ParameterServerError, ParameterStateError
+from paramesh.ps.durability.log import Log, drop_segments, read_log, start_incarnation
+from paramesh.ps.durability.record import Array, Record, arrays_to_updates, updates_to_arrays
+from paramesh.ps.durability.snapshot import (
+    Snapshot,
+    drop_snapshots,
+    read_snapshot,
+    snapshots,
+    write_snapshot,
+)
+from paramesh.ps.durability.snapshot_view import Piece, SnapshotView
+from paramesh.ps.server.history import History
+from paramesh.ps.server.store import Store, Undo, Update, reduce_updates
+from paramesh.ps.specification.protocol import PushesMissing, Replaced, RunConfig
+
+
+class Server:
+    """The state of one server, recovered from its folder if there is any.
+
+    Args:
+        folder: of the log and the snapshots; for this server alone.
+        rules: of the run.
+        point: called with the name of every point that is reached.
+        fsync: bring every record of the log to the disk.
+        following: begin with nothing, and write nothing until `begin` (see `standby`).
+        beside: bytes of an update from which on its record is written while it is applied.
+        snapshots_beside: write snapshots in a thread, while steps go on.
+
+    Raises:
+        ParameterServerError: log and snapshots are damaged beyond recovery, or belong to other
+            rules.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        rules: RunConfig,
+        *,
+        point: Callable[[str], None] | None = None,
+        fsync: bool = False,
+        beside: int = 1 << 20,
+        snapshots_beside: bool = False,
+        following: bool = False,
+    ) -> None:
+        self.folder = folder
+        self.rules = rules
+        self._named_point = point
+        self.beside = beside
+        self._writer = ThreadPoolExecutor(1, "log")
+        self.snapshots_beside = snapshots_beside
+        self._snapshots = ThreadPoolExecutor(1, "snapshot")
+        self._snapshot: Future[None] | None = None
+        #: Those of the two that have a thread.
+        self._threaded: set[ThreadPoolExecutor] = set()
+        self._point: Callable[[str], None] = point or (lambda name: None)
+        self._fsync = fsync
+        self._clear()
+        #: Pushes that wait: by step, by worker.
+        self._staged: dict[int, dict[int, tuple[Update, dict[str, float]]]] = {}
+        if not following:
+            began = time.monotonic()
+            self.begin(start_incarnation(folder), self.recover(), began)
+
+    def begin(self, incarnation: int, number: int, began: float) -> None:
+        """Write from now on.
+
+        Args:
+            incarnation: of this server, from `start_incarnation`.
+            number: of the next record.
+            began: when the start did (`time.monotonic`).
+
+        Raises:
+            Fenced: another incarnation has started.
+        """
+        self.incarnation = incarnation
+        point = self._named_point
+        self._log = Log(self.folder, incarnation, number, point=point, fsync=self._fsync)
+        if number == 0:
+            self._append({"kind": "rules", **self._said_rules()}, {})
+        self.recovery_seconds = time.monotonic() - began
+        self.started = time.time()
+        self.pushes = 0
+        self.bytes_pushed = 0
+        self.last_snapshot: dict[str, float] = {}
+
+    # Recovery.
+
+    def _clear(self) -> None:
+        self.store = Store()
+        self.version = 0
+        self._history = History(self.store, self.rules)
+        #: Which incarnation of each worker may speak and which process that is, and in async mode
+        #: its next push.
+        self._workers: dict[int, int] = {}
+        self._lives: dict[int, int] = {}
+        self._next: dict[int, int] = {}
+        self._valued: set[str] = set()
+        #: What `put` gave values, and the workers that have said goodbye.
+        self._given: set[str] = set()
+        self._left: set[int] = set()
+
+    def recover(self, records: Callable[[Path, int], Iterable[Record]] = read_log) -> int:
+        """Rebuild the state; the number of the next record.
+
+        Args:
+            records: reads the log of a folder from a number on.
+
+        Raises:
+            ParameterServerError: log and snapshots are damaged, or belong to other rules.
+        """
+        self._clear()
+        reasons: list[str] = []
+        damaged: list[Snapshot] = []
+        listed = snapshots(self.folder)
+        # In need without the versions before it: the state is right, and what only a worker that is
+        # started again may ask for is an error there.
+        tries = [(snapshot, False) for snapshot in [*listed, None]]
+        tries += [(snapshot, True) for snapshot in listed]
+        for snapshot, short in tries:
+            if snapshot in damaged:
+                continue
+            try:
+                number = self._recover_from(snapshot, records, short)
+            except ParameterServerError as error:
+                reasons.append(str(error))
+                damaged += [] if snapshot is None else [snapshot]
+            else:
+                # A log that ends before a snapshot began has lost records: never start afresh.
+                if number is not None and (not listed or number >= listed[0].number):
+                    for one in damaged:  # or they would be kept in the place of good ones
+                        one.path.unlink(missing_ok=True)
+                    return number
+                reasons.append(f"the log ends before it can replace {snapshot or 'all of it'}")
+            self._clear()
+        raise ParameterServerError(
+            f"the server of '{self.folder}' cannot be recovered: {'; '.join(reasons)}"
+        )
+
+    def _recover_from(
+        self,
+        snapshot: Snapshot | None,
+        records: Callable[[Path, int], Iterable[Record]],
+        short: bool,
+    ) -> int | None:
+        number = 0
+        if snapshot is not None:
+            meta, items = read_snapshot(snapshot)
+            self.store.load(items)
+            self._check_rules(meta)
+            self.version = meta["version"]
+            self._workers = {int(k): v for k, v in meta["incarnations"].items()}
+            self._lives = {int(k): v for k, v in meta.get("lives", {}).items()}
+            self._next = {int(k): v for k, v in meta["next"].items()}
+            self._valued = set(meta["valued"])
+            self._given = set(meta.get("given", ()))
+            self._left = set(meta.get("left", ()))
+            number = snapshot.number
+        for record in records(self.folder, number):
+            self._point("recovering")
+            self.replay(record)
+            number = record.number + 1
+        behind = min(self.rules.behind, self.version)
+        if snapshot is not None and not short and self.version - snapshot.version < behind:
+            # Versions that a restarted worker may ask for lie before this snapshot.
+            return None
+        return number
+
+    def _said_rules(self) -> dict[str, Any]:
+        rules = self.rules
+        return {"workers": rules.workers, "mode": rules.mode, "staleness": rules.staleness}
+
+    def _check_rules(self, meta: Mapping[str, Any]) -> None:
+        mine = self._said_rules()
+        theirs = mine | {key: meta[key] for key in mine if key in meta}
+        if theirs != mine:
+            said = "{workers} workers in mode {mode!r}, staleness {staleness}"
+            raise ParameterServerError(
+                f"'{self.folder}' was written by a run of {said.format(**theirs)}; this one has "
+                f"{said.format(**mine)}. Give each run a wal_dir of its own, or carry the values "
+                "over by a checkpoint."
+            )
+
+    def replay(self, record: Record) -> None:
+        """Apply one record of the log.
+
+        Raises:
+            ParameterServerError: it does not follow on what is here.
+        """
+        meta, kind = record.meta, record.meta["kind"]
+        if kind == "rules":
+            self._check_rules(meta)
+        elif kind == "worker":
+            self._introduced(meta)
+        elif kind == "leave":
+            self._left.add(meta["worker"])
+        elif kind == "declare":
+            self._declare(meta["specs"], record.arrays)
+        elif kind == "put":
+            self._put(meta["name"], record.arrays)
+        elif kind == "update":
+            if meta["version"] != self.version:
+                raise ParameterServerError(
+                    f"record {record.number} is the update of version {meta['version']}, and "
+                    f"the server is at {self.version}."
+                )
+            undo = self._apply(arrays_to_updates(record.arrays), meta["hyper"])
+            self._committed(undo, meta.get("worker"))
+        else:
+            raise ParameterServerError(f"record {record.number} is of unknown kind {kind!r}.")
+
+    def _append(self, meta: dict[str, Any], arrays: Mapping[str, Array]) -> None:
+        if self.rules.keep_log:
+            self._log.append(meta, arrays)
+
+    def _committed(self, undo: Undo, worker: int | None) -> None:
+        self._history.add(self.version, undo)
+        self.version += 1
+        if worker is not None:
+            self._next[worker] = self._next.get(worker, 0) + 1
+
+    # Workers.
+
+    def hello(self, worker: int, incarnation: int | None, life: int = 0) -> dict[str, Any]:
+        """A worker (re)starts; earlier incarnations of it are not listened to any more.
+
+        A message that is late or comes twice must not do that to the one that has started since. So
+        a question (`incarnation` None) changes nothing, and what a process answers to it names a
+        number that is too low by then, or that belongs to another life.
+
+        Args:
+            worker: which.
+            incarnation: of the worker; None: it asks which would be next.
+            life: drawn by the process that the worker is; 0: any.
+
+        Returns:
+            `version`, `next` (the step that this server would take from the worker), `incarnation`
+            (of the server) and `worker` (the worker's).
+
+        Raises:
+            ParameterServerError: no such worker.
+            Replaced: a later incarnation of it has spoken, or another life of this one.
+        """
+        if not 0 <= worker < self.rules.workers:
+            raise ParameterServerError(
+                f"worker {worker} does not exist: this run has workers 0 to "
+                f"{self.rules.workers - 1}. Is worker_num the same everywhere?"
+            )
+        known = self._workers.get(worker, 0)
+        if incarnation is None:
+            incarnation = known + 1
+        else:
+            if incarnation > known:
+                said = {"worker": worker, "incarnation": incarnation, "life": life}
+                self._append({"kind": "worker", **said}, {})
+                self._introduced(said)
+            self._check_worker(worker, incarnation)
+            if life and self._lives.get(worker, life) not in (0, life):
+                raise Replaced(
+                    f"worker {worker} speaks as incarnation {incarnation}, and so does another "
+                    "process: this one was replaced and must end. Has it been started twice?"
+                )
+        next_push = self._next.get(worker, 0) if self.rules.mode == "async" else self.version
+        return {
+            "version": self.version,
+            "next": next_push,
+            "incarnation": self.incarnation,
+            "worker": incarnation,
+        }
+
+    def _introduced(self, said: Mapping[str, Any]) -> None:
+        worker = said["worker"]
+        self._workers[worker] = said["incarnation"]
+        self._lives[worker] = said.get("life", 0)
+        self._left.discard(worker)
+
+    def leave(self, worker: int, incarnation: int) -> int:
+        """A worker has done all it had to; how many have not.
+
+        Raises:
+            Replaced: a later incarnation of it has spoken.
+        """
+        self._check_worker(worker, incarnation)
+        if worker not in self._left:
+            self._append({"kind": "leave", "worker": worker}, {})
+            self._left.add(worker)
+        return self.rules.workers - len(self._left)
+
+    def _check_worker(self, worker: int, incarnation: int) -> None:
+        known = self._workers.get(worker)
+        if known != incarnation:
+            raise Replaced(
+                f"worker {worker} speaks as incarnation {incarnation}, and the server listens to "
+                f"{known}: it was replaced and must end."
+            )
+
+    def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> None:
+        """Declare Parameters (see `Store.declare`); the first values that are given count.
+
+        Raises:
+            ValueError: another spec of the same name.
+            ParameterShapeError: values that do not fit.
+        """
+        known = self.store.specs()
+        trial = Store()  # all of it or nothing: what is wrong is seen before it is logged
+        fresh = [spec for spec in specs if spec.get("name") not in known]
+        for spec in specs:
+            (trial if spec in fresh else self.store).declare(spec)
+        new = {n: np.asarray(a) for n, a in values.items() if n not in self._valued}
+        for name, array in new.items():
+            if name in known:
+                trial.declare(known[name])
+            trial.put(name, array)
+        if fresh or new:
+            self._append({"kind": "declare", "specs": fresh}, new)
+            self._declare(fresh, new)
+
+    def _declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> None:
+        for spec in specs:
+            self.store.declare(spec)
+        for name, array in values.items():
+            self.store.put(name, array)
+        self._valued |= values.keys()
+
+    def put(self, name: str, fields: Mapping[str, Array], ids: Array | None) -> None:
+        """Give a Parameter, or rows of a table, other values and state (see `Store.put`).
+
+        After the first step nothing is changed: a worker that is started again gives once more
+        what was given.
+
+        Raises:
+            ParameterServerError: there was a step already, and nothing was given before it: earlier
+                versions would be mixed with it.
+            ParameterStateError, ParameterShapeError: as `Store.put`.
+        """
+        if self.version and name in self._given:
+            return
+        if self.version:
+            raise ParameterServerError(
+                f"Parameter '{name}' was given values at version {self.version} of the server. "
+                "Give (or load) them before the first step."
+            )
+        arrays = dict(fields) if ids is None else {**fields, "ids": ids}
+        trial = Store()  # what is wrong is seen before it is logged
+        if name in self.store.specs():
+            trial.declare(self.store.specs()[name])
+        _put(trial, name, arrays)
+        self._append({"kind": "put", "name": name}, arrays)
+        self._put(name, arrays)
+
+    def _put(self, name: str, arrays: Mapping[str, Array]) -> None:
+        _put(self.store, name, arrays)
+        self._given.add(name)
+        ids = arrays.get("ids")
+        if ids is None and "value" in arrays:
+            self._valued.add(name)
+
+    def dump(self, name: str) -> dict[str, Array]:
+        """Values and optimizer state of a Parameter by field, at the present version.
+
+        `ids` with it for a table.
+
+        Raises:
+            ParameterStateError: no such Parameter.
+        """
+        kind = self.store.specs().get(name, {}).get("kind")
+        ids = self.store.rows(name) if kind == "rows" else None
+        found = {} if ids is None else {"ids": ids}
+        return found | {f: self.store.read(name, ids, field=f) for f in self.store.fields(name)}
+
+    def ready(self, names: Iterable[str]) -> bool:
+        """Whether all of these Parameters can be read."""
+        specs = self.store.specs()
+        return all(
+            name in specs and (name in self._valued or specs[name].get("recipe") is not None)
+            for name in names
+        )
+
+    def known(self) -> list[dict[str, Any]]:
+        """The specs of the Parameters that can be read."""
+        return [spec for name, spec in self.store.specs().items() if self.ready([name])]
+
+    def push(
+        self,
+        worker: int,
+        incarnation: int,
+        step: int,
+        updates: Update,
+        hyper: Mapping[str, float],
+    ) -> None:
+        """Take one worker's gradients of one step; a second time changes nothing.
+
+        Args:
+            worker: who.
+            incarnation: of the worker.
+            step: which; in async mode the number of this worker's push.
+            updates: as for `Store.apply`.
+            hyper: as for `Store.apply`; the same from all workers.
+
+        Raises:
+            Replaced: a later incarnation of the worker has spoken.
+            PushesMissing: earlier steps of the worker are not here.
+            ParameterServerError: a step too early, other gradients than this worker has pushed for
+                this step before, or a log that cannot be written: nothing is acknowledged.
+            ParameterStateError, ParameterShapeError, ValueError: as `Store.check`.
+        """
+        self._check_worker(worker, incarnation)
+        if self.rules.mode == "async":
+            self._push_async(worker, step, updates, hyper)
+            return
+        if step < self.version:
+            return
+        if step > self.version + self.rules.staleness:
+            raise ParameterServerError(
+                f"worker {worker} pushed step {step}, and the server is at version {self.version}: "
+                f"it may be {self.rules.staleness} ahead."
+            )
+        self.check_pushed(worker, step)
+        self._check_push(worker, updates, hyper)
+        staged = self._staged.setdefault(step, {})
+        mine = (updates, dict(hyper))
+        if worker not in staged:
+            for other, (_, theirs) in staged.items():
+                if theirs != mine[1]:
+                    raise ParameterServerError(
+                        f"workers {other} and {worker} pushed step {step} with different numbers: "
+                        f"{theirs} and {mine[1]}. Do all run the same script?"
+                    )
+            staged[worker] = mine
+            self._count(updates)
+            self._point("staged")
+        elif staged[worker][1] != mine[1] or not _same(staged[worker][0], updates):
+            raise ParameterServerError(
+                f"worker {worker} pushed step {step} twice, with different gradients: a restarted "
+                "worker must compute the same bits. Its data and random numbers must depend on the "
+                "seed, the step and the worker alone."
+            )
+        self._advance()
+
+    def check_pushed(self, worker: int, step: int) -> None:
+        """Raise PushesMissing unless all pushes of a worker before a step are here, or applied.
+
+        In stale mode a reply does not say that a push was applied. A server that dies and is back
+        before the worker's next push has lost what was staged, and the worker has seen no error.
+        """
+        if self.rules.mode == "async":
+            return
+        for early in range(self.version, step):
+            if worker not in self._staged.get(early, ()):
+                raise PushesMissing(
+                    f"worker {worker} is at step {step}, and its push of step {early} is not here."
+                )
+
+    def _check_push(self, worker: int, updates: Update, hyper: Mapping[str, float]) -> None:
+        self.store.check(updates)
+        for name, number in hyper.items():
+            if not math.isfinite(number):
+                raise ParameterServerError(
+                    f"worker {worker} pushed {name}={number}, which has to be a finite number. "
+                    "Look at the schedule and at the settings of the optimizer."
+                )
+
+    def _count(self, updates: Update) -> None:
+        self.pushes += 1
+        self.bytes_pushed += sum(a.nbytes for u in updates.values() for a in u.values())
+
+    def _advance(self) -> None:
+        while len(self._staged.get(self.version, ())) == self.rules.workers:
+            staged = self._staged[self.version]
+            updates = reduce_updates([staged[worker][0] for worker in sorted(staged)])
+            self._update(updates, next(iter(staged.values()))[1], None)
+            del self._staged[self.version - 1]
+            self._snapshot_if_due()
+
+    def _push_async(
+        self, worker: int, step: int, updates: Update, hyper: Mapping[str, float]
+    ) -> None:
+        following = self._next.get(worker, 0)
+        if step < following:
+            return
+        if step > following:
+            raise ParameterServerError(
+                f"worker {worker} sent push {step}, and {following} is its next: one was lost."
+            )
+        self._check_push(worker, updates, hyper)
+        self._count(updates)
+        self._point("staged")
+        self._update(reduce_updates([updates]), dict(hyper), worker)
+        self._snapshot_if_due()
+
+    def _update(self, updates: Update, hyper: dict[str, float], worker: int | None) -> None:
+        meta: dict[str, Any] = {"kind": "update", "version": self.version, "hyper": hyper}
+        if worker is not None:
+            meta["worker"] = worker
+        arrays = updates_to_arrays(updates)
+        large = self.rules.keep_log and sum(a.nbytes for a in arrays.values()) >= self.beside
+        if large and self._has_thread(self._writer):
+            undo = self._apply_beside_the_log(updates, hyper, meta, arrays)
+        else:
+            undo = self._apply(updates, hyper)
+            self._point("applied")
+            try:
+                self._append(meta, arrays)
+            except Exception:
+                # Whatever it was: applied without a record, the next try would apply it once more.
+                self.store.undo(undo)
+                raise
+        self._committed(undo, worker)
+        self._point("logged")
+
+    def _apply(self, updates: Update, hyper: Mapping[str, float]) -> Undo:
+        return self.store.apply(self.version, updates, hyper, self._history.take_spare())
+
+    def _apply_beside_the_log(
+        self,
+        updates: Update,
+        hyper: dict[str, float],
+        meta: dict[str, Any],
+        arrays: Mapping[str, Array],
+    ) -> Undo:
+        """Apply an update while another thread writes its record; back when both are done."""
+        writing = self._writer.submit(self._log.append, meta, arrays)
+        try:
+            undo = self._apply(updates, hyper)
+        except BaseException:
+            if writing.exception() is None:
+                self._log.take_back()
+            raise
+        try:
+            self._point("applied")
+            writing.result()
+        except Exception:
+            self.store.undo(undo)
+            raise
+        return undo
+
+    # Reading.
+
+    def released(self, step: int) -> bool:
+        """Whether `step` can read: the version that it reads is there."""
+        return self.rules.mode == "async" or self.rules.version_read(step) <= self.version
+
+    def read(self, step: int, name: str, ids: Array | None = None) -> Array:
+        """The values that a step reads: dense ones, or rows of a table.
+
+        Raises:
+            VersionGone: too far back, or not there yet.
+            ParameterStateError: no such Parameter, or no values yet.
+            ValueError: ids outside the table.
+        """
+        if self.rules.mode == "async":
+            return self.store.read(name, ids)
+        return self._history.read(step, self.version, name, ids)
+
+    def moved(self, name: str, step: int, told: int) -> Array | None:
+        """The rows of a table that are not for the next step what they were for this one, sorted.
+
+        Args:
+            name: of the table.
+            step: this one.
+            told: in async mode, the version since which they are wanted.
+
+        Returns:
+            Their ids, or None: it was too long ago.
+        """
+        first, last = told, self.version
+        if self.rules.mode != "async":
+            first, last = self.rules.version_read(step), self.rules.version_read(step + 1)
+        return self._history.moved(name, first, last)
+
+    # Snapshots.
+
+    def _snapshot_if_due(self) -> None:
+        every = self.rules.snapshot_every
+        if not every or not self.rules.keep_log or self.version % every:
+            return
+        if self._snapshot is not None and not self._snapshot.done():
+            self.last_snapshot["late"] = time.time()  # the one before is still being written
+            return
+        try:
+            write = self._begin_snapshot()
+        except (OSError, MemoryError) as error:
+            self._failed(error)
+            return
+        if self.snapshots_beside and self._has_thread(self._snapshots):
+            self._snapshot = self._snapshots.submit(self._try, write)
+        else:
+            self._try(write)
+
+    def _try(self, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except (OSError, MemoryError, ParameterStateError) as error:
+            self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        # The log has everything; the next one may succeed.
+        self.last_snapshot["failed"] = time.time()
+        self.last_snapshot["errno"] = float(getattr(error, "errno", None) or 0)
+
+    def _has_thread(self, pool: ThreadPoolExecutor) -> bool:
+        """Whether a pool can begin with what it is given at once.
+
+        It takes work also if no thread can be started for it, and does it whenever one can: what it
+        is asked to do first may be done late.
+        """
+        if pool not in self._threaded:
+            try:
+                pool.submit(int)
+            except RuntimeError:
+                return False
+            self._threaded.add(pool)
+        return True
+
+    def snapshot(self) -> None:
+        """Write a snapshot, and drop the part of the log that nothing needs any more.
+
+        Raises:
+            OSError: from the file system; the log still has everything.
+        """
+        self._begin_snapshot()()
+
+    def _begin_snapshot(self) -> Callable[[], None]:
+        """What writes the present version, whatever is applied meanwhile; in any thread."""
+        began = time.monotonic()
+        meta: dict[str, Any] = {
+            **self._said_rules(),
+            "version": self.version,
+            "incarnations": dict(self._workers),
+            "lives": dict(self._lives),
+            "next": dict(self._next),
+            "valued": sorted(self._valued),
+            "given": sorted(self._given),
+            "left": sorted(self._left),
+        }
+        self._log.check_fence()
+        self._log.rotate()
+        number, held = self._log.number, self.store.hold()
+
+        def write() -> None:
+            try:
+                write_snapshot(self.folder, number, meta["version"], meta, self._pieces(held))
+            finally:
+                held.release()
+            oldest = drop_snapshots(self.folder, self.rules.behind)
+            if oldest is not None:
+                drop_segments(self.folder, oldest.number)
+            self.last_snapshot = {
+                "version": meta["version"],
+                "seconds": time.monotonic() - began,
+                "time": time.time(),
+            }
+
+        return write
+
+    def _pieces(self, held: SnapshotView) -> Iterable[Piece]:
+        for piece in held.pieces():
+            yield piece
+            self._point("snapshot")
+
+    def stats(self) -> dict[str, Any]:
+        """Numbers to watch: version, what is held, what came in, the log and the last snapshot."""
+        held = self.store.stats()
+        waiting = {step: sorted(staged) for step, staged in self._staged.items()}
+        return {
+            "version": self.version,
+            "incarnation": self.incarnation,
+            "parameters": len(held),
+            "rows": sum(part.get("rows", 0) for part in held.values()),
+            "bytes": sum(part["bytes"] for part in held.values()),
+            "pushes": self.pushes,
+            "bytes_pushed": self.bytes_pushed,
+            "bytes_logged": self._log.bytes,
+            "staged": waiting,
+            "next": dict(self._next),
+            "last_snapshot": dict(self.last_snapshot),
+            "recovery_seconds": self.recovery_seconds,
+            "started": self.started,
+        }
+
+    def close(self) -> None:
+        """Close the log, when a snapshot that is being written is there."""
+        self._snapshots.shutdown()
+        self._writer.shutdown()
+        self._log.close()
+
+
+def _put(store: Store, name: str, arrays: Mapping[str, Array]) -> None:
+    for field, values in arrays.items():
+        if field != "ids":
+            store.put(name, values, ids=arrays.get("ids"), field=field)
+
+
+def _same(a: Update, b: Update) -> bool:
+    left, right = updates_to_arrays(a), updates_to_arrays(b)
+    return left.keys() == right.keys() and all(
+        left[key].dtype == right[key].dtype
+        and left[key].shape == right[key].shape
+        and left[key].tobytes() == right[key].tobytes()
+        for key in left
+    )

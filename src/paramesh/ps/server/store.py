@@ -1,0 +1,366 @@
+"""The state of a parameter server: what it holds, and how a step changes it. No files, no network.
+
+Glossary
+    store       the state of one virtual shard, or of a whole server; two stores that were given the
+                same calls hold the same bits
+    spec        what a Parameter is, as JSON (see `Store.declare`)
+    update      the aggregated gradients of one step, by the names of Parameters
+    hyper       the numbers of one step: learning rates and the like
+    undo        the pre-image of what one update touched
+    field       "value", or a slot of the optimizer, by the local optimizer's name ("moment1")
+
+One store for each server is faster than one for each virtual shard: an update is worked on in
+blocks, and many small stores have many small blocks. `Store.rows` and `put` move single rows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from paramesh.dtype import to_dtype
+from paramesh.errors import ParameterShapeError, ParameterStateError
+from paramesh.ps.durability.snapshot_view import Piece, SnapshotView
+from paramesh.ps.server.dense import VALUE, Dense, DenseUndo
+from paramesh.ps.server.tables import RowsUndo, Table
+from paramesh.ps.server.update_rules import Powers, numbers_of
+
+Array = np.ndarray[Any, Any]
+Update = Mapping[str, Mapping[str, Any]]
+
+_KINDS = ("dense", "rows")
+
+
+class Undo(NamedTuple):
+    """The state before an update, where the update changed it."""
+
+    step: int
+    parts: dict[str, DenseUndo | RowsUndo]
+
+
+def _same_spec(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    # Pieces in older logs do not say of which shape they are a piece.
+    both = "whole" in a and "whole" in b
+    return a == b if both else _partless(a) == _partless(b)
+
+
+def _partless(spec: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in spec.items() if key != "whole"}
+
+
+class Store:
+    """Parameters with their optimizer state; deterministic."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, Dense | Table] = {}
+        self._powers = Powers()
+
+    def declare(self, spec: dict[str, Any], *, empty: bool = False) -> None:
+        """Say what a Parameter is; a second time with the same spec does nothing.
+
+        Args:
+            empty: compute no values from a recipe: they will be loaded.
+            spec: JSON-able. For all: `name`, `kind` ("dense" or "rows"), `dtype` ("float32"),
+                `optimizer` (see `rules.make_update_rule`; None for what is not trained), `recipe` (see
+                `starts.start_of`; None: values come by `put`). Dense: `shape`, and `offset`, the
+                position of its first element in the whole of the recipe; of a piece `whole`, the
+                shape of that. Rows: `row_shape`, `rows`
+                (of the whole table), `admit` (pushes until a row exists, 1) and `expire` (steps
+                without a push until it ends, 0: never).
+
+        Raises:
+            ValueError: a spec that is none; another spec of the same name.
+        """
+        spec = json.loads(json.dumps(spec))
+        name = spec.get("name")
+        if not isinstance(name, str) or spec.get("kind") not in _KINDS:
+            raise ValueError(f"a spec has a name and a kind, {' or '.join(_KINDS)}; got {spec!r}.")
+        known = self._parts.get(name)
+        if known is not None:
+            if not _same_spec(known.spec, spec):
+                raise ValueError(
+                    f"Parameter '{name}' is on the server as {known.spec}, and cannot be declared "
+                    f"as {spec}. Do all workers run the same script?"
+                )
+            return
+        if spec["kind"] == "dense":
+            self._parts[name] = Dense(spec, empty=empty)
+        else:
+            if spec.get("recipe") is None:
+                raise ValueError(f"Parameter '{name}': a table of rows needs a recipe.")
+            self._parts[name] = Table(spec)
+
+    def specs(self) -> dict[str, dict[str, Any]]:
+        """The specs by name."""
+        return {name: part.spec for name, part in self._parts.items()}
+
+    def _part(self, name: str) -> Dense | Table:
+        part = self._parts.get(name)
+        if part is None:
+            raise ParameterStateError(
+                f"there is no Parameter '{name}' on this server; it has {sorted(self._parts)}."
+            )
+        return part
+
+    def put(
+        self,
+        name: str,
+        values: Array,
+        at: int = 0,
+        *,
+        ids: Array | None = None,
+        field: str = VALUE,
+    ) -> None:
+        """Give elements of a dense Parameter, or rows of a table, other values.
+
+        Args:
+            name: of the Parameter.
+            values: the elements from `at` on in row-major order, or (ids, *row_shape).
+            at: dense: where they begin.
+            ids: of the rows; each once.
+            field: "value", or a slot of the optimizer.
+
+        Raises:
+            ParameterStateError: no such Parameter or field.
+            ParameterShapeError: values that do not fit.
+        """
+        part = self._part(name)
+        self._check_field(part, field)
+        if isinstance(part, Dense):
+            part.put(values, at, field)
+            return
+        if ids is None:
+            raise ParameterShapeError(f"Parameter '{name}' is a table: put needs the rows' ids.")
+        ids, values = part.check_ids(ids), np.asarray(values)
+        if values.shape != (len(ids), *part.row_shape):
+            raise ParameterShapeError(
+                f"Parameter '{name}': {len(ids)} rows of shape {part.row_shape} were to be put, "
+                f"and the values have shape {values.shape}."
+            )
+        part.put(ids, values, field)
+
+    def _check_field(self, part: Dense | Table, field: str) -> None:
+        fields = self.fields(part.name)
+        if field not in fields:
+            raise ParameterStateError(
+                f"Parameter '{part.name}' has no {field!r} on the server; it has {fields}."
+            )
+
+    def check(self, updates: Update) -> None:
+        """Raise what `apply` would raise about the shapes of updates; changes nothing.
+
+        Raises:
+            ParameterStateError: no such Parameter, no values yet, or no optimizer.
+            ParameterShapeError: gradients that do not fit.
+            ValueError: ids that are not sorted, or outside the table.
+        """
+        for name, update in updates.items():
+            part = self._part(name)
+            if part.rule is None:
+                raise ParameterStateError(f"Parameter '{name}' was declared without an optimizer.")
+            grad = update["grad"]
+            if to_dtype(grad.dtype).kind != "float":
+                raise ParameterShapeError(f"Parameter '{name}': a gradient of {grad.dtype}.")
+            if isinstance(part, Dense):
+                if grad.size != part.size:
+                    raise ParameterShapeError(
+                        f"Parameter '{name}' has {part.size} elements here, its gradient "
+                        f"{grad.size}."
+                    )
+                part.read(VALUE, None)
+                continue
+            ids = part.check_ids(update["ids"])
+            if len(ids) > 1 and not (ids[1:] > ids[:-1]).all():
+                raise ValueError(
+                    f"Parameter '{name}': the ids of a push must be sorted, and each there once."
+                )
+            if grad.shape != (len(ids), *part.row_shape):
+                raise ParameterShapeError(
+                    f"Parameter '{name}': {len(ids)} rows of shape {part.row_shape} were pushed, "
+                    f"and the gradients have shape {grad.shape}."
+                )
+
+    def apply(
+        self,
+        step: int,
+        updates: Update,
+        hyper: Mapping[str, float],
+        spare: Undo | None = None,
+    ) -> Undo:
+        """Update Parameters from the gradients of one step; all of them, or none.
+
+        Args:
+            step: how many updates there were before.
+            updates: {name: {"grad"}} for dense Parameters, {name: {"ids", "grad"}} for tables, the
+                ids sorted and each once.
+            hyper: `learning_rate`, and what else the rules need (see `rules.numbers_of`).
+            spare: an undo that nobody needs any more; its memory is written to.
+
+        Returns:
+            What `undo` and `read` need to go back behind this update.
+
+        Raises:
+            As `check`; ValueError: `hyper` lacks a number. Nothing was changed.
+        """
+        self.check(updates)
+        numbers: dict[str, Any] = {}
+        for name in updates:
+            part = self._parts[name]
+            assert part.rule is not None
+            assert part.optimizer is not None
+            numbers[name] = numbers_of(
+                name, part.optimizer, part.rule, step, hyper, self._powers, part.work.type
+            )
+        found: dict[str, DenseUndo | RowsUndo] = {}
+        for name, update in updates.items():
+            part = self._parts[name]
+            if isinstance(part, Table):
+                ids = part.check_ids(update["ids"])
+                found[name] = part.apply(step, ids, update["grad"], numbers[name])
+            else:
+                old = None if spare is None else spare.parts.get(name)
+                assert old is None or isinstance(old, DenseUndo)
+                found[name] = part.apply(update["grad"], numbers[name], old)
+        return Undo(step, found)
+
+    def undo(self, undo: Undo) -> None:
+        """Go back behind the last update."""
+        for name, change in reversed(undo.parts.items()):
+            part = self._parts[name]
+            if isinstance(part, Table):
+                assert isinstance(change, RowsUndo)
+                part.undo(change)
+            else:
+                assert isinstance(change, DenseUndo)
+                part.undo(change)
+
+    def read(
+        self, name: str, ids: Array | None = None, undo: Undo | None = None, field: str = VALUE
+    ) -> Array:
+        """The present values, or those before the last update. Changes nothing.
+
+        Args:
+            name: of the Parameter.
+            ids: of the rows of a table, in any order; rows that were never trained are computed
+                from the recipe.
+            undo: of the last update: the values before it.
+            field: "value", or a slot of the optimizer.
+
+        Returns:
+            The elements here in the declared shape (not to be written to), or (ids, *row_shape).
+
+        Raises:
+            ParameterStateError: no such Parameter or field, or no values yet.
+            ValueError: ids outside the table.
+        """
+        part = self._part(name)
+        self._check_field(part, field)
+        change = None if undo is None else undo.parts.get(name)
+        if isinstance(part, Dense):
+            assert change is None or isinstance(change, DenseUndo)
+            return part.read(field, change)
+        if ids is None:
+            raise ParameterShapeError(f"Parameter '{name}' is a table: read needs the rows' ids.")
+        assert change is None or isinstance(change, RowsUndo)
+        return part.read(part.check_ids(ids), field, change)
+
+    def fields(self, name: str) -> list[str]:
+        """The fields: "value" and the slots of the optimizer of a Parameter.
+
+        Raises:
+            ParameterStateError: no such Parameter.
+        """
+        part = self._part(name)
+        return [VALUE, *(part.rule.slots if part.rule else ())]
+
+    def rows(self, name: str) -> Array:
+        """The ids of the rows of a table that exist here, sorted.
+
+        Raises:
+            ParameterStateError: no such table.
+        """
+        part = self._part(name)
+        if not isinstance(part, Table):
+            raise ParameterStateError(f"Parameter '{name}' is dense and has no rows.")
+        return part.index.items()[0]
+
+    def dump(self) -> Iterator[tuple[str, Array]]:
+        """Everything, as (key, array), each key once; equal stores give equal ones.
+
+        A key is `field/name`: `spec/NAME` comes first, a JSON text as bytes.
+        """
+        for name, part in self._parts.items():
+            yield f"spec/{name}", np.frombuffer(json.dumps(part.spec).encode(), np.uint8)
+            if isinstance(part, Table):
+                yield from ((f"{field}/{name}", array) for field, array in part.dump())
+            else:
+                yield from ((f"{field}/{name}", array) for field, array in part.arrays.items())
+
+    def hold(self) -> SnapshotView:
+        """Everything as it is now, to be read while updates go on; to be released."""
+        return SnapshotView([part.hold() for part in self._parts.values()])
+
+    def load(self, pieces: Iterable[Piece]) -> None:
+        """Take over what another store gave by `hold().pieces()`, into one that is empty.
+
+        Raises:
+            ParameterStateError: this store is not empty, or has no such Parameter.
+            ParameterShapeError: a piece that does not fit.
+        """
+        if self._parts:
+            raise ParameterStateError("a store that holds Parameters cannot load others.")
+        for meta, fields in pieces:
+            if "spec" in meta:
+                self.declare(meta["spec"], empty=True)
+                part = self._part(meta["spec"]["name"])
+                if isinstance(part, Table):
+                    part.reserve(meta["rows"])
+                continue
+            part = self._part(meta["name"])
+            if isinstance(part, Table):
+                part.load(fields)
+            else:
+                part.load(meta["at"], fields)
+
+    def stats(self) -> dict[str, Any]:
+        """By name: kind, and the elements or rows and the bytes that exist here."""
+        return {
+            name: {"kind": part.spec["kind"], **part.stats()} for name, part in self._parts.items()
+        }
+
+
+def reduce_updates(by_worker: Sequence[Update]) -> dict[str, dict[str, Array]]:
+    """The sum of the workers' gradients, in the order of the list; the bits depend on nothing else.
+
+    Args:
+        by_worker: an update of each worker; ids sorted and each once.
+
+    Returns:
+        One update. It may share memory with the only worker's.
+    """
+    names = list(dict.fromkeys(name for update in by_worker for name in update))
+    total: dict[str, dict[str, Array]] = {}
+    for name in names:
+        parts = [update[name] for update in by_worker if name in update]
+        if len(parts) == 1:
+            total[name] = dict(parts[0])
+        elif "ids" in parts[0]:
+            total[name] = _sum_of_rows(parts)
+        else:
+            grad = parts[0]["grad"] + parts[1]["grad"]
+            for part in parts[2:]:
+                grad += part["grad"]
+            total[name] = {"grad": grad}
+    return total
+
+
+def _sum_of_rows(parts: list[Mapping[str, Array]]) -> dict[str, Array]:
+    ids = np.unique(np.concatenate([part["ids"] for part in parts]))
+    first = parts[0]["grad"]
+    grad = np.zeros((len(ids), *first.shape[1:]), first.dtype)
+    for part in parts:
+        grad[np.searchsorted(ids, part["ids"])] += part["grad"]
+    return {"ids": ids, "grad": grad}

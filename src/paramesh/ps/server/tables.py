@@ -1,0 +1,355 @@
+"""A table of rows on a server: created when they are first trained, dropped when they are not.
+
+Glossary
+    trained     a row that a push has met: it exists here. Every other row is what the table starts
+                from, computed when it is read; a read changes nothing
+    admission   a row exists once `admit` updates have met it; the gradients before are dropped
+    expiry      every `expire` updates, the rows that none of them met end, with their state: they
+                are again what the table starts from
+
+A table costs what its trained rows cost, however many rows it has by its shape.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import threading
+from typing import Any
+
+import numpy as np
+
+from paramesh.dtype import to_dtype
+from paramesh.ps.durability.snapshot_view import TableView
+from paramesh.ps.server.slab_index import Array, Index, Slab
+from paramesh.ps.server.update_rules import (
+    BLOCK,
+    Numbers,
+    UpdateRule,
+    arithmetic,
+    make_update_rule,
+    updated,
+)
+from paramesh.ps.specification.initial_values import values_at
+
+VALUE = "value"
+
+
+@dataclasses.dataclass
+class RowsUndo:
+    """What one update changed: the rows as they were."""
+
+    ids: Array
+    slots: Array
+    before: dict[str, Array]
+    last: Array
+    created: Array
+    met: tuple[Array, Array]
+    #: Ids, values by field, when they were met last, slots.
+    expired: tuple[Array, dict[str, Array], Array, Array] | None = None
+
+
+class Table:
+    """The rows of one table that live in a store.
+
+    Args:
+        spec: as for `Store.declare`, with `kind` "rows".
+    """
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self.name: str = spec["name"]
+        self.spec = spec
+        self.row_shape = tuple(spec["row_shape"])
+        self.width = math.prod(self.row_shape)
+        self.rows: int = spec["rows"]
+        self.dtype = to_dtype(spec["dtype"]).np_dtype
+        self.work = arithmetic(self.dtype)
+        self.optimizer: dict[str, Any] | None = spec.get("optimizer")
+        self.rule: UpdateRule | None = (
+            make_update_rule(self.name, self.optimizer) if self.optimizer else None
+        )
+        self.admit: int = spec.get("admit", 1)
+        self.expire: int = spec.get("expire", 0)
+        slots = self.rule.slots if self.rule else {}
+        self.firsts = dict(slots)
+        self.slabs = {name: Slab(self.row_shape, self.dtype) for name in (VALUE, *slots)}
+        self.last = Slab((), np.int64)
+        #: The id of the row in each slot, -1 where there is none; how many slots were ever used.
+        self.ids = Slab((), np.int64)
+        self.index = Index()
+        self._free = np.empty(0, np.int64)
+        self.used = 0
+        #: Ids that were met less often than `admit`: id -> place in `_meetings`.
+        self._candidates = Index()
+        self._meetings = np.empty(0, np.int64)
+        #: SnapshotView by updates, and by readers of a held version.
+        self.lock = threading.Lock()
+        self._held: list[TableView] = []
+
+    def check_ids(self, ids: Any) -> Array:
+        """Ids as int64.
+
+        Raises:
+            ValueError: not one axis of integers, or outside the table.
+        """
+        ids = np.asarray(ids)
+        if ids.ndim != 1 or ids.dtype.kind not in "iu":
+            raise ValueError(
+                f"Parameter '{self.name}': row ids must be one axis of integers, got "
+                f"{ids.dtype}{list(ids.shape)}."
+            )
+        ids = ids.astype(np.int64, copy=False)
+        if len(ids) and not (ids.min() >= 0 and ids.max() < self.rows):
+            wrong = ids[(ids < 0) | (ids >= self.rows)][0]
+            raise ValueError(f"Parameter '{self.name}' has {self.rows} rows, and no row {wrong}.")
+        return ids
+
+    def start(self, ids: Array, field: str = VALUE) -> Array:
+        """What rows start from, the values or a slot of the optimizer."""
+        if field != VALUE:
+            return np.full((len(ids), *self.row_shape), self.firsts[field], self.dtype)
+        width = np.uint64(self.width)
+        first = ids.astype(np.uint64)[:, None] * width
+        positions = (first + np.arange(self.width, dtype=np.uint64)).reshape(-1)
+        return values_at(self.spec["recipe"], positions).reshape(len(ids), *self.row_shape)
+
+    # Reading.
+
+    def read(self, ids: Array, field: str = VALUE, undo: RowsUndo | None = None) -> Array:
+        """Rows as they are, or as they were before an update."""
+        slots = self.index.find(ids)
+        known = slots >= 0
+        if known.all():
+            out = self.slabs[field].take(slots)
+        else:
+            out = np.empty((len(ids), *self.row_shape), self.dtype)
+            out[known] = self.slabs[field].take(slots[known])
+            out[~known] = self.start(ids[~known], field)
+        if undo is not None:
+            self._overlay(out, ids, undo.ids, undo.before[field])
+            if undo.expired is not None:
+                self._overlay(out, ids, undo.expired[0], undo.expired[1][field])
+        return out
+
+    def _overlay(self, out: Array, ids: Array, others: Array, values: Array) -> None:
+        if len(others):
+            at = np.minimum(np.searchsorted(others, ids), len(others) - 1)
+            hit = others[at] == ids
+            out[hit] = values[at[hit]]
+
+    # Changing.
+
+    def put(self, ids: Array, values: Array, field: str) -> None:
+        """Give rows other values; they exist from then on."""
+        self._break()
+        slots = self.index.find(ids)
+        fresh = ids[slots < 0]
+        if len(fresh):
+            self._create(np.unique(fresh), 0)
+            slots = self.index.find(ids)
+        self.slabs[field].put(slots, values.astype(self.dtype, copy=False))
+
+    def _create(self, ids: Array, step: int) -> Array:
+        slots = self._place(ids)
+        self.slabs[VALUE].put(slots, self.start(ids))
+        for field, first in self.firsts.items():
+            self.slabs[field].put(slots, first)
+        self.last.put(slots, step)
+        return slots
+
+    def _place(self, ids: Array) -> Array:
+        recycled = min(len(self._free), len(ids))
+        fresh = len(ids) - recycled
+        slots = np.concatenate(
+            [
+                self._free[len(self._free) - recycled :][::-1],
+                np.arange(self.used, self.used + fresh, dtype=np.int64),
+            ]
+        )
+        self._free = self._free[: len(self._free) - recycled]
+        self.used += fresh
+        for slab in (*self.slabs.values(), self.last, self.ids):
+            slab.grow(self.used)
+        self.index.add(ids, slots)
+        self.ids.put(slots, ids)
+        return slots
+
+    def _drop(self, ids: Array) -> None:
+        slots = self.index.find(ids)
+        self.index.remove(ids)
+        self.ids.put(slots, -1)
+        self._free = np.concatenate([self._free, slots])
+
+    def apply(self, step: int, ids: Array, grad: Array, numbers: Numbers) -> RowsUndo:
+        """Update the rows that are met; `ids` sorted and without repetition."""
+        with self.lock:
+            undo = self._apply(step, ids, grad, numbers)
+            for held in self._held:
+                held.changing(undo)
+            return undo
+
+    def _apply(self, step: int, ids: Array, grad: Array, numbers: Numbers) -> RowsUndo:
+        slots = self.index.find(ids)
+        missing = slots < 0
+        created = np.empty(0, np.int64)
+        met = (created, created)
+        if missing.any():
+            created = ids[missing]
+            if self.admit > 1:
+                created, met = self._met(created)
+            self._create(created, step)
+            slots = self.index.find(ids)
+            if self.admit > 1:
+                there = slots >= 0
+                ids, grad, slots = ids[there], grad[there], slots[there]
+        last = self.last.take(slots) if len(slots) else created
+        fields = list(self.slabs)
+        before = {f: np.empty((len(ids), *self.row_shape), self.dtype) for f in fields}
+        self._update(slots, grad, numbers, before)
+        if len(slots):
+            self.last.put(slots, step)
+        undo = RowsUndo(ids, slots, before, last, created, met)
+        if self.expire and (step + 1) % self.expire == 0:
+            self._sweep(step, undo)
+        return undo
+
+    def _update(
+        self, slots: Array, grad: Array, numbers: Numbers, before: dict[str, Array]
+    ) -> None:
+        assert self.rule is not None
+        if not len(slots):
+            return
+        block = max(1, BLOCK // max(1, self.width))
+        parts = [slab.parts(slots) for slab in self.slabs.values()]
+        fields = list(self.slabs)
+        for chunks in zip(*parts, strict=True):
+            mine, rows = chunks[0][1], chunks[0][2]
+            order = np.arange(len(slots)) if isinstance(mine, slice) else mine
+            whole = isinstance(mine, slice)
+            for first in range(0, len(rows), block):
+                some = rows[first : first + block]
+                at: Any = slice(first, first + block) if whole else order[first : first + block]
+                held: list[Array] = []
+                for field, (chunk, _, _) in zip(fields, chunks, strict=True):
+                    if whole:
+                        target = before[field][at]
+                        np.take(chunk, some, axis=0, out=target, mode="clip")
+                    else:
+                        target = before[field][at] = chunk[some]
+                    held.append(target.astype(self.work, copy=False))
+                g = grad[at].astype(self.work, copy=False)
+                new = updated(self.rule, held[0], g, numbers, held[1:])
+                for (chunk, _, _), value in zip(chunks, new, strict=True):
+                    chunk[some] = value
+
+    def _met(self, ids: Array) -> tuple[Array, tuple[Array, Array]]:
+        """Count a meeting of rows that do not exist; those that now may, and the counts before."""
+        at = self._candidates.find(ids)
+        fresh = ids[at < 0]
+        if len(fresh):
+            places = np.arange(len(fresh), dtype=np.int64) + len(self._meetings)
+            self._candidates.add(fresh, places)
+            self._meetings = np.concatenate([self._meetings, np.zeros(len(fresh), np.int64)])
+            at = self._candidates.find(ids)
+        before = self._meetings[at]
+        self._meetings[at] += 1
+        return ids[before + 1 >= self.admit], (ids, before)
+
+    def _sweep(self, step: int, undo: RowsUndo) -> None:
+        ids, slots = self.index.items()
+        if not len(ids):
+            return
+        last = self.last.take(slots)
+        old = last <= step - self.expire
+        ids, slots = ids[old], slots[old]
+        undo.expired = (ids, {f: s.take(slots) for f, s in self.slabs.items()}, last[old], slots)
+        self._drop(ids)
+        self._set_meetings(ids, 0)
+
+    def undo(self, undo: RowsUndo) -> None:
+        """Take the last update back."""
+        self._break()
+        if undo.expired is not None and len(undo.expired[0]):
+            ids, values, last, _ = undo.expired
+            slots = self._create(ids, 0)
+            for field, rows in values.items():
+                self.slabs[field].put(slots, rows)
+            self.last.put(slots, last)
+            self._set_meetings(ids, self.admit)
+        if len(undo.ids):
+            slots = self.index.find(undo.ids)
+            for field, rows in undo.before.items():
+                self.slabs[field].put(slots, rows)
+            self.last.put(slots, undo.last)
+        if len(undo.created):
+            self._drop(undo.created)
+        self._set_meetings(*undo.met)
+
+    def _set_meetings(self, ids: Array, counts: Any) -> None:
+        at = self._candidates.find(ids)
+        counted = at >= 0  # rows that were put here never were
+        self._meetings[at[counted]] = counts[counted] if np.ndim(counts) else counts
+
+    # At rest.
+
+    def hold(self) -> TableView:
+        """The rows as they are now, to be read while updates go on."""
+        with self.lock:
+            held = TableView(self)
+            self._held.append(held)
+            return held
+
+    def release(self, held: TableView) -> None:
+        """Save nothing for it any more."""
+        with self.lock:
+            if held in self._held:
+                self._held.remove(held)
+
+    def _break(self) -> None:
+        with self.lock:
+            for held in self._held:
+                held.broken = True
+
+    def candidates(self) -> tuple[Array, Array]:
+        """Ids that were met, but not often enough, and how often."""
+        if self.admit == 1:
+            return np.empty(0, np.int64), self._meetings
+        ids, at = self._candidates.items()
+        counts = self._meetings[at]
+        return ids[counts > 0], counts[counts > 0]
+
+    def dump(self) -> list[tuple[str, Array]]:
+        """All that makes the table, but its spec; rows sorted by id."""
+        ids, slots = self.index.items()
+        found: list[tuple[str, Array]] = [("ids", ids)]
+        if len(ids):
+            found.append(("last", self.last.take(slots)))
+            found += [(field, slab.take(slots)) for field, slab in self.slabs.items()]
+        candidates, counts = self.candidates()
+        if len(candidates):
+            found += [("candidates", candidates), ("meetings", counts)]
+        return found
+
+    def load(self, fields: dict[str, Array]) -> None:
+        """Take over a piece of a held table, into one that has none of its rows."""
+        if "candidates" in fields:
+            ids, counts = fields["candidates"], fields["meetings"]
+            self._candidates.add(ids, np.arange(len(ids)))
+            self._meetings = counts.copy()
+            return
+        first = self.used  # nothing was dropped here: the slots follow one another
+        self._place(fields["ids"])
+        for field, slab in self.slabs.items():
+            slab.fill(first, fields[field])
+        self.last.fill(first, fields["last"])
+
+    def reserve(self, rows: int) -> None:
+        """Have an index for so many rows, in a table without rows."""
+        self.index = Index(rows)
+
+    def stats(self) -> dict[str, int]:
+        """Rows and bytes that exist."""
+        return {"rows": len(self.index), "bytes": self._row_bytes() * len(self.index)}
+
+    def _row_bytes(self) -> int:
+        return 8 + self.width * self.dtype.itemsize * len(self.slabs)

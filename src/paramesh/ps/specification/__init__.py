@@ -1,0 +1,1 @@
+"""What servers and workers agree on before the first step."""

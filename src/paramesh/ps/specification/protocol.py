@@ -1,0 +1,65 @@
+"""What servers and workers of a run agree on: its rules, its points, and the errors of its own.
+
+point       a named place in the protocol; tests have the process killed there
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from paramesh.errors import ParameterServerError
+
+MODES = ("sync", "stale", "async")
+
+#: Where `point` is called, in the order of a step; "recovering" is in a start.
+POINTS = ("staged", "applied", "half", "logged", "reply", "snapshot", "recovering")
+
+
+class VersionGone(ParameterServerError):
+    """A version that a server no longer has, or never had."""
+
+
+class Replaced(ParameterServerError):
+    """A worker speaks whose successor has spoken already: its affair alone."""
+
+
+class PushesMissing(ParameterServerError):
+    """A worker's earlier pushes died with the server before this one: it must send them again."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """What all servers and workers of a run agree on.
+
+    Attributes:
+        workers: how many push in each step.
+        mode: "sync", "stale" or "async".
+        staleness: in stale mode, how many steps a read lags behind.
+        snapshot_every: updates between snapshots; 0: none.
+        keep_log: write the log. Without it a killed server has lost everything: for tests only.
+        keep_history: keep what makes earlier versions readable. Likewise.
+    """
+
+    workers: int = 1
+    mode: str = "sync"
+    staleness: int = 0
+    snapshot_every: int = 0
+    keep_log: bool = True
+    keep_history: bool = True
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise ValueError(f"mode must be one of {MODES}, got {self.mode!r}.")
+        if self.workers < 1 or self.staleness < 0 or self.snapshot_every < 0:
+            raise ValueError(f"{self} has a number below its least.")
+        if self.staleness and self.mode != "stale":
+            raise ValueError(f"staleness={self.staleness} belongs to mode 'stale'.")
+
+    @property
+    def behind(self) -> int:
+        """How many versions back a server can be read."""
+        return 0 if self.mode == "async" else 2 * self.staleness + 1
+
+    def version_read(self, step: int) -> int:
+        """The version that a step reads, in sync and stale mode."""
+        return max(0, step - self.staleness)

@@ -1,0 +1,140 @@
+"""What Parameters are to servers, and which of them servers have already.
+
+Glossary
+    spec        as for `Store.declare`
+    known       Parameters that servers have values of, whoever declared them: another worker, the
+                one before this, or an earlier run with the same log
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from paramesh.errors import ParameterServerError
+from paramesh.parameter import Parameter
+from paramesh.ps.specification.initial_values import start_of
+from paramesh.ps.specification.partition import PIECE, Partition
+
+#: What values can be read by; a recipe and an optimizer are compared when they are declared.
+_READ_BY = ("kind", "dtype", "shape", "whole", "row_shape", "rows")
+
+
+def is_table(param: Any) -> bool:
+    """Whether a Parameter is on no worker."""
+    return param.init_in_server and param.only_rows and param.has_init
+
+
+def table_start(table: Parameter) -> dict[str, Any]:
+    """What the rows of a table start from.
+
+    Raises:
+        RecipeError: as `start_of`.
+    """
+    recipe = table.recipe
+    assert recipe is not None
+    return start_of(table.name, recipe)
+
+
+def spec_of(param: Parameter) -> dict[str, Any]:
+    """What a served Parameter is, but for its optimizer."""
+    common = {"name": param.name, "dtype": param.dtype.long_name}
+    if not is_table(param):
+        return common | {"kind": "dense", "shape": list(param.shape), "recipe": None}
+    size: dict[str, Any] = {"row_shape": list(param.shape[1:]), "rows": param.shape[0]}
+    admit, expire = param.row_life
+    if admit > 1:
+        size["admit"] = admit
+    if expire:
+        size["expire"] = expire
+    return common | {"kind": "rows", "recipe": table_start(param)} | size
+
+
+def known_among(
+    partition: Partition,
+    specs: Sequence[Mapping[str, Any]],
+    there: Sequence[Iterable[Mapping[str, Any]]],
+) -> list[str]:
+    """The names of those Parameters that servers have.
+
+    Args:
+        partition: of the servers.
+        specs: of whole Parameters.
+        there: of each server, the specs of the pieces that it has values of.
+
+    Raises:
+        ParameterServerError: as `check_same`.
+    """
+    check_same(partition, specs, there)
+    by_name = [{piece["name"] for piece in mine} for mine in there]
+    return [
+        spec["name"]
+        for spec in specs
+        if all(
+            piece["name"] in theirs
+            for mine, theirs in zip(partition.split_spec(dict(spec)), by_name, strict=True)
+            for piece in mine
+        )
+    ]
+
+
+def check_same(
+    partition: Partition,
+    specs: Sequence[Mapping[str, Any]],
+    there: Sequence[Iterable[Mapping[str, Any]]],
+) -> None:
+    """Raise ParameterServerError if servers have something else by the name of a Parameter.
+
+    Args:
+        partition: of the servers.
+        specs: of whole Parameters.
+        there: as for `known_among`.
+    """
+    by_owner: list[dict[str, list[Mapping[str, Any]]]] = []
+    for theirs in there:
+        found: dict[str, list[Mapping[str, Any]]] = {}
+        for piece in theirs:
+            found.setdefault(owner_of(piece), []).append(piece)
+        by_owner.append(found)
+    for spec in specs:
+        for mine, found in zip(partition.split_spec(dict(spec)), by_owner, strict=True):
+            expected = {piece["name"]: piece for piece in mine}
+            for other in found.get(spec["name"], ()):
+                piece = expected.get(other["name"])
+                if piece is None or any(
+                    piece[key] != other[key] for key in _READ_BY if key in piece and key in other
+                ):
+                    raise _another(spec, other)
+
+
+def owner_of(piece: Mapping[str, Any]) -> str:
+    """The name of the Parameter that a piece on a server is of."""
+    whole = PIECE.fullmatch(piece["name"]) if piece["kind"] == "dense" else None
+    return piece["name"] if whole is None else whole[1]
+
+
+def _another(spec: Mapping[str, Any], other: Mapping[str, Any]) -> ParameterServerError:
+    return ParameterServerError(
+        f"Parameter '{spec['name']}' is {_described(spec)} here, and in the run that the servers "
+        f"go on with {_described(other)}. A Parameter keeps its shape, element type and place as "
+        "long as its run: give the network its former ones. For another network take a wal_dir of "
+        "its own, and carry over by a checkpoint what fits."
+    )
+
+
+def _described(spec: Mapping[str, Any]) -> str:
+    if spec["kind"] == "rows":
+        shape = [spec["rows"], *spec["row_shape"]]
+        return f"a table of shape {tuple(shape)} and type {spec['dtype']}"
+    if "whole" not in spec and "offset" in spec:  # of an older log
+        return f"of another shape ('{spec['name']}' is a piece of it), type {spec['dtype']}"
+    return f"of shape {tuple(spec.get('whole', spec['shape']))} and type {spec['dtype']}"
+
+
+def others_before(settings: Mapping[str, Any]) -> bool:
+    """Whether servers under these settings may have values from before this process."""
+    if settings["address"] is not None:
+        return True
+    folder = settings["wal_dir"]
+    return settings["worker_num"] == 1 and folder is not None and os.path.isdir(folder)

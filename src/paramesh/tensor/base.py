@@ -1,0 +1,518 @@
+"""Tensor: a value or a recipe, with MindSpore's operators and methods.
+
+Glossary
+    raw value   the `jax.Array` (or, inside a program, the tracer) behind a Tensor
+    recipe      what a Tensor made by `initializer()` holds instead of a value, until it is used
+
+A Tensor is mutable in the sense of MindSpore: `t[0] = 5` gives it another raw value. Raw values
+themselves never change. Tensors are pytrees with one leaf, and `jax.numpy` functions, numpy,
+DLPack and optax take them as they are. In `jax.numpy` functions called directly, a 64-bit Tensor
+follows JAX's own rule for 64-bit data; paramesh's operators and methods keep 64 bits.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any, Self
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+
+from paramesh._compat.jax import eval_context
+from paramesh.dtype import DType, float32, int64, to_dtype, x64, x64_enabled
+from paramesh.errors import ParameterStateError
+from paramesh.sampling.recipe import Initializer, Recipe, next_key
+from paramesh.state import trace_scope
+from paramesh.tensor.methods import ArrayMethods
+from paramesh.tensor.promotion import cast, scalar_kind
+
+
+class Tensor(ArrayMethods):
+    """A multi-dimensional array of one element type.
+
+    Args:
+        input_data: ndarray (dtype kept), jax.Array, Tensor, a list or tuple of numbers, or a
+            number. A python int is Int64, a float Float32, a complex Complex128; a list of ints
+            is Int64, one that holds a float Float32. Data is copied.
+        dtype: element type to cast to.
+        shape, init: instead of data, a shape and an `Initializer`: the Tensor then holds a recipe.
+
+    Raises:
+        TypeError: data of a kind that is no array of numbers (None, a string, a ragged list).
+        ValueError: `init` without `shape` and `dtype`, or with data.
+    """
+
+    # A Recipe, or a raw value: one attribute, so that nobody sees half of a change.
+    __slots__ = ("__weakref__", "_contents")
+    __hash__ = ArrayMethods.__hash__
+
+    def __init__(
+        self,
+        input_data: Any = None,
+        dtype: Any = None,
+        shape: Sequence[int] | int | None = None,
+        init: Initializer | None = None,
+    ) -> None:
+        if init is not None:
+            self._contents = _recipe_from(input_data, dtype, shape, init)
+            return
+        if input_data is None:
+            raise TypeError(
+                "Tensor() needs data (an array, a list, a number), "
+                "or shape=, dtype= and init= for a recipe; got None."
+            )
+        if isinstance(input_data, Tensor) and input_data.has_init and dtype is None:
+            self._contents = input_data._contents
+            return
+        self._contents = as_value(input_data, None if dtype is None else to_dtype(dtype))
+
+    @classmethod
+    def _from_recipe(cls, recipe: Recipe) -> Tensor:
+        tensor = object.__new__(Tensor)
+        tensor._contents = recipe
+        return tensor
+
+    @staticmethod
+    def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
+        """A Tensor of a numpy array's values. They are copied: JAX arrays never change.
+
+        Raises:
+            TypeError: `array` is not a numpy array.
+        """
+        if not isinstance(array, np.ndarray):
+            raise TypeError(f"from_numpy needs a numpy array, got {type(array).__name__}.")
+        return Tensor(array)
+
+    # What the mixins build on.
+
+    @property
+    def _value(self) -> Any:
+        contents = self._contents
+        return None if isinstance(contents, Recipe) else contents
+
+    @property
+    def _recipe(self) -> Recipe | None:
+        contents = self._contents
+        return contents if isinstance(contents, Recipe) else None
+
+    def _get(self) -> Any:
+        contents = self._contents
+        return self._materialise(contents) if isinstance(contents, Recipe) else contents
+
+    def _leaving(self) -> Any:
+        """The value for somebody who may keep it."""
+        return self._get()
+
+    def _put(self, value: Any) -> None:
+        notes = trace_scope.current()
+        if notes is not None and isinstance(value, jax.core.Tracer):
+            before = self._get()
+            if not isinstance(before, jax.core.Tracer):
+                notes.tensor(self, before)
+        self._contents = value
+
+    @staticmethod
+    def _wrap(value: Any) -> Any:
+        return wrap(value)
+
+    @staticmethod
+    def _operand(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            return value._get()
+        if scalar_kind(value) is not None or isinstance(value, jax.Array):
+            return value
+        if isinstance(value, np.ndarray | list | tuple):
+            return as_value(value)
+        return NotImplemented
+
+    def _materialise(self, recipe: Recipe) -> Any:
+        with eval_context():  # inside a program too, a recipe gives a constant
+            value = self._contents = recipe.compute()
+        return value
+
+    # What it is.
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes."""
+        recipe = self._recipe
+        return recipe.shape if recipe is not None else tuple(self._get().shape)
+
+    @property
+    def dtype(self) -> DType:
+        """The element type."""
+        recipe = self._recipe
+        return recipe.dtype if recipe is not None else to_dtype(self._get().dtype)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.shape, dtype=np.int64))
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of one element."""
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements (of a recipe: what they will take)."""
+        return self.size * self.itemsize
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """Bytes from one element to the next along each axis, of the row-major order."""
+        strides, step = [], self.itemsize
+        for n in reversed(self.shape):
+            strides.append(step)
+            step *= n
+        return tuple(reversed(strides))
+
+    def dim(self) -> int:
+        """Number of axes."""
+        return self.ndim
+
+    def numel(self) -> int:
+        """Number of elements."""
+        return self.size
+
+    @property
+    def has_init(self) -> bool:
+        """True while it holds a recipe and no value."""
+        return self._recipe is not None
+
+    @property
+    def init(self) -> Initializer | None:
+        """The Initializer of its recipe, None once there is a value."""
+        recipe = self._recipe
+        return None if recipe is None else recipe.initializer
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """The recipe, None once there is a value."""
+        return self._recipe
+
+    def init_data(self) -> Tensor:
+        """Run the recipe now, if there is one; returns self."""
+        self._get()
+        return self
+
+    # How it leaves.
+
+    def asnumpy(self) -> np.ndarray[Any, Any]:
+        """The values as a numpy array of its own: writing to it changes nothing here.
+
+        Raises:
+            ParameterStateError: they lie in parts over several processes.
+        TraceError: the Tensor is traced.
+        """
+        return np.array(self._host())
+
+    def _host(self) -> np.ndarray[Any, Any]:
+        """The values in this process's memory, not to be written to."""
+        value = self._get()
+        try:
+            return np.asarray(value)
+        except jax.errors.TracerArrayConversionError:
+            raise trace_scope.no_value(
+                "The values (asnumpy(), a function of numpy)", value
+            ) from None
+        except RuntimeError:
+            if value.is_fully_addressable:
+                raise
+        name = getattr(self, "name", "")
+        who = f"Parameter '{name}'" if name else "A Tensor"
+        raise ParameterStateError(
+            f"{who} of shape {self.shape} lies in parts over several processes, of which this one "
+            "holds only its own. paramesh.parallel.whole(…), called in all of them, gives each "
+            "the whole."
+        )
+
+    def numpy(self) -> np.ndarray[Any, Any]:
+        """The same as `asnumpy`."""
+        return self.asnumpy()
+
+    def value(self) -> Tensor:
+        """A Tensor of the present value."""
+        return wrap(self._leaving())
+
+    def item(self, index: Any = None) -> Any:
+        """One element as a python number (the only one, or the one at `index`).
+
+        Raises:
+            ValueError: several elements and no index.
+        """
+        if index is None:
+            try:
+                return self._one_element("item").item()
+            except jax.errors.ConcretizationTypeError:
+                raise trace_scope.no_value("item()", self._get()) from None
+        return self[index].item()
+
+    def tolist(self) -> Any:
+        """Nested lists of python numbers (a number for a 0-d Tensor)."""
+        return self._host().tolist()
+
+    def copy(self) -> Tensor:
+        """A Tensor of its own with these values."""
+        return wrap(as_value(self))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+        array = self._host()
+        if dtype is not None and array.dtype != dtype:
+            return array.astype(dtype)
+        return array.copy() if copy else array
+
+    def __jax_array__(self) -> Any:
+        value = self._leaving()
+        if value.dtype.itemsize >= 8 and not x64_enabled():
+            # As JAX does with 64-bit numpy arrays.
+            return cast(value, to_dtype(jax.dtypes.canonicalize_dtype(value.dtype)))
+        return value
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return self._leaving().__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> Any:
+        return self._get().__dlpack_device__()
+
+    # How it changes.
+
+    def set_dtype(self, dtype: Any) -> Self:
+        """Cast in place; returns self."""
+        self._put(cast(self._get(), to_dtype(dtype)))
+        return self
+
+    def assign_value(self, value: Any) -> Self:
+        """Take over the value (and shape and element type) of another Tensor; returns self."""
+        if not isinstance(value, Tensor):
+            raise TypeError(f"assign_value needs a Tensor, got {type(value).__name__}.")
+        self._put(value._get())
+        return self
+
+    # Printing, copying, pickling.
+
+    def __str__(self) -> str:
+        return str(self._shown())
+
+    def __repr__(self) -> str:
+        if self._recipe is None and not hasattr(self._value, "dtype"):
+            return f"Tensor({self._value!r})"  # jax.tree_util puts anything into a pytree's leaves
+        values = np.array2string(
+            self._shown(), separator=", ", prefix="", formatter=_formatter(self.dtype)
+        )
+        gap = "\n" if self.ndim > 1 else " "
+        return f"Tensor(shape={list(self.shape)}, dtype={self.dtype}, value={gap}{values})"
+
+    def _shown(self) -> Any:
+        value = self._get()
+        if isinstance(value, jax.core.Tracer):
+            return np.array(f"<traced {value.aval.str_short()}>")
+        shown = np.asarray(value)
+        return shown.astype(np.float32) if shown.dtype.name == "bfloat16" else shown
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
+
+    def __copy__(self) -> Tensor:
+        return self._duplicate()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        return self._duplicate()
+
+    def _duplicate(self) -> Tensor:
+        contents = self._contents
+        return wrap(contents.copy() if isinstance(contents, np.ndarray) else contents)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # bfloat16 is no native numpy type: bytes and a name travel instead of an array.
+        value = self._host()
+        return unpickle, (value.tobytes(), self.dtype.long_name, value.shape)
+
+
+def _formatter(dtype: DType) -> Any:
+    if dtype.kind == "float" and dtype.long_name != "bfloat16":
+        return {"float_kind": lambda v: f"{v: .8e}"}
+    return None
+
+
+def unpickle(data: bytes, dtype: str, shape: tuple[int, ...]) -> Tensor:
+    """A Tensor from the bytes, type name and shape that pickles hold."""
+    return Tensor(np.frombuffer(data, to_dtype(dtype).np_dtype).reshape(shape))
+
+
+def wrap(value: Any) -> Tensor:
+    """A Tensor around a raw value, uncopied; around that of a Tensor if it is one."""
+    if isinstance(value, Tensor):
+        value = value._get()
+    tensor = object.__new__(Tensor)
+    tensor._contents = value
+    return tensor
+
+
+def raw(value: Any) -> Any:
+    """The raw value behind a Tensor or Parameter (read through the running program); other
+    arrays as JAX arrays, python numbers as they are.
+
+    Raises:
+        TypeError: it is neither an array nor a number.
+    """
+    if isinstance(value, Tensor):
+        return value._get()
+    if isinstance(value, jax.Array) or scalar_kind(value) is not None:
+        return value
+    if isinstance(value, np.ndarray | list | tuple):
+        return as_value(value)
+    raise TypeError(
+        f"Expected a Tensor, an array or a number, got {type(value).__name__} ({value!r})."
+    )
+
+
+def as_value(data: Any, dtype: DType | None = None) -> Any:
+    """Data of any accepted kind as a raw value that shares no memory with it.
+
+    Raises:
+        TypeError: it is not an array of numbers.
+    """
+    if isinstance(data, Tensor):
+        data = data._get()  # JAX's tree functions make Tensors around numpy arrays and numbers
+    if isinstance(data, jax.Array):
+        value = data
+    else:
+        array = _as_numpy(data)
+        if dtype is not None and dtype.np_dtype != array.dtype:
+            array = array.astype(dtype.np_dtype)
+        # In a trace, data that is known stays known: it can be kept and used in another trace.
+        known = nullcontext() if trace_scope.current() is None else eval_context()
+        with known, x64(array):
+            return jnp.array(array)
+    return value if dtype is None else cast(value, dtype)
+
+
+_PYTHON_DTYPES = {
+    "bool": np.dtype(np.bool_),
+    "int": int64.np_dtype,
+    "float": float32.np_dtype,
+    "complex": np.dtype(np.complex128),
+}
+
+
+def _as_numpy(data: Any) -> np.ndarray[Any, Any]:
+    if isinstance(data, np.ndarray | np.generic):
+        array = np.asarray(data)
+        if array.dtype.kind in "OSUVMm" and array.dtype.name != "bfloat16":
+            raise TypeError(
+                f"A Tensor holds numbers; an array of dtype {array.dtype} has no element type here."
+            )
+        to_dtype(array.dtype)
+        return array
+    kind = scalar_kind(data)
+    if kind is not None:
+        return np.asarray(data, _PYTHON_DTYPES[kind])
+    if isinstance(data, list | tuple):
+        return _from_sequence(data)
+    raise TypeError(
+        "A Tensor is made from an array, a Tensor, a list or tuple of numbers, or a number; "
+        f"got {type(data).__name__} ({data!r})."
+    )
+
+
+def _from_sequence(data: Any) -> np.ndarray[Any, Any]:
+    plain = _plain(data)
+    try:
+        array = np.asarray(plain)
+    except ValueError:
+        raise TypeError(
+            f"Rows of different lengths do not make a Tensor: {str(data)[:200]}"
+        ) from None
+    if array.size == 0 and array.dtype == np.float64:
+        return array.astype(np.float32)
+    if array.dtype.kind in "OSU":
+        raise TypeError(f"A Tensor is made from numbers, got {str(data)[:200]}")
+    kind = {"b": "bool", "i": "int", "u": "int", "f": "float", "c": "complex"}[array.dtype.kind]
+    strong = _strong_dtype(data)
+    return array.astype(strong if strong is not None else _PYTHON_DTYPES[kind])
+
+
+def _plain(data: Any) -> Any:
+    if isinstance(data, list | tuple):
+        return [_plain(item) for item in data]
+    if isinstance(data, Tensor | jax.Array):
+        return np.asarray(data._get() if isinstance(data, Tensor) else data)
+    return data
+
+
+def _strong_dtype(data: Any) -> np.dtype[Any] | None:
+    """The common dtype of a list of arrays; None if any element is a plain python number."""
+    found: set[np.dtype[Any]] = set()
+    stack = [data]
+    while stack:
+        item = stack.pop()
+        if isinstance(item, list | tuple):
+            stack.extend(item)
+        elif isinstance(item, Tensor):
+            found.add(item.dtype.np_dtype)
+        elif hasattr(item, "dtype"):
+            found.add(np.dtype(item.dtype))
+        else:
+            return None
+    return found.pop() if len(found) == 1 else None
+
+
+def _recipe_from(data: Any, dtype: Any, shape: Any, init: Any) -> Recipe:
+    if data is not None:
+        raise ValueError("Tensor(): give data or init=, not both.")
+    if shape is None or dtype is None:
+        raise ValueError("Tensor(init=...) needs shape= and dtype= too: a recipe has to know both.")
+    if not isinstance(init, Initializer):
+        raise TypeError(
+            f"Tensor(init=...) needs an Initializer, e.g. Normal(0.01), got {type(init).__name__}. "
+            "Names such as 'normal' go to initializer()."
+        )
+    sizes = (
+        (operator.index(shape),) if isinstance(shape, int) else tuple(map(operator.index, shape))
+    )
+    return Recipe(init, next_key(), sizes, to_dtype(dtype))
+
+
+def _flatten(tensor: Tensor) -> tuple[tuple[Any], None]:
+    return (tensor._get(),), None
+
+
+def unflatten(_: None, leaves: Any) -> Any:
+    """What JAX's tree functions put in the place of a Tensor.
+
+    A Tensor around what they give; but Tensors, and containers of Tensors (`jax.hessian` of a tree
+    makes such), stay as they are.
+    """
+    leaf = leaves[0]
+    if isinstance(leaf, jax.Array):
+        return wrap(leaf)
+    inner = jax.tree_util.tree_leaves(leaf, is_leaf=_is_tensor)
+    return leaf if any(map(_is_tensor, inner)) else wrap(leaf)
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, Tensor)
+
+
+jax.tree_util.register_pytree_node(Tensor, _flatten, unflatten)
+
+
+def tensor(
+    input_data: Any = None,
+    dtype: Any = None,
+    shape: Sequence[int] | int | None = None,
+    init: Initializer | None = None,
+) -> Tensor:
+    """`Tensor(…)`, as a function; `paramesh.tensor(…)` is this one."""
+    return Tensor(input_data, dtype, shape, init)

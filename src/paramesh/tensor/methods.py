@@ -1,0 +1,334 @@
+"""The methods of Tensor that compute (`sum`, `reshape`, `astype`, …), as a mixin.
+
+Each takes and gives what MindSpore's method of that name does. Axes are ints or tuples of ints;
+`axis=None` or `()` means all axes. Integer sums and products are Int64, means of integers Float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+
+from paramesh import dtype as _dtype
+from paramesh.dtype import to_dtype, x64
+from paramesh.tensor.operators import Arithmetic
+from paramesh.tensor.promotion import broadcasting, cast, floating
+
+Axis = int | Sequence[int] | None
+
+
+def _axes(axis: Axis) -> int | tuple[int, ...] | None:
+    if axis is None or isinstance(axis, int):
+        return axis
+    axes = tuple(int(a) for a in axis)
+    return axes or None
+
+
+def _shape(args: tuple[Any, ...]) -> tuple[int, ...]:
+    if len(args) == 1 and not isinstance(args[0], int):
+        args = tuple(args[0])
+    return tuple(int(n) for n in args)
+
+
+def _accumulator(value: Any) -> Any:
+    kind = to_dtype(value.dtype).kind
+    return cast(value, _dtype.int64) if kind in ("bool", "int") else value
+
+
+class ArrayMethods(Arithmetic):
+    """Computing methods in terms of `_get` and `_wrap`."""
+
+    __slots__ = ()
+
+    def _apply(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        value = self._get()
+        with x64(value), broadcasting():
+            return self._wrap(fn(value, *args, **kwargs))
+
+    def _apply_float(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        value = floating(self._get())
+        with x64(value), broadcasting():
+            return self._wrap(fn(value, *args, **kwargs))
+
+    def astype(self, dtype: Any, copy: bool = True) -> Self:
+        """A Tensor of these values in another element type."""
+        return self._wrap(cast(self._get(), to_dtype(dtype)))
+
+    def to(self, dtype: Any) -> Self:
+        """The same as `astype`."""
+        return self.astype(dtype)
+
+    def bool(self) -> Self:
+        """Cast to Bool."""
+        return self.astype(_dtype.bool_)
+
+    def int(self) -> Self:
+        """Cast to Int32."""
+        return self.astype(_dtype.int32)
+
+    def long(self) -> Self:
+        """Cast to Int64."""
+        return self.astype(_dtype.int64)
+
+    def half(self) -> Self:
+        """Cast to Float16."""
+        return self.astype(_dtype.float16)
+
+    def float(self) -> Self:
+        """Cast to Float32."""
+        return self.astype(_dtype.float32)
+
+    def reshape(self, *shape: Any) -> Self:
+        """The same elements in another shape; one size may be -1."""
+        value, wanted = self._get(), _shape(shape)
+        known = math.prod(n for n in wanted if n != -1)
+        total = math.prod(value.shape)
+        if wanted.count(-1) > 1 or (
+            total != known if -1 not in wanted else known == 0 or total % known
+        ):
+            raise ValueError(
+                f"reshape: {total} elements of shape {tuple(value.shape)} do not fit {wanted}."
+            )
+        return self._apply(jnp.reshape, wanted)
+
+    def view(self, *shape: Any) -> Self:
+        """The same as `reshape`."""
+        return self.reshape(*shape)
+
+    def view_as(self, other: Any) -> Self:
+        """Reshaped to the shape of `other`."""
+        return self.reshape(tuple(other.shape))
+
+    def transpose(self, *axes: Any) -> Self:
+        """Axes in another order; without arguments, reversed."""
+        return self._apply(jnp.transpose, _shape(axes) if axes and axes[0] is not None else None)
+
+    def permute(self, *axes: Any) -> Self:
+        """The same as `transpose` with axes."""
+        return self.transpose(*axes)
+
+    @property
+    def T(self) -> Self:  # noqa: N802 - the name that numpy and MindSpore give it
+        """All axes reversed."""
+        return self.transpose()
+
+    def swapaxes(self, axis0: int, axis1: int) -> Self:
+        """Two axes exchanged."""
+        return self._apply(jnp.swapaxes, axis0, axis1)
+
+    def squeeze(self, axis: Axis = None) -> Self:
+        """Without the axes of size 1 (all, or those given)."""
+        return self._apply(jnp.squeeze, axis=_axes(axis))
+
+    def expand_dims(self, axis: int) -> Self:
+        """With a new axis of size 1 at `axis`."""
+        return self._apply(jnp.expand_dims, axis)
+
+    def unsqueeze(self, dim: int) -> Self:
+        """The same as `expand_dims`."""
+        return self.expand_dims(dim)
+
+    def flatten(self, order: str = "C") -> Self:
+        """All elements in one axis, row by row (`"C"`) or column by column (`"F"`)."""
+        if order not in ("C", "F"):
+            raise ValueError(f"flatten: order must be 'C' or 'F', got {order!r}.")
+        return self._apply(jnp.ravel, order=order)
+
+    def ravel(self) -> Self:
+        """All elements in one axis, row by row."""
+        return self._apply(jnp.ravel)
+
+    def broadcast_to(self, shape: Sequence[int]) -> Self:
+        """Repeated along new and size-1 axes up to `shape`."""
+        return self._apply(jnp.broadcast_to, tuple(shape))
+
+    def expand_as(self, other: Any) -> Self:
+        """Broadcast to the shape of `other`."""
+        return self.broadcast_to(tuple(other.shape))
+
+    def repeat(self, repeats: int, axis: int | None = None) -> Self:
+        """Each element `repeats` times along `axis` (None: of the flattened Tensor)."""
+        return self._apply(jnp.repeat, repeats, axis)
+
+    def tile(self, reps: Sequence[int]) -> Self:
+        """The whole Tensor repeated `reps[i]` times along axis i."""
+        return self._apply(jnp.tile, reps)
+
+    def sum(self, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Self:
+        """Sum over axes. bool and signed integers are summed as Int64."""
+        value = _accumulator(self._get()) if dtype is None else cast(self._get(), to_dtype(dtype))
+        with x64(value):
+            total = jnp.sum(value, _axes(axis), value.dtype, keepdims=keepdims)
+            return self._wrap(total)
+
+    def prod(self, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Self:
+        """Product over axes. bool and signed integers are multiplied as Int64."""
+        value = _accumulator(self._get()) if dtype is None else cast(self._get(), to_dtype(dtype))
+        with x64(value):
+            return self._wrap(jnp.prod(value, _axes(axis), value.dtype, keepdims=keepdims))
+
+    def mean(self, axis: Axis = None, keepdims: bool = False) -> Self:
+        """Mean over axes; of integers, a Float32."""
+        return self._apply_float(jnp.mean, _axes(axis), keepdims=keepdims)
+
+    def var(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Self:
+        """Variance over axes, divided by n - ddof."""
+        return self._apply_float(jnp.var, _axes(axis), ddof=ddof, keepdims=keepdims)
+
+    def std(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Self:
+        """Standard deviation over axes, divided by n - ddof."""
+        return self._apply_float(jnp.std, _axes(axis), ddof=ddof, keepdims=keepdims)
+
+    def max(self, axis: Axis = None, keepdims: bool = False) -> Self:
+        """Largest element over axes."""
+        return self._apply(jnp.max, _axes(axis), keepdims=keepdims)
+
+    def min(self, axis: Axis = None, keepdims: bool = False) -> Self:
+        """Smallest element over axes."""
+        return self._apply(jnp.min, _axes(axis), keepdims=keepdims)
+
+    def argmax(self, axis: int | None = None, keepdims: bool = False) -> Self:
+        """Index (Int64) of the largest element, of the first where several are equal."""
+        return self._index_of(jnp.argmax, axis, keepdims)
+
+    def argmin(self, axis: int | None = None, keepdims: bool = False) -> Self:
+        """Index (Int64) of the smallest element, of the first where several are equal."""
+        return self._index_of(jnp.argmin, axis, keepdims)
+
+    def _index_of(self, fn: Callable[..., Any], axis: int | None, keepdims: bool) -> Self:
+        value = self._get()
+        with x64(value):
+            index = fn(value, axis, keepdims=keepdims)
+        return self._wrap(cast(index, _dtype.int64))
+
+    def cumsum(self, axis: int | None = None, dtype: Any = None) -> Self:
+        """Running sum along `axis` (None: of the flattened Tensor)."""
+        value = self._get() if dtype is None else cast(self._get(), to_dtype(dtype))
+        with x64(value):
+            return self._wrap(jnp.cumsum(value, axis, value.dtype))
+
+    def all(self, axis: Axis = None, keepdims: bool = False) -> Self:
+        """Whether all elements are true, over axes."""
+        return self._apply(jnp.all, _axes(axis), keepdims=keepdims)
+
+    def any(self, axis: Axis = None, keepdims: bool = False) -> Self:
+        """Whether any element is true, over axes."""
+        return self._apply(jnp.any, _axes(axis), keepdims=keepdims)
+
+    def clip(self, min: Any = None, max: Any = None) -> Self:
+        """Elements cut to the interval [min, max]; None is open."""
+        low, high = (self._operand(v) if v is not None else None for v in (min, max))
+        return self._apply(jnp.clip, low, high)
+
+    def clamp(self, min: Any = None, max: Any = None) -> Self:
+        """The same as `clip`."""
+        return self.clip(min, max)
+
+    def abs(self) -> Self:
+        """Absolute values."""
+        return abs(self)
+
+    def sqrt(self) -> Self:
+        """Square roots."""
+        return self._apply_float(jnp.sqrt)
+
+    def rsqrt(self) -> Self:
+        """1 / square roots."""
+        return self._apply_float(jax.lax.rsqrt)
+
+    def square(self) -> Self:
+        """Squares."""
+        return self._apply(jnp.square)
+
+    def exp(self) -> Self:
+        """Exponentials."""
+        return self._apply_float(jnp.exp)
+
+    def log(self) -> Self:
+        """Natural logarithms."""
+        return self._apply_float(jnp.log)
+
+    def sin(self) -> Self:
+        """Sines."""
+        return self._apply_float(jnp.sin)
+
+    def cos(self) -> Self:
+        """Cosines."""
+        return self._apply_float(jnp.cos)
+
+    def tanh(self) -> Self:
+        """Hyperbolic tangents."""
+        return self._apply_float(jnp.tanh)
+
+    def sigmoid(self) -> Self:
+        """Logistic functions."""
+        return self._apply_float(jax.nn.sigmoid)
+
+    def pow(self, exponent: Any) -> Self:
+        """To the power of `exponent`."""
+        return self**exponent
+
+    def isnan(self) -> Self:
+        """Bool: is not a number."""
+        return self._apply(jnp.isnan)
+
+    def isfinite(self) -> Self:
+        """Bool: is neither infinite nor NaN."""
+        return self._apply(jnp.isfinite)
+
+    def matmul(self, other: Any) -> Self:
+        """Matrix product with `other`."""
+        return self @ other
+
+    def take(self, indices: Any, axis: int | None = None) -> Self:
+        """Elements (of the flattened Tensor) or slices along `axis` at `indices`."""
+        value, index = self._get(), self._operand(indices)
+        with x64(value, index):
+            return self._wrap(jnp.take(value, index, axis))
+
+    def masked_fill(self, mask: Any, value: Any) -> Self:
+        """`value` where `mask` is true, these elements elsewhere."""
+        here = self._get()
+        fill = self._operand(value)
+        with x64(here), broadcasting():
+            fill = jnp.asarray(fill, here.dtype)
+            return self._wrap(jnp.where(self._operand(mask), fill, here))
+
+    def split(self, split_size: int | Sequence[int], axis: int = 0) -> tuple[Self, ...]:
+        """Cut along `axis` into pieces of `split_size` (the last may be shorter) or given sizes."""
+        value = self._get()
+        total = value.shape[axis]
+        if isinstance(split_size, int):
+            cuts = list(range(split_size, total, split_size))
+        else:
+            if sum(split_size) != total:
+                raise ValueError(
+                    f"split: sizes {list(split_size)} add up to {sum(split_size)}, "
+                    f"but axis {axis} has {total}."
+                )
+            cuts = [sum(split_size[: i + 1]) for i in range(len(split_size) - 1)]
+        with x64(value):
+            return tuple(self._wrap(piece) for piece in jnp.split(value, cuts, axis))
+
+    def sort(self, axis: int = -1, descending: bool = False) -> tuple[Self, Self]:
+        """Sorted values along `axis` and their indices (Int64)."""
+        value = self._get()
+        with x64(value):
+            order = jnp.argsort(value, axis, descending=descending)
+            picked = jnp.take_along_axis(value, order, axis)
+        return self._wrap(picked), self._wrap(cast(order, _dtype.int64))
+
+    def argsort(self, axis: int = -1, descending: bool = False) -> Self:
+        """Indices (Int64) that sort along `axis`."""
+        return self.sort(axis, descending)[1]
+
+    def topk(self, k: int) -> tuple[Self, Self]:
+        """The k largest values along the last axis and their indices (Int32)."""
+        value = self._get()
+        with x64(value):
+            values, indices = jax.lax.top_k(value, k)
+        return self._wrap(values), self._wrap(cast(indices, _dtype.int32))

@@ -1,0 +1,200 @@
+"""What branches give and loops carry: what it may be, and the errors for what it may not.
+
+Glossary
+    by hand     python itself takes the branch or turns the loop, operator by operator
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.core
+import jax.numpy as jnp
+import numpy as np
+
+from paramesh import context
+from paramesh.dtype import int32, to_dtype, x64
+from paramesh.errors import TraceError
+from paramesh.state import trace_scope
+from paramesh.tensor.base import raw
+from paramesh.tensor.promotion import cast, scalar_kind
+from paramesh.tensor.trees import Nest
+from paramesh.transforms.bodies import Body, name_of
+
+
+def by_hand(leaves: Iterable[Any] = ()) -> bool:
+    """Whether python takes branches and turns loops itself: in PyNative mode, uncompiled.
+
+    Args:
+        leaves: raw arrays that have to be known for it.
+    """
+    if context.get_context("mode") != context.PYNATIVE_MODE:
+        return False
+    notes = trace_scope.current()
+    if notes is not None and notes.compiled:
+        return False
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+
+
+def known(value: Any) -> bool | None:
+    """The truth of a raw value; None if it is traced and has none."""
+    try:
+        return bool(value)
+    except jax.errors.ConcretizationTypeError:
+        return None
+
+
+def single(what: str, which: str, value: Any) -> Any:
+    """The raw value, of shape (), of a bool, a number or a Tensor of one element.
+
+    Raises:
+        TypeError: it is neither. ValueError: it has several elements.
+    """
+    try:
+        value = raw(value)
+    except TypeError as error:
+        raise TypeError(f"{what}: {which}: {error}") from None
+    if scalar_kind(value) is not None:
+        return value
+    if np.prod(value.shape) != 1:
+        raise ValueError(
+            f"{what}: {which} must have one element, got shape {tuple(value.shape)}. "
+            "Use .any() or .all(), or ops.where to choose element by element."
+        )
+    return value.reshape(())
+
+
+def bound(which: str, value: Any) -> Any:
+    """A bound of a loop as Int32: a numpy number if it is known, otherwise a tracer.
+
+    Raises:
+        TypeError: it is no integer.
+    """
+    value = single("fori_loop", which, value)
+    if isinstance(value, bool) or not jnp.issubdtype(jnp.result_type(value), jnp.integer):
+        raise TypeError(f"fori_loop: {which} must be an integer, got {value!r}.")
+    if isinstance(value, jax.core.Tracer):
+        return cast(value, int32)
+    return np.int32(int(value))
+
+
+def length_of(rows: Sequence[Any], length: int | None) -> int:
+    """How often `scan` turns.
+
+    Raises:
+        ValueError: nothing says it, or two things say different.
+    """
+    if not rows and length is None:
+        raise ValueError("scan needs xs to iterate over, or length=.")
+    if any(row.ndim == 0 for row in rows):
+        raise ValueError("scan: xs has a Tensor of shape (), which has no axis to iterate over.")
+    lengths = {int(row.shape[0]) for row in rows}
+    if length is not None:
+        lengths.add(length)
+    if len(lengths) > 1:
+        raise ValueError(f"scan: lengths that differ along the first axis: {sorted(lengths)}.")
+    return lengths.pop()
+
+
+def stacked(parts: Sequence[Any]) -> Any:
+    """Raw arrays of one shape along a new first axis."""
+    with x64(*parts):
+        return jnp.stack(parts)
+
+
+def shapes_of(
+    fn: Callable[..., Any], args_of: Callable[[list[Any]], Any], given: list[Any]
+) -> tuple[Any, Body]:
+    """((shapes of the outputs, of the written values), the run) of a function, not computed.
+
+    Args:
+        fn: the function.
+        args_of: what it is called with, from raw arrays.
+        given: the raw arrays.
+    """
+    bodies: list[Body] = []
+
+    def probe(given: list[Any]) -> Any:
+        body = Body(fn, args_of(given), {}, {}, "Tensor")
+        bodies.append(body)
+        return body.hand_out()[:2]
+
+    shapes = jax.eval_shape(probe, given)
+    return shapes, bodies[-1]
+
+
+def check_carry(
+    what: str, which: str, nest: Nest, given: list[Any], after: Nest, got: Sequence[Any]
+) -> None:
+    """See that a loop's body gives what it gets.
+
+    Raises:
+        TypeError: another structure, shape or element type.
+    """
+    if nest.like(after) and all(map(_alike, given, got)):
+        return
+    raise TypeError(
+        f"{what}: {which} must give what it gets, with the same structure, shapes and element "
+        f"types; it got {_shown(nest, given)} and gave {_shown(after, got)}. Give the first value "
+        "the shape and type that the later ones have."
+    )
+
+
+def check_branches(
+    what: str, branches: Sequence[Callable[..., Any]], shapes: Sequence[Any], nests: Sequence[Nest]
+) -> None:
+    """See that all branches give the same.
+
+    Raises:
+        TypeError: they differ in structure, shape or element type.
+    """
+    for branch, (got, _), nest in zip(branches[1:], shapes[1:], nests[1:], strict=True):
+        if nests[0].like(nest) and all(map(_alike, shapes[0][0], got)):
+            continue
+        raise TypeError(
+            f"{what}: the branches must give the same structure, shapes and element types; "
+            f"'{name_of(branches[0])}' gives {_shown(nests[0], shapes[0][0])}, "
+            f"'{name_of(branch)}' gives {_shown(nest, got)}."
+        )
+
+
+def check_states(what: str, states: Iterable[Any], shapes: Iterable[Any], values: Any) -> None:
+    """See that written Parameters keep their shapes and element types.
+
+    Args:
+        what: who writes them.
+        states: what it writes.
+        shapes: of the new values.
+        values: {Parameter or pool: its value before}.
+
+    Raises:
+        TraceError: one does not.
+    """
+    for state, got in zip(states, shapes, strict=True):
+        if not _alike(values[state], got):
+            raise TraceError(
+                f"{what} makes {_one(values[state])} of Parameter '{state.name}' into {_one(got)}. "
+                "Inside loops and branches Parameters keep their shapes and element types."
+            )
+
+
+def _alike(a: Any, b: Any) -> bool:
+    return tuple(np.shape(a)) == tuple(np.shape(b)) and a.dtype == b.dtype
+
+
+def _one(array: Any) -> str:
+    return f"{to_dtype(array.dtype)}{list(np.shape(array))}"
+
+
+class _Text(str):
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def _shown(nest: Nest, arrays: Sequence[Any]) -> str:
+    shown = nest.place([_Text(_one(array)) for array in arrays])
+    return repr(shown)

@@ -1,0 +1,72 @@
+"""What a function leads to, found without running it.
+
+Its Parameters are hints: they save `jit` a second trace and are never trusted. Its Cells are what a
+program of it may depend on, called or not.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from typing import Any
+
+from paramesh.parameter import Parameter
+from paramesh.state import tracing
+
+
+def parameters_of(thing: Any, depth: int = 4) -> list[Parameter]:
+    """Parameters that a function, Cell, optimizer or container leads to: hints for `jit`."""
+    return [item for item in _found(thing, depth) if isinstance(item, Parameter)]
+
+
+def cells_of(thing: Any, depth: int = 4) -> list[tracing.Visited]:
+    """Cells that a function, Cell, optimizer or container leads to, without those inside them."""
+    return [item for item in _found(thing, depth) if not isinstance(item, Parameter)]
+
+
+def is_cell(thing: Any) -> bool:
+    """Whether something is a Cell."""
+    return hasattr(type(thing), "_inside")
+
+
+def _found(thing: Any, depth: int) -> dict[Any, None]:
+    found: dict[Any, None] = {}
+    _collect(thing, depth, found, set())
+    return found
+
+
+def _collect(thing: Any, depth: int, found: dict[Any, None], seen: set[int]) -> None:
+    if depth < 0 or id(thing) in seen:
+        return
+    seen.add(id(thing))
+    if isinstance(thing, Parameter):
+        found[thing] = None
+        return
+    reachable = getattr(type(thing), "_reachable_parameters", None)
+    if reachable is not None:
+        found.update(dict.fromkeys(reachable(thing)))
+        if is_cell(thing):
+            found[thing] = None
+    if hasattr(type(thing), "_function_inside"):
+        _collect(thing._function_inside(), depth, found, seen)
+    elif isinstance(thing, types.MethodType):
+        _collect(thing.__self__, depth, found, seen)
+    elif isinstance(thing, functools.partial):
+        for item in (thing.func, *thing.args, *thing.keywords.values()):
+            _collect(item, depth - 1, found, seen)
+    elif isinstance(thing, types.FunctionType):
+        names = thing.__code__.co_names
+        items = [thing.__globals__[n] for n in names if n in thing.__globals__]
+        for cell in thing.__closure__ or ():
+            try:
+                items.append(cell.cell_contents)
+            except ValueError:  # not yet assigned
+                continue
+        for item in items:
+            _collect(item, depth - 1, found, seen)
+    elif isinstance(thing, list | tuple | set):
+        for item in list(thing)[:1000]:
+            _collect(item, depth - 1, found, seen)
+    elif isinstance(thing, dict):
+        for item in list(thing.values())[:1000]:
+            _collect(item, depth - 1, found, seen)

@@ -1,0 +1,78 @@
+"""Files that are there as a whole: what is written soon, and what the system takes in part."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from paramesh.files import atomic
+from paramesh.files.atomic import AtomicFile
+
+
+@pytest.mark.parametrize("least", [1, 3, 1 << 20], ids=["a byte", "three", "all"])
+@pytest.mark.parametrize("vectors", [True, False], ids=["pwritev", "write"])
+def test_the_content_is_the_same_however_much_a_call_takes(
+    vectors: bool, least: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pwritev = os.pwritev
+
+    def part(descriptor: int, buffers: Sequence[bytes], offset: int) -> int:
+        return pwritev(descriptor, [b"".join(buffers)[:least]], offset)
+
+    if vectors:
+        monkeypatch.setattr(os, "pwritev", part)
+    else:
+        monkeypatch.delattr(os, "pwritev")
+    monkeypatch.setattr(atomic, "_TOGETHER", 50)
+    chance = random.Random(least)
+    expected = bytearray(400)
+    file = AtomicFile(tmp_path / "x")
+    pieces = [(at, chance.randbytes(chance.choice((0, 1, 5, 20)))) for at in range(0, 400, 20)]
+    for at, piece in sorted(pieces, key=lambda one: one[0] % 60):
+        expected[at : at + len(piece)] = piece
+        assert file.write_soon(at, piece) == at + len(piece)
+    assert file.write_at(396, b"", b"ab", b"", b"cd") == 400
+    expected[396:] = b"abcd"
+    assert not (tmp_path / "x").exists()
+    file.commit()
+    assert (tmp_path / "x").read_bytes() == expected
+
+
+def test_neighbours_take_one_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    pwritev = os.pwritev
+    monkeypatch.setattr(
+        os, "pwritev", lambda fd, bufs, at: (calls.append(len(bufs)), pwritev(fd, bufs, at))[1]
+    )
+    file = AtomicFile(tmp_path / "x")
+    end = 0
+    for number in range(3000):
+        end = file.write_soon(end, bytes([number % 256]) * 5)
+    end = file.write_soon(end, bytes(2 << 20))
+    assert calls == [1024, 1024, 953]  # as many as a call takes, then with the long one
+    file.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_call_is_given_more_than_systems_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+    pwritev = os.pwritev
+
+    def counted(descriptor: int, buffers: Sequence[memoryview], offset: int) -> int:
+        given.append(sum(map(len, buffers)))
+        return pwritev(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "pwritev", counted)
+    monkeypatch.setattr(atomic, "_AT_ONCE", 100)
+    content = random.Random(0).randbytes(350)
+    file = AtomicFile(tmp_path / "x")
+    file.write_at(0, content[:30], content[30:290], content[290:])
+    file.commit()
+    assert (tmp_path / "x").read_bytes() == content
+    assert given == [100, 100, 100, 50]

@@ -1,0 +1,126 @@
+"""Checkpoints of networks whose Parameters live on servers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import paramesh
+from paramesh import Tensor, context, load_checkpoint, nn, save_checkpoint
+from paramesh.errors import CheckpointError, ParameterStateError
+from paramesh.ps.integration import session as sessions
+
+ROWS = 30
+
+
+@pytest.fixture(autouse=True)
+def _ended() -> Iterator[None]:
+    yield
+    sessions.end()
+
+
+class Net(nn.Cell):
+    """A table and a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.item = nn.EmbeddingLookup(ROWS, 4)
+        self.out = nn.Dense(4, 1)
+
+    def construct(self, items: Any, label: Any) -> Any:
+        return ((self.out(self.item(items)) - label) ** 2).mean()
+
+
+def make(servers: int, seed: int = 0) -> nn.TrainOneStepCell:
+    """A training Cell; with servers, or (0) without."""
+    paramesh.set_seed(seed)
+    context.reset_ps_context()
+    net = Net()
+    if servers:
+        context.set_ps_context(enable_ps=True, server_num=servers)
+        net.set_param_ps(init_in_server=True)
+    return nn.TrainOneStepCell(net, nn.Adagrad(net.trainable_params(), learning_rate=0.1))
+
+
+def train(cell: Any, first: int, last: int) -> list[float]:
+    losses = []
+    for step in range(first, last):
+        rng = np.random.default_rng(step)
+        items = Tensor(rng.integers(0, ROWS - 5, (8,)).astype(np.int32))
+        losses.append(float(cell(items, Tensor(rng.standard_normal((8, 1)).astype(np.float32)))))
+    return losses
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> tuple[Path, list[float]]:
+    """A checkpoint after 3 steps on 3 servers, and the losses of the steps after it."""
+    cell = make(3)
+    train(cell, 0, 3)
+    path = save_checkpoint(cell, tmp_path / "net.safetensors")
+    assert cell.network.item.embedding_table.has_init
+    return path, train(cell, 3, 6)
+
+
+@pytest.mark.parametrize("servers", [1, 2, 3])
+def test_training_goes_on_with_any_number_of_servers(file: Any, servers: int) -> None:
+    path, losses = file
+    cell = make(servers, seed=7)  # another start, which is overwritten
+    load_checkpoint(path, cell)
+    before = cell.network.item(Tensor([0, 29, 3])).asnumpy()
+    assert train(cell, 3, 6) == losses
+    assert (cell.network.item(Tensor([29])).asnumpy() == before[1]).all()
+    assert all(state.has_init for state in cell.optimizer.accum)
+
+
+def test_training_goes_on_without_servers(file: Any) -> None:
+    path, losses = file
+    cell = make(0, seed=7)
+    load_checkpoint(path, cell)
+    np.testing.assert_allclose(train(cell, 3, 6), losses, rtol=1e-6)
+
+
+def test_a_checkpoint_without_servers_is_loaded_onto_servers(tmp_path: Path) -> None:
+    cell = make(0)
+    train(cell, 0, 3)
+    path = save_checkpoint(cell, tmp_path / "net.safetensors")
+    losses = train(cell, 3, 6)
+    cell = make(2, seed=7)
+    load_checkpoint(path, cell)
+    assert cell.network.item.embedding_table.has_init
+    np.testing.assert_allclose(train(cell, 3, 6), losses, rtol=1e-6)
+
+
+def test_a_checkpoint_before_the_first_step_and_of_one_just_loaded(tmp_path: Path) -> None:
+    cell = make(2)
+    path = save_checkpoint(cell.network, tmp_path / "first.safetensors")
+    losses = train(cell, 0, 2)
+    cell = make(2, seed=7)
+    load_checkpoint(path, cell.network)
+    again = save_checkpoint(cell.network, tmp_path / "again.safetensors")
+    cell = make(1, seed=8)
+    load_checkpoint(again, cell.network)
+    assert train(cell, 0, 2) == losses
+
+
+def test_names_that_do_not_fit_are_listed_and_nothing_is_loaded(file: Any) -> None:
+    path, _ = file
+    net = nn.CellList([Net()])
+    with pytest.raises(CheckpointError, match=r"unexpected: item.embedding_table.ids"):
+        load_checkpoint(path, net)
+    cell = make(2)
+    content = load_checkpoint(path)
+    del content["item.embedding_table.rows"]
+    with pytest.raises(CheckpointError, match=r"'item.embedding_table' are incomplete"):
+        paramesh.load_param_into_net(cell, content)
+
+
+def test_loading_after_the_first_step_is_refused(file: Any) -> None:
+    path, _ = file
+    cell = make(2)
+    train(cell, 0, 1)
+    with pytest.raises(ParameterStateError, match="load before the first step"):
+        load_checkpoint(path, cell)
