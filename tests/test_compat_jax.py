@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from paramesh._compat.jax import (
     NOT_FINITE,
     ClosedJaxpr,
     Jaxpr,
+    absent_devices,
     broadcast_one_to_all,
     dce_jaxpr,
+    devices_are_open,
     eval_context,
     get_opaque_trace_state,
     jaxpr_as_fun,
@@ -157,3 +160,17 @@ def test_a_compiled_stage_that_gives_a_nan_raises_what_is_known() -> None:
             stage(jnp.float32(-1))
     finally:
         jax.config.update("jax_debug_nans", False)
+
+
+def test_whether_devices_are_open() -> None:
+    jax.devices()
+    assert devices_are_open()
+    code = "from paramesh._compat.jax import devices_are_open as f; print(f())"
+    words = [sys.executable, "-c", code]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_a_compiler_that_is_missing_says_so() -> None:
+    """With the compilers, `tests/targets` has the devices that they make."""
+    with pytest.raises(ImportError, match="topology not implemented for nothing"):
+        absent_devices("nothing", "")

@@ -22,7 +22,7 @@ def loss_fn(model):
 
 @nnx.jit
 def step(model, optimizer):
-    graph, params, rest = nnx.split(model, nnx.Param, ...)
+    graph, _, rest = nnx.split(model, nnx.Param, ...)
     loss, grads = nnx.value_and_grad(loss_fn)(model)
 
     def value_fn(params):

@@ -85,6 +85,8 @@ if TYPE_CHECKING:
     from paramesh.optim.from_optax import from_optax
     from paramesh.parallel import communication
     from paramesh.parallel.layouts.jax_sharding import device_put
+    from paramesh.parallel.layouts.layout import Layout
+    from paramesh.parallel.planning import plan
     from paramesh.train import (
         MAE,
         MSE,
@@ -146,6 +148,7 @@ _LATER: dict[str, str | None] = {
     "transforms": None,
     "Cell": "paramesh.nn.cell",
     "GradOperation": "paramesh.transforms",
+    "Layout": "paramesh.parallel.layouts.layout",
     "Model": "paramesh.train",
     "build_searched_strategy": "paramesh.checkpoint",
     "by_layer": "paramesh.checkpoint",
@@ -166,6 +169,7 @@ _LATER: dict[str, str | None] = {
     "load_distributed_checkpoint": "paramesh.checkpoint",
     "load_exported": "paramesh.checkpoint",
     "load_param_into_net": "paramesh.checkpoint",
+    "plan": "paramesh.parallel.planning",
     "merge_sliced_parameter": "paramesh.checkpoint",
     "rank_list_for_transform": "paramesh.checkpoint",
     "remat": "paramesh.transforms",
@@ -212,6 +216,8 @@ __all__ = [
     "set_seed",
     "get_seed",
     "Cell",
+    "Layout",
+    "plan",
     "nn",
     "ops",
     "optim",
