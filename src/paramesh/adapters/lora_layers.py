@@ -60,7 +60,8 @@ class _Lora(Cell):
 
     def extend_repr(self) -> str:
         """The layer's settings, and the rank."""
-        rank = self._params[A].shape[0]
+        term = self._params[A]
+        rank = "none" if term is None else term.shape[0]
         return f"{super().extend_repr()}, rank={rank}, scaling={self.scaling:g}"
 
 

@@ -93,7 +93,7 @@ def _columns(net: Cell, mine: Mapping[str, Parameter]) -> dict[str, _Column]:
         original = param if param in names else None
         if original is None and param._original is not None:
             followed = param._original()
-            if followed in names and followed.shape == param.shape:
+            if followed is not None and followed in names and followed.shape == param.shape:
                 original = followed
         if original is None:
             continue

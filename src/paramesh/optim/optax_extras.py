@@ -41,17 +41,17 @@ def plain(transform: Any) -> Any:
     """
     if not getattr(transform.init, "__qualname__", "").startswith("lookahead."):
         return transform
-    inner = optax.with_extra_args_support(transform)
+    inner: Any = optax.with_extra_args_support(transform)
 
     def init(params: Any) -> SlowState:
         slow = jax.tree.map(jnp.asarray, params)
         return SlowState(slow, inner.init(optax.LookaheadParams(params, slow)))
 
-    def update(grads: Any, state: SlowState, params: Any, **extra: Any) -> Any:
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
         both = optax.LookaheadParams(params, state.weights)
-        updates, after = inner.update(grads, state.inner, both, **extra)
-        slow = optax.apply_updates(state.weights, updates.slow)
-        return updates.fast, SlowState(slow, after)
+        moves, after = inner.update(updates, state.inner, both, **extra)
+        slow = optax.apply_updates(state.weights, moves.slow)
+        return moves.fast, SlowState(slow, after)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import jax
+import jax.core
 import jax.numpy as jnp
 
 from paramesh.dtype import x64

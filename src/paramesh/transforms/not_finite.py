@@ -50,6 +50,7 @@ def located(error: Exception, run: Callable[[], Any] | None, root: Any) -> Excep
             found = None
     lines = [_first(error)]
     params: dict[Parameter, None] = {}
+    cells: list[Any] = []
     if found is not None:
         frames = list(_frames(found.__traceback__))
         cells = _cells(frames)
@@ -63,9 +64,9 @@ def located(error: Exception, run: Callable[[], Any] | None, root: Any) -> Excep
             lines.append(f"  while Parameter '{updated.name}' is updated")
             params[updated] = None
         if cells:
-            params |= dict.fromkeys(cells[-1]._params.values())
+            params |= dict.fromkeys(p for p in cells[-1]._params.values() if p is not None)
     wrong = {p: None for p in parameters_of(root) if _is_live(p) and not _finite(p)}
-    for param in [p for p in {**wrong, **params} if p is not None][:_SHOWN]:
+    for param in list({**wrong, **params})[:_SHOWN]:
         if _is_live(param):
             lines.append(f"  Parameter {_about(param)}")
     if found is None:
@@ -74,7 +75,7 @@ def located(error: Exception, run: Callable[[], Any] | None, root: Any) -> Excep
             "operators, or from what random numbers were drawn."
         )
     made = NotFiniteError("\n".join(lines))
-    made.cell = _path(cells) if found is not None and cells else None
+    made.cell = _path(cells) if cells else None
     made.parameters = [p.name for p in wrong]
     return made
 

@@ -163,7 +163,12 @@ def test_places_that_do_not_fit(mesh: Mesh, which: int) -> None:
         paramesh.device_put(param, place)
 
 
-def test_a_layout_has_named_axes() -> None:
+def test_a_layout_has_named_axes(mesh: Mesh) -> None:
+    flat = NamedSharding(mesh.abstract_mesh, P("a"))
+    with pytest.raises(
+        LayoutError, match="'w': .* has no devices. Give a NamedSharding over a jax"
+    ):
+        weight().layout = flat
     with pytest.raises(LayoutError, match="a SingleDeviceSharding is no layout; expected a Named"):
         weight().layout = SingleDeviceSharding(jax.devices()[0])
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import (
     AxisType,
     Mesh,
@@ -47,7 +48,8 @@ def as_layout(place: Any, shape: Sequence[int], name: str = "") -> Any:
             have, or a sharding that is not made of named axes.
     """
     if isinstance(place, PartitionSpec):
-        place = NamedSharding(_mesh(name), _fitting(place, None, name))
+        _check_entries(place, name)
+        place = NamedSharding(_mesh(name), place)
     if not isinstance(place, NamedSharding):
         if isinstance(place, Sharding):
             raise LayoutError(
@@ -55,14 +57,15 @@ def as_layout(place: Any, shape: Sequence[int], name: str = "") -> Any:
                 "a PartitionSpec, a Layout or a tuple of ints."
             )
         return place
-    spec = _fitting(place.spec, place.mesh, name)
+    _check_entries(place.spec, name)
+    spec = tuple(place.spec)
     if len(spec) > len(shape):
         raise LayoutError(
             f"{_subject(name)}{place.spec} has {len(spec)} entries, but the shape is "
             f"{tuple(shape)}."
         )
     ranks = {device: rank for rank, device in enumerate(all_devices())}
-    devices = place.mesh.devices
+    devices = _devices(place.mesh, name)
     names = tuple(map(str, place.mesh.axis_names))
     if not names:
         raise LayoutError(f"{_subject(name)}{place} has a mesh without axes.")
@@ -71,15 +74,22 @@ def as_layout(place: Any, shape: Sequence[int], name: str = "") -> Any:
     return base(*("None" if entry is None else entry for entry in entries))
 
 
-def _fitting(spec: Any, mesh: Any, name: str) -> tuple[Any, ...]:
-    entries = tuple(spec)
-    for entry in entries:
+def _check_entries(spec: PartitionSpec, name: str) -> None:
+    for entry in tuple(spec):
         if not (entry is None or isinstance(entry, str | tuple)):
             raise LayoutError(
                 f"{_subject(name)}{spec} has the entry {entry!r}; expected names of axes, tuples "
                 "of them, and None."
             )
-    return PartitionSpec(*entries) if mesh is None else entries
+
+
+def _devices(mesh: Any, name: str) -> np.ndarray[Any, Any]:
+    if not isinstance(mesh, Mesh):
+        raise LayoutError(
+            f"{_subject(name)}{mesh} has no devices. Give a NamedSharding over a jax.sharding.Mesh."
+        )
+    found: Any = mesh.devices
+    return found
 
 
 def _mesh(name: str) -> Mesh:
@@ -134,7 +144,7 @@ def _propagating(sharding: NamedSharding) -> NamedSharding:
     mesh = sharding.mesh
     if all(kind == AxisType.Auto for kind in mesh.axis_types):
         return sharding
-    plain = Mesh(mesh.devices, mesh.axis_names)
+    plain = Mesh(_devices(mesh, ""), mesh.axis_names)
     return NamedSharding(plain, sharding.spec, memory_kind=sharding.memory_kind)
 
 
