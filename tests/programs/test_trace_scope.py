@@ -340,3 +340,13 @@ class TestObjects:
 
     def test_self(self) -> None:
         assert Trainer().run(Tensor([1.0, 2.0])).asnumpy().tolist() == [2, 3]
+
+
+def test_messages_name_the_users_line_and_none_of_paramesh() -> None:
+    def decide(x: Tensor) -> Tensor:
+        return x if x > 1 else -x
+
+    with pytest.raises(TraceError, match=r"in decide\n    return x if x > 1 else -x") as caught:
+        jit(decide)(Tensor(1.0))
+    assert str(caught.value).count('  File "') == 1
+    assert f'File "{__file__}"' in str(caught.value)

@@ -27,7 +27,8 @@ import numpy as np
 
 from paramesh.errors import TraceError
 
-_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+#: Where the files of paramesh are; not relative to this file, which may move.
+SOURCE = os.path.dirname(os.path.abspath(str(sys.modules["paramesh"].__file__))) + os.sep
 _JAX = tuple(
     os.path.dirname(os.path.abspath(path)) + os.sep for path in (jax.__file__, np.__file__)
 )
@@ -293,7 +294,7 @@ def user_line() -> str:
     frame = sys._getframe(1)
     while frame is not None:
         path = frame.f_code.co_filename
-        if not path.startswith((_HERE, *_JAX)) and not path.startswith("<frozen"):
+        if not path.startswith((SOURCE, *_JAX)) and not path.startswith("<frozen"):
             line = linecache.getline(path, frame.f_lineno).strip()
             place = f'\n  File "{path}", line {frame.f_lineno}, in {frame.f_code.co_name}'
             return f"{place}\n    {line}" if line else place

@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import os
 import sys
 from collections.abc import Callable
 from operator import attrgetter
@@ -44,6 +43,7 @@ from paramesh.parameter import Dissolved, Pool
 from paramesh.state import storage, tracing
 from paramesh.state.placement import Placement
 from paramesh.state.storage import UNREADY, Domain
+from paramesh.state.trace_scope import SOURCE
 from paramesh.transforms.uninterrupted import on_thread_of_its_own
 
 _contents = attrgetter("_contents")
@@ -366,12 +366,8 @@ class _Watch:
             version.call = native
 
     def _seen(self, frame: Any, event: str, argument: Any) -> None:
-        if event == "call" and not frame.f_code.co_filename.startswith(_OURS):
+        if event == "call" and not frame.f_code.co_filename.startswith(SOURCE):
             self._frames += 1
-
-
-#: Where the frames around the call come from.
-_OURS = os.path.dirname(storage.__file__)
 
 
 def _kind(value: Any) -> Any:
