@@ -97,9 +97,9 @@ _settings = dict(_DEFAULTS)
 _parallel = dict(_PARALLEL_DEFAULTS)
 _ps = dict(_PS_DEFAULTS)
 #: Parallel settings that somebody made, even if to their defaults.
-_made: set[str] = set()
+_set_by_user: set[str] = set()
 #: Parameter-server settings that somebody made.
-_ps_made: set[str] = set()
+_ps_set_by_user: set[str] = set()
 _program_key: tuple[Any, ...] = ()
 _ps_resets = 0
 
@@ -111,9 +111,9 @@ _FUSIONS = {
 }
 
 
-def _moved() -> None:
+def _update_program_key() -> None:
     global _program_key
-    _program_key = (*sorted(_parallel.items()), *sorted(_made), *sorted(_ps.items()))
+    _program_key = (*sorted(_parallel.items()), *sorted(_set_by_user), *sorted(_ps.items()))
 
 
 def program_key() -> tuple[Any, ...]:
@@ -133,7 +133,7 @@ def _boolean(call: str, name: str, value: Any) -> bool:
     return value
 
 
-def _whole(call: str, name: str, value: Any, low: int, high: int) -> int:
+def _int_in_range(call: str, name: str, value: Any, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{call}: {name} must be an int, got {value!r}.")
     if not low <= value <= high:
@@ -207,7 +207,7 @@ def set_context(**settings: Any) -> None:
         if name in ignored_settings.SETTINGS:
             ignored_settings.note(name)
     _settings.update(checked)
-    _moved()
+    _update_program_key()
 
 
 def _keep_programs_in(folder: str | None) -> None:
@@ -276,7 +276,7 @@ def _dataset_strategy(call: str, value: Any) -> Any:
 
 
 def _pipeline_stages(call: str, value: Any) -> int:
-    stages = _whole(call, "pipeline_stages", value, 1, 4096)
+    stages = _int_in_range(call, "pipeline_stages", value, 1, 4096)
     if stages != 1:
         raise ValueError(
             f"{call}: pipeline_stages={stages}, but there is no pipeline parallelism here: 1 is "
@@ -315,7 +315,7 @@ def _fusion_entry(call: str, key: str, entry: dict[str, Any]) -> None:
     if mode == "auto" and config is not None:
         raise ValueError(f"{call}: {where} in mode 'auto' takes config=None, got {config!r}.")
     if mode == "size":
-        _whole(call, f"{where}['config'], megabytes,", config, 1, 4096)
+        _int_in_range(call, f"{where}['config'], megabytes,", config, 1, 4096)
     if mode == "index":
         places = config if isinstance(config, list) else []
         whole = all(type(i) is int and i > 0 for i in places)
@@ -372,8 +372,8 @@ def set_auto_parallel_context(**settings: Any) -> None:
             )
         checked[name] = _check_parallel(call, name, value)
     _parallel.update(checked)
-    _made.update(checked)
-    _moved()
+    _set_by_user.update(checked)
+    _update_program_key()
 
 
 def _without_alias(call: str, settings: dict[str, Any]) -> dict[str, Any]:
@@ -390,15 +390,15 @@ def _check_parallel(call: str, name: str, value: Any) -> Any:
     if name == "parallel_mode":
         return _one_of(call, name, value, _PARALLEL_MODES)
     if name == "device_num":
-        return _whole(call, name, value, 1, 4096)
+        return _int_in_range(call, name, value, 1, 4096)
     if name == "global_rank":
-        return _whole(call, name, value, 0, 4095)
+        return _int_in_range(call, name, value, 0, 4095)
     if name == "search_mode":
         return _one_of(call, name, value, _SEARCH_MODES)
     if name == "device_memory":
         return _memory(call, name, value)
     if name == "grad_accumulation_step":
-        return _whole(call, name, value, 1, 65536)
+        return _int_in_range(call, name, value, 1, 65536)
     if name == "pipeline_stages":
         return _pipeline_stages(call, value)
     if name == "comm_fusion":
@@ -414,7 +414,7 @@ def _check_parallel(call: str, name: str, value: Any) -> Any:
 
 def device_num() -> int | None:
     """The setting `device_num` if it was made, otherwise None: all devices there are."""
-    return _parallel["device_num"] if "device_num" in _made else None
+    return _parallel["device_num"] if "device_num" in _set_by_user else None
 
 
 def get_auto_parallel_context(name: str) -> Any:
@@ -439,8 +439,8 @@ def reset_auto_parallel_context() -> None:
     """Set every parallel setting back to its default."""
     _parallel.clear()
     _parallel.update(_PARALLEL_DEFAULTS)
-    _made.clear()
-    _moved()
+    _set_by_user.clear()
+    _update_program_key()
 
 
 def set_ps_context(**settings: Any) -> None:
@@ -467,12 +467,12 @@ def set_ps_context(**settings: Any) -> None:
     """
     call = "set_ps_context"
     checked = {name: _check_ps_setting(call, name, value) for name, value in settings.items()}
-    wanted, made = _ps | checked, _ps_made | checked.keys()
+    wanted, made = _ps | checked, _ps_set_by_user | checked.keys()
     if wanted["enable_ps"]:
         wanted |= _from_outside(call, wanted, made)
     _ps.update(wanted)
-    _ps_made.update(made)
-    _moved()
+    _ps_set_by_user.update(made)
+    _update_program_key()
 
 
 def _from_outside(call: str, wanted: dict[str, Any], made: set[str]) -> dict[str, Any]:
@@ -498,7 +498,7 @@ def _check_ps_setting(call: str, name: str, value: Any) -> Any:
     if name in ("enable_ps", "fsync"):
         return _boolean(call, name, value)
     if name in ranges:
-        return _whole(call, name, value, *ranges[name])
+        return _int_in_range(call, name, value, *ranges[name])
     if name == "mode":
         return _one_of(call, name, value, _PS_MODES)
     if name in ("wal_dir", "address"):
@@ -539,8 +539,8 @@ def reset_ps_context() -> None:
     _ps_resets += 1
     _ps.clear()
     _ps.update(_PS_DEFAULTS)
-    _ps_made.clear()
-    _moved()
+    _ps_set_by_user.clear()
+    _update_program_key()
 
 
 def reset() -> None:
@@ -553,4 +553,4 @@ def reset() -> None:
     reset_ps_context()
 
 
-_moved()
+_update_program_key()

@@ -66,7 +66,7 @@ class DType:
 
     def is_64bit(self) -> bool:
         """True if JAX would truncate it outside its 64-bit mode."""
-        return self in _WIDE
+        return self in _64BIT
 
     def __str__(self) -> str:
         return self._printed
@@ -137,8 +137,8 @@ float_type = (float16, float32, float64, bfloat16)
 complex_type = (complex64, complex128)
 number_type = (*int_type, *uint_type, *float_type, *complex_type)
 
-_WIDE = frozenset((int64, uint64, float64, complex128))
-_WIDE_NP = frozenset(d.np_dtype for d in _WIDE)
+_64BIT = frozenset((int64, uint64, float64, complex128))
+_NP_64BIT = frozenset(d.np_dtype for d in _64BIT)
 _BY_NP = {d.np_dtype: d for d in ALL}
 _BY_NAME = {d.long_name: d for d in ALL} | {"bool_": bool_} | {str(d): d for d in ALL}
 _BY_PYTYPE: dict[type, DType] = {bool: bool_, int: int64, float: float64, complex: complex128}
@@ -217,7 +217,7 @@ def dtype_to_pytype(dtype: DType) -> type:
 class _Marks(threading.local):
     """Whether 64-bit data was met on this thread since `watch_64bit` began."""
 
-    wide = False
+    met_64bit = False
 
 
 _marks = _Marks()
@@ -230,12 +230,12 @@ def watch_64bit() -> Generator[_Marks]:
     A program that touches 64-bit data has to be traced, lowered and compiled in JAX's 64-bit mode
     as a whole: JAX consults the mode again when it lowers each operation.
     """
-    outer = _marks.wide
-    _marks.wide = False
+    outer = _marks.met_64bit
+    _marks.met_64bit = False
     try:
         yield _marks
     finally:
-        _marks.wide = _marks.wide or outer
+        _marks.met_64bit = _marks.met_64bit or outer
 
 
 def x64_enabled() -> bool:
@@ -253,7 +253,7 @@ def is_64bit(value: Any) -> bool:
     if dtype is None:
         dtype = value
     try:
-        return dtype in _WIDE_NP
+        return dtype in _NP_64BIT
     except TypeError:
         return False
 
@@ -267,6 +267,6 @@ def x64(*values: Any) -> contextlib.AbstractContextManager[Any]:
     """
     for value in values:
         if is_64bit(value):
-            _marks.wide = True
+            _marks.met_64bit = True
             return _NOTHING if x64_enabled() else jax.enable_x64(True)
     return _NOTHING

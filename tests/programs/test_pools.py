@@ -390,7 +390,7 @@ class TestBetweenSteps:
         kept = params[4]
         del adam, params
         gc.collect()
-        assert [p for _, p in pool.members()] == [kept]
+        assert [p for _, p in pool.entries()] == [kept]
 
         @paramesh.jit
         def double() -> None:

@@ -16,7 +16,7 @@ from paramesh import initializer as inits
 from paramesh.dtype import bfloat16, float32, float64
 from paramesh.errors import RecipeError
 from paramesh.sampling import batched as rows
-from paramesh.sampling import recipe, sampler, seed
+from paramesh.sampling import recipe, seed, slices
 from paramesh.sampling.recipe import Initializer, Recipe, compute_many, get_seed, next_key, set_seed
 from recipe_cases import numbers
 
@@ -159,12 +159,12 @@ def test_users_settings_are_left_alone():
 def test_equal_kinds_share_one_program():
     shape = (300, 301)
     numbers(inits.Normal(1.0), shape)
-    before = sampler._slice_program.cache_info().misses
+    before = slices._slice_program.cache_info().misses
     for n, init in enumerate([inits.Normal(2.0, 1.0), inits.HeNormal(), inits.XavierNormal()]):
         numbers(init, shape, key=(n, n))
     # A part of a larger array, and the same shape as a run of whole rows.
     numbers(inits.Normal(), (900, 301), index=(slice(300, 600),))
-    assert sampler._slice_program.cache_info().misses == before
+    assert slices._slice_program.cache_info().misses == before
     misses = rows._row_program.cache_info().misses
     numbers(inits.Normal(1.0), (2, 3))
     numbers(inits.Normal(1.0), (900,), index=(slice(7, 20),))

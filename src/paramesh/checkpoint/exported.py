@@ -93,7 +93,7 @@ def export(
     _, leaves, rebuild = program._parse(inputs, {}, abstract=True)
     entry = program.trace(*inputs)
     pools = (s for s in (*entry.donated, *entry.kept, *entry.written) if isinstance(s, Pool))
-    members = [param for pool in pools for _, param in pool.members()]
+    members = [param for pool in pools for _, param in pool.entries()]
     params = _by_name(program.__name__, [*entry.params, *members])
     shapes = [jax.ShapeDtypeStruct(p.shape, p.dtype.np_dtype) for p in params.values()]
     found: dict[str, Any] = {}
@@ -104,7 +104,7 @@ def export(
         body = Body(program.fn, args, kwargs, given, name=program.__name__)
         written: dict[Any, None] = {}
         for state in body.written:
-            members = [p for _, p in state.members()] if isinstance(state, Pool) else [state]
+            members = [p for _, p in state.entries()] if isinstance(state, Pool) else [state]
             written.update(dict.fromkeys(members))
         found["outputs"] = _structure("an output", body.nest.place(_marks(body.arrays)))
         found["written"] = [p.name for p in written]
@@ -113,14 +113,14 @@ def export(
 
     pure.__name__ = program.__name__
     given, nest = _unpacked_inputs(inputs)
-    with _width(entry.wide), trace_scope.around(program.__name__, compiled=True):
+    with _width(entry.use_64bit), trace_scope.enter(program.__name__, compiled=True):
         exported = jax.export.export(jax.jit(pure), platforms=platforms)(
             shapes, [_shape_of(leaf) for leaf in leaves]
         )
     about = {
         "version": _VERSION,
         "name": program.__name__,
-        "wide": entry.wide,
+        "wide": entry.use_64bit,
         "jax": jax.__version__,
         "platforms": list(exported.platforms),
         "inputs": _structure("an input", nest.place(_marks(given))),

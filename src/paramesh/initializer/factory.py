@@ -82,11 +82,11 @@ def initializer(init: Any, shape: Any = None, dtype: Any = float32) -> Tensor:
             `"he_uniform"` (then with its default arguments); a number, for that number everywhere;
             or a Tensor of this shape, which is returned as it is.
         shape: an int, or a list or tuple of ints, all > 0.
-        dtype: element type. It does not count for a Tensor.
+        dtype: element type. It is ignored for a Tensor.
 
     Raises:
-        TypeError: `init` is none of these, or `dtype` no element type.
-        ValueError: unknown name; a shape that is none, or that the initializer has no numbers for;
+        TypeError: `init` is none of these, or `dtype` is not an element type.
+        ValueError: unknown name; not a shape, or one that the initializer has no numbers for;
             a Tensor of another shape.
     """
     if isinstance(init, Tensor):

@@ -53,10 +53,10 @@ class Flag:
             )
         setattr(param, self._slot, value)
         if self._trace_static:
-            tracing.moved()
+            tracing.bump_version()
 
 
-class Whole:
+class IntAttribute:
     """An attribute that is a 32-bit int.
 
     Args:
@@ -71,7 +71,7 @@ class Whole:
         self._slot = "_" + name
 
     @overload
-    def __get__(self, param: None, owner: Any = None) -> Whole: ...
+    def __get__(self, param: None, owner: Any = None) -> IntAttribute: ...
     @overload
     def __get__(self, param: object, owner: Any = None) -> int: ...
     def __get__(self, param: Any, owner: Any = None) -> Any:

@@ -45,7 +45,7 @@ def check_name(name: Any) -> str:
     return name or DEFAULT_NAME
 
 
-def unfit_at_rest(name: Any) -> str | None:
+def reason_not_saveable(name: Any) -> str | None:
     """Why no file can keep a Parameter under a name; None if one can.
 
     The one rule for what is saved and what is loaded.

@@ -26,7 +26,7 @@ from paramesh.dtype import DType, to_dtype
 from paramesh.errors import ContextError, ParameterShapeError
 from paramesh.initializer.factory import initializer
 from paramesh.parameter.data import check_storable, first_contents, next_contents
-from paramesh.parameter.flags import CARRIED, Flag, Whole
+from paramesh.parameter.flags import CARRIED, Flag, IntAttribute
 from paramesh.parameter.names import DEFAULT_NAME, check_name, renamed
 from paramesh.parameter.pool import Pool, Slot
 from paramesh.parameter.slicing import check_layout, check_strategy, rank_slice
@@ -83,8 +83,8 @@ class Parameter(Tensor):
     requires_aggr = Flag()
     cache_enable = Flag()
     is_init = Flag()
-    comm_fusion = Whole(low=0)
-    key = Whole()
+    comm_fusion = IntAttribute(low=0)
+    key = IntAttribute()
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class Parameter(Tensor):
         device: str | None = None,
     ) -> None:
         _check_place(storage_format, device)
-        trace_scope.made(self)
+        trace_scope.created(self)
         self._name = check_name(name)
         value, recipe = first_contents(default_input, self._name)
         self._contents = value if recipe is None else recipe
@@ -132,7 +132,7 @@ class Parameter(Tensor):
         before, self._name = self._name, check_name(name)
         if before not in (DEFAULT_NAME, self._name):  # a Cell names what comes without a name
             renamed.count += 1
-        tracing.moved()
+        tracing.bump_version()
 
     def __eq__(self, other: Any) -> Any:
         """Two Parameters are equal if they are the same one; against anything else, elementwise."""
@@ -206,9 +206,9 @@ class Parameter(Tensor):
         declared = isinstance(self._contents, Recipe) or isinstance(contents, Recipe)
         kind = (tuple(contents.shape), to_dtype(contents.dtype))
         if declared or kind != (self.shape, self.dtype):
-            changes.append(tracing.moving())
+            changes.append(tracing.version_bump())
         if self._slot is not None:
-            changes += self._slot.pool.straying()
+            changes += self._slot.pool.detaching()
         changes.append((self, "_contents", contents))
         return changes
 
@@ -247,7 +247,7 @@ class Parameter(Tensor):
             if contents is not None:
                 return contents
             if slot is not None:  # else its pool was dissolved in between
-                return _About(slot.pool.plan.shapes[slot.at], slot.pool.dtype)
+                return _About(slot.pool.layout.shapes[slot.at], slot.pool.dtype)
 
     @property
     def data(self) -> Self:
@@ -294,7 +294,7 @@ class Parameter(Tensor):
         if layout is not None:
             check_strategy(layout, self.shape, self._name)
         self._strategy, self._found = layout, None
-        tracing.moved()
+        tracing.bump_version()
 
     @property
     def is_param_ps(self) -> bool:
@@ -409,13 +409,13 @@ class Parameter(Tensor):
 
     # Where it leaves: the array handed out must outlive the next step, which may donate it.
 
-    def _leaving(self) -> Any:
-        if tracing.current() is not None or tracing.held_back(self):
+    def _escaping_value(self) -> Any:
+        if tracing.current() is not None or tracing.is_pending(self):
             return self._get()
         self._concrete()  # a recipe is run first
-        return storage.inside(self, self._escaping)
+        return storage.inside(self, self._escape)
 
-    def _escaping(self) -> Any:
+    def _escape(self) -> Any:
         if self._contents is not None:  # else a copy of the pool's part goes out
             storage.escape(self)
         value = self._own()
@@ -481,7 +481,7 @@ class Parameter(Tensor):
             "admit_after": admit_after,
             "expire_after": expire_after,
         }
-        tracing.moved()
+        tracing.bump_version()
 
     def register_hook(self, hook: Callable[[Any], Any]) -> HookHandle:
         """Have `hook(gradient) -> gradient or None` see every gradient of this Parameter.
@@ -496,7 +496,7 @@ class Parameter(Tensor):
                 f"Parameter '{self._name}': a hook must be callable, got {type(hook).__name__}."
             )
         self._hooks.append(hook)
-        tracing.moved()
+        tracing.bump_version()
         return HookHandle(self._hooks, hook)
 
     # Copies.
@@ -528,7 +528,7 @@ class Parameter(Tensor):
 
     def __copy__(self) -> Parameter:
         twin = object.__new__(type(self))
-        trace_scope.made(twin)
+        trace_scope.created(twin)
         # What users hang on a Parameter is theirs and is not copied.
         twin.__dict__.update({field: self.__dict__[field] for field in _FIELDS})
         twin._hooks, twin._found = [], None
@@ -596,7 +596,7 @@ class HookHandle:
         """Take the hook away; a second call does nothing."""
         if self._hook in self._hooks:
             self._hooks.remove(self._hook)
-            tracing.moved()
+            tracing.bump_version()
 
 
 def _unpickle(data: Any, name: str, flags: dict[str, Any]) -> Parameter:

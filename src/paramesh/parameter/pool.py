@@ -8,13 +8,13 @@ Glossary
     member      a Parameter that has a slot in a pool
     stray       a member that has contents of its own, because it was written from outside or never
                 was in the array; the next program that needs the pool takes it in
-    plan        where the members lie; pools of one plan (a network's weights and their moments)
+    layout        where the members lie; pools of one layout (a network's weights and their moments)
                 can be computed with as wholes
     owner       the optimizer that asked for the pool, which asks again when it was dissolved
     dissolved   all members hold their values themselves again, for good or until the owner asks
 
 A member without contents of its own is in the array; nothing else marks it. The pool's own contents
-are its array, or `storage.Detached` while there are strays. It shares the domain of its members.
+are its array, or `storage.Detached` while there are detached. It shares the domain of its members.
 """
 
 from __future__ import annotations
@@ -127,7 +127,7 @@ class Pool(tracing.Pooled):
 
     Args:
         name: for messages.
-        plan: where the members lie.
+        layout: where the members lie.
         dtype: the element type of all.
         members: Parameters of these shapes, not in another pool.
         owner: see the glossary.
@@ -137,22 +137,22 @@ class Pool(tracing.Pooled):
     is_init = False
 
     def __init__(
-        self, name: str, plan: FlatLayout, dtype: DType, members: Sequence[Parameter], owner: Any
+        self, name: str, layout: FlatLayout, dtype: DType, members: Sequence[Parameter], owner: Any
     ) -> None:
         self.name = name
-        self.plan = plan
+        self.layout = layout
         self.dtype = dtype
-        self.shape = (plan.size,)
+        self.shape = (layout.size,)
         self.alive = True
         self._contents: Any = storage.Detached(None)
         self._recipe = None
         self._taken: _Taken = NOTHING_TAKEN
-        self._members = [weakref.ref(param) for param in members]
+        self._entries = [weakref.ref(param) for param in members]
         self._owner = weakref.ref(owner)
         self._domain = storage.Domain()
         storage.unite([self, *members])
         slots = [(param, "_slot", Slot(self, i)) for i, param in enumerate(members)]
-        storage.inside(self, storage.commit, [*slots, tracing.moving()])
+        storage.inside(self, storage.commit, [*slots, tracing.version_bump()])
 
     @property
     def _value(self) -> Any:
@@ -166,18 +166,18 @@ class Pool(tracing.Pooled):
     def enter(self, placement: Any) -> None:
         """Called before a program of a placement uses a member: a flat array suits them all."""
 
-    def members(self) -> list[tuple[int, Parameter]]:
+    def entries(self) -> list[tuple[int, Parameter]]:
         """(index, Parameter) of those that still exist; none once it was dissolved."""
-        found = [(i, ref()) for i, ref in enumerate(self._members)]
+        found = [(i, ref()) for i, ref in enumerate(self._entries)]
         return [(i, param) for i, param in found if param is not None and _is_in(param, self)]
 
-    def strays(self) -> list[tuple[int, Parameter]]:
+    def detached(self) -> list[tuple[int, Parameter]]:
         """(index, Parameter) of the members whose values are not in the array."""
-        return [(i, param) for i, param in self.members() if param._contents is not None]
+        return [(i, param) for i, param in self.entries() if param._contents is not None]
 
     def declared(self) -> list[Parameter]:
         """Members whose recipes are to be run before the pool is used."""
-        return [param for _, param in self.strays()]
+        return [param for _, param in self.detached()]
 
     def take(self, i: int) -> Any:
         """An array of its own with the value of a member that is in the array."""
@@ -192,9 +192,9 @@ class Pool(tracing.Pooled):
         return array
 
     def _part_of(self, base: Any, i: int) -> Any:
-        start, size = self.plan.starts[i], self.plan.sizes[i]
+        start, size = self.layout.starts[i], self.layout.sizes[i]
         part = _on_host(base)[start : start + size]
-        return _own_array(part.reshape(self.plan.shapes[i]))
+        return _own_array(part.reshape(self.layout.shapes[i]))
 
     def view(self, i: int) -> np.ndarray[Any, Any] | None:
         """Member `i` as a read-only view of the array, to be let go before the next program runs.
@@ -207,15 +207,15 @@ class Pool(tracing.Pooled):
         base = self.base()
         if self._is_detached(i) or base is None:
             return None
-        start = self.plan.starts[i]
-        part = _on_host(base)[start : start + self.plan.sizes[i]]
-        return part.reshape(self.plan.shapes[i])
+        start = self.layout.starts[i]
+        part = _on_host(base)[start : start + self.layout.sizes[i]]
+        return part.reshape(self.layout.shapes[i])
 
     def _is_detached(self, i: int) -> bool:
-        param = self._members[i]()
+        param = self._entries[i]()
         return param is not None and param._contents is not None
 
-    def straying(self) -> list[storage.Change]:
+    def detaching(self) -> list[storage.Change]:
         """The pool's part of the change by which a member gets contents of its own."""
         if isinstance(self._contents, storage.Detached):
             return []
@@ -223,16 +223,16 @@ class Pool(tracing.Pooled):
 
     def accepts(self, i: int, value: Any) -> bool:
         """Whether a value, or a recipe, fits member `i`'s place."""
-        if tuple(value.shape) != self.plan.shapes[i] or to_dtype(value.dtype) != self.dtype:
+        if tuple(value.shape) != self.layout.shapes[i] or to_dtype(value.dtype) != self.dtype:
             return False
-        return is_full(value)
+        return is_fully_replicated(value)
 
     def _prepare(self, value: Any) -> None:
         """Nothing: an array of all members fits."""
 
     def _changes(self, value: Any) -> list[storage.Change]:
         """What a write changes; with the lock held."""
-        return [(self, "_contents", value), *((p, "_contents", None) for _, p in self.strays())]
+        return [(self, "_contents", value), *((p, "_contents", None) for _, p in self.detached())]
 
     def forget(self) -> None:
         """Let go of copies of parts of an array that there was before."""
@@ -265,12 +265,12 @@ class Pool(tracing.Pooled):
         base = self.base()
         with eval_context():
             if base is None:
-                flat = np.zeros(self.plan.size, self.dtype.np_dtype)
+                flat = np.zeros(self.layout.size, self.dtype.np_dtype)
             else:
                 flat = np.array(_on_host(base))
-            strays = self.strays()
-            for i, param in strays:
-                start, size = self.plan.starts[i], self.plan.sizes[i]
+            detached = self.detached()
+            for i, param in detached:
+                start, size = self.layout.starts[i], self.layout.sizes[i]
                 flat[start : start + size] = np.ravel(_on_host(param._contents))
             array = _own_array(flat)
         self._store_inside(array)
@@ -281,22 +281,22 @@ class Pool(tracing.Pooled):
 
     def _store_inside(self, value: Any) -> None:
         storage.check_free(self)
-        strays = self.strays()
+        detached = self.detached()
         storage.commit(self._changes(value))
         self.forget()
-        for _, param in strays:
+        for _, param in detached:
             storage.returned(param)
 
     def joined(self, base: Any, others: Mapping[int, Any]) -> Any:
         """The flat array `base` with other values for some members; traceable."""
         if len(others) <= _FEW:
             for i, value in others.items():
-                base = lax.dynamic_update_slice(base, value.ravel(), (self.plan.starts[i],))
+                base = lax.dynamic_update_slice(base, value.ravel(), (self.layout.starts[i],))
             return base
-        return self.plan.join(
+        return self.layout.join(
             [
-                others[i] if i in others else self.plan.part(base, i)
-                for i in range(len(self._members))
+                others[i] if i in others else self.layout.part(base, i)
+                for i in range(len(self._entries))
             ]
         )
 
@@ -315,14 +315,14 @@ class Pool(tracing.Pooled):
         if not self.alive:
             return
         storage.check_free(self)
-        members = self.members()
+        members = self.entries()
         storage.commit(
             [
                 *((p, "_contents", self.take(i)) for i, p in members if p._contents is None),
                 *((param, "_slot", None) for _, param in members),
                 (self, "_contents", storage.Detached(None)),
                 (self, "alive", False),
-                tracing.moving(),
+                tracing.version_bump(),
             ]
         )
         self.forget()
@@ -361,7 +361,7 @@ def ranks_of(states: Sequence[Any], zero: Any) -> Any:
     Returns:
         A tuple of Int32, or None where constants are as good.
     """
-    most = max((s.plan.most for s in states if isinstance(s, Pool)), default=0)
+    most = max((s.layout.most for s in states if isinstance(s, Pool)), default=0)
     if most < 2 or jax.default_backend() != "cpu":
         return None
     # XLA folds what it can compute: constants behind a barrier and elements of an array come back
@@ -380,7 +380,7 @@ def state_of(param: Any) -> Any:
     return param if slot is None else slot.pool
 
 
-def is_full(value: Any) -> bool:
+def is_fully_replicated(value: Any) -> bool:
     """Whether each of the devices that hold an array holds all of it."""
     sharding = getattr(value, "sharding", None)
     return sharding is None or sharding.is_fully_replicated

@@ -42,7 +42,7 @@ _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
 
 
-def _wide_product(multiplier: int, word: Any) -> tuple[Array, Array]:
+def _product_64bit(multiplier: int, word: Any) -> tuple[Array, Array]:
     product = jnp.uint64(multiplier) * jnp.asarray(word, jnp.uint32).astype(jnp.uint64)
     return (product >> jnp.uint64(32)).astype(jnp.uint32), product.astype(jnp.uint32)
 
@@ -55,8 +55,8 @@ def philox4x32(counter: Words, key: tuple[Any, Any]) -> Words:
     c0, c1, c2, c3 = counter
     k0, k1 = (jnp.asarray(k, jnp.uint32) for k in key)
     for _ in range(_ROUNDS):
-        high0, low0 = _wide_product(_MULTIPLIERS[0], c0)
-        high1, low1 = _wide_product(_MULTIPLIERS[1], c2)
+        high0, low0 = _product_64bit(_MULTIPLIERS[0], c0)
+        high1, low1 = _product_64bit(_MULTIPLIERS[1], c2)
         c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
         k0, k1 = k0 + jnp.uint32(_KEY_STEPS[0]), k1 + jnp.uint32(_KEY_STEPS[1])
     return c0, c1, c2, c3
@@ -65,8 +65,8 @@ def philox4x32(counter: Words, key: tuple[Any, Any]) -> Words:
 def rounded(product: Array, zero: Any) -> Array:
     """`product` (float32 or float64), rounded on its own before anything is added to it.
 
-    The bits are joined with `zero` (uint32), whose value no compiler knows, so none can see that
-    they stay what they are.
+    The bits are combined with `zero` (uint32), whose value no compiler knows, so none can see that
+    they do not change.
     """
     unsigned = jnp.uint64 if product.dtype == jnp.float64 else jnp.uint32
     bits = lax.bitcast_convert_type(product, unsigned) | jnp.asarray(zero).astype(unsigned)
@@ -285,17 +285,17 @@ def _log64(p: Array, zero: Any) -> Array:
     )
 
 
-def cut32(word: Array, low: Any, width: Any) -> Array:
-    """A word whose place in the order of `normal32` lies in [low, low + width) of 2^32.
+def truncated32(word: Array, low: Any, width: Any) -> Array:
+    """A word whose position in the order of `normal32` lies in [low, low + width) of 2^32.
 
-    `normal32(cut32(word, low, width))` is a normal variate cut to the values between those at the
-    probabilities low / 2^32 and (low + width) / 2^32.
+    `normal32(truncated32(word, low, width))` is a normal variate truncated to the values between
+    the probabilities low / 2^32 and (low + width) / 2^32.
     """
-    return cut64(word, None, low, width)[0]
+    return truncated64(word, None, low, width)[0]
 
 
-def cut64(word: Array, second: Array | None, low: Any, width: Any) -> tuple[Array, Array]:
-    """`cut32` for the two words of `normal64`."""
+def truncated64(word: Array, second: Array | None, low: Any, width: Any) -> tuple[Array, Array]:
+    """`truncated32` for the two words of `normal64`."""
     top = jnp.uint32(1 << 31)  # turns the signed order into the unsigned one, and back
     width = jnp.asarray(width, jnp.uint64)
     place = (word ^ top).astype(jnp.uint64) * width

@@ -82,23 +82,25 @@ class ProgramPlacement:
         """The outputs of a program as the user gets them."""
         return arrays
 
-    def before_step(self, hidden: Sequence[Any], ahead: Callable[[], dict[Any, Any]]) -> None:
+    def before_step(
+        self, implicit: Sequence[Any], compute_keys: Callable[[], dict[Any, Any]]
+    ) -> None:
         """Called before every run of a compiled program with hidden values.
 
         Args:
-            hidden: what the program takes in or gives out.
-            ahead: computes {hidden value: array} of what has to be known before.
+            implicit: what the program takes in or gives out.
+            compute_keys: computes {prefetch key: array} of what has to be known before.
         """
 
     def after_step(self, written: Sequence[Any]) -> None:
         """Called after every run of a compiled program with the states it wrote."""
 
-    def prefetch(self, hidden: Sequence[Any], ahead: Callable[[], dict[Any, Any]]) -> None:
+    def prefetch(self, implicit: Sequence[Any], compute_keys: Callable[[], dict[Any, Any]]) -> None:
         """Called when a run of a program is said to come after the next one.
 
         Args:
-            hidden: what the program takes in or gives out.
-            ahead: computes {hidden value: array} of what has to be known before it runs.
+            implicit: what the program takes in or gives out.
+            compute_keys: computes {prefetch key: array} of what has to be known before it runs.
         """
 
     @property
@@ -178,7 +180,7 @@ class OptimizerPlacement:
             None or an object with
             `cut(value)`: a device's flat part of a value that all devices have; traceable;
             `join(part, shape)`: the value again; traceable;
-            `pool(name, plan, dtype, members, owner)`: the pool that holds such parts.
+            `pool(name, layout, dtype, members, owner)`: the pool that holds such parts.
         """
         return None
 

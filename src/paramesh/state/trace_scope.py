@@ -1,11 +1,11 @@
-"""The border of a running trace: what was made inside it, and what it did to things outside.
+"""The scope of a running trace: what was made inside it, and what it did to things outside.
 
 A traced function may make Cells and Tensors and do with them what it likes, as long as no traced
-value is left in something that outlives the trace: it would be a value that nobody ever computes.
+value is leaked in something that outlives the trace: it would be a value that nobody ever computes.
 What a function does to such things is noted here while it runs, and looked at when it ends.
 
 Glossary
-    border      the notes of one trace, on one thread; borders nest as traces do
+    scope      the scope of one trace, on one thread; borders nest as traces do
     crossing    a traced value that is found, after the trace, in something outside
 """
 
@@ -59,7 +59,7 @@ class Attribute:
         """The present value, or MISSING."""
         return self.cell.__dict__.get(self.name, MISSING)
 
-    def take_back(self) -> None:
+    def restore(self) -> None:
         """Give it the value that it had before."""
         fields = self.cell.__dict__
         if self.before is MISSING:
@@ -77,34 +77,36 @@ class _Missing:
 MISSING = _Missing()
 
 
-class Border:
+class TraceScope:
     """What one trace made, and what it did to things that may be outside of it.
 
     Args:
         name: of the function that is traced, for messages.
-        compiled: whether it is compiled; an eager gradient has a border too.
-        parent: the border around it.
+        compiled: whether it is compiled; an eager gradient has a scope too.
+        parent: the scope around it.
     """
 
-    def __init__(self, name: str, compiled: bool, parent: Border | None = None) -> None:
+    def __init__(self, name: str, compiled: bool, parent: TraceScope | None = None) -> None:
         self.name, self.compiled, self.parent = name, compiled, parent
-        self._made: dict[Any, None] = {}
+        self._created: dict[Any, None] = {}
         self._attributes: dict[tuple[int, str], Attribute] = {}
         self._tensors: list[tuple[weakref.ref[Any], Any, str]] = []
 
     # While it runs.
 
-    def made(self, thing: Any) -> None:
+    def created(self, thing: Any) -> None:
         """A Parameter or Cell is made by the function."""
-        self._made[thing] = None
+        self._created[thing] = None
 
-    def has_made(self, thing: Any) -> bool:
+    def has_created(self, thing: Any) -> bool:
         """Whether the function, or one around it, made a Parameter or Cell."""
-        return thing in self._made or (self.parent is not None and self.parent.has_made(thing))
+        return thing in self._created or (
+            self.parent is not None and self.parent.has_created(thing)
+        )
 
     def attribute(self, cell: Any, name: str, before: Any) -> None:
         """A plain attribute of a Cell is about to be assigned to; `before` may be MISSING."""
-        if not self.has_made(cell) and (id(cell), name) not in self._attributes:
+        if not self.has_created(cell) and (id(cell), name) not in self._attributes:
             self._attributes[id(cell), name] = Attribute(cell, name, before, user_line())
 
     def tensor(self, tensor: Any, before: Any) -> None:
@@ -117,21 +119,21 @@ class Border:
         """Attributes that are not what they were."""
         return [a for a in self._attributes.values() if not _same(a.before, a.now)]
 
-    def crossing_attributes(self) -> list[Attribute]:
+    def leaked_attributes(self) -> list[Attribute]:
         """Attributes that hold traced values."""
         return [a for a in self._attributes.values() if _traced(a.now, _DEPTH)]
 
-    def take_back(self) -> None:
+    def restore(self) -> None:
         """Give attributes and Tensors the values that they had before."""
         for attribute in self._attributes.values():
-            attribute.take_back()
+            attribute.restore()
         for ref, before, _ in self._tensors:
             tensor = ref()
             if tensor is not None:
                 tensor._contents = before
 
     def check(self, cells: Iterable[Any] = ()) -> None:
-        """See that no traced value is left outside.
+        """See that no traced value is leaked outside.
 
         Args:
             cells: Cells that the function went through.
@@ -139,12 +141,12 @@ class Border:
         Raises:
             TraceError: one is; attributes and Tensors are as before then.
         """
-        error = self._crossed_attribute(cells) or self._crossed_tensor()
+        error = self._leaked_attribute(cells) or self._leaked_tensor()
         if error is not None:
-            self.take_back()
+            self.restore()
             raise TraceError(error)
 
-    def _crossed_attribute(self, cells: Iterable[Any]) -> str | None:
+    def _leaked_attribute(self, cells: Iterable[Any]) -> str | None:
         for attribute in self._attributes.values():
             if _traced(attribute.now, _DEPTH):
                 return _ATTRIBUTE.format(fn=self.name, path=attribute.path, where=attribute.where)
@@ -156,14 +158,14 @@ class Border:
                     return _ATTRIBUTE.format(fn=self.name, path=path, where="")
         return None
 
-    def _crossed_tensor(self) -> str | None:
+    def _leaked_tensor(self) -> str | None:
         for attempt in range(2):
-            left = [(ref(), where) for ref, _, where in self._tensors]
-            left = [(t, where) for t, where in left if t is not None and _traced(t, 1)]
-            if not left:
+            leaked = [(ref(), where) for ref, _, where in self._tensors]
+            leaked = [(t, where) for t, where in leaked if t is not None and _traced(t, 1)]
+            if not leaked:
                 return None
-            shape, where = tuple(left[0][0]._value.shape), left[0][1]
-            del left
+            shape, where = tuple(leaked[0][0]._value.shape), leaked[0][1]
+            del leaked
             if attempt == 0:
                 gc.collect()  # a Tensor of the function's own may be in a cycle
                 continue
@@ -172,52 +174,52 @@ class Border:
 
 
 class _Thread(threading.local):
-    border: Border | None = None
+    scope: TraceScope | None = None
 
 
-#: What this thread is in; `tracing.door` puts it back.
+#: What this thread is in; `tracing.public_call` puts it back.
 thread = _Thread()
 
 
-def current() -> Border | None:
-    """The innermost border of this thread; None outside every trace."""
-    return thread.border
+def current() -> TraceScope | None:
+    """The innermost scope of this thread; None outside every trace."""
+    return thread.scope
 
 
 @contextmanager
-def around(name: str, compiled: bool | None = None) -> Generator[Border]:
+def enter(name: str, compiled: bool | None = None) -> Generator[TraceScope]:
     """Note what a function does to things outside of it.
 
     Args:
         name: of the function.
-        compiled: None: as the border around this one.
+        compiled: None: as the scope around this one.
     """
-    outer = thread.border
+    outer = thread.scope
     if compiled is None:
         compiled = outer is not None and outer.compiled
-    border = thread.border = Border(name, compiled, outer)
+    scope = thread.scope = TraceScope(name, compiled, outer)
     try:
-        yield border
+        yield scope
     except BaseException:
-        border.take_back()
+        scope.restore()
         raise
     finally:
-        thread.border = outer
+        thread.scope = outer
         if outer is not None:
-            outer._made.update(border._made)
-            for key, attribute in border._attributes.items():
-                if not outer.has_made(attribute.cell):
+            outer._created.update(scope._created)
+            for key, attribute in scope._attributes.items():
+                if not outer.has_created(attribute.cell):
                     outer._attributes.setdefault(key, attribute)
 
 
-def made(thing: Any) -> None:
+def created(thing: Any) -> None:
     """A Parameter or Cell is made, inside a trace or not."""
-    border = thread.border
-    if border is not None:
-        border.made(thing)
+    scope = thread.scope
+    if scope is not None:
+        scope.created(thing)
 
 
-def refuse_made(param: Any, owner: str, cells: Iterable[Any] = ()) -> None:
+def refuse_created(param: Any, owner: str, cells: Iterable[Any] = ()) -> None:
     """See that a Parameter which is used was not made by the function that is being compiled.
 
     Args:
@@ -228,15 +230,15 @@ def refuse_made(param: Any, owner: str, cells: Iterable[Any] = ()) -> None:
     Raises:
         TraceError: it was.
     """
-    border = thread.border
-    if border is None or not border.compiled or not border.has_made(param):
+    scope = thread.scope
+    if scope is None or not scope.compiled or not scope.has_created(param):
         return
     owners = [type(c).__name__ for c in cells if any(p is param for p in c._params.values())]
     owner = owner or next(iter(owners), "")
     what = (
         f"a {owner} (with the Parameter '{param.name}')" if owner else f"Parameter '{param.name}'"
     )
-    raise TraceError(_MADE.format(fn=border.name, what=what, where=user_line()))
+    raise TraceError(_CREATED.format(fn=scope.name, what=what, where=user_line()))
 
 
 # Traced values.
@@ -324,7 +326,7 @@ _TENSOR = (
     "Tensor a Parameter (requires_grad=False), or copy it inside (t = t.copy()) and return it."
     "{where}"
 )
-_MADE = (
+_CREATED = (
     "'{fn}' makes {what} while it is compiled. The function runs once, when it is traced, so each "
     "trace would make another one. Make it outside of the function and use it inside.{where}"
 )

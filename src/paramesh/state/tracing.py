@@ -71,9 +71,9 @@ class Pooled:
     """What frames need to know of a pool: the base of `parameter.pool.Pool`."""
 
     name: str
-    plan: Any
+    layout: Any
 
-    def members(self) -> list[tuple[int, Any]]:
+    def entries(self) -> list[tuple[int, Any]]:
         """(index, Parameter) of its members."""
         raise NotImplementedError
 
@@ -116,18 +116,18 @@ class Frame:
         return self._elsewhere(pool) if value is None else value
 
     def _whole(self, pool: Any) -> Any:
-        loose = {i: self.values[p] for i, p in pool.members() if p in self.values}
+        loose = {i: self.values[p] for i, p in pool.entries() if p in self.values}
         if not loose:
             return self._base(pool)
-        if len(loose) == len(pool.plan.shapes):
-            return pool.plan.join(list(loose.values()))
+        if len(loose) == len(pool.layout.shapes):
+            return pool.layout.join(list(loose.values()))
         return pool.joined(self._base(pool), loose)
 
     def _part(self, slot: Any) -> Any:
         parts = self._parts.setdefault(slot.pool, {})
         value = parts.get(slot.at)
         if value is None:
-            value = slot.pool.plan.part(self.values[slot.pool], slot.at, self.ranks())
+            value = slot.pool.layout.part(self.values[slot.pool], slot.at, self.ranks())
             if get_opaque_trace_state() == self._trace:
                 # Otherwise it belongs to an inner trace, of scan or remat.
                 parts[slot.at] = value
@@ -143,14 +143,14 @@ class Frame:
             raise TraceError(_LEAK.format(name=state.name))
         if isinstance(state, Pooled):
             self._parts.pop(state, None)
-            for _, member in state.members():
+            for _, member in state.entries():
                 self.values.pop(member, None)
                 self.written.pop(member, None)
             self.written.pop(state, None)  # it comes after what was written before it
         self.values[state] = value
         self.written[state] = None
 
-    def take_back(self, state: Any, value: Any, written: bool) -> None:
+    def restore(self, state: Any, value: Any, written: bool) -> None:
         """Undo a write to a Parameter.
 
         Args:
@@ -211,7 +211,7 @@ class Program(Frame):
         self.cells: dict[Any, None] = {}
         self.met: dict[Any, None] = {}
         self.unfit: dict[Any, None] = {}
-        self.made: dict[Any, None] = {}
+        self.created: dict[Any, None] = {}
         self._ranks = ranks
 
     def get(self, state: Any) -> Any:
@@ -231,7 +231,7 @@ class Program(Frame):
         return self._elsewhere(state)
 
     def _elsewhere(self, state: Any) -> Any:
-        trace_scope.refuse_made(state, "", self.cells)
+        trace_scope.refuse_created(state, "", self.cells)
         slot = state._slot
         self.missing[state if slot is None else slot.pool] = None
         with x64(state.dtype):
@@ -248,7 +248,7 @@ class Program(Frame):
         if isinstance(state, Pooled):
             super().put(state, value)
             return
-        trace_scope.refuse_made(state, "", self.cells)
+        trace_scope.refuse_created(state, "", self.cells)
         super().put(state, value)
         self.met[state] = None
         slot = state._slot
@@ -284,9 +284,9 @@ class Program(Frame):
         """
         if cell not in self.cells:
             self.cells[cell] = None
-            border_here = trace_scope.current()
-            if border_here is not None and border_here.has_made(cell):
-                self.made[cell] = None
+            scope = trace_scope.current()
+            if scope is not None and scope.has_created(cell):
+                self.created[cell] = None
             for inner in cell._inside():
                 self.visit(inner)
 
@@ -313,14 +313,14 @@ class _VersionCounter:
     number = 0
 
 
-_epoch = _VersionCounter()
+_version_counter = _VersionCounter()
 # Each number once, whichever thread asks: two that move at once must not make one move of it.
 _numbers = itertools.count(1)
 
 nothing = nullcontext()
 
 
-def door(call: Callable[..., T]) -> Callable[..., T]:
+def public_call(call: Callable[..., T]) -> Callable[..., T]:
     """A call that users make, and after which this thread is where it was before.
 
     Context managers written in Python do not see to it: an exception from outside (a signal
@@ -330,11 +330,11 @@ def door(call: Callable[..., T]) -> Callable[..., T]:
 
     @functools.wraps(call)
     def entered(*args: Any, **kwargs: Any) -> T:
-        frame, journal, notes = thread.frame, thread.journal, trace_scope.thread.border
+        frame, journal, scope = thread.frame, thread.journal, trace_scope.thread.scope
         try:
             return call(*args, **kwargs)
         finally:
-            thread.frame, thread.journal, trace_scope.thread.border = frame, journal, notes
+            thread.frame, thread.journal, trace_scope.thread.scope = frame, journal, scope
 
     return entered
 
@@ -382,7 +382,7 @@ def write_outside(state: Any, value: Any) -> None:
         journal.put(state, value)
 
 
-def held_back(state: Any) -> bool:
+def is_pending(state: Any) -> bool:
     """Whether a value was written that has not come into its place yet (see `together`)."""
     journal = thread.journal
     return journal is not None and state in journal.values
@@ -433,19 +433,19 @@ def _write_all(writes: list[tuple[Any, Any]]) -> None:
     storage.commit(changes)
 
 
-def epoch() -> int:
+def version() -> int:
     """Moves with every change of structure, train flags, requires_grad, shapes or dtypes."""
-    return _epoch.number
+    return _version_counter.number
 
 
-def moved() -> None:
+def bump_version() -> None:
     """Something changed that compiled programs may depend on."""
-    _epoch.number = next(_numbers)
+    _version_counter.number = next(_numbers)
 
 
-def moving() -> storage.Change:
+def version_bump() -> storage.Change:
     """The same, as a part of a change: a program must not see the one without the other."""
-    return _epoch, "number", next(_numbers)
+    return _version_counter, "number", next(_numbers)
 
 
 @contextmanager
@@ -479,19 +479,19 @@ class Guard:
 
     def differences(self, other: Guard) -> list[str]:
         """What is not as in another one, by name."""
-        tokens = {ref(): token for ref, token in other._parts}
+        keys = {ref(): key for ref, key in other._parts}
         return [
             getattr(part, "name", None) or f"a {type(part).__name__}"
-            for part, token in ((ref(), token) for ref, token in self._parts)
-            if part is not None and tokens.get(part, token) != token
+            for part, key in ((ref(), key) for ref, key in self._parts)
+            if part is not None and keys.get(part, key) != key
         ]
 
     def holds(self, settings: Any) -> bool:
         """True if the program is still right."""
         if settings != self._settings:
             return False
-        for ref, token in self._parts:
+        for ref, key in self._parts:
             part = ref()
-            if part is None or part._cache_key() != token:
+            if part is None or part._cache_key() != key:
                 return False
         return True

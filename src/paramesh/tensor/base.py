@@ -103,16 +103,16 @@ class Tensor(ArrayMethods):
         contents = self._contents
         return self._materialise(contents) if isinstance(contents, Recipe) else contents
 
-    def _leaving(self) -> Any:
+    def _escaping_value(self) -> Any:
         """The value for somebody who may keep it."""
         return self._get()
 
     def _put(self, value: Any) -> None:
-        notes = trace_scope.current()
-        if notes is not None and isinstance(value, jax.core.Tracer):
+        scope = trace_scope.current()
+        if scope is not None and isinstance(value, jax.core.Tracer):
             before = self._get()
             if not isinstance(before, jax.core.Tracer):
-                notes.tensor(self, before)
+                scope.tensor(self, before)
         self._contents = value
 
     @staticmethod
@@ -243,7 +243,7 @@ class Tensor(ArrayMethods):
 
     def value(self) -> Tensor:
         """A Tensor of the present value."""
-        return wrap(self._leaving())
+        return wrap(self._escaping_value())
 
     def item(self, index: Any = None) -> Any:
         """One element as a python number (the only one, or the one at `index`).
@@ -273,14 +273,14 @@ class Tensor(ArrayMethods):
         return array.copy() if copy else array
 
     def __jax_array__(self) -> Any:
-        value = self._leaving()
+        value = self._escaping_value()
         if value.dtype.itemsize >= 8 and not x64_enabled():
             # As JAX does with 64-bit numpy arrays.
             return cast(value, to_dtype(jax.dtypes.canonicalize_dtype(value.dtype)))
         return value
 
     def __dlpack__(self, **kwargs: Any) -> Any:
-        return self._leaving().__dlpack__(**kwargs)
+        return self._escaping_value().__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> Any:
         return self._get().__dlpack_device__()

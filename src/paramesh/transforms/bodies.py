@@ -46,7 +46,7 @@ class Body:
         hands_out: bool = False,
     ) -> None:
         with (
-            trace_scope.around(name or name_of(fn)) as notes,
+            trace_scope.enter(name or name_of(fn)) as scope,
             tracing.overlay(values) as frame,
         ):
             out = fn(*args, **kwargs)
@@ -54,11 +54,11 @@ class Body:
             del out  # a Tensor that is only returned is not left anywhere
             self.written: list[Any] = list(frame.written)
             self._frame = frame
-            crossing = notes.crossing_attributes() if hands_out else []
+            crossing = scope.leaked_attributes() if hands_out else []
             self._left = [(attribute, *unpack(attribute.now)) for attribute in crossing]
             for attribute in crossing:
-                attribute.take_back()
-            notes.check()
+                attribute.restore()
+            scope.check()
 
     def hand_out(self, states: Any = None) -> tuple[list[Any], list[Any], list[list[Any]]]:
         """(raw outputs, values of Parameters and pools, raw arrays in attributes), once.
@@ -94,7 +94,7 @@ def lifted(transform: Callable[[Callable[..., Any]], Callable[..., Any]], fn: Ca
     jit do). Parameters that `fn` writes are handed out as extra outputs and written outside.
     """
 
-    @tracing.door
+    @tracing.public_call
     def run(*args: Any, **kwargs: Any) -> Any:
         bodies: list[Body] = []
         given, nest = unpack((args, kwargs))
@@ -114,7 +114,7 @@ def lifted(transform: Callable[[Callable[..., Any]], Callable[..., Any]], fn: Ca
     return run
 
 
-def in_width(arrays: Any, compute: Callable[[], Any]) -> Any:
+def in_64bit_if_met(arrays: Any, compute: Callable[[], Any]) -> Any:
     """`compute()`, a second time in JAX's 64-bit mode if it meets 64-bit data.
 
     What is traced has to be traced in that mode as a whole. `compute` must leave nothing behind.
@@ -123,9 +123,9 @@ def in_width(arrays: Any, compute: Callable[[], Any]) -> Any:
         arrays: raw arrays that it works on.
         compute: gives the result.
     """
-    wide = np.dtype("int64")
+    use_64bit = np.dtype("int64")
     if any(map(is_64bit, arrays)):
-        with x64(wide):
+        with x64(use_64bit):
             return compute()
     failed = None
     with watch_64bit() as marks:
@@ -133,13 +133,13 @@ def in_width(arrays: Any, compute: Callable[[], Any]) -> Any:
             result = compute()
         except Exception as error:
             # In the middle of 64-bit data without the mode anything may fail.
-            if not marks.wide or x64_enabled():
+            if not marks.met_64bit or x64_enabled():
                 raise
             failed, result = error, None
-        again = marks.wide and not x64_enabled()
+        again = marks.met_64bit and not x64_enabled()
     if failed is None and not again:
         return result
-    with x64(wide):
+    with x64(use_64bit):
         return compute()
 
 

@@ -3,7 +3,7 @@
 Glossary
     hint        a Parameter that the function will probably use (reachable from its closure); hints
                 save a second trace and are never trusted
-    entry       one compiled program: for one combination of input shapes, dtypes and static
+    executable       one compiled program: for one combination of input shapes, dtypes and static
                 arguments, and one guard
     state       a Parameter, or a pool of many small ones (`parameter/pool.py`)
 """
@@ -38,7 +38,7 @@ from paramesh.transforms.executable import (
 )
 from paramesh.transforms.handoff import Superseded
 from paramesh.transforms.reachability import cells_of, is_cell, parameters_of
-from paramesh.transforms.retracing import Settling
+from paramesh.transforms.retracing import Retracing
 from paramesh.transforms.stages import Lowered
 from paramesh.transforms.static_arguments import checked, programs_of
 
@@ -72,7 +72,7 @@ class CompiledFunction:
         self._hints = hints or (lambda: parameters_of(fn))
         self._donate = donate
         way = (self._static_argnums, self._static_argnames, donate, way)
-        self._entries: dict[Any, list[Executable]] = programs_of(
+        self._executables: dict[Any, list[Executable]] = programs_of(
             fn if kept_with is None else kept_with, way
         )
         self._warned = False
@@ -91,19 +91,19 @@ class CompiledFunction:
         if call is None:  # inside a JAX transform of the user's: run as part of it
             return self.fn(*args, **kwargs)
         key, leaves, rebuild = call
-        notes = trace_scope.thread.border
+        scope = trace_scope.thread.scope
         while True:
             try:
-                for entry in self._entries.get(key, ()):
-                    if entry.current():
-                        return entry.run(leaves)
-                entry = self._trace(leaves, rebuild)
-                self._remember(key, entry)
-                return entry.run(leaves)
+                for executable in self._executables.get(key, ()):
+                    if executable.current():
+                        return executable.run(leaves)
+                executable = self._trace(leaves, rebuild)
+                self._remember(key, executable)
+                return executable.run(leaves)
             except Superseded:  # another thread changed the network in between
                 continue
-            finally:  # see `tracing.door`
-                tracing.thread.frame, trace_scope.thread.border = None, notes
+            finally:  # see `tracing.public_call`
+                tracing.thread.frame, trace_scope.thread.scope = None, scope
 
     def prefetch(self, *args: Any, **kwargs: Any) -> None:
         """Say, before a call, with which arguments the call after it will be made.
@@ -117,9 +117,9 @@ class CompiledFunction:
         call = self._parse(args, kwargs)
         if call is None:
             return
-        for entry in self._entries.get(call[0], ()):
-            if entry.current():
-                entry.announce(call[1])
+        for executable in self._executables.get(call[0], ()):
+            if executable.current():
+                executable.announce(call[1])
 
     def trace(self, *args: Any, **kwargs: Any) -> Executable:
         """The compiled program that a call with these arguments would run (made if need be)."""
@@ -130,12 +130,12 @@ class CompiledFunction:
         if call is None:
             raise TypeError(f"'{self.__name__}': concrete arguments are needed, not tracers.")
         key, leaves, rebuild = call
-        for entry in self._entries.get(key, ()):
-            if entry.current():
-                return key, entry, leaves
-        entry = self._trace(leaves, rebuild)
-        self._remember(key, entry)
-        return key, entry, leaves
+        for executable in self._executables.get(key, ()):
+            if executable.current():
+                return key, executable, leaves
+        executable = self._trace(leaves, rebuild)
+        self._remember(key, executable)
+        return key, executable, leaves
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """The program for these arguments before it is compiled.
@@ -146,13 +146,13 @@ class CompiledFunction:
             *args: as for a call; a `jax.ShapeDtypeStruct` may stand for a Tensor.
             **kwargs: likewise.
         """
-        key, entry, leaves = self._traced(args, kwargs)
-        return Lowered(self.__name__, self._parse, key, entry, leaves)
+        key, executable, leaves = self._traced(args, kwargs)
+        return Lowered(self.__name__, self._parse, key, executable, leaves)
 
-    def _remember(self, key: Any, entry: Executable) -> None:
-        versions = self._entries.setdefault(key, [])
+    def _remember(self, key: Any, executable: Executable) -> None:
+        versions = self._executables.setdefault(key, [])
         versions[:] = [e for e in versions if e.guard.alive()]
-        versions.append(entry)
+        versions.append(executable)
         if len(versions) > _MANY_VERSIONS:
             del versions[0]
             if not self._warned:
@@ -165,9 +165,9 @@ class CompiledFunction:
                     "(requires_grad=False), or pass it as an argument.",
                     stacklevel=4,
                 )
-        if len(self._entries) == _MANY_VERSIONS and not self._warned:
+        if len(self._executables) == _MANY_VERSIONS and not self._warned:
             self._warned = True
-            shapes = {k[1] for k in self._entries}
+            shapes = {k[1] for k in self._executables}
             if len(shapes) == 1:
                 warnings.warn(
                     f"'{self.__name__}' has been compiled {_MANY_VERSIONS} times for different "
@@ -232,26 +232,28 @@ class CompiledFunction:
         found.update(dict.fromkeys([*self._hints(), random.default_generator().state]))
         for cell in filter(is_cell, jax.tree_util.tree_leaves(rebuild(leaves))):
             found.update(dict.fromkeys(parameters_of(cell)))
-        wide = any(is_64bit(x) for x in leaves if not scalar_kind(x))
-        settling = Settling(self.__name__)
+        use_64bit = any(is_64bit(x) for x in leaves if not scalar_kind(x))
+        settling = Retracing(self.__name__)
         while True:
             # Looked up each time: a pool may have been dissolved because a member outgrew it.
             inputs = _inputs(found)
-            wide = wide or any(state.dtype.is_64bit() for state in inputs)
+            use_64bit = use_64bit or any(state.dtype.is_64bit() for state in inputs)
             try:
-                with trace_scope.around(self.__name__, compiled=True) as notes:
-                    entry, missing, met_64bit = self._attempt(inputs, leaves, rebuild, wide)
-                settling.trace(notes, missing, met_64bit > wide, done=entry is not None)
+                with trace_scope.enter(self.__name__, compiled=True) as scope:
+                    executable, missing, met_64bit = self._attempt(
+                        inputs, leaves, rebuild, use_64bit
+                    )
+                settling.trace(scope, missing, met_64bit > use_64bit, done=executable is not None)
             except BaseException:
-                settling.take_back()
+                settling.restore()
                 raise
-            if entry is not None and settling.settled:
-                return entry
+            if executable is not None and settling.settled:
+                return executable
             found.update(missing)
-            wide = wide or met_64bit
+            use_64bit = use_64bit or met_64bit
 
     def _attempt(
-        self, states: list[State], leaves: list[Any], rebuild: Callable[..., Any], wide: bool
+        self, states: list[State], leaves: list[Any], rebuild: Callable[..., Any], use_64bit: bool
     ) -> tuple[Executable | None, dict[Any, None], bool]:
         """The program with these inputs, or what it misses and whether it needs 64 bits."""
         attempts: list[tuple[tracing.Program, Outputs, list[State]]] = []
@@ -279,20 +281,20 @@ class CompiledFunction:
         shapes = [jax.ShapeDtypeStruct(place.shape(s), s.dtype.np_dtype) for s in states]
         traced.__name__ = getattr(self.fn, "__name__", "program")
         program_over_all = place.enclose(traced, states, lambda: attempts[-1][2])
-        with watch_64bit() as marks, _x64(wide):
+        with watch_64bit() as marks, _x64(use_64bit):
             closed = jax.make_jaxpr(program_over_all)(shapes, place.place_inputs(leaves), ZERO)
-            met_64bit = marks.wide
+            met_64bit = marks.met_64bit
         program, outputs, written = attempts[-1]
-        notes = trace_scope.current()
-        assert notes is not None
-        notes.check(program.cells)
+        scope = trace_scope.current()
+        assert scope is not None
+        scope.check(program.cells)
         for pool in program.unfit:
             pool.dissolve(again=False)
-        if program.missing or program.unfit or met_64bit > wide:
+        if program.missing or program.unfit or met_64bit > use_64bit:
             return None, program.missing, met_64bit
-        with _x64(wide):
+        with _x64(use_64bit):
             closed = place.rewritten(closed, states, written)
-        return self._compile(closed, states, program, written, outputs, wide), {}, met_64bit
+        return self._compile(closed, states, program, written, outputs, use_64bit), {}, met_64bit
 
     def _compile(
         self,
@@ -301,12 +303,12 @@ class CompiledFunction:
         program: tracing.Program,
         written: list[State],
         outputs: Outputs,
-        wide: bool,
+        use_64bit: bool,
     ) -> Executable:
         n_out = len(closed.jaxpr.outvars) - len(written)
         ahead = [s for s in written if isinstance(s, placement.PrefetchKey)]
         prefetch_program = (
-            _prefetch_program(self.__name__, closed, states, written, wide) if ahead else None
+            _prefetch_program(self.__name__, closed, states, written, use_64bit) if ahead else None
         )
         handed = [
             i + n_out for i, s in enumerate(written) if not isinstance(s, placement.PrefetchKey)
@@ -333,7 +335,7 @@ class CompiledFunction:
             return [*(out[i] for i in handed), *out[:n_out]]
 
         run.__name__ = getattr(self.fn, "__name__", "program")
-        cells = [cell for cell in program.cells if cell not in program.made]
+        cells = [cell for cell in program.cells if cell not in program.created]
         guard = tracing.Guard([*cells, *program.met, *program.read, *written], settings_now())
         compiled = jax.jit(run, donate_argnums=0)
         met, waits = list(program.met), waits or not self._donate
@@ -345,7 +347,7 @@ class CompiledFunction:
             met,
             outputs,
             guard,
-            wide,
+            use_64bit,
             pooled,
             waits,
             prefetch_program,
@@ -353,7 +355,7 @@ class CompiledFunction:
 
 
 def _prefetch_program(
-    name: str, closed: Any, states: list[State], written: list[State], wide: bool
+    name: str, closed: Any, states: list[State], written: list[State], use_64bit: bool
 ) -> PrefetchProgram:
     """The part of a program that computes what has to be known before it runs.
 
@@ -387,7 +389,7 @@ def _inputs(found: Iterable[State]) -> list[State]:
     params: list[Parameter] = []
     with forming:
         for state in found:
-            params += [p for _, p in state.members()] if isinstance(state, Pool) else [state]
+            params += [p for _, p in state.entries()] if isinstance(state, Pool) else [state]
         placement.current().adopt(params)
         return list(dict.fromkeys(map(state_of, params)))
 
@@ -409,8 +411,8 @@ class _Dynamic:
 _DYNAMIC = _Dynamic()
 
 
-def _x64(wide: bool) -> Any:
-    return jax.enable_x64(True) if wide and not x64_enabled() else tracing.nothing
+def _x64(use_64bit: bool) -> Any:
+    return jax.enable_x64(True) if use_64bit and not x64_enabled() else tracing.nothing
 
 
 def jit(

@@ -25,22 +25,22 @@ from paramesh.state import tracing
 from paramesh.tensor.base import wrap
 from paramesh.tensor.promotion import cast
 from paramesh.tensor.trees import Nest, unpack
-from paramesh.transforms.bodies import Body, in_width, name_of, write
+from paramesh.transforms.bodies import Body, in_64bit_if_met, name_of, write
 from paramesh.transforms.loop_values import (
     bound,
-    by_hand,
     check_branches,
     check_carry,
     check_states,
     known,
     length_of,
+    runs_eagerly,
     shapes_of,
     single,
     stacked,
 )
 
 
-@tracing.door
+@tracing.public_call
 def cond(
     pred: Any,
     true_fun: Callable[..., Any],
@@ -67,7 +67,7 @@ def cond(
     return _choose("cond", truth, (false_fun, true_fun), operands)
 
 
-@tracing.door
+@tracing.public_call
 def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
     """`branches[index](*operands)`; an index out of range takes the nearest.
 
@@ -95,7 +95,7 @@ def _choose(
     what: str, index: Any, branches: tuple[Callable[..., Any], ...], operands: tuple[Any, ...]
 ) -> Any:
     given, nest = unpack(operands, "Tensor")
-    if by_hand([index]):
+    if runs_eagerly([index]):
         taken = branches[min(max(int(index), 0), len(branches) - 1)]
         return taken(*nest.build(given))
 
@@ -122,12 +122,12 @@ def _choose(
         out = functools.reduce(Nest.joined, [body.nest for body in bodies])
         return out, arrays, states, after
 
-    out, arrays, states, after = in_width(given, compute)
+    out, arrays, states, after = in_64bit_if_met(given, compute)
     write(states, after)
     return out.build(arrays)
 
 
-@tracing.door
+@tracing.public_call
 def while_loop(
     cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any
 ) -> Any:
@@ -148,7 +148,7 @@ def while_loop(
         TraceError: `cond_fun` writes a Parameter.
     """
     given, nest = unpack(init_val, "Tensor")
-    while by_hand():
+    while runs_eagerly():
         goes_on = known(single("while_loop", "the condition", cond_fun(nest.build(given))))
         if goes_on is None:  # traced by JAX: it has to turn the loop from here
             break
@@ -191,12 +191,12 @@ def while_loop(
 
         return states, *jax.lax.while_loop(go_on, turn, (given, start))
 
-    states, arrays, values = in_width(given, compute)
+    states, arrays, values = in_64bit_if_met(given, compute)
     write(states, values)
     return nest.build(arrays)
 
 
-@tracing.door
+@tracing.public_call
 def fori_loop(
     lower: Any,
     upper: Any,
@@ -223,7 +223,7 @@ def fori_loop(
     """
     first, end = bound("lower", lower), bound("upper", upper)
     given, nest = unpack(init_val, "Tensor")
-    if by_hand([*given, first, end]):
+    if runs_eagerly([*given, first, end]):
         for i in range(int(first), int(end)):
             before = given
             val = nest.build(given)
@@ -247,12 +247,12 @@ def fori_loop(
 
         return states, *jax.lax.fori_loop(first, end, turn, (given, start), unroll=unroll)
 
-    states, arrays, values = in_width(given, compute)
+    states, arrays, values = in_64bit_if_met(given, compute)
     write(states, values)
     return nest.build(arrays)
 
 
-@tracing.door
+@tracing.public_call
 def scan(
     fn: Callable[[Any, Any], tuple[Any, Any]],
     init: Any,
@@ -296,7 +296,7 @@ def scan(
         ys, y_nest = unpack(out[1], "Tensor")
         return (carry, carry_nest), (ys, y_nest)
 
-    if by_hand([*given, *rows]):
+    if runs_eagerly([*given, *rows]):
         kept: list[list[Any]] = []
         y_nest: Any = None
         for i in reversed(range(count)) if reverse else range(count):
@@ -340,7 +340,7 @@ def scan(
         )
         return states, arrays, values, bodies[-1][2].build(ys)
 
-    states, arrays, values, ys = in_width([*given, *rows], compute)
+    states, arrays, values, ys = in_64bit_if_met([*given, *rows], compute)
     write(states, values)
     return nest.build(arrays), ys
 

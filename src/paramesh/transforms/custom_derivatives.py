@@ -17,7 +17,7 @@ from paramesh.dtype import to_dtype
 from paramesh.state import tracing
 from paramesh.tensor.promotion import cast
 from paramesh.tensor.trees import Nest, unpack
-from paramesh.transforms.bodies import Body, in_width, name_of, write
+from paramesh.transforms.bodies import Body, in_64bit_if_met, name_of, write
 
 
 class custom_vjp:  # noqa: N801 - the name that JAX gives it
@@ -58,7 +58,7 @@ class custom_vjp:  # noqa: N801 - the name that JAX gives it
         """
         self._forward, self._backward = fwd, bwd
 
-    @tracing.door
+    @tracing.public_call
     def __call__(self, *args: Any) -> Any:
         """`fun(*args)`.
 
@@ -74,7 +74,7 @@ class custom_vjp:  # noqa: N801 - the name that JAX gives it
         states = self._states(args, nest, given)
         start = [tracing.read(state) for state in states]
         out: list[Body] = []
-        arrays, values = in_width(
+        arrays, values = in_64bit_if_met(
             [*given, *start], lambda: self._derivable(args, nest, states, out)(given, start)
         )
         write(out[-1].written, values)

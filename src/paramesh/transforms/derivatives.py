@@ -19,7 +19,7 @@ from paramesh.parameter import Parameter
 from paramesh.state import tracing
 from paramesh.tensor.base import wrap
 from paramesh.tensor.trees import Nest, unpack
-from paramesh.transforms.bodies import Body, in_width, name_of, write
+from paramesh.transforms.bodies import Body, in_64bit_if_met, name_of, write
 from paramesh.transforms.compiled_function import CompiledFunction
 from paramesh.transforms.gradients import (
     Forward,
@@ -31,7 +31,7 @@ from paramesh.transforms.gradients import (
 from paramesh.transforms.reachability import parameters_of
 
 
-@tracing.door
+@tracing.public_call
 def vjp(fn: Callable[..., Any], *inputs: Any, weights: Any = None, has_aux: bool = False) -> Any:
     """The outputs of a function, and a function that gives gradients from those of the outputs.
 
@@ -54,13 +54,13 @@ def vjp(fn: Callable[..., Any], *inputs: Any, weights: Any = None, has_aux: bool
     diff = {i: arg for i, arg in enumerate(inputs) if differentiable(arg)}
     start = [tracing.read(weight) for weight in chosen]
     arrays, _ = unpack([start, inputs])
-    forward = in_width(arrays, lambda: Forward(fn, inputs, {}, diff, chosen, start, has_aux))
+    forward = in_64bit_if_met(arrays, lambda: Forward(fn, inputs, {}, diff, chosen, start, has_aux))
     forward.write()
     rest = [zeros_like(arg) if i not in diff else None for i, arg in enumerate(inputs)]
 
     def vjp_fn(*outputs: Any) -> Any:
         given = cotangents(forward.arrays, outputs)
-        by_weight, by_input = in_width([*given, *arrays], lambda: forward.back(given))
+        by_weight, by_input = in_64bit_if_met([*given, *arrays], lambda: forward.back(given))
         gradients = tuple(by_input.get(i, zero) for i, zero in enumerate(rest))
         if weights is None:
             return gradients
@@ -70,7 +70,7 @@ def vjp(fn: Callable[..., Any], *inputs: Any, weights: Any = None, has_aux: bool
     return (forward.value, vjp_fn, forward.aux) if has_aux else (forward.value, vjp_fn)
 
 
-@tracing.door
+@tracing.public_call
 def jvp(fn: Callable[..., Any], inputs: Any, v: Any, has_aux: bool = False) -> Any:
     """The outputs of a function, and their derivative in the direction `v` of the inputs.
 
@@ -102,7 +102,7 @@ def jvp(fn: Callable[..., Any], inputs: Any, v: Any, has_aux: bool = False) -> A
         out, derived, handed = jax.jvp(pure, (given,), (along,), has_aux=True)
         return bodies[-1], out, derived, handed
 
-    (body, main, aux), out, derived, (others, values, left) = in_width(given, compute)
+    (body, main, aux), out, derived, (others, values, left) = in_64bit_if_met(given, compute)
     write(body.written, values)
     body.leave(left)
     outs = (main.tensors(out), main.tensors(derived))
@@ -168,7 +168,7 @@ class Jacobian:
     def _function_inside(self) -> Any:
         return self.fn
 
-    @tracing.door
+    @tracing.public_call
     def __call__(self, *args: Any) -> Any:
         """The Jacobians for these arguments."""
         if context.get_context("mode") == context.GRAPH_MODE:
@@ -205,7 +205,7 @@ class Jacobian:
             return bodies[-1], jacobians, handed
 
         arrays, _ = unpack(args)
-        (body, main, aux), jacobians, (others, values, left) = in_width(arrays, compute)
+        (body, main, aux), jacobians, (others, values, left) = in_64bit_if_met(arrays, compute)
         write(body.written, values)
         body.leave(left)
         by_output = [nest.tensors(by_input) for by_input in jacobians]

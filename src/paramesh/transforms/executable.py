@@ -26,7 +26,7 @@ from paramesh.dtype import x64_enabled
 from paramesh.parameter import Parameter, Pool, materialise
 from paramesh.state import placement, storage, tracing
 from paramesh.transforms.handoff import Handoff
-from paramesh.transforms.uninterrupted import on_thread_of_its_own
+from paramesh.transforms.uninterrupted import run_on_own_thread
 
 State = Parameter | Pool
 
@@ -66,10 +66,9 @@ class Executable:
 
     __slots__ = (
         "donated",
-        "epoch",
         "guard",
         "handoff",
-        "hidden",
+        "implicit",
         "kept",
         "outputs",
         "params",
@@ -78,7 +77,8 @@ class Executable:
         "program",
         "settings",
         "started",
-        "wide",
+        "use_64bit",
+        "version",
         "written",
     )
 
@@ -91,24 +91,24 @@ class Executable:
         params: list[Parameter],
         outputs: Outputs,
         guard: tracing.Guard,
-        wide: bool,
+        use_64bit: bool,
         pooled: bool,
         waits: bool,
         prefetch_program: PrefetchProgram | None,
     ) -> None:
         self.program = program
         self.prefetch_program = prefetch_program
-        self.hidden = [p for p in (*kept, *written) if isinstance(p, placement.ImplicitValue)]
+        self.implicit = [p for p in (*kept, *written) if isinstance(p, placement.ImplicitValue)]
         self.donated, self.kept, self.written = donated, kept, written
         self.params = params
         self.outputs = outputs
         self.guard = guard
-        self.wide = wide
+        self.use_64bit = use_64bit
         self.pooled = pooled
         self.settings = settings_now()
-        self.epoch = tracing.epoch()
+        self.version = tracing.version()
         self.started = False
-        self.handoff = Handoff(program, donated, kept, written, waits, bool(self.hidden))
+        self.handoff = Handoff(program, donated, kept, written, waits, bool(self.implicit))
 
     def compiled_as(self, stage: Any) -> Executable:
         """The same with its program as a `jax.stages.Compiled`."""
@@ -119,12 +119,12 @@ class Executable:
 
     def current(self) -> bool:
         """Whether the program is still right for the network as it is now."""
-        settings, epoch = settings_now(), tracing.epoch()
-        if self.epoch == epoch and self.settings == settings:
+        settings, version = settings_now(), tracing.version()
+        if self.version == version and self.settings == settings:
             return True
         if not self.guard.holds(settings):
             return False
-        self.epoch, self.settings = epoch, settings
+        self.version, self.settings = version, settings
         return True
 
     def run(self, leaves: list[Any]) -> Any:
@@ -137,15 +137,15 @@ class Executable:
             tracing.flush()
         if not self.started:
             self._start()
-        if not self.hidden:
+        if not self.implicit:
             return self._run(leaves)
-        turn, ending = storage.turns(storage.domain_of(self.hidden[0]))
+        turn, ending = storage.turns(storage.domain_of(self.implicit[0]))
         with turn:
             with ending:  # of a step whose caller did not wait for its end
                 pass
-            placement.current().before_step(self.hidden, lambda: self._ahead(leaves))
+            placement.current().before_step(self.implicit, lambda: self._ahead(leaves))
             # What is written here and what is pushed belong together.
-            return on_thread_of_its_own(lambda: self._ended(ending, leaves))
+            return run_on_own_thread(lambda: self._ended(ending, leaves))
 
     def _ended(self, ending: Any, leaves: list[Any]) -> Any:
         with ending:
@@ -153,7 +153,7 @@ class Executable:
 
     def _run(self, leaves: list[Any]) -> Any:
         place = placement.current()
-        if self.wide and not x64_enabled():
+        if self.use_64bit and not x64_enabled():
             # What is laid out over devices too: JAX cuts 64-bit arrays to 32 bits otherwise.
             with jax.enable_x64(True):
                 arrays = self._arrays(place, leaves)
@@ -171,12 +171,12 @@ class Executable:
     def announce(self, leaves: list[Any]) -> None:
         """A run with these inputs is said to come after the next one."""
         if self.prefetch_program is not None and self.started:
-            placement.current().prefetch(self.hidden, lambda: self._ahead(leaves))
+            placement.current().prefetch(self.implicit, lambda: self._ahead(leaves))
 
     def _ahead(self, leaves: list[Any]) -> dict[Any, Any]:
         if self.prefetch_program is None:
             return {}
-        with jax.enable_x64(True) if self.wide and not x64_enabled() else tracing.nothing:
+        with jax.enable_x64(True) if self.use_64bit and not x64_enabled() else tracing.nothing:
             return self.prefetch_program.run(leaves)
 
     def _start(self) -> None:

@@ -20,7 +20,7 @@ from paramesh.transforms.bodies import Body, lifted
 from paramesh.transforms.reachability import parameters_of
 
 
-@tracing.door
+@tracing.public_call
 def functional_call(
     fn: Callable[..., Any],
     values: Mapping[str, Any],
@@ -72,7 +72,7 @@ def functional_call(
         return out
     written: dict[Parameter, None] = {}
     for state in frame.written:
-        members = [p for _, p in state.members()] if isinstance(state, Pool) else [state]
+        members = [p for _, p in state.entries()] if isinstance(state, Pool) else [state]
         written.update(dict.fromkeys(members))
     return out, {p.name: wrap(frame.get(p)) for p in written}
 
@@ -98,7 +98,7 @@ def vmap(fn: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callabl
 
 
 def _read_only(fn: Callable[..., Any], what: str) -> Callable[..., Any]:
-    @tracing.door
+    @tracing.public_call
     def run(*args: Any, **kwargs: Any) -> Any:
         body = Body(fn, args, kwargs, {})
         if body.written:

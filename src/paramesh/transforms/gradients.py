@@ -66,7 +66,7 @@ class GradientFunction:
     def _function_inside(self) -> Any:
         return self.fn
 
-    @tracing.door
+    @tracing.public_call
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The value and gradients for these arguments."""
         if context.get_context("mode") == context.GRAPH_MODE:
@@ -185,11 +185,11 @@ def _gradients(
             )
     diff = {i: arg for i, arg in chosen.items() if differentiable(arg)}
     start = [tracing.read(w) for w in weights]
-    wide = any(map(is_64bit, [*start, *jax.tree_util.tree_leaves(list(args))]))
-    with watch_64bit() as marks, x64(np.dtype("int64")) if wide else tracing.nothing:
+    use_64bit = any(map(is_64bit, [*start, *jax.tree_util.tree_leaves(list(args))]))
+    with watch_64bit() as marks, x64(np.dtype("int64")) if use_64bit else tracing.nothing:
         result = _vjp(fn, args, kwargs, diff, weights, start, sens, has_aux)
-        met_64bit = marks.wide
-    if met_64bit and not wide and tracing.current() is None:
+        met_64bit = marks.met_64bit
+    if met_64bit and not use_64bit and tracing.current() is None:
         # 64-bit data came up inside: the backward pass needs the 64-bit mode as well.
         with x64(np.dtype("int64")):
             result = _vjp(fn, args, kwargs, diff, weights, start, sens, has_aux)

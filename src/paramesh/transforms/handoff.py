@@ -44,7 +44,7 @@ from paramesh.state import storage, tracing
 from paramesh.state.placement import Placement
 from paramesh.state.storage import UNREADY, Domain
 from paramesh.state.trace_scope import SOURCE
-from paramesh.transforms.uninterrupted import on_thread_of_its_own
+from paramesh.transforms.uninterrupted import run_on_own_thread
 
 _contents = attrgetter("_contents")
 
@@ -142,16 +142,16 @@ class Handoff:
                 except _Unsafe:
                     break
         version = self._version(place, leaves)
-        wide = x64_enabled()
+        use_64bit = x64_enabled()
         if any(domain.is_held_here() for domain in self._domains):
             raise self._interrupted()  # the other thread would wait for this one
 
-        def errand() -> list[Any]:
-            with tracing.nothing if wide == x64_enabled() else jax.enable_x64(wide):
+        def task() -> list[Any]:
+            with tracing.nothing if use_64bit == x64_enabled() else jax.enable_x64(use_64bit):
                 watch = _Watch(version, leaves)
                 return self._inside(place, leaves, current, None, version.call, watch=watch)
 
-        return on_thread_of_its_own(errand)
+        return run_on_own_thread(task)
 
     def _inside(
         self,
@@ -250,10 +250,10 @@ class Handoff:
         return list(results)
 
     def _refill(self, results: Any) -> None:
-        strays = [param for pool in self._refilled for _, param in pool.strays()]
+        detached = [param for pool in self._refilled for _, param in pool.detached()]
         new = itertools.islice(results, len(self.written))
         storage.hand_in(
-            [*self.written, *strays], itertools.chain(new, itertools.repeat(None, len(strays)))
+            [*self.written, *detached], itertools.chain(new, itertools.repeat(None, len(detached)))
         )
 
     def _waited(

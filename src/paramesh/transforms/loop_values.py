@@ -24,7 +24,7 @@ from paramesh.tensor.trees import Nest
 from paramesh.transforms.bodies import Body, name_of
 
 
-def by_hand(leaves: Iterable[Any] = ()) -> bool:
+def runs_eagerly(leaves: Iterable[Any] = ()) -> bool:
     """Whether python takes branches and turns loops itself: in PyNative mode, uncompiled.
 
     Args:
@@ -32,8 +32,8 @@ def by_hand(leaves: Iterable[Any] = ()) -> bool:
     """
     if context.get_context("mode") != context.PYNATIVE_MODE:
         return False
-    notes = trace_scope.current()
-    if notes is not None and notes.compiled:
+    scope = trace_scope.current()
+    if scope is not None and scope.compiled:
         return False
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from paramesh.errors import TraceError
-from paramesh.state.trace_scope import Attribute, Border
+from paramesh.state.trace_scope import Attribute, TraceScope
 
 #: A function that meets something new in so many traces does so in all of them.
 MOST = 12
@@ -19,7 +19,7 @@ MOST = 12
 _SHOWN = 5
 
 
-class Settling:
+class Retracing:
     """The traces that one program took until now.
 
     Args:
@@ -36,25 +36,25 @@ class Settling:
         self._last: set[tuple[int, str]] = set()
         self._first: dict[tuple[int, str], Attribute] = {}
 
-    def take_back(self) -> None:
+    def restore(self) -> None:
         """Give attributes the values that they had before the first trace."""
         for attribute in self._first.values():
-            attribute.take_back()
+            attribute.restore()
 
-    def trace(self, notes: Border, missing: Iterable[Any], wide: bool, done: bool) -> None:
+    def trace(self, scope: TraceScope, missing: Iterable[Any], use_64bit: bool, done: bool) -> None:
         """A trace has ended.
 
         Args:
-            notes: what it did to things outside.
+            scope: what it did to things outside.
             missing: Parameters and pools that it met for the first time.
-            wide: whether it met 64-bit data for the first time.
+            use_64bit: whether it met 64-bit data for the first time.
             done: whether it gave a program.
 
         Raises:
             TraceError: an attribute has another value after each trace, or it was one trace too
                 many.
         """
-        changed = notes.changed_attributes()
+        changed = scope.changed_attributes()
         for attribute in changed:
             self._first.setdefault(attribute.key, attribute)
             if attribute.key in self._last:
@@ -72,7 +72,7 @@ class Settling:
             return
         what = [f"attribute {a.path}" for a in changed]
         what += [f"'{state.name}'" for state in missing]
-        what += ["64-bit data"] if wide else []
+        what += ["64-bit data"] if use_64bit else []
         more = f" and {len(what) - _SHOWN} more" if len(what) > _SHOWN else ""
         self._changes.append((", ".join(what[:_SHOWN]) or "a pool of Parameters") + more)
         if len(self._changes) == MOST:

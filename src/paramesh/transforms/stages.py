@@ -28,12 +28,17 @@ class Lowered:
     """
 
     def __init__(
-        self, name: str, parse: Callable[..., Any], key: Any, entry: Executable, leaves: list[Any]
+        self,
+        name: str,
+        parse: Callable[..., Any],
+        key: Any,
+        executable: Executable,
+        leaves: list[Any],
     ) -> None:
-        self._name, self._parse, self._key, self._entry = name, parse, key, entry
-        with _width(entry):
-            program: Any = entry.program
-            self.stage: Any = program.lower(*_inputs(entry, leaves))
+        self._name, self._parse, self._key, self._entry = name, parse, key, executable
+        with _width(executable):
+            program: Any = executable.program
+            self.stage: Any = program.lower(*_inputs(executable, leaves))
 
     def as_text(self, dialect: str | None = None) -> str:
         """The program as text, in StableHLO if nothing else is asked for."""
@@ -62,10 +67,10 @@ class Compiled:
     """
 
     def __init__(
-        self, name: str, parse: Callable[..., Any], key: Any, entry: Executable, stage: Any
+        self, name: str, parse: Callable[..., Any], key: Any, executable: Executable, stage: Any
     ) -> None:
         self._name, self._parse, self._key, self.stage = name, parse, key, stage
-        self._entry = entry.compiled_as(stage)
+        self._entry = executable.compiled_as(stage)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run it; Parameters that it writes get their new values.
@@ -100,15 +105,15 @@ class Compiled:
         return self.stage.memory_analysis()
 
 
-def _width(entry: Executable) -> Any:
-    return jax.enable_x64(True) if entry.wide and not x64_enabled() else tracing.nothing
+def _width(executable: Executable) -> Any:
+    return jax.enable_x64(True) if executable.use_64bit and not x64_enabled() else tracing.nothing
 
 
-def _inputs(entry: Executable, leaves: list[Any]) -> tuple[Any, Any, Any]:
+def _inputs(executable: Executable, leaves: list[Any]) -> tuple[Any, Any, Any]:
     """What the program takes: shapes where they are enough, arrays where their places matter."""
     place = placement.current()
-    states = (entry.donated, entry.kept)
-    zero = [ZERO] if entry.pooled else []
+    states = (executable.donated, executable.kept)
+    zero = [ZERO] if executable.pooled else []
     if place.count == 1:
         donated, kept = (
             [jax.ShapeDtypeStruct(place.shape(s), s.dtype.np_dtype) for s in group]
@@ -123,7 +128,7 @@ def _inputs(entry: Executable, leaves: list[Any]) -> tuple[Any, Any, Any]:
             for leaf in leaves
         ]
         return donated, kept, [*shapes, *zero]
-    materialise([*entry.donated, *entry.kept])
+    materialise([*executable.donated, *executable.kept])
     arrays = [[state._concrete() for state in group] for group in states]
     for group, values in zip(states, arrays, strict=True):
         place.reshard(group, values)

@@ -25,7 +25,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_idle.clear)  # threads do not come along
 
 
-class _Errand:
+class _Task:
     def __init__(self, work: Callable[[], Any]) -> None:
         self._work = work
         # Held by who comes first: the thread that does the work, or the caller who calls it off.
@@ -53,7 +53,7 @@ class _Errand:
             raise error
         return self._result
 
-    def call_off(self) -> None:
+    def cancel(self) -> None:
         """See to it that nothing is done later: the work is not begun, or it has ended.
 
         A second exception ends the waiting: who presses Stop twice means it.
@@ -65,16 +65,16 @@ class _Errand:
 
 class _Worker:
     def __init__(self) -> None:
-        self.errands: SimpleQueue[_Errand] = SimpleQueue()
+        self.tasks: SimpleQueue[_Task] = SimpleQueue()
         threading.Thread(target=self._serve, name="paramesh-step", daemon=True).start()
 
     def _serve(self) -> None:
         while True:
-            self.errands.get().do()
+            self.tasks.get().do()
             _idle.append(self)
 
 
-def on_thread_of_its_own(work: Callable[[], T]) -> T:
+def run_on_own_thread(work: Callable[[], T]) -> T:
     """`work()`, done elsewhere.
 
     An exception in this thread leaves it done or not begun: when this returns or raises, nothing
@@ -83,14 +83,14 @@ def on_thread_of_its_own(work: Callable[[], T]) -> T:
     Raises:
         BaseException: what `work` raises.
     """
-    errand = _Errand(work)
+    task = _Task(work)
     try:
         try:
             worker = _idle.pop()
         except IndexError:
             worker = _Worker()
-        worker.errands.put(errand)
-        return cast(T, errand.result())
+        worker.tasks.put(task)
+        return cast(T, task.result())
     except BaseException:
-        errand.call_off()
+        task.cancel()
         raise
