@@ -247,6 +247,14 @@ def x64_enabled() -> bool:
 _NOTHING = contextlib.nullcontext()
 
 
+def x64_if(needed: bool) -> contextlib.AbstractContextManager[object]:
+    """A context in JAX's 64-bit mode if `needed`, otherwise one that changes nothing.
+
+    For what is known to need the mode; `x64` looks at data, and marks it for `watch_64bit`.
+    """
+    return jax.enable_x64(True) if needed and not x64_enabled() else _NOTHING
+
+
 def is_64bit(value: Any) -> bool:
     """True if `value` (a DType, a numpy dtype, or anything with a `dtype`) has 64-bit elements."""
     dtype = getattr(value, "dtype", None)

@@ -23,7 +23,7 @@ import jax.export
 import numpy as np
 
 from paramesh.checkpoint.formats.storage_dtypes import SAFETENSORS
-from paramesh.dtype import DType, to_dtype, x64_enabled
+from paramesh.dtype import DType, to_dtype, x64_if
 from paramesh.errors import (
     CheckpointError,
     ContextError,
@@ -34,7 +34,7 @@ from paramesh.errors import (
 )
 from paramesh.files.atomic import write_atomically
 from paramesh.parameter import Parameter, Pool
-from paramesh.state import placement, trace_scope, tracing
+from paramesh.state import placement, trace_scope
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.trees import is_tensor, unpack
 from paramesh.transforms.bodies import Body, name_of
@@ -113,7 +113,7 @@ def export(
 
     pure.__name__ = program.__name__
     given, nest = _unpacked_inputs(inputs)
-    with _width(entry.use_64bit), trace_scope.enter(program.__name__, compiled=True):
+    with x64_if(entry.use_64bit), trace_scope.enter(program.__name__, compiled=True):
         exported = jax.export.export(jax.jit(pure), platforms=platforms)(
             shapes, [_shape_of(leaf) for leaf in leaves]
         )
@@ -249,7 +249,7 @@ class ExportedProgram:
                 )
             leaves.append(value)
         values = [raw(self.parameters[name]) for name in self._kinds]
-        with _width(self._about["wide"]):
+        with x64_if(self._about["wide"]):
             if self._call is None:
                 self._call = jax.jit(self._stage().call)
             arrays, after = self._call(values, leaves)
@@ -319,10 +319,6 @@ def _unpacked_inputs(inputs: Any) -> tuple[list[Any], Any]:
         lambda x: wrap(x) if isinstance(x, jax.ShapeDtypeStruct) else x, inputs, is_leaf=is_tensor
     )
     return unpack(shaped, "raw")
-
-
-def _width(wide: bool) -> Any:
-    return jax.enable_x64(True) if wide and not x64_enabled() else tracing.nothing
 
 
 def _shape_of(leaf: Any) -> Any:

@@ -11,9 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
-
-from paramesh.dtype import is_64bit, watch_64bit, x64, x64_enabled
+from paramesh.dtype import int64, is_64bit, watch_64bit, x64, x64_enabled
 from paramesh.state import trace_scope, tracing
 from paramesh.tensor.trees import unpack
 
@@ -123,9 +121,8 @@ def in_64bit_if_met(arrays: Any, compute: Callable[[], Any]) -> Any:
         arrays: raw arrays that it works on.
         compute: gives the result.
     """
-    use_64bit = np.dtype("int64")
     if any(map(is_64bit, arrays)):
-        with x64(use_64bit):
+        with x64(int64):
             return compute()
     failed = None
     with watch_64bit() as marks:
@@ -139,7 +136,7 @@ def in_64bit_if_met(arrays: Any, compute: Callable[[], Any]) -> Any:
         again = marks.met_64bit and not x64_enabled()
     if failed is None and not again:
         return result
-    with x64(use_64bit):
+    with x64(int64):
         return compute()
 
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from paramesh import random
 from paramesh._compat.jax import dce_jaxpr, jaxpr_as_fun
-from paramesh.dtype import is_64bit, watch_64bit, x64_enabled
+from paramesh.dtype import is_64bit, watch_64bit, x64_if
 from paramesh.errors import TraceError
 from paramesh.parameter import Parameter, Pool, form_waiting, forming, ranks_of, state_of
 from paramesh.state import placement, trace_scope, tracing
@@ -281,7 +281,7 @@ class CompiledFunction:
         shapes = [jax.ShapeDtypeStruct(place.shape(s), s.dtype.np_dtype) for s in states]
         traced.__name__ = getattr(self.fn, "__name__", "program")
         program_over_all = place.enclose(traced, states, lambda: attempts[-1][2])
-        with watch_64bit() as marks, _x64(use_64bit):
+        with watch_64bit() as marks, x64_if(use_64bit):
             closed = jax.make_jaxpr(program_over_all)(shapes, place.place_inputs(leaves), ZERO)
             met_64bit = marks.met_64bit
         program, outputs, written = attempts[-1]
@@ -292,7 +292,7 @@ class CompiledFunction:
             pool.dissolve(again=False)
         if program.missing or program.unfit or met_64bit > use_64bit:
             return None, program.missing, met_64bit
-        with _x64(use_64bit):
+        with x64_if(use_64bit):
             closed = place.rewritten(closed, states, written)
         return self._compile(closed, states, program, written, outputs, use_64bit), {}, met_64bit
 
@@ -409,10 +409,6 @@ class _Dynamic:
 
 
 _DYNAMIC = _Dynamic()
-
-
-def _x64(use_64bit: bool) -> Any:
-    return jax.enable_x64(True) if use_64bit and not x64_enabled() else tracing.nothing
 
 
 def jit(

@@ -87,7 +87,7 @@ class custom_vjp:  # noqa: N801 - the name that JAX gives it
         assert forward is not None
 
         def probe(given: list[Any]) -> Any:
-            frame = tracing.Reading(tracing.current())
+            frame = tracing.ReadRecorder(tracing.current())
             with tracing.entered(frame):
                 body = Body(
                     forward, self._filled(args, nest, given), {}, {}, name=name_of(self.fun)

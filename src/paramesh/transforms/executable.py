@@ -22,7 +22,7 @@ import numpy as np
 
 from paramesh import context
 from paramesh._compat.jax import eval_context
-from paramesh.dtype import x64_enabled
+from paramesh.dtype import x64_enabled, x64_if
 from paramesh.parameter import Parameter, Pool, materialise
 from paramesh.state import placement, storage, tracing
 from paramesh.transforms.handoff import Handoff
@@ -176,7 +176,7 @@ class Executable:
     def _ahead(self, leaves: list[Any]) -> dict[Any, Any]:
         if self.prefetch_program is None:
             return {}
-        with jax.enable_x64(True) if self.use_64bit and not x64_enabled() else tracing.nothing:
+        with x64_if(self.use_64bit):
             return self.prefetch_program.run(leaves)
 
     def _start(self) -> None:

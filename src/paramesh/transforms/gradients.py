@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh import context
-from paramesh.dtype import is_64bit, to_dtype, watch_64bit, x64
+from paramesh.dtype import int64, is_64bit, to_dtype, watch_64bit, x64
 from paramesh.parameter import Parameter
 from paramesh.state import placement, tracing
 from paramesh.tensor.base import Tensor, raw, wrap
@@ -185,13 +185,13 @@ def _gradients(
             )
     diff = {i: arg for i, arg in chosen.items() if differentiable(arg)}
     start = [tracing.read(w) for w in weights]
-    use_64bit = any(map(is_64bit, [*start, *jax.tree_util.tree_leaves(list(args))]))
-    with watch_64bit() as marks, x64(np.dtype("int64")) if use_64bit else tracing.nothing:
+    known = [*start, *jax.tree_util.tree_leaves(list(args))]
+    with watch_64bit() as marks, x64(*known):
         result = _vjp(fn, args, kwargs, diff, weights, start, sens, has_aux)
         met_64bit = marks.met_64bit
-    if met_64bit and not use_64bit and tracing.current() is None:
+    if met_64bit and not any(map(is_64bit, known)) and tracing.current() is None:
         # 64-bit data came up inside: the backward pass needs the 64-bit mode as well.
-        with x64(np.dtype("int64")):
+        with x64(int64):
             result = _vjp(fn, args, kwargs, diff, weights, start, sens, has_aux)
     value, aux, by_diff, by_weight, forward = result
     forward.write()

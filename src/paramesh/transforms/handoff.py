@@ -30,6 +30,7 @@ import copy
 import itertools
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from operator import attrgetter
 from typing import Any
 
@@ -37,10 +38,10 @@ import jax
 import numpy as np
 
 from paramesh._compat.jax import looks_for_nans, native_call, settings_of_calls
-from paramesh.dtype import is_64bit, x64_enabled
+from paramesh.dtype import is_64bit, x64_enabled, x64_if
 from paramesh.errors import ParameterStateError
 from paramesh.parameter import Dissolved, Pool
-from paramesh.state import storage, tracing
+from paramesh.state import storage
 from paramesh.state.placement import Placement
 from paramesh.state.storage import UNREADY, Domain
 from paramesh.state.trace_scope import SOURCE
@@ -116,20 +117,27 @@ class Handoff:
             Exception: what JAX raises; the states have the contents of before.
         """
         turns = self._domains[1].turns if self._takes_turns else None
-        with tracing.nothing if turns is None else turns[0]:
-            if self._waits:
-                return self._waited(place, leaves, current)
-            if not self.donated:
-                if not self.written and not self._called_before:
-                    # It is compiled now, which takes long: training need not wait for it.
-                    outputs = self.program(*self._fetched(place), leaves)
-                    self._called_before = True
-                    return outputs
-                return self._inside(place, leaves, current, None, self.program)
-            if looks_for_nans():
-                version = self._version(place, leaves)
-                return self._inside(place, leaves, current, None, version.compiled, copies=True)
-            return self._donating(place, leaves, current)
+        if turns is None:
+            return self._in_turn(place, leaves, current)
+        with turns[0]:
+            return self._in_turn(place, leaves, current)
+
+    def _in_turn(
+        self, place: Placement, leaves: list[Any], current: Callable[[], bool]
+    ) -> list[Any]:
+        if self._waits:
+            return self._waited(place, leaves, current)
+        if not self.donated:
+            if not self.written and not self._called_before:
+                # It is compiled now, which takes long: training need not wait for it.
+                outputs = self.program(*self._fetched(place), leaves)
+                self._called_before = True
+                return outputs
+            return self._inside(place, leaves, current, None, self.program)
+        if looks_for_nans():
+            version = self._version(place, leaves)
+            return self._inside(place, leaves, current, None, version.compiled, copies=True)
+        return self._donating(place, leaves, current)
 
     def _donating(
         self, place: Placement, leaves: list[Any], current: Callable[[], bool]
@@ -147,7 +155,8 @@ class Handoff:
             raise self._interrupted()  # the other thread would wait for this one
 
         def task() -> list[Any]:
-            with tracing.nothing if use_64bit == x64_enabled() else jax.enable_x64(use_64bit):
+            same = use_64bit == x64_enabled()
+            with nullcontext() if same else jax.enable_x64(use_64bit):
                 watch = _Watch(version, leaves)
                 return self._inside(place, leaves, current, None, version.call, watch=watch)
 
@@ -193,8 +202,11 @@ class Handoff:
                                 _own(self.donated, donated, bool(apart.escaped or own.escaped))
                             self._trust(apart, own, version, donated, kept)
                             own.lent = self.donated
-                            with watch.over((*donated, *kept)) if watch else tracing.nothing:
+                            if watch is None:
                                 outputs = self._called(call, donated, kept, leaves)
+                            else:
+                                with watch.over((*donated, *kept)):
+                                    outputs = self._called(call, donated, kept, leaves)
                             own.by = apart.by = self
                             return outputs
             self._make_ready()
@@ -425,5 +437,5 @@ def _own(states: list[Any], values: list[Any], escaped: bool) -> None:
 
 
 def _copy(value: Any) -> Any:
-    with jax.enable_x64(True) if is_64bit(value) else tracing.nothing:
+    with x64_if(is_64bit(value)):
         return value.copy()

@@ -11,7 +11,7 @@ import types
 from typing import Any
 
 from paramesh.parameter import Parameter
-from paramesh.state import tracing
+from paramesh.state.protocols import VisitedCell
 
 
 def parameters_of(thing: Any, depth: int = 4) -> list[Parameter]:
@@ -19,7 +19,7 @@ def parameters_of(thing: Any, depth: int = 4) -> list[Parameter]:
     return [item for item in _found(thing, depth) if isinstance(item, Parameter)]
 
 
-def cells_of(thing: Any, depth: int = 4) -> list[tracing.Visited]:
+def cells_of(thing: Any, depth: int = 4) -> list[VisitedCell]:
     """Cells that a function, Cell, optimizer or container leads to, without those inside them."""
     return [item for item in _found(thing, depth) if not isinstance(item, Parameter)]
 

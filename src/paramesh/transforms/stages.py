@@ -12,10 +12,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from paramesh.dtype import x64_enabled
+from paramesh.dtype import x64_if
 from paramesh.errors import TraceError
 from paramesh.parameter import materialise
-from paramesh.state import placement, tracing
+from paramesh.state import placement
 from paramesh.transforms.executable import ZERO, Executable
 
 
@@ -36,7 +36,7 @@ class Lowered:
         leaves: list[Any],
     ) -> None:
         self._name, self._parse, self._key, self._entry = name, parse, key, executable
-        with _width(executable):
+        with x64_if(executable.use_64bit):
             program: Any = executable.program
             self.stage: Any = program.lower(*_inputs(executable, leaves))
 
@@ -54,7 +54,7 @@ class Lowered:
         Args:
             compiler_options: of XLA.
         """
-        with _width(self._entry):
+        with x64_if(self._entry.use_64bit):
             stage = self.stage.compile(compiler_options)
         return Compiled(self._name, self._parse, self._key, self._entry, stage)
 
@@ -103,10 +103,6 @@ class Compiled:
     def memory_analysis(self) -> Any:
         """Bytes of inputs, outputs, temporary memory and code (depends on the backend)."""
         return self.stage.memory_analysis()
-
-
-def _width(executable: Executable) -> Any:
-    return jax.enable_x64(True) if executable.use_64bit and not x64_enabled() else tracing.nothing
 
 
 def _inputs(executable: Executable, leaves: list[Any]) -> tuple[Any, Any, Any]:

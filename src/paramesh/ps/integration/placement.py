@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh._compat.jax import eval_context
-from paramesh.dtype import is_64bit, to_dtype, x64
+from paramesh.dtype import to_dtype, x64
 from paramesh.errors import ContextError, ParameterStateError
 from paramesh.parameter import Parameter
 from paramesh.ps.client.row_gradients import Sums, to_push
@@ -569,5 +569,5 @@ def _is_busy(gradients: list[Gradient]) -> bool:
 
 
 def _on_device(array: Array) -> Any:
-    with eval_context(), x64(array.dtype) if is_64bit(array) else tracing.nothing:
+    with eval_context(), x64(array.dtype):
         return jax.device_put(array, may_alias=False)
