@@ -2,7 +2,7 @@
 
 Glossary
     DType       one element type, a singleton: `float32`, `int64`, …
-    wide        having 64-bit elements; JAX truncates such data unless its 64-bit mode is on
+    64-bit      having 64-bit elements; JAX truncates such data unless its 64-bit mode is on
     x64         the context manager that turns that mode on for one thread, only where it is needed
 
 A DType is accepted wherever numpy or jax.numpy take a dtype, because it has the `dtype` attribute
@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Generator
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import jax
 import ml_dtypes
@@ -31,7 +31,7 @@ class DType:
 
     __slots__ = ("__weakref__", "_long_name", "_printed", "dtype", "kind")
 
-    def __init__(self, long_name: str, printed: str, np_type: Any, kind: str) -> None:
+    def __init__(self, long_name: str, printed: str, np_type: type, kind: str) -> None:
         self._long_name = long_name
         self._printed = printed
         self.dtype = np.dtype(np_type)
@@ -80,7 +80,7 @@ class DType:
     def __copy__(self) -> DType:
         return self
 
-    def __deepcopy__(self, memo: Any) -> DType:
+    def __deepcopy__(self, memo: dict[int, object]) -> DType:
         return self
 
 
@@ -144,11 +144,24 @@ _BY_NAME = {d.long_name: d for d in ALL} | {"bool_": bool_} | {str(d): d for d i
 _BY_PYTYPE: dict[type, DType] = {bool: bool_, int: int64, float: float64, complex: complex128}
 
 
+class HasDType(Protocol):
+    """An array, or a type of `jax.numpy`."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Its numpy dtype."""
+        ...
+
+
+#: What `to_dtype` takes.
+DTypeLike: TypeAlias = DType | np.dtype[Any] | type | str | HasDType
+
+
 def _by_long_name(name: str) -> DType:
     return _BY_NAME[name]
 
 
-def to_dtype(value: Any) -> DType:
+def to_dtype(value: DTypeLike) -> DType:
     """The DType meant by a DType, a numpy or jax.numpy dtype, a name or a python type.
 
     Python types map as in MindSpore's `pytype_to_dtype`: int is Int64, float is Float64.
@@ -215,7 +228,7 @@ def dtype_to_pytype(dtype: DType) -> type:
 
 
 class _Marks(threading.local):
-    """Whether 64-bit data was met on this thread since `watch_64bit` began."""
+    """Whether 64-bit data was met on this thread since `watch_64bit` was entered."""
 
     met_64bit = False
 
@@ -225,7 +238,7 @@ _marks = _Marks()
 
 @contextlib.contextmanager
 def watch_64bit() -> Generator[_Marks]:
-    """Watch for 64-bit data while something is traced; `.wide` of the result tells.
+    """Watch for 64-bit data while something is traced; `.met_64bit` of the result tells.
 
     A program that touches 64-bit data has to be traced, lowered and compiled in JAX's 64-bit mode
     as a whole: JAX consults the mode again when it lowers each operation.
@@ -240,7 +253,7 @@ def watch_64bit() -> Generator[_Marks]:
 
 def x64_enabled() -> bool:
     """Whether JAX keeps 64-bit data on this thread now."""
-    # The setting is made at run time, so that checkers do not know the attribute.
+    # The attribute is created at run time, so type checkers do not know it.
     return bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -255,7 +268,7 @@ def x64_if(needed: bool) -> contextlib.AbstractContextManager[object]:
     return jax.enable_x64(True) if needed and not x64_enabled() else _NOTHING
 
 
-def is_64bit(value: Any) -> bool:
+def is_64bit(value: object) -> bool:
     """True if `value` (a DType, a numpy dtype, or anything with a `dtype`) has 64-bit elements."""
     dtype = getattr(value, "dtype", None)
     if dtype is None:
@@ -266,7 +279,7 @@ def is_64bit(value: Any) -> bool:
         return False
 
 
-def x64(*values: Any) -> contextlib.AbstractContextManager[Any]:
+def x64(*values: object) -> contextlib.AbstractContextManager[object]:
     """A context in which the given arrays and dtypes keep 64 bits.
 
     Turns on JAX's 64-bit mode on this thread alone, and only if one of `values` (arrays, DTypes or

@@ -68,7 +68,7 @@ _OUTSIDE = Parameter(Tensor([1.0, 2.0]), name="outer")
 class TestMadeInside:
     @pytest.mark.parametrize("way", COMPILED)
     def test_a_layer(self, way: str) -> None:
-        text = r"makes a Dense \(with the Parameter 'weight'\).*Make it outside"
+        text = r"creates a Dense \(with the Parameter 'weight'\).*Create it outside"
         with pytest.raises(TraceError, match=text) as caught:
             COMPILED[way](_a_layer)(X2)
         assert "test_trace_scope.py" in str(caught.value)
@@ -77,7 +77,7 @@ class TestMadeInside:
     @pytest.mark.parametrize(
         ("fn", "text"),
         [
-            (_an_optimizer, r"makes a Momentum \(with the Parameter 'global_step'\)"),
+            (_an_optimizer, r"creates a Momentum \(with the Parameter 'global_step'\)"),
             (_a_parameter, "makes Parameter 'inside'"),
             (_a_clone, "makes Parameter 'outer'"),
         ],

@@ -32,16 +32,22 @@ _SIGMA_TRUNCATED_AT_TWO = 0.87962566103423978
 # Sampling functions: what compiled programs compute. Their numbers are arguments of the programs.
 
 
-def _uniform(bits: Sampler, low: Any, high: Any) -> jax.Array:
+def _uniform(bits: Sampler, low: jax.Array, high: jax.Array) -> jax.Array:
     return bits.uniform(low, high)
 
 
-def _normal(bits: Sampler, mean: Any, sigma: Any) -> jax.Array:
+def _normal(bits: Sampler, mean: jax.Array, sigma: jax.Array) -> jax.Array:
     return bits.normal(mean, sigma)
 
 
 def _truncated_normal(
-    bits: Sampler, mean: Any, sigma: Any, smallest: Any, largest: Any, low: Any, width: Any
+    bits: Sampler,
+    mean: jax.Array,
+    sigma: jax.Array,
+    smallest: jax.Array,
+    largest: jax.Array,
+    low: jax.Array,
+    width: jax.Array,
 ) -> jax.Array:
     values = bits.cut_normal(mean, sigma, low, width)
     return jnp.minimum(jnp.maximum(values, smallest), largest)
@@ -50,7 +56,7 @@ def _truncated_normal(
 # Checks of arguments.
 
 
-def real_number(owner: str, name: str, value: Any, wrong: type[Exception] = TypeError) -> float:
+def real_number(owner: str, name: str, value: object, wrong: type[Exception] = TypeError) -> float:
     """An argument as a finite float.
 
     Raises:
@@ -65,7 +71,7 @@ def real_number(owner: str, name: str, value: Any, wrong: type[Exception] = Type
     return value
 
 
-def not_negative(owner: str, name: str, value: Any) -> float:
+def not_negative(owner: str, name: str, value: object) -> float:
     """An argument as a finite float >= 0.
 
     Raises:
@@ -78,7 +84,7 @@ def not_negative(owner: str, name: str, value: Any) -> float:
     return value
 
 
-def _choice(owner: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
+def _choice(owner: str, name: str, value: object, choices: tuple[str, ...]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{owner}({name}): expected one of {', '.join(choices)}; got {value!r}.")
     return value

@@ -9,12 +9,14 @@ from __future__ import annotations
 import functools
 import math
 import numbers
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from paramesh.array_types import HostArray
 from paramesh.dtype import DType, bool_, float32, float64
 from paramesh.initializer.random import (
     Axes,
@@ -34,7 +36,7 @@ from paramesh.sampling.recipe import (
     cast_on_host,
 )
 
-_Host = np.ndarray[Any, Any]
+_Host = HostArray
 
 
 class Constant(Initializer):
@@ -45,9 +47,9 @@ class Constant(Initializer):
             the fraction is truncated, and what does not fit wraps around.
     """
 
-    value: Any
+    value: bool | int | float
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: float | np.generic | HostArray) -> None:
         if isinstance(value, np.ndarray | np.generic) and value.ndim == 0:
             value = value.item()
         if not isinstance(value, bool | int | float):
@@ -95,7 +97,7 @@ class One(Constant):
 
 
 @functools.cache
-def _identity(rows: int, columns: int) -> Any:
+def _identity(rows: int, columns: int) -> Callable[[Sampler], jax.Array]:
     """The sampling function of identities along two axes: one for each pair, which programs
     share.
     """
@@ -107,11 +109,11 @@ def _identity(rows: int, columns: int) -> Any:
 
 
 @functools.cache
-def _dirac(axes: tuple[int, ...]) -> Any:
+def _dirac(axes: tuple[int, ...]) -> Callable[..., jax.Array]:
     """The sampling function of kernels that pass their input on, with axes (out, in, *kernel)."""
     first, second, *kernel = axes
 
-    def sample(bits: Sampler, per_group: Any, ones: Any) -> jax.Array:
+    def sample(bits: Sampler, per_group: jax.Array, ones: jax.Array) -> jax.Array:
         full_shape = bits.full_shape
         assert full_shape is not None
         along_out = bits.index(first) % per_group.astype(jnp.int64)

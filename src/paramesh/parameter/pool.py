@@ -23,7 +23,7 @@ import itertools
 import threading
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,9 +33,7 @@ from jax import lax
 from paramesh._compat.jax import eval_context
 from paramesh.dtype import DType, to_dtype
 from paramesh.state import placement, storage, tracing
-
-if TYPE_CHECKING:
-    from paramesh.parameter.parameter import Parameter
+from paramesh.state.protocols import State
 
 #: Optimizers that have not yet been asked which pools they want, and those that have been.
 waiting: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -106,7 +104,7 @@ class Dissolved(Exception):
     """The pool was dissolved by another thread."""
 
 
-def _is_in(param: Parameter, pool: Pool) -> bool:
+def _is_in(param: State, pool: Pool) -> bool:
     slot = param._slot
     return slot is not None and slot.pool is pool
 
@@ -137,7 +135,7 @@ class Pool(tracing.Pooled):
     is_init = False
 
     def __init__(
-        self, name: str, layout: FlatLayout, dtype: DType, members: Sequence[Parameter], owner: Any
+        self, name: str, layout: FlatLayout, dtype: DType, members: Sequence[State], owner: Any
     ) -> None:
         self.name = name
         self.layout = layout
@@ -166,16 +164,16 @@ class Pool(tracing.Pooled):
     def enter(self, placement: Any) -> None:
         """Called before a program of a placement uses a member: a flat array suits them all."""
 
-    def entries(self) -> list[tuple[int, Parameter]]:
-        """(index, Parameter) of those that still exist; none once it was dissolved."""
+    def entries(self) -> list[tuple[int, State]]:
+        """(index, State) of those that still exist; none once it was dissolved."""
         found = [(i, ref()) for i, ref in enumerate(self._entries)]
         return [(i, param) for i, param in found if param is not None and _is_in(param, self)]
 
-    def detached(self) -> list[tuple[int, Parameter]]:
-        """(index, Parameter) of the members whose values are not in the array."""
+    def detached(self) -> list[tuple[int, State]]:
+        """(index, State) of the members whose values are not in the array."""
         return [(i, param) for i, param in self.entries() if param._contents is not None]
 
-    def declared(self) -> list[Parameter]:
+    def declared(self) -> list[State]:
         """Members whose recipes are to be run before the pool is used."""
         return [param for _, param in self.detached()]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from paramesh.parameter.parameter import Parameter, materialise
+from paramesh.parameter.parameter import Parameter
 from paramesh.parameter.parameter_tuple import ParameterTuple
+from paramesh.parameter.value import materialise
 from paramesh.state import storage
 from paramesh.tensor.base import Tensor
 

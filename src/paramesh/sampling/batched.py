@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from paramesh.array_types import HostArray
 from paramesh.dtype import DType
 from paramesh.sampling.distribution import (
     HEADER,
@@ -135,7 +136,7 @@ def sample_rows(
     return results
 
 
-def _unshared(size: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+def _unshared(size: int, dtype: np.dtype[np.floating]) -> HostArray:
     """Memory that JAX copies from, and never shares.
 
     A program that donates an array reuses memory that JAX alone owns; memory shared with numpy is
@@ -152,7 +153,7 @@ def _row_arguments(
     table: Sequence[_Run],
     rows: int,
     dtype: DType,
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+) -> tuple[HostArray, HostArray]:
     spec = pieces[0][0]
     header = np.zeros((rows, HEADER + 1 + len(spec.integers)), np.uint64)
     reals = np.zeros((rows, len(spec.reals)), computing_dtype(dtype))
@@ -167,7 +168,7 @@ def _row_arguments(
     return header, reals
 
 
-def fill(value: np.ndarray[Any, Any], shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+def fill(value: HostArray, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
     """Constant arrays of one value (0-d), on the default device."""
     counts = collections.Counter(shapes)
     sizes = {shape: math.prod(shape) for shape in counts}

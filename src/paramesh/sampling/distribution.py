@@ -9,13 +9,14 @@ Glossary
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from paramesh.array_types import ArrayLike
 from paramesh.dtype import DType, bool_
 from paramesh.errors import RecipeError
 from paramesh.sampling.sampler import Sampler
@@ -66,7 +67,7 @@ def key_words(key: Key) -> tuple[int, int, int]:
     return seed, counter & 0xFFFFFFFF, counter >> 32
 
 
-def computing_dtype(dtype: DType) -> np.dtype[Any]:
+def computing_dtype(dtype: DType) -> np.dtype[np.floating]:
     """The type in which the elements of an array of this type are computed."""
     return np.dtype(np.float64 if str(dtype) in ("Float64", "Complex128") else np.float32)
 
@@ -90,8 +91,8 @@ def cast(values: Array, dtype: DType) -> Array:
 def evaluated(
     sample_fn: Callable[..., Array],
     sampler: Sampler,
-    reals: Sequence[Any],
-    integers: Sequence[Any],
+    reals: Sequence[ArrayLike],
+    integers: Sequence[ArrayLike],
     dtype: DType,
 ) -> Array:
     """What a sampling function returns, in the slice's shape and the element type of the result.

@@ -20,7 +20,7 @@ import functools
 import math
 import operator
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Hashable, Sequence
 from typing import Any, Self
 
 import jax
@@ -29,8 +29,9 @@ from jax.sharding import NamedSharding, Sharding
 
 from paramesh import deprecations
 from paramesh._compat.jax import eval_context
+from paramesh.array_types import HostArray
 from paramesh.deprecations import Deprecated
-from paramesh.dtype import DType, bool_, to_dtype
+from paramesh.dtype import DType, DTypeLike, bool_, to_dtype
 from paramesh.errors import RecipeError
 from paramesh.sampling import batched, slices
 from paramesh.sampling.distribution import DistributionSpec
@@ -39,7 +40,7 @@ from paramesh.sampling.seed import Key, get_seed, next_key, set_seed
 
 Array = jax.Array
 Index = tuple[slice, ...]
-_Host = np.ndarray[Any, Any]
+_Host = HostArray
 
 __all__ = [
     "DistributionSpec",
@@ -153,7 +154,7 @@ class Initializer:
         known = dict(vars(self))
         return known.pop("_kwargs", {}) | {k: v for k, v in known.items() if not k.startswith("_")}
 
-    def _identity(self) -> Any:
+    def _identity(self) -> Hashable:
         items = vars(self) | {"_kwargs": None}
         identity = tuple((k, type(v), v) for k, v in sorted(items.items()))
         try:
@@ -299,7 +300,7 @@ class Recipe:
         """Whether a slice can be computed without the rest."""
         return self.initializer.sliceable
 
-    def with_dtype(self, dtype: Any) -> Self:
+    def with_dtype(self, dtype: DTypeLike) -> Self:
         """The recipe for the same numbers in another element type."""
         return dataclasses.replace(self, dtype=to_dtype(dtype))
 
@@ -353,9 +354,9 @@ class Recipe:
                 assert isinstance(sharding, NamedSharding)
                 return slices.sample_sharded(spec, self.key, self.shape, self.dtype, sharding)
             full = self._full() if not self.sliceable else None
-            shards: dict[Any, Any] = {}
+            shards: dict[tuple[int, ...], Array] = {}
 
-            def shard(index: Index | None) -> Any:
+            def shard(index: Index | None) -> Array | HostArray:
                 starts, shape = self._bounds(index)
                 if full is not None:
                     return _slice_of(full, starts, shape)
@@ -451,7 +452,7 @@ def compute_many(recipes: Sequence[Recipe]) -> list[Array]:
     specs = [recipe._spec() for recipe in recipes]
     kinds = [_kind(recipe, spec) for recipe, spec in zip(recipes, specs, strict=True)]
     counts = collections.Counter(zip(kinds, (recipe.shape for recipe in recipes), strict=True))
-    groups: dict[Any, list[int]] = {}
+    groups: dict[Hashable, list[int]] = {}
     for at, (recipe, spec, kind) in enumerate(zip(recipes, specs, kinds, strict=True)):
         alone = spec is not None and not batched.cheaper_in_rows(
             recipe.size, counts[kind, recipe.shape]
@@ -478,7 +479,7 @@ def compute_many(recipes: Sequence[Recipe]) -> list[Array]:
     return results
 
 
-def _kind(recipe: Recipe, spec: DistributionSpec | None) -> Any:
+def _kind(recipe: Recipe, spec: DistributionSpec | None) -> Hashable:
     """What recipes that can be computed together have in common; None: computed alone."""
     if recipe.size == 0:
         return None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from paramesh.array_types import ArrayLike
 from paramesh.sampling import philox
 
 Array = jax.Array
@@ -33,11 +33,11 @@ class Sampler:
         self,
         shape: tuple[int, ...],
         full_shape: tuple[int, ...] | None,
-        dtype: np.dtype[Any],
+        dtype: np.dtype[np.floating],
         key: Sequence[Array],
         zero: Array,
         place: tuple[Array, Array],
-        starts: Sequence[Any] = (),
+        starts: Sequence[ArrayLike] = (),
     ) -> None:
         self.shape = shape
         self.full_shape = full_shape
@@ -59,10 +59,10 @@ class Sampler:
         counter = (*self._place, self._key[2], jnp.uint32(stream))
         return philox.philox4x32(counter, (self._key[0], self._key[1]))
 
-    def _number(self, value: Any) -> Array:
+    def _number(self, value: ArrayLike) -> Array:
         return jnp.asarray(value).astype(self.dtype)
 
-    def _affine(self, offset: Any, scale: Any, values: Array) -> Array:
+    def _affine(self, offset: ArrayLike, scale: ArrayLike, values: Array) -> Array:
         return self.rounded(values * self._number(scale)) + self._number(offset)
 
     def rounded(self, product: Array) -> Array:
@@ -77,7 +77,7 @@ class Sampler:
         """Uniform uint32 words."""
         return jnp.broadcast_to(self._words()[0], self.shape)
 
-    def uniform(self, low: Any = 0.0, high: Any = 1.0) -> Array:
+    def uniform(self, low: ArrayLike = 0.0, high: ArrayLike = 1.0) -> Array:
         """Uniform on [low, high); rounding may give `high` itself."""
         words = self._words()
         if self.dtype == np.float64:
@@ -89,12 +89,14 @@ class Sampler:
         low, high = self._number(low), self._number(high)
         return self._affine(low, high - low, unit)
 
-    def normal(self, mean: Any = 0.0, sigma: Any = 1.0) -> Array:
+    def normal(self, mean: ArrayLike = 0.0, sigma: ArrayLike = 1.0) -> Array:
         """Normal with this mean and standard deviation, by inversion."""
         words = self._words()
         return self._affine(mean, sigma, self._standard(words[0], words[1]))
 
-    def cut_normal(self, mean: Any, sigma: Any, low: Any, width: Any) -> Array:
+    def cut_normal(
+        self, mean: ArrayLike, sigma: ArrayLike, low: ArrayLike, width: ArrayLike
+    ) -> Array:
         """Normal, truncated to the values between two probabilities in units of 2^-32.
 
         These are `low` and `low + width`, integers with 0 < width and low + width <= 2^32.

@@ -13,7 +13,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import NamedSharding
 
+from paramesh.array_types import ArrayLike, HostArray
 from paramesh.dtype import DType
 from paramesh.sampling.batched import SMALL, sample_rows
 from paramesh.sampling.distribution import (
@@ -49,7 +50,9 @@ class _Place(NamedTuple):
     shares_upper_word: bool
 
 
-def _positions(place: _Place, starts: Sequence[Any], strides: Sequence[Any]) -> tuple[Array, Array]:
+def _positions(
+    place: _Place, starts: Sequence[ArrayLike], strides: Sequence[ArrayLike]
+) -> tuple[Array, Array]:
     """The two words of each element's position in the row-major order of the full array."""
     base: Array = jnp.uint64(0)
     for start, stride in zip(starts, strides, strict=True):
@@ -69,7 +72,7 @@ def _elements(
     place: _Place,
     dtype: DType,
     header: Array,
-    starts: Sequence[Any],
+    starts: Sequence[ArrayLike],
     integers: Sequence[Array],
     reals: Sequence[Array],
 ) -> Array:
@@ -121,7 +124,7 @@ def _sharded_program(
 
     def paramesh_sample_shard(header: Array, reals: Array) -> Array:
         rest = header[HEADER + rank :]
-        starts: list[Any] = []
+        starts: list[Array] = []
         for axis in range(rank):
             shard = lax.axis_index(names[axis]) if names[axis] else 0
             starts.append(jnp.asarray(shard).astype(jnp.uint64) * rest[axis])
@@ -224,6 +227,6 @@ def sample_sharded(
 
 def _arguments(
     spec: DistributionSpec, key: Key, dtype: DType, strides: Sequence[int], starts: Sequence[int]
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+) -> tuple[HostArray, HostArray]:
     header = np.array([*key_words(key), 0, *strides, *starts, *spec.integers], np.uint64)
     return header, np.array(spec.reals, computing_dtype(dtype))

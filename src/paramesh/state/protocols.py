@@ -6,27 +6,17 @@ They are defined above, in `parameter/` and `nn/`, and meet these protocols.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import jax
 
 from paramesh.dtype import DType
 from paramesh.sampling.recipe import Recipe
-
-if TYPE_CHECKING:
-    from paramesh.state.storage import Change, Domain
+from paramesh.state.storage import Change, HasContents
 
 
-class State(Protocol):
+class State(HasContents, Protocol):
     """What programs take in and give out: a Parameter, a pool of them, or an implicit value."""
-
-    _contents: Any  # an array, a Recipe, None or Detached: see `storage.Stage`
-    _domain: Domain
-
-    @property
-    def name(self) -> str:
-        """For messages."""
-        ...
 
     @property
     def shape(self) -> tuple[int, ...]:

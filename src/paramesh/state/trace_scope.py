@@ -1,12 +1,12 @@
-"""The scope of a running trace: what was made inside it, and what it did to things outside.
+"""The scope of a running trace: what was created inside it, and what it changed outside.
 
-A traced function may make Cells and Tensors and do with them what it likes, as long as no traced
-value is leaked in something that outlives the trace: it would be a value that nobody ever computes.
-What a function does to such things is noted here while it runs, and looked at when it ends.
+A traced function may create Cells and Tensors and use them freely, as long as no traced value is
+left in something that outlives the trace: that value is never computed. What a function does to
+objects outside of it is recorded here while it runs, and checked when it ends.
 
 Glossary
-    scope      the scope of one trace, on one thread; borders nest as traces do
-    crossing    a traced value that is found, after the trace, in something outside
+    scope       the record of one trace, on one thread; scopes nest as traces do
+    leak        a traced value that is found, after the trace, in an object outside
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Hashable, Iterable
 from contextlib import contextmanager
 from typing import Any
 
@@ -60,7 +60,7 @@ class Attribute:
         return self.cell.__dict__.get(self.name, MISSING)
 
     def restore(self) -> None:
-        """Give it the value that it had before."""
+        """Restore the value that it had before."""
         fields = self.cell.__dict__
         if self.before is MISSING:
             fields.pop(self.name, None)
@@ -78,7 +78,7 @@ MISSING = _Missing()
 
 
 class TraceScope:
-    """What one trace made, and what it did to things that may be outside of it.
+    """What one trace created, and what it changed that may be outside of it.
 
     Args:
         name: of the function that is traced, for messages.
@@ -88,35 +88,35 @@ class TraceScope:
 
     def __init__(self, name: str, compiled: bool, parent: TraceScope | None = None) -> None:
         self.name, self.compiled, self.parent = name, compiled, parent
-        self._created: dict[Any, None] = {}
+        self._created: dict[Hashable, None] = {}
         self._attributes: dict[tuple[int, str], Attribute] = {}
         self._tensors: list[tuple[weakref.ref[Any], Any, str]] = []
 
     # While it runs.
 
-    def created(self, thing: Any) -> None:
-        """A Parameter or Cell is made by the function."""
+    def created(self, thing: Hashable) -> None:
+        """Record a Parameter or Cell that the function creates."""
         self._created[thing] = None
 
-    def has_created(self, thing: Any) -> bool:
-        """Whether the function, or one around it, made a Parameter or Cell."""
+    def has_created(self, thing: Hashable) -> bool:
+        """Whether the function, or one around it, created a Parameter or Cell."""
         return thing in self._created or (
             self.parent is not None and self.parent.has_created(thing)
         )
 
     def attribute(self, cell: Any, name: str, before: Any) -> None:
-        """A plain attribute of a Cell is about to be assigned to; `before` may be MISSING."""
+        """Record a plain attribute of a Cell before it is assigned; `before` may be MISSING."""
         if not self.has_created(cell) and (id(cell), name) not in self._attributes:
             self._attributes[id(cell), name] = Attribute(cell, name, before, user_line())
 
     def tensor(self, tensor: Any, before: Any) -> None:
-        """A Tensor with the plain value `before` is given a traced one."""
+        """Record that a Tensor with the concrete value `before` gets a traced one."""
         self._tensors.append((weakref.ref(tensor), before, user_line()))
 
     # When it has run.
 
     def changed_attributes(self) -> list[Attribute]:
-        """Attributes that are not what they were."""
+        """Attributes that have another value than before."""
         return [a for a in self._attributes.values() if not _same(a.before, a.now)]
 
     def leaked_attributes(self) -> list[Attribute]:
@@ -124,7 +124,7 @@ class TraceScope:
         return [a for a in self._attributes.values() if _traced(a.now, _DEPTH)]
 
     def restore(self) -> None:
-        """Give attributes and Tensors the values that they had before."""
+        """Restore the values that attributes and Tensors had before."""
         for attribute in self._attributes.values():
             attribute.restore()
         for ref, before, _ in self._tensors:
@@ -133,13 +133,13 @@ class TraceScope:
                 tensor._contents = before
 
     def check(self, cells: Iterable[Any] = ()) -> None:
-        """See that no traced value is leaked outside.
+        """Check that no traced value is left outside.
 
         Args:
             cells: Cells that the function went through.
 
         Raises:
-            TraceError: one is; attributes and Tensors are as before then.
+            TraceError: one is; attributes and Tensors are restored first.
         """
         error = self._leaked_attribute(cells) or self._leaked_tensor()
         if error is not None:
@@ -177,7 +177,7 @@ class _Thread(threading.local):
     scope: TraceScope | None = None
 
 
-#: What this thread is in; `tracing.public_call` puts it back.
+#: What this thread is in; `tracing.public_call` restores it.
 thread = _Thread()
 
 
@@ -188,11 +188,11 @@ def current() -> TraceScope | None:
 
 @contextmanager
 def enter(name: str, compiled: bool | None = None) -> Generator[TraceScope]:
-    """Note what a function does to things outside of it.
+    """Record what a function does to objects outside of it.
 
     Args:
         name: of the function.
-        compiled: None: as the scope around this one.
+        compiled: None: inherited from the scope around this one.
     """
     outer = thread.scope
     if compiled is None:
@@ -212,20 +212,20 @@ def enter(name: str, compiled: bool | None = None) -> Generator[TraceScope]:
                     outer._attributes.setdefault(key, attribute)
 
 
-def created(thing: Any) -> None:
-    """A Parameter or Cell is made, inside a trace or not."""
+def created(thing: Hashable) -> None:
+    """Record a Parameter or Cell that is created, inside a trace or not."""
     scope = thread.scope
     if scope is not None:
         scope.created(thing)
 
 
 def refuse_created(param: Any, owner: str, cells: Iterable[Any] = ()) -> None:
-    """See that a Parameter which is used was not made by the function that is being compiled.
+    """Check that a Parameter in use was not created by the function that is being compiled.
 
     Args:
         param: the Parameter.
-        owner: the class of the Cell or optimizer that it belongs to; '' if it is not known.
-        cells: where to look for its owner then.
+        owner: the class of the Cell or optimizer that it belongs to; '' if unknown.
+        cells: where to look for its owner in that case.
 
     Raises:
         TraceError: it was.
@@ -253,12 +253,12 @@ def _traced(value: Any, depth: int) -> bool:
         return any(_traced(item, depth - 1) for item in value)
     if isinstance(value, dict):
         return any(_traced(item, depth - 1) for item in value.values())
-    held = getattr(type(value), "_value", None)  # a slot of Tensors; Parameters hold no tracers
-    return held is not None and isinstance(value._value, jax.core.Tracer)
+    slot = getattr(type(value), "_value", None)  # a property of Tensors; Parameters hold no tracers
+    return slot is not None and isinstance(value._value, jax.core.Tracer)
 
 
-def _purge(value: Any) -> None:
-    """Take traced values out of a container that a function appended them to."""
+def _purge(value: list[Any] | set[Any] | dict[Any, Any]) -> None:
+    """Remove traced values from a container that a function appended them to."""
     if isinstance(value, list):
         value[:] = [item for item in value if not _traced(item, _DEPTH)]
     elif isinstance(value, set):
@@ -284,7 +284,7 @@ def _same(a: Any, b: Any) -> bool:
         return one.dtype == other.dtype and one.tobytes() == other.tobytes()
     if isinstance(a, int | float | complex | str | bytes):
         return a == b
-    # Two objects of a class that says nothing of when they are equal: taken for the same.
+    # Two objects of a class that defines no equality are taken for the same.
     return type(a).__eq__ is object.__eq__ or bool(a == b)
 
 
@@ -292,7 +292,7 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def user_line() -> str:
-    """The line of the user's code that runs now: `  File "f.py", line 3, in g` and its text."""
+    """The line of user code that runs now: `  File "f.py", line 3, in g` and its text."""
     frame = sys._getframe(1)
     while frame is not None:
         path = frame.f_code.co_filename
@@ -304,11 +304,11 @@ def user_line() -> str:
     return ""
 
 
-def no_value(what: str, value: Any) -> TraceError:
-    """The error for a value that is asked for while it is not known.
+def no_value(what: str, value: jax.Array) -> TraceError:
+    """The error for a value that is needed while it is not known.
 
     Args:
-        what: what was asked for, such as `bool()`.
+        what: what was called, such as `bool()`.
         value: the tracer.
     """
     about = f"shape {tuple(value.shape)}, dtype {value.dtype}"
@@ -317,23 +317,24 @@ def no_value(what: str, value: Any) -> TraceError:
 
 _ATTRIBUTE = (
     "'{fn}' leaves a traced value in the attribute {path}: while a function is compiled or "
-    "differentiated its Tensors have no numbers yet, and they have none afterwards. Return the "
+    "differentiated its Tensors have no values yet, and this one never gets any. Return the "
     "Tensor, or make the attribute a Parameter (requires_grad=False) and assign to that.{where}"
 )
 _TENSOR = (
     "'{fn}' assigned to elements of a Tensor of shape {shape} that was made outside of it. That "
-    "Tensor is a constant of the program, and the new value has no numbers outside. Make the "
+    "Tensor is a constant of the program, and the new value does not exist outside. Make the "
     "Tensor a Parameter (requires_grad=False), or copy it inside (t = t.copy()) and return it."
     "{where}"
 )
 _CREATED = (
-    "'{fn}' makes {what} while it is compiled. The function runs once, when it is traced, so each "
-    "trace would make another one. Make it outside of the function and use it inside.{where}"
+    "'{fn}' creates {what} while it is compiled. The function runs once, when it is traced, so "
+    "each trace would create another one. Create it outside of the function and use it inside."
+    "{where}"
 )
 _NO_VALUE = (
     "{what} of a Tensor that is traced ({about}): while a function is compiled (or mapped, or "
-    "differentiated by JAX) a Tensor has no numbers yet.{where}\n"
-    "Ways out: choose between values with ops.where(condition, a, b), between computations with "
+    "differentiated by JAX) a Tensor has no values yet.{where}\n"
+    "What to do: choose between values with ops.where(condition, a, b), between computations with "
     "paramesh.cond(condition, f, g, *inputs), repeat with paramesh.while_loop(...); or run without "
     "compiling: paramesh.set_context(mode=paramesh.PYNATIVE_MODE)."
 )

@@ -103,7 +103,7 @@ def write_outside(state: AnyState, value: jax.Array) -> None:
     """Give a Parameter, or all entries of a pool, another value outside of every frame."""
     journal = thread.journal
     # Two threads must not get the same random numbers: a generator is written at once.
-    if journal is None or storage.domain_of(state).alone:
+    if journal is None or storage.domain_of(state).apart:
         state._store(value)
     else:
         journal.put(state, value)

@@ -39,7 +39,7 @@ Start = dict[str, Any]
 _RULES: dict[str, Callable[..., Any]] = {
     "uniform": random._uniform,
     "normal": random._normal,
-    "cut_normal": random._cut_normal,
+    "cut_normal": random._truncated_normal,
 }
 _NAMES = {rule: name for name, rule in _RULES.items()}
 
