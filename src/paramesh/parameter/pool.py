@@ -1,20 +1,22 @@
 """Pools: many small Parameters in one flat array, so that a program has few inputs and outputs.
 
-A compiled call costs by the array that crosses its border, outputs above all: for networks of many
-small Parameters more than the arithmetic. A pool is one array of which each of its members is a
-part. It is invisible: a member reads, writes, saves and clones like any other Parameter.
+The cost of a compiled call grows with the number of its inputs and outputs, outputs above all: for
+networks of many small Parameters it is more than the arithmetic. A pool is one array of which each
+entry is a slice. It is invisible: an entry reads, writes, saves and clones like any other
+Parameter.
 
 Glossary
-    member      a Parameter that has a slot in a pool
-    stray       a member that has contents of its own, because it was written from outside or never
-                was in the array; the next program that needs the pool takes it in
+    entry       a Parameter that has a slot in a pool
+    detached    of an entry: with contents of its own, because it was written from outside or never
+                was in the array; the next program that needs the pool gathers it
     layout        where the members lie; pools of one layout (a network's weights and their moments)
                 can be computed with as wholes
     owner       the optimizer that asked for the pool, which asks again when it was dissolved
-    dissolved   all members hold their values themselves again, for good or until the owner asks
+    dissolved   all entries hold their own values again, for good or until the owner asks
 
-A member without contents of its own is in the array; nothing else marks it. The pool's own contents
-are its array, or `storage.Detached` while there are detached. It shares the domain of its members.
+An entry without contents of its own is in the array; nothing else marks it. The pool's own contents
+are its array, or `storage.Detached` while entries are detached. It shares the domain of its
+entries.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ from __future__ import annotations
 import itertools
 import threading
 import weakref
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -31,9 +33,12 @@ import numpy as np
 from jax import lax
 
 from paramesh._compat.jax import eval_context
+from paramesh.array_types import Array, ArrayLike, HostArray
 from paramesh.dtype import DType, to_dtype
+from paramesh.sampling.recipe import Recipe
 from paramesh.state import placement, storage, tracing
 from paramesh.state.protocols import State
+from paramesh.state.purposes import ProgramPlacement
 
 #: Optimizers that have not yet been asked which pools they want, and those that have been.
 waiting: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -42,29 +47,43 @@ _asked: weakref.WeakSet[Any] = weakref.WeakSet()
 #: What `Placement.division` was when optimizers were asked.
 _division: list[Any] = [None]
 
-#: So many written members are put into the array one by one; more are joined anew.
+#: Up to this many written entries are updated one by one; more are joined anew.
 _FEW = 4
 
 
+class PoolEntry(State, Protocol):
+    """What a pool needs to know of a Parameter."""
+
+    _slot: Slot | None
+
+
+class PoolOwner(Protocol):
+    """An optimizer that puts its Parameters into pools."""
+
+    def form_pools(self) -> None:
+        """Make the pools, if they are worth it."""
+        ...
+
+
 class Slot(NamedTuple):
-    """Where a member lies."""
+    """The place of an entry in a pool."""
 
     pool: Pool
     at: int
 
 
 class FlatLayout:
-    """Where arrays lie in a flat one: in the order given, equal shapes next to each other.
+    """Where arrays are in a flat one: in the order given, equal shapes next to each other.
 
     Args:
         shapes: the shape of each, equal ones adjacent.
 
     Attributes:
         starts: the first element of each.
-        ranks: which of the equal ones each is.
-        runs: the first element of the first of the equal ones.
+        ranks: the index of each among those of equal shape.
+        runs: the first element of the first of those.
         size: elements in all.
-        most: the largest number of equal ones.
+        most: the largest number of equal shapes.
     """
 
     def __init__(self, shapes: Sequence[tuple[int, ...]]) -> None:
@@ -80,18 +99,18 @@ class FlatLayout:
             self.runs.append(self.runs[-1] if again else self.starts[i])
         self.most = max(self.ranks) + 1
 
-    def join(self, arrays: Sequence[Any]) -> Any:
-        """The flat array of the members' arrays; traceable."""
+    def join(self, arrays: Sequence[Array]) -> Array:
+        """The flat array of the entries' arrays; traceable."""
         return jnp.concatenate([jnp.ravel(array) for array in arrays])
 
-    def part(self, flat: Any, i: int, ranks: Sequence[Any] | None = None) -> Any:
+    def part(self, flat: Array, i: int, ranks: Sequence[Array] | None = None) -> Array:
         """Member `i` of a flat array; traceable.
 
         Args:
             flat: the array of all.
-            i: which member.
-            ranks: the numbers 0, 1, … as values that the compiler does not know. With constant
-                offsets XLA would compile one kernel for each member, with these, one for each
+            i: which entry.
+            ranks: the numbers 0, 1, … as values that XLA cannot fold. With constant
+                offsets XLA would compile one kernel for each entry, with these, one for each
                 shape.
         """
         start = self.starts[i]
@@ -101,22 +120,22 @@ class FlatLayout:
 
 
 class Dissolved(Exception):
-    """The pool was dissolved by another thread."""
+    """Another thread has dissolved the pool."""
 
 
-def _is_in(param: State, pool: Pool) -> bool:
+def _is_in(param: PoolEntry, pool: Pool) -> bool:
     slot = param._slot
     return slot is not None and slot.pool is pool
 
 
 class _Taken(NamedTuple):
-    """Copies of parts of an array."""
+    """Copies of slices of an array."""
 
-    of: Any
-    arrays: dict[int, Any]
+    of: Callable[[], Array | None]
+    arrays: dict[int, Array]
 
 
-#: No copies: of no array.
+#: No copies.
 NOTHING_TAKEN = _Taken(lambda: None, {})
 
 
@@ -125,9 +144,9 @@ class Pool(tracing.Pooled):
 
     Args:
         name: for messages.
-        layout: where the members lie.
+        layout: where the entries are.
         dtype: the element type of all.
-        members: Parameters of these shapes, not in another pool.
+        params: its entries, of these shapes, not in another pool.
         owner: see the glossary.
     """
 
@@ -135,7 +154,12 @@ class Pool(tracing.Pooled):
     is_init = False
 
     def __init__(
-        self, name: str, layout: FlatLayout, dtype: DType, members: Sequence[State], owner: Any
+        self,
+        name: str,
+        layout: FlatLayout,
+        dtype: DType,
+        params: Sequence[PoolEntry],
+        owner: PoolOwner,
     ) -> None:
         self.name = name
         self.layout = layout
@@ -145,11 +169,11 @@ class Pool(tracing.Pooled):
         self._contents: Any = storage.Detached(None)
         self._recipe = None
         self._taken: _Taken = NOTHING_TAKEN
-        self._entries = [weakref.ref(param) for param in members]
+        self._entries = [weakref.ref(param) for param in params]
         self._owner = weakref.ref(owner)
         self._domain = storage.Domain()
-        storage.unite([self, *members])
-        slots = [(param, "_slot", Slot(self, i)) for i, param in enumerate(members)]
+        storage.unite([self, *params])
+        slots = [(param, "_slot", Slot(self, i)) for i, param in enumerate(params)]
         storage.inside(self, storage.commit, [*slots, tracing.version_bump()])
 
     @property
@@ -157,28 +181,28 @@ class Pool(tracing.Pooled):
         return None if isinstance(self._contents, storage.Detached) else self._contents
 
     def base(self) -> Any:
-        """The array that members without contents of their own are in; None before there is one."""
+        """The array that holds the entries that are not detached; None before there is one."""
         contents = self._contents
         return contents.base if isinstance(contents, storage.Detached) else contents
 
-    def enter(self, placement: Any) -> None:
-        """Called before a program of a placement uses a member: a flat array suits them all."""
+    def enter(self, placement: ProgramPlacement) -> None:
+        """Called before a program of a placement uses an entry: a flat array suits all of them."""
 
-    def entries(self) -> list[tuple[int, State]]:
-        """(index, State) of those that still exist; none once it was dissolved."""
+    def entries(self) -> list[tuple[int, Any]]:
+        """(index, Parameter) of the entries that still exist; empty once it is dissolved."""
         found = [(i, ref()) for i, ref in enumerate(self._entries)]
         return [(i, param) for i, param in found if param is not None and _is_in(param, self)]
 
-    def detached(self) -> list[tuple[int, State]]:
-        """(index, State) of the members whose values are not in the array."""
+    def detached(self) -> list[tuple[int, Any]]:
+        """(index, Parameter) of the detached entries."""
         return [(i, param) for i, param in self.entries() if param._contents is not None]
 
-    def declared(self) -> list[State]:
-        """Members whose recipes are to be run before the pool is used."""
+    def declared(self) -> list[Any]:
+        """Entries whose recipes have to be run before the pool is used."""
         return [param for _, param in self.detached()]
 
-    def take(self, i: int) -> Any:
-        """An array of its own with the value of a member that is in the array."""
+    def take(self, i: int) -> Array:
+        """A copy of the value of an entry that is not detached."""
         base = self.base()
         taken = self._taken
         if taken.of() is not base:
@@ -189,19 +213,19 @@ class Pool(tracing.Pooled):
                 array = taken.arrays[i] = self._part_of(base, i)
         return array
 
-    def _part_of(self, base: Any, i: int) -> Any:
+    def _part_of(self, base: Array, i: int) -> Array:
         start, size = self.layout.starts[i], self.layout.sizes[i]
         part = _on_host(base)[start : start + size]
         return _own_array(part.reshape(self.layout.shapes[i]))
 
-    def view(self, i: int) -> np.ndarray[Any, Any] | None:
-        """Member `i` as a read-only view of the array, to be let go before the next program runs.
+    def view(self, i: int) -> HostArray | None:
+        """Entry `i` as a read-only view of the array, to be released before the next program runs.
 
-        None where the member is not in the array, or the array is not its values side by side.
+        None where the entry is detached, or the array does not hold the values one after another.
         """
         return storage.inside(self, self._view, i)
 
-    def _view(self, i: int) -> np.ndarray[Any, Any] | None:
+    def _view(self, i: int) -> HostArray | None:
         base = self.base()
         if self._is_detached(i) or base is None:
             return None
@@ -214,30 +238,30 @@ class Pool(tracing.Pooled):
         return param is not None and param._contents is not None
 
     def detaching(self) -> list[storage.Change]:
-        """The pool's part of the change by which a member gets contents of its own."""
+        """The pool's part of the change by which an entry becomes detached."""
         if isinstance(self._contents, storage.Detached):
             return []
         return [(self, "_contents", storage.Detached(self._contents))]
 
-    def accepts(self, i: int, value: Any) -> bool:
-        """Whether a value, or a recipe, fits member `i`'s place."""
+    def accepts(self, i: int, value: Array | Recipe) -> bool:
+        """Whether a value, or a recipe, fits the place of entry `i`."""
         if tuple(value.shape) != self.layout.shapes[i] or to_dtype(value.dtype) != self.dtype:
             return False
         return is_fully_replicated(value)
 
-    def _prepare(self, value: Any) -> None:
-        """Nothing: an array of all members fits."""
+    def _prepare(self, value: Array) -> None:
+        """Nothing: an array of all entries fits."""
 
-    def _changes(self, value: Any) -> list[storage.Change]:
+    def _changes(self, value: Array) -> list[storage.Change]:
         """What a write changes; with the lock held."""
         return [(self, "_contents", value), *((p, "_contents", None) for _, p in self.detached())]
 
     def forget(self) -> None:
-        """Let go of copies of parts of an array that there was before."""
+        """Release copies of slices of an earlier array."""
         if self._taken is not NOTHING_TAKEN:
             self._taken = NOTHING_TAKEN
 
-    def _concrete(self) -> Any:
+    def _concrete(self) -> Array:
         while True:
             value = storage.inside(self, self._own)
             if value is not None:
@@ -249,7 +273,7 @@ class Pool(tracing.Pooled):
         """The array; None if recipes have to be run first. With the lock held.
 
         Raises:
-            Dissolved: there is none any more.
+            Dissolved: there is no array any more.
         """
         if not self.alive:
             raise Dissolved
@@ -273,11 +297,11 @@ class Pool(tracing.Pooled):
             array = _own_array(flat)
         self._store_inside(array)
 
-    def _store(self, value: Any) -> None:
-        """Take over an array of all members, computed outside of every program."""
+    def _store(self, value: Array) -> None:
+        """Store an array of all entries, computed outside of every program."""
         storage.inside(self, self._store_inside, value)
 
-    def _store_inside(self, value: Any) -> None:
+    def _store_inside(self, value: Array) -> None:
         storage.check_free(self)
         detached = self.detached()
         storage.commit(self._changes(value))
@@ -285,8 +309,8 @@ class Pool(tracing.Pooled):
         for _, param in detached:
             storage.returned(param)
 
-    def joined(self, base: Any, others: Mapping[int, Any]) -> Any:
-        """The flat array `base` with other values for some members; traceable."""
+    def joined(self, base: Array, others: Mapping[int, Array]) -> Array:
+        """The flat array `base` with other values for some entries; traceable."""
         if len(others) <= _FEW:
             for i, value in others.items():
                 base = lax.dynamic_update_slice(base, value.ravel(), (self.layout.starts[i],))
@@ -299,7 +323,7 @@ class Pool(tracing.Pooled):
         )
 
     def dissolve(self, again: bool = True) -> None:
-        """Give every member its value back.
+        """Make every entry hold its own value again.
 
         Args:
             again: let the owner ask for pools again when the next program is traced.
@@ -313,11 +337,11 @@ class Pool(tracing.Pooled):
         if not self.alive:
             return
         storage.check_free(self)
-        members = self.entries()
+        entries = self.entries()
         storage.commit(
             [
-                *((p, "_contents", self.take(i)) for i, p in members if p._contents is None),
-                *((param, "_slot", None) for _, param in members),
+                *((p, "_contents", self.take(i)) for i, p in entries if p._contents is None),
+                *((param, "_slot", None) for _, param in entries),
                 (self, "_contents", storage.Detached(None)),
                 (self, "alive", False),
                 tracing.version_bump(),
@@ -325,7 +349,7 @@ class Pool(tracing.Pooled):
         )
         self.forget()
 
-    def _cache_key(self) -> Any:
+    def _cache_key(self) -> bool:
         return self.alive
 
 
@@ -334,9 +358,9 @@ forming = threading.RLock()
 
 
 def form_waiting() -> None:
-    """Let optimizers that have not done so put their Parameters into pools.
+    """Let optimizers that were not asked yet put their Parameters into pools.
 
-    Where another placement divides optimizer state in another way, all of them are asked again.
+    When another placement shards optimizer state in another way, all of them are asked again.
     """
     with forming:
         division = placement.current().division
@@ -349,15 +373,15 @@ def form_waiting() -> None:
             waiting.discard(owner)
 
 
-def ranks_of(states: Sequence[Any], zero: Any) -> Any:
-    """The numbers that `FlatLayout.part` takes for the pools among these states; traceable.
+def ranks_of(states: Sequence[object], zero: ArrayLike) -> tuple[Array, ...] | None:
+    """The ranks that `FlatLayout.part` takes, for the pools among these states; traceable.
 
     Args:
         states: inputs of a program.
         zero: an Int32 that is 0 and an input of the program.
 
     Returns:
-        A tuple of Int32, or None where constants are as good.
+        A tuple of Int32, or None where constants do as well.
     """
     most = max((s.layout.most for s in states if isinstance(s, Pool)), default=0)
     if most < 2 or jax.default_backend() != "cpu":
@@ -372,21 +396,21 @@ def ranks_of(states: Sequence[Any], zero: Any) -> Any:
     )[1:]
 
 
-def state_of(param: Any) -> Any:
+def state_of(param: State) -> Any:
     """What holds a Parameter's value: the Parameter, or the pool that it is in."""
     slot = param._slot
     return param if slot is None else slot.pool
 
 
-def is_fully_replicated(value: Any) -> bool:
-    """Whether each of the devices that hold an array holds all of it."""
+def is_fully_replicated(value: object) -> bool:
+    """Whether every device that holds an array holds all of it."""
     sharding = getattr(value, "sharding", None)
     return sharding is None or sharding.is_fully_replicated
 
 
-def _on_host(array: Any) -> np.ndarray[Any, Any]:
-    # Through DLPack, because numpy's own way keeps the view in the array for as long as it lives,
-    # and JAX copies an array that is donated while somebody views it.
+def _on_host(array: Array) -> HostArray:
+    # Through DLPack: numpy's own conversion keeps the view in the array for as long as it lives,
+    # and JAX copies a donated array while a view of it exists.
     if len(array.sharding.device_set) > 1:
         array = array.addressable_data(0)
     try:
@@ -395,5 +419,5 @@ def _on_host(array: Any) -> np.ndarray[Any, Any]:
         return np.asarray(array)
 
 
-def _own_array(part: np.ndarray[Any, Any]) -> Any:
+def _own_array(part: HostArray) -> Array:
     return jnp.array(part, copy=True)

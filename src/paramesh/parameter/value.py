@@ -13,17 +13,18 @@ the first read, `init_data()`, or never, when a checkpoint is loaded first.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 import jax
 
 from paramesh._compat.jax import eval_context
-from paramesh.dtype import DType, to_dtype
+from paramesh.array_types import Array
+from paramesh.dtype import DType, DTypeLike, to_dtype
 from paramesh.errors import ParameterShapeError
 from paramesh.parameter.pool import Pool, Slot
 from paramesh.sampling.recipe import Recipe
 from paramesh.state import placement, storage, tracing
-from paramesh.tensor.base import Tensor, as_value
+from paramesh.tensor.base import Tensor, TensorInput, as_value
 from paramesh.tensor.promotion import cast
 
 
@@ -35,6 +36,7 @@ class ParameterValue(Tensor):
     """
 
     _domain: storage.Domain
+    _name: str
     _slot: Slot | None = None
 
     # What it is.
@@ -49,27 +51,27 @@ class ParameterValue(Tensor):
         """The element type."""
         return to_dtype(self._about().dtype)
 
-    def _about(self) -> Any:
+    def _about(self) -> HasShapeAndType:
         while True:
             contents, slot = self._contents, self._slot
             if contents is not None:
                 return contents
-            if slot is not None:  # else its pool was dissolved in between
+            if slot is not None:  # otherwise its pool was dissolved in between
                 return _About(slot.pool.layout.shapes[slot.at], slot.pool.dtype)
 
     # Reading.
 
-    def _get(self) -> Any:
+    def _get(self) -> Array:
         return tracing.read(self)
 
-    def _concrete(self) -> Any:
+    def _concrete(self) -> Array:
         while True:
             value = storage.inside(self, self._own)
             if value is not None:
                 return value
             materialise([self])
 
-    def _own(self) -> Any:
+    def _own(self) -> Array | None:
         """The value, None while there is a recipe; with the lock held."""
         contents = self._contents
         if contents is None:
@@ -78,47 +80,47 @@ class ParameterValue(Tensor):
             return slot.pool.take(slot.at)
         return None if isinstance(contents, Recipe) else storage.out(self, contents)
 
-    def _materialise(self, recipe: Recipe) -> Any:
+    def _materialise(self, recipe: Recipe) -> Array:
         return self._concrete()
 
     # An array that leaves must outlive the next step, which may donate it.
 
-    def _escaping_value(self) -> Any:
+    def _escaping_value(self) -> Array:
         if tracing.current() is not None or tracing.is_pending(self):
             return self._get()
-        self._concrete()  # a recipe is run first
+        self._concrete()  # it is materialised first
         return storage.inside(self, self._escape)
 
-    def _escape(self) -> Any:
-        if self._contents is not None:  # else a copy of the pool's part goes out
+    def _escape(self) -> Array:
+        if self._contents is not None:  # otherwise a copy of the pool's slice leaves
             storage.escape(self)
         value = self._own()
         return self._concrete() if value is None else value
 
     # Writing.
 
-    def _put(self, value: Any) -> None:
+    def _put(self, value: Array) -> None:
         self.assign(value)
 
-    def _store(self, value: Any) -> None:
+    def _store(self, value: Array) -> None:
         storage.inside(self, self._replace, value)
 
     def _declare(self, recipe: Recipe) -> None:
-        """Start again from a recipe."""
+        """Become declared again."""
         storage.inside(self, self._replace, recipe)
 
-    def _replace(self, contents: Any) -> None:
+    def _replace(self, contents: Array | Recipe) -> None:
         storage.check_free(self)
         self._prepare(contents)
         storage.commit(self._changes(contents))
 
-    def _prepare(self, contents: Any) -> None:
-        """Leave a pool that has no place for these contents."""
+    def _prepare(self, contents: Array | Recipe) -> None:
+        """Dissolve a pool that these contents do not fit."""
         slot = self._slot
         if slot is not None and not slot.pool.accepts(slot.at, contents):
             slot.pool.dissolve()
 
-    def _changes(self, contents: Any) -> list[storage.Change]:
+    def _changes(self, contents: Array | Recipe) -> list[storage.Change]:
         """What a write changes; with the lock held."""
         changes: list[storage.Change] = []
         declared = isinstance(self._contents, Recipe) or isinstance(contents, Recipe)
@@ -130,12 +132,12 @@ class ParameterValue(Tensor):
         changes.append((self, "_contents", contents))
         return changes
 
-    def _materialised(self, recipe: Recipe, array: Any) -> None:
+    def _materialised(self, recipe: Recipe, array: Array) -> None:
         """The recipe was run; with the lock held."""
-        if self._contents is recipe:  # else another thread was faster, or wrote something else
+        if self._contents is recipe:  # otherwise another thread was faster, or wrote something else
             storage.commit([(self, "_contents", array)])
 
-    def assign(self, value: Any) -> Self:
+    def assign(self, value: TensorInput) -> Self:
         """Write a new value of the same shape, here or in the running program; returns self.
 
         The value is cast to the Parameter's element type without the checks of `set_data`; this is
@@ -144,8 +146,9 @@ class ParameterValue(Tensor):
         Raises:
             ParameterShapeError: the value has another shape.
         """
-        value = value._get() if isinstance(value, Tensor) else value
-        if not hasattr(value, "dtype") or not isinstance(value, jax.Array):
+        if isinstance(value, Tensor):
+            value = value._get()
+        if not isinstance(value, jax.Array):
             value = as_value(value)
         if tuple(value.shape) != self.shape:
             raise ParameterShapeError(
@@ -154,6 +157,20 @@ class ParameterValue(Tensor):
             )
         tracing.write(self, cast(value, self.dtype))
         return self
+
+
+class HasShapeAndType(Protocol):
+    """An array or a recipe."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes."""
+        ...
+
+    @property
+    def dtype(self) -> DTypeLike:
+        """The element type."""
+        ...
 
 
 class _About(NamedTuple):

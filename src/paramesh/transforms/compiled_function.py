@@ -195,7 +195,7 @@ class CompiledFunction:
             except BaseException:
                 retracing.restore()
                 raise
-            if executable is not None and retracing.settled:
+            if executable is not None and retracing.stable:
                 return executable
             found.update(missing)
             use_64bit = use_64bit or met_64bit

@@ -1,26 +1,28 @@
-"""What a compiled function is on its way to the device: `.lower(…)`, and `.compile()` of that.
+"""The stages of a compiled function before it runs: `.lower(…)`, and `.compile()` of that.
 
-They are `jax.stages` over Parameters. Nothing is computed for them: a network that is only declared
-can be lowered and compiled for its costs, and stays weightless.
+They are `jax.stages` over Parameters. Nothing is computed: a network that is only declared can be
+lowered and compiled for its cost analysis, and stays weightless.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
 import numpy as np
 
+from paramesh.array_types import ArrayLike
 from paramesh.dtype import x64_if
 from paramesh.errors import TraceError
 from paramesh.parameter import materialise
 from paramesh.state import placement
+from paramesh.transforms.call_arguments import ParsedCall
 from paramesh.transforms.executable import ZERO, Executable
 
 
 class Lowered:
-    """A function as a program that is not compiled yet; `CompiledFunction.lower` gives it.
+    """A traced function that is not compiled yet; `CompiledFunction.lower` returns it.
 
     Attributes:
         stage: the `jax.stages.Lowered`. Its inputs are the values of Parameters that are written,
@@ -33,7 +35,7 @@ class Lowered:
         parse: Callable[..., Any],
         key: Any,
         executable: Executable,
-        leaves: list[Any],
+        leaves: list[ArrayLike],
     ) -> None:
         self._name, self._parse, self._key, self._entry = name, parse, key, executable
         with x64_if(executable.use_64bit):
@@ -41,7 +43,7 @@ class Lowered:
             self.stage: Any = program.lower(*_inputs(executable, leaves))
 
     def as_text(self, dialect: str | None = None) -> str:
-        """The program as text, in StableHLO if nothing else is asked for."""
+        """The program as text, in StableHLO by default."""
         return self.stage.as_text(dialect)
 
     def cost_analysis(self) -> Any:
@@ -67,7 +69,12 @@ class Compiled:
     """
 
     def __init__(
-        self, name: str, parse: Callable[..., Any], key: Any, executable: Executable, stage: Any
+        self,
+        name: str,
+        parse: Callable[..., ParsedCall | None],
+        key: Hashable,
+        executable: Executable,
+        stage: jax.stages.Compiled,
     ) -> None:
         self._name, self._parse, self._key, self.stage = name, parse, key, stage
         self._entry = executable.compiled_as(stage)
@@ -77,7 +84,7 @@ class Compiled:
 
         Raises:
             TypeError: inputs of other shapes or element types, or other constants.
-            TraceError: the network is no longer as it was (`set_train`, its members, …).
+            TraceError: the network has changed (`set_train`, its structure, …).
         """
         call = self._parse(args, kwargs)
         if call is None or call[0] != self._key:
@@ -88,7 +95,7 @@ class Compiled:
         if not self._entry.current():
             raise TraceError(
                 f"'{self._name}': the network has changed since it was compiled (set_train, "
-                "members, requires_grad or settings). Lower and compile it again."
+                "structure, requires_grad or settings). Lower and compile it again."
             )
         return self._entry.run(call[1])
 
@@ -105,8 +112,8 @@ class Compiled:
         return self.stage.memory_analysis()
 
 
-def _inputs(executable: Executable, leaves: list[Any]) -> tuple[Any, Any, Any]:
-    """What the program takes: shapes where they are enough, arrays where their places matter."""
+def _inputs(executable: Executable, leaves: list[ArrayLike]) -> tuple[Any, Any, Any]:
+    """The program's inputs: shapes where they suffice, arrays where their sharding matters."""
     place = placement.current()
     states = (executable.donated, executable.kept)
     zero = [ZERO] if executable.pooled else []
