@@ -13,17 +13,21 @@ numbers for.
 from __future__ import annotations
 
 import math
-import numbers
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from paramesh.initializer.arguments import (
+    Axes,
+    Shape,
+    axes_given,
+    axis_positions,
+    choice,
+    not_negative,
+    real_number,
+)
 from paramesh.sampling.recipe import DistributionSpec, Initializer, Sampler
-
-Shape = tuple[int, ...]
 
 # Standard deviation of a standard normal truncated at -2 and 2.
 _SIGMA_TRUNCATED_AT_TWO = 0.87962566103423978
@@ -53,79 +57,6 @@ def _truncated_normal(
     return jnp.minimum(jnp.maximum(values, smallest), largest)
 
 
-# Checks of arguments.
-
-
-def real_number(owner: str, name: str, value: object, wrong: type[Exception] = TypeError) -> float:
-    """An argument as a finite float.
-
-    Raises:
-        TypeError (or `wrong`): it is not a number.
-        ValueError: it is infinite or NaN.
-    """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real | np.number):
-        raise wrong(f"{owner}({name}): expected a number, got {value!r} ({type(value).__name__}).")
-    value = float(value)
-    if not math.isfinite(value):
-        raise ValueError(f"{owner}({name}): expected a finite number, got {value}.")
-    return value
-
-
-def not_negative(owner: str, name: str, value: object) -> float:
-    """An argument as a finite float >= 0.
-
-    Raises:
-        TypeError: it is not a number.
-        ValueError: it is negative, infinite or NaN.
-    """
-    value = real_number(owner, name, value)
-    if value < 0:
-        raise ValueError(f"{owner}({name}): expected a number >= 0, got {value}.")
-    return value
-
-
-def _choice(owner: str, name: str, value: object, choices: tuple[str, ...]) -> str:
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{owner}({name}): expected one of {', '.join(choices)}; got {value!r}.")
-    return value
-
-
-Axes = int | Sequence[int]
-
-
-def axes_given(owner: str, name: str, axes: Axes | None) -> tuple[int, ...]:
-    """Axes as a tuple; () for none.
-
-    Raises:
-        TypeError: they are not ints.
-    """
-    if axes is None:
-        return ()
-    listed = (axes,) if isinstance(axes, int) else axes
-    if not isinstance(listed, list | tuple) or not all(type(axis) is int for axis in listed):
-        raise TypeError(f"{owner}({name}): expected an int or several, got {axes!r}.")
-    return tuple(listed)
-
-
-def layer_axes(init: Initializer, shape: Shape, batch: tuple[int, ...]) -> list[int]:
-    """The axes of one layer, in order: all but those along which layers are stacked.
-
-    Raises:
-        ValueError: an axis that the shape does not have, or the same axis twice.
-    """
-    return [axis for axis in range(len(shape)) if axis not in _places(init, shape, batch)]
-
-
-def _places(init: Initializer, shape: Shape, axes: tuple[int, ...]) -> list[int]:
-    for axis in axes:
-        if not -len(shape) <= axis < len(shape):
-            raise ValueError(f"{init!r}: there is no axis {axis} in the shape {shape}.")
-    places = [axis % len(shape) for axis in axes]
-    if len(set(places)) < len(places):
-        raise ValueError(f"{init!r}: an axis is named twice for the shape {shape}.")
-    return places
-
-
 class _Scaled(Initializer):
     """Base of the initializers whose standard deviation follows from the shape.
 
@@ -151,7 +82,7 @@ class _Scaled(Initializer):
         self._fans(shape)
 
     def _fans(self, shape: Shape) -> tuple[int, int]:
-        named = _places(self, shape, (*self.batch_axis, *self.in_axis, *self.out_axis))
+        named = axis_positions(self, shape, (*self.batch_axis, *self.in_axis, *self.out_axis))
         stacked = named[: len(self.batch_axis)]
         layer = [axis for axis in range(len(shape)) if axis not in stacked]
         if self.in_axis:
@@ -375,8 +306,8 @@ class _He(_Scaled):
             in_axis,
             out_axis,
             negative_slope=real_number(owner, "negative_slope", negative_slope, wrong=ValueError),
-            mode=_choice(owner, "mode", lower, _FAN_MODES),
-            nonlinearity=_choice(owner, "nonlinearity", nonlinearity, _NONLINEARITIES),
+            mode=choice(owner, "mode", lower, _FAN_MODES),
+            nonlinearity=choice(owner, "nonlinearity", nonlinearity, _NONLINEARITIES),
         )
 
     def _sigma(self, shape: Shape) -> float:
@@ -469,8 +400,8 @@ class VarianceScaling(_Scaled):
             in_axis,
             out_axis,
             scale=not_negative(owner, "scale", scale),
-            mode=_choice(owner, "mode", mode, ("fan_in", "fan_out", "fan_avg")),
-            distribution=_choice(
+            mode=choice(owner, "mode", mode, ("fan_in", "fan_out", "fan_avg")),
+            distribution=choice(
                 owner,
                 "distribution",
                 distribution,

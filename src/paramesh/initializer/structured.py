@@ -18,15 +18,15 @@ import numpy as np
 
 from paramesh.array_types import HostArray
 from paramesh.dtype import DType, bool_, float32, float64
-from paramesh.initializer.random import (
+from paramesh.initializer.arguments import (
     Axes,
-    Normal,
     Shape,
     axes_given,
     layer_axes,
     not_negative,
     real_number,
 )
+from paramesh.initializer.random import Normal
 from paramesh.sampling.recipe import (
     DistributionSpec,
     Initializer,

@@ -22,14 +22,8 @@ from paramesh.tensor.base import wrap
 from paramesh.tensor.trees import Nest, unpack
 from paramesh.transforms.bodies import Body, in_64bit_if_met, name_of, write
 from paramesh.transforms.compiled_function import CompiledFunction
-from paramesh.transforms.gradients import (
-    Forward,
-    Weights,
-    check_weights,
-    cotangents,
-    differentiable,
-    zeros_like,
-)
+from paramesh.transforms.forward import Forward, cotangents, differentiable, zeros_like
+from paramesh.transforms.gradients import Weights, check_weights
 from paramesh.transforms.reachability import parameters_of
 
 
