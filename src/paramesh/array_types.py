@@ -1,4 +1,4 @@
-"""Names for the types of values, used in annotations: arrays, numbers, shapes, trees.
+"""Names for the types of values, used in annotations: arrays, shapes, trees.
 
 Glossary
     raw value   the array behind a Tensor: a `jax.Array`, inside of programs a tracer (which is one
@@ -12,12 +12,12 @@ from typing import Any, TypeAlias
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
+
+__all__ = ["Array", "ArrayLike", "HostArray", "Shape", "Tree"]
 
 Array = jax.Array
 HostArray: TypeAlias = np.ndarray[Any, Any]
-Scalar: TypeAlias = bool | int | float | complex | np.generic
-#: What JAX's functions take as one operand.
-ArrayLike: TypeAlias = jax.Array | HostArray | Scalar
 Shape: TypeAlias = tuple[int, ...]
 #: Its containers are the user's, so nothing about it can be checked.
 Tree: TypeAlias = Any

@@ -139,7 +139,7 @@ number_type = (*int_type, *uint_type, *float_type, *complex_type)
 
 _64BIT = frozenset((int64, uint64, float64, complex128))
 _NP_64BIT = frozenset(d.np_dtype for d in _64BIT)
-_BY_NP = {d.np_dtype: d for d in ALL}
+_BY_NP: dict[object, DType] = {d.np_dtype: d for d in ALL}
 _BY_NAME = {d.long_name: d for d in ALL} | {"bool_": bool_} | {str(d): d for d in ALL}
 _BY_PYTYPE: dict[type, DType] = {bool: bool_, int: int64, float: float64, complex: complex128}
 
@@ -161,7 +161,7 @@ def _by_long_name(name: str) -> DType:
     return _BY_NAME[name]
 
 
-def to_dtype(value: DTypeLike) -> DType:
+def to_dtype(value: DTypeLike | None) -> DType:
     """The DType meant by a DType, a numpy or jax.numpy dtype, a name or a python type.
 
     Python types map as in MindSpore's `pytype_to_dtype`: int is Int64, float is Float64.

@@ -38,6 +38,7 @@ from paramesh.state import placement, trace_scope
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.trees import is_tensor, unpack
 from paramesh.transforms.bodies import Body, name_of
+from paramesh.transforms.call_arguments import parse_call
 from paramesh.transforms.compiled_function import CompiledFunction
 
 _PROGRAM = "__stablehlo__"
@@ -90,7 +91,9 @@ def export(
             "reset_auto_parallel_context() and the parameter server with reset_ps_context() first."
         )
     program = _program_of(fn)
-    _, leaves, rebuild = program._parse(inputs, {}, abstract=True)
+    call = parse_call(program, inputs, {}, abstract=True)
+    assert call is not None, "arguments from outside are not traced"
+    _, leaves, rebuild = call
     entry = program.trace(*inputs)
     pools = (s for s in (*entry.donated, *entry.kept, *entry.written) if isinstance(s, Pool))
     members = [param for pool in pools for _, param in pool.entries()]

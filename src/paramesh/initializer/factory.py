@@ -8,7 +8,7 @@ from __future__ import annotations
 import numbers
 import operator
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -80,7 +80,7 @@ InitLike: TypeAlias = Initializer | Tensor | str | float | np.number | np.bool_
 
 
 def initializer(
-    init: InitLike, shape: int | Sequence[int] | None = None, dtype: DTypeLike = float32
+    init: InitLike, shape: int | Sequence[int] | None = None, dtype: DTypeLike | None = float32
 ) -> Tensor:
     """A Tensor that holds the recipe of its numbers, and no data until it is used.
 
@@ -141,6 +141,7 @@ def _chosen(init: InitLike) -> Initializer:
 
 
 def _checked_shape(shape: int | Sequence[int] | None) -> tuple[int, ...]:
+    entries: tuple[Any, ...]
     if isinstance(shape, list | tuple):
         entries = tuple(shape)
     else:

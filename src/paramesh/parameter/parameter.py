@@ -24,7 +24,6 @@ from paramesh.parameter.hooks import GradientHook, HookHandle
 from paramesh.parameter.names import DEFAULT_NAME, check_name, renamed
 from paramesh.parameter.server_settings import ServerSettings, server_settings
 from paramesh.parameter.slicing import (
-    FoundLayout,
     LayoutLike,
     LayoutTuple,
     check_layout,
@@ -58,6 +57,11 @@ class Parameter(ParameterValue):
         ValueError: a bool as data, an int outside Int32, a bad name, or another device.
     """
 
+    # The slots of flags that `_cache_key` reads without the descriptors.
+    _requires_grad: bool
+    _layerwise_parallel: bool
+    _parallel_optimizer: bool
+
     # Every attribute, once: what is set at the start, copied, cloned and pickled follows from this.
 
     requires_grad = Flag(True, trace_static=True)
@@ -83,7 +87,7 @@ class Parameter(ParameterValue):
     _cache_shape: list[int] = attribute(list)
     #: The layout that the user set, and the one that programs have found.
     _strategy: LayoutLike | tuple[int, ...] | None = attribute(lambda: None)
-    _found: FoundLayout | None = attribute(lambda: None, copied=False)
+    _found: Any = attribute(lambda: None, copied=False)
     #: Of optimizer state: the Parameter that it was cloned from.
     _original: weakref.ref[Parameter] | None = attribute(lambda: None)
 
@@ -387,7 +391,7 @@ class Parameter(ParameterValue):
         twin._contents = recipe if declared else self._concrete()
         return twin
 
-    def __deepcopy__(self, memo: dict[int, object]) -> Parameter:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parameter:
         twin = copy.copy(self)
         memo[id(self)] = twin
         original = None if self._original is None else self._original()

@@ -26,15 +26,6 @@ class LayoutLike(Protocol):
         ...
 
 
-class FoundLayout(Protocol):
-    """The layout that compiled programs have found for a Parameter."""
-
-    @property
-    def layout(self) -> Any:
-        """The `parallel.Layout`."""
-        ...
-
-
 def check_layout(layout: object, name: str) -> None:
     """Reject what is not a layout tuple.
 
@@ -65,8 +56,7 @@ def check_strategy(
     if not isinstance(strategy, tuple) and hasattr(strategy, "slice_shape"):
         strategy.slice_shape(shape, name)
         return
-    ints = isinstance(strategy, tuple) and all(type(n) is int for n in strategy)
-    if not ints:
+    if not isinstance(strategy, tuple) or not all(type(n) is int for n in strategy):
         raise TypeError(
             f"Parameter '{name}': layout must be a tuple of ints, such as (1, 4), or a Layout, "
             f"got {type(strategy).__name__} ({strategy!r})."

@@ -13,7 +13,7 @@ the first read, `init_data()`, or never, when a checkpoint is loaded first.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import jax
 
@@ -180,7 +180,7 @@ class _About(NamedTuple):
 
 def materialise(states: Iterable[ParameterValue | Pool]) -> None:
     """Run the recipes of those that are still declared, all kinds and shapes together."""
-    params: list[ParameterValue] = []
+    params: list[Any] = []
     for state in states:
         params += state.declared() if isinstance(state, Pool) else [state]
     waiting = [(p, recipe) for p in params if (recipe := p._recipe) is not None]

@@ -36,7 +36,7 @@ from jax import lax
 from paramesh.array_types import ArrayLike
 
 Array = jax.Array
-Words = tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike]
+Words = tuple[Array, Array, Array, Array]
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)

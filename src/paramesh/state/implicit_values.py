@@ -38,11 +38,11 @@ class ImplicitValue:
         self.name = name
         self.shape = shape
         self.dtype = dtype
-        self._contents: Array | None = None
+        self._contents: Any = None
         self._domain = storage.Domain()
 
     @property
-    def value(self) -> Array | None:
+    def value(self) -> Any:
         """The raw value, None before the first."""
         return self._contents
 
@@ -52,7 +52,7 @@ class ImplicitValue:
     def _concrete(self) -> Any:
         return self._contents
 
-    def _store(self, value: Array) -> None:
+    def _store(self, value: Array | None) -> None:
         storage.commit([(self, "_contents", value)])
 
 

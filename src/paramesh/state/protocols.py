@@ -12,6 +12,7 @@ import jax
 
 from paramesh.dtype import DType
 from paramesh.sampling.recipe import Recipe
+from paramesh.state.flat_layout import FlatLayout
 from paramesh.state.storage import Change, HasContents
 
 
@@ -44,28 +45,11 @@ class WritableState(State, Protocol):
     def _changes(self, value: jax.Array) -> list[Change]: ...
 
 
-class FlatLayoutLike(Protocol):
-    """Where the entries of a pool lie; see `parameter.pool.FlatLayout`."""
-
-    @property
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """The shape of each entry."""
-        ...
-
-    def join(self, arrays: Sequence[jax.Array]) -> jax.Array:
-        """The flat array of all entries."""
-        ...
-
-    def part(self, flat: jax.Array, i: int, ranks: Sequence[jax.Array] | None = None) -> jax.Array:
-        """Entry `i` of a flat array."""
-        ...
-
-
 class Pooled:
     """What frames need to know of a pool: the base of `parameter.pool.Pool`."""
 
     name: str
-    layout: FlatLayoutLike
+    layout: FlatLayout
 
     def entries(self) -> Sequence[tuple[int, Any]]:
         """(index, Parameter) of its entries."""

@@ -52,6 +52,7 @@ class Tensor(ArrayMethods):
 
     # A Recipe, or a raw value: one attribute, so that no thread sees half of a change.
     __slots__ = ("__weakref__", "_contents")
+    _contents: Any
     __hash__ = ArrayMethods.__hash__
 
     def __init__(
@@ -287,7 +288,8 @@ class Tensor(ArrayMethods):
         return self._escaping_value().__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> Any:
-        return self._get().__dlpack_device__()
+        value: Any = self._get()
+        return value.__dlpack_device__()
 
     # In-place changes.
 
@@ -354,7 +356,7 @@ def unpickle(data: bytes, dtype: str, shape: tuple[int, ...]) -> Tensor:
     return Tensor(np.frombuffer(data, to_dtype(dtype).np_dtype).reshape(shape))
 
 
-def wrap(value: Tensor | Array) -> Tensor:
+def wrap(value: Tensor | Array | jax.ShapeDtypeStruct) -> Tensor:
     """A Tensor around a raw value, uncopied; around that of a Tensor if it is one."""
     if isinstance(value, Tensor):
         value = value._get()

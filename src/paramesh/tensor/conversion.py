@@ -98,7 +98,7 @@ def _plain(data: TensorInput) -> Any:
 def _strong_dtype(data: TensorInput) -> np.dtype[Any] | None:
     """The common dtype of a list of arrays; None if any element is a plain python number."""
     found: set[np.dtype[Any]] = set()
-    stack = [data]
+    stack: list[Any] = [data]
     while stack:
         item = stack.pop()
         if isinstance(item, list | tuple):

@@ -26,7 +26,7 @@ IndexPart: TypeAlias = (
 Index: TypeAlias = "IndexPart | tuple[IndexPart, ...]"
 
 
-def binary(name: str, fn: Callable[[Any, Any], Any], a: ArrayLike, b: ArrayLike) -> ArrayLike:
+def binary(name: str, fn: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
     """`fn` over two raw operands that meet by MindSpore's type promotion."""
     try:
         a, b = align(a, b)
@@ -36,7 +36,7 @@ def binary(name: str, fn: Callable[[Any, Any], Any], a: ArrayLike, b: ArrayLike)
         return fn(a, b)
 
 
-def true_divide(a: ArrayLike, b: ArrayLike) -> ArrayLike:
+def true_divide(a: Any, b: Any) -> Any:
     """Division; integers are divided as Float32."""
     a, b = align(a, b)
     a = a if scalar_kind(a) else floating(a)
@@ -60,7 +60,7 @@ class Arithmetic:
         raise NotImplementedError
 
     @staticmethod
-    def _wrap(value: Array) -> Any:
+    def _wrap(value: Any) -> Any:
         raise NotImplementedError
 
     @staticmethod
@@ -82,7 +82,7 @@ class Arithmetic:
         name: str,
         fn: Callable[[Any, Any], Any],
         of_ints: Callable[[int, int], bool],
-        other: object,
+        other: Any,
     ) -> Any:
         if scalar_kind(other) == "int":
             value = self._get()
@@ -286,7 +286,7 @@ def _python(kind: Callable[[Any], Any], value: Array, what: str = "") -> Any:
         raise trace_scope.no_value(what or f"{kind.__name__}()", value) from None
 
 
-def _storable(item: ArrayLike, dtype: DType) -> ArrayLike:
+def _storable(item: Any, dtype: DType) -> Any:
     """What is assigned to elements, in the element type of the Tensor."""
     kind = scalar_kind(item)
     if kind is None:
@@ -346,7 +346,7 @@ def _arrays(index: Index) -> list[Array]:
     return [part for part in parts if isinstance(part, jax.Array)]
 
 
-def _axes_of(part: IndexPart) -> int:
+def _axes_of(part: Any) -> int:
     if part is None or part is Ellipsis or isinstance(part, bool | np.bool_):
         return 0
     if getattr(part, "dtype", None) == np.bool_:
@@ -354,7 +354,7 @@ def _axes_of(part: IndexPart) -> int:
     return 1
 
 
-def _check_range(part: IndexPart, shape: tuple[int, ...], axis: int) -> None:
+def _check_range(part: Any, shape: tuple[int, ...], axis: int) -> None:
     if _axes_of(part) == 0:
         return
     if getattr(part, "dtype", None) == np.bool_:
@@ -368,13 +368,13 @@ def _check_range(part: IndexPart, shape: tuple[int, ...], axis: int) -> None:
             raise IndexError(f"Index {wrong} is out of range: axis {axis} has {shape[axis]}.")
 
 
-def _subtract(a: ArrayLike, b: ArrayLike) -> Any:
+def _subtract(a: Any, b: Any) -> Any:
     if a.dtype == np.bool_ if hasattr(a, "dtype") else isinstance(a, bool):
         return jnp.logical_xor(a, b)  # MindSpore keeps Bool; jnp refuses to subtract bools
     return jnp.subtract(a, b)
 
 
-def matmul(a: ArrayLike, b: ArrayLike) -> Any:
+def matmul(a: Any, b: Any) -> Any:
     """Matrix product of raw values; both sides must have one element type, as in MindSpore.
 
     Raises:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh.array_types import Array, ArrayLike, HostArray
+from paramesh.array_types import Array, HostArray
 from paramesh.dtype import (
     DType,
     bfloat16,
@@ -123,7 +123,7 @@ def cast(value: Array | HostArray, dtype: DType) -> Array:
         return array.astype(dtype.np_dtype)
 
 
-def align(a: ArrayLike, b: ArrayLike) -> tuple[Any, Any]:
+def align(a: Any, b: Any) -> tuple[Any, Any]:
     """Two operands, raw arrays or python numbers (not both numbers), in one element type.
 
     A python number stays one: JAX gives it the array's type.
@@ -149,7 +149,7 @@ def align(a: ArrayLike, b: ArrayLike) -> tuple[Any, Any]:
 _PYTHON_TYPES: dict[str, Any] = {"bool": bool, "float": float, "complex": complex}
 
 
-def _as_python(value: ArrayLike, kind: str, dtype: DType) -> Any:
+def _as_python(value: Any, kind: str, dtype: DType) -> Any:
     # numpy scalars are strongly typed for JAX and would win over the Tensor's element type.
     return _as_int(int(value), dtype) if kind == "int" else _PYTHON_TYPES[kind](value)
 

@@ -20,7 +20,7 @@ from paramesh.dtype import int32, to_dtype, x64
 from paramesh.errors import TraceError
 from paramesh.state import trace_scope
 from paramesh.state.frames import AnyState
-from paramesh.tensor.base import TensorInput, raw
+from paramesh.tensor.base import raw
 from paramesh.tensor.promotion import cast, scalar_kind
 from paramesh.tensor.trees import Nest
 from paramesh.transforms.bodies import Body, name_of
@@ -40,7 +40,7 @@ def runs_eagerly(leaves: Iterable[Any] = ()) -> bool:
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
 
 
-def known(value: TensorInput) -> bool | None:
+def known(value: Any) -> bool | None:
     """The truth value of a raw value; None if it is traced."""
     try:
         return bool(value)
@@ -48,7 +48,7 @@ def known(value: TensorInput) -> bool | None:
         return None
 
 
-def single(what: str, which: str, value: TensorInput) -> Any:
+def single(what: str, which: str, value: Any) -> Any:
     """The raw value, of shape (), of a bool, a number or a Tensor of one element.
 
     Raises:
@@ -68,7 +68,7 @@ def single(what: str, which: str, value: TensorInput) -> Any:
     return value.reshape(())
 
 
-def bound(which: str, value: TensorInput) -> Any:
+def bound(which: str, value: Any) -> Any:
     """A bound of a loop as Int32: a numpy number if it is concrete, otherwise a tracer.
 
     Raises:
