@@ -65,7 +65,7 @@ def equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def handoffs(step: nn.Cell) -> list[Any]:
-    return [entry.handoff for found in step._program()._entries.values() for entry in found]
+    return [entry.handoff for found in step._program()._executables.values() for entry in found]
 
 
 def for_ever(step: nn.Cell) -> None:

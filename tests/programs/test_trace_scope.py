@@ -78,8 +78,8 @@ class TestMadeInside:
         ("fn", "text"),
         [
             (_an_optimizer, r"creates a Momentum \(with the Parameter 'global_step'\)"),
-            (_a_parameter, "makes Parameter 'inside'"),
-            (_a_clone, "makes Parameter 'outer'"),
+            (_a_parameter, "creates Parameter 'inside'"),
+            (_a_clone, "creates Parameter 'outer'"),
         ],
     )
     def test_other_kinds(self, fn: Callable[[Any], Any], text: str) -> None:
@@ -143,7 +143,7 @@ class TestMadeInALoop:
             paramesh.jit(net)(Tensor(X))
         copied = type(net).__new__(type(net))
         copied.__setstate__(net.__getstate__())
-        assert paramesh.jit(copied)._entries is not paramesh.jit(net)._entries
+        assert paramesh.jit(copied)._executables is not paramesh.jit(net)._executables
 
     def test_two_networks_of_one_shape(self) -> None:
         nets = [Deep(2), Deep(2)]
