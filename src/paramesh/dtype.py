@@ -21,6 +21,8 @@ import jax
 import ml_dtypes
 import numpy as np
 
+from paramesh._compat.unbroken import switched
+
 
 class DType:
     """One element type. Not constructed by users: take the module's singletons.
@@ -257,6 +259,14 @@ def x64_enabled() -> bool:
     return bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def x64_set(on: bool) -> contextlib.AbstractContextManager[object]:
+    """A context in which JAX keeps 64-bit data on this thread, or does not.
+
+    As `jax.enable_x64`, which an exception from outside can leave on.
+    """
+    return switched(jax.enable_x64, on)
+
+
 _NOTHING = contextlib.nullcontext()
 
 
@@ -265,7 +275,7 @@ def x64_if(needed: bool) -> contextlib.AbstractContextManager[object]:
 
     For what is known to need the mode; `x64` looks at data, and marks it for `watch_64bit`.
     """
-    return jax.enable_x64(True) if needed and not x64_enabled() else _NOTHING
+    return x64_set(True) if needed and not x64_enabled() else _NOTHING
 
 
 def is_64bit(value: object) -> bool:
@@ -289,5 +299,5 @@ def x64(*values: object) -> contextlib.AbstractContextManager[object]:
     for value in values:
         if is_64bit(value):
             _marks.met_64bit = True
-            return _NOTHING if x64_enabled() else jax.enable_x64(True)
+            return _NOTHING if x64_enabled() else x64_set(True)
     return _NOTHING

@@ -10,6 +10,7 @@ Programs:
     dce_jaxpr               a traced program without what some of its outputs do not need
     settings_of_calls       what JAX keys compiled calls by, besides their arguments
     native_call             the compiled call that runs no Python code
+    check_not_forked        refuses to compute in a process without JAX's threads
     looks_for_nans          whether results are searched for NaNs
     custom_partitioning     an operator that says itself how it is cut over devices
     reset_compilation_cache makes JAX look again where compiled programs are kept
@@ -18,21 +19,26 @@ Processes:
     process_allgather       an array of every process, in every process
     broadcast_one_to_all    the array of process 0, in every process
 
+Devices:
+    devices_are_open        whether JAX has opened the devices
+    absent_devices          devices that this machine does not have, to compile for
+
 Numbers:
     threefry_2x32           JAX's hash of counters
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import jax
-
-# Not `jax.ensure_compile_time_eval`: that is a setting, by which compiled calls are told apart, so
-# every function that is called inside it is traced and compiled once more.
 from jax._src import config as _config
-from jax.core import eval_context as eval_context
+from jax._src import custom_partitioning as _partitioning
+from jax._src import xla_bridge as _xla_bridge
+from jax._src.lib import xla_client as _xla_client  # pyright: ignore
+from jax.experimental import topologies as _topologies
 from jax.experimental.compilation_cache import compilation_cache as _compilation_cache
 from jax.experimental.custom_partitioning import custom_partitioning as custom_partitioning
 from jax.experimental.multihost_utils import broadcast_one_to_all as broadcast_one_to_all
@@ -44,6 +50,10 @@ from jax.extend.core import get_opaque_trace_state as get_opaque_trace_state
 from jax.extend.core import jaxpr_as_fun as jaxpr_as_fun
 from jax.extend.random import threefry_2x32 as threefry_2x32
 from jax.interpreters.partial_eval import dce_jaxpr as dce_jaxpr
+
+# Not `jax.ensure_compile_time_eval`: that is a setting, by which compiled calls are told apart, so
+# every function that is called inside it is traced and compiled once more.
+from paramesh._compat.unbroken import eval_context as eval_context
 
 
 def settings_of_calls() -> Any:
@@ -70,6 +80,80 @@ def looks_for_nans() -> bool:
     return bool(jax.config.jax_debug_nans or jax.config.jax_debug_infs)  # pyright: ignore
 
 
+class _Forks:
+    """Whether this process was forked from one in which JAX had begun to compute."""
+
+    lame = False
+
+
+def _in_child() -> None:
+    _Forks.lame = _Forks.lame or _xla_bridge.backends_are_initialized()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
+
+
+def check_not_forked() -> None:
+    """Refuse to compute where JAX would wait for ever.
+
+    Raises:
+        RuntimeError: this process was forked, and the threads on which JAX computes were not.
+    """
+    if _Forks.lame:
+        raise RuntimeError(
+            "this process was forked from one in which JAX had begun to compute. The threads on "
+            "which it computes were not copied, so it would wait for ever. Start processes with "
+            "multiprocessing.get_context('spawn') or 'forkserver', or fork before the first Tensor."
+        )
+
+
 def reset_compilation_cache() -> None:
     """Have JAX look at `jax_compilation_cache_dir` again, which it does once by itself."""
     _compilation_cache.reset_cache()
+
+
+def devices_are_open() -> bool:
+    """Whether JAX has opened its devices, after which their number cannot be changed."""
+    return _xla_bridge.backends_are_initialized()
+
+
+def absent_devices(platform: str, name: str, **options: Any) -> tuple[Any, ...]:
+    """Devices that this machine does not have, for which their compiler compiles all the same.
+
+    Args:
+        platform: "tpu" or "cuda".
+        name: of the topology, such as "v5e:8x8"; "" for GPUs.
+        **options: of the platform: `topology` and `target_config` of GPUs.
+
+    Raises:
+        ImportError: the compiler is not installed.
+        ValueError: it knows no such topology.
+    """
+    try:
+        if platform == "tpu":
+            _load_compiler_of_tpus()
+        return tuple(_topologies.get_topology_desc(name, platform, **options).devices)
+    except (NotImplementedError, RuntimeError) as error:
+        text = str(error)
+        missing = isinstance(error, NotImplementedError) or "not installed" in text
+        raise (ImportError if missing else ValueError)(text) from error
+
+
+def _load_compiler_of_tpus() -> None:
+    """Load libtpu as JAX does, and tell it of `custom_partitioning`, which JAX leaves out here.
+
+    JAX tells the plugins that it finds, and this one it only looks for when it opens TPUs.
+    """
+    path = _xla_bridge.get_tpu_library_path()  # pyright: ignore
+    if path is None or _xla_client.pjrt_plugin_loaded("tpu"):
+        return
+    plugin = _xla_client.load_pjrt_plugin_dynamically("tpu", path)
+    _xla_client.register_custom_call_partitioner(
+        c_api=plugin,
+        name=_partitioning._CUSTOM_PARTITIONING_CALL_NAME,
+        prop_user_sharding=_partitioning._custom_partitioning_propagate_user_sharding,
+        partition=_partitioning._custom_partitioning_partition,
+        infer_sharding_from_operands=_partitioning._custom_partitioning_infer_sharding_from_operands,
+        can_side_effecting_have_replicated_sharding=True,
+    )

@@ -26,7 +26,6 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -318,12 +317,21 @@ def form_waiting() -> None:
     with forming:
         division = placement.current().division
         if division != _division[0]:
-            waiting.update(_asked)
+            waiting.update(_snapshot(_asked))
             _division[0] = division
-        for owner in list(waiting):
-            owner.form_pools()
-            _asked.add(owner)
-            waiting.discard(owner)
+        for owner in _snapshot(waiting):
+            if owner.is_made():
+                owner.form_pools()
+                _asked.add(owner)
+                waiting.discard(owner)
+
+
+def _snapshot(owners: weakref.WeakSet[Any]) -> list[Any]:
+    while True:
+        try:
+            return list(owners)
+        except RuntimeError:  # another thread has created one in the meantime
+            continue
 
 
 def ranks_of(states: Sequence[object], zero: ArrayLike) -> tuple[Array, ...] | None:
@@ -337,7 +345,7 @@ def ranks_of(states: Sequence[object], zero: ArrayLike) -> tuple[Array, ...] | N
         A tuple of Int32, or None where constants do as well.
     """
     most = max((s.layout.most for s in states if isinstance(s, Pool)), default=0)
-    if most < 2 or jax.default_backend() != "cpu":
+    if most < 2 or placement.current().platform != "cpu":
         return None
     # XLA folds what it can compute: constants behind a barrier and elements of an array come back
     # as constants. The results of a loop of which it does not know that it is never entered do not.

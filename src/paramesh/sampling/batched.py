@@ -61,7 +61,7 @@ def _row_program(
         sampler = Sampler((rows, ROW), None, computing_dtype(dtype), words[:3], words[3], place)
         return evaluated(sample_fn, sampler, numbers, integers, dtype)
 
-    return compiled(paramesh_sample_rows, platform)
+    return compiled(paramesh_sample_rows, platform, dtype)
 
 
 def cheaper_in_rows(size: int, count: int) -> bool:

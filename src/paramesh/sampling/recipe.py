@@ -28,13 +28,13 @@ import numpy as np
 from jax.sharding import NamedSharding, Sharding
 
 from paramesh import deprecations
-from paramesh._compat.jax import eval_context
+from paramesh._compat.jax import check_not_forked, eval_context
 from paramesh.array_types import HostArray
 from paramesh.deprecations import Deprecated
-from paramesh.dtype import DType, DTypeLike, bool_, to_dtype
+from paramesh.dtype import DType, DTypeLike, bool_, to_dtype, x64_set
 from paramesh.errors import RecipeError
 from paramesh.sampling import batched, slices
-from paramesh.sampling.distribution import DistributionSpec
+from paramesh.sampling.distribution import DistributionSpec, computed_on
 from paramesh.sampling.sampler import Sampler
 from paramesh.sampling.seed import Key, get_seed, next_key, set_seed
 
@@ -243,17 +243,6 @@ def _numpy_random_from(key: Key) -> Generator[None]:
             _running.key, _running.nested = outer
 
 
-@contextlib.contextmanager
-def _concrete() -> Generator[None]:
-    """Compute now, also during a trace, and in JAX's 64-bit mode.
-
-    Turned on here and not by `dtype.x64`: these programs are complete in themselves, so a program
-    that is being traced does not need the 64-bit mode because of them.
-    """
-    with eval_context(), jax.enable_x64(True):
-        yield
-
-
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """The numbers of one array, none of them computed.
@@ -327,7 +316,10 @@ class Recipe:
             NotImplementedError: the initializer does not say how to make numbers.
         """
         starts, shape = self._bounds(index)
-        with _concrete():
+        # Not `dtype.x64`, here and below: these programs are complete in themselves, so a program
+        # that is being traced does not need the 64-bit mode because of them.
+        check_not_forked()
+        with eval_context(), x64_set(True):
             return self._slice(starts, shape)
 
     def compute_sharded(self, sharding: Sharding) -> Array:
@@ -348,9 +340,12 @@ class Recipe:
                 f"{self!r} cannot be laid out as {sharding}: {error} Expected a sharding whose "
                 "number of shards along each axis divides the axis."
             ) from None
-        with _concrete():
+        check_not_forked()
+        with eval_context(), x64_set(True):
             spec = self._spec()
-            if spec is not None and _one_program(sharding) and self.size > batched.SMALL:
+            here = next(iter(sharding.device_set)).platform
+            together = _one_program(sharding) and computed_on(here, self.dtype)
+            if spec is not None and together and self.size > batched.SMALL:
                 assert isinstance(sharding, NamedSharding)
                 return slices.sample_sharded(spec, self.key, self.shape, self.dtype, sharding)
             full = self._full() if not self.sliceable else None
@@ -461,7 +456,8 @@ def compute_many(recipes: Sequence[Recipe]) -> list[Array]:
             results[at] = recipe.compute()
         else:
             groups.setdefault(kind, []).append(at)
-    with _concrete():
+    check_not_forked()
+    with eval_context(), x64_set(True):
         for group in groups.values():
             shapes = [recipes[at].shape for at in group]
             first = recipes[group[0]]

@@ -108,7 +108,7 @@ def _slice_program(
         values = _elements(sample_fn, place, dtype, header, starts, integers, list(reals))
         return values.reshape(shape)
 
-    return compiled(paramesh_sample, platform)
+    return compiled(paramesh_sample, platform, dtype)
 
 
 @functools.lru_cache(maxsize=1024)

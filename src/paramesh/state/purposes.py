@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+
 from paramesh import context
 from paramesh.errors import ContextError
 from paramesh.providers import providers
@@ -26,6 +28,11 @@ class ProgramPlacement:
     #: How many devices there are.
     count = 1
 
+    @property
+    def platform(self) -> str:
+        """What programs are compiled for: "cpu", "gpu" or "tpu"; operators differ by platform."""
+        return jax.default_backend()
+
     def adopt(self, params: Sequence[Any]) -> None:
         """Called with the Parameters that a program may use before it is traced."""
         for param in params:
@@ -39,9 +46,15 @@ class ProgramPlacement:
         """
         return list(compute_many(recipes))
 
+    def settled(self, states: Sequence[Any], arrays: Sequence[Any]) -> bool:
+        """Whether no array needs `reshard`; called at every step, with the lock of the states."""
+        return True
+
     def reshard(self, states: Sequence[Any], arrays: list[Any]) -> None:
-        """Replace, in `arrays` and in the states, arrays in another sharding; with their
-        lock held.
+        """Replace, in `arrays`, those that are in another sharding than programs need.
+
+        It may wait for other processes, so it is never called with a lock that readers take; see
+        `transforms/relocation.py`.
         """
 
     def place_inputs(self, leaves: list[Any]) -> list[Any]:

@@ -104,6 +104,8 @@ class Domain:
         written_by: the hand-off that wrote contents last; None: something else did.
         lent: while the domain is busy, the states whose arrays are given to the program.
         escaped: states with an escaped buffer since their last step.
+        settling: held while arrays are resharded, which may wait for other processes; never inside
+            `lock`, and readers do not take it.
         wanted: a thread waits for the lock. Locks are not fair: a loop of steps would make it
             wait for long.
         parent: the domain that this one was merged into.
@@ -119,6 +121,7 @@ class Domain:
         "lock",
         "parent",
         "serial",
+        "settling",
         "turns",
         "wanted",
         "written_by",
@@ -128,6 +131,7 @@ class Domain:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.busy = threading.Lock()
+        self.settling = threading.RLock()
         self.turns: tuple[Any, Any] | None = None
         self.written_by: object = None
         self.lent: Sequence[object] = ()
@@ -169,10 +173,16 @@ def hand_in(states: Iterable[object], values: Iterable[object]) -> None:
     _exhaust(map(setattr, states, itertools.repeat("_contents"), values))
 
 
-def relocate(state: HasContents, array: Array) -> Array:
-    """Give a state the same value in another sharding; the domain's lock is held."""
-    state._contents = array
-    return array
+def relocate(moved: Iterable[tuple[HasContents, object, object]]) -> None:
+    """Give states the same values in other shardings; the domain's lock is held.
+
+    Args:
+        moved: (state, array, the same value elsewhere). A state that has been written in the
+            meantime keeps what was written.
+    """
+    for state, before, after in moved:
+        if state._contents is before:
+            state._contents = after
 
 
 def stage(state: HasContents) -> Stage:

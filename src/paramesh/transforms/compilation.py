@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from paramesh._compat.jax import ClosedJaxpr, dce_jaxpr, jaxpr_as_fun
+from paramesh._compat.unbroken import as_before
 from paramesh.array_types import ArrayLike
 from paramesh.dtype import watch_64bit, x64_if
 from paramesh.errors import TraceError
@@ -66,7 +67,13 @@ def attempt(
     traced.__name__ = getattr(fn, "__name__", "program")
     program_over_all = place.enclose(traced, states, lambda: attempts[-1][2])
     with watch_64bit() as marks, x64_if(use_64bit):
-        closed = jax.make_jaxpr(program_over_all)(shapes, place.place_inputs(leaves), ZERO)
+        leaves = place.place_inputs(leaves)
+        back = as_before()
+        try:
+            closed = jax.make_jaxpr(program_over_all)(shapes, leaves, ZERO)
+        except BaseException:
+            back()  # an exception from outside can keep JAX from doing so
+            raise
         met_64bit = marks.met_64bit
     program, outputs, written = attempts[-1]
     scope = trace_scope.current()

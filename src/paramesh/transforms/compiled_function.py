@@ -38,6 +38,11 @@ from paramesh.transforms.static_arguments import programs_of
 _MANY_VERSIONS = 16
 
 
+#: Called with a function, its program and its arguments before a new program runs for the first
+#: time; what plans a script, and does not run its training, sets it.
+before_first_run: Callable[[CompiledFunction, Executable, Any, Any], object] | None = None
+
+
 class CompiledFunction:
     """A function whose calls are compiled; made by `jit`.
 
@@ -91,6 +96,8 @@ class CompiledFunction:
                         return executable.run(leaves)
                 executable = self._trace(leaves, rebuild)
                 self._remember(key, executable)
+                if before_first_run is not None:
+                    before_first_run(self, executable, args, kwargs)
                 return executable.run(leaves)
             except Superseded:  # another thread changed the network in the meantime
                 continue

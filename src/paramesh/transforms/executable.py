@@ -23,10 +23,11 @@ import numpy as np
 from paramesh import context
 from paramesh._compat.jax import eval_context
 from paramesh.array_types import Array, ArrayLike, HostArray, Tree
-from paramesh.dtype import x64_enabled, x64_if
+from paramesh.dtype import x64_enabled, x64_if, x64_set
 from paramesh.parameter import Parameter, materialise
 from paramesh.state import placement, storage, tracing
 from paramesh.transforms.handoff import Handoff, State
+from paramesh.transforms.relocation import settled_arrays
 from paramesh.transforms.uninterrupted import run_on_own_thread
 
 
@@ -52,10 +53,7 @@ class PrefetchProgram:
     def run(self, leaves: list[ArrayLike]) -> dict[placement.PrefetchKey, Array]:
         """{prefetch key: array} for these inputs."""
         place = placement.current()
-        values = [state._concrete() for state in self.states]
-        if self.states:
-            storage.unite(self.states)
-            storage.inside(self.states[0], place.reshard, self.states, values)
+        values = settled_arrays(place, self.states)
         some = place.place_inputs([leaves[i] for i in self.leaves])
         return dict(zip(self.keys, self.program(values, some), strict=True))
 
@@ -154,7 +152,7 @@ class Executable:
         place = placement.current()
         if self.use_64bit and not x64_enabled():
             # Also around the sharding of inputs: JAX would truncate 64-bit arrays to 32 bits.
-            with jax.enable_x64(True):
+            with x64_set(True):
                 arrays = self._arrays(place, leaves)
         else:
             arrays = self._arrays(place, leaves)

@@ -31,13 +31,14 @@ import copy
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
-from paramesh._compat.jax import looks_for_nans, settings_of_calls
+from paramesh._compat.jax import check_not_forked, looks_for_nans, settings_of_calls
+from paramesh._compat.unbroken import as_before
 from paramesh.array_types import Array, ArrayLike
-from paramesh.dtype import x64_enabled
+from paramesh.dtype import x64_enabled, x64_set
 from paramesh.errors import ParameterStateError
 from paramesh.parameter import Dissolved, Parameter, Pool
 from paramesh.state import storage
@@ -50,9 +51,13 @@ from paramesh.transforms.compiled_versions import (
     reserve_memory,
 )
 from paramesh.transforms.escaped_buffers import contents_of, copied, copy_shared
+from paramesh.transforms.relocation import relocate
 from paramesh.transforms.uninterrupted import run_on_own_thread
 
 State = Parameter | Pool
+
+
+T = TypeVar("T")
 
 
 class Superseded(Exception):
@@ -122,8 +127,10 @@ class Handoff:
 
         Raises:
             Superseded: nothing was run.
+            RuntimeError: this process was forked from one that had computed.
             Exception: what JAX raises; the states keep their contents.
         """
+        check_not_forked()
         turns = self._domains[1].turns if self._takes_turns else None
         if turns is None:
             return self._in_turn(place, leaves, current)
@@ -138,7 +145,8 @@ class Handoff:
         if not self.donated:
             if not self.written and not self._called_before:
                 # It is compiled now, which takes long: training does not wait for it.
-                outputs = self.program(*self._fetched(place), leaves)
+                arrays = self._fetched(place)
+                outputs = _restoring(lambda: self.program(*arrays, leaves))
                 self._called_before = True
                 return outputs
             return self._inside(place, leaves, current, None, self.program)
@@ -164,7 +172,7 @@ class Handoff:
 
         def task() -> list[Array]:
             same = use_64bit == x64_enabled()
-            with nullcontext() if same else jax.enable_x64(use_64bit):
+            with nullcontext() if same else x64_set(use_64bit):
                 watch = CallWatch(version, leaves)
                 return self._inside(place, leaves, current, None, version.call, watch=watch)
 
@@ -201,7 +209,7 @@ class Handoff:
                 if apart.parent is None and own.parent is None:
                     self._check(apart, own, current)
                     with apart.busy, own.busy:
-                        arrays = self._resharded(place)
+                        arrays = self._at_hand(place)
                         if arrays is not None:
                             donated, kept = arrays
                             if copies:
@@ -219,9 +227,9 @@ class Handoff:
                                     outputs = self._called(call, donated, kept, leaves)
                             own.written_by = apart.written_by = self
                             return outputs
-            self._make_ready()
+            self._make_ready(place)
 
-    def _resharded(self, place: Placement) -> tuple[list[Array], list[Array]] | None:
+    def _at_hand(self, place: Placement) -> tuple[list[Array], list[Array]] | None:
         """The arrays of the states in the shardings of programs; None if a state has no
         array yet.
         """
@@ -229,8 +237,8 @@ class Handoff:
         kept = list(map(contents_of, self.kept))
         if not UNREADY.isdisjoint(map(type, itertools.chain(donated, kept))):
             return None
-        place.reshard(self.donated, donated)
-        place.reshard(self.kept, kept)
+        if not (place.settled(self.donated, donated) and place.settled(self.kept, kept)):
+            return None
         return donated, kept
 
     def _trust(
@@ -292,7 +300,7 @@ class Handoff:
     ) -> list[Array]:
         """Run without the locks, and store the results when they are ready."""
         donated, kept = self._fetched(place)
-        results = self.program(donated, kept, leaves)
+        results = _restoring(lambda: self.program(donated, kept, leaves))
         jax.block_until_ready(results)
         n = len(self.written)
 
@@ -306,15 +314,15 @@ class Handoff:
     def _fetched(self, place: Placement) -> tuple[list[Array], list[Array]]:
         """The arrays of the states, resharded."""
         while True:
-            self._make_ready()
+            self._make_ready(place)
             apart, own = self._domains
             with apart.lock, own.lock:
                 current = apart.parent is None and own.parent is None
-                arrays = self._resharded(place) if current else None
+                arrays = self._at_hand(place) if current else None
                 if arrays is not None:
                     return arrays
 
-    def _make_ready(self) -> None:
+    def _make_ready(self, place: Placement) -> None:
         try:
             for state in itertools.chain(self.donated, self.kept):
                 if type(state._contents) in UNREADY:
@@ -322,6 +330,8 @@ class Handoff:
         except Dissolved:
             raise Superseded from None
         self._domains = storage.unite([*self.donated, *self.kept, *self.written])
+        for states in (self.donated, self.kept):
+            relocate(place, states)
 
     def _version(self, place: Placement, leaves: list[ArrayLike]) -> CompiledVersion:
         """The version for arguments with these shardings, compiled if there is none."""
@@ -330,7 +340,18 @@ class Handoff:
         for version in self._versions:
             if version.fits(arguments):
                 return version
-        version = CompiledVersion(self.program.lower(donated, kept, leaves).compile(), arguments)
+        compiled = _restoring(lambda: self.program.lower(donated, kept, leaves).compile())
+        version = CompiledVersion(compiled, arguments)
         reserve_memory(version.compiled, getattr(self.program, "__name__", "program"))
         self._versions.append(version)
         return version
+
+
+def _restoring(call: Callable[[], T]) -> T:
+    """`call()`, during which JAX changes settings; an exception leaves none of them changed."""
+    back = as_before()
+    try:
+        return call()
+    except BaseException:
+        back()  # one from outside can keep JAX from doing so
+        raise
