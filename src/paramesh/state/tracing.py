@@ -84,7 +84,7 @@ def read(param: AnyState) -> Any:
     return outside(param) if frame is None else frame.get(param)
 
 
-def write(param: AnyState, value: jax.Array) -> None:
+def write(param: AnyState, value: Any) -> None:
     """Give a Parameter, or all entries of a pool, another value, in the running trace or for good.
 
     Raises:

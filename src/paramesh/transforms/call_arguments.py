@@ -29,6 +29,10 @@ class HasStaticArguments(Protocol):
     static_argnums: frozenset[int]
     static_argnames: frozenset[str]
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it."""
+        ...
+
 
 class _Dynamic:
     def __repr__(self) -> str:
@@ -60,7 +64,7 @@ def parse_call(
         args = tuple(None if i in function.static_argnums else a for i, a in enumerate(args))
         kwargs = {k: v for k, v in kwargs.items() if k not in function.static_argnames}
     flat, tree = jax.tree_util.tree_flatten((args, kwargs), is_leaf=_is_parameter)
-    leaves: list[ArrayLike] = []
+    leaves: list[Any] = []
     shapes: list[Hashable] = []
     slots: list[Hashable] = []
     for leaf in flat:

@@ -13,7 +13,7 @@ from paramesh._compat.unbroken import as_before
 from paramesh.array_types import ArrayLike
 from paramesh.dtype import watch_64bit, x64_if
 from paramesh.errors import TraceError
-from paramesh.parameter import Parameter, Pool, forming, ranks_of, state_of
+from paramesh.parameter import Pool, forming, ranks_of, state_of
 from paramesh.state import placement, trace_scope, tracing
 from paramesh.transforms.bodies import name_of
 from paramesh.transforms.callbacks import calls_back
@@ -179,7 +179,7 @@ def _prefetch_program(
 
 def inputs_of(found: Iterable[State]) -> list[State]:
     """Each Parameter, or the pool that it is in."""
-    params: list[Parameter] = []
+    params: list[Any] = []
     with forming:
         for state in found:
             params += [p for _, p in state.entries()] if isinstance(state, Pool) else [state]

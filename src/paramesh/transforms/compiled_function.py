@@ -17,7 +17,6 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 import jax
-import jax.core
 
 from paramesh import random
 from paramesh.array_types import ArrayLike
@@ -69,7 +68,7 @@ class CompiledFunction:
         self._hints = hints or (lambda: parameters_of(fn))
         self._donate = donate
         way = (self.static_argnums, self.static_argnames, donate, way)
-        self._executables: dict[Hashable, list[Executable]] = programs_of(
+        self._executables: dict[Any, list[Executable]] = programs_of(
             fn if kept_with is None else kept_with, way
         )
         self._warned = False

@@ -72,7 +72,7 @@ def functional_call(
         return out
     written: dict[Parameter, None] = {}
     for state in frame.written:
-        params = [p for _, p in state.entries()] if isinstance(state, Pool) else [state]
+        params: list[Any] = [p for _, p in state.entries()] if isinstance(state, Pool) else [state]
         written.update(dict.fromkeys(params))
     return out, {p.name: wrap(frame.get(p)) for p in written}
 
