@@ -99,7 +99,7 @@ class Cell(Submodules):
         """Say for this Cell and all below whether they train (Dropout, BatchNorm, …)."""
         for _, cell in self.cells_and_names():
             cell.__dict__["training"] = bool(mode)
-        tracing.moved()
+        tracing.bump_version()
         return self
 
     def set_grad(self, requires_grad: bool = True) -> Self:
@@ -377,7 +377,7 @@ class Cell(Submodules):
         kwargs = {k: _tensor(a) for k, a in kwargs.items()}
         if context.get_context("mode") != context.PYNATIVE_MODE:
             return self._program()(*args, **kwargs)
-        return tracing.door(tracing.together)(lambda: cell_call.run(self, args, kwargs))
+        return tracing.public_call(tracing.together)(lambda: cell_call.run(self, args, kwargs))
 
     def _program(self) -> CompiledFunction:
         program = self.__dict__["_compiled"]
