@@ -69,7 +69,7 @@ class TestWhatAProgramTouches:
         def runs(recipes: Any) -> Any:
             raise AssertionError(f"ran {recipes}")
 
-        monkeypatch.setattr("paramesh.state.placement.compute_many", runs)
+        monkeypatch.setattr("paramesh.state.purposes.compute_many", runs)
         fill = paramesh.jit(lambda x: target.assign(x))
         for start in (1.0, 2.0):
             assert target.has_init

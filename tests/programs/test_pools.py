@@ -104,7 +104,7 @@ def test_buffers_in_and_out_of_a_step() -> None:
     assert step.traces == 1
     names = {s.name for s in entry.donated if not isinstance(s, Pool)}
     assert names == {"global_step", "beta1_power", "beta2_power"}
-    assert [len(s.plan.shapes) for s in entry.donated if isinstance(s, Pool)] == [40] * 3
+    assert [len(s.layout.shapes) for s in entry.donated if isinstance(s, Pool)] == [40] * 3
     assert {s.name for s in entry.kept} == {"learning_rate"}
     assert set(entry.written) == set(entry.donated)
     assert all(p.is_init for p in net.get_parameters())
@@ -390,7 +390,7 @@ class TestBetweenSteps:
         kept = params[4]
         del adam, params
         gc.collect()
-        assert [p for _, p in pool.members()] == [kept]
+        assert [p for _, p in pool.entries()] == [kept]
 
         @paramesh.jit
         def double() -> None:

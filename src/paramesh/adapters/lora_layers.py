@@ -41,7 +41,7 @@ class _Lora(Cell):
     def around(cls, base: Cell, dropout: float, scaling: float) -> Any:
         """The layer with a term, of which `lora_A` and `lora_B` are still missing."""
         made = object.__new__(cls)
-        trace_scope.made(made)
+        trace_scope.created(made)
         fields = made.__dict__
         fields.update(base.__dict__)
         fields["_params"] = OrderedDict(base._params.items())

@@ -100,7 +100,7 @@ class Cell(Submodules):
         """Say for this Cell and all below whether they train (Dropout, BatchNorm, …)."""
         for _, cell in self.cells_and_names():
             cell.__dict__["training"] = bool(mode)
-        tracing.moved()
+        tracing.bump_version()
         return self
 
     def set_grad(self, requires_grad: bool = True) -> Self:
@@ -407,7 +407,7 @@ class Cell(Submodules):
             return self._program()(*args, **kwargs)
         inside = tracing.thread.journal is not None  # of another Cell
         try:
-            return tracing.door(tracing.together)(lambda: cell_call.run(self, args, kwargs))
+            return tracing.public_call(tracing.together)(lambda: cell_call.run(self, args, kwargs))
         except FloatingPointError as error:  # of jax_debug_nans
             if inside:
                 raise

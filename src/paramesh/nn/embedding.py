@@ -277,11 +277,11 @@ class _SliceableRow(_ZeroRow):
 
     def law(self, shape: tuple[int, ...]) -> DistributionSpec:
         """The other rule, with the row as one more number."""
-        inner = Recipe(self.initializer, (0, 0), shape, float32)._law()
+        inner = Recipe(self.initializer, (0, 0), shape, float32)._spec()
         if inner is None:
             inner = DistributionSpec(_the_same, (float(self.initializer.constant(float32)),))
         return DistributionSpec(
-            _ButOneRow(inner.rule), inner.reals, (*inner.integers, self.row), False
+            _ButOneRow(inner.sample_fn), inner.reals, (*inner.integers, self.row), False
         )
 
 

@@ -27,7 +27,7 @@ from paramesh.parameter import Parameter
 from paramesh.state import tracing
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.trees import unpack
-from paramesh.transforms.bodies import Body, in_width, name_of
+from paramesh.transforms.bodies import Body, in_64bit_if_met, name_of
 from paramesh.transforms.control_flow import scan
 from paramesh.transforms.functional import remat as rematerialised
 
@@ -247,7 +247,7 @@ class Stack(Cell):
                 )
             return run(rows, list(given), named, seeds)
 
-        arrays, values = in_width([*rows, *jax.tree.leaves(given), *named], compute)
+        arrays, values = in_64bit_if_met([*rows, *jax.tree.leaves(given), *named], compute)
         body = bodies[-1]
         written = [state for state in body.written if state in self._places]
         for place, value in zip(written, values, strict=True):

@@ -11,10 +11,20 @@ from paramesh.dtype import DType
 from paramesh.initializer.stacked import layers_of
 from paramesh.nn.cell import Cell
 from paramesh.parameter import Parameter
-from paramesh.parameter.flags import CARRIED
 from paramesh.tensor.base import Tensor, raw, wrap
 
 _PLAIN = (int, float, complex, str, bytes, bool, type(None), DType)
+#: What a layer's Parameter says of itself that holds for the stacked one.
+_FLAGS = (
+    "requires_grad",
+    "layerwise_parallel",
+    "parallel_optimizer",
+    "parallel_optimizer_comm_recompute",
+    "comm_fusion",
+    "requires_aggr",
+    "cache_enable",
+    "key",
+)
 #: What a Cell has that says nothing of what it computes.
 _OWN = ("_version", "_compiled", "_attributes", "_attributes_at", "_plain", "_told", "param_prefix")
 
@@ -242,7 +252,7 @@ def revealed(cell: Cell, stacked: Mapping[Parameter, Parameter], i: int) -> Cell
 
 def with_flags(param: Parameter, like: Parameter) -> Parameter:
     """The Parameter, with the flags of another; returns it."""
-    for flag in CARRIED:
+    for flag in _FLAGS:
         setattr(param, flag, getattr(like, flag))
     return param
 

@@ -64,7 +64,7 @@ class Submodules:
     _attributes: dict[str, str]
 
     def __init__(self, auto_prefix: bool = True) -> None:
-        trace_scope.made(self)
+        trace_scope.created(self)
         fields = self.__dict__
         fields["_params"] = OrderedDict()
         fields["_cells"] = OrderedDict()
@@ -148,9 +148,9 @@ class Submodules:
 
     def _set_plain(self, name: str, value: Any) -> None:
         old = self.__dict__.get(name, self)
-        notes = trace_scope.current()
-        if notes is not None:
-            notes.attribute(self, name, trace_scope.MISSING if old is self else old)
+        scope = trace_scope.current()
+        if scope is not None:
+            scope.attribute(self, name, trace_scope.MISSING if old is self else old)
         object.__setattr__(self, name, value)
         if isinstance(value, unregistered.CONTAINERS):
             self.__dict__.setdefault("_plain", {})[name] = None
@@ -185,7 +185,7 @@ class Submodules:
 
     def _changed(self) -> None:
         self.__dict__["_version"] += 1
-        tracing.moved()
+        tracing.bump_version()
 
     def insert_param_to_cell(
         self,
@@ -235,7 +235,7 @@ class Submodules:
                 )
             if param.name == DEFAULT_NAME:
                 param.name = param_name
-            trace_scope.refuse_made(param, type(self).__name__)
+            trace_scope.refuse_created(param, type(self).__name__)
             self._refuse_twin(param_name, param)
         self._params[param_name] = param
         self._changed()

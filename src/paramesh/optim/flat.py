@@ -28,7 +28,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from paramesh import context
-from paramesh.parameter import FlatLayout, Parameter, Pool, is_full
+from paramesh.parameter import FlatLayout, Parameter, Pool, is_fully_replicated
 from paramesh.state import placement
 
 #: A Parameter of more bytes is not worth it, by the kinds of state that go with it. Measured; see
@@ -118,9 +118,9 @@ class Chunk:
         """Which elements stay as they are, as a raw Bool array; None: none does."""
         if frozen.isdisjoint(self.indices):
             return None
-        plan = next(iter(self.pools.values())).plan
-        places = zip(plan.shapes, self.indices, strict=True)
-        return self.mine(plan.join([jnp.full(shape, i in frozen) for shape, i in places]))
+        layout = next(iter(self.pools.values())).layout
+        places = zip(layout.shapes, self.indices, strict=True)
+        return self.mine(layout.join([jnp.full(shape, i in frozen) for shape, i in places]))
 
 
 Row = Single | Chunk
@@ -194,16 +194,16 @@ def _chunk(owner: Any, kept: Mapping[str, Sequence[Parameter]], members: list[in
     trained = columns.pop(TRAINED)
     divider = placement.current().divide(trained) if columns else None
     pools = {TRAINED: _present(trained) or _pool(owner, TRAINED, trained, None)}
-    plan = pools[TRAINED].plan
+    layout = pools[TRAINED].layout
     for attribute, params in columns.items():
-        pools[attribute] = _pool(owner, attribute, params, plan, divider)
+        pools[attribute] = _pool(owner, attribute, params, layout, divider)
     return Chunk(order, pools, divider)
 
 
 def _divided(owner: Any, kept: Mapping[str, Sequence[Parameter]], at: int, divider: Any) -> Chunk:
-    plan = FlatLayout([kept[TRAINED][at].shape])
+    layout = FlatLayout([kept[TRAINED][at].shape])
     pools = {
-        attribute: _pool(owner, attribute, [params[at]], plan, divider)
+        attribute: _pool(owner, attribute, [params[at]], layout, divider)
         for attribute, params in kept.items()
         if attribute != TRAINED
     }
@@ -213,7 +213,7 @@ def _divided(owner: Any, kept: Mapping[str, Sequence[Parameter]], at: int, divid
 def _present(params: list[Parameter]) -> Pool | None:
     """The pool that has just these members, made for an optimizer before this one."""
     slot = params[0]._slot
-    if slot is None or len(slot.pool.plan.shapes) != len(params):
+    if slot is None or len(slot.pool.layout.shapes) != len(params):
         return None
     same = all(p._slot is not None and p._slot == (slot.pool, i) for i, p in enumerate(params))
     return slot.pool if same else None
@@ -223,16 +223,16 @@ def _pool(
     owner: Any,
     attribute: str,
     params: list[Parameter],
-    plan: FlatLayout | None,
+    layout: FlatLayout | None,
     divider: Any = None,
 ) -> Pool:
     for param in params:
         if param._slot is not None:
             param._slot.pool.dissolve(again=False)
-    plan = plan or FlatLayout([param.shape for param in params])
+    layout = layout or FlatLayout([param.shape for param in params])
     name = f"{type(owner).__name__}.{attribute} ({params[0].name}, …)"
     make = Pool if divider is None else divider.pool
-    return make(name, plan, params[0].dtype, params, owner)
+    return make(name, layout, params[0].dtype, params, owner)
 
 
 def _may_live_in_a_pool(param: Parameter, most: int) -> bool:
@@ -240,4 +240,4 @@ def _may_live_in_a_pool(param: Parameter, most: int) -> bool:
         return False
     if not param.dtype.is_floating() or param.dtype.itemsize > 4:
         return False
-    return is_full(param._value) and param.size * param.dtype.itemsize <= most
+    return is_fully_replicated(param._value) and param.size * param.dtype.itemsize <= most

@@ -204,7 +204,7 @@ class Optimizer(Cell):
                     f"'{param.name}'. Rename the trained one: {other}."
                 )
             key = attribute if single and attribute not in self._params else param.name
-            trace_scope.refuse_made(param, type(self).__name__)
+            trace_scope.refuse_created(param, type(self).__name__)
             self._params[key] = param
         self.__dict__[attribute] = state
         self._changed()

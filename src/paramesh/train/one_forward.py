@@ -91,7 +91,7 @@ def take_back(network: Any, inputs: tuple[Any, ...]) -> None:
         if frame is None:
             tracing.write(state, before)
         else:
-            frame.take_back(state, before, state in last.written_before)
+            frame.restore(state, before, state in last.written_before)
 
 
 def _value(frame: Any, state: Any) -> Any:

@@ -96,5 +96,5 @@ def summary_line(args: Any) -> str:
 
 
 def _ready(loss: Any) -> bool:
-    value = loss._get() if isinstance(loss, Tensor) else loss
+    value: Any = loss._get() if isinstance(loss, Tensor) else loss
     return not hasattr(value, "is_ready") or value.is_ready()
