@@ -5,14 +5,16 @@ Source of the formulas: `paramesh.ops.activations`. Names, arguments and default
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from paramesh.dtype import float32
 from paramesh.nn import arguments
+from paramesh.nn.arguments import Init
 from paramesh.nn.cell import Cell
 from paramesh.ops import activations as ops
 from paramesh.ops.math import neg, sub
+from paramesh.tensor.argument_types import TensorLike
 from paramesh.tensor.base import Tensor
 
 
@@ -21,7 +23,7 @@ class _Elementwise(Cell):
 
     function: ClassVar[Callable[[Any], Any]]
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(...) -> (...), elementwise."""
         return type(self).function(x)
 
@@ -54,7 +56,7 @@ class Tanhshrink(_Elementwise):
     """x - tanh(x)."""
 
     @staticmethod
-    def function(x: Any) -> Any:
+    def function(x: TensorLike) -> Tensor:
         """X - tanh(x)."""
         return sub(x, ops.tanh(x))
 
@@ -121,7 +123,7 @@ class GELU(Cell):
         super().__init__()
         self.approximate = arguments.flag("GELU", "approximate", approximate)
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(...) -> (...), elementwise."""
         return ops.gelu(x, "tanh" if self.approximate else "none")
 
@@ -141,7 +143,7 @@ class _OneNumber(Cell):
         name = self.argument
         setattr(self, name, arguments.number(type(self).__name__, name, value))
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(...) -> (...), elementwise."""
         return type(self).function(x, getattr(self, self.argument))
 
@@ -235,7 +237,7 @@ class Softplus(Cell):
         self.beta = arguments.number("Softplus", "beta", beta)
         self.threshold = arguments.number("Softplus", "threshold", threshold)
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(...) -> (...), elementwise."""
         return ops.softplus(x, self.beta, self.threshold)
 
@@ -257,7 +259,7 @@ class Hardtanh(Cell):
         self.min_val = arguments.number("Hardtanh", "min_val", min_val)
         self.max_val = arguments.number("Hardtanh", "max_val", max_val, low=self.min_val)
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(...) -> (...), elementwise."""
         return ops.hardtanh(x, self.min_val, self.max_val)
 
@@ -278,7 +280,7 @@ class Threshold(Cell):
         self.threshold = arguments.number("Threshold", "threshold", threshold)
         self.value = arguments.number("Threshold", "value", value)
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(...) -> (...), elementwise."""
         return ops.threshold(x, self.threshold, self.value)
 
@@ -296,7 +298,7 @@ class _AlongAxis(Cell):
         super().__init__()
         self.axis = arguments.axes(type(self).__name__, "axis", axis)
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(...) -> (...), along `axis`."""
         return type(self).function(x, self.axis)
 
@@ -336,7 +338,7 @@ class Softmin(_AlongAxis):
     """
 
     @staticmethod
-    def function(x: Any, axis: Any) -> Any:
+    def function(x: TensorLike, axis: int | tuple[int, ...]) -> Tensor:
         """Softmax of -x."""
         return ops.softmax(neg(x), axis)
 
@@ -344,7 +346,7 @@ class Softmin(_AlongAxis):
 class Softmax2d(Cell):
     """Softmax over the channels of images (n, c, h, w) or (c, h, w)."""
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(n, c, h, w) -> (n, c, h, w)."""
         x = arguments.tensor("Softmax2d", x)
         if x.ndim not in (3, 4):
@@ -379,13 +381,13 @@ class PReLU(Cell):
         TypeError, ValueError: `channel` is no int of at least 1; `w` is no start for (channel,).
     """
 
-    def __init__(self, channel: int = 1, w: Any = 0.25) -> None:
+    def __init__(self, channel: int = 1, w: Init | Sequence[float] = 0.25) -> None:
         super().__init__()
         size = arguments.whole("PReLU", "channel", channel)
-        start = Tensor(w, float32) if isinstance(w, list | tuple) else w
+        start = Tensor(w, float32) if isinstance(w, Sequence) and not isinstance(w, str) else w
         self.w = arguments.weight("PReLU", "w", start, (size,), float32, name="a")
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(n, c, ...) -> (n, c, ...)."""
         return ops.prelu(x, self.w)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import numbers
-from typing import Any
 
 import jax
 import numpy as np
@@ -17,16 +16,17 @@ from paramesh.dtype import DType, to_dtype
 from paramesh.initializer.factory import initializer
 from paramesh.parameter import DEFAULT_NAME, Parameter
 from paramesh.sampling.recipe import Initializer
+from paramesh.tensor.argument_types import DTypeLike
 from paramesh.tensor.base import Tensor, raw, wrap
 
 Init = Tensor | Initializer | str | int | float | None
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     return f"{value!r} ({type(value).__name__})"
 
 
-def whole(owner: str, name: str, value: Any, least: int = 1) -> int:
+def whole(owner: str, name: str, value: object, least: int = 1) -> int:
     """An int of at least `least`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{owner}({name}): expected an int, got {_kind(value)}.")
@@ -35,7 +35,7 @@ def whole(owner: str, name: str, value: Any, least: int = 1) -> int:
     return int(value)
 
 
-def wholes(owner: str, name: str, value: Any, n: int, least: int = 1) -> tuple[int, ...]:
+def wholes(owner: str, name: str, value: object, n: int, least: int = 1) -> tuple[int, ...]:
     """One int for all of `n` axes, or a tuple or list of `n`; always a tuple of `n`."""
     if not isinstance(value, tuple | list):
         return (whole(owner, name, value, least),) * n
@@ -44,7 +44,7 @@ def wholes(owner: str, name: str, value: Any, n: int, least: int = 1) -> tuple[i
     return tuple(whole(owner, name, v, least) for v in value)
 
 
-def flag(owner: str, name: str, value: Any, wrong: type[Exception] = TypeError) -> bool:
+def flag(owner: str, name: str, value: object, wrong: type[Exception] = TypeError) -> bool:
     """True or False."""
     if not isinstance(value, bool):
         raise wrong(f"{owner}({name}): expected True or False, got {_kind(value)}.")
@@ -54,7 +54,7 @@ def flag(owner: str, name: str, value: Any, wrong: type[Exception] = TypeError) 
 def number(
     owner: str,
     name: str,
-    value: Any,
+    value: object,
     low: float = -math.inf,
     high: float = math.inf,
     open_end: bool = False,
@@ -71,7 +71,7 @@ def number(
     return value
 
 
-def positive(owner: str, name: str, value: Any) -> float:
+def positive(owner: str, name: str, value: object) -> float:
     """A number above 0."""
     checked = number(owner, name, value, low=0)
     if checked == 0:
@@ -79,21 +79,21 @@ def positive(owner: str, name: str, value: Any) -> float:
     return checked
 
 
-def choice(owner: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
+def choice(owner: str, name: str, value: object, choices: tuple[str, ...]) -> str:
     """One of some strings."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{owner}({name}): expected one of {choices}, got {_kind(value)}.")
     return value
 
 
-def axes(owner: str, name: str, value: Any) -> int | tuple[int, ...]:
+def axes(owner: str, name: str, value: object) -> int | tuple[int, ...]:
     """An axis or a tuple of axes."""
     if isinstance(value, tuple | list):
         return tuple(whole(owner, name, v, -(2**31)) for v in value)
     return whole(owner, name, value, -(2**31))
 
 
-def tensor(owner: str, value: Any) -> Tensor:
+def tensor(owner: str, value: object) -> Tensor:
     """An input as a Tensor: one as it is, other arrays wrapped."""
     if isinstance(value, Tensor):
         return value
@@ -107,7 +107,7 @@ def weight(
     argument: str,
     init: Init,
     shape: tuple[int, ...],
-    dtype: Any,
+    dtype: DTypeLike,
     *,
     default: Initializer | str = "zeros",
     name: str = DEFAULT_NAME,
@@ -143,7 +143,7 @@ def weight(
     return Parameter(tensor, name=name, requires_grad=requires_grad)
 
 
-def element_type(owner: str, dtype: Any) -> DType:
+def element_type(owner: str, dtype: DTypeLike) -> DType:
     """The element type of a layer's Parameters."""
     try:
         return to_dtype(dtype)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Hashable, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self
 
@@ -19,12 +19,17 @@ import numpy as np
 from paramesh import context
 from paramesh.dtype import to_dtype
 from paramesh.nn import cell_call, sharding, tied
+from paramesh.nn.sharding import Strategies
 from paramesh.nn.submodules import NOT_INITIALISED, Submodules
 from paramesh.parameter import Parameter, check_strategy, materialise
 from paramesh.providers import providers
 from paramesh.state import tracing
+from paramesh.tensor.argument_types import DTypeLike
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.transforms.compiled_function import CompiledFunction
+
+#: What `register_..._hook` methods take; what it is called with is the method's.
+Hook = Callable[..., Any]
 
 
 @contextmanager
@@ -48,7 +53,7 @@ class LoadResult(NamedTuple):
 class HookRemover:
     """What the `register_..._hook` methods return: `remove()` takes the hook away."""
 
-    def __init__(self, cell: Cell, hooks: list[Any], hook: Any) -> None:
+    def __init__(self, cell: Cell, hooks: list[Hook], hook: Hook) -> None:
         self._cell, self._hooks, self._hook = cell, hooks, hook
 
     def remove(self) -> None:
@@ -85,11 +90,11 @@ class Cell(Submodules):
         fields["training"] = False
         fields["param_prefix"] = ""
 
-    def _cache_key(self) -> Any:
+    def _cache_key(self) -> tuple[Hashable, ...]:
         fields = self.__dict__
         return fields["_version"], fields["training"]
 
-    def _inside(self) -> list[Any]:
+    def _inside(self) -> list[Cell]:
         return [cell for cell in self._cells.values() if cell is not None]
 
     # State.
@@ -140,8 +145,8 @@ class Cell(Submodules):
 
     def shard(
         self,
-        in_strategy: Any = None,
-        out_strategy: Any = None,
+        in_strategy: Strategies | None = None,
+        out_strategy: Strategies | None = None,
         parameter_plan: Mapping[str, Any] | None = None,
         device: str = "Ascend",
         level: int = 0,
@@ -203,7 +208,7 @@ class Cell(Submodules):
         self.__dict__["_recompute"] = {k: v for k, v in options.items() if k not in ignored}
         self._changed()
 
-    def to_float(self, dst_type: Any) -> Self:
+    def to_float(self, dst_type: DTypeLike) -> Self:
         """Compute in another float type: inputs and Parameters are cast where they are used.
 
         The Parameters themselves, and their gradients, keep their type.
@@ -299,26 +304,26 @@ class Cell(Submodules):
 
     # Hooks.
 
-    def _register(self, hooks: list[Any], hook: Any) -> HookRemover:
+    def _register(self, hooks: list[Hook], hook: Hook) -> HookRemover:
         if not callable(hook):
             raise TypeError(f"{type(self).__name__}: a hook must be callable, got {hook!r}.")
         hooks.append(hook)
         self._changed()
         return HookRemover(self, hooks, hook)
 
-    def register_forward_pre_hook(self, hook: Callable[..., Any]) -> HookRemover:
+    def register_forward_pre_hook(self, hook: Hook) -> HookRemover:
         """`hook(cell, inputs)` runs before `construct`; what it returns (if not None) replaces
         the inputs.
         """
         return self._register(self._forward_pre_hooks, hook)
 
-    def register_forward_hook(self, hook: Callable[..., Any]) -> HookRemover:
+    def register_forward_hook(self, hook: Hook) -> HookRemover:
         """`hook(cell, inputs, output)` runs after `construct`; what it returns (if not None)
         replaces the output.
         """
         return self._register(self._forward_hooks, hook)
 
-    def register_backward_hook(self, hook: Callable[..., Any]) -> HookRemover:
+    def register_backward_hook(self, hook: Hook) -> HookRemover:
         """`hook(cell, grad_inputs, grad_outputs)` sees the gradients of float inputs and outputs
         in the backward pass; what it returns (if not None) replaces those of the inputs.
         """

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, Self
 
 from paramesh.nn.cell import Cell
 
 
-def _check(owner: Cell, cell: Any) -> Cell:
+def _check(owner: Cell, cell: object) -> Cell:
     if not isinstance(cell, Cell):
         raise TypeError(f"{type(owner).__name__} holds Cells, got {type(cell).__name__}.")
     return cell
@@ -24,7 +24,7 @@ class _Container(Cell):
         super().__init__(auto_prefix)
         self.__dict__["_prefix"] = ""
 
-    def _place(self, name: str, cell: Any) -> None:
+    def _place(self, name: str, cell: Cell) -> None:
         _check(self, cell)
         if self._auto_prefix:
             cell.update_parameters_name(f"{self._prefix}{name}.")
@@ -143,13 +143,16 @@ class CellDict(_Container):
         cells: a mapping or an iterable of (name, Cell).
     """
 
-    def __init__(self, cells: Any = (), auto_prefix: bool = True) -> None:
+    def __init__(
+        self, cells: Mapping[str, Cell] | Iterable[tuple[str, Cell]] = (), auto_prefix: bool = True
+    ) -> None:
         super().__init__(auto_prefix)
         self.update(cells)
 
-    def update(self, cells: Any) -> None:
+    def update(self, cells: Mapping[str, Cell] | Iterable[tuple[str, Cell]]) -> None:
         """Add or replace Cells by name."""
-        for name, cell in cells.items() if isinstance(cells, Mapping) else cells:
+        given: Any = cells
+        for name, cell in given.items() if isinstance(given, Mapping) else given:
             self[name] = cell
 
     def __setitem__(self, name: str, cell: Cell) -> None:
@@ -173,15 +176,15 @@ class CellDict(_Container):
     def __iter__(self) -> Iterator[str]:
         return iter(self._cells)
 
-    def keys(self) -> Any:
+    def keys(self) -> KeysView[str]:
         """The names."""
         return self._cells.keys()
 
-    def values(self) -> Any:
+    def values(self) -> ValuesView[Cell]:
         """The Cells."""
         return self._cells.values()
 
-    def items(self) -> Any:
+    def items(self) -> ItemsView[str, Cell]:
         """(name, Cell) pairs."""
         return self._cells.items()
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import jax
+from jax import Array
 
 from paramesh.dtype import float32, x64
 from paramesh.initializer.factory import HeUniform, Uniform
@@ -25,7 +25,11 @@ from paramesh.nn.cell import Cell
 from paramesh.ops import conv as ops
 from paramesh.ops.nn_ops import bias_add
 from paramesh.state import placement
+from paramesh.tensor.argument_types import DTypeLike, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
+
+#: How many zeros go around an image: one number for all sides, or one for each.
+Padding = int | tuple[int, ...]
 
 _MODES = ("same", "valid", "pad")
 _DEFAULT = HeUniform(math.sqrt(5))
@@ -46,14 +50,14 @@ class BaseConv(Cell):
         kernel_size: tuple[int, ...],
         stride: tuple[int, ...],
         pad_mode: str,
-        padding: Any,
+        padding: Padding,
         dilation: tuple[int, ...],
         group: int,
         has_bias: bool,
         weight_init: Init,
         bias_init: Init,
         data_format: str,
-        dtype: Any,
+        dtype: DTypeLike,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -112,7 +116,7 @@ class BaseConv(Cell):
         }
         return ", ".join(f"{name}={value}" for name, value in shown.items())
 
-    def _expect(self, x: Any, shape: str) -> Tensor:
+    def _expect(self, x: TensorLike, shape: str) -> Tensor:
         """The input, refused if it has another number of axes or of channels."""
         x = arguments.tensor(type(self).__name__, x)
         ndim = shape.count(",") + 1
@@ -127,7 +131,7 @@ class BaseConv(Cell):
         return x
 
 
-def _check_padding(owner: str, pad_mode: str, padding: Any) -> None:
+def _check_padding(owner: str, pad_mode: str, padding: Padding) -> None:
     pads = padding if isinstance(padding, tuple) else (padding,)
     if pad_mode != "pad" and any(pads):
         raise ValueError(
@@ -135,14 +139,14 @@ def _check_padding(owner: str, pad_mode: str, padding: Any) -> None:
         )
 
 
-def checked_padding(owner: str, padding: Any, n: int) -> Any:
+def checked_padding(owner: str, padding: object, n: int) -> Padding:
     """An int >= 0, or a tuple of n of them."""
     if isinstance(padding, tuple | list):
         return arguments.wholes(owner, "padding", padding, n, least=0)
     return arguments.whole(owner, "padding", padding, least=0)
 
 
-def _images_format(owner: str, data_format: Any) -> str:
+def _images_format(owner: str, data_format: object) -> str:
     return arguments.choice(owner, "data_format", data_format, ("NCHW", "NHWC"))
 
 
@@ -188,7 +192,7 @@ class Conv2d(BaseConv):
         weight_init: Init = None,
         bias_init: Init = None,
         data_format: str = "NCHW",
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         super().__init__(
             in_channels,
@@ -206,7 +210,7 @@ class Conv2d(BaseConv):
             dtype,
         )
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(n, c, h, w) -> (n, out, h', w'), or the same with the channels last for `NHWC`.
 
         Raises:
@@ -266,7 +270,7 @@ class Conv1d(BaseConv):
         has_bias: bool = False,
         weight_init: Init = None,
         bias_init: Init = None,
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         super().__init__(
             in_channels,
@@ -284,7 +288,7 @@ class Conv1d(BaseConv):
             dtype,
         )
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(n, c, l) -> (n, out, l').
 
         Raises:
@@ -345,7 +349,7 @@ class Conv3d(BaseConv):
         weight_init: Init = None,
         bias_init: Init = None,
         data_format: str = "NCDHW",
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         super().__init__(
             in_channels,
@@ -363,7 +367,7 @@ class Conv3d(BaseConv):
             dtype,
         )
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(n, c, d, h, w) -> (n, out, d', h', w').
 
         Raises:
@@ -379,7 +383,7 @@ class Conv3d(BaseConv):
             out = placement.current().undivided(self._convolve, value, weight)
         return wrap(out) if self.bias is None else bias_add(wrap(out), self.bias)
 
-    def _convolve(self, value: Any, weight: Any) -> Any:
+    def _convolve(self, value: Array, weight: Array) -> Array:
         return jax.lax.conv_general_dilated(
             value,
             weight,

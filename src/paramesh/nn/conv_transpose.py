@@ -6,15 +6,15 @@ those of that convolution. `Conv1dTranspose` keeps MindSpore's weight, which has
 
 from __future__ import annotations
 
-from typing import Any
-
 from paramesh.dtype import float32
 from paramesh.nn import arguments
 from paramesh.nn.arguments import Init
-from paramesh.nn.conv import BaseConv, checked_padding
+from paramesh.nn.conv import BaseConv, Padding, checked_padding
 from paramesh.ops import conv as ops
 from paramesh.ops.array import pad
 from paramesh.ops.nn_ops import bias_add
+from paramesh.tensor.argument_types import DTypeLike, TensorLike
+from paramesh.tensor.base import Tensor
 
 
 class _Transposed(BaseConv):
@@ -49,7 +49,7 @@ class _Transposed(BaseConv):
         before, after = _both_sides(self.padding, axis)
         return grown - self.stride[axis] + reach - before - after
 
-    def _images(self, x: Any) -> Any:
+    def _images(self, x: Tensor) -> Tensor:
         sizes = tuple(self._size(axis, size) for axis, size in enumerate(x.shape[2:]))
         out = ops.conv2d_transpose(
             x,
@@ -67,7 +67,7 @@ class _Transposed(BaseConv):
         return pad(out, (0, right, 0, down)) if down or right else out
 
 
-def _both_sides(padding: Any, axis: int) -> tuple[int, int]:
+def _both_sides(padding: Padding, axis: int) -> tuple[int, int]:
     if isinstance(padding, tuple):
         return padding[2 * axis], padding[2 * axis + 1]
     return padding, padding
@@ -116,7 +116,7 @@ class Conv2dTranspose(_Transposed):
         has_bias: bool = False,
         weight_init: Init = None,
         bias_init: Init = None,
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         owner = "Conv2dTranspose"
         super().__init__(
@@ -137,7 +137,7 @@ class Conv2dTranspose(_Transposed):
         self.output_padding = arguments.wholes(owner, "output_padding", output_padding, 2, least=0)
         self._check_output_padding()
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(n, c, h, w) -> (n, out, h', w').
 
         Raises:
@@ -189,7 +189,7 @@ class Conv1dTranspose(_Transposed):
         has_bias: bool = False,
         weight_init: Init = None,
         bias_init: Init = None,
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         owner = "Conv1dTranspose"
         pad = arguments.whole(owner, "padding", padding, least=0)
@@ -209,7 +209,7 @@ class Conv1dTranspose(_Transposed):
             dtype,
         )
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(n, c, l) -> (n, out, l').
 
         Raises:

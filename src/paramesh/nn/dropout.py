@@ -6,12 +6,14 @@ others at every run, and `set_seed` repeats them.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from paramesh.nn import arguments
 from paramesh.nn.cell import Cell
 from paramesh.ops.creation import ones
 from paramesh.ops.random_ops import dropout
+from paramesh.tensor.argument_types import DTypeLike, TensorLike
+from paramesh.tensor.base import Tensor
 
 
 class Dropout(Cell):
@@ -26,7 +28,9 @@ class Dropout(Cell):
         TypeError: no number; ValueError: out of range.
     """
 
-    def __init__(self, keep_prob: float = 0.5, p: float | None = None, dtype: Any = None) -> None:
+    def __init__(
+        self, keep_prob: float = 0.5, p: float | None = None, dtype: DTypeLike | None = None
+    ) -> None:
         super().__init__()
         self.keep_prob, self.p = keep_prob, p
         if p is not None:
@@ -37,7 +41,7 @@ class Dropout(Cell):
                 raise ValueError("Dropout(keep_prob): expected a number in (0, 1], got 0.")
             self._rate = 1 - kept
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> TensorLike:
         """(...) -> (...)."""
         return dropout(x, self._rate) if self.training and self._rate > 0 else x
 
@@ -62,7 +66,7 @@ class _DropoutChannels(Cell):
         super().__init__()
         self.p = arguments.number(type(self).__name__, "p", p, 0, 1)
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(n, c, ...) -> the same."""
         x = arguments.tensor(type(self).__name__, x)
         if x.ndim not in [shape.count(",") + 1 for shape in self.shapes]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from paramesh.dtype import DType, float32, to_dtype, x64
 from paramesh.nn import arguments
@@ -25,6 +26,7 @@ from paramesh.parameter import Parameter
 from paramesh.sampling.recipe import DistributionSpec, Initializer, Recipe, Sampler
 from paramesh.sampling.seed import Key
 from paramesh.state import placement
+from paramesh.tensor.argument_types import DTypeLike, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 
 
@@ -53,7 +55,7 @@ class Embedding(Cell):
         embedding_size: int,
         use_one_hot: bool = False,
         embedding_table: Init = "normal",
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
         padding_idx: int | None = None,
     ) -> None:
         super().__init__()
@@ -74,7 +76,7 @@ class Embedding(Cell):
             table = _without_row(table, padding_idx)
         self.embedding_table = table
 
-    def construct(self, ids: Any) -> Any:
+    def construct(self, ids: TensorLike) -> Tensor:
         """(...) integers -> (..., embedding_size).
 
         An index outside the table gives NaN, or zeros with `use_one_hot`.
@@ -141,7 +143,7 @@ class EmbeddingLookup(Cell):
         max_norm: float | None = None,
         sparse: bool = True,
         vocab_cache_size: int = 0,
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
         padding_idx: int | None = None,
     ) -> None:
         super().__init__()
@@ -188,7 +190,7 @@ class EmbeddingLookup(Cell):
         """
         return placement.current().counts(self.embedding_table)
 
-    def construct(self, indices: Any) -> Any:
+    def construct(self, indices: TensorLike) -> Tensor:
         """(...) integers -> (..., embedding_size).
 
         An index outside the table gives zeros, as in MindSpore; if the table lives on the parameter
@@ -205,7 +207,7 @@ class EmbeddingLookup(Cell):
         squares = (rows * rows).sum(-1, keepdims=True).clip(longest)
         return rows * (longest / squares).sqrt()
 
-    def _rows(self, indices: Any) -> Any:
+    def _rows(self, indices: TensorLike) -> Tensor:
         """Rows of the table, from where it lives."""
         ids = raw(indices)
         if not hasattr(ids, "dtype"):
@@ -232,7 +234,7 @@ class EmbeddingLookup(Cell):
         )
 
 
-def _has(dtype: Any, index: int) -> bool:
+def _has(dtype: np.dtype[Any], index: int) -> bool:
     """Whether an integer is one of an element type."""
     info = np.iinfo(dtype)
     return info.min <= index <= info.max
@@ -278,7 +280,7 @@ class _SliceableRow(_ZeroRow):
         )
 
 
-def _the_same(bits: Sampler, value: Any) -> Any:
+def _the_same(bits: Sampler, value: Array) -> Array:
     return value
 
 
@@ -288,7 +290,7 @@ class _ButOneRow:
 
     rule: Callable[..., Any]
 
-    def __call__(self, bits: Sampler, *numbers: Any) -> Any:
+    def __call__(self, bits: Sampler, *numbers: Array) -> Array:
         values = self.rule(bits, *numbers[:-1])
         return jnp.where(bits.index(0) == numbers[-1].astype(jnp.int64), 0, values)
 

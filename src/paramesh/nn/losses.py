@@ -13,6 +13,7 @@ from paramesh.nn.cell import Cell
 from paramesh.ops import losses as ops
 from paramesh.ops.activations import relu, softplus
 from paramesh.ops.math import mul, neg, sqrt, sub
+from paramesh.tensor.argument_types import NumberLike, Reduction, TensorLike
 from paramesh.tensor.base import Tensor
 
 
@@ -31,11 +32,12 @@ class LossBase(Cell):
     def __init__(self, reduction: str | None = "mean") -> None:
         super().__init__()
         given = "none" if reduction is None else reduction
-        self.reduction = arguments.choice(
+        #: `KLDivLoss` has one more than `Reduction`.
+        self.reduction: Any = arguments.choice(
             type(self).__name__, "reduction", given, type(self).reductions
         )
 
-    def get_loss(self, x: Any, weights: Any = 1.0) -> Any:
+    def get_loss(self, x: TensorLike, weights: NumberLike = 1.0) -> Tensor:
         """The losses `x` of all elements, times `weights`, reduced.
 
         Args:
@@ -61,7 +63,7 @@ class LossBase(Cell):
 class MSELoss(LossBase):
     """Mean of (logits - labels)², or their sum, or none of both."""
 
-    def construct(self, logits: Any, labels: Any) -> Any:
+    def construct(self, logits: TensorLike, labels: TensorLike) -> Tensor:
         """(...), (...) -> (), or (...) for `none`; shapes broadcast."""
         return ops.mse_loss(logits, labels, self.reduction)
 
@@ -69,7 +71,7 @@ class MSELoss(LossBase):
 class L1Loss(LossBase):
     """Mean of |logits - labels|, or their sum, or none of both."""
 
-    def construct(self, logits: Any, labels: Any) -> Any:
+    def construct(self, logits: TensorLike, labels: TensorLike) -> Tensor:
         """(...), (...) -> (), or (...) for `none`; shapes broadcast."""
         return ops.l1_loss(logits, labels, self.reduction)
 
@@ -84,7 +86,7 @@ class RMSELoss(LossBase):
     def __init__(self) -> None:
         super().__init__("mean")
 
-    def construct(self, logits: Any, label: Any) -> Any:
+    def construct(self, logits: TensorLike, label: TensorLike) -> Tensor:
         """(...), (...) -> (); shapes broadcast."""
         return sqrt(ops.mse_loss(logits, label))
 
@@ -100,11 +102,11 @@ class SmoothL1Loss(LossBase):
         TypeError: `beta` is no number; ValueError: it is not positive, or another `reduction`.
     """
 
-    def __init__(self, beta: float = 1.0, reduction: str = "none") -> None:
+    def __init__(self, beta: float = 1.0, reduction: Reduction = "none") -> None:
         super().__init__(reduction)
         self.beta = arguments.positive("SmoothL1Loss", "beta", beta)
 
-    def construct(self, logits: Any, labels: Any) -> Any:
+    def construct(self, logits: TensorLike, labels: TensorLike) -> Tensor:
         """(...), (...) -> (...), or () for `mean` and `sum`."""
         return ops.smooth_l1_loss(logits, labels, self.beta, self.reduction)
 
@@ -120,11 +122,11 @@ class HuberLoss(LossBase):
         TypeError: `delta` is no number; ValueError: it is not positive, or another `reduction`.
     """
 
-    def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
+    def __init__(self, reduction: Reduction = "mean", delta: float = 1.0) -> None:
         super().__init__(reduction)
         self.delta = arguments.positive("HuberLoss", "delta", delta)
 
-    def construct(self, logits: Any, labels: Any) -> Any:
+    def construct(self, logits: TensorLike, labels: TensorLike) -> Tensor:
         """(...), (...) -> (), or (...) for `none`; shapes broadcast."""
         return ops.huber_loss(logits, labels, self.reduction, self.delta)
 
@@ -140,11 +142,11 @@ class SoftmaxCrossEntropyWithLogits(LossBase):
         TypeError: `sparse` is no bool; ValueError: another `reduction`.
     """
 
-    def __init__(self, sparse: bool = False, reduction: str = "none") -> None:
+    def __init__(self, sparse: bool = False, reduction: Reduction = "none") -> None:
         super().__init__(reduction)
         self.sparse = arguments.flag("SoftmaxCrossEntropyWithLogits", "sparse", sparse)
 
-    def construct(self, logits: Any, labels: Any) -> Any:
+    def construct(self, logits: TensorLike, labels: TensorLike) -> Tensor:
         """(n, c) and (n,) integers or (n, c) -> (n,), or () for `mean` and `sum`."""
         if self.sparse:
             return ops.cross_entropy(logits, labels, reduction=self.reduction)
@@ -169,7 +171,7 @@ class CrossEntropyLoss(LossBase):
         self,
         weight: Tensor | None = None,
         ignore_index: int = -100,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__(reduction)
@@ -178,7 +180,7 @@ class CrossEntropyLoss(LossBase):
         self.ignore_index = arguments.whole(owner, "ignore_index", ignore_index, -(2**31))
         self.label_smoothing = arguments.number(owner, "label_smoothing", label_smoothing, 0, 1)
 
-    def construct(self, logits: Any, labels: Any) -> Any:
+    def construct(self, logits: TensorLike, labels: TensorLike) -> Tensor:
         """(n, c, ...), and (n, ...) integers or (n, c, ...) -> (), or (n, ...) for `none`."""
         return ops.cross_entropy(
             logits, labels, self.weight, self.ignore_index, self.reduction, self.label_smoothing
@@ -198,13 +200,13 @@ class NLLLoss(LossBase):
     """
 
     def __init__(
-        self, weight: Tensor | None = None, ignore_index: int = -100, reduction: str = "mean"
+        self, weight: Tensor | None = None, ignore_index: int = -100, reduction: Reduction = "mean"
     ) -> None:
         super().__init__(reduction)
         self.weight = weight
         self.ignore_index = arguments.whole("NLLLoss", "ignore_index", ignore_index, -(2**31))
 
-    def construct(self, logits: Any, labels: Any) -> Any:
+    def construct(self, logits: TensorLike, labels: TensorLike) -> Tensor:
         """(n, c, ...) and (n, ...) integers -> (), or (n, ...) for `none`."""
         return ops.nll_loss(logits, labels, self.weight, self.ignore_index, self.reduction)
 
@@ -220,11 +222,11 @@ class BCELoss(LossBase):
         ValueError: another `reduction`.
     """
 
-    def __init__(self, weight: Tensor | None = None, reduction: str = "mean") -> None:
+    def __init__(self, weight: Tensor | None = None, reduction: Reduction = "mean") -> None:
         super().__init__(reduction)
         self.weight = weight
 
-    def construct(self, logits: Any, labels: Any) -> Any:
+    def construct(self, logits: TensorLike, labels: TensorLike) -> Tensor:
         """(...) in [0, 1], (...) in [0, 1] -> (), or (...) for `none`."""
         return ops.binary_cross_entropy(logits, labels, self.weight, self.reduction)
 
@@ -243,14 +245,14 @@ class BCEWithLogitsLoss(LossBase):
 
     def __init__(
         self,
-        reduction: str = "mean",
+        reduction: Reduction = "mean",
         weight: Tensor | None = None,
         pos_weight: Tensor | None = None,
     ) -> None:
         super().__init__(reduction)
         self.weight, self.pos_weight = weight, pos_weight
 
-    def construct(self, logits: Any, labels: Any) -> Any:
+    def construct(self, logits: TensorLike, labels: TensorLike) -> Tensor:
         """(...), (...) in [0, 1] -> (), or (...) for `none`."""
         return ops.binary_cross_entropy_with_logits(
             logits, labels, self.weight, self.pos_weight, self.reduction
@@ -270,7 +272,7 @@ class KLDivLoss(LossBase):
 
     reductions: ClassVar[tuple[str, ...]] = ("mean", "batchmean", "sum", "none")
 
-    def construct(self, logits: Any, labels: Any) -> Any:
+    def construct(self, logits: TensorLike, labels: TensorLike) -> Tensor:
         """(...) log-probabilities, (...) probabilities -> (), or (...) for `none`."""
         return ops.kl_div(logits, labels, self.reduction)
 
@@ -278,7 +280,7 @@ class KLDivLoss(LossBase):
 class SoftMarginLoss(LossBase):
     """Mean of log(1 + exp(-labels * logits)), labels being 1 or -1."""
 
-    def construct(self, logits: Any, labels: Any) -> Any:
+    def construct(self, logits: TensorLike, labels: TensorLike) -> Tensor:
         """(...), (...) -> (), or (...) for `none`."""
         # softplus would give its argument back from 20 on; this one is exact everywhere.
         return self.get_loss(softplus(neg(mul(labels, logits)), threshold=float("inf")))
@@ -295,11 +297,11 @@ class HingeEmbeddingLoss(LossBase):
         TypeError: `margin` is no number; ValueError: another `reduction`.
     """
 
-    def __init__(self, margin: float = 1.0, reduction: str = "mean") -> None:
+    def __init__(self, margin: float = 1.0, reduction: Reduction = "mean") -> None:
         super().__init__(reduction)
         self.margin = arguments.number("HingeEmbeddingLoss", "margin", margin)
 
-    def construct(self, logits: Any, labels: Any) -> Any:
+    def construct(self, logits: TensorLike, labels: TensorLike) -> Tensor:
         """(...), (...) of 1 and -1 -> (), or (...) for `none`."""
         logits = arguments.tensor("HingeEmbeddingLoss", logits)
         labels = arguments.tensor("HingeEmbeddingLoss", labels)
@@ -319,11 +321,11 @@ class CosineEmbeddingLoss(LossBase):
         TypeError: `margin` is no number; ValueError: out of range, or another `reduction`.
     """
 
-    def __init__(self, margin: float = 0.0, reduction: str = "mean") -> None:
+    def __init__(self, margin: float = 0.0, reduction: Reduction = "mean") -> None:
         super().__init__(reduction)
         self.margin = arguments.number("CosineEmbeddingLoss", "margin", margin, -1, 1)
 
-    def construct(self, logits_x1: Any, logits_x2: Any, labels: Any) -> Any:
+    def construct(self, logits_x1: TensorLike, logits_x2: TensorLike, labels: TensorLike) -> Tensor:
         """(n, d), (n, d), (n,) of 1 and -1 -> (), or (n,) for `none`."""
         labels = arguments.tensor("CosineEmbeddingLoss", labels)
         cosine = ops.cosine_similarity(logits_x1, logits_x2)

@@ -8,13 +8,15 @@ variance are taken over. Sources: Ioffe and Szegedy 2015 (batch), Ba et al. 2016
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from paramesh.dtype import float32
 from paramesh.nn import arguments
 from paramesh.nn.arguments import Init
 from paramesh.nn.cell import Cell
 from paramesh.ops import nn_ops as ops
+from paramesh.tensor.argument_types import DTypeLike, TensorLike
+from paramesh.tensor.base import Tensor
 
 
 class _BatchNorm(Cell):
@@ -39,7 +41,7 @@ class _BatchNorm(Cell):
         moving_var_init: Init = "ones",
         use_batch_statistics: bool | None = None,
         data_format: str = "NCHW",
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -78,7 +80,7 @@ class _BatchNorm(Cell):
             owner, "beta_init", beta_init, shape, dtype, name="beta", requires_grad=affine
         )
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """The input's shape and element type. In training, the moving averages are written."""
         x = arguments.tensor(type(self).__name__, x)
         if x.ndim not in self.shapes:
@@ -201,7 +203,7 @@ class BatchNorm3d(Cell):
         moving_mean_init: Init = "zeros",
         moving_var_init: Init = "ones",
         use_batch_statistics: bool | None = None,
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         super().__init__()
         self.bn2d = BatchNorm2d(
@@ -217,7 +219,7 @@ class BatchNorm3d(Cell):
             dtype=dtype,
         )
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(n, c, d, h, w) -> the same. In training, the moving averages are written."""
         x = arguments.tensor("BatchNorm3d", x)
         if x.ndim != 5:
@@ -254,7 +256,7 @@ class LayerNorm(Cell):
         gamma_init: Init = "ones",
         beta_init: Init = "zeros",
         epsilon: float = 1e-7,
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         super().__init__()
         owner = "LayerNorm"
@@ -275,7 +277,7 @@ class LayerNorm(Cell):
         self.gamma = arguments.weight(owner, "gamma_init", gamma_init, shape, dtype, name="gamma")
         self.beta = arguments.weight(owner, "beta_init", beta_init, shape, dtype, name="beta")
 
-    def construct(self, input_x: Any) -> Any:
+    def construct(self, input_x: TensorLike) -> Tensor:
         """(...) -> the same, of the input's element type."""
         return ops.layer_norm_with_statistics(
             input_x,
@@ -322,7 +324,7 @@ class GroupNorm(Cell):
         affine: bool = True,
         gamma_init: Init = "ones",
         beta_init: Init = "zeros",
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         super().__init__()
         owner = "GroupNorm"
@@ -343,7 +345,7 @@ class GroupNorm(Cell):
             owner, "beta_init", beta_init, shape, dtype, name="beta", requires_grad=affine
         )
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(n, c, ...) -> the same, of the input's element type."""
         return ops.group_norm(x, self.num_groups, self.gamma, self.beta, self.eps)
 
@@ -369,7 +371,7 @@ class _InstanceNorm(Cell):
         affine: bool = True,
         gamma_init: Init = "ones",
         beta_init: Init = "zeros",
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -391,7 +393,7 @@ class _InstanceNorm(Cell):
             owner, "beta_init", beta_init, shape, dtype, name="beta", requires_grad=affine
         )
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """The input's shape and element type. In training, the moving averages are written."""
         x = arguments.tensor(type(self).__name__, x)
         if x.ndim != self.shape.count(",") + 1:
@@ -403,7 +405,7 @@ class _InstanceNorm(Cell):
             self._follow(x)
         return out
 
-    def _follow(self, x: Any) -> None:
+    def _follow(self, x: Tensor) -> None:
         inside = tuple(range(2, x.ndim))
         wide = x.astype(self.moving_mean.dtype)
         statistics = wide.mean(inside), wide.var(inside, ddof=1)

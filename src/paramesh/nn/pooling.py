@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import ClassVar
 
 from paramesh.nn import arguments
 from paramesh.nn.cell import Cell
 from paramesh.ops import pooling as ops
+from paramesh.tensor.argument_types import Ints, TensorLike
+from paramesh.tensor.base import Tensor
 
 _MODES = ("same", "valid", "pad")
 
@@ -20,7 +23,7 @@ class _Pool(Cell):
     n: ClassVar[int]
 
     def __init__(
-        self, kernel_size: Any, stride: Any, pad_mode: str, padding: Any, ceil_mode: bool
+        self, kernel_size: Ints, stride: Ints, pad_mode: str, padding: Ints, ceil_mode: bool
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -36,12 +39,12 @@ class _Pool(Cell):
                 f"pad_mode={pad_mode!r}."
             )
 
-    def _sizes(self, name: str, value: Any, least: int = 1) -> tuple[int, ...]:
+    def _sizes(self, name: str, value: object, least: int = 1) -> tuple[int, ...]:
         """(down, right); down is that of a row for sequences."""
         sizes = arguments.wholes(type(self).__name__, name, value, self.n, least)
         return (least, *sizes) if self.n == 1 else sizes
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(n, c, h, w) -> (n, c, h', w'), or (n, c, l) -> (n, c, l'); each also without n."""
         x = arguments.tensor(type(self).__name__, x)
         batched = self._batched(x)
@@ -50,7 +53,7 @@ class _Pool(Cell):
         out = self._pool(batched)
         return out.reshape(*x.shape[: -self.n], *out.shape[-self.n :])
 
-    def _batched(self, x: Any) -> Any:
+    def _batched(self, x: Tensor) -> Tensor:
         axes = ("h", "w") if self.n == 2 else ("l",)
         if x.ndim not in (self.n + 1, self.n + 2):
             wanted = ", ".join(("c", *axes))
@@ -60,7 +63,7 @@ class _Pool(Cell):
             )
         return x if x.ndim == self.n + 2 else x.expand_dims(0)
 
-    def _pool(self, x: Any) -> Any:
+    def _pool(self, x: Tensor) -> Tensor:
         raise NotImplementedError
 
     def extend_repr(self) -> str:
@@ -78,14 +81,14 @@ class _MaxPool(_Pool):
 
     dilation: tuple[int, ...]
 
-    def _pool(self, x: Any) -> Any:
+    def _pool(self, x: Tensor) -> Tensor:
         if self.pad_mode != "pad" and set(self.dilation) == {1}:
             return ops.max_pool(x, self.kernel_size, self.stride, self.pad_mode)
         return ops.max_pool2d(
             x, self.kernel_size, self.stride, self.padding, self.dilation, False, self.ceil_mode
         )
 
-    def _check(self, dilation: Any, return_indices: Any) -> None:
+    def _check(self, dilation: Ints, return_indices: bool) -> None:
         owner = type(self).__name__
         self.dilation = self._sizes("dilation", dilation)
         if arguments.flag(owner, "return_indices", return_indices):
@@ -129,7 +132,7 @@ class MaxPool2d(_MaxPool):
         self._check(dilation, return_indices)
         self.data_format = _format("MaxPool2d", data_format)
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(n, c, h, w) -> (n, c, h', w'), also without n; channels last for `NHWC`."""
         return _channels_first(super().construct, x, self.data_format)
 
@@ -173,7 +176,7 @@ class _AvgPool(_Pool):
     count_include_pad: bool
     divisor_override: int | None
 
-    def _pool(self, x: Any) -> Any:
+    def _pool(self, x: Tensor) -> Tensor:
         if self.pad_mode == "same":
             return ops.avg_pool(x, self.kernel_size, self.stride, "same")
         return ops.avg_pool2d(
@@ -228,7 +231,7 @@ class AvgPool2d(_AvgPool):
                 raise ValueError("AvgPool2d(divisor_override): not for pad_mode='same'.")
         self.data_format = _format(owner, data_format)
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(n, c, h, w) -> (n, c, h', w'), also without n; channels last for `NHWC`."""
         return _channels_first(super().construct, x, self.data_format)
 
@@ -265,11 +268,13 @@ class AvgPool1d(_AvgPool):
         self.count_include_pad = arguments.flag("AvgPool1d", "count_include_pad", count_include_pad)
 
 
-def _format(owner: str, data_format: Any) -> str:
+def _format(owner: str, data_format: object) -> str:
     return arguments.choice(owner, "data_format", data_format, ("NCHW", "NHWC"))
 
 
-def _channels_first(pool: Any, x: Any, data_format: str) -> Any:
+def _channels_first(
+    pool: Callable[[TensorLike], Tensor], x: TensorLike, data_format: str
+) -> Tensor:
     if data_format == "NCHW":
         return pool(x)
     x = arguments.tensor("NHWC", x)
@@ -290,7 +295,7 @@ class AdaptiveAvgPool1d(Cell):
         super().__init__()
         self.output_size = arguments.whole("AdaptiveAvgPool1d", "output_size", output_size)
 
-    def construct(self, input: Any) -> Any:
+    def construct(self, input: TensorLike) -> Tensor:
         """(..., l) -> (..., output_size)."""
         input = arguments.tensor("AdaptiveAvgPool1d", input)
         if input.ndim not in (2, 3):
@@ -318,7 +323,7 @@ class AdaptiveAvgPool2d(Cell):
             None if n is None else arguments.whole(owner, "output_size", n) for n in pair
         )
 
-    def construct(self, input: Any) -> Any:
+    def construct(self, input: TensorLike) -> Tensor:
         """(..., h, w) -> (..., h', w')."""
         input = arguments.tensor("AdaptiveAvgPool2d", input)
         if input.ndim not in (3, 4):

@@ -11,12 +11,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import Array
 
 from paramesh.dtype import float32, int32, x64
 from paramesh.nn import arguments
 from paramesh.nn.cell import Cell
 from paramesh.nn.recurrent_cells import (
     KINDS,
+    RecurrentState,
     State,
     Weights,
     checked_dtype,
@@ -24,15 +27,16 @@ from paramesh.nn.recurrent_cells import (
     uniform_weight,
 )
 from paramesh.ops.random_ops import dropout
-from paramesh.tensor.base import raw, wrap
+from paramesh.tensor.argument_types import DTypeLike, TensorLike
+from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.promotion import cast
 
 
 # Compiled on its own: called without a program around it, scan would compile anew at every call.
 @functools.partial(jax.jit, static_argnames=("kind", "reverse"))
 def _over_time(
-    kind: str, reverse: bool, x: Any, state: State, weights: Weights, lengths: Any
-) -> tuple[Any, State]:
+    kind: str, reverse: bool, x: Array, state: State, weights: Weights, lengths: Array | None
+) -> tuple[Array, State]:
     """(time, n, size) -> (time, n, hidden) and the last state.
 
     Beyond a sequence's length the state stays and the output is 0; going backwards, the state
@@ -40,7 +44,7 @@ def _over_time(
     """
     step = KINDS[kind].step
 
-    def forward(state: State, at: Any) -> tuple[State, Any]:
+    def forward(state: State, at: tuple[Array, Array]) -> tuple[State, Array]:
         of_x, time = at
         new = step(of_x, weights.of_h(state[0]), state)
         if lengths is None:
@@ -67,7 +71,7 @@ class _Recurrent(Cell):
         batch_first: bool,
         dropout: float,
         bidirectional: bool,
-        dtype: Any,
+        dtype: DTypeLike,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -82,7 +86,7 @@ class _Recurrent(Cell):
         self._directions = ("", "_reverse") if bidirectional else ("",)
         self._make_parameters(owner, dtype)
 
-    def _make_parameters(self, owner: str, dtype: Any) -> None:
+    def _make_parameters(self, owner: str, dtype: DTypeLike) -> None:
         gates, hidden = KINDS[self.kind].gates * self.hidden_size, self.hidden_size
         parts = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
         for part in parts if self.has_bias else parts[:2]:
@@ -95,13 +99,15 @@ class _Recurrent(Cell):
                     self.insert_param_to_cell(name, param)
 
     def _weights(self, layer: int, direction: str) -> Weights:
-        def value(part: str) -> Any:
+        def value(part: str) -> Array:
             return raw(getattr(self, f"{part}_l{layer}{direction}"))
 
         biases = (value("bias_ih"), value("bias_hh")) if self.has_bias else (None, None)
         return Weights(value("weight_ih"), value("weight_hh"), *biases)
 
-    def construct(self, x: Any, hx: Any = None, seq_length: Any = None) -> Any:
+    def construct(
+        self, x: TensorLike, hx: RecurrentState | None = None, seq_length: TensorLike | None = None
+    ) -> Any:
         """Outputs of the last layer at every time, and the last state of every layer.
 
         Args:
@@ -144,7 +150,7 @@ class _Recurrent(Cell):
                 out = out.swapaxes(0, 1)
         return wrap(out), last[0] if len(last) == 1 else last
 
-    def _checked_input(self, x: Any) -> Any:
+    def _checked_input(self, x: TensorLike) -> Tensor:
         owner = type(self).__name__
         x = arguments.tensor(owner, x)
         wanted = "(n, time, input)" if self.batch_first else "(time, n, input)"
@@ -155,10 +161,12 @@ class _Recurrent(Cell):
             )
         return checked_dtype(owner, x, getattr(self, "weight_ih_l0"))  # noqa: B009
 
-    def _states(self, hx: Any, shape: tuple[int, ...], dtype: Any) -> State:
+    def _states(
+        self, hx: RecurrentState | None, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> State:
         return first_state(type(self).__name__, hx, KINDS[self.kind].states, shape, dtype)
 
-    def _lengths(self, seq_length: Any, n: int) -> Any:
+    def _lengths(self, seq_length: TensorLike, n: int) -> Array:
         lengths = raw(arguments.tensor(type(self).__name__, seq_length))
         if lengths.shape != (n,) or not jnp.issubdtype(lengths.dtype, jnp.integer):
             raise ValueError(
@@ -209,7 +217,7 @@ class RNN(_Recurrent):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
         *,
         nonlinearity: str = "tanh",
     ) -> None:
@@ -257,7 +265,7 @@ class LSTM(_Recurrent):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         super().__init__(
             "lstm",
@@ -303,7 +311,7 @@ class GRU(_Recurrent):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         super().__init__(
             "gru",

@@ -18,32 +18,40 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import Array
 
 from paramesh.dtype import float32, x64
 from paramesh.initializer.factory import Uniform
 from paramesh.nn import arguments
 from paramesh.nn.cell import Cell
 from paramesh.parameter import Parameter
+from paramesh.tensor.argument_types import DTypeLike, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.promotion import broadcasting
 
-State = tuple[Any, ...]
+State = tuple[Array, ...]
+
+#: The state as a user gives it: a Tensor, for LSTM (hidden, cell).
+RecurrentState = TensorLike | tuple[TensorLike, ...] | list[TensorLike]
 
 
 # Steps: (input's product, state's product, state) -> state. The first part is the output.
 
 
-def _rnn_step(activation: Callable[[Any], Any], of_x: Any, of_h: Any, state: State) -> State:
+def _rnn_step(
+    activation: Callable[[Array], Array], of_x: Array, of_h: Array, state: State
+) -> State:
     return (activation(of_x + of_h),)
 
 
-def _lstm_step(of_x: Any, of_h: Any, state: State) -> State:
+def _lstm_step(of_x: Array, of_h: Array, state: State) -> State:
     i, f, g, o = jnp.split(of_x + of_h, 4, -1)
     c = jax.nn.sigmoid(f) * state[1] + jax.nn.sigmoid(i) * jnp.tanh(g)
     return jax.nn.sigmoid(o) * jnp.tanh(c), c
 
 
-def _gru_step(of_x: Any, of_h: Any, state: State) -> State:
+def _gru_step(of_x: Array, of_h: Array, state: State) -> State:
     (xr, xz, xn), (hr, hz, hn) = jnp.split(of_x, 3, -1), jnp.split(of_h, 3, -1)
     z = jax.nn.sigmoid(xz + hz)
     new = jnp.tanh(xn + jax.nn.sigmoid(xr + hr) * hn)
@@ -53,7 +61,7 @@ def _gru_step(of_x: Any, of_h: Any, state: State) -> State:
 class Kind(NamedTuple):
     """A step, how many gates its weights have, and how many parts its state."""
 
-    step: Callable[[Any, Any, State], State]
+    step: Callable[[Array, Array, State], State]
     gates: int
     states: int
 
@@ -69,34 +77,34 @@ KINDS = {
 class Weights(NamedTuple):
     """The raw values of the Parameters of one layer in one direction."""
 
-    ih: Any
-    hh: Any
-    bias_ih: Any
-    bias_hh: Any
+    ih: Array
+    hh: Array
+    bias_ih: Array | None
+    bias_hh: Array | None
 
-    def of_x(self, x: Any) -> Any:
+    def of_x(self, x: Array) -> Array:
         """The product with inputs."""
         return _plus(x @ self.ih.T, self.bias_ih)
 
-    def of_h(self, h: Any) -> Any:
+    def of_h(self, h: Array) -> Array:
         """The product with a state."""
         return _plus(h @ self.hh.T, self.bias_hh)
 
 
-def _plus(value: Any, bias: Any) -> Any:
+def _plus(value: Array, bias: Array | None) -> Array:
     if bias is None:
         return value
     with broadcasting():
         return value + bias
 
 
-def uniform_weight(owner: str, shape: tuple[int, ...], hidden: int, dtype: Any) -> Parameter:
+def uniform_weight(owner: str, shape: tuple[int, ...], hidden: int, dtype: DTypeLike) -> Parameter:
     """A weight or bias, uniform on +-1/sqrt(hidden)."""
     start = Uniform(1 / math.sqrt(hidden))
     return arguments.weight(owner, "weight", None, shape, dtype, default=start)
 
 
-def checked_dtype(owner: str, x: Tensor, weight: Any) -> Tensor:
+def checked_dtype(owner: str, x: Tensor, weight: Parameter) -> Tensor:
     """The input, refused if it is not of the weight's element type."""
     dtype = wrap(raw(weight)).dtype
     if x.dtype != dtype:
@@ -104,7 +112,9 @@ def checked_dtype(owner: str, x: Tensor, weight: Any) -> Tensor:
     return x
 
 
-def first_state(owner: str, hx: Any, parts: int, shape: tuple[int, ...], dtype: Any) -> State:
+def first_state(
+    owner: str, hx: RecurrentState | None, parts: int, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> State:
     """The raw parts of a state, zeros for None."""
     if hx is None:
         return tuple(jnp.zeros(shape, dtype) for _ in range(parts))
@@ -122,7 +132,7 @@ class _Step(Cell):
     """What the cells for single steps share."""
 
     def __init__(
-        self, kind: str, input_size: int, hidden_size: int, has_bias: bool, dtype: Any
+        self, kind: str, input_size: int, hidden_size: int, has_bias: bool, dtype: DTypeLike
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -138,7 +148,7 @@ class _Step(Cell):
             self.bias_ih = uniform_weight(owner, (gates,), hidden_size, dtype)
             self.bias_hh = uniform_weight(owner, (gates,), hidden_size, dtype)
 
-    def construct(self, x: Any, hx: Any = None) -> Any:
+    def construct(self, x: TensorLike, hx: RecurrentState | None = None) -> Any:
         """The next state.
 
         Args:
@@ -197,7 +207,7 @@ class RNNCell(_Step):
         hidden_size: int,
         has_bias: bool = True,
         nonlinearity: str = "tanh",
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         kind = arguments.choice("RNNCell", "nonlinearity", nonlinearity, ("tanh", "relu"))
         super().__init__(kind, input_size, hidden_size, has_bias, dtype)
@@ -221,7 +231,7 @@ class LSTMCell(_Step):
     """
 
     def __init__(
-        self, input_size: int, hidden_size: int, has_bias: bool = True, dtype: Any = float32
+        self, input_size: int, hidden_size: int, has_bias: bool = True, dtype: DTypeLike = float32
     ) -> None:
         super().__init__("lstm", input_size, hidden_size, has_bias, dtype)
 
@@ -244,6 +254,6 @@ class GRUCell(_Step):
     """
 
     def __init__(
-        self, input_size: int, hidden_size: int, has_bias: bool = True, dtype: Any = float32
+        self, input_size: int, hidden_size: int, has_bias: bool = True, dtype: DTypeLike = float32
     ) -> None:
         super().__init__("gru", input_size, hidden_size, has_bias, dtype)

@@ -7,20 +7,26 @@ force. A placement without strategies hands them back.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paramesh.errors import LayoutError
 from paramesh.parameter import Parameter
 from paramesh.state import placement
 
+if TYPE_CHECKING:
+    from paramesh.nn.cell import Cell
+
+#: For each input or output a tuple of ints, a `parallel.Layout`, or None.
+Strategies = tuple[Any, ...]
+
 
 class CutInputs:
     """A forward pre-hook: the inputs, cut by strategies."""
 
-    def __init__(self, strategies: tuple[Any, ...]) -> None:
+    def __init__(self, strategies: Strategies) -> None:
         self.strategies = strategies
 
-    def __call__(self, cell: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    def __call__(self, cell: Cell, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """The inputs as the placement in force cuts them."""
         name = f"{type(cell).__name__}.shard: in_strategy"
         return placement.current().cut(inputs, self.strategies, name)
@@ -29,10 +35,10 @@ class CutInputs:
 class CutOutputs:
     """A forward hook: the outputs, cut by strategies."""
 
-    def __init__(self, strategies: tuple[Any, ...]) -> None:
+    def __init__(self, strategies: Strategies) -> None:
         self.strategies = strategies
 
-    def __call__(self, cell: Any, inputs: Any, output: Any) -> Any:
+    def __call__(self, cell: Cell, inputs: object, output: Any) -> Any:
         """The outputs as the placement in force cuts them."""
         several = isinstance(output, tuple)
         name = f"{type(cell).__name__}.shard: out_strategy"
@@ -40,7 +46,7 @@ class CutOutputs:
         return values if several else values[0]
 
 
-def check_strategies(owner: str, in_strategy: Any, out_strategy: Any) -> None:
+def check_strategies(owner: str, in_strategy: object, out_strategy: object) -> None:
     """Refuse what is no tuple of strategies.
 
     Raises:
@@ -54,7 +60,7 @@ def check_strategies(owner: str, in_strategy: Any, out_strategy: Any) -> None:
             )
 
 
-def planned(cell: Any, parameter_plan: Any) -> list[tuple[Parameter, Any]]:
+def planned(cell: Cell, parameter_plan: object) -> list[tuple[Parameter, Any]]:
     """The Parameters that a plan names, with their layouts.
 
     Args:

@@ -122,7 +122,7 @@ class Submodules:
         self.__dict__[name] = value
         self._changed()
 
-    def _set_cell(self, name: str, cell: Any) -> None:
+    def _set_cell(self, name: str, cell: Submodules) -> None:
         if name in self._params:
             raise KeyError(
                 f"{self._path(name)} is a Parameter and cannot become a Cell: delete it first."
@@ -133,7 +133,7 @@ class Submodules:
         self._cells[name] = cell
         self._changed()
 
-    def _set_in_param(self, name: str, value: Any) -> None:
+    def _set_in_param(self, name: str, value: object) -> None:
         param = self._params[name]
         if value is None:
             self._params[name] = None
@@ -263,7 +263,7 @@ class Submodules:
         """Moves when an attribute may have another Parameter, or a Parameter another name."""
         return self._version, renamed.count
 
-    def insert_child_to_cell(self, child_name: str, child_cell: Any) -> None:
+    def insert_child_to_cell(self, child_name: str, child_cell: object) -> None:
         """Register a Cell under an attribute name, without renaming its Parameters.
 
         Raises:

@@ -8,14 +8,17 @@ of the other attribute, or under both.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from paramesh.parameter import Parameter
 
+if TYPE_CHECKING:
+    from paramesh.nn.submodules import Submodules
 
-def other_names(cell: Any) -> dict[str, Parameter]:
+
+def other_names(cell: Submodules) -> dict[str, Parameter]:
     """{name: Parameter}: what shared Parameters would be called by their other attributes.
 
     Prefixes are as `Cell` gives them: from the outermost Cell that gives its children's Parameters
@@ -24,7 +27,7 @@ def other_names(cell: Any) -> dict[str, Parameter]:
     return _shared(_walk(cell, (), False, ()))
 
 
-def other_paths(cell: Any) -> dict[str, Parameter]:
+def other_paths(cell: Submodules) -> dict[str, Parameter]:
     """{attribute path: Parameter} of shared Parameters, by all of their paths."""
     return _shared(_walk(cell, (), True, ()))
 
@@ -46,7 +49,7 @@ def _shared(found: Iterator[tuple[str, Parameter]]) -> dict[str, Parameter]:
 
 
 def _walk(
-    cell: Any, path: tuple[str, ...], prefixed: bool, above: tuple[Any, ...]
+    cell: Submodules, path: tuple[str, ...], prefixed: bool, above: tuple[Submodules, ...]
 ) -> Iterator[tuple[str, Parameter]]:
     for attribute, param in cell._params.items():
         if param is not None:

@@ -10,9 +10,12 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paramesh.parameter import Parameter
+
+if TYPE_CHECKING:
+    from paramesh.nn.submodules import Submodules
 
 #: So many elements of a container are looked at, through so many levels.
 _MOST, _DEEPEST = 1000, 4
@@ -20,13 +23,14 @@ _MOST, _DEEPEST = 1000, 4
 _SHOWN = 3
 
 CONTAINERS = (list, tuple, dict)
+Container = list[Any] | tuple[Any, ...] | dict[Any, Any]
 
 
 class UnregisteredWarning(UserWarning):
     """Trainable Parameters are in a plain list, tuple or dict, and so are not found."""
 
 
-def warn_of(root: Any, members: Iterable[Any], known: Iterable[Parameter]) -> None:
+def warn_of(root: Submodules, members: Iterable[Submodules], known: Iterable[Parameter]) -> None:
     """Say, once for each attribute, which plain containers have trainable Parameters.
 
     Args:
@@ -50,7 +54,7 @@ def warn_of(root: Any, members: Iterable[Any], known: Iterable[Parameter]) -> No
                 _warn(root, cell, attribute, value, names, cells)
 
 
-def _lost(value: Any, registered: set[Parameter]) -> tuple[list[str], bool]:
+def _lost(value: Container, registered: set[Parameter]) -> tuple[list[str], bool]:
     """Names of trainable Parameters that are not registered, and whether they are in Cells."""
     lost: dict[Parameter, None] = {}
     cells = False
@@ -62,7 +66,7 @@ def _lost(value: Any, registered: set[Parameter]) -> tuple[list[str], bool]:
     return [param.name for param in lost], cells
 
 
-def _items(value: Any, depth: int) -> Iterator[Any]:
+def _items(value: Container, depth: int) -> Iterator[Parameter | Submodules]:
     elements = value.values() if isinstance(value, dict) else value
     for element in itertools.islice(elements, _MOST):
         if isinstance(element, Parameter) or hasattr(type(element), "get_parameters"):
@@ -71,7 +75,14 @@ def _items(value: Any, depth: int) -> Iterator[Any]:
             yield from _items(element, depth - 1)
 
 
-def _warn(root: Any, cell: Any, attribute: str, value: Any, names: list[str], cells: bool) -> None:
+def _warn(
+    root: Submodules,
+    cell: Submodules,
+    attribute: str,
+    value: Container,
+    names: list[str],
+    cells: bool,
+) -> None:
     kind = "dict" if isinstance(value, dict) else type(value).__name__
     shown = ", ".join(f"'{name}'" for name in names[:_SHOWN])
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""

@@ -20,7 +20,7 @@ __all__ = [
 # fmt: on
 
 
-def _fast_gelu(x: Any) -> Any:
+def _fast_gelu(x: jax.Array) -> jax.Array:
     return x * jax.nn.sigmoid(1.702 * x)
 
 
@@ -99,7 +99,7 @@ def prelu(input: Floating, weight: Floating) -> Any:
     return jnp.where(input > 0, input, cast_like(weight, input) * input)
 
 
-def cast_like(value: Any, like: Any) -> Any:
+def cast_like(value: jax.Array, like: jax.Array) -> jax.Array:
     """A raw value in the element type of another."""
     return value if value.dtype == like.dtype else value.astype(like.dtype)
 

@@ -3,13 +3,14 @@
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax.numpy as jnp
 import numpy as np
 
 from paramesh.dtype import int64, to_dtype
 from paramesh.ops.table import Array, Arrays, alias, function, primitive
+from paramesh.tensor.argument_types import Ints, TensorLike
 from paramesh.tensor.base import as_value
 
 # fmt: off
@@ -25,9 +26,6 @@ __all__ = [
 # fmt: on
 
 
-Ints = int | Sequence[int]
-
-
 def ints(values: Any) -> tuple[int, ...]:
     """Sizes or axes as a tuple of ints, from an int, a tuple, a list or a Tensor of ints."""
     if hasattr(values, "tolist"):
@@ -37,7 +35,7 @@ def ints(values: Any) -> tuple[int, ...]:
     return (operator.index(values),)
 
 
-def axis_in(axis: Any, ndim: int) -> int:
+def axis_in(axis: SupportsIndex, ndim: int) -> int:
     """An axis counted from the front.
 
     Raises:
@@ -351,7 +349,7 @@ _PAD_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge",
 
 
 @function
-def pad(input_x: Array, padding: Any, mode: str = "constant", value: float | None = None) -> Any:
+def pad(input_x: Array, padding: Ints, mode: str = "constant", value: float | None = None) -> Any:
     """More elements at both ends of the last axes.
 
     Args:
@@ -383,7 +381,7 @@ def pad(input_x: Array, padding: Any, mode: str = "constant", value: float | Non
 
 
 @function
-def pad_axes(input_x: Array, paddings: Any, mode: str = "CONSTANT") -> Any:
+def pad_axes(input_x: Array, paddings: TensorLike | Sequence[Ints], mode: str = "CONSTANT") -> Any:
     """More elements at both ends of every axis.
 
     Args:
@@ -394,9 +392,8 @@ def pad_axes(input_x: Array, paddings: Any, mode: str = "CONSTANT") -> Any:
     Raises:
         ValueError: another mode, a negative padding, or not one pair for each axis.
     """
-    pairs = [
-        ints(pair) for pair in (paddings.tolist() if hasattr(paddings, "tolist") else paddings)
-    ]
+    given: Any = paddings
+    pairs = [ints(pair) for pair in (given.tolist() if hasattr(given, "tolist") else given)]
     wrong = any(len(pair) != 2 or min(pair) < 0 for pair in pairs)
     if wrong or len(pairs) != input_x.ndim:
         raise ValueError(

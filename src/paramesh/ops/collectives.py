@@ -24,6 +24,7 @@ from jax import lax
 from paramesh.ops.table import Array, alias, function, primitive
 from paramesh.state import placement
 from paramesh.state.placement import WORLD, Participants
+from paramesh.tensor.argument_types import TensorLike
 from paramesh.tensor.base import raw
 
 # fmt: off
@@ -33,6 +34,10 @@ __all__ = [
     "AlltoAll", "Broadcast", "NeighborExchange", "ReduceOp",
 ]
 # fmt: on
+
+
+#: For each Tensor an entry for each place of the group, or one int in a group of one.
+Ranks = Sequence[int | Sequence[int]]
 
 
 class ReduceOp:
@@ -53,12 +58,12 @@ _LOCAL: dict[str, Callable[..., Any]] = {
 }
 
 
-def _check_op(op: Any) -> None:
+def _check_op(op: object) -> None:
     if op not in _OPS:
         raise ValueError(f"op must be one of {', '.join(map(repr, _OPS))} (ReduceOp), got {op!r}.")
 
 
-def _members(group: Any, name: str) -> Participants:
+def _members(group: object, name: str) -> Participants:
     if not isinstance(group, str):
         raise TypeError(f"group must be the name of a group, got {group!r}.")
     return placement.current().participants(group, name)
@@ -85,7 +90,7 @@ def _groups(members: Participants) -> list[list[int]] | None:
     return [*map(list, members.parts), *alone]
 
 
-def _place(members: Participants) -> Any:
+def _place(members: Participants) -> jax.Array:
     """The place of the device that runs the program; -1 where it is in no group."""
     places = np.full(members.count, -1, np.int32)
     for part in members.parts:
@@ -93,17 +98,17 @@ def _place(members: Participants) -> Any:
     return jnp.asarray(places)[lax.axis_index(members.axis)]
 
 
-def _summed(x: Any, members: Participants) -> Any:
+def _summed(x: jax.Array, members: Participants) -> jax.Array:
     return lax.psum(x, members.axis, axis_index_groups=_groups(members))
 
 
-def _extreme(x: Any, members: Participants, find: Callable[..., Any]) -> Any:
+def _extreme(x: jax.Array, members: Participants, find: Callable[..., jax.Array]) -> jax.Array:
     """The largest or smallest; its gradient goes to the devices that had it."""
 
-    def forward(x: Any) -> Any:
+    def forward(x: jax.Array) -> jax.Array:
         return find(x, members.axis, axis_index_groups=_groups(members))
 
-    def backward(kept: Any, cotangent: Any) -> Any:
+    def backward(kept: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array]:
         x, out = kept
         return (_summed(cotangent, members) * (x == out).astype(cotangent.dtype),)
 
@@ -112,7 +117,7 @@ def _extreme(x: Any, members: Participants, find: Callable[..., Any]) -> Any:
     return extreme(x)
 
 
-def _product(x: Any, members: Participants) -> Any:
+def _product(x: jax.Array, members: Participants) -> jax.Array:
     every = lax.all_gather(x, members.axis)
     table = np.eye(members.count, dtype=bool)
     for part in members.parts:
@@ -164,7 +169,7 @@ def all_gather(tensor: Array, group: str = WORLD) -> Any:
     return lax.all_gather(tensor, members.axis, axis_index_groups=groups, tiled=True)
 
 
-def _check_axis(tensor: Any) -> None:
+def _check_axis(tensor: jax.Array) -> None:
     if not tensor.ndim:
         raise ValueError("the tensor needs a first axis, got shape ().")
 
@@ -229,7 +234,9 @@ def all_to_all(
 
 
 @function
-def broadcast(tensor: Any, root_rank: int = 0, group: str = WORLD) -> Any:
+def broadcast(
+    tensor: TensorLike | Sequence[TensorLike], root_rank: int = 0, group: str = WORLD
+) -> Any:
     """The value of one device, on all devices of a group.
 
     (...) -> (...). A device outside the group keeps its own. The gradient is the sum of all
@@ -256,7 +263,7 @@ def broadcast(tensor: Any, root_rank: int = 0, group: str = WORLD) -> Any:
     return tuple(values) if many else values[0]
 
 
-def _by_place(entry: Any, size: int, what: str) -> list[int]:
+def _by_place(entry: object, size: int, what: str) -> list[int]:
     """For each place of a group the one it exchanges with; -1 for none."""
     if size == 1 and type(entry) is int:
         entry = (entry,)
@@ -272,7 +279,7 @@ def _by_place(entry: Any, size: int, what: str) -> list[int]:
 
 @function
 def neighbor_exchange(
-    tensors: Any, send_rank_ids: Any, recv_rank_ids: Any, group: str = WORLD
+    tensors: Sequence[TensorLike], send_rank_ids: Ranks, recv_rank_ids: Ranks, group: str = WORLD
 ) -> Any:
     """Each device sends each of its values to one device, and receives from others.
 
@@ -302,7 +309,7 @@ def neighbor_exchange(
     return tuple(_received(arrived, sends, of, members) for of in receives)
 
 
-def _sent(value: Any, to: Sequence[int], members: Participants) -> Any:
+def _sent(value: jax.Array, to: Sequence[int], members: Participants) -> jax.Array:
     targets = [other for other in to if other >= 0]
     if len(set(targets)) != len(targets):
         raise ValueError(f"send_rank_ids: {tuple(to)} sends one tensor of two devices to one.")
@@ -315,7 +322,10 @@ def _sent(value: Any, to: Sequence[int], members: Participants) -> Any:
 
 
 def _received(
-    arrived: Sequence[Any], sends: Sequence[Sequence[int]], of: Sequence[int], members: Participants
+    arrived: Sequence[jax.Array],
+    sends: Sequence[Sequence[int]],
+    of: Sequence[int],
+    members: Participants,
 ) -> Any:
     which: list[int] = []
     for place, other in enumerate(of):
@@ -342,11 +352,11 @@ def _received(
 
 
 def _exchange_settings(
-    send_rank_ids: Any,
-    recv_rank_ids: Any,
-    recv_shapes: Any = None,
-    send_shapes: Any = None,
-    recv_type: Any = None,
+    send_rank_ids: Ranks,
+    recv_rank_ids: Ranks,
+    recv_shapes: object = None,
+    send_shapes: object = None,
+    recv_type: object = None,
     group: str = WORLD,
 ) -> dict[str, Any]:
     # Shapes and the element type follow from what is sent.

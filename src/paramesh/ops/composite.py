@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.core
@@ -18,6 +18,7 @@ from paramesh.ops.creation import ones_like as ones_like
 from paramesh.ops.creation import zeros_like as zeros_like
 from paramesh.ops.lazy import upper
 from paramesh.ops.math import clamp
+from paramesh.tensor.argument_types import NumberLike, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.promotion import scalar_kind
 
@@ -30,7 +31,13 @@ __all__ = [
 # fmt: on
 
 
-def _is_sequence(value: Any) -> bool:
+T = TypeVar("T")
+
+#: A Tensor, or several in a tuple or list.
+Tensors = TensorLike | tuple[TensorLike, ...] | list[TensorLike]
+
+
+def _is_sequence(value: object) -> bool:
     """Tuples and lists of every kind, and Cells that are lists of Cells."""
     return isinstance(value, tuple | list) or getattr(type(value), "is_list_of_cells", False)
 
@@ -137,9 +144,9 @@ class MultitypeFuncGraph:
 
     def __init__(self, name: str, read_value: bool = False) -> None:
         self.name = name
-        self._entries: list[tuple[tuple[Any, ...], Callable[..., Any]]] = []
+        self._entries: list[tuple[tuple[str | type, ...], Callable[..., Any]]] = []
 
-    def register(self, *types: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def register(self, *types: str | type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """A decorator for the implementation for arguments of these types.
 
         Args:
@@ -179,11 +186,11 @@ class MultitypeFuncGraph:
         return f"MultitypeFuncGraph({self.name!r}, {len(self._entries)} implementations)"
 
 
-def _type_name(kind: Any) -> str:
+def _type_name(kind: str | type) -> str:
     return kind if isinstance(kind, str) else kind.__name__
 
 
-def _fits(kind: Any, value: Any) -> bool:
+def _fits(kind: str | type, value: object) -> bool:
     return _IS[kind](value) if isinstance(kind, str) else isinstance(value, kind)
 
 
@@ -199,7 +206,7 @@ class Partial:
         return functools.partial(fn, *args, **kwargs)
 
 
-def depend(value: Any, expr: Any) -> Any:
+def depend(value: T, expr: object) -> T:
     """`value` itself: what a program computes is ordered by what it needs."""
     return value
 
@@ -207,7 +214,7 @@ def depend(value: Any, expr: Any) -> Any:
 class Depend:
     """Class form of `depend`."""
 
-    def __call__(self, value: Any, expr: Any) -> Any:
+    def __call__(self, value: T, expr: object) -> T:
         """`value` itself."""
         return value
 
@@ -229,7 +236,7 @@ class StopGradient:
         return stop_gradient(value)
 
 
-def constexpr(fn: Callable[..., Any] | None = None, **options: Any) -> Any:
+def constexpr(fn: Callable[..., Any] | None = None, **options: object) -> Any:
     """A function of plain values: python runs it while the program is traced, as it is.
 
     Used with or without arguments, which are accepted as in MindSpore.
@@ -237,7 +244,7 @@ def constexpr(fn: Callable[..., Any] | None = None, **options: Any) -> Any:
     return fn if fn is not None else constexpr
 
 
-def print_(*values: Any) -> None:
+def print_(*values: object) -> None:
     """Print values, in compiled programs each time they run."""
     if any(isinstance(raw(v), jax.core.Tracer) for v in values if isinstance(v, Tensor)):
         text = " ".join("{}" for _ in values)
@@ -249,7 +256,7 @@ def print_(*values: Any) -> None:
 class Print:
     """Class form of `print_`."""
 
-    def __call__(self, *values: Any) -> None:
+    def __call__(self, *values: object) -> None:
         """Print values, in compiled programs each time they run."""
         print_(*values)
 
@@ -257,7 +264,9 @@ class Print:
 # Clipping.
 
 
-def clip_by_value(x: Any, clip_value_min: Any = None, clip_value_max: Any = None) -> Any:
+def clip_by_value(
+    x: Tensors, clip_value_min: NumberLike | None = None, clip_value_max: NumberLike | None = None
+) -> Any:
     """Elements cut to an interval, of a Tensor or of each Tensor of a tuple or list.
 
     Args:
@@ -273,7 +282,7 @@ def clip_by_value(x: Any, clip_value_min: Any = None, clip_value_max: Any = None
     return clamp(x, clip_value_min, clip_value_max)
 
 
-def _floats(name: str, x: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+def _floats(name: str, x: Any) -> tuple[list[jax.Array], Callable[[list[jax.Array]], Any]]:
     """Raw values of a Tensor or of a tuple or list, and how to put results back."""
     many = isinstance(x, tuple | list)
     values = [raw(part) for part in (x if many else (x,))]
@@ -281,14 +290,16 @@ def _floats(name: str, x: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
         if not jnp.issubdtype(value.dtype, jnp.floating):
             raise TypeError(f"{name} needs floating Tensors, got {value.dtype}.")
 
-    def put_back(results: list[Any]) -> Any:
+    def put_back(results: list[jax.Array]) -> Any:
         wrapped = [wrap(result) for result in results]
         return type(x)(wrapped) if many else wrapped[0]
 
     return values, put_back
 
 
-def clip_by_global_norm(x: Any, clip_norm: float = 1.0, use_norm: Any = None) -> Any:
+def clip_by_global_norm(
+    x: Tensors, clip_norm: float = 1.0, use_norm: NumberLike | None = None
+) -> Any:
     """Tensors scaled down together so that the norm of all is at most `clip_norm`.
 
     Args:
@@ -315,7 +326,7 @@ def clip_by_global_norm(x: Any, clip_norm: float = 1.0, use_norm: Any = None) ->
         return put_back([(v * scale.astype(v.dtype)) for v in values])
 
 
-def clip_by_norm(x: Any, max_norm: float, norm_type: float = 2.0) -> Any:
+def clip_by_norm(x: Tensors, max_norm: float, norm_type: float = 2.0) -> Any:
     """A Tensor scaled down so that its norm is at most `max_norm`; several, together.
 
     Args:
@@ -337,7 +348,7 @@ def clip_by_norm(x: Any, max_norm: float, norm_type: float = 2.0) -> Any:
         return put_back([v * scale.astype(v.dtype) for v in values])
 
 
-def _at_least_float32(value: Any) -> Any:
+def _at_least_float32(value: jax.Array) -> jax.Array:
     return value if value.dtype.itemsize >= 4 else value.astype(jnp.float32)
 
 

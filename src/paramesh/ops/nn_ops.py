@@ -7,9 +7,10 @@ import jax.numpy as jnp
 
 from paramesh.dtype import x64
 from paramesh.ops.activations import cast_like
-from paramesh.ops.array import Ints, axis_in, ints
+from paramesh.ops.array import axis_in, ints
 from paramesh.ops.table import Array, Floating, function, primitive
 from paramesh.parameter import Parameter
+from paramesh.tensor.argument_types import Ints, TensorLike
 from paramesh.tensor.base import raw
 
 # fmt: off
@@ -23,20 +24,29 @@ __all__ = [
 
 # Normalisation.
 
+#: Mean and variance.
+Moments = tuple[jax.Array, jax.Array]
 
-def _along(vector: Any, axis: int, ndim: int) -> Any:
+
+def _along(vector: jax.Array, axis: int, ndim: int) -> jax.Array:
     return vector.reshape([-1 if i == axis else 1 for i in range(ndim)])
 
 
-def _statistics(x: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
+def _statistics(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
     """Mean and biased variance, of half precision in Float32."""
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     return jnp.mean(wide, axes), jnp.var(wide, axes)
 
 
 def _normalised(
-    x: Any, mean: Any, variance: Any, weight: Any, bias: Any, eps: float, axis: int
-) -> Any:
+    x: jax.Array,
+    mean: jax.Array,
+    variance: jax.Array,
+    weight: jax.Array | None,
+    bias: jax.Array | None,
+    eps: float,
+    axis: int,
+) -> jax.Array:
     scale = jax.lax.rsqrt(variance + eps)
     if weight is not None:
         scale = scale * weight
@@ -45,7 +55,7 @@ def _normalised(
     return out.astype(x.dtype)
 
 
-def _check_channels(x: Any, axis: int, **vectors: Any) -> None:
+def _check_channels(x: jax.Array, axis: int, **vectors: jax.Array | None) -> None:
     for name, vector in vectors.items():
         if vector is not None and tuple(vector.shape) != (x.shape[axis],):
             raise ValueError(
@@ -57,8 +67,8 @@ def _check_channels(x: Any, axis: int, **vectors: Any) -> None:
 @function
 def batch_norm(
     input_x: Floating,
-    running_mean: Any,
-    running_var: Any,
+    running_mean: TensorLike,
+    running_var: TensorLike,
     weight: Floating = None,
     bias: Floating = None,
     training: bool = False,
@@ -87,15 +97,15 @@ def batch_norm(
 
 
 def _batch_norm(
-    input_x: Any,
-    running_mean: Any,
-    running_var: Any,
-    weight: Any,
-    bias: Any,
+    input_x: jax.Array,
+    running_mean: TensorLike,
+    running_var: TensorLike,
+    weight: jax.Array | None,
+    bias: jax.Array | None,
     training: bool,
     momentum: float,
     eps: float,
-) -> Any:
+) -> jax.Array:
     mean, variance = raw(running_mean), raw(running_var)
     _check_channels(input_x, 1, running_mean=mean, running_var=variance, weight=weight, bias=bias)
     if training:
@@ -112,7 +122,7 @@ def _all_but(axis: int, ndim: int) -> tuple[int, ...]:
     return tuple(i for i in range(ndim) if i != axis)
 
 
-def _moved(x: Any, old: Any, batch: Any, momentum: float) -> list[Any]:
+def _moved(x: jax.Array, old: Moments, batch: Moments, momentum: float) -> list[jax.Array]:
     n = x.size // x.shape[1]
     unbiased = batch[0], batch[1] * (n / max(n - 1, 1))
     return [
@@ -126,8 +136,8 @@ def batch_norm_with_statistics(
     input_x: Floating,
     scale: Floating,
     bias: Floating,
-    mean: Any,
-    variance: Any,
+    mean: TensorLike,
+    variance: TensorLike,
     is_training: bool = False,
     epsilon: float = 1e-5,
     momentum: float = 0.1,
@@ -175,8 +185,13 @@ BatchNorm = primitive(
 
 
 def _layer_norm(
-    x: Any, gamma: Any, beta: Any, axes: tuple[int, ...], first: int, eps: float
-) -> tuple[Any, Any, Any]:
+    x: jax.Array,
+    gamma: jax.Array | None,
+    beta: jax.Array | None,
+    axes: tuple[int, ...],
+    first: int,
+    eps: float,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     mean = jnp.mean(wide, axes, keepdims=True)
     rstd = jax.lax.rsqrt(jnp.var(wide, axes, keepdims=True) + eps)

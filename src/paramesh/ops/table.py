@@ -65,6 +65,9 @@ Dtype = Annotated[Any, Kind.DTYPE]
 
 P = ParamSpec("P")
 
+#: For each Tensor a tuple of ints, a `parallel.Layout`, or None.
+Strategies = tuple[Any, ...]
+
 
 @dataclass
 class Operator:
@@ -184,7 +187,7 @@ def operator_of(fn: Callable[..., Any]) -> Operator:
 class _Signature:
     """What `inspect` and `help` say that a primitive's class takes: its settings."""
 
-    def __get__(self, primitive: Any, cls: Any) -> inspect.Signature:
+    def __get__(self, primitive: object, cls: type) -> inspect.Signature:
         return inspect.signature(getattr(cls, "_init", _no_settings))
 
 
@@ -209,8 +212,8 @@ class Primitive:
         self.name = name
         self.settings = dict(bound.arguments)
         self.__dict__.update(self.settings)
-        self.in_strategy: Any = None
-        self.out_strategy: Any = None
+        self.in_strategy: Strategies | None = None
+        self.out_strategy: Strategies | None = None
         self.sharded = False
         self._called = False
         self.attrs: dict[str, Any] = {}
@@ -225,7 +228,9 @@ class Primitive:
         compute = functools.partial(self.operator, self.name, kwargs=options)
         return placement.current().operate(self, args, compute)
 
-    def shard(self, in_strategy: Any = None, out_strategy: Any = None) -> Self:
+    def shard(
+        self, in_strategy: Strategies | None = None, out_strategy: Strategies | None = None
+    ) -> Self:
         """Say how inputs and outputs are cut over devices in the semi-automatic parallel mode.
 
         Args:
@@ -252,7 +257,7 @@ class Primitive:
         self.sharded = in_strategy is not None or out_strategy is not None
         return self
 
-    def add_prim_attr(self, name: str, value: Any) -> Self:
+    def add_prim_attr(self, name: str, value: object) -> Self:
         """Record an attribute for MindSpore's graph compiler: it changes nothing; returns self."""
         self.attrs[name] = value
         return self
@@ -306,7 +311,7 @@ def unary(
         kind: FLOATING if it yields fractions, ARRAY if it keeps the element type.
     """
 
-    def compute(input: Any) -> Any:
+    def compute(input: jax.Array) -> jax.Array:
         return fn(input)
 
     result = "integers and bool as Float32" if kind is Kind.FLOATING else "of the input's type"
@@ -351,16 +356,16 @@ def _named(name: str, compute: Callable[P, Any], kinds: dict[str, Kind]) -> Call
 # Arguments on their way in.
 
 
-def _array(value: Any) -> Any:
-    value = raw(value)
-    return as_value(value) if scalar_kind(value) is not None else value
+def _array(value: object) -> jax.Array:
+    given = raw(value)
+    return as_value(given) if scalar_kind(given) is not None else given
 
 
-def _floating(value: Any) -> Any:
+def _floating(value: object) -> jax.Array:
     return floating(_array(value))
 
 
-def _arrays(values: Any) -> tuple[Any, ...]:
+def _arrays(values: object) -> tuple[jax.Array, ...]:
     if not isinstance(values, list | tuple):
         raise TypeError(f"expected a tuple or list of Tensors, got {type(values).__name__}.")
     return tuple(_array(value) for value in values)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
+import optax
 
 from paramesh.optim import checks, rules
+from paramesh.optim.groups import Parameters, WeightDecay
+from paramesh.optim.rates import LearningRate
 from paramesh.optim.rule_optimizer import RuleOptimizer, Slots, same
 from paramesh.parameter import Parameter
 
@@ -35,21 +38,21 @@ class Adam(RuleOptimizer):
     """
 
     elementwise = True
-    _power: ClassVar[Any] = 1.0
+    _power: ClassVar[float | list[float]] = 1.0
 
     def __init__(
         self,
-        params: Any,
-        learning_rate: Any = 1e-3,
+        params: Parameters,
+        learning_rate: LearningRate = 1e-3,
         beta1: float = 0.9,
         beta2: float = 0.999,
         eps: float = 1e-8,
         use_locking: bool = False,
         use_nesterov: bool = False,
-        weight_decay: Any = 0.0,
+        weight_decay: WeightDecay = 0.0,
         loss_scale: float = 1.0,
         use_amsgrad: bool = False,
-        **kwargs: Any,
+        **kwargs: bool,
     ) -> None:
         name = type(self).__name__
         for key in kwargs:
@@ -76,7 +79,7 @@ class Adam(RuleOptimizer):
         if use_amsgrad:
             self.add_state("vhat", self.clone_parameters("vhat"))
 
-    def rule(self) -> Any:
+    def rule(self) -> optax.GradientTransformation:
         """Adam with these numbers."""
         return rules.adam(self.beta1, self.beta2, self.eps, self.use_nesterov, self.use_amsgrad)
 
@@ -101,18 +104,18 @@ class LazyAdam(Adam):
     Arguments as in `Adam`, without `use_amsgrad`.
     """
 
-    _power: ClassVar[Any] = [1.0]  # of shape (1,), as recorded
+    _power: ClassVar[float | list[float]] = [1.0]  # of shape (1,), as recorded
 
     def __init__(
         self,
-        params: Any,
-        learning_rate: Any = 1e-3,
+        params: Parameters,
+        learning_rate: LearningRate = 1e-3,
         beta1: float = 0.9,
         beta2: float = 0.999,
         eps: float = 1e-8,
         use_locking: bool = False,
         use_nesterov: bool = False,
-        weight_decay: Any = 0.0,
+        weight_decay: WeightDecay = 0.0,
         loss_scale: float = 1.0,
     ) -> None:
         super().__init__(
@@ -156,12 +159,12 @@ class AdamWeightDecay(RuleOptimizer):
 
     def __init__(
         self,
-        params: Any,
-        learning_rate: Any = 1e-3,
+        params: Parameters,
+        learning_rate: LearningRate = 1e-3,
         beta1: float = 0.9,
         beta2: float = 0.999,
         eps: float = 1e-6,
-        weight_decay: Any = 0.0,
+        weight_decay: WeightDecay = 0.0,
     ) -> None:
         super().__init__(learning_rate, params, weight_decay)
         name = type(self).__name__
@@ -181,7 +184,7 @@ class AdamWeightDecay(RuleOptimizer):
         """`adam_v`, by the attribute that MindSpore has."""
         return self.adam_v
 
-    def rule(self) -> Any:
+    def rule(self) -> optax.GradientTransformation:
         """Adam with these numbers."""
         return rules.adam_weight_decay(self.beta1, self.beta2, self.eps)
 
@@ -210,12 +213,12 @@ class AdaMax(RuleOptimizer):
 
     def __init__(
         self,
-        params: Any,
-        learning_rate: Any = 0.001,
+        params: Parameters,
+        learning_rate: LearningRate = 0.001,
         beta1: float = 0.9,
         beta2: float = 0.999,
         eps: float = 1e-8,
-        weight_decay: Any = 0.0,
+        weight_decay: WeightDecay = 0.0,
         loss_scale: float = 1.0,
     ) -> None:
         super().__init__(learning_rate, params, weight_decay, loss_scale)
@@ -226,7 +229,7 @@ class AdaMax(RuleOptimizer):
         self.add_state("moment1", self.clone_parameters("moment1"))
         self.add_state("moment2", self.clone_parameters("moment2"))
 
-    def rule(self) -> Any:
+    def rule(self) -> optax.GradientTransformation:
         """AdaMax with these numbers."""
         return rules.adamax(self.beta1, self.beta2, self.eps)
 

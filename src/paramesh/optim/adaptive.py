@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import optax
+from jax import Array
 
 from paramesh.optim import checks, rules_adaptive
+from paramesh.optim.groups import Parameters, WeightDecay
+from paramesh.optim.rates import LearningRate
 from paramesh.optim.rule_optimizer import RuleOptimizer, Slots, same
+from paramesh.tensor.argument_types import RawNumber
 
 
 class Adagrad(RuleOptimizer):
@@ -29,19 +33,19 @@ class Adagrad(RuleOptimizer):
 
     def __init__(
         self,
-        params: Any,
+        params: Parameters,
         accum: float = 0.1,
-        learning_rate: Any = 0.001,
+        learning_rate: LearningRate = 0.001,
         update_slots: bool = True,
         loss_scale: float = 1.0,
-        weight_decay: Any = 0.0,
+        weight_decay: WeightDecay = 0.0,
     ) -> None:
         super().__init__(learning_rate, params, weight_decay, loss_scale)
         self.first_accum = checks.not_negative("Adagrad", "accum", accum, whole=False)
         self.update_slots = checks.boolean("Adagrad", "update_slots", update_slots)
         self.add_state("accum", self.clone_parameters("accum", self.first_accum))
 
-    def rule(self) -> Any:
+    def rule(self) -> optax.GradientTransformation:
         """`optax.scale_by_rss`, or the one that leaves the sums."""
         return optax.scale_by_rss(eps=0.0) if self.update_slots else rules_adaptive.adagrad_frozen()
 
@@ -69,14 +73,14 @@ class ProximalAdagrad(RuleOptimizer):
 
     def __init__(
         self,
-        params: Any,
+        params: Parameters,
         accum: float = 0.1,
-        learning_rate: Any = 0.001,
+        learning_rate: LearningRate = 0.001,
         l1: float = 0.0,
         l2: float = 0.0,
         use_locking: bool = False,
         loss_scale: float = 1.0,
-        weight_decay: Any = 0.0,
+        weight_decay: WeightDecay = 0.0,
     ) -> None:
         super().__init__(learning_rate, params, weight_decay, loss_scale)
         name = "ProximalAdagrad"
@@ -86,7 +90,7 @@ class ProximalAdagrad(RuleOptimizer):
         checks.boolean(name, "use_locking", use_locking)
         self.add_state("accum", self.clone_parameters("accum", accum))
 
-    def rule(self) -> Any:
+    def rule(self) -> optax.GradientTransformation:
         """Proximal Adagrad with these penalties."""
         return rules_adaptive.proximal_adagrad(l1=self.l1, l2=self.l2)
 
@@ -119,15 +123,15 @@ class RMSProp(RuleOptimizer):
 
     def __init__(
         self,
-        params: Any,
-        learning_rate: Any = 0.1,
+        params: Parameters,
+        learning_rate: LearningRate = 0.1,
         decay: float = 0.9,
         momentum: float = 0.0,
         epsilon: float = 1e-10,
         use_locking: bool = False,
         centered: bool = False,
         loss_scale: float = 1.0,
-        weight_decay: Any = 0.0,
+        weight_decay: WeightDecay = 0.0,
     ) -> None:
         super().__init__(learning_rate, params, weight_decay, loss_scale)
         self.decay = checks.not_negative("RMSProp", "decay", decay, whole=False)
@@ -140,7 +144,7 @@ class RMSProp(RuleOptimizer):
         self.add_state("mean_square", self.clone_parameters("mean_square", "ones"))
         self.add_state("moment", self.clone_parameters("moment"))
 
-    def rule(self) -> Any:
+    def rule(self) -> optax.GradientTransformation:
         """RMSProp with these numbers."""
         return rules_adaptive.rmsprop(self.decay, self.momentum, self.epsilon, self.centered)
 
@@ -170,12 +174,12 @@ class Adadelta(RuleOptimizer):
 
     def __init__(
         self,
-        params: Any,
-        learning_rate: Any = 1.0,
+        params: Parameters,
+        learning_rate: LearningRate = 1.0,
         rho: float = 0.9,
         epsilon: float = 1e-6,
         loss_scale: float = 1.0,
-        weight_decay: Any = 0.0,
+        weight_decay: WeightDecay = 0.0,
     ) -> None:
         super().__init__(learning_rate, params, weight_decay, loss_scale)
         self.rho = checks.real("Adadelta", "rho", rho, 0, 1, whole=False)
@@ -183,7 +187,7 @@ class Adadelta(RuleOptimizer):
         self.add_state("accum", self.clone_parameters("accum"))
         self.add_state("accum_update", self.clone_parameters("accum_update"))
 
-    def rule(self) -> Any:
+    def rule(self) -> optax.GradientTransformation:
         """`optax.scale_by_adadelta`."""
         return optax.scale_by_adadelta(self.rho, self.epsilon)
 
@@ -215,15 +219,15 @@ class FTRL(RuleOptimizer):
 
     def __init__(
         self,
-        params: Any,
+        params: Parameters,
         initial_accum: float = 0.1,
-        learning_rate: Any = 0.001,
+        learning_rate: LearningRate = 0.001,
         lr_power: float = -0.5,
         l1: float = 0.0,
         l2: float = 0.0,
         use_locking: bool = False,
         loss_scale: float = 1.0,
-        weight_decay: Any = 0.0,
+        weight_decay: WeightDecay = 0.0,
     ) -> None:
         super().__init__(learning_rate, params, weight_decay, loss_scale)
         if self.dynamic_lr or self.is_group_lr:
@@ -239,7 +243,7 @@ class FTRL(RuleOptimizer):
         self.add_state("moments", self.clone_parameters("moments", first))
         self.add_state("linear", self.clone_parameters("linear"))
 
-    def rule(self) -> Any:
+    def rule(self) -> optax.GradientTransformation:
         """The state of FTRL."""
         return rules_adaptive.ftrl(lr_power=self.lr_power)
 
@@ -247,7 +251,9 @@ class FTRL(RuleOptimizer):
         """What the rule keeps, and where."""
         return same(rules_adaptive.FTRLState)
 
-    def new_values(self, params: Any, updates: Any, state: Any, rates_: Any) -> list[Any]:
+    def new_values(
+        self, params: list[Array], updates: list[Array], state: Any, rates_: list[RawNumber]
+    ) -> list[Array]:
         """The weights, which follow from the state alone."""
         weights = rules_adaptive.ftrl_weights(self.lr_power, self.l1, self.l2)
         rows = zip(state.moments, state.linear, rates_, strict=True)

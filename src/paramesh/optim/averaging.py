@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+import optax
 
 from paramesh.dtype import float16, float32
 from paramesh.initializer.factory import initializer
 from paramesh.optim import checks, rules_adaptive
+from paramesh.optim.groups import Parameters, WeightDecay
+from paramesh.optim.rates import LearningRate
 from paramesh.optim.rule_optimizer import RuleOptimizer, Slots, same
 from paramesh.parameter import Parameter, ParameterTuple
 
@@ -28,12 +30,12 @@ class ASGD(RuleOptimizer):
 
     def __init__(
         self,
-        params: Any,
-        learning_rate: Any = 0.1,
+        params: Parameters,
+        learning_rate: LearningRate = 0.1,
         lambd: float = 1e-4,
         alpha: float = 0.75,
         t0: float = 1e6,
-        weight_decay: Any = 0.0,
+        weight_decay: WeightDecay = 0.0,
     ) -> None:
         super().__init__(learning_rate, params, weight_decay)
         self.lambd = checks.real("ASGD", "lambd", lambd, whole=False)
@@ -44,7 +46,7 @@ class ASGD(RuleOptimizer):
             self.add_state(prefix, ParameterTuple(scalars))
         self.add_state("ax", self.clone_parameters("ax_"))
 
-    def rule(self) -> Any:
+    def rule(self) -> optax.GradientTransformation:
         """ASGD with these numbers."""
         return rules_adaptive.asgd(self.lambd, self.alpha, self.t0)
 
@@ -71,11 +73,11 @@ class Rprop(RuleOptimizer):
 
     def __init__(
         self,
-        params: Any,
-        learning_rate: Any = 0.1,
+        params: Parameters,
+        learning_rate: LearningRate = 0.1,
         etas: tuple[float, float] = (0.5, 1.2),
         step_sizes: tuple[float, float] = (1e-6, 50.0),
-        weight_decay: Any = 0.0,
+        weight_decay: WeightDecay = 0.0,
     ) -> None:
         super().__init__(learning_rate, params, weight_decay)
         minus, plus = checks.pair("Rprop", "etas", etas)
@@ -95,7 +97,7 @@ class Rprop(RuleOptimizer):
         self.add_state("prev", self.clone_parameters("prev"))
         self.add_state("step_size", self.clone_parameters("step_size"))
 
-    def rule(self) -> Any:
+    def rule(self) -> optax.GradientTransformation:
         """Rprop with these numbers."""
         return rules_adaptive.rprop(*self.etas, *self.step_sizes)
 
@@ -132,13 +134,13 @@ class AdaFactor(RuleOptimizer):
 
     def __init__(
         self,
-        params: Any,
-        learning_rate: Any = None,
+        params: Parameters,
+        learning_rate: LearningRate | None = None,
         eps: tuple[float, float] = (1e-30, 1e-3),
         clip_threshold: float = 1.0,
         decay_rate: float = 0.8,
         beta1: float | None = 0.9,
-        weight_decay: Any = 0.0,
+        weight_decay: WeightDecay = 0.0,
         scale_parameter: bool = True,
         relative_step: bool = True,
         warmup_init: bool = False,
@@ -186,7 +188,7 @@ class AdaFactor(RuleOptimizer):
                 squares.append(Parameter(zeros, name=f"{prefix}_{param.name}"))
             self.add_state(prefix, ParameterTuple(squares))
 
-    def rule(self) -> Any:
+    def rule(self) -> optax.GradientTransformation:
         """Adafactor with these numbers."""
         return rules_adaptive.adafactor(
             self.eps,

@@ -16,7 +16,7 @@ import numpy as np
 def real(
     owner: str,
     name: str,
-    value: Any,
+    value: object,
     low: float | None = None,
     high: float | None = None,
     *,
@@ -67,22 +67,22 @@ def _range(low: float | None, high: float | None, open_low: bool, open_high: boo
     return f"in {left}{low:g}, {high:g}{right}"
 
 
-def fraction(owner: str, name: str, value: Any) -> float:
+def fraction(owner: str, name: str, value: object) -> float:
     """A float strictly between 0 and 1, such as Adam's betas."""
     return real(owner, name, value, 0, 1, open_low=True, open_high=True, whole=False)
 
 
-def positive(owner: str, name: str, value: Any, whole: bool = False) -> float:
+def positive(owner: str, name: str, value: object, whole: bool = False) -> float:
     """A float above 0."""
     return real(owner, name, value, 0, open_low=True, whole=whole)
 
 
-def not_negative(owner: str, name: str, value: Any, whole: bool = True) -> float:
+def not_negative(owner: str, name: str, value: object, whole: bool = True) -> float:
     """A number of at least 0."""
     return real(owner, name, value, 0, whole=whole)
 
 
-def boolean(owner: str, name: str, value: Any) -> bool:
+def boolean(owner: str, name: str, value: object) -> bool:
     """True or False and nothing that only behaves so.
 
     Raises:
@@ -95,7 +95,7 @@ def boolean(owner: str, name: str, value: Any) -> bool:
     return value
 
 
-def integer(owner: str, name: str, value: Any, low: int) -> int:
+def integer(owner: str, name: str, value: object, low: int) -> int:
     """An int of at least `low`; a bool is none.
 
     Raises:
@@ -109,7 +109,7 @@ def integer(owner: str, name: str, value: Any, low: int) -> int:
     return int(value)
 
 
-def pair(owner: str, name: str, value: Any) -> tuple[Any, Any]:
+def pair(owner: str, name: str, value: object) -> tuple[Any, Any]:
     """A tuple of two.
 
     Raises:

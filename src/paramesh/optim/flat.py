@@ -22,15 +22,19 @@ Glossary
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from paramesh import context
 from paramesh.parameter import FlatLayout, Parameter, Pool, is_full
 from paramesh.state import placement
+
+if TYPE_CHECKING:
+    from paramesh.optim.optimizer import Optimizer
 
 #: A Parameter of more bytes is not worth it, by the kinds of state that go with it. Measured; see
 #: the docs page "What a step costs".
@@ -48,23 +52,23 @@ class Single:
     def __init__(self, index: int) -> None:
         self.index = index
 
-    def state(self, attribute: str, params: Sequence[Parameter]) -> Any:
+    def state(self, attribute: str, params: Sequence[Parameter]) -> Parameter | Pool:
         """What holds this row's value of `params`, which the optimizer has as `attribute`."""
         return params[self.index]
 
-    def gradient(self, gradients: Sequence[Any]) -> Any:
+    def gradient(self, gradients: Sequence[Array]) -> Array:
         """The raw gradient of this row."""
         return gradients[self.index]
 
-    def mine(self, value: Any) -> Any:
+    def mine(self, value: Array) -> Array:
         """What this device computes with, of a value that all devices have."""
         return value
 
-    def whole(self, value: Any, shape: tuple[int, ...]) -> Any:
+    def whole(self, value: Array, shape: tuple[int, ...]) -> Array:
         """The value that all devices have, of what this device computed."""
         return value
 
-    def kept(self, frozen: frozenset[int]) -> Any:
+    def kept(self, frozen: frozenset[int]) -> Array | None:
         """Which elements stay as they are, as a raw Bool array; None: none does."""
         return None
 
@@ -97,25 +101,25 @@ class Chunk:
         """False once one of the pools was dissolved."""
         return all(pool.alive for pool in self.pools.values())
 
-    def state(self, attribute: str, params: Sequence[Parameter]) -> Any:
+    def state(self, attribute: str, params: Sequence[Parameter]) -> Parameter | Pool:
         """What holds this row's values of `params`, which the optimizer has as `attribute`."""
         return self.pools.get(attribute, params[self.index])
 
-    def gradient(self, gradients: Sequence[Any]) -> Any:
+    def gradient(self, gradients: Sequence[Array]) -> Array:
         """The raw gradients of this row, joined."""
         if TRAINED not in self.pools:
             return gradients[self.index]
         return jnp.concatenate([jnp.ravel(gradients[i]) for i in self.indices])
 
-    def mine(self, value: Any) -> Any:
+    def mine(self, value: Array) -> Array:
         """What this device computes with, of a value that all devices have."""
         return value if self.divider is None else self.divider.cut(value)
 
-    def whole(self, value: Any, shape: tuple[int, ...]) -> Any:
+    def whole(self, value: Array, shape: tuple[int, ...]) -> Array:
         """The value that all devices have, of what this device computed."""
         return value if self.divider is None else self.divider.join(value, shape)
 
-    def kept(self, frozen: frozenset[int]) -> Any:
+    def kept(self, frozen: frozenset[int]) -> Array | None:
         """Which elements stay as they are, as a raw Bool array; None: none does."""
         if frozen.isdisjoint(self.indices):
             return None
@@ -137,7 +141,9 @@ def rows(chunks: Sequence[Chunk], count: int, elsewhere: frozenset[int] = frozen
     return [*chunks, *(Single(i) for i in range(count) if i not in covered)]
 
 
-def make_chunks(owner: Any, kept: Mapping[str, Sequence[Parameter]], kinds: Sequence[Any]) -> Any:
+def make_chunks(
+    owner: Optimizer, kept: Mapping[str, Sequence[Parameter]], kinds: Sequence[Hashable]
+) -> list[Chunk]:
     """Put what the rule allows into pools.
 
     Args:
@@ -169,10 +175,10 @@ def _wanted() -> bool:
 
 
 def _flat_chunks(
-    owner: Any, kept: Mapping[str, Sequence[Parameter]], kinds: Sequence[Any]
+    owner: Optimizer, kept: Mapping[str, Sequence[Parameter]], kinds: Sequence[Hashable]
 ) -> list[Chunk]:
     most = MOST_BYTES[min(len(kept), len(MOST_BYTES)) - 1]
-    groups: dict[Any, list[int]] = {}
+    groups: dict[Hashable, list[int]] = {}
     for i, columns in enumerate(zip(*kept.values(), strict=True)):
         first = columns[0]
         alike = all((p.shape, p.dtype) == (first.shape, first.dtype) for p in columns)
@@ -185,7 +191,7 @@ def _flat_chunks(
     return chunks
 
 
-def _chunk(owner: Any, kept: Mapping[str, Sequence[Parameter]], members: list[int]) -> Chunk:
+def _chunk(owner: Optimizer, kept: Mapping[str, Sequence[Parameter]], members: list[int]) -> Chunk:
     by_shape: dict[tuple[int, ...], list[int]] = {}
     for i in members:
         by_shape.setdefault(kept[TRAINED][i].shape, []).append(i)
@@ -200,7 +206,9 @@ def _chunk(owner: Any, kept: Mapping[str, Sequence[Parameter]], members: list[in
     return Chunk(order, pools, divider)
 
 
-def _divided(owner: Any, kept: Mapping[str, Sequence[Parameter]], at: int, divider: Any) -> Chunk:
+def _divided(
+    owner: Optimizer, kept: Mapping[str, Sequence[Parameter]], at: int, divider: Any
+) -> Chunk:
     plan = FlatLayout([kept[TRAINED][at].shape])
     pools = {
         attribute: _pool(owner, attribute, [params[at]], plan, divider)
@@ -220,7 +228,7 @@ def _present(params: list[Parameter]) -> Pool | None:
 
 
 def _pool(
-    owner: Any,
+    owner: Optimizer,
     attribute: str,
     params: list[Parameter],
     plan: FlatLayout | None,

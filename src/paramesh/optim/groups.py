@@ -23,7 +23,7 @@ errors that name the Parameters.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,12 +35,15 @@ from paramesh.errors import (
 )
 from paramesh.nn.cell import Cell
 from paramesh.optim import checks
+from paramesh.optim.rates import LearningRate
 from paramesh.parameter import Parameter
 from paramesh.tensor.base import Tensor
 
 Predicate = Callable[[Parameter], bool]
 #: A weight decay: a constant, or a schedule of the step.
-Decay = float | Cell
+WeightDecay = float | Cell
+#: What an optimizer trains: Parameters, or groups of them.
+Parameters = Iterable[Parameter] | Iterable[Mapping[str, Any]]
 
 _KEYS = ("params", "lr", "weight_decay", "grad_centralization", "order_params")
 _SHOWN = 10
@@ -78,8 +81,8 @@ def rest(param: Parameter) -> bool:
 class Group:
     """What one group asks for; `rate` is None where it has none of its own."""
 
-    rate: Any
-    weight_decay: Decay
+    rate: LearningRate | None
+    weight_decay: WeightDecay
     centralize: bool
 
 
@@ -93,7 +96,7 @@ class GroupPlan:
     grouped: bool
 
 
-def make_group_plan(owner: str, parameters: Any, weight_decay: Any) -> GroupPlan:
+def make_group_plan(owner: str, parameters: object, weight_decay: object) -> GroupPlan:
     """Parameters or groups, as given to an optimizer, checked and put in order.
 
     Raises:
@@ -117,7 +120,7 @@ def make_group_plan(owner: str, parameters: Any, weight_decay: Any) -> GroupPlan
     return _grouped(owner, items, decay)
 
 
-def _items(owner: str, parameters: Any) -> list[Any]:
+def _items(owner: str, parameters: object) -> list[Any]:
     if parameters is None:
         raise ValueError(
             f"{owner}: params is None; give a list of Parameters, e.g. net.trainable_params()."
@@ -169,7 +172,7 @@ def _refuse_integers(owner: str, params: list[Parameter]) -> None:
         )
 
 
-def check_decay(owner: str, name: str, decay: Any) -> Decay:
+def check_decay(owner: str, name: str, decay: object) -> WeightDecay:
     """A weight decay: a number of at least 0, or a schedule Cell.
 
     Raises:
@@ -178,7 +181,7 @@ def check_decay(owner: str, name: str, decay: Any) -> Decay:
     return decay if isinstance(decay, Cell) else checks.not_negative(owner, name, decay)
 
 
-def _grouped(owner: str, items: list[dict[str, Any]], decay: Decay) -> GroupPlan:
+def _grouped(owner: str, items: list[dict[str, Any]], decay: WeightDecay) -> GroupPlan:
     order: list[Parameter] | None = None
     members: list[dict[str, Any]] = []
     for i, item in enumerate(items):
@@ -216,7 +219,7 @@ def _grouped(owner: str, items: list[dict[str, Any]], decay: Decay) -> GroupPlan
     return GroupPlan(params, groups, [group_of[p] for p in params], True)
 
 
-def _settings(owner: str, i: int, item: dict[str, Any], decay: Decay) -> Group:
+def _settings(owner: str, i: int, item: dict[str, Any], decay: WeightDecay) -> Group:
     name = f"groups[{i}]['weight_decay']"
     own = check_decay(owner, name, item["weight_decay"]) if "weight_decay" in item else decay
     centralize = checks.boolean(
@@ -258,11 +261,11 @@ def _choose(
     return chosen
 
 
-def _called(predicate: Any) -> str:
+def _called(predicate: object) -> str:
     return getattr(predicate, "__name__", None) or repr(predicate)
 
 
-def _empty(i: int, wanted: Any, order: list[Parameter] | None) -> str:
+def _empty(i: int, wanted: object, order: list[Parameter] | None) -> str:
     if not callable(wanted):
         return f"group {i} has no Parameters."
     names = [p.name for p in order or ()]

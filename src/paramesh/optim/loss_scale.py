@@ -10,14 +10,13 @@ The moving scale: divided by the factor, but not below 1, at an overflow; multip
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax.numpy as jnp
 
 from paramesh.nn.cell import Cell
 from paramesh.optim import checks
 from paramesh.optim.optimizer import store
 from paramesh.parameter import Parameter
+from paramesh.tensor.argument_types import TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 
 
@@ -131,7 +130,7 @@ class FixedLossScaleUpdateCell(Cell):
         """The scale."""
         return self.loss_scale_value
 
-    def construct(self, loss_scale: Any, overflow: Any) -> Any:
+    def construct(self, loss_scale: TensorLike, overflow: TensorLike) -> TensorLike:
         """`overflow`, as it came."""
         return overflow
 
@@ -157,7 +156,7 @@ class DynamicLossScaleUpdateCell(Cell):
         """What the scale started with."""
         return self.loss_scale_value
 
-    def construct(self, loss_scale: Parameter, overflow: Any) -> Tensor:
+    def construct(self, loss_scale: Parameter, overflow: TensorLike) -> Tensor:
         """Move the scale.
 
         Args:

@@ -24,12 +24,13 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from paramesh import context
 from paramesh.dtype import int32, to_dtype
@@ -38,10 +39,18 @@ from paramesh.initializer.factory import initializer
 from paramesh.nn.cell import Cell
 from paramesh.nn.containers import CellList
 from paramesh.optim import checks, groups, rates
-from paramesh.parameter import Parameter, ParameterTuple
+from paramesh.optim.groups import Parameters, WeightDecay
+from paramesh.optim.rates import LearningRate
+from paramesh.parameter import Parameter, ParameterTuple, Pool
 from paramesh.state import placement, trace_scope, tracing
+from paramesh.tensor.argument_types import RawNumber, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.promotion import cast
+
+T = TypeVar("T")
+
+#: One gradient for each Parameter, in their order; None for one that is frozen.
+Gradients = Sequence[TensorLike | None]
 
 _EXEMPT = ("beta", "gamma")
 
@@ -86,9 +95,9 @@ class Optimizer(Cell):
 
     def __init__(
         self,
-        learning_rate: Any,
-        parameters: Any,
-        weight_decay: Any = 0.0,
+        learning_rate: LearningRate,
+        parameters: Parameters,
+        weight_decay: WeightDecay = 0.0,
         loss_scale: float = 1.0,
     ) -> None:
         super().__init__(auto_prefix=False)
@@ -115,7 +124,7 @@ class Optimizer(Cell):
         super().__setstate__(state)
         live.add(self)
 
-    def _set_rates(self, name: str, default: Any, plan: list[groups.Group]) -> None:
+    def _set_rates(self, name: str, default: LearningRate, plan: list[groups.Group]) -> None:
         shared = None
         sources: list[rates.Rate] = []
         for i, group in enumerate(plan):
@@ -150,7 +159,7 @@ class Optimizer(Cell):
             return self._of_groups
         return (self.learning_rate,) * len(self._of_groups)
 
-    def _set_decays(self, decays: list[groups.Decay]) -> None:
+    def _set_decays(self, decays: list[WeightDecay]) -> None:
         of_each = [decays[i] for i in self._group_of]
         cells = [decay for decay in decays if isinstance(decay, Cell)]
         if cells and self.is_group:
@@ -214,7 +223,7 @@ class Optimizer(Cell):
         params = enumerate(self._parameters)
         return frozenset([i for i, param in params if not param.requires_grad])
 
-    def _cache_key(self) -> Any:
+    def _cache_key(self) -> tuple[Hashable, ...]:
         # A program that updates Parameters in a flat array looks at none of them by itself.
         return (*super()._cache_key(), self.frozen())
 
@@ -234,7 +243,7 @@ class Optimizer(Cell):
             return wrap(values[0])
         return tuple(wrap(values[i]) for i in self._group_of)
 
-    def get_lr_parameter(self, param: Any) -> Any:
+    def get_lr_parameter(self, param: Parameter | Sequence[Parameter]) -> Any:
         """The Parameter that holds the learning rate of a Parameter (or a list of them for a list).
 
         For a rate that a schedule computes, the schedule.
@@ -262,10 +271,10 @@ class Optimizer(Cell):
             return wrap(jnp.asarray(values[0], jnp.float32))
         return tuple(wrap(jnp.asarray(values[i], jnp.float32)) for i in self._group_of)
 
-    def _by_group(self, sources: Sequence[Any]) -> list[Any]:
+    def _by_group(self, sources: Sequence[rates.Rate | float]) -> list[RawNumber]:
         """The present value of each source: a python number, or a raw Float32 scalar."""
         step: Tensor | None = None
-        done: dict[int, Any] = {}
+        done: dict[int, RawNumber] = {}
         for source in sources:
             if id(source) in done:
                 continue
@@ -278,12 +287,12 @@ class Optimizer(Cell):
                 done[id(source)] = raw(source) if isinstance(source, Parameter) else source
         return [done[id(source)] for source in sources]
 
-    def _rates(self) -> list[Any]:
+    def _rates(self) -> list[RawNumber]:
         """The learning rate of each Parameter, raw."""
         values = self._by_group(self._sources)
         return [values[i] for i in self._group_of]
 
-    def _decays(self) -> list[Any]:
+    def _decays(self) -> list[RawNumber]:
         """The weight decay of each Parameter: raw or a python number, 0.0 where none applies."""
         if not any(self.decay_flags) or not self._preprocesses:
             return [0.0] * len(self.decay_flags)
@@ -295,11 +304,11 @@ class Optimizer(Cell):
 
     # Gradients, for optimizers with a `construct` of their own.
 
-    def flatten_gradients(self, gradients: Any) -> Any:
+    def flatten_gradients(self, gradients: Gradients) -> Gradients:
         """The gradients as they are: the state here is not flat."""
         return gradients
 
-    def decay_weight(self, gradients: Any) -> tuple[Tensor, ...]:
+    def decay_weight(self, gradients: Gradients) -> tuple[Tensor, ...]:
         """Gradients with `weight_decay * loss_scale * parameter` added where decay applies.
 
         Raises:
@@ -312,7 +321,7 @@ class Optimizer(Cell):
             for g, decay, p in zip(grads, self._decays(), self._parameters, strict=True)
         )
 
-    def gradients_centralization(self, gradients: Any) -> tuple[Tensor, ...]:
+    def gradients_centralization(self, gradients: Gradients) -> tuple[Tensor, ...]:
         """Gradients of convolution kernels less their means, in groups that ask for it."""
         grads = self.check_gradients(gradients)
         return tuple(
@@ -320,14 +329,14 @@ class Optimizer(Cell):
             for g, wanted in zip(grads, self._centralize, strict=True)
         )
 
-    def scale_grad(self, gradients: Any) -> tuple[Tensor, ...]:
+    def scale_grad(self, gradients: Gradients) -> tuple[Tensor, ...]:
         """Gradients divided by `loss_scale`."""
         grads = self.check_gradients(gradients)
         if self.loss_scale == 1.0 or not self._preprocesses:
             return tuple(map(wrap, grads))
         return tuple(wrap(g * self.reciprocal_scale) for g in grads)
 
-    def check_gradients(self, gradients: Any) -> list[Any]:
+    def check_gradients(self, gradients: Gradients) -> list[Array]:
         """Raw gradients, at least Float32, in the order of `parameters`.
 
         Raises:
@@ -351,7 +360,7 @@ class Optimizer(Cell):
             )
         return [self._gradient(p, g) for p, g in zip(params, gradients, strict=True)]
 
-    def _gradient(self, param: Parameter, gradient: Any) -> Any:
+    def _gradient(self, param: Parameter, gradient: TensorLike | None) -> Array:
         name = type(self).__name__
         if gradient is None and not param.requires_grad:
             return jnp.zeros(param.shape, _at_least_float32(param))
@@ -374,11 +383,11 @@ class Optimizer(Cell):
             )
         return work(value)
 
-    def broadcast_params(self, optim_result: Any) -> Any:
+    def broadcast_params(self, optim_result: T) -> T:
         """What it was given: where Parameters live is the placement's business."""
         return optim_result
 
-    def construct(self, gradients: Any) -> Any:
+    def construct(self, gradients: Gradients) -> Any:
         """One update; to be written by every subclass that has no rule."""
         raise NotImplementedError(
             f"{type(self).__name__} has no construct(self, gradients): write one that updates "
@@ -414,13 +423,14 @@ def _putting_back(construct: Callable[..., Any]) -> Callable[..., Any]:
     """A `construct` after which frozen Parameters, and their state, are as they were."""
 
     @functools.wraps(construct)
-    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def run(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
         frozen = {self._parameters[i] for i in self.frozen()}
         if not frozen:
             return construct(self, *args, **kwargs)
         kept = [*frozen]
         for state in self._params.values():
-            original = None if state._original is None else state._original()
+            reference = None if state is None else state._original
+            original = None if reference is None else reference()
             if original in frozen:
                 kept.append(state)
         before = [tracing.read(param) for param in kept]
@@ -432,21 +442,21 @@ def _putting_back(construct: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _at_least_float32(param: Parameter) -> Any:
-    return np.float32 if param.dtype.itemsize < 4 else param.dtype.np_dtype
+def _at_least_float32(param: Parameter) -> np.dtype[Any]:
+    return np.dtype(np.float32) if param.dtype.itemsize < 4 else param.dtype.np_dtype
 
 
 def _steps(listed: rates.ListedLR) -> int:
     return listed.steps()
 
 
-def work(value: Any) -> Any:
+def work(value: object) -> Array:
     """The raw value that arithmetic is done with: Float16 and BFloat16 are widened to Float32."""
-    value = raw(value)
-    return value.astype(jnp.float32) if value.dtype.itemsize < 4 else value
+    given = raw(value)
+    return given.astype(jnp.float32) if given.dtype.itemsize < 4 else given
 
 
-def centralized(gradient: Any) -> Any:
+def centralized(gradient: Array) -> Array:
     """A convolution kernel's gradient less its mean over all axes but the first; others as is."""
     # Yong et al. 2020. MindSpore documents it for convolutions alone, whose kernels have at least
     # three axes.
@@ -455,6 +465,6 @@ def centralized(gradient: Any) -> Any:
     return gradient - jnp.mean(gradient, axis=tuple(range(1, gradient.ndim)), keepdims=True)
 
 
-def store(param: Parameter, value: Any) -> None:
+def store(param: Parameter | Pool, value: Array) -> None:
     """Write a raw value, cast to the Parameter's element type."""
     tracing.write(param, cast(value, param.dtype))

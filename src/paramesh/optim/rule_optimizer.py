@@ -9,25 +9,31 @@ Glossary
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+from jax import Array
 
 from paramesh.dtype import x64
 from paramesh.optim import flat
-from paramesh.optim.optimizer import Optimizer, centralized, store, work
+from paramesh.optim.optimizer import Gradients, Optimizer, centralized, store, work
 from paramesh.parameter import ParameterTuple, waiting
 from paramesh.state import placement, tracing
+from paramesh.tensor.argument_types import RawNumber
 from paramesh.tensor.base import raw
 from paramesh.tensor.promotion import cast
 
+T = TypeVar("T")
+
 #: The type of a rule's state, and for each of its fields the attribute that holds it.
-Slots = tuple[Any, dict[str, str]]
+Slots = tuple[type[Any], dict[str, str]]
 
 
-def same(state_type: Any, **others: str) -> Slots:
+def same(state_type: type[Any], **others: str) -> Slots:
     """Slots whose attributes have the names of the fields, but for `others`."""
     fields: tuple[str, ...] = state_type._fields
     return state_type, {field: others.get(field, field) for field in fields}
@@ -63,7 +69,7 @@ class RuleOptimizer(Optimizer):
         if self.elementwise:
             waiting.add(self)
 
-    def rule(self) -> Any:
+    def rule(self) -> optax.GradientTransformation:
         """The optax transformation; made when it is traced, so that nothing here holds closures."""
         raise NotImplementedError(f"{type(self).__name__} has no rule().")
 
@@ -76,12 +82,12 @@ class RuleOptimizer(Optimizer):
         return {}
 
     def new_values(
-        self, params: list[Any], updates: list[Any], state: Any, rates_: list[Any]
-    ) -> Any:
+        self, params: list[Array], updates: list[Array], state: Any, rates_: list[RawNumber]
+    ) -> list[Array]:
         """The new raw values of the Parameters."""
         return [_add(w, u) for w, u in zip(params, updates, strict=True)]
 
-    def construct(self, gradients: Any) -> tuple[bool, ...]:
+    def construct(self, gradients: Gradients) -> tuple[bool, ...]:
         """One update.
 
         Args:
@@ -114,7 +120,10 @@ class RuleOptimizer(Optimizer):
                 extra["weight_decay"] = decays
             state_type, slots = self.slots()
             before = state_type(**{field: self._read(slot, rows) for field, slot in slots.items()})
-            updates, state = self.rule().update(grads, before, params, **extra)
+            updates: list[Array]
+            updates, state = self.rule().update(  # type: ignore[assignment]
+                grads, before, params, **extra
+            )
             if not self.takes_rate:
                 updates = [_down(u, rate) for u, rate in zip(updates, rates_, strict=True)]
             values = self.new_values(params, updates, state, rates_)
@@ -148,8 +157,12 @@ class RuleOptimizer(Optimizer):
         store(self.global_step, raw(self.global_step) + np.int32(1))
 
     def _prepared(
-        self, grads: list[Any], params: list[Any], decays: list[Any], centralize: list[bool]
-    ) -> list[Any]:
+        self,
+        grads: list[Array],
+        params: list[Array],
+        decays: list[RawNumber],
+        centralize: list[bool],
+    ) -> list[Array]:
         if self.loss_scale != 1.0 and self._preprocesses:
             grads = [g * self.reciprocal_scale for g in grads]
         if self.decays_gradient:
@@ -194,12 +207,12 @@ class RuleOptimizer(Optimizer):
         ]
         self.__dict__["_chunks"] = flat.make_chunks(self, kept, kinds)
 
-    def clone_parameters(self, prefix: str, init: Any = "zeros") -> ParameterTuple:
+    def clone_parameters(self, prefix: str, init: str | float = "zeros") -> ParameterTuple:
         """State for each Parameter, named `prefix.name`, weightless until the first update."""
         return self._parameters.clone(prefix, init)
 
 
-def _unless(kept: list[Any], old: list[Any], new: Any) -> list[Any]:
+def _unless(kept: list[Array | None], old: list[Array], new: list[Array]) -> list[Array]:
     """New values of rows, but for the elements that stay as they are."""
     return [
         n if stays is None else jnp.where(stays, o, n)
@@ -207,20 +220,20 @@ def _unless(kept: list[Any], old: list[Any], new: Any) -> list[Any]:
     ]
 
 
-def _of_rows(rows: list[flat.Row], values: Any) -> list[Any]:
+def _of_rows(rows: list[flat.Row], values: Sequence[T]) -> list[T]:
     return [values[row.index] for row in rows]
 
 
 @jax.jit
-def _add(w: Any, u: Any) -> Any:
+def _add(w: Array, u: Array) -> Array:
     return w + u
 
 
 @jax.jit
-def _down(u: Any, rate: Any) -> Any:
+def _down(u: Array, rate: RawNumber) -> Array:
     return -rate * u
 
 
 @jax.jit
-def _decayed(g: Any, w: Any, decay: Any) -> Any:
+def _decayed(g: Array, w: Array, decay: RawNumber) -> Array:
     return g + decay * w

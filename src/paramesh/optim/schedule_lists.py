@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 from paramesh.optim import checks
 from paramesh.optim.schedules import ordered
@@ -49,14 +48,16 @@ def piecewise_constant_lr(milestone: list[int], learning_rates: list[float]) -> 
 
 
 def _by_epoch(
-    name: str, total_step: Any, step_per_epoch: Any, rate_at: Callable[[int], float]
+    name: str, total_step: object, step_per_epoch: object, rate_at: Callable[[int], float]
 ) -> list[float]:
     total = checks.integer(name, "total_step", total_step, 1)
     per_epoch = checks.integer(name, "step_per_epoch", step_per_epoch, 1)
     return [rate_at(step // per_epoch) for step in range(total)]
 
 
-def _decay_arguments(name: str, rate: Any, decay: Any, epochs: Any, is_stair: Any) -> None:
+def _decay_arguments(
+    name: str, rate: object, decay: object, epochs: object, is_stair: object
+) -> None:
     checks.positive(name, "learning_rate", rate)
     checks.positive(name, "decay_rate", decay)
     checks.integer(name, "decay_epoch", epochs, 1)

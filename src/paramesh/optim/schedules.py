@@ -25,6 +25,7 @@ import jax.numpy as jnp
 
 from paramesh.nn.cell import Cell
 from paramesh.optim import checks
+from paramesh.tensor.argument_types import NumberLike, RawNumber
 from paramesh.tensor.base import Tensor, raw, wrap
 
 
@@ -34,7 +35,7 @@ class LearningRateSchedule(Cell):
     `global_step` is an Int32 Tensor of shape (1,) or (), or an int; the rate has its shape.
     """
 
-    def construct(self, global_step: Any) -> Any:
+    def construct(self, global_step: NumberLike) -> Any:
         """The rate at a step; to be written by every subclass."""
         raise NotImplementedError(
             f"{type(self).__name__} has no construct(self, global_step): write it to return the "
@@ -42,7 +43,7 @@ class LearningRateSchedule(Cell):
         )
 
 
-def step_of(global_step: Any) -> jax.Array:
+def step_of(global_step: NumberLike) -> jax.Array:
     """A step as Float32, whatever kind of number it came as."""
     value = raw(global_step)
     return jnp.asarray(value, jnp.float32)
@@ -61,7 +62,7 @@ class _Decay(LearningRateSchedule):
         self.decay_steps = checks.integer(name, "decay_steps", decay_steps, 1)
         self.is_stair = checks.boolean(name, "is_stair", is_stair)
 
-    def _periods(self, global_step: Any) -> jax.Array:
+    def _periods(self, global_step: NumberLike) -> jax.Array:
         periods = step_of(global_step) / self.decay_steps
         return jnp.floor(periods) if self.is_stair else periods
 
@@ -87,7 +88,7 @@ class ExponentialDecayLR(_Decay):
         ValueError: a number that is not above 0.
     """
 
-    def construct(self, global_step: Any) -> Tensor:
+    def construct(self, global_step: NumberLike) -> Tensor:
         """The rate at a step."""
         base = jnp.float32(self.decay_rate)
         return wrap(self.learning_rate * jnp.power(base, self._periods(global_step)))
@@ -100,7 +101,7 @@ class NaturalExpDecayLR(_Decay):
     has no effect, as in MindSpore. Arguments as in `ExponentialDecayLR`.
     """
 
-    def construct(self, global_step: Any) -> Tensor:
+    def construct(self, global_step: NumberLike) -> Tensor:
         """The rate at a step."""
         step = step_of(global_step)
         if self.is_stair:
@@ -114,7 +115,7 @@ class InverseDecayLR(_Decay):
     With `is_stair`, `step / decay_steps` is rounded down. Arguments as in `ExponentialDecayLR`.
     """
 
-    def construct(self, global_step: Any) -> Tensor:
+    def construct(self, global_step: NumberLike) -> Tensor:
         """The rate at a step."""
         return wrap(self.learning_rate / (1.0 + self.decay_rate * self._periods(global_step)))
 
@@ -140,7 +141,7 @@ class CosineDecayLR(LearningRateSchedule):
         self.decay_steps = checks.integer(name, "decay_steps", decay_steps, 1)
         ordered(name, "min_lr", self.min_lr, "max_lr", self.max_lr)
 
-    def construct(self, global_step: Any) -> Tensor:
+    def construct(self, global_step: NumberLike) -> Tensor:
         """The rate at a step."""
         done = jnp.minimum(step_of(global_step) / self.decay_steps, 1.0)
         half = 0.5 * (self.max_lr - self.min_lr)
@@ -188,10 +189,10 @@ class PolynomialDecayLR(LearningRateSchedule):
         self.power = checks.positive(name, "power", power)
         self.update_decay_steps = checks.boolean(name, "update_decay_steps", update_decay_steps)
 
-    def construct(self, global_step: Any) -> Tensor:
+    def construct(self, global_step: NumberLike) -> Tensor:
         """The rate at a step."""
         step = step_of(global_step)
-        span: Any = jnp.float32(self.decay_steps)
+        span: RawNumber = jnp.float32(self.decay_steps)
         if self.update_decay_steps:
             span = span * jnp.maximum(jnp.ceil(step / span), 1.0)
         left = 1.0 - jnp.minimum(step / span, 1.0)
@@ -225,7 +226,7 @@ class WarmUpLR(LearningRateSchedule):
         self.learning_rate = checks.positive(name, "learning_rate", learning_rate)
         self.warmup_steps = checks.integer(name, "warmup_steps", warmup_steps, 1)
 
-    def construct(self, global_step: Any) -> Tensor:
+    def construct(self, global_step: NumberLike) -> Tensor:
         """The rate at a step."""
         done = jnp.minimum(step_of(global_step) / self.warmup_steps, 1.0)
         return wrap(self.learning_rate * done)

@@ -7,6 +7,8 @@ from typing import Any
 import optax
 
 from paramesh.optim import checks, rules
+from paramesh.optim.groups import Parameters, WeightDecay
+from paramesh.optim.rates import LearningRate
 from paramesh.optim.rule_optimizer import RuleOptimizer, Slots, same
 from paramesh.parameter import Parameter
 
@@ -35,11 +37,11 @@ class SGD(RuleOptimizer):
 
     def __init__(
         self,
-        params: Any,
-        learning_rate: Any = 0.1,
+        params: Parameters,
+        learning_rate: LearningRate = 0.1,
         momentum: float = 0.0,
         dampening: float = 0.0,
-        weight_decay: Any = 0.0,
+        weight_decay: WeightDecay = 0.0,
         nesterov: bool = False,
         loss_scale: float = 1.0,
     ) -> None:
@@ -58,7 +60,7 @@ class SGD(RuleOptimizer):
         self.add_state("stat", self.clone_parameters("stat", "ones"))
         self.takes_rate = self._has_momentum
 
-    def rule(self) -> Any:
+    def rule(self) -> optax.GradientTransformation:
         """Momentum by `rules.sgd`, or nothing to be done to the gradient."""
         if not self._has_momentum:
             return optax.identity()
@@ -95,10 +97,10 @@ class Momentum(RuleOptimizer):
 
     def __init__(
         self,
-        params: Any,
-        learning_rate: Any,
+        params: Parameters,
+        learning_rate: LearningRate,
         momentum: float,
-        weight_decay: Any = 0.0,
+        weight_decay: WeightDecay = 0.0,
         loss_scale: float = 1.0,
         use_nesterov: bool = False,
     ) -> None:
@@ -108,7 +110,7 @@ class Momentum(RuleOptimizer):
         self.add_state("momentum", Parameter(momentum, name="momentum"))
         self.add_state("moments", self.clone_parameters("moments"))
 
-    def rule(self) -> Any:
+    def rule(self) -> optax.GradientTransformation:
         """`optax.trace`, with the momentum as it is now."""
         return optax.trace(self.momentum._get(), nesterov=self.use_nesterov)
 

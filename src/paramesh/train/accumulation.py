@@ -15,6 +15,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from paramesh.dtype import x64
 from paramesh.optim.optimizer import work
@@ -75,12 +76,12 @@ def accumulated(
     return wrap(jnp.mean(raw(losses))), grads
 
 
-def _sum_type(param: Parameter) -> Any:
+def _sum_type(param: Parameter) -> np.dtype[Any]:
     """The numpy type that a Parameter's gradients are added up in."""
-    return np.float32 if param.dtype.itemsize < 4 else param.dtype.np_dtype
+    return np.dtype(np.float32) if param.dtype.itemsize < 4 else param.dtype.np_dtype
 
 
-def _parts(array: Any, count: int, i: int) -> Any:
+def _parts(array: Array, count: int, i: int) -> Array:
     rows = array.shape[0]
     if rows % count:
         raise ValueError(

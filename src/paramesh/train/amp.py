@@ -13,6 +13,7 @@ from paramesh.dtype import float16, float32
 from paramesh.nn.cell import Cell
 from paramesh.nn.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from paramesh.optim import DynamicLossScaleManager, LossScaleManager, Optimizer
+from paramesh.tensor.argument_types import TensorFunction
 from paramesh.tensor.base import Tensor, wrap
 from paramesh.train.cells import (
     TrainOneStepCell,
@@ -27,7 +28,7 @@ __all__ = ["all_finite", "auto_mixed_precision", "build_train_network"]
 LEVELS = ("O0", "O2", "O3")
 
 
-def check_level(owner: str, argument: str, level: Any) -> None:
+def check_level(owner: str, argument: str, level: object) -> None:
     """Raise ValueError for a level that there is not."""
     if level not in LEVELS:
         raise ValueError(f"{owner}: {argument} must be one of {LEVELS}, got {level!r}.")
@@ -61,7 +62,7 @@ def auto_mixed_precision(network: Cell, amp_level: str = "O0") -> Cell:
 def build_train_network(
     network: Cell,
     optimizer: Optimizer,
-    loss_fn: Any = None,
+    loss_fn: TensorFunction | None = None,
     level: str = "O0",
     boost_level: str = "O0",
     *,
@@ -96,7 +97,7 @@ def build_train_network(
     return TrainOneStepWithLossScaleCell(body, optimizer, update)
 
 
-def with_loss(network: Cell, loss_fn: Any, level: str) -> Cell:
+def with_loss(network: Cell, loss_fn: TensorFunction | None, level: str) -> Cell:
     """A network with its loss, which is computed in Float32."""
     if loss_fn is None:
         return network

@@ -10,11 +10,12 @@ Source: MindSpore's Cells of these names.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.core
 import jax.numpy as jnp
+from jax import Array
 
 from paramesh import context
 from paramesh.dtype import float32, to_dtype
@@ -24,11 +25,14 @@ from paramesh.optim import Optimizer
 from paramesh.optim.optimizer import work
 from paramesh.parameter import Parameter, ParameterTuple, state_of
 from paramesh.state import placement, tracing
+from paramesh.tensor.argument_types import NumberLike, TensorFunction, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.train import one_forward
 from paramesh.train.accumulation import accumulated
 from paramesh.train.step_members import LOSS_SCALE, STEP, Offering
 from paramesh.transforms import GradientFunction, GradOperation
+
+T = TypeVar("T")
 
 
 class WithLossCell(Cell):
@@ -38,7 +42,7 @@ class WithLossCell(Cell):
         TypeError: `backbone` is no Cell.
     """
 
-    def __init__(self, backbone: Cell, loss_fn: Any) -> None:
+    def __init__(self, backbone: Cell, loss_fn: TensorFunction) -> None:
         super().__init__(auto_prefix=False)
         _check_cell("WithLossCell", "backbone", backbone)
         self._backbone = backbone
@@ -66,7 +70,7 @@ class WithEvalCell(Cell):
         TypeError: `network` is no Cell.
     """
 
-    def __init__(self, network: Cell, loss_fn: Any, add_cast_fp32: bool = False) -> None:
+    def __init__(self, network: Cell, loss_fn: TensorFunction, add_cast_fp32: bool = False) -> None:
         super().__init__(auto_prefix=False)
         _check_cell("WithEvalCell", "network", network)
         self._network = network
@@ -93,7 +97,12 @@ class WithGradCell(Cell):
         TypeError: `network` is no Cell.
     """
 
-    def __init__(self, network: Cell, loss_fn: Any = None, sens: Any = None) -> None:
+    def __init__(
+        self,
+        network: Cell,
+        loss_fn: TensorFunction | None = None,
+        sens: TensorLike | float | None = None,
+    ) -> None:
         super().__init__(auto_prefix=False)
         _check_cell("WithGradCell", "network", network)
         self.network = network
@@ -157,7 +166,7 @@ class TrainOneStepCell(Offering):
         names = [param.name for param in self.optimizer.parameters]
         return loss, dict(zip(names, grads, strict=True))
 
-    def gradients(self, inputs: Sequence[Any], sens: Any) -> tuple[Any, Sequence[Tensor]]:
+    def gradients(self, inputs: Sequence[Any], sens: NumberLike) -> tuple[Any, Sequence[Tensor]]:
         """(loss, gradients by the optimizer's Parameters) of the present inputs.
 
         With `grad_accumulation_step` both are means over that many parts of the batch, which are
@@ -202,7 +211,7 @@ class TrainOneStepWithLossScaleCell(TrainOneStepCell):
 
     offered = LOSS_SCALE
 
-    def __init__(self, network: Cell, optimizer: Optimizer, scale_sense: Any) -> None:
+    def __init__(self, network: Cell, optimizer: Optimizer, scale_sense: Cell | Tensor) -> None:
         super().__init__(network, optimizer, sens=1.0)
         self.loss_scaling_manager: Cell | None = None
         if isinstance(scale_sense, Cell):
@@ -239,7 +248,7 @@ class TrainOneStepWithLossScaleCell(TrainOneStepCell):
         self.update_unless(overflow, tuple(grads))
         return loss, self.process_loss_scale(overflow), wrap(scale)
 
-    def start_overflow_check(self, pre_cond: Any, compute_input: Any) -> tuple[Any, Any]:
+    def start_overflow_check(self, pre_cond: object, compute_input: T) -> tuple[Tensor, T]:
         """(status, `compute_input`): a status without overflow, as a Bool Tensor of shape ().
 
         Gradients are looked at when they are there, so the order does not matter as it does on
@@ -247,7 +256,7 @@ class TrainOneStepWithLossScaleCell(TrainOneStepCell):
         """
         return wrap(jnp.asarray(False)), compute_input
 
-    def get_overflow_status(self, status: Any, compute_output: Any) -> Tensor:
+    def get_overflow_status(self, status: TensorLike, compute_output: Any) -> Tensor:
         """Whether a Tensor of a nest of them is not finite, on any device: Bool, of shape ().
 
         Args:
@@ -262,13 +271,13 @@ class TrainOneStepWithLossScaleCell(TrainOneStepCell):
             return AllReduce()(wrap(overflow.astype(jnp.float32))) > 0
         return wrap(overflow)
 
-    def process_loss_scale(self, overflow: Any) -> Any:
+    def process_loss_scale(self, overflow: TensorLike) -> Any:
         """Have `loss_scaling_manager` move the scale; `overflow`, as it came."""
         if self.loss_scaling_manager is None:
             return overflow
         return self.loss_scaling_manager(self.scale_sense, overflow)
 
-    def update_unless(self, overflow: Any, grads: Sequence[Any]) -> None:
+    def update_unless(self, overflow: TensorLike, grads: Sequence[TensorLike]) -> None:
         """Call the optimizer; with an overflow, its Parameters and state stay as they were.
 
         Args:
@@ -296,7 +305,7 @@ def _one_element(scale: Tensor) -> Tensor:
     return scale.astype(float32)
 
 
-def is_finite(grads: Any) -> Any:
+def is_finite(grads: Any) -> Array:
     """Whether all of a Tensor, or of a nest of Tensors, is finite; raw."""
     if not isinstance(grads, tuple | list):
         return jnp.all(jnp.isfinite(raw(grads)))
@@ -328,6 +337,6 @@ class Widened(Cell):
         return widened(self._network(*inputs))
 
 
-def _check_cell(owner: str, argument: str, value: Any) -> None:
+def _check_cell(owner: str, argument: str, value: object) -> None:
     if not isinstance(value, Cell):
         raise TypeError(f"{owner}: {argument} must be a Cell, got {type(value).__name__}.")

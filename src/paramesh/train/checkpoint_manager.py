@@ -17,6 +17,7 @@ import json
 import math
 import os
 import re
+import types
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from typing import Any
 import jax
 
 from paramesh.checkpoint import background, load_checkpoint, save_checkpoint
+from paramesh.checkpoint.background import SaveHandle
 from paramesh.checkpoint.opening import open_source
 from paramesh.checkpoint.removal import remove
 from paramesh.checkpoint.sharded import writer
@@ -34,7 +36,7 @@ from paramesh.checkpoint.sharded.source import FORMAT as SHARDED
 from paramesh.checkpoint.sharded.source import INDEX
 from paramesh.errors import CheckpointError
 from paramesh.nn.cell import Cell
-from paramesh.train.callbacks import Callback, RunContext
+from paramesh.train.callbacks import Callback, Facts, RunContext
 from paramesh.train.pace import Pace
 from paramesh.train.position import RANDOM, position_entries, random_entries, restore_random
 
@@ -139,7 +141,7 @@ class CheckpointManager(Callback):
         self._pace = Pace(60.0 * (every_minutes or 0.0))
         self._pattern = re.compile(re.escape(prefix) + r"-(\d+)\.(safetensors|sharded)")
         self._known: dict[Path, tuple[tuple[int, int, int], SavedStep | str]] = {}
-        self._pending: tuple[Any, SavedStep] | None = None
+        self._pending: tuple[SaveHandle | Path, SavedStep] | None = None
         self._told: set[Path] = set()
         self._last_step = 0
 
@@ -151,7 +153,7 @@ class CheckpointManager(Callback):
         net: Cell,
         metrics: Mapping[str, float] | None = None,
         append_dict: Mapping[str, Any] | None = None,
-    ) -> Any:
+    ) -> SaveHandle | Path:
         """Save a Cell under a step, then delete what is not to be kept.
 
         The state of the default random generator is saved with it. A file of the same step is
@@ -296,7 +298,7 @@ class CheckpointManager(Callback):
         self._prune(None)
         self._settle()
 
-    def save_at_interrupt(self, args: Any) -> Path | None:
+    def save_at_interrupt(self, args: Facts) -> Path | None:
         """Save the present state after Ctrl-C; returns the path.
 
         None, and nothing is saved, with several processes: they are not at the same step then.
@@ -309,7 +311,7 @@ class CheckpointManager(Callback):
         self._settle()
         return path
 
-    def _save(self, args: Any, metrics: Any) -> None:
+    def _save(self, args: Facts, metrics: Mapping[str, Any] | None) -> None:
         numbers = {n: float(v) for n, v in (metrics or {}).items() if _number(v, Real)}
         self.save(args.cur_step_num, args.train_network, numbers or None, position_entries(args))
         self._last_step = args.cur_step_num
@@ -328,7 +330,7 @@ class CheckpointManager(Callback):
         if pending is None:
             return
         made, saved = pending
-        if not isinstance(made, background.SaveHandle) or made.exception() is None:
+        if not isinstance(made, SaveHandle) or made.exception() is None:
             self._known[saved.path] = (_state(saved.path), saved)
 
     def _files(self) -> list[Path]:
@@ -380,7 +382,7 @@ class CheckpointManager(Callback):
                 remove(one.path)
                 self._known.pop(one.path, None)
 
-    def _numbers(self, metrics: Any) -> dict[str, float]:
+    def _numbers(self, metrics: object) -> dict[str, float]:
         if metrics is None:
             return {}
         if not isinstance(metrics, Mapping):
@@ -403,7 +405,7 @@ class CheckpointManager(Callback):
         return found
 
 
-def _rule(keep_best: Any) -> tuple[str, int] | None:
+def _rule(keep_best: object) -> tuple[str, int] | None:
     if keep_best is None:
         return None
     pair = tuple(keep_best) if isinstance(keep_best, tuple | list) else ()
@@ -447,5 +449,5 @@ def _read(path: Path, checksums: bool) -> SavedStep:
     return SavedStep(step, path, metrics)
 
 
-def _number(value: Any, kinds: Any) -> bool:
+def _number(value: Any, kinds: type | types.UnionType) -> bool:
     return isinstance(value, kinds) and not isinstance(value, bool)

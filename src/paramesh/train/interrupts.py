@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 
@@ -21,7 +22,7 @@ class Interrupts:
     def __init__(self) -> None:
         self._stepping = False
         self._asked = False
-        self._before: Any = None
+        self._before: Callable[[int, FrameType | None], Any] | int | signal.Handlers | None = None
 
     def __enter__(self) -> Interrupts:
         ours = threading.current_thread() is threading.main_thread()
@@ -29,12 +30,12 @@ class Interrupts:
             self._before = signal.signal(signal.SIGINT, self._handle)
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
             self._before = None
 
-    def _handle(self, number: int, frame: Any) -> None:
+    def _handle(self, number: int, frame: object) -> None:
         if self._stepping and not self._asked:
             self._asked = True
             return

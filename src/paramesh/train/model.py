@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,15 +20,20 @@ from paramesh.errors import ParameterStateError
 from paramesh.nn.cell import Cell
 from paramesh.optim import LossScaleManager, Optimizer
 from paramesh.state import placement
+from paramesh.tensor.argument_types import TensorFunction
 from paramesh.tensor.base import Tensor
 from paramesh.train import amp, batches, workers
-from paramesh.train.callbacks import Callback, Facts, RunContext, as_callbacks
+from paramesh.train.batches import Dataset
+from paramesh.train.callbacks import Callback, Callbacks, Facts, RunContext, as_callbacks
 from paramesh.train.cells import WithEvalCell
 from paramesh.train.interrupts import Interrupts
-from paramesh.train.metrics import Metric, get_metrics
+from paramesh.train.metrics import Metric, Metrics, get_metrics
 from paramesh.train.position import Position, check_same, passed_over, restore_random, resumed
 from paramesh.train.progress import progress_callback
 from paramesh.train.unplanned_saves import save_at_error, save_at_interrupt
+
+if TYPE_CHECKING:
+    from paramesh.ps.integration.step_synchronization import Pace
 
 
 class Model:
@@ -54,9 +59,9 @@ class Model:
     def __init__(
         self,
         network: Cell,
-        loss_fn: Any = None,
+        loss_fn: TensorFunction | None = None,
         optimizer: Optimizer | None = None,
-        metrics: Any = None,
+        metrics: Metrics | None = None,
         eval_network: Cell | None = None,
         eval_indexes: list[int] | None = None,
         amp_level: str = "O0",
@@ -123,13 +128,13 @@ class Model:
     def train(
         self,
         epoch: int,
-        train_dataset: Any,
-        callbacks: Any = None,
+        train_dataset: Dataset,
+        callbacks: Callbacks | None = None,
         dataset_sink_mode: bool = False,
         sink_size: int = -1,
         initial_epoch: int = 0,
         *,
-        valid_dataset: Any = None,
+        valid_dataset: Dataset | None = None,
         valid_frequency: int = 1,
         valid_dataset_sink_mode: bool = False,
         progress: bool = True,
@@ -227,7 +232,7 @@ class Model:
                 save_at_error(args, listed)
                 raise
 
-    def _pace(self) -> Any:
+    def _pace(self) -> Pace | None:
         """How far this worker of servers is (see `workers`).
 
         Raises:
@@ -246,7 +251,7 @@ class Model:
         return pace
 
     def _epoch(
-        self, run: RunContext, shown: list[Callback], interrupts: Interrupts, pace: Any
+        self, run: RunContext, shown: list[Callback], interrupts: Interrupts, pace: Pace | None
     ) -> bool:
         """Train on the batches that are not seen yet; whether there was one."""
         args, network = run.original_args(), self._train_network
@@ -276,7 +281,10 @@ class Model:
     # Evaluating and predicting.
 
     def eval(
-        self, valid_dataset: Any, callbacks: Any = None, dataset_sink_mode: bool = False
+        self,
+        valid_dataset: Dataset,
+        callbacks: Callbacks | None = None,
+        dataset_sink_mode: bool = False,
     ) -> dict[str, Any]:
         """The results of all metrics over one pass of a dataset.
 
@@ -409,7 +417,7 @@ def _tell(callbacks: Iterable[Callback], moment: str, run: RunContext) -> None:
         getattr(callback, moment)(run)
 
 
-def _whole(argument: str, value: Any, low: int) -> None:
+def _whole(argument: str, value: object, low: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"Model.train: {argument} must be an int, got {value!r}.")
     if value < low:

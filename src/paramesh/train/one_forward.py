@@ -43,7 +43,7 @@ class _Pass:
         }
         self.before = {state: self.before.get(state) for state in self.after}
 
-    def is_of(self, network: Any, inputs: tuple[Any, ...]) -> bool:
+    def is_of(self, network: object, inputs: tuple[Any, ...]) -> bool:
         given = [raw(value) for value in inputs]
         return (
             self.after is not None
@@ -94,7 +94,7 @@ def take_back(network: Any, inputs: tuple[Any, ...]) -> None:
             frame.take_back(state, before, state in last.written_before)
 
 
-def _value(frame: Any, state: Any) -> Any:
+def _value(frame: tracing.Frame | None, state: tracing.State) -> Any:
     return tracing.read(state) if frame is None else frame.values.get(state)
 
 
@@ -103,7 +103,7 @@ def _before(network: Cell, inputs: tuple[Any, ...]) -> None:
     _thread.last[key] = _Pass(network, inputs, _values(network))
 
 
-def _after(network: Cell, inputs: tuple[Any, ...], output: Any) -> None:
+def _after(network: Cell, inputs: tuple[Any, ...], output: object) -> None:
     last = _thread.last.get(tracing.current() or network)
     if last is not None and last.network() is network:
         last.end(_values(network))

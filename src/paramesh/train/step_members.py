@@ -9,7 +9,7 @@ Source: `TrainOneStepCell` and `TrainOneStepWithLossScaleCell` of MindSpore 1.x 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -18,7 +18,9 @@ import jax
 from paramesh import context, ops
 from paramesh.dtype import float32, int32
 from paramesh.nn.cell import Cell
+from paramesh.parameter import Parameter
 from paramesh.state import placement
+from paramesh.tensor.argument_types import NumberLike
 from paramesh.tensor.base import Tensor
 from paramesh.train import one_forward
 from paramesh.train.accumulation import accumulated
@@ -34,7 +36,7 @@ class StepGradient(GradOperation):
     is not made a second time (see `one_forward.py`).
     """
 
-    def __call__(self, fn: Callable[..., Any], weights: Any = None) -> Any:
+    def __call__(self, fn: Callable[..., Any], weights: Iterable[Parameter] | None = None) -> Any:
         """The gradient function of a network that returns the loss."""
         derived = super().__call__(fn, weights)
         count = context.get_auto_parallel_context("grad_accumulation_step")
@@ -54,11 +56,11 @@ class StepGradient(GradOperation):
         return gradients
 
 
-def _scalar(sens: Any) -> Any:
+def _scalar(sens: NumberLike) -> NumberLike:
     return sens.reshape(()) if isinstance(sens, Tensor) and sens.size == 1 else sens
 
 
-def _mode(cell: Any) -> str:
+def _mode(cell: Cell) -> str:
     return context.get_auto_parallel_context("parallel_mode")
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from paramesh import context
+
+if TYPE_CHECKING:
+    from paramesh.ps.integration.step_synchronization import Pace
 
 T = TypeVar("T")
 
 
-def pace() -> Any:
+def pace() -> Pace | None:
     """How far this worker is (`ps.pace.Pace`); None where no worker is started again.
 
     Raises:
