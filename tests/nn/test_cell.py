@@ -119,7 +119,7 @@ def test_two_parameters_of_one_name_show_both_owners() -> None:
     cell = Cell()
     cell.a = Parameter(1.0, name="s")
     with pytest.raises(
-        DuplicateNameError, match=r"are named 's': Cell.a and Cell.b. .*give one of"
+        DuplicateNameError, match=r"are named 's': Cell.a and Cell.b. .*rename one of"
     ):
         cell.b = Parameter(2.0, name="s")
     assert not hasattr(cell, "b")
@@ -232,8 +232,8 @@ def test_insert_param_to_cell() -> None:
     cases: list[tuple[Any, Any, type[Exception], str]] = [
         ("", Parameter(1.0), KeyError, "a Parameter needs an attribute name"),
         ("x.y", Parameter(1.0), KeyError, "'x.y' may not have a dot"),
-        ("plain", Parameter(1.0), KeyError, "Cell.plain exists and is no Parameter"),
-        ("construct", Parameter(1.0), KeyError, "Cell.construct exists and is no Parameter"),
+        ("plain", Parameter(1.0), KeyError, "Cell.plain exists and is not a Parameter"),
+        ("construct", Parameter(1.0), KeyError, "Cell.construct exists and is not a Parameter"),
         (3, Parameter(1.0), TypeError, "must be a str, got 3"),
         ("z", Tensor([1.0]), TypeError, "expected a Parameter or None, got Tensor"),
         ("z", Parameter(1.0, name="w"), DuplicateNameError, "Cell.w and Cell.z"),
@@ -250,9 +250,9 @@ def test_insert_child_to_cell_renames_nothing() -> None:
     assert cell.child is cell.name_cells()["child"]
     cases: list[tuple[Any, Any, type[Exception], str]] = [
         (3, Layer(), TypeError, "a child's name is a str, got 3"),
-        ("", Layer(), KeyError, "is no name for a child Cell"),
-        ("a.b", Layer(), KeyError, "'a.b' is no name"),
-        ("construct", Layer(), KeyError, "exists and is no Cell"),
+        ("", Layer(), KeyError, "is not a valid name for a child Cell"),
+        ("a.b", Layer(), KeyError, "'a.b' is not a valid name"),
+        ("construct", Layer(), KeyError, "exists and is not a Cell"),
         ("other", 3, TypeError, "expected a Cell, got int"),
     ]
     for name, child, error, says in cases:
@@ -595,7 +595,7 @@ def test_cell_dict() -> None:
         (lambda: CellList([Layer()])["a"], TypeError, "an index is an int or a slice, got 'a'"),
         (lambda: CellList([]).extend(Layer()), TypeError, "extend takes a list"),
         (lambda: CellList([]).append(None), TypeError, "CellList holds Cells, got NoneType"),
-        (lambda: CellDict({"a.b": Layer()}), KeyError, "'a.b' is no name for a Cell"),
+        (lambda: CellDict({"a.b": Layer()}), KeyError, "'a.b' is not a valid name for a Cell"),
         (lambda: CellDict({"a": 1}), TypeError, "CellDict holds Cells, got int"),
         (lambda: SequentialCell(1), TypeError, "SequentialCell holds Cells, got int"),
     ],

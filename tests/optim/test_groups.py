@@ -174,7 +174,7 @@ MISTAKES = {
     "order_params alone": (
         lambda p: [{"order_params": p}],
         OptimizerError,
-        "there is no group with 'params'",
+        "no group has 'params'",
     ),
     "a predicate with nothing to choose from": (
         lambda p: [{"params": optim.by_name("*.bias")}],

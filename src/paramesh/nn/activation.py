@@ -35,7 +35,7 @@ class ReLU(_Elementwise):
 
 
 class ReLU6(_Elementwise):
-    """x cut to the interval [0, 6]."""
+    """x clipped to the interval [0, 6]."""
 
     function = staticmethod(ops.relu6)
 
@@ -116,7 +116,7 @@ class GELU(Cell):
         approximate: by a tanh (the default, as in MindSpore); False: exactly, by erf.
 
     Raises:
-        TypeError: `approximate` is no bool.
+        TypeError: `approximate` is not a bool.
     """
 
     def __init__(self, approximate: bool = True) -> None:
@@ -156,7 +156,7 @@ class LeakyReLU(_OneNumber):
     """x above 0, alpha * x below.
 
     Raises:
-        TypeError: `alpha` is no number.
+        TypeError: `alpha` is not a number.
     """
 
     argument = "alpha"
@@ -170,7 +170,7 @@ class ELU(_OneNumber):
     """x above 0, alpha * (exp(x) - 1) below (Clevert et al. 2015).
 
     Raises:
-        TypeError: `alpha` is no number.
+        TypeError: `alpha` is not a number.
     """
 
     argument = "alpha"
@@ -184,7 +184,7 @@ class CELU(_OneNumber):
     """x above 0, alpha * (exp(x / alpha) - 1) below (Barron 2017).
 
     Raises:
-        TypeError: `alpha` is no number.
+        TypeError: `alpha` is not a number.
         ValueError: `alpha` is 0.
     """
 
@@ -201,7 +201,7 @@ class HShrink(_OneNumber):
     """x where |x| > lambd, 0 elsewhere.
 
     Raises:
-        TypeError: `lambd` is no number.
+        TypeError: `lambd` is not a number.
     """
 
     argument = "lambd"
@@ -215,7 +215,7 @@ class SoftShrink(_OneNumber):
     """x moved towards 0 by lambd, but not beyond.
 
     Raises:
-        TypeError: `lambd` is no number.
+        TypeError: `lambd` is not a number.
     """
 
     argument = "lambd"
@@ -229,7 +229,7 @@ class Softplus(Cell):
     """log(1 + exp(beta * x)) / beta, and x itself where beta * x is above `threshold`.
 
     Raises:
-        TypeError: a setting is no number.
+        TypeError: a setting is not a number.
     """
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
@@ -247,10 +247,10 @@ class Softplus(Cell):
 
 
 class Hardtanh(Cell):
-    """x cut to the interval [min_val, max_val].
+    """x clipped to the interval [min_val, max_val].
 
     Raises:
-        TypeError: a setting is no number.
+        TypeError: a setting is not a number.
         ValueError: min_val > max_val.
     """
 
@@ -272,7 +272,7 @@ class Threshold(Cell):
     """x where x > threshold, `value` elsewhere.
 
     Raises:
-        TypeError: a setting is no number.
+        TypeError: a setting is not a number.
     """
 
     def __init__(self, threshold: float, value: float) -> None:
@@ -321,13 +321,13 @@ class LogSoftmax(_AlongAxis):
     """Logarithm of softmax along an axis, the last by default, without underflow.
 
     Raises:
-        TypeError: `axis` is no int.
+        TypeError: `axis` is not an int.
     """
 
     function = staticmethod(ops.log_softmax)
 
     def __init__(self, axis: int = -1) -> None:
-        super().__init__(arguments.whole("LogSoftmax", "axis", axis, -(2**31)))
+        super().__init__(arguments.integer("LogSoftmax", "axis", axis, -(2**31)))
 
 
 class Softmin(_AlongAxis):
@@ -358,13 +358,13 @@ class GLU(_AlongAxis):
     """a * sigmoid(b), a and b being the halves of x along an axis: (..., 2n) -> (..., n).
 
     Raises:
-        TypeError: `axis` is no int.
+        TypeError: `axis` is not an int.
     """
 
     function = staticmethod(ops.glu)
 
     def __init__(self, axis: int = -1) -> None:
-        super().__init__(arguments.whole("GLU", "axis", axis, -(2**31)))
+        super().__init__(arguments.integer("GLU", "axis", axis, -(2**31)))
 
 
 class PReLU(Cell):
@@ -372,18 +372,19 @@ class PReLU(Cell):
 
     Args:
         channel: number of slopes: 1, or one for each channel (axis 1).
-        w: what they start from: a number, or anything that `initializer` takes.
+        w: their initial value: a number, or anything that `initializer` takes.
 
     Weights:
         w (named `a` on its own): (channel,).
 
     Raises:
-        TypeError, ValueError: `channel` is no int of at least 1; `w` is no start for (channel,).
+        TypeError, ValueError: `channel` is not an int of at least 1; `w` is not an initial value
+            for (channel,).
     """
 
     def __init__(self, channel: int = 1, w: Init | Sequence[float] = 0.25) -> None:
         super().__init__()
-        size = arguments.whole("PReLU", "channel", channel)
+        size = arguments.integer("PReLU", "channel", channel)
         start = Tensor(w, float32) if isinstance(w, Sequence) and not isinstance(w, str) else w
         self.w = arguments.weight("PReLU", "w", start, (size,), float32, name="a")
 
@@ -439,7 +440,7 @@ def get_activation(name: str | None, prim_name: str | None = None) -> Cell | Non
     found = _BY_NAME.get(name)
     if found is None:
         raise KeyError(
-            f"{prim_name or 'get_activation'}: {name!r} is no activation. Expected one of "
+            f"{prim_name or 'get_activation'}: {name!r} is not an activation. Expected one of "
             f"{', '.join(_BY_NAME)}."
         )
     return found()

@@ -48,7 +48,7 @@ class MultiheadAttention(Cell):
         out_proj: a `Dense`.
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong type.
         ValueError: a number out of range, or `embed_dim` does not divide into heads.
     """
 
@@ -67,16 +67,16 @@ class MultiheadAttention(Cell):
     ) -> None:
         super().__init__()
         owner = "MultiheadAttention"
-        self.embed_dim = arguments.whole(owner, "embed_dim", embed_dim)
-        self.num_heads = arguments.whole(owner, "num_heads", num_heads)
+        self.embed_dim = arguments.integer(owner, "embed_dim", embed_dim)
+        self.num_heads = arguments.integer(owner, "num_heads", num_heads)
         if embed_dim % num_heads:
             raise ValueError(
                 f"{owner}: embed_dim={embed_dim} does not divide into num_heads={num_heads} heads."
             )
         self.head_dim = embed_dim // num_heads
         self.dropout = arguments.number(owner, "dropout", dropout, 0, 1, open_end=True)
-        self.kdim = embed_dim if kdim is None else arguments.whole(owner, "kdim", kdim)
-        self.vdim = embed_dim if vdim is None else arguments.whole(owner, "vdim", vdim)
+        self.kdim = embed_dim if kdim is None else arguments.integer(owner, "kdim", kdim)
+        self.vdim = embed_dim if vdim is None else arguments.integer(owner, "vdim", vdim)
         self.batch_first = arguments.flag(owner, "batch_first", batch_first)
         self.add_zero_attn = arguments.flag(owner, "add_zero_attn", add_zero_attn)
         arguments.flag(owner, "has_bias", has_bias)
@@ -176,9 +176,9 @@ class MultiheadAttention(Cell):
             weights = [raw(w) for w in (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)]
         q, k, v = (x @ w.T for x, w in zip((q, k, v), weights, strict=True))
         if self.in_proj_bias is not None:
-            parts = jnp.split(raw(self.in_proj_bias), 3)
+            biases = jnp.split(raw(self.in_proj_bias), 3)
             with broadcasting():
-                q, k, v = (x + b for x, b in zip((q, k, v), parts, strict=True))
+                q, k, v = (x + b for x, b in zip((q, k, v), biases, strict=True))
         if self.bias_k is not None and self.bias_v is not None:
             k, v = (self._longer(x, raw(b)) for x, b in ((k, self.bias_k), (v, self.bias_v)))
         if self.add_zero_attn:
@@ -253,14 +253,15 @@ class TransformerEncoderLayer(Cell):
         activation: `relu`, `gelu`, a Cell or a function of a Tensor.
         layer_norm_eps: epsilon of the LayerNorms.
         batch_first: whether sequences are (n, length, d_model); otherwise (length, n, d_model).
-        norm_first: whether LayerNorm comes before the parts instead of after the residuals.
+        norm_first: whether LayerNorm comes before attention and the Dense network instead of after
+            the residuals.
         dtype: element type of the Parameters.
 
     Weights:
         self_attn (a `MultiheadAttention`), dense1, dense2 (`Dense`), norm1, norm2 (`LayerNorm`).
 
     Raises:
-        TypeError: an argument of the wrong kind; ValueError: a number out of range.
+        TypeError: an argument of the wrong type; ValueError: a number out of range.
         KeyError: no activation of that name.
     """
 

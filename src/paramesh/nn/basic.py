@@ -29,7 +29,7 @@ class Dense(Cell):
     Args:
         in_channels: size of the input's last axis.
         out_channels: size of the output's last axis.
-        weight_init: what the weight starts from: a Tensor, an Initializer, its name or a number;
+        weight_init: initial value of the weight: a Tensor, an Initializer, its name or a number;
             None for uniform on +-1/sqrt(in_channels), as in MindSpore 2.10.
         bias_init: the same for the bias.
         has_bias: whether there is a bias.
@@ -41,8 +41,8 @@ class Dense(Cell):
         bias: (out_channels,).
 
     Raises:
-        TypeError: an argument of the wrong kind.
-        ValueError: a number out of range, or a start that does not fit.
+        TypeError: an argument of the wrong type.
+        ValueError: a number out of range, or an initial value that does not fit.
         KeyError: no activation of that name.
     """
 
@@ -58,8 +58,8 @@ class Dense(Cell):
     ) -> None:
         super().__init__()
         owner = "Dense"
-        self.in_channels = arguments.whole(owner, "in_channels", in_channels)
-        self.out_channels = arguments.whole(owner, "out_channels", out_channels)
+        self.in_channels = arguments.integer(owner, "in_channels", in_channels)
+        self.out_channels = arguments.integer(owner, "out_channels", out_channels)
         self.has_bias = arguments.flag(owner, "has_bias", has_bias)
         self.weight = arguments.weight(
             owner,
@@ -123,7 +123,7 @@ class BiDense(Cell):
         in1_channels: size of the first input's last axis.
         in2_channels: size of the second input's last axis.
         out_channels: size of the output's last axis.
-        weight_init: what the weight starts from: a Tensor, an Initializer, its name or a number;
+        weight_init: initial value of the weight: a Tensor, an Initializer, its name or a number;
             None for uniform on +-1/sqrt(in1_channels).
         bias_init: the same for the bias.
         has_bias: whether there is a bias.
@@ -134,8 +134,8 @@ class BiDense(Cell):
         bias: (out_channels,).
 
     Raises:
-        TypeError: an argument of the wrong kind.
-        ValueError: a number out of range, or a start that does not fit.
+        TypeError: an argument of the wrong type.
+        ValueError: a number out of range, or an initial value that does not fit.
     """
 
     def __init__(
@@ -150,9 +150,9 @@ class BiDense(Cell):
     ) -> None:
         super().__init__()
         owner = "BiDense"
-        self.in1_channels = arguments.whole(owner, "in1_channels", in1_channels)
-        self.in2_channels = arguments.whole(owner, "in2_channels", in2_channels)
-        self.out_channels = arguments.whole(owner, "out_channels", out_channels)
+        self.in1_channels = arguments.integer(owner, "in1_channels", in1_channels)
+        self.in2_channels = arguments.integer(owner, "in2_channels", in2_channels)
+        self.out_channels = arguments.integer(owner, "out_channels", out_channels)
         self.has_bias = arguments.flag(owner, "has_bias", has_bias)
         start = Uniform(1 / math.sqrt(in1_channels))
         shape = (out_channels, in1_channels, in2_channels)
@@ -221,13 +221,13 @@ class Flatten(Cell):
         end_dim: the last of the axes.
 
     Raises:
-        TypeError: no ints.
+        TypeError: not ints.
     """
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()
-        self.start_dim = arguments.whole("Flatten", "start_dim", start_dim, -(2**31))
-        self.end_dim = arguments.whole("Flatten", "end_dim", end_dim, -(2**31))
+        self.start_dim = arguments.integer("Flatten", "start_dim", start_dim, -(2**31))
+        self.end_dim = arguments.integer("Flatten", "end_dim", end_dim, -(2**31))
 
     def construct(self, x: TensorLike) -> Tensor:
         """(n, ...) -> (n, size of the rest)."""
@@ -242,7 +242,7 @@ class Pad(Cell):
         mode: `CONSTANT` (zeros), `REFLECT` (mirrored without the edge) or `SYMMETRIC` (with it).
 
     Raises:
-        TypeError: `paddings` is no tuple; ValueError: another mode.
+        TypeError: `paddings` is not a tuple; ValueError: an unknown mode.
     """
 
     def __init__(self, paddings: tuple[tuple[int, int], ...], mode: str = "CONSTANT") -> None:
@@ -268,7 +268,7 @@ class OneHot(Cell):
         dtype: element type of the result.
 
     Raises:
-        TypeError, ValueError: `depth` is no int of at least 1.
+        TypeError, ValueError: `depth` is not an int of at least 1.
     """
 
     def __init__(
@@ -280,8 +280,8 @@ class OneHot(Cell):
         dtype: DTypeLike = float32,
     ) -> None:
         super().__init__()
-        self.axis = arguments.whole("OneHot", "axis", axis, -(2**31))
-        self.depth = arguments.whole("OneHot", "depth", depth)
+        self.axis = arguments.integer("OneHot", "axis", axis, -(2**31))
+        self.depth = arguments.integer("OneHot", "depth", depth)
         self.on_value, self.off_value = on_value, off_value
         self.dtype = arguments.element_type("OneHot", dtype)
 
@@ -312,7 +312,7 @@ class Upsample(Cell):
             `nearest`.
 
     Raises:
-        ValueError: both or neither of `size` and `scale_factor`; another mode; `bicubic` with
+        ValueError: both or neither of `size` and `scale_factor`; an unknown mode; `bicubic` with
             `align_corners`, which is not offered.
     """
 
@@ -351,7 +351,7 @@ class Upsample(Cell):
 
     def _sizes(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
         if self.size is not None:
-            return arguments.wholes("Upsample", "size", self.size, len(sizes))
+            return arguments.integers("Upsample", "size", self.size, len(sizes))
         factors = self.scale_factor
         factors = factors if isinstance(factors, tuple | list) else (factors,) * len(sizes)
         if len(factors) != len(sizes):
@@ -374,9 +374,9 @@ def _resized(value: Array, axis: int, out: int, method: str, align_corners: bool
     else:
         places = jnp.clip((places + 0.5) * (size / out) - 0.5, 0, size - 1)
     low = jnp.floor(places).astype(jnp.int32)
-    part = (places - low).reshape([-1 if i == axis else 1 for i in range(value.ndim)])
+    fraction = (places - low).reshape([-1 if i == axis else 1 for i in range(value.ndim)])
     here = jnp.take(value, low, axis)
-    return here + part * (jnp.take(value, jnp.minimum(low + 1, size - 1), axis) - here)
+    return here + fraction * (jnp.take(value, jnp.minimum(low + 1, size - 1), axis) - here)
 
 
 class Unfold(Cell):
@@ -389,7 +389,7 @@ class Unfold(Cell):
         padding: `valid` or `same`, in any case.
 
     Raises:
-        TypeError, ValueError: no such tuples; another `padding`.
+        TypeError, ValueError: a value that is not such a tuple; an unknown `padding`.
     """
 
     def __init__(
@@ -430,7 +430,7 @@ class Unfold(Cell):
 
 
 def _middle(name: str, value: object) -> tuple[int, ...]:
-    numbers = arguments.wholes("Unfold", name, value, 4)
+    numbers = arguments.integers("Unfold", name, value, 4)
     if numbers[0] != 1 or numbers[3] != 1:
         raise ValueError(f"Unfold({name}): expected (1, down, right, 1), got {value!r}.")
     return numbers[1:3]

@@ -61,14 +61,14 @@ class BaseConv(Cell):
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        self.in_channels = arguments.whole(owner, "in_channels", in_channels)
-        self.out_channels = arguments.whole(owner, "out_channels", out_channels)
+        self.in_channels = arguments.integer(owner, "in_channels", in_channels)
+        self.out_channels = arguments.integer(owner, "out_channels", out_channels)
         self.kernel_size = kernel_size
         self.stride = stride
         self.pad_mode = arguments.choice(owner, "pad_mode", pad_mode, _MODES)
         self.padding = padding
         self.dilation = dilation
-        self.group = arguments.whole(owner, "group", group)
+        self.group = arguments.integer(owner, "group", group)
         self.has_bias = arguments.flag(owner, "has_bias", has_bias)
         self.data_format = data_format
         self._weight_init = _DEFAULT if weight_init is None else weight_init
@@ -142,8 +142,8 @@ def _check_padding(owner: str, pad_mode: str, padding: Padding) -> None:
 def checked_padding(owner: str, padding: object, n: int) -> Padding:
     """An int >= 0, or a tuple of n of them."""
     if isinstance(padding, tuple | list):
-        return arguments.wholes(owner, "padding", padding, n, least=0)
-    return arguments.whole(owner, "padding", padding, least=0)
+        return arguments.integers(owner, "padding", padding, n, low=0)
+    return arguments.integer(owner, "padding", padding, low=0)
 
 
 def _images_format(owner: str, data_format: object) -> str:
@@ -163,7 +163,7 @@ class Conv2d(BaseConv):
         dilation: distance of the kernel's points, one int or (down, right).
         group: groups of channels that are convolved apart.
         has_bias: whether there is a bias.
-        weight_init: what the weight starts from: a Tensor, an Initializer, its name or a number.
+        weight_init: initial value of the weight: a Tensor, an Initializer, its name or a number.
         bias_init: the same for the bias.
         data_format: `NCHW` or `NHWC`.
         dtype: element type of the Parameters.
@@ -173,9 +173,9 @@ class Conv2d(BaseConv):
         bias: (out,).
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong type.
         ValueError: a number out of range; paddings without `pad`; channels that do not divide into
-            groups; a start that does not fit.
+            groups; an initial value that does not fit.
     """
 
     def __init__(
@@ -197,11 +197,11 @@ class Conv2d(BaseConv):
         super().__init__(
             in_channels,
             out_channels,
-            arguments.wholes("Conv2d", "kernel_size", kernel_size, 2),
-            arguments.wholes("Conv2d", "stride", stride, 2),
+            arguments.integers("Conv2d", "kernel_size", kernel_size, 2),
+            arguments.integers("Conv2d", "stride", stride, 2),
             pad_mode,
             checked_padding("Conv2d", padding, 4),
-            arguments.wholes("Conv2d", "dilation", dilation, 2),
+            arguments.integers("Conv2d", "dilation", dilation, 2),
             group,
             has_bias,
             weight_init,
@@ -243,7 +243,7 @@ class Conv1d(BaseConv):
         dilation: distance of the kernel's points.
         group: groups of channels that are convolved apart.
         has_bias: whether there is a bias.
-        weight_init: what the weight starts from: a Tensor, an Initializer, its name or a number.
+        weight_init: initial value of the weight: a Tensor, an Initializer, its name or a number.
         bias_init: the same for the bias.
         dtype: element type of the Parameters.
 
@@ -252,9 +252,9 @@ class Conv1d(BaseConv):
         bias: (out,).
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong type.
         ValueError: a number out of range; paddings without `pad`; channels that do not divide into
-            groups; a start that does not fit.
+            groups; an initial value that does not fit.
     """
 
     def __init__(
@@ -275,11 +275,11 @@ class Conv1d(BaseConv):
         super().__init__(
             in_channels,
             out_channels,
-            (1, arguments.whole("Conv1d", "kernel_size", kernel_size)),
-            (1, arguments.whole("Conv1d", "stride", stride)),
+            (1, arguments.integer("Conv1d", "kernel_size", kernel_size)),
+            (1, arguments.integer("Conv1d", "stride", stride)),
             pad_mode,
             checked_padding("Conv1d", padding, 2),
-            (1, arguments.whole("Conv1d", "dilation", dilation)),
+            (1, arguments.integer("Conv1d", "dilation", dilation)),
             group,
             has_bias,
             weight_init,
@@ -320,7 +320,7 @@ class Conv3d(BaseConv):
         dilation: distance of the kernel's points, one int or one for each axis.
         group: groups of channels that are convolved apart.
         has_bias: whether there is a bias.
-        weight_init: what the weight starts from: a Tensor, an Initializer, its name or a number.
+        weight_init: initial value of the weight: a Tensor, an Initializer, its name or a number.
         bias_init: the same for the bias.
         data_format: `NCDHW`, the only one.
         dtype: element type of the Parameters.
@@ -330,9 +330,9 @@ class Conv3d(BaseConv):
         bias: (out,).
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong type.
         ValueError: a number out of range; paddings without `pad`; channels that do not divide into
-            groups; a start that does not fit.
+            groups; an initial value that does not fit.
     """
 
     def __init__(
@@ -354,11 +354,11 @@ class Conv3d(BaseConv):
         super().__init__(
             in_channels,
             out_channels,
-            arguments.wholes("Conv3d", "kernel_size", kernel_size, 3),
-            arguments.wholes("Conv3d", "stride", stride, 3),
+            arguments.integers("Conv3d", "kernel_size", kernel_size, 3),
+            arguments.integers("Conv3d", "stride", stride, 3),
             pad_mode,
             checked_padding("Conv3d", padding, 6),
-            arguments.wholes("Conv3d", "dilation", dilation, 3),
+            arguments.integers("Conv3d", "dilation", dilation, 3),
             group,
             has_bias,
             weight_init,

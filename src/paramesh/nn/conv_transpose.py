@@ -88,7 +88,7 @@ class Conv2dTranspose(_Transposed):
         dilation: distance of the kernel's points, one int or (down, right).
         group: groups of channels that are convolved apart.
         has_bias: whether there is a bias.
-        weight_init: what the weight starts from: a Tensor, an Initializer, its name or a number.
+        weight_init: initial value of the weight: a Tensor, an Initializer, its name or a number.
         bias_init: the same for the bias.
         dtype: element type of the Parameters.
 
@@ -97,9 +97,9 @@ class Conv2dTranspose(_Transposed):
         bias: (out,).
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong type.
         ValueError: a number out of range; paddings without `pad`; channels that do not divide into
-            groups; a start that does not fit.
+            groups; an initial value that does not fit.
     """
 
     def __init__(
@@ -122,11 +122,11 @@ class Conv2dTranspose(_Transposed):
         super().__init__(
             in_channels,
             out_channels,
-            arguments.wholes(owner, "kernel_size", kernel_size, 2),
-            arguments.wholes(owner, "stride", stride, 2),
+            arguments.integers(owner, "kernel_size", kernel_size, 2),
+            arguments.integers(owner, "stride", stride, 2),
             pad_mode,
             checked_padding(owner, padding, 4),
-            arguments.wholes(owner, "dilation", dilation, 2),
+            arguments.integers(owner, "dilation", dilation, 2),
             group,
             has_bias,
             weight_init,
@@ -134,7 +134,7 @@ class Conv2dTranspose(_Transposed):
             "NCHW",
             dtype,
         )
-        self.output_padding = arguments.wholes(owner, "output_padding", output_padding, 2, least=0)
+        self.output_padding = arguments.integers(owner, "output_padding", output_padding, 2, low=0)
         self._check_output_padding()
 
     def construct(self, x: TensorLike) -> Tensor:
@@ -160,7 +160,7 @@ class Conv1dTranspose(_Transposed):
         dilation: distance of the kernel's points.
         group: groups of channels that are convolved apart.
         has_bias: whether there is a bias.
-        weight_init: what the weight starts from: a Tensor, an Initializer, its name or a number.
+        weight_init: initial value of the weight: a Tensor, an Initializer, its name or a number.
         bias_init: the same for the bias.
         dtype: element type of the Parameters.
 
@@ -169,9 +169,9 @@ class Conv1dTranspose(_Transposed):
         bias: (out,).
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong type.
         ValueError: a number out of range; paddings without `pad`; channels that do not divide into
-            groups; a start that does not fit.
+            groups; an initial value that does not fit.
     """
 
     output_padding = (0, 0)
@@ -192,15 +192,15 @@ class Conv1dTranspose(_Transposed):
         dtype: DTypeLike = float32,
     ) -> None:
         owner = "Conv1dTranspose"
-        pad = arguments.whole(owner, "padding", padding, least=0)
+        pad = arguments.integer(owner, "padding", padding, low=0)
         super().__init__(
             in_channels,
             out_channels,
-            (1, arguments.whole(owner, "kernel_size", kernel_size)),
-            (1, arguments.whole(owner, "stride", stride)),
+            (1, arguments.integer(owner, "kernel_size", kernel_size)),
+            (1, arguments.integer(owner, "stride", stride)),
             pad_mode,
             (0, 0, pad, pad),
-            (1, arguments.whole(owner, "dilation", dilation)),
+            (1, arguments.integer(owner, "dilation", dilation)),
             group,
             has_bias,
             weight_init,

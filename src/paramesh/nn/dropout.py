@@ -20,12 +20,12 @@ class Dropout(Cell):
     """Zero with probability p, x / (1 - p) otherwise; outside training, x.
 
     Args:
-        keep_prob: 1 - p, in (0, 1]: how MindSpore 1.x had it, and still the first argument.
+        keep_prob: 1 - p, in (0, 1]: as in MindSpore 1.x, and still the first argument.
         p: probability of a zero, in [0, 1); it counts if it is given.
         dtype: accepted for MindSpore's sake; the result has the input's element type.
 
     Raises:
-        TypeError: no number; ValueError: out of range.
+        TypeError: not a number; ValueError: out of range.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class _DropoutChannels(Cell):
         p: probability of a zero, in [0, 1].
 
     Raises:
-        TypeError: no number; ValueError: out of range.
+        TypeError: not a number; ValueError: out of range.
     """
 
     shapes: ClassVar[tuple[str, ...]]

@@ -24,7 +24,7 @@ class LossBase(Cell):
         reduction: `mean`, `sum` or `none`; None is `none`.
 
     Raises:
-        ValueError: another `reduction`.
+        ValueError: an unknown `reduction`.
     """
 
     reductions: ClassVar[tuple[str, ...]] = ("mean", "sum", "none")
@@ -61,7 +61,7 @@ class LossBase(Cell):
 
 
 class MSELoss(LossBase):
-    """Mean of (logits - labels)², or their sum, or none of both."""
+    """Mean of (logits - labels)², or their sum, or each one."""
 
     def construct(self, logits: TensorLike, labels: TensorLike) -> Tensor:
         """(...), (...) -> (), or (...) for `none`; shapes broadcast."""
@@ -69,7 +69,7 @@ class MSELoss(LossBase):
 
 
 class L1Loss(LossBase):
-    """Mean of |logits - labels|, or their sum, or none of both."""
+    """Mean of |logits - labels|, or their sum, or each one."""
 
     def construct(self, logits: TensorLike, labels: TensorLike) -> Tensor:
         """(...), (...) -> (), or (...) for `none`; shapes broadcast."""
@@ -99,7 +99,8 @@ class SmoothL1Loss(LossBase):
         reduction: `none` (the default here), `mean` or `sum`.
 
     Raises:
-        TypeError: `beta` is no number; ValueError: it is not positive, or another `reduction`.
+        TypeError: `beta` is not a number; ValueError: it is not positive, or an unknown
+            `reduction`.
     """
 
     def __init__(self, beta: float = 1.0, reduction: Reduction = "none") -> None:
@@ -119,7 +120,8 @@ class HuberLoss(LossBase):
         delta: where the parabola ends, above 0.
 
     Raises:
-        TypeError: `delta` is no number; ValueError: it is not positive, or another `reduction`.
+        TypeError: `delta` is not a number; ValueError: it is not positive, or an unknown
+            `reduction`.
     """
 
     def __init__(self, reduction: Reduction = "mean", delta: float = 1.0) -> None:
@@ -139,7 +141,7 @@ class SoftmaxCrossEntropyWithLogits(LossBase):
         reduction: `none` (the default here), `mean` or `sum`.
 
     Raises:
-        TypeError: `sparse` is no bool; ValueError: another `reduction`.
+        TypeError: `sparse` is not a bool; ValueError: an unknown `reduction`.
     """
 
     def __init__(self, sparse: bool = False, reduction: Reduction = "none") -> None:
@@ -160,11 +162,11 @@ class CrossEntropyLoss(LossBase):
         weight: (c,), a factor for each class, by which the mean is weighted; or None.
         ignore_index: a class that does not count.
         reduction: `mean`, `sum` or `none`.
-        label_smoothing: part of the target that is spread over all classes, from 0 to 1.
+        label_smoothing: share of the target that is spread over all classes, from 0 to 1.
 
     Raises:
-        TypeError: an argument of the wrong kind.
-        ValueError: another `reduction`, or `label_smoothing` out of range.
+        TypeError: an argument of the wrong type.
+        ValueError: an unknown `reduction`, or `label_smoothing` out of range.
     """
 
     def __init__(
@@ -177,7 +179,7 @@ class CrossEntropyLoss(LossBase):
         super().__init__(reduction)
         owner = "CrossEntropyLoss"
         self.weight = weight
-        self.ignore_index = arguments.whole(owner, "ignore_index", ignore_index, -(2**31))
+        self.ignore_index = arguments.integer(owner, "ignore_index", ignore_index, -(2**31))
         self.label_smoothing = arguments.number(owner, "label_smoothing", label_smoothing, 0, 1)
 
     def construct(self, logits: TensorLike, labels: TensorLike) -> Tensor:
@@ -196,7 +198,7 @@ class NLLLoss(LossBase):
         reduction: `mean`, `sum` or `none`.
 
     Raises:
-        TypeError: `ignore_index` is no int; ValueError: another `reduction`.
+        TypeError: `ignore_index` is not an int; ValueError: an unknown `reduction`.
     """
 
     def __init__(
@@ -204,7 +206,7 @@ class NLLLoss(LossBase):
     ) -> None:
         super().__init__(reduction)
         self.weight = weight
-        self.ignore_index = arguments.whole("NLLLoss", "ignore_index", ignore_index, -(2**31))
+        self.ignore_index = arguments.integer("NLLLoss", "ignore_index", ignore_index, -(2**31))
 
     def construct(self, logits: TensorLike, labels: TensorLike) -> Tensor:
         """(n, c, ...) and (n, ...) integers -> (), or (n, ...) for `none`."""
@@ -219,7 +221,7 @@ class BCELoss(LossBase):
         reduction: `mean`, `sum` or `none`.
 
     Raises:
-        ValueError: another `reduction`.
+        ValueError: an unknown `reduction`.
     """
 
     def __init__(self, weight: Tensor | None = None, reduction: Reduction = "mean") -> None:
@@ -237,10 +239,10 @@ class BCEWithLogitsLoss(LossBase):
     Args:
         reduction: `mean`, `sum` or `none`.
         weight: a factor that broadcasts, or None.
-        pos_weight: a factor of the positive part that broadcasts, or None.
+        pos_weight: a factor of the positive term that broadcasts, or None.
 
     Raises:
-        ValueError: another `reduction`.
+        ValueError: an unknown `reduction`.
     """
 
     def __init__(
@@ -267,7 +269,7 @@ class KLDivLoss(LossBase):
             `sum` or `none`.
 
     Raises:
-        ValueError: another `reduction`.
+        ValueError: an unknown `reduction`.
     """
 
     reductions: ClassVar[tuple[str, ...]] = ("mean", "batchmean", "sum", "none")
@@ -294,7 +296,7 @@ class HingeEmbeddingLoss(LossBase):
         reduction: `mean`, `sum` or `none`.
 
     Raises:
-        TypeError: `margin` is no number; ValueError: another `reduction`.
+        TypeError: `margin` is not a number; ValueError: an unknown `reduction`.
     """
 
     def __init__(self, margin: float = 1.0, reduction: Reduction = "mean") -> None:
@@ -318,7 +320,7 @@ class CosineEmbeddingLoss(LossBase):
         reduction: `mean`, `sum` or `none`.
 
     Raises:
-        TypeError: `margin` is no number; ValueError: out of range, or another `reduction`.
+        TypeError: `margin` is not a number; ValueError: out of range, or an unknown `reduction`.
     """
 
     def __init__(self, margin: float = 0.0, reduction: Reduction = "mean") -> None:

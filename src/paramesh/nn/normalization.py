@@ -45,7 +45,7 @@ class _BatchNorm(Cell):
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        self.num_features = arguments.whole(owner, "num_features", num_features)
+        self.num_features = arguments.integer(owner, "num_features", num_features)
         self.eps = arguments.number(owner, "eps", eps, low=0)
         self.momentum = arguments.number(owner, "momentum", momentum, 0, 1)
         affine = arguments.flag(owner, "affine", affine)
@@ -119,7 +119,7 @@ class BatchNorm1d(_BatchNorm):
         eps: added to the variance.
         momentum: weight of the old value in the moving averages, 0 to 1.
         affine: whether gamma and beta are trained.
-        gamma_init: what gamma starts from: a Tensor, an Initializer, its name or a number.
+        gamma_init: initial value of gamma: a Tensor, an Initializer, its name or a number.
         beta_init: the same for beta.
         moving_mean_init: the same for the moving mean.
         moving_var_init: the same for the moving variance.
@@ -132,7 +132,7 @@ class BatchNorm1d(_BatchNorm):
         moving_mean, moving_variance (named `mean` and `variance` on their own), gamma, beta: (c,).
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong type.
         ValueError: a number out of range; `use_batch_statistics` neither bool nor None.
     """
 
@@ -147,7 +147,7 @@ class BatchNorm2d(_BatchNorm):
         eps: added to the variance.
         momentum: weight of the old value in the moving averages, 0 to 1.
         affine: whether gamma and beta are trained.
-        gamma_init: what gamma starts from: a Tensor, an Initializer, its name or a number.
+        gamma_init: initial value of gamma: a Tensor, an Initializer, its name or a number.
         beta_init: the same for beta.
         moving_mean_init: the same for the moving mean.
         moving_var_init: the same for the moving variance.
@@ -160,7 +160,7 @@ class BatchNorm2d(_BatchNorm):
         moving_mean, moving_variance (named `mean` and `variance` on their own), gamma, beta: (c,).
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong type.
         ValueError: a number out of range; `use_batch_statistics` neither bool nor None.
     """
 
@@ -177,7 +177,7 @@ class BatchNorm3d(Cell):
         eps: added to the variance.
         momentum: weight of the old value in the moving averages, 0 to 1.
         affine: whether gamma and beta are trained.
-        gamma_init: what gamma starts from: a Tensor, an Initializer, its name or a number.
+        gamma_init: initial value of gamma: a Tensor, an Initializer, its name or a number.
         beta_init: the same for beta.
         moving_mean_init: the same for the moving mean.
         moving_var_init: the same for the moving variance.
@@ -188,7 +188,7 @@ class BatchNorm3d(Cell):
         bn2d.moving_mean, bn2d.moving_variance, bn2d.gamma, bn2d.beta: (c,).
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong type.
         ValueError: a number out of range; `use_batch_statistics` neither bool nor None.
     """
 
@@ -235,7 +235,7 @@ class LayerNorm(Cell):
         normalized_shape: shape of gamma and beta, a tuple or list.
         begin_norm_axis: first axis that mean and variance are taken over.
         begin_params_axis: first axis of the input that gamma and beta belong to.
-        gamma_init: what gamma starts from: a Tensor, an Initializer, its name or a number.
+        gamma_init: initial value of gamma: a Tensor, an Initializer, its name or a number.
         beta_init: the same for beta.
         epsilon: added to the variance.
         dtype: element type of the Parameters.
@@ -244,7 +244,7 @@ class LayerNorm(Cell):
         gamma, beta: `normalized_shape`.
 
     Raises:
-        TypeError: an argument of the wrong kind, `normalized_shape` an int among them.
+        TypeError: an argument of the wrong type, `normalized_shape` an int among them.
         ValueError: a number out of range.
     """
 
@@ -265,12 +265,14 @@ class LayerNorm(Cell):
                 f"LayerNorm(normalized_shape): expected a tuple or list of ints, got "
                 f"{normalized_shape!r}."
             )
-        shape = tuple(arguments.whole(owner, "normalized_shape", n) for n in normalized_shape)
+        shape = tuple(arguments.integer(owner, "normalized_shape", n) for n in normalized_shape)
         if not shape:
             raise ValueError("LayerNorm(normalized_shape): expected at least one axis, got none.")
         self.normalized_shape = shape
-        self.begin_norm_axis = arguments.whole(owner, "begin_norm_axis", begin_norm_axis, -(2**31))
-        self.begin_params_axis = arguments.whole(
+        self.begin_norm_axis = arguments.integer(
+            owner, "begin_norm_axis", begin_norm_axis, -(2**31)
+        )
+        self.begin_params_axis = arguments.integer(
             owner, "begin_params_axis", begin_params_axis, -(2**31)
         )
         self.epsilon = arguments.number(owner, "epsilon", epsilon, low=0)
@@ -304,7 +306,7 @@ class GroupNorm(Cell):
         num_channels: number of channels.
         eps: added to the variance.
         affine: whether gamma and beta are trained.
-        gamma_init: what gamma starts from: a Tensor, an Initializer, its name or a number.
+        gamma_init: initial value of gamma: a Tensor, an Initializer, its name or a number.
         beta_init: the same for beta.
         dtype: element type of the Parameters.
 
@@ -312,7 +314,7 @@ class GroupNorm(Cell):
         gamma, beta: (num_channels,).
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong type.
         ValueError: a number out of range; channels that do not divide into groups.
     """
 
@@ -328,8 +330,8 @@ class GroupNorm(Cell):
     ) -> None:
         super().__init__()
         owner = "GroupNorm"
-        self.num_groups = arguments.whole(owner, "num_groups", num_groups)
-        self.num_channels = arguments.whole(owner, "num_channels", num_channels)
+        self.num_groups = arguments.integer(owner, "num_groups", num_groups)
+        self.num_channels = arguments.integer(owner, "num_channels", num_channels)
         if num_channels % num_groups:
             raise ValueError(
                 f"GroupNorm: num_channels={num_channels} does not divide into "
@@ -375,7 +377,7 @@ class _InstanceNorm(Cell):
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        self.num_features = arguments.whole(owner, "num_features", num_features)
+        self.num_features = arguments.integer(owner, "num_features", num_features)
         self.eps = arguments.number(owner, "eps", eps, low=0)
         self.momentum = arguments.number(owner, "momentum", momentum, 0, 1)
         affine = arguments.flag(owner, "affine", affine)
@@ -407,8 +409,8 @@ class _InstanceNorm(Cell):
 
     def _follow(self, x: Tensor) -> None:
         inside = tuple(range(2, x.ndim))
-        wide = x.astype(self.moving_mean.dtype)
-        statistics = wide.mean(inside), wide.var(inside, ddof=1)
+        upcast = x.astype(self.moving_mean.dtype)
+        statistics = upcast.mean(inside), upcast.var(inside, ddof=1)
         for moving, of_batch in zip(
             (self.moving_mean, self.moving_variance), statistics, strict=True
         ):
@@ -430,7 +432,7 @@ class InstanceNorm1d(_InstanceNorm):
         eps: added to the variance.
         momentum: weight of the batch in the moving averages, 0 to 1.
         affine: whether gamma and beta are trained.
-        gamma_init: what gamma starts from: a Tensor, an Initializer, its name or a number.
+        gamma_init: initial value of gamma: a Tensor, an Initializer, its name or a number.
         beta_init: the same for beta.
         dtype: element type of the Parameters.
 
@@ -438,7 +440,7 @@ class InstanceNorm1d(_InstanceNorm):
         moving_mean, moving_variance (named `mean` and `variance` on their own), gamma, beta: (c,).
 
     Raises:
-        TypeError: an argument of the wrong kind; ValueError: a number out of range.
+        TypeError: an argument of the wrong type; ValueError: a number out of range.
     """
 
     shape: ClassVar[str] = "(n, c, l)"
@@ -452,7 +454,7 @@ class InstanceNorm2d(_InstanceNorm):
         eps: added to the variance.
         momentum: weight of the batch in the moving averages, 0 to 1.
         affine: whether gamma and beta are trained.
-        gamma_init: what gamma starts from: a Tensor, an Initializer, its name or a number.
+        gamma_init: initial value of gamma: a Tensor, an Initializer, its name or a number.
         beta_init: the same for beta.
         dtype: element type of the Parameters.
 
@@ -460,7 +462,7 @@ class InstanceNorm2d(_InstanceNorm):
         moving_mean, moving_variance (named `mean` and `variance` on their own), gamma, beta: (c,).
 
     Raises:
-        TypeError: an argument of the wrong kind; ValueError: a number out of range.
+        TypeError: an argument of the wrong type; ValueError: a number out of range.
     """
 
     shape: ClassVar[str] = "(n, c, h, w)"
@@ -474,7 +476,7 @@ class InstanceNorm3d(_InstanceNorm):
         eps: added to the variance.
         momentum: weight of the batch in the moving averages, 0 to 1.
         affine: whether gamma and beta are trained.
-        gamma_init: what gamma starts from: a Tensor, an Initializer, its name or a number.
+        gamma_init: initial value of gamma: a Tensor, an Initializer, its name or a number.
         beta_init: the same for beta.
         dtype: element type of the Parameters.
 
@@ -482,7 +484,7 @@ class InstanceNorm3d(_InstanceNorm):
         moving_mean, moving_variance (named `mean` and `variance` on their own), gamma, beta: (c,).
 
     Raises:
-        TypeError: an argument of the wrong kind; ValueError: a number out of range.
+        TypeError: an argument of the wrong type; ValueError: a number out of range.
     """
 
     shape: ClassVar[str] = "(n, c, d, h, w)"

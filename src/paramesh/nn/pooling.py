@@ -31,7 +31,7 @@ class _Pool(Cell):
         self.stride = self._sizes("stride", stride)
         mode = pad_mode.lower() if isinstance(pad_mode, str) else pad_mode
         self.pad_mode = arguments.choice(owner, "pad_mode", mode, _MODES)
-        self.padding = self._sizes("padding", padding, least=0)
+        self.padding = self._sizes("padding", padding, low=0)
         self.ceil_mode = arguments.flag(owner, "ceil_mode", ceil_mode)
         if self.pad_mode != "pad" and (any(self.padding) or ceil_mode):
             raise ValueError(
@@ -39,10 +39,10 @@ class _Pool(Cell):
                 f"pad_mode={pad_mode!r}."
             )
 
-    def _sizes(self, name: str, value: object, least: int = 1) -> tuple[int, ...]:
+    def _sizes(self, name: str, value: object, low: int = 1) -> tuple[int, ...]:
         """(down, right); down is that of a row for sequences."""
-        sizes = arguments.wholes(type(self).__name__, name, value, self.n, least)
-        return (least, *sizes) if self.n == 1 else sizes
+        sizes = arguments.integers(type(self).__name__, name, value, self.n, low)
+        return (low, *sizes) if self.n == 1 else sizes
 
     def construct(self, x: TensorLike) -> Tensor:
         """(n, c, h, w) -> (n, c, h', w'), or (n, c, l) -> (n, c, l'); each also without n."""
@@ -111,7 +111,7 @@ class MaxPool2d(_MaxPool):
         data_format: `NCHW` or `NHWC`.
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong type.
         ValueError: a number out of range, or settings that need `pad_mode="pad"`.
     """
 
@@ -150,7 +150,7 @@ class MaxPool1d(_MaxPool):
         ceil_mode: for `pad`: whether windows that leave the sequence at the end count.
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong type.
         ValueError: a number out of range, or settings that need `pad_mode="pad"`.
     """
 
@@ -204,7 +204,7 @@ class AvgPool2d(_AvgPool):
         data_format: `NCHW` or `NHWC`.
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong type.
         ValueError: a number out of range, or settings that need `pad_mode="pad"`.
     """
 
@@ -226,7 +226,7 @@ class AvgPool2d(_AvgPool):
         self.count_include_pad = arguments.flag(owner, "count_include_pad", count_include_pad)
         self.divisor_override = divisor_override
         if divisor_override is not None:
-            arguments.whole(owner, "divisor_override", divisor_override)
+            arguments.integer(owner, "divisor_override", divisor_override)
             if self.pad_mode == "same":
                 raise ValueError("AvgPool2d(divisor_override): not for pad_mode='same'.")
         self.data_format = _format(owner, data_format)
@@ -248,7 +248,7 @@ class AvgPool1d(_AvgPool):
         count_include_pad: for `pad`: whether the padding counts as zeros.
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong type.
         ValueError: a number out of range, or settings that need `pad_mode="pad"`.
     """
 
@@ -288,12 +288,12 @@ class AdaptiveAvgPool1d(Cell):
     """Means of `output_size` windows that divide each sequence evenly.
 
     Raises:
-        TypeError, ValueError: `output_size` is no int of at least 1.
+        TypeError, ValueError: `output_size` is not an int of at least 1.
     """
 
     def __init__(self, output_size: int) -> None:
         super().__init__()
-        self.output_size = arguments.whole("AdaptiveAvgPool1d", "output_size", output_size)
+        self.output_size = arguments.integer("AdaptiveAvgPool1d", "output_size", output_size)
 
     def construct(self, input: TensorLike) -> Tensor:
         """(..., l) -> (..., output_size)."""
@@ -320,7 +320,7 @@ class AdaptiveAvgPool2d(Cell):
         if len(pair) != 2:
             raise TypeError(f"{owner}(output_size): expected one size or two, got {output_size!r}.")
         self.output_size = tuple(
-            None if n is None else arguments.whole(owner, "output_size", n) for n in pair
+            None if n is None else arguments.integer(owner, "output_size", n) for n in pair
         )
 
     def construct(self, input: TensorLike) -> Tensor:

@@ -1,4 +1,4 @@
-"""Recurrent layers over whole sequences: RNN, LSTM and GRU; their steps are in `recurrent_cells`.
+"""Recurrent layers over sequences: RNN, LSTM and GRU; their steps are in `recurrent_cells`.
 
 A layer computes the products of all inputs with `weight_ih` at once, and then goes over time with
 `jax.lax.scan`.
@@ -76,9 +76,9 @@ class _Recurrent(Cell):
         super().__init__()
         owner = type(self).__name__
         self.kind = kind
-        self.input_size = arguments.whole(owner, "input_size", input_size)
-        self.hidden_size = arguments.whole(owner, "hidden_size", hidden_size)
-        self.num_layers = arguments.whole(owner, "num_layers", num_layers)
+        self.input_size = arguments.integer(owner, "input_size", input_size)
+        self.hidden_size = arguments.integer(owner, "hidden_size", hidden_size)
+        self.num_layers = arguments.integer(owner, "num_layers", num_layers)
         self.has_bias = arguments.flag(owner, "has_bias", has_bias)
         self.batch_first = arguments.flag(owner, "batch_first", batch_first)
         self.dropout = arguments.number(owner, "dropout", dropout, 0, 1, open_end=True)
@@ -88,19 +88,19 @@ class _Recurrent(Cell):
 
     def _make_parameters(self, owner: str, dtype: DTypeLike) -> None:
         gates, hidden = KINDS[self.kind].gates * self.hidden_size, self.hidden_size
-        parts = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
-        for part in parts if self.has_bias else parts[:2]:
+        kinds = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
+        for kind in kinds if self.has_bias else kinds[:2]:
             for layer in range(self.num_layers):
                 taken = self.input_size if layer == 0 else hidden * len(self._directions)
                 shapes = {"weight_ih": (gates, taken), "weight_hh": (gates, hidden)}
                 for direction in self._directions:
-                    name = f"{part}_l{layer}{direction}"
-                    param = uniform_weight(owner, shapes.get(part, (gates,)), hidden, dtype)
+                    name = f"{kind}_l{layer}{direction}"
+                    param = uniform_weight(owner, shapes.get(kind, (gates,)), hidden, dtype)
                     self.insert_param_to_cell(name, param)
 
     def _weights(self, layer: int, direction: str) -> Weights:
-        def value(part: str) -> Array:
-            return raw(getattr(self, f"{part}_l{layer}{direction}"))
+        def value(kind: str) -> Array:
+            return raw(getattr(self, f"{kind}_l{layer}{direction}"))
 
         biases = (value("bias_ih"), value("bias_hh")) if self.has_bias else (None, None)
         return Weights(value("weight_ih"), value("weight_hh"), *biases)
@@ -114,8 +114,8 @@ class _Recurrent(Cell):
             x: (time, n, input_size), or (n, time, input_size) with `batch_first`.
             hx: the first state, (layers * directions, n, hidden_size); for LSTM a tuple of two
                 (hidden, cell). None for zeros.
-            seq_length: (n,) integers, the length of each sequence; None: all are whole. Outputs
-                beyond it are 0.
+            seq_length: (n,) integers, the length of each sequence; None: all have the full
+                length. Outputs beyond it are 0.
 
         Returns:
             (output, state): (time, n, directions * hidden_size) in the order of the input's axes,
@@ -141,11 +141,11 @@ class _Recurrent(Cell):
                 for direction in self._directions:
                     start = tuple(state[len(ends)] for state in states)
                     given = self._weights(layer, direction)
-                    part, end = _over_time(self.kind, direction != "", out, start, given, lengths)
-                    outs.append(part)
+                    output, end = _over_time(self.kind, direction != "", out, start, given, lengths)
+                    outs.append(output)
                     ends.append(end)
                 out = outs[0] if len(outs) == 1 else jnp.concatenate(outs, -1)
-            last = tuple(wrap(jnp.stack(part)) for part in zip(*ends, strict=True))
+            last = tuple(wrap(jnp.stack(layers)) for layers in zip(*ends, strict=True))
             if self.batch_first:
                 out = out.swapaxes(0, 1)
         return wrap(out), last[0] if len(last) == 1 else last
@@ -205,7 +205,7 @@ class RNN(_Recurrent):
         +-1/sqrt(hidden_size).
 
     Raises:
-        TypeError: an argument of the wrong kind; ValueError: a number or name out of range.
+        TypeError: an argument of the wrong type; ValueError: a number or name out of range.
     """
 
     def __init__(
@@ -253,7 +253,7 @@ class LSTM(_Recurrent):
         +-1/sqrt(hidden_size).
 
     Raises:
-        TypeError: an argument of the wrong kind; ValueError: a number out of range.
+        TypeError: an argument of the wrong type; ValueError: a number out of range.
     """
 
     def __init__(
@@ -299,7 +299,7 @@ class GRU(_Recurrent):
         +-1/sqrt(hidden_size).
 
     Raises:
-        TypeError: an argument of the wrong kind; ValueError: a number out of range.
+        TypeError: an argument of the wrong type; ValueError: a number out of range.
     """
 
     def __init__(

@@ -2,8 +2,8 @@
 
 Glossary
     step    the state of the next moment from an input and the present state
-    gates   the parts of an LSTM's or GRU's weights, one below the other: for LSTM input, forget,
-            cell, output; for GRU reset, update, new
+    gates   blocks of rows of an LSTM's or GRU's weights: for LSTM input, forget, cell, output; for
+            GRU reset, update, new
 
 Sources: Elman 1990, Hochreiter and Schmidhuber 1997, Cho et al. 2014; the arrangement is that of
 MindSpore 2.10.
@@ -36,7 +36,8 @@ State = tuple[Array, ...]
 RecurrentState = TensorLike | tuple[TensorLike, ...] | list[TensorLike]
 
 
-# Steps: (input's product, state's product, state) -> state. The first part is the output.
+# Steps: (input's product, state's product, state) -> state. The first array of the state is the
+# output.
 
 
 def _rnn_step(
@@ -59,7 +60,7 @@ def _gru_step(of_x: Array, of_h: Array, state: State) -> State:
 
 
 class Kind(NamedTuple):
-    """A step, how many gates its weights have, and how many parts its state."""
+    """A step, how many gates its weights have, and how many arrays its state."""
 
     step: Callable[[Array, Array, State], State]
     gates: int
@@ -113,15 +114,15 @@ def checked_dtype(owner: str, x: Tensor, weight: Parameter) -> Tensor:
 
 
 def first_state(
-    owner: str, hx: RecurrentState | None, parts: int, shape: tuple[int, ...], dtype: np.dtype[Any]
+    owner: str, hx: RecurrentState | None, count: int, shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> State:
-    """The raw parts of a state, zeros for None."""
+    """The raw arrays of a state, zeros for None."""
     if hx is None:
-        return tuple(jnp.zeros(shape, dtype) for _ in range(parts))
+        return tuple(jnp.zeros(shape, dtype) for _ in range(count))
     given = tuple(hx) if isinstance(hx, tuple | list) else (hx,)
-    values = tuple(raw(arguments.tensor(owner, part)) for part in given)
-    if len(values) != parts or any(tuple(value.shape) != shape for value in values):
-        wanted = " and ".join([str(shape)] * parts)
+    values = tuple(raw(arguments.tensor(owner, array)) for array in given)
+    if len(values) != count or any(tuple(value.shape) != shape for value in values):
+        wanted = " and ".join([str(shape)] * count)
         raise ValueError(
             f"{owner}: expected a state {wanted}, got {[tuple(v.shape) for v in values]}."
         )
@@ -137,8 +138,8 @@ class _Step(Cell):
         super().__init__()
         owner = type(self).__name__
         self.kind = kind
-        self.input_size = arguments.whole(owner, "input_size", input_size)
-        self.hidden_size = arguments.whole(owner, "hidden_size", hidden_size)
+        self.input_size = arguments.integer(owner, "input_size", input_size)
+        self.hidden_size = arguments.integer(owner, "hidden_size", hidden_size)
         self.has_bias = arguments.flag(owner, "has_bias", has_bias)
         gates = KINDS[self.kind].gates * hidden_size
         self.weight_ih = uniform_weight(owner, (gates, input_size), hidden_size, dtype)
@@ -198,7 +199,7 @@ class RNNCell(_Step):
         on +-1/sqrt(hidden_size).
 
     Raises:
-        TypeError: an argument of the wrong kind; ValueError: a number or name out of range.
+        TypeError: an argument of the wrong type; ValueError: a number or name out of range.
     """
 
     def __init__(
@@ -227,7 +228,7 @@ class LSTMCell(_Step):
         uniform on +-1/sqrt(hidden_size).
 
     Raises:
-        TypeError: an argument of the wrong kind; ValueError: a number out of range.
+        TypeError: an argument of the wrong type; ValueError: a number out of range.
     """
 
     def __init__(
@@ -250,7 +251,7 @@ class GRUCell(_Step):
         uniform on +-1/sqrt(hidden_size).
 
     Raises:
-        TypeError: an argument of the wrong kind; ValueError: a number out of range.
+        TypeError: an argument of the wrong type; ValueError: a number out of range.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Parameters that lie under several attributes: the other names that they might have.
+"""Parameters under several attributes, and the other names that they might have.
 
 A Parameter has one name, that of the attribute where it came first. A file that was written by
 another library, or by a network that was put together in another order, may have it under the name
@@ -64,7 +64,7 @@ def _walk(
 def alike(one: Any, other: Any) -> bool:
     """Whether two raw values have the same element type, shape and bits.
 
-    Of one that lies in other processes too, the parts that are here are compared.
+    Of an array that spans processes, the shards of this process are compared.
     """
     if not getattr(other, "is_fully_addressable", True):
         one, other = other, one
@@ -76,8 +76,8 @@ def alike(one: Any, other: Any) -> bool:
     if not other.is_fully_addressable:
         pairs = zip(one.addressable_shards, other.addressable_shards, strict=False)
         return all(_bits(a.data) == _bits(b.data) for a, b in pairs if a.index == b.index)
-    whole = np.asarray(other)
-    return all(_bits(shard.data) == _bits(whole[shard.index]) for shard in one.addressable_shards)
+    full = np.asarray(other)
+    return all(_bits(shard.data) == _bits(full[shard.index]) for shard in one.addressable_shards)
 
 
 def _bits(array: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""Tensors in other shapes and orders: reshaped, joined, cut, repeated, padded."""
+"""Tensors in other shapes and orders: reshaped, concatenated, split, repeated, padded."""
 
 import math
 import operator
@@ -39,7 +39,7 @@ def axis_in(axis: SupportsIndex, ndim: int) -> int:
     """An axis counted from the front.
 
     Raises:
-        ValueError: there is no such axis.
+        ValueError: `axis` is out of range.
     """
     found = operator.index(axis)
     if not -ndim <= found < ndim:
@@ -119,7 +119,7 @@ def flatten(input: Array, order: str = "C", *, start_dim: int = 1, end_dim: int 
         end_dim: the last of them.
 
     Raises:
-        ValueError: another order, no such axis, or `start_dim` after `end_dim`.
+        ValueError: an unknown order, no such axis, or `start_dim` after `end_dim`.
     """
     if order not in ("C", "F"):
         raise ValueError(f"order must be 'C' or 'F', got {order!r}.")
@@ -206,13 +206,13 @@ permute = alias("permute", transpose)
 swapdims = alias("swapdims", swapaxes)
 reverse = alias("reverse", flip)
 
-# Joined and cut.
+# Concatenated and split.
 
 
 def _one_dtype(tensors: tuple[Any, ...]) -> None:
     if not tensors:
         raise ValueError("expected at least one Tensor, got none.")
-    found = {str(to_dtype(part.dtype)) for part in tensors}
+    found = {str(to_dtype(tensor.dtype)) for tensor in tensors}
     if len(found) > 1:
         raise TypeError(
             f"expected one element type, got {', '.join(sorted(found))}: cast the Tensors first."
@@ -225,13 +225,13 @@ def concat(tensors: Arrays, axis: int = 0) -> Any:
 
     Raises:
         TypeError: the element types differ.
-        ValueError: the other sizes differ, or there is no Tensor.
+        ValueError: the other sizes differ, or there is not a Tensor.
     """
     _one_dtype(tensors)
     where = axis_in(axis, tensors[0].ndim)
-    rest = [(*part.shape[:where], *part.shape[where + 1 :]) for part in tensors]
-    if any(part.ndim != tensors[0].ndim for part in tensors) or len(set(rest)) > 1:
-        shapes = ", ".join(str(tuple(part.shape)) for part in tensors)
+    rest = [(*tensor.shape[:where], *tensor.shape[where + 1 :]) for tensor in tensors]
+    if any(tensor.ndim != tensors[0].ndim for tensor in tensors) or len(set(rest)) > 1:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
         raise ValueError(f"shapes may differ along axis {axis} alone, got {shapes}.")
     return jnp.concatenate(tensors, axis)
 
@@ -242,7 +242,7 @@ def stack(tensors: Arrays, axis: int = 0) -> Any:
 
     Raises:
         TypeError: the element types differ.
-        ValueError: the shapes differ, or there is no Tensor.
+        ValueError: the shapes differ, or there is not a Tensor.
     """
     _one_dtype(tensors)
     return jnp.stack(tensors, axis)
@@ -282,13 +282,13 @@ def split(tensor: Array, split_size_or_sections: Ints, axis: int = 0) -> Any:
     if isinstance(split_size_or_sections, int):
         if split_size_or_sections < 1:
             raise ValueError(f"the size of a piece must be positive, got {split_size_or_sections}.")
-        cuts = list(range(split_size_or_sections, total, split_size_or_sections))
+        bounds = list(range(split_size_or_sections, total, split_size_or_sections))
     else:
         sizes = ints(split_size_or_sections)
         if sum(sizes) != total:
             raise ValueError(f"sizes {sizes} add up to {sum(sizes)}, but axis {axis} has {total}.")
-        cuts = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
-    return tuple(jnp.split(tensor, cuts, axis))
+        bounds = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
+    return tuple(jnp.split(tensor, bounds, axis))
 
 
 @function
@@ -296,7 +296,7 @@ def split_equally(input_x: Array, axis: int = 0, output_num: int = 1) -> Any:
     """A tuple of `output_num` pieces of one size along an axis.
 
     Raises:
-        ValueError: the axis cannot be cut so.
+        ValueError: `output_num` does not divide the axis.
     """
     total = input_x.shape[axis_in(axis, input_x.ndim)]
     if output_num < 1 or total % output_num:
@@ -328,7 +328,7 @@ unbind = alias("unbind", unstack)
 
 @function
 def tile(input: Array, dims: Ints) -> Any:
-    """The whole repeated `dims[i]` times along axis i: (a, b) -> (a*dims[0], b*dims[1])."""
+    """The Tensor repeated `dims[i]` times along axis i: (a, b) -> (a*dims[0], b*dims[1])."""
     return jnp.tile(input, ints(dims))
 
 
@@ -355,13 +355,13 @@ def pad(input_x: Array, padding: Ints, mode: str = "constant", value: float | No
     Args:
         input_x: (...).
         padding: (before, after) of the last axis, then of the one before it, and so on, in one
-            flat tuple of ints; negative numbers cut.
+            flat tuple of ints; negative numbers remove elements.
         mode: `constant`, `reflect` (mirrored without the edge), `replicate` (the edge) or
             `circular`.
         value: what `constant` fills in, 0 if None.
 
     Raises:
-        ValueError: another mode, an odd number of paddings, or more than there are axes.
+        ValueError: an unknown mode, an odd number of paddings, or more than there are axes.
     """
     flat = ints(padding)
     if len(flat) % 2 or len(flat) > 2 * input_x.ndim:
@@ -372,12 +372,12 @@ def pad(input_x: Array, padding: Ints, mode: str = "constant", value: float | No
         raise ValueError(f"mode must be one of {', '.join(_PAD_MODES)}, got {mode!r}.")
     pairs = [(flat[i], flat[i + 1]) for i in range(0, len(flat), 2)]
     full = [(0, 0)] * (input_x.ndim - len(pairs)) + pairs[::-1]
-    cut = tuple(
+    kept = tuple(
         slice(max(0, -a), n - max(0, -b)) for (a, b), n in zip(full, input_x.shape, strict=True)
     )
     grown = [(max(0, a), max(0, b)) for a, b in full]
     options = {"constant_values": 0 if value is None else value} if mode == "constant" else {}
-    return jnp.pad(input_x[cut], grown, _PAD_MODES[mode], **options)
+    return jnp.pad(input_x[kept], grown, _PAD_MODES[mode], **options)
 
 
 @function
@@ -390,7 +390,7 @@ def pad_axes(input_x: Array, paddings: TensorLike | Sequence[Ints], mode: str = 
         mode: `CONSTANT` (zeros), `REFLECT` (mirrored without the edge) or `SYMMETRIC` (with it).
 
     Raises:
-        ValueError: another mode, a negative padding, or not one pair for each axis.
+        ValueError: an unknown mode, a negative padding, or not one pair for each axis.
     """
     given: Any = paddings
     pairs = [ints(pair) for pair in (given.tolist() if hasattr(given, "tolist") else given)]

@@ -51,7 +51,7 @@ class HyperMap:
     """Calls a function on corresponding elements of sequences, through all levels of nesting.
 
     Sequences are tuples (`ParameterTuple` among them), lists and `CellList`, and may be mixed. What
-    the first argument is decides: where it is no sequence, the function is called.
+    the first argument is decides: where it is not a sequence, the function is called.
 
     Args:
         ops: the function; None: it is the first argument of the call.
@@ -67,7 +67,8 @@ class HyperMap:
         """The results: in a list if all sequences are lists, otherwise in a tuple.
 
         Raises:
-            TypeError: there is no function or no sequence; the first is a sequence and another not.
+            TypeError: the function or the sequences are missing; some are sequences and some are
+                not.
             ValueError: the sequences have different lengths.
         """
         name = type(self).__name__
@@ -120,7 +121,7 @@ _IS: dict[str, Callable[[Any], bool]] = {
     "Int": lambda v: scalar_kind(v) == "int" and not isinstance(v, bool),
     "Float": lambda v: scalar_kind(v) == "float",
     "Any": lambda v: True,
-    # Values of these kinds do not exist here; scripts register them beside Tensors.
+    # There are no values of these kinds here; scripts register them beside Tensors.
     "RowTensor": lambda v: False,
     "COOTensor": lambda v: False,
     "CSRTensor": lambda v: False,
@@ -155,12 +156,12 @@ class MultitypeFuncGraph:
                 `COOTensor`, `CSRTensor` and `MapTensor` are accepted, and fit nothing.
 
         Raises:
-            ValueError: a name that there is not.
+            ValueError: an unknown name.
         """
         for each in types:
             if isinstance(each, str) and each not in _IS:
                 raise ValueError(
-                    f"{self.name}: there is no type {each!r}; expected one of {', '.join(_IS)}."
+                    f"{self.name}: {each!r} is not a known type; expected one of {', '.join(_IS)}."
                 )
 
         def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -222,7 +223,7 @@ class Depend:
 def stop_gradient(value: Any) -> Any:
     """The same values, through which no gradient flows: a Tensor, or a nest of them."""
     if isinstance(value, tuple | list):
-        return type(value)(stop_gradient(part) for part in value)
+        return type(value)(stop_gradient(item) for item in value)
     array = raw(value)
     with x64(array):
         return wrap(jax.lax.stop_gradient(array))
@@ -278,14 +279,14 @@ def clip_by_value(
         ValueError: both bounds are None.
     """
     if isinstance(x, tuple | list):
-        return type(x)(clip_by_value(part, clip_value_min, clip_value_max) for part in x)
+        return type(x)(clip_by_value(item, clip_value_min, clip_value_max) for item in x)
     return clamp(x, clip_value_min, clip_value_max)
 
 
 def _floats(name: str, x: Any) -> tuple[list[jax.Array], Callable[[list[jax.Array]], Any]]:
     """Raw values of a Tensor or of a tuple or list, and how to put results back."""
     many = isinstance(x, tuple | list)
-    values = [raw(part) for part in (x if many else (x,))]
+    values = [raw(item) for item in (x if many else (x,))]
     for value in values:
         if not jnp.issubdtype(value.dtype, jnp.floating):
             raise TypeError(f"{name} needs floating Tensors, got {value.dtype}.")

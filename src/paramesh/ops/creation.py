@@ -170,8 +170,8 @@ def _steps(start: NumberLike, end: NumberLike, step: NumberLike, dtype: DType | 
     bounds = [number(value, "a bound of a range") for value in (start, end, step)]
     if bounds[2] == 0:
         raise ValueError("step must not be 0.")
-    whole = all(isinstance(b, int) for b in bounds)
-    return as_value(np.arange(*bounds), dtype or (int64 if whole else float32))
+    integral = all(isinstance(b, int) for b in bounds)
+    return as_value(np.arange(*bounds), dtype or (int64 if integral else float32))
 
 
 def number(value: NumberLike, what: str) -> int | float:

@@ -71,12 +71,12 @@ def strided_slice(
 
     Args:
         input_x: (...).
-        begin: one int for each axis, from the first; missing axes are taken whole.
+        begin: one int for each axis, from the first; missing axes are taken in full.
         end: one int for each entry of `begin`.
         strides: one int for each entry of `begin`.
         begin_mask: bit i set: ignore `begin[i]`, start where the axis starts.
         end_mask: bit i set: ignore `end[i]`, go to the end of the axis.
-        ellipsis_mask: bit i set: entry i stands for as many whole axes as are needed.
+        ellipsis_mask: bit i set: entry i stands for as many full axes as are needed.
         new_axis_mask: bit i set: entry i is a new axis of size 1.
         shrink_axis_mask: bit i set: take element `begin[i]` alone, and the axis is gone.
 
@@ -133,8 +133,8 @@ def gather(input_params: Array, input_indices: Array, axis: int, batch_dims: int
         batch_dims: this many first axes of both belong together.
 
     Raises:
-        TypeError: the indices are no integers.
-        ValueError: there is no such axis.
+        TypeError: the indices are not integers.
+        ValueError: `axis` is out of range.
     """
     _check_integers(input_indices, "input_indices")
     axis = axis_in(_count(axis), input_params.ndim)
@@ -163,13 +163,13 @@ def gather_d(x: Array, dim: int, index: Array) -> Any:
     """
     _check_integers(index, "index")
     axis = axis_in(dim, x.ndim)
-    cut = tuple(np.s_[: n if i != axis else None] for i, n in enumerate(index.shape))
-    return jnp.take_along_axis(x[cut], index, axis, mode="fill")
+    used = tuple(np.s_[: n if i != axis else None] for i, n in enumerate(index.shape))
+    return jnp.take_along_axis(x[used], index, axis, mode="fill")
 
 
 @function
 def gather_nd(input_x: Array, indices: Array) -> Any:
-    """Elements or slices by whole positions: (a, b, c) and (..., 2) -> (..., c).
+    """Elements or slices by positions on several axes: (a, b, c) and (..., 2) -> (..., c).
 
     Args:
         input_x: where from.
@@ -508,9 +508,9 @@ def topk(
         values, indices = jax.lax.top_k(jnp.moveaxis(input, axis, -1), count)
         values, indices = (jnp.moveaxis(v, -1, axis) for v in (values, indices))
         return values, cast(indices, int32)
-    cut = (*[np.s_[:]] * axis, np.s_[:count])
+    first = (*[np.s_[:]] * axis, np.s_[:count])
     values, indices = _sorted(input, axis, False)
-    return values[cut], indices[cut]
+    return values[first], indices[first]
 
 
 Sort = primitive(

@@ -163,7 +163,7 @@ def binary_cross_entropy_with_logits(
         logits: (...).
         label: the targets, (...) in [0, 1].
         weight: a factor that broadcasts, or None.
-        pos_weight: a factor of the positive part that broadcasts, or None.
+        pos_weight: a factor of the positive term that broadcasts, or None.
         reduction: `mean`, `sum` or `none`.
 
     Raises:
@@ -266,11 +266,11 @@ def nll_loss(
 
     Args:
         inputs: log-probabilities (n, c), (n, c, ...) or (c,).
-        target: classes (n,), (n, ...) or (), integers; one that there is not gives NaN.
+        target: classes (n,), (n, ...) or (), integers; a class that does not exist gives NaN.
         weight: (c,), a factor for each class, by which the mean is weighted; or None.
         ignore_index: a class that does not count.
         reduction: `mean`, `sum` or `none`.
-        label_smoothing: part of the target that is spread over all classes, from 0 to 1.
+        label_smoothing: share of the target that is spread over all classes, from 0 to 1.
 
     Raises:
         ValueError: shapes that do not fit.
@@ -295,7 +295,7 @@ def cross_entropy(
         weight: (c,), a factor for each class, by which the mean is weighted; or None.
         ignore_index: a class that does not count.
         reduction: `mean`, `sum` or `none`.
-        label_smoothing: part of the target that is spread over all classes, from 0 to 1.
+        label_smoothing: share of the target that is spread over all classes, from 0 to 1.
 
     Raises:
         ValueError: shapes that do not fit, or `label_smoothing` out of range.
@@ -368,7 +368,7 @@ def sparse_softmax_cross_entropy_with_logits(
 
     Args:
         logits: (n, c).
-        labels: (n,), integers; a class that there is not gives NaN.
+        labels: (n,), integers; a class that does not exist gives NaN.
         is_grad: give the gradient with respect to the logits instead, (n, c).
 
     Raises:

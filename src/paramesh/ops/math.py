@@ -205,7 +205,7 @@ tensor_le = alias("tensor_le", less_equal)
 
 @function
 def clamp(input: Operand, min: Operand = None, max: Operand = None) -> Any:
-    """Elements cut to the interval [min, max].
+    """Elements clipped to the interval [min, max].
 
     Args:
         input: (...).
@@ -281,13 +281,13 @@ def addn(x: Arrays) -> Any:
     """Sum of several Tensors of one shape and element type: a tuple of (...) -> (...).
 
     Raises:
-        ValueError: no Tensor, or the shapes differ.
+        ValueError: an empty tuple, or the shapes differ.
     """
-    if not x or any(part.shape != x[0].shape for part in x):
+    if not x or any(term.shape != x[0].shape for term in x):
         raise ValueError("expected at least one Tensor, all of one shape.")
     total = x[0]
-    for part in x[1:]:
-        total = operators.binary("+", jnp.add, total, part)
+    for term in x[1:]:
+        total = operators.binary("+", jnp.add, total, term)
     return total
 
 

@@ -34,8 +34,8 @@ def _along(vector: jax.Array, axis: int, ndim: int) -> jax.Array:
 
 def _statistics(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
     """Mean and biased variance, of half precision in Float32."""
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    return jnp.mean(wide, axes), jnp.var(wide, axes)
+    upcast = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return jnp.mean(upcast, axes), jnp.var(upcast, axes)
 
 
 def _normalised(
@@ -91,7 +91,7 @@ def batch_norm(
         eps: added to the variance.
 
     Raises:
-        ValueError: a vector has not one entry for each channel.
+        ValueError: a vector does not have one entry for each channel.
     """
     return _batch_norm(input_x, running_mean, running_var, weight, bias, training, momentum, eps)
 
@@ -160,7 +160,7 @@ def batch_norm_with_statistics(
         (output, mean, variance, mean, variance): the statistics that were used, twice.
 
     Raises:
-        ValueError: a vector has not one entry for each channel, or another `data_format`.
+        ValueError: a vector does not have one entry for each channel, or an unknown `data_format`.
     """
     _check_format(data_format)
     turned = data_format == "NHWC"
@@ -192,10 +192,10 @@ def _layer_norm(
     first: int,
     eps: float,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    mean = jnp.mean(wide, axes, keepdims=True)
-    rstd = jax.lax.rsqrt(jnp.var(wide, axes, keepdims=True) + eps)
-    out = (wide - mean) * rstd
+    upcast = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    mean = jnp.mean(upcast, axes, keepdims=True)
+    rstd = jax.lax.rsqrt(jnp.var(upcast, axes, keepdims=True) + eps)
+    out = (upcast - mean) * rstd
     for name, vector in (("weight", gamma), ("bias", beta)):
         if vector is not None and tuple(vector.shape) != tuple(x.shape[first:]):
             raise ValueError(
@@ -256,7 +256,7 @@ def layer_norm_with_statistics(
         (output, mean, 1 / standard deviation), the last two with axes of size 1.
 
     Raises:
-        ValueError: there is no such axis, or a vector is of another shape.
+        ValueError: an axis is out of range, or a vector is of another shape.
     """
     axes = tuple(range(axis_in(begin_norm_axis, input_x.ndim), input_x.ndim))
     first = axis_in(begin_params_axis, input_x.ndim)
@@ -327,7 +327,7 @@ def bias_add(input_x: Array, bias: Array, data_format: str = "NCHW") -> Any:
         data_format: `NCHW` or `NHWC`.
 
     Raises:
-        ValueError: `bias` has not one entry for each channel, or another `data_format`.
+        ValueError: `bias` does not have one entry for each channel, or an unknown `data_format`.
     """
     _check_format(data_format)
     axis = 1 if data_format == "NCHW" else input_x.ndim - 1
@@ -348,8 +348,8 @@ def embedding(input: Array, weight: Array, padding_idx: int | None = None) -> An
         padding_idx: a row that gets no gradient.
 
     Raises:
-        TypeError: the indices are no integers.
-        ValueError: `weight` has not two axes, or there is no row `padding_idx`.
+        TypeError: the indices are not integers.
+        ValueError: `weight` does not have two axes, or `padding_idx` is out of range.
     """
     if not jnp.issubdtype(input.dtype, jnp.integer):
         raise TypeError("the indices must be integers: cast them first.")
@@ -364,7 +364,7 @@ def embedding(input: Array, weight: Array, padding_idx: int | None = None) -> An
 
 @function
 def embedding_lookup(input_params: Array, input_indices: Array, offset: int = 0) -> Any:
-    """Rows of a part of a table: (n, d) and (...) -> (..., d); zeros for rows that are elsewhere.
+    """Rows of a slice of a table: (n, d) and (...) -> (..., d); zeros for rows that are elsewhere.
 
     Args:
         input_params: rows `offset` to `offset + n - 1` of the table.
@@ -372,7 +372,7 @@ def embedding_lookup(input_params: Array, input_indices: Array, offset: int = 0)
         offset: position of the first row.
 
     Raises:
-        TypeError: the indices are no integers.
+        TypeError: the indices are not integers.
     """
     if not jnp.issubdtype(input_indices.dtype, jnp.integer):
         raise TypeError("the indices must be integers: cast them first.")

@@ -94,7 +94,7 @@ def uniform(
         minval: lower bound, inclusive.
         maxval: upper bound, exclusive.
         seed: for a stream of its own.
-        dtype: a floating type, or Int32 or Int64 for whole numbers.
+        dtype: a floating type, or Int32 or Int64 for integers.
     """
     wanted = dtype or float32
     low, high = raw(minval), raw(maxval)
@@ -118,7 +118,7 @@ def _integers(
 def randint(
     low: int, high: int, size: Ints, seed: int | None = None, *, dtype: Dtype = None
 ) -> Any:
-    """Whole numbers that are equally likely in [low, high): -> size; Int64 unless `dtype`."""
+    """Integers that are equally likely in [low, high): -> size; Int64 unless `dtype`."""
     if not low < high:
         raise ValueError(f"low must be below high, got low={low}, high={high}.")
     return _integers(_key(seed), ints(size), low, high, dtype or int64)

@@ -69,7 +69,7 @@ def assign(variable: Parameter, value: NumberLike) -> Any:
         The new value.
 
     Raises:
-        TypeError: `variable` is no Parameter; ParameterDtypeError: the value's type is refused.
+        TypeError: `variable` is not a Parameter; ParameterDtypeError: the value's type is refused.
         ParameterShapeError: the value has another shape.
     """
     param = _parameter(variable)
@@ -103,7 +103,7 @@ def assign_add(variable: Parameter, value: NumberLike) -> Any:
         The new value.
 
     Raises:
-        TypeError: `variable` is no Parameter; ParameterDtypeError: the value's type is refused.
+        TypeError: `variable` is not a Parameter; ParameterDtypeError: the value's type is refused.
         ParameterShapeError: the value has another shape.
     """
     return _updated(variable, value, jnp.add)
@@ -121,7 +121,7 @@ def assign_sub(variable: Parameter, value: NumberLike) -> Any:
         The new value.
 
     Raises:
-        TypeError: `variable` is no Parameter; ParameterDtypeError: the value's type is refused.
+        TypeError: `variable` is not a Parameter; ParameterDtypeError: the value's type is refused.
         ParameterShapeError: the value has another shape.
     """
     return _updated(variable, value, jnp.subtract)

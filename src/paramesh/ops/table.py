@@ -108,8 +108,8 @@ class Operator:
         if self._many is not None:
             given[self._many] = rest
         try:
-            values, wide = self._convert(given)
-            with x64(*wide), broadcasting():
+            values, arrays = self._convert(given)
+            with x64(*arrays), broadcasting():
                 result = self._compute(values)
         except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
             _bind(name, self.compute, args, kwargs)
@@ -133,10 +133,10 @@ class Operator:
         if len(self._operands) > 1:
             names = [n for n in self._operands if values.get(n) is not None]
             values.update(zip(names, _meet([values[n] for n in names]), strict=True))
-        wide = [values.get(name) for name in self.kinds]
+        arrays = [values.get(name) for name in self.kinds]
         for name in self._lists:
-            wide.extend(values.get(name) or ())
-        return values, wide
+            arrays.extend(values.get(name) or ())
+        return values, arrays
 
 
 #: Every operator by the name of its function.
@@ -231,18 +231,18 @@ class Primitive:
     def shard(
         self, in_strategy: Strategies | None = None, out_strategy: Strategies | None = None
     ) -> Self:
-        """Say how inputs and outputs are cut over devices in the semi-automatic parallel mode.
+        """Set how inputs and outputs are sharded over devices in the semi-automatic parallel mode.
 
         Args:
-            in_strategy: for each Tensor among the inputs a tuple of ints, into how many parts each
-                of its axes is cut, or a `parallel.Layout`; None leaves them to the compiler.
+            in_strategy: for each Tensor among the inputs a tuple of ints (the number of shards of
+                each axis) or a `parallel.Layout`; None leaves them to the compiler.
             out_strategy: the same for each output.
 
         Returns:
-            The operator itself. Mistakes are found where it is used, when shapes are known.
+            The operator itself. Errors are raised where it is used, when shapes are known.
 
         Raises:
-            TypeError: no tuple.
+            TypeError: neither a tuple nor None.
         """
         for what, given in (("in_strategy", in_strategy), ("out_strategy", out_strategy)):
             if given is not None and not isinstance(given, tuple):
@@ -280,14 +280,14 @@ def primitive(
         init: takes the class's settings and gives the keyword arguments of `fn` that they mean.
     """
     operator = operator_of(fn)
-    members = {
+    attributes = {
         "__module__": fn.__module__,
         "__qualname__": name,
         "__doc__": f"Class form of `{operator.name}`. {operator.doc}",
         "operator": operator,
         "_init": staticmethod(init),
     }
-    cls = type(name, (Primitive,), members)
+    cls = type(name, (Primitive,), attributes)
     if name in CLASSES:
         raise RuntimeError(f"two classes are named {name}")
     operator.classes[name] = CLASSES[name] = cls
@@ -407,7 +407,7 @@ def _wrapped(result: Any) -> Any:
     if isinstance(result, jax.Array):
         return wrap(result)
     if type(result) in (tuple, list):
-        return type(result)(_wrapped(part) for part in result)
+        return type(result)(_wrapped(item) for item in result)
     return result
 
 
@@ -443,6 +443,6 @@ def _shown(value: Any) -> str:
     if hasattr(value, "shape") and dtype is not None:
         return f"{to_dtype(dtype) if not isinstance(dtype, DType) else dtype}{list(value.shape)}"
     if type(value) in (tuple, list):
-        return f"({', '.join(_shown(part) for part in value)})"
+        return f"({', '.join(_shown(item) for item in value)})"
     text = repr(value)
     return text if len(text) <= 80 else text[:79] + "…"

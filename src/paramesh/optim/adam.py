@@ -94,7 +94,7 @@ class Adam(RuleOptimizer):
         return found
 
     def slots(self) -> Slots:
-        """What the rule keeps, and where."""
+        """The update rule's state, and the attributes that hold it."""
         return same(rules.AmsgradState if self.use_amsgrad else rules.AdamState)
 
 
@@ -189,7 +189,7 @@ class AdamWeightDecay(RuleOptimizer):
         return rules.adam_weight_decay(self.beta1, self.beta2, self.eps)
 
     def slots(self) -> Slots:
-        """What the rule keeps, and where."""
+        """The update rule's state, and the attributes that hold it."""
         return same(rules.AdamWeightDecayState)
 
 
@@ -234,5 +234,5 @@ class AdaMax(RuleOptimizer):
         return rules.adamax(self.beta1, self.beta2, self.eps)
 
     def slots(self) -> Slots:
-        """What the rule keeps, and where."""
+        """The update rule's state, and the attributes that hold it."""
         return same(rules.AdaMaxState)

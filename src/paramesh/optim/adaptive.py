@@ -19,13 +19,13 @@ class Adagrad(RuleOptimizer):
 
     Args:
         params: Parameters or groups, see `Optimizer`.
-        accum: what the sums of squares start at, at least 0.
+        accum: initial value of the sums of squares, at least 0.
         learning_rate: see `Optimizer`.
         update_slots: False leaves the sums as they are.
         loss_scale, weight_decay: see `Optimizer`; the decay is added to the gradient.
 
     Raises:
-        TypeError, ValueError: as `Optimizer`; `accum` is no float or negative.
+        TypeError, ValueError: as `Optimizer`; `accum` is not a float or negative.
     """
 
     elementwise = True
@@ -41,7 +41,7 @@ class Adagrad(RuleOptimizer):
         weight_decay: WeightDecay = 0.0,
     ) -> None:
         super().__init__(learning_rate, params, weight_decay, loss_scale)
-        self.first_accum = checks.not_negative("Adagrad", "accum", accum, whole=False)
+        self.first_accum = checks.not_negative("Adagrad", "accum", accum, allow_int=False)
         self.update_slots = checks.boolean("Adagrad", "update_slots", update_slots)
         self.add_state("accum", self.clone_parameters("accum", self.first_accum))
 
@@ -50,7 +50,7 @@ class Adagrad(RuleOptimizer):
         return optax.scale_by_rss(eps=0.0) if self.update_slots else rules_adaptive.adagrad_frozen()
 
     def slots(self) -> Slots:
-        """What the rule keeps, and where."""
+        """The update rule's state, and the attributes that hold it."""
         return optax.ScaleByRssState, {"sum_of_squares": "accum"}
 
 
@@ -59,7 +59,7 @@ class ProximalAdagrad(RuleOptimizer):
 
     Args:
         params: Parameters or groups, see `Optimizer`.
-        accum: what the sums of squares start at, at least 0.
+        accum: initial value of the sums of squares, at least 0.
         learning_rate: see `Optimizer`.
         l1, l2: the penalties, at least 0.
         use_locking: has no effect: an update is one program.
@@ -84,9 +84,9 @@ class ProximalAdagrad(RuleOptimizer):
     ) -> None:
         super().__init__(learning_rate, params, weight_decay, loss_scale)
         name = "ProximalAdagrad"
-        accum = checks.not_negative(name, "accum", accum, whole=False)
-        self.l1 = checks.not_negative(name, "l1", l1, whole=False)
-        self.l2 = checks.not_negative(name, "l2", l2, whole=False)
+        accum = checks.not_negative(name, "accum", accum, allow_int=False)
+        self.l1 = checks.not_negative(name, "l1", l1, allow_int=False)
+        self.l2 = checks.not_negative(name, "l2", l2, allow_int=False)
         checks.boolean(name, "use_locking", use_locking)
         self.add_state("accum", self.clone_parameters("accum", accum))
 
@@ -95,7 +95,7 @@ class ProximalAdagrad(RuleOptimizer):
         return rules_adaptive.proximal_adagrad(l1=self.l1, l2=self.l2)
 
     def slots(self) -> Slots:
-        """What the rule keeps, and where."""
+        """The update rule's state, and the attributes that hold it."""
         return same(rules_adaptive.AccumState)
 
 
@@ -134,8 +134,8 @@ class RMSProp(RuleOptimizer):
         weight_decay: WeightDecay = 0.0,
     ) -> None:
         super().__init__(learning_rate, params, weight_decay, loss_scale)
-        self.decay = checks.not_negative("RMSProp", "decay", decay, whole=False)
-        self.momentum = checks.not_negative("RMSProp", "momentum", momentum, whole=False)
+        self.decay = checks.not_negative("RMSProp", "decay", decay, allow_int=False)
+        self.momentum = checks.not_negative("RMSProp", "momentum", momentum, allow_int=False)
         self.epsilon = checks.positive("RMSProp", "epsilon", epsilon)
         checks.boolean("RMSProp", "use_locking", use_locking)
         self.centered = checks.boolean("RMSProp", "centered", centered)
@@ -149,7 +149,7 @@ class RMSProp(RuleOptimizer):
         return rules_adaptive.rmsprop(self.decay, self.momentum, self.epsilon, self.centered)
 
     def slots(self) -> Slots:
-        """What the rule keeps, and where."""
+        """The update rule's state, and the attributes that hold it."""
         if self.centered:
             return same(rules_adaptive.CenteredRMSPropState)
         return same(rules_adaptive.RMSPropState)
@@ -182,8 +182,8 @@ class Adadelta(RuleOptimizer):
         weight_decay: WeightDecay = 0.0,
     ) -> None:
         super().__init__(learning_rate, params, weight_decay, loss_scale)
-        self.rho = checks.real("Adadelta", "rho", rho, 0, 1, whole=False)
-        self.epsilon = checks.not_negative("Adadelta", "epsilon", epsilon, whole=False)
+        self.rho = checks.real("Adadelta", "rho", rho, 0, 1, allow_int=False)
+        self.epsilon = checks.not_negative("Adadelta", "epsilon", epsilon, allow_int=False)
         self.add_state("accum", self.clone_parameters("accum"))
         self.add_state("accum_update", self.clone_parameters("accum_update"))
 
@@ -192,7 +192,7 @@ class Adadelta(RuleOptimizer):
         return optax.scale_by_adadelta(self.rho, self.epsilon)
 
     def slots(self) -> Slots:
-        """What the rule keeps, and where."""
+        """The update rule's state, and the attributes that hold it."""
         return optax.ScaleByAdaDeltaState, {"e_g": "accum", "e_x": "accum_update"}
 
 
@@ -203,7 +203,7 @@ class FTRL(RuleOptimizer):
 
     Args:
         params: Parameters, or groups that share the learning rate.
-        initial_accum: what the sums of squares (`moments`) start at, at least 0.
+        initial_accum: initial value of the sums of squares (`moments`), at least 0.
         learning_rate: one number: z adds up terms of one rate.
         lr_power: at most 0.
         l1, l2: the penalties, at least 0.
@@ -234,11 +234,11 @@ class FTRL(RuleOptimizer):
             raise ValueError(
                 "FTRL: the learning rate must be one number for all steps and all Parameters."
             )
-        first = checks.not_negative("FTRL", "initial_accum", initial_accum, whole=False)
+        first = checks.not_negative("FTRL", "initial_accum", initial_accum, allow_int=False)
         self.first_accum = first
-        self.lr_power = checks.real("FTRL", "lr_power", lr_power, high=0, whole=False)
-        self.l1 = checks.not_negative("FTRL", "l1", l1, whole=False)
-        self.l2 = checks.not_negative("FTRL", "l2", l2, whole=False)
+        self.lr_power = checks.real("FTRL", "lr_power", lr_power, high=0, allow_int=False)
+        self.l1 = checks.not_negative("FTRL", "l1", l1, allow_int=False)
+        self.l2 = checks.not_negative("FTRL", "l2", l2, allow_int=False)
         checks.boolean("FTRL", "use_locking", use_locking)
         self.add_state("moments", self.clone_parameters("moments", first))
         self.add_state("linear", self.clone_parameters("linear"))
@@ -248,7 +248,7 @@ class FTRL(RuleOptimizer):
         return rules_adaptive.ftrl(lr_power=self.lr_power)
 
     def slots(self) -> Slots:
-        """What the rule keeps, and where."""
+        """The update rule's state, and the attributes that hold it."""
         return same(rules_adaptive.FTRLState)
 
     def new_values(

@@ -25,7 +25,7 @@ class ASGD(RuleOptimizer):
         weight_decay: see `Optimizer`; added to the gradient.
 
     Raises:
-        TypeError, ValueError: as `Optimizer`; a number that is no float.
+        TypeError, ValueError: as `Optimizer`; a number that is not a float.
     """
 
     def __init__(
@@ -38,9 +38,9 @@ class ASGD(RuleOptimizer):
         weight_decay: WeightDecay = 0.0,
     ) -> None:
         super().__init__(learning_rate, params, weight_decay)
-        self.lambd = checks.real("ASGD", "lambd", lambd, whole=False)
-        self.alpha = checks.real("ASGD", "alpha", alpha, whole=False)
-        self.t0 = checks.real("ASGD", "t0", t0, whole=False)
+        self.lambd = checks.real("ASGD", "lambd", lambd, allow_int=False)
+        self.alpha = checks.real("ASGD", "alpha", alpha, allow_int=False)
+        self.t0 = checks.real("ASGD", "t0", t0, allow_int=False)
         for prefix, start in (("mu", 1.0), ("eta", 0.0)):
             scalars = [Parameter(start, name=f"{prefix}_{p.name}") for p in self._parameters]
             self.add_state(prefix, ParameterTuple(scalars))
@@ -51,12 +51,12 @@ class ASGD(RuleOptimizer):
         return rules_adaptive.asgd(self.lambd, self.alpha, self.t0)
 
     def slots(self) -> Slots:
-        """What the rule keeps, and where."""
+        """The update rule's state, and the attributes that hold it."""
         return same(rules_adaptive.ASGDState, count="global_step")
 
 
 class Rprop(RuleOptimizer):
-    """Resilient backpropagation, for gradients of whole data sets: only their signs count.
+    """Resilient backpropagation, for gradients of full data sets: only their signs count.
 
     Args:
         params: Parameters or groups, see `Optimizer`.
@@ -66,7 +66,7 @@ class Rprop(RuleOptimizer):
         weight_decay: see `Optimizer`; added to the gradient.
 
     Raises:
-        TypeError, ValueError: as `Optimizer`; `etas` or `step_sizes` is no such pair of floats.
+        TypeError, ValueError: as `Optimizer`; `etas` or `step_sizes` is not such a pair of floats.
     """
 
     elementwise = True
@@ -84,11 +84,11 @@ class Rprop(RuleOptimizer):
         smallest, largest = checks.pair("Rprop", "step_sizes", step_sizes)
         self.etas = (
             checks.fraction("Rprop", "etas[0]", minus),
-            checks.real("Rprop", "etas[1]", plus, 1, open_low=True, whole=False),
+            checks.real("Rprop", "etas[1]", plus, 1, open_low=True, allow_int=False),
         )
         self.step_sizes = (
-            checks.not_negative("Rprop", "step_sizes[0]", smallest, whole=False),
-            checks.not_negative("Rprop", "step_sizes[1]", largest, whole=False),
+            checks.not_negative("Rprop", "step_sizes[0]", smallest, allow_int=False),
+            checks.not_negative("Rprop", "step_sizes[1]", largest, allow_int=False),
         )
         if smallest > largest:
             raise ValueError(
@@ -102,7 +102,7 @@ class Rprop(RuleOptimizer):
         return rules_adaptive.rprop(*self.etas, *self.step_sizes)
 
     def slots(self) -> Slots:
-        """What the rule keeps, and where."""
+        """The update rule's state, and the attributes that hold it."""
         return same(rules_adaptive.RpropState)
 
 
@@ -116,7 +116,7 @@ class AdaFactor(RuleOptimizer):
         params: Parameters or groups, see `Optimizer`.
         learning_rate: None with `relative_step`; otherwise see `Optimizer`.
         eps: (added to squares of gradients, smallest root mean square of a Parameter).
-        clip_threshold: root mean square at which an update is cut.
+        clip_threshold: root mean square above which an update is scaled down.
         decay_rate: power by which the decay of the second moments approaches 1.
         beta1: decay of the first moment, in [0, 1); None or 0 for no first moment.
         weight_decay: see `Optimizer`; the Parameter shrinks by rate times decay.
@@ -162,15 +162,17 @@ class AdaFactor(RuleOptimizer):
             raise ValueError(f"{name}: warmup_init=True needs relative_step=True.")
         low, high = checks.pair(name, "eps", eps)
         self.eps = (
-            checks.not_negative(name, "eps[0]", low, whole=False),
-            checks.not_negative(name, "eps[1]", high, whole=False),
+            checks.not_negative(name, "eps[0]", low, allow_int=False),
+            checks.not_negative(name, "eps[1]", high, allow_int=False),
         )
-        self.clip_threshold = checks.positive(name, "clip_threshold", clip_threshold, whole=True)
+        self.clip_threshold = checks.positive(
+            name, "clip_threshold", clip_threshold, allow_int=True
+        )
         self.decay_rate = checks.not_negative(name, "decay_rate", decay_rate)
         self.beta1 = (
             None
             if beta1 is None
-            else checks.real(name, "beta1", beta1, 0, 1, open_high=True, whole=False)
+            else checks.real(name, "beta1", beta1, 0, 1, open_high=True, allow_int=False)
         )
         self.exp_avg = None
         if self.beta1:
@@ -201,5 +203,5 @@ class AdaFactor(RuleOptimizer):
         )
 
     def slots(self) -> Slots:
-        """What the rule keeps, and where."""
+        """The update rule's state, and the attributes that hold it."""
         return same(rules_adaptive.AdaFactorState, afactor_step="step")

@@ -2,10 +2,10 @@
 
 Glossary
     leaf    one array of the transformation's state
-    word    the name of a part of the state in the names of leaves: `ScaleByAdamState` is `adam`
+    word    the name of a nested state in the names of leaves: `ScaleByAdamState` is `adam`
 
 A leaf is named by the words and fields that lead to it: `adam.mu.fc1.weight`, `adam.count`. Two
-parts of one word are told apart by numbers: `trace`, `trace_1`.
+nested states of one word are distinguished by numbers: `trace`, `trace_1`.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class OptaxOptimizer(Optimizer):
         flat, tree = jax.tree_util.tree_flatten_with_path(shapes)
         names = leaf_names(shapes, [path for path, _ in flat])
         constants = [_constant(closed.jaxpr, out) for out in closed.jaxpr.outvars]
-        if None in constants:  # some leaves depend on the Parameters, or are no constants
+        if None in constants:  # some leaves depend on the Parameters, or are not constant
             values = jax.tree.leaves(self.transform.init(self._values()))
         else:
             values = constants
@@ -97,12 +97,14 @@ class OptaxOptimizer(Optimizer):
             trained = by_name.get(getattr(path[-1], "key", None)) if path else None
             state_of.append(None if trained is None else trained.name)
             if trained is not None and (trained.shape, trained.dtype) == _kind(leaf):
-                twin = trained.clone(start)
-                twin.name = name
-                twin._original = weakref.ref(trained)  # whose layout it follows
+                leaf_state = trained.clone(start)
+                leaf_state.name = name
+                leaf_state._original = weakref.ref(trained)  # whose layout it follows
             else:
-                twin = Parameter(initializer(start, leaf.shape, to_dtype(leaf.dtype)), name=name)
-            leaves.append(twin)
+                leaf_state = Parameter(
+                    initializer(start, leaf.shape, to_dtype(leaf.dtype)), name=name
+                )
+            leaves.append(leaf_state)
         return leaves, tree, tuple(state_of)
 
     def _values(self) -> dict[str, Any]:
@@ -194,7 +196,7 @@ def from_optax(
         loss_scale: see `Optimizer`.
 
     Raises:
-        TypeError: `transform` is no transformation; otherwise as `Optimizer`.
+        TypeError: `transform` is not a transformation; otherwise as `Optimizer`.
     """
     return OptaxOptimizer(transform, params, learning_rate, weight_decay, loss_scale)
 

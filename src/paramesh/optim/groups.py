@@ -56,7 +56,7 @@ class by_name:  # noqa: N801 - reads as a function where groups are written
         patterns: compared with the full name, upper and lower case distinguished.
 
     Raises:
-        TypeError: a pattern that is no str, or none at all.
+        TypeError: a pattern that is not a str, or no patterns.
     """
 
     def __init__(self, *patterns: str) -> None:
@@ -112,7 +112,7 @@ def make_group_plan(owner: str, parameters: object, weight_decay: object) -> Gro
     dicts = [isinstance(item, dict) for item in items]
     if not any(dicts):
         params = _parameters(owner, "params", items)
-        _refuse_twins(owner, params)
+        _refuse_duplicates(owner, params)
         _refuse_integers(owner, params)
         return GroupPlan(params, [Group(None, decay, False)], [0] * len(params), False)
     if not all(dicts):
@@ -148,7 +148,7 @@ def _parameters(owner: str, where: str, items: Iterable[Any]) -> list[Parameter]
     return params
 
 
-def _refuse_twins(owner: str, params: list[Parameter]) -> None:
+def _refuse_duplicates(owner: str, params: list[Parameter]) -> None:
     at: dict[str, int] = {}
     for i, param in enumerate(params):
         first = at.setdefault(param.name, i)
@@ -183,7 +183,7 @@ def check_decay(owner: str, name: str, decay: object) -> WeightDecay:
 
 def _grouped(owner: str, items: list[dict[str, Any]], decay: WeightDecay) -> GroupPlan:
     order: list[Parameter] | None = None
-    members: list[dict[str, Any]] = []
+    group_dicts: list[dict[str, Any]] = []
     for i, item in enumerate(items):
         unknown = [key for key in item if key not in _KEYS]
         if unknown:
@@ -199,23 +199,23 @@ def _grouped(owner: str, items: list[dict[str, Any]], decay: WeightDecay) -> Gro
             if order is not None:
                 raise OptimizerError(f"{owner}: 'order_params' is given twice; give it once.")
             order = _parameters(owner, "order_params", _items(owner, item["order_params"]))
-            _refuse_twins(f"{owner}: order_params", order)
+            _refuse_duplicates(f"{owner}: order_params", order)
         elif "params" not in item:
             raise KeyError(f"{owner}: group {i} has no 'params'.")
         else:
-            members.append(item)
-    if not members:
-        raise OptimizerError(f"{owner}: there is no group with 'params'.")
-    chosen = _choose(owner, members, order)
+            group_dicts.append(item)
+    if not group_dicts:
+        raise OptimizerError(f"{owner}: no group has 'params'.")
+    chosen = _choose(owner, group_dicts, order)
     for i, params in enumerate(chosen):
         if not params:
-            raise OptimizerError(f"{owner}: {_empty(i, members[i]['params'], order)}")
+            raise OptimizerError(f"{owner}: {_empty(i, group_dicts[i]['params'], order)}")
     group_of = _assign(owner, chosen)
     in_groups = [p for params in chosen for p in params]
     params = in_groups if order is None else _ordered(owner, in_groups, order)
-    _refuse_twins(owner, params)
+    _refuse_duplicates(owner, params)
     _refuse_integers(owner, params)
-    groups = [_settings(owner, i, item, decay) for i, item in enumerate(members)]
+    groups = [_settings(owner, i, item, decay) for i, item in enumerate(group_dicts)]
     return GroupPlan(params, groups, [group_of[p] for p in params], True)
 
 
@@ -231,13 +231,13 @@ def _settings(owner: str, i: int, item: dict[str, Any], decay: WeightDecay) -> G
 
 
 def _choose(
-    owner: str, members: list[dict[str, Any]], order: list[Parameter] | None
+    owner: str, group_dicts: list[dict[str, Any]], order: list[Parameter] | None
 ) -> list[list[Parameter]]:
     chosen: list[list[Parameter]] = []
-    rests = [i for i, item in enumerate(members) if item["params"] is rest]
+    rests = [i for i, item in enumerate(group_dicts) if item["params"] is rest]
     if len(rests) > 1:
         raise OptimizerError(f"{owner}: groups {rests} are both 'rest'; one can be.")
-    for i, item in enumerate(members):
+    for i, item in enumerate(group_dicts):
         wanted = item["params"]
         where = f"groups[{i}]['params']"
         if isinstance(wanted, Tensor):

@@ -61,7 +61,7 @@ class Lamb(RuleOptimizer):
         return rules.lamb(self.beta1, self.beta2, self.eps)
 
     def slots(self) -> Slots:
-        """What the rule keeps, and where."""
+        """The update rule's state, and the attributes that hold it."""
         return same(rules.LambState, count="global_step")
 
 
@@ -88,7 +88,7 @@ class LARS(Optimizer):
             in their names.
 
     Raises:
-        TypeError: `optimizer` is none, or an argument is of the wrong type.
+        TypeError: `optimizer` is not an Optimizer, or an argument is of the wrong type.
         ValueError: a negative number.
     """
 
@@ -109,8 +109,8 @@ class LARS(Optimizer):
             )
         Cell.__init__(self, auto_prefix=False)
         self.__dict__["_by_name"] = {}
-        self.epsilon = checks.not_negative("LARS", "epsilon", epsilon, whole=False)
-        self.coefficient = checks.not_negative("LARS", "coefficient", coefficient, whole=False)
+        self.epsilon = checks.not_negative("LARS", "epsilon", epsilon, allow_int=False)
+        self.coefficient = checks.not_negative("LARS", "coefficient", coefficient, allow_int=False)
         self.use_clip = checks.boolean("LARS", "use_clip", use_clip)
         if not callable(lars_filter):
             raise TypeError(f"LARS: lars_filter must be a function, got {lars_filter!r}.")

@@ -2,13 +2,14 @@
 
 Glossary
     parameters  the Parameters it trains, in the order in which it takes their gradients
-    state       Parameters of its own: `global_step`, the learning rates, and what its rule keeps
-                for each trained Parameter, named by a prefix and its name (`moments.fc1.weight`)
+    state       Parameters of its own: `global_step`, the learning rates, and the state of its
+                update rule for each trained Parameter, named by a prefix and its name
+                (`moments.fc1.weight`)
     source      where the learning rate or weight decay of a group comes from: a Parameter, a
                 number or a schedule
 
 `opt(gradients)` makes one update: compiled as one program when it is called by itself in graph
-mode, as a part of the program when it is called inside one. For an optimizer of one's own there
+mode, and as part of the program when it is called inside one. For an optimizer of one's own there
 are three ways: `from_optax`, a `RuleOptimizer`, or a subclass of `Optimizer` with MindSpore's
 `construct`:
 
@@ -54,7 +55,7 @@ Gradients = Sequence[TensorLike | None]
 
 _EXEMPT = ("beta", "gamma")
 
-#: All optimizers that there are.
+#: All optimizers that exist.
 live: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 
 
@@ -70,7 +71,7 @@ class Optimizer(Cell):
             the step, such as an optax schedule.
         parameters: Parameters, or groups of them (see `groups.py`).
         weight_decay: a number, or a schedule Cell.
-        loss_scale: what the loss was multiplied by; the gradients are divided by it.
+        loss_scale: the factor of the loss; the gradients are divided by it.
 
     Raises:
         TypeError, KeyError, ValueError, RuntimeError: see `groups.make_group_plan` and
@@ -91,7 +92,7 @@ class Optimizer(Cell):
         super().__init_subclass__(**options)
         mine = vars(cls)
         if "construct" in mine and not mine.get("keeps_frozen", False):
-            cls.construct = _putting_back(mine["construct"])  # type: ignore[method-assign]
+            cls.construct = _restoring_frozen(mine["construct"])  # type: ignore[method-assign]
 
     def __init__(
         self,
@@ -103,31 +104,31 @@ class Optimizer(Cell):
         super().__init__(auto_prefix=False)
         self.__dict__["_by_name"] = {}
         name = type(self).__name__
-        self.loss_scale = checks.positive(name, "loss_scale", loss_scale, whole=True)
+        self.loss_scale = checks.positive(name, "loss_scale", loss_scale, allow_int=True)
         self.reciprocal_scale = 1.0 / self.loss_scale
-        plan = groups.make_group_plan(name, parameters, weight_decay)
-        params = ParameterTuple(plan.parameters)
-        self.is_group = plan.grouped
-        self._group_of = tuple(plan.group_of)
-        self._centralize = tuple(plan.groups[i].centralize for i in plan.group_of)
+        group_plan = groups.make_group_plan(name, parameters, weight_decay)
+        params = ParameterTuple(group_plan.parameters)
+        self.is_group = group_plan.grouped
+        self._group_of = tuple(group_plan.group_of)
+        self._centralize = tuple(group_plan.groups[i].centralize for i in group_plan.group_of)
         self._preprocesses = True
         self.add_state(
             "global_step", Parameter(initializer("zeros", [1], int32), name="global_step")
         )
-        self._set_rates(name, learning_rate, plan.groups)
+        self._set_rates(name, learning_rate, group_plan.groups)
         self.add_state("parameters", params)
         self.__dict__["_parameters"] = params
-        self._set_decays([group.weight_decay for group in plan.groups])
+        self._set_decays([group.weight_decay for group in group_plan.groups])
         live.add(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         live.add(self)
 
-    def _set_rates(self, name: str, default: LearningRate, plan: list[groups.Group]) -> None:
+    def _set_rates(self, name: str, default: LearningRate, all_groups: list[groups.Group]) -> None:
         shared = None
         sources: list[rates.Rate] = []
-        for i, group in enumerate(plan):
+        for i, group in enumerate(all_groups):
             if group.rate is not None:
                 rate_name = f"learning_rate_group_{i}"
                 sources.append(rates.make_rate(name, group.rate, rate_name))
@@ -136,8 +137,8 @@ class Optimizer(Cell):
                     shared = rates.make_rate(name, default, "learning_rate")
                 sources.append(shared)
         if shared is None and default is not None:
-            rates.make_rate(name, default, "learning_rate")  # unused, but it has to be right
-        self.is_group_lr = any(group.rate is not None for group in plan)
+            rates.make_rate(name, default, "learning_rate")  # not used, but checked
+        self.is_group_lr = any(group.rate is not None for group in all_groups)
         self.dynamic_lr = any(isinstance(source, Cell) for source in sources)
         if self.dynamic_lr:
             cells = [s if isinstance(s, Cell) else rates.ConstantLR(s) for s in sources]
@@ -169,7 +170,7 @@ class Optimizer(Cell):
         self.dynamic_weight_decay = bool(cells)
         self.decay_flags = tuple(
             (isinstance(decay, Cell) or decay > 0)
-            and (self.is_group or not any(part in param.name for part in _EXEMPT))
+            and (self.is_group or not any(word in param.name for word in _EXEMPT))
             for param, decay in zip(self._parameters, of_each, strict=True)
         )
 
@@ -202,15 +203,15 @@ class Optimizer(Cell):
         """
 
     def later(self, steps: int) -> dict[Parameter, np.ndarray[Any, Any]]:
-        """The values that what counts steps would have after some more of them.
+        """The values that step counters will have after some more steps.
 
-        It moves with every step in the same way, whatever the gradients are.
+        They change with every step in the same way, whatever the gradients are.
         """
         return {self.global_step: self.global_step.asnumpy() + np.int32(steps)}
 
     @property
     def unique(self) -> bool:
-        """True: each Parameter gets one gradient, as a whole."""
+        """True: each Parameter gets one gradient, of its full shape."""
         return True
 
     @property
@@ -384,11 +385,11 @@ class Optimizer(Cell):
         return work(value)
 
     def broadcast_params(self, optim_result: T) -> T:
-        """What it was given: where Parameters live is the placement's business."""
+        """`optim_result` unchanged: the placement decides where Parameters live."""
         return optim_result
 
     def construct(self, gradients: Gradients) -> Any:
-        """One update; to be written by every subclass that has no rule."""
+        """One update; to be written by every subclass that has no update rule."""
         raise NotImplementedError(
             f"{type(self).__name__} has no construct(self, gradients): write one that updates "
             "self.parameters and global_step."
@@ -419,7 +420,7 @@ class Optimizer(Cell):
             )
 
 
-def _putting_back(construct: Callable[..., Any]) -> Callable[..., Any]:
+def _restoring_frozen(construct: Callable[..., Any]) -> Callable[..., Any]:
     """A `construct` after which frozen Parameters, and their state, are as they were."""
 
     @functools.wraps(construct)

@@ -1,10 +1,10 @@
 """RuleOptimizer: an Optimizer whose arithmetic is an optax transformation.
 
 Glossary
-    rule        the transformation (see `rules.py`), made when it is traced
+    update rule the optax transformation (see `rules.py`), made when it is traced
     slot        a field of the rule's state, and the attribute of the optimizer that holds it
-    row         what the rule computes with at once: a Parameter, or many small ones that live in
-                one flat array (`flat.py`)
+    row         what the update rule computes with at once: a Parameter, or many small ones that
+                live in one flat array (`flat.py`)
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from paramesh.tensor.promotion import cast
 
 T = TypeVar("T")
 
-#: The type of a rule's state, and for each of its fields the attribute that holds it.
+#: The type of an update rule's state, and for each of its fields the attribute that holds it.
 Slots = tuple[type[Any], dict[str, str]]
 
 
@@ -40,14 +40,14 @@ def same(state_type: type[Any], **others: str) -> Slots:
 
 
 class RuleOptimizer(Optimizer):
-    """An Optimizer whose arithmetic is a rule; subclasses name the rule and its slots."""
+    """An Optimizer whose arithmetic is an update rule; subclasses give the rule and its slots."""
 
     keeps_frozen = True
 
-    #: Whether weight decay is added to the gradient; otherwise the rule gets it.
+    #: Whether weight decay is added to the gradient; otherwise the update rule gets it.
     decays_gradient: ClassVar[bool] = True
-    #: Whether the rule's `update` takes `learning_rate=`; otherwise it gives a direction to
-    #: subtract rate times.
+    #: Whether the rule's `update` takes `learning_rate=`; otherwise it gives a direction, of which
+    #: the rate's multiple is subtracted.
     takes_rate: bool = True
     #: Whether each new element depends on the elements in its place alone (no norms, no means):
     #: small Parameters are then updated together, as one flat array.
@@ -62,7 +62,9 @@ class RuleOptimizer(Optimizer):
         self._wait_for_pools()
 
     def __getstate__(self) -> dict[str, Any]:
-        return super().__getstate__() | {"_chunks": []}  # pools are found again where it arrives
+        return super().__getstate__() | {
+            "_chunks": []
+        }  # the process that unpickles it forms its own pools
 
     def _wait_for_pools(self) -> None:
         self.__dict__["_chunks"] = []
@@ -74,11 +76,11 @@ class RuleOptimizer(Optimizer):
         raise NotImplementedError(f"{type(self).__name__} has no rule().")
 
     def slots(self) -> Slots:
-        """What the rule keeps, and where: the type of its state, {field: attribute here}."""
+        """The type of the update rule's state, and {field: the attribute that holds it}."""
         raise NotImplementedError(f"{type(self).__name__} has no slots().")
 
     def extra(self) -> dict[str, Any]:
-        """Arguments of the rule's `update` besides the learning rate."""
+        """Arguments of the update rule besides the learning rate."""
         return {}
 
     def new_values(
@@ -104,10 +106,10 @@ class RuleOptimizer(Optimizer):
             if not rows:
                 self._idle()
                 return (True,) * len(self._parameters)
-            grads = [row.mine(row.gradient(grads)) for row in rows]
+            grads = [row.local(row.gradient(grads)) for row in rows]
             trained = [row.state(flat.TRAINED, self._parameters) for row in rows]
             params = [
-                work(row.mine(tracing.read(state)))
+                work(row.local(tracing.read(state)))
                 for row, state in zip(rows, trained, strict=True)
             ]
             decays = _of_rows(rows, self._decays())
@@ -129,8 +131,9 @@ class RuleOptimizer(Optimizer):
             values = self.new_values(params, updates, state, rates_)
             kept = [row.kept(frozen) for row in rows]
             values = _unless(kept, params, values)
-            for row, held, value in zip(rows, trained, values, strict=True):
-                store(held, row.whole(cast(value, held.dtype), held.shape))
+            for row, state_of_row, value in zip(rows, trained, values, strict=True):
+                full = row.full(cast(value, state_of_row.dtype), state_of_row.shape)
+                store(state_of_row, full)
             for field, slot in slots.items():
                 value = getattr(state, field)
                 if isinstance(getattr(self, slot), ParameterTuple):
@@ -140,7 +143,7 @@ class RuleOptimizer(Optimizer):
         return (True,) * len(self._parameters)
 
     def _idle(self) -> None:
-        """A step of which all Parameters are updated elsewhere: what the rule counts goes on."""
+        """A step in which all Parameters are updated elsewhere: the rule's counters advance."""
         nothing = [jnp.zeros((), jnp.float32)]
         state_type, slots = self.slots()
         kept = {field: self._read(slot, []) for field, slot in slots.items()}
@@ -191,7 +194,7 @@ class RuleOptimizer(Optimizer):
             store(state, value.reshape(state.shape))
 
     def form_pools(self) -> None:
-        """Put small Parameters and their state into flat arrays, by the rule of `flat.py`."""
+        """Put small Parameters and their state into flat arrays, as `flat.py` describes."""
         for chunk in self._chunks:
             chunk.dissolve_state()
         kept: dict[str, Any] = {flat.TRAINED: self._parameters}

@@ -1,4 +1,4 @@
-"""Update rules as optax transformations, for what optax has not or has with other arithmetic.
+"""Update rules as optax transformations, where optax lacks one or computes it differently.
 
 Each function here returns an `optax.GradientTransformationExtraArgs`: `init(params)` gives the
 first state, `update(grads, state, params, learning_rate=…)` the updates to add to the params and
@@ -257,7 +257,7 @@ def _bias(decay: float, step: Array) -> Array:
 def lamb(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6) -> Rule:
     """LAMB (You et al. 2020, algorithm 2), the norms' ratio as in `optax.scale_by_trust_ratio`.
 
-    `update` takes `weight_decay=` too: it is part of the direction that the ratio scales.
+    `update` takes `weight_decay=` too: it belongs to the direction that the ratio scales.
     """
     trust = optax.scale_by_trust_ratio()
 

@@ -1,4 +1,4 @@
-"""More update rules in the manner of `rules.py`: those that adapt a rate to each element.
+"""More update rules like those of `rules.py`: those that adapt a rate to each element.
 
 Adagrad and Adadelta are optax's own (`optax.scale_by_rss(eps=0)`, `optax.scale_by_adadelta`).
 """
@@ -50,8 +50,8 @@ def proximal_adagrad(accum: float = 0.1, l1: float = 0.0, l2: float = 0.0) -> Ru
         total = total + g * g
         eta = rate / jnp.sqrt(total)
         moved = w - eta * g
-        cut = jnp.sign(moved) * jnp.maximum(jnp.abs(moved) - eta * l1, 0.0) if l1 > 0 else moved
-        return cut / (1.0 + eta * l2) - w, total
+        shrunk = jnp.sign(moved) * jnp.maximum(jnp.abs(moved) - eta * l1, 0.0) if l1 > 0 else moved
+        return shrunk / (1.0 + eta * l2) - w, total
 
     def init(params: Tree) -> AccumState:
         return AccumState(full(params, accum))
@@ -240,7 +240,7 @@ def rprop(
 
 
 class AdaFactorState(NamedTuple):
-    """Means of squares: by rows and columns for two axes and more, whole otherwise.
+    """Means of squares: by rows and columns for two axes and more, otherwise for each element.
 
     What a leaf has no use for has shape (1,). `exp_avg` is None without first moment.
     """
@@ -253,7 +253,7 @@ class AdaFactorState(NamedTuple):
 
 
 def factored_shapes(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """Shapes of the row means, column means and whole means that AdaFactor keeps."""
+    """Shapes of the row means, column means and elementwise means that AdaFactor keeps."""
     if len(shape) < 2:
         return (1,), (1,), shape
     return shape[:-1], shape[:-2] + shape[-1:], (1,)

@@ -4,8 +4,8 @@ MindSpore's functions by their names. All but `piecewise_constant_lr` count in e
 epoch `i // step_per_epoch`, and the rate changes from epoch to epoch. Give the list to an
 optimizer as `learning_rate`; the schedules of `schedules.py` do the same without a list.
 
-All raise TypeError for a rate that is no float or a count that is no int, and ValueError for one
-out of range.
+All raise TypeError for a rate that is not a float or a count that is not an int, and ValueError for
+one out of range.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def natural_exp_decay_lr(
 ) -> list[float]:
     """`learning_rate * exp(-decay_rate * epoch)`.
 
-    With `is_stair`, epochs count in whole multiples of `decay_epoch`, which otherwise has no
+    With `is_stair`, epochs count in multiples of `decay_epoch`, which otherwise has no
     effect, as in MindSpore.
     """
     name = "natural_exp_decay_lr"
@@ -130,7 +130,7 @@ def cosine_decay_lr(
 ) -> list[float]:
     """From `max_lr` to `min_lr` along half a cosine over `decay_epoch` epochs, then `min_lr`."""
     name = "cosine_decay_lr"
-    checks.not_negative(name, "min_lr", min_lr, whole=False)
+    checks.not_negative(name, "min_lr", min_lr, allow_int=False)
     checks.positive(name, "max_lr", max_lr)
     checks.integer(name, "decay_epoch", decay_epoch, 1)
     ordered(name, "min_lr", min_lr, "max_lr", max_lr)
@@ -158,7 +158,7 @@ def polynomial_decay_lr(
     """
     name = "polynomial_decay_lr"
     checks.positive(name, "learning_rate", learning_rate)
-    checks.not_negative(name, "end_learning_rate", end_learning_rate, whole=False)
+    checks.not_negative(name, "end_learning_rate", end_learning_rate, allow_int=False)
     checks.integer(name, "decay_epoch", decay_epoch, 1)
     checks.positive(name, "power", power)
     checks.boolean(name, "update_decay_epoch", update_decay_epoch)

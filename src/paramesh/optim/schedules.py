@@ -81,10 +81,11 @@ class ExponentialDecayLR(_Decay):
         learning_rate: the rate at step 0.
         decay_rate: the factor for every `decay_steps` steps.
         decay_steps: steps for one such factor.
-        is_stair: let the exponent be whole, so that the rate falls in stairs.
+        is_stair: round the exponent down, so that the rate falls in steps.
 
     Raises:
-        TypeError: a rate that is no float, steps that are no int, a stair that is no bool.
+        TypeError: a rate that is not a float, steps that are not an int, or an `is_stair` that is
+            not a bool.
         ValueError: a number that is not above 0.
     """
 
@@ -97,7 +98,7 @@ class ExponentialDecayLR(_Decay):
 class NaturalExpDecayLR(_Decay):
     """`learning_rate * exp(-decay_rate * step)`.
 
-    With `is_stair`, the step counts in whole multiples of `decay_steps`. Without, `decay_steps`
+    With `is_stair`, the step counts in multiples of `decay_steps`. Without, `decay_steps`
     has no effect, as in MindSpore. Arguments as in `ExponentialDecayLR`.
     """
 
@@ -129,14 +130,14 @@ class CosineDecayLR(LearningRateSchedule):
         decay_steps: steps from one to the other.
 
     Raises:
-        TypeError: a rate that is no float, steps that are no int.
+        TypeError: a rate that is not a float, steps that are not an int.
         ValueError: a number out of range, or `min_lr` not below `max_lr`.
     """
 
     def __init__(self, min_lr: float, max_lr: float, decay_steps: int) -> None:
         super().__init__()
         name = type(self).__name__
-        self.min_lr = checks.not_negative(name, "min_lr", min_lr, whole=False)
+        self.min_lr = checks.not_negative(name, "min_lr", min_lr, allow_int=False)
         self.max_lr = checks.positive(name, "max_lr", max_lr)
         self.decay_steps = checks.integer(name, "decay_steps", decay_steps, 1)
         ordered(name, "min_lr", self.min_lr, "max_lr", self.max_lr)
@@ -167,7 +168,8 @@ class PolynomialDecayLR(LearningRateSchedule):
         update_decay_steps: start over at each multiple of `decay_steps`.
 
     Raises:
-        TypeError: a rate or power that is no float, steps that are no int, a flag that is no bool.
+        TypeError: a rate or power that is not a float, steps that are not an int, or a flag that is
+            not a bool.
         ValueError: a number out of range.
     """
 
@@ -183,7 +185,7 @@ class PolynomialDecayLR(LearningRateSchedule):
         name = type(self).__name__
         self.learning_rate = checks.positive(name, "learning_rate", learning_rate)
         self.end_learning_rate = checks.not_negative(
-            name, "end_learning_rate", end_learning_rate, whole=False
+            name, "end_learning_rate", end_learning_rate, allow_int=False
         )
         self.decay_steps = checks.integer(name, "decay_steps", decay_steps, 1)
         self.power = checks.positive(name, "power", power)
@@ -216,7 +218,7 @@ class WarmUpLR(LearningRateSchedule):
         warmup_steps: steps to reach it.
 
     Raises:
-        TypeError: a rate that is no float, steps that are no int.
+        TypeError: a rate that is not a float, steps that are not an int.
         ValueError: a number that is not above 0.
     """
 

@@ -67,7 +67,7 @@ class SGD(RuleOptimizer):
         return rules.sgd(self.dampening, self.nesterov)
 
     def slots(self) -> Slots:
-        """What the rule keeps, and where."""
+        """The update rule's state, and the attributes that hold it."""
         return same(rules.SGDState) if self._has_momentum else (optax.EmptyState, {})
 
     def extra(self) -> dict[str, Any]:
@@ -89,7 +89,7 @@ class Momentum(RuleOptimizer):
         use_nesterov: look ahead by one step of the momentum.
 
     Raises:
-        TypeError, ValueError: as `Optimizer`; `momentum` is no float or negative.
+        TypeError, ValueError: as `Optimizer`; `momentum` is not a float or negative.
     """
 
     elementwise = True
@@ -105,7 +105,7 @@ class Momentum(RuleOptimizer):
         use_nesterov: bool = False,
     ) -> None:
         super().__init__(learning_rate, params, weight_decay, loss_scale)
-        momentum = checks.not_negative("Momentum", "momentum", momentum, whole=False)
+        momentum = checks.not_negative("Momentum", "momentum", momentum, allow_int=False)
         self.use_nesterov = checks.boolean("Momentum", "use_nesterov", use_nesterov)
         self.add_state("momentum", Parameter(momentum, name="momentum"))
         self.add_state("moments", self.clone_parameters("moments"))
@@ -115,5 +115,5 @@ class Momentum(RuleOptimizer):
         return optax.trace(self.momentum._get(), nesterov=self.use_nesterov)
 
     def slots(self) -> Slots:
-        """What the rule keeps, and where."""
+        """The update rule's state, and the attributes that hold it."""
         return optax.TraceState, {"trace": "moments"}

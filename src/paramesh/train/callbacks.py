@@ -185,7 +185,8 @@ class LossMonitor(Callback):
         per_print_times: every so many steps; 0: never. Only these steps are looked at.
 
     Raises:
-        ValueError: `per_print_times` is no int from 0; in training, a loss that is NaN or infinite.
+        ValueError: `per_print_times` is not an int of at least 0; in training, a loss that is NaN
+            or infinite.
     """
 
     def __init__(self, per_print_times: int = 1) -> None:
@@ -294,5 +295,5 @@ def _count(owner: str, argument: str, value: object, low: int) -> int:
 
 
 def say(text: str) -> None:
-    """A line for the person at the terminal, apart from what the program prints."""
+    """Print a line on stderr."""
     print(text, file=sys.stderr, flush=True)

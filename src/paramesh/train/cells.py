@@ -29,7 +29,7 @@ from paramesh.tensor.argument_types import NumberLike, TensorFunction, TensorLik
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.train import one_forward
 from paramesh.train.accumulation import accumulated
-from paramesh.train.step_members import LOSS_SCALE, STEP, Offering
+from paramesh.train.step_members import LOSS_SCALE, STEP, LazyAttributes
 from paramesh.transforms import GradientFunction, GradOperation
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class WithLossCell(Cell):
     """`cell(data, label)` is `loss_fn(backbone(data), label)`.
 
     Raises:
-        TypeError: `backbone` is no Cell.
+        TypeError: `backbone` is not a Cell.
     """
 
     def __init__(self, backbone: Cell, loss_fn: TensorFunction) -> None:
@@ -67,7 +67,7 @@ class WithEvalCell(Cell):
         add_cast_fp32: outputs and label are cast to Float32 first.
 
     Raises:
-        TypeError: `network` is no Cell.
+        TypeError: `network` is not a Cell.
     """
 
     def __init__(self, network: Cell, loss_fn: TensorFunction, add_cast_fp32: bool = False) -> None:
@@ -81,7 +81,7 @@ class WithEvalCell(Cell):
         """(loss, outputs, label)."""
         outputs = self._network(data)
         if self.add_cast_fp32:
-            outputs, label = widened(outputs), widened(label)
+            outputs, label = as_float32(outputs), as_float32(label)
         return self._loss_fn(outputs, label), outputs, label
 
 
@@ -94,7 +94,7 @@ class WithGradCell(Cell):
         sens: what the gradients start from; None for 1.
 
     Raises:
-        TypeError: `network` is no Cell.
+        TypeError: `network` is not a Cell.
     """
 
     def __init__(
@@ -118,10 +118,10 @@ class WithGradCell(Cell):
         return self.grad(self.network_with_loss, self.weights)(*inputs, *sens)
 
 
-class TrainOneStepCell(Offering):
+class TrainOneStepCell(LazyAttributes):
     """`cell(*inputs)` makes one step and returns the loss: forward, backward, and the update.
 
-    A subclass with a `construct` of its own has MindSpore's members: `network`, `optimizer`,
+    A subclass with a `construct` of its own has MindSpore's attributes: `network`, `optimizer`,
     `weights`, `sens`, `grad`, `grad_reducer`, `reducer_flag`, `degree`, `mean`, `parallel_mode`.
 
     Args:
@@ -131,10 +131,10 @@ class TrainOneStepCell(Offering):
         return_grad: return (loss, {name of the Parameter: its gradient}).
 
     Raises:
-        TypeError: `network` is no Cell, or `optimizer` no Optimizer.
+        TypeError: `network` is not a Cell, or `optimizer` is not an Optimizer.
     """
 
-    offered = STEP
+    lazy_attributes = STEP
 
     def __init__(
         self, network: Cell, optimizer: Optimizer, sens: float = 1.0, return_grad: bool = False
@@ -169,18 +169,19 @@ class TrainOneStepCell(Offering):
     def gradients(self, inputs: Sequence[Any], sens: NumberLike) -> tuple[Any, Sequence[Tensor]]:
         """(loss, gradients by the optimizer's Parameters) of the present inputs.
 
-        With `grad_accumulation_step` both are means over that many parts of the batch, which are
+        With `grad_accumulation_step` both are means over that many micro-batches, which are
         computed one after another (see `accumulation.py`).
 
         Raises:
-            ValueError: the batch cannot be cut into so many parts, or the loss has axes.
+            ValueError: the batch does not divide into that many micro-batches, or the loss has
+                axes.
         """
         params = list(self.optimizer.parameters)
         derived = GradientFunction(self.network, None, params, with_sens=True)
         count = context.get_auto_parallel_context("grad_accumulation_step")
         if count == 1:
             return derived(*inputs, sens)
-        return accumulated(lambda *part: derived(*part, sens), inputs, params, count)
+        return accumulated(lambda *batch: derived(*batch, sens), inputs, params, count)
 
     def reduced(self, grads: Sequence[Tensor]) -> list[Tensor]:
         """The gradients added up over all that share the batch."""
@@ -209,7 +210,7 @@ class TrainOneStepWithLossScaleCell(TrainOneStepCell):
         ValueError: a Tensor of several elements.
     """
 
-    offered = LOSS_SCALE
+    lazy_attributes = LOSS_SCALE
 
     def __init__(self, network: Cell, optimizer: Optimizer, scale_sense: Cell | Tensor) -> None:
         super().__init__(network, optimizer, sens=1.0)
@@ -231,7 +232,7 @@ class TrainOneStepWithLossScaleCell(TrainOneStepCell):
         """Set the scale.
 
         Raises:
-            TypeError: no Tensor; ValueError: several elements.
+            TypeError: not a Tensor; ValueError: several elements.
         """
         if not isinstance(sens, Tensor):
             raise TypeError(f"set_sense_scale takes a Tensor, got {type(sens).__name__}.")
@@ -289,7 +290,7 @@ class TrainOneStepWithLossScaleCell(TrainOneStepCell):
         """
         hit = jnp.asarray(raw(overflow), jnp.bool_).reshape(())
         placement.current().check_conditional(list(self.optimizer.parameters))
-        # By pools where there are any: they are updated as wholes.
+        # By pools where there are any: a pool is updated as one array.
         touched = list(dict.fromkeys(map(state_of, self.optimizer.get_parameters())))
         before = [tracing.read(state) for state in touched]
         self.optimizer(tuple(grads))
@@ -315,17 +316,17 @@ def is_finite(grads: Any) -> Array:
     return finite
 
 
-def widened(value: Any) -> Any:
+def as_float32(value: Any) -> Any:
     """Float16 and BFloat16 Tensors, alone or in tuples, as Float32; everything else as it is."""
     if isinstance(value, tuple | list):
-        return tuple(widened(item) for item in value)
+        return tuple(as_float32(item) for item in value)
     if isinstance(value, Tensor):
         dtype = to_dtype(value.dtype)
         return value.astype(float32) if dtype.is_floating() and dtype.itemsize < 4 else value
     return value
 
 
-class Widened(Cell):
+class Float32Outputs(Cell):
     """A network whose outputs leave it as Float32, for losses after Float16 layers."""
 
     def __init__(self, network: Cell) -> None:
@@ -334,7 +335,7 @@ class Widened(Cell):
 
     def construct(self, *inputs: Any) -> Any:
         """The network's outputs."""
-        return widened(self._network(*inputs))
+        return as_float32(self._network(*inputs))
 
 
 def _check_cell(owner: str, argument: str, value: object) -> None:

@@ -1,7 +1,7 @@
 """CheckpointManager: a folder of checkpoints, of which the newest and the best are kept.
 
-Every checkpoint stands for itself: its step is in its name, its metrics are in it, so that nothing
-but the files says what there is, and a crash between two writes leaves nothing that disagrees.
+Every checkpoint is self-contained: its step is in its name, and its metrics are in the file. There
+is no index besides the files, so a crash between two writes leaves nothing inconsistent.
 
 With several processes checkpoints are sharded ones: all processes save, at the same steps, and
 process 0 alone deletes.
@@ -89,7 +89,7 @@ class CheckpointManager(Callback):
         format: "safetensors" or "sharded"; None: sharded if there are several processes.
 
     Raises:
-        TypeError, ValueError: an argument of another kind, or out of range.
+        TypeError, ValueError: an argument of the wrong type, or out of range.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class CheckpointManager(Callback):
                 "CheckpointManager: format must be 'safetensors', 'sharded' or None, got "
                 f"{format!r}."
             )
-        self._best = _rule(keep_best)
+        self._best = _best_metric(keep_best)
         self._format = format
         self.directory = Path(directory)
         self.prefix = prefix
@@ -142,7 +142,7 @@ class CheckpointManager(Callback):
         self._pattern = re.compile(re.escape(prefix) + r"-(\d+)\.(safetensors|sharded)")
         self._known: dict[Path, tuple[tuple[int, int, int], SavedStep | str]] = {}
         self._pending: tuple[SaveHandle | Path, SavedStep] | None = None
-        self._told: set[Path] = set()
+        self._warned: set[Path] = set()
         self._last_step = 0
 
     # By hand.
@@ -169,7 +169,7 @@ class CheckpointManager(Callback):
             The path of the file, or a `SaveHandle` with `async_save`.
 
         Raises:
-            TypeError, ValueError: an argument of another kind.
+            TypeError, ValueError: an argument of the wrong type.
             OSError: from the file system; all files are as they were.
             CheckpointError: another process could not write; all files are as they were.
         """
@@ -183,7 +183,7 @@ class CheckpointManager(Callback):
             entries |= random_entries()
         self.directory.mkdir(parents=True, exist_ok=True)
         saved = SavedStep(step, self._path(step), numbers)
-        self._settle()
+        self._wait_for_save()
         if self._async:
             self._prune(saved.path)
         made = save_checkpoint(
@@ -195,7 +195,7 @@ class CheckpointManager(Callback):
         )
         self._pending = (made, saved)
         if not self._async:
-            self._settle()
+            self._wait_for_save()
             self._prune(saved.path)
         return made
 
@@ -208,7 +208,7 @@ class CheckpointManager(Callback):
         Raises:
             Exception: what went wrong in a save in background.
         """
-        self._settle()
+        self._wait_for_save()
         found = [self._look(path) for path in self._files()]
         return [one for one in found if isinstance(one, SavedStep)]
 
@@ -218,7 +218,7 @@ class CheckpointManager(Callback):
         Older ones are not looked at: this is what a program calls when it starts,
         `model.train(..., resume=manager.latest())`.
         """
-        self._settle()
+        self._wait_for_save()
         for path in reversed(self._files()):
             found = self._look(path)
             if isinstance(found, SavedStep):
@@ -253,7 +253,7 @@ class CheckpointManager(Callback):
             What was loaded; None, and nothing is changed, if the folder has no valid checkpoint.
 
         Raises:
-            TypeError: `net` is no Cell.
+            TypeError: `net` is not a Cell.
             FileNotFoundError, CheckpointError: as `load_checkpoint`; nothing was loaded.
         """
         if not isinstance(net, Cell):
@@ -296,7 +296,7 @@ class CheckpointManager(Callback):
         if args.cur_step_num > self._last_step:
             self._save(args, None)
         self._prune(None)
-        self._settle()
+        self._wait_for_save()
 
     def save_at_interrupt(self, args: Facts) -> Path | None:
         """Save the present state after Ctrl-C; returns the path.
@@ -308,7 +308,7 @@ class CheckpointManager(Callback):
         path = self._path(args.cur_step_num)
         if args.cur_step_num > self._last_step or not path.exists():
             self._save(args, None)
-        self._settle()
+        self._wait_for_save()
         return path
 
     def _save(self, args: Facts, metrics: Mapping[str, Any] | None) -> None:
@@ -323,7 +323,7 @@ class CheckpointManager(Callback):
         kind = self._format or (SHARDED if jax.process_count() > 1 else "safetensors")
         return self.directory / f"{self.prefix}-{step}.{kind}"
 
-    def _settle(self) -> None:
+    def _wait_for_save(self) -> None:
         """Wait for the save in background; a file that was just written needs no second look."""
         background.settle()
         pending, self._pending = self._pending, None
@@ -344,17 +344,17 @@ class CheckpointManager(Callback):
         """What a file holds; None, and a warning once, if it is damaged or gone."""
         try:
             state = _state(path)
-            held = self._known.get(path)
-            if held is None or held[0] != state:
-                held = (state, _try(path, self._checksums))
-                self._known[path] = held
+            known = self._known.get(path)
+            if known is None or known[0] != state:
+                known = (state, _try(path, self._checksums))
+                self._known[path] = known
         except FileNotFoundError:  # another process has deleted it
             return None
-        if isinstance(held[1], SavedStep):
-            return held[1]
-        if path not in self._told:
-            self._told.add(path)
-            warnings.warn(f"CheckpointManager passes over a file: {held[1]}", stacklevel=3)
+        if isinstance(known[1], SavedStep):
+            return known[1]
+        if path not in self._warned:
+            self._warned.add(path)
+            warnings.warn(f"CheckpointManager passes over a file: {known[1]}", stacklevel=3)
         return None
 
     def _best_of(self, found: list[SavedStep]) -> SavedStep | None:
@@ -405,7 +405,7 @@ class CheckpointManager(Callback):
         return found
 
 
-def _rule(keep_best: object) -> tuple[str, int] | None:
+def _best_metric(keep_best: object) -> tuple[str, int] | None:
     if keep_best is None:
         return None
     pair = tuple(keep_best) if isinstance(keep_best, tuple | list) else ()

@@ -1,7 +1,7 @@
-"""Ctrl-C that never cuts a step in two.
+"""Ctrl-C that never interrupts a step in the middle.
 
-Inside a step the first Ctrl-C is kept until the step is done; everywhere else (waiting for a batch,
-in a callback), and the second time, it is an ordinary KeyboardInterrupt.
+Inside a step the first Ctrl-C is deferred until the step is done. Everywhere else (waiting for a
+batch, in a callback), and the second time, it raises KeyboardInterrupt at once.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 
 
 class Interrupts:
-    """While it is open, SIGINT is handled as above; in the main thread, and only if nobody else
-    has a handler of his own.
+    """While it is open, SIGINT is handled as above, in the main thread and unless the program has
+    installed another handler.
     """
 
     def __init__(self) -> None:

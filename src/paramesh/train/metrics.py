@@ -148,7 +148,7 @@ class MSE(_OfPairs):
 
 
 class Accuracy(_OfPairs):
-    """The part of the samples that are classified right.
+    """The fraction of the samples that are classified correctly.
 
     Args:
         eval_type: "classification": outputs (N, C, …), labels (N, …) as numbers of classes or
@@ -180,13 +180,13 @@ class Accuracy(_OfPairs):
 
 
 class TopKCategoricalAccuracy(_OfPairs):
-    """The part of the samples whose class is among the k highest outputs.
+    """The fraction of the samples whose class is among the k highest outputs.
 
     Args:
         k: at least 1.
 
     Raises:
-        TypeError, ValueError: `k` is no int, or below 1.
+        TypeError, ValueError: `k` is not an int, or below 1.
     """
 
     def __init__(self, k: int) -> None:
@@ -266,7 +266,7 @@ def get_metrics(metrics: object) -> dict[str, Metric]:
     """{name: Metric} from names, or from a dict of Metrics.
 
     Raises:
-        TypeError: another kind; ValueError: a name that is no metric's.
+        TypeError: another kind; ValueError: an unknown name.
     """
     if metrics is None:
         return {}

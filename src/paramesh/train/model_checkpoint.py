@@ -36,7 +36,7 @@ class CheckpointConfig:
         format: "safetensors" (None), "ckpt" or "sharded".
 
     Raises:
-        TypeError, ValueError: an argument of another kind; a negative number.
+        TypeError, ValueError: an argument of the wrong type; a negative number.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class ModelCheckpoint(Callback):
 
     Raises:
         ValueError: a prefix with a folder in it.
-        TypeError: `config` is no CheckpointConfig.
+        TypeError: `config` is not a CheckpointConfig.
     """
 
     def __init__(

@@ -80,7 +80,7 @@ def take_back(network: Any, inputs: tuple[Any, ...]) -> None:
     frame = tracing.current()
     try:
         last = _thread.last.pop(network if frame is None else frame, None)
-    except TypeError:  # a function of a kind that nothing refers to weakly is no network
+    except TypeError:  # without weak references: not a network
         return
     if last is None or not last.is_of(network, inputs):
         return

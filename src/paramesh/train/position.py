@@ -127,7 +127,7 @@ def resumed(resume: object, epoch: int, initial_epoch: int, count: int | None) -
 
 
 def passed_over(start: Position, pace: Pace, epoch: int, dataset: Dataset) -> Position:
-    """Where a worker goes on that was started again; the steps before are taken off its pace.
+    """Where a restarted worker continues; the steps before are marked as passed in its pace.
 
     Args:
         start: where the run began.
@@ -152,7 +152,8 @@ def passed_over(start: Position, pace: Pace, epoch: int, dataset: Dataset) -> Po
 def check_same(path: str | os.PathLike[str] | None, start: Position) -> None:
     """Refuse processes of one program that go on from different places.
 
-    Each has looked for the newest checkpoint itself, and they would end with parts of two states.
+    Each has looked for the newest checkpoint itself, and they would end with a mixture of two
+    states.
 
     Raises:
         CheckpointError: they do.
@@ -210,7 +211,7 @@ def _object(path: Path, entry: str, text: Any) -> dict[str, Any]:
     except (TypeError, ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise CheckpointError(f"Checkpoint '{path}': its entry '{entry}' is no JSON object.")
+        raise CheckpointError(f"Checkpoint '{path}': its entry '{entry}' is not a JSON object.")
     return found
 
 

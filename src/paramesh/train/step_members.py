@@ -1,8 +1,8 @@
-"""Submodules of MindSpore's training Cells that the `construct` of a subclass uses.
+"""Attributes of MindSpore's training Cells that the `construct` of a subclass uses.
 
 Model scripts write `class Step(nn.TrainOneStepCell)` with a `construct` of their own over
-`self.grad`, `self.grad_reducer`, `self.reducer_flag` and so on. They are made when they are asked
-for, from the settings as they are then, and an attribute that the script sets wins.
+`self.grad`, `self.grad_reducer`, `self.reducer_flag` and so on. They are made when they are read,
+from the settings as they are then; an attribute that the script sets takes precedence.
 
 Source: `TrainOneStepCell` and `TrainOneStepWithLossScaleCell` of MindSpore 1.x and 2.x.
 """
@@ -41,7 +41,7 @@ class StepGradient(GradOperation):
         derived = super().__call__(fn, weights)
         count = context.get_auto_parallel_context("grad_accumulation_step")
         params = list(fn.trainable_params() if weights is None else weights)  # type: ignore[attr-defined]
-        of_part = GradientFunction(fn, None, params, with_sens=self.sens_param)
+        of_batch = GradientFunction(fn, None, params, with_sens=self.sens_param)
 
         def gradients(*inputs: Any) -> Any:
             sens = ()
@@ -50,7 +50,7 @@ class StepGradient(GradOperation):
             one_forward.take_back(fn, inputs)
             if count == 1:
                 return derived(*inputs, *sens)
-            compute = lambda *part: of_part(*part, *sens)  # noqa: E731
+            compute = lambda *batch: of_batch(*batch, *sens)  # noqa: E731
             return tuple(accumulated(compute, inputs, params, count)[1])
 
         return gradients
@@ -64,7 +64,7 @@ def _mode(cell: Cell) -> str:
     return context.get_auto_parallel_context("parallel_mode")
 
 
-#: What every training Cell offers.
+#: Attributes of every training Cell.
 STEP: dict[str, Callable[[Any], Any]] = {
     "grad": lambda cell: StepGradient(get_by_list=True, sens_param=True),
     "grad_no_sens": lambda cell: StepGradient(get_by_list=True),
@@ -77,7 +77,7 @@ STEP: dict[str, Callable[[Any], Any]] = {
     "degree": lambda cell: placement.current().count,
 }
 
-#: What those with a loss scale offer besides.
+#: Further attributes of those with a loss scale.
 LOSS_SCALE: dict[str, Callable[[Any], Any]] = STEP | {
     "hyper_map": lambda cell: ops.HyperMap(),
     "base": lambda cell: Tensor(1, float32),
@@ -94,14 +94,14 @@ LOSS_SCALE: dict[str, Callable[[Any], Any]] = STEP | {
 }
 
 
-class Offering(Cell):
-    """A Cell with members that are made when they are asked for."""
+class LazyAttributes(Cell):
+    """A Cell with attributes that are made when they are first read."""
 
-    #: {name: makes the member of a Cell}.
-    offered: Mapping[str, Callable[[Any], Any]] = MappingProxyType({})
+    #: {name: makes the attribute of a Cell}.
+    lazy_attributes: Mapping[str, Callable[[Any], Any]] = MappingProxyType({})
 
     def __getattr__(self, name: str) -> Any:
-        make = type(self).offered.get(name)
+        make = type(self).lazy_attributes.get(name)
         if make is None or name in self.__dict__.get("_cells", {}):
             return super().__getattr__(name)
         return make(self)
