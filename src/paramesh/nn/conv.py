@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import jax
 from jax import Array
@@ -25,7 +26,7 @@ from paramesh.nn.cell import Cell
 from paramesh.ops import conv as ops
 from paramesh.ops.nn_ops import bias_add
 from paramesh.state import placement
-from paramesh.tensor.argument_types import DTypeLike, TensorLike
+from paramesh.tensor.argument_types import DTypeLike, Ints, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 
 #: How many zeros go around an image: one number for all sides, or one for each.
@@ -38,20 +39,24 @@ _DEFAULT = HeUniform(math.sqrt(5))
 class BaseConv(Cell):
     """What all convolutions share: the checked settings and the Parameters.
 
-    `kernel_size`, `stride` and `dilation` have one entry for each spatial axis of the weight.
+    `kernel_size`, `stride` and `dilation` have one entry for each spatial axis of the weight: those
+    of `Conv1d` have two.
     """
 
+    #: Spatial axes of the input, and the names of its axes by `data_format`.
+    n: ClassVar[int]
+    formats: ClassVar[tuple[str, ...]]
     transposed = False
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: tuple[int, ...],
-        stride: tuple[int, ...],
+        kernel_size: Ints,
+        stride: Ints,
         pad_mode: str,
         padding: Padding,
-        dilation: tuple[int, ...],
+        dilation: Ints,
         group: int,
         has_bias: bool,
         weight_init: Init,
@@ -63,17 +68,17 @@ class BaseConv(Cell):
         owner = type(self).__name__
         self.in_channels = arguments.integer(owner, "in_channels", in_channels)
         self.out_channels = arguments.integer(owner, "out_channels", out_channels)
-        self.kernel_size = kernel_size
-        self.stride = stride
+        self.kernel_size = self._sizes("kernel_size", kernel_size)
+        self.stride = self._sizes("stride", stride)
         self.pad_mode = arguments.choice(owner, "pad_mode", pad_mode, _MODES)
-        self.padding = padding
-        self.dilation = dilation
+        self.padding = self._checked_padding(padding)
+        self.dilation = self._sizes("dilation", dilation)
         self.group = arguments.integer(owner, "group", group)
         self.has_bias = arguments.flag(owner, "has_bias", has_bias)
-        self.data_format = data_format
+        self.data_format = arguments.choice(owner, "data_format", data_format, self.formats)
         self._weight_init = _DEFAULT if weight_init is None else weight_init
         self._bias_init = bias_init
-        _check_padding(owner, self.pad_mode, padding)
+        _check_padding(owner, self.pad_mode, self.padding)
         for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if channels % group:
                 raise ValueError(
@@ -82,7 +87,7 @@ class BaseConv(Cell):
         shape = self._weight_shape()
         self.weight = arguments.weight(owner, "weight_init", self._weight_init, shape, dtype)
         taken = shape[-1] if data_format == "NHWC" else shape[1]
-        fan_in = taken * math.prod(kernel_size)
+        fan_in = taken * math.prod(self.kernel_size)
         self.bias = None
         if has_bias:
             start = Uniform(1 / math.sqrt(fan_in))
@@ -90,6 +95,20 @@ class BaseConv(Cell):
             self.bias = arguments.weight(
                 owner, "bias_init", self._bias_init, (out_channels,), dtype
             )
+
+    def _sizes(self, name: str, value: Ints) -> tuple[int, ...]:
+        """One int for each spatial axis of the weight; sequences have a height of 1."""
+        owner = type(self).__name__
+        if self.n == 1:
+            return 1, arguments.integer(owner, name, value)
+        return arguments.integers(owner, name, value, self.n)
+
+    def _checked_padding(self, padding: Padding) -> Padding:
+        """An int of at least 0, or a tuple of (before, after) of each spatial axis."""
+        owner = type(self).__name__
+        if isinstance(padding, tuple | list):
+            return arguments.integers(owner, "padding", padding, 2 * self.n, low=0)
+        return arguments.integer(owner, "padding", padding, low=0)
 
     def _weight_shape(self) -> tuple[int, ...]:
         if self.transposed:
@@ -139,17 +158,6 @@ def _check_padding(owner: str, pad_mode: str, padding: Padding) -> None:
         )
 
 
-def checked_padding(owner: str, padding: object, n: int) -> Padding:
-    """An int >= 0, or a tuple of n of them."""
-    if isinstance(padding, tuple | list):
-        return arguments.integers(owner, "padding", padding, n, low=0)
-    return arguments.integer(owner, "padding", padding, low=0)
-
-
-def _images_format(owner: str, data_format: object) -> str:
-    return arguments.choice(owner, "data_format", data_format, ("NCHW", "NHWC"))
-
-
 class Conv2d(BaseConv):
     """Convolution of images.
 
@@ -178,6 +186,9 @@ class Conv2d(BaseConv):
             groups; an initial value that does not fit.
     """
 
+    n = 2
+    formats = ("NCHW", "NHWC")
+
     def __init__(
         self,
         in_channels: int,
@@ -197,16 +208,16 @@ class Conv2d(BaseConv):
         super().__init__(
             in_channels,
             out_channels,
-            arguments.integers("Conv2d", "kernel_size", kernel_size, 2),
-            arguments.integers("Conv2d", "stride", stride, 2),
+            kernel_size,
+            stride,
             pad_mode,
-            checked_padding("Conv2d", padding, 4),
-            arguments.integers("Conv2d", "dilation", dilation, 2),
+            padding,
+            dilation,
             group,
             has_bias,
             weight_init,
             bias_init,
-            _images_format("Conv2d", data_format),
+            data_format,
             dtype,
         )
 
@@ -257,6 +268,9 @@ class Conv1d(BaseConv):
             groups; an initial value that does not fit.
     """
 
+    n = 1
+    formats = ("NCL",)
+
     def __init__(
         self,
         in_channels: int,
@@ -275,11 +289,11 @@ class Conv1d(BaseConv):
         super().__init__(
             in_channels,
             out_channels,
-            (1, arguments.integer("Conv1d", "kernel_size", kernel_size)),
-            (1, arguments.integer("Conv1d", "stride", stride)),
+            kernel_size,
+            stride,
             pad_mode,
-            checked_padding("Conv1d", padding, 2),
-            (1, arguments.integer("Conv1d", "dilation", dilation)),
+            padding,
+            dilation,
             group,
             has_bias,
             weight_init,
@@ -335,6 +349,9 @@ class Conv3d(BaseConv):
             groups; an initial value that does not fit.
     """
 
+    n = 3
+    formats = ("NCDHW",)
+
     def __init__(
         self,
         in_channels: int,
@@ -354,16 +371,16 @@ class Conv3d(BaseConv):
         super().__init__(
             in_channels,
             out_channels,
-            arguments.integers("Conv3d", "kernel_size", kernel_size, 3),
-            arguments.integers("Conv3d", "stride", stride, 3),
+            kernel_size,
+            stride,
             pad_mode,
-            checked_padding("Conv3d", padding, 6),
-            arguments.integers("Conv3d", "dilation", dilation, 3),
+            padding,
+            dilation,
             group,
             has_bias,
             weight_init,
             bias_init,
-            arguments.choice("Conv3d", "data_format", data_format, ("NCDHW",)),
+            data_format,
             dtype,
         )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from paramesh.dtype import float32
 from paramesh.nn import arguments
 from paramesh.nn.arguments import Init
-from paramesh.nn.conv import BaseConv, Padding, checked_padding
+from paramesh.nn.conv import BaseConv, Padding
 from paramesh.ops import conv as ops
 from paramesh.ops.array import pad
 from paramesh.ops.nn_ops import bias_add
@@ -102,6 +102,9 @@ class Conv2dTranspose(_Transposed):
             groups; an initial value that does not fit.
     """
 
+    n = 2
+    formats = ("NCHW",)
+
     def __init__(
         self,
         in_channels: int,
@@ -122,11 +125,11 @@ class Conv2dTranspose(_Transposed):
         super().__init__(
             in_channels,
             out_channels,
-            arguments.integers(owner, "kernel_size", kernel_size, 2),
-            arguments.integers(owner, "stride", stride, 2),
+            kernel_size,
+            stride,
             pad_mode,
-            checked_padding(owner, padding, 4),
-            arguments.integers(owner, "dilation", dilation, 2),
+            padding,
+            dilation,
             group,
             has_bias,
             weight_init,
@@ -174,6 +177,8 @@ class Conv1dTranspose(_Transposed):
             groups; an initial value that does not fit.
     """
 
+    n = 1
+    formats = ("NCL",)
     output_padding = (0, 0)
 
     def __init__(
@@ -191,16 +196,14 @@ class Conv1dTranspose(_Transposed):
         bias_init: Init = None,
         dtype: DTypeLike = float32,
     ) -> None:
-        owner = "Conv1dTranspose"
-        pad = arguments.integer(owner, "padding", padding, low=0)
         super().__init__(
             in_channels,
             out_channels,
-            (1, arguments.integer(owner, "kernel_size", kernel_size)),
-            (1, arguments.integer(owner, "stride", stride)),
+            kernel_size,
+            stride,
             pad_mode,
-            (0, 0, pad, pad),
-            (1, arguments.integer(owner, "dilation", dilation)),
+            padding,
+            dilation,
             group,
             has_bias,
             weight_init,
@@ -208,6 +211,10 @@ class Conv1dTranspose(_Transposed):
             "NCL",
             dtype,
         )
+
+    def _checked_padding(self, padding: Padding) -> Padding:
+        pad = arguments.integer("Conv1dTranspose", "padding", padding, low=0)
+        return 0, 0, pad, pad
 
     def construct(self, x: TensorLike) -> Tensor:
         """(n, c, l) -> (n, out, l').

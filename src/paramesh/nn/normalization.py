@@ -449,20 +449,7 @@ class InstanceNorm1d(_InstanceNorm):
 class InstanceNorm2d(_InstanceNorm):
     """Instance normalisation of images (n, c, h, w), over h and w.
 
-    Args:
-        num_features: number of channels.
-        eps: added to the variance.
-        momentum: weight of the batch in the moving averages, 0 to 1.
-        affine: whether gamma and beta are trained.
-        gamma_init: initial value of gamma: a Tensor, an Initializer, its name or a number.
-        beta_init: the same for beta.
-        dtype: element type of the Parameters.
-
-    Weights:
-        moving_mean, moving_variance (named `mean` and `variance` on their own), gamma, beta: (c,).
-
-    Raises:
-        TypeError: an argument of the wrong type; ValueError: a number out of range.
+    Arguments, weights and errors are those of `InstanceNorm1d`.
     """
 
     shape: ClassVar[str] = "(n, c, h, w)"
@@ -471,20 +458,7 @@ class InstanceNorm2d(_InstanceNorm):
 class InstanceNorm3d(_InstanceNorm):
     """Instance normalisation of volumes (n, c, d, h, w), over d, h and w.
 
-    Args:
-        num_features: number of channels.
-        eps: added to the variance.
-        momentum: weight of the batch in the moving averages, 0 to 1.
-        affine: whether gamma and beta are trained.
-        gamma_init: initial value of gamma: a Tensor, an Initializer, its name or a number.
-        beta_init: the same for beta.
-        dtype: element type of the Parameters.
-
-    Weights:
-        moving_mean, moving_variance (named `mean` and `variance` on their own), gamma, beta: (c,).
-
-    Raises:
-        TypeError: an argument of the wrong type; ValueError: a number out of range.
+    Arguments, weights and errors are those of `InstanceNorm1d`.
     """
 
     shape: ClassVar[str] = "(n, c, d, h, w)"

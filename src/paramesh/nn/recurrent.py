@@ -7,7 +7,7 @@ A layer computes the products of all inputs with `weight_ih` at once, and then g
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -234,7 +234,36 @@ class RNN(_Recurrent):
         )
 
 
-class LSTM(_Recurrent):
+class _Gated(_Recurrent):
+    """What LSTM and GRU share: everything but the step, which is named by `kind`."""
+
+    kind: ClassVar[str]
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        has_bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        dtype: DTypeLike = float32,
+    ) -> None:
+        super().__init__(
+            type(self).kind,
+            input_size,
+            hidden_size,
+            num_layers,
+            has_bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            dtype,
+        )
+
+
+class LSTM(_Gated):
     """Long short-term memory over sequences; the state is (hidden, cell).
 
     Args:
@@ -256,31 +285,10 @@ class LSTM(_Recurrent):
         TypeError: an argument of the wrong type; ValueError: a number out of range.
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        has_bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        dtype: DTypeLike = float32,
-    ) -> None:
-        super().__init__(
-            "lstm",
-            input_size,
-            hidden_size,
-            num_layers,
-            has_bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            dtype,
-        )
+    kind: ClassVar[str] = "lstm"
 
 
-class GRU(_Recurrent):
+class GRU(_Gated):
     """Gated recurrent units over sequences.
 
     Args:
@@ -302,25 +310,4 @@ class GRU(_Recurrent):
         TypeError: an argument of the wrong type; ValueError: a number out of range.
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        has_bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        dtype: DTypeLike = float32,
-    ) -> None:
-        super().__init__(
-            "gru",
-            input_size,
-            hidden_size,
-            num_layers,
-            has_bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            dtype,
-        )
+    kind: ClassVar[str] = "gru"

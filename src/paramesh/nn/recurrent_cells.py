@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -214,7 +214,18 @@ class RNNCell(_Step):
         super().__init__(kind, input_size, hidden_size, has_bias, dtype)
 
 
-class LSTMCell(_Step):
+class _GatedCell(_Step):
+    """What LSTMCell and GRUCell share: everything but the step, which is named by `kind`."""
+
+    kind: ClassVar[str]
+
+    def __init__(
+        self, input_size: int, hidden_size: int, has_bias: bool = True, dtype: DTypeLike = float32
+    ) -> None:
+        super().__init__(type(self).kind, input_size, hidden_size, has_bias, dtype)
+
+
+class LSTMCell(_GatedCell):
     """One step of an `LSTM`: (n, input), ((n, hidden), (n, hidden)) -> a pair like the second.
 
     Args:
@@ -231,13 +242,10 @@ class LSTMCell(_Step):
         TypeError: an argument of the wrong type; ValueError: a number out of range.
     """
 
-    def __init__(
-        self, input_size: int, hidden_size: int, has_bias: bool = True, dtype: DTypeLike = float32
-    ) -> None:
-        super().__init__("lstm", input_size, hidden_size, has_bias, dtype)
+    kind: ClassVar[str] = "lstm"
 
 
-class GRUCell(_Step):
+class GRUCell(_GatedCell):
     """One step of a `GRU`: (n, input), (n, hidden) -> (n, hidden).
 
     Args:
@@ -254,7 +262,4 @@ class GRUCell(_Step):
         TypeError: an argument of the wrong type; ValueError: a number out of range.
     """
 
-    def __init__(
-        self, input_size: int, hidden_size: int, has_bias: bool = True, dtype: DTypeLike = float32
-    ) -> None:
-        super().__init__("gru", input_size, hidden_size, has_bias, dtype)
+    kind: ClassVar[str] = "gru"

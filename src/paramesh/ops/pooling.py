@@ -232,20 +232,14 @@ def avg_pool2d(
     return _average(grown, window, False)
 
 
-MaxPool = primitive(
-    "MaxPool",
-    max_pool,
-    lambda kernel_size=1, strides=1, pad_mode="valid", data_format="NCHW": dict(
-        kernel_size=kernel_size, strides=strides, pad_mode=pad_mode, data_format=data_format
-    ),
-)
-AvgPool = primitive(
-    "AvgPool",
-    avg_pool,
-    lambda kernel_size=1, strides=1, pad_mode="valid", data_format="NCHW": dict(
-        kernel_size=kernel_size, strides=strides, pad_mode=pad_mode, data_format=data_format
-    ),
-)
+def _settings(
+    kernel_size: Ints = 1, strides: Ints = 1, pad_mode: str = "valid", data_format: str = "NCHW"
+) -> dict[str, Any]:
+    return dict(locals())
+
+
+MaxPool = primitive("MaxPool", max_pool, _settings)
+AvgPool = primitive("AvgPool", avg_pool, _settings)
 
 
 @function

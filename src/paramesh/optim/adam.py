@@ -62,9 +62,7 @@ class Adam(RuleOptimizer):
                     "and use_offload."
                 )
         super().__init__(learning_rate, params, weight_decay, loss_scale)
-        self.beta1 = checks.fraction(name, "beta1", beta1)
-        self.beta2 = checks.fraction(name, "beta2", beta2)
-        self.eps = checks.positive(name, "eps", eps)
+        self.set_betas(beta1, beta2, eps)
         checks.boolean(name, "use_locking", use_locking)
         self.use_nesterov = checks.boolean(name, "use_nesterov", use_nesterov)
         self.use_amsgrad = checks.boolean(name, "use_amsgrad", use_amsgrad)
@@ -74,10 +72,9 @@ class Adam(RuleOptimizer):
             raise ValueError(f"{name}: {' and '.join(chosen)} exclude each other; choose one.")
         self.add_state("beta1_power", Parameter(self._power, name="beta1_power"))
         self.add_state("beta2_power", Parameter(self._power, name="beta2_power"))
-        self.add_state("moment1", self.clone_parameters("moment1"))
-        self.add_state("moment2", self.clone_parameters("moment2"))
+        self.add_slots("moment1", "moment2")
         if use_amsgrad:
-            self.add_state("vhat", self.clone_parameters("vhat"))
+            self.add_slots("vhat")
 
     def rule(self) -> optax.GradientTransformation:
         """Adam with these numbers."""
@@ -154,6 +151,7 @@ class AdamWeightDecay(RuleOptimizer):
         TypeError, ValueError: as `Optimizer`, and for numbers out of range.
     """
 
+    state_type = rules.AdamWeightDecayState
     elementwise = True
     decays_gradient = False
 
@@ -167,12 +165,8 @@ class AdamWeightDecay(RuleOptimizer):
         weight_decay: WeightDecay = 0.0,
     ) -> None:
         super().__init__(learning_rate, params, weight_decay)
-        name = type(self).__name__
-        self.beta1 = checks.fraction(name, "beta1", beta1)
-        self.beta2 = checks.fraction(name, "beta2", beta2)
-        self.eps = checks.positive(name, "eps", eps)
-        self.add_state("adam_m", self.clone_parameters("adam_m"))
-        self.add_state("adam_v", self.clone_parameters("adam_v"))
+        self.set_betas(beta1, beta2, eps)
+        self.add_slots("adam_m", "adam_v")
 
     @property
     def moments1(self) -> Any:
@@ -187,10 +181,6 @@ class AdamWeightDecay(RuleOptimizer):
     def rule(self) -> optax.GradientTransformation:
         """Adam with these numbers."""
         return rules.adam_weight_decay(self.beta1, self.beta2, self.eps)
-
-    def slots(self) -> Slots:
-        """The update rule's state, and the attributes that hold it."""
-        return same(rules.AdamWeightDecayState)
 
 
 class AdaMax(RuleOptimizer):
@@ -209,6 +199,7 @@ class AdaMax(RuleOptimizer):
         TypeError, ValueError: as `Optimizer`, and for numbers out of range.
     """
 
+    state_type = rules.AdaMaxState
     elementwise = True
 
     def __init__(
@@ -222,17 +213,10 @@ class AdaMax(RuleOptimizer):
         loss_scale: float = 1.0,
     ) -> None:
         super().__init__(learning_rate, params, weight_decay, loss_scale)
-        self.beta1 = checks.fraction("AdaMax", "beta1", beta1)
-        self.beta2 = checks.fraction("AdaMax", "beta2", beta2)
-        self.eps = checks.positive("AdaMax", "eps", eps)
+        self.set_betas(beta1, beta2, eps)
         self.add_state("beta1_power", Parameter([1.0], name="beta1_power"))
-        self.add_state("moment1", self.clone_parameters("moment1"))
-        self.add_state("moment2", self.clone_parameters("moment2"))
+        self.add_slots("moment1", "moment2")
 
     def rule(self) -> optax.GradientTransformation:
         """AdaMax with these numbers."""
         return rules.adamax(self.beta1, self.beta2, self.eps)
-
-    def slots(self) -> Slots:
-        """The update rule's state, and the attributes that hold it."""
-        return same(rules.AdaMaxState)

@@ -43,7 +43,7 @@ class Adagrad(RuleOptimizer):
         super().__init__(learning_rate, params, weight_decay, loss_scale)
         self.first_accum = checks.not_negative("Adagrad", "accum", accum, allow_int=False)
         self.update_slots = checks.boolean("Adagrad", "update_slots", update_slots)
-        self.add_state("accum", self.clone_parameters("accum", self.first_accum))
+        self.add_slots("accum", init=self.first_accum)
 
     def rule(self) -> optax.GradientTransformation:
         """`optax.scale_by_rss`, or the one that leaves the sums."""
@@ -69,6 +69,7 @@ class ProximalAdagrad(RuleOptimizer):
         TypeError, ValueError: as `Optimizer`, and for numbers out of range.
     """
 
+    state_type = rules_adaptive.AccumState
     elementwise = True
 
     def __init__(
@@ -88,15 +89,11 @@ class ProximalAdagrad(RuleOptimizer):
         self.l1 = checks.not_negative(name, "l1", l1, allow_int=False)
         self.l2 = checks.not_negative(name, "l2", l2, allow_int=False)
         checks.boolean(name, "use_locking", use_locking)
-        self.add_state("accum", self.clone_parameters("accum", accum))
+        self.add_slots("accum", init=accum)
 
     def rule(self) -> optax.GradientTransformation:
         """Proximal Adagrad with these penalties."""
         return rules_adaptive.proximal_adagrad(l1=self.l1, l2=self.l2)
-
-    def slots(self) -> Slots:
-        """The update rule's state, and the attributes that hold it."""
-        return same(rules_adaptive.AccumState)
 
 
 class RMSProp(RuleOptimizer):
@@ -140,9 +137,9 @@ class RMSProp(RuleOptimizer):
         checks.boolean("RMSProp", "use_locking", use_locking)
         self.centered = checks.boolean("RMSProp", "centered", centered)
         if centered:
-            self.add_state("mean_grad", self.clone_parameters("mean_grad"))
-        self.add_state("mean_square", self.clone_parameters("mean_square", "ones"))
-        self.add_state("moment", self.clone_parameters("moment"))
+            self.add_slots("mean_grad")
+        self.add_slots("mean_square", init="ones")
+        self.add_slots("moment")
 
     def rule(self) -> optax.GradientTransformation:
         """RMSProp with these numbers."""
@@ -184,8 +181,7 @@ class Adadelta(RuleOptimizer):
         super().__init__(learning_rate, params, weight_decay, loss_scale)
         self.rho = checks.real("Adadelta", "rho", rho, 0, 1, allow_int=False)
         self.epsilon = checks.not_negative("Adadelta", "epsilon", epsilon, allow_int=False)
-        self.add_state("accum", self.clone_parameters("accum"))
-        self.add_state("accum_update", self.clone_parameters("accum_update"))
+        self.add_slots("accum", "accum_update")
 
     def rule(self) -> optax.GradientTransformation:
         """`optax.scale_by_adadelta`."""
@@ -215,6 +211,7 @@ class FTRL(RuleOptimizer):
             that moves or differs between groups.
     """
 
+    state_type = rules_adaptive.FTRLState
     elementwise = True
 
     def __init__(
@@ -240,16 +237,12 @@ class FTRL(RuleOptimizer):
         self.l1 = checks.not_negative("FTRL", "l1", l1, allow_int=False)
         self.l2 = checks.not_negative("FTRL", "l2", l2, allow_int=False)
         checks.boolean("FTRL", "use_locking", use_locking)
-        self.add_state("moments", self.clone_parameters("moments", first))
-        self.add_state("linear", self.clone_parameters("linear"))
+        self.add_slots("moments", init=first)
+        self.add_slots("linear")
 
     def rule(self) -> optax.GradientTransformation:
         """The state of FTRL."""
         return rules_adaptive.ftrl(lr_power=self.lr_power)
-
-    def slots(self) -> Slots:
-        """The update rule's state, and the attributes that hold it."""
-        return same(rules_adaptive.FTRLState)
 
     def new_values(
         self, params: list[Array], updates: list[Array], state: Any, rates_: list[RawNumber]

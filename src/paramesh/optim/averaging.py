@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import optax
 
 from paramesh.dtype import float16, float32
@@ -9,7 +12,7 @@ from paramesh.initializer.factory import initializer
 from paramesh.optim import checks, rules_adaptive
 from paramesh.optim.groups import Parameters, WeightDecay
 from paramesh.optim.rates import LearningRate
-from paramesh.optim.rule_optimizer import RuleOptimizer, Slots, same
+from paramesh.optim.rule_optimizer import RuleOptimizer
 from paramesh.parameter import Parameter, ParameterTuple
 
 
@@ -27,6 +30,9 @@ class ASGD(RuleOptimizer):
     Raises:
         TypeError, ValueError: as `Optimizer`; a number that is not a float.
     """
+
+    state_type = rules_adaptive.ASGDState
+    state_attributes: ClassVar[Mapping[str, str]] = {"count": "global_step"}
 
     def __init__(
         self,
@@ -50,10 +56,6 @@ class ASGD(RuleOptimizer):
         """ASGD with these numbers."""
         return rules_adaptive.asgd(self.lambd, self.alpha, self.t0)
 
-    def slots(self) -> Slots:
-        """The update rule's state, and the attributes that hold it."""
-        return same(rules_adaptive.ASGDState, count="global_step")
-
 
 class Rprop(RuleOptimizer):
     """Resilient backpropagation, for gradients of full data sets: only their signs count.
@@ -69,6 +71,7 @@ class Rprop(RuleOptimizer):
         TypeError, ValueError: as `Optimizer`; `etas` or `step_sizes` is not such a pair of floats.
     """
 
+    state_type = rules_adaptive.RpropState
     elementwise = True
 
     def __init__(
@@ -94,16 +97,11 @@ class Rprop(RuleOptimizer):
             raise ValueError(
                 f"Rprop: step_sizes must be (smallest, largest), got {smallest} > {largest}."
             )
-        self.add_state("prev", self.clone_parameters("prev"))
-        self.add_state("step_size", self.clone_parameters("step_size"))
+        self.add_slots("prev", "step_size")
 
     def rule(self) -> optax.GradientTransformation:
         """Rprop with these numbers."""
         return rules_adaptive.rprop(*self.etas, *self.step_sizes)
-
-    def slots(self) -> Slots:
-        """The update rule's state, and the attributes that hold it."""
-        return same(rules_adaptive.RpropState)
 
 
 class AdaFactor(RuleOptimizer):
@@ -130,6 +128,8 @@ class AdaFactor(RuleOptimizer):
             `relative_step`, or neither; `warmup_init` without `relative_step`.
     """
 
+    state_type = rules_adaptive.AdaFactorState
+    state_attributes: ClassVar[Mapping[str, str]] = {"afactor_step": "step"}
     decays_gradient = False
 
     def __init__(
@@ -176,7 +176,7 @@ class AdaFactor(RuleOptimizer):
         )
         self.exp_avg = None
         if self.beta1:
-            self.add_state("exp_avg", self.clone_parameters("exp_avg"))
+            self.add_slots("exp_avg")
         self._add_squares(checks.boolean(name, "compression", compression))
         self.add_state("step", Parameter([0.0], name="afactor_step"))
 
@@ -201,7 +201,3 @@ class AdaFactor(RuleOptimizer):
             self.relative_step,
             self.warmup_init,
         )
-
-    def slots(self) -> Slots:
-        """The update rule's state, and the attributes that hold it."""
-        return same(rules_adaptive.AdaFactorState, afactor_step="step")

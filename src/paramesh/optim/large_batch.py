@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from paramesh.optim import checks, rules
 from paramesh.optim.groups import Parameters, WeightDecay
 from paramesh.optim.optimizer import Gradients, Optimizer, work
 from paramesh.optim.rates import LearningRate
-from paramesh.optim.rule_optimizer import RuleOptimizer, Slots, same
+from paramesh.optim.rule_optimizer import RuleOptimizer
 from paramesh.parameter import Parameter
 from paramesh.tensor.argument_types import RawNumber
 from paramesh.tensor.base import wrap
@@ -38,6 +38,8 @@ class Lamb(RuleOptimizer):
         TypeError, ValueError: as `Optimizer`, and for numbers out of range.
     """
 
+    state_type = rules.LambState
+    state_attributes: ClassVar[Mapping[str, str]] = {"count": "global_step"}
     decays_gradient = False
 
     def __init__(
@@ -50,19 +52,12 @@ class Lamb(RuleOptimizer):
         weight_decay: WeightDecay = 0.0,
     ) -> None:
         super().__init__(learning_rate, params, weight_decay)
-        self.beta1 = checks.fraction("Lamb", "beta1", beta1)
-        self.beta2 = checks.fraction("Lamb", "beta2", beta2)
-        self.eps = checks.positive("Lamb", "eps", eps)
-        self.add_state("lamb_m", self.clone_parameters("lamb_m"))
-        self.add_state("lamb_v", self.clone_parameters("lamb_v"))
+        self.set_betas(beta1, beta2, eps)
+        self.add_slots("lamb_m", "lamb_v")
 
     def rule(self) -> optax.GradientTransformation:
         """LAMB with these numbers."""
         return rules.lamb(self.beta1, self.beta2, self.eps)
-
-    def slots(self) -> Slots:
-        """The update rule's state, and the attributes that hold it."""
-        return same(rules.LambState, count="global_step")
 
 
 def _default_filter(param: Parameter) -> bool:

@@ -9,7 +9,7 @@ Glossary
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import jax
@@ -19,7 +19,7 @@ import optax
 from jax import Array
 
 from paramesh.dtype import x64
-from paramesh.optim import flat
+from paramesh.optim import checks, flat
 from paramesh.optim.optimizer import Gradients, Optimizer, centralized, store, work
 from paramesh.parameter import ParameterTuple, waiting
 from paramesh.state import placement, tracing
@@ -44,6 +44,9 @@ class RuleOptimizer(Optimizer):
 
     keeps_frozen = True
 
+    #: The type of the update rule's state, and the attributes of fields that have other names.
+    state_type: ClassVar[type[Any] | None] = None
+    state_attributes: ClassVar[Mapping[str, str]] = {}
     #: Whether weight decay is added to the gradient; otherwise the update rule gets it.
     decays_gradient: ClassVar[bool] = True
     #: Whether the rule's `update` takes `learning_rate=`; otherwise it gives a direction, of which
@@ -77,7 +80,25 @@ class RuleOptimizer(Optimizer):
 
     def slots(self) -> Slots:
         """The type of the update rule's state, and {field: the attribute that holds it}."""
-        raise NotImplementedError(f"{type(self).__name__} has no slots().")
+        if self.state_type is None:
+            raise NotImplementedError(f"{type(self).__name__} has no state_type, and no slots().")
+        return same(self.state_type, **self.state_attributes)
+
+    def add_slots(self, *attributes: str, init: str | float = "zeros") -> None:
+        """Keep state for each Parameter under attributes, which are also the prefixes of names."""
+        for attribute in attributes:
+            self.add_state(attribute, self.clone_parameters(attribute, init))
+
+    def set_betas(self, beta1: float, beta2: float, eps: float) -> None:
+        """Set `beta1`, `beta2` and `eps`.
+
+        Raises:
+            TypeError: not a float; ValueError: a beta outside of (0, 1), or `eps` not above 0.
+        """
+        name = type(self).__name__
+        self.beta1 = checks.fraction(name, "beta1", beta1)
+        self.beta2 = checks.fraction(name, "beta2", beta2)
+        self.eps = checks.positive(name, "eps", eps)
 
     def extra(self) -> dict[str, Any]:
         """Arguments of the update rule besides the learning rate."""

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable
 
 from paramesh.optim import checks
-from paramesh.optim.schedules import ordered
+from paramesh.optim.schedules import check_cosine, check_decay, check_polynomial
 
 
 def piecewise_constant_lr(milestone: list[int], learning_rates: list[float]) -> list[float]:
@@ -55,15 +55,6 @@ def _by_epoch(
     return [rate_at(step // per_epoch) for step in range(total)]
 
 
-def _decay_arguments(
-    name: str, rate: object, decay: object, epochs: object, is_stair: object
-) -> None:
-    checks.positive(name, "learning_rate", rate)
-    checks.positive(name, "decay_rate", decay)
-    checks.integer(name, "decay_epoch", epochs, 1)
-    checks.boolean(name, "is_stair", is_stair)
-
-
 def exponential_decay_lr(
     learning_rate: float,
     decay_rate: float,
@@ -74,7 +65,7 @@ def exponential_decay_lr(
 ) -> list[float]:
     """`learning_rate * decay_rate ** (epoch / decay_epoch)`; rounded down if `is_stair`."""
     name = "exponential_decay_lr"
-    _decay_arguments(name, learning_rate, decay_rate, decay_epoch, is_stair)
+    check_decay(name, learning_rate, decay_rate, "decay_epoch", decay_epoch, is_stair)
 
     def rate(epoch: int) -> float:
         periods = epoch // decay_epoch if is_stair else epoch / decay_epoch
@@ -97,7 +88,7 @@ def natural_exp_decay_lr(
     effect, as in MindSpore.
     """
     name = "natural_exp_decay_lr"
-    _decay_arguments(name, learning_rate, decay_rate, decay_epoch, is_stair)
+    check_decay(name, learning_rate, decay_rate, "decay_epoch", decay_epoch, is_stair)
 
     def rate(epoch: int) -> float:
         counted = epoch // decay_epoch * decay_epoch if is_stair else epoch
@@ -116,7 +107,7 @@ def inverse_decay_lr(
 ) -> list[float]:
     """`learning_rate / (1 + decay_rate * epoch / decay_epoch)`; rounded down if `is_stair`."""
     name = "inverse_decay_lr"
-    _decay_arguments(name, learning_rate, decay_rate, decay_epoch, is_stair)
+    check_decay(name, learning_rate, decay_rate, "decay_epoch", decay_epoch, is_stair)
 
     def rate(epoch: int) -> float:
         periods = epoch // decay_epoch if is_stair else epoch / decay_epoch
@@ -130,10 +121,7 @@ def cosine_decay_lr(
 ) -> list[float]:
     """From `max_lr` to `min_lr` along half a cosine over `decay_epoch` epochs, then `min_lr`."""
     name = "cosine_decay_lr"
-    checks.not_negative(name, "min_lr", min_lr, allow_int=False)
-    checks.positive(name, "max_lr", max_lr)
-    checks.integer(name, "decay_epoch", decay_epoch, 1)
-    ordered(name, "min_lr", min_lr, "max_lr", max_lr)
+    check_cosine(name, min_lr, max_lr, "decay_epoch", decay_epoch)
 
     def rate(epoch: int) -> float:
         done = min(epoch, decay_epoch) / decay_epoch
@@ -157,11 +145,14 @@ def polynomial_decay_lr(
     epoch.
     """
     name = "polynomial_decay_lr"
-    checks.positive(name, "learning_rate", learning_rate)
-    checks.not_negative(name, "end_learning_rate", end_learning_rate, allow_int=False)
-    checks.integer(name, "decay_epoch", decay_epoch, 1)
-    checks.positive(name, "power", power)
-    checks.boolean(name, "update_decay_epoch", update_decay_epoch)
+    check_polynomial(
+        name,
+        learning_rate,
+        end_learning_rate,
+        power,
+        ("decay_epoch", decay_epoch),
+        ("update_decay_epoch", update_decay_epoch),
+    )
 
     def rate(epoch: int) -> float:
         span = decay_epoch

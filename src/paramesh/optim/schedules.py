@@ -57,10 +57,9 @@ class _Decay(LearningRateSchedule):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        self.learning_rate = checks.positive(name, "learning_rate", learning_rate)
-        self.decay_rate = checks.positive(name, "decay_rate", decay_rate)
-        self.decay_steps = checks.integer(name, "decay_steps", decay_steps, 1)
-        self.is_stair = checks.boolean(name, "is_stair", is_stair)
+        check_decay(name, learning_rate, decay_rate, "decay_steps", decay_steps, is_stair)
+        self.learning_rate, self.decay_rate = float(learning_rate), float(decay_rate)
+        self.decay_steps, self.is_stair = int(decay_steps), is_stair
 
     def _periods(self, global_step: NumberLike) -> jax.Array:
         periods = step_of(global_step) / self.decay_steps
@@ -136,11 +135,8 @@ class CosineDecayLR(LearningRateSchedule):
 
     def __init__(self, min_lr: float, max_lr: float, decay_steps: int) -> None:
         super().__init__()
-        name = type(self).__name__
-        self.min_lr = checks.not_negative(name, "min_lr", min_lr, allow_int=False)
-        self.max_lr = checks.positive(name, "max_lr", max_lr)
-        self.decay_steps = checks.integer(name, "decay_steps", decay_steps, 1)
-        ordered(name, "min_lr", self.min_lr, "max_lr", self.max_lr)
+        check_cosine(type(self).__name__, min_lr, max_lr, "decay_steps", decay_steps)
+        self.min_lr, self.max_lr, self.decay_steps = float(min_lr), float(max_lr), int(decay_steps)
 
     def construct(self, global_step: NumberLike) -> Tensor:
         """The rate at a step."""
@@ -182,14 +178,13 @@ class PolynomialDecayLR(LearningRateSchedule):
         update_decay_steps: bool = False,
     ) -> None:
         super().__init__()
+        rates = (learning_rate, end_learning_rate, power)
         name = type(self).__name__
-        self.learning_rate = checks.positive(name, "learning_rate", learning_rate)
-        self.end_learning_rate = checks.not_negative(
-            name, "end_learning_rate", end_learning_rate, allow_int=False
+        check_polynomial(
+            name, *rates, ("decay_steps", decay_steps), ("update_decay_steps", update_decay_steps)
         )
-        self.decay_steps = checks.integer(name, "decay_steps", decay_steps, 1)
-        self.power = checks.positive(name, "power", power)
-        self.update_decay_steps = checks.boolean(name, "update_decay_steps", update_decay_steps)
+        self.learning_rate, self.end_learning_rate, self.power = map(float, rates)
+        self.decay_steps, self.update_decay_steps = int(decay_steps), update_decay_steps
 
     def construct(self, global_step: NumberLike) -> Tensor:
         """The rate at a step."""
@@ -238,10 +233,54 @@ class WarmUpLR(LearningRateSchedule):
         return f"learning_rate={self.learning_rate}, warmup_steps={self.warmup_steps}"
 
 
-def ordered(owner: str, low_name: str, low: float, high_name: str, high: float) -> None:
-    """Raise ValueError unless `low` is below `high`."""
-    if low >= high:
+# The checks that schedules share with the lists of rates (`schedule_lists`), which count epochs
+# where schedules count steps.
+
+
+def check_decay(
+    owner: str, rate: float, decay_rate: float, count_name: str, count: int, is_stair: bool
+) -> None:
+    """Check the arguments of the exponential and the inverse decay.
+
+    Raises:
+        TypeError, ValueError: as the schedules.
+    """
+    checks.positive(owner, "learning_rate", rate)
+    checks.positive(owner, "decay_rate", decay_rate)
+    checks.integer(owner, count_name, count, 1)
+    checks.boolean(owner, "is_stair", is_stair)
+
+
+def check_cosine(owner: str, min_lr: float, max_lr: float, count_name: str, count: int) -> None:
+    """Check the arguments of the cosine decay.
+
+    Raises:
+        TypeError, ValueError: as the schedules.
+    """
+    checks.not_negative(owner, "min_lr", min_lr, allow_int=False)
+    checks.positive(owner, "max_lr", max_lr)
+    checks.integer(owner, count_name, count, 1)
+    if min_lr >= max_lr:
         raise ValueError(
-            f"{owner}: {low_name} must be below {high_name}, "
-            f"got {low_name}={low} and {high_name}={high}."
+            f"{owner}: min_lr must be below max_lr, got min_lr={min_lr} and max_lr={max_lr}."
         )
+
+
+def check_polynomial(
+    owner: str,
+    rate: float,
+    end_rate: float,
+    power: float,
+    count: tuple[str, int],
+    update: tuple[str, bool],
+) -> None:
+    """Check the arguments of the polynomial decay; `count` and `update` as (name, value).
+
+    Raises:
+        TypeError, ValueError: as the schedules.
+    """
+    checks.positive(owner, "learning_rate", rate)
+    checks.not_negative(owner, "end_learning_rate", end_rate, allow_int=False)
+    checks.integer(owner, *count, 1)
+    checks.positive(owner, "power", power)
+    checks.boolean(owner, *update)

@@ -56,8 +56,8 @@ class SGD(RuleOptimizer):
             )
         self._has_momentum = momentum > 0
         self.add_state("momentum", Parameter(momentum, name="momentum"))
-        self.add_state("accum", self.clone_parameters("accum", "zeros"))
-        self.add_state("stat", self.clone_parameters("stat", "ones"))
+        self.add_slots("accum")
+        self.add_slots("stat", init="ones")
         self.takes_rate = self._has_momentum
 
     def rule(self) -> optax.GradientTransformation:
@@ -108,7 +108,7 @@ class Momentum(RuleOptimizer):
         momentum = checks.not_negative("Momentum", "momentum", momentum, allow_int=False)
         self.use_nesterov = checks.boolean("Momentum", "use_nesterov", use_nesterov)
         self.add_state("momentum", Parameter(momentum, name="momentum"))
-        self.add_state("moments", self.clone_parameters("moments"))
+        self.add_slots("moments")
 
     def rule(self) -> optax.GradientTransformation:
         """`optax.trace`, with the momentum as it is now."""
