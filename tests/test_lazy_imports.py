@@ -34,10 +34,12 @@ NOT_IMPORTS = {
 }
 
 #: Modules that import what is computed while they run: the paths and names that a user or a script
-#: asks for.
+#: asks for, or the steps ("module:function") of a parent process.
 COMPUTED = {
     "paramesh",
+    "paramesh.child_processes",
     "paramesh.compat",
+    "paramesh.dataset",
     "paramesh.lazy_names",
     "paramesh.ops.lazy",
     "paramesh.scripts.offered",
@@ -70,7 +72,7 @@ def height(module: str) -> int:
 def imports_named_by_strings(module: str, tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            given = node.value
+            given = node.value.partition(":")[0]
             if given in MODULES and "." in given and (module, given) not in NOT_IMPORTS:
                 yield given
 

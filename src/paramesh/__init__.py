@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from paramesh.nn.cell import Cell
     from paramesh.optim.from_optax import from_optax
     from paramesh.parallel import communication
+    from paramesh.parallel.layouts.layout import Layout
     from paramesh.train import (
         MAE,
         MSE,
@@ -157,6 +158,7 @@ _LAZY = lazy_names.homes(
         """,
         "paramesh.nn.cell": "Cell",
         "paramesh.optim": "from_optax",
+        "paramesh.parallel.layouts.layout": "Layout",
         "paramesh.random": "Generator get_rng_state set_rng_state",
         "paramesh.train": """
             Model Callback LossMonitor TimeMonitor ModelCheckpoint CheckpointConfig RunContext
@@ -183,6 +185,7 @@ __all__ = [
     "set_seed",
     "get_seed",
     "Cell",
+    "Layout",
     "nn",
     "ops",
     "optim",

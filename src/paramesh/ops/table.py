@@ -229,7 +229,11 @@ class Primitive:
         return placement.current().operate(self, args, compute)
 
     def shard(
-        self, in_strategy: Strategies | None = None, out_strategy: Strategies | None = None
+        self,
+        in_strategy: Strategies | None = None,
+        out_strategy: Strategies | None = None,
+        *,
+        strategy: Strategies | None = None,
     ) -> Self:
         """Set how inputs and outputs are sharded over devices in the semi-automatic parallel mode.
 
@@ -237,13 +241,15 @@ class Primitive:
             in_strategy: for each Tensor among the inputs a tuple of ints (the number of shards of
                 each axis) or a `parallel.Layout`; None leaves them to the compiler.
             out_strategy: the same for each output.
+            strategy: what MindSpore 1.x calls `in_strategy`.
 
         Returns:
             The operator itself. Errors are raised where it is used, when shapes are known.
 
         Raises:
-            TypeError: neither a tuple nor None.
+            TypeError: neither a tuple nor None, or a strategy under both of its names.
         """
+        in_strategy = named_once(f"{self.name}.shard", in_strategy, strategy)
         for what, given in (("in_strategy", in_strategy), ("out_strategy", out_strategy)):
             if given is not None and not isinstance(given, tuple):
                 raise TypeError(
@@ -257,6 +263,28 @@ class Primitive:
         self.sharded = in_strategy is not None or out_strategy is not None
         return self
 
+    def set_device(self, device_target: str) -> Self:
+        """Record where MindSpore would run the operator: a program is on one device here.
+
+        Args:
+            device_target: "CPU", "GPU" or "Ascend".
+
+        Returns:
+            The operator itself.
+
+        Raises:
+            TypeError: not a str; ValueError: an unknown name.
+        """
+        if not isinstance(device_target, str):
+            raise TypeError(
+                f"{self.name}.set_device: expected a str, got {type(device_target).__name__}."
+            )
+        if device_target not in TARGETS:
+            raise ValueError(
+                f"{self.name}.set_device: {device_target!r} is not one of {', '.join(TARGETS)}."
+            )
+        return self.add_prim_attr("primitive_target", device_target)
+
     def add_prim_attr(self, name: str, value: object) -> Self:
         """Record an attribute for MindSpore's graph compiler: it changes nothing; returns self."""
         self.attrs[name] = value
@@ -265,6 +293,23 @@ class Primitive:
     def __repr__(self) -> str:
         settings = ", ".join(f"{k}={v!r}" for k, v in self.settings.items())
         return f"{self.name}({settings})"
+
+
+#: Where MindSpore can be told to run an operator or an optimizer.
+TARGETS = ("CPU", "GPU", "Ascend")
+
+
+def named_once(call: str, in_strategy: Any, strategy: Any) -> Any:
+    """The strategy that was given under one of its two names.
+
+    Raises:
+        TypeError: under both.
+    """
+    if strategy is None:
+        return in_strategy
+    if in_strategy is not None:
+        raise TypeError(f"{call}: in_strategy and strategy say the same thing; give one.")
+    return strategy
 
 
 def primitive(

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh.dtype import DType, to_dtype
+from paramesh.dtype import DType, to_dtype, x64_set
 from paramesh.errors import RecipeError
 from paramesh.initializer import random
 from paramesh.initializer.structured import Constant
@@ -134,7 +134,7 @@ def _drawn(start: Start, positions: np.ndarray[Any, Any], dtype: DType) -> Any:
     key = int(start["key"][0]), int(start["key"][1])
     header = np.array([*key_words(key), 0, *start["integers"]], np.uint64)
     reals = np.array(start["reals"], computing_dtype(dtype))
-    with jax.enable_x64(True):
+    with x64_set(True):
         program = _program(start["law"], len(positions), dtype)
         return np.asarray(program(header, reals, positions))
 
