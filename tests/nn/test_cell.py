@@ -23,6 +23,7 @@ from paramesh.nn import Cell, CellDict, CellList, SequentialCell, no_init_parame
 from paramesh.parameter import Parameter, ParameterTuple
 from paramesh.tensor import Tensor
 from paramesh.transforms import grad, value_and_grad
+from type_checks import wrong
 
 MODES = pytest.mark.parametrize("mode", [context.GRAPH_MODE, context.PYNATIVE_MODE])
 X = np.array([[1.0, 2.0], [3.0, 4.0], [0.5, -1.0]], np.float32)
@@ -112,7 +113,7 @@ def test_update_parameters_name() -> None:
     with pytest.raises(ParameterNameError, match="prefix 'a b' may consist of digits, letters"):
         net.update_parameters_name("a b")
     with pytest.raises(TypeError, match="prefix must be a str, got 3"):
-        net.update_parameters_name(3)
+        net.update_parameters_name(wrong(3))
 
 
 def test_two_parameters_of_one_name_show_both_owners() -> None:
@@ -194,7 +195,7 @@ def test_attributes_change() -> None:
     assert weight.asnumpy().sum() == 0
     layer.weight = Parameter(np.ones((2, 2), np.float32))
     assert layer.weight is not weight
-    layer.bias = None
+    setattr(layer, "bias", None)  # noqa: B010
     assert layer.bias is None
     assert names(layer) == ["weight"]
     del layer.weight
@@ -334,7 +335,7 @@ def test_state_dict_round_trip() -> None:
     result = other.load_state_dict(state, strict=False)
     assert result == (["scale"], ["extra"])
     with pytest.raises(TypeError, match="takes {path: Tensor}, got list"):
-        other.load_state_dict([1])
+        other.load_state_dict(wrong([1]))
 
 
 def test_printing() -> None:
@@ -406,7 +407,7 @@ def test_forward_hooks(mode: int) -> None:
         handle.remove()
     np.testing.assert_array_equal(layer(X).asnumpy(), plain)
     with pytest.raises(TypeError, match="Layer: a hook must be callable, got 3"):
-        layer.register_forward_hook(3)
+        layer.register_forward_hook(wrong(3))
 
 
 @MODES
@@ -592,11 +593,15 @@ def test_cell_dict() -> None:
     [
         (lambda: CellList([1]), TypeError, "CellList holds Cells, got int"),
         (lambda: CellList([Layer()])[3], IndexError, "index 3, but it has 1 Cells"),
-        (lambda: CellList([Layer()])["a"], TypeError, "an index is an int or a slice, got 'a'"),
-        (lambda: CellList([]).extend(Layer()), TypeError, "extend takes a list"),
-        (lambda: CellList([]).append(None), TypeError, "CellList holds Cells, got NoneType"),
+        (
+            lambda: CellList([Layer()])[wrong("a")],
+            TypeError,
+            "an index is an int or a slice, got 'a'",
+        ),
+        (lambda: CellList([]).extend(wrong(Layer())), TypeError, "extend takes a list"),
+        (lambda: CellList([]).append(wrong(None)), TypeError, "CellList holds Cells, got NoneType"),
         (lambda: CellDict({"a.b": Layer()}), KeyError, "'a.b' is not a valid name for a Cell"),
-        (lambda: CellDict({"a": 1}), TypeError, "CellDict holds Cells, got int"),
+        (lambda: CellDict(wrong({"a": 1})), TypeError, "CellDict holds Cells, got int"),
         (lambda: SequentialCell(1), TypeError, "SequentialCell holds Cells, got int"),
     ],
 )

@@ -13,6 +13,7 @@ import paramesh
 from paramesh import Tensor, communication, context, ops
 from paramesh.errors import ContextError
 from paramesh.ops import ReduceOp
+from type_checks import wrong
 
 N = 4
 #: A value of shape (4, 2) for each of four devices, no two elements alike.
@@ -207,7 +208,7 @@ def test_integers_and_tuples() -> None:
     [
         (lambda x: ops.all_reduce(x, "mean"), ValueError, "op must be one of 'sum', 'max'"),
         (lambda x: ops.all_reduce(x, group="no"), ValueError, "no group 'no'; there are 'hccl"),
-        (lambda x: ops.all_reduce(x, group=3), TypeError, "the name of a group, got 3"),
+        (lambda x: ops.all_reduce(x, group=wrong(3)), TypeError, "the name of a group, got 3"),
         (
             lambda x: ops.all_gather(x, "lone"),
             ValueError,
