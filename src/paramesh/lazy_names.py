@@ -17,6 +17,24 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 
+def homes(table: Mapping[str, str]) -> dict[str, str]:
+    """{name: its home}, from {home: names with white space between them}.
+
+    The table is a dict of literal strings where it stands:
+    `tests/test_lazy_imports.py` reads it from the source, and compares the homes with the floors.
+
+    Raises:
+        ValueError: a name has two homes.
+    """
+    found: dict[str, str] = {}
+    for home, names in table.items():
+        for name in names.split():
+            if name in found:
+                raise ValueError(f"'{name}' has two homes: {found[name]} and {home}.")
+            found[name] = home
+    return found
+
+
 def opened(
     package: str,
     homes: Mapping[str, str],

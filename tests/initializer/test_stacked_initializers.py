@@ -79,7 +79,7 @@ STRUCTURED: list[tuple[Any, tuple[int, ...]]] = [
 def holds(init: Any, matrix: Any) -> None:
     """What is true of a matrix of this initializer."""
     if isinstance(init, Orthogonal):
-        flat = np.float64(matrix.reshape(len(matrix), -1)) / init.gain
+        flat = matrix.reshape(len(matrix), -1).astype(np.float64) / init.gain
         flat = flat if flat.shape[0] >= flat.shape[1] else flat.T
         np.testing.assert_allclose(flat.T @ flat, np.eye(flat.shape[1]), atol=1e-6)
     elif isinstance(init, Sparse):

@@ -29,6 +29,7 @@ from paramesh.initializer import Normal, initializer
 from paramesh.parameter import Parameter, ParameterTuple
 from paramesh.tensor import Tensor
 from paramesh.transforms import jit, value_and_grad
+from type_checks import wrong
 
 HUGE = [1_000_000, 4096]
 
@@ -216,7 +217,7 @@ def test_layout_for_fewer_devices_than_this_rank() -> None:
             TypeError,
             "'i': an Initializer has no shape",
         ),
-        (lambda: Parameter(1, name=3), ParameterNameError, "must be a str or None, got int"),
+        (lambda: Parameter(1, name=wrong(3)), ParameterNameError, "must be a str or None, got int"),
         (lambda: Parameter(1, name="n" * 1025), ParameterNameError, "1024 characters, got 1025"),
         (lambda: weight(requires_grad=1), TypeError, "'net.w': requires_grad must be True or F"),
         (lambda: weight(layerwise_parallel=None), TypeError, "layerwise_parallel must be True"),
@@ -253,9 +254,17 @@ def test_layout_for_fewer_devices_than_this_rank() -> None:
         ),
         (lambda: weight().assign(1.0), ParameterShapeError, r"'net.w' has shape \(2,\), cannot be"),
         (lambda: weight().assign_value(3), TypeError, "'net.w': assign_value needs a Tensor"),
-        (lambda: weight().register_hook(3), TypeError, "'net.w': a hook must be callable, got int"),
-        (lambda: weight().set_param_ps(1), TypeError, "'net.w': init_in_server must be True or F"),
-        (lambda: weight().clone(prefix="a"), TypeError, "prefix"),
+        (
+            lambda: weight().register_hook(wrong(3)),
+            TypeError,
+            "'net.w': a hook must be callable, got int",
+        ),
+        (
+            lambda: weight().set_param_ps(wrong(1)),
+            TypeError,
+            "'net.w': init_in_server must be True or F",
+        ),
+        (lambda: wrong(weight()).clone(prefix="a"), TypeError, "prefix"),
         (lambda: weight().clone(Tensor([1.0])), ValueError, "shape"),
     ],
 )
@@ -536,10 +545,14 @@ def test_tuple_numbers_the_unnamed() -> None:
     ("make", "error", "says"),
     [
         (lambda: ParameterTuple([weight(), weight()]), DuplicateNameError, "named 'net.w'"),
-        (lambda: ParameterTuple([weight(), 1]), TypeError, "element 1 is a int"),
+        (lambda: ParameterTuple(wrong([weight(), 1])), TypeError, "element 1 is a int"),
         (lambda: ParameterTuple(weight()), TypeError, r"got a single one: write \(p,\)"),
-        (lambda: ParameterTuple(3), TypeError, "iterable"),
-        (lambda: ParameterTuple([weight()]).clone(1), TypeError, "prefix must be a str, got int"),
+        (lambda: ParameterTuple(wrong(3)), TypeError, "iterable"),
+        (
+            lambda: ParameterTuple([weight()]).clone(wrong(1)),
+            TypeError,
+            "prefix must be a str, got int",
+        ),
         (lambda: ParameterTuple([weight()]).clone(""), ParameterNameError, "may not be empty"),
         (lambda: ParameterTuple([weight()]).clone("a b"), ParameterNameError, "'a b' may consist"),
         (

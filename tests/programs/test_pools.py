@@ -19,6 +19,7 @@ from paramesh.initializer import initializer
 from paramesh.optim import flat
 from paramesh.parameter import Pool
 from programs.networks import Deep, trainer
+from type_checks import present
 
 X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
 
@@ -386,7 +387,7 @@ class TestBetweenSteps:
         params = [Parameter(Tensor(np.full(2, i, np.float32)), name=f"p{i}") for i in range(9)]
         adam = nn.Adam(params, 0.1)
         adam([Tensor(np.ones(2, np.float32)) for _ in params])
-        pool = params[0]._slot.pool
+        pool = present(params[0]._slot).pool
         kept = params[4]
         del adam, params
         gc.collect()
@@ -424,10 +425,10 @@ class TestBetweenSteps:
 
     def test_the_pool_of_an_equal_optimizer_is_used_again(self) -> None:
         trained = Trained()
-        pool = trained.weight._slot.pool
+        pool = present(trained.weight._slot).pool
         adam = nn.Adam(trained.net.trainable_params(), 0.1)
         adam.form_pools()
-        assert trained.weight._slot.pool is pool
+        assert present(trained.weight._slot).pool is pool
         assert pool.alive
 
     def test_functional_call_of_the_optimizer(self) -> None:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from paramesh import initializer as inits
@@ -95,8 +96,8 @@ def test_recipes_are_values():
 )
 def test_initializers_print_as_they_are_written(init, text):
     assert repr(init) == text
-    assert eval(text, vars(inits)) == init
-    assert hash(eval(text, vars(inits))) == hash(init)
+    assert eval(text, dict(vars(inits))) == init
+    assert hash(eval(text, dict(vars(inits)))) == hash(init)
 
 
 def test_which_initializers_are_sliceable():
@@ -148,7 +149,7 @@ def test_inside_a_trace_a_recipe_gives_a_concrete_array():
         return x + seen[0]
 
     result = jax.jit(jax.vmap(add))(jnp.zeros((2, 4), jnp.float32))
-    assert not any(isinstance(s, jax.core.Tracer) for s in seen)
+    assert not any(isinstance(s, Tracer) for s in seen)
     assert np.array_equal(np.asarray(result)[1], numbers(inits.Normal(1.0), (4,)))
     assert np.array_equal(np.asarray(seen[1]), numbers(inits.Normal(1.0), (300, 300)))
 

@@ -73,11 +73,13 @@ class KVCache(Cell):
         super().__init__()
         given = {"batch": batch, "heads": heads, "length": length, "size": size}
         for name, number in given.items():
-            arguments.whole("KVCache", name, number)
+            arguments.integer("KVCache", name, number)
         if kind not in KINDS:
             raise ValueError(f"KVCache(kind): expected one of {', '.join(KINDS)}, got {kind!r}.")
         self.kind = kind
-        wide = size if value_size is None else arguments.whole("KVCache", "value_size", value_size)
+        wide = (
+            size if value_size is None else arguments.integer("KVCache", "value_size", value_size)
+        )
         kept = arguments.element_type("KVCache", dtype)
         state = {
             "keys": initializer("zeros", (batch, heads, length, size), kept),

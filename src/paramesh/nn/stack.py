@@ -334,7 +334,7 @@ def _joined(path: str, params: Sequence[Parameter], parts: int) -> Parameter:
     else:
         start = wrap(jnp.stack([raw(param) for param in params]))
     whole = stacking.with_flags(Parameter(start, name=path), first)
-    layout = first._strategy
+    layout: Any = first._strategy
     if isinstance(layout, tuple):
         whole.layout = (parts, *layout)
     elif layout is not None:

@@ -207,8 +207,11 @@ class Parameter(ParameterValue):
     @layout.setter
     def layout(self, layout: LayoutLike | tuple[int, ...] | None) -> None:
         if layout is not None:
-            layout = providers.as_layout(layout, self.shape, self._name)
-            check_strategy(layout, self.shape, self._name)
+            given: LayoutLike | tuple[int, ...] = providers.as_layout(
+                layout, self.shape, self._name
+            )
+            check_strategy(given, self.shape, self._name)
+            layout = given
         self._strategy, self._found = layout, None
         tracing.bump_version()
 

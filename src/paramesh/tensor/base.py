@@ -366,7 +366,7 @@ def wrap(value: Tensor | Array | jax.ShapeDtypeStruct) -> Tensor:
     return tensor
 
 
-def raw(value: TensorInput) -> Any:
+def raw(value: Any) -> Any:
     """The raw value behind a Tensor or Parameter (read through the running program); other
     arrays as JAX arrays, python numbers as they are.
 
