@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 
 import paramesh
 from paramesh import Parameter, Tensor, context, load_checkpoint, nn, save_checkpoint
@@ -148,6 +149,37 @@ def test_a_network_with_layouts_reads_slices(tmp_path: Path, monkeypatch: Any) -
     assert of_matrix == {
         ((i, i + 2), (j, j + 8)) for i in range(0, 8, 2) for j in (0, 8)
     }  # one for each device, and nothing whole
+
+
+@pytest.mark.parametrize("rank_list", [None, [0, 1, 4, 5, 2, 3, 6, 7]])
+def test_loading_makes_a_mesh_for_each_layout(
+    rank_list: list[int] | None, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Parameters of one layout share its mesh, also where the layout needs a mesh of its own."""
+    semi_auto(8)
+    values = {f"p{i}": Tensor(np.full((8, 4), i, np.float32)) for i in range(12)}
+    path = save_checkpoint(values, tmp_path / "x.sharded")
+    net = nn.Cell()
+    for i in range(12):
+        layout = Layout((2, 4), (f"rows{i % 2}", "columns"), rank_list)
+        param = Parameter(Tensor(np.zeros((8, 4), np.float32)), name=f"p{i}")
+        param.layout = layout(f"rows{i % 2}", "columns")
+        setattr(net, f"p{i}", param)
+    made: list[Any] = []
+    new = Mesh.__new__
+
+    def counted(cls: Any, *args: Any, **kwargs: Any) -> Mesh:
+        made.append(args)
+        return new(cls, *args, **kwargs)
+
+    monkeypatch.setattr(Mesh, "__new__", staticmethod(counted))
+    load_checkpoint(path, net)
+    assert len(made) <= 1 + (0 if rank_list is None else 2)  # the program's, and one per layout
+    assert len({param._get().sharding.mesh for param in net.get_parameters()}) == (
+        1 if rank_list is None else 2
+    )
+    for i, param in enumerate(net.get_parameters()):
+        np.testing.assert_array_equal(param.asnumpy(), np.full((8, 4), i, np.float32))
 
 
 def training(devices: int, **settings: Any) -> Any:
