@@ -323,7 +323,7 @@ class CheckpointManager(Callback):
 
     def _settle(self) -> None:
         """Wait for the save in background; a file that was just written needs no second look."""
-        background.settle()
+        background.wait_until_done()
         pending, self._pending = self._pending, None
         if pending is None:
             return
