@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import paramesh
-from paramesh.cli.commands import checkpoints, programs, ps
+from paramesh.cli.commands import checkpoints, planning, programs, ps
 from paramesh.cli.errors import CommandError
 from paramesh.cli.run import Program
 from paramesh.errors import ParameterServerError
@@ -29,7 +29,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for _group in (programs, checkpoints, ps):
+for _group in (programs, planning, checkpoints, ps):
     _group.add_to(app)
 
 
