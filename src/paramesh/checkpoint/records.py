@@ -207,7 +207,7 @@ def _on_the_host(value: Any) -> np.ndarray[Any, Any]:
         except (BufferError, RuntimeError, TypeError, ValueError):
             pass  # bfloat16, or on several devices, or not on the CPU
     if isinstance(value, jax.Array) and value.is_fully_addressable and value.is_fully_replicated:
-        full = value.addressable_data(0)
+        full: Any = value.addressable_data(0)
         try:
             return np.from_dlpack(full)
         except (BufferError, RuntimeError, TypeError):  # bfloat16, or memory of another device

@@ -73,13 +73,14 @@ def _sharded_arrays(
 ) -> dict[str, Any]:
     """The arrays; each device's shard is copied once, from the pages of the file to the device."""
     views: list[Array] = []
-    devices: list[jax.Device] = []
+    devices: list[Any] = []
     counts: list[int] = []
     for name, sharding in shardings.items():
         shape = source.entry(name).shape
         read: dict[Box, Array] = {}
         indices = sharding.addressable_devices_indices_map(shape)
         for device, index in indices.items():
+            assert index is not None
             box = box_of(index, shape)
             if box not in read:
                 read[box] = source.read_box(name, box)
