@@ -110,7 +110,7 @@ def test_paramesh_wins_over_an_installed_mindspore_and_strict_refuses_ascend(fol
     )
     assert done.returncode == 1
     assert "MindSpore is installed here too, but `import mindspore` gives paramesh" in done.stderr
-    assert "device_target='Ascend', but JAX runs on CPU here, and --strict refuses" in done.stderr
+    assert "device_target='Ascend', but JAX runs on CPU here, and --strict rejects" in done.stderr
     assert done.stdout == ""
 
 
