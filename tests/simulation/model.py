@@ -88,7 +88,7 @@ class Model:
 
     def __init__(self, mode: str, staleness: int, workers: int, table: bool) -> None:
         self.mode, self.workers, self.table = mode, workers, table
-        self.rules = RunConfig(workers=workers, mode=mode, staleness=staleness)
+        self.run_config = RunConfig(workers=workers, mode=mode, staleness=staleness)
         first = Store()
         for spec in specs(mode, table):
             first.declare(spec)
@@ -100,7 +100,7 @@ class Model:
         """The Parameters after so many updates."""
         while len(self._versions) <= number:
             step = len(self._versions) - 1
-            source = self._versions[self.rules.version_read(step)]
+            source = self._versions[self.run_config.version_read(step)]
             pushed = [
                 update_of(self.mode, step, rank, source.read, self.table)
                 for rank in range(self.workers)
@@ -110,7 +110,7 @@ class Model:
 
     def _next(self, before: Store, step: int, pushed: list[Update]) -> Store:
         following = Store()
-        following.load(before.hold().pieces())
+        following.load(before.view().pieces())
         following.apply(step, reduce_updates(pushed), HYPER)
         return following
 
@@ -130,12 +130,12 @@ class Model:
     @functools.cache  # noqa: B019
     def reads(self, step: int, name: str) -> bytes:
         """The values of a dense Parameter that a step reads."""
-        return self.version(self.rules.version_read(step)).read(name).tobytes()
+        return self.version(self.run_config.version_read(step)).read(name).tobytes()
 
     @functools.cache  # noqa: B019
     def reads_rows(self, step: int, rank: int) -> bytes:
         """The rows that a worker reads in a step."""
-        store = self.version(self.rules.version_read(step))
+        store = self.version(self.run_config.version_read(step))
         return store.read("t", ids_of(step, rank)).tobytes()
 
 

@@ -1,4 +1,4 @@
-"""Workers: the real state machine and the real talk, over a network of the simulation."""
+"""Workers: the real state machine and the real operation, over a network of the simulation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from paramesh.ps.client.exchange import (
     Tie,
     Untie,
 )
-from paramesh.ps.client.worker import Round, Talk, Worker
+from paramesh.ps.client.worker import FanOut, Operation, Worker
 from simulation.model import DENSE, HYPER, START, ids_of, specs, update_of
 from simulation.world import Process, Violation
 
@@ -60,7 +60,7 @@ class SimWorker(Process):
             eager=config.mode == "async",
             staleness=config.staleness,
         )
-        self._talk: Generator[Round, dict[int, Any], None] = self._script()
+        self._operation: Generator[FanOut, dict[int, Any], None] = self._script()
         #: What has come, and what is not asked for yet.
         self._there: dict[int, Event] = {}
         self._wanted: set[int] = set()
@@ -73,7 +73,7 @@ class SimWorker(Process):
 
     # What it does, and what it must see.
 
-    def _script(self) -> Talk[None]:
+    def _script(self) -> Operation[None]:
         worker, config = self.worker, self.run.config
         model = self.run.model
         yield from worker.greet()
@@ -122,9 +122,11 @@ class SimWorker(Process):
         while True:
             try:
                 if isinstance(answers, Exception):
-                    turn = self._talk.throw(answers)
+                    turn = self._operation.throw(answers)
                 else:
-                    turn = next(self._talk) if answers is None else self._talk.send(answers)
+                    turn = (
+                        next(self._operation) if answers is None else self._operation.send(answers)
+                    )
             except StopIteration:
                 self._carry_out()
                 self._going = False

@@ -126,7 +126,7 @@ def passed_over(start: Position, pace: Any, epoch: int, dataset: Any) -> Positio
 
     Args:
         start: where the run began.
-        pace: of the worker (see `ps.pace`).
+        pace: of the worker (see `ps.integration.step_synchronization`).
         epoch: the last one that is asked for.
         dataset: of the run; one that does not know its length is counted by a pass through it.
     """

@@ -12,14 +12,18 @@ T = TypeVar("T")
 
 
 def pace() -> Any:
-    """How far this worker is (`ps.pace.Pace`); None where no worker is started again.
+    """Which step this worker is at; None where no worker is restarted.
+
+    See `paramesh.ps.integration.step_synchronization.StepSynchronizer`.
 
     Raises:
         ParameterServerError: the servers cannot be reached.
     """
     if not context.get_ps_context("enable_ps"):
         return None
-    return importlib.import_module("paramesh.ps.integration.step_synchronization").pace()
+    return importlib.import_module(
+        "paramesh.ps.integration.step_synchronization"
+    ).step_synchronizer()
 
 
 def first_step() -> int:

@@ -199,7 +199,9 @@ def test_gradients_of_one_device_are_refused() -> None:
         optimizer(grads)
         return loss
 
-    with pytest.raises(ContextError, match=r"'user.embedding_table' .*one device alone.*Reducer"):
+    with pytest.raises(
+        ContextError, match=r"'user.embedding_table' .*not reduced over the devices yet.*Reducer"
+    ):
         step(*batches()[0])
 
 

@@ -16,6 +16,7 @@ import pytest
 from paramesh.errors import ParameterServerError
 from paramesh.ps.deployment.actors import ServerActor
 from paramesh.ps.processes.shortage import Shortage, shortage
+from paramesh.ps.server import background, snapshot_writer
 from paramesh.ps.server import server as servers
 from paramesh.ps.server.server import Server
 from paramesh.ps.specification.protocol import RunConfig
@@ -108,7 +109,7 @@ def test_without_threads_a_server_does_everything_itself(
         NoThreads.allowed = step >= 5
 
     expected = trained(tmp_path / "plain", lambda server, step: None)
-    monkeypatch.setattr(servers, "ThreadPoolExecutor", NoThreads)
+    monkeypatch.setattr(background, "ThreadPoolExecutor", NoThreads)
     server = trained(tmp_path / "poor", allow, beside=1, snapshots_beside=True)
     server.close()
     for found in (server, Server(tmp_path / "poor", RunConfig(snapshot_every=2))):
@@ -123,17 +124,16 @@ def test_without_threads_a_server_does_everything_itself(
 def test_a_snapshot_that_cannot_begin_costs_itself_alone(
     error: Exception, beside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    good = servers.write_snapshot
+    good = snapshot_writer.write_snapshot
     rotate = servers.Log.rotate
 
     def fail(server: Server, step: int) -> None:
         def broken(*arguments: Any) -> None:
             raise error
 
-        if server._snapshot is not None:
-            server._snapshot.result()
+        server.snapshots.wait()
         monkeypatch.setattr(servers.Log, "rotate", broken if step == 3 else rotate)
-        monkeypatch.setattr(servers, "write_snapshot", broken if step == 5 else good)
+        monkeypatch.setattr(snapshot_writer, "write_snapshot", broken if step == 5 else good)
         if step in (4, 6):
             assert "failed" in server.last_snapshot
         if step in (2, 3):

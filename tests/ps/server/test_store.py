@@ -17,7 +17,7 @@ from paramesh.errors import ParameterShapeError, ParameterStateError, RecipeErro
 from paramesh.initializer import HeUniform, Normal, Orthogonal, TruncatedNormal, initializer
 from paramesh.parameter import Parameter
 from paramesh.ps.server.store import Store, Undo, reduce_updates
-from paramesh.ps.specification.initial_values import start_of, values_at
+from paramesh.ps.specification.initial_values import initial_values_of, values_at
 from paramesh.tensor import Tensor
 
 WIDTH = 4
@@ -40,7 +40,7 @@ def table(**others: Any) -> dict[str, Any]:
         "row_shape": [WIDTH],
         "rows": ROWS,
         "dtype": "float32",
-        "recipe": start_of("table", recipe()),
+        "recipe": initial_values_of("table", recipe()),
         "optimizer": ADAGRAD,
     }
     return spec | others
@@ -132,8 +132,8 @@ def test_server_optimizers_are_the_local_ones(case: str, dtype: str) -> None:
     optimizer = local([param])
     dense = {"name": "w", "kind": "dense", "shape": [6, WIDTH], "dtype": dtype, "optimizer": spec}
     store = store_of(
-        dense | {"recipe": start_of("w", start)},
-        table(recipe=start_of("t", start), rows=6, dtype=dtype, optimizer=spec),
+        dense | {"recipe": initial_values_of("w", start)},
+        table(recipe=initial_values_of("t", start), rows=6, dtype=dtype, optimizer=spec),
     )
     rng = np.random.default_rng(1)
     for step in range(8):
@@ -160,7 +160,7 @@ def test_server_optimizers_are_the_local_ones(case: str, dtype: str) -> None:
 def test_rows_are_those_of_the_whole_table(init: Any, dtype: str) -> None:
     made = recipe(init, dtype=dtype)
     whole = np.asarray(made.compute())
-    start = json.loads(json.dumps(start_of("t", made)))
+    start = json.loads(json.dumps(initial_values_of("t", made)))
     ids = np.random.default_rng(0).permutation(ROWS)[:300]
     store = store_of(table(recipe=start, dtype=dtype))
     assert store.read("table", ids).tobytes() == whole[ids].tobytes()
@@ -169,13 +169,13 @@ def test_rows_are_those_of_the_whole_table(init: Any, dtype: str) -> None:
 
 
 def test_a_recipe_that_cannot_be_computed_by_elements_is_refused() -> None:
-    with pytest.raises(RecipeError, match="'emb.table' is to be created on the server"):
-        start_of("emb.table", recipe(Orthogonal()))
+    with pytest.raises(RecipeError, match="'emb.table' is initialized on the server"):
+        initial_values_of("emb.table", recipe(Orthogonal()))
 
 
 def test_a_table_of_1e12_rows_costs_its_trained_rows() -> None:
     rows = 10**12
-    start = start_of("t", recipe("normal", (rows, WIDTH)))
+    start = initial_values_of("t", recipe("normal", (rows, WIDTH)))
     store = store_of(table(rows=rows, recipe=start))
     far = np.array([3, 10**9, rows - 1])
     first = store.read("table", far)
@@ -193,7 +193,7 @@ STEPS = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=6)
 def test_undo_and_reads_behind_the_last_update(seeds: Any, admit: int, expire: int) -> None:
     """Undo gives back every bit, and `read(undo=…)` sees what was there."""
     dense = {"name": "w", "kind": "dense", "shape": [7], "dtype": "float32", "optimizer": ADAM}
-    dense |= {"recipe": start_of("w", recipe("normal", (7,)))}
+    dense |= {"recipe": initial_values_of("w", recipe("normal", (7,)))}
     store = store_of(table(rows=40, admit=admit, expire=expire, optimizer=ADAM), dense)
     every = np.arange(40)
     spare: Undo | None = None
@@ -220,16 +220,16 @@ def test_a_held_version_stays_while_updates_go_on(
     """Pieces of it, in between updates that create, change and end rows and write to old memory."""
     rows = 40_000
     dense = {"name": "w", "kind": "dense", "shape": [7], "dtype": "float32", "optimizer": ADAM}
-    dense |= {"recipe": start_of("w", recipe("normal", (7,)))}
+    dense |= {"recipe": initial_values_of("w", recipe("normal", (7,)))}
     spec = table(rows=rows, admit=admit, expire=expire, row_shape=[1])
-    store = store_of(spec | {"recipe": start_of("t", recipe("normal", (rows, 1)))}, dense)
+    store = store_of(spec | {"recipe": initial_values_of("t", recipe("normal", (rows, 1)))}, dense)
     spare: Undo | None = None
     found: list[Any] = []
     expected, pieces = {}, iter(())
 
     for step, seed in enumerate([1, *seeds, *range(5)]):
         if step == 1:
-            expected, held = contents(store), store.hold()
+            expected, held = contents(store), store.view()
             pieces = held.pieces()
         rng = np.random.default_rng(seed)
         ids = np.unique(rng.integers(0, rows, 30_000 if step == 0 else 200))
@@ -247,12 +247,14 @@ def test_a_held_version_stays_while_updates_go_on(
 def test_a_held_version_ends_when_an_update_is_taken_back() -> None:
     store = store_of(table())
     store.apply(0, {"table": rows_of(np.random.default_rng(0), 50)}, RATE)
-    held = store.hold()
+    held = store.view()
     store.undo(store.apply(1, {"table": rows_of(np.random.default_rng(1), 50)}, RATE))
-    with pytest.raises(ParameterStateError, match="'table' was changed while it was held"):
+    with pytest.raises(
+        ParameterStateError, match="'table' was changed by something other than an update"
+    ):
         list(held.pieces())
     held.release()
-    assert list(store.hold().pieces())
+    assert list(store.view().pieces())
 
 
 def test_an_array_that_was_read_is_not_written_to_while_it_is_held() -> None:
@@ -282,7 +284,7 @@ def test_what_is_dumped_goes_on_as_before() -> None:
     for step in range(7):
         store.apply(step, {"table": rows_of(rng, 300), "other": rows_of(rng, 300)}, RATE)
     twin = Store()
-    twin.load(store.hold().pieces())
+    twin.load(store.view().pieces())
     assert contents(twin) == contents(store)
     for step in range(7, 12):
         updates = {"table": rows_of(rng, 300), "other": rows_of(rng, 300)}
@@ -310,7 +312,7 @@ def test_many_rows_in_several_chunks() -> None:
     """Against plain arrays, with more rows than one chunk holds."""
     rows = 60_000
     made = recipe("normal", (rows, 2))
-    store = store_of(table(rows=rows, row_shape=[2], recipe=start_of("t", made)))
+    store = store_of(table(rows=rows, row_shape=[2], recipe=initial_values_of("t", made)))
     w, accum = np.array(made.compute()), np.full((rows, 2), 0.1, np.float32)
     rng = np.random.default_rng(3)
     for step in range(4):
@@ -352,7 +354,7 @@ ONE = np.ones((1, WIDTH), np.float32)
         (
             {"table": {"ids": np.array([2, 2]), "grad": np.ones((2, WIDTH), np.float32)}},
             ValueError,
-            "must be sorted, and each there once",
+            "must be sorted and unique",
         ),
         (
             {"table": {"ids": np.array([1]), "grad": np.ones((2, WIDTH), np.float32)}},
@@ -379,7 +381,9 @@ def test_another_spec_of_the_same_name_is_refused() -> None:
     store.declare(spec)
     with pytest.raises(ValueError, match="'table' is on the server as .* cannot be declared"):
         store.declare(spec | {"rows": ROWS + 1})
-    with pytest.raises(ValueError, match="a server has no optimizer 'Lamb'. Expected one of SGD"):
+    with pytest.raises(
+        ValueError, match="the server does not support the optimizer 'Lamb'. Expected one of SGD"
+    ):
         store.declare(table(name="t", optimizer={"rule": "Lamb"}))
     with pytest.raises(ValueError, match=r"Momentum takes \['nesterov'\], but got \['b1'\]"):
         store.declare(table(name="t", optimizer={"rule": "Momentum", "b1": 0.9}))

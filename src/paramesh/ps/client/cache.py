@@ -1,23 +1,23 @@
-"""Hot rows of a table on the device of a worker: what `vocab_cache_size` asks for.
+"""Hot rows of a table on the device of a worker: the implementation of `vocab_cache_size`.
 
 Glossary
-    slot        the place of one row in the device's table; one more, of zeros, is for indices
-                outside
-    entry       what is known of an id that was looked up lately, whether it has a slot or not
-    current     a row here that is what the servers would give to the step that the worker is at
-    ready       rows that have come from the servers and get their slots with the next lookup
-    following   the ids of the batch that was said to come next
-    moving      rows that the answer to the present push will find changed, as far as known here
+    slot        the place of one row in the device's table; an additional one, of zeros, is for
+                indices outside of the table
+    entry       what is known of an id that was looked up recently, whether it has a slot or not
+    current     a cached row that equals what the servers would return for the worker's step
+    ready       rows that have arrived and get their slots with the next lookup
+    following   the ids of the announced next batch
+    moving      rows that the answer to the present push will report as changed, as far as known
 
-The servers own the optimizer, so a row that is trained has other values after every step that
-meets it. They come with the answer to the push, in the same call: those of the batch that was said
-to come next, if it is known; otherwise those of the rows of this batch that were met before. The
-answer also tells which rows other workers changed. Whatever is not current is pulled when it is
-looked up, so nothing that is guessed here has an influence on any number. Rows are gathered outside
-of the program that uses them, which is the same one, with the same bits, as without a cache.
+The servers own the optimizer, so a trained row has other values after every step that uses it. New
+values come with the answer to the push, in the same call: those of the next batch, if it is known;
+otherwise those of rows of this batch that were used before. The answer also reports which rows
+other workers changed. Rows that are not current are pulled when they are looked up, so a wrong
+guess never changes a result. Rows are gathered outside of the program that uses them, which is the
+same program, with the same bits, as without a cache.
 
-Slots are given up as by GCLOCK (Smith 1978): a hand goes round, takes one use from each slot that
-it passes, and stops at one that has none.
+Slots are evicted by GCLOCK (Smith 1978): a hand goes round, takes one use from each slot that it
+passes, and stops at a slot without uses.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class RowCache:
 
     Args:
         name: of the table.
-        rows: of the whole table.
+        rows: of the full table.
         row_shape: of a row.
         dtype: numpy's, of a row.
         capacity: slots.
@@ -112,7 +112,7 @@ class RowCache:
         self._slot_of = np.full(1024, -1, np.int64)
         self._owner = np.full(self.capacity, -1, np.int64)
         #: The id of the row in each slot.
-        self._held = np.full(self.capacity, -1, np.int64)
+        self._id_in_slot = np.full(self.capacity, -1, np.int64)
         self._current = np.zeros(self.capacity, bool)
         self._uses = np.zeros(self.capacity, np.int8)
         self._hand = 0
@@ -164,8 +164,8 @@ class RowCache:
         if not self.counts.oversized:
             warnings.warn(
                 f"Parameter '{self.name}': a step looks up {count} different rows, and "
-                f"vocab_cache_size={self.capacity} is too small for them. Such steps go past the "
-                "cache; make it at least as large as the most rows of a batch.",
+                f"vocab_cache_size={self.capacity} is too small for them. Such steps bypass the "
+                f"cache; set it to at least the largest number of rows in a batch.",
                 stacklevel=2,
             )
         self.counts.oversized += 1
@@ -225,7 +225,7 @@ class RowCache:
             slots[homeless] = free
             self._slot_of[entries[homeless]] = free
             self._owner[free] = entries[homeless]
-            self._held[free] = ids[homeless]
+            self._id_in_slot[free] = ids[homeless]
             self._current[free] = False
             # Those that were here before come back with a use.
             self._uses[free] = ~new[homeless]
@@ -237,7 +237,7 @@ class RowCache:
             return
         taken = np.flatnonzero(self._owner >= 0)
         self._index = Index()
-        self._index.add(self._held[taken], np.arange(len(taken)))
+        self._index.add(self._id_in_slot[taken], np.arange(len(taken)))
         self._slot_of[:] = -1
         self._slot_of[: len(taken)] = taken
         self._owner[taken] = np.arange(len(taken))

@@ -116,7 +116,7 @@ class RunLock:
             self.release()
             raise self._taken(after)
 
-    def hold(self) -> None:
+    def view(self) -> None:
         """Tell other hosts, from now on, that this session lives."""
         if self._beating is None:
             self._tell()
@@ -243,10 +243,10 @@ class WorkerLock:
                 if time.monotonic() > until:
                     holder = _parsed(os.pread(file, 4096, 0))
                     raise ParameterServerError(
-                        f"worker {self._rank} of the run in '{self._path.parent}' is at work: "
-                        f"{described(holder)} has its place. A second start takes nothing over. "
-                        "End that one first; or give this one another wal_dir and another "
-                        "PARAMESH_PS_JOB."
+                        f"worker {self._rank} of the run in '{self._path.parent}' is already "
+                        f"running: {described(holder)} holds its lock. A second start does not "
+                        f"take over. Stop that one first, or use another wal_dir and another "
+                        f"PARAMESH_PS_JOB for this one."
                     )
                 time.sleep(_PAUSE)
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,4 +1,4 @@
-"""Which optimizers a server has, and what is sent there: the rule once, numbers in every push."""
+"""Optimizers that servers support: the update rule is sent once, hyperparameters in every push."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def check_optimizer(optimizer: Any, params: list[Parameter]) -> None:
     """Raise if no server can update these Parameters as the optimizer would.
 
     Raises:
-        OptimizerError: there are some, and the optimizer is none that a server has, or centralizes
+        OptimizerError: there are some, and servers do not support the optimizer, or it centralizes
             the gradient of one.
     """
     if params and type(optimizer) not in _RULES:
@@ -90,7 +90,7 @@ def check_optimizer(optimizer: Any, params: list[Parameter]) -> None:
             )
 
 
-def rule_spec(optimizer: Any, at: int) -> dict[str, Any]:
+def update_rule_spec(optimizer: Any, at: int) -> dict[str, Any]:
     """The optimizer's spec (see `rules.make_update_rule`) for its Parameter at an index."""
     spec = _RULES[type(optimizer)](optimizer)
     return spec | {"group": group_name(optimizer, at), "decays": bool(optimizer.decay_flags[at])}

@@ -2,20 +2,19 @@
 
 Glossary
     served      a Parameter with `set_param_ps`, while the setting `enable_ps` is on
-    table       a served Parameter with `init_in_server`: it exists on no worker
-    copy        the values of a served Parameter that is no table, on this worker: those of the step
-                that it is at
-    rows        rows of a table that a program looks up, a hidden input of it
-    handed      a hidden output of a program: a gradient to be pushed, or the numbers of the push
+    table       a served Parameter with `init_in_server`: no worker has all of it
+    copy        the values on this worker of a served Parameter that is not a table, at its step
+    rows        the rows of a table that a program looks up, an implicit input of it
+    handed out  an implicit output of a program: a gradient to push, or the numbers of the push
 
-A program that updates served Parameters hands out their gradients and leaves everything else to the
-servers: the optimizer's state of a served Parameter exists there alone. After it has run, gradients
-are pushed, and the copies become those of the next step.
+A program that updates served Parameters outputs their gradients and leaves the update to the
+servers: the optimizer's state of a served Parameter exists only there. After the program has run,
+the gradients are pushed, and the copies get the values of the next step.
 
-The rows that a program looks up have to be there when it starts. While it is traced, every lookup
-notes its indices as a hidden output that is known ahead: the part of the program that computes
-them is run first, the rows are pulled, and then the program runs. The gradient by a table is one
-row for each index that was looked up (see `row_gradients`).
+The rows that a program looks up must be present when it starts. While it is traced, every lookup
+records its indices as a prefetch key: the part of the program that computes them runs first, the
+rows are pulled, and then the program runs. The gradient by a table has one row for each index that
+was looked up (see `row_gradients`).
 """
 
 from __future__ import annotations
@@ -43,14 +42,14 @@ from paramesh.ps.integration.optimizers import (
     check_optimizer,
     numbers,
     prepared,
-    rule_spec,
     states_of,
+    update_rule_spec,
 )
 from paramesh.ps.integration.session import Session
 from paramesh.ps.integration.step_synchronization import catch_up
 from paramesh.ps.server.refresh import NO_IDS
 from paramesh.ps.specification.initial_values import values_at
-from paramesh.ps.specification.specs import is_table, spec_of, table_start
+from paramesh.ps.specification.specs import is_table, spec_of, table_initial_values
 from paramesh.sampling.recipe import Recipe
 from paramesh.state import storage, tracing
 from paramesh.state.placement import ImplicitValue, Placement, PrefetchKey
@@ -202,8 +201,8 @@ class Served(Placement):
         for param in params:
             if isinstance(param, Parameter) and is_table(param):
                 raise ParameterStateError(
-                    f"Parameter '{param.name}' lives on the parameter server (init_in_server), and "
-                    "nowhere as a whole. Look rows up with nn.EmbeddingLookup."
+                    f"Parameter '{param.name}' lives on the parameter server (init_in_server), "
+                    f"and no worker has all of it. Look up rows with nn.EmbeddingLookup."
                 )
 
     # Lookups.
@@ -232,7 +231,7 @@ class Served(Placement):
         """Rows of a table on the servers, (...) -> (..., *row); any for the index of padding.
 
         Raises:
-            TypeError: the indices are no integers.
+            TypeError: the indices are not integers.
             ValueError: an index outside the table; in a compiled program when it is called.
             ContextError: a transform of JAX alone that looks rows up.
         """
@@ -243,9 +242,9 @@ class Served(Placement):
         if lookups is None:
             if isinstance(ids, jax.core.Tracer):
                 raise ContextError(
-                    f"Parameter '{table.name}' lives on the parameter server, and a JAX transform "
-                    "that paramesh does not see looks rows up. Use paramesh's jit, grad and the "
-                    "like, in graph mode."
+                    f"Parameter '{table.name}' lives on the parameter server, and its rows are "
+                    f"looked up inside a JAX transform that paramesh does not control. Use "
+                    f"paramesh's own transforms (jit, grad, …) in graph mode."
                 )
             flat = checked(table, np.asarray(ids).reshape(-1), padding)
             rows = self._pulled(table, [flat])[0]
@@ -281,7 +280,9 @@ class Served(Placement):
         width = int(np.prod(table.shape[1:]))
         first = ids.astype(np.uint64)[:, None] * np.uint64(width)
         positions = (first + np.arange(width, dtype=np.uint64)).reshape(-1)
-        values = values_at(table_start(table), positions).reshape(len(ids), *table.shape[1:])
+        values = values_at(table_initial_values(table), positions).reshape(
+            len(ids), *table.shape[1:]
+        )
         return checkpointing.overlay(table, ids, values)
 
     # Gradients.
@@ -293,8 +294,8 @@ class Served(Placement):
             return super().variables(params)
         if self._trace.lookups is None:
             raise ContextError(
-                f"Parameter '{next(iter(of_table)).name}' lives on the parameter server: gradients "
-                "by it are taken in compiled programs only. Use graph mode."
+                f"Parameter '{next(iter(of_table)).name}' lives on the parameter server: its "
+                f"gradient can be computed in compiled programs only. Use graph mode."
             )
         flat = [state for param in params for state in of_table.get(param, [param])]
 
@@ -343,9 +344,9 @@ class Served(Placement):
             return param.shape
         if given[0] and not (self._trace.lookups or {}).get(param):
             raise ContextError(
-                f"Parameter '{param.name}' lives on the parameter server: the program that takes "
-                "gradients by it has to be the one that calls the optimizer with them. Put both "
-                "into one jit function, or use TrainOneStepCell."
+                f"Parameter '{param.name}' lives on the parameter server: the program that "
+                f"computes its gradient must also call the optimizer with it. Put both into one "
+                f"jit function, or use TrainOneStepCell."
             )
         if self.lacks_rows(param):
             return given
@@ -365,8 +366,9 @@ class Served(Placement):
             if param.is_param_ps:
                 raise ContextError(
                     f"Parameter '{param.name}' lives on the parameter server, where an update "
-                    "cannot be made conditional: a moving loss scale does not work with it. Use a "
-                    "fixed one: FixedLossScaleManager with drop_overflow_update=False."
+                    f"cannot be made conditional: dynamic loss scaling does not work with it. "
+                    f"Use a fixed loss scale: FixedLossScaleManager with "
+                    f"drop_overflow_update=False."
                 )
 
     def check_accumulated(self, params: Sequence[Any]) -> None:
@@ -375,7 +377,7 @@ class Served(Placement):
             if is_table(param):
                 raise ContextError(
                     f"Parameter '{param.name}' is a table on the parameter server, whose rows are "
-                    "looked up once for the whole batch: grad_accumulation_step has to be 1. Give "
+                    "looked up once for the whole batch: grad_accumulation_step must be 1. Use "
                     "smaller batches."
                 )
 
@@ -390,7 +392,7 @@ class Served(Placement):
                 raise ContextError(
                     f"Parameter '{params[i].name}' was frozen (requires_grad=False) after "
                     f"{type(optimizer).__name__} was made, but it lives on the parameter server, "
-                    "which trains it. Make the optimizer anew, of trainable_params()."
+                    "which trains it. Create the optimizer again from trainable_params()."
                 )
         if tracing.current() is None:
             catch_up(self.session, optimizer)
@@ -400,7 +402,7 @@ class Served(Placement):
             given = self.changed(params[i], grads[i]) if known is None else known
             grad = prepared(optimizer, i, given, self.divisor)
             gradient = Gradient(params[i], grad.shape, grad.dtype)
-            gradient.spec = spec_of(params[i]) | {"optimizer": rule_spec(optimizer, i)}
+            gradient.spec = spec_of(params[i]) | {"optimizer": update_rule_spec(optimizer, i)}
             gradient.states = states_of(optimizer, i)
             if is_table(params[i]):
                 gradient.rows, gradient.summed = self._looked_up(params[i]), known is None
@@ -415,7 +417,7 @@ class Served(Placement):
         return frozenset(indices)
 
     def changed(self, param: Any, given: Any) -> Any:
-        """What is pushed of a gradient that is no more as it was made."""
+        """What is pushed of a gradient that was changed after it was computed."""
         return given
 
     def _looked_up(self, table: Parameter) -> list[Rows]:
@@ -537,15 +539,14 @@ class Served(Placement):
             name, param = gradient.param.name, gradient.param
             if session.owners.setdefault(name, param) is not param:
                 raise ParameterStateError(
-                    f"another Parameter of the name '{name}' lives on the parameter server "
-                    "already. Give this one another name, or end the servers first: "
-                    "context.reset_ps_context()."
+                    f"another Parameter named '{name}' already lives on the parameter server. "
+                    f"Rename this one, or stop the servers first: context.reset_ps_context()."
                 )
             if session.copies.get(name, param._value) is not param._value:
                 raise ParameterStateError(
-                    f"Parameter '{name}' lives on the parameter server and was given another value "
-                    "on this worker after its first step. Give it (or load it) before the first "
-                    "step."
+                    f"Parameter '{name}' lives on the parameter server but its value on this "
+                    f"worker was changed after its first step. Set (or load) it before the first "
+                    f"step."
                 )
 
     def _take_over(self, values: dict[str, Array], params: dict[str, Parameter]) -> None:

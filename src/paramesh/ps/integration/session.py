@@ -1,9 +1,9 @@
-"""One worker's connection to the parameter server: what was declared, and the step it is at.
+"""One worker's connection to the parameter server: what is declared, and the step it is at.
 
 Glossary
-    client      what carries a worker's calls to the servers. `LocalClient` has the servers' stores
-                in this process
-    session     the client that the settings ask for; started when a program first needs it, ended
+    client      sends a worker's calls to the servers. `LocalClient` has the servers' stores in
+                this process
+    session     the client for the current settings; opened when a program first needs it, closed
                 with the settings or with the process
 """
 
@@ -38,7 +38,7 @@ Update = Mapping[str, Mapping[str, Array]]
 
 
 class Client(Protocol):
-    """What a session needs of the servers; all names and values are those of whole Parameters.
+    """What a session needs of the servers; all names and values are those of full Parameters.
 
     Attributes:
         rank: of this worker, from 0.
@@ -284,7 +284,7 @@ class Session:
         self.pulled: dict[str, int] = {}
         self.at = client.start
         #: How far the script is (see `step_synchronization`), and the optimizers' counts.
-        self.pace: Any = None
+        self.step_synchronizer: Any = None
         self.caught_up: set[Any] = set()
         self.catching_up: dict[Any, dict[Any, Array]] = {}
 

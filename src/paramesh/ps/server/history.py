@@ -1,9 +1,9 @@
-"""Earlier versions of a server's store, and which rows are other ones from version to version.
+"""Earlier versions of a server's store, and which rows changed between versions.
 
 Glossary
-    undo        what the values that an update changed were before it
-    spare       the undo that was forgotten last: the next update writes to its memory
-    moved       a row that an update changed, made or dropped
+    undo        the values that an update changed, before the update
+    spare       the undo that was discarded last: the next update writes to its memory
+    moved       a row that an update changed, created or dropped
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ class History:
 
     Args:
         store: at its present version.
-        rules: how far back it has to be read.
+        config: how far back it has to be read.
     """
 
-    def __init__(self, store: Store, rules: RunConfig) -> None:
+    def __init__(self, store: Store, config: RunConfig) -> None:
         self._store = store
-        self._rules = rules
-        self._kept = rules.behind if rules.keep_history else 0
+        self._config = config
+        self._kept = config.behind if config.keep_history else 0
         self._undos: deque[Undo] = deque()
         self._spare: Undo | None = None
         #: (version before, rows by table) of the last updates.
-        known = _ASYNC_MOVES if rules.mode == "async" else rules.behind
+        known = _ASYNC_MOVES if config.mode == "async" else config.behind
         self._moves: deque[tuple[int, dict[str, Array]]] = deque(maxlen=known)
 
     def take_spare(self) -> Undo | None:
@@ -67,7 +67,7 @@ class History:
             ParameterStateError: no such Parameter, or no values yet.
             ValueError: ids outside the table.
         """
-        wanted = self._rules.version_read(step)
+        wanted = self._config.version_read(step)
         back, oldest = version - wanted, version - len(self._undos)
         if not oldest <= wanted <= version:
             raise VersionGone(
@@ -76,7 +76,7 @@ class History:
             )
         undos = list(self._undos)[len(self._undos) - back :]
         if name not in self._store.specs():
-            raise ParameterStateError(f"there is no Parameter '{name}' on this server.")
+            raise ParameterStateError(f"Parameter '{name}' does not exist on this server.")
         return self._read_back(name, ids, [undo for undo in undos if name in undo.parts])
 
     def _read_back(self, name: str, ids: Array | None, undos: list[Undo]) -> Array:

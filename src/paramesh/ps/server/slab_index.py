@@ -1,11 +1,11 @@
 """Where the rows of a table are: an index from ids to slots, and slabs that hold the slots.
 
 Glossary
-    id          the number of a row in the whole table, up to 2**63
+    id          the number of a row in the full table, up to 2**63
     slot        the place of a row that exists here, counted from 0
     slab        the memory of one kind of value (weights, a moment, …) for all slots
 
-Both grow without copying a slab. Where a row lies has no influence on any number.
+Both grow without copying a slab. The slot of a row has no influence on any number.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class Slab:
             if first < start + len(chunk):
                 return chunk[first - start : stop - start].copy()
             start += len(chunk)
-        raise IndexError(f"there is no slot {first}.")
+        raise IndexError(f"slot {first} does not exist.")
 
     def take(self, slots: Array) -> Array:
         """Copies of the values of some slots."""

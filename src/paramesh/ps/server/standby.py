@@ -37,7 +37,7 @@ class Standby:
 
     Args:
         folder: of the server's log and snapshots.
-        rules: of the run.
+        config: of the run.
         point: called with the name of every point that is reached.
         fsync: as for `Server`, after the promotion.
         snapshots_beside: likewise.
@@ -50,7 +50,7 @@ class Standby:
     def __init__(
         self,
         folder: Path,
-        rules: RunConfig,
+        config: RunConfig,
         *,
         point: Callable[[str], None] | None = None,
         fsync: bool = False,
@@ -61,14 +61,14 @@ class Standby:
         self._point: Callable[[str], None] = point or (lambda name: None)
         self._server = Server(
             folder,
-            rules,
+            config,
             point=point,
             fsync=fsync,
             snapshots_beside=snapshots_beside,
             following=True,
         )
         self._tail: Tail | None = None
-        self.trouble = ""
+        self.failure = ""
         self.fresh_starts = 0
 
     @property
@@ -100,12 +100,12 @@ class Standby:
         except (ParameterServerError, OSError) as error:
             # Half a record may be applied, or one that does not count.
             self._forget()
-            self.trouble = str(error)
+            self.failure = str(error)
             return 0
         except BaseException:
             self._forget()
             raise
-        self.trouble = ""
+        self.failure = ""
         return count
 
     def _records(self, folder: Path, number: int) -> Iterator[Record]:
@@ -122,7 +122,7 @@ class Standby:
             "version": self.version,
             "record": 0 if self._tail is None else self._tail.number,
             "fresh_starts": self.fresh_starts,
-            "trouble": self.trouble,
+            "trouble": self.failure,
         }
 
     def promote(self, after: int) -> Server:

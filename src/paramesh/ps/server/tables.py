@@ -1,13 +1,14 @@
-"""A table of rows on a server: created when they are first trained, dropped when they are not.
+"""A table of rows on a server: rows are created when they are first trained, and may expire.
 
 Glossary
-    trained     a row that a push has met: it exists here. Every other row is what the table starts
-                from, computed when it is read; a read changes nothing
-    admission   a row exists once `admit` updates have met it; the gradients before are dropped
-    expiry      every `expire` updates, the rows that none of them met end, with their state: they
-                are again what the table starts from
+    trained     a row that occurred in a push: it exists here. Every other row has its initial
+                values, computed when it is read; a read changes nothing
+    admission   a row is created once it has occurred in `admit` updates; earlier gradients are
+                dropped
+    expiry      every `expire` updates, the rows that occurred in none of them are dropped with
+                their state, and have their initial values again
 
-A table costs what its trained rows cost, however many rows it has by its shape.
+A table takes the memory of its trained rows, whatever its shape.
 """
 
 from __future__ import annotations
@@ -65,12 +66,12 @@ class Table:
         self.dtype = to_dtype(spec["dtype"]).np_dtype
         self.work = arithmetic(self.dtype)
         self.optimizer: dict[str, Any] | None = spec.get("optimizer")
-        self.rule: UpdateRule | None = (
+        self.update_rule: UpdateRule | None = (
             make_update_rule(self.name, self.optimizer) if self.optimizer else None
         )
         self.admit: int = spec.get("admit", 1)
         self.expire: int = spec.get("expire", 0)
-        slots = self.rule.slots if self.rule else {}
+        slots = self.update_rule.slots if self.update_rule else {}
         self.firsts = dict(slots)
         self.slabs = {name: Slab(self.row_shape, self.dtype) for name in (VALUE, *slots)}
         self.last = Slab((), np.int64)
@@ -84,7 +85,7 @@ class Table:
         self._meetings = np.empty(0, np.int64)
         #: Held by updates, and by readers of a held version.
         self.lock = threading.Lock()
-        self._held: list[TableView] = []
+        self._views: list[TableView] = []
 
     def check_ids(self, ids: Any) -> Array:
         """Ids as int64.
@@ -95,13 +96,15 @@ class Table:
         ids = np.asarray(ids)
         if ids.ndim != 1 or ids.dtype.kind not in "iu":
             raise ValueError(
-                f"Parameter '{self.name}': row ids must be one axis of integers, got "
+                f"Parameter '{self.name}': row ids must be a 1-D array of integers, got "
                 f"{ids.dtype}{list(ids.shape)}."
             )
         ids = ids.astype(np.int64, copy=False)
         if len(ids) and not (ids.min() >= 0 and ids.max() < self.rows):
             wrong = ids[(ids < 0) | (ids >= self.rows)][0]
-            raise ValueError(f"Parameter '{self.name}' has {self.rows} rows, and no row {wrong}.")
+            raise ValueError(
+                f"Parameter '{self.name}' has {self.rows} rows; row {wrong} is out of range."
+            )
         return ids
 
     def start(self, ids: Array, field: str = VALUE) -> Array:
@@ -184,8 +187,8 @@ class Table:
         """Update the rows that are met; `ids` sorted and without repetition."""
         with self.lock:
             undo = self._apply(step, ids, grad, numbers)
-            for held in self._held:
-                held.changing(undo)
+            for view in self._views:
+                view.changing(undo)
             return undo
 
     def _apply(self, step: int, ids: Array, grad: Array, numbers: Numbers) -> RowsUndo:
@@ -216,7 +219,7 @@ class Table:
     def _update(
         self, slots: Array, grad: Array, numbers: Numbers, before: dict[str, Array]
     ) -> None:
-        assert self.rule is not None
+        assert self.update_rule is not None
         if not len(slots):
             return
         block = max(1, BLOCK // max(1, self.width))
@@ -225,20 +228,22 @@ class Table:
         for chunks in zip(*parts, strict=True):
             mine, rows = chunks[0][1], chunks[0][2]
             order = np.arange(len(slots)) if isinstance(mine, slice) else mine
-            whole = isinstance(mine, slice)
+            contiguous = isinstance(mine, slice)
             for first in range(0, len(rows), block):
                 some = rows[first : first + block]
-                at: Any = slice(first, first + block) if whole else order[first : first + block]
+                at: Any = (
+                    slice(first, first + block) if contiguous else order[first : first + block]
+                )
                 held: list[Array] = []
                 for field, (chunk, _, _) in zip(fields, chunks, strict=True):
-                    if whole:
+                    if contiguous:
                         target = before[field][at]
                         np.take(chunk, some, axis=0, out=target, mode="clip")
                     else:
                         target = before[field][at] = chunk[some]
                     held.append(target.astype(self.work, copy=False))
                 g = grad[at].astype(self.work, copy=False)
-                new = updated(self.rule, held[0], g, numbers, held[1:])
+                new = updated(self.update_rule, held[0], g, numbers, held[1:])
                 for (chunk, _, _), value in zip(chunks, new, strict=True):
                     chunk[some] = value
 
@@ -290,25 +295,35 @@ class Table:
         counted = at >= 0  # rows that were put here never were
         self._meetings[at[counted]] = counts[counted] if np.ndim(counts) else counts
 
-    # At rest.
+    # Checkpointing.
 
-    def hold(self) -> TableView:
+    def view(self) -> TableView:
         """The rows as they are now, to be read while updates go on."""
         with self.lock:
             held = TableView(self)
-            self._held.append(held)
+            self._views.append(held)
             return held
 
     def release(self, held: TableView) -> None:
         """Save nothing for it any more."""
         with self.lock:
-            if held in self._held:
-                self._held.remove(held)
+            if held in self._views:
+                self._views.remove(held)
 
     def _break(self) -> None:
         with self.lock:
-            for held in self._held:
-                held.broken = True
+            for view in self._views:
+                view.broken = True
+
+    def columns(self) -> dict[str, Slab]:
+        """The values of all slots by field: `ids` (-1 where there is no row), `last`, and "
+        "others.
+        """
+        return {"ids": self.ids, "last": self.last} | self.slabs
+
+    def row_count(self) -> int:
+        """How many rows exist."""
+        return len(self.index)
 
     def candidates(self) -> tuple[Array, Array]:
         """Ids that were met, but not often enough, and how often."""

@@ -3,7 +3,7 @@
 Glossary
     start       a law or a constant as JSON: `{"law": "normal", "reals": [0.0, 0.01], …}`. It names
                 one of a few rules, never code, so it may come from a file or from a message
-    position    the place of an element in the row-major order of the whole array
+    position    the place of an element in the row-major order of the full array
 
 The numbers are those of the recipe, to the last bit: each element is computed from its position.
 """
@@ -47,12 +47,12 @@ _NAMES = {rule: name for name, rule in _RULES.items()}
 _SIZES = (1 << 10, 1 << 13, 1 << 16, 1 << 19)
 
 
-def start_of(owner: str, recipe: Recipe) -> Start:
+def initial_values_of(owner: str, recipe: Recipe) -> Start:
     """A recipe as a start.
 
     Args:
         owner: the full name of the Parameter, for messages.
-        recipe: of the whole array.
+        recipe: of the full array.
 
     Raises:
         RecipeError: its elements cannot be computed one by one.
@@ -70,10 +70,10 @@ def start_of(owner: str, recipe: Recipe) -> Start:
         value = recipe.initializer.constant(recipe.dtype)
         return common | {"law": "constant", "value": value.item()}
     raise RecipeError(
-        f"Parameter '{owner}' is to be created on the server, but {recipe.initializer!r} is not "
-        "computed there. Use a constant, Uniform, Normal, TruncatedNormal or one of those whose "
-        "spread follows from the shape (Xavier…, He…, VarianceScaling); or leave init_in_server "
-        "False, then the values are sent."
+        f"Parameter '{owner}' is initialized on the server, which does not support "
+        f"{recipe.initializer!r}. Use a constant, Uniform, Normal, TruncatedNormal, or an "
+        f"initializer scaled by the shape (Xavier…, He…, VarianceScaling); or set "
+        f"init_in_server=False, so that the values are sent."
     )
 
 
@@ -96,13 +96,15 @@ def recipe_of(start: Start, shape: Sequence[int]) -> Recipe:
     """The recipe of a start: the same numbers.
 
     Raises:
-        RecipeError: the start is none.
+        RecipeError: the initial values are not valid.
     """
     dtype = to_dtype(start["dtype"])
     if start.get("law") == "constant":
         return Recipe(Constant(start["value"]), (0, 0), tuple(shape), dtype)
     if start.get("law") not in _RULES:
-        raise RecipeError(f"there is no law {start.get('law')!r}; expected {sorted(_RULES)}.")
+        raise RecipeError(
+            f"the distribution {start.get('law')!r} is not known; expected {sorted(_RULES)}."
+        )
     init = _Given(start["law"], start["reals"], start["integers"])
     return Recipe(init, (int(start["key"][0]), int(start["key"][1])), tuple(shape), dtype)
 
@@ -111,14 +113,17 @@ def values_at(start: Start, positions: np.ndarray[Any, Any]) -> np.ndarray[Any, 
     """The elements at some positions (uint64, any order) of a start; a flat array.
 
     Raises:
-        RecipeError: the start is none.
+        RecipeError: the initial values are not valid.
     """
     dtype = to_dtype(start["dtype"])
     name = start.get("law")
     if name == "constant":
         return np.full(positions.shape, start["value"], dtype.np_dtype)
     if name not in _RULES:
-        raise RecipeError(f"a server knows no law {name!r}; expected {sorted(_RULES)} or constant.")
+        raise RecipeError(
+            f"the server does not support the distribution {name!r}; expected {sorted(_RULES)} "
+            f"or constant."
+        )
     out = np.empty(positions.shape, dtype.np_dtype)
     largest = _SIZES[-1]
     for first in range(0, len(positions), largest):
