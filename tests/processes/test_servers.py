@@ -31,6 +31,7 @@ from paramesh.ps.deployment.registry import runs
 from paramesh.ps.deployment.status import find_servers, look, rates
 from paramesh.ps.processes.descriptors import RESERVE
 from paramesh.ps.specification.initial_values import initial_values_of
+from paramesh.ps.specification.packing import pack_updates
 from server_runs import MOMENTUM, NUMBERS, ids_of, table_spec
 from server_steps import SPECS, START, local_run, train, update_of
 
@@ -161,7 +162,7 @@ def test_frozen_server_and_a_worker_killed_between_servers(
         ids = ids_of(6, 0)
         rows = client.pull_rows(6, "t", ids)
         update = update_of(6, client.pull(6, ["v"])["v"], rows, ids)
-        mine = client.partition.split_updates(update)[0]
+        mine = pack_updates(client.partition.split_updates(update)[0])
         push = ("push", (0, client.incarnation, 6, mine, NUMBERS))
         client.delivery.call({0: push}, client.worker.earlier)
         assert [said["version"] for said in client.stats()] == [7, 6]

@@ -21,6 +21,8 @@ START = {
     name: np.arange(1, SIZE + 1, dtype=np.float32) * np.float32(place + 1)
     for place, name in enumerate(DENSE)
 }
+#: Tables and the widths of their rows: two, so that one message has rows of several.
+TABLES = {"t": WIDTH, "u": WIDTH + 1}
 HYPER = {"learning_rate": 0.125, "momentum": 0.5}
 
 _MOMENTUM = {"rule": "Momentum", "nesterov": False}
@@ -43,24 +45,26 @@ def specs(mode: str, table: bool) -> list[dict[str, Any]]:
         for name in DENSE
     ]
     if table:
-        found.append(
+        found += [
             {
-                "name": "t",
+                "name": name,
                 "kind": "rows",
-                "row_shape": [WIDTH],
+                "row_shape": [width],
                 "rows": ROWS,
                 "dtype": "float32",
                 "recipe": {"dtype": "float32", "law": "constant", "value": 2.0},
                 "optimizer": optimizer,
             }
-        )
+            for name, width in TABLES.items()
+        ]
     return found
 
 
 @functools.cache
-def ids_of(step: int, rank: int) -> Array:
-    """The rows that a worker meets in a step."""
-    return np.unique(np.random.default_rng([step, rank]).integers(0, ROWS, 5))
+def ids_of(step: int, rank: int) -> dict[str, Array]:
+    """The rows that a worker meets in a step, by table."""
+    rng = np.random.default_rng([step, rank])
+    return {name: np.unique(rng.integers(0, ROWS, 5)) for name in TABLES}
 
 
 @functools.cache
@@ -78,8 +82,9 @@ def update_of(mode: str, step: int, rank: int, read: Callable[..., Array], table
         for place, name in enumerate(DENSE)
     }
     if table:
-        ids = ids_of(step, rank)
-        found["t"] = {"ids": ids, "grad": read("t", ids) * kept + noise[:WIDTH]}
+        for name, ids in ids_of(step, rank).items():
+            width = TABLES[name]
+            found[name] = {"ids": ids, "grad": read(name, ids) * kept + noise[:width]}
     return found
 
 
@@ -133,10 +138,10 @@ class Model:
         return self.version(self.run_config.version_read(step)).read(name).tobytes()
 
     @functools.cache  # noqa: B019
-    def reads_rows(self, step: int, rank: int) -> bytes:
-        """The rows that a worker reads in a step."""
+    def reads_rows(self, step: int, rank: int) -> Mapping[str, bytes]:
+        """The rows that a worker reads in a step, by table."""
         store = self.version(self.run_config.version_read(step))
-        return store.read("t", ids_of(step, rank)).tobytes()
+        return {name: store.read(name, ids).tobytes() for name, ids in ids_of(step, rank).items()}
 
 
 def _dump(store: Store, spec: dict[str, Any]) -> dict[str, Array]:

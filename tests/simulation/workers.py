@@ -81,19 +81,20 @@ class SimWorker(Process):
         values = yield from worker.pull(worker.start, DENSE)
         for step in range(worker.start, config.steps):
             self.step = step
-            rows: Any = None
+            rows: dict[str, Any] = {}
             if config.table:
-                rows = yield from worker.pull_rows(step, "t", ids_of(step, self.rank))
+                rows = yield from worker.pull_tables(step, ids_of(step, self.rank))
             if config.mode != "async":
                 for name in DENSE:
                     self._same(values[name].tobytes(), model.reads(step, name), f"{name} at {step}")
-                if rows is not None:
-                    self._same(rows.tobytes(), model.reads_rows(step, self.rank), f"t at {step}")
+                for name, found in rows.items():
+                    expected = model.reads_rows(step, self.rank)[name]
+                    self._same(found.tobytes(), expected, f"{name} at {step}")
             update = update_of(
                 config.mode,
                 step,
                 self.rank,
-                lambda name, ids=None: values[name] if ids is None else rows,  # noqa: B023
+                lambda name, ids=None: values[name] if ids is None else rows[name],  # noqa: B023
                 config.table,
             )
             values = yield from worker.step(step, update, HYPER, DENSE)

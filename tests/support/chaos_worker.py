@@ -146,7 +146,7 @@ class Chaos:
 
     def _sent(self, real: Callable[[Call], Any], call: Call) -> Any:
         share = self.job.mischief
-        if call[0] not in ("step", "push", "pull", "pull_rows") or not share:
+        if call[0] not in ("step", "push", "pull", "pull_tables") or not share:
             return real(call)
         never = ("settle", (self.rank, 1 << 40)) if self.job.eager else ("pull", (1 << 40, ()))
         kind = self.random.random() / share

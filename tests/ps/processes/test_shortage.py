@@ -19,6 +19,7 @@ from paramesh.ps.processes.shortage import Shortage, shortage
 from paramesh.ps.server import background, snapshot_writer
 from paramesh.ps.server import server as servers
 from paramesh.ps.server.server import Server
+from paramesh.ps.specification.packing import pack_updates
 from paramesh.ps.specification.protocol import RunConfig
 from server_runs import NUMBERS, SIZE, SPECS, START
 
@@ -45,7 +46,7 @@ def test_a_shortage_has_the_name_of_its_server(
         await actor.declare(SPECS, START)
         workers = [(await actor.hello(rank, 1, 7))["worker"] for rank in range(2)]
         other = asyncio.ensure_future(
-            actor.step((0, workers[0], 0, grads(), NUMBERS, ["w"], 1, None, 0))
+            actor.step((0, workers[0], 0, pack_updates(grads()), NUMBERS, ["w"], 1, None, 0))
         )
         await asyncio.sleep(0)
         good, lacking = Server.push, iter([error])
@@ -56,7 +57,7 @@ def test_a_shortage_has_the_name_of_its_server(
             good(self, *arguments)
 
         monkeypatch.setattr(Server, "push", push)
-        mine = (1, workers[1], 0, grads(), NUMBERS)
+        mine = (1, workers[1], 0, pack_updates(grads()), NUMBERS)
         asked = {
             "push": lambda: actor.push(*mine),
             "step": lambda: actor.step((*mine, [], 1, None, 0)),

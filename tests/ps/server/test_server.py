@@ -145,7 +145,7 @@ def test_pushes_that_cannot_be(tmp_path: Path) -> None:
     other = good | {"w": {"grad": good["w"]["grad"] + 1}}
     with pytest.raises(ParameterServerError, match="step 0 twice, with different gradients"):
         server.push(0, 1, 0, other, NUMBERS)
-    with pytest.raises(ParameterServerError, match="with different numbers"):
+    with pytest.raises(ParameterServerError, match="with different hyperparameters"):
         server.push(1, 1, 0, good, NUMBERS | {"learning_rate": 0.2})
     with pytest.raises(ParameterServerError, match="worker 2 does not exist"):
         server.hello(2, None)
@@ -218,7 +218,7 @@ def test_record_of_an_update_that_fails_is_taken_back(tmp_path: Path) -> None:
     size = run.server.stats()["bytes_logged"]
     update = [updates_of(1, worker, run.read(1)) for worker in range(2)]
     run.server.push(0, 1, 1, update[0], {})
-    with pytest.raises(ValueError, match="came without 'learning_rate'"):
+    with pytest.raises(ValueError, match="lacks 'learning_rate'"):
         run.server.push(1, 1, 1, update[1], {})
     assert run.server.stats()["bytes_logged"] == size
     run.restart()
@@ -250,7 +250,7 @@ def test_log_of_an_earlier_format_is_refused(tmp_path: Path) -> None:
     (_, _, path) = logs.segments(tmp_path / "s")[0]
     content = path.read_bytes()
     path.write_bytes(b"pmrecord" + content[8:])
-    with pytest.raises(ParameterServerError, match="written by an earlier paramesh"):
+    with pytest.raises(ParameterServerError, match="written by an earlier version of paramesh"):
         Server(tmp_path / "s", SYNC)
 
 
@@ -311,7 +311,7 @@ def test_pushes_that_died_with_the_server_are_missed(tmp_path: Path) -> None:
     run.server.close()
     run.server = run._started()  # and worker 0 has seen nothing of it
     for _ in range(2):
-        with pytest.raises(PushesMissing, match="its push of step 3 is not here"):
+        with pytest.raises(PushesMissing, match="its push of step 3 has not arrived"):
             run.server.push(0, 1, 5, update, NUMBERS)
         with pytest.raises(PushesMissing, match="worker 0 is at step 5"):
             run.server.check_pushed(0, 5)

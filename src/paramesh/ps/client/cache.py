@@ -27,7 +27,7 @@ import functools
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -72,6 +72,24 @@ class Counts:
         """The numbers, and `hit_rate`, the part of the different rows that were hits."""
         rate = self.hits / self.looked_up if self.looked_up else 0.0
         return dataclasses.asdict(self) | {"hit_rate": rate}
+
+
+class Lookup(NamedTuple):
+    """A lookup of which the missing rows are being pulled.
+
+    Attributes:
+        unique: the different ids, sorted.
+        missing: those that have to be pulled.
+        places: for each index inside of the table, where it is in `unique`.
+        inside: which indices are inside of the table.
+        lengths: of the lists of indices.
+    """
+
+    unique: Array
+    missing: Array
+    places: Array
+    inside: Array
+    lengths: list[int]
 
 
 class RowCache:
@@ -135,6 +153,20 @@ class RowCache:
         Returns:
             An array of the device for each list; None: they are more rows than there are slots.
         """
+        lookup = self.begin(ids)
+        if lookup is None:
+            return None
+        return self.finish(lookup, pull(lookup.missing) if len(lookup.missing) else None)
+
+    def begin(self, ids: Sequence[Array]) -> Lookup | None:
+        """Find out which rows of a lookup have to be pulled; `finish` ends it.
+
+        Args:
+            ids: flat lists of integers.
+
+        Returns:
+            None: they are more rows than there are slots.
+        """
         everything = np.concatenate([one.astype(np.int64) for one in ids])
         inside = (everything >= 0) & (everything < self.rows)
         unique, places = np.unique(everything[inside], return_inverse=True)
@@ -142,10 +174,19 @@ class RowCache:
         if len(unique) > self.capacity:
             self._say_oversized(len(unique))
             return None
-        current = self._is_current(unique)
-        ready = among(unique, self._ready_ids)
-        missing = unique[~current & ~ready]
-        pulled = pull(missing) if len(missing) else self._ready[:0]
+        missing = unique[~self._is_current(unique) & ~among(unique, self._ready_ids)]
+        return Lookup(unique, missing, places, inside, [len(one) for one in ids])
+
+    def finish(self, lookup: Lookup, pulled: Array | None) -> list[Any]:
+        """The rows of a lookup, gathered on the device.
+
+        Args:
+            lookup: from `begin`, of this step.
+            pulled: the rows of `lookup.missing`; None if there are none.
+        """
+        unique, missing = lookup.unique, lookup.missing
+        if pulled is None:
+            pulled = self._ready[:0]
         self.counts.hits += len(unique) - len(missing)
         self.counts.pulled += len(missing)
         slots = self._placed(unique)
@@ -155,10 +196,11 @@ class RowCache:
         kept = at >= 0  # what was fetched ahead for nothing, and has no slot, is left out
         self._current[at[kept]] = True
         self._drop_ready()
-        wanted = np.full(len(everything), self.capacity, np.int32)
-        wanted[inside] = slots[places]
-        lengths = np.cumsum([len(one) for one in ids])[:-1]
-        return self._gathered(at[kept], fresh[kept], np.split(wanted, lengths))
+        wanted = np.full(len(lookup.inside), self.capacity, np.int32)
+        wanted[lookup.inside] = slots[lookup.places]
+        return self._gathered(
+            at[kept], fresh[kept], np.split(wanted, np.cumsum(lookup.lengths)[:-1])
+        )
 
     def _say_oversized(self, count: int) -> None:
         if not self.counts.oversized:
@@ -307,13 +349,21 @@ class RowCache:
             pushed: the rows (sorted) that the push will be about.
             pull: as for `lookup`.
         """
-        if self._following is None:
-            return
-        lacking = self._lacking()
-        lacking = lacking[~among(lacking, self._will_move(pushed))]
+        lacking = self.lacking(pushed)
         if len(lacking):
-            self._arrived(lacking, pull(lacking))
-            self.counts.prefetched += len(lacking)
+            self.prefetched(lacking, pull(lacking))
+
+    def lacking(self, pushed: Array) -> Array:
+        """What `prefetch` would pull."""
+        if self._following is None:
+            return NO_IDS
+        lacking = self._lacking()
+        return lacking[~among(lacking, self._will_move(pushed))]
+
+    def prefetched(self, ids: Array, rows: Array) -> None:
+        """Take over rows that were pulled for the following batch."""
+        self._arrived(ids, rows)
+        self.counts.prefetched += len(ids)
 
     def watch(self) -> Watch:
         """What to ask with the push."""

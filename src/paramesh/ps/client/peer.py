@@ -14,16 +14,27 @@ from paramesh.errors import ParameterServerError
 from paramesh.ps.client.exchange import Floor
 from paramesh.ps.durability.record import Array
 from paramesh.ps.server.refresh import News
+from paramesh.ps.specification.packing import PackedRows
 
 
 class Reply(NamedTuple):
-    """What a server answers: its process, incarnation and version, values by name, and news."""
+    """What a server answers.
+
+    Attributes:
+        pid: of its process.
+        incarnation: of the server.
+        version: of the server.
+        values: of dense Parameters, by name.
+        news: of tables that the worker caches.
+        rows: of the tables that were requested.
+    """
 
     pid: int
     incarnation: int
     version: int
     values: dict[str, Array]
     news: dict[str, News] = {}  # noqa: RUF012 (nobody writes to it)
+    rows: PackedRows | None = None
 
 
 def state_in(answer: Any) -> Floor | None:

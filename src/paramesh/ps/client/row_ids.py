@@ -53,7 +53,7 @@ def check_integers(table: Parameter, ids: Any) -> None:
     """Raise TypeError unless these are integers."""
     if np.dtype(ids.dtype).kind not in "iu":
         raise TypeError(
-            f"Parameter '{table.name}': lookup ids must be integers, got "
+            f"Parameter '{table.name}': rows are looked up by integers, got "
             f"{to_dtype(ids.dtype)}. Cast the ids first."
         )
 

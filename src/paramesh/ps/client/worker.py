@@ -26,6 +26,15 @@ from paramesh.ps.client.caller import Caller
 from paramesh.ps.client.exchange import Call, Request
 from paramesh.ps.client.peer import Reply
 from paramesh.ps.server.refresh import Refresh, join_news, split_watches
+from paramesh.ps.specification.packing import (
+    PackedIds,
+    PackedUpdates,
+    join_rows,
+    pack_ids,
+    pack_updates,
+    split_by_server,
+    unpack_rows,
+)
 from paramesh.ps.specification.partition import Partition
 from paramesh.ps.specification.protocol import Replaced
 from paramesh.ps.specification.specs import check_same, known_among
@@ -92,7 +101,9 @@ class Worker:
         self.rows_pulled = 0
         self.in_flight: dict[int, _InFlight] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
-        self._unconfirmed: list[dict[int, tuple[Any, Any]]] = [{} for _ in range(count)]
+        self._unconfirmed: list[dict[int, tuple[PackedUpdates, dict[str, float]]]] = [
+            {} for _ in range(count)
+        ]
         #: The version up to which each server has told this worker which rows moved.
         self._last_seen = [0] * count
 
@@ -163,12 +174,13 @@ class Worker:
         asked = None if refresh is None else split_watches(self.partition, refresh.watches)
         calls: dict[int, tuple[str, tuple[Any, ...]]] = {}
         for server, mine in enumerate(self.partition.split_updates(updates)):
-            self._unconfirmed[server][step] = (mine, numbers)
+            packed = pack_updates(mine)
+            self._unconfirmed[server][step] = (packed, numbers)
             # What it answers with is read as many steps later as reads lag behind.
             reader = step + 1 + (self.staleness if asked is None else 0)
             watches = None if asked is None else asked[server]
             last_seen = self._last_seen[server]
-            push = (self.rank, self.incarnation, step, mine, numbers)
+            push = (self.rank, self.incarnation, step, packed, numbers)
             calls[server] = ("step", (*push, names[server], reader, watches, last_seen))
         self.in_flight[step] = _InFlight(calls, self.caller.send(calls), wanted)
         needed = step - self.staleness if refresh is None else step
@@ -207,24 +219,28 @@ class Worker:
         replies = yield FanOut({i: ("pull", (step, mine)) for i, mine in enumerate(names) if mine})
         return self._joined(wanted, replies)
 
-    def pull_rows(self, step: int, name: str, ids: Array) -> Operation[Array]:
+    def pull_tables(self, step: int, wanted: Mapping[str, Array]) -> Operation[dict[str, Array]]:
         """As in `Client`."""
-        self.rows_pulled += len(ids)
-        parts = self.partition.split_rows(ids)
+        packed = pack_ids(wanted)
+        self.rows_pulled += len(packed.ids)
+        if self.servers == 1:
+            replies = yield FanOut({0: ("pull_tables", (step, packed))})
+            rows = unpack_rows(replies[0].rows, packed.counts)
+            return dict(zip(packed.names, rows, strict=True))
+        home = self.partition.servers_of_rows(packed.ids)
+        splits = {
+            server: (places, counts)
+            for server, (places, counts) in enumerate(split_by_server(packed, home, self.servers))
+            if len(places) or server == 0
+        }
         replies = yield FanOut(
             {
-                i: ("pull_rows", (step, name, ids[mine]))
-                for i, mine in enumerate(parts)
-                if len(mine) or i == 0
+                server: ("pull_tables", (step, PackedIds(packed.names, counts, packed.ids[places])))
+                for server, (places, counts) in splits.items()
             }
         )
-        rows = {i: reply.values[name] for i, reply in replies.items()}
-        if len(parts) == 1:
-            return rows[0]
-        out = np.empty((len(ids), *rows[0].shape[1:]), rows[0].dtype)
-        for i, values in rows.items():
-            out[parts[i]] = values
-        return out
+        rows = join_rows(packed, splits, {i: reply.rows for i, reply in replies.items()})
+        return dict(zip(packed.names, rows, strict=True))
 
     def put(self, name: str, fields: Mapping[str, Array], ids: Array | None) -> Operation[None]:
         """As in `Client`."""

@@ -30,7 +30,13 @@ from paramesh.ps.processes.shortage import names_shortage, shortage
 from paramesh.ps.server.refresh import Watch, news_of
 from paramesh.ps.server.server import Server
 from paramesh.ps.server.standby import STANDBY_POINTS, Standby
-from paramesh.ps.server.store import Update
+from paramesh.ps.specification.packing import (
+    PackedIds,
+    PackedUpdates,
+    pack_rows,
+    unpack_ids,
+    unpack_updates,
+)
 from paramesh.ps.specification.protocol import POINTS, PushesMissing, Replaced, RunConfig
 
 Array = np.ndarray[Any, Any]
@@ -300,9 +306,15 @@ class ServerActor:
 
     @names_shortage
     async def push(
-        self, worker: int, incarnation: int, step: int, updates: Update, hyper: dict[str, float]
+        self,
+        worker: int,
+        incarnation: int,
+        step: int,
+        packed: PackedUpdates,
+        hyper: dict[str, float],
     ) -> Reply:
         """As `Server.push`; does not wait for the other workers."""
+        updates = unpack_updates(packed)
         check_update(updates)
         server = self._state()
         before = server.version
@@ -334,8 +346,8 @@ class ServerActor:
                 reads them, of each table that is watched its watch, or None, and the version of the
                 last news.
         """
-        worker, incarnation, step, updates, hyper, names, reader, watches, last_seen = asked
-        await self.push(worker, incarnation, step, updates, hyper)
+        worker, incarnation, step, packed, hyper, names, reader, watches, last_seen = asked
+        await self.push(worker, incarnation, step, packed, hyper)
         await self._released(reader)
         reply = self._reply(reader, names)
         if watches is None:
@@ -359,12 +371,12 @@ class ServerActor:
         return self._reply(step, names)
 
     @names_shortage
-    async def pull_rows(self, step: int, name: str, ids: Array) -> Reply:
-        """Rows of a table as a step reads them; waits until it may."""
+    async def pull_tables(self, step: int, wanted: PackedIds) -> Reply:
+        """Rows of tables as a step reads them; waits until it may."""
         await self._released(step)
-        values = {name: self._state().read(step, name, ids)}
-        self._watcher.sent(values)
-        return self._reply(None, ())._replace(values=values)
+        rows = self._state().read_tables(step, unpack_ids(wanted))
+        self._watcher.sent(rows)
+        return self._reply(None, ())._replace(rows=pack_rows(list(rows.values())))
 
     @names_shortage
     async def settle(self, worker: int, version: int) -> Reply:

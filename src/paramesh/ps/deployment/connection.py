@@ -152,9 +152,13 @@ class RayClient:
         """As in `Client`."""
         return self._run(self.worker.pull(step, wanted))
 
-    def pull_rows(self, step: int, name: str, ids: Array) -> Array:
+    def pull_tables(self, step: int, wanted: Mapping[str, Array]) -> dict[str, Array]:
         """As in `Client`."""
-        return self._run(self.worker.pull_rows(step, name, ids))
+        return self._run(self.worker.pull_tables(step, wanted))
+
+    def pull_rows(self, step: int, name: str, ids: Array) -> Array:
+        """As `pull_tables`, of one table."""
+        return self.pull_tables(step, {name: ids})[name]
 
     def put(self, name: str, fields: Mapping[str, Array], ids: Array | None) -> None:
         """As in `Client`."""

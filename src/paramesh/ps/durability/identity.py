@@ -49,8 +49,8 @@ _KEPT = {
     "staleness": "staleness",
 }
 _ELSEWHERE = (
-    "To go on in another way, save a checkpoint with the settings of before, and load it into a "
-    "run with a wal_dir of its own."
+    "To change these settings, save a checkpoint with the former ones, and load it into a run with "
+    "a new wal_dir."
 )
 
 
@@ -298,5 +298,5 @@ def _misplaced(place: Path, what: str, server: int, count: int) -> ParameterServ
     return ParameterServerError(
         f"'{place}' has {what}, which does not belong to server {server} of {count}: folders were "
         "exchanged, the run had another server_num, or its network another shape at some time. "
-        f"Give the folders their names back, and start with the server_num of before. {_ELSEWHERE}"
+        f"Restore the names of the folders, and start with the former server_num. {_ELSEWHERE}"
     )

@@ -34,6 +34,8 @@ from paramesh._compat.jax import eval_context
 from paramesh.dtype import is_64bit, to_dtype, x64
 from paramesh.errors import ContextError, ParameterStateError
 from paramesh.parameter import Parameter
+from paramesh.ps.client.cache import Lookup, RowCache
+from paramesh.ps.client.lookups import distinct, gathered
 from paramesh.ps.client.row_gradients import Sums, to_push
 from paramesh.ps.client.row_ids import check_integers, checked, id_counts, marked
 from paramesh.ps.integration import checkpointing
@@ -247,7 +249,7 @@ class Served(Placement):
                     f"paramesh's own transforms (jit, grad, …) in graph mode."
                 )
             flat = checked(table, np.asarray(ids).reshape(-1), padding)
-            rows = self._pulled(table, [flat])[0]
+            rows = self._looked_up_now({table: [flat]})[table][0]
             return _on_device(rows.reshape(*np.shape(ids), *table.shape[1:]))
         number = lookups.get(table, 0)
         lookups[table] = number + 1
@@ -259,31 +261,30 @@ class Served(Placement):
         tracing.write(rows.wanted, ids.reshape(-1))
         return tracing.read(rows).reshape(*ids.shape, *rows.shape[1:])
 
-    def _pulled(self, table: Parameter, ids: list[Array]) -> list[Array]:
-        """Rows for several lists of indices, each row asked for once; zeros for -1."""
-        everything = np.concatenate(ids)
-        inside = everything >= 0
-        unique, places = np.unique(everything[inside], return_inverse=True)
-        values = self._rows_of(table, unique)
-        if inside.all():
-            out = values[places]
-        else:
-            out = np.zeros((len(everything), *table.shape[1:]), values.dtype)
-            out[inside] = values[places]
-        return np.split(out, np.cumsum([len(one) for one in ids])[:-1])
+    def _looked_up_now(self, lookups: dict[Parameter, list[Array]]) -> dict[Parameter, list[Array]]:
+        """The rows of lookups, by table; each row is requested once, all in one request.
 
-    def _rows_of(self, table: Parameter, ids: Array) -> Array:
+        Args:
+            lookups: the ids of each lookup; -1 for padding, whose rows are zeros.
+        """
+        unique = distinct([(table.shape[0], ids) for table, ids in lookups.items()])
+        rows = self._rows_of({t: one.ids for t, one in zip(lookups, unique, strict=True)})
+        return {
+            table: [gathered(rows[table], places) for places in one.places]
+            for table, one in zip(lookups, unique, strict=True)
+        }
+
+    def _rows_of(self, wanted: dict[Parameter, Array]) -> dict[Parameter, Array]:
         session = sessions.session_before(self.settings)
-        if session is not None and checkpointing.on_servers(table, session):
-            return session.pull_rows(table.name, ids)
-        # Nothing was trained yet: the rows are those of the recipe.
-        width = int(np.prod(table.shape[1:]))
-        first = ids.astype(np.uint64)[:, None] * np.uint64(width)
-        positions = (first + np.arange(width, dtype=np.uint64)).reshape(-1)
-        values = values_at(table_initial_values(table), positions).reshape(
-            len(ids), *table.shape[1:]
-        )
-        return checkpointing.overlay(table, ids, values)
+        found: dict[Parameter, Array] = {}
+        trained: dict[str, Array] = {}
+        for table, ids in wanted.items():
+            if session is not None and checkpointing.on_servers(table, session):
+                trained[table.name] = ids
+            else:
+                found[table] = _initial_rows(table, ids)
+        pulled = session.pull_tables(trained) if session is not None else {}
+        return found | {table: pulled[table.name] for table in wanted if table.name in pulled}
 
     # Gradients.
 
@@ -440,21 +441,39 @@ class Served(Placement):
         if not rows:
             return
         known = {state: self.out(array) for state, array in ahead().items()}
-        for table in dict.fromkeys(state.table for state in rows):
-            mine = [state for state in rows if state.table is table]
-            for state in mine:
-                state.ids = checked(table, known[state.wanted], state.padding)
-            for state, values in zip(mine, self._fetched(table, mine), strict=True):
-                state._store(values)
+        by_table: dict[Parameter, list[Rows]] = {}
+        for state in rows:
+            state.ids = checked(state.table, known[state.wanted], state.padding)
+            by_table.setdefault(state.table, []).append(state)
+        for state, values in zip(
+            [state for mine in by_table.values() for state in mine],
+            self._fetched({t: [state.ids for state in mine] for t, mine in by_table.items()}),
+            strict=True,
+        ):
+            state._store(values)
 
-    def _fetched(self, table: Parameter, rows: list[Rows]) -> list[Any]:
-        """The rows of lookups in one table, on the device."""
-        ids = [state.ids for state in rows]
-        cache = self.session.cache_of(table) if self.caches_rows else None
-        found = None
-        if cache is not None:
-            found = cache.lookup(ids, lambda missing: self.session.pull_rows(table.name, missing))
-        return list(map(self.rows_in, self._pulled(table, ids))) if found is None else found
+    def _fetched(self, lookups: dict[Parameter, list[Array]]) -> list[Any]:
+        """The rows of all lookups, on the device, in their order; one request to each server."""
+        cached: dict[Parameter, tuple[RowCache, Lookup]] = {}
+        for table in lookups if self.caches_rows else ():
+            cache = self.session.cache_of(table)
+            lookup = None if cache is None else cache.begin(lookups[table])
+            if cache is not None and lookup is not None:
+                cached[table] = cache, lookup
+        plain = {table: ids for table, ids in lookups.items() if table not in cached}
+        unique = distinct([(table.shape[0], ids) for table, ids in plain.items()]) if plain else []
+        wanted = {t: lookup.missing for t, (_, lookup) in cached.items() if len(lookup.missing)}
+        wanted |= {table: one.ids for table, one in zip(plain, unique, strict=True)}
+        pulled = self._rows_of(wanted)
+        places = {table: one.places for table, one in zip(plain, unique, strict=True)}
+        found: list[Any] = []
+        for table in lookups:
+            if table in cached:
+                cache, lookup = cached[table]
+                found += cache.finish(lookup, pulled.get(table))
+            else:
+                found += [self.rows_in(gathered(pulled[table], one)) for one in places[table]]
+        return found
 
     def prefetch(self, hidden: Sequence[Any], ahead: Callable[[], dict[Any, Any]]) -> None:
         """Note which rows the following step will look up, for the tables that are cached."""
@@ -528,10 +547,14 @@ class Served(Placement):
         session = self.session
         if not session.caches or not _is_busy(gradients):
             return
+        wanted: dict[str, Array] = {}
         for name, cache in session.caches.items():
             pushed = [rows.ids for g in gradients if g.param.name == name for rows in g.rows]
-            ids = np.unique(np.concatenate(pushed)) if pushed else NO_IDS
-            cache.prefetch(ids, lambda lacking, n=name: session.pull_rows(n, lacking))
+            lacking = cache.lacking(np.unique(np.concatenate(pushed)) if pushed else NO_IDS)
+            if len(lacking):
+                wanted[name] = lacking
+        for name, rows in session.pull_tables(wanted).items():
+            session.caches[name].prefetched(wanted[name], rows)
 
     def _check_owners(self, gradients: list[Gradient]) -> None:
         session = self.session
@@ -562,6 +585,15 @@ class Served(Placement):
         copies = self.session.copies | {param.name: array for param, array in taken}
         changes = [(param, "_contents", array) for param, array in taken]
         storage.commit([*changes, (self.session, "copies", copies)])
+
+
+def _initial_rows(table: Parameter, ids: Array) -> Array:
+    """Rows of a table that no server has: those of the recipe, or those that were loaded."""
+    width = int(np.prod(table.shape[1:]))
+    first = ids.astype(np.uint64)[:, None] * np.uint64(width)
+    positions = (first + np.arange(width, dtype=np.uint64)).reshape(-1)
+    values = values_at(table_initial_values(table), positions)
+    return checkpointing.overlay(table, ids, values.reshape(len(ids), *table.shape[1:]))
 
 
 def _is_busy(gradients: list[Gradient]) -> bool:

@@ -89,8 +89,16 @@ class Client(Protocol):
         """Dense Parameters as step `step` reads them."""
         ...
 
-    def pull_rows(self, step: int, name: str, ids: Array) -> Array:
-        """Rows of a table as step `step` reads them; ids sorted, each once."""
+    def pull_tables(self, step: int, wanted: Mapping[str, Array]) -> dict[str, Array]:
+        """Rows of tables as step `step` reads them, in one request to each server.
+
+        Args:
+            step: which reads them.
+            wanted: by table, the ids: sorted, each once.
+
+        Returns:
+            (ids, *row) by table; not to be written to.
+        """
         ...
 
     def put(self, name: str, fields: Mapping[str, Array], ids: Array | None) -> None:
@@ -176,8 +184,11 @@ class LocalClient:
             found[name] = self.partition.join_values(name, shape, pieces)
         return found
 
-    def pull_rows(self, step: int, name: str, ids: Array) -> Array:
+    def pull_tables(self, step: int, wanted: Mapping[str, Array]) -> dict[str, Array]:
         """As in `Client`."""
+        return {name: self._pull_rows(name, ids) for name, ids in wanted.items()}
+
+    def _pull_rows(self, name: str, ids: Array) -> Array:
         parts = self.partition.split_rows(ids)
         if len(parts) == 1:
             return self.stores[0].read(name, ids)
@@ -344,10 +355,11 @@ class Session:
         """The values of dense Parameters."""
         return self.client.pull(self.at, names)
 
-    def pull_rows(self, name: str, ids: Array) -> Array:
-        """Rows of a declared table; ids sorted, each once."""
-        self._count(name, len(ids))
-        return self.client.pull_rows(self.at, name, ids)
+    def pull_tables(self, wanted: Mapping[str, Array]) -> dict[str, Array]:
+        """Rows of declared tables by the ids of each: sorted, each once."""
+        for name, ids in wanted.items():
+            self._count(name, len(ids))
+        return self.client.pull_tables(self.at, wanted) if wanted else {}
 
     def _count(self, name: str, rows: int) -> None:
         self.pulled[name] = self.pulled.get(name, 0) + rows

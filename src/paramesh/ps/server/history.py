@@ -9,6 +9,7 @@ Glossary
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,26 @@ class History:
             ParameterStateError: no such Parameter, or no values yet.
             ValueError: ids outside the table.
         """
+        undos = self._undos_behind(step, version)
+        if name not in self._store.specs():
+            raise ParameterStateError(f"Parameter '{name}' does not exist on this server.")
+        return self._read_back(name, ids, [undo for undo in undos if name in undo.parts])
+
+    def read_tables(self, step: int, version: int, wanted: Mapping[str, Array]) -> dict[str, Array]:
+        """The rows of several tables that a step reads.
+
+        Args:
+            step: which; not in async mode.
+            version: the present one.
+            wanted: ids by table.
+
+        Raises:
+            VersionGone, ParameterStateError, ValueError: as `read`.
+        """
+        return self._store.read_tables(wanted, self._undos_behind(step, version))
+
+    def _undos_behind(self, step: int, version: int) -> list[Undo]:
+        """The updates after the version that a step reads, the earliest first."""
         wanted = self._config.version_read(step)
         back, oldest = version - wanted, version - len(self._undos)
         if not oldest <= wanted <= version:
@@ -74,10 +95,7 @@ class History:
                 f"step {step} reads version {wanted}; this server has versions {oldest} to "
                 f"{version}."
             )
-        undos = list(self._undos)[len(self._undos) - back :]
-        if name not in self._store.specs():
-            raise ParameterStateError(f"Parameter '{name}' does not exist on this server.")
-        return self._read_back(name, ids, [undo for undo in undos if name in undo.parts])
+        return list(self._undos)[len(self._undos) - back :]
 
     def _read_back(self, name: str, ids: Array | None, undos: list[Undo]) -> Array:
         if ids is None or len(undos) < 2:

@@ -514,6 +514,16 @@ class Server:
             return self.store.read(name, ids)
         return self._history.read(step, self.version, name, ids)
 
+    def read_tables(self, step: int, wanted: Mapping[str, Array]) -> dict[str, Array]:
+        """The rows of several tables that a step reads.
+
+        Raises:
+            VersionGone, ParameterStateError, ValueError: as `read`.
+        """
+        if self.config.mode == "async":
+            return self.store.read_tables(wanted)
+        return self._history.read_tables(step, self.version, wanted)
+
     def moved(self, name: str, step: int, last_seen: int) -> Array | None:
         """The rows of a table that are not for the next step what they were for this one, sorted.
 

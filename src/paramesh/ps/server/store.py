@@ -25,7 +25,8 @@ from paramesh.dtype import to_dtype
 from paramesh.errors import ParameterShapeError, ParameterStateError
 from paramesh.ps.durability.snapshot_view import Piece, SnapshotView
 from paramesh.ps.server.dense import VALUE, Dense, DenseUndo
-from paramesh.ps.server.tables import RowsUndo, Table
+from paramesh.ps.server.shared_index import SharedIndex, find_many
+from paramesh.ps.server.tables import RowsUndo, Table, initial_rows, read_rows
 from paramesh.ps.server.update_rules import Powers, numbers_of
 
 Array = np.ndarray[Any, Any]
@@ -57,6 +58,7 @@ class Store:
     def __init__(self) -> None:
         self._parts: dict[str, Dense | Table] = {}
         self._powers = Powers()
+        self._index = SharedIndex()
 
     def declare(self, spec: dict[str, Any], *, empty: bool = False) -> None:
         """Say what a Parameter is; a second time with the same spec does nothing.
@@ -93,7 +95,7 @@ class Store:
         else:
             if spec.get("recipe") is None:
                 raise ValueError(f"Parameter '{name}': a table of rows needs a recipe.")
-            self._parts[name] = Table(spec)
+            self._parts[name] = Table(spec, self._index)
 
     def specs(self) -> dict[str, dict[str, Any]]:
         """The specs by name."""
@@ -218,17 +220,58 @@ class Store:
             numbers[name] = numbers_of(
                 name, part.optimizer, part.update_rule, step, hyper, self._powers, part.work.type
             )
-        found: dict[str, DenseUndo | RowsUndo] = {}
+        tables: list[tuple[Table, Array]] = []
         for name, update in updates.items():
             part = self._parts[name]
             if isinstance(part, Table):
-                ids = part.check_ids(update["ids"])
-                found[name] = part.apply(step, ids, update["grad"], numbers[name])
-            else:
+                tables.append((part, part.check_ids(update["ids"])))
+        slots = find_many([(table.index, ids) for table, ids in tables])
+        initial = _initial_values(tables, slots)
+        found: dict[str, DenseUndo | RowsUndo] = {}
+        with self._index.deferred():
+            for (table, ids), mine in zip(tables, slots, strict=True):
+                name = table.name
+                found[name] = table.apply(
+                    step, ids, updates[name]["grad"], numbers[name], mine, initial.get(name)
+                )
+        for name, update in updates.items():
+            part = self._parts[name]
+            if isinstance(part, Dense):
                 old = None if spare is None else spare.parts.get(name)
                 assert old is None or isinstance(old, DenseUndo)
                 found[name] = part.apply(update["grad"], numbers[name], old)
         return Undo(step, found)
+
+    def read_tables(
+        self, wanted: Mapping[str, Array], undos: Sequence[Undo] = ()
+    ) -> dict[str, Array]:
+        """Rows of several tables, as they are or were before some updates.
+
+        Args:
+            wanted: ids by table, in any order.
+            undos: of the last updates, the earliest first.
+
+        Returns:
+            (ids, *row_shape) by table.
+
+        Raises:
+            ParameterStateError: no such table.
+            ValueError: ids out of range.
+        """
+        tables: list[tuple[Table, Array]] = []
+        for name, ids in wanted.items():
+            part = self._part(name)
+            if not isinstance(part, Table):
+                raise ParameterStateError(f"Parameter '{name}' is dense and has no rows.")
+            tables.append((part, part.check_ids(ids)))
+        rows = read_rows(tables)
+        # The earliest update that touched a row has its value: it is put in last.
+        for undo in reversed(undos):
+            for (table, ids), out in zip(tables, rows, strict=True):
+                change = undo.parts.get(table.name)
+                if isinstance(change, RowsUndo):
+                    table.restore(out, ids, change)
+        return dict(zip(wanted, rows, strict=True))
 
     def undo(self, undo: Undo) -> None:
         """Go back behind the last update."""
@@ -289,7 +332,7 @@ class Store:
         part = self._part(name)
         if not isinstance(part, Table):
             raise ParameterStateError(f"Parameter '{name}' is dense and has no rows.")
-        return part.index.items()[0]
+        return part.existing()[0]
 
     def dump(self) -> Iterator[tuple[str, Array]]:
         """Everything, as (key, array), each key once; equal stores give equal ones.
@@ -334,6 +377,22 @@ class Store:
         return {
             name: {"kind": part.spec["kind"], **part.stats()} for name, part in self._parts.items()
         }
+
+
+def _initial_values(
+    tables: Sequence[tuple[Table, Array]], slots: Sequence[Array]
+) -> dict[str, Array]:
+    """The initial values of the rows that an update creates, by table.
+
+    Tables with admission are left out: they do not create all of them.
+    """
+    created = [
+        (table, ids[mine < 0])
+        for (table, ids), mine in zip(tables, slots, strict=True)
+        if table.admit == 1 and len(mine) and mine.min() < 0
+    ]
+    rows = initial_rows(created)
+    return {table.name: mine for (table, _), mine in zip(created, rows, strict=True)}
 
 
 def reduce_updates(by_worker: Sequence[Update]) -> dict[str, dict[str, Array]]:

@@ -16,12 +16,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from paramesh.dtype import to_dtype
 from paramesh.ps.durability.snapshot_view import TableView
+from paramesh.ps.server.shared_index import IndexPart, SharedIndex, find_many
 from paramesh.ps.server.slab_index import Array, Index, Slab
 from paramesh.ps.server.update_rules import (
     BLOCK,
@@ -31,7 +33,7 @@ from paramesh.ps.server.update_rules import (
     make_update_rule,
     updated,
 )
-from paramesh.ps.specification.initial_values import values_at
+from paramesh.ps.specification.initial_values import values_of_many
 
 VALUE = "value"
 
@@ -55,9 +57,10 @@ class Table:
 
     Args:
         spec: as for `Store.declare`, with `kind` "rows".
+        shared: the index that tables of the store share; None: it has one of its own.
     """
 
-    def __init__(self, spec: dict[str, Any]) -> None:
+    def __init__(self, spec: dict[str, Any], shared: SharedIndex | None = None) -> None:
         self.name: str = spec["name"]
         self.spec = spec
         self.row_shape = tuple(spec["row_shape"])
@@ -77,7 +80,9 @@ class Table:
         self.last = Slab((), np.int64)
         #: The id of the row in each slot, -1 where there is none; how many slots were ever used.
         self.ids = Slab((), np.int64)
-        self.index = Index()
+        # Rows that come and go would have the others indexed again.
+        part = None if shared is None or self.drops else shared.part(self.rows)
+        self.index: Index | IndexPart = Index() if part is None else part
         self._free = np.empty(0, np.int64)
         self.used = 0
         #: Ids that were met less often than `admit`: id -> place in `_meetings`.
@@ -86,6 +91,19 @@ class Table:
         #: Held by updates, and by readers of a held version.
         self.lock = threading.Lock()
         self._views: list[TableView] = []
+
+    @property
+    def drops(self) -> bool:
+        """Whether rows are admitted, or expire."""
+        return self.admit > 1 or self.expire > 0
+
+    def existing(self) -> tuple[Array, Array]:
+        """All ids, sorted, and their slots."""
+        ids = self.ids.take(np.arange(self.used, dtype=np.int64))
+        slots = np.flatnonzero(ids >= 0)
+        ids = ids[slots]
+        order = np.argsort(ids)
+        return ids[order], slots[order]
 
     def check_ids(self, ids: Any) -> Array:
         """Ids as int64.
@@ -108,13 +126,16 @@ class Table:
         return ids
 
     def start(self, ids: Array, field: str = VALUE) -> Array:
-        """What rows start from, the values or a slot of the optimizer."""
+        """The initial values of rows, or of a slot of the optimizer."""
         if field != VALUE:
             return np.full((len(ids), *self.row_shape), self.firsts[field], self.dtype)
+        return initial_rows([(self, ids)])[0]
+
+    def positions(self, ids: Array) -> Array:
+        """Of all elements of rows in the full table."""
         width = np.uint64(self.width)
         first = ids.astype(np.uint64)[:, None] * width
-        positions = (first + np.arange(self.width, dtype=np.uint64)).reshape(-1)
-        return values_at(self.spec["recipe"], positions).reshape(len(ids), *self.row_shape)
+        return (first + np.arange(self.width, dtype=np.uint64)).reshape(-1)
 
     # Reading.
 
@@ -129,10 +150,14 @@ class Table:
             out[known] = self.slabs[field].take(slots[known])
             out[~known] = self.start(ids[~known], field)
         if undo is not None:
-            self._overlay(out, ids, undo.ids, undo.before[field])
-            if undo.expired is not None:
-                self._overlay(out, ids, undo.expired[0], undo.expired[1][field])
+            self.restore(out, ids, undo, field)
         return out
+
+    def restore(self, out: Array, ids: Array, undo: RowsUndo, field: str = VALUE) -> None:
+        """Put the values before an update into rows as they were after it."""
+        self._overlay(out, ids, undo.ids, undo.before[field])
+        if undo.expired is not None:
+            self._overlay(out, ids, undo.expired[0], undo.expired[1][field])
 
     def _overlay(self, out: Array, ids: Array, others: Array, values: Array) -> None:
         if len(others):
@@ -152,9 +177,9 @@ class Table:
             slots = self.index.find(ids)
         self.slabs[field].put(slots, values.astype(self.dtype, copy=False))
 
-    def _create(self, ids: Array, step: int) -> Array:
+    def _create(self, ids: Array, step: int, values: Array | None = None) -> Array:
         slots = self._place(ids)
-        self.slabs[VALUE].put(slots, self.start(ids))
+        self.slabs[VALUE].put(slots, self.start(ids) if values is None else values)
         for field, first in self.firsts.items():
             self.slabs[field].put(slots, first)
         self.last.put(slots, step)
@@ -183,16 +208,43 @@ class Table:
         self.ids.put(slots, -1)
         self._free = np.concatenate([self._free, slots])
 
-    def apply(self, step: int, ids: Array, grad: Array, numbers: Numbers) -> RowsUndo:
-        """Update the rows that are met; `ids` sorted and without repetition."""
+    def apply(
+        self,
+        step: int,
+        ids: Array,
+        grad: Array,
+        numbers: Numbers,
+        slots: Array | None = None,
+        initial: Array | None = None,
+    ) -> RowsUndo:
+        """Update the rows that occur in a push.
+
+        Args:
+            step: how many updates there were before.
+            ids: sorted and without repetition.
+            grad: of each row.
+            numbers: the hyperparameters.
+            slots: of the rows, -1 for those that do not exist, if they are known.
+            initial: the initial values of the rows that do not exist, if they are known. Only
+                without admission.
+        """
         with self.lock:
-            undo = self._apply(step, ids, grad, numbers)
+            undo = self._apply(step, ids, grad, numbers, slots, initial)
             for view in self._views:
                 view.changing(undo)
             return undo
 
-    def _apply(self, step: int, ids: Array, grad: Array, numbers: Numbers) -> RowsUndo:
-        slots = self.index.find(ids)
+    def _apply(
+        self,
+        step: int,
+        ids: Array,
+        grad: Array,
+        numbers: Numbers,
+        slots: Array | None,
+        initial: Array | None,
+    ) -> RowsUndo:
+        if slots is None:
+            slots = self.index.find(ids)
         missing = slots < 0
         created = np.empty(0, np.int64)
         met = (created, created)
@@ -200,9 +252,11 @@ class Table:
             created = ids[missing]
             if self.admit > 1:
                 created, met = self._met(created)
-            self._create(created, step)
-            slots = self.index.find(ids)
-            if self.admit > 1:
+            fresh = self._create(created, step, initial)
+            if self.admit == 1:
+                slots[missing] = fresh
+            else:
+                slots = self.index.find(ids)
                 there = slots >= 0
                 ids, grad, slots = ids[there], grad[there], slots[there]
         last = self.last.take(slots) if len(slots) else created
@@ -261,7 +315,7 @@ class Table:
         return ids[before + 1 >= self.admit], (ids, before)
 
     def _sweep(self, step: int, undo: RowsUndo) -> None:
-        ids, slots = self.index.items()
+        ids, slots = self.existing()
         if not len(ids):
             return
         last = self.last.take(slots)
@@ -335,7 +389,7 @@ class Table:
 
     def dump(self) -> list[tuple[str, Array]]:
         """All that makes the table, but its spec; rows sorted by id."""
-        ids, slots = self.index.items()
+        ids, slots = self.existing()
         found: list[tuple[str, Array]] = [("ids", ids)]
         if len(ids):
             found.append(("last", self.last.take(slots)))
@@ -360,7 +414,7 @@ class Table:
 
     def reserve(self, rows: int) -> None:
         """Have an index for so many rows, in a table without rows."""
-        self.index = Index(rows)
+        self.index.reserve(rows)
 
     def stats(self) -> dict[str, int]:
         """Rows and bytes that exist."""
@@ -368,3 +422,34 @@ class Table:
 
     def _row_bytes(self) -> int:
         return 8 + self.width * self.dtype.itemsize * len(self.slabs)
+
+
+def initial_rows(wanted: Sequence[tuple[Table, Array]]) -> list[Array]:
+    """The initial values of rows of several tables, computed at once."""
+    values = values_of_many([(table.spec["recipe"], table.positions(ids)) for table, ids in wanted])
+    return [
+        mine.reshape(len(ids), *table.row_shape)
+        for (table, ids), mine in zip(wanted, values, strict=True)
+    ]
+
+
+def read_rows(wanted: Sequence[tuple[Table, Array]]) -> list[Array]:
+    """Rows of several tables as they are (see `Table.read`)."""
+    found: list[Array] = []
+    unknown: list[Array] = []
+    everywhere = find_many([(table.index, ids) for table, ids in wanted])
+    for (table, ids), slots in zip(wanted, everywhere, strict=True):
+        missing = np.flatnonzero(slots < 0)
+        out = np.empty((len(ids), *table.row_shape), table.dtype)
+        if not len(missing):
+            table.slabs[VALUE].read_into(slots, out)
+        elif len(missing) < len(ids):
+            known = slots >= 0
+            out[known] = table.slabs[VALUE].take(slots[known])
+        found.append(out)
+        unknown.append(missing)
+    lacking = [at for at, missing in enumerate(unknown) if len(missing)]
+    values = initial_rows([(wanted[at][0], wanted[at][1][unknown[at]]) for at in lacking])
+    for at, rows in zip(lacking, values, strict=True):
+        found[at][unknown[at]] = rows
+    return found

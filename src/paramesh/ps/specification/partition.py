@@ -146,6 +146,8 @@ class Partition:
 
     def split_updates(self, updates: Update) -> list[dict[str, dict[str, Array]]]:
         """An update of full Parameters as one update for each server."""
+        if self.servers == 1 and all("ids" in update for update in updates.values()):
+            return [{name: dict(update) for name, update in updates.items()}]
         found: list[dict[str, dict[str, Array]]] = [{} for _ in range(self.servers)]
         for name, update in updates.items():
             if "ids" in update:
