@@ -18,6 +18,7 @@ import paramesh
 from paramesh.cli.convert import Wishes, run_convert
 from paramesh.cli.demo import Settings, run_demo
 from paramesh.cli.errors import CommandError
+from paramesh.cli.export_run import export_run
 from paramesh.cli.inspect import SORTS, View, run_compare, run_inspect, run_report
 from paramesh.cli.launch import Launch, run_launch
 from paramesh.cli.launch_servers import Servers
@@ -329,6 +330,35 @@ def _status(
     gradients wait for those of others; the last snapshot.
     """
     show_status(address, job, every, Console(), json_lines=json)
+
+
+@servers_app.command("export")
+def _export(
+    wal_dir: Annotated[Path, typer.Argument(metavar="WAL_DIR", help="Of the run.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The file, or the folder of Parquet files.")
+    ],
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--name", metavar="NAME", help="Only this Parameter; may be repeated."),
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="safetensors or parquet. Without it: safetensors if OUT ends with it, otherwise "
+            "parquet.",
+        ),
+    ] = None,
+) -> None:
+    """Write what a run on servers has trained, from its wal_dir, for other programs.
+
+    The run may be going on: nothing in it waits, and its files are only
+    read. A safetensors file has NAME.ids and NAME.rows of each table and
+    the values of every other Parameter; a folder of Parquet files has a
+    file for each table (columns id and vector).
+    """
+    export_run(wal_dir, out, names, format, Console())
 
 
 _INSPECT_EXAMPLES = """Examples:

@@ -202,7 +202,7 @@ OUTSIDE: dict[str, tuple[Any, Any, str]] = {
         ValueError,
         r"1 of 2 ids are out of range: 9223372036854775813\.",
     ),
-    "many": (np.arange(80, 90), ValueError, "outside: 80, 81, 82, 83, 84, …"),
+    "many": (np.arange(80, 90), ValueError, "out of range: 80, 81, 82, 83, 84, …"),
     "floats": (np.array([1.9], np.float32), TypeError, "are looked up by integers, got Float32"),
     "bools": (np.array([True]), TypeError, "are looked up by integers, got Bool"),
 }

@@ -74,6 +74,37 @@ class Identity:
     least: int = LEAST
 
 
+def read(folder: Path) -> Identity:
+    """What the run in a folder is; nothing is changed.
+
+    Raises:
+        ParameterServerError: it is not the folder of a run, is damaged, or was written by another
+            version of paramesh.
+        OSError: from the file system.
+    """
+    said = _said(folder / RUN)
+    if said is None:
+        raise ParameterServerError(
+            f"'{folder}' is not the wal_dir of a run on servers: it has no {RUN}."
+        )
+    if said.get("format") != FORMAT:
+        raise _other_format(folder, said)
+    fields = [field.name for field in dataclasses.fields(Identity)]
+    if not all(field in said for field in fields):
+        raise ParameterServerError(
+            f"'{folder / RUN}' is damaged: restore the wal_dir from a backup."
+        )
+    return Identity(**{field: said[field] for field in fields})
+
+
+def _other_format(folder: Path, said: Mapping[str, Any]) -> ParameterServerError:
+    return ParameterServerError(
+        f"'{folder}' was written by another version of paramesh (format "
+        f"{said.get('format')!r}, expected {FORMAT}). Continue with that version, or "
+        "transfer the values with a checkpoint."
+    )
+
+
 def server_folder(folder: Path, server: int) -> Path:
     """The folder of a server of the run in a folder."""
     return folder / f"server-{server}"
@@ -102,11 +133,7 @@ def check(folder: Path, mine: Identity) -> str | None:
         _check_former(folder, mine)
         return None
     if theirs.get("format") != FORMAT:
-        raise ParameterServerError(
-            f"'{folder}' was written by another version of paramesh (format "
-            f"{theirs.get('format')!r}, expected {FORMAT}). Continue with that version, or "
-            f"transfer the values with a checkpoint."
-        )
+        raise _other_format(folder, theirs)
     _compare(folder, dataclasses.asdict(mine), theirs)
     for server in range(mine.server_num):
         check_server(server_folder(folder, server), str(theirs["run"]), server)

@@ -18,6 +18,7 @@ from paramesh.errors import ParameterStateError
 from paramesh.ps.durability.record import Array
 from paramesh.ps.server.refresh import NO_IDS, moved_rows
 from paramesh.ps.server.store import Store, Undo
+from paramesh.ps.server.tables import RowsUndo
 from paramesh.ps.specification.protocol import RunConfig, VersionGone
 
 #: In async mode, of so many updates a server knows which rows they changed.
@@ -85,6 +86,21 @@ class History:
             VersionGone, ParameterStateError, ValueError: as `read`.
         """
         return self._store.read_tables(wanted, self._undos_behind(step, version))
+
+    def rows(self, step: int, version: int, name: str) -> Array:
+        """The ids of the rows of a table that existed at the version that a step reads, sorted.
+
+        Raises:
+            VersionGone, ParameterStateError: as `read`.
+        """
+        ids = self._store.rows(name)
+        for undo in reversed(self._undos_behind(step, version)):
+            change = undo.parts.get(name)
+            if isinstance(change, RowsUndo):
+                if change.expired is not None:
+                    ids = np.union1d(ids, change.expired[0])
+                ids = np.setdiff1d(ids, change.created, assume_unique=True)
+        return ids
 
     def _undos_behind(self, step: int, version: int) -> list[Undo]:
         """The updates after the version that a step reads, the earliest first."""

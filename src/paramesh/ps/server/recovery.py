@@ -40,8 +40,13 @@ class Recoverable(Protocol):
         ...
 
 
-def recover(server: Recoverable, records: ReadLog) -> int:
+def recover(server: Recoverable, records: ReadLog, repair: bool) -> int:
     """Rebuild the state of a server that has none; the number of the next record.
+
+    Args:
+        server: gets the state.
+        records: reads its log.
+        repair: remove damaged snapshots that others replace.
 
     Raises:
         ParameterServerError: log and snapshots are damaged, or belong to a run with another config.
@@ -64,7 +69,9 @@ def recover(server: Recoverable, records: ReadLog) -> int:
         else:
             # A log that ends before a snapshot began has lost records: never start afresh.
             if number is not None and (not listed or number >= listed[0].number):
-                for one in damaged:  # or they would be kept in the place of good ones
+                for one in (
+                    damaged if repair else ()
+                ):  # or they would be kept in the place of good ones
                     one.path.unlink(missing_ok=True)
                 return number
             reasons.append(f"the log ends before it can replace {snapshot or 'all of it'}")

@@ -120,17 +120,23 @@ class Server:
         #: What `put` gave values.
         self._given: set[str] = set()
 
-    def recover(self, records: Callable[[Path, int], Iterable[Record]] = read_log) -> int:
+    def recover(
+        self,
+        records: Callable[[Path, int], Iterable[Record]] = read_log,
+        *,
+        repair: bool = True,
+    ) -> int:
         """Rebuild the state; the number of the next record.
 
         Args:
             records: reads the log of a folder from a number on.
+            repair: remove damaged snapshots that others replace.
 
         Raises:
             ParameterServerError: log and snapshots are damaged, or belong to other config.
         """
         self.clear()
-        return recover(self, records)
+        return recover(self, records, repair)
 
     def load_snapshot(self, snapshot: Snapshot) -> None:
         """Take over the state of a snapshot; this server has none.
@@ -523,6 +529,18 @@ class Server:
         if self.config.mode == "async":
             return self.store.read_tables(wanted)
         return self._history.read_tables(step, self.version, wanted)
+
+    def read_version(self, version: int, name: str, ids: Array | None = None) -> Array:
+        """As `read`, at a version: the present one, or one of the last `RunConfig.behind`."""
+        if self.config.mode == "async":
+            return self.store.read(name, ids)
+        return self._history.read(version + self.config.staleness, self.version, name, ids)
+
+    def rows_at(self, version: int, name: str) -> Array:
+        """The ids of the rows of a table that existed at a version, sorted (see `read_version`)."""
+        if self.config.mode == "async":
+            return self.store.rows(name)
+        return self._history.rows(version + self.config.staleness, self.version, name)
 
     def moved(self, name: str, step: int, last_seen: int) -> Array | None:
         """The rows of a table that are not for the next step what they were for this one, sorted.
