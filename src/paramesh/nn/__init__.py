@@ -198,7 +198,7 @@ __all__ = [
 # into being when somebody uses them, and by then the upper floor may be there.
 _OPTIMIZERS = """
     Optimizer SGD Momentum Adam AdamWeightDecay AdamOffload LazyAdam AdaMax Adagrad ProximalAdagrad
-    Adadelta RMSProp Rprop ASGD FTRL AdaFactor Lamb LARS
+    Adadelta RMSProp Rprop ASGD FTRL AdaFactor Lion RowwiseAdagrad Lamb LARS
     LearningRateSchedule ExponentialDecayLR NaturalExpDecayLR InverseDecayLR CosineDecayLR
     PolynomialDecayLR WarmUpLR
     piecewise_constant_lr exponential_decay_lr natural_exp_decay_lr inverse_decay_lr

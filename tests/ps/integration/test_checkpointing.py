@@ -35,15 +35,16 @@ class Net(nn.Cell):
         return ((self.out(self.item(items)) - label) ** 2).mean()
 
 
-def make(servers: int, seed: int = 0) -> nn.TrainOneStepCell:
+def make(servers: int, seed: int = 0, optimizer: Any = nn.Adagrad) -> nn.TrainOneStepCell:
     """A training Cell; with servers, or (0) without."""
     paramesh.set_seed(seed)
     context.reset_ps_context()
     net = Net()
     if servers:
         context.set_ps_context(enable_ps=True, server_num=servers)
-        net.set_param_ps(init_in_server=True)
-    return nn.TrainOneStepCell(net, nn.Adagrad(net.trainable_params(), learning_rate=0.1))
+        served = net if optimizer is nn.Adagrad else net.item
+        served.set_param_ps(init_in_server=True)
+    return nn.TrainOneStepCell(net, optimizer(net.trainable_params(), learning_rate=0.1))
 
 
 def train(cell: Any, first: int, last: int) -> list[float]:
@@ -124,3 +125,16 @@ def test_loading_after_the_first_step_is_refused(file: Any) -> None:
     train(cell, 0, 1)
     with pytest.raises(ParameterStateError, match="load before the first step"):
         load_checkpoint(path, cell)
+
+
+def test_row_wise_state_goes_on_with_servers_and_without(tmp_path: Path) -> None:
+    cell = make(3, optimizer=nn.RowwiseAdagrad)
+    train(cell, 0, 3)
+    path = save_checkpoint(cell, tmp_path / "net.safetensors")
+    losses = train(cell, 3, 6)
+    state = load_checkpoint(path)["row_accum.item.embedding_table.rows"]
+    assert state.shape[1:] == (1,)
+    for servers in (2, 0):
+        other = make(servers, seed=9, optimizer=nn.RowwiseAdagrad)
+        paramesh.load_param_into_net(other, load_checkpoint(path))
+        np.testing.assert_allclose(train(other, 3, 6), losses, rtol=2e-6)

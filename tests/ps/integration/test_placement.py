@@ -130,7 +130,7 @@ def by_model(net: Net, make: Any) -> tuple[list[float], Any]:
     + [(by_jit, "Adagrad"), (by_model, "Adagrad"), (by_subclass, "Adagrad")],
 )
 def test_the_same_losses_as_without_servers(way: Any, name: str) -> None:
-    """RunConfig for which rows that are not met stay: the same within rounding."""
+    """Optimizers for which rows that are not met stay: the same within rounding."""
     paramesh.set_seed(3)
     local, _ = way(Net(), SUPPORTED[name])
     paramesh.set_seed(3)
@@ -168,6 +168,25 @@ def test_some_parameters_here_and_some_on_servers() -> None:
     paramesh.set_seed(0)
     remote, _ = by_cell(served(Net(), dense=False), SUPPORTED["Adagrad"])
     np.testing.assert_allclose(remote, local, rtol=2e-6)
+
+
+def test_row_wise_state_is_for_tables() -> None:
+    def make(params: Any) -> Any:
+        return nn.RowwiseAdagrad(params, 0.1)
+
+    local, theirs = by_cell(Net(), make)
+    paramesh.set_seed(0)
+    net = served(Net(), dense=False)
+    remote, _ = by_cell(net, make)
+    np.testing.assert_allclose(remote, local, rtol=2e-6)
+    dumped = sessions.running().client.dump("user.embedding_table")  # type: ignore[union-attr]
+    assert dumped["row_accum"].shape == (len(dumped["ids"]), 1)
+    state = next(s for s in theirs.row_accum if s.name == "row_accum.user.embedding_table")
+    expected = state.asnumpy()[dumped["ids"]]
+    np.testing.assert_allclose(dumped["row_accum"], expected, rtol=1e-5)
+    sessions.end()
+    with pytest.raises(OptimizerError, match=r"'hidden.*server and is not a table"):
+        by_cell(served(Net()), make)
 
 
 def test_a_table_of_1e12_rows_is_trained() -> None:

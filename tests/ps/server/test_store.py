@@ -106,6 +106,22 @@ PAIRS: dict[str, tuple[dict[str, Any], Any, dict[str, float]]] = {
         lambda p: nn.Adagrad(p, learning_rate=0.05, update_slots=False),
         {},
     ),
+    "RMSProp": (
+        {"rule": "RMSProp", "decay": 0.9, "momentum": 0.8, "eps": 1e-10, "centered": False}
+        | {"decays": True},
+        lambda p: nn.RMSProp(p, 0.05, momentum=0.8, weight_decay=0.02),
+        {"weight_decay": 0.02},
+    ),
+    "RMSProp centered": (
+        {"rule": "RMSProp", "decay": 0.9, "momentum": 0.0, "eps": 1e-2, "centered": True},
+        lambda p: nn.RMSProp(p, 0.05, epsilon=1e-2, centered=True),
+        {},
+    ),
+    "Lion": (
+        {"rule": "Lion", "b1": 0.9, "b2": 0.99, "decays": True},
+        lambda p: nn.Lion(p, 0.05, weight_decay=0.1),
+        {"weight_decay": 0.1},
+    ),
     "FTRL": (
         {"rule": "FTRL", "initial_accum": 0.1, "lr_power": -0.5, "l1": 0.01, "l2": 0.02},
         lambda p: nn.FTRL(p, learning_rate=0.05, l1=0.01, l2=0.02),
@@ -150,6 +166,42 @@ def test_server_optimizers_are_the_local_ones(case: str, dtype: str) -> None:
     for field in fields:  # the table is the dense Parameter by other means: the same bits
         rows = store.read("table", np.arange(6), field=field)
         assert rows.tobytes() == store.read("w", field=field).tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_row_wise_adagrad_is_the_local_one(dtype: str) -> None:
+    spec = {"rule": "RowwiseAdagrad", "accum": 0.1, "eps": 1e-8, "decays": True}
+    start = recipe(Normal(0.5), (6, 2, 3), dtype)
+    param = Parameter(Tensor(np.asarray(start.compute())), name="w")
+    optimizer = nn.RowwiseAdagrad([param], 0.05, 0.1, weight_decay=0.02)
+    shape = {"row_shape": [2, 3], "rows": 6, "dtype": dtype}
+    store = store_of(table(recipe=initial_values_of("t", start), optimizer=spec, **shape))
+    rng = np.random.default_rng(1)
+    everything = np.arange(6)
+    undo = None
+    for step in range(5):
+        grad = rng.standard_normal((6, 2, 3)).astype(dtype)
+        optimizer((Tensor(grad),))
+        before = contents(store)
+        update = {"table": {"ids": everything, "grad": grad}}
+        undo = store.apply(step, update, RATE | {"weight_decay": 0.02})
+    tolerance = 1e-6 if dtype == "float32" else 2e-3
+    close(store.read("table", everything), param.asnumpy(), tolerance)
+    found = store.read("table", everything, field="row_accum")
+    assert found.shape == (6, 1, 1)
+    close(found, optimizer.row_accum[0].asnumpy(), tolerance)
+    loaded = Store()
+    loaded.load(store.view().pieces())
+    assert contents(loaded) == contents(store)
+    loaded.put("table", found[:2] + 1, ids=everything[:2], field="row_accum")
+    with pytest.raises(ParameterShapeError, match=r"2 rows of shape \(1, 1\) were expected"):
+        loaded.put("table", np.zeros((2, 2, 3)), ids=everything[:2], field="row_accum")
+    assert undo is not None
+    store.undo(undo)
+    assert contents(store) == before
+    dense = {"name": "d", "kind": "dense", "shape": [6], "dtype": dtype, "recipe": None}
+    with pytest.raises(ValueError, match="'d': RowwiseAdagrad updates tables of rows alone"):
+        store.declare(dense | {"optimizer": spec})
 
 
 @pytest.mark.parametrize(

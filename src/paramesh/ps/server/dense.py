@@ -77,6 +77,11 @@ class Dense:
         self.update_rule: UpdateRule | None = (
             make_update_rule(self.name, self.optimizer) if self.optimizer else None
         )
+        if self.update_rule is not None and self.update_rule.row_slots:
+            assert self.optimizer is not None
+            raise ValueError(
+                f"Parameter '{self.name}': {self.optimizer['rule']} updates tables of rows alone."
+            )
         slots = self.update_rule.slots if self.update_rule else {}
         self.arrays: dict[str, Array] = {}
         if empty:

@@ -139,9 +139,9 @@ class Store:
         if ids is None:
             raise ParameterShapeError(f"Parameter '{name}' is a table: put needs the rows' ids.")
         ids, values = part.check_ids(ids), np.asarray(values)
-        if values.shape != (len(ids), *part.row_shape):
+        if values.shape != (len(ids), *part.shapes[field]):
             raise ParameterShapeError(
-                f"Parameter '{name}': {len(ids)} rows of shape {part.row_shape} were expected, "
+                f"Parameter '{name}': {len(ids)} rows of shape {part.shapes[field]} were expected, "
                 f"but the values have shape {values.shape}."
             )
         part.put(ids, values, field)

@@ -76,7 +76,11 @@ class Table:
         self.expire: int = spec.get("expire", 0)
         slots = self.update_rule.slots if self.update_rule else {}
         self.firsts = dict(slots)
-        self.slabs = {name: Slab(self.row_shape, self.dtype) for name in (VALUE, *slots)}
+        of_rows = self.update_rule.row_slots if self.update_rule else ()
+        one = (1,) * len(self.row_shape)
+        #: The shape of each field of a row.
+        self.shapes = {name: one if name in of_rows else self.row_shape for name in (VALUE, *slots)}
+        self.slabs = {name: Slab(shape, self.dtype) for name, shape in self.shapes.items()}
         self.last = Slab((), np.int64)
         #: The id of the row in each slot, -1 where there is none; how many slots were ever used.
         self.ids = Slab((), np.int64)
@@ -128,7 +132,7 @@ class Table:
     def start(self, ids: Array, field: str = VALUE) -> Array:
         """The initial values of rows, or of a slot of the optimizer."""
         if field != VALUE:
-            return np.full((len(ids), *self.row_shape), self.firsts[field], self.dtype)
+            return np.full((len(ids), *self.shapes[field]), self.firsts[field], self.dtype)
         return initial_rows([(self, ids)])[0]
 
     def positions(self, ids: Array) -> Array:
@@ -146,7 +150,7 @@ class Table:
         if known.all():
             out = self.slabs[field].take(slots)
         else:
-            out = np.empty((len(ids), *self.row_shape), self.dtype)
+            out = np.empty((len(ids), *self.shapes[field]), self.dtype)
             out[known] = self.slabs[field].take(slots[known])
             out[~known] = self.start(ids[~known], field)
         if undo is not None:
@@ -261,7 +265,7 @@ class Table:
                 ids, grad, slots = ids[there], grad[there], slots[there]
         last = self.last.take(slots) if len(slots) else created
         fields = list(self.slabs)
-        before = {f: np.empty((len(ids), *self.row_shape), self.dtype) for f in fields}
+        before = {f: np.empty((len(ids), *self.shapes[f]), self.dtype) for f in fields}
         self._update(slots, grad, numbers, before)
         if len(slots):
             self.last.put(slots, step)
@@ -421,7 +425,7 @@ class Table:
         return {"rows": len(self.index), "bytes": self._row_bytes() * len(self.index)}
 
     def _row_bytes(self) -> int:
-        return 8 + self.width * self.dtype.itemsize * len(self.slabs)
+        return 8 + sum(slab.row_bytes for slab in self.slabs.values())
 
 
 def initial_rows(wanted: Sequence[tuple[Table, Array]]) -> list[Array]:

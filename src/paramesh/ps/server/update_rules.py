@@ -12,8 +12,9 @@ operation and in the same element types. They differ from them where XLA joins a
 into one operation, or takes a reciprocal root: by a few units in the last place of a step.
 
 Rows of a table are updated when they are met, and only then (MindSpore's sparse and lazy
-optimizers): the moments of Adam, AdamWeightDecay, Momentum and SGD do not decay, and weight decay
-does not act, while a row is not met. Adagrad and FTRL, without decay, are the same either way.
+optimizers): the moments of Adam, AdamWeightDecay, Momentum, SGD, RMSProp and Lion do not decay, and
+weight decay does not act, while a row is not met. Adagrad and FTRL, without decay, are the same
+either way.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ class UpdateRule(NamedTuple):
         update: see `Update`.
         corrects: whether `Numbers.correction` is Adam's (otherwise 1).
         betas: the decays of Adam's moments.
+        row_slots: those of which a row has one number; the rule is for tables alone.
         decays_gradient: whether weight decay is added to the gradient before `update`.
         write: `update` into given arrays, with fewer passes over the block and the same bits:
             (weights, gradients, numbers, slots, [new weights, *new slots]).
@@ -63,6 +65,7 @@ class UpdateRule(NamedTuple):
     betas: tuple[float, float] | None = None
     decays_gradient: bool = True
     write: Callable[..., None] | None = None
+    row_slots: frozenset[str] = frozenset()
 
 
 def _rest(decay: float) -> np.float32:
@@ -161,12 +164,50 @@ def _ftrl(initial_accum: float, lr_power: float, l1: float, l2: float) -> Update
     return UpdateRule({"moments": initial_accum, "linear": 0.0}, update)
 
 
+def _rowwise_adagrad(accum: float, eps: float) -> UpdateRule:
+    def update(w: Array, g: Array, n: Numbers, total: Array) -> tuple[Array, ...]:
+        axes = tuple(range(1, g.ndim))
+        total = total + np.mean(g * g, axis=axes, keepdims=True)
+        return w + -n.rate * (g / (np.sqrt(total) + w.dtype.type(eps))), total
+
+    return UpdateRule({"row_accum": accum}, update, row_slots=frozenset({"row_accum"}))
+
+
+def _rmsprop(decay: float, momentum: float, eps: float, centered: bool) -> UpdateRule:
+    def update(w: Array, g: Array, n: Numbers, *state: Array) -> tuple[Array, ...]:
+        kind = w.dtype.type
+        *means, square, moment = state
+        kept, rest = kind(decay), kind(1.0 - decay)
+        square = kept * square + rest * (g * g)
+        spread = square
+        if centered:
+            means = [kept * means[0] + rest * g]
+            spread = square - means[0] * means[0]
+        moment = kind(momentum) * moment + n.rate * (g / np.sqrt(spread + kind(eps)))
+        return w + -moment, *means, square, moment
+
+    slots = {"mean_grad": 0.0} if centered else {}
+    return UpdateRule(slots | {"mean_square": 1.0, "moment": 0.0}, update)
+
+
+def _lion(b1: float, b2: float) -> UpdateRule:
+    def update(w: Array, g: Array, n: Numbers, moments: Array) -> tuple[Array, ...]:
+        kind = w.dtype.type
+        top = np.sign(kind(b1) * moments + kind(1.0 - b1) * g)
+        return w + -n.rate * (top + n.decay * w), kind(b2) * moments + kind(1.0 - b2) * g
+
+    return UpdateRule({"moments": 0.0}, update, decays_gradient=False)
+
+
 _MAKERS: dict[str, tuple[Callable[..., UpdateRule], frozenset[str]]] = {
     "SGD": (_sgd, frozenset({"momentum", "dampening", "nesterov"})),
     "Momentum": (_momentum, frozenset({"nesterov"})),
     "Adam": (_adam, frozenset({"b1", "b2", "eps", "nesterov", "amsgrad"})),
     "AdamWeightDecay": (_adam_weight_decay, frozenset({"b1", "b2", "eps"})),
     "Adagrad": (_adagrad, frozenset({"accum", "update_slots"})),
+    "RowwiseAdagrad": (_rowwise_adagrad, frozenset({"accum", "eps"})),
+    "RMSProp": (_rmsprop, frozenset({"decay", "momentum", "eps", "centered"})),
+    "Lion": (_lion, frozenset({"b1", "b2"})),
     "FTRL": (_ftrl, frozenset({"initial_accum", "lr_power", "l1", "l2"})),
 }
 #: Keys of an optimizer's spec that are about all rules.
