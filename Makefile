@@ -15,16 +15,16 @@ BENCHMARKS := $(sort $(filter-out $(addprefix benchmarks/,harness.py record.py r
 	$(wildcard benchmarks/*.py)))
 # For the inner loop: of each area the tests that compile little. They need nothing but the package,
 # so that they also run against an installed one.
-FAST := $(addsuffix .py,$(addprefix tests/test_,dtype context compat_jax import cell parameter tensor)) \
-	$(addsuffix .py,$(addprefix tests/ops/test_,table)) \
-	$(addsuffix .py,$(addprefix tests/nn/test_,names)) \
-	$(addsuffix .py,$(addprefix tests/optim/test_,groups)) \
-	$(addsuffix .py,$(addprefix tests/parallel/test_,layout communication)) \
-	$(addsuffix .py,$(addprefix tests/checkpoint/test_,checkpoint)) \
-	$(addsuffix .py,$(addprefix tests/programs/test_,jit border outputs stages functional pools)) \
-	$(addsuffix .py,$(addprefix tests/ps/test_,server store partition access)) \
-	$(addsuffix .py,$(addprefix tests/train/test_,metrics cells)) \
-	$(addsuffix .py,$(addprefix tests/cli/test_,inspect))
+FAST := $(addprefix tests/, \
+	$(addprefix test_,dtype.py context.py compat_jax.py import.py public_names.py) \
+	$(addprefix tensor/test_,tensor.py) $(addprefix parameter/test_,parameter.py) \
+	$(addprefix nn/test_,cell.py names.py) ops/test_table.py optim/test_groups.py \
+	parallel/layouts/test_layout.py parallel/communication/test_management.py \
+	checkpoint/test_checkpoint.py \
+	$(addprefix programs/test_,jit.py trace_scope.py outputs.py stages.py functional.py pools.py) \
+	$(addprefix ps/server/test_,server.py store.py) ps/specification/test_partition.py \
+	ps/deployment/test_access.py \
+	$(addprefix train/test_,metrics.py cells.py) cli/test_inspect.py)
 BOUNDS ?= newest
 
 .DEFAULT_GOAL := help
@@ -77,7 +77,7 @@ clean:  ## Remove the environment, caches and outputs
 # A stamp for each set of extras; it is older than its causes when there is something to install.
 .venv/.demo: EXTRAS := demo
 .venv/.dev: EXTRAS := demo,examples,orbax,ps,summary,test,docs
-.venv/.bench: EXTRAS := demo,ps,bench
+.venv/.bench: EXTRAS := dataset,demo,ps,bench
 
 .venv/.demo .venv/.dev .venv/.bench: pyproject.toml constraints.txt | .venv/pyvenv.cfg
 	@echo "Installing paramesh[$(EXTRAS)] into .venv"

@@ -82,6 +82,7 @@ if TYPE_CHECKING:
     from paramesh.nn.cell import Cell
     from paramesh.optim.from_optax import from_optax
     from paramesh.parallel import communication
+    from paramesh.parallel.layouts.layout import Layout
     from paramesh.train import (
         MAE,
         MSE,
@@ -141,6 +142,7 @@ _LATER: dict[str, str | None] = {
     "transforms": None,
     "Cell": "paramesh.nn.cell",
     "GradOperation": "paramesh.transforms",
+    "Layout": "paramesh.parallel.layouts.layout",
     "Model": "paramesh.train",
     "build_searched_strategy": "paramesh.checkpoint",
     "cond": "paramesh.transforms",
@@ -202,6 +204,7 @@ __all__ = [
     "set_seed",
     "get_seed",
     "Cell",
+    "Layout",
     "nn",
     "ops",
     "optim",

@@ -21,6 +21,8 @@ import jax
 import ml_dtypes
 import numpy as np
 
+from paramesh._compat.unbroken import switched
+
 
 class DType:
     """One element type. Not constructed by users: take the module's singletons.
@@ -244,6 +246,14 @@ def x64_enabled() -> bool:
     return bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
 
 
+def x64_set(on: bool) -> contextlib.AbstractContextManager[Any]:
+    """A context in which JAX keeps 64-bit data on this thread, or does not.
+
+    As `jax.enable_x64`, which an exception from outside can leave on.
+    """
+    return switched(jax.enable_x64, on)
+
+
 _NOTHING = contextlib.nullcontext()
 
 
@@ -268,5 +278,5 @@ def x64(*values: Any) -> contextlib.AbstractContextManager[Any]:
     for value in values:
         if is_64bit(value):
             _marks.wide = True
-            return _NOTHING if x64_enabled() else jax.enable_x64(True)
+            return _NOTHING if x64_enabled() else x64_set(True)
     return _NOTHING

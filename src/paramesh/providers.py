@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 from paramesh.errors import ContextError
 
-if TYPE_CHECKING:
-    from paramesh.state.placement import Placement
+#: A `paramesh.state.placement.Placement`, which lies on a higher floor.
+Placement: TypeAlias = Any
 
 #: Settings of the parameter server that hold, settings that hold where nobody makes them, and for
 #: each of the first who says so.

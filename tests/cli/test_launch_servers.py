@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 from pathlib import Path
 
@@ -16,6 +18,9 @@ from paramesh.cli.supervisor import Failure
 from paramesh.errors import ParameterServerError
 from paramesh.ps.deployment import environment, registry
 from paramesh.ps.deployment.node_failure import what_ended
+from paramesh.ps.durability import run_lock
+from paramesh.ps.durability.identity import Identity
+from paramesh.ps.durability.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -152,3 +157,50 @@ def test_the_run_is_entered_with_its_token(tmp_path: Path, monkeypatch: pytest.M
         assert run.token == variables["RAY_AUTH_TOKEN"]
         assert (run.servers, run.workers, run.wal_dir) == (2, 3, str(tmp_path / "wal"))
     assert registry.runs() == []
+
+
+@pytest.mark.parametrize("address", [None, "127.0.0.1:1"])
+def test_a_second_launch_starts_nothing(
+    address: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one has no worker yet, so no worker's lock says that the run is going on."""
+    monkeypatch.setattr(run_lock, "_PARTING", 0.1)
+    for name in ("end_servers", "check_address"):
+        monkeypatch.setattr(launch_servers, name, lambda *_: None)
+    monkeypatch.setattr(registry, "folders", lambda: [tmp_path / "runs"])
+    wal = tmp_path / "wal {1}"
+    asked = Servers(2, workers=3, wal_dir=wal, address=address)
+    started: list[Path] = []
+    said = (
+        rf"the run in '{re.escape(str(wal))}' is going on: process {os.getpid()} on host .* has "
+        "launched it. .* has started nothing"
+    )
+    with served(asked), monkeypatch.context() as patched:
+        patched.setattr(launch_servers, "Janitor", started.append)
+        patched.setattr(launch_servers, "_entry", started.append)
+        with pytest.raises(ParameterServerError, match=said), served(asked):
+            pass
+    assert started == []
+    with served(asked):  # the place is free again
+        pass
+
+
+def test_a_launch_beside_workers_that_another_program_has_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_lock, "_PARTING", 0.1)
+    theirs = RunFolder(str(tmp_path / "wal"), Identity(2), 0)
+    theirs.enter("theirs")
+    asked = Servers(2, workers=3, wal_dir=tmp_path / "wal")
+    try:
+        with (
+            pytest.raises(ParameterServerError, match=rf"process {os.getpid()} on host .* has it"),
+            served(asked),
+        ):
+            pass
+    finally:
+        theirs.leave()
+    with served(asked):
+        mine = RunFolder(str(tmp_path / "wal"), Identity(2), 0)
+        mine.enter("mine")  # its own workers are not refused
+        mine.leave()

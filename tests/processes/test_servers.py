@@ -16,10 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import ray
 from rich.console import Console
 
+from paramesh import ps
 from paramesh.cli.servers import as_json, table_of
 from paramesh.errors import ParameterServerError
 from paramesh.initializer import initializer
@@ -29,6 +31,7 @@ from paramesh.ps.deployment.connection import RayClient
 from paramesh.ps.deployment.delivery import Delivery
 from paramesh.ps.deployment.registry import runs
 from paramesh.ps.deployment.status import find_servers, look, rates
+from paramesh.ps.durability import identity
 from paramesh.ps.processes.descriptors import RESERVE
 from paramesh.ps.specification.initial_values import initial_values_of
 from paramesh.ps.specification.packing import pack_updates
@@ -90,6 +93,25 @@ def test_killed_at_every_point_ends_with_the_same_bits(base: Cluster, tmp_path: 
         assert train(client, 0, STEPS) == undisturbed()
         assert [said["incarnation"] for said in client.stats()] == [5, 4]  # all seven happened
         assert [said["version"] for said in client.stats()] == [STEPS, STEPS]
+    finally:
+        client.close()
+
+
+def test_a_reader_of_a_run_that_trains(base: Cluster, tmp_path: Path) -> None:
+    """It follows, and no step and no server knows of it; also when a server dies meanwhile."""
+    identity.own(tmp_path, make=True)
+    identity.write(tmp_path, identity.Identity(2), "session")
+    client = connected(tmp_path, {1: [("logged", 5, 1)]}, snapshot_every=2)
+    everything = np.arange(50)
+    try:
+        with ps.connect(tmp_path) as run:
+            for version in range(1, 8):
+                train(client, version - 1, version)
+                assert run.refresh() == version
+                rows = client.pull_rows(version, "t", everything)
+                np.testing.assert_array_equal(run.lookup("t", everything), rows)
+                np.testing.assert_array_equal(run.value("v"), client.pull(version, ["v"])["v"])
+        assert [said["incarnation"] for said in client.stats()] == [1, 2]
     finally:
         client.close()
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter, deque
 
+from simulation.configs import draw
 from simulation.mutations import MUTATIONS, mutated
 from simulation.run import Failed, Run
 
@@ -25,7 +26,7 @@ def main() -> int:
     events = failed = 0
     began = time.perf_counter()
     for seed in range(given.seed, given.seed + given.count):
-        run = Run(seed)
+        run = Run(seed, mutations[0].made_for(draw(seed)) if mutations else None)
         if given.trace:
             run.world.trace = deque()
         try:

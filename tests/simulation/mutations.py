@@ -7,6 +7,7 @@ does not sync" and "name is not synced" what the simulation found when it was ne
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 from unittest import mock
@@ -33,6 +34,7 @@ class Mutation(NamedTuple):
         patches: makes what puts it in.
         shows: whether a run can show it; the seeds of others are passed over.
         seldom: it takes more seeds than `make test` has.
+        made_for: what a run is that shows it: chance alone would hardly ever come there.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Mutation(NamedTuple):
     patches: Callable[[], Patches]
     shows: Callable[[Config], bool] = lambda config: True
     seldom: bool = False
+    made_for: Callable[[Config], Config] = lambda config: config
 
 
 def _on(owner: Any, name: str, new: Any) -> Any:
@@ -104,6 +107,48 @@ def _no_fence() -> Patches:
 
     real = log.start_incarnation
     return [_on(standby, "start_incarnation", start), _on(Log, "check_fence", lambda self: None)]
+
+
+def _one_look() -> Patches:
+    real = Log.append
+
+    def append(self: Log, *more: Any) -> None:
+        looks: list[None] = []
+
+        def check() -> None:
+            if not looks:
+                looks.append(None)
+                Log.check_fence(self)
+
+        with mock.patch.object(self, "check_fence", check):
+            real(self, *more)
+
+    return [_on(Log, "append", append)]
+
+
+def _frozen_often(config: Config) -> Config:
+    """A server is frozen between its look and its write until its standby has begun.
+
+    It has to wake up before the standby has made up for the update: answers take long.
+    """
+    return dataclasses.replace(
+        config,
+        workers=1,
+        servers=1,
+        snapshot_every=0,
+        standby=True,
+        table=False,
+        latency=0.5,
+        same_host=False,
+        duplicated=0.0,
+        late=0.0,
+        lost=0.0,
+        killed=0.0,
+        frozen=0.1,
+        slow=0.0,
+        kinds={},
+        calm=60.0,
+    )
 
 
 def _torn_anywhere() -> Patches:
@@ -243,6 +288,12 @@ MUTATIONS = [
         "a standby takes over without a new incarnation",
         _no_fence,
         lambda config: config.standby,
+    ),
+    Mutation(
+        "one look",
+        "a server that wakes up after its write does not look whether it was replaced",
+        _one_look,
+        made_for=_frozen_often,
     ),
     Mutation(
         "damage is torn",

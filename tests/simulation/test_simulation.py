@@ -64,7 +64,7 @@ def find(mutation: Mutation, seeds: range) -> int | None:
     """The first seed that finds an error."""
     with mutated(mutation):
         for seed in seeds:
-            config = draw(seed)
+            config = mutation.made_for(draw(seed))
             if mutation.shows(config):
                 try:
                     simulate(seed, config)
@@ -76,6 +76,14 @@ def find(mutation: Mutation, seeds: range) -> int | None:
 @pytest.mark.parametrize("mutation", QUICK, ids=lambda one: one.name)
 def test_errors_are_found(mutation: Mutation) -> None:
     assert find(mutation, range(SEEDS)) is not None
+
+
+def test_what_is_made_for_an_error_is_right_without_it() -> None:
+    made = [one.made_for for one in MUTATIONS if one.made_for(draw(0)) != draw(0)]
+    assert made
+    for make in made:
+        results = [simulate(seed, make(draw(seed))) for seed in range(150)]
+        assert all(one.faults and not one.ended for one in results)
 
 
 @pytest.mark.slow

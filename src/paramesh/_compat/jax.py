@@ -10,6 +10,7 @@ Programs:
     dce_jaxpr               a traced program without what some of its outputs do not need
     settings_of_calls       what JAX keys compiled calls by, besides their arguments
     native_call             the compiled call that runs no Python code
+    check_not_forked        refuses to compute in a process without JAX's threads
     looks_for_nans          whether results are searched for NaNs
     custom_partitioning     an operator that says itself how it is cut over devices
     reset_compilation_cache makes JAX look again where compiled programs are kept
@@ -24,15 +25,13 @@ Numbers:
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
 import jax
-
-# Not `jax.ensure_compile_time_eval`: that is a setting, by which compiled calls are told apart, so
-# every function that is called inside it is traced and compiled once more.
 from jax._src import config as _config
-from jax.core import eval_context as eval_context
+from jax._src import xla_bridge as _xla_bridge
 from jax.experimental.compilation_cache import compilation_cache as _compilation_cache
 from jax.experimental.custom_partitioning import custom_partitioning as custom_partitioning
 from jax.experimental.multihost_utils import broadcast_one_to_all as broadcast_one_to_all
@@ -44,6 +43,10 @@ from jax.extend.core import get_opaque_trace_state as get_opaque_trace_state
 from jax.extend.core import jaxpr_as_fun as jaxpr_as_fun
 from jax.extend.random import threefry_2x32 as threefry_2x32
 from jax.interpreters.partial_eval import dce_jaxpr as dce_jaxpr
+
+# Not `jax.ensure_compile_time_eval`: that is a setting, by which compiled calls are told apart, so
+# every function that is called inside it is traced and compiled once more.
+from paramesh._compat.unbroken import eval_context as eval_context
 
 
 def settings_of_calls() -> Any:
@@ -68,6 +71,34 @@ def native_call(compiled: Any) -> Callable[..., Any] | None:
 def looks_for_nans() -> bool:
     """Whether JAX looks for NaNs or infinities in what programs give."""
     return bool(jax.config.jax_debug_nans or jax.config.jax_debug_infs)  # pyright: ignore
+
+
+class _Forks:
+    """Whether this process was forked from one in which JAX had begun to compute."""
+
+    lame = False
+
+
+def _in_child() -> None:
+    _Forks.lame = _Forks.lame or _xla_bridge.backends_are_initialized()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
+
+
+def check_not_forked() -> None:
+    """Refuse to compute where JAX would wait for ever.
+
+    Raises:
+        RuntimeError: this process was forked, and the threads on which JAX computes were not.
+    """
+    if _Forks.lame:
+        raise RuntimeError(
+            "this process was forked from one in which JAX had begun to compute. The threads on "
+            "which it computes were not copied, so it would wait for ever. Start processes with "
+            "multiprocessing.get_context('spawn') or 'forkserver', or fork before the first Tensor."
+        )
 
 
 def reset_compilation_cache() -> None:

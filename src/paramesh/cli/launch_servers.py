@@ -19,6 +19,7 @@ from paramesh.ps.deployment.cluster import HOST, check_address
 from paramesh.ps.deployment.node import free_port, node_variables, start_command
 from paramesh.ps.deployment.registry import Entry
 from paramesh.ps.deployment.status import end_servers
+from paramesh.ps.durability.run_folder import launching
 from paramesh.ps.processes.descriptors import raise_limit
 from paramesh.ps.processes.janitor import Janitor, clean
 
@@ -55,15 +56,28 @@ def served(servers: Servers) -> Generator[tuple[list[Member], dict[str, str]]]:
     run.
 
     Raises:
-        ParameterServerError: Ray is not installed, or the address is not safe.
+        ParameterServerError: Ray is not installed, the address is not safe, or the run in the
+            folder is going on.
     """
     variables = {environment.SERVERS: str(servers.count)}
     if servers.workers is not None:
         variables[environment.WORKERS] = str(servers.workers)
-    if servers.wal_dir is not None:
-        variables[environment.WAL_DIR] = str(servers.wal_dir.absolute())
     if servers.address is not None:
         check_address(servers.address)
+    if servers.wal_dir is None:
+        with _served(servers, variables) as found:
+            yield found
+        return
+    variables[environment.WAL_DIR] = str(servers.wal_dir.absolute())
+    with launching(servers.wal_dir), _served(servers, variables) as found:
+        yield found
+
+
+@contextmanager
+def _served(
+    servers: Servers, variables: dict[str, str]
+) -> Generator[tuple[list[Member], dict[str, str]]]:
+    if servers.address is not None:
         job = servers.job or f"launch-{secrets.token_hex(4)}"
         variables |= {environment.ADDRESS: servers.address, environment.JOB: job}
         entry = _entry(servers, servers.address, job, given_token())

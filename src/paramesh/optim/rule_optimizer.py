@@ -177,6 +177,17 @@ class RuleOptimizer(Optimizer):
         else:
             store(state, value.reshape(state.shape))
 
+    def is_made(self) -> bool:
+        """Whether its state is there.
+
+        It is not while a constructor runs, on another thread say, nor ever after an exception in
+        one. Somebody's traceback may keep such an optimizer alive for long.
+        """
+        try:
+            return all(hasattr(self, slot) for slot in self.slots()[1].values())
+        except AttributeError:  # of what `slots` looks at
+            return False
+
     def form_pools(self) -> None:
         """Put small Parameters and their state into flat arrays, by the rule of `flat.py`."""
         for chunk in self._chunks:

@@ -343,12 +343,21 @@ def form_waiting() -> None:
     with forming:
         division = placement.current().division
         if division != _division[0]:
-            waiting.update(_asked)
+            waiting.update(_now(_asked))
             _division[0] = division
-        for owner in list(waiting):
-            owner.form_pools()
-            _asked.add(owner)
-            waiting.discard(owner)
+        for owner in _now(waiting):
+            if owner.is_made():
+                owner.form_pools()
+                _asked.add(owner)
+                waiting.discard(owner)
+
+
+def _now(owners: weakref.WeakSet[Any]) -> list[Any]:
+    while True:
+        try:
+            return list(owners)
+        except RuntimeError:  # another thread has made one meanwhile
+            continue
 
 
 def ranks_of(states: Sequence[Any], zero: Any) -> Any:

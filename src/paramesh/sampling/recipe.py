@@ -28,9 +28,9 @@ import numpy as np
 from jax.sharding import NamedSharding, Sharding
 
 from paramesh import deprecations
-from paramesh._compat.jax import eval_context
+from paramesh._compat.jax import check_not_forked, eval_context
 from paramesh.deprecations import Deprecated
-from paramesh.dtype import DType, bool_, to_dtype
+from paramesh.dtype import DType, bool_, to_dtype, x64_set
 from paramesh.errors import RecipeError
 from paramesh.sampling import batched, sampler
 from paramesh.sampling.distribution import DistributionSpec, Sampler
@@ -241,17 +241,6 @@ def _numpy_random_from(key: Key) -> Generator[None]:
             _running.key, _running.nested = outer
 
 
-@contextlib.contextmanager
-def _concrete() -> Generator[None]:
-    """Compute now, also while something is being traced, and with 64-bit types at hand.
-
-    Turned on here and not by `dtype.x64`: the programs are complete in themselves, so a program
-    that is being traced does not become wide because of them.
-    """
-    with eval_context(), jax.enable_x64(True):
-        yield
-
-
 @dataclasses.dataclass(frozen=True)
 class Recipe:
     """The numbers of one array, none of them computed.
@@ -325,7 +314,10 @@ class Recipe:
             NotImplementedError: the initializer does not say how to make numbers.
         """
         starts, shape = self._bounds(index)
-        with _concrete():
+        # Not `dtype.x64`, here and below: these programs are complete in themselves, so one that is
+        # being traced does not become wide because of them.
+        check_not_forked()
+        with eval_context(), x64_set(True):
             return self._slice(starts, shape)
 
     def compute_sharded(self, sharding: Sharding) -> Array:
@@ -345,7 +337,8 @@ class Recipe:
                 f"{self!r} cannot be laid out as {sharding}: {error} Expected a sharding whose "
                 "number of parts along each axis divides the axis."
             ) from None
-        with _concrete():
+        check_not_forked()
+        with eval_context(), x64_set(True):
             law = self._law()
             if law is not None and _one_program(sharding) and self.size > batched.SMALL:
                 assert isinstance(sharding, NamedSharding)
@@ -458,7 +451,8 @@ def compute_many(recipes: Sequence[Recipe]) -> list[Array]:
             results[at] = recipe.compute()
         else:
             groups.setdefault(kind, []).append(at)
-    with _concrete():
+    check_not_forked()
+    with eval_context(), x64_set(True):
         for members in groups.values():
             shapes = [recipes[at].shape for at in members]
             first = recipes[members[0]]

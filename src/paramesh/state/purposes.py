@@ -37,8 +37,16 @@ class ProgramPlacement:
         """The first arrays of Parameters, made from their recipes where each Parameter lives."""
         return list(compute_many(recipes))
 
+    def settled(self, states: Sequence[Any], arrays: Sequence[Any]) -> bool:
+        """Whether all arrays of these states are settled; asked at every step, with their lock."""
+        return True
+
     def reshard(self, states: Sequence[Any], arrays: list[Any]) -> None:
-        """Replace, in `arrays` and in the states, what is not settled; with their lock held."""
+        """Replace, in `arrays`, what is not settled.
+
+        It may wait for other processes, so nobody calls it with a lock that readers take; see
+        `transforms/relocation.py`.
+        """
 
     def place_inputs(self, leaves: list[Any]) -> list[Any]:
         """The raw inputs of a program, laid out over the devices."""

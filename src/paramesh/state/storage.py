@@ -85,6 +85,8 @@ class Domain:
         by: the program that wrote contents last; None: it was something else.
         lent: while the domain is busy, the states whose arrays are given to the program.
         escaped: states whose arrays left through a public door since their last step.
+        settling: held while arrays are brought to where programs want them, which may wait for
+            other processes; never inside `lock`, and readers do not take it.
         wanted: a thread waits for the lock. Locks are not fair: in a loop of steps it would wait
             for long.
         parent: the domain that this one has become a part of.
@@ -101,6 +103,7 @@ class Domain:
         "lock",
         "parent",
         "serial",
+        "settling",
         "turns",
         "wanted",
     )
@@ -109,6 +112,7 @@ class Domain:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.busy = threading.Lock()
+        self.settling = threading.RLock()
         self.turns: tuple[Any, Any] | None = None
         self.by: Any = None
         self.lent: Sequence[Any] = ()
@@ -150,10 +154,16 @@ def hand_in(states: Iterable[Any], values: Iterable[Any]) -> None:
     _exhaust(map(setattr, states, itertools.repeat("_contents"), values))
 
 
-def relocate(state: Any, array: Any) -> Any:
-    """Give a state the same value in another place; the domain's lock is held."""
-    state._contents = array
-    return array
+def relocate(moved: Iterable[tuple[Any, Any, Any]]) -> None:
+    """Give states the same values in other places; the domain's lock is held.
+
+    Args:
+        moved: (state, array, the same value elsewhere). A state that has been written meanwhile
+            keeps what was written.
+    """
+    for state, before, after in moved:
+        if state._contents is before:
+            state._contents = after
 
 
 def stage(state: Any) -> Stage:

@@ -27,7 +27,10 @@ import numpy as np
 
 from paramesh.errors import TraceError
 
-_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+#: The whole package, wherever in it this module is.
+_HERE = (
+    os.path.dirname(os.path.abspath(str(sys.modules[__name__.partition(".")[0]].__file__))) + os.sep
+)
 _JAX = tuple(
     os.path.dirname(os.path.abspath(path)) + os.sep for path in (jax.__file__, np.__file__)
 )

@@ -22,7 +22,8 @@ import numpy as np
 
 from paramesh import random
 from paramesh._compat.jax import dce_jaxpr, jaxpr_as_fun
-from paramesh.dtype import is_64bit, watch_64bit, x64_enabled
+from paramesh._compat.unbroken import as_before
+from paramesh.dtype import is_64bit, watch_64bit, x64_enabled, x64_set
 from paramesh.errors import TraceError
 from paramesh.parameter import Parameter, Pool, form_waiting, forming, ranks_of, state_of
 from paramesh.state import placement, trace_scope, tracing
@@ -280,7 +281,13 @@ class CompiledFunction:
         traced.__name__ = getattr(self.fn, "__name__", "program")
         program_over_all = place.enclose(traced, states, lambda: attempts[-1][2])
         with watch_64bit() as marks, _x64(wide):
-            closed = jax.make_jaxpr(program_over_all)(shapes, place.place_inputs(leaves), ZERO)
+            leaves = place.place_inputs(leaves)
+            back = as_before()
+            try:
+                closed = jax.make_jaxpr(program_over_all)(shapes, leaves, ZERO)
+            except BaseException:
+                back()  # an exception from outside can keep JAX from doing so
+                raise
             met_64bit = marks.wide
         program, outputs, written = attempts[-1]
         notes = trace_scope.current()
@@ -410,7 +417,7 @@ _DYNAMIC = _Dynamic()
 
 
 def _x64(wide: bool) -> Any:
-    return jax.enable_x64(True) if wide and not x64_enabled() else tracing.nothing
+    return x64_set(True) if wide and not x64_enabled() else tracing.nothing
 
 
 def jit(

@@ -22,10 +22,11 @@ import numpy as np
 
 from paramesh import context
 from paramesh._compat.jax import eval_context
-from paramesh.dtype import x64_enabled
+from paramesh.dtype import x64_enabled, x64_set
 from paramesh.parameter import Parameter, Pool, materialise
 from paramesh.state import placement, storage, tracing
 from paramesh.transforms.handoff import Handoff
+from paramesh.transforms.relocation import settled_arrays
 from paramesh.transforms.uninterrupted import on_thread_of_its_own
 
 State = Parameter | Pool
@@ -53,10 +54,7 @@ class PrefetchProgram:
     def run(self, leaves: list[Any]) -> dict[Any, Any]:
         """The hidden values for these inputs."""
         place = placement.current()
-        values = [state._concrete() for state in self.states]
-        if self.states:
-            storage.unite(self.states)
-            storage.inside(self.states[0], place.reshard, self.states, values)
+        values = settled_arrays(place, self.states)
         some = place.place_inputs([leaves[i] for i in self.leaves])
         return dict(zip(self.ahead, self.program(values, some), strict=True))
 
@@ -155,7 +153,7 @@ class Executable:
         place = placement.current()
         if self.wide and not x64_enabled():
             # What is laid out over devices too: JAX cuts 64-bit arrays to 32 bits otherwise.
-            with jax.enable_x64(True):
+            with x64_set(True):
                 arrays = self._arrays(place, leaves)
         else:
             arrays = self._arrays(place, leaves)
@@ -176,7 +174,7 @@ class Executable:
     def _ahead(self, leaves: list[Any]) -> dict[Any, Any]:
         if self.prefetch_program is None:
             return {}
-        with jax.enable_x64(True) if self.wide and not x64_enabled() else tracing.nothing:
+        with x64_set(True) if self.wide and not x64_enabled() else tracing.nothing:
             return self.prefetch_program.run(leaves)
 
     def _start(self) -> None:

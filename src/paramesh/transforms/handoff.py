@@ -32,21 +32,25 @@ import os
 import sys
 from collections.abc import Callable
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
-from paramesh._compat.jax import looks_for_nans, native_call, settings_of_calls
-from paramesh.dtype import is_64bit, x64_enabled
+from paramesh._compat.jax import check_not_forked, looks_for_nans, native_call, settings_of_calls
+from paramesh._compat.unbroken import as_before
+from paramesh.dtype import is_64bit, x64_enabled, x64_set
 from paramesh.errors import ParameterStateError
 from paramesh.parameter import Dissolved, Pool
 from paramesh.state import storage, tracing
 from paramesh.state.placement import Placement
 from paramesh.state.storage import UNREADY, Domain
+from paramesh.transforms.relocation import relocate
 from paramesh.transforms.uninterrupted import on_thread_of_its_own
 
 _contents = attrgetter("_contents")
+
+T = TypeVar("T")
 
 
 class Superseded(Exception):
@@ -113,8 +117,10 @@ class Handoff:
 
         Raises:
             Superseded: nothing was run.
+            RuntimeError: this process was forked from one that had computed.
             Exception: what JAX raises; the states have the contents of before.
         """
+        check_not_forked()
         turns = self._domains[1].turns if self._takes_turns else None
         with tracing.nothing if turns is None else turns[0]:
             if self._waits:
@@ -122,7 +128,8 @@ class Handoff:
             if not self.donated:
                 if not self.written and not self._called_before:
                     # It is compiled now, which takes long: training need not wait for it.
-                    outputs = self.program(*self._fetched(place), leaves)
+                    arrays = self._fetched(place)
+                    outputs = _restoring(lambda: self.program(*arrays, leaves))
                     self._called_before = True
                     return outputs
                 return self._inside(place, leaves, current, None, self.program)
@@ -147,7 +154,7 @@ class Handoff:
             raise self._interrupted()  # the other thread would wait for this one
 
         def errand() -> list[Any]:
-            with tracing.nothing if wide == x64_enabled() else jax.enable_x64(wide):
+            with tracing.nothing if wide == x64_enabled() else x64_set(wide):
                 watch = _Watch(version, leaves)
                 return self._inside(place, leaves, current, None, version.call, watch=watch)
 
@@ -184,7 +191,7 @@ class Handoff:
                 if apart.parent is None and own.parent is None:
                     self._check(apart, own, current)
                     with apart.busy, own.busy:
-                        arrays = self._resharded(place)
+                        arrays = self._at_hand(place)
                         if arrays is not None:
                             donated, kept = arrays
                             if copies:
@@ -197,16 +204,16 @@ class Handoff:
                                 outputs = self._called(call, donated, kept, leaves)
                             own.by = apart.by = self
                             return outputs
-            self._make_ready()
+            self._make_ready(place)
 
-    def _resharded(self, place: Placement) -> tuple[list[Any], list[Any]] | None:
-        """The arrays of the states, where programs want them; None if some have none yet."""
+    def _at_hand(self, place: Placement) -> tuple[list[Any], list[Any]] | None:
+        """The arrays of the states, where programs want them; None if some are not there yet."""
         donated = list(map(_contents, self.donated))
         kept = list(map(_contents, self.kept))
         if not UNREADY.isdisjoint(map(type, itertools.chain(donated, kept))):
             return None
-        place.reshard(self.donated, donated)
-        place.reshard(self.kept, kept)
+        if not (place.settled(self.donated, donated) and place.settled(self.kept, kept)):
+            return None
         return donated, kept
 
     def _trust(
@@ -261,7 +268,7 @@ class Handoff:
     ) -> list[Any]:
         """Run without the locks, and take the results in when they are there."""
         donated, kept = self._fetched(place)
-        results = self.program(donated, kept, leaves)
+        results = _restoring(lambda: self.program(donated, kept, leaves))
         jax.block_until_ready(results)
         n = len(self.written)
 
@@ -275,15 +282,15 @@ class Handoff:
     def _fetched(self, place: Placement) -> tuple[list[Any], list[Any]]:
         """The arrays of the states, settled."""
         while True:
-            self._make_ready()
+            self._make_ready(place)
             apart, own = self._domains
             with apart.lock, own.lock:
                 current = apart.parent is None and own.parent is None
-                arrays = self._resharded(place) if current else None
+                arrays = self._at_hand(place) if current else None
                 if arrays is not None:
                     return arrays
 
-    def _make_ready(self) -> None:
+    def _make_ready(self, place: Placement) -> None:
         try:
             for state in itertools.chain(self.donated, self.kept):
                 if type(state._contents) in UNREADY:
@@ -291,6 +298,8 @@ class Handoff:
         except Dissolved:
             raise Superseded from None
         self._domains = storage.unite([*self.donated, *self.kept, *self.written])
+        for states in (self.donated, self.kept):
+            relocate(place, states)
 
     def _version(self, place: Placement, leaves: list[Any]) -> _Version:
         """The executable for arguments that lie like these, compiled if there is none."""
@@ -299,7 +308,8 @@ class Handoff:
         for version in self._versions:
             if version.fits(arguments):
                 return version
-        version = _Version(self.program.lower(donated, kept, leaves).compile(), arguments)
+        compiled = _restoring(lambda: self.program.lower(donated, kept, leaves).compile())
+        version = _Version(compiled, arguments)
         _rehearse(version.compiled, getattr(self.program, "__name__", "program"))
         self._versions.append(version)
         return version
@@ -370,8 +380,18 @@ class _Watch:
             self._frames += 1
 
 
-#: Where the frames around the call come from.
-_OURS = os.path.dirname(storage.__file__)
+#: Where the frames around the call come from: the whole package.
+_OURS = os.path.dirname(str(sys.modules[__name__.partition(".")[0]].__file__)) + os.sep
+
+
+def _restoring(call: Callable[[], T]) -> T:
+    """`call()`, in which JAX changes settings for a while; an exception leaves none of them."""
+    back = as_before()
+    try:
+        return call()
+    except BaseException:
+        back()  # one from outside can keep JAX from doing so
+        raise
 
 
 def _kind(value: Any) -> Any:
@@ -429,5 +449,5 @@ def _own(states: list[Any], values: list[Any], escaped: bool) -> None:
 
 
 def _copy(value: Any) -> Any:
-    with jax.enable_x64(True) if is_64bit(value) else tracing.nothing:
+    with x64_set(True) if is_64bit(value) else tracing.nothing:
         return value.copy()

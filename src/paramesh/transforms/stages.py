@@ -12,11 +12,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from paramesh.dtype import x64_enabled
+from paramesh.dtype import x64_enabled, x64_set
 from paramesh.errors import TraceError
 from paramesh.parameter import materialise
 from paramesh.state import placement, tracing
 from paramesh.transforms.executable import ZERO, Executable
+from paramesh.transforms.relocation import settled_arrays
 
 
 class Lowered:
@@ -101,7 +102,7 @@ class Compiled:
 
 
 def _width(entry: Executable) -> Any:
-    return jax.enable_x64(True) if entry.wide and not x64_enabled() else tracing.nothing
+    return x64_set(True) if entry.wide and not x64_enabled() else tracing.nothing
 
 
 def _inputs(entry: Executable, leaves: list[Any]) -> tuple[Any, Any, Any]:
@@ -124,8 +125,6 @@ def _inputs(entry: Executable, leaves: list[Any]) -> tuple[Any, Any, Any]:
         ]
         return donated, kept, [*shapes, *zero]
     materialise([*entry.donated, *entry.kept])
-    arrays = [[state._concrete() for state in group] for group in states]
-    for group, values in zip(states, arrays, strict=True):
-        place.reshard(group, values)
+    arrays = [settled_arrays(place, group) for group in states]
     leaves = place.place_inputs(leaves)
     return arrays[0], arrays[1], [*leaves, *(place.constant(np.int32(z)) for z in zero)]

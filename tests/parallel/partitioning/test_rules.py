@@ -252,6 +252,28 @@ def test_gradients_outside_of_programs_of_arrays_that_are_cut(strategy: Any) -> 
         np.testing.assert_allclose(g, w, rtol=1e-5)
 
 
+def padded_sum(x: Any) -> Any:
+    """What the gradient of an edge that is mirrored twice does."""
+    edge = lax.pad(x[:, 17:], np.float32(0), ((0, 0, 0), (14, 1, 0)))
+    return (x[:, :17] + edge)[:, 1:]
+
+
+@pytest.mark.parametrize("ours", [False, True])
+def test_padding_along_a_cut_axis(ours: bool) -> None:
+    """False fails once XLA is mended: then padding can be left to it."""
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:8]), ("all",))
+    place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "all"))
+    x = DRAW.random((8, 19)).astype(np.float32)
+
+    def pinned(x: Any) -> Any:
+        return lax.with_sharding_constraint(padded_sum(x), place)
+
+    closed = jax.make_jaxpr(pinned)(x)
+    program = rewritten(closed, is_ours, by_own_rule) if ours else closed
+    (got,) = jax.jit(jax.extend.core.jaxpr_as_fun(program))(x)
+    assert np.allclose(got, padded_sum(x)) == ours
+
+
 class Pooled(nn.Cell):
     """What is inside of a scan-like layer: a recomputed block with a convolution and a pool."""
 

@@ -276,6 +276,25 @@ def test_frozen_server_that_wakes_up_changes_nothing(tmp_path: Path) -> None:
     check(run)
 
 
+def test_a_server_that_is_replaced_during_its_write_acknowledges_nothing(tmp_path: Path) -> None:
+    """It looks before the write, is frozen, and its standby begins at this record's number."""
+    taken: list[int] = []
+    mine = start_incarnation(tmp_path)
+
+    def frozen(point: str) -> None:
+        if not taken:
+            taken.append(start_incarnation(tmp_path, mine))
+            logs.Log(tmp_path, taken[0], 0).close()
+
+    log = logs.Log(tmp_path, mine, 0, point=frozen)
+    with pytest.raises(Fenced, match="incarnation 2 has taken over"):
+        log.append({"kind": "update"}, {})
+    with pytest.raises(Fenced):  # nor later: the record is there
+        log.append({"kind": "update"}, {})
+    log.close()
+    assert list(logs.read_log(tmp_path, 0)) == []
+
+
 def test_damaged_log_stops_the_successor(tmp_path: Path) -> None:
     run = Pair(tmp_path / "s", RunConfig(workers=2))
     run.finish(4)

@@ -35,7 +35,6 @@ from paramesh.parallel.modes.per_device import PerDevice
 from paramesh.parallel.processes import groups
 from paramesh.parameter import Parameter
 from paramesh.sampling.recipe import Recipe, compute_many
-from paramesh.state import storage
 from paramesh.state.placement import ImplicitValue, Participants, Placement
 
 #: The mesh axis over all devices, by which collectives find each other.
@@ -107,18 +106,30 @@ class DataParallel(Placement):
             PerDevice(param, self._cut, self.devices)
 
     def materialise(self, params: Sequence[Any], recipes: Sequence[Recipe]) -> list[Any]:
-        """Every device's own copy, made from the recipe."""
-        return [self._spread(array) for array in compute_many(recipes)]
+        """Every device's own copy, made from the recipe.
 
-    def reshard(self, states: Sequence[Any], arrays: list[Any]) -> None:
-        """Copy to all devices what is not there."""
+        Where another process has a say in the values they stay this process's until the first
+        program: a process that reads alone must not wait for the others.
+        """
+        arrays = compute_many(recipes)
+        if self._broadcast and not self._alone:
+            return list(arrays)
+        return [self._spread(array) for array in arrays]
+
+    def settled(self, states: Sequence[Any], arrays: Sequence[Any]) -> bool:
+        """Whether all devices have them."""
         everywhere = self._everywhere
         for i, array in enumerate(arrays):
             sharding = array.sharding
-            if sharding is everywhere or _differs(states[i]):
-                continue
-            if sharding != everywhere:
-                arrays[i] = storage.relocate(states[i], self._spread(array, states[i].name))
+            if sharding is not everywhere and sharding != everywhere and not _differs(states[i]):
+                return False
+        return True
+
+    def reshard(self, states: Sequence[Any], arrays: list[Any]) -> None:
+        """Copy to all devices what is not there."""
+        for i, array in enumerate(arrays):
+            if not self.settled(states[i : i + 1], (array,)):
+                arrays[i] = self._spread(array, states[i].name)
 
     def _spread(self, array: Any, name: str = "") -> Any:
         if not array.sharding.is_fully_replicated:

@@ -54,6 +54,10 @@ class PerDevice(Pool):
         super().__init__(param.name, _OneRow(param.shape), param.dtype, [param], self)
         self.shape = (1, *param.shape)
 
+    def is_made(self) -> bool:
+        """True: it asks for nothing that is made later."""
+        return True
+
     def form_pools(self) -> None:
         """Nothing: dissolved, it is made again when the next program uses the Parameter."""
 

@@ -7,9 +7,11 @@ XLA's partitioner (jaxlib 0.10.2) gives wrong numbers, without a word, for
                         and so do forward passes with height and output channels cut; some grouped
                         ones end the process
     max pooling         with overlapping windows and a cut space: its gradient
-    steps               padding between elements, or less than none, and slices with steps, along a
-                        cut axis (cumulative products; gradients of slices): wrong numbers in the
-                        gradient of the first, an error of the compiler in some of the others
+    padding             along a cut axis: of some lengths elements are lost, as in the gradient of a
+                        mirrored edge. Between elements, or less than none, it is wrong in the
+                        gradient of cumulative products
+    steps               slices with steps along a cut axis: an error of the compiler
+    the k largest       cut along other axes than theirs: right, but gathered first
 
 So these are not left to it: each becomes one operator with a rule, and a program for the part of
 one device (`jax.experimental.custom_partitioning`). Gradients are such operators too, with other
@@ -126,6 +128,12 @@ def _smaller_slice(
     return {**params, "limit_indices": tuple(limits)}
 
 
+def _last_axis_kept(params: Params, shapes: Sequence[tuple[int, ...]]) -> Cuts:
+    """All axes but the last."""
+    rank = len(shapes[0])
+    return _axes_that([axis != rank - 1 for axis in range(rank)], shapes)
+
+
 def _axes_that(free: Sequence[bool], shapes: Sequence[tuple[int, ...]]) -> Cuts:
     names = tuple(f"x{axis}" if is_free else "" for axis, is_free in enumerate(free))
     sizes = {name: shapes[0][axis] for axis, name in enumerate(names) if name}
@@ -136,16 +144,13 @@ def _always(params: Params) -> bool:
     return True
 
 
-def _steps_or_cuts_off(params: Params) -> bool:
-    return any(inner > 0 or min(low, high) < 0 for low, high, inner in params["padding_config"])
-
-
 #: primitive -> (its rule, whether an equation with these parameters is one that XLA cuts wrongly).
 _RULES: dict[str, tuple[Callable[..., Cuts], Callable[[Params], bool]]] = {
     "conv_general_dilated": (convolution_cuts, _always),
     "select_and_scatter_add": (_window_cuts, _always),
     "select_and_gather_add": (_window_cuts, _always),
-    "pad": (_padding_cuts, _steps_or_cuts_off),
+    "pad": (_padding_cuts, _always),
+    "top_k": (_last_axis_kept, _always),
     "slice": (_slice_cuts, lambda params: max(params["strides"] or (1,), default=1) > 1),
 }
 
@@ -165,13 +170,13 @@ def by_own_rule(eqn: Any, operands: Sequence[Any]) -> list[Any]:
     """The results of an equation that is ours.
 
     Args:
-        eqn: with one result.
+        eqn: the equation.
         operands: their values, traced in a program over all devices.
     """
     cuts = cuts_of(eqn)
     whole = custom_partitioning(_plain(eqn, len(operands)))
     shapes = [tuple(var.aval.shape) for var in (*eqn.invars, *eqn.outvars)]
-    text, kept, sizes = _rule_text(cuts, shapes)
+    text, kept, sizes = _rule_text(cuts, shapes, len(eqn.invars))
     whole.def_partition(
         partition=functools.partial(_partition, cuts, eqn),
         sharding_rule=text,
@@ -179,7 +184,8 @@ def by_own_rule(eqn: Any, operands: Sequence[Any]) -> list[Any]:
         need_replication_factors=kept,
         **sizes,
     )
-    return [whole(*operands)]
+    out = whole(*operands)
+    return list(out) if eqn.primitive.multiple_results else [out]
 
 
 def _plain(eqn: Any, count: int) -> Callable[..., Any]:
@@ -192,7 +198,9 @@ def _plain(eqn: Any, count: int) -> Callable[..., Any]:
     raise NotImplementedError(f"{eqn.primitive.name} with {count} operands")
 
 
-def _rule_text(cuts: Cuts, shapes: Sequence[tuple[int, ...]]) -> tuple[str, Names, dict[str, Any]]:
+def _rule_text(
+    cuts: Cuts, shapes: Sequence[tuple[int, ...]], operands: int
+) -> tuple[str, Names, dict[str, Any]]:
     """The rule as Shardy wants it: the text, what is kept, and the sizes of joined factors."""
     kept: list[str] = []
     sizes: dict[str, Any] = {}
@@ -217,22 +225,25 @@ def _rule_text(cuts: Cuts, shapes: Sequence[tuple[int, ...]]) -> tuple[str, Name
                 if name not in alone:
                     sizes[name] = cuts.sizes[name]
         texts.append(" ".join(words))
-    return f"{', '.join(texts[:-1])} -> {texts[-1]}", tuple(kept), sizes
+    text = f"{', '.join(texts[:operands])} -> {', '.join(texts[operands:])}"
+    return text, tuple(kept), sizes
 
 
 def _partition(cuts: Cuts, eqn: Any, mesh: Any, args: Any, result: Any) -> Any:
     """What each device does, for `custom_partitioning`."""
-    given = [*(arg.sharding for arg in args), result.sharding]
+    results = list(result) if eqn.primitive.multiple_results else [result]
+    given = [*(arg.sharding for arg in args), *(one.sharding for one in results)]
     axes: dict[str, Names] = {}
     if isinstance(mesh, Mesh) and all(isinstance(s, NamedSharding) for s in given):
-        axes = _axes_of(cuts, mesh, [s.spec for s in given])
+        axes = _axes_of(cuts, mesh, [s.spec for s in given], len(args))
     else:  # the layouts are over several meshes, and have no names here
         devices = sorted(given[0].device_set, key=lambda d: (d.process_index, d.id))
         mesh = Mesh(devices, ("all",))
-    *operands, out = [
+    places = [
         NamedSharding(mesh, PartitionSpec(*[axes.get(name) or None for name in names]))
         for names in cuts.dims
     ]
+    outs = places[len(args) :]
     parts = {name: math.prod(mesh.shape[a] for a in cut) for name, cut in axes.items()}
     params = cuts.of_part(eqn.params, parts)
     summed = tuple(axis for name in sorted(cuts.summed) for axis in axes.get(name, ()))
@@ -241,10 +252,11 @@ def _partition(cuts: Cuts, eqn: Any, mesh: Any, args: Any, result: Any) -> Any:
         value = eqn.primitive.bind(*values, **params)
         return lax.psum(value, summed) if summed else value
 
-    return mesh, of_one, out, tuple(operands)
+    out = outs if eqn.primitive.multiple_results else outs[0]
+    return mesh, of_one, out, tuple(places[: len(args)])
 
 
-def _axes_of(cuts: Cuts, mesh: Any, specs: Sequence[PartitionSpec]) -> dict[str, Names]:
+def _axes_of(cuts: Cuts, mesh: Any, specs: Sequence[PartitionSpec], count: int) -> dict[str, Names]:
     """Which axes of the mesh cut each factor.
 
     First what is summed over, where all operands are cut there alike: nothing has to be gathered.
@@ -264,12 +276,12 @@ def _axes_of(cuts: Cuts, mesh: Any, specs: Sequence[PartitionSpec]) -> dict[str,
         [(name, _names(entry)) for name, entry in zip(names, spec, strict=False)]
         for names, spec in zip(cuts.dims, specs, strict=True)
     ]
-    *operands, result = said
+    operands, results = said[:count], said[count:]
     for name in sorted(cuts.summed):
         wanted = {axes for operand in operands for own, axes in operand if own == name}
         if len(wanted) == 1:
             take(name, wanted.pop())
-    for entries in (result, *operands):
+    for entries in (*results, *operands):
         for name, axes in entries:
             take(name, axes)
     return found

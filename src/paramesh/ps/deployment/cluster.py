@@ -35,7 +35,7 @@ from paramesh.ps.deployment.actors import SIGNS, ServerActor
 from paramesh.ps.deployment.node_failure import NodeWatch
 from paramesh.ps.deployment.registry import Entry
 from paramesh.ps.durability.run_folder import RunFolder
-from paramesh.ps.processes.janitor import Janitor
+from paramesh.ps.processes.janitor import Janitor, marked
 
 #: One for the life of the process: Ray reads it once.
 _TOKEN = secrets.token_hex(32)
@@ -306,7 +306,7 @@ class Cluster:
             return
         # Sockets' paths are short by law: not below a long TMPDIR.
         scratch = self._make_scratch("/tmp" if os.name == "posix" else None)
-        self._set_environment(token_variables(_TOKEN))
+        self._set_environment(token_variables(_TOKEN) | marked(scratch))
         read_again()
         self._own = True
         with warnings.catch_warnings():

@@ -18,6 +18,7 @@ from paramesh._compat import ray as ray_inside
 from paramesh.errors import ParameterServerError
 from paramesh.ps.deployment.access import check_version
 from paramesh.ps.deployment.cluster import HOST, PRELOAD, WITHOUT_RAY
+from paramesh.ps.processes.janitor import marked
 
 #: Seconds between two looks at a port.
 _PAUSE = 0.05
@@ -76,7 +77,11 @@ def _there(package: str) -> bool:
 
 def node_variables(folder: Path) -> dict[str, str]:
     """What the environment of a node has besides the token."""
-    return {ray_inside.TMPDIR: str(folder / "ray"), **ray_inside.settings(PRELOAD)}
+    return {
+        ray_inside.TMPDIR: str(folder / "ray"),
+        **marked(folder),
+        **ray_inside.settings(PRELOAD),
+    }
 
 
 def free_port(host: str = HOST) -> int:

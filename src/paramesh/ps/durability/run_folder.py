@@ -11,7 +11,7 @@ from paramesh.errors import ParameterServerError
 from paramesh.files.ownership import followed
 from paramesh.ps.durability import identity
 from paramesh.ps.durability.identity import Identity
-from paramesh.ps.durability.run_lock import RunLock, WorkerLock
+from paramesh.ps.durability.run_lock import LaunchLock, RunLock, WorkerLock
 
 
 class RunFolder:
@@ -71,7 +71,7 @@ class RunFolder:
                     self._lock.settle()
                 else:
                     self.name = identity.check(self.path, self._mine)
-                self._lock.view()
+                self._lock.hold()
             except BaseException:
                 self.leave()
                 raise
@@ -81,6 +81,28 @@ class RunFolder:
         if self._worker is not None:
             self._worker.release()
         self._lock.release()
+
+
+@contextlib.contextmanager
+def launching(path: Path) -> Generator[None]:
+    """The `wal_dir` of a run that a launcher is about to start is this launcher's alone.
+
+    Args:
+        path: of the folder; made if it is not there.
+
+    Raises:
+        ParameterServerError: another launcher, or workers, have the run; the folder is not this
+            user's alone.
+    """
+    with _said_of_folders(path):
+        folder = followed(Path(os.path.abspath(path)))
+        identity.own(folder, make=True)
+        lock = LaunchLock(folder)
+        lock.take()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager

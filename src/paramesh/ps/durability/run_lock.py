@@ -116,7 +116,7 @@ class RunLock:
             self.release()
             raise self._taken(after)
 
-    def view(self) -> None:
+    def hold(self) -> None:
         """Tell other hosts, from now on, that this session lives."""
         if self._beating is None:
             self._tell()
@@ -195,12 +195,7 @@ class RunLock:
         os.fsync(self._beat)
 
     def _taken(self, holder: dict[str, Any]) -> ParameterServerError:
-        return ParameterServerError(
-            f"the run in '{self.folder}' is going on: {described(holder)} has it. A second start "
-            "takes nothing over. End that one first, or give this one a wal_dir of its own. To "
-            "look at a run use `paramesh ps status`; to read its values, a checkpoint that it "
-            "saves."
-        )
+        return _taken(self.folder, holder)
 
 
 def described(holder: dict[str, Any]) -> str:
@@ -213,20 +208,17 @@ def described(holder: dict[str, Any]) -> str:
     )
 
 
-class WorkerLock:
-    """One worker's place in a session, where nobody else gives out the places.
-
-    A second script with the same address and name is another worker 0: it would take the place of
-    the first one.
+class PlaceLock:
+    """A place that one process has at a time, and in whose file it says who it is.
 
     Args:
-        folder: of the run.
-        rank: of the worker.
+        path: of the file.
+        refusal: a template of what another process is told; `{holder}` is the one that has it.
     """
 
-    def __init__(self, folder: Path, rank: int) -> None:
-        self._path = folder / f"worker-{rank}.lock"
-        self._rank = rank
+    def __init__(self, path: Path, refusal: str) -> None:
+        self._path = path
+        self._refusal = refusal
         self._file = -1
 
     def take(self) -> None:
@@ -241,13 +233,8 @@ class WorkerLock:
             until = time.monotonic() + _PARTING
             while _lock(file, shared=False) is False:
                 if time.monotonic() > until:
-                    holder = _parsed(os.pread(file, 4096, 0))
-                    raise ParameterServerError(
-                        f"worker {self._rank} of the run in '{self._path.parent}' is already "
-                        f"running: {described(holder)} holds its lock. A second start does not "
-                        f"take over. Stop that one first, or use another wal_dir and another "
-                        f"PARAMESH_PS_JOB for this one."
-                    )
+                    holder = described(_parsed(os.pread(file, 4096, 0)))
+                    raise ParameterServerError(self._refusal.format(holder=holder))
                 time.sleep(_PAUSE)
             now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
             user = user_name(os.getuid()).strip("'") if hasattr(os, "getuid") else ""
@@ -266,6 +253,81 @@ class WorkerLock:
         if file >= 0:
             _open.discard(self)
             os.close(file)
+
+
+class WorkerLock(PlaceLock):
+    """One worker's place in a session, where nobody else gives out the places.
+
+    A second script with the same address and name is another worker 0: it would take the place of
+    the first one.
+
+    Args:
+        folder: of the run.
+        rank: of the worker.
+    """
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        super().__init__(
+            folder / f"worker-{rank}.lock",
+            f"worker {rank} of the run in '{_literal(folder)}' is already running: {{holder}} "
+            "holds its lock. A second start does not take over. Stop that one first, or use "
+            "another wal_dir and another PARAMESH_PS_JOB for this one.",
+        )
+
+
+class LaunchLock(PlaceLock):
+    """The place of the launcher of a run, from before it starts anything.
+
+    Two launchers that begin at the same moment both find a run that no worker has yet.
+
+    Args:
+        folder: of the run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            folder / "launch.lock",
+            f"the run in '{_literal(folder)}' is going on: {{holder}} has launched it. A second "
+            "launch takes nothing over, and has started nothing. End that one first, or give this "
+            "one a folder of its own (--wal-dir).",
+        )
+        self._folder = folder
+
+    def take(self) -> None:
+        """Take the place.
+
+        Raises:
+            ParameterServerError: another launcher has it, or workers that another program has
+                started have the run.
+            OSError: from the file system.
+        """
+        super().take()
+        try:
+            file = open_own(self._folder / LOCK, os.O_RDWR)
+        except FileNotFoundError:
+            return
+        try:
+            until = time.monotonic() + _PARTING
+            while _lock(file, shared=False) is False:
+                if time.monotonic() > until:
+                    self.release()
+                    raise _taken(self._folder, _read(self._folder / HOLDER))
+                time.sleep(_PAUSE)
+        finally:
+            os.close(file)
+
+
+def _literal(folder: Path) -> str:
+    return str(folder).replace("{", "{{").replace("}", "}}")
+
+
+def _taken(folder: Path, holder: dict[str, Any]) -> ParameterServerError:
+    return ParameterServerError(
+        f"the run in '{folder}' is going on: {described(holder)} has it. A second start "
+        "takes nothing over. End that one first, or give this one a wal_dir of its own. To "
+        "look at a run use `paramesh ps status`; to read its values, a checkpoint that it "
+        "saves."
+    )
 
 
 def _lock(file: int, *, shared: bool) -> bool | None:
@@ -310,7 +372,7 @@ def _beat_of(folder: Path) -> bytes:
 
 
 #: Locks of this process. A child that it forks must not keep them when it dies.
-_open: weakref.WeakSet[RunLock | WorkerLock] = weakref.WeakSet()
+_open: weakref.WeakSet[RunLock | PlaceLock] = weakref.WeakSet()
 
 
 def _in_child() -> None:

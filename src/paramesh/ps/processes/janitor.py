@@ -1,4 +1,4 @@
-"""Removes a folder, with the processes that work in it, when the process that made it has died.
+"""Removes a folder when the process that made it has died, with the processes that work in it.
 
 Run as a program of its own, by path and without site packages, so that it is small and starts at
 once:
@@ -25,6 +25,9 @@ from pathlib import Path
 #: Seconds that the processes have to end by themselves, and until a folder that is still written to
 #: is left alone.
 PATIENCE, LONGEST = 3.0, 20.0
+
+#: The variable that marks processes: the folders that they were started for.
+MARK = "PARAMESH_WORKS_IN"
 
 
 class Janitor:
@@ -63,12 +66,35 @@ def wait_for_end(pid: int) -> None:
         time.sleep(0.5)
 
 
+def marked(folder: Path) -> dict[str, str]:
+    """What the environment of processes has to say so that `users` finds them, and what they start.
+
+    Args:
+        folder: in which they work.
+    """
+    others = [path for path in os.environ.get(MARK, "").split(os.pathsep) if path]
+    return {MARK: os.pathsep.join(dict.fromkeys([*others, str(folder)]))}
+
+
+def _is_marked(entry: Path, folder: str) -> bool:
+    name = f"{MARK}=".encode()
+    return any(
+        folder.encode() in line.removeprefix(name).split(os.pathsep.encode())
+        for line in (entry / "environ").read_bytes().split(b"\0")
+        if line.startswith(name)
+    )
+
+
 def users(folder: str) -> list[int]:
-    """Processes with a folder in their command line, or with a file of it open."""
+    """Processes that were started for a folder and still work in it.
+
+    They are marked, and have it in their command line or a file of it open. Others may have a file
+    open too: somebody who looks at a log.
+    """
     found: list[int] = []
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if entry.name == str(os.getpid()):
+            if entry.name == str(os.getpid()) or not _is_marked(entry, folder):
                 continue
             links = (entry / "fd").iterdir()
             if folder.encode() in (entry / "cmdline").read_bytes() or any(

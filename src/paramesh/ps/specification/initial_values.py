@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh.dtype import DType, to_dtype
+from paramesh.dtype import DType, to_dtype, x64_set
 from paramesh.errors import RecipeError
 from paramesh.initializer import random
 from paramesh.initializer.structured import Constant
@@ -184,7 +184,7 @@ def _drawn(
         if key.ndim > 1:
             words = np.zeros((len(key), size), np.uint32)
             words[:, :count] = key[:, part]
-        with jax.enable_x64(True):
+        with x64_set(True):
             program = _program(start["law"], size, dtype)
             out[part] = np.asarray(program(words, header, reals, padded))[:count]
     return out
