@@ -111,7 +111,18 @@ def test_a_reader_of_a_run_that_trains(base: Cluster, tmp_path: Path) -> None:
                 rows = client.pull_rows(version, "t", everything)
                 np.testing.assert_array_equal(run.lookup("t", everything), rows)
                 np.testing.assert_array_equal(run.value("v"), client.pull(version, ["v"])["v"])
+                blocks = list(client.items("t", 7))
+                assert all(len(ids) <= 7 for ids, _ in blocks)
+                order = np.argsort(np.concatenate([ids for ids, _ in blocks]))
+                theirs = next(run.items("t"))
+                found = np.concatenate([rows for _, rows in blocks])[order]
+                np.testing.assert_array_equal(found, theirs[1])
         assert [said["incarnation"] for said in client.stats()] == [1, 2]
+        blocks = client.items("t", 2)
+        next(blocks)
+        train(client, 7, 8)
+        with pytest.raises(ParameterServerError, match="at version 7, and server 0 is at"):
+            next(blocks)
     finally:
         client.close()
 

@@ -21,7 +21,7 @@ from paramesh.ps.client.exchange import (
     Untie,
 )
 from paramesh.ps.client.worker import FanOut, Operation, Worker
-from simulation.model import DENSE, HYPER, START, ids_of, specs, update_of
+from simulation.model import DENSE, HYPER, START, TABLES, ids_of, specs, update_of
 from simulation.world import Process, Violation
 
 if TYPE_CHECKING:
@@ -107,7 +107,26 @@ class SimWorker(Process):
                     self._same(
                         found[field].tobytes(), np.asarray(array).tobytes(), f"{name} dumped"
                     )
+            for name in TABLES if config.table else ():
+                yield from self._iterate(name)
         yield from worker.leave()
+
+    def _iterate(self, name: str) -> Operation[None]:
+        """Rows of a table in small blocks are those that are there in the end."""
+        expected = self.run.model.at_the_end(self.run.config.steps)[name]
+        found: dict[int, bytes] = {}
+        for server in range(self.run.config.servers):
+            after = -1
+            while True:
+                reply = yield from self.worker.pull_items(name, server, after, 3)
+                ids, rows = reply.values["ids"], reply.values["rows"]
+                found |= {int(i): row.tobytes() for i, row in zip(ids, rows, strict=True)}
+                if len(ids) < 3:
+                    break
+                after = int(ids[-1])
+        there = zip(expected["ids"].tolist(), expected["value"], strict=True)
+        if found != {i: row.tobytes() for i, row in there}:
+            raise Violation(f"{self.name} has other rows of {name}: {sorted(found)}")
 
     def _same(self, found: bytes, expected: bytes, what: str) -> None:
         if found != expected:

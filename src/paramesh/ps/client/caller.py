@@ -48,6 +48,7 @@ from paramesh.ps.client.exchange import (
     Untie,
 )
 from paramesh.ps.client.peer import Peer
+from paramesh.ps.client.timeouts import timeout_error
 from paramesh.ps.specification.protocol import Replaced
 
 Earlier = Callable[[int, Call], Iterable[Call]]
@@ -582,22 +583,11 @@ class Caller:
 
     def _late(self) -> ParameterServerError:
         missing = sorted(self._calls.keys() - self._answers.keys())
-        what = sorted({self._calls[server][0] for server in missing})
-        others = f"another of the {self.workers} workers has stopped"
-        if all(server in self._alive for server in missing):
-            busy = "the servers need longer than timeout= allows"
-            why = f"Servers and network respond, so {others if self.workers > 1 else busy}."
-        elif self.workers > 1:
-            why = f"Either a server cannot restart, or {others}."
-        else:
-            why = (
-                "The server cannot restart: check whether its host is overloaded or its wal_dir "
-                "damaged."
-            )
-        said = "; ".join(
-            f"server {server}: {trouble}" for server, trouble in sorted(self._failures.items())
-        )
-        return ParameterServerError(
-            f"worker {self.rank}: server {missing} did not answer {what} within "
-            f"{self.timeout:g} s ({said or 'no answer'}). {why}"
+        return timeout_error(
+            self.rank,
+            self.workers,
+            self.timeout,
+            {server: self._calls[server][0] for server in missing},
+            all(server in self._alive for server in missing),
+            self._failures,
         )

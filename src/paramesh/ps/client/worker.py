@@ -242,6 +242,11 @@ class Worker:
         rows = join_rows(packed, splits, {i: reply.rows for i, reply in replies.items()})
         return dict(zip(packed.names, rows, strict=True))
 
+    def pull_items(self, name: str, server: int, after: int, count: int) -> Operation[Reply]:
+        """The next trained rows of a table on one server (see `Server.items`)."""
+        replies = yield FanOut({server: ("pull_items", (name, after, count))})
+        return replies[server]
+
     def put(self, name: str, fields: Mapping[str, Array], ids: Array | None) -> Operation[None]:
         """As in `Client`."""
         calls: dict[int, tuple[str, tuple[Any, ...]]] = {}

@@ -379,6 +379,14 @@ class ServerActor:
         return self._reply(None, ())._replace(rows=pack_rows(list(rows.values())))
 
     @names_shortage
+    async def pull_items(self, name: str, after: int, count: int) -> Reply:
+        """As `Server.items`; the values are `ids` and `rows`."""
+        ids, rows = self._state().items(name, after, count)
+        values = {"ids": ids, "rows": rows}
+        self._watcher.sent(values)
+        return self._reply(None, ())._replace(values=values)
+
+    @names_shortage
     async def settle(self, worker: int, version: int) -> Reply:
         """Back when the server is at a version, with all of a worker's pushes before it applied.
 

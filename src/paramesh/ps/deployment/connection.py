@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
@@ -159,6 +159,26 @@ class RayClient:
     def pull_rows(self, step: int, name: str, ids: Array) -> Array:
         """As `pull_tables`, of one table."""
         return self.pull_tables(step, {name: ids})[name]
+
+    def items(self, name: str, count: int) -> Iterator[tuple[Array, Array]]:
+        """As in `Client`, at the version after all of this worker's pushes."""
+        self._run(self.worker.settle())
+        for server in range(self.worker.servers):
+            after, version = -1, None
+            while True:
+                reply = self._run(self.worker.pull_items(name, server, after, count))
+                if version not in (None, reply.version) and not self.worker.eager:
+                    raise ParameterServerError(
+                        f"Parameter '{name}' was iterated at version {version}, and server "
+                        f"{server} is at version {reply.version} now: finish the iteration before "
+                        "the next step."
+                    )
+                version, ids = reply.version, reply.values["ids"]
+                if len(ids):
+                    yield ids, reply.values["rows"]
+                if len(ids) < count:
+                    break
+                after = int(ids[-1])
 
     def put(self, name: str, fields: Mapping[str, Array], ids: Array | None) -> None:
         """As in `Client`."""

@@ -21,8 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -31,7 +30,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh._compat.jax import eval_context
-from paramesh.dtype import is_64bit, to_dtype, x64
+from paramesh.dtype import is_64bit, x64
 from paramesh.errors import ContextError, ParameterStateError
 from paramesh.parameter import Parameter
 from paramesh.ps.client.cache import Lookup, RowCache
@@ -40,6 +39,7 @@ from paramesh.ps.client.row_gradients import Sums, to_push
 from paramesh.ps.client.row_ids import check_integers, checked, id_counts, marked
 from paramesh.ps.integration import checkpointing
 from paramesh.ps.integration import session as sessions
+from paramesh.ps.integration.implicit_values import Gradient, Hyper, Rows
 from paramesh.ps.integration.optimizers import (
     check_optimizer,
     numbers,
@@ -54,49 +54,9 @@ from paramesh.ps.specification.initial_values import values_at
 from paramesh.ps.specification.specs import is_table, spec_of, table_initial_values
 from paramesh.sampling.recipe import Recipe
 from paramesh.state import storage, tracing
-from paramesh.state.placement import ImplicitValue, Placement, PrefetchKey
+from paramesh.state.placement import ImplicitValue, Placement
 
 Array = np.ndarray[Any, Any]
-
-
-class Rows(ImplicitValue):
-    """The rows of one lookup in a table: one for each index, zeros for those of padding."""
-
-    def __init__(
-        self, table: Parameter, number: int, size: int, ids_dtype: Any, padding: int | None
-    ) -> None:
-        row = tuple(table.shape[1:])
-        super().__init__(f"rows of '{table.name}'", (size, *row), table.dtype)
-        self.table = table
-        self.number = number
-        self.padding = padding
-        self.wanted = PrefetchKey(f"the indices of '{table.name}'", (size,), to_dtype(ids_dtype))
-        self.wanted.per_device = self.per_device = True
-        #: The indices of the running step; -1 for padding.
-        self.ids: Array = np.empty(0, np.int64)
-
-
-class Gradient(ImplicitValue):
-    """The gradient by a served Parameter, handed out."""
-
-    def __init__(self, param: Parameter, shape: tuple[int, ...], dtype: Any) -> None:
-        super().__init__(f"the gradient by '{param.name}'", shape, to_dtype(dtype))
-        self.param = param
-        self.per_device = is_table(param)
-        self.spec: dict[str, Any] = {}
-        self.rows: list[Rows] = []
-        self.summed = False
-        self.states: dict[str, Parameter] = {}
-
-
-class Hyper(ImplicitValue):
-    """The numbers of a push of an optimizer, handed out."""
-
-    def __init__(self, names: Sequence[str], optimizer: Any) -> None:
-        super().__init__("the numbers of a push", (len(names),), to_dtype(np.float32))
-        self.names = tuple(names)
-        #: A program does not keep it alive.
-        self.optimizer = weakref.ref(optimizer)
 
 
 class _Trace(threading.local):
@@ -503,6 +463,21 @@ class Served(Placement):
         found |= dataclasses.asdict(id_counts(param))
         cache = session.caches.get(param.name)
         return found if cache is None else found | cache.counts.as_dict()
+
+    def items(self, param: Any, block: int) -> Iterator[tuple[Array, Array]]:
+        """The trained rows of a table, in blocks; the loaded ones if none was trained yet."""
+        if not is_table(param):
+            yield from super().items(param, block)
+            return
+        session = sessions.session_before(self.settings)
+        if session is not None and checkpointing.on_servers(param, session):
+            yield from session.client.items(param.name, block)
+            return
+        rows = checkpointing.waiting.get(param)
+        for first in range(0, 0 if rows is None else len(rows.ids), block):
+            assert rows is not None
+            part = slice(first, first + block)
+            yield rows.ids[part], rows.fields["value"][part]
 
     def _declare(self, gradients: list[Gradient]) -> None:
         dense = {g.param.name: g.param for g in gradients if not is_table(g.param)}

@@ -12,12 +12,13 @@ from __future__ import annotations
 import atexit
 import math
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 
 from paramesh import context
+from paramesh.errors import ParameterServerError
 from paramesh.ps.client.cache import RowCache
 from paramesh.ps.deployment.connection import connect as connect_servers
 from paramesh.ps.integration.multiprocess_workers import as_workers
@@ -101,6 +102,14 @@ class Client(Protocol):
         """
         ...
 
+    def items(self, name: str, count: int) -> Iterator[tuple[Array, Array]]:
+        """The trained rows of a table, in blocks of at most `count`: ids and rows.
+
+        Raises:
+            ParameterServerError: a step was made meanwhile.
+        """
+        ...
+
     def put(self, name: str, fields: Mapping[str, Array], ids: Array | None) -> None:
         """Give a Parameter, or rows of a table, other values and state; before the first step."""
         ...
@@ -128,6 +137,7 @@ class LocalClient:
     def __init__(self, servers: int) -> None:
         self.partition = Partition(servers)
         self.stores = [Store() for _ in range(servers)]
+        self.steps = 0
         self._shapes: dict[str, tuple[int, ...]] = {}
 
     def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> None:
@@ -163,6 +173,7 @@ class LocalClient:
         refresh: Refresh | None = None,
     ) -> dict[str, Array]:
         """As in `Client`."""
+        self.steps += 1
         split = self.partition.split_updates(updates)
         moved: list[dict[str, Array]] = []
         for store, mine in zip(self.stores, split, strict=True):
@@ -197,6 +208,20 @@ class LocalClient:
         for mine, values in zip(parts, rows, strict=True):
             out[mine] = values
         return out
+
+    def items(self, name: str, count: int) -> Iterator[tuple[Array, Array]]:
+        """As in `Client`."""
+        at = self.steps
+        for store in self.stores:
+            everything = store.rows(name)
+            for first in range(0, len(everything), count):
+                if self.steps != at:
+                    raise ParameterServerError(
+                        f"Parameter '{name}' was iterated, and a step was made meanwhile: finish "
+                        "the iteration before the next step."
+                    )
+                ids = everything[first : first + count]
+                yield ids, store.read(name, ids)
 
     def put(self, name: str, fields: Mapping[str, Array], ids: Array | None) -> None:
         """As in `Client`."""

@@ -34,15 +34,15 @@ from paramesh.ps.durability.log import Log, read_log, start_incarnation
 from paramesh.ps.durability.record import Array, Record, arrays_to_updates, updates_to_arrays
 from paramesh.ps.durability.snapshot import Snapshot, read_snapshot
 from paramesh.ps.server.background import BackgroundThread
-from paramesh.ps.server.history import History
 from paramesh.ps.server.recovery import recover
 from paramesh.ps.server.snapshot_writer import SnapshotWriter
 from paramesh.ps.server.store import Store, Undo, Update, reduce_updates
+from paramesh.ps.server.versions import VersionedParameters
 from paramesh.ps.server.worker_registry import WorkerRegistry
 from paramesh.ps.specification.protocol import PushesMissing, RunConfig
 
 
-class Server:
+class Server(VersionedParameters):
     """The state of one server, recovered from its folder if there is any.
 
     Args:
@@ -71,7 +71,7 @@ class Server:
         following: bool = False,
     ) -> None:
         self.folder = folder
-        self.config = config
+        super().__init__(config)
         self._named_point = point
         self.beside = beside
         self._log_thread = BackgroundThread("log")
@@ -112,11 +112,8 @@ class Server:
 
     def clear(self) -> None:
         """Forget everything that was recovered."""
-        self.store = Store()
-        self.version = 0
-        self._history = History(self.store, self.config)
+        self.forget()
         self.workers = WorkerRegistry(self.config.workers)
-        self._valued: set[str] = set()
         #: What `put` gave values.
         self._given: set[str] = set()
 
@@ -321,31 +318,6 @@ class Server:
         if ids is None and "value" in arrays:
             self._valued.add(name)
 
-    def dump(self, name: str) -> dict[str, Array]:
-        """Values and optimizer state of a Parameter by field, at the present version.
-
-        `ids` with it for a table.
-
-        Raises:
-            ParameterStateError: no such Parameter.
-        """
-        kind = self.store.specs().get(name, {}).get("kind")
-        ids = self.store.rows(name) if kind == "rows" else None
-        found = {} if ids is None else {"ids": ids}
-        return found | {f: self.store.read(name, ids, field=f) for f in self.store.fields(name)}
-
-    def ready(self, names: Iterable[str]) -> bool:
-        """Whether all of these Parameters can be read."""
-        specs = self.store.specs()
-        return all(
-            name in specs and (name in self._valued or specs[name].get("recipe") is not None)
-            for name in names
-        )
-
-    def known(self) -> list[dict[str, Any]]:
-        """The specs of the Parameters that can be read."""
-        return [spec for name, spec in self.store.specs().items() if self.ready([name])]
-
     def push(
         self,
         worker: int,
@@ -501,62 +473,6 @@ class Server:
             self.store.undo(undo)
             raise
         return undo
-
-    # Reading.
-
-    def released(self, step: int) -> bool:
-        """Whether `step` can read: the version that it reads is there."""
-        return self.config.mode == "async" or self.config.version_read(step) <= self.version
-
-    def read(self, step: int, name: str, ids: Array | None = None) -> Array:
-        """The values that a step reads: dense ones, or rows of a table.
-
-        Raises:
-            VersionGone: too far back, or not there yet.
-            ParameterStateError: no such Parameter, or no values yet.
-            ValueError: ids outside the table.
-        """
-        if self.config.mode == "async":
-            return self.store.read(name, ids)
-        return self._history.read(step, self.version, name, ids)
-
-    def read_tables(self, step: int, wanted: Mapping[str, Array]) -> dict[str, Array]:
-        """The rows of several tables that a step reads.
-
-        Raises:
-            VersionGone, ParameterStateError, ValueError: as `read`.
-        """
-        if self.config.mode == "async":
-            return self.store.read_tables(wanted)
-        return self._history.read_tables(step, self.version, wanted)
-
-    def read_version(self, version: int, name: str, ids: Array | None = None) -> Array:
-        """As `read`, at a version: the present one, or one of the last `RunConfig.behind`."""
-        if self.config.mode == "async":
-            return self.store.read(name, ids)
-        return self._history.read(version + self.config.staleness, self.version, name, ids)
-
-    def rows_at(self, version: int, name: str) -> Array:
-        """The ids of the rows of a table that existed at a version, sorted (see `read_version`)."""
-        if self.config.mode == "async":
-            return self.store.rows(name)
-        return self._history.rows(version + self.config.staleness, self.version, name)
-
-    def moved(self, name: str, step: int, last_seen: int) -> Array | None:
-        """The rows of a table that are not for the next step what they were for this one, sorted.
-
-        Args:
-            name: of the table.
-            step: this one.
-            last_seen: in async mode, the version of the last news.
-
-        Returns:
-            Their ids, or None: it was too long ago.
-        """
-        first, last = last_seen, self.version
-        if self.config.mode != "async":
-            first, last = self.config.version_read(step), self.config.version_read(step + 1)
-        return self._history.moved(name, first, last)
 
     # Snapshots.
 
