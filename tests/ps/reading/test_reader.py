@@ -70,6 +70,8 @@ def test_a_run_that_has_ended(settings: dict[str, Any], tmp_path: Path) -> None:
             shaped[1, 0], run.versions[6].read("emb/t", np.array([499]))[0]
         )
         assert read.lookup("emb/t", []).shape == (0, 2, 3)
+        assert repr(read).endswith(f"run', version 6, {len(run.servers)} servers)")
+    assert "closed" in repr(read)
     assert files(run.folder) == before
 
 

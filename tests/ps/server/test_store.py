@@ -178,7 +178,7 @@ def test_row_wise_adagrad_is_the_local_one(dtype: str) -> None:
     store = store_of(table(recipe=initial_values_of("t", start), optimizer=spec, **shape))
     rng = np.random.default_rng(1)
     everything = np.arange(6)
-    undo = None
+    undo, before = None, contents(store)
     for step in range(5):
         grad = rng.standard_normal((6, 2, 3)).astype(dtype)
         optimizer((Tensor(grad),))
@@ -478,7 +478,8 @@ def test_many_tables_have_the_bits_of_each_alone() -> None:
         for at, (name, ids) in enumerate(wanted.items()):
             expected = alone[at].read(name, ids)
             for undo in reversed([one[at] for one in single[len(single) - back :]]):
-                hit = np.isin(ids, undo.parts[name].ids)
+                change: Any = undo.parts[name]
+                hit = np.isin(ids, change.ids)
                 expected[hit] = alone[at].read(name, ids[hit], undo)
             if not specs[at].get("expire"):
                 np.testing.assert_array_equal(found[name], expected)

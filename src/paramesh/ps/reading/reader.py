@@ -12,11 +12,12 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from paramesh.dtype import DType, to_dtype
 from paramesh.errors import ParameterServerError, ParameterStateError
@@ -76,6 +77,10 @@ class RunReader:
     def __exit__(self, *error: object) -> None:
         self.close()
 
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else f"version {self.version}"
+        return f"RunReader('{self._folder}', {state}, {len(self._servers)} servers)"
+
     def close(self) -> None:
         """Free the memory; the reader cannot be used any more."""
         with self._lock:
@@ -94,6 +99,8 @@ class RunReader:
         """
         with self._lock:
             self._check_open()
+            failures: list[str] = []
+            versions: list[int] = []
             for tried in range(_TRIES):
                 if tried:
                     time.sleep(_PAUSE)
@@ -196,7 +203,7 @@ class RunReader:
             }
             return np.array(self._partition.join_values(name, shape, pieces))
 
-    def lookup(self, name: str, ids: Sequence[int] | Array) -> Array:
+    def lookup(self, name: str, ids: ArrayLike) -> Array:
         """Rows of a table, at `version`.
 
         Args:

@@ -8,7 +8,7 @@ Glossary
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,7 +52,7 @@ class SharedIndex:
             self._deferred.append((keys, slots))
 
     @contextlib.contextmanager
-    def deferred(self) -> Iterator[None]:
+    def deferred(self) -> Generator[None]:
         """What is added in this block is found when it has ended; it is added at once."""
         self._deferred = []
         try:

@@ -7,7 +7,7 @@ is tried when it is due.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class SnapshotWriter:
         self._pending: Future[None] | None = None
         self.last: dict[str, float] = {}
 
-    def due(self, log: Log, store: Store, meta: Mapping[str, Any]) -> None:
+    def due(self, log: Log, store: Store, meta: dict[str, Any]) -> None:
         """Write a snapshot now, or in the background; a failure is noted in `last`."""
         if self._pending is not None and not self._pending.done():
             self.last["late"] = time.time()
@@ -60,7 +60,7 @@ class SnapshotWriter:
         else:
             self._try(write)
 
-    def write(self, log: Log, store: Store, meta: Mapping[str, Any]) -> None:
+    def write(self, log: Log, store: Store, meta: dict[str, Any]) -> None:
         """Write a snapshot now.
 
         Raises:
@@ -77,7 +77,7 @@ class SnapshotWriter:
         """As `wait`; no other snapshot can be written afterwards."""
         self._thread.shutdown()
 
-    def _begin(self, log: Log, store: Store, meta: Mapping[str, Any]) -> Callable[[], None]:
+    def _begin(self, log: Log, store: Store, meta: dict[str, Any]) -> Callable[[], None]:
         """A function that writes the present version, whatever is applied meanwhile."""
         began = time.monotonic()
         log.check_fence()

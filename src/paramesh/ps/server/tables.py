@@ -362,11 +362,11 @@ class Table:
             self._views.append(held)
             return held
 
-    def release(self, held: TableView) -> None:
+    def release(self, view: TableView) -> None:
         """Save nothing for it any more."""
         with self.lock:
-            if held in self._views:
-                self._views.remove(held)
+            if view in self._views:
+                self._views.remove(view)
 
     def _break(self) -> None:
         with self.lock:
