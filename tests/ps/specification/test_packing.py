@@ -117,3 +117,9 @@ def test_a_parameter_is_named_once() -> None:
     packed = pack_updates({"a": {"ids": IDS, "grad": ROWS}})
     with pytest.raises(ParameterServerError, match="names a Parameter twice"):
         unpack_updates(packed._replace(dense={"a": ROWS}))
+
+
+@pytest.mark.parametrize("wrong", [{"a": {"grad": ROWS}}, pack_updates({})._replace(dense=None)])
+def test_something_else_than_an_update(wrong: Any) -> None:
+    with pytest.raises(ParameterServerError, match="packed updates were expected, got "):
+        unpack_updates(wrong)

@@ -168,8 +168,12 @@ def unpack_updates(packed: PackedUpdates) -> dict[str, dict[str, Array]]:
     """An update by the names of Parameters; views.
 
     Raises:
-        ParameterServerError: lengths do not match, or a name occurs twice.
+        ParameterServerError: it is something else, lengths do not match, or a name occurs twice.
     """
+    if not isinstance(packed, PackedUpdates) or not isinstance(packed.dense, dict):
+        raise ParameterServerError(
+            f"the message is not valid: packed updates were expected, got {type(packed).__name__}."
+        )
     found: dict[str, dict[str, Array]] = {
         name: {"grad": grad} for name, grad in packed.dense.items()
     }
