@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from paramesh.optim.from_optax import from_optax
     from paramesh.parallel import communication
     from paramesh.parallel.layouts.layout import Layout
+    from paramesh.parallel.planning import plan
     from paramesh.train import (
         MAE,
         MSE,
@@ -161,6 +162,7 @@ _LATER: dict[str, str | None] = {
     "load_distributed_checkpoint": "paramesh.checkpoint",
     "load_exported": "paramesh.checkpoint",
     "load_param_into_net": "paramesh.checkpoint",
+    "plan": "paramesh.parallel.planning",
     "merge_sliced_parameter": "paramesh.checkpoint",
     "rank_list_for_transform": "paramesh.checkpoint",
     "remat": "paramesh.transforms",
@@ -205,6 +207,7 @@ __all__ = [
     "get_seed",
     "Cell",
     "Layout",
+    "plan",
     "nn",
     "ops",
     "optim",

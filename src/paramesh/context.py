@@ -221,7 +221,7 @@ def get_context(name: str) -> Any:
     raise ValueError(_no_setting("get_context", name))
 
 
-def _memory(call: str, name: str, value: Any) -> int | None:
+def memory_bytes(call: str, name: str, value: Any) -> int | None:
     """Bytes, of a number of them or a text such as "80GB"; None for no limit."""
     if value is None:
         return None
@@ -347,7 +347,7 @@ def _check_parallel(call: str, name: str, value: Any) -> Any:
     if name == "search_mode":
         return setting_checks.one_of(call, name, value, _SEARCH_MODES)
     if name == "device_memory":
-        return _memory(call, name, value)
+        return memory_bytes(call, name, value)
     if name == "grad_accumulation_step":
         return setting_checks.whole(call, name, value, 1, 65536)
     if name == "pipeline_stages":

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import paramesh
 from paramesh import Parameter, Tensor, context, nn, ops
 from paramesh.parallel.partitioning.rewriting import contains, rewritten
-from paramesh.parallel.partitioning.rules import by_own_rule, is_ours
+from paramesh.parallel.partitioning.rules import by_own_rule, is_ours, own_way
 
 DRAW = np.random.default_rng(0)
 AXES = ("a", "b", "c")
@@ -326,3 +327,21 @@ def test_programs_inside_of_a_program_are_rewritten() -> None:
         got = jax.extend.core.jaxpr_as_fun(new)(x, w)
         for g, w_ in zip(got, jax.tree.leaves(program(x, w)), strict=True):
             np.testing.assert_allclose(g, w_, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["2-D", "depthwise", "two groups", "max pooling that overlaps"])
+def test_on_tpus_the_cut_is_chosen_here(kind: str) -> None:
+    """Their compiler has no `custom_partitioning`; the numbers are those of one device."""
+    here = mesh()
+    cut = [NamedSharding(here, spec_of((1,))) for _ in KINDS[kind][1]]
+    operands = arrays(kind)
+    closed = jax.make_jaxpr(step(kind, cut))(*operands)
+    new = rewritten(closed, is_ours, own_way(here, "tpu"))
+    text = str(new)
+    assert "shard_map" in text
+    assert "custom_partitioning" not in text
+    wanted = jax.jit(step(kind, None))(*operands)
+    for got, want in zip(
+        jax.jit(jax.extend.core.jaxpr_as_fun(new))(*operands), wanted, strict=True
+    ):
+        np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-5)

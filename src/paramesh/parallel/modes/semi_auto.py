@@ -41,7 +41,7 @@ from paramesh.parallel.operators.operands import name_of, replaced
 from paramesh.parallel.operators.operator_layouts import Cut, cut_call, output_layouts
 from paramesh.parallel.partitioning.eager import undivided
 from paramesh.parallel.partitioning.rewriting import rewritten
-from paramesh.parallel.partitioning.rules import by_own_rule, is_ours
+from paramesh.parallel.partitioning.rules import is_ours, own_way
 from paramesh.parameter import Parameter
 from paramesh.sampling.recipe import Recipe, compute_many
 from paramesh.state import placement, tracing
@@ -272,7 +272,7 @@ class SemiAuto(Placement):
         """The program with what XLA cuts wrongly cut by our own rules."""
         if self.count == 1:
             return closed
-        return rewritten(closed, is_ours, by_own_rule)
+        return rewritten(closed, is_ours, own_way(self.mesh, self.platform))
 
     def _keep(self, found: dict[Parameter, Finding], states: Sequence[Any]) -> None:
         moved = False

@@ -16,7 +16,8 @@ XLA's partitioner (jaxlib 0.10.2) gives wrong numbers, without a word, for
 So these are not left to it: each becomes one operator with a rule, and a program for the part of
 one device (`jax.experimental.custom_partitioning`). Gradients are such operators too, with other
 dimensions. The layouts that XLA finds for operands and results decide, as far as the rule allows
-them; what is cut otherwise is gathered first.
+them; what is cut otherwise is gathered first. On TPUs, whose compiler has no such operators, the
+cut with which each device has the fewest bytes is taken (`jax.shard_map`).
 
 Glossary
     factor      dimensions of operands and result that are cut together
@@ -30,6 +31,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -188,6 +190,74 @@ def by_own_rule(eqn: Any, operands: Sequence[Any]) -> list[Any]:
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
+def own_way(mesh: Mesh, platform: str) -> Callable[[Any, Sequence[Any]], list[Any]]:
+    """How equations that are ours are done in programs over a mesh.
+
+    Args:
+        mesh: of all devices.
+        platform: of the devices. The compiler of TPUs knows no `custom_partitioning`: there the
+            layouts cannot follow those around, and are chosen here.
+    """
+    return functools.partial(by_shard_map, mesh) if platform == "tpu" else by_own_rule
+
+
+def by_shard_map(mesh: Mesh, eqn: Any, operands: Sequence[Any]) -> list[Any]:
+    """The results of an equation that is ours, cut so that each device has the fewest bytes.
+
+    Args:
+        mesh: of all devices.
+        eqn: the equation.
+        operands: their values, traced in a program over all devices.
+    """
+    cuts = cuts_of(eqn)
+    shapes = [tuple(var.aval.shape) for var in (*eqn.invars, *eqn.outvars)]
+    axes = _fewest_bytes(cuts, mesh, shapes)
+    places = [PartitionSpec(*[axes.get(name) or None for name in own]) for own in cuts.dims]
+    specs, outs = tuple(places[: len(operands)]), places[len(operands) :]
+    many = eqn.primitive.multiple_results
+    of_one = _of_one(cuts, eqn, mesh, axes)
+    result = jax.shard_map(
+        of_one, mesh=mesh, in_specs=specs, out_specs=outs if many else outs[0], check_vma=False
+    )(*operands)
+    return list(result) if many else [result]
+
+
+def _fewest_bytes(cuts: Cuts, mesh: Mesh, shapes: Sequence[tuple[int, ...]]) -> dict[str, Names]:
+    found: dict[str, Names] = {}
+    parts: dict[str, int] = dict.fromkeys(cuts.sizes, 1)
+
+    def elements(cut: dict[str, int]) -> int:
+        return sum(
+            math.prod(shape) // math.prod(cut.get(name, 1) for name in names)
+            for names, shape in zip(cuts.dims, shapes, strict=True)
+        )
+
+    for axis, count in mesh.shape.items():
+        ways = {
+            name: elements({**parts, name: parts[name] * count})
+            for name, size in cuts.sizes.items()
+            if size % (parts[name] * count) == 0
+        }
+        if ways:
+            best = min(ways, key=lambda name: ways[name])
+            found[best] = (*found.get(best, ()), str(axis))
+            parts[best] *= count
+    return found
+
+
+def _of_one(cuts: Cuts, eqn: Any, mesh: Mesh, axes: dict[str, Names]) -> Callable[..., Any]:
+    """What one device does with its parts of the operands."""
+    parts = {name: math.prod(mesh.shape[a] for a in cut) for name, cut in axes.items()}
+    params = cuts.of_part(eqn.params, parts)
+    summed = tuple(axis for name in sorted(cuts.summed) for axis in axes.get(name, ()))
+
+    def of_one(*values: Any) -> Any:
+        value = eqn.primitive.bind(*values, **params)
+        return lax.psum(value, summed) if summed else value
+
+    return of_one
+
+
 def _plain(eqn: Any, count: int) -> Callable[..., Any]:
     """The operator; with as many named arguments as it takes, which `custom_partitioning` wants."""
     bind = functools.partial(eqn.primitive.bind, **eqn.params)
@@ -244,16 +314,8 @@ def _partition(cuts: Cuts, eqn: Any, mesh: Any, args: Any, result: Any) -> Any:
         for names in cuts.dims
     ]
     outs = places[len(args) :]
-    parts = {name: math.prod(mesh.shape[a] for a in cut) for name, cut in axes.items()}
-    params = cuts.of_part(eqn.params, parts)
-    summed = tuple(axis for name in sorted(cuts.summed) for axis in axes.get(name, ()))
-
-    def of_one(*values: Any) -> Any:
-        value = eqn.primitive.bind(*values, **params)
-        return lax.psum(value, summed) if summed else value
-
     out = outs if eqn.primitive.multiple_results else outs[0]
-    return mesh, of_one, out, tuple(places[: len(args)])
+    return mesh, _of_one(cuts, eqn, mesh, axes), out, tuple(places[: len(args)])
 
 
 def _axes_of(cuts: Cuts, mesh: Any, specs: Sequence[PartitionSpec], count: int) -> dict[str, Names]:
