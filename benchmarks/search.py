@@ -274,13 +274,14 @@ def memory(console: Console) -> None:
         "GPT, 2 layers, width 4096": gpt(2, 4096, 32),
         "wide and deep": wide_and_deep(),
     }
+    left_out: dict[str, str] = {}
     for name, network in networks.items():
         program, _ = step_of(network)
         for target in ("cpu:8", "h100:8", "v5e:2x4"):
             try:
                 on = target_devices(target)
             except MissingCompilerError as error:
-                table.add_row(name, target, "-", "-", "-", str(error))
+                left_out[target] = str(error)
                 continue
             plan = planned(program, (2, 2, 2), on.target.of_dtype("float32"))
             said = lowered(program, plan, on.devices, True).compile().memory_analysis()
@@ -290,6 +291,8 @@ def memory(console: Console) -> None:
             row = (f"{predicted / 1e6:.1f}", f"{got / 1e6:.1f}", f"{predicted / got - 1:+.1%}")
             table.add_row(name, target, *row, f"{said.temp_size_in_bytes / 1e6:.1f}")
     console.print("Bytes that a device holds in a step, mesh (2, 2, 2)", table)
+    for target, reason in left_out.items():
+        console.print(f"{target} is left out: {reason}", markup=False)
 
 
 def compiled(console: Console, target: Target) -> None:
