@@ -291,7 +291,7 @@ MUTATIONS = [
     ),
     Mutation(
         "one look",
-        "a server that wakes up after its write does not look whether it was replaced",
+        "a server that wakes up after its write does not check whether it was replaced",
         _one_look,
         made_for=_frozen_often,
     ),
