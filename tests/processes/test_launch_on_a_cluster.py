@@ -146,7 +146,7 @@ def test_on_a_cluster_that_is_there(node: Node, tmp_path: Path) -> None:
         folder.mkdir()
         done = run(node, *launch(node, folder, "8", *death))
         seen.append(digests(done))
-        assert done.stderr.count("started again") == len(death)
+        assert done.stderr.count("restarted") == len(death)
         # The servers are gone, the cluster is not.
         status = run(node, "ps", "status", "--address", node.address, "--job", name)
         assert status.returncode == 2
@@ -160,7 +160,7 @@ def test_without_its_token_a_cluster_lets_nobody_in(node: Node, tmp_path: Path) 
     stranger = node.environment | token_variables()
     done = run(node._replace(environment=stranger), *launch(node, tmp_path, "4"))
     assert done.returncode != 0
-    assert "refuses the token that this process has: it is that of another cluster" in done.stderr
+    assert "rejects the token of this process, which belongs to another cluster" in done.stderr
     assert "final" not in done.stdout
     assert not (tmp_path / "servers").exists()
 
