@@ -24,6 +24,7 @@ import numpy as np
 
 import harness
 import paramesh
+import record
 from paramesh import Parameter, Tensor
 
 TURN, STEPS = 100, 2000
@@ -135,4 +136,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    record.run(main)

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from paramesh._compat.jax import (
+    NOT_FINITE,
     ClosedJaxpr,
     Jaxpr,
     absent_devices,
@@ -149,6 +150,16 @@ def test_the_folder_of_compiled_programs_is_looked_at_again(tmp_path: Path) -> N
         for key, value in before.items():
             jax.config.update(key, value)
         reset_compilation_cache()
+
+
+def test_a_compiled_stage_that_gives_a_nan_raises_what_is_known() -> None:
+    stage = jax.jit(lambda x: jnp.log(x)).lower(jnp.float32(1)).compile()
+    jax.config.update("jax_debug_nans", True)
+    try:
+        with pytest.raises(NOT_FINITE, match="nan"):
+            stage(jnp.float32(-1))
+    finally:
+        jax.config.update("jax_debug_nans", False)
 
 
 def test_whether_devices_are_open() -> None:

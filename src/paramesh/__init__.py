@@ -65,9 +65,10 @@ from paramesh.tensor.base import Tensor
 from paramesh.tensor.trees import values
 
 if TYPE_CHECKING:
-    from paramesh import checkpoint, nn, ops, optim, random, train
+    from paramesh import adapters, checkpoint, nn, ops, optim, random, train
     from paramesh.checkpoint import (
         build_searched_strategy,
+        by_layer,
         export,
         load_checkpoint,
         load_distributed_checkpoint,
@@ -80,8 +81,10 @@ if TYPE_CHECKING:
         transform_checkpoints,
     )
     from paramesh.nn.cell import Cell
+    from paramesh.nn.stack import stack
     from paramesh.optim.from_optax import from_optax
     from paramesh.parallel import communication
+    from paramesh.parallel.layouts.jax_sharding import device_put
     from paramesh.parallel.layouts.layout import Layout
     from paramesh.parallel.planning import plan
     from paramesh.train import (
@@ -106,6 +109,7 @@ if TYPE_CHECKING:
         Top5CategoricalAccuracy,
         TopKCategoricalAccuracy,
     )
+    from paramesh.train.amp import mixed_precision
     from paramesh.transforms import (
         GradOperation,
         cond,
@@ -131,6 +135,7 @@ __version__ = "0.1.0"
 
 #: Packages that are imported when they are first asked for.
 _PACKAGES = (
+    "adapters",
     "checkpoint",
     "communication",
     "log",
@@ -147,9 +152,9 @@ _PACKAGES = (
 _LAZY = lazy_names.homes(
     {
         "paramesh.checkpoint": """
-            build_searched_strategy export load_checkpoint load_distributed_checkpoint load_exported
-            load_param_into_net merge_sliced_parameter rank_list_for_transform save_checkpoint
-            transform_checkpoint_by_rank transform_checkpoints
+            build_searched_strategy by_layer export load_checkpoint load_distributed_checkpoint
+            load_exported load_param_into_net merge_sliced_parameter rank_list_for_transform
+            save_checkpoint transform_checkpoint_by_rank transform_checkpoints
         """,
         # Names of MindSpore's top package that scripts call, and that mean little here.
         "paramesh.mindspore_names": """
@@ -158,7 +163,9 @@ _LAZY = lazy_names.homes(
             set_recursion_limit
         """,
         "paramesh.nn.cell": "Cell",
+        "paramesh.nn.stack": "stack",
         "paramesh.optim": "from_optax",
+        "paramesh.parallel.layouts.jax_sharding": "device_put",
         "paramesh.parallel.layouts.layout": "Layout",
         "paramesh.parallel.planning": "plan",
         "paramesh.random": "Generator get_rng_state set_rng_state",
@@ -169,6 +176,7 @@ _LAZY = lazy_names.homes(
             Metric Accuracy Loss MAE MSE TopKCategoricalAccuracy Top1CategoricalAccuracy
             Top5CategoricalAccuracy
         """,
+        "paramesh.train.amp": "mixed_precision",
         "paramesh.transforms": """
             GradOperation cond custom_vjp fori_loop functional_call grad hessian jacfwd jacrev jit
             jvp remat scan switch value_and_grad vjp vmap while_loop
@@ -182,6 +190,7 @@ __all__ = [
     "ParameterTuple",
     "snapshot",
     "values",
+    "device_put",
     "Initializer",
     "Recipe",
     "set_seed",
@@ -194,6 +203,7 @@ __all__ = [
     "optim",
     "random",
     "train",
+    "adapters",
     "checkpoint",
     "communication",
     "Model",
@@ -217,7 +227,9 @@ __all__ = [
     "Top1CategoricalAccuracy",
     "Top5CategoricalAccuracy",
     "from_optax",
+    "mixed_precision",
     "save_checkpoint",
+    "by_layer",
     "load_checkpoint",
     "load_param_into_net",
     "export",
@@ -246,6 +258,7 @@ __all__ = [
     "while_loop",
     "fori_loop",
     "scan",
+    "stack",
     "context",
     "GRAPH_MODE",
     "PYNATIVE_MODE",
@@ -303,6 +316,20 @@ def _layout_table(params: Any) -> Any:
     return importlib.import_module("paramesh.parallel.modes.registry").table_of(params)
 
 
+def _as_layout(place: Any, shape: Any, name: str) -> Any:
+    if not type(place).__module__.startswith("jax"):
+        return place
+    return _jax_sharding("as_layout")(place, shape, name)
+
+
+def _jax_sharding(call: str) -> Any:
+    def provided(*args: Any) -> Any:
+        home = importlib.import_module("paramesh.parallel.layouts.jax_sharding")
+        return getattr(home, call)(*args)
+
+    return provided
+
+
 def _around(place: placement.Placement) -> placement.Placement:
     if not get_ps_context("enable_ps"):
         session = sys.modules.get("paramesh.ps.integration.session")
@@ -343,6 +370,10 @@ providers.placement_of_mode = _placement_of
 providers.placement_around = _around
 providers.loaded = _loaded
 providers.layout_table = _layout_table
+providers.sharding_of = _jax_sharding("sharding_of")
+providers.set_place = _jax_sharding("set_place")
+providers.move = _jax_sharding("move")
+providers.as_layout = _as_layout
 
 
 def __getattr__(name: str) -> Any:

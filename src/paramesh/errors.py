@@ -8,6 +8,10 @@ Mistakes in plain arguments (a wrong type, a number out of range) raise the buil
 `ValueError` directly; the classes here are for the mistakes that belong to parameters.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 
 class ParameshError(Exception):
     """Base of every exception that is specific to paramesh."""
@@ -39,6 +43,18 @@ class RecipeError(ParameshError, ValueError):
 
 class TraceError(ParameshError, RuntimeError):
     """A Parameter was used across the boundary of a JAX trace in a way that would leak a tracer."""
+
+
+class NotFiniteError(ParameshError, FloatingPointError):
+    """A computation gave NaN or an infinite number where none may be.
+
+    Attributes:
+        cell: where, as `Net.layers.0.fc`; None if that is not known.
+        parameters: names of the Parameters that hold such numbers.
+    """
+
+    cell: str | None = None
+    parameters: Sequence[str] = ()
 
 
 class ContextError(ParameshError, RuntimeError):

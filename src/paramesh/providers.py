@@ -54,6 +54,18 @@ def _as_given(mine: dict[str, Any], given: dict[str, Any]) -> Loaded:
     return mine, given, _nothing
 
 
+def _as_it_is(place: Any, shape: Sequence[int], name: str) -> Any:
+    return place
+
+
+def _of_the_array(tensor: Any) -> Any:
+    return getattr(tensor._get(), "sharding", None)
+
+
+def _no_place(param: Any, place: Any) -> None:
+    raise ContextError("nobody knows how to place a Parameter. Import paramesh.")
+
+
 def _no_table(params: Sequence[Any]) -> Any:
     raise ContextError("no table of layouts is provided. Import paramesh.")
 
@@ -73,6 +85,10 @@ class Providers:
         placement_around: what the settings of servers make of the placement of the mode.
         loaded: takes what does not become plain values out of what is loaded.
         layout_table: the table of the layouts of Parameters.
+        as_layout: a layout from JAX's words for one, given a shape and a name.
+        sharding_of: where a Tensor lies.
+        set_place: has a Parameter lie somewhere, by its layout or at once.
+        move: brings a Parameter somewhere at once.
     """
 
     join_processes: Callable[[], object] = _nothing
@@ -83,6 +99,10 @@ class Providers:
     placement_around: Callable[[Placement], Placement] = _unchanged
     loaded: Callable[[dict[str, Any], dict[str, Any]], Loaded] = _as_given
     layout_table: Callable[[Sequence[Any]], Any] = _no_table
+    as_layout: Callable[[Any, Sequence[int], str], Any] = _as_it_is
+    sharding_of: Callable[[Any], Any] = _of_the_array
+    set_place: Callable[[Any, Any], None] = _no_place
+    move: Callable[[Any, Any], None] = _no_place
 
 
 #: The registry of this process.

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import optax.contrib
 import pytest
 
+import paramesh
 from optimizer_cases import close, gradients, start
-from paramesh import context, optim
+from paramesh import context, nn, optim
 from paramesh.errors import OptimizerError
 from paramesh.parameter import Parameter
 from paramesh.tensor import Tensor
@@ -155,3 +159,111 @@ def test_names_of_a_half_precision_parameter_keep_float32_state() -> None:
         "adam.mu.h": "float32",
         "adam.nu.h": "float32",
     }
+
+
+def squares(params: list[Parameter]) -> Any:
+    """A loss that reads Parameters by itself."""
+
+    def loss() -> Any:
+        total: Any = 0.0
+        for scale, param in enumerate(params, 1):
+            total = total + scale * (param**2).sum()
+        return total
+
+    return loss
+
+
+@pytest.mark.parametrize("kind", ["reads", "takes"])
+def test_a_line_search_tries_values_of_the_loss(kind: str) -> None:
+    params = start()
+    loss = squares(params)
+    optimizer = optim.from_optax(optax.lbfgs(), params)
+    names = [param.name for param in params]
+
+    def by_name(values: Any) -> Any:
+        return sum(s * (values[n] ** 2).sum() for s, n in enumerate(names, 1))
+
+    @paramesh.jit
+    def step() -> Any:
+        value, slopes = paramesh.value_and_grad(loss, None, weights=params)()
+        optimizer(slopes, value=value, value_fn=loss if kind == "reads" else by_name)
+        return value
+
+    values = {p.name: jnp.asarray(p.asnumpy()) for p in params}
+    theirs = optax.lbfgs()
+    state = theirs.init(values)
+    for _ in range(3):
+        step()
+        value, grads = jax.value_and_grad(by_name)(values)
+        updates, state = theirs.update(
+            grads, state, values, value=value, grad=grads, value_fn=by_name
+        )
+        values = optax.apply_updates(values, updates)
+    for param in params:
+        close(param.asnumpy(), values[param.name])
+
+
+def test_what_a_line_search_tries_is_not_kept() -> None:
+    params = start()
+    count = Parameter(Tensor(0.0), name="count", requires_grad=False)
+    loss = squares(params)
+
+    def counting() -> Any:
+        count.assign(count + 1)
+        return loss()
+
+    optimizer = optim.from_optax(optax.lbfgs(), params)
+    value, slopes = paramesh.value_and_grad(loss, None, weights=params)()
+    optimizer(slopes, value=value, value_fn=counting)
+    assert float(count) == 0
+
+
+def test_the_slow_parameters_of_a_lookahead_are_state() -> None:
+    params = start()
+    optimizer = optim.from_optax(optax.lookahead(optax.sgd(0.1), 2, 0.5), params)
+    names = [state.name for state in optimizer.state]
+    assert names[:2] == ["slow.weights.b", "slow.weights.w"]
+    values = {p.name: jnp.asarray(p.asnumpy()) for p in params}
+    theirs = optax.lookahead(optax.sgd(0.1), 2, 0.5)
+    both = optax.LookaheadParams.init_synced(values)
+    state = theirs.init(both)
+    for step in range(5):
+        grads = gradients(step, optimizer, params)
+        optimizer(grads)
+        given = {p.name: jnp.asarray(g.asnumpy()) for p, g in zip(params, grads, strict=True)}
+        updates, state = theirs.update(given, state, both)
+        both = optax.apply_updates(both, updates)
+    for param in params:
+        close(param.asnumpy(), both.fast[param.name])
+    slow = {state.name: state.asnumpy() for state in optimizer.state}
+    close(slow["slow.weights.w"], both.slow["w"])
+
+
+def test_labels_by_name_and_a_schedule() -> None:
+    params = start()
+    chosen = optax.multi_transform(
+        {"moves": optax.sgd(optax.linear_schedule(1.0, 0.0, 2)), "stays": optax.set_to_zero()},
+        lambda values: {name: "moves" if name == "w" else "stays" for name in values},
+    )
+    optimizer = optim.from_optax(chosen, params)
+    before = {p.name: p.asnumpy() for p in params}
+    grads = tuple(Tensor(np.ones(p.shape, np.float32)) for p in params)
+    for _ in range(3):
+        optimizer(grads)
+    moved = {p.name: before[p.name] - p.asnumpy() for p in params}
+    close(moved["w"], np.full_like(moved["w"], 1.5))
+    assert not moved["b"].any()
+    with pytest.raises(OptimizerError, match="the learning rate is inside"):
+        optimizer.get_lr()
+
+
+def test_a_model_takes_a_transformation() -> None:
+    paramesh.set_seed(0)
+    net = nn.Dense(2, 1)
+    x = np.ones((4, 2), np.float32)
+    model = paramesh.Model(net, nn.MSELoss(), optax.sgd(optax.constant_schedule(0.1)))
+    before = net.weight.asnumpy()
+    model.train(1, [(x, x[:, :1])], progress=False)
+    assert not np.array_equal(net.weight, before)
+    with pytest.raises(TypeError, match="optimizer must be an Optimizer or an optax transf.*float"):
+        paramesh.Model(net, nn.MSELoss(), 0.1)

@@ -12,6 +12,7 @@ Programs:
     native_call             the compiled call that runs no Python code
     check_not_forked        refuses to compute in a process without JAX's threads
     looks_for_nans          whether results are searched for NaNs
+    NOT_FINITE              what is raised where one is found
     custom_partitioning     an operator that says itself how it is cut over devices
     reset_compilation_cache makes JAX look again where compiled programs are kept
 
@@ -37,6 +38,7 @@ import jax
 from jax._src import config as _config
 from jax._src import custom_partitioning as _partitioning
 from jax._src import xla_bridge as _xla_bridge
+from jax._src.api_util import InternalFloatingPointError
 from jax._src.lib import xla_client as _xla_client  # pyright: ignore
 from jax.experimental import topologies as _topologies
 from jax.experimental.compilation_cache import compilation_cache as _compilation_cache
@@ -111,6 +113,11 @@ def check_not_forked() -> None:
 def reset_compilation_cache() -> None:
     """Have JAX look at `jax_compilation_cache_dir` again, which it does once by itself."""
     _compilation_cache.reset_cache()
+
+
+#: What a program that gives a NaN raises under `jax_debug_nans`: JAX's `jit` turns the second into
+#: the first, a `jax.stages.Compiled` that is called by itself does not.
+NOT_FINITE: tuple[type[Exception], ...] = (FloatingPointError, InternalFloatingPointError)
 
 
 def devices_are_open() -> bool:

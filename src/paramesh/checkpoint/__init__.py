@@ -16,12 +16,14 @@ from paramesh.checkpoint.ranks.transform import (
 )
 from paramesh.checkpoint.records import AppendedNumber
 from paramesh.checkpoint.save import save_checkpoint
+from paramesh.checkpoint.stacks import by_layer
 
 __all__ = [
     "AppendedNumber",
     "ExportedProgram",
     "LeftOutWarning",
     "SaveHandle",
+    "by_layer",
     "export",
     "load_checkpoint",
     "load_exported",

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from paramesh.checkpoint import gc_pause
+from paramesh.checkpoint import gc_pause, stacks
 from paramesh.checkpoint.formats.assembled_source import SlicedSource
 from paramesh.checkpoint.formats.interface import Source
 from paramesh.checkpoint.formats.orbax_source import OrbaxSource
@@ -288,7 +288,7 @@ def _load(
     loading is not strict.
     """
     mine = dict(net.parameters_dict())
-    given = under_own_names(net, mine, given, source)
+    given = stacks.joined(net, mine, under_own_names(net, mine, given, source))
     mine, given, commit = providers.loaded(mine, given)
     values = {
         name: value

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from paramesh.dtype import DTypeLike, float32, to_dtype
+from paramesh.initializer.of_jax import JaxInitializer
 from paramesh.initializer.random import (
     HeNormal,
     HeUniform,
@@ -34,6 +35,7 @@ __all__ = [
     "HeUniform",
     "Identity",
     "Initializer",
+    "JaxInitializer",
     "Normal",
     "One",
     "Orthogonal",
@@ -87,7 +89,8 @@ def initializer(
     Args:
         init: an Initializer; the name of one in any case, such as `"normal"`, `"ones"`,
             `"he_uniform"` (then with its default arguments); a number, for that number everywhere;
-            or a Tensor of this shape, which is returned as it is.
+            a Tensor of this shape, which is returned as it is; or one of `jax.nn.initializers`, see
+            `JaxInitializer`.
         shape: an int, or a list or tuple of ints, all > 0.
         dtype: element type. It is ignored for a Tensor.
 
@@ -132,6 +135,8 @@ def _chosen(init: InitLike) -> Initializer:
             f"initializer(init): got the class {init.__name__}, expected an instance of it. "
             f"Write {init.__name__}()."
         )
+    if callable(init) and not isinstance(init, type | Tensor):
+        return JaxInitializer(init)
     if isinstance(init, numbers.Real | np.bool_ | np.integer | np.floating):
         return Constant(init)
     raise TypeError(

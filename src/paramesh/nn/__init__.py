@@ -54,6 +54,7 @@ from paramesh.nn.conv import Conv1d, Conv2d, Conv3d
 from paramesh.nn.conv_transpose import Conv1dTranspose, Conv2dTranspose
 from paramesh.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
 from paramesh.nn.embedding import Embedding, EmbeddingLookup
+from paramesh.nn.kv_cache import KVCache, reserve_caches, reset_caches
 from paramesh.nn.losses import (
     BCELoss,
     BCEWithLogitsLoss,
@@ -99,6 +100,9 @@ __all__ = [
     "CellList",
     "SequentialCell",
     "no_init_parameters",
+    "KVCache",
+    "reset_caches",
+    "reserve_caches",
     # Dense layers, and layers that rearrange
     "Dense",
     "BiDense",

@@ -86,15 +86,17 @@ class Dense(Cell):
         Raises:
             ValueError: another size; TypeError: another element type than the weight's.
         """
-        x = arguments.tensor("Dense", x)
+        out = self._product(arguments.tensor("Dense", x))
+        return out if self.activation is None else self.activation(out)
+
+    def _product(self, x: Tensor) -> Tensor:
+        """What the activation gets."""
         if self.matmul.sharded or self.bias_add.sharded:
             # Over two axes, for which scripts write their strategies.
             out = self.matmul(x.reshape((-1, x.shape[-1])), self.weight)
             out = out if self.bias is None else self.bias_add(out, self.bias)
-            out = out.reshape((*x.shape[:-1], self.out_channels))
-        else:
-            out = ops.dense(x, self.weight, self.bias)
-        return out if self.activation is None else self.activation(out)
+            return out.reshape((*x.shape[:-1], self.out_channels))
+        return ops.dense(x, self.weight, self.bias)
 
     def extend_repr(self) -> str:
         """The settings, as MindSpore prints them."""

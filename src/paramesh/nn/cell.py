@@ -28,6 +28,7 @@ from paramesh.state import tracing
 from paramesh.tensor.argument_types import DTypeLike
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.transforms.compiled_function import CompiledFunction
+from paramesh.transforms.not_finite import located
 
 #: What `register_..._hook` methods take; what it is called with is the method's.
 Hook = Callable[..., Any]
@@ -221,6 +222,33 @@ class Cell(Submodules):
         """
         return providers.layout_table(list(self.get_parameters()))
 
+    def to_device(self, place: Any) -> Self:
+        """Bring all Parameters to a device, or over several; returns self.
+
+        Programs then run where their Parameters are. Those that have no data yet compute their
+        recipes there. In the parallel modes, `Parameter.layout` decides instead.
+
+        Args:
+            place: what `Parameter.to_device` takes, for all Parameters; or a function that gives it
+                for a Parameter, None for one that stays where it is.
+
+        Raises:
+            TypeError, LayoutError, ParameterStateError: as `Parameter.to_device`.
+        """
+        places = callable(place) and not isinstance(place, type)
+        for param in self.get_parameters():
+            wanted = place(param) if places else place
+            if wanted is not None:
+                param.to_device(wanted)
+        return self
+
+    def block_until_ready(self) -> Self:
+        """Wait until the values of all Parameters that have some are computed; returns self."""
+        for param in self.get_parameters():
+            if not param.has_init:
+                param.block_until_ready()
+        return self
+
     def recompute(self, **options: Any) -> None:
         """Do not keep the activations inside this Cell for the backward pass; compute them again.
 
@@ -384,7 +412,13 @@ class Cell(Submodules):
         kwargs = {k: _tensor(a) for k, a in kwargs.items()}
         if context.get_context("mode") != context.PYNATIVE_MODE:
             return self._program()(*args, **kwargs)
-        return tracing.public_call(tracing.together)(lambda: cell_call.run(self, args, kwargs))
+        inside = tracing.thread.journal is not None  # of another Cell
+        try:
+            return tracing.public_call(tracing.together)(lambda: cell_call.run(self, args, kwargs))
+        except FloatingPointError as error:  # of jax_debug_nans
+            if inside:
+                raise
+            raise located(error, None, self) from None
 
     def _program(self) -> CompiledFunction:
         program = self.__dict__["_compiled"]

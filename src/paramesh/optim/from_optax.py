@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import weakref
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from paramesh.dtype import DType, to_dtype, x64
 from paramesh.errors import OptimizerError
 from paramesh.initializer.factory import initializer
 from paramesh.optim.groups import Parameters, WeightDecay
+from paramesh.optim.optax_extras import extras, plain
 from paramesh.optim.optimizer import Gradients, Optimizer, store, work
 from paramesh.optim.rates import LearningRate
 from paramesh.parameter import Parameter, ParameterTuple
@@ -50,9 +51,7 @@ class OptaxOptimizer(Optimizer):
         weight_decay: WeightDecay = 0.0,
         loss_scale: float = 1.0,
     ) -> None:
-        if not callable(getattr(transform, "init", None)) or not callable(
-            getattr(transform, "update", None)
-        ):
+        if not is_transformation(transform):
             raise TypeError(
                 "from_optax takes an optax transformation such as optax.adam(1e-3), "
                 f"got {type(transform).__name__}."
@@ -68,7 +67,7 @@ class OptaxOptimizer(Optimizer):
                 )
             for names in (self._params, self._by_name, self.__dict__):
                 names.pop("learning_rate", None)
-        self.transform = optax.with_extra_args_support(transform)
+        self.transform: Any = optax.with_extra_args_support(plain(transform))
         self._names = tuple(p.name for p in self._parameters)
         structs = {
             p.name: jax.ShapeDtypeStruct(p.shape, _working(p.dtype)) for p in self._parameters
@@ -115,7 +114,9 @@ class OptaxOptimizer(Optimizer):
 
         Args:
             gradients: a tuple of float Tensors in the order of `parameters`.
-            extra: for transformations that take more (`value`, …), Tensors or numbers.
+            extra: for transformations that take more: `value`, and of line searches `value_fn`, a
+                function that gives the loss: of a dict by names, or of nothing, which reads the
+                Parameters. What it writes is dropped. `grad` is `gradients` if it is not given.
 
         Returns:
             True for each Parameter.
@@ -125,10 +126,10 @@ class OptaxOptimizer(Optimizer):
             grads = self.scale_grad(grads)
             values = self._values()
             state = jax.tree.unflatten(self._tree, [raw(p) for p in self.state])
-            extra = {k: raw(v) if isinstance(v, Tensor) else v for k, v in extra.items()}
             given = dict(zip(self._names, map(raw, grads), strict=True))
             frozen = {self._names[i] for i in self.frozen()}
             given |= {name: jnp.zeros_like(given[name]) for name in frozen}
+            extra = extras(extra, given, dict(zip(self._names, self._parameters, strict=True)))
             updates: dict[str, Array]
             updates, state = self.transform.update(given, state, values, **extra)  # type: ignore[assignment]
             rates = self._rates() if self.scaled else [None] * len(self._names)
@@ -175,6 +176,12 @@ class OptaxOptimizer(Optimizer):
             )
 
 
+def is_transformation(value: Any) -> TypeGuard[Transformation]:
+    """Whether something has the functions of an optax transformation, and is no optimizer."""
+    parts = (getattr(value, name, None) for name in ("init", "update"))
+    return not isinstance(value, Optimizer) and all(map(callable, parts))
+
+
 def from_optax(
     transform: Transformation,
     params: Parameters,
@@ -189,6 +196,7 @@ def from_optax(
 
     Args:
         transform: e.g. `optax.adamw(1e-3)`, or a chain. It sees the Parameters as a dict by name.
+            Of `optax.lookahead` the Parameters are the fast ones.
         params: Parameters or groups, see `Optimizer`.
         learning_rate: None if `transform` has it; otherwise see `Optimizer`: what `transform`
             returns is then a direction, of which the rate's multiple is subtracted.

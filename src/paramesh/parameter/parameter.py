@@ -31,6 +31,7 @@ from paramesh.parameter.slicing import (
     rank_slice,
 )
 from paramesh.parameter.value import ParameterValue
+from paramesh.providers import providers
 from paramesh.sampling.recipe import Recipe
 from paramesh.state import storage, trace_scope, tracing
 from paramesh.tensor.base import PickledTensor, Tensor, as_value, unflatten, unpickle
@@ -190,9 +191,10 @@ class Parameter(ParameterValue):
     def layout(self) -> LayoutLike | tuple[int, ...] | None:
         """How the Parameter is sharded over devices in the semi-automatic parallel mode.
 
-        Set it to a tuple of ints, the number of shards along each axis, or to a `parallel.Layout`;
-        None leaves it to the operators that use the Parameter. If it was not set, it is the
-        `Layout` that the programs compiled so far have found, None before the first.
+        Set it to a tuple of ints, the number of shards along each axis, to a `parallel.Layout`, or
+        to a NamedSharding or PartitionSpec of JAX's, which become Layouts; None leaves it to the
+        operators that use the Parameter. If it was not set, it is the `Layout` that the programs
+        compiled so far have found, None before the first.
 
         Raises:
             TypeError: neither a tuple of ints nor a Layout.
@@ -205,9 +207,44 @@ class Parameter(ParameterValue):
     @layout.setter
     def layout(self, layout: LayoutLike | tuple[int, ...] | None) -> None:
         if layout is not None:
-            check_strategy(layout, self.shape, self._name)
+            given: LayoutLike | tuple[int, ...] = providers.as_layout(
+                layout, self.shape, self._name
+            )
+            check_strategy(given, self.shape, self._name)
+            layout = given
         self._strategy, self._found = layout, None
         tracing.bump_version()
+
+    @property
+    def sharding(self) -> Any:
+        """Where the array lies; can be set, see `Tensor.sharding`.
+
+        Raises:
+            TypeError: set to what says nothing of the kind.
+            LayoutError: set to what does not fit the shape or the devices.
+        """
+        return providers.sharding_of(self)
+
+    @sharding.setter
+    def sharding(self, place: Any) -> None:
+        providers.set_place(self, place)
+
+    def to_device(self, place: Any) -> Self:
+        """Bring the Parameter to a device, or over several; returns self.
+
+        A Parameter that has no data yet computes its recipe there: each device its part.
+
+        Args:
+            place: a device, a `jax.sharding.Sharding`, a PartitionSpec (of the mesh of
+                `jax.set_mesh`), a `parallel.Layout`, or a tuple of ints: into how many parts each
+                axis is cut.
+
+        Raises:
+            TypeError: none of these. LayoutError: it does not fit the shape or the devices.
+            ParameterStateError: in a program.
+        """
+        providers.move(self, place)
+        return self
 
     @property
     def is_param_ps(self) -> bool:

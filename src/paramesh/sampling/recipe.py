@@ -105,7 +105,7 @@ class Initializer:
         for name, value in kwargs.items():
             setattr(self, name, value)
 
-    # What subclasses define. The lowest class that defines one of the five decides which is used.
+    # What subclasses define. The lowest class that defines one of the six decides which is used.
 
     def draw(self, bits: Sampler) -> Array:
         """The elements of the slice that `bits` describes, of its shape."""
@@ -131,6 +131,10 @@ class Initializer:
         """All elements at once."""
         raise NotImplementedError(_no_numbers(self))
 
+    def part(self, dtype: DType, starts: Sequence[int], shape: tuple[int, ...]) -> Array:
+        """The slice at `starts` of this shape, for an initializer that is made for one whole."""
+        raise NotImplementedError(_no_numbers(self))
+
     def check(self, shape: tuple[int, ...]) -> None:
         """Raise ValueError if there are no such numbers for a full array of this shape."""
 
@@ -139,7 +143,7 @@ class Initializer:
     @property
     def sliceable(self) -> bool:
         """Whether a slice can be computed without the rest."""
-        return _style(type(self)) in ("draw", "law", "constant")
+        return _style(type(self)) in ("draw", "law", "constant", "part")
 
     def __call__(self, arr: _Host) -> None:
         """Fill a numpy array in place with numbers under a key of their own.
@@ -187,11 +191,11 @@ def _no_numbers(init: Initializer) -> str:
 
 @functools.cache
 def _style(cls: type) -> str | None:
-    """Which of the five methods makes the numbers: the one that the lowest class defines."""
+    """Which of the six methods makes the numbers: the one that the lowest class defines."""
     for base in cls.__mro__:
         if base is Initializer:
             return None
-        for name in ("law", "draw", "constant", "whole", "_initialize"):
+        for name in ("law", "draw", "constant", "part", "whole", "_initialize"):
             if name in vars(base):
                 return name
     return None
@@ -400,6 +404,8 @@ class Recipe:
             return slices.sample_slice(spec, self.key, self.shape, self.dtype, starts, shape)
         if _style(type(self.initializer)) == "constant":
             return batched.fill(self.initializer.constant(self.dtype), [shape])[0]
+        if _style(type(self.initializer)) == "part":
+            return self.initializer.part(self.dtype, starts, shape)
         return jax.device_put(_slice_of(self._full(), starts, shape))
 
     def _full(self) -> _Host:

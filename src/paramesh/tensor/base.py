@@ -27,6 +27,7 @@ from paramesh.errors import ParameterStateError
 from paramesh.sampling.recipe import Initializer, Recipe, next_key
 from paramesh.state import trace_scope
 from paramesh.tensor.conversion import TensorInput, as_value
+from paramesh.tensor.jax_methods import JaxMethods
 from paramesh.tensor.methods import ArrayMethods
 from paramesh.tensor.operators import Index
 from paramesh.tensor.promotion import cast, scalar_kind
@@ -35,7 +36,7 @@ from paramesh.tensor.promotion import cast, scalar_kind
 PickledTensor = tuple[bytes, str, tuple[int, ...]]
 
 
-class Tensor(ArrayMethods):
+class Tensor(ArrayMethods, JaxMethods):
     """A multi-dimensional array of one element type.
 
     Args:

@@ -39,6 +39,7 @@ from paramesh.train.metrics import (
 )
 from paramesh.train.model import Model
 from paramesh.train.model_checkpoint import CheckpointConfig, ModelCheckpoint
+from paramesh.train.nan_stop import StopAtNaN
 from paramesh.train.summary import Summary
 from paramesh.train.workers import first_step, pending_steps
 
@@ -71,6 +72,7 @@ __all__ = [
     "LearningRateScheduler",
     "LambdaCallback",
     "Summary",
+    "StopAtNaN",
     # metrics
     "Metric",
     "Accuracy",

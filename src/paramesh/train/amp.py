@@ -9,12 +9,15 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from paramesh.dtype import float16, float32
+from paramesh.dtype import bfloat16, float16, float32, to_dtype
+from paramesh.nn import normalization
 from paramesh.nn.cell import Cell
 from paramesh.nn.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from paramesh.optim import DynamicLossScaleManager, LossScaleManager, Optimizer
 from paramesh.tensor.argument_types import TensorFunction
 from paramesh.tensor.base import Tensor, wrap
+from paramesh.tensor.promotion import cast
+from paramesh.tensor.trees import unpack
 from paramesh.train.cells import (
     Float32Outputs,
     TrainOneStepCell,
@@ -23,7 +26,15 @@ from paramesh.train.cells import (
     is_finite,
 )
 
-__all__ = ["all_finite", "auto_mixed_precision", "build_train_network"]
+__all__ = ["all_finite", "auto_mixed_precision", "build_train_network", "mixed_precision"]
+
+_NORMALIZATIONS = (
+    normalization._BatchNorm,
+    normalization.BatchNorm3d,
+    normalization.LayerNorm,
+    normalization.GroupNorm,
+    normalization._InstanceNorm,
+)
 
 LEVELS = ("O0", "O2", "O3")
 
@@ -57,6 +68,41 @@ def auto_mixed_precision(network: Cell, amp_level: str = "O0") -> Cell:
     for _, cell in network.cells_and_names():
         cell.to_float(float32 if isinstance(cell, norms) else float16)
     return network
+
+
+def mixed_precision(network: Cell, dtype: Any = bfloat16) -> Cell:
+    """Have a network compute in a 16-bit type, with Parameters, gradients and outputs in Float32.
+
+    Every layer casts its inputs and Parameters where it uses them. Normalizations compute in
+    Float32, and what the network returns is cast to Float32, so that losses are, too. BFloat16 has
+    the range of Float32, and needs no loss scale.
+
+    Args:
+        network: changed, and returned.
+        dtype: bfloat16, or float16 (for which `Model` has loss scales).
+
+    Raises:
+        TypeError: `network` is no Cell. ValueError: another type.
+    """
+    if not isinstance(network, Cell):
+        raise TypeError(f"mixed_precision: network must be a Cell, got {type(network).__name__}.")
+    wanted = to_dtype(dtype)
+    if wanted not in (bfloat16, float16):
+        raise ValueError(
+            f"mixed_precision: dtype must be bfloat16 or float16, got {wanted.long_name}."
+        )
+    for _, cell in network.cells_and_names():
+        cell.to_float(float32 if isinstance(cell, _NORMALIZATIONS) else wanted)
+    known = [hook for hook in network._forward_hooks if hook is _widen]
+    if not known:
+        network.register_forward_hook(_widen)
+    return network
+
+
+def _widen(cell: Cell, inputs: Any, output: Any) -> Any:
+    arrays, nest = unpack(output)
+    floats = [to_dtype(a.dtype).is_floating() for a in arrays]
+    return nest.build([cast(a, float32) if f else a for a, f in zip(arrays, floats, strict=True)])
 
 
 def build_train_network(

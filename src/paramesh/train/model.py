@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import optax
 
 from paramesh import context
 from paramesh.checkpoint import load_checkpoint
 from paramesh.errors import ParameterStateError
 from paramesh.nn.cell import Cell
 from paramesh.optim import LossScaleManager, Optimizer
+from paramesh.optim.from_optax import from_optax, is_transformation
 from paramesh.state import placement
 from paramesh.tensor.argument_types import TensorFunction
 from paramesh.tensor.base import Tensor
@@ -49,7 +51,8 @@ class Model:
     Args:
         network: the Cell; without `loss_fn`, it returns the loss.
         loss_fn: takes (outputs, label).
-        optimizer: without, the network is a training Cell that updates by itself.
+        optimizer: an Optimizer, or an optax transformation, for the trainable Parameters of the
+            network. Without, the network is a training Cell that updates by itself.
         metrics: {name: Metric}, or a set of names such as {"accuracy", "loss"}.
         eval_network: what `eval` runs; by default it returns (loss, outputs, label).
         eval_indexes: where (loss, outputs, label) are in what `eval_network` returns.
@@ -67,7 +70,7 @@ class Model:
         self,
         network: Cell,
         loss_fn: TensorFunction | None = None,
-        optimizer: Optimizer | None = None,
+        optimizer: Optimizer | optax.GradientTransformation | None = None,
         metrics: Metrics | None = None,
         eval_network: Cell | None = None,
         eval_indexes: list[int] | None = None,
@@ -77,9 +80,12 @@ class Model:
     ) -> None:
         if not isinstance(network, Cell):
             raise TypeError(f"Model: network must be a Cell, got {type(network).__name__}.")
+        if is_transformation(optimizer):
+            optimizer = from_optax(optimizer, network.trainable_params())
         if optimizer is not None and not isinstance(optimizer, Optimizer):
             raise TypeError(
-                f"Model: optimizer must be an Optimizer, got {type(optimizer).__name__}."
+                "Model: optimizer must be an Optimizer or an optax transformation, got "
+                f"{type(optimizer).__name__}."
             )
         amp.check_level("Model", "amp_level", amp_level)
         if boost_level != "O0":

@@ -19,6 +19,7 @@ from typing import Any
 import jax
 
 from paramesh import random
+from paramesh._compat.jax import NOT_FINITE
 from paramesh.array_types import ArrayLike
 from paramesh.dtype import is_64bit
 from paramesh.parameter import Parameter, Pool, form_waiting
@@ -28,6 +29,7 @@ from paramesh.transforms.call_arguments import parse_call
 from paramesh.transforms.compilation import attempt, inputs_of
 from paramesh.transforms.executable import Executable
 from paramesh.transforms.handoff import Superseded
+from paramesh.transforms.not_finite import located
 from paramesh.transforms.reachability import is_cell, parameters_of
 from paramesh.transforms.retracing import Retracing
 from paramesh.transforms.stages import Lowered
@@ -98,10 +100,20 @@ class CompiledFunction:
                 if before_first_run is not None:
                     before_first_run(self, executable, args, kwargs)
                 return executable.run(leaves)
+            except NOT_FINITE as error:  # of jax_debug_nans
+                tracing.thread.frame, trace_scope.thread.scope = None, scope
+                raise self._located(error, leaves, rebuild) from None
             except Superseded:  # another thread changed the network in the meantime
                 continue
             finally:  # see `tracing.public_call`
                 tracing.thread.frame, trace_scope.thread.scope = None, scope
+
+    def _located(self, error: Exception, leaves: list[Any], rebuild: Any) -> Exception:
+        def run() -> None:
+            args, kwargs = rebuild(leaves)
+            self.fn(*args, **kwargs)
+
+        return located(error, run, self.fn)
 
     def prefetch(self, *args: Any, **kwargs: Any) -> None:
         """Announce, before a call, the arguments of the call after it.

@@ -1,0 +1,102 @@
+"""What some optax transformations take besides gradients, states and Parameters.
+
+`lookahead` takes two sets of Parameters, fast and slow ones; line searches take a function of the
+Parameters that gives the loss.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from paramesh.parameter import Parameter
+from paramesh.state import tracing
+from paramesh.tensor.base import raw
+
+
+class SlowState(NamedTuple):
+    """The state of a lookahead.
+
+    Attributes:
+        weights: the slow Parameters.
+        inner: optax's state.
+    """
+
+    weights: Any
+    inner: Any
+
+
+def plain(transform: Any) -> Any:
+    """The transformation as one over a single set of Parameters.
+
+    Of `optax.lookahead`, the Parameters are the fast ones, and the slow ones are state:
+    `slow.weights.fc1.weight`.
+
+    Source: M. Zhang et al., "Lookahead Optimizer: k steps forward, 1 step back", NeurIPS 2019.
+    """
+    if not getattr(transform.init, "__qualname__", "").startswith("lookahead."):
+        return transform
+    inner: Any = optax.with_extra_args_support(transform)
+
+    def init(params: Any) -> SlowState:
+        slow = jax.tree.map(jnp.asarray, params)
+        return SlowState(slow, inner.init(optax.LookaheadParams(params, slow)))
+
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+        both = optax.LookaheadParams(params, state.weights)
+        moves, after = inner.update(updates, state.inner, both, **extra)
+        slow = optax.apply_updates(state.weights, moves.slow)
+        return moves.fast, SlowState(slow, after)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def extras(
+    given: Mapping[str, Any], gradients: Any, by_name: Mapping[str, Parameter]
+) -> dict[str, Any]:
+    """The further arguments of an update, as optax wants them.
+
+    Args:
+        given: as the user gave them. A `value_fn` without arguments, which reads the Parameters by
+            itself, becomes one of the dict that optax gives it.
+        gradients: of the update; they are the `grad` of a line search.
+        by_name: the trained Parameters.
+    """
+    found = {name: _bare(value) for name, value in given.items()}
+    if "value_fn" in found:
+        found["value_fn"] = _of_values(found["value_fn"], by_name)
+        found.setdefault("grad", gradients)
+    return found
+
+
+def _bare(value: Any) -> Any:
+    """Without Tensors; a function stays what it is."""
+    if callable(value) and not hasattr(value, "_get"):
+        return value
+    return jax.tree.map(raw, value, is_leaf=lambda leaf: hasattr(leaf, "_get"))
+
+
+def _of_values(fn: Callable[..., Any], by_name: Mapping[str, Parameter]) -> Callable[..., Any]:
+    try:
+        wants = [
+            p
+            for p in inspect.signature(fn).parameters.values()
+            if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
+    except (TypeError, ValueError):  # nothing is known of it
+        return fn
+
+    def value(params: Mapping[str, Any], **extra: Any) -> Any:
+        if wants:
+            return raw(fn(params, **extra))
+        # A line search only tries: what the function writes meanwhile (random states, averages) is
+        # dropped.
+        with tracing.overlay({by_name[name]: array for name, array in params.items()}):
+            return jnp.asarray(raw(fn())).reshape(())
+
+    return value
