@@ -316,6 +316,14 @@ def _layout_table(params: Any) -> Any:
     return importlib.import_module("paramesh.parallel.modes.registry").table_of(params)
 
 
+def _summary(net: Any, args: Any, kwargs: Any, depth: Any, compiled: Any) -> Any:
+    return importlib.import_module("paramesh.views").summarise(net, args, kwargs, depth, compiled)
+
+
+def _html(value: Any) -> str:
+    return importlib.import_module("paramesh.views").html_of(value)
+
+
 def _around(place: placement.Placement) -> placement.Placement:
     if not get_ps_context("enable_ps"):
         session = sys.modules.get("paramesh.ps.integration.session")
@@ -356,6 +364,8 @@ providers.placement_of_mode = _placement_of
 providers.placement_around = _around
 providers.loaded = _loaded
 providers.layout_table = _layout_table
+providers.summary = _summary
+providers.html = _html
 
 
 def __getattr__(name: str) -> Any:

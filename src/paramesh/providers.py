@@ -8,6 +8,7 @@ upper floor provides it, the entry is the answer of one process on one device wi
 from __future__ import annotations
 
 import dataclasses
+import html
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -58,6 +59,14 @@ def _no_table(params: Sequence[Any]) -> Any:
     raise ContextError("no table of layouts is provided. Import paramesh.")
 
 
+def _no_summary(net: Any, args: Any, kwargs: Any, depth: Any, compiled: Any) -> Any:
+    raise ContextError("no summary of networks is provided. Import paramesh.")
+
+
+def _plain_html(value: Any) -> str:
+    return f"<pre>{html.escape(repr(value))}</pre>"
+
+
 @dataclasses.dataclass
 class Providers:
     """The registry.
@@ -73,6 +82,8 @@ class Providers:
         placement_around: what the settings of servers make of the placement of the mode.
         loaded: takes what does not become plain values out of what is loaded.
         layout_table: the table of the layouts of Parameters.
+        summary: of a network: it, its inputs, its named inputs, how deep, whether it is compiled.
+        html: the view of an object in a notebook.
     """
 
     join_processes: Callable[[], object] = _nothing
@@ -83,6 +94,8 @@ class Providers:
     placement_around: Callable[[Placement], Placement] = _unchanged
     loaded: Callable[[dict[str, Any], dict[str, Any]], Loaded] = _as_given
     layout_table: Callable[[Sequence[Any]], Any] = _no_table
+    summary: Callable[[Any, Any, Any, Any, Any], Any] = _no_summary
+    html: Callable[[Any], str] = _plain_html
 
 
 #: The registry of this process.

@@ -192,6 +192,30 @@ class Cell(Submodules):
         """
         return providers.layout_table(list(self.get_parameters()))
 
+    def summary(
+        self, *args: Any, depth: int | None = None, compiled: bool = True, **kwargs: Any
+    ) -> Any:
+        """The Cells inside: output shapes, Parameters, bytes, flops, and where each lies.
+
+        Nothing is computed and no recipe runs: the network is traced for the shapes of the inputs,
+        and what it writes while it runs (moving averages, random state) is dropped.
+
+        Args:
+            *args: inputs, of which the shapes count; a `jax.ShapeDtypeStruct` may stand for a
+                Tensor. Without inputs there are no shapes and flops.
+            depth: rows of Cells that lie deeper are left out of the printed tables.
+            compiled: compile the program, for its flops and its memory.
+            **kwargs: named inputs.
+
+        Returns:
+            A `views.Summary`: `print` shows a table, a notebook a view to fold; `to_dict()` and
+            `to_json()` give data.
+
+        Raises:
+            TypeError, ValueError: `depth` is no int from 0.
+        """
+        return providers.summary(self, args, kwargs, depth, compiled)
+
     def recompute(self, **options: Any) -> None:
         """Do not keep the activations inside this Cell for the backward pass; compute them again.
 
@@ -395,6 +419,9 @@ class Cell(Submodules):
     def extend_repr(self) -> str:
         """What `repr` shows of the Cell itself; subclasses list their arguments."""
         return ""
+
+    def _repr_html_(self) -> str:
+        return providers.html(self)
 
     def __repr__(self) -> str:
         extra = self.extend_repr()

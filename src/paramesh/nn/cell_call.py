@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,6 +14,15 @@ from paramesh.tensor.base import raw, wrap
 from paramesh.tensor.promotion import cast
 from paramesh.tensor.trees import unpack
 from paramesh.transforms.bodies import lifted
+
+
+class _Thread(threading.local):
+    #: Is told of every Cell that has run: (cell, inputs, named inputs, what it returned).
+    watcher: Callable[[Any, tuple[Any, ...], dict[str, Any], Any], None] | None = None
+
+
+#: Who watches the Cells of this thread.
+thread = _Thread()
 
 
 class CastFrame(tracing.Frame):
@@ -57,6 +68,8 @@ def run(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         changed = hook(cell, inputs, out)
         if changed is not None:
             out = changed
+    if thread.watcher is not None:
+        thread.watcher(cell, inputs, kwargs, out)
     return out
 
 

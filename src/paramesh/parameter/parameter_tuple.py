@@ -10,6 +10,7 @@ from typing import Any, Self
 from paramesh.errors import DuplicateNameError
 from paramesh.parameter.names import DEFAULT_NAME, check_prefix
 from paramesh.parameter.parameter import Parameter
+from paramesh.providers import providers
 from paramesh.tensor.base import Tensor
 
 
@@ -73,6 +74,9 @@ class ParameterTuple(tuple[Parameter, ...]):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ParameterTuple:
         return ParameterTuple([copy.deepcopy(p, memo) for p in self])
+
+    def _repr_html_(self) -> str:
+        return providers.html(self)
 
     def __str__(self) -> str:
         return super().__repr__()

@@ -25,6 +25,7 @@ import numpy as np
 from paramesh._compat.jax import eval_context
 from paramesh.dtype import DType, float32, int64, to_dtype, x64, x64_enabled
 from paramesh.errors import ParameterStateError
+from paramesh.providers import providers
 from paramesh.sampling.recipe import Initializer, Recipe, next_key
 from paramesh.state import trace_scope
 from paramesh.tensor.methods import ArrayMethods
@@ -319,6 +320,9 @@ class Tensor(ArrayMethods):
             return np.array(f"<traced {value.aval.str_short()}>")
         shown = np.asarray(value)
         return shown.astype(np.float32) if shown.dtype.name == "bfloat16" else shown
+
+    def _repr_html_(self) -> str:
+        return providers.html(self)
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec else str(self)

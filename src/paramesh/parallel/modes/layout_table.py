@@ -17,6 +17,7 @@ from paramesh.dtype import to_dtype
 from paramesh.errors import ContextError, LayoutError
 from paramesh.parallel.layouts.layout import Index, Layout, replicated, subject
 from paramesh.parallel.search.report import Explanation
+from paramesh.providers import providers
 
 _WIDTH = 100
 _LEAST_NAME = 24
@@ -138,6 +139,9 @@ class LayoutTable:
         for row, line in zip(self.rows, cells, strict=True):
             table.add_row(Text(_folded(row.name, max(room, _LEAST_NAME))), *map(Text, line))
         return table
+
+    def _repr_html_(self) -> str:
+        return providers.html(self)
 
     def __str__(self) -> str:
         return _rendered(self.__rich__())
