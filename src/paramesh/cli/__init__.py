@@ -15,15 +15,18 @@ import typer
 from rich.console import Console
 
 import paramesh
+from paramesh.checkpoint.conversion.name_rules import LIBRARIES
 from paramesh.cli.convert import Wishes, run_convert
 from paramesh.cli.demo import Settings, run_demo
 from paramesh.cli.errors import CommandError
 from paramesh.cli.inspect import SORTS, View, run_compare, run_inspect, run_report
 from paramesh.cli.launch import Launch, run_launch
 from paramesh.cli.launch_servers import Servers
+from paramesh.cli.new import new_project
 from paramesh.cli.restructure import Slices, run_merge, run_reshard
 from paramesh.cli.run import Program, check, program
 from paramesh.cli.servers import show_status
+from paramesh.cli.suggestions import among, with_suggestion
 from paramesh.errors import ParameterServerError
 
 __all__ = ["app", "main"]
@@ -43,7 +46,7 @@ app = typer.Typer(
     name="paramesh",
     help="Named, lazy, sharded parameters for JAX, with MindSpore's interface.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 
@@ -56,7 +59,13 @@ _Only = Annotated[
         help="A prefix that ends at a dot, or a pattern with * for the whole name. Repeatable.",
     ),
 ]
-_Format = Annotated[str | None, typer.Option(help="Of DST. Without it: what its name ends with.")]
+_Format = Annotated[
+    str | None,
+    typer.Option(
+        help="Of DST. Without it: what its name ends with.",
+        autocompletion=among("safetensors", "ckpt", "sharded"),
+    ),
+]
 _Checksums = Annotated[
     bool, typer.Option("--checksums", help="Keep checksums of the arrays in DST.")
 ]
@@ -110,6 +119,26 @@ def _demo(
 ) -> None:
     """Train LeNet-5 on handwritten digits, save it, and load it into a fresh network."""
     run_demo(Settings(data=data, epochs=epochs, seed=seed, out=out, devices=devices))
+
+
+_NEW_EXAMPLES = """Example:
+
+paramesh new spirals && cd spirals && python train.py && python -m pytest
+"""
+
+
+@app.command("new", epilog=_NEW_EXAMPLES)
+def _new(
+    path: Annotated[
+        Path, typer.Argument(metavar="NAME", help="The new folder; its name is the project's.")
+    ],
+) -> None:
+    """Write a small project: a network, data, a training script, and a test that passes.
+
+    The script trains, goes on where it was interrupted, and saves the
+    network. Nothing outside of the new folder is touched.
+    """
+    new_project(path, Console())
 
 
 @app.command(
@@ -355,7 +384,9 @@ def _inspect(
         bool, typer.Option("--stats", help="Read every array: min, max, mean, std, NaN, Inf.")
     ] = False,
     only: _Only = None,
-    sort: Annotated[str, typer.Option(help="Order: file, name or size.")] = "file",
+    sort: Annotated[
+        str, typer.Option(help="Order: file, name or size.", autocompletion=among(*SORTS))
+    ] = "file",
     largest: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Show the N largest alone.")
     ] = None,
@@ -427,15 +458,27 @@ def _convert(
     format: _Format = None,
     dtype: Annotated[
         str | None,
-        typer.Option(help="Of all floating-point arrays: bfloat16, float16, float32, float64."),
+        typer.Option(
+            help="Of all floating-point arrays: bfloat16, float16, float32, float64.",
+            autocompletion=among("bfloat16", "float16", "float32", "float64"),
+        ),
     ] = None,
     to: Annotated[
         str | None,
-        typer.Option(metavar="LIBRARY", help="Take the names and layouts of torch or flax."),
+        typer.Option(
+            metavar="LIBRARY",
+            help="Take the names and layouts of torch or flax.",
+            autocompletion=among(*LIBRARIES),
+        ),
     ] = None,
     back: Annotated[
         str | None,
-        typer.Option("--from", metavar="LIBRARY", help="SRC has those of torch or flax."),
+        typer.Option(
+            "--from",
+            metavar="LIBRARY",
+            help="SRC has those of torch or flax.",
+            autocompletion=among(*LIBRARIES),
+        ),
     ] = None,
     layer: Annotated[
         list[str] | None,
@@ -607,6 +650,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         show = getattr(error, "show", None)
         if show is None:
             raise
+        with_suggestion(error)
         show()
         code = getattr(error, "exit_code", 2)
     if isinstance(code, Program):

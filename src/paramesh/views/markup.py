@@ -84,6 +84,7 @@ def table(
     body = "".join(line(row, "td") for row in rows)
     foot = "" if footer is None else f"<tfoot>{line(footer, 'th', '')}</tfoot>"
     return Markup(
-        '<div style="overflow-x:auto"><table style="border-collapse:collapse;margin:2px 0">'
+        '<div style="overflow-x:auto">'
+        '<table style="border-collapse:collapse;margin:2px 0;font:inherit">'
         f"<thead>{line(header, 'th')}</thead><tbody>{body}</tbody>{foot}</table></div>"
     )

@@ -64,7 +64,8 @@ def _inside(tensor: Tensor) -> list[str]:
     if tensor.size > _MOST:
         return [*lines, markup.pale(f"{tensor.size:,} elements, too many to show here")]
     array = np.asarray(value)
-    return [*lines, *_statistics(array), markup.code(_values(array))]
+    facts = [text for fact in (*lines, *_statistics(array)) for text in (fact, " ")]
+    return [*facts, markup.code(_values(array))]
 
 
 def _statistics(array: Any) -> list[str]:
@@ -78,7 +79,7 @@ def _statistics(array: Any) -> list[str]:
     facts = f"min {finite.min():.4g}, max {finite.max():.4g}, mean {finite.mean():.4g}"
     parts = [markup.pale(f"{facts}, std {finite.std():.4g}")]
     if bad:
-        parts.append(markup.strong(f" {bad:,} NaN or infinite"))
+        parts.append(markup.strong(f"{bad:,} NaN or infinite"))
     return parts
 
 
