@@ -381,4 +381,34 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_LATER})
 
 
-_path = lazy_names.opened(__name__, {}, __dir__, {"Module": "paramesh.Cell", "nnx": "paramesh.nn"})
+#: What other libraries call what is here.
+_INSTEAD = {
+    "Module": "paramesh.Cell",
+    "nnx": "paramesh.nn",
+    "save": "paramesh.save_checkpoint(net, path)",
+    "load": "paramesh.load_checkpoint(path, net)",
+    "no_grad": "Only grad() and value_and_grad() take gradients; ops.stop_gradient() keeps "
+    "them from a value.",
+    "backward": "paramesh.grad or paramesh.value_and_grad",
+    "compile": "paramesh.jit, or net.compile(inputs)",
+    "device_put": "jax.device_put",
+    "set_default_dtype": "the dtype of each array, or net.to_float(dtype)",
+    "Variable": "paramesh.Parameter",
+    "DataLoader": "paramesh.dataset, or any iterable of batches",
+    **dict.fromkeys(("functional", "F"), "paramesh.ops"),
+    **{
+        name: f"paramesh.ops.{name}"
+        for name in (
+            "randn",
+            "zeros",
+            "ones",
+            "arange",
+            "concat",
+            "cat",
+            "stack",
+            "where",
+            "matmul",
+        )
+    },
+}
+_path = lazy_names.opened(__name__, {}, __dir__, _INSTEAD)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import numpy as np
 
-from paramesh import context
+from paramesh import context, tracebacks
 from paramesh.dtype import to_dtype
 from paramesh.nn import cell_call, sharding, tied
 from paramesh.nn.submodules import NOT_INITIALISED, Submodules
@@ -364,7 +364,13 @@ class Cell(Submodules):
         kwargs = {k: _tensor(a) for k, a in kwargs.items()}
         if context.get_context("mode") != context.PYNATIVE_MODE:
             return self._program()(*args, **kwargs)
-        return tracing.door(tracing.together)(lambda: cell_call.run(self, args, kwargs))
+        outermost = tracing.thread.journal is None
+        try:
+            return tracing.door(tracing.together)(lambda: cell_call.run(self, args, kwargs))
+        except Exception as error:
+            if outermost:
+                tracebacks.shorten(error)
+            raise
 
     def _program(self) -> CompiledFunction:
         program = self.__dict__["_compiled"]

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from paramesh import tracebacks
 from paramesh.dtype import DType, to_dtype
 from paramesh.state import tracing
 from paramesh.tensor.base import raw, wrap
@@ -49,6 +50,14 @@ class CastFrame(tracing.Frame):
 
 def run(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`construct` with everything that is set on the Cell around it."""
+    try:
+        return _run(cell, args, kwargs)
+    except Exception as error:
+        tracebacks.came_through(error, cell, args, kwargs)
+        raise
+
+
+def _run(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     frame = tracing.current()
     if frame is not None:
         frame.visit(cell)

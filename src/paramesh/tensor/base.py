@@ -22,6 +22,7 @@ import jax.core
 import jax.numpy as jnp
 import numpy as np
 
+from paramesh import lazy_names
 from paramesh._compat.jax import eval_context
 from paramesh.dtype import DType, float32, int64, to_dtype, x64, x64_enabled
 from paramesh.errors import ParameterStateError
@@ -30,6 +31,25 @@ from paramesh.sampling.recipe import Initializer, Recipe, next_key
 from paramesh.state import trace_scope
 from paramesh.tensor.methods import ArrayMethods
 from paramesh.tensor.promotion import cast, scalar_kind
+
+_GRADIENTS = "grad() or value_and_grad(), which return gradients"
+_BACKEND = "Arrays lie on the backend that JAX has; JAX_PLATFORMS chooses it."
+#: What other libraries call what is here, for errors.
+_INSTEAD = {
+    "backward": _GRADIENTS,
+    "grad": _GRADIENTS,
+    "retain_grad": _GRADIENTS,
+    "grad_fn": _GRADIENTS,
+    "requires_grad": "a Parameter: Tensors are not trained",
+    "requires_grad_": "a Parameter: Tensors are not trained",
+    "detach": "ops.stop_gradient(tensor)",
+    "clone": "copy()",
+    "cuda": _BACKEND,
+    "cpu": _BACKEND,
+    "device": _BACKEND,
+    "at": "item assignment, t[i] = value",
+    "block_until_ready": "asnumpy(), which waits",
+}
 
 
 class Tensor(ArrayMethods):
@@ -87,6 +107,13 @@ class Tensor(ArrayMethods):
         if not isinstance(array, np.ndarray):
             raise TypeError(f"from_numpy needs a numpy array, got {type(array).__name__}.")
         return Tensor(array)
+
+    def __getattr__(self, name: str) -> Any:
+        # Names with underscores are asked for by numpy, JAX and pickle.
+        instead = {} if name.startswith("_") else _INSTEAD
+        text = lazy_names.missing(f"'{type(self).__name__}'", name, lambda: (), instead)
+        # With the object, python itself proposes what is near.
+        raise AttributeError(text.removesuffix("."), name=name, obj=self)
 
     # What the mixins build on.
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from paramesh import context
+from paramesh import context, lazy_names
 from paramesh.checkpoint import load_checkpoint
 from paramesh.errors import ParameterStateError
 from paramesh.nn.cell import Cell
@@ -29,6 +29,16 @@ from paramesh.train.metrics import Metric, get_metrics
 from paramesh.train.position import Position, check_same, passed_over, restore_random, resumed
 from paramesh.train.progress import progress_callback
 from paramesh.train.unplanned_saves import save_at_error, save_at_interrupt
+
+#: What other libraries call what is here, for errors.
+_INSTEAD = {
+    "fit": "train(epoch, train_dataset, callbacks)",
+    "evaluate": "eval(valid_dataset)",
+    "compile": "Model(network, loss_fn, optimizer, metrics)",
+    "save": "paramesh.save_checkpoint(model.train_network, path)",
+    "load_weights": "paramesh.load_checkpoint(path, network)",
+    "summary": "network.summary(inputs)",
+}
 
 
 class Model:
@@ -65,6 +75,16 @@ class Model:
     ) -> None:
         if not isinstance(network, Cell):
             raise TypeError(f"Model: network must be a Cell, got {type(network).__name__}.")
+        if isinstance(network, Optimizer):
+            raise TypeError(
+                f"Model: network is the optimizer {type(network).__name__}. The arguments are "
+                "Model(network, loss_fn, optimizer)."
+            )
+        if isinstance(loss_fn, type):
+            raise TypeError(
+                f"Model: loss_fn is the class {loss_fn.__name__}; give an instance, "
+                f"{loss_fn.__name__}()."
+            )
         if optimizer is not None and not isinstance(optimizer, Optimizer):
             raise TypeError(
                 f"Model: optimizer must be an Optimizer, got {type(optimizer).__name__}."
@@ -91,6 +111,10 @@ class Model:
         self._of_two = {self._train_network} | (
             set() if self._eval_network in (None, eval_network) else {self._eval_network}
         )
+
+    def __getattr__(self, name: str) -> Any:
+        text = lazy_names.missing("'Model'", name, lambda: (), _INSTEAD)
+        raise AttributeError(text.removesuffix("."), name=name, obj=self)
 
     def _build_train(self, manager: LossScaleManager | None) -> Cell:
         if self._optimizer is None:
@@ -411,6 +435,8 @@ def _tell(callbacks: Iterable[Callback], moment: str, run: RunContext) -> None:
 
 def _whole(argument: str, value: Any, low: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"Model.train: {argument} must be an int, got {value!r}.")
+        got = repr(value) if isinstance(value, float | str | bool) else type(value).__name__
+        order = " The arguments are train(epoch, train_dataset)." if argument == "epoch" else ""
+        raise TypeError(f"Model.train: {argument} must be an int, got {got}.{order}")
     if value < low:
         raise ValueError(f"Model.train: {argument} must be at least {low}, got {value}.")

@@ -20,7 +20,7 @@ import jax
 import jax.core
 import numpy as np
 
-from paramesh import random
+from paramesh import random, tracebacks
 from paramesh._compat.jax import dce_jaxpr, jaxpr_as_fun
 from paramesh._compat.unbroken import as_before
 from paramesh.dtype import is_64bit, watch_64bit, x64_enabled, x64_set
@@ -103,6 +103,9 @@ class CompiledFunction:
                 return entry.run(leaves)
             except Superseded:  # another thread changed the network in between
                 continue
+            except Exception as error:
+                tracebacks.shorten(error)
+                raise
             finally:  # see `tracing.door`
                 tracing.thread.frame, trace_scope.thread.border = None, notes
 
