@@ -105,9 +105,8 @@ def _internal(file: str) -> bool:
 
 
 def _jax() -> list[str]:
-    found = (sys.modules.get(name) for name in ("jax", "jaxlib"))
-    files = (getattr(module, "__file__", None) for module in found)
-    return [os.path.dirname(os.path.abspath(file)) + os.sep for file in files if file]
+    file = getattr(sys.modules.get("jax"), "__file__", None)
+    return [] if file is None else [os.path.dirname(os.path.abspath(file)) + os.sep]
 
 
 def _path(outer: Any, inner: Any) -> str:

@@ -8,6 +8,7 @@ Glossary
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -149,12 +150,7 @@ def _parameters(source: Source, wanted: Choice, net: Cell | None) -> dict[str, A
                 f"Checkpoint '{source.path}' has the name {shortened(name)}: {why}. Nothing was "
                 "loaded."
             )
-    for name in names:
-        if not storable(source.entry(name).dtype):
-            raise CheckpointError(
-                f"Checkpoint '{source.path}': '{name}' is {source.entry(name).dtype}, which no "
-                "Tensor can be. Nothing was loaded."
-            )
+    names = _readable(source, names, wanted)
     values: dict[str, Any] = dict.fromkeys(names)
     if net is not None and isinstance(source, CutSource | OrbaxSource):
         values |= loaded_slices(source, names, net)
@@ -168,6 +164,22 @@ def _parameters(source: Source, wanted: Choice, net: Cell | None) -> dict[str, A
         if wanted(name):
             found[name] = appended_value(name, value)
     return found
+
+
+def _readable(source: Source, names: list[str], wanted: Choice) -> list[str]:
+    """The names of arrays that a Tensor can be; a warning says which others there are."""
+    others = {name: kind for name, kind in source.skipped.items() if wanted(name)}
+    for name in names:
+        if not storable(source.entry(name).dtype):
+            others[name] = f"{source.entry(name).dtype} {source.entry(name).shape}"
+    if others:
+        shown = ", ".join(f"'{name}' is {kind}" for name, kind in list(others.items())[:5])
+        warnings.warn(
+            f"Checkpoint '{source.path}': {len(others)} arrays are left out, since no Tensor has "
+            f"their element type: {shown}{', …' if len(others) > 5 else ''}.",
+            stacklevel=4,
+        )
+    return [name for name in names if name not in others]
 
 
 def _on_device(source: Source, names: list[str]) -> list[Any]:

@@ -63,7 +63,7 @@ _Format = Annotated[
     str | None,
     typer.Option(
         help="Of DST. Without it: what its name ends with.",
-        autocompletion=among("safetensors", "ckpt", "sharded"),
+        autocompletion=among("safetensors", "ckpt", "huggingface", "sharded"),
     ),
 ]
 _Checksums = Annotated[
@@ -448,6 +448,10 @@ paramesh convert net.safetensors torch.safetensors --to torch
 paramesh convert bert.safetensors net.safetensors --from torch --layer 'embeddings.*=Embedding'
 
 paramesh convert net.safetensors flax.safetensors --to flax --layer '*.attn=MultiheadAttention:8'
+
+paramesh convert pytorch_model.bin flax.safetensors --from torch --to flax
+
+paramesh convert net.safetensors folder --format huggingface --to torch
 """
 
 

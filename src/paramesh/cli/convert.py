@@ -87,6 +87,9 @@ def run_convert(
         raise CommandError(f"{place}: {error.strerror or error}") from error
     for line in _lines(source, found, wishes):
         console.print(line)
+    unused = conversion.rename.unused if isinstance(conversion.rename, Renaming) else []
+    for rule in unused:
+        console.print(Text(f"--rename {rule}: no name begins with it or matches it.", "bold red"))
     return found
 
 
@@ -94,8 +97,8 @@ def _conversion(wishes: Wishes) -> Conversion:
     for option, value in (("--to", wishes.to), ("--from", wishes.back)):
         if value is not None and value not in LIBRARIES:
             raise CommandError(f"{option} {value}: there are rules for {' and '.join(LIBRARIES)}")
-    if wishes.to and wishes.back:
-        raise CommandError("give --to or --from, not both: one of the two sides is paramesh's")
+    if wishes.to and wishes.to == wishes.back:
+        raise CommandError(f"--from {wishes.back} --to {wishes.to}: the two are the same")
     if wishes.layers and not (wishes.to or wishes.back):
         raise CommandError("--layer goes with --to or --from")
     layers: dict[str, str] = {}
@@ -149,16 +152,25 @@ def _lines(source: Path, found: Converted, wishes: Wishes) -> Iterable[Text]:
         f"{source} -> {found.path} ({found.format}): {counted(found.arrays, 'parameter')}, "
         f"{byte_text(found.nbytes)}{changed}."
     )
+    if found.architecture is not None:
+        yield Text(f"By the rules for {found.architecture} of transformers.")
+    for what, listed in (("Left out", found.dropped), ("Not read", found.skipped)):
+        if listed:
+            yield Text(f"{what}:", "bold")
+            yield from _listed(list(listed.items()))
     if found.unknown:
         library = wishes.to or wishes.back
         yield Text(f"As they were, for want of a rule for {library}:", "bold")
-        listed = list(found.unknown.items())
-        for name, why in listed[:_MOST_LISTED]:
-            yield Text(f"  {name}" + (f": {why}" if why != "no rule" else ""))
-        if len(listed) > _MOST_LISTED:
-            yield Text(f"  and {len(listed) - _MOST_LISTED:,} more")
+        yield from _listed(list(found.unknown.items()))
     for name, count in found.overflow.items():
         yield Text(
             f"{name}: {counted(count, 'element')} too large for {wishes.dtype}, now infinite.",
             "bold red",
         )
+
+
+def _listed(pairs: Sequence[tuple[str, str]]) -> Iterable[Text]:
+    for name, why in pairs[:_MOST_LISTED]:
+        yield Text(f"  {name}" + (f": {why}" if why != "no rule" else ""))
+    if len(pairs) > _MOST_LISTED:
+        yield Text(f"  and {len(pairs) - _MOST_LISTED:,} more")

@@ -57,8 +57,9 @@ class Tensor(ArrayMethods):
 
     Args:
         input_data: ndarray (dtype kept), jax.Array, Tensor, a list or tuple of numbers, or a
-            number. A python int is Int64, a float Float32, a complex Complex128; a list of ints
-            is Int64, one that holds a float Float32. Data is copied.
+            number, or an array of a library that speaks DLPack, such as a torch Tensor. A python
+            int is Int64, a float Float32, a complex Complex128; a list of ints is Int64, one that
+            holds a float Float32. Data is copied.
         dtype: element type to cast to.
         shape, init: instead of data, a shape and an `Initializer`: the Tensor then holds a recipe.
 
@@ -418,6 +419,8 @@ def as_value(data: Any, dtype: DType | None = None) -> Any:
         data = data._get()  # JAX's tree functions make Tensors around numpy arrays and numbers
     if isinstance(data, jax.Array):
         value = data
+    elif hasattr(data, "__dlpack__") and not isinstance(data, np.ndarray):
+        value = _from_dlpack(data)
     else:
         array = _as_numpy(data)
         if dtype is not None and dtype.np_dtype != array.dtype:
@@ -427,6 +430,28 @@ def as_value(data: Any, dtype: DType | None = None) -> Any:
         with known, x64(array):
             return jnp.array(array)
     return value if dtype is None else cast(value, dtype)
+
+
+def _from_dlpack(data: Any) -> Any:
+    """An array of another library (torch, cupy, tensorflow, …), copied.
+
+    Raises:
+        TypeError: it has elements that there are not here, or lies where JAX cannot see it.
+    """
+    if getattr(data, "requires_grad", False):
+        data = data.detach()  # torch hands nothing out that it would differentiate
+    kind = f"{type(data).__module__.partition('.')[0]}.{type(data).__name__}"
+    try:
+        with jax.enable_x64(True):
+            value = jnp.array(jax.dlpack.from_dlpack(data), copy=True)
+    # Each library has errors of its own.
+    except Exception as error:
+        raise TypeError(
+            f"A {kind} cannot be taken over through DLPack ({error}). Give it as a numpy array, on "
+            "the CPU."
+        ) from error
+    to_dtype(value.dtype)
+    return value
 
 
 _PYTHON_DTYPES = {

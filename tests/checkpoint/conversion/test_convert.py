@@ -210,7 +210,6 @@ def test_rules_that_are_none(rule: str, message: str) -> None:
         ("no/b.safetensors", Conversion(), FileNotFoundError, "There is no folder"),
         ("b.bin", Conversion(), ValueError, "none of the endings that tell the format"),
         ("b.bin", Conversion(format="zip"), ValueError, "no checkpoint format 'zip'"),
-        (NEW, Conversion(to="torch", back="flax"), ValueError, "or from them, not both"),
         (NEW, Conversion(layers={"a": "Dense"}), ValueError, "are for a change of names"),
         (NEW, Conversion(rename=lambda name: "x"), ValueError, "Two arrays would be named"),
         (NEW, Conversion(rename=lambda name: ""), ValueError, "leave no name for 'fc.we"),

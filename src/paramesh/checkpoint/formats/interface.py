@@ -90,6 +90,7 @@ class Source(abc.ABC):
         metadata: what else the file says about itself, as strings.
         scalars_may_be_appended: the format keeps numbers of `append_dict` as arrays of shape (), so
             that such an array may be a Parameter or not.
+        skipped: arrays that cannot be read, and what the file says of each: {name: "F4 (8, 16)"}.
     """
 
     format: str = ""
@@ -99,6 +100,7 @@ class Source(abc.ABC):
         self.appended: Mapping[str, Appended] = {}
         self.metadata: Mapping[str, str] = {}
         self.scalars_may_be_appended = False
+        self.skipped: Mapping[str, str] = {}
         self._entries: dict[str, Entry] = {}
 
     def names(self) -> list[str]:

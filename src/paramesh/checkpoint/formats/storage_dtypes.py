@@ -47,6 +47,9 @@ SAFETENSORS: dict[str, DType] = {
     "F8_E5M2FNUZ": float8_e5m2fnuz,
 }
 
+#: Numbers of safetensors files that are no whole bytes, and their bits: shown, and not read.
+PACKED = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
+
 #: What MindSpore 2.10 reads from `.ckpt` files, and writes into them.
 MINDSPORE: dict[str, DType] = {
     str(kind): kind for kind in (*types.ALL, int4x2) if not kind.is_complex()
