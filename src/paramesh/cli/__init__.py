@@ -116,9 +116,12 @@ def _demo(
             "which of them holds what.",
         ),
     ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show no progress of the training.")
+    ] = False,
 ) -> None:
     """Train LeNet-5 on handwritten digits, save it, and load it into a fresh network."""
-    run_demo(Settings(data=data, epochs=epochs, seed=seed, out=out, devices=devices))
+    run_demo(Settings(data, epochs, seed, out, devices, quiet))
 
 
 _NEW_EXAMPLES = """Example:

@@ -442,4 +442,6 @@ class Cell(Submodules):
 def _tensor(value: Any) -> Any:
     if isinstance(value, np.ndarray | jax.Array):
         return Tensor(value)
+    if not isinstance(value, Tensor) and hasattr(value, "__dlpack__"):
+        return Tensor(value)  # of another library, such as torch
     return wrap(value) if isinstance(value, jax.ShapeDtypeStruct) else value

@@ -40,6 +40,7 @@ from paramesh.train.metrics import (
 from paramesh.train.model import Model
 from paramesh.train.model_checkpoint import CheckpointConfig, ModelCheckpoint
 from paramesh.train.summary import Summary
+from paramesh.train.weights_and_biases import WandbLogger
 from paramesh.train.workers import first_step, pending_steps
 
 __all__ = [
@@ -71,6 +72,7 @@ __all__ = [
     "LearningRateScheduler",
     "LambdaCallback",
     "Summary",
+    "WandbLogger",
     # metrics
     "Metric",
     "Accuracy",
