@@ -96,7 +96,7 @@ def test_what_scripts_import_from_a_path(path: str, names: str) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("path", ["nothing", "common.nothing", "train.nothing", "dataset"])
+@pytest.mark.parametrize("path", ["nothing", "common.nothing", "train.nothing"])
 def test_an_unknown_path_is_not_found(path: str) -> None:
     with pytest.raises(ModuleNotFoundError, match=rf"No module named 'paramesh\.{path}'"):
         importlib.import_module(f"paramesh.{path}")

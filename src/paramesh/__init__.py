@@ -82,6 +82,8 @@ if TYPE_CHECKING:
     from paramesh.nn.cell import Cell
     from paramesh.optim.from_optax import from_optax
     from paramesh.parallel import communication
+    from paramesh.parallel.layouts.layout import Layout
+    from paramesh.parallel.planning import plan
     from paramesh.train import (
         MAE,
         MSE,
@@ -141,6 +143,7 @@ _LATER: dict[str, str | None] = {
     "transforms": None,
     "Cell": "paramesh.nn.cell",
     "GradOperation": "paramesh.transforms",
+    "Layout": "paramesh.parallel.layouts.layout",
     "Model": "paramesh.train",
     "build_searched_strategy": "paramesh.checkpoint",
     "cond": "paramesh.transforms",
@@ -159,6 +162,7 @@ _LATER: dict[str, str | None] = {
     "load_distributed_checkpoint": "paramesh.checkpoint",
     "load_exported": "paramesh.checkpoint",
     "load_param_into_net": "paramesh.checkpoint",
+    "plan": "paramesh.parallel.planning",
     "merge_sliced_parameter": "paramesh.checkpoint",
     "rank_list_for_transform": "paramesh.checkpoint",
     "remat": "paramesh.transforms",
@@ -202,6 +206,8 @@ __all__ = [
     "set_seed",
     "get_seed",
     "Cell",
+    "Layout",
+    "plan",
     "nn",
     "ops",
     "optim",

@@ -16,7 +16,7 @@ import sys
 import types
 from collections.abc import Callable, Sequence
 
-from paramesh import deprecations, lazy_names
+from paramesh import child_processes, deprecations, lazy_names
 
 #: MindSpore's path under its top package -> the module here. A tuple is a package made of several:
 #: the first module that has a name gives it.
@@ -39,6 +39,26 @@ PATHS: dict[str, tuple[str, ...]] = {
     "common.tensor": ("paramesh.tensor",),
     "communication": ("paramesh.parallel.communication",),
     "communication.management": ("paramesh.parallel.communication.management",),
+    "dataset.core": ("paramesh.dataset",),
+    "dataset.core.config": ("paramesh.dataset.config",),
+    "dataset.engine": ("paramesh.dataset",),
+    "dataset.engine.config": ("paramesh.dataset.config",),
+    "dataset.engine.datasets": ("paramesh.dataset",),
+    "dataset.engine.iterators": ("paramesh.dataset.iterators",),
+    "dataset.engine.samplers": ("paramesh.dataset.samplers",),
+    "mindrecord.filereader": ("paramesh.mindrecord",),
+    "mindrecord.filewriter": ("paramesh.mindrecord",),
+    "dataset.audio.transforms": ("paramesh.dataset.audio",),
+    "dataset.audio.utils": ("paramesh.dataset.audio",),
+    "dataset.text.transforms": ("paramesh.dataset.text", "paramesh.dataset.transforms"),
+    "dataset.text.utils": ("paramesh.dataset.text",),
+    "dataset.transforms.transforms": ("paramesh.dataset.transforms",),
+    "dataset.transforms.vision": ("paramesh.dataset.vision",),
+    "dataset.transforms.vision.c_transforms": ("paramesh.dataset.vision.c_transforms",),
+    "dataset.transforms.vision.py_transforms": ("paramesh.dataset.vision.py_transforms",),
+    "dataset.vision.py_transforms_util": ("paramesh.dataset.vision.pillow_functions",),
+    "dataset.vision.transforms": ("paramesh.dataset.vision", "paramesh.dataset.transforms"),
+    "dataset.vision.utils": ("paramesh.dataset.vision",),
     "nn.layer": ("paramesh.nn",),
     "nn.layer.activation": ("paramesh.nn.activation",),
     "nn.layer.basic": ("paramesh.nn.basic", "paramesh.nn.dropout"),
@@ -71,6 +91,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "ops.operations.nn_ops": ("paramesh.ops.operations",),
     "ops.primitive": ("paramesh.ops",),
     "parallel._auto_parallel_context": ("paramesh.parallel.mindspore_utils",),
+    "parallel.auto_parallel": ("paramesh.parallel.modes.auto_parallel",),
     "parallel._utils": ("paramesh.parallel.mindspore_utils",),
     "train.callback": ("paramesh.train",),
     "train.callback._callback": ("paramesh.train.callbacks",),
@@ -200,6 +221,7 @@ def as_mindspore() -> None:
             "without it, or replace 'mindspore' by 'paramesh' in the script."
         )
     install("mindspore", _absent)
+    child_processes.add("paramesh.compat:as_mindspore")
     sys.modules["mindspore"] = importlib.import_module("paramesh")
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 
-from paramesh import ignored_settings
+from paramesh import ignored_settings, setting_checks
 from paramesh._compat.jax import reset_compilation_cache
 from paramesh.errors import ContextError
 from paramesh.providers import providers
@@ -64,6 +64,7 @@ _PARALLEL_DEFAULTS: dict[str, Any] = {
     "gradient_fp32_sync": True,
     "parameter_broadcast": False,
     "enable_parallel_optimizer": False,
+    "parallel_optimizer_config": None,
     "grad_accumulation_step": 1,
     "pipeline_stages": 1,
     "comm_fusion": None,
@@ -103,13 +104,6 @@ _ps_made: set[str] = set()
 _program_key: tuple[Any, ...] = ()
 _ps_resets = 0
 
-#: For each collective of `comm_fusion`, its modes with what `config` has to be.
-_FUSIONS = {
-    "allreduce": ("auto", "size", "index"),
-    "allgather": ("auto", "size"),
-    "reducescatter": ("auto", "size"),
-}
-
 
 def _moved() -> None:
     global _program_key
@@ -121,26 +115,6 @@ def program_key() -> tuple[Any, ...]:
     return _program_key
 
 
-def _one_of(call: str, name: str, value: Any, allowed: tuple[Any, ...]) -> Any:
-    if isinstance(value, bool) != any(isinstance(a, bool) for a in allowed) or value not in allowed:
-        raise ValueError(f"{call}: {name}={value!r} is not one of {', '.join(map(repr, allowed))}.")
-    return value
-
-
-def _boolean(call: str, name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{call}: {name} must be True or False, got {value!r}.")
-    return value
-
-
-def _whole(call: str, name: str, value: Any, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{call}: {name} must be an int, got {value!r}.")
-    if not low <= value <= high:
-        raise ValueError(f"{call}: {name}={value} is outside {low}..{high}.")
-    return value
-
-
 def _check_setting(name: str, value: Any) -> Any:
     call = "set_context"
     if name == "mode":
@@ -150,15 +124,19 @@ def _check_setting(name: str, value: Any) -> Any:
             )
         return value
     if name == "device_target":
-        return _one_of(call, name, value, (*_DEVICE_TARGETS, None))
+        return setting_checks.one_of(call, name, value, (*_DEVICE_TARGETS, None))
     if name == "save_graphs":
-        return value if type(value) is int and 0 <= value <= 3 else _boolean(call, name, value)
+        return (
+            value
+            if type(value) is int and 0 <= value <= 3
+            else setting_checks.boolean(call, name, value)
+        )
     if name == "compilation_cache_dir":
         if value is not None and not isinstance(value, str):
             raise TypeError(f"{call}: compilation_cache_dir must be a path or None, got {value!r}.")
         return value
     if name == "flat_parameters":
-        return _one_of(call, name, value, _FLAT)
+        return setting_checks.one_of(call, name, value, _FLAT)
     if name in ignored_settings.SETTINGS:
         return value
     raise ValueError(_no_setting(call, name))
@@ -243,7 +221,7 @@ def get_context(name: str) -> Any:
     raise ValueError(_no_setting("get_context", name))
 
 
-def _memory(call: str, name: str, value: Any) -> int | None:
+def memory_bytes(call: str, name: str, value: Any) -> int | None:
     """Bytes, of a number of them or a text such as "80GB"; None for no limit."""
     if value is None:
         return None
@@ -276,54 +254,13 @@ def _dataset_strategy(call: str, value: Any) -> Any:
 
 
 def _pipeline_stages(call: str, value: Any) -> int:
-    stages = _whole(call, "pipeline_stages", value, 1, 4096)
+    stages = setting_checks.whole(call, "pipeline_stages", value, 1, 4096)
     if stages != 1:
         raise ValueError(
             f"{call}: pipeline_stages={stages}, but there is no pipeline parallelism here: 1 is "
             "the only value. Cut the layers instead, by strategies in semi_auto_parallel."
         )
     return stages
-
-
-def _comm_fusion(call: str, value: Any) -> dict[str, Any] | None:
-    if value is None:
-        return None
-    example = '{"openstate": True, "allreduce": {"mode": "size", "config": 32}}'
-    known = ("openstate", *_FUSIONS)
-    if not isinstance(value, dict) or not value.keys() <= set(known):
-        raise TypeError(
-            f"{call}: comm_fusion must be None or a dict with keys among {', '.join(known)}, such "
-            f"as {example}, got {value!r}."
-        )
-    for key, entry in value.items():
-        if key == "openstate":
-            _boolean(call, "comm_fusion['openstate']", entry)
-            continue
-        if not isinstance(entry, dict) or not {"mode"} <= entry.keys() <= {"mode", "config"}:
-            raise TypeError(
-                f"{call}: comm_fusion[{key!r}] must be a dict with a 'mode' and a 'config', such "
-                f"as {example}, got {entry!r}."
-            )
-        _fusion_entry(call, key, entry)
-    return copy.deepcopy(value)
-
-
-def _fusion_entry(call: str, key: str, entry: dict[str, Any]) -> None:
-    where = f"comm_fusion[{key!r}]"
-    mode, config = entry["mode"], entry.get("config")
-    _one_of(call, f"{where}['mode']", mode, _FUSIONS[key])
-    if mode == "auto" and config is not None:
-        raise ValueError(f"{call}: {where} in mode 'auto' takes config=None, got {config!r}.")
-    if mode == "size":
-        _whole(call, f"{where}['config'], megabytes,", config, 1, 4096)
-    if mode == "index":
-        places = config if isinstance(config, list) else []
-        whole = all(type(i) is int and i > 0 for i in places)
-        if not places or not whole or sorted(set(places)) != places:
-            raise ValueError(
-                f"{call}: {where} in mode 'index' takes the rising positions at which the "
-                f"gradients are split, such as [20, 35], got {config!r}."
-            )
 
 
 def set_auto_parallel_context(**settings: Any) -> None:
@@ -338,6 +275,10 @@ def set_auto_parallel_context(**settings: Any) -> None:
     - `gradient_fp32_sync` (default True): 16-bit gradients are summed as Float32.
     - `parameter_broadcast`: the first process's values become everybody's before the first step.
     - `enable_parallel_optimizer`: split the state of optimizers over the devices.
+    - `parallel_optimizer_config`, in the modes with one global view: a dict with
+      `parallel_optimizer_threshold` (kilobytes; state of smaller Parameters is not cut),
+      `optimizer_weight_shard_size` (over at most so many devices; -1: over all that would hold
+      copies) and `gradient_accumulation_shard` (recorded: XLA decides).
     - `grad_accumulation_step` (1..65536): into how many parts a step cuts its batch; their
       gradients are averaged before the one update.
     - `full_batch`: every device sees the whole of each input.
@@ -354,7 +295,8 @@ def set_auto_parallel_context(**settings: Any) -> None:
       `{"allreduce": {"mode": "size", "config": 32}}` joins up to 32 megabytes, mode "index" splits
       at the given positions among the gradients, and "auto" leaves it to paramesh. The entries
       "allgather" and "reducescatter" are recorded only.
-    - `all_reduce_fusion_config`: MindSpore's older name for positions of mode "index".
+    - `all_reduce_fusion_config`: MindSpore's older name for positions of mode "index", and
+      `auto_parallel_search_mode` that of `search_mode`.
     - `pipeline_stages`: 1 only.
 
     Raises:
@@ -362,6 +304,8 @@ def set_auto_parallel_context(**settings: Any) -> None:
         TypeError: a value of the wrong type.
     """
     call = "set_auto_parallel_context"
+    if "auto_parallel_search_mode" in settings:
+        settings = _renamed(call, settings, "auto_parallel_search_mode", "search_mode")
     if "all_reduce_fusion_config" in settings:
         settings = _without_alias(call, settings)
     checked: dict[str, Any] = {}
@@ -376,6 +320,13 @@ def set_auto_parallel_context(**settings: Any) -> None:
     _moved()
 
 
+def _renamed(call: str, settings: dict[str, Any], old: str, name: str) -> dict[str, Any]:
+    """A setting under the name that MindSpore has for it now."""
+    if name in settings:
+        raise ValueError(f"{call}: {old} and {name} say the same thing; give one.")
+    return {k: v for k, v in settings.items() if k != old} | {name: settings[old]}
+
+
 def _without_alias(call: str, settings: dict[str, Any]) -> dict[str, Any]:
     if "comm_fusion" in settings:
         raise ValueError(
@@ -388,28 +339,30 @@ def _without_alias(call: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 def _check_parallel(call: str, name: str, value: Any) -> Any:
     if name == "parallel_mode":
-        return _one_of(call, name, value, _PARALLEL_MODES)
+        return setting_checks.one_of(call, name, value, _PARALLEL_MODES)
     if name == "device_num":
-        return _whole(call, name, value, 1, 4096)
+        return setting_checks.whole(call, name, value, 1, 4096)
     if name == "global_rank":
-        return _whole(call, name, value, 0, 4095)
+        return setting_checks.whole(call, name, value, 0, 4095)
     if name == "search_mode":
-        return _one_of(call, name, value, _SEARCH_MODES)
+        return setting_checks.one_of(call, name, value, _SEARCH_MODES)
     if name == "device_memory":
-        return _memory(call, name, value)
+        return memory_bytes(call, name, value)
     if name == "grad_accumulation_step":
-        return _whole(call, name, value, 1, 65536)
+        return setting_checks.whole(call, name, value, 1, 65536)
     if name == "pipeline_stages":
         return _pipeline_stages(call, value)
     if name == "comm_fusion":
-        return _comm_fusion(call, value)
+        return setting_checks.comm_fusion(call, value)
+    if name == "parallel_optimizer_config":
+        return setting_checks.optimizer_config(call, value)
     if name == "dataset_strategy":
         return _dataset_strategy(call, value)
     if name in ("strategy_ckpt_save_file", "strategy_ckpt_load_file"):
         if not isinstance(value, str):
             raise TypeError(f"{call}: {name} must be a path, got {value!r}.")
         return value
-    return _boolean(call, name, value)
+    return setting_checks.boolean(call, name, value)
 
 
 def device_num() -> int | None:
@@ -496,11 +449,11 @@ def _check_ps_setting(call: str, name: str, value: Any) -> Any:
         "standby": (0, 1),
     }
     if name in ("enable_ps", "fsync"):
-        return _boolean(call, name, value)
+        return setting_checks.boolean(call, name, value)
     if name in ranges:
-        return _whole(call, name, value, *ranges[name])
+        return setting_checks.whole(call, name, value, *ranges[name])
     if name == "mode":
-        return _one_of(call, name, value, _PS_MODES)
+        return setting_checks.one_of(call, name, value, _PS_MODES)
     if name in ("wal_dir", "address"):
         if value is not None and (not isinstance(value, str) or not value):
             what = "the path of a folder" if name == "wal_dir" else "the address of a Ray cluster"

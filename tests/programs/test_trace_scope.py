@@ -71,7 +71,7 @@ class TestMadeInside:
         text = r"makes a Dense \(with the Parameter 'weight'\).*Make it outside"
         with pytest.raises(TraceError, match=text) as caught:
             COMPILED[way](_a_layer)(X2)
-        assert "test_border.py" in str(caught.value)
+        assert "test_trace_scope.py" in str(caught.value)
         assert "nn.Dense(2, 2)(x).sum()" in str(caught.value)
 
     @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_asking_a_traced_tensor_for_its_numbers(name: str) -> None:
 
     with pytest.raises(TraceError, match=text) as caught:
         asks(X2)
-    for part in ('test_border.py", line', "paramesh.cond", "ops.where", "PYNATIVE_MODE"):
+    for part in ('test_trace_scope.py", line', "paramesh.cond", "ops.where", "PYNATIVE_MODE"):
         assert part in str(caught.value)
 
 

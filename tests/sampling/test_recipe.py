@@ -15,8 +15,17 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceShardin
 from paramesh import initializer as inits
 from paramesh.dtype import bfloat16, float32, float64
 from paramesh.errors import RecipeError
-from paramesh.sampling import batched as rows
-from paramesh.sampling import recipe, sampler, seed
+from paramesh.sampling import (
+    batched as rows,
+)
+from paramesh.sampling import (
+    distribution as law,
+)
+from paramesh.sampling import (
+    recipe,
+    sampler,
+    seed,
+)
 from paramesh.sampling.recipe import Initializer, Recipe, compute_many, get_seed, next_key, set_seed
 from recipe_cases import numbers
 
@@ -361,3 +370,21 @@ def test_calling_an_initializer_fills_an_array():
 def test_what_is_no_slice(index, error, match):
     with pytest.raises(error, match=match):
         Recipe(inits.One(), (0, 0), (4, 4), float32).compute(index)
+
+
+@pytest.mark.parametrize("size", [8, 300_000])
+def test_64_bit_floats_for_tpus_are_computed_on_the_host(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TPUs have no floats with the bits of float64; the numbers are those of a CPU."""
+    drawn = Recipe(inits.Normal(1.0), (1, 2), (size,), float64)
+    with jax.enable_x64(True):
+        want = np.asarray(drawn.compute())
+        for module in (sampler, rows):
+            monkeypatch.setattr(module, "default_platform", lambda: "tpu")
+        got = np.asarray(drawn.compute())
+    assert got.dtype == np.float64
+    np.testing.assert_array_equal(got, want)
+    assert not law.computed_on("tpu", float64)
+    assert law.computed_on("tpu", float32)
+    assert law.computed_on("gpu", float64)

@@ -23,6 +23,7 @@ from paramesh.cli.inspect import SORTS, View, run_compare, run_inspect, run_repo
 from paramesh.cli.launch import Launch, run_launch
 from paramesh.cli.launch_servers import Servers
 from paramesh.cli.new import new_project
+from paramesh.cli.plan import ConversionPlan, run_calibrate, run_plan
 from paramesh.cli.restructure import Slices, run_merge, run_reshard
 from paramesh.cli.run import Program, check, program
 from paramesh.cli.servers import show_status
@@ -311,6 +312,78 @@ def _run(
     if module or strict or words not in ([], ["--json"]):
         raise CommandError("--check takes one PATH and --json: paramesh run --check PATH")
     raise typer.Exit(check(Path(path), as_json, Console()))
+
+
+_PLAN_EXAMPLES = """Examples:
+
+paramesh plan train.py --target h100:8
+
+paramesh plan train.py --target v5e:8x8 --memory 12GB --html plan.html -- --batch 512
+
+paramesh plan -m project.train --target h100:2x8 --json
+
+paramesh plan --calibrate
+"""
+
+
+@app.command("plan", epilog=_PLAN_EXAMPLES)
+def _plan(
+    path: Annotated[
+        str | None,
+        typer.Argument(metavar="PROGRAM", help="A script, or with -m a module."),
+    ] = None,
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[ARGS]...", help="Go to the program; options of it behind --."),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND:SHAPE",
+            help="The devices: h100:8 (one host), h100:2x8 (two hosts of eight), a100 and h200 "
+            "alike; v5e:8x8, v5p:4x4x4, v6e:4x4 (slices of TPUs); cpu:8.",
+        ),
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="BYTES", help="Of a device, such as 80GB. Without it: what the hardware has."
+        ),
+    ] = None,
+    module: Annotated[
+        bool, typer.Option("--module", "-m", help="PROGRAM is the name of a module.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON on stdout.")] = False,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write a page: who holds what, and what is sent when."),
+    ] = None,
+    calibrate: Annotated[
+        bool,
+        typer.Option(
+            "--calibrate", help="Measure the devices that are here; later plans count with that."
+        ),
+    ] = False,
+) -> None:
+    """Plan the training step of a script for hardware that need not be there.
+
+    The script runs up to its first training step, on one device and
+    without computing weights. The step is searched for layouts, compiled
+    with the compiler of that hardware, and never run: what each device
+    would hold, what it would send, and how long a step should take.
+
+    Compilers come with the extras plan-cuda and plan-tpu; cpu needs none.
+    Exit code: 0; 1 if the step does not fit; 2 after a mistake.
+    """
+    if calibrate:
+        if not (path is target is memory is html is None) or module or as_json:
+            raise CommandError("--calibrate stands alone: paramesh plan --calibrate")
+        raise typer.Exit(run_calibrate(Console()))
+    if path is None or target is None:
+        raise CommandError("give a script and its devices: paramesh plan train.py --target h100:8")
+    words = tuple(arguments or ())
+    asked = ConversionPlan(path, words, module, target, memory, as_json, html)
+    raise typer.Exit(run_plan(asked, Console()))
 
 
 servers_app = typer.Typer(help="The parameter server.", no_args_is_help=True)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from paramesh.dtype import float32
 from paramesh.nn import arguments
 from paramesh.nn.cell import Cell
+from paramesh.nn.inner import Inner, sharded
 from paramesh.ops import activations as ops
 from paramesh.ops.math import neg, sub
 from paramesh.tensor.base import Tensor
@@ -20,9 +21,14 @@ class _Elementwise(Cell):
     """An activation without settings."""
 
     function: ClassVar[Callable[[Any], Any]]
+    #: The attribute that is the operator, if it is one.
+    operator: ClassVar[str] = ""
 
     def construct(self, x: Any) -> Any:
         """(...) -> (...), elementwise."""
+        name = type(self).operator
+        if name and sharded(self, name):
+            return getattr(self, name)(x)
         return type(self).function(x)
 
 
@@ -30,24 +36,32 @@ class ReLU(_Elementwise):
     """max(x, 0)."""
 
     function = staticmethod(ops.relu)
+    operator = "relu"
+    relu = Inner(lambda layer: ops.ReLU())
 
 
 class ReLU6(_Elementwise):
     """x cut to the interval [0, 6]."""
 
     function = staticmethod(ops.relu6)
+    operator = "relu6"
+    relu6 = Inner(lambda layer: ops.ReLU6())
 
 
 class Sigmoid(_Elementwise):
     """1 / (1 + exp(-x))."""
 
     function = staticmethod(ops.sigmoid)
+    operator = "sigmoid"
+    sigmoid = Inner(lambda layer: ops.Sigmoid())
 
 
 class Tanh(_Elementwise):
     """Hyperbolic tangent."""
 
     function = staticmethod(ops.tanh)
+    operator = "tanh"
+    tanh = Inner(lambda layer: ops.Tanh())
 
 
 class Tanhshrink(_Elementwise):
@@ -63,36 +77,48 @@ class SiLU(_Elementwise):
     """x * sigmoid(x)."""
 
     function = staticmethod(ops.silu)
+    operator = "silu"
+    silu = Inner(lambda layer: ops.SiLU())
 
 
 class SeLU(_Elementwise):
     """Scaled exponential linear unit (Klambauer et al. 2017)."""
 
     function = staticmethod(ops.selu)
+    operator = "selu"
+    selu = Inner(lambda layer: ops.SeLU())
 
 
 class HSwish(_Elementwise):
     """x * relu6(x + 3) / 6."""
 
     function = staticmethod(ops.hardswish)
+    operator = "hswish"
+    hswish = Inner(lambda layer: ops.HSwish())
 
 
 class HSigmoid(_Elementwise):
     """relu6(x + 3) / 6."""
 
     function = staticmethod(ops.hardsigmoid)
+    operator = "hsigmoid"
+    hsigmoid = Inner(lambda layer: ops.HSigmoid())
 
 
 class Mish(_Elementwise):
     """x * tanh(softplus(x)) (Misra 2019)."""
 
     function = staticmethod(ops.mish)
+    operator = "mish"
+    mish = Inner(lambda layer: ops.Mish())
 
 
 class Softsign(_Elementwise):
     """x / (1 + |x|)."""
 
     function = staticmethod(ops.softsign)
+    operator = "softsign"
+    softsign = Inner(lambda layer: ops.Softsign())
 
 
 class LogSigmoid(_Elementwise):
@@ -105,6 +131,8 @@ class FastGelu(_Elementwise):
     """x * sigmoid(1.702 x), near to GELU."""
 
     function = staticmethod(ops.fast_gelu)
+    operator = "fast_gelu"
+    fast_gelu = Inner(lambda layer: ops.FastGelu())
 
 
 class GELU(Cell):
@@ -123,11 +151,15 @@ class GELU(Cell):
 
     def construct(self, x: Any) -> Any:
         """(...) -> (...), elementwise."""
+        if self.approximate and sharded(self, "gelu"):
+            return self.gelu(x)
         return ops.gelu(x, "tanh" if self.approximate else "none")
 
     def extend_repr(self) -> str:
         """The settings."""
         return f"approximate={self.approximate}"
+
+    gelu = Inner(lambda layer: ops.GeLU())
 
 
 class _OneNumber(Cell):
@@ -291,6 +323,8 @@ class _AlongAxis(Cell):
     """An activation that looks along an axis."""
 
     function: ClassVar[Callable[[Any, Any], Any]]
+    #: The attribute that is the operator, if it is one.
+    operator: ClassVar[str] = ""
 
     def __init__(self, axis: int | tuple[int, ...] = -1) -> None:
         super().__init__()
@@ -298,6 +332,9 @@ class _AlongAxis(Cell):
 
     def construct(self, x: Any) -> Any:
         """(...) -> (...), along `axis`."""
+        name = type(self).operator
+        if name and sharded(self, name):
+            return getattr(self, name)(x)
         return type(self).function(x, self.axis)
 
     def extend_repr(self) -> str:
@@ -313,6 +350,8 @@ class Softmax(_AlongAxis):
     """
 
     function = staticmethod(ops.softmax)
+    operator = "softmax"
+    softmax = Inner(lambda layer: ops.Softmax(layer.axis))
 
 
 class LogSoftmax(_AlongAxis):
@@ -323,6 +362,8 @@ class LogSoftmax(_AlongAxis):
     """
 
     function = staticmethod(ops.log_softmax)
+    operator = "log_softmax"
+    log_softmax = Inner(lambda layer: ops.LogSoftmax(layer.axis))
 
     def __init__(self, axis: int = -1) -> None:
         super().__init__(arguments.whole("LogSoftmax", "axis", axis, -(2**31)))
@@ -387,7 +428,9 @@ class PReLU(Cell):
 
     def construct(self, x: Any) -> Any:
         """(n, c, ...) -> (n, c, ...)."""
-        return ops.prelu(x, self.w)
+        return self.prelu(x, self.w) if sharded(self, "prelu") else ops.prelu(x, self.w)
+
+    prelu = Inner(lambda layer: ops.PReLU())
 
 
 _BY_NAME: dict[str, type[Cell]] = {

@@ -20,6 +20,7 @@ from paramesh import context, tracebacks
 from paramesh.dtype import to_dtype
 from paramesh.nn import cell_call, sharding, tied
 from paramesh.nn.submodules import NOT_INITIALISED, Submodules
+from paramesh.ops.table import named_once
 from paramesh.parameter import Parameter, check_strategy, materialise
 from paramesh.providers import providers
 from paramesh.state import tracing
@@ -145,6 +146,8 @@ class Cell(Submodules):
         parameter_plan: Mapping[str, Any] | None = None,
         device: str = "Ascend",
         level: int = 0,
+        *,
+        strategy: Any = None,
     ) -> Callable[..., Any]:
         """Say how inputs, outputs and Parameters are cut in the semi-automatic parallel mode.
 
@@ -155,6 +158,7 @@ class Cell(Submodules):
             parameter_plan: {name: tuple of ints or Layout}; names as in `state_dict`, or full ones.
             device: of no effect, and neither is `level`: they speak to MindSpore's compiler.
             level: see `device`.
+            strategy: another name of `in_strategy`.
 
         Returns:
             The Cell's call, as in MindSpore: an attribute that is set to it is no second Cell, and
@@ -165,6 +169,7 @@ class Cell(Submodules):
             TypeError: strategies that are no tuples, or a plan that is no mapping.
             LayoutError: names that are no Parameter, or a layout that does not fit one.
         """
+        in_strategy = named_once(f"{type(self).__name__}.shard", in_strategy, strategy)
         sharding.check_strategies(type(self).__name__, in_strategy, out_strategy)
         plan = sharding.planned(self, parameter_plan)
         for param, layout in plan:
@@ -180,6 +185,23 @@ class Cell(Submodules):
             after.insert(0, sharding.CutOutputs(out_strategy))
         self._changed()
         return self.__call__
+
+    def set_comm_fusion(self, fusion_type: int, recurse: bool = True) -> Self:
+        """Say which gradients travel together: those of Parameters with one `comm_fusion`.
+
+        Args:
+            fusion_type: a number from 0 on, `Parameter.comm_fusion`.
+            recurse: of the trainable Parameters of the Cells inside, too.
+
+        Returns:
+            The Cell itself.
+
+        Raises:
+            TypeError: no int; ValueError: negative.
+        """
+        for param in self.trainable_params(recurse):
+            param.comm_fusion = fusion_type
+        return self
 
     def layout_table(self) -> Any:
         """How every Parameter is cut over the devices, as far as programs have found out.
@@ -221,9 +243,24 @@ class Cell(Submodules):
 
         Args:
             options: passed to `jax.checkpoint` (`policy`, `prevent_cse`). MindSpore's
-                `mp_comm_recompute` and `parallel_optimizer_comm_recompute` are accepted.
+                `mp_comm_recompute`, `parallel_optimizer_comm_recompute` and
+                `recompute_slice_activation` are checked, and XLA decides: what is computed again
+                is cut as it was the first time, with its collectives.
+
+        Raises:
+            TypeError: one of MindSpore's options is no bool.
         """
-        ignored = ("mp_comm_recompute", "parallel_optimizer_comm_recompute")
+        ignored = (
+            "mp_comm_recompute",
+            "parallel_optimizer_comm_recompute",
+            "recompute_slice_activation",
+        )
+        for name in ignored:
+            if not isinstance(options.get(name, False), bool):
+                raise TypeError(
+                    f"{type(self).__name__}.recompute: {name} must be a bool, got "
+                    f"{options[name]!r}."
+                )
         self.__dict__["_recompute"] = {k: v for k, v in options.items() if k not in ignored}
         self._changed()
 

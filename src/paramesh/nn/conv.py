@@ -22,8 +22,9 @@ from paramesh.initializer.factory import HeUniform, Uniform
 from paramesh.nn import arguments
 from paramesh.nn.arguments import Init
 from paramesh.nn.cell import Cell
+from paramesh.nn.inner import Inner, sharded
 from paramesh.ops import conv as ops
-from paramesh.ops.nn_ops import bias_add
+from paramesh.ops.nn_ops import BiasAdd, bias_add
 from paramesh.state import placement
 from paramesh.tensor.base import Tensor, raw, wrap
 
@@ -213,6 +214,9 @@ class Conv2d(BaseConv):
             ValueError: an input of another shape; TypeError: of another element type.
         """
         x = self._expect(x, "(n, c, h, w)" if self.data_format == "NCHW" else "(n, h, w, c)")
+        if sharded(self, "conv2d", "bias_add"):
+            out = self.conv2d(x, self.weight)
+            return out if self.bias is None else self.bias_add(out, self.bias)
         return ops.conv2d(
             x,
             self.weight,
@@ -224,6 +228,20 @@ class Conv2d(BaseConv):
             self.group,
             self.data_format,
         )
+
+    conv2d = Inner(
+        lambda layer: ops.Conv2D(
+            layer.out_channels,
+            layer.kernel_size,
+            pad_mode=layer.pad_mode,
+            pad=layer.padding,
+            stride=layer.stride,
+            dilation=layer.dilation,
+            group=layer.group,
+            data_format=layer.data_format,
+        )
+    )
+    bias_add = Inner(lambda layer: BiasAdd(layer.data_format))
 
 
 class Conv1d(BaseConv):

@@ -12,9 +12,10 @@ from paramesh.dtype import float32
 from paramesh.nn import arguments
 from paramesh.nn.arguments import Init
 from paramesh.nn.conv import BaseConv, checked_padding
+from paramesh.nn.inner import Inner, sharded
 from paramesh.ops import conv as ops
 from paramesh.ops.array import pad
-from paramesh.ops.nn_ops import bias_add
+from paramesh.ops.nn_ops import BiasAdd, bias_add
 
 
 class _Transposed(BaseConv):
@@ -51,20 +52,37 @@ class _Transposed(BaseConv):
 
     def _images(self, x: Any) -> Any:
         sizes = tuple(self._size(axis, size) for axis, size in enumerate(x.shape[2:]))
-        out = ops.conv2d_transpose(
-            x,
-            self.weight,
-            (x.shape[0], self.out_channels, *sizes),
-            self.stride,
-            self.pad_mode,
-            self.padding,
-            self.dilation,
-            self.group,
-        )
-        if self.bias is not None:
-            out = bias_add(out, self.bias)
+        shape = (x.shape[0], self.out_channels, *sizes)
+        if sharded(self, "conv2d_transpose", "bias_add"):
+            out = self.conv2d_transpose(x, self.weight, shape)
+            out = out if self.bias is None else self.bias_add(out, self.bias)
+        else:
+            out = ops.conv2d_transpose(
+                x,
+                self.weight,
+                shape,
+                self.stride,
+                self.pad_mode,
+                self.padding,
+                self.dilation,
+                self.group,
+            )
+            out = out if self.bias is None else bias_add(out, self.bias)
         down, right = self.output_padding
         return pad(out, (0, right, 0, down)) if down or right else out
+
+    conv2d_transpose = Inner(
+        lambda layer: ops.Conv2DTranspose(
+            layer.out_channels,
+            layer.kernel_size,
+            pad_mode=layer.pad_mode,
+            pad=layer.padding,
+            stride=layer.stride,
+            dilation=layer.dilation,
+            group=layer.group,
+        )
+    )
+    bias_add = Inner(lambda layer: BiasAdd())
 
 
 def _both_sides(padding: Any, axis: int) -> tuple[int, int]:

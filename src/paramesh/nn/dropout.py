@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 from paramesh.nn import arguments
 from paramesh.nn.cell import Cell
+from paramesh.nn.inner import Inner, sharded
+from paramesh.ops import random_ops
 from paramesh.ops.creation import ones
 from paramesh.ops.random_ops import dropout
 
@@ -39,11 +41,17 @@ class Dropout(Cell):
 
     def construct(self, x: Any) -> Any:
         """(...) -> (...)."""
-        return dropout(x, self._rate) if self.training and self._rate > 0 else x
+        if not self.training or self._rate <= 0:
+            return x
+        if sharded(self, "dropout"):
+            return self.dropout(x)[0]
+        return dropout(x, self._rate)
 
     def extend_repr(self) -> str:
         """The setting that was given."""
         return f"keep_prob={self.keep_prob}" if self.p is None else f"p={self.p}"
+
+    dropout = Inner(lambda layer: random_ops.Dropout(1 - layer._rate))
 
 
 class _DropoutChannels(Cell):

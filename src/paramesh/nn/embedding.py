@@ -19,6 +19,7 @@ from paramesh.dtype import DType, float32, to_dtype, x64
 from paramesh.nn import arguments
 from paramesh.nn.arguments import Init
 from paramesh.nn.cell import Cell
+from paramesh.nn.inner import Inner, sharded
 from paramesh.ops import indexing, nn_ops
 from paramesh.ops.math import matmul
 from paramesh.parameter import Parameter
@@ -85,6 +86,10 @@ class Embedding(Cell):
         if self.use_one_hot:
             zero, one = (Tensor(n, self.dtype) for n in (0, 1))
             return matmul(indexing.one_hot(ids, self.vocab_size, one, zero), self.embedding_table)
+        if sharded(self, "gather"):
+            # Over one axis of indices, for which scripts write their strategies.
+            out = self.gather(self.embedding_table, ids.reshape(-1), 0)
+            return out.reshape((*ids.shape, self.embedding_size))
         return nn_ops.embedding(ids, self.embedding_table)
 
     def extend_repr(self) -> str:
@@ -94,6 +99,8 @@ class Embedding(Cell):
             f"use_one_hot={self.use_one_hot}, embedding_table={self.embedding_table}, "
             f"dtype={self.dtype}, padding_idx={self.padding_idx}"
         )
+
+    gather = Inner(lambda layer: indexing.Gather())
 
 
 class EmbeddingLookup(Cell):

@@ -10,9 +10,12 @@ from typing import Any, ClassVar
 
 from paramesh.nn import arguments
 from paramesh.nn.cell import Cell
+from paramesh.nn.inner import Inner, sharded
+from paramesh.ops import indexing
 from paramesh.ops import losses as ops
 from paramesh.ops.activations import relu, softplus
 from paramesh.ops.math import mul, neg, sqrt, sub
+from paramesh.ops.reduce import ReduceMean, ReduceSum
 from paramesh.tensor.base import Tensor
 
 
@@ -48,14 +51,17 @@ class LossBase(Cell):
         x = arguments.tensor(type(self).__name__, x)
         out = x if isinstance(weights, float) and weights == 1.0 else mul(x, weights)
         if self.reduction == "mean":
-            out = out.mean()
+            out = self.reduce_mean(out) if sharded(self, "reduce_mean") else out.mean()
         elif self.reduction == "sum":
-            out = out.sum()
+            out = self.reduce_sum(out) if sharded(self, "reduce_sum") else out.sum()
         return out.astype(x.dtype)
 
     def extend_repr(self) -> str:
         """The reduction."""
         return f"reduction={self.reduction}"
+
+    reduce_mean = Inner(lambda layer: ReduceMean())
+    reduce_sum = Inner(lambda layer: ReduceSum())
 
 
 class MSELoss(LossBase):
@@ -146,9 +152,23 @@ class SoftmaxCrossEntropyWithLogits(LossBase):
 
     def construct(self, logits: Any, labels: Any) -> Any:
         """(n, c) and (n,) integers or (n, c) -> (n,), or () for `mean` and `sum`."""
+        if sharded(self, "softmax_cross_entropy", "sparse_softmax_cross_entropy", "one_hot"):
+            return self._by_operators(logits, labels)
         if self.sparse:
             return ops.cross_entropy(logits, labels, reduction=self.reduction)
         return self.get_loss(ops.softmax_cross_entropy_with_logits(logits, labels)[0])
+
+    def _by_operators(self, logits: Any, labels: Any) -> Any:
+        if self.sparse and self.reduction == "mean":
+            return self.sparse_softmax_cross_entropy(logits, labels)
+        if self.sparse:
+            one, zero = (Tensor(n, logits.dtype) for n in (1, 0))
+            labels = self.one_hot(labels, logits.shape[-1], one, zero)
+        return self.get_loss(self.softmax_cross_entropy(logits, labels)[0])
+
+    softmax_cross_entropy = Inner(lambda layer: ops.SoftmaxCrossEntropyWithLogits())
+    sparse_softmax_cross_entropy = Inner(lambda layer: ops.SparseSoftmaxCrossEntropyWithLogits())
+    one_hot = Inner(lambda layer: indexing.OneHot())
 
 
 class CrossEntropyLoss(LossBase):

@@ -14,6 +14,7 @@ from paramesh.dtype import float32
 from paramesh.nn import arguments
 from paramesh.nn.arguments import Init
 from paramesh.nn.cell import Cell
+from paramesh.nn.inner import Inner, sharded
 from paramesh.ops import nn_ops as ops
 
 
@@ -87,6 +88,11 @@ class _BatchNorm(Cell):
                 f"got {x.shape}."
             )
         of_batch = self.training if self.use_batch_statistics is None else self.use_batch_statistics
+        name = "bn_train" if of_batch else "bn_infer"
+        if sharded(self, name):
+            operator = getattr(self, name)
+            state = self.moving_mean, self.moving_variance
+            return operator(x, self.gamma, self.beta, *state)[0]
         last = self.data_format == "NHWC"
         out = ops.batch_norm(
             x.transpose(0, 3, 1, 2) if last else x,
@@ -107,6 +113,13 @@ class _BatchNorm(Cell):
             f"gamma={self.gamma}, beta={self.beta}, moving_mean={self.moving_mean}, "
             f"moving_variance={self.moving_variance}"
         )
+
+    bn_train = Inner(lambda layer: layer._operator(True))
+    bn_infer = Inner(lambda layer: layer._operator(False))
+
+    def _operator(self, training: bool) -> Any:
+        order = "NHWC" if self.data_format == "NHWC" else "NCHW"
+        return ops.BatchNorm(training, self.eps, 1 - self.momentum, order)
 
 
 class BatchNorm1d(_BatchNorm):
@@ -277,6 +290,8 @@ class LayerNorm(Cell):
 
     def construct(self, input_x: Any) -> Any:
         """(...) -> the same, of the input's element type."""
+        if sharded(self, "layer_norm"):
+            return self.layer_norm(input_x, self.gamma, self.beta)[0]
         return ops.layer_norm_with_statistics(
             input_x,
             self.gamma,
@@ -292,6 +307,10 @@ class LayerNorm(Cell):
             f"normalized_shape={self.normalized_shape}, begin_norm_axis={self.begin_norm_axis}, "
             f"begin_params_axis={self.begin_params_axis}, gamma={self.gamma}, beta={self.beta}"
         )
+
+    layer_norm = Inner(
+        lambda layer: ops.LayerNorm(layer.begin_norm_axis, layer.begin_params_axis, layer.epsilon)
+    )
 
 
 class GroupNorm(Cell):

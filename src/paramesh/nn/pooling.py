@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from paramesh.nn import arguments
 from paramesh.nn.cell import Cell
+from paramesh.nn.inner import Inner, sharded
 from paramesh.ops import pooling as ops
 
 _MODES = ("same", "valid", "pad")
@@ -79,6 +80,8 @@ class _MaxPool(_Pool):
     dilation: tuple[int, ...]
 
     def _pool(self, x: Any) -> Any:
+        if sharded(self, "max_pool") and self.pad_mode != "pad" and set(self.dilation) == {1}:
+            return self.max_pool(x)
         if self.pad_mode != "pad" and set(self.dilation) == {1}:
             return ops.max_pool(x, self.kernel_size, self.stride, self.pad_mode)
         return ops.max_pool2d(
@@ -92,6 +95,8 @@ class _MaxPool(_Pool):
             raise ValueError(f"{owner}(return_indices): True is not offered, only the values.")
         if self.pad_mode == "same" and set(self.dilation) != {1}:
             raise ValueError(f"{owner}(dilation): {dilation} needs pad_mode 'pad' or 'valid'.")
+
+    max_pool = Inner(lambda layer: ops.MaxPool(layer.kernel_size, layer.stride, layer.pad_mode))
 
 
 class MaxPool2d(_MaxPool):
@@ -174,6 +179,9 @@ class _AvgPool(_Pool):
     divisor_override: int | None
 
     def _pool(self, x: Any) -> Any:
+        counted = self.count_include_pad and not self.divisor_override
+        if sharded(self, "avg_pool") and self.pad_mode != "pad" and counted:
+            return self.avg_pool(x)
         if self.pad_mode == "same":
             return ops.avg_pool(x, self.kernel_size, self.stride, "same")
         return ops.avg_pool2d(
@@ -185,6 +193,8 @@ class _AvgPool(_Pool):
             self.count_include_pad,
             self.divisor_override or 0,
         )
+
+    avg_pool = Inner(lambda layer: ops.AvgPool(layer.kernel_size, layer.stride, layer.pad_mode))
 
 
 class AvgPool2d(_AvgPool):

@@ -91,7 +91,7 @@ def _largest_of_tiles(x: Any, kernel: tuple[int, ...]) -> Any:
 
 def _largest(x: Any, window: Any, dilation: Any = None) -> Any:
     kernel, stride, pads = window
-    if jax.default_backend() == "cpu" and _tile(x.shape, window, dilation):
+    if placement.current().platform == "cpu" and _tile(x.shape, window, dilation):
         return _largest_of_tiles(x, kernel)
     kind = to_dtype(x.dtype).kind
     lowest = np.array(-np.inf if kind == "float" else jnp.iinfo(x.dtype).min, x.dtype)

@@ -225,20 +225,24 @@ class Primitive:
         compute = functools.partial(self.operator, self.name, kwargs=options)
         return placement.current().operate(self, args, compute)
 
-    def shard(self, in_strategy: Any = None, out_strategy: Any = None) -> Self:
+    def shard(
+        self, in_strategy: Any = None, out_strategy: Any = None, *, strategy: Any = None
+    ) -> Self:
         """Say how inputs and outputs are cut over devices in the semi-automatic parallel mode.
 
         Args:
             in_strategy: for each Tensor among the inputs a tuple of ints, into how many parts each
                 of its axes is cut, or a `parallel.Layout`; None leaves them to the compiler.
             out_strategy: the same for each output.
+            strategy: what MindSpore 1.x calls `in_strategy`.
 
         Returns:
             The operator itself. Mistakes are found where it is used, when shapes are known.
 
         Raises:
-            TypeError: no tuple.
+            TypeError: no tuple, or a strategy under both of its names.
         """
+        in_strategy = named_once(f"{self.name}.shard", in_strategy, strategy)
         for what, given in (("in_strategy", in_strategy), ("out_strategy", out_strategy)):
             if given is not None and not isinstance(given, tuple):
                 raise TypeError(
@@ -252,6 +256,28 @@ class Primitive:
         self.sharded = in_strategy is not None or out_strategy is not None
         return self
 
+    def set_device(self, device_target: str) -> Self:
+        """Record where MindSpore would run the operator: a program is on one device here.
+
+        Args:
+            device_target: "CPU", "GPU" or "Ascend".
+
+        Returns:
+            The operator itself.
+
+        Raises:
+            TypeError: no str; ValueError: another name.
+        """
+        if not isinstance(device_target, str):
+            raise TypeError(
+                f"{self.name}.set_device: expected a str, got {type(device_target).__name__}."
+            )
+        if device_target not in TARGETS:
+            raise ValueError(
+                f"{self.name}.set_device: {device_target!r} is not one of {', '.join(TARGETS)}."
+            )
+        return self.add_prim_attr("primitive_target", device_target)
+
     def add_prim_attr(self, name: str, value: Any) -> Self:
         """Record an attribute for MindSpore's graph compiler: it changes nothing; returns self."""
         self.attrs[name] = value
@@ -260,6 +286,23 @@ class Primitive:
     def __repr__(self) -> str:
         settings = ", ".join(f"{k}={v!r}" for k, v in self.settings.items())
         return f"{self.name}({settings})"
+
+
+#: Where MindSpore can be told to run an operator or an optimizer.
+TARGETS = ("CPU", "GPU", "Ascend")
+
+
+def named_once(call: str, in_strategy: Any, strategy: Any) -> Any:
+    """The strategy that was given under one of its two names.
+
+    Raises:
+        TypeError: under both.
+    """
+    if strategy is None:
+        return in_strategy
+    if in_strategy is not None:
+        raise TypeError(f"{call}: in_strategy and strategy say the same thing; give one.")
+    return strategy
 
 
 def primitive(

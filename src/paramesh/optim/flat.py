@@ -25,7 +25,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from paramesh import context
@@ -163,9 +162,10 @@ def make_chunks(owner: Any, kept: Mapping[str, Sequence[Parameter]], kinds: Sequ
 
 def _wanted() -> bool:
     setting = context.get_context("flat_parameters")
-    if not placement.current().pools or setting == "never":
+    place = placement.current()
+    if not place.pools or setting == "never":
         return False
-    return setting == "always" or jax.default_backend() == "cpu"
+    return setting == "always" or place.platform == "cpu"
 
 
 def _flat_chunks(

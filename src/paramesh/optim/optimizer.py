@@ -37,6 +37,7 @@ from paramesh.errors import DuplicateNameError, OptimizerError, ParameterShapeEr
 from paramesh.initializer.factory import initializer
 from paramesh.nn.cell import Cell
 from paramesh.nn.containers import CellList
+from paramesh.ops.table import TARGETS
 from paramesh.optim import checks, groups, rates
 from paramesh.parameter import Parameter, ParameterTuple
 from paramesh.state import placement, trace_scope, tracing
@@ -148,6 +149,28 @@ class Optimizer(Cell):
         self.__dict__["_of_groups"] = tuple(sources)
 
     @property
+    def target(self) -> str:
+        """Where updates are computed: what was set, or the kind of device that is used.
+
+        MindSpore updates rows of sparse gradients there. Here setting it is of no effect: an update
+        is part of the compiled program, on the devices that hold the Parameters.
+        """
+        kind = context.get_context("device_target") or jax.default_backend().upper()
+        return self.__dict__.get("_target", kind)
+
+    @target.setter
+    def target(self, value: str) -> None:
+        if not isinstance(value, str):
+            raise TypeError(
+                f"{type(self).__name__}.target: expected a str, got {type(value).__name__}."
+            )
+        if value not in TARGETS:
+            raise ValueError(
+                f"{type(self).__name__}.target: {value!r} is not one of {', '.join(TARGETS)}."
+            )
+        self.__dict__["_target"] = value
+
+    @property
     def _sources(self) -> tuple[rates.Rate, ...]:
         """Where the learning rate of each group comes from."""
         if self.is_group_lr:
@@ -207,11 +230,6 @@ class Optimizer(Cell):
     def unique(self) -> bool:
         """True: each Parameter gets one gradient, as a whole."""
         return True
-
-    @property
-    def target(self) -> str:
-        """The kind of device that updates: `CPU`, `GPU` or `TPU`."""
-        return context.get_context("device_target") or jax.default_backend().upper()
 
     def frozen(self) -> frozenset[int]:
         """Which of `parameters` are frozen (`requires_grad=False`) now: they do not move."""

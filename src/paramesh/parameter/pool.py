@@ -25,7 +25,6 @@ import weakref
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -371,7 +370,7 @@ def ranks_of(states: Sequence[Any], zero: Any) -> Any:
         A tuple of Int32, or None where constants are as good.
     """
     most = max((s.plan.most for s in states if isinstance(s, Pool)), default=0)
-    if most < 2 or jax.default_backend() != "cpu":
+    if most < 2 or placement.current().platform != "cpu":
         return None
     # XLA folds what it can compute: constants behind a barrier and elements of an array come back
     # as constants. The results of a loop of which it does not know that it is never entered do not.

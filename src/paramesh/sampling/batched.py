@@ -59,7 +59,7 @@ def _row_program(
         draw = Sampler((rows, ROW), None, computing_dtype(dtype), words[:3], words[3], place)
         return evaluated(rule, draw, numbers, integers, dtype)
 
-    return compiled(paramesh_draw_rows, platform)
+    return compiled(paramesh_draw_rows, platform, dtype)
 
 
 def cheaper_in_rows(size: int, count: int) -> bool:

@@ -34,9 +34,32 @@ _CPU_OPTIONS = {
 HEADER = 4
 
 
-def compiled(function: Callable[..., Array], platform: str) -> Callable[..., Array]:
-    """A program for the devices of a platform."""
+def compiled(
+    function: Callable[..., Array], platform: str, dtype: DType | None = None
+) -> Callable[..., Array]:
+    """A program for the devices of a platform.
+
+    Args:
+        function: of arrays.
+        platform: of the default device.
+        dtype: of its result, if that may have 64-bit floats: TPUs have none with the bits of
+            IEEE 754, so that the numbers are computed on the host.
+    """
+    if platform == "tpu" and dtype is not None and not computed_on(platform, dtype):
+        program = jax.jit(function, compiler_options=_CPU_OPTIONS)
+
+        def on_host(*args: Any) -> Any:
+            with jax.default_device(jax.local_devices(backend="cpu")[0]):
+                values = np.asarray(program(*args))
+            return jax.device_put(values)
+
+        return on_host
     return jax.jit(function, compiler_options=_CPU_OPTIONS if platform == "cpu" else None)
+
+
+def computed_on(platform: str, dtype: DType) -> bool:
+    """Whether numbers of an element type can be computed on the devices of a platform."""
+    return platform != "tpu" or computing_dtype(dtype) != np.float64
 
 
 def default_platform() -> str:

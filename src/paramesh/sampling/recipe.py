@@ -33,7 +33,7 @@ from paramesh.deprecations import Deprecated
 from paramesh.dtype import DType, bool_, to_dtype, x64_set
 from paramesh.errors import RecipeError
 from paramesh.sampling import batched, sampler
-from paramesh.sampling.distribution import DistributionSpec, Sampler
+from paramesh.sampling.distribution import DistributionSpec, Sampler, computed_on
 from paramesh.sampling.seed import Key, get_seed, next_key, set_seed
 
 Array = jax.Array
@@ -340,7 +340,9 @@ class Recipe:
         check_not_forked()
         with eval_context(), x64_set(True):
             law = self._law()
-            if law is not None and _one_program(sharding) and self.size > batched.SMALL:
+            here = next(iter(sharding.device_set)).platform
+            together = _one_program(sharding) and computed_on(here, self.dtype)
+            if law is not None and together and self.size > batched.SMALL:
                 assert isinstance(sharding, NamedSharding)
                 return sampler.draw_sharded(law, self.key, self.shape, self.dtype, sharding)
             whole = self._whole() if not self.sliceable else None

@@ -105,7 +105,7 @@ def _slice_program(
         values = _elements(rule, place, dtype, header, starts, integers, list(reals))
         return values.reshape(shape)
 
-    return compiled(paramesh_draw, platform)
+    return compiled(paramesh_draw, platform, dtype)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -18,16 +18,18 @@ from paramesh.scripts import offered
 #: The version of MindSpore whose names and numbers paramesh follows.
 FOLLOWED = "2.10.0"
 
-_DATA = (
-    "paramesh has no input pipeline yet: give Model.train any iterable of batches, such as a list "
-    "or a generator of tuples of numpy arrays"
-)
-_RECORDS = (
-    "paramesh has no record files yet: write the records once, with MindSpore, to files that numpy "
-    "reads"
-)
 _DISTRIBUTIONS = "jax.scipy.stats and jax.random, or mindspore.ops.standard_normal and its like"
 _QUANTIZATION = "nothing: MindSpore 2.10 has no quantization-aware training either"
+
+#: Datasets of MindSpore's that read the files of one publication.
+_CORPORA = """
+    AGNews AmazonReview CLUE CMUArctic Cityscapes CoNLL2000 DBpedia DIV2K EMnist EnWik9 FakeImage
+    Flickr Flowers102 GTZAN IMDB IWSLT2016 IWSLT2017 KITTI KMnist LFW LJSpeech LSUN LibriTTS
+    Manifest Multi30k Omniglot PennTreebank PhotoTour Places365 QMnist RandomData RenderedSST2 SBU
+    SQuAD SST2 STL10 SVHN SemiPadded SogouNews SpeechCommands TedLium Tedlium UDPOS USPS WIDERFace
+    WikiText YahooAnswers YelpReview YesNo
+"""
+_CONVERTED = "Cifar10 Cifar100 Csv ImageNet Mnist TFRecord"
 
 #: MindSpore's path, of a name or of a whole package -> what to use instead. The longest prefix of a
 #: name that is here counts. What begins with `mindspore.` has to be there (a test looks).
@@ -49,13 +51,23 @@ INSTEAD: dict[str, str] = {
     "mindspore.communication._comm_helper": "mindspore.communication",
     "mindspore.communication.comm_func": "the operators mindspore.ops.AllReduce and its like",
     "mindspore.compression": _QUANTIZATION,
+    "mindspore.dataset.GraphData": "nothing: MindSpore 2.10 does not have it either",
+    "mindspore.dataset.debug": "mindspore.dataset.config.set_debug_mode and a debugger",
+    "mindspore.dataset.deserialize": "the code that builds the dataset",
+    "mindspore.dataset.serialize": "the code that builds the dataset",
+    **dict.fromkeys(
+        (f"mindspore.dataset.{name}Dataset" for name in _CORPORA.split()),
+        "mindspore.dataset.GeneratorDataset over a reader of the files",
+    ),
+    **dict.fromkeys(
+        (f"mindspore.mindrecord.{name}ToMR" for name in _CONVERTED.split()),
+        "mindspore.dataset.Dataset.save of the dataset of that kind",
+    ),
     "mindspore.data_sink": "mindspore.jit on the function of a step",
-    "mindspore.dataset": _DATA,
     "mindspore.device_context": "XLA_FLAGS, and JAX's own settings",
     "mindspore.explainer": "nothing: MindSpore 2.10 does not have it either",
     "mindspore.hal": "jax.devices() and jax.effects_barrier()",
     "mindspore.load": "mindspore.load_exported",
-    "mindspore.mindrecord": _RECORDS,
     "mindspore.mint": "the function of mindspore.ops or the layer of mindspore.nn of that name",
     "mindspore.multiprocessing": "python's own multiprocessing module",
     "mindspore.nn.Conv2dBnAct": "mindspore.nn.SequentialCell of the convolution, BatchNorm2d and "
@@ -84,7 +96,7 @@ INSTEAD: dict[str, str] = {
     "mindspore.runtime": "XLA_PYTHON_CLIENT_MEM_FRACTION, and JAX's own settings",
     "mindspore.scipy": "jax.scipy",
     "mindspore.train.train_thor": "mindspore.Model",
-    "mindspore.vision": _DATA,
+    "mindspore.vision": "mindspore.dataset",
 }
 
 #: Methods that MindSpore's classes have and paramesh's may not, which scripts call on `self`.

@@ -17,7 +17,7 @@ from typing import Any
 
 import jax
 
-from paramesh import compat
+from paramesh import child_processes, compat
 from paramesh.errors import ContextError
 from paramesh.providers import providers
 from paramesh.scripts import absent
@@ -121,7 +121,13 @@ def become_mindspore(say: Callable[[str], object], strict: bool = False) -> None
         )
     # The first one: python's own would find MindSpore itself.
     sys.meta_path.insert(0, _Finder())
+    child_processes.add("paramesh.scripts.running:as_the_parent")
     providers.device_target = _target(say, strict)
+
+
+def as_the_parent() -> None:
+    """`become_mindspore` in a process that one started which has said all there is to say."""
+    become_mindspore(lambda line: None)
 
 
 def _target(say: Callable[[str], object], strict: bool) -> Callable[[Any], Any]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+
 from paramesh import context
 from paramesh.errors import ContextError
 from paramesh.providers import providers
@@ -25,6 +27,11 @@ class ProgramPlacement:
     pools = True
     #: How many devices there are.
     count = 1
+
+    @property
+    def platform(self) -> str:
+        """What programs are compiled for: "cpu", "gpu" or "tpu"; operators differ in their ways."""
+        return jax.default_backend()
 
     def adopt(self, params: Sequence[Any]) -> None:
         """Called with the Parameters that a program may use before it is traced."""

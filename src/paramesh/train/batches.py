@@ -1,8 +1,9 @@
 """Batches: what a training loop takes from a dataset.
 
-A dataset is anything that can be iterated once for each epoch: a list of batches, a loader, a
-MindSpore dataset (`create_tuple_iterator`), or a function that returns an iterable. A batch is a
-tuple, list or dict (its values, in order) of arrays or Tensors, or one of these alone.
+A dataset is anything that can be iterated once for each epoch: a dataset of `paramesh.dataset`, a
+list of batches, a loader, a MindSpore dataset (`create_tuple_iterator`), or a function that returns
+an iterable. A batch is a tuple, list or dict (its values, in order) of arrays or Tensors, or one of
+these alone.
 
 A dataset that shuffles should do so from a seed and the epoch, so that a run can be resumed. If it
 has a method `set_epoch`, that is called before each pass with the number of the epoch, from 1.
@@ -71,11 +72,16 @@ def batches(dataset: Any, argument: str, seen: int = 0) -> Iterator[tuple[Any, .
         ValueError: there is none, or fewer than `seen`.
     """
     source: Any = dataset
-    if hasattr(dataset, "create_tuple_iterator"):
+    given = 0
+    if hasattr(dataset, "pass_over"):
+        # A dataset of paramesh.dataset goes to the very batch, and gives Tensors without a copy.
+        dataset.pass_over(seen)
+        given = seen
+        source = dataset.create_tuple_iterator(num_epochs=1)
+    elif hasattr(dataset, "create_tuple_iterator"):
         source = dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)
     elif not hasattr(dataset, "__iter__") and callable(dataset):
         source = dataset()
-    given = 0
     for batch in source:
         given += 1
         if given > seen:

@@ -26,7 +26,14 @@ from paramesh.train.callbacks import Callback, Facts, RunContext, as_callbacks
 from paramesh.train.cells import WithEvalCell
 from paramesh.train.interrupts import Interrupts
 from paramesh.train.metrics import Metric, get_metrics
-from paramesh.train.position import Position, check_same, passed_over, restore_random, resumed
+from paramesh.train.position import (
+    Position,
+    check_same,
+    passed_over,
+    restore_data,
+    restore_random,
+    resumed,
+)
 from paramesh.train.progress import progress_callback
 from paramesh.train.unplanned_saves import save_at_error, save_at_interrupt
 
@@ -214,6 +221,7 @@ class Model:
         args = self._facts("train", listed, epoch_num=epoch, train_dataset=train_dataset)
         args.batch_num, args.valid_dataset = batches.count(train_dataset), valid_dataset
         if resume is not None:
+            restore_data(Path(resume), train_dataset, start)
             load_checkpoint(resume, self._train_network)
             restore_random(Path(resume))
             args.cur_epoch_num, args.cur_step_in_epoch = start.epoch, start.step_in_epoch

@@ -1,10 +1,11 @@
 """Where a training run is: what a checkpoint holds besides Parameters, so that a run can go on.
 
-Two entries of `append_dict`, both JSON in a str, so that loading into a network passes over them.
+Entries of `append_dict`, JSON in a str, so that loading into a network passes over them.
 
 Glossary
     position    the epoch, the batches of it that were seen, and the steps since the first one
     random      the default generator: its seed, and the four words of its state
+    data        the state of a dataset of `paramesh.dataset`: its seed, and where its iterator is
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from paramesh.train import batches
 
 POSITION = "paramesh.position"
 RANDOM = "paramesh.random"
+DATA = "paramesh.dataset"
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,36 @@ class Position:
 def position_entries(args: Any) -> dict[str, str]:
     """The entries for a checkpoint of the training Cell, from the facts of the run."""
     here = Position(args.cur_epoch_num, args.cur_step_in_epoch, args.cur_step_num, args.batch_num)
-    return {POSITION: json.dumps(asdict(here)), **random_entries()}
+    return {POSITION: json.dumps(asdict(here)), **random_entries(), **_data_entries(args, here)}
+
+
+def _data_entries(args: Any, here: Position) -> dict[str, str]:
+    """The entry with the state of the dataset, if it has one."""
+    dataset = args.train_dataset
+    if not callable(getattr(dataset, "save_state", None)):
+        return {}
+    # Batches may have been taken ahead of their step: what counts is what was trained on.
+    state = dataset.save_state() | {"epoch": max(here.epoch, 1) - 1, "row": here.step_in_epoch}
+    return {DATA: json.dumps(state)}
+
+
+def restore_data(path: Path, dataset: Any, start: Position) -> None:
+    """Put the dataset where it was when the checkpoint was made; one without a state stays.
+
+    Raises:
+        CheckpointError: the file is damaged, or its dataset was another one.
+    """
+    if not callable(getattr(dataset, "load_state", None)):
+        return
+    with open_source(path) as source:
+        text = source.appended.get(DATA)
+    if text is None:
+        return
+    state = _object(path, DATA, text) | {"epoch": start.epoch - 1, "row": start.step_in_epoch}
+    try:
+        dataset.load_state(state)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"Checkpoint '{path}', train_dataset: {error}") from None
 
 
 def random_entries() -> dict[str, str]:

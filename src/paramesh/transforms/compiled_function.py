@@ -46,6 +46,10 @@ from paramesh.transforms.static_arguments import checked, programs_of
 #: So many programs of one function that differ only in a static int are worth a warning.
 _MANY_VERSIONS = 16
 
+#: Called with a function, its program and its arguments before a new program runs for the first
+#: time; what plans a script, and does not run its training, sets it.
+before_first_run: Callable[[CompiledFunction, Executable, Any, Any], object] | None = None
+
 
 class CompiledFunction:
     """A function whose calls are compiled; made by `jit`.
@@ -100,6 +104,8 @@ class CompiledFunction:
                         return entry.run(leaves)
                 entry = self._trace(leaves, rebuild)
                 self._remember(key, entry)
+                if before_first_run is not None:
+                    before_first_run(self, entry, args, kwargs)
                 return entry.run(leaves)
             except Superseded:  # another thread changed the network in between
                 continue

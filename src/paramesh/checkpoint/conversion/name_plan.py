@@ -87,7 +87,7 @@ def name_plan(
     back: bool = False,
     given: Mapping[str, str] | None = None,
 ) -> ConversionPlan:
-    """ConversionPlan the change from paramesh's names and layouts to a library's, or back.
+    """Plan the change from paramesh's names and layouts to a library's, or back.
 
     Args:
         entries: the arrays of the source.

@@ -54,7 +54,10 @@ class Layout:
 
     Args:
         device_matrix: a tuple of positive ints.
-        alias_name: a tuple of as many different names; "None" is none.
+        alias_name: a tuple of as many different names; "None" is none. MindSpore's
+            "interleaved_parallel", which must be the last, is no axis of devices: there it cuts
+            what one device has once more, so that computing and sending overlap. Here it is left
+            out, wherever it stands in a layout: XLA schedules.
         rank_list: as many different ranks as there are devices; None for 0, 1, 2, …
 
     Raises:
@@ -75,6 +78,7 @@ class Layout:
     ) -> None:
         _check_types(device_matrix, alias_name, rank_list)
         matrix = tuple(_whole(size, "device_matrix") for size in device_matrix)
+        matrix, alias_name = _without_interleaving(matrix, alias_name)
         _check_axes(matrix, alias_name)
         count = math.prod(matrix)
         ranks = range(count) if rank_list is None else rank_list
@@ -110,7 +114,9 @@ class Layout:
             names = entry if isinstance(entry, tuple) else (entry,)
             found: list[int] = []
             for name in names:
-                if name is None or name == _NONE:
+                if name == _INTERLEAVED and isinstance(entry, tuple) and len(entry) > 1:
+                    continue
+                if name is None or name in (_NONE, _INTERLEAVED):
                     found.append(-1)
                     continue
                 if not isinstance(name, str):
@@ -428,6 +434,20 @@ def _check_types(device_matrix: Any, alias_name: Any, rank_list: Any) -> None:
         )
 
 
+def _without_interleaving(
+    matrix: tuple[int, ...], alias_name: tuple[str, ...]
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    if _INTERLEAVED not in alias_name or len(matrix) != len(alias_name):
+        return matrix, alias_name
+    if alias_name[-1] != _INTERLEAVED or alias_name.count(_INTERLEAVED) > 1:
+        raise LayoutError(
+            f"Layout: {_INTERLEAVED!r} must be the last name in alias_name, got {alias_name}."
+        )
+    if len(matrix) == 1:
+        raise LayoutError(f"Layout: {_INTERLEAVED!r} needs an axis of devices before it.")
+    return matrix[:-1], alias_name[:-1]
+
+
 def _check_axes(matrix: tuple[int, ...], alias_name: tuple[Any, ...]) -> None:
     if not matrix or len(matrix) != len(alias_name):
         raise LayoutError(
@@ -441,11 +461,6 @@ def _check_axes(matrix: tuple[int, ...], alias_name: tuple[Any, ...]) -> None:
             raise LayoutError(
                 f"Layout: the axes {alias_name} need names that differ, are not empty, and are "
                 "not 'None', which means that an axis is not cut."
-            )
-        if alias == _INTERLEAVED:
-            raise LayoutError(
-                f"Layout: the axis {_INTERLEAVED!r} cuts the work of one device into pieces that "
-                "overlap. XLA overlaps work by itself: leave the axis out."
             )
         if size < 1:
             raise LayoutError(f"Layout: axis {alias!r} of the device matrix {matrix} has {size}.")
