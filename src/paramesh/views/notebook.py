@@ -68,7 +68,7 @@ def _inside(tensor: Tensor) -> list[str]:
     return [*facts, markup.code(_values(array))]
 
 
-def _statistics(array: Any) -> list[str]:
+def _statistics(array: Any) -> list[markup.Markup]:
     if not array.size or array.dtype.kind in "bc":
         return []
     wide = array if array.dtype.kind in "iu" else array.astype(np.float64)

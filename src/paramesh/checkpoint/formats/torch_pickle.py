@@ -103,13 +103,6 @@ class Stored:
     dtype: DType
 
 
-class _Unused:
-    """Stands for a class whose instances hold no arrays."""
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
 def _array(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Stored:
     if not isinstance(storage, Storage) or storage.dtype is None:
         raise RefusedError("an array without a storage")
