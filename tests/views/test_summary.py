@@ -118,6 +118,20 @@ def test_where_parameters_lie(net: Block) -> None:
         assert paramesh.views.places.place_of(param) == text
 
 
+def test_a_training_step_has_its_gradients_and_its_update() -> None:
+    net = nn.Dense(3, 2)
+    forward = nn.WithLossCell(net, nn.CrossEntropyLoss())
+    step = nn.TrainOneStepCell(forward, nn.Adam(net.trainable_params(), 1e-3))
+    inputs = np.ones((4, 3), np.float32), np.zeros(4, np.int32)
+    found = by_path(step.summary(*inputs, compiled=False))
+    one, both = found["network"].flops, found[""].flops
+    assert one is not None
+    assert both is not None
+    assert both > 1.5 * one
+    assert found["optimizer"].flops
+    assert net.weight.has_init
+
+
 def test_attributes_that_a_network_assigns_stay_as_they_were() -> None:
     class Keeps(nn.Cell):
         def __init__(self) -> None:
