@@ -11,13 +11,15 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paramesh.dtype import to_dtype
 from paramesh.errors import ContextError, LayoutError
 from paramesh.parallel.layouts.layout import Index, Layout, replicated, subject
-from paramesh.parallel.search.report import Explanation
 from paramesh.providers import providers
+
+if TYPE_CHECKING:  # it loads a solver
+    from paramesh.parallel.search.report import Explanation
 
 _WIDTH = 100
 _LEAST_NAME = 24
