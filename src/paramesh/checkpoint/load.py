@@ -57,9 +57,9 @@ def load_checkpoint(
     """Read a checkpoint, and load it into a network if there is one.
 
     Args:
-        ckpt_file_name: a safetensors file, MindSpore's `.ckpt`, the folder of a sharded
-            checkpoint or of orbax's, or HuggingFace's folder or its index; what it is shows in what
-            it holds.
+        ckpt_file_name: a safetensors file, MindSpore's `.ckpt`, PyTorch's `.pt` or `.bin`, `.npz`,
+            flax's `.msgpack`, the folder of a sharded checkpoint or of orbax's, or HuggingFace's
+            folder or its index; what it is shows in what it holds.
         net: the Cell to load it into, by `load_param_into_net`. Of a sharded checkpoint, only the
             slices for this process's devices are read of Parameters that are known to be cut.
         strict_load: as in `load_param_into_net`; the warning also says which names are missing and

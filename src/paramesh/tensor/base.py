@@ -110,9 +110,9 @@ class Tensor(ArrayMethods):
         return Tensor(array)
 
     def __getattr__(self, name: str) -> Any:
-        # Names with underscores are asked for by numpy, JAX and pickle.
-        instead = {} if name.startswith("_") else _INSTEAD
-        text = lazy_names.missing(f"'{type(self).__name__}'", name, lambda: (), instead)
+        if name[:1] == "_":  # numpy, JAX and pickle ask for such names, and often
+            raise AttributeError(f"'{type(self).__name__}' has no attribute '{name}'")
+        text = lazy_names.missing(f"'{type(self).__name__}'", name, lambda: (), _INSTEAD)
         # With the object, python itself proposes what is near.
         raise AttributeError(text.removesuffix("."), name=name, obj=self)
 
