@@ -16,6 +16,7 @@ import paramesh
 from environments import without_virtual_devices
 from markdown_blocks import blocks
 from paramesh import compat
+from type_checks import present
 
 GUIDE = Path(__file__).parent.parent / "docs" / "how-to" / "parameters.md"
 
@@ -49,7 +50,11 @@ def run(program: str, directory: Path, expect: int = 0) -> str:
 def test_a_path_gives_what_its_home_gives(path: str) -> None:
     module = importlib.import_module(f"paramesh.{path}")
     # Where paramesh has a file of its own at MindSpore's path, that file has its own names alone.
-    own = public(module) if module.__name__ == f"paramesh.{path}" and module.__spec__.origin else []
+    own = (
+        public(module)
+        if module.__name__ == f"paramesh.{path}" and present(module.__spec__).origin
+        else []
+    )
     given: set[str] = set()
     for home in map(importlib.import_module, compat.PATHS[path]):
         for name in own or public(home):

@@ -129,71 +129,52 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-#: Names of the upper floors and where each lives (None: a package of paramesh).
-_LATER: dict[str, str | None] = {
-    "checkpoint": None,
-    "communication": None,
-    "log": None,
-    "numpy": None,
-    "nn": None,
-    "ops": None,
-    "optim": None,
-    "random": None,
-    "train": None,
-    "transforms": None,
-    "Cell": "paramesh.nn.cell",
-    "GradOperation": "paramesh.transforms",
-    "Layout": "paramesh.parallel.layouts.layout",
-    "Model": "paramesh.train",
-    "build_searched_strategy": "paramesh.checkpoint",
-    "cond": "paramesh.transforms",
-    "custom_vjp": "paramesh.transforms",
-    "export": "paramesh.checkpoint",
-    "fori_loop": "paramesh.transforms",
-    "from_optax": "paramesh.optim",
-    "functional_call": "paramesh.transforms",
-    "grad": "paramesh.transforms",
-    "hessian": "paramesh.transforms",
-    "jacfwd": "paramesh.transforms",
-    "jacrev": "paramesh.transforms",
-    "jit": "paramesh.transforms",
-    "jvp": "paramesh.transforms",
-    "load_checkpoint": "paramesh.checkpoint",
-    "load_distributed_checkpoint": "paramesh.checkpoint",
-    "load_exported": "paramesh.checkpoint",
-    "load_param_into_net": "paramesh.checkpoint",
-    "plan": "paramesh.parallel.planning",
-    "merge_sliced_parameter": "paramesh.checkpoint",
-    "rank_list_for_transform": "paramesh.checkpoint",
-    "remat": "paramesh.transforms",
-    "save_checkpoint": "paramesh.checkpoint",
-    "scan": "paramesh.transforms",
-    "switch": "paramesh.transforms",
-    "transform_checkpoint_by_rank": "paramesh.checkpoint",
-    "transform_checkpoints": "paramesh.checkpoint",
-    "value_and_grad": "paramesh.transforms",
-    "vjp": "paramesh.transforms",
-    "vmap": "paramesh.transforms",
-    "while_loop": "paramesh.transforms",
-}
+#: Packages that are imported when they are first asked for.
+_PACKAGES = (
+    "checkpoint",
+    "communication",
+    "log",
+    "nn",
+    "numpy",
+    "ops",
+    "optim",
+    "random",
+    "train",
+    "transforms",
+)
 
-#: Names of MindSpore's top package that live in `paramesh.train`.
-_OF_TRAINING = """
-    Callback LossMonitor TimeMonitor ModelCheckpoint CheckpointConfig RunContext
-    LearningRateScheduler LambdaCallback
-    LossScaleManager FixedLossScaleManager DynamicLossScaleManager
-    Metric Accuracy Loss MAE MSE TopKCategoricalAccuracy Top1CategoricalAccuracy
-    Top5CategoricalAccuracy
-"""
-_LATER.update(dict.fromkeys(_OF_TRAINING.split(), "paramesh.train"))
-
-#: Names of MindSpore's top package that scripts call, and that mean little here.
-_STAND_INS = """
-    from_numpy get_algo_parameters is_tensor jit_class lazy_inline manual_seed ms_class ms_function
-    mutable reset_algo_parameters set_algo_parameters set_device set_recursion_limit
-"""
-_LATER.update(dict.fromkeys(_STAND_INS.split(), "paramesh.mindspore_names"))
-_LATER.update(dict.fromkeys(("Generator", "get_rng_state", "set_rng_state"), "paramesh.random"))
+#: Names that are imported when they are first asked for, by the module that has them.
+_LAZY = lazy_names.homes(
+    {
+        "paramesh.checkpoint": """
+            build_searched_strategy export load_checkpoint load_distributed_checkpoint load_exported
+            load_param_into_net merge_sliced_parameter rank_list_for_transform save_checkpoint
+            transform_checkpoint_by_rank transform_checkpoints
+        """,
+        # Names of MindSpore's top package that scripts call, and that mean little here.
+        "paramesh.mindspore_names": """
+            from_numpy get_algo_parameters is_tensor jit_class lazy_inline manual_seed ms_class
+            ms_function mutable reset_algo_parameters set_algo_parameters set_device
+            set_recursion_limit
+        """,
+        "paramesh.nn.cell": "Cell",
+        "paramesh.optim": "from_optax",
+        "paramesh.parallel.layouts.layout": "Layout",
+        "paramesh.parallel.planning": "plan",
+        "paramesh.random": "Generator get_rng_state set_rng_state",
+        "paramesh.train": """
+            Model Callback LossMonitor TimeMonitor ModelCheckpoint CheckpointConfig RunContext
+            LearningRateScheduler LambdaCallback
+            LossScaleManager FixedLossScaleManager DynamicLossScaleManager
+            Metric Accuracy Loss MAE MSE TopKCategoricalAccuracy Top1CategoricalAccuracy
+            Top5CategoricalAccuracy
+        """,
+        "paramesh.transforms": """
+            GradOperation cond custom_vjp fori_loop functional_call grad hessian jacfwd jacrev jit
+            jvp remat scan switch value_and_grad vjp vmap while_loop
+        """,
+    }
+)
 
 __all__ = [
     "Tensor",
@@ -375,7 +356,7 @@ providers.html = _html
 
 
 def __getattr__(name: str) -> Any:
-    home = _LATER.get(name)
+    home = _LAZY.get(name)
     if home is None:
         return _path(name)
     value = getattr(importlib.import_module(home), name)
@@ -384,7 +365,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+    return sorted({*globals(), *_PACKAGES, *_LAZY})
 
 
 #: What other libraries call what is here.

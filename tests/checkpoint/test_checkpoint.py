@@ -232,7 +232,9 @@ def test_formats_by_name_and_by_suffix(tmp_path: Path) -> None:
         assert same_values(net, other)
     with pytest.raises(ValueError, match="is a ckpt file, and not format='safetensors'"):
         load_checkpoint(tmp_path / "a.ckpt", format="safetensors")
-    with pytest.raises(ValueError, match="no checkpoint format 'npz'; there are 'safetensors'"):
+    with pytest.raises(ValueError, match="no checkpoint format 'zip'; there are 'safetensors'"):
+        save_checkpoint(Net(), tmp_path / "x", format="zip")
+    with pytest.raises(ValueError, match="in NumPy's archives are read, not written; write 'safet"):
         save_checkpoint(Net(), tmp_path / "x", format="npz")
     with pytest.raises(FileNotFoundError, match="There is no checkpoint"):
         load_checkpoint(tmp_path / "none.safetensors")

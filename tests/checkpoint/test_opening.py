@@ -68,6 +68,7 @@ def test_what_is_written_comes_back(format: str, tmp_path: Path) -> None:
         else:
             assert dict(source.appended) == {"epoch": 3, "note": "é"}
         assert source.names() == list(arrays)
+        found, array = None, None
         for name, array in arrays.items():
             entry, found = source.entry(name), source.read(name)
             assert (entry.shape, entry.nbytes) == (array.shape, array.nbytes)

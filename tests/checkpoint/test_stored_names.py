@@ -17,7 +17,7 @@ from paramesh.errors import CheckpointError, ParameterNameError, StrategyFileErr
 from paramesh.parallel import Layout
 from paramesh.parallel.layouts.layout import Placed
 from paramesh.parallel.layouts.strategy_file import load_strategy, save_strategy
-from paramesh.parameter.names import unfit_at_rest
+from paramesh.parameter.names import reason_not_saveable
 
 FITS = [
     "w",
@@ -128,5 +128,5 @@ def test_strategy_files(tmp_path: Path) -> None:
 def test_every_name_of_a_parameter_but_half_a_pair_fits() -> None:
     for name in (*FITS, *UNFIT):
         if len(name) <= 1024 and "\ud800" not in name:
-            assert unfit_at_rest(Parameter(ONES, name=name).name) is None
-    assert unfit_at_rest(3) == "a name is a str, not int"
+            assert reason_not_saveable(Parameter(ONES, name=name).name) is None
+    assert reason_not_saveable(3) == "a name is a str, not int"

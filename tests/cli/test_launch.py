@@ -58,13 +58,8 @@ def script(tmp_path: Path) -> Path:
 
 
 def launch(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*LAUNCH, *words],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        **({"env": without_virtual_devices()} | more),
-    )
+    options: dict[str, Any] = {"env": without_virtual_devices()} | more
+    return subprocess.run([*LAUNCH, *words], capture_output=True, text=True, timeout=120, **options)
 
 
 def said(stdout: str) -> list[str]:
@@ -175,7 +170,7 @@ class TestEnds:
         path = tmp_path / "waiting.py"
         path.write_text(WAITING)
         words = [*LAUNCH, "-n", "2", str(path)]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         with subprocess.Popen(words, env=without_virtual_devices(), **pipes) as launcher:
             try:
                 assert launcher.stdout is not None

@@ -25,7 +25,8 @@ LIVE |= {"staged": {}, "last_snapshot": {}}
 def run_at(port: int, job: str = "default", token: str | None = "secret", **more: Any) -> Run:
     facts: dict[str, Any] = {"wal_dir": "/data/run", "servers": 2, "workers": 4}
     facts |= {"pid": 4000 + port, "started": time.time() - 7300, "program": "train.py " * 20}
-    return Run(**facts | {"address": f"127.0.0.2:{port}", "job": job, "token": token} | more)
+    facts |= {"address": f"127.0.0.2:{port}", "job": job, "token": token}
+    return Run(**facts | more)
 
 
 class Looking:

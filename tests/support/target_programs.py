@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
+from paramesh.dtype import x64_if
 from paramesh.parallel.modes.data_parallel import DataParallel, _differs
 from paramesh.parallel.modes.semi_auto import SemiAuto
 from paramesh.parallel.planning.devices import (
@@ -65,7 +66,7 @@ def under(place: Placement) -> Iterator[None]:
         yield
     finally:
         placement.use(before)
-        tracing.moved()
+        tracing.bump_version()
 
 
 def compiled_for(fn: Callable[..., Any], args: Any, mode: str, on: TargetDevices) -> Any:
@@ -91,7 +92,7 @@ def compiled_for(fn: Callable[..., Any], args: Any, mode: str, on: TargetDevices
         if entry.pooled:
             inputs.append(ZERO)
         donated = len(entry.donated)
-        with jax.enable_x64(True) if entry.wide else tracing.nothing:
+        with x64_if(entry.use_64bit):
             program: Any = entry.program
             return program.lower(structs[:donated], structs[donated:], inputs).compile()
 

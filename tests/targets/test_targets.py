@@ -24,7 +24,7 @@ from paramesh.dtype import bfloat16, complex64, float16, float32, float64, int8,
 from paramesh.ops import ReduceOp
 from paramesh.parallel.planning.sent import sent_by
 from paramesh.parallel.planning.step import platform_of
-from paramesh.sampling import batched, sampler
+from paramesh.sampling import batched, slices
 from paramesh.sampling import distribution as law
 from paramesh.sampling.recipe import Recipe, compute_many
 from paramesh.train import TrainOneStepCell, WithLossCell
@@ -188,7 +188,7 @@ def test_recipes(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     device = devices_of(ALONE[name]).devices[0]
     taken = _Taken(device)
     for module, programs in (
-        (sampler, (sampler._slice_program, sampler._sharded_program)),
+        (slices, (slices._slice_program, slices._sharded_program)),
         (batched, (batched._row_program,)),
     ):
         monkeypatch.setattr(module, "compiled", taken)
@@ -204,7 +204,7 @@ def test_recipes(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         if kind not in ("Dirac", "Sparse", "Identity", "Orthogonal"):
             compute_many([Recipe(init, (1, 2), (512, 512), float32)])  # a program of its own
     finally:
-        for program in (sampler._slice_program, sampler._sharded_program, batched._row_program):
+        for program in (slices._slice_program, slices._sharded_program, batched._row_program):
             program.cache_clear()
     if kind in ("Uniform", "Normal", "TruncatedNormal", "XavierUniform", "HeNormal"):
         assert taken.count
@@ -216,20 +216,20 @@ def test_recipes_in_slices_on_all_devices(name: str, kind: str) -> None:
     mesh = Mesh(np.array(on.devices).reshape(2, 4), ("a", "b"))
     sharding = NamedSharding(mesh, PartitionSpec("a", "b"))
     recipe = Recipe(MAKERS[kind](), (1, 2), (1024, 512), float32)
-    drawn = recipe._law()
+    drawn = recipe._spec()
     if drawn is None:
-        pytest.skip(f"{kind} is no law: its slices are cut from the whole")
+        pytest.skip(f"{kind} has no distribution spec: its slices are taken from the full array")
     shape = sharding.shard_shape(recipe.shape)
     if drawn.elementwise:
-        inner, _, strides = sampler._collapse(recipe.shape, [0, 0], shape)
+        inner, _, strides = slices._collapse(recipe.shape, [0, 0], shape)
     else:
-        inner, strides = shape, sampler._strides(recipe.shape)
+        inner, strides = shape, slices._strides(recipe.shape)
     whole = None if drawn.elementwise else recipe.shape
-    place = sampler._Place(inner, whole, True)
-    program: Any = sampler._sharded_program(drawn.rule, place, shape, float32, sharding)
+    place = slices._Place(inner, whole, True)
+    program: Any = slices._sharded_program(drawn.sample_fn, place, shape, float32, sharding)
     everywhere = NamedSharding(mesh, PartitionSpec())
     with jax.enable_x64(True):
-        arguments = sampler._arguments(drawn, recipe.key, float32, strides, inner)
+        arguments = slices._arguments(drawn, recipe.key, float32, strides, inner)
         structs = [jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=everywhere) for a in arguments]
         stage = program.lower(*structs).compile()
     assert stage.memory_analysis().output_size_in_bytes == 1024 * 512 * 4 // 8

@@ -112,7 +112,7 @@ def test_where_parameters_lie(net: Block) -> None:
     assert set(found["fc"].places) == {f"{jax.devices()[0].platform}:0", "recipe"}
     assert found["drop"].places == ()
     two = jax.sharding.Mesh(np.array(jax.devices()[:2]), ("a",))
-    for spec, text in (("a", "cut over 2 devices"), (None, "all of 2 devices")):
+    for spec, text in (("a", "sharded over 2 devices"), (None, "replicated on 2 devices")):
         sharding = jax.sharding.NamedSharding(two, jax.sharding.PartitionSpec(spec))
         param = Parameter(Tensor(jax.device_put(np.ones(4, np.float32), sharding)), name="w")
         assert paramesh.views.places.place_of(param) == text

@@ -23,7 +23,7 @@ import jax.export
 import numpy as np
 
 from paramesh.checkpoint.formats.storage_dtypes import SAFETENSORS
-from paramesh.dtype import DType, to_dtype, x64_enabled
+from paramesh.dtype import DType, to_dtype, x64_if
 from paramesh.errors import (
     CheckpointError,
     ContextError,
@@ -34,10 +34,11 @@ from paramesh.errors import (
 )
 from paramesh.files.atomic import write_atomically
 from paramesh.parameter import Parameter, Pool
-from paramesh.state import placement, trace_scope, tracing
+from paramesh.state import placement, trace_scope
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.trees import is_tensor, unpack
 from paramesh.transforms.bodies import Body, name_of
+from paramesh.transforms.call_arguments import parse_call
 from paramesh.transforms.compiled_function import CompiledFunction
 
 _PROGRAM = "__stablehlo__"
@@ -90,10 +91,12 @@ def export(
             "reset_auto_parallel_context() and the parameter server with reset_ps_context() first."
         )
     program = _program_of(fn)
-    _, leaves, rebuild = program._parse(inputs, {}, abstract=True)
+    call = parse_call(program, inputs, {}, abstract=True)
+    assert call is not None, "arguments from outside are not traced"
+    _, leaves, rebuild = call
     entry = program.trace(*inputs)
     pools = (s for s in (*entry.donated, *entry.kept, *entry.written) if isinstance(s, Pool))
-    members = [param for pool in pools for _, param in pool.members()]
+    members = [param for pool in pools for _, param in pool.entries()]
     params = _by_name(program.__name__, [*entry.params, *members])
     shapes = [jax.ShapeDtypeStruct(p.shape, p.dtype.np_dtype) for p in params.values()]
     found: dict[str, Any] = {}
@@ -104,23 +107,23 @@ def export(
         body = Body(program.fn, args, kwargs, given, name=program.__name__)
         written: dict[Any, None] = {}
         for state in body.written:
-            members = [p for _, p in state.members()] if isinstance(state, Pool) else [state]
+            members = [p for _, p in state.entries()] if isinstance(state, Pool) else [state]
             written.update(dict.fromkeys(members))
         found["outputs"] = _structure("an output", body.nest.place(_marks(body.arrays)))
         found["written"] = [p.name for p in written]
-        arrays, after, _ = body.hand_out(written)
+        arrays, after, _ = body.hand_out(list(written))
         return arrays, after
 
     pure.__name__ = program.__name__
     given, nest = _unpacked_inputs(inputs)
-    with _width(entry.wide), trace_scope.around(program.__name__, compiled=True):
+    with x64_if(entry.use_64bit), trace_scope.enter(program.__name__, compiled=True):
         exported = jax.export.export(jax.jit(pure), platforms=platforms)(
             shapes, [_shape_of(leaf) for leaf in leaves]
         )
     about = {
         "version": _VERSION,
         "name": program.__name__,
-        "wide": entry.wide,
+        "wide": entry.use_64bit,
         "jax": jax.__version__,
         "platforms": list(exported.platforms),
         "inputs": _structure("an input", nest.place(_marks(given))),
@@ -249,7 +252,7 @@ class ExportedProgram:
                 )
             leaves.append(value)
         values = [raw(self.parameters[name]) for name in self._kinds]
-        with _width(self._about["wide"]):
+        with x64_if(self._about["wide"]):
             if self._call is None:
                 self._call = jax.jit(self._stage().call)
             arrays, after = self._call(values, leaves)
@@ -319,10 +322,6 @@ def _unpacked_inputs(inputs: Any) -> tuple[list[Any], Any]:
         lambda x: wrap(x) if isinstance(x, jax.ShapeDtypeStruct) else x, inputs, is_leaf=is_tensor
     )
     return unpack(shaped, "raw")
-
-
-def _width(wide: bool) -> Any:
-    return jax.enable_x64(True) if wide and not x64_enabled() else tracing.nothing
 
 
 def _shape_of(leaf: Any) -> Any:

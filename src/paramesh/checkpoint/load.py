@@ -31,8 +31,8 @@ from paramesh.errors import CheckpointError
 from paramesh.nn.cell import Cell
 from paramesh.parallel.modes.per_device import set_per_device, value_count
 from paramesh.parameter import Parameter
-from paramesh.parameter.names import shortened, unfit_at_rest
-from paramesh.parameter.pool import is_full
+from paramesh.parameter.names import reason_not_saveable, shortened
+from paramesh.parameter.pool import is_fully_replicated
 from paramesh.providers import providers
 from paramesh.state import tracing
 from paramesh.tensor.base import Tensor, wrap
@@ -144,7 +144,7 @@ def load_source(
 def _parameters(source: Source, wanted: Choice, net: Cell | None) -> dict[str, Any]:
     names = [name for name in source.names() if wanted(name)]
     for name in (*names, *source.appended):
-        why = unfit_at_rest(name)
+        why = reason_not_saveable(name)
         if why is not None:
             raise CheckpointError(
                 f"Checkpoint '{source.path}' has the name {shortened(name)}: {why}. Nothing was "
@@ -335,7 +335,7 @@ def _load(
     for param, value in matched:
         if not value.has_init and _alike(param, value):
             tracing.write(param, value._get())
-            param.sliced = not is_full(value._get())
+            param.sliced = not is_fully_replicated(value._get())
             continue
         data = Tensor(value)
         if _of_devices(param, value):
@@ -344,7 +344,7 @@ def _load(
         if data.dtype is not param.dtype:
             data = data.astype(param.dtype)
         param.set_data(data if data.shape == param.shape else data.reshape(param.shape))
-        if not is_full(data._get()):
+        if not is_fully_replicated(data._get()):
             param.sliced = True
     commit()
     return missing, unexpected

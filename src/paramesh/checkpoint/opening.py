@@ -29,7 +29,7 @@ from paramesh.checkpoint.sharded.source import FORMAT as SHARDED
 from paramesh.checkpoint.sharded.source import SUFFIX, ShardedSource, is_sharded
 from paramesh.dtype import DType
 from paramesh.errors import CheckpointError, ParameterNameError
-from paramesh.parameter.names import shortened, unfit_at_rest
+from paramesh.parameter.names import reason_not_saveable, shortened
 
 __all__ = [
     "Appended",
@@ -261,7 +261,7 @@ def check_entries(
         ValueError: as `open_sink`; ParameterNameError: a name that no file can keep.
     """
     for name in (*appended, *(entry.name for entry in entries)):
-        why = unfit_at_rest(name)
+        why = reason_not_saveable(name)
         if why is not None:
             raise ParameterNameError(f"Cannot write {shortened(name)} to '{path}': {why}.")
     seen = set(appended)

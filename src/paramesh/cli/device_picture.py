@@ -117,7 +117,7 @@ def _draw_legend(figure: Any, colors: Sequence[Any]) -> None:
 
     pair = (Patch(color=colors[0]), Patch(color=colors[1]))
     handles = [Patch(color=colors[0]), pair, Patch(**_REPLICATED)]
-    texts = ["a part on one device", "a part with a copy on each", "whole on every device"]
+    texts = ["a shard on one device", "a shard replicated on each", "replicated on all devices"]
     figure.legend(
         handles,
         texts,

@@ -69,7 +69,7 @@ def _look(fn: compiled.CompiledFunction, entry: Executable, args: Any, kwargs: A
 
 
 def _is_trained(state: Any) -> bool:
-    members = [param for _, param in state.members()] if isinstance(state, Pool) else [state]
+    members = [param for _, param in state.entries()] if isinstance(state, Pool) else [state]
     # Counters and moments may ask for gradients too; a trained Parameter is no clone.
     return any(
         isinstance(param, Parameter) and param.requires_grad and param._original is None

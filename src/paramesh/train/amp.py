@@ -13,11 +13,12 @@ from paramesh.dtype import float16, float32
 from paramesh.nn.cell import Cell
 from paramesh.nn.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from paramesh.optim import DynamicLossScaleManager, LossScaleManager, Optimizer
+from paramesh.tensor.argument_types import TensorFunction
 from paramesh.tensor.base import Tensor, wrap
 from paramesh.train.cells import (
+    Float32Outputs,
     TrainOneStepCell,
     TrainOneStepWithLossScaleCell,
-    Widened,
     WithLossCell,
     is_finite,
 )
@@ -27,8 +28,8 @@ __all__ = ["all_finite", "auto_mixed_precision", "build_train_network"]
 LEVELS = ("O0", "O2", "O3")
 
 
-def check_level(owner: str, argument: str, level: Any) -> None:
-    """Raise ValueError for a level that there is not."""
+def check_level(owner: str, argument: str, level: object) -> None:
+    """Raise ValueError for an unknown level."""
     if level not in LEVELS:
         raise ValueError(f"{owner}: {argument} must be one of {LEVELS}, got {level!r}.")
 
@@ -41,8 +42,8 @@ def auto_mixed_precision(network: Cell, amp_level: str = "O0") -> Cell:
         amp_level: "O0": as it is. "O2": all but BatchNorms in Float16. "O3": all of it.
 
     Raises:
-        TypeError: `network` is no Cell.
-        ValueError: another level.
+        TypeError: `network` is not a Cell.
+        ValueError: an unknown level.
     """
     if not isinstance(network, Cell):
         raise TypeError(
@@ -52,7 +53,7 @@ def auto_mixed_precision(network: Cell, amp_level: str = "O0") -> Cell:
     if amp_level == "O0":
         return network
     norms = (BatchNorm1d, BatchNorm2d, BatchNorm3d) if amp_level == "O2" else ()
-    # Every Cell for itself: the one behind a BatchNorm has to cast what comes out of it.
+    # Each Cell is set: the one after a BatchNorm has to cast its output.
     for _, cell in network.cells_and_names():
         cell.to_float(float32 if isinstance(cell, norms) else float16)
     return network
@@ -61,7 +62,7 @@ def auto_mixed_precision(network: Cell, amp_level: str = "O0") -> Cell:
 def build_train_network(
     network: Cell,
     optimizer: Optimizer,
-    loss_fn: Any = None,
+    loss_fn: TensorFunction | None = None,
     level: str = "O0",
     boost_level: str = "O0",
     *,
@@ -75,11 +76,11 @@ def build_train_network(
         loss_fn: takes (outputs, label).
         level: as `amp_level` of `auto_mixed_precision`.
         boost_level: MindSpore's; "O0".
-        loss_scale_manager: None: a moving scale at "O2", otherwise none.
+        loss_scale_manager: None: a dynamic scale at "O2", otherwise none.
 
     Raises:
-        TypeError: an argument of another kind.
-        ValueError: another level.
+        TypeError: an argument of the wrong type.
+        ValueError: an unknown level.
     """
     check_level("build_train_network", "level", level)
     if boost_level != "O0":
@@ -96,11 +97,11 @@ def build_train_network(
     return TrainOneStepWithLossScaleCell(body, optimizer, update)
 
 
-def with_loss(network: Cell, loss_fn: Any, level: str) -> Cell:
+def with_loss(network: Cell, loss_fn: TensorFunction | None, level: str) -> Cell:
     """A network with its loss, which is computed in Float32."""
     if loss_fn is None:
         return network
-    return WithLossCell(network if level == "O0" else Widened(network), loss_fn)
+    return WithLossCell(network if level == "O0" else Float32Outputs(network), loss_fn)
 
 
 def all_finite(inputs: Any) -> Tensor:

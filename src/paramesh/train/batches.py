@@ -13,13 +13,31 @@ before it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 
 from paramesh.tensor.base import Tensor
+
+
+class TupleDataset(Protocol):
+    """A dataset of MindSpore's kind."""
+
+    def create_tuple_iterator(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        """One pass."""
+        ...
+
+
+class IndexedDataset(Protocol):
+    """Batches by number, from 0 until an IndexError."""
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+#: What can be iterated once for each epoch.
+Dataset = Iterable[Any] | Callable[[], Iterable[Any]] | TupleDataset | IndexedDataset
 
 #: What an error says besides.
 WHAT_IT_IS = (
@@ -28,7 +46,7 @@ WHAT_IT_IS = (
 )
 
 
-def check_dataset(dataset: Any, epochs: int, argument: str) -> None:
+def check_dataset(dataset: object, epochs: int, argument: str) -> None:
     """Refuse what cannot be iterated as often as needed.
 
     Raises:
@@ -55,17 +73,18 @@ def check_dataset(dataset: Any, epochs: int, argument: str) -> None:
         )
 
 
-def _is_array(value: Any) -> bool:
+def _is_array(value: object) -> bool:
     return isinstance(value, np.ndarray | jax.Array | Tensor)
 
 
-def set_epoch(dataset: Any, epoch: int) -> None:
-    """Tell a dataset that wants to know it which epoch begins, from 1."""
-    if callable(getattr(dataset, "set_epoch", None)):
-        dataset.set_epoch(epoch)
+def set_epoch(dataset: Dataset, epoch: int) -> None:
+    """Tell a dataset that has a method `set_epoch` which epoch begins, from 1."""
+    method = getattr(dataset, "set_epoch", None)
+    if callable(method):
+        method(epoch)
 
 
-def batches(dataset: Any, argument: str, seen: int = 0) -> Iterator[tuple[Any, ...]]:
+def batches(dataset: Dataset, argument: str, seen: int = 0) -> Iterator[tuple[Any, ...]]:
     """The batches of one pass, each as a tuple of Tensors, without the first `seen`.
 
     Raises:
@@ -75,11 +94,11 @@ def batches(dataset: Any, argument: str, seen: int = 0) -> Iterator[tuple[Any, .
     given = 0
     if hasattr(dataset, "pass_over"):
         # A dataset of paramesh.dataset goes to the very batch, and gives Tensors without a copy.
-        dataset.pass_over(seen)
+        source.pass_over(seen)
         given = seen
-        source = dataset.create_tuple_iterator(num_epochs=1)
+        source = source.create_tuple_iterator(num_epochs=1)
     elif hasattr(dataset, "create_tuple_iterator"):
-        source = dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)
+        source = source.create_tuple_iterator(num_epochs=1, output_numpy=True)
     elif not hasattr(dataset, "__iter__") and callable(dataset):
         source = dataset()
     for batch in source:
@@ -123,12 +142,13 @@ def looking_ahead(
     raise failed
 
 
-def count(dataset: Any) -> int | None:
+def count(dataset: Dataset) -> int | None:
     """The number of batches of one pass, if the dataset knows it."""
-    if hasattr(dataset, "get_dataset_size"):
-        return int(dataset.get_dataset_size())
+    size = getattr(dataset, "get_dataset_size", None)
+    if size is not None:
+        return int(size())
     try:
-        return len(dataset)
+        return len(dataset)  # type: ignore[arg-type] - asked for, not known
     except TypeError:
         return None
 

@@ -22,7 +22,7 @@ from paramesh.nn.cell import Cell
 from paramesh.state import tracing
 from paramesh.tensor.base import Tensor, wrap
 from paramesh.tensor.trees import Nest, unpack
-from paramesh.transforms.bodies import Body, in_width
+from paramesh.transforms.bodies import Body, in_64bit_if_met
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def described(leaves: Sequence[Any]) -> tuple[Array, ...]:
     return tuple(Array(tuple(leaf.shape), str(to_dtype(leaf.dtype))) for leaf in leaves)
 
 
-@tracing.door
+@tracing.public_call
 def watch(net: Cell, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Watched:
     """Trace a network for these inputs.
 
@@ -94,11 +94,11 @@ def watch(net: Cell, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Watche
         with _watched_by(note):
             return _lowered(net, shapes, nest)
 
-    seen.lowered = in_width(shapes, lower)
+    seen.lowered = in_64bit_if_met(shapes, lower)
     return seen
 
 
-@tracing.door
+@tracing.public_call
 def flops_of(cell: Cell, calls: Sequence[Call]) -> float | None:
     """Operations of all these calls of a Cell, as XLA counts them; None where it does not."""
     counted: dict[Any, float | None] = {}
@@ -106,7 +106,7 @@ def flops_of(cell: Cell, calls: Sequence[Call]) -> float | None:
     for call in calls:
         key = tuple((a.shape, str(a.dtype)) for a in call.arrays)
         if key not in counted:
-            lowered = in_width(
+            lowered = in_64bit_if_met(
                 call.arrays, lambda call=call: _lowered(cell, call.arrays, call.nest)
             )
             counted[key] = flops_in(lowered.cost_analysis())

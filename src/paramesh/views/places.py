@@ -14,7 +14,7 @@ SERVER = "server"
 
 
 def place_of(param: Parameter) -> str:
-    """Where a Parameter's data lies: `cpu:0`, `all of 8 devices`, `cut over 8 devices`, …"""
+    """Where a Parameter's data lies: `cpu:0`, `replicated on 8 devices`, `sharded over 8 devices`, …"""
     if param.is_param_ps:
         return SERVER
     if param.has_init:
@@ -30,7 +30,7 @@ def place_of_array(value: Any) -> str:
     devices = sorted(sharding.device_set, key=lambda device: device.id)
     if len(devices) == 1:
         return f"{devices[0].platform}:{devices[0].id}"
-    how = "all of" if sharding.is_fully_replicated else "cut over"
+    how = "replicated on" if sharding.is_fully_replicated else "sharded over"
     return f"{how} {len(devices)} devices"
 
 

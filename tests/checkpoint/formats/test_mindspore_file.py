@@ -87,11 +87,12 @@ def test_what_was_read_is_written_to_the_same_bytes(name: str, tmp_path: Path) -
 def test_save_checkpoint_writes_the_bytes_of_mindspore(tmp_path: Path) -> None:
     values = load_checkpoint(FOLDER / "lenet.ckpt")
     given = FILES["lenet_append_numbers.ckpt"]["kwargs"]["append_dict"]
-    for name, more in {
+    cases: dict[str, dict[str, Any]] = {
         "lenet": {},
         "lenet_crc": {"crc_check": True},
         "lenet_append_numbers": {"append_dict": given},
-    }.items():
+    }
+    for name, more in cases.items():
         path = save_checkpoint(values, tmp_path / name, format="ckpt", **more)
         assert path.read_bytes() == (FOLDER / f"{name}.ckpt").read_bytes()
     given = {"note": "hello wörld", "epoch_num": 7, "fine": 0.1}
@@ -238,7 +239,7 @@ for name, value in found.items():
 )
 def test_mindspore_reads_what_is_written_here(tmp_path: Path) -> None:
     kinds = [kind for kind in mstype.ALL if not kind.is_complex()]
-    arrays = {
+    arrays: dict[str, Any] = {
         kind.long_name: np.arange(12).reshape(3, 4).astype(kind.np_dtype) for kind in kinds
     } | {"scalar": np.float32(2).reshape(()), "long": np.arange(3000.0)}
     entries = [Entry.of(name, at_rest(a.dtype), a.shape) for name, a in arrays.items()]

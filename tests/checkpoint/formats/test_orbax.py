@@ -93,9 +93,8 @@ def test_parts_are_those_of_the_whole(
             start, stop = sorted(chance.randrange(array.size + 1) for _ in range(2))
             part = source.read_flat(name, start, stop)
             assert part.tobytes() == array.reshape(-1)[start:stop].tobytes()
-            box = tuple(
-                tuple(sorted(chance.randrange(size + 1) for _ in range(2))) for size in array.shape
-            )
+            ends = [sorted(chance.randrange(size + 1) for _ in range(2)) for size in array.shape]
+            box = tuple((low, high) for low, high in ends)
             found = source.read_box(name, box)
             assert np.array_equal(found, array[within(box, full_box(array.shape))])
 

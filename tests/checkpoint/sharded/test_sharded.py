@@ -29,7 +29,7 @@ from paramesh.errors import CheckpointError, ContextError
 from paramesh.parallel import Layout, whole
 from paramesh.parallel.modes.parallel_optimizer import SplitState
 from paramesh.parallel.modes.per_device import per_device, set_per_device
-from paramesh.parameter.pool import is_full
+from paramesh.parameter.pool import is_fully_replicated
 from paramesh.train.cells import TrainOneStepCell, WithLossCell
 
 X = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)
@@ -87,7 +87,7 @@ GRID = Layout((2, 4), ("a", "b"))("b", "a")
 def test_the_same_bits_under_another_layout(devices: int, parts: Any, tmp_path: Path) -> None:
     semi_auto(8)
     saved = placed(Weights((2, 4), 0))
-    assert not is_full(saved.matrix._value)
+    assert not is_fully_replicated(saved.matrix._value)
     path = save_checkpoint(saved, tmp_path / "x.sharded", append_dict={"epoch": 3, "note": "é"})
     with ShardedSource(path) as source:
         assert len(source.slices("matrix")) == 8
@@ -99,7 +99,7 @@ def test_the_same_bits_under_another_layout(devices: int, parts: Any, tmp_path: 
     assert bits(net)["matrix"] != want["matrix"]
     found = load_checkpoint(path, net)
     assert bits(net) == want
-    assert is_full(net.matrix._value) == (parts is None)
+    assert is_fully_replicated(net.matrix._value) == (parts is None)
     assert net.matrix.sliced == (parts is not None)
     assert (int(found.pop("epoch")), found.pop("note")) == (3, "é")
     assert bits(found) == want

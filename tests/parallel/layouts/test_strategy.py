@@ -17,6 +17,7 @@ from paramesh.parallel.layouts.layout import Layout
 from paramesh.parallel.layouts.mesh import all_devices, device_mesh
 from paramesh.parallel.layouts.strategy import AxisRule, layout_of, layouts_of, plan_of
 from strategies_of_operators import layouts, with_replicas
+from type_checks import wrong
 
 MATRICES = [(8, 16), (16, 32)]
 
@@ -253,7 +254,11 @@ def test_bad_strategies(strategy: Any, kind: type[Exception], message: str) -> N
             LayoutError,
             "'w': .*size 6, which strategy .* cannot cut into 4",
         ),
-        (lambda: layout_of((1,), (8,), 8, replicas="middle"), ValueError, "'first' or 'last'"),
+        (
+            lambda: layout_of((1,), (8,), 8, replicas=wrong("middle")),
+            ValueError,
+            "'first' or 'last'",
+        ),
         (
             lambda: layouts(
                 "Add",
@@ -273,7 +278,7 @@ def test_bad_strategies(strategy: Any, kind: type[Exception], message: str) -> N
             LayoutError,
             "names fc.weigth, x, but the Parameters here are fc.weight",
         ),
-        (lambda: plan_of([("a", (1,))], {}, 8), TypeError, "{name: strategy}"),
+        (lambda: plan_of(wrong([("a", (1,))]), {}, 8), TypeError, "{name: strategy}"),
         (
             lambda: plan_of({"w": (3,)}, {"w": (8,)}, 8),
             LayoutError,

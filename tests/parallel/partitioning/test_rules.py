@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.extend.core import jaxpr_as_fun
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import paramesh
@@ -31,7 +32,7 @@ def mesh() -> Mesh:
 def conv(space: int, out: int = 8, within: int = 8, **options: Any) -> Any:
     """(function, shapes of its operands) of a convolution of 8 images of 8 channels."""
     letters = "DHW"[3 - space :]
-    settings = {"window_strides": (1,) * space, "padding": "SAME", **options}
+    settings: dict[str, Any] = {"window_strides": (1,) * space, "padding": "SAME", **options}
 
     def fn(x: Any, w: Any) -> Any:
         numbers = (f"NC{letters}", f"OI{letters}", f"NC{letters}")
@@ -117,7 +118,7 @@ def off(kind: str, specs: list[PartitionSpec], given: list[Any], want: list[Any]
     run = step(kind, [NamedSharding(mesh(), spec) for spec in specs])
     closed = rewritten(jax.make_jaxpr(run)(*given), is_ours, by_own_rule)
     program = jax.jit(
-        jax.extend.core.jaxpr_as_fun(closed),
+        jaxpr_as_fun(closed),
         in_shardings=everywhere,
         out_shardings=everywhere,
     )
@@ -271,7 +272,7 @@ def test_padding_along_a_cut_axis(ours: bool) -> None:
 
     closed = jax.make_jaxpr(pinned)(x)
     program = rewritten(closed, is_ours, by_own_rule) if ours else closed
-    (got,) = jax.jit(jax.extend.core.jaxpr_as_fun(program))(x)
+    (got,) = jax.jit(jaxpr_as_fun(program))(x)
     assert np.allclose(got, padded_sum(x)) == ours
 
 
@@ -324,7 +325,7 @@ def test_programs_inside_of_a_program_are_rewritten() -> None:
         new = rewritten(closed, is_ours, by_own_rule)
         assert contains(closed.jaxpr, is_ours)
         assert not contains(new.jaxpr, is_ours)
-        got = jax.extend.core.jaxpr_as_fun(new)(x, w)
+        got = jaxpr_as_fun(new)(x, w)
         for g, w_ in zip(got, jax.tree.leaves(program(x, w)), strict=True):
             np.testing.assert_allclose(g, w_, rtol=1e-5)
 

@@ -21,6 +21,7 @@ from paramesh.parallel.search.graph import live
 from paramesh.parallel.search.problem import Problem
 from paramesh.parallel.search.resharding import SUM, WHOLE, sent
 from search_cases import problem
+from type_checks import present
 
 SIZES = (8,)
 
@@ -194,7 +195,7 @@ def test_each_strategy_sends_what_its_rule_says(name: str) -> None:
         )
         program = jax.jit(jaxpr_as_fun(new), in_shardings=places).lower(*given).compile()
         np.testing.assert_allclose(np.asarray(program(*given)[0]), want, rtol=1e-4, atol=1e-5)
-        sends = collectives(program.as_text())
+        sends = collectives(present(program.as_text()))
         strategies = [found.nodes[n].strategies[k] for n, k in enumerate(choice)]
         assert sum(sends.values()) == pytest.approx(predicted(found, choice)), (strategies, sends)
     assert cuts

@@ -134,6 +134,6 @@ class Auto(SemiAuto):
                 state._found = finding
                 moved = True
         if moved:
-            tracing.moved()
+            tracing.bump_version()
         self._met.update(states)
         self._save()

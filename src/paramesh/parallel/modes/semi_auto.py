@@ -97,7 +97,7 @@ class SemiAuto(Placement):
         self._shardings = weakref.WeakKeyDictionary()
         #: By the id of a list of states: the list, and where each of them lives.
         self._lists: dict[int, tuple[Sequence[Any], list[NamedSharding]]] = {}
-        self._epoch: int | None = None
+        self._version: int | None = None
 
     # The layouts of Parameters.
 
@@ -145,10 +145,10 @@ class SemiAuto(Placement):
 
     def _forget(self) -> None:
         """Drop what is out of date."""
-        if self._epoch != tracing.epoch():
+        if self._version != tracing.version():
             self._shardings.clear()
             self._lists.clear()
-            self._epoch = tracing.epoch()
+            self._version = tracing.version()
 
     def _sharding(self, layout: Layout | None, name: str = "") -> NamedSharding:
         return self._everywhere if layout is None else layout.sharding(self.mesh, name)
@@ -281,7 +281,7 @@ class SemiAuto(Placement):
                 param._found = finding
                 moved = True
         if moved:
-            tracing.moved()
+            tracing.bump_version()
         self._met.update(states)
         self._save()
 

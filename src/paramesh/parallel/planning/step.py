@@ -19,7 +19,7 @@ import numpy as np
 from jax.sharding import NamedSharding, SingleDeviceSharding
 
 from paramesh import context
-from paramesh.dtype import x64_enabled
+from paramesh.dtype import x64_if
 from paramesh.errors import ContextError
 from paramesh.parallel.layouts.layout import Layout
 from paramesh.parallel.layouts.parameter_layouts import Finding
@@ -191,7 +191,7 @@ def planned_program(
         return _lowered(compiled.__name__, place, entry, leaves)
     finally:
         placement.use(before)
-        tracing.moved()
+        tracing.bump_version()
 
 
 def _of_its_own(fn: Any) -> CompiledFunction:
@@ -200,8 +200,8 @@ def _of_its_own(fn: Any) -> CompiledFunction:
         return CompiledFunction(fn, kept_with=object())
     return CompiledFunction(
         fn.fn,
-        fn._static_argnums,
-        fn._static_argnames,
+        fn.static_argnums,
+        fn.static_argnames,
         hints=fn._hints,
         donate=fn._donate,
         kept_with=object(),
@@ -235,7 +235,7 @@ def _lowered(name: str, place: Planning, entry: Executable, leaves: list[Any]) -
     if entry.pooled:
         inputs.append(ZERO)
     donated = len(entry.donated)
-    with jax.enable_x64(True) if entry.wide and not x64_enabled() else tracing.nothing:
+    with x64_if(entry.use_64bit):
         program: Any = entry.program
         lowered = program.lower(structs[:donated], structs[donated:], inputs)
     return PlannedProgram(
