@@ -32,6 +32,7 @@ class Block(nn.Cell):
 @pytest.fixture
 def net() -> Block:
     block = Block()
+    assert block.idle.bias is not None
     block.idle.bias.requires_grad = False
     return block.set_train()
 

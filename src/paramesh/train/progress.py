@@ -209,5 +209,5 @@ def notebook_display() -> Any:
 
 
 def _ready(loss: Any) -> bool:
-    value = loss._get() if isinstance(loss, Tensor) else loss
+    value: Any = loss._get() if isinstance(loss, Tensor) else loss
     return not hasattr(value, "is_ready") or value.is_ready()

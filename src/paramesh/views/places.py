@@ -14,7 +14,7 @@ SERVER = "server"
 
 
 def place_of(param: Parameter) -> str:
-    """Where a Parameter's data lies: `cpu:0`, `replicated on 8 devices`, `sharded over 8 devices`, …"""
+    """Where a Parameter's data lies: `cpu:0`, `sharded over 8 devices`, `replicated on …`."""
     if param.is_param_ps:
         return SERVER
     if param.has_init:
