@@ -189,7 +189,7 @@ def test_as_mindspore_refuses_beside_an_installed_mindspore(tmp_path: Path) -> N
     (tmp_path / "mindspore").mkdir()
     (tmp_path / "mindspore" / "__init__.py").touch()
     said = run("import paramesh; paramesh.compat.as_mindspore()", tmp_path, expect=1)
-    assert "ImportError: as_mindspore(): MindSpore is installed here, and would be hidden" in said
+    assert "ImportError: as_mindspore(): MindSpore is installed here, and would be shadowed" in said
 
 
 def test_mindspore_is_not_found_unless_asked_for(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def test_tied_weights_load_under_any_name(names, wrapped, format, tmp_path: Path
 
 def test_tied_weights_that_differ_are_said() -> None:
     given = {OTHER: Parameter(TABLE + 1), OWN: Parameter(TABLE)}
-    message = rf"under both .*different values:\n  '{OTHER}' is not loaded, '{OWN}' is"
+    message = rf"has both names of .*different values:\n  '{OTHER}' is not loaded, '{OWN}' is"
     net = Tied()
     with pytest.warns(LeftOutWarning, match=message):
         load_param_into_net(net, given)

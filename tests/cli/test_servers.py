@@ -87,7 +87,7 @@ def test_of_several_runs_there_is_a_table(known: list[Run], width: int) -> None:
     assert (
         text.replace("\n", " ")
         .rstrip()
-        .endswith("2 runs are here. Choose one: paramesh ps status --address 127.0.0.2:2")
+        .endswith("2 runs are on this host. Choose one: paramesh ps status --address 127.0.0.2:2")
     )
     assert max(len(line) for line in text.splitlines()[:-1]) <= width
     assert ("/data/run" in text) == (width >= 100)
@@ -128,7 +128,7 @@ def test_an_address_elsewhere(known: list[Run], monkeypatch: pytest.MonkeyPatch)
 
 
 def test_no_run_at_all(known: list[Run]) -> None:
-    with pytest.raises(CommandError, match="no run with servers of this user is on this host; for"):
+    with pytest.raises(CommandError, match="this user has no run with servers on this host; for"):
         shown()
     known.append(run_at(1))
     with pytest.raises(CommandError, match="on this host by the job 'other'; for one elsewhere"):

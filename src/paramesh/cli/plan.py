@@ -25,7 +25,7 @@ TOO_MUCH = 1
 
 
 @dataclass(frozen=True)
-class ConversionPlan:
+class PlanOptions:
     """What is asked for.
 
     Attributes:
@@ -47,8 +47,8 @@ class ConversionPlan:
     html: Path | None
 
 
-def run_plan(asked: ConversionPlan, console: Console) -> int:
-    """ConversionPlan the first training step of a script.
+def run_plan(asked: PlanOptions, console: Console) -> int:
+    """Plan the first training step of a script.
 
     Returns:
         The exit code: 0; 1 if the step does not fit; that of the script if it fails before.
@@ -111,7 +111,7 @@ def run_calibrate(console: Console) -> int:
     return 0
 
 
-def _prepared(asked: ConversionPlan) -> int | None:
+def _prepared(asked: PlanOptions) -> int | None:
     """Check what is asked for, and have JAX ready for it, before the script runs."""
     from paramesh.context import memory_bytes
     from paramesh.errors import ContextError
@@ -133,7 +133,7 @@ def _prepared(asked: ConversionPlan) -> int | None:
     return limit
 
 
-def _step(asked: ConversionPlan) -> Step | int:
+def _step(asked: PlanOptions) -> Step | int:
     """The first training step of the script; an exit code if it ended with one before."""
     from paramesh.cli.run import program
     from paramesh.scripts.planning import first_step

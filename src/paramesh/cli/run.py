@@ -225,7 +225,7 @@ def _show_census(census: Census, console: Console) -> None:
     count = len(census.scripts)
     console.print(
         f"{count} script{'s' if count != 1 else ''}: {census.complete} "
-        f"({census.complete / count:.0%}) have everything that they name.",
+        f"({census.complete / count:.0%}) have all names that they use.",
         highlight=False,
     )
 

@@ -1,8 +1,7 @@
-"""Names of MindSpore's that paramesh does not have: who has them, and what to use instead.
+"""Names of MindSpore that paramesh does not have, and what to use instead.
 
-`mindspore_names.tsv` beside this file says which names scripts use and whether MindSpore 2.10 has
-them. A name of that file may have come to paramesh meanwhile: what is there is asked of paramesh
-itself, and the file only explains what is not.
+`mindspore_names.tsv` in this folder lists the names that scripts use, and whether MindSpore 2.10
+has them. paramesh itself decides whether a name exists; the file only explains missing names.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ _CORPORA = """
 """
 _CONVERTED = "Cifar10 Cifar100 Csv ImageNet Mnist TFRecord"
 
-#: MindSpore's path, of a name or of a whole package -> what to use instead. The longest prefix of a
-#: name that is here counts. What begins with `mindspore.` has to be there (a test looks).
+#: MindSpore's path, of a name or of a package -> what to use instead. The longest prefix of a name
+#: applies. Values that begin with `mindspore.` have to exist (there is a test).
 INSTEAD: dict[str, str] = {
     "mindspore.Float": "mindspore.float32 and its like",
     "mindspore.RowTensor": "a pair of Tensors, indices and values; tables on servers push rows",
@@ -99,7 +98,7 @@ INSTEAD: dict[str, str] = {
     "mindspore.vision": "mindspore.dataset",
 }
 
-#: Methods that MindSpore's classes have and paramesh's may not, which scripts call on `self`.
+#: Methods of MindSpore's classes that scripts call on `self`, and that paramesh may not have.
 _METHODS = """
     register_buffer get_inputs add_flags_recursive set_inputs set_comm_fusion infer_predict_layout
     named_buffers infer_train_layout set_jit_config offload set_extra_state get_extra_state
@@ -107,28 +106,28 @@ _METHODS = """
 """
 METHODS = frozenset(_METHODS.split())
 
-#: Where to look for a name that is not at the path where a script has it, in this order.
+#: Packages in which a name is searched if it is not at the path that a script uses, in order.
 _HOMES = ("nn", "ops", "train", "optim", "common.initializer", "communication", "parallel", "amp")
 
 
-#: Packages whose inner modules are a matter of files: a name is at one place in them.
+#: Packages whose modules are an implementation detail: a name exists once in them.
 _FLAT = frozenset({"common", "nn", "ops", "train"})
 
 
 class NotOffered(ModuleNotFoundError):
-    """A script imports something of MindSpore's that paramesh does not have."""
+    """A script imports a name of MindSpore that paramesh does not have."""
 
 
 @dataclass(frozen=True)
 class Absent:
-    """What is known of a name that paramesh does not have.
+    """A name that paramesh does not have, and what is known of it.
 
     Args:
         path: its dotted path in MindSpore.
-        followed: whether MindSpore 2.10 has it; None: not known.
+        followed: whether MindSpore 2.10 has it; None if unknown.
         instead: what to use, or empty.
         elsewhere: the path at which paramesh has something of this name, or empty.
-        near: names of the same package that read much the same.
+        near: similar names of the same package.
     """
 
     path: str
@@ -139,7 +138,7 @@ class Absent:
 
     @property
     def advice(self) -> str:
-        """What to do, in one sentence; empty if nothing is known."""
+        """What to do, in one sentence; empty if unknown."""
         if self.elsewhere:
             return f"It is here as {self.elsewhere}."
         if self.instead.startswith("nothing: "):
@@ -152,7 +151,7 @@ class Absent:
 
     @property
     def origin(self) -> str:
-        """Which MindSpore has it, in one sentence; empty if that is not known."""
+        """Whether MindSpore 2.10 has it, in one sentence; empty if unknown."""
         if self.followed is None:
             return ""
         return f"MindSpore 2.10 {'has it' if self.followed else 'does not have it either'}."
@@ -171,18 +170,18 @@ def _table() -> dict[str, bool]:
 
 
 def known(path: str) -> bool:
-    """Whether scripts use this path, so that it is MindSpore's and no name of somebody else's."""
+    """Whether scripts use this path, so that it is a name of MindSpore."""
     return path in _table()
 
 
 def _prefixes(path: str) -> Iterator[str]:
-    """The path and what is above it, the longest first, without the top."""
+    """The path and its parents, the longest first, without the top-level name."""
     parts = path.split(".")
     return (".".join(parts[:at]) for at in range(len(parts), 1, -1))
 
 
 def _spellings(path: str) -> list[str]:
-    """The path, and shorter ones at which MindSpore has the same."""
+    """The path, and shorter paths of the same name in MindSpore."""
     package, name = path.split(".")[1], path.rpartition(".")[2]
     if package not in _FLAT:
         return [path]
@@ -191,7 +190,7 @@ def _spellings(path: str) -> list[str]:
 
 @functools.cache
 def about(path: str) -> Absent:
-    """What to say of a name that paramesh does not have.
+    """What is known of a name that paramesh does not have.
 
     Args:
         path: its dotted path in MindSpore, such as `mindspore.dataset.GeneratorDataset`.
@@ -208,7 +207,7 @@ def about(path: str) -> Absent:
 
 
 def near(name: str, names: Iterable[str]) -> tuple[str, ...]:
-    """The public names that read much like this one, the nearest first."""
+    """Similar public names, the most similar first."""
     public = sorted(n for n in names if not n.startswith("_"))
     return tuple(difflib.get_close_matches(name, public, 3, 0.7))
 
@@ -216,7 +215,7 @@ def near(name: str, names: Iterable[str]) -> tuple[str, ...]:
 def _elsewhere(path: str) -> str:
     name = path.rpartition(".")[2]
     if path.startswith(("mindspore.dataset", "mindspore.mindrecord", "mindspore.numpy")):
-        return ""  # equal names are other things there
+        return ""  # the same names mean something else there
     if path.startswith("mindspore.") and "probability" in path:
         return ""
     for home in ("mindspore", *(f"mindspore.{h}" for h in _HOMES)):
@@ -226,6 +225,6 @@ def _elsewhere(path: str) -> str:
 
 
 def error(path: str) -> NotOffered:
-    """The error of an import; its `name` is the package that does not have it."""
-    # Not the path itself: python drops an error of `from package import name` that has that name.
+    """The error for an import; its `name` is the package without the name."""
+    # Not the path itself: python hides an error of `from package import name` with that name.
     return NotOffered(str(about(path)), name=path.rpartition(".")[0])

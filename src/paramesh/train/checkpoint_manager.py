@@ -325,7 +325,7 @@ class CheckpointManager(Callback):
 
     def _wait_for_save(self) -> None:
         """Wait for the save in background; a file that was just written needs no second look."""
-        background.settle()
+        background.wait_until_done()
         pending, self._pending = self._pending, None
         if pending is None:
             return

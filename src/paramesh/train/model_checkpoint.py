@@ -157,7 +157,7 @@ class ModelCheckpoint(Callback):
         args = run_context.original_args()
         if args.cur_step_num > self._last_step:
             self._save(args)
-        background.settle()
+        background.wait_until_done()
         self._delete_old()
 
     def save_as(self, args: Facts, name: str, beside: bool = False) -> Path:
@@ -200,7 +200,7 @@ class ModelCheckpoint(Callback):
     def _save(self, args: Facts) -> None:
         beside = self.config.async_save
         if beside:
-            background.settle()
+            background.wait_until_done()
             self._delete_old()
         name = f"{args.cur_epoch_num}_{args.cur_step_in_epoch}"
         path = self.save_as(args, name, beside)

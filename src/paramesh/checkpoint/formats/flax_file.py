@@ -19,7 +19,7 @@ import numpy as np
 from paramesh.checkpoint.formats.interface import Entry
 from paramesh.checkpoint.formats.loose_arrays import LooseSource
 from paramesh.checkpoint.formats.msgpack_tree import Binary, MsgpackReader
-from paramesh.checkpoint.formats.storage_dtypes import at_rest
+from paramesh.checkpoint.formats.storage_dtypes import storage_dtype
 from paramesh.dtype import DType
 
 FORMAT = "flax"
@@ -93,7 +93,7 @@ class FlaxSource(LooseSource):
 
 def _dtype(name: Any) -> DType:
     try:
-        return at_rest(np.dtype(name))
+        return storage_dtype(np.dtype(name))
     except TypeError as error:
         raise ValueError(f"an array has elements of {name!r}, which cannot be read") from error
 

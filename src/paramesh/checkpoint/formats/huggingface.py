@@ -1,4 +1,4 @@
-"""HuggingFace's folders, to read: files of arrays, and an index that says which array is where.
+"""Reading HuggingFace folders: files of arrays, and an index from arrays to files.
 
     model.safetensors                       the only file; or
     model-00001-of-00002.safetensors, …     shards, and
@@ -6,8 +6,8 @@
 
 Names before `.safetensors` may be others (`diffusion_pytorch_model`, `model.fp16`). A folder that
 has none of these may have `pytorch_model.bin`, or such shards and `pytorch_model.bin.index.json`;
-or `flax_model.msgpack`. Nothing of the index is trusted: a shard is a file of the same folder, and
-holds what the index says.
+or `flax_model.msgpack`. The index is validated: a shard is a file of the same folder,
+and has the arrays that the index says.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from paramesh.checkpoint.formats.assembled_source import Cut, CutSource, Slice
+from paramesh.checkpoint.formats.assembled_source import Slice, SlicedSource, Slicing
 from paramesh.checkpoint.formats.boxes import full_box
 from paramesh.checkpoint.formats.flax_file import FlaxSource
 from paramesh.checkpoint.formats.interface import Source
@@ -34,10 +34,10 @@ _OTHERS = ("pytorch_model.bin", "flax_model.msgpack")
 
 
 def index_of(path: Path) -> Path | None:
-    """The index that a path is or has; None if it is none of these folders.
+    """The index at a path, or in the folder there; None if there is none.
 
     Raises:
-        CheckpointError: a folder with several indexes, or with several files and no index.
+        CheckpointError: the folder has several indexes.
     """
     if path.is_file():
         return path if path.name.endswith(".index.json") else None
@@ -49,7 +49,7 @@ def index_of(path: Path) -> Path | None:
         return path / (_USUAL + _INDEX)
     if len(found) > 1:
         raise CheckpointError(
-            f"'{path}' holds several checkpoints: give the index of one, {', '.join(found)}. "
+            f"'{path}' contains several checkpoints: give the index of one, {', '.join(found)}. "
             "Nothing was loaded."
         )
     if not found and _TORCH_INDEX in names and not any(name.endswith(_FILE) for name in names):
@@ -78,9 +78,9 @@ def only_file_of(path: Path) -> Path | None:
     if len(names) > 1:
         shown = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
         raise CheckpointError(
-            f"'{path}' holds {len(names)} safetensors files ({shown}) and no index that says how "
-            "they belong together: give one of the files, or fetch the .safetensors.index.json as "
-            "well. Nothing was loaded."
+            f"'{path}' contains {len(names)} safetensors files ({shown}) and no index that "
+            "combines them: give one of the files, or fetch the .safetensors.index.json as well. "
+            "Nothing was loaded."
         )
     if not names:
         other = next((name for name in _OTHERS if (path / name).is_file()), None)
@@ -88,7 +88,7 @@ def only_file_of(path: Path) -> Path | None:
     return path / names[0]
 
 
-class HuggingFaceSource(CutSource):
+class HuggingFaceSource(SlicedSource):
     """A folder of shards open for reading.
 
     Args:
@@ -131,7 +131,7 @@ class HuggingFaceSource(CutSource):
             for entry in part.entries():
                 if where.get(entry.name, shards[i]) == shards[i]:
                     box = full_box(entry.shape)
-                    self._add_cut(entry, Cut(entry.shape, (Slice(box, i, entry.name),)))
+                    self._add_sliced(entry, Slicing(entry.shape, (Slice(box, i, entry.name),)))
         self.metadata = dict(parts[0].metadata) if parts else {}
         self.appended = {name: value for part in parts for name, value in part.appended.items()}
         self.skipped = {name: kind for part in parts for name, kind in part.skipped.items()}
@@ -141,20 +141,20 @@ class HuggingFaceSource(CutSource):
             text = self._index.read_text(encoding="utf-8")
             index: Any = json.loads(text, object_pairs_hook=no_duplicates)
         except (ValueError, RecursionError) as error:
-            raise self._wrong(f"the index is no JSON ({error}).") from error
+            raise self._wrong(f"the index is not valid JSON ({error}).") from error
         found = index.get("weight_map") if isinstance(index, dict) else None
         if not isinstance(found, dict):
-            raise self._wrong("a JSON file without a weight_map is no index of a checkpoint.")
+            raise self._wrong("a JSON file without a weight_map is not an index of a checkpoint.")
         for name, shard in found.items():
             if not isinstance(shard, str) or not _is_file_name(shard):
                 raise self._wrong(
-                    f"the index says that '{name}' is in {shard!r}, which is no name of a file in "
-                    "its folder. Shards elsewhere are not read."
+                    f"the index says that '{name}' is in {shard!r}, which is not the name of a "
+                    "file in its folder. Shards elsewhere are not read."
                 )
             if not shard.endswith((_FILE, *SUFFIXES)):
                 raise self._wrong(
-                    f"the index says that '{name}' is in '{shard}', which is no file "
-                    "of arrays that is read."
+                    f"the index says that '{name}' is in '{shard}', which is not a file of arrays "
+                    "that paramesh reads."
                 )
         return found
 
@@ -168,7 +168,7 @@ class HuggingFaceSource(CutSource):
         if lost:
             raise self._wrong(
                 f"the index names {len(lost)} arrays that are not in their shards: "
-                f"{_listed(lost)}. Index and shards are of different saves."
+                f"{_listed(lost)}. The index and the shards come from different saves."
             )
         seen: dict[str, str] = {}
         for shard, i in places.items():
@@ -177,7 +177,7 @@ class HuggingFaceSource(CutSource):
                 if other != shard and name not in where:
                     raise self._wrong(
                         f"'{name}' is in '{other}' and in '{shard}', and the index does not say "
-                        "which one counts."
+                        "which one to use."
                     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from paramesh.checkpoint.formats.interface import Array
 from paramesh.checkpoint.formats.loose_arrays import LooseSource, inflated
-from paramesh.checkpoint.formats.storage_dtypes import at_rest
+from paramesh.checkpoint.formats.storage_dtypes import storage_dtype
 from paramesh.checkpoint.formats.zip_members import MemberPlace, members_of
 from paramesh.errors import CheckpointError
 
@@ -53,7 +53,7 @@ class NpzSource(LooseSource):
                 raise self.damage(str(error), name) from error
         shape, by_column, kind, begin = self._header(name, data)
         try:
-            dtype = at_rest(kind.newbyteorder("="))
+            dtype = storage_dtype(kind.newbyteorder("="))
         except TypeError as error:
             raise CheckpointError(
                 f"Checkpoint '{self.path}': '{name}' has elements of {kind}, which cannot be read. "

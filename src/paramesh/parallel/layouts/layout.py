@@ -322,18 +322,21 @@ class Layout:
             LayoutError: the layout is for another number of devices, or has other ranks.
         """
         devices = all_devices() if devices is None else devices
-        if self.device_num != len(devices):
-            raise LayoutError(
-                f"{subject(name)}{self!r} is for {self.device_num} devices, but there are "
-                f"{len(devices)}. The sizes of a device matrix multiply to the number of devices; "
-                "an axis that no array names holds replicas."
-            )
-        if set(self.rank_list) != set(range(len(devices))):
-            self._no_rank(min(set(range(len(devices))) - set(self.rank_list)), name)
+        self._check_devices(len(devices), name)
         return Mesh(
             in_rows([devices[rank] for rank in self.rank_list], self.device_matrix),
             self.alias_name,
         )
+
+    def _check_devices(self, count: int, name: str) -> None:
+        if self.device_num != count:
+            raise LayoutError(
+                f"{subject(name)}{self!r} is for {self.device_num} devices, but there are "
+                f"{count}. The sizes of a device matrix multiply to the number of devices; "
+                "an axis that no array names holds replicas."
+            )
+        if not self.in_order and set(self.rank_list) != set(range(count)):
+            self._no_rank(min(set(range(count)) - set(self.rank_list)), name)
 
     def sharding(
         self,
@@ -354,14 +357,11 @@ class Layout:
         Raises:
             LayoutError: the layout is for other devices.
         """
-        if not isinstance(devices, Mesh):
-            mesh, spec = self.mesh(devices, name), self.partition_spec()
+        if isinstance(devices, Mesh):
+            self._check_devices(devices.size, name)
+            mesh, spec = _over_mesh(self, devices)
         else:
-            mesh, spec = self.mesh(devices.devices.ravel().tolist(), name), self.partition_spec()
-            groups = grouping(devices.devices.shape, self.device_matrix) if self.in_order else None
-            if groups is not None:
-                names = [tuple(devices.axis_names[axis] for axis in group) for group in groups]
-                mesh, spec = devices, _spec(self.cuts, names)
+            mesh, spec = self.mesh(devices, name), self.partition_spec()
         return NamedSharding(mesh, spec, memory_kind=memory_kind)
 
     def __repr__(self) -> str:
@@ -400,6 +400,17 @@ class Placed(NamedTuple):
 def replicated(ndim: int, device_num: int) -> Layout:
     """The layout of an array of `ndim` axes that every device holds whole."""
     return Layout((device_num,), ("replica",))(*[_NONE] * ndim)
+
+
+# A network has many Parameters and few layouts, and each Mesh costs an array of all devices.
+@functools.lru_cache(maxsize=1024)
+def _over_mesh(layout: Layout, mesh: Mesh) -> tuple[Mesh, PartitionSpec]:
+    """The mesh and spec that show a layout: of this mesh where it can, else of one of its own."""
+    groups = grouping(mesh.devices.shape, layout.device_matrix) if layout.in_order else None
+    if groups is None:
+        return layout.mesh(mesh.devices.ravel().tolist()), layout.partition_spec()
+    names = [tuple(mesh.axis_names[axis] for axis in group) for group in groups]
+    return mesh, _spec(layout.cuts, names)
 
 
 def _spec(cuts: Iterable[tuple[int, ...]], names: Sequence[tuple[str, ...]]) -> PartitionSpec:
