@@ -39,14 +39,14 @@ def example() -> Any:
     return module
 
 
-def trained(film: Any, ratings: Any, folder: str, steps: int, **rules: Any) -> tuple[float, int]:
+def trained(film: Any, ratings: Any, folder: str, steps: int, **config: Any) -> tuple[float, int]:
     """The median of a step in milliseconds, and how many steps had to wait."""
-    rules = {"workers": 1, "mode": "sync", "staleness": 0, **rules}
+    config = {"workers": 1, "mode": "sync", "staleness": 0, **config}
 
     def connect(settings: dict[str, Any]) -> RayClient:
         job = os.path.basename(folder)
-        cluster = Cluster(SERVERS, rules, folder=folder, job=job)
-        return RayClient(cluster, staleness=rules["staleness"])
+        cluster = Cluster(SERVERS, config, folder=folder, job=job)
+        return RayClient(cluster, staleness=config["staleness"])
 
     sessions.connect = connect
     context.reset_ps_context()
@@ -86,9 +86,9 @@ def main() -> None:
     base = Cluster(0, {"workers": 1})  # Ray is started once
     with tempfile.TemporaryDirectory() as folder:
         for number in range(options.rounds):
-            for at, (kind, rules) in enumerate(kinds.items()):
+            for at, (kind, config) in enumerate(kinds.items()):
                 mine = os.path.join(folder, f"run-{number}-{at}")
-                found[kind].append(trained(film, ratings, mine, options.steps, **rules))
+                found[kind].append(trained(film, ratings, mine, options.steps, **config))
     base.close()
     medians = {kind: statistics.median(t for t, _ in runs) for kind, runs in found.items()}
     for kind, median in medians.items():

@@ -32,7 +32,7 @@ import record
 from paramesh.initializer import initializer
 from paramesh.ps.deployment.cluster import Cluster
 from paramesh.ps.deployment.connection import RayClient
-from paramesh.ps.specification.initial_values import start_of
+from paramesh.ps.specification.initial_values import initial_values_of
 
 SIZES = {"4 KB": 4096, "1 MB": 1 << 20, "100 MB": 100 * (1 << 20)}
 SGD = {"rule": "SGD", "momentum": 0.0, "dampening": 0.0, "nesterov": False}
@@ -63,10 +63,10 @@ def client_of(
     spec: dict[str, Any],
     values: Any,
     standby: bool = False,
-    **rules: Any,
+    **config: Any,
 ) -> RayClient:
     where = os.path.join(folder, job)
-    cluster = Cluster(1, {"workers": 1} | rules, folder=where, job=job, standby=standby)
+    cluster = Cluster(1, {"workers": 1} | config, folder=where, job=job, standby=standby)
     client = RayClient(cluster)
     client.declare([spec], values)
     return client
@@ -107,7 +107,7 @@ def embedding(folder: str, runs: int) -> None:
     recipe = initializer("normal", (rows, width), "float32").recipe
     assert recipe is not None
     spec = {"name": "t", "kind": "rows", "row_shape": [width], "rows": rows, "dtype": "float32"}
-    spec |= {"recipe": start_of("t", recipe), "optimizer": ADAGRAD}
+    spec |= {"recipe": initial_values_of("t", recipe), "optimizer": ADAGRAD}
     client = client_of(folder, "embedding", spec, {})
     rng = np.random.default_rng(0)
     grad = rng.standard_normal((batch, width)).astype(np.float32)
@@ -153,7 +153,7 @@ def snapshot(folder: str, size: int, steps: int) -> None:
     recipe = initializer("normal", (rows, width), "float32").recipe
     assert recipe is not None
     spec = {"name": "t", "kind": "rows", "row_shape": [width], "rows": rows, "dtype": "float32"}
-    spec |= {"recipe": start_of("t", recipe), "optimizer": ADAGRAD}
+    spec |= {"recipe": initial_values_of("t", recipe), "optimizer": ADAGRAD}
     client = client_of(folder, "snapshot", spec, {}, snapshot_every=steps)
     values = np.ones((chunk, width), np.float32)
     for first in range(0, rows, chunk):

@@ -33,7 +33,7 @@ import record
 from paramesh.initializer import initializer
 from paramesh.ps.deployment.cluster import Cluster
 from paramesh.ps.deployment.connection import RayClient
-from paramesh.ps.specification.initial_values import start_of
+from paramesh.ps.specification.initial_values import initial_values_of
 
 SIZE, ROWS, WIDTH, TOUCHED = 20_000, 100_000, 8, 64
 SGD = {"rule": "SGD", "momentum": 0.0, "dampening": 0.0, "nesterov": False}
@@ -119,7 +119,7 @@ def specs() -> list[dict[str, Any]]:
     table = {"name": "t", "kind": "rows", "row_shape": [WIDTH], "rows": ROWS, "dtype": "float32"}
     return [
         dense | {"optimizer": SGD},
-        table | {"recipe": start_of("t", recipe), "optimizer": SGD},
+        table | {"recipe": initial_values_of("t", recipe), "optimizer": SGD},
     ]
 
 
@@ -164,8 +164,8 @@ def main() -> None:
     every = given.every or max(1, given.steps // 40)
     samples: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        rules = {"workers": 1, "snapshot_every": given.snapshot_every}
-        cluster = Cluster(given.servers, rules, folder=folder, job="soak", standby=given.standby)
+        config = {"workers": 1, "snapshot_every": given.snapshot_every}
+        cluster = Cluster(given.servers, config, folder=folder, job="soak", standby=given.standby)
         client = RayClient(cluster)
         try:
             client.declare(specs(), {"w": np.zeros(SIZE, np.float32)})

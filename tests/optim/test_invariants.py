@@ -129,6 +129,8 @@ MOVES = {
     "ProximalAdagrad",
     "FTRL",
     "ASGD",
+    "Lion",
+    "RowwiseAdagrad",
     "Lamb",
     "LARS",
     "groups",

@@ -264,3 +264,38 @@ def test_asgd_averages() -> None:
 def test_other_arguments(expr: str, error: type[Exception], says: str) -> None:
     with pytest.raises(error, match=says):
         follow(expr, steps=0)
+
+
+def _lion(lr, decay, b1=0.9, b2=0.99):
+    def steps(w, grads, name):
+        m = np.zeros_like(w)
+        for g in grads:
+            w = w - lr * (np.sign(b1 * m + (1 - b1) * g) + decay * w)
+            m = b2 * m + (1 - b2) * g
+            yield w
+
+    return steps
+
+
+def test_lion() -> None:
+    _compare("nn.Lion(p, 0.05)", _lion(0.05, 0.0))
+    _compare("nn.Lion(p, 0.01, 0.7, 0.8, weight_decay=0.1)", _lion(0.01, 0.1, 0.7, 0.8))
+
+
+def _rowwise_adagrad(lr, accum, eps=1e-8):
+    def steps(w, grads, name):
+        axes = tuple(range(1, w.ndim))
+        total = np.full((len(w), *[1] * (w.ndim - 1)), accum)
+        for g in grads:
+            total = total + (g * g).mean(axis=axes, keepdims=True)
+            w = w - lr * g / (np.sqrt(total) + eps)
+            yield w
+
+    return steps
+
+
+def test_row_wise_adagrad() -> None:
+    _compare("nn.RowwiseAdagrad(p, 0.05)", _rowwise_adagrad(0.05, 0.0))
+    _compare("nn.RowwiseAdagrad(p, 0.05, 0.3, 0.1)", _rowwise_adagrad(0.05, 0.3, 0.1))
+    with pytest.raises(ValueError, match="Parameter 'x' has no axes, and no rows"):
+        optim.RowwiseAdagrad([Parameter(1.0, name="x")])

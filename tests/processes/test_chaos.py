@@ -42,11 +42,11 @@ def address() -> Iterator[str]:
         base.close()
 
 
-@pytest.mark.parametrize("rules", [SYNC, pytest.param(STALE, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("config", [SYNC, pytest.param(STALE, marks=pytest.mark.slow)])
 def test_a_run_with_kills_ends_with_the_bits_of_one_without(
-    rules: dict[str, Any], address: str, tmp_path: Path
+    config: dict[str, Any], address: str, tmp_path: Path
 ) -> None:
-    job = job_on(address, tmp_path, rules, steps=12, mischief=0.02)
+    job = job_on(address, tmp_path, config, steps=12, mischief=0.02)
     job = dataclasses.replace(
         job,
         # A worker whose push has reached one server alone; a server with half a record.
@@ -60,16 +60,16 @@ def test_a_run_with_kills_ends_with_the_bits_of_one_without(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("rules", "reason"),
+    ("config", "reason"),
     [
         ({"keep_log": False}, "its log was lost or replaced"),
         ({"keep_history": False}, r"step 2 reads version 2; this server has versions 3 to 3"),
     ],
 )
 def test_control_without_log_or_previous_version_the_run_fails(
-    rules: dict[str, Any], reason: str, address: str, tmp_path: Path
+    config: dict[str, Any], reason: str, address: str, tmp_path: Path
 ) -> None:
-    job = job_on(address, tmp_path, {"workers": 2} | rules, steps=8)
+    job = job_on(address, tmp_path, {"workers": 2} | config, steps=8)
     job = dataclasses.replace(job, deaths={(1, 0): ("between", 2)}, kills={1: [("logged", 5, 1)]})
     run = Run(job)
     with pytest.raises(RunFailed, match=reason):
@@ -110,53 +110,53 @@ def test_many_kills(
     seed = 0
     with busy(others):
         while sum(kills.values()) < wanted or min(kills.values()) < 30:
-            rules, mischief = modes[seed % len(modes)]
-            rules = rules | {"workers": 2 + seed % 2}
+            config, mischief = modes[seed % len(modes)]
+            config = config | {"workers": 2 + seed % 2}
             job = job_on(
-                address, tmp_path / f"run-{seed}", rules, steps=40, seed=seed, mischief=mischief
+                address, tmp_path / f"run-{seed}", config, steps=40, seed=seed, mischief=mischief
             )
             job, plan = random_plan(job, events=16, points=9, deaths=6)
             run = Run(job, plan, limit=900 * (1 + others // 4)).run()
             run.check()
-            kills[rules["mode"]] += run.kills
+            kills[config["mode"]] += run.kills
             runs.append(run)
             with capsys.disabled():
-                print(f"{rules['mode']}: {run.kills} kills in {run.seconds:.0f} s", flush=True)
+                print(f"{config['mode']}: {run.kills} kills in {run.seconds:.0f} s", flush=True)
             seed += 1
             assert seed < 60, kills
     tell(capsys, f"of clients beside {others} busy processes", runs, kills)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("rules", "mischief"), [(SYNC, 0.02), (STALE, 0.0), (ASYNC, 0.02)])
+@pytest.mark.parametrize(("config", "mischief"), [(SYNC, 0.02), (STALE, 0.0), (ASYNC, 0.02)])
 def test_kills_of_servers_and_their_standbys(
-    rules: dict[str, Any],
+    config: dict[str, Any],
     mischief: float,
     address: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    job = job_on(address, tmp_path, rules, steps=30, seed=1, mischief=mischief, standby=True)
+    job = job_on(address, tmp_path, config, steps=30, seed=1, mischief=mischief, standby=True)
     job, plan = random_plan(job, events=14, points=5, deaths=2)
     run = Run(job, plan, limit=600).run()
     run.check()
-    tell(capsys, "with standbys", [run], {rules["mode"]: run.kills})
+    tell(capsys, "with standbys", [run], {config["mode"]: run.kills})
     assert run.kills >= 12, run.landed
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("rules", "mischief", "standby"), [(SYNC, 0.02, False), (STALE, 0.0, False), (SYNC, 0.0, True)]
+    ("config", "mischief", "standby"), [(SYNC, 0.02, False), (STALE, 0.0, False), (SYNC, 0.0, True)]
 )
 def test_kills_of_workers_that_train_a_network(
-    rules: dict[str, Any],
+    config: dict[str, Any],
     mischief: float,
     standby: bool,
     address: str,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    calm = job_on(address, tmp_path / "calm", rules, steps=24, seed=5, network=True)
+    calm = job_on(address, tmp_path / "calm", config, steps=24, seed=5, network=True)
     calm = dataclasses.replace(calm, name=f"{tmp_path.name}-calm")
     undisturbed = Run(calm, limit=300).run()
     job = dataclasses.replace(
@@ -169,7 +169,7 @@ def test_kills_of_workers_that_train_a_network(
     job, plan = random_plan(job, events=8, points=4, deaths=3)
     run = Run(job, plan, limit=600).run()
     run.check_as(undisturbed)
-    tell(capsys, "that train a network", [run], {rules["mode"]: run.kills})
+    tell(capsys, "that train a network", [run], {config["mode"]: run.kills})
     assert run.kills >= 10, run.landed
 
 

@@ -160,7 +160,7 @@ def test_without_its_token_a_cluster_lets_nobody_in(node: Node, tmp_path: Path) 
     stranger = node.environment | token_variables()
     done = run(node._replace(environment=stranger), *launch(node, tmp_path, "4"))
     assert done.returncode != 0
-    assert "refuses the token that this process has: it is that of another cluster" in done.stderr
+    assert "rejects the token of this process, which belongs to another cluster" in done.stderr
     assert "final" not in done.stdout
     assert not (tmp_path / "servers").exists()
 

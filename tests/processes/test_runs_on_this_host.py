@@ -154,7 +154,7 @@ def test_a_run_is_found_with_its_token_until_it_ends(
     script.environment = stranger | {"XDG_RUNTIME_DIR": str(tmp_path / "none")}
     refused = script.status("--address", address)
     assert refused.returncode == 2
-    assert "refuses the token that this process has" in refused.stderr
+    assert "rejects the token of this process" in refused.stderr
     assert len(refused.stderr.splitlines()) == 1
     script.environment["XDG_RUNTIME_DIR"] = str(script.runtime)
     with subprocess.Popen(

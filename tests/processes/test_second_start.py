@@ -107,7 +107,7 @@ def test_on_one_cluster(tmp_path: Path, scripts: list[Script]) -> None:
         first = begun(scripts, tmp_path / "run", 10_000, 0.05, **there)
         first.line()
         _, error = begun(scripts, tmp_path / "run", 1, **there).end()
-        assert f"is at work: process {first.process.pid} on host" in error
+        assert f"is already running: process {first.process.pid} on host" in error
         _, error = begun(scripts, tmp_path / "other", 1, **there).end()
         assert "the servers of the job 'default' on this cluster are those of another run" in error
         before = first.line()

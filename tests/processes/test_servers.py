@@ -16,10 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import ray
 from rich.console import Console
 
+from paramesh import ps
 from paramesh.cli.servers import as_json, table_of
 from paramesh.errors import ParameterServerError
 from paramesh.initializer import initializer
@@ -29,8 +31,10 @@ from paramesh.ps.deployment.connection import RayClient
 from paramesh.ps.deployment.delivery import Delivery
 from paramesh.ps.deployment.registry import runs
 from paramesh.ps.deployment.status import find_servers, look, rates
+from paramesh.ps.durability import identity
 from paramesh.ps.processes.descriptors import RESERVE
-from paramesh.ps.specification.initial_values import start_of
+from paramesh.ps.specification.initial_values import initial_values_of
+from paramesh.ps.specification.packing import pack_updates
 from server_runs import MOMENTUM, NUMBERS, ids_of, table_spec
 from server_steps import SPECS, START, local_run, train, update_of
 
@@ -69,10 +73,10 @@ def undisturbed() -> bytes:
     return local_run(2, STEPS)
 
 
-def connected(folder: Path, kills: Any = None, timeout: float = 90.0, **rules: Any) -> RayClient:
-    workers = rules.setdefault("workers", 1)
-    cluster = Cluster(2, rules, folder=str(folder), job=folder.name, kills=kills)
-    staleness = rules.get("staleness", 0)
+def connected(folder: Path, kills: Any = None, timeout: float = 90.0, **config: Any) -> RayClient:
+    workers = config.setdefault("workers", 1)
+    cluster = Cluster(2, config, folder=str(folder), job=folder.name, kills=kills)
+    staleness = config.get("staleness", 0)
     client = RayClient(cluster, workers=workers, timeout=timeout, staleness=staleness)
     client.declare([*SPECS, table_spec()], START)
     return client
@@ -89,6 +93,36 @@ def test_killed_at_every_point_ends_with_the_same_bits(base: Cluster, tmp_path: 
         assert train(client, 0, STEPS) == undisturbed()
         assert [said["incarnation"] for said in client.stats()] == [5, 4]  # all seven happened
         assert [said["version"] for said in client.stats()] == [STEPS, STEPS]
+    finally:
+        client.close()
+
+
+def test_a_reader_of_a_run_that_trains(base: Cluster, tmp_path: Path) -> None:
+    """It follows, and no step and no server knows of it; also when a server dies meanwhile."""
+    identity.own(tmp_path, make=True)
+    identity.write(tmp_path, identity.Identity(2), "session")
+    client = connected(tmp_path, {1: [("logged", 5, 1)]}, snapshot_every=2)
+    everything = np.arange(50)
+    try:
+        with ps.connect(tmp_path) as run:
+            for version in range(1, 8):
+                train(client, version - 1, version)
+                assert run.refresh() == version
+                rows = client.pull_rows(version, "t", everything)
+                np.testing.assert_array_equal(run.lookup("t", everything), rows)
+                np.testing.assert_array_equal(run.value("v"), client.pull(version, ["v"])["v"])
+                blocks = list(client.items("t", 7))
+                assert all(len(ids) <= 7 for ids, _ in blocks)
+                order = np.argsort(np.concatenate([ids for ids, _ in blocks]))
+                theirs = next(run.items("t"))
+                found = np.concatenate([rows for _, rows in blocks])[order]
+                np.testing.assert_array_equal(found, theirs[1])
+        assert [said["incarnation"] for said in client.stats()] == [1, 2]
+        blocks = client.items("t", 2)
+        next(blocks)
+        train(client, 7, 8)
+        with pytest.raises(ParameterServerError, match="at version 7, and server 0 is at"):
+            next(blocks)
     finally:
         client.close()
 
@@ -114,16 +148,18 @@ def test_standby_takes_over_and_the_dead_one_stands_by(base: Cluster, tmp_path: 
 
 @pytest.mark.slow
 def test_a_stale_step_returns_before_its_own_answer(base: Cluster, tmp_path: Path) -> None:
-    rules: dict[str, Any] = {"mode": "stale", "staleness": 1}
-    client = connected(tmp_path / "frozen", **rules)
-    other = connected(tmp_path / "killed", {0: [("logged", 4, 1)], 1: [("applied", 3, 1)]}, **rules)
+    config: dict[str, Any] = {"mode": "stale", "staleness": 1}
+    client = connected(tmp_path / "frozen", **config)
+    other = connected(
+        tmp_path / "killed", {0: [("logged", 4, 1)], 1: [("applied", 3, 1)]}, **config
+    )
     try:
         train(client, 0, 3)
         ids = ids_of(3, 0)
         rows = client.pull_rows(3, "t", ids)
         update = update_of(3, client.pull(3, ["v"])["v"], rows, ids)
         waited = client.waited
-        sent = [client.delivery._refs[number] for number in client.worker.flying[2].sent]
+        sent = [client.delivery._refs[number] for number in client.worker.in_flight[2].sent]
         assert len(ray.wait(sent, num_returns=2, timeout=60)[0]) == 2
         pids = [said["pid"] for said in client.stats()]
         for pid in pids:
@@ -159,7 +195,7 @@ def test_frozen_server_and_a_worker_killed_between_servers(
         ids = ids_of(6, 0)
         rows = client.pull_rows(6, "t", ids)
         update = update_of(6, client.pull(6, ["v"])["v"], rows, ids)
-        mine = client.partition.split_updates(update)[0]
+        mine = pack_updates(client.partition.split_updates(update)[0])
         push = ("push", (0, client.incarnation, 6, mine, NUMBERS))
         client.delivery.call({0: push}, client.worker.earlier)
         assert [said["version"] for said in client.stats()] == [7, 6]
@@ -167,7 +203,7 @@ def test_frozen_server_and_a_worker_killed_between_servers(
         assert successor.start == 6
         successor.declare([*SPECS, table_spec()], START)
         assert train(successor, 6, STEPS) == undisturbed()
-        with pytest.raises(ParameterServerError, match="it was replaced and must end"):
+        with pytest.raises(ParameterServerError, match="was replaced and must exit"):
             client.step(STEPS, update, NUMBERS, ["v"])
     finally:
         client.close()
@@ -182,7 +218,7 @@ def test_a_busy_server_says_that_it_is_alive(base: Cluster, tmp_path: Path) -> N
         "kind": "dense",
         "shape": [2_000_000, 10],
         "dtype": "float32",
-        "recipe": start_of("large", recipe),
+        "recipe": initial_values_of("large", recipe),
         "optimizer": MOMENTUM,
     }
     try:
@@ -314,8 +350,8 @@ def listening(pid: int) -> list[tuple[str, int]]:
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="Linux has it")
 def test_idle_connections_to_a_server_do_not_end_a_run(base: Cluster, tmp_path: Path) -> None:
-    rules = {"workers": 1, "snapshot_every": 4}
-    cluster = Cluster(2, rules, folder=str(tmp_path), job=tmp_path.name, standby=True)
+    config = {"workers": 1, "snapshot_every": 4}
+    cluster = Cluster(2, config, folder=str(tmp_path), job=tmp_path.name, standby=True)
     client = RayClient(cluster, timeout=90.0)
     crowd: list[socket.socket] = []
     try:

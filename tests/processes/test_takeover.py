@@ -46,23 +46,23 @@ def base() -> Iterator[Cluster]:
 class Pair:
     """Servers with standbys, and the processes that they are."""
 
-    def __init__(self, folder: Path, servers: int = 1, kills: Any = None, **rules: Any) -> None:
-        self.rules = {"workers": 1, **rules}
+    def __init__(self, folder: Path, servers: int = 1, kills: Any = None, **config: Any) -> None:
+        self.config = {"workers": 1, **config}
         self.cluster = Cluster(
-            servers, self.rules, folder=str(folder), job=folder.name, kills=kills, standby=True
+            servers, self.config, folder=str(folder), job=folder.name, kills=kills, standby=True
         )
         self.clients: list[RayClient] = []
 
     def client(self, rank: int = 0, timeout: float = 120.0) -> RayClient:
-        workers = self.rules["workers"]
-        eager = self.rules.get("mode") == "async"
+        workers = self.config["workers"]
+        eager = self.config.get("mode") == "async"
         client = RayClient(
             self.cluster,
             rank=rank,
             workers=workers,
             timeout=timeout,
             eager=eager,
-            staleness=self.rules.get("staleness", 0),
+            staleness=self.config.get("staleness", 0),
         )
         self.clients.append(client)
         return client

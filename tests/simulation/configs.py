@@ -56,7 +56,7 @@ class Config:
     kinds: dict[str, float]
     calm: float
 
-    def rules(self) -> dict[str, Any]:
+    def run_config(self) -> dict[str, Any]:
         """The fields of `RunConfig`."""
         return {
             "workers": self.workers,

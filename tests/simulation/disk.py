@@ -25,7 +25,7 @@ from paramesh.files import atomic
 from paramesh.ps.deployment import actors
 from paramesh.ps.durability import log
 from paramesh.ps.processes import descriptors
-from paramesh.ps.server import server, standby
+from paramesh.ps.server import background, server, snapshot_writer, standby
 from simulation.world import Dead, World
 
 #: Modules through which servers reach files.
@@ -343,7 +343,9 @@ def in_place(disk: Disk, executor: Callable[..., Any]) -> Iterator[None]:
     replaced: list[tuple[Any, dict[str, Any]]] = [
         (atomic, {"secrets": secrets, "fcntl": None}),
         (log, {"time": clock}),
-        (server, {"time": clock, "ThreadPoolExecutor": executor}),
+        (server, {"time": clock}),
+        (snapshot_writer, {"time": clock}),
+        (background, {"ThreadPoolExecutor": executor}),
         (standby, {"time": clock}),
         (actors, {"Path": SimPath}),
         (descriptors, {"os": fake, "time": clock}),

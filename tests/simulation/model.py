@@ -21,6 +21,8 @@ START = {
     name: np.arange(1, SIZE + 1, dtype=np.float32) * np.float32(place + 1)
     for place, name in enumerate(DENSE)
 }
+#: Tables and the widths of their rows: two, so that one message has rows of several.
+TABLES = {"t": WIDTH, "u": WIDTH + 1}
 HYPER = {"learning_rate": 0.125, "momentum": 0.5}
 
 _MOMENTUM = {"rule": "Momentum", "nesterov": False}
@@ -43,24 +45,26 @@ def specs(mode: str, table: bool) -> list[dict[str, Any]]:
         for name in DENSE
     ]
     if table:
-        found.append(
+        found += [
             {
-                "name": "t",
+                "name": name,
                 "kind": "rows",
-                "row_shape": [WIDTH],
+                "row_shape": [width],
                 "rows": ROWS,
                 "dtype": "float32",
                 "recipe": {"dtype": "float32", "law": "constant", "value": 2.0},
                 "optimizer": optimizer,
             }
-        )
+            for name, width in TABLES.items()
+        ]
     return found
 
 
 @functools.cache
-def ids_of(step: int, rank: int) -> Array:
-    """The rows that a worker meets in a step."""
-    return np.unique(np.random.default_rng([step, rank]).integers(0, ROWS, 5))
+def ids_of(step: int, rank: int) -> dict[str, Array]:
+    """The rows that a worker meets in a step, by table."""
+    rng = np.random.default_rng([step, rank])
+    return {name: np.unique(rng.integers(0, ROWS, 5)) for name in TABLES}
 
 
 @functools.cache
@@ -78,8 +82,9 @@ def update_of(mode: str, step: int, rank: int, read: Callable[..., Array], table
         for place, name in enumerate(DENSE)
     }
     if table:
-        ids = ids_of(step, rank)
-        found["t"] = {"ids": ids, "grad": read("t", ids) * kept + noise[:WIDTH]}
+        for name, ids in ids_of(step, rank).items():
+            width = TABLES[name]
+            found[name] = {"ids": ids, "grad": read(name, ids) * kept + noise[:width]}
     return found
 
 
@@ -88,7 +93,7 @@ class Model:
 
     def __init__(self, mode: str, staleness: int, workers: int, table: bool) -> None:
         self.mode, self.workers, self.table = mode, workers, table
-        self.rules = RunConfig(workers=workers, mode=mode, staleness=staleness)
+        self.run_config = RunConfig(workers=workers, mode=mode, staleness=staleness)
         first = Store()
         for spec in specs(mode, table):
             first.declare(spec)
@@ -100,7 +105,7 @@ class Model:
         """The Parameters after so many updates."""
         while len(self._versions) <= number:
             step = len(self._versions) - 1
-            source = self._versions[self.rules.version_read(step)]
+            source = self._versions[self.run_config.version_read(step)]
             pushed = [
                 update_of(self.mode, step, rank, source.read, self.table)
                 for rank in range(self.workers)
@@ -110,7 +115,7 @@ class Model:
 
     def _next(self, before: Store, step: int, pushed: list[Update]) -> Store:
         following = Store()
-        following.load(before.hold().pieces())
+        following.load(before.view().pieces())
         following.apply(step, reduce_updates(pushed), HYPER)
         return following
 
@@ -130,13 +135,13 @@ class Model:
     @functools.cache  # noqa: B019
     def reads(self, step: int, name: str) -> bytes:
         """The values of a dense Parameter that a step reads."""
-        return self.version(self.rules.version_read(step)).read(name).tobytes()
+        return self.version(self.run_config.version_read(step)).read(name).tobytes()
 
     @functools.cache  # noqa: B019
-    def reads_rows(self, step: int, rank: int) -> bytes:
-        """The rows that a worker reads in a step."""
-        store = self.version(self.rules.version_read(step))
-        return store.read("t", ids_of(step, rank)).tobytes()
+    def reads_rows(self, step: int, rank: int) -> Mapping[str, bytes]:
+        """The rows that a worker reads in a step, by table."""
+        store = self.version(self.run_config.version_read(step))
+        return {name: store.read(name, ids).tobytes() for name, ids in ids_of(step, rank).items()}
 
 
 def _dump(store: Store, spec: dict[str, Any]) -> dict[str, Array]:

@@ -17,8 +17,9 @@ from paramesh.ps.client.worker import Worker
 from paramesh.ps.deployment.actors import ServerActor
 from paramesh.ps.durability import log, record, snapshot
 from paramesh.ps.durability.log import Log
-from paramesh.ps.server import server, standby
+from paramesh.ps.server import snapshot_writer, standby
 from paramesh.ps.server.server import Server
+from paramesh.ps.server.worker_registry import WorkerRegistry
 from simulation.configs import Config
 
 Patches = list[Any]
@@ -66,7 +67,7 @@ def _applied_twice() -> Patches:
     real = Server._push_async
 
     def push(self: Server, worker: int, step: int, *more: Any) -> None:
-        real(self, worker, max(step, self._next.get(worker, 0)), *more)
+        real(self, worker, max(step, self.workers.next_push.get(worker, 0)), *more)
 
     return [_on(Server, "_push_async", push)]
 
@@ -179,14 +180,14 @@ def _nothing_before() -> Patches:
 
 
 def _anybody() -> Patches:
-    return [_on(Server, "_check_worker", lambda self, worker, incarnation: None)]
+    return [_on(WorkerRegistry, "check", lambda self, worker, incarnation: None)]
 
 
 def _newest_is_read() -> Patches:
     real = Server.read
 
     def read(self: Server, step: int, name: str, ids: Any = None) -> Any:
-        if self.rules.mode == "stale":
+        if self.config.mode == "stale":
             return self.store.read(name, ids)
         return real(self, step, name, ids)
 
@@ -200,7 +201,7 @@ def _log_dropped_early() -> Patches:
             old.path.unlink(missing_ok=True)
         return kept[0]
 
-    return [_on(server, "drop_snapshots", drop)]
+    return [_on(snapshot_writer, "drop_snapshots", drop)]
 
 
 def _never_lost() -> Patches:
@@ -228,7 +229,7 @@ def _question_registers() -> Patches:
 
     def hello(self: Server, worker: int, incarnation: int | None, life: int = 0) -> Any:
         if incarnation is None:
-            incarnation = self._workers.get(worker, 0) + 1
+            incarnation = self.workers.incarnations.get(worker, 0) + 1
         return real(self, worker, incarnation)
 
     return [_on(Server, "hello", hello)]
@@ -290,7 +291,7 @@ MUTATIONS = [
     ),
     Mutation(
         "one look",
-        "a server that wakes up after its write does not look whether it was replaced",
+        "a server that wakes up after its write does not check whether it was replaced",
         _one_look,
         made_for=_frozen_often,
     ),

@@ -123,7 +123,7 @@ class Run:
     def __init__(self, seed: int, config: Config | None = None) -> None:
         self.seed = seed
         self.config = config or draw(seed)
-        self.rules_fields = self.config.rules()
+        self.run_config_fields = self.config.run_config()
         self.world = world = World(seed)
         self.disk = Disk(world)
         self.disk.interrupt = self._interrupt
@@ -167,10 +167,10 @@ class Run:
                 if not self.ended and "lose folder" not in self.excused:
                     self._check_end()
             except (Exception, Violation) as error:
-                raise Failed(self._told(error)) from error
+                raise Failed(self._describe(error)) from error
         return Result(self.seed, world.faults, world.events, world.now, self.ended, self.starts)
 
-    def _told(self, error: Exception) -> str:
+    def _describe(self, error: Exception) -> str:
         trace = "\n".join(self.world.trace)
         return (
             f"seed {self.seed}: {type(error).__name__}: {error}\n{self.config}\n"
@@ -236,7 +236,7 @@ class Run:
         found: dict[str, dict[str, Any]] = {}
         self.disk.interrupt = lambda what, folder: None
         for number in range(config.servers):
-            server = Server(self.folder_of(number), self._rules(), following=True)
+            server = Server(self.folder_of(number), self._run_config(), following=True)
             try:
                 server.recover()
             except ParameterServerError as error:
@@ -273,8 +273,8 @@ class Run:
                     raise Violation(f"{field} of {name} ends with other bits")
 
     @functools.cache  # noqa: B019 (a run is short)
-    def _rules(self) -> Any:
-        return actors.RunConfig(**self.rules_fields)
+    def _run_config(self) -> Any:
+        return actors.RunConfig(**self.run_config_fields)
 
     def folder_of(self, server: int) -> Any:
         """Of a server's log."""
@@ -316,7 +316,7 @@ class Run:
             "full disk": ("cannot be written", "No space left", "could not be repaired"),
             "flip log": (
                 "is damaged",
-                "has lost record",
+                "lacks record",
                 "cannot be recovered",
                 "has another record",
                 "this server has versions",

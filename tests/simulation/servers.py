@@ -178,7 +178,7 @@ class Actor(Process):
         try:
             self.actor = ServerActor(
                 str(slot.folder),
-                run.rules_fields,
+                run.run_config_fields,
                 slot.kills,
                 pair=run.config.standby,
                 fsync=run.config.fsync,

@@ -1,4 +1,4 @@
-"""Workers: the real state machine and the real talk, over a network of the simulation."""
+"""Workers: the real state machine and the real operation, over a network of the simulation."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from paramesh.ps.client.exchange import (
     Tie,
     Untie,
 )
-from paramesh.ps.client.worker import Round, Talk, Worker
-from simulation.model import DENSE, HYPER, START, ids_of, specs, update_of
+from paramesh.ps.client.worker import FanOut, Operation, Worker
+from simulation.model import DENSE, HYPER, START, TABLES, ids_of, specs, update_of
 from simulation.world import Process, Violation
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class SimWorker(Process):
             eager=config.mode == "async",
             staleness=config.staleness,
         )
-        self._talk: Generator[Round, dict[int, Any], None] = self._script()
+        self._operation: Generator[FanOut, dict[int, Any], None] = self._script()
         #: What has come, and what is not asked for yet.
         self._there: dict[int, Event] = {}
         self._wanted: set[int] = set()
@@ -73,7 +73,7 @@ class SimWorker(Process):
 
     # What it does, and what it must see.
 
-    def _script(self) -> Talk[None]:
+    def _script(self) -> Operation[None]:
         worker, config = self.worker, self.run.config
         model = self.run.model
         yield from worker.greet()
@@ -81,19 +81,20 @@ class SimWorker(Process):
         values = yield from worker.pull(worker.start, DENSE)
         for step in range(worker.start, config.steps):
             self.step = step
-            rows: Any = None
+            rows: dict[str, Any] = {}
             if config.table:
-                rows = yield from worker.pull_rows(step, "t", ids_of(step, self.rank))
+                rows = yield from worker.pull_tables(step, ids_of(step, self.rank))
             if config.mode != "async":
                 for name in DENSE:
                     self._same(values[name].tobytes(), model.reads(step, name), f"{name} at {step}")
-                if rows is not None:
-                    self._same(rows.tobytes(), model.reads_rows(step, self.rank), f"t at {step}")
+                for name, found in rows.items():
+                    expected = model.reads_rows(step, self.rank)[name]
+                    self._same(found.tobytes(), expected, f"{name} at {step}")
             update = update_of(
                 config.mode,
                 step,
                 self.rank,
-                lambda name, ids=None: values[name] if ids is None else rows,  # noqa: B023
+                lambda name, ids=None: values[name] if ids is None else rows[name],  # noqa: B023
                 config.table,
             )
             values = yield from worker.step(step, update, HYPER, DENSE)
@@ -106,7 +107,26 @@ class SimWorker(Process):
                     self._same(
                         found[field].tobytes(), np.asarray(array).tobytes(), f"{name} dumped"
                     )
+            for name in TABLES if config.table else ():
+                yield from self._iterate(name)
         yield from worker.leave()
+
+    def _iterate(self, name: str) -> Operation[None]:
+        """Rows of a table in small blocks are those that are there in the end."""
+        expected = self.run.model.at_the_end(self.run.config.steps)[name]
+        found: dict[int, bytes] = {}
+        for server in range(self.run.config.servers):
+            after = -1
+            while True:
+                reply = yield from self.worker.pull_items(name, server, after, 3)
+                ids, rows = reply.values["ids"], reply.values["rows"]
+                found |= {int(i): row.tobytes() for i, row in zip(ids, rows, strict=True)}
+                if len(ids) < 3:
+                    break
+                after = int(ids[-1])
+        there = zip(expected["ids"].tolist(), expected["value"], strict=True)
+        if found != {i: row.tobytes() for i, row in there}:
+            raise Violation(f"{self.name} has other rows of {name}: {sorted(found)}")
 
     def _same(self, found: bytes, expected: bytes, what: str) -> None:
         if found != expected:
@@ -122,9 +142,11 @@ class SimWorker(Process):
         while True:
             try:
                 if isinstance(answers, Exception):
-                    turn = self._talk.throw(answers)
+                    turn = self._operation.throw(answers)
                 else:
-                    turn = next(self._talk) if answers is None else self._talk.send(answers)
+                    turn = (
+                        next(self._operation) if answers is None else self._operation.send(answers)
+                    )
             except StopIteration:
                 self._carry_out()
                 self._going = False

@@ -63,9 +63,9 @@ def connect(job: Job, rank: int) -> None:
         worker_num=job.workers,
         address=job.address,
         wal_dir=str(job.folder / "servers"),
-        mode=job.rules["mode"],
-        staleness=job.rules.get("staleness", 1),
-        snapshot_every=job.rules.get("snapshot_every", 0),
+        mode=job.config["mode"],
+        staleness=job.config.get("staleness", 1),
+        snapshot_every=job.config.get("snapshot_every", 0),
         standby=int(job.standby),
         timeout=job.timeout,
     )

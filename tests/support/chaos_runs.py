@@ -95,7 +95,7 @@ def random_plan(job: Job, events: int, points: int, deaths: int) -> tuple[Job, P
             starts = ("claimed", "caught up") if job.standby else ("recovering",)
             possible = [
                 *(point for point in POINTS if point not in ("recovering", "snapshot")),
-                *(["snapshot"] if job.rules.get("snapshot_every") else []),
+                *(["snapshot"] if job.config.get("snapshot_every") else []),
                 *(starts if life > 1 else ()),
             ]
             point = possible[int(random.integers(len(possible)))]
@@ -185,7 +185,7 @@ class Run:
         self._replaced: list[tuple[int, int, Any]] = []
         self._over = threading.Event()
         self._lock = threading.Lock()
-        self._trouble: list[str] = []
+        self._record_failure: list[str] = []
         job.folder.mkdir(parents=True, exist_ok=True)
         (job.folder / "progress").write_bytes(bytes(8 * job.workers))
         self.progress = np.memmap(job.folder / "progress", np.int64, "r", shape=(job.workers,))
@@ -241,8 +241,8 @@ class Run:
             said = self._end_of(rank, life)
             if process.exitcode == 0 and "error" in said and not said["replaced"]:
                 raise RunFailed(f"replaced worker {rank}: {said['error']}")
-        if self._trouble:
-            raise RunFailed("; ".join(self._trouble))
+        if self._record_failure:
+            raise RunFailed("; ".join(self._record_failure))
         return self
 
     def _where(self) -> str:
@@ -282,7 +282,7 @@ class Run:
             try:
                 self._happen(kind, server, rank)
             except Exception as error:
-                self._trouble.append(f"the killer: {error!r}")
+                self._record_failure.append(f"the killer: {error!r}")
 
     def _happen(self, kind: str, server: int, rank: int) -> None:
         if kind == "server":
@@ -468,7 +468,7 @@ class Run:
         replayed = LocalClient(job.servers)
         replayed.declare([*SPECS, table_spec()], START)
         for server, store in enumerate(replayed.stores):
-            recovered = Server(self._folder(server), RunConfig(**job.rules))
+            recovered = Server(self._folder(server), RunConfig(**job.config))
             mine = {key: array.tobytes() for key, array in recovered.store.dump()}
             assert recovered._next == dict.fromkeys(range(job.workers), job.steps)
             recovered.close()
@@ -517,7 +517,7 @@ def contents(client: LocalClient) -> dict[str, np.ndarray]:
 
 def model(job: Job) -> dict[str, np.ndarray]:
     """What a run in sync or stale mode must end with; no servers, no processes."""
-    rules = RunConfig(**job.rules)
+    config = RunConfig(**job.config)
     client = LocalClient(job.servers)
     client.declare([*SPECS, table_spec()], START)
     everything = np.arange(ROWS)
@@ -525,7 +525,7 @@ def model(job: Job) -> dict[str, np.ndarray]:
     for step in range(job.steps):
         dense = client.pull(step, ["v"])["v"]
         versions.append((dense, client.pull_rows(step, "t", everything)))
-        values, rows = versions[rules.version_read(step)]
+        values, rows = versions[config.version_read(step)]
         pushed = [
             update_of(job, step, rank, values, rows[ids_of(step, rank)])
             for rank in range(job.workers)
@@ -543,12 +543,12 @@ def end_servers(job: Job) -> None:
                 ray.kill(actor, no_restart=True)
 
 
-def job_on(address: str, folder: Path, rules: dict[str, Any], **more: Any) -> Job:
+def job_on(address: str, folder: Path, config: dict[str, Any], **more: Any) -> Job:
     """A job for the cluster that this process is connected to."""
     names = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_USAGE_STATS_ENABLED")
     environment = {name: os.environ[name] for name in names if name in os.environ}
     environment["RAY_IGNORE_UNHANDLED_ERRORS"] = "1"  # of answers that nobody waits for
-    return Job(folder.name, folder, address, environment, rules, **more)
+    return Job(folder.name, folder, address, environment, config, **more)
 
 
 def summary(runs: Iterable[Run]) -> str:

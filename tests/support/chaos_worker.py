@@ -58,7 +58,7 @@ class Job:
         folder: of the run: `servers` is the servers' own, the rest notes for `chaos_runs`.
         address: of the Ray cluster.
         environment: what a process needs to get in.
-        rules: the fields of `RunConfig`.
+        config: the fields of `RunConfig`.
         kills: planned deaths of servers, by number (see `actors.Kill`).
         deaths: planned deaths of workers: (rank, life) -> (point, step).
         standby: every server has one.
@@ -71,7 +71,7 @@ class Job:
     folder: Path
     address: str
     environment: dict[str, str]
-    rules: dict[str, Any]
+    config: dict[str, Any]
     servers: int = 2
     steps: int = 20
     seed: int = 0
@@ -84,11 +84,11 @@ class Job:
 
     @property
     def workers(self) -> int:
-        return self.rules["workers"]
+        return self.config["workers"]
 
     @property
     def eager(self) -> bool:
-        return self.rules.get("mode") == "async"
+        return self.config.get("mode") == "async"
 
 
 def hyper_of(step: int) -> dict[str, float]:
@@ -130,15 +130,15 @@ class Chaos:
         """Send a call, or something else."""
         last = server == self.job.servers - 1
         if last and call[0] == "step":
-            self._landed("between", real)
+            self._answered("between", real)
         if last and call[0] == "hello":
             self.at("greeted")
         ref = self._sent(real, call)
         if last and call[0] == "step":
-            self._landed("sent", real)
+            self._answered("sent", real)
         return ref
 
-    def _landed(self, point: str, real: Callable[[Call], Any]) -> None:
+    def _answered(self, point: str, real: Callable[[Call], Any]) -> None:
         if self.death is not None and self.death[0] == point and self.now >= self.death[1]:
             time.sleep(0.2)  # for what was sent before
             ray.wait([real(("ping", ()))], timeout=2.0)
@@ -146,7 +146,7 @@ class Chaos:
 
     def _sent(self, real: Callable[[Call], Any], call: Call) -> Any:
         share = self.job.mischief
-        if call[0] not in ("step", "push", "pull", "pull_rows") or not share:
+        if call[0] not in ("step", "push", "pull", "pull_tables") or not share:
             return real(call)
         never = ("settle", (self.rank, 1 << 40)) if self.job.eager else ("pull", (1 << 40, ()))
         kind = self.random.random() / share
@@ -193,7 +193,7 @@ def connected(job: Job, rank: int) -> RayClient:
     """A worker's client; the first worker that comes starts the servers."""
     cluster = Cluster(
         job.servers,
-        job.rules,
+        job.config,
         address=job.address,
         folder=str(job.folder / "servers"),
         job=job.name,
@@ -206,7 +206,7 @@ def connected(job: Job, rank: int) -> RayClient:
         workers=job.workers,
         timeout=job.timeout,
         eager=job.eager,
-        staleness=job.rules.get("staleness", 0),
+        staleness=job.config.get("staleness", 0),
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from paramesh.initializer import initializer
 from paramesh.ps.server.server import Server
 from paramesh.ps.server.store import Store, reduce_updates
-from paramesh.ps.specification.initial_values import start_of
+from paramesh.ps.specification.initial_values import initial_values_of
 from paramesh.ps.specification.protocol import RunConfig
 
 SIZE, ROWS, WIDTH = 6, 50, 2
@@ -42,7 +42,7 @@ def table_spec() -> dict[str, Any]:
         "row_shape": [WIDTH],
         "rows": ROWS,
         "dtype": "float32",
-        "recipe": start_of("t", recipe),
+        "recipe": initial_values_of("t", recipe),
         "optimizer": {"rule": "Adagrad", "accum": 0.1, "update_slots": True},
     }
 
@@ -65,8 +65,8 @@ def updates_of(step: int, worker: int, read: Any) -> dict[str, dict[str, np.ndar
 class Model:
     """Every version that a run in sync or stale mode has, on plain stores."""
 
-    def __init__(self, rules: RunConfig) -> None:
-        self.rules = rules
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
         self._versions = [self._first()]
 
     def _first(self) -> Store:
@@ -79,10 +79,10 @@ class Model:
     def version(self, number: int) -> Store:
         while len(self._versions) <= number:
             step = len(self._versions) - 1
-            source = self._versions[self.rules.version_read(step)]
-            pushed = [updates_of(step, w, source.read) for w in range(self.rules.workers)]
+            source = self._versions[self.config.version_read(step)]
+            pushed = [updates_of(step, w, source.read) for w in range(self.config.workers)]
             following = Store()
-            following.load(self._versions[step].hold().pieces())
+            following.load(self._versions[step].view().pieces())
             following.apply(step, reduce_updates(pushed), NUMBERS)
             self._versions.append(following)
         return self._versions[number]
@@ -99,14 +99,14 @@ class Killed(BaseException):
 class Run:
     """Workers that push to a server, which dies at armed points and starts again."""
 
-    def __init__(self, folder: Path, rules: RunConfig, **options: Any) -> None:
-        self.folder, self.rules, self._options = folder, rules, options
+    def __init__(self, folder: Path, config: RunConfig, **options: Any) -> None:
+        self.folder, self.config, self._options = folder, config, options
         self.armed: list[str] = []
-        self.next = [0] * rules.workers
-        self.held: list[dict[int, Any]] = [{} for _ in range(rules.workers)]
+        self.next = [0] * config.workers
+        self.held: list[dict[int, Any]] = [{} for _ in range(config.workers)]
         #: Everything that was ever pushed: worker, its incarnation, step, update.
         self.sent: list[tuple[int, int, int, Any]] = []
-        self.incarnations = [1] * rules.workers
+        self.incarnations = [1] * config.workers
         self.kills = 0
         self.server: Server = self._started()
         self._declare()
@@ -119,7 +119,7 @@ class Run:
     def _started(self) -> Server:
         while True:
             try:
-                server = Server(self.folder, self.rules, point=self._at, **self._options)
+                server = Server(self.folder, self.config, point=self._at, **self._options)
                 for worker, incarnation in enumerate(self.incarnations):
                     server.hello(worker, incarnation)
             except Killed:
@@ -137,7 +137,7 @@ class Run:
         before = self.server.version
         self.server = self._started()
         self._declare()
-        if self.rules.mode != "async":
+        if self.config.mode != "async":
             assert self.server.version >= before, "an applied update was lost"
         for worker, held in enumerate(self.held):
             for step in sorted(held):
@@ -169,7 +169,7 @@ class Run:
         self._send(worker, step)
         self.next[worker] += 1
         held = self.held[worker]
-        for old in [s for s in held if self.rules.mode != "async" and s < self.server.version]:
+        for old in [s for s in held if self.config.mode != "async" and s < self.server.version]:
             del held[old]
 
     def replace_worker(self, worker: int) -> None:
@@ -187,7 +187,7 @@ class Run:
         """Run until every worker has done so many steps."""
         while min(self.next) < steps:
             moved = False
-            for worker in range(self.rules.workers):
+            for worker in range(self.config.workers):
                 if self.next[worker] < steps and self.can_push(worker):
                     self.push(worker)
                     moved = True

@@ -35,9 +35,9 @@ def train(client: Any, first: int, last: int) -> bytes:
     values = client.pull(first, ["v"])["v"]
     for step in range(first, last):
         ids = ids_of(step, client.rank)
-        update = update_of(step, values, client.pull_rows(step, "t", ids), ids)
+        update = update_of(step, values, client.pull_tables(step, {"t": ids})["t"], ids)
         values = client.step(step, update, NUMBERS, ["v"])["v"]
-    return values.tobytes() + client.pull_rows(last, "t", np.arange(50)).tobytes()
+    return values.tobytes() + client.pull_tables(last, {"t": np.arange(50)})["t"].tobytes()
 
 
 def local_run(servers: int, steps: int) -> bytes:

@@ -9,7 +9,7 @@ Glossary
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax.numpy as jnp
@@ -197,6 +197,26 @@ class EmbeddingLookup(Cell):
         cache has.
         """
         return placement.current().counts(self.embedding_table)
+
+    def items(self, block: int = 1 << 16) -> Iterator[tuple[Any, Any]]:
+        """The rows of the table in blocks; of one on the parameter server, those that were trained.
+
+        Only one block of rows is in this process's memory at a time. In async mode other workers
+        may train rows meanwhile.
+
+        Args:
+            block: the most rows of a block.
+
+        Yields:
+            numpy arrays: (rows,) Int64, ascending within a server, and (rows, embedding_size).
+
+        Raises:
+            ValueError: `block` is less than 1.
+            ParameterServerError: a step was made meanwhile.
+        """
+        if block < 1:
+            raise ValueError(f"block must be at least 1, got {block}.")
+        return placement.current().items(self.embedding_table, block)
 
     def construct(self, indices: TensorLike) -> Tensor:
         """(...) integers -> (..., embedding_size).

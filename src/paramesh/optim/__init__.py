@@ -7,6 +7,7 @@ from paramesh.optim.averaging import ASGD, AdaFactor, Rprop
 from paramesh.optim.from_optax import from_optax
 from paramesh.optim.groups import by_name, rest
 from paramesh.optim.large_batch import LARS, Lamb
+from paramesh.optim.lion import Lion
 from paramesh.optim.loss_scale import (
     DynamicLossScaleManager,
     DynamicLossScaleUpdateCell,
@@ -15,6 +16,7 @@ from paramesh.optim.loss_scale import (
     LossScaleManager,
 )
 from paramesh.optim.optimizer import Optimizer
+from paramesh.optim.rowwise_adagrad import RowwiseAdagrad
 from paramesh.optim.rule_optimizer import RuleOptimizer
 from paramesh.optim.schedule_lists import (
     cosine_decay_lr,
@@ -54,6 +56,8 @@ __all__ = [
     "ASGD",
     "Rprop",
     "AdaFactor",
+    "Lion",
+    "RowwiseAdagrad",
     "Lamb",
     "LARS",
     "from_optax",

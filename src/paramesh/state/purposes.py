@@ -6,10 +6,11 @@ placement for one purpose only says so by the class that it takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from paramesh import context
 from paramesh.errors import ContextError
@@ -255,6 +256,13 @@ class ValuePlacement:
     def counts(self, param: Any) -> dict[str, Any]:
         """Statistics of a Parameter that lives elsewhere; empty for others."""
         return {}
+
+    def items(self, param: Any, block: int) -> Iterator[tuple[Any, Any]]:
+        """The rows of a table in blocks, as (ids, rows) in numpy: all, or the trained ones."""
+        values = param.asnumpy()
+        for first in range(0, len(values), block):
+            rows = values[first : first + block]
+            yield np.arange(first, first + len(rows)), rows
 
     def saved(self, entries: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         """What a checkpoint has for these entries: Tensors by name, and texts by name."""

@@ -40,7 +40,7 @@ from paramesh.train.progress import progress_callback
 from paramesh.train.unplanned_saves import save_at_error, save_at_interrupt
 
 if TYPE_CHECKING:
-    from paramesh.ps.integration.step_synchronization import Pace
+    from paramesh.ps.integration.step_synchronization import StepSynchronizer
 
 #: What other libraries call what is here, for errors.
 _INSTEAD = {
@@ -264,7 +264,7 @@ class Model:
                 save_at_error(args, listed)
                 raise
 
-    def _pace(self) -> Pace | None:
+    def _pace(self) -> StepSynchronizer | None:
         """How far this worker of servers is (see `workers`).
 
         Raises:
@@ -283,7 +283,11 @@ class Model:
         return pace
 
     def _epoch(
-        self, run: RunContext, shown: list[Callback], interrupts: Interrupts, pace: Pace | None
+        self,
+        run: RunContext,
+        shown: list[Callback],
+        interrupts: Interrupts,
+        pace: StepSynchronizer | None,
     ) -> bool:
         """Train on the batches that are not seen yet; whether there was one."""
         args, network = run.original_args(), self._train_network

@@ -30,7 +30,7 @@ from paramesh.train.batches import Dataset
 from paramesh.train.callbacks import Facts
 
 if TYPE_CHECKING:
-    from paramesh.ps.integration.step_synchronization import Pace
+    from paramesh.ps.integration.step_synchronization import StepSynchronizer
 
 POSITION = "paramesh.position"
 RANDOM = "paramesh.random"
@@ -157,12 +157,12 @@ def resumed(resume: object, epoch: int, initial_epoch: int, count: int | None) -
     return Position(found.epoch + 1, 0, found.step, count) if over else found
 
 
-def passed_over(start: Position, pace: Pace, epoch: int, dataset: Dataset) -> Position:
+def passed_over(start: Position, pace: StepSynchronizer, epoch: int, dataset: Dataset) -> Position:
     """Where a restarted worker continues; the steps before are marked as passed in its pace.
 
     Args:
         start: where the run began.
-        pace: of the worker (see `ps.pace`).
+        pace: of the worker (see `ps.integration.step_synchronization`).
         epoch: the last one that is asked for.
         dataset: of the run; one that does not know its length is counted by a pass through it.
     """

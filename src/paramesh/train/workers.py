@@ -9,20 +9,22 @@ from typing import TYPE_CHECKING, TypeVar
 from paramesh import context
 
 if TYPE_CHECKING:
-    from paramesh.ps.integration.step_synchronization import Pace
+    from paramesh.ps.integration.step_synchronization import StepSynchronizer
 
 T = TypeVar("T")
 
 
-def pace() -> Pace | None:
-    """How far this worker is (`ps.pace.Pace`); None where no worker is started again.
+def pace() -> StepSynchronizer | None:
+    """Which step this worker is at; None where no worker is restarted.
 
     Raises:
         ParameterServerError: the servers cannot be reached.
     """
     if not context.get_ps_context("enable_ps"):
         return None
-    return importlib.import_module("paramesh.ps.integration.step_synchronization").pace()
+    return importlib.import_module(
+        "paramesh.ps.integration.step_synchronization"
+    ).step_synchronizer()
 
 
 def first_step() -> int:

@@ -20,7 +20,7 @@ from paramesh.ps.integration import placement as served_placement
 from paramesh.ps.integration import session as sessions
 from paramesh.ps.server.refresh import NO_IDS, Watch, join_news, news_of, split_watches
 from paramesh.ps.server.server import Server
-from paramesh.ps.specification.initial_values import start_of
+from paramesh.ps.specification.initial_values import initial_values_of
 from paramesh.ps.specification.protocol import RunConfig
 from paramesh.train import Model, batches
 
@@ -46,7 +46,7 @@ def spec(expire: int = 0, admit: int = 1) -> dict[str, Any]:
         "row_shape": [WIDTH],
         "rows": ROWS,
         "dtype": "float32",
-        "recipe": start_of("t", recipe),
+        "recipe": initial_values_of("t", recipe),
         "optimizer": {"rule": "Adagrad", "accum": 0.1, "update_slots": True},
         "admit": admit,
         "expire": expire,
@@ -59,7 +59,7 @@ class Worker:
     def __init__(self, rank: int, server: Server, capacity: int, shared: bool) -> None:
         self.rank, self.server, self.step = rank, server, 0
         self.incarnation = server.hello(rank, 1)["worker"]
-        lag = server.rules.staleness
+        lag = server.config.staleness
         self.cache = RowCache(
             "t", ROWS, (WIDTH,), np.float32, capacity, lag=lag, shared=shared or lag > 0
         )
@@ -83,7 +83,7 @@ class Worker:
             inside = (ids >= 0) & (ids < ROWS)
             assert not rows[~inside].any()
             now = self.read(np.arange(ROWS))
-            if self.server.rules.mode == "async":
+            if self.server.config.mode == "async":
                 # As of the answer to the last push, or as it is now.
                 either = (rows[inside] == self.known[0][ids[inside]]).all(1)
                 assert (either | (rows[inside] == now[ids[inside]]).all(1)).all()
@@ -122,7 +122,7 @@ batch_ids = st.lists(st.integers(-2, ROWS + 1), min_size=BATCH, max_size=BATCH).
 
 @settings(max_examples=40, deadline=None)
 @given(
-    rules=st.sampled_from(
+    config=st.sampled_from(
         [
             RunConfig(),
             RunConfig(workers=2),
@@ -147,22 +147,22 @@ batch_ids = st.lists(st.integers(-2, ROWS + 1), min_size=BATCH, max_size=BATCH).
 )
 @pytest.mark.filterwarnings("ignore:Parameter 't'. a step looks up")
 def test_a_cached_row_is_what_the_server_has(
-    rules: RunConfig, capacity: int, expire: int, admit: int, steps: Any
+    config: RunConfig, capacity: int, expire: int, admit: int, steps: Any
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        server = Server(Path(folder), rules)
+        server = Server(Path(folder), config)
         server.declare([spec(expire, admit)], {})
-        shared = rules.workers > 1 or expire > 0
-        workers = [Worker(rank, server, capacity, shared) for rank in range(rules.workers)]
+        shared = config.workers > 1 or expire > 0
+        workers = [Worker(rank, server, capacity, shared) for rank in range(config.workers)]
         for number, (ids, hint, prefetches, restarts) in enumerate(steps):
             for worker in workers:
                 coming = steps[(number + (hint == "right")) % len(steps)][0][worker.rank]
                 worker.looks_up(ids[worker.rank], None if hint == "none" else coming, prefetches)
             for worker in workers:
                 worker.pushes()
-            if restarts and rules.mode != "stale":  # others would have to push again
+            if restarts and config.mode != "stale":  # others would have to push again
                 server.close()
-                server = Server(Path(folder), rules)
+                server = Server(Path(folder), config)
             for worker in workers:
                 worker.server = server
                 worker.hears()

@@ -362,10 +362,10 @@ def test_nothing_waits_longer_than_the_timeout(workers: int, alive: bool) -> Non
         table.caller.tick()
     others = "another of the 2 workers has stopped"
     expected = {
-        (1, False): "The server cannot come back: is its host overloaded",
-        (1, True): "Servers and network are well, so the servers are busier than timeout=",
-        (2, False): f"Either a server cannot come back, or {others}",
-        (2, True): f"Servers and network are well, so {others}",
+        (1, False): "The server cannot restart: check whether its host is overloaded",
+        (1, True): "Servers and network respond, so the servers need longer than timeout=",
+        (2, False): f"Either a server cannot restart, or {others}",
+        (2, True): f"Servers and network respond, so {others}",
     }[workers, alive]
     said = r"server \[0, 1\] did not answer \['pull'\] within 300 s"
     with pytest.raises(ParameterServerError, match=f"{said}.*{expected}"):

@@ -94,9 +94,9 @@ def test_a_head_that_asks_for_a_token(head: Head) -> None:
     assert access.status_of(f"ray://{head.address}", None) == 16
     assert b"RayletDriver" in head.read[-1]
     access.check_access(head.address, TOKEN, strictly=True)
-    with pytest.raises(ParameterServerError, match="asks for a token, and this process has none"):
+    with pytest.raises(ParameterServerError, match="requires a token, and this process has none"):
         access.check_access(head.address, None)
-    with pytest.raises(ParameterServerError, match="refuses the token that this process has"):
+    with pytest.raises(ParameterServerError, match="rejects the token of this process"):
         access.check_access(head.address, "b" * 64, strictly=True)
 
 
@@ -104,7 +104,9 @@ def test_a_head_that_asks_for_a_token(head: Head) -> None:
 def test_a_head_that_lets_in_everybody(head: Head) -> None:
     access.check_access(head.address, None)
     access.check_access(head.address, TOKEN)
-    with pytest.raises(ParameterServerError, match="does not ask for a token: whoever reaches it"):
+    with pytest.raises(
+        ParameterServerError, match="does not require a token: anyone who can reach it"
+    ):
         access.check_access(head.address, TOKEN, strictly=True)
 
 
@@ -127,7 +129,7 @@ def test_what_is_no_head(head: Head) -> None:
 
 @pytest.mark.parametrize("head", [lambda read: GREETING + ended(UNKNOWN)], indirect=True)
 def test_a_head_that_knows_no_such_call_is_not_taken_for_one_that_asks(head: Head) -> None:
-    with pytest.raises(ParameterServerError, match="does not ask for a token"):
+    with pytest.raises(ParameterServerError, match="does not require a token"):
         access.check_access(head.address, TOKEN, strictly=True)
 
 

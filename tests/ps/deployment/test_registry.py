@@ -92,12 +92,14 @@ def test_what_another_user_may_have_put_there_is_not_used(folder: Path, tmp_path
     def refused(message: str) -> None:
         with pytest.raises(ParameterServerError, match=message):
             runs()
-        with pytest.warns(RuntimeWarning, match="will not find this run by itself: .*" + message):
+        with pytest.warns(
+            RuntimeWarning, match="will not find this run without --address: .*" + message
+        ):
             Entry(**FACTS, token="secret").close()
 
     folder.mkdir(mode=0o700)
     folder.chmod(0o755)
-    refused("is not a folder of this user alone .*mode 0755")
+    refused("is not private to this user .*mode 0755")
     assert list(folder.iterdir()) == []
     folder.rmdir()
     elsewhere = tmp_path / "elsewhere"

@@ -104,13 +104,13 @@ class TestDetect:
         assert role is not None
         folder = tmp_path / "run"
         monkeypatch.setattr(roles, "folder_of", lambda port: folder)
-        with pytest.raises(ParameterServerError, match="has left no token"):
+        with pytest.raises(ParameterServerError, match="has not written a token"):
             roles._token(role)
         folder.mkdir(mode=0o700)
         (folder / "token").write_text("12")
         assert roles._token(role) == {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "12"}
         folder.chmod(0o755)
-        with pytest.raises(ParameterServerError, match="not a folder of this user alone"):
+        with pytest.raises(ParameterServerError, match="is not private to this user"):
             roles._token(role)
 
 

@@ -127,15 +127,15 @@ def nothing(folder: Path) -> None:
 
 
 REFUSED: list[tuple[Callable[[Path], None], Identity, str]] = [
-    (nothing, Identity(1), r"a run with server_num=2, and this .* asks for server_num=1"),
-    (nothing, Identity(3), r"server_num=2, and this start asks for server_num=3"),
+    (nothing, Identity(1), r"a run with server_num=2, but this .* requests server_num=1"),
+    (nothing, Identity(3), r"server_num=2, but this start requests server_num=3"),
     (nothing, Identity(2, 2, "async"), "worker_num=1, mode='sync', .* worker_num=2, mode='async'"),
     (nothing, Identity(2, 1, "stale", 1), r"mode='sync', staleness=0, .*mode='stale', staleness=1"),
-    (exchanged, TWO, r"server-0' is the folder of server 1, not of server 0.*names back"),
-    (removed, TWO, "server-1', the folder of server 1, is not there, though the run has begun"),
-    (of_another_run, TWO, "server-1' is not of the run in .*: it was put there from elsewhere"),
+    (exchanged, TWO, r"server-0' is the folder of server 1, not of server 0.*restore the names"),
+    (removed, TWO, "server-1', the folder of server 1, does not exist, although the run has"),
+    (of_another_run, TWO, "server-1' does not belong to the run in .*: it was copied there"),
     (damaged, TWO, r"run.json' is damaged"),
-    (of_another_paramesh, TWO, r"written by another paramesh \(format 2, expected 1\)"),
+    (of_another_paramesh, TWO, r"written by another version of paramesh \(format 2, expected 1\)"),
     (linked, TWO, "cannot use a folder: '.*server-1' is a symbolic link"),
     (open_to_all, TWO, r"cannot use a folder: '.*server-0' is writable by others"),
 ]  # fmt: skip
@@ -194,10 +194,10 @@ def test_a_start_that_came_to_nothing_is_made_again(tmp_path: Path) -> None:
 def test_runs_from_before_there_were_such_files(snapshot: bool, tmp_path: Path) -> None:
     folder = begun(tmp_path / "run", former=True, snapshot=snapshot)
     refused: list[tuple[Callable[[Path], None], Identity, str]] = [
-        (nothing, Identity(1), "server_num=2, and this start asks for server_num=1"),
-        (nothing, Identity(3), "server_num=2, and this start asks for server_num=3"),
-        (nothing, Identity(2, 3), "worker_num=1, and this start asks for worker_num=3"),
-        (exchanged, TWO, r"which does not belong to server \d of 2: folders were exchanged"),
+        (nothing, Identity(1), "server_num=2, but this start requests server_num=1"),
+        (nothing, Identity(3), "server_num=2, but this start requests server_num=3"),
+        (nothing, Identity(2, 3), "worker_num=1, but this start requests worker_num=3"),
+        (exchanged, TWO, r"which does not belong to server \d of 2: folders were"),
         (exchanged, TWO, ""),
     ]
     for change, mine, message in refused:
@@ -222,7 +222,9 @@ def test_runs_from_before_there_were_such_files(snapshot: bool, tmp_path: Path) 
 def test_a_former_run_of_which_a_folder_is_missing(tmp_path: Path) -> None:
     folder = begun(tmp_path / "run", former=True)
     shutil.rmtree(folder / "server-0")
-    with pytest.raises(ParameterServerError, match="a folder of server 1, and none of server 0"):
+    with pytest.raises(
+        ParameterServerError, match="a folder of server 1, but none, or an empty one, for server 0"
+    ):
         run(folder).check()
 
 

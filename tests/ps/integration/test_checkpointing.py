@@ -11,7 +11,7 @@ import pytest
 
 import paramesh
 from paramesh import Tensor, context, load_checkpoint, nn, save_checkpoint
-from paramesh.errors import CheckpointError, ParameterStateError
+from paramesh.errors import CheckpointError, ParameterServerError, ParameterStateError
 from paramesh.ps.integration import session as sessions
 
 ROWS = 30
@@ -35,15 +35,16 @@ class Net(nn.Cell):
         return ((self.out(self.item(items)) - label) ** 2).mean()
 
 
-def make(servers: int, seed: int = 0) -> nn.TrainOneStepCell:
+def make(servers: int, seed: int = 0, optimizer: Any = nn.Adagrad) -> nn.TrainOneStepCell:
     """A training Cell; with servers, or (0) without."""
     paramesh.set_seed(seed)
     context.reset_ps_context()
     net = Net()
     if servers:
         context.set_ps_context(enable_ps=True, server_num=servers)
-        net.set_param_ps(init_in_server=True)
-    return nn.TrainOneStepCell(net, nn.Adagrad(net.trainable_params(), learning_rate=0.1))
+        served = net if optimizer is nn.Adagrad else net.item
+        served.set_param_ps(init_in_server=True)
+    return nn.TrainOneStepCell(net, optimizer(net.trainable_params(), learning_rate=0.1))
 
 
 def train(cell: Any, first: int, last: int) -> list[float]:
@@ -124,3 +125,48 @@ def test_loading_after_the_first_step_is_refused(file: Any) -> None:
     train(cell, 0, 1)
     with pytest.raises(ParameterStateError, match="load before the first step"):
         load_checkpoint(path, cell)
+
+
+@pytest.mark.parametrize("servers", [0, 3])
+def test_rows_in_blocks(servers: int, tmp_path: Path) -> None:
+    cell = make(servers)
+    table = cell.network.item
+    if servers:
+        assert list(table.items()) == []
+    train(cell, 0, 3)
+    blocks = list(table.items(block=4))
+    assert all(len(ids) == len(rows) <= 4 for ids, rows in blocks)
+    ids = np.concatenate([ids for ids, _ in blocks])
+    rows = np.concatenate([rows for _, rows in blocks])[np.argsort(ids)]
+    saved = load_checkpoint(save_checkpoint(cell, tmp_path / "net.safetensors"))
+    name = table.embedding_table.name
+    if servers:
+        np.testing.assert_array_equal(np.sort(ids), saved[f"{name}.ids"].asnumpy())
+        np.testing.assert_array_equal(rows, saved[f"{name}.rows"].asnumpy())
+        running = table.items(block=4)
+        next(running)
+        train(cell, 3, 4)
+        with pytest.raises(ParameterServerError, match="finish the iteration before the next step"):
+            next(running)
+        other = make(2, seed=9)
+        paramesh.load_param_into_net(other, saved)
+        loaded = np.concatenate([rows for _, rows in other.network.item.items(block=4)])
+        np.testing.assert_array_equal(loaded, rows)
+    else:
+        np.testing.assert_array_equal(ids, np.arange(ROWS))
+        np.testing.assert_array_equal(rows, saved[name].asnumpy())
+    with pytest.raises(ValueError, match="block must be at least 1, got 0"):
+        table.items(block=0)
+
+
+def test_row_wise_state_goes_on_with_servers_and_without(tmp_path: Path) -> None:
+    cell = make(3, optimizer=nn.RowwiseAdagrad)
+    train(cell, 0, 3)
+    path = save_checkpoint(cell, tmp_path / "net.safetensors")
+    losses = train(cell, 3, 6)
+    state = load_checkpoint(path)["row_accum.item.embedding_table.rows"]
+    assert state.shape[1:] == (1,)
+    for servers in (2, 0):
+        other = make(servers, seed=9, optimizer=nn.RowwiseAdagrad)
+        paramesh.load_param_into_net(other, load_checkpoint(path))
+        np.testing.assert_allclose(train(other, 3, 6), losses, rtol=2e-6)

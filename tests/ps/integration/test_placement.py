@@ -130,7 +130,7 @@ def by_model(net: Net, make: Any) -> tuple[list[float], Any]:
     + [(by_jit, "Adagrad"), (by_model, "Adagrad"), (by_subclass, "Adagrad")],
 )
 def test_the_same_losses_as_without_servers(way: Any, name: str) -> None:
-    """RunConfig for which rows that are not met stay: the same within rounding."""
+    """Optimizers for which rows that are not met stay: the same within rounding."""
     paramesh.set_seed(3)
     local, _ = way(Net(), SUPPORTED[name])
     paramesh.set_seed(3)
@@ -170,6 +170,25 @@ def test_some_parameters_here_and_some_on_servers() -> None:
     np.testing.assert_allclose(remote, local, rtol=2e-6)
 
 
+def test_row_wise_state_is_for_tables() -> None:
+    def make(params: Any) -> Any:
+        return nn.RowwiseAdagrad(params, 0.1)
+
+    local, theirs = by_cell(Net(), make)
+    paramesh.set_seed(0)
+    net = served(Net(), dense=False)
+    remote, _ = by_cell(net, make)
+    np.testing.assert_allclose(remote, local, rtol=2e-6)
+    dumped = sessions.running().client.dump("user.embedding_table")  # type: ignore[union-attr]
+    assert dumped["row_accum"].shape == (len(dumped["ids"]), 1)
+    state = next(s for s in theirs.row_accum if s.name == "row_accum.user.embedding_table")
+    expected = state.asnumpy()[dumped["ids"]]
+    np.testing.assert_allclose(dumped["row_accum"], expected, rtol=1e-5)
+    sessions.end()
+    with pytest.raises(OptimizerError, match=r"'hidden.*server and is not a table"):
+        by_cell(served(Net()), make)
+
+
 def test_a_table_of_1e12_rows_is_trained() -> None:
     net = served(Net(users=10**12))
     losses, _ = by_cell(net, SUPPORTED["Adagrad"])
@@ -195,14 +214,14 @@ def test_rows_outside_of_programs_and_in_evaluation() -> None:
 
 
 OUTSIDE: dict[str, tuple[Any, Any, str]] = {
-    "beyond": ([3, ITEMS, 2], ValueError, r"1 of 3 ids are outside: 80\."),
-    "negative": ([-1, 3, -2, -1], ValueError, r"3 of 4 ids are outside: -1, -2\."),
+    "beyond": ([3, ITEMS, 2], ValueError, r"1 of 3 ids are out of range: 80\."),
+    "negative": ([-1, 3, -2, -1], ValueError, r"3 of 4 ids are out of range: -1, -2\."),
     "hashes": (
         np.array([2**63 + 5, 1], np.uint64),
         ValueError,
-        r"1 of 2 ids are outside: 9223372036854775813\.",
+        r"1 of 2 ids are out of range: 9223372036854775813\.",
     ),
-    "many": (np.arange(80, 90), ValueError, "outside: 80, 81, 82, 83, 84, …"),
+    "many": (np.arange(80, 90), ValueError, "out of range: 80, 81, 82, 83, 84, …"),
     "floats": (np.array([1.9], np.float32), TypeError, "are looked up by integers, got Float32"),
     "bools": (np.array([True]), TypeError, "are looked up by integers, got Bool"),
 }
@@ -228,7 +247,7 @@ def test_a_step_with_an_id_outside_changes_nothing() -> None:
     seen = Tensor(np.arange(ITEMS))
     before = net.item(seen).asnumpy(), net.hidden.weight.asnumpy()
     for _ in range(2):
-        with pytest.raises(ValueError, match="'item.embedding_table' has the rows 0 to 79, and"):
+        with pytest.raises(ValueError, match="'item.embedding_table' has rows 0 to 79, and"):
             step(users, items + 40, label)
     assert (net.item(seen).asnumpy() == before[0]).all()
     assert (net.hidden.weight.asnumpy() == before[1]).all()
@@ -301,7 +320,7 @@ def test_a_table_is_not_read_as_a_whole() -> None:
     def total() -> Any:
         return net.item.embedding_table.sum()
 
-    with pytest.raises(ParameterStateError, match="nowhere as a whole. Look rows up with"):
+    with pytest.raises(ParameterStateError, match="no worker has all of it. Look up rows with"):
         total()
 
 
@@ -329,7 +348,7 @@ def test_a_moving_loss_scale() -> None:
     net = served(Net())
     optimizer = nn.SGD(net.trainable_params(), 0.1)
     step = nn.TrainOneStepWithLossScaleCell(net, optimizer, Tensor([8.0]))
-    with pytest.raises(ContextError, match="a moving loss scale does not work with it"):
+    with pytest.raises(ContextError, match="dynamic loss scaling does not work with it"):
         step(*batches(1)[0])
 
 
@@ -374,9 +393,11 @@ def test_another_value_or_another_network_after_the_first_step() -> None:
     step = nn.TrainOneStepCell(net, nn.SGD(net.trainable_params(), 0.1))
     step(*batches(1)[0])
     net.hidden.weight.set_data(Tensor(np.zeros((8, 12), np.float32)))
-    with pytest.raises(ParameterStateError, match=r"'hidden.weight' .* was given another value"):
+    with pytest.raises(
+        ParameterStateError, match=r"'hidden.weight' .* value on this worker was changed"
+    ):
         step(*batches(1)[0])
-    with pytest.raises(ParameterStateError, match=r"another Parameter of the name"):
+    with pytest.raises(ParameterStateError, match=r"another Parameter named"):
         by_cell(served(Net()), SUPPORTED["SGD"])
     context.reset_ps_context()
     by_cell(served(Net()), SUPPORTED["SGD"])
@@ -385,7 +406,7 @@ def test_another_value_or_another_network_after_the_first_step() -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({"worker_num": 2}, "worker_num=2 workers meet on a Ray cluster: start them with"),
+        ({"worker_num": 2}, "worker_num=2 workers need a Ray cluster: start them with"),
     ],
 )
 def test_settings_that_no_servers_can_be_started_for(setting: dict[str, Any], message: str) -> None:
@@ -399,7 +420,7 @@ def test_a_recipe_that_no_server_computes() -> None:
     context.set_ps_context(enable_ps=True)
     lookup = nn.EmbeddingLookup(8, 4, paramesh.initializer.Orthogonal())
     lookup.embedding_table.set_param_ps(init_in_server=True)
-    with pytest.raises(ValueError, match="'embedding_table' is to be created on the server"):
+    with pytest.raises(ValueError, match="'embedding_table' is initialized on the server"):
         lookup(Tensor([1]))
 
 

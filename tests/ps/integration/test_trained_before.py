@@ -194,7 +194,7 @@ def test_the_servers_of_another_network(monkeypatch: pytest.MonkeyPatch, tmp_pat
     client.start = 1
     begin(client, monkeypatch, wal_dir=str(tmp_path))
     message = (
-        r"'item.embedding_table' is a table of shape \(30, 2\) .* with a table of shape \(30, 4\)"
+        r"'item.embedding_table' is a table of shape \(30, 2\) .* but a table of shape \(30, 4\)"
     )
     with pytest.raises(ParameterServerError, match=message):
         Net(2).item(SEEN)

@@ -44,7 +44,7 @@ def test_a_server_tells_of_its_starts_snapshots_and_errors(tmp_path: Path) -> No
     watch.look(server)
     watch.failed(Fenced("another one is there", 3), worker=1, step=7)
     watch.failed(ValueError("no"), worker=1, step=7)
-    server.last_snapshot = {"failed": 5.0, "errno": 28.0}
+    server.snapshots.last = {"failed": 5.0, "errno": 28.0}
     watch.look(server)
     server.close()
     path = folder / "events.jsonl"

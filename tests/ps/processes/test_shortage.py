@@ -16,8 +16,10 @@ import pytest
 from paramesh.errors import ParameterServerError
 from paramesh.ps.deployment.actors import ServerActor
 from paramesh.ps.processes.shortage import Shortage, shortage
+from paramesh.ps.server import background, snapshot_writer
 from paramesh.ps.server import server as servers
 from paramesh.ps.server.server import Server
+from paramesh.ps.specification.packing import pack_updates
 from paramesh.ps.specification.protocol import RunConfig
 from server_runs import NUMBERS, SIZE, SPECS, START
 
@@ -44,7 +46,7 @@ def test_a_shortage_has_the_name_of_its_server(
         await actor.declare(SPECS, START)
         workers = [(await actor.hello(rank, 1, 7))["worker"] for rank in range(2)]
         other = asyncio.ensure_future(
-            actor.step((0, workers[0], 0, grads(), NUMBERS, ["w"], 1, None, 0))
+            actor.step((0, workers[0], 0, pack_updates(grads()), NUMBERS, ["w"], 1, None, 0))
         )
         await asyncio.sleep(0)
         good, lacking = Server.push, iter([error])
@@ -55,7 +57,7 @@ def test_a_shortage_has_the_name_of_its_server(
             good(self, *arguments)
 
         monkeypatch.setattr(Server, "push", push)
-        mine = (1, workers[1], 0, grads(), NUMBERS)
+        mine = (1, workers[1], 0, pack_updates(grads()), NUMBERS)
         asked = {
             "push": lambda: actor.push(*mine),
             "step": lambda: actor.step((*mine, [], 1, None, 0)),
@@ -108,7 +110,7 @@ def test_without_threads_a_server_does_everything_itself(
         NoThreads.allowed = step >= 5
 
     expected = trained(tmp_path / "plain", lambda server, step: None)
-    monkeypatch.setattr(servers, "ThreadPoolExecutor", NoThreads)
+    monkeypatch.setattr(background, "ThreadPoolExecutor", NoThreads)
     server = trained(tmp_path / "poor", allow, beside=1, snapshots_beside=True)
     server.close()
     for found in (server, Server(tmp_path / "poor", RunConfig(snapshot_every=2))):
@@ -123,17 +125,16 @@ def test_without_threads_a_server_does_everything_itself(
 def test_a_snapshot_that_cannot_begin_costs_itself_alone(
     error: Exception, beside: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    good = servers.write_snapshot
+    good = snapshot_writer.write_snapshot
     rotate = servers.Log.rotate
 
     def fail(server: Server, step: int) -> None:
         def broken(*arguments: Any) -> None:
             raise error
 
-        if server._snapshot is not None:
-            server._snapshot.result()
+        server.snapshots.wait()
         monkeypatch.setattr(servers.Log, "rotate", broken if step == 3 else rotate)
-        monkeypatch.setattr(servers, "write_snapshot", broken if step == 5 else good)
+        monkeypatch.setattr(snapshot_writer, "write_snapshot", broken if step == 5 else good)
         if step in (4, 6):
             assert "failed" in server.last_snapshot
         if step in (2, 3):

@@ -107,7 +107,7 @@ class Machine(RuleBasedStateMachine):
         self.run.server = self.run._started()
         step = frozen.version
         for worker in range(self.config.workers):
-            mine = frozen._next.get(worker, 0) if self.config.mode == "async" else step
+            mine = frozen.workers.next_push.get(worker, 0) if self.config.mode == "async" else step
             update = updates_of(mine, worker, lambda name, ids=None: frozen.store.read(name, ids))
             kept = self.run.held[worker].get(mine, update)
             try:
@@ -186,9 +186,9 @@ class Machine(RuleBasedStateMachine):
 
     def _take(self) -> None:
         server = self.run.server
-        assert server.version == sum(server._next.values())
+        assert server.version == sum(server.workers.next_push.values())
         for worker in range(self.config.workers):
-            following = server._next.get(worker, 0)
+            following = server.workers.next_push.get(worker, 0)
             assert following == self.run.next[worker]
             assert following - self.counts[worker] in (0, 1)
             if following > self.counts[worker]:

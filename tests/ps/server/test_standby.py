@@ -31,9 +31,9 @@ STEPS = 12
 class Pair(Run):
     """A run with a standby, which takes over whenever the server dies."""
 
-    def __init__(self, folder: Path, rules: RunConfig) -> None:
+    def __init__(self, folder: Path, config: RunConfig) -> None:
         self.standby: Standby | None = None
-        super().__init__(folder, rules)
+        super().__init__(folder, config)
 
     def _started(self) -> Server:
         while True:
@@ -49,13 +49,13 @@ class Pair(Run):
                 return server
 
     def new_standby(self) -> Standby:
-        return Standby(self.folder, self.rules, point=self._at)
+        return Standby(self.folder, self.config, point=self._at)
 
     def follow(self) -> None:
         standby = self.standby
         assert standby is not None
         try:
-            while standby.follow() or standby.trouble:
+            while standby.follow() or standby.failure:
                 pass
         except Killed:
             self.kills += 1
@@ -97,16 +97,16 @@ def write_late(frozen: Server) -> None:
 
 def check(run: Run, steps: int = STEPS) -> None:
     assert run.server.version == steps
-    assert contents(run.server.store) == contents(Model(run.rules).version(steps))
+    assert contents(run.server.store) == contents(Model(run.config).version(steps))
 
 
-@pytest.mark.parametrize("rules", [SYNC, STALE])
+@pytest.mark.parametrize("config", [SYNC, STALE])
 @pytest.mark.parametrize("point", [*POINTS, *STANDBY_POINTS])
 @pytest.mark.parametrize("lags", [True, False])
 def test_killed_anywhere_ends_with_the_same_bits(
-    rules: RunConfig, point: str, lags: bool, tmp_path: Path
+    config: RunConfig, point: str, lags: bool, tmp_path: Path
 ) -> None:
-    run = Pair(tmp_path / "s", rules)
+    run = Pair(tmp_path / "s", config)
     for _ in range(3):
         run.finish(min(run.next) + 3)
         if not lags:
@@ -130,7 +130,7 @@ def test_async_loses_nothing_and_applies_nothing_twice(tmp_path: Path) -> None:
     run.finish(STEPS)
     assert run.kills == 6
     assert run.server.version == 2 * STEPS
-    assert run.server._next == {0: STEPS, 1: STEPS}
+    assert run.server.workers.next_push == {0: STEPS, 1: STEPS}
     run.follow()
 
 
@@ -157,7 +157,7 @@ def test_lags_until_its_segments_are_dropped(tmp_path: Path) -> None:
     standby = run.standby
     assert standby is not None
     assert standby.follow() == 0
-    assert "does not have record" in standby.trouble
+    assert "no longer has record" in standby.failure
     run.follow()
     assert standby.fresh_starts == 2
     run.restart()
@@ -305,7 +305,7 @@ def test_damaged_log_stops_the_successor(tmp_path: Path) -> None:
     standby = run.standby
     assert standby is not None
     assert standby.follow() == 0
-    assert "is damaged at byte" in standby.trouble
+    assert "is damaged at byte" in standby.failure
     with pytest.raises(ParameterServerError, match=r"cannot be recovered: .* is damaged at byte"):
         standby.promote(1)
 
@@ -313,13 +313,13 @@ def test_damaged_log_stops_the_successor(tmp_path: Path) -> None:
 class Machine(RuleBasedStateMachine):
     """Pushes, deaths of either or both, promotions, frozen servers that wake up, in any order."""
 
-    rules_of_run = SYNC
+    config_of_run = SYNC
 
     def __init__(self) -> None:
         super().__init__()
         self.scratch = tempfile.TemporaryDirectory()
-        self.run = Pair(Path(self.scratch.name) / "s", self.rules_of_run)
-        self.model = Model(self.rules_of_run)
+        self.run = Pair(Path(self.scratch.name) / "s", self.config_of_run)
+        self.model = Model(self.config_of_run)
         self.frozen: list[Server] = []
 
     @rule(worker=st.integers(0, 1), times=st.integers(1, 3))
@@ -381,13 +381,13 @@ class Machine(RuleBasedStateMachine):
         except Killed:
             self.run.restart()
 
-    @precondition(lambda self: self.run.rules.mode != "async")
+    @precondition(lambda self: self.run.config.mode != "async")
     @rule(back=st.integers(0, 5))
     def read_back(self, back: int) -> None:
         server = self.run.server
-        version = server.version - min(back, self.run.rules.behind)
+        version = server.version - min(back, self.run.config.behind)
         if version >= 0:
-            step = version + self.run.rules.staleness
+            step = version + self.run.config.staleness
             ids = np.arange(50)
             expected = self.model.version(version)
             assert server.read(step, "w").tobytes() == expected.read("w").tobytes()
@@ -395,16 +395,16 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def same_as_model(self) -> None:
-        if self.run.rules.mode != "async":
+        if self.run.config.mode != "async":
             version = self.run.server.version
             assert contents(self.run.server.store) == contents(self.model.version(version))
 
     @invariant()
     def every_push_once(self) -> None:
         server = self.run.server
-        if self.run.rules.mode == "async":
-            assert server.version == sum(server._next.values())
-            assert [server._next.get(worker, 0) for worker in range(2)] == self.run.next
+        if self.run.config.mode == "async":
+            assert server.version == sum(server.workers.next_push.values())
+            assert [server.workers.next_push.get(worker, 0) for worker in range(2)] == self.run.next
 
     def teardown(self) -> None:
         for server in (self.run.server, *self.frozen):
@@ -413,11 +413,11 @@ class Machine(RuleBasedStateMachine):
 
 
 class StaleMachine(Machine):
-    rules_of_run = STALE
+    config_of_run = STALE
 
 
 class AsyncMachine(Machine):
-    rules_of_run = ASYNC
+    config_of_run = ASYNC
 
 
 _FEW: Any = settings(max_examples=10, stateful_step_count=30)

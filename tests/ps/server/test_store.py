@@ -17,7 +17,7 @@ from paramesh.errors import ParameterShapeError, ParameterStateError, RecipeErro
 from paramesh.initializer import HeUniform, Normal, Orthogonal, TruncatedNormal, initializer
 from paramesh.parameter import Parameter
 from paramesh.ps.server.store import Store, Undo, reduce_updates
-from paramesh.ps.specification.initial_values import start_of, values_at
+from paramesh.ps.specification.initial_values import initial_values_of, values_at
 from paramesh.tensor import Tensor
 
 WIDTH = 4
@@ -40,7 +40,7 @@ def table(**others: Any) -> dict[str, Any]:
         "row_shape": [WIDTH],
         "rows": ROWS,
         "dtype": "float32",
-        "recipe": start_of("table", recipe()),
+        "recipe": initial_values_of("table", recipe()),
         "optimizer": ADAGRAD,
     }
     return spec | others
@@ -106,6 +106,22 @@ PAIRS: dict[str, tuple[dict[str, Any], Any, dict[str, float]]] = {
         lambda p: nn.Adagrad(p, learning_rate=0.05, update_slots=False),
         {},
     ),
+    "RMSProp": (
+        {"rule": "RMSProp", "decay": 0.9, "momentum": 0.8, "eps": 1e-10, "centered": False}
+        | {"decays": True},
+        lambda p: nn.RMSProp(p, 0.05, momentum=0.8, weight_decay=0.02),
+        {"weight_decay": 0.02},
+    ),
+    "RMSProp centered": (
+        {"rule": "RMSProp", "decay": 0.9, "momentum": 0.0, "eps": 1e-2, "centered": True},
+        lambda p: nn.RMSProp(p, 0.05, epsilon=1e-2, centered=True),
+        {},
+    ),
+    "Lion": (
+        {"rule": "Lion", "b1": 0.9, "b2": 0.99, "decays": True},
+        lambda p: nn.Lion(p, 0.05, weight_decay=0.1),
+        {"weight_decay": 0.1},
+    ),
     "FTRL": (
         {"rule": "FTRL", "initial_accum": 0.1, "lr_power": -0.5, "l1": 0.01, "l2": 0.02},
         lambda p: nn.FTRL(p, learning_rate=0.05, l1=0.01, l2=0.02),
@@ -132,8 +148,8 @@ def test_server_optimizers_are_the_local_ones(case: str, dtype: str) -> None:
     optimizer = local([param])
     dense = {"name": "w", "kind": "dense", "shape": [6, WIDTH], "dtype": dtype, "optimizer": spec}
     store = store_of(
-        dense | {"recipe": start_of("w", start)},
-        table(recipe=start_of("t", start), rows=6, dtype=dtype, optimizer=spec),
+        dense | {"recipe": initial_values_of("w", start)},
+        table(recipe=initial_values_of("t", start), rows=6, dtype=dtype, optimizer=spec),
     )
     rng = np.random.default_rng(1)
     for step in range(8):
@@ -152,6 +168,42 @@ def test_server_optimizers_are_the_local_ones(case: str, dtype: str) -> None:
         assert rows.tobytes() == store.read("w", field=field).tobytes()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_row_wise_adagrad_is_the_local_one(dtype: str) -> None:
+    spec = {"rule": "RowwiseAdagrad", "accum": 0.1, "eps": 1e-8, "decays": True}
+    start = recipe(Normal(0.5), (6, 2, 3), dtype)
+    param = Parameter(Tensor(np.asarray(start.compute())), name="w")
+    optimizer = nn.RowwiseAdagrad([param], 0.05, 0.1, weight_decay=0.02)
+    shape = {"row_shape": [2, 3], "rows": 6, "dtype": dtype}
+    store = store_of(table(recipe=initial_values_of("t", start), optimizer=spec, **shape))
+    rng = np.random.default_rng(1)
+    everything = np.arange(6)
+    undo, before = None, contents(store)
+    for step in range(5):
+        grad = rng.standard_normal((6, 2, 3)).astype(dtype)
+        optimizer((Tensor(grad),))
+        before = contents(store)
+        update = {"table": {"ids": everything, "grad": grad}}
+        undo = store.apply(step, update, RATE | {"weight_decay": 0.02})
+    tolerance = 1e-6 if dtype == "float32" else 2e-3
+    close(store.read("table", everything), param.asnumpy(), tolerance)
+    found = store.read("table", everything, field="row_accum")
+    assert found.shape == (6, 1, 1)
+    close(found, optimizer.row_accum[0].asnumpy(), tolerance)
+    loaded = Store()
+    loaded.load(store.view().pieces())
+    assert contents(loaded) == contents(store)
+    loaded.put("table", found[:2] + 1, ids=everything[:2], field="row_accum")
+    with pytest.raises(ParameterShapeError, match=r"2 rows of shape \(1, 1\) were expected"):
+        loaded.put("table", np.zeros((2, 2, 3)), ids=everything[:2], field="row_accum")
+    assert undo is not None
+    store.undo(undo)
+    assert contents(store) == before
+    dense = {"name": "d", "kind": "dense", "shape": [6], "dtype": dtype, "recipe": None}
+    with pytest.raises(ValueError, match="'d': RowwiseAdagrad updates tables of rows alone"):
+        store.declare(dense | {"optimizer": spec})
+
+
 @pytest.mark.parametrize(
     "init",
     ["ones", 0.25, "uniform", "normal", HeUniform(), TruncatedNormal(0.02, 0.0, -0.03, 0.03)],
@@ -160,7 +212,7 @@ def test_server_optimizers_are_the_local_ones(case: str, dtype: str) -> None:
 def test_rows_are_those_of_the_whole_table(init: Any, dtype: str) -> None:
     made = recipe(init, dtype=dtype)
     whole = np.asarray(made.compute())
-    start = json.loads(json.dumps(start_of("t", made)))
+    start = json.loads(json.dumps(initial_values_of("t", made)))
     ids = np.random.default_rng(0).permutation(ROWS)[:300]
     store = store_of(table(recipe=start, dtype=dtype))
     assert store.read("table", ids).tobytes() == whole[ids].tobytes()
@@ -169,13 +221,13 @@ def test_rows_are_those_of_the_whole_table(init: Any, dtype: str) -> None:
 
 
 def test_a_recipe_that_cannot_be_computed_by_elements_is_refused() -> None:
-    with pytest.raises(RecipeError, match="'emb.table' is to be created on the server"):
-        start_of("emb.table", recipe(Orthogonal()))
+    with pytest.raises(RecipeError, match="'emb.table' is initialized on the server"):
+        initial_values_of("emb.table", recipe(Orthogonal()))
 
 
 def test_a_table_of_1e12_rows_costs_its_trained_rows() -> None:
     rows = 10**12
-    start = start_of("t", recipe("normal", (rows, WIDTH)))
+    start = initial_values_of("t", recipe("normal", (rows, WIDTH)))
     store = store_of(table(rows=rows, recipe=start))
     far = np.array([3, 10**9, rows - 1])
     first = store.read("table", far)
@@ -193,7 +245,7 @@ STEPS = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=6)
 def test_undo_and_reads_behind_the_last_update(seeds: Any, admit: int, expire: int) -> None:
     """Undo gives back every bit, and `read(undo=…)` sees what was there."""
     dense = {"name": "w", "kind": "dense", "shape": [7], "dtype": "float32", "optimizer": ADAM}
-    dense |= {"recipe": start_of("w", recipe("normal", (7,)))}
+    dense |= {"recipe": initial_values_of("w", recipe("normal", (7,)))}
     store = store_of(table(rows=40, admit=admit, expire=expire, optimizer=ADAM), dense)
     every = np.arange(40)
     spare: Undo | None = None
@@ -220,16 +272,16 @@ def test_a_held_version_stays_while_updates_go_on(
     """Pieces of it, in between updates that create, change and end rows and write to old memory."""
     rows = 40_000
     dense = {"name": "w", "kind": "dense", "shape": [7], "dtype": "float32", "optimizer": ADAM}
-    dense |= {"recipe": start_of("w", recipe("normal", (7,)))}
+    dense |= {"recipe": initial_values_of("w", recipe("normal", (7,)))}
     spec = table(rows=rows, admit=admit, expire=expire, row_shape=[1])
-    store = store_of(spec | {"recipe": start_of("t", recipe("normal", (rows, 1)))}, dense)
+    store = store_of(spec | {"recipe": initial_values_of("t", recipe("normal", (rows, 1)))}, dense)
     spare: Undo | None = None
     found: list[Any] = []
     expected, pieces = {}, iter(())
 
     for step, seed in enumerate([1, *seeds, *range(5)]):
         if step == 1:
-            expected, held = contents(store), store.hold()
+            expected, held = contents(store), store.view()
             pieces = held.pieces()
         rng = np.random.default_rng(seed)
         ids = np.unique(rng.integers(0, rows, 30_000 if step == 0 else 200))
@@ -247,12 +299,14 @@ def test_a_held_version_stays_while_updates_go_on(
 def test_a_held_version_ends_when_an_update_is_taken_back() -> None:
     store = store_of(table())
     store.apply(0, {"table": rows_of(np.random.default_rng(0), 50)}, RATE)
-    held = store.hold()
+    held = store.view()
     store.undo(store.apply(1, {"table": rows_of(np.random.default_rng(1), 50)}, RATE))
-    with pytest.raises(ParameterStateError, match="'table' was changed while it was held"):
+    with pytest.raises(
+        ParameterStateError, match="'table' was changed by something other than an update"
+    ):
         list(held.pieces())
     held.release()
-    assert list(store.hold().pieces())
+    assert list(store.view().pieces())
 
 
 def test_an_array_that_was_read_is_not_written_to_while_it_is_held() -> None:
@@ -282,7 +336,7 @@ def test_what_is_dumped_goes_on_as_before() -> None:
     for step in range(7):
         store.apply(step, {"table": rows_of(rng, 300), "other": rows_of(rng, 300)}, RATE)
     twin = Store()
-    twin.load(store.hold().pieces())
+    twin.load(store.view().pieces())
     assert contents(twin) == contents(store)
     for step in range(7, 12):
         updates = {"table": rows_of(rng, 300), "other": rows_of(rng, 300)}
@@ -310,7 +364,7 @@ def test_many_rows_in_several_chunks() -> None:
     """Against plain arrays, with more rows than one chunk holds."""
     rows = 60_000
     made = recipe("normal", (rows, 2))
-    store = store_of(table(rows=rows, row_shape=[2], recipe=start_of("t", made)))
+    store = store_of(table(rows=rows, row_shape=[2], recipe=initial_values_of("t", made)))
     w, accum = np.array(made.compute()), np.full((rows, 2), 0.1, np.float32)
     rng = np.random.default_rng(3)
     for step in range(4):
@@ -345,14 +399,22 @@ ONE = np.ones((1, WIDTH), np.float32)
 @pytest.mark.parametrize(
     ("updates", "error", "message"),
     [
-        ({"nobody": {"grad": ONE}}, ParameterStateError, "no Parameter 'nobody' on this server"),
+        (
+            {"nobody": {"grad": ONE}},
+            ParameterStateError,
+            "Parameter 'nobody' does not exist on this server",
+        ),
         ({"w": {"grad": np.ones(3, np.float32)}}, ParameterStateError, "'w' has no values on the"),
-        ({"w": {"grad": np.ones(4, np.float32)}}, ParameterShapeError, "'w' has 3 elements here"),
-        ({"table": {"ids": np.array([ROWS]), "grad": ONE}}, ValueError, "no row 1000"),
+        (
+            {"w": {"grad": np.ones(4, np.float32)}},
+            ParameterShapeError,
+            "'w' has 3 elements on this server",
+        ),
+        ({"table": {"ids": np.array([ROWS]), "grad": ONE}}, ValueError, "row 1000 is out of range"),
         (
             {"table": {"ids": np.array([2, 2]), "grad": np.ones((2, WIDTH), np.float32)}},
             ValueError,
-            "must be sorted, and each there once",
+            "must be sorted and unique",
         ),
         (
             {"table": {"ids": np.array([1]), "grad": np.ones((2, WIDTH), np.float32)}},
@@ -368,7 +430,7 @@ def test_a_push_that_does_not_fit_changes_nothing(updates: Any, error: Any, mess
     good = {"table": {"ids": np.array([1]), "grad": ONE}}
     with pytest.raises(error, match=message):
         store.apply(0, good | updates, RATE)
-    with pytest.raises(ValueError, match="came without 'learning_rate'"):
+    with pytest.raises(ValueError, match="lacks 'learning_rate'"):
         store.apply(0, good, {})
     assert contents(store) == before
 
@@ -377,9 +439,59 @@ def test_another_spec_of_the_same_name_is_refused() -> None:
     spec = table()
     store = store_of(spec)
     store.declare(spec)
-    with pytest.raises(ValueError, match="'table' is on the server as .* cannot be declared"):
+    with pytest.raises(
+        ValueError, match="'table' is declared on the server as .* cannot be declared"
+    ):
         store.declare(spec | {"rows": ROWS + 1})
-    with pytest.raises(ValueError, match="a server has no optimizer 'Lamb'. Expected one of SGD"):
+    with pytest.raises(
+        ValueError, match="the server does not support the optimizer 'Lamb'. Expected one of SGD"
+    ):
         store.declare(table(name="t", optimizer={"rule": "Lamb"}))
     with pytest.raises(ValueError, match=r"Momentum takes \['nesterov'\], but got \['b1'\]"):
         store.declare(table(name="t", optimizer={"rule": "Momentum", "b1": 0.9}))
+
+
+def test_many_tables_have_the_bits_of_each_alone() -> None:
+    """Their rows are found, made and read at once; nobody sees it."""
+    starts = [
+        initial_values_of("t", recipe(init))
+        for init in ("normal", "normal", Normal(0.5), TruncatedNormal(0.1), "ones", "normal")
+    ]
+    specs = [
+        table(name=f"t{at}", recipe=start, **({"expire": 2} if at == 5 else {}))
+        for at, start in enumerate(starts)
+    ]
+    together = store_of(*specs)
+    alone = [store_of(spec) for spec in specs]
+    rng = np.random.default_rng(0)
+    undos: list[Undo] = []
+    single: list[list[Undo]] = []
+    for step in range(4):
+        updates = {spec["name"]: rows_of(rng, 20 * (at + 1)) for at, spec in enumerate(specs)}
+        undos.append(together.apply(step, updates, RATE))
+        single.append(
+            [s.apply(step, {n: u}, RATE) for s, (n, u) in zip(alone, updates.items(), strict=True)]
+        )
+    wanted = {spec["name"]: rng.integers(0, ROWS, 300) for spec in specs}
+    for back in range(3):
+        found = together.read_tables(wanted, undos[len(undos) - back :])
+        for at, (name, ids) in enumerate(wanted.items()):
+            expected = alone[at].read(name, ids)
+            for undo in reversed([one[at] for one in single[len(single) - back :]]):
+                change: Any = undo.parts[name]
+                hit = np.isin(ids, change.ids)
+                expected[hit] = alone[at].read(name, ids[hit], undo)
+            if not specs[at].get("expire"):
+                np.testing.assert_array_equal(found[name], expected)
+    together.undo(undos[-1])
+    for at, spec in enumerate(specs):
+        alone[at].undo(single[-1][at])
+        everything = np.arange(ROWS)
+        np.testing.assert_array_equal(
+            together.read(spec["name"], everything), alone[at].read(spec["name"], everything)
+        )
+        np.testing.assert_array_equal(together.rows(spec["name"]), alone[at].rows(spec["name"]))
+    with pytest.raises(ParameterStateError, match="'nobody' does not exist on this server"):
+        together.read_tables({"nobody": np.arange(2)})
+    with pytest.raises(ValueError, match="row 1000 is out of range"):
+        together.read_tables({"t0": np.array([ROWS])})

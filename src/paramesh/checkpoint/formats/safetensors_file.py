@@ -16,11 +16,19 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from paramesh.checkpoint.formats.interface import ORIGIN, Appended, Entry, MappedSource, Sink
+from paramesh.checkpoint.formats.interface import (
+    ORIGIN,
+    Appended,
+    Array,
+    Entry,
+    MappedSource,
+    Sink,
+    raw_bytes,
+)
 from paramesh.checkpoint.formats.storage_dtypes import PACKED, SAFETENSORS
 from paramesh.dtype import DType, complex128, float64
 from paramesh.errors import CheckpointError
@@ -250,6 +258,35 @@ class SafetensorsSink(Sink):
         if self._sums is not None:
             self._sums[entry.name] = f"{zlib.crc32(data):08x}"
         self._file.write_soon(self._data + self._places[entry.name][0], data)
+
+    def write_parts(self, name: str, parts: Iterable[Array]) -> None:
+        """Write the next entry from parts along its first axis; one part is in memory at a time.
+
+        Raises:
+            ValueError: it is not the next one, or the parts do not make its shape.
+            OSError: from the file system.
+        """
+        entry = self._check(name)
+        rows, at = 0, self._data + self._places[name][0]
+        for part in parts:
+            kind = (part.dtype, part.shape[1:])
+            rows += len(part)
+            if kind != (entry.dtype.np_dtype, entry.shape[1:]) or rows > entry.shape[0]:
+                raise ValueError(
+                    f"'{self.path}': a part of '{name}' is {part.dtype}{list(part.shape)}, and the "
+                    f"entry is {entry.dtype}{list(entry.shape)}."
+                )
+            data = raw_bytes(part)
+            if self._sums is not None:
+                self._sums[name] = f"{zlib.crc32(data, int(self._sums[name], 16)):08x}"
+            self._file.write_at(at, data)
+            at += len(data)
+        if rows != entry.shape[0]:
+            raise ValueError(
+                f"'{self.path}': the parts of '{name}' have {rows} rows, and the entry "
+                f"{entry.shape[0]}."
+            )
+        self._done += 1
 
     def _finish(self) -> None:
         # With checksums the header has changed, but not its length.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from paramesh.cli.export_run import export_run
 from paramesh.cli.servers import show_status
 
 
@@ -16,6 +18,7 @@ def add_to(app: typer.Typer) -> None:
         name="ps", help="The parameter server.", no_args_is_help=True, callback=_servers
     )
     group.command("status")(_status)
+    group.command("export")(_export)
     app.add_typer(group)
 
 
@@ -61,3 +64,31 @@ def _status(
     workers whose gradients wait for those of others; the last snapshot.
     """
     show_status(address, job, every, Console(), json_lines=json)
+
+
+def _export(
+    wal_dir: Annotated[Path, typer.Argument(metavar="WAL_DIR", help="Of the run.")],
+    out: Annotated[
+        Path, typer.Argument(metavar="OUT", help="The file, or the folder of Parquet files.")
+    ],
+    names: Annotated[
+        list[str] | None,
+        typer.Option("--name", metavar="NAME", help="Only this Parameter; may be repeated."),
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FORMAT",
+            help="safetensors or parquet. Default: safetensors if OUT ends with it, otherwise "
+            "parquet.",
+        ),
+    ] = None,
+) -> None:
+    """Write what a run on servers has trained, from its wal_dir, for other programs.
+
+    The run may be live: no step waits, and its files are only read. A
+    safetensors file has NAME.ids and NAME.rows of each table and the
+    values of every other Parameter; a folder of Parquet files has a file
+    for each table (columns id and vector).
+    """
+    export_run(wal_dir, out, names, format, Console())

@@ -1,23 +1,23 @@
-"""Hot rows of a table on the device of a worker: what `vocab_cache_size` asks for.
+"""Hot rows of a table on the device of a worker: the implementation of `vocab_cache_size`.
 
 Glossary
-    slot        the place of one row in the device's table; one more, of zeros, is for indices
-                outside
-    entry       what is known of an id that was looked up lately, whether it has a slot or not
-    current     a row here that is what the servers would give to the step that the worker is at
-    ready       rows that have come from the servers and get their slots with the next lookup
-    following   the ids of the batch that was said to come next
-    moving      rows that the answer to the present push will find changed, as far as known here
+    slot        the place of one row in the device's table; an additional one, of zeros, is for
+                indices outside of the table
+    entry       what is known of an id that was looked up recently, whether it has a slot or not
+    current     a cached row that equals what the servers would return for the worker's step
+    ready       rows that have arrived and get their slots with the next lookup
+    following   the ids of the announced next batch
+    moving      rows that the answer to the present push will report as changed, as far as known
 
-The servers own the optimizer, so a row that is trained has other values after every step that
-meets it. They come with the answer to the push, in the same call: those of the batch that was said
-to come next, if it is known; otherwise those of the rows of this batch that were met before. The
-answer also tells which rows other workers changed. Whatever is not current is pulled when it is
-looked up, so nothing that is guessed here has an influence on any number. Rows are gathered outside
-of the program that uses them, which is the same one, with the same bits, as without a cache.
+The servers own the optimizer, so a trained row has other values after every step that uses it. New
+values come with the answer to the push, in the same call: those of the next batch, if it is known;
+otherwise those of rows of this batch that were used before. The answer also reports which rows
+other workers changed. Rows that are not current are pulled when they are looked up, so a wrong
+guess never changes a result. Rows are gathered outside of the program that uses them, which is the
+same program, with the same bits, as without a cache.
 
-Slots are given up as by GCLOCK (Smith 1978): a hand goes round, takes one use from each slot that
-it passes, and stops at one that has none.
+Slots are evicted by GCLOCK (Smith 1978): a hand goes round, takes one use from each slot that it
+passes, and stops at a slot without uses.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import functools
 import warnings
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -73,12 +73,30 @@ class Counts:
         return dataclasses.asdict(self) | {"hit_rate": rate}
 
 
+class Lookup(NamedTuple):
+    """A lookup of which the missing rows are being pulled.
+
+    Attributes:
+        unique: the different ids, sorted.
+        missing: those that have to be pulled.
+        places: for each index inside of the table, where it is in `unique`.
+        inside: which indices are inside of the table.
+        lengths: of the lists of indices.
+    """
+
+    unique: Array
+    missing: Array
+    places: Array
+    inside: Array
+    lengths: list[int]
+
+
 class RowCache:
     """Rows of one table.
 
     Args:
         name: of the table.
-        rows: of the whole table.
+        rows: of the full table.
         row_shape: of a row.
         dtype: numpy's, of a row.
         capacity: slots.
@@ -111,7 +129,7 @@ class RowCache:
         self._slot_of = np.full(1024, -1, np.int64)
         self._owner = np.full(self.capacity, -1, np.int64)
         #: The id of the row in each slot.
-        self._held = np.full(self.capacity, -1, np.int64)
+        self._id_in_slot = np.full(self.capacity, -1, np.int64)
         self._current = np.zeros(self.capacity, bool)
         self._uses = np.zeros(self.capacity, np.int8)
         self._hand = 0
@@ -134,6 +152,20 @@ class RowCache:
         Returns:
             An array of the device for each list; None: they are more rows than there are slots.
         """
+        lookup = self.begin(ids)
+        if lookup is None:
+            return None
+        return self.finish(lookup, pull(lookup.missing) if len(lookup.missing) else None)
+
+    def begin(self, ids: Sequence[Array]) -> Lookup | None:
+        """Find out which rows of a lookup have to be pulled; `finish` ends it.
+
+        Args:
+            ids: flat lists of integers.
+
+        Returns:
+            None: they are more rows than there are slots.
+        """
         everything = np.concatenate([one.astype(np.int64) for one in ids])
         inside = (everything >= 0) & (everything < self.rows)
         unique, places = np.unique(everything[inside], return_inverse=True)
@@ -141,10 +173,19 @@ class RowCache:
         if len(unique) > self.capacity:
             self._say_oversized(len(unique))
             return None
-        current = self._is_current(unique)
-        ready = among(unique, self._ready_ids)
-        missing = unique[~current & ~ready]
-        pulled = pull(missing) if len(missing) else self._ready[:0]
+        missing = unique[~self._is_current(unique) & ~among(unique, self._ready_ids)]
+        return Lookup(unique, missing, places, inside, [len(one) for one in ids])
+
+    def finish(self, lookup: Lookup, pulled: Array | None) -> list[Any]:
+        """The rows of a lookup, gathered on the device.
+
+        Args:
+            lookup: from `begin`, of this step.
+            pulled: the rows of `lookup.missing`; None if there are none.
+        """
+        unique, missing = lookup.unique, lookup.missing
+        if pulled is None:
+            pulled = self._ready[:0]
         self.counts.hits += len(unique) - len(missing)
         self.counts.pulled += len(missing)
         slots = self._placed(unique)
@@ -154,17 +195,18 @@ class RowCache:
         kept = at >= 0  # what was fetched ahead for nothing, and has no slot, is left out
         self._current[at[kept]] = True
         self._drop_ready()
-        wanted = np.full(len(everything), self.capacity, np.int32)
-        wanted[inside] = slots[places]
-        lengths = np.cumsum([len(one) for one in ids])[:-1]
-        return self._gathered(at[kept], fresh[kept], np.split(wanted, lengths))
+        wanted = np.full(len(lookup.inside), self.capacity, np.int32)
+        wanted[lookup.inside] = slots[lookup.places]
+        return self._gathered(
+            at[kept], fresh[kept], np.split(wanted, np.cumsum(lookup.lengths)[:-1])
+        )
 
     def _say_oversized(self, count: int) -> None:
         if not self.counts.oversized:
             warnings.warn(
                 f"Parameter '{self.name}': a step looks up {count} different rows, and "
-                f"vocab_cache_size={self.capacity} is too small for them. Such steps go past the "
-                "cache; make it at least as large as the most rows of a batch.",
+                f"vocab_cache_size={self.capacity} is too small for them. Such steps bypass the "
+                f"cache; set it to at least the largest number of rows in a batch.",
                 stacklevel=2,
             )
         self.counts.oversized += 1
@@ -223,7 +265,7 @@ class RowCache:
             slots[homeless] = free
             self._slot_of[entries[homeless]] = free
             self._owner[free] = entries[homeless]
-            self._held[free] = ids[homeless]
+            self._id_in_slot[free] = ids[homeless]
             self._current[free] = False
             # Those that were here before come back with a use.
             self._uses[free] = ~new[homeless]
@@ -235,7 +277,7 @@ class RowCache:
             return
         taken = np.flatnonzero(self._owner >= 0)
         self._index = Index()
-        self._index.add(self._held[taken], np.arange(len(taken)))
+        self._index.add(self._id_in_slot[taken], np.arange(len(taken)))
         self._slot_of[:] = -1
         self._slot_of[: len(taken)] = taken
         self._owner[taken] = np.arange(len(taken))
@@ -305,13 +347,21 @@ class RowCache:
             pushed: the rows (sorted) that the push will be about.
             pull: as for `lookup`.
         """
-        if self._following is None:
-            return
-        lacking = self._lacking()
-        lacking = lacking[~among(lacking, self._will_move(pushed))]
+        lacking = self.lacking(pushed)
         if len(lacking):
-            self._arrived(lacking, pull(lacking))
-            self.counts.prefetched += len(lacking)
+            self.prefetched(lacking, pull(lacking))
+
+    def lacking(self, pushed: Array) -> Array:
+        """What `prefetch` would pull."""
+        if self._following is None:
+            return NO_IDS
+        lacking = self._lacking()
+        return lacking[~among(lacking, self._will_move(pushed))]
+
+    def prefetched(self, ids: Array, rows: Array) -> None:
+        """Take over rows that were pulled for the following batch."""
+        self._arrived(ids, rows)
+        self.counts.prefetched += len(ids)
 
     def watch(self) -> Watch:
         """What to ask with the push."""

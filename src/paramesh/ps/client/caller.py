@@ -1,23 +1,23 @@
 """A worker's calls to the servers, as a state machine: events in, messages and timers out.
 
 Glossary
-    peer        a server, as this worker knows it (see `peer`): one actor, or two, of which one
-                serves
-    round       one call to each of some servers; over when all are answered, or one cannot be
-    trouble     a peer that has died, is frozen or was replaced: its call has to be sent again
-    claim       asking the other actor of a peer to serve (see `actors`)
-    ping        a question to a server that has been silent, whether it is alive
-    stale       a request to an actor that was found dead or replaced since it was sent
+    peer                a server, as this worker knows it (see `peer`): one actor, or two of which
+                        one serves
+    fan-out             one call to each of several servers; complete when all are answered, or one
+                        cannot be
+    endpoint failure    a peer has died, is frozen or was replaced: its call has to be sent again
+    claim               asking the other actor of a peer to serve (see `actors`)
+    ping                a question to a silent server, whether it is alive
+    stale request       one to an actor that was found dead or replaced after it was sent
 
-No network, no threads, and no clock but the one that it is given. Whoever carries it out (see
-`delivery`) does the actions of `out`, hands in what happens by `take`, and calls `tick` when `due`
-has come.
+No network, no threads, and no clock except the one that it is given. The caller's host (see
+`delivery`) carries out the actions of `out`, passes events to `take`, and calls `tick` at `due`.
 
-A reply is known to be lost only when the server has died, and then the call may have been carried
-out or not. Repeating is safe: the server knows what it has applied (see `server`). So is a claim
-that was not needed: the server that is replaced is fenced, and nothing it has answered is lost.
-What a request is answered with is judged by what was known when it was sent, never by what has
-become known since.
+A reply is known to be lost only when the server has died, and then the call may or may not have
+been carried out. Repeating a call is safe: the server knows what it has applied (see `server`). So
+is an unnecessary claim: the replaced server is fenced, and nothing it has answered is lost. The
+answer to a request is judged by what was known when the request was sent, never by what has become
+known since.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ from paramesh.ps.client.exchange import (
     Untie,
 )
 from paramesh.ps.client.peer import Peer
+from paramesh.ps.client.timeouts import timeout_error
 from paramesh.ps.specification.protocol import Replaced
 
 Earlier = Callable[[int, Call], Iterable[Call]]
@@ -104,9 +105,9 @@ class Caller:
         self._numbers = 0
         #: Those that are not answered and not forgotten: by number.
         self._requests: dict[int, Request] = {}
-        self._begin_round({}, _nothing)
+        self._begin_fan_out({}, _nothing)
 
-    def _begin_round(self, calls: Mapping[int, Call], earlier: Earlier) -> None:
+    def _begin_fan_out(self, calls: Mapping[int, Call], earlier: Earlier) -> None:
         self.outcome = None
         self._calls = calls
         self._earlier = earlier
@@ -128,7 +129,7 @@ class Caller:
         self._alive: set[int] = set()
         #: Since when a server without a standby has said that it was replaced, and by which.
         self._fenced: dict[tuple[int, int], float] = {}
-        self._troubles: dict[int, str] = {}
+        self._failures: dict[int, str] = {}
         #: What a server has refused a call with, and until when it is asked why.
         self._refusal: tuple[Exception, int, float] | None = None
 
@@ -157,8 +158,8 @@ class Caller:
             earlier: what has to be sent before, to a server that may have lost it.
             sent: how the calls were sent, by `send`; None: they are sent now.
         """
-        self._end_round()
-        self._begin_round(calls, earlier)
+        self._end_fan_out()
+        self._begin_fan_out(calls, earlier)
         if self.gone:
             self.outcome = self._cluster_gone()
             return
@@ -179,12 +180,12 @@ class Caller:
             ParameterServerError: no answer in time, or a server that cannot start.
             Exception: what the server raised about the call.
         """
-        self._end_round()
+        self._end_fan_out()
         if self.outcome is not None:
             raise self.outcome
         return self._answers
 
-    def _end_round(self) -> None:
+    def _end_fan_out(self) -> None:
         for number in (*self._waiting.values(), *self._claims, *self._pings, *self._before):
             self._forget(number)
         for number in [n for n, request in self._requests.items() if request.kind == "check"]:
@@ -297,7 +298,7 @@ class Caller:
                 self._learn(request, answer)
                 if call:
                     self._answers[peer.server] = answer
-                    self._troubles.pop(peer.server, None)
+                    self._failures.pop(peer.server, None)
             case Missing():
                 if call:
                     self._send_again_soon(peer.server)
@@ -315,7 +316,7 @@ class Caller:
                     peer.latest = max(peer.latest, latest)
                     # Where nobody has served yet, the one that was asked may as well.
                     first = not fenced and not latest
-                    self._trouble(peer, str(error), request.at if first else None)
+                    self._record_failure(peer, str(error), request.at if first else None)
             case Died(_, ended) if call:
                 if ended:
                     peer.ended[request.at] = ended
@@ -323,7 +324,7 @@ class Caller:
                 if stale:
                     self._send_again_soon(peer.server)
                 else:
-                    self._trouble(peer, "its process has died")
+                    self._record_failure(peer, "its process has died")
             case _:
                 pass  # a push before the call: the call tells
 
@@ -336,14 +337,14 @@ class Caller:
         if isinstance(event, Died) and event.ended:
             peer.ended[request.at] = event.ended
             self._check_ended(peer)
-        if peer.server not in self._troubles:
+        if peer.server not in self._failures:
             return
         if not isinstance(event, Replied):
             self._claim_soon(*other)
             return
         said = event.answer
         if said["serves"] and said["incarnation"] >= peer.incarnation:
-            del self._troubles[peer.server]
+            del self._failures[peer.server]
             peer.at = request.at
             self._learn(request, said)
             self._send_again_soon(peer.server)
@@ -363,11 +364,11 @@ class Caller:
         if isinstance(event, Died) and event.ended:
             peer.ended[request.at] = event.ended
             self._check_ended(peer)
-            self._trouble(peer, "its process has died")
+            self._record_failure(peer, "its process has died")
         if not isinstance(event, Replied):
             return
         self._alive.add(peer.server)
-        self._troubles.pop(peer.server, None)
+        self._failures.pop(peer.server, None)
         if now - self._sent[peer.server] > self.timing.lost:
             self._forget_call(peer.server)
             self._send_again_soon(peer.server)
@@ -396,14 +397,14 @@ class Caller:
         if peer.tied_to < peer.incarnation or event.server not in self._waiting or self.done:
             self._untie(peer)  # of one that was replaced, or that nobody waits for
         else:
-            self._trouble(peer, "its process has died")
+            self._record_failure(peer, "its process has died")
 
     def _take_killed(self, ping: Request, done: bool) -> None:
         peer = self.peers[ping.server]
         if done:
             self._out.append(Note("killed", {"server": peer.server, "pid": peer.pid}))
         if done or peer.actors > 1:
-            self._trouble(peer, "it was frozen" if peer.pid else "it did not start")
+            self._record_failure(peer, "it was frozen" if peer.pid else "it did not start")
         self._forget_pings(peer.server)
         self._signs[peer.server] = self._clock()
 
@@ -432,19 +433,19 @@ class Caller:
         if len(peer.ended) == peer.actors:
             reasons = "; ".join(dict.fromkeys(peer.ended.values()))
             raise ParameterServerError(
-                f"server {peer.server} cannot start, or was ended: {reasons.rstrip('.')}. Once "
-                "the reason is mended, start the run again with the same wal_dir: it goes on from "
-                "the last step that the servers have."
+                f"server {peer.server} cannot start, or was ended: {reasons.rstrip('.')}. Fix "
+                f"the cause, then start the run again with the same wal_dir: it continues from "
+                f"the last step that the servers have."
             )
 
-    def _trouble(self, peer: Peer, what: str, first: int | None = None) -> None:
+    def _record_failure(self, peer: Peer, what: str, first: int | None = None) -> None:
         """Take note that a server does not serve, and have its other actor do so, or `first`."""
         server = peer.server
         self._forget_call(server)
         self._forget_pings(server)
-        if server not in self._troubles and first is None:
+        if server not in self._failures and first is None:
             self._out.append(Note("lost", {"server": server, "reason": what}))
-        self._troubles[server] = what
+        self._failures[server] = what
         self._alive.discard(server)
         self._again.pop(server, None)
         self._untie(peer)
@@ -500,7 +501,7 @@ class Caller:
         for (server, at), when in list(self._claim_again.items()):
             if now >= when:
                 del self._claim_again[server, at]
-                if server in self._troubles:
+                if server in self._failures:
                     self._claim(self.peers[server], at)
         for server, when in list(self._again.items()):
             if now >= when:
@@ -512,7 +513,7 @@ class Caller:
         for server, at in list(self._asked):
             if (server, at) in self._asked and now >= self._overdue(server, at):
                 del self._asked[server, at]
-                if server in self._troubles:
+                if server in self._failures:
                     self._claim(self.peers[server], 1 - at)
         pinged = {ping.server for ping in self._pings.values()}
         for server in self._waiting:
@@ -576,25 +577,17 @@ class Caller:
     def _cluster_gone(self) -> ParameterServerError:
         return ParameterServerError(
             f"worker {self.rank}: the Ray cluster is gone ({self.gone}): its head, or the node on "
-            "this host, has ended. Start it and the run again with the same wal_dir: it goes on "
-            "from the last step that the servers have."
+            "this host, has ended. Start it and the run again with the same wal_dir: it "
+            "continues from the last step that the servers have."
         )
 
     def _late(self) -> ParameterServerError:
         missing = sorted(self._calls.keys() - self._answers.keys())
-        what = sorted({self._calls[server][0] for server in missing})
-        others = f"another of the {self.workers} workers has stopped"
-        if all(server in self._alive for server in missing):
-            busy = "the servers are busier than timeout= allows for"
-            why = f"Servers and network are well, so {others if self.workers > 1 else busy}."
-        elif self.workers > 1:
-            why = f"Either a server cannot come back, or {others}."
-        else:
-            why = "The server cannot come back: is its host overloaded, or its wal_dir damaged?"
-        said = "; ".join(
-            f"server {server}: {trouble}" for server, trouble in sorted(self._troubles.items())
-        )
-        return ParameterServerError(
-            f"worker {self.rank}: server {missing} did not answer {what} within "
-            f"{self.timeout:g} s ({said or 'no answer'}). {why}"
+        return timeout_error(
+            self.rank,
+            self.workers,
+            self.timeout,
+            {server: self._calls[server][0] for server in missing},
+            all(server in self._alive for server in missing),
+            self._failures,
         )

@@ -1,11 +1,11 @@
-"""What goes into a worker's state machine and what comes out of it (see `caller`), as plain values.
+"""Inputs and outputs of a worker's state machine (see `caller`), as plain values.
 
 Glossary
-    event       what has happened: an answer, an error of the server, a death, a broken lifeline
-    action      what is to be done: a message to be sent, a process to be killed
+    event       something happened: an answer, an error of the server, a death, a broken lifeline
+    action      something to do: send a message, kill a process
     request     one message, by its number; events name the request that they belong to
     floor       the incarnation and version that a server was known to have when a request was sent
-    tie         a lifeline, by its number: one that breaks late must not count against a later one
+    tie         a lifeline, by its number: a late break of one must not count against a later one
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What a worker knows of a server, and what it must never hear from it again: less.
+"""What a worker knows of a server, and the check that a server never goes back.
 
-An answer is compared with two things. It cannot say less than the worker knew when it sent the
-request (the floor of the request): the server had that much before it even saw the message. And of
-two incarnations the later one cannot have less than what the earlier one has answered, whichever
-answer comes first. Anything else that is less than what is known by now is only late.
+An answer is compared with two things. It cannot report less than the worker knew when it sent the
+request (the floor of the request): the server had that much before it received the message. And of
+two incarnations the later one cannot have less than the earlier one has answered, whichever answer
+arrives first. Any other answer that reports less than is known by now is merely late.
 """
 
 from __future__ import annotations
@@ -14,16 +14,27 @@ from paramesh.errors import ParameterServerError
 from paramesh.ps.client.exchange import Floor
 from paramesh.ps.durability.record import Array
 from paramesh.ps.server.refresh import News
+from paramesh.ps.specification.packing import PackedRows
 
 
 class Reply(NamedTuple):
-    """What a server answers: its process, incarnation and version, values by name, and news."""
+    """What a server answers.
+
+    Attributes:
+        pid: of its process.
+        incarnation: of the server.
+        version: of the server.
+        values: of dense Parameters, by name.
+        news: of tables that the worker caches.
+        rows: of the tables that were requested.
+    """
 
     pid: int
     incarnation: int
     version: int
     values: dict[str, Array]
     news: dict[str, News] = {}  # noqa: RUF012 (nobody writes to it)
+    rows: PackedRows | None = None
 
 
 def state_in(answer: Any) -> Floor | None:

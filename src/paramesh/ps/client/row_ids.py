@@ -1,7 +1,7 @@
-"""The ids that a table on servers is asked for: integers, inside the table, or those of padding.
+"""Validation of the ids that are looked up in a table on servers.
 
-A row outside a table does not exist: it could only read as zeros, and never train. So it is an
-error, at the call that asks for it; nothing has been computed or pushed by then.
+A row outside a table does not exist: it could only read as zeros, and could never train. So it is
+an error of the call that looks it up, before anything is computed or pushed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NAMED = 5
 
 @dataclasses.dataclass
 class IdCounts:
-    """Ids that are no rows.
+    """Lookup ids that do not select a row.
 
     Attributes:
         padding_ids: ids of padding that were looked up.
@@ -87,10 +87,10 @@ def checked(table: Parameter, ids: Array, padding: int | None) -> Array:
         named = [int(one) for one in dict.fromkeys(ids[wrong].tolist())]
         more = ", …" if len(named) > _NAMED else ""
         raise ValueError(
-            f"Parameter '{table.name}' has the rows 0 to {table.shape[0] - 1}, and "
-            f"{refused} of {len(found)} ids are outside: "
-            f"{', '.join(map(str, named[:_NAMED]))}{more}. A row that is not there cannot be "
-            "trained. Map ids into the table (a hash by `% vocab_size`), or make it larger; an id "
-            "that stands for nothing is named by nn.EmbeddingLookup(padding_idx=…)."
+            f"Parameter '{table.name}' has rows 0 to {table.shape[0] - 1}, and "
+            f"{refused} of {len(found)} ids are out of range: "
+            f"{', '.join(map(str, named[:_NAMED]))}{more}. A row that does not exist cannot be "
+            f"trained. Map ids into the table (for example `id % vocab_size`), or make it "
+            f"larger; for a padding id, use nn.EmbeddingLookup(padding_idx=…)."
         )
     return found

@@ -1,14 +1,17 @@
-"""A worker's side of the servers: what is cut for which server, and what may have to be sent again.
+"""A worker's side of the protocol: how calls are split by server, and which may have to be "
+"repeated.
 
 Glossary
-    held        the pushes that some server may have to be sent again
-    flying      a push in stale mode that was sent, and whose answer no step has needed yet
-    talk        what one of its methods says to the servers: a generator of rounds; of each it is
-                sent the answers by server, or thrown the error
-    life        of a worker: one process
+    unconfirmed     the pushes that a server may lose, and would have to be sent again
+    in flight       in stale mode, a push that was sent and whose answer no step has needed yet
+    fan-out         one call to each of several servers
+    operation       a method of `Worker` as a generator of fan-outs; it is sent the answers by
+                    server, or an error is thrown into it
+    life            a random number of the process of a worker
+    last-seen       the version up to which a server has reported which rows changed
 
-The same push is repeated bit by bit, from memory. No network: who runs a talk has the rounds
-carried out (see `caller`), over Ray or in a simulation.
+A push is repeated bit by bit, from memory. There is no network here: whoever runs an operation has
+its fan-outs carried out (see `caller`), over Ray or in a simulation.
 """
 
 from __future__ import annotations
@@ -23,6 +26,15 @@ from paramesh.ps.client.caller import Caller
 from paramesh.ps.client.exchange import Call, Request
 from paramesh.ps.client.peer import Reply
 from paramesh.ps.server.refresh import Refresh, join_news, split_watches
+from paramesh.ps.specification.packing import (
+    PackedIds,
+    PackedUpdates,
+    join_rows,
+    pack_ids,
+    pack_updates,
+    split_by_server,
+    unpack_rows,
+)
 from paramesh.ps.specification.partition import Partition
 from paramesh.ps.specification.protocol import Replaced
 from paramesh.ps.specification.specs import check_same, known_among
@@ -35,7 +47,7 @@ T = TypeVar("T")
 TRIES = 5
 
 
-class Round(NamedTuple):
+class FanOut(NamedTuple):
     """One call for each server.
 
     Attributes:
@@ -49,10 +61,10 @@ class Round(NamedTuple):
     fresh: bool = True
 
 
-Talk = Generator[Round, dict[int, Any], T]
+Operation = Generator[FanOut, dict[int, Any], T]
 
 
-class _Flying(NamedTuple):
+class _InFlight(NamedTuple):
     calls: dict[int, Call]
     sent: dict[int, Request]
     wanted: list[str]
@@ -87,13 +99,15 @@ class Worker:
         self.incarnation = 0
         self.start = 0
         self.rows_pulled = 0
-        self.flying: dict[int, _Flying] = {}
+        self.in_flight: dict[int, _InFlight] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
-        self._held: list[dict[int, tuple[Any, Any]]] = [{} for _ in range(count)]
+        self._unconfirmed: list[dict[int, tuple[PackedUpdates, dict[str, float]]]] = [
+            {} for _ in range(count)
+        ]
         #: The version up to which each server has told this worker which rows moved.
-        self._told = [0] * count
+        self._last_seen = [0] * count
 
-    def greet(self) -> Talk[None]:
+    def greet(self) -> Operation[None]:
         """Become the latest incarnation of this worker, and learn where the servers are."""
         tries = 0
         while True:
@@ -111,14 +125,14 @@ class Worker:
             else:
                 break
         self.start = min(said["next"] for said in found.values())
-        self._told = [peer.version for peer in self.caller.peers]
+        self._last_seen = [peer.version for peer in self.caller.peers]
 
-    def _all(self, call: Call) -> Round:
-        return Round(dict.fromkeys(range(self.servers), call))
+    def _all(self, call: Call) -> FanOut:
+        return FanOut(dict.fromkeys(range(self.servers), call))
 
     # What a session needs (see `session.Client`).
 
-    def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> Talk[None]:
+    def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> Operation[None]:
         """As in `Client`."""
         there = yield self._all(("known", ()))
         check_same(self.partition, specs, [there[i] for i in sorted(there)])
@@ -132,11 +146,11 @@ class Worker:
         for name, array in values.items() if self.rank == 0 else ():
             for server, part in enumerate(self.partition.split_values(name, array)):
                 given[server].update(part)
-        yield Round(
+        yield FanOut(
             {i: ("declare", (pieces[i], given[i])) for i in range(len(pieces)) if pieces[i]}
         )
 
-    def known(self, specs: list[dict[str, Any]]) -> Talk[list[str]]:
+    def known(self, specs: list[dict[str, Any]]) -> Operation[list[str]]:
         """As in `Client`."""
         there = yield self._all(("known", ()))
         names = known_among(self.partition, specs, [there[i] for i in sorted(there)])
@@ -152,7 +166,7 @@ class Worker:
         hyper: Mapping[str, float],
         wanted: Iterable[str],
         refresh: Refresh | None = None,
-    ) -> Talk[dict[str, Array]]:
+    ) -> Operation[dict[str, Array]]:
         """As in `Client`."""
         wanted = list(wanted)
         names = self._pieces(wanted)
@@ -160,32 +174,33 @@ class Worker:
         asked = None if refresh is None else split_watches(self.partition, refresh.watches)
         calls: dict[int, tuple[str, tuple[Any, ...]]] = {}
         for server, mine in enumerate(self.partition.split_updates(updates)):
-            self._held[server][step] = (mine, numbers)
+            packed = pack_updates(mine)
+            self._unconfirmed[server][step] = (packed, numbers)
             # What it answers with is read as many steps later as reads lag behind.
             reader = step + 1 + (self.staleness if asked is None else 0)
             watches = None if asked is None else asked[server]
-            told = self._told[server]
-            push = (self.rank, self.incarnation, step, mine, numbers)
-            calls[server] = ("step", (*push, names[server], reader, watches, told))
-        self.flying[step] = _Flying(calls, self.caller.send(calls), wanted)
+            last_seen = self._last_seen[server]
+            push = (self.rank, self.incarnation, step, packed, numbers)
+            calls[server] = ("step", (*push, names[server], reader, watches, last_seen))
+        self.in_flight[step] = _InFlight(calls, self.caller.send(calls), wanted)
         needed = step - self.staleness if refresh is None else step
-        for old in [s for s in self.flying if s < needed]:
-            self.caller.drop(self.flying.pop(old).sent)
-        if needed not in self.flying:  # of the first steps: nobody has sent a push for them
+        for old in [s for s in self.in_flight if s < needed]:
+            self.caller.drop(self.in_flight.pop(old).sent)
+        if needed not in self.in_flight:  # of the first steps: nobody has sent a push for them
             return (yield from self.pull(step + 1, wanted))
-        return (yield from self._landed(needed, step, wanted, refresh))
+        return (yield from self._answered(needed, step, wanted, refresh))
 
-    def _landed(
+    def _answered(
         self, step: int, now: int, wanted: list[str], refresh: Refresh | None
-    ) -> Talk[dict[str, Array]]:
+    ) -> Operation[dict[str, Array]]:
         """What a flying push is answered with."""
-        calls, sent, asked = self.flying.pop(step)
-        replies = yield Round(calls, sent, step == now)
+        calls, sent, asked = self.in_flight.pop(step)
+        replies = yield FanOut(calls, sent, step == now)
         if refresh is not None:
             refresh.news = join_news(reply.news for reply in replies.values())
             self.rows_pulled += sum(len(news.ids) for news in refresh.news.values())
         for server, reply in replies.items():
-            self._told[server] = reply.version
+            self._last_seen[server] = reply.version
             self._applied(server, step + 1 if self.eager else reply.version)
         if asked != wanted:  # others were declared meanwhile
             return (yield from self.pull(step + 1 + self.staleness, wanted))
@@ -193,37 +208,46 @@ class Worker:
 
     def _applied(self, server: int, version: int) -> None:
         """A server has all pushes before a version: they are not sent again."""
-        held = self._held[server]
-        for old in [s for s in held if s < version]:
-            del held[old]
+        unconfirmed = self._unconfirmed[server]
+        for old in [s for s in unconfirmed if s < version]:
+            del unconfirmed[old]
 
-    def pull(self, step: int, wanted: Iterable[str]) -> Talk[dict[str, Array]]:
+    def pull(self, step: int, wanted: Iterable[str]) -> Operation[dict[str, Array]]:
         """As in `Client`."""
         wanted = list(wanted)
         names = self._pieces(wanted)
-        replies = yield Round({i: ("pull", (step, mine)) for i, mine in enumerate(names) if mine})
+        replies = yield FanOut({i: ("pull", (step, mine)) for i, mine in enumerate(names) if mine})
         return self._joined(wanted, replies)
 
-    def pull_rows(self, step: int, name: str, ids: Array) -> Talk[Array]:
+    def pull_tables(self, step: int, wanted: Mapping[str, Array]) -> Operation[dict[str, Array]]:
         """As in `Client`."""
-        self.rows_pulled += len(ids)
-        parts = self.partition.split_rows(ids)
-        replies = yield Round(
+        packed = pack_ids(wanted)
+        self.rows_pulled += len(packed.ids)
+        if self.servers == 1:
+            replies = yield FanOut({0: ("pull_tables", (step, packed))})
+            rows = unpack_rows(replies[0].rows, packed.counts)
+            return dict(zip(packed.names, rows, strict=True))
+        home = self.partition.servers_of_rows(packed.ids)
+        splits = {
+            server: (places, counts)
+            for server, (places, counts) in enumerate(split_by_server(packed, home, self.servers))
+            if len(places) or server == 0
+        }
+        replies = yield FanOut(
             {
-                i: ("pull_rows", (step, name, ids[mine]))
-                for i, mine in enumerate(parts)
-                if len(mine) or i == 0
+                server: ("pull_tables", (step, PackedIds(packed.names, counts, packed.ids[places])))
+                for server, (places, counts) in splits.items()
             }
         )
-        rows = {i: reply.values[name] for i, reply in replies.items()}
-        if len(parts) == 1:
-            return rows[0]
-        out = np.empty((len(ids), *rows[0].shape[1:]), rows[0].dtype)
-        for i, values in rows.items():
-            out[parts[i]] = values
-        return out
+        rows = join_rows(packed, splits, {i: reply.rows for i, reply in replies.items()})
+        return dict(zip(packed.names, rows, strict=True))
 
-    def put(self, name: str, fields: Mapping[str, Array], ids: Array | None) -> Talk[None]:
+    def pull_items(self, name: str, server: int, after: int, count: int) -> Operation[Reply]:
+        """The next trained rows of a table on one server (see `Server.items`)."""
+        replies = yield FanOut({server: ("pull_items", (name, after, count))})
+        return replies[server]
+
+    def put(self, name: str, fields: Mapping[str, Array], ids: Array | None) -> Operation[None]:
         """As in `Client`."""
         calls: dict[int, tuple[str, tuple[Any, ...]]] = {}
         if ids is not None:
@@ -237,14 +261,14 @@ class Worker:
                     for piece, part in parts.items():
                         pieces[server].setdefault(piece, {})[field] = part
             calls = {i: ("put", (mine, None)) for i, mine in enumerate(pieces) if mine}
-        yield Round(calls)
+        yield FanOut(calls)
 
-    def dump(self, name: str) -> Talk[dict[str, Array]]:
+    def dump(self, name: str) -> Operation[dict[str, Array]]:
         """As in `Client`, at the version after all of this worker's pushes."""
         yield from self.settle()
         if name in self._shapes:
             names = self._pieces([name])
-            answers = yield Round({i: ("dump", (mine,)) for i, mine in enumerate(names) if mine})
+            answers = yield FanOut({i: ("dump", (mine,)) for i, mine in enumerate(names) if mine})
             found = {n: f for answer in answers.values() for n, f in answer.items()}
             fields = next(iter(found.values()))
             return {
@@ -260,23 +284,23 @@ class Worker:
             field: np.concatenate([table[field] for table in tables])[order] for field in tables[0]
         }
 
-    def stats(self) -> Talk[list[dict[str, Any]]]:
+    def stats(self) -> Operation[list[dict[str, Any]]]:
         """Of each server, as `Server.stats`."""
         found = yield self._all(("stats", ()))
         return [found[i] for i in sorted(found)]
 
-    def leave(self) -> Talk[bool]:
-        """Say goodbye; whether this was the last worker."""
-        answers = yield Round({0: ("leave", (self.rank, self.incarnation))})
+    def leave(self) -> Operation[bool]:
+        """Sign off; whether this was the last worker."""
+        answers = yield FanOut({0: ("leave", (self.rank, self.incarnation))})
         return answers[0] == 0
 
-    def settle(self) -> Talk[None]:
+    def settle(self) -> Operation[None]:
         """Wait until all of this worker's pushes are applied; in stale mode replies come before."""
-        replies = yield Round(
+        replies = yield FanOut(
             {
-                server: ("settle", (self.rank, 1 + max(held)))
-                for server, held in enumerate(self._held)
-                if held and not self.eager
+                server: ("settle", (self.rank, 1 + max(unconfirmed)))
+                for server, unconfirmed in enumerate(self._unconfirmed)
+                if unconfirmed and not self.eager
             }
         )
         for server, reply in replies.items():
@@ -296,9 +320,9 @@ class Worker:
     def earlier(self, server: int, call: Call) -> list[Call]:
         """The pushes before the present one, in order, for a server that may have lost them."""
         method, arguments = call
-        held = self._held[server]
+        unconfirmed = self._unconfirmed[server]
         return [
-            ("push", (self.rank, self.incarnation, step, *held[step]))
-            for step in sorted(held)
+            ("push", (self.rank, self.incarnation, step, *unconfirmed[step]))
+            for step in sorted(unconfirmed)
             if method != "step" or step < arguments[2]
         ]

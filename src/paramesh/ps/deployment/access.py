@@ -57,8 +57,8 @@ def check_version() -> None:
     if tuple(map(int, numbers)) < LEAST:
         least = ".".join(map(str, LEAST))
         raise ParameterServerError(
-            f"Ray {installed} is installed, which cannot ask for a token: whoever reached its "
-            f"ports could run programs as this user. Servers need Ray {least} or later: "
+            f"Ray {installed} is installed, which does not support tokens: anyone who can reach "
+            f"its ports could run programs as this user. Servers need Ray {least} or later: "
             f"pip install 'ray>={least}'."
         )
 
@@ -106,7 +106,7 @@ def read_again() -> None:
     """
     if not ray_inside.read_token_again():
         raise ParameterServerError(
-            "Ray was imported before it was told of a token, and does not take one any more. "
+            "Ray was imported before a token was configured, and accepts none afterwards. "
             "Import it later, or start this program with RAY_AUTH_MODE=token."
         )
 
@@ -216,22 +216,23 @@ def check_access(
     """
     if strictly and _asked(address, None, patience) != _REFUSED:
         raise ParameterServerError(
-            f"the Ray cluster at {address} does not ask for a token: whoever reaches it can run "
-            "programs on it. Start it with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, the same on "
+            f"the Ray cluster at {address} does not require a token: anyone who can reach it can "
+            f"run programs on it. Start it with RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, the same "
+            f"on "
             "every node."
         )
     if _asked(address, token, patience) != _REFUSED:
         return
     if token is None:
         raise ParameterServerError(
-            f"the Ray cluster at {address} asks for a token, and this process has none: set "
+            f"the Ray cluster at {address} requires a token, and this process has none: set "
             "RAY_AUTH_MODE=token and RAY_AUTH_TOKEN (or RAY_AUTH_TOKEN_PATH) to that of the "
             "cluster."
         )
     raise ParameterServerError(
-        f"the Ray cluster at {address} refuses the token that this process has: it is that of "
-        "another cluster. Look at RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH and ~/.ray/auth_token, in "
-        "this order."
+        f"the Ray cluster at {address} rejects the token of this process, which belongs to "
+        f"another cluster. Check RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH and ~/.ray/auth_token, in "
+        f"this order."
     )
 
 
@@ -247,7 +248,7 @@ def _asked(address: str, token: str | None, patience: float) -> int:
             return status
         if time.monotonic() >= until:
             raise ParameterServerError(
-                f"no Ray cluster answers at {address}: {why}. Look whether its head runs, and runs "
-                "there."
+                f"no Ray cluster answers at {address}: {why}. Check that its head node is "
+                f"running at this address."
             )
         time.sleep(_PAUSE)

@@ -30,7 +30,13 @@ from paramesh.ps.processes.shortage import names_shortage, shortage
 from paramesh.ps.server.refresh import Watch, news_of
 from paramesh.ps.server.server import Server
 from paramesh.ps.server.standby import STANDBY_POINTS, Standby
-from paramesh.ps.server.store import Update
+from paramesh.ps.specification.packing import (
+    PackedIds,
+    PackedUpdates,
+    pack_rows,
+    unpack_ids,
+    unpack_updates,
+)
 from paramesh.ps.specification.protocol import POINTS, PushesMissing, Replaced, RunConfig
 
 Array = np.ndarray[Any, Any]
@@ -90,7 +96,7 @@ def check_update(updates: Any) -> None:
             if wrong is not None:
                 break
     if wrong is not None:
-        raise ParameterServerError(f"a message was refused: {wrong}.")
+        raise ParameterServerError(f"the message is not valid: {wrong}.")
 
 
 class ServerActor:
@@ -98,7 +104,7 @@ class ServerActor:
 
     Args:
         folder: of its log and snapshots.
-        rules: the fields of `RunConfig`.
+        config: the fields of `RunConfig`.
         kills: planned deaths (see `Kill`).
         pair: one of two actors: begins as a standby.
         fsync: as for `Server`.
@@ -111,7 +117,7 @@ class ServerActor:
     def __init__(
         self,
         folder: str,
-        rules: dict[str, Any],
+        config: dict[str, Any],
         kills: Iterable[tuple[str, int, int]] = (),
         *,
         pair: bool = False,
@@ -130,12 +136,13 @@ class ServerActor:
         for kill in self._kills:
             if kill.point not in (*POINTS, *STANDBY_POINTS):
                 raise ValueError(
-                    f"there is no point {kill.point!r}; there are {(*POINTS, *STANDBY_POINTS)}."
+                    f"the point {kill.point!r} is not known; expected one of "
+                    f"{(*POINTS, *STANDBY_POINTS)}."
                 )
         self._server: Server | None = None
         self._standby: Standby | None = None
         self._folder = Path(folder)
-        self._rules = RunConfig(**rules)
+        self._config = RunConfig(**config)
         self._options: dict[str, Any] = {
             "point": self._at if self._kills else None,
             "fsync": fsync,
@@ -146,7 +153,7 @@ class ServerActor:
         self._watcher = self._host.watch(self._folder, job)
         self._beacon: tuple[str, int] | None = None
         if not pair:
-            self._server = Server(self._folder, self._rules, **self._options)
+            self._server = Server(self._folder, self._config, **self._options)
             self._watcher.look(self._server)
             return
         self._beacon = self._host.beacon()
@@ -161,11 +168,11 @@ class ServerActor:
     # A standby. It belongs to a thread until it is promoted.
 
     def _follow(self) -> None:
-        self._standby = standby = Standby(self._folder, self._rules, **self._options)
+        self._standby = standby = Standby(self._folder, self._config, **self._options)
         self._unfollow = self._host.repeat("standby", lambda stop: self._following(standby, stop))
 
     def _following(self, standby: Standby, stop: Callable[[], bool]) -> Iterator[float]:
-        # One that cannot follow is none: it ends, and is started again.
+        # A standby that cannot follow the log is useless: it exits, and is restarted.
         pause = FOLLOW
         while True:
             if standby.follow(stop):
@@ -173,7 +180,7 @@ class ServerActor:
                 yield 0.0
             else:  # starting over reads everything: not all the time, if it does not help
                 yield pause
-                pause = min(2 * pause, SEEK) if standby.trouble else FOLLOW
+                pause = min(2 * pause, SEEK) if standby.failure else FOLLOW
 
     def _take_over(self, after: int) -> Server:
         self._unfollow()
@@ -187,7 +194,7 @@ class ServerActor:
         return server
 
     def _watch(self, server: Server) -> Iterator[float]:
-        """End when another has taken over: those who wait here would wait in vain."""
+        """End when another has taken over: calls that wait here would never be answered."""
         while True:
             yield WATCH
             try:
@@ -299,9 +306,15 @@ class ServerActor:
 
     @names_shortage
     async def push(
-        self, worker: int, incarnation: int, step: int, updates: Update, hyper: dict[str, float]
+        self,
+        worker: int,
+        incarnation: int,
+        step: int,
+        packed: PackedUpdates,
+        hyper: dict[str, float],
     ) -> Reply:
         """As `Server.push`; does not wait for the other workers."""
+        updates = unpack_updates(packed)
         check_update(updates)
         server = self._state()
         before = server.version
@@ -310,14 +323,14 @@ class ServerActor:
         except (Replaced, PushesMissing):
             raise  # only the worker that spoke is concerned
         except (ParameterServerError, OSError, MemoryError, RuntimeError) as error:
-            told = shortage(self.title, "push", error) or error
-            if isinstance(told, ParameterServerError | OSError):
+            reported = shortage(self.title, "push", error) or error
+            if isinstance(reported, ParameterServerError | OSError):
                 # Those who wait for this update would wait for ever.
-                self._move(told)
-                self._watcher.failed(told, worker, step)
-            if told is error:
+                self._move(reported)
+                self._watcher.failed(reported, worker, step)
+            if reported is error:
                 raise
-            raise told from None
+            raise reported from None
         if server.version != before:
             self._move()
         return self._reply(None, ())
@@ -333,8 +346,8 @@ class ServerActor:
                 reads them, of each table that is watched its watch, or None, and the version of the
                 last news.
         """
-        worker, incarnation, step, updates, hyper, names, reader, watches, told = asked
-        await self.push(worker, incarnation, step, updates, hyper)
+        worker, incarnation, step, packed, hyper, names, reader, watches, last_seen = asked
+        await self.push(worker, incarnation, step, packed, hyper)
         await self._released(reader)
         reply = self._reply(reader, names)
         if watches is None:
@@ -343,7 +356,7 @@ class ServerActor:
         news = {
             name: news_of(
                 Watch(*asked),
-                server.moved(name, step, told),
+                server.moved(name, step, last_seen),
                 lambda ids, n=name: server.read(reader, n, ids),
             )
             for name, asked in watches.items()
@@ -358,10 +371,18 @@ class ServerActor:
         return self._reply(step, names)
 
     @names_shortage
-    async def pull_rows(self, step: int, name: str, ids: Array) -> Reply:
-        """Rows of a table as a step reads them; waits until it may."""
+    async def pull_tables(self, step: int, wanted: PackedIds) -> Reply:
+        """Rows of tables as a step reads them; waits until it may."""
         await self._released(step)
-        values = {name: self._state().read(step, name, ids)}
+        rows = self._state().read_tables(step, unpack_ids(wanted))
+        self._watcher.sent(rows)
+        return self._reply(None, ())._replace(rows=pack_rows(list(rows.values())))
+
+    @names_shortage
+    async def pull_items(self, name: str, after: int, count: int) -> Reply:
+        """As `Server.items`; the values are `ids` and `rows`."""
+        ids, rows = self._state().items(name, after, count)
+        values = {"ids": ids, "rows": rows}
         self._watcher.sent(values)
         return self._reply(None, ())._replace(values=values)
 

@@ -90,7 +90,7 @@ def check_address(address: str) -> None:
     if missing:
         raise ParameterServerError(
             f"address={address!r} is not on this host, and the cluster would be reached without "
-            f"{' and '.join(missing)}: whoever reaches a Ray cluster can run programs on it."
+            f"{' and '.join(missing)}: anyone who can reach a Ray cluster can run programs on it."
         )
 
 
@@ -128,7 +128,7 @@ class Cluster:
 
     Args:
         servers: how many.
-        rules: the fields of `RunConfig`.
+        config: the fields of `RunConfig`.
         address: of a Ray cluster; None: one of its own.
         folder: of logs and snapshots; None: a temporary one, which needs a cluster of its own.
         job: a name for the run; workers of the same run on one cluster give the same.
@@ -151,7 +151,7 @@ class Cluster:
     def __init__(
         self,
         servers: int,
-        rules: dict[str, Any],
+        config: dict[str, Any],
         *,
         address: str | None = None,
         folder: str | None = None,
@@ -179,8 +179,8 @@ class Cluster:
             check_address(address)
             if folder is None:
                 raise ParameterServerError(
-                    "servers on a cluster that is there already need a folder for their logs that "
-                    "all its hosts see: set_ps_context(wal_dir=...)."
+                    "servers on an existing cluster need a folder for their logs that all its "
+                    "hosts share: set_ps_context(wal_dir=...)."
                 )
         try:
             if run is not None and address is None:  # before anything is started
@@ -193,8 +193,8 @@ class Cluster:
                 where = "on this host" if address is None else f"at address={address!r}"
                 maybe = "" if address is None else ", or the address wrong"
                 raise ParameterServerError(
-                    f"there is no Ray cluster for the servers {where}: {error}. Is the host "
-                    f"overloaded{maybe}?"
+                    f"the Ray cluster of the servers could not be started {where}: {error}. "
+                    f"Check whether the host is overloaded{maybe}."
                 ) from error
             if run is not None:
                 run.enter(f"{self._head()}/{job}")
@@ -211,7 +211,7 @@ class Cluster:
             for i in range(servers):
                 planned = list((kills or {}).get(i, ()))
                 where = os.path.join(folder, f"server-{i}")
-                arguments = (where, rules, planned)
+                arguments = (where, config, planned)
                 more: dict[str, Any] = {"pair": standby, "fsync": fsync, "job": job}
                 if run is not None:
                     more["run"] = (run.name, i)
@@ -231,12 +231,12 @@ class Cluster:
                 address=address or self._ray.get_runtime_context().gcs_address,
                 job=job,
                 servers=servers,
-                workers=rules.get("workers", 1),
+                workers=config.get("workers", 1),
                 wal_dir=self.folder,
                 token=given_token(),
             )
         except BaseException:
-            self.close(servers=rules.get("workers", 1) == 1)  # or they may be others' already
+            self.close(servers=config.get("workers", 1) == 1)  # or they may be others' already
             raise
 
     def pairs(self) -> list[list[Any]]:

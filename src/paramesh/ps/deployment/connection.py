@@ -1,16 +1,16 @@
-"""A worker's connection to the servers of a cluster: what it says (see `worker`), over Ray."""
+"""A worker's connection to the servers of a cluster: the operations of `worker`, over Ray."""
 
 from __future__ import annotations
 
 import atexit
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import numpy as np
 
 from paramesh.errors import ParameterServerError
-from paramesh.ps.client.worker import Round, Talk, Worker
+from paramesh.ps.client.worker import FanOut, Operation, Worker
 from paramesh.ps.deployment import environment
 from paramesh.ps.deployment.cluster import Cluster, check_address, ray_module
 from paramesh.ps.deployment.delivery import Delivery
@@ -93,7 +93,7 @@ class RayClient:
 
     @property
     def partition(self) -> Partition:
-        """How Parameters are cut over the servers."""
+        """How Parameters are partitioned over the servers."""
         return self.worker.partition
 
     @property
@@ -101,17 +101,17 @@ class RayClient:
         """How many rows of tables this worker was sent."""
         return self.worker.rows_pulled
 
-    def _run(self, talk: Talk[T]) -> T:
+    def _run(self, operation: Operation[T]) -> T:
         """Have what the worker says carried out."""
         try:
-            turn = next(talk)
+            turn = next(operation)
             while True:
                 try:
                     answers = self._answers(turn)
                 except Exception as error:
-                    turn = talk.throw(error)
+                    turn = operation.throw(error)
                 else:
-                    turn = talk.send(answers)
+                    turn = operation.send(answers)
         except StopIteration as end:
             self.delivery.carry_out()
             return end.value
@@ -119,7 +119,7 @@ class RayClient:
             self._failed = True
             raise
 
-    def _answers(self, turn: Round) -> dict[int, Any]:
+    def _answers(self, turn: FanOut) -> dict[int, Any]:
         if turn.sent is not None:
             self.delivery.carry_out()
             self.waited += turn.fresh or not self.delivery.answered(turn.sent)
@@ -152,9 +152,33 @@ class RayClient:
         """As in `Client`."""
         return self._run(self.worker.pull(step, wanted))
 
-    def pull_rows(self, step: int, name: str, ids: Array) -> Array:
+    def pull_tables(self, step: int, wanted: Mapping[str, Array]) -> dict[str, Array]:
         """As in `Client`."""
-        return self._run(self.worker.pull_rows(step, name, ids))
+        return self._run(self.worker.pull_tables(step, wanted))
+
+    def pull_rows(self, step: int, name: str, ids: Array) -> Array:
+        """As `pull_tables`, of one table."""
+        return self.pull_tables(step, {name: ids})[name]
+
+    def items(self, name: str, count: int) -> Iterator[tuple[Array, Array]]:
+        """As in `Client`, at the version after all of this worker's pushes."""
+        self._run(self.worker.settle())
+        for server in range(self.worker.servers):
+            after, version = -1, None
+            while True:
+                reply = self._run(self.worker.pull_items(name, server, after, count))
+                if version not in (None, reply.version) and not self.worker.eager:
+                    raise ParameterServerError(
+                        f"Parameter '{name}' was iterated at version {version}, and server "
+                        f"{server} is at version {reply.version} now: finish the iteration before "
+                        "the next step."
+                    )
+                version, ids = reply.version, reply.values["ids"]
+                if len(ids):
+                    yield ids, reply.values["rows"]
+                if len(ids) < count:
+                    break
+                after = int(ids[-1])
 
     def put(self, name: str, fields: Mapping[str, Array], ids: Array | None) -> None:
         """As in `Client`."""
@@ -169,7 +193,7 @@ class RayClient:
         return self._run(self.worker.stats())
 
     def close(self) -> None:
-        """Say goodbye to the servers; the last worker ends those that this run started.
+        """Sign off from the servers; the last worker stops those that this run started.
 
         In stale mode some of this worker's pushes may be staged: if a server died now, nobody could
         send them again. So it stays until they are applied, unless a call has failed before.
@@ -206,7 +230,7 @@ def connect(settings: Mapping[str, Any]) -> RayClient:
     workers = settings["worker_num"]
     if workers > 1 and settings["address"] is None:
         raise ParameterServerError(
-            f"set_ps_context: worker_num={workers} workers meet on a Ray cluster: start them with "
+            f"set_ps_context: worker_num={workers} workers need a Ray cluster: start them with "
             "`paramesh launch --servers N --workers N`, or give the address of a cluster."
         )
     rank = settings["rank"] if "rank" in settings else environment.rank(workers)
@@ -214,7 +238,7 @@ def connect(settings: Mapping[str, Any]) -> RayClient:
         check_address(settings["address"])
         wait_for_cluster(settings["address"], settings["timeout"])
     stale = settings["mode"] == "stale"
-    rules = {
+    config = {
         "workers": workers,
         "mode": settings["mode"],
         "staleness": settings["staleness"] if stale else 0,
@@ -223,13 +247,13 @@ def connect(settings: Mapping[str, Any]) -> RayClient:
     servers = settings["server_num"] or 1
     run = None
     if settings["wal_dir"] is not None:
-        mine = Identity(servers, workers, settings["mode"], rules["staleness"])
+        mine = Identity(servers, workers, settings["mode"], config["staleness"])
         placed = "rank" in settings or environment.is_placed()
         run = RunFolder(settings["wal_dir"], mine, None if placed else rank)
         run.check()
     cluster = Cluster(
         servers,
-        rules,
+        config,
         address=settings["address"],
         folder=None if run is None else str(run.path),
         job=environment.job(),
@@ -244,7 +268,7 @@ def connect(settings: Mapping[str, Any]) -> RayClient:
             workers=workers,
             timeout=settings["timeout"],
             eager=settings["mode"] == "async",
-            staleness=rules["staleness"],
+            staleness=config["staleness"],
         )
     except BaseException:
         cluster.close(servers=workers == 1)

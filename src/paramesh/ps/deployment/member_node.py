@@ -68,11 +68,11 @@ def check_node(node: subprocess.Popen[bytes], folder: Path) -> None:
         raise ParameterServerError(
             f"the Ray node of this process has ended: {ended}. "
             + what_to_do(None)
-            + " All processes of the run have to be started."
+            + " Start all processes of the run again."
         )
     raise ParameterServerError(
-        f"the Ray node of this process ended with code {node.returncode}, and said last:\n"
-        + without_noise(text)[-2000:]
+        f"the Ray node of this process ended with exit status {node.returncode}; its last output "
+        f"was:\n" + without_noise(text)[-2000:]
     )
 
 
@@ -96,7 +96,7 @@ def wait_for_node(
         check_node(node, folder)
         if time.monotonic() > until:
             raise ParameterServerError(
-                f"the Ray node of this server has not joined the cluster within {timeout:g} s. Is "
-                "the host overloaded?"
+                f"the Ray node of this server has not joined the cluster within {timeout:g} s. "
+                f"Check whether the host is overloaded."
             )
         time.sleep(_PAUSE)

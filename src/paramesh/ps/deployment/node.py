@@ -99,7 +99,7 @@ def wait_for_cluster(address: str, timeout: float) -> None:
         timeout: in seconds.
 
     Raises:
-        ParameterServerError: nobody does in time, or it is no such address.
+        ParameterServerError: nobody does in time, or the address is not valid.
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
@@ -114,7 +114,7 @@ def wait_for_cluster(address: str, timeout: float) -> None:
         except OSError as error:
             if time.monotonic() > until:
                 raise ParameterServerError(
-                    f"no Ray cluster answers at {address} within {timeout:g} s: {error}. Look "
-                    "whether its head runs, and runs there."
+                    f"no Ray cluster answers at {address} within {timeout:g} s: {error}. Check "
+                    f"that its head node is running at this address."
                 ) from None
             time.sleep(_PAUSE)

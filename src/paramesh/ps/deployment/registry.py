@@ -105,7 +105,7 @@ class Entry:
             except (OSError, ParameterServerError) as error:
                 troubles.append(str(error))
         warnings.warn(
-            "paramesh ps status will not find this run by itself: " + "; ".join(troubles),
+            "paramesh ps status will not find this run without --address: " + "; ".join(troubles),
             RuntimeWarning,
             stacklevel=2,
         )
@@ -199,9 +199,9 @@ def _opened(folder: Path) -> Generator[int]:
         facts = os.fstat(directory)
         if facts.st_uid != os.getuid() or facts.st_mode & 0o077:
             raise ParameterServerError(
-                f"'{folder}' is not a folder of this user alone (owner {facts.st_uid}, mode "
-                f"{stat.S_IMODE(facts.st_mode):04o}): no run is entered or looked for there. "
-                "Remove it."
+                f"'{folder}' is not private to this user (owner {facts.st_uid}, mode "
+                f"{stat.S_IMODE(facts.st_mode):04o}): runs are neither registered nor looked up "
+                f"there. Remove it."
             )
         yield directory
     finally:

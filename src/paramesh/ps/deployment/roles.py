@@ -89,7 +89,7 @@ def detect(given: Mapping[str, str]) -> Role | None:
     """What the environment says of this process; None if it is not of a run with servers.
 
     Raises:
-        ContextError: a variable is missing, or its value is none; the message names both.
+        ContextError: a variable is missing or not valid; the message names both.
     """
     variables = Variables(given)
     if "MS_ROLE" not in variables or "MS_SERVER_NUM" not in variables:
@@ -177,13 +177,14 @@ def _token(role: Role) -> dict[str, str]:
         facts = path.parent.lstat()
         if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or facts.st_mode & 0o077:
             raise ParameterServerError(
-                f"'{path.parent}' is not a folder of this user alone: no token is taken from it."
+                f"'{path.parent}' is not private to this user: no token is read from it."
             )
         return token_variables(path.read_text())
     except OSError as error:
         raise ParameterServerError(
-            f"the scheduler at {role.address} has left no token in '{path}': {error.strerror}. "
-            "Is it a scheduler of this user, and is it one (MS_ROLE=MS_SCHED)?"
+            f"the scheduler at {role.address} has not written a token to '{path}': "
+            f"{error.strerror}. "
+            "Check that it runs as this user, and with MS_ROLE=MS_SCHED."
         ) from None
 
 
@@ -212,7 +213,8 @@ def _schedule(role: Role, timeout: float) -> NoReturn:
         except OSError as error:
             raise ParameterServerError(
                 f"port {role.port} of the scheduler cannot be opened: {error.strerror} "
-                f"({role.said_by}). Another run may have it: end that, or choose another port."
+                f"({role.said_by}). Another run may be using it: stop that one, or choose "
+                f"another port."
             ) from error
     folder = (
         folder_of(role.port)
@@ -227,7 +229,7 @@ def _schedule(role: Role, timeout: float) -> NoReturn:
             folder.mkdir(mode=0o700)
         except OSError as error:
             raise ParameterServerError(
-                f"'{folder}', in which the others look for the token, cannot be made: "
+                f"'{folder}', where the other processes look for the token, cannot be created: "
                 f"{error.strerror}."
             ) from error
         if not _given_token():
@@ -255,7 +257,7 @@ def _schedule(role: Role, timeout: float) -> NoReturn:
         except ray.exceptions.RayError as error:
             check_node(node, folder)
             raise ParameterServerError(
-                f"the roster of the scheduler at {role.address} does not answer any more "
+                f"the roster of the scheduler at {role.address} no longer responds "
                 f"({type(error).__name__}). {_AGAIN}"
             ) from error
         finally:
@@ -293,7 +295,8 @@ def _meet(role: Role, key: Key, timeout: float) -> tuple[Any, int]:
             if roster is not None:
                 _leave(ray, roster, role.role, key)
             raise ParameterServerError(
-                f"this {role.role} waited {timeout:g} s for {waiting}, in vain ({role.said_by})."
+                f"this {role.role} waited {timeout:g} s for {waiting}, which did not arrive "
+                f"({role.said_by})."
             )
         time.sleep(_PAUSE)
 

@@ -40,7 +40,7 @@ def find_servers(
         others = f"there are those of {', '.join(jobs)}" if jobs else "nor of any other"
         raise ParameterServerError(
             f"there are no servers of the job {job!r} at {address!r}; {others}. A run that has "
-            "just begun has none yet, and one that has ended has none any more."
+            f"just started may not have any yet, and one that has ended has none left."
         )
     return servers
 
@@ -79,8 +79,8 @@ def _servers_of(
             )
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise ParameterServerError(
-                f"the Ray cluster at {address!r} takes no program: {error}. Has it ended just "
-                "now? And is one of its nodes on this host?"
+                f"the Ray cluster at {address!r} does not accept a program: {error}. Check that "
+                f"it is still running and that one of its nodes is on this host."
             ) from error
     try:
         listed = ray.util.list_named_actors(all_namespaces=True)
@@ -140,7 +140,7 @@ def look(servers: Sequence[tuple[str, Any]]) -> list[dict[str, Any]]:
     except (OSError, RuntimeError) as error:  # Ray's word for a cluster that is gone
         raise _ended("that address", error) from None
     if found and len(ended) == len(found):
-        raise RunEnded("the run has ended: its servers are no more.")
+        raise RunEnded("the run has ended: its servers no longer exist.")
     return found
 
 

@@ -60,7 +60,7 @@ class Looker:
         """What each server says of itself, as `status.look`.
 
         Raises:
-            RunEnded: the run, or its Ray cluster, is no more.
+            RunEnded: the run, or its Ray cluster, has ended.
             ParameterServerError: as `find_servers`.
         """
         assert self._process.stdin is not None
@@ -76,8 +76,8 @@ class Looker:
             self._noise.seek(0)
             said = self._noise.read().decode(errors="replace").strip().splitlines()
             raise ParameterServerError(
-                f"the run at {self._address} could not be looked at"
-                + (f": {said[-1]}" if said else ": its Ray cluster has ended meanwhile.")
+                f"the run at {self._address} could not be inspected"
+                + (f": {said[-1]}" if said else ": its Ray cluster has ended.")
             )
         answer = json.loads(line)
         if "error" in answer:

@@ -49,8 +49,8 @@ _KEPT = {
     "staleness": "staleness",
 }
 _ELSEWHERE = (
-    "To go on in another way, save a checkpoint with the settings of before, and load it into a "
-    "run with a wal_dir of its own."
+    "To change these settings, save a checkpoint with the former ones, and load it into a run with "
+    "a new wal_dir."
 )
 
 
@@ -63,7 +63,7 @@ class Identity:
         worker_num: how many push in each step.
         mode: "sync", "stale" or "async".
         staleness: in stale mode; otherwise 0.
-        shards, least: how Parameters are cut, see `partition`.
+        shards, least: how Parameters are partitioned, see `partition`.
     """
 
     server_num: int
@@ -72,6 +72,37 @@ class Identity:
     staleness: int = 0
     shards: int = SHARDS
     least: int = LEAST
+
+
+def read(folder: Path) -> Identity:
+    """What the run in a folder is; nothing is changed.
+
+    Raises:
+        ParameterServerError: it is not the folder of a run, is damaged, or was written by another
+            version of paramesh.
+        OSError: from the file system.
+    """
+    said = _said(folder / RUN)
+    if said is None:
+        raise ParameterServerError(
+            f"'{folder}' is not the wal_dir of a run on servers: it has no {RUN}."
+        )
+    if said.get("format") != FORMAT:
+        raise _other_format(folder, said)
+    fields = [field.name for field in dataclasses.fields(Identity)]
+    if not all(field in said for field in fields):
+        raise ParameterServerError(
+            f"'{folder / RUN}' is damaged: restore the wal_dir from a backup."
+        )
+    return Identity(**{field: said[field] for field in fields})
+
+
+def _other_format(folder: Path, said: Mapping[str, Any]) -> ParameterServerError:
+    return ParameterServerError(
+        f"'{folder}' was written by another version of paramesh (format "
+        f"{said.get('format')!r}, expected {FORMAT}). Continue with that version, or "
+        "transfer the values with a checkpoint."
+    )
 
 
 def server_folder(folder: Path, server: int) -> Path:
@@ -102,10 +133,7 @@ def check(folder: Path, mine: Identity) -> str | None:
         _check_former(folder, mine)
         return None
     if theirs.get("format") != FORMAT:
-        raise ParameterServerError(
-            f"'{folder}' was written by another paramesh (format {theirs.get('format')!r}, "
-            f"expected {FORMAT}). Go on with that one, or carry the values over by a checkpoint."
-        )
+        raise _other_format(folder, theirs)
     _compare(folder, dataclasses.asdict(mine), theirs)
     for server in range(mine.server_num):
         check_server(server_folder(folder, server), str(theirs["run"]), server)
@@ -143,22 +171,22 @@ def check_server(place: Path, run: str, server: int) -> None:
     """Raise ParameterServerError unless a folder is that of a server of a run."""
     if not place.is_dir():
         raise ParameterServerError(
-            f"'{place}', the folder of server {server}, is not there, though the run has begun: it "
-            "was removed, or this host does not see the wal_dir that the worker sees. Restore the "
-            "whole wal_dir; or remove all of it, and start from a checkpoint."
+            f"'{place}', the folder of server {server}, does not exist, although the run has "
+            f"started: it was removed, or this host does not share the wal_dir with the worker. "
+            f"Restore the complete wal_dir, or remove it and start from a checkpoint."
         )
     own(place)
     said = _said(place / SERVER)
     if said is None or said.get("run") != run:
         raise ParameterServerError(
-            f"'{place}' is not of the run in '{place.parent}': it was put there from elsewhere. "
-            "Restore the folders of all servers from one moment."
+            f"'{place}' does not belong to the run in '{place.parent}': it was copied there from "
+            f"another run. Restore the folders of all servers from the same backup."
         )
     if said.get("server") != server:
         raise ParameterServerError(
             f"'{place}' is the folder of server {said.get('server')}, not of server {server}: "
-            f"folders were exchanged or renamed. The {SERVER} in each of the folders says whose it "
-            f"is (server_num counts them from 0): give them their names back."
+            f"folders were swapped or renamed. The file {SERVER} in each folder has the number "
+            f"of its server: restore the names of the folders."
         )
 
 
@@ -168,8 +196,8 @@ def _compare(folder: Path, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -
         said = ", ".join(f"{_KEPT[key]}={theirs.get(key)!r}" for key in wrong)
         asked = ", ".join(f"{_KEPT[key]}={mine[key]!r}" for key in wrong)
         raise ParameterServerError(
-            f"'{folder}' has a run with {said}, and this start asks for {asked}. A run keeps that: "
-            f"start it again with {said}. {_ELSEWHERE}"
+            f"'{folder}' has a run with {said}, but this start requests {asked}. These cannot "
+            f"change during a run: start it again with {said}. {_ELSEWHERE}"
         )
 
 
@@ -194,7 +222,7 @@ def _said(path: Path) -> dict[str, Any] | None:
     except ValueError:
         said = None
     if not isinstance(said, dict):
-        raise ParameterServerError(f"'{path}' is damaged: restore the wal_dir from a copy.")
+        raise ParameterServerError(f"'{path}' is damaged: restore the wal_dir from a backup.")
     return said
 
 
@@ -221,9 +249,9 @@ def _check_former(folder: Path, mine: Identity) -> None:
     missing = sorted(set(range(count)) - set(there))
     if missing:
         raise ParameterServerError(
-            f"'{folder}' has a folder of server {max(there)}, and none of server {missing[0]} with "
-            "anything in it. Restore the whole wal_dir; or remove all of it, and start from a "
-            "checkpoint."
+            f"'{folder}' has a folder of server {max(there)}, but none, or an empty one, for "
+            f"server {missing[0]}. Restore the complete wal_dir, or remove it and start from a "
+            f"checkpoint."
         )
     if count != mine.server_num:
         theirs = dataclasses.asdict(mine) | {"server_num": count}
@@ -297,5 +325,5 @@ def _misplaced(place: Path, what: str, server: int, count: int) -> ParameterServ
     return ParameterServerError(
         f"'{place}' has {what}, which does not belong to server {server} of {count}: folders were "
         "exchanged, the run had another server_num, or its network another shape at some time. "
-        f"Give the folders their names back, and start with the server_num of before. {_ELSEWHERE}"
+        f"Restore the names of the folders, and start with the former server_num. {_ELSEWHERE}"
     )

@@ -156,7 +156,7 @@ def latest_incarnation(folder: Path) -> int:
     if not text.strip().isdecimal():
         raise ParameterServerError(
             f"the file '{folder / 'incarnation'}' is damaged: it must hold one number, not "
-            f"{text!r}. Restore the folder, or remove it to start afresh."
+            f"{text!r}. Restore the folder, or remove it to start from scratch."
         )
     return int(text)
 
@@ -211,8 +211,8 @@ def read_log(folder: Path, start: int, *, arrays: bool = True) -> Iterator[Recor
                     break
                 if record.number != number:
                     raise ParameterServerError(
-                        f"the log '{path}' has record {record.number} where {number} belongs. "
-                        "Restore the folder, or remove it to start afresh."
+                        f"the log '{path}' has record {record.number} where {number} is expected. "
+                        "Restore the folder, or remove it to start from scratch."
                     )
                 number += 1
                 if record.number >= expected:
@@ -222,8 +222,8 @@ def read_log(folder: Path, start: int, *, arrays: bool = True) -> Iterator[Recor
                     break
         if first > expected or (end is not None and expected < end):
             raise ParameterServerError(
-                f"the log in '{folder}' has lost record {expected} and what follows it: "
-                f"'{path.name}' does not have it. Restore the folder, or remove it to start afresh."
+                f"the log in '{folder}' lacks record {expected} and the ones after it: they are "
+                f"not in '{path.name}'. Restore the folder, or remove it to start from scratch."
             )
 
 
@@ -309,8 +309,8 @@ class Log:
         if self._hurt:
             self.check_fence()
             raise ParameterServerError(
-                f"the log in '{self.folder}' could not be repaired after an error. End this "
-                "server: it recovers when it starts again."
+                f"the log in '{self.folder}' could not be repaired after an error. Stop this "
+                f"server: it recovers when it is restarted."
             )
         self.check_fence()
         size = 0
@@ -377,9 +377,9 @@ class Log:
             there = self.folder.is_dir()
             what = f"the file 'incarnation' in '{self.folder}'" if there else f"'{self.folder}'"
             raise ParameterServerError(
-                f"{what} is gone: it was removed while its server ran, and with it the log. What "
-                "the server still has in memory is not written anywhere. Start again from a "
-                "checkpoint; do not remove the wal_dir of a run that goes on."
+                f"{what} was removed while its server was running, and the log with it. What the "
+                f"server still has in memory is not saved anywhere. Start again from a "
+                f"checkpoint, and do not remove the wal_dir of a running run."
             )
         if latest != self.incarnation:
             raise Fenced(

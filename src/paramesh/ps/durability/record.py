@@ -144,7 +144,7 @@ def read_record(file: BinaryIO, size: int, path: Path, *, arrays: bool = True) -
     def damaged(what: str) -> ParameterServerError:
         return ParameterServerError(
             f"the file '{path}' is damaged at byte {at}: {what}. Its end was not torn off by a "
-            "killed writer; it was changed. Restore the folder, or remove it to start afresh."
+            "killed writer; it was changed. Restore the folder, or remove it to start from scratch."
         )
 
     head = file.read(_ALIGN)
@@ -152,12 +152,12 @@ def read_record(file: BinaryIO, size: int, path: Path, *, arrays: bool = True) -
     (own,) = struct.unpack_from("<I", head, _ALIGN - 4)
     if mark == _FORMER_MARK:
         raise ParameterServerError(
-            f"the file '{path}' was written by an earlier paramesh, in a format that this one does "
-            "not go on from. Carry the values over by a checkpoint, and give the run a folder of "
-            "its own."
+            f"the file '{path}' was written by an earlier version of paramesh, in a format that "
+            f"this version cannot read. Transfer the values with a checkpoint, and use a new "
+            f"folder for the run."
         )
     if mark != _MARK or own != zlib.crc32(head[:-4]):
-        raise damaged("there is no head of a record")
+        raise damaged("the header of a record is missing")
     if text_size > _TEXT_LIMIT:
         raise damaged(f"its text has {text_size} bytes")
     end = at + 2 * _ALIGN + text_size + body_size
@@ -169,7 +169,7 @@ def read_record(file: BinaryIO, size: int, path: Path, *, arrays: bool = True) -
         try:
             return Record(number, json.loads(text)["meta"], {}, end)
         except (ValueError, KeyError, TypeError):  # it is not summed here
-            raise damaged("its text is none") from None
+            raise damaged("its text is not valid JSON") from None
     checksum = _xxh3()(head)
     checksum.update(text)
     body = np.empty(body_size, np.uint8)
@@ -179,7 +179,7 @@ def read_record(file: BinaryIO, size: int, path: Path, *, arrays: bool = True) -
             return None
         checksum.update(block)
     if checksum.digest() * 8 != file.read(_ALIGN):
-        raise damaged("the checksum does not fit")
+        raise damaged("the checksum does not match")
     said = json.loads(text)
     found: dict[str, Array] = {}
     offset = 0

@@ -111,6 +111,6 @@ def _said_of_folders(path: str | Path) -> Generator[None]:
         yield
     except OSError as error:
         raise ParameterServerError(
-            f"wal_dir='{path}' cannot be used: {error.strerror or error} A worker needs it too: "
-            "the lock of the run is in it."
+            f"wal_dir='{path}' cannot be used: {error.strerror or error} Workers need it too: it "
+            f"holds the lock of the run."
         ) from error

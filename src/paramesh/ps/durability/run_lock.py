@@ -269,9 +269,9 @@ class WorkerLock(PlaceLock):
     def __init__(self, folder: Path, rank: int) -> None:
         super().__init__(
             folder / f"worker-{rank}.lock",
-            f"worker {rank} of the run in '{_literal(folder)}' is at work: {{holder}} has its "
-            "place. A second start takes nothing over. End that one first; or give this one "
-            "another wal_dir and another PARAMESH_PS_JOB.",
+            f"worker {rank} of the run in '{_literal(folder)}' is already running: {{holder}} "
+            "holds its lock. A second start does not take over. Stop that one first, or use "
+            "another wal_dir and another PARAMESH_PS_JOB for this one.",
         )
 
 

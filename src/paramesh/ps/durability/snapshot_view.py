@@ -1,28 +1,24 @@
-"""A version of a store that is read piece by piece while updates go on: what a snapshot is made of.
+"""A version of a store that is read in pieces while updates continue: the input of a snapshot.
 
 Glossary
-    held        kept as it was at a moment. Dense arrays are never written to while somebody has
-                them; rows are, and what an update is about to change is saved first
-    saved       the rows of a held table as they were before the first update that met them, if they
-                have not been read by then
-    piece       some elements or rows with all their fields, and the name of their Parameter
+    snapshot view   a Parameter at one version. Dense arrays are never written to while they are
+                    referenced; rows are, so an update saves the rows that it is about to change
+    saved           the rows of a viewed table before the first update that changed them, if they
+                    had not been read by then
+    piece           some elements or rows with all their fields, and the name of their Parameter
 
 An update waits at most until one piece has been copied.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from threading import Lock
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from paramesh.errors import ParameterStateError
-
-if TYPE_CHECKING:
-    from paramesh.ps.server.dense import Dense
-    from paramesh.ps.server.slab_index import Slab
-    from paramesh.ps.server.tables import RowsUndo, Table
 
 Array = np.ndarray[Any, Any]
 Piece = tuple[dict[str, Any], dict[str, Array]]
@@ -33,6 +29,62 @@ PIECE = 1 << 21
 _SLOTS = 1 << 14
 
 
+class Slots(Protocol):
+    """One kind of value for all slots of a table (see `slab_index.Slab`)."""
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of the value of a slot."""
+        ...
+
+    def block(self, first: int, stop: int) -> Array:
+        """A copy of consecutive slots."""
+        ...
+
+
+class Viewed(Protocol):
+    """What a view needs of a table (see `tables.Table`).
+
+    Attributes:
+        used: how many slots were ever used.
+        lock: held by updates, and by readers of a view.
+    """
+
+    name: str
+    spec: dict[str, Any]
+    used: int
+    lock: Lock
+
+    def columns(self) -> Mapping[str, Slots]:
+        """The values of all slots by field: `ids` (-1 where there is no row), `last`, and "
+        "others.
+        """
+        ...
+
+    def row_count(self) -> int:
+        """How many rows exist."""
+        ...
+
+    def candidates(self) -> tuple[Array, Array]:
+        """Ids that were met, but not often enough, and how often."""
+        ...
+
+    def release(self, view: TableView) -> None:
+        """Save nothing for a view any more."""
+        ...
+
+
+class Change(Protocol):
+    """What an update of a table changed (see `tables.RowsUndo`)."""
+
+    ids: Array
+    slots: Array
+    before: dict[str, Array]
+    last: Array
+    created: Array
+    expired: tuple[Array, dict[str, Array], Array, Array] | None
+
+
 class _Saved(NamedTuple):
     slots: Array  # sorted
     fields: dict[str, Array]
@@ -41,10 +93,10 @@ class _Saved(NamedTuple):
 class DenseView:
     """A dense Parameter at a moment."""
 
-    def __init__(self, part: Dense) -> None:
-        self._spec = part.spec
-        self._arrays = dict(part.arrays)
-        self._size = part.size
+    def __init__(self, spec: dict[str, Any], arrays: dict[str, Array], size: int) -> None:
+        self._spec = spec
+        self._arrays = dict(arrays)
+        self._size = size
 
     def pieces(self) -> Iterator[Piece]:
         """What `Store.load` takes."""
@@ -62,12 +114,12 @@ class DenseView:
 
 
 class TableView:
-    """The rows of a table at a moment; made by `Table.hold`, under the table's lock."""
+    """The rows of a table at a moment; made by `Table.view`, under the table's lock."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Viewed) -> None:
         self._table = table
         self._used = table.used
-        self._count = len(table.index)
+        self._count = table.row_count()
         self._candidates = table.candidates()
         #: Slots below it were read; which of the others were saved.
         self._read = 0
@@ -75,7 +127,7 @@ class TableView:
         self._saved: list[_Saved] = []
         self.broken = False
 
-    def changing(self, undo: RowsUndo) -> None:
+    def changing(self, undo: Change) -> None:
         """Save what an update has just changed, from its undo; under the table's lock."""
         fresh = np.isin(undo.ids, undo.created, assume_unique=True)
         self._save(undo.slots, np.where(fresh, -1, undo.ids), undo.last, undo.before)
@@ -103,7 +155,8 @@ class TableView:
         table = self._table
         name = table.name
         yield {"spec": table.spec, "rows": self._count}, {}
-        widest = max(slab.row_bytes for slab in table.slabs.values())
+        columns = table.columns().items()
+        widest = max(c.row_bytes for field, c in columns if field not in ("ids", "last"))
         step = min(_SLOTS, 1 << max(0, (PIECE // max(1, widest)).bit_length() - 1))
         for first in range(0, self._used, step):
             fields = self._block(first, min(first + step, self._used))
@@ -118,11 +171,14 @@ class TableView:
 
     def _block(self, first: int, stop: int) -> dict[str, Array]:
         table = self._table
-        slabs: dict[str, Slab] = {"ids": table.ids, "last": table.last} | table.slabs
+        columns = table.columns()
         with table.lock:
             if self.broken:
-                raise ParameterStateError(f"table '{table.name}' was changed while it was held.")
-            fields = {field: slab.block(first, stop) for field, slab in slabs.items()}
+                raise ParameterStateError(
+                    f"table '{table.name}' was changed by something other than an update while "
+                    f"it was read."
+                )
+            fields = {field: column.block(first, stop) for field, column in columns.items()}
             for slots, saved in self._saved:
                 low, high = np.searchsorted(slots, (first, stop))
                 if low < high:

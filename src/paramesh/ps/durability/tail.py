@@ -56,8 +56,8 @@ class Tail:
             if self.number == before:
                 if end is not None and self.number < end:
                     raise ParameterServerError(
-                        f"the log in '{self.folder}' has lost record {self.number}: "
-                        f"'{path.name}' does not have it."
+                        f"the log in '{self.folder}' lacks record {self.number}: it is not in "
+                        f"'{path.name}'."
                     )
                 if end is None:
                     return
@@ -69,15 +69,15 @@ class Tail:
         if not begun:
             if listed or self.number:
                 raise ParameterServerError(
-                    f"the log in '{self.folder}' does not have record {self.number} any more."
+                    f"the log in '{self.folder}' no longer has record {self.number}."
                 )
             return None
         first, _, path = listed[begun[-1]]
         if path != self._path:
             if self._path is not None and first != self.number:
                 raise ParameterServerError(
-                    f"record {first} of '{self.folder}' was read, and does not count: "
-                    f"'{path.name}' begins with it."
+                    f"record {first} of '{self.folder}' was read but is not valid: '{path.name}' "
+                    f"begins with it."
                 )
             self._path, self._begin, self._offset, self._seen = path, 0, 0, b""
         following = listed[begun[-1] + 1 : begun[-1] + 2]
@@ -88,7 +88,8 @@ class Tail:
             size = file.seek(0, 2)
             if self._ends(file) != self._seen:
                 raise ParameterServerError(
-                    f"record {self.number - 1} of '{path}' was read, and was taken back since."
+                    f"record {self.number - 1} of '{path}' was read, but has been rolled back "
+                    f"since."
                 )
             file.seek(self._offset)
             while size - self._offset >= _HEAD and (end is None or self.number < end):
@@ -101,7 +102,7 @@ class Tail:
                     record = read_record(file, size, path)
                 if record is None or record.number > self.number:
                     raise ParameterServerError(
-                        f"the log '{path}' has another record where {self.number} belongs."
+                        f"the log '{path}' has another record where {self.number} is expected."
                     )
                 self._begin, self._offset = self._offset, file.tell()
                 self._seen = self._ends(file)

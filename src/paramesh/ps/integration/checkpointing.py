@@ -1,14 +1,15 @@
 """Served Parameters in checkpoints.
 
-A dense one is in a file as any other, and so is its optimizer state, which is fetched for it. A
-table is there by the rows that were trained:
+A dense one is stored like any other, and its optimizer state is fetched from the servers. A table
+is stored as its trained rows:
 
-    NAME.ids        (rows,) Int64: which they are, sorted
+    NAME.ids        (rows,) Int64: their ids, sorted
     NAME.rows       (rows, *row): their values
     SLOT.NAME.rows  (rows, *row): a state of the optimizer for each
-    NAME.recipe     a JSON text: what all other rows are
+    NAME.recipe     a JSON text: the initial values of all other rows
 
-Nothing in it depends on the number of servers. Loaded without servers, it becomes the whole table.
+The format does not depend on the number of servers. Loaded without servers, it becomes the full
+table.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from paramesh.parameter import Parameter
 from paramesh.providers import Loaded
 from paramesh.ps.integration import session as sessions
 from paramesh.ps.integration.session import Session
-from paramesh.ps.integration.step_synchronization import passed_over
+from paramesh.ps.integration.step_synchronization import skipped_counts
 from paramesh.ps.server.update_rules import make_update_rule
-from paramesh.ps.specification.initial_values import recipe_of, start_of
+from paramesh.ps.specification.initial_values import initial_values_of, recipe_of
 from paramesh.ps.specification.specs import is_table, spec_of
 from paramesh.sampling.recipe import Recipe
 from paramesh.tensor.base import Tensor
@@ -97,10 +98,10 @@ def saved(
         slot = "value" if state is None else state[0]
         if is_table(table):
             if held is None:
-                held = _of_waiting(table)
+                held = _of_pending(table)
             if state is None:
                 assert table.recipe is not None
-                texts[f"{name}.recipe"] = json.dumps(start_of(name, table.recipe))
+                texts[f"{name}.recipe"] = json.dumps(initial_values_of(name, table.recipe))
                 found[f"{name}.ids"] = Tensor(held["ids"])
                 found[f"{name}.rows"] = Tensor(held["value"])
             elif slot in held:
@@ -116,17 +117,17 @@ def saved(
 def _counts(session: Session) -> dict[Parameter, Array]:
     """What optimizers of served Parameters would have counted if this worker had made all steps.
 
-    One that was started again and owes nothing has made none, and its checkpoint is that of the
+    A restarted worker without pending steps has made none, and its checkpoint is that of the
     run.
     """
     found: dict[Parameter, Array] = {}
     for optimizer in list(optimizers.live):
         if any(param.is_param_ps for param in optimizer.parameters):
-            found |= passed_over(session, optimizer)
+            found |= skipped_counts(session, optimizer)
     return found
 
 
-def _of_waiting(table: Parameter) -> dict[str, Array]:
+def _of_pending(table: Parameter) -> dict[str, Array]:
     rows = waiting.get(table)
     if rows is None:
         empty = np.empty((0, *table.shape[1:]), table.dtype.np_dtype)
@@ -150,7 +151,7 @@ def loaded(mine: dict[str, Any], given: dict[str, Any]) -> Loaded:
         if is_table(param) and (by_rows or name in given):
             calls.append(_to_servers(name, param, mine, given))
         elif by_rows:
-            _to_whole(name, param, mine, given)
+            _to_full(name, param, mine, given)
 
     def commit() -> None:
         for call in calls:
@@ -164,7 +165,7 @@ def _taken(name: str, param: Parameter, given: dict[str, Any]) -> tuple[Any, Wai
     start = json.loads(given.pop(f"{name}.recipe"))
     missing = [key for key in (f"{name}.ids", f"{name}.rows") if key not in given]
     if missing:
-        raise CheckpointError(f"the rows of table '{name}' are incomplete: no {missing}.")
+        raise CheckpointError(f"the rows of table '{name}' are incomplete: {missing} are missing.")
     ids, rows = given.pop(f"{name}.ids").asnumpy(), given.pop(f"{name}.rows").asnumpy()
     fits = rows.shape == (len(ids), *param.shape[1:]) and rows.dtype == param.dtype.np_dtype
     if not fits or (len(ids) and not 0 <= ids.min() <= ids.max() < param.shape[0]):
@@ -179,20 +180,21 @@ def _to_servers(name: str, param: Parameter, mine: dict[str, Any], given: dict[s
     session = sessions.running()
     if session is not None and name in session.specs:
         raise ParameterStateError(
-            f"Parameter '{name}' is trained by the parameter server already; load before the first "
-            "step, or end the servers first: context.reset_ps_context()."
+            f"Parameter '{name}' is already being trained on the parameter server; load before "
+            f"the first step, or stop the servers first: context.reset_ps_context()."
         )
     del mine[name]
     recipe = param.recipe
     if f"{name}.recipe" in given:
         recipe, rows = _taken(name, param, given)
     else:
-        whole = given.pop(name).asnumpy()
-        if whole.shape != param.shape:
+        full = given.pop(name).asnumpy()
+        if full.shape != param.shape:
             raise CheckpointError(
-                f"table '{name}' is {list(param.shape)}, the value {list(whole.shape)}."
+                f"table '{name}' has shape {list(param.shape)}, but the value has shape "
+                f"{list(full.shape)}."
             )
-        rows = Waiting(np.arange(len(whole)), {"value": whole.astype(param.dtype.np_dtype)})
+        rows = Waiting(np.arange(len(full)), {"value": full.astype(param.dtype.np_dtype)})
     for key, state in list(mine.items()):
         found = state_of(key, state)
         if found is None or found[1] is not param:
@@ -210,11 +212,11 @@ def _to_servers(name: str, param: Parameter, mine: dict[str, Any], given: dict[s
     return call
 
 
-def _to_whole(name: str, param: Parameter, mine: dict[str, Any], given: dict[str, Any]) -> None:
+def _to_full(name: str, param: Parameter, mine: dict[str, Any], given: dict[str, Any]) -> None:
     recipe, rows = _taken(name, param, given)
-    whole = np.array(recipe.compute())
-    whole[rows.ids] = rows.fields["value"]
-    given[name] = Parameter(Tensor(whole), name=name)
+    full = np.array(recipe.compute())
+    full[rows.ids] = rows.fields["value"]
+    given[name] = Parameter(Tensor(full), name=name)
     for key, state in mine.items():
         if key.endswith(f".{name}") and f"{key}.rows" in given:
             values = state.asnumpy().copy()

@@ -88,8 +88,8 @@ class Hybrid(Served):
             if isinstance(param, Parameter) and param.is_param_ps and param.layerwise_parallel:
                 raise ContextError(
                     f"Parameter '{param.name}' has layerwise_parallel=True, a value of its own on "
-                    "each device, and set_param_ps, one value on the servers. Take one of the two "
-                    "away."
+                    "each device, and set_param_ps, one value on the servers. Remove one of the "
+                    "two."
                 )
         self.inner.adopt(params)
         self.take_trained(params)
@@ -159,10 +159,10 @@ class Hybrid(Served):
         table = [i for i, param in enumerate(params) if param.is_param_ps and is_table(param)]
         served = [i for i, param in enumerate(params) if param.is_param_ps and i not in table]
         others = [i for i, param in enumerate(params) if not param.is_param_ps]
-        whole = self.inner.reduce_gradients(
+        full = self.inner.reduce_gradients(
             [params[i] for i in others], [grads[i] for i in others], mean, degree
         )
-        for i, value in zip(others, whole, strict=True):
+        for i, value in zip(others, full, strict=True):
             results[i] = value
         self._reduce_dense([params[i] for i in served], served, results, mean, degree)
         factor = self.inner.factor(mean, degree)
@@ -188,8 +188,8 @@ class Hybrid(Served):
                 results[i] = value
             return
         # Of several processes each pushes its part, unless somebody looks at the sum.
-        whole = self.inner.reduce_gradients(params, [results[i] for i in at], mean, degree)
-        for i, value, part in zip(at, whole, mine, strict=True):
+        full = self.inner.reduce_gradients(params, [results[i] for i in at], mean, degree)
+        for i, value, part in zip(at, full, mine, strict=True):
             self._trace.sums.know(value, part)
             results[i] = value
 
@@ -217,9 +217,10 @@ class Hybrid(Served):
         for param in optimizer._parameters:
             if param.is_param_ps and param not in self._reduced:
                 raise ContextError(
-                    f"Parameter '{param.name}' lives on the parameter server, and its gradient is "
-                    f"still that of one device alone. {type(optimizer).__name__} takes what "
-                    "nn.DistributedGradReducer returns; TrainOneStepCell does that by itself."
+                    f"Parameter '{param.name}' lives on the parameter server, and its gradient "
+                    f"is not reduced over the devices yet. Pass {type(optimizer).__name__} the "
+                    f"result of nn.DistributedGradReducer; TrainOneStepCell does this "
+                    f"automatically."
                 )
         return super().updated_elsewhere(optimizer, grads)
 
@@ -236,7 +237,7 @@ def placement_around(place: Placement) -> Placement:
     if not isinstance(place, DataParallel):
         raise ContextError(
             f"enable_ps=True and parallel_mode='{place.key[0]}' cannot be used together: Parameters"
-            " on servers are whole for every worker, and this mode cuts Parameters. Use "
+            " on servers are replicated to every worker, and this mode shards Parameters. Use "
             "'data_parallel' (or 'hybrid_parallel') beside servers, or enable_ps=False."
         )
     return Hybrid(place, settings)

@@ -1,4 +1,4 @@
-"""Processes that JAX has joined (`paramesh launch -n`, `srun`, …) as workers of the servers."""
+"""Multiprocess workers: processes connected by JAX (`paramesh launch -n`, `srun`, …)."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ def as_workers(settings: dict[str, Any]) -> dict[str, Any]:
     if settings["worker_num"] not in (1, count):
         raise ContextError(
             f"set_ps_context: worker_num={settings['worker_num']}, but this is one of {count} "
-            "processes that JAX has joined, and each of them is one worker. Leave worker_num out."
+            "processes connected by JAX, each of which is one worker. Omit worker_num."
         )
     return {"worker_num": count, "rank": jax.process_index()}

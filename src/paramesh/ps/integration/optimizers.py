@@ -1,4 +1,4 @@
-"""Which optimizers a server has, and what is sent there: the rule once, numbers in every push."""
+"""Optimizers that servers support: the update rule is sent once, hyperparameters in every push."""
 
 from __future__ import annotations
 
@@ -8,9 +8,20 @@ from typing import Any
 import jax.numpy as jnp
 
 from paramesh.errors import OptimizerError
-from paramesh.optim import FTRL, SGD, Adagrad, Adam, AdamWeightDecay, Momentum
+from paramesh.optim import (
+    FTRL,
+    SGD,
+    Adagrad,
+    Adam,
+    AdamWeightDecay,
+    Lion,
+    Momentum,
+    RMSProp,
+    RowwiseAdagrad,
+)
 from paramesh.optim.adam import AdamOffload, LazyAdam
 from paramesh.parameter import Parameter, ParameterTuple
+from paramesh.ps.specification.specs import is_table
 from paramesh.tensor.base import raw
 
 
@@ -47,6 +58,19 @@ _RULES: dict[type, Callable[[Any], dict[str, Any]]] = {
         "accum": opt.first_accum,
         "update_slots": opt.update_slots,
     },
+    RMSProp: lambda opt: {
+        "rule": "RMSProp",
+        "decay": opt.decay,
+        "momentum": opt.momentum,
+        "eps": opt.epsilon,
+        "centered": opt.centered,
+    },
+    RowwiseAdagrad: lambda opt: {
+        "rule": "RowwiseAdagrad",
+        "accum": opt.first_accum,
+        "eps": opt.epsilon,
+    },
+    Lion: lambda opt: {"rule": "Lion", "b1": opt.beta1, "b2": opt.beta2},
     FTRL: lambda opt: {
         "rule": "FTRL",
         "initial_accum": opt.first_accum,
@@ -71,7 +95,7 @@ def check_optimizer(optimizer: Any, params: list[Parameter]) -> None:
     """Raise if no server can update these Parameters as the optimizer would.
 
     Raises:
-        OptimizerError: there are some, and the optimizer is none that a server has, or centralizes
+        OptimizerError: there are some, and servers do not support the optimizer, or it centralizes
             the gradient of one.
     """
     if params and type(optimizer) not in _RULES:
@@ -80,6 +104,14 @@ def check_optimizer(optimizer: Any, params: list[Parameter]) -> None:
             "parameter server, and the server does not have this optimizer. It has "
             f"{', '.join(kind.__name__ for kind in _RULES)}."
         )
+    for param in params:
+        if isinstance(optimizer, RowwiseAdagrad) and not is_table(param):
+            raise OptimizerError(
+                f"RowwiseAdagrad trains Parameter '{param.name}', which lives on the parameter "
+                "server and is not a table: pieces of it on servers have no rows. Use "
+                "set_param_ps(init_in_server=True) for tables, and another optimizer (such as "
+                "Adagrad) for this Parameter."
+            )
     served = set(params)
     for param, centralize in zip(optimizer._parameters, optimizer._centralize, strict=True):
         # Of fewer axes there is nothing to centralize (`optim.optimizer.centralized`).
@@ -90,7 +122,7 @@ def check_optimizer(optimizer: Any, params: list[Parameter]) -> None:
             )
 
 
-def rule_spec(optimizer: Any, at: int) -> dict[str, Any]:
+def update_rule_spec(optimizer: Any, at: int) -> dict[str, Any]:
     """The optimizer's spec (see `rules.make_update_rule`) for its Parameter at an index."""
     spec = _RULES[type(optimizer)](optimizer)
     return spec | {"group": group_name(optimizer, at), "decays": bool(optimizer.decay_flags[at])}

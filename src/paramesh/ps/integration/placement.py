@@ -2,28 +2,26 @@
 
 Glossary
     served      a Parameter with `set_param_ps`, while the setting `enable_ps` is on
-    table       a served Parameter with `init_in_server`: it exists on no worker
-    copy        the values of a served Parameter that is no table, on this worker: those of the step
-                that it is at
-    rows        rows of a table that a program looks up, a hidden input of it
-    handed      a hidden output of a program: a gradient to be pushed, or the numbers of the push
+    table       a served Parameter with `init_in_server`: no worker has all of it
+    copy        the values on this worker of a served Parameter that is not a table, at its step
+    rows        the rows of a table that a program looks up, an implicit input of it
+    handed out  an implicit output of a program: a gradient to push, or the numbers of the push
 
-A program that updates served Parameters hands out their gradients and leaves everything else to the
-servers: the optimizer's state of a served Parameter exists there alone. After it has run, gradients
-are pushed, and the copies become those of the next step.
+A program that updates served Parameters outputs their gradients and leaves the update to the
+servers: the optimizer's state of a served Parameter exists only there. After the program has run,
+the gradients are pushed, and the copies get the values of the next step.
 
-The rows that a program looks up have to be there when it starts. While it is traced, every lookup
-notes its indices as a hidden output that is known ahead: the part of the program that computes
-them is run first, the rows are pulled, and then the program runs. The gradient by a table is one
-row for each index that was looked up (see `row_gradients`).
+The rows that a program looks up must be present when it starts. While it is traced, every lookup
+records its indices as a prefetch key: the part of the program that computes them runs first, the
+rows are pulled, and then the program runs. The gradient by a table has one row for each index that
+was looked up (see `row_gradients`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import threading
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -32,70 +30,33 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh._compat.jax import eval_context
-from paramesh.dtype import to_dtype, x64
+from paramesh.dtype import x64
 from paramesh.errors import ContextError, ParameterStateError
 from paramesh.parameter import Parameter
+from paramesh.ps.client.cache import Lookup, RowCache
+from paramesh.ps.client.lookups import distinct, gathered
 from paramesh.ps.client.row_gradients import Sums, to_push
 from paramesh.ps.client.row_ids import check_integers, checked, id_counts, marked
 from paramesh.ps.integration import checkpointing
 from paramesh.ps.integration import session as sessions
+from paramesh.ps.integration.implicit_values import Gradient, Hyper, Rows
 from paramesh.ps.integration.optimizers import (
     check_optimizer,
     numbers,
     prepared,
-    rule_spec,
     states_of,
+    update_rule_spec,
 )
 from paramesh.ps.integration.session import Session
 from paramesh.ps.integration.step_synchronization import catch_up
 from paramesh.ps.server.refresh import NO_IDS
 from paramesh.ps.specification.initial_values import values_at
-from paramesh.ps.specification.specs import is_table, spec_of, table_start
+from paramesh.ps.specification.specs import is_table, spec_of, table_initial_values
 from paramesh.sampling.recipe import Recipe
 from paramesh.state import storage, tracing
-from paramesh.state.placement import ImplicitValue, Placement, PrefetchKey
+from paramesh.state.placement import ImplicitValue, Placement
 
 Array = np.ndarray[Any, Any]
-
-
-class Rows(ImplicitValue):
-    """The rows of one lookup in a table: one for each index, zeros for those of padding."""
-
-    def __init__(
-        self, table: Parameter, number: int, size: int, ids_dtype: Any, padding: int | None
-    ) -> None:
-        row = tuple(table.shape[1:])
-        super().__init__(f"rows of '{table.name}'", (size, *row), table.dtype)
-        self.table = table
-        self.number = number
-        self.padding = padding
-        self.wanted = PrefetchKey(f"the indices of '{table.name}'", (size,), to_dtype(ids_dtype))
-        self.wanted.per_device = self.per_device = True
-        #: The indices of the running step; -1 for padding.
-        self.ids: Array = np.empty(0, np.int64)
-
-
-class Gradient(ImplicitValue):
-    """The gradient by a served Parameter, handed out."""
-
-    def __init__(self, param: Parameter, shape: tuple[int, ...], dtype: Any) -> None:
-        super().__init__(f"the gradient by '{param.name}'", shape, to_dtype(dtype))
-        self.param = param
-        self.per_device = is_table(param)
-        self.spec: dict[str, Any] = {}
-        self.rows: list[Rows] = []
-        self.summed = False
-        self.states: dict[str, Parameter] = {}
-
-
-class Hyper(ImplicitValue):
-    """The numbers of a push of an optimizer, handed out."""
-
-    def __init__(self, names: Sequence[str], optimizer: Any) -> None:
-        super().__init__("the numbers of a push", (len(names),), to_dtype(np.float32))
-        self.names = tuple(names)
-        #: A program does not keep it alive.
-        self.optimizer = weakref.ref(optimizer)
 
 
 class _Trace(threading.local):
@@ -202,8 +163,8 @@ class Served(Placement):
         for param in params:
             if isinstance(param, Parameter) and is_table(param):
                 raise ParameterStateError(
-                    f"Parameter '{param.name}' lives on the parameter server (init_in_server), and "
-                    "nowhere as a whole. Look rows up with nn.EmbeddingLookup."
+                    f"Parameter '{param.name}' lives on the parameter server (init_in_server), "
+                    f"and no worker has all of it. Look up rows with nn.EmbeddingLookup."
                 )
 
     # Lookups.
@@ -232,7 +193,7 @@ class Served(Placement):
         """Rows of a table on the servers, (...) -> (..., *row); any for the index of padding.
 
         Raises:
-            TypeError: the indices are no integers.
+            TypeError: the indices are not integers.
             ValueError: an index outside the table; in a compiled program when it is called.
             ContextError: a transform of JAX alone that looks rows up.
         """
@@ -243,12 +204,12 @@ class Served(Placement):
         if lookups is None:
             if isinstance(ids, jax.core.Tracer):
                 raise ContextError(
-                    f"Parameter '{table.name}' lives on the parameter server, and a JAX transform "
-                    "that paramesh does not see looks rows up. Use paramesh's jit, grad and the "
-                    "like, in graph mode."
+                    f"Parameter '{table.name}' lives on the parameter server, and its rows are "
+                    f"looked up inside a JAX transform that paramesh does not control. Use "
+                    f"paramesh's own transforms (jit, grad, …) in graph mode."
                 )
             flat = checked(table, np.asarray(ids).reshape(-1), padding)
-            rows = self._pulled(table, [flat])[0]
+            rows = self._looked_up_now({table: [flat]})[table][0]
             return _on_device(rows.reshape(*np.shape(ids), *table.shape[1:]))
         number = lookups.get(table, 0)
         lookups[table] = number + 1
@@ -260,29 +221,30 @@ class Served(Placement):
         tracing.write(rows.wanted, ids.reshape(-1))
         return tracing.read(rows).reshape(*ids.shape, *rows.shape[1:])
 
-    def _pulled(self, table: Parameter, ids: list[Array]) -> list[Array]:
-        """Rows for several lists of indices, each row asked for once; zeros for -1."""
-        everything = np.concatenate(ids)
-        inside = everything >= 0
-        unique, places = np.unique(everything[inside], return_inverse=True)
-        values = self._rows_of(table, unique)
-        if inside.all():
-            out = values[places]
-        else:
-            out = np.zeros((len(everything), *table.shape[1:]), values.dtype)
-            out[inside] = values[places]
-        return np.split(out, np.cumsum([len(one) for one in ids])[:-1])
+    def _looked_up_now(self, lookups: dict[Parameter, list[Array]]) -> dict[Parameter, list[Array]]:
+        """The rows of lookups, by table; each row is requested once, all in one request.
 
-    def _rows_of(self, table: Parameter, ids: Array) -> Array:
+        Args:
+            lookups: the ids of each lookup; -1 for padding, whose rows are zeros.
+        """
+        unique = distinct([(table.shape[0], ids) for table, ids in lookups.items()])
+        rows = self._rows_of({t: one.ids for t, one in zip(lookups, unique, strict=True)})
+        return {
+            table: [gathered(rows[table], places) for places in one.places]
+            for table, one in zip(lookups, unique, strict=True)
+        }
+
+    def _rows_of(self, wanted: dict[Parameter, Array]) -> dict[Parameter, Array]:
         session = sessions.session_before(self.settings)
-        if session is not None and checkpointing.on_servers(table, session):
-            return session.pull_rows(table.name, ids)
-        # Nothing was trained yet: the rows are those of the recipe.
-        width = int(np.prod(table.shape[1:]))
-        first = ids.astype(np.uint64)[:, None] * np.uint64(width)
-        positions = (first + np.arange(width, dtype=np.uint64)).reshape(-1)
-        values = values_at(table_start(table), positions).reshape(len(ids), *table.shape[1:])
-        return checkpointing.overlay(table, ids, values)
+        found: dict[Parameter, Array] = {}
+        trained: dict[str, Array] = {}
+        for table, ids in wanted.items():
+            if session is not None and checkpointing.on_servers(table, session):
+                trained[table.name] = ids
+            else:
+                found[table] = _initial_rows(table, ids)
+        pulled = session.pull_tables(trained) if session is not None else {}
+        return found | {table: pulled[table.name] for table in wanted if table.name in pulled}
 
     # Gradients.
 
@@ -293,8 +255,8 @@ class Served(Placement):
             return super().variables(params)
         if self._trace.lookups is None:
             raise ContextError(
-                f"Parameter '{next(iter(of_table)).name}' lives on the parameter server: gradients "
-                "by it are taken in compiled programs only. Use graph mode."
+                f"Parameter '{next(iter(of_table)).name}' lives on the parameter server: its "
+                f"gradient can be computed in compiled programs only. Use graph mode."
             )
         flat = [state for param in params for state in of_table.get(param, [param])]
 
@@ -343,9 +305,9 @@ class Served(Placement):
             return param.shape
         if given[0] and not (self._trace.lookups or {}).get(param):
             raise ContextError(
-                f"Parameter '{param.name}' lives on the parameter server: the program that takes "
-                "gradients by it has to be the one that calls the optimizer with them. Put both "
-                "into one jit function, or use TrainOneStepCell."
+                f"Parameter '{param.name}' lives on the parameter server: the program that "
+                f"computes its gradient must also call the optimizer with it. Put both into one "
+                f"jit function, or use TrainOneStepCell."
             )
         if self.lacks_rows(param):
             return given
@@ -365,8 +327,9 @@ class Served(Placement):
             if param.is_param_ps:
                 raise ContextError(
                     f"Parameter '{param.name}' lives on the parameter server, where an update "
-                    "cannot be made conditional: a moving loss scale does not work with it. Use a "
-                    "fixed one: FixedLossScaleManager with drop_overflow_update=False."
+                    f"cannot be made conditional: dynamic loss scaling does not work with it. "
+                    f"Use a fixed loss scale: FixedLossScaleManager with "
+                    f"drop_overflow_update=False."
                 )
 
     def check_accumulated(self, params: Sequence[Any]) -> None:
@@ -375,7 +338,7 @@ class Served(Placement):
             if is_table(param):
                 raise ContextError(
                     f"Parameter '{param.name}' is a table on the parameter server, whose rows are "
-                    "looked up once for the whole batch: grad_accumulation_step has to be 1. Give "
+                    "looked up once for the whole batch: grad_accumulation_step must be 1. Use "
                     "smaller batches."
                 )
 
@@ -390,7 +353,7 @@ class Served(Placement):
                 raise ContextError(
                     f"Parameter '{params[i].name}' was frozen (requires_grad=False) after "
                     f"{type(optimizer).__name__} was made, but it lives on the parameter server, "
-                    "which trains it. Make the optimizer anew, of trainable_params()."
+                    "which trains it. Create the optimizer again from trainable_params()."
                 )
         if tracing.current() is None:
             catch_up(self.session, optimizer)
@@ -400,7 +363,7 @@ class Served(Placement):
             given = self.changed(params[i], grads[i]) if known is None else known
             grad = prepared(optimizer, i, given, self.divisor)
             gradient = Gradient(params[i], grad.shape, grad.dtype)
-            gradient.spec = spec_of(params[i]) | {"optimizer": rule_spec(optimizer, i)}
+            gradient.spec = spec_of(params[i]) | {"optimizer": update_rule_spec(optimizer, i)}
             gradient.states = states_of(optimizer, i)
             if is_table(params[i]):
                 gradient.rows, gradient.summed = self._looked_up(params[i]), known is None
@@ -415,7 +378,7 @@ class Served(Placement):
         return frozenset(indices)
 
     def changed(self, param: Any, given: Any) -> Any:
-        """What is pushed of a gradient that is no more as it was made."""
+        """What is pushed of a gradient that was changed after it was computed."""
         return given
 
     def _looked_up(self, table: Parameter) -> list[Rows]:
@@ -440,21 +403,39 @@ class Served(Placement):
         if not rows:
             return
         known = {state: self.out(array) for state, array in compute_keys().items()}
-        for table in dict.fromkeys(state.table for state in rows):
-            mine = [state for state in rows if state.table is table]
-            for state in mine:
-                state.ids = checked(table, known[state.wanted], state.padding)
-            for state, values in zip(mine, self._fetched(table, mine), strict=True):
-                state._store(values)
+        by_table: dict[Parameter, list[Rows]] = {}
+        for state in rows:
+            state.ids = checked(state.table, known[state.wanted], state.padding)
+            by_table.setdefault(state.table, []).append(state)
+        for state, values in zip(
+            [state for mine in by_table.values() for state in mine],
+            self._fetched({t: [state.ids for state in mine] for t, mine in by_table.items()}),
+            strict=True,
+        ):
+            state._store(values)
 
-    def _fetched(self, table: Parameter, rows: list[Rows]) -> list[Any]:
-        """The rows of lookups in one table, on the device."""
-        ids = [state.ids for state in rows]
-        cache = self.session.cache_of(table) if self.caches_rows else None
-        found = None
-        if cache is not None:
-            found = cache.lookup(ids, lambda missing: self.session.pull_rows(table.name, missing))
-        return list(map(self.rows_in, self._pulled(table, ids))) if found is None else found
+    def _fetched(self, lookups: dict[Parameter, list[Array]]) -> list[Any]:
+        """The rows of all lookups, on the device, in their order; one request to each server."""
+        cached: dict[Parameter, tuple[RowCache, Lookup]] = {}
+        for table in lookups if self.caches_rows else ():
+            cache = self.session.cache_of(table)
+            lookup = None if cache is None else cache.begin(lookups[table])
+            if cache is not None and lookup is not None:
+                cached[table] = cache, lookup
+        plain = {table: ids for table, ids in lookups.items() if table not in cached}
+        unique = distinct([(table.shape[0], ids) for table, ids in plain.items()]) if plain else []
+        wanted = {t: lookup.missing for t, (_, lookup) in cached.items() if len(lookup.missing)}
+        wanted |= {table: one.ids for table, one in zip(plain, unique, strict=True)}
+        pulled = self._rows_of(wanted)
+        places = {table: one.places for table, one in zip(plain, unique, strict=True)}
+        found: list[Any] = []
+        for table in lookups:
+            if table in cached:
+                cache, lookup = cached[table]
+                found += cache.finish(lookup, pulled.get(table))
+            else:
+                found += [self.rows_in(gathered(pulled[table], one)) for one in places[table]]
+        return found
 
     def prefetch(self, implicit: Sequence[Any], compute_keys: Callable[[], dict[Any, Any]]) -> None:
         """Note which rows the following step will look up, for the tables that are cached."""
@@ -484,6 +465,21 @@ class Served(Placement):
         found |= dataclasses.asdict(id_counts(param))
         cache = session.caches.get(param.name)
         return found if cache is None else found | cache.counts.as_dict()
+
+    def items(self, param: Any, block: int) -> Iterator[tuple[Array, Array]]:
+        """The trained rows of a table, in blocks; the loaded ones if none was trained yet."""
+        if not is_table(param):
+            yield from super().items(param, block)
+            return
+        session = sessions.session_before(self.settings)
+        if session is not None and checkpointing.on_servers(param, session):
+            yield from session.client.items(param.name, block)
+            return
+        rows = checkpointing.waiting.get(param)
+        for first in range(0, 0 if rows is None else len(rows.ids), block):
+            assert rows is not None
+            part = slice(first, first + block)
+            yield rows.ids[part], rows.fields["value"][part]
 
     def _declare(self, gradients: list[Gradient]) -> None:
         dense = {g.param.name: g.param for g in gradients if not is_table(g.param)}
@@ -528,10 +524,14 @@ class Served(Placement):
         session = self.session
         if not session.caches or not _is_busy(gradients):
             return
+        wanted: dict[str, Array] = {}
         for name, cache in session.caches.items():
             pushed = [rows.ids for g in gradients if g.param.name == name for rows in g.rows]
-            ids = np.unique(np.concatenate(pushed)) if pushed else NO_IDS
-            cache.prefetch(ids, lambda lacking, n=name: session.pull_rows(n, lacking))
+            lacking = cache.lacking(np.unique(np.concatenate(pushed)) if pushed else NO_IDS)
+            if len(lacking):
+                wanted[name] = lacking
+        for name, rows in session.pull_tables(wanted).items():
+            session.caches[name].prefetched(wanted[name], rows)
 
     def _check_owners(self, gradients: list[Gradient]) -> None:
         session = self.session
@@ -539,15 +539,14 @@ class Served(Placement):
             name, param = gradient.param.name, gradient.param
             if session.owners.setdefault(name, param) is not param:
                 raise ParameterStateError(
-                    f"another Parameter of the name '{name}' lives on the parameter server "
-                    "already. Give this one another name, or end the servers first: "
-                    "context.reset_ps_context()."
+                    f"another Parameter named '{name}' already lives on the parameter server. "
+                    f"Rename this one, or stop the servers first: context.reset_ps_context()."
                 )
             if session.copies.get(name, param._value) is not param._value:
                 raise ParameterStateError(
-                    f"Parameter '{name}' lives on the parameter server and was given another value "
-                    "on this worker after its first step. Give it (or load it) before the first "
-                    "step."
+                    f"Parameter '{name}' lives on the parameter server but its value on this "
+                    f"worker was changed after its first step. Set (or load) it before the first "
+                    f"step."
                 )
 
     def _take_over(self, values: dict[str, Array], params: dict[str, Parameter]) -> None:
@@ -563,6 +562,15 @@ class Served(Placement):
         copies = self.session.copies | {param.name: array for param, array in taken}
         changes = [(param, "_contents", array) for param, array in taken]
         storage.commit([*changes, (self.session, "copies", copies)])
+
+
+def _initial_rows(table: Parameter, ids: Array) -> Array:
+    """Rows of a table that no server has: those of the recipe, or those that were loaded."""
+    width = int(np.prod(table.shape[1:]))
+    first = ids.astype(np.uint64)[:, None] * np.uint64(width)
+    positions = (first + np.arange(width, dtype=np.uint64)).reshape(-1)
+    values = values_at(table_initial_values(table), positions)
+    return checkpointing.overlay(table, ids, values.reshape(len(ids), *table.shape[1:]))
 
 
 def _is_busy(gradients: list[Gradient]) -> bool:

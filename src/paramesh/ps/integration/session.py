@@ -1,9 +1,9 @@
-"""One worker's connection to the parameter server: what was declared, and the step it is at.
+"""One worker's connection to the parameter server: what is declared, and the step it is at.
 
 Glossary
-    client      what carries a worker's calls to the servers. `LocalClient` has the servers' stores
-                in this process
-    session     the client that the settings ask for; started when a program first needs it, ended
+    client      sends a worker's calls to the servers. `LocalClient` has the servers' stores in
+                this process
+    session     the client for the current settings; opened when a program first needs it, closed
                 with the settings or with the process
 """
 
@@ -12,12 +12,13 @@ from __future__ import annotations
 import atexit
 import math
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 
 from paramesh import context
+from paramesh.errors import ParameterServerError
 from paramesh.ps.client.cache import RowCache
 from paramesh.ps.deployment.connection import connect as connect_servers
 from paramesh.ps.integration.multiprocess_workers import as_workers
@@ -38,7 +39,7 @@ Update = Mapping[str, Mapping[str, Array]]
 
 
 class Client(Protocol):
-    """What a session needs of the servers; all names and values are those of whole Parameters.
+    """What a session needs of the servers; all names and values are those of full Parameters.
 
     Attributes:
         rank: of this worker, from 0.
@@ -89,8 +90,24 @@ class Client(Protocol):
         """Dense Parameters as step `step` reads them."""
         ...
 
-    def pull_rows(self, step: int, name: str, ids: Array) -> Array:
-        """Rows of a table as step `step` reads them; ids sorted, each once."""
+    def pull_tables(self, step: int, wanted: Mapping[str, Array]) -> dict[str, Array]:
+        """Rows of tables as step `step` reads them, in one request to each server.
+
+        Args:
+            step: which reads them.
+            wanted: by table, the ids: sorted, each once.
+
+        Returns:
+            (ids, *row) by table; not to be written to.
+        """
+        ...
+
+    def items(self, name: str, count: int) -> Iterator[tuple[Array, Array]]:
+        """The trained rows of a table, in blocks of at most `count`: ids and rows.
+
+        Raises:
+            ParameterServerError: a step was made meanwhile.
+        """
         ...
 
     def put(self, name: str, fields: Mapping[str, Array], ids: Array | None) -> None:
@@ -120,6 +137,7 @@ class LocalClient:
     def __init__(self, servers: int) -> None:
         self.partition = Partition(servers)
         self.stores = [Store() for _ in range(servers)]
+        self.steps = 0
         self._shapes: dict[str, tuple[int, ...]] = {}
 
     def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> None:
@@ -155,6 +173,7 @@ class LocalClient:
         refresh: Refresh | None = None,
     ) -> dict[str, Array]:
         """As in `Client`."""
+        self.steps += 1
         split = self.partition.split_updates(updates)
         moved: list[dict[str, Array]] = []
         for store, mine in zip(self.stores, split, strict=True):
@@ -176,8 +195,11 @@ class LocalClient:
             found[name] = self.partition.join_values(name, shape, pieces)
         return found
 
-    def pull_rows(self, step: int, name: str, ids: Array) -> Array:
+    def pull_tables(self, step: int, wanted: Mapping[str, Array]) -> dict[str, Array]:
         """As in `Client`."""
+        return {name: self._pull_rows(name, ids) for name, ids in wanted.items()}
+
+    def _pull_rows(self, name: str, ids: Array) -> Array:
         parts = self.partition.split_rows(ids)
         if len(parts) == 1:
             return self.stores[0].read(name, ids)
@@ -186,6 +208,20 @@ class LocalClient:
         for mine, values in zip(parts, rows, strict=True):
             out[mine] = values
         return out
+
+    def items(self, name: str, count: int) -> Iterator[tuple[Array, Array]]:
+        """As in `Client`."""
+        at = self.steps
+        for store in self.stores:
+            everything = store.rows(name)
+            for first in range(0, len(everything), count):
+                if self.steps != at:
+                    raise ParameterServerError(
+                        f"Parameter '{name}' was iterated, and a step was made meanwhile: finish "
+                        "the iteration before the next step."
+                    )
+                ids = everything[first : first + count]
+                yield ids, store.read(name, ids)
 
     def put(self, name: str, fields: Mapping[str, Array], ids: Array | None) -> None:
         """As in `Client`."""
@@ -284,7 +320,7 @@ class Session:
         self.pulled: dict[str, int] = {}
         self.at = client.start
         #: How far the script is (see `step_synchronization`), and the optimizers' counts.
-        self.pace: Any = None
+        self.step_synchronizer: Any = None
         self.caught_up: set[Any] = set()
         self.catching_up: dict[Any, dict[Any, Array]] = {}
 
@@ -344,10 +380,11 @@ class Session:
         """The values of dense Parameters."""
         return self.client.pull(self.at, names)
 
-    def pull_rows(self, name: str, ids: Array) -> Array:
-        """Rows of a declared table; ids sorted, each once."""
-        self._count(name, len(ids))
-        return self.client.pull_rows(self.at, name, ids)
+    def pull_tables(self, wanted: Mapping[str, Array]) -> dict[str, Array]:
+        """Rows of declared tables by the ids of each: sorted, each once."""
+        for name, ids in wanted.items():
+            self._count(name, len(ids))
+        return self.client.pull_tables(self.at, wanted) if wanted else {}
 
     def _count(self, name: str, rows: int) -> None:
         self.pulled[name] = self.pulled.get(name, 0) + rows

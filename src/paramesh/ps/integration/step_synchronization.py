@@ -1,14 +1,14 @@
-"""The steps that a worker owes to the servers: which batch comes first, and its random numbers.
+"""Which steps of a worker are pending: the batch to continue from, and its random numbers.
 
 Glossary
-    owed        a step that the servers wait for from this worker: in sync and stale mode the first
+    pending     a step that the servers expect from this worker: in sync and stale mode the first
                 one that a server has not applied, in async mode the worker's own next push
-    place       where the default generator is when a step begins: a function of the seed, the
-                worker and the step alone
+    position    the state of the default generator at the start of a step: a function of the seed,
+                the worker and the step alone
 
-A worker that was started again runs the script from its top. The steps that its predecessor has
-pushed are passed over, and the first that is owed has to come out with the same bits: the same
-batch, the same random numbers, the same number of the step in learning-rate schedules.
+A restarted worker runs the script from the beginning. Steps that its predecessor has pushed are
+skipped, and the first pending one must have the same bits: the same batch, the same random
+numbers, the same step in learning-rate schedules.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from paramesh.tensor.base import Tensor
 _KEYS, _STEPS = 20, 32
 
 
-class Pace:
+class StepSynchronizer:
     """How far the script of this process is, counted in steps from its top.
 
     Args:
@@ -46,7 +46,7 @@ class Pace:
 
     @property
     def passed(self) -> int:
-        """How many of the steps that come next are not owed any more."""
+        """How many of the next steps are not pending any more."""
         return max(0, self._first - self.step)
 
     def pass_over(self, count: int) -> None:
@@ -64,20 +64,20 @@ class Pace:
         """The step was made.
 
         Raises:
-            ParameterStateError: it was no single push.
+            ParameterStateError: it was not a single push.
         """
         self.step += 1
         session = self._session
         if session.specs and session.at != self.step:
             raise ParameterStateError(
-                f"after {self.step} steps this worker has pushed {session.at} times; one batch has "
-                "to be one push, or a worker that is started again could not know where to go on. "
-                "Call one optimizer once for each batch."
+                f"after {self.step} steps this worker has pushed {session.at} times; each batch "
+                f"must be one push, or a restarted worker could not find the step to continue "
+                f"from. Call one optimizer once per batch."
             )
 
 
-def pace() -> Pace | None:
-    """The pace of this worker; None where none is started again.
+def step_synchronizer() -> StepSynchronizer | None:
+    """Which step this worker is at; None where no worker is restarted.
 
     That is without servers in processes of their own, and for processes that JAX has joined, which
     end together. Connects to the servers.
@@ -91,12 +91,12 @@ def pace() -> Pace | None:
     if sessions.alone(settings) or "rank" in settings:
         return None
     session = sessions.session_for(settings)
-    if session.pace is None:
-        session.pace = Pace(session)
-    return session.pace
+    if session.step_synchronizer is None:
+        session.step_synchronizer = StepSynchronizer(session)
+    return session.step_synchronizer
 
 
-def passed_over(session: Session, optimizer: Any) -> dict[Any, Any]:
+def skipped_counts(session: Session, optimizer: Any) -> dict[Any, Any]:
     """{Parameter: value} of what an optimizer counts, if it does not know the steps passed over.
 
     Args:
@@ -115,7 +115,7 @@ def catch_up(session: Session, optimizer: Any) -> None:
     if not session.client.start or count in session.caught_up:
         return
     # Computed once: when this is interrupted and called again, some have their new values.
-    values = session.catching_up.setdefault(count, passed_over(session, optimizer))
+    values = session.catching_up.setdefault(count, skipped_counts(session, optimizer))
     for param, value in values.items():
         param.assign(Tensor(value))
     session.caught_up.add(count)

@@ -1,4 +1,4 @@
-"""How this process is ending: whether well, or with an exception or an exit code that is none.
+"""The exit status of this process: success, an exception, or a non-zero exit code.
 
 Python tells an `atexit` function nothing of this. So uncaught exceptions are seen by
 `sys.excepthook`, codes by what is put in the place of `sys.exit`, `exit` and `quit`, and whether

@@ -188,7 +188,7 @@ class Lifeline:
         try:
             self._socket.sendall(secret.encode())
             if self._socket.recv(1) != _HELD:
-                raise ConnectionRefusedError(f"the process at {host} holds no more connections")
+                raise ConnectionRefusedError(f"the process at {host} accepts no more connections")
             self._socket.setblocking(False)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for name, value in _KEEPALIVE.items():

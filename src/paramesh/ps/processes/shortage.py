@@ -67,9 +67,9 @@ def names_shortage(
         try:
             return await method(self, *args, **more)
         except (MemoryError, RuntimeError, OSError) as error:
-            told = shortage(self.title, method.__name__, error)
-            if told is None:
+            reported = shortage(self.title, method.__name__, error)
+            if reported is None:
                 raise
-            raise told from None
+            raise reported from None
 
     return named

@@ -1,11 +1,10 @@
 """A dense Parameter on a server, or a range of one.
 
 Glossary
-    range       elements that follow one another in the row-major order of the whole, as a flat
-                array
+    range       consecutive elements in the row-major order of the full array, as a flat array
 
-An update writes new arrays and leaves the old ones to its undo; the memory of an undo that nobody
-needs any more is written again. So an array that was read never changes while it is held.
+An update writes new arrays and leaves the old ones to its undo; the memory of an undo that is no
+longer needed is reused. So an array that was read never changes while it is referenced.
 """
 
 from __future__ import annotations
@@ -75,10 +74,15 @@ class Dense:
         self.dtype = to_dtype(spec["dtype"]).np_dtype
         self.work = arithmetic(self.dtype)
         self.optimizer: dict[str, Any] | None = spec.get("optimizer")
-        self.rule: UpdateRule | None = (
+        self.update_rule: UpdateRule | None = (
             make_update_rule(self.name, self.optimizer) if self.optimizer else None
         )
-        slots = self.rule.slots if self.rule else {}
+        if self.update_rule is not None and self.update_rule.row_slots:
+            assert self.optimizer is not None
+            raise ValueError(
+                f"Parameter '{self.name}': {self.optimizer['rule']} updates tables of rows alone."
+            )
+        slots = self.update_rule.slots if self.update_rule else {}
         self.arrays: dict[str, Array] = {}
         if empty:
             return
@@ -99,8 +103,8 @@ class Dense:
         flat = np.ravel(np.asarray(values)).astype(self.dtype, copy=False)
         if not 0 <= at <= self.size - len(flat):
             raise ParameterShapeError(
-                f"Parameter '{self.name}' has {self.size} elements here; elements {at} to "
-                f"{at + len(flat)} do not fit."
+                f"Parameter '{self.name}' has {self.size} elements on this server; elements {at} "
+                f"to {at + len(flat)} are out of range."
             )
         if field == VALUE and VALUE not in self.arrays:
             self.arrays[VALUE] = np.zeros(self.size, self.dtype)
@@ -117,7 +121,8 @@ class Dense:
         """
         if VALUE not in self.arrays:
             raise ParameterStateError(
-                f"Parameter '{self.name}' has no values on the server yet: put them first."
+                f"Parameter '{self.name}' has no values on the server yet: send them with put "
+                f"first."
             )
         arrays = self.arrays if undo is None else undo.before
         view = arrays[field].reshape(self.shape)
@@ -126,9 +131,9 @@ class Dense:
 
     def apply(self, grad: Array, numbers: Numbers, spare: DenseUndo | None) -> DenseUndo:
         """One update from the gradient of all elements here (see `Store.check`)."""
-        assert self.rule is not None
+        assert self.update_rule is not None
         g = np.ravel(grad)
-        names = [VALUE, *self.rule.slots]
+        names = [VALUE, *self.update_rule.slots]
         old = [self.arrays[name] for name in names]
         new: list[Array] = []
         for array, name in zip(old, names, strict=True):
@@ -141,11 +146,11 @@ class Dense:
             held = [array[part] for array in old]
             targets = [array[part] for array in new]
             if direct:
-                updated(self.rule, held[0], g[part], numbers, held[1:], targets)
+                updated(self.update_rule, held[0], g[part], numbers, held[1:], targets)
                 continue
             held = [array.astype(self.work) for array in held]
             piece = g[part].astype(self.work)
-            values = updated(self.rule, held[0], piece, numbers, held[1:])
+            values = updated(self.update_rule, held[0], piece, numbers, held[1:])
             for target, value in zip(targets, values, strict=True):
                 target[...] = value
         self.arrays = dict(zip(names, new, strict=True))
@@ -155,9 +160,9 @@ class Dense:
         """Take the last update back."""
         self.arrays = dict(undo.before)
 
-    def hold(self) -> DenseView:
+    def view(self) -> DenseView:
         """The elements as they are now, to be read while updates go on."""
-        return DenseView(self)
+        return DenseView(self.spec, self.arrays, self.size)
 
     def load(self, at: int, fields: dict[str, Array]) -> None:
         """Take over a piece of a held one.

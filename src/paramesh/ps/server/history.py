@@ -1,14 +1,15 @@
-"""Earlier versions of a server's store, and which rows are other ones from version to version.
+"""Earlier versions of a server's store, and which rows changed between versions.
 
 Glossary
-    undo        what the values that an update changed were before it
-    spare       the undo that was forgotten last: the next update writes to its memory
-    moved       a row that an update changed, made or dropped
+    undo        the values that an update changed, before the update
+    spare       the undo that was discarded last: the next update writes to its memory
+    moved       a row that an update changed, created or dropped
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from paramesh.errors import ParameterStateError
 from paramesh.ps.durability.record import Array
 from paramesh.ps.server.refresh import NO_IDS, moved_rows
 from paramesh.ps.server.store import Store, Undo
+from paramesh.ps.server.tables import RowsUndo
 from paramesh.ps.specification.protocol import RunConfig, VersionGone
 
 #: In async mode, of so many updates a server knows which rows they changed.
@@ -28,17 +30,17 @@ class History:
 
     Args:
         store: at its present version.
-        rules: how far back it has to be read.
+        config: how far back it has to be read.
     """
 
-    def __init__(self, store: Store, rules: RunConfig) -> None:
+    def __init__(self, store: Store, config: RunConfig) -> None:
         self._store = store
-        self._rules = rules
-        self._kept = rules.behind if rules.keep_history else 0
+        self._config = config
+        self._kept = config.behind if config.keep_history else 0
         self._undos: deque[Undo] = deque()
         self._spare: Undo | None = None
         #: (version before, rows by table) of the last updates.
-        known = _ASYNC_MOVES if rules.mode == "async" else rules.behind
+        known = _ASYNC_MOVES if config.mode == "async" else config.behind
         self._moves: deque[tuple[int, dict[str, Array]]] = deque(maxlen=known)
 
     def take_spare(self) -> Undo | None:
@@ -67,17 +69,49 @@ class History:
             ParameterStateError: no such Parameter, or no values yet.
             ValueError: ids outside the table.
         """
-        wanted = self._rules.version_read(step)
+        undos = self._undos_behind(step, version)
+        if name not in self._store.specs():
+            raise ParameterStateError(f"Parameter '{name}' does not exist on this server.")
+        return self._read_back(name, ids, [undo for undo in undos if name in undo.parts])
+
+    def read_tables(self, step: int, version: int, wanted: Mapping[str, Array]) -> dict[str, Array]:
+        """The rows of several tables that a step reads.
+
+        Args:
+            step: which; not in async mode.
+            version: the present one.
+            wanted: ids by table.
+
+        Raises:
+            VersionGone, ParameterStateError, ValueError: as `read`.
+        """
+        return self._store.read_tables(wanted, self._undos_behind(step, version))
+
+    def rows(self, step: int, version: int, name: str) -> Array:
+        """The ids of the rows of a table that existed at the version that a step reads, sorted.
+
+        Raises:
+            VersionGone, ParameterStateError: as `read`.
+        """
+        ids = self._store.rows(name)
+        for undo in reversed(self._undos_behind(step, version)):
+            change = undo.parts.get(name)
+            if isinstance(change, RowsUndo):
+                if change.expired is not None:
+                    ids = np.union1d(ids, change.expired[0])
+                ids = np.setdiff1d(ids, change.created, assume_unique=True)
+        return ids
+
+    def _undos_behind(self, step: int, version: int) -> list[Undo]:
+        """The updates after the version that a step reads, the earliest first."""
+        wanted = self._config.version_read(step)
         back, oldest = version - wanted, version - len(self._undos)
         if not oldest <= wanted <= version:
             raise VersionGone(
                 f"step {step} reads version {wanted}; this server has versions {oldest} to "
                 f"{version}."
             )
-        undos = list(self._undos)[len(self._undos) - back :]
-        if name not in self._store.specs():
-            raise ParameterStateError(f"there is no Parameter '{name}' on this server.")
-        return self._read_back(name, ids, [undo for undo in undos if name in undo.parts])
+        return list(self._undos)[len(self._undos) - back :]
 
     def _read_back(self, name: str, ids: Array | None, undos: list[Undo]) -> Array:
         if ids is None or len(undos) < 2:

@@ -1,13 +1,13 @@
-"""What a push's answer says of the rows of tables that a worker keeps copies of.
+"""What the answer to a push says about the rows that a worker caches.
 
 Glossary
-    moved       rows that are not for the next step what they were for this one
-    watch       what a worker asks about a table: the rows that it wants whatever happened, and
-                those that it wants if they moved
-    news        the answer: which rows moved, and those that were asked for
+    moved       rows whose values for the next step differ from those for this one
+    watch       a worker's question about a table: the rows that it needs in any case, and those
+                that it needs only if they moved
+    news        the answer: which rows moved, and the values of those that were requested
 
-Rows move by the updates of all workers, and when they expire. A worker that is told of every row
-that moved, between any two steps that it reads, has exactly what it would pull.
+Rows move by the updates of all workers, and when they expire. A worker that learns of every row
+that moved between any two steps that it reads has exactly what it would pull.
 """
 
 from __future__ import annotations

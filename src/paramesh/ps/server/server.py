@@ -2,21 +2,21 @@
 
 Glossary
     version     how many updates the server has applied
-    step        of a worker: its push of step t becomes (a part of) the update from version t to t+1
-    staged      a push that waits for those of the other workers
+    step        of a worker: its push of step t becomes (part of) the update from version t to t+1
+    staged      a push that waits for the pushes of the other workers
     released    a step whose values may be read: its update is in the log
 
 In "sync" mode (Li et al., OSDI 2014, sequential consistency) the update of a step is the sum of all
 workers' pushes in the order of the workers, and is applied once all have arrived. In "stale" mode
 pushes may arrive for up to `staleness` steps ahead; they are applied in the same order, and step t
-reads version t - staleness, neither an earlier nor a later one. In "async" mode every push is an
-update of its own, counted for each worker.
+reads exactly version t - staleness. In "async" mode every push is an update of its own, and pushes
+are counted per worker.
 
-An update is applied in memory and logged, a large one both at once, and only then released. If the
-server dies before the record is complete, nobody has seen the update, and the workers still hold
-their pushes. (What can be wrong with a push is seen before either.) So what a client has seen is
-always recovered, and servers differ by at most `staleness + 1` versions: a restarted worker goes on
-from the least advanced one, and reads on all others as far back as that.
+An update is applied in memory and logged (a large one does both at once), and only then released.
+If the server dies before the record is complete, nobody has read the update, and the workers still
+have their pushes. Invalid pushes are rejected before either happens. So everything that a client
+has read is recovered, and servers differ by at most `staleness + 1` versions: a restarted worker
+continues from the least advanced one, and reads that far back on all others.
 """
 
 from __future__ import annotations
@@ -24,34 +24,30 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from paramesh.errors import ParameterServerError, ParameterStateError
-from paramesh.ps.durability.log import Log, drop_segments, read_log, start_incarnation
+from paramesh.errors import ParameterServerError
+from paramesh.ps.durability.log import Log, read_log, start_incarnation
 from paramesh.ps.durability.record import Array, Record, arrays_to_updates, updates_to_arrays
-from paramesh.ps.durability.snapshot import (
-    Snapshot,
-    drop_snapshots,
-    read_snapshot,
-    snapshots,
-    write_snapshot,
-)
-from paramesh.ps.durability.snapshot_view import Piece, SnapshotView
-from paramesh.ps.server.history import History
+from paramesh.ps.durability.snapshot import Snapshot, read_snapshot
+from paramesh.ps.server.background import BackgroundThread
+from paramesh.ps.server.recovery import recover
+from paramesh.ps.server.snapshot_writer import SnapshotWriter
 from paramesh.ps.server.store import Store, Undo, Update, reduce_updates
-from paramesh.ps.specification.protocol import PushesMissing, Replaced, RunConfig
+from paramesh.ps.server.versions import VersionedParameters
+from paramesh.ps.server.worker_registry import WorkerRegistry
+from paramesh.ps.specification.protocol import PushesMissing, RunConfig
 
 
-class Server:
+class Server(VersionedParameters):
     """The state of one server, recovered from its folder if there is any.
 
     Args:
         folder: of the log and the snapshots; for this server alone.
-        rules: of the run.
+        config: of the run.
         point: called with the name of every point that is reached.
         fsync: bring every record of the log to the disk.
         following: begin with nothing, and write nothing until `begin` (see `standby`).
@@ -60,13 +56,13 @@ class Server:
 
     Raises:
         ParameterServerError: log and snapshots are damaged beyond recovery, or belong to other
-            rules.
+            config.
     """
 
     def __init__(
         self,
         folder: Path,
-        rules: RunConfig,
+        config: RunConfig,
         *,
         point: Callable[[str], None] | None = None,
         fsync: bool = False,
@@ -75,18 +71,15 @@ class Server:
         following: bool = False,
     ) -> None:
         self.folder = folder
-        self.rules = rules
+        super().__init__(config)
         self._named_point = point
         self.beside = beside
-        self._writer = ThreadPoolExecutor(1, "log")
-        self.snapshots_beside = snapshots_beside
-        self._snapshots = ThreadPoolExecutor(1, "snapshot")
-        self._snapshot: Future[None] | None = None
-        #: Those of the two that have a thread.
-        self._threaded: set[ThreadPoolExecutor] = set()
-        self._point: Callable[[str], None] = point or (lambda name: None)
+        self._log_thread = BackgroundThread("log")
+        #: Called with the name of every point that is reached.
+        self.reach: Callable[[str], None] = point or (lambda name: None)
+        self.snapshots = SnapshotWriter(folder, config.behind, self.reach, snapshots_beside)
         self._fsync = fsync
-        self._clear()
+        self.clear()
         #: Pushes that wait: by step, by worker.
         self._staged: dict[int, dict[int, tuple[Update, dict[str, float]]]] = {}
         if not following:
@@ -108,108 +101,67 @@ class Server:
         point = self._named_point
         self._log = Log(self.folder, incarnation, number, point=point, fsync=self._fsync)
         if number == 0:
-            self._append({"kind": "rules", **self._said_rules()}, {})
+            self._append({"kind": "rules", **self._config_fields()}, {})
         self.recovery_seconds = time.monotonic() - began
         self.started = time.time()
         self.pushes = 0
         self.bytes_pushed = 0
-        self.last_snapshot: dict[str, float] = {}
+        self.snapshots.last = {}
 
     # Recovery.
 
-    def _clear(self) -> None:
-        self.store = Store()
-        self.version = 0
-        self._history = History(self.store, self.rules)
-        #: Which incarnation of each worker may speak and which process that is, and in async mode
-        #: its next push.
-        self._workers: dict[int, int] = {}
-        self._lives: dict[int, int] = {}
-        self._next: dict[int, int] = {}
-        self._valued: set[str] = set()
-        #: What `put` gave values, and the workers that have said goodbye.
+    def clear(self) -> None:
+        """Forget everything that was recovered."""
+        self.forget()
+        self.workers = WorkerRegistry(self.config.workers)
+        #: What `put` gave values.
         self._given: set[str] = set()
-        self._left: set[int] = set()
 
-    def recover(self, records: Callable[[Path, int], Iterable[Record]] = read_log) -> int:
+    def recover(
+        self,
+        records: Callable[[Path, int], Iterable[Record]] = read_log,
+        *,
+        repair: bool = True,
+    ) -> int:
         """Rebuild the state; the number of the next record.
 
         Args:
             records: reads the log of a folder from a number on.
+            repair: remove damaged snapshots that others replace.
 
         Raises:
-            ParameterServerError: log and snapshots are damaged, or belong to other rules.
+            ParameterServerError: log and snapshots are damaged, or belong to other config.
         """
-        self._clear()
-        reasons: list[str] = []
-        damaged: list[Snapshot] = []
-        listed = snapshots(self.folder)
-        # In need without the versions before it: the state is right, and what only a worker that is
-        # started again may ask for is an error there.
-        tries = [(snapshot, False) for snapshot in [*listed, None]]
-        tries += [(snapshot, True) for snapshot in listed]
-        for snapshot, short in tries:
-            if snapshot in damaged:
-                continue
-            try:
-                number = self._recover_from(snapshot, records, short)
-            except ParameterServerError as error:
-                reasons.append(str(error))
-                damaged += [] if snapshot is None else [snapshot]
-            else:
-                # A log that ends before a snapshot began has lost records: never start afresh.
-                if number is not None and (not listed or number >= listed[0].number):
-                    for one in damaged:  # or they would be kept in the place of good ones
-                        one.path.unlink(missing_ok=True)
-                    return number
-                reasons.append(f"the log ends before it can replace {snapshot or 'all of it'}")
-            self._clear()
-        raise ParameterServerError(
-            f"the server of '{self.folder}' cannot be recovered: {'; '.join(reasons)}"
-        )
+        self.clear()
+        return recover(self, records, repair)
 
-    def _recover_from(
-        self,
-        snapshot: Snapshot | None,
-        records: Callable[[Path, int], Iterable[Record]],
-        short: bool,
-    ) -> int | None:
-        number = 0
-        if snapshot is not None:
-            meta, items = read_snapshot(snapshot)
-            self.store.load(items)
-            self._check_rules(meta)
-            self.version = meta["version"]
-            self._workers = {int(k): v for k, v in meta["incarnations"].items()}
-            self._lives = {int(k): v for k, v in meta.get("lives", {}).items()}
-            self._next = {int(k): v for k, v in meta["next"].items()}
-            self._valued = set(meta["valued"])
-            self._given = set(meta.get("given", ()))
-            self._left = set(meta.get("left", ()))
-            number = snapshot.number
-        for record in records(self.folder, number):
-            self._point("recovering")
-            self.replay(record)
-            number = record.number + 1
-        behind = min(self.rules.behind, self.version)
-        if snapshot is not None and not short and self.version - snapshot.version < behind:
-            # Versions that a restarted worker may ask for lie before this snapshot.
-            return None
-        return number
+    def load_snapshot(self, snapshot: Snapshot) -> None:
+        """Take over the state of a snapshot; this server has none.
 
-    def _said_rules(self) -> dict[str, Any]:
-        rules = self.rules
-        return {"workers": rules.workers, "mode": rules.mode, "staleness": rules.staleness}
+        Raises:
+            ParameterServerError: it is damaged, or of a run with another config.
+        """
+        meta, items = read_snapshot(snapshot)
+        self.store.load(items)
+        self._check_config(meta)
+        self.version = meta["version"]
+        self.workers.load(meta)
+        self._valued = set(meta["valued"])
+        self._given = set(meta.get("given", ()))
 
-    def _check_rules(self, meta: Mapping[str, Any]) -> None:
-        mine = self._said_rules()
+    def _config_fields(self) -> dict[str, Any]:
+        config = self.config
+        return {"workers": config.workers, "mode": config.mode, "staleness": config.staleness}
+
+    def _check_config(self, meta: Mapping[str, Any]) -> None:
+        mine = self._config_fields()
         theirs = mine | {key: meta[key] for key in mine if key in meta}
         if theirs != mine:
             said = "{workers} workers in mode {mode!r}, staleness {staleness}"
             raise ParameterServerError(
                 f"'{self.folder}' was written by a run of {said.format(**theirs)}; this one has "
-                f"{said.format(**mine)}. Give each run a wal_dir of its own, or carry the values "
-                "over by a checkpoint."
+                f"{said.format(**mine)}. Give each run its own wal_dir, or transfer the values "
+                "with a checkpoint."
             )
 
     def replay(self, record: Record) -> None:
@@ -220,11 +172,11 @@ class Server:
         """
         meta, kind = record.meta, record.meta["kind"]
         if kind == "rules":
-            self._check_rules(meta)
+            self._check_config(meta)
         elif kind == "worker":
-            self._introduced(meta)
+            self.workers.introduce(meta)
         elif kind == "leave":
-            self._left.add(meta["worker"])
+            self.workers.leave(meta["worker"])
         elif kind == "declare":
             self._declare(meta["specs"], record.arrays)
         elif kind == "put":
@@ -238,22 +190,22 @@ class Server:
             undo = self._apply(arrays_to_updates(record.arrays), meta["hyper"])
             self._committed(undo, meta.get("worker"))
         else:
-            raise ParameterServerError(f"record {record.number} is of unknown kind {kind!r}.")
+            raise ParameterServerError(f"record {record.number} has the unknown kind {kind!r}.")
 
     def _append(self, meta: dict[str, Any], arrays: Mapping[str, Array]) -> None:
-        if self.rules.keep_log:
+        if self.config.keep_log:
             self._log.append(meta, arrays)
 
     def _committed(self, undo: Undo, worker: int | None) -> None:
         self._history.add(self.version, undo)
         self.version += 1
         if worker is not None:
-            self._next[worker] = self._next.get(worker, 0) + 1
+            self.workers.pushed(worker)
 
     # Workers.
 
     def hello(self, worker: int, incarnation: int | None, life: int = 0) -> dict[str, Any]:
-        """A worker (re)starts; earlier incarnations of it are not listened to any more.
+        """A worker (re)starts; messages of earlier incarnations are rejected from then on.
 
         A message that is late or comes twice must not do that to the one that has started since. So
         a question (`incarnation` None) changes nothing, and what a process answers to it names a
@@ -270,28 +222,22 @@ class Server:
 
         Raises:
             ParameterServerError: no such worker.
-            Replaced: a later incarnation of it has spoken, or another life of this one.
+            Replaced: a later incarnation of it is known, or another life of this one.
         """
-        if not 0 <= worker < self.rules.workers:
-            raise ParameterServerError(
-                f"worker {worker} does not exist: this run has workers 0 to "
-                f"{self.rules.workers - 1}. Is worker_num the same everywhere?"
-            )
-        known = self._workers.get(worker, 0)
+        self.workers.check_exists(worker)
+        known = self.workers.incarnations.get(worker, 0)
         if incarnation is None:
             incarnation = known + 1
         else:
             if incarnation > known:
                 said = {"worker": worker, "incarnation": incarnation, "life": life}
                 self._append({"kind": "worker", **said}, {})
-                self._introduced(said)
-            self._check_worker(worker, incarnation)
-            if life and self._lives.get(worker, life) not in (0, life):
-                raise Replaced(
-                    f"worker {worker} speaks as incarnation {incarnation}, and so does another "
-                    "process: this one was replaced and must end. Has it been started twice?"
-                )
-        next_push = self._next.get(worker, 0) if self.rules.mode == "async" else self.version
+                self.workers.introduce(said)
+            self.workers.check(worker, incarnation)
+            self.workers.check_life(worker, incarnation, life)
+        next_push = (
+            self.workers.next_push.get(worker, 0) if self.config.mode == "async" else self.version
+        )
         return {
             "version": self.version,
             "next": next_push,
@@ -299,31 +245,17 @@ class Server:
             "worker": incarnation,
         }
 
-    def _introduced(self, said: Mapping[str, Any]) -> None:
-        worker = said["worker"]
-        self._workers[worker] = said["incarnation"]
-        self._lives[worker] = said.get("life", 0)
-        self._left.discard(worker)
-
     def leave(self, worker: int, incarnation: int) -> int:
-        """A worker has done all it had to; how many have not.
+        """A worker has finished; how many have not.
 
         Raises:
-            Replaced: a later incarnation of it has spoken.
+            Replaced: a later incarnation of it is known.
         """
-        self._check_worker(worker, incarnation)
-        if worker not in self._left:
+        self.workers.check(worker, incarnation)
+        if not self.workers.has_left(worker):
             self._append({"kind": "leave", "worker": worker}, {})
-            self._left.add(worker)
-        return self.rules.workers - len(self._left)
-
-    def _check_worker(self, worker: int, incarnation: int) -> None:
-        known = self._workers.get(worker)
-        if known != incarnation:
-            raise Replaced(
-                f"worker {worker} speaks as incarnation {incarnation}, and the server listens to "
-                f"{known}: it was replaced and must end."
-            )
+            self.workers.leave(worker)
+        return self.workers.remaining
 
     def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> None:
         """Declare Parameters (see `Store.declare`); the first values that are given count.
@@ -369,7 +301,7 @@ class Server:
         if self.version:
             raise ParameterServerError(
                 f"Parameter '{name}' was given values at version {self.version} of the server. "
-                "Give (or load) them before the first step."
+                f"Set (or load) them before the first step."
             )
         arrays = dict(fields) if ids is None else {**fields, "ids": ids}
         trial = Store()  # what is wrong is seen before it is logged
@@ -385,31 +317,6 @@ class Server:
         ids = arrays.get("ids")
         if ids is None and "value" in arrays:
             self._valued.add(name)
-
-    def dump(self, name: str) -> dict[str, Array]:
-        """Values and optimizer state of a Parameter by field, at the present version.
-
-        `ids` with it for a table.
-
-        Raises:
-            ParameterStateError: no such Parameter.
-        """
-        kind = self.store.specs().get(name, {}).get("kind")
-        ids = self.store.rows(name) if kind == "rows" else None
-        found = {} if ids is None else {"ids": ids}
-        return found | {f: self.store.read(name, ids, field=f) for f in self.store.fields(name)}
-
-    def ready(self, names: Iterable[str]) -> bool:
-        """Whether all of these Parameters can be read."""
-        specs = self.store.specs()
-        return all(
-            name in specs and (name in self._valued or specs[name].get("recipe") is not None)
-            for name in names
-        )
-
-    def known(self) -> list[dict[str, Any]]:
-        """The specs of the Parameters that can be read."""
-        return [spec for name, spec in self.store.specs().items() if self.ready([name])]
 
     def push(
         self,
@@ -429,22 +336,22 @@ class Server:
             hyper: as for `Store.apply`; the same from all workers.
 
         Raises:
-            Replaced: a later incarnation of the worker has spoken.
+            Replaced: a later incarnation of the worker is known.
             PushesMissing: earlier steps of the worker are not here.
             ParameterServerError: a step too early, other gradients than this worker has pushed for
                 this step before, or a log that cannot be written: nothing is acknowledged.
             ParameterStateError, ParameterShapeError, ValueError: as `Store.check`.
         """
-        self._check_worker(worker, incarnation)
-        if self.rules.mode == "async":
+        self.workers.check(worker, incarnation)
+        if self.config.mode == "async":
             self._push_async(worker, step, updates, hyper)
             return
         if step < self.version:
             return
-        if step > self.version + self.rules.staleness:
+        if step > self.version + self.config.staleness:
             raise ParameterServerError(
-                f"worker {worker} pushed step {step}, and the server is at version {self.version}: "
-                f"it may be {self.rules.staleness} ahead."
+                f"worker {worker} pushed step {step}, and the server is at version "
+                f"{self.version}: at most {self.config.staleness} steps ahead are allowed."
             )
         self.check_pushed(worker, step)
         self._check_push(worker, updates, hyper)
@@ -454,12 +361,13 @@ class Server:
             for other, (_, theirs) in staged.items():
                 if theirs != mine[1]:
                     raise ParameterServerError(
-                        f"workers {other} and {worker} pushed step {step} with different numbers: "
-                        f"{theirs} and {mine[1]}. Do all run the same script?"
+                        f"workers {other} and {worker} pushed step {step} with different "
+                        f"hyperparameters: {theirs} and {mine[1]}. Check that all workers run "
+                        f"the same script."
                     )
             staged[worker] = mine
             self._count(updates)
-            self._point("staged")
+            self.reach("staged")
         elif staged[worker][1] != mine[1] or not _same(staged[worker][0], updates):
             raise ParameterServerError(
                 f"worker {worker} pushed step {step} twice, with different gradients: a restarted "
@@ -474,12 +382,13 @@ class Server:
         In stale mode a reply does not say that a push was applied. A server that dies and is back
         before the worker's next push has lost what was staged, and the worker has seen no error.
         """
-        if self.rules.mode == "async":
+        if self.config.mode == "async":
             return
         for early in range(self.version, step):
             if worker not in self._staged.get(early, ()):
                 raise PushesMissing(
-                    f"worker {worker} is at step {step}, and its push of step {early} is not here."
+                    f"worker {worker} is at step {step}, but its push of step {early} has not "
+                    f"arrived."
                 )
 
     def _check_push(self, worker: int, updates: Update, hyper: Mapping[str, float]) -> None:
@@ -487,8 +396,8 @@ class Server:
         for name, number in hyper.items():
             if not math.isfinite(number):
                 raise ParameterServerError(
-                    f"worker {worker} pushed {name}={number}, which has to be a finite number. "
-                    "Look at the schedule and at the settings of the optimizer."
+                    f"worker {worker} pushed {name}={number}, which must be finite. Check the "
+                    f"schedule and the settings of the optimizer."
                 )
 
     def _count(self, updates: Update) -> None:
@@ -496,7 +405,7 @@ class Server:
         self.bytes_pushed += sum(a.nbytes for u in updates.values() for a in u.values())
 
     def _advance(self) -> None:
-        while len(self._staged.get(self.version, ())) == self.rules.workers:
+        while len(self._staged.get(self.version, ())) == self.config.workers:
             staged = self._staged[self.version]
             updates = reduce_updates([staged[worker][0] for worker in sorted(staged)])
             self._update(updates, next(iter(staged.values()))[1], None)
@@ -506,16 +415,16 @@ class Server:
     def _push_async(
         self, worker: int, step: int, updates: Update, hyper: Mapping[str, float]
     ) -> None:
-        following = self._next.get(worker, 0)
+        following = self.workers.next_push.get(worker, 0)
         if step < following:
             return
         if step > following:
             raise ParameterServerError(
-                f"worker {worker} sent push {step}, and {following} is its next: one was lost."
+                f"worker {worker} sent push {step}, but {following} is expected: a push was lost."
             )
         self._check_push(worker, updates, hyper)
         self._count(updates)
-        self._point("staged")
+        self.reach("staged")
         self._update(reduce_updates([updates]), dict(hyper), worker)
         self._snapshot_if_due()
 
@@ -524,12 +433,12 @@ class Server:
         if worker is not None:
             meta["worker"] = worker
         arrays = updates_to_arrays(updates)
-        large = self.rules.keep_log and sum(a.nbytes for a in arrays.values()) >= self.beside
-        if large and self._has_thread(self._writer):
+        large = self.config.keep_log and sum(a.nbytes for a in arrays.values()) >= self.beside
+        if large and self._log_thread.available():
             undo = self._apply_beside_the_log(updates, hyper, meta, arrays)
         else:
             undo = self._apply(updates, hyper)
-            self._point("applied")
+            self.reach("applied")
             try:
                 self._append(meta, arrays)
             except Exception:
@@ -537,7 +446,7 @@ class Server:
                 self.store.undo(undo)
                 raise
         self._committed(undo, worker)
-        self._point("logged")
+        self.reach("logged")
 
     def _apply(self, updates: Update, hyper: Mapping[str, float]) -> Undo:
         return self.store.apply(self.version, updates, hyper, self._history.take_spare())
@@ -550,7 +459,7 @@ class Server:
         arrays: Mapping[str, Array],
     ) -> Undo:
         """Apply an update while another thread writes its record; back when both are done."""
-        writing = self._writer.submit(self._log.append, meta, arrays)
+        writing = self._log_thread.submit(self._log.append, meta, arrays)
         try:
             undo = self._apply(updates, hyper)
         except BaseException:
@@ -558,136 +467,42 @@ class Server:
                 self._log.take_back()
             raise
         try:
-            self._point("applied")
+            self.reach("applied")
             writing.result()
         except Exception:
             self.store.undo(undo)
             raise
         return undo
 
-    # Reading.
-
-    def released(self, step: int) -> bool:
-        """Whether `step` can read: the version that it reads is there."""
-        return self.rules.mode == "async" or self.rules.version_read(step) <= self.version
-
-    def read(self, step: int, name: str, ids: Array | None = None) -> Array:
-        """The values that a step reads: dense ones, or rows of a table.
-
-        Raises:
-            VersionGone: too far back, or not there yet.
-            ParameterStateError: no such Parameter, or no values yet.
-            ValueError: ids outside the table.
-        """
-        if self.rules.mode == "async":
-            return self.store.read(name, ids)
-        return self._history.read(step, self.version, name, ids)
-
-    def moved(self, name: str, step: int, told: int) -> Array | None:
-        """The rows of a table that are not for the next step what they were for this one, sorted.
-
-        Args:
-            name: of the table.
-            step: this one.
-            told: in async mode, the version since which they are wanted.
-
-        Returns:
-            Their ids, or None: it was too long ago.
-        """
-        first, last = told, self.version
-        if self.rules.mode != "async":
-            first, last = self.rules.version_read(step), self.rules.version_read(step + 1)
-        return self._history.moved(name, first, last)
-
     # Snapshots.
 
     def _snapshot_if_due(self) -> None:
-        every = self.rules.snapshot_every
-        if not every or not self.rules.keep_log or self.version % every:
+        every = self.config.snapshot_every
+        if not every or not self.config.keep_log or self.version % every:
             return
-        if self._snapshot is not None and not self._snapshot.done():
-            self.last_snapshot["late"] = time.time()  # the one before is still being written
-            return
-        try:
-            write = self._begin_snapshot()
-        except (OSError, MemoryError) as error:
-            self._failed(error)
-            return
-        if self.snapshots_beside and self._has_thread(self._snapshots):
-            self._snapshot = self._snapshots.submit(self._try, write)
-        else:
-            self._try(write)
-
-    def _try(self, write: Callable[[], None]) -> None:
-        try:
-            write()
-        except (OSError, MemoryError, ParameterStateError) as error:
-            self._failed(error)
-
-    def _failed(self, error: Exception) -> None:
-        # The log has everything; the next one may succeed.
-        self.last_snapshot["failed"] = time.time()
-        self.last_snapshot["errno"] = float(getattr(error, "errno", None) or 0)
-
-    def _has_thread(self, pool: ThreadPoolExecutor) -> bool:
-        """Whether a pool can begin with what it is given at once.
-
-        It takes work also if no thread can be started for it, and does it whenever one can: what it
-        is asked to do first may be done late.
-        """
-        if pool not in self._threaded:
-            try:
-                pool.submit(int)
-            except RuntimeError:
-                return False
-            self._threaded.add(pool)
-        return True
+        self.snapshots.due(self._log, self.store, self._meta())
 
     def snapshot(self) -> None:
-        """Write a snapshot, and drop the part of the log that nothing needs any more.
+        """Write a snapshot, and drop the part of the log that is not needed any more.
 
         Raises:
             OSError: from the file system; the log still has everything.
         """
-        self._begin_snapshot()()
+        self.snapshots.write(self._log, self.store, self._meta())
 
-    def _begin_snapshot(self) -> Callable[[], None]:
-        """What writes the present version, whatever is applied meanwhile; in any thread."""
-        began = time.monotonic()
-        meta: dict[str, Any] = {
-            **self._said_rules(),
+    def _meta(self) -> dict[str, Any]:
+        return {
+            **self._config_fields(),
             "version": self.version,
-            "incarnations": dict(self._workers),
-            "lives": dict(self._lives),
-            "next": dict(self._next),
+            **self.workers.state(),
             "valued": sorted(self._valued),
             "given": sorted(self._given),
-            "left": sorted(self._left),
         }
-        self._log.check_fence()
-        self._log.rotate()
-        number, held = self._log.number, self.store.hold()
 
-        def write() -> None:
-            try:
-                write_snapshot(self.folder, number, meta["version"], meta, self._pieces(held))
-            finally:
-                held.release()
-            oldest = drop_snapshots(self.folder, self.rules.behind)
-            if oldest is not None:
-                drop_segments(self.folder, oldest.number)
-            self.last_snapshot = {
-                "version": meta["version"],
-                "seconds": time.monotonic() - began,
-                "time": time.time(),
-            }
-
-        return write
-
-    def _pieces(self, held: SnapshotView) -> Iterable[Piece]:
-        for piece in held.pieces():
-            yield piece
-            self._point("snapshot")
+    @property
+    def last_snapshot(self) -> dict[str, float]:
+        """As `SnapshotWriter.last`."""
+        return self.snapshots.last
 
     def stats(self) -> dict[str, Any]:
         """Numbers to watch: version, what is held, what came in, the log and the last snapshot."""
@@ -703,7 +518,7 @@ class Server:
             "bytes_pushed": self.bytes_pushed,
             "bytes_logged": self._log.bytes,
             "staged": waiting,
-            "next": dict(self._next),
+            "next": dict(self.workers.next_push),
             "last_snapshot": dict(self.last_snapshot),
             "recovery_seconds": self.recovery_seconds,
             "started": self.started,
@@ -711,8 +526,8 @@ class Server:
 
     def close(self) -> None:
         """Close the log, when a snapshot that is being written is there."""
-        self._snapshots.shutdown()
-        self._writer.shutdown()
+        self.snapshots.close()
+        self._log_thread.shutdown()
         self._log.close()
 
 

@@ -1,11 +1,11 @@
 """Where the rows of a table are: an index from ids to slots, and slabs that hold the slots.
 
 Glossary
-    id          the number of a row in the whole table, up to 2**63
+    id          the number of a row in the full table, up to 2**63
     slot        the place of a row that exists here, counted from 0
     slab        the memory of one kind of value (weights, a moment, …) for all slots
 
-Both grow without copying a slab. Where a row lies has no influence on any number.
+Both grow without copying a slab. The slot of a row has no influence on any number.
 """
 
 from __future__ import annotations
@@ -64,15 +64,24 @@ class Index:
 
     def add(self, ids: Array, slots: Array) -> None:
         """Add ids that are not there; none twice."""
+        self.reserve(len(ids))
         self._count += len(ids)
-        if 2 * self._count > len(self._ids):
-            while 2 * self._count > 1 << self._bits:
-                self._bits += 1
-            before = self._ids != _NOBODY
-            ids = np.concatenate([self._ids[before], ids])
-            slots = np.concatenate([self._slots[before], slots])
-            self._ids = np.full(1 << self._bits, _NOBODY, np.int64)
-            self._slots = np.empty(1 << self._bits, np.int64)
+        self._enter(ids, slots)
+
+    def reserve(self, more: int) -> None:
+        """Make room for so many more ids."""
+        count = self._count + more
+        if 2 * count <= len(self._ids):
+            return
+        while 2 * count > 1 << self._bits:
+            self._bits += 1
+        before = self._ids != _NOBODY
+        ids, slots = self._ids[before], self._slots[before]
+        self._ids = np.full(1 << self._bits, _NOBODY, np.int64)
+        self._slots = np.empty(1 << self._bits, np.int64)
+        self._enter(ids, slots)
+
+    def _enter(self, ids: Array, slots: Array) -> None:
         mask = len(self._ids) - 1
         at = self._home(ids)
         while len(ids):
@@ -142,7 +151,7 @@ class Slab:
             if first < start + len(chunk):
                 return chunk[first - start : stop - start].copy()
             start += len(chunk)
-        raise IndexError(f"there is no slot {first}.")
+        raise IndexError(f"slot {first} does not exist.")
 
     def take(self, slots: Array) -> Array:
         """Copies of the values of some slots."""
@@ -152,6 +161,14 @@ class Slab:
         for chunk, mine, rows in self.parts(slots):
             out[mine] = chunk[rows]
         return out
+
+    def read_into(self, slots: Array, out: Array) -> None:
+        """As `take`, into an array."""
+        if len(self._chunks) == 1:
+            np.take(self._chunks[0], slots, axis=0, out=out, mode="clip")
+            return
+        for chunk, mine, rows in self.parts(slots):
+            out[mine] = chunk[rows]
 
     def fill(self, first: int, values: Array) -> None:
         """Give slots that follow one another, from `first` on, other values."""

@@ -16,15 +16,13 @@ answers, and looks after the write whether it still is the latest incarnation.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from paramesh.errors import ParameterServerError
 from paramesh.files.ownership import own_folder
 from paramesh.ps.durability.log import start_incarnation
-from paramesh.ps.durability.record import Record
-from paramesh.ps.durability.tail import Tail
+from paramesh.ps.server.follower import LogFollower
 from paramesh.ps.server.server import Server
 from paramesh.ps.specification.protocol import RunConfig
 
@@ -37,20 +35,16 @@ class Standby:
 
     Args:
         folder: of the server's log and snapshots.
-        rules: of the run.
+        config: of the run.
         point: called with the name of every point that is reached.
         fsync: as for `Server`, after the promotion.
         snapshots_beside: likewise.
-
-    Attributes:
-        trouble: why the log could not be followed at the last try; empty if it could.
-        fresh_starts: how often the state was rebuilt from snapshot and log.
     """
 
     def __init__(
         self,
         folder: Path,
-        rules: RunConfig,
+        config: RunConfig,
         *,
         point: Callable[[str], None] | None = None,
         fsync: bool = False,
@@ -61,68 +55,40 @@ class Standby:
         self._point: Callable[[str], None] = point or (lambda name: None)
         self._server = Server(
             folder,
-            rules,
+            config,
             point=point,
             fsync=fsync,
             snapshots_beside=snapshots_beside,
             following=True,
         )
-        self._tail: Tail | None = None
-        self.trouble = ""
-        self.fresh_starts = 0
+        self._follower = LogFollower(self._server, folder, point=point, repair=True)
 
     @property
     def version(self) -> int:
         """How many updates were followed."""
         return self._server.version
 
+    @property
+    def failure(self) -> str:
+        """Why the log could not be followed at the last try; empty if it could."""
+        return self._follower.failure
+
+    @property
+    def fresh_starts(self) -> int:
+        """How often the state was rebuilt from snapshot and log."""
+        return self._follower.fresh_starts
+
     def follow(self, stop: Callable[[], bool] = lambda: False) -> int:
-        """Apply what the log has got since.
-
-        Args:
-            stop: asked after each record whether to leave the rest.
-
-        Returns:
-            How many records were applied. 0 with `trouble` set: the next call starts over.
-        """
-        count = 0
-        try:
-            if self._tail is None:
-                self.fresh_starts += 1
-                self._server.recover(self._records)
-            assert self._tail is not None
-            for record in self._tail.read():
-                self._server.replay(record)
-                count += 1
-                self._point("following")
-                if stop():
-                    break
-        except (ParameterServerError, OSError) as error:
-            # Half a record may be applied, or one that does not count.
-            self._forget()
-            self.trouble = str(error)
-            return 0
-        except BaseException:
-            self._forget()
-            raise
-        self.trouble = ""
-        return count
-
-    def _records(self, folder: Path, number: int) -> Iterator[Record]:
-        # The place at the end of a recovery: which segment gave the last record matters.
-        self._tail = Tail(folder, number)
-        return self._tail.read()
-
-    def _forget(self) -> None:
-        self._tail = None
+        """As `LogFollower.follow`."""
+        return self._follower.follow(stop)
 
     def stats(self) -> dict[str, Any]:
         """Numbers to watch: `version`, `record` (the next one), `fresh_starts`, `trouble`."""
         return {
             "version": self.version,
-            "record": 0 if self._tail is None else self._tail.number,
+            "record": self._follower.number or 0,
             "fresh_starts": self.fresh_starts,
-            "trouble": self.trouble,
+            "trouble": self.failure,
         }
 
     def promote(self, after: int) -> Server:
@@ -141,7 +107,9 @@ class Standby:
         self._point("claimed")
         # What comes to an older segment from now on is not acknowledged by anybody.
         self.follow()
-        number = self._server.recover() if self._tail is None else self._tail.number
+        number = self._follower.number
+        if number is None:
+            number = self._server.recover()
         self._point("caught up")
         self._server.begin(incarnation, number, began)
         return self._server

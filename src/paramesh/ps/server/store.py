@@ -1,16 +1,16 @@
-"""The state of a parameter server: what it holds, and how a step changes it. No files, no network.
+"""The state of a parameter server, and how a step changes it. No files, no network.
 
 Glossary
-    store       the state of one virtual shard, or of a whole server; two stores that were given the
+    store       the state of one virtual shard, or of a full server; two stores that received the
                 same calls hold the same bits
     spec        what a Parameter is, as JSON (see `Store.declare`)
     update      the aggregated gradients of one step, by the names of Parameters
-    hyper       the numbers of one step: learning rates and the like
-    undo        the pre-image of what one update touched
+    hyper       the hyperparameters of one step: learning rates and the like
+    undo        the previous values of what one update changed
     field       "value", or a slot of the optimizer, by the local optimizer's name ("moment1")
 
-One store for each server is faster than one for each virtual shard: an update is worked on in
-blocks, and many small stores have many small blocks. `Store.rows` and `put` move single rows.
+One store per server is faster than one per virtual shard: an update is processed in blocks, and
+many small stores have many small blocks. `Store.rows` and `put` move single rows.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from paramesh.dtype import to_dtype
 from paramesh.errors import ParameterShapeError, ParameterStateError
 from paramesh.ps.durability.snapshot_view import Piece, SnapshotView
 from paramesh.ps.server.dense import VALUE, Dense, DenseUndo
-from paramesh.ps.server.tables import RowsUndo, Table
+from paramesh.ps.server.shared_index import SharedIndex, find_many
+from paramesh.ps.server.tables import RowsUndo, Table, initial_rows, read_rows
 from paramesh.ps.server.update_rules import Powers, numbers_of
 
 Array = np.ndarray[Any, Any]
@@ -57,6 +58,7 @@ class Store:
     def __init__(self) -> None:
         self._parts: dict[str, Dense | Table] = {}
         self._powers = Powers()
+        self._index = SharedIndex()
 
     def declare(self, spec: dict[str, Any], *, empty: bool = False) -> None:
         """Say what a Parameter is; a second time with the same spec does nothing.
@@ -65,25 +67,27 @@ class Store:
             empty: compute no values from a recipe: they will be loaded.
             spec: JSON-able. For all: `name`, `kind` ("dense" or "rows"), `dtype` ("float32"),
                 `optimizer` (see `update_rules.make_update_rule`; None for what is not trained),
-                `recipe` (see `initial_values.start_of`; None: values come by `put`). Dense:
-                `shape`, and `offset`, the position of its first element in the recipe's array; of
-                a shard `whole`, the shape of that array. Rows: `row_shape`, `rows` (of the whole
-                table), `admit` (pushes until a row exists, 1) and `expire` (steps without a push
-                until it ends, 0: never).
+                `recipe` (see `initial_values.initial_values_of`; None: values come by `put`).
+                Dense: `shape`, and `offset`, the position of its first element in the recipe's
+                array; for a shard `whole`, the shape of that array. Rows: `row_shape`, `rows` (of
+                the full table), `admit` (pushes until a row exists, 1) and `expire` (steps without
+                a push until a row is dropped, 0: never).
 
         Raises:
-            ValueError: a spec that is none; another spec of the same name.
+            ValueError: the spec is not valid, or there is another spec of the same name.
         """
         spec = json.loads(json.dumps(spec))
         name = spec.get("name")
         if not isinstance(name, str) or spec.get("kind") not in _KINDS:
-            raise ValueError(f"a spec has a name and a kind, {' or '.join(_KINDS)}; got {spec!r}.")
+            raise ValueError(
+                f"a spec needs a name and a kind, {' or '.join(_KINDS)}; got {spec!r}."
+            )
         known = self._parts.get(name)
         if known is not None:
             if not _same_spec(known.spec, spec):
                 raise ValueError(
-                    f"Parameter '{name}' is on the server as {known.spec}, and cannot be declared "
-                    f"as {spec}. Do all workers run the same script?"
+                    f"Parameter '{name}' is declared on the server as {known.spec}, and cannot "
+                    f"be declared as {spec}. Check that all workers run the same script."
                 )
             return
         if spec["kind"] == "dense":
@@ -91,7 +95,7 @@ class Store:
         else:
             if spec.get("recipe") is None:
                 raise ValueError(f"Parameter '{name}': a table of rows needs a recipe.")
-            self._parts[name] = Table(spec)
+            self._parts[name] = Table(spec, self._index)
 
     def specs(self) -> dict[str, dict[str, Any]]:
         """The specs by name."""
@@ -101,7 +105,7 @@ class Store:
         part = self._parts.get(name)
         if part is None:
             raise ParameterStateError(
-                f"there is no Parameter '{name}' on this server; it has {sorted(self._parts)}."
+                f"Parameter '{name}' does not exist on this server; it has {sorted(self._parts)}."
             )
         return part
 
@@ -135,10 +139,10 @@ class Store:
         if ids is None:
             raise ParameterShapeError(f"Parameter '{name}' is a table: put needs the rows' ids.")
         ids, values = part.check_ids(ids), np.asarray(values)
-        if values.shape != (len(ids), *part.row_shape):
+        if values.shape != (len(ids), *part.shapes[field]):
             raise ParameterShapeError(
-                f"Parameter '{name}': {len(ids)} rows of shape {part.row_shape} were to be put, "
-                f"and the values have shape {values.shape}."
+                f"Parameter '{name}': {len(ids)} rows of shape {part.shapes[field]} were expected, "
+                f"but the values have shape {values.shape}."
             )
         part.put(ids, values, field)
 
@@ -159,28 +163,30 @@ class Store:
         """
         for name, update in updates.items():
             part = self._part(name)
-            if part.rule is None:
+            if part.update_rule is None:
                 raise ParameterStateError(f"Parameter '{name}' was declared without an optimizer.")
             grad = update["grad"]
             if to_dtype(grad.dtype).kind != "float":
-                raise ParameterShapeError(f"Parameter '{name}': a gradient of {grad.dtype}.")
+                raise ParameterShapeError(
+                    f"Parameter '{name}': the gradient must be floating point, got {grad.dtype}."
+                )
             if isinstance(part, Dense):
                 if grad.size != part.size:
                     raise ParameterShapeError(
-                        f"Parameter '{name}' has {part.size} elements here, its gradient "
-                        f"{grad.size}."
+                        f"Parameter '{name}' has {part.size} elements on this server, but its "
+                        f"gradient has {grad.size}."
                     )
                 part.read(VALUE, None)
                 continue
             ids = part.check_ids(update["ids"])
             if len(ids) > 1 and not (ids[1:] > ids[:-1]).all():
                 raise ValueError(
-                    f"Parameter '{name}': the ids of a push must be sorted, and each there once."
+                    f"Parameter '{name}': the ids of a push must be sorted and unique."
                 )
             if grad.shape != (len(ids), *part.row_shape):
                 raise ParameterShapeError(
                     f"Parameter '{name}': {len(ids)} rows of shape {part.row_shape} were pushed, "
-                    f"and the gradients have shape {grad.shape}."
+                    f"but the gradients have shape {grad.shape}."
                 )
 
     def apply(
@@ -209,22 +215,63 @@ class Store:
         numbers: dict[str, Any] = {}
         for name in updates:
             part = self._parts[name]
-            assert part.rule is not None
+            assert part.update_rule is not None
             assert part.optimizer is not None
             numbers[name] = numbers_of(
-                name, part.optimizer, part.rule, step, hyper, self._powers, part.work.type
+                name, part.optimizer, part.update_rule, step, hyper, self._powers, part.work.type
             )
-        found: dict[str, DenseUndo | RowsUndo] = {}
+        tables: list[tuple[Table, Array]] = []
         for name, update in updates.items():
             part = self._parts[name]
             if isinstance(part, Table):
-                ids = part.check_ids(update["ids"])
-                found[name] = part.apply(step, ids, update["grad"], numbers[name])
-            else:
+                tables.append((part, part.check_ids(update["ids"])))
+        slots = find_many([(table.index, ids) for table, ids in tables])
+        initial = _initial_values(tables, slots)
+        found: dict[str, DenseUndo | RowsUndo] = {}
+        with self._index.deferred():
+            for (table, ids), mine in zip(tables, slots, strict=True):
+                name = table.name
+                found[name] = table.apply(
+                    step, ids, updates[name]["grad"], numbers[name], mine, initial.get(name)
+                )
+        for name, update in updates.items():
+            part = self._parts[name]
+            if isinstance(part, Dense):
                 old = None if spare is None else spare.parts.get(name)
                 assert old is None or isinstance(old, DenseUndo)
                 found[name] = part.apply(update["grad"], numbers[name], old)
         return Undo(step, found)
+
+    def read_tables(
+        self, wanted: Mapping[str, Array], undos: Sequence[Undo] = ()
+    ) -> dict[str, Array]:
+        """Rows of several tables, as they are or were before some updates.
+
+        Args:
+            wanted: ids by table, in any order.
+            undos: of the last updates, the earliest first.
+
+        Returns:
+            (ids, *row_shape) by table.
+
+        Raises:
+            ParameterStateError: no such table.
+            ValueError: ids out of range.
+        """
+        tables: list[tuple[Table, Array]] = []
+        for name, ids in wanted.items():
+            part = self._part(name)
+            if not isinstance(part, Table):
+                raise ParameterStateError(f"Parameter '{name}' is dense and has no rows.")
+            tables.append((part, part.check_ids(ids)))
+        rows = read_rows(tables)
+        # The earliest update that touched a row has its value: it is put in last.
+        for undo in reversed(undos):
+            for (table, ids), out in zip(tables, rows, strict=True):
+                change = undo.parts.get(table.name)
+                if isinstance(change, RowsUndo):
+                    table.restore(out, ids, change)
+        return dict(zip(wanted, rows, strict=True))
 
     def undo(self, undo: Undo) -> None:
         """Go back behind the last update."""
@@ -274,7 +321,7 @@ class Store:
             ParameterStateError: no such Parameter.
         """
         part = self._part(name)
-        return [VALUE, *(part.rule.slots if part.rule else ())]
+        return [VALUE, *(part.update_rule.slots if part.update_rule else ())]
 
     def rows(self, name: str) -> Array:
         """The ids of the rows of a table that exist here, sorted.
@@ -285,7 +332,7 @@ class Store:
         part = self._part(name)
         if not isinstance(part, Table):
             raise ParameterStateError(f"Parameter '{name}' is dense and has no rows.")
-        return part.index.items()[0]
+        return part.existing()[0]
 
     def dump(self) -> Iterator[tuple[str, Array]]:
         """Everything, as (key, array), each key once; equal stores give equal ones.
@@ -299,9 +346,9 @@ class Store:
             else:
                 yield from ((f"{field}/{name}", array) for field, array in part.arrays.items())
 
-    def hold(self) -> SnapshotView:
+    def view(self) -> SnapshotView:
         """Everything as it is now, to be read while updates go on; to be released."""
-        return SnapshotView([part.hold() for part in self._parts.values()])
+        return SnapshotView([part.view() for part in self._parts.values()])
 
     def load(self, pieces: Iterable[Piece]) -> None:
         """Take over what another store gave by `hold().pieces()`, into one that is empty.
@@ -311,7 +358,7 @@ class Store:
             ParameterShapeError: a piece that does not fit.
         """
         if self._parts:
-            raise ParameterStateError("a store that holds Parameters cannot load others.")
+            raise ParameterStateError("only an empty store can load a snapshot.")
         for meta, fields in pieces:
             if "spec" in meta:
                 self.declare(meta["spec"], empty=True)
@@ -330,6 +377,22 @@ class Store:
         return {
             name: {"kind": part.spec["kind"], **part.stats()} for name, part in self._parts.items()
         }
+
+
+def _initial_values(
+    tables: Sequence[tuple[Table, Array]], slots: Sequence[Array]
+) -> dict[str, Array]:
+    """The initial values of the rows that an update creates, by table.
+
+    Tables with admission are left out: they do not create all of them.
+    """
+    created = [
+        (table, ids[mine < 0])
+        for (table, ids), mine in zip(tables, slots, strict=True)
+        if table.admit == 1 and len(mine) and mine.min() < 0
+    ]
+    rows = initial_rows(created)
+    return {table.name: mine for (table, _), mine in zip(created, rows, strict=True)}
 
 
 def reduce_updates(by_worker: Sequence[Update]) -> dict[str, dict[str, Array]]:

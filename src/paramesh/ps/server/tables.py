@@ -1,13 +1,14 @@
-"""A table of rows on a server: created when they are first trained, dropped when they are not.
+"""A table of rows on a server: rows are created when they are first trained, and may expire.
 
 Glossary
-    trained     a row that a push has met: it exists here. Every other row is what the table starts
-                from, computed when it is read; a read changes nothing
-    admission   a row exists once `admit` updates have met it; the gradients before are dropped
-    expiry      every `expire` updates, the rows that none of them met end, with their state: they
-                are again what the table starts from
+    trained     a row that occurred in a push: it exists here. Every other row has its initial
+                values, computed when it is read; a read changes nothing
+    admission   a row is created once it has occurred in `admit` updates; earlier gradients are
+                dropped
+    expiry      every `expire` updates, the rows that occurred in none of them are dropped with
+                their state, and have their initial values again
 
-A table costs what its trained rows cost, however many rows it has by its shape.
+A table takes the memory of its trained rows, whatever its shape.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from paramesh.dtype import to_dtype
 from paramesh.ps.durability.snapshot_view import TableView
+from paramesh.ps.server.shared_index import IndexPart, SharedIndex, find_many
 from paramesh.ps.server.slab_index import Array, Index, Slab
 from paramesh.ps.server.update_rules import (
     BLOCK,
@@ -30,7 +33,7 @@ from paramesh.ps.server.update_rules import (
     make_update_rule,
     updated,
 )
-from paramesh.ps.specification.initial_values import values_at
+from paramesh.ps.specification.initial_values import values_of_many
 
 VALUE = "value"
 
@@ -54,9 +57,10 @@ class Table:
 
     Args:
         spec: as for `Store.declare`, with `kind` "rows".
+        shared: the index that tables of the store share; None: it has one of its own.
     """
 
-    def __init__(self, spec: dict[str, Any]) -> None:
+    def __init__(self, spec: dict[str, Any], shared: SharedIndex | None = None) -> None:
         self.name: str = spec["name"]
         self.spec = spec
         self.row_shape = tuple(spec["row_shape"])
@@ -65,18 +69,24 @@ class Table:
         self.dtype = to_dtype(spec["dtype"]).np_dtype
         self.work = arithmetic(self.dtype)
         self.optimizer: dict[str, Any] | None = spec.get("optimizer")
-        self.rule: UpdateRule | None = (
+        self.update_rule: UpdateRule | None = (
             make_update_rule(self.name, self.optimizer) if self.optimizer else None
         )
         self.admit: int = spec.get("admit", 1)
         self.expire: int = spec.get("expire", 0)
-        slots = self.rule.slots if self.rule else {}
+        slots = self.update_rule.slots if self.update_rule else {}
         self.firsts = dict(slots)
-        self.slabs = {name: Slab(self.row_shape, self.dtype) for name in (VALUE, *slots)}
+        of_rows = self.update_rule.row_slots if self.update_rule else ()
+        one = (1,) * len(self.row_shape)
+        #: The shape of each field of a row.
+        self.shapes = {name: one if name in of_rows else self.row_shape for name in (VALUE, *slots)}
+        self.slabs = {name: Slab(shape, self.dtype) for name, shape in self.shapes.items()}
         self.last = Slab((), np.int64)
         #: The id of the row in each slot, -1 where there is none; how many slots were ever used.
         self.ids = Slab((), np.int64)
-        self.index = Index()
+        # Rows that come and go would have the others indexed again.
+        part = None if shared is None or self.drops else shared.part(self.rows)
+        self.index: Index | IndexPart = Index() if part is None else part
         self._free = np.empty(0, np.int64)
         self.used = 0
         #: Ids that were met less often than `admit`: id -> place in `_meetings`.
@@ -84,7 +94,20 @@ class Table:
         self._meetings = np.empty(0, np.int64)
         #: Held by updates, and by readers of a held version.
         self.lock = threading.Lock()
-        self._held: list[TableView] = []
+        self._views: list[TableView] = []
+
+    @property
+    def drops(self) -> bool:
+        """Whether rows are admitted, or expire."""
+        return self.admit > 1 or self.expire > 0
+
+    def existing(self) -> tuple[Array, Array]:
+        """All ids, sorted, and their slots."""
+        ids = self.ids.take(np.arange(self.used, dtype=np.int64))
+        slots = np.flatnonzero(ids >= 0)
+        ids = ids[slots]
+        order = np.argsort(ids)
+        return ids[order], slots[order]
 
     def check_ids(self, ids: Any) -> Array:
         """Ids as int64.
@@ -95,23 +118,28 @@ class Table:
         ids = np.asarray(ids)
         if ids.ndim != 1 or ids.dtype.kind not in "iu":
             raise ValueError(
-                f"Parameter '{self.name}': row ids must be one axis of integers, got "
+                f"Parameter '{self.name}': row ids must be a 1-D array of integers, got "
                 f"{ids.dtype}{list(ids.shape)}."
             )
         ids = ids.astype(np.int64, copy=False)
         if len(ids) and not (ids.min() >= 0 and ids.max() < self.rows):
             wrong = ids[(ids < 0) | (ids >= self.rows)][0]
-            raise ValueError(f"Parameter '{self.name}' has {self.rows} rows, and no row {wrong}.")
+            raise ValueError(
+                f"Parameter '{self.name}' has {self.rows} rows; row {wrong} is out of range."
+            )
         return ids
 
     def start(self, ids: Array, field: str = VALUE) -> Array:
-        """What rows start from, the values or a slot of the optimizer."""
+        """The initial values of rows, or of a slot of the optimizer."""
         if field != VALUE:
-            return np.full((len(ids), *self.row_shape), self.firsts[field], self.dtype)
+            return np.full((len(ids), *self.shapes[field]), self.firsts[field], self.dtype)
+        return initial_rows([(self, ids)])[0]
+
+    def positions(self, ids: Array) -> Array:
+        """Of all elements of rows in the full table."""
         width = np.uint64(self.width)
         first = ids.astype(np.uint64)[:, None] * width
-        positions = (first + np.arange(self.width, dtype=np.uint64)).reshape(-1)
-        return values_at(self.spec["recipe"], positions).reshape(len(ids), *self.row_shape)
+        return (first + np.arange(self.width, dtype=np.uint64)).reshape(-1)
 
     # Reading.
 
@@ -122,14 +150,18 @@ class Table:
         if known.all():
             out = self.slabs[field].take(slots)
         else:
-            out = np.empty((len(ids), *self.row_shape), self.dtype)
+            out = np.empty((len(ids), *self.shapes[field]), self.dtype)
             out[known] = self.slabs[field].take(slots[known])
             out[~known] = self.start(ids[~known], field)
         if undo is not None:
-            self._overlay(out, ids, undo.ids, undo.before[field])
-            if undo.expired is not None:
-                self._overlay(out, ids, undo.expired[0], undo.expired[1][field])
+            self.restore(out, ids, undo, field)
         return out
+
+    def restore(self, out: Array, ids: Array, undo: RowsUndo, field: str = VALUE) -> None:
+        """Put the values before an update into rows as they were after it."""
+        self._overlay(out, ids, undo.ids, undo.before[field])
+        if undo.expired is not None:
+            self._overlay(out, ids, undo.expired[0], undo.expired[1][field])
 
     def _overlay(self, out: Array, ids: Array, others: Array, values: Array) -> None:
         if len(others):
@@ -149,9 +181,9 @@ class Table:
             slots = self.index.find(ids)
         self.slabs[field].put(slots, values.astype(self.dtype, copy=False))
 
-    def _create(self, ids: Array, step: int) -> Array:
+    def _create(self, ids: Array, step: int, values: Array | None = None) -> Array:
         slots = self._place(ids)
-        self.slabs[VALUE].put(slots, self.start(ids))
+        self.slabs[VALUE].put(slots, self.start(ids) if values is None else values)
         for field, first in self.firsts.items():
             self.slabs[field].put(slots, first)
         self.last.put(slots, step)
@@ -180,16 +212,43 @@ class Table:
         self.ids.put(slots, -1)
         self._free = np.concatenate([self._free, slots])
 
-    def apply(self, step: int, ids: Array, grad: Array, numbers: Numbers) -> RowsUndo:
-        """Update the rows that are met; `ids` sorted and without repetition."""
+    def apply(
+        self,
+        step: int,
+        ids: Array,
+        grad: Array,
+        numbers: Numbers,
+        slots: Array | None = None,
+        initial: Array | None = None,
+    ) -> RowsUndo:
+        """Update the rows that occur in a push.
+
+        Args:
+            step: how many updates there were before.
+            ids: sorted and without repetition.
+            grad: of each row.
+            numbers: the hyperparameters.
+            slots: of the rows, -1 for those that do not exist, if they are known.
+            initial: the initial values of the rows that do not exist, if they are known. Only
+                without admission.
+        """
         with self.lock:
-            undo = self._apply(step, ids, grad, numbers)
-            for held in self._held:
-                held.changing(undo)
+            undo = self._apply(step, ids, grad, numbers, slots, initial)
+            for view in self._views:
+                view.changing(undo)
             return undo
 
-    def _apply(self, step: int, ids: Array, grad: Array, numbers: Numbers) -> RowsUndo:
-        slots = self.index.find(ids)
+    def _apply(
+        self,
+        step: int,
+        ids: Array,
+        grad: Array,
+        numbers: Numbers,
+        slots: Array | None,
+        initial: Array | None,
+    ) -> RowsUndo:
+        if slots is None:
+            slots = self.index.find(ids)
         missing = slots < 0
         created = np.empty(0, np.int64)
         met = (created, created)
@@ -197,14 +256,16 @@ class Table:
             created = ids[missing]
             if self.admit > 1:
                 created, met = self._met(created)
-            self._create(created, step)
-            slots = self.index.find(ids)
-            if self.admit > 1:
+            fresh = self._create(created, step, initial)
+            if self.admit == 1:
+                slots[missing] = fresh
+            else:
+                slots = self.index.find(ids)
                 there = slots >= 0
                 ids, grad, slots = ids[there], grad[there], slots[there]
         last = self.last.take(slots) if len(slots) else created
         fields = list(self.slabs)
-        before = {f: np.empty((len(ids), *self.row_shape), self.dtype) for f in fields}
+        before = {f: np.empty((len(ids), *self.shapes[f]), self.dtype) for f in fields}
         self._update(slots, grad, numbers, before)
         if len(slots):
             self.last.put(slots, step)
@@ -216,7 +277,7 @@ class Table:
     def _update(
         self, slots: Array, grad: Array, numbers: Numbers, before: dict[str, Array]
     ) -> None:
-        assert self.rule is not None
+        assert self.update_rule is not None
         if not len(slots):
             return
         block = max(1, BLOCK // max(1, self.width))
@@ -225,20 +286,22 @@ class Table:
         for chunks in zip(*parts, strict=True):
             mine, rows = chunks[0][1], chunks[0][2]
             order = np.arange(len(slots)) if isinstance(mine, slice) else mine
-            whole = isinstance(mine, slice)
+            contiguous = isinstance(mine, slice)
             for first in range(0, len(rows), block):
                 some = rows[first : first + block]
-                at: Any = slice(first, first + block) if whole else order[first : first + block]
+                at: Any = (
+                    slice(first, first + block) if contiguous else order[first : first + block]
+                )
                 held: list[Array] = []
                 for field, (chunk, _, _) in zip(fields, chunks, strict=True):
-                    if whole:
+                    if contiguous:
                         target = before[field][at]
                         np.take(chunk, some, axis=0, out=target, mode="clip")
                     else:
                         target = before[field][at] = chunk[some]
                     held.append(target.astype(self.work, copy=False))
                 g = grad[at].astype(self.work, copy=False)
-                new = updated(self.rule, held[0], g, numbers, held[1:])
+                new = updated(self.update_rule, held[0], g, numbers, held[1:])
                 for (chunk, _, _), value in zip(chunks, new, strict=True):
                     chunk[some] = value
 
@@ -256,7 +319,7 @@ class Table:
         return ids[before + 1 >= self.admit], (ids, before)
 
     def _sweep(self, step: int, undo: RowsUndo) -> None:
-        ids, slots = self.index.items()
+        ids, slots = self.existing()
         if not len(ids):
             return
         last = self.last.take(slots)
@@ -290,25 +353,35 @@ class Table:
         counted = at >= 0  # rows that were put here never were
         self._meetings[at[counted]] = counts[counted] if np.ndim(counts) else counts
 
-    # At rest.
+    # Checkpointing.
 
-    def hold(self) -> TableView:
+    def view(self) -> TableView:
         """The rows as they are now, to be read while updates go on."""
         with self.lock:
             held = TableView(self)
-            self._held.append(held)
+            self._views.append(held)
             return held
 
-    def release(self, held: TableView) -> None:
+    def release(self, view: TableView) -> None:
         """Save nothing for it any more."""
         with self.lock:
-            if held in self._held:
-                self._held.remove(held)
+            if view in self._views:
+                self._views.remove(view)
 
     def _break(self) -> None:
         with self.lock:
-            for held in self._held:
-                held.broken = True
+            for view in self._views:
+                view.broken = True
+
+    def columns(self) -> dict[str, Slab]:
+        """The values of all slots by field: `ids` (-1 where there is no row), `last`, and "
+        "others.
+        """
+        return {"ids": self.ids, "last": self.last} | self.slabs
+
+    def row_count(self) -> int:
+        """How many rows exist."""
+        return len(self.index)
 
     def candidates(self) -> tuple[Array, Array]:
         """Ids that were met, but not often enough, and how often."""
@@ -320,7 +393,7 @@ class Table:
 
     def dump(self) -> list[tuple[str, Array]]:
         """All that makes the table, but its spec; rows sorted by id."""
-        ids, slots = self.index.items()
+        ids, slots = self.existing()
         found: list[tuple[str, Array]] = [("ids", ids)]
         if len(ids):
             found.append(("last", self.last.take(slots)))
@@ -345,11 +418,42 @@ class Table:
 
     def reserve(self, rows: int) -> None:
         """Have an index for so many rows, in a table without rows."""
-        self.index = Index(rows)
+        self.index.reserve(rows)
 
     def stats(self) -> dict[str, int]:
         """Rows and bytes that exist."""
         return {"rows": len(self.index), "bytes": self._row_bytes() * len(self.index)}
 
     def _row_bytes(self) -> int:
-        return 8 + self.width * self.dtype.itemsize * len(self.slabs)
+        return 8 + sum(slab.row_bytes for slab in self.slabs.values())
+
+
+def initial_rows(wanted: Sequence[tuple[Table, Array]]) -> list[Array]:
+    """The initial values of rows of several tables, computed at once."""
+    values = values_of_many([(table.spec["recipe"], table.positions(ids)) for table, ids in wanted])
+    return [
+        mine.reshape(len(ids), *table.row_shape)
+        for (table, ids), mine in zip(wanted, values, strict=True)
+    ]
+
+
+def read_rows(wanted: Sequence[tuple[Table, Array]]) -> list[Array]:
+    """Rows of several tables as they are (see `Table.read`)."""
+    found: list[Array] = []
+    unknown: list[Array] = []
+    everywhere = find_many([(table.index, ids) for table, ids in wanted])
+    for (table, ids), slots in zip(wanted, everywhere, strict=True):
+        missing = np.flatnonzero(slots < 0)
+        out = np.empty((len(ids), *table.row_shape), table.dtype)
+        if not len(missing):
+            table.slabs[VALUE].read_into(slots, out)
+        elif len(missing) < len(ids):
+            known = slots >= 0
+            out[known] = table.slabs[VALUE].take(slots[known])
+        found.append(out)
+        unknown.append(missing)
+    lacking = [at for at, missing in enumerate(unknown) if len(missing)]
+    values = initial_rows([(wanted[at][0], wanted[at][1][unknown[at]]) for at in lacking])
+    for at, rows in zip(lacking, values, strict=True):
+        found[at][unknown[at]] = rows
+    return found

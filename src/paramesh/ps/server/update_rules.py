@@ -1,18 +1,20 @@
 """The optimizers of a server: what one update does to a block of elements, in numpy.
 
 Glossary
-    rule        a pure function of a block of weights, their gradients, their state and some
-                numbers; it gives the new weights and the new state
+    update rule a pure function of a block of weights, their gradients, their state and some
+                numbers; it returns the new weights and the new state
     slot        a kind of state that a rule keeps for every element, by the local optimizer's name
-    numbers     what moves from step to step and comes with a push: rates, decay, momentum
+    numbers     the hyperparameters that change between steps and come with a push: learning rate,
+                weight decay, momentum
 
 The rules are those of `paramesh.optim` (see `optim/rules.py` for the papers), operation by
 operation and in the same element types. They differ from them where XLA joins a product and a sum
 into one operation, or takes a reciprocal root: by a few units in the last place of a step.
 
 Rows of a table are updated when they are met, and only then (MindSpore's sparse and lazy
-optimizers): the moments of Adam, AdamWeightDecay, Momentum and SGD do not decay, and weight decay
-does not act, while a row is not met. Adagrad and FTRL, without decay, are the same either way.
+optimizers): the moments of Adam, AdamWeightDecay, Momentum, SGD, RMSProp and Lion do not decay, and
+weight decay does not act, while a row is not met. Adagrad and FTRL, without decay, are the same
+either way.
 """
 
 from __future__ import annotations
@@ -45,13 +47,14 @@ Update = Callable[..., tuple[Array, ...]]
 
 
 class UpdateRule(NamedTuple):
-    """An optimizer's rule.
+    """The update rule of an optimizer.
 
     Attributes:
         slots: the state for each element: name and first value.
         update: see `Update`.
         corrects: whether `Numbers.correction` is Adam's (otherwise 1).
         betas: the decays of Adam's moments.
+        row_slots: those of which a row has one number; the rule is for tables alone.
         decays_gradient: whether weight decay is added to the gradient before `update`.
         write: `update` into given arrays, with fewer passes over the block and the same bits:
             (weights, gradients, numbers, slots, [new weights, *new slots]).
@@ -62,6 +65,7 @@ class UpdateRule(NamedTuple):
     betas: tuple[float, float] | None = None
     decays_gradient: bool = True
     write: Callable[..., None] | None = None
+    row_slots: frozenset[str] = frozenset()
 
 
 def _rest(decay: float) -> np.float32:
@@ -160,12 +164,50 @@ def _ftrl(initial_accum: float, lr_power: float, l1: float, l2: float) -> Update
     return UpdateRule({"moments": initial_accum, "linear": 0.0}, update)
 
 
+def _rowwise_adagrad(accum: float, eps: float) -> UpdateRule:
+    def update(w: Array, g: Array, n: Numbers, total: Array) -> tuple[Array, ...]:
+        axes = tuple(range(1, g.ndim))
+        total = total + np.mean(g * g, axis=axes, keepdims=True)
+        return w + -n.rate * (g / (np.sqrt(total) + w.dtype.type(eps))), total
+
+    return UpdateRule({"row_accum": accum}, update, row_slots=frozenset({"row_accum"}))
+
+
+def _rmsprop(decay: float, momentum: float, eps: float, centered: bool) -> UpdateRule:
+    def update(w: Array, g: Array, n: Numbers, *state: Array) -> tuple[Array, ...]:
+        kind = w.dtype.type
+        *means, square, moment = state
+        kept, rest = kind(decay), kind(1.0 - decay)
+        square = kept * square + rest * (g * g)
+        spread = square
+        if centered:
+            means = [kept * means[0] + rest * g]
+            spread = square - means[0] * means[0]
+        moment = kind(momentum) * moment + n.rate * (g / np.sqrt(spread + kind(eps)))
+        return w + -moment, *means, square, moment
+
+    slots = {"mean_grad": 0.0} if centered else {}
+    return UpdateRule(slots | {"mean_square": 1.0, "moment": 0.0}, update)
+
+
+def _lion(b1: float, b2: float) -> UpdateRule:
+    def update(w: Array, g: Array, n: Numbers, moments: Array) -> tuple[Array, ...]:
+        kind = w.dtype.type
+        top = np.sign(kind(b1) * moments + kind(1.0 - b1) * g)
+        return w + -n.rate * (top + n.decay * w), kind(b2) * moments + kind(1.0 - b2) * g
+
+    return UpdateRule({"moments": 0.0}, update, decays_gradient=False)
+
+
 _MAKERS: dict[str, tuple[Callable[..., UpdateRule], frozenset[str]]] = {
     "SGD": (_sgd, frozenset({"momentum", "dampening", "nesterov"})),
     "Momentum": (_momentum, frozenset({"nesterov"})),
     "Adam": (_adam, frozenset({"b1", "b2", "eps", "nesterov", "amsgrad"})),
     "AdamWeightDecay": (_adam_weight_decay, frozenset({"b1", "b2", "eps"})),
     "Adagrad": (_adagrad, frozenset({"accum", "update_slots"})),
+    "RowwiseAdagrad": (_rowwise_adagrad, frozenset({"accum", "eps"})),
+    "RMSProp": (_rmsprop, frozenset({"decay", "momentum", "eps", "centered"})),
+    "Lion": (_lion, frozenset({"b1", "b2"})),
     "FTRL": (_ftrl, frozenset({"initial_accum", "lr_power", "l1", "l2"})),
 }
 #: Keys of an optimizer's spec that are about all rules.
@@ -175,7 +217,7 @@ Spec = Mapping[str, Any]
 
 
 def make_update_rule(owner: str, spec: Spec) -> UpdateRule:
-    """The rule of an optimizer's spec: `{"rule": "Adam", "b1": …, "group": 0, "decays": True}`.
+    """The update rule of a spec, such as `{"rule": "Adam", "b1": …, "group": 0, "decays": True}`.
 
     Args:
         owner: the full name of the Parameter, for messages.
@@ -188,7 +230,8 @@ def make_update_rule(owner: str, spec: Spec) -> UpdateRule:
     name = spec.get("rule")
     if name not in _MAKERS:
         raise ValueError(
-            f"Parameter '{owner}': a server has no optimizer {name!r}. Expected one of "
+            f"Parameter '{owner}': the server does not support the optimizer {name!r}. Expected "
+            f"one of "
             f"{', '.join(_MAKERS)}."
         )
     maker, wanted = _MAKERS[name]
@@ -220,7 +263,7 @@ class Powers:
 def numbers_of(
     owner: str,
     spec: Spec,
-    rule: UpdateRule,
+    update_rule: UpdateRule,
     step: int,
     hyper: Mapping[str, float],
     powers: Powers,
@@ -232,7 +275,7 @@ def numbers_of(
         owner: the full name of the Parameter, for messages.
         spec: as for `make_update_rule`. A number of group 3 is looked up as `learning_rate.3`
             first.
-        rule: made from `spec`.
+        update_rule: made from `spec`.
         step: how many updates there were before this one; `hyper["global_step"]` overrides it.
         hyper: `learning_rate`; `weight_decay` and `momentum` where the rule needs them.
         powers: where the powers of Adam's betas come from.
@@ -246,15 +289,14 @@ def numbers_of(
         value = hyper.get(f"{name}.{spec.get('group', 0)}", hyper.get(name, default))
         if value is None:
             raise ValueError(
-                f"Parameter '{owner}': a push to the server came without {name!r}; it had "
-                f"{sorted(hyper)}."
+                f"Parameter '{owner}': a push to the server lacks {name!r}; it has {sorted(hyper)}."
             )
         return kind(value)
 
     correction = kind(1)
-    if rule.betas is not None:
+    if update_rule.betas is not None:
         t = int(hyper.get("global_step", step)) + 1
-        power1, power2 = (powers(beta, t) for beta in rule.betas)
+        power1, power2 = (powers(beta, t) for beta in update_rule.betas)
         one = np.float32(1)
         correction = kind(np.sqrt(one - power2) / (one - power1))
     decay = number("weight_decay", 0.0) if spec.get("decays", False) else kind(0)
@@ -262,7 +304,7 @@ def numbers_of(
 
 
 def updated(
-    rule: UpdateRule,
+    update_rule: UpdateRule,
     w: Array,
     g: Array,
     n: Numbers,
@@ -272,21 +314,21 @@ def updated(
     """One update of a block, with weight decay; arrays of the arithmetic's type.
 
     Args:
-        rule: the optimizer's.
+        update_rule: the optimizer's.
         w: weights.
         g: their gradients.
         n: numbers.
         slots: the state.
         out: what the new weights and state are written to, if it is to be; nothing of the others.
     """
-    if rule.decays_gradient and n.decay:
+    if update_rule.decays_gradient and n.decay:
         g = g + n.decay * w
     if out is None:
-        return rule.update(w, g, n, *slots)
-    if rule.write is not None:
-        rule.write(w, g, n, slots, out)
+        return update_rule.update(w, g, n, *slots)
+    if update_rule.write is not None:
+        update_rule.write(w, g, n, slots, out)
     else:
-        for target, value in zip(out, rule.update(w, g, n, *slots), strict=True):
+        for target, value in zip(out, update_rule.update(w, g, n, *slots), strict=True):
             np.copyto(target, value)
     return out
 

@@ -3,7 +3,7 @@
 Glossary
     start       a law or a constant as JSON: `{"law": "normal", "reals": [0.0, 0.01], …}`. It names
                 one of a few rules, never code, so it may come from a file or from a message
-    position    the place of an element in the row-major order of the whole array
+    position    the place of an element in the row-major order of the full array
 
 The numbers are those of the recipe, to the last bit: each element is computed from its position.
 """
@@ -23,7 +23,6 @@ from paramesh.errors import RecipeError
 from paramesh.initializer import random
 from paramesh.initializer.structured import Constant
 from paramesh.sampling.distribution import (
-    HEADER,
     DistributionSpec,
     compiled,
     computing_dtype,
@@ -35,7 +34,7 @@ from paramesh.sampling.sampler import Sampler
 
 Start = dict[str, Any]
 
-#: RunConfig by their names at rest.
+#: Sampling functions by their names in specs.
 _RULES: dict[str, Callable[..., Any]] = {
     "uniform": random._uniform,
     "normal": random._normal,
@@ -47,12 +46,12 @@ _NAMES = {rule: name for name, rule in _RULES.items()}
 _SIZES = (1 << 10, 1 << 13, 1 << 16, 1 << 19)
 
 
-def start_of(owner: str, recipe: Recipe) -> Start:
+def initial_values_of(owner: str, recipe: Recipe) -> Start:
     """A recipe as a start.
 
     Args:
         owner: the full name of the Parameter, for messages.
-        recipe: of the whole array.
+        recipe: of the full array.
 
     Raises:
         RecipeError: its elements cannot be computed one by one.
@@ -70,10 +69,10 @@ def start_of(owner: str, recipe: Recipe) -> Start:
         value = recipe.initializer.constant(recipe.dtype)
         return common | {"law": "constant", "value": value.item()}
     raise RecipeError(
-        f"Parameter '{owner}' is to be created on the server, but {recipe.initializer!r} is not "
-        "computed there. Use a constant, Uniform, Normal, TruncatedNormal or one of those whose "
-        "spread follows from the shape (Xavier…, He…, VarianceScaling); or leave init_in_server "
-        "False, then the values are sent."
+        f"Parameter '{owner}' is initialized on the server, which does not support "
+        f"{recipe.initializer!r}. Use a constant, Uniform, Normal, TruncatedNormal, or an "
+        f"initializer scaled by the shape (Xavier…, He…, VarianceScaling); or set "
+        f"init_in_server=False, so that the values are sent."
     )
 
 
@@ -96,13 +95,15 @@ def recipe_of(start: Start, shape: Sequence[int]) -> Recipe:
     """The recipe of a start: the same numbers.
 
     Raises:
-        RecipeError: the start is none.
+        RecipeError: the initial values are not valid.
     """
     dtype = to_dtype(start["dtype"])
     if start.get("law") == "constant":
         return Recipe(Constant(start["value"]), (0, 0), tuple(shape), dtype)
     if start.get("law") not in _RULES:
-        raise RecipeError(f"there is no law {start.get('law')!r}; expected {sorted(_RULES)}.")
+        raise RecipeError(
+            f"the distribution {start.get('law')!r} is not known; expected {sorted(_RULES)}."
+        )
     init = _Given(start["law"], start["reals"], start["integers"])
     return Recipe(init, (int(start["key"][0]), int(start["key"][1])), tuple(shape), dtype)
 
@@ -111,43 +112,94 @@ def values_at(start: Start, positions: np.ndarray[Any, Any]) -> np.ndarray[Any, 
     """The elements at some positions (uint64, any order) of a start; a flat array.
 
     Raises:
-        RecipeError: the start is none.
+        RecipeError: the initial values are not valid.
     """
     dtype = to_dtype(start["dtype"])
     name = start.get("law")
     if name == "constant":
         return np.full(positions.shape, start["value"], dtype.np_dtype)
     if name not in _RULES:
-        raise RecipeError(f"a server knows no law {name!r}; expected {sorted(_RULES)} or constant.")
+        raise RecipeError(
+            f"the server does not support the distribution {name!r}; expected {sorted(_RULES)} "
+            f"or constant."
+        )
+    return _drawn(start, positions, _key_of(start), dtype)
+
+
+def values_of_many(
+    parts: Sequence[tuple[Start, np.ndarray[Any, Any]]],
+) -> list[np.ndarray[Any, Any]]:
+    """As `values_at` for each, with the same bits; those that differ by their keys alone at once.
+
+    Args:
+        parts: (initial values, positions).
+
+    Raises:
+        RecipeError: initial values are not valid.
+    """
+    alike: dict[Any, list[int]] = {}
+    for at, (start, _) in enumerate(parts):
+        if start.get("law") in _RULES:
+            kind = start["law"], start["dtype"], tuple(start["reals"]), tuple(start["integers"])
+            alike.setdefault(kind, []).append(at)
+    found: list[Any] = [None] * len(parts)
+    for members in alike.values():
+        if len(members) == 1:
+            continue
+        first = parts[members[0]][0]
+        lengths = [len(parts[at][1]) for at in members]
+        keys = np.stack([_key_of(parts[at][0]) for at in members], axis=1)
+        values = _drawn(
+            first,
+            np.concatenate([parts[at][1] for at in members]),
+            np.repeat(keys, lengths, axis=1),
+            to_dtype(first["dtype"]),
+        )
+        for at, mine in zip(members, np.split(values, np.cumsum(lengths)[:-1]), strict=True):
+            found[at] = mine
+    return [
+        values_at(*part) if mine is None else mine for part, mine in zip(parts, found, strict=True)
+    ]
+
+
+def _key_of(start: Start) -> np.ndarray[Any, Any]:
+    return np.array(key_words((int(start["key"][0]), int(start["key"][1]))), np.uint32)
+
+
+def _drawn(
+    start: Start, positions: np.ndarray[Any, Any], key: np.ndarray[Any, Any], dtype: DType
+) -> np.ndarray[Any, Any]:
+    """The elements at positions; `key`: its three words, or these for each element."""
     out = np.empty(positions.shape, dtype.np_dtype)
+    header = np.array([0, *start["integers"]], np.uint64)
+    reals = np.array(start["reals"], computing_dtype(dtype))
     largest = _SIZES[-1]
     for first in range(0, len(positions), largest):
-        part = positions[first : first + largest]
-        size = next(n for n in _SIZES if n >= len(part))
+        part = slice(first, first + largest)
+        count = len(positions[part])
+        size = next(n for n in _SIZES if n >= count)
         padded = np.zeros(size, np.uint64)
-        padded[: len(part)] = part
-        out[first : first + largest] = _drawn(start, padded, dtype)[: len(part)]
+        padded[:count] = positions[part]
+        words = key
+        if key.ndim > 1:
+            words = np.zeros((len(key), size), np.uint32)
+            words[:, :count] = key[:, part]
+        with x64_set(True):
+            program = _program(start["law"], size, dtype)
+            out[part] = np.asarray(program(words, header, reals, padded))[:count]
     return out
-
-
-def _drawn(start: Start, positions: np.ndarray[Any, Any], dtype: DType) -> Any:
-    key = int(start["key"][0]), int(start["key"][1])
-    header = np.array([*key_words(key), 0, *start["integers"]], np.uint64)
-    reals = np.array(start["reals"], computing_dtype(dtype))
-    with x64_set(True):
-        program = _program(start["law"], len(positions), dtype)
-        return np.asarray(program(header, reals, positions))
 
 
 @functools.cache
 def _program(law: str, size: int, dtype: DType) -> Callable[..., Any]:
     rule = _RULES[law]
 
-    def paramesh_draw_at(header: Any, reals: Any, positions: Any) -> Any:
-        words = [header[i].astype(jnp.uint32) for i in range(HEADER)]
+    def paramesh_draw_at(key: Any, header: Any, reals: Any, positions: Any) -> Any:
+        zero = header[0].astype(jnp.uint32)
+        words = [key[i] for i in range(len(key))]
         place = (positions.astype(jnp.uint32), (positions >> jnp.uint64(32)).astype(jnp.uint32))
-        draw = Sampler((size,), None, computing_dtype(dtype), words[:3], words[3], place)
-        integers = [header[i] for i in range(HEADER, header.shape[0])]
+        draw = Sampler((size,), None, computing_dtype(dtype), words, zero, place)
+        integers = [header[i] for i in range(1, header.shape[0])]
         return evaluated(rule, draw, list(reals), integers, dtype)
 
     return compiled(paramesh_draw_at, jax.default_backend())

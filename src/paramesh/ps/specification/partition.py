@@ -1,14 +1,14 @@
-"""How Parameters are cut over servers.
+"""How Parameters are partitioned over servers.
 
 Glossary
-    shard       one of a fixed number of virtual parts (256); another number of servers moves whole
-                shards, and never cuts anything again
-    range       elements of a dense Parameter that follow one another, and belong to one shard
-    piece       what one server has of a Parameter: ranges that follow one another, under a name of
-                their own (`w[0:4096]`), or rows of a table under the table's
+    shard       one of a fixed number of virtual shards (256); another number of servers moves
+                complete shards, and never splits one
+    range       consecutive elements of a dense Parameter, which belong to one shard
+    piece       what one server has of a Parameter: consecutive ranges under a name of their own
+                (`w[0:4096]`), or rows of a table under the name of the table
 
-Dense Parameters are cut into ranges that are worth a message; tables row by row, by a hash of the
-id. Nothing here depends on anything but names, sizes, ids and the two numbers.
+Dense Parameters are split into ranges that are large enough for a message; tables row by row, by a
+hash of the id. The partition depends only on names, sizes, ids and the two numbers.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Partition:
         home = self.servers_of_rows(ids)
         return [np.flatnonzero(home == server) for server in range(self.servers)]
 
-    # Specs and updates of whole Parameters -> those of each server.
+    # Specs and updates of full Parameters -> those of each server.
 
     def split_spec(self, spec: dict[str, Any]) -> list[list[dict[str, Any]]]:
         """The specs of the pieces, for each server (see `Store.declare`)."""
@@ -145,7 +145,9 @@ class Partition:
         return found
 
     def split_updates(self, updates: Update) -> list[dict[str, dict[str, Array]]]:
-        """An update of whole Parameters as one update for each server."""
+        """An update of full Parameters as one update for each server."""
+        if self.servers == 1 and all("ids" in update for update in updates.values()):
+            return [{name: dict(update) for name, update in updates.items()}]
         found: list[dict[str, dict[str, Array]]] = [{} for _ in range(self.servers)]
         for name, update in updates.items():
             if "ids" in update:
@@ -162,5 +164,5 @@ class Partition:
     def join_values(self, name: str, shape: tuple[int, ...], pieces: Mapping[str, Array]) -> Array:
         """A dense Parameter from its pieces by their names; the only piece is not copied."""
         parts = [pieces[p.name].reshape(-1) for p in self.pieces(name, math.prod(shape))]
-        whole = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        return whole.reshape(shape)
+        full = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return full.reshape(shape)

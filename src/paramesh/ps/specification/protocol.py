@@ -1,6 +1,6 @@
-"""What servers and workers of a run agree on: its rules, its points, and the errors of its own.
+"""What servers and workers of a run agree on: its config, its points, and its own errors.
 
-point       a named place in the protocol; tests have the process killed there
+point       a named place in the protocol, at which tests kill the process
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ POINTS = ("staged", "applied", "half", "logged", "reply", "snapshot", "recoverin
 
 
 class VersionGone(ParameterServerError):
-    """A version that a server no longer has, or never had."""
+    """A version that a server no longer has, or has not reached."""
 
 
 class Replaced(ParameterServerError):
-    """A worker speaks whose successor has spoken already: its affair alone."""
+    """A message of a worker that was replaced; no other worker is affected."""
 
 
 class PushesMissing(ParameterServerError):
-    """A worker's earlier pushes died with the server before this one: it must send them again."""
+    """A worker's earlier pushes died with the server before this one: it has to send them again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +51,11 @@ class RunConfig:
         if self.mode not in MODES:
             raise ValueError(f"mode must be one of {MODES}, got {self.mode!r}.")
         if self.workers < 1 or self.staleness < 0 or self.snapshot_every < 0:
-            raise ValueError(f"{self} has a number below its least.")
+            raise ValueError(
+                f"workers must be at least 1, staleness and snapshot_every at least 0; got {self}."
+            )
         if self.staleness and self.mode != "stale":
-            raise ValueError(f"staleness={self.staleness} belongs to mode 'stale'.")
+            raise ValueError(f"staleness={self.staleness} requires mode 'stale'.")
 
     @property
     def behind(self) -> int:

@@ -1,9 +1,9 @@
-"""What Parameters are to servers, and which of them servers have already.
+"""How Parameters are described to servers, and which of them servers already have.
 
 Glossary
     spec        as for `Store.declare`
-    known       Parameters that servers have values of, whoever declared them: another worker, the
-                one before this, or an earlier run with the same log
+    known       Parameters that servers have values of, whichever process declared them: another
+                worker, the predecessor of this one, or an earlier run with the same log
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from paramesh.errors import ParameterServerError
 from paramesh.parameter import Parameter
-from paramesh.ps.specification.initial_values import start_of
+from paramesh.ps.specification.initial_values import initial_values_of
 from paramesh.ps.specification.partition import PIECE, Partition
 
 #: What values can be read by; a recipe and an optimizer are compared when they are declared.
@@ -26,15 +26,15 @@ def is_table(param: Any) -> bool:
     return param.init_in_server and param.only_rows and param.has_init
 
 
-def table_start(table: Parameter) -> dict[str, Any]:
+def table_initial_values(table: Parameter) -> dict[str, Any]:
     """What the rows of a table start from.
 
     Raises:
-        RecipeError: as `start_of`.
+        RecipeError: as `initial_values_of`.
     """
     recipe = table.recipe
     assert recipe is not None
-    return start_of(table.name, recipe)
+    return initial_values_of(table.name, recipe)
 
 
 def spec_of(param: Parameter) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def spec_of(param: Parameter) -> dict[str, Any]:
         size["admit"] = admit
     if expire:
         size["expire"] = expire
-    return common | {"kind": "rows", "recipe": table_start(param)} | size
+    return common | {"kind": "rows", "recipe": table_initial_values(param)} | size
 
 
 def known_among(
@@ -60,7 +60,7 @@ def known_among(
 
     Args:
         partition: of the servers.
-        specs: of whole Parameters.
+        specs: of full Parameters.
         there: of each server, the specs of the pieces that it has values of.
 
     Raises:
@@ -88,7 +88,7 @@ def check_same(
 
     Args:
         partition: of the servers.
-        specs: of whole Parameters.
+        specs: of full Parameters.
         there: as for `known_among`.
     """
     by_owner: list[dict[str, list[Mapping[str, Any]]]] = []
@@ -110,16 +110,16 @@ def check_same(
 
 def owner_of(piece: Mapping[str, Any]) -> str:
     """The name of the Parameter that a piece on a server is of."""
-    whole = PIECE.fullmatch(piece["name"]) if piece["kind"] == "dense" else None
-    return piece["name"] if whole is None else whole[1]
+    match = PIECE.fullmatch(piece["name"]) if piece["kind"] == "dense" else None
+    return piece["name"] if match is None else match[1]
 
 
 def _another(spec: Mapping[str, Any], other: Mapping[str, Any]) -> ParameterServerError:
     return ParameterServerError(
-        f"Parameter '{spec['name']}' is {_described(spec)} here, and in the run that the servers "
-        f"go on with {_described(other)}. A Parameter keeps its shape, element type and place as "
-        "long as its run: give the network its former ones. For another network take a wal_dir of "
-        "its own, and carry over by a checkpoint what fits."
+        f"Parameter '{spec['name']}' is {_described(spec)} here, but {_described(other)} in the "
+        f"run that the servers continue. Shape, dtype and location of a Parameter cannot change "
+        f"during a run: restore them in the network. For another network use a new wal_dir, and "
+        f"transfer what fits with a checkpoint."
     )
 
 
