@@ -17,7 +17,7 @@ of its own. `--kills 6` kills servers and workers while they train: in sync and 
 at the end is the same to the last digit.
 
 Printed are the error on a random tenth of the ratings that no step has seen, and the steps in a
-second; the losses are drawn into movielens_ps.png.
+second; losses and test errors by epoch are drawn into movielens_ps.png.
 """
 
 from __future__ import annotations
@@ -166,21 +166,23 @@ def groups(network: Factors, steps: int) -> list[dict]:
 
 
 class Losses:
-    """Sums of losses by epoch, kept in a file: a worker that is started again goes on with it."""
+    """Losses and test errors by epoch, in a file with which a worker goes on that was killed."""
 
     def __init__(self, path: Path, epochs: int, steps: int) -> None:
         self.path, self.steps = path, steps
         self.sums, self.counts = [0.0] * epochs, [0] * epochs
+        self.errors: list[float | None] = [None] * epochs
         if path.exists():
-            self.sums, self.counts = json.loads(path.read_text())
+            self.sums, self.counts, self.errors = json.loads(path.read_text())
 
-    def add(self, at: int, losses: list) -> None:
-        """The losses of the steps of an epoch that end before step `at`."""
+    def add(self, at: int, losses: list, error: float | None) -> None:
+        """The losses of the steps of an epoch that end with step `at`, and the error after it."""
         epoch = (at - 1) // self.steps
         self.sums[epoch] += float(np.sum([float(loss) for loss in losses]))
         self.counts[epoch] += len(losses)
+        self.errors[epoch] = error
         beside = self.path.with_suffix(".new")
-        beside.write_text(json.dumps([self.sums, self.counts]))
+        beside.write_text(json.dumps([self.sums, self.counts, self.errors]))
         beside.replace(self.path)
 
     def means(self) -> list[float]:
@@ -198,7 +200,7 @@ def train(name: str, mode: str, epochs: int, folder: Path) -> dict:
         folder: where the losses are kept.
 
     Returns:
-        `losses` by epoch, the error `rmse`, `steps` in a second.
+        `losses` and test `errors` by epoch, the last error `rmse`, `steps` in a second.
     """
     worker = int(os.environ.get("PARAMESH_PS_RANK", "0"))
     workers = context.get_ps_context("worker_num")
@@ -220,31 +222,55 @@ def train(name: str, mode: str, epochs: int, folder: Path) -> dict:
             float(found[0])
             begin, warm = time.perf_counter(), at
         if at % each == 0:
-            kept.add(at, found)
+            looked = time.perf_counter()
+            rmse = error(network, ratings) if worker == 0 else None
+            begin += time.perf_counter() - looked  # no time of a step
+            kept.add(at, found, rmse)
             found = []
             if worker == 0:
                 loss = kept.means()[at // each - 1]
-                print(f"{name}, {mode}: epoch {at // each:3}, loss {loss:.4f}", flush=True)
+                line = (
+                    f"{name}, {mode}: epoch {at // each:3}, loss {loss:.4f}, test RMSE {rmse:.4f}"
+                )
+                print(line, flush=True)
     rate = (at - warm) / (time.perf_counter() - begin)
-    return {"losses": kept.means(), "rmse": error(network, ratings), "steps": rate}
+    return {
+        "losses": kept.means(),
+        "errors": kept.errors,
+        "rmse": error(network, ratings),
+        "steps": rate,
+    }
 
 
 def draw(runs: dict, path: str) -> None:
-    """The losses by epoch and mode, one picture for each network."""
+    """The losses and the test errors by epoch and mode, a column for each network."""
     import matplotlib.pyplot as plt
 
     names = list(dict.fromkeys(name for name, _ in runs))
     figure, all_axes = plt.subplots(
-        1, len(names), figsize=(5 * len(names), 4), layout="constrained", squeeze=False
+        2,
+        len(names),
+        figsize=(5 * len(names), 6),
+        layout="constrained",
+        squeeze=False,
+        sharex=True,
+        sharey="row",
     )
-    for axes, name in zip(all_axes[0], names, strict=True):
+    for (upper, lower), name in zip(all_axes.T, names, strict=True):
         for (other, mode), run in runs.items():
             if other == name:
                 epochs = range(1, len(run["losses"]) + 1)
-                label = f"{mode}: test RMSE {run['rmse']:.3f}"
-                axes.plot(epochs, run["losses"], DASHES[mode], label=label)
-        axes.set(title=name, xlabel="epoch", ylabel="loss of the training part")
-        axes.legend()
+                upper.plot(epochs, run["losses"], DASHES[mode], label=mode)
+                # A worker that was killed in between has not looked after every epoch.
+                errors = [float("nan") if e is None else e for e in run["errors"]]
+                label = f"{mode}: {run['rmse']:.3f} at the end"
+                lower.plot(epochs, errors, DASHES[mode], label=label)
+        upper.set(title=name)
+        lower.set(xlabel="epoch")
+        for axes in (upper, lower):
+            axes.legend(frameon=False)
+    all_axes[0][0].set_ylabel("loss of the training part")
+    all_axes[1][0].set_ylabel("RMSE of the test part (stars)")
     figure.savefig(path, dpi=150)
 
 

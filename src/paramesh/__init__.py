@@ -330,6 +330,14 @@ def _jax_sharding(call: str) -> Any:
     return provided
 
 
+def _summary(net: Any, args: Any, kwargs: Any, depth: Any, compiled: Any) -> Any:
+    return importlib.import_module("paramesh.views").summarise(net, args, kwargs, depth, compiled)
+
+
+def _html(value: Any) -> str:
+    return importlib.import_module("paramesh.views").html_of(value)
+
+
 def _around(place: placement.Placement) -> placement.Placement:
     if not get_ps_context("enable_ps"):
         session = sys.modules.get("paramesh.ps.integration.session")
@@ -374,6 +382,8 @@ providers.sharding_of = _jax_sharding("sharding_of")
 providers.set_place = _jax_sharding("set_place")
 providers.move = _jax_sharding("move")
 providers.as_layout = _as_layout
+providers.summary = _summary
+providers.html = _html
 
 
 def __getattr__(name: str) -> Any:
@@ -389,4 +399,34 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_PACKAGES, *_LAZY})
 
 
-_path = lazy_names.opened(__name__, {}, __dir__, {"Module": "paramesh.Cell", "nnx": "paramesh.nn"})
+#: What other libraries call what is here.
+_INSTEAD = {
+    "Module": "paramesh.Cell",
+    "nnx": "paramesh.nn",
+    "save": "paramesh.save_checkpoint(net, path)",
+    "load": "paramesh.load_checkpoint(path, net)",
+    "no_grad": "Only grad() and value_and_grad() take gradients; ops.stop_gradient() keeps "
+    "them from a value.",
+    "backward": "paramesh.grad or paramesh.value_and_grad",
+    "compile": "paramesh.jit, or net.compile(inputs)",
+    "device_put": "jax.device_put",
+    "set_default_dtype": "the dtype of each array, or net.to_float(dtype)",
+    "Variable": "paramesh.Parameter",
+    "DataLoader": "paramesh.dataset, or any iterable of batches",
+    **dict.fromkeys(("functional", "F"), "paramesh.ops"),
+    **{
+        name: f"paramesh.ops.{name}"
+        for name in (
+            "randn",
+            "zeros",
+            "ones",
+            "arange",
+            "concat",
+            "cat",
+            "stack",
+            "where",
+            "matmul",
+        )
+    },
+}
+_path = lazy_names.opened(__name__, {}, __dir__, _INSTEAD)

@@ -79,8 +79,12 @@ def missing(
     if name.startswith("__"):
         return text
     if instead is not None and name in instead:
-        return f"{text} Use {instead[name]}."
-    near = difflib.get_close_matches(name, [n for n in known() if not n.startswith("_")], 3, 0.7)
+        advice = instead[name]
+        # A sentence stands as it is; everything else is what to use.
+        return f"{text} {advice}" if advice.endswith(".") else f"{text} Use {advice}."
+    names = [n for n in known() if not n.startswith("_")]
+    same = [n for n in names if n.lower() == name.lower()]
+    near = same or difflib.get_close_matches(name, names, 3, 0.7)
     return f"{text} Did you mean {', '.join(near)}?" if near else text
 
 

@@ -8,6 +8,7 @@ default an entry is the behaviour of one process on one device without servers.
 from __future__ import annotations
 
 import dataclasses
+import html
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -70,6 +71,14 @@ def _no_table(params: Sequence[Any]) -> Any:
     raise ContextError("no table of layouts is provided. Import paramesh.")
 
 
+def _no_summary(net: Any, args: Any, kwargs: Any, depth: Any, compiled: Any) -> Any:
+    raise ContextError("no summary of networks is provided. Import paramesh.")
+
+
+def _plain_html(value: Any) -> str:
+    return f"<pre>{html.escape(repr(value))}</pre>"
+
+
 @dataclasses.dataclass
 class Providers:
     """The registry.
@@ -89,6 +98,8 @@ class Providers:
         sharding_of: where a Tensor lies.
         set_place: has a Parameter lie somewhere, by its layout or at once.
         move: brings a Parameter somewhere at once.
+        summary: of a network: it, its inputs, its named inputs, how deep, whether it is compiled.
+        html: the view of an object in a notebook.
     """
 
     join_processes: Callable[[], object] = _nothing
@@ -103,6 +114,8 @@ class Providers:
     sharding_of: Callable[[Any], Any] = _of_the_array
     set_place: Callable[[Any, Any], None] = _no_place
     move: Callable[[Any, Any], None] = _no_place
+    summary: Callable[[Any, Any, Any, Any, Any], Any] = _no_summary
+    html: Callable[[Any], str] = _plain_html
 
 
 #: The registry of this process.

@@ -97,7 +97,7 @@ def test_an_existing_file_is_replaced_with_force(
     ("words", "message"),
     [
         (["{dir}/none", "{dir}/x.safetensors"], "There is no checkpoint '{dir}/none'."),
-        (["{dir}/text", "{dir}/x.safetensors"], "Checkpoint '{dir}/text' is not a valid"),
+        (["{dir}/text", "{dir}/x.safetensors"], "'{dir}/text' is a text file without arrays"),
         (["{path}", "{path}"], "'{path}' is the source itself"),
         (["{path}", "{dir}/no/x.safetensors"], "There is no folder '{dir}/no'"),
         (["{path}", "{dir}/x.bin"], "'{dir}/x.bin' has no suffix of a known format"),
@@ -109,7 +109,7 @@ def test_an_existing_file_is_replaced_with_force(
         ),
         (
             ["{path}", "{dir}/x.safetensors", "--to", "flax", "--from", "flax"],
-            "give --to or --from, not both",
+            "--from flax --to flax: the two are the same",
         ),
         (["{path}", "{dir}/x.safetensors", "--layer", "a=Dense"], "--layer goes with --to or"),
         (
@@ -169,3 +169,44 @@ def test_progress_counts_the_bytes_of_a_folder(
     assert len(steps) == 3
     assert all(step > 0 for step in steps)
     assert sum(steps) == nbytes
+
+
+def test_a_rename_that_matches_nothing_is_said(
+    capsys: pytest.CaptureFixture[str], path: Path, tmp_path: Path
+) -> None:
+    words = ["--rename", "nett=x", "--rename", "net.fc=head"]
+    code, out, _ = run(capsys, "convert", path, tmp_path / "x.safetensors", *words)
+    assert code == 0
+    assert out.endswith("\n--rename nett=x: no name begins with it or matches it.\n")
+    assert "--rename net.fc" not in out
+
+
+def test_files_of_pytorch_to_flax(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = Path(__file__).parents[1] / "golden" / "torch" / "training.pt"
+    new = tmp_path / "x.safetensors"
+    words = ["--from", "torch", "--to", "flax", "--only", "model", "--rename", "model="]
+    code, out, _ = run(capsys, "convert", file, new, *words)
+    assert code == 0
+    assert "2 parameters, 24 B, 2 renamed" in out
+    assert shapes(new) == {"kernel": (2, 2), "bias": (2,)}
+    code, out, _ = run(capsys, "inspect", file, "--depth", "0")
+    assert code == 0
+    assert "optimizer.state.0.exp_avg" in out
+
+
+def test_what_is_not_read_is_listed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    header = (
+        b'{"a":{"dtype":"F4","shape":[2,4],"data_offsets":[0,4]},'
+        b'"b":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}'
+    )
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(8))
+    code, out, _ = run(capsys, "inspect", path)
+    assert code == 0
+    assert "not read" in out
+    assert "F4 (2, 4)" in out
+    code, out, _ = run(capsys, "convert", path, tmp_path / "y.safetensors")
+    assert code == 0
+    assert "Not read:\n  a: F4 (2, 4)\n" in out
+    with pytest.warns(UserWarning, match=r"1 arrays are left out.*'a' is F4 \(2, 4\)"):
+        assert list(load_checkpoint(path)) == ["b"]

@@ -144,6 +144,13 @@ def test_over_devices(small: tuple[Report, str, Path], data: Path, tmp_path: Pat
     assert paramesh.get_auto_parallel_context("parallel_mode") == "stand_alone"
 
 
+def test_no_progress(capsys: pytest.CaptureFixture[str], data: Path, tmp_path: Path) -> None:
+    words = ["--data", str(data), "--epochs", "1", "--out", str(tmp_path), "--quiet"]
+    code, out, err = run(capsys, "demo", *words)
+    assert (code, err) == (0, "")
+    assert "test accuracy" in out
+
+
 @pytest.mark.parametrize(
     ("devices", "message"),
     [

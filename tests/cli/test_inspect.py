@@ -170,7 +170,7 @@ def test_a_network_of_the_guide(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     [
         (["{dir}/none"], "There is no checkpoint '{dir}/none'."),
         (["{path}", "{dir}/none"], "There is no checkpoint '{dir}/none'."),
-        (["{dir}/text"], "Checkpoint '{dir}/text' is not a valid"),
+        (["{dir}/text"], "'{dir}/text' is a text file without arrays"),
         (["{path}", "--only", "decoder"], "{path}: none of its 5 parameters matches 'decoder'"),
         (["{path}", "{path}", "--only", "x*"], "neither {path} nor {path} has a parameter"),
         (["{path}", "--sort", "age"], "--sort age: expected one of file, name, size"),

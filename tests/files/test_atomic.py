@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -76,3 +77,10 @@ def test_no_call_is_given_more_than_systems_take(
     file.commit()
     assert (tmp_path / "x").read_bytes() == content
     assert given == [100, 100, 100, 50]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc takes no files")
+def test_an_error_has_the_name_that_the_user_gave() -> None:
+    with pytest.raises(OSError, match=r"'/proc/net\.safetensors'") as failed:
+        AtomicFile(Path("/proc/net.safetensors"))
+    assert failed.value.filename == "/proc/net.safetensors"

@@ -263,9 +263,9 @@ def test_monitors_validation_and_stopping(capsys) -> None:
     assert [line.split(",")[0] for line in lines] == ["epoch: 1 step: 2", "epoch: 1 step: 4"]
     assert out.count("Train epoch time: ") == 2
     first, second = err.splitlines()
-    assert first.startswith("epoch 1/9: 4 steps, loss ")
-    assert second.startswith("epoch 2/9: 1 steps, loss ")
-    assert "accuracy" in second
+    assert first.startswith("epoch 1/9: 4 steps in ")
+    assert second.startswith("epoch 2/9: 1 step in ")
+    assert "val accuracy" in second
 
 
 def test_a_loss_that_is_not_finite_stops() -> None:
@@ -330,7 +330,7 @@ def test_the_bar_shows_on_a_terminal(monkeypatch, capsys) -> None:
     monkeypatch.setenv("TERM", "xterm")
     model().train(1, BATCHES)
     err = capsys.readouterr().err
-    assert "epoch 1/1: 4 steps, loss" in err
+    assert "epoch 1/1: 4 steps in " in err
     assert "━" in err
 
 

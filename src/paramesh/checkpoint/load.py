@@ -8,6 +8,7 @@ Glossary
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,9 +57,9 @@ def load_checkpoint(
     """Read a checkpoint, and load it into a network if one is given.
 
     Args:
-        ckpt_file_name: a safetensors file, MindSpore's `.ckpt`, the folder of a sharded
-            checkpoint or of orbax's, or HuggingFace's folder or its index. The format is found from
-            the contents.
+        ckpt_file_name: a safetensors file, MindSpore's `.ckpt`, PyTorch's `.pt` or `.bin`, `.npz`,
+            flax's `.msgpack`, the folder of a sharded checkpoint or of orbax's, or HuggingFace's
+            folder or its index. The format is found from the contents.
         net: the Cell to load it into, by `load_param_into_net`. Of Parameters with a known
             sharding, only the shards of this process's devices are read from a sharded checkpoint.
         strict_load: as in `load_param_into_net`; the warning also says which names are missing and
@@ -149,12 +150,7 @@ def _parameters(source: Source, wanted: Choice, net: Cell | None) -> dict[str, A
                 f"Checkpoint '{source.path}' has the name {shortened(name)}: {why}. Nothing was "
                 "loaded."
             )
-    for name in names:
-        if not storable(source.entry(name).dtype):
-            raise CheckpointError(
-                f"Checkpoint '{source.path}': '{name}' is {source.entry(name).dtype}, which is "
-                "not an element type of Tensors. Nothing was loaded."
-            )
+    names = _readable(source, names, wanted)
     values: dict[str, Any] = dict.fromkeys(names)
     if net is not None and isinstance(source, SlicedSource | OrbaxSource):
         values |= loaded_slices(source, names, net)
@@ -168,6 +164,22 @@ def _parameters(source: Source, wanted: Choice, net: Cell | None) -> dict[str, A
         if wanted(name):
             found[name] = appended_value(name, value)
     return found
+
+
+def _readable(source: Source, names: list[str], wanted: Choice) -> list[str]:
+    """The names of arrays that a Tensor can be; a warning says which others there are."""
+    others = {name: kind for name, kind in source.skipped.items() if wanted(name)}
+    for name in names:
+        if not storable(source.entry(name).dtype):
+            others[name] = f"{source.entry(name).dtype} {source.entry(name).shape}"
+    if others:
+        shown = ", ".join(f"'{name}' is {kind}" for name, kind in list(others.items())[:5])
+        warnings.warn(
+            f"Checkpoint '{source.path}': {len(others)} arrays are left out, since no Tensor has "
+            f"their element type: {shown}{', …' if len(others) > 5 else ''}.",
+            stacklevel=4,
+        )
+    return [name for name in names if name not in others]
 
 
 def _on_device(source: Source, names: list[str]) -> list[Any]:

@@ -1,7 +1,7 @@
 """Opening checkpoint files of any format, to read (`open_source`) and to write (`open_sink`).
 
-A format is one row of `FORMATS`: how to recognise a file, how to read it, how to write it. Orbax's
-and HuggingFace's formats are not in the table, since paramesh only reads them.
+A format is one row of `FORMATS`: how to recognise a file, how to read it, how to write it. The
+formats of orbax, PyTorch, NumPy and flax are not in the table, since paramesh only reads them.
 """
 
 from __future__ import annotations
@@ -12,11 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paramesh.checkpoint.formats import (
+    flax_file,
     foreign,
     huggingface,
+    huggingface_sink,
     mindspore_file,
+    npz_file,
     orbax_source,
     safetensors_file,
+    torch_file,
 )
 from paramesh.checkpoint.formats.interface import Appended, Entry, OpenSink, Sink, Source
 from paramesh.checkpoint.formats.orbax_folder import is_orbax
@@ -65,6 +69,16 @@ class Format:
     cannot_name: Callable[[str], str | None]
 
 
+def _huggingface(path: Path) -> Source:
+    index = huggingface.index_of(path)
+    if index is not None:
+        return huggingface.HuggingFaceSource(path, index)
+    only = huggingface.only_file_of(path)
+    if only is None:
+        raise FileNotFoundError(f"There is no checkpoint '{path}'.")
+    return huggingface.source_of(only)
+
+
 FORMATS: tuple[Format, ...] = (
     Format(
         safetensors_file.FORMAT,
@@ -96,11 +110,26 @@ FORMATS: tuple[Format, ...] = (
         safetensors_file.cannot_hold,
         safetensors_file.check_name,
     ),
+    Format(
+        huggingface.FORMAT,
+        (huggingface.FORMAT,),
+        ".huggingface",
+        lambda head: False,  # it is a folder
+        _huggingface,
+        huggingface_sink.HuggingFaceSink,
+        safetensors_file.cannot_hold,
+        safetensors_file.check_name,
+    ),
 )
 
 
 #: Read-only formats: what `Source.format` says, and the name in messages.
-_READ_ALONE = {orbax_source.FORMAT: "orbax's format", huggingface.FORMAT: "HuggingFace's folders"}
+_READ_ALONE = {
+    orbax_source.FORMAT: "orbax's format",
+    torch_file.FORMAT: "PyTorch's format",
+    npz_file.FORMAT: "NumPy's archives",
+    flax_file.FORMAT: "flax's msgpack",
+}
 
 
 def format_named(name: str) -> Format:
@@ -155,7 +184,7 @@ def open_source(path: str | os.PathLike[str]) -> Source:
         return huggingface.HuggingFaceSource(place, index)
     only = huggingface.only_file_of(place)
     if only is not None:
-        return FORMATS[0].read(only)
+        return huggingface.source_of(only)
     if not place.is_file():
         why = foreign.folder_refusal(place)
         if why is not None:
@@ -167,6 +196,9 @@ def open_source(path: str | os.PathLike[str]) -> Source:
         head = file.read(foreign.LOOKED_AT)
     if FORMATS[0].recognise(head):
         return FORMATS[0].read(place)
+    read = _of_other_libraries(place, head)
+    if read is not None:
+        return read(place)
     why = foreign.refusal(place, head)
     if why is not None:
         raise CheckpointError(why)
@@ -177,6 +209,19 @@ def open_source(path: str | os.PathLike[str]) -> Source:
         if place.suffix == known.suffix:
             return known.read(place)  # its reader raises the error
     return FORMATS[0].read(place)
+
+
+def _of_other_libraries(path: Path, head: bytes) -> Callable[[Path], Source] | None:
+    """What reads a file of PyTorch, NumPy or flax; None if it is none of them."""
+    if torch_file.recognise(head):
+        return torch_file.TorchSource
+    if head[:4] == b"PK\x03\x04":
+        names = foreign.names_in_zip(path)
+        if torch_file.recognise_zip(names):
+            return torch_file.TorchSource
+        return npz_file.NpzSource if npz_file.recognise_zip(names) else None
+    is_flax = path.suffix == flax_file.SUFFIX or flax_file.recognise(head)
+    return flax_file.FlaxSource if is_flax and path.suffix != ".ckpt" else None
 
 
 def open_sink(

@@ -10,6 +10,8 @@ from typing import Any
 import jax
 
 from paramesh.checkpoint import background, gc_pause
+from paramesh.checkpoint.formats.huggingface import FORMAT as HUGGINGFACE
+from paramesh.checkpoint.formats.huggingface_sink import check_folder
 from paramesh.checkpoint.opening import FORMATS, Format, check_entries, format_named, open_sink
 from paramesh.checkpoint.records import Choice, PinnedValues, Records, append, records_of
 from paramesh.checkpoint.sharded import source as sharded_source
@@ -40,7 +42,7 @@ def save_checkpoint(
     Args:
         save_obj: a Cell, a dict {name: Tensor}, or a list of {"name": str, "data": Tensor}.
         ckpt_file_name: path of the file; the suffix of the format is added if it is missing, except
-            for "sharded".
+            for "sharded" and "huggingface".
         integrated_save: MindSpore's; ignored: files always contain full arrays.
         async_save: write the file in a background thread; it saves the values at the time of the
             call. At most one such save is in progress; the next save of any kind waits until it is
@@ -51,10 +53,11 @@ def save_checkpoint(
         enc_mode: MindSpore's; ignored.
         choice_func: only names for which it returns True are saved.
         crc_check: store checksums in the file, which `load_checkpoint(crc_check=True)` verifies.
-        format: "safetensors", "ckpt" (MindSpore's) or "sharded": a folder, into which every
-            process writes the shards of its devices. All processes have to call it, with a folder
-            that all of them share; it is replaced atomically. None: by the suffix of the name, or
-            else safetensors.
+        format: "safetensors"; "ckpt" (MindSpore's); "huggingface": a folder with
+            `model.safetensors`, or with shards of 5 GB and an index; or "sharded": a folder, into
+            which every process writes the shards of its devices. All processes have to call it,
+            with a folder that all of them share; it is replaced atomically. None: by the suffix of
+            the name, or else safetensors.
 
     Returns:
         The path of the file (`pathlib.Path`), or a `SaveHandle` with `async_save`.
@@ -87,7 +90,9 @@ def save_checkpoint(
     if named or format == sharded_source.FORMAT:
         return _save_sharded(path, save_obj, choice_func, append_dict, bool(async_save), crc_check)
     kind = format_of(format, path)
-    if path.suffix != kind.suffix:
+    if kind.name == HUGGINGFACE:
+        check_folder(path, overwrite=True)
+    elif path.suffix != kind.suffix:
         path = path.with_name(path.name + kind.suffix)
     if not path.parent.is_dir():
         raise FileNotFoundError(

@@ -16,6 +16,7 @@ import paramesh
 from paramesh.cli.commands import checkpoints, planning, programs, ps
 from paramesh.cli.errors import CommandError
 from paramesh.cli.run import Program
+from paramesh.cli.suggestions import with_suggestion
 from paramesh.errors import ParameterServerError
 
 __all__ = ["app", "main"]
@@ -26,7 +27,7 @@ app = typer.Typer(
     name="paramesh",
     help="Named, lazy, sharded parameters for JAX, with MindSpore's interface.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 for _group in (programs, planning, checkpoints, ps):
@@ -74,6 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         show = getattr(error, "show", None)
         if show is None:
             raise
+        with_suggestion(error)
         show()
         code = getattr(error, "exit_code", 2)
     if isinstance(code, Program):

@@ -73,6 +73,9 @@ def run_convert(
                 found = convert_opened(checkpoint, target, conversion, advance)
     for line in _lines(source, found, options):
         console.print(line)
+    unused = conversion.rename.unused if isinstance(conversion.rename, Renaming) else []
+    for rule in unused:
+        console.print(Text(f"--rename {rule}: no name begins with it or matches it.", "bold red"))
     return found
 
 
@@ -80,10 +83,8 @@ def _conversion(options: ConvertOptions) -> Conversion:
     for option, value in (("--to", options.to), ("--from", options.back)):
         if value is not None and value not in LIBRARIES:
             raise CommandError(f"{option} {value}: expected one of {', '.join(LIBRARIES)}")
-    if options.to and options.back:
-        raise CommandError(
-            "give --to or --from, not both: one of the two files has paramesh's names"
-        )
+    if options.to and options.to == options.back:
+        raise CommandError(f"--from {options.back} --to {options.to}: the two are the same")
     if options.layers and not (options.to or options.back):
         raise CommandError("--layer goes with --to or --from")
     layers: dict[str, str] = {}
@@ -137,16 +138,25 @@ def _lines(source: Path, found: Converted, options: ConvertOptions) -> Iterable[
         f"{source} -> {found.path} ({found.format}): {counted(found.arrays, 'parameter')}, "
         f"{byte_text(found.nbytes)}{changed}."
     )
+    if found.architecture is not None:
+        yield Text(f"By the rules for {found.architecture} of transformers.")
+    for what, listed in (("Left out", found.dropped), ("Not read", found.skipped)):
+        if listed:
+            yield Text(f"{what}:", "bold")
+            yield from _listed(list(listed.items()))
     if found.unknown:
         library = options.to or options.back
         yield Text(f"Kept unchanged, since there is no rule for {library}:", "bold")
-        listed = list(found.unknown.items())
-        for name, why in listed[:_MOST_LISTED]:
-            yield Text(f"  {name}" + (f": {why}" if why != "no rule" else ""))
-        if len(listed) > _MOST_LISTED:
-            yield Text(f"  and {len(listed) - _MOST_LISTED:,} more")
+        yield from _listed(list(found.unknown.items()))
     for name, count in found.overflow.items():
         yield Text(
             f"{name}: {counted(count, 'element')} too large for {options.dtype}, now infinite.",
             "bold red",
         )
+
+
+def _listed(pairs: Sequence[tuple[str, str]]) -> Iterable[Text]:
+    for name, why in pairs[:_MOST_LISTED]:
+        yield Text(f"  {name}" + (f": {why}" if why != "no rule" else ""))
+    if len(pairs) > _MOST_LISTED:
+        yield Text(f"  and {len(pairs) - _MOST_LISTED:,} more")

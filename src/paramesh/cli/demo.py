@@ -41,6 +41,7 @@ class Settings:
         seed: decides the split, the parameters and the order of images.
         out: folder for the pictures and the checkpoint.
         devices: over how many the network is cut; None for one.
+        quiet: show no progress.
     """
 
     data: Path | None = None
@@ -48,6 +49,7 @@ class Settings:
     seed: int = 0
     out: Path = Path("demo")
     devices: int | None = None
+    quiet: bool = False
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,8 @@ def _run(settings: Settings, console: Console) -> Report:
     console.print(show.allocation(net.get_parameters()) + "\n")
 
     batches = Batches(digits.train_images, digits.train_labels, settings.seed)
-    losses, step = train(net, batches, epochs, settings.out / "interrupted.safetensors")
+    interrupted = settings.out / "interrupted.safetensors"
+    losses, step = train(net, batches, epochs, interrupted, not settings.quiet)
     if settings.devices is not None:
         _show_devices(net, step, settings, console)
     predictions = predict(net, digits.test_images)
@@ -209,7 +212,7 @@ def _show_devices(net: LeNet5, step: Any, settings: Settings, console: Console) 
 
 
 def train(
-    net: LeNet5, batches: Batches, epochs: int, interrupted: Path
+    net: LeNet5, batches: Batches, epochs: int, interrupted: Path, progress: bool = True
 ) -> tuple[list[float], Cell]:
     """Train with Adam, whose rate falls along half a cosine.
 
@@ -218,6 +221,7 @@ def train(
         batches: the data.
         epochs: times through it.
         interrupted: where Ctrl-C leaves a checkpoint.
+        progress: show it.
 
     Returns:
         The loss of each step, and the training Cell.
@@ -227,7 +231,13 @@ def train(
     loss_fn = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
     curve = Losses()
     model = Model(net, loss_fn, optimizer)
-    model.train(epochs, batches, callbacks=[curve], interrupt_checkpoint=interrupted)
+    model.train(
+        epochs,
+        batches,
+        callbacks=[curve],
+        progress=progress,
+        interrupt_checkpoint=interrupted,
+    )
     net.set_train(False)
     return curve.losses, model.train_network
 

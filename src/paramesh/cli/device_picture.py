@@ -11,6 +11,12 @@ from paramesh.parallel.layouts.layout import replicated
 from paramesh.parallel.modes.layout_table import LayoutRow, LayoutTable
 
 _GREY = "#555555"
+_REPLICATED: dict[str, Any] = {
+    "facecolor": "#eeeeee",
+    "edgecolor": "#aaaaaa",
+    "hatch": "///",
+    "linewidth": 0,
+}
 _MOST_TEXTS = 16
 _PREFIX = "moment1."
 
@@ -18,7 +24,8 @@ _PREFIX = "moment1."
 def draw_devices(path: Path, table: LayoutTable) -> None:
     """Write a PNG: every Parameter and its moment, coloured by device, and bytes per device.
 
-    A part in several colours is held by several devices.
+    A part in several colours is held by several devices; what all devices hold whole is grey and
+    hatched. A legend says so.
 
     Args:
         path: where to.
@@ -34,6 +41,7 @@ def draw_devices(path: Path, table: LayoutTable) -> None:
     colors = _colors(table.device_num)
     figure = Figure(figsize=(13, 1.2 + 0.72 * len(shown)), dpi=110, layout="constrained")
     left, right = cast(Any, figure).subfigures(1, 2, width_ratios=[2.6, 1])
+    _draw_legend(left, colors)
     left.suptitle(f"Which of {table.device_num} devices holds which part")
     grid = left.subplots(len(shown), 2, squeeze=False)
     for row, (one, other) in zip(shown, grid, strict=True):
@@ -54,6 +62,9 @@ def _draw_parts(axes: Any, row: LayoutRow, devices: int, colors: Sequence[Any]) 
     from matplotlib.patches import Rectangle
 
     layout = row.layout or replicated(len(row.shape), devices)
+    if devices > 1 and max(layout.parts, default=1) == 1:
+        _draw_replicated(axes, devices)
+        return
     holders: dict[tuple[tuple[int, int], ...], list[int]] = {}
     for rank, index in layout.shards(row.shape, row.name).items():
         holders.setdefault(tuple((part.start, part.stop) for part in index), []).append(rank)
@@ -77,11 +88,45 @@ def _draw_parts(axes: Any, row: LayoutRow, devices: int, colors: Sequence[Any]) 
         axes.add_patch(
             Rectangle((start, top), stop - start, bottom - top, fill=False, color="white")
         )
+    _bare(axes)
+
+
+def _draw_replicated(axes: Any, devices: int) -> None:
+    """An array that every device holds whole."""
+    from matplotlib.patches import Rectangle
+
+    axes.add_patch(Rectangle((0, 0), 1, 1, **_REPLICATED))
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+    text = f"all {devices}"
+    axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=7, color=_GREY, bbox=box)
+    _bare(axes)
+
+
+def _bare(axes: Any) -> None:
     axes.set_xlim(0, 1)
     axes.set_ylim(1, 0)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
+
+
+def _draw_legend(figure: Any, colors: Sequence[Any]) -> None:
+    """What the colours mean."""
+    from matplotlib.legend_handler import HandlerTuple
+    from matplotlib.patches import Patch
+
+    pair = (Patch(color=colors[0]), Patch(color=colors[1]))
+    handles = [Patch(color=colors[0]), pair, Patch(**_REPLICATED)]
+    texts = ["a shard on one device", "a shard replicated on each", "replicated on all devices"]
+    figure.legend(
+        handles,
+        texts,
+        loc="outside lower center",
+        ncols=3,
+        fontsize=8,
+        frameon=False,
+        handler_map={tuple: HandlerTuple(ndivide=None, pad=0)},
+    )
 
 
 def _span(bounds: Sequence[tuple[int, int]], shape: Sequence[int]) -> tuple[float, float]:

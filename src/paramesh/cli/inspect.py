@@ -156,6 +156,8 @@ def run_inspect(path: Path, view: View, console: Console | None = None) -> None:
             tree = tree_of(entries)
             if tree.branches:
                 console.print(tables.totals(tree, view.depth))
+        if source.skipped:
+            console.print(tables.pairs("not read", source.skipped))
         if source.appended:
             console.print(tables.pairs("append_dict", source.appended))
         if source.metadata:

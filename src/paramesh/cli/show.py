@@ -135,7 +135,7 @@ def draw(
 
 
 def _draw_losses(figure: Any, losses: Sequence[float], steps: int) -> None:
-    from matplotlib.ticker import LogFormatter
+    from matplotlib.ticker import LogLocator
 
     axes = figure.subplots()
     values = np.asarray(losses)
@@ -153,7 +153,9 @@ def _draw_losses(figure: Any, losses: Sequence[float], steps: int) -> None:
     )
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter(LogFormatter())
+    # One notation for all numbers, and no more of them than can be told apart.
+    axes.yaxis.set_minor_locator(LogLocator(subs=(2.0, 5.0)))
+    axes.yaxis.set_minor_formatter("{x:g}")
     axes.set_xlim(0, max(epochs[-1], 1))
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epoch")

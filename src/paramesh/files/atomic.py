@@ -55,7 +55,11 @@ class AtomicFile:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         self._waiting: list[Buffer] = []
         self._begin, self._end = 0, -1
-        self._fd = os.open(self._beside, flags, 0o666)
+        try:
+            self._fd = os.open(self._beside, flags, 0o666)
+        except OSError as error:
+            # The name of the user's, not that of the file beside it.
+            raise type(error)(error.errno, error.strerror, str(path)) from None
         lock(self._fd)
 
     def write_at(self, offset: int, *buffers: Buffer) -> int:

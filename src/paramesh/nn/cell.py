@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self
 import jax
 import numpy as np
 
-from paramesh import context
+from paramesh import context, tracebacks
 from paramesh.dtype import to_dtype
 from paramesh.nn import cell_call, sharding, tied
 from paramesh.nn.sharding import Strategies
@@ -249,6 +249,30 @@ class Cell(Submodules):
                 param.block_until_ready()
         return self
 
+    def summary(
+        self, *args: Any, depth: int | None = None, compiled: bool = True, **kwargs: Any
+    ) -> Any:
+        """The Cells inside: output shapes, Parameters, bytes, flops, and where each lies.
+
+        Nothing is computed and no recipe runs: the network is traced for the shapes of the inputs,
+        and what it writes while it runs (moving averages, random state) is dropped.
+
+        Args:
+            *args: inputs, of which the shapes count; a `jax.ShapeDtypeStruct` may stand for a
+                Tensor. Without inputs there are no shapes and flops.
+            depth: rows of Cells that lie deeper are left out of the printed tables.
+            compiled: compile the program, for its flops and its memory.
+            **kwargs: named inputs.
+
+        Returns:
+            A `views.Summary`: `print` shows a table, a notebook a view to fold; `to_dict()` and
+            `to_json()` give data.
+
+        Raises:
+            TypeError, ValueError: `depth` is no int from 0.
+        """
+        return providers.summary(self, args, kwargs, depth, compiled)
+
     def recompute(self, **options: Any) -> None:
         """Do not keep the activations inside this Cell for the backward pass; compute them again.
 
@@ -419,6 +443,10 @@ class Cell(Submodules):
             if inside:
                 raise
             raise located(error, None, self) from None
+        except Exception as error:
+            if not inside:
+                tracebacks.shorten(error)
+            raise
 
     def _program(self) -> CompiledFunction:
         program = self.__dict__["_compiled"]
@@ -474,6 +502,9 @@ class Cell(Submodules):
         """What `repr` shows of the Cell itself; subclasses list their arguments."""
         return ""
 
+    def _repr_html_(self) -> str:
+        return providers.html(self)
+
     def __repr__(self) -> str:
         extra = self.extend_repr()
         if not self._cells:
@@ -487,4 +518,6 @@ class Cell(Submodules):
 def _tensor(value: Any) -> Any:
     if isinstance(value, np.ndarray | jax.Array):
         return Tensor(value)
+    if not isinstance(value, Tensor) and hasattr(value, "__dlpack__"):
+        return Tensor(value)  # of another library, such as torch
     return wrap(value) if isinstance(value, jax.ShapeDtypeStruct) else value

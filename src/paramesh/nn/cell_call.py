@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
 from jax import Array
 
+from paramesh import tracebacks
 from paramesh.dtype import DType, to_dtype
 from paramesh.state import tracing
 from paramesh.state.protocols import State
@@ -18,6 +20,15 @@ from paramesh.transforms.bodies import lifted
 
 if TYPE_CHECKING:
     from paramesh.nn.cell import Cell
+
+
+class _Thread(threading.local):
+    #: Is told of every Cell that has run: (cell, inputs, named inputs, what it returned).
+    watcher: Callable[[Any, tuple[Any, ...], dict[str, Any], Any], None] | None = None
+
+
+#: Who watches the Cells of this thread.
+thread = _Thread()
 
 
 class CastFrame(tracing.Frame):
@@ -44,6 +55,14 @@ class CastFrame(tracing.Frame):
 
 def run(cell: Cell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`construct` with everything that is set on the Cell around it."""
+    try:
+        return _run(cell, args, kwargs)
+    except Exception as error:
+        tracebacks.came_through(error, cell, args, kwargs)
+        raise
+
+
+def _run(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     frame = tracing.current()
     if frame is not None:
         frame.visit(cell)
@@ -63,6 +82,8 @@ def run(cell: Cell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         changed = hook(cell, inputs, out)
         if changed is not None:
             out = changed
+    if thread.watcher is not None:
+        thread.watcher(cell, inputs, kwargs, out)
     return out
 
 

@@ -53,7 +53,23 @@ class Submodules:
         "half": "to_float(paramesh.float16)",
         "register_parameter": "an attribute, or insert_param_to_cell()",
         "add_module": "an attribute, or insert_child_to_cell()",
-        "zero_grad": "nothing: gradients are values that grad() and value_and_grad() return",
+        "zero_grad": "Gradients are values that grad() and value_and_grad() return; there are none "
+        "to clear.",
+        "requires_grad_": "requires_grad of each Parameter: net.get_parameters()",
+        "to": "Use to_float() for the element type; JAX_PLATFORMS chooses the backend.",
+        "cuda": "Programs run on the backend that JAX has; JAX_PLATFORMS chooses it.",
+        "cpu": "Programs run on the backend that JAX has; JAX_PLATFORMS chooses it.",
+        "float": "to_float(paramesh.float32)",
+        "bfloat16": "to_float(paramesh.bfloat16)",
+        "init": "The Parameters are recipes from the start; init_parameters_data() runs them.",
+        "split": "state_dict(), and functional_call(net, values, *inputs)",
+        "buffers": "untrainable_params()",
+        "register_buffer": "an attribute with a Parameter of requires_grad=False",
+        "backward": "grad() or value_and_grad(), which return the gradients",
+        "fit": "paramesh.Model(net, loss_fn, optimizer).train(epochs, dataset)",
+        "predict": "paramesh.Model(net).predict(inputs), or call the Cell",
+        "save": "paramesh.save_checkpoint(net, path)",
+        "load": "paramesh.load_checkpoint(path, net)",
     }
 
     _params: OrderedDict[str, Parameter | None]

@@ -84,4 +84,4 @@ __all__ = [
     "DynamicLossScaleUpdateCell",
 ]
 
-__getattr__ = lazy_names.opened(__name__, {}, lambda: __all__)
+__getattr__ = lazy_names.opened(__name__, {}, lambda: __all__, {"AdamW": "optim.AdamWeightDecay"})

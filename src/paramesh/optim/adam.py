@@ -58,8 +58,12 @@ class Adam(RuleOptimizer):
         for key in kwargs:
             if key not in ("use_lazy", "use_offload"):
                 raise KeyError(
-                    f"{name} has no argument {key!r}; besides the named ones there are use_lazy "
-                    "and use_offload."
+                    f"{name} has no argument {key!r}"
+                    + (
+                        ": it is called learning_rate."
+                        if key == "lr"
+                        else "; besides the named ones there are use_lazy and use_offload."
+                    )
                 )
         super().__init__(learning_rate, params, weight_decay, loss_scale)
         self.set_betas(beta1, beta2, eps)

@@ -142,8 +142,10 @@ def _parameters(owner: str, where: str, items: Iterable[Any]) -> list[Parameter]
     params = list(items)
     for i, param in enumerate(params):
         if not isinstance(param, Parameter):
+            cell = hasattr(param, "trainable_params")
             raise TypeError(
                 f"{owner}: {where}[{i}] must be a Parameter, got {type(param).__name__}."
+                + (" Give net.trainable_params() for a network." if cell else "")
             )
     return params
 

@@ -83,6 +83,10 @@ class Optimizer(Cell):
         **Cell._instead,
         "step": "optimizer(gradients), with the gradients of its parameters",
         "param_groups": "get_lr(), get_weight_decay() and parameters",
+        "update": "optimizer(gradients), which changes the Parameters",
+        "apply_gradients": "optimizer(gradients)",
+        "minimize": "value_and_grad(), and optimizer(gradients)",
+        "lr": "learning_rate",
     }
 
     #: Whether `construct` leaves Parameters that are frozen, and their state, as they are; in a

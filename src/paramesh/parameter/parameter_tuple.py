@@ -11,6 +11,7 @@ from paramesh.errors import DuplicateNameError
 from paramesh.initializer.factory import InitLike
 from paramesh.parameter.names import DEFAULT_NAME, check_prefix
 from paramesh.parameter.parameter import Parameter
+from paramesh.providers import providers
 from paramesh.tensor.base import Tensor
 
 
@@ -74,6 +75,9 @@ class ParameterTuple(tuple[Parameter, ...]):
 
     def __deepcopy__(self, memo: dict[int, object]) -> ParameterTuple:
         return ParameterTuple([copy.deepcopy(p, memo) for p in self])
+
+    def _repr_html_(self) -> str:
+        return providers.html(self)
 
     def __str__(self) -> str:
         return super().__repr__()

@@ -20,10 +20,12 @@ import jax
 import jax.core
 import numpy as np
 
+from paramesh import lazy_names
 from paramesh._compat.jax import eval_context
 from paramesh.array_types import Array, HostArray
 from paramesh.dtype import DType, DTypeLike, to_dtype, x64_enabled
 from paramesh.errors import ParameterStateError
+from paramesh.providers import providers
 from paramesh.sampling.recipe import Initializer, Recipe, next_key
 from paramesh.state import trace_scope
 from paramesh.tensor.conversion import TensorInput, as_value
@@ -31,6 +33,25 @@ from paramesh.tensor.jax_methods import JaxMethods
 from paramesh.tensor.methods import ArrayMethods
 from paramesh.tensor.operators import Index
 from paramesh.tensor.promotion import cast, scalar_kind
+
+_GRADIENTS = "grad() or value_and_grad(), which return gradients"
+_BACKEND = "Arrays lie on the backend that JAX has; JAX_PLATFORMS chooses it."
+#: What other libraries call what is here, for errors.
+_INSTEAD = {
+    "backward": _GRADIENTS,
+    "grad": _GRADIENTS,
+    "retain_grad": _GRADIENTS,
+    "grad_fn": _GRADIENTS,
+    "requires_grad": "a Parameter: Tensors are not trained",
+    "requires_grad_": "a Parameter: Tensors are not trained",
+    "detach": "ops.stop_gradient(tensor)",
+    "clone": "copy()",
+    "cuda": _BACKEND,
+    "cpu": _BACKEND,
+    "device": _BACKEND,
+    "at": "item assignment, t[i] = value",
+    "block_until_ready": "asnumpy(), which waits",
+}
 
 #: (bytes, name of the element type, shape): what `unpickle` takes.
 PickledTensor = tuple[bytes, str, tuple[int, ...]]
@@ -41,8 +62,9 @@ class Tensor(ArrayMethods, JaxMethods):
 
     Args:
         input_data: ndarray (dtype kept), jax.Array, Tensor, a list or tuple of numbers, or a
-            number. A python int is Int64, a float Float32, a complex Complex128; a list of ints
-            is Int64, one that holds a float Float32. Data is copied.
+            number, or an array of a library that speaks DLPack, such as a torch Tensor. A python
+            int is Int64, a float Float32, a complex Complex128; a list of ints is Int64, one that
+            holds a float Float32. Data is copied.
         dtype: element type to cast to.
         shape, init: instead of data, a shape and an `Initializer`: the Tensor then holds a recipe.
 
@@ -92,6 +114,13 @@ class Tensor(ArrayMethods, JaxMethods):
         if not isinstance(array, np.ndarray):
             raise TypeError(f"from_numpy needs a numpy array, got {type(array).__name__}.")
         return Tensor(array)
+
+    def __getattr__(self, name: str) -> Any:
+        if name[:1] == "_":  # numpy, JAX and pickle ask for such names, and often
+            raise AttributeError(f"'{type(self).__name__}' has no attribute '{name}'")
+        text = lazy_names.missing(f"'{type(self).__name__}'", name, lambda: (), _INSTEAD)
+        # With the object, python itself proposes what is near.
+        raise AttributeError(text.removesuffix("."), name=name, obj=self)
 
     # What the mixins build on.
 
@@ -326,6 +355,9 @@ class Tensor(ArrayMethods, JaxMethods):
             return np.array(f"<traced {value.aval.str_short()}>")
         shown = np.asarray(value)
         return shown.astype(np.float32) if shown.dtype.name == "bfloat16" else shown
+
+    def _repr_html_(self) -> str:
+        return providers.html(self)
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec else str(self)

@@ -31,6 +31,8 @@ def as_value(data: TensorInput, dtype: DType | None = None) -> Array:
         data = data._get()  # JAX's tree functions wrap numpy arrays and numbers in Tensors
     if isinstance(data, jax.Array):
         value = data
+    elif hasattr(data, "__dlpack__") and not isinstance(data, np.ndarray):
+        value = _from_dlpack(data)
     else:
         array = _as_numpy(data)
         if dtype is not None and dtype.np_dtype != array.dtype:
@@ -40,6 +42,28 @@ def as_value(data: TensorInput, dtype: DType | None = None) -> Array:
         with known, x64(array):
             return jnp.array(array)
     return value if dtype is None else cast(value, dtype)
+
+
+def _from_dlpack(data: Any) -> Array:
+    """An array of another library (torch, cupy, tensorflow, …), copied.
+
+    Raises:
+        TypeError: it has elements that there are not here, or lies where JAX cannot see it.
+    """
+    if getattr(data, "requires_grad", False):
+        data = data.detach()  # torch hands nothing out that it would differentiate
+    kind = f"{type(data).__module__.partition('.')[0]}.{type(data).__name__}"
+    try:
+        with jax.enable_x64(True):
+            value = jnp.array(jax.dlpack.from_dlpack(data), copy=True)
+    # Each library has errors of its own.
+    except Exception as error:
+        raise TypeError(
+            f"A {kind} cannot be taken over through DLPack ({error}). Give it as a numpy array, on "
+            "the CPU."
+        ) from error
+    to_dtype(value.dtype)
+    return value
 
 
 _PYTHON_DTYPES = {

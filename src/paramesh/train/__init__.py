@@ -41,6 +41,7 @@ from paramesh.train.model import Model
 from paramesh.train.model_checkpoint import CheckpointConfig, ModelCheckpoint
 from paramesh.train.nan_stop import StopAtNaN
 from paramesh.train.summary import Summary
+from paramesh.train.weights_and_biases import WandbLogger
 from paramesh.train.workers import first_step, pending_steps
 
 __all__ = [
@@ -73,6 +74,7 @@ __all__ = [
     "LambdaCallback",
     "Summary",
     "StopAtNaN",
+    "WandbLogger",
     # metrics
     "Metric",
     "Accuracy",

@@ -169,4 +169,6 @@ def _tensor(value: Any) -> Any:
         isinstance(v, Tensor | np.ndarray | jax.Array) for v in value
     ):
         return type(value)(map(_tensor, value))
-    return Tensor(value if isinstance(value, jax.Array) else np.asarray(value))
+    if isinstance(value, jax.Array) or hasattr(value, "__dlpack__"):
+        return Tensor(value)  # an array of numpy, or of another library, such as torch
+    return Tensor(np.asarray(value))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import optax
 
-from paramesh import context
+from paramesh import context, lazy_names
 from paramesh.checkpoint import load_checkpoint
 from paramesh.errors import ParameterStateError
 from paramesh.nn.cell import Cell
@@ -43,6 +43,16 @@ from paramesh.train.unplanned_saves import save_at_error, save_at_interrupt
 
 if TYPE_CHECKING:
     from paramesh.ps.integration.step_synchronization import StepSynchronizer
+
+#: What other libraries call what is here, for errors.
+_INSTEAD = {
+    "fit": "train(epoch, train_dataset, callbacks)",
+    "evaluate": "eval(valid_dataset)",
+    "compile": "Model(network, loss_fn, optimizer, metrics)",
+    "save": "paramesh.save_checkpoint(model.train_network, path)",
+    "load_weights": "paramesh.load_checkpoint(path, network)",
+    "summary": "network.summary(inputs)",
+}
 
 
 class Model:
@@ -82,6 +92,16 @@ class Model:
             raise TypeError(f"Model: network must be a Cell, got {type(network).__name__}.")
         if is_transformation(optimizer):
             optimizer = from_optax(optimizer, network.trainable_params())
+        if isinstance(network, Optimizer):
+            raise TypeError(
+                f"Model: network is the optimizer {type(network).__name__}. The arguments are "
+                "Model(network, loss_fn, optimizer)."
+            )
+        if isinstance(loss_fn, type):
+            raise TypeError(
+                f"Model: loss_fn is the class {loss_fn.__name__}; give an instance, "
+                f"{loss_fn.__name__}()."
+            )
         if optimizer is not None and not isinstance(optimizer, Optimizer):
             raise TypeError(
                 "Model: optimizer must be an Optimizer or an optax transformation, got "
@@ -109,6 +129,10 @@ class Model:
         self._of_two = {self._train_network} | (
             set() if self._eval_network in (None, eval_network) else {self._eval_network}
         )
+
+    def __getattr__(self, name: str) -> Any:
+        text = lazy_names.missing("'Model'", name, lambda: (), _INSTEAD)
+        raise AttributeError(text.removesuffix("."), name=name, obj=self)
 
     def _build_train(self, manager: LossScaleManager | None) -> Cell:
         if self._optimizer is None:
@@ -437,6 +461,8 @@ def _notify(callbacks: Iterable[Callback], moment: str, run: RunContext) -> None
 
 def _check_integer(argument: str, value: object, low: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"Model.train: {argument} must be an int, got {value!r}.")
+        got = repr(value) if isinstance(value, float | str | bool) else type(value).__name__
+        order = " The arguments are train(epoch, train_dataset)." if argument == "epoch" else ""
+        raise TypeError(f"Model.train: {argument} must be an int, got {got}.{order}")
     if value < low:
         raise ValueError(f"Model.train: {argument} must be at least {low}, got {value}.")

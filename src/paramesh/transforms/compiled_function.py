@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 
-from paramesh import random
+from paramesh import random, tracebacks
 from paramesh._compat.jax import NOT_FINITE
 from paramesh.array_types import ArrayLike
 from paramesh.dtype import is_64bit
@@ -105,6 +105,9 @@ class CompiledFunction:
                 raise self._located(error, leaves, rebuild) from None
             except Superseded:  # another thread changed the network in the meantime
                 continue
+            except Exception as error:
+                tracebacks.shorten(error)
+                raise
             finally:  # see `tracing.public_call`
                 tracing.thread.frame, trace_scope.thread.scope = None, scope
 

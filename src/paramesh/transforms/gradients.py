@@ -43,6 +43,11 @@ class GradientFunction:
         with_sens: bool = False,
         all_inputs: bool = False,
     ) -> None:
+        if not callable(fn):
+            raise TypeError(
+                f"grad, value_and_grad: expected a Cell or a function, got {type(fn).__name__}. "
+                "Give the function that computes the loss, and Parameters as weights=."
+            )
         self.fn = fn
         self.__name__ = f"grad_of_{getattr(fn, '__name__', type(fn).__name__)}"
         self._single_weight = isinstance(weights, Parameter)

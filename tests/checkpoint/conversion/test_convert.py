@@ -210,7 +210,6 @@ def test_rules_that_are_none(rule: str, message: str) -> None:
         ("no/b.safetensors", Conversion(), FileNotFoundError, "There is no folder"),
         ("b.bin", Conversion(), ValueError, "no suffix of a known format"),
         ("b.bin", Conversion(format="zip"), ValueError, "Unknown checkpoint format 'zip'"),
-        (NEW, Conversion(to="torch", back="flax"), ValueError, "or from them, not both"),
         (NEW, Conversion(layers={"a": "Dense"}), ValueError, "Layer kinds need a library"),
         (NEW, Conversion(rename=lambda name: "x"), ValueError, "Two arrays would be named"),
         (NEW, Conversion(rename=lambda name: ""), ValueError, "leave an empty name for 'fc.we"),

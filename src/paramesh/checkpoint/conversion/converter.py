@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from paramesh.checkpoint.conversion.architectures import architecture_of
 from paramesh.checkpoint.conversion.name_plan import (
     ConversionPlan,
     Move,
@@ -24,6 +25,9 @@ from paramesh.checkpoint.conversion.name_plan import (
     plain_plan,
     renamed,
 )
+from paramesh.checkpoint.conversion.planned_source import PlannedSource
+from paramesh.checkpoint.formats import huggingface_sink
+from paramesh.checkpoint.formats.huggingface import FORMAT as HUGGINGFACE
 from paramesh.checkpoint.formats.interface import Array, Source
 from paramesh.checkpoint.formats.statistics import CHUNK
 from paramesh.checkpoint.opening import FORMATS, format_named, open_sink, open_source
@@ -46,7 +50,8 @@ class Conversion:
         format: of the new file; None: by its suffix.
         dtype: of all floating-point arrays in the new file; None: unchanged.
         to: "torch" (and HuggingFace) or "flax": paramesh's names and layouts become that library's.
-        back: the library whose names and layouts become paramesh's.
+        back: the library whose names and layouts become paramesh's; with `to`, those of `back`
+            become those of `to`.
         layers: {prefix of a layer in the source: kind}, where the guess would be wrong.
         rename: maps a name, after these changes, to the new one.
         wanted: which arrays are converted, by their names in the source.
@@ -78,6 +83,9 @@ class Converted:
         unknown: {new name: why}, the arrays without a name rule, which are unchanged.
         overflow: {new name: number of finite elements that became infinite in the new element
             type}.
+        skipped: {name: what it is}: arrays of the source that cannot be read or written.
+        dropped: {name: why}: arrays of the source that no network wants, such as masks.
+        architecture: of `transformers`, whose name rules were used; None: no such network.
     """
 
     path: Path
@@ -87,6 +95,9 @@ class Converted:
     changed: dict[str, list[str]] = field(default_factory=dict)
     unknown: dict[str, str] = field(default_factory=dict)
     overflow: dict[str, int] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+    architecture: str | None = None
 
 
 def convert(
@@ -130,8 +141,17 @@ def convert_opened(
         CheckpointError, ValueError, OSError: as `convert`; the target is not checked before.
     """
     format = target_format(options.format, place)
+    if options.to is not None and options.back is not None:
+        return _through(opened, place, options, advance)
     plan = _plan(opened, options)
-    found = Converted(place, format, unknown=dict(plan.unknown))
+    found = Converted(
+        place,
+        format,
+        unknown=dict(plan.unknown),
+        skipped={name: kind for name, kind in opened.skipped.items() if options.wanted(name)},
+        dropped=dict(plan.dropped),
+        architecture=plan.architecture,
+    )
     arrays = [_cast(planned, options.dtype) for planned in plan.arrays]
     total = sum(planned.entry.nbytes for planned in arrays)
     appended = {
@@ -151,6 +171,31 @@ def convert_opened(
             opened.forget()
             _note(found, planned, overflow)
             advance(found.nbytes, total)
+    return found
+
+
+def _through(
+    opened: Source, place: Path, options: Conversion, advance: Callable[[int, int], None]
+) -> Converted:
+    """From one library to another, by way of the names and layouts here."""
+    first = _plan(opened, replace(options, to=None, rename=str))
+    between = PlannedSource(opened, first, assemble)
+    between.appended = {name: v for name, v in opened.appended.items() if options.wanted(name)}
+    second = replace(options, back=None, layers={}, wanted=lambda name: True)
+    found = convert_opened(between, place, second, advance)
+    renamed_again = {source for sources in found.changed.values() for source in sources}
+    origins = {p.entry.name: [move.source for move in p.moves] for p in first.arrays}
+    found.changed = {
+        name: [origin for source in sources for origin in origins[source]]
+        for name, sources in found.changed.items()
+    } | {
+        name: origins[name]
+        for name in origins
+        if name not in renamed_again and origins[name] != [name]
+    }
+    found.unknown = {**first.unknown, **found.unknown}
+    found.dropped, found.architecture = dict(first.dropped), first.architecture
+    found.skipped = {name: kind for name, kind in opened.skipped.items() if options.wanted(name)}
     return found
 
 
@@ -197,6 +242,9 @@ def check_target(source: Path, target: Path, format: str, overwrite: bool) -> No
     if format == SHARDED:
         check_folder(target, overwrite)
         return
+    if format == HUGGINGFACE:
+        huggingface_sink.check_folder(target, overwrite)
+        return
     if not target.exists():
         if not target.parent.is_dir():
             raise FileNotFoundError(f"There is no folder '{target.parent}'; create it first.")
@@ -209,8 +257,6 @@ def check_target(source: Path, target: Path, format: str, overwrite: bool) -> No
 
 def _plan(source: Source, options: Conversion) -> ConversionPlan:
     entries = [entry for entry in source.entries() if options.wanted(entry.name)]
-    if options.to is not None and options.back is not None:
-        raise ValueError("A checkpoint is converted to a library's names or from them, not both.")
     if options.layers and options.to is None and options.back is None:
         raise ValueError("Layer kinds need a library to convert to or from.")
     library = options.to or options.back
@@ -219,7 +265,13 @@ def _plan(source: Source, options: Conversion) -> ConversionPlan:
         plan.kinds = _kept_kinds(source)
     else:
         given = dict(options.layers)
+        architecture = None
+        if isinstance(source, PlannedSource):
+            given |= source.kinds
         if options.back is not None:
+            architecture = (
+                architecture_of([e.name for e in entries]) if library == "torch" else None
+            )
             names = {entry.name.rpartition(".")[0] for entry in entries}
             kept = _kept_kinds(source)
             # What the file says, for layers that still exist.
@@ -229,7 +281,25 @@ def _plan(source: Source, options: Conversion) -> ConversionPlan:
                 if prefix not in given
                 and any(n == prefix or n.startswith(prefix + ".") for n in names)
             }
+        else:
+            # No layer here is of this kind: it is to be what it was.
+            here = {entry.name for entry in entries}
+            given |= {
+                prefix: kind
+                for prefix, kind in _kept_kinds(source).items()
+                if kind == "Conv1D" and prefix not in given and f"{prefix}.weight" in here
+            }
+        dropped: dict[str, str] = {}
+        known: set[str] = set()
+        if architecture is not None:
+            dropped = architecture.dropped([entry.name for entry in entries])
+            entries = [entry for entry in entries if entry.name not in dropped]
+            known = architecture.as_they_are([entry.name for entry in entries])
+            given |= {k: v for k, v in architecture.kinds(entries).items() if k not in given}
         plan = name_plan(entries, library, options.back is not None, given)
+        plan.unknown = {name: why for name, why in plan.unknown.items() if name not in known}
+        plan.dropped = dropped
+        plan.architecture = None if architecture is None else architecture.name
     names = {p.entry.name: options.rename(p.entry.name) for p in plan.arrays}
     for old, new in names.items():
         if not new:

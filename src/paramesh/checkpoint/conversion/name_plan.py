@@ -61,11 +61,15 @@ class ConversionPlan:
         arrays: the planned arrays, in the order of the source.
         unknown: {name: why}, the arrays that are copied unchanged since there is no rule.
         kinds: {prefix: kind} for the layers whose kind does not follow from the new names.
+        dropped: {name: why}, what is not written.
+        architecture: whose rules were used, by name.
     """
 
     arrays: list[Planned] = field(default_factory=list)
     unknown: dict[str, str] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+    architecture: str | None = None
 
 
 def plain_plan(entries: Iterable[Entry]) -> ConversionPlan:
@@ -350,4 +354,4 @@ def renamed(plan: ConversionPlan, rename: Mapping[str, str]) -> ConversionPlan:
             if old.startswith(_joined(prefix, "")) and new.endswith(rest):
                 kinds[new.removesuffix(rest).removesuffix(".")] = kind
                 break
-    return ConversionPlan(arrays, unknown, kinds)
+    return ConversionPlan(arrays, unknown, kinds, plan.dropped, plan.architecture)

@@ -151,6 +151,15 @@ KINDS: dict[str, tuple[Member, ...]] = {
     "Recurrent": (),  # as many as there are layers and directions: see RECURRENT
     "MultiheadAttention": _attention(None),
     "PReLU": (_member("w", "weight", None), _member("a", "weight", None)),
+    # The Conv1D of `transformers`, as GPT-2 has it: a Dense whose weight is transposed.
+    "Conv1D": (
+        Member(
+            "weight",
+            (Part("weight", Arrangement((Transpose((1, 0)),))),),
+            (Part("kernel", Arrangement((Transpose((1, 0)),))),),
+        ),
+        _BIAS,
+    ),
     # With one slope for all channels, as Flax has it.
     "PReLU1": (
         _member("w", "weight", "negative_slope", Squeeze(0)),
@@ -168,7 +177,7 @@ KIND_OF_LAYER = {
     **{
         kind: kind
         for kind in KINDS
-        if kind not in ("BatchNorm", "InstanceNorm", "Recurrent", "PReLU1")
+        if kind not in ("BatchNorm", "InstanceNorm", "Recurrent", "PReLU1", "Conv1D")
     },
     "BatchNorm1d": "BatchNorm",
     "BatchNorm2d": "BatchNorm",

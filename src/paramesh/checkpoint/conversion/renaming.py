@@ -25,12 +25,19 @@ class Renaming:
     def __init__(self, rules: Iterable[str]) -> None:
         self.rules = tuple(rules)
         self._rules = [_rule(rule) for rule in self.rules]
+        self._used: set[str] = set()
+
+    @property
+    def unused(self) -> list[str]:
+        """The rules that have fitted no name so far."""
+        return [rule for rule in self.rules if rule not in self._used]
 
     def __call__(self, name: str) -> str:
         """The name after the first rule that matches it."""
-        for rule in self._rules:
+        for text, rule in zip(self.rules, self._rules, strict=True):
             found = rule(name)
             if found is not None:
+                self._used.add(text)
                 return found
         return name
 

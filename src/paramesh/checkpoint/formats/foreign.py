@@ -1,7 +1,6 @@
 """Files of other libraries, and files that are not checkpoints: recognised, to say what to do.
 
-paramesh does not read them. `.npz` and similar files are converted in three lines with the library
-that wrote them; PyTorch files are pickles, which can run code when they are read.
+paramesh does not read them. Most are converted in three lines with the library that wrote them.
 """
 
 from __future__ import annotations
@@ -15,16 +14,9 @@ from pathlib import Path
 LOOKED_AT = 512
 
 _SAVE = "save_checkpoint([{'name': n, 'data': Tensor(a)} for n, a in arrays.items()], NEW_PATH)"
-_TORCH = (
-    "In a process with torch: safetensors.torch.save_file(torch.load(PATH, weights_only=True), "
-    "NEW_PATH); `paramesh convert --from torch` maps its names"
-)
-_FLAX = (
-    "Read it with flax.serialization.msgpack_restore, flatten it to {name: array}, and call "
-    + _SAVE
-)
 _FETCH = "Fetch the file itself"
 _UNPACK = "Unpack it, and give the checkpoint inside"
+_GIVE = "Give the file with the arrays: .safetensors, .ckpt, .pt, .bin, .npz or .msgpack"
 
 #: The last bytes of TensorFlow's `.index` files.
 _SSTABLE = bytes.fromhex("57fb808b247547db")
@@ -41,12 +33,15 @@ def _text(*beginnings: bytes) -> Callable[[bytes], bool]:
 _PAGE, _XML = _text(b"<!doctype html", b"<html", b"<head"), _text(b"<?xml")
 
 
-def _msgpack(head: bytes) -> bool:
-    """A map whose first key is a str, as flax writes it."""
-    first = {0xDE: 3, 0xDF: 5}.get(head[0], 1 if 0x81 <= head[0] <= 0x8F else 0) if head else 0
-    return (
-        bool(first) and len(head) > first and (0xA1 <= head[first] <= 0xBF or head[first] == 0xD9)
-    )
+def _plain_text(head: bytes) -> bool:
+    """Lines that a person can read, from the first byte on."""
+    try:
+        text = head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 3:
+            return False
+        text = head[: error.start].decode("utf-8")
+    return len(text) > 8 and all(c.isprintable() or c in "\r\n\t" for c in text)
 
 
 def _onnx(head: bytes) -> bool:
@@ -90,24 +85,26 @@ _KINDS: tuple[tuple[str, str, Callable[[bytes], bool]], ...] = (
     ("a 7z archive", _UNPACK, _at(b"7z\xbc\xaf\x27\x1c")),
     ("a tar archive", _UNPACK, _at(b"ustar", 257)),
     (
-        "a pickle, as PyTorch wrote before 1.6",
-        _TORCH,
-        lambda head: b"l\xfc\x9cF\xf9 j\xa8P" in head,
-    ),
-    (
-        "a Python pickle (also of PyTorch and Paddle)",
+        "a Python pickle (of Paddle, for example)",
         "A pickle can run code when it is read, so paramesh does not read it. If you trust it, "
         "load it with the library that made it, and call " + _SAVE,
         lambda head: re.match(rb"\x80[\x02-\x05]", head) is not None,
     ),
     ("an ONNX model", "Read its initializers with onnx.numpy_helper, and call " + _SAVE, _onnx),
-    ("a msgpack file (of flax)", _FLAX, _msgpack),
     (
         "TensorFlow's list of checkpoints",
         "Read the arrays with tensorflow.train.load_checkpoint, and call " + _SAVE,
         _at(b"model_checkpoint_path:"),
     ),
     ("a JSON file without arrays", _FETCH, _text(b"{", b"[")),
+    ("a picture (PNG)", _GIVE, _at(b"\x89PNG\r\n\x1a\n")),
+    ("a picture (JPEG)", _GIVE, _at(b"\xff\xd8\xff")),
+    ("a picture (GIF)", _GIVE, _at(b"GIF8")),
+    ("a PDF document", _GIVE, _at(b"%PDF-")),
+    ("a program (ELF)", _GIVE, _at(b"\x7fELF")),
+    ("a Parquet file", _GIVE, _at(b"PAR1")),
+    ("a database of SQLite", _GIVE, _at(b"SQLite format 3\0")),
+    ("a text file without arrays", _GIVE, _plain_text),
 )
 #: Files that are recognised only by their names.
 _SUFFIXES: dict[str, tuple[str, str]] = {
@@ -120,7 +117,6 @@ _SUFFIXES: dict[str, tuple[str, str]] = {
         "a graph of TensorFlow",
         "Read the arrays with tensorflow.saved_model.load, and call " + _SAVE,
     ),
-    ".msgpack": ("a msgpack file (of flax)", _FLAX),
 }
 _TENSORFLOW = (
     "a checkpoint of TensorFlow",
@@ -160,16 +156,19 @@ def _found(path: Path, head: bytes) -> tuple[str, str] | None:
     return None
 
 
-def _in_zip(path: Path) -> tuple[str, str]:
+def names_in_zip(path: Path) -> list[str]:
+    """The names of the members of a zip archive; none if it is damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except zipfile.BadZipFile:
+            return archive.namelist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):
+        return []
+
+
+def _in_zip(path: Path) -> tuple[str, str]:
+    names = names_in_zip(path)
+    if not names:
         return "a zip archive (as .npz and PyTorch's files are) that is truncated", _FETCH
-    if any(name.endswith("data.pkl") for name in names):
-        return "a PyTorch file", _TORCH
-    if names and all(name.endswith(".npy") for name in names):
-        return "a NumPy archive (.npz)", "Call arrays = numpy.load(PATH), and " + _SAVE
     if "model.weights.h5" in names:
         return "a model of Keras", "Read its arrays in Keras, and call " + _SAVE
     return "a zip archive", _UNPACK
@@ -191,18 +190,6 @@ def folder_refusal(path: Path) -> str | None:
             what, advice = _SUFFIXES[".pb"]
             return (
                 f"'{path}' is {what}, which paramesh does not read. {advice}. Nothing was loaded."
-            )
-        for name in sorted(names):
-            if name.endswith((".bin.index.json", ".bin", ".pt", ".pth")):
-                return (
-                    f"'{path}' contains PyTorch files ('{name}'), which paramesh does not read. "
-                    f"{_TORCH}. Nothing was loaded."
-                )
-        if any(name.endswith(".msgpack") for name in names):
-            what, advice = _SUFFIXES[".msgpack"]
-            return (
-                f"'{path}' contains {what}, which paramesh does not read. {advice}. Nothing was "
-                "loaded."
             )
         names = {name for name in names if name.endswith(".index")}
         tensorflow = any(_ends_with(path / name, _SSTABLE) for name in names)

@@ -1,11 +1,13 @@
-"""Reading HuggingFace folders: safetensors files, and an index from arrays to files.
+"""Reading HuggingFace folders: files of arrays, and an index from arrays to files.
 
     model.safetensors                       the only file; or
     model-00001-of-00002.safetensors, …     shards, and
     model.safetensors.index.json            {"metadata": …, "weight_map": {array: shard}}
 
-The names before `.safetensors` may differ (`diffusion_pytorch_model`, `model.fp16`). The index is
-validated: a shard is a file of the same folder, and has the arrays that the index says.
+Names before `.safetensors` may be others (`diffusion_pytorch_model`, `model.fp16`). A folder that
+has none of these may have `pytorch_model.bin`, or such shards and `pytorch_model.bin.index.json`;
+or `flax_model.msgpack`. The index is validated: a shard is a file of the same folder,
+and has the arrays that the index says.
 """
 
 from __future__ import annotations
@@ -16,13 +18,19 @@ from typing import Any
 
 from paramesh.checkpoint.formats.assembled_source import Slice, SlicedSource, Slicing
 from paramesh.checkpoint.formats.boxes import full_box
+from paramesh.checkpoint.formats.flax_file import FlaxSource
+from paramesh.checkpoint.formats.interface import Source
 from paramesh.checkpoint.formats.safetensors_file import SafetensorsSource, no_duplicates
+from paramesh.checkpoint.formats.torch_file import SUFFIXES, TorchSource
 from paramesh.errors import CheckpointError
 
 FORMAT = "huggingface"
 _INDEX = ".safetensors.index.json"
 _FILE = ".safetensors"
 _USUAL = "model"
+_TORCH_INDEX = "pytorch_model.bin.index.json"
+#: Files that are all of a checkpoint, where there is no safetensors file.
+_OTHERS = ("pytorch_model.bin", "flax_model.msgpack")
 
 
 def index_of(path: Path) -> Path | None:
@@ -44,11 +52,20 @@ def index_of(path: Path) -> Path | None:
             f"'{path}' contains several checkpoints: give the index of one, {', '.join(found)}. "
             "Nothing was loaded."
         )
+    if not found and _TORCH_INDEX in names and not any(name.endswith(_FILE) for name in names):
+        return path / _TORCH_INDEX
     return path / found[0] if found else None
 
 
+def source_of(path: Path) -> Source:
+    """Open a file of such a folder."""
+    if path.suffix in SUFFIXES:
+        return TorchSource(path)
+    return FlaxSource(path) if path.suffix == ".msgpack" else SafetensorsSource(path)
+
+
 def only_file_of(path: Path) -> Path | None:
-    """The safetensors file of a folder without an index; None if there is none.
+    """The file of a folder without an index that has all arrays; None if there is none.
 
     Raises:
         CheckpointError: there are several.
@@ -65,7 +82,10 @@ def only_file_of(path: Path) -> Path | None:
             "combines them: give one of the files, or fetch the .safetensors.index.json as well. "
             "Nothing was loaded."
         )
-    return path / names[0] if names else None
+    if not names:
+        other = next((name for name in _OTHERS if (path / name).is_file()), None)
+        return None if other is None else path / other
+    return path / names[0]
 
 
 class HuggingFaceSource(SlicedSource):
@@ -101,10 +121,10 @@ class HuggingFaceSource(SlicedSource):
                 f"{'is' if len(missing) == 1 else 'are'} not in the folder: {_listed(missing)}. "
                 "Fetch the rest of them."
             )
-        parts: list[SafetensorsSource] = []
+        parts: list[Source] = []
         self._parts = parts
         for shard in shards:
-            parts.append(SafetensorsSource(folder / shard))
+            parts.append(source_of(folder / shard))
         places = {shard: i for i, shard in enumerate(shards)}
         self._check_names(where, places)
         for i, part in enumerate(parts):
@@ -113,6 +133,8 @@ class HuggingFaceSource(SlicedSource):
                     box = full_box(entry.shape)
                     self._add_sliced(entry, Slicing(entry.shape, (Slice(box, i, entry.name),)))
         self.metadata = dict(parts[0].metadata) if parts else {}
+        self.appended = {name: value for part in parts for name, value in part.appended.items()}
+        self.skipped = {name: kind for part in parts for name, kind in part.skipped.items()}
 
     def _weight_map(self) -> dict[str, str]:
         try:
@@ -129,20 +151,19 @@ class HuggingFaceSource(SlicedSource):
                     f"the index says that '{name}' is in {shard!r}, which is not the name of a "
                     "file in its folder. Shards elsewhere are not read."
                 )
-            if not shard.endswith(_FILE):
+            if not shard.endswith((_FILE, *SUFFIXES)):
                 raise self._wrong(
-                    f"the index says that '{name}' is in '{shard}', which is not a safetensors "
-                    "file. PyTorch files can run code when they are read, so paramesh does not "
-                    "read them; fetch the safetensors files of the model, or save it again with "
-                    "model.save_pretrained(folder, safe_serialization=True)."
+                    f"the index says that '{name}' is in '{shard}', which is not a file of arrays "
+                    "that paramesh reads."
                 )
         return found
 
     def _check_names(self, where: dict[str, str], places: dict[str, int]) -> None:
+        held = [set(part.names()) for part in self._parts]
         lost = [
             f"'{name}' in '{shard}'"
             for name, shard in where.items()
-            if name not in self._parts[places[shard]]._entries
+            if name not in held[places[shard]]
         ]
         if lost:
             raise self._wrong(

@@ -89,6 +89,7 @@ class Source(abc.ABC):
         metadata: other metadata of the file, as strings.
         scalars_may_be_appended: the format stores numbers of `append_dict` as arrays of shape (),
             so that such an array may or may not be a Parameter.
+        skipped: arrays that cannot be read, with the file's description: {name: "F4 (8, 16)"}.
     """
 
     format: str = ""
@@ -98,6 +99,7 @@ class Source(abc.ABC):
         self.appended: Mapping[str, Appended] = {}
         self.metadata: Mapping[str, str] = {}
         self.scalars_may_be_appended = False
+        self.skipped: Mapping[str, str] = {}
         self._entries: dict[str, Entry] = {}
 
     def names(self) -> list[str]:

@@ -29,7 +29,7 @@ from paramesh.checkpoint.formats.interface import (
     Sink,
     raw_bytes,
 )
-from paramesh.checkpoint.formats.storage_dtypes import SAFETENSORS
+from paramesh.checkpoint.formats.storage_dtypes import PACKED, SAFETENSORS
 from paramesh.dtype import DType, complex128, float64
 from paramesh.errors import CheckpointError
 
@@ -58,6 +58,8 @@ class SafetensorsSource(MappedSource):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
+        #: (first byte, bytes, name) of arrays that are skipped.
+        self._unread: list[tuple[int, int, str]] = []
         try:
             self._open()
         except BaseException:
@@ -106,6 +108,9 @@ class SafetensorsSource(MappedSource):
             raise self.damage(f"its shape is {_short(shape)}", name)
         if not _naturals(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
             raise self.damage(f"its data_offsets are {_short(offsets)}", name)
+        if about["dtype"] in PACKED:
+            self._skip(name, about["dtype"], shape, offsets)
+            return
         kind = SAFETENSORS.get(about["dtype"]) if isinstance(about["dtype"], str) else None
         if kind is None:
             raise CheckpointError(
@@ -127,12 +132,21 @@ class SafetensorsSource(MappedSource):
         at = self._data + offsets[0]
         self._add(Entry(name, kind, tuple(shape), nbytes, at), ((at, nbytes),))
 
+    def _skip(self, name: str, kind: str, shape: list[int], offsets: list[int]) -> None:
+        """An array of numbers that are no whole bytes."""
+        bits = math.prod(shape) * PACKED[kind]
+        if bits % 8 or bits // 8 != offsets[1] - offsets[0]:
+            raise self.damage(f"{kind}{_short(shape)} does not take these bytes", name)
+        self.skipped = {**self.skipped, name: f"{kind} {tuple(shape)}"}
+        self._unread.append((self._data + offsets[0], bits // 8, name))
+
     def _check_layout(self) -> None:
         at = self._data
-        for entry in sorted(self._entries.values(), key=lambda e: (e.offset, e.nbytes)):
-            if entry.offset != at:
-                raise self.damage(f"it should begin at byte {at}", entry.name, entry.offset)
-            at += entry.nbytes
+        places = [(e.offset, e.nbytes, e.name) for e in self._entries.values()]
+        for offset, nbytes, name in sorted([*places, *self._unread]):
+            if offset != at:
+                raise self.damage(f"it should begin at byte {at}", name, offset)
+            at += nbytes
         if at != self.nbytes:
             raise self.damage(f"its arrays end at byte {at}, the file at {self.nbytes}")
 

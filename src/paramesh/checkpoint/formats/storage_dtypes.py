@@ -48,6 +48,9 @@ SAFETENSORS: dict[str, DType] = {
     "F8_E5M2FNUZ": float8_e5m2fnuz,
 }
 
+#: Types of safetensors files whose numbers are not whole bytes, and their bits: not read.
+PACKED = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6}
+
 #: Types that MindSpore 2.10 reads from and writes to `.ckpt` files.
 MINDSPORE: dict[str, DType] = {
     str(kind): kind for kind in (*types.ALL, int4x2) if not kind.is_complex()

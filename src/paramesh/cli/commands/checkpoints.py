@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from paramesh.checkpoint.conversion.name_rules import LIBRARIES
 from paramesh.cli.commands.options import Checksums, FileFormat, Force, NewFile, Only
 from paramesh.cli.convert import ConvertOptions, run_convert
 from paramesh.cli.errors import CommandError
 from paramesh.cli.inspect import SORTS, View, run_compare, run_inspect, run_report
 from paramesh.cli.restructure import Slices, run_merge, run_reshard
+from paramesh.cli.suggestions import among
 
 _INSPECT_EXAMPLES = """Examples:
 
@@ -39,6 +41,10 @@ paramesh convert net.safetensors torch.safetensors --to torch
 paramesh convert bert.safetensors net.safetensors --from torch --layer 'embeddings.*=Embedding'
 
 paramesh convert net.safetensors flax.safetensors --to flax --layer '*.attn=MultiheadAttention:8'
+
+paramesh convert pytorch_model.bin flax.safetensors --from torch --to flax
+
+paramesh convert net.safetensors folder --format huggingface --to torch
 """
 
 _MERGE_EXAMPLES = """Examples:
@@ -80,7 +86,9 @@ def _inspect(
         typer.Option("--stats", help="Read every array, and show min, max, mean, std, NaN, Inf."),
     ] = False,
     only: Only = None,
-    sort: Annotated[str, typer.Option(help="Sort by file, name or size.")] = "file",
+    sort: Annotated[
+        str, typer.Option(help="Sort by file, name or size.", autocompletion=among(*SORTS))
+    ] = "file",
     largest: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Show only the N largest.")
     ] = None,
@@ -133,12 +141,17 @@ def _convert(
     format: FileFormat = None,
     dtype: Annotated[
         str | None,
-        typer.Option(help="Cast floating-point arrays: bfloat16, float16, float32 or float64."),
+        typer.Option(
+            help="Cast floating-point arrays: bfloat16, float16, float32 or float64.",
+            autocompletion=among("bfloat16", "float16", "float32", "float64"),
+        ),
     ] = None,
     to: Annotated[
         str | None,
         typer.Option(
-            metavar="LIBRARY", help="Library whose names and layouts DST gets: torch or flax."
+            metavar="LIBRARY",
+            help="Library whose names and layouts DST gets: torch or flax.",
+            autocompletion=among(*LIBRARIES),
         ),
     ] = None,
     back: Annotated[
@@ -147,6 +160,7 @@ def _convert(
             "--from",
             metavar="LIBRARY",
             help="Library whose names and layouts SRC has: torch or flax.",
+            autocompletion=among(*LIBRARIES),
         ),
     ] = None,
     layer: Annotated[

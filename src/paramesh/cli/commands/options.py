@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from paramesh.cli.suggestions import among
+
 #: Settings of commands that pass unknown options on to the program that they start.
 PASS_ON = {"allow_interspersed_args": False, "ignore_unknown_options": True}
 
@@ -26,7 +28,11 @@ Only = Annotated[
 NewFile = Annotated[Path, typer.Argument(metavar="DST", help="The new file.")]
 FileFormat = Annotated[
     str | None,
-    typer.Option("--format", help="Format of DST. Default: by its suffix."),
+    typer.Option(
+        "--format",
+        help="Format of DST. Default: by its suffix.",
+        autocompletion=among("safetensors", "ckpt", "huggingface", "sharded"),
+    ),
 ]
 Checksums = Annotated[
     bool, typer.Option("--checksums", help="Store checksums of the arrays in DST.")

@@ -13,7 +13,13 @@ from paramesh.cli.demo import Settings, run_demo
 from paramesh.cli.errors import CommandError
 from paramesh.cli.launch import Launch, run_launch
 from paramesh.cli.launch_servers import Servers
+from paramesh.cli.new import new_project
 from paramesh.cli.run import Program, check, program
+
+_NEW_EXAMPLES = """Example:
+
+paramesh new spirals && cd spirals && python train.py && python -m pytest
+"""
 
 _LAUNCH_EXAMPLES = """Examples:
 
@@ -39,6 +45,7 @@ paramesh launch -n 4 -m paramesh run train.py
 def add_to(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     app.command("demo")(_demo)
+    app.command("new", epilog=_NEW_EXAMPLES)(_new)
     app.command("launch", context_settings=PASS_ON, epilog=_LAUNCH_EXAMPLES)(_launch)
     app.command("run", context_settings=PASS_ON, epilog=_RUN_EXAMPLES)(_run)
 
@@ -70,9 +77,25 @@ def _demo(
             "show which device holds which shards.",
         ),
     ] = None,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Show no progress of the training.")
+    ] = False,
 ) -> None:
     """Train LeNet-5 on handwritten digits, save it, and load it into a fresh network."""
-    run_demo(Settings(data=data, epochs=epochs, seed=seed, out=out, devices=devices))
+    run_demo(Settings(data, epochs, seed, out, devices, quiet))
+
+
+def _new(
+    path: Annotated[
+        Path, typer.Argument(metavar="NAME", help="The new folder; its name is the project's.")
+    ],
+) -> None:
+    """Write a small project: a network, data, a training script, and a test that passes.
+
+    The script trains, resumes a run that was interrupted, and saves the
+    network. Nothing outside of the new folder is touched.
+    """
+    new_project(path, Console())
 
 
 def _launch(

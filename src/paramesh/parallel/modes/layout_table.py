@@ -11,12 +11,15 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paramesh.dtype import to_dtype
 from paramesh.errors import ContextError, LayoutError
 from paramesh.parallel.layouts.layout import Index, Layout, replicated, subject
-from paramesh.parallel.search.report import Explanation
+from paramesh.providers import providers
+
+if TYPE_CHECKING:  # it loads a solver
+    from paramesh.parallel.search.report import Explanation
 
 _WIDTH = 100
 _LEAST_NAME = 24
@@ -138,6 +141,9 @@ class LayoutTable:
         for row, line in zip(self.rows, cells, strict=True):
             table.add_row(Text(_folded(row.name, max(room, _LEAST_NAME))), *map(Text, line))
         return table
+
+    def _repr_html_(self) -> str:
+        return providers.html(self)
 
     def __str__(self) -> str:
         return _rendered(self.__rich__())
