@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from paramesh import nn, random, set_seed
 from paramesh.checkpoint import load_checkpoint, save_checkpoint
 from paramesh.errors import CheckpointError
-from paramesh.files.atomic import hold
+from paramesh.files.atomic import lock
 from paramesh.parameter import Parameter
 from paramesh.tensor import Tensor
 from paramesh.train import (
@@ -356,7 +356,7 @@ def test_an_unfinished_save_of_a_process_that_lives_stays(tmp_path: Path) -> Non
     left = tmp_path / "step-1.sharded"
     left.mkdir()
     with (left / ".save-00000000").open("w") as mark:
-        hold(mark.fileno())
+        lock(mark.fileno())
         with pytest.warns(UserWarning, match="or goes on still"):
             CheckpointManager(tmp_path, format="sharded").save(2, Net())
         assert left.exists()
@@ -389,7 +389,7 @@ def test_what_killed_saves_left_is_removed_by_the_next(tmp_path: Path) -> None:
             os.utime(path, (0, 0))
     with alive.open("w") as file:
         os.utime(alive, (0, 0))
-        hold(file.fileno())
+        lock(file.fileno())
         save_checkpoint(Net(), tmp_path / "x.safetensors")
     left = sorted(path for path in tmp_path.iterdir() if path.suffix == ".tmp")
     assert left == [alive, young, others]
