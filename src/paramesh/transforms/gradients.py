@@ -18,6 +18,7 @@ import numpy as np
 
 from paramesh import context
 from paramesh.dtype import is_64bit, to_dtype, watch_64bit, x64
+from paramesh.ops import overflow
 from paramesh.parameter import Parameter
 from paramesh.state import placement, tracing
 from paramesh.tensor.base import Tensor, raw, wrap
@@ -85,6 +86,7 @@ class GradientFunction:
         value, aux, by_input, by_variable = _gradients(
             self.fn, args, kwargs, positions, variables, sens, self._has_aux
         )
+        overflow.saw([*(raw(g) for g in by_input), *by_variable])
         by_weight = [
             _hooked(w, wrap(g)) for w, g in zip(weights, of_weights(by_variable), strict=True)
         ]
