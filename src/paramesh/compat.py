@@ -30,7 +30,7 @@ PATHS: dict[str, tuple[str, ...]] = {
         "paramesh.mindspore_names",
     ),
     "common.api": ("paramesh.transforms", "paramesh.mindspore_names"),
-    "amp": ("paramesh.train.amp", "paramesh.optim.loss_scale"),
+    "amp": ("paramesh.train.amp", "paramesh.train.loss_scalers", "paramesh.optim.loss_scale"),
     "common.dtype": ("paramesh.dtype",),
     "common.generator": ("paramesh.random",),
     "common.initializer": ("paramesh.initializer",),

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from paramesh.dtype import DType, to_dtype
+from paramesh.ops import autocast
 from paramesh.state import tracing
 from paramesh.tensor.base import raw, wrap
 from paramesh.tensor.promotion import cast
@@ -41,6 +42,15 @@ def run(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     frame = tracing.current()
     if frame is not None:
         frame.visit(cell)
+    fields = cell.__dict__
+    mixed = fields.get("_mixed_precision")
+    if mixed is not None:
+        with autocast.entered(mixed.rule):
+            return mixed.leaving(_run(cell, args, kwargs, frame))
+    return _run(cell, args, kwargs, frame)
+
+
+def _run(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any], frame: Any) -> Any:
     fields = cell.__dict__
     for hook in fields["_forward_pre_hooks"]:
         changed = hook(cell, args)
