@@ -134,12 +134,15 @@ _LATER: dict[str, str | None] = {
     "log": None,
     "numpy": None,
     "nn": None,
+    "mint": None,
+    "profiler": None,
     "ops": None,
     "optim": None,
     "random": None,
     "train": None,
     "transforms": None,
     "Cell": "paramesh.nn.cell",
+    "Profiler": "paramesh.profiler",
     "GradOperation": "paramesh.transforms",
     "Model": "paramesh.train",
     "build_searched_strategy": "paramesh.checkpoint",
@@ -179,7 +182,9 @@ _OF_TRAINING = """
     LearningRateScheduler LambdaCallback
     LossScaleManager FixedLossScaleManager DynamicLossScaleManager
     Metric Accuracy Loss MAE MSE TopKCategoricalAccuracy Top1CategoricalAccuracy
-    Top5CategoricalAccuracy
+    Top5CategoricalAccuracy BleuScore ConfusionMatrix CosineSimilarity Dice F1 Fbeta Perplexity
+    Precision ROC Recall auc get_metric_fn names rearrange_inputs EarlyStopping ReduceLROnPlateau
+    History SummaryRecord SummaryCollector
 """
 _LATER.update(dict.fromkeys(_OF_TRAINING.split(), "paramesh.train"))
 

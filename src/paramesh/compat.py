@@ -74,6 +74,10 @@ PATHS: dict[str, tuple[str, ...]] = {
     "parallel._utils": ("paramesh.parallel.mindspore_utils",),
     "train.callback": ("paramesh.train",),
     "train.callback._callback": ("paramesh.train.callbacks",),
+    "profiler.profiling": ("paramesh.profiler",),
+    "profiler.profiler": ("paramesh.profiler",),
+    "profiler.schedule": ("paramesh.profiler",),
+    "train.summary.summary_record": ("paramesh.train.summary_record",),
     "train.serialization": ("paramesh.checkpoint",),
     "train.loss_scale_manager": ("paramesh.optim",),
 }

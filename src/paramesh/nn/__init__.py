@@ -326,7 +326,8 @@ _TRAINING = """
     DistributedGradReducer
     DynamicLossScaleUpdateCell FixedLossScaleUpdateCell
     Metric Accuracy Loss MAE MSE TopKCategoricalAccuracy Top1CategoricalAccuracy
-    Top5CategoricalAccuracy
+    Top5CategoricalAccuracy BleuScore ConfusionMatrix CosineSimilarity Dice F1 Fbeta Perplexity
+    Precision ROC Recall auc get_metric_fn get_metrics names rearrange_inputs
 """
 _ABOVE: dict[str, str] = {
     **dict.fromkeys(_OPTIMIZERS.split(), "paramesh.optim"),
