@@ -190,10 +190,21 @@ _LATER.update(dict.fromkeys(_OF_TRAINING.split(), "paramesh.train"))
 
 #: Names of MindSpore's top package that scripts call, and that mean little here.
 _STAND_INS = """
-    from_numpy get_algo_parameters is_tensor jit_class lazy_inline manual_seed ms_class ms_function
-    mutable reset_algo_parameters set_algo_parameters set_device set_recursion_limit
+    COMPATIBLE DatasetHelper JitConfig LAX STRICT Symbol Type arange connect_network_with_dataset
+    data_sink einsum from_numpy get_algo_parameters is_tensor jit_class lazy_inline load manual_seed
+    ms_class ms_function mutable no_inline recompute reset_algo_parameters run_check seed
+    set_algo_parameters set_deterministic set_device set_recursion_limit
 """
 _LATER.update(dict.fromkeys(_STAND_INS.split(), "paramesh.mindspore_names"))
+_OF_RUNTIME = """
+    empty_cache launch_blocking max_memory_allocated max_memory_reserved memory_allocated
+    memory_reserved memory_stats reset_peak_memory_stats set_cpu_affinity set_kernel_launch_group
+    set_memory synchronize
+"""
+_LATER.update(dict.fromkeys(_OF_RUNTIME.split(), "paramesh.runtime"))
+_LATER.update(dict.fromkeys(("build_train_network",), "paramesh.train.amp"))
+_LATER.update({"RowTensor": "paramesh.tensor.row_tensor", "constexpr": "paramesh.ops"})
+_LATER.update({"Layout": "paramesh.parallel", "runtime": None})
 _LATER.update(dict.fromkeys(("Generator", "get_rng_state", "set_rng_state"), "paramesh.random"))
 
 __all__ = [

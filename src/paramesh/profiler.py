@@ -25,6 +25,9 @@ __all__ = [
     "tensorboard_trace_handler",
 ]
 
+#: MindSpore has modules below this one (see `compat`).
+__path__: list[str] = []
+
 _logger = logging.getLogger("paramesh")
 
 

@@ -20,6 +20,7 @@ from paramesh.ops.lazy import upper
 from paramesh.ops.math import clamp
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.promotion import scalar_kind
+from paramesh.tensor.row_tensor import RowTensor
 
 # fmt: off
 __all__ = [
@@ -28,6 +29,10 @@ __all__ = [
     "clip_by_global_norm", "clip_by_norm",
 ]
 # fmt: on
+
+
+#: MindSpore has modules below this one (see `compat`).
+__path__: list[str] = []
 
 
 def _is_sequence(value: Any) -> bool:
@@ -113,8 +118,8 @@ _IS: dict[str, Callable[[Any], bool]] = {
     "Int": lambda v: scalar_kind(v) == "int" and not isinstance(v, bool),
     "Float": lambda v: scalar_kind(v) == "float",
     "Any": lambda v: True,
+    "RowTensor": lambda v: isinstance(v, RowTensor),
     # Values of these kinds do not exist here; scripts register them beside Tensors.
-    "RowTensor": lambda v: False,
     "COOTensor": lambda v: False,
     "CSRTensor": lambda v: False,
     "MapTensor": lambda v: False,
@@ -144,8 +149,8 @@ class MultitypeFuncGraph:
 
         Args:
             types: names (`Tensor`, `Number`, `Int`, `Float`, `Bool`, `Tuple`, `List`,
-                `Dictionary`, `String`, `Function`, `None`, `Any`) or classes. `RowTensor`,
-                `COOTensor`, `CSRTensor` and `MapTensor` are accepted, and fit nothing.
+                `Dictionary`, `String`, `Function`, `None`, `RowTensor`, `Any`) or classes. `COOTensor`,
+                `CSRTensor` and `MapTensor` are accepted, and fit nothing.
 
         Raises:
             ValueError: a name that there is not.

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from paramesh.dtype import bfloat16, float16, to_dtype
+from paramesh.dtype import bfloat16, float16, float32, to_dtype
 from paramesh.nn.cell import Cell
 from paramesh.nn.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from paramesh.optim import DynamicLossScaleManager, LossScaleManager, Optimizer
@@ -147,6 +147,13 @@ def build_train_network(
     if update is None:
         return TrainOneStepCell(body, optimizer, sens=loss_scale_manager.get_loss_scale())
     return TrainOneStepWithLossScaleCell(body, optimizer, update)
+
+
+def keep_batchnorm(network: Cell, in_float32: bool) -> None:
+    """Have the BatchNorms of a network of level "O2" or "O3" compute in Float32, or as the rest."""
+    for _, cell in network.cells_and_names():
+        if isinstance(cell, BatchNorm1d | BatchNorm2d | BatchNorm3d):
+            cell.to_float(float32 if in_float32 else float16)
 
 
 def with_loss(network: Cell, loss_fn: Any, level: str) -> Cell:
