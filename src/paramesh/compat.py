@@ -82,10 +82,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "ops.function": ("paramesh.ops.functional",),
     "ops.operations.comm_ops": ("paramesh.ops.operations", "paramesh.ops.collectives"),
     "ops.operations.nn_ops": ("paramesh.ops.operations",),
-    "ops.primitive": (
-        "paramesh.ops",
-        "paramesh.mindspore_internals",
-    ),
+    "ops.primitive": ("paramesh.ops",),
     "parallel._auto_parallel_context": ("paramesh.parallel.mindspore_utils",),
     "parallel._utils": ("paramesh.parallel.mindspore_utils",),
     "train.callback": (

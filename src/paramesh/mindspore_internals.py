@@ -32,7 +32,6 @@ __all__ = [
     "_get_mode",
     "_handle_loss",
     "_load_dismatch_prefix_params",
-    "_primexpr",
     "_pynative_executor",
     "_update_param",
     "cell_attr_register",
@@ -70,11 +69,6 @@ def opt_init_args_register(fn: Callable[..., Any]) -> Callable[..., Any]:
 def _function_forbid_reuse(fn: Callable[..., Any]) -> Callable[..., Any]:
     """The function itself, as a decorator."""
     return fn
-
-
-def _primexpr(fn: Callable[..., Any] | None = None, **options: Any) -> Any:
-    """A function of plain values, which python runs while a program is traced."""
-    return ops.constexpr(fn, **options)
 
 
 def _get_mode() -> int:
