@@ -27,11 +27,12 @@ from paramesh.dtype import DType, float32, int64, to_dtype, x64, x64_enabled
 from paramesh.errors import ParameterStateError
 from paramesh.sampling.recipe import Initializer, Recipe, next_key
 from paramesh.state import trace_scope
+from paramesh.tensor.method_table import TableMethods
 from paramesh.tensor.methods import ArrayMethods
 from paramesh.tensor.promotion import cast, scalar_kind
 
 
-class Tensor(ArrayMethods):
+class Tensor(TableMethods, ArrayMethods):
     """A multi-dimensional array of one element type.
 
     Args:
