@@ -366,6 +366,11 @@ def _ps_outside(settings: dict[str, Any]) -> Any:
     return importlib.import_module("paramesh.ps.deployment.environment").outside()
 
 
+def _convert_control_flow(error: BaseException) -> bool:
+    return importlib.import_module("paramesh.transforms.python_control_flow").learn(error)
+
+
+providers.convert_control_flow = _convert_control_flow
 providers.join_processes = _join
 providers.server_settings = _ps_outside
 providers.placement_of_mode = _placement_of

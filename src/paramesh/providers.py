@@ -58,6 +58,10 @@ def _no_table(params: Sequence[Any]) -> Any:
     raise ContextError("no table of layouts is provided. Import paramesh.")
 
 
+def _not_converted(error: BaseException) -> bool:
+    return False
+
+
 @dataclasses.dataclass
 class Providers:
     """The registry.
@@ -73,6 +77,8 @@ class Providers:
         placement_around: what the settings of servers make of the placement of the mode.
         loaded: takes what does not become plain values out of what is loaded.
         layout_table: the table of the layouts of Parameters.
+        convert_control_flow: converts the `if` or `while` over Tensors that ended a trace with this
+            error; gives whether it could.
     """
 
     join_processes: Callable[[], object] = _nothing
@@ -83,6 +89,7 @@ class Providers:
     placement_around: Callable[[Placement], Placement] = _unchanged
     loaded: Callable[[dict[str, Any], dict[str, Any]], Loaded] = _as_given
     layout_table: Callable[[Sequence[Any]], Any] = _no_table
+    convert_control_flow: Callable[[BaseException], bool] = _not_converted
 
 
 #: The registry of this process.

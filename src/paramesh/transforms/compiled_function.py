@@ -26,6 +26,7 @@ from paramesh._compat.unbroken import as_before
 from paramesh.dtype import is_64bit, watch_64bit, x64_enabled, x64_set
 from paramesh.errors import TraceError
 from paramesh.parameter import Parameter, Pool, form_waiting, forming, ranks_of, state_of
+from paramesh.providers import providers
 from paramesh.state import placement, trace_scope, tracing
 from paramesh.tensor.promotion import scalar_kind
 from paramesh.transforms.callbacks import calls_back
@@ -103,6 +104,10 @@ class CompiledFunction:
                 return entry.run(leaves)
             except Superseded:  # another thread changed the network in between
                 continue
+            except TraceError as error:
+                # A condition over Tensors: converted, if it can be, and traced anew.
+                if not providers.convert_control_flow(error):
+                    raise
             finally:  # see `tracing.door`
                 tracing.thread.frame, trace_scope.thread.border = None, notes
 
