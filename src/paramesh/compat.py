@@ -95,7 +95,6 @@ PATHS: dict[str, tuple[str, ...]] = {
     ),
     "profiler.profiling": ("paramesh.profiler",),
     "profiler.profiler": ("paramesh.profiler",),
-    "profiler.schedule": ("paramesh.profiler",),
     "train.summary.summary_record": ("paramesh.train.summary_record",),
     "_checkparam": ("paramesh.mindspore_checks",),
     "_extends": ("paramesh.mindspore_internals",),

@@ -281,6 +281,6 @@ for _name, _check in list(globals().items()):
 
 __all__ = [
     name for name in list(globals())
-    if name.startswith("check") or name.isupper() and not name.startswith("_")
+    if name.startswith("check") or (name.isupper() and not name.startswith("_"))
 ]  # fmt: skip
 __all__ += ["Rel", "Validator", "args_type_check"]

@@ -193,7 +193,8 @@ def tensorboard_trace_handler(
 
     Args:
         dir_name: the folder; None: `./data`.
-        worker_name: MindSpore's, without effect, like `settings`.
+        worker_name: MindSpore's, without effect.
+        **settings: likewise.
     """
     return dir_name or "./data"
 

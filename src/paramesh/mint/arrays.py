@@ -423,5 +423,5 @@ def _kept(x: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 __all__: list[str] = []
 __all__ += fill({name: (compute, _AS.format(name)) for name, compute in _ROWS.items()})
-globals()["cat"] = globals()["concat"]
+cat = globals()["concat"]
 __all__ += ["cat"]

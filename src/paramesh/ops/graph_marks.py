@@ -7,7 +7,7 @@ in MindSpore without a SummaryRecord; flags are remembered.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +72,7 @@ class _Summary:
     """
 
     kind = ""
-    listeners: list[Callable[[str, str, Any], None]] = []
+    listeners: ClassVar[list[Callable[[str, str, Any], None]]] = []
 
     def __call__(self, name: str, value: Any) -> None:
         """Record a value.

@@ -21,7 +21,7 @@ __all__ = [
     "narrow", "diagonal", "ravel", "moveaxis", "rot90", "fliplr", "flipud", "t", "expand", "vstack",
     "hstack", "dstack", "column_stack", "row_stack", "atleast_1d", "atleast_2d", "atleast_3d",
     "tensor_split", "hsplit", "vsplit", "dsplit", "cartesian_prod", "combinations", "argwhere",
-    "take", "gather_elements", "tensor_scatter_elements", "TensorScatterElements", "scatter",
+    "take", "tensor_scatter_elements", "TensorScatterElements", "scatter",
     "index_add", "IndexAdd", "index_fill", "IndexFill", "unsorted_segment_prod",
     "UnsortedSegmentProd", "unique_consecutive", "UniqueConsecutive", "bincount", "Bincount", "histc",
     "bucketize", "searchsorted", "SearchSorted", "diff", "trapz", "cummax", "cummin", "Cummax", "Cummin",
@@ -200,14 +200,6 @@ def argwhere(input: Array) -> Any:
 def take(input: Array, index: Array) -> Any:
     """Elements of the flattened Tensor: of the shape of `index`."""
     return jnp.take(input.reshape(-1), index)
-
-
-@function
-def gather_elements(input: Array, dim: int, index: Array) -> Any:
-    """Elements along an axis, one for each element of `index`: of the shape of `index`."""
-    axis = axis_in(dim, input.ndim)
-    cut = tuple(slice(None) if i == axis else slice(n) for i, n in enumerate(index.shape))
-    return jnp.take_along_axis(input[cut], index, axis)
 
 
 def _scattered(x: Any, axis: int, index: Any, values: Any, how: str) -> Any:

@@ -105,6 +105,14 @@ def _new(number: Any) -> Callable[..., Any]:
     return make
 
 
+def _of_one(fn: Any) -> Any:
+    return lambda x: fn(floating(x))
+
+
+def _of_two(fn: Any) -> Any:
+    return lambda x, other: fn(*align(x, other))
+
+
 def _type_as(x: Any, other: Any) -> Any:
     return cast(x, to_dtype(other.dtype))
 
@@ -188,13 +196,9 @@ MAKES: dict[str, Any] = {
     "where": lambda x, condition, y: jnp.where(condition, x, y),
     "count_nonzero": lambda x, axis=None, keepdims=False:
         cast(jnp.count_nonzero(x, axis, keepdims=keepdims), _dtype.int32),
-    "unfold_rows": lambda x: x,
 }  # fmt: skip
-del MAKES["unfold_rows"]
-MAKES |= {name: (lambda fn: lambda x: fn(floating(x)))(fn) for name, fn in _FRACTIONS.items()}
-MAKES |= {
-    name: (lambda fn: lambda x, other: fn(*align(x, other)))(fn) for name, fn in _OPERANDS.items()
-}
+MAKES |= {name: _of_one(fn) for name, fn in _FRACTIONS.items()}
+MAKES |= {name: _of_two(fn) for name, fn in _OPERANDS.items()}
 #: name -> a function of the raw value; its result is written, in the Tensor's element type.
 WRITES: dict[str, Any] = {
     "add_": lambda x, other, *, alpha=1: x + (other if alpha == 1 else alpha * other),

@@ -318,7 +318,8 @@ class BleuScore(Metric):
             raise ValueError("BleuScore takes (texts, references), as many of one as of the other.")
         for text, references in zip(*inputs, strict=True):
             lengths = [len(reference) for reference in references]
-            nearest = min(lengths, key=lambda n, have=len(text): abs(have - n))
+            have = len(text)
+            nearest = min(lengths, key=lambda n, have=have: abs(have - n))
             self._lengths[0] += len(text)
             self._lengths[1] += nearest
             mine = self._grams(text)
