@@ -2,8 +2,8 @@
 
 Each case is an expression over `ops`, `nn`, `mint`, `ms` and `np`, with `T` for a Tensor and `f`,
 `p`, `i` and `b` for arrays of numbers. `tests/golden/generate_names.py` records the results,
-`tests/test_recorded_names.py` compares with them. A Cell in a case starts from `filled`, which gives its
-Parameters the same numbers on both sides.
+`tests/test_recorded_names.py` compares with them. A Cell in a case starts from `filled`, which gives
+its Parameters the same numbers on both sides.
 """
 
 from __future__ import annotations
@@ -231,7 +231,8 @@ CASES: dict[str, list[str]] = {
         "nn.RReLU()(T(p(3, 4)))",
         "nn.HSigmoid()(T(f(3, 4)))",
         "nn.LogSigmoid()(T(f(3)))",
-        "nn.TripletMarginLoss()(T(f(3, 4)), T(f(3, 4, seed=1)), T(f(3, 4, seed=2)), T(np.float32(1.0)))",
+        "nn.TripletMarginLoss()(T(f(3, 4)), T(f(3, 4, seed=1)), T(f(3, 4, seed=2)),"
+        " T(np.float32(1.0)))",
         "nn.MarginRankingLoss()(T(f(4)), T(f(4, seed=1)), T(np.sign(f(4, seed=2))))",
         "nn.GaussianNLLLoss()(T(f(3, 4)), T(f(3, 4, seed=1)), T(p(3, 4)))",
         "nn.PoissonNLLLoss()(T(f(3, 4)), T(p(3, 4)))",
@@ -239,7 +240,8 @@ CASES: dict[str, list[str]] = {
         "nn.DiceLoss()(T(p(3, 4)), T(b(3, 4).astype(np.float32)))",
         "nn.FocalLoss(2.0)(T(f(3, 4)), T(np.array([[1], [0], [3]], np.int32)))",
         "nn.MAELoss()(T(f(3)), T(f(3, seed=1)))",
-        "nn.CosineEmbeddingLoss()(T(f(3, 4)), T(f(3, 4, seed=1)), T(np.sign(f(3)).astype(np.int32)))",
+        "nn.CosineEmbeddingLoss()(T(f(3, 4)), T(f(3, 4, seed=1)),"
+        " T(np.sign(f(3)).astype(np.int32)))",
     ],
 }
 

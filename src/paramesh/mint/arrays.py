@@ -302,7 +302,8 @@ def _histc(input: Any, bins: int = 100, min: Any = 0, max: Any = 0) -> Any:
     return jnp.zeros(bins, jnp.int32).at[at].add(1, mode="drop").astype(input.dtype)
 
 
-def _searchsorted(sorted_sequence: Any, values: Any, *, out_int32: bool = False, right: bool = False,
+def _searchsorted(sorted_sequence: Any, values: Any, *, out_int32: bool = False,
+                  right: bool = False,
                   side: str | None = None, sorter: Any = None) -> Any:  # fmt: skip
     rows = (
         sorted_sequence if sorter is None else jnp.take_along_axis(sorted_sequence, raw(sorter), -1)

@@ -187,7 +187,7 @@ __all__ += fill(
             ),
             "Vector product along an axis of size 3.",
         ),
-    }  # fmt: skip
+    }
 )
 _ALIASES = {
     "absolute": "abs", "arccos": "acos", "arccosh": "acosh", "arcsin": "asin", "arcsinh": "asinh",

@@ -17,7 +17,8 @@ from paramesh.tensor.base import raw, wrap
 
 # fmt: off
 __all__ = [
-    "flash_attention_score", "flash_attention_score_with_sums", "FlashAttentionScore", "rms_norm", "RmsNorm",
+    "flash_attention_score", "flash_attention_score_with_sums", "FlashAttentionScore", "rms_norm",
+    "RmsNorm",
     "rotary_position_embedding", "apply_rotary_pos_emb", "ApplyRotaryPosEmb", "swiglu",
 ]
 # fmt: on
@@ -155,7 +156,8 @@ def flash_attention_score_with_sums(
 FlashAttentionScore = primitive(
     "FlashAttentionScore",
     flash_attention_score_with_sums,
-    lambda head_num, keep_prob=1.0, scale_value=1.0, pre_tokens=_EVERYTHING, next_tokens=_EVERYTHING,
+    lambda head_num, keep_prob=1.0, scale_value=1.0, pre_tokens=_EVERYTHING,
+    next_tokens=_EVERYTHING,
     inner_precise=0, input_layout="BSH", sparse_mode=0: dict(
         head_num=head_num,
         keep_prob=keep_prob,
@@ -203,7 +205,7 @@ def flash_attention_score(
 
 @function
 def rms_norm(x: Floating, gamma: Floating, epsilon: float = 1e-6) -> Any:
-    """(x / root of the mean of its squares * gamma, 1 / that root in Float32), over gamma's axes."""
+    """(x / root of the mean of its squares * gamma, 1 / that root), over gamma's axes."""
     axes = tuple(range(x.ndim - gamma.ndim, x.ndim))
     wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     scale = jax.lax.rsqrt(jnp.mean(wide * wide, axes, keepdims=True) + epsilon)

@@ -1,7 +1,7 @@
 """Boxes in images: overlaps, codes of boxes against anchors, the best of many, parts of features.
 
-A box is (left, top, right, bottom). Those of `BoundingBoxEncode`, `BoundingBoxDecode` and `IOU` hold
-the elements on their edges, as MindSpore has them: a box from 2 to 4 is 3 wide.
+A box is (left, top, right, bottom). Those of `BoundingBoxEncode`, `BoundingBoxDecode` and `IOU`
+hold the elements on their edges, as MindSpore has them: a box from 2 to 4 is 3 wide.
 
 Source: MindSpore's operators of these names; ROIAlign as in He et al. (2017).
 """
@@ -72,8 +72,8 @@ def nms_with_mask(bboxes: Floating, iou_threshold: float = 0.5) -> Any:
         iou_threshold: how much two of them may share.
 
     Returns:
-        (the boxes, the best first (n, 5); the places in them, 0 to n - 1: Int32 (n,); Bool (n,): those
-        to keep).
+        (the boxes, the best first (n, 5); the places in them, 0 to n - 1: Int32 (n,); Bool (n,):
+        those to keep).
     """
     _check_boxes("bboxes", bboxes, 5)
     order = jnp.argsort(-bboxes[:, 4], stable=True)
@@ -119,12 +119,12 @@ def roi_align(
         (m, c, h', w').
 
     Raises:
-        ValueError: `sample_num` below 1 (a number by the size of the box is not offered), or no boxes.
+        ValueError: `sample_num` below 1 (a number by the box's size is not offered), or no boxes.
     """
     _check_boxes("rois", rois, 5)
     if sample_num < 1:
         raise ValueError(
-            f"sample_num must be at least 1, got {sample_num}: the number of points has to be known "
+            f"sample_num must be at least 1, got {sample_num}: the number of points must be known "
             "while the program is traced."
         )
     h, w = features.shape[2:]

@@ -149,8 +149,8 @@ class MultitypeFuncGraph:
 
         Args:
             types: names (`Tensor`, `Number`, `Int`, `Float`, `Bool`, `Tuple`, `List`,
-                `Dictionary`, `String`, `Function`, `None`, `RowTensor`, `Any`) or classes. `COOTensor`,
-                `CSRTensor` and `MapTensor` are accepted, and fit nothing.
+                `Dictionary`, `String`, `Function`, `None`, `RowTensor`, `Any`) or classes.
+                `COOTensor`, `CSRTensor` and `MapTensor` are accepted, and fit nothing.
 
         Raises:
             ValueError: a name that there is not.

@@ -38,7 +38,7 @@ def is_tensor(obj: Any) -> bool:
 
 
 def add_flags(fn: Any = None, **flags: Any) -> Any:
-    """Flags remembered on a function or Cell; without one, a decorator. They change nothing here."""
+    """Flags remembered on a function or Cell, of no effect; without one, a decorator."""
 
     def decorate(fn: Any) -> Any:
         if hasattr(fn, "add_flags") and not isinstance(fn, type):

@@ -14,9 +14,11 @@ from paramesh.tensor.promotion import cast
 
 # fmt: off
 __all__ = [
-    "addbmm", "addmm", "addmv", "addr", "baddbmm", "dot", "inner", "kron", "ger", "mv", "cross", "cdist",
+    "addbmm", "addmm", "addmv", "addr", "baddbmm", "dot", "inner", "kron", "ger", "mv", "cross",
+    "cdist",
     "pdist", "dist", "svd", "qr", "cholesky", "det", "slogdet", "inverse", "pinv", "matrix_power",
-    "matrix_exp", "matrix_norm", "vector_norm", "renorm", "lp_norm", "LpNorm", "Cdist", "Cross", "Ger",
+    "matrix_exp", "matrix_norm", "vector_norm", "renorm", "lp_norm", "LpNorm", "Cdist", "Cross",
+    "Ger",
     "MatrixInverse", "MatrixDeterminant", "Cholesky", "einsum_of", "Einsum", "trace", "Trace",
     "matrix_band_part", "MatrixBandPart", "diag_embed", "block_diag", "vander", "tril_indices",
     "triu_indices", "linear", "batch_dot",

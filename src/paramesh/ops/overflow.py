@@ -21,7 +21,8 @@ from paramesh.tensor.base import Tensor, raw
 
 # fmt: off
 __all__ = [
-    "npu_alloc_float_status", "npu_clear_float_status", "npu_get_float_status", "NPUAllocFloatStatus",
+    "npu_alloc_float_status", "npu_clear_float_status", "npu_get_float_status",
+    "NPUAllocFloatStatus",
     "NPUClearFloatStatus", "NPUGetFloatStatus",
 ]
 # fmt: on
@@ -71,7 +72,7 @@ def npu_clear_float_status(status: Any) -> Any:
 
 @function
 def npu_get_float_status(status: Any) -> Any:
-    """Write 1 into the status if a gradient since `npu_clear_float_status` is not finite; gives it."""
+    """Write 1 into the status if a gradient since the last clearing is not finite; gives it."""
     overflow, _watch.overflow = _watch.overflow, None
     return _set(status, 0 if overflow is None else overflow)
 

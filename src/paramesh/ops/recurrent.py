@@ -144,7 +144,7 @@ def dynamic_rnn(
         forget_bias: added to the forget gate.
 
     Returns:
-        (outputs, outputs, states of the cell, and the gates i, j, f, o and tanh of the cell's states),
+        (outputs, outputs, states of the cell, the gates i, j, f, o and tanh of the cell's states),
         (l, n, hidden size) each.
 
     Raises:

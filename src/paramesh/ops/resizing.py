@@ -2,8 +2,8 @@
 
 Glossary
     place   a position along an axis of the input, in elements, with a fraction
-    asymmetric, half pixel, aligned   where the elements of the output lie in the input: at i * scale,
-            at (i + 0.5) * scale - 0.5, or so that the corner elements keep their places
+    asymmetric, half pixel, aligned   where the elements of the output lie in the input: at
+            i * scale, at (i + 0.5) * scale - 0.5, or so that the corner elements keep their places
 
 Images are (n, c, h, w). The sizes are known while a program is traced, so an axis is resized by one
 matrix product or one gather.
@@ -134,7 +134,7 @@ def interpolate(
         scale_factor: instead of `size`, a factor for each spatial axis, one for all or a tuple.
         mode: `nearest`, `nearest-exact`, `area`, `linear` (n, c, l), `bilinear` or `bicubic`
             (n, c, h, w), or `trilinear` (n, c, d, h, w).
-        align_corners: whether the corner elements keep their places; for the linear and cubic modes.
+        align_corners: whether the corner elements keep their places; for linear and cubic modes.
         recompute_scale_factor: MindSpore's; the scale is that of the sizes in any case.
 
     Raises:
@@ -431,7 +431,7 @@ def pixel_unshuffle(input: Array, downscale_factor: int) -> Any:
 
 @function
 def depth_to_space(x: Array, block_size: int) -> Any:
-    """Blocks of channels as pixels, the block first: (n, r * r * c, h, w) -> (n, c, h * r, w * r)."""
+    """Channels as pixels, the block first: (n, r * r * c, h, w) -> (n, c, h * r, w * r)."""
     n, c, h, w = x.shape
     r = block_size
     _check_block(c, r, 2)
@@ -441,7 +441,7 @@ def depth_to_space(x: Array, block_size: int) -> Any:
 
 @function
 def space_to_depth(x: Array, block_size: int) -> Any:
-    """Pixels as blocks of channels, the block first: (n, c, h * r, w * r) -> (n, r * r * c, h, w)."""
+    """Pixels as channels, the block first: (n, c, h * r, w * r) -> (n, r * r * c, h, w)."""
     n, c, h, w = x.shape
     r = block_size
     if r < 2 or h % r or w % r:

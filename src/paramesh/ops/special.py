@@ -1,4 +1,4 @@
-"""More elementwise operators, and windows of signals: one table over `jax.numpy` and `jax.scipy`."""
+"""More elementwise operators, and windows of signals: a table over `jax.numpy` and `jax.scipy`."""
 
 from typing import Any
 
@@ -23,23 +23,46 @@ from paramesh.tensor.base import as_value
 
 _before = set(TABLE)
 
-# fmt: off
-digamma, Digamma = unary("digamma", "Digamma", special.digamma, "The logarithmic derivative of the gamma function.")
-lgamma, Lgamma = unary("lgamma", "Lgamma", special.gammaln, "The logarithm of the absolute gamma function.")
+digamma, Digamma = unary(
+    "digamma", "Digamma", special.digamma, "The logarithmic derivative of the gamma function."
+)
+lgamma, Lgamma = unary(
+    "lgamma", "Lgamma", special.gammaln, "The logarithm of the absolute gamma function."
+)
 erfinv, Erfinv = unary("erfinv", "Erfinv", special.erfinv, "The inverse of the error function.")
 exp2, Exp2 = unary("exp2", "Exp2", jnp.exp2, "2 to the power of x.")
 log10, Log10 = unary("log10", "Log10", jnp.log10, "Logarithm to base 10.")
 sinc, Sinc = unary("sinc", "Sinc", jnp.sinc, "sin(pi x) / (pi x), and 1 at 0.")
 rad2deg, Rad2Deg = unary("rad2deg", "Rad2Deg", jnp.rad2deg, "Degrees of an angle in radians.")
 deg2rad, Deg2Rad = unary("deg2rad", "Deg2Rad", jnp.deg2rad, "Radians of an angle in degrees.")
-bessel_i0, BesselI0 = unary("bessel_i0", "BesselI0", special.i0, "The modified Bessel function of order 0.")
-bessel_i0e, BesselI0e = unary("bessel_i0e", "BesselI0e", special.i0e, "`bessel_i0` times exp(-|x|).")
-bessel_i1, BesselI1 = unary("bessel_i1", "BesselI1", special.i1, "The modified Bessel function of order 1.")
-bessel_i1e, BesselI1e = unary("bessel_i1e", "BesselI1e", special.i1e, "`bessel_i1` times exp(-|x|).")
-tanhshrink, TanhShrink = unary("tanhshrink", "TanhShrink", lambda x: x - jnp.tanh(x), "x - tanh(x).")
-frac, Frac = unary("frac", "Frac", lambda x: x - jnp.trunc(x), "The part behind the point, with its sign.", Kind.ARRAY)
-rint, Rint = unary("rint", "Rint", jnp.rint, "The nearest integer, the even one of two, as it came.", Kind.ARRAY)
-signbit, Signbit = unary("signbit", "Signbit", jnp.signbit, "Bool: the sign is a minus.", Kind.ARRAY)
+bessel_i0, BesselI0 = unary(
+    "bessel_i0", "BesselI0", special.i0, "The modified Bessel function of order 0."
+)
+bessel_i0e, BesselI0e = unary(
+    "bessel_i0e", "BesselI0e", special.i0e, "`bessel_i0` times exp(-|x|)."
+)
+bessel_i1, BesselI1 = unary(
+    "bessel_i1", "BesselI1", special.i1, "The modified Bessel function of order 1."
+)
+bessel_i1e, BesselI1e = unary(
+    "bessel_i1e", "BesselI1e", special.i1e, "`bessel_i1` times exp(-|x|)."
+)
+tanhshrink, TanhShrink = unary(
+    "tanhshrink", "TanhShrink", lambda x: x - jnp.tanh(x), "x - tanh(x)."
+)
+frac, Frac = unary(
+    "frac",
+    "Frac",
+    lambda x: x - jnp.trunc(x),
+    "The part behind the point, with its sign.",
+    Kind.ARRAY,
+)
+rint, Rint = unary(
+    "rint", "Rint", jnp.rint, "The nearest integer, the even one of two, as it came.", Kind.ARRAY
+)
+signbit, Signbit = unary(
+    "signbit", "Signbit", jnp.signbit, "Bool: the sign is a minus.", Kind.ARRAY
+)
 isneginf, IsNegInf = unary("isneginf", "IsNegInf", jnp.isneginf, "Bool: is -infinity.", Kind.ARRAY)
 isposinf, IsPosInf = unary("isposinf", "IsPosInf", jnp.isposinf, "Bool: is infinity.", Kind.ARRAY)
 isreal, IsReal = unary("isreal", "IsReal", jnp.isreal, "Bool: has no imaginary part.", Kind.ARRAY)
@@ -49,26 +72,59 @@ imag, Imag = unary("imag", "Imag", jnp.imag, "The imaginary part.", Kind.ARRAY)
 conj, Conj = unary("conj", "Conj", jnp.conj, "The complex conjugate.", Kind.ARRAY)
 angle, Angle = unary("angle", "Angle", jnp.angle, "The angle of a complex number, in radians.")
 
-heaviside, Heaviside = binary("heaviside", "Heaviside", jnp.heaviside, "0 below 0, 1 above, `other` at 0.")
+heaviside, Heaviside = binary(
+    "heaviside", "Heaviside", jnp.heaviside, "0 below 0, 1 above, `other` at 0."
+)
 hypot, Hypot = binary("hypot", "Hypot", jnp.hypot, "sqrt(input² + other²).")
 lcm, Lcm = binary("lcm", "Lcm", jnp.lcm, "The least common multiple.")
 gcd, Gcd = binary("gcd", "Gcd", jnp.gcd, "The greatest common divisor.")
-logaddexp, LogAddExp = binary("logaddexp", "LogAddExp", jnp.logaddexp, "log(exp(input) + exp(other)).")
-logaddexp2, LogAddExp2 = binary("logaddexp2", "LogAddExp2", jnp.logaddexp2, "log2(2 ** input + 2 ** other).")
-copysign, CopySign = binary("copysign", "CopySign", jnp.copysign, "The size of input with the sign of other.")
-fmax, Fmax = binary("fmax", "Fmax", jnp.fmax, "The larger of two elements; one that is NaN does not count.")
-fmin, Fmin = binary("fmin", "Fmin", jnp.fmin, "The smaller of two elements; one that is NaN does not count.")
-nextafter, NextAfter = binary("nextafter", "NextAfter", jnp.nextafter, "The next number from input towards other.")
+logaddexp, LogAddExp = binary(
+    "logaddexp", "LogAddExp", jnp.logaddexp, "log(exp(input) + exp(other))."
+)
+logaddexp2, LogAddExp2 = binary(
+    "logaddexp2", "LogAddExp2", jnp.logaddexp2, "log2(2 ** input + 2 ** other)."
+)
+copysign, CopySign = binary(
+    "copysign", "CopySign", jnp.copysign, "The size of input with the sign of other."
+)
+fmax, Fmax = binary(
+    "fmax", "Fmax", jnp.fmax, "The larger of two elements; one that is NaN does not count."
+)
+fmin, Fmin = binary(
+    "fmin", "Fmin", jnp.fmin, "The smaller of two elements; one that is NaN does not count."
+)
+nextafter, NextAfter = binary(
+    "nextafter", "NextAfter", jnp.nextafter, "The next number from input towards other."
+)
 ldexp, Ldexp = binary("ldexp", "Ldexp", lambda x, n: x * 2.0**n, "input * 2 ** other.")
-truncate_div, TruncateDiv = binary("truncate_div", "TruncateDiv", lambda x, y: jnp.trunc(x / y).astype(jnp.result_type(x, y)), "Quotient, rounded towards zero.")
-truncate_mod, TruncateMod = binary("truncate_mod", "TruncateMod", jnp.fmod, "Remainder of `truncate_div`.")
-xdivy, Xdivy = binary("xdivy", "Xdivy", lambda x, y: jnp.where(x == 0, 0, x / jnp.where(x == 0, 1, y)), "input / other, and 0 where input is 0.")
-bitwise_left_shift, LeftShift = binary("bitwise_left_shift", "LeftShift", jnp.left_shift, "Bits moved to the left.")
-bitwise_right_shift, RightShift = binary("bitwise_right_shift", "RightShift", jnp.right_shift, "Bits moved to the right.")
-igamma, Igamma = binary("igamma", "Igamma", special.gammainc, "The lower regularised gamma function.")
-igammac, Igammac = binary("igammac", "Igammac", special.gammaincc, "The upper regularised gamma function.")
+truncate_div, TruncateDiv = binary(
+    "truncate_div",
+    "TruncateDiv",
+    lambda x, y: jnp.trunc(x / y).astype(jnp.result_type(x, y)),
+    "Quotient, rounded towards zero.",
+)
+truncate_mod, TruncateMod = binary(
+    "truncate_mod", "TruncateMod", jnp.fmod, "Remainder of `truncate_div`."
+)
+xdivy, Xdivy = binary(
+    "xdivy",
+    "Xdivy",
+    lambda x, y: jnp.where(x == 0, 0, x / jnp.where(x == 0, 1, y)),
+    "input / other, and 0 where input is 0.",
+)
+bitwise_left_shift, LeftShift = binary(
+    "bitwise_left_shift", "LeftShift", jnp.left_shift, "Bits moved to the left."
+)
+bitwise_right_shift, RightShift = binary(
+    "bitwise_right_shift", "RightShift", jnp.right_shift, "Bits moved to the right."
+)
+igamma, Igamma = binary(
+    "igamma", "Igamma", special.gammainc, "The lower regularised gamma function."
+)
+igammac, Igammac = binary(
+    "igammac", "Igammac", special.gammaincc, "The upper regularised gamma function."
+)
 zeta, Zeta = binary("zeta", "Zeta", special.zeta, "Hurwitz' zeta function.")
-# fmt: on
 
 
 @function
@@ -150,7 +206,7 @@ def _window(length: int, periodic: bool, dtype: Any, make: Any, default: Any = f
 
 @function
 def hann_window(window_length: int, periodic: bool = True, *, dtype: Dtype = None) -> Any:
-    """Hann's window, Float64 (window_length,); `periodic`: without the last point of one longer by 1."""
+    """Hann's window, Float64 (window_length,); `periodic`: one longer, without its last point."""
     return _window(window_length, periodic, dtype, np.hanning, float64)
 
 

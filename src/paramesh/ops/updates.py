@@ -164,8 +164,8 @@ def apply_gradient_descent(var: Any, alpha: Any, delta: Any) -> Any:
 
 @function
 def apply_rms_prop(
-    var: Any, mean_square: Any, moment: Any, learning_rate: Any, grad: Any, decay: Any, momentum: Any,
-    epsilon: Any,
+    var: Any, mean_square: Any, moment: Any, learning_rate: Any, grad: Any, decay: Any,
+    momentum: Any, epsilon: Any,
 ) -> Any:  # fmt: skip
     """A step of RMSProp.
 

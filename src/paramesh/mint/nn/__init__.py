@@ -130,7 +130,7 @@ class Conv3d(_Conv):
 
 
 class ConvTranspose2d(Cell):
-    """A transposed convolution of images with torch's arguments; weight (in, out / groups, h, w)."""
+    """A transposed convolution with torch's arguments; weight (in, out / groups, h, w)."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1,
@@ -208,7 +208,7 @@ class BatchNorm3d(_BatchNorm):
 
 
 class SyncBatchNorm(_BatchNorm):
-    """Batch normalisation over all devices, which every BatchNorm is here; see `nn.SyncBatchNorm`."""
+    """Batch normalisation over all devices, as every one is here; see `nn.SyncBatchNorm`."""
 
 
 class LayerNorm(Cell):
@@ -321,7 +321,7 @@ Softmax = _layer("Softmax", "softmax", {"dim": -1})
 LogSoftmax = _layer("LogSoftmax", "log_softmax", {"dim": None})
 Flatten = _layer("Flatten", "flatten", {"start_dim": 1, "end_dim": -1})
 MaxPool2d = _layer("MaxPool2d", "max_pool2d",
-                   _POOL | {"dilation": 1, "return_indices": False, "ceil_mode": False})  # fmt: skip
+                   _POOL | dict(dilation=1, return_indices=False, ceil_mode=False))  # fmt: skip
 _AVERAGE = _POOL | {"ceil_mode": False, "count_include_pad": True}
 AvgPool1d = _layer("AvgPool1d", "avg_pool1d", _AVERAGE)
 AvgPool2d = _layer("AvgPool2d", "avg_pool2d", _AVERAGE | {"divisor_override": None})

@@ -62,14 +62,16 @@ __all__ += fill(
         "sigmoid": (lambda input: jax.nn.sigmoid(input), _LIKE.format("sigmoid")),
         "tanh": (lambda input: jnp.tanh(input), _LIKE.format("tanh")),
         "logsigmoid": (lambda input: jax.nn.log_sigmoid(input), _LIKE.format("logsigmoid")),
-        "elu": (lambda input, alpha=1.0, inplace=False: jax.nn.elu(input, alpha), _LIKE.format("elu")),
+        "elu": (lambda input, alpha=1.0, inplace=False: jax.nn.elu(input, alpha),
+                _LIKE.format("elu")),
         "gelu": (lambda input, *, approximate="none": jax.nn.gelu(input, approximate == "tanh"),
                  _LIKE.format("gelu")),
         "glu": (lambda input, dim=-1: jax.nn.glu(input, dim), _LIKE.format("glu")),
         "leaky_relu": (lambda input, negative_slope=0.01: jax.nn.leaky_relu(input, negative_slope),
                        _LIKE.format("leaky_relu")),
         "softplus": (lambda input, beta=1, threshold=20:
-                     jnp.where(input * beta > threshold, input, jax.nn.softplus(input * beta) / beta),
+                     jnp.where(input * beta > threshold, input,
+                               jax.nn.softplus(input * beta) / beta),
                      _LIKE.format("softplus")),
         "hardtanh": (lambda input, min_val=-1.0, max_val=1.0, inplace=False:
                      jnp.clip(input, min_val, max_val), _LIKE.format("hardtanh")),
