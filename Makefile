@@ -29,7 +29,7 @@ BOUNDS ?= newest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast check test-slow test-wheel test-versions bench docs format clean
+.PHONY: help demo test test-fast check test-slow test-targets test-wheel test-versions bench docs format clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -53,6 +53,9 @@ check: .venv/.dev
 test-slow: .venv/.dev  ## The slow tests
 	PARAMESH_TEST_COMPILER=full $(PYTEST) -m slow --durations=20
 
+test-targets: .venv-targets/.stamp  ## Compile everything for a GPU and a TPU that are not here
+	JAX_PLATFORMS=cpu .venv-targets/bin/python -m pytest -m "" --durations=20 tests/targets
+
 test-wheel: | .venv/pyvenv.cfg  ## Build wheel and sdist, and test both outside of the checkout
 	.ci/test-wheel $(CURDIR)/$(BIN)/python -n $(WORKERS) $(FAST)
 
@@ -71,17 +74,25 @@ format: .venv/.dev  ## Format and fix what can be fixed
 	$(BIN)/ruff format .
 
 clean:  ## Remove the environment, caches and outputs
-	rm -rf .venv site demo runs dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-targets site demo runs dist build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp for each set of extras; it is older than its causes when there is something to install.
 .venv/.demo: EXTRAS := demo
 .venv/.dev: EXTRAS := demo,examples,orbax,ps,summary,test,docs
-.venv/.bench: EXTRAS := demo,ps,bench
+.venv/.bench: EXTRAS := dataset,demo,ps,bench
 
 .venv/.demo .venv/.dev .venv/.bench: pyproject.toml constraints.txt | .venv/pyvenv.cfg
 	@echo "Installing paramesh[$(EXTRAS)] into .venv"
 	@$(PIP) -e '.[$(EXTRAS)]'
+	@touch $@
+
+# Of their own: with a compiler of GPUs beside it, JAX looks for GPUs whenever it starts.
+.venv-targets/.stamp: pyproject.toml constraints.txt | .venv/pyvenv.cfg
+	@echo "Installing paramesh[plan-cuda,plan-tpu] into .venv-targets"
+	@$(BIN)/python -m venv .venv-targets
+	@PIP_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-targets/bin/python \
+		-m pip install -q -e '.[examples,plan-cuda,plan-tpu,ps,test]'
 	@touch $@
 
 .venv/pyvenv.cfg:

@@ -105,7 +105,7 @@ def main() -> None:
             while left is None or left > 0:
                 now, number = ahead, number + CHUNK
                 ahead = program(np.uint64(number))  # while the one before is read
-                data = memoryview(selected(np.asarray(now), options.bits)).cast("B")[:left]
+                data = memoryview(selected(np.asarray(now), options.bits).tobytes())[:left]
                 while data:
                     data = data[os.write(1, data) :]
                 if left is not None:

@@ -1,8 +1,8 @@
 """How long the search for layouts takes, and what its plans cost beside layouts known by name.
 
-Run `python benchmarks/search.py [--only time quality compiled] [--layers N ...]`. Everything is on
-eight virtual devices; the cost model counts with the figures of a target (`--target`), so modelled
-times are of that, and no time of a step is measured here.
+Run `python benchmarks/search.py [--only time quality compiled memory] [--layers N ...]`. Everything
+is on eight virtual devices; the cost model counts with the figures of a target (`--target`), so
+modelled times are of that, and no time of a step is measured here.
 
     time        processor seconds of tracing and of searching a GPT's whole training step, gradients
                 and Adam included, over meshes; the bound that proves the plan beside its cost
@@ -13,6 +13,9 @@ times are of that, and no time of a step is measured here.
                 less in the model
     compiled    bytes that a device sends by the plan, beside what XLA compiled (tests/ has the
     reader)
+    memory      bytes that a device holds as predicted, beside what XLA's `memory_analysis` says,
+                for the CPU, an H100 and a v5e; those without their compiler (extras plan-cuda and
+                plan-tpu) are left out, with the reason
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +47,10 @@ from rich.table import Table
 import record
 from compiled_collectives import collectives
 from paramesh.parallel.partitioning.rewriting import rewritten
-from paramesh.parallel.partitioning.rules import by_own_rule, is_ours
+from paramesh.parallel.partitioning.rules import is_ours, own_way
+from paramesh.parallel.planning.devices import MissingCompilerError, target_devices
+from paramesh.parallel.planning.predicted import arguments, passing
+from paramesh.parallel.planning.step import platform_of
 from paramesh.parallel.search.apply import Shower, applied
 from paramesh.parallel.search.machine import TARGETS, Target
 from paramesh.parallel.search.plan import (
@@ -242,25 +248,61 @@ def quality(console: Console, target: Target) -> None:
     console.print(f"Modelled for eight '{target.name}' devices, mesh (2, 2, 2)", table)
 
 
+def lowered(program: Program, plan: Plan, devices: Any, donate: bool) -> Any:
+    """The program with the plan pinned, for these devices."""
+    sizes = plan.machine.sizes
+    mesh = Mesh(np.array(devices).reshape(sizes), tuple(f"a{axis}" for axis in range(len(sizes))))
+    new = applied(program.closed, plan.problem, plan.solution.choice, mesh, program.tied)
+    new = rewritten(new, is_ours, own_way(mesh, platform_of(devices[0])))
+    shower = Shower(sizes, mesh)
+    avals = [var.aval for var in program.closed.jaxpr.invars]
+    places = [shower.sharding(plan.input_spec(n), a.ndim) for n, a in enumerate(avals)]
+    back = [None, *(places[program.tied[n]] for n in sorted(program.tied))]
+    return jax.jit(
+        jaxpr_as_fun(new),
+        donate_argnums=tuple(sorted(program.tied.values())) if donate else (),
+        in_shardings=tuple(places),
+        out_shardings=back,
+    ).lower(*[jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals])
+
+
+def memory(console: Console) -> None:
+    table = Table("network", "target", "predicted MB", "compiled MB", "off", "temporary MB")
+    networks = {
+        "MLP": mlp(),
+        "GPT, 2 layers, width 1024": gpt(2),
+        "GPT, 2 layers, width 4096": gpt(2, 4096, 32),
+        "wide and deep": wide_and_deep(),
+    }
+    left_out: dict[str, str] = {}
+    for name, network in networks.items():
+        program, _ = step_of(network)
+        for target in ("cpu:8", "h100:8", "v5e:2x4"):
+            try:
+                on = target_devices(target)
+            except MissingCompilerError as error:
+                left_out[target] = str(error)
+                continue
+            plan = planned(program, (2, 2, 2), on.target.of_dtype("float32"))
+            said = lowered(program, plan, on.devices, True).compile().memory_analysis()
+            results = said.output_size_in_bytes - said.alias_size_in_bytes
+            got = said.argument_size_in_bytes + said.temp_size_in_bytes + results
+            predicted = arguments(plan) + passing(plan)
+            row = (f"{predicted / 1e6:.1f}", f"{got / 1e6:.1f}", f"{predicted / got - 1:+.1%}")
+            table.add_row(name, target, *row, f"{said.temp_size_in_bytes / 1e6:.1f}")
+    console.print("Bytes that a device holds in a step, mesh (2, 2, 2)", table)
+    for target, reason in left_out.items():
+        console.print(f"{target} is left out: {reason}", markup=False)
+
+
 def compiled(console: Console, target: Target) -> None:
     table = Table("network", "mesh", "predicted MB", "compiled MB", "off")
     for name, network in (("MLP", mlp()), ("GPT, 2 layers", gpt(2))):
         for sizes in ((8,), (2, 4), (2, 2, 2)):
             program, _ = step_of(network)
             plan = planned(program, sizes, target)
-            names = tuple(f"a{axis}" for axis in range(len(sizes)))
-            mesh = Mesh(np.array(jax.devices()[:8]).reshape(sizes), names)
-            choice = plan.solution.choice
-            new = applied(program.closed, plan.problem, choice, mesh, program.tied)
-            new = rewritten(new, is_ours, by_own_rule)
-            shower = Shower(sizes, mesh)
-            avals = [var.aval for var in program.closed.jaxpr.invars]
-            places = [shower.sharding(plan.input_spec(n), a.ndim) for n, a in enumerate(avals)]
-            back = [None, *(places[program.tied[n]] for n in sorted(program.tied))]
-            lowered = jax.jit(
-                jaxpr_as_fun(new), in_shardings=tuple(places), out_shardings=back
-            ).lower(*[jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals])
-            got = sum(collectives(lowered.compile().as_text()).values())
+            text = lowered(program, plan, jax.devices()[:8], False).compile().as_text()
+            got = sum(collectives(text).values())
             said = sum(plan.sent().values())
             row = (f"{said / 1e6:.1f}", f"{got / 1e6:.1f}", f"{got / said - 1:+.1%}")
             table.add_row(name, str(sizes), *row)
@@ -269,7 +311,7 @@ def compiled(console: Console, target: Target) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parts = ("time", "quality", "compiled")
+    parts = ("time", "quality", "compiled", "memory")
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
     parser.add_argument("--layers", nargs="+", type=int, default=[2, 12, 48])
     parser.add_argument("--target", choices=sorted(TARGETS), default="h100")
@@ -281,6 +323,8 @@ def main() -> None:
         quality(console, target)
     if "compiled" in given.only:
         compiled(console, target)
+    if "memory" in given.only:
+        memory(console)
 
 
 if __name__ == "__main__":

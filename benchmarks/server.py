@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import ray
+from ray.exceptions import RayError
 
 import record
 from paramesh.initializer import initializer
@@ -227,7 +228,7 @@ def wait_for_standby(client: RayClient) -> None:
     while True:
         try:
             said = ray.get(actors[1 - peer.at].look.remote(), timeout=60)
-        except ray.exceptions.RayError:
+        except RayError:
             time.sleep(0.1)
             continue
         if said["version"] == version:
@@ -236,7 +237,7 @@ def wait_for_standby(client: RayClient) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--folder", default=None)
     parser.add_argument("--runs", type=int, default=11)
     parser.add_argument("--kills", type=int, default=7)

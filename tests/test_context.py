@@ -110,7 +110,7 @@ def test_unknown_names_are_listed(group: str) -> None:
             context.set_auto_parallel_context,
             {"pipeline_stages": 2},
             ValueError,
-            "pipeline_stages=2, but there is no pipeline parallelism here: 1 is the only value",
+            "pipeline_stages=2, but pipeline parallelism is not supported: 1 is the only value",
         ),
         (
             context.set_auto_parallel_context,
@@ -158,7 +158,7 @@ def test_unknown_names_are_listed(group: str) -> None:
             context.set_auto_parallel_context,
             {"all_reduce_fusion_config": [1], "comm_fusion": None},
             ValueError,
-            "say the same thing; give one",
+            "are the same setting; pass only one",
         ),
         (context.set_ps_context, {"enable_ps": 1}, TypeError, "True or False, got 1"),
         (context.set_ps_context, {"server_num": 257}, ValueError, "server_num=257 is outside"),

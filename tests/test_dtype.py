@@ -124,14 +124,14 @@ def test_x64_leaves_the_users_setting_on() -> None:
 
 def test_watch_wide_tells_and_nests() -> None:
     with dt.watch_64bit() as outer:
-        assert not outer.wide
+        assert not outer.met_64bit
         with dt.watch_64bit() as inner:
             Tensor([1, 2]) + 1
-            assert inner.wide
-        assert outer.wide
+            assert inner.met_64bit
+        assert outer.met_64bit
     with dt.watch_64bit() as fresh:
         Tensor([1.0]) + 1
-        assert not fresh.wide
+        assert not fresh.met_64bit
 
 
 def test_wide_tensors_change_nothing_for_jax() -> None:

@@ -82,6 +82,8 @@ if TYPE_CHECKING:
     from paramesh.nn.cell import Cell
     from paramesh.optim.from_optax import from_optax
     from paramesh.parallel import communication
+    from paramesh.parallel.layouts.layout import Layout
+    from paramesh.parallel.planning import plan
     from paramesh.train import (
         MAE,
         MSE,
@@ -127,85 +129,68 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-#: Names of the upper floors and where each lives (None: a package of paramesh).
-_LATER: dict[str, str | None] = {
-    "checkpoint": None,
-    "communication": None,
-    "log": None,
-    "numpy": None,
-    "nn": None,
-    "mint": None,
-    "profiler": None,
-    "ops": None,
-    "optim": None,
-    "random": None,
-    "train": None,
-    "transforms": None,
-    "Cell": "paramesh.nn.cell",
-    "Profiler": "paramesh.profiler",
-    "GradOperation": "paramesh.transforms",
-    "Model": "paramesh.train",
-    "build_searched_strategy": "paramesh.checkpoint",
-    "cond": "paramesh.transforms",
-    "custom_vjp": "paramesh.transforms",
-    "export": "paramesh.checkpoint",
-    "fori_loop": "paramesh.transforms",
-    "from_optax": "paramesh.optim",
-    "functional_call": "paramesh.transforms",
-    "grad": "paramesh.transforms",
-    "hessian": "paramesh.transforms",
-    "jacfwd": "paramesh.transforms",
-    "jacrev": "paramesh.transforms",
-    "jit": "paramesh.transforms",
-    "jvp": "paramesh.transforms",
-    "load_checkpoint": "paramesh.checkpoint",
-    "load_distributed_checkpoint": "paramesh.checkpoint",
-    "load_exported": "paramesh.checkpoint",
-    "load_param_into_net": "paramesh.checkpoint",
-    "merge_sliced_parameter": "paramesh.checkpoint",
-    "rank_list_for_transform": "paramesh.checkpoint",
-    "remat": "paramesh.transforms",
-    "save_checkpoint": "paramesh.checkpoint",
-    "scan": "paramesh.transforms",
-    "switch": "paramesh.transforms",
-    "transform_checkpoint_by_rank": "paramesh.checkpoint",
-    "transform_checkpoints": "paramesh.checkpoint",
-    "value_and_grad": "paramesh.transforms",
-    "vjp": "paramesh.transforms",
-    "vmap": "paramesh.transforms",
-    "while_loop": "paramesh.transforms",
-}
+#: Packages that are imported when they are first asked for.
+_PACKAGES = (
+    "checkpoint",
+    "communication",
+    "log",
+    "mint",
+    "nn",
+    "numpy",
+    "ops",
+    "optim",
+    "profiler",
+    "random",
+    "runtime",
+    "train",
+    "transforms",
+)
 
-#: Names of MindSpore's top package that live in `paramesh.train`.
-_OF_TRAINING = """
-    Callback LossMonitor TimeMonitor ModelCheckpoint CheckpointConfig RunContext
-    LearningRateScheduler LambdaCallback
-    LossScaleManager FixedLossScaleManager DynamicLossScaleManager
-    Metric Accuracy Loss MAE MSE TopKCategoricalAccuracy Top1CategoricalAccuracy
-    Top5CategoricalAccuracy BleuScore ConfusionMatrix CosineSimilarity Dice F1 Fbeta Perplexity
-    Precision ROC Recall auc get_metric_fn names rearrange_inputs EarlyStopping ReduceLROnPlateau
-    History SummaryRecord SummaryCollector
-"""
-_LATER.update(dict.fromkeys(_OF_TRAINING.split(), "paramesh.train"))
-
-#: Names of MindSpore's top package that scripts call, and that mean little here.
-_STAND_INS = """
-    COMPATIBLE DatasetHelper JitConfig LAX STRICT Symbol Type arange connect_network_with_dataset
-    data_sink einsum from_numpy get_algo_parameters is_tensor jit_class lazy_inline load manual_seed
-    ms_class ms_function mutable no_inline recompute reset_algo_parameters run_check seed
-    set_algo_parameters set_deterministic set_device set_recursion_limit
-"""
-_LATER.update(dict.fromkeys(_STAND_INS.split(), "paramesh.mindspore_names"))
-_OF_RUNTIME = """
-    empty_cache launch_blocking max_memory_allocated max_memory_reserved memory_allocated
-    memory_reserved memory_stats reset_peak_memory_stats set_cpu_affinity set_kernel_launch_group
-    set_memory synchronize
-"""
-_LATER.update(dict.fromkeys(_OF_RUNTIME.split(), "paramesh.runtime"))
-_LATER.update(dict.fromkeys(("build_train_network",), "paramesh.train.amp"))
-_LATER.update({"RowTensor": "paramesh.tensor.row_tensor", "constexpr": "paramesh.ops"})
-_LATER.update({"Layout": "paramesh.parallel", "runtime": None})
-_LATER.update(dict.fromkeys(("Generator", "get_rng_state", "set_rng_state"), "paramesh.random"))
+#: Names that are imported when they are first asked for, by the module that has them.
+_LAZY = lazy_names.homes(
+    {
+        "paramesh.checkpoint": """
+            build_searched_strategy export load_checkpoint load_distributed_checkpoint load_exported
+            load_param_into_net merge_sliced_parameter rank_list_for_transform save_checkpoint
+            transform_checkpoint_by_rank transform_checkpoints
+        """,
+        # Names of MindSpore's top package that scripts call, and that mean little here.
+        "paramesh.mindspore_names": """
+            COMPATIBLE DatasetHelper JitConfig LAX STRICT Symbol Type arange
+            connect_network_with_dataset data_sink einsum from_numpy get_algo_parameters is_tensor
+            jit_class lazy_inline load manual_seed ms_class ms_function mutable no_inline recompute
+            reset_algo_parameters run_check seed set_algo_parameters set_deterministic set_device
+            set_recursion_limit
+        """,
+        "paramesh.nn.cell": "Cell",
+        "paramesh.ops": "constexpr",
+        "paramesh.optim": "from_optax",
+        "paramesh.profiler": "Profiler",
+        "paramesh.runtime": """
+            empty_cache launch_blocking max_memory_allocated max_memory_reserved memory_allocated
+            memory_reserved memory_stats reset_peak_memory_stats set_cpu_affinity
+            set_kernel_launch_group set_memory synchronize
+        """,
+        "paramesh.tensor.row_tensor": "RowTensor",
+        "paramesh.train.amp": "build_train_network",
+        "paramesh.parallel.layouts.layout": "Layout",
+        "paramesh.parallel.planning": "plan",
+        "paramesh.random": "Generator get_rng_state set_rng_state",
+        "paramesh.train": """
+            Model Callback LossMonitor TimeMonitor ModelCheckpoint CheckpointConfig RunContext
+            LearningRateScheduler LambdaCallback
+            LossScaleManager FixedLossScaleManager DynamicLossScaleManager
+            Metric Accuracy Loss MAE MSE TopKCategoricalAccuracy Top1CategoricalAccuracy
+            Top5CategoricalAccuracy BleuScore ConfusionMatrix CosineSimilarity Dice F1 Fbeta
+            Perplexity Precision ROC Recall auc get_metric_fn names rearrange_inputs EarlyStopping
+            ReduceLROnPlateau History SummaryRecord SummaryCollector
+        """,
+        "paramesh.transforms": """
+            GradOperation cond custom_vjp fori_loop functional_call grad hessian jacfwd jacrev jit
+            jvp remat scan switch value_and_grad vjp vmap while_loop
+        """,
+    }
+)
 
 __all__ = [
     "Tensor",
@@ -218,6 +203,8 @@ __all__ = [
     "set_seed",
     "get_seed",
     "Cell",
+    "Layout",
+    "plan",
     "nn",
     "ops",
     "optim",
@@ -380,7 +367,7 @@ providers.layout_table = _layout_table
 
 
 def __getattr__(name: str) -> Any:
-    home = _LATER.get(name)
+    home = _LAZY.get(name)
     if home is None:
         return _path(name)
     value = getattr(importlib.import_module(home), name)
@@ -389,7 +376,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+    return sorted({*globals(), *_PACKAGES, *_LAZY})
 
 
 _path = lazy_names.opened(__name__, {}, __dir__, {"Module": "paramesh.Cell", "nnx": "paramesh.nn"})

@@ -1,9 +1,8 @@
-"""MindSpore's import paths, and where each lives here: one table.
+"""The table of MindSpore's import paths, and the modules of paramesh that implement them.
 
 `from mindspore.common.initializer import initializer` works with `mindspore` replaced by
-`paramesh`. A path of the table gives the very module that it stands for, so there are never two
-copies of anything. `as_mindspore()` goes one step further, for scripts that are not to be edited:
-after it, `import mindspore` gives paramesh.
+`paramesh`. A path of the table returns the module itself, so nothing exists twice. For scripts that
+should not be edited there is `as_mindspore()`: after it, `import mindspore` gives paramesh.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ import sys
 import types
 from collections.abc import Callable, Sequence
 
-from paramesh import deprecations, lazy_names
+from paramesh import child_processes, deprecations, lazy_names
 
-#: MindSpore's path under its top package -> the module here. A tuple is a package made of several:
-#: the first module that has a name gives it.
+#: MindSpore's path below its top package -> modules here. Several modules are combined: a name is
+#: taken from the first module that has it.
 PATHS: dict[str, tuple[str, ...]] = {
     "common": (
         "paramesh.tensor",
@@ -43,6 +42,26 @@ PATHS: dict[str, tuple[str, ...]] = {
     "common.tensor": ("paramesh.tensor",),
     "communication": ("paramesh.parallel.communication",),
     "communication.management": ("paramesh.parallel.communication.management",),
+    "dataset.core": ("paramesh.dataset",),
+    "dataset.core.config": ("paramesh.dataset.config",),
+    "dataset.engine": ("paramesh.dataset",),
+    "dataset.engine.config": ("paramesh.dataset.config",),
+    "dataset.engine.datasets": ("paramesh.dataset",),
+    "dataset.engine.iterators": ("paramesh.dataset.iterators",),
+    "dataset.engine.samplers": ("paramesh.dataset.samplers",),
+    "mindrecord.filereader": ("paramesh.mindrecord",),
+    "mindrecord.filewriter": ("paramesh.mindrecord",),
+    "dataset.audio.transforms": ("paramesh.dataset.audio",),
+    "dataset.audio.utils": ("paramesh.dataset.audio",),
+    "dataset.text.transforms": ("paramesh.dataset.text", "paramesh.dataset.transforms"),
+    "dataset.text.utils": ("paramesh.dataset.text",),
+    "dataset.transforms.transforms": ("paramesh.dataset.transforms",),
+    "dataset.transforms.vision": ("paramesh.dataset.vision",),
+    "dataset.transforms.vision.c_transforms": ("paramesh.dataset.vision.c_transforms",),
+    "dataset.transforms.vision.py_transforms": ("paramesh.dataset.vision.py_transforms",),
+    "dataset.vision.py_transforms_util": ("paramesh.dataset.vision.pillow_functions",),
+    "dataset.vision.transforms": ("paramesh.dataset.vision", "paramesh.dataset.transforms"),
+    "dataset.vision.utils": ("paramesh.dataset.vision",),
     "nn.layer": ("paramesh.nn",),
     "nn.layer.activation": ("paramesh.nn.activation",),
     "nn.layer.basic": ("paramesh.nn.basic", "paramesh.nn.dropout"),
@@ -84,6 +103,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "ops.operations.nn_ops": ("paramesh.ops.operations",),
     "ops.primitive": ("paramesh.ops",),
     "parallel._auto_parallel_context": ("paramesh.parallel.mindspore_utils",),
+    "parallel.auto_parallel": ("paramesh.parallel.modes.auto_parallel",),
     "parallel._utils": ("paramesh.parallel.mindspore_utils",),
     "train.callback": (
         "paramesh.train",
@@ -124,12 +144,12 @@ PATHS: dict[str, tuple[str, ...]] = {
 
 
 class _Combined(types.ModuleType):
-    """A package that gives the names of several modules."""
+    """A package that combines the names of several modules."""
 
     sources: tuple[str, ...] = ()
 
-    def _given(self, name: str) -> tuple[object, ...]:
-        """The thing of that name, in a tuple; empty if there is none."""
+    def _lookup(self, name: str) -> tuple[object, ...]:
+        """The value of a name, in a tuple; empty if there is none."""
         for source in self.sources:
             value = getattr(importlib.import_module(source), name, self)
             if not isinstance(value, types.ModuleType):
@@ -141,14 +161,14 @@ class _Combined(types.ModuleType):
             path = f"{self.__name__}.{name}"
             if path.partition(".")[2] in PATHS:
                 return importlib.import_module(path)
-            for value in self._given(name):
+            for value in self._lookup(name):
                 return value
         known = lambda: [n for s in self.sources for n in dir(importlib.import_module(s))]  # noqa: E731
         raise AttributeError(lazy_names.missing(f"'{self.__name__}'", name, known))
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds the paths of the table below one top name."""
+    """Finds the paths of the table below one top-level name."""
 
     def __init__(self, top: str, error: Callable[[str], ImportError] | None = None) -> None:
         self.top = top
@@ -186,14 +206,14 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return module
 
     def exec_module(self, module: types.ModuleType) -> None:
-        """Hand over to the module that the path stands for."""
+        """Put the implementing module in place of the empty one."""
         assert isinstance(module, _Combined)
         if len(module.sources) == 1 and module.__name__ != "mindspore":
             target = importlib.import_module(module.sources[0])
-            # A module that is called (`paramesh.tensor`) is itself at every path.
+            # A callable module (`paramesh.tensor`) is the same object at every path.
             package = hasattr(target, "__path__") and not callable(target)
             if package and module.__name__.partition(".")[2] in PATHS:
-                # Star imports and plain ones see all names; unknown ones go to the module itself.
+                # All names exist for star imports; unknown ones are looked up in the module itself.
                 vars(module).update(
                     {k: v for k, v in vars(target).items() if not k.startswith("__")}
                 )
@@ -203,12 +223,12 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def is_path(path: str) -> bool:
-    """Whether a path of MindSpore's, without its top, is a module here."""
+    """Whether a path of MindSpore, without its top-level name, is a module here."""
     if path in PATHS:
         return True
     try:
         return importlib.util.find_spec(f"paramesh.{path}") is not None
-    except ModuleNotFoundError:  # what is above it is no package
+    except ModuleNotFoundError:  # its parent is not a package
         return False
 
 
@@ -216,12 +236,12 @@ def install(top: str = "paramesh", error: Callable[[str], ImportError] | None = 
     """Make the table's paths importable below `top`; a second call does nothing.
 
     Args:
-        top: the package.
-        error: makes the error about a path that is not there; None: python's own.
+        top: the top-level name.
+        error: creates the error for an unknown path; None: python's own error.
     """
     if not any(isinstance(f, _Finder) and f.top == top for f in sys.meta_path):
-        # Below paramesh a real module wins. Below another name the finder comes first: Python's own
-        # would find paramesh's files by their folder and load a second copy of each.
+        # Below paramesh real modules have precedence. Below another name this finder comes first:
+        # Python's own would find paramesh's files by their folder, and load them a second time.
         at = len(sys.meta_path) if top == "paramesh" else 0
         sys.meta_path.insert(at, _Finder(top, error))
 
@@ -234,16 +254,17 @@ def as_mindspore() -> None:
     """Let `import mindspore` in this process give paramesh.
 
     Raises:
-        ImportError: MindSpore itself is imported already, or installed: one name, two packages.
+        ImportError: MindSpore itself is installed, or imported already.
     """
     if "mindspore" in sys.modules:
         raise ImportError("as_mindspore(): the real 'mindspore' is imported in this process.")
     if importlib.util.find_spec("mindspore") is not None:
         raise ImportError(
-            "as_mindspore(): MindSpore is installed here, and would be hidden. Use an environment "
-            "without it, or replace 'mindspore' by 'paramesh' in the script."
+            "as_mindspore(): MindSpore is installed here, and would be shadowed. Use an "
+            "environment without it, or replace 'mindspore' by 'paramesh' in the script."
         )
     install("mindspore", _absent)
+    child_processes.add("paramesh.compat:as_mindspore")
     sys.modules["mindspore"] = importlib.import_module("paramesh")
 
 

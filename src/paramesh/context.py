@@ -12,20 +12,22 @@ from __future__ import annotations
 
 import copy
 import difflib
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
-from paramesh import ignored_settings
+from paramesh import ignored_settings, setting_checks
 from paramesh._compat.jax import reset_compilation_cache
 from paramesh.errors import ContextError
 from paramesh.providers import providers
+
+T = TypeVar("T")
 
 GRAPH_MODE = 0
 PYNATIVE_MODE = 1
 
 _DEVICE_TARGETS = ("CPU", "GPU", "TPU")
-#: The first two are one exact search, the third is none.
+#: The first two are the same exact search, the third is no search.
 _SEARCH_MODES = ("recursive_programming", "dynamic_programming", "sharding_propagation")
 _BYTES = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _FLAT = ("auto", "always", "never")
@@ -64,6 +66,7 @@ _PARALLEL_DEFAULTS: dict[str, Any] = {
     "gradient_fp32_sync": True,
     "parameter_broadcast": False,
     "enable_parallel_optimizer": False,
+    "parallel_optimizer_config": None,
     "grad_accumulation_step": 1,
     "pipeline_stages": 1,
     "comm_fusion": None,
@@ -96,49 +99,22 @@ _JAX_SECONDS = 1.0
 _settings = dict(_DEFAULTS)
 _parallel = dict(_PARALLEL_DEFAULTS)
 _ps = dict(_PS_DEFAULTS)
-#: Parallel settings that somebody made, even if to their defaults.
-_made: set[str] = set()
-#: Parameter-server settings that somebody made.
-_ps_made: set[str] = set()
+#: Parallel settings that the user made, even to their defaults.
+_set_by_user: set[str] = set()
+#: Parameter-server settings that the user made.
+_ps_set_by_user: set[str] = set()
 _program_key: tuple[Any, ...] = ()
 _ps_resets = 0
 
-#: For each collective of `comm_fusion`, its modes with what `config` has to be.
-_FUSIONS = {
-    "allreduce": ("auto", "size", "index"),
-    "allgather": ("auto", "size"),
-    "reducescatter": ("auto", "size"),
-}
 
-
-def _moved() -> None:
+def _update_program_key() -> None:
     global _program_key
-    _program_key = (*sorted(_parallel.items()), *sorted(_made), *sorted(_ps.items()))
+    _program_key = (*sorted(_parallel.items()), *sorted(_set_by_user), *sorted(_ps.items()))
 
 
 def program_key() -> tuple[Any, ...]:
     """The settings that compiled programs depend on; part of their keys."""
     return _program_key
-
-
-def _one_of(call: str, name: str, value: Any, allowed: tuple[Any, ...]) -> Any:
-    if isinstance(value, bool) != any(isinstance(a, bool) for a in allowed) or value not in allowed:
-        raise ValueError(f"{call}: {name}={value!r} is not one of {', '.join(map(repr, allowed))}.")
-    return value
-
-
-def _boolean(call: str, name: str, value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{call}: {name} must be True or False, got {value!r}.")
-    return value
-
-
-def _whole(call: str, name: str, value: Any, low: int, high: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{call}: {name} must be an int, got {value!r}.")
-    if not low <= value <= high:
-        raise ValueError(f"{call}: {name}={value} is outside {low}..{high}.")
-    return value
 
 
 def _check_setting(name: str, value: Any) -> Any:
@@ -150,21 +126,25 @@ def _check_setting(name: str, value: Any) -> Any:
             )
         return value
     if name == "device_target":
-        return _one_of(call, name, value, (*_DEVICE_TARGETS, None))
+        return setting_checks.one_of(call, name, value, (*_DEVICE_TARGETS, None))
     if name == "save_graphs":
-        return value if type(value) is int and 0 <= value <= 3 else _boolean(call, name, value)
+        return (
+            value
+            if type(value) is int and 0 <= value <= 3
+            else setting_checks.boolean(call, name, value)
+        )
     if name == "compilation_cache_dir":
         if value is not None and not isinstance(value, str):
             raise TypeError(f"{call}: compilation_cache_dir must be a path or None, got {value!r}.")
         return value
     if name == "flat_parameters":
-        return _one_of(call, name, value, _FLAT)
+        return setting_checks.one_of(call, name, value, _FLAT)
     if name in ignored_settings.SETTINGS:
         return value
-    raise ValueError(_no_setting(call, name))
+    raise ValueError(_unknown_setting(call, name))
 
 
-def _no_setting(call: str, name: str) -> str:
+def _unknown_setting(call: str, name: str) -> str:
     known = [*_DEFAULTS, *ignored_settings.SETTINGS, *_PARALLEL_DEFAULTS, *_PS_DEFAULTS]
     near = difflib.get_close_matches(name, known, 1, 0.7)
     hint = ""
@@ -207,7 +187,7 @@ def set_context(**settings: Any) -> None:
         if name in ignored_settings.SETTINGS:
             ignored_settings.note(name)
     _settings.update(checked)
-    _moved()
+    _update_program_key()
 
 
 def _keep_programs_in(folder: str | None) -> None:
@@ -243,10 +223,10 @@ def get_context(attr_key: str) -> Any:
         return _settings[attr_key]
     if attr_key in ignored_settings.SETTINGS:
         return ignored_settings.SETTINGS[attr_key][0]
-    raise ValueError(_no_setting("get_context", attr_key))
+    raise ValueError(_unknown_setting("get_context", attr_key))
 
 
-def _memory(call: str, name: str, value: Any) -> int | None:
+def memory_bytes(call: str, name: str, value: object) -> int | None:
     """Bytes, of a number of them or a text such as "80GB"; None for no limit."""
     if value is None:
         return None
@@ -269,7 +249,7 @@ def _memory(call: str, name: str, value: Any) -> int | None:
     return nbytes
 
 
-def _dataset_strategy(call: str, value: Any) -> Any:
+def _dataset_strategy(call: str, value: T) -> T:
     if not isinstance(value, tuple) and value not in ("data_parallel", "full_batch"):
         raise ValueError(
             f"{call}: dataset_strategy must be 'data_parallel', 'full_batch', or a tuple with a "
@@ -278,72 +258,35 @@ def _dataset_strategy(call: str, value: Any) -> Any:
     return value
 
 
-def _pipeline_stages(call: str, value: Any) -> int:
-    stages = _whole(call, "pipeline_stages", value, 1, 4096)
+def _pipeline_stages(call: str, value: object) -> int:
+    stages = setting_checks.whole(call, "pipeline_stages", value, 1, 4096)
     if stages != 1:
         raise ValueError(
-            f"{call}: pipeline_stages={stages}, but there is no pipeline parallelism here: 1 is "
-            "the only value. Cut the layers instead, by strategies in semi_auto_parallel."
+            f"{call}: pipeline_stages={stages}, but pipeline parallelism is not supported: 1 "
+            "is the only value. Shard the layers instead, by strategies in semi_auto_parallel."
         )
     return stages
 
 
-def _comm_fusion(call: str, value: Any) -> dict[str, Any] | None:
-    if value is None:
-        return None
-    example = '{"openstate": True, "allreduce": {"mode": "size", "config": 32}}'
-    known = ("openstate", *_FUSIONS)
-    if not isinstance(value, dict) or not value.keys() <= set(known):
-        raise TypeError(
-            f"{call}: comm_fusion must be None or a dict with keys among {', '.join(known)}, such "
-            f"as {example}, got {value!r}."
-        )
-    for key, entry in value.items():
-        if key == "openstate":
-            _boolean(call, "comm_fusion['openstate']", entry)
-            continue
-        if not isinstance(entry, dict) or not {"mode"} <= entry.keys() <= {"mode", "config"}:
-            raise TypeError(
-                f"{call}: comm_fusion[{key!r}] must be a dict with a 'mode' and a 'config', such "
-                f"as {example}, got {entry!r}."
-            )
-        _fusion_entry(call, key, entry)
-    return copy.deepcopy(value)
-
-
-def _fusion_entry(call: str, key: str, entry: dict[str, Any]) -> None:
-    where = f"comm_fusion[{key!r}]"
-    mode, config = entry["mode"], entry.get("config")
-    _one_of(call, f"{where}['mode']", mode, _FUSIONS[key])
-    if mode == "auto" and config is not None:
-        raise ValueError(f"{call}: {where} in mode 'auto' takes config=None, got {config!r}.")
-    if mode == "size":
-        _whole(call, f"{where}['config'], megabytes,", config, 1, 4096)
-    if mode == "index":
-        places = config if isinstance(config, list) else []
-        whole = all(type(i) is int and i > 0 for i in places)
-        if not places or not whole or sorted(set(places)) != places:
-            raise ValueError(
-                f"{call}: {where} in mode 'index' takes the rising positions at which the "
-                f"gradients are split, such as [20, 35], got {config!r}."
-            )
-
-
 def set_auto_parallel_context(**settings: Any) -> None:
-    """Say how the network is spread over devices; checked here, as in MindSpore.
+    """Set how the network is distributed over devices; checked here, as in MindSpore.
 
     - `parallel_mode`: "stand_alone", "data_parallel", "hybrid_parallel", "semi_auto_parallel" or
       "auto_parallel".
-    - `device_num` (1..4096): over how many devices; if it is never set, over all. Whether there
-      are so many is looked at when the first program needs them.
-    - `global_rank` (0..4095): whose slice `Parameter.init_data(layout)` makes.
+    - `device_num` (1..4096): number of devices; by default all. Whether there are enough is
+      checked when the first program needs them.
+    - `global_rank` (0..4095): the rank whose slice `Parameter.init_data(layout)` computes.
     - `gradients_mean`: gradients are averaged over the devices instead of summed.
     - `gradient_fp32_sync` (default True): 16-bit gradients are summed as Float32.
-    - `parameter_broadcast`: the first process's values become everybody's before the first step.
-    - `enable_parallel_optimizer`: split the state of optimizers over the devices.
-    - `grad_accumulation_step` (1..65536): into how many parts a step cuts its batch; their
-      gradients are averaged before the one update.
-    - `full_batch`: every device sees the whole of each input.
+    - `parameter_broadcast`: the values of the first process are broadcast before the first step.
+    - `enable_parallel_optimizer`: shard the state of optimizers over the devices.
+    - `parallel_optimizer_config`, in the modes with one global view: a dict with
+      `parallel_optimizer_threshold` (kilobytes; state of smaller Parameters is not sharded),
+      `optimizer_weight_shard_size` (over at most so many devices; -1: over all that would hold
+      copies) and `gradient_accumulation_shard` (recorded: XLA decides).
+    - `grad_accumulation_step` (1..65536): number of micro-batches of a step; their gradients
+      are averaged before the update.
+    - `full_batch`: every device gets the full input.
     - `dataset_strategy`: "data_parallel", "full_batch", or, in the semi-automatic mode, a tuple
       with a strategy or Layout for each input.
     - `strategy_ckpt_save_file`, `strategy_ckpt_load_file`: paths, for the modes with one global
@@ -351,13 +294,14 @@ def set_auto_parallel_context(**settings: Any) -> None:
     - `search_mode`, in auto_parallel: "recursive_programming" (default) and "dynamic_programming"
       find the layouts that cost least; "sharding_propagation" takes those that were given, and
       XLA propagates them.
-    - `device_memory`: bytes that a device may hold, or a text such as "80GB"; a search keeps below
+    - `device_memory`: bytes that a device may hold, or a text such as "80GB"; a search stays below
       it.
-    - `comm_fusion`: which gradients travel together. `{"openstate": False}` sends each alone;
-      `{"allreduce": {"mode": "size", "config": 32}}` joins up to 32 megabytes, mode "index" splits
-      at the given positions among the gradients, and "auto" leaves it to paramesh. The entries
-      "allgather" and "reducescatter" are recorded only.
-    - `all_reduce_fusion_config`: MindSpore's older name for positions of mode "index".
+    - `comm_fusion`: which gradients are reduced together. `{"openstate": False}` reduces each
+      alone; `{"allreduce": {"mode": "size", "config": 32}}` fuses up to 32 megabytes, mode "index"
+      splits at the given positions among the gradients, and "auto" leaves it to paramesh. The
+      entries "allgather" and "reducescatter" are recorded only.
+    - `all_reduce_fusion_config`: MindSpore's older name for positions of mode "index", and
+      `auto_parallel_search_mode` that of `search_mode`.
     - `pipeline_stages`: 1 only.
 
     Raises:
@@ -365,6 +309,8 @@ def set_auto_parallel_context(**settings: Any) -> None:
         TypeError: a value of the wrong type.
     """
     call = "set_auto_parallel_context"
+    if "auto_parallel_search_mode" in settings:
+        settings = _renamed(call, settings, "auto_parallel_search_mode", "search_mode")
     if "all_reduce_fusion_config" in settings:
         settings = _without_alias(call, settings)
     checked: dict[str, Any] = {}
@@ -375,14 +321,21 @@ def set_auto_parallel_context(**settings: Any) -> None:
             )
         checked[name] = _check_parallel(call, name, value)
     _parallel.update(checked)
-    _made.update(checked)
-    _moved()
+    _set_by_user.update(checked)
+    _update_program_key()
+
+
+def _renamed(call: str, settings: dict[str, Any], old: str, name: str) -> dict[str, Any]:
+    """A setting under the name that MindSpore has for it now."""
+    if name in settings:
+        raise ValueError(f"{call}: {old} and {name} are the same setting; pass only one.")
+    return {k: v for k, v in settings.items() if k != old} | {name: settings[old]}
 
 
 def _without_alias(call: str, settings: dict[str, Any]) -> dict[str, Any]:
     if "comm_fusion" in settings:
         raise ValueError(
-            f"{call}: all_reduce_fusion_config and comm_fusion say the same thing; give one."
+            f"{call}: all_reduce_fusion_config and comm_fusion are the same setting; pass only one."
         )
     rest = {k: v for k, v in settings.items() if k != "all_reduce_fusion_config"}
     positions = settings["all_reduce_fusion_config"]
@@ -391,33 +344,35 @@ def _without_alias(call: str, settings: dict[str, Any]) -> dict[str, Any]:
 
 def _check_parallel(call: str, name: str, value: Any) -> Any:
     if name == "parallel_mode":
-        return _one_of(call, name, value, _PARALLEL_MODES)
+        return setting_checks.one_of(call, name, value, _PARALLEL_MODES)
     if name == "device_num":
-        return _whole(call, name, value, 1, 4096)
+        return setting_checks.whole(call, name, value, 1, 4096)
     if name == "global_rank":
-        return _whole(call, name, value, 0, 4095)
+        return setting_checks.whole(call, name, value, 0, 4095)
     if name == "search_mode":
-        return _one_of(call, name, value, _SEARCH_MODES)
+        return setting_checks.one_of(call, name, value, _SEARCH_MODES)
     if name == "device_memory":
-        return _memory(call, name, value)
+        return memory_bytes(call, name, value)
     if name == "grad_accumulation_step":
-        return _whole(call, name, value, 1, 65536)
+        return setting_checks.whole(call, name, value, 1, 65536)
     if name == "pipeline_stages":
         return _pipeline_stages(call, value)
     if name == "comm_fusion":
-        return _comm_fusion(call, value)
+        return setting_checks.comm_fusion(call, value)
+    if name == "parallel_optimizer_config":
+        return setting_checks.optimizer_config(call, value)
     if name == "dataset_strategy":
         return _dataset_strategy(call, value)
     if name in ("strategy_ckpt_save_file", "strategy_ckpt_load_file"):
         if not isinstance(value, str):
             raise TypeError(f"{call}: {name} must be a path, got {value!r}.")
         return value
-    return _boolean(call, name, value)
+    return setting_checks.boolean(call, name, value)
 
 
 def device_num() -> int | None:
-    """The setting `device_num` if it was made, otherwise None: all devices there are."""
-    return _parallel["device_num"] if "device_num" in _made else None
+    """The setting `device_num` if it was made, otherwise None: all devices."""
+    return _parallel["device_num"] if "device_num" in _set_by_user else None
 
 
 def get_auto_parallel_context(name: str) -> Any:
@@ -442,8 +397,8 @@ def reset_auto_parallel_context() -> None:
     """Set every parallel setting back to its default."""
     _parallel.clear()
     _parallel.update(_PARALLEL_DEFAULTS)
-    _made.clear()
-    _moved()
+    _set_by_user.clear()
+    _update_program_key()
 
 
 def set_ps_context(**settings: Any) -> None:
@@ -460,7 +415,7 @@ def set_ps_context(**settings: Any) -> None:
     an update is answered. `address`: of a Ray cluster that is there already; None starts one here,
     for this program alone. `timeout`: seconds until waiting for a server or a worker is an error.
 
-    Where `paramesh launch` has started this process, it fills in what is not said here
+    Where `paramesh launch` has started this process, it fills in what is not set here
     (`server_num`, `worker_num`, `address`, `wal_dir`) once `enable_ps` is on.
 
     Raises:
@@ -470,16 +425,16 @@ def set_ps_context(**settings: Any) -> None:
     """
     call = "set_ps_context"
     checked = {name: _check_ps_setting(call, name, value) for name, value in settings.items()}
-    wanted, made = _ps | checked, _ps_made | checked.keys()
+    wanted, made = _ps | checked, _ps_set_by_user | checked.keys()
     if wanted["enable_ps"]:
         wanted |= _from_outside(call, wanted, made)
     _ps.update(wanted)
-    _ps_made.update(made)
-    _moved()
+    _ps_set_by_user.update(made)
+    _update_program_key()
 
 
 def _from_outside(call: str, wanted: dict[str, Any], made: set[str]) -> dict[str, Any]:
-    """The settings that come from outside, if none contradicts."""
+    """The settings that come from outside, unless one contradicts."""
     said, fallbacks, said_by = providers.server_settings(wanted)
     for name, value in said.items():
         if name in made and wanted[name] != value:
@@ -499,11 +454,11 @@ def _check_ps_setting(call: str, name: str, value: Any) -> Any:
         "standby": (0, 1),
     }
     if name in ("enable_ps", "fsync"):
-        return _boolean(call, name, value)
+        return setting_checks.boolean(call, name, value)
     if name in ranges:
-        return _whole(call, name, value, *ranges[name])
+        return setting_checks.whole(call, name, value, *ranges[name])
     if name == "mode":
-        return _one_of(call, name, value, _PS_MODES)
+        return setting_checks.one_of(call, name, value, _PS_MODES)
     if name in ("wal_dir", "address"):
         if value is not None and (not isinstance(value, str) or not value):
             what = "the path of a folder" if name == "wal_dir" else "the address of a Ray cluster"
@@ -532,7 +487,7 @@ def get_ps_context(name: str) -> Any:
 
 
 def ps_resets() -> int:
-    """How often `reset_ps_context` was called: servers do not outlive it."""
+    """How often `reset_ps_context` was called: it ends the servers."""
     return _ps_resets
 
 
@@ -542,8 +497,8 @@ def reset_ps_context() -> None:
     _ps_resets += 1
     _ps.clear()
     _ps.update(_PS_DEFAULTS)
-    _ps_made.clear()
-    _moved()
+    _ps_set_by_user.clear()
+    _update_program_key()
 
 
 def reset() -> None:
@@ -556,4 +511,4 @@ def reset() -> None:
     reset_ps_context()
 
 
-_moved()
+_update_program_key()

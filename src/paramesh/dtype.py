@@ -2,7 +2,7 @@
 
 Glossary
     DType       one element type, a singleton: `float32`, `int64`, …
-    wide        having 64-bit elements; JAX truncates such data unless its 64-bit mode is on
+    64-bit      having 64-bit elements; JAX truncates such data unless its 64-bit mode is on
     x64         the context manager that turns that mode on for one thread, only where it is needed
 
 A DType is accepted wherever numpy or jax.numpy take a dtype, because it has the `dtype` attribute
@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Generator
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 import jax
 import ml_dtypes
@@ -33,7 +33,7 @@ class DType:
 
     __slots__ = ("__weakref__", "_long_name", "_printed", "dtype", "kind")
 
-    def __init__(self, long_name: str, printed: str, np_type: Any, kind: str) -> None:
+    def __init__(self, long_name: str, printed: str, np_type: type, kind: str) -> None:
         self._long_name = long_name
         self._printed = printed
         self.dtype = np.dtype(np_type)
@@ -68,7 +68,7 @@ class DType:
 
     def is_64bit(self) -> bool:
         """True if JAX would truncate it outside its 64-bit mode."""
-        return self in _WIDE
+        return self in _64BIT
 
     def __str__(self) -> str:
         return self._printed
@@ -82,7 +82,7 @@ class DType:
     def __copy__(self) -> DType:
         return self
 
-    def __deepcopy__(self, memo: Any) -> DType:
+    def __deepcopy__(self, memo: dict[int, object]) -> DType:
         return self
 
 
@@ -139,18 +139,31 @@ float_type = (float16, float32, float64, bfloat16)
 complex_type = (complex64, complex128)
 number_type = (*int_type, *uint_type, *float_type, *complex_type)
 
-_WIDE = frozenset((int64, uint64, float64, complex128))
-_WIDE_NP = frozenset(d.np_dtype for d in _WIDE)
-_BY_NP = {d.np_dtype: d for d in ALL}
+_64BIT = frozenset((int64, uint64, float64, complex128))
+_NP_64BIT = frozenset(d.np_dtype for d in _64BIT)
+_BY_NP: dict[object, DType] = {d.np_dtype: d for d in ALL}
 _BY_NAME = {d.long_name: d for d in ALL} | {"bool_": bool_} | {str(d): d for d in ALL}
 _BY_PYTYPE: dict[type, DType] = {bool: bool_, int: int64, float: float64, complex: complex128}
+
+
+class HasDType(Protocol):
+    """An array, or a type of `jax.numpy`."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Its numpy dtype."""
+        ...
+
+
+#: What `to_dtype` takes.
+DTypeLike: TypeAlias = DType | np.dtype[Any] | type | str | HasDType
 
 
 def _by_long_name(name: str) -> DType:
     return _BY_NAME[name]
 
 
-def to_dtype(value: Any) -> DType:
+def to_dtype(value: DTypeLike | None) -> DType:
     """The DType meant by a DType, a numpy or jax.numpy dtype, a name or a python type.
 
     Python types map as in MindSpore's `pytype_to_dtype`: int is Int64, float is Float64.
@@ -217,9 +230,9 @@ def dtype_to_pytype(dtype: DType) -> type:
 
 
 class _Marks(threading.local):
-    """Whether 64-bit data was met on this thread since `watch_64bit` began."""
+    """Whether 64-bit data was met on this thread since `watch_64bit` was entered."""
 
-    wide = False
+    met_64bit = False
 
 
 _marks = _Marks()
@@ -227,26 +240,26 @@ _marks = _Marks()
 
 @contextlib.contextmanager
 def watch_64bit() -> Generator[_Marks]:
-    """Watch for 64-bit data while something is traced; `.wide` of the result tells.
+    """Watch for 64-bit data while something is traced; `.met_64bit` of the result tells.
 
     A program that touches 64-bit data has to be traced, lowered and compiled in JAX's 64-bit mode
     as a whole: JAX consults the mode again when it lowers each operation.
     """
-    outer = _marks.wide
-    _marks.wide = False
+    outer = _marks.met_64bit
+    _marks.met_64bit = False
     try:
         yield _marks
     finally:
-        _marks.wide = _marks.wide or outer
+        _marks.met_64bit = _marks.met_64bit or outer
 
 
 def x64_enabled() -> bool:
     """Whether JAX keeps 64-bit data on this thread now."""
-    # The setting is made at run time, so that checkers do not know the attribute.
+    # The attribute is created at run time, so type checkers do not know it.
     return bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def x64_set(on: bool) -> contextlib.AbstractContextManager[Any]:
+def x64_set(on: bool) -> contextlib.AbstractContextManager[object]:
     """A context in which JAX keeps 64-bit data on this thread, or does not.
 
     As `jax.enable_x64`, which an exception from outside can leave on.
@@ -257,18 +270,26 @@ def x64_set(on: bool) -> contextlib.AbstractContextManager[Any]:
 _NOTHING = contextlib.nullcontext()
 
 
-def is_64bit(value: Any) -> bool:
+def x64_if(needed: bool) -> contextlib.AbstractContextManager[object]:
+    """A context in JAX's 64-bit mode if `needed`, otherwise one that changes nothing.
+
+    For what is known to need the mode; `x64` looks at data, and marks it for `watch_64bit`.
+    """
+    return x64_set(True) if needed and not x64_enabled() else _NOTHING
+
+
+def is_64bit(value: object) -> bool:
     """True if `value` (a DType, a numpy dtype, or anything with a `dtype`) has 64-bit elements."""
     dtype = getattr(value, "dtype", None)
     if dtype is None:
         dtype = value
     try:
-        return dtype in _WIDE_NP
+        return dtype in _NP_64BIT
     except TypeError:
         return False
 
 
-def x64(*values: Any) -> contextlib.AbstractContextManager[Any]:
+def x64(*values: object) -> contextlib.AbstractContextManager[object]:
     """A context in which the given arrays and dtypes keep 64 bits.
 
     Turns on JAX's 64-bit mode on this thread alone, and only if one of `values` (arrays, DTypes or
@@ -277,6 +298,6 @@ def x64(*values: Any) -> contextlib.AbstractContextManager[Any]:
     """
     for value in values:
         if is_64bit(value):
-            _marks.wide = True
+            _marks.met_64bit = True
             return _NOTHING if x64_enabled() else x64_set(True)
     return _NOTHING

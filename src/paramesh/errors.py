@@ -45,8 +45,11 @@ class ContextError(ParameshError, RuntimeError):
     """A call needs a setting in `paramesh.context` that has not been made."""
 
 
-class LayoutError(ParameshError, ValueError):
-    """A layout or a strategy does not fit a shape, an operator or the devices."""
+class LayoutError(ParameshError, ValueError, RuntimeError):
+    """A layout or a strategy does not fit a shape, an operator or the devices.
+
+    MindSpore raises RuntimeError for what its compiler finds, and ValueError for what `shard` does.
+    """
 
 
 class CheckpointError(ParameshError, RuntimeError):

@@ -1,6 +1,6 @@
-"""Settings of MindSpore's `set_context` that mean nothing here: accepted, and noted once.
+"""Settings of MindSpore's `set_context` without effect here: accepted, and logged once.
 
-Scripts make them for MindSpore's compiler and devices. XLA and JAX have settings of their own.
+They configure MindSpore's compiler and devices. XLA and JAX have settings of their own.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _CACHE = "use compilation_cache_dir"
 _MEMORY = "JAX allocates the memory: see XLA_PYTHON_CLIENT_MEM_FRACTION"
 _THREADS = "XLA has threads of its own"
 
-#: {name: (what `get_context` says if it was not made, why it has no effect)}.
+#: {name: (MindSpore's default, why it has no effect)}.
 SETTINGS: dict[str, tuple[Any, str]] = {
     "device_id": (0, _DEVICE),
     "save_graphs_path": ("", _FILES),
@@ -55,8 +55,8 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "memory_optimize_level": ("O0", _MEMORY),
     "memory_offload": ("OFF", _MEMORY),
     "enable_mem_reuse": (True, _MEMORY),
-    "enable_task_sink": (True, "steps are always dispatched ahead"),
-    "enable_loop_sink": (True, "steps are always dispatched ahead"),
+    "enable_task_sink": (True, "steps are always dispatched asynchronously"),
+    "enable_loop_sink": (True, "steps are always dispatched asynchronously"),
     "runtime_num_threads": (30, _THREADS),
     "inter_op_parallel_num": (0, _THREADS),
     "pynative_synchronize": (False, "an error is raised where a value is looked at"),
@@ -72,7 +72,7 @@ _noted: set[str] = set()
 
 
 def note(name: str) -> None:
-    """Say once in a process that a setting has no effect."""
+    """Log once in a process that a setting has no effect."""
     if name not in _noted:
         _noted.add(name)
         _logger.warning(

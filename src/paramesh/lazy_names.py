@@ -1,4 +1,4 @@
-"""What packages offer beyond what they hold: names of upper floors, and MindSpore's paths.
+"""Names of packages that are imported when they are used: of higher layers, and MindSpore's paths.
 
 Glossary
     home    the module that has a name; it is imported when somebody asks for the name
@@ -17,6 +17,24 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 
+def homes(table: Mapping[str, str]) -> dict[str, str]:
+    """{name: its home}, from {home: names with white space between them}.
+
+    The table is a dict of literal strings where it stands:
+    `tests/test_lazy_imports.py` reads it from the source, and compares the homes with the floors.
+
+    Raises:
+        ValueError: a name has two homes.
+    """
+    found: dict[str, str] = {}
+    for home, names in table.items():
+        for name in names.split():
+            if name in found:
+                raise ValueError(f"'{name}' has two homes: {found[name]} and {home}.")
+            found[name] = home
+    return found
+
+
 def opened(
     package: str,
     homes: Mapping[str, str],
@@ -29,7 +47,7 @@ def opened(
         package: its name.
         homes: {name: its home}.
         known: the names that an error may propose.
-        instead: {a name that other libraries have: what to use here}, for errors.
+        instead: {a name of other libraries: what to use here}, for errors.
     """
 
     def get(name: str) -> Any:
@@ -49,13 +67,13 @@ def missing(
     known: Callable[[], Iterable[str]],
     instead: Mapping[str, str] | None = None,
 ) -> str:
-    """What the error about a name that there is not says.
+    """The message of an error about a name that does not exist.
 
     Args:
         owner: whose name it would be.
         name: the name.
         known: the names that may be proposed.
-        instead: {a name that other libraries have: what to use here}.
+        instead: {a name of other libraries: what to use here}.
     """
     text = f"{owner} has no attribute '{name}'."
     if name.startswith("__"):
@@ -67,7 +85,7 @@ def missing(
 
 
 class _CallableModule(types.ModuleType):
-    """A module that is called as the function of its own name in it."""
+    """A module that calls the function of its own name in it."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return vars(self)[self.__name__.rpartition(".")[2]](*args, **kwargs)

@@ -1,7 +1,7 @@
-"""Names of MindSpore's top that mean nothing here, or something that has another name here.
+"""Names of MindSpore's top level without effect here, or with another name here.
 
-Scripts import and call them. What they ask of MindSpore's compiler is so here anyway, or is noted
-in the log of `paramesh` as having no effect.
+Scripts import and call them. What they ask of MindSpore's compiler holds here anyway, or is logged
+by `paramesh` as having no effect.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from paramesh import context, ops, random
+from paramesh.array_types import HostArray
 from paramesh.checkpoint import load_exported
 from paramesh.dtype import DType
 from paramesh.tensor.base import Tensor
@@ -53,6 +54,7 @@ __all__ = [
     "set_recursion_limit",
 ]
 
+T = TypeVar("T")
 _Class = TypeVar("_Class", bound=type)
 _logger = logging.getLogger("paramesh")
 _ALGORITHM: dict[str, Any] = {
@@ -66,7 +68,7 @@ _ALGORITHM: dict[str, Any] = {
 _algorithm = dict(_ALGORITHM)
 
 
-def mutable(input_data: Any, dynamic_len: bool = False) -> Any:
+def mutable(input_data: T, dynamic_len: bool = False) -> T:
     """The value itself: what a compiled function is given may change from call to call.
 
     Args:
@@ -77,7 +79,7 @@ def mutable(input_data: Any, dynamic_len: bool = False) -> Any:
 
 
 def lazy_inline(
-    fn: Callable[..., Any] | None = None, attrs: Any = None, policy: Any = None
+    fn: Callable[..., Any] | None = None, attrs: object = None, policy: object = None
 ) -> Callable[..., Any]:
     """The function itself, as a decorator: XLA decides what is inlined.
 
@@ -93,7 +95,7 @@ def jit_class(cls: _Class) -> _Class:
     """The class itself, as a decorator: any class may be used in compiled functions.
 
     Raises:
-        TypeError: it is no class.
+        TypeError: it is not a class.
     """
     if not isinstance(cls, type):
         raise TypeError(f"jit_class decorates a class, got {cls!r}.")
@@ -105,9 +107,9 @@ ms_class = jit_class
 
 def ms_function(
     fn: Callable[..., Any] | None = None,
-    input_signature: Any = None,
-    hash_args: Any = None,
-    jit_config: Any = None,
+    input_signature: object = None,
+    hash_args: object = None,
+    jit_config: object = None,
 ) -> Any:
     """`jit` under the name of MindSpore 1.x.
 
@@ -322,18 +324,18 @@ def seed(seed: int) -> None:
     random.seed(seed)
 
 
-def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
+def from_numpy(array: HostArray) -> Tensor:
     """A Tensor of an array's values. It is a copy: JAX's arrays do not change.
 
     Raises:
-        TypeError: it is no numpy array.
+        TypeError: it is not a numpy array.
     """
     if not isinstance(array, np.ndarray):
         raise TypeError(f"from_numpy takes a numpy array, got {type(array).__name__}.")
     return Tensor(array)
 
 
-def is_tensor(obj: Any) -> bool:
+def is_tensor(obj: object) -> bool:
     """Whether it is a Tensor; Parameters are."""
     return isinstance(obj, Tensor)
 

@@ -1,8 +1,8 @@
-"""What upper floors provide to lower ones: one registry, with a type for each entry.
+"""What higher layers provide to lower ones: one registry, with a type for each entry.
 
-A lower floor that needs something from above asks `providers` for it when it needs it. Until an
-upper floor provides it, the entry is the answer of one process on one device without servers.
-`paramesh/__init__.py` provides most of them, by functions that import the upper floor when called.
+A lower layer that needs something from a higher one asks `providers` for it when it is needed. By
+default an entry is the behaviour of one process on one device without servers.
+`paramesh/__init__.py` sets most of them, to functions that import the higher layer when called.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any, TypeAlias
 
 from paramesh.errors import ContextError
 
-#: A `paramesh.state.placement.Placement`, which lies on a higher floor.
+#: A `paramesh.state.placement.Placement`, which is in a higher layer.
 Placement: TypeAlias = Any
 
-#: Settings of the parameter server that hold, settings that hold where nobody makes them, and for
-#: each of the first who says so.
+#: Settings of the parameter server that cannot be changed, defaults for the others, and for each of
+#: the first where it comes from.
 ServerSettings = tuple[dict[str, Any], dict[str, Any], dict[str, str]]
 
-#: What is left of {name: Parameter} and of a checkpoint's contents for plain values, and a call
-#: that gives the rest its place.
+#: The rest of {name: Parameter} and of a checkpoint's contents for plain values, and a call that
+#: stores what was taken out.
 Loaded = tuple[dict[str, Any], dict[str, Any], Callable[[], None]]
 
 

@@ -1,9 +1,9 @@
 """Random numbers inside programs: generators whose state is a Parameter.
 
 Glossary
-    state   (seed, counter) as four 32-bit words, in a Parameter: compiled programs take it in and
-            give it back like any other, so that every step draws other numbers
-    key     what `jax.random` draws from: a pure function of the state
+    state   (seed, counter) as four 32-bit words, in a Parameter: it is an input and an output
+            of compiled programs, so that every step gets other numbers
+    key     the key of `jax.random`: a pure function of the state
 
 The key is Threefry (Salmon et al. 2011) of the counter under the seed: no two counters share one,
 and the same seed gives the same keys, in eager and in compiled programs alike.
@@ -23,7 +23,7 @@ from paramesh._compat.jax import eval_context, threefry_2x32
 from paramesh.parameter import Parameter
 from paramesh.sampling.seed import follow_seed, get_seed
 from paramesh.state import storage, tracing
-from paramesh.tensor.base import Tensor, raw
+from paramesh.tensor.base import Tensor, TensorInput, raw
 
 _LARGEST_SEED = 2**64 - 1
 
@@ -35,29 +35,29 @@ class Generator:
         seed: from 0 to 2**64 - 1.
 
     Attributes:
-        state: the Parameter (4,) UInt32 that holds the stream's place.
+        state: the Parameter (4,) UInt32 that holds the position in the stream.
 
     Raises:
-        TypeError: `seed` is no int.
+        TypeError: `seed` is not an int.
         ValueError: `seed` is out of range.
     """
 
     def __init__(self, seed: int = 0) -> None:
         with eval_context():  # a generator may be made while a program is traced
             self.state = Parameter(_words(seed), name="rng_state", requires_grad=False)
-        # Programs of many networks draw from one stream, and are not to wait for one another.
+        # Programs of many networks use one stream, and must not wait for each other.
         storage.keep_apart(self.state)
         self._seed = seed
 
-    def next_key(self) -> Any:
+    def next_key(self) -> jax.Array:
         """The next key, for the functions of `jax.random`; moves the stream by one."""
-        if tracing.current() is None:  # two threads that draw at once must not draw the same
-            words = storage.inside(self.state, self._drawn)
+        if tracing.current() is None:  # two threads must not get the same key
+            words = storage.inside(self.state, self._advance)
         else:
-            words = self._drawn()
+            words = self._advance()
         return jax.random.wrap_key_data(words, impl="threefry2x32")
 
-    def _drawn(self) -> Any:
+    def _advance(self) -> jax.Array:
         state = raw(self.state)
         words = threefry_2x32(state[:2], state[2:])
         low = state[3] + jnp.uint32(1)
@@ -66,10 +66,10 @@ class Generator:
         return words
 
     def manual_seed(self, seed: int) -> Generator:
-        """Begin the stream of `seed`; returns self.
+        """Restart the stream from `seed`; returns self.
 
         Raises:
-            TypeError: `seed` is no int.
+            TypeError: `seed` is not an int.
             ValueError: `seed` is out of range.
         """
         self.state.assign(_words(seed))
@@ -81,11 +81,11 @@ class Generator:
         return self._seed
 
     def get_state(self) -> Tensor:
-        """The place in the stream, a UInt32 Tensor (4,), for `set_state`."""
+        """The position in the stream, a UInt32 Tensor (4,), for `set_state`."""
         return self.state.value()
 
-    def set_state(self, state: Any) -> None:
-        """Go to a place that `get_state` gave.
+    def set_state(self, state: TensorInput) -> None:
+        """Continue from a state that `get_state` returned.
 
         Raises:
             ParameterShapeError: it is not of shape (4,).
@@ -103,7 +103,7 @@ def _words(seed: int) -> np.ndarray[Any, Any]:
 
 
 class _Default:
-    """The generator of everything that is given none; made at first use."""
+    """The generator that is used where none is given; created at first use."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -114,41 +114,41 @@ _default = _Default()
 
 
 def default_generator() -> Generator:
-    """The generator that the random operators and Dropout draw from."""
+    """The generator of the random operators and Dropout."""
     with _default.lock:
         if _default.generator is None:
             _default.generator = Generator(get_seed() or 0)
         return _default.generator
 
 
-def next_key() -> Any:
+def next_key() -> jax.Array:
     """The next key of the default generator, for the functions of `jax.random`.
 
     In a compiled program the generator's state is an input and an output of the program, so each
-    run draws other numbers.
+    run gets another key.
     """
     return default_generator().next_key()
 
 
 def seed(seed: int) -> None:
-    """Begin the default generator's stream of `seed`, from 0 to 2**64 - 1.
+    """Restart the default generator's stream from `seed`, from 0 to 2**64 - 1.
 
     `paramesh.set_seed` does so too, and seeds the recipes besides.
 
     Raises:
-        TypeError: `seed` is no int.
+        TypeError: `seed` is not an int.
         ValueError: `seed` is out of range.
     """
     default_generator().manual_seed(seed)
 
 
 def get_rng_state() -> Tensor:
-    """The default generator's place in its stream, a UInt32 Tensor (4,)."""
+    """The default generator's position in its stream, a UInt32 Tensor (4,)."""
     return default_generator().get_state()
 
 
-def set_rng_state(state: Any) -> None:
-    """Put the default generator to a place that `get_rng_state` gave."""
+def set_rng_state(state: TensorInput) -> None:
+    """Continue the default generator from a state that `get_rng_state` returned."""
     default_generator().set_state(state)
 
 

@@ -20,7 +20,7 @@ from paramesh.tensor import Tensor
 @pytest.fixture(autouse=True)
 def nothing_is_left():
     yield
-    background.settle()
+    background.wait_until_done()
 
 
 class Gate:
@@ -82,7 +82,7 @@ def test_files_appear_in_order(tmp_path: Path, monkeypatch) -> None:
     for i in range(5):
         save_checkpoint({"a": Tensor([float(i)])}, tmp_path / "x", async_save=i % 3 != 2)
         gate.opened.set()
-    background.settle()
+    background.wait_until_done()
     assert value(tmp_path / "x.safetensors", "a") == [4.0]
 
 
@@ -111,7 +111,7 @@ def test_an_error_surfaces_at_the_next_save(tmp_path: Path, monkeypatch) -> None
 
 
 def test_what_cannot_be_saved_is_an_error_at_the_call(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="reads no elements of type Complex64"):
+    with pytest.raises(ValueError, match="does not read elements of type Complex64"):
         save_checkpoint({"a": Tensor(np.ones(1, "c8"))}, tmp_path / "x.ckpt", async_save=True)
     with pytest.raises(ValueError, match="async_save must be a bool, got 'foo'"):
         save_checkpoint({}, tmp_path / "x", async_save="foo")
@@ -141,7 +141,7 @@ def test_the_end_of_the_program_waits_and_tells(tmp_path: Path, how: str) -> Non
         assert done.stderr == ""
         assert load_checkpoint(path)["a"].asnumpy()[-1] == (1 << 20) - 1
     else:
-        assert f"'{path}' could not be saved in background" in done.stderr
+        assert f"'{path}' could not be saved in the background" in done.stderr
         assert "No space left on device" in done.stderr
         with pytest.raises((CheckpointError, FileNotFoundError), match="There is no checkpoint"):
             load_checkpoint(path)

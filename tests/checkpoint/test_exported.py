@@ -145,7 +145,7 @@ class TestRefused:
             data.replace(b"Affine", b"Aff\xff\xff\xff"),
         ):
             with pytest.raises(
-                CheckpointError, match=r"the bytes: no program that paramesh.export"
+                CheckpointError, match=r"the given data is not a valid program of paramesh.export"
             ):
                 paramesh.load_exported(damaged)
         later = data.replace(b'\\"version\\": 1', b'\\"version\\": 9')

@@ -17,7 +17,7 @@ from paramesh.errors import CheckpointError, ParameterNameError, StrategyFileErr
 from paramesh.parallel import Layout
 from paramesh.parallel.layouts.layout import Placed
 from paramesh.parallel.layouts.strategy_file import load_strategy, save_strategy
-from paramesh.parameter.names import unfit_at_rest
+from paramesh.parameter.names import reason_not_saveable
 
 FITS = [
     "w",
@@ -87,7 +87,7 @@ def test_what_cannot_be_loaded_is_not_saved(
         with pytest.raises(ParameterNameError, match=f"Cannot write '.*' to '.*': .*{message}"):
             way(name, tmp_path / "x", format=format, async_save=beside)
     for name in ("", 3, None):
-        with pytest.raises(TypeError, match="a name must be a str that is not empty, got"):
+        with pytest.raises(TypeError, match="a name must be a non-empty str, got"):
             way(name, tmp_path / "x", format=format, async_save=beside)
     assert list(tmp_path.iterdir()) == []
 
@@ -100,7 +100,7 @@ def test_files_with_other_names_are_refused_and_can_be_renamed(name: str, tmp_pa
     with pytest.raises(CheckpointError, match=message) as caught:
         load_checkpoint(path)
     assert len(str(caught.value)) < 400
-    with pytest.raises(ValueError, match="Cannot write|The rules leave no name for"):
+    with pytest.raises(ValueError, match="Cannot write|leave an empty name for"):
         convert(path, tmp_path / "y.ckpt")
     made = convert(path, tmp_path / "y.ckpt", Conversion(rename=lambda old: "w"))
     assert list(load_checkpoint(made.path)) == ["w"]
@@ -128,5 +128,5 @@ def test_strategy_files(tmp_path: Path) -> None:
 def test_every_name_of_a_parameter_but_half_a_pair_fits() -> None:
     for name in (*FITS, *UNFIT):
         if len(name) <= 1024 and "\ud800" not in name:
-            assert unfit_at_rest(Parameter(ONES, name=name).name) is None
-    assert unfit_at_rest(3) == "a name is a str, not int"
+            assert reason_not_saveable(Parameter(ONES, name=name).name) is None
+    assert reason_not_saveable(3) == "a name is a str, not int"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from paramesh import load_checkpoint, save_checkpoint
-from paramesh.cli import main
+from paramesh.cli import checkpoint_writing, main
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
@@ -42,7 +44,7 @@ def test_names_and_layouts(capsys: pytest.CaptureFixture[str], path: Path, tmp_p
     assert (code, err) == (0, "")
     assert out == (
         f"{path} -> {new} (safetensors): 4 parameters, 156 B, 3 renamed.\n"
-        "As they were, for want of a rule for flax:\n  step\n"
+        "Kept unchanged, since there is no rule for flax:\n  step\n"
     )
     assert shapes(new) == {
         "fc.kernel": (3, 2),
@@ -85,7 +87,7 @@ def test_an_existing_file_is_replaced_with_force(
     code, _, err = run(capsys, "convert", path, old)
     assert (code, old.read_text()) == (2, "old")
     assert err == (
-        f"paramesh: '{old}' is there already, and was left as it is; --force replaces it\n"
+        f"paramesh: '{old}' already exists, and was left unchanged; --force replaces it\n"
     )
     assert run(capsys, "convert", path, old, "--force")[0] == 0
     assert set(shapes(old)) == set(shapes(path))
@@ -95,13 +97,16 @@ def test_an_existing_file_is_replaced_with_force(
     ("words", "message"),
     [
         (["{dir}/none", "{dir}/x.safetensors"], "There is no checkpoint '{dir}/none'."),
-        (["{dir}/text", "{dir}/x.safetensors"], "Checkpoint '{dir}/text' is damaged"),
+        (["{dir}/text", "{dir}/x.safetensors"], "Checkpoint '{dir}/text' is not a valid"),
         (["{path}", "{path}"], "'{path}' is the source itself"),
         (["{path}", "{dir}/no/x.safetensors"], "There is no folder '{dir}/no'"),
-        (["{path}", "{dir}/x.bin"], "'{dir}/x.bin' has none of the endings that tell the format"),
-        (["{path}", "{dir}/x", "--format", "zip"], "There is no checkpoint format 'zip'"),
+        (["{path}", "{dir}/x.bin"], "'{dir}/x.bin' has no suffix of a known format"),
+        (["{path}", "{dir}/x", "--format", "zip"], "Unknown checkpoint format 'zip'"),
         (["{path}", "{dir}/x.safetensors", "--dtype", "int8"], "--dtype int8: expected one of"),
-        (["{path}", "{dir}/x.safetensors", "--to", "keras"], "--to keras: there are rules for"),
+        (
+            ["{path}", "{dir}/x.safetensors", "--to", "keras"],
+            "--to keras: expected one of torch, flax",
+        ),
         (
             ["{path}", "{dir}/x.safetensors", "--to", "flax", "--from", "flax"],
             "give --to or --from, not both",
@@ -142,3 +147,25 @@ def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     assert "paramesh convert net.safetensors torch.safetensors --to torch" in out
     for option in ("--format", "--dtype", "--to", "--from", "--layer", "--rename", "--only"):
         assert option in out
+
+
+def test_progress_counts_the_bytes_of_a_folder(
+    capsys: pytest.CaptureFixture[str], path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bar is over the bytes of the selected arrays, whatever files they are in."""
+    folder = save_checkpoint(load_checkpoint(path), tmp_path / "net.sharded")
+    bars: list[tuple[str, int, list[int]]] = []
+
+    @contextmanager
+    def progress(what: str, nbytes: int) -> Generator[Callable[[int], None]]:
+        bars.append((what, nbytes, []))
+        yield bars[-1][2].append
+
+    monkeypatch.setattr(checkpoint_writing, "progress", progress)
+    new = tmp_path / "half.safetensors"
+    assert run(capsys, "convert", folder, new, "--dtype", "float16", "--only", "net")[0] == 0
+    ((what, nbytes, steps),) = bars
+    assert (what, nbytes) == ("converting", (6 + 2 + 30) * 4)
+    assert len(steps) == 3
+    assert all(step > 0 for step in steps)
+    assert sum(steps) == nbytes

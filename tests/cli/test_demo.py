@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from sklearn.datasets import load_digits
 
     folder = tmp_path_factory.mktemp("mnist")
-    found = load_digits()
+    found: Any = load_digits()
     images = np.rint(enlarged(found.images / 16, 28) * 255)
     for part, here in (("train", slice(0, 320)), ("t10k", slice(320, 420))):
         write_idx(folder / f"{part}-images-idx3-ubyte", images[here])

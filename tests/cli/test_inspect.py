@@ -170,10 +170,10 @@ def test_a_network_of_the_guide(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     [
         (["{dir}/none"], "There is no checkpoint '{dir}/none'."),
         (["{path}", "{dir}/none"], "There is no checkpoint '{dir}/none'."),
-        (["{dir}/text"], "Checkpoint '{dir}/text' is damaged"),
+        (["{dir}/text"], "Checkpoint '{dir}/text' is not a valid"),
         (["{path}", "--only", "decoder"], "{path}: none of its 5 parameters matches 'decoder'"),
         (["{path}", "{path}", "--only", "x*"], "neither {path} nor {path} has a parameter"),
-        (["{path}", "--sort", "age"], "--sort age: there are file, name, size"),
+        (["{path}", "--sort", "age"], "--sort age: expected one of file, name, size"),
         (["{path}", "--rtol", "1"], "--rtol and --atol are for two checkpoints"),
         (["{path}", "{path}", "--stats"], "--stats is for one checkpoint; two are compared"),
     ],

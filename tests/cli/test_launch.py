@@ -58,13 +58,8 @@ def script(tmp_path: Path) -> Path:
 
 
 def launch(*words: str, **more: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*LAUNCH, *words],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        **({"env": without_virtual_devices()} | more),
-    )
+    options: dict[str, Any] = {"env": without_virtual_devices()} | more
+    return subprocess.run([*LAUNCH, *words], capture_output=True, text=True, timeout=120, **options)
 
 
 def said(stdout: str) -> list[str]:
@@ -104,7 +99,7 @@ class TestFailures:
     @pytest.mark.parametrize(
         ("how", "rank", "code", "message"),
         [
-            ("raise", 1, 1, "rank 1 of 2 exited with code 1; the others were ended. What"),
+            ("raise", 1, 1, "rank 1 of 2 exited with code 1; the others were terminated. Its"),
             ("kill", 0, 137, r"rank 0 of 2 was killed by SIGKILL \(signal 9\); the others were"),
             pytest.param("kill", 1, 137, r"rank 1 of 2 was killed", marks=pytest.mark.slow),
             pytest.param("raise", 0, 1, r"rank 0 of 2 exited with code 1", marks=pytest.mark.slow),
@@ -143,7 +138,7 @@ class TestFailures:
         done = launch(str(path))
         assert done.returncode == 1
         assert done.stderr.endswith("SyntaxError: invalid syntax\n")
-        assert "paramesh: rank 0 of 1 exited with code 1. What it said" in done.stderr
+        assert "paramesh: rank 0 of 1 exited with code 1. Its last output" in done.stderr
 
     def test_mistakes_in_the_arguments(self, tmp_path: Path) -> None:
         with pytest.raises(
@@ -175,7 +170,7 @@ class TestEnds:
         path = tmp_path / "waiting.py"
         path.write_text(WAITING)
         words = [*LAUNCH, "-n", "2", str(path)]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         with subprocess.Popen(words, env=without_virtual_devices(), **pipes) as launcher:
             try:
                 assert launcher.stdout is not None

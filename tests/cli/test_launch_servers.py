@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from paramesh.cli import app, launch_servers
 from paramesh.cli.errors import CommandError
-from paramesh.cli.launch import Launch, _told, workers
+from paramesh.cli.launch import Launch, _failure_text, workers
 from paramesh.cli.launch_servers import Servers, served
 from paramesh.cli.supervisor import Failure
 from paramesh.errors import ParameterServerError
@@ -99,7 +99,7 @@ def test_without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     ("words", "message"),
     [
         (["--workers", "2"], "go with --servers"),
-        (["--servers", "2", "--workers", "2", "-n", "2"], "give -n, or --workers"),
+        (["--servers", "2", "--workers", "2", "-n", "2"], "give -n or --workers, not both"),
     ],
 )
 def test_options_that_do_not_fit(words: list[str], message: str, script: Path) -> None:
@@ -120,7 +120,7 @@ NODE = """[state-dump] \tNodeManager.deadline_timer.record_metrics - 1 total (1 
 def test_a_node_that_died_is_told_with_what_to_do(folder: Path | None, script: Path) -> None:
     servers = Servers(2, workers=2, wal_dir=folder)
     failure = Failure(launch_servers.HOST_LABEL, "exited with code 1", NODE, 1)
-    text = _told(failure, Launch(1, str(script), servers=servers))
+    text = _failure_text(failure, Launch(1, str(script), servers=servers))
     assert text.startswith("\nparamesh: Ray's raylet was killed by SIGKILL (signal 9); if nobody")
     if folder is None:
         assert "A run with a --wal-dir is started again with the same one" in text
@@ -132,9 +132,9 @@ def test_a_node_that_died_is_told_with_what_to_do(folder: Path | None, script: P
 
 def test_a_node_that_could_not_start_is_told_with_what_it_said(script: Path) -> None:
     failure = Failure(launch_servers.HOST_LABEL, "exited with code 1", NODE[:70] + "\nno port\n", 1)
-    text = _told(failure, Launch(1, str(script), servers=Servers(1, workers=1)))
-    assert "paramesh: Ray, on which the servers are, exited with code 1. The servers and" in text
-    assert text.endswith("What it said last:\n\nno port\n")
+    text = _failure_text(failure, Launch(1, str(script), servers=Servers(1, workers=1)))
+    assert "paramesh: Ray, which runs the servers, exited with code 1. The servers and" in text
+    assert text.endswith("Its last output:\n\nno port\n")
 
 
 @pytest.mark.parametrize(

@@ -135,8 +135,11 @@ def test_any_cut_of_any_cut(tmp_path_factory: pytest.TempPathFactory, data: Any)
             layouts["a.*"] = tuple(parts)
         with open_source(at) as source:
             done = reshard(source, root / f"{i}", Resharding(processes, devices, None, layouts))
-        assert sum(done.held) == sum(v.nbytes for v in values.values())
-        assert max(done.held) - min(done.held) <= 40_000 * 4 // min(processes, 5) + 2 * 24**3
+        assert sum(done.part_bytes) == sum(v.nbytes for v in values.values())
+        assert (
+            max(done.part_bytes) - min(done.part_bytes)
+            <= 40_000 * 4 // min(processes, 5) + 2 * 24**3
+        )
         at = done.path
         assert same(at, values)
 
@@ -157,7 +160,7 @@ def test_a_strategy_with_ranks_in_another_order(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["merge", "{at}/none", "{at}/x.ckpt"], "There is no checkpoint '{at}/none'."),
-        (["merge", "{at}/run", "{at}/x.ckpt"], "{at}/run: 8 files of ranks need the strategy file"),
+        (["merge", "{at}/run", "{at}/x.ckpt"], "{at}/run: 8 per-rank files need the strategy file"),
         (
             ["merge", "{at}/run", "{at}/x.ckpt", "--strategy", "{at}/no"],
             "Strategy file '{at}/no'",
@@ -170,15 +173,15 @@ def test_a_strategy_with_ranks_in_another_order(tmp_path: Path) -> None:
             ["merge", "{net}", "{net}"],
             "'{at}/net.safetensors' is the s",
         ),
-        (["merge", "{net}", "{at}/old.ckpt"], "'{at}/old.ckpt' is there already"),
-        (["merge", "{net}", "{at}/x"], "'{at}/x' has none of the endings"),
+        (["merge", "{net}", "{at}/old.ckpt"], "'{at}/old.ckpt' already exists"),
+        (["merge", "{net}", "{at}/x"], "'{at}/x' has no suffix of a known format"),
         (
             ["merge", "{net}", "{at}/x.sharded"],
-            "{at}/x.sharded: merge makes",
+            "{at}/x.sharded: merge writes one file",
         ),
         (
             ["merge", "{net}", "{at}/x.ckpt", "--strategy", "{at}/s.json"],
-            "{at}/net.safetensors is one checkpoint by itself",
+            "{at}/net.safetensors is a complete checkpoint",
         ),
         (
             ["merge", "{net}", "{at}/x.ckpt", "--only", "no"],
@@ -226,7 +229,7 @@ def test_a_strategy_with_ranks_in_another_order(tmp_path: Path) -> None:
         ),
         (
             ["reshard", "{net}", "{at}/x", "--devices", "8", "--layout", "fc=a"],
-            "--layout fc=a: expected PATTERN=PARTS",
+            "--layout fc=a: expected PATTERN=COUNTS",
         ),
         (
             ["reshard", "{net}", "{at}/x", "--devices", "8", "--layout", "no=2"],
@@ -266,7 +269,7 @@ def test_force_replaces(capsys: Any, at: Path) -> None:
     code, _, err = run(capsys, *words)
     assert (code, err) == (
         2,
-        f"paramesh: '{at}/x' is there already, and was left as it is; --force replaces it\n",
+        f"paramesh: '{at}/x' already exists, and was left unchanged; --force replaces it\n",
     )
     assert sorted((at / "x").iterdir()) == first
     assert run(capsys, *words, "--force")[0] == 0
@@ -319,7 +322,9 @@ def test_a_killed_one_leaves_no_checkpoint(capsys: Any, at: Path) -> None:
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     assert (at / "x.sharded").is_dir()
-    with pytest.raises(CheckpointError, match="has no index.json, so it is no checkpoint"):
+    with pytest.raises(
+        CheckpointError, match="has no index.json, so it is not a complete checkpoint"
+    ):
         load_checkpoint(at / "x.sharded")
     assert run(capsys, *words, "--force")[0] == 0  # what is left goes with it
     assert same(at / "x.sharded")

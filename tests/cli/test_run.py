@@ -100,7 +100,7 @@ def test_a_script_runs_as_python_runs_it(folder: Path) -> None:
         "[1. 1.] True True True",
         "False True",
     ]
-    told = "paramesh run: device_target='Ascend': this machine has CPU, and the script runs on it."
+    told = "paramesh run: device_target='Ascend': this machine has CPU, so the script runs on that."
     assert [line for line in done.stderr.splitlines() if "device_target" in line] == [told]
 
 
@@ -109,8 +109,8 @@ def test_paramesh_wins_over_an_installed_mindspore_and_strict_refuses_ascend(fol
         *RUN, "--strict", "-m", "train", "0", at=folder, PYTHONPATH=str(folder / "installed")
     )
     assert done.returncode == 1
-    assert "MindSpore is installed here, too: `import mindspore` is paramesh" in done.stderr
-    assert "device_target='Ascend', but JAX runs on CPU here, and --strict refuses" in done.stderr
+    assert "MindSpore is installed here too, but `import mindspore` gives paramesh" in done.stderr
+    assert "device_target='Ascend', but JAX runs on CPU here, and --strict rejects" in done.stderr
     assert done.stdout == ""
 
 

@@ -212,7 +212,7 @@ def test_a_folder_gives_a_census(folder: Path, capsys: pytest.CaptureFixture[str
     code, text = checked(capsys, str(folder))
     assert code == 1
     assert "     2  mindspore.nn.Linear: Use mindspore.nn.Dense.\n" in text
-    assert text.endswith("4 scripts: 2 (50%) have everything that they name.\n")
+    assert text.endswith("4 scripts: 2 (50%) have all names that they use.\n")
 
 
 def test_a_file_that_is_no_python_is_said(

@@ -25,7 +25,8 @@ LIVE |= {"staged": {}, "last_snapshot": {}}
 def run_at(port: int, job: str = "default", token: str | None = "secret", **more: Any) -> Run:
     facts: dict[str, Any] = {"wal_dir": "/data/run", "servers": 2, "workers": 4}
     facts |= {"pid": 4000 + port, "started": time.time() - 7300, "program": "train.py " * 20}
-    return Run(**facts | {"address": f"127.0.0.2:{port}", "job": job, "token": token} | more)
+    facts |= {"address": f"127.0.0.2:{port}", "job": job, "token": token}
+    return Run(**facts | more)
 
 
 class Looking:
@@ -86,7 +87,7 @@ def test_of_several_runs_there_is_a_table(known: list[Run], width: int) -> None:
     assert (
         text.replace("\n", " ")
         .rstrip()
-        .endswith("2 runs are here. Choose one: paramesh ps status --address 127.0.0.2:2")
+        .endswith("2 runs are on this host. Choose one: paramesh ps status --address 127.0.0.2:2")
     )
     assert max(len(line) for line in text.splitlines()[:-1]) <= width
     assert ("/data/run" in text) == (width >= 100)
@@ -127,7 +128,7 @@ def test_an_address_elsewhere(known: list[Run], monkeypatch: pytest.MonkeyPatch)
 
 
 def test_no_run_at_all(known: list[Run]) -> None:
-    with pytest.raises(CommandError, match="no run with servers of this user is on this host; for"):
+    with pytest.raises(CommandError, match="this user has no run with servers on this host; for"):
         shown()
     known.append(run_at(1))
     with pytest.raises(CommandError, match="on this host by the job 'other'; for one elsewhere"):

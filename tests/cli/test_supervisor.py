@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 
 from paramesh.cli import supervisor
-from paramesh.cli.supervisor import Failure, Interrupted, Member, supervise
+from paramesh.cli.supervisor import Failure, Interrupted, ProcessSpec, supervise
 
 
-def member(label: str, program: str, **more: Any) -> Member:
-    return Member(label, [sys.executable, "-c", program], **more)
+def member(label: str, program: str, **more: Any) -> ProcessSpec:
+    return ProcessSpec(label, [sys.executable, "-c", program], **more)
 
 
-def run(*members: Member, color: bool = False) -> tuple[Failure | None, list[str], list[str]]:
+def run(*members: ProcessSpec, color: bool = False) -> tuple[Failure | None, list[str], list[str]]:
     out, err = io.BytesIO(), io.BytesIO()
     failure = supervise(members, out, err, color)
     return failure, out.getvalue().decode().splitlines(), err.getvalue().decode().splitlines()
@@ -167,7 +167,7 @@ class TestFailures:
             f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(600)"
         )
         with pytest.raises(FileNotFoundError):
-            run(member("rank 0", program), Member("rank 1", [str(tmp_path / "nothing")]))
+            run(member("rank 0", program), ProcessSpec("rank 1", [str(tmp_path / "nothing")]))
         if pid.exists() and pid.read_text():
             assert gone(int(pid.read_text()))
 
@@ -248,35 +248,35 @@ class TestRestarts:
         "count < 2 and os.kill(os.getpid(), 9)"
     )
 
-    def restarted(self, path: Path, restarts: int) -> Member:
+    def restarted(self, path: Path, restarts: int) -> ProcessSpec:
         path.write_text("")
         command = [sys.executable, "-c", self.PROGRAM, str(path)]
-        return Member("worker 0", command, restarts=restarts)
+        return ProcessSpec("worker 0", command, restarts=restarts)
 
     def test_one_that_is_killed_is_started_again(self, tmp_path: Path) -> None:
         failure, out, err = run(self.restarted(tmp_path / "count", 3), member("worker 1", "0"))
         assert failure is None
         assert out == [f"[worker 0] start {i}" for i in range(3)]
         assert err == [
-            f"[worker 0] was killed by SIGKILL (signal 9): started again ({i} of 3)" for i in (1, 2)
+            f"[worker 0] was killed by SIGKILL (signal 9): restarted ({i} of 3)" for i in (1, 2)
         ]
 
     def test_not_more_often_than_it_may(self, tmp_path: Path) -> None:
         failure, _, _ = run(self.restarted(tmp_path / "count", 1), member("worker 1", FOREVER))
         assert failure is not None
-        assert failure.what == "was killed by SIGKILL (signal 9) and had been started again once"
+        assert failure.what == "was killed by SIGKILL (signal 9) and had been restarted once"
         assert failure.code == 137
 
     def test_an_exception_is_no_kill(self) -> None:
         program = "raise ValueError('no good')"
         command = [sys.executable, "-c", program]
-        failure, _, err = run(Member("worker 0", command, restarts=3))
+        failure, _, err = run(ProcessSpec("worker 0", command, restarts=3))
         assert failure is not None
         assert failure.what == "exited with code 1"
         assert err.count("[worker 0] ValueError: no good") == 1
 
     def test_a_quiet_one_is_heard_when_it_fails(self) -> None:
-        quiet = Member(
+        quiet = ProcessSpec(
             "servers", [sys.executable, "-c", "print('in vain')"], quiet=True, server=True
         )
         failure, out, err = run(quiet, member("worker 0", FOREVER))
@@ -289,10 +289,10 @@ class TestRestarts:
 @pytest.mark.skipif(os.name != "posix", reason="there is no SIGKILL")
 def test_a_launcher_that_was_killed_leaves_no_folder(tmp_path: Path) -> None:
     program = (
-        "import io, sys\nfrom paramesh.cli.supervisor import Member, supervise\n"
+        "import io, sys\nfrom paramesh.cli.supervisor import ProcessSpec, supervise\n"
         "words = [sys.executable, '-c', \"import os, time; print(os.environ['PARAMESH_REPORT'], "
         'flush=True); time.sleep(600)"]\n'
-        "supervise([Member('one', words)], sys.stdout.buffer, sys.stderr.buffer)"
+        "supervise([ProcessSpec('one', words)], sys.stdout.buffer, sys.stderr.buffer)"
     )
     with subprocess.Popen(
         [sys.executable, "-c", program],

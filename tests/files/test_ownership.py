@@ -54,9 +54,9 @@ def anothers(path: Path) -> None:
 FOLDERS: list[tuple[Callable[[Path], None], str]] = [
     (linked, r"'.*/it' is a symbolic link that '?\w+'? has made\. It is not followed: remove it"),
     (linked_to_nothing, "is a symbolic link"),
-    (open_to_the_group, r"may be written to by others \(its mode is 770\).*chmod go-w"),
+    (open_to_the_group, r"is writable by others \(its mode is 770\).*chmod go-w"),
     (open_to_all, r"its mode is 1777"),
-    (a_file, "is no folder"),
+    (a_file, "is not a folder"),
 ]
 
 
@@ -113,9 +113,9 @@ def given(path: Path) -> None:
     ("make", "message"),
     [
         (a_link, "is a symbolic link that"),
-        (a_second_name, r"is there under another name too \(a hard link\)"),
+        (a_second_name, r"has another name too \(a hard link\)"),
         (writable_by_all, "its mode is 666"),
-        (a_pipe, "is no plain file"),
+        (a_pipe, "is not a regular file"),
         pytest.param(given, "belongs to", marks=as_root),
     ],
 )

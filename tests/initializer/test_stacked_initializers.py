@@ -79,7 +79,7 @@ STRUCTURED: list[tuple[Any, tuple[int, ...]]] = [
 def holds(init: Any, matrix: Any) -> None:
     """What is true of a matrix of this initializer."""
     if isinstance(init, Orthogonal):
-        flat = np.float64(matrix.reshape(len(matrix), -1)) / init.gain
+        flat = matrix.reshape(len(matrix), -1).astype(np.float64) / init.gain
         flat = flat if flat.shape[0] >= flat.shape[1] else flat.T
         np.testing.assert_allclose(flat.T @ flat, np.eye(flat.shape[1]), atol=1e-6)
     elif isinstance(init, Sparse):
@@ -134,12 +134,12 @@ def test_axes_that_cannot_be(make) -> None:
             make(batch_axis=wrong)
     with pytest.raises(ValueError, match=r"there is no axis 3 in the shape \(2, 3, 4\)"):
         initializer(make(batch_axis=3), (2, 3, 4))
-    with pytest.raises(ValueError, match=r"an axis is named twice, for the shape \(2, 3, 4\)"):
+    with pytest.raises(ValueError, match=r"an axis is named twice for the shape \(2, 3, 4\)"):
         initializer(make(batch_axis=(0, -3)), (2, 3, 4))
     with pytest.raises(ValueError, match=r"2 axes.* besides batch_axis=\(0,\), got \(2, 3\)"):
         initializer(make(batch_axis=0), (2, 3))
     if hasattr(make, "in_axis"):
-        with pytest.raises(ValueError, match=r"\(in_axis, out_axis\): give both, or none of them"):
+        with pytest.raises(ValueError, match=r"\(in_axis, out_axis\): give both or neither"):
             make(in_axis=0)
         with pytest.raises(ValueError, match="an axis is named twice"):
             initializer(make(in_axis=0, out_axis=1, batch_axis=1), (2, 3, 4))

@@ -23,6 +23,7 @@ from paramesh.nn import Cell, CellDict, CellList, SequentialCell, no_init_parame
 from paramesh.parameter import Parameter, ParameterTuple
 from paramesh.tensor import Tensor
 from paramesh.transforms import grad, value_and_grad
+from type_checks import wrong
 
 MODES = pytest.mark.parametrize("mode", [context.GRAPH_MODE, context.PYNATIVE_MODE])
 X = np.array([[1.0, 2.0], [3.0, 4.0], [0.5, -1.0]], np.float32)
@@ -112,14 +113,14 @@ def test_update_parameters_name() -> None:
     with pytest.raises(ParameterNameError, match="prefix 'a b' may consist of digits, letters"):
         net.update_parameters_name("a b")
     with pytest.raises(TypeError, match="prefix must be a str, got 3"):
-        net.update_parameters_name(3)
+        net.update_parameters_name(wrong(3))
 
 
 def test_two_parameters_of_one_name_show_both_owners() -> None:
     cell = Cell()
     cell.a = Parameter(1.0, name="s")
     with pytest.raises(
-        DuplicateNameError, match=r"are named 's': Cell.a and Cell.b. .*give one of"
+        DuplicateNameError, match=r"are named 's': Cell.a and Cell.b. .*rename one of"
     ):
         cell.b = Parameter(2.0, name="s")
     assert not hasattr(cell, "b")
@@ -194,7 +195,7 @@ def test_attributes_change() -> None:
     assert weight.asnumpy().sum() == 0
     layer.weight = Parameter(np.ones((2, 2), np.float32))
     assert layer.weight is not weight
-    layer.bias = None
+    setattr(layer, "bias", None)  # noqa: B010
     assert layer.bias is None
     assert names(layer) == ["weight"]
     del layer.weight
@@ -232,8 +233,8 @@ def test_insert_param_to_cell() -> None:
     cases: list[tuple[Any, Any, type[Exception], str]] = [
         ("", Parameter(1.0), KeyError, "a Parameter needs an attribute name"),
         ("x.y", Parameter(1.0), KeyError, "'x.y' may not have a dot"),
-        ("plain", Parameter(1.0), KeyError, "Cell.plain exists and is no Parameter"),
-        ("construct", Parameter(1.0), KeyError, "Cell.construct exists and is no Parameter"),
+        ("plain", Parameter(1.0), KeyError, "Cell.plain exists and is not a Parameter"),
+        ("construct", Parameter(1.0), KeyError, "Cell.construct exists and is not a Parameter"),
         (3, Parameter(1.0), TypeError, "must be a str, got 3"),
         ("z", Tensor([1.0]), TypeError, "expected a Parameter or None, got Tensor"),
         ("z", Parameter(1.0, name="w"), DuplicateNameError, "Cell.w and Cell.z"),
@@ -250,9 +251,9 @@ def test_insert_child_to_cell_renames_nothing() -> None:
     assert cell.child is cell.name_cells()["child"]
     cases: list[tuple[Any, Any, type[Exception], str]] = [
         (3, Layer(), TypeError, "a child's name is a str, got 3"),
-        ("", Layer(), KeyError, "is no name for a child Cell"),
-        ("a.b", Layer(), KeyError, "'a.b' is no name"),
-        ("construct", Layer(), KeyError, "exists and is no Cell"),
+        ("", Layer(), KeyError, "is not a valid name for a child Cell"),
+        ("a.b", Layer(), KeyError, "'a.b' is not a valid name"),
+        ("construct", Layer(), KeyError, "exists and is not a Cell"),
         ("other", 3, TypeError, "expected a Cell, got int"),
     ]
     for name, child, error, says in cases:
@@ -334,7 +335,7 @@ def test_state_dict_round_trip() -> None:
     result = other.load_state_dict(state, strict=False)
     assert result == (["scale"], ["extra"])
     with pytest.raises(TypeError, match="takes {path: Tensor}, got list"):
-        other.load_state_dict([1])
+        other.load_state_dict(wrong([1]))
 
 
 def test_printing() -> None:
@@ -406,7 +407,7 @@ def test_forward_hooks(mode: int) -> None:
         handle.remove()
     np.testing.assert_array_equal(layer(X).asnumpy(), plain)
     with pytest.raises(TypeError, match="Layer: a hook must be callable, got 3"):
-        layer.register_forward_hook(3)
+        layer.register_forward_hook(wrong(3))
 
 
 @MODES
@@ -592,11 +593,15 @@ def test_cell_dict() -> None:
     [
         (lambda: CellList([1]), TypeError, "CellList holds Cells, got int"),
         (lambda: CellList([Layer()])[3], IndexError, "index 3, but it has 1 Cells"),
-        (lambda: CellList([Layer()])["a"], TypeError, "an index is an int or a slice, got 'a'"),
-        (lambda: CellList([]).extend(Layer()), TypeError, "extend takes a list"),
-        (lambda: CellList([]).append(None), TypeError, "CellList holds Cells, got NoneType"),
-        (lambda: CellDict({"a.b": Layer()}), KeyError, "'a.b' is no name for a Cell"),
-        (lambda: CellDict({"a": 1}), TypeError, "CellDict holds Cells, got int"),
+        (
+            lambda: CellList([Layer()])[wrong("a")],
+            TypeError,
+            "an index is an int or a slice, got 'a'",
+        ),
+        (lambda: CellList([]).extend(wrong(Layer())), TypeError, "extend takes a list"),
+        (lambda: CellList([]).append(wrong(None)), TypeError, "CellList holds Cells, got NoneType"),
+        (lambda: CellDict({"a.b": Layer()}), KeyError, "'a.b' is not a valid name for a Cell"),
+        (lambda: CellDict(wrong({"a": 1})), TypeError, "CellDict holds Cells, got int"),
         (lambda: SequentialCell(1), TypeError, "SequentialCell holds Cells, got int"),
     ],
 )

@@ -70,7 +70,7 @@ def test_differences_are_recorded_checks() -> None:
         ("nn.LSTM(3, 4, dropout=1.0)", ValueError, r"LSTM\(dropout\)"),
         ("nn.RNN(3, 4, nonlinearity='selu')", ValueError, r"RNN\(nonlinearity\)"),
         ("nn.MultiheadAttention(6, 4)", ValueError, "does not divide into num_heads=4"),
-        ("nn.TransformerEncoderLayer(6, 2, activation='nosuch')", KeyError, "is no activation"),
+        ("nn.TransformerEncoderLayer(6, 2, activation='nosuch')", KeyError, "is not an activation"),
         ("nn.Upsample()", ValueError, "either size or scale_factor"),
         ("nn.Unfold((2, 2, 2, 1), (1, 1, 1, 1), (1, 1, 1, 1))", ValueError, r"Unfold\(ksizes\)"),
         ("nn.Pad([(1, 1)])", TypeError, "a tuple of pairs"),

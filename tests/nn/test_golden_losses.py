@@ -82,4 +82,4 @@ def test_own_losses_are_weighted_and_reduced() -> None:
 
 def test_half_precision_stays() -> None:
     x = Tensor(numbers(3, 4).astype(np.float16))
-    assert str(Weighted("mean")(x, Tensor(np.float32([[2.0]]))).dtype) == "Float16"
+    assert str(Weighted("mean")(x, Tensor(np.array([[2.0]], np.float32))).dtype) == "Float16"

@@ -10,6 +10,7 @@ import pytest
 from layer_cases import make, numbers
 from paramesh import nn
 from paramesh.tensor import Tensor
+from type_checks import present
 
 X = numbers(2, 4, 7, 6)
 
@@ -68,7 +69,7 @@ def test_adaptive_pool_of_sequences() -> None:
 def test_convolution_of_volumes_with_paddings() -> None:
     x = numbers(1, 2, 3, 4, 3)
     net = nn.Conv3d(2, 2, 2, pad_mode="pad", padding=(1, 0, 0, 1, 2, 0), group=2, has_bias=True)
-    w, b = (p.asnumpy() for p in (net.weight, net.bias))
+    w, b = (present(p).asnumpy() for p in (net.weight, net.bias))
     grown = np.pad(x, [(0, 0), (0, 0), (1, 0), (0, 1), (2, 0)])
     wanted = np.zeros((1, 2, 3, 4, 4), np.float32) + b.reshape(1, 2, 1, 1, 1)
     for d, h, k in np.ndindex(2, 2, 2):

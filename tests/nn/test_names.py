@@ -21,7 +21,7 @@ def test_names_from_above(home: str) -> None:
     if importlib.util.find_spec(home) is None:
         pytest.skip(f"{home} is not there yet")
     above = importlib.import_module(home)
-    names = [name for name, where in nn._ABOVE.items() if where == home and hasattr(above, name)]
+    names = [name for name, where in nn._LAZY.items() if where == home and hasattr(above, name)]
     assert names
     for name in names:
         assert getattr(nn, name) is getattr(above, name)

@@ -1,4 +1,6 @@
-"""Cells and Parameters in plain lists: not registered, as in MindSpore, and said by name."""
+"""Cells and Parameters in plain lists: not registered, as in MindSpore, with a warning that names
+them.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def test_what_is_in_a_plain_container_is_said(kind: str, below: bool) -> None:
     make, container, rest = LOST[kind]
     net = Net(layers=make())
     net = Net(inner=net, head=dense()) if below else net
-    message = rf"^Net\.layers is a {container}, so what is in it is no part of Net, as in .*{rest}"
+    message = (
+        rf"^Net\.layers is a {container}, so its contents are not registered in Net, as in .*{rest}"
+    )
     with pytest.warns(UnregisteredWarning, match=message) as said:
         assert len(net.trainable_params()) == (2 if below else 0)
     assert len(said) == 1

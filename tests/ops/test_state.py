@@ -10,6 +10,7 @@ from paramesh.errors import ParameterDtypeError, ParameterShapeError
 from paramesh.parameter import Parameter
 from paramesh.tensor import Tensor
 from paramesh.transforms import jit
+from type_checks import wrong
 
 FORMS = {
     "function": (ops.assign, ops.assign_add, ops.assign_sub),
@@ -72,7 +73,7 @@ def test_numbers() -> None:
 def test_only_parameters(form: str) -> None:
     for fn in FORMS[form]:
         with pytest.raises(TypeError, match="variable must be a Parameter.*got Tensor"):
-            fn(Tensor([1.0]), Tensor([1.0]))
+            fn(wrong(Tensor([1.0])), Tensor([1.0]))
 
 
 def test_result_outlives_the_next_step() -> None:

@@ -13,6 +13,7 @@ from paramesh import context, optim
 from paramesh.errors import OptimizerError
 from paramesh.parameter import Parameter
 from paramesh.tensor import Tensor
+from type_checks import wrong
 
 TRANSFORMS = {
     "adam": optax.adam(1e-2),
@@ -114,7 +115,7 @@ def test_extra_arguments_reach_the_transformation() -> None:
 
 def test_mistakes() -> None:
     with pytest.raises(TypeError, match="from_optax takes an optax transformation"):
-        optim.from_optax(1e-3, start())
+        optim.from_optax(wrong(1e-3), start())
     optimizer = optim.from_optax(optax.adam(1e-3), start())
     with pytest.raises(OptimizerError, match="the learning rate is inside the optax transf"):
         optimizer.get_lr()

@@ -12,6 +12,7 @@ from paramesh import context, optim
 from paramesh.errors import DuplicateNameError, GroupOverlapError, OptimizerError
 from paramesh.parameter import Parameter
 from paramesh.tensor import Tensor
+from type_checks import wrong
 
 NAMES = ("conv.weight", "conv.bias", "fc.weight", "fc.bias", "bn.gamma")
 
@@ -174,7 +175,7 @@ MISTAKES = {
     "order_params alone": (
         lambda p: [{"order_params": p}],
         OptimizerError,
-        "there is no group with 'params'",
+        "no group has 'params'",
     ),
     "a predicate with nothing to choose from": (
         lambda p: [{"params": optim.by_name("*.bias")}],
@@ -245,8 +246,12 @@ MISTAKES = {
 def test_mistakes_name_the_parameters(mistake: str) -> None:
     groups, error, says = MISTAKES[mistake]
     with pytest.raises(error, match=says):
-        optim.SGD(groups(params()), 0.1)
-    base = {GroupOverlapError: RuntimeError, OptimizerError: ValueError}.get(error)
+        optim.SGD(wrong(groups(params())), 0.1)
+    bases: dict[type[Exception], type[Exception]] = {
+        GroupOverlapError: RuntimeError,
+        OptimizerError: ValueError,
+    }
+    base = bases.get(error)
     assert base is None or issubclass(error, base)
     assert error in vars(builtins).values() or error.__module__ == "paramesh.errors"
 
@@ -271,4 +276,4 @@ def test_a_rate_of_a_stranger() -> None:
     with pytest.raises(ValueError, match="SGD does not train Parameter 'fc.weight'"):
         optimizer.get_lr_parameter(p[2])
     with pytest.raises(TypeError, match="takes a Parameter, got str"):
-        optimizer.get_lr_parameter("fc.weight")
+        optimizer.get_lr_parameter(wrong("fc.weight"))

@@ -8,6 +8,7 @@ from paramesh import optim
 from paramesh.parameter import Parameter
 from paramesh.tensor import Tensor
 from paramesh.transforms import jit
+from type_checks import wrong
 
 OVERFLOWS = [0, 0, 0, 0, 0, 1, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1]
 # From 16, factor 2, window 3.
@@ -61,11 +62,19 @@ def test_a_scale_that_stays() -> None:
     ("make", "error", "says"),
     [
         (lambda: optim.FixedLossScaleManager(0.5), ValueError, "loss_scale must be at least 1"),
-        (lambda: optim.FixedLossScaleManager(2.0, 1), TypeError, "drop_overflow_update must be"),
+        (
+            lambda: optim.FixedLossScaleManager(2.0, wrong(1)),
+            TypeError,
+            "drop_overflow_update must be",
+        ),
         (lambda: optim.DynamicLossScaleManager(0.5), ValueError, "init_loss_scale must be at le"),
         (lambda: optim.DynamicLossScaleManager(2.0, 0), ValueError, "scale_factor must be above"),
         (lambda: optim.DynamicLossScaleManager(2.0, 2, 0), ValueError, "scale_window must be at"),
-        (lambda: optim.DynamicLossScaleManager(2.0, 2, 1.5), TypeError, "scale_window must be an"),
+        (
+            lambda: optim.DynamicLossScaleManager(2.0, 2, wrong(1.5)),
+            TypeError,
+            "scale_window must be an",
+        ),
         (
             lambda: optim.DynamicLossScaleUpdateCell(8, 2, 3)(Tensor(8.0), Tensor(True)),
             TypeError,

@@ -159,7 +159,14 @@ def test_ftrl_makes_zeros() -> None:
     assert not zero.all()
 
 
-def _adafactor(lr=None, decay=0.0, beta1=0.9, scale=True, warmup=False, rate=0.8):
+def _adafactor(
+    lr: float | None = None,
+    decay: float = 0.0,
+    beta1: float | None = 0.9,
+    scale: bool = True,
+    warmup: bool = False,
+    rate: float = 0.8,
+):
     def rms(x):
         return np.sqrt((x * x).mean())
 

@@ -29,6 +29,7 @@ from paramesh.initializer import Normal, initializer
 from paramesh.parameter import Parameter, ParameterTuple
 from paramesh.tensor import Tensor
 from paramesh.transforms import jit, value_and_grad
+from type_checks import wrong
 
 HUGE = [1_000_000, 4096]
 
@@ -175,7 +176,11 @@ def test_layout_computes_this_ranks_slice_alone(rank: int, layout: Any, index: A
         (([4], [0]), ValueError, "needs at least .device matrix, tensor map, slice shape."),
         (([4], [0], [2]), ValueError, "one entry of tensor map and slice shape for each axis"),
         (([3], [0, -1], [2, 6]), ValueError, "axis 0 of size 8 is not 3 times the slice's 2"),
-        (([4], [1, -1], [2, 6]), ValueError, r"tensor map entry 1 is no axis of \[4\]"),
+        (
+            ([4], [1, -1], [2, 6]),
+            ValueError,
+            r"tensor map entry 1 is not an axis of the device matrix \[4\]",
+        ),
         (([4], [0, -1], [2, 6], 0, True, "group"), ValueError, "optimizer shard group"),
     ],
 )
@@ -198,7 +203,11 @@ def test_layout_for_fewer_devices_than_this_rank() -> None:
 @pytest.mark.parametrize(
     ("make", "error", "says"),
     [
-        (lambda: Parameter(True, name="b"), ValueError, r"'b': a bool is no data; give Tensor\(Tr"),
+        (
+            lambda: Parameter(True, name="b"),
+            ValueError,
+            r"'b': a bool is not valid data; pass Tensor\(Tr",
+        ),
         (lambda: Parameter(2**40, name="n"), ValueError, "'n': 1099511627776 does not fit Int32"),
         (lambda: Parameter("a", name="s"), TypeError, "'s' is made from .* got str .'a'."),
         (lambda: Parameter((1, 2), name="t"), TypeError, "'t' is made from .* got tuple"),
@@ -206,14 +215,14 @@ def test_layout_for_fewer_devices_than_this_rank() -> None:
         (
             lambda: Parameter(Normal(), name="i"),
             TypeError,
-            "'i': an Initializer alone has no shape",
+            "'i': an Initializer has no shape",
         ),
-        (lambda: Parameter(1, name=3), ParameterNameError, "must be a str or None, got int"),
+        (lambda: Parameter(1, name=wrong(3)), ParameterNameError, "must be a str or None, got int"),
         (lambda: Parameter(1, name="n" * 1025), ParameterNameError, "1024 characters, got 1025"),
         (lambda: weight(requires_grad=1), TypeError, "'net.w': requires_grad must be True or F"),
         (lambda: weight(layerwise_parallel=None), TypeError, "layerwise_parallel must be True"),
         (lambda: weight(parallel_optimizer=np.bool_(True)), TypeError, "parallel_optimizer must"),
-        (lambda: weight(storage_format="NC1HWC0"), ValueError, "XLA chooses how arrays lie"),
+        (lambda: weight(storage_format="NC1HWC0"), ValueError, "XLA chooses the memory layout"),
         (lambda: weight(device="Ascend"), ValueError, "device must be None or 'CPU'"),
         (lambda: setattr(weight(), "comm_fusion", -1), ValueError, "'net.w': comm_fusion must be"),
         (lambda: setattr(weight(), "comm_fusion", True), TypeError, "must be a 32-bit int"),
@@ -245,9 +254,17 @@ def test_layout_for_fewer_devices_than_this_rank() -> None:
         ),
         (lambda: weight().assign(1.0), ParameterShapeError, r"'net.w' has shape \(2,\), cannot be"),
         (lambda: weight().assign_value(3), TypeError, "'net.w': assign_value needs a Tensor"),
-        (lambda: weight().register_hook(3), TypeError, "'net.w': a hook must be callable, got int"),
-        (lambda: weight().set_param_ps(1), TypeError, "'net.w': init_in_server must be True or F"),
-        (lambda: weight().clone(prefix="a"), TypeError, "prefix"),
+        (
+            lambda: weight().register_hook(wrong(3)),
+            TypeError,
+            "'net.w': a hook must be callable, got int",
+        ),
+        (
+            lambda: weight().set_param_ps(wrong(1)),
+            TypeError,
+            "'net.w': init_in_server must be True or F",
+        ),
+        (lambda: wrong(weight()).clone(prefix="a"), TypeError, "prefix"),
         (lambda: weight().clone(Tensor([1.0])), ValueError, "shape"),
     ],
 )
@@ -528,10 +545,14 @@ def test_tuple_numbers_the_unnamed() -> None:
     ("make", "error", "says"),
     [
         (lambda: ParameterTuple([weight(), weight()]), DuplicateNameError, "named 'net.w'"),
-        (lambda: ParameterTuple([weight(), 1]), TypeError, "element 1 is a int"),
+        (lambda: ParameterTuple(wrong([weight(), 1])), TypeError, "element 1 is a int"),
         (lambda: ParameterTuple(weight()), TypeError, r"got a single one: write \(p,\)"),
-        (lambda: ParameterTuple(3), TypeError, "iterable"),
-        (lambda: ParameterTuple([weight()]).clone(1), TypeError, "prefix must be a str, got int"),
+        (lambda: ParameterTuple(wrong(3)), TypeError, "iterable"),
+        (
+            lambda: ParameterTuple([weight()]).clone(wrong(1)),
+            TypeError,
+            "prefix must be a str, got int",
+        ),
         (lambda: ParameterTuple([weight()]).clone(""), ParameterNameError, "may not be empty"),
         (lambda: ParameterTuple([weight()]).clone("a b"), ParameterNameError, "'a b' may consist"),
         (
@@ -560,10 +581,10 @@ def test_a_recipe_is_pickled_as_a_recipe() -> None:
     [
         (
             (3, 1),
-            r"layout \(3, 1\) cuts axis 0 into 3 parts, but 64 is not divisible by 3; a layout",
+            r"layout \(3, 1\) splits axis 0 into 3 shards, but 64 is not divisible by 3; a layout",
         ),
-        ((1, 0), r"layout \(1, 0\) cuts axis 1 into 0 parts; a layout has for each axis"),
-        ((2,), r"layout \(2,\) has 1 numbers for 2 axes; a layout has for each axis"),
+        ((1, 0), r"layout \(1, 0\) splits axis 1 into 0 shards; a layout has the number"),
+        ((2,), r"layout \(2,\) has 1 numbers for 2 axes; a layout has the number"),
     ],
 )
 def test_layouts_say_what_does_not_fit(layout: tuple[int, ...], says: str) -> None:

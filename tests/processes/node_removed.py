@@ -15,6 +15,8 @@ os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = "0" * 64
 os.environ.pop("XLA_FLAGS", None)  # a server needs no eight devices
 
+from typing import Any
+
 import ray
 from ray.cluster_utils import Cluster as Nodes
 
@@ -27,7 +29,7 @@ STEPS = 12
 
 
 def main(folder: str) -> None:
-    where = {"node_ip_address": "127.0.0.2", "num_cpus": 1}
+    where: dict[str, Any] = {"node_ip_address": "127.0.0.2", "num_cpus": 1}
     nodes = Nodes(initialize_head=True, head_node_args={**where, "include_dashboard": False})
     others = [nodes.add_node(**where) for _ in range(2)]
     nodes.wait_for_nodes()
@@ -62,7 +64,7 @@ def main(folder: str) -> None:
         nodes.shutdown()
 
 
-def homes_of(pair: list[ray.actor.ActorHandle]) -> list[str]:
+def homes_of(pair: list[Any]) -> list[str]:
     """The nodes of the actor that serves, and of the one that stands by."""
     states = [ray._private.state.actors(actor._actor_id.hex()) for actor in pair]
     roles = ray.get([actor.look.remote() for actor in pair], timeout=60)

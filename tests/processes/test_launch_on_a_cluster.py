@@ -146,7 +146,7 @@ def test_on_a_cluster_that_is_there(node: Node, tmp_path: Path) -> None:
         folder.mkdir()
         done = run(node, *launch(node, folder, "8", *death))
         seen.append(digests(done))
-        assert done.stderr.count("started again") == len(death)
+        assert done.stderr.count("restarted") == len(death)
         # The servers are gone, the cluster is not.
         status = run(node, "ps", "status", "--address", node.address, "--job", name)
         assert status.returncode == 2

@@ -133,7 +133,7 @@ def left() -> list[str]:
 def test_a_worker_that_is_killed_goes_on(script: Path) -> None:
     done = launch(script, "loop", "sync", str(script.parent), "after-1-3")
     found = finals(done)
-    assert done.stderr.count("[worker 1] was killed by SIGKILL (signal 9): started again") == 1
+    assert done.stderr.count("[worker 1] was killed by SIGKILL (signal 9): restarted") == 1
     assert found.keys() == {"worker 0", "worker 1"}
     assert len({text.split()[1] for text in found.values()}) == 1  # one state of the servers
     assert int(found["worker 0"].split()[2]) == 2 * 2 * 6 * 8  # the rows of all batches
@@ -150,7 +150,7 @@ def test_the_same_bits_as_undisturbed(script: Path, mode: str, how: str) -> None
     deaths += ["before-0-10"] if how == "model" else []
     done = launch(script, how, mode, folder, *deaths)
     assert finals(done) == undisturbed
-    assert done.stderr.count("started again") == len(deaths)
+    assert done.stderr.count("restarted") == len(deaths)
 
 
 @pytest.mark.slow
@@ -166,8 +166,8 @@ def test_an_exception_ends_the_run(script: Path) -> None:
     script.write_text("import os\nif os.environ['PARAMESH_PS_RANK'] == '1': raise ValueError('no')")
     done = launch(script)
     assert done.returncode == 1
-    assert "started again" not in done.stderr
-    assert "paramesh: worker 1 of 2 exited with code 1; the others were ended." in done.stderr
+    assert "restarted" not in done.stderr
+    assert "paramesh: worker 1 of 2 exited with code 1; the others were terminated." in done.stderr
     assert done.stderr.rstrip().endswith("ValueError: no")
 
 

@@ -114,7 +114,7 @@ def test_standby_takes_over_and_the_dead_one_stands_by(base: Cluster, tmp_path: 
 
 @pytest.mark.slow
 def test_a_stale_step_returns_before_its_own_answer(base: Cluster, tmp_path: Path) -> None:
-    rules = {"mode": "stale", "staleness": 1}
+    rules: dict[str, Any] = {"mode": "stale", "staleness": 1}
     client = connected(tmp_path / "frozen", **rules)
     other = connected(tmp_path / "killed", {0: [("logged", 4, 1)], 1: [("applied", 3, 1)]}, **rules)
     try:

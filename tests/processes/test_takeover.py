@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
+from ray.exceptions import RayError
 
 from paramesh.errors import ParameterServerError
 from paramesh.ps.deployment.cluster import Cluster
@@ -73,7 +74,7 @@ class Pair:
             refs = [actor.look.remote() for actor in self.cluster.pairs()[server]]
             try:
                 said = ray.get(refs, timeout=20)
-            except ray.exceptions.RayError:
+            except RayError:
                 continue
             found = {one["role"]: one for one in said}
             if len(found) == 2 and found["standby"]["version"] == found["server"]["version"]:
@@ -87,7 +88,7 @@ class Pair:
         ready, _ = ray.wait(refs, num_returns=2, timeout=2.0)
         found: dict[str, dict[str, Any]] = {}
         for ref in ready:
-            with contextlib.suppress(ray.exceptions.RayError):
+            with contextlib.suppress(RayError):
                 said = ray.get(ref)
                 found[said["role"]] = said
         return found

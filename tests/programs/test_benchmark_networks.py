@@ -114,7 +114,7 @@ def test_programs_of_a_start_and_buffers_of_a_step() -> None:
     run()
     # JAX compiles `stage` to copy an array of another shape; what is ours is one of each.
     ours = [name for name in _compiled if "stage" not in name]
-    assert sorted(ours) in (["jit(paramesh_draw_rows)", "jit(step)"], ["jit(step)"])
+    assert sorted(ours) in (["jit(paramesh_sample_rows)", "jit(step)"], ["jit(step)"])
     del _compiled[:]
     for _ in range(3):
         run()

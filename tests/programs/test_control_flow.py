@@ -221,21 +221,21 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
         TypeError,
         "cond: pred: Expected a Tensor, an array or a number, got str",
     ),
-    "another shape": (_wider, TypeError, r"got Float32\[1\] and gave Float32\[2\]"),
+    "another shape": (_wider, TypeError, r"took Float32\[1\] and returned Float32\[2\]"),
     "another structure": (
         lambda c: paramesh.fori_loop(0, 3, lambda i, v: (v, v), Tensor(1.0)),
         TypeError,
-        r"fori_loop: body_fun must give what it gets.*gave \(Float32\[\], Float32\[\]\)",
+        r"fori_loop: body_fun must return the structure.*returned \(Float32\[\], Float32\[\]\)",
     ),
     "another element type": (
         lambda c: paramesh.scan(lambda v, _: (v * 0.5, None), 1, length=2),
         TypeError,
-        r"scan: fn must give.*got Int64\[\] and gave Float32\[\]",
+        r"scan: fn must return.*took Int64\[\] and returned Float32\[\]",
     ),
     "no pair": (
         lambda c: paramesh.scan(lambda v, _: v, 1.0, length=2),
         TypeError,
-        r"must give a pair \(carry, y\), got Tensor",
+        r"must return a pair \(carry, y\), got Tensor",
     ),
     "nothing to iterate over": (
         lambda c: paramesh.scan(lambda v, _: (v, v), 1.0),
@@ -267,7 +267,9 @@ def test_refused(name: str, mode: int) -> None:
 
 class TestRefusedWhereJaxRunsThem:
     def test_branches_that_differ(self) -> None:
-        with pytest.raises(TypeError, match=r"'<lambda>' gives Float32\[3\].*gives Float32\[\]"):
+        with pytest.raises(
+            TypeError, match=r"'<lambda>' returns Float32\[3\].*returns Float32\[\]"
+        ):
             paramesh.jit(lambda x: paramesh.cond(x.sum() > 0, lambda: x.sum(), lambda: x))(
                 Tensor(X3)
             )

@@ -180,7 +180,7 @@ class TestArrangement:
 
 class TestRefusals:
     def test_nothing_to_derive_by(self) -> None:
-        with pytest.raises(ValueError, match="nothing to derive by"):
+        with pytest.raises(ValueError, match="nothing to differentiate by"):
             grad(lambda x: x, None)
 
     def test_integer_parameter(self) -> None:
@@ -205,7 +205,7 @@ class TestRefusals:
             grad(lambda x: x, "x")  # type: ignore[arg-type]
 
     def test_weights_that_are_none(self) -> None:
-        with pytest.raises(TypeError, match=r"weights\[1\] is no Parameter but Tensor"):
+        with pytest.raises(TypeError, match=r"weights\[1\] is not a Parameter but a Tensor"):
             grad(lambda x: x, None, [Parameter(1.0), Tensor(1.0)])
 
     def test_aux_missing(self) -> None:

@@ -64,7 +64,7 @@ def equal(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def handoffs(step: nn.Cell) -> list[Any]:
-    return [entry.handoff for found in step._program()._entries.values() for entry in found]
+    return [entry.handoff for found in step._program()._executables.values() for entry in found]
 
 
 def for_ever(step: nn.Cell) -> None:
@@ -503,10 +503,10 @@ class TestStages:
         step = training()
         for _ in range(3):
             step(X, X)
-        before = uninterrupted.on_thread_of_its_own
+        before = uninterrupted.run_on_own_thread
         errands: list[Any] = []
-        module = __import__("paramesh.transforms.handoff", fromlist=["on_thread_of_its_own"])
-        module.on_thread_of_its_own = lambda work: errands.append(work) or before(work)
+        module = __import__("paramesh.transforms.handoff", fromlist=["run_on_own_thread"])
+        module.run_on_own_thread = lambda work: errands.append(work) or before(work)
         try:
             step(X, X)
             assert not errands
@@ -514,25 +514,25 @@ class TestStages:
                 step(X, X)
             assert len(errands) == 1
         finally:
-            module.on_thread_of_its_own = before
+            module.run_on_own_thread = before
 
 
 class TestErrands:
     def test_what_it_gives_and_raises(self) -> None:
-        assert uninterrupted.on_thread_of_its_own(threading.get_ident) != threading.get_ident()
+        assert uninterrupted.run_on_own_thread(threading.get_ident) != threading.get_ident()
         with pytest.raises(ZeroDivisionError):
-            uninterrupted.on_thread_of_its_own(lambda: 1 // 0)
+            uninterrupted.run_on_own_thread(lambda: 1 // 0)
 
     def test_an_exception_before_it_has_begun_calls_it_off(self) -> None:
         done: list[int] = []
         count = places(
-            lambda: uninterrupted.on_thread_of_its_own(lambda: done.append(0)), WITH_THREADS
+            lambda: uninterrupted.run_on_own_thread(lambda: done.append(0)), WITH_THREADS
         )
         for place in range(count):
             done.clear()
             with pytest.raises(Interrupted):
                 At(place, WITH_THREADS).call(
-                    lambda: uninterrupted.on_thread_of_its_own(lambda: done.append(1))
+                    lambda: uninterrupted.run_on_own_thread(lambda: done.append(1))
                 )
             now = list(done)
             time.sleep(0.0005)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.core import eval_jaxpr
 
 import paramesh
 from paramesh import Parameter, Tensor, nn
@@ -18,7 +19,13 @@ from paramesh import Parameter, Tensor, nn
 A = np.linspace(-1, 1, 6, dtype=np.float32).reshape(2, 3)
 B = A * 2 + 1
 
+
 #: How a tree is made of two arrays.
+def _adam_mu(params: Any) -> Any:
+    state: Any = optax.adam(0.1).init(params)
+    return state[0].mu
+
+
 KINDS: dict[str, Callable[[], dict[str, Any]]] = {
     "Parameter": lambda: {"a": parameter(A, "a"), "b": [parameter(B, "b")]},
     "Tensor": lambda: {"a": Tensor(A), "b": [Tensor(B)]},
@@ -57,7 +64,7 @@ def pulled_back(tree: Any) -> Any:
 
 def through_a_jaxpr(tree: Any) -> Any:
     jaxpr = jax.make_jaxpr(squared)(tree)
-    return jax.core.eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *jax.tree.leaves(tree))
+    return eval_jaxpr(jaxpr.jaxpr, jaxpr.consts, *jax.tree.leaves(tree))
 
 
 #: Functions that are given one tree.
@@ -90,7 +97,7 @@ ALONE: dict[str, Callable[[Any], Any]] = {
     "device_put": lambda v: jax.device_put(v, jax.devices()[1]),
     "device_get": jax.device_get,
     "optax.tree.norm": optax.tree.norm,
-    "optax.adam": lambda v: optax.adam(0.1).init(v)[0].mu,
+    "optax.adam": _adam_mu,
 }
 
 

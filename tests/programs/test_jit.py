@@ -21,6 +21,7 @@ from paramesh.initializer import initializer
 from paramesh.state import tracing
 from paramesh.transforms import CompiledFunction
 from programs.networks import Affine, X, same, values
+from type_checks import wrong
 
 
 def training(net: Affine) -> CompiledFunction:
@@ -69,7 +70,7 @@ class TestWhatAProgramTouches:
         def runs(recipes: Any) -> Any:
             raise AssertionError(f"ran {recipes}")
 
-        monkeypatch.setattr("paramesh.state.placement.compute_many", runs)
+        monkeypatch.setattr("paramesh.state.purposes.compute_many", runs)
         fill = paramesh.jit(lambda x: target.assign(x))
         for start in (1.0, 2.0):
             assert target.has_init
@@ -221,7 +222,7 @@ class TestArguments:
 
     def test_not_callable(self) -> None:
         with pytest.raises(TypeError, match="takes a function or a Cell, got int"):
-            paramesh.jit(3)
+            paramesh.jit(wrong(3))
 
     def test_containers_in_and_out(self) -> None:
         program = paramesh.jit(lambda d: {"sum": d["a"] + d["b"][0], "none": None, "n": 3})
@@ -500,7 +501,8 @@ class TestWhatAProgramDependsOn:
                 self.rows = nn.CellList([nn.CellList([nn.ReLU()])])
 
             def construct(self, x: Any) -> Any:
-                for row in self.rows:
+                rows: Any = self.rows
+                for row in rows:
                     for cell in row:
                         x = cell(x)
                 return x

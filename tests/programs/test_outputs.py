@@ -225,7 +225,7 @@ class TestValues:
         assert float(count) == 1
         assert scaled(Tensor([1.0, 1.0]), {"by": 2}).asnumpy().tolist() == [4, 6]
         scaled.defvjp(forward, lambda kept, dout: dout)
-        with pytest.raises(TypeError, match="gave 1 gradients for 2 arguments"):
+        with pytest.raises(TypeError, match="returned 1 gradients for 2 arguments"):
             paramesh.grad(loss)(Tensor([1.0, 1.0]))
         with pytest.raises(TypeError, match=r"call scaled.defvjp\(fwd, bwd\) first"):
             paramesh.custom_vjp(scaled.fun)(Tensor([1.0]), 1)

@@ -19,6 +19,7 @@ from paramesh.initializer import initializer
 from paramesh.optim import flat
 from paramesh.parameter import Pool
 from programs.networks import Deep, trainer
+from type_checks import present
 
 X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
 
@@ -104,7 +105,7 @@ def test_buffers_in_and_out_of_a_step() -> None:
     assert step.traces == 1
     names = {s.name for s in entry.donated if not isinstance(s, Pool)}
     assert names == {"global_step", "beta1_power", "beta2_power"}
-    assert [len(s.plan.shapes) for s in entry.donated if isinstance(s, Pool)] == [40] * 3
+    assert [len(s.layout.shapes) for s in entry.donated if isinstance(s, Pool)] == [40] * 3
     assert {s.name for s in entry.kept} == {"learning_rate"}
     assert set(entry.written) == set(entry.donated)
     assert all(p.is_init for p in net.get_parameters())
@@ -386,11 +387,11 @@ class TestBetweenSteps:
         params = [Parameter(Tensor(np.full(2, i, np.float32)), name=f"p{i}") for i in range(9)]
         adam = nn.Adam(params, 0.1)
         adam([Tensor(np.ones(2, np.float32)) for _ in params])
-        pool = params[0]._slot.pool
+        pool = present(params[0]._slot).pool
         kept = params[4]
         del adam, params
         gc.collect()
-        assert [p for _, p in pool.members()] == [kept]
+        assert [p for _, p in pool.entries()] == [kept]
 
         @paramesh.jit
         def double() -> None:
@@ -424,10 +425,10 @@ class TestBetweenSteps:
 
     def test_the_pool_of_an_equal_optimizer_is_used_again(self) -> None:
         trained = Trained()
-        pool = trained.weight._slot.pool
+        pool = present(trained.weight._slot).pool
         adam = nn.Adam(trained.net.trainable_params(), 0.1)
         adam.form_pools()
-        assert trained.weight._slot.pool is pool
+        assert present(trained.weight._slot).pool is pool
         assert pool.alive
 
     def test_functional_call_of_the_optimizer(self) -> None:

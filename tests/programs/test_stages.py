@@ -12,6 +12,7 @@ import paramesh
 from paramesh import Parameter, Tensor, nn
 from paramesh.errors import TraceError
 from programs.networks import Affine, Deep, X, trainer
+from type_checks import present
 
 
 def test_costs_of_a_network_that_is_only_declared() -> None:
@@ -24,7 +25,7 @@ def test_costs_of_a_network_that_is_only_declared() -> None:
     assert compiled.memory_analysis().argument_size_in_bytes >= 4 * 1000 * 1000
     assert "HloModule" in compiled.as_text()
     assert net.weight.has_init
-    assert net.bias.has_init
+    assert present(net.bias).has_init
 
 
 @pytest.mark.parametrize("pooled", [False, True])

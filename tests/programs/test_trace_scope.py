@@ -68,18 +68,18 @@ _OUTSIDE = Parameter(Tensor([1.0, 2.0]), name="outer")
 class TestMadeInside:
     @pytest.mark.parametrize("way", COMPILED)
     def test_a_layer(self, way: str) -> None:
-        text = r"makes a Dense \(with the Parameter 'weight'\).*Make it outside"
+        text = r"creates a Dense \(with the Parameter 'weight'\).*Create it outside"
         with pytest.raises(TraceError, match=text) as caught:
             COMPILED[way](_a_layer)(X2)
-        assert "test_border.py" in str(caught.value)
+        assert "test_trace_scope.py" in str(caught.value)
         assert "nn.Dense(2, 2)(x).sum()" in str(caught.value)
 
     @pytest.mark.parametrize(
         ("fn", "text"),
         [
-            (_an_optimizer, r"makes a Momentum \(with the Parameter 'global_step'\)"),
-            (_a_parameter, "makes Parameter 'inside'"),
-            (_a_clone, "makes Parameter 'outer'"),
+            (_an_optimizer, r"creates a Momentum \(with the Parameter 'global_step'\)"),
+            (_a_parameter, "creates Parameter 'inside'"),
+            (_a_clone, "creates Parameter 'outer'"),
         ],
     )
     def test_other_kinds(self, fn: Callable[[Any], Any], text: str) -> None:
@@ -143,7 +143,7 @@ class TestMadeInALoop:
             paramesh.jit(net)(Tensor(X))
         copied = type(net).__new__(type(net))
         copied.__setstate__(net.__getstate__())
-        assert paramesh.jit(copied)._entries is not paramesh.jit(net)._entries
+        assert paramesh.jit(copied)._executables is not paramesh.jit(net)._executables
 
     def test_two_networks_of_one_shape(self) -> None:
         nets = [Deep(2), Deep(2)]
@@ -295,7 +295,7 @@ def test_asking_a_traced_tensor_for_its_numbers(name: str) -> None:
 
     with pytest.raises(TraceError, match=text) as caught:
         asks(X2)
-    for part in ('test_border.py", line', "paramesh.cond", "ops.where", "PYNATIVE_MODE"):
+    for part in ('test_trace_scope.py", line', "paramesh.cond", "ops.where", "PYNATIVE_MODE"):
         assert part in str(caught.value)
 
 
@@ -340,3 +340,13 @@ class TestObjects:
 
     def test_self(self) -> None:
         assert Trainer().run(Tensor([1.0, 2.0])).asnumpy().tolist() == [2, 3]
+
+
+def test_messages_name_the_users_line_and_none_of_paramesh() -> None:
+    def decide(x: Tensor) -> Tensor:
+        return x if x > 1 else -x
+
+    with pytest.raises(TraceError, match=r"in decide\n    return x if x > 1 else -x") as caught:
+        paramesh.jit(decide)(Tensor(1.0))
+    assert str(caught.value).count('  File "') == 1
+    assert f'File "{__file__}"' in str(caught.value)

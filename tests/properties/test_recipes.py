@@ -165,7 +165,7 @@ def test_arrays_that_do_not_fit_into_a_table_are_the_same(init):
         assert bits(np.asarray(array)) == bits(np.asarray(one.compute())), one
 
 
-SHARDED = {FLAT: (16, 24), KERNEL: (8, 4, 3, 8)}
+SHARDED: dict[tuple[int, ...], tuple[int, ...]] = {FLAT: (16, 24), KERNEL: (8, 4, 3, 8)}
 
 
 @pytest.mark.skipif(jax.device_count() < 8, reason="needs eight devices")

@@ -181,7 +181,7 @@ def test_backends_can_only_agree():
         bits = jax.make_jaxpr(lambda w: philox.philox4x32((w, w, w, w), (w, w)))(word)
         uniform = jax.make_jaxpr(philox.uniform32)(word)
         normal = jax.make_jaxpr(philox.normal32)(word, np.uint32(0))
-        cut = jax.make_jaxpr(philox.cut32)(word, low, low)
+        cut = jax.make_jaxpr(philox.truncated32)(word, low, low)
         double = jax.make_jaxpr(philox.normal64)(word, word, np.uint32(0))
     for program in (bits, uniform, normal, cut):
         assert operations(program.jaxpr) - EXACT == set()

@@ -10,13 +10,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.core import Tracer
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from paramesh import initializer as inits
 from paramesh.dtype import bfloat16, float32, float64
 from paramesh.errors import RecipeError
-from paramesh.sampling import batched as rows
-from paramesh.sampling import recipe, sampler, seed
+from paramesh.sampling import (
+    batched as rows,
+)
+from paramesh.sampling import (
+    distribution as spec,
+)
+from paramesh.sampling import (
+    recipe,
+    seed,
+    slices,
+)
 from paramesh.sampling.recipe import Initializer, Recipe, compute_many, get_seed, next_key, set_seed
 from recipe_cases import numbers
 
@@ -86,8 +96,8 @@ def test_recipes_are_values():
 )
 def test_initializers_print_as_they_are_written(init, text):
     assert repr(init) == text
-    assert eval(text, vars(inits)) == init
-    assert hash(eval(text, vars(inits))) == hash(init)
+    assert eval(text, dict(vars(inits))) == init
+    assert hash(eval(text, dict(vars(inits)))) == hash(init)
 
 
 def test_which_initializers_are_sliceable():
@@ -139,7 +149,7 @@ def test_inside_a_trace_a_recipe_gives_a_concrete_array():
         return x + seen[0]
 
     result = jax.jit(jax.vmap(add))(jnp.zeros((2, 4), jnp.float32))
-    assert not any(isinstance(s, jax.core.Tracer) for s in seen)
+    assert not any(isinstance(s, Tracer) for s in seen)
     assert np.array_equal(np.asarray(result)[1], numbers(inits.Normal(1.0), (4,)))
     assert np.array_equal(np.asarray(seen[1]), numbers(inits.Normal(1.0), (300, 300)))
 
@@ -159,12 +169,12 @@ def test_users_settings_are_left_alone():
 def test_equal_kinds_share_one_program():
     shape = (300, 301)
     numbers(inits.Normal(1.0), shape)
-    before = sampler._slice_program.cache_info().misses
+    before = slices._slice_program.cache_info().misses
     for n, init in enumerate([inits.Normal(2.0, 1.0), inits.HeNormal(), inits.XavierNormal()]):
         numbers(init, shape, key=(n, n))
     # A part of a larger array, and the same shape as a run of whole rows.
     numbers(inits.Normal(), (900, 301), index=(slice(300, 600),))
-    assert sampler._slice_program.cache_info().misses == before
+    assert slices._slice_program.cache_info().misses == before
     misses = rows._row_program.cache_info().misses
     numbers(inits.Normal(1.0), (2, 3))
     numbers(inits.Normal(1.0), (900,), index=(slice(7, 20),))
@@ -361,3 +371,21 @@ def test_calling_an_initializer_fills_an_array():
 def test_what_is_no_slice(index, error, match):
     with pytest.raises(error, match=match):
         Recipe(inits.One(), (0, 0), (4, 4), float32).compute(index)
+
+
+@pytest.mark.parametrize("size", [8, 300_000])
+def test_64_bit_floats_for_tpus_are_computed_on_the_host(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TPUs have no floats with the bits of float64; the numbers are those of a CPU."""
+    drawn = Recipe(inits.Normal(1.0), (1, 2), (size,), float64)
+    with jax.enable_x64(True):
+        want = np.asarray(drawn.compute())
+        for module in (slices, rows):
+            monkeypatch.setattr(module, "default_platform", lambda: "tpu")
+        got = np.asarray(drawn.compute())
+    assert got.dtype == np.float64
+    np.testing.assert_array_equal(got, want)
+    assert not spec.computed_on("tpu", float64)
+    assert spec.computed_on("tpu", float32)
+    assert spec.computed_on("gpu", float64)

@@ -16,7 +16,7 @@ from paramesh import nn
 from paramesh.dtype import bfloat16, float32
 from paramesh.initializer import Constant, HeNormal, Normal, One, TruncatedNormal, Zero, initializer
 from paramesh.parameter import Parameter, ParameterTuple
-from paramesh.sampling import batched, sampler
+from paramesh.sampling import batched, slices
 from paramesh.sampling.recipe import Initializer, Recipe, compute_many
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
@@ -36,8 +36,8 @@ def programs(run: Callable[[], Any]) -> int:
     for cache in (
         batched._row_program,
         batched._fill_program,
-        sampler._slice_program,
-        sampler._sharded_program,
+        slices._slice_program,
+        slices._sharded_program,
     ):
         cache.cache_clear()
     before = len(_compiled)
@@ -59,9 +59,9 @@ class Network(nn.Cell):
 def test_a_network_of_many_layers_is_one_program_for_each_kind():
     network = Network()
     kinds = {
-        (recipe._law().rule, recipe.dtype)
+        (recipe._spec().sample_fn, recipe.dtype)
         for p in network.get_parameters()
-        if (recipe := p.recipe) is not None and recipe._law() is not None
+        if (recipe := p.recipe) is not None and recipe._spec() is not None
     }
     assert len(kinds) == 2  # uniform layers, normal embeddings
     assert programs(network.init_parameters_data) <= len(kinds)

@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import ray
+from ray.exceptions import RayError
 
 from chaos_worker import (
     NETWORK_POINTS,
@@ -139,7 +140,7 @@ def standby_process(job: Job, server: int) -> int | None:
     refs = [ray.get_actor(name, namespace=space).look.remote() for name in names]
     ready, _ = ray.wait(refs, num_returns=2, timeout=2.0)
     for ref in ready:
-        with contextlib.suppress(ray.exceptions.RayError):
+        with contextlib.suppress(RayError):
             said = ray.get(ref)
             if said["role"] == "standby":
                 return said["pid"]

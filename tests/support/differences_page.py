@@ -26,6 +26,7 @@ SECTIONS = {
     "Layers and losses": "differences_layers",
     "Optimizers and schedules": "differences_optimizers",
     "Checkpoints": "differences_checkpoint",
+    "Datasets": "differences_dataset",
 }
 
 _INTRO = """\

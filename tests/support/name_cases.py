@@ -2,8 +2,8 @@
 
 Each case is an expression over `ops`, `nn`, `mint`, `ms` and `np`, with `T` for a Tensor and `f`,
 `p`, `i` and `b` for arrays of numbers. `tests/golden/generate_names.py` records the results,
-`tests/test_recorded_names.py` compares with them. A Cell in a case starts from `filled`, which gives
-its Parameters the same numbers on both sides.
+`tests/test_recorded_names.py` compares with them. A Cell in a case starts from `filled`, which
+gives its Parameters the same numbers on both sides.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from paramesh.train import (
     TrainOneStepWithLossScaleCell,
     WithLossCell,
 )
+from type_checks import present, wrong
 
 
 def values(cell: nn.Cell) -> list[np.ndarray]:
@@ -35,7 +36,7 @@ def test_a_step_returns_gradients_and_scales_the_loss() -> None:
             "bias": [4.0],
         }
     with pytest.raises(TypeError, match="optimizer must be an Optimizer, got str"):
-        TrainOneStepCell(net, "sgd")
+        TrainOneStepCell(net, wrong("sgd"))
 
 
 def test_gradients_pass_the_placement(monkeypatch) -> None:
@@ -51,7 +52,7 @@ def test_gradients_pass_the_placement(monkeypatch) -> None:
     net = nn.Dense(2, 1, weight_init="ones", bias_init="zeros")
     step = TrainOneStepCell(WithLossCell(net, nn.MSELoss()), optim.SGD(net.trainable_params(), 1.0))
     step(Tensor(np.array([[1.0, 2.0]], np.float32)), Tensor(np.array([[1.0]], np.float32)))
-    assert net.bias.asnumpy().tolist() == [-8.0]
+    assert present(net.bias).asnumpy().tolist() == [-8.0]
 
 
 @pytest.mark.parametrize("mode", [context.GRAPH_MODE, context.PYNATIVE_MODE])
@@ -89,7 +90,7 @@ def test_a_scale_that_stays_is_a_tensor() -> None:
     with pytest.raises(ValueError, match="A loss scale has one element"):
         step.set_sense_scale(Tensor([1.0, 2.0]))
     with pytest.raises(TypeError, match="scale_sense must be an update Cell or a Tensor"):
-        TrainOneStepWithLossScaleCell(net, opt, 3.0)
+        TrainOneStepWithLossScaleCell(net, opt, wrong(3.0))
 
 
 class ScriptStep(TrainOneStepCell):

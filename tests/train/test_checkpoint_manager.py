@@ -193,6 +193,7 @@ def run(manager: CheckpointManager, ends: dict[int, dict[str, Any]], clock: Any)
         cur_step_in_epoch=0,
         cur_step_num=0,
         batch_num=None,
+        train_dataset=[],
         eval_results={},
     )
     context = RunContext(facts)

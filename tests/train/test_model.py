@@ -29,6 +29,7 @@ from paramesh.train import (
     Summary,
     TimeMonitor,
 )
+from type_checks import wrong
 
 random = np.random.default_rng(0)
 X = random.normal(size=(32, 4)).astype(np.float32)
@@ -57,10 +58,10 @@ class Normed(Net):
 
 def model(net: type[nn.Cell] = Net, seed: int = 1, rate: float = 0.05, **more) -> Model:
     set_seed(seed)
-    net = net()
+    network = net()
     more.setdefault("metrics", {"accuracy", "loss"})
-    opt = optim.Momentum(net.trainable_params(), rate, 0.9, **more.pop("optimizer", {}))
-    return Model(net, nn.CrossEntropyLoss(), opt, **more)
+    opt = optim.Momentum(network.trainable_params(), rate, 0.9, **more.pop("optimizer", {}))
+    return Model(network, nn.CrossEntropyLoss(), opt, **more)
 
 
 class Losses(LambdaCallback):
@@ -161,7 +162,7 @@ def test_datasets_that_run_dry() -> None:
     with pytest.raises(ValueError, match="train_dataset gave no batch"):
         m.train(1, [], progress=False)
     with pytest.raises(TypeError, match="train_dataset must be an iterable of batches"):
-        m.train(1, 3, progress=False)
+        m.train(1, wrong(3), progress=False)
     for x, y in zip(before, values(m.train_network), strict=True):
         np.testing.assert_array_equal(x, y)
     m.train(1, (b for b in BATCHES[:1]), progress=False)
@@ -189,11 +190,11 @@ def test_arguments_of_train() -> None:
         with pytest.raises(ValueError, match="epoch must be at least 1"):
             m.train(bad, BATCHES)
     with pytest.raises(TypeError, match="epoch must be an int, got 1.5"):
-        m.train(1.5, BATCHES)
+        m.train(wrong(1.5), BATCHES)
     with pytest.raises(TypeError, match="give an instance, not the class"):
-        m.train(1, BATCHES, LossMonitor)
+        m.train(1, BATCHES, wrong(LossMonitor))
     with pytest.raises(TypeError, match="callbacks must be Callbacks, got str"):
-        m.train(1, BATCHES, ["x"])
+        m.train(1, BATCHES, wrong(["x"]))
     with pytest.raises(ValueError, match="eval needs metrics"):
         Model(nn.Dense(1, 1)).eval(BATCHES)
 

@@ -222,7 +222,7 @@ def test_what_cannot_be_resumed(whole, other: Model, tmp_path: Path) -> None:
     refused(CheckpointError, "4 safetensors files .* and no index", tmp_path)
     refused(CheckpointError, "does not say where its run was", plain)
     refused(CheckpointError, "without saved_network", smaller.latest_ckpt_file_name)
-    refused(CheckpointError, "'paramesh.position' is no JSON object", wrong)
+    refused(CheckpointError, "'paramesh.position' is not a JSON object", wrong)
     refused(CheckpointError, "entry 'paramesh.random' is", odd)
     refused(ValueError, "leave initial_epoch out", good, initial_epoch=1)
     refused(ValueError, "was made in epoch 2, and epoch 1 is the last", good, epoch=1)

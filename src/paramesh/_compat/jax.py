@@ -19,6 +19,10 @@ Processes:
     process_allgather       an array of every process, in every process
     broadcast_one_to_all    the array of process 0, in every process
 
+Devices:
+    devices_are_open        whether JAX has opened the devices
+    absent_devices          devices that this machine does not have, to compile for
+
 Numbers:
     threefry_2x32           JAX's hash of counters
 """
@@ -31,7 +35,10 @@ from typing import Any
 
 import jax
 from jax._src import config as _config
+from jax._src import custom_partitioning as _partitioning
 from jax._src import xla_bridge as _xla_bridge
+from jax._src.lib import xla_client as _xla_client  # pyright: ignore
+from jax.experimental import topologies as _topologies
 from jax.experimental.compilation_cache import compilation_cache as _compilation_cache
 from jax.experimental.custom_partitioning import custom_partitioning as custom_partitioning
 from jax.experimental.multihost_utils import broadcast_one_to_all as broadcast_one_to_all
@@ -104,3 +111,49 @@ def check_not_forked() -> None:
 def reset_compilation_cache() -> None:
     """Have JAX look at `jax_compilation_cache_dir` again, which it does once by itself."""
     _compilation_cache.reset_cache()
+
+
+def devices_are_open() -> bool:
+    """Whether JAX has opened its devices, after which their number cannot be changed."""
+    return _xla_bridge.backends_are_initialized()
+
+
+def absent_devices(platform: str, name: str, **options: Any) -> tuple[Any, ...]:
+    """Devices that this machine does not have, for which their compiler compiles all the same.
+
+    Args:
+        platform: "tpu" or "cuda".
+        name: of the topology, such as "v5e:8x8"; "" for GPUs.
+        **options: of the platform: `topology` and `target_config` of GPUs.
+
+    Raises:
+        ImportError: the compiler is not installed.
+        ValueError: it knows no such topology.
+    """
+    try:
+        if platform == "tpu":
+            _load_compiler_of_tpus()
+        return tuple(_topologies.get_topology_desc(name, platform, **options).devices)
+    except (NotImplementedError, RuntimeError) as error:
+        text = str(error)
+        missing = isinstance(error, NotImplementedError) or "not installed" in text
+        raise (ImportError if missing else ValueError)(text) from error
+
+
+def _load_compiler_of_tpus() -> None:
+    """Load libtpu as JAX does, and tell it of `custom_partitioning`, which JAX leaves out here.
+
+    JAX tells the plugins that it finds, and this one it only looks for when it opens TPUs.
+    """
+    path = _xla_bridge.get_tpu_library_path()  # pyright: ignore
+    if path is None or _xla_client.pjrt_plugin_loaded("tpu"):
+        return
+    plugin = _xla_client.load_pjrt_plugin_dynamically("tpu", path)
+    _xla_client.register_custom_call_partitioner(
+        c_api=plugin,
+        name=_partitioning._CUSTOM_PARTITIONING_CALL_NAME,
+        prop_user_sharding=_partitioning._custom_partitioning_propagate_user_sharding,
+        partition=_partitioning._custom_partitioning_partition,
+        infer_sharding_from_operands=_partitioning._custom_partitioning_infer_sharding_from_operands,
+        can_side_effecting_have_replicated_sharding=True,
+    )

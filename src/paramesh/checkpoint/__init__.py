@@ -1,4 +1,4 @@
-"""Checkpoints: Parameters at rest, in files keyed by their names."""
+"""Checkpoints: Parameters stored in files, by name."""
 
 from paramesh.checkpoint.background import SaveHandle
 from paramesh.checkpoint.exported import ExportedProgram, export, load_exported

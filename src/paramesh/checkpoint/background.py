@@ -1,9 +1,8 @@
-"""Saving beside training: one writing thread, and handles to what it does.
+"""Saving in the background: one writer thread, and handles to its saves.
 
-At most one save is under way: the next one, of either kind, waits for it, so that files appear in
-the order in which they were asked for, and no more than one earlier state is kept in memory. An
-error that nobody has asked the handle for is raised by the next save, or told on stderr when the
-program ends.
+At most one save is in progress: the next one, synchronous or not, waits for it, so that files
+appear in the order of the calls, and at most one earlier state is in memory. An error that was not
+read from the handle is raised by the next save, or printed to stderr when the program ends.
 """
 
 from __future__ import annotations
@@ -20,31 +19,30 @@ from pathlib import Path
 
 from paramesh.checkpoint.staging import Staging
 
-#: What is taken off the writing thread's priority, so that it takes from training no processor
-#: that training can use.
+#: Added to the nice value of the writer thread, so that training has precedence on every processor.
 _NICE = 10
 
 
 class SaveHandle:
-    """A save that goes on while the program does; `save_checkpoint(async_save=True)` returns it.
+    """A save in the background; `save_checkpoint(async_save=True)` returns it.
 
-    The values that are saved are those at the call, whatever training does next.
+    It saves the values at the time of the call, whatever training does next.
 
     Attributes:
-        path: of the file; it is there, as a whole, once the save is done without an error.
+        path: of the file, which is complete once the save is done without an error.
     """
 
     def __init__(self, path: Path, future: Future[None]) -> None:
         self.path = path
         self._future = future
-        self._told = False
+        self._reported = False
 
     def done(self) -> bool:
-        """Whether it has ended, with an error or without."""
+        """Whether the save has ended, with an error or without."""
         return self._future.done()
 
     def wait(self, timeout: float | None = None) -> Path:
-        """Wait for the end.
+        """Wait until the save is done.
 
         Args:
             timeout: in seconds; None for no limit.
@@ -53,8 +51,8 @@ class SaveHandle:
             The path of the file.
 
         Raises:
-            TimeoutError: it goes on still.
-            Exception: what went wrong; the old file, if there was one, is untouched.
+            TimeoutError: it is still in progress.
+            Exception: the save failed; an existing file is unchanged.
         """
         error = self.exception(timeout)
         if error is not None:
@@ -62,13 +60,13 @@ class SaveHandle:
         return self.path
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Wait for the end; what went wrong, or None.
+        """Wait until the save is done; the error, or None.
 
         Raises:
-            TimeoutError: it goes on still after `timeout` seconds.
+            TimeoutError: it is still in progress after `timeout` seconds.
         """
         error = self._future.exception(timeout)
-        self._told = True
+        self._reported = True
         return error
 
     def __repr__(self) -> str:
@@ -79,7 +77,7 @@ class SaveHandle:
 
 
 class _Writer:
-    """The thread, and the save that was given to it last."""
+    """The writer thread and its last save."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -87,44 +85,45 @@ class _Writer:
         self._last: SaveHandle | None = None
         self._staging = Staging()
 
-    def settle(self) -> None:
+    def wait_until_done(self) -> None:
         with self._lock:
-            self._settle()
+            self._wait_for_last()
 
     def start(self, path: Path, prepare: Callable[[Staging], Callable[[], None]]) -> SaveHandle:
         with self._lock:
-            self._settle()
+            self._wait_for_last()
             work = prepare(self._staging)
             if self._pool is None:
-                self._pool = ThreadPoolExecutor(1, "paramesh-save", _step_back)
+                self._pool = ThreadPoolExecutor(1, "paramesh-save", _lower_priority)
                 atexit.register(self._at_exit)
             self._last = SaveHandle(path, self._pool.submit(work))
             return self._last
 
-    def _settle(self) -> None:
+    def _wait_for_last(self) -> None:
         last, self._last = self._last, None
         if last is None:
             return
-        told = last._told
+        reported = last._reported
         error = last.exception()
-        if error is not None and not told:
-            error.add_note(f"This was raised by the earlier save of '{last.path}' in background.")
+        if error is not None and not reported:
+            error.add_note(f"It was raised by the earlier save of '{last.path}' in the background.")
             raise error
 
     def _at_exit(self) -> None:
         last = self._last
-        if last is None or last._told:
+        if last is None or last._reported:
             return
         error = last.exception()
         if error is not None:
             print(
-                f"The checkpoint '{last.path}' could not be saved in background:", file=sys.stderr
+                f"The checkpoint '{last.path}' could not be saved in the background:",
+                file=sys.stderr,
             )
             traceback.print_exception(error)
 
 
-def _step_back() -> None:
-    """Give other threads of this program precedence; possible on Linux alone."""
+def _lower_priority() -> None:
+    """Lower the priority of this thread; possible only on Linux."""
     if sys.platform.startswith("linux"):
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
@@ -133,24 +132,24 @@ def _step_back() -> None:
 _writer = _Writer()
 
 
-def settle() -> None:
-    """Wait for the save in background, if there is one.
+def wait_until_done() -> None:
+    """Wait until the save in the background is done, if there is one.
 
     Raises:
-        Exception: it failed, and nobody has asked its handle.
+        Exception: it failed, and the error was not read from its handle.
     """
-    _writer.settle()
+    _writer.wait_until_done()
 
 
 def start(path: Path, prepare: Callable[[Staging], Callable[[], None]]) -> SaveHandle:
-    """Have `path` written in the writing thread.
+    """Write `path` in the writer thread.
 
     Args:
         path: for messages, and for the handle.
-        prepare: called at once, when no other save is under way: takes the present values, with
-            the memory it is given for copies, and returns the work for the thread.
+        prepare: called here, once no other save is in progress: copies the current values into the
+            memory it is given, and returns the work for the thread.
 
     Raises:
-        Exception: as `settle`, or from `prepare`.
+        Exception: as `wait_until_done`, or from `prepare`.
     """
     return _writer.start(path, prepare)

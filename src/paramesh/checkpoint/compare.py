@@ -1,8 +1,8 @@
-"""What is different between two checkpoints, by name; read a part at a time.
+"""The differences between two checkpoints, by name; read in chunks.
 
 Glossary
-    different   two elements that are not equal; NaN equals NaN, and 0 equals -0
-    within      elements whose difference is at most `atol + rtol * |second|`, as in numpy
+    different   of two elements: not equal; NaN equals NaN, and 0 equals -0
+    tolerance   a difference up to `atol + rtol * |second|` is ignored, as in numpy
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from typing import Any
 import numpy as np
 
 from paramesh.checkpoint.formats.interface import Entry, Source
-from paramesh.checkpoint.formats.statistics import PART, parts
+from paramesh.checkpoint.formats.statistics import CHUNK, chunks
 
 
 @dataclass(frozen=True)
 class ValueDifference:
-    """How far the values of one array are apart.
+    """The difference between the values of one array in two checkpoints.
 
     Args:
         name: of the array.
-        count: how many elements are different beyond the tolerance.
-        size: how many there are.
-        largest: the largest absolute difference; infinite where one value is not finite or NaN
-            and the other is another.
+        count: number of elements that differ by more than the tolerance.
+        size: number of elements.
+        largest: the largest absolute difference; infinite where a value is infinite or NaN
+            and the other one differs.
         relative: the largest absolute difference over the absolute value in the second file.
         place: index of the element with the largest difference.
         first: that element in the first file, as text.
@@ -49,13 +49,13 @@ class Comparison:
     """All differences between two checkpoints.
 
     Attributes:
-        only_first: arrays that the second does not have.
-        only_second: arrays that the first does not have.
-        shapes: pairs of one name and different shapes; their values are not compared.
-        dtypes: pairs of one name and different element types; their values are compared.
+        only_first: arrays that are not in the second.
+        only_second: arrays that are not in the first.
+        shapes: pairs of the same name and different shapes; their values are not compared.
+        dtypes: pairs of the same name and different element types; their values are compared.
         values: arrays with different values, the largest difference first.
-        appended: {name: (first, second)} for different entries of `append_dict`, None: not there.
-        same: how many arrays have the same shape, element type and, up to the tolerance, values.
+        appended: {name: (first, second)} for different entries of `append_dict`; None if missing.
+        same: number of arrays with equal shapes, element types and, within the tolerance, values.
     """
 
     only_first: list[Entry] = field(default_factory=list)
@@ -68,7 +68,7 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
-        """Whether there is no difference at all."""
+        """Whether there is no difference."""
         return not (
             self.only_first
             or self.only_second
@@ -92,10 +92,10 @@ def compare(
     Args:
         first: one checkpoint.
         second: the other.
-        wanted: which names to look at.
-        rtol: differences up to `atol + rtol * |second|` do not count.
+        wanted: which names to compare.
+        rtol: differences up to `atol + rtol * |second|` are ignored.
         atol: see `rtol`.
-        advance: is told the bytes that are done, of the first checkpoint.
+        advance: called with the number of bytes of the first checkpoint that were compared.
     """
     found = Comparison()
     others = set(second.names())
@@ -140,7 +140,7 @@ def _values(
     rtol, atol = tolerance
     count, largest, relative = 0, -1.0, 0.0
     place, shown = 0, ("", "")
-    for start, mine in parts(first, entry.name, PART):
+    for start, mine in chunks(first, entry.name, CHUNK):
         other = second.read_flat(entry.name, start, start + mine.size)
         if mine.dtype != other.dtype or mine.tobytes() != other.tobytes():
             apart, size = _apart(mine, other)
@@ -163,11 +163,11 @@ def _values(
 
 
 def _apart(first: Any, second: Any) -> tuple[Any, Any]:
-    """Absolute differences, and absolute values of the second, in float64."""
+    """Absolute differences, and absolute values of `second`, in float64."""
     mine, other = _wide(first), _wide(second)
     size = np.abs(other)
     if first.dtype == second.dtype and first.dtype.kind in "iu":
-        # float64 cannot tell long integers apart; their difference without a sign is exact.
+        # float64 cannot represent large integers; their unsigned difference is exact.
         high, low = np.maximum(first, second), np.minimum(first, second)
         return (high.astype(np.uint64) - low.astype(np.uint64)).astype(np.float64), size
     nans = np.isnan(mine) & np.isnan(other)

@@ -1,9 +1,9 @@
-"""Programs at rest: `export` writes one with its Parameters, `load_exported` runs it anywhere.
+"""Exported programs: `export` writes one with its Parameters, `load_exported` runs it anywhere.
 
 An exported program is StableHLO, as `jax.export` serialises it, with the Parameters' values as
-named inputs and what it writes as named outputs. Their values are in the same file, so that it
-needs nothing else, and can be replaced by those of a checkpoint. The network's source is not
-needed.
+named inputs and what it writes as named outputs. Their values are stored in the same file, so that
+the file is self-contained, and those of a checkpoint can replace them. The source code of the
+network is not needed.
 
 The file is a safetensors file: one array for each Parameter, the program under the name
 `__stablehlo__`, and JSON about inputs and outputs in the metadata. Reading it runs no code of it.
@@ -23,7 +23,7 @@ import jax.export
 import numpy as np
 
 from paramesh.checkpoint.formats.storage_dtypes import SAFETENSORS
-from paramesh.dtype import DType, to_dtype, x64_enabled
+from paramesh.dtype import DType, to_dtype, x64_if
 from paramesh.errors import (
     CheckpointError,
     ContextError,
@@ -34,17 +34,18 @@ from paramesh.errors import (
 )
 from paramesh.files.atomic import write_atomically
 from paramesh.parameter import Parameter, Pool
-from paramesh.state import placement, trace_scope, tracing
+from paramesh.state import placement, trace_scope
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.trees import is_tensor, unpack
 from paramesh.transforms.bodies import Body, name_of
+from paramesh.transforms.call_arguments import parse_call
 from paramesh.transforms.compiled_function import CompiledFunction
 
 _PROGRAM = "__stablehlo__"
 _ABOUT = "paramesh_program"
 _VERSION = 1
 _KINDS = {kind: name for name, kind in SAFETENSORS.items()}
-_NEEDED = "Exported programs need a package more: pip install 'paramesh[export]'."
+_NEEDED = "Exported programs need an optional package: pip install 'paramesh[export]'."
 
 
 def export(
@@ -55,18 +56,18 @@ def export(
     file_name: str | os.PathLike[str] | None = None,
     file_format: str = "STABLEHLO",
 ) -> ExportedProgram:
-    """The program of a Cell or function as something that can be kept and run without its source.
+    """The program of a Cell or function, to store and to run without its source code.
 
     Args:
-        fn: a Cell or function; a training step is one too.
-        inputs: of a call, as examples: their shapes and element types are the program's. A
+        fn: a Cell or function; also a training step.
+        inputs: example inputs: their shapes and element types are those of the program. A
             `jax.ShapeDtypeStruct` may stand for a Tensor, with sizes of `jax.export.symbolic_shape`
-            for those that are open.
-        platforms: for which it is compiled later: `"cpu"`, `"cuda"`, `"rocm"`, `"tpu"`. None: the
+            for symbolic dimensions.
+        platforms: the platforms to export for: `"cpu"`, `"cuda"`, `"rocm"`, `"tpu"`. None: the
             one that JAX runs on here.
-        values: whether the Parameters' values go with it. Without them nothing is computed here,
-            and `load` gives them later.
-        file_name: where to write it too.
+        values: whether to store the Parameters' values. Without them nothing is computed here, and
+            `load` has to set them later.
+        file_name: a file to write it to.
         file_format: as in MindSpore; only `"STABLEHLO"`.
 
     Returns:
@@ -86,14 +87,16 @@ def export(
         )
     if placement.current().key != placement.Placement.key:
         raise ContextError(
-            "export needs the program of one device: leave the parallel mode with "
+            "export needs a single-device program: leave the parallel mode with "
             "reset_auto_parallel_context() and the parameter server with reset_ps_context() first."
         )
     program = _program_of(fn)
-    _, leaves, rebuild = program._parse(inputs, {}, abstract=True)
+    call = parse_call(program, inputs, {}, abstract=True)
+    assert call is not None, "arguments from outside are not traced"
+    _, leaves, rebuild = call
     entry = program.trace(*inputs)
     pools = (s for s in (*entry.donated, *entry.kept, *entry.written) if isinstance(s, Pool))
-    members = [param for pool in pools for _, param in pool.members()]
+    members = [param for pool in pools for _, param in pool.entries()]
     params = _by_name(program.__name__, [*entry.params, *members])
     shapes = [jax.ShapeDtypeStruct(p.shape, p.dtype.np_dtype) for p in params.values()]
     found: dict[str, Any] = {}
@@ -104,23 +107,23 @@ def export(
         body = Body(program.fn, args, kwargs, given, name=program.__name__)
         written: dict[Any, None] = {}
         for state in body.written:
-            members = [p for _, p in state.members()] if isinstance(state, Pool) else [state]
+            members = [p for _, p in state.entries()] if isinstance(state, Pool) else [state]
             written.update(dict.fromkeys(members))
         found["outputs"] = _structure("an output", body.nest.place(_marks(body.arrays)))
         found["written"] = [p.name for p in written]
-        arrays, after, _ = body.hand_out(written)
+        arrays, after, _ = body.hand_out(list(written))
         return arrays, after
 
     pure.__name__ = program.__name__
     given, nest = _unpacked_inputs(inputs)
-    with _width(entry.wide), trace_scope.around(program.__name__, compiled=True):
+    with x64_if(entry.use_64bit), trace_scope.enter(program.__name__, compiled=True):
         exported = jax.export.export(jax.jit(pure), platforms=platforms)(
             shapes, [_shape_of(leaf) for leaf in leaves]
         )
     about = {
         "version": _VERSION,
         "name": program.__name__,
-        "wide": entry.wide,
+        "wide": entry.use_64bit,
         "jax": jax.__version__,
         "platforms": list(exported.platforms),
         "inputs": _structure("an input", nest.place(_marks(given))),
@@ -137,24 +140,24 @@ def export(
 
 
 def load_exported(source: str | os.PathLike[str] | bytes) -> ExportedProgram:
-    """A program that `export` made.
+    """Load a program that `export` wrote.
 
     Args:
         source: a path, or the bytes of `serialize`.
 
     Raises:
-        CheckpointError: it is damaged, or something else.
+        CheckpointError: it is not a valid exported program.
     """
-    where = "the bytes" if isinstance(source, bytes) else f"'{os.fspath(source)}'"
+    where = "the given data" if isinstance(source, bytes) else f"'{os.fspath(source)}'"
     data = source if isinstance(source, bytes) else Path(source).read_bytes()
     try:
-        about, held = _unpacked(data)
-        program = held.pop(_PROGRAM)
-        values = {name: _tensor_at_rest(about, name, part) for name, part in held.items()}
+        about, arrays = _unpacked(data)
+        program = arrays.pop(_PROGRAM)
+        values = {name: _stored_tensor(about, name, data) for name, data in arrays.items()}
         made = ExportedProgram(about, bytes(program), values)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"{where}: no program that paramesh.export wrote, or a damaged one ({error})."
+            f"{where} is not a valid program of paramesh.export ({error})."
         ) from error
     if about["version"] > _VERSION:
         raise CheckpointError(
@@ -165,12 +168,12 @@ def load_exported(source: str | os.PathLike[str] | bytes) -> ExportedProgram:
 
 
 class ExportedProgram:
-    """A program without its source, and the values of its Parameters.
+    """A program without its source code, and the values of its Parameters.
 
     Attributes:
         name: of the function.
         platforms: on which it can run.
-        parameters: {name: Tensor}, the present values.
+        parameters: {name: Tensor}, the current values.
         written: names of the Parameters that a call writes.
     """
 
@@ -187,13 +190,13 @@ class ExportedProgram:
         self._call: Any = None
 
     def load(self, values: Mapping[str, Any]) -> None:
-        """Give Parameters other values, such as those of a checkpoint.
+        """Set the values of Parameters, for example to those of a checkpoint.
 
         Args:
-            values: {name: Tensor or array}; names that the program does not have are left out.
+            values: {name: Tensor or array}; names that the program does not have are ignored.
 
         Raises:
-            ParameterShapeError, ParameterDtypeError: a value does not fit; nothing is loaded then.
+            ParameterShapeError, ParameterDtypeError: a value does not fit; nothing was loaded.
         """
         new: dict[str, Tensor] = {}
         for name, (dtype, shape) in self._kinds.items():
@@ -213,7 +216,7 @@ class ExportedProgram:
         self.parameters.update(new)
 
     def __call__(self, *inputs: Any) -> Any:
-        """Run the program; `parameters` has the new values of those that it writes.
+        """Run the program; it updates `parameters`.
 
         Raises:
             TypeError: inputs of another structure or element type, or other constants.
@@ -223,7 +226,7 @@ class ExportedProgram:
         missing = [name for name in self._kinds if name not in self.parameters]
         if missing:
             raise ParameterStateError(
-                f"'{self.name}' was exported without values; load() has to give those of "
+                f"'{self.name}' was exported without values; call load() with those of "
                 f"{', '.join(missing)}."
             )
         given, nest = _unpacked_inputs(inputs)
@@ -249,7 +252,7 @@ class ExportedProgram:
                 )
             leaves.append(value)
         values = [raw(self.parameters[name]) for name in self._kinds]
-        with _width(self._about["wide"]):
+        with x64_if(self._about["wide"]):
             if self._call is None:
                 self._call = jax.jit(self._stage().call)
             arrays, after = self._call(values, leaves)
@@ -269,12 +272,12 @@ class ExportedProgram:
         return self._stage().mlir_module()
 
     def serialize(self) -> bytes:
-        """The program and the present values as bytes that `load_exported` reads."""
+        """The program and the current values as bytes that `load_exported` reads."""
         arrays = {name: value._host() for name, value in self.parameters.items()}
         return _packed(arrays | {_PROGRAM: np.frombuffer(self._program, np.uint8)}, self._about)
 
     def save(self, file_name: str | os.PathLike[str]) -> None:
-        """Write `serialize()` to a file; whole or not at all."""
+        """Write `serialize()` to a file, atomically."""
         write_atomically(Path(file_name), self.serialize())
 
     def __repr__(self) -> str:
@@ -321,10 +324,6 @@ def _unpacked_inputs(inputs: Any) -> tuple[list[Any], Any]:
     return unpack(shaped, "raw")
 
 
-def _width(wide: bool) -> Any:
-    return jax.enable_x64(True) if wide and not x64_enabled() else tracing.nothing
-
-
 def _shape_of(leaf: Any) -> Any:
     if isinstance(leaf, float | complex) and not isinstance(leaf, np.generic):
         kind = np.float32 if isinstance(leaf, float) else np.complex64
@@ -354,7 +353,7 @@ def _marks(arrays: Sequence[Any]) -> list[Any]:
 
 
 def _is_constant(value: Any) -> bool:
-    """Whether a number is a constant of programs, and no input."""
+    """Whether a number is a constant of the program rather than an input."""
     return isinstance(value, bool | int)
 
 
@@ -374,14 +373,14 @@ def _structure(what: str, value: Any) -> Any:
 
 
 def _filled(structure: dict[str, Any], arrays: Sequence[Any]) -> Any:
-    ((kind, held),) = structure.items()
+    ((kind, content),) = structure.items()
     if kind == "array":
-        return wrap(arrays[held])
+        return wrap(arrays[content])
     if kind == "constant":
-        return held
+        return content
     if kind == "dict":
-        return {key: _filled(item, arrays) for key, item in held}
-    items = [_filled(item, arrays) for item in held]
+        return {key: _filled(item, arrays) for key, item in content}
+    items = [_filled(item, arrays) for item in content]
     return tuple(items) if kind == "tuple" else items
 
 
@@ -389,15 +388,15 @@ def _text(structure: dict[str, Any], leaves: Sequence[Any]) -> str:
     rest = iter(leaves)
 
     def text(part: dict[str, Any]) -> str:
-        ((kind, held),) = part.items()
+        ((kind, content),) = part.items()
         if kind == "array":
             dtype, sizes = next(rest)
             return f"{dtype}[{', '.join(map(str, sizes))}]"
         if kind == "constant":
-            return repr(held)
+            return repr(content)
         if kind == "dict":
-            return "{" + ", ".join(f"{key!r}: {text(item)}" for key, item in held) + "}"
-        return ("({})" if kind == "tuple" else "[{}]").format(", ".join(map(text, held)))
+            return "{" + ", ".join(f"{key!r}: {text(item)}" for key, item in content) + "}"
+        return ("({})" if kind == "tuple" else "[{}]").format(", ".join(map(text, content)))
 
     return text(structure)
 
@@ -435,19 +434,19 @@ def _unpacked(data: bytes) -> tuple[dict[str, Any], dict[str, memoryview]]:
     header = json.loads(data[8:start])
     about = json.loads(header.pop("__metadata__")[_ABOUT])
     body = memoryview(data)[start:]
-    held: dict[str, memoryview] = {}
+    arrays: dict[str, memoryview] = {}
     expected = 0
     for name, part in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
         first, end = part["data_offsets"]
         if first != expected or not first <= end <= len(body):
-            raise ValueError(f"'{name}' does not lie where it should")
-        held[name], expected = body[first:end], end
+            raise ValueError(f"'{name}' is at the wrong offset")
+        arrays[name], expected = body[first:end], end
     if expected != len(body):
-        raise ValueError("there are bytes that belong to nothing")
-    return about, held
+        raise ValueError("there are bytes that belong to no array")
+    return about, arrays
 
 
-def _tensor_at_rest(about: dict[str, Any], name: str, data: memoryview) -> Tensor:
+def _stored_tensor(about: dict[str, Any], name: str, data: memoryview) -> Tensor:
     kinds = {n: (to_dtype(dtype), shape) for n, dtype, shape in about["parameters"]}
     kind, shape = kinds[name]
     if len(data) != kind.itemsize * math.prod(shape):

@@ -1,8 +1,8 @@
-"""Python's collector of garbage, paused while very many objects are made that all stay.
+"""A pause of Python's garbage collector while very many long-lived objects are created.
 
-Reading or writing 20,000 arrays makes some 100,000 small objects. The collector, which is called
-after so many new ones, then walks the objects of the whole program several times and finds nothing.
-Reference counts free what they free all the same.
+Reading or writing 20,000 arrays creates some 100,000 small objects. The collector, which runs after
+a number of allocations, would traverse all objects of the program several times and find nothing.
+Reference counting works as always.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def paused() -> Generator[None]:
-    """No collection inside of the context; it goes on afterwards if it did before."""
+    """Disable collection inside the context; enable it again if it was enabled before."""
     if not gc.isenabled():
         yield
         return

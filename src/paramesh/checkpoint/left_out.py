@@ -1,4 +1,4 @@
-"""What is left out when something is loaded or transformed: said once, with all names."""
+"""The warning about Parameters that were not loaded or transformed, with all their names."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from paramesh.parameter import Parameter
 
 
 class LeftOutWarning(UserWarning):
-    """Parameters of a checkpoint were left out: their names or shapes do not fit what is there."""
+    """Parameters of a checkpoint were left out, since their names or shapes do not fit."""
 
 
 def warn_of(source: str, net: Cell, lines: Sequence[str]) -> None:
-    """Say what `strict_load=False` did not load.
+    """Warn of what `strict_load=False` did not load.
 
     Args:
         source: the checkpoint, for the message.
@@ -35,13 +35,13 @@ def warn_of(source: str, net: Cell, lines: Sequence[str]) -> None:
 def under_own_names(
     net: Cell, mine: Mapping[str, Parameter], given: Mapping[str, Any], source: str
 ) -> dict[str, Any]:
-    """What is loaded, with shared Parameters under their own names instead of their other ones.
+    """The values to load, with shared Parameters under their own names instead of their aliases.
 
     Args:
         net: the network.
         mine: its Parameters by name.
-        given: what is loaded.
-        source: the checkpoint, for the warning that both names are there with other values.
+        given: the values to load.
+        source: the checkpoint, for the warning that both names have values, which differ.
     """
     found = dict(given)
     strange = [name for name, value in given.items() if isinstance(value, Parameter)]
@@ -58,8 +58,8 @@ def under_own_names(
             differ.append(f"  '{name}' is not loaded, '{param.name}' is")
     if differ:
         warnings.warn(
-            f"{source} has Parameters that {type(net).__name__} shares under both of their names, "
-            "and with different values:\n" + "\n".join(differ),
+            f"{source} has both names of Parameters that {type(net).__name__} shares, with "
+            "different values:\n" + "\n".join(differ),
             LeftOutWarning,
             stacklevel=4,
         )

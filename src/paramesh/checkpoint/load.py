@@ -1,8 +1,8 @@
 """`load_checkpoint` and `load_param_into_net`.
 
 Glossary
-    strict      every Parameter of the network gets a value of its own shape and element type, and
-                every value of the checkpoint has its Parameter; otherwise nothing is loaded
+    strict      every Parameter of the network gets a value of its shape and element type, and every
+                value of the checkpoint has a Parameter; otherwise nothing is loaded
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from paramesh.checkpoint import gc_pause
-from paramesh.checkpoint.formats.assembled_source import CutSource
+from paramesh.checkpoint.formats.assembled_source import SlicedSource
 from paramesh.checkpoint.formats.interface import Source
 from paramesh.checkpoint.formats.orbax_source import OrbaxSource
 from paramesh.checkpoint.formats.storage_dtypes import storable
@@ -30,13 +30,13 @@ from paramesh.errors import CheckpointError
 from paramesh.nn.cell import Cell
 from paramesh.parallel.modes.per_device import set_per_device, value_count
 from paramesh.parameter import Parameter
-from paramesh.parameter.names import shortened, unfit_at_rest
-from paramesh.parameter.pool import is_full
+from paramesh.parameter.names import reason_not_saveable, shortened
+from paramesh.parameter.pool import is_fully_replicated
 from paramesh.providers import providers
 from paramesh.state import tracing
 from paramesh.tensor.base import Tensor, wrap
 
-#: So many arrays of one shape, each of at most so many bytes, are worth a compiled copy.
+#: From so many arrays of one shape, each of at most so many bytes, a compiled copy is faster.
 _MANY, _SMALL = 64, 1 << 16
 
 
@@ -53,14 +53,14 @@ def load_checkpoint(
     remove_redundancy: bool = False,
     format: str | None = None,
 ) -> dict[str, Any]:
-    """Read a checkpoint, and load it into a network if there is one.
+    """Read a checkpoint, and load it into a network if one is given.
 
     Args:
         ckpt_file_name: a safetensors file, MindSpore's `.ckpt`, the folder of a sharded
-            checkpoint or of orbax's, or HuggingFace's folder or its index; what it is shows in what
-            it holds.
-        net: the Cell to load it into, by `load_param_into_net`. Of a sharded checkpoint, only the
-            slices for this process's devices are read of Parameters that are known to be cut.
+            checkpoint or of orbax's, or HuggingFace's folder or its index. The format is found from
+            the contents.
+        net: the Cell to load it into, by `load_param_into_net`. Of Parameters with a known
+            sharding, only the shards of this process's devices are read from a sharded checkpoint.
         strict_load: as in `load_param_into_net`; the warning also says which names are missing and
             unexpected.
         filter_prefix: names that start with it (or with one of several) are left out.
@@ -68,19 +68,19 @@ def load_checkpoint(
         dec_mode: MindSpore's; ignored.
         specify_prefix: only names that start with it (or with one of several) are read.
         choice_func: only names for which it returns True are read.
-        crc_check: compare the checksums of the file, if it has some, before anything is read.
+        crc_check: verify the checksums of the file, if it has any, before anything is read.
         remove_redundancy: MindSpore's; ignored.
-        format: the one that the file must have; None for any.
+        format: the required format; None for any.
 
     Returns:
-        {name: Parameter}; what `append_dict` put in is there as Parameters of shape () (numbers,
-        bools) and str.
+        {name: Parameter}; entries of `append_dict` are Parameters of shape () (numbers, bools) and
+        str.
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: the file is damaged, encrypted, or does not fit the network, or saving it
-            never ended; nothing was loaded.
-        TypeError, ValueError: an argument of another kind; another format; a key.
+        CheckpointError: the file is not valid, not complete, encrypted, or does not fit the
+            network; nothing was loaded.
+        TypeError, ValueError: an invalid argument; another format; an encryption key.
     """
     if not isinstance(ckpt_file_name, str | os.PathLike):
         raise TypeError(
@@ -90,8 +90,8 @@ def load_checkpoint(
         raise TypeError(f"load_checkpoint: net must be a Cell, got {type(net).__name__}.")
     if dec_key is not None:
         raise ValueError(
-            "load_checkpoint: dec_key is given, but paramesh does not decrypt. Write the file anew "
-            "without enc_key, in MindSpore."
+            "load_checkpoint: dec_key is given, but paramesh does not decrypt. Save the file again "
+            "without enc_key in MindSpore."
         )
     path = Path(ckpt_file_name)
     kind = None if format is None else readable_format(format)
@@ -108,7 +108,7 @@ def load_checkpoint(
     with gc_pause.paused(), open_source(path) as source:
         if kind is not None and kind != source.format:
             raise ValueError(
-                f"load_checkpoint: '{path}' is a {source.format} file, and not format={format!r}."
+                f"load_checkpoint: '{path}' is a {source.format} file, not format={format!r}."
             )
         if crc_check:
             source.verify()
@@ -125,16 +125,16 @@ def load_source(
 
     Args:
         source: the checkpoint.
-        net: the network; where it is known how its Parameters are cut, slices are read alone.
-        strict_load: refuse missing and unexpected names. Values of other shapes are refused in any
-            case.
+        net: the network; of Parameters with a known sharding, only shards are read.
+        strict_load: reject missing and unexpected names. Values of other shapes are always
+            rejected.
         what: the checkpoint, for messages.
 
     Returns:
         As `load_param_into_net`.
 
     Raises:
-        CheckpointError: all that does not fit; nothing was loaded.
+        CheckpointError: lists everything that does not fit; nothing was loaded.
     """
     found = _parameters(source, lambda name: True, net)
     return _load(net, found, strict_load, what, must_fit=True)
@@ -143,7 +143,7 @@ def load_source(
 def _parameters(source: Source, wanted: Choice, net: Cell | None) -> dict[str, Any]:
     names = [name for name in source.names() if wanted(name)]
     for name in (*names, *source.appended):
-        why = unfit_at_rest(name)
+        why = reason_not_saveable(name)
         if why is not None:
             raise CheckpointError(
                 f"Checkpoint '{source.path}' has the name {shortened(name)}: {why}. Nothing was "
@@ -152,11 +152,11 @@ def _parameters(source: Source, wanted: Choice, net: Cell | None) -> dict[str, A
     for name in names:
         if not storable(source.entry(name).dtype):
             raise CheckpointError(
-                f"Checkpoint '{source.path}': '{name}' is {source.entry(name).dtype}, which no "
-                "Tensor can be. Nothing was loaded."
+                f"Checkpoint '{source.path}': '{name}' is {source.entry(name).dtype}, which is "
+                "not an element type of Tensors. Nothing was loaded."
             )
     values: dict[str, Any] = dict.fromkeys(names)
-    if net is not None and isinstance(source, CutSource | OrbaxSource):
+    if net is not None and isinstance(source, SlicedSource | OrbaxSource):
         values |= loaded_slices(source, names, net)
     rest = [name for name in names if values[name] is None]
     values |= zip(rest, _on_device(source, rest), strict=True)
@@ -171,14 +171,14 @@ def _parameters(source: Source, wanted: Choice, net: Cell | None) -> dict[str, A
 
 
 def _on_device(source: Source, names: list[str]) -> list[Any]:
-    """The arrays of these names, each copied once: from the file's pages to the device."""
-    wide = [name for name in names if is_64bit(source.entry(name).dtype)]
+    """The arrays of these names; each is copied once, from the pages of the file to the device."""
+    x64_names = [name for name in names if is_64bit(source.entry(name).dtype)]
     others = [name for name in names if not is_64bit(source.entry(name).dtype)]
-    # JAX may use an aligned numpy array as it is; then the array would end with the file.
+    # JAX may alias an aligned numpy array, which would then be invalid when the file is closed.
     found = dict(zip(others, _put(source, others), strict=True))
-    if wide:
+    if x64_names:
         with jax.enable_x64(True):
-            found |= zip(wide, _put(source, wide), strict=True)
+            found |= zip(x64_names, _put(source, x64_names), strict=True)
     return [found[name] for name in names]
 
 
@@ -194,7 +194,8 @@ def _put(source: Source, names: list[str]) -> list[Any]:
             for i in places:
                 found[i] = _copied(arrays[i])
     rest = [i for i, array in enumerate(found) if array is None]
-    # JAX would copy what is not aligned twice. These copies are nobody else's, so it may have them.
+    # JAX would copy unaligned arrays twice. These copies have no other owner, so JAX may alias
+    # them.
     odd = [i for i in rest if not arrays[i].flags.aligned]
     for i, array in zip(odd, aligned_copies([arrays[i] for i in odd]), strict=True):
         arrays[i] = array
@@ -207,7 +208,7 @@ def _put(source: Source, names: list[str]) -> list[Any]:
 
 @jax.jit
 def _copied(array: Any) -> Any:
-    """A compiled call takes a third of the time of `device_put`, which for small arrays is most."""
+    """For small arrays, a compiled call takes a third of the time of `device_put`."""
     return jnp.copy(array)
 
 
@@ -218,7 +219,7 @@ def _prefixes(argument: str, given: Any) -> tuple[str, ...]:
     for prefix in prefixes:
         if not isinstance(prefix, str) or not prefix:
             raise TypeError(
-                f"load_checkpoint: {argument} must be a str or several, none of them empty, "
+                f"load_checkpoint: {argument} must be a non-empty str or several of them, "
                 f"got {given!r}."
             )
     return prefixes
@@ -230,29 +231,29 @@ def load_param_into_net(
     strict_load: bool = True,
     remove_redundancy: bool = False,
 ) -> tuple[list[str], list[str]]:
-    """Give the Parameters of a Cell the values of their names.
+    """Set the Parameters of a Cell to the values of their names.
 
-    A Parameter that has no data yet takes the value without its recipe ever being run. A
-    layerwise-parallel one takes a value for each device of this process, or one for all. Entries
-    that `append_dict` put into a checkpoint are passed over.
+    A Parameter that has no data yet takes the value without running its initializer. A
+    layerwise-parallel one takes a value for each device of this process, or one for all. Entries of
+    `append_dict` are ignored.
 
     Args:
         net: a network, an optimizer, or a training Cell with both.
         parameter_dict: {name: Parameter}, as `load_checkpoint` returns it.
-        strict_load: refuse missing and unexpected names, other shapes and element types. Without,
-            what fits by name and shape is loaded, floats are cast to floats, and one element to one
-            element; a `LeftOutWarning` says which values do not fit.
+        strict_load: reject missing and unexpected names, and other shapes and element types. If
+            False, what fits by name and shape is loaded, floats are cast to floats, and shapes of
+            one element to each other; a `LeftOutWarning` lists the values that do not fit.
         remove_redundancy: MindSpore's; ignored.
 
-    A Parameter that lies under several attributes is found under any of their names. If the values
-    of two are there and differ, that of the Parameter's own name is loaded, with a warning.
+    A Parameter with several attributes is found under any of their names. If there are values for
+    two names, and they differ, that of the Parameter's own name is loaded, with a warning.
 
     Returns:
-        (names of the network that got no value, names of the dict that were not used).
+        (names in the network without a value, names in the dict that were not used).
 
     Raises:
-        TypeError: `net` is no Cell, `parameter_dict` no mapping of Parameters.
-        CheckpointError: all that does not fit; nothing was loaded.
+        TypeError: `net` is not a Cell, or `parameter_dict` not a mapping of Parameters.
+        CheckpointError: lists everything that does not fit; nothing was loaded.
     """
     if not isinstance(net, Cell):
         raise TypeError(f"load_param_into_net: net must be a Cell, got {type(net).__name__}.")
@@ -277,13 +278,14 @@ def _load(
     given: Mapping[str, Any],
     strict: bool,
     source: str,
-    told: Callable[[str], bool] | None = None,
+    could_be_there: Callable[[str], bool] | None = None,
     must_fit: bool = False,
 ) -> tuple[list[str], list[str]]:
-    """Load what fits. Names that find nothing are returned; with `told`, they are also said.
+    """Load what fits; returns the missing and the unexpected names.
 
-    `told` is true of the names that could have been in the checkpoint. With `must_fit`, a value of
-    another shape is an error even if loading is not strict.
+    With `could_be_there`, which is true of the names that may be in the checkpoint, these are also
+    reported if loading is not strict. With `must_fit`, a value of another shape is an error even if
+    loading is not strict.
     """
     mine = dict(net.parameters_dict())
     given = under_own_names(net, mine, given, source)
@@ -296,8 +298,8 @@ def _load(
     missing = [name for name in mine if name not in values]
     unexpected = [name for name in values if name not in mine]
     faults: list[str] = []
-    if strict or told is not None:
-        names = [name for name in missing if told is None or told(name)]
+    if strict or could_be_there is not None:
+        names = [name for name in missing if could_be_there is None or could_be_there(name)]
         faults += [f"  missing: {name} {_about(mine[name])}" for name in names]
         faults += [f"  unexpected: {name} {_about(values[name])}" for name in unexpected]
     matched: list[tuple[Parameter, Parameter]] = []
@@ -314,7 +316,7 @@ def _load(
         missing.append(name)
         unexpected.append(name)
     if fatal:
-        advice = "" if not strict else " strict_load=False loads what fits, and says what does not."
+        advice = "" if not strict else " strict_load=False loads what fits, and reports the rest."
         raise CheckpointError(
             f"{source} does not fit {type(net).__name__}, and nothing was loaded.{advice}\n"
             + "\n".join(faults)
@@ -323,7 +325,7 @@ def _load(
     for param, value in matched:
         if not value.has_init and _alike(param, value):
             tracing.write(param, value._get())
-            param.sliced = not is_full(value._get())
+            param.sliced = not is_fully_replicated(value._get())
             continue
         data = Tensor(value)
         if _of_devices(param, value):
@@ -332,7 +334,7 @@ def _load(
         if data.dtype is not param.dtype:
             data = data.astype(param.dtype)
         param.set_data(data if data.shape == param.shape else data.reshape(param.shape))
-        if not is_full(data._get()):
+        if not is_fully_replicated(data._get()):
             param.sliced = True
     commit()
     return missing, unexpected
@@ -348,7 +350,7 @@ def _about(param: Parameter) -> str:
 
 
 def _of_devices(param: Parameter, value: Parameter) -> bool:
-    """Whether a value has one for each device: it has an axis more, the first."""
+    """Whether a value has an additional first axis, with one value for each device."""
     return param.layerwise_parallel and value.shape[1:] == param.shape != value.shape
 
 

@@ -1,7 +1,7 @@
 """Opening checkpoint files of any format, to read (`open_source`) and to write (`open_sink`).
 
-A format is one row of the table here: how to recognise a file, how to read it, how to write it.
-Orbax's and HuggingFace's are none of them, since they are read alone.
+A format is one row of `FORMATS`: how to recognise a file, how to read it, how to write it. Orbax's
+and HuggingFace's formats are not in the table, since paramesh only reads them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from paramesh.checkpoint.sharded.source import FORMAT as SHARDED
 from paramesh.checkpoint.sharded.source import SUFFIX, ShardedSource, is_sharded
 from paramesh.dtype import DType
 from paramesh.errors import CheckpointError, ParameterNameError
-from paramesh.parameter.names import shortened, unfit_at_rest
+from paramesh.parameter.names import reason_not_saveable, shortened
 
 __all__ = [
     "Appended",
@@ -46,13 +46,13 @@ class Format:
 
     Args:
         name: what `Source.format` says.
-        names: what users may call it.
-        suffix: what names of its files end with.
-        recognise: whether a file that begins with these bytes (up to 512) can be one.
+        names: the names of the format for users.
+        suffix: of the names of its files.
+        recognise: whether a file that begins with these bytes (up to 512) may have this format.
         read: opens a file for reading.
         write: opens a file for writing.
-        cannot_hold: why it has no such elements, None if it has.
-        cannot_name: why it has no array of this name, None if it can.
+        cannot_hold: why the format does not support an element type; None if it does.
+        cannot_name: why an array cannot have a name; None if it can.
     """
 
     name: str
@@ -99,12 +99,12 @@ FORMATS: tuple[Format, ...] = (
 )
 
 
-#: Folders that are read alone: what `Source.format` says, and what it is called.
+#: Read-only formats: what `Source.format` says, and the name in messages.
 _READ_ALONE = {orbax_source.FORMAT: "orbax's format", huggingface.FORMAT: "HuggingFace's folders"}
 
 
 def format_named(name: str) -> Format:
-    """The format to write that users call so.
+    """The format with this name, for writing.
 
     Raises:
         ValueError: there is none.
@@ -115,13 +115,14 @@ def format_named(name: str) -> Format:
     names = ", ".join(repr(n) for known in FORMATS for n in known.names)
     if name in _READ_ALONE:
         raise ValueError(
-            f"Checkpoints in {_READ_ALONE[name]} are read, not written; write {names}."
+            f"paramesh reads checkpoints in {_READ_ALONE[name]}, but cannot write them; "
+            f"write {names}."
         )
-    raise ValueError(f"There is no checkpoint format {name!r}; there are {names}.")
+    raise ValueError(f"Unknown checkpoint format {name!r}; the formats are {names}.")
 
 
 def readable_format(name: str) -> str:
-    """What `Source.format` says of the format that users call so.
+    """`Source.format` of the format with this name.
 
     Raises:
         ValueError: there is none.
@@ -130,17 +131,17 @@ def readable_format(name: str) -> str:
 
 
 def open_source(path: str | os.PathLike[str]) -> Source:
-    """Open a checkpoint for reading; its format is found by what it holds, then by its suffix.
+    """Open a checkpoint for reading; its format follows from its contents, or else its suffix.
 
-    Opening reads what describes the arrays and checks it, and no array. Use it as a context
+    Opening reads and checks the descriptions of the arrays, but no array. Use it as a context
     manager; arrays that were read stay valid when it is closed.
 
     Raises:
-        TypeError: `path` is no path.
-        FileNotFoundError: there is no such file, or it is a folder and no checkpoint.
-        CheckpointError: the file is damaged, encrypted, of no known format or of one that is not
-            read; a sharded checkpoint or orbax's was not finished, or a shard of HuggingFace's is
-            missing; a library that reads it is not installed.
+        TypeError: `path` is not a path.
+        FileNotFoundError: there is no such file, or it is a folder that is not a checkpoint.
+        CheckpointError: the file is not valid, encrypted, or of an unknown or unsupported format;
+            a sharded or orbax checkpoint is not complete; a HuggingFace shard is missing; a library
+            that is needed to read it is not installed.
     """
     if not isinstance(path, str | os.PathLike):
         raise TypeError(f"open_source needs the path of a file, got {path!r}.")
@@ -174,7 +175,7 @@ def open_source(path: str | os.PathLike[str]) -> Source:
             return known.read(place)
     for known in FORMATS:
         if place.suffix == known.suffix:
-            return known.read(place)  # its reader says what is wrong
+            return known.read(place)  # its reader raises the error
     return FORMATS[0].read(place)
 
 
@@ -194,11 +195,11 @@ def open_sink(
         entries: all arrays that will be written; `Entry.of` makes one, those of a Source do too.
         appended: the entries of `append_dict`.
         metadata: strings to keep, where the format has a place for them.
-        checksums: keep checksums of the arrays in the file, for `Source.verify`.
+        checksums: store checksums of the arrays in the file, for `Source.verify`.
 
     Raises:
-        ValueError: there is no such format, it has no such elements or names, or two entries (or an
-            entry and an appended one) have one name.
+        ValueError: the format is unknown, or does not support an element type or a name; or two
+            entries (or an entry and an appended one) have the same name.
         OSError: from the file system.
     """
     kind = format_named(format)
@@ -210,13 +211,13 @@ def open_sink(
 def check_entries(
     path: Path, kind: Format, entries: Sequence[Entry], appended: Mapping[str, Appended]
 ) -> None:
-    """Refuse what a format cannot hold, before anything is written.
+    """Reject what a format does not support, before anything is written.
 
     Raises:
-        ValueError: as `open_sink`; ParameterNameError: a name that no file can keep.
+        ValueError: as `open_sink`; ParameterNameError: a name that no file can store.
     """
     for name in (*appended, *(entry.name for entry in entries)):
-        why = unfit_at_rest(name)
+        why = reason_not_saveable(name)
         if why is not None:
             raise ParameterNameError(f"Cannot write {shortened(name)} to '{path}': {why}.")
     seen = set(appended)
@@ -225,5 +226,5 @@ def check_entries(
         if why is not None:
             raise ValueError(f"Cannot write '{entry.name}' to '{path}': {why}.")
         if entry.name in seen:
-            raise ValueError(f"Cannot write '{path}': the name '{entry.name}' is there twice.")
+            raise ValueError(f"Cannot write '{path}': the name '{entry.name}' is duplicated.")
         seen.add(entry.name)

@@ -1,8 +1,10 @@
-"""What is saved: Tensors by name, and the entries of `append_dict`.
+"""The contents of a checkpoint to save: Tensors by name, and the entries of `append_dict`.
 
 Glossary
     appended    the entries of `append_dict`: numbers, bools and strings that belong to no network
-                (an epoch, a learning rate), and Tensors, which are saved as any Parameter is
+                (an epoch, a learning rate), and Tensors, which are saved like Parameters
+    pinned      values that later steps cannot change: copies in host memory, or arrays of another
+                device that are not donated while they are referenced
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ Choice = Callable[[str], bool]
 
 
 class AppendedNumber(Parameter):
-    """A number that `append_dict` put into a checkpoint, as `load_checkpoint` returns it.
+    """A number from `append_dict`, as `load_checkpoint` returns it.
 
     It is a Parameter of shape (), as in MindSpore: Bool, Int32 (Int64 if it does not fit), or
     Float32 (Float64 if it would lose digits); from MindSpore's files, of the type that is there,
@@ -38,68 +40,70 @@ class AppendedNumber(Parameter):
 
 @dataclass
 class Records:
-    """The contents of one file, as they are before they are arrays on the host."""
+    """The contents of one file, before they are arrays in host memory."""
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     appended: dict[str, Appended] = field(default_factory=dict)
 
     def entries(self) -> list[Entry]:
-        """What the file's arrays will be."""
+        """The entries of the file."""
         return [Entry.of(name, data.dtype, data.shape) for name, data in self.tensors.items()]
 
     def values(self) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
-        """(name, array on the host) of each Tensor, brought there one after another.
+        """(name, array in host memory) of each Tensor, copied there one at a time.
 
-        They are those of one step, whatever other threads train meanwhile.
+        All are of the same step, even if other threads train meanwhile.
         """
-        for name, held in present(self.tensors).items():
-            yield name, held if isinstance(held, np.ndarray) else _on_the_host(held)
+        for name, value in current_values(self.tensors).items():
+            yield name, value if isinstance(value, np.ndarray) else _on_the_host(value)
 
-    def hold(self, staging: Staging) -> Held:
-        """The present values, whatever training does next.
+    def pin(self, staging: Staging) -> PinnedValues:
+        """The current values, whatever training does next.
 
-        Those in the host's memory are copied. Those of another device are held where they are:
-        an array that somebody holds is not donated, but copied on its device, which is faster than
-        a way to the host that training would have to wait for.
+        Values in host memory are copied. Values on another device stay there: an array that is
+        referenced is not donated, but copied on its device, which is faster than a copy to the host
+        that training would have to wait for.
         """
-        return Held(self.entries(), held_values(self.tensors, staging), dict(self.appended))
+        return PinnedValues(
+            self.entries(), pinned_values(self.tensors, staging), dict(self.appended)
+        )
 
 
 @dataclass
-class Held:
-    """The contents of one file, which later steps leave as they are."""
+class PinnedValues:
+    """The contents of one file; later steps do not change them."""
 
     _entries: list[Entry]
     arrays: dict[str, Any]
     appended: dict[str, Appended]
 
     def entries(self) -> list[Entry]:
-        """What the file's arrays will be."""
+        """The entries of the file."""
         return self._entries
 
     def values(self) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
-        """(name, array on the host) of each."""
-        for name, held in self.arrays.items():
-            yield name, host(held) if isinstance(held, Tensor) else held
+        """(name, array in host memory) of each."""
+        for name, value in self.arrays.items():
+            yield name, host(value) if isinstance(value, Tensor) else value
 
 
-def held_values(tensors: Mapping[str, Tensor], staging: Staging) -> dict[str, Any]:
-    """For each Tensor an array that nobody changes, or a Tensor of one on another device."""
+def pinned_values(tensors: Mapping[str, Tensor], staging: Staging) -> dict[str, Any]:
+    """For each Tensor a copy in host memory, or a Tensor with its array on another device."""
     found: dict[str, Any] = {}
-    for name, value in present(tensors).items():
+    for name, value in current_values(tensors).items():
         view = isinstance(value, np.ndarray)
         found[name] = value if view else _on_the_host(value) if _on_host(value) else wrap(value)
     here = {name: value for name, value in found.items() if not isinstance(value, Tensor)}
     return found | dict(zip(here, staging.copies(list(here.values())), strict=True))
 
 
-def present(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
-    """What each Tensor holds now, all of one step: an array, or a view of a pool's array."""
-    values = storage.still(list(tensors.values()), _at_present)
+def current_values(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The current value of each Tensor, all of one step: an array, or a view of a pool's array."""
+    values = storage.still(list(tensors.values()), _current_value)
     return dict(zip(tensors, values, strict=True))
 
 
-def _at_present(tensor: Tensor) -> Any:
+def _current_value(tensor: Tensor) -> Any:
     view = _pooled(tensor)
     return tensor._get() if view is None else view
 
@@ -170,7 +174,7 @@ def _unique(listed: list[Any]) -> list[tuple[str, Any]]:
 
 def _name(name: Any) -> str:
     if not isinstance(name, str) or not name:
-        raise TypeError(f"save_checkpoint: a name must be a str that is not empty, got {name!r}.")
+        raise TypeError(f"save_checkpoint: a name must be a non-empty str, got {name!r}.")
     return name
 
 
@@ -203,11 +207,11 @@ def _on_the_host(value: Any) -> np.ndarray[Any, Any]:
         except (BufferError, RuntimeError, TypeError, ValueError):
             pass  # bfloat16, or on several devices, or not on the CPU
     if isinstance(value, jax.Array) and value.is_fully_addressable and value.is_fully_replicated:
-        whole: Any = value.addressable_data(0)
+        full: Any = value.addressable_data(0)
         try:
-            return np.from_dlpack(whole)
+            return np.from_dlpack(full)
         except (BufferError, RuntimeError, TypeError):  # bfloat16, or memory of another device
-            return np.asarray(whole)
+            return np.asarray(full)
     return np.asarray(value)
 
 

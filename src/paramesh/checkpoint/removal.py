@@ -1,4 +1,4 @@
-"""Deleting checkpoints, so that nobody sees a half one."""
+"""Atomic removal of checkpoints."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 
 def remove(path: Path) -> None:
-    """Delete a file, or the folder of a sharded checkpoint, which is there whole or not at all.
+    """Delete a file, or atomically the folder of a sharded checkpoint.
 
     A process that is killed may leave the folder under a name that begins with a dot and ends with
-    `.deleted`; the next call for a folder beside it takes that away.
+    `.deleted`; the next call for a folder in the same place removes it.
     """
     if not path.is_dir():
         path.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ import jax
 
 from paramesh.checkpoint import background, gc_pause
 from paramesh.checkpoint.opening import FORMATS, Format, check_entries, format_named, open_sink
-from paramesh.checkpoint.records import Choice, Held, Records, append, records_of
+from paramesh.checkpoint.records import Choice, PinnedValues, Records, append, records_of
 from paramesh.checkpoint.sharded import source as sharded_source
 from paramesh.checkpoint.sharded import writer
 from paramesh.checkpoint.sharded.agreement import Agreement
@@ -31,42 +31,41 @@ def save_checkpoint(
     crc_check: bool = False,
     format: str | None = None,
 ) -> Any:
-    """Save Parameters by name, so that the file is there as a whole or not at all.
+    """Save Parameters by name; the file is written atomically.
 
-    A Parameter that several Cells share is saved once. One that has no data yet is computed. Of a
-    layerwise-parallel Parameter the values of all devices of this process are saved, as one array
-    with the devices as first axis, by rank.
+    A Parameter that several Cells share is saved once. One that has no data yet is initialized. Of
+    a layerwise-parallel Parameter the values of all devices of this process are saved, as one array
+    whose first axis is the devices by rank.
 
     Args:
         save_obj: a Cell, a dict {name: Tensor}, or a list of {"name": str, "data": Tensor}.
-        ckpt_file_name: where; the format's suffix is added if the name does not end with it, but
+        ckpt_file_name: path of the file; the suffix of the format is added if it is missing, except
             for "sharded".
-        integrated_save: MindSpore's; files always hold whole arrays.
-        async_save: write the file in a thread, while the program goes on; what is saved are the
-            values at the call. At most one such save is under way; the next save of any kind waits
-            for it, and raises its error if nobody has seen it. MindSpore's "thread" and "process"
-            mean the same.
-        append_dict: numbers, bools, strings and Tensors to keep in the file.
+        integrated_save: MindSpore's; ignored: files always contain full arrays.
+        async_save: write the file in a background thread; it saves the values at the time of the
+            call. At most one such save is in progress; the next save of any kind waits until it is
+            done, and raises its error if it was not read from the handle. MindSpore's "thread" and
+            "process" mean the same.
+        append_dict: numbers, bools, strings and Tensors to store in the file.
         enc_key: MindSpore's; None, since files are not encrypted here.
         enc_mode: MindSpore's; ignored.
-        choice_func: saves those names alone for which it returns True.
-        crc_check: keep checksums in the file, which `load_checkpoint(crc_check=True)` compares.
+        choice_func: only names for which it returns True are saved.
+        crc_check: store checksums in the file, which `load_checkpoint(crc_check=True)` verifies.
         format: "safetensors", "ckpt" (MindSpore's) or "sharded": a folder, into which every
-            process writes the slices that its devices hold. All processes have to call it, with a
-            folder that all of them see; it is replaced as a whole or stays what it was. None for
-            what the name's suffix says, and safetensors otherwise.
+            process writes the shards of its devices. All processes have to call it, with a folder
+            that all of them share; it is replaced atomically. None: by the suffix of the name, or
+            else safetensors.
 
     Returns:
         The path of the file (`pathlib.Path`), or a `SaveHandle` with `async_save`.
 
     Raises:
         TypeError: `save_obj`, a name or an entry of `append_dict` is of another kind.
-        DuplicateNameError: two different Parameters have one name.
-        ValueError: another format, or one that has no such elements; a key to encrypt with.
-        ContextError: values lie in parts over several processes, and the format is another than
-            "sharded".
+        DuplicateNameError: two different Parameters have the same name.
+        ValueError: an unknown format, or one without such an element type; an encryption key.
+        ContextError: values are sharded over several processes, and the format is not "sharded".
         CheckpointError: another process could not write its part of a sharded checkpoint.
-        OSError: from the file system; the old file, if there was one, is untouched.
+        OSError: from the file system; an existing file is unchanged.
     """
     if not isinstance(ckpt_file_name, str | os.PathLike) or not os.fspath(ckpt_file_name):
         raise TypeError(
@@ -92,27 +91,28 @@ def save_checkpoint(
         path = path.with_name(path.name + kind.suffix)
     if not path.parent.is_dir():
         raise FileNotFoundError(
-            f"save_checkpoint: there is no folder '{path.parent}' for '{path.name}'; make it first."
+            f"save_checkpoint: there is no folder '{path.parent}' for '{path.name}'; create it "
+            "first."
         )
     records = records_of(save_obj, choice_func)
     append(records, append_dict)
-    _refuse_parts(records)
+    _check_addressable(records)
     if async_save:
         check_entries(path, kind, records.entries(), records.appended)
 
         def prepare(staging: Staging) -> Callable[[], None]:
-            held = records.hold(staging)
-            return lambda: write(path, kind, held, crc_check)
+            pinned = records.pin(staging)
+            return lambda: write(path, kind, pinned, crc_check)
 
         return background.start(path, prepare)
-    background.settle()
+    background.wait_until_done()
     with gc_pause.paused():
         write(path, kind, records, crc_check)
     return path
 
 
-def _refuse_parts(records: Records) -> None:
-    """Raise where this process has only a part of what it would have to write."""
+def _check_addressable(records: Records) -> None:
+    """Raise if this process does not have all the values that it would have to write."""
     if jax.process_count() == 1:
         return
     for name, tensor in records.tensors.items():
@@ -121,9 +121,9 @@ def _refuse_parts(records: Records) -> None:
             value.is_fully_addressable or value.is_fully_replicated
         ):
             raise ContextError(
-                f"save_checkpoint: '{name}' of shape {tensor.shape} lies in parts over several "
-                "processes, and a single file holds the whole. Use format='sharded': every "
-                "process then writes its own parts."
+                f"save_checkpoint: '{name}' of shape {tensor.shape} is sharded over several "
+                "processes, but a single file stores full arrays. Use format='sharded': every "
+                "process then writes its own shards."
             )
 
 
@@ -132,7 +132,7 @@ def _save_sharded(
     save_obj: Any,
     choice: Choice | None,
     append_dict: dict[str, Any] | None,
-    beside: bool,
+    in_background: bool,
     checksums: bool,
 ) -> Any:
     writer.check_target(path)
@@ -140,21 +140,21 @@ def _save_sharded(
     append(records, append_dict)
     check_entries(path, format_named(sharded_source.FORMAT), records.entries(), records.appended)
     plan = writer.plan_of(records)
-    if not beside:
-        background.settle()
+    if not in_background:
+        background.wait_until_done()
         writer.write(Agreement(path), plan, checksums)
         return path
 
     def prepare(staging: Staging) -> Callable[[], None]:
-        plan.hold(staging)
+        plan.pin(staging)
         agreement = Agreement(path)
         return lambda: writer.write(agreement, plan, checksums)
 
     return background.start(path, prepare)
 
 
-def write(path: Path, kind: Format, records: Records | Held, checksums: bool) -> None:
-    """Write a file, one array after another."""
+def write(path: Path, kind: Format, records: Records | PinnedValues, checksums: bool) -> None:
+    """Write a file, one array at a time."""
     with open_sink(
         path, kind.name, records.entries(), records.appended, checksums=checksums
     ) as sink:
@@ -163,7 +163,7 @@ def write(path: Path, kind: Format, records: Records | Held, checksums: bool) ->
 
 
 def format_of(format: str | None, path: Path) -> Format:
-    """The format that the argument, or else the name of the file, asks for.
+    """The format of the argument, or else of the suffix of the file.
 
     Raises:
         ValueError: there is none of this name.

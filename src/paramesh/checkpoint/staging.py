@@ -1,12 +1,11 @@
-"""Memory in which values wait for the thread that saves them, kept from one save to the next.
+"""Staging memory for values that a background save will write, reused by the next save.
 
-A save beside training needs the values as they were at the call. Training is about to give its
-arrays away, so somebody has to copy them before the next step. Fresh memory would cost more than
-the copy itself, since the system hands it out page by page; so the memory of the last save is used
-again, and the copy is made by several threads.
+A save in the background needs the values at the time of the call. The next step donates their
+arrays, so they have to be copied before. New memory would cost more than the copy itself, since the
+system maps it page by page; so the memory of the last save is reused, and several threads copy.
 
-At most one save is under way (see `background.py`), so one piece of memory is enough. It is as
-large as the values, and stays until the program ends or a save needs less than half of it.
+At most one save is in progress (see `background.py`), so one buffer is enough. It is as large as
+the values, and is kept until the program ends or a save needs less than half of it.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
-#: Values begin at multiples of so many bytes.
+#: Alignment of values, in bytes.
 _ALIGNED = 64
-#: Longer arrays are copied in pieces of so many bytes, so that all threads end at the same time.
-_PIECE = 4 << 20
-_MOST_THREADS = 4
+#: Larger arrays are copied in blocks of so many bytes, so that all threads end at the same time.
+_BLOCK = 4 << 20
+_MAX_THREADS = 4
 
 
 class Staging:
-    """The memory; `copies` gives views of it, which hold until the next call."""
+    """The memory; `copies` returns views of it, which are valid until the next call."""
 
     def __init__(self) -> None:
         self._memory: Array = np.empty(0, np.uint8)
@@ -40,7 +39,7 @@ class Staging:
         starts = list(itertools.accumulate(sizes, initial=0))
         total = starts.pop()
         if not total <= len(self._memory) <= 2 * total:
-            self._memory = np.empty(0, np.uint8)  # first, so that not both are there
+            self._memory = np.empty(0, np.uint8)  # freed first, so that both are never allocated
             self._memory = np.empty(total, np.uint8)
         found = [
             self._memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
@@ -51,45 +50,45 @@ class Staging:
 
 
 def aligned_copies(arrays: Sequence[Array]) -> list[Array]:
-    """Copies of arrays, each in memory of its own, which begins where JAX can use it as it is."""
+    """Copies of arrays, each in its own memory, aligned so that JAX can use it without a copy."""
     found: list[Array] = []
     for array in arrays:
         memory = np.empty(array.nbytes + _ALIGNED, np.uint8)
         start = -memory.__array_interface__["data"][0] % _ALIGNED
-        part = memory[start : start + array.nbytes]
-        found.append(part.view(array.dtype).reshape(array.shape))
+        aligned = memory[start : start + array.nbytes]
+        found.append(aligned.view(array.dtype).reshape(array.shape))
     _copy(found, arrays)
     return found
 
 
 def _copy(targets: Sequence[Array], sources: Sequence[Array]) -> None:
-    work = list(_pieces(targets, sources))
-    threads = min(_MOST_THREADS, os.cpu_count() or 1, len(work))
+    work = list(_batches(targets, sources))
+    threads = min(_MAX_THREADS, os.cpu_count() or 1, len(work))
     if threads < 2:
         _copy_all(work)
         return
     with ThreadPoolExecutor(threads - 1, "paramesh-copy") as pool:
-        parts = [work[i::threads] for i in range(threads)]
-        others = [pool.submit(_copy_all, part) for part in parts[1:]]
-        _copy_all(parts[0])
+        shares = [work[i::threads] for i in range(threads)]
+        others = [pool.submit(_copy_all, share) for share in shares[1:]]
+        _copy_all(shares[0])
         for other in others:
             other.result()
 
 
-def _pieces(targets: Sequence[Array], sources: Sequence[Array]) -> Iterator[list[Any]]:
-    """Lists of (target, source) of about equal work."""
+def _batches(targets: Sequence[Array], sources: Sequence[Array]) -> Iterator[list[Any]]:
+    """Lists of (target, source) with about the same number of bytes."""
     small: list[Any] = []
     gathered = 0
     for target, source in zip(targets, sources, strict=True):
-        if source.nbytes > _PIECE and source.flags.c_contiguous:
+        if source.nbytes > _BLOCK and source.flags.c_contiguous:
             flat, values = target.reshape(-1), source.reshape(-1)
-            step = _PIECE // source.itemsize
+            step = _BLOCK // source.itemsize
             for at in range(0, source.size, step):
                 yield [(flat[at : at + step], values[at : at + step])]
             continue
         small.append((target, source))
         gathered += source.nbytes
-        if gathered > _PIECE:
+        if gathered > _BLOCK:
             yield small
             small, gathered = [], 0
     if small:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,33 +9,39 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from paramesh.checkpoint.conversion.converter import Conversion, Converted, convert
+from paramesh.checkpoint.conversion.converter import (
+    Conversion,
+    Converted,
+    check_target,
+    convert_opened,
+    target_format,
+)
 from paramesh.checkpoint.conversion.name_rules import LIBRARIES
 from paramesh.checkpoint.conversion.renaming import Renaming
+from paramesh.cli.checkpoint_writing import arrays_progress, selection, writing
 from paramesh.cli.errors import CommandError
 from paramesh.cli.figures import chooser, counted
-from paramesh.cli.inspect import console_for, opened, progress
+from paramesh.cli.inspect import console_for, opened
 from paramesh.dtype import DType, float_type, to_dtype
-from paramesh.errors import CheckpointError
 from paramesh.parallel.modes.layout_table import byte_text
 
 _MOST_LISTED = 20
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What the command line was given.
+class ConvertOptions:
+    """The options of `paramesh convert`.
 
     Args:
         format: of the new file.
         dtype: name of the element type of floating-point arrays.
-        to: library whose names are wanted.
+        to: library whose names the new file gets.
         back: library whose names the source has.
         layers: rules PREFIX=KIND.
         rename: rules OLD=NEW, or @FILE.
         only: patterns of names.
-        checksums: whether checksums are kept.
-        force: whether a file that is there is replaced.
+        checksums: whether checksums are stored.
+        force: whether an existing file is replaced.
     """
 
     format: str | None = None
@@ -51,73 +56,56 @@ class Wishes:
 
 
 def run_convert(
-    source: Path, target: Path, wishes: Wishes, console: Console | None = None
+    source: Path, target: Path, options: ConvertOptions, console: Console | None = None
 ) -> Converted:
-    """Convert a checkpoint, and say what became of it.
+    """Convert a checkpoint, and print a summary.
 
     Raises:
-        CommandError: it cannot be done; there is no new file.
+        CommandError: it cannot be converted; no file was written.
     """
     console = console or console_for()
-    conversion = _conversion(wishes)
-    try:
-        size = os.path.getsize(source) if source.is_file() else 0
-        with progress("converting", size) as advance:
-            last = 0
-
-            def told(done: int, total: int) -> None:
-                nonlocal last
-                # The bar counts the source's bytes, of which the new file may have more or fewer.
-                share = int(size * done / total) if total else size
-                advance(share - last)
-                last = share
-
-            with opened(source) as checkpoint:
-                if wishes.only and not any(map(conversion.wanted, checkpoint.names())):
-                    patterns = " or ".join(map(repr, wishes.only))
-                    raise CommandError(f"{source}: no parameter matches {patterns}")
-            found = convert(source, target, conversion, told)
-    except (CheckpointError, FileNotFoundError, ValueError) as error:
-        raise CommandError(str(error)) from error
-    except FileExistsError as error:
-        hint = "; --force replaces it" if str(error).endswith("was left as it is.") else ""
-        raise CommandError(str(error).removesuffix(".") + hint) from error
-    except OSError as error:
-        place = error.filename or target
-        raise CommandError(f"{place}: {error.strerror or error}") from error
-    for line in _lines(source, found, wishes):
+    conversion = _conversion(options)
+    with writing(target):
+        check_target(source, target, target_format(options.format, target), options.force)
+        with opened(source) as checkpoint:
+            selection(checkpoint, options.only)
+            with arrays_progress("converting", checkpoint, conversion.wanted) as advance:
+                found = convert_opened(checkpoint, target, conversion, advance)
+    for line in _lines(source, found, options):
         console.print(line)
     return found
 
 
-def _conversion(wishes: Wishes) -> Conversion:
-    for option, value in (("--to", wishes.to), ("--from", wishes.back)):
+def _conversion(options: ConvertOptions) -> Conversion:
+    for option, value in (("--to", options.to), ("--from", options.back)):
         if value is not None and value not in LIBRARIES:
-            raise CommandError(f"{option} {value}: there are rules for {' and '.join(LIBRARIES)}")
-    if wishes.to and wishes.back:
-        raise CommandError("give --to or --from, not both: one of the two sides is paramesh's")
-    if wishes.layers and not (wishes.to or wishes.back):
+            raise CommandError(f"{option} {value}: expected one of {', '.join(LIBRARIES)}")
+    if options.to and options.back:
+        raise CommandError(
+            "give --to or --from, not both: one of the two files has paramesh's names"
+        )
+    if options.layers and not (options.to or options.back):
         raise CommandError("--layer goes with --to or --from")
     layers: dict[str, str] = {}
-    for rule in wishes.layers:
+    for rule in options.layers:
         prefix, equals, kind = rule.partition("=")
         if not equals or not kind:
             raise CommandError(f"--layer {rule}: expected PREFIX=KIND, such as 'conv.*=Conv1d'")
         layers[prefix] = kind
     try:
-        rename = Renaming(_rules(wishes.rename))
+        rename = Renaming(_rules(options.rename))
     except ValueError as error:
         raise CommandError(f"--rename: {error}") from error
     return Conversion(
-        format=wishes.format,
-        dtype=_dtype(wishes.dtype),
-        to="torch" if wishes.to == "torch" else "flax" if wishes.to else None,
-        back="torch" if wishes.back == "torch" else "flax" if wishes.back else None,
+        format=options.format,
+        dtype=_dtype(options.dtype),
+        to="torch" if options.to == "torch" else "flax" if options.to else None,
+        back="torch" if options.back == "torch" else "flax" if options.back else None,
         layers=layers,
         rename=rename,
-        wanted=chooser(wishes.only),
-        checksums=wishes.checksums,
-        overwrite=wishes.force,
+        wanted=chooser(options.only),
+        checksums=options.checksums,
+        overwrite=options.force,
     )
 
 
@@ -143,15 +131,15 @@ def _rules(given: Sequence[str]) -> Iterable[str]:
         yield from (line.strip() for line in lines if line.strip() and line.lstrip()[0] != "#")
 
 
-def _lines(source: Path, found: Converted, wishes: Wishes) -> Iterable[Text]:
+def _lines(source: Path, found: Converted, options: ConvertOptions) -> Iterable[Text]:
     changed = f", {len(found.changed):,} renamed" if found.changed else ""
     yield Text(
         f"{source} -> {found.path} ({found.format}): {counted(found.arrays, 'parameter')}, "
         f"{byte_text(found.nbytes)}{changed}."
     )
     if found.unknown:
-        library = wishes.to or wishes.back
-        yield Text(f"As they were, for want of a rule for {library}:", "bold")
+        library = options.to or options.back
+        yield Text(f"Kept unchanged, since there is no rule for {library}:", "bold")
         listed = list(found.unknown.items())
         for name, why in listed[:_MOST_LISTED]:
             yield Text(f"  {name}" + (f": {why}" if why != "no rule" else ""))
@@ -159,6 +147,6 @@ def _lines(source: Path, found: Converted, wishes: Wishes) -> Iterable[Text]:
             yield Text(f"  and {len(listed) - _MOST_LISTED:,} more")
     for name, count in found.overflow.items():
         yield Text(
-            f"{name}: {counted(count, 'element')} too large for {wishes.dtype}, now infinite.",
+            f"{name}: {counted(count, 'element')} too large for {options.dtype}, now infinite.",
             "bold red",
         )

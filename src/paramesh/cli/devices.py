@@ -65,11 +65,11 @@ def cut(net: LeNet5, count: int) -> tuple[int, int]:
     model = min(count, _MOST_PARTS)
     data = count // model
     axes = Layout((data, model), ("data", "model"))
-    whole = ("None", "None", "None")
+    replicated = ("None", "None", "None")
     net.conv2.shard(
-        (axes("data", *whole),),
+        (axes("data", *replicated),),
         (axes("data", "model", "None", "None"),),
-        {"weight": axes("model", *whole)},
+        {"weight": axes("model", *replicated)},
     )
     net.fc1.matmul.shard((axes("data", "None"), axes("model", "None")))
     net.fc1.bias_add.shard((axes("data", "model"), axes("model")))

@@ -1,9 +1,9 @@
 """`paramesh launch`: one program in several processes on this host, with or without servers.
 
 Glossary
-    process     joined with the others by JAX: all of them train in each collective (`-n`)
-    worker      on its own beside the others, with servers between them (`--workers`): one that is
-                killed is started again
+    process     one of several that JAX joins, and that take part in each collective (`-n`)
+    worker      an independent process that exchanges gradients through servers (`--workers`); it is
+                restarted if it is killed
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rich.console import Console
 
 from paramesh.cli.errors import CommandError
 from paramesh.cli.launch_servers import HOST_LABEL, Servers, served
-from paramesh.cli.supervisor import Failure, Interrupted, Member, supervise
+from paramesh.cli.supervisor import Failure, Interrupted, ProcessSpec, supervise
 from paramesh.ps.deployment import environment
 from paramesh.ps.deployment.node_failure import what_ended, what_to_do, without_noise
 
@@ -29,7 +29,7 @@ _VIRTUAL = "--xla_force_host_platform_device_count"
 
 
 class LaunchError(CommandError):
-    """The processes cannot be started; the message is one line that says why."""
+    """The processes cannot be started; the message is one line with the reason."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Launch:
     """What to run.
 
     Args:
-        processes: how many.
+        processes: number of processes.
         program: path of a script, or name of a module.
         arguments: for the program.
         module: whether `program` is a module.
         devices: of each process; None for one GPU, or as many CPU devices as the environment says.
-        port: at which the processes meet; None for a free one.
-        servers: what is said of servers; None: there are none.
+        port: of the coordinator; None for a free one.
+        servers: the servers of the run; None: there are none.
     """
 
     processes: int
@@ -56,14 +56,14 @@ class Launch:
 
 
 def run_launch(launch: Launch) -> int:
-    """Run the processes to their end, showing their lines.
+    """Run the processes to their end, and print their output.
 
     Returns:
         The exit code: 0, or that of the process that failed first (128 and the signal's number if
         it was killed), which is shown last.
 
     Raises:
-        LaunchError: the program is not there, or cannot be started.
+        LaunchError: the program does not exist, or cannot be started.
         KeyboardInterrupt: after Ctrl-C; all processes have ended.
     """
     if launch.servers is None:
@@ -72,10 +72,10 @@ def run_launch(launch: Launch) -> int:
         return _run([*hosts, *workers(launch, variables)], launch)
 
 
-def _run(members: Sequence[Member], launch: Launch) -> int:
+def _run(processes: Sequence[ProcessSpec], launch: Launch) -> int:
     color = Console().color_system is not None
     try:
-        failure = supervise(members, sys.stdout.buffer, sys.stderr.buffer, color)
+        failure = supervise(processes, sys.stdout.buffer, sys.stderr.buffer, color)
     except Interrupted as interrupted:
         if interrupted.number == signal.SIGINT:
             raise KeyboardInterrupt from None
@@ -84,11 +84,11 @@ def _run(members: Sequence[Member], launch: Launch) -> int:
         raise LaunchError(f"{error.filename or sys.executable}: {error.strerror}") from error
     if failure is None:
         return 0
-    sys.stderr.write(_told(failure, launch))
+    sys.stderr.write(_failure_text(failure, launch))
     return failure.code
 
 
-def workers(launch: Launch, variables: Mapping[str, str] | None = None) -> list[Member]:
+def workers(launch: Launch, variables: Mapping[str, str] | None = None) -> list[ProcessSpec]:
     """The processes that train, by rank.
 
     Args:
@@ -106,18 +106,18 @@ def workers(launch: Launch, variables: Mapping[str, str] | None = None) -> list[
     each = launch.devices or 1
     servers = launch.servers
     if servers is not None and servers.workers is not None:
-        return _on_their_own(launch, words, dict(variables or {}))
+        return _independent_workers(launch, words, dict(variables or {}))
     shared = {
         **(variables or {}),
         "PARAMESH_COORDINATOR": f"127.0.0.1:{launch.port or _free_port()}",
         "PARAMESH_PROCESSES": str(launch.processes),
-        # Its handler would keep SIGTERM from ending a process.
+        # Its handler would prevent SIGTERM from terminating a process.
         "JAX_ENABLE_PREEMPTION_SERVICE": "0",
     }
     if launch.devices is not None:
         shared["XLA_FLAGS"] = _virtual_devices(each)
     return [
-        Member(
+        ProcessSpec(
             f"rank {at}" if each == 1 else f"process {at}",
             words,
             shared
@@ -131,20 +131,24 @@ def workers(launch: Launch, variables: Mapping[str, str] | None = None) -> list[
     ]
 
 
-def _on_their_own(launch: Launch, words: list[str], shared: dict[str, str]) -> list[Member]:
+def _independent_workers(
+    launch: Launch, words: list[str], shared: dict[str, str]
+) -> list[ProcessSpec]:
     servers, each = launch.servers, launch.devices
     assert servers is not None
     assert servers.workers is not None
-    shared |= {"PARAMESH_PROCESSES": "1", "PARAMESH_PROCESS": "0"}  # whatever else started us
+    shared |= {"PARAMESH_PROCESSES": "1", "PARAMESH_PROCESS": "0"}  # whatever the environment says
     if each is not None:
         shared["XLA_FLAGS"] = _virtual_devices(each)
-    members: list[Member] = []
+    processes: list[ProcessSpec] = []
     for at in range(servers.workers):
         mine = {environment.RANK: str(at)}
         if each is not None:
             mine["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, range(at * each, (at + 1) * each)))
-        members.append(Member(f"worker {at}", words, shared | mine, restarts=servers.restarts))
-    return members
+        processes.append(
+            ProcessSpec(f"worker {at}", words, shared | mine, restarts=servers.restarts)
+        )
+    return processes
 
 
 def _virtual_devices(count: int) -> str:
@@ -158,27 +162,27 @@ def _free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def _told(failure: Failure, launch: Launch) -> str:
+def _failure_text(failure: Failure, launch: Launch) -> str:
     count = (launch.servers and launch.servers.workers) or launch.processes
     of = f" of {count}"
     if failure.label == HOST_LABEL:
-        return _told_of_servers(failure, launch)
+        return _servers_failure_text(failure, launch)
     text = f"\nparamesh: {failure.label}{of} {failure.what}"
-    text += "; the others were ended." if count > 1 else "."
+    text += "; the others were terminated." if count > 1 else "."
     if failure.code == 128 + 9:
-        text += " If nobody did that, the memory of this host ran out."
+        text += " If nobody killed it, the host ran out of memory."
     if failure.said.strip():
-        text += f" What it said last:\n\n{failure.said.rstrip()}"
+        text += f" Its last output:\n\n{failure.said.rstrip()}"
     return text + "\n"
 
 
-def _told_of_servers(failure: Failure, launch: Launch) -> str:
+def _servers_failure_text(failure: Failure, launch: Launch) -> str:
     folder = launch.servers and launch.servers.wal_dir
     ended = what_ended(failure.said)
-    what = ended or f"Ray, on which the servers are, {failure.what}"
-    text = f"\nparamesh: {what}. The servers and all workers were ended with it. "
+    what = ended or f"Ray, which runs the servers, {failure.what}"
+    text = f"\nparamesh: {what}. The servers and all workers were terminated. "
     text += what_to_do(None if folder is None else str(folder.absolute()), "--wal-dir")
     said = "" if ended else without_noise(failure.said)
     if said:
-        text += f" What it said last:\n\n{said}"
+        text += f" Its last output:\n\n{said}"
     return text + "\n"

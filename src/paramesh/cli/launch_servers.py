@@ -1,4 +1,4 @@
-"""The servers of `paramesh launch`: a Ray node of its own, or a cluster that is there."""
+"""The servers of `paramesh launch`: on a new Ray node, or in an existing cluster."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from paramesh._compat import ray as ray_inside
-from paramesh.cli.supervisor import Member
+from paramesh.cli.supervisor import ProcessSpec
 from paramesh.ps.deployment import environment
 from paramesh.ps.deployment.access import given_token, token_variables
 from paramesh.ps.deployment.cluster import HOST, check_address
@@ -23,21 +23,21 @@ from paramesh.ps.durability.run_folder import launching
 from paramesh.ps.processes.descriptors import raise_limit
 from paramesh.ps.processes.janitor import Janitor, clean
 
-#: Of the process that has the servers.
+#: Label of the process that runs the servers.
 HOST_LABEL = "servers"
 
 
 @dataclass(frozen=True)
 class Servers:
-    """What `paramesh launch` was told of servers.
+    """The options of `paramesh launch` for servers.
 
     Args:
-        count: how many.
-        workers: how many, each on its own; None: the joined processes are the workers.
-        address: of a Ray cluster; None: one of this run.
+        count: number of servers.
+        workers: number of independent workers; None: the joined processes are the workers.
+        address: of a Ray cluster; None: a new one for this run.
         wal_dir: the folder of logs and snapshots; None: what the script says, or a temporary one.
-        job: the name of the run; None for one of its own on a cluster that others may use.
-        restarts: how often each worker is started again after a signal has killed it.
+        job: the name of the run; None for a unique one on a shared cluster.
+        restarts: how often each worker is restarted after a signal has killed it.
     """
 
     count: int
@@ -49,15 +49,15 @@ class Servers:
 
 
 @contextmanager
-def served(servers: Servers) -> Generator[tuple[list[Member], dict[str, str]]]:
-    """The members that have the servers, and what the environment of workers has to say.
+def served(servers: Servers) -> Generator[tuple[list[ProcessSpec], dict[str, str]]]:
+    """The processes that run the servers, and the environment variables for the workers.
 
-    At the end no process and no file of it is left; of a cluster that was there, no server of this
+    At the end, all processes and files are removed; on an existing cluster, the servers of this
     run.
 
     Raises:
         ParameterServerError: Ray is not installed, the address is not safe, or the run in the
-            folder is going on.
+            folder is still active.
     """
     variables = {environment.SERVERS: str(servers.count)}
     if servers.workers is not None:
@@ -76,7 +76,7 @@ def served(servers: Servers) -> Generator[tuple[list[Member], dict[str, str]]]:
 @contextmanager
 def _served(
     servers: Servers, variables: dict[str, str]
-) -> Generator[tuple[list[Member], dict[str, str]]]:
+) -> Generator[tuple[list[ProcessSpec], dict[str, str]]]:
     if servers.address is not None:
         job = servers.job or f"launch-{secrets.token_hex(4)}"
         variables |= {environment.ADDRESS: servers.address, environment.JOB: job}
@@ -87,18 +87,20 @@ def _served(
             entry.close()
             end_servers(servers.address, job)
         return
-    # Sockets' paths are short by law: not below a long TMPDIR.
+    # The length of socket paths is limited, so they are not below a long TMPDIR.
     where = "/tmp" if os.name == "posix" else None
     folder = Path(tempfile.mkdtemp(prefix="pm-", dir=where))
     janitor = Janitor(folder)
     entry: Entry | None = None
-    raise_limit()  # what is started from here on has it too, Ray's own processes as well
+    raise_limit()  # processes that are started later inherit it, also Ray's own
     try:
         port, token, job = free_port(), token_variables(), servers.job or "default"
         variables |= {environment.ADDRESS: f"{HOST}:{port}", environment.JOB: job, **token}
         variables[environment.SCRATCH] = str(folder / "servers")
         command = start_command(folder, port=port)
-        node = Member(HOST_LABEL, command, node_variables(folder) | token, server=True, quiet=True)
+        node = ProcessSpec(
+            HOST_LABEL, command, node_variables(folder) | token, server=True, quiet=True
+        )
         entry = _entry(servers, variables[environment.ADDRESS], job, token[ray_inside.AUTH_TOKEN])
         yield [node], variables
     finally:

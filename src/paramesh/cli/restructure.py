@@ -1,10 +1,10 @@
-"""`paramesh merge` and `paramesh reshard`: slices into one file, and into other slices."""
+"""`paramesh merge` and `paramesh reshard`: merge slices into one file, or slice anew."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +22,11 @@ from paramesh.checkpoint.formats.interface import Source
 from paramesh.checkpoint.ranks.source import RankSource, rank_files
 from paramesh.checkpoint.ranks.strategy import RankStrategy, read_strategy
 from paramesh.checkpoint.sharded.source import FORMAT as SHARDED
+from paramesh.cli.checkpoint_writing import arrays_progress, selection, writing
 from paramesh.cli.errors import CommandError
-from paramesh.cli.figures import chooser, counted
-from paramesh.cli.inspect import console_for, opened, progress
-from paramesh.errors import CheckpointError, LayoutError
+from paramesh.cli.figures import counted
+from paramesh.cli.inspect import console_for, opened
+from paramesh.errors import CheckpointError
 from paramesh.parallel.modes.layout_table import byte_text
 
 _RANK = re.compile(r"rank_?(\d+)")
@@ -33,11 +34,11 @@ _RANK = re.compile(r"rank_?(\d+)")
 
 @dataclass(frozen=True)
 class Slices:
-    """Where slices come from.
+    """The checkpoint to read.
 
     Args:
-        paths: a checkpoint; a folder of `rank_N`; or the files of all ranks.
-        strategy: the strategy file that files of ranks were saved under.
+        paths: a checkpoint; a folder with `rank_N`; or the files of all ranks.
+        strategy: the strategy file under which per-rank files were saved.
         only: patterns of names.
     """
 
@@ -47,25 +48,11 @@ class Slices:
 
 
 @contextmanager
-def _errors(target: Path) -> Generator[None]:
-    """One line for what can go wrong."""
-    try:
-        yield
-    except FileExistsError as error:
-        hint = "; --force replaces it" if str(error).endswith("was left as it is.") else ""
-        raise CommandError(str(error).removesuffix(".") + hint) from error
-    except (CheckpointError, LayoutError, FileNotFoundError, ValueError) as error:
-        raise CommandError(" ".join(str(error).split())) from error
-    except OSError as error:
-        raise CommandError(f"{error.filename or target}: {error.strerror or error}") from error
-
-
-@contextmanager
 def _source(slices: Slices) -> Generator[Source]:
-    """The checkpoint that the slices make together.
+    """The slices as one checkpoint.
 
     Raises:
-        CommandError: they make none.
+        CommandError: they do not form a checkpoint.
     """
     first = slices.paths[0]
     folder = first.is_dir() and any(
@@ -74,8 +61,7 @@ def _source(slices: Slices) -> Generator[Source]:
     if len(slices.paths) == 1 and not folder:
         if slices.strategy is not None:
             raise CommandError(
-                f"{first} is one checkpoint by itself; a strategy to read it by is for files of "
-                "ranks"
+                f"{first} is a complete checkpoint; a strategy to read it by is for per-rank files"
             )
         with opened(first) as source:
             yield source
@@ -84,8 +70,8 @@ def _source(slices: Slices) -> Generator[Source]:
     strategy = _strategy(slices.strategy)
     if strategy is None and len(files) > 1:
         raise CommandError(
-            f"{first}: {len(files)} files of ranks need the strategy file that they were saved "
-            "under, which tells what each of them holds"
+            f"{first}: {len(files)} per-rank files need the strategy file under which they were "
+            "saved, which says which slices each of them has"
         )
     with RankSource(first, files, strategy) as source:
         yield source
@@ -98,7 +84,7 @@ def _ranks(paths: Sequence[Path]) -> dict[int, Path]:
         return dict(enumerate(paths))
     if not all(found):
         without = paths[found.index([])]
-        raise CommandError(f"{without}: has no rank_N in its path, but others have: rename it")
+        raise CommandError(f"{without}: has no rank_N in its path, but other files have: rename it")
     ranks = [int(each[-1]) for each in found]
     for rank in ranks:
         if ranks.count(rank) > 1:
@@ -114,27 +100,6 @@ def _strategy(path: Path | None) -> RankStrategy | None:
         raise CommandError(" ".join(str(error).split())) from error
 
 
-def _told(advance: Callable[[int], None], size: int) -> Callable[[int, int], None]:
-    """What tells a bar of so many bytes how much is done."""
-    last = 0
-
-    def told(done: int, total: int) -> None:
-        nonlocal last
-        share = int(size * done / total) if total else size
-        advance(share - last)
-        last = share
-
-    return told
-
-
-def _chooser(source: Source, only: Sequence[str]) -> Callable[[str], bool]:
-    wanted = chooser(only)
-    if only and not any(map(wanted, source.names())):
-        patterns = " or ".join(map(repr, only))
-        raise CommandError(f"{source.path}: no parameter matches {patterns}")
-    return wanted
-
-
 def run_merge(
     slices: Slices,
     target: Path,
@@ -143,23 +108,24 @@ def run_merge(
     force: bool = False,
     console: Console | None = None,
 ) -> None:
-    """Make one file of slices.
+    """Merge slices into one file.
 
     Raises:
-        CommandError: it cannot be done; there is no new file.
+        CommandError: they cannot be merged; no file was written.
     """
     console = console or console_for()
-    with _errors(target):
+    with writing(target):
         kind = target_format(format, target)
         if kind == SHARDED:
-            raise CommandError(f"{target}: merge makes one file; paramesh reshard makes a folder")
+            raise CommandError(
+                f"{target}: merge writes one file; use paramesh reshard to write a folder"
+            )
         for path in slices.paths:
             check_target(path, target, kind, force)
         with _source(slices) as source:
-            wishes = Conversion(kind, wanted=_chooser(source, slices.only), checksums=checksums)
-            size = sum(e.nbytes for e in source.entries() if wishes.wanted(e.name))
-            with progress("merging", size) as advance:
-                found = convert_opened(source, target, wishes, _told(advance, size))
+            options = Conversion(kind, wanted=selection(source, slices.only), checksums=checksums)
+            with arrays_progress("merging", source, options.wanted) as advance:
+                found = convert_opened(source, target, options, advance)
             files = len(source.parts())
     console.print(
         f"{slices.paths[0]} -> {target} ({found.format}): {counted(found.arrays, 'parameter')}, "
@@ -179,46 +145,47 @@ def run_reshard(
     force: bool = False,
     console: Console | None = None,
 ) -> None:
-    """Write a checkpoint as a sharded one, cut otherwise.
+    """Write a sharded checkpoint with other slices.
 
     Raises:
-        CommandError: it cannot be done; what was there is untouched.
+        CommandError: it cannot be resharded; an existing checkpoint is unchanged.
     """
     console = console or console_for()
     if processes is None and devices is None and strategy is None:
-        raise CommandError("give --processes, --devices or --strategy: into how many parts?")
-    with _errors(target):
+        raise CommandError(
+            "give --processes, --devices or --strategy, which say how many slices to write"
+        )
+    with writing(target):
         rules = _strategy(strategy)
         count = devices or (rules.device_num if rules is not None else processes)
-        given = [path for path in slices.paths if path.exists()]
-        if target.exists() and any(os.path.samefile(path, target) for path in given):
+        sources = [path for path in slices.paths if path.exists()]
+        if target.exists() and any(os.path.samefile(path, target) for path in sources):
             raise CommandError(f"{target} is the source itself: give another folder")
         with _source(slices) as source:
-            wishes = Resharding(
+            options = Resharding(
                 processes=processes or count or 1,
                 devices=count,
                 strategy=rules,
                 layouts=dict(_layout(rule) for rule in layouts),
-                wanted=_chooser(source, slices.only),
+                wanted=selection(source, slices.only),
                 checksums=checksums,
                 overwrite=force,
             )
-            size = sum(e.nbytes for e in source.entries() if wishes.wanted(e.name))
-            with progress("resharding", size) as advance:
-                found = reshard(source, target, wishes, _told(advance, size))
+            with arrays_progress("resharding", source, options.wanted) as advance:
+                found = reshard(source, target, options, advance)
     console.print(_summary(slices.paths[0], found), markup=False)
 
 
 def _layout(rule: str) -> tuple[str, tuple[int, ...]]:
-    pattern, equals, parts = rule.partition("=")
-    numbers = parts.strip("()").rstrip(",").split(",")
+    pattern, equals, counts = rule.partition("=")
+    numbers = counts.strip("()").rstrip(",").split(",")
     if not pattern or not equals or not all(n.strip().isdecimal() for n in numbers):
-        raise CommandError(f"--layout {rule}: expected PATTERN=PARTS, such as '*.weight=4,1'")
+        raise CommandError(f"--layout {rule}: expected PATTERN=COUNTS, such as '*.weight=4,1'")
     return pattern, tuple(map(int, numbers))
 
 
 def _summary(source: Path, found: Resharded) -> str:
-    sizes = [size for size in found.held if size] or [0]
+    sizes = [size for size in found.part_bytes if size] or [0]
     low, high = byte_text(min(sizes)), byte_text(max(sizes))
     share = f"{low} each" if low == high else f"{low} to {high} each"
     return (

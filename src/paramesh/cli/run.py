@@ -28,12 +28,20 @@ _SHOWN = 40
 
 @dataclass(frozen=True)
 class Program:
-    """A program that is ready; it runs when the command line has nothing more to do."""
+    """A program that is ready; it runs when the command line has nothing more to do.
+
+    Attributes:
+        run: runs it, shows what it raises, and gives its exit code.
+        ready: runs it, and lets through what it raises; None if it cannot be run.
+    """
 
     run: Callable[[], int]
+    ready: Callable[[], None] | None = None
 
 
-def program(path: str, arguments: Sequence[str], module: bool, strict: bool) -> Program:
+def program(
+    path: str, arguments: Sequence[str], module: bool, strict: bool, name: str = "run"
+) -> Program:
     """Prepare to run a script.
 
     Args:
@@ -41,6 +49,7 @@ def program(path: str, arguments: Sequence[str], module: bool, strict: bool) -> 
         arguments: for it.
         module: whether `path` is a module.
         strict: a `device_target` that is not there is an error.
+        name: of the command, for messages.
 
     Raises:
         CommandError: there is no such program.
@@ -48,7 +57,7 @@ def program(path: str, arguments: Sequence[str], module: bool, strict: bool) -> 
     from paramesh.scripts import running
 
     def say(text: str) -> None:
-        sys.stderr.write(f"paramesh run: {text}\n")
+        sys.stderr.write(f"paramesh {name}: {text}\n")
         sys.stderr.flush()
 
     if not module and not Path(path).is_file():
@@ -66,7 +75,7 @@ def program(path: str, arguments: Sequence[str], module: bool, strict: bool) -> 
         if not module or error.name is None or not f"{path}.".startswith(f"{error.name}."):
             raise
         raise CommandError(f"{path}: {error}") from error
-    return Program(lambda: running.run(ready))
+    return Program(lambda: running.run(ready), ready)
 
 
 def check(path: Path, as_json: bool, console: Console) -> int:
@@ -216,7 +225,7 @@ def _show_census(census: Census, console: Console) -> None:
     count = len(census.scripts)
     console.print(
         f"{count} script{'s' if count != 1 else ''}: {census.complete} "
-        f"({census.complete / count:.0%}) have everything that they name.",
+        f"({census.complete / count:.0%}) have all names that they use.",
         highlight=False,
     )
 

@@ -158,7 +158,7 @@ def show_status(
     known = choose(address, job)
     if address is None and not known:
         raise CommandError(
-            "no run with servers of this user is on this host"
+            "this user has no run with servers on this host"
             + ("" if job is None else f" by the job {job!r}")
             + "; for one elsewhere, give its --address HOST:PORT"
         )
@@ -170,7 +170,7 @@ def show_status(
         console.print(runs_table(known, console))
         alike = len({run.address for run in known}) < len(known)
         console.print(
-            f"{len(known)} runs are here. Choose one: paramesh ps status --address "
+            f"{len(known)} runs are on this host. Choose one: paramesh ps status --address "
             f"{known[-1].address}" + (f" --job {known[-1].job}" if alike else ""),
             highlight=False,
             soft_wrap=True,

@@ -19,7 +19,7 @@ def saved_devices(source: ShardedSource, entries: Sequence[Entry]) -> Devices:
     An index that does not know the devices (of an older paramesh, or of a checkpoint that was made
     of other files) still says which file has what; then the files stand for devices.
     """
-    listed = {entry.name: source.held(entry.name) for entry in entries}
+    listed = {entry.name: source.slicing(entry.name) for entry in entries}
     known = bool(source.devices) and all(
         one.ranks and max(one.ranks) < len(source.devices)
         for cut in listed.values()

@@ -1,12 +1,11 @@
-"""Processes of one run: started together, shown line by line, ended together.
+"""Supervision of the processes of one run: start, output line by line, termination of all.
 
 Glossary
-    member      one process of the run
-    server      a member that serves the others: the run does not wait for it, and ends it
-    restart     a member that a signal killed may be started again; that is no failure of the run
-    first       the failure that made the others fail: of those that come within a moment, a kill,
-                then the end of a server, then the earliest one that was reported, then any; a
-                process that JAX aborts because another one is gone comes last
+    server      a process that serves the others: the run does not wait for it, and terminates it
+    restart     a process that a signal killed may be restarted, which is not a failure of the run
+    root cause  the failure that made the others fail: of those within a short time, a kill, then
+                the end of a server, then the earliest reported one, then any; a process that JAX
+                aborts because another one is gone comes last
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,11 +31,11 @@ from paramesh.parallel.processes.failures import REPORT
 from paramesh.parallel.processes.worker import LAUNCHER
 from paramesh.ps.processes.janitor import Janitor
 
-#: Seconds between a failure and the end of the others, in which they too may say what they see.
+#: Seconds between a failure and the termination of the others, in which they may report too.
 MOMENT = 0.5
-#: The same where a member has ended without a word that needs a server.
+#: The same if a process that needs a server has ended without a report.
 SERVER_MOMENT = 3.0
-#: Seconds that members have after Ctrl-C, and after SIGTERM.
+#: Seconds that processes have after Ctrl-C, and after SIGTERM.
 INTERRUPT_SECONDS, TERM_SECONDS = 15.0, 3.0
 
 _POSIX = os.name == "posix"
@@ -49,16 +48,16 @@ _COLORS = (36, 33, 35, 32, 34, 31)
 
 
 @dataclass(frozen=True)
-class Member:
+class ProcessSpec:
     """One process to run.
 
     Attributes:
-        label: for its lines and for messages: "rank 0".
+        label: for its output and for messages: "rank 0".
         command: program and arguments.
         variables: added to the environment.
         server: whether it serves the others; see the glossary.
-        restarts: how often it is started again after a signal has killed it.
-        quiet: what it writes is shown only if it fails.
+        restarts: how often it is restarted after a signal has killed it.
+        quiet: its output is shown only if it fails.
     """
 
     label: str
@@ -74,10 +73,10 @@ class Failure:
     """Why a run failed.
 
     Attributes:
-        label: of the member that failed first.
+        label: of the process that failed first.
         what: "was killed by SIGKILL", "exited with code 1".
         said: its traceback, or its last lines on stderr.
-        code: exit code for the whole run: that of the member, or 128 and the signal's number.
+        code: exit code of the run: that of the process, or 128 plus the signal's number.
     """
 
     label: str
@@ -87,7 +86,7 @@ class Failure:
 
 
 class Interrupted(Exception):
-    """The run was ended from outside, by the signal `number`."""
+    """The run was interrupted by the signal `number`."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -95,46 +94,46 @@ class Interrupted(Exception):
 
 
 def supervise(
-    members: Sequence[Member], out: BinaryIO, err: BinaryIO, color: bool = False
+    specs: Sequence[ProcessSpec], out: BinaryIO, err: BinaryIO, color: bool = False
 ) -> Failure | None:
-    """Run members until all that are no servers are done, or one fails; leave none running.
+    """Run processes until all except servers are done, or one fails; leave none running.
 
     Args:
-        members: to run, at least one of them no server.
-        out: gets their lines on stdout, each behind the label of its member.
+        specs: of the processes; at least one is not a server.
+        out: gets their lines on stdout, each prefixed with the label of its process.
         err: the same for stderr.
         color: whether labels are coloured.
 
     Returns:
-        What went wrong; None if all ended with exit code 0.
+        The failure; None if all ended with exit code 0.
 
     Raises:
-        Interrupted: by SIGINT, SIGTERM or SIGHUP. Members had time to end by themselves: SIGINT is
-            passed on to them, and a second one ends them at once.
-        OSError: a member could not be started; none runs.
+        Interrupted: by SIGINT, SIGTERM or SIGHUP. The processes had time to end by themselves:
+            SIGINT is passed on to them, and a second one terminates them at once.
+        OSError: a process could not be started; none is running.
     """
     with TemporaryDirectory(prefix="paramesh-") as folder:
-        janitor = Janitor(Path(folder))  # if this process is killed
+        janitor = Janitor(Path(folder))  # in case this process is killed
         try:
-            return _Run(members, out, err, color, Path(folder)).run()
+            return _Run(specs, out, err, color, Path(folder)).run()
         finally:
             janitor.dismiss()
 
 
 class _Process:
-    """A member that runs."""
+    """A running process."""
 
-    def __init__(self, member: Member, at: int, report: Path) -> None:
-        self.member = member
+    def __init__(self, spec: ProcessSpec, at: int, report: Path) -> None:
+        self.spec = spec
         self.at = at
         self._report = report
         self.last: deque[bytes] = deque(maxlen=_LAST_LINES)
         variables = {LAUNCHER: str(os.getpid()), REPORT: str(report)}
-        # A session of its own: Ctrl-C on the terminal comes to the launcher alone, which passes it
-        # on; and what a member started ends with it.
+        # Its own session: only the launcher gets Ctrl-C from the terminal, and passes it on; and
+        # the children of the process are terminated with it.
         self.popen = subprocess.Popen(
-            list(member.command),
-            env=os.environ | {"PYTHONUNBUFFERED": "1"} | dict(member.variables) | variables,
+            list(spec.command),
+            env=os.environ | {"PYTHONUNBUFFERED": "1"} | dict(spec.variables) | variables,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -142,7 +141,7 @@ class _Process:
         )
 
     def send(self, number: int) -> None:
-        """Send a signal to the process and what it started."""
+        """Send a signal to the process and its children."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if _POSIX:
                 os.killpg(self.popen.pid, number)
@@ -150,7 +149,7 @@ class _Process:
                 self.popen.terminate()
 
     def report(self) -> dict[str, Any]:
-        """What the process said of its own end; {} if nothing."""
+        """The report of the process about its end; {} if there is none."""
         try:
             return json.loads(self._report.read_bytes())
         except (OSError, ValueError):
@@ -162,11 +161,11 @@ class _Process:
         said = report.get("text") or b"".join(self.last).decode(errors="replace")
         if code < 0:
             what = self.killed()
-            if self.member.restarts:
-                count = self.member.restarts
-                what += f" and had been started again {'once' if count == 1 else f'{count} times'}"
-            return Failure(self.member.label, what, said, 128 - code)
-        return Failure(self.member.label, f"exited with code {code}", said, code or 1)
+            if self.spec.restarts:
+                count = self.spec.restarts
+                what += f" and had been restarted {'once' if count == 1 else f'{count} times'}"
+            return Failure(self.spec.label, what, said, 128 - code)
+        return Failure(self.spec.label, f"exited with code {code}", said, code or 1)
 
     def killed(self) -> str:
         """By which signal."""
@@ -174,11 +173,11 @@ class _Process:
         return f"was killed by {signal.Signals(number).name} (signal {number})"
 
     def order(self) -> tuple[int, float]:
-        """Failures of one moment are sorted by this; see the glossary."""
+        """Sort key of failures at about the same time; see the glossary."""
         code, report = self.popen.returncode, self.report()
         if code < 0 and -code != signal.SIGABRT:
             return 0, 0.0
-        if self.member.server:
+        if self.spec.server:
             return 0, 1.0
         if report:
             return 1, float(report["time"])
@@ -188,13 +187,13 @@ class _Process:
 class _Run:
     def __init__(
         self,
-        members: Sequence[Member],
+        specs: Sequence[ProcessSpec],
         out: BinaryIO,
         err: BinaryIO,
         color: bool,
         folder: Path,
     ) -> None:
-        self._members = members
+        self._specs = specs
         self._folder = folder
         self._streams = {"stdout": out, "stderr": err}
         self._color = color
@@ -203,28 +202,28 @@ class _Run:
         self._processes: list[_Process] = []
         self._readers: list[threading.Thread] = []
         self._running: set[_Process] = set()
-        self._restarts = [member.restarts for member in members]
+        self._restarts = [spec.restarts for spec in specs]
 
     def run(self) -> Failure | None:
         before = {}
         if threading.current_thread() is threading.main_thread():
             before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         try:
-            for at, member in enumerate(self._members):
-                self._start(member, at)
+            for at, spec in enumerate(self._specs):
+                self._start(spec, at)
             return self._watch()
         finally:
             self._end(_TERM)
-            for reader in self._readers:  # what a member left behind may hold its pipes open
+            for reader in self._readers:  # orphaned children may keep its pipes open
                 reader.join(timeout=1.0)
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _start(self, member: Member, at: int) -> None:
-        process = _Process(member, at, self._folder / f"{at}.json")
+    def _start(self, spec: ProcessSpec, at: int) -> None:
+        process = _Process(spec, at, self._folder / f"{at}.json")
         self._processes.append(process)
         self._running.add(process)
-        prefix = f"[{member.label}]"
+        prefix = f"[{spec.label}]"
         if self._color:
             prefix = f"\x1b[{_COLORS[at % len(_COLORS)]}m{prefix}\x1b[0m"
         for name, stream in self._streams.items():
@@ -236,9 +235,9 @@ class _Run:
         with getattr(process.popen, name) as source:
             for line in source:
                 text = line.rstrip(b"\r\n").rpartition(b"\r")[2]  # a progress bar's last state
-                if name == "stderr" or process.member.quiet:
+                if name == "stderr" or process.spec.quiet:
                     process.last.append(text + b"\n")
-                if process.member.quiet:
+                if process.spec.quiet:
                     continue
                 with self._writing, contextlib.suppress(OSError, ValueError):
                     stream.write(prefix + text + b"\n")
@@ -252,34 +251,34 @@ class _Run:
         self._events.put(number)
 
     def _watch(self) -> Failure | None:
-        """Until the run is done, a member fails or a signal comes."""
-        while any(not process.member.server for process in self._running):
+        """Wait until the run is done, a process fails or a signal arrives."""
+        while any(not process.spec.server for process in self._running):
             event = self._next()
             if isinstance(event, int):
                 self._interrupt(event)
             self._running.discard(event)
             if event.popen.returncode < 0 and self._restarts[event.at]:
                 self._restart(event)
-            elif event.popen.returncode or event.member.server:
-                return self._first(event)
+            elif event.popen.returncode or event.spec.server:
+                return self._root_cause(event)
         return None
 
     def _restart(self, process: _Process) -> None:
-        member, at = process.member, process.at
-        process.send(_KILL)  # what it started
+        spec, at = process.spec, process.at
+        process.send(_KILL)  # its children
         self._restarts[at] -= 1
-        count = member.restarts - self._restarts[at]
-        line = f"[{member.label}] {process.killed()}: started again ({count} of {member.restarts})"
+        count = spec.restarts - self._restarts[at]
+        line = f"[{spec.label}] {process.killed()}: restarted ({count} of {spec.restarts})"
         with self._writing, contextlib.suppress(OSError, ValueError):
             self._streams["stderr"].write(line.encode() + b"\n")
             self._streams["stderr"].flush()
-        self._start(member, at)
+        self._start(spec, at)
 
-    def _first(self, failed: _Process) -> Failure:
-        """The failure that made the others fail."""
+    def _root_cause(self, failed: _Process) -> Failure:
+        """The root cause; see the glossary."""
         candidates = [failed]
-        # Ray ends its users without a word when its node dies, which the node itself sees later.
-        served = any(process.member.server for process in self._running)
+        # When a Ray node dies, its users end without a report, before the node itself notices.
+        served = any(process.spec.server for process in self._running)
         silent = served and failed.popen.returncode > 0 and not failed.report()
         until = time.monotonic() + (SERVER_MOMENT if silent else MOMENT)
         while (left := until - time.monotonic()) > 0 and self._running:
@@ -290,7 +289,7 @@ class _Run:
                 self._running.discard(event)
                 if event.popen.returncode:
                     candidates.append(event)
-                if event.member.server:
+                if event.spec.server:
                     until = min(until, time.monotonic() + MOMENT)
         first = min(candidates, key=_Process.order)
         self._end(_TERM)
@@ -303,7 +302,7 @@ class _Run:
         raise Interrupted(number)
 
     def _end(self, steps: Sequence[tuple[int, float]]) -> None:
-        """Signals with the seconds that each has to work; another signal from outside skips one."""
+        """Send signals, each with a time limit; another signal from outside skips to the next."""
         for number, seconds in steps:
             for process in self._running:
                 process.send(number)
@@ -315,7 +314,7 @@ class _Run:
                 self._running.discard(event)
 
     def _sweep(self) -> None:
-        """End what members started and left behind, and show what they all said."""
+        """Kill orphaned children, and print the remaining output."""
         for process in self._processes:
             process.send(_KILL)
         for reader in self._readers:
@@ -324,8 +323,8 @@ class _Run:
     def _next(self, seconds: float = math.inf) -> Any:
         """The next event within some seconds; None if there is none.
 
-        A signal that comes in the moment in which `get` starts to wait does not wake it: it wakes
-        up by itself, and Python then calls the handler.
+        A signal that arrives just when `get` starts to wait does not wake it: it wakes up by itself
+        from time to time, and Python then calls the handler.
         """
         until = time.monotonic() + seconds
         while True:
@@ -336,7 +335,7 @@ class _Run:
                 return None
 
 
-def _thread(target: Any, *arguments: Any) -> threading.Thread:
+def _thread(target: Callable[..., None], *arguments: object) -> threading.Thread:
     thread = threading.Thread(target=target, args=arguments, daemon=True)
     thread.start()
     return thread

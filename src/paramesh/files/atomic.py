@@ -1,7 +1,7 @@
-"""Files that are there as a whole or not at all.
+"""Atomic writes of files.
 
-A file is written beside its place under a temporary name, brought to the disk, and renamed. Until
-the rename the old file is untouched, whatever happens; after it the new one is complete.
+A file is written under a temporary name in the same folder, synced to disk, and renamed. Until the
+rename an existing file is unchanged, whatever happens; after it the new one is complete.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ from paramesh.files.ownership import followed
 
 try:
     import fcntl
-except ImportError:  # not POSIX: nothing is known to be left over, and nothing removed
+except ImportError:  # not POSIX: leftovers are not recognised, and not removed
     fcntl = None
 
 Buffer = bytes | bytearray | memoryview
 
 _LEFT = re.compile(r"\..+\.\d+-[0-9a-f]{8}\.tmp")
 
-#: Seconds in which a temporary file is too new to be left over.
+#: Seconds in which a temporary file is too new to be a leftover.
 _NEW = 60.0
-#: A system call is given at most so many bytes (some systems refuse 2 GiB), and so many buffers.
+#: Limits of one system call: bytes (some systems reject 2 GiB), and buffers.
 _AT_ONCE = 1 << 30
 _MOST_BUFFERS = 1024
-#: So many bytes are worth a system call.
+#: Small writes are collected up to so many bytes.
 _TOGETHER = 1 << 20
 
 
 class AtomicFile:
-    """A file on its way to `path`: write to it, then `commit()` or `discard()`.
+    """A temporary file for `path`: write to it, then `commit()` or `discard()`.
 
-    It gets the permissions of the old file, or those of any new file of this process. A link stays
-    a link, if this user or root has made it. A process that is killed may leave a temporary file
-    (its name starts with a dot and ends with `.tmp`; `remove_leftovers` takes it away), never a
-    half-written one under `path`.
+    It gets the permissions of the existing file, or those of a new file of this process. A link
+    stays a link, if this user or root has created it. A process that is killed may leave a
+    temporary file (its name starts with a dot and ends with `.tmp`; `remove_leftovers` removes it),
+    but never an incomplete file at `path`.
 
     Raises:
-        PermissionError: `path` is a link that another user has made.
+        PermissionError: `path` is a link that another user has created.
         OSError: from the file system.
     """
 
@@ -56,31 +56,31 @@ class AtomicFile:
         self._waiting: list[Buffer] = []
         self._begin, self._end = 0, -1
         self._fd = os.open(self._beside, flags, 0o666)
-        hold(self._fd)
+        lock(self._fd)
 
     def write_at(self, offset: int, *buffers: Buffer) -> int:
-        """Write buffers one after another, the first at `offset`; returns where they end."""
+        """Write buffers in sequence, the first at `offset`; returns the offset after the last."""
         left = [memoryview(buffer) for buffer in buffers if len(buffer)]
         while left:
             if hasattr(os, "pwritev"):
                 done = os.pwritev(self._fd, _first(left), offset)
-            else:  # not everywhere
+            else:  # not on every system
                 os.lseek(self._fd, offset, os.SEEK_SET)
                 done = os.write(self._fd, left[0][:_AT_ONCE])
             offset += done
-            whole = 0
-            while whole < len(left) and done >= len(left[whole]):
-                done -= len(left[whole])
-                whole += 1
-            del left[:whole]
+            written = 0
+            while written < len(left) and done >= len(left[written]):
+                done -= len(left[written])
+                written += 1
+            del left[:written]
             if done:
                 left[0] = left[0][done:]
         return offset
 
     def write_soon(self, offset: int, buffer: Buffer) -> int:
-        """As `write_at`, but together with neighbours, since a system call takes its time.
+        """As `write_at`, but buffered, so that adjacent writes share a system call.
 
-        The buffer must not change before `flush` or `commit`. No more than a megabyte waits.
+        The buffer must not change before `flush` or `commit`. At most a megabyte is buffered.
         """
         if offset != self._end:
             self.flush()
@@ -93,12 +93,12 @@ class AtomicFile:
         return end
 
     def flush(self) -> None:
-        """Write what is waiting."""
+        """Write what is buffered."""
         waiting, self._waiting, self._end = self._waiting, [], -1
         self.write_at(self._begin, *waiting)
 
     def commit(self) -> None:
-        """Bring the file to the disk and give it its name."""
+        """Sync the file to disk, and rename it to `path`."""
         self.flush()
         self._take_permissions()
         os.fsync(self._fd)
@@ -110,28 +110,28 @@ class AtomicFile:
     def _take_permissions(self) -> None:
         with contextlib.suppress(FileNotFoundError):
             old = os.lstat(self._target)
-            # Another user's file says nothing about who may write to this one.
+            # The mode of another user's file does not say who may write to this one.
             if stat.S_ISREG(old.st_mode) and (os.name != "posix" or old.st_uid == os.geteuid()):
                 place = self._fd if os.chmod in os.supports_fd else self._beside
                 os.chmod(place, stat.S_IMODE(old.st_mode))
 
     def discard(self) -> None:
-        """Leave everything as it was."""
+        """Remove the temporary file."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
         self._beside.unlink(missing_ok=True)
 
 
-def hold(fd: int) -> None:
-    """Lock a file for as long as it is open, so that `is_held` says that this process lives."""
+def lock(fd: int) -> None:
+    """Lock a file while it is open, so that `is_locked` shows that this process is alive."""
     if fcntl is not None:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def is_held(path: Path) -> bool:
-    """Whether a process may have a file locked; the kernel unlocks those of dead ones."""
+def is_locked(path: Path) -> bool:
+    """Whether a process may have locked a file; the kernel releases the locks of dead ones."""
     if fcntl is None:
         return True
     try:
@@ -141,15 +141,15 @@ def is_held(path: Path) -> bool:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         finally:
             os.close(descriptor)
-    except OSError:  # it is held, or gone, or there are no locks here
+    except OSError:  # locked, removed, or on a file system without locks
         return True
     return False
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files that killed processes have left in a folder.
+    """Remove the temporary files of killed processes from a folder.
 
-    A file that was made in this very moment is not locked yet; so those of the last minute stay.
+    A file is created before it is locked, so those of the last minute are kept.
     """
     with contextlib.suppress(OSError):
         for entry in os.scandir(folder):
@@ -158,12 +158,12 @@ def remove_leftovers(folder: Path) -> None:
             with contextlib.suppress(OSError):
                 facts = entry.stat(follow_symlinks=False)
                 old = time.time() - facts.st_mtime > _NEW and stat.S_ISREG(facts.st_mode)
-                if old and not is_held(Path(entry.path)):
+                if old and not is_locked(Path(entry.path)):
                     os.unlink(entry.path)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a whole file at once; a failure, Ctrl-C included, leaves the old one.
+    """Write a file atomically; after a failure, even Ctrl-C, an existing file is unchanged.
 
     Raises:
         PermissionError: as `AtomicFile`.
@@ -179,7 +179,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def _first(buffers: list[memoryview]) -> list[memoryview]:
-    """As much of the first of some buffers as one system call takes."""
+    """The first buffers, up to the limits of one system call."""
     found: list[memoryview] = []
     room = _AT_ONCE
     for buffer in buffers[:_MOST_BUFFERS]:
@@ -191,8 +191,8 @@ def _first(buffers: list[memoryview]) -> list[memoryview]:
 
 
 def directory_to_disk(path: Path) -> None:
-    """Bring the names in a directory to the disk."""
-    if os.name != "posix":  # elsewhere a directory cannot be opened
+    """Sync the entries of a directory to disk."""
+    if os.name != "posix":  # a directory cannot be opened on other systems
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -1,10 +1,10 @@
-"""Files and folders that are this user's own: nobody else has made them, or may change them.
+"""Checks that files and folders are owned and writable only by this user.
 
-Whoever writes to a path that another user can prepare writes where that user wants. So a folder or
-a file is opened first, without following a link, and then looked at through its descriptor: what a
-path means may change between two calls, what a descriptor means does not.
+A program that writes to a path which another user controls writes where that user wants. So a
+folder or a file is opened first, without following a link, and then checked through its descriptor:
+a path may refer to something else at the next call, a descriptor does not.
 
-Root counts as any user here: a folder that belongs to somebody else is not root's own.
+Root is treated as any other user: it does not own the folders of others.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ except ImportError:  # not POSIX
 
 _NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _CLOEXEC = getattr(os, "O_CLOEXEC", 0)
-#: Opening a pipe that somebody put there would wait for ever.
+#: Opening a pipe that another user has put there would block forever.
 _NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 _FOLDER = getattr(os, "O_DIRECTORY", 0)
 
-#: Links that lead to one another are followed so often.
-_MOST_LINKS = 40
+#: At most so many links are followed in sequence.
+_MAX_LINKS = 40
 
 
 def user_name(number: int) -> str:
@@ -49,25 +49,25 @@ def _check(path: Path, facts: os.stat_result) -> None:
             f"belongs to {user_name(facts.st_uid)}, not to {user_name(os.geteuid())}, who runs "
             "this program",
             "Whoever owns it could change what is written there: use a path of your own, or have "
-            "it given to you (chown).",
+            "it transferred to you (chown).",
         )
     if facts.st_mode & 0o022:
         raise _refuse(
             path,
-            f"may be written to by others (its mode is {stat.S_IMODE(facts.st_mode):o})",
-            "Take that away (chmod go-w), or use another path.",
+            f"is writable by others (its mode is {stat.S_IMODE(facts.st_mode):o})",
+            "Remove that permission (chmod go-w), or use another path.",
         )
 
 
 def own_folder(path: Path, *, make: bool = False) -> None:
-    """Make sure that a folder is this user's alone to write to.
+    """Check that only this user owns and can write to a folder.
 
     Args:
-        path: of the folder; the folders above may be anybody's.
-        make: make it, for this user alone, if it is not there; those above it too.
+        path: of the folder; its parents may belong to anyone.
+        make: create it, only for this user, if it is missing; its parents too.
 
     Raises:
-        PermissionError: it is a link, no folder, another user's, or others may write to it.
+        PermissionError: it is a link, not a folder, another user's, or writable by others.
         OSError: from the file system.
     """
     if make:
@@ -92,17 +92,19 @@ def _no_folder(path: Path) -> PermissionError:
     if path.is_symlink():
         owner = user_name(path.lstat().st_uid)
         return _refuse(
-            path, f"is a symbolic link that {owner} has made", "It is not followed: remove it."
+            path,
+            f"is a symbolic link that {owner} has created",
+            "paramesh does not follow it: remove it.",
         )
-    return _refuse(path, "is no folder", "Remove it, or use another path.")
+    return _refuse(path, "is not a folder", "Remove it, or use another path.")
 
 
 def open_own(path: Path, flags: int, mode: int = 0o600) -> int:
-    """A descriptor of a file that is this user's alone to write to; as `os.open`.
+    """Open a file that only this user owns and can write to; as `os.open`.
 
     Raises:
-        PermissionError: it is a link, no plain file, there under another name as well, another
-            user's, or others may write to it. Nothing was changed.
+        PermissionError: it is a link, not a regular file, has a second name, is another user's, or
+            is writable by others. Nothing was changed.
         OSError: from the file system.
     """
     try:
@@ -111,18 +113,16 @@ def open_own(path: Path, flags: int, mode: int = 0o600) -> int:
         if error.errno == errno.ELOOP:
             raise _no_folder(path) from None
         if error.errno == errno.ENXIO:
-            raise _refuse(path, "is no plain file", "Remove it.") from None
+            raise _refuse(path, "is not a regular file", "Remove it.") from None
         raise
     try:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
-            raise _refuse(path, "is no plain file", "Remove it.")
+            raise _refuse(path, "is not a regular file", "Remove it.")
         if os.name == "posix":
             _check(path, facts)
             if facts.st_nlink > 1:
-                raise _refuse(
-                    path, "is there under another name too (a hard link)", "Remove it here."
-                )
+                raise _refuse(path, "has another name too (a hard link)", "Remove it here.")
     except BaseException:
         os.close(descriptor)
         raise
@@ -130,13 +130,13 @@ def open_own(path: Path, flags: int, mode: int = 0o600) -> int:
 
 
 def followed(path: Path) -> Path:
-    """Where a path leads to, if it is a link that may be followed.
+    """Resolve a path, if it is a link that may be followed.
 
     Raises:
-        PermissionError: another user has made the link (not root).
-        OSError: from the file system; links that lead nowhere but to each other.
+        PermissionError: another user (not root) has created the link.
+        OSError: from the file system; a cycle of links.
     """
-    for _ in range(_MOST_LINKS):
+    for _ in range(_MAX_LINKS):
         try:
             facts = os.lstat(path)
         except FileNotFoundError:
@@ -146,8 +146,8 @@ def followed(path: Path) -> Path:
         if os.name == "posix" and facts.st_uid not in (os.geteuid(), 0):
             raise _refuse(
                 path,
-                f"is a symbolic link that {user_name(facts.st_uid)} has made",
-                "It is not written through: remove it, or save under another path.",
+                f"is a symbolic link that {user_name(facts.st_uid)} has created",
+                "paramesh does not write through it: remove it, or save under another path.",
             )
         path = path.parent / os.readlink(path)
     return Path(os.path.realpath(path))

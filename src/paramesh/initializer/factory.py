@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import numbers
 import operator
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from paramesh.dtype import float32, to_dtype
+from paramesh.dtype import DTypeLike, float32, to_dtype
 from paramesh.initializer.random import (
     HeNormal,
     HeUniform,
@@ -74,7 +75,13 @@ _SPELLINGS: dict[str, type[Initializer]] = {
 ALIASES: dict[str, type[Initializer]] = {c.__name__.lower(): c for c in _FAMILY} | _SPELLINGS
 
 
-def initializer(init: Any, shape: Any = None, dtype: Any = float32) -> Tensor:
+#: What says which numbers a Tensor starts with: see `initializer`.
+InitLike: TypeAlias = Initializer | Tensor | str | float | np.number | np.bool_
+
+
+def initializer(
+    init: InitLike, shape: int | Sequence[int] | None = None, dtype: DTypeLike | None = float32
+) -> Tensor:
     """A Tensor that holds the recipe of its numbers, and no data until it is used.
 
     Args:
@@ -82,11 +89,11 @@ def initializer(init: Any, shape: Any = None, dtype: Any = float32) -> Tensor:
             `"he_uniform"` (then with its default arguments); a number, for that number everywhere;
             or a Tensor of this shape, which is returned as it is.
         shape: an int, or a list or tuple of ints, all > 0.
-        dtype: element type. It does not count for a Tensor.
+        dtype: element type. It is ignored for a Tensor.
 
     Raises:
-        TypeError: `init` is none of these, or `dtype` no element type.
-        ValueError: unknown name; a shape that is none, or that the initializer has no numbers for;
+        TypeError: `init` is none of these, or `dtype` is not an element type.
+        ValueError: unknown name; not a shape, or one that the initializer has no numbers for;
             a Tensor of another shape.
     """
     if isinstance(init, Tensor):
@@ -104,7 +111,7 @@ def initializer(init: Any, shape: Any = None, dtype: Any = float32) -> Tensor:
     return Tensor._from_recipe(Recipe(chosen, next_key(), sizes, to_dtype(dtype)))
 
 
-def _chosen(init: Any) -> Initializer:
+def _chosen(init: InitLike) -> Initializer:
     if isinstance(init, Initializer):
         return init
     if isinstance(init, str):
@@ -133,7 +140,8 @@ def _chosen(init: Any) -> Initializer:
     )
 
 
-def _checked_shape(shape: Any) -> tuple[int, ...]:
+def _checked_shape(shape: int | Sequence[int] | None) -> tuple[int, ...]:
+    entries: tuple[Any, ...]
     if isinstance(shape, list | tuple):
         entries = tuple(shape)
     else:

@@ -1,127 +1,64 @@
-"""The random initializers: uniform, normal, and those whose spread follows from the shape.
+"""The random initializers: uniform, normal, and those whose variance follows from the shape.
 
 Arguments, defaults and distributions are those of MindSpore 2.10, except where the documentation
 of an initializer here says otherwise. `fan_in` and `fan_out` of a shape (out, in, *kernel) are
 `in` and `out` times the size of the kernel. `batch_axis`, `in_axis` and `out_axis` are those of
 `jax.nn.initializers`, for weights of many layers that are stacked in one array.
 
-All raise at construction what can never work. TypeError: an argument of the wrong type. ValueError:
-an argument out of range, or, once there is a shape, a shape that the initializer has no numbers
-for.
+All reject at construction what can never work. TypeError: an argument of the wrong type.
+ValueError: an argument out of range, or, once there is a shape, a shape that the initializer has no
+numbers for.
 """
 
 from __future__ import annotations
 
 import math
-import numbers
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from paramesh.initializer.arguments import (
+    Axes,
+    Shape,
+    axes_given,
+    axis_positions,
+    choice,
+    not_negative,
+    real_number,
+)
 from paramesh.sampling.recipe import DistributionSpec, Initializer, Sampler
 
-Shape = tuple[int, ...]
-
-# Standard deviation of a standard normal cut at -2 and 2.
-_CUT_AT_TWO = 0.87962566103423978
+# Standard deviation of a standard normal truncated at -2 and 2.
+_SIGMA_TRUNCATED_AT_TWO = 0.87962566103423978
 
 
-# Rules: what compiled programs compute. Their numbers are arguments of the programs.
+# Sampling functions: what compiled programs compute. Their numbers are arguments of the programs.
 
 
-def _uniform(bits: Sampler, low: Any, high: Any) -> jax.Array:
+def _uniform(bits: Sampler, low: jax.Array, high: jax.Array) -> jax.Array:
     return bits.uniform(low, high)
 
 
-def _normal(bits: Sampler, mean: Any, sigma: Any) -> jax.Array:
+def _normal(bits: Sampler, mean: jax.Array, sigma: jax.Array) -> jax.Array:
     return bits.normal(mean, sigma)
 
 
-def _cut_normal(
-    bits: Sampler, mean: Any, sigma: Any, smallest: Any, largest: Any, low: Any, width: Any
+def _truncated_normal(
+    bits: Sampler,
+    mean: jax.Array,
+    sigma: jax.Array,
+    smallest: jax.Array,
+    largest: jax.Array,
+    low: jax.Array,
+    width: jax.Array,
 ) -> jax.Array:
     values = bits.cut_normal(mean, sigma, low, width)
     return jnp.minimum(jnp.maximum(values, smallest), largest)
 
 
-# Checks of arguments.
-
-
-def real_number(owner: str, name: str, value: Any, wrong: type[Exception] = TypeError) -> float:
-    """An argument as a finite float.
-
-    Raises:
-        TypeError (or `wrong`): it is no number.
-        ValueError: it is infinite or NaN.
-    """
-    if isinstance(value, bool) or not isinstance(value, numbers.Real | np.number):
-        raise wrong(f"{owner}({name}): expected a number, got {value!r} ({type(value).__name__}).")
-    value = float(value)
-    if not math.isfinite(value):
-        raise ValueError(f"{owner}({name}): expected a finite number, got {value}.")
-    return value
-
-
-def not_negative(owner: str, name: str, value: Any) -> float:
-    """An argument as a finite float >= 0.
-
-    Raises:
-        TypeError: it is no number.
-        ValueError: it is negative, infinite or NaN.
-    """
-    value = real_number(owner, name, value)
-    if value < 0:
-        raise ValueError(f"{owner}({name}): expected a number >= 0, got {value}.")
-    return value
-
-
-def _choice(owner: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"{owner}({name}): expected one of {', '.join(choices)}; got {value!r}.")
-    return value
-
-
-Axes = int | Sequence[int]
-
-
-def axes_given(owner: str, name: str, axes: Axes | None) -> tuple[int, ...]:
-    """Axes as a tuple; () for none.
-
-    Raises:
-        TypeError: they are no ints.
-    """
-    if axes is None:
-        return ()
-    listed = (axes,) if isinstance(axes, int) else axes
-    if not isinstance(listed, list | tuple) or not all(type(axis) is int for axis in listed):
-        raise TypeError(f"{owner}({name}): expected an int or several, got {axes!r}.")
-    return tuple(listed)
-
-
-def layer_axes(init: Initializer, shape: Shape, batch: tuple[int, ...]) -> list[int]:
-    """The axes of one layer, in order: all but those along which layers are stacked.
-
-    Raises:
-        ValueError: an axis that the shape does not have, or one twice.
-    """
-    return [axis for axis in range(len(shape)) if axis not in _places(init, shape, batch)]
-
-
-def _places(init: Initializer, shape: Shape, axes: tuple[int, ...]) -> list[int]:
-    for axis in axes:
-        if not -len(shape) <= axis < len(shape):
-            raise ValueError(f"{init!r}: there is no axis {axis} in the shape {shape}.")
-    places = [axis % len(shape) for axis in axes]
-    if len(set(places)) < len(places):
-        raise ValueError(f"{init!r}: an axis is named twice, for the shape {shape}.")
-    return places
-
-
 class _Scaled(Initializer):
-    """What the initializers share whose spread follows from the shape.
+    """Base of the initializers whose standard deviation follows from the shape.
 
     The axes of one layer are (out, in, *kernel), in this order and wherever `batch_axis` leaves
     them, unless `out_axis` and `in_axis` say which they are.
@@ -136,8 +73,8 @@ class _Scaled(Initializer):
         given = dict(zip(("batch_axis", "in_axis", "out_axis"), axes, strict=True))
         found = {name: axes_given(owner, name, value) for name, value in given.items()}
         if bool(found["in_axis"]) != bool(found["out_axis"]):
-            raise ValueError(f"{owner}(in_axis, out_axis): give both, or none of them.")
-        # Those that are not given are no part of what it is called.
+            raise ValueError(f"{owner}(in_axis, out_axis): give both or neither.")
+        # Those that are not given are not shown by `repr`.
         super().__init__(**arguments, **{name: value for name, value in found.items() if value})
 
     def check(self, shape: Shape) -> None:
@@ -145,7 +82,7 @@ class _Scaled(Initializer):
         self._fans(shape)
 
     def _fans(self, shape: Shape) -> tuple[int, int]:
-        named = _places(self, shape, (*self.batch_axis, *self.in_axis, *self.out_axis))
+        named = axis_positions(self, shape, (*self.batch_axis, *self.in_axis, *self.out_axis))
         stacked = named[: len(self.batch_axis)]
         layer = [axis for axis in range(len(shape)) if axis not in stacked]
         if self.in_axis:
@@ -206,14 +143,14 @@ class Normal(Initializer):
 
 
 class TruncatedNormal(Initializer):
-    """Normal, cut to the interval from `a` to `b` by inverting the distribution there.
+    """Normal, truncated to the interval from `a` to `b` by inverting the distribution there.
 
     As in MindSpore 2.10, `a` and `b` are values of the result, not multiples of sigma: the default
-    is practically not cut.
+    is practically not truncated.
 
     Args:
-        sigma: standard deviation before the cut, >= 0.
-        mean: mean before the cut.
+        sigma: standard deviation before truncation, >= 0.
+        mean: mean before truncation.
         a: smallest value.
         b: largest value.
 
@@ -239,15 +176,17 @@ class TruncatedNormal(Initializer):
         )
         if self.a > self.b:
             raise ValueError(f"{owner}(a, b): expected a <= b, got a={self.a} and b={self.b}.")
-        _cut_law(self, self.mean, self.sigma, self.a, self.b)
+        _truncated_spec(self, self.mean, self.sigma, self.a, self.b)
 
     def law(self, shape: Shape) -> DistributionSpec:
-        """The cut normal with these numbers."""
-        return _cut_law(self, self.mean, self.sigma, self.a, self.b)
+        """The truncated normal with these numbers."""
+        return _truncated_spec(self, self.mean, self.sigma, self.a, self.b)
 
 
-def _cut_law(init: Initializer, mean: float, sigma: float, a: float, b: float) -> DistributionSpec:
-    """The law of a normal cut to [a, b]; probabilities are counted in units of 2^-32."""
+def _truncated_spec(
+    init: Initializer, mean: float, sigma: float, a: float, b: float
+) -> DistributionSpec:
+    """The spec of a normal truncated to [a, b]; probabilities are counted in units of 2^-32."""
     if sigma == 0:
         if not a <= mean <= b:
             raise ValueError(f"{init!r} has no values: sigma is 0 and mean is not in [a, b].")
@@ -263,7 +202,7 @@ def _cut_law(init: Initializer, mean: float, sigma: float, a: float, b: float) -
             f"distribution with mean {mean} and sigma {sigma}. Expected one that holds more; a and "
             "b are values of the result, not multiples of sigma."
         )
-    return DistributionSpec(_cut_normal, (mean, sigma, a, b), (low, high - low))
+    return DistributionSpec(_truncated_normal, (mean, sigma, a, b), (low, high - low))
 
 
 class XavierUniform(_Scaled):
@@ -274,8 +213,8 @@ class XavierUniform(_Scaled):
     Args:
         gain: factor.
         batch_axis: axes along which layers are stacked; the fans are those of one layer.
-        in_axis: which axes are the inputs. By default, of the axes that are no batch axes the first
-            are the outputs and the second the inputs.
+        in_axis: which axes are the inputs. By default, of the axes that are not batch axes the
+            first are the outputs and the second the inputs.
         out_axis: which are the outputs; together with `in_axis`.
     """
 
@@ -306,8 +245,8 @@ class XavierNormal(_Scaled):
     Args:
         gain: factor, >= 0.
         batch_axis: axes along which layers are stacked; the fans are those of one layer.
-        in_axis: which axes are the inputs. By default, of the axes that are no batch axes the first
-            are the outputs and the second the inputs.
+        in_axis: which axes are the inputs. By default, of the axes that are not batch axes the
+            first are the outputs and the second the inputs.
         out_axis: which are the outputs; together with `in_axis`.
     """
 
@@ -367,8 +306,8 @@ class _He(_Scaled):
             in_axis,
             out_axis,
             negative_slope=real_number(owner, "negative_slope", negative_slope, wrong=ValueError),
-            mode=_choice(owner, "mode", lower, _FAN_MODES),
-            nonlinearity=_choice(owner, "nonlinearity", nonlinearity, _NONLINEARITIES),
+            mode=choice(owner, "mode", lower, _FAN_MODES),
+            nonlinearity=choice(owner, "nonlinearity", nonlinearity, _NONLINEARITIES),
         )
 
     def _sigma(self, shape: Shape) -> float:
@@ -394,8 +333,8 @@ class HeUniform(_He):
         nonlinearity: what follows the layer. The gain is 1 for linear layers and sigmoid, 5/3 for
             tanh, sqrt(2) for relu and sqrt(2 / (1 + negative_slope^2)) for leaky_relu.
         batch_axis: axes along which layers are stacked; the fans are those of one layer.
-        in_axis: which axes are the inputs. By default, of the axes that are no batch axes the first
-            are the outputs and the second the inputs.
+        in_axis: which axes are the inputs. By default, of the axes that are not batch axes the
+            first are the outputs and the second the inputs.
         out_axis: which are the outputs; together with `in_axis`.
     """
 
@@ -415,8 +354,8 @@ class HeNormal(_He):
         mode: `fan_in` or `fan_out` (in any case).
         nonlinearity: what follows the layer; the gain is as for `HeUniform`.
         batch_axis: axes along which layers are stacked; the fans are those of one layer.
-        in_axis: which axes are the inputs. By default, of the axes that are no batch axes the first
-            are the outputs and the second the inputs.
+        in_axis: which axes are the inputs. By default, of the axes that are not batch axes the
+            first are the outputs and the second the inputs.
         out_axis: which are the outputs; together with `in_axis`.
     """
 
@@ -428,16 +367,16 @@ class HeNormal(_He):
 class VarianceScaling(_Scaled):
     """Mean 0 and variance scale / n, where n is fan_in, fan_out or the mean of both.
 
-    `truncated_normal` is a normal cut at twice its standard deviation, which is widened so that the
-    result has the variance. (MindSpore 2.10 documents this, but draws from `uniform`.)
+    `truncated_normal` is a normal truncated at twice its standard deviation, which is widened so
+    that the result has the variance. (MindSpore 2.10 documents this, but draws from `uniform`.)
 
     Args:
         scale: > 0.
         mode: `fan_in`, `fan_out` or `fan_avg`.
         distribution: `truncated_normal`, `untruncated_normal` or `uniform`.
         batch_axis: axes along which layers are stacked; the fans are those of one layer.
-        in_axis: which axes are the inputs. By default, of the axes that are no batch axes the first
-            are the outputs and the second the inputs.
+        in_axis: which axes are the inputs. By default, of the axes that are not batch axes the
+            first are the outputs and the second the inputs.
         out_axis: which are the outputs; together with `in_axis`.
     """
 
@@ -461,8 +400,8 @@ class VarianceScaling(_Scaled):
             in_axis,
             out_axis,
             scale=not_negative(owner, "scale", scale),
-            mode=_choice(owner, "mode", mode, ("fan_in", "fan_out", "fan_avg")),
-            distribution=_choice(
+            mode=choice(owner, "mode", mode, ("fan_in", "fan_out", "fan_avg")),
+            distribution=choice(
                 owner,
                 "distribution",
                 distribution,
@@ -482,5 +421,5 @@ class VarianceScaling(_Scaled):
             return DistributionSpec(_uniform, (-bound, bound))
         if self.distribution == "untruncated_normal":
             return DistributionSpec(_normal, (0.0, sigma))
-        sigma /= _CUT_AT_TWO
-        return _cut_law(self, 0.0, sigma, -2 * sigma, 2 * sigma)
+        sigma /= _SIGMA_TRUNCATED_AT_TWO
+        return _truncated_spec(self, 0.0, sigma, -2 * sigma, 2 * sigma)

@@ -1,7 +1,7 @@
 """The initializers that give an array a structure: constants, identities, orthogonal and sparse.
 
-Arguments, defaults and numbers are those of MindSpore 2.10. All raise at construction what can
-never work, as those of `random` do.
+Arguments, defaults and numbers are those of MindSpore 2.10. All reject at
+construction what can never work, as those of `random` do.
 """
 
 from __future__ import annotations
@@ -9,22 +9,24 @@ from __future__ import annotations
 import functools
 import math
 import numbers
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from paramesh.array_types import HostArray
 from paramesh.dtype import DType, bool_, float32, float64
-from paramesh.initializer.random import (
+from paramesh.initializer.arguments import (
     Axes,
-    Normal,
     Shape,
     axes_given,
     layer_axes,
     not_negative,
     real_number,
 )
+from paramesh.initializer.random import Normal
 from paramesh.sampling.recipe import (
     DistributionSpec,
     Initializer,
@@ -34,7 +36,7 @@ from paramesh.sampling.recipe import (
     cast_on_host,
 )
 
-_Host = np.ndarray[Any, Any]
+_Host = HostArray
 
 
 class Constant(Initializer):
@@ -42,12 +44,12 @@ class Constant(Initializer):
 
     Args:
         value: int, float or bool, or a numpy or 0-d array number. Cast to integers as numpy does:
-            the fraction is cut, and what does not fit wraps around.
+            the fraction is truncated, and what does not fit wraps around.
     """
 
-    value: Any
+    value: bool | int | float
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: float | np.generic | HostArray) -> None:
         if isinstance(value, np.ndarray | np.generic) and value.ndim == 0:
             value = value.item()
         if not isinstance(value, bool | int | float):
@@ -68,7 +70,7 @@ class Constant(Initializer):
             )
         if not math.isfinite(value):
             raise ValueError(
-                f"{self!r} has no value of element type {dtype}; expected a finite one."
+                f"{self!r} has no value of element type {dtype}; expected a finite number."
             )
         unsigned = int(value) % (1 << (8 * dtype.itemsize))
         return np.array(unsigned, f"u{dtype.itemsize}").view(dtype.np_dtype)
@@ -95,40 +97,42 @@ class One(Constant):
 
 
 @functools.cache
-def _identity(rows: int, columns: int) -> Any:
-    """The rule of identities along two axes; one function for each pair, which programs share."""
+def _identity(rows: int, columns: int) -> Callable[[Sampler], jax.Array]:
+    """The sampling function of identities along two axes: one for each pair, which programs
+    share.
+    """
 
-    def rule(bits: Sampler) -> jax.Array:
+    def sample(bits: Sampler) -> jax.Array:
         return bits.index(rows) == bits.index(columns)
 
-    return rule
+    return sample
 
 
 @functools.cache
-def _dirac(axes: tuple[int, ...]) -> Any:
-    """The rule of kernels that pass their input on, whose axes (out, in, *kernel) are these."""
+def _dirac(axes: tuple[int, ...]) -> Callable[..., jax.Array]:
+    """The sampling function of kernels that pass their input on, with axes (out, in, *kernel)."""
     first, second, *kernel = axes
 
-    def rule(bits: Sampler, per_group: Any, ones: Any) -> jax.Array:
-        whole = bits.whole
-        assert whole is not None
+    def sample(bits: Sampler, per_group: jax.Array, ones: jax.Array) -> jax.Array:
+        full_shape = bits.full_shape
+        assert full_shape is not None
         along_out = bits.index(first) % per_group.astype(jnp.int64)
         hit = (along_out == bits.index(second)) & (along_out < ones.astype(jnp.int64))
         for axis in kernel:
-            hit = hit & (bits.index(axis) == jnp.int64(whole[axis] // 2))
+            hit = hit & (bits.index(axis) == jnp.int64(full_shape[axis] // 2))
         return hit
 
-    return rule
+    return sample
 
 
 class _Stacked(Initializer):
-    """What the initializers share that make one matrix, or a stack of them along `batch_axis`."""
+    """Base of the initializers that make one matrix, or a stack of them along `batch_axis`."""
 
     batch_axis: tuple[int, ...] = ()
 
     def __init__(self, batch_axis: Axes, **arguments: Any) -> None:
         axes = axes_given(type(self).__name__, "batch_axis", batch_axis)
-        # One that is not given is no part of what it is called.
+        # One that is not given is not shown by `repr`.
         super().__init__(**arguments, **({"batch_axis": axes} if axes else {}))
 
     def _axes(self, shape: Shape) -> list[int]:
@@ -279,16 +283,16 @@ class Sparse(_Stacked):
         """The matrix."""
         computing = float64 if dtype.itemsize >= 8 else float32
         values = np.array(Recipe(Normal(self.sigma), key, shape, computing).compute())
-        order = np.asarray(Recipe(_Lottery(), key, shape, float32).compute())
+        order = np.asarray(Recipe(_RandomOrder(), key, shape, float32).compute())
         rows = self._axes(shape)[0]
         zeros = math.ceil(self.sparsity * shape[rows])
-        lots = np.take(np.argsort(order, axis=rows, kind="stable"), range(zeros), axis=rows)
-        np.put_along_axis(values, lots, 0, axis=rows)
+        chosen = np.take(np.argsort(order, axis=rows, kind="stable"), range(zeros), axis=rows)
+        np.put_along_axis(values, chosen, 0, axis=rows)
         return cast_on_host(values, dtype)
 
 
-class _Lottery(Initializer):
-    """Uniform numbers that are independent of what other initializers draw under the same key."""
+class _RandomOrder(Initializer):
+    """Uniform numbers that are independent of what other initializers sample under the same key."""
 
     def draw(self, bits: Sampler) -> jax.Array:
         bits.bits()

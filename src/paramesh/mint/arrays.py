@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from typing import Any
 
 import jax
@@ -124,7 +125,7 @@ def _split(input: Any, split_size_or_sections: Any, dim: int = 0) -> Any:
 
 
 def _chunk(input: Any, chunks: int, dim: int = 0) -> Any:
-    size = max(1, -(-input.shape[dim] // chunks))
+    size = builtins.max(1, -(-input.shape[dim] // chunks))
     return tuple(jnp.split(input, list(range(size, input.shape[dim], size)), dim))
 
 
@@ -140,7 +141,10 @@ def _repeat(
 
 
 def _flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
-    first, last = axis_in(start_dim, max(input.ndim, 1)), axis_in(end_dim, max(input.ndim, 1))
+    first, last = (
+        axis_in(start_dim, builtins.max(input.ndim, 1)),
+        axis_in(end_dim, builtins.max(input.ndim, 1)),
+    )
     return jnp.reshape(input, (*input.shape[:first], -1, *input.shape[last + 1 :]))
 
 
@@ -227,7 +231,7 @@ def _like(number: Any) -> Any:
 
 def _arange(start: Any = 0, end: Any = None, step: Any = 1, *, dtype: Any = None) -> Any:
     first, last = (0, start) if end is None else (start, end)
-    whole = all(isinstance(raw(v), int) for v in (first, last, step))
+    whole = builtins.all(isinstance(raw(v), int) for v in (first, last, step))
     kind = _kind(dtype, int64 if whole else float32)
     return _wide(lambda: jnp.arange(raw(first), raw(last), raw(step), kind), kind)
 

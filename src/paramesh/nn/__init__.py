@@ -1,7 +1,7 @@
 """Cells: layers, losses and networks that own Parameters.
 
-Optimizers, schedules and training cells have their place here too, as in MindSpore; they live on
-upper floors and are looked up when they are asked for.
+Optimizers, schedules and training cells can be imported from here too, as in MindSpore. They live
+on upper floors, and are imported when they are first used.
 """
 
 from paramesh import lazy_names
@@ -311,30 +311,28 @@ __all__ = [
     "MaxPool3d",
 ]
 
-# Names whose homes are above this floor. A string is no import, and that is the point: they come
-# into being when somebody uses them, and by then the upper floor may be there.
-_OPTIMIZERS = """
-    Optimizer SGD Momentum Adam AdamWeightDecay AdamOffload LazyAdam AdaMax Adagrad ProximalAdagrad
-    Adadelta RMSProp Rprop ASGD FTRL AdaFactor Lamb LARS
-    LearningRateSchedule ExponentialDecayLR NaturalExpDecayLR InverseDecayLR CosineDecayLR
-    PolynomialDecayLR WarmUpLR
-    piecewise_constant_lr exponential_decay_lr natural_exp_decay_lr inverse_decay_lr
-    cosine_decay_lr polynomial_decay_lr warmup_lr
-"""
-_TRAINING = """
-    WithLossCell WithEvalCell WithGradCell TrainOneStepCell TrainOneStepWithLossScaleCell
-    DistributedGradReducer
-    DynamicLossScaleUpdateCell FixedLossScaleUpdateCell
-    Metric Accuracy Loss MAE MSE TopKCategoricalAccuracy Top1CategoricalAccuracy
-    Top5CategoricalAccuracy BleuScore ConfusionMatrix CosineSimilarity Dice F1 Fbeta Perplexity
-    Precision ROC Recall auc get_metric_fn get_metrics names rearrange_inputs
-"""
-_ABOVE: dict[str, str] = {
-    **dict.fromkeys(_OPTIMIZERS.split(), "paramesh.optim"),
-    **dict.fromkeys(_TRAINING.split(), "paramesh.train"),
-    "UnregisteredWarning": "paramesh.nn.unregistered",
-}
-
+# Names whose homes are above this floor: imported when they are used, and not before.
+_LAZY = lazy_names.homes(
+    {
+        "paramesh.optim": """
+            Optimizer SGD Momentum Adam AdamWeightDecay AdamOffload LazyAdam AdaMax Adagrad
+            ProximalAdagrad Adadelta RMSProp Rprop ASGD FTRL AdaFactor Lamb LARS
+            LearningRateSchedule ExponentialDecayLR NaturalExpDecayLR InverseDecayLR CosineDecayLR
+            PolynomialDecayLR WarmUpLR
+            piecewise_constant_lr exponential_decay_lr natural_exp_decay_lr inverse_decay_lr
+            cosine_decay_lr polynomial_decay_lr warmup_lr
+        """,
+        "paramesh.train": """
+            WithLossCell WithEvalCell WithGradCell TrainOneStepCell TrainOneStepWithLossScaleCell
+            DistributedGradReducer
+            DynamicLossScaleUpdateCell FixedLossScaleUpdateCell
+            Metric Accuracy Loss MAE MSE TopKCategoricalAccuracy Top1CategoricalAccuracy
+            Top5CategoricalAccuracy BleuScore ConfusionMatrix CosineSimilarity Dice F1 Fbeta
+            Perplexity Precision ROC Recall auc get_metric_fn get_metrics names rearrange_inputs
+        """,
+        "paramesh.nn.unregistered": "UnregisteredWarning",
+    }
+)
 
 #: What other libraries call what is here.
 _INSTEAD = {
@@ -351,7 +349,7 @@ _INSTEAD = {
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_ABOVE})
+    return sorted({*globals(), *_LAZY})
 
 
-__getattr__ = lazy_names.opened(__name__, _ABOVE, __dir__, _INSTEAD)
+__getattr__ = lazy_names.opened(__name__, _LAZY, __dir__, _INSTEAD)

@@ -5,14 +5,17 @@ Source of the formulas: `paramesh.ops.activations`. Names, arguments and default
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from paramesh.dtype import float32
 from paramesh.nn import arguments
+from paramesh.nn.arguments import Init
 from paramesh.nn.cell import Cell
+from paramesh.nn.inner import Inner, sharded
 from paramesh.ops import activations as ops
 from paramesh.ops.math import neg, sub
+from paramesh.tensor.argument_types import TensorLike
 from paramesh.tensor.base import Tensor
 
 
@@ -20,9 +23,14 @@ class _Elementwise(Cell):
     """An activation without settings."""
 
     function: ClassVar[Callable[[Any], Any]]
+    #: The attribute that is the operator, if it is one.
+    operator: ClassVar[str] = ""
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(...) -> (...), elementwise."""
+        name = type(self).operator
+        if name and sharded(self, name):
+            return getattr(self, name)(x)
         return type(self).function(x)
 
 
@@ -30,31 +38,39 @@ class ReLU(_Elementwise):
     """max(x, 0)."""
 
     function = staticmethod(ops.relu)
+    operator = "relu"
+    relu = Inner(lambda layer: ops.ReLU())
 
 
 class ReLU6(_Elementwise):
-    """x cut to the interval [0, 6]."""
+    """x clipped to the interval [0, 6]."""
 
     function = staticmethod(ops.relu6)
+    operator = "relu6"
+    relu6 = Inner(lambda layer: ops.ReLU6())
 
 
 class Sigmoid(_Elementwise):
     """1 / (1 + exp(-x))."""
 
     function = staticmethod(ops.sigmoid)
+    operator = "sigmoid"
+    sigmoid = Inner(lambda layer: ops.Sigmoid())
 
 
 class Tanh(_Elementwise):
     """Hyperbolic tangent."""
 
     function = staticmethod(ops.tanh)
+    operator = "tanh"
+    tanh = Inner(lambda layer: ops.Tanh())
 
 
 class Tanhshrink(_Elementwise):
     """x - tanh(x)."""
 
     @staticmethod
-    def function(x: Any) -> Any:
+    def function(x: TensorLike) -> Tensor:
         """X - tanh(x)."""
         return sub(x, ops.tanh(x))
 
@@ -63,36 +79,48 @@ class SiLU(_Elementwise):
     """x * sigmoid(x)."""
 
     function = staticmethod(ops.silu)
+    operator = "silu"
+    silu = Inner(lambda layer: ops.SiLU())
 
 
 class SeLU(_Elementwise):
     """Scaled exponential linear unit (Klambauer et al. 2017)."""
 
     function = staticmethod(ops.selu)
+    operator = "selu"
+    selu = Inner(lambda layer: ops.SeLU())
 
 
 class HSwish(_Elementwise):
     """x * relu6(x + 3) / 6."""
 
     function = staticmethod(ops.hardswish)
+    operator = "hswish"
+    hswish = Inner(lambda layer: ops.HSwish())
 
 
 class HSigmoid(_Elementwise):
     """relu6(x + 3) / 6."""
 
     function = staticmethod(ops.hardsigmoid)
+    operator = "hsigmoid"
+    hsigmoid = Inner(lambda layer: ops.HSigmoid())
 
 
 class Mish(_Elementwise):
     """x * tanh(softplus(x)) (Misra 2019)."""
 
     function = staticmethod(ops.mish)
+    operator = "mish"
+    mish = Inner(lambda layer: ops.Mish())
 
 
 class Softsign(_Elementwise):
     """x / (1 + |x|)."""
 
     function = staticmethod(ops.softsign)
+    operator = "softsign"
+    softsign = Inner(lambda layer: ops.Softsign())
 
 
 class LogSigmoid(_Elementwise):
@@ -105,6 +133,8 @@ class FastGelu(_Elementwise):
     """x * sigmoid(1.702 x), near to GELU."""
 
     function = staticmethod(ops.fast_gelu)
+    operator = "fast_gelu"
+    fast_gelu = Inner(lambda layer: ops.FastGelu())
 
 
 class GELU(Cell):
@@ -114,20 +144,24 @@ class GELU(Cell):
         approximate: by a tanh (the default, as in MindSpore); False: exactly, by erf.
 
     Raises:
-        TypeError: `approximate` is no bool.
+        TypeError: `approximate` is not a bool.
     """
 
     def __init__(self, approximate: bool = True) -> None:
         super().__init__()
         self.approximate = arguments.flag("GELU", "approximate", approximate)
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(...) -> (...), elementwise."""
+        if self.approximate and sharded(self, "gelu"):
+            return self.gelu(x)
         return ops.gelu(x, "tanh" if self.approximate else "none")
 
     def extend_repr(self) -> str:
         """The settings."""
         return f"approximate={self.approximate}"
+
+    gelu = Inner(lambda layer: ops.GeLU())
 
 
 class _OneNumber(Cell):
@@ -141,7 +175,7 @@ class _OneNumber(Cell):
         name = self.argument
         setattr(self, name, arguments.number(type(self).__name__, name, value))
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(...) -> (...), elementwise."""
         return type(self).function(x, getattr(self, self.argument))
 
@@ -154,7 +188,7 @@ class LeakyReLU(_OneNumber):
     """x above 0, alpha * x below.
 
     Raises:
-        TypeError: `alpha` is no number.
+        TypeError: `alpha` is not a number.
     """
 
     argument = "alpha"
@@ -168,7 +202,7 @@ class ELU(_OneNumber):
     """x above 0, alpha * (exp(x) - 1) below (Clevert et al. 2015).
 
     Raises:
-        TypeError: `alpha` is no number.
+        TypeError: `alpha` is not a number.
     """
 
     argument = "alpha"
@@ -182,7 +216,7 @@ class CELU(_OneNumber):
     """x above 0, alpha * (exp(x / alpha) - 1) below (Barron 2017).
 
     Raises:
-        TypeError: `alpha` is no number.
+        TypeError: `alpha` is not a number.
         ValueError: `alpha` is 0.
     """
 
@@ -199,7 +233,7 @@ class HShrink(_OneNumber):
     """x where |x| > lambd, 0 elsewhere.
 
     Raises:
-        TypeError: `lambd` is no number.
+        TypeError: `lambd` is not a number.
     """
 
     argument = "lambd"
@@ -213,7 +247,7 @@ class SoftShrink(_OneNumber):
     """x moved towards 0 by lambd, but not beyond.
 
     Raises:
-        TypeError: `lambd` is no number.
+        TypeError: `lambd` is not a number.
     """
 
     argument = "lambd"
@@ -227,7 +261,7 @@ class Softplus(Cell):
     """log(1 + exp(beta * x)) / beta, and x itself where beta * x is above `threshold`.
 
     Raises:
-        TypeError: a setting is no number.
+        TypeError: a setting is not a number.
     """
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
@@ -235,7 +269,7 @@ class Softplus(Cell):
         self.beta = arguments.number("Softplus", "beta", beta)
         self.threshold = arguments.number("Softplus", "threshold", threshold)
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(...) -> (...), elementwise."""
         return ops.softplus(x, self.beta, self.threshold)
 
@@ -245,10 +279,10 @@ class Softplus(Cell):
 
 
 class Hardtanh(Cell):
-    """x cut to the interval [min_val, max_val].
+    """x clipped to the interval [min_val, max_val].
 
     Raises:
-        TypeError: a setting is no number.
+        TypeError: a setting is not a number.
         ValueError: min_val > max_val.
     """
 
@@ -257,7 +291,7 @@ class Hardtanh(Cell):
         self.min_val = arguments.number("Hardtanh", "min_val", min_val)
         self.max_val = arguments.number("Hardtanh", "max_val", max_val, low=self.min_val)
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(...) -> (...), elementwise."""
         return ops.hardtanh(x, self.min_val, self.max_val)
 
@@ -270,7 +304,7 @@ class Threshold(Cell):
     """x where x > threshold, `value` elsewhere.
 
     Raises:
-        TypeError: a setting is no number.
+        TypeError: a setting is not a number.
     """
 
     def __init__(self, threshold: float, value: float) -> None:
@@ -278,7 +312,7 @@ class Threshold(Cell):
         self.threshold = arguments.number("Threshold", "threshold", threshold)
         self.value = arguments.number("Threshold", "value", value)
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(...) -> (...), elementwise."""
         return ops.threshold(x, self.threshold, self.value)
 
@@ -291,13 +325,18 @@ class _AlongAxis(Cell):
     """An activation that looks along an axis."""
 
     function: ClassVar[Callable[[Any, Any], Any]]
+    #: The attribute that is the operator, if it is one.
+    operator: ClassVar[str] = ""
 
     def __init__(self, axis: int | tuple[int, ...] = -1) -> None:
         super().__init__()
         self.axis = arguments.axes(type(self).__name__, "axis", axis)
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(...) -> (...), along `axis`."""
+        name = type(self).operator
+        if name and sharded(self, name):
+            return getattr(self, name)(x)
         return type(self).function(x, self.axis)
 
     def extend_repr(self) -> str:
@@ -313,19 +352,23 @@ class Softmax(_AlongAxis):
     """
 
     function = staticmethod(ops.softmax)
+    operator = "softmax"
+    softmax = Inner(lambda layer: ops.Softmax(layer.axis))
 
 
 class LogSoftmax(_AlongAxis):
     """Logarithm of softmax along an axis, the last by default, without underflow.
 
     Raises:
-        TypeError: `axis` is no int.
+        TypeError: `axis` is not an int.
     """
 
     function = staticmethod(ops.log_softmax)
+    operator = "log_softmax"
+    log_softmax = Inner(lambda layer: ops.LogSoftmax(layer.axis))
 
     def __init__(self, axis: int = -1) -> None:
-        super().__init__(arguments.whole("LogSoftmax", "axis", axis, -(2**31)))
+        super().__init__(arguments.integer("LogSoftmax", "axis", axis, -(2**31)))
 
 
 class Softmin(_AlongAxis):
@@ -336,7 +379,7 @@ class Softmin(_AlongAxis):
     """
 
     @staticmethod
-    def function(x: Any, axis: Any) -> Any:
+    def function(x: TensorLike, axis: int | tuple[int, ...]) -> Tensor:
         """Softmax of -x."""
         return ops.softmax(neg(x), axis)
 
@@ -344,7 +387,7 @@ class Softmin(_AlongAxis):
 class Softmax2d(Cell):
     """Softmax over the channels of images (n, c, h, w) or (c, h, w)."""
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(n, c, h, w) -> (n, c, h, w)."""
         x = arguments.tensor("Softmax2d", x)
         if x.ndim not in (3, 4):
@@ -356,13 +399,13 @@ class GLU(_AlongAxis):
     """a * sigmoid(b), a and b being the halves of x along an axis: (..., 2n) -> (..., n).
 
     Raises:
-        TypeError: `axis` is no int.
+        TypeError: `axis` is not an int.
     """
 
     function = staticmethod(ops.glu)
 
     def __init__(self, axis: int = -1) -> None:
-        super().__init__(arguments.whole("GLU", "axis", axis, -(2**31)))
+        super().__init__(arguments.integer("GLU", "axis", axis, -(2**31)))
 
 
 class PReLU(Cell):
@@ -370,24 +413,27 @@ class PReLU(Cell):
 
     Args:
         channel: number of slopes: 1, or one for each channel (axis 1).
-        w: what they start from: a number, or anything that `initializer` takes.
+        w: their initial value: a number, or anything that `initializer` takes.
 
     Weights:
         w (named `a` on its own): (channel,).
 
     Raises:
-        TypeError, ValueError: `channel` is no int of at least 1; `w` is no start for (channel,).
+        TypeError, ValueError: `channel` is not an int of at least 1; `w` is not an initial value
+            for (channel,).
     """
 
-    def __init__(self, channel: int = 1, w: Any = 0.25) -> None:
+    def __init__(self, channel: int = 1, w: Init | Sequence[float] = 0.25) -> None:
         super().__init__()
-        size = arguments.whole("PReLU", "channel", channel)
-        start = Tensor(w, float32) if isinstance(w, list | tuple) else w
+        size = arguments.integer("PReLU", "channel", channel)
+        start = Tensor(w, float32) if isinstance(w, Sequence) and not isinstance(w, str) else w
         self.w = arguments.weight("PReLU", "w", start, (size,), float32, name="a")
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(n, c, ...) -> (n, c, ...)."""
-        return ops.prelu(x, self.w)
+        return self.prelu(x, self.w) if sharded(self, "prelu") else ops.prelu(x, self.w)
+
+    prelu = Inner(lambda layer: ops.PReLU())
 
 
 _BY_NAME: dict[str, type[Cell]] = {
@@ -437,7 +483,7 @@ def get_activation(name: str | None, prim_name: str | None = None) -> Cell | Non
     found = _BY_NAME.get(name)
     if found is None:
         raise KeyError(
-            f"{prim_name or 'get_activation'}: {name!r} is no activation. Expected one of "
+            f"{prim_name or 'get_activation'}: {name!r} is not an activation. Expected one of "
             f"{', '.join(_BY_NAME)}."
         )
     return found()

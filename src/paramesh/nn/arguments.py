@@ -1,14 +1,14 @@
-"""The checks that layers make of their arguments, and the Parameters that they make from them.
+"""Checks of the arguments of layers, and the Parameters that layers make from them.
 
 Every check takes the layer's name and the argument's, for the message, and returns the argument in
-the form that the layer keeps. TypeError: of the wrong kind. ValueError: out of range.
+the form that the layer keeps. A value of the wrong type is a TypeError, one out of range a
+ValueError.
 """
 
 from __future__ import annotations
 
 import math
 import numbers
-from typing import Any
 
 import jax
 import numpy as np
@@ -17,34 +17,35 @@ from paramesh.dtype import DType, to_dtype
 from paramesh.initializer.factory import initializer
 from paramesh.parameter import DEFAULT_NAME, Parameter
 from paramesh.sampling.recipe import Initializer
+from paramesh.tensor.argument_types import DTypeLike
 from paramesh.tensor.base import Tensor, raw, wrap
 
 Init = Tensor | Initializer | str | int | float | None
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     return f"{value!r} ({type(value).__name__})"
 
 
-def whole(owner: str, name: str, value: Any, least: int = 1) -> int:
-    """An int of at least `least`."""
+def integer(owner: str, name: str, value: object, low: int = 1) -> int:
+    """An int of at least `low`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{owner}({name}): expected an int, got {_kind(value)}.")
-    if value < least:
-        raise ValueError(f"{owner}({name}): expected an int of at least {least}, got {value}.")
+    if value < low:
+        raise ValueError(f"{owner}({name}): expected an int of at least {low}, got {value}.")
     return int(value)
 
 
-def wholes(owner: str, name: str, value: Any, n: int, least: int = 1) -> tuple[int, ...]:
+def integers(owner: str, name: str, value: object, n: int, low: int = 1) -> tuple[int, ...]:
     """One int for all of `n` axes, or a tuple or list of `n`; always a tuple of `n`."""
     if not isinstance(value, tuple | list):
-        return (whole(owner, name, value, least),) * n
+        return (integer(owner, name, value, low),) * n
     if len(value) != n:
         raise TypeError(f"{owner}({name}): expected an int or {n} ints, got {value!r}.")
-    return tuple(whole(owner, name, v, least) for v in value)
+    return tuple(integer(owner, name, v, low) for v in value)
 
 
-def flag(owner: str, name: str, value: Any, wrong: type[Exception] = TypeError) -> bool:
+def flag(owner: str, name: str, value: object, wrong: type[Exception] = TypeError) -> bool:
     """True or False."""
     if not isinstance(value, bool):
         raise wrong(f"{owner}({name}): expected True or False, got {_kind(value)}.")
@@ -54,7 +55,7 @@ def flag(owner: str, name: str, value: Any, wrong: type[Exception] = TypeError) 
 def number(
     owner: str,
     name: str,
-    value: Any,
+    value: object,
     low: float = -math.inf,
     high: float = math.inf,
     open_end: bool = False,
@@ -71,7 +72,7 @@ def number(
     return value
 
 
-def positive(owner: str, name: str, value: Any) -> float:
+def positive(owner: str, name: str, value: object) -> float:
     """A number above 0."""
     checked = number(owner, name, value, low=0)
     if checked == 0:
@@ -79,21 +80,21 @@ def positive(owner: str, name: str, value: Any) -> float:
     return checked
 
 
-def choice(owner: str, name: str, value: Any, choices: tuple[str, ...]) -> str:
+def choice(owner: str, name: str, value: object, choices: tuple[str, ...]) -> str:
     """One of some strings."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{owner}({name}): expected one of {choices}, got {_kind(value)}.")
     return value
 
 
-def axes(owner: str, name: str, value: Any) -> int | tuple[int, ...]:
+def axes(owner: str, name: str, value: object) -> int | tuple[int, ...]:
     """An axis or a tuple of axes."""
     if isinstance(value, tuple | list):
-        return tuple(whole(owner, name, v, -(2**31)) for v in value)
-    return whole(owner, name, value, -(2**31))
+        return tuple(integer(owner, name, v, -(2**31)) for v in value)
+    return integer(owner, name, value, -(2**31))
 
 
-def tensor(owner: str, value: Any) -> Tensor:
+def tensor(owner: str, value: object) -> Tensor:
     """An input as a Tensor: one as it is, other arrays wrapped."""
     if isinstance(value, Tensor):
         return value
@@ -107,7 +108,7 @@ def weight(
     argument: str,
     init: Init,
     shape: tuple[int, ...],
-    dtype: Any,
+    dtype: DTypeLike,
     *,
     default: Initializer | str = "zeros",
     name: str = DEFAULT_NAME,
@@ -121,14 +122,14 @@ def weight(
         init: what the user gave; None for the default.
         shape: the Parameter's shape.
         dtype: its element type; a Tensor keeps its own.
-        default: what it starts from if nothing was given.
+        default: its initial value if nothing was given.
         name: its name, if not that of the attribute it will be.
         requires_grad: whether it is trained.
 
     Raises:
         ValueError: a Tensor of another shape; an unknown name of an initializer; a shape that the
             initializer has no numbers for.
-        TypeError: `init` is nothing that numbers can be made from.
+        TypeError: `init` is not a Tensor, an Initializer, a name or a number.
     """
     start = default if init is None else init
     if isinstance(start, Tensor) and tuple(start.shape) != shape:
@@ -143,7 +144,7 @@ def weight(
     return Parameter(tensor, name=name, requires_grad=requires_grad)
 
 
-def element_type(owner: str, dtype: Any) -> DType:
+def element_type(owner: str, dtype: DTypeLike) -> DType:
     """The element type of a layer's Parameters."""
     try:
         return to_dtype(dtype)

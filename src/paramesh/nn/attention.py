@@ -8,6 +8,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import Array
 
 from paramesh.dtype import float32, x64
 from paramesh.nn import arguments
@@ -17,6 +19,8 @@ from paramesh.nn.cell import Cell
 from paramesh.nn.dropout import Dropout
 from paramesh.nn.normalization import LayerNorm
 from paramesh.ops.random_ops import dropout
+from paramesh.parameter import Parameter
+from paramesh.tensor.argument_types import DTypeLike, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.promotion import broadcasting
 
@@ -44,7 +48,7 @@ class MultiheadAttention(Cell):
         out_proj: a `Dense`.
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong type.
         ValueError: a number out of range, or `embed_dim` does not divide into heads.
     """
 
@@ -59,26 +63,26 @@ class MultiheadAttention(Cell):
         kdim: int | None = None,
         vdim: int | None = None,
         batch_first: bool = False,
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         super().__init__()
         owner = "MultiheadAttention"
-        self.embed_dim = arguments.whole(owner, "embed_dim", embed_dim)
-        self.num_heads = arguments.whole(owner, "num_heads", num_heads)
+        self.embed_dim = arguments.integer(owner, "embed_dim", embed_dim)
+        self.num_heads = arguments.integer(owner, "num_heads", num_heads)
         if embed_dim % num_heads:
             raise ValueError(
                 f"{owner}: embed_dim={embed_dim} does not divide into num_heads={num_heads} heads."
             )
         self.head_dim = embed_dim // num_heads
         self.dropout = arguments.number(owner, "dropout", dropout, 0, 1, open_end=True)
-        self.kdim = embed_dim if kdim is None else arguments.whole(owner, "kdim", kdim)
-        self.vdim = embed_dim if vdim is None else arguments.whole(owner, "vdim", vdim)
+        self.kdim = embed_dim if kdim is None else arguments.integer(owner, "kdim", kdim)
+        self.vdim = embed_dim if vdim is None else arguments.integer(owner, "vdim", vdim)
         self.batch_first = arguments.flag(owner, "batch_first", batch_first)
         self.add_zero_attn = arguments.flag(owner, "add_zero_attn", add_zero_attn)
         arguments.flag(owner, "has_bias", has_bias)
         self._joined = self.kdim == self.vdim == embed_dim
 
-        def weight(*shape: int) -> Any:
+        def weight(*shape: int) -> Parameter:
             return arguments.weight(owner, "weight", None, shape, dtype, default="xavier_uniform")
 
         if self._joined:
@@ -100,12 +104,12 @@ class MultiheadAttention(Cell):
 
     def construct(
         self,
-        query: Any,
-        key: Any,
-        value: Any,
-        key_padding_mask: Any = None,
+        query: TensorLike,
+        key: TensorLike,
+        value: TensorLike,
+        key_padding_mask: TensorLike | None = None,
         need_weights: bool = True,
-        attn_mask: Any = None,
+        attn_mask: TensorLike | None = None,
         average_attn_weights: bool = True,
     ) -> tuple[Tensor, Tensor | None]:
         """Attend from every query to every key.
@@ -165,16 +169,16 @@ class MultiheadAttention(Cell):
                 f"batch (batch_first={self.batch_first}) and as many keys as values, got {shapes}."
             )
 
-    def _projected(self, q: Any, k: Any, v: Any) -> tuple[Any, Any, Any]:
+    def _projected(self, q: Array, k: Array, v: Array) -> tuple[Array, Array, Array]:
         if self._joined:
             weights = jnp.split(raw(self.in_proj_weight), 3)
         else:
             weights = [raw(w) for w in (self.q_proj_weight, self.k_proj_weight, self.v_proj_weight)]
         q, k, v = (x @ w.T for x, w in zip((q, k, v), weights, strict=True))
         if self.in_proj_bias is not None:
-            parts = jnp.split(raw(self.in_proj_bias), 3)
+            biases = jnp.split(raw(self.in_proj_bias), 3)
             with broadcasting():
-                q, k, v = (x + b for x, b in zip((q, k, v), parts, strict=True))
+                q, k, v = (x + b for x, b in zip((q, k, v), biases, strict=True))
         if self.bias_k is not None and self.bias_v is not None:
             k, v = (self._longer(x, raw(b)) for x, b in ((k, self.bias_k), (v, self.bias_v)))
         if self.add_zero_attn:
@@ -182,10 +186,16 @@ class MultiheadAttention(Cell):
             k, v = self._longer(k, zero), self._longer(v, zero)
         return q, k, v
 
-    def _longer(self, x: Any, row: Any) -> Any:
+    def _longer(self, x: Array, row: Array) -> Array:
         return jnp.concatenate([x, jnp.broadcast_to(row, (1, *x.shape[1:]))])
 
-    def _masks(self, key_padding_mask: Any, attn_mask: Any, q: Any, k: Any) -> list[Any]:
+    def _masks(
+        self,
+        key_padding_mask: TensorLike | None,
+        attn_mask: TensorLike | None,
+        q: Array,
+        k: Array,
+    ) -> list[Array]:
         """What is added to the products (n, heads, l, s): each mask as numbers of their type."""
         (queries, n), keys = q.shape[:2], k.shape[0]
         given = keys - (self.bias_k is not None) - self.add_zero_attn
@@ -203,7 +213,7 @@ class MultiheadAttention(Cell):
             if mask is not None
         ]
 
-    def _attended(self, q: Any, k: Any, v: Any, masks: list[Any]) -> tuple[Any, Any]:
+    def _attended(self, q: Array, k: Array, v: Array, masks: list[Array]) -> tuple[Array, Array]:
         """(l, n, embed_dim) and the weights (n, heads, l, s)."""
         q, k, v = (x.reshape(*x.shape[:2], self.num_heads, self.head_dim) for x in (q, k, v))
         products = jnp.einsum("lnhd,snhd->nhls", q / math.sqrt(self.head_dim), k)
@@ -219,7 +229,7 @@ class MultiheadAttention(Cell):
 _Shapes = dict[tuple[int, ...], tuple[int, ...]]
 
 
-def _mask(name: str, mask: Any, shapes: _Shapes, dtype: Any) -> Any:
+def _mask(name: str, mask: TensorLike, shapes: _Shapes, dtype: np.dtype[Any]) -> Array:
     """A mask as numbers to add, of the shape that its own shape stands for."""
     value = raw(arguments.tensor("MultiheadAttention", mask))
     if tuple(value.shape) not in shapes:
@@ -243,14 +253,15 @@ class TransformerEncoderLayer(Cell):
         activation: `relu`, `gelu`, a Cell or a function of a Tensor.
         layer_norm_eps: epsilon of the LayerNorms.
         batch_first: whether sequences are (n, length, d_model); otherwise (length, n, d_model).
-        norm_first: whether LayerNorm comes before the parts instead of after the residuals.
+        norm_first: whether LayerNorm comes before attention and the Dense network instead of after
+            the residuals.
         dtype: element type of the Parameters.
 
     Weights:
         self_attn (a `MultiheadAttention`), dense1, dense2 (`Dense`), norm1, norm2 (`LayerNorm`).
 
     Raises:
-        TypeError: an argument of the wrong kind; ValueError: a number out of range.
+        TypeError: an argument of the wrong type; ValueError: a number out of range.
         KeyError: no activation of that name.
     """
 
@@ -264,7 +275,7 @@ class TransformerEncoderLayer(Cell):
         layer_norm_eps: float = 1e-5,
         batch_first: bool = False,
         norm_first: bool = False,
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         super().__init__()
         owner = "TransformerEncoderLayer"
@@ -287,7 +298,12 @@ class TransformerEncoderLayer(Cell):
             )
         self.activation = activation
 
-    def construct(self, src: Any, src_mask: Any = None, src_key_padding_mask: Any = None) -> Any:
+    def construct(
+        self,
+        src: TensorLike,
+        src_mask: TensorLike | None = None,
+        src_key_padding_mask: TensorLike | None = None,
+    ) -> Tensor:
         """Encode sequences.
 
         Args:
@@ -305,11 +321,11 @@ class TransformerEncoderLayer(Cell):
         x = self.norm1(x + self._attend(x, src_mask, src_key_padding_mask))
         return self.norm2(x + self._feed_forward(x))
 
-    def _attend(self, x: Any, mask: Any, padding: Any) -> Any:
+    def _attend(self, x: Tensor, mask: TensorLike | None, padding: TensorLike | None) -> Tensor:
         out, _ = self.self_attn(
             x, x, x, key_padding_mask=padding, need_weights=False, attn_mask=mask
         )
         return self.dropout1(out)
 
-    def _feed_forward(self, x: Any) -> Any:
+    def _feed_forward(self, x: Tensor) -> Tensor:
         return self.dropout2(self.dense2(self.dropout(self.activation(self.dense1(x)))))

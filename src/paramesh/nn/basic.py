@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from paramesh.dtype import float32, x64
 from paramesh.initializer.factory import HeUniform, Uniform
@@ -18,7 +19,8 @@ from paramesh.ops import array, indexing, nn_ops
 from paramesh.ops import math as ops
 from paramesh.ops.table import Primitive
 from paramesh.state import placement
-from paramesh.tensor.base import raw, wrap
+from paramesh.tensor.argument_types import DTypeLike, TensorLike
+from paramesh.tensor.base import Tensor, raw, wrap
 
 
 class Dense(Cell):
@@ -27,7 +29,7 @@ class Dense(Cell):
     Args:
         in_channels: size of the input's last axis.
         out_channels: size of the output's last axis.
-        weight_init: what the weight starts from: a Tensor, an Initializer, its name or a number;
+        weight_init: initial value of the weight: a Tensor, an Initializer, its name or a number;
             None for uniform on +-1/sqrt(in_channels), as in MindSpore 2.10.
         bias_init: the same for the bias.
         has_bias: whether there is a bias.
@@ -39,8 +41,8 @@ class Dense(Cell):
         bias: (out_channels,).
 
     Raises:
-        TypeError: an argument of the wrong kind.
-        ValueError: a number out of range, or a start that does not fit.
+        TypeError: an argument of the wrong type.
+        ValueError: a number out of range, or an initial value that does not fit.
         KeyError: no activation of that name.
     """
 
@@ -52,12 +54,12 @@ class Dense(Cell):
         bias_init: Init = None,
         has_bias: bool = True,
         activation: str | Cell | Primitive | None = None,
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         super().__init__()
         owner = "Dense"
-        self.in_channels = arguments.whole(owner, "in_channels", in_channels)
-        self.out_channels = arguments.whole(owner, "out_channels", out_channels)
+        self.in_channels = arguments.integer(owner, "in_channels", in_channels)
+        self.out_channels = arguments.integer(owner, "out_channels", out_channels)
         self.has_bias = arguments.flag(owner, "has_bias", has_bias)
         self.weight = arguments.weight(
             owner,
@@ -78,7 +80,7 @@ class Dense(Cell):
         self.matmul = ops.MatMul(transpose_b=True)
         self.bias_add = nn_ops.BiasAdd()
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(..., in_channels) -> (..., out_channels).
 
         Raises:
@@ -103,7 +105,7 @@ class Dense(Cell):
         return shown if self.activation is None else f"{shown}, activation={self.activation}"
 
 
-def _activation(owner: str, given: Any) -> Any:
+def _activation(owner: str, given: object) -> Cell | Primitive | None:
     if given is None or isinstance(given, str):
         return get_activation(given, owner)
     if not isinstance(given, Cell | Primitive):
@@ -121,7 +123,7 @@ class BiDense(Cell):
         in1_channels: size of the first input's last axis.
         in2_channels: size of the second input's last axis.
         out_channels: size of the output's last axis.
-        weight_init: what the weight starts from: a Tensor, an Initializer, its name or a number;
+        weight_init: initial value of the weight: a Tensor, an Initializer, its name or a number;
             None for uniform on +-1/sqrt(in1_channels).
         bias_init: the same for the bias.
         has_bias: whether there is a bias.
@@ -132,8 +134,8 @@ class BiDense(Cell):
         bias: (out_channels,).
 
     Raises:
-        TypeError: an argument of the wrong kind.
-        ValueError: a number out of range, or a start that does not fit.
+        TypeError: an argument of the wrong type.
+        ValueError: a number out of range, or an initial value that does not fit.
     """
 
     def __init__(
@@ -144,13 +146,13 @@ class BiDense(Cell):
         weight_init: Init = None,
         bias_init: Init = None,
         has_bias: bool = True,
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         super().__init__()
         owner = "BiDense"
-        self.in1_channels = arguments.whole(owner, "in1_channels", in1_channels)
-        self.in2_channels = arguments.whole(owner, "in2_channels", in2_channels)
-        self.out_channels = arguments.whole(owner, "out_channels", out_channels)
+        self.in1_channels = arguments.integer(owner, "in1_channels", in1_channels)
+        self.in2_channels = arguments.integer(owner, "in2_channels", in2_channels)
+        self.out_channels = arguments.integer(owner, "out_channels", out_channels)
         self.has_bias = arguments.flag(owner, "has_bias", has_bias)
         start = Uniform(1 / math.sqrt(in1_channels))
         shape = (out_channels, in1_channels, in2_channels)
@@ -163,7 +165,7 @@ class BiDense(Cell):
                 owner, "bias_init", bias_init, (out_channels,), dtype, default=start
             )
 
-    def construct(self, input1: Any, input2: Any) -> Any:
+    def construct(self, input1: TensorLike, input2: TensorLike) -> Tensor:
         """(..., in1_channels), (..., in2_channels) -> (..., out_channels)."""
         out = ops.einsum("...i,kij,...j->...k", input1, self.weight, input2)
         return out if self.bias is None else out + self.bias
@@ -179,10 +181,10 @@ class BiDense(Cell):
 class Identity(Cell):
     """The input itself; further arguments of the constructor are ignored, as in MindSpore."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__()
 
-    def construct(self, input: Any) -> Any:
+    def construct(self, input: TensorLike) -> TensorLike:
         """(...) -> (...)."""
         return input
 
@@ -198,7 +200,7 @@ class ClipByNorm(Cell):
         super().__init__()
         self.axis = axis
 
-    def construct(self, x: Any, clip_norm: Any) -> Any:
+    def construct(self, x: TensorLike, clip_norm: TensorLike) -> Tensor:
         """(...), (...) that broadcasts over it -> (...), Float32 (Float64 stays)."""
         value, most = raw(x), raw(clip_norm)
         with x64(value):
@@ -219,15 +221,15 @@ class Flatten(Cell):
         end_dim: the last of the axes.
 
     Raises:
-        TypeError: no ints.
+        TypeError: not ints.
     """
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
         super().__init__()
-        self.start_dim = arguments.whole("Flatten", "start_dim", start_dim, -(2**31))
-        self.end_dim = arguments.whole("Flatten", "end_dim", end_dim, -(2**31))
+        self.start_dim = arguments.integer("Flatten", "start_dim", start_dim, -(2**31))
+        self.end_dim = arguments.integer("Flatten", "end_dim", end_dim, -(2**31))
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(n, ...) -> (n, size of the rest)."""
         return array.flatten(x, start_dim=self.start_dim, end_dim=self.end_dim)
 
@@ -240,17 +242,17 @@ class Pad(Cell):
         mode: `CONSTANT` (zeros), `REFLECT` (mirrored without the edge) or `SYMMETRIC` (with it).
 
     Raises:
-        TypeError: `paddings` is no tuple; ValueError: another mode.
+        TypeError: `paddings` is not a tuple; ValueError: an unknown mode.
     """
 
-    def __init__(self, paddings: Any, mode: str = "CONSTANT") -> None:
+    def __init__(self, paddings: tuple[tuple[int, int], ...], mode: str = "CONSTANT") -> None:
         super().__init__()
         if not isinstance(paddings, tuple):
             raise TypeError(f"Pad(paddings): expected a tuple of pairs, got {paddings!r}.")
         self.paddings = paddings
         self.mode = arguments.choice("Pad", "mode", mode, ("CONSTANT", "REFLECT", "SYMMETRIC"))
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(...) -> as many axes, each longer by its pair."""
         return array.pad_axes(x, self.paddings, self.mode)
 
@@ -266,7 +268,7 @@ class OneHot(Cell):
         dtype: element type of the result.
 
     Raises:
-        TypeError, ValueError: `depth` is no int of at least 1.
+        TypeError, ValueError: `depth` is not an int of at least 1.
     """
 
     def __init__(
@@ -275,15 +277,15 @@ class OneHot(Cell):
         depth: int = 1,
         on_value: float = 1.0,
         off_value: float = 0.0,
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         super().__init__()
-        self.axis = arguments.whole("OneHot", "axis", axis, -(2**31))
-        self.depth = arguments.whole("OneHot", "depth", depth)
+        self.axis = arguments.integer("OneHot", "axis", axis, -(2**31))
+        self.depth = arguments.integer("OneHot", "depth", depth)
         self.on_value, self.off_value = on_value, off_value
         self.dtype = arguments.element_type("OneHot", dtype)
 
-    def construct(self, indices: Any) -> Any:
+    def construct(self, indices: TensorLike) -> Tensor:
         """(...) integers -> (..., depth)."""
         values = indexing.one_hot(indices, self.depth, self.on_value, self.off_value, self.axis)
         return values.astype(self.dtype)
@@ -310,7 +312,7 @@ class Upsample(Cell):
             `nearest`.
 
     Raises:
-        ValueError: both or neither of `size` and `scale_factor`; another mode; `bicubic` with
+        ValueError: both or neither of `size` and `scale_factor`; an unknown mode; `bicubic` with
             `align_corners`, which is not offered.
     """
 
@@ -333,7 +335,7 @@ class Upsample(Cell):
         if align_corners and mode in ("nearest", "bicubic"):
             raise ValueError(f"Upsample(align_corners): True is not offered for mode={mode!r}.")
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(n, c, ...) -> (n, c, ...) of the wanted size."""
         method, fewest, most = _UPSAMPLING[self.mode]
         x = arguments.tensor("Upsample", x)
@@ -349,7 +351,7 @@ class Upsample(Cell):
 
     def _sizes(self, sizes: tuple[int, ...]) -> tuple[int, ...]:
         if self.size is not None:
-            return arguments.wholes("Upsample", "size", self.size, len(sizes))
+            return arguments.integers("Upsample", "size", self.size, len(sizes))
         factors = self.scale_factor
         factors = factors if isinstance(factors, tuple | list) else (factors,) * len(sizes)
         if len(factors) != len(sizes):
@@ -359,7 +361,7 @@ class Upsample(Cell):
         return tuple(math.floor(n * float(f or 0)) for n, f in zip(sizes, factors, strict=True))
 
 
-def _resized(value: Any, axis: int, out: int, method: str, align_corners: bool) -> Any:
+def _resized(value: Array, axis: int, out: int, method: str, align_corners: bool) -> Array:
     size = value.shape[axis]
     if method == "nearest":
         return jnp.take(value, jnp.arange(out, dtype=jnp.int32) * size // out, axis)
@@ -372,9 +374,9 @@ def _resized(value: Any, axis: int, out: int, method: str, align_corners: bool) 
     else:
         places = jnp.clip((places + 0.5) * (size / out) - 0.5, 0, size - 1)
     low = jnp.floor(places).astype(jnp.int32)
-    part = (places - low).reshape([-1 if i == axis else 1 for i in range(value.ndim)])
+    fraction = (places - low).reshape([-1 if i == axis else 1 for i in range(value.ndim)])
     here = jnp.take(value, low, axis)
-    return here + part * (jnp.take(value, jnp.minimum(low + 1, size - 1), axis) - here)
+    return here + fraction * (jnp.take(value, jnp.minimum(low + 1, size - 1), axis) - here)
 
 
 class Unfold(Cell):
@@ -387,10 +389,16 @@ class Unfold(Cell):
         padding: `valid` or `same`, in any case.
 
     Raises:
-        TypeError, ValueError: no such tuples; another `padding`.
+        TypeError, ValueError: a value that is not such a tuple; an unknown `padding`.
     """
 
-    def __init__(self, ksizes: Any, strides: Any, rates: Any, padding: str = "valid") -> None:
+    def __init__(
+        self,
+        ksizes: int | Sequence[int],
+        strides: int | Sequence[int],
+        rates: int | Sequence[int],
+        padding: str = "valid",
+    ) -> None:
         super().__init__()
         self.ksizes, self.strides, self.rates = (
             _middle(name, value)
@@ -399,7 +407,7 @@ class Unfold(Cell):
         mode = padding.lower() if isinstance(padding, str) else padding
         self.padding = arguments.choice("Unfold", "padding", mode, ("valid", "same"))
 
-    def construct(self, input_x: Any) -> Any:
+    def construct(self, input_x: TensorLike) -> Tensor:
         """(n, c, h, w) -> (n, height * width * c, h', w'): the points of a patch, then channels."""
         value = raw(arguments.tensor("Unfold", input_x))
         n, c = value.shape[:2]
@@ -410,7 +418,7 @@ class Unfold(Cell):
             points = patches.reshape(n, c, -1, *sizes).swapaxes(1, 2)
             return wrap(points.reshape(n, -1, *sizes))
 
-    def _patches(self, value: Any) -> Any:
+    def _patches(self, value: Array) -> Array:
         return jax.lax.conv_general_dilated_patches(
             value,
             self.ksizes,
@@ -421,8 +429,8 @@ class Unfold(Cell):
         )
 
 
-def _middle(name: str, value: Any) -> tuple[int, ...]:
-    numbers = arguments.wholes("Unfold", name, value, 4)
+def _middle(name: str, value: object) -> tuple[int, ...]:
+    numbers = arguments.integers("Unfold", name, value, 4)
     if numbers[0] != 1 or numbers[3] != 1:
         raise ValueError(f"Unfold({name}): expected (1, down, right, 1), got {value!r}.")
     return numbers[1:3]

@@ -1,7 +1,7 @@
 """Cell: a layer or network that owns Parameters and other Cells.
 
 Glossary
-    token       what compiled programs bake in of a Cell: train flag, structure, plain attributes
+    cache key   what compiled programs depend on in a Cell: train flag, structure, plain attributes
     strict      of `load_state_dict`: every Parameter gets a value, and every value a Parameter
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Hashable, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple, Self
 
@@ -19,17 +19,23 @@ import numpy as np
 from paramesh import context
 from paramesh.dtype import to_dtype
 from paramesh.nn import cell_call, sharding, tied
+from paramesh.nn.sharding import Strategies
 from paramesh.nn.submodules import NOT_INITIALISED, Submodules
+from paramesh.ops.table import named_once
 from paramesh.parameter import Parameter, check_strategy, materialise
 from paramesh.providers import providers
 from paramesh.state import tracing
+from paramesh.tensor.argument_types import DTypeLike
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.transforms.compiled_function import CompiledFunction
+
+#: What `register_..._hook` methods take; what it is called with is the method's.
+Hook = Callable[..., Any]
 
 
 @contextmanager
 def no_init_parameters() -> Generator[None]:
-    """MindSpore's way to make Cells without data; here they never have data before it is used."""
+    """MindSpore's context for Cells without data; here Cells have no data until it is used."""
     yield
 
 
@@ -46,13 +52,13 @@ class LoadResult(NamedTuple):
 
 
 class HookRemover:
-    """What the `register_..._hook` methods return: `remove()` takes the hook away."""
+    """The handle that the `register_..._hook` methods return; `remove()` removes the hook."""
 
-    def __init__(self, cell: Cell, hooks: list[Any], hook: Any) -> None:
+    def __init__(self, cell: Cell, hooks: list[Hook], hook: Hook) -> None:
         self._cell, self._hooks, self._hook = cell, hooks, hook
 
     def remove(self) -> None:
-        """Take the hook away; a second call does nothing."""
+        """Remove the hook; a second call does nothing."""
         if self._hook in self._hooks:
             self._hooks.remove(self._hook)
             self._cell._changed()
@@ -85,20 +91,20 @@ class Cell(Submodules):
         fields["training"] = False
         fields["param_prefix"] = ""
 
-    def _cache_key(self) -> Any:
+    def _cache_key(self) -> tuple[Hashable, ...]:
         fields = self.__dict__
         return fields["_version"], fields["training"]
 
-    def _inside(self) -> list[Any]:
+    def _inside(self) -> list[Cell]:
         return [cell for cell in self._cells.values() if cell is not None]
 
     # State.
 
     def set_train(self, mode: bool = True) -> Self:
-        """Say for this Cell and all below whether they train (Dropout, BatchNorm, …)."""
+        """Set training or evaluation mode for this Cell and all below (Dropout, BatchNorm, …)."""
         for _, cell in self.cells_and_names():
             cell.__dict__["training"] = bool(mode)
-        tracing.moved()
+        tracing.bump_version()
         return self
 
     def set_grad(self, requires_grad: bool = True) -> Self:
@@ -140,52 +146,75 @@ class Cell(Submodules):
 
     def shard(
         self,
-        in_strategy: Any = None,
-        out_strategy: Any = None,
+        in_strategy: Strategies | None = None,
+        out_strategy: Strategies | None = None,
         parameter_plan: Mapping[str, Any] | None = None,
         device: str = "Ascend",
         level: int = 0,
+        *,
+        strategy: Any = None,
     ) -> Callable[..., Any]:
-        """Say how inputs, outputs and Parameters are cut in the semi-automatic parallel mode.
+        """Set how inputs, outputs and Parameters are sharded in the semi-automatic parallel mode.
 
         Args:
-            in_strategy: for each positional input a tuple of ints, into how many parts each axis is
-                cut, a `parallel.Layout`, or None: axis 0 over all devices. None: as they come.
+            in_strategy: for each positional input a tuple of ints (the number of shards of each
+                axis), a `parallel.Layout`, or None: axis 0 over all devices. None: inputs are not
+                resharded.
             out_strategy: the same for each output.
             parameter_plan: {name: tuple of ints or Layout}; names as in `state_dict`, or full ones.
-            device: of no effect, and neither is `level`: they speak to MindSpore's compiler.
+            device: has no effect, like `level`: both address MindSpore's compiler.
             level: see `device`.
+            strategy: another name of `in_strategy`.
 
         Returns:
-            The Cell's call, as in MindSpore: an attribute that is set to it is no second Cell, and
-            renames no Parameters. The strategies hold for every call of the Cell; a second `shard`
-            replaces them.
+            The Cell's call, as in MindSpore. Assigned to an attribute, it does not register the
+            Cell again or rename Parameters. The strategies hold for every call of the Cell; a
+            second `shard` replaces them.
 
         Raises:
-            TypeError: strategies that are no tuples, or a plan that is no mapping.
-            LayoutError: names that are no Parameter, or a layout that does not fit one.
+            TypeError: strategies that are not tuples, or a `parameter_plan` that is not a mapping.
+            LayoutError: names without a Parameter, or a layout that does not fit one.
         """
+        in_strategy = named_once(f"{type(self).__name__}.shard", in_strategy, strategy)
         sharding.check_strategies(type(self).__name__, in_strategy, out_strategy)
-        plan = sharding.planned(self, parameter_plan)
-        for param, layout in plan:
+        layouts = sharding.planned_layouts(self, parameter_plan)
+        for param, layout in layouts:
             check_strategy(layout, param.shape, param.name)
-        for param, layout in plan:
+        for param, layout in layouts:
             param.layout = layout
         before, after = self._forward_pre_hooks, self._forward_hooks
-        before[:] = [hook for hook in before if not isinstance(hook, sharding.CutInputs)]
-        after[:] = [hook for hook in after if not isinstance(hook, sharding.CutOutputs)]
+        before[:] = [hook for hook in before if not isinstance(hook, sharding.ShardInputs)]
+        after[:] = [hook for hook in after if not isinstance(hook, sharding.ShardOutputs)]
         if in_strategy is not None:
-            before.append(sharding.CutInputs(in_strategy))
+            before.append(sharding.ShardInputs(in_strategy))
         if out_strategy is not None:
-            after.insert(0, sharding.CutOutputs(out_strategy))
+            after.insert(0, sharding.ShardOutputs(out_strategy))
         self._changed()
         return self.__call__
 
-    def layout_table(self) -> Any:
-        """How every Parameter is cut over the devices, as far as programs have found out.
+    def set_comm_fusion(self, fusion_type: int, recurse: bool = True) -> Self:
+        """Say which gradients travel together: those of Parameters with one `comm_fusion`.
+
+        Args:
+            fusion_type: a number from 0 on, `Parameter.comm_fusion`.
+            recurse: of the trainable Parameters of the Cells inside, too.
 
         Returns:
-            A `parallel.LayoutTable`: `print` shows it, `rows` and `to_dicts()` are its data.
+            The Cell itself.
+
+        Raises:
+            TypeError: no int; ValueError: negative.
+        """
+        for param in self.trainable_params(recurse):
+            param.comm_fusion = fusion_type
+        return self
+
+    def layout_table(self) -> Any:
+        """How every Parameter is sharded over the devices, as far as compiled programs have decided
+        it.
+
+        Returns:
+            A `parallel.LayoutTable`: `print` shows it, `rows` and `to_dicts()` give its data.
 
         Raises:
             LayoutError: a layout that was given does not fit the devices.
@@ -197,13 +226,28 @@ class Cell(Submodules):
 
         Args:
             options: passed to `jax.checkpoint` (`policy`, `prevent_cse`). MindSpore's
-                `mp_comm_recompute` and `parallel_optimizer_comm_recompute` are accepted.
+                `mp_comm_recompute`, `parallel_optimizer_comm_recompute` and
+                `recompute_slice_activation` are checked, and XLA decides: what is computed again
+                is cut as it was the first time, with its collectives.
+
+        Raises:
+            TypeError: one of MindSpore's options is no bool.
         """
-        ignored = ("mp_comm_recompute", "parallel_optimizer_comm_recompute")
+        ignored = (
+            "mp_comm_recompute",
+            "parallel_optimizer_comm_recompute",
+            "recompute_slice_activation",
+        )
+        for name in ignored:
+            if not isinstance(options.get(name, False), bool):
+                raise TypeError(
+                    f"{type(self).__name__}.recompute: {name} must be a bool, got "
+                    f"{options[name]!r}."
+                )
         self.__dict__["_recompute"] = {k: v for k, v in options.items() if k not in ignored}
         self._changed()
 
-    def to_float(self, dst_type: Any) -> Self:
+    def to_float(self, dst_type: DTypeLike) -> Self:
         """Compute in another float type: inputs and Parameters are cast where they are used.
 
         The Parameters themselves, and their gradients, keep their type.
@@ -234,7 +278,7 @@ class Cell(Submodules):
         return OrderedDict(self.parameters_and_names())
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> LoadResult:
-        """Give Parameters the values of {attribute path: Tensor}, by the rules of `set_data`.
+        """Set Parameters to the values of {attribute path: Tensor}, as `set_data` does.
 
         Args:
             state_dict: as `state_dict()` gives it.
@@ -243,7 +287,7 @@ class Cell(Submodules):
         A shared Parameter may be under any of its paths.
 
         Raises:
-            TypeError: `state_dict` is no mapping of Tensors.
+            TypeError: `state_dict` is not a mapping of Tensors.
             RuntimeError: paths are missing or unexpected; the message lists all of them.
             ParameterShapeError, ParameterDtypeError: a value does not fit its Parameter.
         """
@@ -272,9 +316,9 @@ class Cell(Submodules):
         self, mine: Mapping[str, Parameter], given: Mapping[str, Any]
     ) -> Mapping[str, Any]:
         """The values of shared Parameters under the paths that `state_dict` has them under."""
-        strange = [path for path in given if path not in mine]
-        others = tied.other_paths(self) if strange else {}
-        shared = [path for path in strange if path in others]
+        unexpected = [path for path in given if path not in mine]
+        others = tied.other_paths(self) if unexpected else {}
+        shared = [path for path in unexpected if path in others]
         if not shared:
             return given
         found = dict(given)
@@ -299,26 +343,26 @@ class Cell(Submodules):
 
     # Hooks.
 
-    def _register(self, hooks: list[Any], hook: Any) -> HookRemover:
+    def _register(self, hooks: list[Hook], hook: Hook) -> HookRemover:
         if not callable(hook):
             raise TypeError(f"{type(self).__name__}: a hook must be callable, got {hook!r}.")
         hooks.append(hook)
         self._changed()
         return HookRemover(self, hooks, hook)
 
-    def register_forward_pre_hook(self, hook: Callable[..., Any]) -> HookRemover:
+    def register_forward_pre_hook(self, hook: Hook) -> HookRemover:
         """`hook(cell, inputs)` runs before `construct`; what it returns (if not None) replaces
         the inputs.
         """
         return self._register(self._forward_pre_hooks, hook)
 
-    def register_forward_hook(self, hook: Callable[..., Any]) -> HookRemover:
+    def register_forward_hook(self, hook: Hook) -> HookRemover:
         """`hook(cell, inputs, output)` runs after `construct`; what it returns (if not None)
         replaces the output.
         """
         return self._register(self._forward_hooks, hook)
 
-    def register_backward_hook(self, hook: Callable[..., Any]) -> HookRemover:
+    def register_backward_hook(self, hook: Hook) -> HookRemover:
         """`hook(cell, grad_inputs, grad_outputs)` sees the gradients of float inputs and outputs
         in the backward pass; what it returns (if not None) replaces those of the inputs.
         """
@@ -340,7 +384,7 @@ class Cell(Submodules):
         kwargs = {k: _tensor(a) for k, a in kwargs.items()}
         if context.get_context("mode") != context.PYNATIVE_MODE:
             return self._program()(*args, **kwargs)
-        return tracing.door(tracing.together)(lambda: cell_call.run(self, args, kwargs))
+        return tracing.public_call(tracing.together)(lambda: cell_call.run(self, args, kwargs))
 
     def _program(self) -> CompiledFunction:
         program = self.__dict__["_compiled"]
@@ -369,9 +413,9 @@ class Cell(Submodules):
         return self._program().lower(*map(_tensor, args), **named)
 
     def prefetch(self, *args: Any, **kwargs: Any) -> None:
-        """Say, before a call, with which inputs the call after it will be made.
+        """Announce, before a call, the inputs of the call after it.
 
-        See `CompiledFunction.prefetch`: a hint, of use with `EmbeddingLookup(vocab_cache_size=)`.
+        See `CompiledFunction.prefetch`: a hint, useful with `EmbeddingLookup(vocab_cache_size=)`.
         """
         if context.get_context("mode") == context.GRAPH_MODE:
             named = {k: _tensor(a) for k, a in kwargs.items()}

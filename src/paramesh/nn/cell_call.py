@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import jax
+from jax import Array
 
 from paramesh.dtype import DType, to_dtype
 from paramesh.ops import autocast
 from paramesh.state import tracing
+from paramesh.state.protocols import State
 from paramesh.tensor.base import raw, wrap
 from paramesh.tensor.promotion import cast
 from paramesh.tensor.trees import unpack
 from paramesh.transforms.bodies import lifted
+
+if TYPE_CHECKING:
+    from paramesh.nn.cell import Cell
 
 
 class CastFrame(tracing.Frame):
@@ -24,12 +30,12 @@ class CastFrame(tracing.Frame):
         super().__init__({}, parent)
         self._dtype = dtype
 
-    def get(self, state: Any) -> Any:
+    def get(self, state: State) -> Array:
         """The value, in this frame's type if it is a float."""
         value = self._elsewhere(state)
         return cast(value, self._dtype) if _is_float(value) else value
 
-    def put(self, state: Any, value: Any) -> None:
+    def put(self, state: State, value: Array) -> None:
         """Written where it would be written without the cast."""
         if self.parent is None:
             tracing.write_outside(state, value)
@@ -37,7 +43,7 @@ class CastFrame(tracing.Frame):
             self.parent.put(state, value)
 
 
-def run(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def run(cell: Cell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`construct` with everything that is set on the Cell around it."""
     frame = tracing.current()
     if frame is not None:
@@ -70,7 +76,7 @@ def _run(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any], frame: Any) -
     return out
 
 
-def _body(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _body(cell: Cell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     fields = cell.__dict__
     if fields["_backward_hooks"]:
         return _with_backward_hooks(cell, args, kwargs)
@@ -79,13 +85,13 @@ def _body(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return _construct(cell, args, kwargs)
 
 
-def _construct(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _construct(cell: Cell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if hasattr(type(cell), "bprop"):
         return _with_bprop(cell, args, kwargs)
     return cell.construct(*args, **kwargs)
 
 
-def _recomputed(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _recomputed(cell: Cell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     options = cell.__dict__["_recompute"]
 
     def body(*args: Any, **kwargs: Any) -> Any:
@@ -95,22 +101,24 @@ def _recomputed(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
     return lifted(lambda pure: jax.checkpoint(pure, **options), body)(*args, **kwargs)
 
 
-def _with_bprop(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _with_bprop(cell: Cell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`bprop(*inputs, out, dout)` in place of the derivative of `construct` by its inputs."""
     leaves, nest = unpack((args, kwargs))
     side: dict[str, Any] = {}
 
     @jax.custom_vjp
-    def call(leaves: list[Any]) -> list[Any]:
+    def call(leaves: list[Array]) -> list[Array]:
         args, kwargs = nest.build(leaves)
         arrays, side["out"] = unpack(cell.construct(*args, **kwargs), "Tensor")
         return arrays
 
-    def forward(leaves: list[Any]) -> Any:
+    def forward(leaves: list[Array]) -> tuple[list[Array], tuple[list[Array], list[Array]]]:
         out = call(leaves)
         return out, (leaves, out)
 
-    def backward(kept: Any, cotangents: list[Any]) -> Any:
+    def backward(
+        kept: tuple[list[Array], list[Array]], cotangents: list[Array]
+    ) -> tuple[list[Array]]:
         leaves, out = kept
         args, kwargs = nest.build(leaves)
         tensors = side["out"].tensors
@@ -128,20 +136,20 @@ def _with_bprop(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
     return side["out"].tensors(out)
 
 
-def _cotangent(value: Any, leaf: Any) -> Any:
+def _cotangent(value: Array, leaf: Array) -> Array:
     if not _is_float(leaf):
         return jax.custom_derivatives.zero_from_primal(leaf)
     return cast(value, to_dtype(leaf.dtype))
 
 
-def _with_backward_hooks(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _with_backward_hooks(cell: Cell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     seen: list[Any] = []
 
     @jax.custom_vjp
-    def inputs_pass(values: list[Any]) -> list[Any]:
+    def inputs_pass(values: list[Array]) -> list[Array]:
         return values
 
-    def inputs_back(_: None, grads: list[Any]) -> Any:
+    def inputs_back(_: None, grads: list[Array]) -> tuple[list[Array]]:
         grad_inputs = tuple(wrap(g) for g in grads)
         for hook in cell.__dict__["_backward_hooks"]:
             changed = hook(cell, grad_inputs, seen[-1] if seen else ())
@@ -152,10 +160,10 @@ def _with_backward_hooks(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any
     inputs_pass.defvjp(lambda values: (values, None), inputs_back)
 
     @jax.custom_vjp
-    def outputs_pass(values: list[Any]) -> list[Any]:
+    def outputs_pass(values: list[Array]) -> list[Array]:
         return values
 
-    def outputs_back(_: None, grads: list[Any]) -> Any:
+    def outputs_back(_: None, grads: list[Array]) -> tuple[list[Array]]:
         seen.append(tuple(wrap(g) for g in grads))
         return (grads,)
 
@@ -165,7 +173,7 @@ def _with_backward_hooks(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any
     return _through(outputs_pass, _construct(cell, args, kwargs))
 
 
-def _through(identity: Any, tree: Any) -> Any:
+def _through(identity: Callable[[list[Array]], list[Array]], tree: Any) -> Any:
     leaves, nest = unpack(tree)
     chosen = [i for i, leaf in enumerate(leaves) if _is_float(leaf)]
     passed = identity([leaves[i] for i in chosen])
@@ -174,7 +182,7 @@ def _through(identity: Any, tree: Any) -> Any:
     return nest.build(leaves)
 
 
-def _is_float(value: Any) -> bool:
+def _is_float(value: Array) -> bool:
     return to_dtype(value.dtype).is_floating()
 
 

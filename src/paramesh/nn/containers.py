@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, Self
 
 from paramesh.nn.cell import Cell
 
 
-def _check(owner: Cell, cell: Any) -> Cell:
+def _check(owner: Cell, cell: object) -> Cell:
     if not isinstance(cell, Cell):
         raise TypeError(f"{type(owner).__name__} holds Cells, got {type(cell).__name__}.")
     return cell
@@ -24,7 +24,7 @@ class _Container(Cell):
         super().__init__(auto_prefix)
         self.__dict__["_prefix"] = ""
 
-    def _place(self, name: str, cell: Any) -> None:
+    def _place(self, name: str, cell: Cell) -> None:
         _check(self, cell)
         if self._auto_prefix:
             cell.update_parameters_name(f"{self._prefix}{name}.")
@@ -50,13 +50,13 @@ class _Ordered(_Container):
             for i, cell in enumerate(cells):
                 self._place(str(i), cell)
 
-    def _renumber(self, members: Iterable[tuple[str, Cell]]) -> None:
+    def _renumber(self, cells: Iterable[tuple[str, Cell]]) -> None:
         self._cells.clear()
-        for i, (name, cell) in enumerate(members):
+        for i, (name, cell) in enumerate(cells):
             self._place(str(i) if name.isdigit() else name, cell)
         self._changed()
 
-    def _members(self) -> list[tuple[str, Cell]]:
+    def _named_cells(self) -> list[tuple[str, Cell]]:
         return [(name, cell) for name, cell in self._cells.items() if cell is not None]
 
     def _key(self, index: int) -> str:
@@ -71,29 +71,29 @@ class _Ordered(_Container):
 
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
-            part = object.__new__(type(self))
-            _Container.__init__(part, self._auto_prefix)
-            part.__dict__["_prefix"] = self._prefix
+            piece = object.__new__(type(self))
+            _Container.__init__(piece, self._auto_prefix)
+            piece.__dict__["_prefix"] = self._prefix
             for name in list(self._cells)[index]:
-                part._cells[name] = self._cells[name]
-            return part
+                piece._cells[name] = self._cells[name]
+            return piece
         return self._cells[self._key(index)]
 
     def __setitem__(self, index: int, cell: Cell) -> None:
         self._place(self._key(index), cell)
 
     def __delitem__(self, index: int | slice) -> None:
-        members = self._members()
+        cells = self._named_cells()
         if not isinstance(index, slice):
             self._key(index)
-        del members[index]
-        self._renumber(members)
+        del cells[index]
+        self._renumber(cells)
 
     def __len__(self) -> int:
         return len(self._cells)
 
     def __iter__(self) -> Iterator[Cell]:
-        return iter([cell for _, cell in self._members()])
+        return iter([cell for _, cell in self._named_cells()])
 
     def append(self, cell: Cell) -> Self:
         """Add a Cell at the end; returns self."""
@@ -102,15 +102,15 @@ class _Ordered(_Container):
 
     def insert(self, index: int, cell: Cell) -> None:
         """Put a Cell before position `index`; the ones after it are renamed."""
-        members = self._members()
-        members.insert(index, ("0", _check(self, cell)))
-        self._renumber(members)
+        cells = self._named_cells()
+        cells.insert(index, ("0", _check(self, cell)))
+        self._renumber(cells)
 
     def extend(self, cells: Iterable[Cell]) -> Self:
         """Add several Cells at the end; returns self.
 
         Raises:
-            TypeError: `cells` is no list or tuple of Cells.
+            TypeError: `cells` is not a list or tuple of Cells.
         """
         if not isinstance(cells, list | tuple):
             raise TypeError(f"{type(self).__name__}.extend takes a list, got {cells!r}.")
@@ -124,7 +124,7 @@ class SequentialCell(_Ordered):
 
     def construct(self, x: Any) -> Any:
         """The output of the last Cell."""
-        for _, cell in self._members():
+        for _, cell in self._named_cells():
             x = cell(x)
         return x
 
@@ -143,18 +143,21 @@ class CellDict(_Container):
         cells: a mapping or an iterable of (name, Cell).
     """
 
-    def __init__(self, cells: Any = (), auto_prefix: bool = True) -> None:
+    def __init__(
+        self, cells: Mapping[str, Cell] | Iterable[tuple[str, Cell]] = (), auto_prefix: bool = True
+    ) -> None:
         super().__init__(auto_prefix)
         self.update(cells)
 
-    def update(self, cells: Any) -> None:
+    def update(self, cells: Mapping[str, Cell] | Iterable[tuple[str, Cell]]) -> None:
         """Add or replace Cells by name."""
-        for name, cell in cells.items() if isinstance(cells, Mapping) else cells:
+        given: Any = cells
+        for name, cell in given.items() if isinstance(given, Mapping) else given:
             self[name] = cell
 
     def __setitem__(self, name: str, cell: Cell) -> None:
         if not isinstance(name, str) or not name or "." in name:
-            raise KeyError(f"CellDict: {name!r} is no name for a Cell.")
+            raise KeyError(f"CellDict: {name!r} is not a valid name for a Cell.")
         self._place(name, cell)
 
     def __getitem__(self, name: str) -> Any:
@@ -173,15 +176,15 @@ class CellDict(_Container):
     def __iter__(self) -> Iterator[str]:
         return iter(self._cells)
 
-    def keys(self) -> Any:
+    def keys(self) -> KeysView[str]:
         """The names."""
         return self._cells.keys()
 
-    def values(self) -> Any:
+    def values(self) -> ValuesView[Cell]:
         """The Cells."""
         return self._cells.values()
 
-    def items(self) -> Any:
+    def items(self) -> ItemsView[str, Cell]:
         """(name, Cell) pairs."""
         return self._cells.items()
 

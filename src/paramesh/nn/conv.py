@@ -13,19 +13,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import ClassVar
 
 import jax
+from jax import Array
 
 from paramesh.dtype import float32, x64
 from paramesh.initializer.factory import HeUniform, Uniform
 from paramesh.nn import arguments
 from paramesh.nn.arguments import Init
 from paramesh.nn.cell import Cell
+from paramesh.nn.inner import Inner, sharded
 from paramesh.ops import conv as ops
-from paramesh.ops.nn_ops import bias_add
+from paramesh.ops.nn_ops import BiasAdd, bias_add
 from paramesh.state import placement
+from paramesh.tensor.argument_types import DTypeLike, Ints, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
+
+#: How many zeros go around an image: one number for all sides, or one for each.
+Padding = int | tuple[int, ...]
 
 _MODES = ("same", "valid", "pad")
 _DEFAULT = HeUniform(math.sqrt(5))
@@ -34,42 +40,46 @@ _DEFAULT = HeUniform(math.sqrt(5))
 class BaseConv(Cell):
     """What all convolutions share: the checked settings and the Parameters.
 
-    `kernel_size`, `stride` and `dilation` have one entry for each spatial axis of the weight.
+    `kernel_size`, `stride` and `dilation` have one entry for each spatial axis of the weight: those
+    of `Conv1d` have two.
     """
 
+    #: Spatial axes of the input, and the names of its axes by `data_format`.
+    n: ClassVar[int]
+    formats: ClassVar[tuple[str, ...]]
     transposed = False
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: tuple[int, ...],
-        stride: tuple[int, ...],
+        kernel_size: Ints,
+        stride: Ints,
         pad_mode: str,
-        padding: Any,
-        dilation: tuple[int, ...],
+        padding: Padding,
+        dilation: Ints,
         group: int,
         has_bias: bool,
         weight_init: Init,
         bias_init: Init,
         data_format: str,
-        dtype: Any,
+        dtype: DTypeLike,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        self.in_channels = arguments.whole(owner, "in_channels", in_channels)
-        self.out_channels = arguments.whole(owner, "out_channels", out_channels)
-        self.kernel_size = kernel_size
-        self.stride = stride
+        self.in_channels = arguments.integer(owner, "in_channels", in_channels)
+        self.out_channels = arguments.integer(owner, "out_channels", out_channels)
+        self.kernel_size = self._sizes("kernel_size", kernel_size)
+        self.stride = self._sizes("stride", stride)
         self.pad_mode = arguments.choice(owner, "pad_mode", pad_mode, _MODES)
-        self.padding = padding
-        self.dilation = dilation
-        self.group = arguments.whole(owner, "group", group)
+        self.padding = self._checked_padding(padding)
+        self.dilation = self._sizes("dilation", dilation)
+        self.group = arguments.integer(owner, "group", group)
         self.has_bias = arguments.flag(owner, "has_bias", has_bias)
-        self.data_format = data_format
+        self.data_format = arguments.choice(owner, "data_format", data_format, self.formats)
         self._weight_init = _DEFAULT if weight_init is None else weight_init
         self._bias_init = bias_init
-        _check_padding(owner, self.pad_mode, padding)
+        _check_padding(owner, self.pad_mode, self.padding)
         for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
             if channels % group:
                 raise ValueError(
@@ -78,7 +88,7 @@ class BaseConv(Cell):
         shape = self._weight_shape()
         self.weight = arguments.weight(owner, "weight_init", self._weight_init, shape, dtype)
         taken = shape[-1] if data_format == "NHWC" else shape[1]
-        fan_in = taken * math.prod(kernel_size)
+        fan_in = taken * math.prod(self.kernel_size)
         self.bias = None
         if has_bias:
             start = Uniform(1 / math.sqrt(fan_in))
@@ -86,6 +96,20 @@ class BaseConv(Cell):
             self.bias = arguments.weight(
                 owner, "bias_init", self._bias_init, (out_channels,), dtype
             )
+
+    def _sizes(self, name: str, value: Ints) -> tuple[int, ...]:
+        """One int for each spatial axis of the weight; sequences have a height of 1."""
+        owner = type(self).__name__
+        if self.n == 1:
+            return 1, arguments.integer(owner, name, value)
+        return arguments.integers(owner, name, value, self.n)
+
+    def _checked_padding(self, padding: Padding) -> Padding:
+        """An int of at least 0, or a tuple of (before, after) of each spatial axis."""
+        owner = type(self).__name__
+        if isinstance(padding, tuple | list):
+            return arguments.integers(owner, "padding", padding, 2 * self.n, low=0)
+        return arguments.integer(owner, "padding", padding, low=0)
 
     def _weight_shape(self) -> tuple[int, ...]:
         if self.transposed:
@@ -112,7 +136,7 @@ class BaseConv(Cell):
         }
         return ", ".join(f"{name}={value}" for name, value in shown.items())
 
-    def _expect(self, x: Any, shape: str) -> Tensor:
+    def _expect(self, x: TensorLike, shape: str) -> Tensor:
         """The input, refused if it has another number of axes or of channels."""
         x = arguments.tensor(type(self).__name__, x)
         ndim = shape.count(",") + 1
@@ -127,23 +151,12 @@ class BaseConv(Cell):
         return x
 
 
-def _check_padding(owner: str, pad_mode: str, padding: Any) -> None:
+def _check_padding(owner: str, pad_mode: str, padding: Padding) -> None:
     pads = padding if isinstance(padding, tuple) else (padding,)
     if pad_mode != "pad" and any(pads):
         raise ValueError(
             f"{owner}(padding): padding={padding} needs pad_mode='pad', got pad_mode={pad_mode!r}."
         )
-
-
-def checked_padding(owner: str, padding: Any, n: int) -> Any:
-    """An int >= 0, or a tuple of n of them."""
-    if isinstance(padding, tuple | list):
-        return arguments.wholes(owner, "padding", padding, n, least=0)
-    return arguments.whole(owner, "padding", padding, least=0)
-
-
-def _images_format(owner: str, data_format: Any) -> str:
-    return arguments.choice(owner, "data_format", data_format, ("NCHW", "NHWC"))
 
 
 class Conv2d(BaseConv):
@@ -159,7 +172,7 @@ class Conv2d(BaseConv):
         dilation: distance of the kernel's points, one int or (down, right).
         group: groups of channels that are convolved apart.
         has_bias: whether there is a bias.
-        weight_init: what the weight starts from: a Tensor, an Initializer, its name or a number.
+        weight_init: initial value of the weight: a Tensor, an Initializer, its name or a number.
         bias_init: the same for the bias.
         data_format: `NCHW` or `NHWC`.
         dtype: element type of the Parameters.
@@ -169,10 +182,13 @@ class Conv2d(BaseConv):
         bias: (out,).
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong type.
         ValueError: a number out of range; paddings without `pad`; channels that do not divide into
-            groups; a start that does not fit.
+            groups; an initial value that does not fit.
     """
+
+    n = 2
+    formats = ("NCHW", "NHWC")
 
     def __init__(
         self,
@@ -188,31 +204,34 @@ class Conv2d(BaseConv):
         weight_init: Init = None,
         bias_init: Init = None,
         data_format: str = "NCHW",
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         super().__init__(
             in_channels,
             out_channels,
-            arguments.wholes("Conv2d", "kernel_size", kernel_size, 2),
-            arguments.wholes("Conv2d", "stride", stride, 2),
+            kernel_size,
+            stride,
             pad_mode,
-            checked_padding("Conv2d", padding, 4),
-            arguments.wholes("Conv2d", "dilation", dilation, 2),
+            padding,
+            dilation,
             group,
             has_bias,
             weight_init,
             bias_init,
-            _images_format("Conv2d", data_format),
+            data_format,
             dtype,
         )
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(n, c, h, w) -> (n, out, h', w'), or the same with the channels last for `NHWC`.
 
         Raises:
             ValueError: an input of another shape; TypeError: of another element type.
         """
         x = self._expect(x, "(n, c, h, w)" if self.data_format == "NCHW" else "(n, h, w, c)")
+        if sharded(self, "conv2d", "bias_add"):
+            out = self.conv2d(x, self.weight)
+            return out if self.bias is None else self.bias_add(out, self.bias)
         return ops.conv2d(
             x,
             self.weight,
@@ -224,6 +243,20 @@ class Conv2d(BaseConv):
             self.group,
             self.data_format,
         )
+
+    conv2d = Inner(
+        lambda layer: ops.Conv2D(
+            layer.out_channels,
+            layer.kernel_size,
+            pad_mode=layer.pad_mode,
+            pad=layer.padding,
+            stride=layer.stride,
+            dilation=layer.dilation,
+            group=layer.group,
+            data_format=layer.data_format,
+        )
+    )
+    bias_add = Inner(lambda layer: BiasAdd(layer.data_format))
 
 
 class Conv1d(BaseConv):
@@ -239,7 +272,7 @@ class Conv1d(BaseConv):
         dilation: distance of the kernel's points.
         group: groups of channels that are convolved apart.
         has_bias: whether there is a bias.
-        weight_init: what the weight starts from: a Tensor, an Initializer, its name or a number.
+        weight_init: initial value of the weight: a Tensor, an Initializer, its name or a number.
         bias_init: the same for the bias.
         dtype: element type of the Parameters.
 
@@ -248,10 +281,13 @@ class Conv1d(BaseConv):
         bias: (out,).
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong type.
         ValueError: a number out of range; paddings without `pad`; channels that do not divide into
-            groups; a start that does not fit.
+            groups; an initial value that does not fit.
     """
+
+    n = 1
+    formats = ("NCL",)
 
     def __init__(
         self,
@@ -266,16 +302,16 @@ class Conv1d(BaseConv):
         has_bias: bool = False,
         weight_init: Init = None,
         bias_init: Init = None,
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         super().__init__(
             in_channels,
             out_channels,
-            (1, arguments.whole("Conv1d", "kernel_size", kernel_size)),
-            (1, arguments.whole("Conv1d", "stride", stride)),
+            kernel_size,
+            stride,
             pad_mode,
-            checked_padding("Conv1d", padding, 2),
-            (1, arguments.whole("Conv1d", "dilation", dilation)),
+            padding,
+            dilation,
             group,
             has_bias,
             weight_init,
@@ -284,7 +320,7 @@ class Conv1d(BaseConv):
             dtype,
         )
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(n, c, l) -> (n, out, l').
 
         Raises:
@@ -316,7 +352,7 @@ class Conv3d(BaseConv):
         dilation: distance of the kernel's points, one int or one for each axis.
         group: groups of channels that are convolved apart.
         has_bias: whether there is a bias.
-        weight_init: what the weight starts from: a Tensor, an Initializer, its name or a number.
+        weight_init: initial value of the weight: a Tensor, an Initializer, its name or a number.
         bias_init: the same for the bias.
         data_format: `NCDHW`, the only one.
         dtype: element type of the Parameters.
@@ -326,10 +362,13 @@ class Conv3d(BaseConv):
         bias: (out,).
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong type.
         ValueError: a number out of range; paddings without `pad`; channels that do not divide into
-            groups; a start that does not fit.
+            groups; an initial value that does not fit.
     """
+
+    n = 3
+    formats = ("NCDHW",)
 
     def __init__(
         self,
@@ -345,25 +384,25 @@ class Conv3d(BaseConv):
         weight_init: Init = None,
         bias_init: Init = None,
         data_format: str = "NCDHW",
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         super().__init__(
             in_channels,
             out_channels,
-            arguments.wholes("Conv3d", "kernel_size", kernel_size, 3),
-            arguments.wholes("Conv3d", "stride", stride, 3),
+            kernel_size,
+            stride,
             pad_mode,
-            checked_padding("Conv3d", padding, 6),
-            arguments.wholes("Conv3d", "dilation", dilation, 3),
+            padding,
+            dilation,
             group,
             has_bias,
             weight_init,
             bias_init,
-            arguments.choice("Conv3d", "data_format", data_format, ("NCDHW",)),
+            data_format,
             dtype,
         )
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(n, c, d, h, w) -> (n, out, d', h', w').
 
         Raises:
@@ -379,7 +418,7 @@ class Conv3d(BaseConv):
             out = placement.current().undivided(self._convolve, value, weight)
         return wrap(out) if self.bias is None else bias_add(wrap(out), self.bias)
 
-    def _convolve(self, value: Any, weight: Any) -> Any:
+    def _convolve(self, value: Array, weight: Array) -> Array:
         return jax.lax.conv_general_dilated(
             value,
             weight,

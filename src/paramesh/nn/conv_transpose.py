@@ -6,15 +6,16 @@ those of that convolution. `Conv1dTranspose` keeps MindSpore's weight, which has
 
 from __future__ import annotations
 
-from typing import Any
-
 from paramesh.dtype import float32
 from paramesh.nn import arguments
 from paramesh.nn.arguments import Init
-from paramesh.nn.conv import BaseConv, checked_padding
+from paramesh.nn.conv import BaseConv, Padding
+from paramesh.nn.inner import Inner, sharded
 from paramesh.ops import conv as ops
 from paramesh.ops.array import pad
-from paramesh.ops.nn_ops import bias_add
+from paramesh.ops.nn_ops import BiasAdd, bias_add
+from paramesh.tensor.argument_types import DTypeLike, TensorLike
+from paramesh.tensor.base import Tensor
 
 
 class _Transposed(BaseConv):
@@ -49,25 +50,42 @@ class _Transposed(BaseConv):
         before, after = _both_sides(self.padding, axis)
         return grown - self.stride[axis] + reach - before - after
 
-    def _images(self, x: Any) -> Any:
+    def _images(self, x: Tensor) -> Tensor:
         sizes = tuple(self._size(axis, size) for axis, size in enumerate(x.shape[2:]))
-        out = ops.conv2d_transpose(
-            x,
-            self.weight,
-            (x.shape[0], self.out_channels, *sizes),
-            self.stride,
-            self.pad_mode,
-            self.padding,
-            self.dilation,
-            self.group,
-        )
-        if self.bias is not None:
-            out = bias_add(out, self.bias)
+        shape = (x.shape[0], self.out_channels, *sizes)
+        if sharded(self, "conv2d_transpose", "bias_add"):
+            out = self.conv2d_transpose(x, self.weight, shape)
+            out = out if self.bias is None else self.bias_add(out, self.bias)
+        else:
+            out = ops.conv2d_transpose(
+                x,
+                self.weight,
+                shape,
+                self.stride,
+                self.pad_mode,
+                self.padding,
+                self.dilation,
+                self.group,
+            )
+            out = out if self.bias is None else bias_add(out, self.bias)
         down, right = self.output_padding
         return pad(out, (0, right, 0, down)) if down or right else out
 
+    conv2d_transpose = Inner(
+        lambda layer: ops.Conv2DTranspose(
+            layer.out_channels,
+            layer.kernel_size,
+            pad_mode=layer.pad_mode,
+            pad=layer.padding,
+            stride=layer.stride,
+            dilation=layer.dilation,
+            group=layer.group,
+        )
+    )
+    bias_add = Inner(lambda layer: BiasAdd())
 
-def _both_sides(padding: Any, axis: int) -> tuple[int, int]:
+
+def _both_sides(padding: Padding, axis: int) -> tuple[int, int]:
     if isinstance(padding, tuple):
         return padding[2 * axis], padding[2 * axis + 1]
     return padding, padding
@@ -88,7 +106,7 @@ class Conv2dTranspose(_Transposed):
         dilation: distance of the kernel's points, one int or (down, right).
         group: groups of channels that are convolved apart.
         has_bias: whether there is a bias.
-        weight_init: what the weight starts from: a Tensor, an Initializer, its name or a number.
+        weight_init: initial value of the weight: a Tensor, an Initializer, its name or a number.
         bias_init: the same for the bias.
         dtype: element type of the Parameters.
 
@@ -97,10 +115,13 @@ class Conv2dTranspose(_Transposed):
         bias: (out,).
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong type.
         ValueError: a number out of range; paddings without `pad`; channels that do not divide into
-            groups; a start that does not fit.
+            groups; an initial value that does not fit.
     """
+
+    n = 2
+    formats = ("NCHW",)
 
     def __init__(
         self,
@@ -116,17 +137,17 @@ class Conv2dTranspose(_Transposed):
         has_bias: bool = False,
         weight_init: Init = None,
         bias_init: Init = None,
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         owner = "Conv2dTranspose"
         super().__init__(
             in_channels,
             out_channels,
-            arguments.wholes(owner, "kernel_size", kernel_size, 2),
-            arguments.wholes(owner, "stride", stride, 2),
+            kernel_size,
+            stride,
             pad_mode,
-            checked_padding(owner, padding, 4),
-            arguments.wholes(owner, "dilation", dilation, 2),
+            padding,
+            dilation,
             group,
             has_bias,
             weight_init,
@@ -134,10 +155,10 @@ class Conv2dTranspose(_Transposed):
             "NCHW",
             dtype,
         )
-        self.output_padding = arguments.wholes(owner, "output_padding", output_padding, 2, least=0)
+        self.output_padding = arguments.integers(owner, "output_padding", output_padding, 2, low=0)
         self._check_output_padding()
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(n, c, h, w) -> (n, out, h', w').
 
         Raises:
@@ -160,7 +181,7 @@ class Conv1dTranspose(_Transposed):
         dilation: distance of the kernel's points.
         group: groups of channels that are convolved apart.
         has_bias: whether there is a bias.
-        weight_init: what the weight starts from: a Tensor, an Initializer, its name or a number.
+        weight_init: initial value of the weight: a Tensor, an Initializer, its name or a number.
         bias_init: the same for the bias.
         dtype: element type of the Parameters.
 
@@ -169,11 +190,13 @@ class Conv1dTranspose(_Transposed):
         bias: (out,).
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong type.
         ValueError: a number out of range; paddings without `pad`; channels that do not divide into
-            groups; a start that does not fit.
+            groups; an initial value that does not fit.
     """
 
+    n = 1
+    formats = ("NCL",)
     output_padding = (0, 0)
 
     def __init__(
@@ -189,18 +212,16 @@ class Conv1dTranspose(_Transposed):
         has_bias: bool = False,
         weight_init: Init = None,
         bias_init: Init = None,
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
-        owner = "Conv1dTranspose"
-        pad = arguments.whole(owner, "padding", padding, least=0)
         super().__init__(
             in_channels,
             out_channels,
-            (1, arguments.whole(owner, "kernel_size", kernel_size)),
-            (1, arguments.whole(owner, "stride", stride)),
+            kernel_size,
+            stride,
             pad_mode,
-            (0, 0, pad, pad),
-            (1, arguments.whole(owner, "dilation", dilation)),
+            padding,
+            dilation,
             group,
             has_bias,
             weight_init,
@@ -209,7 +230,11 @@ class Conv1dTranspose(_Transposed):
             dtype,
         )
 
-    def construct(self, x: Any) -> Any:
+    def _checked_padding(self, padding: Padding) -> Padding:
+        pad = arguments.integer("Conv1dTranspose", "padding", padding, low=0)
+        return 0, 0, pad, pad
+
+    def construct(self, x: TensorLike) -> Tensor:
         """(n, c, l) -> (n, out, l').
 
         Raises:

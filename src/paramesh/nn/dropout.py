@@ -6,27 +6,33 @@ others at every run, and `set_seed` repeats them.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from paramesh.nn import arguments
 from paramesh.nn.cell import Cell
+from paramesh.nn.inner import Inner, sharded
+from paramesh.ops import random_ops
 from paramesh.ops.creation import ones
 from paramesh.ops.random_ops import dropout
+from paramesh.tensor.argument_types import DTypeLike, TensorLike
+from paramesh.tensor.base import Tensor
 
 
 class Dropout(Cell):
     """Zero with probability p, x / (1 - p) otherwise; outside training, x.
 
     Args:
-        keep_prob: 1 - p, in (0, 1]: how MindSpore 1.x had it, and still the first argument.
+        keep_prob: 1 - p, in (0, 1]: as in MindSpore 1.x, and still the first argument.
         p: probability of a zero, in [0, 1); it counts if it is given.
         dtype: accepted for MindSpore's sake; the result has the input's element type.
 
     Raises:
-        TypeError: no number; ValueError: out of range.
+        TypeError: not a number; ValueError: out of range.
     """
 
-    def __init__(self, keep_prob: float = 0.5, p: float | None = None, dtype: Any = None) -> None:
+    def __init__(
+        self, keep_prob: float = 0.5, p: float | None = None, dtype: DTypeLike | None = None
+    ) -> None:
         super().__init__()
         self.keep_prob, self.p = keep_prob, p
         if p is not None:
@@ -37,13 +43,19 @@ class Dropout(Cell):
                 raise ValueError("Dropout(keep_prob): expected a number in (0, 1], got 0.")
             self._rate = 1 - kept
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> TensorLike:
         """(...) -> (...)."""
-        return dropout(x, self._rate) if self.training and self._rate > 0 else x
+        if not self.training or self._rate <= 0:
+            return x
+        if sharded(self, "dropout"):
+            return self.dropout(x)[0]
+        return dropout(x, self._rate)
 
     def extend_repr(self) -> str:
         """The setting that was given."""
         return f"keep_prob={self.keep_prob}" if self.p is None else f"p={self.p}"
+
+    dropout = Inner(lambda layer: random_ops.Dropout(1 - layer._rate))
 
 
 class _DropoutChannels(Cell):
@@ -53,7 +65,7 @@ class _DropoutChannels(Cell):
         p: probability of a zero, in [0, 1].
 
     Raises:
-        TypeError: no number; ValueError: out of range.
+        TypeError: not a number; ValueError: out of range.
     """
 
     shapes: ClassVar[tuple[str, ...]]
@@ -62,7 +74,7 @@ class _DropoutChannels(Cell):
         super().__init__()
         self.p = arguments.number(type(self).__name__, "p", p, 0, 1)
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(n, c, ...) -> the same."""
         x = arguments.tensor(type(self).__name__, x)
         if x.ndim not in [shape.count(",") + 1 for shape in self.shapes]:

@@ -1,7 +1,7 @@
 """Embeddings: rows of a trained table by their indices.
 
 Glossary
-    table   (vocab_size, embedding_size): a row for each word
+    table   (vocab_size, embedding_size): one row for each index
     target  where the rows are looked up: on the `DEVICE`, on the `CPU`, or on the parameter server,
             if the table's Parameter lives there
 """
@@ -14,17 +14,20 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from paramesh.dtype import DType, float32, to_dtype, x64
 from paramesh.nn import arguments
 from paramesh.nn.arguments import Init
 from paramesh.nn.cell import Cell
+from paramesh.nn.inner import Inner, sharded
 from paramesh.ops import indexing, nn_ops
 from paramesh.ops.math import matmul
 from paramesh.parameter import Parameter
 from paramesh.sampling.recipe import DistributionSpec, Initializer, Recipe, Sampler
 from paramesh.sampling.seed import Key
 from paramesh.state import placement
+from paramesh.tensor.argument_types import DTypeLike, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 
 
@@ -35,7 +38,7 @@ class Embedding(Cell):
         vocab_size: rows of the table.
         embedding_size: size of a row.
         use_one_hot: multiply with one-hot vectors instead of picking rows; the same numbers.
-        embedding_table: what the table starts from: a Tensor, an Initializer, its name or a number.
+        embedding_table: initial value of the table: a Tensor, an Initializer, its name or a number.
         dtype: element type of the table.
         padding_idx: a row that starts as zeros. As in MindSpore, it is trained like the others.
 
@@ -43,8 +46,8 @@ class Embedding(Cell):
         embedding_table: (vocab_size, embedding_size).
 
     Raises:
-        TypeError: an argument of the wrong kind.
-        ValueError: a number out of range, or a start that does not fit.
+        TypeError: an argument of the wrong type.
+        ValueError: a number out of range, or an initial value that does not fit.
     """
 
     def __init__(
@@ -53,20 +56,20 @@ class Embedding(Cell):
         embedding_size: int,
         use_one_hot: bool = False,
         embedding_table: Init = "normal",
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
         padding_idx: int | None = None,
     ) -> None:
         super().__init__()
         owner = "Embedding"
-        self.vocab_size = arguments.whole(owner, "vocab_size", vocab_size)
-        self.embedding_size = arguments.whole(owner, "embedding_size", embedding_size)
+        self.vocab_size = arguments.integer(owner, "vocab_size", vocab_size)
+        self.embedding_size = arguments.integer(owner, "embedding_size", embedding_size)
         self.use_one_hot = arguments.flag(owner, "use_one_hot", use_one_hot)
         self.dtype = arguments.element_type(owner, dtype)
         self.padding_idx = padding_idx
         shape = (self.vocab_size, self.embedding_size)
         table = arguments.weight(owner, "embedding_table", embedding_table, shape, dtype)
         if padding_idx is not None:
-            if arguments.whole(owner, "padding_idx", padding_idx, least=0) >= vocab_size:
+            if arguments.integer(owner, "padding_idx", padding_idx, low=0) >= vocab_size:
                 raise ValueError(
                     f"Embedding(padding_idx): expected a row from 0 to {vocab_size - 1}, "
                     f"got {padding_idx}."
@@ -74,17 +77,21 @@ class Embedding(Cell):
             table = _without_row(table, padding_idx)
         self.embedding_table = table
 
-    def construct(self, ids: Any) -> Any:
+    def construct(self, ids: TensorLike) -> Tensor:
         """(...) integers -> (..., embedding_size).
 
         An index outside the table gives NaN, or zeros with `use_one_hot`.
 
         Raises:
-            TypeError: the indices are no integers.
+            TypeError: the indices are not integers.
         """
         if self.use_one_hot:
             zero, one = (Tensor(n, self.dtype) for n in (0, 1))
             return matmul(indexing.one_hot(ids, self.vocab_size, one, zero), self.embedding_table)
+        if sharded(self, "gather"):
+            # Over one axis of indices, for which scripts write their strategies.
+            out = self.gather(self.embedding_table, ids.reshape(-1), 0)
+            return out.reshape((*ids.shape, self.embedding_size))
         return nn_ops.embedding(ids, self.embedding_table)
 
     def extend_repr(self) -> str:
@@ -94,6 +101,8 @@ class Embedding(Cell):
             f"use_one_hot={self.use_one_hot}, embedding_table={self.embedding_table}, "
             f"dtype={self.dtype}, padding_idx={self.padding_idx}"
         )
+
+    gather = Inner(lambda layer: indexing.Gather())
 
 
 class EmbeddingLookup(Cell):
@@ -105,24 +114,25 @@ class EmbeddingLookup(Cell):
     Args:
         vocab_size: rows of the table.
         embedding_size: size of a row.
-        param_init: what the table starts from: a Tensor, an Initializer, its name or a number.
+        param_init: initial value of the table: a Tensor, an Initializer, its name or a number.
         target: `CPU` or `DEVICE`.
-        slice_mode: how the table and the indices are to be cut over devices; recorded.
+        slice_mode: how the table and the indices are to be sharded over devices; recorded, without
+            effect.
         manual_shapes: rows of each device, for `table_row_slice`; recorded.
         max_norm: rows that are longer are scaled to this length when they are looked up.
         sparse: MindSpore's sparse gradient; recorded.
         vocab_cache_size: rows that the device caches, where the table lives on a server; 0: none.
             See `counts`.
         dtype: element type of the table.
-        padding_idx: an index that stands for nothing, in the table or outside (-1, say): it reads
-            as zeros, and what it says is not trained.
+        padding_idx: the index of padding, in the table or outside it (such as -1): it reads as
+            zeros, and its row is not trained.
 
     Weights:
         embedding_table: (vocab_size, embedding_size).
 
     Raises:
-        TypeError: an argument of the wrong kind.
-        ValueError: a number or a name out of range, or a start that does not fit.
+        TypeError: an argument of the wrong type.
+        ValueError: a number or a name out of range, or an initial value that does not fit.
     """
 
     BATCH_SLICE = "batch_slice"
@@ -141,13 +151,13 @@ class EmbeddingLookup(Cell):
         max_norm: float | None = None,
         sparse: bool = True,
         vocab_cache_size: int = 0,
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
         padding_idx: int | None = None,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        self.vocab_size = arguments.whole(owner, "vocab_size", vocab_size)
-        self.embedding_size = arguments.whole(owner, "embedding_size", embedding_size)
+        self.vocab_size = arguments.integer(owner, "vocab_size", vocab_size)
+        self.embedding_size = arguments.integer(owner, "embedding_size", embedding_size)
         self.target = arguments.choice(owner, "target", target, ("CPU", "DEVICE"))
         self.slice_mode = arguments.choice(
             owner,
@@ -160,8 +170,8 @@ class EmbeddingLookup(Cell):
         if max_norm is not None:
             self.max_norm = arguments.positive(owner, "max_norm", max_norm)
         self.sparse = arguments.flag(owner, "sparse", sparse)
-        self.vocab_cache_size = arguments.whole(
-            owner, "vocab_cache_size", vocab_cache_size, least=0
+        self.vocab_cache_size = arguments.integer(
+            owner, "vocab_cache_size", vocab_cache_size, low=0
         )
         if padding_idx is not None and (
             isinstance(padding_idx, bool) or not isinstance(padding_idx, int | np.integer)
@@ -188,14 +198,14 @@ class EmbeddingLookup(Cell):
         """
         return placement.current().counts(self.embedding_table)
 
-    def construct(self, indices: Any) -> Any:
+    def construct(self, indices: TensorLike) -> Tensor:
         """(...) integers -> (..., embedding_size).
 
         An index outside the table gives zeros, as in MindSpore; if the table lives on the parameter
         server, it is an error.
 
         Raises:
-            TypeError: the indices are no integers.
+            TypeError: the indices are not integers.
             ValueError: an index outside a table on the parameter server that is not `padding_idx`.
         """
         rows = self._rows(indices)
@@ -205,7 +215,7 @@ class EmbeddingLookup(Cell):
         squares = (rows * rows).sum(-1, keepdims=True).clip(longest)
         return rows * (longest / squares).sqrt()
 
-    def _rows(self, indices: Any) -> Any:
+    def _rows(self, indices: TensorLike) -> Tensor:
         """Rows of the table, from where it lives."""
         ids = raw(indices)
         if not hasattr(ids, "dtype"):
@@ -232,7 +242,7 @@ class EmbeddingLookup(Cell):
         )
 
 
-def _has(dtype: Any, index: int) -> bool:
+def _has(dtype: np.dtype[Any], index: int) -> bool:
     """Whether an integer is one of an element type."""
     info = np.iinfo(dtype)
     return info.min <= index <= info.max
@@ -246,7 +256,7 @@ def _without_row(table: Parameter, row: int) -> Parameter:
         return Parameter(Tensor(values))
     recipe = table.recipe
     assert recipe is not None
-    kind = _SliceableRow if recipe.initializer.sliceable else _WholeRow
+    kind = _SliceableRow if recipe.initializer.sliceable else _UnsliceableRow
     zeroed = kind(recipe.initializer, row)
     return Parameter(Tensor._from_recipe(Recipe(zeroed, recipe.key, recipe.shape, recipe.dtype)))
 
@@ -269,32 +279,32 @@ class _SliceableRow(_ZeroRow):
     """Of an initializer that can be computed by slices."""
 
     def law(self, shape: tuple[int, ...]) -> DistributionSpec:
-        """The other rule, with the row as one more number."""
-        inner = Recipe(self.initializer, (0, 0), shape, float32)._law()
+        """The other distribution, with the row as one more number."""
+        inner = Recipe(self.initializer, (0, 0), shape, float32)._spec()
         if inner is None:
             inner = DistributionSpec(_the_same, (float(self.initializer.constant(float32)),))
         return DistributionSpec(
-            _ButOneRow(inner.rule), inner.reals, (*inner.integers, self.row), False
+            _ZeroRowSampling(inner.sample_fn), inner.reals, (*inner.integers, self.row), False
         )
 
 
-def _the_same(bits: Sampler, value: Any) -> Any:
+def _the_same(bits: Sampler, value: Array) -> Array:
     return value
 
 
 @dataclasses.dataclass(frozen=True)
-class _ButOneRow:
-    """A rule whose numbers are 0 in the row that is its last number."""
+class _ZeroRowSampling:
+    """A sampling function whose values are 0 in the row that is its last number."""
 
-    rule: Callable[..., Any]
+    function: Callable[..., Any]
 
-    def __call__(self, bits: Sampler, *numbers: Any) -> Any:
-        values = self.rule(bits, *numbers[:-1])
+    def __call__(self, bits: Sampler, *numbers: Array) -> Array:
+        values = self.function(bits, *numbers[:-1])
         return jnp.where(bits.index(0) == numbers[-1].astype(jnp.int64), 0, values)
 
 
-class _WholeRow(_ZeroRow):
-    """Of an initializer that is computed whole."""
+class _UnsliceableRow(_ZeroRow):
+    """Of an initializer that computes only the full array."""
 
     def whole(self, key: Key, shape: tuple[int, ...], dtype: DType) -> np.ndarray[Any, Any]:
         """The other numbers, and zeros in the row."""

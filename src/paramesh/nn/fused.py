@@ -225,7 +225,7 @@ class PixelShuffle(Cell):
 
     def __init__(self, upscale_factor: int) -> None:
         super().__init__()
-        self.upscale_factor = arguments.whole("PixelShuffle", "upscale_factor", upscale_factor)
+        self.upscale_factor = arguments.integer("PixelShuffle", "upscale_factor", upscale_factor)
 
     def construct(self, input: Any) -> Any:
         """See the class."""
@@ -241,7 +241,7 @@ class PixelUnshuffle(Cell):
 
     def __init__(self, downscale_factor: int) -> None:
         super().__init__()
-        self.downscale_factor = arguments.whole(
+        self.downscale_factor = arguments.integer(
             "PixelUnshuffle", "downscale_factor", downscale_factor
         )
 
@@ -259,7 +259,7 @@ class ChannelShuffle(Cell):
 
     def __init__(self, groups: int) -> None:
         super().__init__()
-        self.groups = arguments.whole("ChannelShuffle", "groups", groups)
+        self.groups = arguments.integer("ChannelShuffle", "groups", groups)
 
     def construct(self, x: Any) -> Any:
         """(n, c, ...) -> (n, c, ...)."""
@@ -299,7 +299,7 @@ class ResizeBilinear(Cell):
         if (size is None) == (scale_factor is None):
             raise ValueError(f"ResizeBilinear: give size or scale_factor: {size}, {scale_factor}.")
         if size is None:
-            scale = arguments.whole("ResizeBilinear", "scale_factor", scale_factor)
+            scale = arguments.integer("ResizeBilinear", "scale_factor", scale_factor)
             size = (x.shape[2] * scale, x.shape[3] * scale)
         return resizing.resize_bilinear_v2(x, size, align_corners, self.half_pixel_centers)
 

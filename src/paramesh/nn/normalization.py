@@ -8,13 +8,17 @@ variance are taken over. Sources: Ioffe and Szegedy 2015 (batch), Ba et al. 2016
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from paramesh.dtype import float32
 from paramesh.nn import arguments
 from paramesh.nn.arguments import Init
 from paramesh.nn.cell import Cell
+from paramesh.nn.inner import Inner, sharded
 from paramesh.ops import nn_ops as ops
+from paramesh.ops.table import Primitive
+from paramesh.tensor.argument_types import DTypeLike, TensorLike
+from paramesh.tensor.base import Tensor
 
 
 class _BatchNorm(Cell):
@@ -39,11 +43,11 @@ class _BatchNorm(Cell):
         moving_var_init: Init = "ones",
         use_batch_statistics: bool | None = None,
         data_format: str = "NCHW",
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        self.num_features = arguments.whole(owner, "num_features", num_features)
+        self.num_features = arguments.integer(owner, "num_features", num_features)
         self.eps = arguments.number(owner, "eps", eps, low=0)
         self.momentum = arguments.number(owner, "momentum", momentum, 0, 1)
         affine = arguments.flag(owner, "affine", affine)
@@ -78,7 +82,7 @@ class _BatchNorm(Cell):
             owner, "beta_init", beta_init, shape, dtype, name="beta", requires_grad=affine
         )
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """The input's shape and element type. In training, the moving averages are written."""
         x = arguments.tensor(type(self).__name__, x)
         if x.ndim not in self.shapes:
@@ -87,6 +91,11 @@ class _BatchNorm(Cell):
                 f"got {x.shape}."
             )
         of_batch = self.training if self.use_batch_statistics is None else self.use_batch_statistics
+        name = "bn_train" if of_batch else "bn_infer"
+        if sharded(self, name):
+            operator = getattr(self, name)
+            state = self.moving_mean, self.moving_variance
+            return operator(x, self.gamma, self.beta, *state)[0]
         last = self.data_format == "NHWC"
         out = ops.batch_norm(
             x.transpose(0, 3, 1, 2) if last else x,
@@ -108,6 +117,13 @@ class _BatchNorm(Cell):
             f"moving_variance={self.moving_variance}"
         )
 
+    bn_train = Inner(lambda layer: layer._operator(True))
+    bn_infer = Inner(lambda layer: layer._operator(False))
+
+    def _operator(self, training: bool) -> Primitive:
+        order = "NHWC" if self.data_format == "NHWC" else "NCHW"
+        return ops.BatchNorm(training, self.eps, 1 - self.momentum, order)
+
 
 class BatchNorm1d(_BatchNorm):
     """Batch normalisation of (n, c) or (n, c, l), over all axes but c.
@@ -117,7 +133,7 @@ class BatchNorm1d(_BatchNorm):
         eps: added to the variance.
         momentum: weight of the old value in the moving averages, 0 to 1.
         affine: whether gamma and beta are trained.
-        gamma_init: what gamma starts from: a Tensor, an Initializer, its name or a number.
+        gamma_init: initial value of gamma: a Tensor, an Initializer, its name or a number.
         beta_init: the same for beta.
         moving_mean_init: the same for the moving mean.
         moving_var_init: the same for the moving variance.
@@ -130,7 +146,7 @@ class BatchNorm1d(_BatchNorm):
         moving_mean, moving_variance (named `mean` and `variance` on their own), gamma, beta: (c,).
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong type.
         ValueError: a number out of range; `use_batch_statistics` neither bool nor None.
     """
 
@@ -145,7 +161,7 @@ class BatchNorm2d(_BatchNorm):
         eps: added to the variance.
         momentum: weight of the old value in the moving averages, 0 to 1.
         affine: whether gamma and beta are trained.
-        gamma_init: what gamma starts from: a Tensor, an Initializer, its name or a number.
+        gamma_init: initial value of gamma: a Tensor, an Initializer, its name or a number.
         beta_init: the same for beta.
         moving_mean_init: the same for the moving mean.
         moving_var_init: the same for the moving variance.
@@ -158,7 +174,7 @@ class BatchNorm2d(_BatchNorm):
         moving_mean, moving_variance (named `mean` and `variance` on their own), gamma, beta: (c,).
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong type.
         ValueError: a number out of range; `use_batch_statistics` neither bool nor None.
     """
 
@@ -175,7 +191,7 @@ class BatchNorm3d(Cell):
         eps: added to the variance.
         momentum: weight of the old value in the moving averages, 0 to 1.
         affine: whether gamma and beta are trained.
-        gamma_init: what gamma starts from: a Tensor, an Initializer, its name or a number.
+        gamma_init: initial value of gamma: a Tensor, an Initializer, its name or a number.
         beta_init: the same for beta.
         moving_mean_init: the same for the moving mean.
         moving_var_init: the same for the moving variance.
@@ -186,7 +202,7 @@ class BatchNorm3d(Cell):
         bn2d.moving_mean, bn2d.moving_variance, bn2d.gamma, bn2d.beta: (c,).
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong type.
         ValueError: a number out of range; `use_batch_statistics` neither bool nor None.
     """
 
@@ -201,7 +217,7 @@ class BatchNorm3d(Cell):
         moving_mean_init: Init = "zeros",
         moving_var_init: Init = "ones",
         use_batch_statistics: bool | None = None,
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         super().__init__()
         self.bn2d = BatchNorm2d(
@@ -217,7 +233,7 @@ class BatchNorm3d(Cell):
             dtype=dtype,
         )
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(n, c, d, h, w) -> the same. In training, the moving averages are written."""
         x = arguments.tensor("BatchNorm3d", x)
         if x.ndim != 5:
@@ -233,7 +249,7 @@ class LayerNorm(Cell):
         normalized_shape: shape of gamma and beta, a tuple or list.
         begin_norm_axis: first axis that mean and variance are taken over.
         begin_params_axis: first axis of the input that gamma and beta belong to.
-        gamma_init: what gamma starts from: a Tensor, an Initializer, its name or a number.
+        gamma_init: initial value of gamma: a Tensor, an Initializer, its name or a number.
         beta_init: the same for beta.
         epsilon: added to the variance.
         dtype: element type of the Parameters.
@@ -242,7 +258,7 @@ class LayerNorm(Cell):
         gamma, beta: `normalized_shape`.
 
     Raises:
-        TypeError: an argument of the wrong kind, `normalized_shape` an int among them.
+        TypeError: an argument of the wrong type, `normalized_shape` an int among them.
         ValueError: a number out of range.
     """
 
@@ -254,7 +270,7 @@ class LayerNorm(Cell):
         gamma_init: Init = "ones",
         beta_init: Init = "zeros",
         epsilon: float = 1e-7,
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         super().__init__()
         owner = "LayerNorm"
@@ -263,12 +279,14 @@ class LayerNorm(Cell):
                 f"LayerNorm(normalized_shape): expected a tuple or list of ints, got "
                 f"{normalized_shape!r}."
             )
-        shape = tuple(arguments.whole(owner, "normalized_shape", n) for n in normalized_shape)
+        shape = tuple(arguments.integer(owner, "normalized_shape", n) for n in normalized_shape)
         if not shape:
             raise ValueError("LayerNorm(normalized_shape): expected at least one axis, got none.")
         self.normalized_shape = shape
-        self.begin_norm_axis = arguments.whole(owner, "begin_norm_axis", begin_norm_axis, -(2**31))
-        self.begin_params_axis = arguments.whole(
+        self.begin_norm_axis = arguments.integer(
+            owner, "begin_norm_axis", begin_norm_axis, -(2**31)
+        )
+        self.begin_params_axis = arguments.integer(
             owner, "begin_params_axis", begin_params_axis, -(2**31)
         )
         self.epsilon = arguments.number(owner, "epsilon", epsilon, low=0)
@@ -277,8 +295,10 @@ class LayerNorm(Cell):
         # For subclasses, whose `construct` calls it with the input, gamma and beta.
         self.layer_norm = ops.LayerNorm(self.begin_norm_axis, self.begin_params_axis, self.epsilon)
 
-    def construct(self, input_x: Any) -> Any:
+    def construct(self, input_x: TensorLike) -> Tensor:
         """(...) -> the same, of the input's element type."""
+        if sharded(self, "layer_norm"):
+            return self.layer_norm(input_x, self.gamma, self.beta)[0]
         return ops.layer_norm_with_statistics(
             input_x,
             self.gamma,
@@ -295,6 +315,10 @@ class LayerNorm(Cell):
             f"begin_params_axis={self.begin_params_axis}, gamma={self.gamma}, beta={self.beta}"
         )
 
+    layer_norm = Inner(
+        lambda layer: ops.LayerNorm(layer.begin_norm_axis, layer.begin_params_axis, layer.epsilon)
+    )
+
 
 class GroupNorm(Cell):
     """Group normalisation of (n, c, ...): over groups of channels and all that follows.
@@ -304,7 +328,7 @@ class GroupNorm(Cell):
         num_channels: number of channels.
         eps: added to the variance.
         affine: whether gamma and beta are trained.
-        gamma_init: what gamma starts from: a Tensor, an Initializer, its name or a number.
+        gamma_init: initial value of gamma: a Tensor, an Initializer, its name or a number.
         beta_init: the same for beta.
         dtype: element type of the Parameters.
 
@@ -312,7 +336,7 @@ class GroupNorm(Cell):
         gamma, beta: (num_channels,).
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong type.
         ValueError: a number out of range; channels that do not divide into groups.
     """
 
@@ -324,12 +348,12 @@ class GroupNorm(Cell):
         affine: bool = True,
         gamma_init: Init = "ones",
         beta_init: Init = "zeros",
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         super().__init__()
         owner = "GroupNorm"
-        self.num_groups = arguments.whole(owner, "num_groups", num_groups)
-        self.num_channels = arguments.whole(owner, "num_channels", num_channels)
+        self.num_groups = arguments.integer(owner, "num_groups", num_groups)
+        self.num_channels = arguments.integer(owner, "num_channels", num_channels)
         if num_channels % num_groups:
             raise ValueError(
                 f"GroupNorm: num_channels={num_channels} does not divide into "
@@ -345,7 +369,7 @@ class GroupNorm(Cell):
             owner, "beta_init", beta_init, shape, dtype, name="beta", requires_grad=affine
         )
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(n, c, ...) -> the same, of the input's element type."""
         return ops.group_norm(x, self.num_groups, self.gamma, self.beta, self.eps)
 
@@ -371,11 +395,11 @@ class _InstanceNorm(Cell):
         affine: bool = True,
         gamma_init: Init = "ones",
         beta_init: Init = "zeros",
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        self.num_features = arguments.whole(owner, "num_features", num_features)
+        self.num_features = arguments.integer(owner, "num_features", num_features)
         self.eps = arguments.number(owner, "eps", eps, low=0)
         self.momentum = arguments.number(owner, "momentum", momentum, 0, 1)
         affine = arguments.flag(owner, "affine", affine)
@@ -393,7 +417,7 @@ class _InstanceNorm(Cell):
             owner, "beta_init", beta_init, shape, dtype, name="beta", requires_grad=affine
         )
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """The input's shape and element type. In training, the moving averages are written."""
         x = arguments.tensor(type(self).__name__, x)
         if x.ndim != self.shape.count(",") + 1:
@@ -405,10 +429,10 @@ class _InstanceNorm(Cell):
             self._follow(x)
         return out
 
-    def _follow(self, x: Any) -> None:
+    def _follow(self, x: Tensor) -> None:
         inside = tuple(range(2, x.ndim))
-        wide = x.astype(self.moving_mean.dtype)
-        statistics = wide.mean(inside), wide.var(inside, ddof=1)
+        upcast = x.astype(self.moving_mean.dtype)
+        statistics = upcast.mean(inside), upcast.var(inside, ddof=1)
         for moving, of_batch in zip(
             (self.moving_mean, self.moving_variance), statistics, strict=True
         ):
@@ -430,7 +454,7 @@ class InstanceNorm1d(_InstanceNorm):
         eps: added to the variance.
         momentum: weight of the batch in the moving averages, 0 to 1.
         affine: whether gamma and beta are trained.
-        gamma_init: what gamma starts from: a Tensor, an Initializer, its name or a number.
+        gamma_init: initial value of gamma: a Tensor, an Initializer, its name or a number.
         beta_init: the same for beta.
         dtype: element type of the Parameters.
 
@@ -438,7 +462,7 @@ class InstanceNorm1d(_InstanceNorm):
         moving_mean, moving_variance (named `mean` and `variance` on their own), gamma, beta: (c,).
 
     Raises:
-        TypeError: an argument of the wrong kind; ValueError: a number out of range.
+        TypeError: an argument of the wrong type; ValueError: a number out of range.
     """
 
     shape: ClassVar[str] = "(n, c, l)"
@@ -447,20 +471,7 @@ class InstanceNorm1d(_InstanceNorm):
 class InstanceNorm2d(_InstanceNorm):
     """Instance normalisation of images (n, c, h, w), over h and w.
 
-    Args:
-        num_features: number of channels.
-        eps: added to the variance.
-        momentum: weight of the batch in the moving averages, 0 to 1.
-        affine: whether gamma and beta are trained.
-        gamma_init: what gamma starts from: a Tensor, an Initializer, its name or a number.
-        beta_init: the same for beta.
-        dtype: element type of the Parameters.
-
-    Weights:
-        moving_mean, moving_variance (named `mean` and `variance` on their own), gamma, beta: (c,).
-
-    Raises:
-        TypeError: an argument of the wrong kind; ValueError: a number out of range.
+    Arguments, weights and errors are those of `InstanceNorm1d`.
     """
 
     shape: ClassVar[str] = "(n, c, h, w)"
@@ -469,20 +480,7 @@ class InstanceNorm2d(_InstanceNorm):
 class InstanceNorm3d(_InstanceNorm):
     """Instance normalisation of volumes (n, c, d, h, w), over d, h and w.
 
-    Args:
-        num_features: number of channels.
-        eps: added to the variance.
-        momentum: weight of the batch in the moving averages, 0 to 1.
-        affine: whether gamma and beta are trained.
-        gamma_init: what gamma starts from: a Tensor, an Initializer, its name or a number.
-        beta_init: the same for beta.
-        dtype: element type of the Parameters.
-
-    Weights:
-        moving_mean, moving_variance (named `mean` and `variance` on their own), gamma, beta: (c,).
-
-    Raises:
-        TypeError: an argument of the wrong kind; ValueError: a number out of range.
+    Arguments, weights and errors are those of `InstanceNorm1d`.
     """
 
     shape: ClassVar[str] = "(n, c, d, h, w)"

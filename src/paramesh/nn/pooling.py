@@ -5,11 +5,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import ClassVar
 
 from paramesh.nn import arguments
 from paramesh.nn.cell import Cell
+from paramesh.nn.inner import Inner, sharded
 from paramesh.ops import pooling as ops
+from paramesh.tensor.argument_types import Ints, TensorLike
+from paramesh.tensor.base import Tensor
 
 _MODES = ("same", "valid", "pad")
 
@@ -20,7 +24,7 @@ class _Pool(Cell):
     n: ClassVar[int]
 
     def __init__(
-        self, kernel_size: Any, stride: Any, pad_mode: str, padding: Any, ceil_mode: bool
+        self, kernel_size: Ints, stride: Ints, pad_mode: str, padding: Ints, ceil_mode: bool
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -28,7 +32,7 @@ class _Pool(Cell):
         self.stride = self._sizes("stride", stride)
         mode = pad_mode.lower() if isinstance(pad_mode, str) else pad_mode
         self.pad_mode = arguments.choice(owner, "pad_mode", mode, _MODES)
-        self.padding = self._sizes("padding", padding, least=0)
+        self.padding = self._sizes("padding", padding, low=0)
         self.ceil_mode = arguments.flag(owner, "ceil_mode", ceil_mode)
         if self.pad_mode != "pad" and (any(self.padding) or ceil_mode):
             raise ValueError(
@@ -36,12 +40,12 @@ class _Pool(Cell):
                 f"pad_mode={pad_mode!r}."
             )
 
-    def _sizes(self, name: str, value: Any, least: int = 1) -> tuple[int, ...]:
+    def _sizes(self, name: str, value: object, low: int = 1) -> tuple[int, ...]:
         """(down, right); down is that of a row for sequences."""
-        sizes = arguments.wholes(type(self).__name__, name, value, self.n, least)
-        return (least, *sizes) if self.n == 1 else sizes
+        sizes = arguments.integers(type(self).__name__, name, value, self.n, low)
+        return (low, *sizes) if self.n == 1 else sizes
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(n, c, h, w) -> (n, c, h', w'), or (n, c, l) -> (n, c, l'); each also without n."""
         x = arguments.tensor(type(self).__name__, x)
         batched = self._batched(x)
@@ -50,7 +54,7 @@ class _Pool(Cell):
         out = self._pool(batched)
         return out.reshape(*x.shape[: -self.n], *out.shape[-self.n :])
 
-    def _batched(self, x: Any) -> Any:
+    def _batched(self, x: Tensor) -> Tensor:
         axes = ("h", "w") if self.n == 2 else ("l",)
         if x.ndim not in (self.n + 1, self.n + 2):
             wanted = ", ".join(("c", *axes))
@@ -60,7 +64,7 @@ class _Pool(Cell):
             )
         return x if x.ndim == self.n + 2 else x.expand_dims(0)
 
-    def _pool(self, x: Any) -> Any:
+    def _pool(self, x: Tensor) -> Tensor:
         raise NotImplementedError
 
     def extend_repr(self) -> str:
@@ -78,20 +82,24 @@ class _MaxPool(_Pool):
 
     dilation: tuple[int, ...]
 
-    def _pool(self, x: Any) -> Any:
+    def _pool(self, x: Tensor) -> Tensor:
+        if sharded(self, "max_pool") and self.pad_mode != "pad" and set(self.dilation) == {1}:
+            return self.max_pool(x)
         if self.pad_mode != "pad" and set(self.dilation) == {1}:
             return ops.max_pool(x, self.kernel_size, self.stride, self.pad_mode)
         return ops.max_pool2d(
             x, self.kernel_size, self.stride, self.padding, self.dilation, False, self.ceil_mode
         )
 
-    def _check(self, dilation: Any, return_indices: Any) -> None:
+    def _check(self, dilation: Ints, return_indices: bool) -> None:
         owner = type(self).__name__
         self.dilation = self._sizes("dilation", dilation)
         if arguments.flag(owner, "return_indices", return_indices):
             raise ValueError(f"{owner}(return_indices): True is not offered, only the values.")
         if self.pad_mode == "same" and set(self.dilation) != {1}:
             raise ValueError(f"{owner}(dilation): {dilation} needs pad_mode 'pad' or 'valid'.")
+
+    max_pool = Inner(lambda layer: ops.MaxPool(layer.kernel_size, layer.stride, layer.pad_mode))
 
 
 class MaxPool2d(_MaxPool):
@@ -108,7 +116,7 @@ class MaxPool2d(_MaxPool):
         data_format: `NCHW` or `NHWC`.
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong type.
         ValueError: a number out of range, or settings that need `pad_mode="pad"`.
     """
 
@@ -129,7 +137,7 @@ class MaxPool2d(_MaxPool):
         self._check(dilation, return_indices)
         self.data_format = _format("MaxPool2d", data_format)
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(n, c, h, w) -> (n, c, h', w'), also without n; channels last for `NHWC`."""
         return _channels_first(super().construct, x, self.data_format)
 
@@ -147,7 +155,7 @@ class MaxPool1d(_MaxPool):
         ceil_mode: for `pad`: whether windows that leave the sequence at the end count.
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong type.
         ValueError: a number out of range, or settings that need `pad_mode="pad"`.
     """
 
@@ -173,7 +181,10 @@ class _AvgPool(_Pool):
     count_include_pad: bool
     divisor_override: int | None
 
-    def _pool(self, x: Any) -> Any:
+    def _pool(self, x: Tensor) -> Tensor:
+        counted = self.count_include_pad and not self.divisor_override
+        if sharded(self, "avg_pool") and self.pad_mode != "pad" and counted:
+            return self.avg_pool(x)
         if self.pad_mode == "same":
             return ops.avg_pool(x, self.kernel_size, self.stride, "same")
         return ops.avg_pool2d(
@@ -185,6 +196,8 @@ class _AvgPool(_Pool):
             self.count_include_pad,
             self.divisor_override or 0,
         )
+
+    avg_pool = Inner(lambda layer: ops.AvgPool(layer.kernel_size, layer.stride, layer.pad_mode))
 
 
 class AvgPool2d(_AvgPool):
@@ -201,7 +214,7 @@ class AvgPool2d(_AvgPool):
         data_format: `NCHW` or `NHWC`.
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong type.
         ValueError: a number out of range, or settings that need `pad_mode="pad"`.
     """
 
@@ -223,12 +236,12 @@ class AvgPool2d(_AvgPool):
         self.count_include_pad = arguments.flag(owner, "count_include_pad", count_include_pad)
         self.divisor_override = divisor_override
         if divisor_override is not None:
-            arguments.whole(owner, "divisor_override", divisor_override)
+            arguments.integer(owner, "divisor_override", divisor_override)
             if self.pad_mode == "same":
                 raise ValueError("AvgPool2d(divisor_override): not for pad_mode='same'.")
         self.data_format = _format(owner, data_format)
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Tensor:
         """(n, c, h, w) -> (n, c, h', w'), also without n; channels last for `NHWC`."""
         return _channels_first(super().construct, x, self.data_format)
 
@@ -245,7 +258,7 @@ class AvgPool1d(_AvgPool):
         count_include_pad: for `pad`: whether the padding counts as zeros.
 
     Raises:
-        TypeError: an argument of the wrong kind.
+        TypeError: an argument of the wrong type.
         ValueError: a number out of range, or settings that need `pad_mode="pad"`.
     """
 
@@ -265,11 +278,13 @@ class AvgPool1d(_AvgPool):
         self.count_include_pad = arguments.flag("AvgPool1d", "count_include_pad", count_include_pad)
 
 
-def _format(owner: str, data_format: Any) -> str:
+def _format(owner: str, data_format: object) -> str:
     return arguments.choice(owner, "data_format", data_format, ("NCHW", "NHWC"))
 
 
-def _channels_first(pool: Any, x: Any, data_format: str) -> Any:
+def _channels_first(
+    pool: Callable[[TensorLike], Tensor], x: TensorLike, data_format: str
+) -> Tensor:
     if data_format == "NCHW":
         return pool(x)
     x = arguments.tensor("NHWC", x)
@@ -283,14 +298,14 @@ class AdaptiveAvgPool1d(Cell):
     """Means of `output_size` windows that divide each sequence evenly.
 
     Raises:
-        TypeError, ValueError: `output_size` is no int of at least 1.
+        TypeError, ValueError: `output_size` is not an int of at least 1.
     """
 
     def __init__(self, output_size: int) -> None:
         super().__init__()
-        self.output_size = arguments.whole("AdaptiveAvgPool1d", "output_size", output_size)
+        self.output_size = arguments.integer("AdaptiveAvgPool1d", "output_size", output_size)
 
-    def construct(self, input: Any) -> Any:
+    def construct(self, input: TensorLike) -> Tensor:
         """(..., l) -> (..., output_size)."""
         input = arguments.tensor("AdaptiveAvgPool1d", input)
         if input.ndim not in (2, 3):
@@ -315,10 +330,10 @@ class AdaptiveAvgPool2d(Cell):
         if len(pair) != 2:
             raise TypeError(f"{owner}(output_size): expected one size or two, got {output_size!r}.")
         self.output_size = tuple(
-            None if n is None else arguments.whole(owner, "output_size", n) for n in pair
+            None if n is None else arguments.integer(owner, "output_size", n) for n in pair
         )
 
-    def construct(self, input: Any) -> Any:
+    def construct(self, input: TensorLike) -> Tensor:
         """(..., h, w) -> (..., h', w')."""
         input = arguments.tensor("AdaptiveAvgPool2d", input)
         if input.ndim not in (3, 4):

@@ -1,4 +1,4 @@
-"""Recurrent layers over whole sequences: RNN, LSTM and GRU; their steps are in `recurrent_cells`.
+"""Recurrent layers over sequences: RNN, LSTM and GRU; their steps are in `recurrent_cells`.
 
 A layer computes the products of all inputs with `weight_ih` at once, and then goes over time with
 `jax.lax.scan`.
@@ -7,16 +7,19 @@ A layer computes the products of all inputs with `weight_ih` at once, and then g
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import Array
 
 from paramesh.dtype import float32, int32, x64
 from paramesh.nn import arguments
 from paramesh.nn.cell import Cell
 from paramesh.nn.recurrent_cells import (
     KINDS,
+    RecurrentState,
     State,
     Weights,
     checked_dtype,
@@ -24,15 +27,16 @@ from paramesh.nn.recurrent_cells import (
     uniform_weight,
 )
 from paramesh.ops.random_ops import dropout
-from paramesh.tensor.base import raw, wrap
+from paramesh.tensor.argument_types import DTypeLike, TensorLike
+from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.promotion import cast
 
 
 # Compiled on its own: called without a program around it, scan would compile anew at every call.
 @functools.partial(jax.jit, static_argnames=("kind", "reverse"))
 def _over_time(
-    kind: str, reverse: bool, x: Any, state: State, weights: Weights, lengths: Any
-) -> tuple[Any, State]:
+    kind: str, reverse: bool, x: Array, state: State, weights: Weights, lengths: Array | None
+) -> tuple[Array, State]:
     """(time, n, size) -> (time, n, hidden) and the last state.
 
     Beyond a sequence's length the state stays and the output is 0; going backwards, the state
@@ -40,7 +44,7 @@ def _over_time(
     """
     step = KINDS[kind].step
 
-    def forward(state: State, at: Any) -> tuple[State, Any]:
+    def forward(state: State, at: tuple[Array, Array]) -> tuple[State, Array]:
         of_x, time = at
         new = step(of_x, weights.of_h(state[0]), state)
         if lengths is None:
@@ -67,14 +71,14 @@ class _Recurrent(Cell):
         batch_first: bool,
         dropout: float,
         bidirectional: bool,
-        dtype: Any,
+        dtype: DTypeLike,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
         self.kind = kind
-        self.input_size = arguments.whole(owner, "input_size", input_size)
-        self.hidden_size = arguments.whole(owner, "hidden_size", hidden_size)
-        self.num_layers = arguments.whole(owner, "num_layers", num_layers)
+        self.input_size = arguments.integer(owner, "input_size", input_size)
+        self.hidden_size = arguments.integer(owner, "hidden_size", hidden_size)
+        self.num_layers = arguments.integer(owner, "num_layers", num_layers)
         self.has_bias = arguments.flag(owner, "has_bias", has_bias)
         self.batch_first = arguments.flag(owner, "batch_first", batch_first)
         self.dropout = arguments.number(owner, "dropout", dropout, 0, 1, open_end=True)
@@ -82,34 +86,36 @@ class _Recurrent(Cell):
         self._directions = ("", "_reverse") if bidirectional else ("",)
         self._make_parameters(owner, dtype)
 
-    def _make_parameters(self, owner: str, dtype: Any) -> None:
+    def _make_parameters(self, owner: str, dtype: DTypeLike) -> None:
         gates, hidden = KINDS[self.kind].gates * self.hidden_size, self.hidden_size
-        parts = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
-        for part in parts if self.has_bias else parts[:2]:
+        kinds = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
+        for kind in kinds if self.has_bias else kinds[:2]:
             for layer in range(self.num_layers):
                 taken = self.input_size if layer == 0 else hidden * len(self._directions)
                 shapes = {"weight_ih": (gates, taken), "weight_hh": (gates, hidden)}
                 for direction in self._directions:
-                    name = f"{part}_l{layer}{direction}"
-                    param = uniform_weight(owner, shapes.get(part, (gates,)), hidden, dtype)
+                    name = f"{kind}_l{layer}{direction}"
+                    param = uniform_weight(owner, shapes.get(kind, (gates,)), hidden, dtype)
                     self.insert_param_to_cell(name, param)
 
     def _weights(self, layer: int, direction: str) -> Weights:
-        def value(part: str) -> Any:
-            return raw(getattr(self, f"{part}_l{layer}{direction}"))
+        def value(kind: str) -> Array:
+            return raw(getattr(self, f"{kind}_l{layer}{direction}"))
 
         biases = (value("bias_ih"), value("bias_hh")) if self.has_bias else (None, None)
         return Weights(value("weight_ih"), value("weight_hh"), *biases)
 
-    def construct(self, x: Any, hx: Any = None, seq_length: Any = None) -> Any:
+    def construct(
+        self, x: TensorLike, hx: RecurrentState | None = None, seq_length: TensorLike | None = None
+    ) -> Any:
         """Outputs of the last layer at every time, and the last state of every layer.
 
         Args:
             x: (time, n, input_size), or (n, time, input_size) with `batch_first`.
             hx: the first state, (layers * directions, n, hidden_size); for LSTM a tuple of two
                 (hidden, cell). None for zeros.
-            seq_length: (n,) integers, the length of each sequence; None: all are whole. Outputs
-                beyond it are 0.
+            seq_length: (n,) integers, the length of each sequence; None: all have the full
+                length. Outputs beyond it are 0.
 
         Returns:
             (output, state): (time, n, directions * hidden_size) in the order of the input's axes,
@@ -135,16 +141,16 @@ class _Recurrent(Cell):
                 for direction in self._directions:
                     start = tuple(state[len(ends)] for state in states)
                     given = self._weights(layer, direction)
-                    part, end = _over_time(self.kind, direction != "", out, start, given, lengths)
-                    outs.append(part)
+                    output, end = _over_time(self.kind, direction != "", out, start, given, lengths)
+                    outs.append(output)
                     ends.append(end)
                 out = outs[0] if len(outs) == 1 else jnp.concatenate(outs, -1)
-            last = tuple(wrap(jnp.stack(part)) for part in zip(*ends, strict=True))
+            last = tuple(wrap(jnp.stack(layers)) for layers in zip(*ends, strict=True))
             if self.batch_first:
                 out = out.swapaxes(0, 1)
         return wrap(out), last[0] if len(last) == 1 else last
 
-    def _checked_input(self, x: Any) -> Any:
+    def _checked_input(self, x: TensorLike) -> Tensor:
         owner = type(self).__name__
         x = arguments.tensor(owner, x)
         wanted = "(n, time, input)" if self.batch_first else "(time, n, input)"
@@ -155,10 +161,12 @@ class _Recurrent(Cell):
             )
         return checked_dtype(owner, x, getattr(self, "weight_ih_l0"))  # noqa: B009
 
-    def _states(self, hx: Any, shape: tuple[int, ...], dtype: Any) -> State:
+    def _states(
+        self, hx: RecurrentState | None, shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> State:
         return first_state(type(self).__name__, hx, KINDS[self.kind].states, shape, dtype)
 
-    def _lengths(self, seq_length: Any, n: int) -> Any:
+    def _lengths(self, seq_length: TensorLike, n: int) -> Array:
         lengths = raw(arguments.tensor(type(self).__name__, seq_length))
         if lengths.shape != (n,) or not jnp.issubdtype(lengths.dtype, jnp.integer):
             raise ValueError(
@@ -197,7 +205,7 @@ class RNN(_Recurrent):
         +-1/sqrt(hidden_size).
 
     Raises:
-        TypeError: an argument of the wrong kind; ValueError: a number or name out of range.
+        TypeError: an argument of the wrong type; ValueError: a number or name out of range.
     """
 
     def __init__(
@@ -209,7 +217,7 @@ class RNN(_Recurrent):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
         *,
         nonlinearity: str = "tanh",
     ) -> None:
@@ -226,7 +234,36 @@ class RNN(_Recurrent):
         )
 
 
-class LSTM(_Recurrent):
+class _Gated(_Recurrent):
+    """What LSTM and GRU share: everything but the step, which is named by `kind`."""
+
+    kind: ClassVar[str]
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        has_bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        dtype: DTypeLike = float32,
+    ) -> None:
+        super().__init__(
+            type(self).kind,
+            input_size,
+            hidden_size,
+            num_layers,
+            has_bias,
+            batch_first,
+            dropout,
+            bidirectional,
+            dtype,
+        )
+
+
+class LSTM(_Gated):
     """Long short-term memory over sequences; the state is (hidden, cell).
 
     Args:
@@ -245,34 +282,13 @@ class LSTM(_Recurrent):
         +-1/sqrt(hidden_size).
 
     Raises:
-        TypeError: an argument of the wrong kind; ValueError: a number out of range.
+        TypeError: an argument of the wrong type; ValueError: a number out of range.
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        has_bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        dtype: Any = float32,
-    ) -> None:
-        super().__init__(
-            "lstm",
-            input_size,
-            hidden_size,
-            num_layers,
-            has_bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            dtype,
-        )
+    kind: ClassVar[str] = "lstm"
 
 
-class GRU(_Recurrent):
+class GRU(_Gated):
     """Gated recurrent units over sequences.
 
     Args:
@@ -291,28 +307,7 @@ class GRU(_Recurrent):
         +-1/sqrt(hidden_size).
 
     Raises:
-        TypeError: an argument of the wrong kind; ValueError: a number out of range.
+        TypeError: an argument of the wrong type; ValueError: a number out of range.
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        has_bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        dtype: Any = float32,
-    ) -> None:
-        super().__init__(
-            "gru",
-            input_size,
-            hidden_size,
-            num_layers,
-            has_bias,
-            batch_first,
-            dropout,
-            bidirectional,
-            dtype,
-        )
+    kind: ClassVar[str] = "gru"

@@ -2,8 +2,8 @@
 
 Glossary
     step    the state of the next moment from an input and the present state
-    gates   the parts of an LSTM's or GRU's weights, one below the other: for LSTM input, forget,
-            cell, output; for GRU reset, update, new
+    gates   blocks of rows of an LSTM's or GRU's weights: for LSTM input, forget, cell, output; for
+            GRU reset, update, new
 
 Sources: Elman 1990, Hochreiter and Schmidhuber 1997, Cho et al. 2014; the arrangement is that of
 MindSpore 2.10.
@@ -14,36 +14,45 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import Array
 
 from paramesh.dtype import float32, x64
 from paramesh.initializer.factory import Uniform
 from paramesh.nn import arguments
 from paramesh.nn.cell import Cell
 from paramesh.parameter import Parameter
+from paramesh.tensor.argument_types import DTypeLike, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.promotion import broadcasting
 
-State = tuple[Any, ...]
+State = tuple[Array, ...]
+
+#: The state as a user gives it: a Tensor, for LSTM (hidden, cell).
+RecurrentState = TensorLike | tuple[TensorLike, ...] | list[TensorLike]
 
 
-# Steps: (input's product, state's product, state) -> state. The first part is the output.
+# Steps: (input's product, state's product, state) -> state. The first array of the state is the
+# output.
 
 
-def _rnn_step(activation: Callable[[Any], Any], of_x: Any, of_h: Any, state: State) -> State:
+def _rnn_step(
+    activation: Callable[[Array], Array], of_x: Array, of_h: Array, state: State
+) -> State:
     return (activation(of_x + of_h),)
 
 
-def _lstm_step(of_x: Any, of_h: Any, state: State) -> State:
+def _lstm_step(of_x: Array, of_h: Array, state: State) -> State:
     i, f, g, o = jnp.split(of_x + of_h, 4, -1)
     c = jax.nn.sigmoid(f) * state[1] + jax.nn.sigmoid(i) * jnp.tanh(g)
     return jax.nn.sigmoid(o) * jnp.tanh(c), c
 
 
-def _gru_step(of_x: Any, of_h: Any, state: State) -> State:
+def _gru_step(of_x: Array, of_h: Array, state: State) -> State:
     (xr, xz, xn), (hr, hz, hn) = jnp.split(of_x, 3, -1), jnp.split(of_h, 3, -1)
     z = jax.nn.sigmoid(xz + hz)
     new = jnp.tanh(xn + jax.nn.sigmoid(xr + hr) * hn)
@@ -51,9 +60,9 @@ def _gru_step(of_x: Any, of_h: Any, state: State) -> State:
 
 
 class Kind(NamedTuple):
-    """A step, how many gates its weights have, and how many parts its state."""
+    """A step, how many gates its weights have, and how many arrays its state."""
 
-    step: Callable[[Any, Any, State], State]
+    step: Callable[[Array, Array, State], State]
     gates: int
     states: int
 
@@ -69,34 +78,34 @@ KINDS = {
 class Weights(NamedTuple):
     """The raw values of the Parameters of one layer in one direction."""
 
-    ih: Any
-    hh: Any
-    bias_ih: Any
-    bias_hh: Any
+    ih: Array
+    hh: Array
+    bias_ih: Array | None
+    bias_hh: Array | None
 
-    def of_x(self, x: Any) -> Any:
+    def of_x(self, x: Array) -> Array:
         """The product with inputs."""
         return _plus(x @ self.ih.T, self.bias_ih)
 
-    def of_h(self, h: Any) -> Any:
+    def of_h(self, h: Array) -> Array:
         """The product with a state."""
         return _plus(h @ self.hh.T, self.bias_hh)
 
 
-def _plus(value: Any, bias: Any) -> Any:
+def _plus(value: Array, bias: Array | None) -> Array:
     if bias is None:
         return value
     with broadcasting():
         return value + bias
 
 
-def uniform_weight(owner: str, shape: tuple[int, ...], hidden: int, dtype: Any) -> Parameter:
+def uniform_weight(owner: str, shape: tuple[int, ...], hidden: int, dtype: DTypeLike) -> Parameter:
     """A weight or bias, uniform on +-1/sqrt(hidden)."""
     start = Uniform(1 / math.sqrt(hidden))
     return arguments.weight(owner, "weight", None, shape, dtype, default=start)
 
 
-def checked_dtype(owner: str, x: Tensor, weight: Any) -> Tensor:
+def checked_dtype(owner: str, x: Tensor, weight: Parameter) -> Tensor:
     """The input, refused if it is not of the weight's element type."""
     dtype = wrap(raw(weight)).dtype
     if x.dtype != dtype:
@@ -104,14 +113,16 @@ def checked_dtype(owner: str, x: Tensor, weight: Any) -> Tensor:
     return x
 
 
-def first_state(owner: str, hx: Any, parts: int, shape: tuple[int, ...], dtype: Any) -> State:
-    """The raw parts of a state, zeros for None."""
+def first_state(
+    owner: str, hx: RecurrentState | None, count: int, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> State:
+    """The raw arrays of a state, zeros for None."""
     if hx is None:
-        return tuple(jnp.zeros(shape, dtype) for _ in range(parts))
+        return tuple(jnp.zeros(shape, dtype) for _ in range(count))
     given = tuple(hx) if isinstance(hx, tuple | list) else (hx,)
-    values = tuple(raw(arguments.tensor(owner, part)) for part in given)
-    if len(values) != parts or any(tuple(value.shape) != shape for value in values):
-        wanted = " and ".join([str(shape)] * parts)
+    values = tuple(raw(arguments.tensor(owner, array)) for array in given)
+    if len(values) != count or any(tuple(value.shape) != shape for value in values):
+        wanted = " and ".join([str(shape)] * count)
         raise ValueError(
             f"{owner}: expected a state {wanted}, got {[tuple(v.shape) for v in values]}."
         )
@@ -122,13 +133,13 @@ class _Step(Cell):
     """What the cells for single steps share."""
 
     def __init__(
-        self, kind: str, input_size: int, hidden_size: int, has_bias: bool, dtype: Any
+        self, kind: str, input_size: int, hidden_size: int, has_bias: bool, dtype: DTypeLike
     ) -> None:
         super().__init__()
         owner = type(self).__name__
         self.kind = kind
-        self.input_size = arguments.whole(owner, "input_size", input_size)
-        self.hidden_size = arguments.whole(owner, "hidden_size", hidden_size)
+        self.input_size = arguments.integer(owner, "input_size", input_size)
+        self.hidden_size = arguments.integer(owner, "hidden_size", hidden_size)
         self.has_bias = arguments.flag(owner, "has_bias", has_bias)
         gates = KINDS[self.kind].gates * hidden_size
         self.weight_ih = uniform_weight(owner, (gates, input_size), hidden_size, dtype)
@@ -138,7 +149,7 @@ class _Step(Cell):
             self.bias_ih = uniform_weight(owner, (gates,), hidden_size, dtype)
             self.bias_hh = uniform_weight(owner, (gates,), hidden_size, dtype)
 
-    def construct(self, x: Any, hx: Any = None) -> Any:
+    def construct(self, x: TensorLike, hx: RecurrentState | None = None) -> Any:
         """The next state.
 
         Args:
@@ -188,7 +199,7 @@ class RNNCell(_Step):
         on +-1/sqrt(hidden_size).
 
     Raises:
-        TypeError: an argument of the wrong kind; ValueError: a number or name out of range.
+        TypeError: an argument of the wrong type; ValueError: a number or name out of range.
     """
 
     def __init__(
@@ -197,13 +208,24 @@ class RNNCell(_Step):
         hidden_size: int,
         has_bias: bool = True,
         nonlinearity: str = "tanh",
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         kind = arguments.choice("RNNCell", "nonlinearity", nonlinearity, ("tanh", "relu"))
         super().__init__(kind, input_size, hidden_size, has_bias, dtype)
 
 
-class LSTMCell(_Step):
+class _GatedCell(_Step):
+    """What LSTMCell and GRUCell share: everything but the step, which is named by `kind`."""
+
+    kind: ClassVar[str]
+
+    def __init__(
+        self, input_size: int, hidden_size: int, has_bias: bool = True, dtype: DTypeLike = float32
+    ) -> None:
+        super().__init__(type(self).kind, input_size, hidden_size, has_bias, dtype)
+
+
+class LSTMCell(_GatedCell):
     """One step of an `LSTM`: (n, input), ((n, hidden), (n, hidden)) -> a pair like the second.
 
     Args:
@@ -217,16 +239,13 @@ class LSTMCell(_Step):
         uniform on +-1/sqrt(hidden_size).
 
     Raises:
-        TypeError: an argument of the wrong kind; ValueError: a number out of range.
+        TypeError: an argument of the wrong type; ValueError: a number out of range.
     """
 
-    def __init__(
-        self, input_size: int, hidden_size: int, has_bias: bool = True, dtype: Any = float32
-    ) -> None:
-        super().__init__("lstm", input_size, hidden_size, has_bias, dtype)
+    kind: ClassVar[str] = "lstm"
 
 
-class GRUCell(_Step):
+class GRUCell(_GatedCell):
     """One step of a `GRU`: (n, input), (n, hidden) -> (n, hidden).
 
     Args:
@@ -240,10 +259,7 @@ class GRUCell(_Step):
         uniform on +-1/sqrt(hidden_size).
 
     Raises:
-        TypeError: an argument of the wrong kind; ValueError: a number out of range.
+        TypeError: an argument of the wrong type; ValueError: a number out of range.
     """
 
-    def __init__(
-        self, input_size: int, hidden_size: int, has_bias: bool = True, dtype: Any = float32
-    ) -> None:
-        super().__init__("gru", input_size, hidden_size, has_bias, dtype)
+    kind: ClassVar[str] = "gru"

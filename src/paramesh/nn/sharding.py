@@ -1,50 +1,56 @@
-"""What `Cell.shard` says: how a Cell's inputs, outputs and Parameters are cut over devices.
+"""`Cell.shard`: how a Cell's inputs, outputs and Parameters are sharded over devices.
 
-The strategies are two hooks of the Cell, which hand its inputs and outputs to the placement in
-force. A placement without strategies hands them back.
+The strategies are two hooks of the Cell, which give its inputs and outputs to the current
+placement. A placement that shards nothing returns them unchanged.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paramesh.errors import LayoutError
 from paramesh.parameter import Parameter
 from paramesh.state import placement
 
+if TYPE_CHECKING:
+    from paramesh.nn.cell import Cell
 
-class CutInputs:
-    """A forward pre-hook: the inputs, cut by strategies."""
+#: For each input or output a tuple of ints, a `parallel.Layout`, or None.
+Strategies = tuple[Any, ...]
 
-    def __init__(self, strategies: tuple[Any, ...]) -> None:
+
+class ShardInputs:
+    """A forward pre-hook that shards the inputs by strategies."""
+
+    def __init__(self, strategies: Strategies) -> None:
         self.strategies = strategies
 
-    def __call__(self, cell: Any, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The inputs as the placement in force cuts them."""
+    def __call__(self, cell: Cell, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """The inputs, sharded by the current placement."""
         name = f"{type(cell).__name__}.shard: in_strategy"
         return placement.current().cut(inputs, self.strategies, name)
 
 
-class CutOutputs:
-    """A forward hook: the outputs, cut by strategies."""
+class ShardOutputs:
+    """A forward hook that shards the outputs by strategies."""
 
-    def __init__(self, strategies: tuple[Any, ...]) -> None:
+    def __init__(self, strategies: Strategies) -> None:
         self.strategies = strategies
 
-    def __call__(self, cell: Any, inputs: Any, output: Any) -> Any:
-        """The outputs as the placement in force cuts them."""
+    def __call__(self, cell: Cell, inputs: object, output: Any) -> Any:
+        """The outputs, sharded by the current placement."""
         several = isinstance(output, tuple)
         name = f"{type(cell).__name__}.shard: out_strategy"
         values = placement.current().cut(output if several else (output,), self.strategies, name)
         return values if several else values[0]
 
 
-def check_strategies(owner: str, in_strategy: Any, out_strategy: Any) -> None:
-    """Refuse what is no tuple of strategies.
+def check_strategies(owner: str, in_strategy: object, out_strategy: object) -> None:
+    """Refuse strategies that are not in a tuple.
 
     Raises:
-        TypeError: no tuple, or None.
+        TypeError: neither a tuple nor None.
     """
     for what, given in (("in_strategy", in_strategy), ("out_strategy", out_strategy)):
         if given is not None and not isinstance(given, tuple):
@@ -54,17 +60,17 @@ def check_strategies(owner: str, in_strategy: Any, out_strategy: Any) -> None:
             )
 
 
-def planned(cell: Any, parameter_plan: Any) -> list[tuple[Parameter, Any]]:
-    """The Parameters that a plan names, with their layouts.
+def planned_layouts(cell: Cell, parameter_plan: object) -> list[tuple[Parameter, Any]]:
+    """The Parameters that `parameter_plan` names, with their layouts.
 
     Args:
-        cell: whose Parameters the names speak of.
+        cell: the Cell that has the Parameters.
         parameter_plan: {name: tuple of ints or Layout}; a name is the Parameter's full name or its
             path in the Cell, with or without "self." before it.
 
     Raises:
-        TypeError: no mapping.
-        LayoutError: names that are no Parameter; all of them are listed.
+        TypeError: `parameter_plan` is not a mapping.
+        LayoutError: names without a Parameter; all of them are listed.
     """
     if parameter_plan is None:
         return []

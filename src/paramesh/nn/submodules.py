@@ -37,7 +37,7 @@ _MANY_NAMES = 200
 
 
 class Submodules:
-    """The members of a Cell; assigning a Parameter or Cell to an attribute registers it."""
+    """The Parameters and Cells of a Cell; assigning one to an attribute registers it."""
 
     #: What other libraries call what is here, for errors.
     _instead: ClassVar[Mapping[str, str]] = {
@@ -64,7 +64,7 @@ class Submodules:
     _attributes: dict[str, str]
 
     def __init__(self, auto_prefix: bool = True) -> None:
-        trace_scope.made(self)
+        trace_scope.created(self)
         fields = self.__dict__
         fields["_params"] = OrderedDict()
         fields["_cells"] = OrderedDict()
@@ -122,7 +122,7 @@ class Submodules:
         self.__dict__[name] = value
         self._changed()
 
-    def _set_cell(self, name: str, cell: Any) -> None:
+    def _set_cell(self, name: str, cell: Submodules) -> None:
         if name in self._params:
             raise KeyError(
                 f"{self._path(name)} is a Parameter and cannot become a Cell: delete it first."
@@ -133,7 +133,7 @@ class Submodules:
         self._cells[name] = cell
         self._changed()
 
-    def _set_in_param(self, name: str, value: Any) -> None:
+    def _set_in_param(self, name: str, value: object) -> None:
         param = self._params[name]
         if value is None:
             self._params[name] = None
@@ -148,9 +148,9 @@ class Submodules:
 
     def _set_plain(self, name: str, value: Any) -> None:
         old = self.__dict__.get(name, self)
-        notes = trace_scope.current()
-        if notes is not None:
-            notes.attribute(self, name, trace_scope.MISSING if old is self else old)
+        scope = trace_scope.current()
+        if scope is not None:
+            scope.attribute(self, name, trace_scope.MISSING if old is self else old)
         object.__setattr__(self, name, value)
         if isinstance(value, unregistered.CONTAINERS):
             self.__dict__.setdefault("_plain", {})[name] = None
@@ -162,11 +162,11 @@ class Submodules:
     def __getattr__(self, name: str) -> Any:
         fields = self.__dict__
         for registry in ("_params", "_cells"):
-            members = fields.get(registry)
-            if members is not None and name in members:
-                return members[name]
+            registered = fields.get(registry)
+            if registered is not None and name in registered:
+                return registered[name]
         names = [*(fields.get("_params") or ()), *(fields.get("_cells") or ())]
-        # An optimizer of a large network has very many.
+        # An optimizer of a large network has too many to search.
         known = names if len(names) <= _MANY_NAMES else []
         text = lazy_names.missing(
             f"'{type(self).__name__}'", name, lambda: known, type(self)._instead
@@ -175,9 +175,9 @@ class Submodules:
         raise AttributeError(text.removesuffix("."), name=name, obj=self)
 
     def __delattr__(self, name: str) -> None:
-        for members in (self._params, self._cells):
-            if name in members:
-                del members[name]
+        for registered in (self._params, self._cells):
+            if name in registered:
+                del registered[name]
                 self._changed()
                 return
         object.__delattr__(self, name)
@@ -185,7 +185,7 @@ class Submodules:
 
     def _changed(self) -> None:
         self.__dict__["_version"] += 1
-        tracing.moved()
+        tracing.bump_version()
 
     def insert_param_to_cell(
         self,
@@ -205,7 +205,7 @@ class Submodules:
 
         Raises:
             KeyError: the name is empty, has a dot (unless allowed), or is another attribute's.
-            TypeError: the name is no str, or `param` is neither a Parameter nor None.
+            TypeError: the name is not a str, or `param` is neither a Parameter nor None.
             AttributeError: before `super().__init__()`.
             DuplicateNameError: another Parameter of this Cell has the same name.
         """
@@ -226,7 +226,7 @@ class Submodules:
         if param_name not in self._params and (
             param_name in self.__dict__ or hasattr(type(self), param_name)
         ):
-            raise KeyError(f"{self._path(param_name)} exists and is no Parameter.")
+            raise KeyError(f"{self._path(param_name)} exists and is not a Parameter.")
         if param is not None:
             if not isinstance(param, Parameter):
                 raise TypeError(
@@ -235,8 +235,8 @@ class Submodules:
                 )
             if param.name == DEFAULT_NAME:
                 param.name = param_name
-            trace_scope.refuse_made(param, type(self).__name__)
-            self._refuse_twin(param_name, param)
+            trace_scope.refuse_created(param, type(self).__name__)
+            self._refuse_duplicate(param_name, param)
         self._params[param_name] = param
         self._changed()
         attributes = self.__dict__.get("_attributes")
@@ -244,7 +244,7 @@ class Submodules:
             attributes[param.name] = param_name
             self.__dict__["_attributes_at"] = self._now()
 
-    def _refuse_twin(self, attribute: str, param: Parameter) -> None:
+    def _refuse_duplicate(self, attribute: str, param: Parameter) -> None:
         if self.__dict__.get("_attributes_at") != self._now():
             named = {other.name: a for a, other in self._params.items() if other is not None}
             self.__dict__["_attributes"] = named
@@ -255,27 +255,29 @@ class Submodules:
         if other.name == param.name:
             raise DuplicateNameError(
                 f"Two different Parameters are named '{param.name}': "
-                f"{self._path(other_attribute)} and {self._path(attribute)}. Everything at "
-                "rest is keyed by name: give one of them another name, or none at all."
+                f"{self._path(other_attribute)} and {self._path(attribute)}. Checkpoints "
+                "and optimizer state are keyed by name: rename one of them, or leave its name out."
             )
 
     def _now(self) -> tuple[int, int]:
         """Moves when an attribute may have another Parameter, or a Parameter another name."""
         return self._version, renamed.count
 
-    def insert_child_to_cell(self, child_name: str, child_cell: Any) -> None:
+    def insert_child_to_cell(self, child_name: str, child_cell: object) -> None:
         """Register a Cell under an attribute name, without renaming its Parameters.
 
         Raises:
-            TypeError: the name is no str, or `child_cell` no Cell.
+            TypeError: the name is not a str, or `child_cell` is not a Cell.
             KeyError: the name is empty or another attribute's.
         """
         if not isinstance(child_name, str):
             raise TypeError(f"{type(self).__name__}: a child's name is a str, got {child_name!r}.")
         if not child_name or "." in child_name:
-            raise KeyError(f"{type(self).__name__}: {child_name!r} is no name for a child Cell.")
+            raise KeyError(
+                f"{type(self).__name__}: {child_name!r} is not a valid name for a child Cell."
+            )
         if child_name not in self._cells and hasattr(self, child_name):
-            raise KeyError(f"{self._path(child_name)} exists and is no Cell.")
+            raise KeyError(f"{self._path(child_name)} exists and is not a Cell.")
         if not isinstance(child_cell, Submodules):
             raise TypeError(
                 f"{self._path(child_name)}: expected a Cell, got {type(child_cell).__name__}."
@@ -317,8 +319,8 @@ class Submodules:
     ) -> Iterator[tuple[str, Parameter]]:
         """(attribute path, Parameter), each Parameter once, under its first path."""
         seen: set[Parameter] = set()
-        members = self.cells_and_names(name_prefix=name_prefix) if expand else [(name_prefix, self)]
-        for path, cell in members:
+        cells = self.cells_and_names(name_prefix=name_prefix) if expand else [(name_prefix, self)]
+        for path, cell in cells:
             for name, param in cell._params.items():
                 if param is not None and param not in seen:
                     seen.add(param)
@@ -341,8 +343,8 @@ class Submodules:
             if param.name in found:
                 raise DuplicateNameError(
                     f"Two different Parameters are named '{param.name}': {self._path(path)} and "
-                    f"{self._path(paths[param.name])}. Everything at rest is keyed by name: give "
-                    "one of them another name, or none at all."
+                    f"{self._path(paths[param.name])}. Checkpoints and optimizer state are "
+                    "keyed by name: rename one of them, or leave its name out."
                 )
             found[param.name] = param
             paths[param.name] = path
@@ -385,7 +387,7 @@ class Submodules:
         """Name every Parameter `prefix` + its attribute path.
 
         Raises:
-            TypeError: `prefix` is no str.
+            TypeError: `prefix` is not a str.
             ValueError: it has characters other than digits, letters, '_' and '.'.
         """
         if not isinstance(prefix, str):

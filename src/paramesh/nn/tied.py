@@ -1,4 +1,4 @@
-"""Parameters that lie under several attributes: the other names that they might have.
+"""Parameters under several attributes, and the other names that they might have.
 
 A Parameter has one name, that of the attribute where it came first. A file that was written by
 another library, or by a network that was put together in another order, may have it under the name
@@ -8,14 +8,17 @@ of the other attribute, or under both.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from paramesh.parameter import Parameter
 
+if TYPE_CHECKING:
+    from paramesh.nn.submodules import Submodules
 
-def other_names(cell: Any) -> dict[str, Parameter]:
+
+def other_names(cell: Submodules) -> dict[str, Parameter]:
     """{name: Parameter}: what shared Parameters would be called by their other attributes.
 
     Prefixes are as `Cell` gives them: from the outermost Cell that gives its children's Parameters
@@ -24,7 +27,7 @@ def other_names(cell: Any) -> dict[str, Parameter]:
     return _shared(_walk(cell, (), False, ()))
 
 
-def other_paths(cell: Any) -> dict[str, Parameter]:
+def other_paths(cell: Submodules) -> dict[str, Parameter]:
     """{attribute path: Parameter} of shared Parameters, by all of their paths."""
     return _shared(_walk(cell, (), True, ()))
 
@@ -46,7 +49,7 @@ def _shared(found: Iterator[tuple[str, Parameter]]) -> dict[str, Parameter]:
 
 
 def _walk(
-    cell: Any, path: tuple[str, ...], prefixed: bool, above: tuple[Any, ...]
+    cell: Submodules, path: tuple[str, ...], prefixed: bool, above: tuple[Submodules, ...]
 ) -> Iterator[tuple[str, Parameter]]:
     for attribute, param in cell._params.items():
         if param is not None:
@@ -61,7 +64,7 @@ def _walk(
 def alike(one: Any, other: Any) -> bool:
     """Whether two raw values have the same element type, shape and bits.
 
-    Of one that lies in other processes too, the parts that are here are compared.
+    Of an array that spans processes, the shards of this process are compared.
     """
     if not getattr(other, "is_fully_addressable", True):
         one, other = other, one
@@ -73,8 +76,8 @@ def alike(one: Any, other: Any) -> bool:
     if not other.is_fully_addressable:
         pairs = zip(one.addressable_shards, other.addressable_shards, strict=False)
         return all(_bits(a.data) == _bits(b.data) for a, b in pairs if a.index == b.index)
-    whole = np.asarray(other)
-    return all(_bits(shard.data) == _bits(whole[shard.index]) for shard in one.addressable_shards)
+    full = np.asarray(other)
+    return all(_bits(shard.data) == _bits(full[shard.index]) for shard in one.addressable_shards)
 
 
 def _bits(array: Any) -> bytes:

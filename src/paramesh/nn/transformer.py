@@ -135,7 +135,7 @@ class TransformerDecoderLayer(Cell):
 def _copies(owner: str, layer: Any, count: int) -> CellList:
     if not isinstance(layer, Cell):
         raise TypeError(f"{owner}: expected a layer, a Cell, got {type(layer).__name__}.")
-    arguments.whole(owner, "num_layers", count)
+    arguments.integer(owner, "num_layers", count)
     return CellList([copy.deepcopy(layer) for _ in range(count)])
 
 

@@ -1,8 +1,8 @@
-"""Cells and Parameters in plain lists, tuples and dicts, which belong to nobody.
+"""Cells and Parameters in plain lists, tuples and dicts, which are not registered.
 
 As in MindSpore, an attribute that is a list of Cells registers none of them: they run, and are
-neither trained nor saved. That is hardly ever meant, so it is said: when the Parameters are asked
-for, since lists are filled after they were assigned, and what is in them may be registered later.
+neither trained nor saved. That is rarely intended, so there is a warning: when the Parameters are
+asked for, since lists may be filled, and their contents registered, after they were assigned.
 """
 
 from __future__ import annotations
@@ -10,9 +10,12 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from paramesh.parameter import Parameter
+
+if TYPE_CHECKING:
+    from paramesh.nn.submodules import Submodules
 
 #: So many elements of a container are looked at, through so many levels.
 _MOST, _DEEPEST = 1000, 4
@@ -20,37 +23,38 @@ _MOST, _DEEPEST = 1000, 4
 _SHOWN = 3
 
 CONTAINERS = (list, tuple, dict)
+Container = list[Any] | tuple[Any, ...] | dict[Any, Any]
 
 
 class UnregisteredWarning(UserWarning):
     """Trainable Parameters are in a plain list, tuple or dict, and so are not found."""
 
 
-def warn_of(root: Any, members: Iterable[Any], known: Iterable[Parameter]) -> None:
-    """Say, once for each attribute, which plain containers have trainable Parameters.
+def warn_of(root: Submodules, cells: Iterable[Submodules], known: Iterable[Parameter]) -> None:
+    """Warn, once for each attribute, of plain containers with trainable Parameters.
 
     Args:
         root: the Cell whose Parameters were asked for.
-        members: it, and the Cells below it.
+        cells: it, and the Cells below it.
         known: the Parameters of all of them.
     """
-    holders = [cell for cell in members if cell.__dict__.get("_plain")]
+    holders = [cell for cell in cells if cell.__dict__.get("_plain")]
     if not holders:
         return
     registered = set(known)
     for cell in holders:
-        told: set[str] = cell.__dict__.setdefault("_told", set())
+        warned: set[str] = cell.__dict__.setdefault("_warned", set())
         for attribute in cell.__dict__["_plain"]:
             value = cell.__dict__.get(attribute)
-            if attribute in told or not isinstance(value, CONTAINERS):
+            if attribute in warned or not isinstance(value, CONTAINERS):
                 continue
-            names, cells = _lost(value, registered)
+            names, in_cells = _lost(value, registered)
             if names:
-                told.add(attribute)
-                _warn(root, cell, attribute, value, names, cells)
+                warned.add(attribute)
+                _warn(root, cell, attribute, value, names, in_cells)
 
 
-def _lost(value: Any, registered: set[Parameter]) -> tuple[list[str], bool]:
+def _lost(value: Container, registered: set[Parameter]) -> tuple[list[str], bool]:
     """Names of trainable Parameters that are not registered, and whether they are in Cells."""
     lost: dict[Parameter, None] = {}
     cells = False
@@ -62,7 +66,7 @@ def _lost(value: Any, registered: set[Parameter]) -> tuple[list[str], bool]:
     return [param.name for param in lost], cells
 
 
-def _items(value: Any, depth: int) -> Iterator[Any]:
+def _items(value: Container, depth: int) -> Iterator[Parameter | Submodules]:
     elements = value.values() if isinstance(value, dict) else value
     for element in itertools.islice(elements, _MOST):
         if isinstance(element, Parameter) or hasattr(type(element), "get_parameters"):
@@ -71,7 +75,14 @@ def _items(value: Any, depth: int) -> Iterator[Any]:
             yield from _items(element, depth - 1)
 
 
-def _warn(root: Any, cell: Any, attribute: str, value: Any, names: list[str], cells: bool) -> None:
+def _warn(
+    root: Submodules,
+    cell: Submodules,
+    attribute: str,
+    value: Container,
+    names: list[str],
+    cells: bool,
+) -> None:
     kind = "dict" if isinstance(value, dict) else type(value).__name__
     shown = ", ".join(f"'{name}'" for name in names[:_SHOWN])
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
@@ -82,9 +93,9 @@ def _warn(root: Any, cell: Any, attribute: str, value: Any, names: list[str], ce
     else:
         instead = "Use nn.CellList or nn.SequentialCell"
     warnings.warn(
-        f"{type(cell).__name__}.{attribute} is a plain {kind}, so what is in it is no part of "
-        f"{type(root).__name__}, as in MindSpore: {shown}{more} will be neither trained nor saved. "
-        f"{instead}.",
+        f"{type(cell).__name__}.{attribute} is a plain {kind}, so its contents are not registered "
+        f"in {type(root).__name__}, as in MindSpore: {shown}{more} will be neither trained nor "
+        f"saved. {instead}.",
         UnregisteredWarning,
         stacklevel=5,
     )

@@ -8,7 +8,7 @@ from paramesh.dtype import float32
 from paramesh.nn import arguments
 from paramesh.nn.arguments import Init
 from paramesh.nn.cell import Cell
-from paramesh.nn.conv import BaseConv, checked_padding
+from paramesh.nn.conv import BaseConv
 from paramesh.ops import volumes as ops
 
 
@@ -41,6 +41,8 @@ class Conv3dTranspose(BaseConv):
             groups; a start that does not fit.
     """
 
+    n = 3
+    formats = ("NCDHW",)
     transposed = True
 
     def __init__(
@@ -64,19 +66,19 @@ class Conv3dTranspose(BaseConv):
         super().__init__(
             in_channels,
             out_channels,
-            arguments.wholes(owner, "kernel_size", kernel_size, 3),
-            arguments.wholes(owner, "stride", stride, 3),
+            kernel_size,
+            stride,
             pad_mode,
-            checked_padding(owner, padding, 6),
-            arguments.wholes(owner, "dilation", dilation, 3),
+            padding,
+            dilation,
             group,
             has_bias,
             weight_init,
             bias_init,
-            arguments.choice(owner, "data_format", data_format, ("NCDHW",)),
+            data_format,
             dtype,
         )
-        self.output_padding = arguments.wholes(owner, "output_padding", output_padding, 3, least=0)
+        self.output_padding = arguments.integers(owner, "output_padding", output_padding, 3, low=0)
         if self.pad_mode != "pad" and any(self.output_padding):
             raise ValueError(
                 f"{owner}(output_padding): needs pad_mode='pad', got pad_mode={self.pad_mode!r}."
@@ -110,10 +112,10 @@ class _Pool3d(Cell):
     ) -> None:
         owner = type(self).__name__
         mode = pad_mode.lower() if isinstance(pad_mode, str) else pad_mode
-        self.kernel_size = arguments.wholes(owner, "kernel_size", kernel_size, 3)
-        self.stride = arguments.wholes(owner, "stride", stride, 3)
+        self.kernel_size = arguments.integers(owner, "kernel_size", kernel_size, 3)
+        self.stride = arguments.integers(owner, "stride", stride, 3)
         self.pad_mode = arguments.choice(owner, "pad_mode", mode, ("same", "valid", "pad"))
-        self.padding = arguments.wholes(owner, "padding", padding, 3, least=0)
+        self.padding = arguments.integers(owner, "padding", padding, 3, low=0)
         self.ceil_mode = arguments.flag(owner, "ceil_mode", ceil_mode)
         if self.pad_mode != "pad" and (any(self.padding) or ceil_mode):
             raise ValueError(
@@ -158,7 +160,7 @@ class MaxPool3d(_Pool3d):
     ) -> None:
         super().__init__()
         self._set(kernel_size, stride, pad_mode, padding, ceil_mode)
-        if return_indices or set(arguments.wholes("MaxPool3d", "dilation", dilation, 3)) != {1}:
+        if return_indices or set(arguments.integers("MaxPool3d", "dilation", dilation, 3)) != {1}:
             raise ValueError("MaxPool3d: return_indices=True and a dilation are not offered.")
 
     def construct(self, x: Any) -> Any:

@@ -20,12 +20,12 @@ __all__ = [
 # fmt: on
 
 
-def _fast_gelu(x: Any) -> Any:
+def _fast_gelu(x: jax.Array) -> jax.Array:
     return x * jax.nn.sigmoid(1.702 * x)
 
 
 relu, ReLU = unary("relu", "ReLU", jax.nn.relu, "max(x, 0).", Kind.ARRAY)
-relu6, ReLU6 = unary("relu6", "ReLU6", jax.nn.relu6, "x cut to the interval [0, 6].")
+relu6, ReLU6 = unary("relu6", "ReLU6", jax.nn.relu6, "x clipped to the interval [0, 6].")
 sigmoid, Sigmoid = unary("sigmoid", "Sigmoid", jax.nn.sigmoid, "1 / (1 + exp(-x)).")
 tanh, Tanh = unary("tanh", "Tanh", jnp.tanh, "Hyperbolic tangent.")
 selu, SeLU = unary(
@@ -54,7 +54,7 @@ def gelu(input: Floating, approximate: str = "none") -> Any:
         approximate: `"none"`: exactly, by erf; `"tanh"`: by a tanh, as the class `GeLU` does.
 
     Raises:
-        ValueError: another `approximate`.
+        ValueError: an unknown `approximate`.
     """
     if approximate not in ("none", "tanh"):
         raise ValueError(f"approximate must be 'none' or 'tanh', got {approximate!r}.")
@@ -99,7 +99,7 @@ def prelu(input: Floating, weight: Floating) -> Any:
     return jnp.where(input > 0, input, cast_like(weight, input) * input)
 
 
-def cast_like(value: Any, like: Any) -> Any:
+def cast_like(value: jax.Array, like: jax.Array) -> jax.Array:
     """A raw value in the element type of another."""
     return value if value.dtype == like.dtype else value.astype(like.dtype)
 
@@ -114,7 +114,7 @@ def softplus(input: Floating, beta: float = 1, threshold: float = 20) -> Any:
 
 @function
 def hardtanh(input: Array, min_val: float = -1.0, max_val: float = 1.0) -> Any:
-    """Linear inside the interval, cut outside: x cut to [min_val, max_val]."""
+    """Linear inside the interval, constant outside: x clipped to [min_val, max_val]."""
     return jnp.clip(input, min_val, max_val)
 
 

@@ -1,15 +1,16 @@
-"""Tensors in other shapes and orders: reshaped, joined, cut, repeated, padded."""
+"""Tensors in other shapes and orders: reshaped, concatenated, split, repeated, padded."""
 
 import math
 import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import jax.numpy as jnp
 import numpy as np
 
 from paramesh.dtype import int64, to_dtype
 from paramesh.ops.table import Array, Arrays, alias, function, primitive
+from paramesh.tensor.argument_types import Ints, TensorLike
 from paramesh.tensor.base import as_value
 
 # fmt: off
@@ -25,9 +26,6 @@ __all__ = [
 # fmt: on
 
 
-Ints = int | Sequence[int]
-
-
 def ints(values: Any) -> tuple[int, ...]:
     """Sizes or axes as a tuple of ints, from an int, a tuple, a list or a Tensor of ints."""
     if hasattr(values, "tolist"):
@@ -37,11 +35,11 @@ def ints(values: Any) -> tuple[int, ...]:
     return (operator.index(values),)
 
 
-def axis_in(axis: Any, ndim: int) -> int:
+def axis_in(axis: SupportsIndex, ndim: int) -> int:
     """An axis counted from the front.
 
     Raises:
-        ValueError: there is no such axis.
+        ValueError: `axis` is out of range.
     """
     found = operator.index(axis)
     if not -ndim <= found < ndim:
@@ -121,7 +119,7 @@ def flatten(input: Array, order: str = "C", *, start_dim: int = 1, end_dim: int 
         end_dim: the last of them.
 
     Raises:
-        ValueError: another order, no such axis, or `start_dim` after `end_dim`.
+        ValueError: an unknown order, no such axis, or `start_dim` after `end_dim`.
     """
     if order not in ("C", "F"):
         raise ValueError(f"order must be 'C' or 'F', got {order!r}.")
@@ -208,13 +206,13 @@ permute = alias("permute", transpose)
 swapdims = alias("swapdims", swapaxes)
 reverse = alias("reverse", flip)
 
-# Joined and cut.
+# Concatenated and split.
 
 
 def _one_dtype(tensors: tuple[Any, ...]) -> None:
     if not tensors:
         raise ValueError("expected at least one Tensor, got none.")
-    found = {str(to_dtype(part.dtype)) for part in tensors}
+    found = {str(to_dtype(tensor.dtype)) for tensor in tensors}
     if len(found) > 1:
         raise TypeError(
             f"expected one element type, got {', '.join(sorted(found))}: cast the Tensors first."
@@ -227,13 +225,13 @@ def concat(tensors: Arrays, axis: int = 0) -> Any:
 
     Raises:
         TypeError: the element types differ.
-        ValueError: the other sizes differ, or there is no Tensor.
+        ValueError: the other sizes differ, or there is not a Tensor.
     """
     _one_dtype(tensors)
     where = axis_in(axis, tensors[0].ndim)
-    rest = [(*part.shape[:where], *part.shape[where + 1 :]) for part in tensors]
-    if any(part.ndim != tensors[0].ndim for part in tensors) or len(set(rest)) > 1:
-        shapes = ", ".join(str(tuple(part.shape)) for part in tensors)
+    rest = [(*tensor.shape[:where], *tensor.shape[where + 1 :]) for tensor in tensors]
+    if any(tensor.ndim != tensors[0].ndim for tensor in tensors) or len(set(rest)) > 1:
+        shapes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
         raise ValueError(f"shapes may differ along axis {axis} alone, got {shapes}.")
     return jnp.concatenate(tensors, axis)
 
@@ -244,7 +242,7 @@ def stack(tensors: Arrays, axis: int = 0) -> Any:
 
     Raises:
         TypeError: the element types differ.
-        ValueError: the shapes differ, or there is no Tensor.
+        ValueError: the shapes differ, or there is not a Tensor.
     """
     _one_dtype(tensors)
     return jnp.stack(tensors, axis)
@@ -284,13 +282,13 @@ def split(tensor: Array, split_size_or_sections: Ints, axis: int = 0) -> Any:
     if isinstance(split_size_or_sections, int):
         if split_size_or_sections < 1:
             raise ValueError(f"the size of a piece must be positive, got {split_size_or_sections}.")
-        cuts = list(range(split_size_or_sections, total, split_size_or_sections))
+        bounds = list(range(split_size_or_sections, total, split_size_or_sections))
     else:
         sizes = ints(split_size_or_sections)
         if sum(sizes) != total:
             raise ValueError(f"sizes {sizes} add up to {sum(sizes)}, but axis {axis} has {total}.")
-        cuts = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
-    return tuple(jnp.split(tensor, cuts, axis))
+        bounds = [sum(sizes[: i + 1]) for i in range(len(sizes) - 1)]
+    return tuple(jnp.split(tensor, bounds, axis))
 
 
 @function
@@ -298,7 +296,7 @@ def split_equally(input_x: Array, axis: int = 0, output_num: int = 1) -> Any:
     """A tuple of `output_num` pieces of one size along an axis.
 
     Raises:
-        ValueError: the axis cannot be cut so.
+        ValueError: `output_num` does not divide the axis.
     """
     total = input_x.shape[axis_in(axis, input_x.ndim)]
     if output_num < 1 or total % output_num:
@@ -330,7 +328,7 @@ unbind = alias("unbind", unstack)
 
 @function
 def tile(input: Array, dims: Ints) -> Any:
-    """The whole repeated `dims[i]` times along axis i: (a, b) -> (a*dims[0], b*dims[1])."""
+    """The Tensor repeated `dims[i]` times along axis i: (a, b) -> (a*dims[0], b*dims[1])."""
     return jnp.tile(input, ints(dims))
 
 
@@ -351,21 +349,26 @@ _PAD_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge",
 
 
 @function
-def pad(input_x: Array, padding: Any, mode: str = "constant", value: float | None = None) -> Any:
+def pad(input_x: Array, padding: Ints, mode: str = "constant", value: float | None = None) -> Any:
     """More elements at both ends of the last axes.
 
     Args:
         input_x: (...).
         padding: (before, after) of the last axis, then of the one before it, and so on, in one
-            flat tuple of ints; negative numbers cut.
+            flat tuple of ints; negative numbers remove elements. Or a pair for each axis, from the
+            first on, as in MindSpore 1.x.
         mode: `constant`, `reflect` (mirrored without the edge), `replicate` (the edge) or
             `circular`.
         value: what `constant` fills in, 0 if None.
 
     Raises:
-        ValueError: another mode, an odd number of paddings, or more than there are axes.
+        ValueError: an unknown mode, an odd number of paddings, or more than there are axes.
     """
-    flat = ints(padding)
+    nested: Any = padding
+    if isinstance(nested, tuple | list) and nested and isinstance(nested[0], tuple | list):
+        # MindSpore 1.x: ((before, after), ...) from the first axis on.
+        nested = [size for pair in reversed(nested) for size in pair]
+    flat = ints(nested)
     if len(flat) % 2 or len(flat) > 2 * input_x.ndim:
         raise ValueError(
             f"padding must be pairs (before, after) for at most {input_x.ndim} axes, got {flat}."
@@ -374,16 +377,16 @@ def pad(input_x: Array, padding: Any, mode: str = "constant", value: float | Non
         raise ValueError(f"mode must be one of {', '.join(_PAD_MODES)}, got {mode!r}.")
     pairs = [(flat[i], flat[i + 1]) for i in range(0, len(flat), 2)]
     full = [(0, 0)] * (input_x.ndim - len(pairs)) + pairs[::-1]
-    cut = tuple(
+    kept = tuple(
         slice(max(0, -a), n - max(0, -b)) for (a, b), n in zip(full, input_x.shape, strict=True)
     )
     grown = [(max(0, a), max(0, b)) for a, b in full]
     options = {"constant_values": 0 if value is None else value} if mode == "constant" else {}
-    return jnp.pad(input_x[cut], grown, _PAD_MODES[mode], **options)
+    return jnp.pad(input_x[kept], grown, _PAD_MODES[mode], **options)
 
 
 @function
-def pad_axes(input_x: Array, paddings: Any, mode: str = "CONSTANT") -> Any:
+def pad_axes(input_x: Array, paddings: TensorLike | Sequence[Ints], mode: str = "CONSTANT") -> Any:
     """More elements at both ends of every axis.
 
     Args:
@@ -392,11 +395,10 @@ def pad_axes(input_x: Array, paddings: Any, mode: str = "CONSTANT") -> Any:
         mode: `CONSTANT` (zeros), `REFLECT` (mirrored without the edge) or `SYMMETRIC` (with it).
 
     Raises:
-        ValueError: another mode, a negative padding, or not one pair for each axis.
+        ValueError: an unknown mode, a negative padding, or not one pair for each axis.
     """
-    pairs = [
-        ints(pair) for pair in (paddings.tolist() if hasattr(paddings, "tolist") else paddings)
-    ]
+    given: Any = paddings
+    pairs = [ints(pair) for pair in (given.tolist() if hasattr(given, "tolist") else given)]
     wrong = any(len(pair) != 2 or min(pair) < 0 for pair in pairs)
     if wrong or len(pairs) != input_x.ndim:
         raise ValueError(

@@ -1,14 +1,14 @@
-"""Collective operators: what the devices that run a program together say to each other.
+"""Collective operators: communication between the devices that run a program together.
 
-They belong inside programs of data_parallel and hybrid_parallel, where every device runs the same
-text on its own values. On one device they give what a group of one device has to: its own values.
+They are used inside programs of data_parallel and hybrid_parallel, where every device runs the same
+program on its own values. On one device they return the device's own values.
 
 Gradients are those of the sum of all devices' losses, as in MindSpore: what a device sends to
-others comes back to it as the sum of what they make of it.
+others gets the sum of the gradients that it has there.
 
 Glossary
     group       devices that take part, by a name of `paramesh.communication`; by default all
-    place       of a device in its group, from 0
+    place       the position of a device in its group, from 0
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from jax import lax
 from paramesh.ops.table import Array, alias, function, primitive
 from paramesh.state import placement
 from paramesh.state.placement import WORLD, Participants
+from paramesh.tensor.argument_types import TensorLike
 from paramesh.tensor.base import raw
 
 # fmt: off
@@ -35,8 +36,12 @@ __all__ = [
 # fmt: on
 
 
+#: For each Tensor an entry for each place of the group, or one int in a group of one.
+Ranks = Sequence[int | Sequence[int]]
+
+
 class ReduceOp:
-    """How values of several devices become one: `SUM`, `MAX`, `MIN`, `PROD`."""
+    """The reduction over the values of several devices: `SUM`, `MAX`, `MIN`, `PROD`."""
 
     SUM = "sum"
     MAX = "max"
@@ -53,72 +58,73 @@ _LOCAL: dict[str, Callable[..., Any]] = {
 }
 
 
-def _check_op(op: Any) -> None:
+def _check_op(op: object) -> None:
     if op not in _OPS:
         raise ValueError(f"op must be one of {', '.join(map(repr, _OPS))} (ReduceOp), got {op!r}.")
 
 
-def _members(group: Any, name: str) -> Participants:
+def _participants(group: object, name: str) -> Participants:
     if not isinstance(group, str):
         raise TypeError(f"group must be the name of a group, got {group!r}.")
     return placement.current().participants(group, name)
 
 
-def _of_equal_size(members: Participants, name: str) -> int:
+def _of_equal_size(participants: Participants, name: str) -> int:
     """How many devices are in each group, where all devices must be in one of equal size."""
-    sizes = {len(part) for part in members.parts}
-    if len(sizes) > 1 or sum(map(len, members.parts)) != members.count:
+    sizes = {len(group) for group in participants.parts}
+    if len(sizes) > 1 or sum(map(len, participants.parts)) != participants.count:
+        groups = list(map(list, participants.parts))
         raise ValueError(
-            f"{name} needs each of the {members.count} devices in a group of the same size, since "
-            f"all run one program; the groups are {list(map(list, members.parts))}. Give one name "
+            f"{name} needs each of the {participants.count} devices in a group of the same size, "
+            f"since all run one program; the groups are {groups}. Give one name "
             "to several groups: create_group(name, [[0, 1], [2, 3]])."
         )
     return sizes.pop()
 
 
-def _groups(members: Participants) -> list[list[int]] | None:
+def _groups(participants: Participants) -> list[list[int]] | None:
     """The groups as `lax` wants them; a device that is in none is alone."""
-    if len(members.parts) == 1 and len(members.parts[0]) == members.count:
+    if len(participants.parts) == 1 and len(participants.parts[0]) == participants.count:
         return None
-    within = {rank for part in members.parts for rank in part}
-    alone = [[rank] for rank in range(members.count) if rank not in within]
-    return [*map(list, members.parts), *alone]
+    within = {rank for group in participants.parts for rank in group}
+    alone = [[rank] for rank in range(participants.count) if rank not in within]
+    return [*map(list, participants.parts), *alone]
 
 
-def _place(members: Participants) -> Any:
+def _place(participants: Participants) -> jax.Array:
     """The place of the device that runs the program; -1 where it is in no group."""
-    places = np.full(members.count, -1, np.int32)
-    for part in members.parts:
-        places[list(part)] = range(len(part))
-    return jnp.asarray(places)[lax.axis_index(members.axis)]
+    places = np.full(participants.count, -1, np.int32)
+    for group in participants.parts:
+        places[list(group)] = range(len(group))
+    return jnp.asarray(places)[lax.axis_index(participants.axis)]
 
 
-def _summed(x: Any, members: Participants) -> Any:
-    return lax.psum(x, members.axis, axis_index_groups=_groups(members))
+def _summed(x: jax.Array, participants: Participants) -> jax.Array:
+    return lax.psum(x, participants.axis, axis_index_groups=_groups(participants))
 
 
-def _extreme(x: Any, members: Participants, find: Callable[..., Any]) -> Any:
+def _extreme(x: jax.Array, participants: Participants, find: Callable[..., jax.Array]) -> jax.Array:
     """The largest or smallest; its gradient goes to the devices that had it."""
 
-    def forward(x: Any) -> Any:
-        return find(x, members.axis, axis_index_groups=_groups(members))
+    def forward(x: jax.Array) -> jax.Array:
+        return find(x, participants.axis, axis_index_groups=_groups(participants))
 
-    def backward(kept: Any, cotangent: Any) -> Any:
+    def backward(kept: tuple[jax.Array, jax.Array], cotangent: jax.Array) -> tuple[jax.Array]:
         x, out = kept
-        return (_summed(cotangent, members) * (x == out).astype(cotangent.dtype),)
+        return (_summed(cotangent, participants) * (x == out).astype(cotangent.dtype),)
 
     extreme = jax.custom_vjp(forward)
     extreme.defvjp(lambda x: ((out := forward(x)), (x, out)), backward)
     return extreme(x)
 
 
-def _product(x: Any, members: Participants) -> Any:
-    every = lax.all_gather(x, members.axis)
-    table = np.eye(members.count, dtype=bool)
-    for part in members.parts:
-        table[np.ix_(part, part)] = True
-    mine = jnp.asarray(table)[lax.axis_index(members.axis)]
-    mine = mine.reshape(members.count, *(1,) * x.ndim)
+def _product(x: jax.Array, participants: Participants) -> jax.Array:
+    every = lax.all_gather(x, participants.axis)
+    table = np.eye(participants.count, dtype=bool)
+    for group in participants.parts:
+        table[np.ix_(group, group)] = True
+    mine = jnp.asarray(table)[lax.axis_index(participants.axis)]
+    mine = mine.reshape(participants.count, *(1,) * x.ndim)
     return jnp.prod(jnp.where(mine, every, jnp.ones((), x.dtype)), axis=0, dtype=x.dtype)
 
 
@@ -135,14 +141,14 @@ def all_reduce(tensor: Array, op: str = ReduceOp.SUM, group: str = WORLD) -> Any
         group: who takes part.
     """
     _check_op(op)
-    members = _members(group, "AllReduce")
-    if members.axis is None:
+    participants = _participants(group, "AllReduce")
+    if participants.axis is None:
         return tensor
     if op == ReduceOp.SUM:
-        return _summed(tensor, members)
+        return _summed(tensor, participants)
     if op == ReduceOp.PROD:
-        return _product(tensor, members)
-    return _extreme(tensor, members, lax.pmax if op == ReduceOp.MAX else lax.pmin)
+        return _product(tensor, participants)
+    return _extreme(tensor, participants, lax.pmax if op == ReduceOp.MAX else lax.pmin)
 
 
 @function
@@ -155,81 +161,89 @@ def all_gather(tensor: Array, group: str = WORLD) -> Any:
         tensor: of one shape on all devices.
         group: who takes part, in the order of its ranks.
     """
-    members = _members(group, "AllGather")
+    participants = _participants(group, "AllGather")
     _check_axis(tensor)
-    if members.axis is None:
+    if participants.axis is None:
         return tensor
-    _of_equal_size(members, "AllGather")
-    groups = _groups(members)
-    return lax.all_gather(tensor, members.axis, axis_index_groups=groups, tiled=True)
+    _of_equal_size(participants, "AllGather")
+    groups = _groups(participants)
+    return lax.all_gather(tensor, participants.axis, axis_index_groups=groups, tiled=True)
 
 
-def _check_axis(tensor: Any) -> None:
+def _check_axis(tensor: jax.Array) -> None:
     if not tensor.ndim:
         raise ValueError("the tensor needs a first axis, got shape ().")
 
 
 @function
 def reduce_scatter(tensor: Array, op: str = ReduceOp.SUM, group: str = WORLD) -> Any:
-    """What `all_reduce` gives, of which each device keeps its part along axis 0.
+    """The result of `all_reduce`, of which each device keeps its slice along axis 0.
 
     (devices * n, ...) -> (n, ...). The gradient is an all-gather.
 
     Args:
         tensor: its first axis a multiple of the devices.
         op: a `ReduceOp`.
-        group: who takes part; the device in place i keeps part i.
+        group: who takes part; device i of the group keeps slice i.
     """
     _check_op(op)
-    members = _members(group, "ReduceScatter")
+    participants = _participants(group, "ReduceScatter")
     _check_axis(tensor)
-    if members.axis is None:
+    if participants.axis is None:
         return tensor
-    size = _of_equal_size(members, "ReduceScatter")
+    size = _of_equal_size(participants, "ReduceScatter")
     if tensor.shape[0] % size:
-        raise ValueError(f"axis 0 of shape {tensor.shape} is not {size} equal parts.")
-    groups = _groups(members)
+        raise ValueError(
+            f"axis 0 of shape {tensor.shape} does not divide into {size} equal slices."
+        )
+    groups = _groups(participants)
     if op == ReduceOp.SUM:
-        return lax.psum_scatter(tensor, members.axis, axis_index_groups=groups, tiled=True)
-    swapped = lax.all_to_all(tensor, members.axis, 0, 0, axis_index_groups=groups, tiled=True)
-    parts = swapped.reshape(size, tensor.shape[0] // size, *tensor.shape[1:])
-    return _LOCAL[op](parts, axis=0).astype(tensor.dtype)
+        return lax.psum_scatter(tensor, participants.axis, axis_index_groups=groups, tiled=True)
+    swapped = lax.all_to_all(tensor, participants.axis, 0, 0, axis_index_groups=groups, tiled=True)
+    slices = swapped.reshape(size, tensor.shape[0] // size, *tensor.shape[1:])
+    return _LOCAL[op](slices, axis=0).astype(tensor.dtype)
 
 
 @function
 def all_to_all(
     tensor: Array, split_count: int, split_dim: int, concat_dim: int, group: str = WORLD
 ) -> Any:
-    """Each device cuts its value, sends part i to the device in place i, and joins what it gets.
+    """Each device splits its value, sends slice i to device i, and concatenates what it receives.
 
     The axis `split_dim` gets `split_count` times smaller, `concat_dim` larger. The gradient is
     the way back.
 
     Args:
         tensor: of one shape on all devices.
-        split_count: the number of parts; the size of the group.
-        split_dim: the axis that is cut.
-        concat_dim: the axis along which parts are joined.
+        split_count: the number of slices; the size of the group.
+        split_dim: the axis that is split.
+        concat_dim: the axis along which the slices are concatenated.
         group: who takes part.
     """
-    members = _members(group, "AlltoAll")
-    size = 1 if members.axis is None else _of_equal_size(members, "AlltoAll")
+    participants = _participants(group, "AlltoAll")
+    size = 1 if participants.axis is None else _of_equal_size(participants, "AlltoAll")
     if split_count != size:
         raise ValueError(f"split_count={split_count} must be the size of the group, {size}.")
     for name, axis in (("split_dim", split_dim), ("concat_dim", concat_dim)):
         if not -tensor.ndim <= axis < tensor.ndim:
-            raise ValueError(f"{name}={axis} is no axis of shape {tensor.shape}.")
+            raise ValueError(f"{name}={axis} is not an axis of shape {tensor.shape}.")
     split, concat = split_dim % tensor.ndim, concat_dim % tensor.ndim
     if tensor.shape[split] % size:
-        raise ValueError(f"axis {split_dim} of shape {tensor.shape} is not {size} equal parts.")
-    if members.axis is None:
+        raise ValueError(
+            f"axis {split_dim} of shape {tensor.shape} does not divide into {size} equal slices."
+        )
+    if participants.axis is None:
         return tensor
-    groups = _groups(members)
-    return lax.all_to_all(tensor, members.axis, split, concat, axis_index_groups=groups, tiled=True)
+    groups = _groups(participants)
+    return lax.all_to_all(
+        tensor, participants.axis, split, concat, axis_index_groups=groups, tiled=True
+    )
 
 
 @function
-def broadcast(tensor: Any, root_rank: int = 0, group: str = WORLD) -> Any:
+def broadcast(
+    tensor: TensorLike | Sequence[TensorLike], root_rank: int = 0, group: str = WORLD
+) -> Any:
     """The value of one device, on all devices of a group.
 
     (...) -> (...). A device outside the group keeps its own. The gradient is the sum of all
@@ -240,23 +254,23 @@ def broadcast(tensor: Any, root_rank: int = 0, group: str = WORLD) -> Any:
         root_rank: the place of the one in the group.
         group: who takes part.
     """
-    members = _members(group, "Broadcast")
-    size = 1 if members.axis is None else min(map(len, members.parts))
+    participants = _participants(group, "Broadcast")
+    size = 1 if participants.axis is None else min(map(len, participants.parts))
     if type(root_rank) is not int or not 0 <= root_rank < size:
         raise ValueError(f"root_rank={root_rank!r} is outside 0..{size - 1}.")
     many = isinstance(tensor, tuple | list)
     values = [raw(t) for t in tensor] if many else [raw(tensor)]
-    if members.axis is not None:
-        place = _place(members)
+    if participants.axis is not None:
+        place = _place(participants)
         sends = (place == root_rank) | (place < 0)
         zero = [jnp.zeros((), v.dtype) for v in values]
         values = [
-            _summed(jnp.where(sends, v, z), members) for v, z in zip(values, zero, strict=True)
+            _summed(jnp.where(sends, v, z), participants) for v, z in zip(values, zero, strict=True)
         ]
     return tuple(values) if many else values[0]
 
 
-def _by_place(entry: Any, size: int, what: str) -> list[int]:
+def _by_place(entry: object, size: int, what: str) -> list[int]:
     """For each place of a group the one it exchanges with; -1 for none."""
     if size == 1 and type(entry) is int:
         entry = (entry,)
@@ -272,7 +286,7 @@ def _by_place(entry: Any, size: int, what: str) -> list[int]:
 
 @function
 def neighbor_exchange(
-    tensors: Any, send_rank_ids: Any, recv_rank_ids: Any, group: str = WORLD
+    tensors: Sequence[TensorLike], send_rank_ids: Ranks, recv_rank_ids: Ranks, group: str = WORLD
 ) -> Any:
     """Each device sends each of its values to one device, and receives from others.
 
@@ -287,8 +301,8 @@ def neighbor_exchange(
     Returns:
         A tuple of the results.
     """
-    members = _members(group, "NeighborExchange")
-    size = 1 if members.axis is None else _of_equal_size(members, "NeighborExchange")
+    participants = _participants(group, "NeighborExchange")
+    size = 1 if participants.axis is None else _of_equal_size(participants, "NeighborExchange")
     if not isinstance(tensors, tuple | list):
         raise TypeError(f"tensors must be a tuple of Tensors, got {type(tensors).__name__}.")
     values = [raw(t) for t in tensors]
@@ -298,24 +312,30 @@ def neighbor_exchange(
         )
     sends = [_by_place(entry, size, "send_rank_ids") for entry in send_rank_ids]
     receives = [_by_place(entry, size, "recv_rank_ids") for entry in recv_rank_ids]
-    arrived = [_sent(v, to, members) for v, to in zip(values, sends, strict=True)]
-    return tuple(_received(arrived, sends, of, members) for of in receives)
+    arrived = [_sent(v, to, participants) for v, to in zip(values, sends, strict=True)]
+    return tuple(_received(arrived, sends, of, participants) for of in receives)
 
 
-def _sent(value: Any, to: Sequence[int], members: Participants) -> Any:
+def _sent(value: jax.Array, to: Sequence[int], participants: Participants) -> jax.Array:
     targets = [other for other in to if other >= 0]
     if len(set(targets)) != len(targets):
         raise ValueError(f"send_rank_ids: {tuple(to)} sends one tensor of two devices to one.")
-    if members.axis is None:
+    if participants.axis is None:
         return value if to[0] == 0 else jnp.zeros_like(value)
     ways = [
-        (part[i], part[other]) for part in members.parts for i, other in enumerate(to) if other >= 0
+        (group[i], group[other])
+        for group in participants.parts
+        for i, other in enumerate(to)
+        if other >= 0
     ]
-    return lax.ppermute(value, members.axis, ways)
+    return lax.ppermute(value, participants.axis, ways)
 
 
 def _received(
-    arrived: Sequence[Any], sends: Sequence[Sequence[int]], of: Sequence[int], members: Participants
+    arrived: Sequence[jax.Array],
+    sends: Sequence[Sequence[int]],
+    of: Sequence[int],
+    participants: Participants,
 ) -> Any:
     which: list[int] = []
     for place, other in enumerate(of):
@@ -331,9 +351,9 @@ def _received(
         raise ValueError(f"recv_rank_ids: by {tuple(of)} nobody receives anything.")
     if len({(arrived[k].shape, arrived[k].dtype) for k in used}) > 1:
         raise ValueError("recv_rank_ids: a result has other shapes or types on other devices.")
-    if members.axis is None:
+    if participants.axis is None:
         return arrived[used[0]]
-    place = _place(members)
+    place = _place(participants)
     result = jnp.zeros_like(arrived[used[0]])
     for k in used:
         takes = jnp.asarray(np.array([n == k for n in which]))[place]
@@ -342,11 +362,11 @@ def _received(
 
 
 def _exchange_settings(
-    send_rank_ids: Any,
-    recv_rank_ids: Any,
-    recv_shapes: Any = None,
-    send_shapes: Any = None,
-    recv_type: Any = None,
+    send_rank_ids: Ranks,
+    recv_rank_ids: Ranks,
+    recv_shapes: object = None,
+    send_shapes: object = None,
+    recv_type: object = None,
     group: str = WORLD,
 ) -> dict[str, Any]:
     # Shapes and the element type follow from what is sent.

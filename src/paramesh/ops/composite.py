@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.core
@@ -18,6 +18,7 @@ from paramesh.ops.creation import ones_like as ones_like
 from paramesh.ops.creation import zeros_like as zeros_like
 from paramesh.ops.lazy import upper
 from paramesh.ops.math import clamp
+from paramesh.tensor.argument_types import NumberLike, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.promotion import scalar_kind
 from paramesh.tensor.row_tensor import RowTensor
@@ -34,8 +35,13 @@ __all__ = [
 #: MindSpore has modules below this one (see `compat`).
 __path__: list[str] = []
 
+T = TypeVar("T")
 
-def _is_sequence(value: Any) -> bool:
+#: A Tensor, or several in a tuple or list.
+Tensors = TensorLike | tuple[TensorLike, ...] | list[TensorLike]
+
+
+def _is_sequence(value: object) -> bool:
     """Tuples and lists of every kind, and Cells that are lists of Cells."""
     return isinstance(value, tuple | list) or getattr(type(value), "is_list_of_cells", False)
 
@@ -49,7 +55,7 @@ class HyperMap:
     """Calls a function on corresponding elements of sequences, through all levels of nesting.
 
     Sequences are tuples (`ParameterTuple` among them), lists and `CellList`, and may be mixed. What
-    the first argument is decides: where it is no sequence, the function is called.
+    the first argument is decides: where it is not a sequence, the function is called.
 
     Args:
         ops: the function; None: it is the first argument of the call.
@@ -65,7 +71,8 @@ class HyperMap:
         """The results: in a list if all sequences are lists, otherwise in a tuple.
 
         Raises:
-            TypeError: there is no function or no sequence; the first is a sequence and another not.
+            TypeError: the function or the sequences are missing; some are sequences and some are
+                not.
             ValueError: the sequences have different lengths.
         """
         name = type(self).__name__
@@ -119,7 +126,7 @@ _IS: dict[str, Callable[[Any], bool]] = {
     "Float": lambda v: scalar_kind(v) == "float",
     "Any": lambda v: True,
     "RowTensor": lambda v: isinstance(v, RowTensor),
-    # Values of these kinds do not exist here; scripts register them beside Tensors.
+    # There are no values of these kinds here; scripts register them beside Tensors.
     "COOTensor": lambda v: False,
     "CSRTensor": lambda v: False,
     "MapTensor": lambda v: False,
@@ -142,9 +149,9 @@ class MultitypeFuncGraph:
 
     def __init__(self, name: str, read_value: bool = False) -> None:
         self.name = name
-        self._entries: list[tuple[tuple[Any, ...], Callable[..., Any]]] = []
+        self._entries: list[tuple[tuple[str | type, ...], Callable[..., Any]]] = []
 
-    def register(self, *types: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def register(self, *types: str | type) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
         """A decorator for the implementation for arguments of these types.
 
         Args:
@@ -153,12 +160,12 @@ class MultitypeFuncGraph:
                 `COOTensor`, `CSRTensor` and `MapTensor` are accepted, and fit nothing.
 
         Raises:
-            ValueError: a name that there is not.
+            ValueError: an unknown name.
         """
         for each in types:
             if isinstance(each, str) and each not in _IS:
                 raise ValueError(
-                    f"{self.name}: there is no type {each!r}; expected one of {', '.join(_IS)}."
+                    f"{self.name}: {each!r} is not a known type; expected one of {', '.join(_IS)}."
                 )
 
         def decorate(fn: Callable[..., Any]) -> Callable[..., Any]:
@@ -184,11 +191,11 @@ class MultitypeFuncGraph:
         return f"MultitypeFuncGraph({self.name!r}, {len(self._entries)} implementations)"
 
 
-def _type_name(kind: Any) -> str:
+def _type_name(kind: str | type) -> str:
     return kind if isinstance(kind, str) else kind.__name__
 
 
-def _fits(kind: Any, value: Any) -> bool:
+def _fits(kind: str | type, value: object) -> bool:
     return _IS[kind](value) if isinstance(kind, str) else isinstance(value, kind)
 
 
@@ -204,7 +211,7 @@ class Partial:
         return functools.partial(fn, *args, **kwargs)
 
 
-def depend(value: Any, expr: Any) -> Any:
+def depend(value: T, expr: object) -> T:
     """`value` itself: what a program computes is ordered by what it needs."""
     return value
 
@@ -212,7 +219,7 @@ def depend(value: Any, expr: Any) -> Any:
 class Depend:
     """Class form of `depend`."""
 
-    def __call__(self, value: Any, expr: Any) -> Any:
+    def __call__(self, value: T, expr: object) -> T:
         """`value` itself."""
         return value
 
@@ -220,7 +227,7 @@ class Depend:
 def stop_gradient(value: Any) -> Any:
     """The same values, through which no gradient flows: a Tensor, or a nest of them."""
     if isinstance(value, tuple | list):
-        return type(value)(stop_gradient(part) for part in value)
+        return type(value)(stop_gradient(item) for item in value)
     array = raw(value)
     with x64(array):
         return wrap(jax.lax.stop_gradient(array))
@@ -234,7 +241,7 @@ class StopGradient:
         return stop_gradient(value)
 
 
-def constexpr(fn: Callable[..., Any] | None = None, **options: Any) -> Any:
+def constexpr(fn: Callable[..., Any] | None = None, **options: object) -> Any:
     """A function of plain values: python runs it while the program is traced, as it is.
 
     Used with or without arguments, which are accepted as in MindSpore.
@@ -242,7 +249,7 @@ def constexpr(fn: Callable[..., Any] | None = None, **options: Any) -> Any:
     return fn if fn is not None else constexpr
 
 
-def print_(*values: Any) -> None:
+def print_(*values: object) -> None:
     """Print values, in compiled programs each time they run."""
     if any(isinstance(raw(v), jax.core.Tracer) for v in values if isinstance(v, Tensor)):
         text = " ".join("{}" for _ in values)
@@ -254,7 +261,7 @@ def print_(*values: Any) -> None:
 class Print:
     """Class form of `print_`."""
 
-    def __call__(self, *values: Any) -> None:
+    def __call__(self, *values: object) -> None:
         """Print values, in compiled programs each time they run."""
         print_(*values)
 
@@ -262,7 +269,9 @@ class Print:
 # Clipping.
 
 
-def clip_by_value(x: Any, clip_value_min: Any = None, clip_value_max: Any = None) -> Any:
+def clip_by_value(
+    x: Tensors, clip_value_min: NumberLike | None = None, clip_value_max: NumberLike | None = None
+) -> Any:
     """Elements cut to an interval, of a Tensor or of each Tensor of a tuple or list.
 
     Args:
@@ -274,26 +283,28 @@ def clip_by_value(x: Any, clip_value_min: Any = None, clip_value_max: Any = None
         ValueError: both bounds are None.
     """
     if isinstance(x, tuple | list):
-        return type(x)(clip_by_value(part, clip_value_min, clip_value_max) for part in x)
+        return type(x)(clip_by_value(item, clip_value_min, clip_value_max) for item in x)
     return clamp(x, clip_value_min, clip_value_max)
 
 
-def _floats(name: str, x: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
+def _floats(name: str, x: Any) -> tuple[list[jax.Array], Callable[[list[jax.Array]], Any]]:
     """Raw values of a Tensor or of a tuple or list, and how to put results back."""
     many = isinstance(x, tuple | list)
-    values = [raw(part) for part in (x if many else (x,))]
+    values = [raw(item) for item in (x if many else (x,))]
     for value in values:
         if not jnp.issubdtype(value.dtype, jnp.floating):
             raise TypeError(f"{name} needs floating Tensors, got {value.dtype}.")
 
-    def put_back(results: list[Any]) -> Any:
+    def put_back(results: list[jax.Array]) -> Any:
         wrapped = [wrap(result) for result in results]
         return type(x)(wrapped) if many else wrapped[0]
 
     return values, put_back
 
 
-def clip_by_global_norm(x: Any, clip_norm: float = 1.0, use_norm: Any = None) -> Any:
+def clip_by_global_norm(
+    x: Tensors, clip_norm: float = 1.0, use_norm: NumberLike | None = None
+) -> Any:
     """Tensors scaled down together so that the norm of all is at most `clip_norm`.
 
     Args:
@@ -320,7 +331,7 @@ def clip_by_global_norm(x: Any, clip_norm: float = 1.0, use_norm: Any = None) ->
         return put_back([(v * scale.astype(v.dtype)) for v in values])
 
 
-def clip_by_norm(x: Any, max_norm: float, norm_type: float = 2.0) -> Any:
+def clip_by_norm(x: Tensors, max_norm: float, norm_type: float = 2.0) -> Any:
     """A Tensor scaled down so that its norm is at most `max_norm`; several, together.
 
     Args:
@@ -342,7 +353,7 @@ def clip_by_norm(x: Any, max_norm: float, norm_type: float = 2.0) -> Any:
         return put_back([v * scale.astype(v.dtype) for v in values])
 
 
-def _at_least_float32(value: Any) -> Any:
+def _at_least_float32(value: jax.Array) -> jax.Array:
     return value if value.dtype.itemsize >= 4 else value.astype(jnp.float32)
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import jax
 
 from paramesh.dtype import to_dtype
-from paramesh.ops.array import Ints, ints
+from paramesh.ops.array import ints
 from paramesh.ops.table import Array, alias, function, primitive
 from paramesh.state import placement
+from paramesh.tensor.argument_types import Ints
 
 # fmt: off
 __all__ = [
@@ -30,7 +31,7 @@ _LAYOUTS = {
 }
 
 
-def pair(name: str, value: Any, n: int = 2, least: int = 1) -> tuple[int, ...]:
+def pair(name: str, value: Ints, n: int = 2, least: int = 1) -> tuple[int, ...]:
     """One number for each spatial axis, from one, from n, or from one for every axis."""
     numbers = ints(value)
     if len(numbers) == 1:
@@ -42,7 +43,7 @@ def pair(name: str, value: Any, n: int = 2, least: int = 1) -> tuple[int, ...]:
     return numbers
 
 
-def pads_of(name: str, value: Any, n: int = 2) -> list[tuple[int, int]]:
+def pads_of(name: str, value: Ints, n: int = 2) -> list[tuple[int, int]]:
     """(before, after) of each spatial axis, from one number, from n, or from 2n."""
     numbers = ints(value)
     if len(numbers) not in (1, n, 2 * n) or min(numbers) < 0:
@@ -55,7 +56,7 @@ def pads_of(name: str, value: Any, n: int = 2) -> list[tuple[int, int]]:
     return [(p, p) for p in (numbers * n if len(numbers) == 1 else numbers)]
 
 
-def padding_of(pad_mode: str, padding: Any, n: int = 2) -> Padding:
+def padding_of(pad_mode: str, padding: Ints, n: int = 2) -> Padding:
     mode = pad_mode.lower()
     if mode not in ("valid", "same", "pad"):
         raise ValueError(f"pad_mode must be 'valid', 'same' or 'pad', got {pad_mode!r}.")
@@ -68,8 +69,14 @@ def padding_of(pad_mode: str, padding: Any, n: int = 2) -> Padding:
 
 
 def _convolve(
-    x: Any, weight: Any, stride: Any, padding: Padding, dilation: Any, groups: int, layout: str
-) -> Any:
+    x: jax.Array,
+    weight: jax.Array,
+    stride: Ints,
+    padding: Padding,
+    dilation: Ints,
+    groups: int,
+    layout: str,
+) -> jax.Array:
     n = x.ndim - 2
     names = _LAYOUTS.get((layout, n))
     if names is None or weight.ndim != x.ndim:
@@ -89,7 +96,7 @@ def _convolve(
             f"groups={groups} takes {taken * groups} and must give a multiple of {groups}."
         )
 
-    def compute(x: Any, weight: Any) -> Any:
+    def compute(x: jax.Array, weight: jax.Array) -> jax.Array:
         return jax.lax.conv_general_dilated(
             x,
             weight,
@@ -137,7 +144,7 @@ def conv2d(
     return _plus_bias(out, bias, data_format)
 
 
-def _plus_bias(out: Any, bias: Any, data_format: str) -> Any:
+def _plus_bias(out: jax.Array, bias: jax.Array | None, data_format: str) -> jax.Array:
     if bias is None:
         return out
     axis = 1 if data_format == "NCHW" else out.ndim - 1
@@ -209,7 +216,7 @@ def conv2d_transpose(
     """
     pads = padding_of(pad_mode, padding)
 
-    def forward(x: Any) -> Any:
+    def forward(x: jax.Array) -> jax.Array:
         return _convolve(x, weight, stride, pads, dilation, groups, data_format)
 
     images = jax.ShapeDtypeStruct(ints(input_size), dout.dtype)

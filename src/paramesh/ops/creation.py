@@ -4,11 +4,14 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from paramesh.dtype import DType, float32, int64, to_dtype, x64
+from paramesh.ops.array import ints
 from paramesh.ops.table import Array, Dtype, alias, function, primitive
+from paramesh.tensor.argument_types import Ints, NumberLike, TensorLike
 from paramesh.tensor.base import as_value, raw
 from paramesh.tensor.promotion import cast as _cast
 from paramesh.tensor.promotion import scalar_kind
@@ -24,24 +27,13 @@ __all__ = [
 # fmt: on
 
 
-Sizes = int | Sequence[int]
-
-
-def _sizes(shape: Any) -> tuple[int, ...]:
-    if hasattr(shape, "tolist"):
-        shape = shape.tolist()
-    if isinstance(shape, tuple | list):
-        return tuple(operator.index(n) for n in shape)
-    return (operator.index(shape),)
-
-
-def _filled(shape: Any, value: Any, dtype: DType) -> Any:
+def _filled(shape: Ints | TensorLike, value: NumberLike, dtype: DType) -> jax.Array:
     with x64(dtype):
-        return jnp.full(_sizes(shape), raw(value), dtype.np_dtype)
+        return jnp.full(ints(shape), raw(value), dtype.np_dtype)
 
 
 @function
-def zeros(size: Sizes, dtype: Dtype = None) -> Any:
+def zeros(size: Ints, dtype: Dtype = None) -> Any:
     """A Tensor of zeros.
 
     Args:
@@ -52,7 +44,7 @@ def zeros(size: Sizes, dtype: Dtype = None) -> Any:
 
 
 @function
-def ones(size: Sizes, dtype: Dtype = None) -> Any:
+def ones(size: Ints, dtype: Dtype = None) -> Any:
     """A Tensor of ones.
 
     Args:
@@ -63,7 +55,7 @@ def ones(size: Sizes, dtype: Dtype = None) -> Any:
 
 
 @function
-def full(size: Sizes, fill_value: Any, *, dtype: Dtype = None) -> Any:
+def full(size: Ints, fill_value: NumberLike, *, dtype: Dtype = None) -> Any:
     """A Tensor of one value.
 
     Args:
@@ -74,13 +66,13 @@ def full(size: Sizes, fill_value: Any, *, dtype: Dtype = None) -> Any:
     return _filled(size, fill_value, dtype or _dtype_of(fill_value))
 
 
-def _dtype_of(value: Any) -> DType:
-    value = raw(value)
-    return to_dtype((as_value(value) if scalar_kind(value) else value).dtype)
+def _dtype_of(value: NumberLike) -> DType:
+    given = raw(value)
+    return to_dtype((as_value(given) if scalar_kind(given) else given).dtype)
 
 
 @function
-def fill(type: Dtype, shape: Sizes, value: Any) -> Any:
+def fill(type: Dtype, shape: Ints, value: NumberLike) -> Any:
     """A Tensor of an element type and a shape, filled with one number."""
     return _filled(shape, value, type or _dtype_of(value))
 
@@ -103,7 +95,7 @@ def ones_like(input: Array, *, dtype: Dtype = None) -> Any:
 
 
 @function
-def full_like(input: Array, fill_value: Any, *, dtype: Dtype = None) -> Any:
+def full_like(input: Array, fill_value: NumberLike, *, dtype: Dtype = None) -> Any:
     """One value in the shape (and, unless `dtype` is given, the element type) of a Tensor."""
     return _filled(input.shape, fill_value, dtype or to_dtype(input.dtype))
 
@@ -130,7 +122,13 @@ Eye = primitive("Eye", eye)
 
 
 @function
-def arange(start: Any = 0, end: Any = None, step: Any = 1, *, dtype: Dtype = None) -> Any:
+def arange(
+    start: NumberLike = 0,
+    end: NumberLike | None = None,
+    step: NumberLike = 1,
+    *,
+    dtype: Dtype = None,
+) -> Any:
     """Numbers from `start` (inclusive) to `end` (exclusive) in steps: -> (n,).
 
     Args:
@@ -147,7 +145,7 @@ def arange(start: Any = 0, end: Any = None, step: Any = 1, *, dtype: Dtype = Non
 
 
 @function
-def range(start: Any, end: Any, step: Any, maxlen: int = 1000000) -> Any:
+def range(start: NumberLike, end: NumberLike, step: NumberLike, maxlen: int = 1000000) -> Any:
     """Numbers from `start` (inclusive) to `end` (exclusive) in steps: -> (n,).
 
     Args:
@@ -168,37 +166,37 @@ def range(start: Any, end: Any, step: Any, maxlen: int = 1000000) -> Any:
 Range = primitive("Range", range, lambda maxlen=1000000: {"maxlen": maxlen})
 
 
-def _steps(start: Any, end: Any, step: Any, dtype: DType | None) -> Any:
+def _steps(start: NumberLike, end: NumberLike, step: NumberLike, dtype: DType | None) -> jax.Array:
     bounds = [number(value, "a bound of a range") for value in (start, end, step)]
     if bounds[2] == 0:
         raise ValueError("step must not be 0.")
-    ints = all(isinstance(b, int) for b in bounds)
-    return as_value(np.arange(*bounds), dtype or (int64 if ints else float32))
+    integral = all(isinstance(b, int) for b in bounds)
+    return as_value(np.arange(*bounds), dtype or (int64 if integral else float32))
 
 
-def number(value: Any, what: str) -> int | float:
+def number(value: NumberLike, what: str) -> int | float:
     """A python number from a number or a Tensor of one element, known before the program runs.
 
     Raises:
         TypeError: it is known only inside the program.
     """
-    value = raw(value)
+    given = raw(value)
     try:
-        return value if scalar_kind(value) in ("int", "float", "bool") else value.item()
+        return given if scalar_kind(given) in ("int", "float", "bool") else given.item()
     except Exception as error:
         raise TypeError(
-            f"{what} has to be a number that is known before the program runs, got {value}."
+            f"{what} has to be a number that is known before the program runs, got {given}."
         ) from error
 
 
 @function
-def linspace(start: Any, end: Any, steps: int) -> Any:
+def linspace(start: NumberLike, end: NumberLike, steps: int) -> Any:
     """`steps` numbers (Float32) at equal distances from `start` to `end`, both inclusive."""
-    start, end = (raw(v) for v in (start, end))
-    dtype = next((to_dtype(v.dtype) for v in (start, end) if not scalar_kind(v)), float32)
+    ends = [raw(v) for v in (start, end)]
+    dtype = next((to_dtype(v.dtype) for v in ends if not scalar_kind(v)), float32)
     dtype = dtype if dtype.kind == "float" else float32
     with x64(dtype):
-        return jnp.linspace(start, end, operator.index(steps), dtype=dtype.np_dtype)
+        return jnp.linspace(ends[0], ends[1], operator.index(steps), dtype=dtype.np_dtype)
 
 
 LinSpace = primitive("LinSpace", linspace)
@@ -243,7 +241,7 @@ Cast = primitive("Cast", cast)
 
 
 @function
-def scalar_to_tensor(input_x: Any, dtype: Dtype = float32) -> Any:
+def scalar_to_tensor(input_x: NumberLike, dtype: Dtype = float32) -> Any:
     """A number as a Tensor of shape ()."""
     return as_value(input_x, dtype)
 
@@ -253,7 +251,7 @@ ScalarToArray = alias("ScalarToArray", ScalarToTensor)
 
 
 @function
-def scalar_cast(input_x: Any, input_y: Dtype) -> Any:
+def scalar_cast(input_x: NumberLike, input_y: Dtype) -> Any:
     """A python number as the python number that an element type holds: (3.7, int32) -> 3."""
     kind = {"bool": bool, "int": int, "uint": int, "float": float}[input_y.kind]
     return kind(number(input_x, "the scalar"))
@@ -263,7 +261,7 @@ ScalarCast = primitive("ScalarCast", scalar_cast)
 
 
 @function
-def tuple_to_array(input_x: Any) -> Any:
+def tuple_to_array(input_x: Sequence[float]) -> Any:
     """A tuple of numbers as a Tensor (n,): ints Int64, floats Float32."""
     return as_value(list(input_x))
 
@@ -272,7 +270,7 @@ TupleToArray = primitive("TupleToArray", tuple_to_array)
 
 
 @function
-def meshgrid(*inputs: Any, indexing: str = "xy") -> Any:
+def meshgrid(*inputs: TensorLike | Sequence[TensorLike], indexing: str = "xy") -> Any:
     """Coordinate grids of vectors: n of (d_i,) -> a tuple of n Tensors.
 
     Args:

@@ -13,8 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh.dtype import DType, int32, int64, to_dtype, x64
-from paramesh.ops.array import Ints, axis_in, ints
+from paramesh.ops.array import axis_in, ints
 from paramesh.ops.table import Array, Operand, alias, function, primitive
+from paramesh.tensor.argument_types import Ints, NumberLike
 from paramesh.tensor.base import as_value, raw
 from paramesh.tensor.promotion import cast, scalar_kind
 
@@ -70,12 +71,12 @@ def strided_slice(
 
     Args:
         input_x: (...).
-        begin: one int for each axis, from the first; missing axes are taken whole.
+        begin: one int for each axis, from the first; missing axes are taken in full.
         end: one int for each entry of `begin`.
         strides: one int for each entry of `begin`.
         begin_mask: bit i set: ignore `begin[i]`, start where the axis starts.
         end_mask: bit i set: ignore `end[i]`, go to the end of the axis.
-        ellipsis_mask: bit i set: entry i stands for as many whole axes as are needed.
+        ellipsis_mask: bit i set: entry i stands for as many full axes as are needed.
         new_axis_mask: bit i set: entry i is a new axis of size 1.
         shrink_axis_mask: bit i set: take element `begin[i]` alone, and the axis is gone.
 
@@ -116,7 +117,7 @@ StridedSlice = primitive("StridedSlice", strided_slice, _masks)
 # Gathering.
 
 
-def _whole_numbers(indices: Any, what: str) -> None:
+def _check_integers(indices: jax.Array, what: str) -> None:
     if not to_dtype(indices.dtype).is_integer():
         raise TypeError(f"{what} must be integers, got {to_dtype(indices.dtype)}: cast them first.")
 
@@ -132,13 +133,13 @@ def gather(input_params: Array, input_indices: Array, axis: int, batch_dims: int
         batch_dims: this many first axes of both belong together.
 
     Raises:
-        TypeError: the indices are no integers.
-        ValueError: there is no such axis.
+        TypeError: the indices are not integers.
+        ValueError: `axis` is out of range.
     """
-    _whole_numbers(input_indices, "input_indices")
+    _check_integers(input_indices, "input_indices")
     axis = axis_in(_count(axis), input_params.ndim)
 
-    def take(params: Any, indices: Any) -> Any:
+    def take(params: jax.Array, indices: jax.Array) -> jax.Array:
         return jnp.take(params, indices, axis - batch_dims, mode="fill")
 
     for _ in range(batch_dims):
@@ -146,7 +147,7 @@ def gather(input_params: Array, input_indices: Array, axis: int, batch_dims: int
     return take(input_params, input_indices)
 
 
-def _count(value: Any) -> int:
+def _count(value: NumberLike) -> int:
     """An int from an int or a Tensor of one."""
     return operator.index(value if isinstance(value, int) else int(raw(value)))
 
@@ -160,25 +161,25 @@ def gather_d(x: Array, dim: int, index: Array) -> Any:
         dim: the axis that the indices are positions on.
         index: integers, of as many axes as `x`.
     """
-    _whole_numbers(index, "index")
+    _check_integers(index, "index")
     axis = axis_in(dim, x.ndim)
-    cut = tuple(np.s_[: n if i != axis else None] for i, n in enumerate(index.shape))
-    return jnp.take_along_axis(x[cut], index, axis, mode="fill")
+    used = tuple(np.s_[: n if i != axis else None] for i, n in enumerate(index.shape))
+    return jnp.take_along_axis(x[used], index, axis, mode="fill")
 
 
 @function
 def gather_nd(input_x: Array, indices: Array) -> Any:
-    """Elements or slices by whole positions: (a, b, c) and (..., 2) -> (..., c).
+    """Elements or slices by positions on several axes: (a, b, c) and (..., 2) -> (..., c).
 
     Args:
         input_x: where from.
         indices: integers; the last axis holds positions on the first axes of `input_x`.
     """
-    _whole_numbers(indices, "indices")
+    _check_integers(indices, "indices")
     return input_x.at[_positions(indices, input_x.ndim)].get(mode="fill")
 
 
-def _positions(indices: Any, ndim: int) -> tuple[Any, ...]:
+def _positions(indices: jax.Array, ndim: int) -> tuple[jax.Array, ...]:
     depth = indices.shape[-1] if indices.ndim else 0
     if not 1 <= depth <= ndim:
         raise ValueError(
@@ -190,7 +191,7 @@ def _positions(indices: Any, ndim: int) -> tuple[Any, ...]:
 @function
 def index_select(input: Array, axis: int, index: Array) -> Any:
     """Slices along an axis at the places in a vector: (n, d) and (m,) -> (m, d) for axis 0."""
-    _whole_numbers(index, "index")
+    _check_integers(index, "index")
     return jnp.take(input, index, axis_in(axis, input.ndim), mode="fill")
 
 
@@ -212,7 +213,7 @@ def scatter_nd(indices: Array, updates: Array, shape: Ints) -> Any:
         updates: what to put there; several at one position are added.
         shape: of the result.
     """
-    _whole_numbers(indices, "indices")
+    _check_integers(indices, "indices")
     zeros = jnp.zeros(ints(shape), updates.dtype)
     return zeros.at[_positions(indices, zeros.ndim)].add(updates, mode="drop")
 
@@ -220,8 +221,10 @@ def scatter_nd(indices: Array, updates: Array, shape: Ints) -> Any:
 ScatterNd = primitive("ScatterNd", scatter_nd)
 
 
-def _tensor_scatter(input_x: Any, indices: Any, updates: Any, how: str) -> Any:
-    _whole_numbers(indices, "indices")
+def _tensor_scatter(
+    input_x: jax.Array, indices: jax.Array, updates: jax.Array, how: str
+) -> jax.Array:
+    _check_integers(indices, "indices")
     at = input_x.at[_positions(indices, input_x.ndim)]
     return getattr(at, how)(cast(updates, to_dtype(input_x.dtype)), mode="drop")
 
@@ -271,8 +274,8 @@ TensorScatterMin = primitive("TensorScatterMin", tensor_scatter_min)
 # Segments.
 
 
-def _segments(x: Any, ids: Any, number: Any, how: str, start: Any) -> Any:
-    _whole_numbers(ids, "segment_ids")
+def _segments(x: jax.Array, ids: jax.Array, number: NumberLike, how: str, start: Any) -> jax.Array:
+    _check_integers(ids, "segment_ids")
     if tuple(x.shape[: ids.ndim]) != tuple(ids.shape):
         raise ValueError(
             f"segment_ids {tuple(ids.shape)} must be the first axes of the input {tuple(x.shape)}."
@@ -285,12 +288,12 @@ def _segments(x: Any, ids: Any, number: Any, how: str, start: Any) -> Any:
     return getattr(out.at[flat], how)(x.reshape(-1, *rest), mode="drop")
 
 
-def _lowest(dtype: Any) -> Any:
+def _lowest(dtype: np.dtype[Any]) -> Any:
     kind = to_dtype(dtype).kind
     return jnp.finfo(dtype).min if kind == "float" else jnp.iinfo(dtype).min
 
 
-def _highest(dtype: Any) -> Any:
+def _highest(dtype: np.dtype[Any]) -> Any:
     kind = to_dtype(dtype).kind
     return jnp.finfo(dtype).max if kind == "float" else jnp.iinfo(dtype).max
 
@@ -335,7 +338,7 @@ UnsortedSegmentMin = primitive("UnsortedSegmentMin", unsorted_segment_min)
 
 @function
 def one_hot(
-    indices: Array, depth: int, on_value: Any = 1, off_value: Any = 0, axis: int = -1
+    indices: Array, depth: int, on_value: NumberLike = 1, off_value: NumberLike = 0, axis: int = -1
 ) -> Any:
     """`on_value` at each index and `off_value` elsewhere along a new axis: (...) -> (..., depth).
 
@@ -346,7 +349,7 @@ def one_hot(
         off_value: a number or a Tensor of shape ().
         axis: where the new axis goes.
     """
-    _whole_numbers(indices, "indices")
+    _check_integers(indices, "indices")
     on = _array(on_value)
     with x64(indices, on):
         off = jnp.asarray(raw(off_value), on.dtype)
@@ -356,9 +359,9 @@ def one_hot(
         return jnp.where(jnp.expand_dims(indices, where) == places, on, off)
 
 
-def _array(value: Any) -> Any:
-    value = raw(value)
-    return as_value(value) if scalar_kind(value) else value
+def _array(value: NumberLike) -> jax.Array:
+    given = raw(value)
+    return as_value(given) if scalar_kind(given) else given
 
 
 OneHot = primitive("OneHot", one_hot, lambda axis=-1: {"axis": axis})
@@ -401,7 +404,7 @@ def sequence_mask(lengths: Array, maxlen: int | None = None) -> Any:
     return jnp.arange(int(longest), dtype=lengths.dtype) < lengths[..., None]
 
 
-def _known(value: Any, what: str) -> Any:
+def _known(value: jax.Array, what: str) -> np.ndarray[Any, Any]:
     if isinstance(value, jax.core.Tracer):
         raise TypeError(
             f"{what} gives a shape that depends on the values, which a compiled program cannot "
@@ -451,7 +454,7 @@ def unique(input: Array) -> Any:
     return as_value(found[order]), as_value(place, _index_dtype(values.dtype))
 
 
-def _index_dtype(dtype: Any) -> DType:
+def _index_dtype(dtype: np.dtype[Any]) -> DType:
     return int64 if to_dtype(dtype) is int64 else int32
 
 
@@ -461,7 +464,7 @@ Unique = primitive("Unique", unique)
 # Order.
 
 
-def _sorted(value: Any, axis: int, descending: bool) -> tuple[Any, Any]:
+def _sorted(value: jax.Array, axis: int, descending: bool) -> tuple[jax.Array, jax.Array]:
     order = jnp.argsort(value, axis_in(axis, value.ndim), descending=descending)
     return jnp.take_along_axis(value, order, axis), cast(order, int32)
 
@@ -505,9 +508,9 @@ def topk(
         values, indices = jax.lax.top_k(jnp.moveaxis(input, axis, -1), count)
         values, indices = (jnp.moveaxis(v, -1, axis) for v in (values, indices))
         return values, cast(indices, int32)
-    cut = (*[np.s_[:]] * axis, np.s_[:count])
+    first = (*[np.s_[:]] * axis, np.s_[:count])
     values, indices = _sorted(input, axis, False)
-    return values[cut], indices[cut]
+    return values[first], indices[first]
 
 
 Sort = primitive(
@@ -527,7 +530,7 @@ InTopK = primitive("InTopK", intopk, lambda k: {"k": k})
 
 
 @function
-def invert_permutation(input_x: Any) -> Any:
+def invert_permutation(input_x: Ints) -> Any:
     """The permutation that undoes one, as a tuple of ints: (2, 0, 1) -> (1, 2, 0)."""
     return tuple(int(i) for i in np.argsort(ints(input_x)))
 

@@ -12,19 +12,15 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-#: Name -> the module that has it.
-UPPER = {
-    "ForiLoop": "paramesh.transforms.loop_classes",
-    "GradOperation": "paramesh.transforms",
-    "Scan": "paramesh.transforms.loop_classes",
-    "WhileLoop": "paramesh.transforms.loop_classes",
-    "fori_loop": "paramesh.transforms",
-    "grad": "paramesh.transforms",
-    "scan": "paramesh.transforms",
-    "value_and_grad": "paramesh.transforms",
-    "vmap": "paramesh.transforms",
-    "while_loop": "paramesh.transforms",
-}
+from paramesh import lazy_names
+
+#: {name: the module that has it}.
+UPPER = lazy_names.homes(
+    {
+        "paramesh.transforms": "GradOperation fori_loop grad scan value_and_grad vmap while_loop",
+        "paramesh.transforms.loop_classes": "ForiLoop Scan WhileLoop",
+    }
+)
 
 
 def upper(module: str, names: Iterable[str], known: Iterable[str]) -> Callable[[str], Any]:

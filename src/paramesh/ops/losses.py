@@ -3,7 +3,7 @@
 `reduction` is `mean`, `sum` or `none` (the loss of every element).
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from paramesh.dtype import to_dtype
 from paramesh.ops.activations import cast_like
 from paramesh.ops.table import Array, Floating, function, primitive
+from paramesh.tensor.argument_types import Reduction
 
 # fmt: off
 __all__ = [
@@ -25,7 +26,7 @@ __all__ = [
 # fmt: on
 
 
-def _reduced(loss: Any, reduction: str) -> Any:
+def _reduced(loss: jax.Array, reduction: str) -> jax.Array:
     _check_reduction(reduction)
     if reduction == "none":
         return loss
@@ -37,7 +38,7 @@ def _check_reduction(reduction: str) -> None:
         raise ValueError(f"reduction must be 'mean', 'sum' or 'none', got {reduction!r}.")
 
 
-def _same_shape(**values: Any) -> None:
+def _same_shape(**values: jax.Array) -> None:
     shapes = {name: tuple(value.shape) for name, value in values.items()}
     if len(set(shapes.values())) > 1:
         named = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
@@ -52,20 +53,20 @@ def _reduction(reduction: str = "mean") -> dict[str, Any]:
 
 
 @function
-def mse_loss(input: Floating, target: Floating, reduction: str = "mean") -> Any:
+def mse_loss(input: Floating, target: Floating, reduction: Reduction = "mean") -> Any:
     """Mean of (input - target)²; shapes broadcast."""
     return _reduced(jnp.square(input - target), reduction)
 
 
 @function
-def l1_loss(input: Floating, target: Floating, reduction: str = "mean") -> Any:
+def l1_loss(input: Floating, target: Floating, reduction: Reduction = "mean") -> Any:
     """Mean of |input - target|; shapes broadcast."""
     return _reduced(jnp.abs(input - target), reduction)
 
 
 @function
 def smooth_l1_loss(
-    input: Floating, target: Floating, beta: float = 1.0, reduction: str = "none"
+    input: Floating, target: Floating, beta: float = 1.0, reduction: Reduction = "none"
 ) -> Any:
     """(input - target)² / (2 beta) for distances below beta, |input - target| - beta / 2 beyond.
 
@@ -88,7 +89,7 @@ def smooth_l1_loss(
 
 @function
 def huber_loss(
-    input: Floating, target: Floating, reduction: str = "mean", delta: float = 1.0
+    input: Floating, target: Floating, reduction: Reduction = "mean", delta: float = 1.0
 ) -> Any:
     """(input - target)² / 2 for distances up to delta, delta * (distance - delta / 2) beyond.
 
@@ -129,7 +130,7 @@ _TINY = 1e-12  # keeps logarithms of 0 finite
 
 @function
 def binary_cross_entropy(
-    logits: Floating, labels: Floating, weight: Floating = None, reduction: str = "mean"
+    logits: Floating, labels: Floating, weight: Floating = None, reduction: Reduction = "mean"
 ) -> Any:
     """-(t log(p) + (1 - t) log(1 - p)) of probabilities p and targets t.
 
@@ -154,7 +155,7 @@ def binary_cross_entropy_with_logits(
     label: Floating,
     weight: Floating = None,
     pos_weight: Floating = None,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
 ) -> Any:
     """The binary cross entropy of sigmoid(logits), without overflow.
 
@@ -162,7 +163,7 @@ def binary_cross_entropy_with_logits(
         logits: (...).
         label: the targets, (...) in [0, 1].
         weight: a factor that broadcasts, or None.
-        pos_weight: a factor of the positive part that broadcasts, or None.
+        pos_weight: a factor of the positive term that broadcasts, or None.
         reduction: `mean`, `sum` or `none`.
 
     Raises:
@@ -183,7 +184,9 @@ def sigmoid_cross_entropy_with_logits(logits: Floating, label: Floating) -> Any:
 
 
 @function
-def kl_div(logits: Floating, labels: Floating, reduction: str = "mean") -> Any:
+def kl_div(
+    logits: Floating, labels: Floating, reduction: Reduction | Literal["batchmean"] = "mean"
+) -> Any:
     """Kullback-Leibler divergence, labels * (log(labels) - logits), of log-probabilities.
 
     Args:
@@ -211,15 +214,20 @@ KLDivLoss = primitive("KLDivLoss", kl_div, _reduction)
 # Of classes.
 
 
-def _of_class(log_p: Any, target: Any, axis: int) -> Any:
+def _of_class(log_p: jax.Array, target: jax.Array, axis: int) -> jax.Array:
     """Element `target` along the axis of classes; NaN for a class that there is not."""
     index = jnp.expand_dims(jnp.where(target < 0, log_p.shape[axis], target), axis)
     return jnp.squeeze(jnp.take_along_axis(log_p, index, axis, mode="fill"), axis)
 
 
 def _class_nll(
-    log_p: Any, target: Any, weight: Any, ignore_index: int, reduction: str, smoothing: float
-) -> tuple[Any, Any]:
+    log_p: jax.Array,
+    target: jax.Array,
+    weight: jax.Array | None,
+    ignore_index: int,
+    reduction: Reduction,
+    smoothing: float,
+) -> tuple[jax.Array, jax.Array]:
     """The negative log-likelihood, and the sum of the weights of its elements."""
     _check_reduction(reduction)
     axis = 0 if log_p.ndim == 1 else 1
@@ -251,18 +259,18 @@ def nll_loss(
     target: Array,
     weight: Floating = None,
     ignore_index: int = -100,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     label_smoothing: float = 0.0,
 ) -> Any:
     """Negative log-likelihood of classes: -inputs[i, target[i]].
 
     Args:
         inputs: log-probabilities (n, c), (n, c, ...) or (c,).
-        target: classes (n,), (n, ...) or (), integers; one that there is not gives NaN.
+        target: classes (n,), (n, ...) or (), integers; a class that does not exist gives NaN.
         weight: (c,), a factor for each class, by which the mean is weighted; or None.
         ignore_index: a class that does not count.
         reduction: `mean`, `sum` or `none`.
-        label_smoothing: part of the target that is spread over all classes, from 0 to 1.
+        label_smoothing: share of the target that is spread over all classes, from 0 to 1.
 
     Raises:
         ValueError: shapes that do not fit.
@@ -276,7 +284,7 @@ def cross_entropy(
     target: Array,
     weight: Floating = None,
     ignore_index: int = -100,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     label_smoothing: float = 0.0,
 ) -> Any:
     """Cross entropy of softmax(input) and classes or probabilities.
@@ -287,7 +295,7 @@ def cross_entropy(
         weight: (c,), a factor for each class, by which the mean is weighted; or None.
         ignore_index: a class that does not count.
         reduction: `mean`, `sum` or `none`.
-        label_smoothing: part of the target that is spread over all classes, from 0 to 1.
+        label_smoothing: share of the target that is spread over all classes, from 0 to 1.
 
     Raises:
         ValueError: shapes that do not fit, or `label_smoothing` out of range.
@@ -313,7 +321,7 @@ def nll_loss_with_weight(
     logits: Floating,
     labels: Array,
     weight: Floating,
-    reduction: str = "mean",
+    reduction: Reduction = "mean",
     ignore_index: int = -100,
 ) -> Any:
     """Negative log-likelihood of classes, and the sum of the weights: (n, c), (n,), (c,).
@@ -360,7 +368,7 @@ def sparse_softmax_cross_entropy_with_logits(
 
     Args:
         logits: (n, c).
-        labels: (n,), integers; a class that there is not gives NaN.
+        labels: (n,), integers; a class that does not exist gives NaN.
         is_grad: give the gradient with respect to the logits instead, (n, c).
 
     Raises:

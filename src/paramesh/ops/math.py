@@ -1,11 +1,12 @@
 """Arithmetic, comparisons, logic and matrix products."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from paramesh.dtype import to_dtype, x64
+from paramesh.dtype import DType, to_dtype, x64
 from paramesh.ops.table import (
     Array,
     Arrays,
@@ -99,30 +100,30 @@ inv = alias("inv", reciprocal)
 # Elementwise on two Tensors.
 
 
-def _subtract(a: Any, b: Any) -> Any:
+def _subtract(a: jax.Array | float, b: jax.Array | float) -> jax.Array:
     return operators.binary("-", operators._subtract, a, b)
 
 
-def _no_nan_divide(a: Any, b: Any) -> Any:
+def _no_nan_divide(a: jax.Array | float, b: jax.Array | float) -> jax.Array:
     a, b = _two_floats(a, b)
     safe = jnp.where(b == 0, jnp.ones_like(b), b)
     return jnp.where(b == 0, jnp.zeros_like(a / safe), a / safe)
 
 
-def _two_floats(a: Any, b: Any) -> tuple[Any, Any]:
-    like = floating(b if scalar_kind(a) else a)
+def _two_floats(a: jax.Array | float, b: jax.Array | float) -> tuple[jax.Array, jax.Array]:
+    like = floating(jnp.asarray(b if scalar_kind(a) else a))
     return jnp.asarray(a, like.dtype), jnp.asarray(b, like.dtype)
 
 
-def _times_log(a: Any, b: Any) -> Any:
+def _times_log(a: jax.Array | float, b: jax.Array | float) -> jax.Array:
     return jax.scipy.special.xlogy(*_two_floats(a, b))
 
 
-def _atan2(a: Any, b: Any) -> Any:
+def _atan2(a: jax.Array | float, b: jax.Array | float) -> jax.Array:
     return jnp.arctan2(*_two_floats(a, b))
 
 
-def _squared_difference(a: Any, b: Any) -> Any:
+def _squared_difference(a: jax.Array | float, b: jax.Array | float) -> jax.Array:
     return jnp.square(jnp.subtract(a, b))
 
 
@@ -204,7 +205,7 @@ tensor_le = alias("tensor_le", less_equal)
 
 @function
 def clamp(input: Operand, min: Operand = None, max: Operand = None) -> Any:
-    """Elements cut to the interval [min, max].
+    """Elements clipped to the interval [min, max].
 
     Args:
         input: (...).
@@ -280,13 +281,13 @@ def addn(x: Arrays) -> Any:
     """Sum of several Tensors of one shape and element type: a tuple of (...) -> (...).
 
     Raises:
-        ValueError: no Tensor, or the shapes differ.
+        ValueError: an empty tuple, or the shapes differ.
     """
-    if not x or any(part.shape != x[0].shape for part in x):
+    if not x or any(term.shape != x[0].shape for term in x):
         raise ValueError("expected at least one Tensor, all of one shape.")
     total = x[0]
-    for part in x[1:]:
-        total = operators.binary("+", jnp.add, total, part)
+    for term in x[1:]:
+        total = operators.binary("+", jnp.add, total, term)
     return total
 
 
@@ -297,7 +298,7 @@ accumulate_n = alias("accumulate_n", addn)
 # Products of matrices and vectors.
 
 
-def _turned(x: Any, wanted: bool) -> Any:
+def _turned(x: jax.Array, wanted: bool) -> jax.Array:
     return jnp.swapaxes(x, -1, -2) if wanted else x
 
 
@@ -353,7 +354,9 @@ def outer(input: Operand, vec2: Operand) -> Any:
 
 
 @function
-def tensor_dot(x1: Operand, x2: Operand, axes: Any) -> Any:
+def tensor_dot(
+    x1: Operand, x2: Operand, axes: int | Sequence[int] | Sequence[Sequence[int]]
+) -> Any:
     """Product of two Tensors summed over axes.
 
     Args:
@@ -400,15 +403,21 @@ def cumprod(
         reverse: multiply from the end.
     """
 
-    def compute(input: Any) -> Any:
+    def compute(input: jax.Array) -> jax.Array:
         return _running(jax.lax.cumprod, 1, input, dim, dtype, exclusive, reverse)
 
     return placement.current().undivided(compute, input)
 
 
 def _running(
-    fn: Any, start: int, x: Any, axis: int, dtype: Any, exclusive: bool, reverse: bool
-) -> Any:
+    fn: Callable[..., jax.Array],
+    start: int,
+    x: jax.Array,
+    axis: int,
+    dtype: DType | None,
+    exclusive: bool,
+    reverse: bool,
+) -> jax.Array:
     value = x if dtype is None else cast(x, dtype)
     if not -value.ndim <= axis < value.ndim:
         raise ValueError(f"axis {axis} is outside the {value.ndim} axes of the input.")

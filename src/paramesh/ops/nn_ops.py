@@ -7,9 +7,10 @@ import jax.numpy as jnp
 
 from paramesh.dtype import x64
 from paramesh.ops.activations import cast_like
-from paramesh.ops.array import Ints, axis_in, ints
+from paramesh.ops.array import axis_in, ints
 from paramesh.ops.table import Array, Floating, function, primitive
 from paramesh.parameter import Parameter
+from paramesh.tensor.argument_types import Ints, TensorLike
 from paramesh.tensor.base import raw
 
 # fmt: off
@@ -23,20 +24,29 @@ __all__ = [
 
 # Normalisation.
 
+#: Mean and variance.
+Moments = tuple[jax.Array, jax.Array]
 
-def _along(vector: Any, axis: int, ndim: int) -> Any:
+
+def _along(vector: jax.Array, axis: int, ndim: int) -> jax.Array:
     return vector.reshape([-1 if i == axis else 1 for i in range(ndim)])
 
 
-def _statistics(x: Any, axes: tuple[int, ...]) -> tuple[Any, Any]:
+def _statistics(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
     """Mean and biased variance, of half precision in Float32."""
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    return jnp.mean(wide, axes), jnp.var(wide, axes)
+    upcast = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return jnp.mean(upcast, axes), jnp.var(upcast, axes)
 
 
 def _normalised(
-    x: Any, mean: Any, variance: Any, weight: Any, bias: Any, eps: float, axis: int
-) -> Any:
+    x: jax.Array,
+    mean: jax.Array,
+    variance: jax.Array,
+    weight: jax.Array | None,
+    bias: jax.Array | None,
+    eps: float,
+    axis: int,
+) -> jax.Array:
     scale = jax.lax.rsqrt(variance + eps)
     if weight is not None:
         scale = scale * weight
@@ -45,7 +55,7 @@ def _normalised(
     return out.astype(x.dtype)
 
 
-def _check_channels(x: Any, axis: int, **vectors: Any) -> None:
+def _check_channels(x: jax.Array, axis: int, **vectors: jax.Array | None) -> None:
     for name, vector in vectors.items():
         if vector is not None and tuple(vector.shape) != (x.shape[axis],):
             raise ValueError(
@@ -57,8 +67,8 @@ def _check_channels(x: Any, axis: int, **vectors: Any) -> None:
 @function
 def batch_norm(
     input_x: Floating,
-    running_mean: Any,
-    running_var: Any,
+    running_mean: TensorLike,
+    running_var: TensorLike,
     weight: Floating = None,
     bias: Floating = None,
     training: bool = False,
@@ -81,21 +91,21 @@ def batch_norm(
         eps: added to the variance.
 
     Raises:
-        ValueError: a vector has not one entry for each channel.
+        ValueError: a vector does not have one entry for each channel.
     """
     return _batch_norm(input_x, running_mean, running_var, weight, bias, training, momentum, eps)
 
 
 def _batch_norm(
-    input_x: Any,
-    running_mean: Any,
-    running_var: Any,
-    weight: Any,
-    bias: Any,
+    input_x: jax.Array,
+    running_mean: TensorLike,
+    running_var: TensorLike,
+    weight: jax.Array | None,
+    bias: jax.Array | None,
     training: bool,
     momentum: float,
     eps: float,
-) -> Any:
+) -> jax.Array:
     mean, variance = raw(running_mean), raw(running_var)
     _check_channels(input_x, 1, running_mean=mean, running_var=variance, weight=weight, bias=bias)
     if training:
@@ -112,7 +122,7 @@ def _all_but(axis: int, ndim: int) -> tuple[int, ...]:
     return tuple(i for i in range(ndim) if i != axis)
 
 
-def _moved(x: Any, old: Any, batch: Any, momentum: float) -> list[Any]:
+def _moved(x: jax.Array, old: Moments, batch: Moments, momentum: float) -> list[jax.Array]:
     n = x.size // x.shape[1]
     unbiased = batch[0], batch[1] * (n / max(n - 1, 1))
     return [
@@ -126,8 +136,8 @@ def batch_norm_with_statistics(
     input_x: Floating,
     scale: Floating,
     bias: Floating,
-    mean: Any,
-    variance: Any,
+    mean: TensorLike,
+    variance: TensorLike,
     is_training: bool = False,
     epsilon: float = 1e-5,
     momentum: float = 0.1,
@@ -150,7 +160,7 @@ def batch_norm_with_statistics(
         (output, mean, variance, mean, variance): the statistics that were used, twice.
 
     Raises:
-        ValueError: a vector has not one entry for each channel, or another `data_format`.
+        ValueError: a vector does not have one entry for each channel, or an unknown `data_format`.
     """
     _check_format(data_format)
     turned = data_format == "NHWC"
@@ -175,12 +185,17 @@ BatchNorm = primitive(
 
 
 def _layer_norm(
-    x: Any, gamma: Any, beta: Any, axes: tuple[int, ...], first: int, eps: float
-) -> tuple[Any, Any, Any]:
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    mean = jnp.mean(wide, axes, keepdims=True)
-    rstd = jax.lax.rsqrt(jnp.var(wide, axes, keepdims=True) + eps)
-    out = (wide - mean) * rstd
+    x: jax.Array,
+    gamma: jax.Array | None,
+    beta: jax.Array | None,
+    axes: tuple[int, ...],
+    first: int,
+    eps: float,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    upcast = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    mean = jnp.mean(upcast, axes, keepdims=True)
+    rstd = jax.lax.rsqrt(jnp.var(upcast, axes, keepdims=True) + eps)
+    out = (upcast - mean) * rstd
     for name, vector in (("weight", gamma), ("bias", beta)):
         if vector is not None and tuple(vector.shape) != tuple(x.shape[first:]):
             raise ValueError(
@@ -241,7 +256,7 @@ def layer_norm_with_statistics(
         (output, mean, 1 / standard deviation), the last two with axes of size 1.
 
     Raises:
-        ValueError: there is no such axis, or a vector is of another shape.
+        ValueError: an axis is out of range, or a vector is of another shape.
     """
     axes = tuple(range(axis_in(begin_norm_axis, input_x.ndim), input_x.ndim))
     first = axis_in(begin_params_axis, input_x.ndim)
@@ -312,7 +327,7 @@ def bias_add(input_x: Array, bias: Array, data_format: str = "NCHW") -> Any:
         data_format: `NCHW` or `NHWC`.
 
     Raises:
-        ValueError: `bias` has not one entry for each channel, or another `data_format`.
+        ValueError: `bias` does not have one entry for each channel, or an unknown `data_format`.
     """
     _check_format(data_format)
     axis = 1 if data_format == "NCHW" else input_x.ndim - 1
@@ -333,8 +348,8 @@ def embedding(input: Array, weight: Array, padding_idx: int | None = None) -> An
         padding_idx: a row that gets no gradient.
 
     Raises:
-        TypeError: the indices are no integers.
-        ValueError: `weight` has not two axes, or there is no row `padding_idx`.
+        TypeError: the indices are not integers.
+        ValueError: `weight` does not have two axes, or `padding_idx` is out of range.
     """
     if not jnp.issubdtype(input.dtype, jnp.integer):
         raise TypeError("the indices must be integers: cast them first.")
@@ -349,7 +364,7 @@ def embedding(input: Array, weight: Array, padding_idx: int | None = None) -> An
 
 @function
 def embedding_lookup(input_params: Array, input_indices: Array, offset: int = 0) -> Any:
-    """Rows of a part of a table: (n, d) and (...) -> (..., d); zeros for rows that are elsewhere.
+    """Rows of a slice of a table: (n, d) and (...) -> (..., d); zeros for rows that are elsewhere.
 
     Args:
         input_params: rows `offset` to `offset + n - 1` of the table.
@@ -357,7 +372,7 @@ def embedding_lookup(input_params: Array, input_indices: Array, offset: int = 0)
         offset: position of the first row.
 
     Raises:
-        TypeError: the indices are no integers.
+        TypeError: the indices are not integers.
     """
     if not jnp.issubdtype(input_indices.dtype, jnp.integer):
         raise TypeError("the indices must be integers: cast them first.")

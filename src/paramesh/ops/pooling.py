@@ -5,17 +5,18 @@ Images are (n, c, h, w), or (n, h, w, c) for `data_format="NHWC"`; `pad_mode` as
 
 import itertools
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from paramesh.dtype import to_dtype
-from paramesh.ops.array import Ints
 from paramesh.ops.conv import Padding, padding_of, pads_of, pair
 from paramesh.ops.table import Array, Floating, function, primitive
 from paramesh.state import placement
+from paramesh.tensor.argument_types import Ints
 
 # fmt: off
 __all__ = [
@@ -25,7 +26,15 @@ __all__ = [
 # fmt: on
 
 
-def _window(x: Any, kernel: Any, stride: Any, padding: Padding, layout: str, ceil: bool = False):
+T = TypeVar("T")
+
+#: Kernel, stride and (before, after) of the padding, for every axis of the input.
+Window = tuple[tuple[int, ...], tuple[int, ...], tuple[tuple[int, int], ...]]
+
+
+def _window(
+    x: jax.Array, kernel: Ints, stride: Ints, padding: Padding, layout: str, ceil: bool = False
+) -> Window:
     """Kernel, stride and padding for every axis of the input."""
     if layout not in ("NCHW", "NHWC") or x.ndim not in (3, 4):
         raise ValueError(
@@ -46,7 +55,7 @@ def _window(x: Any, kernel: Any, stride: Any, padding: Padding, layout: str, cei
             for (a, b), size, k, s in zip(padding, sizes, kernel, stride, strict=True)
         ]
 
-    def full(values: Any, fill: Any) -> tuple[Any, ...]:
+    def full(values: Sequence[T], fill: T) -> tuple[T, ...]:
         return (fill,) * first + tuple(values) + (fill,) * (x.ndim - first - n)
 
     return full(kernel, 1), full(stride, 1), full(pads, (0, 0))
@@ -64,7 +73,7 @@ def _missing(size: int, kernel: int, stride: int, inside: int) -> int:
 _FEW = 16
 
 
-def _tile(sizes: tuple[int, ...], window: Any, dilation: Any) -> bool:
+def _tile(sizes: tuple[int, ...], window: Window, dilation: tuple[int, ...] | None) -> bool:
     """Whether small windows stand next to each other: each element is in one of them at most."""
     kernel, stride, pads = window
     if kernel != stride or any(map(any, pads)) or not set(dilation or ()) <= {1}:
@@ -72,7 +81,7 @@ def _tile(sizes: tuple[int, ...], window: Any, dilation: Any) -> bool:
     return math.prod(kernel) <= _FEW and all(n >= k for n, k in zip(sizes, kernel, strict=True))
 
 
-def _largest_of_tiles(x: Any, kernel: tuple[int, ...]) -> Any:
+def _largest_of_tiles(x: jax.Array, kernel: tuple[int, ...]) -> jax.Array:
     """Element by element: the same numbers and gradients as XLA's operator.
 
     On the CPU the gradient of that one, a search for each window's largest element, takes up to
@@ -89,14 +98,14 @@ def _largest_of_tiles(x: Any, kernel: tuple[int, ...]) -> Any:
     return found
 
 
-def _largest(x: Any, window: Any, dilation: Any = None) -> Any:
+def _largest(x: jax.Array, window: Window, dilation: tuple[int, ...] | None = None) -> jax.Array:
     kernel, stride, pads = window
-    if jax.default_backend() == "cpu" and _tile(x.shape, window, dilation):
+    if placement.current().platform == "cpu" and _tile(x.shape, window, dilation):
         return _largest_of_tiles(x, kernel)
     kind = to_dtype(x.dtype).kind
     lowest = np.array(-np.inf if kind == "float" else jnp.iinfo(x.dtype).min, x.dtype)
 
-    def compute(x: Any) -> Any:
+    def compute(x: jax.Array) -> jax.Array:
         return jax.lax.reduce_window(
             x, lowest, jax.lax.max, kernel, stride, pads, window_dilation=dilation
         )
@@ -104,12 +113,12 @@ def _largest(x: Any, window: Any, dilation: Any = None) -> Any:
     return placement.current().undivided(compute, x)
 
 
-def _total(x: Any, window: Any) -> Any:
+def _total(x: jax.Array, window: Window) -> jax.Array:
     kernel, stride, pads = window
     return jax.lax.reduce_window(x, np.array(0, x.dtype), jax.lax.add, kernel, stride, pads)
 
 
-def _average(x: Any, window: Any, count_pads: bool, divisor: int = 0) -> Any:
+def _average(x: jax.Array, window: Window, count_pads: bool, divisor: int = 0) -> jax.Array:
     total = _total(x, window)
     if divisor or count_pads:
         return total / (divisor or math.prod(window[0]))
@@ -223,31 +232,25 @@ def avg_pool2d(
     return _average(grown, window, False)
 
 
-MaxPool = primitive(
-    "MaxPool",
-    max_pool,
-    lambda kernel_size=1, strides=1, pad_mode="valid", data_format="NCHW": dict(
-        kernel_size=kernel_size, strides=strides, pad_mode=pad_mode, data_format=data_format
-    ),
-)
-AvgPool = primitive(
-    "AvgPool",
-    avg_pool,
-    lambda kernel_size=1, strides=1, pad_mode="valid", data_format="NCHW": dict(
-        kernel_size=kernel_size, strides=strides, pad_mode=pad_mode, data_format=data_format
-    ),
-)
+def _settings(
+    kernel_size: Ints = 1, strides: Ints = 1, pad_mode: str = "valid", data_format: str = "NCHW"
+) -> dict[str, Any]:
+    return dict(locals())
+
+
+MaxPool = primitive("MaxPool", max_pool, _settings)
+AvgPool = primitive("AvgPool", avg_pool, _settings)
 
 
 @function
-def adaptive_avg_pool2d(input: Floating, output_size: Any) -> Any:
+def adaptive_avg_pool2d(input: Floating, output_size: int | Sequence[int | None] | None) -> Any:
     """Means of windows that divide each image evenly: (..., h, w) -> (..., h', w').
 
     Args:
         input: (c, h, w) or (n, c, h, w).
         output_size: one number, or (h', w'); None keeps the size of that axis.
     """
-    wanted = output_size if isinstance(output_size, tuple | list) else (output_size, output_size)
+    wanted = output_size if isinstance(output_size, Sequence) else (output_size, output_size)
     sizes = input.shape[-2:]
     rows, columns = (
         _means(size, size if out is None else int(out), input.dtype)
@@ -256,7 +259,7 @@ def adaptive_avg_pool2d(input: Floating, output_size: Any) -> Any:
     return jnp.einsum("ph,...hw,qw->...pq", rows, input, columns)
 
 
-def _means(size: int, out: int, dtype: Any) -> Any:
+def _means(size: int, out: int, dtype: np.dtype[Any]) -> jax.Array:
     """(out, size): row i has the weights of the elements that are averaged into place i."""
     weights = np.zeros((out, size))
     for i in range(out):

@@ -7,6 +7,7 @@ not make the call repeat its numbers.
 
 import math
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,8 +16,9 @@ import numpy as np
 
 from paramesh import random
 from paramesh.dtype import DType, float32, int32, int64, x64
-from paramesh.ops.array import Ints, ints
+from paramesh.ops.array import ints
 from paramesh.ops.table import Dtype, Floating, function, primitive
+from paramesh.tensor.argument_types import Ints, NumberLike, RawNumber
 from paramesh.tensor.base import raw
 from paramesh.tensor.promotion import cast
 
@@ -29,7 +31,7 @@ __all__ = [
 # fmt: on
 
 
-def _key(seed: int | None) -> Any:
+def _key(seed: int | None) -> jax.Array:
     key = random.next_key()
     if not seed:
         return key
@@ -44,7 +46,7 @@ def _rows(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (shape[0], math.prod(shape[1:])) if len(shape) > 2 else shape
 
 
-def _drawn(draw: Any, key: Any, shape: Any, dtype: DType) -> Any:
+def _drawn(draw: Callable[..., jax.Array], key: jax.Array, shape: Ints, dtype: DType) -> jax.Array:
     sizes = ints(shape)
     with x64(dtype):
         return draw(key, _rows(sizes), dtype.np_dtype).reshape(sizes)
@@ -73,13 +75,17 @@ def normal(shape: Ints, mean: Floating, stddev: Floating, seed: int | None = Non
         stddev: its standard deviation.
         seed: for a stream of its own.
     """
-    wide = jnp.broadcast_shapes(ints(shape), mean.shape, stddev.shape)
-    return _drawn(jax.random.normal, _key(seed), wide, float32) * stddev + mean
+    sizes = ints(jnp.broadcast_shapes(ints(shape), mean.shape, stddev.shape))
+    return _drawn(jax.random.normal, _key(seed), sizes, float32) * stddev + mean
 
 
 @function
 def uniform(
-    shape: Ints, minval: Any, maxval: Any, seed: int | None = None, dtype: Dtype = float32
+    shape: Ints,
+    minval: NumberLike,
+    maxval: NumberLike,
+    seed: int | None = None,
+    dtype: Dtype = float32,
 ) -> Any:
     """Numbers that are equally likely in [minval, maxval).
 
@@ -88,20 +94,22 @@ def uniform(
         minval: lower bound, inclusive.
         maxval: upper bound, exclusive.
         seed: for a stream of its own.
-        dtype: a floating type, or Int32 or Int64 for whole numbers.
+        dtype: a floating type, or Int32 or Int64 for integers.
     """
     wanted = dtype or float32
     low, high = raw(minval), raw(maxval)
-    wide = jnp.broadcast_shapes(ints(shape), jnp.shape(low), jnp.shape(high))
+    sizes = ints(jnp.broadcast_shapes(ints(shape), jnp.shape(low), jnp.shape(high)))
     if wanted.is_integer():
-        return _whole(_key(seed), wide, low, high, wanted)
-    numbers = _drawn(jax.random.uniform, _key(seed), wide, _float_dtype(wanted))
+        return _integers(_key(seed), sizes, low, high, wanted)
+    numbers = _drawn(jax.random.uniform, _key(seed), sizes, _float_dtype(wanted))
     with x64(wanted):
         low, high = (jnp.asarray(bound, wanted.np_dtype) for bound in (low, high))
         return numbers * (high - low) + low
 
 
-def _whole(key: Any, shape: tuple[int, ...], low: Any, high: Any, dtype: DType) -> Any:
+def _integers(
+    key: jax.Array, shape: tuple[int, ...], low: RawNumber, high: RawNumber, dtype: DType
+) -> jax.Array:
     with x64(dtype):
         return jax.random.randint(key, shape, low, high, dtype.np_dtype)
 
@@ -110,20 +118,20 @@ def _whole(key: Any, shape: tuple[int, ...], low: Any, high: Any, dtype: DType) 
 def randint(
     low: int, high: int, size: Ints, seed: int | None = None, *, dtype: Dtype = None
 ) -> Any:
-    """Whole numbers that are equally likely in [low, high): -> size; Int64 unless `dtype`."""
+    """Integers that are equally likely in [low, high): -> size; Int64 unless `dtype`."""
     if not low < high:
         raise ValueError(f"low must be below high, got low={low}, high={high}.")
-    return _whole(_key(seed), ints(size), low, high, dtype or int64)
+    return _integers(_key(seed), ints(size), low, high, dtype or int64)
 
 
 @function
-def rand(*size: Any, dtype: Dtype = None, seed: int | None = None) -> Any:
+def rand(*size: Ints, dtype: Dtype = None, seed: int | None = None) -> Any:
     """Numbers that are equally likely in [0, 1), of the given sizes; Float32 unless `dtype`."""
     return _drawn(jax.random.uniform, _key(seed), _sizes(size), _float_dtype(dtype))
 
 
 @function
-def randn(*size: Any, dtype: Dtype = None, seed: int | None = None) -> Any:
+def randn(*size: Ints, dtype: Dtype = None, seed: int | None = None) -> Any:
     """Normal numbers with mean 0 and deviation 1, of the given sizes; Float32 unless `dtype`."""
     return _drawn(jax.random.normal, _key(seed), _sizes(size), _float_dtype(dtype))
 
@@ -140,7 +148,7 @@ def randperm(n: int, seed: int | None = None, dtype: Dtype = int64) -> Any:
 
 
 @function
-def bernoulli(input: Floating, p: Any = 0.5, seed: int | None = None) -> Any:
+def bernoulli(input: Floating, p: NumberLike = 0.5, seed: int | None = None) -> Any:
     """1 with probability p and 0 otherwise, of the shape and type of the input."""
     chance = jnp.broadcast_to(jnp.asarray(raw(p), jnp.float32), input.shape)
     return jax.random.bernoulli(_key(seed), chance).astype(input.dtype)
@@ -238,7 +246,7 @@ def dropout(input: Floating, p: float = 0.5, training: bool = True, seed: int | 
     return _dropped(input, 1 - p, seed)[0]
 
 
-def _dropped(x: Any, keep: float, seed: int | None) -> tuple[Any, Any]:
+def _dropped(x: jax.Array, keep: float, seed: int | None) -> tuple[jax.Array, jax.Array]:
     kept = jax.random.bernoulli(_key(seed), np.float32(keep), _rows(x.shape)).reshape(x.shape)
     return jnp.where(kept, x / keep, jnp.zeros_like(x)), kept.astype(x.dtype)
 

@@ -1,12 +1,12 @@
 """Reductions: sums, means, extremes and where they are."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from paramesh.dtype import int32, int64, to_dtype, x64
+from paramesh.dtype import DType, int32, int64, to_dtype, x64
 from paramesh.ops.table import Array, Dtype, Floating, alias, function, primitive
 from paramesh.tensor.promotion import cast
 
@@ -23,6 +23,7 @@ __all__ = [
 
 
 Axis = int | Sequence[int] | None
+Reducer = Callable[..., jax.Array]
 
 
 def _axes(axis: Axis) -> int | tuple[int, ...] | None:
@@ -32,7 +33,7 @@ def _axes(axis: Axis) -> int | tuple[int, ...] | None:
     return tuple(int(a) for a in axis) or None
 
 
-def _summable(value: Any, dtype: Any) -> Any:
+def _summable(value: jax.Array, dtype: DType | None) -> jax.Array:
     """Integers and bool are summed as Int64 unless an element type is given."""
     if dtype is not None:
         return cast(value, dtype)
@@ -178,7 +179,9 @@ def count_nonzero(x: Array, axis: Axis = (), keep_dims: bool = False, dtype: Dty
 # Where the extremes are.
 
 
-def _where(fn: Any, value: Any, axis: int | None, keepdims: bool, dtype: Any) -> Any:
+def _where(
+    fn: Reducer, value: jax.Array, axis: int | None, keepdims: bool, dtype: DType
+) -> jax.Array:
     return cast(fn(value, axis, keepdims=keepdims), dtype)
 
 
@@ -226,7 +229,9 @@ ArgMax = alias("ArgMax", Argmax)
 ArgMin = alias("ArgMin", Argmin)
 
 
-def _with_value(fn: Any, best: Any, x: Any, axis: int | None, keepdims: bool) -> Any:
+def _with_value(
+    fn: Reducer, best: Reducer, x: jax.Array, axis: int | None, keepdims: bool
+) -> tuple[jax.Array, jax.Array]:
     index = _where(fn, x, axis, keepdims, int32)
     return best(x, axis, keepdims=keepdims), index
 

@@ -8,12 +8,14 @@ MindSpore's order than the Parameter's is refused, an earlier one is cast.
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from paramesh.dtype import to_dtype, x64
 from paramesh.errors import ParameterShapeError
 from paramesh.ops.table import Array, function, primitive
 from paramesh.parameter import Parameter, check_storable
+from paramesh.tensor.argument_types import NumberLike
 from paramesh.tensor.base import as_value, raw
 from paramesh.tensor.promotion import cast, scalar_dtype, scalar_kind
 
@@ -26,7 +28,10 @@ __all__ = [
 # fmt: on
 
 
-def _parameter(variable: Any) -> Parameter:
+Index = jax.Array | tuple[jax.Array, ...]
+
+
+def _parameter(variable: object) -> Parameter:
     if not isinstance(variable, Parameter):
         raise TypeError(
             f"variable must be a Parameter, which this operator writes, got "
@@ -35,7 +40,7 @@ def _parameter(variable: Any) -> Parameter:
     return variable
 
 
-def _fitting(param: Parameter, value: Any) -> Any:
+def _fitting(param: Parameter, value: NumberLike) -> jax.Array:
     """A value in the Parameter's element type; refused if it would lose what it says."""
     given = raw(value)
     kind = scalar_kind(given)
@@ -47,13 +52,13 @@ def _fitting(param: Parameter, value: Any) -> Any:
     return cast(given, param.dtype)
 
 
-def _written(param: Parameter, value: Any) -> Any:
+def _written(param: Parameter, value: jax.Array) -> jax.Array:
     param.assign(value)
     return raw(param)
 
 
 @function
-def assign(variable: Any, value: Any) -> Any:
+def assign(variable: Parameter, value: NumberLike) -> Any:
     """Another value for a Parameter, of its shape.
 
     Args:
@@ -64,14 +69,16 @@ def assign(variable: Any, value: Any) -> Any:
         The new value.
 
     Raises:
-        TypeError: `variable` is no Parameter; ParameterDtypeError: the value's type is refused.
+        TypeError: `variable` is not a Parameter; ParameterDtypeError: the value's type is refused.
         ParameterShapeError: the value has another shape.
     """
     param = _parameter(variable)
     return _written(param, _fitting(param, value))
 
 
-def _updated(variable: Any, value: Any, fn: Callable[[Any, Any], Any]) -> Any:
+def _updated(
+    variable: Parameter, value: NumberLike, fn: Callable[[Any, Any], jax.Array]
+) -> jax.Array:
     param = _parameter(variable)
     change = _fitting(param, value)
     with x64(change):
@@ -85,7 +92,7 @@ def _updated(variable: Any, value: Any, fn: Callable[[Any, Any], Any]) -> Any:
 
 
 @function
-def assign_add(variable: Any, value: Any) -> Any:
+def assign_add(variable: Parameter, value: NumberLike) -> Any:
     """A Parameter increased by a value.
 
     Args:
@@ -96,14 +103,14 @@ def assign_add(variable: Any, value: Any) -> Any:
         The new value.
 
     Raises:
-        TypeError: `variable` is no Parameter; ParameterDtypeError: the value's type is refused.
+        TypeError: `variable` is not a Parameter; ParameterDtypeError: the value's type is refused.
         ParameterShapeError: the value has another shape.
     """
     return _updated(variable, value, jnp.add)
 
 
 @function
-def assign_sub(variable: Any, value: Any) -> Any:
+def assign_sub(variable: Parameter, value: NumberLike) -> Any:
     """A Parameter decreased by a value.
 
     Args:
@@ -114,7 +121,7 @@ def assign_sub(variable: Any, value: Any) -> Any:
         The new value.
 
     Raises:
-        TypeError: `variable` is no Parameter; ParameterDtypeError: the value's type is refused.
+        TypeError: `variable` is not a Parameter; ParameterDtypeError: the value's type is refused.
         ParameterShapeError: the value has another shape.
     """
     return _updated(variable, value, jnp.subtract)
@@ -125,7 +132,7 @@ AssignAdd = primitive("AssignAdd", assign_add)
 AssignSub = primitive("AssignSub", assign_sub)
 
 
-def _scattered(variable: Any, index: Any, updates: Any, how: str) -> Any:
+def _scattered(variable: Parameter, index: Index, updates: NumberLike, how: str) -> jax.Array:
     param = _parameter(variable)
     change = _fitting(param, updates)
     with x64(change):
@@ -134,7 +141,7 @@ def _scattered(variable: Any, index: Any, updates: Any, how: str) -> Any:
 
 
 @function
-def scatter_update(input_x: Any, indices: Array, updates: Any) -> Any:
+def scatter_update(input_x: Parameter, indices: Array, updates: NumberLike) -> Any:
     """Other rows for a Parameter: (n, d), indices (...), updates (..., d).
 
     Args:
@@ -149,7 +156,7 @@ def scatter_update(input_x: Any, indices: Array, updates: Any) -> Any:
 
 
 @function
-def scatter_add(input_x: Any, indices: Array, updates: Any) -> Any:
+def scatter_add(input_x: Parameter, indices: Array, updates: NumberLike) -> Any:
     """Rows added to those of a Parameter: (n, d), indices (...), updates (..., d).
 
     Args:
@@ -163,12 +170,12 @@ def scatter_add(input_x: Any, indices: Array, updates: Any) -> Any:
     return _scattered(input_x, indices, updates, "add")
 
 
-def _positions(indices: Any) -> tuple[Any, ...]:
+def _positions(indices: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(indices[..., i] for i in range(indices.shape[-1]))
 
 
 @function
-def scatter_nd_update(input_x: Any, indices: Array, updates: Any) -> Any:
+def scatter_nd_update(input_x: Parameter, indices: Array, updates: NumberLike) -> Any:
     """Other elements for a Parameter at positions (..., k) on its first k axes.
 
     Args:
@@ -183,7 +190,7 @@ def scatter_nd_update(input_x: Any, indices: Array, updates: Any) -> Any:
 
 
 @function
-def scatter_nd_add(input_x: Any, indices: Array, updates: Any) -> Any:
+def scatter_nd_add(input_x: Parameter, indices: Array, updates: NumberLike) -> Any:
     """Values added to a Parameter at positions (..., k) on its first k axes.
 
     Args:

@@ -66,6 +66,9 @@ Dtype = Annotated[Any, Kind.DTYPE]
 
 P = ParamSpec("P")
 
+#: For each Tensor a tuple of ints, a `parallel.Layout`, or None.
+Strategies = tuple[Any, ...]
+
 
 @dataclass
 class Operator:
@@ -106,11 +109,11 @@ class Operator:
         if self._many is not None:
             given[self._many] = rest
         try:
-            values, wide = self._convert(given)
+            values, arrays = self._convert(given)
             rule = autocast.thread.rule
             if rule is not None:
                 values = autocast.inputs(rule, self.name, values, self.kinds)
-            with x64(*wide), broadcasting():
+            with x64(*arrays), broadcasting():
                 result = self._compute(values)
             if rule is not None:
                 result = autocast.outputs(rule, self.name, result)
@@ -136,10 +139,10 @@ class Operator:
         if len(self._operands) > 1:
             names = [n for n in self._operands if values.get(n) is not None]
             values.update(zip(names, _meet([values[n] for n in names]), strict=True))
-        wide = [values.get(name) for name in self.kinds]
+        arrays = [values.get(name) for name in self.kinds]
         for name in self._lists:
-            wide.extend(values.get(name) or ())
-        return values, wide
+            arrays.extend(values.get(name) or ())
+        return values, arrays
 
 
 #: Every operator by the name of its function.
@@ -190,7 +193,7 @@ def operator_of(fn: Callable[..., Any]) -> Operator:
 class _Signature:
     """What `inspect` and `help` say that a primitive's class takes: its settings."""
 
-    def __get__(self, primitive: Any, cls: Any) -> inspect.Signature:
+    def __get__(self, primitive: object, cls: type) -> inspect.Signature:
         return inspect.signature(getattr(cls, "_init", _no_settings))
 
 
@@ -215,8 +218,8 @@ class Primitive:
         self.name = name
         self.settings = dict(bound.arguments)
         self.__dict__.update(self.settings)
-        self.in_strategy: Any = None
-        self.out_strategy: Any = None
+        self.in_strategy: Strategies | None = None
+        self.out_strategy: Strategies | None = None
         self.sharded = False
         self._called = False
         self.attrs: dict[str, Any] = {}
@@ -231,20 +234,28 @@ class Primitive:
         compute = functools.partial(self.operator, self.name, kwargs=options)
         return placement.current().operate(self, args, compute)
 
-    def shard(self, in_strategy: Any = None, out_strategy: Any = None) -> Self:
-        """Say how inputs and outputs are cut over devices in the semi-automatic parallel mode.
+    def shard(
+        self,
+        in_strategy: Strategies | None = None,
+        out_strategy: Strategies | None = None,
+        *,
+        strategy: Strategies | None = None,
+    ) -> Self:
+        """Set how inputs and outputs are sharded over devices in the semi-automatic parallel mode.
 
         Args:
-            in_strategy: for each Tensor among the inputs a tuple of ints, into how many parts each
-                of its axes is cut, or a `parallel.Layout`; None leaves them to the compiler.
+            in_strategy: for each Tensor among the inputs a tuple of ints (the number of shards of
+                each axis) or a `parallel.Layout`; None leaves them to the compiler.
             out_strategy: the same for each output.
+            strategy: what MindSpore 1.x calls `in_strategy`.
 
         Returns:
-            The operator itself. Mistakes are found where it is used, when shapes are known.
+            The operator itself. Errors are raised where it is used, when shapes are known.
 
         Raises:
-            TypeError: no tuple.
+            TypeError: neither a tuple nor None, or a strategy under both of its names.
         """
+        in_strategy = named_once(f"{self.name}.shard", in_strategy, strategy)
         for what, given in (("in_strategy", in_strategy), ("out_strategy", out_strategy)):
             if given is not None and not isinstance(given, tuple):
                 raise TypeError(
@@ -258,7 +269,29 @@ class Primitive:
         self.sharded = in_strategy is not None or out_strategy is not None
         return self
 
-    def add_prim_attr(self, name: str, value: Any) -> Self:
+    def set_device(self, device_target: str) -> Self:
+        """Record where MindSpore would run the operator: a program is on one device here.
+
+        Args:
+            device_target: "CPU", "GPU" or "Ascend".
+
+        Returns:
+            The operator itself.
+
+        Raises:
+            TypeError: not a str; ValueError: an unknown name.
+        """
+        if not isinstance(device_target, str):
+            raise TypeError(
+                f"{self.name}.set_device: expected a str, got {type(device_target).__name__}."
+            )
+        if device_target not in TARGETS:
+            raise ValueError(
+                f"{self.name}.set_device: {device_target!r} is not one of {', '.join(TARGETS)}."
+            )
+        return self.add_prim_attr("primitive_target", device_target)
+
+    def add_prim_attr(self, name: str, value: object) -> Self:
         """Record an attribute for MindSpore's graph compiler: it changes nothing; returns self."""
         self.attrs[name] = value
         return self
@@ -266,6 +299,23 @@ class Primitive:
     def __repr__(self) -> str:
         settings = ", ".join(f"{k}={v!r}" for k, v in self.settings.items())
         return f"{self.name}({settings})"
+
+
+#: Where MindSpore can be told to run an operator or an optimizer.
+TARGETS = ("CPU", "GPU", "Ascend")
+
+
+def named_once(call: str, in_strategy: Any, strategy: Any) -> Any:
+    """The strategy that was given under one of its two names.
+
+    Raises:
+        TypeError: under both.
+    """
+    if strategy is None:
+        return in_strategy
+    if in_strategy is not None:
+        raise TypeError(f"{call}: in_strategy and strategy say the same thing; give one.")
+    return strategy
 
 
 def primitive(
@@ -281,14 +331,14 @@ def primitive(
         init: takes the class's settings and gives the keyword arguments of `fn` that they mean.
     """
     operator = operator_of(fn)
-    members = {
+    attributes = {
         "__module__": fn.__module__,
         "__qualname__": name,
         "__doc__": f"Class form of `{operator.name}`. {operator.doc}",
         "operator": operator,
         "_init": staticmethod(init),
     }
-    cls = type(name, (Primitive,), members)
+    cls = type(name, (Primitive,), attributes)
     if name in CLASSES:
         raise RuntimeError(f"two classes are named {name}")
     operator.classes[name] = CLASSES[name] = cls
@@ -312,7 +362,7 @@ def unary(
         kind: FLOATING if it yields fractions, ARRAY if it keeps the element type.
     """
 
-    def compute(input: Any) -> Any:
+    def compute(input: jax.Array) -> jax.Array:
         return fn(input)
 
     result = "integers and bool as Float32" if kind is Kind.FLOATING else "of the input's type"
@@ -357,16 +407,16 @@ def _named(name: str, compute: Callable[P, Any], kinds: dict[str, Kind]) -> Call
 # Arguments on their way in.
 
 
-def _array(value: Any) -> Any:
-    value = raw(value)
-    return as_value(value) if scalar_kind(value) is not None else value
+def _array(value: object) -> jax.Array:
+    given = raw(value)
+    return as_value(given) if scalar_kind(given) is not None else given
 
 
-def _floating(value: Any) -> Any:
+def _floating(value: object) -> jax.Array:
     return floating(_array(value))
 
 
-def _arrays(values: Any) -> tuple[Any, ...]:
+def _arrays(values: object) -> tuple[jax.Array, ...]:
     if not isinstance(values, list | tuple):
         raise TypeError(f"expected a tuple or list of Tensors, got {type(values).__name__}.")
     return tuple(_array(value) for value in values)
@@ -408,7 +458,7 @@ def _wrapped(result: Any) -> Any:
     if isinstance(result, jax.Array):
         return wrap(result)
     if type(result) in (tuple, list):
-        return type(result)(_wrapped(part) for part in result)
+        return type(result)(_wrapped(item) for item in result)
     return result
 
 
@@ -444,6 +494,6 @@ def _shown(value: Any) -> str:
     if hasattr(value, "shape") and dtype is not None:
         return f"{to_dtype(dtype) if not isinstance(dtype, DType) else dtype}{list(value.shape)}"
     if type(value) in (tuple, list):
-        return f"({', '.join(_shown(part) for part in value)})"
+        return f"({', '.join(_shown(item) for item in value)})"
     text = repr(value)
     return text if len(text) <= 80 else text[:79] + "…"

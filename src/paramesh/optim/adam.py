@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import numpy as np
+import optax
 
 from paramesh.optim import checks, rules
+from paramesh.optim.groups import Parameters, WeightDecay
+from paramesh.optim.rates import LearningRate
 from paramesh.optim.rule_optimizer import RuleOptimizer, Slots, same
 from paramesh.parameter import Parameter
 
@@ -35,21 +38,21 @@ class Adam(RuleOptimizer):
     """
 
     elementwise = True
-    _power: ClassVar[Any] = 1.0
+    _power: ClassVar[float | list[object]] = 1.0
 
     def __init__(
         self,
-        params: Any,
-        learning_rate: Any = 1e-3,
+        params: Parameters,
+        learning_rate: LearningRate = 1e-3,
         beta1: float = 0.9,
         beta2: float = 0.999,
         eps: float = 1e-8,
         use_locking: bool = False,
         use_nesterov: bool = False,
-        weight_decay: Any = 0.0,
+        weight_decay: WeightDecay = 0.0,
         loss_scale: float = 1.0,
         use_amsgrad: bool = False,
-        **kwargs: Any,
+        **kwargs: bool,
     ) -> None:
         name = type(self).__name__
         for key in kwargs:
@@ -59,9 +62,7 @@ class Adam(RuleOptimizer):
                     "and use_offload."
                 )
         super().__init__(learning_rate, params, weight_decay, loss_scale)
-        self.beta1 = checks.fraction(name, "beta1", beta1)
-        self.beta2 = checks.fraction(name, "beta2", beta2)
-        self.eps = checks.positive(name, "eps", eps)
+        self.set_betas(beta1, beta2, eps)
         checks.boolean(name, "use_locking", use_locking)
         self.use_nesterov = checks.boolean(name, "use_nesterov", use_nesterov)
         self.use_amsgrad = checks.boolean(name, "use_amsgrad", use_amsgrad)
@@ -71,12 +72,11 @@ class Adam(RuleOptimizer):
             raise ValueError(f"{name}: {' and '.join(chosen)} exclude each other; choose one.")
         self.add_state("beta1_power", Parameter(self._power, name="beta1_power"))
         self.add_state("beta2_power", Parameter(self._power, name="beta2_power"))
-        self.add_state("moment1", self.clone_parameters("moment1"))
-        self.add_state("moment2", self.clone_parameters("moment2"))
+        self.add_slots("moment1", "moment2")
         if use_amsgrad:
-            self.add_state("vhat", self.clone_parameters("vhat"))
+            self.add_slots("vhat")
 
-    def rule(self) -> Any:
+    def rule(self) -> optax.GradientTransformation:
         """Adam with these numbers."""
         return rules.adam(self.beta1, self.beta2, self.eps, self.use_nesterov, self.use_amsgrad)
 
@@ -91,7 +91,7 @@ class Adam(RuleOptimizer):
         return found
 
     def slots(self) -> Slots:
-        """What the rule keeps, and where."""
+        """The update rule's state, and the attributes that hold it."""
         return same(rules.AmsgradState if self.use_amsgrad else rules.AdamState)
 
 
@@ -101,18 +101,18 @@ class LazyAdam(Adam):
     Arguments as in `Adam`, without `use_amsgrad`.
     """
 
-    _power: ClassVar[Any] = [1.0]  # of shape (1,), as recorded
+    _power: ClassVar[float | list[object]] = [1.0]  # of shape (1,), as recorded
 
     def __init__(
         self,
-        params: Any,
-        learning_rate: Any = 1e-3,
+        params: Parameters,
+        learning_rate: LearningRate = 1e-3,
         beta1: float = 0.9,
         beta2: float = 0.999,
         eps: float = 1e-8,
         use_locking: bool = False,
         use_nesterov: bool = False,
-        weight_decay: Any = 0.0,
+        weight_decay: WeightDecay = 0.0,
         loss_scale: float = 1.0,
     ) -> None:
         super().__init__(
@@ -151,25 +151,22 @@ class AdamWeightDecay(RuleOptimizer):
         TypeError, ValueError: as `Optimizer`, and for numbers out of range.
     """
 
+    state_type = rules.AdamWeightDecayState
     elementwise = True
     decays_gradient = False
 
     def __init__(
         self,
-        params: Any,
-        learning_rate: Any = 1e-3,
+        params: Parameters,
+        learning_rate: LearningRate = 1e-3,
         beta1: float = 0.9,
         beta2: float = 0.999,
         eps: float = 1e-6,
-        weight_decay: Any = 0.0,
+        weight_decay: WeightDecay = 0.0,
     ) -> None:
         super().__init__(learning_rate, params, weight_decay)
-        name = type(self).__name__
-        self.beta1 = checks.fraction(name, "beta1", beta1)
-        self.beta2 = checks.fraction(name, "beta2", beta2)
-        self.eps = checks.positive(name, "eps", eps)
-        self.add_state("adam_m", self.clone_parameters("adam_m"))
-        self.add_state("adam_v", self.clone_parameters("adam_v"))
+        self.set_betas(beta1, beta2, eps)
+        self.add_slots("adam_m", "adam_v")
 
     @property
     def moments1(self) -> Any:
@@ -181,13 +178,9 @@ class AdamWeightDecay(RuleOptimizer):
         """`adam_v`, by the attribute that MindSpore has."""
         return self.adam_v
 
-    def rule(self) -> Any:
+    def rule(self) -> optax.GradientTransformation:
         """Adam with these numbers."""
         return rules.adam_weight_decay(self.beta1, self.beta2, self.eps)
-
-    def slots(self) -> Slots:
-        """What the rule keeps, and where."""
-        return same(rules.AdamWeightDecayState)
 
 
 class AdaMax(RuleOptimizer):
@@ -206,30 +199,24 @@ class AdaMax(RuleOptimizer):
         TypeError, ValueError: as `Optimizer`, and for numbers out of range.
     """
 
+    state_type = rules.AdaMaxState
     elementwise = True
 
     def __init__(
         self,
-        params: Any,
-        learning_rate: Any = 0.001,
+        params: Parameters,
+        learning_rate: LearningRate = 0.001,
         beta1: float = 0.9,
         beta2: float = 0.999,
         eps: float = 1e-8,
-        weight_decay: Any = 0.0,
+        weight_decay: WeightDecay = 0.0,
         loss_scale: float = 1.0,
     ) -> None:
         super().__init__(learning_rate, params, weight_decay, loss_scale)
-        self.beta1 = checks.fraction("AdaMax", "beta1", beta1)
-        self.beta2 = checks.fraction("AdaMax", "beta2", beta2)
-        self.eps = checks.positive("AdaMax", "eps", eps)
+        self.set_betas(beta1, beta2, eps)
         self.add_state("beta1_power", Parameter([1.0], name="beta1_power"))
-        self.add_state("moment1", self.clone_parameters("moment1"))
-        self.add_state("moment2", self.clone_parameters("moment2"))
+        self.add_slots("moment1", "moment2")
 
-    def rule(self) -> Any:
+    def rule(self) -> optax.GradientTransformation:
         """AdaMax with these numbers."""
         return rules.adamax(self.beta1, self.beta2, self.eps)
-
-    def slots(self) -> Slots:
-        """What the rule keeps, and where."""
-        return same(rules.AdaMaxState)

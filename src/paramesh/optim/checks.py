@@ -16,13 +16,13 @@ import numpy as np
 def real(
     owner: str,
     name: str,
-    value: Any,
+    value: object,
     low: float | None = None,
     high: float | None = None,
     *,
     open_low: bool = False,
     open_high: bool = False,
-    whole: bool = True,
+    allow_int: bool = True,
 ) -> float:
     """`value` as a float.
 
@@ -30,19 +30,19 @@ def real(
         owner: the class or function that was called.
         name: the argument.
         value: what was given.
-        low: the lower end of the range, None for none.
+        low: the lower end of the range; None: unbounded.
         high: the upper end.
         open_low: whether `low` itself is out of range.
         open_high: whether `high` itself is.
-        whole: whether an int will do too.
+        allow_int: whether an int is accepted, too.
 
     Raises:
         TypeError: not a float (or int).
         ValueError: out of range, or not finite.
     """
-    kinds = (numbers.Real, np.number) if whole else (float, np.floating)
+    kinds = (numbers.Real, np.number) if allow_int else (float, np.floating)
     if isinstance(value, bool) or not isinstance(value, kinds):
-        wanted = "a float or an int" if whole else "a float"
+        wanted = "a float or an int" if allow_int else "a float"
         raise TypeError(
             f"{owner}: {name} must be {wanted}, got {type(value).__name__} ({value!r})."
         )
@@ -67,23 +67,23 @@ def _range(low: float | None, high: float | None, open_low: bool, open_high: boo
     return f"in {left}{low:g}, {high:g}{right}"
 
 
-def fraction(owner: str, name: str, value: Any) -> float:
+def fraction(owner: str, name: str, value: object) -> float:
     """A float strictly between 0 and 1, such as Adam's betas."""
-    return real(owner, name, value, 0, 1, open_low=True, open_high=True, whole=False)
+    return real(owner, name, value, 0, 1, open_low=True, open_high=True, allow_int=False)
 
 
-def positive(owner: str, name: str, value: Any, whole: bool = False) -> float:
+def positive(owner: str, name: str, value: object, allow_int: bool = False) -> float:
     """A float above 0."""
-    return real(owner, name, value, 0, open_low=True, whole=whole)
+    return real(owner, name, value, 0, open_low=True, allow_int=allow_int)
 
 
-def not_negative(owner: str, name: str, value: Any, whole: bool = True) -> float:
+def not_negative(owner: str, name: str, value: object, allow_int: bool = True) -> float:
     """A number of at least 0."""
-    return real(owner, name, value, 0, whole=whole)
+    return real(owner, name, value, 0, allow_int=allow_int)
 
 
-def boolean(owner: str, name: str, value: Any) -> bool:
-    """True or False and nothing that only behaves so.
+def boolean(owner: str, name: str, value: object) -> bool:
+    """A bool; other values are refused, whatever their truth value.
 
     Raises:
         TypeError: not a bool.
@@ -95,8 +95,8 @@ def boolean(owner: str, name: str, value: Any) -> bool:
     return value
 
 
-def integer(owner: str, name: str, value: Any, low: int) -> int:
-    """An int of at least `low`; a bool is none.
+def integer(owner: str, name: str, value: object, low: int) -> int:
+    """An int of at least `low`; a bool is refused.
 
     Raises:
         TypeError: not an int.
@@ -109,7 +109,7 @@ def integer(owner: str, name: str, value: Any, low: int) -> int:
     return int(value)
 
 
-def pair(owner: str, name: str, value: Any) -> tuple[Any, Any]:
+def pair(owner: str, name: str, value: object) -> tuple[Any, Any]:
     """A tuple of two.
 
     Raises:

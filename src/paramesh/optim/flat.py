@@ -1,18 +1,18 @@
 """Which Parameters of an optimizer live in flat arrays, and how one update sees them.
 
-The rule, for optimizers whose arithmetic is elementwise: small Parameters of one float type of at
+For optimizers whose arithmetic is elementwise, small Parameters of one float type of at
 most 32 bits, one learning rate and one weight decay are kept in one array if there are at least
 eight of them, and so is each kind of state that the optimizer has for them. Small means at most
 4 KiB where there is no state, 16 KiB with one kind of it, 64 KiB with more. A larger Parameter is
-left alone: its extra copies in a step (its part cut out, its gradient joined) cost more than the
-buffers that it would save.
-What another optimizer or the parameter server keeps, is laid out over devices or has one value per
-device is left alone too. The setting `flat_parameters` turns it off, or on for other backends than
-the CPU.
+left alone: its extra copies in a step (slicing it out, concatenating its gradient) cost more than
+the buffers that it would save.
+Parameters that another optimizer has pooled, that live on the parameter server, that are sharded
+over devices or have one value per device are left alone too. The setting `flat_parameters` turns it
+off, or on for other backends than the CPU.
 
 Where the placement divides optimizer state over devices (the parallel optimizer), the arrays of
-state hold a part for each device, and one update computes with a device's part. Parameters that are
-not in a flat array then make a chunk of one.
+state hold a shard for each device, and one update computes with a device's shard. Parameters that
+are not in a flat array then make a chunk of one.
 
 Glossary
     row         what one update computes with at once: a Parameter, or a chunk
@@ -22,15 +22,18 @@ Glossary
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
 from paramesh import context
-from paramesh.parameter import FlatLayout, Parameter, Pool, is_full
+from paramesh.parameter import FlatLayout, Parameter, Pool, is_fully_replicated
 from paramesh.state import placement
+
+if TYPE_CHECKING:
+    from paramesh.optim.optimizer import Optimizer
 
 #: A Parameter of more bytes is not worth it, by the kinds of state that go with it. Measured; see
 #: the docs page "What a step costs".
@@ -48,23 +51,23 @@ class Single:
     def __init__(self, index: int) -> None:
         self.index = index
 
-    def state(self, attribute: str, params: Sequence[Parameter]) -> Any:
+    def state(self, attribute: str, params: Sequence[Parameter]) -> Parameter | Pool:
         """What holds this row's value of `params`, which the optimizer has as `attribute`."""
         return params[self.index]
 
-    def gradient(self, gradients: Sequence[Any]) -> Any:
+    def gradient(self, gradients: Sequence[Array]) -> Array:
         """The raw gradient of this row."""
         return gradients[self.index]
 
-    def mine(self, value: Any) -> Any:
-        """What this device computes with, of a value that all devices have."""
+    def local(self, value: Array) -> Array:
+        """This device's shard of a value that all devices have."""
         return value
 
-    def whole(self, value: Any, shape: tuple[int, ...]) -> Any:
-        """The value that all devices have, of what this device computed."""
+    def full(self, value: Array, shape: tuple[int, ...]) -> Array:
+        """The full value, from the shards that the devices computed."""
         return value
 
-    def kept(self, frozen: frozenset[int]) -> Any:
+    def kept(self, frozen: frozenset[int]) -> Array | None:
         """Which elements stay as they are, as a raw Bool array; None: none does."""
         return None
 
@@ -97,31 +100,31 @@ class Chunk:
         """False once one of the pools was dissolved."""
         return all(pool.alive for pool in self.pools.values())
 
-    def state(self, attribute: str, params: Sequence[Parameter]) -> Any:
+    def state(self, attribute: str, params: Sequence[Parameter]) -> Parameter | Pool:
         """What holds this row's values of `params`, which the optimizer has as `attribute`."""
         return self.pools.get(attribute, params[self.index])
 
-    def gradient(self, gradients: Sequence[Any]) -> Any:
+    def gradient(self, gradients: Sequence[Array]) -> Array:
         """The raw gradients of this row, joined."""
         if TRAINED not in self.pools:
             return gradients[self.index]
         return jnp.concatenate([jnp.ravel(gradients[i]) for i in self.indices])
 
-    def mine(self, value: Any) -> Any:
-        """What this device computes with, of a value that all devices have."""
+    def local(self, value: Array) -> Array:
+        """This device's shard of a value that all devices have."""
         return value if self.divider is None else self.divider.cut(value)
 
-    def whole(self, value: Any, shape: tuple[int, ...]) -> Any:
-        """The value that all devices have, of what this device computed."""
+    def full(self, value: Array, shape: tuple[int, ...]) -> Array:
+        """The full value, from the shards that the devices computed."""
         return value if self.divider is None else self.divider.join(value, shape)
 
-    def kept(self, frozen: frozenset[int]) -> Any:
+    def kept(self, frozen: frozenset[int]) -> Array | None:
         """Which elements stay as they are, as a raw Bool array; None: none does."""
         if frozen.isdisjoint(self.indices):
             return None
-        plan = next(iter(self.pools.values())).plan
-        places = zip(plan.shapes, self.indices, strict=True)
-        return self.mine(plan.join([jnp.full(shape, i in frozen) for shape, i in places]))
+        layout = next(iter(self.pools.values())).layout
+        places = zip(layout.shapes, self.indices, strict=True)
+        return self.local(layout.join([jnp.full(shape, i in frozen) for shape, i in places]))
 
 
 Row = Single | Chunk
@@ -137,8 +140,10 @@ def rows(chunks: Sequence[Chunk], count: int, elsewhere: frozenset[int] = frozen
     return [*chunks, *(Single(i) for i in range(count) if i not in covered)]
 
 
-def make_chunks(owner: Any, kept: Mapping[str, Sequence[Parameter]], kinds: Sequence[Any]) -> Any:
-    """Put what the rule allows into pools.
+def make_chunks(
+    owner: Optimizer, kept: Mapping[str, Sequence[Parameter]], kinds: Sequence[Hashable]
+) -> list[Chunk]:
+    """Put the Parameters and state that qualify into pools.
 
     Args:
         owner: the optimizer.
@@ -147,7 +152,7 @@ def make_chunks(owner: Any, kept: Mapping[str, Sequence[Parameter]], kinds: Sequ
             several together; None for a Parameter that has to be alone.
 
     Returns:
-        The chunks; [] if the rule allows none.
+        The chunks; [] if nothing qualifies.
     """
     chunks = _flat_chunks(owner, kept, kinds) if _wanted() else []
     divide = placement.current().divide
@@ -163,47 +168,50 @@ def make_chunks(owner: Any, kept: Mapping[str, Sequence[Parameter]], kinds: Sequ
 
 def _wanted() -> bool:
     setting = context.get_context("flat_parameters")
-    if not placement.current().pools or setting == "never":
+    place = placement.current()
+    if not place.pools or setting == "never":
         return False
-    return setting == "always" or jax.default_backend() == "cpu"
+    return setting == "always" or place.platform == "cpu"
 
 
 def _flat_chunks(
-    owner: Any, kept: Mapping[str, Sequence[Parameter]], kinds: Sequence[Any]
+    owner: Optimizer, kept: Mapping[str, Sequence[Parameter]], kinds: Sequence[Hashable]
 ) -> list[Chunk]:
     most = MOST_BYTES[min(len(kept), len(MOST_BYTES)) - 1]
-    groups: dict[Any, list[int]] = {}
+    groups: dict[Hashable, list[int]] = {}
     for i, columns in enumerate(zip(*kept.values(), strict=True)):
         first = columns[0]
         alike = all((p.shape, p.dtype) == (first.shape, first.dtype) for p in columns)
         if kinds[i] is not None and alike and all(_may_live_in_a_pool(p, most) for p in columns):
             groups.setdefault((kinds[i], first.dtype), []).append(i)
     chunks: list[Chunk] = []
-    for members in groups.values():
-        if len(members) >= FEWEST:
-            chunks.append(_chunk(owner, kept, members))
+    for indices in groups.values():
+        if len(indices) >= FEWEST:
+            chunks.append(_chunk(owner, kept, indices))
     return chunks
 
 
-def _chunk(owner: Any, kept: Mapping[str, Sequence[Parameter]], members: list[int]) -> Chunk:
+def _chunk(owner: Optimizer, kept: Mapping[str, Sequence[Parameter]], indices: list[int]) -> Chunk:
     by_shape: dict[tuple[int, ...], list[int]] = {}
-    for i in members:
+    for i in indices:
         by_shape.setdefault(kept[TRAINED][i].shape, []).append(i)
     order = [i for same in by_shape.values() for i in same]
     columns = {attribute: [params[i] for i in order] for attribute, params in kept.items()}
     trained = columns.pop(TRAINED)
     divider = placement.current().divide(trained) if columns else None
     pools = {TRAINED: _present(trained) or _pool(owner, TRAINED, trained, None)}
-    plan = pools[TRAINED].plan
+    layout = pools[TRAINED].layout
     for attribute, params in columns.items():
-        pools[attribute] = _pool(owner, attribute, params, plan, divider)
+        pools[attribute] = _pool(owner, attribute, params, layout, divider)
     return Chunk(order, pools, divider)
 
 
-def _divided(owner: Any, kept: Mapping[str, Sequence[Parameter]], at: int, divider: Any) -> Chunk:
-    plan = FlatLayout([kept[TRAINED][at].shape])
+def _divided(
+    owner: Optimizer, kept: Mapping[str, Sequence[Parameter]], at: int, divider: Any
+) -> Chunk:
+    layout = FlatLayout([kept[TRAINED][at].shape])
     pools = {
-        attribute: _pool(owner, attribute, [params[at]], plan, divider)
+        attribute: _pool(owner, attribute, [params[at]], layout, divider)
         for attribute, params in kept.items()
         if attribute != TRAINED
     }
@@ -211,28 +219,28 @@ def _divided(owner: Any, kept: Mapping[str, Sequence[Parameter]], at: int, divid
 
 
 def _present(params: list[Parameter]) -> Pool | None:
-    """The pool that has just these members, made for an optimizer before this one."""
+    """The pool that has exactly these entries, made for an earlier optimizer."""
     slot = params[0]._slot
-    if slot is None or len(slot.pool.plan.shapes) != len(params):
+    if slot is None or len(slot.pool.layout.shapes) != len(params):
         return None
     same = all(p._slot is not None and p._slot == (slot.pool, i) for i, p in enumerate(params))
     return slot.pool if same else None
 
 
 def _pool(
-    owner: Any,
+    owner: Optimizer,
     attribute: str,
     params: list[Parameter],
-    plan: FlatLayout | None,
+    layout: FlatLayout | None,
     divider: Any = None,
 ) -> Pool:
     for param in params:
         if param._slot is not None:
             param._slot.pool.dissolve(again=False)
-    plan = plan or FlatLayout([param.shape for param in params])
+    layout = layout or FlatLayout([param.shape for param in params])
     name = f"{type(owner).__name__}.{attribute} ({params[0].name}, …)"
     make = Pool if divider is None else divider.pool
-    return make(name, plan, params[0].dtype, params, owner)
+    return make(name, layout, params[0].dtype, params, cast(Any, owner))
 
 
 def _may_live_in_a_pool(param: Parameter, most: int) -> bool:
@@ -240,4 +248,4 @@ def _may_live_in_a_pool(param: Parameter, most: int) -> bool:
         return False
     if not param.dtype.is_floating() or param.dtype.itemsize > 4:
         return False
-    return is_full(param._value) and param.size * param.dtype.itemsize <= most
+    return is_fully_replicated(param._value) and param.size * param.dtype.itemsize <= most

@@ -2,30 +2,37 @@
 
 Glossary
     leaf    one array of the transformation's state
-    word    the name of a part of the state in the names of leaves: `ScaleByAdamState` is `adam`
+    word    the name of a nested state in the names of leaves: `ScaleByAdamState` is `adam`
 
 A leaf is named by the words and fields that lead to it: `adam.mu.fc1.weight`, `adam.count`. Two
-parts of one word are told apart by numbers: `trace`, `trace_1`.
+nested states of one word are distinguished by numbers: `trace`, `trace_1`.
 """
 
 from __future__ import annotations
 
 import re
 import weakref
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import Array
 
-from paramesh.dtype import to_dtype, x64
+from paramesh.dtype import DType, to_dtype, x64
 from paramesh.errors import OptimizerError
 from paramesh.initializer.factory import initializer
-from paramesh.optim.optimizer import Optimizer, store, work
+from paramesh.optim.groups import Parameters, WeightDecay
+from paramesh.optim.optimizer import Gradients, Optimizer, store, work
+from paramesh.optim.rates import LearningRate
 from paramesh.parameter import Parameter, ParameterTuple
 from paramesh.state import tracing
 from paramesh.tensor.base import Tensor, raw
+
+#: What `from_optax` takes; the second kind gets more arguments in `update`.
+Transformation = optax.GradientTransformation | optax.GradientTransformationExtraArgs
 
 _CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -37,10 +44,10 @@ class OptaxOptimizer(Optimizer):
 
     def __init__(
         self,
-        transform: Any,
-        params: Any,
-        learning_rate: Any = None,
-        weight_decay: Any = 0.0,
+        transform: Transformation,
+        params: Parameters,
+        learning_rate: LearningRate | None = None,
+        weight_decay: WeightDecay = 0.0,
         loss_scale: float = 1.0,
     ) -> None:
         if not callable(getattr(transform, "init", None)) or not callable(
@@ -61,7 +68,7 @@ class OptaxOptimizer(Optimizer):
                 )
             for names in (self._params, self._by_name, self.__dict__):
                 names.pop("learning_rate", None)
-        self.transform: Any = optax.with_extra_args_support(transform)
+        self.transform = optax.with_extra_args_support(transform)
         self._names = tuple(p.name for p in self._parameters)
         structs = {
             p.name: jax.ShapeDtypeStruct(p.shape, _working(p.dtype)) for p in self._parameters
@@ -78,7 +85,7 @@ class OptaxOptimizer(Optimizer):
         flat, tree = jax.tree_util.tree_flatten_with_path(shapes)
         names = leaf_names(shapes, [path for path, _ in flat])
         constants = [_constant(closed.jaxpr, out) for out in closed.jaxpr.outvars]
-        if None in constants:  # some leaves depend on the Parameters, or are no constants
+        if None in constants:  # some leaves depend on the Parameters, or are not constant
             values = jax.tree.leaves(self.transform.init(self._values()))
         else:
             values = constants
@@ -90,18 +97,20 @@ class OptaxOptimizer(Optimizer):
             trained = by_name.get(getattr(path[-1], "key", None)) if path else None
             state_of.append(None if trained is None else trained.name)
             if trained is not None and (trained.shape, trained.dtype) == _kind(leaf):
-                twin = trained.clone(start)
-                twin.name = name
-                twin._original = weakref.ref(trained)  # whose layout it follows
+                leaf_state = trained.clone(start)
+                leaf_state.name = name
+                leaf_state._original = weakref.ref(trained)  # whose layout it follows
             else:
-                twin = Parameter(initializer(start, leaf.shape, to_dtype(leaf.dtype)), name=name)
-            leaves.append(twin)
+                leaf_state = Parameter(
+                    initializer(start, leaf.shape, to_dtype(leaf.dtype)), name=name
+                )
+            leaves.append(leaf_state)
         return leaves, tree, tuple(state_of)
 
     def _values(self) -> dict[str, Any]:
         return {name: work(p) for name, p in zip(self._names, self._parameters, strict=True)}
 
-    def construct(self, gradients: Any, **extra: Any) -> tuple[bool, ...]:
+    def construct(self, gradients: Gradients, **extra: Any) -> tuple[bool, ...]:
         """One update.
 
         Args:
@@ -120,7 +129,8 @@ class OptaxOptimizer(Optimizer):
             given = dict(zip(self._names, map(raw, grads), strict=True))
             frozen = {self._names[i] for i in self.frozen()}
             given |= {name: jnp.zeros_like(given[name]) for name in frozen}
-            updates, state = self.transform.update(given, state, values, **extra)
+            updates: dict[str, Array]
+            updates, state = self.transform.update(given, state, values, **extra)  # type: ignore[assignment]
             rates = self._rates() if self.scaled else [None] * len(self._names)
             for name, param, rate in zip(self._names, self._parameters, rates, strict=True):
                 update = updates[name] if rate is None else -rate * updates[name]
@@ -147,7 +157,7 @@ class OptaxOptimizer(Optimizer):
         self._need_rate()
         return super().get_lr()
 
-    def get_lr_parameter(self, param: Any) -> Any:
+    def get_lr_parameter(self, param: Parameter | Sequence[Parameter]) -> Any:
         """As `Optimizer.get_lr_parameter`.
 
         Raises:
@@ -166,10 +176,10 @@ class OptaxOptimizer(Optimizer):
 
 
 def from_optax(
-    transform: Any,
-    params: Any,
-    learning_rate: Any = None,
-    weight_decay: Any = 0.0,
+    transform: Transformation,
+    params: Parameters,
+    learning_rate: LearningRate | None = None,
+    weight_decay: WeightDecay = 0.0,
     loss_scale: float = 1.0,
 ) -> OptaxOptimizer:
     """An optax transformation as an optimizer.
@@ -186,16 +196,16 @@ def from_optax(
         loss_scale: see `Optimizer`.
 
     Raises:
-        TypeError: `transform` is no transformation; otherwise as `Optimizer`.
+        TypeError: `transform` is not a transformation; otherwise as `Optimizer`.
     """
     return OptaxOptimizer(transform, params, learning_rate, weight_decay, loss_scale)
 
 
-def _working(dtype: Any) -> Any:
+def _working(dtype: DType) -> np.dtype[Any]:
     return np.dtype(np.float32) if dtype.itemsize < 4 else dtype.np_dtype
 
 
-def _kind(leaf: Any) -> Any:
+def _kind(leaf: jax.ShapeDtypeStruct) -> tuple[tuple[int, ...], DType]:
     return tuple(leaf.shape), to_dtype(leaf.dtype)
 
 

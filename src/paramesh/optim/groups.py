@@ -23,7 +23,7 @@ errors that name the Parameters.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,12 +35,15 @@ from paramesh.errors import (
 )
 from paramesh.nn.cell import Cell
 from paramesh.optim import checks
+from paramesh.optim.rates import LearningRate
 from paramesh.parameter import Parameter
 from paramesh.tensor.base import Tensor
 
 Predicate = Callable[[Parameter], bool]
 #: A weight decay: a constant, or a schedule of the step.
-Decay = float | Cell
+WeightDecay = float | Cell
+#: What an optimizer trains: Parameters, or groups of them.
+Parameters = Iterable[Parameter] | Iterable[Mapping[str, Any]]
 
 _KEYS = ("params", "lr", "weight_decay", "grad_centralization", "order_params")
 _SHOWN = 10
@@ -53,7 +56,7 @@ class by_name:  # noqa: N801 - reads as a function where groups are written
         patterns: compared with the full name, upper and lower case distinguished.
 
     Raises:
-        TypeError: a pattern that is no str, or none at all.
+        TypeError: a pattern that is not a str, or no patterns.
     """
 
     def __init__(self, *patterns: str) -> None:
@@ -78,8 +81,8 @@ def rest(param: Parameter) -> bool:
 class Group:
     """What one group asks for; `rate` is None where it has none of its own."""
 
-    rate: Any
-    weight_decay: Decay
+    rate: LearningRate | None
+    weight_decay: WeightDecay
     centralize: bool
 
 
@@ -93,7 +96,7 @@ class GroupPlan:
     grouped: bool
 
 
-def make_group_plan(owner: str, parameters: Any, weight_decay: Any) -> GroupPlan:
+def make_group_plan(owner: str, parameters: object, weight_decay: object) -> GroupPlan:
     """Parameters or groups, as given to an optimizer, checked and put in order.
 
     Raises:
@@ -109,7 +112,7 @@ def make_group_plan(owner: str, parameters: Any, weight_decay: Any) -> GroupPlan
     dicts = [isinstance(item, dict) for item in items]
     if not any(dicts):
         params = _parameters(owner, "params", items)
-        _refuse_twins(owner, params)
+        _refuse_duplicates(owner, params)
         _refuse_integers(owner, params)
         return GroupPlan(params, [Group(None, decay, False)], [0] * len(params), False)
     if not all(dicts):
@@ -117,7 +120,7 @@ def make_group_plan(owner: str, parameters: Any, weight_decay: Any) -> GroupPlan
     return _grouped(owner, items, decay)
 
 
-def _items(owner: str, parameters: Any) -> list[Any]:
+def _items(owner: str, parameters: object) -> list[Any]:
     if parameters is None:
         raise ValueError(
             f"{owner}: params is None; give a list of Parameters, e.g. net.trainable_params()."
@@ -145,7 +148,7 @@ def _parameters(owner: str, where: str, items: Iterable[Any]) -> list[Parameter]
     return params
 
 
-def _refuse_twins(owner: str, params: list[Parameter]) -> None:
+def _refuse_duplicates(owner: str, params: list[Parameter]) -> None:
     at: dict[str, int] = {}
     for i, param in enumerate(params):
         first = at.setdefault(param.name, i)
@@ -169,7 +172,7 @@ def _refuse_integers(owner: str, params: list[Parameter]) -> None:
         )
 
 
-def check_decay(owner: str, name: str, decay: Any) -> Decay:
+def check_decay(owner: str, name: str, decay: object) -> WeightDecay:
     """A weight decay: a number of at least 0, or a schedule Cell.
 
     Raises:
@@ -178,9 +181,9 @@ def check_decay(owner: str, name: str, decay: Any) -> Decay:
     return decay if isinstance(decay, Cell) else checks.not_negative(owner, name, decay)
 
 
-def _grouped(owner: str, items: list[dict[str, Any]], decay: Decay) -> GroupPlan:
+def _grouped(owner: str, items: list[dict[str, Any]], decay: WeightDecay) -> GroupPlan:
     order: list[Parameter] | None = None
-    members: list[dict[str, Any]] = []
+    group_dicts: list[dict[str, Any]] = []
     for i, item in enumerate(items):
         unknown = [key for key in item if key not in _KEYS]
         if unknown:
@@ -196,27 +199,27 @@ def _grouped(owner: str, items: list[dict[str, Any]], decay: Decay) -> GroupPlan
             if order is not None:
                 raise OptimizerError(f"{owner}: 'order_params' is given twice; give it once.")
             order = _parameters(owner, "order_params", _items(owner, item["order_params"]))
-            _refuse_twins(f"{owner}: order_params", order)
+            _refuse_duplicates(f"{owner}: order_params", order)
         elif "params" not in item:
             raise KeyError(f"{owner}: group {i} has no 'params'.")
         else:
-            members.append(item)
-    if not members:
-        raise OptimizerError(f"{owner}: there is no group with 'params'.")
-    chosen = _choose(owner, members, order)
+            group_dicts.append(item)
+    if not group_dicts:
+        raise OptimizerError(f"{owner}: no group has 'params'.")
+    chosen = _choose(owner, group_dicts, order)
     for i, params in enumerate(chosen):
         if not params:
-            raise OptimizerError(f"{owner}: {_empty(i, members[i]['params'], order)}")
+            raise OptimizerError(f"{owner}: {_empty(i, group_dicts[i]['params'], order)}")
     group_of = _assign(owner, chosen)
     in_groups = [p for params in chosen for p in params]
     params = in_groups if order is None else _ordered(owner, in_groups, order)
-    _refuse_twins(owner, params)
+    _refuse_duplicates(owner, params)
     _refuse_integers(owner, params)
-    groups = [_settings(owner, i, item, decay) for i, item in enumerate(members)]
+    groups = [_settings(owner, i, item, decay) for i, item in enumerate(group_dicts)]
     return GroupPlan(params, groups, [group_of[p] for p in params], True)
 
 
-def _settings(owner: str, i: int, item: dict[str, Any], decay: Decay) -> Group:
+def _settings(owner: str, i: int, item: dict[str, Any], decay: WeightDecay) -> Group:
     name = f"groups[{i}]['weight_decay']"
     own = check_decay(owner, name, item["weight_decay"]) if "weight_decay" in item else decay
     centralize = checks.boolean(
@@ -228,13 +231,13 @@ def _settings(owner: str, i: int, item: dict[str, Any], decay: Decay) -> Group:
 
 
 def _choose(
-    owner: str, members: list[dict[str, Any]], order: list[Parameter] | None
+    owner: str, group_dicts: list[dict[str, Any]], order: list[Parameter] | None
 ) -> list[list[Parameter]]:
     chosen: list[list[Parameter]] = []
-    rests = [i for i, item in enumerate(members) if item["params"] is rest]
+    rests = [i for i, item in enumerate(group_dicts) if item["params"] is rest]
     if len(rests) > 1:
         raise OptimizerError(f"{owner}: groups {rests} are both 'rest'; one can be.")
-    for i, item in enumerate(members):
+    for i, item in enumerate(group_dicts):
         wanted = item["params"]
         where = f"groups[{i}]['params']"
         if isinstance(wanted, Tensor):
@@ -258,11 +261,11 @@ def _choose(
     return chosen
 
 
-def _called(predicate: Any) -> str:
+def _called(predicate: object) -> str:
     return getattr(predicate, "__name__", None) or repr(predicate)
 
 
-def _empty(i: int, wanted: Any, order: list[Parameter] | None) -> str:
+def _empty(i: int, wanted: object, order: list[Parameter] | None) -> str:
     if not callable(wanted):
         return f"group {i} has no Parameters."
     names = [p.name for p in order or ()]

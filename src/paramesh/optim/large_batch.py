@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import optax
+from jax import Array
 
 from paramesh.nn.cell import Cell
 from paramesh.optim import checks, rules
-from paramesh.optim.optimizer import Optimizer, work
-from paramesh.optim.rule_optimizer import RuleOptimizer, Slots, same
+from paramesh.optim.groups import Parameters, WeightDecay
+from paramesh.optim.optimizer import Gradients, Optimizer, work
+from paramesh.optim.rates import LearningRate
+from paramesh.optim.rule_optimizer import RuleOptimizer
 from paramesh.parameter import Parameter
+from paramesh.tensor.argument_types import RawNumber
 from paramesh.tensor.base import wrap
 
 
@@ -33,31 +38,26 @@ class Lamb(RuleOptimizer):
         TypeError, ValueError: as `Optimizer`, and for numbers out of range.
     """
 
+    state_type = rules.LambState
+    state_attributes: ClassVar[Mapping[str, str]] = {"count": "global_step"}
     decays_gradient = False
 
     def __init__(
         self,
-        params: Any,
-        learning_rate: Any,
+        params: Parameters,
+        learning_rate: LearningRate,
         beta1: float = 0.9,
         beta2: float = 0.999,
         eps: float = 1e-6,
-        weight_decay: Any = 0.0,
+        weight_decay: WeightDecay = 0.0,
     ) -> None:
         super().__init__(learning_rate, params, weight_decay)
-        self.beta1 = checks.fraction("Lamb", "beta1", beta1)
-        self.beta2 = checks.fraction("Lamb", "beta2", beta2)
-        self.eps = checks.positive("Lamb", "eps", eps)
-        self.add_state("lamb_m", self.clone_parameters("lamb_m"))
-        self.add_state("lamb_v", self.clone_parameters("lamb_v"))
+        self.set_betas(beta1, beta2, eps)
+        self.add_slots("lamb_m", "lamb_v")
 
-    def rule(self) -> Any:
+    def rule(self) -> optax.GradientTransformation:
         """LAMB with these numbers."""
         return rules.lamb(self.beta1, self.beta2, self.eps)
-
-    def slots(self) -> Slots:
-        """What the rule keeps, and where."""
-        return same(rules.LambState, count="global_step")
 
 
 def _default_filter(param: Parameter) -> bool:
@@ -83,7 +83,7 @@ class LARS(Optimizer):
             in their names.
 
     Raises:
-        TypeError: `optimizer` is none, or an argument is of the wrong type.
+        TypeError: `optimizer` is not an Optimizer, or an argument is of the wrong type.
         ValueError: a negative number.
     """
 
@@ -104,8 +104,8 @@ class LARS(Optimizer):
             )
         Cell.__init__(self, auto_prefix=False)
         self.__dict__["_by_name"] = {}
-        self.epsilon = checks.not_negative("LARS", "epsilon", epsilon, whole=False)
-        self.coefficient = checks.not_negative("LARS", "coefficient", coefficient, whole=False)
+        self.epsilon = checks.not_negative("LARS", "epsilon", epsilon, allow_int=False)
+        self.coefficient = checks.not_negative("LARS", "coefficient", coefficient, allow_int=False)
         self.use_clip = checks.boolean("LARS", "use_clip", use_clip)
         if not callable(lars_filter):
             raise TypeError(f"LARS: lars_filter must be a function, got {lars_filter!r}.")
@@ -129,7 +129,7 @@ class LARS(Optimizer):
                 raise
             return getattr(inner, name)
 
-    def construct(self, gradients: Any) -> Any:
+    def construct(self, gradients: Gradients) -> Any:
         """One update, as `Optimizer`."""
         grads = self.check_gradients(gradients)
         if self.loss_scale != 1.0:
@@ -141,13 +141,19 @@ class LARS(Optimizer):
         ]
         return self.opt(tuple(wrap(g) for g in scaled))
 
-    def _scaled(self, g: Any, w: Any, decay: Any, rate: Any) -> Any:
+    def _scaled(self, g: Array, w: Array, decay: RawNumber, rate: RawNumber) -> Array:
         return _lars(g, w, decay, rate, self.coefficient, self.epsilon, clip=self.use_clip)
 
 
 def _lars_ratio(
-    g: Any, w: Any, decay: Any, rate: Any, coefficient: Any, epsilon: Any, clip: bool
-) -> Any:
+    g: Array,
+    w: Array,
+    decay: RawNumber,
+    rate: RawNumber,
+    coefficient: float,
+    epsilon: float,
+    clip: bool,
+) -> Array:
     norm_w, norm_g = jnp.sqrt(jnp.sum(w * w)), jnp.sqrt(jnp.sum(g * g))
     ratio = coefficient * norm_w / (norm_g + decay * norm_w + epsilon)
     ratio = jnp.where((norm_w > 0) & (norm_g > 0), ratio, jnp.ones_like(ratio))

@@ -2,15 +2,13 @@
 
 The loss is multiplied by the scale before gradients are taken, so that small ones do not vanish in
 Float16, and the gradients are divided by it (`loss_scale` of an optimizer). A manager is what a
-training script holds; its update cell is the same rule over Parameters, for compiled programs.
+training script holds; its update cell does the same over Parameters, for compiled programs.
 
-The moving scale: divided by the factor, but not below 1, at an overflow; multiplied by it after
-`scale_window` steps without one.
+The dynamic scale is divided by the factor at an overflow, but not below 1, and multiplied by it
+after `scale_window` steps without one.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import jax.numpy as jnp
 
@@ -18,6 +16,7 @@ from paramesh.nn.cell import Cell
 from paramesh.optim import checks
 from paramesh.optim.optimizer import store
 from paramesh.parameter import Parameter
+from paramesh.tensor.argument_types import TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 
 
@@ -29,7 +28,7 @@ class LossScaleManager:
         raise NotImplementedError(f"{type(self).__name__} has no get_loss_scale().")
 
     def update_loss_scale(self, overflow: bool) -> None:
-        """Say whether the step's gradients had an overflow."""
+        """Record whether the step's gradients overflowed."""
         raise NotImplementedError(f"{type(self).__name__} has no update_loss_scale(overflow).")
 
     def get_update_cell(self) -> Cell | None:
@@ -38,7 +37,7 @@ class LossScaleManager:
 
 
 class FixedLossScaleManager(LossScaleManager):
-    """A scale that stays.
+    """A constant scale.
 
     Args:
         loss_scale: at least 1.
@@ -46,7 +45,7 @@ class FixedLossScaleManager(LossScaleManager):
             optimizer needs the same `loss_scale`.
 
     Raises:
-        TypeError: no number, or no bool.
+        TypeError: not a number, or not a bool.
         ValueError: a scale below 1.
     """
 
@@ -68,7 +67,7 @@ class FixedLossScaleManager(LossScaleManager):
         """Does nothing."""
 
     def get_update_cell(self) -> Cell | None:
-        """A Cell that tells overflows apart, or None if they do not matter."""
+        """A Cell that passes overflows on, or None if they are ignored."""
         return FixedLossScaleUpdateCell(self._scale) if self._drop else None
 
 
@@ -81,7 +80,7 @@ class DynamicLossScaleManager(LossScaleManager):
         scale_window: steps without overflow after which it grows.
 
     Raises:
-        TypeError: no number, or a window that is no int.
+        TypeError: not a number, or a window that is not an int.
         ValueError: a number out of range.
     """
 
@@ -90,7 +89,7 @@ class DynamicLossScaleManager(LossScaleManager):
     ) -> None:
         name = "DynamicLossScaleManager"
         checks.real(name, "init_loss_scale", init_loss_scale, 1)
-        checks.positive(name, "scale_factor", scale_factor, whole=True)
+        checks.positive(name, "scale_factor", scale_factor, allow_int=True)
         self.loss_scale = init_loss_scale
         self.scale_factor = scale_factor
         self.scale_window = checks.integer(name, "scale_window", scale_window, 1)
@@ -131,7 +130,7 @@ class FixedLossScaleUpdateCell(Cell):
         """The scale."""
         return self.loss_scale_value
 
-    def construct(self, loss_scale: Any, overflow: Any) -> Any:
+    def construct(self, loss_scale: TensorLike, overflow: TensorLike) -> TensorLike:
         """`overflow`, as it came."""
         return overflow
 
@@ -148,7 +147,7 @@ class DynamicLossScaleUpdateCell(Cell):
         super().__init__()
         name = type(self).__name__
         self.loss_scale_value = loss_scale_value
-        self.scale_factor = checks.positive(name, "scale_factor", scale_factor, whole=True)
+        self.scale_factor = checks.positive(name, "scale_factor", scale_factor, allow_int=True)
         self.scale_window = checks.integer(name, "scale_window", scale_window, 1)
         self.cur_iter = Parameter(1, name="current_iterator_step")
         self.last_overflow_iter = Parameter(0, name="last_overflow_iterator_step")
@@ -157,7 +156,7 @@ class DynamicLossScaleUpdateCell(Cell):
         """What the scale started with."""
         return self.loss_scale_value
 
-    def construct(self, loss_scale: Parameter, overflow: Any) -> Tensor:
+    def construct(self, loss_scale: Parameter, overflow: TensorLike) -> Tensor:
         """Move the scale.
 
         Args:
@@ -165,7 +164,7 @@ class DynamicLossScaleUpdateCell(Cell):
             overflow: Bool, of one element.
 
         Raises:
-            TypeError: `loss_scale` is no Parameter.
+            TypeError: `loss_scale` is not a Parameter.
         """
         if not isinstance(loss_scale, Parameter):
             raise TypeError(

@@ -2,13 +2,14 @@
 
 Glossary
     parameters  the Parameters it trains, in the order in which it takes their gradients
-    state       Parameters of its own: `global_step`, the learning rates, and what its rule keeps
-                for each trained Parameter, named by a prefix and its name (`moments.fc1.weight`)
+    state       Parameters of its own: `global_step`, the learning rates, and the state of its
+                update rule for each trained Parameter, named by a prefix and its name
+                (`moments.fc1.weight`)
     source      where the learning rate or weight decay of a group comes from: a Parameter, a
                 number or a schedule
 
 `opt(gradients)` makes one update: compiled as one program when it is called by itself in graph
-mode, as a part of the program when it is called inside one. For an optimizer of one's own there
+mode, and as part of the program when it is called inside one. For an optimizer of one's own there
 are three ways: `from_optax`, a `RuleOptimizer`, or a subclass of `Optimizer` with MindSpore's
 `construct`:
 
@@ -24,12 +25,13 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from paramesh import context
 from paramesh.dtype import int32, to_dtype
@@ -37,15 +39,24 @@ from paramesh.errors import DuplicateNameError, OptimizerError, ParameterShapeEr
 from paramesh.initializer.factory import initializer
 from paramesh.nn.cell import Cell
 from paramesh.nn.containers import CellList
+from paramesh.ops.table import TARGETS
 from paramesh.optim import checks, groups, rates
-from paramesh.parameter import Parameter, ParameterTuple
+from paramesh.optim.groups import Parameters, WeightDecay
+from paramesh.optim.rates import LearningRate
+from paramesh.parameter import Parameter, ParameterTuple, Pool
 from paramesh.state import placement, trace_scope, tracing
+from paramesh.tensor.argument_types import RawNumber, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.promotion import cast
 
+T = TypeVar("T")
+
+#: One gradient for each Parameter, in their order; None for one that is frozen.
+Gradients = Sequence[TensorLike | None]
+
 _EXEMPT = ("beta", "gamma")
 
-#: All optimizers that there are.
+#: All optimizers that exist.
 live: weakref.WeakSet[Optimizer] = weakref.WeakSet()
 
 
@@ -61,7 +72,7 @@ class Optimizer(Cell):
             the step, such as an optax schedule.
         parameters: Parameters, or groups of them (see `groups.py`).
         weight_decay: a number, or a schedule Cell.
-        loss_scale: what the loss was multiplied by; the gradients are divided by it.
+        loss_scale: the factor of the loss; the gradients are divided by it.
 
     Raises:
         TypeError, KeyError, ValueError, RuntimeError: see `groups.make_group_plan` and
@@ -82,43 +93,43 @@ class Optimizer(Cell):
         super().__init_subclass__(**options)
         mine = vars(cls)
         if "construct" in mine and not mine.get("keeps_frozen", False):
-            cls.construct = _putting_back(mine["construct"])  # type: ignore[method-assign]
+            cls.construct = _restoring_frozen(mine["construct"])  # type: ignore[method-assign]
 
     def __init__(
         self,
-        learning_rate: Any,
-        parameters: Any,
-        weight_decay: Any = 0.0,
+        learning_rate: LearningRate,
+        parameters: Parameters,
+        weight_decay: WeightDecay = 0.0,
         loss_scale: float = 1.0,
     ) -> None:
         super().__init__(auto_prefix=False)
         self.__dict__["_by_name"] = {}
         name = type(self).__name__
-        self.loss_scale = checks.positive(name, "loss_scale", loss_scale, whole=True)
+        self.loss_scale = checks.positive(name, "loss_scale", loss_scale, allow_int=True)
         self.reciprocal_scale = 1.0 / self.loss_scale
-        plan = groups.make_group_plan(name, parameters, weight_decay)
-        params = ParameterTuple(plan.parameters)
-        self.is_group = plan.grouped
-        self._group_of = tuple(plan.group_of)
-        self._centralize = tuple(plan.groups[i].centralize for i in plan.group_of)
+        group_plan = groups.make_group_plan(name, parameters, weight_decay)
+        params = ParameterTuple(group_plan.parameters)
+        self.is_group = group_plan.grouped
+        self._group_of = tuple(group_plan.group_of)
+        self._centralize = tuple(group_plan.groups[i].centralize for i in group_plan.group_of)
         self._preprocesses = True
         self.add_state(
             "global_step", Parameter(initializer("zeros", [1], int32), name="global_step")
         )
-        self._set_rates(name, learning_rate, plan.groups)
+        self._set_rates(name, learning_rate, group_plan.groups)
         self.add_state("parameters", params)
         self.__dict__["_parameters"] = params
-        self._set_decays([group.weight_decay for group in plan.groups])
+        self._set_decays([group.weight_decay for group in group_plan.groups])
         live.add(self)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         live.add(self)
 
-    def _set_rates(self, name: str, default: Any, plan: list[groups.Group]) -> None:
+    def _set_rates(self, name: str, default: LearningRate, all_groups: list[groups.Group]) -> None:
         shared = None
         sources: list[rates.Rate] = []
-        for i, group in enumerate(plan):
+        for i, group in enumerate(all_groups):
             if group.rate is not None:
                 rate_name = f"learning_rate_group_{i}"
                 sources.append(rates.make_rate(name, group.rate, rate_name))
@@ -127,8 +138,8 @@ class Optimizer(Cell):
                     shared = rates.make_rate(name, default, "learning_rate")
                 sources.append(shared)
         if shared is None and default is not None:
-            rates.make_rate(name, default, "learning_rate")  # unused, but it has to be right
-        self.is_group_lr = any(group.rate is not None for group in plan)
+            rates.make_rate(name, default, "learning_rate")  # not used, but checked
+        self.is_group_lr = any(group.rate is not None for group in all_groups)
         self.dynamic_lr = any(isinstance(source, Cell) for source in sources)
         if self.dynamic_lr:
             cells = [s if isinstance(s, Cell) else rates.ConstantLR(s) for s in sources]
@@ -144,13 +155,35 @@ class Optimizer(Cell):
         self.__dict__["_of_groups"] = tuple(sources)
 
     @property
+    def target(self) -> str:
+        """Where updates are computed: what was set, or the kind of device that is used.
+
+        MindSpore updates rows of sparse gradients there. Here setting it is of no effect: an update
+        is part of the compiled program, on the devices that hold the Parameters.
+        """
+        kind = context.get_context("device_target") or jax.default_backend().upper()
+        return self.__dict__.get("_target", kind)
+
+    @target.setter
+    def target(self, value: str) -> None:
+        if not isinstance(value, str):
+            raise TypeError(
+                f"{type(self).__name__}.target: expected a str, got {type(value).__name__}."
+            )
+        if value not in TARGETS:
+            raise ValueError(
+                f"{type(self).__name__}.target: {value!r} is not one of {', '.join(TARGETS)}."
+            )
+        self.__dict__["_target"] = value
+
+    @property
     def _sources(self) -> tuple[rates.Rate, ...]:
         """Where the learning rate of each group comes from."""
         if self.is_group_lr:
             return self._of_groups
         return (self.learning_rate,) * len(self._of_groups)
 
-    def _set_decays(self, decays: list[groups.Decay]) -> None:
+    def _set_decays(self, decays: list[WeightDecay]) -> None:
         of_each = [decays[i] for i in self._group_of]
         cells = [decay for decay in decays if isinstance(decay, Cell)]
         if cells and self.is_group:
@@ -160,7 +193,7 @@ class Optimizer(Cell):
         self.dynamic_weight_decay = bool(cells)
         self.decay_flags = tuple(
             (isinstance(decay, Cell) or decay > 0)
-            and (self.is_group or not any(part in param.name for part in _EXEMPT))
+            and (self.is_group or not any(word in param.name for word in _EXEMPT))
             for param, decay in zip(self._parameters, of_each, strict=True)
         )
 
@@ -181,7 +214,7 @@ class Optimizer(Cell):
                     f"'{param.name}'. Rename the trained one: {other}."
                 )
             key = attribute if single and attribute not in self._params else param.name
-            trace_scope.refuse_made(param, type(self).__name__)
+            trace_scope.refuse_created(param, type(self).__name__)
             self._params[key] = param
         self.__dict__[attribute] = state
         self._changed()
@@ -193,28 +226,23 @@ class Optimizer(Cell):
         """
 
     def later(self, steps: int) -> dict[Parameter, np.ndarray[Any, Any]]:
-        """The values that what counts steps would have after some more of them.
+        """The values that step counters will have after some more steps.
 
-        It moves with every step in the same way, whatever the gradients are.
+        They change with every step in the same way, whatever the gradients are.
         """
         return {self.global_step: self.global_step.asnumpy() + np.int32(steps)}
 
     @property
     def unique(self) -> bool:
-        """True: each Parameter gets one gradient, as a whole."""
+        """True: each Parameter gets one gradient, of its full shape."""
         return True
-
-    @property
-    def target(self) -> str:
-        """The kind of device that updates: `CPU`, `GPU` or `TPU`."""
-        return context.get_context("device_target") or jax.default_backend().upper()
 
     def frozen(self) -> frozenset[int]:
         """Which of `parameters` are frozen (`requires_grad=False`) now: they do not move."""
         params = enumerate(self._parameters)
         return frozenset([i for i, param in params if not param.requires_grad])
 
-    def _cache_key(self) -> Any:
+    def _cache_key(self) -> tuple[Hashable, ...]:
         # A program that updates Parameters in a flat array looks at none of them by itself.
         return (*super()._cache_key(), self.frozen())
 
@@ -231,10 +259,10 @@ class Optimizer(Cell):
             return self.learning_rate
         values = self._by_group(self._sources)
         if not self.is_group_lr:
-            return wrap(values[0])
-        return tuple(wrap(values[i]) for i in self._group_of)
+            return wrap(jnp.asarray(values[0]))
+        return tuple(wrap(jnp.asarray(values[i])) for i in self._group_of)
 
-    def get_lr_parameter(self, param: Any) -> Any:
+    def get_lr_parameter(self, param: Parameter | Sequence[Parameter]) -> Any:
         """The Parameter that holds the learning rate of a Parameter (or a list of them for a list).
 
         For a rate that a schedule computes, the schedule.
@@ -262,10 +290,10 @@ class Optimizer(Cell):
             return wrap(jnp.asarray(values[0], jnp.float32))
         return tuple(wrap(jnp.asarray(values[i], jnp.float32)) for i in self._group_of)
 
-    def _by_group(self, sources: Sequence[Any]) -> list[Any]:
+    def _by_group(self, sources: Sequence[rates.Rate | float]) -> list[RawNumber]:
         """The present value of each source: a python number, or a raw Float32 scalar."""
         step: Tensor | None = None
-        done: dict[int, Any] = {}
+        done: dict[int, RawNumber] = {}
         for source in sources:
             if id(source) in done:
                 continue
@@ -278,12 +306,12 @@ class Optimizer(Cell):
                 done[id(source)] = raw(source) if isinstance(source, Parameter) else source
         return [done[id(source)] for source in sources]
 
-    def _rates(self) -> list[Any]:
+    def _rates(self) -> list[RawNumber]:
         """The learning rate of each Parameter, raw."""
         values = self._by_group(self._sources)
         return [values[i] for i in self._group_of]
 
-    def _decays(self) -> list[Any]:
+    def _decays(self) -> list[RawNumber]:
         """The weight decay of each Parameter: raw or a python number, 0.0 where none applies."""
         if not any(self.decay_flags) or not self._preprocesses:
             return [0.0] * len(self.decay_flags)
@@ -295,11 +323,11 @@ class Optimizer(Cell):
 
     # Gradients, for optimizers with a `construct` of their own.
 
-    def flatten_gradients(self, gradients: Any) -> Any:
+    def flatten_gradients(self, gradients: Gradients) -> Gradients:
         """The gradients as they are: the state here is not flat."""
         return gradients
 
-    def decay_weight(self, gradients: Any) -> tuple[Tensor, ...]:
+    def decay_weight(self, gradients: Gradients) -> tuple[Tensor, ...]:
         """Gradients with `weight_decay * loss_scale * parameter` added where decay applies.
 
         Raises:
@@ -312,7 +340,7 @@ class Optimizer(Cell):
             for g, decay, p in zip(grads, self._decays(), self._parameters, strict=True)
         )
 
-    def gradients_centralization(self, gradients: Any) -> tuple[Tensor, ...]:
+    def gradients_centralization(self, gradients: Gradients) -> tuple[Tensor, ...]:
         """Gradients of convolution kernels less their means, in groups that ask for it."""
         grads = self.check_gradients(gradients)
         return tuple(
@@ -320,14 +348,14 @@ class Optimizer(Cell):
             for g, wanted in zip(grads, self._centralize, strict=True)
         )
 
-    def scale_grad(self, gradients: Any) -> tuple[Tensor, ...]:
+    def scale_grad(self, gradients: Gradients) -> tuple[Tensor, ...]:
         """Gradients divided by `loss_scale`."""
         grads = self.check_gradients(gradients)
         if self.loss_scale == 1.0 or not self._preprocesses:
             return tuple(map(wrap, grads))
         return tuple(wrap(g * self.reciprocal_scale) for g in grads)
 
-    def check_gradients(self, gradients: Any) -> list[Any]:
+    def check_gradients(self, gradients: Gradients) -> list[Array]:
         """Raw gradients, at least Float32, in the order of `parameters`.
 
         Raises:
@@ -351,7 +379,7 @@ class Optimizer(Cell):
             )
         return [self._gradient(p, g) for p, g in zip(params, gradients, strict=True)]
 
-    def _gradient(self, param: Parameter, gradient: Any) -> Any:
+    def _gradient(self, param: Parameter, gradient: TensorLike | None) -> Array:
         name = type(self).__name__
         if gradient is None and not param.requires_grad:
             return jnp.zeros(param.shape, _at_least_float32(param))
@@ -374,12 +402,12 @@ class Optimizer(Cell):
             )
         return work(value)
 
-    def broadcast_params(self, optim_result: Any) -> Any:
-        """What it was given: where Parameters live is the placement's business."""
+    def broadcast_params(self, optim_result: T) -> T:
+        """`optim_result` unchanged: the placement decides where Parameters live."""
         return optim_result
 
-    def construct(self, gradients: Any) -> Any:
-        """One update; to be written by every subclass that has no rule."""
+    def construct(self, gradients: Gradients) -> Any:
+        """One update; to be written by every subclass that has no update rule."""
         raise NotImplementedError(
             f"{type(self).__name__} has no construct(self, gradients): write one that updates "
             "self.parameters and global_step."
@@ -410,17 +438,18 @@ class Optimizer(Cell):
             )
 
 
-def _putting_back(construct: Callable[..., Any]) -> Callable[..., Any]:
+def _restoring_frozen(construct: Callable[..., Any]) -> Callable[..., Any]:
     """A `construct` after which frozen Parameters, and their state, are as they were."""
 
     @functools.wraps(construct)
-    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def run(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
         frozen = {self._parameters[i] for i in self.frozen()}
         if not frozen:
             return construct(self, *args, **kwargs)
         kept = [*frozen]
         for state in self._params.values():
-            original = None if state._original is None else state._original()
+            reference = None if state is None else state._original
+            original = None if reference is None else reference()
             if original in frozen:
                 kept.append(state)
         before = [tracing.read(param) for param in kept]
@@ -432,21 +461,21 @@ def _putting_back(construct: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _at_least_float32(param: Parameter) -> Any:
-    return np.float32 if param.dtype.itemsize < 4 else param.dtype.np_dtype
+def _at_least_float32(param: Parameter) -> np.dtype[Any]:
+    return np.dtype(np.float32) if param.dtype.itemsize < 4 else param.dtype.np_dtype
 
 
 def _steps(listed: rates.ListedLR) -> int:
     return listed.steps()
 
 
-def work(value: Any) -> Any:
+def work(value: object) -> Array:
     """The raw value that arithmetic is done with: Float16 and BFloat16 are widened to Float32."""
-    value = raw(value)
-    return value.astype(jnp.float32) if value.dtype.itemsize < 4 else value
+    given = raw(value)
+    return given.astype(jnp.float32) if given.dtype.itemsize < 4 else given
 
 
-def centralized(gradient: Any) -> Any:
+def centralized(gradient: Array) -> Array:
     """A convolution kernel's gradient less its mean over all axes but the first; others as is."""
     # Yong et al. 2020. MindSpore documents it for convolutions alone, whose kernels have at least
     # three axes.
@@ -455,6 +484,6 @@ def centralized(gradient: Any) -> Any:
     return gradient - jnp.mean(gradient, axis=tuple(range(1, gradient.ndim)), keepdims=True)
 
 
-def store(param: Parameter, value: Any) -> None:
+def store(param: Parameter | Pool, value: Array) -> None:
     """Write a raw value, cast to the Parameter's element type."""
     tracing.write(param, cast(value, param.dtype))

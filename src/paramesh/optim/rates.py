@@ -18,9 +18,13 @@ from paramesh.dtype import float32
 from paramesh.nn.cell import Cell
 from paramesh.optim.schedules import LearningRateSchedule
 from paramesh.parameter import Parameter
+from paramesh.tensor.argument_types import NumberLike
 from paramesh.tensor.base import Tensor, raw, wrap
 
 Rate = Parameter | Cell
+
+#: What a user gives for one: see `Optimizer`.
+LearningRate = float | Iterable[float] | Tensor | Cell | Callable[[Any], Any]
 
 _KINDS = "a number, a list of numbers, a Tensor of shape () or (steps,), a LearningRateSchedule"
 
@@ -36,7 +40,7 @@ class ListedLR(LearningRateSchedule):
         super().__init__()
         self.learning_rate = Parameter(Tensor(rates), name=name)
 
-    def construct(self, global_step: Any) -> Tensor:
+    def construct(self, global_step: NumberLike) -> Tensor:
         """The rate at a step."""
         step = jnp.asarray(raw(global_step), jnp.int32)
         return wrap(jnp.take(raw(self.learning_rate), step, mode="clip"))
@@ -53,7 +57,7 @@ class ConstantLR(LearningRateSchedule):
         super().__init__()
         self.learning_rate = rate
 
-    def construct(self, global_step: Any) -> Tensor:
+    def construct(self, global_step: NumberLike) -> Tensor:
         """The rate."""
         return wrap(raw(self.learning_rate))
 
@@ -65,13 +69,13 @@ class FunctionLR(LearningRateSchedule):
         super().__init__()
         self.function = function
 
-    def construct(self, global_step: Any) -> Tensor:
+    def construct(self, global_step: NumberLike) -> Tensor:
         """The rate at a step."""
         step = jnp.asarray(raw(global_step), jnp.int32).reshape(())
         return wrap(jnp.asarray(raw(self.function(step)), jnp.float32))
 
 
-def make_rate(owner: str, rate: Any, name: str) -> Rate:
+def make_rate(owner: str, rate: object, name: str) -> Rate:
     """A learning rate as given to an optimizer -> the Parameter or schedule that holds it.
 
     Raises:
@@ -81,7 +85,7 @@ def make_rate(owner: str, rate: Any, name: str) -> Rate:
     if isinstance(rate, Cell):
         return rate
     if isinstance(rate, bool | numbers.Real | np.number):
-        return Parameter(float(_checked(owner, name, np.float64(rate))), name=name)
+        return Parameter(float(_checked(owner, name, np.asarray(rate, np.float64))), name=name)
     if isinstance(rate, Tensor):
         values = np.asarray(rate).astype(np.float32)
         if values.ndim == 0:
@@ -115,7 +119,7 @@ def _listed(owner: str, name: str, values: np.ndarray[Any, Any]) -> np.ndarray[A
     return _checked(owner, name, values).astype(float32.np_dtype)
 
 
-def _checked(owner: str, name: str, values: Any) -> Any:
+def _checked(owner: str, name: str, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     wrong = np.flatnonzero(~(np.isfinite(values) & (values >= 0)))
     if wrong.size:
         where = f"[{wrong[0]}]" if np.ndim(values) else ""

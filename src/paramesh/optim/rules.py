@@ -1,4 +1,4 @@
-"""Update rules as optax transformations, for what optax has not or has with other arithmetic.
+"""Update rules as optax transformations, where optax lacks one or computes it differently.
 
 Each function here returns an `optax.GradientTransformationExtraArgs`: `init(params)` gives the
 first state, `update(grads, state, params, learning_rate=…)` the updates to add to the params and
@@ -22,6 +22,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import Array
+
+from paramesh.tensor.argument_types import RawNumber
 
 Tree = Any
 Rule = optax.GradientTransformationExtraArgs
@@ -54,7 +57,7 @@ def full(params: Tree, value: float) -> Tree:
     return jax.tree.map(lambda p: jnp.full(p.shape, value, p.dtype), params)
 
 
-def _one(value: float) -> jax.Array:
+def _one(value: float) -> Array:
     return jnp.asarray(value, jnp.float32)
 
 
@@ -73,7 +76,9 @@ def sgd(dampening: float = 0.0, nesterov: bool = False) -> Rule:
     """Stochastic gradient descent with momentum and dampening; `update` takes `momentum=` too."""
 
     @jax.jit
-    def leaf(g: Any, accum: Any, stat: Any, rate: Any, momentum: Any) -> Any:
+    def leaf(
+        g: Array, accum: Array, stat: Array, rate: RawNumber, momentum: RawNumber
+    ) -> tuple[Array, ...]:
         kept = jnp.where(stat > 0, g, accum * momentum + g * (1.0 - dampening))
         top = g + kept * momentum if nesterov else kept
         return -rate * top, kept, jnp.zeros_like(stat)
@@ -82,7 +87,7 @@ def sgd(dampening: float = 0.0, nesterov: bool = False) -> Rule:
         return SGDState(full(params, 0.0), full(params, 1.0))
 
     def update(
-        grads: Tree, state: SGDState, params: Tree = None, *, learning_rate: Tree, momentum: Any
+        grads: Tree, state: SGDState, params: Tree = None, *, learning_rate: Tree, momentum: Tree
     ) -> Any:
         rates, momenta = spread(learning_rate, grads), spread(momentum, grads)
         updates, accum, stat = over(leaf, grads, state.accum, state.stat, rates, momenta)
@@ -102,8 +107,8 @@ def _rest(decay: float) -> float:
 class AdamState(NamedTuple):
     """The powers are beta1**t and beta2**t after t steps."""
 
-    beta1_power: Any
-    beta2_power: Any
+    beta1_power: Array
+    beta2_power: Array
     moment1: Tree
     moment2: Tree
 
@@ -111,8 +116,8 @@ class AdamState(NamedTuple):
 class AmsgradState(NamedTuple):
     """As AdamState, with the largest `moment2` so far."""
 
-    beta1_power: Any
-    beta2_power: Any
+    beta1_power: Array
+    beta2_power: Array
     moment1: Tree
     moment2: Tree
     vhat: Tree
@@ -135,7 +140,9 @@ def adam(
     c1, c2 = _rest(b1), _rest(b2)
 
     @jax.jit
-    def leaf(g: Any, m: Any, v: Any, rate: Any, largest: Any = None) -> Any:
+    def leaf(
+        g: Array, m: Array, v: Array, rate: RawNumber, largest: Array | None = None
+    ) -> tuple[Array, ...]:
         m = b1 * m + c1 * g
         v = b2 * v + c2 * (g * g)
         top = b1 * m + c1 * g if nesterov else m
@@ -177,7 +184,9 @@ def adam_weight_decay(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6) -> 
     c1, c2 = _rest(b1), _rest(b2)
 
     @jax.jit
-    def leaf(g: Any, m: Any, v: Any, w: Any, rate: Any, decay: Any) -> Any:
+    def leaf(
+        g: Array, m: Array, v: Array, w: Array, rate: RawNumber, decay: RawNumber
+    ) -> tuple[Array, ...]:
         m = b1 * m + c1 * g
         v = b2 * v + c2 * (g * g)
         return -rate * (m / (jnp.sqrt(v) + eps) + decay * w), m, v
@@ -203,7 +212,7 @@ def adam_weight_decay(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6) -> 
 class AdaMaxState(NamedTuple):
     """`moment2` is the exponentially weighted infinity norm."""
 
-    beta1_power: Any
+    beta1_power: Array
     moment1: Tree
     moment2: Tree
 
@@ -214,7 +223,7 @@ def adamax(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Rule:
     c1 = _rest(b1)
 
     @jax.jit
-    def leaf(g: Any, m: Any, v: Any, rate: Any) -> Any:
+    def leaf(g: Array, m: Array, v: Array, rate: RawNumber) -> tuple[Array, ...]:
         m = b1 * m + c1 * g
         v = jnp.maximum(b2 * v, jnp.abs(g))
         return -rate * (m / (v + eps)), m, v
@@ -239,7 +248,7 @@ class LambState(NamedTuple):
     lamb_v: Tree
 
 
-def _bias(decay: float, step: Any) -> Any:
+def _bias(decay: float, step: Array) -> Array:
     # 1 - decay**step, without the cancellation that float32 has for a decay near 1.
     return -jnp.expm1(step * math.log(decay))
 
@@ -248,19 +257,22 @@ def _bias(decay: float, step: Any) -> Any:
 def lamb(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6) -> Rule:
     """LAMB (You et al. 2020, algorithm 2), the norms' ratio as in `optax.scale_by_trust_ratio`.
 
-    `update` takes `weight_decay=` too: it is part of the direction that the ratio scales.
+    `update` takes `weight_decay=` too: it belongs to the direction that the ratio scales.
     """
     trust = optax.scale_by_trust_ratio()
 
     @jax.jit
-    def leaf(g: Any, m: Any, v: Any, w: Any, decay: Any, bias1: Any, bias2: Any) -> Any:
+    def leaf(
+        g: Array, m: Array, v: Array, w: Array, decay: RawNumber, bias1: RawNumber, bias2: RawNumber
+    ) -> tuple[Array, ...]:
         m = b1 * m + (1.0 - b1) * g
         v = b2 * v + (1.0 - b2) * (g * g)
         return m / bias1 / (jnp.sqrt(v / bias2) + eps) + decay * w, m, v
 
     @jax.jit
-    def scaled(direction: Any, w: Any, rate: Any) -> Any:
-        return (-rate * trust.update(direction, trust.init(w), w)[0],)
+    def scaled(direction: Array, w: Array, rate: RawNumber) -> tuple[Array, ...]:
+        scaled: Array = trust.update(direction, trust.init(w), w)[0]  # type: ignore[assignment]
+        return (-rate * scaled,)
 
     def init(params: Tree) -> LambState:
         return LambState(jnp.zeros((), jnp.int32), full(params, 0.0), full(params, 0.0))

@@ -1,4 +1,4 @@
-"""More update rules in the manner of `rules.py`: those that adapt a rate to each element.
+"""More update rules like those of `rules.py`: those that adapt a rate to each element.
 
 Adagrad and Adadelta are optax's own (`optax.scale_by_rss(eps=0)`, `optax.scale_by_adadelta`).
 """
@@ -6,13 +6,16 @@ Adagrad and Adadelta are optax's own (`optax.scale_by_rss(eps=0)`, `optax.scale_
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax import Array
 
 from paramesh.optim.rules import Rule, Tree, full, over, spread
+from paramesh.tensor.argument_types import RawNumber
 
 
 @functools.cache
@@ -20,7 +23,7 @@ def adagrad_frozen() -> optax.GradientTransformation:
     """Adagrad whose sums of squares stay as they are (`update_slots=False`)."""
 
     @jax.jit
-    def leaf(g: Any, accum: Any) -> Any:
+    def leaf(g: Array, accum: Array) -> tuple[Array, ...]:
         return (jnp.where(accum > 0, g * jax.lax.rsqrt(accum), 0.0),)
 
     def init(params: Tree) -> optax.ScaleByRssState:
@@ -43,12 +46,12 @@ def proximal_adagrad(accum: float = 0.1, l1: float = 0.0, l2: float = 0.0) -> Ru
     """Adagrad with a proximal step for `l1 * |w| + l2 / 2 * w**2` (Duchi & Singer 2009)."""
 
     @jax.jit
-    def leaf(g: Any, total: Any, w: Any, rate: Any) -> Any:
+    def leaf(g: Array, total: Array, w: Array, rate: RawNumber) -> tuple[Array, ...]:
         total = total + g * g
         eta = rate / jnp.sqrt(total)
         moved = w - eta * g
-        cut = jnp.sign(moved) * jnp.maximum(jnp.abs(moved) - eta * l1, 0.0) if l1 > 0 else moved
-        return cut / (1.0 + eta * l2) - w, total
+        shrunk = jnp.sign(moved) * jnp.maximum(jnp.abs(moved) - eta * l1, 0.0) if l1 > 0 else moved
+        return shrunk / (1.0 + eta * l2) - w, total
 
     def init(params: Tree) -> AccumState:
         return AccumState(full(params, accum))
@@ -86,7 +89,9 @@ def rmsprop(
     """
 
     @jax.jit
-    def leaf(g: Any, square: Any, moment: Any, rate: Any, mean: Any = None) -> Any:
+    def leaf(
+        g: Array, square: Array, moment: Any, rate: RawNumber, mean: Array | None = None
+    ) -> tuple[Array, ...]:
         square = decay * square + (1.0 - decay) * (g * g)
         spread_of = square
         if mean is not None:
@@ -99,7 +104,13 @@ def rmsprop(
         square, zero = full(params, 1.0), full(params, 0.0)
         return CenteredRMSPropState(zero, square, zero) if centered else RMSPropState(square, zero)
 
-    def update(grads: Tree, state: Any, params: Tree = None, *, learning_rate: Tree) -> Any:
+    def update(
+        grads: Tree,
+        state: Any,
+        params: Tree = None,
+        *,
+        learning_rate: Tree,
+    ) -> Any:
         mean = [state.mean_grad] if centered else []
         rates = spread(learning_rate, grads)
         updates, *new = over(leaf, grads, state.mean_square, state.moment, rates, *mean)
@@ -124,7 +135,7 @@ def ftrl(initial_accum: float = 0.1, lr_power: float = -0.5) -> Rule:
     """
 
     @jax.jit
-    def leaf(g: Any, total: Any, linear: Any, w: Any, rate: Any) -> Any:
+    def leaf(g: Array, total: Array, linear: Array, w: Array, rate: RawNumber) -> tuple[Array, ...]:
         new = total + g * g
         grown = (_power(new, -lr_power) - _power(total, -lr_power)) / rate
         return new, linear + g - grown * w
@@ -140,16 +151,18 @@ def ftrl(initial_accum: float = 0.1, lr_power: float = -0.5) -> Rule:
     return Rule(init, update)  # type: ignore[arg-type]
 
 
-def _power(base: Any, exponent: float) -> Any:
+def _power(base: Array, exponent: float) -> Array:
     return jnp.sqrt(base) if exponent == 0.5 else base**exponent
 
 
 @functools.cache
-def ftrl_weights(lr_power: float = -0.5, l1: float = 0.0, l2: float = 0.0) -> Any:
+def ftrl_weights(
+    lr_power: float = -0.5, l1: float = 0.0, l2: float = 0.0
+) -> Callable[[Array, Array, RawNumber], Array]:
     """A function (sums of squares, linear, rate) -> weights, for one leaf."""
 
     @jax.jit
-    def leaf(total: Any, linear: Any, rate: Any) -> Any:
+    def leaf(total: Array, linear: Array, rate: RawNumber) -> Array:
         bottom = _power(total, -lr_power) / rate + 2.0 * l2
         return jnp.where(jnp.abs(linear) > l1, (jnp.sign(linear) * l1 - linear) / bottom, 0.0)
 
@@ -170,7 +183,9 @@ def asgd(lambd: float = 1e-4, alpha: float = 0.75, t0: float = 1e6) -> Rule:
     """Averaged SGD (Polyak & Juditsky 1992): the average is in the state, the weights are plain."""
 
     @jax.jit
-    def leaf(g: Any, mu: Any, eta: Any, ax: Any, w: Any, rate: Any, step: Any) -> Any:
+    def leaf(
+        g: Array, mu: Array, eta: Array, ax: Array, w: Array, rate: RawNumber, step: RawNumber
+    ) -> tuple[Array, ...]:
         eta = jnp.where(step == 1.0, rate, eta)
         new = w * (1.0 - lambd * eta) - eta * g
         ax = jnp.where(mu == 1.0, new, ax + (new - ax) * mu)
@@ -205,7 +220,7 @@ def rprop(
     """Resilient backpropagation (Riedmiller & Braun 1993), a turned element waiting one step."""
 
     @jax.jit
-    def leaf(g: Any, prev: Any, size: Any, rate: Any) -> Any:
+    def leaf(g: Array, prev: Array, size: Array, rate: RawNumber) -> tuple[Array, ...]:
         size = jnp.where(size == 0, rate, size)
         same = g * prev
         factor = jnp.where(same > 0, eta_plus, jnp.where(same < 0, eta_minus, 1.0))
@@ -225,12 +240,12 @@ def rprop(
 
 
 class AdaFactorState(NamedTuple):
-    """Means of squares: by rows and columns for two axes and more, whole otherwise.
+    """Means of squares: by rows and columns for two axes and more, otherwise for each element.
 
     What a leaf has no use for has shape (1,). `exp_avg` is None without first moment.
     """
 
-    afactor_step: Any
+    afactor_step: Array
     exp_avg: Tree
     exp_avg_sq_row: Tree
     exp_avg_sq_col: Tree
@@ -238,13 +253,13 @@ class AdaFactorState(NamedTuple):
 
 
 def factored_shapes(shape: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """Shapes of the row means, column means and whole means that AdaFactor keeps."""
+    """Shapes of the row means, column means and elementwise means that AdaFactor keeps."""
     if len(shape) < 2:
         return (1,), (1,), shape
     return shape[:-1], shape[:-2] + shape[-1:], (1,)
 
 
-def _rms(x: Any) -> Any:
+def _rms(x: Array) -> Array:
     return jnp.sqrt(jnp.mean(x * x))
 
 
@@ -265,8 +280,16 @@ def adafactor(
 
     @jax.jit
     def leaf(
-        g: Any, row: Any, col: Any, sq: Any, w: Any, rate: Any, decay: Any, b2: Any, avg: Any = None
-    ) -> Any:
+        g: Array,
+        row: Array,
+        col: Array,
+        sq: Array,
+        w: Array,
+        rate: RawNumber,
+        decay: RawNumber,
+        b2: RawNumber,
+        avg: Array | None = None,
+    ) -> tuple[Array, ...]:
         if scale_parameter:
             rate = rate * jnp.maximum(eps[1], _rms(w))
         square = g * g + eps[0]
@@ -281,7 +304,8 @@ def adafactor(
         direction = direction / jnp.maximum(1.0, _rms(direction) / clip_threshold) * rate
         new = [row, col, sq]
         if avg is not None:
-            direction = beta1 * avg + (1.0 - (beta1 or 0.0)) * direction
+            decay1 = beta1 or 0.0
+            direction = decay1 * avg + (1.0 - decay1) * direction
             new.insert(0, direction)
         return (-direction - rate * decay * w, *new)
 

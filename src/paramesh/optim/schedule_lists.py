@@ -4,18 +4,17 @@ MindSpore's functions by their names. All but `piecewise_constant_lr` count in e
 epoch `i // step_per_epoch`, and the rate changes from epoch to epoch. Give the list to an
 optimizer as `learning_rate`; the schedules of `schedules.py` do the same without a list.
 
-All raise TypeError for a rate that is no float or a count that is no int, and ValueError for one
-out of range.
+All raise TypeError for a rate that is not a float or a count that is not an int, and ValueError for
+one out of range.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 from paramesh.optim import checks
-from paramesh.optim.schedules import ordered
+from paramesh.optim.schedules import check_cosine, check_decay, check_polynomial
 
 
 def piecewise_constant_lr(milestone: list[int], learning_rates: list[float]) -> list[float]:
@@ -49,18 +48,11 @@ def piecewise_constant_lr(milestone: list[int], learning_rates: list[float]) -> 
 
 
 def _by_epoch(
-    name: str, total_step: Any, step_per_epoch: Any, rate_at: Callable[[int], float]
+    name: str, total_step: object, step_per_epoch: object, rate_at: Callable[[int], float]
 ) -> list[float]:
     total = checks.integer(name, "total_step", total_step, 1)
     per_epoch = checks.integer(name, "step_per_epoch", step_per_epoch, 1)
     return [rate_at(step // per_epoch) for step in range(total)]
-
-
-def _decay_arguments(name: str, rate: Any, decay: Any, epochs: Any, is_stair: Any) -> None:
-    checks.positive(name, "learning_rate", rate)
-    checks.positive(name, "decay_rate", decay)
-    checks.integer(name, "decay_epoch", epochs, 1)
-    checks.boolean(name, "is_stair", is_stair)
 
 
 def exponential_decay_lr(
@@ -73,7 +65,7 @@ def exponential_decay_lr(
 ) -> list[float]:
     """`learning_rate * decay_rate ** (epoch / decay_epoch)`; rounded down if `is_stair`."""
     name = "exponential_decay_lr"
-    _decay_arguments(name, learning_rate, decay_rate, decay_epoch, is_stair)
+    check_decay(name, learning_rate, decay_rate, "decay_epoch", decay_epoch, is_stair)
 
     def rate(epoch: int) -> float:
         periods = epoch // decay_epoch if is_stair else epoch / decay_epoch
@@ -92,11 +84,11 @@ def natural_exp_decay_lr(
 ) -> list[float]:
     """`learning_rate * exp(-decay_rate * epoch)`.
 
-    With `is_stair`, epochs count in whole multiples of `decay_epoch`, which otherwise has no
+    With `is_stair`, epochs count in multiples of `decay_epoch`, which otherwise has no
     effect, as in MindSpore.
     """
     name = "natural_exp_decay_lr"
-    _decay_arguments(name, learning_rate, decay_rate, decay_epoch, is_stair)
+    check_decay(name, learning_rate, decay_rate, "decay_epoch", decay_epoch, is_stair)
 
     def rate(epoch: int) -> float:
         counted = epoch // decay_epoch * decay_epoch if is_stair else epoch
@@ -115,7 +107,7 @@ def inverse_decay_lr(
 ) -> list[float]:
     """`learning_rate / (1 + decay_rate * epoch / decay_epoch)`; rounded down if `is_stair`."""
     name = "inverse_decay_lr"
-    _decay_arguments(name, learning_rate, decay_rate, decay_epoch, is_stair)
+    check_decay(name, learning_rate, decay_rate, "decay_epoch", decay_epoch, is_stair)
 
     def rate(epoch: int) -> float:
         periods = epoch // decay_epoch if is_stair else epoch / decay_epoch
@@ -129,10 +121,7 @@ def cosine_decay_lr(
 ) -> list[float]:
     """From `max_lr` to `min_lr` along half a cosine over `decay_epoch` epochs, then `min_lr`."""
     name = "cosine_decay_lr"
-    checks.not_negative(name, "min_lr", min_lr, whole=False)
-    checks.positive(name, "max_lr", max_lr)
-    checks.integer(name, "decay_epoch", decay_epoch, 1)
-    ordered(name, "min_lr", min_lr, "max_lr", max_lr)
+    check_cosine(name, min_lr, max_lr, "decay_epoch", decay_epoch)
 
     def rate(epoch: int) -> float:
         done = min(epoch, decay_epoch) / decay_epoch
@@ -156,11 +145,14 @@ def polynomial_decay_lr(
     epoch.
     """
     name = "polynomial_decay_lr"
-    checks.positive(name, "learning_rate", learning_rate)
-    checks.not_negative(name, "end_learning_rate", end_learning_rate, whole=False)
-    checks.integer(name, "decay_epoch", decay_epoch, 1)
-    checks.positive(name, "power", power)
-    checks.boolean(name, "update_decay_epoch", update_decay_epoch)
+    check_polynomial(
+        name,
+        learning_rate,
+        end_learning_rate,
+        power,
+        ("decay_epoch", decay_epoch),
+        ("update_decay_epoch", update_decay_epoch),
+    )
 
     def rate(epoch: int) -> float:
         span = decay_epoch

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 
 from paramesh.nn.cell import Cell
 from paramesh.optim import checks
+from paramesh.tensor.argument_types import NumberLike, RawNumber
 from paramesh.tensor.base import Tensor, raw, wrap
 
 
@@ -34,7 +35,7 @@ class LearningRateSchedule(Cell):
     `global_step` is an Int32 Tensor of shape (1,) or (), or an int; the rate has its shape.
     """
 
-    def construct(self, global_step: Any) -> Any:
+    def construct(self, global_step: NumberLike) -> Any:
         """The rate at a step; to be written by every subclass."""
         raise NotImplementedError(
             f"{type(self).__name__} has no construct(self, global_step): write it to return the "
@@ -42,7 +43,7 @@ class LearningRateSchedule(Cell):
         )
 
 
-def step_of(global_step: Any) -> jax.Array:
+def step_of(global_step: NumberLike) -> jax.Array:
     """A step as Float32, whatever kind of number it came as."""
     value = raw(global_step)
     return jnp.asarray(value, jnp.float32)
@@ -56,12 +57,11 @@ class _Decay(LearningRateSchedule):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        self.learning_rate = checks.positive(name, "learning_rate", learning_rate)
-        self.decay_rate = checks.positive(name, "decay_rate", decay_rate)
-        self.decay_steps = checks.integer(name, "decay_steps", decay_steps, 1)
-        self.is_stair = checks.boolean(name, "is_stair", is_stair)
+        check_decay(name, learning_rate, decay_rate, "decay_steps", decay_steps, is_stair)
+        self.learning_rate, self.decay_rate = float(learning_rate), float(decay_rate)
+        self.decay_steps, self.is_stair = int(decay_steps), is_stair
 
-    def _periods(self, global_step: Any) -> jax.Array:
+    def _periods(self, global_step: NumberLike) -> jax.Array:
         periods = step_of(global_step) / self.decay_steps
         return jnp.floor(periods) if self.is_stair else periods
 
@@ -80,14 +80,15 @@ class ExponentialDecayLR(_Decay):
         learning_rate: the rate at step 0.
         decay_rate: the factor for every `decay_steps` steps.
         decay_steps: steps for one such factor.
-        is_stair: let the exponent be whole, so that the rate falls in stairs.
+        is_stair: round the exponent down, so that the rate falls in steps.
 
     Raises:
-        TypeError: a rate that is no float, steps that are no int, a stair that is no bool.
+        TypeError: a rate that is not a float, steps that are not an int, or an `is_stair` that is
+            not a bool.
         ValueError: a number that is not above 0.
     """
 
-    def construct(self, global_step: Any) -> Tensor:
+    def construct(self, global_step: NumberLike) -> Tensor:
         """The rate at a step."""
         base = jnp.float32(self.decay_rate)
         return wrap(self.learning_rate * jnp.power(base, self._periods(global_step)))
@@ -96,11 +97,11 @@ class ExponentialDecayLR(_Decay):
 class NaturalExpDecayLR(_Decay):
     """`learning_rate * exp(-decay_rate * step)`.
 
-    With `is_stair`, the step counts in whole multiples of `decay_steps`. Without, `decay_steps`
+    With `is_stair`, the step counts in multiples of `decay_steps`. Without, `decay_steps`
     has no effect, as in MindSpore. Arguments as in `ExponentialDecayLR`.
     """
 
-    def construct(self, global_step: Any) -> Tensor:
+    def construct(self, global_step: NumberLike) -> Tensor:
         """The rate at a step."""
         step = step_of(global_step)
         if self.is_stair:
@@ -114,7 +115,7 @@ class InverseDecayLR(_Decay):
     With `is_stair`, `step / decay_steps` is rounded down. Arguments as in `ExponentialDecayLR`.
     """
 
-    def construct(self, global_step: Any) -> Tensor:
+    def construct(self, global_step: NumberLike) -> Tensor:
         """The rate at a step."""
         return wrap(self.learning_rate / (1.0 + self.decay_rate * self._periods(global_step)))
 
@@ -128,19 +129,16 @@ class CosineDecayLR(LearningRateSchedule):
         decay_steps: steps from one to the other.
 
     Raises:
-        TypeError: a rate that is no float, steps that are no int.
+        TypeError: a rate that is not a float, steps that are not an int.
         ValueError: a number out of range, or `min_lr` not below `max_lr`.
     """
 
     def __init__(self, min_lr: float, max_lr: float, decay_steps: int) -> None:
         super().__init__()
-        name = type(self).__name__
-        self.min_lr = checks.not_negative(name, "min_lr", min_lr, whole=False)
-        self.max_lr = checks.positive(name, "max_lr", max_lr)
-        self.decay_steps = checks.integer(name, "decay_steps", decay_steps, 1)
-        ordered(name, "min_lr", self.min_lr, "max_lr", self.max_lr)
+        check_cosine(type(self).__name__, min_lr, max_lr, "decay_steps", decay_steps)
+        self.min_lr, self.max_lr, self.decay_steps = float(min_lr), float(max_lr), int(decay_steps)
 
-    def construct(self, global_step: Any) -> Tensor:
+    def construct(self, global_step: NumberLike) -> Tensor:
         """The rate at a step."""
         done = jnp.minimum(step_of(global_step) / self.decay_steps, 1.0)
         half = 0.5 * (self.max_lr - self.min_lr)
@@ -166,7 +164,8 @@ class PolynomialDecayLR(LearningRateSchedule):
         update_decay_steps: start over at each multiple of `decay_steps`.
 
     Raises:
-        TypeError: a rate or power that is no float, steps that are no int, a flag that is no bool.
+        TypeError: a rate or power that is not a float, steps that are not an int, or a flag that is
+            not a bool.
         ValueError: a number out of range.
     """
 
@@ -179,19 +178,18 @@ class PolynomialDecayLR(LearningRateSchedule):
         update_decay_steps: bool = False,
     ) -> None:
         super().__init__()
+        rates = (learning_rate, end_learning_rate, power)
         name = type(self).__name__
-        self.learning_rate = checks.positive(name, "learning_rate", learning_rate)
-        self.end_learning_rate = checks.not_negative(
-            name, "end_learning_rate", end_learning_rate, whole=False
+        check_polynomial(
+            name, *rates, ("decay_steps", decay_steps), ("update_decay_steps", update_decay_steps)
         )
-        self.decay_steps = checks.integer(name, "decay_steps", decay_steps, 1)
-        self.power = checks.positive(name, "power", power)
-        self.update_decay_steps = checks.boolean(name, "update_decay_steps", update_decay_steps)
+        self.learning_rate, self.end_learning_rate, self.power = map(float, rates)
+        self.decay_steps, self.update_decay_steps = int(decay_steps), update_decay_steps
 
-    def construct(self, global_step: Any) -> Tensor:
+    def construct(self, global_step: NumberLike) -> Tensor:
         """The rate at a step."""
         step = step_of(global_step)
-        span: Any = jnp.float32(self.decay_steps)
+        span: RawNumber = jnp.float32(self.decay_steps)
         if self.update_decay_steps:
             span = span * jnp.maximum(jnp.ceil(step / span), 1.0)
         left = 1.0 - jnp.minimum(step / span, 1.0)
@@ -215,7 +213,7 @@ class WarmUpLR(LearningRateSchedule):
         warmup_steps: steps to reach it.
 
     Raises:
-        TypeError: a rate that is no float, steps that are no int.
+        TypeError: a rate that is not a float, steps that are not an int.
         ValueError: a number that is not above 0.
     """
 
@@ -225,7 +223,7 @@ class WarmUpLR(LearningRateSchedule):
         self.learning_rate = checks.positive(name, "learning_rate", learning_rate)
         self.warmup_steps = checks.integer(name, "warmup_steps", warmup_steps, 1)
 
-    def construct(self, global_step: Any) -> Tensor:
+    def construct(self, global_step: NumberLike) -> Tensor:
         """The rate at a step."""
         done = jnp.minimum(step_of(global_step) / self.warmup_steps, 1.0)
         return wrap(self.learning_rate * done)
@@ -235,10 +233,54 @@ class WarmUpLR(LearningRateSchedule):
         return f"learning_rate={self.learning_rate}, warmup_steps={self.warmup_steps}"
 
 
-def ordered(owner: str, low_name: str, low: float, high_name: str, high: float) -> None:
-    """Raise ValueError unless `low` is below `high`."""
-    if low >= high:
+# The checks that schedules share with the lists of rates (`schedule_lists`), which count epochs
+# where schedules count steps.
+
+
+def check_decay(
+    owner: str, rate: float, decay_rate: float, count_name: str, count: int, is_stair: bool
+) -> None:
+    """Check the arguments of the exponential and the inverse decay.
+
+    Raises:
+        TypeError, ValueError: as the schedules.
+    """
+    checks.positive(owner, "learning_rate", rate)
+    checks.positive(owner, "decay_rate", decay_rate)
+    checks.integer(owner, count_name, count, 1)
+    checks.boolean(owner, "is_stair", is_stair)
+
+
+def check_cosine(owner: str, min_lr: float, max_lr: float, count_name: str, count: int) -> None:
+    """Check the arguments of the cosine decay.
+
+    Raises:
+        TypeError, ValueError: as the schedules.
+    """
+    checks.not_negative(owner, "min_lr", min_lr, allow_int=False)
+    checks.positive(owner, "max_lr", max_lr)
+    checks.integer(owner, count_name, count, 1)
+    if min_lr >= max_lr:
         raise ValueError(
-            f"{owner}: {low_name} must be below {high_name}, "
-            f"got {low_name}={low} and {high_name}={high}."
+            f"{owner}: min_lr must be below max_lr, got min_lr={min_lr} and max_lr={max_lr}."
         )
+
+
+def check_polynomial(
+    owner: str,
+    rate: float,
+    end_rate: float,
+    power: float,
+    count: tuple[str, int],
+    update: tuple[str, bool],
+) -> None:
+    """Check the arguments of the polynomial decay; `count` and `update` as (name, value).
+
+    Raises:
+        TypeError, ValueError: as the schedules.
+    """
+    checks.positive(owner, "learning_rate", rate)
+    checks.not_negative(owner, "end_learning_rate", end_rate, allow_int=False)
+    checks.integer(owner, *count, 1)
+    checks.positive(owner, "power", power)
+    checks.boolean(owner, *update)

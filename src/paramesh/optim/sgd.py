@@ -7,6 +7,8 @@ from typing import Any
 import optax
 
 from paramesh.optim import checks, rules
+from paramesh.optim.groups import Parameters, WeightDecay
+from paramesh.optim.rates import LearningRate
 from paramesh.optim.rule_optimizer import RuleOptimizer, Slots, same
 from paramesh.parameter import Parameter
 
@@ -35,11 +37,11 @@ class SGD(RuleOptimizer):
 
     def __init__(
         self,
-        params: Any,
-        learning_rate: Any = 0.1,
+        params: Parameters,
+        learning_rate: LearningRate = 0.1,
         momentum: float = 0.0,
         dampening: float = 0.0,
-        weight_decay: Any = 0.0,
+        weight_decay: WeightDecay = 0.0,
         nesterov: bool = False,
         loss_scale: float = 1.0,
     ) -> None:
@@ -54,18 +56,18 @@ class SGD(RuleOptimizer):
             )
         self._has_momentum = momentum > 0
         self.add_state("momentum", Parameter(momentum, name="momentum"))
-        self.add_state("accum", self.clone_parameters("accum", "zeros"))
-        self.add_state("stat", self.clone_parameters("stat", "ones"))
+        self.add_slots("accum")
+        self.add_slots("stat", init="ones")
         self.takes_rate = self._has_momentum
 
-    def rule(self) -> Any:
+    def rule(self) -> optax.GradientTransformation:
         """Momentum by `rules.sgd`, or nothing to be done to the gradient."""
         if not self._has_momentum:
             return optax.identity()
         return rules.sgd(self.dampening, self.nesterov)
 
     def slots(self) -> Slots:
-        """What the rule keeps, and where."""
+        """The update rule's state, and the attributes that hold it."""
         return same(rules.SGDState) if self._has_momentum else (optax.EmptyState, {})
 
     def extra(self) -> dict[str, Any]:
@@ -87,7 +89,7 @@ class Momentum(RuleOptimizer):
         use_nesterov: look ahead by one step of the momentum.
 
     Raises:
-        TypeError, ValueError: as `Optimizer`; `momentum` is no float or negative.
+        TypeError, ValueError: as `Optimizer`; `momentum` is not a float or negative.
     """
 
     elementwise = True
@@ -95,23 +97,23 @@ class Momentum(RuleOptimizer):
 
     def __init__(
         self,
-        params: Any,
-        learning_rate: Any,
+        params: Parameters,
+        learning_rate: LearningRate,
         momentum: float,
-        weight_decay: Any = 0.0,
+        weight_decay: WeightDecay = 0.0,
         loss_scale: float = 1.0,
         use_nesterov: bool = False,
     ) -> None:
         super().__init__(learning_rate, params, weight_decay, loss_scale)
-        momentum = checks.not_negative("Momentum", "momentum", momentum, whole=False)
+        momentum = checks.not_negative("Momentum", "momentum", momentum, allow_int=False)
         self.use_nesterov = checks.boolean("Momentum", "use_nesterov", use_nesterov)
         self.add_state("momentum", Parameter(momentum, name="momentum"))
-        self.add_state("moments", self.clone_parameters("moments"))
+        self.add_slots("moments")
 
-    def rule(self) -> Any:
+    def rule(self) -> optax.GradientTransformation:
         """`optax.trace`, with the momentum as it is now."""
         return optax.trace(self.momentum._get(), nesterov=self.use_nesterov)
 
     def slots(self) -> Slots:
-        """What the rule keeps, and where."""
+        """The update rule's state, and the attributes that hold it."""
         return optax.TraceState, {"trace": "moments"}

@@ -1,11 +1,17 @@
 """Many devices: how arrays are cut over them."""
 
+from typing import TYPE_CHECKING, Any
+
 from paramesh.parallel.layouts.layout import Layout, Placed
 from paramesh.parallel.layouts.mesh import all_devices, device_mesh
 from paramesh.parallel.modes.per_device import per_device, set_per_device, set_slices
 from paramesh.parallel.processes.full_value import whole
 
+if TYPE_CHECKING:
+    from paramesh.parallel.modes.auto_parallel import AutoParallel
+
 __all__ = [
+    "AutoParallel",
     "Layout",
     "Placed",
     "all_devices",
@@ -15,3 +21,11 @@ __all__ = [
     "set_slices",
     "whole",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "AutoParallel":  # it is a Cell, and those are not loaded before somebody asks
+        from paramesh.parallel.modes.auto_parallel import AutoParallel
+
+        return AutoParallel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

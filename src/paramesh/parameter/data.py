@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import numpy as np
 
+from paramesh.array_types import Array, HostArray
 from paramesh.dtype import DType, float32, int32
 from paramesh.errors import ParameterDtypeError
 from paramesh.sampling.recipe import Initializer, Recipe
@@ -32,11 +33,15 @@ _RANKS = {name: rank for rank, name in enumerate(_ORDER)}
 _RANKS["bfloat16"] = _RANKS["float16"]
 
 
-def first_contents(data: Any, name: str) -> tuple[Any, Recipe | None]:
+#: What a Parameter is made from.
+ParameterInput: TypeAlias = Tensor | HostArray | jax.Array | list[object] | int | float
+
+
+def first_contents(data: ParameterInput, name: str) -> tuple[Array | None, Recipe | None]:
     """(value, None) or (None, recipe) of a new Parameter called `name`.
 
     Raises:
-        TypeError: `data` is nothing that a Parameter is made from.
+        TypeError: a Parameter cannot be made from `data`.
         ValueError: a bool, or an int outside Int32.
     """
     if isinstance(data, Tensor):
@@ -44,22 +49,23 @@ def first_contents(data: Any, name: str) -> tuple[Any, Recipe | None]:
         return (None, recipe) if recipe is not None else (as_value(data), None)
     if isinstance(data, bool):
         raise ValueError(
-            f"Parameter '{name}': a bool is no data; give Tensor({data}) for a Bool Parameter."
+            f"Parameter '{name}': a bool is not valid data; pass Tensor({data}) for a Bool "
+            "Parameter."
         )
     if isinstance(data, int):
         low, high = bounds(int32)
         if not low <= data <= high:
             raise ValueError(
-                f"Parameter '{name}': {data} does not fit Int32, which a python int becomes; "
-                "give Tensor(number, paramesh.int64)."
+                f"Parameter '{name}': {data} does not fit Int32, the type of a python int; "
+                "pass Tensor(number, paramesh.int64)."
             )
         return as_value(data, int32), None
     if isinstance(data, float):
         return as_value(data, float32), None
     if isinstance(data, Initializer):
         raise TypeError(
-            f"Parameter '{name}': an Initializer alone has no shape; "
-            f"give initializer({data!r}, shape, dtype)."
+            f"Parameter '{name}': an Initializer has no shape; "
+            f"pass initializer({data!r}, shape, dtype)."
         )
     if isinstance(data, list | jax.Array | np.ndarray):
         return as_value(data), None
@@ -69,7 +75,7 @@ def first_contents(data: Any, name: str) -> tuple[Any, Recipe | None]:
     )
 
 
-def next_contents(data: Any, name: str, dtype: DType) -> Tensor:
+def next_contents(data: Tensor | float, name: str, dtype: DType) -> Tensor:
     """What `set_data` was given, as a Tensor; a number in the Parameter's type if it fits.
 
     Raises:
@@ -104,8 +110,8 @@ def _number_fits(number: float, name: str, dtype: DType) -> bool:
     return True
 
 
-def check_storable(name: str, here: DType, dtype: DType, data: Any = None) -> None:
-    """Refuse data whose element type would lose what it says, by MindSpore 1.x's order.
+def check_storable(name: str, here: DType, dtype: DType, data: object = None) -> None:
+    """Reject data whose element type cannot be cast without loss, by MindSpore 1.x's order.
 
     Args:
         name: the Parameter's name.
@@ -114,8 +120,8 @@ def check_storable(name: str, here: DType, dtype: DType, data: Any = None) -> No
         data: the data, for the message.
 
     Raises:
-        ParameterDtypeError: the type comes later in the order than the Parameter's, or has no
-            place in it.
+        ParameterDtypeError: the type comes later in the order than the Parameter's, or is not in
+            it.
     """
     if dtype is here:
         return

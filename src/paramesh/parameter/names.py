@@ -1,9 +1,8 @@
-"""The names of Parameters: what one may be called, and what it is called without a name."""
+"""The names of Parameters: which are valid, and the default."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from paramesh.errors import ParameterNameError
 
@@ -16,7 +15,7 @@ _SHOWN = 80
 
 
 class _Renamed:
-    """How many Parameters have got another name after they had one of their own."""
+    """How many Parameters were renamed after they had a name of their own."""
 
     count = 0
 
@@ -25,7 +24,7 @@ renamed = _Renamed()
 _PREFIX = re.compile(r"[0-9A-Za-z_.]+")
 
 
-def check_name(name: Any) -> str:
+def check_name(name: object) -> str:
     """A usable parameter name: stripped, `Parameter` for None, '' and blanks.
 
     Raises:
@@ -45,10 +44,10 @@ def check_name(name: Any) -> str:
     return name or DEFAULT_NAME
 
 
-def unfit_at_rest(name: Any) -> str | None:
-    """Why no file can keep a Parameter under a name; None if one can.
+def reason_not_saveable(name: object) -> str | None:
+    """Why a Parameter cannot be saved under a name; None if it can.
 
-    The one rule for what is saved and what is loaded.
+    The same rule holds for what is saved and what is loaded.
     """
     if not isinstance(name, str):
         return f"a name is a str, not {type(name).__name__}"
@@ -59,18 +58,18 @@ def unfit_at_rest(name: Any) -> str | None:
     try:
         name.encode()
     except UnicodeEncodeError:
-        return "a name is text that UTF-8 can hold, and it has half of a surrogate pair"
+        return "a name is text that UTF-8 can encode, and this one has half of a surrogate pair"
     return None
 
 
-def shortened(name: Any) -> str:
+def shortened(name: object) -> str:
     """A name for messages, in quotes."""
     text = name if isinstance(name, str) else repr(name)
     text = text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
     return f"'{text}'" if text.isprintable() else ascii(text)
 
 
-def check_prefix(prefix: Any) -> str:
+def check_prefix(prefix: object) -> str:
     """A prefix that `ParameterTuple.clone` may put in front of names.
 
     Raises:

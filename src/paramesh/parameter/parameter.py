@@ -1,57 +1,43 @@
 """Parameter: a Tensor with a name, a recipe, a value and a place.
 
-Glossary
-    declared    holds shape, dtype and a recipe, and no data (`has_init` is True)
-    live        holds data; the recipe is gone. `storage.py` has the stages and how they change
-    token       what compiled programs bake in of a Parameter: its name, shape, dtype and flags
-    slot        its place in a pool (see `pool.py`); a Parameter without contents of its own is in
-                the pool's array
-
-A Parameter made from an initializer is weightless in every mode until something needs its values:
-the first read, `init_data()`, or never, when a checkpoint is loaded first.
+Its value, and the stages of its life, are in `value.py`; here is the interface that MindSpore gives
+it.
 """
 
 from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Self
+from collections.abc import Hashable, Sequence
+from typing import Any, Self
 
 import jax
 
 from paramesh import context
 from paramesh._compat.jax import eval_context
-from paramesh.dtype import DType, to_dtype
+from paramesh.dtype import DTypeLike, to_dtype
 from paramesh.errors import ContextError, ParameterShapeError
-from paramesh.initializer.factory import initializer
-from paramesh.parameter.data import check_storable, first_contents, next_contents
-from paramesh.parameter.flags import CARRIED, Flag, Whole
+from paramesh.initializer.factory import InitLike, initializer
+from paramesh.parameter.attributes import Flag, IntAttribute, attribute, attributes_of
+from paramesh.parameter.data import ParameterInput, check_storable, first_contents, next_contents
+from paramesh.parameter.hooks import GradientHook, HookHandle
 from paramesh.parameter.names import DEFAULT_NAME, check_name, renamed
-from paramesh.parameter.pool import Pool, Slot
-from paramesh.parameter.slicing import check_layout, check_strategy, rank_slice
+from paramesh.parameter.server_settings import ServerSettings, server_settings
+from paramesh.parameter.slicing import (
+    LayoutLike,
+    LayoutTuple,
+    check_layout,
+    check_strategy,
+    rank_slice,
+)
+from paramesh.parameter.value import ParameterValue
 from paramesh.sampling.recipe import Recipe
-from paramesh.state import placement, storage, trace_scope, tracing
-from paramesh.tensor.base import Tensor, as_value, unflatten, unpickle
+from paramesh.state import storage, trace_scope, tracing
+from paramesh.tensor.base import PickledTensor, Tensor, as_value, unflatten, unpickle
 from paramesh.tensor.promotion import cast
 
-_FIELDS = (
-    "_hooks",
-    "_inited",
-    "_is_init",
-    "_name",
-    "_ps",
-    "_cache_shape",
-    "_strategy",
-    "_original",
-    "sliced",
-    "unique",
-    "only_rows",
-    *("_" + flag for flag in CARRIED),
-)
 
-
-class Parameter(Tensor):
+class Parameter(ParameterValue):
     """A Tensor that belongs to a network: named, lazy, updated by training.
 
     Args:
@@ -63,32 +49,51 @@ class Parameter(Tensor):
         requires_grad: whether training updates it.
         layerwise_parallel: one value per device: neither broadcast nor are gradients aggregated.
         parallel_optimizer: whether its optimizer state may be split over devices.
-        storage_format: '' only: XLA chooses how arrays lie in memory.
+        storage_format: '' only: XLA chooses the memory layout of arrays.
         device: None, or the name of the backend that JAX runs on ("CPU", "GPU", "TPU").
 
     Raises:
-        TypeError: data that is no array of numbers, or a flag that is no bool.
+        TypeError: data that is not an array of numbers, or a flag that is not a bool.
         ValueError: a bool as data, an int outside Int32, a bad name, or another device.
     """
 
+    # The slots of flags that `_cache_key` reads without the descriptors.
     _requires_grad: bool
     _layerwise_parallel: bool
     _parallel_optimizer: bool
-    _slot: Slot | None = None
 
-    requires_grad = Flag(trace_static=True)
-    layerwise_parallel = Flag(trace_static=True)
-    parallel_optimizer = Flag(trace_static=True)
-    parallel_optimizer_comm_recompute = Flag()
-    requires_aggr = Flag()
-    cache_enable = Flag()
-    is_init = Flag()
-    comm_fusion = Whole(low=0)
-    key = Whole()
+    # Every attribute, once: what is set at the start, copied, cloned and pickled follows from this.
+
+    requires_grad = Flag(True, trace_static=True)
+    layerwise_parallel = Flag(False, trace_static=True)
+    parallel_optimizer = Flag(True, trace_static=True)
+    parallel_optimizer_comm_recompute = Flag(False)
+    comm_fusion = IntAttribute(1, low=0)
+    requires_aggr = Flag(True)
+    cache_enable = Flag(False)
+    key = IntAttribute(-1)
+    #: Whether the data has been handed to a compiled program.
+    is_init = Flag(False, state=True)
+    #: Whether the data is one shard.
+    sliced: bool = attribute(lambda: False, cloned=False)
+    unique: bool = attribute(lambda: False, cloned=False)
+    #: Whether programs look up rows of it, and never read all of it.
+    only_rows: bool = attribute(lambda: False)
+    _name: str = attribute(lambda: DEFAULT_NAME)
+    _hooks: list[GradientHook] = attribute(list, copied=False)
+    #: Its settings on the parameter server.
+    _ps: ServerSettings | None = attribute(lambda: None)
+    _inited: bool = attribute(lambda: False, cloned=False)
+    _cache_shape: list[int] = attribute(list)
+    #: The layout that the user set, and the one that programs have found.
+    _strategy: LayoutLike | tuple[int, ...] | None = attribute(lambda: None)
+    _found: Any = attribute(lambda: None, copied=False)
+    #: Of optimizer state: the Parameter that it was cloned from.
+    _original: weakref.ref[Parameter] | None = attribute(lambda: None)
 
     def __init__(
         self,
-        default_input: Any,
+        default_input: ParameterInput,
         name: str | None = None,
         requires_grad: bool = True,
         layerwise_parallel: bool = False,
@@ -97,25 +102,13 @@ class Parameter(Tensor):
         device: str | None = None,
     ) -> None:
         _check_place(storage_format, device)
-        trace_scope.made(self)
+        trace_scope.created(self)
+        for slot, declared in attributes_of(type(self)).items():
+            self.__dict__[slot] = declared.default()
         self._name = check_name(name)
         value, recipe = first_contents(default_input, self._name)
         self._contents = value if recipe is None else recipe
         self._domain = storage.Domain()
-        self._hooks: list[Callable[[Any], Any]] = []
-        self._ps: dict[str, Any] | None = None
-        self._inited = False
-        self._is_init = False
-        self.sliced: Any = False
-        self.unique: Any = False
-        #: Whether programs look rows of it up, and never read it as a whole.
-        self.only_rows = False
-        self._cache_shape: list[int] = []
-        self._strategy: Any = None
-        self._found: Any = None
-        self._original: weakref.ref[Parameter] | None = None
-        for slot, value in CARRIED.items():
-            setattr(self, "_" + slot, value)
         self.requires_grad = requires_grad
         self.layerwise_parallel = layerwise_parallel
         self.parallel_optimizer = parallel_optimizer
@@ -124,100 +117,30 @@ class Parameter(Tensor):
 
     @property
     def name(self) -> str:
-        """The full name, by which everything at rest knows this Parameter."""
+        """The full name, by which checkpoints and servers know this Parameter."""
         return self._name
 
     @name.setter
     def name(self, name: str | None) -> None:
         before, self._name = self._name, check_name(name)
-        if before not in (DEFAULT_NAME, self._name):  # a Cell names what comes without a name
+        if before not in (DEFAULT_NAME, self._name):  # a Cell names Parameters without a name
             renamed.count += 1
-        tracing.moved()
+        tracing.bump_version()
 
-    def __eq__(self, other: Any) -> Any:
+    def __eq__(self, other: object) -> Any:
         """Two Parameters are equal if they are the same one; against anything else, elementwise."""
         if isinstance(other, Parameter):
             return self is other
         return super().__eq__(other)
 
-    def __ne__(self, other: Any) -> Any:
+    def __ne__(self, other: object) -> Any:
         if isinstance(other, Parameter):
             return self is not other
         return super().__ne__(other)
 
     __hash__ = Tensor.__hash__
 
-    # Life: declared or live.
-
-    def _get(self) -> Any:
-        return tracing.read(self)
-
-    def _put(self, value: Any) -> None:
-        self.assign(value)
-
-    def _concrete(self) -> Any:
-        while True:
-            value = storage.inside(self, self._own)
-            if value is not None:
-                return value
-            materialise([self])
-
-    def _own(self) -> Any:
-        """The value, None while there is a recipe; with the lock held."""
-        contents = self._contents
-        if contents is None:
-            slot = self._slot
-            assert slot is not None, "a Parameter without contents is in a pool"
-            return slot.pool.take(slot.at)
-        return None if isinstance(contents, Recipe) else storage.out(self, contents)
-
-    def _materialise(self, recipe: Recipe) -> Any:
-        return self._concrete()
-
-    def _materialise_slice(self, layout: tuple[Any, ...]) -> None:
-        recipe = self._recipe
-        assert recipe is not None
-        rank = context.get_auto_parallel_context("global_rank")
-        index = rank_slice(layout, recipe.shape, rank, self._name)
-        with eval_context():
-            self._store(recipe.compute(index))
-
-    def _store(self, value: Any) -> None:
-        storage.inside(self, self._replace, value)
-
-    def _declare(self, recipe: Recipe) -> None:
-        """Start again from a recipe."""
-        storage.inside(self, self._replace, recipe)
-
-    def _replace(self, contents: Any) -> None:
-        storage.check_free(self)
-        self._prepare(contents)
-        storage.commit(self._changes(contents))
-
-    def _prepare(self, contents: Any) -> None:
-        """Leave a pool that has no place for these contents."""
-        slot = self._slot
-        if slot is not None and not slot.pool.accepts(slot.at, contents):
-            slot.pool.dissolve()
-
-    def _changes(self, contents: Any) -> list[storage.Change]:
-        """What a write changes; with the lock held."""
-        changes: list[storage.Change] = []
-        declared = isinstance(self._contents, Recipe) or isinstance(contents, Recipe)
-        kind = (tuple(contents.shape), to_dtype(contents.dtype))
-        if declared or kind != (self.shape, self.dtype):
-            changes.append(tracing.moving())
-        if self._slot is not None:
-            changes += self._slot.pool.straying()
-        changes.append((self, "_contents", contents))
-        return changes
-
-    def _materialised(self, recipe: Recipe, array: Any) -> None:
-        """The recipe was run; with the lock held."""
-        if self._contents is recipe:  # else another thread was faster, or wrote something else
-            storage.commit([(self, "_contents", array)])
-
-    def _cache_key(self) -> Any:
+    def _cache_key(self) -> Hashable:
         return (
             self.shape,
             self.dtype,
@@ -231,23 +154,13 @@ class Parameter(Tensor):
             self._found,
         )
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Sizes of the axes."""
-        return tuple(self._about().shape)
-
-    @property
-    def dtype(self) -> DType:
-        """The element type."""
-        return to_dtype(self._about().dtype)
-
-    def _about(self) -> Any:
-        while True:
-            contents, slot = self._contents, self._slot
-            if contents is not None:
-                return contents
-            if slot is not None:  # else its pool was dissolved in between
-                return _About(slot.pool.plan.shapes[slot.at], slot.pool.dtype)
+    def _materialise_slice(self, layout: LayoutTuple) -> None:
+        recipe = self._recipe
+        assert recipe is not None
+        rank = context.get_auto_parallel_context("global_rank")
+        index = rank_slice(layout, recipe.shape, rank, self._name)
+        with eval_context():
+            self._store(recipe.compute(index))
 
     @property
     def data(self) -> Self:
@@ -265,7 +178,7 @@ class Parameter(Tensor):
         return self._cache_shape
 
     @cache_shape.setter
-    def cache_shape(self, shape: Any) -> None:
+    def cache_shape(self, shape: Sequence[int]) -> None:
         if not isinstance(shape, list | tuple):
             raise TypeError(
                 f"Parameter '{self._name}': cache_shape must be a list or tuple of ints, "
@@ -274,12 +187,12 @@ class Parameter(Tensor):
         self._cache_shape = list(shape)
 
     @property
-    def layout(self) -> Any:
-        """How the Parameter is cut over devices in the semi-automatic parallel mode.
+    def layout(self) -> LayoutLike | tuple[int, ...] | None:
+        """How the Parameter is sharded over devices in the semi-automatic parallel mode.
 
-        Set it to a tuple of ints, into how many parts each axis is cut, or to a `parallel.Layout`;
-        None leaves it to the operators that use the Parameter. Without a value of its own it gives
-        the `Layout` that the programs compiled so far have found, None before the first.
+        Set it to a tuple of ints, the number of shards along each axis, or to a `parallel.Layout`;
+        None leaves it to the operators that use the Parameter. If it was not set, it is the
+        `Layout` that the programs compiled so far have found, None before the first.
 
         Raises:
             TypeError: neither a tuple of ints nor a Layout.
@@ -290,11 +203,11 @@ class Parameter(Tensor):
         return None if self._found is None else self._found.layout
 
     @layout.setter
-    def layout(self, layout: Any) -> None:
+    def layout(self, layout: LayoutLike | tuple[int, ...] | None) -> None:
         if layout is not None:
             check_strategy(layout, self.shape, self._name)
         self._strategy, self._found = layout, None
-        tracing.moved()
+        tracing.bump_version()
 
     @property
     def is_param_ps(self) -> bool:
@@ -306,14 +219,14 @@ class Parameter(Tensor):
         """True if its values are created on the server."""
         return self._ps is not None and self._ps["init_in_server"]
 
-    def init_data(self, layout: Any = None, set_sliced: bool = False) -> Parameter:
+    def init_data(self, layout: LayoutTuple | None = None, set_sliced: bool = False) -> Parameter:
         """Run the recipe now, where the Parameter lives, and return the Parameter.
 
         Args:
-            layout: (device matrix, tensor map, slice shape, …) as in MindSpore: compute the slice
-                of this rank (`global_rank` of the parallel context) alone, and take its shape.
-                Nothing happens to a Parameter that has data.
-            set_sliced: record that the data held is one shard.
+            layout: (device matrix, tensor map, slice shape, …) as in MindSpore: compute only
+                the slice of this rank (`global_rank` of the parallel context), and take its shape.
+                A Parameter that has data is not changed.
+            set_sliced: record that the data is one shard.
 
         Raises:
             TypeError: `layout` is not a tuple.
@@ -331,16 +244,16 @@ class Parameter(Tensor):
         return self
 
     def mark_inited(self) -> None:
-        """Record that `init_data` ran the recipe."""
+        """Record that `init_data` has run the recipe."""
         self._inited = True
 
-    # Changing the value.
+    # Writing.
 
-    def set_data(self, data: Any, slice_shape: bool = False) -> Self:
+    def set_data(self, data: Tensor | float, slice_shape: bool = False) -> Self:
         """Give the Parameter other data and return it.
 
         The element type stays: data whose type comes earlier in the order bool, int8, uint8,
-        int16, int32, int64, float16, float32, float64 is cast, a later one is refused (MindSpore
+        int16, int32, int64, float16, float32, float64 is cast, a later one is rejected (MindSpore
         1.x). Nothing is shared with `data` afterwards.
 
         Args:
@@ -349,7 +262,7 @@ class Parameter(Tensor):
             slice_shape: allow another shape, and record the Parameter as `sliced`.
 
         Raises:
-            TypeError: `data` is of another kind; ParameterDtypeError: its type is refused.
+            TypeError: `data` is of another kind; ParameterDtypeError: its type is rejected.
             ParameterShapeError: another shape, without `slice_shape`.
         """
         incoming = next_contents(data, self._name, self.dtype)
@@ -367,27 +280,7 @@ class Parameter(Tensor):
         self.sliced = slice_shape
         return self
 
-    def assign(self, value: Any) -> Self:
-        """Write a new value of the same shape, here or in the running program; returns self.
-
-        The value is cast to the Parameter's element type without the checks of `set_data`; this is
-        the call for moving averages and optimizer state, and needs no copy.
-
-        Raises:
-            ParameterShapeError: the value has another shape.
-        """
-        value = value._get() if isinstance(value, Tensor) else value
-        if not hasattr(value, "dtype") or not isinstance(value, jax.Array):
-            value = as_value(value)
-        if tuple(value.shape) != self.shape:
-            raise ParameterShapeError(
-                f"Parameter '{self._name}' has shape {self.shape}, "
-                f"cannot be assigned a value of shape {tuple(value.shape)}."
-            )
-        tracing.write(self, cast(value, self.dtype))
-        return self
-
-    def assign_value(self, value: Any) -> Self:
+    def assign_value(self, value: Tensor) -> Self:
         """Take over value, shape and element type of another Tensor; returns self."""
         if not isinstance(value, Tensor):
             raise TypeError(
@@ -397,7 +290,7 @@ class Parameter(Tensor):
         tracing.write(self, as_value(value))
         return self
 
-    def set_dtype(self, dtype: Any) -> Self:
+    def set_dtype(self, dtype: DTypeLike) -> Self:
         """Cast in place (a recipe is asked for other numbers later); returns self."""
         wanted = to_dtype(dtype)
         recipe = self._recipe
@@ -407,68 +300,32 @@ class Parameter(Tensor):
             tracing.write(self, cast(self._get(), wanted))
         return self
 
-    # Where it leaves: the array handed out must outlive the next step, which may donate it.
-
-    def _leaving(self) -> Any:
-        if tracing.current() is not None or tracing.held_back(self):
-            return self._get()
-        self._concrete()  # a recipe is run first
-        return storage.inside(self, self._escaping)
-
-    def _escaping(self) -> Any:
-        if self._contents is not None:  # else a copy of the pool's part goes out
-            storage.escape(self)
-        value = self._own()
-        return self._concrete() if value is None else value
-
     # The parameter server, hooks.
 
     @property
     def row_life(self) -> tuple[int, int]:
         """(admit_after, expire_after) of the rows of a table on the parameter server."""
-        found = self._ps or {}
-        return found.get("admit_after", 1), found.get("expire_after", 0)
+        return (1, 0) if self._ps is None else (self._ps["admit_after"], self._ps["expire_after"])
 
     def set_param_ps(
         self, init_in_server: bool = False, *, admit_after: int = 1, expire_after: int = 0
     ) -> None:
-        """Have this Parameter trained by the parameter server.
+        """Let the parameter server train this Parameter.
 
         Args:
-            init_in_server: make it a table there, if it is of an `EmbeddingLookup`: it is on no
-                worker, and its rows come into being when they are trained.
-            admit_after: of a table: a row comes into being with the update that is the so-many-th
-                to meet it. Until then it is read as what the table starts from, and its gradients
-                are dropped.
-            expire_after: of a table: every so many updates, the rows that none of them met end,
-                with their state and what was counted for `admit_after`. 0: never.
+            init_in_server: make it a table there, if it belongs to an `EmbeddingLookup`: no worker
+                holds it, and its rows are created when they are trained.
+            admit_after: of a table: a row is created by the n-th update that uses it. Until then it
+                is read as its initial value, and its gradients are dropped.
+            expire_after: of a table: after every n updates, the rows that none of them used are
+                removed, with their state and their count for `admit_after`. 0: never.
 
         Raises:
             ContextError: no parameter-server context: call `set_ps_context(enable_ps=True)` first.
-            TypeError: `init_in_server` is no bool, or a number no int.
-            ValueError: a number out of range, or for what is not created in the server.
+            TypeError: `init_in_server` is not a bool, or a number not an int.
+            ValueError: a number out of range, or given without `init_in_server`.
         """
-        for name, value, least in (
-            ("admit_after", admit_after, 1),
-            ("expire_after", expire_after, 0),
-        ):
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"Parameter '{self._name}': {name} must be an int, got {value!r}.")
-            if not least <= value < 2**31:
-                raise ValueError(
-                    f"Parameter '{self._name}': {name} must be from {least} to {2**31 - 1}, "
-                    f"got {value}."
-                )
-        if (admit_after, expire_after) != (1, 0) and init_in_server is False:
-            raise ValueError(
-                f"Parameter '{self._name}': admit_after and expire_after are about tables: give "
-                "init_in_server=True with them."
-            )
-        if not isinstance(init_in_server, bool):
-            raise TypeError(
-                f"Parameter '{self._name}': init_in_server must be True or False, "
-                f"got {init_in_server!r}."
-            )
+        settings = server_settings(self._name, init_in_server, admit_after, expire_after)
         if not context.get_ps_context("enable_ps"):
             raise ContextError(
                 f"Parameter '{self._name}': set_param_ps needs the parameter-server mode: call "
@@ -476,17 +333,13 @@ class Parameter(Tensor):
             )
         if self._slot is not None:
             self._slot.pool.dissolve()
-        self._ps = {
-            "init_in_server": init_in_server,
-            "admit_after": admit_after,
-            "expire_after": expire_after,
-        }
-        tracing.moved()
+        self._ps = settings
+        tracing.bump_version()
 
-    def register_hook(self, hook: Callable[[Any], Any]) -> HookHandle:
-        """Have `hook(gradient) -> gradient or None` see every gradient of this Parameter.
+    def register_hook(self, hook: GradientHook) -> HookHandle:
+        """Call `hook(gradient) -> gradient or None` with every gradient of this Parameter.
 
-        The hook is part of compiled programs: it is traced, and gets and gives Tensors.
+        The hook is part of compiled programs: it is traced, and takes and returns Tensors.
 
         Raises:
             TypeError: `hook` is not callable.
@@ -496,12 +349,12 @@ class Parameter(Tensor):
                 f"Parameter '{self._name}': a hook must be callable, got {type(hook).__name__}."
             )
         self._hooks.append(hook)
-        tracing.moved()
+        tracing.bump_version()
         return HookHandle(self._hooks, hook)
 
     # Copies.
 
-    def clone(self, init: Any = "same") -> Parameter:
+    def clone(self, init: InitLike = "same") -> Parameter:
         """A Parameter of its own with the same name and flags.
 
         Args:
@@ -512,10 +365,9 @@ class Parameter(Tensor):
             TypeError, ValueError: as `initializer()`.
         """
         twin = copy.copy(self)
-        twin._hooks = []
-        twin.sliced = twin.unique = False
-        twin._is_init = twin._inited = False
-        twin._cache_shape = list(self._cache_shape)
+        for slot, declared in attributes_of(type(self)).items():
+            if not declared.cloned:
+                twin.__dict__[slot] = declared.default()
         if not (isinstance(init, str) and init == "same"):
             fresh = initializer(init, self.shape, self.dtype)
             recipe = fresh.recipe
@@ -528,10 +380,11 @@ class Parameter(Tensor):
 
     def __copy__(self) -> Parameter:
         twin = object.__new__(type(self))
-        trace_scope.made(twin)
-        # What users hang on a Parameter is theirs and is not copied.
-        twin.__dict__.update({field: self.__dict__[field] for field in _FIELDS})
-        twin._hooks, twin._found = [], None
+        trace_scope.created(twin)
+        # Attributes that users add are theirs and are not copied.
+        for slot, declared in attributes_of(type(self)).items():
+            value = self.__dict__[slot] if declared.copied else declared.default()
+            twin.__dict__[slot] = list(value) if isinstance(value, list) else value
         twin._domain = storage.Domain()
         frame, recipe = tracing.current(), self._recipe
         declared = recipe is not None and (frame is None or self not in frame.values)
@@ -547,10 +400,14 @@ class Parameter(Tensor):
         return twin
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # A recipe travels as a recipe: what it makes may be larger than this machine.
+        # A recipe is pickled as a recipe: its array may be larger than this machine.
         recipe = self._recipe
         data = Tensor.__reduce__(self)[1] if recipe is None else recipe
-        flags = {slot: getattr(self, "_" + slot) for slot in CARRIED}
+        flags = {
+            slot[1:]: self.__dict__[slot]
+            for slot, declared in attributes_of(type(self)).items()
+            if declared.pickled
+        }
         return _unpickle, (data, self._name, flags)
 
     def __str__(self) -> str:
@@ -565,41 +422,7 @@ class Parameter(Tensor):
         return str(self) if not spec else super().__format__(spec)
 
 
-class _About(NamedTuple):
-    shape: tuple[int, ...]
-    dtype: DType
-
-
-def materialise(states: Iterable[Parameter | Pool]) -> None:
-    """Run the recipes of those that are still declared, all kinds and shapes together."""
-    params: list[Parameter] = []
-    for state in states:
-        params += state.declared() if isinstance(state, Pool) else [state]
-    waiting = [(p, recipe) for p in params if (recipe := p._recipe) is not None]
-    if not waiting:
-        return
-    with eval_context():
-        arrays = placement.current().materialise(
-            [p for p, _ in waiting], [recipe for _, recipe in waiting]
-        )
-    for (param, recipe), array in zip(waiting, arrays, strict=True):
-        storage.inside(param, param._materialised, recipe, array)
-
-
-class HookHandle:
-    """What `register_hook` returns: `remove()` takes the hook away again."""
-
-    def __init__(self, hooks: list[Callable[[Any], Any]], hook: Callable[[Any], Any]) -> None:
-        self._hooks, self._hook = hooks, hook
-
-    def remove(self) -> None:
-        """Take the hook away; a second call does nothing."""
-        if self._hook in self._hooks:
-            self._hooks.remove(self._hook)
-            tracing.moved()
-
-
-def _unpickle(data: Any, name: str, flags: dict[str, Any]) -> Parameter:
+def _unpickle(data: Recipe | PickledTensor, name: str, flags: dict[str, bool | int]) -> Parameter:
     start = Tensor._from_recipe(data) if isinstance(data, Recipe) else unpickle(*data)
     param = Parameter(start, name=name)
     for slot, value in flags.items():
@@ -607,11 +430,11 @@ def _unpickle(data: Any, name: str, flags: dict[str, Any]) -> Parameter:
     return param
 
 
-def _check_place(storage_format: Any, device: Any) -> None:
+def _check_place(storage_format: str, device: str | None) -> None:
     if storage_format != "":
         raise ValueError(
-            f"Parameter: storage_format must be '', got {storage_format!r}: XLA chooses how arrays "
-            "lie in memory."
+            f"Parameter: storage_format must be '', got {storage_format!r}: XLA chooses the "
+            "memory layout of arrays."
         )
     if device is not None and device != jax.default_backend().upper():
         raise ValueError(
@@ -620,7 +443,7 @@ def _check_place(storage_format: Any, device: Any) -> None:
         )
 
 
-def _flatten(param: Parameter) -> tuple[tuple[Any], None]:
+def _flatten(param: Parameter) -> tuple[tuple[jax.Array], None]:
     return (param._get(),), None
 
 

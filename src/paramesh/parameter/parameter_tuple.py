@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Any, Self
 
 from paramesh.errors import DuplicateNameError
+from paramesh.initializer.factory import InitLike
 from paramesh.parameter.names import DEFAULT_NAME, check_prefix
 from paramesh.parameter.parameter import Parameter
 from paramesh.tensor.base import Tensor
@@ -21,7 +22,7 @@ class ParameterTuple(tuple[Parameter, ...]):
             numbered `Parameter$1`, `Parameter$2`, ….
 
     Raises:
-        TypeError: not an iterable, or an element is no Parameter.
+        TypeError: not an iterable, or an element is not a Parameter.
         DuplicateNameError: two different Parameters have one name.
     """
 
@@ -51,11 +52,11 @@ class ParameterTuple(tuple[Parameter, ...]):
                 )
         return super().__new__(cls, params)
 
-    def clone(self, prefix: str, init: Any = "same") -> ParameterTuple:
+    def clone(self, prefix: str, init: InitLike = "same") -> ParameterTuple:
         """Clones of all, named `prefix.name`, starting from `init` (see `Parameter.clone`).
 
         Raises:
-            TypeError: `prefix` is no str.
+            TypeError: `prefix` is not a str.
             ParameterNameError: it has characters other than 0-9 A-Z a-z _ and dot, or none.
             DuplicateNameError: one Parameter is in the tuple twice.
         """
@@ -71,7 +72,7 @@ class ParameterTuple(tuple[Parameter, ...]):
     def __reduce__(self) -> tuple[Any, ...]:
         return ParameterTuple, (list(self),)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> ParameterTuple:
+    def __deepcopy__(self, memo: dict[int, object]) -> ParameterTuple:
         return ParameterTuple([copy.deepcopy(p, memo) for p in self])
 
     def __str__(self) -> str:

@@ -8,16 +8,26 @@ from the last, splits axis i of the Parameter, -1 for none.
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Protocol
 
 from paramesh.errors import LayoutError
 
+#: A layout tuple: at least (device matrix, tensor map, slice shape); see the module.
+LayoutTuple = tuple[Any, ...]
 _AT_LEAST = 3
 _SHARD_GROUP = 5
 
 
-def check_layout(layout: Any, name: str) -> None:
-    """Refuse what is no layout.
+class LayoutLike(Protocol):
+    """What a Parameter needs to know of a `parallel.Layout`."""
+
+    def slice_shape(self, shape: tuple[int, ...], name: str = ...) -> tuple[int, ...]:
+        """The shape of one shard of an array of `shape`; raises LayoutError if it does not fit."""
+        ...
+
+
+def check_layout(layout: object, name: str) -> None:
+    """Reject what is not a layout tuple.
 
     Raises:
         TypeError: not a tuple.
@@ -34,38 +44,41 @@ def check_layout(layout: Any, name: str) -> None:
         )
 
 
-def check_strategy(strategy: Any, shape: tuple[int, ...], name: str) -> None:
-    """Refuse what says not how a Parameter of `shape` is cut: a tuple of ints, or a Layout.
+def check_strategy(
+    strategy: LayoutLike | tuple[int, ...], shape: tuple[int, ...], name: str
+) -> None:
+    """Reject what does not say how to shard a Parameter of `shape`: a tuple of ints, or a Layout.
 
     Raises:
         TypeError: of another kind.
-        LayoutError: another number of axes, or parts that do not divide an axis.
+        LayoutError: another number of axes, or a number of shards that does not divide an axis.
     """
-    if hasattr(strategy, "slice_shape"):
+    if not isinstance(strategy, tuple) and hasattr(strategy, "slice_shape"):
         strategy.slice_shape(shape, name)
         return
-    ints = isinstance(strategy, tuple) and all(type(n) is int for n in strategy)
-    if not ints:
+    if not isinstance(strategy, tuple) or not all(type(n) is int for n in strategy):
         raise TypeError(
             f"Parameter '{name}': layout must be a tuple of ints, such as (1, 4), or a Layout, "
             f"got {type(strategy).__name__} ({strategy!r})."
         )
-    what = "a layout has for each axis the number of equal parts that it is cut into; 1: whole"
+    what = (
+        "a layout has the number of equal shards along each axis, 1 for an axis that is not sharded"
+    )
     where = f"Parameter '{name}' of shape {shape}: layout {strategy}"
     if len(strategy) != len(shape):
         raise LayoutError(f"{where} has {len(strategy)} numbers for {len(shape)} axes; {what}.")
     for axis, (n, size) in enumerate(zip(strategy, shape, strict=True)):
         if n < 1:
-            raise LayoutError(f"{where} cuts axis {axis} into {n} parts; {what}.")
+            raise LayoutError(f"{where} splits axis {axis} into {n} shards; {what}.")
         if size % n:
             raise LayoutError(
-                f"{where} cuts axis {axis} into {n} parts, but {size} is not divisible by {n}; "
+                f"{where} splits axis {axis} into {n} shards, but {size} is not divisible by {n}; "
                 f"{what}."
             )
 
 
 def rank_slice(
-    layout: tuple[Any, ...], shape: tuple[int, ...], rank: int, name: str
+    layout: LayoutTuple, shape: tuple[int, ...], rank: int, name: str
 ) -> tuple[slice, ...]:
     """The slice of a Parameter of `shape` that `rank` holds.
 
@@ -77,7 +90,7 @@ def rank_slice(
     if len(tensor_map) != len(shape) or len(slice_shape) != len(shape):
         raise ValueError(f"{where} needs one entry of tensor map and slice shape for each axis.")
     if len(layout) > _SHARD_GROUP and layout[_SHARD_GROUP]:
-        raise ValueError(f"{where} names an optimizer shard group, which is not known here.")
+        raise ValueError(f"{where} names an optimizer shard group, which is not supported.")
     if not 0 <= rank < math.prod(matrix):
         raise ValueError(f"{where} is for {math.prod(matrix)} devices, but this is rank {rank}.")
     place = {}
@@ -86,7 +99,10 @@ def rank_slice(
     found = []
     for axis, (size, mapped, part) in enumerate(zip(shape, tensor_map, slice_shape, strict=True)):
         if not -1 <= mapped < len(matrix):
-            raise ValueError(f"{where}: tensor map entry {mapped} is no axis of {list(matrix)}.")
+            raise ValueError(
+                f"{where}: tensor map entry {mapped} is not an axis of the device matrix "
+                f"{list(matrix)}."
+            )
         pieces = 1 if mapped < 0 else matrix[len(matrix) - 1 - mapped]
         if part * pieces != size:
             raise ValueError(

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Protocol, runtime_checkable
 
-from paramesh.parameter.parameter import Parameter, materialise
+from paramesh.parameter.parameter import Parameter
 from paramesh.parameter.parameter_tuple import ParameterTuple
+from paramesh.parameter.value import materialise
 from paramesh.state import storage
 from paramesh.tensor.base import Tensor
 
 
-def snapshot(parameters: Any) -> dict[str, Tensor]:
-    """The values of Parameters, all of one step, whatever other threads train meanwhile.
+@runtime_checkable
+class HasParameters(Protocol):
+    """A Cell or an optimizer."""
+
+    def get_parameters(self) -> Iterable[Parameter]:
+        """Its Parameters."""
+        ...
+
+
+def snapshot(parameters: Parameter | HasParameters | Iterable[Parameter]) -> dict[str, Tensor]:
+    """The values of Parameters, all of the same step, even while other threads train.
 
     The arrays are not copied; the next step that would reuse their memory copies them instead.
-    Recipes are run.
+    Declared Parameters are materialised.
 
     Args:
         parameters: a Cell, an optimizer, or Parameters.
@@ -24,14 +34,15 @@ def snapshot(parameters: Any) -> dict[str, Tensor]:
         {name: Tensor}, in the order given; later steps do not change them.
 
     Raises:
-        TypeError: there is something else among them.
+        TypeError: one is not a Parameter.
         DuplicateNameError: two different Parameters have one name.
     """
-    found: Iterable[Any] = parameters
-    if hasattr(parameters, "get_parameters"):
+    if isinstance(parameters, Parameter):
+        found: Iterable[Parameter] = (parameters,)
+    elif isinstance(parameters, HasParameters):
         found = parameters.get_parameters()
-    elif isinstance(parameters, Parameter):
-        found = (parameters,)
+    else:
+        found = parameters
     params = ParameterTuple(dict.fromkeys(found))
     materialise(params)
     return dict(zip((p.name for p in params), storage.still(params, Parameter.value), strict=True))

@@ -1,10 +1,11 @@
-"""Many arrays in one program: rows of `ROW` elements, cut into arrays of every shape.
+"""Batched sampling: many arrays of every shape from one program that computes rows of `ROW`
+elements.
 
-Keys, positions and a law's numbers are columns of the program's arguments; only the rule, the
-number of rows and the element type are compiled in.
+Keys, positions and a spec's numbers are columns of the program's arguments; only the sampling
+function, the number of rows and the element type are compile-time constants.
 
 Glossary
-    piece       elements that follow one another in a whole, and become one array
+    piece       consecutive elements of a full array that become one array
     table       the rows that one run of the program computes
 """
 
@@ -21,17 +22,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from paramesh.array_types import HostArray
 from paramesh.dtype import DType
 from paramesh.sampling.distribution import (
     HEADER,
     DistributionSpec,
-    Sampler,
     compiled,
     computing_dtype,
     default_platform,
     evaluated,
     key_words,
 )
+from paramesh.sampling.sampler import Sampler
 from paramesh.sampling.seed import Key
 
 Array = jax.Array
@@ -48,27 +50,29 @@ _WORTH_A_PROGRAM = 16 * _MOST_ROWS * ROW
 
 @functools.lru_cache(maxsize=256)
 def _row_program(
-    rule: Callable[..., Array], rows: int, dtype: DType, platform: str
+    sample_fn: Callable[..., Array], rows: int, dtype: DType, platform: str
 ) -> Callable[..., Array]:
-    def paramesh_draw_rows(header: Array, reals: Array) -> Array:
+    def paramesh_sample_rows(header: Array, reals: Array) -> Array:
         words = [header[:, i : i + 1].astype(jnp.uint32) for i in range(HEADER)]
         position = header[:, HEADER : HEADER + 1] + lax.broadcasted_iota(jnp.uint64, (rows, ROW), 1)
         place = (position.astype(jnp.uint32), (position >> jnp.uint64(32)).astype(jnp.uint32))
         integers = [header[:, i : i + 1] for i in range(HEADER + 1, header.shape[1])]
         numbers = [reals[:, i : i + 1] for i in range(reals.shape[1])]
-        draw = Sampler((rows, ROW), None, computing_dtype(dtype), words[:3], words[3], place)
-        return evaluated(rule, draw, numbers, integers, dtype)
+        sampler = Sampler((rows, ROW), None, computing_dtype(dtype), words[:3], words[3], place)
+        return evaluated(sample_fn, sampler, numbers, integers, dtype)
 
-    return compiled(paramesh_draw_rows, platform)
+    return compiled(paramesh_sample_rows, platform, dtype)
 
 
 def cheaper_in_rows(size: int, count: int) -> bool:
-    """Whether `count` arrays of one shape and of this size are made sooner without a program."""
+    """Whether `count` arrays of this size are faster in rows than with a program for their
+    shape.
+    """
     return size <= SMALL or (size <= _LARGEST_IN_ROWS and size * count <= _WORTH_A_PROGRAM)
 
 
 class _Run(NamedTuple):
-    """Rows of one piece that follow one another in a table."""
+    """Consecutive rows of one piece in a table."""
 
     piece: int
     first: int
@@ -76,7 +80,7 @@ class _Run(NamedTuple):
 
 
 def _tables(rows_of: Sequence[int]) -> list[list[_Run]]:
-    """Which rows of which pieces stand in which table.
+    """Which rows of which pieces are in which table.
 
     A piece that fits into one table is not split, so that its elements are found in one run.
     """
@@ -94,16 +98,16 @@ def _tables(rows_of: Sequence[int]) -> list[list[_Run]]:
     return tables
 
 
-def draw_rows(
+def sample_rows(
     pieces: Sequence[tuple[DistributionSpec, Key, int, tuple[int, ...]]], dtype: DType
 ) -> list[Array]:
-    """Many arrays of one elementwise rule, in one program whatever their shapes.
+    """Many arrays of one elementwise sampling function, in one program whatever their shapes.
 
-    Each piece is a law, a key, the position of the first element, and the shape of a run of
-    elements that follow one another. Besides the results this takes the memory of two tables of
+    Each piece is a spec, a key, the position of the first element, and the shape of a run of
+    consecutive elements. Besides the results this takes the memory of two tables of
     `_MOST_ROWS` rows, and of one piece that does not fit into a table.
     """
-    rule = pieces[0][0].rule
+    sample_fn = pieces[0][0].sample_fn
     sizes = [math.prod(shape) for _, _, _, shape in pieces]
     tables = _tables([-(-size // ROW) for size in sizes])
     rows = 1
@@ -111,20 +115,20 @@ def draw_rows(
         rows *= 4
     # Tables of one size are one program.
     rows = rows if len(tables) == 1 else _MOST_ROWS
-    program = _row_program(rule, rows, dtype, default_platform())
+    program = _row_program(sample_fn, rows, dtype, default_platform())
     results: list[Any] = [None] * len(pieces)
-    ahead = program(*_row_arguments(pieces, tables[0], rows, dtype))
+    upcoming = program(*_row_arguments(pieces, tables[0], rows, dtype))
     for number, table in enumerate(tables):
-        now = ahead
-        if number + 1 < len(tables):  # computed while this one is cut into arrays
-            ahead = program(*_row_arguments(pieces, tables[number + 1], rows, dtype))
-        values = np.asarray(now).reshape(-1)
+        current = upcoming
+        if number + 1 < len(tables):  # computed while this one is sliced
+            upcoming = program(*_row_arguments(pieces, tables[number + 1], rows, dtype))
+        values = np.asarray(current).reshape(-1)
         at = 0
         for piece, first, count in table:
             run = values[at : at + min(count * ROW, sizes[piece] - first * ROW)]
             at += count * ROW
             if first == 0:
-                results[piece] = _apart(sizes[piece], values.dtype)
+                results[piece] = _unshared(sizes[piece], values.dtype)
             end = first * ROW + run.size
             results[piece][first * ROW : end] = run
             if end == sizes[piece]:
@@ -132,12 +136,12 @@ def draw_rows(
     return results
 
 
-def _apart(size: int, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+def _unshared(size: int, dtype: np.dtype[np.floating]) -> HostArray:
     """Memory that JAX copies from, and never shares.
 
-    Programs that are given an array for good write into memory that belongs to JAX alone; what it
-    shares with numpy they copy. JAX shares whatever lies at a multiple of 64 bytes, even if
-    `device_put` is told `may_alias=False`, so this lies beside one.
+    A program that donates an array reuses memory that JAX alone owns; memory shared with numpy is
+    copied at every step. JAX shares whatever is aligned to 64 bytes, even if `device_put` is told
+    `may_alias=False`, so this is deliberately not aligned.
     """
     room = np.empty(size * dtype.itemsize + 128, np.uint8)
     start = -room.ctypes.data % 64 + 16
@@ -149,27 +153,27 @@ def _row_arguments(
     table: Sequence[_Run],
     rows: int,
     dtype: DType,
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    law = pieces[0][0]
-    header = np.zeros((rows, HEADER + 1 + len(law.integers)), np.uint64)
-    reals = np.zeros((rows, len(law.reals)), computing_dtype(dtype))
+) -> tuple[HostArray, HostArray]:
+    spec = pieces[0][0]
+    header = np.zeros((rows, HEADER + 1 + len(spec.integers)), np.uint64)
+    reals = np.zeros((rows, len(spec.reals)), computing_dtype(dtype))
     at = 0
     for piece, first, count in table:
-        law, key, start, _ = pieces[piece]
+        spec, key, start, _ = pieces[piece]
         part = slice(at, at + count)
-        header[part] = (*key_words(key), 0, start + first * ROW, *law.integers)
+        header[part] = (*key_words(key), 0, start + first * ROW, *spec.integers)
         header[part, HEADER] += np.arange(count, dtype=np.uint64) * np.uint64(ROW)
-        reals[part] = law.reals
+        reals[part] = spec.reals
         at += count
     return header, reals
 
 
-def fill(value: np.ndarray[Any, Any], shapes: Sequence[tuple[int, ...]]) -> list[Array]:
-    """Arrays with one value (0-d) everywhere, on the default device."""
+def fill(value: HostArray, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
+    """Constant arrays of one value (0-d), on the default device."""
     counts = collections.Counter(shapes)
     sizes = {shape: math.prod(shape) for shape in counts}
     copied = {s for s, n in counts.items() if cheaper_in_rows(sizes[s], n)}
-    pattern = _apart(max((sizes[s] for s in copied), default=0), value.dtype)
+    pattern = _unshared(max((sizes[s] for s in copied), default=0), value.dtype)
     pattern[:] = value
     return [
         jax.device_put(pattern[: sizes[shape]].reshape(shape))

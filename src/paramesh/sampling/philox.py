@@ -27,27 +27,28 @@ called in JAX's 64-bit mode: products of words have 64 bits.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from paramesh.array_types import ArrayLike
+
 Array = jax.Array
-Words = tuple[Any, Any, Any, Any]
+Words = tuple[Array, Array, Array, Array]
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _KEY_STEPS = (0x9E3779B9, 0xBB67AE85)
 _ROUNDS = 10
 
 
-def _wide_product(multiplier: int, word: Any) -> tuple[Array, Array]:
+def _product_64bit(multiplier: int, word: ArrayLike) -> tuple[Array, Array]:
     product = jnp.uint64(multiplier) * jnp.asarray(word, jnp.uint32).astype(jnp.uint64)
     return (product >> jnp.uint64(32)).astype(jnp.uint32), product.astype(jnp.uint32)
 
 
-def philox4x32(counter: Words, key: tuple[Any, Any]) -> Words:
+def philox4x32(counter: Words, key: tuple[ArrayLike, ArrayLike]) -> Words:
     """Four random words for each counter under a key, by ten rounds of Philox4x32.
 
     Counter and key words are uint32 (arrays or numbers of broadcastable shapes).
@@ -55,25 +56,25 @@ def philox4x32(counter: Words, key: tuple[Any, Any]) -> Words:
     c0, c1, c2, c3 = counter
     k0, k1 = (jnp.asarray(k, jnp.uint32) for k in key)
     for _ in range(_ROUNDS):
-        high0, low0 = _wide_product(_MULTIPLIERS[0], c0)
-        high1, low1 = _wide_product(_MULTIPLIERS[1], c2)
+        high0, low0 = _product_64bit(_MULTIPLIERS[0], c0)
+        high1, low1 = _product_64bit(_MULTIPLIERS[1], c2)
         c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
         k0, k1 = k0 + jnp.uint32(_KEY_STEPS[0]), k1 + jnp.uint32(_KEY_STEPS[1])
     return c0, c1, c2, c3
 
 
-def rounded(product: Array, zero: Any) -> Array:
+def rounded(product: Array, zero: ArrayLike) -> Array:
     """`product` (float32 or float64), rounded on its own before anything is added to it.
 
-    The bits are joined with `zero` (uint32), whose value no compiler knows, so none can see that
-    they stay what they are.
+    The bits are combined with `zero` (uint32), whose value no compiler knows, so none can see that
+    they do not change.
     """
     unsigned = jnp.uint64 if product.dtype == jnp.float64 else jnp.uint32
     bits = lax.bitcast_convert_type(product, unsigned) | jnp.asarray(zero).astype(unsigned)
     return lax.bitcast_convert_type(bits, product.dtype)
 
 
-def _polynomial(coefficients: Sequence[float], x: Array, zero: Any) -> Array:
+def _polynomial(coefficients: Sequence[float], x: Array, zero: ArrayLike) -> Array:
     """The polynomial with these coefficients, constant first, by Estrin's scheme (short chains)."""
     terms: list[Array] = [jnp.asarray(c, x.dtype) for c in coefficients]
     while len(terms) > 1:
@@ -132,7 +133,7 @@ _LOG2_BASE = 0x3F3504F3  # the bits of sqrt(1/2)
 _MAGNITUDE = 0x7FFFFFFF
 
 
-def normal32(word: Array, zero: Any) -> Array:
+def normal32(word: Array, zero: ArrayLike) -> Array:
     """Standard normal float32 by inverting the distribution at (word + 1/2) / 2^32.
 
     The word counts as a signed integer, so that the median is word 0. Relative error below 6e-7,
@@ -161,7 +162,7 @@ def normal32(word: Array, zero: Any) -> Array:
     )
 
 
-def _square_root(w: Array, zero: Any) -> Array:
+def _square_root(w: Array, zero: ArrayLike) -> Array:
     """The square root of a positive normal float32, to about 1e-7.
 
     A guess at 1 / sqrt(w) from the bits, a step of Newton's method with constants fitted to that
@@ -246,7 +247,7 @@ _FAR_TAIL = (
 )
 
 
-def normal64(word: Array, second: Array, zero: Any) -> Array:
+def normal64(word: Array, second: Array, zero: ArrayLike) -> Array:
     """Standard normal float64 from two words: the value of `normal32(word)`, refined.
 
     Relative error about 1e-15. The largest value is 9.2.
@@ -266,11 +267,11 @@ def normal64(word: Array, second: Array, zero: Any) -> Array:
     return jnp.where(signed < jnp.int64(0), -z, z)
 
 
-def _ratio(pair: tuple[Sequence[float], Sequence[float]], x: Array, zero: Any) -> Array:
+def _ratio(pair: tuple[Sequence[float], Sequence[float]], x: Array, zero: ArrayLike) -> Array:
     return _polynomial(pair[0], x, zero) / _polynomial(pair[1], x, zero)
 
 
-def _log64(p: Array, zero: Any) -> Array:
+def _log64(p: Array, zero: ArrayLike) -> Array:
     """The natural logarithm of a positive normal float64, by the series of 2 artanh."""
     base = 0x3FE6A09E667F3BCD  # the bits of sqrt(1/2)
     bits = lax.bitcast_convert_type(p, jnp.int64) - jnp.int64(base)
@@ -285,17 +286,19 @@ def _log64(p: Array, zero: Any) -> Array:
     )
 
 
-def cut32(word: Array, low: Any, width: Any) -> Array:
-    """A word whose place in the order of `normal32` lies in [low, low + width) of 2^32.
+def truncated32(word: Array, low: ArrayLike, width: ArrayLike) -> Array:
+    """A word whose position in the order of `normal32` lies in [low, low + width) of 2^32.
 
-    `normal32(cut32(word, low, width))` is a normal variate cut to the values between those at the
-    probabilities low / 2^32 and (low + width) / 2^32.
+    `normal32(truncated32(word, low, width))` is a normal variate truncated to the values between
+    the probabilities low / 2^32 and (low + width) / 2^32.
     """
-    return cut64(word, None, low, width)[0]
+    return truncated64(word, None, low, width)[0]
 
 
-def cut64(word: Array, second: Array | None, low: Any, width: Any) -> tuple[Array, Array]:
-    """`cut32` for the two words of `normal64`."""
+def truncated64(
+    word: Array, second: Array | None, low: ArrayLike, width: ArrayLike
+) -> tuple[Array, Array]:
+    """`truncated32` for the two words of `normal64`."""
     top = jnp.uint32(1 << 31)  # turns the signed order into the unsigned one, and back
     width = jnp.asarray(width, jnp.uint64)
     place = (word ^ top).astype(jnp.uint64) * width

@@ -1,7 +1,7 @@
 """Recipes: how to make an array's numbers, any slice of them, at any time and in any place.
 
 Glossary
-    initializer   what kind of numbers: a distribution, a constant, a rule of one's own
+    initializer   what kind of numbers: a distribution, a constant, a function of one's own
     recipe        an initializer with a key, a shape and an element type: the numbers themselves,
                   though none of them has been computed
     key           (seed, counter), fixed when the recipe is made and never changed (see `seed`)
@@ -20,7 +20,7 @@ import functools
 import math
 import operator
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Hashable, Sequence
 from typing import Any, Self
 
 import jax
@@ -29,16 +29,18 @@ from jax.sharding import NamedSharding, Sharding
 
 from paramesh import deprecations
 from paramesh._compat.jax import check_not_forked, eval_context
+from paramesh.array_types import HostArray
 from paramesh.deprecations import Deprecated
-from paramesh.dtype import DType, bool_, to_dtype, x64_set
+from paramesh.dtype import DType, DTypeLike, bool_, to_dtype, x64_set
 from paramesh.errors import RecipeError
-from paramesh.sampling import batched, sampler
-from paramesh.sampling.distribution import DistributionSpec, Sampler
+from paramesh.sampling import batched, slices
+from paramesh.sampling.distribution import DistributionSpec, computed_on
+from paramesh.sampling.sampler import Sampler
 from paramesh.sampling.seed import Key, get_seed, next_key, set_seed
 
 Array = jax.Array
 Index = tuple[slice, ...]
-_Host = np.ndarray[Any, Any]
+_Host = HostArray
 
 __all__ = [
     "DistributionSpec",
@@ -79,8 +81,8 @@ class Initializer:
     It is traced by JAX, so it uses `jax.numpy`, has no side effects, and depends on nothing but
     `bits` and the initializer's arguments.
 
-    `_initialize` fills a numpy array in place, as in MindSpore. Such an initializer is computed
-    whole and then cut:
+    `_initialize` fills a numpy array in place, as in MindSpore. Such an initializer computes the
+    full array and then slices it:
 
         class Triangular(Initializer):
             def __init__(self, scale):
@@ -89,8 +91,8 @@ class Initializer:
             def _initialize(self, arr):
                 arr[:] = np.random.triangular(-self.scale, 0, self.scale, arr.shape)
 
-    While it runs, `numpy.random` is seeded from the recipe's key, and put back afterwards; a
-    generator of another kind makes it irreproducible.
+    While it runs, `numpy.random` is seeded from the recipe's key, and restored afterwards; any
+    other generator makes it irreproducible.
 
     Args:
         kwargs: the arguments that make it what it is. They become attributes, are shown by
@@ -110,14 +112,14 @@ class Initializer:
         raise NotImplementedError(_no_numbers(self))
 
     def _initialize(self, arr: _Host) -> None:
-        """Fill `arr` (of the whole's shape and element type, zeros at first) in place."""
+        """Fill `arr` (of the full shape and the element type, zeros at first) in place."""
         raise NotImplementedError(_no_numbers(self))
 
     def law(self, shape: tuple[int, ...]) -> DistributionSpec:
-        """A rule and its numbers for a whole of this shape.
+        """The distribution spec for a full array of this shape.
 
-        Initializers with one rule (a function, not a method) share compiled programs, whatever
-        their numbers.
+        Initializers with one sampling function (a function, not a method) share compiled programs,
+        whatever their numbers.
         """
         raise NotImplementedError(_no_numbers(self))
 
@@ -130,7 +132,7 @@ class Initializer:
         raise NotImplementedError(_no_numbers(self))
 
     def check(self, shape: tuple[int, ...]) -> None:
-        """Raise ValueError if there are no such numbers for a whole of this shape."""
+        """Raise ValueError if there are no such numbers for a full array of this shape."""
 
     # What users see.
 
@@ -152,7 +154,7 @@ class Initializer:
         known = dict(vars(self))
         return known.pop("_kwargs", {}) | {k: v for k, v in known.items() if not k.startswith("_")}
 
-    def _identity(self) -> Any:
+    def _identity(self) -> Hashable:
         items = vars(self) | {"_kwargs": None}
         identity = tuple((k, type(v), v) for k, v in sorted(items.items()))
         try:
@@ -178,7 +180,7 @@ class Initializer:
 
 def _no_numbers(init: Initializer) -> str:
     return (
-        f"{type(init).__name__} says nothing about how to make numbers. Define `draw(self, bits)` "
+        f"{type(init).__name__} does not say how to make numbers. Define `draw(self, bits)` "
         "or `_initialize(self, arr)` in it (see the docstring of Initializer)."
     )
 
@@ -196,8 +198,8 @@ def _style(cls: type) -> str | None:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Drawn:
-    """The rule of an initializer with a `draw` method."""
+class _DrawMethod:
+    """The sampling function of an initializer with a `draw` method."""
 
     initializer: Initializer
 
@@ -228,7 +230,7 @@ _numpy_random_lock = threading.RLock()
 
 @contextlib.contextmanager
 def _numpy_random_from(key: Key) -> Generator[None]:
-    """Seed numpy's legacy global generator from a key, and put it back afterwards."""
+    """Seed numpy's legacy global generator from a key, and restore it afterwards."""
     with _numpy_random_lock:
         state = np.random.get_state()
         outer = _running.key, _running.nested
@@ -248,12 +250,12 @@ class Recipe:
     Attributes:
         initializer: what kind of numbers.
         key: (seed, counter), from `next_key()`.
-        shape: shape of the whole array.
+        shape: shape of the full array.
         dtype: element type. Types narrower than float32 are computed in float32 and cast; integers
             and bool as numpy casts them; of complex numbers the imaginary part is 0.
 
     Raises:
-        TypeError: `initializer` is no Initializer, or `dtype` no element type.
+        TypeError: `initializer` is not an Initializer, or `dtype` not an element type.
         ValueError: `initializer` has no numbers for this shape.
     """
 
@@ -274,12 +276,12 @@ class Recipe:
 
     @property
     def size(self) -> int:
-        """Number of elements of the whole."""
+        """Number of elements of the full array."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the whole takes once it is computed."""
+        """Bytes of the full array once it is computed."""
         return self.size * self.dtype.itemsize
 
     @property
@@ -287,25 +289,25 @@ class Recipe:
         """Whether a slice can be computed without the rest."""
         return self.initializer.sliceable
 
-    def with_dtype(self, dtype: Any) -> Self:
+    def with_dtype(self, dtype: DTypeLike) -> Self:
         """The recipe for the same numbers in another element type."""
         return dataclasses.replace(self, dtype=to_dtype(dtype))
 
     def with_shape(self, shape: Sequence[int]) -> Self:
-        """The recipe with the same initializer and key for a whole of another shape.
+        """The recipe with the same initializer and key for a full array of another shape.
 
-        Its numbers are others where they depend on the shape (the spread of `HeUniform`, say).
+        Its numbers differ where they depend on the shape (the bounds of `HeUniform`, for example).
         """
         return dataclasses.replace(self, shape=tuple(shape))
 
     def compute(self, index: Sequence[slice] | None = None) -> Array:
-        """Compute the whole, or the slice `index` of it, on the default device.
+        """Compute the full array, or its slice `index`, on the default device.
 
         Inside a JAX trace too, the result is a concrete array.
 
         Args:
-            index: a slice for each axis, with concrete bounds and step 1; axes not named are taken
-                whole. The result has the slice's shape. None for the whole.
+            index: a slice for each axis, with concrete bounds and step 1; missing axes are not
+                sliced. The result has the slice's shape. None for the full array.
 
         Raises:
             TypeError: `index` holds something other than slices of ints.
@@ -314,18 +316,19 @@ class Recipe:
             NotImplementedError: the initializer does not say how to make numbers.
         """
         starts, shape = self._bounds(index)
-        # Not `dtype.x64`, here and below: these programs are complete in themselves, so one that is
-        # being traced does not become wide because of them.
+        # Not `dtype.x64`, here and below: these programs are complete in themselves, so a program
+        # that is being traced does not need the 64-bit mode because of them.
         check_not_forked()
         with eval_context(), x64_set(True):
             return self._slice(starts, shape)
 
     def compute_sharded(self, sharding: Sharding) -> Array:
-        """Compute the whole, laid out as `sharding` says.
+        """Compute the array directly into a sharding.
 
-        Every device computes its own shard, and the whole exists nowhere; each process computes
-        what its own devices hold. With an initializer that is not sliceable (`Orthogonal`,
-        `Sparse`, one with `_initialize`), each process computes the whole on the host and cuts it.
+        Every device computes its own shard, and the full array exists nowhere; each process
+        computes the shards of its own devices. With an initializer that is not sliceable
+        (`Orthogonal`, `Sparse`, one with `_initialize`), each process computes the full array on
+        the host and slices it.
 
         Raises:
             RecipeError: the sharding does not divide the shape.
@@ -335,21 +338,23 @@ class Recipe:
         except ValueError as error:
             raise RecipeError(
                 f"{self!r} cannot be laid out as {sharding}: {error} Expected a sharding whose "
-                "number of parts along each axis divides the axis."
+                "number of shards along each axis divides the axis."
             ) from None
         check_not_forked()
         with eval_context(), x64_set(True):
-            law = self._law()
-            if law is not None and _one_program(sharding) and self.size > batched.SMALL:
+            spec = self._spec()
+            here = next(iter(sharding.device_set)).platform
+            together = _one_program(sharding) and computed_on(here, self.dtype)
+            if spec is not None and together and self.size > batched.SMALL:
                 assert isinstance(sharding, NamedSharding)
-                return sampler.draw_sharded(law, self.key, self.shape, self.dtype, sharding)
-            whole = self._whole() if not self.sliceable else None
-            shards: dict[Any, Any] = {}
+                return slices.sample_sharded(spec, self.key, self.shape, self.dtype, sharding)
+            full = self._full() if not self.sliceable else None
+            shards: dict[tuple[int, ...], Array] = {}
 
-            def shard(index: Index | None) -> Any:
+            def shard(index: Index | None) -> Array | HostArray:
                 starts, shape = self._bounds(index)
-                if whole is not None:
-                    return _cut(whole, starts, shape)
+                if full is not None:
+                    return _slice_of(full, starts, shape)
                 at = (*starts, *shape)
                 if at not in shards:
                     shards[at] = self._slice(starts, shape)
@@ -368,36 +373,36 @@ class Recipe:
             )
         starts, sizes = [], []
         for axis, n in enumerate(self.shape):
-            part = index[axis] if axis < len(index) else slice(None)
-            if not isinstance(part, slice):
+            bounds = index[axis] if axis < len(index) else slice(None)
+            if not isinstance(bounds, slice):
                 raise TypeError(
-                    f"index[{axis}]: expected a slice, got {part!r}. Write slice(i, i + 1) for one "
-                    "element, slice(None) for the whole axis."
+                    f"index[{axis}]: expected a slice, got {bounds!r}. Write slice(i, i + 1) for "
+                    "one element, slice(None) for the full axis."
                 )
-            start, stop, step = part.indices(n)
+            start, stop, step = bounds.indices(n)
             if step != 1:
-                raise ValueError(f"index[{axis}]: expected a slice of step 1, got {part}.")
+                raise ValueError(f"index[{axis}]: expected a slice of step 1, got {bounds}.")
             starts.append(start)
             sizes.append(max(stop - start, 0))
         return tuple(starts), tuple(sizes)
 
-    def _law(self) -> DistributionSpec | None:
+    def _spec(self) -> DistributionSpec | None:
         style = _style(type(self.initializer))
         if style == "law":
             return self.initializer.law(self.shape)
         if style == "draw":
-            return DistributionSpec(_Drawn(self.initializer), elementwise=False)
+            return DistributionSpec(_DrawMethod(self.initializer), elementwise=False)
         return None
 
     def _slice(self, starts: Sequence[int], shape: tuple[int, ...]) -> Array:
-        law = self._law()
-        if law is not None:
-            return sampler.draw_slice(law, self.key, self.shape, self.dtype, starts, shape)
+        spec = self._spec()
+        if spec is not None:
+            return slices.sample_slice(spec, self.key, self.shape, self.dtype, starts, shape)
         if _style(type(self.initializer)) == "constant":
             return batched.fill(self.initializer.constant(self.dtype), [shape])[0]
-        return jax.device_put(_cut(self._whole(), starts, shape))
+        return jax.device_put(_slice_of(self._full(), starts, shape))
 
-    def _whole(self) -> _Host:
+    def _full(self) -> _Host:
         style = _style(type(self.initializer))
         if style == "whole":
             return self.initializer.whole(self.key, self.shape, self.dtype)
@@ -409,8 +414,8 @@ class Recipe:
         return array
 
 
-def _cut(whole: _Host, starts: Sequence[int], shape: Sequence[int]) -> _Host:
-    return whole[tuple(slice(s, s + n) for s, n in zip(starts, shape, strict=True))].copy()
+def _slice_of(full: _Host, starts: Sequence[int], shape: Sequence[int]) -> _Host:
+    return full[tuple(slice(s, s + n) for s, n in zip(starts, shape, strict=True))].copy()
 
 
 def _one_program(sharding: Sharding) -> bool:
@@ -424,7 +429,7 @@ def _one_program(sharding: Sharding) -> bool:
 
 
 def cast_on_host(values: _Host, dtype: DType) -> _Host:
-    """`law.cast` for a numpy array."""
+    """`spec.cast` for a numpy array."""
     if dtype is bool_:
         return values != 0
     if dtype.is_integer() and values.dtype.kind == "f":
@@ -433,18 +438,18 @@ def cast_on_host(values: _Host, dtype: DType) -> _Host:
 
 
 def compute_many(recipes: Sequence[Recipe]) -> list[Array]:
-    """Compute many recipes; the same numbers as `[r.compute() for r in recipes]`, sooner.
+    """Compute many recipes; the same numbers as `[r.compute() for r in recipes]`, faster.
 
-    Arrays of one kind and element type are computed by one program, whatever their shapes, except
-    for shapes of which there is so much that a program of their own pays.
+    Arrays of one kind and element type are computed by one program, whatever their shapes. A shape
+    with so many elements that compiling a program for it is worth it has its own.
     """
     results: list[Any] = [None] * len(recipes)
-    laws = [recipe._law() for recipe in recipes]
-    kinds = [_kind(recipe, law) for recipe, law in zip(recipes, laws, strict=True)]
+    specs = [recipe._spec() for recipe in recipes]
+    kinds = [_kind(recipe, spec) for recipe, spec in zip(recipes, specs, strict=True)]
     counts = collections.Counter(zip(kinds, (recipe.shape for recipe in recipes), strict=True))
-    groups: dict[Any, list[int]] = {}
-    for at, (recipe, law, kind) in enumerate(zip(recipes, laws, kinds, strict=True)):
-        alone = law is not None and not batched.cheaper_in_rows(
+    groups: dict[Hashable, list[int]] = {}
+    for at, (recipe, spec, kind) in enumerate(zip(recipes, specs, kinds, strict=True)):
+        alone = spec is not None and not batched.cheaper_in_rows(
             recipe.size, counts[kind, recipe.shape]
         )
         if kind is None or alone:
@@ -453,29 +458,29 @@ def compute_many(recipes: Sequence[Recipe]) -> list[Array]:
             groups.setdefault(kind, []).append(at)
     check_not_forked()
     with eval_context(), x64_set(True):
-        for members in groups.values():
-            shapes = [recipes[at].shape for at in members]
-            first = recipes[members[0]]
+        for group in groups.values():
+            shapes = [recipes[at].shape for at in group]
+            first = recipes[group[0]]
             pieces = [
-                (law, recipes[at].key, 0, recipes[at].shape)
-                for at in members
-                if (law := laws[at]) is not None
+                (spec, recipes[at].key, 0, recipes[at].shape)
+                for at in group
+                if (spec := specs[at]) is not None
             ]
             if pieces:
-                arrays = batched.draw_rows(pieces, first.dtype)
+                arrays = batched.sample_rows(pieces, first.dtype)
             else:
                 arrays = batched.fill(first.initializer.constant(first.dtype), shapes)
-            for at, array in zip(members, arrays, strict=True):
+            for at, array in zip(group, arrays, strict=True):
                 results[at] = array
     return results
 
 
-def _kind(recipe: Recipe, law: DistributionSpec | None) -> Any:
+def _kind(recipe: Recipe, spec: DistributionSpec | None) -> Hashable:
     """What recipes that can be computed together have in common; None: computed alone."""
     if recipe.size == 0:
         return None
-    if law is not None:
-        return (law.rule, recipe.dtype) if law.elementwise else None
+    if spec is not None:
+        return (spec.sample_fn, recipe.dtype) if spec.elementwise else None
     if _style(type(recipe.initializer)) == "constant":
         return (recipe.initializer.constant(recipe.dtype).tobytes(), recipe.dtype)
     return None

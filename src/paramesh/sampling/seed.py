@@ -39,7 +39,7 @@ def set_seed(seed: int) -> None:
         seed: from 0 to 2**32 - 1.
 
     Raises:
-        TypeError: `seed` is not an int (a bool is none).
+        TypeError: `seed` is not an int (a bool is not one).
         ValueError: `seed` is negative or above 2**32 - 1.
     """
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer):

@@ -1,10 +1,10 @@
-"""Scripts written for MindSpore: running them as they are, and reading what they need.
+"""Scripts written for MindSpore: running them unchanged, and analysing what they use.
 
 Glossary
     script      a python program that imports `mindspore`
-    use         one place of a script that names something of MindSpore's, by its dotted path
-    closure     a script with the local modules that it imports, and those that these import
-    missing     what MindSpore has, or a script believes so, and paramesh does not
+    use         one place of a script that refers to a name of MindSpore, by its dotted path
+    closure     a script with the local modules that it imports, directly or not
+    missing     a name that MindSpore has, or a script uses as if, and paramesh does not
 
-Nothing here is imported by `import paramesh`: `paramesh run` and `compat.as_mindspore()` load it.
+`import paramesh` does not import this package; `paramesh run` and `compat.as_mindspore()` do.
 """

@@ -1,8 +1,7 @@
-"""Names of MindSpore's that paramesh does not have: who has them, and what to use instead.
+"""Names of MindSpore that paramesh does not have, and what to use instead.
 
-`mindspore_names.tsv` beside this file says which names scripts use and whether MindSpore 2.10 has
-them. A name of that file may have come to paramesh meanwhile: what is there is asked of paramesh
-itself, and the file only explains what is not.
+`mindspore_names.tsv` in this folder lists the names that scripts use, and whether MindSpore 2.10
+has them. paramesh itself decides whether a name exists; the file only explains missing names.
 """
 
 from __future__ import annotations
@@ -18,19 +17,21 @@ from paramesh.scripts import offered
 #: The version of MindSpore whose names and numbers paramesh follows.
 FOLLOWED = "2.10.0"
 
-_DATA = (
-    "paramesh has no input pipeline yet: give Model.train any iterable of batches, such as a list "
-    "or a generator of tuples of numpy arrays"
-)
-_RECORDS = (
-    "paramesh has no record files yet: write the records once, with MindSpore, to files that numpy "
-    "reads"
-)
 _DISTRIBUTIONS = "jax.scipy.stats and jax.random, or mindspore.ops.standard_normal and its like"
 _QUANTIZATION = "nothing: MindSpore 2.10 has no quantization-aware training either"
 
-#: MindSpore's path, of a name or of a whole package -> what to use instead. The longest prefix of a
-#: name that is here counts. What begins with `mindspore.` has to be there (a test looks).
+#: Datasets of MindSpore's that read the files of one publication.
+_CORPORA = """
+    AGNews AmazonReview CLUE CMUArctic Cityscapes CoNLL2000 DBpedia DIV2K EMnist EnWik9 FakeImage
+    Flickr Flowers102 GTZAN IMDB IWSLT2016 IWSLT2017 KITTI KMnist LFW LJSpeech LSUN LibriTTS
+    Manifest Multi30k Omniglot PennTreebank PhotoTour Places365 QMnist RandomData RenderedSST2 SBU
+    SQuAD SST2 STL10 SVHN SemiPadded SogouNews SpeechCommands TedLium Tedlium UDPOS USPS WIDERFace
+    WikiText YahooAnswers YelpReview YesNo
+"""
+_CONVERTED = "Cifar10 Cifar100 Csv ImageNet Mnist TFRecord"
+
+#: MindSpore's path, of a name or of a package -> what to use instead. The longest prefix of a name
+#: applies. Values that begin with `mindspore.` have to exist (there is a test).
 INSTEAD: dict[str, str] = {
     "mindspore.Float": "mindspore.float32 and its like",
     "mindspore.RowTensor": "a pair of Tensors, indices and values; tables on servers push rows",
@@ -49,13 +50,23 @@ INSTEAD: dict[str, str] = {
     "mindspore.communication._comm_helper": "mindspore.communication",
     "mindspore.communication.comm_func": "the operators mindspore.ops.AllReduce and its like",
     "mindspore.compression": _QUANTIZATION,
+    "mindspore.dataset.GraphData": "nothing: MindSpore 2.10 does not have it either",
+    "mindspore.dataset.debug": "mindspore.dataset.config.set_debug_mode and a debugger",
+    "mindspore.dataset.deserialize": "the code that builds the dataset",
+    "mindspore.dataset.serialize": "the code that builds the dataset",
+    **dict.fromkeys(
+        (f"mindspore.dataset.{name}Dataset" for name in _CORPORA.split()),
+        "mindspore.dataset.GeneratorDataset over a reader of the files",
+    ),
+    **dict.fromkeys(
+        (f"mindspore.mindrecord.{name}ToMR" for name in _CONVERTED.split()),
+        "mindspore.dataset.Dataset.save of the dataset of that kind",
+    ),
     "mindspore.data_sink": "mindspore.jit on the function of a step",
-    "mindspore.dataset": _DATA,
     "mindspore.device_context": "XLA_FLAGS, and JAX's own settings",
     "mindspore.explainer": "nothing: MindSpore 2.10 does not have it either",
     "mindspore.hal": "jax.devices() and jax.effects_barrier()",
     "mindspore.load": "mindspore.load_exported",
-    "mindspore.mindrecord": _RECORDS,
     "mindspore.mint": "the function of mindspore.ops or the layer of mindspore.nn of that name",
     "mindspore.multiprocessing": "python's own multiprocessing module",
     "mindspore.nn.Conv2dBnAct": "mindspore.nn.SequentialCell of the convolution, BatchNorm2d and "
@@ -84,10 +95,10 @@ INSTEAD: dict[str, str] = {
     "mindspore.runtime": "XLA_PYTHON_CLIENT_MEM_FRACTION, and JAX's own settings",
     "mindspore.scipy": "jax.scipy",
     "mindspore.train.train_thor": "mindspore.Model",
-    "mindspore.vision": _DATA,
+    "mindspore.vision": "mindspore.dataset",
 }
 
-#: Methods that MindSpore's classes have and paramesh's may not, which scripts call on `self`.
+#: Methods of MindSpore's classes that scripts call on `self`, and that paramesh may not have.
 _METHODS = """
     register_buffer get_inputs add_flags_recursive set_inputs set_comm_fusion infer_predict_layout
     named_buffers infer_train_layout set_jit_config offload set_extra_state get_extra_state
@@ -95,28 +106,28 @@ _METHODS = """
 """
 METHODS = frozenset(_METHODS.split())
 
-#: Where to look for a name that is not at the path where a script has it, in this order.
+#: Packages in which a name is searched if it is not at the path that a script uses, in order.
 _HOMES = ("nn", "ops", "train", "optim", "common.initializer", "communication", "parallel", "amp")
 
 
-#: Packages whose inner modules are a matter of files: a name is at one place in them.
+#: Packages whose modules are an implementation detail: a name exists once in them.
 _FLAT = frozenset({"common", "nn", "ops", "train"})
 
 
 class NotOffered(ModuleNotFoundError):
-    """A script imports something of MindSpore's that paramesh does not have."""
+    """A script imports a name of MindSpore that paramesh does not have."""
 
 
 @dataclass(frozen=True)
 class Absent:
-    """What is known of a name that paramesh does not have.
+    """A name that paramesh does not have, and what is known of it.
 
     Args:
         path: its dotted path in MindSpore.
-        followed: whether MindSpore 2.10 has it; None: not known.
+        followed: whether MindSpore 2.10 has it; None if unknown.
         instead: what to use, or empty.
         elsewhere: the path at which paramesh has something of this name, or empty.
-        near: names of the same package that read much the same.
+        near: similar names of the same package.
     """
 
     path: str
@@ -127,7 +138,7 @@ class Absent:
 
     @property
     def advice(self) -> str:
-        """What to do, in one sentence; empty if nothing is known."""
+        """What to do, in one sentence; empty if unknown."""
         if self.elsewhere:
             return f"It is here as {self.elsewhere}."
         if self.instead.startswith("nothing: "):
@@ -140,7 +151,7 @@ class Absent:
 
     @property
     def origin(self) -> str:
-        """Which MindSpore has it, in one sentence; empty if that is not known."""
+        """Whether MindSpore 2.10 has it, in one sentence; empty if unknown."""
         if self.followed is None:
             return ""
         return f"MindSpore 2.10 {'has it' if self.followed else 'does not have it either'}."
@@ -159,18 +170,18 @@ def _table() -> dict[str, bool]:
 
 
 def known(path: str) -> bool:
-    """Whether scripts use this path, so that it is MindSpore's and no name of somebody else's."""
+    """Whether scripts use this path, so that it is a name of MindSpore."""
     return path in _table()
 
 
 def _prefixes(path: str) -> Iterator[str]:
-    """The path and what is above it, the longest first, without the top."""
+    """The path and its parents, the longest first, without the top-level name."""
     parts = path.split(".")
     return (".".join(parts[:at]) for at in range(len(parts), 1, -1))
 
 
 def _spellings(path: str) -> list[str]:
-    """The path, and shorter ones at which MindSpore has the same."""
+    """The path, and shorter paths of the same name in MindSpore."""
     package, name = path.split(".")[1], path.rpartition(".")[2]
     if package not in _FLAT:
         return [path]
@@ -179,7 +190,7 @@ def _spellings(path: str) -> list[str]:
 
 @functools.cache
 def about(path: str) -> Absent:
-    """What to say of a name that paramesh does not have.
+    """What is known of a name that paramesh does not have.
 
     Args:
         path: its dotted path in MindSpore, such as `mindspore.dataset.GeneratorDataset`.
@@ -196,7 +207,7 @@ def about(path: str) -> Absent:
 
 
 def near(name: str, names: Iterable[str]) -> tuple[str, ...]:
-    """The public names that read much like this one, the nearest first."""
+    """Similar public names, the most similar first."""
     public = sorted(n for n in names if not n.startswith("_"))
     return tuple(difflib.get_close_matches(name, public, 3, 0.7))
 
@@ -204,7 +215,7 @@ def near(name: str, names: Iterable[str]) -> tuple[str, ...]:
 def _elsewhere(path: str) -> str:
     name = path.rpartition(".")[2]
     if path.startswith(("mindspore.dataset", "mindspore.mindrecord", "mindspore.numpy")):
-        return ""  # equal names are other things there
+        return ""  # the same names mean something else there
     if path.startswith("mindspore.") and "probability" in path:
         return ""
     for home in ("mindspore", *(f"mindspore.{h}" for h in _HOMES)):
@@ -214,6 +225,6 @@ def _elsewhere(path: str) -> str:
 
 
 def error(path: str) -> NotOffered:
-    """The error of an import; its `name` is the package that does not have it."""
-    # Not the path itself: python drops an error of `from package import name` that has that name.
+    """The error for an import; its `name` is the package without the name."""
+    # Not the path itself: python hides an error of `from package import name` with that name.
     return NotOffered(str(about(path)), name=path.rpartition(".")[0])

@@ -1,4 +1,4 @@
-"""Scripts with the local modules that they import: which files, and what each comes to."""
+"""Scripts with the local modules that they import, and the findings of each file."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pathlib import Path
 from paramesh.scripts.judging import MISSING, Finding, judge
 from paramesh.scripts.reader import LocalImport, Reading, read
 
-#: Folders in which nobody keeps scripts.
+#: Folders that are not searched for scripts.
 _SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages"})
 
 
 @dataclass(frozen=True)
 class File:
-    """One file: what it came to, or why it could not be read."""
+    """One file: its findings, or why it could not be read."""
 
     path: Path
     reading: Reading
@@ -26,7 +26,7 @@ class File:
 
     @property
     def uses_mindspore(self) -> bool:
-        """Whether it names anything of MindSpore's."""
+        """Whether it uses a name of MindSpore."""
         return bool(self.reading.uses)
 
 
@@ -39,7 +39,7 @@ class Script:
 
     @property
     def missing(self) -> dict[str, Finding]:
-        """{name: the first finding}, for what is missing in any of the files."""
+        """{name: first finding} of the names that are missing in any of the files."""
         found = [f for file in self.files for f in file.findings if f.state == MISSING]
         return {f.name: f for f in reversed(found)}
 
@@ -49,24 +49,24 @@ class Script:
         return [file for file in self.files if file.error]
 
     def count(self, state: str) -> int:
-        """How many different names there are in a state."""
+        """The number of different names with a state."""
         return len({f.name for file in self.files for f in file.findings if f.state == state})
 
 
 @dataclass
 class Census:
-    """A folder's scripts, and what they miss, by the number of scripts."""
+    """The scripts of a folder, and the names that they miss."""
 
     scripts: list[Script] = field(default_factory=list)
 
     @property
     def complete(self) -> int:
-        """How many scripts have everything that they name."""
+        """The number of scripts without missing names."""
         return sum(not script.missing and not script.errors for script in self.scripts)
 
     @property
     def missing(self) -> list[tuple[str, int, Finding]]:
-        """(name, number of scripts, a finding), the most wanted first."""
+        """(name, number of scripts, a finding), the most frequent first."""
         counts = Counter(name for script in self.scripts for name in script.missing)
         some = {name: f for script in self.scripts for name, f in script.missing.items()}
         rows = [(name, count, some[name]) for name, count in counts.items()]
@@ -74,7 +74,7 @@ class Census:
 
 
 class Reader:
-    """Reads each file once, whatever number of scripts imports it."""
+    """Reads each file once, however many scripts import it."""
 
     def __init__(self, root: Path | None = None) -> None:
         self.root = root
@@ -82,7 +82,7 @@ class Reader:
         self._exists: dict[Path, bool] = {}
 
     def file(self, path: Path) -> File:
-        """What one file comes to."""
+        """The findings of one file."""
         if path not in self._files:
             self._files[path] = self._read(path)
         return self._files[path]
@@ -111,7 +111,7 @@ class Reader:
 
         Args:
             file: the file.
-            beside: the folder of the script: python's own first place to look.
+            beside: the folder of the script, where python searches first.
         """
         found: dict[Path, None] = {}
         for each in file.reading.imports:
@@ -168,7 +168,7 @@ class Reader:
 
 
 def python_files(folder: Path) -> Iterable[Path]:
-    """The python files below a folder, without hidden folders."""
+    """The python files below a folder, except in hidden folders."""
     for place, folders, names in os.walk(folder):
         folders[:] = [f for f in folders if not f.startswith(".") and f not in _SKIPPED]
         yield from (Path(place, name) for name in names if name.endswith(".py"))

@@ -1,4 +1,4 @@
-"""What a script uses that paramesh has with a difference, and where the difference is described."""
+"""Names that behave differently in paramesh, and the pages that describe how."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _UNKERNELED = "MindSpore has no kernel for it on a CPU: not compared with MindSp
 _OPTIMIZERS = f"{PAGE}#optimizers-and-schedules"
 _LAYERS = f"{PAGE}#layers-and-losses"
 
-#: MindSpore's path -> the difference. It holds at every other path of the same thing, too.
+#: MindSpore's path -> the difference, which applies at every other path of the same object too.
 NAMES: dict[str, Difference] = {
     "mindspore.Parameter": Difference(
         "made from an initializer, it holds no data until it is used",
@@ -96,12 +96,12 @@ def _by_identity() -> dict[int, Difference]:
 
 
 def of_name(value: Any) -> Difference | None:
-    """The difference of what a path leads to."""
+    """The difference of the object at a path."""
     return _by_identity().get(id(value))
 
 
 def of_keyword(value: Any, keyword: str, given: object) -> Difference | None:
-    """The difference of a keyword of a call, given the value if it is a constant."""
+    """The difference of a keyword argument, given its value if it is a constant."""
     for (path, name), what in KEYWORDS.items():
         if name == keyword and offered.find(path).value is value:
             return what

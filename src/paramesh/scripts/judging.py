@@ -1,4 +1,4 @@
-"""Whether what a script uses of MindSpore is there: each use against paramesh itself."""
+"""Judging the uses of a script: whether paramesh has each name, by looking it up."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from paramesh.tensor.base import Tensor
 THERE = "there"
 DIFFERENT = "different"
 MISSING = "missing"
-#: Missing, and the script says itself what it does then.
+#: Missing, but the script has a fallback.
 GUARDED = "guarded"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one use comes to.
+    """The result of judging one use.
 
     Args:
         state: "there", "different", "missing", or "guarded": missing, in a `try` that catches it.
-        name: the path that was asked for; of a keyword "path(keyword=)".
+        name: the path in the script; of a keyword "path(keyword=)".
         line: in the file.
         text: the difference, or which MindSpore has it.
-        advice: what to use instead of what is missing; of a difference the section of the docs.
+        advice: what to use instead of a missing name; of a difference the section of the docs.
     """
 
     state: str
@@ -40,7 +40,7 @@ class Finding:
     advice: str = ""
 
 
-#: Settings are asked for by name: there is no signature that lists them.
+#: Settings are read by name: no signature lists them.
 _SETTERS: Mapping[Any, Callable[[str], Any]] = {
     context.set_context: context.get_context,
     context.set_auto_parallel_context: context.get_auto_parallel_context,
@@ -49,9 +49,9 @@ _SETTERS: Mapping[Any, Callable[[str], Any]] = {
 
 
 def judge(uses: Sequence[Use]) -> list[Finding]:
-    """What the uses of one file come to, in the order of its lines; each name once a line."""
+    """The findings of one file, in the order of its lines; each name once per line."""
     found = [(use, finding) for use in uses for finding in _judged(use)]
-    # The way out of a `try` counts once what was tried is not there.
+    # The fallback of a `try` counts only if the guarded name is missing.
     failed = {u.guard for u, f in found if f.state == MISSING}
     out: dict[tuple[int, str], Finding] = {}
     for use, finding in found:
@@ -87,7 +87,7 @@ def _judged(use: Use) -> Iterator[Finding]:
 
 
 def _shortened(path: str, rest: str) -> str:
-    """The name that is missing, without the attributes that are behind it."""
+    """The missing name, without attributes of it."""
     parts = path.split(".")
     for name in rest.split("."):
         parts.append(name)
@@ -144,7 +144,7 @@ def _keywords(use: Use, value: Any) -> Iterator[Finding]:
 
 
 def _parameters(value: Any) -> list[str] | None:
-    """The names of a callable's arguments; None if it takes any, or does not say."""
+    """The argument names of a callable; None if it takes any, or they are unknown."""
     try:
         listed = inspect.signature(value).parameters.values()
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""What paramesh has at a path of MindSpore's: looked up in paramesh itself, never in a list."""
+"""Lookup of a path of MindSpore in paramesh itself, not in a list."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ TOP = "mindspore"
 
 @dataclass(frozen=True)
 class Found:
-    """What a path leads to.
+    """The result of a lookup.
 
     Args:
-        value: the last thing on the way that is there.
-        path: the part of the path that leads to it.
-        rest: the names behind it that are not there, or empty.
+        value: the object at the longest prefix of the path that exists.
+        path: that prefix.
+        rest: the remaining names, which do not exist; or empty.
     """
 
     value: Any
@@ -31,14 +31,14 @@ class Found:
 
 @functools.cache
 def find(path: str) -> Found:
-    """Follow a dotted path of MindSpore's as far as it leads.
+    """Look up a dotted path of MindSpore, as far as it exists.
 
     Args:
         path: begins with `mindspore`.
 
     Returns:
-        Where it ends. Names behind something that is no module are looked up on classes, and taken
-        to be there on everything else: what an object has shows when the script runs.
+        The result. Attributes of classes are looked up; those of other objects that are not modules
+        are assumed to exist, since they are known only at run time.
     """
     value: Any = paramesh
     parts = path.split(".")
@@ -63,7 +63,7 @@ def _get(owner: Any, path: str, name: str, default: Any) -> Any:
     if name.startswith("__") and not hasattr(owner, name):
         return default
     value = getattr(owner, name, default)
-    # What a module imports for its own use is not what it offers.
+    # Names that a module imports for its own use are not public.
     if isinstance(value, types.ModuleType) and not value.__name__.startswith("paramesh"):
         return default
     return value
@@ -71,7 +71,7 @@ def _get(owner: Any, path: str, name: str, default: Any) -> Any:
 
 @functools.cache
 def names(path: str) -> frozenset[str]:
-    """What a package has, by MindSpore's path; empty if it is not there itself."""
+    """The names of a package, by MindSpore's path; empty if the package does not exist."""
     found = find(path)
     if found.rest or not isinstance(found.value, types.ModuleType):
         return frozenset()
@@ -88,5 +88,5 @@ def names(path: str) -> frozenset[str]:
     return frozenset(given)
 
 
-#: Packages whose `dir` is what they offer.
+#: Packages whose `dir` lists their public names.
 _FACES = frozenset({TOP, f"{TOP}.nn"})

@@ -1,14 +1,14 @@
-"""What one file uses of MindSpore, read from its text: nothing of it is run.
+"""Static analysis of what one file uses of MindSpore; nothing is run.
 
-Names are followed as python binds them, in the order of the text: imports and their aliases, names
-that are assigned from those, and what is an instance of a class for certain. The bodies of
-functions come after their module, as their calls do.
+Names are tracked as python binds them, in the order of the text: imports and their aliases, names
+that are assigned from those, and certain instances of classes. The bodies of functions are read
+after their module, since they are called later.
 
 Glossary
-    symbol      what a name stands for: a path of MindSpore's, an instance of what a path leads to,
-                or something else (None)
+    symbol      what a name refers to: a path of MindSpore, an instance of the class at a path, or
+                something else (None)
     guarded     in a `try` that catches the error of a missing name
-    fallback    what such a `try` does instead
+    fallback    the handlers of such a `try`
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ _BUILTINS = frozenset(dir(builtins))
 
 @dataclass(frozen=True)
 class Use:
-    """One place that names something of MindSpore's.
+    """One place that uses a name of MindSpore.
 
     Args:
         kind: "import", "name", "call", "star" (a name that a star import may have brought),
-            "method" (of an instance of what `path` up to its last name leads to), or "self" (the
-            same, in a class over that).
+            "method" (of an instance of the class at `path` without its last name), or "self" (the
+            same, in a subclass of it).
         path: dotted, from `mindspore` on.
         line: in the file, from 1.
         keywords: of a call, with the values that are constants.
-        guard: which `try` catches it if it is not there.
-        fallback: of which `try` it is the way out.
+        guard: number of the `try` that catches the error if it is missing.
+        fallback: number of the `try` of whose fallback it is a part.
     """
 
     kind: str
@@ -50,12 +50,12 @@ class Use:
 
 @dataclass(frozen=True)
 class LocalImport:
-    """An import of something that is not MindSpore's: perhaps a module beside the script.
+    """An import of another module, which may be a local one.
 
     Args:
         module: dotted; may be empty for `from . import name`.
-        level: dots in front.
-        names: that are imported from it.
+        level: number of leading dots.
+        names: imported from it.
     """
 
     module: str
@@ -65,7 +65,7 @@ class LocalImport:
 
 @dataclass
 class Reading:
-    """What a file uses and imports, and whether it is a program."""
+    """The uses and imports of a file, and whether it is a program."""
 
     uses: list[Use] = field(default_factory=list)
     imports: list[LocalImport] = field(default_factory=list)
@@ -74,7 +74,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class _Instance:
-    """What a call of a path gives, or `self` in a class over it."""
+    """The result of calling a path, or `self` in a subclass of it."""
 
     path: str
     own: frozenset[str] | None = None
@@ -90,7 +90,7 @@ class _Scope:
         self.stars: list[str] = []
 
     def find(self, name: str) -> tuple[bool, _Symbol]:
-        """Whether the name is bound in the text, and what it stands for."""
+        """Whether a name is bound in the text, and its symbol."""
         scope: _Scope | None = self
         while scope is not None:
             if name in scope.symbols and (scope is self or not scope.of_class):
@@ -107,7 +107,7 @@ def read(text: str | bytes, name: str) -> Reading:
         name: for errors.
 
     Raises:
-        SyntaxError: it is no python of this version.
+        SyntaxError: it is not valid in this version of python.
         ValueError: the text has null bytes.
     """
     reader = _Reader()
@@ -323,7 +323,7 @@ class _Reader(ast.NodeVisitor):
         self.later.append((node, self.scope, None))
 
     def _arguments(self, arguments: ast.arguments) -> None:
-        """What is looked at where the function is made."""
+        """Read the expressions that are evaluated where the function is defined."""
         given = [*arguments.defaults, *arguments.kw_defaults]
         for each in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs):
             given.append(each.annotation)
@@ -382,7 +382,7 @@ class _Reader(ast.NodeVisitor):
 
 
 def _own_names(node: ast.ClassDef) -> Iterable[str]:
-    """What a class has from its own text: methods, attributes, and what is assigned to them."""
+    """The names that the text of a class defines: methods and attributes."""
     for each in ast.walk(node):
         if isinstance(each, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield each.name

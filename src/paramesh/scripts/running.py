@@ -1,4 +1,4 @@
-"""Running a script as python would, in a process where `mindspore` is paramesh."""
+"""Running a script as under python, in a process where `mindspore` is paramesh."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from typing import Any
 
 import jax
 
-from paramesh import compat
+from paramesh import child_processes, compat
 from paramesh.errors import ContextError
 from paramesh.providers import providers
 from paramesh.scripts import absent
 
-#: Backends that a script may ask for on a machine that has another one.
+#: Backends that a script may set on a machine with another one.
 _ELSEWHERE = ("Ascend", "Davinci", "GPU")
 _INTERRUPTED = 130
 
@@ -30,7 +30,7 @@ _INTERRUPTED = 130
 class _Under(types.ModuleType):
     """A module of paramesh under MindSpore's path.
 
-    It is no second copy: each name is looked up in paramesh when it is asked for.
+    It is not a copy: each name is looked up in paramesh when it is accessed.
     """
 
     def __init__(self, name: str, target: types.ModuleType) -> None:
@@ -49,7 +49,7 @@ class _Under(types.ModuleType):
             found = absent.about(path)
             what = f"module '{self.__name__}' has no attribute '{name}'."
             text = " ".join(filter(None, (what, found.origin, found.advice)))
-            # Without `obj`, so that python adds no suggestions of its own.
+            # Without `obj`, so that python does not add its own suggestions.
             raise AttributeError(text, name=name) from None
         if isinstance(value, types.ModuleType) and value.__name__.startswith("paramesh"):
             return importlib.import_module(path)
@@ -62,7 +62,7 @@ class _Under(types.ModuleType):
 
 
 class _CallableUnder(_Under):
-    """One that MindSpore has as a function, too: `common.initializer`."""
+    """A module that is also a function: `common.initializer`."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._target(*args, **kwargs)  # type: ignore[operator]
@@ -74,7 +74,7 @@ def _public(module: types.ModuleType) -> list[str]:
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Finds `mindspore` and what is below it; what is not there is an error that says more."""
+    """Finds `mindspore` and its modules; a missing one raises an error with advice."""
 
     def find_spec(
         self,
@@ -87,7 +87,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             return None
         if rest and not compat.is_path(rest):
             raise absent.error(fullname)
-        # A package each time: python then asks here for what `from` does not find in it.
+        # Always a package: python then calls this finder for names that `from` does not find.
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
@@ -99,15 +99,15 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return module
 
     def exec_module(self, module: types.ModuleType) -> None:
-        """Nothing to run: the names are paramesh's."""
+        """Nothing: the names are those of paramesh."""
 
 
 def become_mindspore(say: Callable[[str], object], strict: bool = False) -> None:
-    """Let `import mindspore` in this process give paramesh, whatever else is installed.
+    """Make `import mindspore` in this process give paramesh, even if MindSpore is installed.
 
     Args:
-        say: is given a line about what is done otherwise than the script says.
-        strict: a `device_target` that is not there is an error.
+        say: called with a line about each deviation from what the script says.
+        strict: whether an unavailable `device_target` is an error.
 
     Raises:
         ImportError: MindSpore is imported already.
@@ -116,16 +116,22 @@ def become_mindspore(say: Callable[[str], object], strict: bool = False) -> None
         raise ImportError("the real 'mindspore' is imported in this process already")
     if importlib.util.find_spec("mindspore") is not None:
         say(
-            "MindSpore is installed here, too: `import mindspore` is paramesh in this process, as "
-            "`paramesh run` was asked for. `python` runs the script with MindSpore."
+            "MindSpore is installed here too, but `import mindspore` gives paramesh here: "
+            "this is `paramesh run`. To run the script with MindSpore, use `python`."
         )
-    # The first one: python's own would find MindSpore itself.
+    # First, since python's own finder would find MindSpore itself.
     sys.meta_path.insert(0, _Finder())
+    child_processes.add("paramesh.scripts.running:as_the_parent")
     providers.device_target = _target(say, strict)
 
 
+def as_the_parent() -> None:
+    """`become_mindspore` in a process that one started which has said all there is to say."""
+    become_mindspore(lambda line: None)
+
+
 def _target(say: Callable[[str], object], strict: bool) -> Callable[[Any], Any]:
-    """What a script's `device_target` becomes."""
+    """The function that maps a `device_target` of a script to the available one."""
     said: set[str] = set()
 
     def here(target: Any) -> Any:
@@ -138,31 +144,33 @@ def _target(say: Callable[[str], object], strict: bool) -> Callable[[Any], Any]:
         if strict:
             raise ContextError(
                 f"set_context: device_target={target!r}, but JAX runs on {running} here, and "
-                "--strict refuses another one. Leave --strict out, or change the script."
+                "--strict rejects other targets. Run without --strict, or change the script."
             )
         if target not in said:
             said.add(target)
-            say(f"device_target={target!r}: this machine has {running}, and the script runs on it.")
+            say(
+                f"device_target={target!r}: this machine has {running}, so the script runs on that."
+            )
         return running
 
     return here
 
 
 def prepare(program: str, arguments: Sequence[str], module: bool) -> Callable[[], None]:
-    """Make this process what `python program arguments` is before the first line of the program.
+    """Set this process up as `python program arguments` before the first line of the program.
 
     Args:
         program: path of a script, or the name of a module.
-        arguments: what `sys.argv` has behind it.
+        arguments: the rest of `sys.argv`.
         module: whether `program` is a module, as for `python -m`.
 
     Returns:
-        What runs the program, once.
+        A function that runs the program; it can be called once.
 
     Raises:
         OSError: the script cannot be read.
         ImportError: there is no such module, or it cannot be run.
-        SyntaxError: as python says it.
+        SyntaxError: as from python.
     """
     main = types.ModuleType("__main__")
     space = vars(main)
@@ -181,12 +189,12 @@ def prepare(program: str, arguments: Sequence[str], module: bool) -> Callable[[]
     sys.argv = [path if module else program, *arguments]
     former = sys.modules["__main__"]
     sys.modules["__main__"] = main
-    # The former one is kept: this very call came from there.
+    # The old main module is kept alive: this call came from there.
     return lambda former=former: exec(code, space)
 
 
 def _first_on_path(folder: str) -> None:
-    """Put a folder where python has that of the program, unless it was told not to (-P)."""
+    """Set the first folder of sys.path, which is that of the program, unless -P is given."""
     if not sys.flags.safe_path:
         sys.path[0] = folder
 
@@ -206,8 +214,8 @@ def run(program: Callable[[], None]) -> int:
     """Run a prepared program to its end.
 
     Returns:
-        The exit code: 0, 1 after an exception, which is shown as python shows it, or 130 after
-        Ctrl-C. What the program gives to `sys.exit` goes through.
+        The exit code: 0, 1 after an exception, which is printed as by python, or 130 after Ctrl-C.
+        `sys.exit` of the program is passed on.
     """
     try:
         program()
@@ -221,7 +229,7 @@ def run(program: Callable[[], None]) -> int:
 
 
 def _of_program(trace: TracebackType | None) -> TracebackType | None:
-    """A traceback without the frames of this file: above the program, and below an import."""
+    """A traceback without the frames of this file, at its start and at its end."""
     while trace is not None and trace.tb_frame.f_code.co_filename == __file__:
         trace = trace.tb_next
     last = trace

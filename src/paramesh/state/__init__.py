@@ -1,1 +1,1 @@
-"""What the floors above share: contents of Parameters, traces of programs, and placements."""
+"""What higher layers share: contents of Parameters, traces of programs, and placements."""

@@ -3,13 +3,15 @@
 Glossary
     implicit value  such a value; to a program, it is a Parameter
     prefetch key    an implicit value that has to be known before the program runs: a smaller
-                    program, cut out of it, computes it
+                    program, extracted from it, computes it
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from paramesh.array_types import Array
+from paramesh.dtype import DType
 from paramesh.state import storage
 
 
@@ -22,8 +24,8 @@ class ImplicitValue:
         dtype: its DType.
 
     Attributes:
-        per_device: every device has a part of its own of it, of this shape; the array has the parts
-            joined along the first axis.
+        per_device: every device has its own shard, of this shape; the array has the shards joined
+            along the first axis.
     """
 
     _slot = None
@@ -32,7 +34,7 @@ class ImplicitValue:
     layerwise_parallel = False
     per_device = False
 
-    def __init__(self, name: str, shape: tuple[int, ...], dtype: Any) -> None:
+    def __init__(self, name: str, shape: tuple[int, ...], dtype: DType) -> None:
         self.name = name
         self.shape = shape
         self.dtype = dtype
@@ -44,15 +46,15 @@ class ImplicitValue:
         """The raw value, None before the first."""
         return self._contents
 
-    def _cache_key(self) -> Any:
+    def _cache_key(self) -> tuple[int, ...]:
         return self.shape
 
     def _concrete(self) -> Any:
         return self._contents
 
-    def _store(self, value: Any) -> None:
+    def _store(self, value: Array | None) -> None:
         storage.commit([(self, "_contents", value)])
 
 
 class PrefetchKey(ImplicitValue):
-    """A hidden value that programs write, and that is known before they run."""
+    """An implicit value that programs write, and that is known before they run."""

@@ -10,12 +10,12 @@ WORLD, OTHER_WORLD = "hccl_world_group", "nccl_world_group"
 
 @dataclass(frozen=True)
 class Participants:
-    """The devices that a collective operator is about.
+    """The devices that a collective operator runs over.
 
     Attributes:
         axis: the name of the axis over all devices of the running program; None if it is one
             device's alone.
-        parts: the ranks of the group, or of each of the groups, that the name stands for.
+        parts: the ranks of the group, or of each of the groups, with that name.
         count: how many devices run the program.
     """
 

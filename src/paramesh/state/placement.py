@@ -8,7 +8,7 @@ them by name. `purposes` has the methods, by what they are for.
 Glossary
     state           what programs take in and give out: a Parameter, a pool of them, or an implicit
                     value
-    resharded       an array of a state that lies where programs of the placement want it
+    resharded       of an array: in the sharding that programs of the placement need
     participants    the devices that a collective operator is about, by the name of their group
     implicit value  a value that a placement has programs take in or give out besides the Parameters
     prefetch key    an implicit value of a program that has to be known before it runs
@@ -53,18 +53,18 @@ __all__ = [
 class Placement(
     ProgramPlacement, GradientPlacement, OptimizerPlacement, OperatorPlacement, ValuePlacement
 ):
-    """Everything on one device, nobody else to add gradients with."""
+    """Everything on one device: there is nothing to reduce gradients over."""
 
 
 _single = Placement()
 
 
 class _Choice:
-    """The placement in force, looked up again when a setting moved."""
+    """The current placement, looked up again when a setting has changed."""
 
     by_hand: Placement | None = None
     current: Placement = _single
-    settings: Any = None
+    settings: tuple[Any, ...] | None = None
 
 
 _choice = _Choice()
@@ -74,19 +74,19 @@ _strategies = 0
 
 
 def strategies_moved() -> None:
-    """An operator that programs have used got another strategy: they are traced again."""
+    """Record that an operator which programs use got another strategy: they are traced again."""
     global _strategies
     _strategies += 1
     _choice.settings = None
 
 
 def strategies() -> int:
-    """Moves with `strategies_moved`."""
+    """A counter that `strategies_moved` increases."""
     return _strategies
 
 
 def current() -> Placement:
-    """The placement in force.
+    """The current placement.
 
     Raises:
         ContextError: the parallel settings do not fit this machine.

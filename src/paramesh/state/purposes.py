@@ -1,13 +1,15 @@
-"""What a placement answers, one class for each purpose, with the answers of a single device.
+"""The methods of a placement, one class for each purpose, with the defaults of a single device.
 
-`placement.Placement` joins them. A parallel mode overrides what it answers otherwise; what uses a
-placement for one purpose alone says so by the class that it takes.
+`placement.Placement` combines them. A parallel mode overrides what differs; code that uses a
+placement for one purpose only says so by the class that it takes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import jax
 
 from paramesh import context
 from paramesh.errors import ContextError
@@ -26,6 +28,11 @@ class ProgramPlacement:
     #: How many devices there are.
     count = 1
 
+    @property
+    def platform(self) -> str:
+        """What programs are compiled for: "cpu", "gpu" or "tpu"; operators differ by platform."""
+        return jax.default_backend()
+
     def adopt(self, params: Sequence[Any]) -> None:
         """Called with the Parameters that a program may use before it is traced."""
         for param in params:
@@ -34,30 +41,32 @@ class ProgramPlacement:
                 slot.pool.enter(self)
 
     def materialise(self, params: Sequence[Any], recipes: Sequence[Recipe]) -> list[Any]:
-        """The first arrays of Parameters, made from their recipes where each Parameter lives."""
+        """The first arrays of Parameters, computed from their recipes in each Parameter's
+        sharding.
+        """
         return list(compute_many(recipes))
 
     def settled(self, states: Sequence[Any], arrays: Sequence[Any]) -> bool:
-        """Whether all arrays of these states are settled; asked at every step, with their lock."""
+        """Whether no array needs `reshard`; called at every step, with the lock of the states."""
         return True
 
     def reshard(self, states: Sequence[Any], arrays: list[Any]) -> None:
-        """Replace, in `arrays`, what is not settled.
+        """Replace, in `arrays`, those that are in another sharding than programs need.
 
-        It may wait for other processes, so nobody calls it with a lock that readers take; see
+        It may wait for other processes, so it is never called with a lock that readers take; see
         `transforms/relocation.py`.
         """
 
     def place_inputs(self, leaves: list[Any]) -> list[Any]:
-        """The raw inputs of a program, laid out over the devices."""
+        """The raw inputs of a program, sharded over the devices."""
         return leaves
 
     def constant(self, scalar: Any) -> Any:
-        """A scalar that programs take at every call, where they want it."""
+        """A scalar that programs take at every call, on the devices where they need it."""
         return scalar
 
     def shape(self, state: Any) -> tuple[int, ...]:
-        """The shape of a state's settled array."""
+        """The shape of a state's array after `reshard`."""
         return state.shape
 
     def enclose(
@@ -66,12 +75,12 @@ class ProgramPlacement:
         states: Sequence[Any],
         written: Callable[[], Sequence[Any]],
     ) -> Callable[..., Any]:
-        """A program over settled arrays, from one over what a device sees of them.
+        """A program over resharded arrays, from one over what a single device sees of them.
 
         Args:
             body: (values of the states, raw inputs, a zero) -> (outputs, new values).
             states: whose values `body` takes.
-            written: the states of the new values, known once `body` was traced.
+            written: the states of the new values, known after `body` was traced.
         """
         return body
 
@@ -82,41 +91,44 @@ class ProgramPlacement:
             closed: its jaxpr; inputs are the values of the states, the raw inputs and a zero,
                 outputs those of the function and the new values.
             states: whose values it takes.
-            written: whose new values it gives.
+            written: whose new values it returns.
         """
         return closed
 
     def outputs(self, arrays: list[Any]) -> list[Any]:
-        """The outputs of a program as the user gets them."""
+        """The outputs of a program as the user receives them."""
         return arrays
 
-    def before_step(self, hidden: Sequence[Any], ahead: Callable[[], dict[Any, Any]]) -> None:
-        """Called before every run of a compiled program with hidden values.
+    def before_step(
+        self, implicit: Sequence[Any], compute_keys: Callable[[], dict[Any, Any]]
+    ) -> None:
+        """Called before every run of a compiled program with implicit values.
 
         Args:
-            hidden: what the program takes in or gives out.
-            ahead: computes {hidden value: array} of what has to be known before.
+            implicit: the implicit values that the program takes in or gives out.
+            compute_keys: computes {prefetch key: array} of what has to be known
+                before it runs.
         """
 
     def after_step(self, written: Sequence[Any]) -> None:
         """Called after every run of a compiled program with the states it wrote."""
 
-    def prefetch(self, hidden: Sequence[Any], ahead: Callable[[], dict[Any, Any]]) -> None:
-        """Called when a run of a program is said to come after the next one.
+    def prefetch(self, implicit: Sequence[Any], compute_keys: Callable[[], dict[Any, Any]]) -> None:
+        """Called when a run of a program was announced to come after the next one.
 
         Args:
-            hidden: what the program takes in or gives out.
-            ahead: computes {hidden value: array} of what has to be known before it runs.
+            implicit: the implicit values that the program takes in or gives out.
+            compute_keys: computes {prefetch key: array} of what has to be known before it runs.
         """
 
     @property
     def prefetches(self) -> bool:
-        """Whether `announced` is of use."""
+        """Whether `prefetch` has an effect."""
         return False
 
 
 class GradientPlacement:
-    """Who adds up gradients, and who takes part in a collective operator."""
+    """Who reduces gradients, and who takes part in a collective operator."""
 
     def reduce_gradients(
         self,
@@ -125,13 +137,13 @@ class GradientPlacement:
         mean: bool | None = None,
         degree: int | None = None,
     ) -> list[Any]:
-        """Raw gradients of one device's part of the batch -> of the whole batch; traced.
+        """Raw gradients of one device's shard of the batch -> of the global batch; traced.
 
         Args:
             params: whose gradients they are.
-            grads: of this device's part.
-            mean: whether sums are divided by `degree`; None for what the settings say.
-            degree: None for the number of devices.
+            grads: of this device's shard.
+            mean: whether sums are divided by `degree`; None: as the settings say.
+            degree: None: the number of devices.
         """
         return list(grads)
 
@@ -146,7 +158,7 @@ class GradientPlacement:
         if size > 1:
             mode = context.get_auto_parallel_context("parallel_mode")
             raise ContextError(
-                f"ops.{operator} is about the {size} devices of '{group}', but with parallel_mode="
+                f"ops.{operator} needs the {size} devices of '{group}', but with parallel_mode="
                 f"'{mode}' a program does not run on each of them. Use "
                 "set_auto_parallel_context(parallel_mode='hybrid_parallel'), or 'data_parallel'."
             )
@@ -155,7 +167,7 @@ class GradientPlacement:
     def variables(
         self, params: Sequence[Any]
     ) -> tuple[Sequence[Any], Callable[[list[Any]], list[Any]]]:
-        """What a gradient by Parameters is taken by in a trace, and how theirs are made of it."""
+        """What to differentiate by instead of Parameters, and their gradients from those."""
         return params, list
 
     def gradient_shape(self, param: Any, given: tuple[int, ...]) -> tuple[int, ...]:
@@ -163,12 +175,12 @@ class GradientPlacement:
         return param.shape
 
     def check_accumulated(self, params: Sequence[Any]) -> None:
-        """Raise if gradients by one of these cannot be added up over parts of a batch."""
+        """Raise if gradients by one of these cannot be accumulated over micro-batches."""
 
     def lookup(self, table: Any, ids: Any, padding: int | None = None) -> Any:
         """Rows of a table that lives elsewhere, for raw indices; None for one that lives here.
 
-        `padding` is an index that is no row: what is given for it does not matter.
+        `padding` is an index that is not a row: any value may be returned for it.
         """
         return None
 
@@ -176,28 +188,28 @@ class GradientPlacement:
 class OptimizerPlacement:
     """Where optimizer state lives, and which Parameters an optimizer updates."""
 
-    #: Equal for placements that divide optimizer state in the same way; None: it is not divided.
+    #: Equal for placements that shard optimizer state in the same way; None: it is replicated.
     division: Any = None
 
     def divide(self, params: Sequence[Any]) -> Any:
-        """How the optimizer state of these Parameters is divided over devices; None: it is whole.
+        """How the optimizer state of these Parameters is sharded; None: it is replicated.
 
         Returns:
             None or an object with
-            `cut(value)`: a device's flat part of a value that all devices have; traceable;
+            `cut(value)`: a device's flat shard of a replicated value; traceable;
             `join(part, shape)`: the value again; traceable;
-            `pool(name, plan, dtype, members, owner)`: the pool that holds such parts.
+            `pool(name, layout, dtype, members, owner)`: the pool that holds such shards.
         """
         return None
 
     def check_optimizer(self, optimizer: Any) -> None:
-        """Raise if this placement cannot have the optimizer's Parameters updated."""
+        """Raise if the optimizer's Parameters cannot be updated under this placement."""
 
     def updated_elsewhere(self, optimizer: Any, grads: Sequence[Any]) -> frozenset[int]:
         """Which of the optimizer's Parameters are not to be updated by the running program.
 
-        The placement has then noted what is needed to update them: raw gradients, rates and the
-        like.
+        The placement has then recorded what is needed to update them: raw gradients, learning rates
+        and so on.
         """
         return frozenset()
 
@@ -219,29 +231,29 @@ class OperatorPlacement:
         return values
 
     def undivided(self, compute: Callable[..., Any], *operands: Any) -> Any:
-        """The result of an operator that the compiler cuts wrongly; `compute` takes raw operands.
+        """The result of an operator that XLA partitions wrongly; `compute` takes raw operands.
 
-        Inside of programs `rewritten` sees to it.
+        Inside of programs `rewritten` handles it.
         """
         return compute(*operands)
 
 
 class ValuePlacement:
-    """Where Parameters lie, for checkpoints and for people."""
+    """Shardings and values of Parameters, for checkpoints and for messages."""
 
     #: Whether a Parameter may have one value per device (`layerwise_parallel`).
     per_device = False
 
     def layouts(self, params: Sequence[Any]) -> list[Any]:
-        """How each Parameter is cut over devices, as far as that is known; None for whole."""
+        """How each Parameter is sharded, as far as that is known; None: replicated."""
         return [None] * len(params)
 
     def known_sharding(self, param: Any) -> Any:
-        """The sharding of a Parameter that is known to be cut over devices; None for others."""
+        """The sharding of a Parameter that is known to be sharded; None for others."""
         return None
 
     def counts(self, param: Any) -> dict[str, Any]:
-        """Numbers about a Parameter that lives elsewhere; none about others."""
+        """Statistics of a Parameter that lives elsewhere; empty for others."""
         return {}
 
     def saved(self, entries: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:

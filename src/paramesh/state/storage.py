@@ -1,24 +1,24 @@
 """Who holds the value of a Parameter: its contents, and the few ways in which they change.
 
 Glossary
-    state       what programs take in and give out: a Parameter, a pool of them, a hidden value
-    contents    what a state holds, in the one attribute `_contents`, so that there is no moment in
-                which half of it has changed
+    state       what programs take in and give out: a Parameter, a pool of them, an implicit value
+    contents    what a state holds, in the single attribute `_contents`, so that a change is never
+                half visible
     stage       what the contents are: see `Stage`
     domain      the states that are used together in one program; they share a lock
-    busy        a domain whose arrays are with a program: see `transforms/handoff.py`
-    escaped     an array that left its state through a public door, and that somebody may hold
+    busy        a domain whose arrays were handed to a program: see `transforms/handoff.py`
+    escaped buffer   an array that a public call returned, and that somebody may hold
 
 Allowed transitions: declared -> live (its recipe was run, or it was written), live -> live, live or
-declared -> pooled (a pool took it in), pooled -> live (it was written from outside, or the pool was
-dissolved), live or pooled -> declared (`set_data` with an initializer), live -> lent -> live (a
+declared -> pooled (a pool gathered it), pooled -> live (it was written from outside, or the pool
+was dissolved), live or pooled -> declared (`set_data` with an initializer), live -> lent -> live (a
 program ran). All of them end in `commit`, which is one instruction: an exception, a signal or
 another thread comes before it or after it.
 
 Locks. Contents change, and are read, while the domain's lock is held. Whoever holds two locks took
 that of a random generator first (`keep_apart`), then that of a network. A thread that holds a lock
-runs no code of users, but for signal handlers, which Python runs between two instructions: they
-find the domain busy, read copies, and may not write.
+runs no user code except signal handlers, which Python runs between two instructions: they find the
+domain busy, read copies, and may not write.
 """
 
 from __future__ import annotations
@@ -30,24 +30,43 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, ParamSpec, Protocol, TypeVar, cast
 
+from paramesh.array_types import Array
 from paramesh.errors import ParameterStateError
 from paramesh.sampling.recipe import Recipe
 
 #: One change: of which object, of which attribute, to what.
-Change = tuple[Any, str, Any]
+Change = tuple[object, str, object]
+P = ParamSpec("P")
 T = TypeVar("T")
 
 #: Seconds between two looks whether a waiting thread has come in, and how many looks at the most.
 _NAP, _NAPS = 5e-5, 20
 
 
+class InDomain(Protocol):
+    """What belongs to a domain: a state."""
+
+    _domain: Domain
+
+
+class HasContents(InDomain, Protocol):
+    """A state, as far as this module knows it."""
+
+    _contents: Any
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        ...
+
+
 class Stage(enum.Enum):
     """What the contents of a Parameter are.
 
     DECLARED: a Recipe, and no data. LIVE: an array. POOLED: None; the value is a part of the
-    pool's array. LENT: an array that was given to a program which has not given the new one yet.
+    pool's array. LENT: an array that was given to a program which has not returned the new one yet.
     """
 
     DECLARED = "declared"
@@ -57,15 +76,15 @@ class Stage(enum.Enum):
 
 
 class Detached:
-    """The contents of a pool some of whose members hold contents of their own.
+    """The contents of a pool with detached entries, which hold contents of their own.
 
     Args:
-        base: the array in which the others are; None before there was one.
+        base: the array that holds the other entries; None before there was one.
     """
 
     __slots__ = ("base",)
 
-    def __init__(self, base: Any) -> None:
+    def __init__(self, base: Array | None) -> None:
         self.base = base
 
 
@@ -78,26 +97,25 @@ class Domain:
 
     Attributes:
         lock: held while contents change or are read.
-        busy: held, besides, by the thread that hands arrays over to a program.
+        busy: held as well, by the thread that hands arrays over to a program.
         turns: two locks. The first is held for a whole step by programs that must not hold `lock`
-            so long, and by all others that write states of the domain, once there is such a
-            program; the second by the end of such a step that its caller may not wait for.
-        by: the program that wrote contents last; None: it was something else.
+            for so long, and, once there is such a program, by all others that write states of the
+            domain; the second by the end of such a step, for which its caller may not wait.
+        written_by: the hand-off that wrote contents last; None: something else did.
         lent: while the domain is busy, the states whose arrays are given to the program.
-        escaped: states whose arrays left through a public door since their last step.
-        settling: held while arrays are brought to where programs want them, which may wait for
-            other processes; never inside `lock`, and readers do not take it.
-        wanted: a thread waits for the lock. Locks are not fair: in a loop of steps it would wait
-            for long.
-        parent: the domain that this one has become a part of.
-        alone: never becomes part of another.
+        escaped: states with an escaped buffer since their last step.
+        settling: held while arrays are resharded, which may wait for other processes; never inside
+            `lock`, and readers do not take it.
+        wanted: a thread waits for the lock. Locks are not fair: a loop of steps would make it
+            wait for long.
+        parent: the domain that this one was merged into.
+        apart: it is never merged with those of networks.
     """
 
     __slots__ = (
         "__weakref__",
-        "alone",
+        "apart",
         "busy",
-        "by",
         "escaped",
         "lent",
         "lock",
@@ -106,6 +124,7 @@ class Domain:
         "settling",
         "turns",
         "wanted",
+        "written_by",
     )
     _serials = itertools.count()
 
@@ -114,12 +133,12 @@ class Domain:
         self.busy = threading.Lock()
         self.settling = threading.RLock()
         self.turns: tuple[Any, Any] | None = None
-        self.by: Any = None
-        self.lent: Sequence[Any] = ()
+        self.written_by: object = None
+        self.lent: Sequence[object] = ()
         self.escaped: weakref.WeakSet[Any] | None = None
         self.wanted = False
         self.parent: Domain | None = None
-        self.alone = False
+        self.apart = False
         self.serial = next(Domain._serials)
 
     def is_held_here(self) -> bool:
@@ -127,7 +146,7 @@ class Domain:
         return self.lock._is_owned()  # pyright: ignore  # what threading.Condition asks its lock
 
     def give_way(self) -> None:
-        """Let a thread that waits for the lock have it, if it comes soon."""
+        """Let a waiting thread take the lock, if it does so soon."""
         for _ in range(_NAPS):
             time.sleep(_NAP)
             if not self.wanted:
@@ -135,8 +154,8 @@ class Domain:
         self.wanted = False
 
 
-# One call in C: no instruction of Python's lies between two changes, so neither signal handlers nor
-# exceptions from other threads do.
+# One call in C: there is no Python instruction between two changes, so no signal handler runs and
+# no exception from another thread is raised there.
 _exhaust = deque[Any](maxlen=0).extend
 
 
@@ -145,8 +164,8 @@ def commit(changes: Iterable[Change]) -> None:
     _exhaust(itertools.starmap(setattr, changes))
 
 
-def hand_in(states: Iterable[Any], values: Iterable[Any]) -> None:
-    """Give each state its contents, of an iterator that may compute them at its first step.
+def hand_in(states: Iterable[object], values: Iterable[object]) -> None:
+    """Give each state its contents, from an iterator that may compute them at its first step.
 
     If `values` is an iterator in C over what a program in C gives, the program's start and the
     last change are one instruction.
@@ -154,19 +173,19 @@ def hand_in(states: Iterable[Any], values: Iterable[Any]) -> None:
     _exhaust(map(setattr, states, itertools.repeat("_contents"), values))
 
 
-def relocate(moved: Iterable[tuple[Any, Any, Any]]) -> None:
-    """Give states the same values in other places; the domain's lock is held.
+def relocate(moved: Iterable[tuple[HasContents, object, object]]) -> None:
+    """Give states the same values in other shardings; the domain's lock is held.
 
     Args:
-        moved: (state, array, the same value elsewhere). A state that has been written meanwhile
-            keeps what was written.
+        moved: (state, array, the same value elsewhere). A state that has been written in the
+            meantime keeps what was written.
     """
     for state, before, after in moved:
         if state._contents is before:
             state._contents = after
 
 
-def stage(state: Any) -> Stage:
+def stage(state: HasContents) -> Stage:
     """The stage of a Parameter as it is now."""
     domain = domain_of(state)
     contents = state._contents
@@ -179,7 +198,7 @@ def stage(state: Any) -> Stage:
     return Stage.LIVE
 
 
-def domain_of(state: Any) -> Domain:
+def domain_of(state: InDomain) -> Domain:
     """The domain that a state belongs to now."""
     domain = state._domain
     while domain.parent is not None:
@@ -188,7 +207,7 @@ def domain_of(state: Any) -> Domain:
     return domain
 
 
-def inside(state: Any, action: Callable[..., T], *args: Any) -> T:
+def inside(state: InDomain, action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """`action(*args)` with the lock of the state's domain."""
     while True:
         domain = domain_of(state)
@@ -198,16 +217,16 @@ def inside(state: Any, action: Callable[..., T], *args: Any) -> T:
             current = domain.parent is None
             # Not returned from here: CPython looks for signals after a call, and after the last
             # one in a `with` it has to find itself inside.
-            result = action(*args) if current else None
+            result = action(*args, **kwargs) if current else None
         if current:
             return cast(T, result)
 
 
 def still(states: Sequence[Any], take: Callable[[Any], T]) -> list[T]:
-    """`take(state)` of each: no program that writes several of them comes in between.
+    """`take(state)` of each: no program that writes several of them runs in between.
 
-    States of different domains are written by no common program, and what is none (a plain Tensor)
-    does not change.
+    No program writes states of different domains, and what is not a state (a plain Tensor) does not
+    change.
     """
     found: dict[int, T] = {}
     left = list(range(len(states)))
@@ -217,30 +236,30 @@ def still(states: Sequence[Any], take: Callable[[Any], T]) -> list[T]:
             owned = hasattr(states[i], "_domain")
             groups.setdefault(domain_of(states[i]) if owned else None, []).append(i)
         left = []
-        for domain, members in groups.items():
+        for domain, indices in groups.items():
             if domain is None:
-                found |= {i: take(states[i]) for i in members}
+                found |= {i: take(states[i]) for i in indices}
                 continue
             domain.wanted = True
             with domain.lock:
                 domain.wanted = False
                 if domain.parent is None:
-                    found |= {i: take(states[i]) for i in members}
+                    found |= {i: take(states[i]) for i in indices}
                 else:
-                    left += members
+                    left += indices
     return [found[i] for i in range(len(states))]
 
 
 def unite(states: Iterable[Any]) -> tuple[Domain, Domain]:
-    """Make one domain of those that states belong to, and one of those that are kept apart.
+    """Merge the domains of the states into one, and those that are kept apart into another.
 
     Returns:
-        (that of the states that are kept apart, that of the others), in the order in which they
-        are locked; a new one where there are no such states.
+        (that of the states that are kept apart, that of the others), in locking order; a new one
+        where there are no such states.
     """
     found = sorted({domain_of(state) for state in states}, key=lambda d: d.serial)
-    apart = [domain for domain in found if domain.alone]
-    others = [domain for domain in found if not domain.alone]
+    apart = [domain for domain in found if domain.apart]
+    others = [domain for domain in found if not domain.apart]
     return _united(apart), _united(others)
 
 
@@ -263,19 +282,19 @@ def _merge(one: Domain, other: Domain) -> None:
             return
         if one.serial > other.serial:
             one, other = other, one
-        with one.lock, other.lock:  # the older one first: two threads that merge do not lock up
+        with one.lock, other.lock:  # the older one first: no deadlock of two threads that merge
             if one.parent is None and other.parent is None:
-                one.by = None
+                one.written_by = None
                 for state in other.escaped or ():
                     _escape(one, state)
                 one.turns = one.turns or other.turns
                 other.parent = one
 
 
-def keep_apart(state: Any) -> None:
-    """Give a state that programs of several networks use a domain that joins none of theirs."""
+def keep_apart(state: InDomain) -> None:
+    """Give a state that programs of several networks use a domain of its own for good."""
     state._domain = Domain()
-    state._domain.alone = True
+    state._domain.apart = True
 
 
 def turns(domain: Domain) -> tuple[Any, Any]:
@@ -289,8 +308,8 @@ def turns(domain: Domain) -> tuple[Any, Any]:
 # What is asked while the lock is held.
 
 
-def check_free(state: Any) -> None:
-    """Refuse a change by a signal handler that interrupted a step.
+def check_free(state: HasContents) -> None:
+    """Reject a change by a signal handler that interrupted a step.
 
     Raises:
         ParameterStateError: the state's array is about to be handed over, by this very thread.
@@ -302,33 +321,33 @@ def check_free(state: Any) -> None:
             "interrupted a step of the same network. Have the handler set a flag, and do it after "
             "the step. Reading and saving are allowed there."
         )
-    domain.by = None
+    domain.written_by = None
 
 
-def out(state: Any, array: Any) -> Any:
+def out(state: InDomain, array: Array) -> Array:
     """An array that leaves for a reader: itself, or a copy if it is about to be handed over."""
     return array.copy() if domain_of(state).busy.locked() else array
 
 
-def _escape(domain: Domain, state: Any) -> None:
+def _escape(domain: Domain, state: object) -> None:
     if domain.escaped is None:
         domain.escaped = weakref.WeakSet()
     domain.escaped.add(state)
 
 
-def escape(state: Any) -> None:
-    """Note that the state's array leaves through a public door."""
+def escape(state: InDomain) -> None:
+    """Record that the state's array leaves through a public call."""
     _escape(domain_of(state), state)
 
 
-def has_escaped(state: Any) -> bool:
-    """Whether the state's array left through a public door."""
+def has_escaped(state: InDomain) -> bool:
+    """Whether the state has an escaped buffer."""
     escaped = domain_of(state).escaped
     return escaped is not None and state in escaped
 
 
-def returned(state: Any) -> None:
-    """The state has an array that nobody else holds."""
+def returned(state: InDomain) -> None:
+    """Record that the state has an array that nobody else holds."""
     escaped = domain_of(state).escaped
     if escaped is not None:
         escaped.discard(state)

@@ -1,12 +1,12 @@
-"""The border of a running trace: what was made inside it, and what it did to things outside.
+"""The scope of a running trace: what was created inside it, and what it changed outside.
 
-A traced function may make Cells and Tensors and do with them what it likes, as long as no traced
-value is left in something that outlives the trace: it would be a value that nobody ever computes.
-What a function does to such things is noted here while it runs, and looked at when it ends.
+A traced function may create Cells and Tensors and use them freely, as long as no traced value is
+left in something that outlives the trace: that value is never computed. What a function does to
+objects outside of it is recorded here while it runs, and checked when it ends.
 
 Glossary
-    border      the notes of one trace, on one thread; borders nest as traces do
-    crossing    a traced value that is found, after the trace, in something outside
+    scope       the record of one trace, on one thread; scopes nest as traces do
+    leak        a traced value that is found, after the trace, in an object outside
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Hashable, Iterable
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,10 +27,8 @@ import numpy as np
 
 from paramesh.errors import TraceError
 
-#: The whole package, wherever in it this module is.
-_HERE = (
-    os.path.dirname(os.path.abspath(str(sys.modules[__name__.partition(".")[0]].__file__))) + os.sep
-)
+#: Where the files of paramesh are; not relative to this file, which may move.
+SOURCE = os.path.dirname(os.path.abspath(str(sys.modules["paramesh"].__file__))) + os.sep
 _JAX = tuple(
     os.path.dirname(os.path.abspath(path)) + os.sep for path in (jax.__file__, np.__file__)
 )
@@ -61,8 +59,8 @@ class Attribute:
         """The present value, or MISSING."""
         return self.cell.__dict__.get(self.name, MISSING)
 
-    def take_back(self) -> None:
-        """Give it the value that it had before."""
+    def restore(self) -> None:
+        """Restore the value that it had before."""
         fields = self.cell.__dict__
         if self.before is MISSING:
             fields.pop(self.name, None)
@@ -79,74 +77,76 @@ class _Missing:
 MISSING = _Missing()
 
 
-class Border:
-    """What one trace made, and what it did to things that may be outside of it.
+class TraceScope:
+    """What one trace created, and what it changed that may be outside of it.
 
     Args:
         name: of the function that is traced, for messages.
-        compiled: whether it is compiled; an eager gradient has a border too.
-        parent: the border around it.
+        compiled: whether it is compiled; an eager gradient has a scope too.
+        parent: the scope around it.
     """
 
-    def __init__(self, name: str, compiled: bool, parent: Border | None = None) -> None:
+    def __init__(self, name: str, compiled: bool, parent: TraceScope | None = None) -> None:
         self.name, self.compiled, self.parent = name, compiled, parent
-        self._made: dict[Any, None] = {}
+        self._created: dict[Hashable, None] = {}
         self._attributes: dict[tuple[int, str], Attribute] = {}
         self._tensors: list[tuple[weakref.ref[Any], Any, str]] = []
 
     # While it runs.
 
-    def made(self, thing: Any) -> None:
-        """A Parameter or Cell is made by the function."""
-        self._made[thing] = None
+    def created(self, thing: Hashable) -> None:
+        """Record a Parameter or Cell that the function creates."""
+        self._created[thing] = None
 
-    def has_made(self, thing: Any) -> bool:
-        """Whether the function, or one around it, made a Parameter or Cell."""
-        return thing in self._made or (self.parent is not None and self.parent.has_made(thing))
+    def has_created(self, thing: Hashable) -> bool:
+        """Whether the function, or one around it, created a Parameter or Cell."""
+        return thing in self._created or (
+            self.parent is not None and self.parent.has_created(thing)
+        )
 
     def attribute(self, cell: Any, name: str, before: Any) -> None:
-        """A plain attribute of a Cell is about to be assigned to; `before` may be MISSING."""
-        if not self.has_made(cell) and (id(cell), name) not in self._attributes:
+        """Record a plain attribute of a Cell before it is assigned; `before` may be MISSING."""
+        if not self.has_created(cell) and (id(cell), name) not in self._attributes:
             self._attributes[id(cell), name] = Attribute(cell, name, before, user_line())
 
     def tensor(self, tensor: Any, before: Any) -> None:
-        """A Tensor with the plain value `before` is given a traced one."""
+        """Record that a Tensor with the concrete value `before` gets a traced one."""
         self._tensors.append((weakref.ref(tensor), before, user_line()))
 
     # When it has run.
 
     def changed_attributes(self) -> list[Attribute]:
-        """Attributes that are not what they were."""
+        """Attributes that have another value than before."""
         return [a for a in self._attributes.values() if not _same(a.before, a.now)]
 
-    def crossing_attributes(self) -> list[Attribute]:
+    def leaked_attributes(self) -> list[Attribute]:
         """Attributes that hold traced values."""
         return [a for a in self._attributes.values() if _traced(a.now, _DEPTH)]
 
-    def take_back(self) -> None:
-        """Give attributes and Tensors the values that they had before."""
+    def restore(self) -> None:
+        """Restore the values that attributes and Tensors had before."""
         for attribute in self._attributes.values():
-            attribute.take_back()
+            attribute.restore()
         for ref, before, _ in self._tensors:
             tensor = ref()
             if tensor is not None:
                 tensor._contents = before
 
     def check(self, cells: Iterable[Any] = ()) -> None:
-        """See that no traced value is left outside.
+        """Check that no traced value is left outside.
 
         Args:
             cells: Cells that the function went through.
 
         Raises:
-            TraceError: one is; attributes and Tensors are as before then.
+            TraceError: one is; attributes and Tensors are restored first.
         """
-        error = self._crossed_attribute(cells) or self._crossed_tensor()
+        error = self._leaked_attribute(cells) or self._leaked_tensor()
         if error is not None:
-            self.take_back()
+            self.restore()
             raise TraceError(error)
 
-    def _crossed_attribute(self, cells: Iterable[Any]) -> str | None:
+    def _leaked_attribute(self, cells: Iterable[Any]) -> str | None:
         for attribute in self._attributes.values():
             if _traced(attribute.now, _DEPTH):
                 return _ATTRIBUTE.format(fn=self.name, path=attribute.path, where=attribute.where)
@@ -158,14 +158,14 @@ class Border:
                     return _ATTRIBUTE.format(fn=self.name, path=path, where="")
         return None
 
-    def _crossed_tensor(self) -> str | None:
+    def _leaked_tensor(self) -> str | None:
         for attempt in range(2):
-            left = [(ref(), where) for ref, _, where in self._tensors]
-            left = [(t, where) for t, where in left if t is not None and _traced(t, 1)]
-            if not left:
+            leaked = [(ref(), where) for ref, _, where in self._tensors]
+            leaked = [(t, where) for t, where in leaked if t is not None and _traced(t, 1)]
+            if not leaked:
                 return None
-            shape, where = tuple(left[0][0]._value.shape), left[0][1]
-            del left
+            shape, where = tuple(leaked[0][0]._value.shape), leaked[0][1]
+            del leaked
             if attempt == 0:
                 gc.collect()  # a Tensor of the function's own may be in a cycle
                 continue
@@ -174,71 +174,71 @@ class Border:
 
 
 class _Thread(threading.local):
-    border: Border | None = None
+    scope: TraceScope | None = None
 
 
-#: What this thread is in; `tracing.door` puts it back.
+#: What this thread is in; `tracing.public_call` restores it.
 thread = _Thread()
 
 
-def current() -> Border | None:
-    """The innermost border of this thread; None outside every trace."""
-    return thread.border
+def current() -> TraceScope | None:
+    """The innermost scope of this thread; None outside every trace."""
+    return thread.scope
 
 
 @contextmanager
-def around(name: str, compiled: bool | None = None) -> Generator[Border]:
-    """Note what a function does to things outside of it.
+def enter(name: str, compiled: bool | None = None) -> Generator[TraceScope]:
+    """Record what a function does to objects outside of it.
 
     Args:
         name: of the function.
-        compiled: None: as the border around this one.
+        compiled: None: inherited from the scope around this one.
     """
-    outer = thread.border
+    outer = thread.scope
     if compiled is None:
         compiled = outer is not None and outer.compiled
-    border = thread.border = Border(name, compiled, outer)
+    scope = thread.scope = TraceScope(name, compiled, outer)
     try:
-        yield border
+        yield scope
     except BaseException:
-        border.take_back()
+        scope.restore()
         raise
     finally:
-        thread.border = outer
+        thread.scope = outer
         if outer is not None:
-            outer._made.update(border._made)
-            for key, attribute in border._attributes.items():
-                if not outer.has_made(attribute.cell):
+            outer._created.update(scope._created)
+            for key, attribute in scope._attributes.items():
+                if not outer.has_created(attribute.cell):
                     outer._attributes.setdefault(key, attribute)
 
 
-def made(thing: Any) -> None:
-    """A Parameter or Cell is made, inside a trace or not."""
-    border = thread.border
-    if border is not None:
-        border.made(thing)
+def created(thing: Hashable) -> None:
+    """Record a Parameter or Cell that is created, inside a trace or not."""
+    scope = thread.scope
+    if scope is not None:
+        scope.created(thing)
 
 
-def refuse_made(param: Any, owner: str, cells: Iterable[Any] = ()) -> None:
-    """See that a Parameter which is used was not made by the function that is being compiled.
+def refuse_created(param: Any, owner: str, cells: Iterable[Any] = ()) -> None:
+    """Check that a Parameter in use was not created by the function that is being compiled.
 
     Args:
         param: the Parameter.
-        owner: the class of the Cell or optimizer that it belongs to; '' if it is not known.
-        cells: where to look for its owner then.
+        owner: the class of the Cell or optimizer that it belongs to; '' if unknown.
+        cells: where to look for its owner in that case.
 
     Raises:
         TraceError: it was.
     """
-    border = thread.border
-    if border is None or not border.compiled or not border.has_made(param):
+    scope = thread.scope
+    if scope is None or not scope.compiled or not scope.has_created(param):
         return
     owners = [type(c).__name__ for c in cells if any(p is param for p in c._params.values())]
     owner = owner or next(iter(owners), "")
     what = (
         f"a {owner} (with the Parameter '{param.name}')" if owner else f"Parameter '{param.name}'"
     )
-    raise TraceError(_MADE.format(fn=border.name, what=what, where=user_line()))
+    raise TraceError(_CREATED.format(fn=scope.name, what=what, where=user_line()))
 
 
 # Traced values.
@@ -253,12 +253,12 @@ def _traced(value: Any, depth: int) -> bool:
         return any(_traced(item, depth - 1) for item in value)
     if isinstance(value, dict):
         return any(_traced(item, depth - 1) for item in value.values())
-    held = getattr(type(value), "_value", None)  # a slot of Tensors; Parameters hold no tracers
-    return held is not None and isinstance(value._value, jax.core.Tracer)
+    slot = getattr(type(value), "_value", None)  # a property of Tensors; Parameters hold no tracers
+    return slot is not None and isinstance(value._value, jax.core.Tracer)
 
 
-def _purge(value: Any) -> None:
-    """Take traced values out of a container that a function appended them to."""
+def _purge(value: list[Any] | set[Any] | dict[Any, Any]) -> None:
+    """Remove traced values from a container that a function appended them to."""
     if isinstance(value, list):
         value[:] = [item for item in value if not _traced(item, _DEPTH)]
     elif isinstance(value, set):
@@ -284,7 +284,7 @@ def _same(a: Any, b: Any) -> bool:
         return one.dtype == other.dtype and one.tobytes() == other.tobytes()
     if isinstance(a, int | float | complex | str | bytes):
         return a == b
-    # Two objects of a class that says nothing of when they are equal: taken for the same.
+    # Two objects of a class that defines no equality are taken for the same.
     return type(a).__eq__ is object.__eq__ or bool(a == b)
 
 
@@ -292,11 +292,11 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def user_line() -> str:
-    """The line of the user's code that runs now: `  File "f.py", line 3, in g` and its text."""
+    """The line of user code that runs now: `  File "f.py", line 3, in g` and its text."""
     frame = sys._getframe(1)
     while frame is not None:
         path = frame.f_code.co_filename
-        if not path.startswith((_HERE, *_JAX)) and not path.startswith("<frozen"):
+        if not path.startswith((SOURCE, *_JAX)) and not path.startswith("<frozen"):
             line = linecache.getline(path, frame.f_lineno).strip()
             place = f'\n  File "{path}", line {frame.f_lineno}, in {frame.f_code.co_name}'
             return f"{place}\n    {line}" if line else place
@@ -304,11 +304,11 @@ def user_line() -> str:
     return ""
 
 
-def no_value(what: str, value: Any) -> TraceError:
-    """The error for a value that is asked for while it is not known.
+def no_value(what: str, value: jax.Array) -> TraceError:
+    """The error for a value that is needed while it is not known.
 
     Args:
-        what: what was asked for, such as `bool()`.
+        what: what was called, such as `bool()`.
         value: the tracer.
     """
     about = f"shape {tuple(value.shape)}, dtype {value.dtype}"
@@ -317,23 +317,24 @@ def no_value(what: str, value: Any) -> TraceError:
 
 _ATTRIBUTE = (
     "'{fn}' leaves a traced value in the attribute {path}: while a function is compiled or "
-    "differentiated its Tensors have no numbers yet, and they have none afterwards. Return the "
+    "differentiated its Tensors have no values yet, and this one never gets any. Return the "
     "Tensor, or make the attribute a Parameter (requires_grad=False) and assign to that.{where}"
 )
 _TENSOR = (
     "'{fn}' assigned to elements of a Tensor of shape {shape} that was made outside of it. That "
-    "Tensor is a constant of the program, and the new value has no numbers outside. Make the "
+    "Tensor is a constant of the program, and the new value does not exist outside. Make the "
     "Tensor a Parameter (requires_grad=False), or copy it inside (t = t.copy()) and return it."
     "{where}"
 )
-_MADE = (
-    "'{fn}' makes {what} while it is compiled. The function runs once, when it is traced, so each "
-    "trace would make another one. Make it outside of the function and use it inside.{where}"
+_CREATED = (
+    "'{fn}' creates {what} while it is compiled. The function runs once, when it is traced, so "
+    "each trace would create another one. Create it outside of the function and use it inside."
+    "{where}"
 )
 _NO_VALUE = (
     "{what} of a Tensor that is traced ({about}): while a function is compiled (or mapped, or "
-    "differentiated by JAX) a Tensor has no numbers yet.{where}\n"
-    "Ways out: choose between values with ops.where(condition, a, b), between computations with "
+    "differentiated by JAX) a Tensor has no values yet.{where}\n"
+    "What to do: choose between values with ops.where(condition, a, b), between computations with "
     "paramesh.cond(condition, f, g, *inputs), repeat with paramesh.while_loop(...); or run without "
     "compiling: paramesh.set_context(mode=paramesh.PYNATIVE_MODE)."
 )

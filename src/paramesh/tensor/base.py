@@ -13,23 +13,27 @@ follows JAX's own rule for 64-bit data; paramesh's operators and methods keep 64
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import jax
 import jax.core
-import jax.numpy as jnp
 import numpy as np
 
 from paramesh._compat.jax import eval_context
-from paramesh.dtype import DType, float32, int64, to_dtype, x64, x64_enabled
+from paramesh.array_types import Array, HostArray
+from paramesh.dtype import DType, DTypeLike, to_dtype, x64_enabled
 from paramesh.errors import ParameterStateError
 from paramesh.sampling.recipe import Initializer, Recipe, next_key
 from paramesh.state import trace_scope
+from paramesh.tensor.conversion import TensorInput, as_value
 from paramesh.tensor.method_table import TableMethods
 from paramesh.tensor.methods import ArrayMethods
+from paramesh.tensor.operators import Index
 from paramesh.tensor.promotion import cast, scalar_kind
+
+#: (bytes, name of the element type, shape): what `unpickle` takes.
+PickledTensor = tuple[bytes, str, tuple[int, ...]]
 
 
 class Tensor(TableMethods, ArrayMethods):
@@ -43,18 +47,19 @@ class Tensor(TableMethods, ArrayMethods):
         shape, init: instead of data, a shape and an `Initializer`: the Tensor then holds a recipe.
 
     Raises:
-        TypeError: data of a kind that is no array of numbers (None, a string, a ragged list).
+        TypeError: data that is not an array of numbers (None, a string, a ragged list).
         ValueError: `init` without `shape` and `dtype`, or with data.
     """
 
-    # A Recipe, or a raw value: one attribute, so that nobody sees half of a change.
+    # A Recipe, or a raw value: one attribute, so that no thread sees half of a change.
     __slots__ = ("__weakref__", "_contents")
+    _contents: Any
     __hash__ = ArrayMethods.__hash__
 
     def __init__(
         self,
-        input_data: Any = None,
-        dtype: Any = None,
+        input_data: TensorInput | None = None,
+        dtype: DTypeLike | None = None,
         shape: Sequence[int] | int | None = None,
         init: Initializer | None = None,
     ) -> None:
@@ -78,7 +83,7 @@ class Tensor(TableMethods, ArrayMethods):
         return tensor
 
     @staticmethod
-    def from_numpy(array: np.ndarray[Any, Any]) -> Tensor:
+    def from_numpy(array: HostArray) -> Tensor:
         """A Tensor of a numpy array's values. They are copied: JAX arrays never change.
 
         Raises:
@@ -91,7 +96,7 @@ class Tensor(TableMethods, ArrayMethods):
     # What the mixins build on.
 
     @property
-    def _value(self) -> Any:
+    def _value(self) -> Array | None:
         contents = self._contents
         return None if isinstance(contents, Recipe) else contents
 
@@ -100,28 +105,28 @@ class Tensor(TableMethods, ArrayMethods):
         contents = self._contents
         return contents if isinstance(contents, Recipe) else None
 
-    def _get(self) -> Any:
+    def _get(self) -> Array:
         contents = self._contents
         return self._materialise(contents) if isinstance(contents, Recipe) else contents
 
-    def _leaving(self) -> Any:
-        """The value for somebody who may keep it."""
+    def _escaping_value(self) -> Array:
+        """The value for a caller that may keep it: an escaped buffer."""
         return self._get()
 
-    def _put(self, value: Any) -> None:
-        notes = trace_scope.current()
-        if notes is not None and isinstance(value, jax.core.Tracer):
+    def _put(self, value: Array) -> None:
+        scope = trace_scope.current()
+        if scope is not None and isinstance(value, jax.core.Tracer):
             before = self._get()
             if not isinstance(before, jax.core.Tracer):
-                notes.tensor(self, before)
+                scope.tensor(self, before)
         self._contents = value
 
     @staticmethod
-    def _wrap(value: Any) -> Any:
+    def _wrap(value: Array) -> Any:
         return wrap(value)
 
     @staticmethod
-    def _operand(value: Any) -> Any:
+    def _operand(value: object) -> Any:
         if isinstance(value, Tensor):
             return value._get()
         if scalar_kind(value) is not None or isinstance(value, jax.Array):
@@ -130,12 +135,12 @@ class Tensor(TableMethods, ArrayMethods):
             return as_value(value)
         return NotImplemented
 
-    def _materialise(self, recipe: Recipe) -> Any:
+    def _materialise(self, recipe: Recipe) -> Array:
         with eval_context():  # inside a program too, a recipe gives a constant
             value = self._contents = recipe.compute()
         return value
 
-    # What it is.
+    # Shape and element type.
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -207,18 +212,18 @@ class Tensor(TableMethods, ArrayMethods):
         self._get()
         return self
 
-    # How it leaves.
+    # Leaving paramesh.
 
-    def asnumpy(self) -> np.ndarray[Any, Any]:
-        """The values as a numpy array of its own: writing to it changes nothing here.
+    def asnumpy(self) -> HostArray:
+        """A copy of the values as a numpy array.
 
         Raises:
-            ParameterStateError: they lie in parts over several processes.
-        TraceError: the Tensor is traced.
+            ParameterStateError: they are sharded over several processes.
+            TraceError: the Tensor is traced.
         """
         return np.array(self._host())
 
-    def _host(self) -> np.ndarray[Any, Any]:
+    def _host(self) -> HostArray:
         """The values in this process's memory, not to be written to."""
         value = self._get()
         try:
@@ -233,20 +238,20 @@ class Tensor(TableMethods, ArrayMethods):
         name = getattr(self, "name", "")
         who = f"Parameter '{name}'" if name else "A Tensor"
         raise ParameterStateError(
-            f"{who} of shape {self.shape} lies in parts over several processes, of which this one "
-            "holds only its own. paramesh.parallel.whole(…), called in all of them, gives each "
-            "the whole."
+            f"{who} of shape {self.shape} is sharded over several processes, and this one "
+            "holds only its own shards. paramesh.parallel.whole(…), called in all of them, gives "
+            "each the full array."
         )
 
-    def numpy(self) -> np.ndarray[Any, Any]:
+    def numpy(self) -> HostArray:
         """The same as `asnumpy`."""
         return self.asnumpy()
 
     def value(self) -> Tensor:
         """A Tensor of the present value."""
-        return wrap(self._leaving())
+        return wrap(self._escaping_value())
 
-    def item(self, index: Any = None) -> Any:
+    def item(self, index: Index | None = None) -> Any:
         """One element as a python number (the only one, or the one at `index`).
 
         Raises:
@@ -267,33 +272,34 @@ class Tensor(TableMethods, ArrayMethods):
         """A Tensor of its own with these values."""
         return wrap(as_value(self))
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> HostArray:
         array = self._host()
         if dtype is not None and array.dtype != dtype:
             return array.astype(dtype)
         return array.copy() if copy else array
 
-    def __jax_array__(self) -> Any:
-        value = self._leaving()
+    def __jax_array__(self) -> Array:
+        value = self._escaping_value()
         if value.dtype.itemsize >= 8 and not x64_enabled():
             # As JAX does with 64-bit numpy arrays.
             return cast(value, to_dtype(jax.dtypes.canonicalize_dtype(value.dtype)))
         return value
 
     def __dlpack__(self, **kwargs: Any) -> Any:
-        return self._leaving().__dlpack__(**kwargs)
+        return self._escaping_value().__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> Any:
-        return self._get().__dlpack_device__()
+        value: Any = self._get()
+        return value.__dlpack_device__()
 
-    # How it changes.
+    # In-place changes.
 
-    def set_dtype(self, dtype: Any) -> Self:
+    def set_dtype(self, dtype: DTypeLike) -> Self:
         """Cast in place; returns self."""
         self._put(cast(self._get(), to_dtype(dtype)))
         return self
 
-    def assign_value(self, value: Any) -> Self:
+    def assign_value(self, value: Tensor) -> Self:
         """Take over the value (and shape and element type) of another Tensor; returns self."""
         if not isinstance(value, Tensor):
             raise TypeError(f"assign_value needs a Tensor, got {type(value).__name__}.")
@@ -327,15 +333,15 @@ class Tensor(TableMethods, ArrayMethods):
     def __copy__(self) -> Tensor:
         return self._duplicate()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+    def __deepcopy__(self, memo: dict[int, object]) -> Tensor:
         return self._duplicate()
 
     def _duplicate(self) -> Tensor:
         contents = self._contents
-        return wrap(contents.copy() if isinstance(contents, np.ndarray) else contents)
+        return wrap(contents.copy() if isinstance(contents, np.ndarray) else contents)  # pyright: ignore
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # bfloat16 is no native numpy type: bytes and a name travel instead of an array.
+    def __reduce__(self) -> tuple[Callable[..., Tensor], PickledTensor]:
+        # bfloat16 is not a native numpy type: bytes and a name are pickled instead of an array.
         value = self._host()
         return unpickle, (value.tobytes(), self.dtype.long_name, value.shape)
 
@@ -351,7 +357,7 @@ def unpickle(data: bytes, dtype: str, shape: tuple[int, ...]) -> Tensor:
     return Tensor(np.frombuffer(data, to_dtype(dtype).np_dtype).reshape(shape))
 
 
-def wrap(value: Any) -> Tensor:
+def wrap(value: Tensor | Array | jax.ShapeDtypeStruct) -> Tensor:
     """A Tensor around a raw value, uncopied; around that of a Tensor if it is one."""
     if isinstance(value, Tensor):
         value = value._get()
@@ -378,102 +384,16 @@ def raw(value: Any) -> Any:
     )
 
 
-def as_value(data: Any, dtype: DType | None = None) -> Any:
-    """Data of any accepted kind as a raw value that shares no memory with it.
-
-    Raises:
-        TypeError: it is not an array of numbers.
-    """
-    if isinstance(data, Tensor):
-        data = data._get()  # JAX's tree functions make Tensors around numpy arrays and numbers
-    if isinstance(data, jax.Array):
-        value = data
-    else:
-        array = _as_numpy(data)
-        if dtype is not None and dtype.np_dtype != array.dtype:
-            array = array.astype(dtype.np_dtype)
-        # In a trace, data that is known stays known: it can be kept and used in another trace.
-        known = nullcontext() if trace_scope.current() is None else eval_context()
-        with known, x64(array):
-            return jnp.array(array)
-    return value if dtype is None else cast(value, dtype)
-
-
-_PYTHON_DTYPES = {
-    "bool": np.dtype(np.bool_),
-    "int": int64.np_dtype,
-    "float": float32.np_dtype,
-    "complex": np.dtype(np.complex128),
-}
-
-
-def _as_numpy(data: Any) -> np.ndarray[Any, Any]:
-    if isinstance(data, np.ndarray | np.generic):
-        array = np.asarray(data)
-        if array.dtype.kind in "OSUVMm" and array.dtype.name != "bfloat16":
-            raise TypeError(
-                f"A Tensor holds numbers; an array of dtype {array.dtype} has no element type here."
-            )
-        to_dtype(array.dtype)
-        return array
-    kind = scalar_kind(data)
-    if kind is not None:
-        return np.asarray(data, _PYTHON_DTYPES[kind])
-    if isinstance(data, list | tuple):
-        return _from_sequence(data)
-    raise TypeError(
-        "A Tensor is made from an array, a Tensor, a list or tuple of numbers, or a number; "
-        f"got {type(data).__name__} ({data!r})."
-    )
-
-
-def _from_sequence(data: Any) -> np.ndarray[Any, Any]:
-    plain = _plain(data)
-    try:
-        array = np.asarray(plain)
-    except ValueError:
-        raise TypeError(
-            f"Rows of different lengths do not make a Tensor: {str(data)[:200]}"
-        ) from None
-    if array.size == 0 and array.dtype == np.float64:
-        return array.astype(np.float32)
-    if array.dtype.kind in "OSU":
-        raise TypeError(f"A Tensor is made from numbers, got {str(data)[:200]}")
-    kind = {"b": "bool", "i": "int", "u": "int", "f": "float", "c": "complex"}[array.dtype.kind]
-    strong = _strong_dtype(data)
-    return array.astype(strong if strong is not None else _PYTHON_DTYPES[kind])
-
-
-def _plain(data: Any) -> Any:
-    if isinstance(data, list | tuple):
-        return [_plain(item) for item in data]
-    if isinstance(data, Tensor | jax.Array):
-        return np.asarray(data._get() if isinstance(data, Tensor) else data)
-    return data
-
-
-def _strong_dtype(data: Any) -> np.dtype[Any] | None:
-    """The common dtype of a list of arrays; None if any element is a plain python number."""
-    found: set[np.dtype[Any]] = set()
-    stack = [data]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, list | tuple):
-            stack.extend(item)
-        elif isinstance(item, Tensor):
-            found.add(item.dtype.np_dtype)
-        elif hasattr(item, "dtype"):
-            found.add(np.dtype(item.dtype))
-        else:
-            return None
-    return found.pop() if len(found) == 1 else None
-
-
-def _recipe_from(data: Any, dtype: Any, shape: Any, init: Any) -> Recipe:
+def _recipe_from(
+    data: TensorInput | None,
+    dtype: DTypeLike | None,
+    shape: Sequence[int] | int | None,
+    init: Initializer,
+) -> Recipe:
     if data is not None:
         raise ValueError("Tensor(): give data or init=, not both.")
     if shape is None or dtype is None:
-        raise ValueError("Tensor(init=...) needs shape= and dtype= too: a recipe has to know both.")
+        raise ValueError("Tensor(init=...) needs shape= and dtype= too: a recipe needs both.")
     if not isinstance(init, Initializer):
         raise TypeError(
             f"Tensor(init=...) needs an Initializer, e.g. Normal(0.01), got {type(init).__name__}. "
@@ -485,11 +405,11 @@ def _recipe_from(data: Any, dtype: Any, shape: Any, init: Any) -> Recipe:
     return Recipe(init, next_key(), sizes, to_dtype(dtype))
 
 
-def _flatten(tensor: Tensor) -> tuple[tuple[Any], None]:
+def _flatten(tensor: Tensor) -> tuple[tuple[Array], None]:
     return (tensor._get(),), None
 
 
-def unflatten(_: None, leaves: Any) -> Any:
+def unflatten(_: None, leaves: Sequence[Any]) -> Any:
     """What JAX's tree functions put in the place of a Tensor.
 
     A Tensor around what they give; but Tensors, and containers of Tensors (`jax.hessian` of a tree
@@ -502,7 +422,7 @@ def unflatten(_: None, leaves: Any) -> Any:
     return leaf if any(map(_is_tensor, inner)) else wrap(leaf)
 
 
-def _is_tensor(value: Any) -> bool:
+def _is_tensor(value: object) -> bool:
     return isinstance(value, Tensor)
 
 
@@ -510,8 +430,8 @@ jax.tree_util.register_pytree_node(Tensor, _flatten, unflatten)
 
 
 def tensor(
-    input_data: Any = None,
-    dtype: Any = None,
+    input_data: TensorInput | None = None,
+    dtype: DTypeLike | None = None,
     shape: Sequence[int] | int | None = None,
     init: Initializer | None = None,
 ) -> Tensor:

@@ -8,17 +8,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import jax
 import jax.numpy as jnp
 
 from paramesh import dtype as _dtype
-from paramesh.dtype import to_dtype, x64
-from paramesh.tensor.operators import Arithmetic
+from paramesh.array_types import Array
+from paramesh.dtype import DTypeLike, to_dtype, x64
+from paramesh.tensor.operators import Arithmetic, Operand
 from paramesh.tensor.promotion import broadcasting, cast, floating
 
 Axis = int | Sequence[int] | None
+
+
+class HasShape(Protocol):
+    """A Tensor or an array."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes."""
+        ...
 
 
 def _axes(axis: Axis) -> int | tuple[int, ...] | None:
@@ -28,13 +38,12 @@ def _axes(axis: Axis) -> int | tuple[int, ...] | None:
     return axes or None
 
 
-def _shape(args: tuple[Any, ...]) -> tuple[int, ...]:
-    if len(args) == 1 and not isinstance(args[0], int):
-        args = tuple(args[0])
-    return tuple(int(n) for n in args)
+def _shape(args: tuple[int | Sequence[int] | None, ...]) -> tuple[int, ...]:
+    sizes: Any = args[0] if len(args) == 1 and not isinstance(args[0], int) else args
+    return tuple(int(n) for n in sizes)
 
 
-def _accumulator(value: Any) -> Any:
+def _accumulator(value: Array) -> Array:
     kind = to_dtype(value.dtype).kind
     return cast(value, _dtype.int64) if kind in ("bool", "int") else value
 
@@ -54,11 +63,11 @@ class ArrayMethods(Arithmetic):
         with x64(value), broadcasting():
             return self._wrap(fn(value, *args, **kwargs))
 
-    def astype(self, dtype: Any, copy: bool = True) -> Self:
+    def astype(self, dtype: DTypeLike, copy: bool = True) -> Self:
         """A Tensor of these values in another element type."""
         return self._wrap(cast(self._get(), to_dtype(dtype)))
 
-    def to(self, dtype: Any) -> Self:
+    def to(self, dtype: DTypeLike) -> Self:
         """The same as `astype`."""
         return self.astype(dtype)
 
@@ -82,7 +91,7 @@ class ArrayMethods(Arithmetic):
         """Cast to Float32."""
         return self.astype(_dtype.float32)
 
-    def reshape(self, *shape: Any) -> Self:
+    def reshape(self, *shape: int | Sequence[int]) -> Self:
         """The same elements in another shape; one size may be -1."""
         value, wanted = self._get(), _shape(shape)
         known = math.prod(n for n in wanted if n != -1)
@@ -95,19 +104,19 @@ class ArrayMethods(Arithmetic):
             )
         return self._apply(jnp.reshape, wanted)
 
-    def view(self, *shape: Any) -> Self:
+    def view(self, *shape: int | Sequence[int]) -> Self:
         """The same as `reshape`."""
         return self.reshape(*shape)
 
-    def view_as(self, other: Any) -> Self:
+    def view_as(self, other: HasShape) -> Self:
         """Reshaped to the shape of `other`."""
         return self.reshape(tuple(other.shape))
 
-    def transpose(self, *axes: Any) -> Self:
+    def transpose(self, *axes: int | Sequence[int] | None) -> Self:
         """Axes in another order; without arguments, reversed."""
         return self._apply(jnp.transpose, _shape(axes) if axes and axes[0] is not None else None)
 
-    def permute(self, *axes: Any) -> Self:
+    def permute(self, *axes: int | Sequence[int] | None) -> Self:
         """The same as `transpose` with axes."""
         return self.transpose(*axes)
 
@@ -146,7 +155,7 @@ class ArrayMethods(Arithmetic):
         """Repeated along new and size-1 axes up to `shape`."""
         return self._apply(jnp.broadcast_to, tuple(shape))
 
-    def expand_as(self, other: Any) -> Self:
+    def expand_as(self, other: HasShape) -> Self:
         """Broadcast to the shape of `other`."""
         return self.broadcast_to(tuple(other.shape))
 
@@ -158,14 +167,18 @@ class ArrayMethods(Arithmetic):
         """The whole Tensor repeated `reps[i]` times along axis i."""
         return self._apply(jnp.tile, reps)
 
-    def sum(self, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Self:
+    def sum(
+        self, axis: Axis = None, dtype: DTypeLike | None = None, keepdims: bool = False
+    ) -> Self:
         """Sum over axes. bool and signed integers are summed as Int64."""
         value = _accumulator(self._get()) if dtype is None else cast(self._get(), to_dtype(dtype))
         with x64(value):
             total = jnp.sum(value, _axes(axis), value.dtype, keepdims=keepdims)
             return self._wrap(total)
 
-    def prod(self, axis: Axis = None, dtype: Any = None, keepdims: bool = False) -> Self:
+    def prod(
+        self, axis: Axis = None, dtype: DTypeLike | None = None, keepdims: bool = False
+    ) -> Self:
         """Product over axes. bool and signed integers are multiplied as Int64."""
         value = _accumulator(self._get()) if dtype is None else cast(self._get(), to_dtype(dtype))
         with x64(value):
@@ -205,7 +218,7 @@ class ArrayMethods(Arithmetic):
             index = fn(value, axis, keepdims=keepdims)
         return self._wrap(cast(index, _dtype.int64))
 
-    def cumsum(self, axis: int | None = None, dtype: Any = None) -> Self:
+    def cumsum(self, axis: int | None = None, dtype: DTypeLike | None = None) -> Self:
         """Running sum along `axis` (None: of the flattened Tensor)."""
         value = self._get() if dtype is None else cast(self._get(), to_dtype(dtype))
         with x64(value):
@@ -219,12 +232,12 @@ class ArrayMethods(Arithmetic):
         """Whether any element is true, over axes."""
         return self._apply(jnp.any, _axes(axis), keepdims=keepdims)
 
-    def clip(self, min: Any = None, max: Any = None) -> Self:
-        """Elements cut to the interval [min, max]; None is open."""
+    def clip(self, min: Operand | None = None, max: Operand | None = None) -> Self:
+        """Elements limited to the interval [min, max]; None is open."""
         low, high = (self._operand(v) if v is not None else None for v in (min, max))
         return self._apply(jnp.clip, low, high)
 
-    def clamp(self, min: Any = None, max: Any = None) -> Self:
+    def clamp(self, min: Operand | None = None, max: Operand | None = None) -> Self:
         """The same as `clip`."""
         return self.clip(min, max)
 
@@ -268,29 +281,29 @@ class ArrayMethods(Arithmetic):
         """Logistic functions."""
         return self._apply_float(jax.nn.sigmoid)
 
-    def pow(self, exponent: Any) -> Self:
+    def pow(self, exponent: Operand) -> Self:
         """To the power of `exponent`."""
         return self**exponent
 
     def isnan(self) -> Self:
-        """Bool: is not a number."""
+        """Bool: is NaN."""
         return self._apply(jnp.isnan)
 
     def isfinite(self) -> Self:
         """Bool: is neither infinite nor NaN."""
         return self._apply(jnp.isfinite)
 
-    def matmul(self, other: Any) -> Self:
+    def matmul(self, other: Operand) -> Self:
         """Matrix product with `other`."""
         return self @ other
 
-    def take(self, indices: Any, axis: int | None = None) -> Self:
+    def take(self, indices: Operand, axis: int | None = None) -> Self:
         """Elements (of the flattened Tensor) or slices along `axis` at `indices`."""
         value, index = self._get(), self._operand(indices)
         with x64(value, index):
             return self._wrap(jnp.take(value, index, axis))
 
-    def masked_fill(self, mask: Any, value: Any) -> Self:
+    def masked_fill(self, mask: Operand, value: Operand) -> Self:
         """`value` where `mask` is true, these elements elsewhere."""
         here = self._get()
         fill = self._operand(value)
@@ -299,7 +312,9 @@ class ArrayMethods(Arithmetic):
             return self._wrap(jnp.where(self._operand(mask), fill, here))
 
     def split(self, split_size: int | Sequence[int], axis: int = 0) -> tuple[Self, ...]:
-        """Cut along `axis` into pieces of `split_size` (the last may be shorter) or given sizes."""
+        """Split along `axis` into pieces of `split_size` (the last may be shorter) or given
+        sizes.
+        """
         value = self._get()
         total = value.shape[axis]
         if isinstance(split_size, int):

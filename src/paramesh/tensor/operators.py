@@ -1,25 +1,33 @@
-"""The operators of Tensor (`+`, `@`, `<`, `[]`, …), as a mixin that knows no storage."""
+"""The operators of Tensor (`+`, `@`, `<`, `[]`, …), as a mixin that does not know how
+values are stored.
+"""
 
 from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from types import EllipsisType
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from paramesh.array_types import Array, ArrayLike, HostArray
 from paramesh.dtype import DType, to_dtype, x64
 from paramesh.state import trace_scope
 from paramesh.tensor.promotion import align, bounds, broadcasting, cast, floating, scalar_kind
 
-_Value = Any
+Operand: TypeAlias = "Arithmetic | ArrayLike | Sequence[object]"
+IndexPart: TypeAlias = (
+    "int | slice | EllipsisType | range | list[Any] | Arithmetic | Array | HostArray | None"
+)
+Index: TypeAlias = "IndexPart | tuple[IndexPart, ...]"
 
 
-def binary(name: str, fn: Callable[[Any, Any], Any], a: _Value, b: _Value) -> _Value:
-    """`fn` over two raw operands that meet by MindSpore's promotion rule."""
+def binary(name: str, fn: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
+    """`fn` over two raw operands that meet by MindSpore's type promotion."""
     try:
         a, b = align(a, b)
     except TypeError as error:
@@ -28,7 +36,7 @@ def binary(name: str, fn: Callable[[Any, Any], Any], a: _Value, b: _Value) -> _V
         return fn(a, b)
 
 
-def true_divide(a: _Value, b: _Value) -> _Value:
+def true_divide(a: Any, b: Any) -> Any:
     """Division; integers are divided as Float32."""
     a, b = align(a, b)
     a = a if scalar_kind(a) else floating(a)
@@ -45,10 +53,10 @@ class Arithmetic:
     #: numpy leaves `ndarray + Tensor` and `np.float32(1) + Tensor` to the Tensor.
     __array_priority__ = 200
 
-    def _get(self) -> Any:
+    def _get(self) -> Array:
         raise NotImplementedError
 
-    def _put(self, value: Any) -> None:
+    def _put(self, value: Array) -> None:
         raise NotImplementedError
 
     @staticmethod
@@ -56,12 +64,12 @@ class Arithmetic:
         raise NotImplementedError
 
     @staticmethod
-    def _operand(value: Any) -> Any:
-        """Raw value of an operand; NotImplemented if it is none."""
+    def _operand(value: object) -> Any:
+        """Raw value of an operand; NotImplemented if it is not one."""
         raise NotImplementedError
 
     def _binary(
-        self, name: str, fn: Callable[[Any, Any], Any], other: Any, swap: bool = False
+        self, name: str, fn: Callable[[Any, Any], Any], other: object, swap: bool = False
     ) -> Any:
         b = self._operand(other)
         if b is NotImplemented:
@@ -86,98 +94,98 @@ class Arithmetic:
                     return self._wrap(jnp.full(value.shape, answer, np.bool_))
         return self._binary(name, fn, other)
 
-    def __add__(self, other: Any) -> Any:
+    def __add__(self, other: Operand) -> Any:
         return self._binary("+", jnp.add, other)
 
-    def __radd__(self, other: Any) -> Any:
+    def __radd__(self, other: Operand) -> Any:
         return self._binary("+", jnp.add, other, swap=True)
 
-    def __sub__(self, other: Any) -> Any:
+    def __sub__(self, other: Operand) -> Any:
         return self._binary("-", _subtract, other)
 
-    def __rsub__(self, other: Any) -> Any:
+    def __rsub__(self, other: Operand) -> Any:
         return self._binary("-", _subtract, other, swap=True)
 
-    def __mul__(self, other: Any) -> Any:
+    def __mul__(self, other: Operand) -> Any:
         return self._binary("*", jnp.multiply, other)
 
-    def __rmul__(self, other: Any) -> Any:
+    def __rmul__(self, other: Operand) -> Any:
         return self._binary("*", jnp.multiply, other, swap=True)
 
-    def __truediv__(self, other: Any) -> Any:
+    def __truediv__(self, other: Operand) -> Any:
         b = self._operand(other)
         return b if b is NotImplemented else self._wrap(true_divide(self._get(), b))
 
-    def __rtruediv__(self, other: Any) -> Any:
+    def __rtruediv__(self, other: Operand) -> Any:
         b = self._operand(other)
         return b if b is NotImplemented else self._wrap(true_divide(b, self._get()))
 
-    def __floordiv__(self, other: Any) -> Any:
+    def __floordiv__(self, other: Operand) -> Any:
         return self._binary("//", jnp.floor_divide, other)
 
-    def __rfloordiv__(self, other: Any) -> Any:
+    def __rfloordiv__(self, other: Operand) -> Any:
         return self._binary("//", jnp.floor_divide, other, swap=True)
 
-    def __mod__(self, other: Any) -> Any:
+    def __mod__(self, other: Operand) -> Any:
         return self._binary("%", jnp.mod, other)
 
-    def __rmod__(self, other: Any) -> Any:
+    def __rmod__(self, other: Operand) -> Any:
         return self._binary("%", jnp.mod, other, swap=True)
 
-    def __pow__(self, other: Any) -> Any:
+    def __pow__(self, other: Operand) -> Any:
         return self._binary("**", jnp.power, other)
 
-    def __rpow__(self, other: Any) -> Any:
+    def __rpow__(self, other: Operand) -> Any:
         return self._binary("**", jnp.power, other, swap=True)
 
-    def __matmul__(self, other: Any) -> Any:
+    def __matmul__(self, other: Operand) -> Any:
         b = self._operand(other)
         return b if b is NotImplemented else self._wrap(matmul(self._get(), b))
 
-    def __rmatmul__(self, other: Any) -> Any:
+    def __rmatmul__(self, other: Operand) -> Any:
         b = self._operand(other)
         return b if b is NotImplemented else self._wrap(matmul(b, self._get()))
 
-    def __and__(self, other: Any) -> Any:
+    def __and__(self, other: Operand) -> Any:
         return self._binary("&", jnp.bitwise_and, other)
 
-    def __rand__(self, other: Any) -> Any:
+    def __rand__(self, other: Operand) -> Any:
         return self._binary("&", jnp.bitwise_and, other, swap=True)
 
-    def __or__(self, other: Any) -> Any:
+    def __or__(self, other: Operand) -> Any:
         return self._binary("|", jnp.bitwise_or, other)
 
-    def __ror__(self, other: Any) -> Any:
+    def __ror__(self, other: Operand) -> Any:
         return self._binary("|", jnp.bitwise_or, other, swap=True)
 
-    def __xor__(self, other: Any) -> Any:
+    def __xor__(self, other: Operand) -> Any:
         return self._binary("^", jnp.bitwise_xor, other)
 
-    def __rxor__(self, other: Any) -> Any:
+    def __rxor__(self, other: Operand) -> Any:
         return self._binary("^", jnp.bitwise_xor, other, swap=True)
 
-    def __lshift__(self, other: Any) -> Any:
+    def __lshift__(self, other: Operand) -> Any:
         return self._binary("<<", jnp.left_shift, other)
 
-    def __rshift__(self, other: Any) -> Any:
+    def __rshift__(self, other: Operand) -> Any:
         return self._binary(">>", jnp.right_shift, other)
 
-    def __eq__(self, other: Any) -> Any:
+    def __eq__(self, other: object) -> Any:
         return self._compare("==", jnp.equal, operator.eq, other)
 
-    def __ne__(self, other: Any) -> Any:
+    def __ne__(self, other: object) -> Any:
         return self._compare("!=", jnp.not_equal, operator.ne, other)
 
-    def __lt__(self, other: Any) -> Any:
+    def __lt__(self, other: Operand) -> Any:
         return self._compare("<", jnp.less, operator.lt, other)
 
-    def __le__(self, other: Any) -> Any:
+    def __le__(self, other: Operand) -> Any:
         return self._compare("<=", jnp.less_equal, operator.le, other)
 
-    def __gt__(self, other: Any) -> Any:
+    def __gt__(self, other: Operand) -> Any:
         return self._compare(">", jnp.greater, operator.gt, other)
 
-    def __ge__(self, other: Any) -> Any:
+    def __ge__(self, other: Operand) -> Any:
         return self._compare(">=", jnp.greater_equal, operator.ge, other)
 
     def __hash__(self) -> int:
@@ -225,7 +233,7 @@ class Arithmetic:
     def __complex__(self) -> complex:
         return _python(complex, self._one_element("complex"))
 
-    def _one_element(self, what: str) -> Any:
+    def _one_element(self, what: str) -> Array:
         value = self._get()
         if math.prod(value.shape) != 1:
             raise ValueError(
@@ -243,16 +251,16 @@ class Arithmetic:
         for i in range(len(self)):
             yield self[i]
 
-    def __contains__(self, item: Any) -> bool:
+    def __contains__(self, item: object) -> bool:
         return _python(bool, (self == item)._get().any(), "`in`")
 
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(self, index: Index) -> Any:
         value = self._get()
         index = _index(index, value.shape)
         with x64(value, *_arrays(index)):
             return self._wrap(value[index])
 
-    def __setitem__(self, index: Any, item: Any) -> None:
+    def __setitem__(self, index: Index, item: Operand) -> None:
         value = self._get()
         item_value = self._operand(item)
         if item_value is NotImplemented:
@@ -266,11 +274,11 @@ class Arithmetic:
             self._put(jnp.asarray(value).at[index].set(item_value))
 
 
-def _python(kind: Callable[[Any], Any], value: Any, what: str = "") -> Any:
-    """The python number that a raw value of one element is.
+def _python(kind: Callable[[Any], Any], value: Array, what: str = "") -> Any:
+    """The python number of a raw value of one element.
 
     Raises:
-        TraceError: it is traced and has none.
+        TraceError: it is traced and not known.
     """
     try:
         return kind(value.reshape(()))
@@ -296,7 +304,7 @@ def _storable(item: Any, dtype: DType) -> Any:
     return np.asarray(item).astype(dtype.np_dtype)
 
 
-def _index(index: Any, shape: tuple[int, ...]) -> Any:
+def _index(index: Index, shape: tuple[int, ...]) -> Any:
     """An index as JAX takes it; ints, lists and numpy arrays are checked against the axes.
 
     JAX clamps an index out of range when it reads, and drops it when it writes. Indexes that are
@@ -320,7 +328,7 @@ def _index(index: Any, shape: tuple[int, ...]) -> Any:
     return tuple(found) if isinstance(index, tuple) else found[0]
 
 
-def _plain_index(part: Any) -> Any:
+def _plain_index(part: IndexPart) -> Any:
     if isinstance(part, Arithmetic):
         return part._get()
     if isinstance(part, slice):
@@ -332,7 +340,7 @@ def _plain_index(part: Any) -> Any:
     return part
 
 
-def _arrays(index: Any) -> list[Any]:
+def _arrays(index: Index) -> list[Array]:
     """The JAX arrays of an index: 64-bit ones need JAX's 64-bit mode."""
     parts = index if isinstance(index, tuple) else (index,)
     return [part for part in parts if isinstance(part, jax.Array)]

@@ -1,9 +1,9 @@
-"""Which element type two operands meet in: MindSpore's rule, over raw JAX values.
+"""Type promotion: the common element type of two operands, as in MindSpore, over raw JAX values.
 
 MindSpore promotes by kind first (bool < integer < float < complex) and by width inside a kind: an
 integer never widens a float, Int64 + Float16 is Float16. A python number takes the Tensor's
 element type unless its kind is higher: an integer Tensor with a python float is Float32, a bool
-Tensor with a python int Int64. uint16, uint32 and uint64 meet nothing but themselves and bool.
+Tensor with a python int Int64. uint16, uint32 and uint64 promote with themselves and bool only.
 Source: areas `promotion.*` of the recorded behaviour of MindSpore 2.10.
 """
 
@@ -12,11 +12,13 @@ from __future__ import annotations
 import functools
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
+from typing import cast as cast_type
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from paramesh.array_types import Array, HostArray
 from paramesh.dtype import (
     DType,
     bfloat16,
@@ -37,12 +39,12 @@ from paramesh.dtype import (
 )
 
 _RANK = {"bool": 0, "int": 1, "uint": 1, "float": 2, "complex": 3}
-_LONELY = (uint16, uint32, uint64)
+_NOT_PROMOTED = (uint16, uint32, uint64)
 
 
 @functools.cache
 def result_dtype(a: DType, b: DType) -> DType:
-    """The element type in which two Tensors meet.
+    """The common element type of two Tensors.
 
     Raises:
         TypeError: one is uint16, uint32 or uint64 and the other neither that nor bool.
@@ -52,15 +54,15 @@ def result_dtype(a: DType, b: DType) -> DType:
     low, high = sorted((a, b), key=lambda d: (_RANK[d.kind], d.itemsize))
     if low is bool_:
         return high
-    if low in _LONELY or high in _LONELY:
+    if low in _NOT_PROMOTED or high in _NOT_PROMOTED:
         raise TypeError(
             f"{a} and {b} have no common element type: UInt16, UInt32 and UInt64 combine with "
             "themselves and Bool only (as in MindSpore). Cast one side, e.g. "
             "x.astype(paramesh.int64)."
         )
     if high.kind == "complex":
-        wide = float64 in (a, b) or complex128 in (a, b)
-        return complex128 if wide else complex64
+        double = float64 in (a, b) or complex128 in (a, b)
+        return complex128 if double else complex64
     if high.kind == "float":
         if {low, high} == {float16, bfloat16}:
             return float32
@@ -80,7 +82,7 @@ def scalar_dtype(tensor: DType, kind: str) -> DType:
     """
     if _RANK[kind] <= _RANK[tensor.kind]:
         return tensor
-    if tensor in _LONELY:
+    if tensor in _NOT_PROMOTED:
         raise TypeError(
             f"{tensor} does not combine with a python {kind}: cast the Tensor first, "
             "e.g. x.astype(paramesh.float32)."
@@ -100,7 +102,7 @@ _KINDS: tuple[tuple[tuple[type, ...], str], ...] = (
 )
 
 
-def scalar_kind(value: Any) -> str | None:
+def scalar_kind(value: object) -> str | None:
     """`bool`, `int`, `float` or `complex` for a python or numpy number, None for anything else."""
     for types, kind in _KINDS:
         if isinstance(value, types):
@@ -108,13 +110,13 @@ def scalar_kind(value: Any) -> str | None:
     return None
 
 
-def cast(value: Any, dtype: DType) -> Any:
+def cast(value: Array | HostArray, dtype: DType) -> Array:
     """A raw value in another element type; the value itself if it has it already.
 
-    Of complex numbers that become real ones the real part is left.
+    Complex numbers become real ones by dropping the imaginary part.
     """
     if value.dtype == dtype.np_dtype:
-        return value
+        return cast_type(Array, value)
     with x64(value, dtype):
         array = jnp.asarray(value)
         if array.dtype.kind == "c" and dtype.kind not in ("complex", "bool"):
@@ -128,7 +130,7 @@ def align(a: Any, b: Any) -> tuple[Any, Any]:
     A python number stays one: JAX gives it the array's type.
 
     Raises:
-        TypeError: the element types have nothing in common.
+        TypeError: there is no common element type.
         OverflowError: a python int does not fit the array's integer type.
     """
     kind_b = scalar_kind(b)
@@ -177,18 +179,18 @@ def bounds(dtype: DType) -> tuple[int, int]:
 _NOTHING = nullcontext()
 
 
-def broadcasting() -> AbstractContextManager[Any]:
-    """A context in which operands of different ranks meet, as MindSpore's operators have it.
+def broadcasting() -> AbstractContextManager[object]:
+    """A context in which operands of different ranks broadcast, as in MindSpore's operators.
 
-    With `jax_numpy_rank_promotion="raise"` JAX refuses that in its own functions; the setting is
+    With `jax_numpy_rank_promotion="raise"` JAX rejects that in its own functions; the setting is
     about what a user calls there.
     """
-    # The setting is made at run time, so that checkers do not know the attribute.
+    # The attribute is created at run time, so type checkers do not know it.
     rule = jax.config.jax_numpy_rank_promotion  # pyright: ignore[reportAttributeAccessIssue]
     return _NOTHING if rule == "allow" else jax.numpy_rank_promotion("allow")
 
 
-def floating(value: Any) -> Any:
+def floating(value: Array) -> Array:
     """A raw value for an operation that yields fractions: integers and bool become Float32."""
     if to_dtype(value.dtype).kind in ("float", "complex"):
         return value

@@ -5,7 +5,7 @@ in their places. A place that held a Tensor or a Parameter gets a Tensor around 
 a Tensor around a Tensor.
 
 Glossary
-    kept        a leaf that is no array (a string, None, a function): it stays in the Nest
+    static leaf   a leaf that is not an array (a string, None, a function): it stays in the Nest
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from paramesh.array_types import Tree
 from paramesh.tensor.base import Tensor, as_value, raw, wrap
 from paramesh.tensor.promotion import scalar_kind
 
@@ -29,9 +30,9 @@ class Nest:
 
     def __init__(self, tree: Any, kinds: list[Any]) -> None:
         self.tree = tree
-        self._kinds = kinds  # _TENSOR, _ARRAY, or (a kept leaf,)
+        self._kinds = kinds  # _TENSOR, _ARRAY, or (a static leaf,)
 
-    def build(self, arrays: Sequence[Any]) -> Any:
+    def build(self, arrays: Sequence[Any]) -> Tree:
         """The nest with other raw arrays; Tensors where there were Tensors or Parameters."""
         rest = iter(arrays)
         filled = [
@@ -44,20 +45,20 @@ class Nest:
         ]
         return jax.tree_util.tree_unflatten(self.tree, filled)
 
-    def tensors(self, arrays: Sequence[Any]) -> Any:
+    def tensors(self, arrays: Sequence[Any]) -> Tree:
         """The nest with other raw arrays, all of them as Tensors."""
         rest = iter(arrays)
         filled = [k[0] if isinstance(k, tuple) else wrap(next(rest)) for k in self._kinds]
         return jax.tree_util.tree_unflatten(self.tree, filled)
 
-    def place(self, arrays: Sequence[Any]) -> Any:
+    def place(self, arrays: Sequence[Any]) -> Tree:
         """The nest with anything in the places of its arrays, as it is."""
         rest = iter(arrays)
         filled = [k[0] if isinstance(k, tuple) else next(rest) for k in self._kinds]
         return jax.tree_util.tree_unflatten(self.tree, filled)
 
     def like(self, other: Nest) -> bool:
-        """Whether another one has the same containers and the same leaves that are no arrays."""
+        """Whether another one has the same containers and the same static leaves."""
         return self.tree == other.tree and all(
             isinstance(a, tuple) == isinstance(b, tuple)
             and (not isinstance(a, tuple) or a[0] is b[0] or bool(a[0] == b[0]))
@@ -81,17 +82,17 @@ class _Name(str):
         return str(self)
 
 
-def is_tensor(value: Any) -> bool:
+def is_tensor(value: object) -> bool:
     """Whether something is a Tensor or a Parameter."""
     return isinstance(value, Tensor)
 
 
-def unpack(nest: Any, numbers: str | None = None) -> tuple[list[Any], Nest]:
+def unpack(nest: Tree, numbers: str | None = None) -> tuple[list[Any], Nest]:
     """The raw arrays of a nest, and how to put others in their places.
 
     Args:
-        nest: a Tensor, an array, or containers of them; anything else in it is kept.
-        numbers: python numbers are kept (None), are raw (`"raw"`), or are Tensors as
+        nest: a Tensor, an array, or containers of them; anything else in it is a static leaf.
+        numbers: python numbers are static leaves (None), are raw (`"raw"`), or are Tensors as
             `Tensor(number)` is (`"Tensor"`).
     """
     flat, tree = jax.tree_util.tree_flatten(nest, is_leaf=is_tensor)
@@ -106,7 +107,7 @@ def unpack(nest: Any, numbers: str | None = None) -> tuple[list[Any], Nest]:
             arrays.append(leaf)
         elif isinstance(leaf, np.ndarray | np.generic):
             kinds.append(_TENSOR)
-            arrays.append(as_value(leaf))
+            arrays.append(as_value(np.asarray(leaf)))
         elif numbers is not None and scalar_kind(leaf) is not None:
             kinds.append(_ARRAY if numbers == "raw" else _TENSOR)
             arrays.append(leaf if numbers == "raw" else as_value(leaf))
@@ -115,7 +116,7 @@ def unpack(nest: Any, numbers: str | None = None) -> tuple[list[Any], Nest]:
     return arrays, Nest(tree, kinds)
 
 
-def values(nest: Any) -> Any:
+def values(nest: Tree) -> Tree:
     """The same nest with a Tensor of its present value in the place of each Parameter.
 
     JAX's tree functions tell a Parameter from a Tensor, as they tell a list from a tuple: where

@@ -121,12 +121,12 @@ __all__ = [
 ]
 
 #: MindSpore has them here, too.
-_OF_CHECKPOINTS = ("load_checkpoint", "load_param_into_net", "save_checkpoint")
+_LAZY = lazy_names.homes(
+    {"paramesh.checkpoint": "load_checkpoint load_param_into_net save_checkpoint"}
+)
 
 __getattr__ = deprecations.renamed(
     __name__,
     {"owed": Deprecated("paramesh.train.workers.pending_steps", "paramesh.train.pending_steps")},
-    lazy_names.opened(
-        __name__, dict.fromkeys(_OF_CHECKPOINTS, "paramesh.checkpoint"), lambda: __all__
-    ),
+    lazy_names.opened(__name__, _LAZY, lambda: __all__),
 )

@@ -1,9 +1,9 @@
-"""Gradient accumulation: one update from several parts of a batch, computed one after another.
+"""Gradient accumulation: one update from several micro-batches, computed one after another.
 
-The memory of a forward and a backward pass is that of one part. Part i of k has the rows i, i + k,
-i + 2k, … of every input, so that a batch that lies in pieces on several devices is cut on each of
-them. The numbers are those of the whole batch, up to rounding, if the loss is a mean over rows;
-layers that look at the whole batch, such as batch normalization, see one part at a time.
+The memory of a forward and a backward pass is that of one micro-batch. Micro-batch i of k has the
+rows i, i + k, i + 2k, … of every input, so that a batch that is sharded over devices is split on
+each of them. The numbers are those of the full batch, up to rounding, if the loss is a mean over
+rows; layers with batch statistics, such as batch normalization, see one micro-batch at a time.
 
 Source: MindSpore's `grad_accumulation_step`.
 """
@@ -15,6 +15,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from paramesh.dtype import x64
 from paramesh.optim.optimizer import work
@@ -31,14 +32,15 @@ def accumulated(
     params: Sequence[Parameter],
     count: int,
 ) -> tuple[Tensor, list[Tensor]]:
-    """The means of (loss, gradients) over parts of a batch; traceable.
+    """The means of (loss, gradients) over the micro-batches of a batch; traceable.
 
     Args:
         compute: inputs -> (a loss without axes, the gradients of `params`). It may write
             Parameters.
-        inputs: Tensors with axes are cut along the first one; all else goes to every part.
+        inputs: Tensors with axes are split along the first one; all else goes to every
+            micro-batch.
         params: whose gradients there are.
-        count: how many parts.
+        count: how many micro-batches.
 
     Returns:
         (loss, gradients), in the element types that `compute` gives.
@@ -48,17 +50,20 @@ def accumulated(
         ContextError: a Parameter lives where its gradients cannot be added up.
     """
     placement.current().check_accumulated(params)
-    cut = [i for i, value in enumerate(inputs) if isinstance(value, Tensor) and value.ndim]
-    parts = [wrap(_parts(raw(inputs[i]), count, i)) for i in cut]
+    split = [i for i, value in enumerate(inputs) if isinstance(value, Tensor) and value.ndim]
+    micro_batches = [wrap(_micro_batches(raw(inputs[i]), count, i)) for i in split]
 
-    def of_part(sums: list[Tensor], part: list[Tensor]) -> tuple[list[Tensor], Tensor]:
+    def of_micro_batch(
+        sums: list[Tensor], micro_batch: list[Tensor]
+    ) -> tuple[list[Tensor], Tensor]:
         values = list(inputs)
-        for i, value in zip(cut, part, strict=True):
+        for i, value in zip(split, micro_batch, strict=True):
             values[i] = value
         loss, grads = compute(*values)
         if loss.ndim:
             raise ValueError(
-                f"grad_accumulation_step={count} takes the mean over the losses of {count} parts, "
+                f"grad_accumulation_step={count} takes the mean over the losses of {count} "
+                "micro-batches, "
                 f"so the network has to return one number; its loss has shape {loss.shape}. Use a "
                 "loss with reduction='mean'."
             )
@@ -67,7 +72,7 @@ def accumulated(
     with x64(*(param.dtype for param in params)):
         # Many small numbers are added up: 16 bits would lose them.
         start = [wrap(jnp.zeros(p.shape, _sum_type(p))) for p in params]
-        sums, losses = scan(of_part, start, parts, count)
+        sums, losses = scan(of_micro_batch, start, micro_batches, count)
         grads = [
             wrap(cast(raw(total) / count, param.dtype))
             for total, param in zip(sums, params, strict=True)
@@ -75,12 +80,12 @@ def accumulated(
     return wrap(jnp.mean(raw(losses))), grads
 
 
-def _sum_type(param: Parameter) -> Any:
+def _sum_type(param: Parameter) -> np.dtype[Any]:
     """The numpy type that a Parameter's gradients are added up in."""
-    return np.float32 if param.dtype.itemsize < 4 else param.dtype.np_dtype
+    return np.dtype(np.float32) if param.dtype.itemsize < 4 else param.dtype.np_dtype
 
 
-def _parts(array: Any, count: int, i: int) -> Any:
+def _micro_batches(array: Array, count: int, i: int) -> Array:
     rows = array.shape[0]
     if rows % count:
         raise ValueError(

@@ -13,12 +13,13 @@ from paramesh.dtype import bfloat16, float16, float32, to_dtype
 from paramesh.nn.cell import Cell
 from paramesh.nn.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from paramesh.optim import DynamicLossScaleManager, LossScaleManager, Optimizer
+from paramesh.tensor.argument_types import TensorFunction
 from paramesh.tensor.base import Tensor, wrap
 from paramesh.train import mixed_precision
 from paramesh.train.cells import (
+    Float32Outputs,
     TrainOneStepCell,
     TrainOneStepWithLossScaleCell,
-    Widened,
     WithLossCell,
     is_finite,
 )
@@ -35,8 +36,8 @@ __all__ = [
 LEVELS = ("O0", "O1", "O2", "O3", "auto")
 
 
-def check_level(owner: str, argument: str, level: Any) -> None:
-    """Raise ValueError for a level that there is not."""
+def check_level(owner: str, argument: str, level: object) -> None:
+    """Raise ValueError for an unknown level."""
     if level not in LEVELS:
         raise ValueError(f"{owner}: {argument} must be one of {LEVELS}, got {level!r}.")
 
@@ -114,7 +115,7 @@ def _check(owner: str, network: Any, dtype: Any) -> None:
 def build_train_network(
     network: Cell,
     optimizer: Optimizer,
-    loss_fn: Any = None,
+    loss_fn: TensorFunction | None = None,
     level: str = "O0",
     boost_level: str = "O0",
     *,
@@ -128,11 +129,11 @@ def build_train_network(
         loss_fn: takes (outputs, label).
         level: as `amp_level` of `auto_mixed_precision`.
         boost_level: MindSpore's; "O0".
-        loss_scale_manager: None: a moving scale at "O2", otherwise none.
+        loss_scale_manager: None: a dynamic scale at "O2", otherwise none.
 
     Raises:
-        TypeError: an argument of another kind.
-        ValueError: another level.
+        TypeError: an argument of the wrong type.
+        ValueError: an unknown level.
     """
     check_level("build_train_network", "level", level)
     if boost_level != "O0":
@@ -156,11 +157,11 @@ def keep_batchnorm(network: Cell, in_float32: bool) -> None:
             cell.to_float(float32 if in_float32 else float16)
 
 
-def with_loss(network: Cell, loss_fn: Any, level: str) -> Cell:
+def with_loss(network: Cell, loss_fn: TensorFunction | None, level: str) -> Cell:
     """A network with its loss, which is computed in Float32."""
     if loss_fn is None:
         return network
-    return WithLossCell(network if level == "O0" else Widened(network), loss_fn)
+    return WithLossCell(network if level == "O0" else Float32Outputs(network), loss_fn)
 
 
 def all_finite(inputs: Any) -> Tensor:

@@ -1,8 +1,9 @@
 """Batches: what a training loop takes from a dataset.
 
-A dataset is anything that can be iterated once for each epoch: a list of batches, a loader, a
-MindSpore dataset (`create_tuple_iterator`), or a function that returns an iterable. A batch is a
-tuple, list or dict (its values, in order) of arrays or Tensors, or one of these alone.
+A dataset is anything that can be iterated once for each epoch: a dataset of `paramesh.dataset`, a
+list of batches, a loader, a MindSpore dataset (`create_tuple_iterator`), or a function that returns
+an iterable. A batch is a tuple, list or dict (its values, in order) of arrays or Tensors, or one of
+these alone.
 
 A dataset that shuffles should do so from a seed and the epoch, so that a run can be resumed. If it
 has a method `set_epoch`, that is called before each pass with the number of the epoch, from 1.
@@ -12,13 +13,31 @@ before it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 
 from paramesh.tensor.base import Tensor
+
+
+class TupleDataset(Protocol):
+    """A dataset of MindSpore's kind."""
+
+    def create_tuple_iterator(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        """One pass."""
+        ...
+
+
+class IndexedDataset(Protocol):
+    """Batches by number, from 0 until an IndexError."""
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+#: What can be iterated once for each epoch.
+Dataset = Iterable[Any] | Callable[[], Iterable[Any]] | TupleDataset | IndexedDataset
 
 #: What an error says besides.
 WHAT_IT_IS = (
@@ -27,7 +46,7 @@ WHAT_IT_IS = (
 )
 
 
-def check_dataset(dataset: Any, epochs: int, argument: str) -> None:
+def check_dataset(dataset: object, epochs: int, argument: str) -> None:
     """Refuse what cannot be iterated as often as needed.
 
     Raises:
@@ -54,28 +73,34 @@ def check_dataset(dataset: Any, epochs: int, argument: str) -> None:
         )
 
 
-def _is_array(value: Any) -> bool:
+def _is_array(value: object) -> bool:
     return isinstance(value, np.ndarray | jax.Array | Tensor)
 
 
-def set_epoch(dataset: Any, epoch: int) -> None:
-    """Tell a dataset that wants to know it which epoch begins, from 1."""
-    if callable(getattr(dataset, "set_epoch", None)):
-        dataset.set_epoch(epoch)
+def set_epoch(dataset: Dataset, epoch: int) -> None:
+    """Tell a dataset that has a method `set_epoch` which epoch begins, from 1."""
+    method = getattr(dataset, "set_epoch", None)
+    if callable(method):
+        method(epoch)
 
 
-def batches(dataset: Any, argument: str, seen: int = 0) -> Iterator[tuple[Any, ...]]:
+def batches(dataset: Dataset, argument: str, seen: int = 0) -> Iterator[tuple[Any, ...]]:
     """The batches of one pass, each as a tuple of Tensors, without the first `seen`.
 
     Raises:
         ValueError: there is none, or fewer than `seen`.
     """
     source: Any = dataset
-    if hasattr(dataset, "create_tuple_iterator"):
-        source = dataset.create_tuple_iterator(num_epochs=1, output_numpy=True)
+    given = 0
+    if hasattr(dataset, "pass_over"):
+        # A dataset of paramesh.dataset goes to the very batch, and gives Tensors without a copy.
+        source.pass_over(seen)
+        given = seen
+        source = source.create_tuple_iterator(num_epochs=1)
+    elif hasattr(dataset, "create_tuple_iterator"):
+        source = source.create_tuple_iterator(num_epochs=1, output_numpy=True)
     elif not hasattr(dataset, "__iter__") and callable(dataset):
         source = dataset()
-    given = 0
     for batch in source:
         given += 1
         if given > seen:
@@ -117,12 +142,13 @@ def looking_ahead(
     raise failed
 
 
-def count(dataset: Any) -> int | None:
+def count(dataset: Dataset) -> int | None:
     """The number of batches of one pass, if the dataset knows it."""
-    if hasattr(dataset, "get_dataset_size"):
-        return int(dataset.get_dataset_size())
+    size = getattr(dataset, "get_dataset_size", None)
+    if size is not None:
+        return int(size())
     try:
-        return len(dataset)
+        return len(dataset)  # type: ignore[arg-type] - asked for, not known
     except TypeError:
         return None
 

@@ -52,7 +52,7 @@ class RunContext:
         self._args = original_args
         self._stop = False
 
-    def original_args(self) -> Any:
+    def original_args(self) -> Facts:
         """The facts, as attributes and as a dictionary; a callback may add its own."""
         return self._args
 
@@ -76,7 +76,7 @@ class Callback:
     def __enter__(self) -> Callback:
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         pass
 
     def begin(self, run_context: RunContext) -> None:
@@ -146,7 +146,11 @@ class Callback:
         self.end(run_context)
 
 
-def as_callbacks(callbacks: Any) -> list[Callback]:
+#: What a run takes: a callback, or several.
+Callbacks = Callback | Iterable[Callback]
+
+
+def as_callbacks(callbacks: object) -> list[Callback]:
     """None, a callback or several, as a list.
 
     Raises:
@@ -154,7 +158,7 @@ def as_callbacks(callbacks: Any) -> list[Callback]:
     """
     if callbacks is None:
         return []
-    listed = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
+    listed: list[Any] = list(callbacks) if isinstance(callbacks, Iterable) else [callbacks]
     for callback in listed:
         if not isinstance(callback, Callback):
             raise TypeError(
@@ -181,7 +185,8 @@ class LossMonitor(Callback):
         per_print_times: every so many steps; 0: never. Only these steps are looked at.
 
     Raises:
-        ValueError: `per_print_times` is no int from 0; in training, a loss that is NaN or infinite.
+        ValueError: `per_print_times` is not an int of at least 0; in training, a loss that is NaN
+            or infinite.
     """
 
     def __init__(self, per_print_times: int = 1) -> None:
@@ -283,12 +288,12 @@ class LearningRateScheduler(Callback):
             param.set_data(Tensor(np.full(param.shape, following, np.float32)))
 
 
-def _count(owner: str, argument: str, value: Any, low: int) -> int:
+def _count(owner: str, argument: str, value: object, low: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < low:
         raise ValueError(f"{owner}: {argument} must be an int from {low}, got {value!r}.")
     return value
 
 
 def say(text: str) -> None:
-    """A line for the person at the terminal, apart from what the program prints."""
+    """Print a line on stderr."""
     print(text, file=sys.stderr, flush=True)

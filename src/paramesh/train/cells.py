@@ -10,11 +10,12 @@ Source: MindSpore's Cells of these names.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.core
 import jax.numpy as jnp
+from jax import Array
 
 from paramesh import context
 from paramesh.dtype import float32, to_dtype
@@ -24,21 +25,24 @@ from paramesh.optim import Optimizer
 from paramesh.optim.optimizer import work
 from paramesh.parameter import Parameter, ParameterTuple, state_of
 from paramesh.state import placement, tracing
+from paramesh.tensor.argument_types import NumberLike, TensorFunction, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.train import one_forward
 from paramesh.train.accumulation import accumulated
-from paramesh.train.step_members import LOSS_SCALE, STEP, Offering
+from paramesh.train.step_members import LOSS_SCALE, STEP, LazyAttributes
 from paramesh.transforms import GradientFunction, GradOperation
+
+T = TypeVar("T")
 
 
 class WithLossCell(Cell):
     """`cell(data, label)` is `loss_fn(backbone(data), label)`.
 
     Raises:
-        TypeError: `backbone` is no Cell.
+        TypeError: `backbone` is not a Cell.
     """
 
-    def __init__(self, backbone: Cell, loss_fn: Any) -> None:
+    def __init__(self, backbone: Cell, loss_fn: TensorFunction) -> None:
         super().__init__(auto_prefix=False)
         _check_cell("WithLossCell", "backbone", backbone)
         self._backbone = backbone
@@ -63,10 +67,10 @@ class WithEvalCell(Cell):
         add_cast_fp32: outputs and label are cast to Float32 first.
 
     Raises:
-        TypeError: `network` is no Cell.
+        TypeError: `network` is not a Cell.
     """
 
-    def __init__(self, network: Cell, loss_fn: Any, add_cast_fp32: bool = False) -> None:
+    def __init__(self, network: Cell, loss_fn: TensorFunction, add_cast_fp32: bool = False) -> None:
         super().__init__(auto_prefix=False)
         _check_cell("WithEvalCell", "network", network)
         self._network = network
@@ -77,7 +81,7 @@ class WithEvalCell(Cell):
         """(loss, outputs, label)."""
         outputs = self._network(data)
         if self.add_cast_fp32:
-            outputs, label = widened(outputs), widened(label)
+            outputs, label = as_float32(outputs), as_float32(label)
         return self._loss_fn(outputs, label), outputs, label
 
 
@@ -90,10 +94,15 @@ class WithGradCell(Cell):
         sens: what the gradients start from; None for 1.
 
     Raises:
-        TypeError: `network` is no Cell.
+        TypeError: `network` is not a Cell.
     """
 
-    def __init__(self, network: Cell, loss_fn: Any = None, sens: Any = None) -> None:
+    def __init__(
+        self,
+        network: Cell,
+        loss_fn: TensorFunction | None = None,
+        sens: TensorLike | float | None = None,
+    ) -> None:
         super().__init__(auto_prefix=False)
         _check_cell("WithGradCell", "network", network)
         self.network = network
@@ -109,10 +118,10 @@ class WithGradCell(Cell):
         return self.grad(self.network_with_loss, self.weights)(*inputs, *sens)
 
 
-class TrainOneStepCell(Offering):
+class TrainOneStepCell(LazyAttributes):
     """`cell(*inputs)` makes one step and returns the loss: forward, backward, and the update.
 
-    A subclass with a `construct` of its own has MindSpore's members: `network`, `optimizer`,
+    A subclass with a `construct` of its own has MindSpore's attributes: `network`, `optimizer`,
     `weights`, `sens`, `grad`, `grad_reducer`, `reducer_flag`, `degree`, `mean`, `parallel_mode`.
 
     Args:
@@ -122,10 +131,10 @@ class TrainOneStepCell(Offering):
         return_grad: return (loss, {name of the Parameter: its gradient}).
 
     Raises:
-        TypeError: `network` is no Cell, or `optimizer` no Optimizer.
+        TypeError: `network` is not a Cell, or `optimizer` is not an Optimizer.
     """
 
-    offered = STEP
+    lazy_attributes = STEP
 
     def __init__(
         self, network: Cell, optimizer: Optimizer, sens: float = 1.0, return_grad: bool = False
@@ -157,21 +166,22 @@ class TrainOneStepCell(Offering):
         names = [param.name for param in self.optimizer.parameters]
         return loss, dict(zip(names, grads, strict=True))
 
-    def gradients(self, inputs: Sequence[Any], sens: Any) -> tuple[Any, Sequence[Tensor]]:
+    def gradients(self, inputs: Sequence[Any], sens: NumberLike) -> tuple[Any, Sequence[Tensor]]:
         """(loss, gradients by the optimizer's Parameters) of the present inputs.
 
-        With `grad_accumulation_step` both are means over that many parts of the batch, which are
+        With `grad_accumulation_step` both are means over that many micro-batches, which are
         computed one after another (see `accumulation.py`).
 
         Raises:
-            ValueError: the batch cannot be cut into so many parts, or the loss has axes.
+            ValueError: the batch does not divide into that many micro-batches, or the loss has
+                axes.
         """
         params = list(self.optimizer.parameters)
         derived = GradientFunction(self.network, None, params, with_sens=True)
         count = context.get_auto_parallel_context("grad_accumulation_step")
         if count == 1:
             return derived(*inputs, sens)
-        return accumulated(lambda *part: derived(*part, sens), inputs, params, count)
+        return accumulated(lambda *batch: derived(*batch, sens), inputs, params, count)
 
     def reduced(self, grads: Sequence[Tensor]) -> list[Tensor]:
         """The gradients added up over all that share the batch."""
@@ -200,9 +210,9 @@ class TrainOneStepWithLossScaleCell(TrainOneStepCell):
         ValueError: a Tensor of several elements.
     """
 
-    offered = LOSS_SCALE
+    lazy_attributes = LOSS_SCALE
 
-    def __init__(self, network: Cell, optimizer: Optimizer, scale_sense: Any) -> None:
+    def __init__(self, network: Cell, optimizer: Optimizer, scale_sense: Cell | Tensor) -> None:
         super().__init__(network, optimizer, sens=1.0)
         self.loss_scaling_manager: Cell | None = None
         if isinstance(scale_sense, Cell):
@@ -222,7 +232,7 @@ class TrainOneStepWithLossScaleCell(TrainOneStepCell):
         """Set the scale.
 
         Raises:
-            TypeError: no Tensor; ValueError: several elements.
+            TypeError: not a Tensor; ValueError: several elements.
         """
         if not isinstance(sens, Tensor):
             raise TypeError(f"set_sense_scale takes a Tensor, got {type(sens).__name__}.")
@@ -239,7 +249,7 @@ class TrainOneStepWithLossScaleCell(TrainOneStepCell):
         self.update_unless(overflow, tuple(grads))
         return loss, self.process_loss_scale(overflow), wrap(scale)
 
-    def start_overflow_check(self, pre_cond: Any, compute_input: Any) -> tuple[Any, Any]:
+    def start_overflow_check(self, pre_cond: object, compute_input: T) -> tuple[Tensor, T]:
         """(status, `compute_input`): a status without overflow, as a Bool Tensor of shape ().
 
         Gradients are looked at when they are there, so the order does not matter as it does on
@@ -247,7 +257,7 @@ class TrainOneStepWithLossScaleCell(TrainOneStepCell):
         """
         return wrap(jnp.asarray(False)), compute_input
 
-    def get_overflow_status(self, status: Any, compute_output: Any) -> Tensor:
+    def get_overflow_status(self, status: TensorLike, compute_output: Any) -> Tensor:
         """Whether a Tensor of a nest of them is not finite, on any device: Bool, of shape ().
 
         Args:
@@ -262,13 +272,13 @@ class TrainOneStepWithLossScaleCell(TrainOneStepCell):
             return AllReduce()(wrap(overflow.astype(jnp.float32))) > 0
         return wrap(overflow)
 
-    def process_loss_scale(self, overflow: Any) -> Any:
+    def process_loss_scale(self, overflow: TensorLike) -> Any:
         """Have `loss_scaling_manager` move the scale; `overflow`, as it came."""
         if self.loss_scaling_manager is None:
             return overflow
         return self.loss_scaling_manager(self.scale_sense, overflow)
 
-    def update_unless(self, overflow: Any, grads: Sequence[Any]) -> None:
+    def update_unless(self, overflow: TensorLike, grads: Sequence[TensorLike]) -> None:
         """Call the optimizer; with an overflow, its Parameters and state stay as they were.
 
         Args:
@@ -280,7 +290,7 @@ class TrainOneStepWithLossScaleCell(TrainOneStepCell):
         """
         hit = jnp.asarray(raw(overflow), jnp.bool_).reshape(())
         placement.current().check_conditional(list(self.optimizer.parameters))
-        # By pools where there are any: they are updated as wholes.
+        # By pools where there are any: a pool is updated as one array.
         touched = list(dict.fromkeys(map(state_of, self.optimizer.get_parameters())))
         before = [tracing.read(state) for state in touched]
         self.optimizer(tuple(grads))
@@ -296,7 +306,7 @@ def _one_element(scale: Tensor) -> Tensor:
     return scale.astype(float32)
 
 
-def is_finite(grads: Any) -> Any:
+def is_finite(grads: Any) -> Array:
     """Whether all of a Tensor, or of a nest of Tensors, is finite; raw."""
     if not isinstance(grads, tuple | list):
         return jnp.all(jnp.isfinite(raw(grads)))
@@ -306,17 +316,17 @@ def is_finite(grads: Any) -> Any:
     return finite
 
 
-def widened(value: Any) -> Any:
+def as_float32(value: Any) -> Any:
     """Float16 and BFloat16 Tensors, alone or in tuples, as Float32; everything else as it is."""
     if isinstance(value, tuple | list):
-        return tuple(widened(item) for item in value)
+        return tuple(as_float32(item) for item in value)
     if isinstance(value, Tensor):
         dtype = to_dtype(value.dtype)
         return value.astype(float32) if dtype.is_floating() and dtype.itemsize < 4 else value
     return value
 
 
-class Widened(Cell):
+class Float32Outputs(Cell):
     """A network whose outputs leave it as Float32, for losses after Float16 layers."""
 
     def __init__(self, network: Cell) -> None:
@@ -325,9 +335,9 @@ class Widened(Cell):
 
     def construct(self, *inputs: Any) -> Any:
         """The network's outputs."""
-        return widened(self._network(*inputs))
+        return as_float32(self._network(*inputs))
 
 
-def _check_cell(owner: str, argument: str, value: Any) -> None:
+def _check_cell(owner: str, argument: str, value: object) -> None:
     if not isinstance(value, Cell):
         raise TypeError(f"{owner}: {argument} must be a Cell, got {type(value).__name__}.")

@@ -1,7 +1,7 @@
 """CheckpointManager: a folder of checkpoints, of which the newest and the best are kept.
 
-Every checkpoint stands for itself: its step is in its name, its metrics are in it, so that nothing
-but the files says what there is, and a crash between two writes leaves nothing that disagrees.
+Every checkpoint is self-contained: its step is in its name, and its metrics are in the file. There
+is no index besides the files, so a crash between two writes leaves nothing inconsistent.
 
 With several processes checkpoints are sharded ones: all processes save, at the same steps, and
 process 0 alone deletes.
@@ -17,6 +17,7 @@ import json
 import math
 import os
 import re
+import types
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from typing import Any
 import jax
 
 from paramesh.checkpoint import background, load_checkpoint, save_checkpoint
+from paramesh.checkpoint.background import SaveHandle
 from paramesh.checkpoint.opening import open_source
 from paramesh.checkpoint.removal import remove
 from paramesh.checkpoint.sharded import writer
@@ -34,7 +36,7 @@ from paramesh.checkpoint.sharded.source import FORMAT as SHARDED
 from paramesh.checkpoint.sharded.source import INDEX
 from paramesh.errors import CheckpointError
 from paramesh.nn.cell import Cell
-from paramesh.train.callbacks import Callback, RunContext
+from paramesh.train.callbacks import Callback, Facts, RunContext
 from paramesh.train.pace import Pace
 from paramesh.train.position import RANDOM, position_entries, random_entries, restore_random
 
@@ -87,7 +89,7 @@ class CheckpointManager(Callback):
         format: "safetensors" or "sharded"; None: sharded if there are several processes.
 
     Raises:
-        TypeError, ValueError: an argument of another kind, or out of range.
+        TypeError, ValueError: an argument of the wrong type, or out of range.
     """
 
     def __init__(
@@ -129,7 +131,7 @@ class CheckpointManager(Callback):
                 "CheckpointManager: format must be 'safetensors', 'sharded' or None, got "
                 f"{format!r}."
             )
-        self._best = _rule(keep_best)
+        self._best = _best_metric(keep_best)
         self._format = format
         self.directory = Path(directory)
         self.prefix = prefix
@@ -139,8 +141,8 @@ class CheckpointManager(Callback):
         self._pace = Pace(60.0 * (every_minutes or 0.0))
         self._pattern = re.compile(re.escape(prefix) + r"-(\d+)\.(safetensors|sharded)")
         self._known: dict[Path, tuple[tuple[int, int, int], SavedStep | str]] = {}
-        self._pending: tuple[Any, SavedStep] | None = None
-        self._told: set[Path] = set()
+        self._pending: tuple[SaveHandle | Path, SavedStep] | None = None
+        self._warned: set[Path] = set()
         self._last_step = 0
 
     # By hand.
@@ -151,7 +153,7 @@ class CheckpointManager(Callback):
         net: Cell,
         metrics: Mapping[str, float] | None = None,
         append_dict: Mapping[str, Any] | None = None,
-    ) -> Any:
+    ) -> SaveHandle | Path:
         """Save a Cell under a step, then delete what is not to be kept.
 
         The state of the default random generator is saved with it. A file of the same step is
@@ -167,7 +169,7 @@ class CheckpointManager(Callback):
             The path of the file, or a `SaveHandle` with `async_save`.
 
         Raises:
-            TypeError, ValueError: an argument of another kind.
+            TypeError, ValueError: an argument of the wrong type.
             OSError: from the file system; all files are as they were.
             CheckpointError: another process could not write; all files are as they were.
         """
@@ -181,7 +183,7 @@ class CheckpointManager(Callback):
             entries |= random_entries()
         self.directory.mkdir(parents=True, exist_ok=True)
         saved = SavedStep(step, self._path(step), numbers)
-        self._settle()
+        self._wait_for_save()
         if self._async:
             self._prune(saved.path)
         made = save_checkpoint(
@@ -193,7 +195,7 @@ class CheckpointManager(Callback):
         )
         self._pending = (made, saved)
         if not self._async:
-            self._settle()
+            self._wait_for_save()
             self._prune(saved.path)
         return made
 
@@ -206,7 +208,7 @@ class CheckpointManager(Callback):
         Raises:
             Exception: what went wrong in a save in background.
         """
-        self._settle()
+        self._wait_for_save()
         found = [self._look(path) for path in self._files()]
         return [one for one in found if isinstance(one, SavedStep)]
 
@@ -216,7 +218,7 @@ class CheckpointManager(Callback):
         Older ones are not looked at: this is what a program calls when it starts,
         `model.train(..., resume=manager.latest())`.
         """
-        self._settle()
+        self._wait_for_save()
         for path in reversed(self._files()):
             found = self._look(path)
             if isinstance(found, SavedStep):
@@ -251,7 +253,7 @@ class CheckpointManager(Callback):
             What was loaded; None, and nothing is changed, if the folder has no valid checkpoint.
 
         Raises:
-            TypeError: `net` is no Cell.
+            TypeError: `net` is not a Cell.
             FileNotFoundError, CheckpointError: as `load_checkpoint`; nothing was loaded.
         """
         if not isinstance(net, Cell):
@@ -294,9 +296,9 @@ class CheckpointManager(Callback):
         if args.cur_step_num > self._last_step:
             self._save(args, None)
         self._prune(None)
-        self._settle()
+        self._wait_for_save()
 
-    def save_at_interrupt(self, args: Any) -> Path | None:
+    def save_at_interrupt(self, args: Facts) -> Path | None:
         """Save the present state after Ctrl-C; returns the path.
 
         None, and nothing is saved, with several processes: they are not at the same step then.
@@ -306,10 +308,10 @@ class CheckpointManager(Callback):
         path = self._path(args.cur_step_num)
         if args.cur_step_num > self._last_step or not path.exists():
             self._save(args, None)
-        self._settle()
+        self._wait_for_save()
         return path
 
-    def _save(self, args: Any, metrics: Any) -> None:
+    def _save(self, args: Facts, metrics: Mapping[str, Any] | None) -> None:
         numbers = {n: float(v) for n, v in (metrics or {}).items() if _number(v, Real)}
         self.save(args.cur_step_num, args.train_network, numbers or None, position_entries(args))
         self._last_step = args.cur_step_num
@@ -321,14 +323,14 @@ class CheckpointManager(Callback):
         kind = self._format or (SHARDED if jax.process_count() > 1 else "safetensors")
         return self.directory / f"{self.prefix}-{step}.{kind}"
 
-    def _settle(self) -> None:
+    def _wait_for_save(self) -> None:
         """Wait for the save in background; a file that was just written needs no second look."""
-        background.settle()
+        background.wait_until_done()
         pending, self._pending = self._pending, None
         if pending is None:
             return
         made, saved = pending
-        if not isinstance(made, background.SaveHandle) or made.exception() is None:
+        if not isinstance(made, SaveHandle) or made.exception() is None:
             self._known[saved.path] = (_state(saved.path), saved)
 
     def _files(self) -> list[Path]:
@@ -342,17 +344,17 @@ class CheckpointManager(Callback):
         """What a file holds; None, and a warning once, if it is damaged or gone."""
         try:
             state = _state(path)
-            held = self._known.get(path)
-            if held is None or held[0] != state:
-                held = (state, _try(path, self._checksums))
-                self._known[path] = held
+            known = self._known.get(path)
+            if known is None or known[0] != state:
+                known = (state, _try(path, self._checksums))
+                self._known[path] = known
         except FileNotFoundError:  # another process has deleted it
             return None
-        if isinstance(held[1], SavedStep):
-            return held[1]
-        if path not in self._told:
-            self._told.add(path)
-            warnings.warn(f"CheckpointManager passes over a file: {held[1]}", stacklevel=3)
+        if isinstance(known[1], SavedStep):
+            return known[1]
+        if path not in self._warned:
+            self._warned.add(path)
+            warnings.warn(f"CheckpointManager passes over a file: {known[1]}", stacklevel=3)
         return None
 
     def _best_of(self, found: list[SavedStep]) -> SavedStep | None:
@@ -380,7 +382,7 @@ class CheckpointManager(Callback):
                 remove(one.path)
                 self._known.pop(one.path, None)
 
-    def _numbers(self, metrics: Any) -> dict[str, float]:
+    def _numbers(self, metrics: object) -> dict[str, float]:
         if metrics is None:
             return {}
         if not isinstance(metrics, Mapping):
@@ -403,7 +405,7 @@ class CheckpointManager(Callback):
         return found
 
 
-def _rule(keep_best: Any) -> tuple[str, int] | None:
+def _best_metric(keep_best: object) -> tuple[str, int] | None:
     if keep_best is None:
         return None
     pair = tuple(keep_best) if isinstance(keep_best, tuple | list) else ()
@@ -447,5 +449,5 @@ def _read(path: Path, checksums: bool) -> SavedStep:
     return SavedStep(step, path, metrics)
 
 
-def _number(value: Any, kinds: Any) -> bool:
+def _number(value: Any, kinds: type | types.UnionType) -> bool:
     return isinstance(value, kinds) and not isinstance(value, bool)

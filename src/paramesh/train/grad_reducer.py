@@ -16,17 +16,17 @@ class DistributedGradReducer(Cell):
 
     For training Cells that do not come from `TrainOneStepCell`, which does it by itself. The
     gradients of `layerwise_parallel` Parameters stay as they are. In the other modes gradients are
-    of the whole batch already, and stay as they are.
+    of the full batch already, and stay as they are.
 
     Args:
         parameters: the Parameters, in the order in which their gradients come.
         mean: divide the sums by `degree`; None for the setting `gradients_mean`.
         degree: None for the number of devices.
-        fusion_type: MindSpore's; checked, and of no effect: see the setting `comm_fusion`.
-        group: the one of all devices only.
+        fusion_type: MindSpore's; checked, and has no effect: see the setting `comm_fusion`.
+        group: only the group of all devices.
 
     Raises:
-        TypeError: an argument of another kind.
+        TypeError: an argument of the wrong type.
         ValueError: a degree below 1, or another group.
     """
 
@@ -58,13 +58,13 @@ class DistributedGradReducer(Cell):
                 f"{name}: group={group!r}, but gradients are added up over all devices; for "
                 "others use ops.AllReduce."
             )
-        # Not as members: they belong to the network.
+        # Not registered: they belong to the network.
         self.__dict__["_reduced"] = listed
         self.mean = mean
         self.degree = degree
 
     def construct(self, grads: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The gradients of the whole batch."""
+        """The gradients of the full batch."""
         params = self._reduced
         if len(grads) != len(params):
             raise ValueError(

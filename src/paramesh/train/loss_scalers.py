@@ -81,7 +81,7 @@ class DynamicLossScaler(StaticLossScaler):
     def __init__(self, scale_value: float, scale_factor: float, scale_window: int) -> None:
         super().__init__(scale_value)
         name = "DynamicLossScaler"
-        self.scale_factor = checks.positive(name, "scale_factor", scale_factor, whole=True)
+        self.scale_factor = checks.positive(name, "scale_factor", scale_factor, allow_int=True)
         self.scale_window = checks.integer(name, "scale_window", scale_window, 1)
         self.counter = Parameter(Tensor(0, int32), name="counter")
 

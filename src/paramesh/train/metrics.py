@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+HostArray = np.ndarray[Any, Any]
+
 
 class Metric:
     """Base of all metrics: write `clear`, `update` and `eval`."""
@@ -126,29 +128,29 @@ class _OfPairs(Metric):
         """
         return self._sum / _counted(self, self._count)
 
-    def _summed(self, outputs: Any, label: Any) -> float:
+    def _summed(self, outputs: HostArray, label: HostArray) -> float:
         raise NotImplementedError
 
-    def _counts(self, outputs: Any, label: Any) -> int:
+    def _counts(self, outputs: HostArray, label: HostArray) -> int:
         return len(outputs)
 
 
 class MAE(_OfPairs):
     """Sum of |outputs - label|, divided by the number of samples."""
 
-    def _summed(self, outputs: Any, label: Any) -> float:
+    def _summed(self, outputs: HostArray, label: HostArray) -> float:
         return float(np.abs(outputs - label.reshape(outputs.shape)).sum(dtype=np.float64))
 
 
 class MSE(_OfPairs):
     """Sum of (outputs - label)², divided by the number of samples."""
 
-    def _summed(self, outputs: Any, label: Any) -> float:
+    def _summed(self, outputs: HostArray, label: HostArray) -> float:
         return float(np.square(outputs - label.reshape(outputs.shape)).sum(dtype=np.float64))
 
 
 class Accuracy(_OfPairs):
-    """The part of the samples that are classified right.
+    """The fraction of the samples that are classified correctly.
 
     Args:
         eval_type: "classification": outputs (N, C, …), labels (N, …) as numbers of classes or
@@ -167,7 +169,7 @@ class Accuracy(_OfPairs):
         self._type = eval_type
         super().__init__()
 
-    def _summed(self, outputs: Any, label: Any) -> float:
+    def _summed(self, outputs: HostArray, label: HostArray) -> float:
         if self._type == "multilabel":
             _same_shape(self, outputs, label)
             rows = np.moveaxis(outputs == label, 1, -1).reshape(-1, outputs.shape[1])
@@ -175,18 +177,18 @@ class Accuracy(_OfPairs):
         right = outputs.argmax(axis=1) == _classes(self, outputs, label)
         return float(right.sum())
 
-    def _counts(self, outputs: Any, label: Any) -> int:
+    def _counts(self, outputs: HostArray, label: HostArray) -> int:
         return outputs.size // outputs.shape[1]
 
 
 class TopKCategoricalAccuracy(_OfPairs):
-    """The part of the samples whose class is among the k highest outputs.
+    """The fraction of the samples whose class is among the k highest outputs.
 
     Args:
         k: at least 1.
 
     Raises:
-        TypeError, ValueError: `k` is no int, or below 1.
+        TypeError, ValueError: `k` is not an int, or below 1.
     """
 
     def __init__(self, k: int) -> None:
@@ -197,7 +199,7 @@ class TopKCategoricalAccuracy(_OfPairs):
         self.k = k
         super().__init__()
 
-    def _summed(self, outputs: Any, label: Any) -> float:
+    def _summed(self, outputs: HostArray, label: HostArray) -> float:
         classes = _classes(self, outputs, label)
         best = np.argsort(-outputs, axis=1, kind="stable")[:, : self.k]
         return float((best == classes[:, None]).any(axis=1).sum())
@@ -217,7 +219,7 @@ class Top5CategoricalAccuracy(TopKCategoricalAccuracy):
         super().__init__(5)
 
 
-def _classes(metric: Metric, outputs: Any, label: Any) -> Any:
+def _classes(metric: Metric, outputs: HostArray, label: HostArray) -> HostArray:
     if outputs.ndim < 2:
         raise ValueError(
             f"{type(metric).__name__}: outputs must be (N, C, …), got shape {outputs.shape}."
@@ -233,7 +235,7 @@ def _classes(metric: Metric, outputs: Any, label: Any) -> Any:
     return label
 
 
-def _same_shape(metric: Metric, outputs: Any, label: Any) -> None:
+def _same_shape(metric: Metric, outputs: HostArray, label: HostArray) -> None:
     if outputs.shape != label.shape:
         raise ValueError(
             f"{type(metric).__name__}: outputs {outputs.shape} and label {label.shape} must have "
@@ -272,19 +274,24 @@ _BY_NAME: dict[str, type[Metric]] = {
 }
 
 
-def get_metrics(metrics: Any) -> dict[str, Metric]:
+#: What a Model takes: {name: Metric}, or names.
+Metrics = Mapping[str, Metric] | Iterable[str]
+
+
+def get_metrics(metrics: object) -> dict[str, Metric]:
     """{name: Metric} from names, or from a dict of Metrics.
 
     Raises:
-        TypeError: another kind; ValueError: a name that is no metric's.
+        TypeError: another kind; ValueError: an unknown name.
     """
     if metrics is None:
         return {}
     if isinstance(metrics, Mapping):
-        for name, metric in metrics.items():
+        given: Mapping[str, Any] = metrics
+        for name, metric in given.items():
             if not isinstance(metric, Metric):
                 raise TypeError(f"metrics['{name}'] must be a Metric, got {metric!r}.")
-        return dict(metrics)
+        return dict(given)
     if isinstance(metrics, str) or not isinstance(metrics, Iterable):
         raise TypeError(f"metrics must be a dict or a set of names, got {metrics!r}.")
     found: dict[str, Metric] = {}

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,15 +21,27 @@ from paramesh.errors import ParameterStateError
 from paramesh.nn.cell import Cell
 from paramesh.optim import LossScaleManager, Optimizer
 from paramesh.state import placement
+from paramesh.tensor.argument_types import TensorFunction
 from paramesh.tensor.base import Tensor
 from paramesh.train import amp, batches, workers
-from paramesh.train.callbacks import Callback, Facts, RunContext, as_callbacks
+from paramesh.train.batches import Dataset
+from paramesh.train.callbacks import Callback, Callbacks, Facts, RunContext, as_callbacks
 from paramesh.train.cells import WithEvalCell
 from paramesh.train.interrupts import Interrupts
-from paramesh.train.metrics import Metric, get_metrics
-from paramesh.train.position import Position, check_same, passed_over, restore_random, resumed
+from paramesh.train.metrics import Metric, Metrics, get_metrics
+from paramesh.train.position import (
+    Position,
+    check_same,
+    passed_over,
+    restore_data,
+    restore_random,
+    resumed,
+)
 from paramesh.train.progress import progress_callback
 from paramesh.train.unplanned_saves import save_at_error, save_at_interrupt
+
+if TYPE_CHECKING:
+    from paramesh.ps.integration.step_synchronization import Pace
 
 
 class Model:
@@ -52,15 +64,15 @@ class Model:
         boost_config_dict: MindSpore's, without effect: `boost_level` is "O0".
 
     Raises:
-        TypeError, ValueError: an argument of another kind.
+        TypeError, ValueError: an argument of the wrong type.
     """
 
     def __init__(
         self,
         network: Cell,
-        loss_fn: Any = None,
+        loss_fn: TensorFunction | None = None,
         optimizer: Optimizer | None = None,
-        metrics: Any = None,
+        metrics: Metrics | None = None,
         eval_network: Cell | None = None,
         eval_indexes: list[int] | None = None,
         amp_level: str = "O0",
@@ -131,13 +143,13 @@ class Model:
     def train(
         self,
         epoch: int,
-        train_dataset: Any,
-        callbacks: Any = None,
+        train_dataset: Dataset,
+        callbacks: Callbacks | None = None,
         dataset_sink_mode: bool = False,
         sink_size: int = -1,
         initial_epoch: int = 0,
         *,
-        valid_dataset: Any = None,
+        valid_dataset: Dataset | None = None,
         valid_frequency: int = 1,
         valid_dataset_sink_mode: bool = False,
         progress: bool = True,
@@ -153,13 +165,13 @@ class Model:
             epoch: how many; the number of the last one, if `initial_epoch` is given.
             train_dataset: see `batches.py`.
             callbacks: a Callback or several.
-            dataset_sink_mode: MindSpore's; accepted, and of no effect: steps are always
+            dataset_sink_mode: MindSpore's; accepted, and has no effect: steps are always
                 dispatched ahead.
             sink_size: the same.
             initial_epoch: epochs that an earlier run did; they are counted, and not done again.
             valid_dataset: evaluated after every `valid_frequency` epochs.
             valid_frequency: in epochs.
-            valid_dataset_sink_mode: MindSpore's; accepted, and of no effect.
+            valid_dataset_sink_mode: MindSpore's; accepted, but has no effect.
             progress: show a bar on a terminal, and a line for each epoch elsewhere (on stderr).
             interrupt_checkpoint: where Ctrl-C saves: a path; True for the folder of the
                 ModelCheckpoint among the callbacks (`PREFIX-interrupted.safetensors`), without
@@ -173,14 +185,14 @@ class Model:
                 the last one. None: from the start.
 
         Raises:
-            TypeError, ValueError: an argument of another kind; a dataset that gives no batch, or
+            TypeError, ValueError: an argument of the wrong type; a dataset that gives no batch, or
                 can be iterated only once, or is another than that of the checkpoint.
-            FileNotFoundError, CheckpointError: `resume` is no checkpoint of such a run, is another
-                one in another process, or does not fit the training Cell; nothing was loaded.
+            FileNotFoundError, CheckpointError: `resume` is not a checkpoint of such a run, differs
+                between processes, or does not fit the training Cell; nothing was loaded.
         """
-        _whole("epoch", epoch, 1)
-        _whole("initial_epoch", initial_epoch, 0)
-        _whole("valid_frequency", valid_frequency, 1)
+        _check_integer("epoch", epoch, 1)
+        _check_integer("initial_epoch", initial_epoch, 0)
+        _check_integer("valid_frequency", valid_frequency, 1)
         if initial_epoch >= epoch:
             raise ValueError(
                 f"Model.train: initial_epoch {initial_epoch} must be below epoch {epoch}."
@@ -198,6 +210,7 @@ class Model:
         args = self._facts("train", listed, epoch_num=epoch, train_dataset=train_dataset)
         args.batch_num, args.valid_dataset = batches.count(train_dataset), valid_dataset
         if resume is not None:
+            restore_data(Path(resume), train_dataset, start)
             load_checkpoint(resume, self._train_network)
             restore_random(Path(resume))
             args.cur_epoch_num, args.cur_step_in_epoch = start.epoch, start.step_in_epoch
@@ -214,7 +227,7 @@ class Model:
                 stack.enter_context(callback)
             interrupts = stack.enter_context(Interrupts())
             try:
-                _tell(shown, "on_train_begin", run)
+                _notify(shown, "on_train_begin", run)
                 for number in range(start.epoch, epoch + 1):
                     args.cur_epoch_num, args.cur_step_in_epoch = number, seen
                     begun = self._epoch(run, shown, interrupts, pace)
@@ -224,10 +237,10 @@ class Model:
                     args.eval_results = {}
                     if valid_dataset is not None and number % valid_frequency == 0:
                         args.eval_results = self.eval(valid_dataset)
-                    _tell(shown, "on_train_epoch_end", run)
+                    _notify(shown, "on_train_epoch_end", run)
                     if run.get_stop_requested():
                         break
-                _tell(shown, "on_train_end", run)
+                _notify(shown, "on_train_end", run)
             except KeyboardInterrupt:
                 save_at_interrupt(args, listed, interrupt_checkpoint)
                 raise
@@ -235,7 +248,7 @@ class Model:
                 save_at_error(args, listed)
                 raise
 
-    def _pace(self) -> Any:
+    def _pace(self) -> Pace | None:
         """How far this worker of servers is (see `workers`).
 
         Raises:
@@ -254,18 +267,18 @@ class Model:
         return pace
 
     def _epoch(
-        self, run: RunContext, shown: list[Callback], interrupts: Interrupts, pace: Any
+        self, run: RunContext, shown: list[Callback], interrupts: Interrupts, pace: Pace | None
     ) -> bool:
         """Train on the batches that are not seen yet; whether there was one."""
         args, network = run.original_args(), self._train_network
         network.set_train(True)
         seen = args.cur_step_in_epoch
-        _tell(shown, "on_train_epoch_begin", run)
+        _notify(shown, "on_train_epoch_begin", run)
         batches.set_epoch(args.train_dataset, args.cur_epoch_num)
         source = batches.batches(args.train_dataset, "train_dataset", seen)
         for inputs, following in batches.looking_ahead(source, _looks_ahead):
             self._check_columns("train_dataset", inputs, network)
-            _tell(shown, "on_train_step_begin", run)
+            _notify(shown, "on_train_step_begin", run)
             with interrupts.step():
                 if pace is not None:
                     pace.begin()
@@ -276,7 +289,7 @@ class Model:
                     pace.end()
                 args.cur_step_num += 1
                 args.cur_step_in_epoch += 1
-            _tell(shown, "on_train_step_end", run)
+            _notify(shown, "on_train_step_end", run)
             if run.get_stop_requested():
                 break
         return args.cur_step_in_epoch > seen
@@ -284,21 +297,24 @@ class Model:
     # Evaluating and predicting.
 
     def eval(
-        self, valid_dataset: Any, callbacks: Any = None, dataset_sink_mode: bool = False
+        self,
+        valid_dataset: Dataset,
+        callbacks: Callbacks | None = None,
+        dataset_sink_mode: bool = False,
     ) -> dict[str, Any]:
         """The results of all metrics over one pass of a dataset.
 
         Args:
             valid_dataset: see `batches.py`.
             callbacks: a Callback or several.
-            dataset_sink_mode: MindSpore's; accepted, and of no effect.
+            dataset_sink_mode: MindSpore's; accepted, but has no effect.
 
         Returns:
             {name of the metric: result}.
 
         Raises:
             ValueError: no metrics, no loss function and no evaluation network, or no batch.
-            TypeError: an argument of another kind.
+            TypeError: an argument of the wrong type.
         """
         network = self._check_metrics("eval")
         batches.check_dataset(valid_dataset, 1, "valid_dataset")
@@ -312,21 +328,21 @@ class Model:
         with ExitStack() as stack:
             for callback in listed:
                 stack.enter_context(callback)
-            _tell(listed, "on_eval_begin", run)
-            _tell(listed, "on_eval_epoch_begin", run)
+            _notify(listed, "on_eval_begin", run)
+            _notify(listed, "on_eval_epoch_begin", run)
             for inputs in batches.batches(valid_dataset, "valid_dataset"):
                 self._check_columns("valid_dataset", inputs, network)
                 args.cur_step_num += 1
                 args.cur_step_in_epoch += 1
-                _tell(listed, "on_eval_step_begin", run)
+                _notify(listed, "on_eval_step_begin", run)
                 args.net_outputs = network(*inputs)
                 self._update_metrics(args.net_outputs)
-                _tell(listed, "on_eval_step_end", run)
+                _notify(listed, "on_eval_step_end", run)
                 if run.get_stop_requested():
                     break
-            _tell(listed, "on_eval_epoch_end", run)
+            _notify(listed, "on_eval_epoch_end", run)
             args.eval_results = {name: metric.eval() for name, metric in self._metrics.items()}
-            _tell(listed, "on_eval_end", run)
+            _notify(listed, "on_eval_end", run)
         return args.eval_results
 
     def predict(self, *predict_data: Any) -> Any:
@@ -342,7 +358,7 @@ class Model:
         return self._network(*batches.as_inputs(predict_data))
 
     def _check_columns(self, argument: str, inputs: tuple[Any, ...], network: Cell) -> None:
-        """Refuse batches that are no (data, label), where that is what they have to be."""
+        """Refuse batches that are not (data, label), where they have to be."""
         if self._loss_fn is None or len(inputs) == 2 or network not in self._of_two:
             return
         shapes = ", ".join(str(tuple(np.shape(each))) for each in inputs)
@@ -412,12 +428,12 @@ def _looks_ahead() -> bool:
     return placement.current().prefetches
 
 
-def _tell(callbacks: Iterable[Callback], moment: str, run: RunContext) -> None:
+def _notify(callbacks: Iterable[Callback], moment: str, run: RunContext) -> None:
     for callback in callbacks:
         getattr(callback, moment)(run)
 
 
-def _whole(argument: str, value: Any, low: int) -> None:
+def _check_integer(argument: str, value: object, low: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"Model.train: {argument} must be an int, got {value!r}.")
     if value < low:

@@ -13,7 +13,7 @@ from paramesh.checkpoint import background, save_checkpoint
 from paramesh.checkpoint.removal import remove
 from paramesh.checkpoint.sharded.source import FORMAT as SHARDED
 from paramesh.nn.cell import Cell
-from paramesh.train.callbacks import Callback, RunContext
+from paramesh.train.callbacks import Callback, Facts, RunContext
 from paramesh.train.pace import Pace
 from paramesh.train.position import position_entries
 
@@ -41,7 +41,7 @@ class CheckpointConfig:
         format: "safetensors" (None), "ckpt" or "sharded".
 
     Raises:
-        TypeError, ValueError: an argument of another kind; a negative number.
+        TypeError, ValueError: an argument of the wrong type; a negative number.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class ModelCheckpoint(Callback):
 
     Raises:
         ValueError: a prefix with a folder in it.
-        TypeError: `config` is no CheckpointConfig.
+        TypeError: `config` is not a CheckpointConfig.
     """
 
     def __init__(
@@ -173,10 +173,10 @@ class ModelCheckpoint(Callback):
         args = run_context.original_args()
         if args.cur_step_num > self._last_step:
             self._save(args)
-        background.settle()
+        background.wait_until_done()
         self._delete_old()
 
-    def save_as(self, args: Any, name: str, beside: bool = False) -> Path:
+    def save_as(self, args: Facts, name: str, beside: bool = False) -> Path:
         """Save the present state under `PREFIX-NAME.safetensors`; returns the path.
 
         Args:
@@ -203,7 +203,7 @@ class ModelCheckpoint(Callback):
         )
         return path
 
-    def save_at_interrupt(self, args: Any) -> Path | None:
+    def save_at_interrupt(self, args: Facts) -> Path | None:
         """Save the present state after Ctrl-C; returns the path.
 
         None, and nothing is saved, if several processes save together: they are not at the same
@@ -213,10 +213,10 @@ class ModelCheckpoint(Callback):
             return None
         return self.save_as(args, "interrupted")
 
-    def _save(self, args: Any) -> None:
+    def _save(self, args: Facts) -> None:
         beside = self.config.async_save
         if beside:
-            background.settle()
+            background.wait_until_done()
             self._delete_old()
         name = f"{args.cur_epoch_num}_{args.cur_step_in_epoch}"
         path = self.save_as(args, name, beside)

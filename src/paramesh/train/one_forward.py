@@ -15,6 +15,7 @@ from typing import Any
 from paramesh import random
 from paramesh.nn.cell import Cell
 from paramesh.state import placement, tracing
+from paramesh.state.protocols import State
 from paramesh.tensor.base import raw
 
 
@@ -43,7 +44,7 @@ class _Pass:
         }
         self.before = {state: self.before.get(state) for state in self.after}
 
-    def is_of(self, network: Any, inputs: tuple[Any, ...]) -> bool:
+    def is_of(self, network: object, inputs: tuple[Any, ...]) -> bool:
         given = [raw(value) for value in inputs]
         return (
             self.after is not None
@@ -80,7 +81,7 @@ def take_back(network: Any, inputs: tuple[Any, ...]) -> None:
     frame = tracing.current()
     try:
         last = _thread.last.pop(network if frame is None else frame, None)
-    except TypeError:  # a function of a kind that nothing refers to weakly is no network
+    except TypeError:  # without weak references: not a network
         return
     if last is None or not last.is_of(network, inputs):
         return
@@ -91,10 +92,10 @@ def take_back(network: Any, inputs: tuple[Any, ...]) -> None:
         if frame is None:
             tracing.write(state, before)
         else:
-            frame.take_back(state, before, state in last.written_before)
+            frame.restore(state, before, state in last.written_before)
 
 
-def _value(frame: Any, state: Any) -> Any:
+def _value(frame: tracing.Frame | None, state: State) -> Any:
     return tracing.read(state) if frame is None else frame.values.get(state)
 
 
@@ -103,7 +104,7 @@ def _before(network: Cell, inputs: tuple[Any, ...]) -> None:
     _thread.last[key] = _Pass(network, inputs, _values(network))
 
 
-def _after(network: Cell, inputs: tuple[Any, ...], output: Any) -> None:
+def _after(network: Cell, inputs: tuple[Any, ...], output: object) -> None:
     last = _thread.last.get(tracing.current() or network)
     if last is not None and last.network() is network:
         last.end(_values(network))

@@ -1,7 +1,7 @@
-"""When so many seconds have passed: asked after every step, and answered alike by all processes.
+"""Whether so many seconds have passed, asked after every step: all processes get the same answer.
 
-Several processes save together, so all of them have to find the time has come at the same step,
-whatever their clocks say. Process 0 tells the others. That takes a collective, so not after every
+Several processes save together, so all of them have to save after the same step, whatever their
+clocks say. Process 0 broadcasts its answer. That takes a collective, so not after every
 step: each answer says at which step the next one will be given, about a second later.
 """
 
@@ -34,8 +34,8 @@ class Pace:
 
     def begin(self, step: int) -> None:
         """Start counting, at a step that is the same in all processes."""
-        self._since = self._told_at = time.monotonic()
-        self._told_step = self._next = step
+        self._since = self._answered_at = time.monotonic()
+        self._answered_step = self._next = step
 
     def saved(self) -> None:
         """A save was made."""
@@ -55,10 +55,10 @@ class Pace:
             return due
         if step < self._next:
             return False
-        pace = (now - self._told_at) / max(1, step - self._told_step)
+        pace = (now - self._answered_at) / max(1, step - self._answered_step)
         wait = min(_BETWEEN, max(0.0, self._seconds - (now - self._since)))
         steps = max(1, min(_MOST_STEPS, int(wait / max(pace, 1e-6))))
         wait_for_programs()
-        told = broadcast_one_to_all(np.array([due, steps], np.int32))
-        self._told_at, self._told_step, self._next = now, step, step + int(told[1])
-        return bool(told[0])
+        answer = broadcast_one_to_all(np.array([due, steps], np.int32))
+        self._answered_at, self._answered_step, self._next = now, step, step + int(answer[1])
+        return bool(answer[0])

@@ -1,10 +1,11 @@
 """Where a training run is: what a checkpoint holds besides Parameters, so that a run can go on.
 
-Two entries of `append_dict`, both JSON in a str, so that loading into a network passes over them.
+Entries of `append_dict`, JSON in a str, so that loading into a network passes over them.
 
 Glossary
     position    the epoch, the batches of it that were seen, and the steps since the first one
     random      the default generator: its seed, and the four words of its state
+    data        the state of a dataset of `paramesh.dataset`: its seed, and where its iterator is
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -25,9 +26,15 @@ from paramesh.checkpoint.opening import open_source
 from paramesh.errors import CheckpointError
 from paramesh.parallel.processes.synchronize import wait_for_programs
 from paramesh.train import batches
+from paramesh.train.batches import Dataset
+from paramesh.train.callbacks import Facts
+
+if TYPE_CHECKING:
+    from paramesh.ps.integration.step_synchronization import Pace
 
 POSITION = "paramesh.position"
 RANDOM = "paramesh.random"
+DATA = "paramesh.dataset"
 
 
 @dataclass(frozen=True)
@@ -47,10 +54,39 @@ class Position:
     batches: int | None
 
 
-def position_entries(args: Any) -> dict[str, str]:
+def position_entries(args: Facts) -> dict[str, str]:
     """The entries for a checkpoint of the training Cell, from the facts of the run."""
     here = Position(args.cur_epoch_num, args.cur_step_in_epoch, args.cur_step_num, args.batch_num)
-    return {POSITION: json.dumps(asdict(here)), **random_entries()}
+    return {POSITION: json.dumps(asdict(here)), **random_entries(), **_data_entries(args, here)}
+
+
+def _data_entries(args: Any, here: Position) -> dict[str, str]:
+    """The entry with the state of the dataset, if it has one."""
+    dataset = args.train_dataset
+    if not callable(getattr(dataset, "save_state", None)):
+        return {}
+    # Batches may have been taken ahead of their step: what counts is what was trained on.
+    state = dataset.save_state() | {"epoch": max(here.epoch, 1) - 1, "row": here.step_in_epoch}
+    return {DATA: json.dumps(state)}
+
+
+def restore_data(path: Path, dataset: Any, start: Position) -> None:
+    """Put the dataset where it was when the checkpoint was made; one without a state stays.
+
+    Raises:
+        CheckpointError: the file is damaged, or its dataset was another one.
+    """
+    if not callable(getattr(dataset, "load_state", None)):
+        return
+    with open_source(path) as source:
+        text = source.appended.get(DATA)
+    if text is None:
+        return
+    state = _object(path, DATA, text) | {"epoch": start.epoch - 1, "row": start.step_in_epoch}
+    try:
+        dataset.load_state(state)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"Checkpoint '{path}', train_dataset: {error}") from None
 
 
 def random_entries() -> dict[str, str]:
@@ -86,7 +122,7 @@ def read_position(path: Path) -> Position:
     return Position(max(epoch, 1), step_in_epoch, step, count)
 
 
-def resumed(resume: Any, epoch: int, initial_epoch: int, count: int | None) -> Position:
+def resumed(resume: object, epoch: int, initial_epoch: int, count: int | None) -> Position:
     """Where a run goes on that `Model.train(resume=...)` asks for; nothing is loaded yet.
 
     Args:
@@ -121,8 +157,8 @@ def resumed(resume: Any, epoch: int, initial_epoch: int, count: int | None) -> P
     return Position(found.epoch + 1, 0, found.step, count) if over else found
 
 
-def passed_over(start: Position, pace: Any, epoch: int, dataset: Any) -> Position:
-    """Where a worker goes on that was started again; the steps before are taken off its pace.
+def passed_over(start: Position, pace: Pace, epoch: int, dataset: Dataset) -> Position:
+    """Where a restarted worker continues; the steps before are marked as passed in its pace.
 
     Args:
         start: where the run began.
@@ -147,7 +183,8 @@ def passed_over(start: Position, pace: Any, epoch: int, dataset: Any) -> Positio
 def check_same(path: str | os.PathLike[str] | None, start: Position) -> None:
     """Refuse processes of one program that go on from different places.
 
-    Each has looked for the newest checkpoint itself, and they would end with parts of two states.
+    Each has looked for the newest checkpoint itself, and they would end with a mixture of two
+    states.
 
     Raises:
         CheckpointError: they do.
@@ -167,7 +204,7 @@ def check_same(path: str | os.PathLike[str] | None, start: Position) -> None:
         )
 
 
-def random_state(path: Path, text: Any) -> tuple[int, list[int]]:
+def random_state(path: Path, text: object) -> tuple[int, list[int]]:
     """(seed, words of the state) of an entry.
 
     Raises:
@@ -205,9 +242,9 @@ def _object(path: Path, entry: str, text: Any) -> dict[str, Any]:
     except (TypeError, ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise CheckpointError(f"Checkpoint '{path}': its entry '{entry}' is no JSON object.")
+        raise CheckpointError(f"Checkpoint '{path}': its entry '{entry}' is not a JSON object.")
     return found
 
 
-def _natural(value: Any) -> bool:
+def _natural(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0

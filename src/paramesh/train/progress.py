@@ -8,10 +8,17 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from paramesh.tensor.base import Tensor
-from paramesh.train.callbacks import Callback, RunContext, first_loss, loss_number
+from paramesh.train.callbacks import Callback, Facts, RunContext, first_loss, loss_number
 
 _EVERY = 20
 
@@ -43,10 +50,10 @@ class ProgressBar(ProgressLine):
             transient=True,
             refresh_per_second=4,
         )
-        self._task: Any = None
+        self._task: TaskID | None = None
         self._waiting: Any = None
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
     def on_train_begin(self, run_context: RunContext) -> None:
@@ -66,14 +73,15 @@ class ProgressBar(ProgressLine):
         """Move on, at most every few steps."""
         args = run_context.original_args()
         step = args.cur_step_in_epoch
-        if step % _EVERY and step != 1:
+        task = self._task
+        if task is None or (step % _EVERY and step != 1):
             return
         if self._waiting is None:
             self._waiting = first_loss(args.net_outputs)
         if _ready(self._waiting):
-            self._bar.update(self._task, loss=f"loss {loss_number(self._waiting):.4f}")
+            self._bar.update(task, loss=f"loss {loss_number(self._waiting):.4f}")
             self._waiting = None
-        self._bar.update(self._task, completed=step)
+        self._bar.update(task, completed=step)
 
     def on_train_end(self, run_context: RunContext) -> None:
         """Take the bar away."""
@@ -88,7 +96,7 @@ def progress_callback(wanted: bool) -> list[Callback]:
     return [ProgressBar(console) if console.is_terminal else ProgressLine(console)]
 
 
-def summary_line(args: Any) -> str:
+def summary_line(args: Facts) -> str:
     """What is said of an epoch that is done."""
     parts = [f"{args.cur_step_in_epoch} steps", f"loss {loss_number(args.net_outputs):.4f}"]
     parts += [f"{name} {value:.4g}" for name, value in (args.eval_results or {}).items()]
@@ -96,5 +104,5 @@ def summary_line(args: Any) -> str:
 
 
 def _ready(loss: Any) -> bool:
-    value = loss._get() if isinstance(loss, Tensor) else loss
+    value: Any = loss._get() if isinstance(loss, Tensor) else loss
     return not hasattr(value, "is_ready") or value.is_ready()

@@ -1,15 +1,15 @@
-"""Submodules of MindSpore's training Cells that the `construct` of a subclass uses.
+"""Attributes of MindSpore's training Cells that the `construct` of a subclass uses.
 
 Model scripts write `class Step(nn.TrainOneStepCell)` with a `construct` of their own over
-`self.grad`, `self.grad_reducer`, `self.reducer_flag` and so on. They are made when they are asked
-for, from the settings as they are then, and an attribute that the script sets wins.
+`self.grad`, `self.grad_reducer`, `self.reducer_flag` and so on. They are made when they are read,
+from the settings as they are then; an attribute that the script sets takes precedence.
 
 Source: `TrainOneStepCell` and `TrainOneStepWithLossScaleCell` of MindSpore 1.x and 2.x.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -18,7 +18,9 @@ import jax
 from paramesh import context, ops
 from paramesh.dtype import float32, int32
 from paramesh.nn.cell import Cell
+from paramesh.parameter import Parameter
 from paramesh.state import placement
+from paramesh.tensor.argument_types import NumberLike
 from paramesh.tensor.base import Tensor
 from paramesh.train import one_forward
 from paramesh.train.accumulation import accumulated
@@ -34,12 +36,12 @@ class StepGradient(GradOperation):
     is not made a second time (see `one_forward.py`).
     """
 
-    def __call__(self, fn: Callable[..., Any], weights: Any = None) -> Any:
+    def __call__(self, fn: Callable[..., Any], weights: Iterable[Parameter] | None = None) -> Any:
         """The gradient function of a network that returns the loss."""
         derived = super().__call__(fn, weights)
         count = context.get_auto_parallel_context("grad_accumulation_step")
         params = list(fn.trainable_params() if weights is None else weights)  # type: ignore[attr-defined]
-        of_part = GradientFunction(fn, None, params, with_sens=self.sens_param)
+        of_batch = GradientFunction(fn, None, params, with_sens=self.sens_param)
 
         def gradients(*inputs: Any) -> Any:
             sens = ()
@@ -48,21 +50,21 @@ class StepGradient(GradOperation):
             one_forward.take_back(fn, inputs)
             if count == 1:
                 return derived(*inputs, *sens)
-            compute = lambda *part: of_part(*part, *sens)  # noqa: E731
+            compute = lambda *batch: of_batch(*batch, *sens)  # noqa: E731
             return tuple(accumulated(compute, inputs, params, count)[1])
 
         return gradients
 
 
-def _scalar(sens: Any) -> Any:
+def _scalar(sens: NumberLike) -> NumberLike:
     return sens.reshape(()) if isinstance(sens, Tensor) and sens.size == 1 else sens
 
 
-def _mode(cell: Any) -> str:
+def _mode(cell: Cell) -> str:
     return context.get_auto_parallel_context("parallel_mode")
 
 
-#: What every training Cell offers.
+#: Attributes of every training Cell.
 STEP: dict[str, Callable[[Any], Any]] = {
     "grad": lambda cell: StepGradient(get_by_list=True, sens_param=True),
     "grad_no_sens": lambda cell: StepGradient(get_by_list=True),
@@ -75,7 +77,7 @@ STEP: dict[str, Callable[[Any], Any]] = {
     "degree": lambda cell: placement.current().count,
 }
 
-#: What those with a loss scale offer besides.
+#: Further attributes of those with a loss scale.
 LOSS_SCALE: dict[str, Callable[[Any], Any]] = STEP | {
     "hyper_map": lambda cell: ops.HyperMap(),
     "base": lambda cell: Tensor(1, float32),
@@ -92,14 +94,14 @@ LOSS_SCALE: dict[str, Callable[[Any], Any]] = STEP | {
 }
 
 
-class Offering(Cell):
-    """A Cell with members that are made when they are asked for."""
+class LazyAttributes(Cell):
+    """A Cell with attributes that are made when they are first read."""
 
-    #: {name: makes the member of a Cell}.
-    offered: Mapping[str, Callable[[Any], Any]] = MappingProxyType({})
+    #: {name: makes the attribute of a Cell}.
+    lazy_attributes: Mapping[str, Callable[[Any], Any]] = MappingProxyType({})
 
     def __getattr__(self, name: str) -> Any:
-        make = type(self).offered.get(name)
+        make = type(self).lazy_attributes.get(name)
         if make is None or name in self.__dict__.get("_cells", {}):
             return super().__getattr__(name)
         return make(self)

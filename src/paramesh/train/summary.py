@@ -46,7 +46,7 @@ class Summary(Callback):
         self._scalars, self._histograms = scalars_every, histograms_every
         self._writer: Any = None
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self._close()
 
     def on_train_begin(self, run_context: RunContext) -> None:

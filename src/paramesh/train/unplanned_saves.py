@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import traceback
 from pathlib import Path
-from typing import Any
 
 import jax
 
 from paramesh.checkpoint import save_checkpoint
-from paramesh.train.callbacks import Callback, say
+from paramesh.train.callbacks import Callback, Facts, say
 from paramesh.train.checkpoint_manager import CheckpointManager
 from paramesh.train.model_checkpoint import ModelCheckpoint
 from paramesh.train.position import position_entries
@@ -19,7 +18,7 @@ _INTERRUPTED = "paramesh-interrupted.safetensors"
 
 
 def save_at_interrupt(
-    args: Any, callbacks: list[Callback], where: bool | str | os.PathLike[str]
+    args: Facts, callbacks: list[Callback], where: bool | str | os.PathLike[str]
 ) -> None:
     """Save the training Cell after Ctrl-C, and say where; an error is told, not raised."""
     if where is False or not args.cur_step_num:
@@ -46,7 +45,7 @@ def save_at_interrupt(
     say(f"Interrupted after step {args.cur_step_num}; saved {path}.")
 
 
-def save_at_error(args: Any, callbacks: list[Callback]) -> None:
+def save_at_error(args: Facts, callbacks: list[Callback]) -> None:
     """Save with every ModelCheckpoint that wants it (`exception_save`), and say where.
 
     Not with several processes: the error may be that of one alone.

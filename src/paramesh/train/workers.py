@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from paramesh import context
+
+if TYPE_CHECKING:
+    from paramesh.ps.integration.step_synchronization import Pace
 
 T = TypeVar("T")
 
 
-def pace() -> Any:
+def pace() -> Pace | None:
     """How far this worker is (`ps.pace.Pace`); None where no worker is started again.
 
     Raises:
@@ -43,11 +46,11 @@ def pending_steps(batches: Iterable[T]) -> Iterator[T]:
     stays in order. Without servers in processes of their own, these are all batches.
 
     Args:
-        batches: of the whole run, or of a part of it: the next call goes on from there.
+        batches: of the full run, or of a section of it: the next call continues from there.
 
     Raises:
         ParameterServerError: the servers cannot be reached.
-        ParameterStateError: a batch was no single push.
+        ParameterStateError: a batch was not exactly one push.
     """
     mine = pace()
     for batch in batches:

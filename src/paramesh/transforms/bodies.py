@@ -1,21 +1,23 @@
-"""Functions that run inside a transform, and what they hand out besides their outputs.
+"""Functions that run inside a transform, and their extra outputs.
 
 Inside a transform of JAX (a gradient, a loop, a branch) values belong to that transform. What a
-function does there to things outside has to be handed out as outputs: the Parameters that it
-writes, and Tensors that it leaves in attributes of Cells. All transforms run functions by this
-module, so that they agree on it.
+function does there to objects outside has to be returned as extra outputs: the Parameters that it
+writes, and Tensors that it leaves in attributes of Cells. All transforms run functions through
+this module, so that they agree.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar, cast
 
-import numpy as np
-
-from paramesh.dtype import is_64bit, watch_64bit, x64, x64_enabled
+from paramesh.array_types import Array
+from paramesh.dtype import int64, is_64bit, watch_64bit, x64, x64_enabled
 from paramesh.state import trace_scope, tracing
+from paramesh.state.frames import AnyState
 from paramesh.tensor.trees import unpack
+
+T = TypeVar("T")
 
 
 class Body:
@@ -23,47 +25,49 @@ class Body:
 
     Args:
         fn: the function.
-        args: what it is called with.
-        kwargs: likewise.
+        args: of the call.
+        kwargs: of the call.
         values: of Parameters, for this run.
-        numbers: what python numbers among its outputs are, see `unpack`.
+        numbers: how python numbers among its outputs are treated, see `unpack`.
         name: for messages.
 
     Attributes:
         arrays: the raw outputs.
-        nest: how they were.
+        nest: their Nest.
         written: the Parameters and pools that it wrote.
     """
 
     def __init__(
         self,
         fn: Callable[..., Any],
-        args: Any,
+        args: Iterable[Any],
         kwargs: Mapping[str, Any],
-        values: Mapping[Any, Any],
+        values: Mapping[AnyState, Array],
         numbers: str | None = None,
         name: str = "",
         hands_out: bool = False,
     ) -> None:
         with (
-            trace_scope.around(name or name_of(fn)) as notes,
+            trace_scope.enter(name or name_of(fn)) as scope,
             tracing.overlay(values) as frame,
         ):
             out = fn(*args, **kwargs)
             self.arrays, self.nest = unpack(out, numbers)
-            del out  # a Tensor that is only returned is not left anywhere
-            self.written: list[Any] = list(frame.written)
+            del out  # a Tensor that is only returned does not leak
+            self.written: list[AnyState] = list(frame.written)
             self._frame = frame
-            crossing = notes.crossing_attributes() if hands_out else []
+            crossing = scope.leaked_attributes() if hands_out else []
             self._left = [(attribute, *unpack(attribute.now)) for attribute in crossing]
             for attribute in crossing:
-                attribute.take_back()
-            notes.check()
+                attribute.restore()
+            scope.check()
 
-    def hand_out(self, states: Any = None) -> tuple[list[Any], list[Any], list[list[Any]]]:
+    def hand_out(
+        self, states: Sequence[AnyState] | None = None
+    ) -> tuple[list[Any], list[Array], list[list[Any]]]:
         """(raw outputs, values of Parameters and pools, raw arrays in attributes), once.
 
-        Nothing traced is left here afterwards.
+        No traced value is kept here afterwards.
 
         Args:
             states: of which Parameters and pools; None: of the written ones.
@@ -76,13 +80,13 @@ class Body:
         return out
 
     def leave(self, left: list[list[Any]]) -> None:
-        """Assign the attributes what was handed out for them."""
+        """Assign to the attributes what `hand_out` returned for them."""
         for (attribute, _, nest), arrays in zip(self._left, left, strict=True):
             setattr(attribute.cell, attribute.name, nest.build(arrays))
 
 
-def write(states: Any, values: Any) -> None:
-    """Write what a transform handed out for Parameters and pools."""
+def write(states: Iterable[AnyState], values: Iterable[Array]) -> None:
+    """Write what a transform returned for Parameters and pools."""
     for state, value in zip(states, values, strict=True):
         tracing.write(state, value)
 
@@ -90,11 +94,11 @@ def write(states: Any, values: Any) -> None:
 def lifted(transform: Callable[[Callable[..., Any]], Callable[..., Any]], fn: Callable[..., Any]):
     """`transform(fn)` for a JAX transform and a function that may write Parameters.
 
-    `transform` must pass the outputs of its function through unchanged in kind (checkpoint and
-    jit do). Parameters that `fn` writes are handed out as extra outputs and written outside.
+    `transform` must return the outputs of its function with the same shapes and element types
+    (checkpoint and jit do). Parameters that `fn` writes are extra outputs, and written outside.
     """
 
-    @tracing.door
+    @tracing.public_call
     def run(*args: Any, **kwargs: Any) -> Any:
         bodies: list[Body] = []
         given, nest = unpack((args, kwargs))
@@ -114,35 +118,34 @@ def lifted(transform: Callable[[Callable[..., Any]], Callable[..., Any]], fn: Ca
     return run
 
 
-def in_width(arrays: Any, compute: Callable[[], Any]) -> Any:
+def in_64bit_if_met(arrays: Iterable[object], compute: Callable[[], T]) -> T:
     """`compute()`, a second time in JAX's 64-bit mode if it meets 64-bit data.
 
-    What is traced has to be traced in that mode as a whole. `compute` must leave nothing behind.
+    A trace has to be in that mode from its beginning. `compute` must have no side effects.
 
     Args:
         arrays: raw arrays that it works on.
-        compute: gives the result.
+        compute: returns the result.
     """
-    wide = np.dtype("int64")
     if any(map(is_64bit, arrays)):
-        with x64(wide):
+        with x64(int64):
             return compute()
-    failed = None
+    failed, result = None, None
     with watch_64bit() as marks:
         try:
             result = compute()
         except Exception as error:
-            # In the middle of 64-bit data without the mode anything may fail.
-            if not marks.wide or x64_enabled():
+            # With 64-bit data outside of the mode anything may fail.
+            if not marks.met_64bit or x64_enabled():
                 raise
-            failed, result = error, None
-        again = marks.wide and not x64_enabled()
+            failed = error
+        again = marks.met_64bit and not x64_enabled()
     if failed is None and not again:
-        return result
-    with x64(wide):
+        return cast(T, result)
+    with x64(int64):
         return compute()
 
 
-def name_of(fn: Any) -> str:
+def name_of(fn: Callable[..., Any]) -> str:
     """The name of a function or Cell, for messages."""
     return getattr(fn, "__name__", type(fn).__name__)

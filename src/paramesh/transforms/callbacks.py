@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from paramesh._compat.jax import ClosedJaxpr, Jaxpr
 
@@ -18,7 +17,7 @@ def calls_back(jaxpr: Jaxpr) -> bool:
     return False
 
 
-def _inside(values: Any) -> Iterator[Jaxpr]:
+def _inside(values: Iterable[object]) -> Iterator[Jaxpr]:
     for value in values:
         if isinstance(value, ClosedJaxpr):
             yield value.jaxpr

@@ -1,9 +1,9 @@
-"""`jit`: functions compiled with the Parameters they use as hidden inputs and outputs.
+"""`jit`: functions compiled with the Parameters they use as implicit inputs and outputs.
 
 Glossary
     hint        a Parameter that the function will probably use (reachable from its closure); hints
                 save a second trace and are never trusted
-    entry       one compiled program: for one combination of input shapes, dtypes and static
+    executable  one compiled program: for one combination of input shapes, dtypes and static
                 arguments, and one guard
     state       a Parameter, or a pool of many small ones (`parameter/pool.py`)
 """
@@ -17,35 +17,31 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 import jax
-import jax.core
-import numpy as np
 
 from paramesh import random
-from paramesh._compat.jax import dce_jaxpr, jaxpr_as_fun
-from paramesh._compat.unbroken import as_before
-from paramesh.dtype import is_64bit, watch_64bit, x64_enabled, x64_set
+from paramesh.array_types import ArrayLike
+from paramesh.dtype import is_64bit
 from paramesh.errors import TraceError
-from paramesh.parameter import Parameter, Pool, form_waiting, forming, ranks_of, state_of
+from paramesh.parameter import Parameter, Pool, form_waiting
 from paramesh.providers import providers
 from paramesh.state import placement, trace_scope, tracing
 from paramesh.tensor.promotion import scalar_kind
-from paramesh.transforms.callbacks import calls_back
-from paramesh.transforms.executable import (
-    ZERO,
-    Executable,
-    Outputs,
-    PrefetchProgram,
-    State,
-    settings_now,
-)
+from paramesh.transforms.call_arguments import parse_call
+from paramesh.transforms.compilation import attempt, inputs_of
+from paramesh.transforms.executable import Executable
 from paramesh.transforms.handoff import Superseded
-from paramesh.transforms.reachability import cells_of, is_cell, parameters_of
-from paramesh.transforms.retracing import Settling
+from paramesh.transforms.reachability import is_cell, parameters_of
+from paramesh.transforms.retracing import Retracing
 from paramesh.transforms.stages import Lowered
-from paramesh.transforms.static_arguments import checked, programs_of
+from paramesh.transforms.static_arguments import programs_of
 
-#: So many programs of one function that differ only in a static int are worth a warning.
+#: This many programs of one function that differ only in a static int are worth a warning.
 _MANY_VERSIONS = 16
+
+
+#: Called with a function, its program and its arguments before a new program runs for the first
+#: time; what plans a script, and does not run its training, sets it.
+before_first_run: Callable[[CompiledFunction, Executable, Any, Any], object] | None = None
 
 
 class CompiledFunction:
@@ -62,19 +58,19 @@ class CompiledFunction:
         static_argnames: Iterable[str] = (),
         hints: Callable[[], Iterable[Parameter]] | None = None,
         donate: bool = True,
-        kept_with: Any = None,
+        kept_with: object = None,
         way: Hashable = None,
     ) -> None:
         functools.update_wrapper(self, fn, updated=())
         self.__name__: str = getattr(fn, "__name__", type(fn).__name__)
         self.fn = fn
         self.traces = 0
-        self._static_argnums = frozenset(static_argnums)
-        self._static_argnames = frozenset(static_argnames)
+        self.static_argnums = frozenset(static_argnums)
+        self.static_argnames = frozenset(static_argnames)
         self._hints = hints or (lambda: parameters_of(fn))
         self._donate = donate
-        way = (self._static_argnums, self._static_argnames, donate, way)
-        self._entries: dict[Any, list[Executable]] = programs_of(
+        way = (self.static_argnums, self.static_argnames, donate, way)
+        self._executables: dict[Any, list[Executable]] = programs_of(
             fn if kept_with is None else kept_with, way
         )
         self._warned = False
@@ -82,66 +78,70 @@ class CompiledFunction:
     def _function_inside(self) -> Any:
         return self.fn
 
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
+    def __get__(self, instance: object | None, owner: type | None = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program for these arguments, compiled first if there is none."""
         if tracing.current() is not None:
             return self.fn(*args, **kwargs)
-        call = self._parse(args, kwargs)
-        if call is None:  # inside a JAX transform of the user's: run as part of it
+        call = parse_call(self, args, kwargs)
+        if call is None:  # inside a JAX transform of the user: run as part of it
             return self.fn(*args, **kwargs)
         key, leaves, rebuild = call
-        notes = trace_scope.thread.border
+        scope = trace_scope.thread.scope
         while True:
             try:
-                for entry in self._entries.get(key, ()):
-                    if entry.current():
-                        return entry.run(leaves)
-                entry = self._trace(leaves, rebuild)
-                self._remember(key, entry)
-                return entry.run(leaves)
-            except Superseded:  # another thread changed the network in between
+                for executable in self._executables.get(key, ()):
+                    if executable.current():
+                        return executable.run(leaves)
+                executable = self._trace(leaves, rebuild)
+                self._remember(key, executable)
+                if before_first_run is not None:
+                    before_first_run(self, executable, args, kwargs)
+                return executable.run(leaves)
+            except Superseded:  # another thread changed the network in the meantime
                 continue
             except TraceError as error:
                 # A condition over Tensors: converted, if it can be, and traced anew.
                 if not providers.convert_control_flow(error):
                     raise
-            finally:  # see `tracing.door`
-                tracing.thread.frame, trace_scope.thread.border = None, notes
+            finally:  # see `tracing.public_call`
+                tracing.thread.frame, trace_scope.thread.scope = None, scope
 
     def prefetch(self, *args: Any, **kwargs: Any) -> None:
-        """Say, before a call, with which arguments the call after it will be made.
+        """Announce, before a call, the arguments of the call after it.
 
         Where rows of tables on the parameter server are cached on this device (`vocab_cache_size`),
-        those of that call are then fetched while this one is computed. A hint, and no more: it
-        changes no result, and what is said and never comes costs only time.
+        the rows for that call are fetched while this one is computed. It is only a hint: it changes
+        no result, and an announced call that is never made only costs time.
         """
         if tracing.current() is not None or not placement.current().prefetches:
             return
-        call = self._parse(args, kwargs)
+        call = parse_call(self, args, kwargs)
         if call is None:
             return
-        for entry in self._entries.get(call[0], ()):
-            if entry.current():
-                entry.announce(call[1])
+        for executable in self._executables.get(call[0], ()):
+            if executable.current():
+                executable.announce(call[1])
 
     def trace(self, *args: Any, **kwargs: Any) -> Executable:
-        """The compiled program that a call with these arguments would run (made if need be)."""
+        """The compiled program that a call with these arguments would run (compiled if needed)."""
         return self._traced(args, kwargs)[1]
 
-    def _traced(self, args: Any, kwargs: Any) -> tuple[Any, Executable, list[Any]]:
-        call = self._parse(args, kwargs, abstract=True)
+    def _traced(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[Hashable, Executable, list[ArrayLike]]:
+        call = parse_call(self, args, kwargs, abstract=True)
         if call is None:
             raise TypeError(f"'{self.__name__}': concrete arguments are needed, not tracers.")
         key, leaves, rebuild = call
-        for entry in self._entries.get(key, ()):
-            if entry.current():
-                return key, entry, leaves
-        entry = self._trace(leaves, rebuild)
-        self._remember(key, entry)
-        return key, entry, leaves
+        for executable in self._executables.get(key, ()):
+            if executable.current():
+                return key, executable, leaves
+        executable = self._trace(leaves, rebuild)
+        self._remember(key, executable)
+        return key, executable, leaves
 
     def lower(self, *args: Any, **kwargs: Any) -> Lowered:
         """The program for these arguments before it is compiled.
@@ -152,13 +152,13 @@ class CompiledFunction:
             *args: as for a call; a `jax.ShapeDtypeStruct` may stand for a Tensor.
             **kwargs: likewise.
         """
-        key, entry, leaves = self._traced(args, kwargs)
-        return Lowered(self.__name__, self._parse, key, entry, leaves)
+        key, executable, leaves = self._traced(args, kwargs)
+        return Lowered(self.__name__, functools.partial(parse_call, self), key, executable, leaves)
 
-    def _remember(self, key: Any, entry: Executable) -> None:
-        versions = self._entries.setdefault(key, [])
+    def _remember(self, key: Hashable, executable: Executable) -> None:
+        versions = self._executables.setdefault(key, [])
         versions[:] = [e for e in versions if e.guard.alive()]
-        versions.append(entry)
+        versions.append(executable)
         if len(versions) > _MANY_VERSIONS:
             del versions[0]
             if not self._warned:
@@ -166,14 +166,14 @@ class CompiledFunction:
                 what = " and ".join(versions[-1].guard.differences(versions[-2].guard))
                 warnings.warn(
                     f"'{self.__name__}' has been compiled more than {_MANY_VERSIONS} times for the "
-                    f"same arguments: between its calls changes {what or 'a setting'}. Attributes "
+                    f"same arguments: {what or 'a setting'} changes between its calls. Attributes "
                     "of Cells are constants of a program; make what changes a Parameter "
                     "(requires_grad=False), or pass it as an argument.",
                     stacklevel=4,
                 )
-        if len(self._entries) == _MANY_VERSIONS and not self._warned:
+        if len(self._executables) == _MANY_VERSIONS and not self._warned:
             self._warned = True
-            shapes = {k[1] for k in self._entries}
+            shapes = {k[1] for k in self._executables}
             if len(shapes) == 1:
                 warnings.warn(
                     f"'{self.__name__}' has been compiled {_MANY_VERSIONS} times for different "
@@ -182,247 +182,35 @@ class CompiledFunction:
                     stacklevel=4,
                 )
 
-    def _parse(self, args: Any, kwargs: Any, abstract: bool = False) -> Any:
-        """(key, dynamic leaves, rebuild), or None if there are tracers among the arguments.
-
-        With `abstract`, a `jax.ShapeDtypeStruct` is a leaf like an array.
-        """
-        static: list[tuple[Any, Hashable]] = []
-        if self._static_argnums or self._static_argnames:
-            static = [(i, args[i]) for i in sorted(self._static_argnums) if i < len(args)]
-            static += [(k, kwargs[k]) for k in sorted(self._static_argnames) if k in kwargs]
-            args = tuple(None if i in self._static_argnums else a for i, a in enumerate(args))
-            kwargs = {k: v for k, v in kwargs.items() if k not in self._static_argnames}
-        flat, tree = jax.tree_util.tree_flatten((args, kwargs), is_leaf=_is_parameter)
-        leaves: list[Any] = []
-        shapes: list[Any] = []
-        slots: list[Any] = []
-        for leaf in flat:
-            if isinstance(leaf, jax.Array):
-                if isinstance(leaf, jax.core.Tracer):
-                    return None
-                shapes.append((leaf.shape, leaf.dtype, leaf.aval.weak_type))
-            elif isinstance(leaf, np.ndarray | np.generic):
-                shapes.append((leaf.shape, leaf.dtype, False))
-            elif isinstance(leaf, float | complex):
-                shapes.append(type(leaf))
-            elif abstract and isinstance(leaf, jax.ShapeDtypeStruct):
-                shapes.append((leaf.shape, leaf.dtype, False))
-            else:
-                slots.append(checked(self, leaf))
-                continue
-            slots.append(_DYNAMIC)
-            leaves.append(leaf)
-        for name, value in static:
-            checked(self, value, name)
-        # 1 == 1.0 == True, but they are different programs.
-        kinds = tuple(type(s) for s in slots if s is not _DYNAMIC)
-        key = (tree, tuple(shapes), tuple(slots), kinds, tuple(static))
-
-        def rebuild(values: list[Any]) -> tuple[Any, Any]:
-            rest = iter(values)
-            filled = [next(rest) if slot is _DYNAMIC else slot for slot in slots]
-            new_args, new_kwargs = jax.tree_util.tree_unflatten(tree, filled)
-            positions = dict(static)
-            new_args = tuple(positions.get(i, a) for i, a in enumerate(new_args))
-            named = {k: v for k, v in static if isinstance(k, str)}
-            return new_args, {**new_kwargs, **named}
-
-        return key, leaves, rebuild
-
-    def _trace(self, leaves: list[Any], rebuild: Callable[..., Any]) -> Executable:
+    def _trace(self, leaves: list[ArrayLike], rebuild: Callable[..., Any]) -> Executable:
         form_waiting()
-        # Whether it draws random numbers is only known afterwards; an input that is not read costs
+        # Whether it uses random numbers is only known afterwards; an input that is not read costs
         # nothing, a second trace does.
         found: dict[Parameter | Pool, None] = {}
         found.update(dict.fromkeys([*self._hints(), random.default_generator().state]))
         for cell in filter(is_cell, jax.tree_util.tree_leaves(rebuild(leaves))):
             found.update(dict.fromkeys(parameters_of(cell)))
-        wide = any(is_64bit(x) for x in leaves if not scalar_kind(x))
-        settling = Settling(self.__name__)
+        use_64bit = any(is_64bit(x) for x in leaves if not scalar_kind(x))
+        retracing = Retracing(self.__name__)
         while True:
-            # Looked up each time: a pool may have been dissolved because a member outgrew it.
-            inputs = _inputs(found)
-            wide = wide or any(state.dtype.is_64bit() for state in inputs)
+            # Looked up each time: a pool may have been dissolved because an entry changed its
+            # shape.
+            inputs = inputs_of(found)
+            use_64bit = use_64bit or any(state.dtype.is_64bit() for state in inputs)
             try:
-                with trace_scope.around(self.__name__, compiled=True) as notes:
-                    entry, missing, met_64bit = self._attempt(inputs, leaves, rebuild, wide)
-                settling.trace(notes, missing, met_64bit > wide, done=entry is not None)
+                self.traces += 1
+                with trace_scope.enter(self.__name__, compiled=True) as scope:
+                    executable, missing, met_64bit = attempt(
+                        self.fn, self._donate, inputs, leaves, rebuild, use_64bit
+                    )
+                retracing.trace(scope, missing, met_64bit > use_64bit, done=executable is not None)
             except BaseException:
-                settling.take_back()
+                retracing.restore()
                 raise
-            if entry is not None and settling.settled:
-                return entry
+            if executable is not None and retracing.stable:
+                return executable
             found.update(missing)
-            wide = wide or met_64bit
-
-    def _attempt(
-        self, states: list[State], leaves: list[Any], rebuild: Callable[..., Any], wide: bool
-    ) -> tuple[Executable | None, dict[Any, None], bool]:
-        """The program with these inputs, or what it misses and whether it needs 64 bits."""
-        attempts: list[tuple[tracing.Program, Outputs, list[State]]] = []
-
-        def traced(values: list[Any], leaves: list[Any], zero: Any) -> Any:
-            given = dict(zip(states, values, strict=True))
-            program = tracing.Program(given, ranks_of(states, zero))
-            with tracing.entered(program):
-                args, kwargs = rebuild(leaves)
-                constants = filter(is_cell, jax.tree_util.tree_leaves((args, kwargs)))
-                for cell in (*cells, *constants):
-                    program.visit(cell)
-                outputs = Outputs(self.fn(*args, **kwargs))
-                results = program.results() if not program.unfit else []
-            attempts.append((program, outputs, [state for state, _ in results]))
-            arrays = outputs.arrays
-            # Nothing traced is kept: JAX's own check for leaks looks when the trace ends.
-            outputs.forget()
-            program.forget()
-            return arrays, [value for _, value in results]
-
-        self.traces += 1
-        cells = cells_of(self.fn)
-        place = placement.current()
-        shapes = [jax.ShapeDtypeStruct(place.shape(s), s.dtype.np_dtype) for s in states]
-        traced.__name__ = getattr(self.fn, "__name__", "program")
-        program_over_all = place.enclose(traced, states, lambda: attempts[-1][2])
-        with watch_64bit() as marks, _x64(wide):
-            leaves = place.place_inputs(leaves)
-            back = as_before()
-            try:
-                closed = jax.make_jaxpr(program_over_all)(shapes, leaves, ZERO)
-            except BaseException:
-                back()  # an exception from outside can keep JAX from doing so
-                raise
-            met_64bit = marks.wide
-        program, outputs, written = attempts[-1]
-        notes = trace_scope.current()
-        assert notes is not None
-        notes.check(program.cells)
-        for pool in program.unfit:
-            pool.dissolve(again=False)
-        if program.missing or program.unfit or met_64bit > wide:
-            return None, program.missing, met_64bit
-        with _x64(wide):
-            closed = place.rewritten(closed, states, written)
-        return self._compile(closed, states, program, written, outputs, wide), {}, met_64bit
-
-    def _compile(
-        self,
-        closed: Any,
-        states: list[State],
-        program: tracing.Program,
-        written: list[State],
-        outputs: Outputs,
-        wide: bool,
-    ) -> Executable:
-        n_out = len(closed.jaxpr.outvars) - len(written)
-        ahead = [s for s in written if isinstance(s, placement.PrefetchKey)]
-        prefetch_program = (
-            _prefetch_program(self.__name__, closed, states, written, wide) if ahead else None
-        )
-        handed = [
-            i + n_out for i, s in enumerate(written) if not isinstance(s, placement.PrefetchKey)
-        ]
-        written = [s for s in written if not isinstance(s, placement.PrefetchKey)]
-        after = {s: closed.jaxpr.outvars[i].aval for s, i in zip(written, handed, strict=True)}
-        waits = calls_back(closed.jaxpr)
-        donated = [s for s in states if s in program.read and _same_kind(s, after.get(s))]
-        if waits or not self._donate:
-            donated = []
-        given_away = set(donated)
-        kept = [s for s in states if s in program.read and s not in given_away]
-        place = {s: ("d", i) for i, s in enumerate(donated)}
-        place |= {s: ("k", i) for i, s in enumerate(kept)}
-        order = [place.get(s) for s in states]
-        run_jaxpr = jaxpr_as_fun(closed)
-        unread = np.float32(0)  # stands for inputs that the program never looks at
-        pooled = any(isinstance(s, Pool) for s in (*donated, *kept))
-
-        def run(donated: list[Any], kept: list[Any], leaves: list[Any]) -> Any:
-            groups = {"d": donated, "k": kept}
-            values = [unread if o is None else groups[o[0]][o[1]] for o in order]
-            out = run_jaxpr(*values, *leaves, *(() if pooled else (ZERO,)))
-            return [*(out[i] for i in handed), *out[:n_out]]
-
-        run.__name__ = getattr(self.fn, "__name__", "program")
-        cells = [cell for cell in program.cells if cell not in program.made]
-        guard = tracing.Guard([*cells, *program.met, *program.read, *written], settings_now())
-        compiled = jax.jit(run, donate_argnums=0)
-        met, waits = list(program.met), waits or not self._donate
-        return Executable(
-            compiled,
-            donated,
-            kept,
-            written,
-            met,
-            outputs,
-            guard,
-            wide,
-            pooled,
-            waits,
-            prefetch_program,
-        )
-
-
-def _prefetch_program(
-    name: str, closed: Any, states: list[State], written: list[State], wide: bool
-) -> PrefetchProgram:
-    """The part of a program that computes what has to be known before it runs.
-
-    Raises:
-        TraceError: it depends on what will only be known then.
-    """
-    outputs = len(closed.jaxpr.outvars) - len(written)
-    ahead = [s for s in written if isinstance(s, placement.PrefetchKey)]
-    wanted = [False] * outputs + [isinstance(s, placement.PrefetchKey) for s in written]
-    small, used = dce_jaxpr(closed.jaxpr, wanted)
-    of_states = [s for s, is_used in zip(states, used, strict=False) if is_used]
-    for state in of_states:
-        if isinstance(state, placement.ImplicitValue):
-            raise TraceError(
-                f"'{name}': {' and '.join(s.name for s in ahead)} have to be known before the "
-                f"program runs, but some are computed from {state.name}, which are fetched later."
-            )
-    rest = used[len(states) :]
-    of_leaves = [i for i, is_used in enumerate(rest[:-1]) if is_used]
-    run_small = jaxpr_as_fun(closed.replace(jaxpr=small))
-    needs_zero = rest[-1]
-
-    def prefetch_program(values: list[Any], leaves: list[Any]) -> Any:
-        return run_small(*values, *leaves, *((ZERO,) if needs_zero else ()))
-
-    return PrefetchProgram(ahead, of_states, of_leaves, jax.jit(prefetch_program))
-
-
-def _inputs(found: Iterable[State]) -> list[State]:
-    """Each Parameter, or the pool that it is in."""
-    params: list[Parameter] = []
-    with forming:
-        for state in found:
-            params += [p for _, p in state.members()] if isinstance(state, Pool) else [state]
-        placement.current().adopt(params)
-        return list(dict.fromkeys(map(state_of, params)))
-
-
-def _same_kind(state: State, aval: Any) -> bool:
-    here = (placement.current().shape(state), state.dtype.np_dtype)
-    return aval is not None and (aval.shape, aval.dtype) == here
-
-
-def _is_parameter(value: Any) -> bool:
-    return isinstance(value, Parameter)
-
-
-class _Dynamic:
-    def __repr__(self) -> str:
-        return "<array>"
-
-
-_DYNAMIC = _Dynamic()
-
-
-def _x64(wide: bool) -> Any:
-    return x64_set(True) if wide and not x64_enabled() else tracing.nothing
+            use_64bit = use_64bit or met_64bit
 
 
 def jit(
@@ -449,7 +237,7 @@ def jit(
         static_argnames: names of arguments that are constants.
         donate: let the program reuse the memory of the Parameters that it writes. With False it
             needs that memory twice, each call waits until the program has ended, and a device that
-            fails in the middle (for want of memory, say) leaves every Parameter as it was.
+            fails during the call (out of memory, for example) leaves every Parameter unchanged.
 
     Raises:
         TypeError: a constant argument is not hashable.

@@ -2,11 +2,11 @@
 
 They are `jax.lax`'s functions of these names. Conditions, operands and what loops carry are Tensors
 (or arrays, or numbers) in any containers, and branches and bodies may read and write Parameters:
-each turn of a loop sees them as the turn before left them, and afterwards they are as the last turn
-(or the branch that was taken) left them.
+each iteration sees the values of the iteration before, and afterwards they have the values of the
+last iteration (or of the branch that was taken).
 
-In PyNative mode, outside of compiled functions, python runs the branch or the loop operator by
-operator, as everything else there.
+In PyNative mode, outside of compiled functions, Python runs the branch or the loop operator by
+operator, as everything else.
 """
 
 from __future__ import annotations
@@ -19,33 +19,34 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from paramesh.array_types import Tree
 from paramesh.dtype import bool_, int32
 from paramesh.errors import TraceError
 from paramesh.state import tracing
-from paramesh.tensor.base import wrap
+from paramesh.tensor.base import TensorInput, wrap
 from paramesh.tensor.promotion import cast
 from paramesh.tensor.trees import Nest, unpack
-from paramesh.transforms.bodies import Body, in_width, name_of, write
+from paramesh.transforms.bodies import Body, in_64bit_if_met, name_of, write
 from paramesh.transforms.loop_values import (
     bound,
-    by_hand,
     check_branches,
     check_carry,
     check_states,
     known,
     length_of,
+    runs_eagerly,
     shapes_of,
     single,
     stacked,
 )
 
 
-@tracing.door
+@tracing.public_call
 def cond(
-    pred: Any,
+    pred: TensorInput,
     true_fun: Callable[..., Any],
     false_fun: Callable[..., Any],
-    *operands: Any,
+    *operands: Tree,
 ) -> Any:
     """`true_fun(*operands)` where `pred` is true, otherwise `false_fun(*operands)`.
 
@@ -67,8 +68,8 @@ def cond(
     return _choose("cond", truth, (false_fun, true_fun), operands)
 
 
-@tracing.door
-def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -> Any:
+@tracing.public_call
+def switch(index: TensorInput, branches: Sequence[Callable[..., Any]], *operands: Tree) -> Any:
     """`branches[index](*operands)`; an index out of range takes the nearest.
 
     Args:
@@ -77,7 +78,7 @@ def switch(index: Any, branches: Sequence[Callable[..., Any]], *operands: Any) -
         operands: as those of `cond`.
 
     Raises:
-        TypeError: `index` is no integer, or the outputs differ.
+        TypeError: `index` is not an integer, or the outputs differ.
         ValueError: there are no branches.
     """
     branches = tuple(branches)
@@ -95,7 +96,7 @@ def _choose(
     what: str, index: Any, branches: tuple[Callable[..., Any], ...], operands: tuple[Any, ...]
 ) -> Any:
     given, nest = unpack(operands, "Tensor")
-    if by_hand([index]):
+    if runs_eagerly([index]):
         taken = branches[min(max(int(index), 0), len(branches) - 1)]
         return taken(*nest.build(given))
 
@@ -122,14 +123,14 @@ def _choose(
         out = functools.reduce(Nest.joined, [body.nest for body in bodies])
         return out, arrays, states, after
 
-    out, arrays, states, after = in_width(given, compute)
+    out, arrays, states, after = in_64bit_if_met(given, compute)
     write(states, after)
     return out.build(arrays)
 
 
-@tracing.door
+@tracing.public_call
 def while_loop(
-    cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Any
+    cond_fun: Callable[[Any], Any], body_fun: Callable[[Any], Any], init_val: Tree
 ) -> Any:
     """`val = body_fun(val)` as long as `cond_fun(val)` is true, from `init_val` on.
 
@@ -144,13 +145,13 @@ def while_loop(
         turns is not known beforehand. `fori_loop` and `scan` have gradients.
 
     Raises:
-        TypeError: `body_fun` gives something of another structure, shape or element type.
+        TypeError: `body_fun` returns a value of another structure, shape or element type.
         TraceError: `cond_fun` writes a Parameter.
     """
     given, nest = unpack(init_val, "Tensor")
-    while by_hand():
+    while runs_eagerly():
         goes_on = known(single("while_loop", "the condition", cond_fun(nest.build(given))))
-        if goes_on is None:  # traced by JAX: it has to turn the loop from here
+        if goes_on is None:  # traced by JAX, which has to run the loop from here
             break
         if not goes_on:
             return nest.build(given)
@@ -179,7 +180,7 @@ def while_loop(
             found, _, _ = Body(cond_fun, args_of(arrays), {}, overlay, "raw").hand_out()
             if len(found) != 1:
                 raise TypeError(
-                    f"while_loop: '{name_of(cond_fun)}' must give one bool or Tensor of one "
+                    f"while_loop: '{name_of(cond_fun)}' must return one bool or Tensor of one "
                     f"element, got {len(found)} values."
                 )
             return cast(jnp.asarray(single("while_loop", "the condition", found[0])), bool_)
@@ -191,17 +192,17 @@ def while_loop(
 
         return states, *jax.lax.while_loop(go_on, turn, (given, start))
 
-    states, arrays, values = in_width(given, compute)
+    states, arrays, values = in_64bit_if_met(given, compute)
     write(states, values)
     return nest.build(arrays)
 
 
-@tracing.door
+@tracing.public_call
 def fori_loop(
-    lower: Any,
-    upper: Any,
+    lower: TensorInput,
+    upper: TensorInput,
     body_fun: Callable[[Any, Any], Any],
-    init_val: Any,
+    init_val: Tree,
     *,
     unroll: int | bool | None = None,
 ) -> Any:
@@ -213,17 +214,18 @@ def fori_loop(
         body_fun: (i, val) -> val, with i a Tensor of shape () and type Int32; as that of
             `while_loop`.
         init_val: Tensors, arrays and numbers, in any containers.
-        unroll: how many turns the compiler joins (`jax.lax.fori_loop`).
+        unroll: how many iterations the compiler unrolls (`jax.lax.fori_loop`).
 
     Returns:
         The last val.
 
     Raises:
-        TypeError: a bound is no integer, or `body_fun` gives something else than it gets.
+        TypeError: a bound is not an integer, or `body_fun` returns another structure, shape or
+            type.
     """
     first, end = bound("lower", lower), bound("upper", upper)
     given, nest = unpack(init_val, "Tensor")
-    if by_hand([*given, first, end]):
+    if runs_eagerly([*given, first, end]):
         for i in range(int(first), int(end)):
             before = given
             val = nest.build(given)
@@ -247,40 +249,40 @@ def fori_loop(
 
         return states, *jax.lax.fori_loop(first, end, turn, (given, start), unroll=unroll)
 
-    states, arrays, values = in_width(given, compute)
+    states, arrays, values = in_64bit_if_met(given, compute)
     write(states, values)
     return nest.build(arrays)
 
 
-@tracing.door
+@tracing.public_call
 def scan(
     fn: Callable[[Any, Any], tuple[Any, Any]],
-    init: Any,
-    xs: Any = None,
+    init: Tree,
+    xs: Tree = None,
     length: int | None = None,
     reverse: bool = False,
     unroll: int | bool = 1,
 ) -> tuple[Any, Any]:
     """`carry, y = fn(carry, x)` for each x of `xs`, from the carry `init` on.
 
-    Each turn sees the Parameters as the turn before left them; after the loop they have the last
+    Each iteration sees the Parameters of the iteration before; after the loop they have the last
     values. A first trace finds out which ones are written, so `fn` is traced twice.
 
     Args:
         fn: (carry, x) -> (carry, y), of Tensors in any containers; the carry keeps its structure,
             shapes and element types.
         init: the first carry.
-        xs: what is iterated over, along the first axis of each Tensor. None: x is None.
-        length: number of turns, if there is no `xs`.
-        reverse: from the last x to the first; the ys lie as the xs do.
-        unroll: how many turns the compiler joins (`jax.lax.scan`).
+        xs: to iterate over, along the first axis of each Tensor. None: x is None.
+        length: number of iterations, if there is no `xs`.
+        reverse: from the last x to the first; the ys are in the order of the xs.
+        unroll: how many iterations the compiler unrolls (`jax.lax.scan`).
 
     Returns:
         (the last carry, the ys, joined along a new first axis).
 
     Raises:
         ValueError: neither `xs` nor `length`, or lengths that differ.
-        TypeError: `fn` gives no pair, or another carry than it gets.
+        TypeError: `fn` does not return a pair, or a carry of another structure, shape or type.
     """
     given, nest = unpack(init, "Tensor")
     rows, of_rows = unpack((xs,))
@@ -290,13 +292,13 @@ def scan(
         out = fn(carry, x)
         if not isinstance(out, tuple) or len(out) != 2:
             raise TypeError(
-                f"scan: '{name_of(fn)}' must give a pair (carry, y), got {type(out).__name__}."
+                f"scan: '{name_of(fn)}' must return a pair (carry, y), got {type(out).__name__}."
             )
         carry, carry_nest = unpack(out[0], "Tensor")
         ys, y_nest = unpack(out[1], "Tensor")
         return (carry, carry_nest), (ys, y_nest)
 
-    if by_hand([*given, *rows]):
+    if runs_eagerly([*given, *rows]):
         kept: list[list[Any]] = []
         y_nest: Any = None
         for i in reversed(range(count)) if reverse else range(count):
@@ -340,7 +342,7 @@ def scan(
         )
         return states, arrays, values, bodies[-1][2].build(ys)
 
-    states, arrays, values, ys = in_width([*given, *rows], compute)
+    states, arrays, values, ys = in_64bit_if_met([*given, *rows], compute)
     write(states, values)
     return nest.build(arrays), ys
 

@@ -17,7 +17,7 @@ from paramesh.dtype import to_dtype
 from paramesh.state import tracing
 from paramesh.tensor.promotion import cast
 from paramesh.tensor.trees import Nest, unpack
-from paramesh.transforms.bodies import Body, in_width, name_of, write
+from paramesh.transforms.bodies import Body, in_64bit_if_met, name_of, write
 
 
 class custom_vjp:  # noqa: N801 - the name that JAX gives it
@@ -29,12 +29,12 @@ class custom_vjp:  # noqa: N801 - the name that JAX gives it
 
         clipped.defvjp(lambda x: (x, None), lambda kept, dout: (dout.clip(-1, 1),))
 
-    All three take and give Tensors. They may read Parameters; gradients by these do not flow
-    through the function, give them as arguments for that.
+    All three take and return Tensors. They may read Parameters; gradients by these do not flow
+    through the function; pass them as arguments for that.
 
     Args:
         fun: (*args) -> outputs.
-        nondiff_argnums: arguments that are no Tensors (functions, strings, ints); they are the
+        nondiff_argnums: arguments that are not Tensors (functions, strings, ints); they are the
             first arguments of the backward function.
     """
 
@@ -49,21 +49,21 @@ class custom_vjp:  # noqa: N801 - the name that JAX gives it
         return self.fun
 
     def defvjp(self, fwd: Callable[..., Any], bwd: Callable[..., Any]) -> None:
-        """Give the two functions.
+        """Define the two functions.
 
         Args:
-            fwd: (*args) -> (outputs, what is kept for the way back).
+            fwd: (*args) -> (outputs, what is saved for the backward pass).
             bwd: (*nondiff_args, kept, gradients of the outputs) -> a tuple of gradients, one for
-                each argument that is derived; None is zero.
+                each differentiable argument; None is zero.
         """
         self._forward, self._backward = fwd, bwd
 
-    @tracing.door
+    @tracing.public_call
     def __call__(self, *args: Any) -> Any:
         """`fun(*args)`.
 
         Raises:
-            TypeError: there is no gradient yet, or it has another number or other shapes than the
+            TypeError: no gradient is defined yet, or its number or shapes differ from those of the
                 arguments.
         """
         if self._forward is None or self._backward is None:
@@ -74,7 +74,7 @@ class custom_vjp:  # noqa: N801 - the name that JAX gives it
         states = self._states(args, nest, given)
         start = [tracing.read(state) for state in states]
         out: list[Body] = []
-        arrays, values = in_width(
+        arrays, values = in_64bit_if_met(
             [*given, *start], lambda: self._derivable(args, nest, states, out)(given, start)
         )
         write(out[-1].written, values)
@@ -87,7 +87,7 @@ class custom_vjp:  # noqa: N801 - the name that JAX gives it
         assert forward is not None
 
         def probe(given: list[Any]) -> Any:
-            frame = tracing.Reading(tracing.current())
+            frame = tracing.ReadRecorder(tracing.current())
             with tracing.entered(frame):
                 body = Body(
                     forward, self._filled(args, nest, given), {}, {}, name=name_of(self.fun)
@@ -158,8 +158,8 @@ class custom_vjp:  # noqa: N801 - the name that JAX gives it
     def _split(self, out: Any) -> tuple[Any, Any]:
         if not isinstance(out, tuple) or len(out) != 2:
             raise TypeError(
-                f"custom_vjp: the forward function of '{name_of(self.fun)}' must give a pair "
-                f"(outputs, what is kept), got {type(out).__name__}."
+                f"custom_vjp: the forward function of '{name_of(self.fun)}' must return a pair "
+                f"(outputs, saved), got {type(out).__name__}."
             )
         return out
 
@@ -184,12 +184,12 @@ def _matched(
     nest: Nest,
     given: list[Any],
 ) -> list[Any]:
-    """Raw gradients for the raw inputs, from what the backward function gave."""
+    """Raw gradients for the raw inputs, from what the backward function returned."""
     derived = [i for i in range(len(args)) if i not in constants]
     grads = grads if isinstance(grads, tuple | list) else (grads,)
     if len(grads) != len(derived):
         raise TypeError(
-            f"custom_vjp: the backward function of '{name}' gave {len(grads)} gradients for "
+            f"custom_vjp: the backward function of '{name}' returned {len(grads)} gradients for "
             f"{len(derived)} arguments."
         )
     of_args = nest.tensors(given)
@@ -199,7 +199,7 @@ def _matched(
         got = [None] * len(wanted) if grad is None else unpack(grad, "Tensor")[0]
         if len(got) != len(wanted):
             raise TypeError(
-                f"custom_vjp: the backward function of '{name}' gave {len(got)} values for "
+                f"custom_vjp: the backward function of '{name}' returned {len(got)} values for "
                 f"argument {i}, which has {len(wanted)}."
             )
         for value, leaf in zip(got, wanted, strict=True):
@@ -209,7 +209,7 @@ def _matched(
                 found.append(jnp.zeros_like(leaf))
             elif tuple(value.shape) != tuple(leaf.shape):
                 raise TypeError(
-                    f"custom_vjp: the backward function of '{name}' gave a gradient of shape "
+                    f"custom_vjp: the backward function of '{name}' returned a gradient of shape "
                     f"{tuple(value.shape)} for argument {i} of shape {tuple(leaf.shape)}."
                 )
             else:

@@ -2,7 +2,7 @@
 
 Sources: JAX's functions of these names; `vjp`, `jvp`, `jacrev` and `jacfwd` with MindSpore 2.10's
 arguments. Functions may read and write Parameters: what they write is written once, as by a plain
-call. Each Tensor that comes out has a plain array in it.
+call. Every returned Tensor holds a concrete array.
 """
 
 from __future__ import annotations
@@ -15,31 +15,29 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh import context
+from paramesh.array_types import Tree
 from paramesh.parameter import Parameter
 from paramesh.state import tracing
 from paramesh.tensor.base import wrap
 from paramesh.tensor.trees import Nest, unpack
-from paramesh.transforms.bodies import Body, in_width, name_of, write
+from paramesh.transforms.bodies import Body, in_64bit_if_met, name_of, write
 from paramesh.transforms.compiled_function import CompiledFunction
-from paramesh.transforms.gradients import (
-    Forward,
-    check_weights,
-    cotangents,
-    differentiable,
-    zeros_like,
-)
+from paramesh.transforms.forward import Forward, cotangents, differentiable, zeros_like
+from paramesh.transforms.gradients import Weights, check_weights
 from paramesh.transforms.reachability import parameters_of
 
 
-@tracing.door
-def vjp(fn: Callable[..., Any], *inputs: Any, weights: Any = None, has_aux: bool = False) -> Any:
-    """The outputs of a function, and a function that gives gradients from those of the outputs.
+@tracing.public_call
+def vjp(
+    fn: Callable[..., Any], *inputs: Any, weights: Weights = None, has_aux: bool = False
+) -> Any:
+    """The outputs of a function, and a function from their cotangents to gradients.
 
     Args:
         fn: a Cell or function.
         inputs: of the call; gradients are by those of a float or complex type.
-        weights: Parameters to derive by as well: a ParameterTuple, a list, or one Parameter.
-        has_aux: only the first output is derived, the others are handed through.
+        weights: Parameters to differentiate by as well: a ParameterTuple, a list, or one Parameter.
+        has_aux: only the first output is differentiated, the others are returned as they are.
 
     Returns:
         (outputs, `vjp_fn`), with `has_aux` (output, `vjp_fn`, (other outputs)). `vjp_fn` takes a
@@ -47,20 +45,20 @@ def vjp(fn: Callable[..., Any], *inputs: Any, weights: Any = None, has_aux: bool
         pair of it and the gradients by the Parameters. Inputs of other types get zeros.
 
     Raises:
-        TypeError: an output that is derived is no float.
-        ValueError: `vjp_fn` is given something unlike the outputs.
+        TypeError: an output that is differentiated is not a float.
+        ValueError: `vjp_fn` is given something with another structure than the outputs.
     """
     chosen = check_weights(weights) or []
     diff = {i: arg for i, arg in enumerate(inputs) if differentiable(arg)}
     start = [tracing.read(weight) for weight in chosen]
     arrays, _ = unpack([start, inputs])
-    forward = in_width(arrays, lambda: Forward(fn, inputs, {}, diff, chosen, start, has_aux))
+    forward = in_64bit_if_met(arrays, lambda: Forward(fn, inputs, {}, diff, chosen, start, has_aux))
     forward.write()
     rest = [zeros_like(arg) if i not in diff else None for i, arg in enumerate(inputs)]
 
     def vjp_fn(*outputs: Any) -> Any:
         given = cotangents(forward.arrays, outputs)
-        by_weight, by_input = in_width([*given, *arrays], lambda: forward.back(given))
+        by_weight, by_input = in_64bit_if_met([*given, *arrays], lambda: forward.back(given))
         gradients = tuple(by_input.get(i, zero) for i, zero in enumerate(rest))
         if weights is None:
             return gradients
@@ -70,21 +68,21 @@ def vjp(fn: Callable[..., Any], *inputs: Any, weights: Any = None, has_aux: bool
     return (forward.value, vjp_fn, forward.aux) if has_aux else (forward.value, vjp_fn)
 
 
-@tracing.door
-def jvp(fn: Callable[..., Any], inputs: Any, v: Any, has_aux: bool = False) -> Any:
+@tracing.public_call
+def jvp(fn: Callable[..., Any], inputs: Tree, v: Tree, has_aux: bool = False) -> Any:
     """The outputs of a function, and their derivative in the direction `v` of the inputs.
 
     Args:
         fn: a Cell or function.
         inputs: a Tensor, or a tuple with all arguments of the call, of float types.
         v: of the same structure, shapes and element types.
-        has_aux: only the first output is derived, the others are handed through.
+        has_aux: only the first output is differentiated, the others are returned as they are.
 
     Returns:
         (outputs, derivatives), with `has_aux` (output, derivative, (other outputs)).
 
     Raises:
-        TypeError: an input is no float. ValueError: `v` is unlike `inputs`.
+        TypeError: an input is not a float. ValueError: `v` has other shapes than `inputs`.
     """
     args = inputs if isinstance(inputs, tuple) else (inputs,)
     directions = v if isinstance(v, tuple) else (v,)
@@ -102,7 +100,7 @@ def jvp(fn: Callable[..., Any], inputs: Any, v: Any, has_aux: bool = False) -> A
         out, derived, handed = jax.jvp(pure, (given,), (along,), has_aux=True)
         return bodies[-1], out, derived, handed
 
-    (body, main, aux), out, derived, (others, values, left) = in_width(given, compute)
+    (body, main, aux), out, derived, (others, values, left) = in_64bit_if_met(given, compute)
     write(body.written, values)
     body.leave(left)
     outs = (main.tensors(out), main.tensors(derived))
@@ -110,7 +108,7 @@ def jvp(fn: Callable[..., Any], inputs: Any, v: Any, has_aux: bool = False) -> A
 
 
 def _pure(fn: Callable[..., Any], nest: Nest, has_aux: bool) -> tuple[Any, list[Any]]:
-    """A function of raw inputs -> (raw outputs, what is handed out), and a list of its runs."""
+    """A function of raw inputs -> (raw outputs, extra outputs), and a list of its runs."""
     bodies: list[Any] = []
 
     def call(*args: Any) -> Any:
@@ -132,18 +130,18 @@ def _pure(fn: Callable[..., Any], nest: Nest, has_aux: bool) -> tuple[Any, list[
 
 
 class Jacobian:
-    """What `jacrev` and `jacfwd` return: a function that gives Jacobians.
+    """What `jacrev` and `jacfwd` return: a function that computes Jacobians.
 
     Args:
         transform: `jax.jacrev` or `jax.jacfwd`.
         fn: the function.
-        positions: the arguments to derive by.
+        positions: the arguments to differentiate by.
         has_aux: see `jacrev`.
     """
 
     def __init__(
         self,
-        transform: Any,
+        transform: Callable[..., Any],
         fn: Callable[..., Any],
         positions: int | tuple[int, ...],
         has_aux: bool,
@@ -168,7 +166,7 @@ class Jacobian:
     def _function_inside(self) -> Any:
         return self.fn
 
-    @tracing.door
+    @tracing.public_call
     def __call__(self, *args: Any) -> Any:
         """The Jacobians for these arguments."""
         if context.get_context("mode") == context.GRAPH_MODE:
@@ -205,7 +203,7 @@ class Jacobian:
             return bodies[-1], jacobians, handed
 
         arrays, _ = unpack(args)
-        (body, main, aux), jacobians, (others, values, left) = in_width(arrays, compute)
+        (body, main, aux), jacobians, (others, values, left) = in_64bit_if_met(arrays, compute)
         write(body.written, values)
         body.leave(left)
         by_output = [nest.tensors(by_input) for by_input in jacobians]
@@ -216,12 +214,12 @@ class Jacobian:
 def jacrev(
     fn: Callable[..., Any], grad_position: int | tuple[int, ...] = 0, has_aux: bool = False
 ) -> Jacobian:
-    """A function that gives the Jacobian of `fn`, row by row (good for few outputs).
+    """A function that computes the Jacobian of `fn`, row by row (good for few outputs).
 
     Args:
         fn: a Cell or function of Tensors.
-        grad_position: which arguments to derive by.
-        has_aux: only the first output is derived, the others are handed through.
+        grad_position: which arguments to differentiate by.
+        has_aux: only the first output is differentiated, the others are returned as they are.
 
     Returns:
         For an output of shape `o` and an argument of shape `a`, a Tensor of shape `o + a`; a tuple
@@ -229,7 +227,8 @@ def jacrev(
         (Jacobian, (other outputs)).
 
     Raises:
-        TypeError, ValueError: an argument is no float, or a position that the call does not have.
+        TypeError, ValueError: an argument is not a float, or a position that the call does not
+            have.
     """
     return Jacobian(jax.jacrev, fn, grad_position, has_aux)
 
@@ -248,7 +247,7 @@ def jacfwd(
 def hessian(
     fn: Callable[..., Any], grad_position: int | tuple[int, ...] = 0, has_aux: bool = False
 ) -> Jacobian:
-    """A function that gives the second derivatives of `fn`: `jacfwd(jacrev(fn))`.
+    """A function that computes the second derivatives of `fn`: `jacfwd(jacrev(fn))`.
 
     Returns:
         For an output of shape `o` and an argument of shape `a`, a Tensor of shape `o + a + a`.

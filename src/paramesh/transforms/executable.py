@@ -2,9 +2,8 @@
 
 Glossary
     state       a Parameter, or a pool of many small ones (`parameter/pool.py`)
-    donated     states that are read and written: their arrays are given to the program, which
-                reuses the memory; `handoff.py` says how
-    prefetch_program     a part of the program that is run before it (see `placement.PrefetchKey`)
+    donated     of states: read and written, so that the program reuses the memory of their arrays
+    prefetch program   a part of the program that runs before it (see `placement.PrefetchKey`)
 
 A run costs one list of arrays in and one out, whatever the network looks like.
 """
@@ -13,7 +12,8 @@ from __future__ import annotations
 
 import copy
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -22,41 +22,40 @@ import numpy as np
 
 from paramesh import context
 from paramesh._compat.jax import eval_context
-from paramesh.dtype import x64_enabled, x64_set
-from paramesh.parameter import Parameter, Pool, materialise
+from paramesh.array_types import Array, ArrayLike, HostArray, Tree
+from paramesh.dtype import x64_enabled, x64_if, x64_set
+from paramesh.parameter import Parameter, materialise
 from paramesh.state import placement, storage, tracing
-from paramesh.transforms.handoff import Handoff
+from paramesh.transforms.handoff import Handoff, State
 from paramesh.transforms.relocation import settled_arrays
-from paramesh.transforms.uninterrupted import on_thread_of_its_own
-
-State = Parameter | Pool
+from paramesh.transforms.uninterrupted import run_on_own_thread
 
 
 class PrefetchProgram:
-    """What has to be known before a program runs, and the smaller program that computes it.
+    """The prefetch keys of a program, and the smaller program that computes them before it runs.
 
     Args:
-        ahead: the hidden values.
-        states: what the smaller program takes in of the states.
-        leaves: which of the inputs it takes in.
-        program: (values of the states, inputs) -> one array for each hidden value.
+        keys: the prefetch keys.
+        states: the states that the smaller program takes in.
+        leaves: the positions of the inputs that it takes in.
+        program: (values of the states, inputs) -> one array for each key.
     """
 
     def __init__(
         self,
-        ahead: Sequence[placement.PrefetchKey],
+        keys: Sequence[placement.PrefetchKey],
         states: list[State],
         leaves: list[int],
         program: Callable[..., list[Any]],
     ) -> None:
-        self.ahead, self.states, self.leaves, self.program = ahead, states, leaves, program
+        self.keys, self.states, self.leaves, self.program = keys, states, leaves, program
 
-    def run(self, leaves: list[Any]) -> dict[Any, Any]:
-        """The hidden values for these inputs."""
+    def run(self, leaves: list[ArrayLike]) -> dict[placement.PrefetchKey, Array]:
+        """{prefetch key: array} for these inputs."""
         place = placement.current()
         values = settled_arrays(place, self.states)
         some = place.place_inputs([leaves[i] for i in self.leaves])
-        return dict(zip(self.ahead, self.program(values, some), strict=True))
+        return dict(zip(self.keys, self.program(values, some), strict=True))
 
 
 class Executable:
@@ -64,10 +63,9 @@ class Executable:
 
     __slots__ = (
         "donated",
-        "epoch",
         "guard",
         "handoff",
-        "hidden",
+        "implicit",
         "kept",
         "outputs",
         "params",
@@ -76,7 +74,8 @@ class Executable:
         "program",
         "settings",
         "started",
-        "wide",
+        "use_64bit",
+        "version",
         "written",
     )
 
@@ -89,26 +88,26 @@ class Executable:
         params: list[Parameter],
         outputs: Outputs,
         guard: tracing.Guard,
-        wide: bool,
+        use_64bit: bool,
         pooled: bool,
         waits: bool,
         prefetch_program: PrefetchProgram | None,
     ) -> None:
         self.program = program
         self.prefetch_program = prefetch_program
-        self.hidden = [p for p in (*kept, *written) if isinstance(p, placement.ImplicitValue)]
+        self.implicit = [p for p in (*kept, *written) if isinstance(p, placement.ImplicitValue)]
         self.donated, self.kept, self.written = donated, kept, written
         self.params = params
         self.outputs = outputs
         self.guard = guard
-        self.wide = wide
+        self.use_64bit = use_64bit
         self.pooled = pooled
         self.settings = settings_now()
-        self.epoch = tracing.epoch()
+        self.version = tracing.version()
         self.started = False
-        self.handoff = Handoff(program, donated, kept, written, waits, bool(self.hidden))
+        self.handoff = Handoff(program, donated, kept, written, waits, bool(self.implicit))
 
-    def compiled_as(self, stage: Any) -> Executable:
+    def compiled_as(self, stage: jax.stages.Compiled) -> Executable:
         """The same with its program as a `jax.stages.Compiled`."""
         twin = copy.copy(self)
         twin.program, twin.handoff = stage, self.handoff.compiled_as(stage)
@@ -116,16 +115,16 @@ class Executable:
         return twin
 
     def current(self) -> bool:
-        """Whether the program is still right for the network as it is now."""
-        settings, epoch = settings_now(), tracing.epoch()
-        if self.epoch == epoch and self.settings == settings:
+        """Whether the program is still valid for the network as it is now."""
+        settings, version = settings_now(), tracing.version()
+        if self.version == version and self.settings == settings:
             return True
         if not self.guard.holds(settings):
             return False
-        self.epoch, self.settings = epoch, settings
+        self.version, self.settings = version, settings
         return True
 
-    def run(self, leaves: list[Any]) -> Any:
+    def run(self, leaves: list[ArrayLike]) -> Any:
         """The outputs for these inputs; written Parameters get their new arrays.
 
         Raises:
@@ -135,24 +134,24 @@ class Executable:
             tracing.flush()
         if not self.started:
             self._start()
-        if not self.hidden:
+        if not self.implicit:
             return self._run(leaves)
-        turn, ending = storage.turns(storage.domain_of(self.hidden[0]))
+        turn, ending = storage.turns(storage.domain_of(self.implicit[0]))
         with turn:
-            with ending:  # of a step whose caller did not wait for its end
+            with ending:  # of a step for which its caller did not wait
                 pass
-            placement.current().before_step(self.hidden, lambda: self._ahead(leaves))
+            placement.current().before_step(self.implicit, lambda: self._prefetch_keys(leaves))
             # What is written here and what is pushed belong together.
-            return on_thread_of_its_own(lambda: self._ended(ending, leaves))
+            return run_on_own_thread(lambda: self._run_and_end(ending, leaves))
 
-    def _ended(self, ending: Any, leaves: list[Any]) -> Any:
+    def _run_and_end(self, ending: AbstractContextManager[object], leaves: list[ArrayLike]) -> Any:
         with ending:
             return self._run(leaves)
 
-    def _run(self, leaves: list[Any]) -> Any:
+    def _run(self, leaves: list[ArrayLike]) -> Any:
         place = placement.current()
-        if self.wide and not x64_enabled():
-            # What is laid out over devices too: JAX cuts 64-bit arrays to 32 bits otherwise.
+        if self.use_64bit and not x64_enabled():
+            # Also around the sharding of inputs: JAX would truncate 64-bit arrays to 32 bits.
             with x64_set(True):
                 arrays = self._arrays(place, leaves)
         else:
@@ -160,21 +159,21 @@ class Executable:
         place.after_step(self.written)
         return self.outputs.build(place.outputs(arrays))
 
-    def _arrays(self, place: placement.Placement, leaves: list[Any]) -> list[Any]:
+    def _arrays(self, place: placement.Placement, leaves: list[ArrayLike]) -> list[Array]:
         leaves = place.place_inputs(leaves)
         if self.pooled:
             leaves = [*leaves, place.constant(_zero())]
         return self.handoff.run(place, leaves, self.current)
 
-    def announce(self, leaves: list[Any]) -> None:
-        """A run with these inputs is said to come after the next one."""
+    def announce(self, leaves: list[ArrayLike]) -> None:
+        """Announce that a run with these inputs comes after the next one."""
         if self.prefetch_program is not None and self.started:
-            placement.current().prefetch(self.hidden, lambda: self._ahead(leaves))
+            placement.current().prefetch(self.implicit, lambda: self._prefetch_keys(leaves))
 
-    def _ahead(self, leaves: list[Any]) -> dict[Any, Any]:
+    def _prefetch_keys(self, leaves: list[ArrayLike]) -> dict[placement.PrefetchKey, Array]:
         if self.prefetch_program is None:
             return {}
-        with x64_set(True) if self.wide and not x64_enabled() else tracing.nothing:
+        with x64_if(self.use_64bit):
             return self.prefetch_program.run(leaves)
 
     def _start(self) -> None:
@@ -185,26 +184,26 @@ class Executable:
         self.started = True
 
 
-def settings_now() -> Any:
+def settings_now() -> tuple[Hashable, Hashable]:
     """The settings that programs depend on, as they are now."""
     return (context.program_key(), placement.current().key)
 
 
-#: The value of the input that `ranks_of` needs, as it is traced and as it is given.
+#: The value of the input that `ranks_of` needs, in a trace and at a call.
 ZERO = np.int32(0)
 
 
 @functools.cache
-def _zero() -> Any:
+def _zero() -> Array:
     with eval_context():
         return jnp.asarray(ZERO)
 
 
 class Outputs:
-    """How a program's arrays become what the function returned."""
+    """How to make what the function returned from a program's arrays."""
 
-    def __init__(self, out: Any) -> None:
-        self.arrays: list[Any] = []
+    def __init__(self, out: Tree) -> None:
+        self.arrays: list[Array | HostArray] = []
         leaves, self._tree = jax.tree_util.tree_flatten(out)
         self._slots: list[tuple[bool, Any]] = []
         for leaf in leaves:
@@ -218,7 +217,7 @@ class Outputs:
         """Drop the traced arrays."""
         self.arrays = []
 
-    def build(self, arrays: list[Any]) -> Any:
+    def build(self, arrays: Sequence[Array]) -> Tree:
         """What the function returned, with these arrays."""
         rest = iter(arrays)
         leaves = [next(rest) if is_array else static for is_array, static in self._slots]

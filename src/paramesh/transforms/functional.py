@@ -14,16 +14,16 @@ import jax
 from paramesh.errors import DuplicateNameError, TraceError
 from paramesh.parameter import Parameter, Pool
 from paramesh.state import tracing
-from paramesh.tensor.base import as_value, raw, wrap
+from paramesh.tensor.base import TensorInput, as_value, raw, wrap
 from paramesh.tensor.promotion import scalar_kind
 from paramesh.transforms.bodies import Body, lifted
 from paramesh.transforms.reachability import parameters_of
 
 
-@tracing.door
+@tracing.public_call
 def functional_call(
     fn: Callable[..., Any],
-    values: Mapping[str, Any],
+    values: Mapping[str, TensorInput],
     *args: Any,
     mutable: bool = False,
     **kwargs: Any,
@@ -31,7 +31,7 @@ def functional_call(
     """Call a Cell (or function) with other values for its Parameters, which stay as they are.
 
     Args:
-        fn: a Cell, or a function that leads to Parameters.
+        fn: a Cell, or a function from which Parameters are reachable.
         values: {full name: Tensor or array}; Parameters not named keep their present values.
         *args: of the call.
         **kwargs: of the call.
@@ -55,7 +55,7 @@ def functional_call(
     for name, value in values.items():
         if name not in by_name:
             raise KeyError(
-                f"functional_call: there is no Parameter '{name}'. "
+                f"functional_call: there is not a Parameter '{name}'. "
                 f"Names: {', '.join(sorted(by_name)) or '(none)'}."
             )
         param = by_name[name]
@@ -72,8 +72,8 @@ def functional_call(
         return out
     written: dict[Parameter, None] = {}
     for state in frame.written:
-        members = [p for _, p in state.members()] if isinstance(state, Pool) else [state]
-        written.update(dict.fromkeys(members))
+        params: list[Any] = [p for _, p in state.entries()] if isinstance(state, Pool) else [state]
+        written.update(dict.fromkeys(params))
     return out, {p.name: wrap(frame.get(p)) for p in written}
 
 
@@ -98,13 +98,13 @@ def vmap(fn: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callabl
 
 
 def _read_only(fn: Callable[..., Any], what: str) -> Callable[..., Any]:
-    @tracing.door
+    @tracing.public_call
     def run(*args: Any, **kwargs: Any) -> Any:
         body = Body(fn, args, kwargs, {})
         if body.written:
             names = ", ".join(f"'{p.name}'" for p in body.written)
             raise TraceError(
-                f"{what}: the function writes {names}, which would get one value per example. "
+                f"{what}: the function writes {names}, which would get one value for each example. "
                 "Use functional_call(net, values, x, mutable=True) under jax.vmap and reduce "
                 "the values it returns, or set_train(False)."
             )

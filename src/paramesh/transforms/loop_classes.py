@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from paramesh.tensor.base import raw, wrap
+from paramesh.array_types import Tree
+from paramesh.tensor.base import TensorInput, raw, wrap
 from paramesh.tensor.trees import is_tensor
 from paramesh.transforms.control_flow import fori_loop, scan, while_loop
 from paramesh.transforms.loop_values import stacked
@@ -15,7 +16,7 @@ class WhileLoop:
     """Class form of `while_loop`."""
 
     def __call__(
-        self, cond_func: Callable[..., Any], loop_func: Callable[..., Any], init_val: Any
+        self, cond_func: Callable[..., Any], loop_func: Callable[..., Any], init_val: Tree
     ) -> Any:
         """`init_val = loop_func(init_val)` as long as `cond_func(init_val)` is true."""
         return while_loop(cond_func, loop_func, init_val)
@@ -26,10 +27,10 @@ class ForiLoop:
 
     def __call__(
         self,
-        lower: Any,
-        upper: Any,
+        lower: TensorInput,
+        upper: TensorInput,
         loop_func: Callable[..., Any],
-        init_val: Any,
+        init_val: Tree,
         unroll: bool = True,
     ) -> Any:
         """`init_val = loop_func(i, init_val)` for i from `lower` to `upper - 1`.
@@ -50,8 +51,8 @@ class Scan:
     def __call__(
         self,
         loop_func: Callable[..., Any],
-        init: Any,
-        xs: Any,
+        init: Tree,
+        xs: Tree,
         length: int | None = None,
         unroll: bool = True,
     ) -> Any:
@@ -62,7 +63,7 @@ class Scan:
             init: the first carry.
             xs: a Tensor, iterated over along its first axis, or a tuple or list of Tensors of one
                 shape, iterated over one by one; None with `length`.
-            length: number of turns, if there are no `xs`.
+            length: number of iterations, if there are no `xs`.
             unroll: accepted as in MindSpore: the compiler decides.
         """
         if isinstance(xs, tuple | list) and xs and all(map(is_tensor, xs)):

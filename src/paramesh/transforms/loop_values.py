@@ -1,12 +1,12 @@
-"""What branches give and loops carry: what it may be, and the errors for what it may not.
+"""Outputs of branches and carries of loops: checks, and their errors.
 
 Glossary
-    by hand     python itself takes the branch or turns the loop, operator by operator
+    eager       of a branch or loop: Python itself runs it, operator by operator
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,31 +15,33 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh import context
+from paramesh.array_types import Array
 from paramesh.dtype import int32, to_dtype, x64
 from paramesh.errors import TraceError
 from paramesh.state import trace_scope
+from paramesh.state.frames import AnyState
 from paramesh.tensor.base import raw
 from paramesh.tensor.promotion import cast, scalar_kind
 from paramesh.tensor.trees import Nest
 from paramesh.transforms.bodies import Body, name_of
 
 
-def by_hand(leaves: Iterable[Any] = ()) -> bool:
-    """Whether python takes branches and turns loops itself: in PyNative mode, uncompiled.
+def runs_eagerly(leaves: Iterable[Any] = ()) -> bool:
+    """Whether Python runs branches and loops itself: in PyNative mode, uncompiled.
 
     Args:
-        leaves: raw arrays that have to be known for it.
+        leaves: raw arrays that have to be concrete for it.
     """
     if context.get_context("mode") != context.PYNATIVE_MODE:
         return False
-    notes = trace_scope.current()
-    if notes is not None and notes.compiled:
+    scope = trace_scope.current()
+    if scope is not None and scope.compiled:
         return False
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
 
 
 def known(value: Any) -> bool | None:
-    """The truth of a raw value; None if it is traced and has none."""
+    """The truth value of a raw value; None if it is traced."""
     try:
         return bool(value)
     except jax.errors.ConcretizationTypeError:
@@ -50,7 +52,7 @@ def single(what: str, which: str, value: Any) -> Any:
     """The raw value, of shape (), of a bool, a number or a Tensor of one element.
 
     Raises:
-        TypeError: it is neither. ValueError: it has several elements.
+        TypeError: it is something else. ValueError: it has several elements.
     """
     try:
         value = raw(value)
@@ -67,10 +69,10 @@ def single(what: str, which: str, value: Any) -> Any:
 
 
 def bound(which: str, value: Any) -> Any:
-    """A bound of a loop as Int32: a numpy number if it is known, otherwise a tracer.
+    """A bound of a loop as Int32: a numpy number if it is concrete, otherwise a tracer.
 
     Raises:
-        TypeError: it is no integer.
+        TypeError: it is not an integer.
     """
     value = single("fori_loop", which, value)
     if isinstance(value, bool) or not jnp.issubdtype(jnp.result_type(value), jnp.integer):
@@ -81,10 +83,10 @@ def bound(which: str, value: Any) -> Any:
 
 
 def length_of(rows: Sequence[Any], length: int | None) -> int:
-    """How often `scan` turns.
+    """The number of iterations of `scan`.
 
     Raises:
-        ValueError: nothing says it, or two things say different.
+        ValueError: it is not given, or lengths differ.
     """
     if not rows and length is None:
         raise ValueError("scan needs xs to iterate over, or length=.")
@@ -98,10 +100,10 @@ def length_of(rows: Sequence[Any], length: int | None) -> int:
     return lengths.pop()
 
 
-def stacked(parts: Sequence[Any]) -> Any:
+def stacked(arrays: Sequence[Array]) -> Array:
     """Raw arrays of one shape along a new first axis."""
-    with x64(*parts):
-        return jnp.stack(parts)
+    with x64(*arrays):
+        return jnp.stack(arrays)
 
 
 def shapes_of(
@@ -128,7 +130,7 @@ def shapes_of(
 def check_carry(
     what: str, which: str, nest: Nest, given: list[Any], after: Nest, got: Sequence[Any]
 ) -> None:
-    """See that a loop's body gives what it gets.
+    """Check that a loop's body returns the structure, shapes and types of what it takes.
 
     Raises:
         TypeError: another structure, shape or element type.
@@ -136,16 +138,16 @@ def check_carry(
     if nest.like(after) and all(map(_alike, given, got)):
         return
     raise TypeError(
-        f"{what}: {which} must give what it gets, with the same structure, shapes and element "
-        f"types; it got {_shown(nest, given)} and gave {_shown(after, got)}. Give the first value "
-        "the shape and type that the later ones have."
+        f"{what}: {which} must return the structure, shapes and element types that it takes; it "
+        f"took {_shown(nest, given)} and returned {_shown(after, got)}. Start with the shape and "
+        "type that the later values have."
     )
 
 
 def check_branches(
     what: str, branches: Sequence[Callable[..., Any]], shapes: Sequence[Any], nests: Sequence[Nest]
 ) -> None:
-    """See that all branches give the same.
+    """Check that all branches return the same structure, shapes and types.
 
     Raises:
         TypeError: they differ in structure, shape or element type.
@@ -154,14 +156,16 @@ def check_branches(
         if nests[0].like(nest) and all(map(_alike, shapes[0][0], got)):
             continue
         raise TypeError(
-            f"{what}: the branches must give the same structure, shapes and element types; "
-            f"'{name_of(branches[0])}' gives {_shown(nests[0], shapes[0][0])}, "
-            f"'{name_of(branch)}' gives {_shown(nest, got)}."
+            f"{what}: the branches must return the same structure, shapes and element types; "
+            f"'{name_of(branches[0])}' returns {_shown(nests[0], shapes[0][0])}, "
+            f"'{name_of(branch)}' returns {_shown(nest, got)}."
         )
 
 
-def check_states(what: str, states: Iterable[Any], shapes: Iterable[Any], values: Any) -> None:
-    """See that written Parameters keep their shapes and element types.
+def check_states(
+    what: str, states: Iterable[AnyState], shapes: Iterable[Any], values: Mapping[AnyState, Array]
+) -> None:
+    """Check that written Parameters keep their shapes and element types.
 
     Args:
         what: who writes them.
@@ -175,7 +179,7 @@ def check_states(what: str, states: Iterable[Any], shapes: Iterable[Any], values
     for state, got in zip(states, shapes, strict=True):
         if not _alike(values[state], got):
             raise TraceError(
-                f"{what} makes {_one(values[state])} of Parameter '{state.name}' into {_one(got)}. "
+                f"{what} turns {_one(values[state])} of Parameter '{state.name}' into {_one(got)}. "
                 "Inside loops and branches Parameters keep their shapes and element types."
             )
 

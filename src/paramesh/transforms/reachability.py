@@ -1,7 +1,7 @@
-"""What a function leads to, found without running it.
+"""Parameters and Cells that are reachable from a function, found without running it.
 
-Its Parameters are hints: they save `jit` a second trace and are never trusted. Its Cells are what a
-program of it may depend on, called or not.
+The Parameters are hints: they save `jit` a second trace and are never trusted. The Cells are what a
+program of the function may depend on, called or not.
 """
 
 from __future__ import annotations
@@ -11,31 +11,33 @@ import types
 from typing import Any
 
 from paramesh.parameter import Parameter
-from paramesh.state import tracing
+from paramesh.state.protocols import VisitedCell
 
 
 def parameters_of(thing: Any, depth: int = 4) -> list[Parameter]:
-    """Parameters that a function, Cell, optimizer or container leads to: hints for `jit`."""
+    """Parameters reachable from a function, Cell, optimizer or container: hints for `jit`."""
     return [item for item in _found(thing, depth) if isinstance(item, Parameter)]
 
 
-def cells_of(thing: Any, depth: int = 4) -> list[tracing.Visited]:
-    """Cells that a function, Cell, optimizer or container leads to, without those inside them."""
+def cells_of(thing: Any, depth: int = 4) -> list[VisitedCell]:
+    """Cells reachable from a function, Cell, optimizer or container, without those inside them."""
     return [item for item in _found(thing, depth) if not isinstance(item, Parameter)]
 
 
-def is_cell(thing: Any) -> bool:
-    """Whether something is a Cell."""
+def is_cell(thing: object) -> bool:
+    """Whether an object is a Cell."""
     return hasattr(type(thing), "_inside")
 
 
-def _found(thing: Any, depth: int) -> dict[Any, None]:
-    found: dict[Any, None] = {}
+def _found(thing: Any, depth: int) -> dict[Parameter | VisitedCell, None]:
+    found: dict[Parameter | VisitedCell, None] = {}
     _collect(thing, depth, found, set())
     return found
 
 
-def _collect(thing: Any, depth: int, found: dict[Any, None], seen: set[int]) -> None:
+def _collect(
+    thing: Any, depth: int, found: dict[Parameter | VisitedCell, None], seen: set[int]
+) -> None:
     if depth < 0 or id(thing) in seen:
         return
     seen.add(id(thing))

@@ -1,58 +1,57 @@
-"""How the arrays of states come to where programs want them, while nobody else has to wait.
+"""Resharding the arrays of states for a program, without making readers wait.
 
-In several processes such a move may wait for the others. So it is made without the lock that
-readers take, and put into its place afterwards, unless somebody has written meanwhile. Programs
-that share states wait for each other's moves: how many moves there are, which all processes have to
-agree about, must not depend on which thread comes first.
+With several processes, resharding may wait for the others. So it is done without the lock that
+readers take, and stored afterwards, unless the state was written in the meantime. Programs that
+share states wait for each other's resharding: how often it happens, which all processes have to
+agree on, must not depend on which thread comes first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from operator import attrgetter
-from typing import Any
 
+from paramesh.array_types import Array
 from paramesh.state import storage
 from paramesh.state.placement import Placement
+from paramesh.state.protocols import State
+from paramesh.transforms.escaped_buffers import contents_of
 
-_contents = attrgetter("_contents")
 
+def relocate(place: Placement, states: Sequence[State]) -> None:
+    """Reshard the arrays of states for programs; no lock of theirs may be held.
 
-def relocate(place: Placement, states: Sequence[Any]) -> None:
-    """Bring the arrays of states to where programs want them; no lock of theirs may be held.
-
-    States that another thread has given a recipe, or an array from elsewhere, meanwhile are left as
-    they are: whoever needs them looks again with the lock.
+    States to which another thread has given a recipe or another array in the meantime are left as
+    they are: the caller checks again with the lock.
     """
-    groups: dict[storage.Domain, list[Any]] = {}
+    groups: dict[storage.Domain, list[State]] = {}
     for state in states:
         groups.setdefault(storage.domain_of(state), []).append(state)
-    # One after the other: threads of two networks that share a random generator would otherwise
-    # wait for each other, across processes.
-    for domain, members in groups.items():
+    # One domain after another: threads of two networks that share a random generator would
+    # otherwise wait for each other, across processes.
+    for domain, group in groups.items():
         with domain.settling:
-            before = storage.still(members, _contents)
+            before = storage.still(group, contents_of)
             if not storage.UNREADY.isdisjoint(map(type, before)):
                 continue
-            # While these are referred to here, a step of another thread hands over copies.
+            # While these references exist, a step of another thread donates copies.
             after = list(before)
-            place.reshard(members, after)
+            place.reshard(group, after)
             moved = [
                 (state, old, new)
-                for state, old, new in zip(members, before, after, strict=True)
+                for state, old, new in zip(group, before, after, strict=True)
                 if new is not old
             ]
             if moved:
-                storage.inside(members[0], storage.relocate, moved)
+                storage.inside(group[0], storage.relocate, moved)
 
 
-def settled_arrays(place: Placement, states: Sequence[Any]) -> list[Any]:
-    """The arrays of states, where programs want them."""
+def settled_arrays(place: Placement, states: Sequence[State]) -> list[Array]:
+    """The arrays of states, in the shardings that programs need."""
     while states:
         for state in states:
             state._concrete()
         relocate(place, states)
-        arrays = storage.still(states, _contents)
+        arrays = storage.still(states, contents_of)
         if storage.UNREADY.isdisjoint(map(type, arrays)) and place.settled(states, arrays):
             return arrays
     return []

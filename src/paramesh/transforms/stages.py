@@ -1,27 +1,29 @@
-"""What a compiled function is on its way to the device: `.lower(…)`, and `.compile()` of that.
+"""The stages of a compiled function before it runs: `.lower(…)`, and `.compile()` of that.
 
-They are `jax.stages` over Parameters. Nothing is computed for them: a network that is only declared
-can be lowered and compiled for its costs, and stays weightless.
+They are `jax.stages` over Parameters. Nothing is computed: a network that is only declared can be
+lowered and compiled for its cost analysis, and stays weightless.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
 import numpy as np
 
-from paramesh.dtype import x64_enabled, x64_set
+from paramesh.array_types import ArrayLike
+from paramesh.dtype import x64_if
 from paramesh.errors import TraceError
 from paramesh.parameter import materialise
-from paramesh.state import placement, tracing
+from paramesh.state import placement
+from paramesh.transforms.call_arguments import ParsedCall
 from paramesh.transforms.executable import ZERO, Executable
 from paramesh.transforms.relocation import settled_arrays
 
 
 class Lowered:
-    """A function as a program that is not compiled yet; `CompiledFunction.lower` gives it.
+    """A traced function that is not compiled yet; `CompiledFunction.lower` returns it.
 
     Attributes:
         stage: the `jax.stages.Lowered`. Its inputs are the values of Parameters that are written,
@@ -29,15 +31,20 @@ class Lowered:
     """
 
     def __init__(
-        self, name: str, parse: Callable[..., Any], key: Any, entry: Executable, leaves: list[Any]
+        self,
+        name: str,
+        parse: Callable[..., Any],
+        key: Any,
+        executable: Executable,
+        leaves: list[ArrayLike],
     ) -> None:
-        self._name, self._parse, self._key, self._entry = name, parse, key, entry
-        with _width(entry):
-            program: Any = entry.program
-            self.stage: Any = program.lower(*_inputs(entry, leaves))
+        self._name, self._parse, self._key, self._entry = name, parse, key, executable
+        with x64_if(executable.use_64bit):
+            program: Any = executable.program
+            self.stage: Any = program.lower(*_inputs(executable, leaves))
 
     def as_text(self, dialect: str | None = None) -> str:
-        """The program as text, in StableHLO if nothing else is asked for."""
+        """The program as text, in StableHLO by default."""
         return self.stage.as_text(dialect)
 
     def cost_analysis(self) -> Any:
@@ -50,7 +57,7 @@ class Lowered:
         Args:
             compiler_options: of XLA.
         """
-        with _width(self._entry):
+        with x64_if(self._entry.use_64bit):
             stage = self.stage.compile(compiler_options)
         return Compiled(self._name, self._parse, self._key, self._entry, stage)
 
@@ -63,17 +70,22 @@ class Compiled:
     """
 
     def __init__(
-        self, name: str, parse: Callable[..., Any], key: Any, entry: Executable, stage: Any
+        self,
+        name: str,
+        parse: Callable[..., ParsedCall | None],
+        key: Hashable,
+        executable: Executable,
+        stage: jax.stages.Compiled,
     ) -> None:
         self._name, self._parse, self._key, self.stage = name, parse, key, stage
-        self._entry = entry.compiled_as(stage)
+        self._entry = executable.compiled_as(stage)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run it; Parameters that it writes get their new values.
 
         Raises:
             TypeError: inputs of other shapes or element types, or other constants.
-            TraceError: the network is no longer as it was (`set_train`, its members, …).
+            TraceError: the network has changed (`set_train`, its structure, …).
         """
         call = self._parse(args, kwargs)
         if call is None or call[0] != self._key:
@@ -84,13 +96,13 @@ class Compiled:
         if not self._entry.current():
             raise TraceError(
                 f"'{self._name}': the network has changed since it was compiled (set_train, "
-                "members, requires_grad or settings). Lower and compile it again."
+                "structure, requires_grad or settings). Lower and compile it again."
             )
         return self._entry.run(call[1])
 
     def as_text(self) -> str:
         """The program as XLA optimised it, as text."""
-        return self.stage.as_text()
+        return self.stage.as_text() or ""
 
     def cost_analysis(self) -> Any:
         """What XLA estimates: `flops`, `bytes accessed`, … (depends on the backend)."""
@@ -101,15 +113,11 @@ class Compiled:
         return self.stage.memory_analysis()
 
 
-def _width(entry: Executable) -> Any:
-    return x64_set(True) if entry.wide and not x64_enabled() else tracing.nothing
-
-
-def _inputs(entry: Executable, leaves: list[Any]) -> tuple[Any, Any, Any]:
-    """What the program takes: shapes where they are enough, arrays where their places matter."""
+def _inputs(executable: Executable, leaves: list[ArrayLike]) -> tuple[Any, Any, Any]:
+    """The program's inputs: shapes where they suffice, arrays where their sharding matters."""
     place = placement.current()
-    states = (entry.donated, entry.kept)
-    zero = [ZERO] if entry.pooled else []
+    states = (executable.donated, executable.kept)
+    zero = [ZERO] if executable.pooled else []
     if place.count == 1:
         donated, kept = (
             [jax.ShapeDtypeStruct(place.shape(s), s.dtype.np_dtype) for s in group]
@@ -117,14 +125,14 @@ def _inputs(entry: Executable, leaves: list[Any]) -> tuple[Any, Any, Any]:
         )
         shapes = [
             leaf
-            if isinstance(leaf, float | complex)
+            if isinstance(leaf, bool | int | float | complex)
             else jax.ShapeDtypeStruct(
                 np.shape(leaf), leaf.dtype, weak_type=getattr(leaf, "weak_type", False)
             )
             for leaf in leaves
         ]
         return donated, kept, [*shapes, *zero]
-    materialise([*entry.donated, *entry.kept])
+    materialise([*executable.donated, *executable.kept])
     arrays = [settled_arrays(place, group) for group in states]
     leaves = place.place_inputs(leaves)
     return arrays[0], arrays[1], [*leaves, *(place.constant(np.int32(z)) for z in zero)]

@@ -1,7 +1,7 @@
 """Arguments that are constants of a program, and programs that are kept with their function.
 
 A program is made for one value of each constant, so a constant must be hashable, and must not hold
-Tensors: they would be in the program as they were while it was traced, and stay so.
+Tensors: the program would keep their values of the time when it was traced.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import types
 import weakref
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import jax
@@ -22,13 +22,13 @@ from paramesh.transforms.reachability import is_cell
 _PLAIN = (int, bool, str, bytes, type(None))
 #: How deep containers in an object's attributes are looked into.
 _DEPTH = 2
-#: Of so many ways to make a transform of one function the programs are kept.
+#: Of this many transforms of one function the programs are kept.
 _KEPT = 8
 _SHELF = "_paramesh_programs"
 
 
-def checked(fn: Any, value: Any, name: Any = None) -> Hashable:
-    """An argument that can be a constant of a program.
+def checked(fn: Callable[..., Any], value: Hashable, name: str | int | None = None) -> Hashable:
+    """An argument as a constant of a program.
 
     Args:
         fn: the compiled function.
@@ -62,12 +62,12 @@ def checked(fn: Any, value: Any, name: Any = None) -> Hashable:
     return value
 
 
-def _is_method_of(fn: Any, value: Any) -> bool:
+def _is_method_of(fn: object, value: object) -> bool:
     """Whether `fn` is a method of the class of `value`, which is its `self` then."""
     return any(item is fn for base in type(value).__mro__ for item in vars(base).values())
 
 
-def _arrays(value: Any) -> Iterator[str]:
+def _arrays(value: object) -> Iterator[str]:
     """The attributes of an object that hold Tensors or arrays; Parameters are none."""
     fields = dict(getattr(value, "__dict__", {}))
     for base in type(value).__mro__:
@@ -80,7 +80,7 @@ def _arrays(value: Any) -> Iterator[str]:
             yield name
 
 
-def _holds_array(item: Any, depth: int) -> bool:
+def _holds_array(item: object, depth: int) -> bool:
     if isinstance(item, Tensor | jax.Array | np.ndarray):
         return not isinstance(item, Parameter)
     if depth and isinstance(item, list | tuple | set):
@@ -95,23 +95,23 @@ class _Shelf:
 
     def __init__(self, fn: Any) -> None:
         self.of = weakref.ref(fn)
-        self.programs: OrderedDict[Any, dict[Any, Any]] = OrderedDict()
+        self.programs: OrderedDict[Hashable, dict[Hashable, Any]] = OrderedDict()
 
-    def __reduce__(self) -> Any:
-        return _no_shelf, ()  # programs stay where they were compiled
+    def __reduce__(self) -> tuple[Callable[[], None], tuple[()]]:
+        return _no_shelf, ()  # programs stay in the process that compiled them
 
 
 def _no_shelf() -> None:
     return None
 
 
-def programs_of(fn: Any, way: Hashable) -> dict[Any, Any]:
-    """Where the programs of a function are kept, so that they outlive one call of `jit` or `grad`.
+def programs_of(fn: object, way: Hashable) -> dict[Hashable, Any]:
+    """The programs of a function, stored with it so that they outlive one call of `jit` or `grad`.
 
     `paramesh.grad(f)` in a loop makes a new object each time, but compiles once.
 
     Args:
-        fn: a function or Cell; the programs live as long as it does.
+        fn: a function or Cell; its programs live as long as it does.
         way: what else they depend on.
     """
     if not isinstance(fn, types.FunctionType) and not is_cell(fn):

@@ -1,11 +1,11 @@
-"""Work that has to come to its end once it has begun, whatever happens to the thread that asks.
+"""Work that has to complete once it has begun, whatever happens to the thread that waits for it.
 
-Signal handlers run on the main thread, and an exception from outside is set in a thread that
-somebody knows. A thread of paramesh's is neither.
+Signal handlers run on the main thread, and an exception from outside is set in a thread whose
+identity is known. A thread of paramesh is neither.
 
-What waits here are locks and queues that are written in C. Those of `threading` and
+The waiting here uses locks and queues that are written in C. Those of `threading` and
 `concurrent.futures` that are written in Python (Event, Condition, Semaphore, the executors) stay
-locked for good when an exception from outside comes at a bad moment.
+locked forever when an exception from outside comes at a bad moment.
 """
 
 from __future__ import annotations
@@ -15,25 +15,26 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
 T = TypeVar("T")
 
 #: Threads that wait for work.
 _idle: deque[_Worker] = deque()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_idle.clear)  # threads do not come along
+    os.register_at_fork(after_in_child=_idle.clear)  # threads do not survive a fork
 
 
-class _Errand:
-    def __init__(self, work: Callable[[], Any]) -> None:
+class _Task(Generic[T]):
+    def __init__(self, work: Callable[[], T]) -> None:
         self._work = work
-        # Held by who comes first: the thread that does the work, or the caller who calls it off.
+        # Held by whichever comes first: the thread that does the work, or the caller who cancels
+        # it.
         self._begun = threading.Lock()
         # Held until it has been done.
         self._undone = threading.Lock()
         self._undone.acquire()
-        self._result: Any = None
+        self._result: T | None = None
         self._error: BaseException | None = None
 
     def do(self) -> None:
@@ -46,17 +47,17 @@ class _Errand:
         finally:
             self._undone.release()
 
-    def result(self) -> Any:
+    def result(self) -> T:
         with self._undone:
-            error, self._error = self._error, None  # its frames refer to this
+            error, self._error = self._error, None  # its frames refer to this task
         if error is not None:
             raise error
-        return self._result
+        return cast(T, self._result)
 
-    def call_off(self) -> None:
-        """See to it that nothing is done later: the work is not begun, or it has ended.
+    def cancel(self) -> None:
+        """Make sure that nothing is done later: the work never begins, or it has ended.
 
-        A second exception ends the waiting: who presses Stop twice means it.
+        A second exception ends the waiting: the user has insisted.
         """
         if not self._begun.acquire(blocking=False):
             with self._undone:
@@ -65,32 +66,32 @@ class _Errand:
 
 class _Worker:
     def __init__(self) -> None:
-        self.errands: SimpleQueue[_Errand] = SimpleQueue()
+        self.tasks: SimpleQueue[_Task[Any]] = SimpleQueue()
         threading.Thread(target=self._serve, name="paramesh-step", daemon=True).start()
 
     def _serve(self) -> None:
         while True:
-            self.errands.get().do()
+            self.tasks.get().do()
             _idle.append(self)
 
 
-def on_thread_of_its_own(work: Callable[[], T]) -> T:
-    """`work()`, done elsewhere.
+def run_on_own_thread(work: Callable[[], T]) -> T:
+    """`work()` on another thread.
 
-    An exception in this thread leaves it done or not begun: when this returns or raises, nothing
-    goes on. After a second one, it may.
+    An exception in this thread finds it finished or prevents its start: when this returns or
+    raises, nothing is still running. After a second exception, it may be.
 
     Raises:
         BaseException: what `work` raises.
     """
-    errand = _Errand(work)
+    task = _Task(work)
     try:
         try:
             worker = _idle.pop()
         except IndexError:
             worker = _Worker()
-        worker.errands.put(errand)
-        return cast(T, errand.result())
+        worker.tasks.put(task)
+        return task.result()
     except BaseException:
-        errand.call_off()
+        task.cancel()
         raise

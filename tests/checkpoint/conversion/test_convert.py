@@ -19,14 +19,14 @@ from paramesh.checkpoint.conversion import converter as converting
 from paramesh.checkpoint.conversion.converter import KINDS_KEY, Conversion, convert
 from paramesh.checkpoint.conversion.renaming import Renaming
 from paramesh.checkpoint.formats.interface import Entry
-from paramesh.checkpoint.formats.storage_dtypes import at_rest
+from paramesh.checkpoint.formats.storage_dtypes import storage_dtype
 from paramesh.checkpoint.opening import FORMATS, open_sink, open_source
 from paramesh.dtype import bfloat16, float16, float32
 from paramesh.errors import CheckpointError
 
 
 def write(path: Path, arrays: dict[str, Any], **settings: Any) -> Path:
-    entries = [Entry.of(name, at_rest(a.dtype), a.shape) for name, a in arrays.items()]
+    entries = [Entry.of(name, storage_dtype(a.dtype), a.shape) for name, a in arrays.items()]
     with open_sink(path, "safetensors", entries, **settings) as sink:
         for name, array in arrays.items():
             sink.write(name, array)
@@ -62,7 +62,7 @@ ARRAYS: dict[str, Any] = {
 @pytest.fixture(params=[1 << 20, 3], ids=["whole", "parts"])
 def _parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole arrays, or parts of 3 elements."""
-    monkeypatch.setattr(converting, "PART", request.param)
+    monkeypatch.setattr(converting, "CHUNK", request.param)
     monkeypatch.setattr(converting, "_SMALL", 0)
 
 
@@ -205,15 +205,15 @@ def test_rules_that_are_none(rule: str, message: str) -> None:
     [
         ("a.safetensors", Conversion(), FileExistsError, "is the source itself"),
         ("link.safetensors", Conversion(overwrite=True), FileExistsError, "is the source itself"),
-        ("old.safetensors", Conversion(), FileExistsError, "is there already, and was left as it"),
+        ("old.safetensors", Conversion(), FileExistsError, "already exists, and was left"),
         ("folder.safetensors", Conversion(overwrite=True), FileExistsError, "is a folder"),
         ("no/b.safetensors", Conversion(), FileNotFoundError, "There is no folder"),
-        ("b.bin", Conversion(), ValueError, "none of the endings that tell the format"),
-        ("b.bin", Conversion(format="zip"), ValueError, "no checkpoint format 'zip'"),
+        ("b.bin", Conversion(), ValueError, "no suffix of a known format"),
+        ("b.bin", Conversion(format="zip"), ValueError, "Unknown checkpoint format 'zip'"),
         (NEW, Conversion(to="torch", back="flax"), ValueError, "or from them, not both"),
-        (NEW, Conversion(layers={"a": "Dense"}), ValueError, "are for a change of names"),
+        (NEW, Conversion(layers={"a": "Dense"}), ValueError, "Layer kinds need a library"),
         (NEW, Conversion(rename=lambda name: "x"), ValueError, "Two arrays would be named"),
-        (NEW, Conversion(rename=lambda name: ""), ValueError, "leave no name for 'fc.we"),
+        (NEW, Conversion(rename=lambda name: ""), ValueError, "leave an empty name for 'fc.we"),
     ],
 )
 def test_what_is_refused_changes_nothing(
@@ -255,7 +255,9 @@ def test_an_old_file_is_replaced_only_by_a_complete_one(
 def test_damaged_kinds_in_the_file(tmp_path: Path) -> None:
     arrays = {"fc.weight": np.ones((2, 2), np.float32)}
     path = write(tmp_path / "a.safetensors", arrays, metadata={KINDS_KEY: "[1]"})
-    with pytest.raises(CheckpointError, match=r"'paramesh\.layers' is no JSON of prefixes"):
+    with pytest.raises(
+        CheckpointError, match=r"'paramesh\.layers' is not a JSON object of prefixes"
+    ):
         convert(path, tmp_path / "b.safetensors", Conversion(back="torch"))
 
 

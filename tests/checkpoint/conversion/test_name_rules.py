@@ -18,7 +18,7 @@ from paramesh.checkpoint.conversion.layer_kinds import guess, kinds_of
 from paramesh.checkpoint.conversion.name_plan import ConversionPlan, name_plan, plain_plan, renamed
 from paramesh.checkpoint.conversion.name_rules import KIND_OF_LAYER, KINDS, LIBRARIES, members
 from paramesh.checkpoint.formats.interface import Entry
-from paramesh.checkpoint.formats.storage_dtypes import at_rest
+from paramesh.checkpoint.formats.storage_dtypes import storage_dtype
 from paramesh.tensor import Tensor
 
 Arrays = dict[str, Any]
@@ -31,10 +31,10 @@ class Held:
         self.arrays = arrays
 
     def entries(self) -> list[Entry]:
-        return [Entry.of(name, at_rest(a.dtype), a.shape) for name, a in self.arrays.items()]
+        return [Entry.of(name, storage_dtype(a.dtype), a.shape) for name, a in self.arrays.items()]
 
     def entry(self, name: str) -> Entry:
-        return Entry.of(name, at_rest(self.arrays[name].dtype), self.arrays[name].shape)
+        return Entry.of(name, storage_dtype(self.arrays[name].dtype), self.arrays[name].shape)
 
     def read(self, name: str) -> Any:
         return self.arrays[name]
@@ -258,7 +258,7 @@ def test_norms_of_torch_without_bias_stay() -> None:
     [
         ({"fc": "Dens"}, "There are no name rules for 'Dens'; there are Dense, BiDense"),
         ({"none": "Dense"}, "No layer 'none' has parameters of a Dense: none.weight, none.bias"),
-        ({"fc": "MultiheadAttention:0"}, "the number of heads is no number from 1"),
+        ({"fc": "MultiheadAttention:0"}, "the number of heads must be a positive integer"),
     ],
 )
 def test_given_kinds_that_cannot_be(given: dict[str, str], message: str) -> None:
@@ -317,7 +317,9 @@ def test_members_of_a_kind_are_told_by_name() -> None:
         "moving_variance",
     ]
     assert [member.name for member in members("BatchNorm", "")][2:] == ["mean", "variance"]
-    assert layer_kinds.by_prefix([Entry.of("a.b", at_rest(np.dtype("f4")), ())]).keys() == {"a"}
+    assert layer_kinds.by_prefix([Entry.of("a.b", storage_dtype(np.dtype("f4")), ())]).keys() == {
+        "a"
+    }
 
 
 # Numbers: the layer of the other library, with the converted parameters, gives the same outputs.

@@ -47,12 +47,12 @@ MAGIC = 0x1950A86A20F9469CFC6C  # what torch.save wrote first before 1.6
 FILES: dict[str, tuple[bytes, str]] = {
     "npz": (saved(lambda f: np.savez(f, a=ARRAY)), r"a NumPy archive \(\.npz\)"),
     "npy": (saved(lambda f: np.save(f, ARRAY)), r"a NumPy array \(\.npy\)"),
-    "pt": (zipped("archive/data.pkl", "archive/data/0"), "a file of PyTorch"),
+    "pt": (zipped("archive/data.pkl", "archive/data/0"), "a PyTorch file"),
     "bin": (pickle.dumps(MAGIC, 2) + pickle.dumps(1001, 2), "a pickle, as PyTorch wrote before"),
-    "pdparams": (pickle.dumps({"a": ARRAY}), "a pickle of python"),
+    "pdparams": (pickle.dumps({"a": ARRAY}), "a Python pickle"),
     "keras": (zipped("metadata.json", "config.json", "model.weights.h5"), "a model of Keras"),
     "zip": (zipped("a.txt"), "a zip archive"),
-    "cut.npz": (saved(lambda f: np.savez(f, a=ARRAY))[:60], "a zip archive .* that was cut short"),
+    "cut.npz": (saved(lambda f: np.savez(f, a=ARRAY))[:60], "a zip archive .* that is truncated"),
     "msgpack": (b"\x81\xa6params\x81\xa5Dense\xc0", r"a msgpack file \(of flax\)"),
     "flax": (b"\xde\x00\x11\xa6params", r"a msgpack file \(of flax\)"),
     "h5": (b"\x89HDF\r\n\x1a\n" + bytes(100), r"an HDF5 file"),
@@ -60,20 +60,20 @@ FILES: dict[str, tuple[bytes, str]] = {
     "model": (b"\x08\x07\x12\x07pytorch\x1a\x051.9", "an ONNX model"),
     "onnx": (b"\x08\x03:\x10abc", "an ONNX model"),
     "mindir": (b"\n\x050.1.1\x12\x09MindSpore", "a MindIR graph"),
-    "gz": (gzip.compress(b"x"), "a file of gzip"),
-    "bz2": (bz2.compress(b"x"), "a file of bzip2"),
-    "xz": (lzma.compress(b"x"), "a file of xz"),
-    "zst": (b"\x28\xb5\x2f\xfd" + bytes(20), "a file of zstd"),
+    "gz": (gzip.compress(b"x"), "a gzip file"),
+    "bz2": (bz2.compress(b"x"), "a bzip2 file"),
+    "xz": (lzma.compress(b"x"), "an xz file"),
+    "zst": (b"\x28\xb5\x2f\xfd" + bytes(20), "a zstd file"),
     "tar": (saved(tar), "a tar archive"),
     "html": (b"\n  <!DOCTYPE HTML><html>Sign in", r"a web page \(HTML\)"),
-    "xml": (b'<?xml version="1.0"?><Error><Code>AccessDenied', "an XML text"),
+    "xml": (b'<?xml version="1.0"?><Error><Code>AccessDenied', "an XML document"),
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "a pointer of Git LFS"),
-    "json": (b'{"error": "not found"}', "a JSON text"),
+    "json": (b'{"error": "not found"}', "a JSON file"),
     "checkpoint": (b'model_checkpoint_path: "model"\n', "TensorFlow's list of checkpoints"),
     "data-00000-of-00001": (bytes(range(1, 100)), "a checkpoint of TensorFlow"),
     "index": (bytes(40) + bytes.fromhex("57fb808b247547db"), "a checkpoint of TensorFlow"),
     "pb": (b"\x08\x01\x12\x05abc", "a graph of TensorFlow"),
-    "zeros": (bytes(4096), "a file that begins with zeros alone"),
+    "zeros": (bytes(4096), "a file that begins with zeros only"),
 }
 
 
@@ -124,7 +124,7 @@ def test_folders(tmp_path: Path) -> None:
     refused(tmp_path / "model.ckpt", "a checkpoint of TensorFlow")  # the name that users give
     refused(tmp_path, "a checkpoint of TensorFlow")
     (tmp_path / "pytorch_model.bin").write_bytes(FILES["bin"][0])
-    refused(tmp_path, r"holds files of PyTorch \('pytorch_model\.bin'\)")
+    refused(tmp_path, r"contains PyTorch files \('pytorch_model\.bin'\)")
     (tmp_path / "saved_model.pb").write_bytes(FILES["pb"][0])
     refused(tmp_path, "a graph of TensorFlow")
     flax = tmp_path / "flax"
@@ -132,4 +132,4 @@ def test_folders(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="There is no checkpoint .*: it is a folder"):
         paramesh.load_checkpoint(flax)
     (flax / "flax_model.msgpack").write_bytes(FILES["msgpack"][0])
-    refused(flax, "holds a msgpack file")
+    refused(flax, "contains a msgpack file")

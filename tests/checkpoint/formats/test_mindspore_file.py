@@ -16,7 +16,7 @@ from paramesh import dtype as mstype
 from paramesh import nn
 from paramesh.checkpoint import load_checkpoint, load_param_into_net, save_checkpoint
 from paramesh.checkpoint.formats.mindspore_file import MindsporeSink
-from paramesh.checkpoint.formats.storage_dtypes import at_rest, int4x2
+from paramesh.checkpoint.formats.storage_dtypes import int4x2, storage_dtype
 from paramesh.checkpoint.opening import Entry, open_sink, open_source
 from paramesh.errors import CheckpointError
 from paramesh.tensor import Tensor
@@ -87,11 +87,12 @@ def test_what_was_read_is_written_to_the_same_bytes(name: str, tmp_path: Path) -
 def test_save_checkpoint_writes_the_bytes_of_mindspore(tmp_path: Path) -> None:
     values = load_checkpoint(FOLDER / "lenet.ckpt")
     given = FILES["lenet_append_numbers.ckpt"]["kwargs"]["append_dict"]
-    for name, more in {
+    cases: dict[str, dict[str, Any]] = {
         "lenet": {},
         "lenet_crc": {"crc_check": True},
         "lenet_append_numbers": {"append_dict": given},
-    }.items():
+    }
+    for name, more in cases.items():
         path = save_checkpoint(values, tmp_path / name, format="ckpt", **more)
         assert path.read_bytes() == (FOLDER / f"{name}.ckpt").read_bytes()
     given = {"note": "hello wörld", "epoch_num": 7, "fine": 0.1}
@@ -113,7 +114,7 @@ def test_numbers_of_append_dict_are_passed_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ENCRYPTED)
 def test_encrypted_files_say_what_to_do(name: str) -> None:
     mode = FILES[name]["kwargs"]["enc_mode"]
-    with pytest.raises(CheckpointError, match=f"is encrypted .{mode}.*without enc_key, in MindSp"):
+    with pytest.raises(CheckpointError, match=f"is encrypted .{mode}.*without enc_key in MindSp"):
         load_checkpoint(FOLDER / name)
 
 
@@ -134,7 +135,7 @@ def test_packed_pairs_of_4_bits_stay_as_they_are(tmp_path: Path) -> None:
 
 
 def test_what_mindspore_would_not_read_is_not_written(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'c'.*MindSpore reads no elements of type Complex64"):
+    with pytest.raises(ValueError, match="'c'.*MindSpore does not read elements of type Complex64"):
         save_checkpoint({"c": Tensor([1j], mstype.complex64)}, tmp_path / "x.ckpt")
     with pytest.raises(ValueError, match="needs at least one array"):
         save_checkpoint({}, tmp_path / "x.ckpt")
@@ -156,22 +157,22 @@ FLOATS = b"\x12\x07Float32"
     ("raw", "message"),
     [
         (b"", "ckpt file: it is empty"),
-        (b"\x08\x01", "at byte 0: no record begins here"),
-        (ONE + b"crc_num" + bytes(9), f"at byte {len(ONE)}: no record begins here"),
+        (b"\x08\x01", "at byte 0: there is no record at this offset"),
+        (ONE + b"crc_num" + bytes(9), f"at byte {len(ONE)}: there is no record at this offset"),
         (ONE[:-1], "a record should have 16 bytes, but 15 are left"),
-        (b"\n" + b"\xff" * 20, "a number does not end"),
-        (b"\n" + b"\xff" * 9 + b"\x7f", "a number does not end"),
+        (b"\n" + b"\xff" * 20, "a varint is not terminated"),
+        (b"\n" + b"\xff" * 9 + b"\x7f", "a varint is not terminated"),
         (b"\n" + b"\xff" * 8 + b"\x7f", "should have 9223372036854775807 bytes"),
         (record(b""), "does not begin with a name"),
         (record(b"\n\0"), "the name has 0 bytes"),
         (record(b"\n\x7fw"), "the name should have 127 bytes"),
-        (record(b"\n\x01\xff"), "the name is no UTF-8"),
+        (record(b"\n\x01\xff"), "the name is not valid UTF-8"),
         (b"\n\x05\n\x01w\x1a\0", "'w' at byte 2 is a MapParameter"),
-        (b"\n\x03\n\x01w", "of 'w' at byte 5: no tensor follows the name"),
-        (record()[:1] + b"\x12" + ONE[2:] + b"\x08\0", "more follows the tensor"),
+        (b"\n\x03\n\x01w", "'w' at byte 5: no tensor follows the name"),
+        (record()[:1] + b"\x12" + ONE[2:] + b"\x08\0", "there is data after the tensor"),
         (record(tensor=b"\x12\x04Int8"), "no content follows its element type"),
         (record(tensor=b"\x08\x01\x1a\x01\0"), "no element type follows its shape"),
-        (record(tensor=b"\x12\x04Int8\x1a\x01\0\x08\x01"), "more follows its content"),
+        (record(tensor=b"\x12\x04Int8\x1a\x01\0\x08\x01"), "there is data after its content"),
         (record(tensor=b"\x12\x04Int9\x1a\x01\0"), "'w' has elements of type b'Int9'"),
         (record(tensor=b"\x08" + b"\xff" * 9 + b"\x01" + FLOATS + b"\x1a\0"), "a negative size"),
         (
@@ -182,11 +183,11 @@ FLOATS = b"\x12\x07Float32"
         (record(tensor=b"\x08\x03" + FLOATS + b"\x1a\x04" + bytes(4)), "takes 12 bytes, not 4"),
         (record(tensor=b"\x08\x00\x08" + b"\xff" * 8 + b"\x7f" + FLOATS + b"\x1a\0"), "of such s"),
         (ONE + ONE, "takes 1 bytes, not 2"),
-        (ONE + record(b"\n\x01v") + ONE, "of 'w' at byte .*: the name is there twice"),
-        (ONE + record(tensor=b"\x12\x04Int8\x1a\x01\0"), "pieces do not belong together"),
-        (record(tensor=b"\x08\0\x12\x03str\x1a\x03abc"), "its text is no UTF-32"),
+        (ONE + record(b"\n\x01v") + ONE, "'w' at byte .*: the name is duplicated"),
+        (ONE + record(tensor=b"\x12\x04Int8\x1a\x01\0"), "pieces do not match"),
+        (record(tensor=b"\x08\0\x12\x03str\x1a\x03abc"), "its text is not valid UTF-32"),
         (record(tensor=b"\x08\x01\x12\x03str\x1a\x04a\0\0\0"), r"a str of shape \[1\]"),
-        (record(tensor=b"\x08\0\x12\x03str\x1a\0") + ONE, "the name is there twice"),
+        (record(tensor=b"\x08\0\x12\x03str\x1a\0") + ONE, "the name is duplicated"),
     ],
 )
 def test_files_that_cannot_be(raw: bytes, message: str, tmp_path: Path) -> None:
@@ -202,7 +203,7 @@ def test_many_axes(tmp_path: Path) -> None:
     tensor = b"\x08\x01" * 65 + b"\x12\x04Int8\x1a\x01\0"
     body = b"\n\x01w\x12" + bytes((len(tensor) | 128, 1)) + tensor
     (tmp_path / "x.ckpt").write_bytes(b"\n" + bytes((len(body) | 128, 1)) + body)
-    with pytest.raises(CheckpointError, match="of 'w' at byte 9: it has more than 64 axes"):
+    with pytest.raises(CheckpointError, match="'w' at byte 9: it has more than 64 axes"):
         open_source(tmp_path / "x.ckpt")
 
 
@@ -238,10 +239,10 @@ for name, value in found.items():
 )
 def test_mindspore_reads_what_is_written_here(tmp_path: Path) -> None:
     kinds = [kind for kind in mstype.ALL if not kind.is_complex()]
-    arrays = {
+    arrays: dict[str, Any] = {
         kind.long_name: np.arange(12).reshape(3, 4).astype(kind.np_dtype) for kind in kinds
     } | {"scalar": np.float32(2).reshape(()), "long": np.arange(3000.0)}
-    entries = [Entry.of(name, at_rest(a.dtype), a.shape) for name, a in arrays.items()]
+    entries = [Entry.of(name, storage_dtype(a.dtype), a.shape) for name, a in arrays.items()]
     path = tmp_path / "x.ckpt"
     appended: dict[str, Any] = {"epoch": 7, "rate": 0.25, "done": True, "note": "wörld"}
     with MindsporeSink(path, entries, appended, {}, True, slice_bytes=1024) as sink:
@@ -257,7 +258,7 @@ def test_mindspore_reads_what_is_written_here(tmp_path: Path) -> None:
     numbers = {"epoch": np.array(7), "rate": np.array(0.25, "f4"), "done": np.array(True)}
     same = {n: a.astype("f4") if n == "bfloat16" else a for n, a in (arrays | numbers).items()}
     wanted = [
-        f"{name} {at_rest(a.dtype)} {list(a.shape)} {same[name].tobytes().hex()}"
+        f"{name} {storage_dtype(a.dtype)} {list(a.shape)} {same[name].tobytes().hex()}"
         for name, a in (arrays | numbers).items()
     ]
     assert sorted(lines) == sorted([*wanted, "note wörld"])

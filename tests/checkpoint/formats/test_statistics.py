@@ -18,12 +18,12 @@ from paramesh.checkpoint.compare import compare
 from paramesh.checkpoint.formats import statistics as streamed
 from paramesh.checkpoint.formats.interface import Entry
 from paramesh.checkpoint.formats.statistics import histogram, statistics
-from paramesh.checkpoint.formats.storage_dtypes import at_rest
+from paramesh.checkpoint.formats.storage_dtypes import storage_dtype
 from paramesh.checkpoint.opening import open_sink, open_source
 
 
 def write(path: Path, arrays: dict[str, Any], **settings: Any) -> Path:
-    entries = [Entry.of(name, at_rest(a.dtype), a.shape) for name, a in arrays.items()]
+    entries = [Entry.of(name, storage_dtype(a.dtype), a.shape) for name, a in arrays.items()]
     with open_sink(path, "safetensors", entries, **settings) as sink:
         for name, array in arrays.items():
             sink.write(name, array)
@@ -33,8 +33,8 @@ def write(path: Path, arrays: dict[str, Any], **settings: Any) -> Path:
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of 7 elements, so that small arrays have several."""
-    monkeypatch.setattr(streamed.parts, "__defaults__", (7,))
-    monkeypatch.setattr(comparing, "PART", 7)
+    monkeypatch.setattr(streamed.chunks, "__defaults__", (7,))
+    monkeypatch.setattr(comparing, "CHUNK", 7)
 
 
 KINDS = [
@@ -124,7 +124,7 @@ def test_histogram_is_numpys(tmp_path: Path) -> None:
         found = histogram(source, "a", -1, 1, 16)
         inside = histogram(source, "a", 0, 0.5, 4)
         point = histogram(source, "a", 0.25, 0.25, 3)
-        with pytest.raises(ValueError, match="no 4 intervals from 1 to 0"):
+        with pytest.raises(ValueError, match="cannot make 4 intervals from 1 to 0"):
             histogram(source, "a", 1, 0, 4)
     usable = array[np.isfinite(array)]
     assert found == np.histogram(usable, 16, (-1, 1))[0].tolist()

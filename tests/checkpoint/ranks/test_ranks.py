@@ -373,7 +373,7 @@ TWO = {"fc.weight": ([2], [0, -1], [4, 8])}
         ([fc(), fc(2)], TWO, ValueError, r"slice 1 'fc.weight' Float32\[2, 8\]"),
         ([fc(), fc(kind=np.float16)], None, ValueError, r"slice 1 'fc.weight' Float16"),
         ([fc(), fc()], {"fc.weight": 3}, ValueError, "Parameter 'fc.weight': a strategy must be"),
-        ([fc(), fc()], {"fc.weight": ([2], [0], [4])}, ValueError, "cuts 1 axes"),
+        ([fc(), fc()], {"fc.weight": ([2], [0], [4])}, ValueError, "has a layout of 1 axes"),
     ],
 )
 def test_slices_that_cannot_be_merged(given: Any, strategy: Any, kind: Any, message: str) -> None:
@@ -409,7 +409,7 @@ def _edit(file: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Call
         (
             lambda at: ((at / "rank_1/net.ckpt").unlink(), (at / "rank_1").rmdir()),
             ValueError,
-            r"The file of rank 1 is needed for part \[1, 0\] of Layout.*, but it is missing",
+            r"The file of rank 1 is needed for slice \[1, 0\] of Layout.*, but it is missing",
         ),
         (
             lambda at: (at / "rank_0").rename(at / "rank_7"),
@@ -419,12 +419,12 @@ def _edit(file: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Call
         (
             lambda at: (at / "rank_1/net.ckpt").write_bytes(b"\n\xff\xff"),
             CheckpointError,
-            "rank_1/net.ckpt' is damaged",
+            "rank_1/net.ckpt' is not a valid ckpt file",
         ),
         (
             _edit("rank_1/net.ckpt", lambda d: {**d, "more": np.ones(1)}),
             CheckpointError,
-            "rank_1/net.ckpt' has 'more', but '.*rank_0/net.ckpt' has not",
+            "rank_1/net.ckpt' has 'more', but '.*rank_0/net.ckpt' does not",
         ),
         (
             _edit("rank_1/net.ckpt", lambda d: {**d, "w": d["w"].astype(np.float16)}),
@@ -462,7 +462,7 @@ def test_a_strategy_that_does_not_fit(tmp_path: Path) -> None:
     odd = strategy_of(tmp_path / "d.json", three, {"w": Layout((3,), ("a",))("a", "None")}, 3)
     (tmp_path / "text").write_text("nothing")
     for src, dst, message in [
-        (other, None, "o.json' cuts 1 axes"),
+        (other, None, "o.json' has a layout of 1 axes"),
         (strategy, other, "o.json' does not fit: Parameter 'w'.* is for arrays of 1 axes"),
         (strategy, odd, "d.json' does not fit: Parameter 'w'.*cannot be cut into 3 equal parts"),
         (tmp_path / "text", None, "text: neither JSON nor MindSpore's protobuf"),
@@ -472,7 +472,7 @@ def test_a_strategy_that_does_not_fit(tmp_path: Path) -> None:
             transform_checkpoints(folder, tmp_path / "new", "x", src, dst)
         assert not (tmp_path / "new").exists()
         assert issubclass(StrategyFileError, ValueError)  # MindSpore's
-    with pytest.raises(StrategyFileError, match="cuts 2 axes, but .* cuts 1"):
+    with pytest.raises(StrategyFileError, match="has a layout of 2 axes, but .* one of 1"):
         rank_list_for_transform(0, strategy, other)
 
 
@@ -505,12 +505,12 @@ def test_a_strategy_that_does_not_fit(tmp_path: Path) -> None:
         (
             lambda at: transform_checkpoints(at / "no", at, "x"),
             NotADirectoryError,
-            "no' is no folder",
+            "no' is not a folder",
         ),
         (
             lambda at: transform_checkpoints(at / "run", at / "no/new", "x"),
             NotADirectoryError,
-            "no' is no folder",
+            "no' is not a folder",
         ),
         (lambda at: transform_checkpoints(at / "run", at / "run", "x"), ValueError, "another fold"),
         (lambda at: transform_checkpoints(at / "run", at, "a/b"), TypeError, "ckpt_prefix must be"),

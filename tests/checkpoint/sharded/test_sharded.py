@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 
 import paramesh
 from paramesh import Parameter, Tensor, context, load_checkpoint, nn, save_checkpoint
@@ -29,7 +30,7 @@ from paramesh.errors import CheckpointError, ContextError
 from paramesh.parallel import Layout, whole
 from paramesh.parallel.modes.parallel_optimizer import SplitState
 from paramesh.parallel.modes.per_device import per_device, set_per_device
-from paramesh.parameter.pool import is_full
+from paramesh.parameter.pool import is_fully_replicated
 from paramesh.train.cells import TrainOneStepCell, WithLossCell
 
 X = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)
@@ -87,7 +88,7 @@ GRID = Layout((2, 4), ("a", "b"))("b", "a")
 def test_the_same_bits_under_another_layout(devices: int, parts: Any, tmp_path: Path) -> None:
     semi_auto(8)
     saved = placed(Weights((2, 4), 0))
-    assert not is_full(saved.matrix._value)
+    assert not is_fully_replicated(saved.matrix._value)
     path = save_checkpoint(saved, tmp_path / "x.sharded", append_dict={"epoch": 3, "note": "é"})
     with ShardedSource(path) as source:
         assert len(source.slices("matrix")) == 8
@@ -99,7 +100,7 @@ def test_the_same_bits_under_another_layout(devices: int, parts: Any, tmp_path: 
     assert bits(net)["matrix"] != want["matrix"]
     found = load_checkpoint(path, net)
     assert bits(net) == want
-    assert is_full(net.matrix._value) == (parts is None)
+    assert is_fully_replicated(net.matrix._value) == (parts is None)
     assert net.matrix.sliced == (parts is not None)
     assert (int(found.pop("epoch")), found.pop("note")) == (3, "é")
     assert bits(found) == want
@@ -123,9 +124,11 @@ def test_only_the_bytes_that_are_needed_are_read(tmp_path: Path) -> None:
         assert inside.base is not None  # a view of the file
         assert not inside.flags.writeable
         np.testing.assert_array_equal(source.read_rows("matrix", 2, 5), matrix[2:5])
-        with pytest.raises(IndexError, match=r"'matrix' has shape \[8, 16\]; there is no box"):
+        with pytest.raises(
+            IndexError, match=r"'matrix' has shape \[8, 16\]; the box .* is out of range"
+        ):
             source.read_box("matrix", ((0, 9), (0, 1)))
-        with pytest.raises(IndexError, match="there are no elements 1 to 129"):
+        with pytest.raises(IndexError, match="elements 1 to 129 are out of range"):
             source.read_flat("matrix", 1, 129)
         source.forget()
     np.testing.assert_array_equal(inside, matrix[:2, 4:8])
@@ -148,6 +151,37 @@ def test_a_network_with_layouts_reads_slices(tmp_path: Path, monkeypatch: Any) -
     assert of_matrix == {
         ((i, i + 2), (j, j + 8)) for i in range(0, 8, 2) for j in (0, 8)
     }  # one for each device, and nothing whole
+
+
+@pytest.mark.parametrize("rank_list", [None, [0, 1, 4, 5, 2, 3, 6, 7]])
+def test_loading_makes_a_mesh_for_each_layout(
+    rank_list: list[int] | None, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Parameters of one layout share its mesh, also where the layout needs a mesh of its own."""
+    semi_auto(8)
+    values = {f"p{i}": Tensor(np.full((8, 4), i, np.float32)) for i in range(12)}
+    path = save_checkpoint(values, tmp_path / "x.sharded")
+    net = nn.Cell()
+    for i in range(12):
+        layout = Layout((2, 4), (f"rows{i % 2}", "columns"), rank_list)
+        param = Parameter(Tensor(np.zeros((8, 4), np.float32)), name=f"p{i}")
+        param.layout = layout(f"rows{i % 2}", "columns")
+        setattr(net, f"p{i}", param)
+    made: list[Any] = []
+    new = Mesh.__new__
+
+    def counted(cls: Any, *args: Any, **kwargs: Any) -> Mesh:
+        made.append(args)
+        return new(cls, *args, **kwargs)
+
+    monkeypatch.setattr(Mesh, "__new__", staticmethod(counted))
+    load_checkpoint(path, net)
+    assert len(made) <= 1 + (0 if rank_list is None else 2)  # the program's, and one per layout
+    assert len({param._get().sharding.mesh for param in net.get_parameters()}) == (
+        1 if rank_list is None else 2
+    )
+    for i, param in enumerate(net.get_parameters()):
+        np.testing.assert_array_equal(param.asnumpy(), np.full((8, 4), i, np.float32))
 
 
 def training(devices: int, **settings: Any) -> Any:
@@ -215,7 +249,9 @@ def one(value: int) -> dict[str, Any]:
 def test_what_has_no_index_is_no_checkpoint(tmp_path: Path) -> None:
     path = save_checkpoint(one(1), tmp_path / "x", format="sharded")
     (path / INDEX).rename(tmp_path / "index")
-    with pytest.raises(CheckpointError, match=r"x' has no index\.json, so it is no checkpoint"):
+    with pytest.raises(
+        CheckpointError, match=r"x' has no index\.json, so it is not a complete checkpoint"
+    ):
         load_checkpoint(path)
     (tmp_path / "empty.sharded").mkdir()
     with pytest.raises(CheckpointError, match=r"has no index\.json"):
@@ -290,18 +326,18 @@ def change(**about: Any) -> Any:
     [
         (lambda index: index.update(format="x"), "does not say that its format is"),
         (lambda index: index.update(version=2), "has version 2; this paramesh reads version 1"),
-        (lambda index: index.update(files=["../x"]), r"names a file '\.\./x'"),
+        (lambda index: index.update(files=["../x"]), r"names an invalid file '\.\./x'"),
         (lambda index: index.update(files=["part-00000000-00000.safetensors"]), "is missing"),
         (lambda index: index.update(arrays=[]), "must give files and arrays"),
-        (lambda index: index.update(append_dict={"w": 1}), "append_dict is wrong"),
+        (lambda index: index.update(append_dict={"w": 1}), "append_dict is invalid"),
         (change(shape=[5, 2]), r"'w': its slices do not fill the shape \[5, 2\]"),
-        (change(shape=[-4, 2]), "'w': index.json describes it wrongly"),
+        (change(shape=[-4, 2]), "'w': index.json has an invalid description of it"),
         (change(dtype="int32"), r"does not have its slice .* as 'w/0'"),
-        (change(dtype="float9"), "'w': index.json describes it wrongly"),
+        (change(dtype="float9"), "'w': index.json has an invalid description of it"),
         (change(slices=[]), "do not fill"),
         (change(slices=[{"file": 1, "name": "w/0", "ranges": [[0, 4], [0, 2]]}]), "no file 1"),
         (change(slices=[{"file": 0, "name": "x", "ranges": [[0, 4], [0, 2]]}]), "as 'x'"),
-        (change(slices=7), "describes it wrongly"),
+        (change(slices=7), "has an invalid description of it"),
     ],
 )
 def test_a_damaged_index_is_refused(damage: Any, message: str, tmp_path: Path) -> None:
@@ -313,7 +349,7 @@ def test_a_damaged_index_is_refused(damage: Any, message: str, tmp_path: Path) -
         load_checkpoint(path)
     assert "Nothing was loaded" in str(caught.value)
     (path / INDEX).write_text("{")
-    with pytest.raises(CheckpointError, match="is no JSON"):
+    with pytest.raises(CheckpointError, match="is not valid JSON"):
         load_checkpoint(path)
 
 
@@ -399,7 +435,7 @@ def in_one_process(folder: Path) -> None:
     )
     assert not net.matrix._value.is_fully_addressable
     save_checkpoint(net, folder / "net.sharded", append_dict={"epoch": 3}, crc_check=True)
-    with pytest.raises(ContextError, match="'matrix' .* lies in parts .* Use format='sharded'"):
+    with pytest.raises(ContextError, match="'matrix' .* is sharded over .* Use format='sharded'"):
         save_checkpoint(net, folder / "net.safetensors")
     other = Weights((4, 1), 1)
     load_checkpoint(folder / "net.sharded", other)

@@ -13,6 +13,7 @@ import paramesh
 from paramesh import Tensor, communication, context, ops
 from paramesh.errors import ContextError
 from paramesh.ops import ReduceOp
+from type_checks import wrong
 
 N = 4
 #: A value of shape (4, 2) for each of four devices, no two elements alike.
@@ -207,17 +208,25 @@ def test_integers_and_tuples() -> None:
     [
         (lambda x: ops.all_reduce(x, "mean"), ValueError, "op must be one of 'sum', 'max'"),
         (lambda x: ops.all_reduce(x, group="no"), ValueError, "no group 'no'; there are 'hccl"),
-        (lambda x: ops.all_reduce(x, group=3), TypeError, "the name of a group, got 3"),
+        (lambda x: ops.all_reduce(x, group=wrong(3)), TypeError, "the name of a group, got 3"),
         (
             lambda x: ops.all_gather(x, "lone"),
             ValueError,
             r"AllGather needs each of the 4 devices in a group .* are \[\[3, 1\]\]",
         ),
         (lambda x: ops.all_gather(x.sum()), ValueError, r"a first axis, got shape \(\)"),
-        (lambda x: ops.reduce_scatter(x[:3]), ValueError, r"shape \(3, 2\) is not 4 equal parts"),
+        (
+            lambda x: ops.reduce_scatter(x[:3]),
+            ValueError,
+            r"shape \(3, 2\) does not divide into 4 equal slices",
+        ),
         (lambda x: ops.all_to_all(x, 2, 0, 1), ValueError, "split_count=2 .* of the group, 4"),
-        (lambda x: ops.all_to_all(x, 4, 2, 0), ValueError, "split_dim=2 is no axis"),
-        (lambda x: ops.all_to_all(x, 4, 1, 0), ValueError, "axis 1 .* is not 4 equal parts"),
+        (lambda x: ops.all_to_all(x, 4, 2, 0), ValueError, "split_dim=2 is not an axis"),
+        (
+            lambda x: ops.all_to_all(x, 4, 1, 0),
+            ValueError,
+            "axis 1 .* does not divide into 4 equal slices",
+        ),
         (lambda x: ops.broadcast(x, 4), ValueError, r"root_rank=4 is outside 0..3"),
         (
             lambda x: ops.neighbor_exchange((x,), [1], [0]),

@@ -345,7 +345,7 @@ def test_replicated() -> None:
         (((2, 2), ("a", "")), LayoutError, "not empty"),
         (((2, 2), ("a", "None")), LayoutError, "'None', which means that an axis is not cut"),
         (((2, 0), ("a", "b")), LayoutError, r"axis 'b' of the device matrix \(2, 0\) has 0"),
-        (((2, 2), ("a", "interleaved_parallel")), LayoutError, "leave the axis out"),
+        (((2, 2), ("interleaved_parallel", "a")), LayoutError, "must be the last name"),
         (((2, 2), ("a", "b"), [0, 1, 2]), LayoutError, "4 different ranks"),
         (((2, 2), ("a", "b"), [0, 1, 2, 2]), LayoutError, "4 different ranks"),
         (((2, 2), ("a", "b"), [0, 1, 2, -1]), LayoutError, "4 different ranks"),

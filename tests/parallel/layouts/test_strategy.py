@@ -15,13 +15,9 @@ from hypothesis import given, settings
 from paramesh.errors import LayoutError
 from paramesh.parallel.layouts.layout import Layout
 from paramesh.parallel.layouts.mesh import all_devices, device_mesh
-from paramesh.parallel.layouts.strategy import (
-    AxisRule,
-    axis_rule_of,
-    layout_of,
-    layouts_of,
-    plan_of,
-)
+from paramesh.parallel.layouts.strategy import AxisRule, layout_of, layouts_of, plan_of
+from strategies_of_operators import layouts, with_replicas
+from type_checks import wrong
 
 MATRICES = [(8, 16), (16, 32)]
 
@@ -80,7 +76,7 @@ def matrix_and_maps(layouts: tuple[Layout, ...]) -> Any:
             (2, 2, 2),
             [(2, 1), (0, 1), (0,)],
         ),
-        ("Concat", [(8, 3), (8, 5)], ((8, 1), (8, 1)), 8, (8, 1), [(1, 0), (1, 0)]),
+        ("Concat", [(8, 3), (8, 5)], ((8, 1), (8, 1)), 8, (8, 1), [(1, 0), (1, -1)]),
         # Tables of embeddings: by rows, by columns (with replicas first), with the batch.
         ("Gather", [(16, 4), (6, 3)], ((8, 1), (1, 1)), 8, (8, 1, 1, 1), [(3, 2), (1, 0)]),
         ("Gather", [(16, 4), (6, 3)], ((4, 1), (1, 1)), 8, (2, 4, 1, 1, 1), [(3, 2), (1, 0)]),
@@ -92,7 +88,7 @@ def matrix_and_maps(layouts: tuple[Layout, ...]) -> Any:
 def test_device_matrices(
     operator: str, shapes: Any, strategy: Any, device_num: int, matrix: Any, maps: Any
 ) -> None:
-    found = layouts_of(strategy, shapes, device_num, operator)
+    found = layouts(operator, shapes, strategy, device_num)
     assert found[0].device_num == device_num
     found_matrix, found_maps = matrix_and_maps(found)
     assert found_matrix == matrix
@@ -104,22 +100,21 @@ def test_device_matrices(
 
 def test_transposed_matrices() -> None:
     shapes = [(16, 8), (32, 16)]
-    both = {"transpose_a": True, "transpose_b": True}
-    found = layouts_of(((2, 1), (4, 2)), shapes, 8, "MatMul", settings=both)
+    found = layouts("MatMul", shapes, ((2, 1), (4, 2)), transpose_a=True, transpose_b=True)
     assert matrix_and_maps(found) == ((2, 1, 4), [(2, 1), (0, 2)])
 
 
 def test_the_output_follows_from_the_inputs() -> None:
-    left, _ = layouts_of(((2, 1), (1, 4)), MATRICES, 8, "MatMul")
+    left, _ = layouts("MatMul", MATRICES, ((2, 1), (1, 4)))
     assert left("m", "n").slice_shape((8, 32)) == (4, 8)
 
 
 def test_which_ranks_hold_what() -> None:
     """MatMul with ((2, 1), (1, 2)) on 8 devices: the device matrix is (2, 1, 2, replicas 2)."""
-    left, right = layouts_of(((2, 1), (1, 2)), MATRICES, 8, "MatMul")
+    left, right = layouts("MatMul", MATRICES, ((2, 1), (1, 2)))
     assert [left.slice_index((8, 16), r)[0].start for r in range(8)] == [0] * 4 + [4] * 4
     assert [right.slice_index((16, 32), r)[1].start for r in range(8)] == [0, 0, 16, 16] * 2
-    left, right = layouts_of(((2, 1), (1, 2)), MATRICES, 8, "MatMul", replicas="first")
+    left, right = with_replicas("MatMul", MATRICES, ((2, 1), (1, 2)), "first")
     assert left.device_matrix == (2, 2, 1, 2)
     assert [left.slice_index((8, 16), r)[0].start for r in range(8)] == [0, 0, 4, 4] * 2
     assert [right.slice_index((16, 32), r)[1].start for r in range(8)] == [0, 16] * 4
@@ -140,7 +135,7 @@ def test_a_sharded_product_is_the_product(case: Any, replicas_first: bool) -> No
     (m, k, n), (M, K, N) = case
     strategy, shapes = ((m, k), (k, n)), [(M, K), (K, N)]
     replicas = "first" if replicas_first else "last"
-    left, right = layouts_of(strategy, shapes, 8, "MatMul", replicas=replicas)
+    left, right = with_replicas("MatMul", shapes, strategy, replicas)
     assert left.parts == (m, k)
     assert right.parts == (k, n)
     # Ranks that hold the same loop indices hold parts that belong together.
@@ -155,7 +150,7 @@ def test_a_sharded_product_is_the_product(case: Any, replicas_first: bool) -> No
 
 def test_jax_computes_on_the_layouts_of_a_strategy() -> None:
     mesh = device_mesh()
-    left, right = layouts_of(((2, 1), (1, 4)), MATRICES, 8, "MatMul")
+    left, right = layouts("MatMul", MATRICES, ((2, 1), (1, 4)))
     rng = np.random.default_rng(0)
     a, b = (rng.integers(0, 9, shape).astype(np.float32) for shape in MATRICES)
     out_sharding = left("m", "n").sharding(mesh)
@@ -193,17 +188,17 @@ def test_a_parameter_plan() -> None:
 def test_named_layouts_as_a_strategy() -> None:
     base = Layout((2, 4), ("dp", "mp"))
     named = (base("dp", "None"), base("None", "mp"))
-    assert layouts_of(named, MATRICES, 8, "MatMul") == named
-    by_numbers = layouts_of(((2, 1), (1, 4)), MATRICES, 8, "MatMul")
+    assert layouts("MatMul", MATRICES, named) == named
+    by_numbers = layouts("MatMul", MATRICES, ((2, 1), (1, 4)))
     assert all(a.same_placement(b) for a, b in zip(named, by_numbers, strict=True))
 
 
 def test_a_rule_of_ones_own() -> None:
-    rule = AxisRule((("i", "j"), ("j",)), ("j", "i"))
-    found = layouts_of(((2, 4), (4,)), [(8, 16), (16,)], 8, "Mine", rule=rule)
+    mine = AxisRule((("i", "j"), ("j",)), ("j", "i"))
+    found = layouts_of(((2, 4), (4,)), [(8, 16), (16,)], 8, "Mine", mine)
     assert matrix_and_maps(found) == ((4, 2), [(0, 1), (1,)])
     with pytest.raises(LayoutError, match=r"Mine: the rule's inputs .* are not those of shapes"):
-        layouts_of(((2,),), [(8,)], 8, "Mine", rule=rule)
+        layouts_of(((2,),), [(8,)], 8, "Mine", mine)
 
 
 # Errors name the operator, the input, the Parameter, the axis and the numbers.
@@ -238,7 +233,7 @@ def test_a_rule_of_ones_own() -> None:
 )
 def test_bad_strategies(strategy: Any, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
-        layouts_of(strategy, MATRICES, 8, "MatMul", names=("", "w"))
+        layouts("MatMul", MATRICES, strategy, names=("", "w"))
 
 
 @pytest.mark.parametrize(
@@ -259,19 +254,22 @@ def test_bad_strategies(strategy: Any, kind: type[Exception], message: str) -> N
             LayoutError,
             "'w': .*size 6, which strategy .* cannot cut into 4",
         ),
-        (lambda: layout_of((1,), (8,), 8, replicas="middle"), ValueError, "'first' or 'last'"),
         (
-            lambda: layouts_of(
-                (Layout((8,), ("a",))("a"), Layout((8,), ("a",), [*range(7, -1, -1)])("a")),
-                [(8,), (8,)],
-                8,
+            lambda: layout_of((1,), (8,), 8, replicas=wrong("middle")),
+            ValueError,
+            "'first' or 'last'",
+        ),
+        (
+            lambda: layouts(
                 "Add",
+                [(8,), (8,)],
+                (Layout((8,), ("a",))("a"), Layout((8,), ("a",), [*range(7, -1, -1)])("a")),
             ),
             LayoutError,
             "Add: input 1 .* different orders",
         ),
         (
-            lambda: layouts_of((Layout((8,), ("a",))("a"),), [(6,)], 8, "ReLU"),
+            lambda: layouts("ReLU", [(6,)], (Layout((8,), ("a",))("a"),)),
             LayoutError,
             "input 0 of ReLU.*size 6",
         ),
@@ -280,26 +278,11 @@ def test_bad_strategies(strategy: Any, kind: type[Exception], message: str) -> N
             LayoutError,
             "names fc.weigth, x, but the Parameters here are fc.weight",
         ),
-        (lambda: plan_of([("a", (1,))], {}, 8), TypeError, "{name: strategy}"),
+        (lambda: plan_of(wrong([("a", (1,))]), {}, 8), TypeError, "{name: strategy}"),
         (
             lambda: plan_of({"w": (3,)}, {"w": (8,)}, 8),
             LayoutError,
             "'w': .*cannot cut into 3",
-        ),
-        (
-            lambda: axis_rule_of("MatMul", [(8, 8)], [(1, 1)]),
-            LayoutError,
-            "MatMul: cuts 2 inputs, but there are 1",
-        ),
-        (
-            lambda: axis_rule_of("Dense", [(8, 8)], [(1, 1)]),
-            LayoutError,
-            "Dense: cuts 2 or 3 inputs",
-        ),
-        (
-            lambda: axis_rule_of("MatMul", [(8, 8), (8,)], [(1, 1), (1,)]),
-            LayoutError,
-            r"MatMul: input 1 needs at least 2 axes, but its shape is \(8,\)",
         ),
     ],
 )

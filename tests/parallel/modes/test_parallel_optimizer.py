@@ -160,7 +160,7 @@ def test_a_parameter_that_is_kept_out() -> None:
     kept.parallel_optimizer = False
     run(step, 1)
     moments = {m.name: m for m in step.optimizer.moments}
-    inside = {p.name for pool in states(step) for _, p in pool.members()}
+    inside = {p.name for pool in states(step) for _, p in pool.entries()}
     assert f"moments.{kept.name}" not in inside
     assert len(inside) == len(moments) - 1
     assert moments[f"moments.{kept.name}"]._value.is_fully_replicated

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from paramesh.parallel import Layout
 from paramesh.parallel.layouts.strategy_file import load_strategy
 from paramesh.state import placement
 from paramesh.train.cells import TrainOneStepCell, WithLossCell
+from type_checks import wrong
 
 
 def semi_auto(devices: int = 8, mode: str = "semi_auto_parallel", **settings: Any) -> None:
@@ -506,7 +506,7 @@ class TestModes:
             net(Tensor(X))
 
 
-def used_by(*operators: tuple[Any, int]) -> Callable[[Any], Any]:
+def used_by(*operators: Any) -> Any:
     """A program in which matrix products use one weight, transposed or not."""
     weight = Parameter(Tensor(np.ones((8, 8), np.float32)), name="net.weight")
 
@@ -516,8 +516,9 @@ def used_by(*operators: tuple[Any, int]) -> Callable[[Any], Any]:
             x = operator(x, weight)
         return x
 
-    program.weight = weight
-    return program
+    made: Any = program
+    made.weight = weight
+    return made
 
 
 class TestErrors:
@@ -626,9 +627,9 @@ class TestErrors:
 
     def test_strategies_that_are_no_tuples(self) -> None:
         with pytest.raises(TypeError, match="Dense.shard: in_strategy must be a tuple"):
-            nn.Dense(8, 8).shard([(2, 1)])
+            nn.Dense(8, 8).shard(wrong([(2, 1)]))
         with pytest.raises(TypeError, match="MatMul.shard: out_strategy must be a tuple"):
-            ops.MatMul().shard(((2, 1), (1, 1)), 3)
+            ops.MatMul().shard(((2, 1), (1, 1)), wrong(3))
         with pytest.raises(ValueError, match="dataset_strategy must be"):
             semi_auto(dataset_strategy="half_batch")
 

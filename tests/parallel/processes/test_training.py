@@ -263,7 +263,7 @@ def test_the_same_as_on_one_device(tmp_path: Path) -> None:
         told, bits = seen["read"]
         assert len(told) == 3
         assert len(set(told)) == 1
-        assert "Parameter 'w' of shape (16, 8) lies in parts over several processes" in told[0]
+        assert "Parameter 'w' of shape (16, 8) is sharded over several processes" in told[0]
         np.testing.assert_array_equal(bits, weight().asnumpy().view(np.uint32))
     slices = [part for seen in results(tmp_path, "modes") for part in seen["slices"]]
     assert_slices_are_those_of_the_whole(slices, 2, 4)

@@ -105,13 +105,13 @@ class TestDetect:
         folder = tmp_path / "run"
         monkeypatch.setattr(roles, "folder_of", lambda port: folder)
         with pytest.raises(ParameterServerError, match="has left no token"):
-            roles._cache_key(role)
+            roles._token(role)
         folder.mkdir(mode=0o700)
         (folder / "token").write_text("12")
-        assert roles._cache_key(role) == {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "12"}
+        assert roles._token(role) == {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "12"}
         folder.chmod(0o755)
         with pytest.raises(ParameterServerError, match="not a folder of this user alone"):
-            roles._cache_key(role)
+            roles._token(role)
 
 
 class TestRoster:

@@ -137,7 +137,7 @@ REFUSED: list[tuple[Callable[[Path], None], Identity, str]] = [
     (damaged, TWO, r"run.json' is damaged"),
     (of_another_paramesh, TWO, r"written by another paramesh \(format 2, expected 1\)"),
     (linked, TWO, "cannot use a folder: '.*server-1' is a symbolic link"),
-    (open_to_all, TWO, r"cannot use a folder: '.*server-0' may be written to by others"),
+    (open_to_all, TWO, r"cannot use a folder: '.*server-0' is writable by others"),
 ]  # fmt: skip
 
 

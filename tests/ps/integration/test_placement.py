@@ -321,7 +321,7 @@ def test_indices_that_depend_on_rows() -> None:
     def second_hop(ids: Any) -> Any:
         return net.item(net.user(ids).sum(-1).astype(paramesh.int32))
 
-    with pytest.raises(TraceError, match=r"and the indices of 'item.embedding_table' have to be"):
+    with pytest.raises(TraceError, match=r"and the indices of 'item.embedding_table' must be"):
         second_hop(Tensor([1, 2]))
 
 

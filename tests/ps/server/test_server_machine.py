@@ -37,20 +37,20 @@ class Machine(RuleBasedStateMachine):
     mode, the pushes in the order in which they were taken in async mode.
     """
 
-    rules_of_run = RunConfig(workers=2, snapshot_every=3)
+    config_of_run = RunConfig(workers=2, snapshot_every=3)
 
     def __init__(self) -> None:
         super().__init__()
         self.scratch = tempfile.TemporaryDirectory()
-        self.rules = self.rules_of_run
-        self.run = Run(Path(self.scratch.name) / "s", self.rules)
-        self.model = Model(self.rules)
+        self.config = self.config_of_run
+        self.run = Run(Path(self.scratch.name) / "s", self.config)
+        self.model = Model(self.config)
         # In async mode: the state, and how many pushes of each worker are in it.
         self.taken: Store = self.model.version(0)
-        self.counts = [0] * self.rules.workers
+        self.counts = [0] * self.config.workers
 
     def _one_of(self, number: int) -> int:
-        return number % self.rules.workers
+        return number % self.config.workers
 
     @rule(worker=WORKERS)
     def push(self, worker: int) -> None:
@@ -106,8 +106,8 @@ class Machine(RuleBasedStateMachine):
         self.run.armed = []
         self.run.server = self.run._started()
         step = frozen.version
-        for worker in range(self.rules.workers):
-            mine = frozen._next.get(worker, 0) if self.rules.mode == "async" else step
+        for worker in range(self.config.workers):
+            mine = frozen._next.get(worker, 0) if self.config.mode == "async" else step
             update = updates_of(mine, worker, lambda name, ids=None: frozen.store.read(name, ids))
             kept = self.run.held[worker].get(mine, update)
             try:
@@ -115,7 +115,7 @@ class Machine(RuleBasedStateMachine):
             except Fenced:
                 pass
             else:
-                assert self.rules.mode != "async"
+                assert self.config.mode != "async"
         assert frozen.version == step
         frozen.close()
         self.run._declare()
@@ -162,13 +162,13 @@ class Machine(RuleBasedStateMachine):
         self.run.armed = []
         self.run.restart()
 
-    @precondition(lambda self: self.rules.mode != "async")
+    @precondition(lambda self: self.config.mode != "async")
     @rule(back=st.integers(0, 7))
     def read_back(self, back: int) -> None:
         server = self.run.server
-        version = server.version - min(back, self.rules.behind)
+        version = server.version - min(back, self.config.behind)
         if version >= 0:
-            step = version + self.rules.staleness
+            step = version + self.config.staleness
             ids = np.arange(ROWS)
             expected = self.model.version(version)
             assert server.read(step, "w").tobytes() == expected.read("w").tobytes()
@@ -177,7 +177,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def same_as_model(self) -> None:
         server = self.run.server
-        if self.rules.mode != "async":
+        if self.config.mode != "async":
             expected = self.model.version(server.version)
         else:
             self._take()
@@ -187,7 +187,7 @@ class Machine(RuleBasedStateMachine):
     def _take(self) -> None:
         server = self.run.server
         assert server.version == sum(server._next.values())
-        for worker in range(self.rules.workers):
+        for worker in range(self.config.workers):
             following = server._next.get(worker, 0)
             assert following == self.run.next[worker]
             assert following - self.counts[worker] in (0, 1)
@@ -207,11 +207,11 @@ class Machine(RuleBasedStateMachine):
 
 
 class StaleMachine(Machine):
-    rules_of_run = RunConfig(workers=2, mode="stale", staleness=2, snapshot_every=4)
+    config_of_run = RunConfig(workers=2, mode="stale", staleness=2, snapshot_every=4)
 
 
 class AsyncMachine(Machine):
-    rules_of_run = RunConfig(workers=2, mode="async", snapshot_every=5)
+    config_of_run = RunConfig(workers=2, mode="async", snapshot_every=5)
 
 
 _FEW = settings(max_examples=12, stateful_step_count=30)
@@ -224,19 +224,19 @@ TestAsync.settings = _FEW
 
 
 class SyncOfThree(Machine):
-    rules_of_run = RunConfig(workers=3, snapshot_every=2)
+    config_of_run = RunConfig(workers=3, snapshot_every=2)
 
 
 class StaleOfThree(Machine):
-    rules_of_run = RunConfig(workers=3, mode="stale", staleness=3, snapshot_every=2)
+    config_of_run = RunConfig(workers=3, mode="stale", staleness=3, snapshot_every=2)
 
 
 class StaleAlone(Machine):
-    rules_of_run = RunConfig(workers=1, mode="stale", staleness=1, snapshot_every=3)
+    config_of_run = RunConfig(workers=1, mode="stale", staleness=1, snapshot_every=3)
 
 
 class AsyncOfFour(Machine):
-    rules_of_run = RunConfig(workers=4, mode="async", snapshot_every=3)
+    config_of_run = RunConfig(workers=4, mode="async", snapshot_every=3)
 
 
 @pytest.mark.slow

@@ -1,6 +1,7 @@
 """Convolutions, pooling, normalisation, embeddings, losses."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -163,14 +164,14 @@ POOL = {"kernel_size": 3, "strides": 2, "pad_mode": "same"}
 
 def conv_case(options, *, grad=False, w=kernels, v=images):
     renamed = {"padding": "pad", "groups": "group"}
-    settings = conv_settings | {renamed.get(k, k): o for k, o in options.items()}
+    settings: dict[str, Any] = conv_settings | {renamed.get(k, k): o for k, o in options.items()}
     return Case("conv2d", [v, w], conv, options, {"Conv2D": settings}, grad=grad, tolerance=2e-5)
 
 
 def transpose_case(options, size, w=kernels):
     out = conv(np.zeros(size, np.float32), w, **options).shape
     renamed = {"padding": "pad", "groups": "group"}
-    settings = conv_settings | {renamed.get(k, k): o for k, o in options.items()}
+    settings: dict[str, Any] = conv_settings | {renamed.get(k, k): o for k, o in options.items()}
     return Case(
         "conv2d_transpose",
         [f(*out), w, size],

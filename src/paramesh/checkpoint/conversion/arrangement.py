@@ -1,13 +1,13 @@
-"""Other orders of an array's elements: what turns MindSpore's layout of a weight into another one.
+"""Arrangements: reversible reorderings of axes, from MindSpore's layout of a weight to another one.
 
 Glossary
-    arrangement     steps, each of which takes a view of an array and gives another view of the same
-                    elements; it has a way there and a way back
+    arrangement     a sequence of steps; each maps a view of an array to another view of the same
+                    elements, and back
     step            Transpose, Squeeze, Flip or Split
 
-All of it works on views, so that elements are moved once, from the file into the new array:
-`arrangement.back(new)` has the shape of the old array, and what is put into it lies in `new` as the
-arrangement wants it.
+All steps work on views, so that elements are copied once, from the file into the new array:
+`arrangement.back(new)` is a view of `new` with the shape of the old array, and values that are
+assigned to it are in the new arrangement in `new`.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Steps one after another; none for the same arrangement."""
+    """A sequence of steps; without steps the identity."""
 
     steps: tuple[Step, ...] = ()
 
@@ -109,17 +109,17 @@ class Arrangement:
         """A view of an array in the new arrangement.
 
         Raises:
-            ValueError: the array's shape does not allow it.
+            ValueError: the shape of the array does not allow it.
         """
         for step in self.steps:
             array = step.there(array)
         return array
 
     def back(self, array: Any) -> Any:
-        """A view of an array that is in the new arrangement, in the old one.
+        """A view in the old arrangement of an array in the new one.
 
         Raises:
-            ValueError: the array's shape does not allow it.
+            ValueError: the shape of the array does not allow it.
         """
         for step in reversed(self.steps):
             array = step.back(array)
@@ -148,13 +148,13 @@ def _split(step: Split, shape: tuple[int, ...], back: bool) -> tuple[int, ...]:
             raise ValueError(f"axis {at} of {shape} is not {step.count}")
         return (*shape[:at], shape[at] * shape[at + 1], *shape[at + 2 :])
     if shape[at] % step.count:
-        raise ValueError(f"axis {at} of {shape} is no multiple of {step.count}")
+        raise ValueError(f"axis {at} of {shape} is not a multiple of {step.count}")
     return (*shape[:at], step.count, shape[at] // step.count, *shape[at + 1 :])
 
 
 def _same_memory(array: Any, shape: tuple[int, ...]) -> Any:
     found = array.reshape(shape)
-    # numpy copies where there is no such view; what is put into the copy would be lost.
+    # numpy copies where there is no such view, and values assigned to the copy would be lost.
     assert not array.size or np.may_share_memory(found, array), (array.strides, shape)
     return found
 

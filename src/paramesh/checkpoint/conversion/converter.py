@@ -1,7 +1,7 @@
-"""From one checkpoint file to another: format, element type, names and layouts.
+"""Conversion of a checkpoint file: format, element type, names and layouts.
 
-Arrays go through memory one at a time, a part at a time, so that no more than the largest of them
-has to be in memory, whatever the size of the file.
+Arrays are converted one at a time and read in blocks, so that only the largest array has to fit
+into memory, whatever the size of the file.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ from paramesh.checkpoint.conversion.name_plan import (
     plain_plan,
     renamed,
 )
-from paramesh.checkpoint.formats.interface import Source
-from paramesh.checkpoint.formats.statistics import PART
+from paramesh.checkpoint.formats.interface import Array, Source
+from paramesh.checkpoint.formats.statistics import CHUNK
 from paramesh.checkpoint.opening import FORMATS, format_named, open_sink, open_source
 from paramesh.checkpoint.sharded.sink import check_folder
 from paramesh.checkpoint.sharded.source import FORMAT as SHARDED
 from paramesh.dtype import DType
 from paramesh.errors import CheckpointError
 
-#: Where a file keeps the kinds of layers that its names do not tell; JSON of {prefix: kind}.
+#: Metadata key of the layer kinds that do not follow from the names; JSON of {prefix: kind}.
 KINDS_KEY = "paramesh.layers"
-#: Arrays of at most so many bytes are read as a whole where nothing changes.
+#: Arrays of at most so many bytes are read at once if they do not change.
 _SMALL = 16 << 20
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What to do on the way.
+    """What to change.
 
     Args:
-        format: of the new file; None: what its name ends with.
-        dtype: of all floating-point arrays in the new file; None: as they are.
+        format: of the new file; None: by its suffix.
+        dtype: of all floating-point arrays in the new file; None: unchanged.
         to: "torch" (and HuggingFace) or "flax": paramesh's names and layouts become that library's.
         back: the library whose names and layouts become paramesh's.
-        layers: {prefix of a layer in the source: kind}, where guessing would go wrong.
-        rename: gives a name, after those changes, its new one.
+        layers: {prefix of a layer in the source: kind}, where the guess would be wrong.
+        rename: maps a name, after these changes, to the new one.
         wanted: which arrays are converted, by their names in the source.
-        checksums: keep checksums in the new file.
-        overwrite: whether a file that is there already may be replaced.
+        checksums: store checksums in the new file.
+        overwrite: whether an existing file may be replaced.
     """
 
     format: str | None = None
@@ -67,16 +67,17 @@ class Conversion:
 
 @dataclass
 class Converted:
-    """What was done.
+    """The result of a conversion.
 
     Attributes:
         path: the new file.
         format: its format.
-        arrays: how many it has.
+        arrays: number of its arrays.
         nbytes: bytes of all of them.
         changed: {new name: the names in the source} where they differ.
-        unknown: {new name: why}: what no name rule is for, and is there as it was.
-        overflow: {new name: how many finite elements are infinite in the new element type}.
+        unknown: {new name: why}, the arrays without a name rule, which are unchanged.
+        overflow: {new name: number of finite elements that became infinite in the new element
+            type}.
     """
 
     path: Path
@@ -94,53 +95,55 @@ def convert(
     conversion: Conversion | None = None,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Converted:
-    """Convert a checkpoint; the new file is there as a whole, or not at all.
+    """Convert a checkpoint; the new file is written atomically.
 
     Args:
         source: a checkpoint.
         target: the new file.
-        conversion: what to change; None: the format alone.
-        advance: is told (bytes done, bytes in all) from time to time.
+        conversion: what to change; None: only the format.
+        advance: called with (bytes done, bytes in total) after each array.
 
     Raises:
         FileNotFoundError: there is no source, or no folder for the target.
-        FileExistsError: the target is there, and `overwrite` is not set; or it is the source.
-        CheckpointError: the source is damaged.
-        ValueError: a format, library, kind or name that cannot be; nothing was written.
+        FileExistsError: the target exists, and `overwrite` is not set; or it is the source.
+        CheckpointError: the source is not valid.
+        ValueError: an invalid format, library, kind or name; nothing was written.
         OSError: from the file system.
     """
-    wishes = conversion or Conversion()
+    options = conversion or Conversion()
     place = Path(target)
-    format = target_format(wishes.format, place)
-    check_target(Path(source), place, format, wishes.overwrite)
+    format = target_format(options.format, place)
+    check_target(Path(source), place, format, options.overwrite)
     with open_source(source) as opened:
-        return convert_opened(opened, place, wishes, advance)
+        return convert_opened(opened, place, options, advance)
 
 
 def convert_opened(
     opened: Source,
     place: Path,
-    wishes: Conversion,
+    options: Conversion,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Converted:
-    """Convert an open checkpoint; `convert` says the rest.
+    """Convert an open checkpoint; see `convert`.
 
     Raises:
-        CheckpointError, ValueError, OSError: as `convert`; the target is not looked at before.
+        CheckpointError, ValueError, OSError: as `convert`; the target is not checked before.
     """
-    format = target_format(wishes.format, place)
-    plan = _plan(opened, wishes)
+    format = target_format(options.format, place)
+    plan = _plan(opened, options)
     found = Converted(place, format, unknown=dict(plan.unknown))
-    arrays = [_cast(planned, wishes.dtype) for planned in plan.arrays]
+    arrays = [_cast(planned, options.dtype) for planned in plan.arrays]
     total = sum(planned.entry.nbytes for planned in arrays)
     appended = {
-        wishes.rename(name): value for name, value in opened.appended.items() if wishes.wanted(name)
+        options.rename(name): value
+        for name, value in opened.appended.items()
+        if options.wanted(name)
     }
     metadata = {k: v for k, v in opened.metadata.items() if k != KINDS_KEY}
     if plan.kinds:
         metadata[KINDS_KEY] = json.dumps(plan.kinds)
     entries = [planned.entry for planned in arrays]
-    with open_sink(place, format, entries, appended, metadata, wishes.checksums) as sink:
+    with open_sink(place, format, entries, appended, metadata, options.checksums) as sink:
         for planned in arrays:
             array, overflow = assemble(opened, planned)
             sink.write(planned.entry.name, array)
@@ -163,10 +166,10 @@ def _note(found: Converted, planned: Planned, overflow: int) -> None:
 
 
 def target_format(wanted: str | None, target: Path) -> str:
-    """The format of a new checkpoint: the wanted one, or what its name ends with.
+    """The format of a new checkpoint: the given one, or that of its suffix.
 
     Raises:
-        ValueError: there is no such format, or no such ending.
+        ValueError: the format or the suffix is unknown.
     """
     if wanted is not None:
         return format_named(wanted).name
@@ -176,18 +179,17 @@ def target_format(wanted: str | None, target: Path) -> str:
     suffixes = " and ".join(known.suffix for known in FORMATS)
     names = ", ".join(name for known in FORMATS for name in known.names)
     raise ValueError(
-        f"'{target}' has none of the endings that tell the format ({suffixes}): give the format "
-        f"({names})."
+        f"'{target}' has no suffix of a known format ({suffixes}): give the format ({names})."
     )
 
 
 def check_target(source: Path, target: Path, format: str, overwrite: bool) -> None:
-    """Refuse what cannot become the new checkpoint, before anything is written.
+    """Check that a new checkpoint can be written there, before anything is written.
 
     Raises:
         FileNotFoundError: there is no folder for it.
-        FileExistsError: it is the source, or a folder instead of a file or the other way round, or
-            it is there and not to be replaced.
+        FileExistsError: it is the source, a folder instead of a file or the other way round, or it
+            exists and may not be replaced.
     """
     if source.exists() and target.exists() and os.path.samefile(source, target):
         kind = "folder" if target.is_dir() else "file"
@@ -197,41 +199,41 @@ def check_target(source: Path, target: Path, format: str, overwrite: bool) -> No
         return
     if not target.exists():
         if not target.parent.is_dir():
-            raise FileNotFoundError(f"There is no folder '{target.parent}'; make it first.")
+            raise FileNotFoundError(f"There is no folder '{target.parent}'; create it first.")
         return
     if target.is_dir():
         raise FileExistsError(f"'{target}' is a folder: give the path of a file.")
     if not overwrite:
-        raise FileExistsError(f"'{target}' is there already, and was left as it is.")
+        raise FileExistsError(f"'{target}' already exists, and was left unchanged.")
 
 
-def _plan(source: Source, wishes: Conversion) -> ConversionPlan:
-    entries = [entry for entry in source.entries() if wishes.wanted(entry.name)]
-    if wishes.to is not None and wishes.back is not None:
+def _plan(source: Source, options: Conversion) -> ConversionPlan:
+    entries = [entry for entry in source.entries() if options.wanted(entry.name)]
+    if options.to is not None and options.back is not None:
         raise ValueError("A checkpoint is converted to a library's names or from them, not both.")
-    if wishes.layers and wishes.to is None and wishes.back is None:
-        raise ValueError("Kinds of layers are for a change of names: say to or from which library.")
-    library = wishes.to or wishes.back
+    if options.layers and options.to is None and options.back is None:
+        raise ValueError("Layer kinds need a library to convert to or from.")
+    library = options.to or options.back
     if library is None:
         plan = plain_plan(entries)
         plan.kinds = _kept_kinds(source)
     else:
-        given = dict(wishes.layers)
-        if wishes.back is not None:
+        given = dict(options.layers)
+        if options.back is not None:
             names = {entry.name.rpartition(".")[0] for entry in entries}
             kept = _kept_kinds(source)
-            # What the file says, for layers that are still there.
+            # What the file says, for layers that still exist.
             given |= {
                 prefix: kind
                 for prefix, kind in kept.items()
                 if prefix not in given
                 and any(n == prefix or n.startswith(prefix + ".") for n in names)
             }
-        plan = name_plan(entries, library, wishes.back is not None, given)
-    names = {p.entry.name: wishes.rename(p.entry.name) for p in plan.arrays}
+        plan = name_plan(entries, library, options.back is not None, given)
+    names = {p.entry.name: options.rename(p.entry.name) for p in plan.arrays}
     for old, new in names.items():
         if not new:
-            raise ValueError(f"The rules leave no name for '{old}'.")
+            raise ValueError(f"The renaming rules leave an empty name for '{old}'.")
     return renamed(plan, names)
 
 
@@ -243,7 +245,8 @@ def _kept_kinds(source: Source) -> dict[str, str]:
     except ValueError:
         pass
     raise CheckpointError(
-        f"Checkpoint '{source.path}': its metadata '{KINDS_KEY}' is no JSON of prefixes and kinds."
+        f"Checkpoint '{source.path}': its metadata '{KINDS_KEY}' is not a JSON object of "
+        "prefixes and kinds."
     )
 
 
@@ -257,7 +260,7 @@ def _cast(planned: Planned, dtype: DType | None) -> Planned:
 def assemble(source: Source, planned: Planned) -> tuple[Any, int]:
     """A planned array, and how many of its elements became infinite.
 
-    Besides the array no more than a part of the source is in memory.
+    Besides the array, only a block of the source is in memory.
     """
     entry = planned.entry
     (first, *others) = planned.moves
@@ -269,19 +272,19 @@ def assemble(source: Source, planned: Planned) -> tuple[Any, int]:
         and old.dtype is entry.dtype
     ):
         return source.read(first.source), 0
-    whole: Any = np.empty(entry.shape, entry.dtype.np_dtype)
+    result: Array = np.empty(entry.shape, entry.dtype.np_dtype)
     overflow = 0
     for move in planned.moves:
-        share = whole if move.into is None else whole[slice(*move.into)]
-        view = (move.arrangement.there if move.back else move.arrangement.back)(share)
-        for index, part in _blocks(source, move):
+        rows = result if move.into is None else result[slice(*move.into)]
+        view = (move.arrangement.there if move.back else move.arrangement.back)(rows)
+        for index, block in _blocks(source, move):
             with np.errstate(over="ignore"):
-                new = part if part.dtype == whole.dtype else part.astype(whole.dtype)
-            if new is not part and entry.dtype.is_floating():
-                overflow += _infinite(new) - _infinite(part)
-            view[index] = new
+                cast = block if block.dtype == result.dtype else block.astype(result.dtype)
+            if cast is not block and entry.dtype.is_floating():
+                overflow += _infinite(cast) - _infinite(block)
+            view[index] = cast
             source.forget()
-    return whole, overflow
+    return result, overflow
 
 
 def _infinite(part: Any) -> int:
@@ -290,7 +293,7 @@ def _infinite(part: Any) -> int:
 
 
 def _blocks(source: Source, move: Move) -> Iterator[tuple[Any, Any]]:
-    """The rows of an array in blocks of at most PART elements: (index, elements)."""
+    """The rows of an array in blocks of at most CHUNK elements: (index, elements)."""
     shape = source.entry(move.source).shape
     start = 0
     if move.rows is not None:
@@ -301,10 +304,10 @@ def _blocks(source: Source, move: Move) -> Iterator[tuple[Any, Any]]:
         return
     # Blocks are runs along the first axis below which there are few enough elements.
     axis = 0
-    while math.prod(shape[axis + 1 :]) > PART:
+    while math.prod(shape[axis + 1 :]) > CHUNK:
         axis += 1
     below = math.prod(shape[axis + 1 :])
-    step = max(1, PART // max(below, 1))
+    step = max(1, CHUNK // max(below, 1))
     for outer in np.ndindex(shape[:axis]):
         for low in range(0, shape[axis], step):
             high = min(low + step, shape[axis])

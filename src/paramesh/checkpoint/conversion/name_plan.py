@@ -1,10 +1,10 @@
-"""Which arrays a converted checkpoint has, and where their elements come from.
+"""The plan of a conversion: the arrays of the new checkpoint, and where their elements come from.
 
 Glossary
     planned     an array that will be written, with the moves that fill it
-    move        elements of one array of the source that go into a planned one
-    unknown     an array that no rule is for; it is moved as it is
-    there       from paramesh's (MindSpore's) names to a library's; back: the other way
+    move        the copy of elements of one array of the source into a planned one
+    unknown     an array without a rule; it is copied unchanged
+    there       from paramesh's (MindSpore's) names to a library's; back: in the other direction
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from paramesh.checkpoint.formats.interface import Entry
 
 @dataclass(frozen=True)
 class Move:
-    """Elements that go from an array of the source into a planned one.
+    """The copy of elements of an array of the source into a planned one.
 
     Args:
         source: name of the array.
         arrangement: between the two.
-        back: which way it is gone.
+        back: whether it is applied backwards.
         rows: of the source's axis 0, (start, stop); None for all.
         into: rows of the planned array's axis 0; None for all.
     """
@@ -55,11 +55,11 @@ class Planned:
 
 @dataclass
 class ConversionPlan:
-    """A converted checkpoint, before it is one.
+    """The plan of a converted checkpoint.
 
     Attributes:
-        arrays: what will be written, in the order of the source.
-        unknown: {name: why}, what is moved as it is because there is no rule.
+        arrays: the planned arrays, in the order of the source.
+        unknown: {name: why}, the arrays that are copied unchanged since there is no rule.
         kinds: {prefix: kind} for the layers whose kind does not follow from the new names.
     """
 
@@ -69,7 +69,7 @@ class ConversionPlan:
 
 
 def plain_plan(entries: Iterable[Entry]) -> ConversionPlan:
-    """Every array as it is."""
+    """The plan that copies every array unchanged."""
     return ConversionPlan([Planned(_bare(entry), (Move(entry.name),)) for entry in entries])
 
 
@@ -83,18 +83,18 @@ def name_plan(
     back: bool = False,
     given: Mapping[str, str] | None = None,
 ) -> ConversionPlan:
-    """ConversionPlan the change from paramesh's names and layouts to a library's, or back.
+    """The plan of a change from paramesh's names and layouts to a library's, or back.
 
     Args:
         entries: the arrays of the source.
         library: "torch" (and HuggingFace) or "flax".
         back: from the library's names to paramesh's.
-        given: {prefix of a layer in the source: kind}, where guessing would go wrong. A prefix may
-            be a pattern with `*`; the first that matches decides.
+        given: {prefix of a layer in the source: kind}, where the guess would be wrong. A prefix may
+            be a pattern with `*`; the first that matches applies.
 
     Raises:
-        ValueError: another library; a kind that there is not; a given prefix that no layer of that
-            kind has; two arrays of one name.
+        ValueError: an unknown library or kind; a given prefix without a layer of that kind; two
+            arrays with the same name.
     """
     if library not in LIBRARIES:
         raise ValueError(f"There are name rules for {' and '.join(LIBRARIES)}, not {library!r}.")
@@ -139,7 +139,7 @@ class _Planner:
                 if prefix not in decided:
                     decided.add(prefix)
                     self._kinds[prefix] = kind
-                    # What was guessed for what lies inside, such as an attention's out_proj.
+                    # The guesses for layers inside it, such as an attention's out_proj.
                     inside = {
                         _joined(prefix, name).rpartition(".")[0] for name in self._names(kind)
                     }
@@ -173,7 +173,7 @@ class _Planner:
         return bool(first) and all(_joined(prefix, name) in self._entries for name in first)
 
     def plan(self) -> ConversionPlan:
-        # A layer that has others inside comes first.
+        # Layers that contain others come first.
         nested = ("MultiheadAttention", "BatchNorm3d")
         for prefix, kind in sorted(
             self._kinds.items(), key=lambda pair: not pair[1].startswith(nested)
@@ -214,7 +214,7 @@ class _Planner:
             if not (self._taken | self._held).isdisjoint(sources):
                 continue
             if not parts:
-                self._held.add(sources[0])  # no part of a layer becomes another layer's
+                self._held.add(sources[0])  # no array of a layer becomes another layer's
                 self._why.setdefault(sources[0], _no_rule(kind, self._library))
                 continue
             try:
@@ -250,7 +250,7 @@ class _Planner:
     ) -> list[Planned]:
         (source,) = sources
         entry = self._entries[source]
-        shares = _shares(entry.shape, len(parts))
+        shares = _row_ranges(entry.shape, len(parts))
         found: list[Planned] = []
         for part, rows in zip(parts, shares, strict=True):
             taken = entry.shape if rows is None else (rows[1] - rows[0], *entry.shape[1:])
@@ -274,12 +274,12 @@ class _Planner:
         new = Entry.of(_joined(prefix, member.name), entries[0].dtype, shape)
         moves = [
             Move(source, part.arrangement, True, None, rows)
-            for source, part, rows in zip(sources, parts, _shares(shape, count), strict=True)
+            for source, part, rows in zip(sources, parts, _row_ranges(shape, count), strict=True)
         ]
         return [Planned(new, tuple(moves))]
 
     def _renamed(self, prefix: str) -> str:
-        """A layer's name in the new names: of a TransformerEncoderLayer's dense layers another."""
+        """The new name of a layer; dense layers of a TransformerEncoderLayer have others."""
         parent, _, last = prefix.rpartition(".")
         if last not in self._inner or _joined(parent, "self_attn.in_proj_weight") not in (
             self._entries
@@ -304,12 +304,12 @@ def _joined(prefix: str, name: str) -> str:
     return f"{prefix}.{name}" if prefix else name
 
 
-def _shares(shape: tuple[int, ...], count: int) -> list[tuple[int, int] | None]:
-    """The rows of equal shares; None where one share has all."""
+def _row_ranges(shape: tuple[int, ...], count: int) -> list[tuple[int, int] | None]:
+    """The row ranges of equal parts; None if there is one part."""
     if count == 1:
         return [None]
     if not shape or shape[0] % count:
-        raise ValueError(f"{list(shape)} has no {count} equal shares of rows")
+        raise ValueError(f"{list(shape)} cannot be split into {count} equal parts along axis 0")
     size = shape[0] // count
     return [(at * size, (at + 1) * size) for at in range(count)]
 
@@ -323,14 +323,14 @@ def _no_rule(kind: str, library: str) -> str:
 
 
 def renamed(plan: ConversionPlan, rename: Mapping[str, str]) -> ConversionPlan:
-    """A plan with other names.
+    """The plan with other names.
 
     Args:
         plan: a plan.
-        rename: {new name so far: name instead}.
+        rename: {name in the plan: name instead}.
 
     Raises:
-        ValueError: two arrays would have one name.
+        ValueError: two arrays would have the same name.
     """
     arrays = [
         replace(p, entry=replace(p.entry, name=rename.get(p.entry.name, p.entry.name)))

@@ -201,7 +201,7 @@ def members(kind: str, prefix: str = "layer") -> tuple[Member, ...]:
     name, colon, heads = kind.partition(":")
     if name == "MultiheadAttention" and colon:
         if not heads.isdecimal() or int(heads) < 1:
-            raise ValueError(f"{kind!r}: the number of heads is no number from 1.")
+            raise ValueError(f"{kind!r}: the number of heads must be a positive integer.")
         return _attention(int(heads))
     if kind not in KINDS:
         raise ValueError(f"There are no name rules for {kind!r}; there are {', '.join(KINDS)}.")

@@ -1,9 +1,9 @@
-"""Rules that give arrays other names.
+"""Rules that rename arrays.
 
-A rule is `OLD=NEW`. OLD is a prefix that ends at a dot (`backbone` is for `backbone.fc.weight`, and
-not for `backbone2.fc.weight`), or the whole name; NEW takes its place, and may be empty. With `*`
-in it, OLD is a pattern of the whole name, each `*` stands for any text, and NEW may have as many
-`*`, which stand for the same texts. The first rule that fits a name is its only one.
+A rule is `OLD=NEW`. OLD is a prefix that ends at a dot (`backbone` matches `backbone.fc.weight`,
+but not `backbone2.fc.weight`), or the full name; NEW replaces it, and may be empty. With `*` in it,
+OLD is a pattern of the full name, each `*` matches any text, and NEW may have as many `*`, which
+insert the same texts. The first rule that matches a name is the only one that applies.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 
 
 class Renaming:
-    """Names after some rules; a name that no rule fits is itself.
+    """Renames by rules; a name that no rule matches is unchanged.
 
     Args:
         rules: each of the form `OLD=NEW`.
@@ -27,7 +27,7 @@ class Renaming:
         self._rules = [_rule(rule) for rule in self.rules]
 
     def __call__(self, name: str) -> str:
-        """The name after the first rule that fits it."""
+        """The name after the first rule that matches it."""
         for rule in self._rules:
             found = rule(name)
             if found is not None:

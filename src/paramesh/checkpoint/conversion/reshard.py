@@ -1,6 +1,6 @@
-"""From any checkpoint to a sharded one, cut otherwise and into another number of part files.
+"""Resharding: from any checkpoint to a sharded one, with other slices and part files.
 
-Slices go through memory one at a time, whatever the size of the arrays.
+One slice is in memory at a time, whatever the size of the arrays.
 """
 
 from __future__ import annotations
@@ -20,22 +20,23 @@ from paramesh.errors import LayoutError
 from paramesh.parallel.layouts.layout import Layout
 from paramesh.parallel.layouts.strategy import layout_of
 
-#: Arrays of at most so many bytes stay whole where nothing is said of them.
+#: Arrays of at most so many bytes are not sharded unless they have a layout.
 _SMALL = 1 << 16
 
 
 @dataclass(frozen=True)
 class Resharding:
-    """What to do.
+    """How to slice a checkpoint.
 
     Args:
-        processes: how many part files; process i has those of its devices.
-        devices: for how many devices layouts are; None: one for each process.
+        processes: number of part files; that of process i has the slices of its devices.
+        devices: number of devices of the layouts; None: one per process.
         strategy: layouts by name.
-        layouts: {pattern of names: parts of each axis}, before the strategy; the first counts.
+        layouts: {pattern of names: number of slices along each axis}; they precede the strategy,
+            and the first pattern that matches applies.
         wanted: which arrays, by their names.
-        checksums: keep checksums of all slices.
-        overwrite: whether a sharded checkpoint that is there may be replaced.
+        checksums: store checksums of all slices.
+        overwrite: whether an existing sharded checkpoint may be replaced.
     """
 
     processes: int = 1
@@ -49,58 +50,59 @@ class Resharding:
 
 @dataclass(frozen=True)
 class Resharded:
-    """What was done.
+    """The result of resharding.
 
     Attributes:
         path: the new folder.
-        arrays: how many it has.
-        slices: how many slices of them.
+        arrays: number of its arrays.
+        slices: number of their slices.
         nbytes: bytes of all of them.
-        held: bytes that each part file has.
+        part_bytes: bytes of the slices in each part file.
     """
 
     path: Path
     arrays: int
     slices: int
     nbytes: int
-    held: tuple[int, ...]
+    part_bytes: tuple[int, ...]
 
 
 def reshard(
     source: Source,
     target: Path,
-    wishes: Resharding,
+    options: Resharding,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> Resharded:
-    """Write a sharded checkpoint; it is there as a whole, or not at all.
+    """Write a sharded checkpoint; it appears atomically.
 
-    An array that has a layout is cut by it, and each slice goes to one of the processes whose
-    devices hold it, that with the least so far. Of the others, large ones are cut along axis 0 into
-    nearly equal parts, one for each process; small ones go to the process with the least.
+    An array with a layout is sliced by it, and each slice goes to one of the processes whose
+    devices have it: the one with the fewest bytes so far. A large array without a layout is sliced
+    along axis 0 into nearly equal slices, one per process; a small one goes to the process with the
+    fewest bytes.
 
     Args:
         source: any checkpoint.
         target: the folder.
-        wishes: what to do.
-        advance: is told (bytes done, bytes in all) from time to time.
+        options: how to slice it.
+        advance: called with (bytes done, bytes in total) after each array.
 
     Raises:
-        FileNotFoundError, FileExistsError: the folder cannot be made there.
-        ValueError: numbers that contradict each other; a pattern that no name matches.
+        FileNotFoundError, FileExistsError: the folder cannot be created there.
+        ValueError: contradictory numbers; a pattern that no name matches.
         LayoutError, StrategyFileError: a layout does not fit its array.
         OSError: from the file system.
     """
-    check_folder(target, wishes.overwrite)
+    check_folder(target, options.overwrite)
     entries = [
         Entry.of(entry.name, entry.dtype, entry.shape)
         for entry in source.entries()
-        if wishes.wanted(entry.name)
+        if options.wanted(entry.name)
     ]
-    appended = {name: v for name, v in source.appended.items() if wishes.wanted(name)}
+    appended = {name: v for name, v in source.appended.items() if options.wanted(name)}
     check_entries(target, format_named("sharded"), entries, appended)
-    cuts, held = _plan(entries, wishes)
+    slices, part_bytes = _plan(entries, options)
     done, total = 0, sum(entry.nbytes for entry in entries)
-    sink = ShardedSink(target, entries, appended, source.metadata, wishes.checksums, cuts)
+    sink = ShardedSink(target, entries, appended, source.metadata, options.checksums, slices)
     with sink:
         for entry in entries:
 
@@ -111,59 +113,59 @@ def reshard(
             sink.write_slices(entry.name, read)
             done += entry.nbytes
             advance(done, total)
-    return Resharded(target, len(entries), sum(map(len, cuts.values())), total, tuple(held))
+    return Resharded(target, len(entries), sum(map(len, slices.values())), total, tuple(part_bytes))
 
 
 def _plan(
-    entries: list[Entry], wishes: Resharding
+    entries: list[Entry], options: Resharding
 ) -> tuple[dict[str, list[tuple[int, Box]]], list[int]]:
-    """The slices of all arrays with their processes, and the bytes that each process has."""
-    strategy, devices = wishes.strategy, wishes.devices
+    """The slices of all arrays with their processes, and the bytes of each process."""
+    strategy, devices = options.strategy, options.devices
     if devices is None:
-        devices = wishes.processes if strategy is None else strategy.device_num
+        devices = options.processes if strategy is None else strategy.device_num
     if strategy is not None and strategy.device_num != devices:
         raise ValueError(
             f"{strategy.where} is for {strategy.device_num} devices, not for {devices}."
         )
-    if wishes.processes < 1 or devices % wishes.processes:
+    if options.processes < 1 or devices % options.processes:
         raise ValueError(
-            f"{devices} devices cannot be divided among {wishes.processes} processes evenly."
+            f"{devices} devices cannot be divided among {options.processes} processes evenly."
         )
     unused = [
         pattern
-        for pattern in wishes.layouts
+        for pattern in options.layouts
         if not any(fnmatchcase(entry.name, pattern) for entry in entries)
     ]
     if unused:
         raise ValueError(f"No parameter matches the layout's pattern {unused[0]!r}.")
-    each = devices // wishes.processes
-    held = [0] * wishes.processes
-    cuts: dict[str, list[tuple[int, Box]]] = {}
+    each = devices // options.processes
+    part_bytes = [0] * options.processes
+    slices: dict[str, list[tuple[int, Box]]] = {}
     for entry in entries:
-        found = cuts[entry.name] = []
-        for box, owners in _slices(entry, wishes, devices, each):
-            owner = min(owners, key=lambda process: (held[process], process))
+        found = slices[entry.name] = []
+        for box, owners in _slices(entry, options, devices, each):
+            owner = min(owners, key=lambda process: (part_bytes[process], process))
             size = entry.dtype.itemsize
             for n in sizes(box):
                 size *= n
-            held[owner] += size
+            part_bytes[owner] += size
             found.append((owner, box))
-    return cuts, held
+    return slices, part_bytes
 
 
 def _slices(
-    entry: Entry, wishes: Resharding, devices: int, each: int
+    entry: Entry, options: Resharding, devices: int, each: int
 ) -> list[tuple[Box, list[int]]]:
-    """The slices of an array, and the processes that hold each."""
-    layout = _layout(entry, wishes, devices)
-    everywhere = list(range(wishes.processes))
+    """The slices of an array, and the processes whose devices have them."""
+    layout = _layout(entry, options, devices)
+    everywhere = list(range(options.processes))
     if layout is not None:
         rules = RankStrategy({entry.name: layout}, "the layout")
         return [
             (box, sorted({rank // each for rank in ranks}))
             for box, ranks in rules.boxes(entry.name, entry.shape).items()
         ]
-    count = min(wishes.processes, entry.shape[0]) if entry.shape else 1
+    count = min(options.processes, entry.shape[0]) if entry.shape else 1
     if count < 2 or entry.nbytes <= _SMALL:
         return [(full_box(entry.shape), everywhere)]
     ends = [entry.shape[0] * i // count for i in range(count + 1)]
@@ -172,11 +174,11 @@ def _slices(
     return [(((start, stop), *rest), [i]) for i, (start, stop) in enumerate(rows)]
 
 
-def _layout(entry: Entry, wishes: Resharding, devices: int) -> Layout | None:
-    for pattern, parts in wishes.layouts.items():
+def _layout(entry: Entry, options: Resharding, devices: int) -> Layout | None:
+    for pattern, counts in options.layouts.items():
         if fnmatchcase(entry.name, pattern):
             try:
-                return layout_of(parts, entry.shape, devices, entry.name)
+                return layout_of(counts, entry.shape, devices, entry.name)
             except TypeError as error:
                 raise LayoutError(f"Parameter '{entry.name}': {error}") from error
-    return None if wishes.strategy is None else wishes.strategy.layouts.get(entry.name)
+    return None if options.strategy is None else options.strategy.layouts.get(entry.name)

@@ -1,9 +1,9 @@
-"""Boxes: the rectangular parts of arrays that sharded checkpoints are made of.
+"""Boxes: the index ranges of the slices that sharded checkpoints consist of.
 
 Glossary
-    box         (start, stop) for each axis of an array: () is all of one without axes
-    grid        boxes that cut every axis in the same places throughout, and so fill an array
-                without a gap or an overlap
+    box         (start, stop) for each axis of an array; () is all of an array of shape ()
+    grid        boxes that split every axis at the same places throughout, and so cover an array
+                without gap or overlap
 """
 
 from __future__ import annotations
@@ -20,28 +20,28 @@ def box_of(index: Sequence[slice], shape: Sequence[int]) -> Box:
 
 
 def full_box(shape: Sequence[int]) -> Box:
-    """The box of a whole array."""
+    """The box of the full array."""
     return tuple((0, size) for size in shape)
 
 
 def sizes(box: Box) -> tuple[int, ...]:
-    """The shape of what is in a box."""
+    """The shape of the elements in a box."""
     return tuple(stop - start for start, stop in box)
 
 
 def common(one: Box, other: Box) -> Box | None:
-    """What two boxes of one array share; None for nothing."""
+    """The intersection of two boxes of one array; None if it is empty."""
     found = tuple((max(a, c), min(b, d)) for (a, b), (c, d) in zip(one, other, strict=True))
     return found if all(start < stop for start, stop in found) else None
 
 
 def within(box: Box, outer: Box) -> tuple[slice, ...]:
-    """The index of a box in an array that holds what is in `outer`."""
+    """The index of a box in an array that has the elements of `outer`."""
     return tuple(slice(a - c, b - c) for (a, b), (c, _) in zip(box, outer, strict=True))
 
 
 def is_grid(boxes: Iterable[Box], shape: Sequence[int]) -> bool:
-    """Whether boxes are a grid of an array of this shape."""
+    """Whether boxes form a grid over an array of this shape."""
     found = list(boxes)
     places = set(found)
     if len(places) < len(found) or any(len(box) != len(shape) for box in found):
@@ -58,7 +58,7 @@ def is_grid(boxes: Iterable[Box], shape: Sequence[int]) -> bool:
 
 
 def boxes_of_range(shape: Sequence[int], start: int, stop: int) -> Iterator[Box]:
-    """The boxes, one after another, that hold the elements `start` to `stop` in row-major order.
+    """The boxes, in order, of the elements `start` to `stop` in row-major order.
 
     There are at most two for each axis.
     """
@@ -69,16 +69,16 @@ def boxes_of_range(shape: Sequence[int], start: int, stop: int) -> Iterator[Box]
         return
     row = math.prod(shape[1:])
     first, last = start // row, -(-stop // row)
-    whole = (first + (start % row > 0), last - (stop % row > 0))
-    if whole[0] > whole[1]:  # inside of one row
+    rows = (first + (start % row > 0), last - (stop % row > 0))
+    if rows[0] > rows[1]:  # inside of one row
         for rest in boxes_of_range(shape[1:], start - first * row, stop - first * row):
             yield ((first, first + 1), *rest)
         return
-    if first < whole[0]:
+    if first < rows[0]:
         for rest in boxes_of_range(shape[1:], start - first * row, row):
             yield ((first, first + 1), *rest)
-    if whole[0] < whole[1]:
-        yield (whole, *full_box(shape[1:]))
-    if whole[1] < last:
-        for rest in boxes_of_range(shape[1:], 0, stop - whole[1] * row):
-            yield ((whole[1], last), *rest)
+    if rows[0] < rows[1]:
+        yield (rows, *full_box(shape[1:]))
+    if rows[1] < last:
+        for rest in boxes_of_range(shape[1:], 0, stop - rows[1] * row):
+            yield ((rows[1], last), *rest)

@@ -1,7 +1,7 @@
-"""Files of other libraries, and what is no checkpoint at all: told apart, to say what to do.
+"""Files of other libraries, and files that are not checkpoints: recognised, to say what to do.
 
-None of them is read. `.npz` and the like are converted in three lines with the library that made
-them; files of PyTorch are pickles, which can run programs when they are read.
+paramesh does not read them. `.npz` and similar files are converted in three lines with the library
+that wrote them; PyTorch files are pickles, which can run code when they are read.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-#: So many bytes are looked at.
+#: Number of bytes that are read to recognise a file.
 LOOKED_AT = 512
 
 _SAVE = "save_checkpoint([{'name': n, 'data': Tensor(a)} for n, a in arrays.items()], NEW_PATH)"
@@ -42,7 +42,7 @@ _PAGE, _XML = _text(b"<!doctype html", b"<html", b"<head"), _text(b"<?xml")
 
 
 def _msgpack(head: bytes) -> bool:
-    """A map whose first key is a str: what flax writes."""
+    """A map whose first key is a str, as flax writes it."""
     first = {0xDE: 3, 0xDF: 5}.get(head[0], 1 if 0x81 <= head[0] <= 0x8F else 0) if head else 0
     return (
         bool(first) and len(head) > first and (0xA1 <= head[first] <= 0xBF or head[first] == 0xD9)
@@ -54,7 +54,7 @@ def _onnx(head: bytes) -> bool:
     return bool(re.match(rb"\x08[\x01-\x20](\x12[\x01-\x7f][\x20-\x7e]|\x3a|\x42)", head))
 
 
-#: (what it is, what to do), and how files of it begin; the first that fits.
+#: (what it is, what to do, whether a file begins so); the first match applies.
 _KINDS: tuple[tuple[str, str, Callable[[bytes], bool]], ...] = (
     (
         "a pointer of Git LFS, not the file that it stands for",
@@ -66,7 +66,7 @@ _KINDS: tuple[tuple[str, str, Callable[[bytes], bool]], ...] = (
         _FETCH + ": the address, or the right to read it, was wrong",
         _PAGE,
     ),
-    ("an XML text, such as a server sends instead of a file", _FETCH, _XML),
+    ("an XML document, such as a server sends instead of a file", _FETCH, _XML),
     (
         "a NumPy array (.npy)",
         "Give it a name: save_checkpoint([{'name': NAME, 'data': Tensor(numpy.load(PATH))}], "
@@ -83,10 +83,10 @@ _KINDS: tuple[tuple[str, str, Callable[[bytes], bool]], ...] = (
         "Its arrays are mostly quantised; load the safetensors files that it was made from",
         lambda head: head[:4] in (b"GGUF", b"GGML", b"lmgg", b"tjgg"),
     ),
-    ("a file of gzip", _UNPACK, _at(b"\x1f\x8b")),
-    ("a file of zstd", _UNPACK, _at(b"\x28\xb5\x2f\xfd")),
-    ("a file of xz", _UNPACK, _at(b"\xfd7zXZ\0")),
-    ("a file of bzip2", _UNPACK, _at(b"BZh")),
+    ("a gzip file", _UNPACK, _at(b"\x1f\x8b")),
+    ("a zstd file", _UNPACK, _at(b"\x28\xb5\x2f\xfd")),
+    ("an xz file", _UNPACK, _at(b"\xfd7zXZ\0")),
+    ("a bzip2 file", _UNPACK, _at(b"BZh")),
     ("a 7z archive", _UNPACK, _at(b"7z\xbc\xaf\x27\x1c")),
     ("a tar archive", _UNPACK, _at(b"ustar", 257)),
     (
@@ -95,9 +95,9 @@ _KINDS: tuple[tuple[str, str, Callable[[bytes], bool]], ...] = (
         lambda head: b"l\xfc\x9cF\xf9 j\xa8P" in head,
     ),
     (
-        "a pickle of python (also PyTorch's and Paddle's)",
-        "A pickle can run programs when it is read, so it is not. Load it with the library that "
-        "made it, if you trust it, and call " + _SAVE,
+        "a Python pickle (also of PyTorch and Paddle)",
+        "A pickle can run code when it is read, so paramesh does not read it. If you trust it, "
+        "load it with the library that made it, and call " + _SAVE,
         lambda head: re.match(rb"\x80[\x02-\x05]", head) is not None,
     ),
     ("an ONNX model", "Read its initializers with onnx.numpy_helper, and call " + _SAVE, _onnx),
@@ -107,12 +107,12 @@ _KINDS: tuple[tuple[str, str, Callable[[bytes], bool]], ...] = (
         "Read the arrays with tensorflow.train.load_checkpoint, and call " + _SAVE,
         _at(b"model_checkpoint_path:"),
     ),
-    ("a JSON text, which holds no arrays", _FETCH, _text(b"{", b"[")),
+    ("a JSON file without arrays", _FETCH, _text(b"{", b"[")),
 )
-#: What is told by the name alone.
+#: Files that are recognised only by their names.
 _SUFFIXES: dict[str, tuple[str, str]] = {
     ".mindir": (
-        "a MindIR graph of MindSpore, which holds a program besides its values",
+        "a MindIR graph of MindSpore, which contains a program besides its values",
         "In MindSpore, save the values: save_checkpoint(network, NEW_PATH)",
     ),
     ".onnx": ("an ONNX model", "Read its initializers with onnx.numpy_helper, and call " + _SAVE),
@@ -129,7 +129,7 @@ _TENSORFLOW = (
 
 
 def refusal(path: Path, head: bytes) -> str | None:
-    """Why a file that another library made is not loaded, and what to do; None if it is none.
+    """Why a file of another library is not loaded, and what to do; None if it is not one.
 
     Args:
         path: the file.
@@ -139,7 +139,7 @@ def refusal(path: Path, head: bytes) -> str | None:
     if found is None:
         return None
     what, advice = found
-    return f"'{path}' is {what}, which is not read here. {advice}. Nothing was loaded."
+    return f"'{path}' is {what}, which paramesh does not read. {advice}. Nothing was loaded."
 
 
 def _found(path: Path, head: bytes) -> tuple[str, str] | None:
@@ -148,7 +148,7 @@ def _found(path: Path, head: bytes) -> tuple[str, str] | None:
     if head[:4] == b"PK\x03\x04":
         return _in_zip(path)
     for what, advice, fits in _KINDS:
-        # A file that begins with the end of a line is MindSpore's, or a text.
+        # A file that begins with a newline is MindSpore's, or text.
         if fits(head) and (head[:1] != b"\n" or fits in (_PAGE, _XML)):
             return what, advice
     if path.suffix == ".index" and _ends_with(path, _SSTABLE):
@@ -156,7 +156,7 @@ def _found(path: Path, head: bytes) -> tuple[str, str] | None:
     if re.search(r"\.data-\d{5}-of-\d{5}$", path.name):
         return _TENSORFLOW
     if not head.strip(b"\0") and len(head) == LOOKED_AT:
-        return "a file that begins with zeros alone, as unfinished downloads do", _FETCH
+        return "a file that begins with zeros only, as after an incomplete download", _FETCH
     return None
 
 
@@ -165,9 +165,9 @@ def _in_zip(path: Path) -> tuple[str, str]:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except zipfile.BadZipFile:
-        return "a zip archive (as .npz and PyTorch's files are) that was cut short", _FETCH
+        return "a zip archive (as .npz and PyTorch's files are) that is truncated", _FETCH
     if any(name.endswith("data.pkl") for name in names):
-        return "a file of PyTorch", _TORCH
+        return "a PyTorch file", _TORCH
     if names and all(name.endswith(".npy") for name in names):
         return "a NumPy archive (.npz)", "Call arrays = numpy.load(PATH), and " + _SAVE
     if "model.weights.h5" in names:
@@ -184,21 +184,26 @@ def _ends_with(path: Path, magic: bytes) -> bool:
 
 
 def folder_refusal(path: Path) -> str | None:
-    """The same of a folder, or of the beginning of the names of several files."""
+    """The same for a folder, or for the common prefix of several files."""
     if path.is_dir():
         names = {place.name for place in path.iterdir()}
         if "saved_model.pb" in names:
             what, advice = _SUFFIXES[".pb"]
-            return f"'{path}' is {what}, which is not read here. {advice}. Nothing was loaded."
+            return (
+                f"'{path}' is {what}, which paramesh does not read. {advice}. Nothing was loaded."
+            )
         for name in sorted(names):
             if name.endswith((".bin.index.json", ".bin", ".pt", ".pth")):
                 return (
-                    f"'{path}' holds files of PyTorch ('{name}'), which are not read here. "
+                    f"'{path}' contains PyTorch files ('{name}'), which paramesh does not read. "
                     f"{_TORCH}. Nothing was loaded."
                 )
         if any(name.endswith(".msgpack") for name in names):
             what, advice = _SUFFIXES[".msgpack"]
-            return f"'{path}' holds {what}, which is not read here. {advice}. Nothing was loaded."
+            return (
+                f"'{path}' contains {what}, which paramesh does not read. {advice}. Nothing was "
+                "loaded."
+            )
         names = {name for name in names if name.endswith(".index")}
         tensorflow = any(_ends_with(path / name, _SSTABLE) for name in names)
     else:
@@ -206,5 +211,5 @@ def folder_refusal(path: Path) -> str | None:
         tensorflow = not path.exists() and index.is_file() and _ends_with(index, _SSTABLE)
     if tensorflow:
         what, advice = _TENSORFLOW
-        return f"'{path}' is {what}, which is not read here. {advice}. Nothing was loaded."
+        return f"'{path}' is {what}, which paramesh does not read. {advice}. Nothing was loaded."
     return None

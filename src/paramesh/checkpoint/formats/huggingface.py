@@ -1,11 +1,11 @@
-"""HuggingFace's folders, to read: safetensors files, and an index that says which array is where.
+"""Reading HuggingFace folders: safetensors files, and an index from arrays to files.
 
     model.safetensors                       the only file; or
     model-00001-of-00002.safetensors, …     shards, and
     model.safetensors.index.json            {"metadata": …, "weight_map": {array: shard}}
 
-Names before `.safetensors` may be others (`diffusion_pytorch_model`, `model.fp16`). Nothing of the
-index is trusted: a shard is a file of the same folder, and holds what the index says.
+The names before `.safetensors` may differ (`diffusion_pytorch_model`, `model.fp16`). The index is
+validated: a shard is a file of the same folder, and has the arrays that the index says.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from paramesh.checkpoint.formats.assembled_source import Cut, CutSource, Slice
+from paramesh.checkpoint.formats.assembled_source import Slice, SlicedSource, Slicing
 from paramesh.checkpoint.formats.boxes import full_box
 from paramesh.checkpoint.formats.safetensors_file import SafetensorsSource, no_duplicates
 from paramesh.errors import CheckpointError
@@ -26,10 +26,10 @@ _USUAL = "model"
 
 
 def index_of(path: Path) -> Path | None:
-    """The index that a path is or has; None if it is none of these folders.
+    """The index at a path, or in the folder there; None if there is none.
 
     Raises:
-        CheckpointError: a folder with several indexes, or with several files and no index.
+        CheckpointError: the folder has several indexes.
     """
     if path.is_file():
         return path if path.name.endswith(".index.json") else None
@@ -41,7 +41,7 @@ def index_of(path: Path) -> Path | None:
         return path / (_USUAL + _INDEX)
     if len(found) > 1:
         raise CheckpointError(
-            f"'{path}' holds several checkpoints: give the index of one, {', '.join(found)}. "
+            f"'{path}' contains several checkpoints: give the index of one, {', '.join(found)}. "
             "Nothing was loaded."
         )
     return path / found[0] if found else None
@@ -61,14 +61,14 @@ def only_file_of(path: Path) -> Path | None:
     if len(names) > 1:
         shown = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
         raise CheckpointError(
-            f"'{path}' holds {len(names)} safetensors files ({shown}) and no index that says how "
-            "they belong together: give one of the files, or fetch the .safetensors.index.json as "
-            "well. Nothing was loaded."
+            f"'{path}' contains {len(names)} safetensors files ({shown}) and no index that "
+            "combines them: give one of the files, or fetch the .safetensors.index.json as well. "
+            "Nothing was loaded."
         )
     return path / names[0] if names else None
 
 
-class HuggingFaceSource(CutSource):
+class HuggingFaceSource(SlicedSource):
     """A folder of shards open for reading.
 
     Args:
@@ -111,7 +111,7 @@ class HuggingFaceSource(CutSource):
             for entry in part.entries():
                 if where.get(entry.name, shards[i]) == shards[i]:
                     box = full_box(entry.shape)
-                    self._add_cut(entry, Cut(entry.shape, (Slice(box, i, entry.name),)))
+                    self._add_sliced(entry, Slicing(entry.shape, (Slice(box, i, entry.name),)))
         self.metadata = dict(parts[0].metadata) if parts else {}
 
     def _weight_map(self) -> dict[str, str]:
@@ -119,21 +119,21 @@ class HuggingFaceSource(CutSource):
             text = self._index.read_text(encoding="utf-8")
             index: Any = json.loads(text, object_pairs_hook=no_duplicates)
         except (ValueError, RecursionError) as error:
-            raise self._wrong(f"the index is no JSON ({error}).") from error
+            raise self._wrong(f"the index is not valid JSON ({error}).") from error
         found = index.get("weight_map") if isinstance(index, dict) else None
         if not isinstance(found, dict):
-            raise self._wrong("a JSON file without a weight_map is no index of a checkpoint.")
+            raise self._wrong("a JSON file without a weight_map is not an index of a checkpoint.")
         for name, shard in found.items():
             if not isinstance(shard, str) or not _is_file_name(shard):
                 raise self._wrong(
-                    f"the index says that '{name}' is in {shard!r}, which is no name of a file in "
-                    "its folder. Shards elsewhere are not read."
+                    f"the index says that '{name}' is in {shard!r}, which is not the name of a "
+                    "file in its folder. Shards elsewhere are not read."
                 )
             if not shard.endswith(_FILE):
                 raise self._wrong(
-                    f"the index says that '{name}' is in '{shard}', which is no safetensors file. "
-                    "Files of PyTorch can run programs when they are read, so they are not; fetch "
-                    "the safetensors files of the model, or save it anew with "
+                    f"the index says that '{name}' is in '{shard}', which is not a safetensors "
+                    "file. PyTorch files can run code when they are read, so paramesh does not "
+                    "read them; fetch the safetensors files of the model, or save it again with "
                     "model.save_pretrained(folder, safe_serialization=True)."
                 )
         return found
@@ -147,7 +147,7 @@ class HuggingFaceSource(CutSource):
         if lost:
             raise self._wrong(
                 f"the index names {len(lost)} arrays that are not in their shards: "
-                f"{_listed(lost)}. Index and shards are of different saves."
+                f"{_listed(lost)}. The index and the shards come from different saves."
             )
         seen: dict[str, str] = {}
         for shard, i in places.items():
@@ -156,7 +156,7 @@ class HuggingFaceSource(CutSource):
                 if other != shard and name not in where:
                     raise self._wrong(
                         f"'{name}' is in '{other}' and in '{shard}', and the index does not say "
-                        "which one counts."
+                        "which one to use."
                     )
 
 

@@ -1,17 +1,17 @@
-"""What a checkpoint file is to everything above the formats: a Source to read, a Sink to write.
+"""The interface of all checkpoint formats: a Source to read, a Sink to write.
 
 Glossary
     entry       one array of a file: its name, element type, shape, and where its bytes begin
-    piece       a run of an array's bytes in the file; safetensors has one for each array, MindSpore
-                cuts long arrays into several
+    piece       a contiguous run of an array's bytes in the file; safetensors has one for each
+                array, MindSpore splits long arrays into several
     appended    the entries of `append_dict`: numbers, bools and strings that belong to no network
     flat        the elements of an array in row-major order, as if it had one axis
 
 A Source maps its file into memory, so that opening costs the same whatever its size, and only the
-pages that are looked at are read. What it gives are read-only views of that map, without a copy,
-where an array lies in one piece. A map has one hazard: if somebody shortens the very file (writes
-into it instead of putting a new one in its place), touching the lost pages kills the process.
-Files are never changed in place here: a file that is replaced while it is read stays readable.
+pages that are accessed are read. It returns read-only views of the map, without a copy, where an
+array is one piece. A map has one hazard: if another program truncates the file (writes into it
+instead of replacing it), access to the lost pages kills the process. paramesh never changes files
+in place: a file that is replaced while it is read stays readable.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import abc
 import math
 import mmap
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -39,13 +39,12 @@ Pieces = tuple[tuple[int, int], ...]
 
 _NOTHING_LOADED = "Nothing was loaded."
 
-#: Metadata that says that numbers of `append_dict` are arrays of shape (), as in MindSpore's files;
-#: it is kept through a conversion.
+#: Metadata key which says that numbers of `append_dict` are arrays of shape (), as in MindSpore's
+#: files; a conversion keeps it.
 ORIGIN = "origin"
-#: Parts of arrays that are not next to each other in a file go through memory in blocks of at most
-#: so many bytes.
+#: Elements that are not contiguous in a file are read in blocks of at most so many bytes.
 BLOCK_BYTES = 16 << 20
-#: numpy has no more; and no array has more bytes than an address can say.
+#: The limits of numpy, and of the address space.
 MOST_AXES = 64
 MOST_BYTES = 1 << 63
 
@@ -56,10 +55,10 @@ class Entry:
 
     Args:
         name: its full name.
-        dtype: its element type; it may be one that exists in files alone (see `storage_dtypes`).
+        dtype: its element type; it may exist only in files (see `storage_dtypes`).
         shape: sizes of its axes.
         nbytes: bytes of all elements in memory.
-        offset: where its first byte lies in the file; -1 if it is not known yet.
+        offset: of its first byte in the file; -1 if it is not known yet.
     """
 
     name: str
@@ -70,7 +69,7 @@ class Entry:
 
     @classmethod
     def of(cls, name: str, dtype: DType, shape: Iterable[int], offset: int = -1) -> Entry:
-        """The entry of an array; one that is still to be written has no offset."""
+        """The entry of an array; one that is not written yet has no offset."""
         sizes = tuple(shape)
         return cls(name, dtype, sizes, math.prod(sizes) * dtype.itemsize, offset)
 
@@ -86,10 +85,10 @@ class Source(abc.ABC):
     Attributes:
         path: the file, or the folder of a sharded checkpoint.
         format: "safetensors", "ckpt", "sharded", "orbax" or "huggingface".
-        appended: the entries of `append_dict` that the format tells apart from Parameters.
-        metadata: what else the file says about itself, as strings.
-        scalars_may_be_appended: the format keeps numbers of `append_dict` as arrays of shape (), so
-            that such an array may be a Parameter or not.
+        appended: the entries of `append_dict` that the format separates from Parameters.
+        metadata: other metadata of the file, as strings.
+        scalars_may_be_appended: the format stores numbers of `append_dict` as arrays of shape (),
+            so that such an array may or may not be a Parameter.
     """
 
     format: str = ""
@@ -110,7 +109,7 @@ class Source(abc.ABC):
         return list(self._entries.values())
 
     def entry(self, name: str) -> Entry:
-        """What the file says about one array.
+        """The entry of one array.
 
         Raises:
             KeyError: the file has no array of this name.
@@ -124,7 +123,7 @@ class Source(abc.ABC):
             ) from None
 
     def read(self, name: str) -> Array:
-        """One array, read-only; a view of the file's map if its bytes lie in one piece.
+        """One array, read-only; a view of the file's map if it is one piece.
 
         Raises:
             KeyError: the file has no array of this name.
@@ -136,8 +135,8 @@ class Source(abc.ABC):
     def read_flat(self, name: str, start: int, stop: int) -> Array:
         """Elements `start` to `stop` of an array in row-major order, of shape (stop - start,).
 
-        It is read-only, and a view where the elements lie in one piece: statistics of an array of
-        any size need no more memory than the part looked at.
+        It is read-only, and a view where the elements are contiguous: statistics of an array of any
+        size need no more memory than the elements that are read.
 
         Raises:
             KeyError: the file has no array of this name.
@@ -149,8 +148,8 @@ class Source(abc.ABC):
         entry = self.entry(name)
         if not 0 <= start <= stop <= entry.size:
             raise IndexError(
-                f"Checkpoint '{self.path}': '{name}' has {entry.size} elements; there are no "
-                f"elements {start} to {stop}."
+                f"Checkpoint '{self.path}': '{name}' has {entry.size} elements; elements "
+                f"{start} to {stop} are out of range."
             )
         return entry
 
@@ -164,16 +163,16 @@ class Source(abc.ABC):
         shape = self.entry(name).shape
         if not shape or not 0 <= start <= stop <= shape[0]:
             raise IndexError(
-                f"Checkpoint '{self.path}': '{name}' has shape {list(shape)}; there are no rows "
-                f"{start} to {stop}."
+                f"Checkpoint '{self.path}': '{name}' has shape {list(shape)}; rows {start} to "
+                f"{stop} are out of range."
             )
         row = math.prod(shape[1:])
         return self.read_flat(name, start * row, stop * row).reshape(stop - start, *shape[1:])
 
     def read_box(self, name: str, box: Box) -> Array:
-        """The part of an array in a box, read-only; a view where the file has it in one piece.
+        """The elements of an array in a box, read-only; a view where they are contiguous.
 
-        Besides the part, no more than a few megabytes are in memory.
+        Besides these elements, no more than a few megabytes are in memory.
 
         Args:
             name: of the array.
@@ -181,7 +180,7 @@ class Source(abc.ABC):
 
         Raises:
             KeyError: there is no array of this name.
-            IndexError: the box is not inside of the array.
+            IndexError: the box is out of range.
             ValueError: the checkpoint is closed.
         """
         entry = self._with_box(name, box)
@@ -190,7 +189,7 @@ class Source(abc.ABC):
         return self._gathered(entry, box)
 
     def _gathered(self, entry: Entry, box: Box) -> Array:
-        """A box that does not have whole rows, out of runs of whole ones along some axis."""
+        """A box that is not made of full rows, read in runs of full rows along some axis."""
         shape, itemsize = entry.shape, entry.dtype.itemsize
         axis = 0
         while axis + 1 < len(shape) and math.prod(shape[axis + 1 :]) * itemsize > BLOCK_BYTES:
@@ -199,16 +198,16 @@ class Source(abc.ABC):
         step = max(1, BLOCK_BYTES // max(1, below * itemsize))
         rest = (slice(None), *within(box[axis + 1 :], full_box(shape[axis + 1 :])))
         first, last = box[axis]
-        whole = np.empty(sizes(box), entry.dtype.np_dtype)
-        for outer in np.ndindex(whole.shape[:axis]):
+        full = np.empty(sizes(box), entry.dtype.np_dtype)
+        for outer in np.ndindex(full.shape[:axis]):
             place = tuple(at + low for at, (low, _) in zip(outer, box, strict=False))
             before = int(np.ravel_multi_index(place, shape[:axis])) * shape[axis] if axis else 0
             for start in range(first, last, step):
                 stop = min(start + step, last)
                 run = self.read_flat(entry.name, (before + start) * below, (before + stop) * below)
                 into = (*outer, slice(start - first, stop - first))
-                whole[into] = run.reshape(stop - start, *shape[axis + 1 :])[rest]
-        return frozen(whole)
+                full[into] = run.reshape(stop - start, *shape[axis + 1 :])[rest]
+        return frozen(full)
 
     def _with_box(self, name: str, box: Box) -> Entry:
         entry = self.entry(name)
@@ -216,33 +215,33 @@ class Source(abc.ABC):
             0 <= start <= stop <= size for (start, stop), size in zip(box, entry.shape, strict=True)
         ):
             raise IndexError(
-                f"Checkpoint '{self.path}': '{name}' has shape {list(entry.shape)}; there is no "
-                f"box {list(box)}."
+                f"Checkpoint '{self.path}': '{name}' has shape {list(entry.shape)}; the box "
+                f"{list(box)} is out of range."
             )
         return entry
 
     @abc.abstractmethod
     def verify(self) -> bool:
-        """Compare the checksums that the file has; False if it has none.
+        """Verify the checksums in the file; False if it has none.
 
         Raises:
-            CheckpointError: the data is not what was written.
+            CheckpointError: a checksum does not match.
         """
 
     def parts(self) -> Sequence[Source]:
-        """The checkpoints that this one is made of; itself if it is of no others."""
+        """The checkpoints that this one consists of; itself if there are no others."""
         return [self]
 
     def forget(self) -> None:
-        """Let go of the memory that reading has taken; what is looked at again is read again.
+        """Release the memory of what was read; it is read again at the next access.
 
-        Whoever goes through a file larger than memory calls it from time to time.
+        To be called now and then while a file larger than memory is read.
         """
         return
 
     @abc.abstractmethod
     def close(self) -> None:
-        """Close the file. Views that were handed out stay valid."""
+        """Close the file. Views that were returned stay valid."""
 
     def __enter__(self) -> Self:
         return self
@@ -257,7 +256,7 @@ class Source(abc.ABC):
 
 
 class MappedSource(Source):
-    """A Source of one file, whose arrays are pieces of it."""
+    """A Source of one file that is mapped into memory."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -266,27 +265,29 @@ class MappedSource(Source):
         fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
             self.nbytes = os.fstat(fd).st_size
-            self._map: Any = (
+            self._map: mmap.mmap | bytes = (
                 mmap.mmap(fd, self.nbytes, access=mmap.ACCESS_READ) if self.nbytes else b""
             )
         finally:
-            os.close(fd)  # the map has one of its own
+            os.close(fd)  # the map has its own descriptor
 
     def _add(self, entry: Entry, pieces: Pieces) -> None:
         sizes = [size for size in entry.shape if size]
         if len(entry.shape) > MOST_AXES or math.prod(sizes) * entry.dtype.itemsize >= MOST_BYTES:
             raise self.damage(
-                f"no array has {len(entry.shape)} axes of such sizes", entry.name, entry.offset
+                f"{len(entry.shape)} axes of such sizes are not a valid shape",
+                entry.name,
+                entry.offset,
             )
         self._entries[entry.name] = entry
         self._pieces[entry.name] = pieces
 
     def damage(self, what: str, name: str | None = None, offset: int | None = None) -> Exception:
-        """The error for a file that cannot be right, to be raised."""
-        of = "" if name is None else f" of '{name}'"
+        """The error to raise for an invalid file."""
+        of = "" if name is None else f": '{name}'"
         at = "" if offset is None else f" at byte {offset}"
         return CheckpointError(
-            f"Checkpoint '{self.path}' is damaged or no {self.format} file{of and ':' + of}{at}: "
+            f"Checkpoint '{self.path}' is not a valid {self.format} file{of}{at}: "
             f"{what}. {_NOTHING_LOADED}"
         )
 
@@ -305,12 +306,12 @@ class MappedSource(Source):
         if len(found) == 1:
             at, _ = found[0]
             return np.frombuffer(self._map, kind, stop - start, at)
-        whole = np.empty(stop - start, kind)
-        view, done = whole.view(np.uint8), 0
+        full = np.empty(stop - start, kind)
+        view, done = full.view(np.uint8), 0
         for at, length in found:
             view[done : done + length] = np.frombuffer(self._map, np.uint8, length, at)
             done += length
-        return frozen(whole)
+        return frozen(full)
 
     def _gathered(self, entry: Entry, box: Box) -> Array:
         if len(self._pieces[entry.name]) > 1:
@@ -318,26 +319,26 @@ class MappedSource(Source):
         return self.read(entry.name)[within(box, full_box(entry.shape))]
 
     def forget(self) -> None:
-        """Let go of the pages of the file; see `Source.forget`."""
+        """Release the pages of the file; see `Source.forget`."""
         advice = getattr(mmap, "MADV_DONTNEED", None)  # not everywhere
         if advice is not None and isinstance(self._map, mmap.mmap):
             self._map.madvise(advice)
 
     def close(self) -> None:
-        """Close the file; the map goes when the last view of it does."""
+        """Close the file; the map lives until the last view of it is gone."""
         if self._closed:
             return
         self._closed = True
-        held, self._map = self._map, b""
-        if not isinstance(held, bytes):
+        mapped, self._map = self._map, b""
+        if not isinstance(mapped, bytes):
             try:
-                held.close()
+                mapped.close()
             except BufferError:  # views of it are in use
                 return
 
 
 def _within(pieces: Pieces, first: int, last: int) -> Iterable[tuple[int, int]]:
-    """Where bytes `first` to `last` of an array lie: (place in the file, how many)."""
+    """Where bytes `first` to `last` of an array are: (offset in the file, length)."""
     begin = 0
     for at, length in pieces:
         low, high = max(first - begin, 0), min(last - begin, length)
@@ -347,29 +348,29 @@ def _within(pieces: Pieces, first: int, last: int) -> Iterable[tuple[int, int]]:
 
 
 def frozen(array: Array) -> Array:
-    """The array itself, read-only from now on."""
+    """Make an array read-only, and return it."""
     array.flags.writeable = False
     return array
 
 
 class Place(Protocol):
-    """Where a checkpoint will be: it appears as a whole, or everything stays as it was."""
+    """Where a checkpoint is written: it appears complete, or nothing changes."""
 
     def commit(self) -> None:
-        """Let it appear."""
+        """Make the checkpoint appear."""
         ...
 
     def discard(self) -> None:
-        """Leave everything as it was."""
+        """Remove what was written."""
         ...
 
 
 class Sink(abc.ABC):
     """A checkpoint being written; a context manager. Made by `open_sink`.
 
-    Every entry is written once, in order. When the context ends without an error the file appears
-    under its name as a whole; otherwise the old file, if there was one, is untouched. No more than
-    the array that is being written has to be in memory.
+    Every entry is written once, in order. When the context ends without an error, the file appears
+    under its name, complete; otherwise an existing file is unchanged. Only the array that is being
+    written has to be in memory.
     """
 
     format: str = ""
@@ -388,7 +389,7 @@ class Sink(abc.ABC):
         """Write the next entry.
 
         Raises:
-            ValueError: it is not the next one, or the array's element type or shape is another.
+            ValueError: it is not the next one, or the array has another element type or shape.
             OSError: from the file system.
         """
         entry = self._check(name, array.dtype, array.shape)
@@ -396,7 +397,7 @@ class Sink(abc.ABC):
         self._done += 1
 
     def _check(self, name: str, *given: Any) -> Entry:
-        """The next entry, if it has this name and, if they are given, numpy dtype and shape."""
+        """The next entry, which must have this name and, if given, numpy dtype and shape."""
         if self._done == len(self._expected):
             raise ValueError(f"'{self.path}': all entries are written; '{name}' is not among them.")
         entry = self._expected[self._done]
@@ -411,7 +412,7 @@ class Sink(abc.ABC):
 
     @abc.abstractmethod
     def _write(self, entry: Entry, data: memoryview) -> None:
-        """Put the bytes of an array into the file."""
+        """Write the bytes of an array."""
 
     @abc.abstractmethod
     def _finish(self) -> None:
@@ -432,7 +433,9 @@ class Sink(abc.ABC):
         try:
             if self._done < len(self._expected):
                 missing = self._expected[self._done].name
-                raise ValueError(f"'{self.path}': '{missing}' was not written; no file was made.")
+                raise ValueError(
+                    f"'{self.path}': '{missing}' was not written; no file was written."
+                )
             self._finish()
             self._place.commit()
             remove_leftovers(self.path.parent)
@@ -441,13 +444,15 @@ class Sink(abc.ABC):
             raise
 
 
-def number_array(value: bool | int | float, whole: Any = None) -> Array:
+def number_array(
+    value: bool | int | float, int_dtype: type[np.integer[Any]] | None = None
+) -> Array:
     """A number of `append_dict` as an array of shape ().
 
     Args:
         value: a bool; an int of at most 64 bits; a float.
-        whole: the element type of ints; None for Int32, or Int64 if it does not fit. Floats become
-            Float32, or Float64 if they would lose digits.
+        int_dtype: the element type of ints; None for Int32, or Int64 if it does not fit. Floats
+            become Float32, or Float64 if they would lose digits.
     """
     if isinstance(value, bool):
         return np.array(value, np.bool_)
@@ -456,16 +461,27 @@ def number_array(value: bool | int | float, whole: Any = None) -> Array:
             exact = float(np.float32(value)) == value or value != value
         return np.array(value, np.float32 if exact else np.float64)
     fits = -(2**31) <= value < 2**31
-    return np.array(value, whole or (np.int32 if fits else np.int64))
+    return np.array(value, int_dtype or (np.int32 if fits else np.int64))
 
 
 def raw_bytes(array: Array) -> memoryview:
-    """The bytes of an array in row-major, little-endian order; copied if they lie otherwise."""
+    """The bytes of an array in row-major, little-endian order; copied if they are not already."""
     contiguous: Any = array if array.flags.c_contiguous else np.ascontiguousarray(array)
     if contiguous.dtype.byteorder == ">":
         contiguous = contiguous.astype(contiguous.dtype.newbyteorder("<"))
     return memoryview(contiguous.reshape(-1).view(np.uint8))
 
 
-#: Opens a file of one format for writing.
-OpenSink = Callable[..., Sink]
+class OpenSink(Protocol):
+    """Opens a file of one format for writing; see `open_sink`."""
+
+    def __call__(
+        self,
+        path: Path,
+        entries: Sequence[Entry],
+        appended: Mapping[str, Appended],
+        metadata: Mapping[str, str],
+        checksums: bool = False,
+    ) -> Sink:
+        """Open the file; the arguments are those of `open_sink`."""
+        ...

@@ -2,19 +2,19 @@
 
 A file is one protobuf message: field 1, repeated, is a record {1: name, 2: tensor}; a tensor is
 {1: sizes of its axes, repeated, none for a scalar; 2: element type, such as `Float32`; 3: raw
-little-endian bytes}. A long array is several records of one name, one after another, each with the
-whole shape and a part of the bytes. A file with a checksum ends with the 7 bytes `crc_num` and the
+little-endian bytes}. A long array is several consecutive records of the same name, each with the
+full shape and a piece of the bytes. A file with a checksum ends with the 7 bytes `crc_num` and the
 CRC-32 of everything before them, 10 bytes, big-endian. A str of `append_dict` has the element type
 `str`, the shape [0] and UTF-32 bytes; its numbers are arrays of shape ().
 
-The protobuf library would parse the whole message into memory, and trust what it finds. The walk
-here reads the few bytes in front of each array, and touches no array. Whatever MindSpore 2.10 never
-writes is an error: a file that was damaged is more likely than one of a newer MindSpore.
+The protobuf library would parse the full message into memory, without validating it. The parser
+here reads only the few bytes before each array. Anything that MindSpore 2.10 never writes is an
+error: a damaged file is more likely than one of a newer MindSpore.
 
 Glossary
     record      one entry of the file: an array, or a piece of one
-    key         the byte in front of a field: its number and how its value is stored
-    varint      an int in groups of 7 bits, the lowest first; the top bit says that more follow
+    key         the byte before a field: its number and how its value is stored
+    varint      an int in groups of 7 bits, the lowest first; the top bit is set in all but the last
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from paramesh.checkpoint.formats.interface import (
     number_array,
     raw_bytes,
 )
-from paramesh.checkpoint.formats.storage_dtypes import MINDSPORE, MINDSPORE_READS, at_rest
+from paramesh.checkpoint.formats.storage_dtypes import MINDSPORE, MINDSPORE_READS, storage_dtype
 from paramesh.dtype import DType
 from paramesh.errors import CheckpointError
 
 FORMAT = "ckpt"
-#: Longer arrays are cut into pieces of so many bytes, as MindSpore does.
+#: Longer arrays are split into pieces of so many bytes, as by MindSpore.
 SLICE_BYTES = 512 << 20
 
 #: field number << 3 | 2 (a length, then as many bytes) or 0 (a varint)
@@ -65,7 +65,7 @@ _ENCRYPTED = {
 
 
 def recognise(head: bytes) -> bool:
-    """Whether a file that begins so can be MindSpore's, or is one that was encrypted."""
+    """Whether a file that begins so may be MindSpore's, or an encrypted one."""
     return head[:1] == b"\n" or head[:4] in _ENCRYPTED
 
 
@@ -80,7 +80,7 @@ class MindsporeSource(MappedSource):
         self.metadata = {ORIGIN: "mindspore"}
         self._strings: dict[str, Appended] = {}
         self._body = self.nbytes
-        self._name = ""  # of the array whose pieces are being collected
+        self._name = ""  # of the array whose pieces are collected
         self._kind: DType | None = None
         self._shape: tuple[int, ...] = ()
         self._found: list[tuple[int, int]] = []
@@ -98,7 +98,7 @@ class MindsporeSource(MappedSource):
         if cipher is not None:
             raise CheckpointError(
                 f"Checkpoint '{self.path}' is encrypted ({cipher}), and paramesh does not decrypt. "
-                "Write it anew without enc_key, in MindSpore: save_checkpoint(load_checkpoint("
+                "Save it again without enc_key in MindSpore: save_checkpoint(load_checkpoint("
                 f"PATH, dec_key=KEY, dec_mode='{cipher}'), NEW_PATH). Nothing was loaded."
             )
         at, end = 0, self.nbytes
@@ -107,7 +107,7 @@ class MindsporeSource(MappedSource):
                 if end - at == _TRAILER and self._map[at : at + len(_MARK)] == _MARK:
                     self._body = at
                     break
-                raise self.damage("no record begins here", None, at)
+                raise self.damage("there is no record at this offset", None, at)
             start, last = self._field(at, end, "a record")
             self._record(start, last)
             at = last
@@ -124,7 +124,9 @@ class MindsporeSource(MappedSource):
         try:
             name = self._map[start:at].decode()
         except UnicodeDecodeError as error:
-            raise self.damage(f"the name is no UTF-8 ({error.reason})", None, start) from error
+            raise self.damage(
+                f"the name is not valid UTF-8 ({error.reason})", None, start
+            ) from error
         if at < end and self._map[at] == _MAP:
             raise CheckpointError(
                 f"Checkpoint '{self.path}': '{name}' at byte {begin} is a MapParameter, which "
@@ -134,7 +136,7 @@ class MindsporeSource(MappedSource):
             raise self.damage("no tensor follows the name", name, at)
         start, at = self._field(at, end, "the tensor", name)
         if at != end:
-            raise self.damage("more follows the tensor", name, at)
+            raise self.damage("there is data after the tensor", name, at)
         self._tensor(name, start, end)
 
     def _tensor(self, name: str, at: int, end: int) -> None:
@@ -155,7 +157,7 @@ class MindsporeSource(MappedSource):
             raise self.damage("no content follows its element type", name, at)
         start, at = self._field(at, end, "the content", name)
         if at != end:
-            raise self.damage("more follows its content", name, at)
+            raise self.damage("there is data after its content", name, at)
         if kind == _STRING:
             self._string(name, tuple(dims), start, end)
         elif kind in _TYPES:
@@ -172,10 +174,10 @@ class MindsporeSource(MappedSource):
         if shape != (0,):
             raise self.damage(f"a str of shape {list(shape)}", name, at)
         try:
-            with memoryview(self._map) as whole, whole[at:end] as part:
+            with memoryview(self._map) as content, content[at:end] as part:
                 self._strings[name], _ = codecs.utf_32_le_decode(part, "strict", True)
         except UnicodeDecodeError as error:
-            raise self.damage(f"its text is no UTF-32 ({error.reason})", name, at) from error
+            raise self.damage(f"its text is not valid UTF-32 ({error.reason})", name, at) from error
 
     def _piece(self, name: str, kind: DType, shape: tuple[int, ...], at: int, nbytes: int) -> None:
         if name != self._name:
@@ -184,7 +186,7 @@ class MindsporeSource(MappedSource):
             self._name, self._kind, self._shape = name, kind, shape
         elif kind is not self._kind or shape != self._shape or not nbytes:
             raise self.damage(
-                f"its pieces do not belong together: {self._kind}{list(self._shape)}, then "
+                f"its pieces do not match: {self._kind}{list(self._shape)}, then "
                 f"{kind}{list(shape)} of {nbytes} bytes",
                 name,
                 at,
@@ -193,7 +195,7 @@ class MindsporeSource(MappedSource):
 
     def _check_new(self, name: str, at: int) -> None:
         if name in self._entries or name in self._strings:
-            raise self.damage("the name is there twice", name, at)
+            raise self.damage("the name is duplicated", name, at)
 
     def _finish_array(self) -> None:
         if self._kind is None:
@@ -210,7 +212,7 @@ class MindsporeSource(MappedSource):
         self._name, self._kind, self._found = "", None, []
 
     def _field(self, at: int, end: int, what: str, name: str | None = None) -> tuple[int, int]:
-        """Where the value of the field whose key is at `at` begins and ends."""
+        """Start and end of the value of the field whose key is at `at`."""
         length, start = self._varint(at + 1, end, name)
         if length > end - start:
             raise self.damage(
@@ -219,7 +221,7 @@ class MindsporeSource(MappedSource):
         return start, start + length
 
     def _varint(self, at: int, end: int, name: str | None) -> tuple[int, int]:
-        """The number at `at`, and where what follows it begins."""
+        """The number at `at`, and the offset after it."""
         value = 0
         for shift in range(min(end - at, _LONGEST_VARINT)):
             byte = self._map[at + shift]
@@ -228,16 +230,16 @@ class MindsporeSource(MappedSource):
                 if value >> 64:
                     break
                 return value, at + shift + 1
-        raise self.damage("a number does not end", name, at)
+        raise self.damage("a varint is not terminated", name, at)
 
     def verify(self) -> bool:
-        """Compare the checksum; see `Source.verify`."""
+        """Verify the checksum; see `Source.verify`."""
         if self._body == self.nbytes:
             return False
-        with memoryview(self._map) as whole, whole[: self._body] as body:
+        with memoryview(self._map) as content, content[: self._body] as body:
             found = zlib.crc32(body)
         if found != int.from_bytes(self._map[self._body + len(_MARK) :], "big"):
-            raise self.damage("the checksum of the file is another", None, self._body)
+            raise self.damage("the checksum of the file does not match", None, self._body)
         return True
 
 
@@ -245,10 +247,10 @@ class MindsporeSink(Sink):
     """A `.ckpt` file being written, as MindSpore 2.10 writes it.
 
     `appended` comes after the arrays: ints as Int64, bools, strings, and floats as Float32, or as
-    Float64 if they would lose digits. The format has no place for `metadata`.
+    Float64 if they would lose digits. The format cannot store `metadata`.
 
     Raises:
-        ValueError: there is nothing to write; MindSpore takes an empty file for a damaged one.
+        ValueError: there is nothing to write; MindSpore rejects an empty file.
     """
 
     format = FORMAT
@@ -296,24 +298,24 @@ class MindsporeSink(Sink):
                 self._put_tensor(name, (0,), _STRING, text)
             else:
                 number = number_array(value, np.int64)
-                self._put_tensor(name, (), _NAMES[at_rest(number.dtype)], raw_bytes(number))
+                self._put_tensor(name, (), _NAMES[storage_dtype(number.dtype)], raw_bytes(number))
         if self._crc is not None:
             self._put(_MARK + self._crc.to_bytes(_SUM_BYTES, "big"))
 
 
 def cannot_hold(kind: DType) -> str | None:
-    """Why MindSpore reads no such elements from a `.ckpt` file; None if it does."""
+    """Why MindSpore does not read an element type from `.ckpt` files; None if it does."""
     if kind in _NAMES:
         return None
-    return f"MindSpore reads no elements of type {kind} from .ckpt files; use safetensors"
+    return f"MindSpore does not read elements of type {kind} from .ckpt files; use safetensors"
 
 
 def check_name(name: str) -> str | None:
-    """Why a `.ckpt` file cannot hold an array of this name; None if it can."""
+    """Why an array in a `.ckpt` file cannot have this name; None if it can."""
     if not name:
         return "a name may not be empty"
     if len(name.encode()) > _LONGEST_NAME:
-        return f"a name may have {_LONGEST_NAME} bytes"
+        return f"a name may have at most {_LONGEST_NAME} bytes"
     return None
 
 

@@ -1,15 +1,15 @@
-"""Orbax's checkpoints as folders: how one is recognised, and what its descriptions say.
+"""The folder structure and metadata of orbax checkpoints.
 
     _CHECKPOINT_METADATA    JSON; in the folder of a checkpoint
     ITEM/                   what CheckpointManager calls an item: `default`, `state`, …; without a
                             manager the checkpoint is the item itself
-        _METADATA           JSON: the leaves of the tree, and how their arrays are kept
+        _METADATA           JSON: the leaves of the tree, and how their arrays are stored
         _strings.json       the leaves that are str
         manifest.ocdbt, d/  all arrays in one database (OCDBT); or
         NAME/               each array in a folder of its own (zarr)
 
-A leaf's name is its keys, joined by dots; so its array is called in the folder, too. Nothing of
-what is read here is trusted.
+A leaf's name is its keys, joined by dots; its array has the same name in the folder. All metadata
+is validated.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ TREE = "_METADATA"
 _CHECKPOINT = "_CHECKPOINT_METADATA"
 _STRINGS = "_strings.json"
 _MANIFEST = "manifest.ocdbt"
-#: In the name of a folder that is still being written, or never was finished.
+#: In the name of a folder that is being written, or was not finished.
 _UNFINISHED = ".orbax-checkpoint-tmp"
 _STEP = re.compile(r"(?:.*_)?\d+")
-#: Leaves in which there is nothing: None, and parts of the tree without leaves.
+#: Leaves without a value: None, and empty subtrees.
 _NOTHING = ("None", "Dict", "List", "Tuple", "NamedTuple")
 
 
@@ -38,12 +38,12 @@ class Item:
     """A tree of a checkpoint.
 
     Args:
-        folder: where it lies.
-        arrays: {name: what kind of leaf it was} of its arrays.
+        folder: its folder.
+        arrays: {name: kind of the leaf} of its arrays.
         strings: {name: str} of its other leaves.
         ocdbt: whether the arrays are in one database.
-        zarr3: whether they are kept as zarr's third version says, and not as its second.
-        complete: whether even what equals the value to fill up with has been written.
+        zarr3: whether they are stored in version 3 of zarr, instead of 2.
+        complete: whether chunks that equal the fill value are stored too.
     """
 
     folder: Path
@@ -55,7 +55,7 @@ class Item:
 
 
 def is_orbax(path: Path) -> bool:
-    """Whether a folder is orbax's: an item, a checkpoint, or one of several checkpoints."""
+    """Whether a folder is orbax's: an item, a checkpoint, or one with several checkpoints."""
     return path.is_dir() and bool(
         (path / TREE).is_file()
         or (path / _CHECKPOINT).is_file()
@@ -70,11 +70,11 @@ def items_of(path: Path) -> tuple[dict[str, Item], list[str]]:
     The name of the only tree is "".
 
     Raises:
-        CheckpointError: it was not finished, holds several checkpoints or no tree, or is damaged.
+        CheckpointError: it is not complete or not valid, or has several checkpoints or no tree.
     """
     if _UNFINISHED in path.resolve().name:
         raise CheckpointError(
-            f"'{path}' is no checkpoint: orbax never finished to save it, or still does. Use an "
+            f"'{path}' is not a complete checkpoint: orbax did not finish saving it. Use an "
             "earlier one. Nothing was loaded."
         )
     if (path / TREE).is_file():
@@ -83,7 +83,7 @@ def items_of(path: Path) -> tuple[dict[str, Item], list[str]]:
         steps = _steps(path)
         last = max(steps, key=lambda step: int(step.rpartition("_")[2]))
         raise CheckpointError(
-            f"'{path}' holds {len(steps)} of orbax's checkpoints: give the folder of one, such as "
+            f"'{path}' contains {len(steps)} orbax checkpoints: give the folder of one, such as "
             f"'{path / last}'. Nothing was loaded."
         )
     folders = sorted(place for place in path.iterdir() if place.is_dir())
@@ -95,7 +95,7 @@ def items_of(path: Path) -> tuple[dict[str, Item], list[str]]:
 
 
 def _steps(path: Path) -> list[str]:
-    """The folders of checkpoints in a folder, which CheckpointManager names by their steps."""
+    """The checkpoint folders in a folder, which CheckpointManager names by their steps."""
     return [
         place.name
         for place in path.iterdir()
@@ -115,11 +115,12 @@ def _item(folder: Path) -> Item:
             kind = leaf["value_metadata"]["value_type"]
             nothing = leaf["value_metadata"].get("skip_deserialize", False)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise damage(folder, f"its {TREE} describes it wrongly ({error!r})", key) from error
+            what = f"its {TREE} has an invalid description of it ({error!r})"
+            raise damage(folder, what, key) from error
         if nothing or kind in _NOTHING:
             continue
         if name in names:
-            raise damage(folder, "the name is there twice", name)
+            raise damage(folder, "the name is duplicated", name)
         names[name] = str(kind)
     strings = {name for name, kind in names.items() if kind == "string"}
     texts = _json(folder, _STRINGS) if strings else {}
@@ -151,13 +152,13 @@ def _json(folder: Path, name: str) -> dict[str, Any]:
     except FileNotFoundError:
         raise damage(folder, f"{name} is missing") from None
     except (ValueError, RecursionError) as error:
-        raise damage(folder, f"{name} is no JSON ({error})") from error
+        raise damage(folder, f"{name} is not valid JSON ({error})") from error
     if not isinstance(found, dict):
-        raise damage(folder, f"{name} is no JSON object")
+        raise damage(folder, f"{name} is not a JSON object")
     return found
 
 
 def damage(path: Path, what: str, name: str | None = None) -> CheckpointError:
-    """The error for a checkpoint that cannot be right."""
+    """The error for an invalid checkpoint."""
     of = "" if name is None else f": '{name}'"
-    return CheckpointError(f"Checkpoint '{path}' is damaged{of}: {what}. Nothing was loaded.")
+    return CheckpointError(f"Checkpoint '{path}' is not valid{of}: {what}. Nothing was loaded.")

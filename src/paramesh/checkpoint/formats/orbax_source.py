@@ -1,10 +1,10 @@
-"""Orbax's checkpoints, to read; `orbax_folder` says what they look like.
+"""Reading orbax checkpoints; `orbax_folder` describes their structure.
 
-How arrays are kept (chunks, compressed, in a database or in files) is the business of
-`tensorstore`, the library that orbax keeps them with. Orbax itself is not needed.
+`tensorstore`, the library with which orbax stores arrays, reads their compressed chunks from a
+database or from files. Orbax itself is not needed.
 
-Chunks are compressed, so that the smallest part that can be read is a chunk: where less is asked
-for, the rows that its chunks hold stay in memory until others are asked for.
+The smallest unit that can be read is a chunk, since chunks are compressed: for a smaller request,
+the rows of its chunks are cached until others are requested.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from paramesh.checkpoint.formats.interface import (
     frozen,
 )
 from paramesh.checkpoint.formats.orbax_folder import Item, damage, items_of
-from paramesh.checkpoint.formats.storage_dtypes import at_rest
+from paramesh.checkpoint.formats.storage_dtypes import storage_dtype
 from paramesh.errors import CheckpointError
 
 FORMAT = "orbax"
-#: Metadata that names the items that have no arrays.
+#: Metadata key of the names of the items without arrays.
 LEFT_OUT = "orbax.left_out"
 _NEEDS_TENSORSTORE = (
     "Checkpoint '{}' is orbax's, which is read by tensorstore, and that is not installed: pip "
     "install 'paramesh[orbax]'. Nothing was loaded."
 )
-#: Arrays of at most so many bytes are held as a whole.
+#: Arrays of at most so many bytes are cached completely.
 _SMALL = 16 << 20
 _NODES = "cache_pool#nodes"
-#: The inner nodes of a database are kept in memory; without, each array would read them again. More
-#: threads than processors make many small reads slower.
+#: The inner nodes of a database are cached, or each array would read them again. More threads than
+#: processors make many small reads slower.
 _CONTEXT = {
     _NODES: {"total_bytes_limit": 64 << 20},
     "file_io_concurrency": {"limit": max(2, os.cpu_count() or 1)},
@@ -53,14 +53,14 @@ _LONGEST_WORDS = 300
 
 
 class OrbaxSource(Source):
-    """A checkpoint of orbax open for reading.
+    """An orbax checkpoint open for reading.
 
     Its names are the keys of the tree, joined by dots, after the item's name if several items have
-    arrays. Leaves that are str are in `appended`; numbers are arrays of shape (); None is nothing.
-    A random key comes as its numbers.
+    arrays. Leaves that are str are in `appended`; numbers are arrays of shape (); None is left out.
+    A random key is read as its integers.
 
     Raises:
-        CheckpointError: it was not finished, or is damaged; tensorstore is not installed.
+        CheckpointError: it is not complete or not valid; tensorstore is not installed.
     """
 
     format = FORMAT
@@ -68,7 +68,7 @@ class OrbaxSource(Source):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._arrays: dict[str, Any] = {}
-        self._held: tuple[str, int, int, Array] | None = None
+        self._cached_rows: tuple[str, int, int, Array] | None = None
         self._closed = False
         items, others = items_of(path)
         try:
@@ -93,18 +93,18 @@ class OrbaxSource(Source):
         for name, future in opening.items():
             with self._errors(front + name):
                 array = future.result()
-                shape, kind = tuple(array.shape), at_rest(np.dtype(array.dtype.numpy_dtype))
+                shape, kind = tuple(array.shape), storage_dtype(np.dtype(array.dtype.numpy_dtype))
                 entry = Entry.of(front + name, kind, shape)
             if len(shape) > MOST_AXES or entry.nbytes >= MOST_BYTES:
-                raise damage(self.path, f"no array has the shape {list(shape)}", entry.name)
+                raise damage(self.path, f"{list(shape)} is not a valid shape", entry.name)
             if entry.name in self._arrays:
-                raise damage(self.path, "the name is there twice", entry.name)
+                raise damage(self.path, "the name is duplicated", entry.name)
             self._entries[entry.name] = entry
             self._arrays[entry.name] = array
 
     @contextmanager
     def _errors(self, name: str) -> Generator[None]:
-        """Whatever the library cannot do, as one error that says of which array."""
+        """Turn errors of the library into one error that names the array."""
         try:
             yield
         except (ValueError, TypeError, KeyError, RuntimeError, OSError, NotImplementedError) as e:
@@ -130,12 +130,12 @@ class OrbaxSource(Source):
         return frozen(flat)
 
     def _rows(self, entry: Entry, first: int, last: int) -> tuple[int, Array]:
-        """(a row, rows from it on), among which are those from `first` to `last`."""
-        if self._held is not None:
-            name, low, high, rows = self._held
+        """(start, rows from there), which include the rows `first` to `last`."""
+        if self._cached_rows is not None:
+            name, low, high, rows = self._cached_rows
             if name == entry.name and low <= first and last <= high:
                 return low, rows
-        self._held = None  # first, so that not both are in memory
+        self._cached_rows = None  # freed first, so that both are never in memory
         count = entry.shape[0]
         step = self._array(entry.name).chunk_layout.read_chunk.shape[0]
         if entry.nbytes <= _SMALL:
@@ -143,11 +143,11 @@ class OrbaxSource(Source):
         low, high = first // step * step, min(-(-last // step) * step, count)
         rows = self._read(entry.name, ((low, high), *((0, size) for size in entry.shape[1:])))
         if (low, high) != (first, last):
-            self._held = (entry.name, low, high, rows)
+            self._cached_rows = (entry.name, low, high, rows)
         return low, rows
 
     def read_box(self, name: str, box: Box) -> Array:
-        """The part of an array in a box; only the chunks that have some of it are read."""
+        """The elements in a box; only the chunks that overlap it are read."""
         entry = self._with_box(name, box)
         if 0 < entry.nbytes <= _SMALL and box:
             low, rows = self._rows(entry, 0, entry.shape[0])
@@ -169,7 +169,7 @@ class OrbaxSource(Source):
         return self._arrays[name]
 
     def _check_memory(self, entry: Entry, box: Box) -> None:
-        """Refuse sizes that no memory has; the library would end the process."""
+        """Reject sizes that do not fit into memory; the library would abort the process."""
         chunk = self._array(entry.name).chunk_layout.read_chunk.shape or ()
         for shape in (sizes(box), chunk):
             nbytes = math.prod(shape) * entry.dtype.itemsize
@@ -178,23 +178,23 @@ class OrbaxSource(Source):
             except MemoryError:
                 raise damage(
                     self.path,
-                    f"there is no memory for {nbytes} bytes, which a part of it would take",
+                    f"a chunk of {nbytes} bytes does not fit into memory",
                     entry.name,
                 ) from None
 
     def verify(self) -> bool:
-        """Nothing: checksums, where there are some, are compared whenever something is read."""
+        """False: checksums, if there are any, are verified at every read."""
         return False
 
     def close(self) -> None:
-        """Close it; arrays that were handed out stay valid."""
+        """Close it; arrays that were returned stay valid."""
         self._closed = True
         self._arrays.clear()
-        self._held = None
+        self._cached_rows = None
 
 
 def _place(item: Item, name: str) -> dict[str, Any]:
-    """Where an array is, in tensorstore's words."""
+    """The tensorstore spec of an array."""
     folder: dict[str, Any] = {"driver": "file", "path": f"{item.folder.absolute()}/"}
     if item.ocdbt:
         store = {"driver": "ocdbt", "base": folder, "path": f"{name}/", "cache_pool": _NODES}
@@ -203,7 +203,7 @@ def _place(item: Item, name: str) -> dict[str, Any]:
     return {
         "driver": "zarr3" if item.zarr3 else "zarr",
         "kvstore": store,
-        # What is missing would otherwise be zeros.
+        # Missing chunks would otherwise read as zeros.
         "fill_missing_data_reads": not item.complete,
         "recheck_cached_data": False,
         "recheck_cached_metadata": False,

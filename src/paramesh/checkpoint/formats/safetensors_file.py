@@ -1,13 +1,14 @@
 """safetensors files: eight bytes with the length of a JSON header, the header, the arrays' bytes.
 
-The library's own reader gives no places of bytes to map, and its writer wants all arrays at once
-and copies of bfloat16; so both are done here, and the tests compare with the library. The header is
-read as strictly as the library does: arrays lie without gap or overlap, and fill the file.
+The reader of the safetensors library does not return offsets for a memory map, and its writer needs
+all arrays at once and copies of bfloat16; so both are implemented here, and the tests compare with
+the library. The header is checked as strictly as by the library: arrays have no gaps or overlaps,
+and fill the file.
 
-Files written here say `format: paramesh` in their metadata, where `append_dict` is JSON, and so are
-the names of arrays whose element type the format does not have: complex128, kept as pairs of
+Files written here have `format: paramesh` in their metadata, with `append_dict` as JSON, and the
+names of the complex128 arrays, which the format does not have, and which are stored as pairs of
 float64. With checksums there is `crc32`, JSON of the CRC-32 of every array's bytes in hexadecimal.
-MindSpore's own (`format: ms`) have one `crc_num` over all names and bytes in the order of names.
+MindSpore's files (`format: ms`) have one `crc_num` over all names and bytes in the order of names.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ _APPENDED = "append_dict"
 _PAIRS = "complex128"
 _CHECKSUMS = "crc32"
 _RESERVED = ("format", _APPENDED, _PAIRS, _CHECKSUMS)
-#: The library refuses longer headers.
+#: The library rejects longer headers.
 _LONGEST_HEADER = 100_000_000
 
 _NAMES = {kind: name for name, kind in SAFETENSORS.items()}
 
 
 def recognise(head: bytes) -> bool:
-    """Whether a file that begins so can be one; no header is as long as 4 GiB."""
+    """Whether a file that begins so may be a safetensors file; headers are shorter than 4 GiB."""
     return head[4:9] == b"\0\0\0\0{"
 
 
@@ -59,7 +60,7 @@ class SafetensorsSource(MappedSource):
         header, self._data = self._header()
         found = header.pop(_METADATA, {})
         if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
-            raise self.damage("its __metadata__ is no object of strings")
+            raise self.damage("its __metadata__ is not an object of strings")
         mine = found.get("format") == _MINE
         pairs = self._json(found, _PAIRS, list) if mine else []
         for name, about in header.items():
@@ -73,20 +74,20 @@ class SafetensorsSource(MappedSource):
         length = int.from_bytes(self._map[:8], "little")
         if length > self.nbytes - 8 and recognise(self._map[:9]):
             raise self.damage(
-                f"it is cut short: {self.nbytes} bytes are there, its header alone has {length}"
+                f"it is truncated: it has {self.nbytes} bytes, but its header alone has {length}"
             )
         if not 2 <= length <= min(self.nbytes - 8, _LONGEST_HEADER):
             raise self.damage(
-                f"it begins with {bytes(self._map[:16])!r}, and not with a length and a JSON text"
+                f"it begins with {bytes(self._map[:16])!r} instead of a header length and JSON"
             )
         try:
             header = json.loads(
                 self._map[8 : 8 + length].decode("utf-8"), object_pairs_hook=no_duplicates
             )
         except (ValueError, RecursionError) as error:
-            raise self.damage(f"its header is no JSON ({error})") from error
+            raise self.damage(f"its header is not valid JSON ({error})") from error
         if not isinstance(header, dict):
-            raise self.damage("its header is no JSON object")
+            raise self.damage("its header is not a JSON object")
         return header, 8 + length
 
     def _add_array(self, name: str, about: Any, pair: bool) -> None:
@@ -107,13 +108,13 @@ class SafetensorsSource(MappedSource):
         nbytes = offsets[1] - offsets[0]
         if math.prod(shape) * kind.itemsize != nbytes:
             raise self.damage(
-                f"{kind}{_short(shape)} does not take {nbytes} bytes",
+                f"{kind}{_short(shape)} does not have {nbytes} bytes",
                 name,
                 self._data + offsets[0],
             )
         if pair:
             if kind is not float64 or shape[-1:] != [2]:
-                raise self.damage("complex numbers that are no pairs", name)
+                raise self.damage("complex numbers that are not pairs", name)
             kind, shape = complex128, shape[:-1]
         at = self._data + offsets[0]
         self._add(Entry(name, kind, tuple(shape), nbytes, at), ((at, nbytes),))
@@ -135,11 +136,11 @@ class SafetensorsSource(MappedSource):
             appended = self._json(found, _APPENDED, dict)
             for name, value in appended.items():
                 if not isinstance(value, Appended) or name in self._entries:
-                    raise self.damage(f"its append_dict has an entry {_short(name)} that is wrong")
+                    raise self.damage(f"its append_dict has an invalid entry {_short(name)}")
             self.appended = appended
             self._sums = self._json(found, _CHECKSUMS, dict)
             if self._sums and set(self._sums) != set(self._entries):
-                raise self.damage("its checksums are not those of its arrays")
+                raise self.damage("its checksums are for other arrays")
             found = {key: value for key, value in found.items() if key not in _RESERVED}
         elif found.get("format") == "ms":
             found[ORIGIN] = "mindspore"
@@ -149,24 +150,24 @@ class SafetensorsSource(MappedSource):
         try:
             found = json.loads(metadata[key]) if key in metadata else kind()
         except (ValueError, RecursionError) as error:
-            raise self.damage(f"its metadata '{key}' is no JSON ({error})") from error
+            raise self.damage(f"its metadata '{key}' is not valid JSON ({error})") from error
         if not isinstance(found, kind):
-            raise self.damage(f"its metadata '{key}' is no {kind.__name__}")
+            raise self.damage(f"its metadata '{key}' is not a {kind.__name__}")
         return found
 
     def verify(self) -> bool:
-        """Compare checksums; see `Source.verify`."""
+        """Verify the checksums; see `Source.verify`."""
         if self._sums:
             for name, entry in self._entries.items():
                 if f"{self._crc(name, 0):08x}" != self._sums[name]:
-                    raise self.damage("its checksum is another", name, entry.offset)
+                    raise self.damage("its checksum does not match", name, entry.offset)
             return True
         if self._sum_of_all is not None:
             total = 0
             for name in sorted(self._entries):
                 total = self._crc(name, zlib.crc32(name.encode(), total))
             if str(total) != self._sum_of_all:
-                raise self.damage("the checksum of all arrays is another")
+                raise self.damage("the checksum of all arrays does not match")
             return True
         return False
 
@@ -216,7 +217,7 @@ class SafetensorsSink(Sink):
         sums = {} if self._sums is None else {_CHECKSUMS: json.dumps(self._sums)}
         header: dict[str, Any] = {_METADATA: self._own | sums}
         for entry in self._expected:
-            kind, shape = _kept_as(entry)
+            kind, shape = _stored_as(entry)
             header[entry.name] = {
                 "dtype": kind,
                 "shape": shape,
@@ -237,24 +238,24 @@ class SafetensorsSink(Sink):
         self._file.write_soon(self._data + self._places[entry.name][0], data)
 
     def _finish(self) -> None:
-        # With checksums it is another one, of the same length.
+        # With checksums the header has changed, but not its length.
         self._file.write_at(0, self._first if self._sums is None else self._header())
 
 
-def _kept_as(entry: Entry) -> tuple[str, list[int]]:
+def _stored_as(entry: Entry) -> tuple[str, list[int]]:
     if entry.dtype is complex128:
         return _NAMES[float64], [*entry.shape, 2]
     return _NAMES[entry.dtype], list(entry.shape)
 
 
 def cannot_hold(kind: DType) -> str | None:
-    """Why a safetensors file cannot hold an element type; None if it can."""
+    """Why a safetensors file does not support an element type; None if it does."""
     known = kind in _NAMES or kind is complex128
     return None if known else f"safetensors files have no element type {kind}"
 
 
 def check_name(name: str) -> str | None:
-    """Why a safetensors file cannot hold an array of this name; None if it can."""
+    """Why an array in a safetensors file cannot have this name; None if it can."""
     return f"the name '{_METADATA}' belongs to the file format" if name == _METADATA else None
 
 
@@ -263,10 +264,10 @@ def _naturals(numbers: Any) -> bool:
 
 
 def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A dict of the pairs of a JSON object; ValueError if a name is there twice."""
+    """A dict of the pairs of a JSON object; ValueError if a name is duplicated."""
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a name is there twice")
+        raise ValueError("a name is duplicated")
     return found
 
 

@@ -1,14 +1,15 @@
-"""Statistics of arrays in a checkpoint, computed a part at a time.
+"""Statistics of arrays in a checkpoint, computed in chunks.
 
-However large an array is, no more than a few megabytes of it are in memory at once.
+Only a few megabytes of an array are in memory at once, whatever its size.
 
 Glossary
-    part        consecutive elements of an array in row-major order
+    chunk        consecutive elements of an array in row-major order
     finite      neither NaN nor infinite; minimum, maximum, mean and deviation are of these alone
-    magnitude   what stands for a complex number: its absolute value
+    magnitude   the absolute value of a complex number, which stands for it
 
-Parts are added up by Chan, Golub and LeVeque's formula ("Updating formulae and a pairwise algorithm
-for computing sample variances", 1979), so that a large mean does not cost the deviation its digits.
+Chunks are combined by Chan, Golub and LeVeque's formula ("Updating formulae and a pairwise
+algorithm for computing sample variances", 1979), so that the deviation is accurate even if the mean
+is large.
 """
 
 from __future__ import annotations
@@ -22,19 +23,19 @@ import numpy as np
 
 from paramesh.checkpoint.formats.interface import Source
 
-#: Elements of one part.
-PART = 1 << 19
+#: Number of elements of a chunk.
+CHUNK = 1 << 19
 
 
 @dataclass(frozen=True)
 class Statistics:
-    """What an array's elements are like.
+    """Statistics of the elements of an array.
 
     Args:
         count: number of elements.
-        nans: how many are NaN (complex: in either component).
-        infinities: how many are infinite.
-        zeros: how many are 0.
+        nans: number of NaN (complex: in either component).
+        infinities: number of infinite elements.
+        zeros: number of zeros.
         low: the smallest finite element; an int for integers and bools, else a float. None if
             there is no finite element.
         high: the largest.
@@ -53,14 +54,14 @@ class Statistics:
 
     @property
     def finite(self) -> int:
-        """How many elements are finite."""
+        """The number of finite elements."""
         return self.count - self.nans - self.infinities
 
 
-def parts(source: Source, name: str, length: int = PART) -> Iterator[tuple[int, Any]]:
-    """An array in parts: (place of the part's first element, its elements).
+def chunks(source: Source, name: str, length: int = CHUNK) -> Iterator[tuple[int, Any]]:
+    """An array in chunks: (index of the first element, elements).
 
-    A part is for use until the next one is asked for; then its pages are let go.
+    A chunk is valid until the next one is requested; then its pages are released.
     """
     size = source.entry(name).size
     for start in range(0, size, length):
@@ -68,19 +69,19 @@ def parts(source: Source, name: str, length: int = PART) -> Iterator[tuple[int, 
         source.forget()
 
 
-def reals(part: Any) -> Any:
-    """Elements as numpy can compute with them: complex numbers as magnitudes, small floats wider.
+def reals(chunk: Any) -> Any:
+    """Elements as real numbers that numpy computes with: magnitudes, and small floats as float32.
 
-    Integers stay as they are; float16, bfloat16 and float8 become float32.
+    Integers are unchanged; float16, bfloat16 and float8 become float32.
     """
-    if part.dtype.kind == "c":
+    if chunk.dtype.kind == "c":
         with np.errstate(over="ignore", invalid="ignore"):
-            return np.abs(part)
-    if part.dtype.kind in "biuf" and part.dtype.itemsize >= 4:
-        return part
-    if part.dtype.kind == "b":
-        return part.view(np.uint8)
-    return part if part.dtype.kind in "iu" else part.astype(np.float32)
+            return np.abs(chunk)
+    if chunk.dtype.kind in "biuf" and chunk.dtype.itemsize >= 4:
+        return chunk
+    if chunk.dtype.kind == "b":
+        return chunk.view(np.uint8)
+    return chunk if chunk.dtype.kind in "iu" else chunk.astype(np.float32)
 
 
 def statistics(source: Source, name: str) -> Statistics:
@@ -90,13 +91,13 @@ def statistics(source: Source, name: str) -> Statistics:
         KeyError: the file has no array of this name.
     """
     found = _Sums()
-    for _, part in parts(source, name):
-        found.add(reals(part))
+    for _, chunk in chunks(source, name):
+        found.add(reals(chunk))
     return found.result()
 
 
 class _Sums:
-    """Statistics while they grow."""
+    """Statistics that accumulate chunks."""
 
     def __init__(self) -> None:
         self.count = self.nans = self.infinities = self.zeros = self.finite = 0
@@ -104,32 +105,32 @@ class _Sums:
         self.low: Any = None
         self.high: Any = None
 
-    def add(self, part: Any) -> None:
-        self.count += part.size
-        self.zeros += part.size - int(np.count_nonzero(part))
-        if part.dtype.kind == "f":
-            part = self._finite(part)
-        if not part.size:
+    def add(self, chunk: Any) -> None:
+        self.count += chunk.size
+        self.zeros += chunk.size - int(np.count_nonzero(chunk))
+        if chunk.dtype.kind == "f":
+            chunk = self._finite(chunk)
+        if not chunk.size:
             return
-        low, high = part.min().item(), part.max().item()
+        low, high = chunk.min().item(), chunk.max().item()
         self.low = low if self.low is None else min(self.low, low)
         self.high = high if self.high is None else max(self.high, high)
-        self._moments(part)
+        self._moments(chunk)
 
-    def _finite(self, part: Any) -> Any:
-        usable = np.isfinite(part)
+    def _finite(self, chunk: Any) -> Any:
+        usable = np.isfinite(chunk)
         if usable.all():
-            return part
-        nans = int(np.count_nonzero(np.isnan(part)))
+            return chunk
+        nans = int(np.count_nonzero(np.isnan(chunk)))
         self.nans += nans
-        self.infinities += part.size - int(np.count_nonzero(usable)) - nans
-        return part[usable]
+        self.infinities += chunk.size - int(np.count_nonzero(usable)) - nans
+        return chunk[usable]
 
-    def _moments(self, part: Any) -> None:
-        n = part.size
+    def _moments(self, chunk: Any) -> None:
+        n = chunk.size
         with np.errstate(over="ignore", invalid="ignore"):
-            mean = float(part.mean(dtype=np.float64))
-            away = np.subtract(part, mean, dtype=np.float64)
+            mean = float(chunk.mean(dtype=np.float64))
+            away = np.subtract(chunk, mean, dtype=np.float64)
             squares = float(np.dot(away, away))
             step, total = mean - self.mean, self.finite + n
             self.squares += squares + step * step * self.finite * n / total
@@ -140,7 +141,7 @@ class _Sums:
         mean = std = None
         if self.finite:
             mean, std = self.mean, math.sqrt(self.squares / self.finite)
-            # Sums of numbers near the end of float64's range may overflow; then nothing is known.
+            # Sums near the limits of float64 may overflow; then the result is unknown.
             mean = mean if math.isfinite(mean) else None
             std = std if math.isfinite(std) else None
         return Statistics(
@@ -149,16 +150,15 @@ class _Sums:
 
 
 def histogram(source: Source, name: str, low: float, high: float, bins: int) -> list[int]:
-    """How many elements fall into each of `bins` equal intervals from `low` to `high`.
+    """The number of elements in each of `bins` equal intervals from `low` to `high`.
 
-    What is not finite, or outside, is not counted.
+    Elements that are not finite, or out of the range, are not counted.
 
     Args:
         source: the checkpoint.
         name: of the array.
-        low: where the first interval begins.
-        high: where the last one ends, this end included; if it is `low` there is one interval that
-            matters, the first.
+        low: start of the first interval.
+        high: end of the last one, inclusive; if it equals `low`, all elements are in the first.
         bins: number of intervals.
 
     Raises:
@@ -166,20 +166,20 @@ def histogram(source: Source, name: str, low: float, high: float, bins: int) -> 
         ValueError: `low` and `high` are not finite and in order, or `bins` is below 1.
     """
     if not (math.isfinite(low) and math.isfinite(high) and low <= high and bins >= 1):
-        raise ValueError(f"histogram: no {bins} intervals from {low} to {high}.")
+        raise ValueError(f"histogram: cannot make {bins} intervals from {low} to {high}.")
     counts = np.zeros(bins, np.int64)
-    # The whole range of float64 has a width that overflows: halves do not.
+    # The width of the full float64 range overflows; that of the halves does not.
     half = 0.5 if math.isinf(high - low) else 1.0
     width = high * half - low * half
-    for _, part in parts(source, name):
-        values = reals(part).astype(np.float64)
+    for _, chunk in chunks(source, name):
+        values = reals(chunk).astype(np.float64)
         inside = (values >= low) & (values <= high)
         if not inside.all():
             values = values[inside]
         if half != 1.0:
             values *= half
         values -= low * half
-        if width:  # in two steps: bins / width may be infinite
+        if width:  # in two steps, since bins / width may be infinite
             values /= width
             values *= bins
         places = values.astype(np.intp)

@@ -1,8 +1,9 @@
-"""Element types as files name them, some of which exist in files alone.
+"""Storage dtypes: element types as files name them, some of which exist only in files.
 
-A Tensor has one of the types of `paramesh.dtype`. Files may hold float8 numbers besides; a Source
-gives them as arrays of `ml_dtypes`, a Sink takes them, and `storable` tells what a Tensor can hold.
-Packed pairs of 4 bits are bytes to numpy and to Tensors (Int8): bit for bit what the file has.
+A Tensor has one of the types of `paramesh.dtype`. Files may also contain float8 numbers: a Source
+returns them as arrays of `ml_dtypes`, a Sink accepts them, and `storable` says whether a Tensor can
+have a type.
+Packed pairs of 4-bit numbers are bytes to numpy and to Tensors (Int8), bit for bit as in the file.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ float8_e5m2fnuz = DType("float8_e5m2fnuz", "Float8E5M2FNUZ", ml_dtypes.float8_e5
 #: Two numbers of 4 bits in each byte. Shapes count bytes, as MindSpore's Int4 (`qint4x2`) does.
 int4x2 = DType("int4x2", "Int4", np.int8, "int")
 
-#: Types that no Tensor has.
-AT_REST_ALONE = (float8_e4m3fn, float8_e5m2, float8_e8m0fnu, float8_e4m3fnuz, float8_e5m2fnuz)
+#: Types that exist only in files.
+STORAGE_ONLY = (float8_e4m3fn, float8_e5m2, float8_e8m0fnu, float8_e4m3fnuz, float8_e5m2fnuz)
 
 SAFETENSORS: dict[str, DType] = {
     "BOOL": types.bool_,
@@ -47,21 +48,21 @@ SAFETENSORS: dict[str, DType] = {
     "F8_E5M2FNUZ": float8_e5m2fnuz,
 }
 
-#: What MindSpore 2.10 reads from `.ckpt` files, and writes into them.
+#: Types that MindSpore 2.10 reads from and writes to `.ckpt` files.
 MINDSPORE: dict[str, DType] = {
     str(kind): kind for kind in (*types.ALL, int4x2) if not kind.is_complex()
 }
-#: It writes complex numbers, too, and then does not read them.
+#: Types that paramesh reads from them: also complex, which MindSpore writes but cannot read.
 MINDSPORE_READS = MINDSPORE | {str(kind): kind for kind in types.complex_type}
 
-_BY_NP = {found.np_dtype: found for found in (*types.ALL, *AT_REST_ALONE)}
+_BY_NP = {found.np_dtype: found for found in (*types.ALL, *STORAGE_ONLY)}
 
 
-def at_rest(kind: np.dtype) -> DType:
+def storage_dtype(kind: np.dtype) -> DType:
     """The DType of a numpy dtype, float8 included.
 
     Raises:
-        TypeError: no file here can hold it.
+        TypeError: no checkpoint format has it.
     """
     found = _BY_NP.get(kind)
     if found is None:
@@ -72,4 +73,4 @@ def at_rest(kind: np.dtype) -> DType:
 
 def storable(kind: DType) -> bool:
     """Whether a Tensor can have this element type."""
-    return kind not in AT_REST_ALONE
+    return kind not in STORAGE_ONLY

@@ -1,1 +1,1 @@
-"""MindSpore's checkpoints with one file for each rank."""
+"""MindSpore's per-rank checkpoints: one file for each rank."""

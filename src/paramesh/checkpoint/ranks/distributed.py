@@ -1,4 +1,4 @@
-"""MindSpore's calls for Parameters that lie in slices: merging them, and loading per-rank files."""
+"""MindSpore's calls for sliced Parameters: merging slices, and loading per-rank files."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ def build_searched_strategy(strategy_filename: str | os.PathLike[str]) -> dict[s
         strategy_filename: paramesh's strategy file, or MindSpore's in protobuf or JSON.
 
     Returns:
-        {name: (shape, dtype, layout)}; what the file does not say is None. Of a Parameter that
-        every rank holds whole paramesh's files give the layout None, MindSpore's one without cuts.
+        {name: (shape, dtype, layout)}; None for what the file does not contain. For a replicated
+        Parameter, the layout is None in paramesh's files, and one without sharded axes in
+        MindSpore's.
 
     Raises:
-        TypeError: `strategy_filename` is no path.
-        StrategyFileError: there is no such file, or it is damaged (it is a ValueError, too).
+        TypeError: `strategy_filename` is not a path.
+        StrategyFileError: the file does not exist or is not valid (it is also a ValueError).
     """
     if not isinstance(strategy_filename, str | os.PathLike):
         raise TypeError(
@@ -46,22 +47,22 @@ def build_searched_strategy(strategy_filename: str | os.PathLike[str]) -> dict[s
 def merge_sliced_parameter(
     sliced_parameters: list[Parameter], strategy: Mapping[str, Any] | None = None
 ) -> Parameter:
-    """Put the slices of a Parameter together.
+    """Merge the slices of a Parameter.
 
     Args:
-        sliced_parameters: what each rank holds, in the order of ranks.
+        sliced_parameters: the slice of each rank, in the order of ranks.
         strategy: {name: layout}: of `build_searched_strategy`, or with values that are `Layout`s or
-            MindSpore's (device matrix, tensor map, slice shape). None: the slices follow one
-            another along axis 0.
+            MindSpore's (device matrix, tensor map, slice shape). None: the slices are concatenated
+            along axis 0.
 
     Returns:
-        A new Parameter of the same name, `requires_grad` and `layerwise_parallel`.
+        A new Parameter with the same name, `requires_grad` and `layerwise_parallel`.
 
     Raises:
-        TypeError: no list of Parameters, or no dict.
-        ValueError: no slices; another number than there are devices; slices of different names,
-            shapes or element types; a layout that does not fit them.
-        KeyError: the strategy has no entry of the Parameter's name.
+        TypeError: not a list of Parameters, or not a dict.
+        ValueError: no slices; not one slice per device; slices of different names, shapes or
+            element types; a layout that does not fit them.
+        KeyError: the strategy has no entry for the name of the Parameter.
     """
     call = "merge_sliced_parameter"
     if not isinstance(sliced_parameters, list):
@@ -99,14 +100,14 @@ def merge_sliced_parameter(
     )
 
 
-def _check_alike(call: str, parts: Sequence[Parameter], along_rows: bool) -> None:
-    first, skip = parts[0], int(along_rows)
-    for i, part in enumerate(parts):
+def _check_alike(call: str, slices: Sequence[Parameter], along_rows: bool) -> None:
+    first, skip = slices[0], int(along_rows)
+    for i, part in enumerate(slices):
         shapes = part.shape[skip:] == first.shape[skip:] and part.ndim == first.ndim
         if not shapes or (part.name, part.dtype) != (first.name, first.dtype):
             raise ParameterShapeError(
                 f"{call}: the slices must have one name, element type and shape"
-                f"{' but for axis 0' if along_rows else ''}; slice 0 is '{first.name}' "
+                f"{' except along axis 0' if along_rows else ''}; slice 0 is '{first.name}' "
                 f"{first.dtype}{list(first.shape)}, slice {i} '{part.name}' "
                 f"{part.dtype}{list(part.shape)}."
             )
@@ -115,8 +116,8 @@ def _check_alike(call: str, parts: Sequence[Parameter], along_rows: bool) -> Non
 def _one(call: str, name: str, values: Sequence[Any]) -> Any:
     if len(values) > 1:
         raise ParameterShapeError(
-            f"{call}: '{name}' has no axis along which {len(values)} slices could follow one "
-            "another: give a strategy."
+            f"{call}: '{name}' has no axis along which {len(values)} slices could be "
+            "concatenated: give a strategy."
         )
     return values[0]
 
@@ -145,18 +146,18 @@ def load_distributed_checkpoint(
     dec_mode: str = "AES-GCM",
     format: str | None = None,
 ) -> tuple[list[str], list[str]]:
-    """Load the files of all ranks into a network, whatever number of devices it is for.
+    """Load the files of all ranks into a network, for any number of devices.
 
-    No rank's file is read as a whole: of Parameters that are cut here, too, what this process's
-    devices hold is read alone.
+    Of Parameters that are sharded in the network, only the shards of this process's devices are
+    read.
 
     Args:
         network: a Cell.
         checkpoint_filenames: the files, in the order of ranks.
-        predict_strategy: how the network's Parameters are to be cut: {name: layout} as in
-            `merge_sliced_parameter`, or a strategy file. It becomes their `Parameter.layout`. None:
-            they stay as they are.
-        train_strategy_filename: the strategy file that the files were saved under; None: that of
+        predict_strategy: the layouts of the network's Parameters: {name: layout} as in
+            `merge_sliced_parameter`, or a strategy file. They become their `Parameter.layout`.
+            None: they are unchanged.
+        train_strategy_filename: the strategy file under which the files were saved; None: that of
             the setting `strategy_ckpt_load_file`.
         strict_load: as in `load_param_into_net`.
         dec_key: MindSpore's; None, since encrypted files are not read.
@@ -164,14 +165,14 @@ def load_distributed_checkpoint(
         format: "ckpt" or "safetensors", which the files must have; None for any.
 
     Returns:
-        (names of the network that got no value, names of the files that found no Parameter).
+        (names in the network without a value, names in the files without a Parameter).
 
     Raises:
-        TypeError: an argument of another type.
-        ValueError: no strategy file; another number of files than the strategy has ranks; a key.
-        StrategyFileError: a strategy is missing or damaged, or does not fit the files.
-        CheckpointError: a file is damaged or does not belong to the others, or they do not fit the
-            network; nothing was loaded.
+        TypeError: an argument has another type.
+        ValueError: no strategy file; not one file per rank of the strategy; an encryption key.
+        StrategyFileError: a strategy is missing or not valid, or does not fit the files.
+        CheckpointError: a file is not valid or not of the same checkpoint as the others, or they do
+            not fit the network; nothing was loaded.
     """
     call = "load_distributed_checkpoint"
     if not isinstance(network, Cell):
@@ -182,8 +183,8 @@ def load_distributed_checkpoint(
         )
     if dec_key is not None:
         raise ValueError(
-            f"{call}: dec_key is given, but paramesh does not decrypt. Write the files anew "
-            "without enc_key, in MindSpore."
+            f"{call}: dec_key is given, but paramesh does not decrypt. Save the files again "
+            "without enc_key in MindSpore."
         )
     if format not in (None, "ckpt", "safetensors"):
         raise ValueError(f"{call}: format must be 'ckpt' or 'safetensors', got {format!r}.")
@@ -191,8 +192,8 @@ def load_distributed_checkpoint(
     strategy = read_strategy("train_strategy_filename", named or None)
     if strategy is None:
         raise ValueError(
-            f"{call}: train_strategy_filename is needed: the strategy file that the checkpoint was "
-            "saved under. A checkpoint in one file is loaded by load_checkpoint."
+            f"{call}: train_strategy_filename is needed: the strategy file under which the "
+            "checkpoint was saved. Load a checkpoint in one file with load_checkpoint."
         )
     files = {rank: _path(call, rank, file) for rank, file in enumerate(checkpoint_filenames)}
     if len(files) != strategy.device_num:

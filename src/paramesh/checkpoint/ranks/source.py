@@ -1,11 +1,11 @@
-"""Files that each hold the slices of one rank, to read as if their arrays were whole.
+"""Per-rank files, read as one checkpoint of full arrays.
 
-This is how MindSpore saves in its parallel modes: `rank_0/net.ckpt`, `rank_1/net.ckpt`, … have the
-same names, and each what its rank holds. A strategy says what that is; of what several ranks hold
-one copy is read. Files are mapped, and only those whose slices are needed are opened.
+MindSpore saves so in its parallel modes: `rank_0/net.ckpt`, `rank_1/net.ckpt`, … have the same
+names, and each file has the slices of its rank. A strategy says which slices these are; of a
+replicated slice one copy is read. Files are mapped, and only those with needed slices are opened.
 
-What the strategy does not name is taken for what every rank holds whole. Since a strategy may have
-been forgotten, this is not believed: the copies of the opened files are compared.
+What the strategy does not name is taken to be replicated. Since it may be the wrong strategy, this
+is verified: the copies in the opened files are compared.
 """
 
 from __future__ import annotations
@@ -16,33 +16,33 @@ from pathlib import Path
 
 import numpy as np
 
-from paramesh.checkpoint.formats.assembled_source import Cut, CutSource, Slice
+from paramesh.checkpoint.formats.assembled_source import Slice, SlicedSource, Slicing
 from paramesh.checkpoint.formats.boxes import Box
 from paramesh.checkpoint.formats.interface import Array, Entry, Source
-from paramesh.checkpoint.formats.statistics import PART
+from paramesh.checkpoint.formats.statistics import CHUNK
 from paramesh.checkpoint.opening import open_source
 from paramesh.checkpoint.ranks.strategy import RankStrategy, missing
 from paramesh.errors import CheckpointError, StrategyFileError
 
 _FOLDER = re.compile(r"rank_(\d+)")
-#: MindSpore's `ModelCheckpoint` names files so: epoch, then step of the epoch.
+#: The file names of MindSpore's `ModelCheckpoint`: epoch, then step of the epoch.
 _POSITION = re.compile(r"-(\d+)_(\d+)\.\w+")
 _MISSING = -1
 SUFFIXES = (".ckpt", ".safetensors")
 
 
-class RankSource(CutSource):
+class RankSource(SlicedSource):
     """The files of several ranks, open for reading.
 
     Args:
-        path: what they are called together, for messages.
-        files: {rank: file}; of what several ranks hold one is enough.
-        strategy: how the arrays are cut; None: rank 0 has everything whole.
-        partial: whether parts that no file has are missed when they are read, and not before.
+        path: the name of the checkpoint in messages.
+        files: {rank: file}; for a replicated slice, one file is enough.
+        strategy: the layouts of the arrays; None: rank 0 has the full arrays.
+        partial: whether a missing slice is an error only when it is read.
 
     Raises:
-        ValueError: the file of a rank is missing, or of a rank that the strategy has not.
-        CheckpointError: a file is damaged, or they do not fit each other.
+        ValueError: the file of a rank is missing, or the strategy does not have a rank.
+        CheckpointError: a file is not valid, or they do not fit each other.
         StrategyFileError: the strategy does not fit them.
     """
 
@@ -58,14 +58,14 @@ class RankSource(CutSource):
         super().__init__(path)
         self._strategy = RankStrategy({}, "no strategy") if strategy is None else strategy
         self._ranks: list[int] = []
-        self._loose: set[str] = set()
+        self._replicated: set[str] = set()
         opened: list[Source] = []
         self._parts = opened
         if strategy is not None:
             for rank in files:
                 strategy.check_rank(rank)
         try:
-            # The first file says which Parameters there are, and so which others are needed.
+            # The first file has the names of all Parameters, which say what other files are needed.
             available = files if strategy is not None else [0] if 0 in files else []
             self._ranks = self._strategy.needed(available, ())
             opened.append(open_source(files[self._ranks[0]]))
@@ -87,7 +87,7 @@ class RankSource(CutSource):
                 absent = sorted(set(names) ^ set(others))[0]
                 has, lacks = (first, part) if absent in names else (part, first)
                 raise CheckpointError(
-                    f"'{has.path}' has '{absent}', but '{lacks.path}' has not: these are not files "
+                    f"'{has.path}' has '{absent}', but '{lacks.path}' does not: the files are not "
                     "of one checkpoint."
                 )
         for name in names:
@@ -97,46 +97,46 @@ class RankSource(CutSource):
                 if (other.dtype, other.shape) != (entry.dtype, entry.shape):
                     raise CheckpointError(
                         f"'{name}' is {entry.dtype}{list(entry.shape)} in '{first.path}', but "
-                        f"{other.dtype}{list(other.shape)} in '{part.path}': these are not slices "
+                        f"{other.dtype}{list(other.shape)} in '{part.path}': they are not slices "
                         "of one array."
                     )
             if not self._strategy.names(name):
-                self._loose.add(name)
-            self._add_cut(*self._cut(name, entry))
+                self._replicated.add(name)
+            self._add_sliced(*self._slicing(name, entry))
         self.appended = first.appended
         self.metadata = first.metadata
         self.scalars_may_be_appended = first.scalars_may_be_appended
 
-    def _cut(self, name: str, entry: Entry) -> tuple[Entry, Cut]:
+    def _slicing(self, name: str, entry: Entry) -> tuple[Entry, Slicing]:
         shape = self._strategy.shape_of(name, entry.shape)
         slices: list[Slice] = []
         for box, holders in self._strategy.boxes(name, shape).items():
             file = next((i for i, rank in enumerate(self._ranks) if rank in holders), _MISSING)
             slices.append(Slice(box, file, name))
-        return Entry.of(name, entry.dtype, shape), Cut(shape, tuple(slices))
+        return Entry.of(name, entry.dtype, shape), Slicing(shape, tuple(slices))
 
-    def _held(self, one: Slice, shared: Box) -> Array:
+    def _read_slice(self, one: Slice, shared: Box) -> Array:
         if one.file == _MISSING:
             boxes = self._strategy.boxes(one.name, self.entry(one.name).shape)
             raise missing(boxes[one.box], f"'{one.name}'")
-        if one.name in self._loose:
+        if one.name in self._replicated:
             self._compare(one.name)
-            self._loose.discard(one.name)
-        return super()._held(one, shared)
+            self._replicated.discard(one.name)
+        return super()._read_slice(one, shared)
 
     def _compare(self, name: str) -> None:
-        """Raise unless all opened files have the same bits of what is said to be whole."""
+        """Raise unless an array that should be replicated has the same bits in all opened files."""
         first, *others = self._parts
         count = first.entry(name).size
-        for start in range(0, count, PART):
-            stop = min(start + PART, count)
+        for start in range(0, count, CHUNK):
+            stop = min(start + CHUNK, count)
             mine = first.read_flat(name, start, stop).view(np.uint8)
             for part in others:
                 if not np.array_equal(mine, part.read_flat(name, start, stop).view(np.uint8)):
                     raise StrategyFileError(
-                        f"'{name}' is not in {self._strategy.where}, so every rank should hold it "
-                        f"whole, but '{first.path}' and '{part.path}' hold different values. Is "
-                        "this the strategy that the files were saved under?"
+                        f"'{name}' is not in {self._strategy.where}, so every rank should have "
+                        f"the full array, but its values in '{first.path}' and '{part.path}' "
+                        "differ. Is this the strategy under which the files were saved?"
                     )
 
     @property
@@ -148,16 +148,15 @@ class RankSource(CutSource):
 def rank_files(folder: Path) -> dict[int, Path]:
     """The files `rank_N/*.ckpt` (or `.safetensors`) of a folder, one for each rank.
 
-    Where a folder has several, the last by epoch and step that all ranks have is taken, if they
-    are named as MindSpore's `ModelCheckpoint` names them; otherwise the last by name, in which
-    numbers count as numbers.
+    Where a folder has several, the latest epoch and step that all ranks have is used if the files
+    have the names of MindSpore's `ModelCheckpoint`; otherwise the last by name, in natural order.
 
     Raises:
-        NotADirectoryError: it is no folder.
-        ValueError: there are no such files; a folder has files of both kinds, or none.
+        NotADirectoryError: it is not a folder.
+        ValueError: there are no such files; a folder has files of both formats, or none.
     """
     if not folder.is_dir():
-        raise NotADirectoryError(f"'{folder}' is no folder.")
+        raise NotADirectoryError(f"'{folder}' is not a folder.")
     found: dict[int, list[Path]] = {}
     for place in folder.iterdir():
         named = _FOLDER.fullmatch(place.name)
@@ -168,7 +167,7 @@ def rank_files(folder: Path) -> dict[int, Path]:
             raise ValueError(f"'{place}' has no checkpoint in it ({' or '.join(SUFFIXES)}).")
         if len({p.suffix for p in files}) > 1:
             raise ValueError(
-                f"'{place}' has {' and '.join(SUFFIXES)} files: leave those of one kind."
+                f"'{place}' has {' and '.join(SUFFIXES)} files: keep the files of one kind."
             )
         if int(named[1]) in found:
             raise ValueError(f"'{folder}' has two folders for rank {int(named[1])}.")
@@ -195,5 +194,5 @@ def _position(path: Path) -> tuple[int, int] | None:
 
 
 def _natural(name: str) -> list[tuple[int, int | str]]:
-    """A key that puts `net-9` before `net-10`."""
+    """The sort key of natural order, which puts `net-9` before `net-10`."""
     return [(0, int(t)) if t.isdigit() else (1, t) for t in re.split(r"(\d+)", name) if t]

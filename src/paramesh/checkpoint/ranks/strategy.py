@@ -1,9 +1,8 @@
-"""What a strategy says of files that each hold one rank's slices: which ranks hold which part.
+"""The strategy of per-rank files: which ranks have which slices.
 
 Glossary
-    places      of a layout: which part of the array each rank holds, as its number along each axis
-    holder      a rank that holds a part; several do where an axis of devices cuts nothing
-    needed      ranks whose files together have every part of everything, one for each part
+    holder      a rank that has a slice; a replicated slice has several holders
+    needed      ranks whose files together have all slices, one rank for each slice
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ class RankStrategy:
     """The layouts of one strategy, all for the same ranks.
 
     Args:
-        layouts: {name: layout}; None for what every rank holds whole.
+        layouts: {name: layout}; None for a replicated array.
         where: the strategy file, for messages.
-        device_num: how many ranks there are; None for what the layouts say.
+        device_num: number of ranks; None: that of the layouts.
 
     Raises:
         StrategyFileError: the layouts are for different numbers of devices.
@@ -55,14 +54,14 @@ class RankStrategy:
         return range(self.device_num)
 
     def names(self, name: str) -> bool:
-        """Whether the strategy says anything of a Parameter."""
+        """Whether the strategy has an entry for a Parameter."""
         return name in self.layouts
 
     def check_rank(self, rank: int) -> None:
-        """Refuse a rank that there is not.
+        """Check that there is a rank.
 
         Raises:
-            ValueError: there is none.
+            ValueError: there is no such rank.
         """
         if rank not in self.ranks:
             raise ValueError(
@@ -70,35 +69,35 @@ class RankStrategy:
                 f"ranks 0 to {self.device_num - 1}."
             )
 
-    def parts_of(self, name: str) -> tuple[int, ...]:
-        """How many parts each axis is cut into; () for what every rank holds whole."""
+    def slice_counts(self, name: str) -> tuple[int, ...]:
+        """The number of slices along each axis; () for a replicated array."""
         layout = self.layouts.get(name)
         return () if layout is None or max(layout.parts, default=1) == 1 else layout.parts
 
     def shape_of(self, name: str, part: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of the array whose parts have a shape.
+        """The shape of the full array whose slices have a shape.
 
         Raises:
-            StrategyFileError: they have another number of axes than the layout.
+            StrategyFileError: their number of axes is not that of the layout.
         """
-        parts = self.parts_of(name)
+        parts = self.slice_counts(name)
         if not parts:
             return part
         if len(parts) != len(part):
             raise StrategyFileError(
-                f"{subject(name)}{self.where} cuts {len(parts)} axes ({self.layouts[name]!r}), but "
-                f"the ranks hold slices of shape {list(part)}."
+                f"{subject(name)}{self.where} has a layout of {len(parts)} axes "
+                f"({self.layouts[name]!r}), but the ranks have slices of shape {list(part)}."
             )
         return tuple(size * pieces for size, pieces in zip(part, parts, strict=True))
 
     def boxes(self, name: str, shape: tuple[int, ...]) -> dict[Box, list[int]]:
-        """Every part of an array, and the ranks that hold it, ascending.
+        """The box of every slice of an array, and the ranks that have it, ascending.
 
         Raises:
             StrategyFileError: the layout does not fit the shape.
         """
         layout = self.layouts.get(name)
-        if layout is None or not self.parts_of(name):
+        if layout is None or not self.slice_counts(name):
             return {tuple((0, size) for size in shape): list(self.ranks)}
         try:
             shards = layout.shards(shape, name)
@@ -112,15 +111,15 @@ class RankStrategy:
     def needed(
         self, available: Collection[int], names: Iterable[str], partial: bool = False
     ) -> list[int]:
-        """The ranks whose files are needed to have all of some Parameters, ascending.
+        """The ranks whose files are needed for all slices of some Parameters, ascending.
 
         Args:
-            available: the ranks that there are files of.
+            available: the ranks with files.
             names: of the Parameters.
-            partial: do without parts that no rank holds, instead of raising.
+            partial: ignore slices without a file, instead of raising.
 
         Raises:
-            ValueError: there are not enough.
+            ValueError: a needed file is missing.
         """
         found: set[int] = set()
         for layout in dict.fromkeys(self.layouts.get(name) for name in names):
@@ -128,11 +127,11 @@ class RankStrategy:
                 continue
             for place, holders in _holders(layout).items():
                 present = [rank for rank in holders if rank in available]
-                # Those that are needed anyway cost nothing.
+                # Ranks that are needed anyway come first.
                 if present and found.isdisjoint(present):
                     found.add(min(present))
                 elif not present and not partial:
-                    raise missing(holders, f"part {list(place)} of {layout!r}")
+                    raise missing(holders, f"slice {list(place)} of {layout!r}")
         if not found and available:
             found.add(min(available))
         if not found:
@@ -140,15 +139,15 @@ class RankStrategy:
         return sorted(found)
 
     def needed_by(self, rank: int, other: RankStrategy | None) -> list[int]:
-        """The ranks whose files have what a rank under another strategy holds, ascending.
+        """The ranks whose files have the elements of a rank under another strategy, ascending.
 
         Args:
             rank: of the other strategy.
-            other: that strategy; None: rank 0 holds everything whole.
+            other: that strategy; None: rank 0 has the full arrays.
 
         Raises:
             ValueError: the other strategy has no such rank.
-            StrategyFileError: the two do not fit each other.
+            StrategyFileError: the two strategies do not match.
         """
         target = RankStrategy({}, "no strategy") if other is None else other
         target.check_rank(rank)
@@ -157,17 +156,17 @@ class RankStrategy:
         seen: set[tuple[Any, Any]] = set()
         for name, layout in self.layouts.items():
             pair = layout, target.layouts.get(name)
-            parts = self.parts_of(name)
+            parts = self.slice_counts(name)
             if not parts or pair in seen or (other is not None and not other.names(name)):
                 continue
             seen.add(pair)
-            others = target.parts_of(name) or (1,) * len(parts)
+            others = target.slice_counts(name) or (1,) * len(parts)
             if len(others) != len(parts):
                 raise StrategyFileError(
-                    f"{subject(name)}{self.where} cuts {len(parts)} axes, but {target.where} cuts "
-                    f"{len(others)}."
+                    f"{subject(name)}{self.where} has a layout of {len(parts)} axes, but "
+                    f"{target.where} one of {len(others)}."
                 )
-            # The smallest array that both can cut shows which parts overlap.
+            # The smallest array that both can slice shows which slices overlap.
             shape = tuple(map(math.lcm, parts, others))
             mine = next(box for box, held in target.boxes(name, shape).items() if rank in held)
             for box, holders in self.boxes(name, shape).items():
@@ -177,14 +176,14 @@ class RankStrategy:
 
 
 def missing(holders: Collection[int], what: str) -> ValueError:
-    """The error for parts that no file has, to be raised."""
+    """The error to raise for slices without a file."""
     ranks = ", ".join(map(str, list(holders)[:8])) + (", …" if len(holders) > 8 else "")
     one = "rank" if len(holders) == 1 else "one of the ranks"
     return ValueError(f"The file of {one} {ranks} is needed for {what}, but it is missing.")
 
 
 def _holders(layout: Layout) -> dict[tuple[Any, ...], list[int]]:
-    """Every part, by its number along each axis, and the ranks that hold it, ascending."""
+    """Every slice, by its index along each axis, and the ranks that have it, ascending."""
     found: dict[tuple[Any, ...], list[int]] = {}
     for rank, index in sorted(layout.shards(layout.parts).items()):
         found.setdefault(tuple(part.start for part in index), []).append(rank)
@@ -199,8 +198,8 @@ def read_strategy(argument: str, path: Any) -> RankStrategy | None:
         path: of a file in any of the formats of `load_strategy`.
 
     Raises:
-        TypeError: `path` is no path.
-        StrategyFileError: there is no such file, or it is damaged.
+        TypeError: `path` is not a path.
+        StrategyFileError: the file does not exist or is not valid.
     """
     if path is None:
         return None
@@ -211,10 +210,10 @@ def read_strategy(argument: str, path: Any) -> RankStrategy | None:
 
 
 def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, Placed], int | None]:
-    """A strategy file and its number of devices if it says so, with one kind of error.
+    """Load a strategy file: its layouts, and its number of devices if the file has it.
 
     Raises:
-        StrategyFileError: there is no such file, or it is damaged.
+        StrategyFileError: the file does not exist or is not valid.
     """
     try:
         return load_strategy_for(path)
@@ -225,13 +224,13 @@ def load_file(path: str | os.PathLike[str]) -> tuple[dict[str, Placed], int | No
 
 
 def layouts_in(strategy: Mapping[str, Any]) -> dict[str, Layout | None]:
-    """{name: Layout} from a dict of what says one.
+    """{name: Layout} from a dict of anything that describes a layout.
 
     A value may be a `Layout`, an entry of `build_searched_strategy`, MindSpore's list or tuple
-    (device matrix, tensor map, slice shape, …), or None for what is not cut.
+    (device matrix, tensor map, slice shape, …), or None for a replicated array.
 
     Raises:
-        ValueError: a value is none of these, or a contradiction in itself.
+        ValueError: a value is none of these, or contradictory.
     """
     found: dict[str, Layout | None] = {}
     for name, value in strategy.items():

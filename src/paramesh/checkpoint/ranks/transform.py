@@ -1,7 +1,7 @@
-"""MindSpore's calls that bring per-rank checkpoints from one strategy to another.
+"""MindSpore's calls that transform per-rank checkpoints from one strategy to another.
 
-A strategy file may be paramesh's or MindSpore's own, in protobuf or JSON; None is for no cuts: one
-rank, 0, has everything.
+A strategy file may be paramesh's or MindSpore's, in protobuf or JSON; None means no sharding: rank
+0 has the full arrays.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ def rank_list_for_transform(
 
     Args:
         rank_id: of the new checkpoint.
-        src_strategy_file: the strategy of the present files; None: rank 0 has everything.
-        dst_strategy_file: the strategy of the new files; None: rank 0 gets everything.
+        src_strategy_file: the strategy of the source files; None: rank 0 has the full arrays.
+        dst_strategy_file: the strategy of the new files; None: rank 0 gets the full arrays.
 
     Returns:
-        Ranks of the present checkpoint, ascending, and no more than are needed. (MindSpore often
-        lists ranks besides that hold copies.)
+        Ranks of the source checkpoint, ascending, as few as possible. (MindSpore often also lists
+        ranks with copies.)
 
     Raises:
-        TypeError: an argument of another type.
+        TypeError: an argument has another type.
         ValueError: the new strategy has no such rank.
-        StrategyFileError: a strategy file is missing or damaged (it is a ValueError, too).
+        StrategyFileError: a strategy file is missing or not valid (it is also a ValueError).
     """
     _check_rank("rank_list_for_transform", rank_id)
     source = read_strategy("src_strategy_file", src_strategy_file)
@@ -60,18 +60,17 @@ def transform_checkpoint_by_rank(
 
     Args:
         rank_id: of the new checkpoint.
-        checkpoint_files_map: {rank: file} of the present one: those of `rank_list_for_transform`,
-            or others that hold the same.
-        save_checkpoint_file_name: the new file, in the format that its name ends with (.ckpt or
-            .safetensors).
-        src_strategy_file: the strategy of the present files; None: rank 0 has everything.
-        dst_strategy_file: the strategy of the new files; None: rank 0 gets everything.
+        checkpoint_files_map: {rank: file} of the source: those of `rank_list_for_transform`, or
+            others with the same slices.
+        save_checkpoint_file_name: the new file; its suffix (.ckpt or .safetensors) is the format.
+        src_strategy_file: the strategy of the source files; None: rank 0 has the full arrays.
+        dst_strategy_file: the strategy of the new files; None: rank 0 gets the full arrays.
 
     Raises:
-        TypeError: an argument of another type.
-        ValueError: another ending; there is no such rank; a file that is needed is missing.
-        StrategyFileError: a strategy file is missing or damaged, or does not fit the files.
-        CheckpointError: a file is damaged, or does not belong to the others.
+        TypeError: an argument has another type.
+        ValueError: an unknown suffix; there is no such rank; a needed file is missing.
+        StrategyFileError: a strategy file is missing or not valid, or does not fit the files.
+        CheckpointError: a file is not valid, or not of the same checkpoint as the others.
         OSError: from the file system.
     """
     call = "transform_checkpoint_by_rank"
@@ -110,28 +109,28 @@ def transform_checkpoints(
     process_num: int = 1,
     output_format: str = "ckpt",
 ) -> None:
-    """Bring the files of all ranks from one strategy to another.
+    """Transform the files of all ranks from one strategy to another.
 
-    The new files appear when all are complete. No more than the largest slice is in memory.
+    The new files appear when all are complete. Only one slice is in memory at a time.
 
     Args:
-        src_checkpoints_dir: has a folder `rank_N` for each rank, with its file in it. Of several,
-            the last by epoch and step that all ranks have is taken, or else the last by name, in
-            which numbers count as numbers.
-        dst_checkpoints_dir: where `rank_N/<ckpt_prefix>N.ckpt` will be; made if it is not there.
-        ckpt_prefix: with which the names of the new files begin.
-        src_strategy_file: the strategy of the present files; None: rank 0 has everything.
-        dst_strategy_file: the strategy of the new files; None: rank 0 gets everything. What it
-            does not name is left out, with a `LeftOutWarning`, but for numbers of shape ().
+        src_checkpoints_dir: has a folder `rank_N` for each rank, with its file in it. Of several
+            files, the latest epoch and step that all ranks have is used, or else the last by name,
+            in natural order.
+        dst_checkpoints_dir: folder of the new `rank_N/<ckpt_prefix>N.ckpt`; created if missing.
+        ckpt_prefix: prefix of the names of the new files.
+        src_strategy_file: the strategy of the source files; None: rank 0 has the full arrays.
+        dst_strategy_file: the strategy of the new files; None: rank 0 gets the full arrays. What it
+            does not name is left out, with a `LeftOutWarning`, except numbers of shape ().
         process_num: MindSpore's; ignored.
         output_format: "ckpt" or "safetensors".
 
     Raises:
-        TypeError: an argument of another type.
+        TypeError: an argument has another type.
         NotADirectoryError: there is no such folder.
-        ValueError: the file of a rank is missing; another format; the folders are the same.
-        StrategyFileError: a strategy file is missing or damaged, or does not fit the files.
-        CheckpointError: a file is damaged, or does not belong to the others.
+        ValueError: the file of a rank is missing; an unknown format; the folders are the same.
+        StrategyFileError: a strategy file is missing or not valid, or does not fit the files.
+        CheckpointError: a file is not valid, or not of the same checkpoint as the others.
         OSError: from the file system.
     """
     call = "transform_checkpoints"
@@ -139,7 +138,7 @@ def transform_checkpoints(
     new = _path(call, "dst_checkpoints_dir", dst_checkpoints_dir)
     if not isinstance(ckpt_prefix, str) or Path(ckpt_prefix).name != ckpt_prefix:
         raise TypeError(
-            f"{call}: ckpt_prefix must be a str with which names of files can begin, got "
+            f"{call}: ckpt_prefix must be a str that file names can begin with, got "
             f"{ckpt_prefix!r}."
         )
     if output_format not in _FORMATS:
@@ -149,9 +148,9 @@ def transform_checkpoints(
         )
     for place in (folder, new if new.exists() else new.parent):
         if not place.is_dir():
-            raise NotADirectoryError(f"{call}: '{place}' is no folder.")
+            raise NotADirectoryError(f"{call}: '{place}' is not a folder.")
     if new.exists() and folder.samefile(new):
-        raise ValueError(f"{call}: '{new}' has the present files: give another folder.")
+        raise ValueError(f"{call}: '{new}' is the source folder: give another folder.")
     source = read_strategy("src_strategy_file", src_strategy_file)
     target = read_strategy("dst_strategy_file", dst_strategy_file)
     files = rank_files(folder)

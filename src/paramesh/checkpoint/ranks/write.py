@@ -1,7 +1,7 @@
-"""Writing a file for each rank, with the slices that the rank holds.
+"""Writing per-rank files, each with the slices of its rank.
 
-The files of many ranks are written side by side, array by array: what one array has to be read for
-is read once, and no more than one slice of it is in memory.
+The files of many ranks are written in parallel, array by array: each slice is read once, and only
+one slice is in memory at a time.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from paramesh.checkpoint.opening import open_sink
 from paramesh.checkpoint.ranks.strategy import RankStrategy
 from paramesh.files.atomic import directory_to_disk
 
-#: So many files are written side by side; each is open.
-_AT_ONCE = 128
+#: At most so many files are open at the same time.
+_MAX_OPEN = 128
 _STAGED = ".transform-"
 
 
@@ -33,26 +33,26 @@ def write_ranks(
     format: str,
     advance: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-    """Write files of ranks; each is there as a whole, or not at all.
+    """Write per-rank files, each atomically.
 
     Args:
-        source: has the whole arrays, or can give every box that the ranks hold.
-        strategy: who holds what; None: a rank holds everything whole. What it does not name is left
-            out, with a `LeftOutWarning`, but for numbers of shape ().
+        source: has the full arrays, or at least every slice of the ranks.
+        strategy: the slices of each rank; None: each rank has the full arrays. What it does not
+            name is left out, with a `LeftOutWarning`, except numbers of shape ().
         files: {rank: file}.
         format: "ckpt" or "safetensors".
-        advance: is told (bytes done, bytes in all) from time to time.
+        advance: called with (bytes done, bytes in total) after each array.
 
     Raises:
         StrategyFileError: the strategy does not fit the arrays.
-        ValueError: the format cannot hold them; a part is missing in the source.
+        ValueError: the format does not support them; a slice is missing in the source.
         OSError: from the file system.
     """
     chosen = _chosen(source, strategy)
     boxes = {e.name: ({} if strategy is None else strategy.boxes(e.name, e.shape)) for e in chosen}
     done, total = 0, sum(entry.nbytes for entry in chosen) * len(files)
     ranks = list(files)
-    for first in range(0, len(ranks), _AT_ONCE):
+    for first in range(0, len(ranks), _MAX_OPEN):
         with contextlib.ExitStack() as stack:
             sinks = {
                 rank: stack.enter_context(
@@ -64,7 +64,7 @@ def write_ranks(
                         source.metadata,
                     )
                 )
-                for rank in ranks[first : first + _AT_ONCE]
+                for rank in ranks[first : first + _MAX_OPEN]
             }
             for entry in chosen:
                 _write(source, entry, boxes[entry.name], sinks)
@@ -89,7 +89,7 @@ def _chosen(source: Source, strategy: RankStrategy | None) -> list[Entry]:
 
 
 def _part(entry: Entry, boxes: Mapping[Box, list[int]], rank: int) -> Entry:
-    """What a rank has of an array."""
+    """The entry of the slice of an array that a rank has."""
     shape = next((sizes(box) for box, holders in boxes.items() if rank in holders), entry.shape)
     return Entry.of(entry.name, entry.dtype, shape)
 
@@ -97,7 +97,7 @@ def _part(entry: Entry, boxes: Mapping[Box, list[int]], rank: int) -> Entry:
 def _write(
     source: Source, entry: Entry, boxes: Mapping[Box, list[int]], sinks: Mapping[int, Sink]
 ) -> None:
-    """Write the slices of an array; one that several ranks hold is read once."""
+    """Write the slices of an array; a replicated slice is read once."""
     left = set(sinks)
     for box, holders in boxes.items():
         mine = left.intersection(holders)
@@ -108,21 +108,21 @@ def _write(
             left -= mine
             source.forget()
     if left:
-        whole = source.read(entry.name)
+        full = source.read(entry.name)
         for rank in sorted(left):
-            sinks[rank].write(entry.name, whole)
+            sinks[rank].write(entry.name, full)
         source.forget()
 
 
 class StagedRanks:
     """A folder `rank_N` for each rank, whose files appear together; a context manager.
 
-    They are written into a hidden folder, and moved when all are there. Old files of the same names
-    go first: a kill in between leaves ranks without a file, which nobody takes for a checkpoint,
-    and never files of two checkpoints.
+    They are written into a hidden folder, and moved when all are complete. Existing files of the
+    same names are removed first: a kill in between leaves ranks without a file, which is not a
+    valid checkpoint, and never files of two checkpoints.
 
     Args:
-        folder: where `rank_0`, `rank_1`, … are to be; made if it is not there.
+        folder: of `rank_0`, `rank_1`, …; created if missing.
         names: {rank: name of its file}.
 
     Raises:
@@ -134,13 +134,13 @@ class StagedRanks:
         self._names = names
         self._new = not folder.exists()
         folder.mkdir(exist_ok=True)
-        for place in folder.glob(f"{_STAGED}*"):  # of one that was killed
+        for place in folder.glob(f"{_STAGED}*"):  # left by a killed process
             shutil.rmtree(place, ignore_errors=True)
         self._staged = folder / f"{_STAGED}{secrets.token_hex(4)}"
         self._staged.mkdir()
 
     def __enter__(self) -> dict[int, Path]:
-        """{rank: where to write its file}."""
+        """{rank: path to write its file to}."""
         return {rank: self._staged / f"{rank}{Path(n).suffix}" for rank, n in self._names.items()}
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:

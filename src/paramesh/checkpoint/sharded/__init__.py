@@ -1,1 +1,1 @@
-"""Sharded checkpoints: written by every process, read under any layout."""
+"""Sharded checkpoints: written by all processes, read under any layout."""

@@ -1,17 +1,17 @@
-"""How the processes of one sharded save tell each other how it went: by files in its folder.
+"""The agreement of all processes on the result of a sharded save, through files in its folder.
 
-Processes meet in a collective at the call alone, where all of them are at the same point of the
-program. What follows may be done by a thread beside training, and there a collective would get
-between those of the training steps; so it goes through the folder, which all have to share anyway.
+Processes use a collective only at the call, where all are at the same point of the program. The
+rest may run in a background thread, where a collective would interfere with those of training
+steps; so they communicate through the folder, which all have to share anyway.
 
-    .save-TOKEN             the folder is that of process 0: others look for it at the call; locked
-                            for as long as process 0 saves
-    .save-TOKEN-00001       how process 1 fared: empty, or JSON: its error, and whether it is gone
-                            (after Ctrl-C it does not wait for the verdict)
-    .save-TOKEN-failed      the verdict of process 0 where it is no commit: JSON, who failed and why
+    .save-TOKEN             shows that the folder is that of process 0: other processes look for it
+                            at the call; locked while process 0 saves
+    .save-TOKEN-00001       the result of process 1: empty, or JSON: its error, and whether it was
+                            interrupted (after Ctrl-C it does not wait for the verdict)
+    .save-TOKEN-failed      the verdict of process 0 if it is not a commit: JSON, who failed and why
 
-The commit itself, an index with the token in it, is the other verdict. A process that waits for one
-that was killed is ended by JAX, or by `paramesh launch`, as in a collective.
+The commit itself, an index with the token in it, is the other verdict. A process that waits for a
+killed one is terminated by JAX, or by `paramesh launch`, as in a collective.
 """
 
 from __future__ import annotations
@@ -30,36 +30,36 @@ import numpy as np
 
 from paramesh._compat.jax import broadcast_one_to_all, process_allgather
 from paramesh.errors import CheckpointError
-from paramesh.files.atomic import directory_to_disk, hold, write_atomically
+from paramesh.files.atomic import directory_to_disk, lock, write_atomically
 from paramesh.parallel.processes.synchronize import wait_for_programs
 
-#: What the names of these files begin with.
+#: Prefix of the names of these files.
 MARK = ".save-"
-#: Seconds for a file of one host to be seen by another, and for others to note a verdict.
-_SEEN = 10.0
+#: Seconds until a file of one host is visible to another, and until others have read a verdict.
+_VISIBLE = 10.0
 _SHORTEST, _LONGEST = 0.001, 0.05
 
 
 class Agreement:
-    """One save: made by all processes in the same order, then concluded by each.
+    """One save: constructed by all processes in the same order, then concluded by each.
 
     Args:
-        path: the folder; process 0 makes it.
+        path: the folder; process 0 creates it.
 
     Attributes:
         token: names the files of this save, the same in all processes.
 
     Raises:
-        OSError: process 0 could not make the folder.
-        CheckpointError: that is so, in another process; or one does not see it.
+        OSError: process 0 could not create the folder (in process 0).
+        CheckpointError: the same, in the other processes; or a process does not see the folder.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.process, self.count = jax.process_index(), jax.process_count()
-        drawn = secrets.token_bytes(4)
+        token = secrets.token_bytes(4)
         self._new = not path.exists()
-        self._held = -1
+        self._lock_fd = -1
         self._gone: set[int] = set()
         error: OSError | None = None
         if self.process == 0:
@@ -67,34 +67,35 @@ class Agreement:
                 if self._new:
                     path.mkdir(exist_ok=True)
                     directory_to_disk(path.parent)
-                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL  # it follows no link
-                self._held = os.open(self._mark(drawn.hex()), flags, 0o666)
-                hold(self._held)
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL  # does not follow links
+                self._lock_fd = os.open(self._mark(token.hex()), flags, 0o666)
+                lock(self._lock_fd)
             except OSError as raised:
                 error = raised
         if self.count == 1:
             if error is not None:
                 raise error
-            self.token = drawn.hex()
+            self.token = token.hex()
             return
-        said = np.frombuffer(drawn + bytes([error is None]), np.uint8)
+        received = np.frombuffer(token + bytes([error is None]), np.uint8)
         wait_for_programs()
-        said = np.asarray(broadcast_one_to_all(said), np.uint8).tobytes()
-        self.token = said[:4].hex()
-        if not said[4]:
+        received = np.asarray(broadcast_one_to_all(received), np.uint8).tobytes()
+        self.token = received[:4].hex()
+        if not received[4]:
             raise error or CheckpointError(
-                f"'{path}' was not saved, since process 0 could not make it; its own message says "
-                "why."
+                f"'{path}' was not saved, since process 0 could not create it; see the error of "
+                "that process."
             )
-        blind = not _within(_SEEN, self._mark(self.token).exists)
+        unseen = not _within(_VISIBLE, self._mark(self.token).exists)
         wait_for_programs()
-        flags = np.asarray(process_allgather(np.array(blind)))
+        flags = np.asarray(process_allgather(np.array(unseen)))
         if flags.any():
             if self.process == 0:
-                self._take_back()
+                self._clean_up()
             raise CheckpointError(
                 f"'{path}' was not saved: process {_listed(np.flatnonzero(flags))} does not see "
-                "the folder that process 0 has made. Save into a folder that all processes share."
+                "the folder that process 0 has created. Save into a folder that all processes "
+                "share."
             )
 
     def conclude(
@@ -104,13 +105,13 @@ class Agreement:
         commit: Callable[[], None],
         index: Path,
     ) -> None:
-        """Have process 0 commit if all processes succeeded; otherwise raise in all of them.
+        """Commit in process 0 if all processes succeeded; otherwise raise in all of them.
 
         Args:
-            error: what went wrong in this process.
-            own: the file of this process, taken back if the save fails.
-            commit: makes the checkpoint one; called by process 0.
-            index: the file that has the token in it when that is done.
+            error: the error of this process, or None.
+            own: the file of this process, removed if the save fails.
+            commit: commits the checkpoint; called by process 0.
+            index: the file that contains the token once it is committed.
 
         Raises:
             BaseException: `error`.
@@ -118,39 +119,39 @@ class Agreement:
         """
         try:
             failed = self._verdict(error, commit, index)
-        except BaseException as raised:  # Ctrl-C while it waits, or what commit() raised
+        except BaseException as raised:  # Ctrl-C while it waits, or an error of commit()
             error = raised
             failed = {str(self.process): _text(raised)}
             if self.process == 0:
-                self._tell_failed(failed)
+                self._report_failure(failed)
         if not failed:
-            self._let_go()
+            self._unlock()
             return
-        with contextlib.suppress(OSError):  # it may be what went wrong
+        with contextlib.suppress(OSError):  # it may be the cause of the failure
             if own is not None and not self._committed(index):
                 own.unlink(missing_ok=True)
         if self.process:
             if error is None or isinstance(error, Exception):  # it has seen the verdict
                 self._mark(self.token, self.process).unlink(missing_ok=True)
         else:
-            self._take_back()
+            self._clean_up()
         if error is not None:
             raise error
         reasons = "; ".join(f"process {who}: {why}" for who, why in failed.items())
         raise CheckpointError(
             f"'{self.path}' was not saved, since process {_listed(failed)} could not write "
-            f"({reasons}). What was there before is untouched."
+            f"({reasons}). The previous checkpoint, if any, is unchanged."
         )
 
     def _verdict(
         self, error: BaseException | None, commit: Callable[[], None], index: Path
     ) -> dict[str, str]:
-        """{process: reason} of those that failed; none if the checkpoint is there."""
+        """{process: reason} of those that failed; empty if the checkpoint is committed."""
         if self.process:
-            hurry = error is not None and not isinstance(error, Exception)
-            text = "" if error is None else json.dumps([_text(error), hurry])
+            interrupted = error is not None and not isinstance(error, Exception)
+            text = "" if error is None else json.dumps([_text(error), interrupted])
             write_atomically(self._mark(self.token, self.process), text.encode())
-            if error is not None and hurry:
+            if error is not None and interrupted:
                 return {str(self.process): _text(error)}
             return self._wait_for_verdict(index)
         failed = {} if error is None else {"0": _text(error)}
@@ -160,21 +161,21 @@ class Agreement:
                 _wait(place.exists)
                 text = place.read_text()
                 if text:
-                    failed[str(other)], hurry = json.loads(text)
-                    if hurry:
+                    failed[str(other)], interrupted = json.loads(text)
+                    if interrupted:
                         self._gone.add(other)
         if failed:
-            self._tell_failed(failed)
+            self._report_failure(failed)
         else:
             commit()
         return failed
 
     def _wait_for_verdict(self, index: Path) -> dict[str, str]:
-        told = self._told()
+        verdict = self._verdict_path()
         seen: list[tuple[int, int] | None] = [None]
 
-        def said() -> bool:
-            if told.exists():
+        def received() -> bool:
+            if verdict.exists():
                 return True
             try:
                 about = index.stat()
@@ -186,43 +187,43 @@ class Agreement:
             seen[0] = state
             return self._committed(index)
 
-        _wait(said)
-        return json.loads(told.read_text()) if told.exists() else {}
+        _wait(received)
+        return json.loads(verdict.read_text()) if verdict.exists() else {}
 
     def _committed(self, index: Path) -> bool:
-        """Whether the index is that of this save: then nothing is taken back any more."""
+        """Whether the index is that of this save: then nothing is removed any more."""
         try:
             return self.token in index.read_text()
         except OSError:
             return False
 
-    def _tell_failed(self, failed: dict[str, str]) -> None:
+    def _report_failure(self, failed: dict[str, str]) -> None:
         if self.count > 1:
             with contextlib.suppress(OSError):
-                write_atomically(self._told(), json.dumps(failed).encode())
+                write_atomically(self._verdict_path(), json.dumps(failed).encode())
 
-    def _take_back(self) -> None:
-        """Remove the marks, once the others have looked, and a folder that was made for this."""
+    def _clean_up(self) -> None:
+        """Remove the marks, once others have read them, and the folder if it is new."""
         others = [self._mark(self.token, other) for other in range(1, self.count)]
         waiting = [place for i, place in enumerate(others, 1) if i not in self._gone]
-        _within(_SEEN, lambda: not any(place.exists() for place in waiting))
-        for place in (*others, self._told(), self._mark(self.token)):
+        _within(_VISIBLE, lambda: not any(place.exists() for place in waiting))
+        for place in (*others, self._verdict_path(), self._mark(self.token)):
             with contextlib.suppress(OSError):
                 place.unlink(missing_ok=True)
-        self._let_go()
+        self._unlock()
         if self._new:
             with contextlib.suppress(OSError):
                 self.path.rmdir()
 
-    def _let_go(self) -> None:
-        held, self._held = self._held, -1
-        if held >= 0:
-            os.close(held)
+    def _unlock(self) -> None:
+        fd, self._lock_fd = self._lock_fd, -1
+        if fd >= 0:
+            os.close(fd)
 
     def _mark(self, token: str, process: int | None = None) -> Path:
         return self.path / (f"{MARK}{token}" + ("" if process is None else f"-{process:05d}"))
 
-    def _told(self) -> Path:
+    def _verdict_path(self) -> Path:
         return self.path / f"{MARK}{self.token}-failed"
 
 

@@ -1,6 +1,6 @@
-"""What the folder of a sharded checkpoint is made of: names of part files, the index, what is old.
+"""The folder of a sharded checkpoint: names of part files, the index, leftovers.
 
-`source.py` says what is in the index.
+`source.py` describes the index.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from paramesh.checkpoint.sharded.agreement import MARK
 from paramesh.checkpoint.sharded.source import INDEX, INDEX_FORMAT, PART, VERSION
 
 
-class Listed(NamedTuple):
-    """A slice in the index: `source.py` says what each is."""
+class IndexSlice(NamedTuple):
+    """A slice in the index; `source.py` describes the fields."""
 
     file: int
     name: str
@@ -29,7 +29,7 @@ class Listed(NamedTuple):
 
 
 def new_token() -> bytes:
-    """What makes the names of one save's files its own."""
+    """A random token, which makes the file names of one save unique."""
     return secrets.token_bytes(4)
 
 
@@ -40,7 +40,7 @@ def part_name(token: str, process: int) -> str:
 
 def index_bytes(
     files: Sequence[str],
-    arrays: Iterable[tuple[Entry, Iterable[Listed]]],
+    arrays: Iterable[tuple[Entry, Iterable[IndexSlice]]],
     appended: Mapping[str, Appended],
     metadata: Mapping[str, str],
     devices: Sequence[int] = (),
@@ -73,16 +73,16 @@ def index_bytes(
 
 
 def is_leftover(name: str) -> bool:
-    """Whether a file of this name is what a killed save has left."""
-    half = name.startswith((".part-", f".{INDEX}.", f".{MARK}")) and name.endswith(".tmp")
-    return half or name.startswith(MARK)
+    """Whether a file of this name is a leftover of a killed save."""
+    temporary = name.startswith((".part-", f".{INDEX}.", f".{MARK}")) and name.endswith(".tmp")
+    return temporary or name.startswith(MARK)
 
 
 def remove_others(path: Path, files: Iterable[str]) -> None:
-    """Remove files of earlier saves from a folder, and what killed ones have left."""
+    """Remove the files of earlier saves from a folder, and leftovers of killed ones."""
     kept = set(files)
     for place in path.iterdir():
         name = place.name
         if is_leftover(name) or (PART.fullmatch(name) and name not in kept):
-            with contextlib.suppress(OSError):  # what is left disturbs nobody
+            with contextlib.suppress(OSError):  # leftovers do no harm
                 place.unlink()

@@ -1,7 +1,7 @@
-"""Sharded checkpoints, to write in one process, from arrays that are given one after another.
+"""Writing sharded checkpoints in one process, from arrays that are given one at a time.
 
-`writer.py` writes what lies on devices, in all processes together; this writes what another
-checkpoint has, into as many part files as are wanted.
+`writer.py` writes arrays on devices, in all processes together; this module writes the arrays of
+another checkpoint, into any number of part files.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from paramesh.checkpoint.formats.boxes import Box, full_box, sizes, within
 from paramesh.checkpoint.formats.interface import Appended, Array, Entry, Sink
 from paramesh.checkpoint.formats.safetensors_file import SafetensorsSink
 from paramesh.checkpoint.sharded.index import (
-    Listed,
+    IndexSlice,
     index_bytes,
     is_leftover,
     new_token,
@@ -24,22 +24,23 @@ from paramesh.checkpoint.sharded.index import (
 from paramesh.checkpoint.sharded.source import FORMAT, INDEX, is_sharded
 from paramesh.files.atomic import directory_to_disk, write_atomically
 
-#: For each slice of an array its part file, by number, and its box; together they are a grid.
+#: The part file (by index) and the box of each slice of an array; the boxes form a grid.
 Slices = Sequence[tuple[int, Box]]
 
 
 class ShardedSink(Sink):
     """A sharded checkpoint being written.
 
-    What was in the folder stays until the index is renamed into place, and is removed after that.
+    Existing contents of the folder stay until the index is renamed into place, and are then
+    removed.
 
     Args:
-        path: the folder; made if it is not there.
+        path: the folder; created if missing.
         entries: all arrays, in the order in which they will be written.
         appended: the entries of `append_dict`.
-        metadata: strings to keep.
-        checksums: keep checksums of all slices.
-        slices: how an array is cut, and into which files; None: one file has everything whole.
+        metadata: strings to store.
+        checksums: store checksums of all slices.
+        slices: the slices of each array, and their files; None: one file has the full arrays.
 
     Raises:
         OSError: from the file system.
@@ -56,20 +57,26 @@ class ShardedSink(Sink):
         checksums: bool = False,
         slices: Mapping[str, Slices] | None = None,
     ) -> None:
-        cuts = {e.name: [(0, full_box(e.shape))] for e in entries} if slices is None else slices
+        slicing = {e.name: [(0, full_box(e.shape))] for e in entries} if slices is None else slices
         mine: dict[int, list[Entry]] = {}
         for entry in entries:
-            for i, (file, box) in enumerate(cuts[entry.name]):
+            for i, (file, box) in enumerate(slicing[entry.name]):
                 part = Entry.of(f"{entry.name}/{i}", entry.dtype, sizes(box))
                 mine.setdefault(file, []).append(part)
         token = new_token().hex()
         names = {file: part_name(token, file) for file in sorted(mine)}
         at = {file: i for i, file in enumerate(names)}
         listed = [
-            (e, [Listed(at[f], f"{e.name}/{i}", box) for i, (f, box) in enumerate(cuts[e.name])])
+            (
+                e,
+                [
+                    IndexSlice(at[f], f"{e.name}/{i}", box)
+                    for i, (f, box) in enumerate(slicing[e.name])
+                ],
+            )
             for e in entries
         ]
-        self._cuts = cuts
+        self._slicings = slicing
         self._folder = _Folder(path, index_bytes([*names.values()], listed, appended, metadata))
         super().__init__(path, entries, self._folder)
         try:
@@ -93,14 +100,14 @@ class ShardedSink(Sink):
 
         Args:
             name: of the entry.
-            read: gives the elements of a box of it.
+            read: returns the elements in a box.
 
         Raises:
             ValueError: it is not the next one; a slice has another element type or shape.
             OSError: from the file system.
         """
         entry = self._check(name)
-        for i, (file, box) in enumerate(self._cuts[entry.name]):
+        for i, (file, box) in enumerate(self._slicings[entry.name]):
             self._folder.parts[file].write(f"{name}/{i}", read(box))
         self._done += 1
 
@@ -112,7 +119,7 @@ class ShardedSink(Sink):
 
 
 class _Folder:
-    """The part files and the index, which appear together: what `AtomicFile` is to a file."""
+    """The part files and the index, which appear together; the `AtomicFile` of a folder."""
 
     def __init__(self, path: Path, index: bytes) -> None:
         self._path = path
@@ -122,7 +129,7 @@ class _Folder:
         path.mkdir(exist_ok=True)
 
     def commit(self) -> None:
-        """Bring the parts to the disk, then the index; remove what is old."""
+        """Write the parts to disk, then the index; remove old files."""
         for part in self.parts.values():
             part.__exit__(None, None, None)
         directory_to_disk(self._path.parent)
@@ -130,8 +137,8 @@ class _Folder:
         remove_others(self._path, [part.path.name for part in self.parts.values()])
 
     def discard(self) -> None:
-        """Leave everything as it was."""
-        error = OSError("the checkpoint was given up")
+        """Remove what was written."""
+        error = OSError("the checkpoint was discarded")
         for part in self.parts.values():
             part.__exit__(OSError, error, None)
             if not self._committed(part.path.name):
@@ -142,7 +149,7 @@ class _Folder:
                 self._path.rmdir()
 
     def _committed(self, name: str) -> bool:
-        """Whether the index names a part: an error after its renaming takes nothing back."""
+        """Whether the index names a part: an error after the commit removes nothing."""
         try:
             return name in (self._path / INDEX).read_text()
         except OSError:
@@ -150,20 +157,20 @@ class _Folder:
 
 
 def check_folder(path: Path, overwrite: bool) -> None:
-    """Refuse what cannot become a sharded checkpoint, before anything is written.
+    """Check that a sharded checkpoint can be written there, before anything is written.
 
     Raises:
         FileNotFoundError: there is no folder for it.
-        FileExistsError: there is something already, and it is no checkpoint, or not to be replaced.
+        FileExistsError: the path exists, and is not a checkpoint, or may not be replaced.
     """
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder '{path.parent}'; make it first.")
+        raise FileNotFoundError(f"There is no folder '{path.parent}'; create it first.")
     if not path.exists():
         return
     if not path.is_dir():
         raise FileExistsError(f"'{path}' is a file, but a sharded checkpoint is a folder.")
     if is_sharded(path):
         if not overwrite:
-            raise FileExistsError(f"'{path}' is there already, and was left as it is.")
+            raise FileExistsError(f"'{path}' already exists, and was left unchanged.")
     elif not all(is_leftover(place.name) for place in path.iterdir()):
-        raise FileExistsError(f"'{path}' is a folder with other things in it: give a new name.")
+        raise FileExistsError(f"'{path}' is a folder with other files in it: give a new name.")

@@ -1,18 +1,18 @@
-"""Sharded checkpoints, to write: every process writes what its own devices hold, once.
+"""Writing sharded checkpoints: every process writes the shards of its own devices, once.
 
-What to write is planned first, by every process alike and without asking the others: a slice that
-several devices hold is written by the process of the lowest rank among them. Then
+Every process computes the same plan first, without communication: a replicated shard is written by
+the process of the lowest rank that has it. Then
 
-    1   process 0 draws a token for this save, and every process writes its file, under a name with
-        the token; an old checkpoint in the folder is not touched
-    2   when all have, process 0 renames the new index into place: this is the commit
-    3   when it has, it removes the files that belong to no index
+    1   process 0 generates a token for this save, and every process writes its file, under a name
+        with the token; an existing checkpoint in the folder is unchanged
+    2   when all are done, process 0 renames the new index into place: this is the commit
+    3   after it, process 0 removes the files that belong to no index
 
-So the folder has the old checkpoint or the new one at every instant, and one that has no index has
-none. Processes tell each other how they fared (see `agreement.py`), and all of them raise if one
-did not succeed. What a killed save leaves is removed by the next one into the same folder.
+So at every moment the folder has the old checkpoint or the new one, and a folder without an index
+has none. The processes exchange their results (see `agreement.py`), and all of them raise if one
+failed. The next save into the same folder removes the leftovers of a killed save.
 
-All processes have to see the same folder. `source.py` says what is in it.
+All processes have to share the folder. `source.py` describes its contents.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from paramesh.checkpoint.formats.safetensors_file import SafetensorsSink
 from paramesh.checkpoint.records import Records, host
 from paramesh.checkpoint.removal import remove
 from paramesh.checkpoint.sharded.agreement import MARK, Agreement
-from paramesh.checkpoint.sharded.index import Listed, index_bytes, part_name, remove_others
+from paramesh.checkpoint.sharded.index import IndexSlice, index_bytes, part_name, remove_others
 from paramesh.checkpoint.sharded.source import INDEX, PART
 from paramesh.checkpoint.staging import Staging
-from paramesh.files.atomic import is_held, write_atomically
+from paramesh.files.atomic import is_locked, write_atomically
 from paramesh.parallel.layouts.mesh import all_devices
 from paramesh.parallel.modes.parallel_optimizer import SplitState
 from paramesh.parameter import Parameter
@@ -45,11 +45,12 @@ from paramesh.tensor.base import Tensor, wrap
 
 @dataclass(frozen=True)
 class _Planned:
-    """A slice: who writes it, its name and place, and how to get its values (of one's own).
+    """A slice: the process that writes it, its name and box, and its values (in that process).
 
     Args:
-        ranks: the devices that hold it.
-        here: whether the values of one's own are in the host's memory.
+        ranks: of the devices that have it.
+        values: reads the values; None in other processes.
+        here: whether the values are in host memory.
     """
 
     process: int
@@ -64,18 +65,18 @@ class _Planned:
 
 @dataclass
 class SavePlan:
-    """What all processes are going to write.
+    """What all processes will write.
 
-    It keeps the arrays, so that later steps leave them alone: they are copied by the next step.
+    It references the arrays, so that the next step copies them instead of donating them.
     """
 
     entries: list[Entry] = field(default_factory=list)
     slices: list[list[_Planned]] = field(default_factory=list)
     appended: dict[str, Any] = field(default_factory=dict)
-    held: list[Any] = field(default_factory=list)
+    pinned: list[Any] = field(default_factory=list)
 
-    def hold(self, staging: Staging) -> None:
-        """Copy this process's values that are in the host's memory, and let the arrays go."""
+    def pin(self, staging: Staging) -> None:
+        """Copy the values of this process that are in host memory, and release their arrays."""
         mine = [
             (slices, i, one)
             for slices in self.slices
@@ -84,20 +85,20 @@ class SavePlan:
         ]
         copies = staging.copies([one.values() for _, _, one in mine if one.values is not None])
         for (slices, i, one), copy in zip(mine, copies, strict=True):
-            slices[i] = replace(one, values=_given(copy))
-        self.held = [array for array in self.held if not _on_cpu(array)]
+            slices[i] = replace(one, values=_constant(copy))
+        self.pinned = [array for array in self.pinned if not _on_cpu(array)]
 
 
 def plan_of(records: Records) -> SavePlan:
-    """SavePlan a save of these Tensors, as they are now.
+    """The plan of a save of the current values of these Tensors.
 
     Raises:
-        ValueError: safetensors files have no such elements.
+        ValueError: safetensors files do not support an element type.
     """
     plan = SavePlan(appended=dict(records.appended))
     tensors = records.tensors
-    located_all = storage.still(list(tensors.values()), _located)  # all of one step
-    for (name, tensor), (array, first) in zip(tensors.items(), located_all, strict=True):
+    located = storage.still(list(tensors.values()), _located)  # all of the same step
+    for (name, tensor), (array, first) in zip(tensors.items(), located, strict=True):
         entry = Entry.of(name, tensor.dtype, tensor.shape)
         why = safetensors_file.cannot_hold(entry.dtype)
         if why is not None:
@@ -105,12 +106,12 @@ def plan_of(records: Records) -> SavePlan:
         slices = _slices(entry, array) if first is None else _flat_slices(entry, array, first)
         plan.entries.append(entry)
         plan.slices.append(slices)
-        plan.held.append(array)
+        plan.pinned.append(array)
     return plan
 
 
 def _located(tensor: Tensor) -> tuple[Any, int | None]:
-    """The array that holds a Tensor, and where it begins in one of many Parameters' parts."""
+    """The array with a Tensor's values, and its start in a pool's array (None: all of it)."""
     slot = tensor._slot if isinstance(tensor, Parameter) else None
     if slot is not None and isinstance(slot.pool, SplitState):
         located = slot.pool.located(slot.at)
@@ -121,9 +122,9 @@ def _located(tensor: Tensor) -> tuple[Any, int | None]:
 
 def _slices(entry: Entry, array: Any) -> list[_Planned]:
     if not isinstance(array, jax.Array) or array.is_fully_replicated:
-        return [_whole(entry, array)]
+        return [_one_slice(entry, array)]
     if array.is_fully_addressable and jax.process_count() > 1:
-        return [_whole(entry, array)]  # each process has one of its own
+        return [_one_slice(entry, array)]  # each process has its own copy
     holders: dict[Box, list[Any]] = {}
     for device, index in array.sharding.devices_indices_map(array.shape).items():
         holders.setdefault(box_of(index, array.shape), []).append(device)
@@ -134,8 +135,8 @@ def _slices(entry: Entry, array: Any) -> list[_Planned]:
     ]
 
 
-def _whole(entry: Entry, array: Any) -> _Planned:
-    """All of an array that process 0 has."""
+def _one_slice(entry: Entry, array: Any) -> _Planned:
+    """A single slice with the full array, which process 0 writes."""
     mine = jax.process_index() == 0
     part = Entry.of(f"{entry.name}/0", entry.dtype, entry.shape)
     devices = list(array.sharding.device_set) if isinstance(array, jax.Array) else []
@@ -152,7 +153,7 @@ def _whole(entry: Entry, array: Any) -> _Planned:
 
 
 def _flat_slices(entry: Entry, array: Any, first: int) -> list[_Planned]:
-    """The parts of a member of divided optimizer state that begins at `first` in the array."""
+    """The slices of an entry of sharded optimizer state that begins at `first` in the array."""
     found: list[_Planned] = []
     here = {shard.device: shard.data for shard in array.addressable_shards}
     for device, index in array.sharding.devices_indices_map(array.shape).items():
@@ -175,7 +176,7 @@ def _planned(
     here: dict[Any, Any],
     part: tuple[int, int] | None = None,
 ) -> _Planned:
-    """A slice; of the devices that hold it, the one of the lowest rank writes it."""
+    """A slice; of the devices that have it, the one of the lowest rank writes it."""
     writer = min(devices, key=_rank)
     about = Entry.of(f"{entry.name}/{i}", entry.dtype, sizes(box))
     data = here.get(writer)
@@ -199,8 +200,9 @@ def _ranks(devices: list[Any], everywhere: bool = False) -> list[int]:
     """The ranks of devices.
 
     Args:
-        devices: of one process at least.
-        everywhere: if they are those of one process, the others have the same on theirs.
+        devices: of at least one process.
+        everywhere: if they all belong to one process, whether other processes have the same values
+            on their devices.
     """
     known = all_devices()
     if everywhere and len({device.process_index for device in devices}) == 1:
@@ -214,13 +216,13 @@ def _ranks(devices: list[Any], everywhere: bool = False) -> list[int]:
 
 
 def _reader(data: Any, part: tuple[int, int] | None = None) -> Any:
-    """What brings values to the host when they are to be written, and not before."""
+    """A function that copies values to the host, to be called when they are written."""
     if data is None:
         return None
     return lambda: host(wrap(data)) if part is None else host(wrap(data))[slice(*part)]
 
 
-def _given(array: np.ndarray[Any, Any]) -> Callable[[], np.ndarray[Any, Any]]:
+def _constant(array: np.ndarray[Any, Any]) -> Callable[[], np.ndarray[Any, Any]]:
     return lambda: array
 
 
@@ -235,7 +237,7 @@ def write(save: Agreement, plan: SavePlan, checksums: bool) -> None:
 
     Raises:
         CheckpointError: another process could not write.
-        OSError: from the file system; what was in the folder is untouched.
+        OSError: from the file system; an existing checkpoint is unchanged.
     """
     path, mine = save.path, save.process
     index, files = _index(plan, save.token)
@@ -244,7 +246,7 @@ def write(save: Agreement, plan: SavePlan, checksums: bool) -> None:
     try:
         if own is not None:
             _write_part(own, plan, mine, checksums)
-    except BaseException as raised:  # the others wait, at Ctrl-C too
+    except BaseException as raised:  # others wait for this process, even at Ctrl-C
         error = raised
 
     def commit() -> None:
@@ -263,7 +265,7 @@ def _index(plan: SavePlan, token: str) -> tuple[bytes, dict[int, str]]:
     arrays = (
         (
             entry,
-            [Listed(at[one.process], one.name, one.box, one.flat, one.ranks) for one in slices],
+            [IndexSlice(at[one.process], one.name, one.box, one.flat, one.ranks) for one in slices],
         )
         for entry, slices in zip(plan.entries, plan.slices, strict=True)
     )
@@ -280,17 +282,21 @@ def _write_part(path: Path, plan: SavePlan, process: int, checksums: bool) -> No
 
 
 def remove_unfinished(path: Path) -> None:
-    """Remove the folder of a save that was killed before its commit; all else is left alone."""
+    """Remove the folder of a save that was killed before its commit, and nothing else."""
     names = [place.name for place in path.iterdir()]
     ours = all(
         PART.fullmatch(name) or name.startswith((MARK, ".part-", f".{MARK}")) for name in names
     )
-    if names and ours and not any(is_held(path / name) for name in names if name.startswith(MARK)):
+    if (
+        names
+        and ours
+        and not any(is_locked(path / name) for name in names if name.startswith(MARK))
+    ):
         remove(path)
 
 
 def check_target(path: Path) -> None:
-    """Refuse what cannot become a checkpoint, before anything is written.
+    """Check that a checkpoint can be written there, before anything is written.
 
     Raises:
         FileNotFoundError: there is no folder for it.
@@ -298,7 +304,8 @@ def check_target(path: Path) -> None:
     """
     if not path.parent.is_dir():
         raise FileNotFoundError(
-            f"save_checkpoint: there is no folder '{path.parent}' for '{path.name}'; make it first."
+            f"save_checkpoint: there is no folder '{path.parent}' for '{path.name}'; create it "
+            "first."
         )
     if path.exists() and not path.is_dir():
         raise FileExistsError(

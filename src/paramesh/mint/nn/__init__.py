@@ -84,24 +84,27 @@ class Dropout2d(nn.Dropout2d):
 
 
 class _Conv(BaseConv):
-    n: int
+    formats = ("torch",)
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1,
         padding: Any = 0, dilation: Any = 1, groups: int = 1, bias: bool = True,
         padding_mode: str = "zeros", dtype: Any = None,
     ) -> None:  # fmt: skip
-        owner, n = type(self).__name__, self.n
+        owner = type(self).__name__
         arguments.choice(owner, "padding_mode", padding_mode, ("zeros",))
-        mode: Any = padding if isinstance(padding, str) else "pad"
-        pads = 0 if mode != "pad" else arguments.wholes(owner, "padding", padding, n, least=0)
+        named = isinstance(padding, str)
         super().__init__(
-            in_channels, out_channels, arguments.wholes(owner, "kernel_size", kernel_size, n),
-            arguments.wholes(owner, "stride", stride, n), mode, pads,
-            arguments.wholes(owner, "dilation", dilation, n), groups, bias, None, None, "NCHW",
-            dtype or float32,
+            in_channels, out_channels, kernel_size, stride, padding if named else "pad",
+            0 if named else padding, dilation, groups, bias, None, None, "torch", dtype or float32,
         )  # fmt: skip
-        self._pads = padding if mode != "pad" else pads
+        self._pads = padding if named else self.padding
+
+    def _sizes(self, name: str, value: Any) -> tuple[int, ...]:
+        return arguments.integers(type(self).__name__, name, value, self.n)
+
+    def _checked_padding(self, padding: Any) -> Any:
+        return arguments.integers(type(self).__name__, "padding", padding, self.n, low=0)
 
     def construct(self, input: Any) -> Any:
         """(n, c, ...) -> (n, out, ...)."""
@@ -140,7 +143,7 @@ class ConvTranspose2d(Cell):
         super().__init__()
         owner = "ConvTranspose2d"
         arguments.choice(owner, "padding_mode", padding_mode, ("zeros",))
-        kernel = arguments.wholes(owner, "kernel_size", kernel_size, 2)
+        kernel = arguments.integers(owner, "kernel_size", kernel_size, 2)
         kind = dtype or float32
         self.weight = arguments.weight(
             owner, "weight", None, (in_channels, out_channels // groups, *kernel), kind,

@@ -54,7 +54,10 @@ class Layout:
 
     Args:
         device_matrix: a tuple of positive ints.
-        alias_name: a tuple of as many different names; "None" is none.
+        alias_name: a tuple of as many different names; "None" is none. MindSpore's
+            "interleaved_parallel", which must be the last, is no axis of devices: there it cuts
+            what one device has once more, so that computing and sending overlap. Here it is left
+            out, wherever it stands in a layout: XLA schedules.
         rank_list: as many different ranks as there are devices; None for 0, 1, 2, …
 
     Raises:
@@ -75,6 +78,7 @@ class Layout:
     ) -> None:
         _check_types(device_matrix, alias_name, rank_list)
         matrix = tuple(_whole(size, "device_matrix") for size in device_matrix)
+        matrix, alias_name = _without_interleaving(matrix, alias_name)
         _check_axes(matrix, alias_name)
         count = math.prod(matrix)
         ranks = range(count) if rank_list is None else rank_list
@@ -110,7 +114,9 @@ class Layout:
             names = entry if isinstance(entry, tuple) else (entry,)
             found: list[int] = []
             for name in names:
-                if name is None or name == _NONE:
+                if name == _INTERLEAVED and isinstance(entry, tuple) and len(entry) > 1:
+                    continue
+                if name is None or name in (_NONE, _INTERLEAVED):
                     found.append(-1)
                     continue
                 if not isinstance(name, str):
@@ -316,18 +322,21 @@ class Layout:
             LayoutError: the layout is for another number of devices, or has other ranks.
         """
         devices = all_devices() if devices is None else devices
-        if self.device_num != len(devices):
-            raise LayoutError(
-                f"{subject(name)}{self!r} is for {self.device_num} devices, but there are "
-                f"{len(devices)}. The sizes of a device matrix multiply to the number of devices; "
-                "an axis that no array names holds replicas."
-            )
-        if set(self.rank_list) != set(range(len(devices))):
-            self._no_rank(min(set(range(len(devices))) - set(self.rank_list)), name)
+        self._check_devices(len(devices), name)
         return Mesh(
             in_rows([devices[rank] for rank in self.rank_list], self.device_matrix),
             self.alias_name,
         )
+
+    def _check_devices(self, count: int, name: str) -> None:
+        if self.device_num != count:
+            raise LayoutError(
+                f"{subject(name)}{self!r} is for {self.device_num} devices, but there are "
+                f"{count}. The sizes of a device matrix multiply to the number of devices; "
+                "an axis that no array names holds replicas."
+            )
+        if not self.in_order and set(self.rank_list) != set(range(count)):
+            self._no_rank(min(set(range(count)) - set(self.rank_list)), name)
 
     def sharding(
         self,
@@ -348,14 +357,11 @@ class Layout:
         Raises:
             LayoutError: the layout is for other devices.
         """
-        if not isinstance(devices, Mesh):
-            mesh, spec = self.mesh(devices, name), self.partition_spec()
+        if isinstance(devices, Mesh):
+            self._check_devices(devices.size, name)
+            mesh, spec = _over_mesh(self, devices)
         else:
-            mesh, spec = self.mesh(devices.devices.ravel().tolist(), name), self.partition_spec()
-            groups = grouping(devices.devices.shape, self.device_matrix) if self.in_order else None
-            if groups is not None:
-                names = [tuple(devices.axis_names[axis] for axis in group) for group in groups]
-                mesh, spec = devices, _spec(self.cuts, names)
+            mesh, spec = self.mesh(devices, name), self.partition_spec()
         return NamedSharding(mesh, spec, memory_kind=memory_kind)
 
     def __repr__(self) -> str:
@@ -396,6 +402,17 @@ def replicated(ndim: int, device_num: int) -> Layout:
     return Layout((device_num,), ("replica",))(*[_NONE] * ndim)
 
 
+# A network has many Parameters and few layouts, and each Mesh costs an array of all devices.
+@functools.lru_cache(maxsize=1024)
+def _over_mesh(layout: Layout, mesh: Mesh) -> tuple[Mesh, PartitionSpec]:
+    """The mesh and spec that show a layout: of this mesh where it can, else of one of its own."""
+    groups = grouping(mesh.devices.shape, layout.device_matrix) if layout.in_order else None
+    if groups is None:
+        return layout.mesh(mesh.devices.ravel().tolist()), layout.partition_spec()
+    names = [tuple(mesh.axis_names[axis] for axis in group) for group in groups]
+    return mesh, _spec(layout.cuts, names)
+
+
 def _spec(cuts: Iterable[tuple[int, ...]], names: Sequence[tuple[str, ...]]) -> PartitionSpec:
     entries: list[Any] = []
     for axes in cuts:
@@ -428,6 +445,20 @@ def _check_types(device_matrix: Any, alias_name: Any, rank_list: Any) -> None:
         )
 
 
+def _without_interleaving(
+    matrix: tuple[int, ...], alias_name: tuple[str, ...]
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    if _INTERLEAVED not in alias_name or len(matrix) != len(alias_name):
+        return matrix, alias_name
+    if alias_name[-1] != _INTERLEAVED or alias_name.count(_INTERLEAVED) > 1:
+        raise LayoutError(
+            f"Layout: {_INTERLEAVED!r} must be the last name in alias_name, got {alias_name}."
+        )
+    if len(matrix) == 1:
+        raise LayoutError(f"Layout: {_INTERLEAVED!r} needs an axis of devices before it.")
+    return matrix[:-1], alias_name[:-1]
+
+
 def _check_axes(matrix: tuple[int, ...], alias_name: tuple[Any, ...]) -> None:
     if not matrix or len(matrix) != len(alias_name):
         raise LayoutError(
@@ -441,11 +472,6 @@ def _check_axes(matrix: tuple[int, ...], alias_name: tuple[Any, ...]) -> None:
             raise LayoutError(
                 f"Layout: the axes {alias_name} need names that differ, are not empty, and are "
                 "not 'None', which means that an axis is not cut."
-            )
-        if alias == _INTERLEAVED:
-            raise LayoutError(
-                f"Layout: the axis {_INTERLEAVED!r} cuts the work of one device into pieces that "
-                "overlap. XLA overlaps work by itself: leave the axis out."
             )
         if size < 1:
             raise LayoutError(f"Layout: axis {alias!r} of the device matrix {matrix} has {size}.")

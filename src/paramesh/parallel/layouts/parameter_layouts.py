@@ -21,7 +21,7 @@ Glossary
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from paramesh.errors import LayoutError
@@ -57,11 +57,18 @@ class ParameterLayouts:
         split_state: whether the parallel optimizer is on.
         file: {name: entry} of a strategy file.
         path: of that file, for messages.
+        config: the setting `parallel_optimizer_config`.
     """
 
     def __init__(
-        self, device_num: int, split_state: bool, file: Mapping[str, Placed], path: str
+        self,
+        device_num: int,
+        split_state: bool,
+        file: Mapping[str, Placed],
+        path: str,
+        config: Mapping[str, Any] | None = None,
     ) -> None:
+        self._config = config or {}
         self.device_num = device_num
         self.split_state = split_state
         self._file = file
@@ -122,21 +129,53 @@ class ParameterLayouts:
             layout: its own; None for whole.
 
         Returns:
-            `layout` with axis 0 cut over all devices that would hold copies; unchanged if that
-            does not divide it, or the Parameter is kept out.
+            `layout` with axis 0 cut over all devices that would hold copies, or as many as the
+            settings say; unchanged if that does not divide it, or the Parameter is kept out.
         """
         if not self.split_state or not param.parallel_optimizer or not param.shape:
+            return layout
+        if param.nbytes < 1024 * self._config.get("parallel_optimizer_threshold", 0):
             return layout
         base = layout or replicated(len(param.shape), self.device_num)
         cuts = base.cuts
         used = {axis for axes in cuts for axis in axes}
         free = [a for a, n in enumerate(base.device_matrix) if n > 1 and a not in used]
+        limit = self._config.get("optimizer_weight_shard_size", -1)
+        if limit != -1:
+            return _split_over(param, layout, base, free, limit)
         names = tuple(base.alias_name[axis] for axis in (*cuts[0], *free))
         sizes = dict(zip(base.alias_name, base.device_matrix, strict=True))
         if not free or param.shape[0] % math.prod(sizes[name] for name in names):
             return layout
         rest = [tuple(base.alias_name[axis] for axis in axes) or "None" for axes in cuts[1:]]
         return Layout(base.device_matrix, base.alias_name, base.rank_list)(names, *rest)
+
+
+def _split_over(
+    param: Parameter, layout: Layout | None, base: Layout, free: Sequence[int], limit: int
+) -> Layout | None:
+    """The same with axis 0 cut over `limit` neighbours among the devices that would hold copies."""
+    sizes = dict(zip(base.alias_name, base.device_matrix, strict=True))
+    axes: list[tuple[str, int]] = list(sizes.items())
+    taken: list[str] = []
+    for axis in reversed(free):
+        name = base.alias_name[axis]
+        mine = math.gcd(limit, sizes[name])
+        if mine == 1:
+            continue
+        limit //= mine
+        at = [own for own, _ in axes].index(name)
+        outer = f"{name}_outer"
+        axes[at : at + 1] = [(outer, sizes[name] // mine), (name, mine)]
+        taken.insert(0, name)
+    split = dict(axes)
+    own = [base.alias_name[axis] for axis in base.cuts[0]]
+    names = (*own, *taken)
+    if not taken or param.shape[0] % math.prod(split[name] for name in names):
+        return layout
+    made = Layout(tuple(split.values()), tuple(split), base.rank_list)
+    rest = [tuple(base.alias_name[axis] for axis in cut) or "None" for cut in base.cuts[1:]]
+    return made(names, *rest)
 
 
 def original_of(param: Parameter) -> Parameter | None:

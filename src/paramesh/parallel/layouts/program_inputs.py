@@ -17,6 +17,8 @@ wants them.
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +28,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from paramesh.errors import LayoutError
 from paramesh.parallel.layouts.strategy import layout_of
+
+_logger = logging.getLogger("paramesh")
 
 
 class ProgramInputs:
@@ -45,6 +49,7 @@ class ProgramInputs:
         self._local = sum(d.process_index == jax.process_index() for d in devices)
         self._alone = self._local == self._count
         self._device_set = set(devices)
+        self._noted: set[int] = set()
         self._everywhere = NamedSharding(mesh, PartitionSpec())
         self._batch = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
 
@@ -98,11 +103,33 @@ class ProgramInputs:
             seen += 1
         return found
 
+    def _note(self, shape: tuple[int, ...], at: int) -> None:
+        """Say once for each size that every device has the whole of a batch."""
+        if shape[0] == 1 or shape[0] in self._noted:
+            return
+        self._noted.add(shape[0])
+        parts = math.gcd(shape[0], self._count)
+        whole_axes = ", 1" * (len(shape) - 1) or ","
+        other = f", or cut it with dataset_strategy=(({parts}{whole_axes}), …)" if parts > 1 else ""
+        _logger.warning(
+            "Input %d has shape %s, and the %d devices do not divide its first axis: all %d rows "
+            "go to each device, so the work on them is done %d times. Drop the rest of the last "
+            "batch (drop_remainder), choose a batch that is a multiple of %d%s.",
+            at,
+            shape,
+            self._count,
+            shape[0],
+            self._count,
+            self._count,
+            other,
+        )
+
     def _sharding(self, shape: tuple[int, ...], at: int) -> NamedSharding:
         if self._strategy == "full_batch":
             return self._everywhere
         if self._strategy == "data_parallel":
             if self._alone and shape[0] % self._count:
+                self._note(shape, at)
                 return self._everywhere
             if shape[0] % self._local:
                 raise LayoutError(

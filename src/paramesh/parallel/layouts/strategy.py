@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import math
 import operator as operators
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from paramesh.errors import LayoutError
@@ -36,124 +36,24 @@ class AxisRule:
     """The loop axes of an operator.
 
     Attributes:
-        inputs: for each input, the loop axis of each of its axes.
+        inputs: for each input, the loop axis of each of its axes; "" for an axis of size 1 that no
+            other input makes longer.
         order: the loop axes in the order of the device matrix, the last fastest.
         replicas: where devices that are left over stand in the device matrix.
+        outputs: for each output, the loop axis of each of its axes; "" for one of size 1.
+        sizes: of loop axes that stand for several axes; the number of parts divides it, or is lost
+            on the way to the output.
+        held: loop axes that must not be cut, with the primitive that needs them whole.
+        kept: loop axes along which the operator gathers what comes in cut, likewise.
     """
 
     inputs: tuple[tuple[str, ...], ...]
     order: tuple[str, ...]
     replicas: Replicas = "last"
-
-
-#: What a rule may look at: shapes and strategies of the inputs, settings of the operator.
-_Shapes = Sequence[Shape]
-_Numbers = Sequence[Shape]
-_Settings = Mapping[str, Any]
-
-
-def _first_seen(*inputs: tuple[str, ...]) -> AxisRule:
-    return AxisRule(inputs, tuple(dict.fromkeys(label for labels in inputs for label in labels)))
-
-
-def _labels(prefix: str, ndim: int, longest: int) -> tuple[str, ...]:
-    """Names of `ndim` axes that are aligned to the right of `longest` axes."""
-    return tuple(f"{prefix}{axis}" for axis in range(longest - ndim, longest))
-
-
-def _aligned(shapes: _Shapes, numbers: _Numbers, settings: _Settings) -> AxisRule:
-    longest = max((len(shape) for shape in shapes), default=0)
-    inputs = tuple(_labels("x", len(shape), longest) for shape in shapes)
-    return AxisRule(inputs, _labels("x", longest, longest))
-
-
-def _matmul(shapes: _Shapes, numbers: _Numbers, settings: _Settings) -> AxisRule:
-    a, b = shapes
-    batch = max(len(a), len(b)) - 2
-    left = ("k", "m") if settings.get("transpose_a") else ("m", "k")
-    right = ("n", "k") if settings.get("transpose_b") else ("k", "n")
-    every = _labels("b", batch, batch)
-    inputs = (
-        (*_labels("b", len(a) - 2, batch), *left),
-        (*_labels("b", len(b) - 2, batch), *right),
-    )
-    return AxisRule(inputs, (*every, *left, "n"))
-
-
-def _bias_add(shapes: _Shapes, numbers: _Numbers, settings: _Settings) -> AxisRule:
-    labels = _labels("x", len(shapes[0]), len(shapes[0]))
-    return _first_seen(labels, labels[1:2])
-
-
-def _convolution(shapes: _Shapes, numbers: _Numbers, settings: _Settings) -> AxisRule:
-    space = _labels("s", len(shapes[0]) - 2, len(shapes[0]) - 2)
-    kernel = _labels("kernel", len(space), len(space))
-    return _first_seen(("n", "i", *space), ("o", "i", *kernel))
-
-
-def _dense(shapes: _Shapes, numbers: _Numbers, settings: _Settings) -> AxisRule:
-    batch = _labels("b", len(shapes[0]) - 1, len(shapes[0]) - 1)
-    return _first_seen((*batch, "k"), ("n", "k"), *[("n",)] * (len(shapes) - 2))
-
-
-def _gather(shapes: _Shapes, numbers: _Numbers, settings: _Settings) -> AxisRule:
-    table = _labels("table", len(shapes[0]), len(shapes[0]))
-    index = _labels("index", len(shapes[1]), len(shapes[1]))
-    both = numbers[0][:1] > (1,) and math.prod(numbers[1]) > 1
-    order = (*index, *table) if both else (*table, *index)
-    return AxisRule((table, index), order, "first" if math.prod(numbers[0]) > 1 else "last")
-
-
-_Rule = Callable[[_Shapes, _Numbers, _Settings], AxisRule]
-
-#: Operators whose inputs are not simply aligned: the rule, the least and the greatest number of
-#: inputs, and the least number of axes of each input.
-_RULES: dict[str, tuple[_Rule, int, int, tuple[int, ...]]] = {
-    "MatMul": (_matmul, 2, 2, (2, 2)),
-    "BatchMatMul": (_matmul, 2, 2, (2, 2)),
-    "BiasAdd": (_bias_add, 2, 2, (2, 1)),
-    "Conv2D": (_convolution, 2, 2, (4, 4)),
-    "Conv3D": (_convolution, 2, 2, (5, 5)),
-    "Dense": (_dense, 2, 3, (1, 2, 1)),
-    "Gather": (_gather, 2, 2, (1, 0)),
-    "GatherV2": (_gather, 2, 2, (1, 0)),
-    "EmbeddingLookup": (_gather, 2, 2, (1, 0)),
-}
-
-
-def axis_rule_of(
-    operator: str,
-    shapes: Sequence[Sequence[int]],
-    strategy: Sequence[Sequence[int]],
-    settings: Mapping[str, Any] | None = None,
-) -> AxisRule:
-    """The loop axes of an operator by its class name, in MindSpore's order.
-
-    Operators without a rule of their own are taken to align their inputs to the right, as
-    elementwise operators with broadcasting, normalisations and `Concat` do.
-
-    Args:
-        operator: such as "MatMul".
-        shapes: of its inputs.
-        strategy: their numbers; the order of a `Gather` depends on them.
-        settings: the operator's settings that change the rule: `transpose_a`, `transpose_b`.
-
-    Raises:
-        LayoutError: another number of inputs, or inputs with too few axes.
-    """
-    shapes = [tuple(shape) for shape in shapes]
-    rule, least, most, axes = _RULES.get(operator, (_aligned, 0, len(shapes), ()))
-    if not least <= len(shapes) <= most:
-        count = least if least == most else f"{least} or {most}"
-        raise LayoutError(
-            f"{operator}: cuts {count} inputs, but there are {len(shapes)}: {_listed(shapes)}."
-        )
-    for at, (shape, ndim) in enumerate(zip(shapes, axes, strict=False)):
-        if len(shape) < ndim:
-            raise LayoutError(
-                f"{operator}: input {at} needs at least {ndim} axes, but its shape is {shape}."
-            )
-    return rule(shapes, [tuple(numbers) for numbers in strategy], settings or {})
+    outputs: tuple[tuple[str, ...], ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    held: Mapping[str, str] = field(default_factory=dict)
+    kept: Mapping[str, str] = field(default_factory=dict)
 
 
 def layouts_of(
@@ -161,9 +61,8 @@ def layouts_of(
     shapes: Sequence[Sequence[int]],
     device_num: int,
     operator: str,
+    rule: AxisRule,
     *,
-    settings: Mapping[str, Any] | None = None,
-    rule: AxisRule | None = None,
     replicas: Replicas | None = None,
     names: Sequence[str] = (),
 ) -> tuple[Layout, ...]:
@@ -177,9 +76,8 @@ def layouts_of(
             each input.
         shapes: of the inputs.
         device_num: how many devices there are; the numbers of the loop axes must divide it.
-        operator: class name; chooses the rule, and messages begin with it.
-        settings: the operator's settings (see `axis_rule_of`).
-        rule: the operator's loop axes, if `axis_rule_of` does not know them.
+        operator: class name; messages begin with it.
+        rule: the operator's loop axes, as `operator_rules.rule_of_call` finds them.
         replicas: where devices that are left over stand; None for what the rule says.
         names: of the inputs that are Parameters; "" for others.
 
@@ -189,43 +87,38 @@ def layouts_of(
 
     Raises:
         TypeError: no tuple of tuples of ints, or ints and Layouts mixed.
-        LayoutError: wrong lengths; numbers that do not divide an axis, differ in two inputs,
-            multiply to more than `device_num` or to what does not divide it.
+        LayoutError: wrong lengths; numbers that do not divide an axis, differ in two inputs, cut an
+            axis that the operator needs whole, multiply to more than `device_num` or to what does
+            not divide it.
     """
     shapes = [tuple(shape) for shape in shapes]
-    entries = _entries(in_strategy, len(shapes), operator)
+    entries = entries_of(in_strategy, len(shapes), operator)
     names = [*names, *[""] * (len(shapes) - len(names))]
     if entries and all(isinstance(entry, Layout) for entry in entries):
-        return _check_layouts(entries, shapes, device_num, operator, names)
+        layouts = _check_layouts(entries, shapes, device_num, operator, names)
+        parts = [layout.parts for layout in layouts]
+        _check_rule(entries, parts, shapes, operator, rule, names)
+        return layouts
     for at, (entry, shape) in enumerate(zip(entries, shapes, strict=True)):
         _check_strategy(
             entry, shape, f"{operator}: {subject(names[at])}input {at} of shape {shape}"
         )
-    rule = rule or axis_rule_of(operator, shapes, entries, settings)
-    if [len(labels) for labels in rule.inputs] != [len(shape) for shape in shapes]:
-        raise LayoutError(
-            f"{operator}: the rule's inputs {_listed(rule.inputs)} are not those of shapes "
-            f"{_listed(shapes)}."
-        )
-    parts: dict[str, int] = {}
-    for at, (entry, shape, labels) in enumerate(zip(entries, shapes, rule.inputs, strict=True)):
-        where = f"{operator}: {subject(names[at])}input {at} of shape {shape}"
-        for axis, (number, label) in enumerate(zip(entry, labels, strict=True)):
-            if shape[axis] == 1:
-                continue
-            if parts.setdefault(label, number) != number:
-                raise LayoutError(
-                    f"{where}: strategy {entry} cuts axis {axis} into {number} parts, but another "
-                    f"input, which shares this axis, into {parts[label]}: {_listed(entries)}."
-                )
+    parts = _check_rule(entries, entries, shapes, operator, rule, names)
+    said = {label for labels in rule.inputs for label in labels}
     base = _arrange(
-        [(label, parts.get(label, 1)) for label in rule.order],
+        [(label, parts.get(label, 1)) for label in rule.order if label in said],
         device_num,
         f"{operator}: strategy {entries}",
         replicas or rule.replicas,
     )
+    known = set(base.alias_name)
     return tuple(
-        base(*("None" if n == 1 else label for n, label in zip(shape, labels, strict=True)))
+        base(
+            *(
+                label if n > 1 and label in known else "None"
+                for n, label in zip(shape, labels, strict=True)
+            )
+        )
         for shape, labels in zip(shapes, rule.inputs, strict=True)
     )
 
@@ -260,7 +153,7 @@ def layout_of(
     if strategy is None:
         strategy = (device_num, *[1] * (len(shape) - 1)) if shape else ()
     _check_strategy(strategy, shape, where)
-    labels = _labels("x", len(shape), len(shape))
+    labels = tuple(f"x{axis}" for axis in range(len(shape)))
     found = _arrange(
         list(zip(labels, strategy, strict=True)),
         device_num,
@@ -305,6 +198,41 @@ def plan_of(
     }
 
 
+def _check_rule(
+    entries: Sequence[Any],
+    numbers: Sequence[Sequence[int]],
+    shapes: Sequence[Shape],
+    operator: str,
+    rule: AxisRule,
+    names: Sequence[str],
+) -> dict[str, int]:
+    """Into how many parts each loop axis is cut, if inputs agree and the operator can do it."""
+    if [len(labels) for labels in rule.inputs] != [len(shape) for shape in shapes]:
+        raise LayoutError(
+            f"{operator}: the rule's inputs {_listed(rule.inputs)} are not those of shapes "
+            f"{_listed(shapes)}."
+        )
+    parts: dict[str, int] = {}
+    for at, (entry, shape, labels) in enumerate(zip(entries, shapes, rule.inputs, strict=True)):
+        where = f"{operator}: {subject(names[at])}input {at} of shape {shape}"
+        for axis, (number, label) in enumerate(zip(numbers[at], labels, strict=True)):
+            if shape[axis] == 1 or not label:
+                continue
+            if parts.setdefault(label, number) != number:
+                raise LayoutError(
+                    f"{where}: strategy {entry} cuts axis {axis} into {number} parts, but another "
+                    f"axis, which is cut together with this one, into {parts[label]}: "
+                    f"{_listed(entries)}."
+                )
+            if number > 1 and label in rule.held:
+                raise LayoutError(
+                    f"{where}: strategy {entry} cuts axis {axis} into {number} parts, but "
+                    f"{operator} works along the whole of this axis (by {rule.held[label]}), so "
+                    "that each device would gather it first. Leave it whole, with 1."
+                )
+    return parts
+
+
 def _arrange(
     axes: Sequence[tuple[str, int]], device_num: int, where: str, replicas: Replicas
 ) -> Layout:
@@ -325,7 +253,13 @@ def _arrange(
     return Layout(tuple(number for _, number in axes), tuple(label for label, _ in axes))
 
 
-def _entries(in_strategy: Any, count: int, operator: str) -> tuple[Any, ...]:
+def entries_of(in_strategy: Any, count: int, operator: str) -> tuple[Any, ...]:
+    """The entries of a strategy, one for each input.
+
+    Raises:
+        TypeError: no tuple, or ints and Layouts mixed.
+        LayoutError: another number of entries.
+    """
     if not isinstance(in_strategy, tuple):
         raise TypeError(
             f"{operator}: a strategy must be a tuple with one entry for each input, such as "

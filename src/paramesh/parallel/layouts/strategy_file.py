@@ -29,7 +29,7 @@ from paramesh.errors import (
 from paramesh.files.atomic import write_atomically
 from paramesh.parallel.layouts import mindspore_strategy
 from paramesh.parallel.layouts.layout import Layout, Placed, subject
-from paramesh.parameter.names import shortened, unfit_at_rest
+from paramesh.parameter.names import reason_not_saveable, shortened
 
 FORMAT = "paramesh.strategy"
 VERSION = 1
@@ -64,7 +64,7 @@ def save_strategy(
     """
     target = Path(path)
     for name in params:
-        why = unfit_at_rest(name)
+        why = reason_not_saveable(name)
         if why is not None:
             raise ParameterNameError(f"Cannot write {shortened(name)} to '{target}': {why}.")
     for name, (shape, _, layout) in params.items():
@@ -104,7 +104,7 @@ def load_strategy_for(path: str | os.PathLike[str]) -> tuple[dict[str, Placed], 
     """
     found, device_num = _decoded(path, Path(path).read_bytes())
     for name in found:
-        why = unfit_at_rest(name)
+        why = reason_not_saveable(name)
         if why is not None:
             raise StrategyFileError(f"{path} has the name {shortened(name)}: {why}.")
     return found, device_num

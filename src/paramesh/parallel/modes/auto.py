@@ -20,7 +20,7 @@ from paramesh import context
 from paramesh.parallel.layouts.parameter_layouts import Finding
 from paramesh.parallel.modes.semi_auto import SemiAuto
 from paramesh.parallel.partitioning.rewriting import rewritten
-from paramesh.parallel.partitioning.rules import by_own_rule, is_ours
+from paramesh.parallel.partitioning.rules import is_ours, own_way
 from paramesh.parallel.search.apply import applied
 from paramesh.parallel.search.graph import live
 from paramesh.parallel.search.machine import target_of
@@ -80,7 +80,7 @@ class Auto(SemiAuto):
         plan = find(program, target_of(first.platform, first.device_kind), self._memory)
         self._learn(plan, states, program)
         new = applied(closed, plan.problem, plan.solution.choice, self.mesh, program.tied)
-        return rewritten(new, is_ours, by_own_rule)
+        return rewritten(new, is_ours, own_way(self.mesh, self.platform))
 
     def plan_of(self, params: Sequence[Parameter]) -> Explanation | None:
         """The plan that most of these Parameters are in; None before there is one."""
@@ -134,6 +134,6 @@ class Auto(SemiAuto):
                 state._found = finding
                 moved = True
         if moved:
-            tracing.moved()
+            tracing.bump_version()
         self._met.update(states)
         self._save()

@@ -58,10 +58,10 @@ class Divider:
         return whole[: self.size].reshape(shape)
 
     def pool(
-        self, name: str, plan: FlatLayout, dtype: DType, members: Sequence[Parameter], owner: Any
+        self, name: str, layout: FlatLayout, dtype: DType, members: Sequence[Parameter], owner: Any
     ) -> SplitState:
         """The pool that holds the parts of `members`."""
-        return SplitState(name, plan, dtype, members, owner, self)
+        return SplitState(name, layout, dtype, members, owner, self)
 
 
 class SplitState(Pool):
@@ -75,13 +75,13 @@ class SplitState(Pool):
     def __init__(
         self,
         name: str,
-        plan: FlatLayout,
+        layout: FlatLayout,
         dtype: DType,
         members: Sequence[Parameter],
         owner: Any,
         divider: Divider,
     ) -> None:
-        super().__init__(name, _Parts(plan, divider), dtype, members, owner)
+        super().__init__(name, _Parts(layout, divider), dtype, members, owner)
         self.divider = divider
         self.shape = (divider.part,)
 
@@ -116,12 +116,12 @@ class SplitState(Pool):
         return super().take(i)
 
     def _part_of(self, base: Any, i: int) -> Any:
-        start, size = self.plan.starts[i], self.plan.sizes[i]
+        start, size = self.layout.starts[i], self.layout.sizes[i]
         part = np.empty(size, self.dtype.np_dtype)
         for shard in base.addressable_shards:
             at = shard.index[0].start or 0
             _copy(np.asarray(shard.data), at, part, start)
-        return jnp.asarray(part.reshape(self.plan.shapes[i]))
+        return jnp.asarray(part.reshape(self.layout.shapes[i]))
 
     def view(self, i: int) -> None:
         """None: the array is not the values of members side by side."""
@@ -134,7 +134,7 @@ class SplitState(Pool):
         return storage.inside(self, self._located, i)
 
     def _located(self, i: int) -> tuple[Any, int] | None:
-        return None if self._is_detached(i) else (self.base(), self.plan.starts[i])
+        return None if self._is_detached(i) else (self.base(), self.layout.starts[i])
 
     def _gather(self) -> None:
         part, sharding = self.divider.part, self.sharding
@@ -146,10 +146,10 @@ class SplitState(Pool):
             if base is not None:
                 for shard in base.addressable_shards:
                     parts[shard.device] = np.array(shard.data)
-            for i, param in self.strays():
+            for i, param in self.detached():
                 value = np.ravel(_value(param))
                 for device, at in here.items():
-                    _copy(value, self.plan.starts[i], parts[device], at)
+                    _copy(value, self.layout.starts[i], parts[device], at)
             arrays = [jax.device_put(parts[device], device) for device in here]
             array = jax.make_array_from_single_device_arrays(self.global_shape, sharding, arrays)
         self._store_inside(array)
@@ -158,15 +158,15 @@ class SplitState(Pool):
         """This device's part with other values for some members; traceable."""
         flat = self.divider.join(base, (self.divider.size,))
         for i, value in others.items():
-            flat = lax.dynamic_update_slice(flat, value.ravel(), (self.plan.starts[i],))
+            flat = lax.dynamic_update_slice(flat, value.ravel(), (self.layout.starts[i],))
         return self.divider.cut(flat)
 
 
 class _Parts(FlatLayout):
-    """A plan of which a device sees its part."""
+    """A layout of which a device sees its part."""
 
-    def __init__(self, plan: FlatLayout, divider: Divider) -> None:
-        super().__init__(plan.shapes)
+    def __init__(self, layout: FlatLayout, divider: Divider) -> None:
+        super().__init__(layout.shapes)
         self._divider = divider
 
     def join(self, arrays: Sequence[Any]) -> Any:

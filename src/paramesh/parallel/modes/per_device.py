@@ -24,7 +24,7 @@ from paramesh.tensor.base import Tensor, as_value, raw, wrap
 
 
 class _OneRow(FlatLayout):
-    """The plan of an array of which each device sees one row."""
+    """The layout of an array of which each device sees one row."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__([shape])
@@ -110,12 +110,12 @@ class PerDevice(Pool):
             )
 
     def _gather(self) -> None:
-        _, param = self.strays()[0]
+        _, param = self.detached()[0]
         self.put([param._contents] * len(self.local()))
 
     def joined(self, base: Any, others: Mapping[int, Any]) -> Any:
         """The array with another value; traceable."""
-        return self.plan.join(list(others.values()))
+        return self.layout.join(list(others.values()))
 
 
 def per_device(param: Parameter) -> Tensor:

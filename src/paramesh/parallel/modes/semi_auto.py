@@ -32,20 +32,16 @@ from paramesh import context
 from paramesh.errors import ContextError, LayoutError
 from paramesh.parallel.layouts.layout import Layout
 from paramesh.parallel.layouts.mesh import device_mesh
-from paramesh.parallel.layouts.operator_layouts import (
-    input_layouts,
-    name_of,
-    output_layouts,
-    replaced,
-)
 from paramesh.parallel.layouts.parameter_layouts import Finding, ParameterLayouts, original_of
 from paramesh.parallel.layouts.program_inputs import ProgramInputs
 from paramesh.parallel.layouts.strategy import layout_of
 from paramesh.parallel.layouts.strategy_file import load_strategy, save_strategy
 from paramesh.parallel.modes.per_device import PerDevice
+from paramesh.parallel.operators.operands import name_of, replaced
+from paramesh.parallel.operators.operator_layouts import Cut, cut_call, output_layouts
 from paramesh.parallel.partitioning.eager import undivided
 from paramesh.parallel.partitioning.rewriting import rewritten
-from paramesh.parallel.partitioning.rules import by_own_rule, is_ours
+from paramesh.parallel.partitioning.rules import is_ours, own_way
 from paramesh.parameter import Parameter
 from paramesh.sampling.recipe import Recipe, compute_many
 from paramesh.state import placement, tracing
@@ -94,13 +90,14 @@ class SemiAuto(Placement):
             settings("enable_parallel_optimizer"),
             load_strategy(path) if path else {},
             path,
+            settings("parallel_optimizer_config"),
         )
         self._thread = _Thread()
         self._shardings: weakref.WeakKeyDictionary[Parameter, NamedSharding]
         self._shardings = weakref.WeakKeyDictionary()
         #: By the id of a list of states: the list, and where each of them lives.
         self._lists: dict[int, tuple[Sequence[Any], list[NamedSharding]]] = {}
-        self._epoch: int | None = None
+        self._version: int | None = None
 
     # The layouts of Parameters.
 
@@ -148,10 +145,10 @@ class SemiAuto(Placement):
 
     def _forget(self) -> None:
         """Drop what is out of date."""
-        if self._epoch != tracing.epoch():
+        if self._version != tracing.version():
             self._shardings.clear()
             self._lists.clear()
-            self._epoch = tracing.epoch()
+            self._version = tracing.version()
 
     def _sharding(self, layout: Layout | None, name: str = "") -> NamedSharding:
         return self._everywhere if layout is None else layout.sharding(self.mesh, name)
@@ -275,7 +272,7 @@ class SemiAuto(Placement):
         """The program with what XLA cuts wrongly cut by our own rules."""
         if self.count == 1:
             return closed
-        return rewritten(closed, is_ours, by_own_rule)
+        return rewritten(closed, is_ours, own_way(self.mesh, self.platform))
 
     def _keep(self, found: dict[Parameter, Finding], states: Sequence[Any]) -> None:
         moved = False
@@ -284,7 +281,7 @@ class SemiAuto(Placement):
                 param._found = finding
                 moved = True
         if moved:
-            tracing.moved()
+            tracing.bump_version()
         self._met.update(states)
         self._save()
 
@@ -325,27 +322,22 @@ class SemiAuto(Placement):
             return compute(args)
         name, settings = operator.name, operator.settings
         strategy = operator.in_strategy
-        inputs = []
+        cut = Cut([], [])
         if strategy is not None:
-            inputs = input_layouts(name, strategy, args, self.count, settings)
+            cut = cut_call(name, strategy, args, self.count, settings, compute)
             exact = any(isinstance(entry, Layout) for entry in strategy)
             values = {}
-            for operand, layout in inputs:
+            for operand, layout in cut.inputs:
                 if isinstance(operand.value, Parameter):
                     self._use(operand.value, layout, f"{operator!r} with {strategy}", exact)
+                    if operand.value in cut.written:  # it has to see the Parameter itself
+                        continue
                 values[operand.at] = self._pinned(operand.value, layout)
             args = replaced(args, values)
         out = compute(args)
         parts = list(out) if isinstance(out, tuple | list) else [out]
-        layouts = output_layouts(
-            name,
-            strategy,
-            inputs,
-            operator.out_strategy,
-            [tuple(part.shape) for part in parts],
-            self.count,
-            settings,
-        )
+        shapes = [tuple(part.shape) for part in parts]
+        layouts = output_layouts(name, cut.outputs, operator.out_strategy, shapes, self.count)
         parts = [self._pinned(part, layout) for part, layout in zip(parts, layouts, strict=True)]
         return type(out)(parts) if isinstance(out, tuple | list) else parts[0]
 

@@ -7,14 +7,17 @@ XLA's partitioner (jaxlib 0.10.2) gives wrong numbers, without a word, for
                         and so do forward passes with height and output channels cut; some grouped
                         ones end the process
     max pooling         with overlapping windows and a cut space: its gradient
-    steps               padding between elements, or less than none, and slices with steps, along a
-                        cut axis (cumulative products; gradients of slices): wrong numbers in the
-                        gradient of the first, an error of the compiler in some of the others
+    padding             along a cut axis: of some lengths elements are lost, as in the gradient of a
+                        mirrored edge. Between elements, or less than none, it is wrong in the
+                        gradient of cumulative products
+    steps               slices with steps along a cut axis: an error of the compiler
+    the k largest       cut along other axes than theirs: right, but gathered first
 
 So these are not left to it: each becomes one operator with a rule, and a program for the part of
 one device (`jax.experimental.custom_partitioning`). Gradients are such operators too, with other
 dimensions. The layouts that XLA finds for operands and results decide, as far as the rule allows
-them; what is cut otherwise is gathered first.
+them; what is cut otherwise is gathered first. On TPUs, whose compiler has no such operators, the
+cut with which each device has the fewest bytes is taken (`jax.shard_map`).
 
 Glossary
     factor      dimensions of operands and result that are cut together
@@ -28,6 +31,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -126,6 +130,12 @@ def _smaller_slice(
     return {**params, "limit_indices": tuple(limits)}
 
 
+def _last_axis_kept(params: Params, shapes: Sequence[tuple[int, ...]]) -> Cuts:
+    """All axes but the last."""
+    rank = len(shapes[0])
+    return _axes_that([axis != rank - 1 for axis in range(rank)], shapes)
+
+
 def _axes_that(free: Sequence[bool], shapes: Sequence[tuple[int, ...]]) -> Cuts:
     names = tuple(f"x{axis}" if is_free else "" for axis, is_free in enumerate(free))
     sizes = {name: shapes[0][axis] for axis, name in enumerate(names) if name}
@@ -136,16 +146,13 @@ def _always(params: Params) -> bool:
     return True
 
 
-def _steps_or_cuts_off(params: Params) -> bool:
-    return any(inner > 0 or min(low, high) < 0 for low, high, inner in params["padding_config"])
-
-
 #: primitive -> (its rule, whether an equation with these parameters is one that XLA cuts wrongly).
 _RULES: dict[str, tuple[Callable[..., Cuts], Callable[[Params], bool]]] = {
     "conv_general_dilated": (convolution_cuts, _always),
     "select_and_scatter_add": (_window_cuts, _always),
     "select_and_gather_add": (_window_cuts, _always),
-    "pad": (_padding_cuts, _steps_or_cuts_off),
+    "pad": (_padding_cuts, _always),
+    "top_k": (_last_axis_kept, _always),
     "slice": (_slice_cuts, lambda params: max(params["strides"] or (1,), default=1) > 1),
 }
 
@@ -165,13 +172,13 @@ def by_own_rule(eqn: Any, operands: Sequence[Any]) -> list[Any]:
     """The results of an equation that is ours.
 
     Args:
-        eqn: with one result.
+        eqn: the equation.
         operands: their values, traced in a program over all devices.
     """
     cuts = cuts_of(eqn)
     whole = custom_partitioning(_plain(eqn, len(operands)))
     shapes = [tuple(var.aval.shape) for var in (*eqn.invars, *eqn.outvars)]
-    text, kept, sizes = _rule_text(cuts, shapes)
+    text, kept, sizes = _rule_text(cuts, shapes, len(eqn.invars))
     whole.def_partition(
         partition=functools.partial(_partition, cuts, eqn),
         sharding_rule=text,
@@ -179,7 +186,76 @@ def by_own_rule(eqn: Any, operands: Sequence[Any]) -> list[Any]:
         need_replication_factors=kept,
         **sizes,
     )
-    return [whole(*operands)]
+    out = whole(*operands)
+    return list(out) if eqn.primitive.multiple_results else [out]
+
+
+def own_way(mesh: Mesh, platform: str) -> Callable[[Any, Sequence[Any]], list[Any]]:
+    """How equations that are ours are done in programs over a mesh.
+
+    Args:
+        mesh: of all devices.
+        platform: of the devices. The compiler of TPUs knows no `custom_partitioning`: there the
+            layouts cannot follow those around, and are chosen here.
+    """
+    return functools.partial(by_shard_map, mesh) if platform == "tpu" else by_own_rule
+
+
+def by_shard_map(mesh: Mesh, eqn: Any, operands: Sequence[Any]) -> list[Any]:
+    """The results of an equation that is ours, cut so that each device has the fewest bytes.
+
+    Args:
+        mesh: of all devices.
+        eqn: the equation.
+        operands: their values, traced in a program over all devices.
+    """
+    cuts = cuts_of(eqn)
+    shapes = [tuple(var.aval.shape) for var in (*eqn.invars, *eqn.outvars)]
+    axes = _fewest_bytes(cuts, mesh, shapes)
+    places = [PartitionSpec(*[axes.get(name) or None for name in own]) for own in cuts.dims]
+    specs, outs = tuple(places[: len(operands)]), places[len(operands) :]
+    many = eqn.primitive.multiple_results
+    of_one = _of_one(cuts, eqn, mesh, axes)
+    result = jax.shard_map(
+        of_one, mesh=mesh, in_specs=specs, out_specs=outs if many else outs[0], check_vma=False
+    )(*operands)
+    return list(result) if many else [result]
+
+
+def _fewest_bytes(cuts: Cuts, mesh: Mesh, shapes: Sequence[tuple[int, ...]]) -> dict[str, Names]:
+    found: dict[str, Names] = {}
+    parts: dict[str, int] = dict.fromkeys(cuts.sizes, 1)
+
+    def elements(cut: dict[str, int]) -> int:
+        return sum(
+            math.prod(shape) // math.prod(cut.get(name, 1) for name in names)
+            for names, shape in zip(cuts.dims, shapes, strict=True)
+        )
+
+    for axis, count in mesh.shape.items():
+        ways = {
+            name: elements({**parts, name: parts[name] * count})
+            for name, size in cuts.sizes.items()
+            if size % (parts[name] * count) == 0
+        }
+        if ways:
+            best = min(ways, key=lambda name: ways[name])
+            found[best] = (*found.get(best, ()), str(axis))
+            parts[best] *= count
+    return found
+
+
+def _of_one(cuts: Cuts, eqn: Any, mesh: Mesh, axes: dict[str, Names]) -> Callable[..., Any]:
+    """What one device does with its parts of the operands."""
+    parts = {name: math.prod(mesh.shape[a] for a in cut) for name, cut in axes.items()}
+    params = cuts.of_part(eqn.params, parts)
+    summed = tuple(axis for name in sorted(cuts.summed) for axis in axes.get(name, ()))
+
+    def of_one(*values: Any) -> Any:
+        value = eqn.primitive.bind(*values, **params)
+        return lax.psum(value, summed) if summed else value
+
+    return of_one
 
 
 def _plain(eqn: Any, count: int) -> Callable[..., Any]:
@@ -192,7 +268,9 @@ def _plain(eqn: Any, count: int) -> Callable[..., Any]:
     raise NotImplementedError(f"{eqn.primitive.name} with {count} operands")
 
 
-def _rule_text(cuts: Cuts, shapes: Sequence[tuple[int, ...]]) -> tuple[str, Names, dict[str, Any]]:
+def _rule_text(
+    cuts: Cuts, shapes: Sequence[tuple[int, ...]], operands: int
+) -> tuple[str, Names, dict[str, Any]]:
     """The rule as Shardy wants it: the text, what is kept, and the sizes of joined factors."""
     kept: list[str] = []
     sizes: dict[str, Any] = {}
@@ -217,34 +295,30 @@ def _rule_text(cuts: Cuts, shapes: Sequence[tuple[int, ...]]) -> tuple[str, Name
                 if name not in alone:
                     sizes[name] = cuts.sizes[name]
         texts.append(" ".join(words))
-    return f"{', '.join(texts[:-1])} -> {texts[-1]}", tuple(kept), sizes
+    text = f"{', '.join(texts[:operands])} -> {', '.join(texts[operands:])}"
+    return text, tuple(kept), sizes
 
 
 def _partition(cuts: Cuts, eqn: Any, mesh: Any, args: Any, result: Any) -> Any:
     """What each device does, for `custom_partitioning`."""
-    given = [*(arg.sharding for arg in args), result.sharding]
+    results = list(result) if eqn.primitive.multiple_results else [result]
+    given = [*(arg.sharding for arg in args), *(one.sharding for one in results)]
     axes: dict[str, Names] = {}
     if isinstance(mesh, Mesh) and all(isinstance(s, NamedSharding) for s in given):
-        axes = _axes_of(cuts, mesh, [s.spec for s in given])
+        axes = _axes_of(cuts, mesh, [s.spec for s in given], len(args))
     else:  # the layouts are over several meshes, and have no names here
         devices = sorted(given[0].device_set, key=lambda d: (d.process_index, d.id))
         mesh = Mesh(devices, ("all",))
-    *operands, out = [
+    places = [
         NamedSharding(mesh, PartitionSpec(*[axes.get(name) or None for name in names]))
         for names in cuts.dims
     ]
-    parts = {name: math.prod(mesh.shape[a] for a in cut) for name, cut in axes.items()}
-    params = cuts.of_part(eqn.params, parts)
-    summed = tuple(axis for name in sorted(cuts.summed) for axis in axes.get(name, ()))
-
-    def of_one(*values: Any) -> Any:
-        value = eqn.primitive.bind(*values, **params)
-        return lax.psum(value, summed) if summed else value
-
-    return mesh, of_one, out, tuple(operands)
+    outs = places[len(args) :]
+    out = outs if eqn.primitive.multiple_results else outs[0]
+    return mesh, _of_one(cuts, eqn, mesh, axes), out, tuple(places[: len(args)])
 
 
-def _axes_of(cuts: Cuts, mesh: Any, specs: Sequence[PartitionSpec]) -> dict[str, Names]:
+def _axes_of(cuts: Cuts, mesh: Any, specs: Sequence[PartitionSpec], count: int) -> dict[str, Names]:
     """Which axes of the mesh cut each factor.
 
     First what is summed over, where all operands are cut there alike: nothing has to be gathered.
@@ -264,12 +338,12 @@ def _axes_of(cuts: Cuts, mesh: Any, specs: Sequence[PartitionSpec]) -> dict[str,
         [(name, _names(entry)) for name, entry in zip(names, spec, strict=False)]
         for names, spec in zip(cuts.dims, specs, strict=True)
     ]
-    *operands, result = said
+    operands, results = said[:count], said[count:]
     for name in sorted(cuts.summed):
         wanted = {axes for operand in operands for own, axes in operand if own == name}
         if len(wanted) == 1:
             take(name, wanted.pop())
-    for entries in (result, *operands):
+    for entries in (*results, *operands):
         for name, axes in entries:
             take(name, axes)
     return found

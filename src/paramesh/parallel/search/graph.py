@@ -225,7 +225,7 @@ class _Builder:
                     found.append(None)
                     continue
                 if label not in known:
-                    known[label] = graph.factors.new(size)
+                    known[label] = graph.factors.new(rule.pieces.get(label, size))
                 graph.factors.narrow(known[label], size)
                 found.append(known[label])
             return tuple(found)

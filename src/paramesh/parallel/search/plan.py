@@ -24,7 +24,7 @@ from paramesh.parallel.search.graph import graph_of
 from paramesh.parallel.search.machine import Machine, Target, machine, meshes
 from paramesh.parallel.search.memory import held, liveness
 from paramesh.parallel.search.problem import Problem, lifted, spec_on
-from paramesh.parallel.search.resharding import WHOLE, Spec, seconds, sent
+from paramesh.parallel.search.resharding import SUM, WHOLE, Spec, seconds, sent
 from paramesh.parallel.search.solve import NoPlanFitsError, Solution, solve
 
 
@@ -73,6 +73,7 @@ class Collective:
         users: the operators that want it.
         tensor: its shape, and its name if it is a Parameter.
         times: how often in a step.
+        at: where in the step: the part of its operators that come before.
     """
 
     kind: str
@@ -82,6 +83,7 @@ class Collective:
     users: str
     tensor: str
     times: int
+    at: float = 0.0
 
 
 @dataclass
@@ -140,6 +142,7 @@ class Plan:
         """What the devices send each other in a step, the most bytes first."""
         problem, graph, choice = self.problem, self.problem.graph, self.solution.choice
         found: list[Collective] = []
+        end = max(len(graph.operators), 1)
         for node, chosen in zip(problem.nodes, choice, strict=True):
             for one in node.sums[chosen] if node.sums else ():
                 cost = self.machine.target.latency + one.nbytes / min(self.machine.bandwidths)
@@ -152,19 +155,24 @@ class Plan:
                         node.name,
                         "",
                         node.times,
+                        min(node.operators, default=0) / end,
                     )
                 )
         for edge in problem.edges:
             tensor = graph.tensors[edge.tensor]
             start, ends = problem.edge_specs(edge, choice)
-            for end in dict.fromkeys(ends):
+            for wanted in dict.fromkeys(ends):
+                places = [
+                    use.operator for use, s in zip(edge.uses, ends, strict=True) if s == wanted
+                ]
+                at = max(tensor.maker, 0) if SUM in start else min(places)
                 users = dict.fromkeys(
                     problem.nodes[use.node].name
                     for use, spec in zip(edge.uses, ends, strict=True)
-                    if spec == end
+                    if spec == wanted
                 )
-                sends = sent(self.machine, start, end, tensor.nbytes)
-                cost = seconds(self.machine, start, end, tensor.nbytes)
+                sends = sent(self.machine, start, wanted, tensor.nbytes)
+                cost = seconds(self.machine, start, wanted, tensor.nbytes)
                 total = sum(one.nbytes for one in sends) or 1.0
                 found += [
                     Collective(
@@ -175,6 +183,7 @@ class Plan:
                         ", ".join(users),
                         f"{tensor.name} {tensor.shape}".strip(),
                         edge.times,
+                        min(at / end, 1.0),
                     )
                     for one in sends
                 ]

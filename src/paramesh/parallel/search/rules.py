@@ -14,7 +14,8 @@ only cuts for which there is nothing else to send.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from paramesh.parallel.partitioning.rewriting import inner_of
@@ -34,6 +35,8 @@ class AxisRule(NamedTuple):
         summed: see the glossary.
         joins: see the glossary.
         known: False where there is no rule and all is kept whole.
+        pieces: of labels whose dimensions come in fewer pieces than their size; the number of parts
+            divides it.
     """
 
     inputs: tuple[Labels, ...]
@@ -41,6 +44,7 @@ class AxisRule(NamedTuple):
     summed: frozenset[Label] = frozenset()
     joins: bool = False
     known: bool = True
+    pieces: Mapping[Label, int] = MappingProxyType({})
 
 
 class Shapes(NamedTuple):
@@ -129,6 +133,32 @@ def _broadcast(params: dict[str, Any], shapes: Shapes) -> AxisRule:
             own[dim] = out[place]
     rest = tuple((None,) * len(shape) for shape in shapes.inputs[1:])
     return AxisRule((tuple(own), *rest), (out,), joins=True)
+
+
+def _tile(params: dict[str, Any], shapes: Shapes) -> AxisRule:
+    """Dimensions that are not repeated, and the copies of the others: each device makes some."""
+    own: list[Label | None] = list(range(len(shapes.inputs[0])))
+    out: list[Label | None] = list(own)
+    pieces: dict[Label, int] = {}
+    for dim, copies in enumerate(params["reps"]):
+        if copies != 1:
+            own[dim] = None
+            out[dim] = ("copies", dim)
+            pieces["copies", dim] = copies
+    return AxisRule((tuple(own),), (tuple(out),), pieces=pieces)
+
+
+def _stack(params: dict[str, Any], shapes: Shapes) -> AxisRule:
+    dims = tuple(range(len(shapes.inputs[0])))
+    axis = params["axis"] % (len(dims) + 1)
+    return AxisRule((dims,) * len(shapes.inputs), ((*dims[:axis], None, *dims[axis:]),))
+
+
+def _unstack(params: dict[str, Any], shapes: Shapes) -> AxisRule:
+    rank = len(shapes.inputs[0])
+    axis = params["axis"] % rank
+    own = tuple(None if dim == axis else dim for dim in range(rank))
+    return AxisRule((own,), (tuple(dim for dim in own if dim is not None),) * len(shapes.outputs))
 
 
 def _transposition(params: dict[str, Any], shapes: Shapes) -> AxisRule:
@@ -229,6 +259,20 @@ def _scatter_add(params: dict[str, Any], shapes: Shapes) -> AxisRule:
     return AxisRule((own_labels, tuple(index), tuple(updates)), (own_labels,), frozenset(summed))
 
 
+def _scatter(params: dict[str, Any], shapes: Shapes) -> AxisRule:
+    """As the sum, but what is no sum has its updates whole, and its rows."""
+    rule = _scatter_add(params, shapes)
+
+    def kept(labels: Labels) -> Labels:
+        return tuple(
+            label if label is None or label in batched or label[0] == "w" else None  # type: ignore[index]
+            for label in labels
+        )
+
+    batched = set(rule.inputs[1]) - rule.summed
+    return AxisRule(tuple(map(kept, rule.inputs)), tuple(map(kept, rule.outputs)))
+
+
 def _untouched(whole: Callable[[dict[str, Any], int], set[int]]) -> Callable[..., AxisRule]:
     """A rule for operators of arrays of one rank that leave most dimensions alone.
 
@@ -278,6 +322,13 @@ _RULES: dict[str, Callable[[dict[str, Any], Shapes], AxisRule]] = {
     "gather": _gather,
     "scatter-add": _scatter_add,
     "scatter_add": _scatter_add,
+    **{
+        f"scatter{how}": _scatter
+        for how in ("", "-max", "-min", "-mul", "-sub", "_max", "_min", "_mul", "_sub")
+    },
+    "stack": _stack,
+    "tile": _tile,
+    "unstack": _unstack,
     "broadcast_in_dim": _broadcast,
     "transpose": _transposition,
     "reshape": _reshape,

@@ -33,10 +33,9 @@ import jax
 import numpy as np
 
 from paramesh._compat.jax import eval_context
-from paramesh.dtype import is_64bit, x64
+from paramesh.dtype import is_64bit, x64_if
 from paramesh.ps.server.refresh import NO_IDS, Array, News, Watch, among
 from paramesh.ps.server.slab_index import Index
-from paramesh.state import tracing
 
 Pull = Callable[[Array], Array]
 
@@ -171,8 +170,7 @@ class RowCache:
         self.counts.oversized += 1
 
     def _gathered(self, at: Array, rows: Array, wanted: list[Array]) -> list[Any]:
-        wide = is_64bit(rows)
-        with eval_context(), x64(self._dtype) if wide else tracing.nothing:
+        with eval_context(), x64_if(is_64bit(rows)):
             if self._table is None:
                 self._table = jax.device_put(
                     np.zeros((self.capacity + 1, *self._row_shape), self._dtype), may_alias=False

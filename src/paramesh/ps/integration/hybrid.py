@@ -25,14 +25,13 @@ import jax
 import numpy as np
 
 from paramesh._compat.jax import eval_context
-from paramesh.dtype import is_64bit, x64
+from paramesh.dtype import x64
 from paramesh.errors import ContextError
 from paramesh.parallel.modes.data_parallel import DEVICES, DataParallel
 from paramesh.parameter import Parameter
 from paramesh.ps.integration import session as sessions
 from paramesh.ps.integration.placement import Served
 from paramesh.ps.specification.specs import is_table
-from paramesh.state import tracing
 from paramesh.state.placement import Participants, Placement
 
 Array = np.ndarray[Any, Any]
@@ -65,12 +64,12 @@ class Hybrid(Served):
 
     def rows_in(self, rows: Array) -> Any:
         """The rows of this process's devices, each where it belongs."""
-        with eval_context(), x64(rows.dtype) if is_64bit(rows) else tracing.nothing:
+        with eval_context(), x64(rows.dtype):
             return self.inner.joined_parts(rows)
 
     def copy_in(self, values: Array) -> Any:
         """The same values on every device."""
-        with eval_context(), x64(values.dtype) if is_64bit(values) else tracing.nothing:
+        with eval_context(), x64(values.dtype):
             return self.inner.to_all(values)
 
     def out(self, array: Any) -> Array:

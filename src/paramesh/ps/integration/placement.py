@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh._compat.jax import eval_context
-from paramesh.dtype import is_64bit, to_dtype, x64
+from paramesh.dtype import to_dtype, x64
 from paramesh.errors import ContextError, ParameterStateError
 from paramesh.parameter import Parameter
 from paramesh.ps.client.row_gradients import Sums, to_push
@@ -424,20 +424,22 @@ class Served(Placement):
 
     # Steps.
 
-    def before_step(self, hidden: Sequence[Any], ahead: Callable[[], dict[Any, Any]]) -> None:
+    def before_step(
+        self, implicit: Sequence[Any], compute_keys: Callable[[], dict[Any, Any]]
+    ) -> None:
         """Declare what the program will push, and pull the rows that it looks up."""
-        gradients = [state for state in hidden if isinstance(state, Gradient)]
+        gradients = [state for state in implicit if isinstance(state, Gradient)]
         self._check_owners(gradients)
         if any(self.session.specs.get(g.param.name) != g.spec for g in gradients):
             self._declare(gradients)
-        for state in hidden:
+        for state in implicit:
             optimizer = state.optimizer() if isinstance(state, Hyper) else None
             if optimizer is not None:
                 catch_up(self.session, optimizer)
-        rows = [state for state in hidden if isinstance(state, Rows)]
+        rows = [state for state in implicit if isinstance(state, Rows)]
         if not rows:
             return
-        known = {state: self.out(array) for state, array in ahead().items()}
+        known = {state: self.out(array) for state, array in compute_keys().items()}
         for table in dict.fromkeys(state.table for state in rows):
             mine = [state for state in rows if state.table is table]
             for state in mine:
@@ -454,13 +456,13 @@ class Served(Placement):
             found = cache.lookup(ids, lambda missing: self.session.pull_rows(table.name, missing))
         return list(map(self.rows_in, self._pulled(table, ids))) if found is None else found
 
-    def prefetch(self, hidden: Sequence[Any], ahead: Callable[[], dict[Any, Any]]) -> None:
+    def prefetch(self, implicit: Sequence[Any], compute_keys: Callable[[], dict[Any, Any]]) -> None:
         """Note which rows the following step will look up, for the tables that are cached."""
         session = sessions.running()
-        rows = [state for state in hidden if isinstance(state, Rows)]
+        rows = [state for state in implicit if isinstance(state, Rows)]
         if not self.caches_rows or session is None or not session.caches or not rows:
             return
-        known = {state: np.asarray(array) for state, array in ahead().items()}
+        known = {state: np.asarray(array) for state, array in compute_keys().items()}
         for table in dict.fromkeys(state.table for state in rows):
             cache = session.cache_of(table)
             if cache is not None:
@@ -569,5 +571,5 @@ def _is_busy(gradients: list[Gradient]) -> bool:
 
 
 def _on_device(array: Array) -> Any:
-    with eval_context(), x64(array.dtype) if is_64bit(array) else tracing.nothing:
+    with eval_context(), x64(array.dtype):
         return jax.device_put(array, may_alias=False)

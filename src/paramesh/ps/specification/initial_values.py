@@ -25,13 +25,13 @@ from paramesh.initializer.structured import Constant
 from paramesh.sampling.distribution import (
     HEADER,
     DistributionSpec,
-    Sampler,
     compiled,
     computing_dtype,
     evaluated,
     key_words,
 )
 from paramesh.sampling.recipe import Initializer, Recipe
+from paramesh.sampling.sampler import Sampler
 
 Start = dict[str, Any]
 
@@ -39,7 +39,7 @@ Start = dict[str, Any]
 _RULES: dict[str, Callable[..., Any]] = {
     "uniform": random._uniform,
     "normal": random._normal,
-    "cut_normal": random._cut_normal,
+    "cut_normal": random._truncated_normal,
 }
 _NAMES = {rule: name for name, rule in _RULES.items()}
 
@@ -58,10 +58,10 @@ def start_of(owner: str, recipe: Recipe) -> Start:
         RecipeError: its elements cannot be computed one by one.
     """
     common = {"dtype": recipe.dtype.long_name}
-    law = recipe._law()
-    if law is not None and law.rule in _NAMES:
+    law = recipe._spec()
+    if law is not None and law.sample_fn in _NAMES:
         return common | {
-            "law": _NAMES[law.rule],
+            "law": _NAMES[law.sample_fn],
             "reals": list(law.reals),
             "integers": list(law.integers),
             "key": list(recipe.key),

@@ -1,0 +1,97 @@
+"""`paramesh plan --html`: one page about a plan, which needs nothing from elsewhere.
+
+Which device holds which part of each Parameter, what they send each other along the step, and where
+bytes and time go. Made as the page about a checkpoint is (`report.py`), and in its style.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paramesh.cli.errors import CommandError
+from paramesh.files.atomic import write_atomically
+
+if TYPE_CHECKING:
+    from paramesh.parallel.modes.layout_table import LayoutRow
+    from paramesh.parallel.planning import StepPlan
+
+#: Devices that the picture has a column for; further ones hold what these hold, in the same way.
+MOST_DEVICES = 64
+
+
+def plan_data(plan: StepPlan, program: str) -> dict[str, Any]:
+    """What the page shows, as JSON has it.
+
+    Args:
+        plan: the plan.
+        program: whose step it is.
+    """
+    rows = [
+        *(_row(row, False) for row in plan.parameters.rows),
+        *(_row(row, True) for row in plan.states.rows),
+    ]
+    found = plan.to_dict()
+    del found["parameters"], found["states"]
+    return found | {"program": program, "rows": rows, "shown": min(plan.devices, MOST_DEVICES)}
+
+
+def _row(row: LayoutRow, state: bool) -> dict[str, Any]:
+    """A Parameter, with the number of the part that each device holds."""
+    from paramesh.parallel.planning.report import cut_text
+
+    parts: dict[Any, int] = {}
+    held: list[int] = []
+    if row.layout is not None:
+        for index in row.layout.shards(row.shape, row.name).values():
+            key = tuple((part.start, part.stop) for part in index)
+            held.append(parts.setdefault(key, len(parts)))
+    return {
+        "name": row.name,
+        "shape": list(row.shape),
+        "dtype": row.dtype,
+        "cut": cut_text(row),
+        "slice": list(row.slice_shape),
+        "copies": row.replicas,
+        "bytes": row.bytes_per_device,
+        "state": state,
+        "parts": max(len(parts), 1),
+        "held": held[:MOST_DEVICES],
+        "bounds": [[list(map(int, bound)) for bound in key] for key in parts][:MOST_DEVICES],
+    }
+
+
+def plan_page(data: dict[str, Any]) -> str:
+    """The page, with everything in it."""
+    folder = resources.files("paramesh.cli") / "page"
+
+    def part(name: str) -> str:
+        return (folder / name).read_text(encoding="utf-8")
+
+    # Within a script a "<" could end it, wherever it stands.
+    said = json.dumps(data, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
+    text = part("plan.html")
+    style = part("report.css") + part("plan.css")
+    for mark, content in {"STYLE": style, "SCRIPT": part("plan.js"), "DATA": said}.items():
+        text = text.replace(f"/*{mark}*/", content)
+    return text
+
+
+def write_plan_page(path: Path, plan: StepPlan, program: str) -> int:
+    """Write the page atomically; returns its bytes.
+
+    Raises:
+        CommandError: the file cannot be written.
+    """
+    content = plan_page(plan_data(plan, program)).encode()
+    if path.is_dir():
+        raise CommandError(f"--html {path}: is a folder; give the path of a file")
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise CommandError(
+            f"--html {path}: cannot be written: {error.strerror or error}"
+        ) from error
+    return len(content)

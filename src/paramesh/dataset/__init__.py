@@ -1,0 +1,140 @@
+"""paramesh.dataset: input pipelines, by the names of MindSpore's `mindspore.dataset`.
+
+    import paramesh.dataset as ds
+
+    data = ds.GeneratorDataset(source, ["image", "label"], shuffle=True)
+    data = data.map(transform, "image").batch(32)
+    for image, label in data.create_tuple_iterator(num_epochs=1): ...
+
+Read `dataset.py` for the operations, `node.py` for what every dataset can be asked, and
+`streams.py` for how a pipeline is evaluated. Sources are in `sources/`, operations in
+`operations/`.
+"""
+
+import importlib
+from typing import Any
+
+from paramesh.dataset import config
+from paramesh.dataset.dataset import Dataset
+from paramesh.dataset.iterators import DictIterator, Iterator, TupleIterator
+from paramesh.dataset.operations import (
+    BatchDataset,
+    BatchInfo,
+    BucketBatchByLengthDataset,
+    ConcatDataset,
+    FilterDataset,
+    FlatMapDataset,
+    MapDataset,
+    PaddedBatchDataset,
+    ProjectDataset,
+    RenameDataset,
+    RepeatDataset,
+    ShuffleDataset,
+    SkipDataset,
+    TakeDataset,
+    ZipDataset,
+    zip,
+)
+from paramesh.dataset.samplers import (
+    BuiltinSampler,
+    DistributedSampler,
+    IterSampler,
+    PKSampler,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    Shuffle,
+    SubsetRandomSampler,
+    SubsetSampler,
+    WeightedRandomSampler,
+)
+from paramesh.dataset.sources.annotations import CelebADataset, CocoDataset, VOCDataset
+from paramesh.dataset.sources.base import MappableDataset, SourceDataset
+from paramesh.dataset.sources.cache import DatasetCache
+from paramesh.dataset.sources.generator import GeneratorDataset, NumpySlicesDataset, PaddedDataset
+from paramesh.dataset.sources.images import (
+    Cifar10Dataset,
+    Cifar100Dataset,
+    FashionMnistDataset,
+    ImageFolderDataset,
+    MnistDataset,
+)
+from paramesh.dataset.sources.mindrecord import MindDataset
+from paramesh.dataset.sources.schema import Schema
+from paramesh.dataset.sources.text import CSVDataset, TextFileDataset
+from paramesh.dataset.sources.tfrecord import TFRecordDataset
+
+set_seed, get_seed = config.set_seed, config.get_seed
+
+#: MindSpore's bases by kind of data; one is enough here.
+VisionBaseDataset = TextBaseDataset = AudioBaseDataset = UnionBaseDataset = Dataset
+
+_TRANSFORMS = ("vision", "transforms", "text", "audio")
+
+
+def __getattr__(name: str) -> Any:
+    """The packages of transforms, loaded when they are first asked for."""
+    if name in _TRANSFORMS:
+        try:
+            return importlib.import_module(f"paramesh.dataset.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"paramesh.dataset.{name}":
+                raise
+    raise AttributeError(f"module 'paramesh.dataset' has no attribute {name!r}")
+
+
+__all__ = [
+    "BatchDataset",
+    "BatchInfo",
+    "BucketBatchByLengthDataset",
+    "BuiltinSampler",
+    "CSVDataset",
+    "CelebADataset",
+    "Cifar100Dataset",
+    "Cifar10Dataset",
+    "CocoDataset",
+    "ConcatDataset",
+    "Dataset",
+    "DatasetCache",
+    "DictIterator",
+    "DistributedSampler",
+    "FashionMnistDataset",
+    "FilterDataset",
+    "FlatMapDataset",
+    "GeneratorDataset",
+    "ImageFolderDataset",
+    "IterSampler",
+    "Iterator",
+    "MapDataset",
+    "MappableDataset",
+    "MindDataset",
+    "MnistDataset",
+    "NumpySlicesDataset",
+    "PKSampler",
+    "PaddedBatchDataset",
+    "PaddedDataset",
+    "ProjectDataset",
+    "RandomSampler",
+    "RenameDataset",
+    "RepeatDataset",
+    "Sampler",
+    "Schema",
+    "SequentialSampler",
+    "Shuffle",
+    "ShuffleDataset",
+    "SkipDataset",
+    "SourceDataset",
+    "SubsetRandomSampler",
+    "SubsetSampler",
+    "TFRecordDataset",
+    "TakeDataset",
+    "TextFileDataset",
+    "TupleIterator",
+    "VOCDataset",
+    "WeightedRandomSampler",
+    "ZipDataset",
+    "config",
+    "get_seed",
+    "set_seed",
+    "zip",
+]

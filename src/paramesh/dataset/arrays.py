@@ -1,0 +1,181 @@
+"""What is in a row: numpy arrays, and how values become them.
+
+Glossary
+    row         a tuple with one array (or a dict of Python's) for each column
+    own         memory that the pipeline has allocated and nobody else writes to: it starts at a
+                multiple of 64 bytes, so that JAX on a CPU takes it as it is, without a copy
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+Row = tuple[Any, ...]
+
+#: What JAX asks of memory that it takes over on a CPU.
+ALIGNMENT = 64
+
+_SCALARS = (int, float, str, bytes, np.ndarray, np.generic, bool)
+
+
+def to_array(value: Any, what: str) -> Any:
+    """A value of a column as an array; a dict is kept as it is.
+
+    Args:
+        value: a number, a string, an array, a Tensor, or lists of these.
+        what: begins the error.
+
+    Raises:
+        TypeError: numpy would make an array of objects of it.
+    """
+    if isinstance(value, np.ndarray):
+        array = value
+    elif isinstance(value, dict):
+        return value
+    elif hasattr(value, "asnumpy"):
+        array = value.asnumpy()
+    else:
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            raise TypeError(
+                f"{what} must be numbers or strings of one shape, got rows of different lengths: "
+                f"{str(value)[:100]}. Pad them, or give one array for each."
+            ) from None
+    if array.dtype.kind == "O":
+        raise TypeError(
+            f"{what} must be an int, a float, a str, or an array of them, "
+            f"got {type(value).__name__} ({str(value)[:100]}), of which numpy makes objects."
+        )
+    return array
+
+
+def to_row(value: Any, what: str) -> Row:
+    """What a source gave as a row.
+
+    Raises:
+        TypeError: it is None, or a column of it is no array.
+    """
+    if isinstance(value, (*_SCALARS, dict)) or hasattr(value, "asnumpy"):
+        return (to_array(value, what),)
+    if value is None:
+        raise TypeError(f"{what} is None; is a `return` missing?")
+    try:
+        items = tuple(value)
+    except TypeError:
+        raise TypeError(
+            f"{what} must be a tuple with one item for each column, got {type(value).__name__}."
+        ) from None
+    return tuple(
+        item
+        if type(item) is np.ndarray and item.dtype.kind != "O"
+        else to_array(item, f"{what}, item {i}")
+        for i, item in enumerate(items)
+    )
+
+
+class Memory:
+    """Memory of the pipeline's own; arrays over it have it as their base."""
+
+    __slots__ = ("__array_interface__", "holder")
+
+    def __init__(self, holder: Any, array: Array) -> None:
+        self.holder = holder
+        self.__array_interface__ = array.__array_interface__
+
+
+def own(shape: Sequence[int], dtype: Any) -> Array:
+    """Uninitialised memory of the pipeline's own, aligned for JAX."""
+    dtype = np.dtype(dtype)
+    size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    raw = np.empty(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    memory = np.asarray(Memory(raw, raw[start : start + size]))
+    return memory.view(dtype).reshape(shape)
+
+
+def owned(memory: Any, shape: Sequence[int], dtype: Any) -> Array:
+    """An array over a buffer that nobody else writes to, which it keeps alive."""
+    flat = np.frombuffer(memory, np.uint8)
+    return np.asarray(Memory(memory, flat)).view(np.dtype(dtype)).reshape(shape)
+
+
+def is_own(array: Array) -> bool:
+    """Whether nobody but the pipeline can have written to this memory, and JAX can take it."""
+    if not array.flags.c_contiguous or array.ctypes.data % ALIGNMENT or array.dtype.kind in "USO":
+        return False
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+        if isinstance(base, memoryview):
+            base = base.obj
+    return isinstance(base, Memory)
+
+
+def stack(values: Sequence[Any], column: str) -> Any:
+    """One column of a batch.
+
+    Raises:
+        RuntimeError: shapes or dtypes differ, as in MindSpore.
+    """
+    first = values[0]
+    if isinstance(first, dict):
+        return {key: stack([value[key] for value in values], f"{column}.{key}") for key in first}
+    if first.dtype.kind in "US":
+        _same_shapes(values, column)
+        return np.stack(values)
+    out = own((len(values), *first.shape), first.dtype)
+    for i, value in enumerate(values):
+        if value.shape != first.shape or value.dtype != first.dtype:
+            _same_shapes(values, column)
+            raise RuntimeError(
+                f"batch: column '{column}' has rows of different types, {first.dtype} in row 0 and "
+                f"{value.dtype} in row {i} of the batch. Cast them in a map before the batch."
+            )
+        out[i] = value
+    return out
+
+
+def _same_shapes(values: Sequence[Array], column: str) -> None:
+    for i, value in enumerate(values):
+        if value.shape != values[0].shape:
+            raise RuntimeError(
+                f"batch: column '{column}' has rows of different shapes, {values[0].shape} in row "
+                f"0 and {value.shape} in row {i} of the batch. Make them equal in a map before the "
+                "batch, or use padded_batch."
+            )
+
+
+def pad(value: Array, shape: Sequence[int | None], fill: Any, column: str) -> Array:
+    """A value of a column, filled up at the end of each axis; what is longer is cut off there.
+
+    Args:
+        value: of any shape.
+        shape: what comes out; None keeps an axis.
+        fill: a number, or a str for strings.
+        column: for the error.
+
+    Raises:
+        RuntimeError: another number of axes.
+    """
+    if len(shape) != value.ndim:
+        raise RuntimeError(
+            f"padded_batch: column '{column}' has rows of shape {value.shape}, pad_info has "
+            f"{len(shape)} axes: {list(shape)}."
+        )
+    wanted = tuple(n if s is None else s for s, n in zip(shape, value.shape, strict=True))
+    if wanted == value.shape:
+        return value
+    value = value[tuple(map(slice, wanted))]
+    if value.dtype.kind in "US":
+        kind = "U" if value.dtype.kind == "U" else "S"
+        filler = np.asarray(fill, value.dtype.kind) if fill is not None else np.asarray("", kind)
+        out = np.full(wanted, filler, np.promote_types(value.dtype, filler.dtype))
+    else:
+        out = np.full(wanted, 0 if fill is None else fill, value.dtype)
+    out[tuple(slice(n) for n in value.shape)] = value
+    return out

@@ -1,0 +1,151 @@
+"""A run: what one iterator uses to evaluate a pipeline, epoch after epoch.
+
+Glossary
+    run     the seed, threads and worker processes of an iterator
+    pass    one epoch of one operation: the run, the operation's path from the end of the pipeline
+            (the root is (), its first child (0,)), and the epoch, from 0
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from paramesh.dataset import config
+from paramesh.dataset.processes import ProcessRows, Workers
+from paramesh.dataset.streams import HERE, Lazy, Stream, Work, given
+from paramesh.dataset.threads import ThreadRows
+
+Path = tuple[int, ...]
+
+
+class Made(Stream):
+    """The rows of tasks, made one by one in the thread that asks for them."""
+
+    def __init__(self, lazy: Lazy) -> None:
+        self._tasks, self._work = lazy.tasks, lazy.work
+
+    def __next__(self) -> Any:
+        return self._work(next(self._tasks))
+
+    def skip(self, count: int) -> int:
+        """Pass over tasks; none is made."""
+        return self._tasks.skip(count)
+
+    def close(self) -> None:
+        """Let go of what waits."""
+        self._tasks.close()
+
+
+class Run:
+    """What an iterator holds from its first row to its last.
+
+    Args:
+        seed: of all random numbers.
+        serial: everything in the thread that asks, without threads and processes.
+        shard: of the source; what is drawn for rows differs between shards of one seed.
+    """
+
+    def __init__(self, seed: int, serial: bool = False, shard: int = 0) -> None:
+        self.seed, self.shard = seed, shard
+        self.serial = serial or config.get_debug_mode()
+        self._works: dict[Path, Any] = {}
+        self._workers: dict[Path, Workers] = {}
+        self._executors: dict[int, ThreadPoolExecutor] = {}
+
+    def work(self, path: Path, make: Callable[[], Any]) -> Any:
+        """The work of the operation at a path, made once for all epochs."""
+        if path not in self._works:
+            self._works[path] = make()
+        return self._works[path]
+
+    def rows(self, lazy: Lazy, path: Path, what: str) -> Stream:
+        """The rows of a Lazy.
+
+        Args:
+            lazy: tasks and work.
+            path: of the operation that gave it.
+            what: that operation, for errors.
+        """
+        kind = "here" if self.serial or lazy.work is given else lazy.place.kind
+        if kind == "processes" and sys.platform == "win32":
+            kind = "threads"  # as in MindSpore: rows are handed over by descriptors
+        if kind == "processes":
+            if path not in self._workers:
+                count = lazy.place.workers or config.get_num_parallel_workers()
+                self._workers[path] = Workers(lazy.work, count, self.seed + self.shard, what)
+            return ProcessRows(lazy.tasks, self._workers[path])
+        count = lazy.place.workers or config.get_num_parallel_workers()
+        if kind == "free":
+            count = min(count, os.cpu_count() or 1)
+        if kind == "here" or count < 2:
+            return Made(lazy)
+        if count not in self._executors:
+            self._executors[count] = ThreadPoolExecutor(count, "paramesh-dataset")
+        return ThreadRows(lazy.tasks, lazy.work, self._executors[count], 2 * count)
+
+    def has_workers(self) -> bool:
+        """Whether there are worker processes."""
+        return bool(self._workers)
+
+    def close(self) -> None:
+        """End threads and processes; a second call does nothing."""
+        for executor in self._executors.values():
+            executor.shutdown(wait=False, cancel_futures=True)
+        self._executors.clear()
+        for workers in self._workers.values():
+            workers.close()
+        self._workers.clear()
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One epoch of one operation."""
+
+    run: Run
+    path: Path
+    epoch: int
+
+    def below(self, child: int = 0, epoch: int | None = None) -> Pass:
+        """The pass of a child."""
+        return Pass(self.run, (*self.path, child), self.epoch if epoch is None else epoch)
+
+    def work(self, make: Callable[[], Any]) -> Work:
+        """The work of this operation."""
+        return self.run.work(self.path, make)
+
+    def drawn(self) -> Path:
+        """The path for random numbers of rows: one for each shard."""
+        return self.path if not self.run.shard else (*self.path, 2**20 + self.run.shard)
+
+    def plain(self, rows: Stream) -> Lazy:
+        """Rows that are made already, as a Lazy."""
+        from_rows = _Numbered(rows, self.epoch)
+        return Lazy(from_rows, given, HERE)
+
+
+class _Numbered(Stream):
+    """Tasks whose keys are the rows of another stream."""
+
+    def __init__(self, rows: Stream, epoch: int) -> None:
+        self._rows, self._epoch, self._at = rows, epoch, 0
+
+    def __next__(self) -> tuple[int, int, Any]:
+        row = next(self._rows)
+        at = self._at
+        self._at += 1
+        return self._epoch, at, row
+
+    def skip(self, count: int) -> int:
+        """Pass over tasks; none is made."""
+        passed = self._rows.skip(count)
+        self._at += passed
+        return passed
+
+    def close(self) -> None:
+        """Let go of what waits."""
+        self._rows.close()

@@ -1,0 +1,1 @@
+"""Strategies of operators: checked against the primitives that each call traces to."""

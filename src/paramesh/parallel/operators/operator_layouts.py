@@ -1,0 +1,250 @@
+"""What the strategy of an operator says of one of its calls: a layout for each input and output.
+
+A strategy speaks of the operands in their order; a number that stands where a Tensor could has no
+entry, or the entry (). The entry of a list of Tensors may be a tuple with one for each of them.
+Outputs follow from the inputs by the rule of what the operator traces to (`axis_rules.py`): a
+matrix product cut along m and n gives an output cut along m and n. Where cuts get lost on the way,
+the compiler decides.
+
+The first entry of some operators speaks of the output, as in MindSpore: that of `OneHot` has the
+new axis too, and that of `Tile` cuts the copies where there are several.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from paramesh.errors import LayoutError
+from paramesh.parallel.layouts.layout import Layout
+from paramesh.parallel.layouts.strategy import AxisRule, Shape, entries_of, layout_of, layouts_of
+from paramesh.parallel.operators.axis_rules import rule_of_call, traced
+from paramesh.parallel.operators.operands import Operand, name_of, operands_of
+from paramesh.parameter import Parameter
+
+#: Operators whose first entry speaks of the output, if it has as many axes.
+_OF_OUTPUT = ("OneHot", "Tile")
+
+#: Primitives whose result has the axes of their operand, of which some are shorter or longer.
+_SAME_AXES = ("conv_general_dilated", "pad", "reduce_window", "slice")
+
+
+class Cut(NamedTuple):
+    """A call of an operator under its strategy.
+
+    Attributes:
+        inputs: the operands with their layouts.
+        outputs: the layout of each output; None where the compiler is to decide.
+        written: Parameters among the operands that the operator writes.
+    """
+
+    inputs: list[tuple[Operand, Layout]]
+    outputs: list[Layout | None]
+    written: Collection[Parameter] = ()
+
+
+def cut_call(
+    operator: str,
+    in_strategy: Any,
+    args: Sequence[Any],
+    device_num: int,
+    settings: Mapping[str, Any],
+    compute: Callable[[tuple[Any, ...]], Any],
+) -> Cut:
+    """The layouts that the strategy gives to the operands of a call, and what follows for outputs.
+
+    Args:
+        operator: class name.
+        in_strategy: of the call.
+        args: of the call.
+        device_num: how many devices there are.
+        settings: the operator's settings.
+        compute: the operator, of the arguments.
+
+    Raises:
+        TypeError, LayoutError: as `strategy.layouts_of`.
+    """
+    operands = operands_of(args)
+    entries = entries_of(_flat(in_strategy, args), len(operands), operator)
+    shapes = [tuple(np.shape(operand.value)) for operand in operands]
+    names = [name_of(operand.value) for operand in operands]
+    found, results = traced(args, operands, compute)
+    numbers = [_numbers(entry) for entry in entries]
+    rule = rule_of_call(operator, found, shapes, numbers, settings)
+    if operator == "MatMul" and _is_grid(numbers, shapes, settings, device_num):
+        rule = _GRID
+    of_output = operator in _OF_OUTPUT and len(numbers[0]) == len(results[0])
+    said, said_shapes = rule, shapes
+    if of_output:
+        said = dataclasses.replace(rule, inputs=(rule.outputs[0], *rule.inputs[1:]))
+        said_shapes = [results[0], *shapes[1:]]
+    layouts = layouts_of(entries, said_shapes, device_num, operator, said, names=names)
+    cuts = _cuts(said, layouts)
+    if of_output:
+        own = rule.inputs[0]
+        _check_sizes(operator, entries[0], results[0], rule)
+        first = layouts[0]
+        base = Layout(first.device_matrix, first.alias_name, first.rank_list)
+        mine = base(*[cuts.get(label) or "None" for label in own])
+        layouts = (mine, *layouts[1:])
+    outputs = [
+        _followed(rule, rule.outputs[number], shape, layouts, cuts)
+        for number, shape in enumerate(results)
+    ]
+    return Cut(list(zip(operands, layouts, strict=True)), outputs, found.written)
+
+
+#: A product whose operands and result all lie on one grid of devices.
+_GRID = AxisRule((("rows", "columns"),) * 2, ("rows", "columns"), outputs=(("rows", "columns"),))
+
+
+def _is_grid(
+    numbers: Sequence[Shape], shapes: Sequence[Shape], settings: Mapping[str, Any], device_num: int
+) -> bool:
+    """Whether a product is cut as MindSpore cuts one with two equal entries over all devices.
+
+    Each device holds a block of both operands and of the result. To compute its block it gathers
+    the left one along its row of devices, and the right one along its column.
+    """
+    turned = settings.get("transpose_a") or settings.get("transpose_b")
+    equal = numbers[0] == numbers[1] and math.prod(numbers[0]) == device_num > 1
+    return bool(equal and not turned and all(len(shape) == 2 for shape in shapes))
+
+
+def _flat(in_strategy: Any, args: Sequence[Any]) -> Any:
+    """The entries without nesting, and without those of numbers."""
+    if not isinstance(in_strategy, tuple):
+        return in_strategy
+    entries: list[Any] = []
+    for entry in in_strategy:
+        nested = isinstance(entry, tuple | list) and any(
+            isinstance(part, tuple | list | Layout) for part in entry
+        )
+        entries += entry if nested else [entry]
+    operands = operands_of(args)
+    if len(entries) > len(operands):
+        # A number among the operands may have the entry (), as in MindSpore.
+        numbers = sum(isinstance(arg, int | float) for arg in args)
+        without = [entry for entry in entries if entry != ()]
+        scalars = sum(not np.shape(operand.value) for operand in operands)
+        if len(entries) - len(without) <= numbers + scalars:
+            wanted = iter(without)
+            entries = [
+                () if not np.shape(operand.value) else next(wanted, None) for operand in operands
+            ]
+            entries += wanted
+    elif len(entries) < len(operands):
+        # A number that is an input of the program is an operand, and may have no entry either.
+        axes = [bool(np.shape(operand.value)) for operand in operands]
+        if len(entries) == sum(axes):
+            given = iter(entries)
+            entries = [next(given) if has_axes else () for has_axes in axes]
+    return tuple(entries)
+
+
+def _numbers(entry: Any) -> Shape:
+    if isinstance(entry, Layout):
+        return entry.parts
+    return entry if isinstance(entry, tuple) else ()
+
+
+def _cuts(rule: AxisRule, layouts: Sequence[Layout]) -> dict[str, tuple[str, ...]]:
+    """The axes of the devices that cut each loop axis."""
+    cuts: dict[str, tuple[str, ...]] = {}
+    for layout, own in zip(layouts, rule.inputs, strict=True):
+        for label, axes in zip(own, layout.cuts, strict=True):
+            if axes and label:
+                cuts.setdefault(label, tuple(layout.alias_name[axis] for axis in axes))
+    return cuts
+
+
+def _check_sizes(operator: str, entry: Any, shape: Shape, rule: AxisRule) -> None:
+    for axis, (number, label) in enumerate(zip(_numbers(entry), rule.outputs[0], strict=True)):
+        size = rule.sizes.get(label, shape[axis])
+        if size % number:
+            raise LayoutError(
+                f"{operator}: input 0: strategy {entry} cuts axis {axis} of the output, of shape "
+                f"{shape}, into {number} parts, but it comes in {size} pieces, which do not divide "
+                "into as many."
+            )
+
+
+def _followed(
+    rule: AxisRule,
+    labels: tuple[str, ...],
+    shape: Shape,
+    layouts: Sequence[Layout],
+    cuts: Mapping[str, tuple[str, ...]],
+) -> Layout | None:
+    """The layout of an output, put together from those of the inputs."""
+    known = {label for own in rule.inputs for label in own}
+    if not layouts or (labels and known.isdisjoint(labels) and not set(labels) & set(cuts)):
+        return None  # made of no input: a mask, say
+    first = layouts[0]
+    same = (first.device_matrix, first.alias_name, first.rank_list)
+    if any((other.device_matrix, other.alias_name, other.rank_list) != same for other in layouts):
+        return None
+    sizes = dict(zip(first.alias_name, first.device_matrix, strict=True))
+    cuts = dict(cuts)
+    own = rule.inputs[0]
+    for label, mine in zip(labels, own, strict=True) if len(own) == len(labels) else ():
+        # Space of a convolution: gathered inside, and cut again as it came in.
+        if rule.kept.get(label, "").startswith(_SAME_AXES) and mine in rule.kept and mine in cuts:
+            cuts.setdefault(label, cuts.pop(mine))
+    for label, names in cuts.items():
+        lost = label in rule.kept and label not in labels
+        if lost or rule.sizes.get(label, 0) % math.prod(sizes[name] for name in names):
+            return None
+    entries = [cuts.get(label, ()) for label in labels]
+    used = [name for names in entries for name in names]
+    if len(set(used)) < len(used):
+        return None
+    for n, names in zip(shape, entries, strict=True):
+        if n % math.prod(sizes[name] for name in names):
+            return None
+    base = Layout(first.device_matrix, first.alias_name, first.rank_list)
+    return base(*[names or "None" for names in entries])
+
+
+def output_layouts(
+    operator: str,
+    natural: Sequence[Layout | None],
+    out_strategy: Any,
+    shapes: Sequence[Shape],
+    device_num: int,
+) -> list[Layout | None]:
+    """The layout of each output; None where the compiler is to decide.
+
+    Args:
+        operator: class name.
+        natural: what follows from the inputs; [] without a strategy for inputs.
+        out_strategy: for each output a tuple of ints or a Layout; None: what follows.
+        shapes: of the outputs.
+        device_num: how many devices there are.
+
+    Raises:
+        TypeError, LayoutError: as `strategy.layout_of`; another number of entries than outputs.
+    """
+    natural = natural or [None] * len(shapes)
+    if out_strategy is None:
+        return list(natural)
+    if len(out_strategy) != len(shapes):
+        raise LayoutError(
+            f"{operator}: out_strategy {out_strategy} has {len(out_strategy)} entries, but there "
+            f"are {len(shapes)} outputs of shapes {list(shapes)}; it needs one entry for each."
+        )
+    wanted: list[Layout | None] = []
+    for i, (entry, shape) in enumerate(zip(out_strategy, shapes, strict=True)):
+        try:
+            layout = layout_of(entry, shape, device_num)
+        except (LayoutError, TypeError) as error:
+            raise type(error)(f"{operator}: out_strategy of output {i}: {error}") from None
+        usual = natural[i]
+        # Numbers do not say which devices: those of the inputs, if that is possible.
+        same = usual is not None and not isinstance(entry, Layout) and usual.parts == layout.parts
+        wanted.append(usual if same else layout)
+    return wanted

@@ -1,0 +1,51 @@
+"""The parts of a modelled step: computing, memory, network."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from paramesh.parallel.search.plan import Plan
+from paramesh.parallel.search.resharding import WHOLE
+
+
+class Parts(NamedTuple):
+    """Seconds of a step, as modelled.
+
+    Attributes:
+        compute: of the operators that wait for their arithmetic.
+        memory: of those that wait for what they read and write.
+        network: of what the devices send each other.
+    """
+
+    compute: float
+    memory: float
+    network: float
+
+    @property
+    def step(self) -> float:
+        """Of the whole step: the model has nothing overlap."""
+        return self.compute + self.memory + self.network
+
+
+def parts_of(plan: Plan) -> Parts:
+    """The parts of a plan's step; they add up to `plan.seconds`."""
+    problem, machine = plan.problem, plan.machine
+    slowest = min(machine.bandwidths)
+    compute = memory = 0.0
+    for node, chosen in zip(problem.nodes, plan.solution.choice, strict=True):
+        sums = node.sums[chosen] if node.sums else ()
+        sending = sum(machine.target.latency + one.nbytes / slowest for one in sums) * node.times
+        own = max(float(node.seconds[chosen]) - sending, 0.0)
+        flops = sum(problem.graph.operators[i].flops for i in node.operators)
+        cut = math.prod(
+            size
+            for factor, size in zip(node.strategies[chosen], machine.sizes, strict=True)
+            if factor != WHOLE
+        )
+        computing = node.times * flops / cut / machine.target.flops
+        if computing >= own * (1 - 1e-6):
+            compute += own
+        else:
+            memory += own
+    return Parts(compute, memory, max(plan.seconds - compute - memory, 0.0))

@@ -1,0 +1,135 @@
+"""What a compiled program sends: the collectives in its text, whatever hardware it is for.
+
+Bytes are those that one device sends in one run, with rings, as the cost model counts them
+(`search/resharding.py`). What a loop sends counts for each turn, where the compiler knows how many
+there are.
+"""
+
+from __future__ import annotations
+
+import collections
+import math
+import re
+from typing import Any, NamedTuple
+
+KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
+_OPERATION = re.compile(
+    rf"^(?:ROOT )?%?[\w.\-]+ = (?P<shape>.+?) (?P<kind>{'|'.join(KINDS)})(?P<start>-start)?\("
+)
+_ARRAY = re.compile(r"\b(pred|[a-z]+\d+\w*)\[([\d,]*)\]")
+_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) (?:\(.*)?\{\s*$")
+_CALLED = re.compile(
+    r"\b(body|calls|to_apply|called_computations|branch_computations|true_computation"
+    r"|false_computation)=\{?(%?[\w.\-]+(?:, *%?[\w.\-]+)*)"
+)
+_TURNS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+
+
+class SentByCompiler(NamedTuple):
+    """The collectives of one kind in a compiled program.
+
+    Attributes:
+        kind: as in XLA's programs.
+        operations: how many there are in the program.
+        nbytes: that a device sends in a run.
+    """
+
+    kind: str
+    operations: int
+    nbytes: float
+
+
+def sent_by(text: str) -> list[SentByCompiler]:
+    """The collectives in the text of a compiled program, by kind, the most bytes first."""
+    bodies, entry = _computations(text)
+    # By channel: TPUs spread one collective over several fused computations, each with its text.
+    channels: dict[tuple[str, Any], float] = {}
+    for name, turns in _turns(bodies, entry).items():
+        for line in bodies[name]:
+            match = _OPERATION.match(line)
+            if match is None:
+                continue
+            size = turns * _sent(match["kind"], match["shape"], line, bool(match["start"]))
+            channel = re.search(r"channel_id=(\d+)", line)
+            key = match["kind"], channel[1] if channel else line
+            if size:
+                channels[key] = max(size, channels.get(key, 0.0))
+    counts: collections.Counter[str] = collections.Counter()
+    nbytes: dict[str, float] = collections.defaultdict(float)
+    for (kind, _), size in channels.items():
+        counts[kind] += 1
+        nbytes[kind] += size
+    found = [SentByCompiler(kind, counts[kind], nbytes[kind]) for kind in counts]
+    return sorted(found, key=lambda one: -one.nbytes)
+
+
+def _sent(kind: str, shape: str, line: str, start: bool) -> float:
+    arrays = [_nbytes(*array) for array in _ARRAY.findall(shape)]
+    count = 2 if kind == "collective-permute" else _group(line)
+    if count < 2 or not arrays:
+        return 0.0
+    if start and shape.startswith("(("):  # (operands, results)
+        half = len(arrays) // 2
+        arrays = arrays[half : 2 * half]
+    elif start and kind != "all-reduce" and shape.startswith("("):  # (operand, result, …)
+        arrays = arrays[1:2]
+    size = float(sum(arrays))
+    if kind == "all-reduce":
+        return 2 * size * (count - 1) / count
+    if kind == "reduce-scatter":
+        return size * (count - 1)
+    if kind == "collective-permute":
+        return size
+    return size * (count - 1) / count
+
+
+def _nbytes(dtype: str, dims: str) -> float:
+    if dtype == "pred":
+        bits = 8
+    else:
+        bits = int(re.findall(r"\d+", dtype)[0])
+    return math.prod(int(n) for n in dims.split(",") if n) * bits / 8
+
+
+def _group(line: str) -> int:
+    """How many devices take part; 1 where the line does not say."""
+    if mesh := re.search(r"replica_groups=mesh\[(.*?)\].*?\{(.*?)\}", line):
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", mesh[1]))
+        return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", mesh[2]))
+    if shape := re.search(r"replica_groups=\[(\d+),(\d+)\]", line):
+        return int(shape[2])
+    listed = re.search(r"replica_groups=\{\{([\d,]+)\}", line)
+    return len(listed[1].split(",")) if listed else 1
+
+
+def _computations(text: str) -> tuple[dict[str, list[str]], str]:
+    bodies: dict[str, list[str]] = {}
+    entry = name = ""
+    for line in text.splitlines():
+        start = None if line.startswith(" ") else _COMPUTATION.match(line)
+        if start:
+            name = start[2]
+            bodies[name] = []
+            entry = name if start[1] else entry
+        elif line.startswith("}"):
+            name = ""
+        elif name:
+            bodies[name].append(line.strip())
+    return bodies, entry
+
+
+def _turns(bodies: dict[str, list[str]], entry: str) -> dict[str, int]:
+    """How often each computation runs; those that are nowhere called do not."""
+    turns: dict[str, int] = {}
+    todo = [(entry, 1)]
+    while todo:
+        name, times = todo.pop()
+        if name not in bodies or turns.get(name, 0) >= times:
+            continue
+        turns[name] = times
+        for line in bodies[name]:
+            for how, names in _CALLED.findall(line):
+                known = _TURNS.search(line) if how == "body" else None
+                inner = times * (int(known[1]) if known else 1)
+                todo += [(one.strip().removeprefix("%"), inner) for one in names.split(",")]
+    return turns

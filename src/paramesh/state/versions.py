@@ -1,0 +1,77 @@
+"""The version counter, and guards: whether a compiled program is still valid.
+
+Glossary
+    version counter   a number that increases whenever anything changes that programs depend on
+    cache key         all of a Parameter, a pool or a Cell that is static in a trace
+    guard             the cache keys of what one program depends on: it is valid while they hold
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Hashable, Iterable
+from typing import Protocol
+
+from paramesh.state import storage
+
+
+class TraceStatic(Protocol):
+    """Something with a part that is constant in a compiled program."""
+
+    def _cache_key(self) -> Hashable: ...
+
+
+class _VersionCounter:
+    number = 0
+
+
+_version_counter = _VersionCounter()
+# Each number once, whichever thread asks: two concurrent changes must not become one.
+_numbers = itertools.count(1)
+
+
+def version() -> int:
+    """Increases with every change of structure, train flags, requires_grad, shapes or dtypes."""
+    return _version_counter.number
+
+
+def bump_version() -> None:
+    """Record a change of something that compiled programs may depend on."""
+    _version_counter.number = next(_numbers)
+
+
+def version_bump() -> storage.Change:
+    """The same, as a part of a change: a program must not see the one without the other."""
+    return _version_counter, "number", next(_numbers)
+
+
+class Guard:
+    """What a program depends on; `holds()` while nothing of it has changed."""
+
+    def __init__(self, parts: Iterable[TraceStatic], settings: Hashable) -> None:
+        self._parts = [(weakref.ref(part), part._cache_key()) for part in parts]
+        self._settings = settings
+
+    def alive(self) -> bool:
+        """False once something that the program used no longer exists."""
+        return all(ref() is not None for ref, _ in self._parts)
+
+    def differences(self, other: Guard) -> list[str]:
+        """The names of what differs from another guard."""
+        keys = {ref(): key for ref, key in other._parts}
+        return [
+            getattr(part, "name", None) or f"a {type(part).__name__}"
+            for part, key in ((ref(), key) for ref, key in self._parts)
+            if part is not None and keys.get(part, key) != key
+        ]
+
+    def holds(self, settings: Hashable) -> bool:
+        """Whether the program is still valid."""
+        if settings != self._settings:
+            return False
+        for ref, key in self._parts:
+            part = ref()
+            if part is None or part._cache_key() != key:
+                return False
+        return True

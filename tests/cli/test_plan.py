@@ -1,0 +1,110 @@
+"""`paramesh plan` on scripts, for the CPU, whose compiler is always there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from paramesh.cli import main
+
+SCRIPT = """
+import sys
+import numpy as np
+import mindspore as ms
+from mindspore import Tensor, nn
+
+ms.set_context(mode=ms.GRAPH_MODE, device_target="Ascend")
+ms.set_auto_parallel_context(parallel_mode="data_parallel", device_num=8)
+net = nn.SequentialCell(nn.Dense(64, 256), nn.ReLU(), nn.Dense(256, 64))
+x = Tensor(np.ones((int(sys.argv[1]), 64), np.float32))
+print("before:", net(x).shape)
+rule = nn.Momentum(net.trainable_params(), 0.1, 0.9)
+step = nn.TrainOneStepCell(nn.WithLossCell(net, nn.MSELoss()), rule)
+for _ in range(3):
+    try:
+        step(x, x)
+    except Exception:
+        print("caught")
+    print("trained")
+"""
+
+
+def run(*words: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "paramesh", "plan", *words],
+        cwd=folder,
+        env=environment | {"JAX_PLATFORMS": "cpu", "PARAMESH_TARGETS": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_script_is_planned_and_its_training_is_not_run(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(SCRIPT)
+    words = ("train.py", "--target", "cpu:8", "--memory", "1GB", "--html", "plan.html")
+    done = run(*words, "--json", "--", "32", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["devices"] == 8
+    assert found["memory"]["fits"] is True
+    assert [row["name"] for row in found["parameters"]] == [
+        "0.weight",
+        "0.bias",
+        "2.weight",
+        "2.bias",
+    ]
+    assert "before: (32, 64)" in done.stderr
+    assert "trained" not in done.stderr
+    assert "caught" not in done.stderr
+    assert "paramesh plan: device_target='Ascend': this machine has CPU" in done.stderr
+    page = (tmp_path / "plan.html").read_text()
+    assert "train.py" in page
+    assert not re.search(r"/\*(STYLE|SCRIPT|DATA)\*/|https?://(?!www.w3.org/2000/svg)", page)
+    data = json.loads(re.search(r'type="application/json">(.*?)</script>', page, re.S)[1])  # type: ignore[index]
+    weight = next(row for row in data["rows"] if row["name"] == "0.weight")
+    assert len(weight["held"]) == 8
+    assert len(set(weight["held"])) == weight["parts"]
+
+
+@pytest.mark.slow
+def test_a_step_that_does_not_fit_is_exit_code_1(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(SCRIPT)
+    done = run("train.py", "--target", "cpu:2", "--memory", "10KB", "--", "8", folder=tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert "It does not fit" in done.stdout
+    assert "what would make it fit" in done.stdout
+
+
+def test_a_script_without_a_step(tmp_path: Path) -> None:
+    (tmp_path / "none.py").write_text("print('nothing')")
+    done = run("none.py", "--target", "cpu:1", folder=tmp_path)
+    assert done.returncode == 2
+    assert "none.py: ended without a compiled training step" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["train.py"], "give a script and its devices"),
+        (["--calibrate", "train.py"], "--calibrate stands alone"),
+        (["train.py", "--target", "h100"], "a target is a kind and a shape"),
+        (
+            ["train.py", "--target", "cpu:1", "--memory", "much"],
+            "--memory must be bytes",
+        ),
+        (["no_such.py", "--target", "cpu:1"], "no_such.py: no such script"),
+    ],
+)
+def test_mistakes(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["plan", *words])
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err

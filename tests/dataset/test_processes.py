@@ -1,0 +1,80 @@
+"""Worker processes: the same rows, errors with the user's line, and their end."""
+
+from __future__ import annotations
+
+import functools
+import operator
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import pytest
+
+from paramesh import dataset as ds
+
+# Workers cannot import a module of the tests.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+class Rows:
+    def __getitem__(self, index: int) -> Any:
+        if index == 17:
+            raise KeyError("no seventeen")  # the line
+        return np.full((64, 64, 5), index, np.float32), np.int32(os.getpid()), np.random.rand()
+
+    def __len__(self) -> int:
+        return 18
+
+
+def test_workers_give_the_same_rows_in_order_and_errors_and_are_kept_over_epochs() -> None:
+    ds.config.set_seed(1)
+    data = ds.GeneratorDataset(
+        Rows(), ["x", "pid", "r"], sampler=list(range(12)), num_parallel_workers=2
+    ).batch(2)
+    rows: list[Any] = []
+    for _ in range(2):
+        iterator = data.create_dict_iterator(num_epochs=1, output_numpy=True)
+        rows.append([(r["x"][:, 0, 0, 0].tolist(), set(r["pid"]), list(r["r"])) for r in iterator])
+    for epoch in rows:
+        assert functools.reduce(operator.iadd, (each[0] for each in epoch), []) == list(range(12))
+    pids = [set().union(*(each[1] for each in epoch)) for epoch in rows]
+    assert pids[0] == pids[1]
+    assert len(pids[0]) == 2
+    assert os.getpid() not in pids[0]
+    # The global generators are seeded for each task, of which this one has two rows.
+    numbers = [number for epoch in rows for each in epoch for number in each[2]]
+    assert len(set(numbers)) == 24
+
+    ds.config.reset()
+    bad = ds.GeneratorDataset(
+        Rows(), ["x", "pid", "r"], sampler=[3, 17], num_parallel_workers=2
+    ).create_dict_iterator(output_numpy=True)
+    assert next(bad)["x"][0, 0, 0] == 3
+    with pytest.raises(RuntimeError, match=r"Rows\[17\] raised KeyError: 'no seventeen'") as caught:
+        next(bad)
+    assert "# the line" in str(caught.value)
+
+
+def test_a_killed_worker_is_an_error_and_the_others_end() -> None:
+    data = ds.GeneratorDataset(Rows(), ["x", "pid", "r"], shuffle=False, num_parallel_workers=2)
+    iterator = data.create_dict_iterator(output_numpy=True)
+    pids = {int(next(iterator)["pid"]) for _ in range(2)}
+    victim = pids.pop()
+    os.kill(victim, signal.SIGKILL)
+    with pytest.raises(RuntimeError, match=r"exit code -9 \(killed; is there enough memory\?\)"):
+        list(iterator)
+    with pytest.raises(ProcessLookupError, match="No such process"):
+        os.kill(pids.pop(), 0)
+
+
+def test_work_that_cannot_be_pickled_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "open").open("w") as file:
+        data = ds.GeneratorDataset([1, 2], ["x"]).map(
+            lambda x: (file, x)[1], python_multiprocessing=True, num_parallel_workers=2
+        )
+        with pytest.raises(RuntimeError, match="Open files and connections in __getitem__ instead"):
+            next(data.create_dict_iterator())

@@ -1,0 +1,238 @@
+"""A call of every operator that takes Tensors, large enough to be cut over eight devices.
+
+`tests/parallel/test_operator_rules.py` runs each under every strategy that its rule allows.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from paramesh import ops
+from paramesh.ops.table import CLASSES
+from paramesh.parallel.layouts.strategy import AxisRule
+
+DRAW = np.random.default_rng(3)
+
+
+def f(*shape: int) -> np.ndarray:
+    """Float32 in (0.1, 0.9)."""
+    return DRAW.uniform(0.1, 0.9, shape).astype(np.float32)
+
+
+def i(high: int, *shape: int) -> np.ndarray:
+    """Int32 in [0, high)."""
+    return DRAW.integers(0, high, shape).astype(np.int32)
+
+
+def b(*shape: int) -> np.ndarray:
+    """Bool."""
+    return DRAW.integers(0, 2, shape).astype(bool)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a class form.
+
+    Attributes:
+        name: of the class.
+        args: arrays are operands.
+        settings: of the class.
+        written: the first operand is a Parameter, which the operator writes.
+    """
+
+    name: str
+    args: tuple[Any, ...]
+    settings: dict[str, Any] = field(default_factory=dict)
+    written: bool = False
+
+    @property
+    def id(self) -> str:
+        """A name for the test."""
+        said = "".join(f"-{value}" for value in self.settings.values())
+        return f"{self.name}{said}".replace(" ", "")
+
+    def operator(self) -> Any:
+        """The operator, without a strategy."""
+        return getattr(ops, self.name)(**self.settings)
+
+
+def c(*args: Any, **settings: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    return args, settings
+
+
+X = f(8, 16)
+IMAGE = f(8, 8, 8, 8)
+#: What is not one or two arrays of (8, 16): class name -> (arguments, settings).
+_OWN: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
+    "Acosh": [c(X + 1)],
+    "AdaptiveAvgPool2D": [c(IMAGE, output_size=4)],
+    "AddN": [c((X, f(8, 16)))],
+    "Add": [c(X, f(8, 16)), c(X, f(16)), c(f(8, 1), X)],
+    "Addcdiv": [c(X, f(8, 16), f(8, 16))],
+    "Addcmul": [c(X, f(8, 16), f(8, 16))],
+    "ArgMax": [c(X)],
+    "ArgMaxWithValue": [c(X, axis=1)],
+    "ArgMin": [c(X)],
+    "ArgMinWithValue": [c(X, axis=0)],
+    "AvgPool": [c(IMAGE, kernel_size=2, strides=2)],
+    "BCEWithLogitsLoss": [c(X, f(8, 16), f(8, 16), f(16))],
+    "BatchMatMul": [c(f(4, 8, 16), f(4, 16, 8)), c(f(4, 8, 16), f(4, 8, 16), transpose_b=True)],
+    "BatchNorm": [
+        c(IMAGE - 0.5, f(8), f(8), f(8), f(8)),
+        c(IMAGE - 0.5, f(8), f(8), f(8), f(8), is_training=True),
+    ],
+    "BiasAdd": [c(X, f(16)), c(IMAGE, f(8))],
+    "BinaryCrossEntropy": [c(X, f(8, 16), f(8, 16))],
+    "BitwiseAnd": [c(i(9, 8, 16), i(9, 8, 16))],
+    "BitwiseOr": [c(i(9, 8, 16), i(9, 8, 16))],
+    "BitwiseXor": [c(i(9, 8, 16), i(9, 8, 16))],
+    "BroadcastTo": [c(X, shape=(4, 8, 16)), c(f(8, 1), shape=(8, 16))],
+    "Cast": [c(X, "float16")],
+    "Concat": [c((X, f(8, 8)), axis=1), c((X, f(4, 16)), axis=0)],
+    "Conv2D": [
+        c(IMAGE, f(16, 8, 3, 3), out_channel=16, kernel_size=3, pad_mode="same"),
+        c(IMAGE, f(8, 1, 3, 3), out_channel=8, kernel_size=3, group=8),
+    ],
+    "Conv2DTranspose": [
+        c(IMAGE, f(8, 4, 2, 2), (8, 4, 16, 16), out_channel=8, kernel_size=2, stride=2)
+    ],
+    "CumProd": [c(X, 1)],
+    "CumSum": [c(X, 0)],
+    "Dense": [c(X, f(8, 16), f(8))],
+    "Diag": [c(f(8))],
+    "Div": [c(X, f(8, 16))],
+    "EmbeddingLookup": [c(X, i(8, 8, 4), 0)],
+    "ExpandDims": [c(X, 1)],
+    "Flatten": [c(f(8, 4, 4))],
+    "Gather": [c(X, i(8, 8, 4), 0), c(X, i(16, 8), 1), c(f(8, 8, 4), i(8, 8, 4), 1, batch_dims=1)],
+    "GatherD": [c(X, 1, i(16, 8, 8)), c(X, 0, i(8, 8, 16))],
+    "GatherNd": [c(f(8, 8, 4), i(8, 8, 4, 2)), c(X, i(8, 8, 1))],
+    "InTopK": [c(X, i(16, 8), k=3)],
+    "Invert": [c(i(9, 8, 16))],
+    "KLDivLoss": [c(X, f(8, 16))],
+    "L2Normalize": [c(X, axis=0), c(X, axis=1)],
+    "LayerNorm": [c(X, f(16), f(16)), c(f(8, 4, 8), f(4, 8), f(4, 8))],
+    "Lerp": [c(X, f(8, 16), f(8, 16)), c(X, f(8, 16), 0.5)],
+    "LogSoftmax": [c(X)],
+    "LogicalAnd": [c(b(8, 16), b(8, 16))],
+    "LogicalNot": [c(b(8, 16))],
+    "LogicalOr": [c(b(8, 16), b(8, 16))],
+    "LogicalXor": [c(b(8, 16), b(8, 16))],
+    "MaskedFill": [c(X, b(8, 16), 2.0)],
+    "MatMul": [
+        c(X, f(16, 8)),
+        c(X, f(8, 16), transpose_b=True),
+        c(X, f(8, 4), transpose_a=True),
+    ],
+    "MaxPool": [
+        c(IMAGE, kernel_size=2, strides=2),
+        c(IMAGE, kernel_size=3, strides=2, pad_mode="same"),
+    ],
+    "Meshgrid": [c(f(8), f(16))],
+    "MirrorPad": [c(X, ((0, 0), (1, 2)))],
+    "NLLLoss": [c(X, i(16, 8), f(16), reduction="mean")],
+    "OneHot": [c(i(8, 8), 8, np.float32(1), np.float32(0)), c(i(8, 8, 4), 8, 1, 0)],
+    "PReLU": [c(X - 0.5, f(16)), c(IMAGE - 0.5, f(8))],
+    "Pad": [c(X, paddings=((0, 0), (1, 2)))],
+    "ReduceAll": [c(b(8, 16), 1)],
+    "ReduceAny": [c(b(8, 16), 0)],
+    **{
+        f"Reduce{how}": [c(X, 0), c(X, 1, keep_dims=True)]
+        for how in ("Max", "Mean", "Min", "Prod", "Sum")
+    },
+    "Reshape": [c(X, (4, 2, 16)), c(X, (128,)), c(f(4, 2, 16), (8, 16))],
+    "ReverseV2": [c(X, axis=(1,))],
+    "ScatterNd": [c(i(8, 8, 1), f(8, 16), (8, 16))],
+    "Select": [c(b(8, 16), X, f(8, 16))],
+    "Slice": [c(X, (0, 4), (8, 8))],
+    "SmoothL1Loss": [c(X, f(8, 16))],
+    "Softmax": [c(X), c(X, axis=0)],
+    "Sort": [c(X)],
+    "SparseSoftmaxCrossEntropyWithLogits": [c(X, i(16, 8))],
+    "Split": [c(X, axis=1, output_num=2)],
+    "Squeeze": [c(f(8, 1, 16))],
+    "SquareSumAll": [c(X, f(8, 16))],
+    "Stack": [c((X, f(8, 16)), axis=1)],
+    "StridedSlice": [c(X, (0, 0), (8, 16), (1, 2))],
+    **{
+        f"TensorScatter{how}": [c(X, i(8, 4, 1), f(4, 16))]
+        for how in ("Add", "Max", "Min", "Sub", "Update")
+    },
+    "Tile": [c(X, (1, 4)), c(X, (2, 4, 1))],
+    "TopK": [c(X, 4)],
+    "Transpose": [c(X, (1, 0)), c(f(8, 4, 2), (2, 0, 1))],
+    "Unstack": [c(X, axis=0)],
+    **{f"UnsortedSegment{how}": [c(X, i(4, 8), 4)] for how in ("Max", "Min", "Sum")},
+}
+_WRITING: dict[str, tuple[Any, ...]] = {
+    **{name: (X, f(8, 16)) for name in ("Assign", "AssignAdd", "AssignSub")},
+    **{name: (X, i(8, 4), f(4, 16)) for name in ("ScatterAdd", "ScatterUpdate")},
+    **{name: (X, i(8, 4, 1), f(4, 16)) for name in ("ScatterNdAdd", "ScatterNdUpdate")},
+}
+_TWO = """
+    Atan2 DivNoNan Equal FMod FloorDiv FloorMod Greater GreaterEqual Less LessEqual Maximum
+    Minimum Mul NotEqual Pow SigmoidCrossEntropyWithLogits SoftmaxCrossEntropyWithLogits
+    SquaredDifference Sub Xlogy
+"""
+_PAIRS = frozenset(_TWO.split())
+#: Of no Tensor, of numbers that nobody can repeat, or of results whose shape hangs on values; and
+#: collectives, which a program over the global view has none of.
+_OTHERS = """
+    AllGather AllReduce AlltoAll Broadcast DType Dropout DynamicShape Eye Fill InvertPermutation
+    LinSpace MaskedSelect Multinomial NeighborExchange Ones RandomCategorical Range Rank
+    ReduceScatter ScalarCast ScalarToArray ScalarToTensor Shape Size StandardNormal TensorShape
+    TupleToArray UniformInt UniformReal Unique Zeros
+"""
+LEFT_OUT = frozenset(_OTHERS.split())
+
+
+def _calls() -> list[Call]:
+    found: list[Call] = []
+    seen: set[Any] = set()
+    for name, form in sorted(CLASSES.items()):
+        own = name in _OWN or name in _WRITING
+        if name in LEFT_OUT or (not own and (form in seen or _has_own(form))):
+            continue
+        seen.add(form)
+        if name in _WRITING:
+            found.append(Call(name, _WRITING[name], written=True))
+        else:
+            pair = (X, f(8, 16)) if name in _PAIRS else (X,)
+            found += [Call(name, *given) for given in _OWN.get(name, [(pair, {})])]
+    return found
+
+
+def _has_own(form: Any) -> bool:
+    """Whether a class has a case under another of its names, or those of its operator."""
+    others = form.operator.classes
+    return any(name in _OWN or name in _WRITING or name in LEFT_OUT for name in others)
+
+
+CALLS = _calls()
+
+
+def strategies(rule: AxisRule, shapes: list[tuple[int, ...]], count: int = 8) -> Iterator[Any]:
+    """Every strategy that a rule allows, except the one that cuts nothing."""
+    sizes: dict[str, int] = {}
+    for labels, shape in zip(rule.inputs, shapes, strict=True):
+        for label, size in zip(labels, shape, strict=True):
+            if label and size > 1:
+                sizes[label] = math.gcd(sizes.get(label, size), size)
+    free = [label for label in sizes if label not in rule.held]
+    choices = [[n for n in (1, 2, 4, 8) if sizes[label] % n == 0] for label in free]
+    for numbers in itertools.product(*choices):
+        if 1 < math.prod(numbers) <= count:
+            parts = dict(zip(free, numbers, strict=True))
+            yield tuple(
+                tuple(
+                    parts.get(label, 1) if size > 1 else 1
+                    for label, size in zip(labels, shape, strict=True)
+                )
+                for labels, shape in zip(rule.inputs, shapes, strict=True)
+            )

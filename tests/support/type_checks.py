@@ -1,0 +1,18 @@
+"""What tests tell the type checker: that a value is there, or that its type is wrong on purpose."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def present(value: T | None) -> T:
+    """A value that must not be None."""
+    assert value is not None
+    return value
+
+
+def wrong(value: object) -> Any:
+    """A value of a type that the call it is given to has to refuse."""
+    return value
