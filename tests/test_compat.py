@@ -171,11 +171,11 @@ def test_as_mindspore_makes_no_second_copy_of_a_module(tmp_path: Path) -> None:
 
 def test_as_mindspore_says_what_a_path_is_that_there_is_not(tmp_path: Path) -> None:
     said = run(
-        "import paramesh; paramesh.compat.as_mindspore(); import mindspore.boost as boost",
+        "import paramesh; paramesh.compat.as_mindspore(); import mindspore.explainer",
         tmp_path,
         expect=1,
     )
-    assert "paramesh does not have mindspore.boost. MindSpore 2.10 has it." in said
+    assert "paramesh does not have mindspore.explainer." in said
 
 
 def test_as_mindspore_refuses_beside_an_imported_mindspore() -> None:

@@ -139,11 +139,14 @@ _PACKAGES = (
     "checkpoint",
     "communication",
     "log",
+    "mint",
     "nn",
     "numpy",
     "ops",
     "optim",
+    "profiler",
     "random",
+    "runtime",
     "train",
     "transforms",
 )
@@ -158,14 +161,24 @@ _LAZY = lazy_names.homes(
         """,
         # Names of MindSpore's top package that scripts call, and that mean little here.
         "paramesh.mindspore_names": """
-            from_numpy get_algo_parameters is_tensor jit_class lazy_inline manual_seed ms_class
-            ms_function mutable reset_algo_parameters set_algo_parameters set_device
+            COMPATIBLE DatasetHelper JitConfig LAX STRICT Symbol Type arange
+            connect_network_with_dataset data_sink einsum from_numpy get_algo_parameters is_tensor
+            jit_class lazy_inline load manual_seed ms_class ms_function mutable no_inline recompute
+            reset_algo_parameters run_check seed set_algo_parameters set_deterministic set_device
             set_recursion_limit
         """,
         "paramesh.nn.cell": "Cell",
         "paramesh.nn.stack": "stack",
         "paramesh.optim": "from_optax",
         "paramesh.parallel.layouts.jax_sharding": "device_put",
+        "paramesh.ops": "constexpr",
+        "paramesh.profiler": "Profiler",
+        "paramesh.runtime": """
+            empty_cache launch_blocking max_memory_allocated max_memory_reserved memory_allocated
+            memory_reserved memory_stats reset_peak_memory_stats set_cpu_affinity
+            set_kernel_launch_group set_memory synchronize
+        """,
+        "paramesh.tensor.row_tensor": "RowTensor",
         "paramesh.parallel.layouts.layout": "Layout",
         "paramesh.parallel.planning": "plan",
         "paramesh.random": "Generator get_rng_state set_rng_state",
@@ -174,9 +187,11 @@ _LAZY = lazy_names.homes(
             LearningRateScheduler LambdaCallback
             LossScaleManager FixedLossScaleManager DynamicLossScaleManager
             Metric Accuracy Loss MAE MSE TopKCategoricalAccuracy Top1CategoricalAccuracy
-            Top5CategoricalAccuracy
+            Top5CategoricalAccuracy BleuScore ConfusionMatrix CosineSimilarity Dice F1 Fbeta
+            Perplexity Precision ROC Recall auc get_metric_fn names rearrange_inputs EarlyStopping
+            ReduceLROnPlateau History SummaryRecord SummaryCollector
         """,
-        "paramesh.train.amp": "mixed_precision",
+        "paramesh.train.amp": "build_train_network mixed_precision",
         "paramesh.transforms": """
             GradOperation cond custom_vjp fori_loop functional_call grad hessian jacfwd jacrev jit
             jvp remat scan switch value_and_grad vjp vmap while_loop
@@ -372,6 +387,11 @@ def _ps_outside(settings: dict[str, Any]) -> Any:
     return importlib.import_module("paramesh.ps.deployment.environment").outside()
 
 
+def _convert_control_flow(error: BaseException) -> bool:
+    return importlib.import_module("paramesh.transforms.python_control_flow").learn(error)
+
+
+providers.convert_control_flow = _convert_control_flow
 providers.join_processes = _join
 providers.server_settings = _ps_outside
 providers.placement_of_mode = _placement_of

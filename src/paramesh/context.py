@@ -210,17 +210,20 @@ def _require_backend(target: str) -> None:
         )
 
 
-def get_context(name: str) -> Any:
+def get_context(attr_key: str) -> Any:
     """The value of one setting.
+
+    Args:
+        attr_key: its name.
 
     Raises:
         ValueError: there is no setting of that name.
     """
-    if name in _settings:
-        return _settings[name]
-    if name in ignored_settings.SETTINGS:
-        return ignored_settings.SETTINGS[name][0]
-    raise ValueError(_unknown_setting("get_context", name))
+    if attr_key in _settings:
+        return _settings[attr_key]
+    if attr_key in ignored_settings.SETTINGS:
+        return ignored_settings.SETTINGS[attr_key][0]
+    raise ValueError(_unknown_setting("get_context", attr_key))
 
 
 def memory_bytes(call: str, name: str, value: object) -> int | None:

@@ -11,25 +11,45 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import jax
 import numpy as np
 
-from paramesh import context, random
+from paramesh import context, ops, random
 from paramesh.array_types import HostArray
+from paramesh.checkpoint import load_exported
+from paramesh.dtype import DType
 from paramesh.tensor.base import Tensor
-from paramesh.transforms import jit
+from paramesh.transforms import jit, remat
 
 __all__ = [
+    "COMPATIBLE",
+    "DatasetHelper",
+    "JitConfig",
+    "LAX",
+    "STRICT",
+    "Symbol",
+    "Type",
+    "arange",
+    "connect_network_with_dataset",
+    "data_sink",
+    "einsum",
     "from_numpy",
     "get_algo_parameters",
     "is_tensor",
     "jit_class",
     "lazy_inline",
+    "load",
     "manual_seed",
     "ms_class",
     "ms_function",
     "mutable",
+    "no_inline",
+    "recompute",
     "reset_algo_parameters",
+    "run_check",
+    "seed",
     "set_algo_parameters",
+    "set_deterministic",
     "set_device",
     "set_recursion_limit",
 ]
@@ -100,6 +120,208 @@ def ms_function(
         jit_config: MindSpore's, without effect.
     """
     return jit if fn is None else jit(fn)
+
+
+class JitConfig:
+    """Settings of MindSpore's compiler, which have no effect: XLA is the compiler here.
+
+    Args:
+        jit_level: MindSpore's, like the others.
+        exc_mode: likewise.
+        jit_syntax_level: likewise.
+        **settings: likewise.
+    """
+
+    def __init__(
+        self, jit_level: str = "", exc_mode: str = "auto", jit_syntax_level: str = "",
+        **settings: Any,
+    ) -> None:  # fmt: skip
+        self.jit_config_dict = {
+            "jit_level": jit_level, "exc_mode": exc_mode, "jit_syntax_level": jit_syntax_level,
+            **settings,
+        }  # fmt: skip
+
+
+#: How much python MindSpore's compiler takes; here a program is traced, and takes it all.
+STRICT, COMPATIBLE, LAX = 0, 1, 2
+#: What MindSpore's element types are instances of.
+Type = DType
+
+
+class Symbol:
+    """An axis that MindSpore compiles for several sizes; here each size has a program of its own.
+
+    Args:
+        max: MindSpore's, like the others.
+        min: likewise.
+        divisor: likewise.
+        remainder: likewise.
+        unique: likewise.
+        **settings: likewise.
+    """
+
+    def __init__(
+        self, max: int = 0, min: int = 1, divisor: int = 1, remainder: int = 0,
+        unique: bool = False, **settings: Any,
+    ) -> None:  # fmt: skip
+        self.max, self.min, self.divisor = max, min, divisor
+        self.remainder, self.unique = remainder, unique
+
+
+def no_inline(fn: Callable[..., Any] | None = None) -> Callable[..., Any]:
+    """The function itself, as a decorator: XLA decides what is inlined."""
+    return (lambda given: given) if fn is None else fn
+
+
+def recompute(block: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a Cell or function, and do not keep its activations for the backward pass.
+
+    Args:
+        block: the Cell or function.
+        *args: its arguments.
+        **kwargs: likewise; `use_reentrant`, `output_recompute`, `early_stop` and `context_fn` are
+            MindSpore's, and left out.
+    """
+    theirs = ("use_reentrant", "output_recompute", "early_stop", "context_fn")
+    return remat(block)(*args, **{k: v for k, v in kwargs.items() if k not in theirs})
+
+
+def run_check() -> None:
+    """Compute something on the devices that there are, and say so.
+
+    Raises:
+        RuntimeError: the result is wrong.
+    """
+    total = float((Tensor(np.ones((2, 2), np.float32)) * 2).sum().asnumpy())
+    if total != 8:
+        raise RuntimeError(f"run_check: the sum of four twos came out as {total}.")
+    print(f"paramesh computes on {jax.device_count()} {jax.default_backend().upper()} device(s).")
+
+
+def set_deterministic(deterministic: bool) -> None:
+    """Noted: on CPUs and TPUs programs are; on GPUs XLA_FLAGS=--xla_gpu_deterministic_ops=true."""
+    if deterministic and jax.default_backend() == "gpu":
+        _logger.warning(
+            "set_deterministic: set XLA_FLAGS=--xla_gpu_deterministic_ops=true before the start."
+        )
+
+
+def data_sink(
+    fn: Callable[..., Any],
+    dataset: Any,
+    sink_size: int = 1,
+    jit_config: Any = None,
+    input_signature: Any = None,
+) -> Callable[[], Any]:
+    """A function that calls `fn` with the next batches of a dataset, over and over.
+
+    Args:
+        fn: takes the columns of a batch.
+        dataset: an iterable of batches, or a dataset with `create_tuple_iterator`.
+        sink_size: for how many batches each call.
+        jit_config: MindSpore's; given, `fn` is compiled.
+        input_signature: MindSpore's, without effect.
+
+    Raises:
+        ValueError: `sink_size` is below 1.
+    """
+    if sink_size < 1:
+        raise ValueError(f"data_sink: sink_size must be at least 1, got {sink_size}.")
+    run = fn if jit_config is None else jit(fn)
+    batches = iter(())
+
+    def following() -> Any:
+        nonlocal batches
+        for batch in batches:
+            return batch
+        make = getattr(dataset, "create_tuple_iterator", None)
+        batches = iter(dataset if make is None else make())
+        for batch in batches:
+            return batch
+        raise ValueError("data_sink: the dataset is empty.")
+
+    def step() -> Any:
+        out = None
+        for _ in range(sink_size):
+            batch = following()
+            columns = batch if isinstance(batch, tuple | list) else (batch,)
+            out = run(*(c if isinstance(c, Tensor) else Tensor(c) for c in columns))
+        return out
+
+    return step
+
+
+class DatasetHelper:
+    """Goes through the batches of a dataset, for training loops of one's own.
+
+    Args:
+        dataset: an iterable of batches, or a dataset with `create_tuple_iterator`.
+        dataset_sink_mode: MindSpore's, without effect: steps are always dispatched ahead.
+        sink_size: MindSpore's; batches of an epoch, -1 for all.
+        epoch_num: MindSpore's, without effect.
+    """
+
+    def __init__(
+        self, dataset: Any, dataset_sink_mode: bool = True, sink_size: int = -1, epoch_num: int = 1
+    ) -> None:
+        self.dataset, self._size = dataset, sink_size
+
+    def __iter__(self) -> Any:
+        make = getattr(self.dataset, "create_tuple_iterator", None)
+        batches = iter(self.dataset if make is None else make())
+        for count, batch in enumerate(batches):
+            if self._size > 0 and count >= self._size:
+                return
+            columns = batch if isinstance(batch, tuple | list) else (batch,)
+            yield tuple(c if isinstance(c, Tensor) else Tensor(c) for c in columns)
+
+    def sink_size(self) -> int:
+        """1: an iteration is a batch."""
+        return 1
+
+    def stop_send(self) -> None:
+        """Does nothing: nothing is sent ahead."""
+
+    def release(self) -> None:
+        """Does nothing: nothing is held."""
+
+    def continue_send(self) -> None:
+        """Does nothing: nothing is sent ahead."""
+
+
+def connect_network_with_dataset(network: Any, dataset_helper: DatasetHelper) -> Any:
+    """The network itself: it is given the batches as they come."""
+    return network
+
+
+def load(file_name: str, **options: Any) -> Any:
+    """A program that `export` wrote, for `nn.GraphCell` or to be called; see `load_exported`.
+
+    Args:
+        file_name: the file.
+        **options: MindSpore's `dec_key` and its like are not offered.
+
+    Raises:
+        ValueError: an option, or a file of MindSpore's own (`.mindir`).
+    """
+    if options:
+        raise ValueError(f"load: not offered: {', '.join(options)}.")
+    return load_exported(file_name)
+
+
+def arange(start: Any = 0, end: Any = None, step: Any = 1, *, dtype: Any = None) -> Tensor:
+    """As `ops.arange`."""
+    return ops.arange(start, end, step, dtype=dtype)
+
+
+def einsum(equation: str, *operands: Any) -> Tensor:
+    """As `ops.einsum`."""
+    return ops.einsum(equation, *operands)
+
+
+def seed(seed: int) -> None:
+    """Seed the default generator, as `paramesh.random.seed`."""
+    random.seed(seed)
 
 
 def from_numpy(array: HostArray) -> Tensor:

@@ -79,6 +79,10 @@ def _plain_html(value: Any) -> str:
     return f"<pre>{html.escape(repr(value))}</pre>"
 
 
+def _not_converted(error: BaseException) -> bool:
+    return False
+
+
 @dataclasses.dataclass
 class Providers:
     """The registry.
@@ -100,6 +104,8 @@ class Providers:
         move: brings a Parameter somewhere at once.
         summary: of a network: it, its inputs, its named inputs, how deep, whether it is compiled.
         html: the view of an object in a notebook.
+        convert_control_flow: converts the `if` or `while` over Tensors that ended a trace with this
+            error; gives whether it could.
     """
 
     join_processes: Callable[[], object] = _nothing
@@ -116,6 +122,7 @@ class Providers:
     move: Callable[[Any, Any], None] = _no_place
     summary: Callable[[Any, Any, Any, Any, Any], Any] = _no_summary
     html: Callable[[Any], str] = _plain_html
+    convert_control_flow: Callable[[BaseException], bool] = _not_converted
 
 
 #: The registry of this process.

@@ -45,6 +45,9 @@ _INDICES = np.array([[0, 3, 3], [9, 1, 0]], np.int32)
 _CLASSES = np.array([1, 0, 5, 2], np.int32)
 _SHARES = np.abs(numbers(4, 6, seed=1))
 _SIGNS = np.where(numbers(4, 6, seed=2) > 0, 1, -1).astype(np.float32)
+_LOG_P = -np.abs(numbers(4, 1, 3)) - 1
+_PADS = (("Constant", ", 0.5"), ("Reflection", ""), ("Replication", ""))
+_PADDED = ((1, _SEQUENCES), (2, _IMAGES), (3, numbers(1, 2, 3, 3, 3)))
 
 _OF_NUMBERS = """
     ReLU ReLU6 LeakyReLU ELU CELU SeLU GELU FastGelu SiLU Mish HSwish HSigmoid Hardtanh HShrink
@@ -106,6 +109,47 @@ CASES = [
     Case("nn.BCELoss()", (_SHARES, np.abs(_ROWS))),
     Case("nn.KLDivLoss('batchmean')", (_ROWS, _SHARES)),
     Case("nn.CosineEmbeddingLoss()", (_ROWS, _SHARES, np.array([1, -1, 1, -1], np.int32))),
+    Case("nn.CentralCrop(0.5)", (_IMAGES,)),
+    Case("nn.ChannelShuffle(2)", (_IMAGES,)),
+    Case("nn.Conv2dBnAct(4, 2, 2, has_bn=True, activation='relu')", (_IMAGES,)),
+    Case("nn.DenseBnAct(6, 3, has_bn=True, activation='relu')", (_ROWS,)),
+    Case("nn.MatMul(transpose_x2=True)", (_ROWS, _ROWS)),
+    Case("nn.Moments(0)", (_ROWS,)),
+    Case("nn.Norm(1)", (_ROWS,)),
+    Case("nn.PixelShuffle(2)", (_IMAGES,)),
+    Case("nn.PixelUnshuffle(2)", (_SEQUENCES[:, :, :, None].repeat(2, 3),)),
+    Case("nn.ReduceLogSumExp(1)", (_ROWS,)),
+    Case("nn.Roll(1, 0)", (_ROWS,)),
+    Case("nn.RReLU()", (_ROWS,)),
+    Case("nn.SyncBatchNorm(4)", (_IMAGES,)),
+    Case("nn.Tril()", (_ROWS,)),
+    Case("nn.Triu()", (_ROWS,)),
+    Case("nn.Unflatten(1, (2, 3))", (_ROWS,)),
+    Case("nn.CTCLoss()", (_LOG_P, np.array([[1, 2]], np.int32), *[np.array([n]) for n in (4, 2)])),
+    Case("nn.DiceLoss()", (_SHARES, _SHARES)),
+    Case("nn.FocalLoss()", (_ROWS, _CLASSES[:, None])),
+    Case("nn.GaussianNLLLoss()", (_ROWS, _SHARES, _SHARES)),
+    Case("nn.MarginRankingLoss()", (_ROWS, _SHARES, _SIGNS)),
+    Case("nn.MultiLabelSoftMarginLoss()", (_ROWS, _SHARES)),
+    Case("nn.MultiMarginLoss()", (_ROWS, _CLASSES)),
+    Case("nn.PoissonNLLLoss()", (_ROWS, _SHARES)),
+    Case("nn.TripletMarginLoss()", (_ROWS, _SHARES, _SIGNS)),
+    Case("nn.TripletMarginWithDistanceLoss()", (_ROWS, _SHARES, _SIGNS)),
+    *(Case(f"nn.{name}Pad{n}d(1{more})", (x,)) for name, more in _PADS for n, x in _PADDED),
+    Case("nn.ZeroPad2d(1)", (_IMAGES,)),
+    Case("nn.Transformer(6, 2, 1, 1, 8)", (_SEQUENCES, _SEQUENCES)),
+    Case("nn.TransformerDecoder(nn.TransformerDecoderLayer(6, 2, 8), 2)", (_SEQUENCES,) * 2),
+    Case("nn.TransformerDecoderLayer(6, 2, 8)", (_SEQUENCES,) * 2),
+    Case("nn.TransformerEncoder(nn.TransformerEncoderLayer(6, 2, 8), 2)", (_SEQUENCES,)),
+    Case("nn.AdaptiveAvgPool3d(2)", (_VOLUMES,)),
+    Case("nn.AdaptiveMaxPool1d(3)", (_SEQUENCES,)),
+    Case("nn.AdaptiveMaxPool2d(2)", (_IMAGES,)),
+    Case("nn.AdaptiveMaxPool3d(2)", (_VOLUMES,)),
+    Case("nn.AvgPool3d(2)", (_VOLUMES,)),
+    Case("nn.Conv3dTranspose(4, 2, 2, has_bias=True)", (_VOLUMES,)),
+    Case("nn.LPPool1d(2, 2)", (np.abs(_SEQUENCES),)),
+    Case("nn.LPPool2d(2, 2)", (np.abs(_IMAGES),)),
+    Case("nn.MaxPool3d(2)", (_VOLUMES,)),
     *(Case(f"nn.{name}()", (_ROWS,)) for name in _OF_NUMBERS.split()),
     *(Case(f"nn.{name}()", (_ROWS, _SIGNS)) for name in _LOSSES_OF_NUMBERS.split()),
 ]

@@ -33,7 +33,25 @@ KINDS = {
     "random_ops": "Random numbers",
     "state": "Writing Parameters",
     "collectives": "Between devices",
+    "special": "Special functions and windows",
+    "linalg": "Matrices",
+    "rearranging": "Parts: picked, joined, counted",
+    "resizing": "Images in another size",
+    "volumes": "Volumes, adaptive pooling",
+    "boxes": "Boxes in images",
+    "ctc": "Labels of sequences",
+    "recurrent": "Recurrent networks",
+    "attention": "Of language models",
+    "graph_marks": "Random numbers like a Tensor",
+    "updates": "Steps of optimizers",
+    "overflow": "Overflows",
 }
+
+#: Public, and no operators.
+PLAIN = """
+    HistogramSummary ImageSummary ScalarSummary TensorSummary add_flags flash_attention_score
+    is_tensor list_len make_range mixed_precision_cast tuple_len
+"""
 
 
 def tables() -> str:
@@ -49,6 +67,8 @@ def tables() -> str:
         lines.append("")
     lines += ["## Made of others", "", "| name | |", "|---|---|"]
     for name in composite.__all__:
+        lines.append(f"| `{name}` | {_cell(_summary(getattr(ops, name)))} |")
+    for name in PLAIN.split():
         lines.append(f"| `{name}` | {_cell(_summary(getattr(ops, name)))} |")
     for name, module in sorted(UPPER.items()):
         found = getattr(importlib.import_module(module), name)

@@ -54,6 +54,26 @@ from paramesh.nn.conv import Conv1d, Conv2d, Conv3d
 from paramesh.nn.conv_transpose import Conv1dTranspose, Conv2dTranspose
 from paramesh.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
 from paramesh.nn.embedding import Embedding, EmbeddingLookup
+from paramesh.nn.fused import (
+    CentralCrop,
+    ChannelShuffle,
+    Conv2dBnAct,
+    DenseBnAct,
+    MatMul,
+    Moments,
+    Norm,
+    PixelShuffle,
+    PixelUnshuffle,
+    Range,
+    ReduceLogSumExp,
+    ResizeBilinear,
+    Roll,
+    RReLU,
+    SyncBatchNorm,
+    Tril,
+    Triu,
+    Unflatten,
+)
 from paramesh.nn.kv_cache import KVCache, reserve_caches, reset_caches
 from paramesh.nn.losses import (
     BCELoss,
@@ -73,6 +93,18 @@ from paramesh.nn.losses import (
     SoftMarginLoss,
     SoftmaxCrossEntropyWithLogits,
 )
+from paramesh.nn.margin_losses import (
+    CTCLoss,
+    DiceLoss,
+    FocalLoss,
+    GaussianNLLLoss,
+    MarginRankingLoss,
+    MultiLabelSoftMarginLoss,
+    MultiMarginLoss,
+    PoissonNLLLoss,
+    TripletMarginLoss,
+    TripletMarginWithDistanceLoss,
+)
 from paramesh.nn.normalization import (
     BatchNorm1d,
     BatchNorm2d,
@@ -82,6 +114,18 @@ from paramesh.nn.normalization import (
     InstanceNorm2d,
     InstanceNorm3d,
     LayerNorm,
+)
+from paramesh.nn.padding import (
+    ConstantPad1d,
+    ConstantPad2d,
+    ConstantPad3d,
+    ReflectionPad1d,
+    ReflectionPad2d,
+    ReflectionPad3d,
+    ReplicationPad1d,
+    ReplicationPad2d,
+    ReplicationPad3d,
+    ZeroPad2d,
 )
 from paramesh.nn.pooling import (
     AdaptiveAvgPool1d,
@@ -93,6 +137,23 @@ from paramesh.nn.pooling import (
 )
 from paramesh.nn.recurrent import GRU, LSTM, RNN
 from paramesh.nn.recurrent_cells import GRUCell, LSTMCell, RNNCell
+from paramesh.nn.transformer import (
+    Transformer,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+)
+from paramesh.nn.volumes import (
+    AdaptiveAvgPool3d,
+    AdaptiveMaxPool1d,
+    AdaptiveMaxPool2d,
+    AdaptiveMaxPool3d,
+    AvgPool3d,
+    Conv3dTranspose,
+    LPPool1d,
+    LPPool2d,
+    MaxPool3d,
+)
 
 __all__ = [
     "Cell",
@@ -196,6 +257,62 @@ __all__ = [
     "SoftMarginLoss",
     "HingeEmbeddingLoss",
     "CosineEmbeddingLoss",
+    # fused
+    "CentralCrop",
+    "ChannelShuffle",
+    "Conv2dBnAct",
+    "DenseBnAct",
+    "MatMul",
+    "Moments",
+    "Norm",
+    "PixelShuffle",
+    "PixelUnshuffle",
+    "Range",
+    "ReduceLogSumExp",
+    "ResizeBilinear",
+    "Roll",
+    "RReLU",
+    "SyncBatchNorm",
+    "Tril",
+    "Triu",
+    "Unflatten",
+    # margin losses
+    "CTCLoss",
+    "DiceLoss",
+    "FocalLoss",
+    "GaussianNLLLoss",
+    "MarginRankingLoss",
+    "MultiLabelSoftMarginLoss",
+    "MultiMarginLoss",
+    "PoissonNLLLoss",
+    "TripletMarginLoss",
+    "TripletMarginWithDistanceLoss",
+    # padding
+    "ConstantPad1d",
+    "ConstantPad2d",
+    "ConstantPad3d",
+    "ReflectionPad1d",
+    "ReflectionPad2d",
+    "ReflectionPad3d",
+    "ReplicationPad1d",
+    "ReplicationPad2d",
+    "ReplicationPad3d",
+    "ZeroPad2d",
+    # transformer
+    "Transformer",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
+    "TransformerEncoder",
+    # volumes
+    "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
+    "AvgPool3d",
+    "Conv3dTranspose",
+    "LPPool1d",
+    "LPPool2d",
+    "MaxPool3d",
 ]
 
 # Names whose homes are above this floor: imported when they are used, and not before.
@@ -214,7 +331,8 @@ _LAZY = lazy_names.homes(
             DistributedGradReducer
             DynamicLossScaleUpdateCell FixedLossScaleUpdateCell
             Metric Accuracy Loss MAE MSE TopKCategoricalAccuracy Top1CategoricalAccuracy
-            Top5CategoricalAccuracy
+            Top5CategoricalAccuracy BleuScore ConfusionMatrix CosineSimilarity Dice F1 Fbeta
+            Perplexity Precision ROC Recall auc get_metric_fn get_metrics names rearrange_inputs
         """,
         "paramesh.nn.unregistered": "UnregisteredWarning",
     }

@@ -11,6 +11,7 @@ from jax import Array
 
 from paramesh import tracebacks
 from paramesh.dtype import DType, to_dtype
+from paramesh.ops import autocast
 from paramesh.state import tracing
 from paramesh.state.protocols import State
 from paramesh.tensor.base import raw, wrap
@@ -62,10 +63,19 @@ def run(cell: Cell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         raise
 
 
-def _run(cell: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _run(cell: Cell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     frame = tracing.current()
     if frame is not None:
         frame.visit(cell)
+    fields = cell.__dict__
+    mixed = fields.get("_mixed_precision")
+    if mixed is not None:
+        with autocast.entered(mixed.rule):
+            return mixed.leaving(_hooked(cell, args, kwargs, frame))
+    return _hooked(cell, args, kwargs, frame)
+
+
+def _hooked(cell: Cell, args: tuple[Any, ...], kwargs: dict[str, Any], frame: Any) -> Any:
     fields = cell.__dict__
     for hook in fields["_forward_pre_hooks"]:
         changed = hook(cell, args)

@@ -292,6 +292,8 @@ class LayerNorm(Cell):
         self.epsilon = arguments.number(owner, "epsilon", epsilon, low=0)
         self.gamma = arguments.weight(owner, "gamma_init", gamma_init, shape, dtype, name="gamma")
         self.beta = arguments.weight(owner, "beta_init", beta_init, shape, dtype, name="beta")
+        # For subclasses, whose `construct` calls it with the input, gamma and beta.
+        self.layer_norm = ops.LayerNorm(self.begin_norm_axis, self.begin_params_axis, self.epsilon)
 
     def construct(self, input_x: TensorLike) -> Tensor:
         """(...) -> the same, of the input's element type."""

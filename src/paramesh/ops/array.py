@@ -355,7 +355,8 @@ def pad(input_x: Array, padding: Ints, mode: str = "constant", value: float | No
     Args:
         input_x: (...).
         padding: (before, after) of the last axis, then of the one before it, and so on, in one
-            flat tuple of ints; negative numbers remove elements.
+            flat tuple of ints; negative numbers remove elements. Or a pair for each axis, from the
+            first on, as in MindSpore 1.x.
         mode: `constant`, `reflect` (mirrored without the edge), `replicate` (the edge) or
             `circular`.
         value: what `constant` fills in, 0 if None.
@@ -363,7 +364,11 @@ def pad(input_x: Array, padding: Ints, mode: str = "constant", value: float | No
     Raises:
         ValueError: an unknown mode, an odd number of paddings, or more than there are axes.
     """
-    flat = ints(padding)
+    nested: Any = padding
+    if isinstance(nested, tuple | list) and nested and isinstance(nested[0], tuple | list):
+        # MindSpore 1.x: ((before, after), ...) from the first axis on.
+        nested = [size for pair in reversed(nested) for size in pair]
+    flat = ints(nested)
     if len(flat) % 2 or len(flat) > 2 * input_x.ndim:
         raise ValueError(
             f"padding must be pairs (before, after) for at most {input_x.ndim} axes, got {flat}."

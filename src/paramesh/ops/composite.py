@@ -21,6 +21,7 @@ from paramesh.ops.math import clamp
 from paramesh.tensor.argument_types import NumberLike, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.promotion import scalar_kind
+from paramesh.tensor.row_tensor import RowTensor
 
 # fmt: off
 __all__ = [
@@ -30,6 +31,9 @@ __all__ = [
 ]
 # fmt: on
 
+
+#: MindSpore has modules below this one (see `compat`).
+__path__: list[str] = []
 
 T = TypeVar("T")
 
@@ -121,8 +125,8 @@ _IS: dict[str, Callable[[Any], bool]] = {
     "Int": lambda v: scalar_kind(v) == "int" and not isinstance(v, bool),
     "Float": lambda v: scalar_kind(v) == "float",
     "Any": lambda v: True,
+    "RowTensor": lambda v: isinstance(v, RowTensor),
     # There are no values of these kinds here; scripts register them beside Tensors.
-    "RowTensor": lambda v: False,
     "COOTensor": lambda v: False,
     "CSRTensor": lambda v: False,
     "MapTensor": lambda v: False,
@@ -152,7 +156,7 @@ class MultitypeFuncGraph:
 
         Args:
             types: names (`Tensor`, `Number`, `Int`, `Float`, `Bool`, `Tuple`, `List`,
-                `Dictionary`, `String`, `Function`, `None`, `Any`) or classes. `RowTensor`,
+                `Dictionary`, `String`, `Function`, `None`, `RowTensor`, `Any`) or classes.
                 `COOTensor`, `CSRTensor` and `MapTensor` are accepted, and fit nothing.
 
         Raises:

@@ -10,6 +10,9 @@ from paramesh.ops.table import CLASSES
 
 __all__ = [name for name in names.__all__ if name not in CLASSES]  # pyright: ignore[reportUnsupportedDunderAll] - from the table
 
+#: MindSpore has modules below this one (see `compat`).
+__path__: list[str] = []
+
 _upper = upper(__name__, [n for n in UPPER if n[0].islower()], __all__)
 
 

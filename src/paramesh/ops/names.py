@@ -5,46 +5,82 @@
 from paramesh.ops import (
     activations,
     array,
+    attention,
+    boxes,
     collectives,
     composite,
     conv,
     creation,
+    ctc,
+    graph_marks,
     indexing,
+    linalg,
     losses,
     math,
     nn_ops,
+    overflow,
     pooling,
     random_ops,
+    rearranging,
+    recurrent,
     reduce,
+    resizing,
+    special,
     state,
+    updates,
+    volumes,
 )
 from paramesh.ops.activations import *
 from paramesh.ops.array import *
+from paramesh.ops.attention import *
+from paramesh.ops.boxes import *
 from paramesh.ops.collectives import *
 from paramesh.ops.composite import *
 from paramesh.ops.conv import *
 from paramesh.ops.creation import *
+from paramesh.ops.ctc import *
+from paramesh.ops.graph_marks import *
 from paramesh.ops.indexing import *
+from paramesh.ops.linalg import *
 from paramesh.ops.losses import *
 from paramesh.ops.math import *
 from paramesh.ops.nn_ops import *
+from paramesh.ops.overflow import *
 from paramesh.ops.pooling import *
 from paramesh.ops.random_ops import *
+from paramesh.ops.rearranging import *
+from paramesh.ops.recurrent import *
 from paramesh.ops.reduce import *
+from paramesh.ops.resizing import *
+from paramesh.ops.special import *
 from paramesh.ops.state import *
+from paramesh.ops.updates import *
+from paramesh.ops.volumes import *
 
 __all__: list[str] = []
 __all__ += activations.__all__
 __all__ += array.__all__
+__all__ += attention.__all__
+__all__ += boxes.__all__
 __all__ += collectives.__all__
 __all__ += composite.__all__
 __all__ += conv.__all__
 __all__ += creation.__all__
+__all__ += ctc.__all__
+__all__ += graph_marks.__all__
 __all__ += indexing.__all__
+__all__ += linalg.__all__
 __all__ += losses.__all__
 __all__ += math.__all__
 __all__ += nn_ops.__all__
+__all__ += overflow.__all__
 __all__ += pooling.__all__
 __all__ += random_ops.__all__
+__all__ += rearranging.__all__
+__all__ += recurrent.__all__
 __all__ += reduce.__all__
+__all__ += resizing.__all__
+__all__ += special.__all__
 __all__ += state.__all__
+__all__ += updates.__all__
+__all__ += volumes.__all__

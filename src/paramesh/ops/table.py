@@ -33,6 +33,7 @@ import jax
 import jax.numpy as jnp
 
 from paramesh.dtype import DType, to_dtype, x64
+from paramesh.ops import autocast
 from paramesh.parameter import Parameter
 from paramesh.state import placement, tracing
 from paramesh.tensor.base import as_value, raw, wrap
@@ -109,8 +110,13 @@ class Operator:
             given[self._many] = rest
         try:
             values, arrays = self._convert(given)
+            rule = autocast.thread.rule
+            if rule is not None:
+                values = autocast.inputs(rule, self.name, values, self.kinds)
             with x64(*arrays), broadcasting():
                 result = self._compute(values)
+            if rule is not None:
+                result = autocast.outputs(rule, self.name, result)
         except (TypeError, ValueError, IndexError, ZeroDivisionError) as error:
             _bind(name, self.compute, args, kwargs)
             if type(error) in (TypeError, ValueError, IndexError, ZeroDivisionError):

@@ -30,6 +30,7 @@ from paramesh.sampling.recipe import Initializer, Recipe, next_key
 from paramesh.state import trace_scope
 from paramesh.tensor.conversion import TensorInput, as_value
 from paramesh.tensor.jax_methods import JaxMethods
+from paramesh.tensor.method_table import TableMethods
 from paramesh.tensor.methods import ArrayMethods
 from paramesh.tensor.operators import Index
 from paramesh.tensor.promotion import cast, scalar_kind
@@ -57,7 +58,7 @@ _INSTEAD = {
 PickledTensor = tuple[bytes, str, tuple[int, ...]]
 
 
-class Tensor(ArrayMethods, JaxMethods):
+class Tensor(TableMethods, ArrayMethods, JaxMethods):
     """A multi-dimensional array of one element type.
 
     Args:

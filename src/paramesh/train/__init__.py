@@ -25,6 +25,19 @@ from paramesh.train.cells import (
     WithLossCell,
 )
 from paramesh.train.checkpoint_manager import CheckpointManager, SavedStep
+from paramesh.train.classification_metrics import (
+    F1,
+    ROC,
+    BleuScore,
+    ConfusionMatrix,
+    CosineSimilarity,
+    Dice,
+    Fbeta,
+    Perplexity,
+    Precision,
+    Recall,
+    auc,
+)
 from paramesh.train.grad_reducer import DistributedGradReducer
 from paramesh.train.metrics import (
     MAE,
@@ -35,12 +48,17 @@ from paramesh.train.metrics import (
     Top1CategoricalAccuracy,
     Top5CategoricalAccuracy,
     TopKCategoricalAccuracy,
+    get_metric_fn,
     get_metrics,
+    names,
+    rearrange_inputs,
 )
 from paramesh.train.model import Model
 from paramesh.train.model_checkpoint import CheckpointConfig, ModelCheckpoint
+from paramesh.train.monitored_callbacks import EarlyStopping, History, ReduceLROnPlateau
 from paramesh.train.nan_stop import StopAtNaN
 from paramesh.train.summary import Summary
+from paramesh.train.summary_record import SummaryCollector, SummaryRecord
 from paramesh.train.weights_and_biases import WandbLogger
 from paramesh.train.workers import first_step, pending_steps
 
@@ -75,6 +93,11 @@ __all__ = [
     "Summary",
     "StopAtNaN",
     "WandbLogger",
+    "EarlyStopping",
+    "ReduceLROnPlateau",
+    "History",
+    "SummaryRecord",
+    "SummaryCollector",
     # metrics
     "Metric",
     "Accuracy",
@@ -85,6 +108,20 @@ __all__ = [
     "Top1CategoricalAccuracy",
     "Top5CategoricalAccuracy",
     "get_metrics",
+    "get_metric_fn",
+    "names",
+    "rearrange_inputs",
+    "BleuScore",
+    "ConfusionMatrix",
+    "CosineSimilarity",
+    "Dice",
+    "F1",
+    "Fbeta",
+    "Perplexity",
+    "Precision",
+    "ROC",
+    "Recall",
+    "auc",
 ]
 
 #: MindSpore has them here, too.

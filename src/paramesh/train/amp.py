@@ -18,6 +18,7 @@ from paramesh.tensor.argument_types import TensorFunction
 from paramesh.tensor.base import Tensor, wrap
 from paramesh.tensor.promotion import cast
 from paramesh.tensor.trees import unpack
+from paramesh.train import mixed_precision as precision_rules
 from paramesh.train.cells import (
     Float32Outputs,
     TrainOneStepCell,
@@ -26,7 +27,15 @@ from paramesh.train.cells import (
     is_finite,
 )
 
-__all__ = ["all_finite", "auto_mixed_precision", "build_train_network", "mixed_precision"]
+__all__ = [
+    "all_finite",
+    "auto_mixed_precision",
+    "build_train_network",
+    "custom_mixed_precision",
+    "get_black_list",
+    "get_white_list",
+    "mixed_precision",
+]
 
 _NORMALIZATIONS = (
     normalization._BatchNorm,
@@ -36,7 +45,7 @@ _NORMALIZATIONS = (
     normalization._InstanceNorm,
 )
 
-LEVELS = ("O0", "O2", "O3")
+LEVELS = ("O0", "O1", "O2", "O3", "auto")
 
 
 def check_level(owner: str, argument: str, level: object) -> None:
@@ -45,29 +54,74 @@ def check_level(owner: str, argument: str, level: object) -> None:
         raise ValueError(f"{owner}: {argument} must be one of {LEVELS}, got {level!r}.")
 
 
-def auto_mixed_precision(network: Cell, amp_level: str = "O0") -> Cell:
-    """Have a network compute in Float16; the Parameters stay as they are.
+def auto_mixed_precision(network: Cell, amp_level: str = "O0", dtype: Any = float16) -> Cell:
+    """Have a network compute in Float16 or BFloat16; the Parameters stay as they are.
 
     Args:
         network: changed, and returned.
-        amp_level: "O0": as it is. "O2": all but BatchNorms in Float16. "O3": all of it.
+        amp_level: "O0": as it is. "O1": the Cells and operators of `get_white_list` in `dtype`, and
+            what they give in Float32 again. "auto": the products and convolutions in `dtype`, what
+            needs a wide range (exp, softmax, norms, losses) in Float32, the rest as it comes.
+            "O2": all but BatchNorms in `dtype`. "O3": all of it. Of "O2" and "O3" the network's
+            outputs are Float32.
+        dtype: Float16 or BFloat16.
 
     Raises:
-        TypeError: `network` is not a Cell.
-        ValueError: an unknown level.
+        TypeError: `network` is no Cell.
+        ValueError: another level or element type.
     """
-    if not isinstance(network, Cell):
-        raise TypeError(
-            f"auto_mixed_precision: network must be a Cell, got {type(network).__name__}."
-        )
+    _check("auto_mixed_precision", network, dtype)
     check_level("auto_mixed_precision", "amp_level", amp_level)
+    kind = to_dtype(dtype)
     if amp_level == "O0":
         return network
+    if amp_level == "O1":
+        return precision_rules.by_white_list(network, get_white_list(), kind)
+    if amp_level == "auto":
+        return precision_rules.by_operators(network, kind)
     norms = (BatchNorm1d, BatchNorm2d, BatchNorm3d) if amp_level == "O2" else ()
-    # Each Cell is set: the one after a BatchNorm has to cast its output.
-    for _, cell in network.cells_and_names():
-        cell.to_float(float32 if isinstance(cell, norms) else float16)
-    return network
+    return precision_rules.all_but(network, norms, kind)
+
+
+def custom_mixed_precision(
+    network: Cell, *, white_list: Any = None, black_list: Any = None, dtype: Any = float16
+) -> Cell:
+    """Have chosen Cells and operators of a network compute in another element type.
+
+    Args:
+        network: changed, and returned.
+        white_list: Cell and operator classes that compute in `dtype`; see `get_white_list`.
+        black_list: or Cell classes that do not, whereas all others do; see `get_black_list`.
+        dtype: Float16 or BFloat16.
+
+    Raises:
+        TypeError: `network` is no Cell, or a list holds something else.
+        ValueError: both lists, or none; another element type.
+    """
+    _check("custom_mixed_precision", network, dtype)
+    if (white_list is None) == (black_list is None):
+        raise ValueError("custom_mixed_precision: give either white_list or black_list.")
+    kind = to_dtype(dtype)
+    if white_list is not None:
+        return precision_rules.by_white_list(network, white_list, kind)
+    return precision_rules.all_but(network, tuple(black_list), kind)
+
+
+def get_white_list() -> list[Any]:
+    """The Cells and class operators that compute in Float16 at "O1", in a new list."""
+    return list(precision_rules.WHITE)
+
+
+def get_black_list() -> list[Any]:
+    """The Cells that stay in Float32 at "O2", and LayerNorm, in a new list."""
+    return list(precision_rules.BLACK)
+
+
+def _check(owner: str, network: Any, dtype: Any) -> None:
+    if not isinstance(network, Cell):
+        raise TypeError(f"{owner}: network must be a Cell, got {type(network).__name__}.")
+    if to_dtype(dtype) not in (float16, bfloat16):
+        raise ValueError(f"{owner}: dtype must be float16 or bfloat16, got {dtype}.")
 
 
 def mixed_precision(network: Cell, dtype: Any = bfloat16) -> Cell:
@@ -141,6 +195,13 @@ def build_train_network(
     if update is None:
         return TrainOneStepCell(body, optimizer, sens=loss_scale_manager.get_loss_scale())
     return TrainOneStepWithLossScaleCell(body, optimizer, update)
+
+
+def keep_batchnorm(network: Cell, in_float32: bool) -> None:
+    """Have the BatchNorms of a network of level "O2" or "O3" compute in Float32, or as the rest."""
+    for _, cell in network.cells_and_names():
+        if isinstance(cell, BatchNorm1d | BatchNorm2d | BatchNorm3d):
+            cell.to_float(float32 if in_float32 else float16)
 
 
 def with_loss(network: Cell, loss_fn: TensorFunction | None, level: str) -> Cell:

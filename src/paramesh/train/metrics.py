@@ -8,7 +8,9 @@ Source: MindSpore's metrics of these names.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+import importlib
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -247,12 +249,26 @@ def _counted(metric: Metric, count: int) -> int:
     return count
 
 
+#: Metrics of other modules here, which are loaded when somebody asks for one by name.
+_ELSEWHERE = {
+    "F1": "F1",
+    "bleu_score": "BleuScore",
+    "confusion_matrix": "ConfusionMatrix",
+    "cosine_similarity": "CosineSimilarity",
+    "dice": "Dice",
+    "perplexity": "Perplexity",
+    "precision": "Precision",
+    "recall": "Recall",
+    "roc": "ROC",
+}
+
 _BY_NAME: dict[str, type[Metric]] = {
     "accuracy": Accuracy,
     "acc": Accuracy,
     "loss": Loss,
     "mae": MAE,
     "mse": MSE,
+    "topk": TopKCategoricalAccuracy,
     "top_1_accuracy": Top1CategoricalAccuracy,
     "top_5_accuracy": Top5CategoricalAccuracy,
 }
@@ -280,7 +296,37 @@ def get_metrics(metrics: object) -> dict[str, Metric]:
         raise TypeError(f"metrics must be a dict or a set of names, got {metrics!r}.")
     found: dict[str, Metric] = {}
     for name in metrics:
-        if name not in _BY_NAME:
-            raise ValueError(f"No metric is called {name!r}. There are {', '.join(_BY_NAME)}.")
-        found[name] = _BY_NAME[name]()
+        found[name] = get_metric_fn(name)
     return found
+
+
+def names() -> list[str]:
+    """The names that metrics are asked for by, sorted."""
+    return sorted({*_BY_NAME, *_ELSEWHERE})
+
+
+def get_metric_fn(name: str, *args: Any, **kwargs: Any) -> Metric:
+    """A new metric by its name, made with these arguments.
+
+    Raises:
+        ValueError: no metric has that name.
+    """
+    kind = _BY_NAME.get(name)
+    if name in _ELSEWHERE:
+        module = importlib.import_module("paramesh.train.classification_metrics")
+        kind = getattr(module, _ELSEWHERE[name])
+    if kind is None:
+        raise ValueError(f"No metric is called {name!r}. There are {', '.join(names())}.")
+    return kind(*args, **kwargs)
+
+
+def rearrange_inputs(func: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator for `update` of a metric: it gets the inputs that `set_indexes` chose."""
+
+    @functools.wraps(func)
+    def update(self: Metric, *inputs: Any) -> Any:
+        if self.indexes is not None:
+            inputs = tuple(inputs[i] for i in self.indexes)
+        return func(self, *inputs)
+
+    return update

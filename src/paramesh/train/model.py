@@ -7,7 +7,7 @@ them, so that the next step is on its way while the last one is computed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ import optax
 
 from paramesh import context, lazy_names
 from paramesh.checkpoint import load_checkpoint
+from paramesh.context import ParallelMode as ParallelMode
 from paramesh.errors import ParameterStateError
 from paramesh.nn.cell import Cell
 from paramesh.optim import LossScaleManager, Optimizer
@@ -71,6 +72,9 @@ class Model:
             and losses are computed in Float32.
         loss_scale_manager: multiplies the loss, against gradients that vanish in Float16.
         boost_level: MindSpore's; "O0" only.
+        keep_batchnorm_fp32: whether BatchNorms compute in Float32 at "O2" and "O3"; None: as the
+            level says.
+        boost_config_dict: MindSpore's, without effect: `boost_level` is "O0".
 
     Raises:
         TypeError, ValueError: an argument of the wrong type.
@@ -87,6 +91,8 @@ class Model:
         amp_level: str = "O0",
         loss_scale_manager: LossScaleManager | None = None,
         boost_level: str = "O0",
+        keep_batchnorm_fp32: bool | None = None,
+        boost_config_dict: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(network, Cell):
             raise TypeError(f"Model: network must be a Cell, got {type(network).__name__}.")
@@ -120,6 +126,8 @@ class Model:
         self._metrics = get_metrics(metrics)
         self._level = amp_level
         amp.auto_mixed_precision(network, amp_level)
+        if keep_batchnorm_fp32 is not None and amp_level in ("O2", "O3"):
+            amp.keep_batchnorm(network, keep_batchnorm_fp32)
         self._train_network = self._build_train(loss_scale_manager)
         self._indexes = list(eval_indexes) if eval_indexes is not None else [0, 1, 2]
         self._eval_network = eval_network

@@ -31,6 +31,11 @@ class CheckpointConfig:
         append_info: "epoch_num", "step_num", and dicts for `append_dict`.
         exception_save: save when training ends with an error, too; not with several processes,
             of which one alone may have it.
+        integrated_save: MindSpore's; a Parameter that is cut over devices is saved as a whole in
+            any case, and slice by slice with `format="sharded"`.
+        enc_key: not offered.
+        enc_mode: not offered.
+        keep_checkpoint_per_n_minutes: not offered, but 0.
         async_save: write in a thread (see `save_checkpoint`).
         crc_check: keep checksums in the files.
         format: "safetensors" (None), "ckpt" or "sharded".
@@ -47,6 +52,10 @@ class CheckpointConfig:
         saved_network: Cell | None = None,
         append_info: Iterable[Any] = (),
         exception_save: bool = False,
+        integrated_save: bool = True,
+        enc_key: bytes | None = None,
+        enc_mode: str = "AES-GCM",
+        keep_checkpoint_per_n_minutes: float = 0,
         *,
         async_save: bool = False,
         crc_check: bool = False,
@@ -61,6 +70,13 @@ class CheckpointConfig:
             kinds = (int, float) if name.endswith("seconds") else (int,)
             if not isinstance(number, kinds) or isinstance(number, bool) or number < 0:
                 raise ValueError(f"CheckpointConfig: {name} must be 0 or more, got {number!r}.")
+        if enc_key is not None:
+            raise ValueError("CheckpointConfig: enc_key is not offered: files are not encrypted.")
+        if keep_checkpoint_per_n_minutes:
+            raise ValueError(
+                "CheckpointConfig: keep_checkpoint_per_n_minutes is not offered: give "
+                "keep_checkpoint_max, or save_checkpoint_seconds."
+            )
         if saved_network is not None and not isinstance(saved_network, Cell):
             raise TypeError(
                 f"CheckpointConfig: saved_network must be a Cell, got {saved_network!r}."

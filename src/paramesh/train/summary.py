@@ -9,6 +9,12 @@ from typing import Any
 import numpy as np
 
 from paramesh.train.callbacks import Callback, RunContext, loss_number
+from paramesh.train.summary_record import SummaryRecord
+
+__all__ = ["Summary", "SummaryRecord"]
+
+#: MindSpore has modules below this one (see `compat`).
+__path__: list[str] = []
 
 
 class Summary(Callback):

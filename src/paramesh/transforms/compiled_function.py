@@ -22,7 +22,9 @@ from paramesh import random, tracebacks
 from paramesh._compat.jax import NOT_FINITE
 from paramesh.array_types import ArrayLike
 from paramesh.dtype import is_64bit
+from paramesh.errors import TraceError
 from paramesh.parameter import Parameter, Pool, form_waiting
+from paramesh.providers import providers
 from paramesh.state import placement, trace_scope, tracing
 from paramesh.tensor.promotion import scalar_kind
 from paramesh.transforms.call_arguments import parse_call
@@ -106,6 +108,9 @@ class CompiledFunction:
             except Superseded:  # another thread changed the network in the meantime
                 continue
             except Exception as error:
+                # A condition over Tensors: converted, if it can be, and traced anew.
+                if isinstance(error, TraceError) and providers.convert_control_flow(error):
+                    continue
                 tracebacks.shorten(error)
                 raise
             finally:  # see `tracing.public_call`

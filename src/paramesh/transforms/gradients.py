@@ -17,6 +17,7 @@ import jax
 from paramesh import context
 from paramesh.array_types import Tree
 from paramesh.dtype import int64, is_64bit, watch_64bit, x64
+from paramesh.ops import overflow
 from paramesh.parameter import Parameter
 from paramesh.state import placement, tracing
 from paramesh.tensor.base import Tensor, raw, wrap
@@ -90,6 +91,7 @@ class GradientFunction:
         value, aux, by_input, by_variable = _gradients(
             self.fn, args, kwargs, positions, variables, sens, self._has_aux
         )
+        overflow.saw([*(raw(g) for g in by_input), *by_variable])
         by_weight = [
             _hooked(w, wrap(g)) for w, g in zip(weights, of_weights(by_variable), strict=True)
         ]

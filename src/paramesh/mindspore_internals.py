@@ -1,0 +1,205 @@
+"""What scripts import of the inside of MindSpore, and what each is here.
+
+None of it is MindSpore's interface; scripts of public repositories use it all the same. `compat`
+has the paths.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from paramesh import context, ops
+from paramesh.nn.cell import Cell
+from paramesh.nn.losses import LossBase
+from paramesh.parameter import Parameter
+from paramesh.tensor.base import Tensor
+from paramesh.train.callbacks import Facts, first_loss
+from paramesh.transforms import cond
+
+__all__ = [
+    "GradientAccumulation",
+    "InternalCallbackParam",
+    "_InternalCallbackParam",
+    "_Loss",
+    "_VirtualDatasetCell",
+    "_function_forbid_reuse",
+    "_get_mode",
+    "_handle_loss",
+    "_load_dismatch_prefix_params",
+    "_pynative_executor",
+    "_update_param",
+    "cell_attr_register",
+    "gradient_accumulation_op",
+    "gradient_clear_op",
+    "opt_init_args_register",
+]
+
+#: MindSpore has modules below it (see `compat`).
+__path__: list[str] = []
+
+_logger = logging.getLogger("paramesh")
+
+#: `cb_params` under MindSpore's name of their class.
+InternalCallbackParam = _InternalCallbackParam = Facts
+_Loss = LossBase
+
+
+def cell_attr_register(fn: Any = None, attrs: Any = None) -> Any:
+    """The `__init__` itself, as a decorator: graphs are not shared by a Cell's attributes here."""
+    return (lambda given: given) if fn is None else fn
+
+
+def opt_init_args_register(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator of an optimizer's `__init__`, which keeps its arguments in `init_args`."""
+
+    @functools.wraps(fn)
+    def made(self: Any, *args: Any, **kwargs: Any) -> None:
+        object.__setattr__(self, "init_args", {"args": args, **kwargs})
+        fn(self, *args, **kwargs)
+
+    return made
+
+
+def _function_forbid_reuse(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """The function itself, as a decorator."""
+    return fn
+
+
+def _get_mode() -> int:
+    """GRAPH_MODE or PYNATIVE_MODE, as it is set."""
+    return context.get_context("mode")
+
+
+class _Executor:
+    """MindSpore's queue of operators, of which scripts wait for the end."""
+
+    def sync(self) -> None:
+        """Wait for what the devices are doing."""
+        jax.effects_barrier()
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"_pynative_executor is the inside of MindSpore: of it there is sync() here, not "
+            f"{name!r}."
+        )
+
+
+_pynative_executor = _Executor()
+
+
+def _handle_loss(loss: Any) -> float:
+    """The loss among what a training Cell returned, as a number."""
+    return float(np.mean(np.asarray(first_loss(loss)), dtype=np.float64))
+
+
+def _update_param(param: Parameter, new_param: Any, strict_load: bool = False) -> None:
+    """Give a Parameter the value of another one, by the rules of `set_data`.
+
+    Raises:
+        ParameterShapeError, ParameterDtypeError: it does not fit.
+    """
+    param.set_data(new_param if isinstance(new_param, Tensor) else Tensor(new_param))
+
+
+def _load_dismatch_prefix_params(
+    net: Cell,
+    parameter_dict: Mapping[str, Any],
+    param_not_load: list[str],
+    strict_load: bool = False,
+) -> None:
+    """Load Parameters whose names differ from those of the file by one prefix.
+
+    Args:
+        net: the network.
+        parameter_dict: {name: Parameter}.
+        param_not_load: names of the network that were not loaded; those loaded are taken out.
+        strict_load: MindSpore's, without effect: values have to fit in any case.
+    """
+    if not param_not_load or not parameter_dict:
+        return
+    longest = max(parameter_dict, key=len)
+    mine = {param.name: param for param in net.get_parameters()}
+    for name in list(param_not_load):
+        if name.endswith(longest):
+            prefix = name.removesuffix(longest)
+            break
+    else:
+        return
+    for name in list(param_not_load):
+        found = parameter_dict.get(name.removeprefix(prefix))
+        if name.startswith(prefix) and found is not None and name in mine:
+            _update_param(mine[name], found)
+            param_not_load.remove(name)
+
+
+class _VirtualDatasetCell(Cell):
+    """A network that is given the batch as its data: here each program is."""
+
+    def __init__(self, backbone: Cell) -> None:
+        super().__init__(auto_prefix=False)
+        self._backbone = backbone
+
+    def construct(self, *inputs: Any) -> Any:
+        """What the network gives."""
+        return self._backbone(*inputs)
+
+
+# Gradients of several batches, as MindSpore's `boost` adds them up.
+
+gradient_accumulation_op = ops.MultitypeFuncGraph("gradient_accumulation_op")
+gradient_clear_op = ops.MultitypeFuncGraph("gradient_clear_op")
+
+
+@gradient_accumulation_op.register("Number", "Tensor", "Tensor")
+def _accumulate(accumulation_step: Any, cumulative_grad: Parameter, grad: Any) -> Any:
+    """Add a part of a gradient to a Parameter."""
+    return ops.assign_add(cumulative_grad, grad / accumulation_step)
+
+
+@gradient_clear_op.register("Tensor")
+def _clear(cumulative_grad: Parameter) -> Any:
+    """Set a Parameter to zeros."""
+    return ops.assign(cumulative_grad, ops.zeros_like(cumulative_grad))
+
+
+class GradientAccumulation(Cell):
+    """Adds gradients up, and calls the optimizer with their mean after so many.
+
+    Args:
+        max_accumulation_step: how many.
+        optimizer: is called with the mean.
+    """
+
+    def __init__(self, max_accumulation_step: int, optimizer: Any) -> None:
+        super().__init__()
+        if not isinstance(max_accumulation_step, int) or max_accumulation_step < 1:
+            raise ValueError(
+                "GradientAccumulation: max_accumulation_step must be an int from 1, got "
+                f"{max_accumulation_step!r}."
+            )
+        self._max_accumulation_step = max_accumulation_step
+        self.optimizer = optimizer
+        self._grad_accumulation = optimizer.parameters.clone(
+            prefix="grad_accumulation", init="zeros"
+        )
+        self._accumulation_step = Parameter(Tensor(0), name="accumulation_step")
+
+    def construct(self, loss: Any, grads: Any) -> Any:
+        """The loss, as it came."""
+        step = ops.assign_add(self._accumulation_step, 1)
+        for total, grad in zip(self._grad_accumulation, grads, strict=True):
+            ops.assign_add(total, grad / self._max_accumulation_step)
+        cond(step == self._max_accumulation_step, self._update, lambda: None)
+        return loss
+
+    def _update(self) -> None:
+        self.optimizer(tuple(Tensor(total) for total in self._grad_accumulation))
+        for total in self._grad_accumulation:
+            ops.assign(total, ops.zeros_like(total))
+        ops.assign(self._accumulation_step, 0)

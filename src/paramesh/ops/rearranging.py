@@ -1,0 +1,693 @@
+"""Parts of Tensors picked, joined, counted and written: what `array` and `indexing` leave out."""
+
+import itertools
+import operator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from paramesh.dtype import float32, int32, int64, to_dtype, x64
+from paramesh.ops.array import Ints, axis_in, ints
+from paramesh.ops.conv import pads_of, pair
+from paramesh.ops.table import Array, Arrays, Dtype, Floating, alias, function, primitive
+from paramesh.parameter import Parameter
+from paramesh.tensor.base import raw
+from paramesh.tensor.promotion import cast
+
+# fmt: off
+__all__ = [
+    "narrow", "diagonal", "ravel", "moveaxis", "rot90", "fliplr", "flipud", "t", "expand", "vstack",
+    "hstack", "dstack", "column_stack", "row_stack", "atleast_1d", "atleast_2d", "atleast_3d",
+    "tensor_split", "hsplit", "vsplit", "dsplit", "cartesian_prod", "combinations", "argwhere",
+    "take", "tensor_scatter_elements", "TensorScatterElements", "scatter",
+    "index_add", "IndexAdd", "index_fill", "IndexFill", "unsorted_segment_prod",
+    "UnsortedSegmentProd", "unique_consecutive", "UniqueConsecutive", "bincount", "Bincount",
+    "histc",
+    "bucketize", "searchsorted", "SearchSorted", "diff", "trapz", "cummax", "cummin", "Cummax",
+    "Cummin",
+    "logcumsumexp", "median", "nansum", "nanmean", "quantile", "nanquantile", "aminmax", "std_mean",
+    "var_mean", "unfold", "fold", "logspace", "top_k", "scalar_to_array", "array_to_scalar",
+    "Roll", "rolled", "select_scatter", "confusion_matrix", "ConfusionMatrix", "slice_scatter",
+]
+# fmt: on
+
+
+# Other views.
+
+
+@function
+def narrow(input: Array, axis: int, start: int, length: int) -> Any:
+    """Elements start to start + length - 1 along an axis."""
+    at = axis_in(axis, input.ndim)
+    if not 0 <= start <= start + length <= input.shape[at]:
+        raise ValueError(
+            f"elements {start} to {start + length} are outside the {input.shape[at]} of axis {at}."
+        )
+    return jax.lax.slice_in_dim(input, start, start + length, axis=at)
+
+
+@function
+def diagonal(input: Array, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Any:
+    """The diagonals of two axes, as a new last axis."""
+    return jnp.diagonal(input, offset, dim1, dim2)
+
+
+@function
+def ravel(input: Array) -> Any:
+    """All elements in one axis."""
+    return jnp.ravel(input)
+
+
+@function
+def moveaxis(x: Array, source: Ints, destination: Ints) -> Any:
+    """Axes moved to other places, the others keeping their order."""
+    return jnp.moveaxis(x, ints(source), ints(destination))
+
+
+@function
+def rot90(input: Array, k: int, dims: Ints) -> Any:
+    """Turned by k right angles in the plane of two axes."""
+    return jnp.rot90(input, k, ints(dims))
+
+
+@function
+def fliplr(input: Array) -> Any:
+    """Reversed along axis 1."""
+    return jnp.fliplr(input)
+
+
+@function
+def flipud(input: Array) -> Any:
+    """Reversed along axis 0."""
+    return jnp.flipud(input)
+
+
+@function
+def t(input: Array) -> Any:
+    """A matrix transposed: (n, m) -> (m, n); a vector as it is."""
+    if input.ndim > 2:
+        raise ValueError(f"t takes at most two axes, got {tuple(input.shape)}.")
+    return input.T
+
+
+@function
+def expand(input_x: Array, size: Ints) -> Any:
+    """Repeated along new axes and axes of size 1 up to `size`; -1 keeps the size of that axis."""
+    wanted = ints(size)
+    new = len(wanted) - input_x.ndim
+    sizes = [input_x.shape[i - new] if n == -1 and i >= new else n for i, n in enumerate(wanted)]
+    return jnp.broadcast_to(input_x, sizes)
+
+
+def _atleast(fn: Any) -> Any:
+    def compute(inputs: Any) -> Any:
+        if isinstance(inputs, tuple | list):
+            return tuple(fn(raw(x)) for x in inputs)
+        return fn(raw(inputs))
+
+    compute.__name__ = compute.__qualname__ = fn.__name__
+    compute.__module__ = __name__
+    compute.__doc__ = f"At least {fn.__name__[8]} axes, new ones of size 1; of one or several."
+    return function(compute)
+
+
+atleast_1d, atleast_2d, atleast_3d = map(_atleast, (jnp.atleast_1d, jnp.atleast_2d, jnp.atleast_3d))
+
+
+# Joined and cut.
+
+
+@function
+def vstack(inputs: Arrays) -> Any:
+    """Joined along the first axis; vectors as rows."""
+    return jnp.vstack(inputs)
+
+
+row_stack = alias("row_stack", vstack)
+
+
+@function
+def hstack(tensors: Arrays) -> Any:
+    """Joined along axis 1; vectors along their one."""
+    return jnp.hstack(tensors)
+
+
+@function
+def dstack(tensors: Arrays) -> Any:
+    """Joined along axis 2, which is made where it is not there."""
+    return jnp.dstack(tensors)
+
+
+@function
+def column_stack(tensors: Arrays) -> Any:
+    """Joined along axis 1; vectors as columns."""
+    return jnp.column_stack(tensors)
+
+
+@function
+def tensor_split(input: Array, indices_or_sections: Any, axis: int = 0) -> Any:
+    """Cut along an axis: into so many parts, or in front of these elements."""
+    where = indices_or_sections
+    return tuple(jnp.array_split(input, where if isinstance(where, int) else list(where), axis))
+
+
+@function
+def hsplit(input: Array, indices_or_sections: Any) -> Any:
+    """`tensor_split` along axis 1; of vectors along their one."""
+    return tuple(jnp.array_split(input, indices_or_sections, 1 if input.ndim > 1 else 0))
+
+
+@function
+def vsplit(input: Array, indices_or_sections: Any) -> Any:
+    """`tensor_split` along axis 0."""
+    return tuple(jnp.array_split(input, indices_or_sections, 0))
+
+
+@function
+def dsplit(input: Array, indices_or_sections: Any) -> Any:
+    """`tensor_split` along axis 2."""
+    return tuple(jnp.array_split(input, indices_or_sections, 2))
+
+
+@function
+def cartesian_prod(*inputs: Any) -> Any:
+    """All combinations of one element of each vector: (n,), (m,) -> (n * m, 2)."""
+    values = [raw(x) for x in inputs]
+    if len(values) == 1:
+        return values[0]
+    mesh = jnp.meshgrid(*values, indexing="ij")
+    return jnp.stack([part.reshape(-1) for part in mesh], -1)
+
+
+@function
+def combinations(input: Array, r: int = 2, with_replacement: bool = False) -> Any:
+    """All combinations of r elements of a vector: (n,) -> (number of them, r)."""
+    choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
+    rows = list(choose(range(input.shape[0]), r))
+    return input[np.asarray(rows, np.int32).reshape(len(rows), r)]
+
+
+# Picked and written.
+
+
+@function
+def argwhere(input: Array) -> Any:
+    """The places of all elements but zeros: (n, axes), Int64; outside of programs only."""
+    return cast(jnp.argwhere(input), int64)
+
+
+@function
+def take(input: Array, index: Array) -> Any:
+    """Elements of the flattened Tensor: of the shape of `index`."""
+    return jnp.take(input.reshape(-1), index)
+
+
+def _scattered(x: Any, axis: int, index: Any, values: Any, how: str) -> Any:
+    axis = axis_in(axis, x.ndim)
+    if how not in ("none", "add"):
+        raise ValueError(f"reduction must be 'none' or 'add', got {how!r}.")
+    at = list(jnp.indices(index.shape, sparse=True))
+    at[axis] = jnp.where(index < 0, index + x.shape[axis], index)
+    place = x.at[tuple(at)]
+    values = values.astype(x.dtype)
+    return place.add(values) if how == "add" else place.set(values)
+
+
+@function
+def tensor_scatter_elements(
+    input_x: Array, indices: Array, updates: Array, axis: int = 0, reduction: str = "none"
+) -> Any:
+    """Elements written along an axis: out[..., indices[i, j], ...] = updates[i, j].
+
+    Args:
+        input_x: (...).
+        indices: of as many axes, places along `axis`.
+        updates: of the shape of `indices`.
+        axis: the axis.
+        reduction: `none`: written; `add`: added.
+    """
+    return _scattered(input_x, axis, indices, updates, reduction)
+
+
+TensorScatterElements = primitive(
+    "TensorScatterElements",
+    tensor_scatter_elements,
+    lambda axis=0, reduction="none": {"axis": axis, "reduction": reduction},
+)
+
+
+@function
+def scatter(input: Array, axis: int, index: Array, src: Array) -> Any:
+    """`tensor_scatter_elements` with its arguments in another order; `src` may be a number."""
+    values = jnp.broadcast_to(src, index.shape) if src.ndim == 0 else src
+    if values.shape != index.shape:
+        values = values[tuple(slice(n) for n in index.shape)]
+    return _scattered(input, axis, index, values, "none")
+
+
+@function
+def index_add(
+    x: Any,
+    indices: Array,
+    y: Array,
+    axis: int,
+    use_lock: bool = True,
+    check_index_bound: bool = True,
+) -> Any:
+    """Parts added to those at `indices` along an axis; a Parameter `x` is written, as in MindSpore.
+
+    Args:
+        x: a Parameter or Tensor.
+        indices: (n,).
+        y: as `x`, with n along the axis.
+        axis: the axis.
+        use_lock: MindSpore's, without effect.
+        check_index_bound: MindSpore's; indices outside are left out.
+    """
+    value = raw(x)
+    at = axis_in(axis, value.ndim)
+    where = (slice(None),) * at + (indices,)
+    out = value.at[where].add(y.astype(value.dtype))
+    if isinstance(x, Parameter):
+        x.assign(out)
+    return out
+
+
+IndexAdd = primitive(
+    "IndexAdd",
+    index_add,
+    lambda axis, use_lock=True, check_index_bound=True: dict(axis=axis),
+)
+
+
+@function
+def index_fill(x: Array, axis: int, index: Array, value: Any) -> Any:
+    """One number written to all parts at `index` along an axis."""
+    at = axis_in(axis, x.ndim)
+    return x.at[(slice(None),) * at + (index,)].set(jnp.asarray(raw(value), x.dtype))
+
+
+IndexFill = primitive("IndexFill", index_fill)
+
+
+@function
+def select_scatter(input: Array, src: Array, axis: int, index: int) -> Any:
+    """`src` written to place `index` along an axis."""
+    at = axis_in(axis, input.ndim)
+    return input.at[(slice(None),) * at + (index,)].set(src.astype(input.dtype))
+
+
+@function
+def slice_scatter(
+    input: Array,
+    src: Array,
+    axis: int = 0,
+    start: int | None = None,
+    end: int | None = None,
+    step: int = 1,
+) -> Any:
+    """`src` written to a slice along an axis."""
+    at = axis_in(axis, input.ndim)
+    return input.at[(slice(None),) * at + (slice(start, end, step),)].set(src.astype(input.dtype))
+
+
+@function
+def unsorted_segment_prod(x: Array, segment_ids: Array, num_segments: int) -> Any:
+    """The product of the rows of each segment; of none 1: (n, ...) and (n,) -> (segments, ...)."""
+    size = operator.index(num_segments)
+    rows = x.reshape(-1, *x.shape[segment_ids.ndim :])
+    return jax.ops.segment_prod(rows, segment_ids.reshape(-1), size)
+
+
+UnsortedSegmentProd = primitive("UnsortedSegmentProd", unsorted_segment_prod)
+
+
+@function
+def unique_consecutive(
+    input: Array, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+) -> Any:
+    """The first of each run of equal elements (or parts along an axis); outside of programs only.
+
+    Args:
+        input: (...).
+        return_inverse: also which run each element is in, Int64.
+        return_counts: also how long each run is, Int64.
+        dim: the axis; None: of the flattened Tensor.
+    """
+    value = np.asarray(input)
+    parts = value.reshape(-1) if dim is None else np.moveaxis(value, dim, 0)
+    rows = parts.reshape(parts.shape[0], -1)
+    new = np.ones(len(rows), bool)
+    new[1:] = (rows[1:] != rows[:-1]).any(1)
+    out: list[Any] = [parts[new] if dim is None else np.moveaxis(parts[new], 0, dim)]
+    if return_inverse:
+        run = np.cumsum(new) - 1
+        out.append((run.reshape(value.shape) if dim is None else run).astype(np.int64))
+    if return_counts:
+        out.append(np.diff(np.append(np.flatnonzero(new), len(rows))).astype(np.int64))
+    with x64(int64):
+        found = tuple(jnp.asarray(part) for part in out)
+    return found[0] if len(found) == 1 else found
+
+
+UniqueConsecutive = primitive(
+    "UniqueConsecutive",
+    unique_consecutive,
+    lambda return_inverse=False, return_counts=False, dim=None: dict(
+        return_inverse=return_inverse, return_counts=return_counts, dim=dim
+    ),
+)
+
+
+# Counted.
+
+
+@function
+def bincount(input: Array, weights: Array = None, minlength: int = 0) -> Any:
+    """How often each number from 0 on is there, Float32; outside of programs only: (n,) -> (m,)."""
+    return cast(jnp.bincount(input, weights, minlength=minlength), float32)
+
+
+Bincount = primitive("Bincount", bincount)
+
+
+@function
+def histc(input: Array, bins: int = 100, min: Any = 0.0, max: Any = 0.0) -> Any:
+    """How many elements are in each of equal intervals: (...) -> (bins,).
+
+    Args:
+        input: numbers.
+        bins: how many intervals.
+        min: where the first begins; 0 for both: the smallest element.
+        max: where the last ends; 0 for both: the largest element.
+    """
+    span = (jnp.min(input), jnp.max(input)) if min == max == 0 else (min, max)
+    low, high = (jnp.asarray(edge, jnp.float32) for edge in span)
+    inside = (input >= low) & (input <= high)
+    at = jnp.floor((input - low) / (high - low) * bins).astype(jnp.int32)
+    at = jnp.where(inside, jnp.clip(at, 0, bins - 1), bins)
+    counts = jnp.zeros(bins, jnp.int32).at[at.reshape(-1)].add(1, mode="drop")
+    return counts.astype(input.dtype)
+
+
+@function
+def bucketize(input: Array, boundaries: Any, *, right: bool = False) -> Any:
+    """Between which boundaries each element is, Int32: (...) -> (...).
+
+    Args:
+        input: numbers.
+        boundaries: growing numbers.
+        right: whether an element equal to a boundary is behind it.
+    """
+    edges = jnp.asarray(raw(boundaries) if hasattr(boundaries, "shape") else list(boundaries))
+    found = jnp.searchsorted(edges.astype(jnp.float32), input, side="right" if right else "left")
+    return cast(found, int32)
+
+
+@function
+def searchsorted(
+    sorted_sequence: Array,
+    values: Array,
+    *,
+    out_int32: bool = False,
+    right: bool = False,
+    side: str | None = None,
+    sorter: Array = None,
+) -> Any:
+    """Where values go in sorted sequences: (..., n) and (..., m) -> (..., m).
+
+    Args:
+        sorted_sequence: grows along the last axis.
+        values: what is looked for.
+        out_int32: Int32 instead of Int64.
+        right: behind equal elements instead of in front of them.
+        side: `left` or `right`, as `right`.
+        sorter: indices that sort `sorted_sequence`.
+    """
+    if side is not None and side not in ("left", "right"):
+        raise ValueError(f"side must be 'left' or 'right', got {side!r}.")
+    behind = "right" if right or side == "right" else "left"
+    rows = sorted_sequence
+    if sorter is not None:
+        rows = jnp.take_along_axis(rows, sorter, -1)
+    if rows.ndim == 1:
+        found = jnp.searchsorted(rows, values, side=behind)
+    else:
+        flat = rows.reshape(-1, rows.shape[-1]), values.reshape(-1, values.shape[-1])
+        found = jax.vmap(lambda a, v: jnp.searchsorted(a, v, side=behind))(*flat)
+        found = found.reshape(values.shape)
+    return cast(found, int32 if out_int32 else int64)
+
+
+SearchSorted = primitive(
+    "SearchSorted",
+    searchsorted,
+    lambda dtype=int64, right=False: {"out_int32": to_dtype(dtype) is int32, "right": right},
+)
+
+
+@function
+def confusion_matrix(
+    labels: Array, predictions: Array, num_classes: int, dtype: Dtype = None
+) -> Any:
+    """How often each class was taken for each: (n,) and (n,) -> (classes, classes)."""
+    counts = jnp.zeros((num_classes, num_classes), jnp.int32)
+    return cast(counts.at[labels, predictions].add(1), dtype or int32)
+
+
+ConfusionMatrix = primitive(
+    "ConfusionMatrix",
+    confusion_matrix,
+    lambda num_classes, dtype="int32": {"num_classes": num_classes, "dtype": dtype},
+)
+
+
+# Along an axis.
+
+
+@function
+def diff(x: Array, n: int = 1, axis: int = -1, prepend: Array = None, append: Array = None) -> Any:
+    """Differences of neighbours along an axis, n times."""
+    return jnp.diff(x, n, axis, prepend, append)
+
+
+@function
+def trapz(y: Floating, x: Floating = None, *, dx: float = 1.0, dim: int = -1) -> Any:
+    """The integral along an axis, by trapezia."""
+    return jnp.trapezoid(y, x, dx, dim)
+
+
+def _extreme(x: Any, axis: int, better: Any) -> tuple[Any, Any]:
+    places = jnp.broadcast_to(
+        jnp.arange(x.shape[axis]).reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)]),
+        x.shape,
+    )
+
+    def join(a: Any, b: Any) -> Any:
+        take = better(b[0], a[0]) | jnp.isnan(b[0])
+        return jnp.where(take, b[0], a[0]), jnp.where(take, b[1], a[1])
+
+    values, at = jax.lax.associative_scan(join, (x, places), axis=axis % x.ndim)
+    return values, at
+
+
+@function
+def cummax(input: Array, axis: int) -> Any:
+    """(the largest elements so far along an axis, where they are: Int64)."""
+    values, at = _extreme(input, axis, jnp.greater_equal)
+    return values, cast(at, int64)
+
+
+@function
+def cummin(input: Array, axis: int) -> Any:
+    """(the smallest elements so far along an axis, where they are: Int32)."""
+    values, at = _extreme(input, axis, jnp.less_equal)
+    return values, cast(at, int32)
+
+
+Cummax = primitive("Cummax", cummax, lambda axis: {"axis": axis})
+Cummin = primitive("Cummin", cummin, lambda axis: {"axis": axis})
+
+
+@function
+def logcumsumexp(input: Floating, axis: int) -> Any:
+    """The logarithm of the running sum of exp along an axis."""
+    return jax.lax.associative_scan(jnp.logaddexp, input, axis=axis_in(axis, input.ndim))
+
+
+@function
+def median(input: Array, axis: int = -1, keepdims: bool = False) -> Any:
+    """(the middle element along an axis, the lower of two; where it is: Int64)."""
+    at = axis_in(axis, input.ndim)
+    order = jnp.argsort(input, at, stable=True)
+    place = jax.lax.slice_in_dim(order, (n := (input.shape[at] - 1) // 2), n + 1, axis=at)
+    value = jnp.take_along_axis(input, place, at)
+    found = (value, cast(place, int64))
+    return found if keepdims else tuple(jnp.squeeze(part, at) for part in found)
+
+
+def _axes(axis: Any) -> Any:
+    return None if axis is None or axis == () else ints(axis)
+
+
+@function
+def nansum(
+    input: Array, axis: Ints | None = None, keepdims: bool = False, *, dtype: Dtype = None
+) -> Any:
+    """The sum over axes without NaN."""
+    value = input if dtype is None else cast(input, dtype)
+    return jnp.nansum(value, _axes(axis), keepdims=keepdims)
+
+
+@function
+def nanmean(
+    input: Floating, axis: Ints | None = None, keepdims: bool = False, *, dtype: Dtype = None
+) -> Any:
+    """The mean over axes without NaN."""
+    value = input if dtype is None else cast(input, dtype)
+    return jnp.nanmean(value, _axes(axis), keepdims=keepdims)
+
+
+@function
+def quantile(input: Floating, q: Floating, axis: int | None = None, keepdims: bool = False) -> Any:
+    """Quantiles along an axis, between neighbours where they fall between two."""
+    return jnp.quantile(input, q, axis, keepdims=keepdims)
+
+
+@function
+def nanquantile(
+    input: Floating, q: Floating, axis: int | None = None, keepdims: bool = False
+) -> Any:
+    """`quantile` without NaN."""
+    return jnp.nanquantile(input, q, axis, keepdims=keepdims)
+
+
+@function
+def aminmax(input: Array, *, axis: int | None = 0, keepdims: bool = False) -> Any:
+    """(the smallest, the largest element) along an axis."""
+    return jnp.min(input, axis, keepdims=keepdims), jnp.max(input, axis, keepdims=keepdims)
+
+
+@function
+def std_mean(
+    input: Floating, axis: Ints | None = None, ddof: int = 0, keepdims: bool = False
+) -> Any:
+    """(standard deviation, mean) over axes."""
+    axes = _axes(axis)
+    return jnp.std(input, axes, ddof=int(ddof), keepdims=keepdims), jnp.mean(
+        input, axes, keepdims=keepdims
+    )
+
+
+@function
+def var_mean(
+    input: Floating, axis: Ints | None = None, ddof: int = 0, keepdims: bool = False
+) -> Any:
+    """(variance, mean) over axes."""
+    axes = _axes(axis)
+    return jnp.var(input, axes, ddof=int(ddof), keepdims=keepdims), jnp.mean(
+        input, axes, keepdims=keepdims
+    )
+
+
+@function
+def top_k(input_x: Array, k: int, sorted: bool = True) -> Any:
+    """(the k largest elements along the last axis, where they are: Int32)."""
+    values, at = jax.lax.top_k(input_x, k)
+    return values, cast(at, int32)
+
+
+@function
+def logspace(start: Any, end: Any, steps: int, base: float = 10, *, dtype: Dtype = None) -> Any:
+    """Powers of `base` whose exponents lie evenly from `start` to `end`: (steps,)."""
+    wanted = dtype or float32
+    with x64(wanted):
+        return jnp.logspace(raw(start), raw(end), steps, base=base, dtype=wanted.np_dtype)
+
+
+@function
+def scalar_to_array(input_x: Any) -> Any:
+    """A number as a Tensor of shape ()."""
+    kind = np.float32 if isinstance(input_x, float) else None
+    return jnp.asarray(raw(input_x), kind)
+
+
+@function
+def array_to_scalar(input_x: Array) -> Any:
+    """A Tensor of one element as a number; outside of programs only."""
+    return input_x.item()
+
+
+@function
+def rolled(input_x: Array, shift: Ints, axis: Ints | None = None) -> Any:
+    """Moved along axes, what leaves at one end coming in at the other."""
+    return jnp.roll(input_x, ints(shift), None if axis is None else ints(axis))
+
+
+Roll = primitive("Roll", rolled, lambda shift, axis=None: {"shift": shift, "axis": axis})
+
+
+# Patches.
+
+
+@function
+def unfold(
+    input: Array, kernel_size: Ints, dilation: Ints = 1, padding: Ints = 0, stride: Ints = 1
+) -> Any:
+    """Patches of images as columns: (n, c, h, w) -> (n, c * kh * kw, number of patches).
+
+    Args:
+        input: the images.
+        kernel_size: size of a patch, one int or (kh, kw).
+        dilation: distance of its points.
+        padding: zeros around the image: one number or (h, w).
+        stride: distance of the patches.
+    """
+    n = input.shape[0]
+    kernel = pair("kernel_size", kernel_size)
+    patches = jax.lax.conv_general_dilated_patches(
+        input,
+        kernel,
+        pair("stride", stride),
+        pads_of("padding", padding),
+        rhs_dilation=pair("dilation", dilation),
+    )
+    return patches.reshape(n, patches.shape[1], -1)
+
+
+@function
+def fold(
+    input: Floating,
+    output_size: Any,
+    kernel_size: Ints,
+    dilation: Ints = 1,
+    padding: Ints = 0,
+    stride: Ints = 1,
+) -> Any:
+    """Images from columns, which add up where they overlap; `unfold` turned around.
+
+    Args:
+        input: (n, c * kh * kw, number of patches).
+        output_size: (h, w).
+        kernel_size: as in `unfold`, like the others.
+        dilation: see there.
+        padding: see there.
+        stride: see there.
+    """
+    kernel = pair("kernel_size", kernel_size)
+    n, channels = input.shape[0], input.shape[1] // (kernel[0] * kernel[1])
+    settings = (pair("stride", stride), pads_of("padding", padding))
+    steps = pair("dilation", dilation)
+
+    def patches(x: Any) -> Any:
+        found = jax.lax.conv_general_dilated_patches(x, kernel, *settings, rhs_dilation=steps)
+        return found.reshape(n, found.shape[1], -1)
+
+    sizes = output_size.tolist() if hasattr(output_size, "tolist") else output_size
+    images = jax.ShapeDtypeStruct((n, channels, *pair("output_size", sizes)), input.dtype)
+    made = jax.eval_shape(patches, images)
+    if made.shape != input.shape:
+        raise ValueError(f"images {images.shape} have patches {made.shape}, got {input.shape}.")
+    return jax.linear_transpose(patches, images)(input)[0]

@@ -1,0 +1,258 @@
+"""More elementwise operators, and windows of signals: a table over `jax.numpy` and `jax.scipy`."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.scipy.special as special
+import numpy as np
+
+from paramesh.dtype import float32, float64
+from paramesh.ops.table import (
+    TABLE,
+    Array,
+    Dtype,
+    Floating,
+    Kind,
+    binary,
+    function,
+    primitive,
+    unary,
+)
+from paramesh.tensor.base import as_value
+
+_before = set(TABLE)
+
+digamma, Digamma = unary(
+    "digamma", "Digamma", special.digamma, "The logarithmic derivative of the gamma function."
+)
+lgamma, Lgamma = unary(
+    "lgamma", "Lgamma", special.gammaln, "The logarithm of the absolute gamma function."
+)
+erfinv, Erfinv = unary("erfinv", "Erfinv", special.erfinv, "The inverse of the error function.")
+exp2, Exp2 = unary("exp2", "Exp2", jnp.exp2, "2 to the power of x.")
+log10, Log10 = unary("log10", "Log10", jnp.log10, "Logarithm to base 10.")
+sinc, Sinc = unary("sinc", "Sinc", jnp.sinc, "sin(pi x) / (pi x), and 1 at 0.")
+rad2deg, Rad2Deg = unary("rad2deg", "Rad2Deg", jnp.rad2deg, "Degrees of an angle in radians.")
+deg2rad, Deg2Rad = unary("deg2rad", "Deg2Rad", jnp.deg2rad, "Radians of an angle in degrees.")
+bessel_i0, BesselI0 = unary(
+    "bessel_i0", "BesselI0", special.i0, "The modified Bessel function of order 0."
+)
+bessel_i0e, BesselI0e = unary(
+    "bessel_i0e", "BesselI0e", special.i0e, "`bessel_i0` times exp(-|x|)."
+)
+bessel_i1, BesselI1 = unary(
+    "bessel_i1", "BesselI1", special.i1, "The modified Bessel function of order 1."
+)
+bessel_i1e, BesselI1e = unary(
+    "bessel_i1e", "BesselI1e", special.i1e, "`bessel_i1` times exp(-|x|)."
+)
+tanhshrink, TanhShrink = unary(
+    "tanhshrink", "TanhShrink", lambda x: x - jnp.tanh(x), "x - tanh(x)."
+)
+frac, Frac = unary(
+    "frac",
+    "Frac",
+    lambda x: x - jnp.trunc(x),
+    "The part behind the point, with its sign.",
+    Kind.ARRAY,
+)
+rint, Rint = unary(
+    "rint", "Rint", jnp.rint, "The nearest integer, the even one of two, as it came.", Kind.ARRAY
+)
+signbit, Signbit = unary(
+    "signbit", "Signbit", jnp.signbit, "Bool: the sign is a minus.", Kind.ARRAY
+)
+isneginf, IsNegInf = unary("isneginf", "IsNegInf", jnp.isneginf, "Bool: is -infinity.", Kind.ARRAY)
+isposinf, IsPosInf = unary("isposinf", "IsPosInf", jnp.isposinf, "Bool: is infinity.", Kind.ARRAY)
+isreal, IsReal = unary("isreal", "IsReal", jnp.isreal, "Bool: has no imaginary part.", Kind.ARRAY)
+positive, Positive = unary("positive", "Positive", jnp.positive, "x itself.", Kind.ARRAY)
+real, Real = unary("real", "Real", jnp.real, "The real part.", Kind.ARRAY)
+imag, Imag = unary("imag", "Imag", jnp.imag, "The imaginary part.", Kind.ARRAY)
+conj, Conj = unary("conj", "Conj", jnp.conj, "The complex conjugate.", Kind.ARRAY)
+angle, Angle = unary("angle", "Angle", jnp.angle, "The angle of a complex number, in radians.")
+
+heaviside, Heaviside = binary(
+    "heaviside", "Heaviside", jnp.heaviside, "0 below 0, 1 above, `other` at 0."
+)
+hypot, Hypot = binary("hypot", "Hypot", jnp.hypot, "sqrt(input² + other²).")
+lcm, Lcm = binary("lcm", "Lcm", jnp.lcm, "The least common multiple.")
+gcd, Gcd = binary("gcd", "Gcd", jnp.gcd, "The greatest common divisor.")
+logaddexp, LogAddExp = binary(
+    "logaddexp", "LogAddExp", jnp.logaddexp, "log(exp(input) + exp(other))."
+)
+logaddexp2, LogAddExp2 = binary(
+    "logaddexp2", "LogAddExp2", jnp.logaddexp2, "log2(2 ** input + 2 ** other)."
+)
+copysign, CopySign = binary(
+    "copysign", "CopySign", jnp.copysign, "The size of input with the sign of other."
+)
+fmax, Fmax = binary(
+    "fmax", "Fmax", jnp.fmax, "The larger of two elements; one that is NaN does not count."
+)
+fmin, Fmin = binary(
+    "fmin", "Fmin", jnp.fmin, "The smaller of two elements; one that is NaN does not count."
+)
+nextafter, NextAfter = binary(
+    "nextafter", "NextAfter", jnp.nextafter, "The next number from input towards other."
+)
+ldexp, Ldexp = binary("ldexp", "Ldexp", lambda x, n: x * 2.0**n, "input * 2 ** other.")
+truncate_div, TruncateDiv = binary(
+    "truncate_div",
+    "TruncateDiv",
+    lambda x, y: jnp.trunc(x / y).astype(jnp.result_type(x, y)),
+    "Quotient, rounded towards zero.",
+)
+truncate_mod, TruncateMod = binary(
+    "truncate_mod", "TruncateMod", jnp.fmod, "Remainder of `truncate_div`."
+)
+xdivy, Xdivy = binary(
+    "xdivy",
+    "Xdivy",
+    lambda x, y: jnp.where(x == 0, 0, x / jnp.where(x == 0, 1, y)),
+    "input / other, and 0 where input is 0.",
+)
+bitwise_left_shift, LeftShift = binary(
+    "bitwise_left_shift", "LeftShift", jnp.left_shift, "Bits moved to the left."
+)
+bitwise_right_shift, RightShift = binary(
+    "bitwise_right_shift", "RightShift", jnp.right_shift, "Bits moved to the right."
+)
+igamma, Igamma = binary(
+    "igamma", "Igamma", special.gammainc, "The lower regularised gamma function."
+)
+igammac, Igammac = binary(
+    "igammac", "Igammac", special.gammaincc, "The upper regularised gamma function."
+)
+zeta, Zeta = binary("zeta", "Zeta", special.zeta, "Hurwitz' zeta function.")
+
+
+@function
+def logit(input: Floating, eps: float | None = None) -> Any:
+    """log(x / (1 - x)), elementwise; with `eps`, of x cut to [eps, 1 - eps]."""
+    if eps is not None and eps >= 0:
+        input = jnp.clip(input, eps, 1 - eps)
+    return jnp.log(input / (1 - input))
+
+
+Logit = primitive("Logit", logit, lambda eps=-1.0: {"eps": eps})
+
+
+@function
+def float_power(input: Array, exponent: Array) -> Any:
+    """Input to the power of exponent, in Float64 (Complex128 of complex numbers)."""
+    wide = np.complex128 if jnp.iscomplexobj(input) or jnp.iscomplexobj(exponent) else np.float64
+    return jnp.power(input.astype(wide), exponent.astype(wide))
+
+
+@function
+def polar(abs: Floating, angle: Floating) -> Any:
+    """Complex numbers of these sizes and angles: (...) and (...) -> (...)."""
+    return jax.lax.complex(abs * jnp.cos(angle), abs * jnp.sin(angle))
+
+
+@function
+def complex_of(real: Floating, imag: Floating) -> Any:
+    """Complex numbers of these parts: (...) and (...) -> (...)."""
+    return jax.lax.complex(*jnp.broadcast_arrays(real, imag))
+
+
+Polar = primitive("Polar", polar)
+Complex = primitive("Complex", complex_of)
+
+
+@function
+def view_as_real(input: Array) -> Any:
+    """Real and imaginary parts along a new last axis: (...) -> (..., 2)."""
+    return jnp.stack([input.real, input.imag], -1)
+
+
+@function
+def softmin(x: Floating, axis: int = -1, *, dtype: Dtype = None) -> Any:
+    """The softmax of -x along an axis."""
+    return jax.nn.softmax(-(x if dtype is None else x.astype(dtype.np_dtype)), axis)
+
+
+@function
+def is_floating_point(input: Array) -> Any:
+    """bool: whether the elements are floating numbers."""
+    return bool(jnp.issubdtype(input.dtype, jnp.floating))
+
+
+@function
+def is_complex(input: Array) -> Any:
+    """bool: whether the elements are complex numbers."""
+    return bool(jnp.iscomplexobj(input))
+
+
+@function
+def numel(input: Array) -> Any:
+    """The number of elements, as an int."""
+    return int(input.size)
+
+
+# Windows.
+
+
+def _window(length: int, periodic: bool, dtype: Any, make: Any, default: Any = float32) -> Any:
+    if isinstance(length, bool) or not isinstance(length, int) or length < 0:
+        raise ValueError(f"window_length must be an int from 0, got {length!r}.")
+    if length < 2:
+        values = np.ones(length)
+    else:
+        values = make(length + 1)[:-1] if periodic else make(length)
+    return as_value(values, dtype or default)
+
+
+@function
+def hann_window(window_length: int, periodic: bool = True, *, dtype: Dtype = None) -> Any:
+    """Hann's window, Float64 (window_length,); `periodic`: one longer, without its last point."""
+    return _window(window_length, periodic, dtype, np.hanning, float64)
+
+
+@function
+def hamming_window(
+    window_length: int,
+    periodic: bool = True,
+    alpha: float = 0.54,
+    beta: float = 0.46,
+    *,
+    dtype: Dtype = None,
+) -> Any:
+    """Hamming's window alpha - beta cos, (window_length,); `periodic` as in `hann_window`."""
+
+    def make(n: int) -> Any:
+        return alpha - beta * np.cos(2 * np.pi * np.arange(n) / (n - 1))
+
+    return _window(window_length, periodic, dtype, make)
+
+
+@function
+def blackman_window(window_length: int, periodic: bool = True, *, dtype: Dtype = None) -> Any:
+    """Blackman's window, (window_length,); `periodic` as in `hann_window`."""
+    return _window(window_length, periodic, dtype, np.blackman)
+
+
+@function
+def bartlett_window(window_length: int, periodic: bool = True, *, dtype: Dtype = None) -> Any:
+    """Bartlett's window, (window_length,); `periodic` as in `hann_window`."""
+    return _window(window_length, periodic, dtype, np.bartlett)
+
+
+@function
+def kaiser_window(
+    window_length: int, periodic: bool = True, beta: float = 12.0, *, dtype: Dtype = None
+) -> Any:
+    """Kaiser's window, Float64 (window_length,); `periodic` as in `hann_window`."""
+    return _window(window_length, periodic, dtype, lambda n: np.kaiser(n, beta), float64)
+
+
+_CLASSES = """
+    Digamma Lgamma Erfinv Exp2 Log10 Sinc Rad2Deg Deg2Rad BesselI0 BesselI0e BesselI1 BesselI1e
+    TanhShrink Frac Rint Signbit IsNegInf IsPosInf IsReal Positive Real Imag Conj Angle Heaviside
+    Hypot Lcm Gcd LogAddExp LogAddExp2 CopySign Fmax Fmin NextAfter Ldexp TruncateDiv TruncateMod
+    Xdivy LeftShift RightShift Igamma Igammac Zeta Logit Polar Complex
+"""
+__all__: list[str] = []
+__all__ += [name for name in TABLE if name not in _before and name in globals()]
+__all__ += _CLASSES.split()

@@ -1,0 +1,317 @@
+"""More methods of Tensor, as tables over `jax.numpy`: what torch's scripts call on theirs, too.
+
+`MAKES` gives new Tensors. `WRITES` changes the Tensor itself, as the names with `_` at their end
+say, and gives it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jax.scipy.special as special
+
+from paramesh import dtype as _dtype
+from paramesh.dtype import to_dtype, x64
+from paramesh.tensor.promotion import align, broadcasting, cast, floating
+
+
+def _ints(given: Any) -> tuple[int, ...]:
+    if len(given) == 1 and not isinstance(given[0], int):
+        given = tuple(given[0])
+    return tuple(int(n) for n in given)
+
+
+def _expanded(x: Any, *size: Any) -> Any:
+    wanted = _ints(size)
+    new = len(wanted) - x.ndim
+    return jnp.broadcast_to(x, [x.shape[i - new] if n == -1 else n for i, n in enumerate(wanted)])
+
+
+def _chunks(x: Any, chunks: int, axis: int = 0) -> Any:
+    size = max(1, -(-x.shape[axis] // chunks))
+    return tuple(jnp.split(x, list(range(size, x.shape[axis], size)), axis))
+
+
+def _unbound(x: Any, dim: int = 0) -> Any:
+    return tuple(jnp.squeeze(part, dim) for part in jnp.split(x, x.shape[dim], dim))
+
+
+def _normed(
+    x: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
+) -> Any:
+    value = floating(x) if dtype is None else cast(x, to_dtype(dtype))
+    order = 2 if ord in (None, "fro") else ord
+    return jnp.linalg.vector_norm(value, axis=dim, keepdims=keepdim, ord=order)
+
+
+def _gathered(x: Any, dim: int, index: Any) -> Any:
+    at = dim % x.ndim
+    cut = tuple(slice(None) if i == at else slice(n) for i, n in enumerate(index.shape))
+    return jnp.take_along_axis(x[cut], index, at)
+
+
+def _scattered(x: Any, dim: int, index: Any, src: Any, add: bool = False) -> Any:
+    at = list(jnp.indices(index.shape, sparse=True))
+    at[dim % x.ndim] = index
+    src = jnp.asarray(src, x.dtype)
+    if src.ndim:
+        src = src[tuple(slice(n) for n in index.shape)]
+    place = x.at[tuple(at)]
+    return place.add(src) if add else place.set(src)
+
+
+def _indexed(x: Any, dim: int, index: Any) -> tuple[Any, ...]:
+    return (slice(None),) * (dim % x.ndim) + (index,)
+
+
+def _masked(x: Any, mask: Any) -> Any:
+    shape = jnp.broadcast_shapes(x.shape, mask.shape)
+    return jnp.broadcast_to(x, shape)[jnp.broadcast_to(mask, shape)]
+
+
+def _mask_scattered(x: Any, mask: Any, source: Any) -> Any:
+    mask = jnp.broadcast_to(mask, x.shape).reshape(-1)
+    order = jnp.cumsum(mask) - 1
+    flat = source.reshape(-1)[jnp.clip(order, 0, source.size - 1)]
+    return jnp.where(mask, flat.astype(x.dtype), x.reshape(-1)).reshape(x.shape)
+
+
+def _nonzero(x: Any, *, as_tuple: bool = False) -> Any:
+    found = tuple(cast(part, _dtype.int64) for part in jnp.nonzero(x))
+    with x64(_dtype.int64):
+        return found if as_tuple else jnp.stack(found, 1)
+
+
+def _divided(x: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
+    if rounding_mode == "floor":
+        return jnp.floor_divide(x, other)
+    if rounding_mode == "trunc":
+        return jnp.trunc(x / other).astype(x.dtype)
+    return floating(x) / other
+
+
+def _qr(x: Any, some: bool = True) -> Any:
+    return tuple(jnp.linalg.qr(x, "reduced" if some else "complete"))
+
+
+def _new(number: Any) -> Callable[..., Any]:
+    def make(x: Any, *size: Any, dtype: Any = None) -> Any:
+        kind = to_dtype(x.dtype if dtype is None else dtype).np_dtype
+        return jnp.full(_ints(size), number, kind)
+
+    return make
+
+
+def _of_one(fn: Any) -> Any:
+    return lambda x: fn(floating(x))
+
+
+def _of_two(fn: Any) -> Any:
+    return lambda x, other: fn(*align(x, other))
+
+
+def _type_as(x: Any, other: Any) -> Any:
+    return cast(x, to_dtype(other.dtype))
+
+
+_FRACTIONS: dict[str, Any] = {
+    "acos": jnp.arccos, "acosh": jnp.arccosh, "asin": jnp.arcsin, "asinh": jnp.arcsinh,
+    "atan": jnp.arctan, "atanh": jnp.arctanh, "cosh": jnp.cosh, "erf": special.erf,
+    "erfc": special.erfc, "erfinv": special.erfinv, "expm1": jnp.expm1, "log10": jnp.log10,
+    "log1p": jnp.log1p, "log2": jnp.log2, "reciprocal": jnp.reciprocal, "sinh": jnp.sinh,
+    "tan": jnp.tan, "sinc": jnp.sinc, "digamma": special.digamma, "lgamma": special.gammaln,
+    "deg2rad": jnp.deg2rad, "rad2deg": jnp.rad2deg,
+}  # fmt: skip
+_OPERANDS: dict[str, Any] = {
+    "add": jnp.add, "sub": jnp.subtract, "mul": jnp.multiply, "multiply": jnp.multiply,
+    "subtract": jnp.subtract, "eq": jnp.equal, "equal": jnp.equal, "ne": jnp.not_equal,
+    "not_equal": jnp.not_equal, "gt": jnp.greater, "greater": jnp.greater,
+    "ge": jnp.greater_equal, "greater_equal": jnp.greater_equal, "lt": jnp.less, "less": jnp.less,
+    "le": jnp.less_equal, "less_equal": jnp.less_equal, "maximum": jnp.maximum,
+    "minimum": jnp.minimum, "fmod": jnp.fmod, "remainder": jnp.remainder,
+    "floor_divide": jnp.floor_divide, "logical_and": jnp.logical_and,
+    "logical_or": jnp.logical_or, "logical_xor": jnp.logical_xor, "bitwise_and": jnp.bitwise_and,
+    "bitwise_or": jnp.bitwise_or, "bitwise_xor": jnp.bitwise_xor, "atan2": jnp.arctan2,
+}  # fmt: skip
+#: name -> a function of the raw value and of raw arguments.
+MAKES: dict[str, Any] = {
+    "contiguous": lambda x: x, "clone": lambda x: x, "chunk": _chunks, "unbind": _unbound,
+    "expand": _expanded, "type_as": _type_as, "norm": _normed, "gather_elements": _gathered,
+    "repeat_interleave": lambda x, repeats, dim=None: jnp.repeat(x, repeats, dim),
+    "t": lambda x: x.T, "new_zeros": _new(0), "new_ones": _new(1), "new_empty": _new(0),
+    "new_full": lambda x, size, fill_value, *, dtype=None: _new(fill_value)(x, size, dtype=dtype),
+    "softmax": lambda x, axis=-1, dtype=None:
+        jax.nn.softmax(floating(x) if dtype is None else cast(x, to_dtype(dtype)), axis),
+    "masked_select": _masked, "masked_scatter": _mask_scattered,
+    "index_select": lambda x, axis, index: jnp.take(x, index, axis),
+    "gather": lambda x, input_indices, axis, batch_dims=0: jnp.take(x, input_indices, axis)
+        if hasattr(input_indices, "shape") else _gathered(x, input_indices, axis),
+    "scatter": lambda x, axis, index, src: _scattered(x, axis, index, src),
+    "scatter_add": lambda x, dim, index, src: _scattered(x, dim, index, src, True),
+    "index_add": lambda x, dim, index, source, *, alpha=1:
+        x.at[_indexed(x, dim, index)].add(alpha * source),
+    "index_fill": lambda x, axis, index, value:
+        x.at[_indexed(x, axis, index)].set(jnp.asarray(value, x.dtype)),
+    "select": lambda x, dim, index: jnp.take(x, index, dim),
+    "narrow": lambda x, axis, start, length:
+        jax.lax.slice_in_dim(x, start, start + length, axis=axis),
+    "inverse": jnp.linalg.inv, "inv": jnp.reciprocal, "det": jnp.linalg.det, "qr": _qr,
+    "tril": lambda x, diagonal=0: jnp.tril(x, diagonal),
+    "triu": lambda x, diagonal=0: jnp.triu(x, diagonal),
+    "diag": lambda x, diagonal=0: jnp.diag(x, diagonal),
+    "diagonal": lambda x, offset=0, axis1=0, axis2=1: jnp.diagonal(x, offset, axis1, axis2),
+    "trace": lambda x, offset=0, axis1=0, axis2=1, dtype=None: jnp.trace(x, offset, axis1, axis2),
+    "nonzero": _nonzero, "movedim": jnp.moveaxis, "moveaxis": jnp.moveaxis,
+    "swapdims": jnp.swapaxes, "reshape_as": lambda x, other: jnp.reshape(x, other.shape),
+    "round": lambda x, decimals=0: jnp.round(x, decimals), "bmm": jnp.matmul, "mm": jnp.matmul,
+    "dot": jnp.dot, "outer": jnp.outer, "baddbmm": lambda x, batch1, batch2, beta=1, alpha=1:
+        beta * x + alpha * jnp.matmul(batch1, batch2),
+    "addmm": lambda x, mat1, mat2, *, beta=1, alpha=1: beta * x + alpha * jnp.matmul(mat1, mat2),
+    "neg": jnp.negative, "negative": jnp.negative, "floor": jnp.floor, "ceil": jnp.ceil,
+    "trunc": jnp.trunc, "frac": lambda x: x - jnp.trunc(x), "sign": jnp.sign, "conj": jnp.conj,
+    "real": jnp.real, "imag": jnp.imag, "isinf": jnp.isinf, "logical_not": jnp.logical_not,
+    "bitwise_not": jnp.bitwise_not, "absolute": jnp.abs, "positive": jnp.positive,
+    "signbit": jnp.signbit, "flip": lambda x, dims: jnp.flip(x, dims), "fliplr": jnp.fliplr,
+    "flipud": jnp.flipud, "roll": lambda x, shifts, dims=None: jnp.roll(x, shifts, dims),
+    "rot90": lambda x, k, dims: jnp.rot90(x, k, dims),
+    "bincount": lambda x, weights=None, minlength=0: jnp.bincount(x, weights, minlength=minlength),
+    "div": _divided, "divide": _divided, "true_divide": _divided,
+    "amax": lambda x, axis=None, keepdims=False: jnp.max(x, axis, keepdims=keepdims),
+    "amin": lambda x, axis=None, keepdims=False: jnp.min(x, axis, keepdims=keepdims),
+    "logsumexp": lambda x, axis, keepdims=False:
+        jax.nn.logsumexp(floating(x), axis, keepdims=keepdims),
+    "cumprod": lambda x, dim, dtype=None: jnp.cumprod(x, dim),
+    "nan_to_num": lambda x, nan=0.0, posinf=None, neginf=None: jnp.nan_to_num(
+        x, nan=nan or 0.0, posinf=posinf, neginf=neginf),
+    "nansum": lambda x, axis=None, keepdims=False, *, dtype=None:
+        jnp.nansum(x, axis, keepdims=keepdims),
+    "ptp": lambda x, axis=None, keepdims=False: jnp.ptp(x, axis, keepdims=keepdims),
+    "hardshrink": lambda x, lambd=0.5: jnp.where(jnp.abs(x) > lambd, x, jnp.zeros((), x.dtype)),
+    "lerp": lambda x, end, weight: x + weight * (end - x),
+    "isclose": lambda x, other, rtol=1e-5, atol=1e-8, equal_nan=False:
+        jnp.isclose(x, other, rtol, atol, equal_nan),
+    "where": lambda x, condition, y: jnp.where(condition, x, y),
+    "count_nonzero": lambda x, axis=None, keepdims=False:
+        cast(jnp.count_nonzero(x, axis, keepdims=keepdims), _dtype.int32),
+}  # fmt: skip
+MAKES |= {name: _of_one(fn) for name, fn in _FRACTIONS.items()}
+MAKES |= {name: _of_two(fn) for name, fn in _OPERANDS.items()}
+#: name -> a function of the raw value; its result is written, in the Tensor's element type.
+WRITES: dict[str, Any] = {
+    "add_": lambda x, other, *, alpha=1: x + (other if alpha == 1 else alpha * other),
+    "sub_": lambda x, other, *, alpha=1: x - (other if alpha == 1 else alpha * other),
+    "mul_": lambda x, other: x * other, "div_": _divided,
+    "clamp_": lambda x, min=None, max=None: jnp.clip(x, min, max),
+    "copy_": lambda x, src, non_blocking=False: jnp.broadcast_to(src, x.shape),
+    "exp_": lambda x: jnp.exp(x), "fill_": lambda x, value: jnp.full_like(x, value),
+    "floor_": jnp.floor, "zero_": jnp.zeros_like, "sigmoid_": jax.nn.sigmoid, "tanh_": jnp.tanh,
+    "masked_fill_": lambda x, mask, value: jnp.where(mask, jnp.asarray(value, x.dtype), x),
+    "masked_scatter_": _mask_scattered,
+    "index_add_": MAKES["index_add"], "index_fill_": MAKES["index_fill"],
+    "scatter_": lambda x, dim, index, src: _scattered(x, dim, index, src),
+    "scatter_add_": lambda x, dim, index, src: _scattered(x, dim, index, src, True),
+    "remainder_": lambda x, other: jnp.remainder(x, other), "log_": jnp.log,
+}  # fmt: skip
+
+
+class TableMethods:
+    """The methods of the tables, and what they leave out."""
+
+    __slots__ = ()
+    _get: Any
+    _put: Any
+    _wrap: Any
+    _operand: Any
+
+    def is_contiguous(self) -> bool:
+        """True: values lie row by row, or XLA sees to it."""
+        return True
+
+    def is_floating_point(self) -> bool:
+        """Whether the elements are floating numbers."""
+        return to_dtype(self._get().dtype).is_floating()
+
+    def is_complex(self) -> bool:
+        """Whether the elements are complex numbers."""
+        return to_dtype(self._get().dtype).kind == "complex"
+
+    def nelement(self) -> int:
+        """The number of elements."""
+        return int(self._get().size)
+
+    def ndimension(self) -> int:
+        """The number of axes."""
+        return self._get().ndim
+
+    def type(self, dtype: Any = None) -> Any:
+        """The element type; with `dtype`, a Tensor of it."""
+        value = self._get()
+        return to_dtype(value.dtype) if dtype is None else self._wrap(cast(value, to_dtype(dtype)))
+
+    def double(self) -> Any:
+        """Cast to Float64."""
+        return self._wrap(cast(self._get(), _dtype.float64))
+
+    def bfloat16(self) -> Any:
+        """Cast to BFloat16."""
+        return self._wrap(cast(self._get(), _dtype.bfloat16))
+
+    def short(self) -> Any:
+        """Cast to Int16."""
+        return self._wrap(cast(self._get(), _dtype.int16))
+
+    def byte(self) -> Any:
+        """Cast to UInt8."""
+        return self._wrap(cast(self._get(), _dtype.uint8))
+
+    def allclose(self, other: Any, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
+        """Whether all elements are close to those of another Tensor; outside of programs only."""
+        value, given = align(self._get(), self._operand(other))
+        return bool(jnp.allclose(value, given, rtol, atol))
+
+
+def _inside(self: Any, value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return type(value)(_inside(self, part) for part in value)
+    return self._operand(value)
+
+
+def _outside(self: Any, result: Any) -> Any:
+    if isinstance(result, tuple):
+        return tuple(self._wrap(part) for part in result)
+    return self._wrap(result)
+
+
+def _method(name: str, fn: Callable[..., Any], writes: bool) -> Callable[..., Any]:
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        value = self._get()
+        given = [_inside(self, a) for a in args]
+        named = {k: _inside(self, a) for k, a in kwargs.items()}
+        try:
+            with x64(value, *given, *named.values()), broadcasting():
+                result = fn(value, *given, **named)
+        except TypeError as error:
+            raise TypeError(f"Tensor.{name}: {error}") from error
+        if not writes:
+            return _outside(self, result)
+        if result.shape != value.shape:
+            raise ValueError(
+                f"Tensor.{name}: the result {result.shape} does not fit into {value.shape}."
+            )
+        self._put(cast(result, to_dtype(value.dtype)))
+        return self
+
+    call.__name__, call.__qualname__ = name, f"Tensor.{name}"
+    call.__module__ = __name__
+    what = "Changes this Tensor in place, and gives it" if writes else "Gives a Tensor"
+    call.__doc__ = f"{what}: MindSpore's method `{name}`, of this Tensor and the arguments."
+    return call
+
+
+for _name, _fn in MAKES.items():
+    setattr(TableMethods, _name, _method(_name, _fn, False))
+for _name, _fn in WRITES.items():
+    setattr(TableMethods, _name, _method(_name, _fn, True))

@@ -1,0 +1,221 @@
+"""SummaryRecord and SummaryCollector: what MindSpore's scripts write for MindInsight.
+
+MindInsight is no longer developed; the files here are those of TensorBoard, through tensorboardX
+(extra `summary`), with the same names of values.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from typing import Any
+
+import numpy as np
+
+from paramesh.ops import graph_marks
+from paramesh.train.callbacks import Callback, RunContext, loss_number
+
+_KINDS = ("scalar", "tensor", "image", "histogram")
+
+
+class SummaryRecord:
+    """Writes values of steps; used with `with`, or closed by `close`.
+
+    What the operators `ScalarSummary`, `TensorSummary`, `HistogramSummary` and `ImageSummary` are
+    given while it is open is recorded, too.
+
+    Args:
+        log_dir: the folder, made if it is not there.
+        file_prefix: what the file's name has behind those of TensorBoard.
+        file_suffix: the end of the name.
+        num_process: MindSpore's, without effect, like the three last.
+        network: see `num_process`.
+        max_file_size: see `num_process`.
+        raise_exception: see `num_process`.
+        export_options: see `num_process`.
+
+    Raises:
+        ImportError: tensorboardX is not installed.
+    """
+
+    def __init__(
+        self,
+        log_dir: str | os.PathLike[str],
+        file_prefix: str = "events",
+        file_suffix: str = "_MS",
+        num_process: int = 32,
+        network: Any = None,
+        max_file_size: int | None = None,
+        raise_exception: bool = False,
+        export_options: Any = None,
+    ) -> None:
+        try:
+            library = importlib.import_module("tensorboardX")
+        except ImportError as error:
+            raise ImportError(
+                "SummaryRecord writes through tensorboardX, which is not installed: "
+                "pip install 'paramesh[summary]'."
+            ) from error
+        self._dir = os.path.realpath(os.fspath(log_dir))
+        self._writer: Any = library.SummaryWriter(
+            logdir=self._dir, filename_suffix=f".{file_prefix}{file_suffix}"
+        )
+        self._mode = "train"
+        self._values: list[tuple[str, str, Any]] = []
+        graph_marks.listeners.append(self._given)
+
+    def __enter__(self) -> SummaryRecord:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.close()
+
+    @property
+    def log_dir(self) -> str:
+        """The folder."""
+        return self._dir
+
+    def _given(self, kind: str, name: str, value: Any) -> None:
+        self._values.append((kind, name, np.asarray(value)))
+
+    def set_mode(self, mode: str) -> None:
+        """Say which part of the names of values follow.
+
+        Args:
+            mode: "train" or "eval".
+
+        Raises:
+            ValueError: another mode.
+        """
+        if mode not in ("train", "eval"):
+            raise ValueError(f"SummaryRecord: mode must be 'train' or 'eval', got {mode!r}.")
+        self._mode = mode
+
+    def add_value(self, plugin: str, name: str, value: Any) -> None:
+        """Take a value for the next `record`.
+
+        Args:
+            plugin: "scalar", "tensor", "image" (n, c, h, w) or "histogram". Lineage, graphs and
+                landscapes are MindInsight's, and nothing is written of them.
+            name: of the value.
+            value: a Tensor or number.
+
+        Raises:
+            ValueError: no name.
+        """
+        if not name:
+            raise ValueError("SummaryRecord.add_value: name must not be empty.")
+        if plugin in _KINDS:
+            self._values.append((plugin, name, np.asarray(value)))
+
+    def record(self, step: int, train_network: Any = None, plugin_filter: Any = None) -> bool:
+        """Write what was taken.
+
+        Args:
+            step: the number of the step.
+            train_network: MindSpore's, without effect.
+            plugin_filter: a function that says of which kinds values are written; None: all.
+
+        Returns:
+            Whether it could.
+        """
+        if self._writer is None:
+            return False
+        values, self._values = self._values, []
+        for kind, name, value in values:
+            if plugin_filter is None or plugin_filter(kind):
+                self._write(kind, name, value, step)
+        return True
+
+    def _write(self, kind: str, name: str, value: Any, step: int) -> None:
+        if kind == "scalar":
+            self._writer.add_scalar(name, float(value.reshape(-1)[0]), step)
+        elif kind == "image":
+            images = value if value.ndim == 4 else value[None]
+            self._writer.add_images(name, images[:10], step)
+        else:
+            flat = value.astype(np.float64).reshape(-1)
+            self._writer.add_histogram(name, flat[np.isfinite(flat)], step)
+
+    def flush(self) -> None:
+        """Have all that was recorded on disk."""
+        if self._writer is not None:
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Write, and end; a second call does nothing."""
+        if self._writer is not None:
+            graph_marks.listeners.remove(self._given)
+            self._writer.close()
+            self._writer = None
+
+
+class SummaryCollector(Callback):
+    """Write the loss, the learning rate and what else a run gives, every so many steps.
+
+    Args:
+        summary_dir: the folder.
+        collect_freq: every so many steps.
+        num_process: MindSpore's, without effect.
+        collect_specified_data: {what: whether}: `collect_metric` (the loss), and
+            `histogram_regular` (a pattern of names of Parameters whose values are written). Others
+            are MindInsight's, and nothing is written of them.
+        keep_default_action: whether what is not in `collect_specified_data` is collected: the loss.
+        custom_lineage_data: MindSpore's, without effect, like the rest.
+        collect_tensor_freq: see `custom_lineage_data`.
+        max_file_size: see `custom_lineage_data`.
+        export_options: see `custom_lineage_data`.
+
+    Raises:
+        ValueError: `collect_freq` is no int from 1.
+        ImportError: in training, tensorboardX is not installed.
+    """
+
+    def __init__(
+        self,
+        summary_dir: str | os.PathLike[str],
+        collect_freq: int = 10,
+        num_process: int = 32,
+        collect_specified_data: dict[str, Any] | None = None,
+        keep_default_action: bool = True,
+        custom_lineage_data: Any = None,
+        collect_tensor_freq: int | None = None,
+        max_file_size: int | None = None,
+        export_options: Any = None,
+    ) -> None:
+        if not isinstance(collect_freq, int) or isinstance(collect_freq, bool) or collect_freq < 1:
+            raise ValueError(
+                f"SummaryCollector: collect_freq must be an int from 1, got {collect_freq!r}."
+            )
+        self._dir, self._every = summary_dir, collect_freq
+        chosen = collect_specified_data or {}
+        self._loss = chosen.get("collect_metric", keep_default_action)
+        self._pattern = chosen.get("histogram_regular")
+        self._record: SummaryRecord | None = None
+
+    def __exit__(self, *error: Any) -> None:
+        if self._record is not None:
+            self._record.close()
+            self._record = None
+
+    def on_train_begin(self, run_context: RunContext) -> None:
+        """Open a file."""
+        self._record = SummaryRecord(self._dir)
+
+    def on_train_step_end(self, run_context: RunContext) -> None:
+        """Write what is due."""
+        args, record = run_context.original_args(), self._record
+        if record is None or args.cur_step_num % self._every:
+            return
+        if self._loss:
+            record.add_value("scalar", "loss/auto", loss_number(args.net_outputs))
+        if self._pattern:
+            for param in args.train_network.get_parameters():
+                if re.match(self._pattern, param.name):
+                    record.add_value("histogram", f"{param.name}/auto", param.asnumpy())
+        record.record(args.cur_step_num)
+
+    def on_train_end(self, run_context: RunContext) -> None:
+        """Close the file."""
+        self.__exit__()

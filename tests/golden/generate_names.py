@@ -1,0 +1,47 @@
+"""Records results of MindSpore 2.10 for the cases of `tests/support/name_cases.py`.
+
+    python tests/golden/generate_names.py      # with mindspore==2.10.0 and numpy<2 installed
+
+What MindSpore cannot do on a CPU is listed in `names.json` with its error, and not compared.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import mindspore
+import numpy as np
+from mindspore import mint, nn, ops
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent / "support"))
+
+import name_cases  # noqa: E402
+
+
+def main() -> None:
+    mindspore.set_context(mode=mindspore.PYNATIVE_MODE, device_target="CPU")
+    scope = name_cases.scope(
+        mindspore.Tensor, ms=mindspore, ops=ops, nn=nn, mint=mint, mnp=mindspore.numpy
+    )
+    arrays: dict[str, np.ndarray] = {}
+    counts: dict[str, Any] = {}
+    for group, codes in name_cases.CASES.items():
+        for code in codes:
+            try:
+                found = name_cases.flat(eval(code, scope))
+            except Exception as error:
+                counts[code] = f"{type(error).__name__}: {str(error).splitlines()[0][:100]}"
+                print(group, code, counts[code])
+                continue
+            counts[code] = len(found)
+            arrays |= {f"{len(counts) - 1}_{at}": a for at, a in enumerate(found)}
+    np.savez_compressed(HERE / "names.npz", **arrays)
+    (HERE / "names.json").write_text(json.dumps(counts, indent=0) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+"""`if` and `while` over Tensors in `construct` become `cond` and `while_loop`."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+import paramesh
+from paramesh import Parameter, Tensor, nn, ops
+from paramesh.errors import TraceError
+from paramesh.transforms.python_control_flow import ControlFlowError
+
+
+def tensor(*values: float) -> Tensor:
+    return Tensor(np.array(values, np.float32))
+
+
+class Branches(nn.Cell):
+    def construct(self, x: Tensor) -> Tensor:
+        y = x
+        if x.sum() > 0:
+            y = x * 2
+            z = y + 1
+        elif x.sum() < -10:
+            y = -x
+            z = y
+        else:
+            z = x * 0
+        return y + z
+
+
+class Returns(nn.Cell):
+    def construct(self, x: Tensor) -> Any:
+        if x.sum() > 0:
+            return x * 2, 1.0
+        x = x - 1
+        if x.sum() < -10:
+            return x * 3, 2.0
+        return x, 3.0
+
+
+class Loop(nn.Cell):
+    def construct(self, x: Tensor) -> Tensor:
+        count = 0
+        while x.sum() < 100 and count < 5:
+            doubled = x * 2
+            x = doubled
+            count = count + 1
+        return x + count
+
+
+class Writes(nn.Cell):
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = Parameter(Tensor(0), name="steps", requires_grad=False)
+
+    def construct(self, x: Tensor) -> Tensor:
+        if not x.sum() > 0:
+            ops.assign_add(self.steps, 1)
+        return x
+
+
+class Helper(nn.Cell):
+    """The condition is in another method, which `construct` calls in a `for` loop."""
+
+    def step(self, x: Tensor, by: float) -> Tensor:
+        if (x > 5).all() or by == 3:
+            x = x - by
+        return x
+
+    def construct(self, x: Tensor) -> Tensor:
+        for by in (1.0, 2.0, 3.0):
+            x = self.step(x, by)
+        return x
+
+
+INPUTS = [tensor(1, 2), tensor(-1, -2), tensor(-10, -20), tensor(6, 7), tensor(200, 0)]
+
+
+@pytest.mark.parametrize("kind", [Branches, Returns, Loop, Helper])
+def test_programs_do_what_python_does(kind: type[nn.Cell]) -> None:
+    net = kind()
+    paramesh.set_context(mode=paramesh.PYNATIVE_MODE)
+    wanted = [net(x) for x in INPUTS]
+    paramesh.set_context(mode=paramesh.GRAPH_MODE)
+    net(INPUTS[0])
+    traces = net._compiled.traces
+    for x, want in zip(INPUTS, wanted, strict=True):
+        found = net(x)
+        pairs = zip(found, want, strict=True) if isinstance(found, tuple) else [(found, want)]
+        for got, right in pairs:
+            np.testing.assert_allclose(np.asarray(got), np.asarray(right))
+    assert net._compiled.traces == traces
+
+
+def test_a_branch_writes_parameters() -> None:
+    net = Writes()
+    for x in INPUTS:
+        net(x)
+    assert net.steps.asnumpy() == 2
+
+
+def test_gradients_go_through_the_branch_that_was_taken() -> None:
+    gradient = paramesh.grad(lambda x: Branches()(x).sum())
+    assert gradient(tensor(1, 2)).asnumpy().tolist() == [4, 4]
+    assert gradient(tensor(-1, -2)).asnumpy().tolist() == [1, 1]
+
+
+def halved(x: Tensor) -> Tensor:
+    while x > 1:
+        x = x / 2
+    return x
+
+
+def test_a_function_of_a_module() -> None:
+    compiled = paramesh.jit(lambda x: halved(x))
+    assert compiled(Tensor(9.0)).asnumpy() == 0.5625
+
+
+class Unlike(nn.Cell):
+    def construct(self, x: Tensor) -> Tensor:
+        if x.sum() > 0:
+            y = x
+        else:
+            y = x.sum()
+        return y
+
+
+class OnlyOne(nn.Cell):
+    def construct(self, x: Tensor) -> Tensor:
+        if x.sum() > 0:
+            y = x
+        return y
+
+
+class Breaks(nn.Cell):
+    def construct(self, x: Tensor) -> Tensor:
+        while True:
+            x = x * 2
+            if x.sum() > 10:
+                break
+        return x
+
+
+def line_of(cell: type[nn.Cell], text: str) -> int:
+    lines, first = inspect.getsourcelines(cell)
+    return first + next(i for i, line in enumerate(lines) if text in line)
+
+
+def test_what_does_not_fit_is_said_at_its_line() -> None:
+    where = re.escape(f"{__file__}:{line_of(Unlike, 'if x')}")
+    with pytest.raises(ControlFlowError, match=f"{where}: this `if` .* converted to `ops.cond`"):
+        Unlike()(tensor(1, 2))
+    with pytest.raises(ControlFlowError, match="'y' must be of one shape .* no value"):
+        OnlyOne()(tensor(1, 2))
+
+
+def test_what_is_not_converted_is_an_error_as_before() -> None:
+    with pytest.raises(TraceError, match="bool") as caught:
+        Breaks()(tensor(1, 2))
+    assert "this one is not: a `while` with `break`" in caught.value.__notes__[-1]

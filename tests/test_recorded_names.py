@@ -1,0 +1,46 @@
+"""Names of MindSpore's give what MindSpore 2.10 gives: recorded results, case by case."""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import name_cases
+import paramesh
+from paramesh import Tensor, mint, nn, ops
+from paramesh import numpy as mnp
+
+GOLDEN = Path(__file__).parent / "golden"
+#: {code: number of arrays, or MindSpore's error on a CPU}, in the order of their recording.
+COUNTS: dict[str, Any] = json.loads((GOLDEN / "names.json").read_text())
+RECORDED = [(at, code) for at, code in enumerate(COUNTS) if isinstance(COUNTS[code], int)]
+
+
+@functools.cache
+def arrays() -> dict[str, np.ndarray]:
+    with np.load(GOLDEN / "names.npz") as file:
+        return dict(file)
+
+
+def test_all_cases_are_recorded() -> None:
+    cases = [code for codes in name_cases.CASES.values() for code in codes]
+    assert sorted(COUNTS) == sorted(cases)
+    assert len(RECORDED) > 0.9 * len(cases)
+
+
+@pytest.mark.parametrize(("at", "code"), RECORDED, ids=[code for _, code in RECORDED])
+def test_recorded(at: int, code: str) -> None:
+    paramesh.set_context(mode=paramesh.PYNATIVE_MODE)
+    scope = name_cases.scope(Tensor, ms=paramesh, ops=ops, nn=nn, mint=mint, mnp=mnp)
+    found = name_cases.flat(eval(code, scope))
+    wanted = [arrays()[f"{at}_{i}"] for i in range(COUNTS[code])]
+    assert len(found) == len(wanted)
+    for got, want in zip(found, wanted, strict=True):
+        assert got.shape == want.shape
+        assert got.dtype == want.dtype
+        np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-6)
