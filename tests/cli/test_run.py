@@ -48,7 +48,7 @@ if __name__ == "__main__":
     print(sys.argv[1:], __name__, os.path.isabs(__file__), sys.path[0] == os.path.dirname(__file__))
     print(type(pickle.loads(pickle.dumps(Kept()))) is Kept, ms.__version__)
     print(init("ones", [2]), ms.nn is nn, P.ReLU is ms.ops.ReLU, LossMonitor is ms.LossMonitor)
-    print(hasattr(ms, "boost"), ms.common.initializer.Normal is init.Normal)
+    print(hasattr(ms, "experimental"), ms.common.initializer.Normal is init.Normal)
     sys.exit(int(sys.argv[1]))
 """
 
@@ -61,14 +61,14 @@ def tried(text):
     except AttributeError as error:
         print(type(error).__name__, "|", error)
 
-tried("import mindspore.boost as boost")
-tried("from mindspore import boost")
+tried("import mindspore.experimental as e")
+tried("from mindspore import experimental")
 tried("from mindspore.nn import Linear")
-tried("from mindspore.ops.operations import NPUGetFloatStatus")
+tried("from mindspore import COOTensor")
 tried("from mindspore.common.initializer import Normla")
 tried("import mindspore; mindspore.nn.Denes")
 
-from mindspore.boost import grad_accumulation
+from mindspore.experimental import optim
 """
 
 
@@ -122,16 +122,16 @@ def test_what_is_missing_is_explained_at_the_users_line(folder: Path) -> None:
         "AttributeError"
     ]
     for line in said[:2]:
-        assert "paramesh does not have mindspore.boost. MindSpore 2.10 has it. There is" in line
+        assert "paramesh does not have mindspore.experimental. MindSpore 2.10 has it." in line
     assert said[2].endswith("Use mindspore.nn.Dense.")
-    assert said[3].endswith("Use mindspore.amp.all_finite over the gradients.")
+    assert said[3].endswith("Use jax.experimental.sparse.")
     assert ".Normla. Did you mean Normal" in said[4]
     assert said[5].endswith("module 'mindspore.nn' has no attribute 'Denes'. Did you mean Dense?")
     trace = done.stderr.splitlines()
     assert trace[:3] == [
         "Traceback (most recent call last):",
         f'  File "{folder / "failing.py"}", line 17, in <module>',
-        "    from mindspore.boost import grad_accumulation",
+        "    from mindspore.experimental import optim",
     ]
     assert trace[-1].startswith("paramesh.scripts.absent.NotOffered: paramesh does not have")
     assert len(trace) == 4 or "^" in trace[3]

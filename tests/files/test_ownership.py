@@ -52,7 +52,10 @@ def anothers(path: Path) -> None:
 
 
 FOLDERS: list[tuple[Callable[[Path], None], str]] = [
-    (linked, r"'.*/it' is a symbolic link that '?\w+'? has made\. It is not followed: remove it"),
+    (
+        linked,
+        r"'.*/it' is a symbolic link that '?\w+'? has created\. paramesh does not follow it: remove it",
+    ),
     (linked_to_nothing, "is a symbolic link"),
     (open_to_the_group, r"is writable by others \(its mode is 770\).*chmod go-w"),
     (open_to_all, r"its mode is 1777"),

@@ -44,7 +44,7 @@ class TestFunctionalCall:
         np.testing.assert_allclose(by_jax["b"], by_us[1].asnumpy(), rtol=1e-5)
 
     def test_unknown_name(self) -> None:
-        with pytest.raises(KeyError, match="no Parameter 'v'. Names: b, mean, w"):
+        with pytest.raises(KeyError, match="there is no Parameter 'v'. Names: b, mean, w"):
             functional_call(Affine(), {"v": X}, Tensor(X))
 
     def test_wrong_shape(self) -> None:
@@ -66,7 +66,7 @@ class TestTransforms:
 
     def test_vmap_does_not_write(self) -> None:
         net = Affine().set_train()
-        with pytest.raises(TraceError, match="writes 'mean'.*one value per example"):
+        with pytest.raises(TraceError, match="writes 'mean'.*one value for each example"):
             vmap(lambda x: net(x.reshape(1, 3)))(Tensor(X))
         assert not net.mean.asnumpy().any()
 

@@ -524,7 +524,7 @@ def model(job: Job) -> dict[str, np.ndarray]:
     versions: list[Any] = []
     for step in range(job.steps):
         dense = client.pull(step, ["v"])["v"]
-        versions.append((dense, client.pull_rows(step, "t", everything)))
+        versions.append((dense, client.pull_tables(step, {"t": everything})["t"]))
         values, rows = versions[config.version_read(step)]
         pushed = [
             update_of(job, step, rank, values, rows[ids_of(step, rank)])

@@ -339,7 +339,9 @@ def test_sharded_checkpoints(tmp_path: Path) -> None:
     (tmp_path / "step-7.sharded").mkdir()
     (tmp_path / "step-7.sharded" / "notes.txt").write_text("mine")
     again = CheckpointManager(tmp_path, keep_last=2, format="sharded")
-    with pytest.warns(UserWarning, match="has no index.json, so it is no checkpoint") as told:
+    with pytest.warns(
+        UserWarning, match="has no index.json, so it is not a complete checkpoint"
+    ) as told:
         assert again.latest() == tmp_path / "step-3.sharded"
     assert len(told) == 2
     net = Net()
@@ -357,7 +359,7 @@ def test_an_unfinished_save_of_a_process_that_lives_stays(tmp_path: Path) -> Non
     left.mkdir()
     with (left / ".save-00000000").open("w") as mark:
         lock(mark.fileno())
-        with pytest.warns(UserWarning, match="or goes on still"):
+        with pytest.warns(UserWarning, match="saving it did not finish"):
             CheckpointManager(tmp_path, format="sharded").save(2, Net())
         assert left.exists()
     CheckpointManager(tmp_path, format="sharded").save(3, Net())

@@ -32,11 +32,11 @@ def test_lines_for_pipes(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 3
     pattern = (
-        r"epoch 1/3: 4 steps in [\d.]+ s, loss \d\.\d{4}, rate 0\.05, [\d.]+ s left, [\d.]+ MiB"
+        r"epoch 1/3: 4 steps in [\d.]+ s, loss \d\.\d{4}, rate 0\.05, [\d.]+ s left, [\d.]+ [MG]iB"
     )
     assert re.fullmatch(pattern, lines[0])
     # The metrics are a set.
-    results = r"rate 0\.05, (val accuracy 1, |val loss 0\.\d+, ){2}[\d.]+ MiB$"
+    results = r"rate 0\.05, (val accuracy 1, |val loss 0\.\d+, ){2}[\d.]+ [MG]iB$"
     assert re.search(results, lines[2])
 
 

@@ -55,7 +55,7 @@ def functional_call(
     for name, value in values.items():
         if name not in by_name:
             raise KeyError(
-                f"functional_call: there is not a Parameter '{name}'. "
+                f"functional_call: there is no Parameter '{name}'. "
                 f"Names: {', '.join(sorted(by_name)) or '(none)'}."
             )
         param = by_name[name]
