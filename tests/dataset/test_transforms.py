@@ -70,12 +70,13 @@ def run(expression: str, inputs: str) -> list[np.ndarray]:
     return cases.outputs(eval(expression, NAMES)(*(columns[i] for i in inputs.split(","))))
 
 
+#: What takes minutes of tracing for small inputs.
+SLOW = ("A.PitchShift", "A.InverseMelScale", "A.GriffinLim")
+
+
 def ids(table: list[tuple[str, str]]) -> list[Any]:
     slow = {True: pytest.mark.slow, False: ()}
-    return [
-        pytest.param(e, i, id=f"{e}/{i}", marks=slow[e.startswith("A.PitchShift")])
-        for e, i in table
-    ]
+    return [pytest.param(e, i, id=f"{e}/{i}", marks=slow[e.startswith(SLOW)]) for e, i in table]
 
 
 @pytest.mark.parametrize(("expression", "inputs"), ids(cases.ALL))
@@ -121,6 +122,8 @@ def test_inputs_are_left_as_they_were() -> None:
     columns = cases.columns()
     before = {k: np.array(v) for k, v in columns.items()}
     for expression, inputs in cases.ALL:
+        if expression.startswith(SLOW):
+            continue
         try:
             eval(expression, NAMES)(*(columns[i] for i in inputs.split(",")))
         except RuntimeError:

@@ -54,7 +54,7 @@ def anothers(path: Path) -> None:
 FOLDERS: list[tuple[Callable[[Path], None], str]] = [
     (
         linked,
-        r"'.*/it' is a symbolic link that '?\w+'? has created\. paramesh does not follow it: remove it",
+        r"'.*/it' is a symbolic link that '?\w+'? has created\. paramesh does not follow it",
     ),
     (linked_to_nothing, "is a symbolic link"),
     (open_to_the_group, r"is writable by others \(its mode is 770\).*chmod go-w"),

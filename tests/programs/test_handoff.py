@@ -96,7 +96,7 @@ WAYS: dict[str, tuple[Callable[[Any], None], Any, bool, tuple[str, ...], int]] =
     "written": (written_from_outside, nullcontext, False, OURS, 1),
     "nans": (nothing, lambda: jax.debug_nans(True), False, OURS, 5),
     "called": (nothing, nullcontext, True, OURS, 2),
-    "pynative": (nothing, nullcontext, False, OURS, 97),
+    "pynative": (nothing, nullcontext, False, OURS, 293),
 }
 
 
