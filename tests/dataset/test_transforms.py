@@ -70,7 +70,7 @@ def run(expression: str, inputs: str) -> list[np.ndarray]:
     return cases.outputs(eval(expression, NAMES)(*(columns[i] for i in inputs.split(","))))
 
 
-#: What takes minutes of tracing for small inputs.
+#: What takes seconds even for small inputs.
 SLOW = ("A.PitchShift", "A.InverseMelScale", "A.GriffinLim")
 
 
