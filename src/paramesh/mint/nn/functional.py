@@ -205,8 +205,8 @@ prelu = ops.prelu
 
 
 def cross_entropy(
-    input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: Reduction = "mean",
-    label_smoothing: float = 0.0,
+    input: Any, target: Any, weight: Any = None, ignore_index: int = -100,
+    reduction: Reduction = "mean", label_smoothing: float = 0.0,
 ) -> Any:  # fmt: skip
     """Cross entropy of logits and classes (or probabilities)."""
     return ops.cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing)
