@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import typing
 from typing import Any
 
 import jax
@@ -167,7 +168,8 @@ def _gather(input: Any, dim: int, index: Any) -> Any:
 def _where(condition: Any, input: Any = None, other: Any = None) -> Any:
     if input is None and other is None:
         return tuple(cast(part, int64) for part in jnp.nonzero(raw(condition)))
-    return jnp.where(raw(condition), input, other)
+    # One None is for jax to refuse.
+    return jnp.where(raw(condition), input, other)  # pyright: ignore[reportArgumentType]
 
 
 def _nonzero(input: Any, *, as_tuple: bool = False) -> Any:
@@ -272,6 +274,10 @@ def _randint(*given: Any, generator: Any = None, dtype: Any = None, device: Any 
     return cast(drawn, to_dtype(dtype) if dtype is not None else int64)
 
 
+def _bounds(given: tuple[Any, ...]) -> tuple[Any, Any]:
+    return (0, given[0]) if len(given) == 1 else typing.cast("tuple[Any, Any]", given)
+
+
 def _randperm(n: int, *, generator: Any = None, dtype: Any = None) -> Any:
     return cast(jax.random.permutation(_key(generator), n), to_dtype(dtype) if dtype else int64)
 
@@ -279,7 +285,7 @@ def _randperm(n: int, *, generator: Any = None, dtype: Any = None) -> Any:
 def _normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, generator: Any = None) -> Any:
     mean, std = jnp.asarray(raw(mean), jnp.float32), jnp.asarray(raw(std), jnp.float32)
     shape = jnp.broadcast_shapes(mean.shape, std.shape) if size is None else ints(size)
-    return mean + std * jax.random.normal(_key(generator), shape)
+    return mean + std * jax.random.normal(_key(generator), shape)  # pyright: ignore[reportArgumentType]
 
 
 def _bernoulli(input: Any, *, generator: Any = None) -> Any:
@@ -403,8 +409,7 @@ _ROWS: dict[str, Any] = {
     "rand_like": _drawn_like(jax.random.uniform), "randn_like": _drawn_like(jax.random.normal),
     "randint": _randint, "randperm": _randperm, "normal": _normal,
     "randint_like": lambda input, *bounds, dtype=None, device=None: cast(
-        jax.random.randint(random.next_key(), input.shape, *((0, *bounds) if len(bounds) == 1
-                                                             else bounds)),
+        jax.random.randint(random.next_key(), input.shape, *_bounds(bounds)),
         to_dtype(dtype) if dtype is not None else to_dtype(input.dtype)),
 }  # fmt: skip
 

@@ -1,13 +1,6 @@
 """`mint.special`: torch's special functions."""
 
-from paramesh.mint.arrays import log_softmax  # type: ignore[attr-defined]
-from paramesh.mint.elementwise import (  # type: ignore[attr-defined]
-    erfc,
-    exp2,
-    expm1,
-    log1p,
-    round,
-    sinc,
-)
+from paramesh.mint.arrays import log_softmax  # pyright: ignore[reportAttributeAccessIssue]
+from paramesh.mint.elementwise import erfc, exp2, expm1, log1p, round, sinc  # pyright: ignore[reportAttributeAccessIssue]
 
 __all__ = ["erfc", "exp2", "expm1", "log1p", "log_softmax", "round", "sinc"]

@@ -67,7 +67,7 @@ class Conv2dBnAct(Cell):
         kernel_size: int | tuple[int, int],
         stride: int | tuple[int, int] = 1,
         pad_mode: str = "same",
-        padding: int | tuple[int, ...] = 0,
+        padding: int | tuple[int, int, int, int] = 0,
         dilation: int | tuple[int, int] = 1,
         group: int = 1,
         has_bias: bool = False,
@@ -478,7 +478,7 @@ class RReLU(Cell):
 
     def __init__(self, lower: float = 1 / 8, upper: float = 1 / 3) -> None:
         super().__init__()
-        self.lower, self.upper = lower, upper
+        self._lower, self._upper = lower, upper
 
     def construct(self, input_x: Any) -> Any:
         """(...) -> (...)."""
@@ -486,7 +486,7 @@ class RReLU(Cell):
         with x64(value):
             if self.training:
                 slope = raw(graph_marks.rand_like(wrap(value)))
-                slope = self.lower + slope * (self.upper - self.lower)
+                slope = self._lower + slope * (self._upper - self._lower)
             else:
-                slope = jnp.asarray((self.lower + self.upper) / 2, value.dtype)
+                slope = jnp.asarray((self._lower + self._upper) / 2, value.dtype)
             return wrap(jnp.where(value >= 0, value, value * slope))

@@ -19,14 +19,14 @@ from paramesh.tensor.base import raw, wrap
 class _OfValues(LossBase):
     """A loss computed on raw values by `_losses`, which `get_loss` reduces."""
 
-    def construct(self, *inputs: Any) -> Any:
+    def _reduced(self, *inputs: Any) -> Any:
         """() for `mean` and `sum`, otherwise the losses."""
         values = [raw(arguments.tensor(type(self).__name__, x)) for x in inputs]
         with x64(*values):
             losses = wrap(self._losses(*values))
         return self.get_loss(losses)
 
-    def _losses(self, *values: Any) -> Any:
+    def _losses(self, *args: Any, **kwargs: Any) -> Any:
         raise NotImplementedError
 
 
@@ -44,7 +44,7 @@ class MarginRankingLoss(_OfValues):
 
     def construct(self, input1: Any, input2: Any, target: Any) -> Any:
         """(...), (...), and 1 or -1 (...)."""
-        return super().construct(input1, input2, target)
+        return self._reduced(input1, input2, target)
 
     def _losses(self, input1: Any, input2: Any, target: Any) -> Any:
         return jnp.maximum(0, -target * (input1 - input2) + self.margin)
@@ -79,7 +79,7 @@ class TripletMarginLoss(_OfValues):
     def construct(self, x: Any, positive: Any, negative: Any, margin: Any = None) -> Any:
         """(n, d) each; `margin` instead of that of the class."""
         more = () if margin is None else (margin,)
-        return super().construct(x, positive, negative, *more)
+        return self._reduced(x, positive, negative, *more)
 
     def _losses(self, x: Any, positive: Any, negative: Any, margin: Any = None) -> Any:
         far = _distance(x, negative, self.p, self.eps)
@@ -112,7 +112,7 @@ class TripletMarginWithDistanceLoss(_OfValues):
 
     def construct(self, x: Any, positive: Any, negative: Any) -> Any:
         """(n, d) each."""
-        return super().construct(x, positive, negative)
+        return self._reduced(x, positive, negative)
 
     def _losses(self, x: Any, positive: Any, negative: Any) -> Any:
         given = self.distance_function
@@ -141,7 +141,7 @@ class GaussianNLLLoss(_OfValues):
 
     def construct(self, logits: Any, labels: Any, var: Any) -> Any:
         """(...) each; `var` may be (...) without its last axis."""
-        return super().construct(logits, labels, var)
+        return self._reduced(logits, labels, var)
 
     def _losses(self, logits: Any, labels: Any, var: Any) -> Any:
         var = var[..., None] if var.ndim == logits.ndim - 1 else var
@@ -173,7 +173,7 @@ class PoissonNLLLoss(_OfValues):
 
     def construct(self, input: Any, target: Any) -> Any:
         """(...) each."""
-        return super().construct(input, target)
+        return self._reduced(input, target)
 
     def _losses(self, x: Any, target: Any) -> Any:
         losses = jnp.exp(x) - target * x if self.log_input else x - target * jnp.log(x + self.eps)
@@ -205,7 +205,7 @@ class MultiMarginLoss(_OfValues):
     def construct(self, x: Any, target: Any, weight: Any = None) -> Any:
         """(n, c), classes (n,), and weights of the classes (c,) or None."""
         weight = self.weight if weight is None else weight
-        return super().construct(x, target, *(() if weight is None else (weight,)))
+        return self._reduced(x, target, *(() if weight is None else (weight,)))
 
     def _losses(self, x: Any, target: Any, weight: Any = None) -> Any:
         right = jnp.take_along_axis(x, target[:, None], 1)
@@ -229,7 +229,7 @@ class MultiLabelSoftMarginLoss(_OfValues):
 
     def construct(self, x: Any, target: Any) -> Any:
         """(n, c), and 0 or 1 (n, c)."""
-        return super().construct(x, target)
+        return self._reduced(x, target)
 
     def _losses(self, x: Any, target: Any) -> Any:
         losses = -(target * jax.nn.log_sigmoid(x) + (1 - target) * jax.nn.log_sigmoid(-x))

@@ -137,7 +137,8 @@ def flash_attention_score_with_sums(
     products = products * scale_value
     if real_shift is not None:
         products = products + real_shift
-    hidden = _hidden(*products.shape[2:], sparse_mode, pre_tokens, next_tokens, attn_mask)
+    rows, columns = products.shape[2:]
+    hidden = _hidden(rows, columns, sparse_mode, pre_tokens, next_tokens, attn_mask)
     if hidden is not None:
         products = jnp.where(hidden, jnp.float32(-jnp.finfo(jnp.float32).max / 2), products)
     highest = products.max(-1, keepdims=True)

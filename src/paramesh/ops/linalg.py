@@ -217,7 +217,7 @@ def vector_norm(
     """Norms of vectors over axes; None: of all elements."""
     value = x if dtype is None else cast(x, dtype)
     axes = None if axis is None else ints(axis)
-    return jnp.linalg.vector_norm(value, axis=axes, keepdims=keepdims, ord=ord)
+    return jnp.linalg.vector_norm(value, axis=axes, keepdims=keepdims, ord=ord)  # pyright: ignore[reportArgumentType]
 
 
 @function

@@ -69,7 +69,7 @@ def moveaxis(x: Array, source: Ints, destination: Ints) -> Any:
 @function
 def rot90(input: Array, k: int, dims: Ints) -> Any:
     """Turned by k right angles in the plane of two axes."""
-    return jnp.rot90(input, k, ints(dims))
+    return jnp.rot90(input, k, ints(dims))  # pyright: ignore[reportArgumentType]
 
 
 @function

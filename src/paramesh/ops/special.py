@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jax.scipy.special as special
+import jax.scipy.special as formulas
 import numpy as np
 
 from paramesh.dtype import float32, float64
@@ -24,28 +24,28 @@ from paramesh.tensor.base import as_value
 _before = set(TABLE)
 
 digamma, Digamma = unary(
-    "digamma", "Digamma", special.digamma, "The logarithmic derivative of the gamma function."
+    "digamma", "Digamma", formulas.digamma, "The logarithmic derivative of the gamma function."
 )
 lgamma, Lgamma = unary(
-    "lgamma", "Lgamma", special.gammaln, "The logarithm of the absolute gamma function."
+    "lgamma", "Lgamma", formulas.gammaln, "The logarithm of the absolute gamma function."
 )
-erfinv, Erfinv = unary("erfinv", "Erfinv", special.erfinv, "The inverse of the error function.")
+erfinv, Erfinv = unary("erfinv", "Erfinv", formulas.erfinv, "The inverse of the error function.")
 exp2, Exp2 = unary("exp2", "Exp2", jnp.exp2, "2 to the power of x.")
 log10, Log10 = unary("log10", "Log10", jnp.log10, "Logarithm to base 10.")
 sinc, Sinc = unary("sinc", "Sinc", jnp.sinc, "sin(pi x) / (pi x), and 1 at 0.")
 rad2deg, Rad2Deg = unary("rad2deg", "Rad2Deg", jnp.rad2deg, "Degrees of an angle in radians.")
 deg2rad, Deg2Rad = unary("deg2rad", "Deg2Rad", jnp.deg2rad, "Radians of an angle in degrees.")
 bessel_i0, BesselI0 = unary(
-    "bessel_i0", "BesselI0", special.i0, "The modified Bessel function of order 0."
+    "bessel_i0", "BesselI0", formulas.i0, "The modified Bessel function of order 0."
 )
 bessel_i0e, BesselI0e = unary(
-    "bessel_i0e", "BesselI0e", special.i0e, "`bessel_i0` times exp(-|x|)."
+    "bessel_i0e", "BesselI0e", formulas.i0e, "`bessel_i0` times exp(-|x|)."
 )
 bessel_i1, BesselI1 = unary(
-    "bessel_i1", "BesselI1", special.i1, "The modified Bessel function of order 1."
+    "bessel_i1", "BesselI1", formulas.i1, "The modified Bessel function of order 1."
 )
 bessel_i1e, BesselI1e = unary(
-    "bessel_i1e", "BesselI1e", special.i1e, "`bessel_i1` times exp(-|x|)."
+    "bessel_i1e", "BesselI1e", formulas.i1e, "`bessel_i1` times exp(-|x|)."
 )
 tanhshrink, TanhShrink = unary(
     "tanhshrink", "TanhShrink", lambda x: x - jnp.tanh(x), "x - tanh(x)."
@@ -119,12 +119,12 @@ bitwise_right_shift, RightShift = binary(
     "bitwise_right_shift", "RightShift", jnp.right_shift, "Bits moved to the right."
 )
 igamma, Igamma = binary(
-    "igamma", "Igamma", special.gammainc, "The lower regularised gamma function."
+    "igamma", "Igamma", formulas.gammainc, "The lower regularised gamma function."
 )
 igammac, Igammac = binary(
-    "igammac", "Igammac", special.gammaincc, "The upper regularised gamma function."
+    "igammac", "Igammac", formulas.gammaincc, "The upper regularised gamma function."
 )
-zeta, Zeta = binary("zeta", "Zeta", special.zeta, "Hurwitz' zeta function.")
+zeta, Zeta = binary("zeta", "Zeta", formulas.zeta, "Hurwitz' zeta function.")
 
 
 @function

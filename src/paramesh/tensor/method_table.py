@@ -197,8 +197,8 @@ MAKES: dict[str, Any] = {
     "count_nonzero": lambda x, axis=None, keepdims=False:
         cast(jnp.count_nonzero(x, axis, keepdims=keepdims), _dtype.int32),
 }  # fmt: skip
-MAKES |= {name: _of_one(fn) for name, fn in _FRACTIONS.items()}
-MAKES |= {name: _of_two(fn) for name, fn in _OPERANDS.items()}
+MAKES.update({name: _of_one(fn) for name, fn in _FRACTIONS.items()})
+MAKES.update({name: _of_two(fn) for name, fn in _OPERANDS.items()})
 #: name -> a function of the raw value; its result is written, in the Tensor's element type.
 WRITES: dict[str, Any] = {
     "add_": lambda x, other, *, alpha=1: x + (other if alpha == 1 else alpha * other),

@@ -490,7 +490,7 @@ def rewritten(fn: types.FunctionType) -> types.FunctionType | None:
         return None
     cells = dict(zip(free, fn.__closure__ or (), strict=True))
     made = space["__pm_outer"](*[None] * len(free), sys.modules[__name__])
-    inner = {
+    inner: dict[str, Any] = {
         name: cells.get(name, cell)
         for name, cell in zip(made.__code__.co_freevars, made.__closure__ or (), strict=True)
     }

@@ -168,16 +168,16 @@ class _BatchNorm(Cell):
         super().__init__()
         owner, kind, shape = type(self).__name__, dtype or float32, (num_features,)
         self.num_features, self.eps = num_features, eps
-        self.momentum, self.track_running_stats = momentum, track_running_stats
         if momentum is None:
             raise ValueError(f"{owner}(momentum): None, a mean over all batches, is not offered.")
+        self.momentum, self.track_running_stats = momentum, track_running_stats
         self.weight = self.bias = None
         if affine:
             self.weight = arguments.weight(owner, "weight", "ones", shape, kind)
             self.bias = arguments.weight(owner, "bias", "zeros", shape, kind)
         self.running_mean = self.running_var = None
         if track_running_stats:
-            frozen = {"requires_grad": False}
+            frozen: dict[str, Any] = {"requires_grad": False}
             self.running_mean = arguments.weight(owner, "mean", "zeros", shape, kind, **frozen)
             self.running_var = arguments.weight(owner, "var", "ones", shape, kind, **frozen)
             self.num_batches_tracked = Parameter(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from paramesh.mint import arrays
 from paramesh.mint.table import fill
 from paramesh.ops.array import ints
 from paramesh.ops.conv import pair
+from paramesh.tensor.argument_types import Reduction
 from paramesh.tensor.base import raw, wrap
 
 _LIKE = "As torch's `{}`, over Tensors."
@@ -49,7 +50,7 @@ def _one_hot(input: Any, num_classes: int = -1) -> Any:
 
 
 def _normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Any:
-    size = jnp.linalg.vector_norm(input, axis=dim, keepdims=True, ord=p)
+    size = jnp.linalg.vector_norm(input, axis=dim, keepdims=True, ord=p)  # pyright: ignore[reportArgumentType]
     return input / jnp.maximum(size, eps)
 
 
@@ -204,50 +205,65 @@ prelu = ops.prelu
 
 
 def cross_entropy(
-    input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean",
-    label_smoothing: float = 0.0,
+    input: Any, target: Any, weight: Any = None, ignore_index: int = -100,
+    reduction: Reduction = "mean", label_smoothing: float = 0.0,
 ) -> Any:  # fmt: skip
     """Cross entropy of logits and classes (or probabilities)."""
     return ops.cross_entropy(input, target, weight, ignore_index, reduction, label_smoothing)
 
 
 def nll_loss(
-    input: Any, target: Any, weight: Any = None, ignore_index: int = -100, reduction: str = "mean"
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: Reduction = "mean",
 ) -> Any:
     """Minus the log probability of the class."""
     return ops.nll_loss(input, target, weight, ignore_index, reduction)
 
 
-def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+def mse_loss(input: Any, target: Any, reduction: Reduction = "mean") -> Any:
     """Squared differences."""
     return ops.mse_loss(input, target, reduction)
 
 
-def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
+def l1_loss(input: Any, target: Any, reduction: Reduction = "mean") -> Any:
     """Absolute differences."""
     return ops.l1_loss(input, target, reduction)
 
 
-def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Any:
+def smooth_l1_loss(
+    input: Any, target: Any, reduction: Reduction = "mean", beta: float = 1.0
+) -> Any:
     """Squared differences near 0, absolute ones beyond `beta`."""
     return ops.smooth_l1_loss(input, target, beta, reduction)
 
 
-def kl_div(input: Any, target: Any, reduction: str = "mean", log_target: bool = False) -> Any:
+def kl_div(
+    input: Any,
+    target: Any,
+    reduction: Reduction | Literal["batchmean"] = "mean",
+    log_target: bool = False,
+) -> Any:
     """Kullback and Leibler's divergence of log probabilities and probabilities (or their logs)."""
     wanted = ops.exp(target) if log_target else target
     return ops.kl_div(input, wanted, reduction)
 
 
 def binary_cross_entropy(
-    input: Any, target: Any, weight: Any = None, reduction: str = "mean"
+    input: Any, target: Any, weight: Any = None, reduction: Reduction = "mean"
 ) -> Any:
     """Cross entropy of probabilities and 0 or 1."""
     return ops.binary_cross_entropy(input, target, weight, reduction)
 
 
 def binary_cross_entropy_with_logits(
-    input: Any, target: Any, weight: Any = None, reduction: str = "mean", pos_weight: Any = None
+    input: Any,
+    target: Any,
+    weight: Any = None,
+    reduction: Reduction = "mean",
+    pos_weight: Any = None,
 ) -> Any:
     """Cross entropy of logits and 0 or 1."""
     one = wrap(jnp.ones((), raw(input).dtype))
