@@ -162,4 +162,5 @@ def test_what_does_not_fit_is_said_at_its_line() -> None:
 def test_what_is_not_converted_is_an_error_as_before() -> None:
     with pytest.raises(TraceError, match="bool") as caught:
         Breaks()(tensor(1, 2))
-    assert "this one is not: a `while` with `break`" in caught.value.__notes__[-1]
+    notes = "\n".join(caught.value.__notes__)
+    assert "this one is not: a `while` with `break`" in notes
