@@ -189,7 +189,16 @@ _OTHERS = """
     ReduceScatter ScalarCast ScalarToArray ScalarToTensor Shape Size StandardNormal TensorShape
     TupleToArray UniformInt UniformReal Unique Zeros
 """
-LEFT_OUT = frozenset(_OTHERS.split())
+#: Modules of operators whose strategies no case here covers yet.
+_UNCOVERED = {
+    *("attention", "boxes", "ctc", "graph_marks", "linalg", "overflow", "rearranging"),
+    *("recurrent", "resizing", "special", "updates", "volumes"),
+}
+LEFT_OUT = frozenset(_OTHERS.split()) | {
+    name
+    for name, form in CLASSES.items()
+    if form.operator.compute.__module__.rpartition(".")[2] in _UNCOVERED
+}
 
 
 def _calls() -> list[Call]:

@@ -91,7 +91,7 @@ class GradientFunction:
         value, aux, by_input, by_variable = _gradients(
             self.fn, args, kwargs, positions, variables, sens, self._has_aux
         )
-        overflow.saw([*(raw(g) for g in by_input), *by_variable])
+        overflow.saw([*jax.tree.leaves(by_input), *by_variable])
         by_weight = [
             _hooked(w, wrap(g)) for w, g in zip(weights, of_weights(by_variable), strict=True)
         ]
