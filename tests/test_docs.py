@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import doctest
 import io
+import linecache
 import re
 import sys
 import traceback
@@ -44,6 +45,9 @@ def run(page: str, name: str) -> list[str]:
     module = types.ModuleType("__main__")  # in sys.modules too: pickle looks classes up there
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "__main__", module)
+        # Without a time of the file, which makes `linecache` keep it: the pages run elsewhere.
+        lines = page.splitlines(keepends=True)
+        patch.setitem(linecache.cache, name, (len(page), None, lines, name))
         for block in blocks(page):
             if block.kind == "python":
                 output = io.StringIO()
