@@ -16,4 +16,6 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     """Put the file in the place of the mark."""
     if MARK not in markdown:
         return markdown
-    return markdown.replace(MARK, RESULTS.read_text(encoding="utf-8"))
+    # Links are written for benchmarks/; the page is in docs/reference/.
+    results = RESULTS.read_text(encoding="utf-8").replace("](../docs/", "](../")
+    return markdown.replace(MARK, results)
