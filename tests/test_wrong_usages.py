@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,13 @@ def usages() -> list[tuple[str, str]]:
 
 def message_of(usage: str) -> str:
     """What python says of a usage below the traceback, but for its own proposals."""
+    # On a new thread: an exception that is still being handled on this one, as tests of
+    # interruptions leave behind in CPython, would be the context of the usage's error.
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(_message_of, usage).result()
+
+
+def _message_of(usage: str) -> str:
     try:
         exec(usage, names())
     except Exception as error:
