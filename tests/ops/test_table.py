@@ -38,6 +38,8 @@ ELSEWHERE = {
         "graph_marks",
         "linalg",
         "overflow",
+        "along_axis",
+        "counting",
         "rearranging",
         "recurrent",
         "resizing",

@@ -4,12 +4,14 @@
 
 from paramesh.ops import (
     activations,
+    along_axis,
     array,
     attention,
     boxes,
     collectives,
     composite,
     conv,
+    counting,
     creation,
     ctc,
     graph_marks,
@@ -31,12 +33,14 @@ from paramesh.ops import (
     volumes,
 )
 from paramesh.ops.activations import *
+from paramesh.ops.along_axis import *
 from paramesh.ops.array import *
 from paramesh.ops.attention import *
 from paramesh.ops.boxes import *
 from paramesh.ops.collectives import *
 from paramesh.ops.composite import *
 from paramesh.ops.conv import *
+from paramesh.ops.counting import *
 from paramesh.ops.creation import *
 from paramesh.ops.ctc import *
 from paramesh.ops.graph_marks import *
@@ -76,6 +80,8 @@ __all__ += nn_ops.__all__
 __all__ += overflow.__all__
 __all__ += pooling.__all__
 __all__ += random_ops.__all__
+__all__ += along_axis.__all__
+__all__ += counting.__all__
 __all__ += rearranging.__all__
 __all__ += recurrent.__all__
 __all__ += reduce.__all__

@@ -1,4 +1,4 @@
-"""Parts of Tensors picked, joined, counted and written: what `array` and `indexing` leave out."""
+"""Parts of Tensors picked, joined and written: what `array` and `indexing` leave out."""
 
 import itertools
 import operator
@@ -8,30 +8,60 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh.dtype import float32, int32, int64, to_dtype, x64
+from paramesh.dtype import int64, x64
 from paramesh.ops.array import Ints, axis_in, ints
 from paramesh.ops.conv import pads_of, pair
-from paramesh.ops.table import Array, Arrays, Dtype, Floating, alias, function, primitive
+from paramesh.ops.table import Array, Arrays, Floating, alias, function, primitive
 from paramesh.parameter import Parameter
 from paramesh.tensor.base import raw
 from paramesh.tensor.promotion import cast
 
-# fmt: off
 __all__ = [
-    "narrow", "diagonal", "ravel", "moveaxis", "rot90", "fliplr", "flipud", "t", "expand", "vstack",
-    "hstack", "dstack", "column_stack", "row_stack", "atleast_1d", "atleast_2d", "atleast_3d",
-    "tensor_split", "hsplit", "vsplit", "dsplit", "cartesian_prod", "combinations", "argwhere",
-    "take", "tensor_scatter_elements", "TensorScatterElements", "scatter",
-    "index_add", "IndexAdd", "index_fill", "IndexFill", "unsorted_segment_prod",
-    "UnsortedSegmentProd", "unique_consecutive", "UniqueConsecutive", "bincount", "Bincount",
-    "histc",
-    "bucketize", "searchsorted", "SearchSorted", "diff", "trapz", "cummax", "cummin", "Cummax",
-    "Cummin",
-    "logcumsumexp", "median", "nansum", "nanmean", "quantile", "nanquantile", "aminmax", "std_mean",
-    "var_mean", "unfold", "fold", "logspace", "top_k", "scalar_to_array", "array_to_scalar",
-    "Roll", "rolled", "select_scatter", "confusion_matrix", "ConfusionMatrix", "slice_scatter",
+    "narrow",
+    "diagonal",
+    "ravel",
+    "moveaxis",
+    "rot90",
+    "fliplr",
+    "flipud",
+    "t",
+    "expand",
+    "vstack",
+    "hstack",
+    "dstack",
+    "column_stack",
+    "row_stack",
+    "atleast_1d",
+    "atleast_2d",
+    "atleast_3d",
+    "tensor_split",
+    "hsplit",
+    "vsplit",
+    "dsplit",
+    "cartesian_prod",
+    "combinations",
+    "argwhere",
+    "take",
+    "tensor_scatter_elements",
+    "TensorScatterElements",
+    "scatter",
+    "index_add",
+    "IndexAdd",
+    "index_fill",
+    "IndexFill",
+    "unsorted_segment_prod",
+    "UnsortedSegmentProd",
+    "unique_consecutive",
+    "UniqueConsecutive",
+    "unfold",
+    "fold",
+    "scalar_to_array",
+    "array_to_scalar",
+    "Roll",
+    "rolled",
+    "select_scatter",
+    "slice_scatter",
 ]
-# fmt: on
 
 
 # Other views.
@@ -359,252 +389,6 @@ UniqueConsecutive = primitive(
         return_inverse=return_inverse, return_counts=return_counts, dim=dim
     ),
 )
-
-
-# Counted.
-
-
-@function
-def bincount(input: Array, weights: Array = None, minlength: int = 0) -> Any:
-    """How often each number from 0 on is there, Float32; outside of programs only: (n,) -> (m,)."""
-    return cast(jnp.bincount(input, weights, minlength=minlength), float32)
-
-
-Bincount = primitive("Bincount", bincount)
-
-
-@function
-def histc(input: Array, bins: int = 100, min: Any = 0.0, max: Any = 0.0) -> Any:
-    """How many elements are in each of equal intervals: (...) -> (bins,).
-
-    Args:
-        input: numbers.
-        bins: how many intervals.
-        min: where the first begins; 0 for both: the smallest element.
-        max: where the last ends; 0 for both: the largest element.
-    """
-    span = (jnp.min(input), jnp.max(input)) if min == max == 0 else (min, max)
-    low, high = (jnp.asarray(edge, jnp.float32) for edge in span)
-    inside = (input >= low) & (input <= high)
-    at = jnp.floor((input - low) / (high - low) * bins).astype(jnp.int32)
-    at = jnp.where(inside, jnp.clip(at, 0, bins - 1), bins)
-    counts = jnp.zeros(bins, jnp.int32).at[at.reshape(-1)].add(1, mode="drop")
-    return counts.astype(input.dtype)
-
-
-@function
-def bucketize(input: Array, boundaries: Any, *, right: bool = False) -> Any:
-    """Between which boundaries each element is, Int32: (...) -> (...).
-
-    Args:
-        input: numbers.
-        boundaries: growing numbers.
-        right: whether an element equal to a boundary is behind it.
-    """
-    edges = jnp.asarray(raw(boundaries) if hasattr(boundaries, "shape") else list(boundaries))
-    found = jnp.searchsorted(edges.astype(jnp.float32), input, side="right" if right else "left")
-    return cast(found, int32)
-
-
-@function
-def searchsorted(
-    sorted_sequence: Array,
-    values: Array,
-    *,
-    out_int32: bool = False,
-    right: bool = False,
-    side: str | None = None,
-    sorter: Array = None,
-) -> Any:
-    """Where values go in sorted sequences: (..., n) and (..., m) -> (..., m).
-
-    Args:
-        sorted_sequence: grows along the last axis.
-        values: what is looked for.
-        out_int32: Int32 instead of Int64.
-        right: behind equal elements instead of in front of them.
-        side: `left` or `right`, as `right`.
-        sorter: indices that sort `sorted_sequence`.
-    """
-    if side is not None and side not in ("left", "right"):
-        raise ValueError(f"side must be 'left' or 'right', got {side!r}.")
-    behind = "right" if right or side == "right" else "left"
-    rows = sorted_sequence
-    if sorter is not None:
-        rows = jnp.take_along_axis(rows, sorter, -1)
-    if rows.ndim == 1:
-        found = jnp.searchsorted(rows, values, side=behind)
-    else:
-        flat = rows.reshape(-1, rows.shape[-1]), values.reshape(-1, values.shape[-1])
-        found = jax.vmap(lambda a, v: jnp.searchsorted(a, v, side=behind))(*flat)
-        found = found.reshape(values.shape)
-    return cast(found, int32 if out_int32 else int64)
-
-
-SearchSorted = primitive(
-    "SearchSorted",
-    searchsorted,
-    lambda dtype=int64, right=False: {"out_int32": to_dtype(dtype) is int32, "right": right},
-)
-
-
-@function
-def confusion_matrix(
-    labels: Array, predictions: Array, num_classes: int, dtype: Dtype = None
-) -> Any:
-    """How often each class was taken for each: (n,) and (n,) -> (classes, classes)."""
-    counts = jnp.zeros((num_classes, num_classes), jnp.int32)
-    return cast(counts.at[labels, predictions].add(1), dtype or int32)
-
-
-ConfusionMatrix = primitive(
-    "ConfusionMatrix",
-    confusion_matrix,
-    lambda num_classes, dtype="int32": {"num_classes": num_classes, "dtype": dtype},
-)
-
-
-# Along an axis.
-
-
-@function
-def diff(x: Array, n: int = 1, axis: int = -1, prepend: Array = None, append: Array = None) -> Any:
-    """Differences of neighbours along an axis, n times."""
-    return jnp.diff(x, n, axis, prepend, append)
-
-
-@function
-def trapz(y: Floating, x: Floating = None, *, dx: float = 1.0, dim: int = -1) -> Any:
-    """The integral along an axis, by trapezia."""
-    return jnp.trapezoid(y, x, dx, dim)
-
-
-def _extreme(x: Any, axis: int, better: Any) -> tuple[Any, Any]:
-    places = jnp.broadcast_to(
-        jnp.arange(x.shape[axis]).reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)]),
-        x.shape,
-    )
-
-    def join(a: Any, b: Any) -> Any:
-        take = better(b[0], a[0]) | jnp.isnan(b[0])
-        return jnp.where(take, b[0], a[0]), jnp.where(take, b[1], a[1])
-
-    values, at = jax.lax.associative_scan(join, (x, places), axis=axis % x.ndim)
-    return values, at
-
-
-@function
-def cummax(input: Array, axis: int) -> Any:
-    """(the largest elements so far along an axis, where they are: Int64)."""
-    values, at = _extreme(input, axis, jnp.greater_equal)
-    return values, cast(at, int64)
-
-
-@function
-def cummin(input: Array, axis: int) -> Any:
-    """(the smallest elements so far along an axis, where they are: Int32)."""
-    values, at = _extreme(input, axis, jnp.less_equal)
-    return values, cast(at, int32)
-
-
-Cummax = primitive("Cummax", cummax, lambda axis: {"axis": axis})
-Cummin = primitive("Cummin", cummin, lambda axis: {"axis": axis})
-
-
-@function
-def logcumsumexp(input: Floating, axis: int) -> Any:
-    """The logarithm of the running sum of exp along an axis."""
-    return jax.lax.associative_scan(jnp.logaddexp, input, axis=axis_in(axis, input.ndim))
-
-
-@function
-def median(input: Array, axis: int = -1, keepdims: bool = False) -> Any:
-    """(the middle element along an axis, the lower of two; where it is: Int64)."""
-    at = axis_in(axis, input.ndim)
-    order = jnp.argsort(input, at, stable=True)
-    place = jax.lax.slice_in_dim(order, (n := (input.shape[at] - 1) // 2), n + 1, axis=at)
-    value = jnp.take_along_axis(input, place, at)
-    found = (value, cast(place, int64))
-    return found if keepdims else tuple(jnp.squeeze(part, at) for part in found)
-
-
-def _axes(axis: Any) -> Any:
-    return None if axis is None or axis == () else ints(axis)
-
-
-@function
-def nansum(
-    input: Array, axis: Ints | None = None, keepdims: bool = False, *, dtype: Dtype = None
-) -> Any:
-    """The sum over axes without NaN."""
-    value = input if dtype is None else cast(input, dtype)
-    return jnp.nansum(value, _axes(axis), keepdims=keepdims)
-
-
-@function
-def nanmean(
-    input: Floating, axis: Ints | None = None, keepdims: bool = False, *, dtype: Dtype = None
-) -> Any:
-    """The mean over axes without NaN."""
-    value = input if dtype is None else cast(input, dtype)
-    return jnp.nanmean(value, _axes(axis), keepdims=keepdims)
-
-
-@function
-def quantile(input: Floating, q: Floating, axis: int | None = None, keepdims: bool = False) -> Any:
-    """Quantiles along an axis, between neighbours where they fall between two."""
-    return jnp.quantile(input, q, axis, keepdims=keepdims)
-
-
-@function
-def nanquantile(
-    input: Floating, q: Floating, axis: int | None = None, keepdims: bool = False
-) -> Any:
-    """`quantile` without NaN."""
-    return jnp.nanquantile(input, q, axis, keepdims=keepdims)
-
-
-@function
-def aminmax(input: Array, *, axis: int | None = 0, keepdims: bool = False) -> Any:
-    """(the smallest, the largest element) along an axis."""
-    return jnp.min(input, axis, keepdims=keepdims), jnp.max(input, axis, keepdims=keepdims)
-
-
-@function
-def std_mean(
-    input: Floating, axis: Ints | None = None, ddof: int = 0, keepdims: bool = False
-) -> Any:
-    """(standard deviation, mean) over axes."""
-    axes = _axes(axis)
-    return jnp.std(input, axes, ddof=int(ddof), keepdims=keepdims), jnp.mean(
-        input, axes, keepdims=keepdims
-    )
-
-
-@function
-def var_mean(
-    input: Floating, axis: Ints | None = None, ddof: int = 0, keepdims: bool = False
-) -> Any:
-    """(variance, mean) over axes."""
-    axes = _axes(axis)
-    return jnp.var(input, axes, ddof=int(ddof), keepdims=keepdims), jnp.mean(
-        input, axes, keepdims=keepdims
-    )
-
-
-@function
-def top_k(input_x: Array, k: int, sorted: bool = True) -> Any:
-    """(the k largest elements along the last axis, where they are: Int32)."""
-    values, at = jax.lax.top_k(input_x, k)
-    return values, cast(at, int32)
-
-
-@function
-def logspace(start: Any, end: Any, steps: int, base: float = 10, *, dtype: Dtype = None) -> Any:
-    """Powers of `base` whose exponents lie evenly from `start` to `end`: (steps,)."""
-    wanted = dtype or float32
-    with x64(wanted):
-        return jnp.logspace(raw(start), raw(end), steps, base=base, dtype=wanted.np_dtype)
 
 
 @function
