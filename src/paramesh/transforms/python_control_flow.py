@@ -528,7 +528,7 @@ def learn(error: BaseException) -> bool:
     error.add_note(
         "`if` and `while` over Tensors are converted in compiled functions, but this one is not: a "
         "`while` with `break`, `continue` or `return` in it, a condition outside of `if` and "
-        "`while`, a lambda, or a function inside of another one."
+        "`while`, a lambda, a function inside of another one, or one that is decorated itself."
     )
     return False
 
