@@ -42,7 +42,7 @@ class MLP(nn.Cell):
 
 
 class LeNet(nn.Cell):
-    """Two convolutions and a dense layer; `batch` and `out` cut the batch and the channels."""
+    """Two convolutions and a dense layer; `batch` and `out` shard the batch and the channels."""
 
     def __init__(self, batch: int = 0, out: int = 0) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A call of every operator that takes Tensors, large enough to be cut over eight devices.
+"""A call of every operator that takes Tensors, large enough to shard over eight devices.
 
 `tests/parallel/test_operator_rules.py` runs each under every strategy that its rule allows.
 """
@@ -227,7 +227,7 @@ CALLS = _calls()
 
 
 def strategies(rule: AxisRule, shapes: list[tuple[int, ...]], count: int = 8) -> Iterator[Any]:
-    """Every strategy that a rule allows, except the one that cuts nothing."""
+    """Every strategy that a rule allows, except the one that shards nothing."""
     sizes: dict[str, int] = {}
     for labels, shape in zip(rule.inputs, shapes, strict=True):
         for label, size in zip(labels, shape, strict=True):

@@ -343,7 +343,7 @@ def test_replicated() -> None:
         (((2, 2), ("a", 3)), TypeError, "alias_name must hold str, got 3"),
         (((2, 2), ("a", "a")), LayoutError, "names that differ"),
         (((2, 2), ("a", "")), LayoutError, "not empty"),
-        (((2, 2), ("a", "None")), LayoutError, "'None', which means that an axis is not cut"),
+        (((2, 2), ("a", "None")), LayoutError, "'None', which means that an axis is not sharded"),
         (((2, 0), ("a", "b")), LayoutError, r"axis 'b' of the device matrix \(2, 0\) has 0"),
         (((2, 2), ("interleaved_parallel", "a")), LayoutError, "must be the last name"),
         (((2, 2), ("a", "b"), [0, 1, 2]), LayoutError, "4 different ranks"),
@@ -361,9 +361,9 @@ def test_bad_devices(arguments: Any, kind: type[Exception], message: str) -> Non
 @pytest.mark.parametrize(
     ("axes", "kind", "message"),
     [
-        (("dp", "zz"), LayoutError, r"'zz' \(axis 1 of the array\) is no axis.*dp, sp, mp"),
-        (("dp", "dp"), LayoutError, "'dp' cannot cut both axis 0 and axis 1"),
-        ((("dp", "dp"),), LayoutError, "'dp' cannot cut both axis 0 and axis 0"),
+        (("dp", "zz"), LayoutError, r"'zz' \(axis 1 of the array\) is not an axis.*dp, sp, mp"),
+        (("dp", "dp"), LayoutError, "'dp' cannot shard both axis 0 and axis 1"),
+        ((("dp", "dp"),), LayoutError, "'dp' cannot shard both axis 0 and axis 0"),
         ((["dp"],), TypeError, "axis 0 of the array must be given as a name"),
         ((1,), TypeError, "axis 0 of the array must be given as a name"),
         (((("dp",),),), TypeError, "axis 0 of the array must be given as a name"),
@@ -379,7 +379,7 @@ def test_bad_axes(axes: Any, kind: type[Exception], message: str) -> None:
     [
         (
             lambda: CUBE("dp", ("sp", "mp")).slice_shape((4, 6), "fc.weight"),
-            r"'fc.weight': axis 1 of shape \(4, 6\) has size 6.*4 equal parts \(sp=2 x mp=2 of",
+            r"'fc.weight': axis 1 of shape \(4, 6\) has size 6.*4 equal shards \(sp=2 x mp=2 of",
         ),
         (
             lambda: CUBE("dp").slice_shape((4, 6), "fc.weight"),
@@ -420,7 +420,7 @@ def test_bad_axes(axes: Any, kind: type[Exception], message: str) -> None:
         (lambda: from_tuple(([8], [0, -1], [2]), name="w"), "'w': .*arrays of 2 axes"),
         (
             lambda: merged(CUBE(("sp", "dp")), "w"),
-            "'w': .*axes sp, dp cut one axis of the array, but are no neighbours",
+            "'w': .*axes sp, dp shard one axis of the array, but are no neighbours",
         ),
         (lambda: merged(Layout((2,), ("a",), [1, 0])("a"), "w"), "'w': .*rank list of its own"),
     ],

@@ -121,7 +121,7 @@ def test_layouts_that_no_mesh_of_the_search_shows_are_refused() -> None:
     )
     weight = Parameter(Tensor(np.ones((6, 6), np.float32)), name="weight")
     weight.layout = Layout((2, 3), ("a", "b"))("a", "None")
-    with pytest.raises(LayoutError, match=r"'weight': its own layout cuts it .* cannot show"):
+    with pytest.raises(LayoutError, match=r"'weight': its own layout shards it .* cannot show"):
         paramesh.jit(lambda x: x @ weight)(Tensor(np.ones((6, 6), np.float32)))
 
 

@@ -1,4 +1,4 @@
-"""data_parallel: the same training as on one device, on parts of the batch."""
+"""data_parallel: the same training as on one device, on shards of the batch."""
 
 from __future__ import annotations
 

@@ -502,7 +502,7 @@ class TestModes:
         net = MLP(((1, 1), (8, 1)), ((1, 8), (1, 8)))
         net(Tensor(X))
         context.set_auto_parallel_context(parallel_mode="data_parallel")
-        with pytest.raises(ContextError, match=r"'first.weight' lies in parts.*data_parallel"):
+        with pytest.raises(ContextError, match=r"'first.weight' is sharded over.*data_parallel"):
             net(Tensor(X))
 
 
@@ -529,7 +529,7 @@ class TestErrors:
             (((2, 1), (1, 4, 1)), r"MatMul.*'net.weight'.*\(1, 4, 1\) has 3 entries.*2 axes"),
             (((1, 1), (1, 3)), r"MatMul.*'net.weight'.*axis 1 has size 8.*\(1, 3\).*3 equal"),
             (((2, 1), (1, 8)), r"MatMul.*needs 16 devices.*there are 8"),
-            (((2, 4), (2, 1)), r"MatMul.*'net.weight'.*axis 0 into 2 parts.*into 4"),
+            (((2, 4), (2, 1)), r"MatMul.*'net.weight'.*axis 0 into 2 shards.*into 4"),
             ((Layout((2, 2), ("a", "b"))("a", "b"),) * 2, r"MatMul.*for 4 devices.*there are 8"),
         ],
     )

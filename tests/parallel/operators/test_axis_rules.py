@@ -214,19 +214,19 @@ def test_refusals_name_operator_input_axis_and_reason(call: Call) -> None:
             message = str(caught.value)
             first = next(n for n, numbers in enumerate(strategy) if 2 in numbers)
             assert message.startswith(f"{call.name}: input {first} of shape {shapes[first]}")
-            assert f"cuts axis {strategy[first].index(2)} into 2 parts" in message
+            assert f"splits axis {strategy[first].index(2)} into 2 shards" in message
             assert f"(by {rule.held[label]})" in message
 
 
 @pytest.mark.parametrize(
     ("name", "strategy", "message"),
     [
-        ("MatMul", ((8, 4), (8, 2)), r"input 1 .*cuts axis 0 into 8 parts.* into 4"),
-        ("PReLU", ((2, 4), (2,)), r"input 1 .*cuts axis 0 into 2 parts.* into 4"),
-        ("UnsortedSegmentSum", ((2, 1), (4,)), r"input 1 .*axis 0 into 4 parts.* into 2"),
-        ("UnsortedSegmentMin", ((2, 1), (4,)), r"input 1 .*axis 0 into 4 parts.* into 2"),
-        ("OneHot", ((3, 1), (), ()), r"axis 0 has size 8, .*into 3 equal parts"),
-        ("Tile", ((2, 8),), r"axis 1 of the output.*into 8 parts, but it comes in 4 pieces"),
+        ("MatMul", ((8, 4), (8, 2)), r"input 1 .*splits axis 0 into 8 shards.* into 4"),
+        ("PReLU", ((2, 4), (2,)), r"input 1 .*splits axis 0 into 2 shards.* into 4"),
+        ("UnsortedSegmentSum", ((2, 1), (4,)), r"input 1 .*axis 0 into 4 shards.* into 2"),
+        ("UnsortedSegmentMin", ((2, 1), (4,)), r"input 1 .*axis 0 into 4 shards.* into 2"),
+        ("OneHot", ((3, 1), (), ()), r"axis 0 has size 8, .*into 3 equal shards"),
+        ("Tile", ((2, 8),), r"axis 1 of the output.*into 8 shards, but it comes in 4 blocks"),
         ("MatMul", ((2, 1),), r"has 1 entries, but there are 2 inputs"),
     ],
 )
@@ -242,7 +242,7 @@ def test_refusals(name: str, strategy: Any, message: str) -> None:
 
 
 def test_outputs_are_cut_as_the_rule_says() -> None:
-    """The compiled program, not only the numbers: a sum over what is cut, and nothing else."""
+    """The compiled program, not only the numbers: a sum over what is sharded, and nothing else."""
     context.set_auto_parallel_context(
         parallel_mode="semi_auto_parallel", device_num=8, full_batch=True
     )

@@ -1,4 +1,4 @@
-"""What XLA cuts wrongly: every cut of it gives the numbers of one device, gradients included."""
+"""What XLA partitions wrongly: results equal those of one device, gradients included."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ KINDS: dict[str, Any] = {
 
 
 def parts_of(ndim: int, most: int) -> Iterator[tuple[int, ...]]:
-    """How many axes of the mesh cut each dimension."""
+    """How many axes of the mesh shard each dimension."""
     for parts in itertools.product(range(4), repeat=ndim):
         if 0 < sum(parts) <= most:
             yield parts
@@ -91,7 +91,7 @@ def spec_of(parts: tuple[int, ...], axes: tuple[str, ...] = AXES) -> PartitionSp
 
 
 def step(kind: str, places: list[NamedSharding] | None) -> Callable[..., list[Any]]:
-    """(operands, cotangent) -> (result, gradients), with the operands cut."""
+    """(operands, cotangent) -> (result, gradients), with the operands sharded."""
     fn, _ = KINDS[kind]
 
     def cut(*operands: Any) -> Any:
@@ -113,7 +113,7 @@ def arrays(kind: str) -> list[Any]:
 
 
 def off(kind: str, specs: list[PartitionSpec], given: list[Any], want: list[Any]) -> float:
-    """How far a program that is cut so is from one device, of the greatest value."""
+    """How far a program with this sharding is from one device, relative to the largest value."""
     everywhere = NamedSharding(mesh(), PartitionSpec())
     run = step(kind, [NamedSharding(mesh(), spec) for spec in specs])
     closed = rewritten(jax.make_jaxpr(run)(*given), is_ours, by_own_rule)
@@ -126,7 +126,7 @@ def off(kind: str, specs: list[PartitionSpec], given: list[Any], want: list[Any]
     return max(float(abs(g - w).max() / abs(w).max()) for g, w in zip(got, want, strict=True))
 
 
-#: (kind, axes that cut the dimensions of the input, of the kernel).
+#: (kind, axes that shard the dimensions of the input, of the kernel).
 SOME = [
     ("1-D", (1, 0, 1), (1, 0, 0)),
     ("2-D", (0, 0, 1, 0), (1, 0, 0, 0)),

@@ -123,7 +123,7 @@ def test_what_does_not_fit_is_told_what_would_help() -> None:
     plan = paramesh.plan(step, Tensor(X), Tensor(X), target="cpu:2", memory="600KB")
     assert plan.fits is False
     names = [one.name for one in plan.remedies]
-    assert {"other layouts", "recompute", "accumulation of 2 parts"} <= set(names)
+    assert {"other layouts", "recompute", "accumulation of 2 micro-batches"} <= set(names)
     assert not any(one.fits for one in plan.remedies)
     assert "does not fit" in str(plan)
     assert "what would make it fit" in str(plan)

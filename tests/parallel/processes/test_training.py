@@ -20,8 +20,8 @@ DRAW = np.random.default_rng(0)
 X = DRAW.normal(size=(16, 8)).astype(np.float32)
 Y = DRAW.normal(size=(16, 8)).astype(np.float32)
 STEPS = 5
-#: Settings, and whether each process gives the whole batch (or its part). By ((2, 1), …) the first
-#: half lies on the devices 0, 2, 4 and 6, so that each process holds both.
+#: Settings, and whether each process gives the global batch (or its slice). By ((2, 1), …) the
+#: first half lies on the devices 0, 2, 4 and 6, so that each process holds both.
 SEMI_AUTO: list[tuple[dict[str, Any], bool]] = [
     ({"full_batch": True, "enable_parallel_optimizer": True}, True),
     ({"dataset_strategy": "data_parallel"}, False),
@@ -35,7 +35,7 @@ DATA_PARALLEL: list[dict[str, Any]] = [
 
 
 def network(parts: tuple[int, int] = (0, 0)) -> Any:
-    """Two dense layers, cut into data and model parts; (0, 0): not cut."""
+    """Two dense layers, sharded by (data, model) axes; (0, 0): not sharded."""
     import paramesh
     from paramesh import nn
 
@@ -235,7 +235,7 @@ def results(folder: Path, task: str) -> list[Any]:
 
 def assert_slices_are_those_of_the_whole(seen: list[Any], processes: int, devices: int) -> None:
     bits = weight().asnumpy().view(np.uint32)
-    # What is not cut lies on one device of each process until a program uses it.
+    # What is not sharded lies on one device of each process until a program uses it.
     assert len(seen) == (len(LAYOUTS) - 1) * processes * devices + processes
     for kind, (top, bottom), (left, right), values in seen:
         np.testing.assert_array_equal(values, bits[top:bottom, left:right], err_msg=kind)

@@ -97,7 +97,7 @@ def init(backend_name: str | None = None) -> None:
 
 
 def release() -> None:
-    """Forget all groups, and part from the other processes; waits until all of them do.
+    """Forget all groups, and leave the other processes; waits until all of them do.
 
     Raises:
         ContextError: `init` was not called.

@@ -31,7 +31,7 @@ from paramesh.tensor.trees import unpack
 
 _KINDS = (
     "a device, a jax.sharding.Sharding, a PartitionSpec, a paramesh.parallel.Layout, or a tuple of "
-    "ints: into how many parts each axis is cut"
+    "ints: into how many shards each axis is split"
 )
 
 
@@ -53,8 +53,8 @@ def as_layout(place: Any, shape: Sequence[int], name: str = "") -> Any:
     if not isinstance(place, NamedSharding):
         if isinstance(place, Sharding):
             raise LayoutError(
-                f"{_subject(name)}a {type(place).__name__} is no layout; expected a NamedSharding, "
-                "a PartitionSpec, a Layout or a tuple of ints."
+                f"{_subject(name)}a {type(place).__name__} is not a layout; expected a "
+                "NamedSharding, a PartitionSpec, a Layout or a tuple of ints."
             )
         return place
     _check_entries(place.spec, name)
@@ -139,7 +139,7 @@ def as_sharding(place: Any, shape: Sequence[int], name: str = "") -> Sharding:
 def _propagating(sharding: NamedSharding) -> NamedSharding:
     """The same over a mesh of automatic axes: explicit ones would be part of every array's type.
 
-    Operators of MindSpore say nothing of how their results are cut, XLA finds it.
+    Operators of MindSpore say nothing of how their results are sharded, XLA finds it.
     """
     mesh = sharding.mesh
     if all(kind == AxisType.Auto for kind in mesh.axis_types):
@@ -155,8 +155,8 @@ def device_put(x: Any, place: Any) -> Any:
         x: a Tensor, a Parameter, an array or a number, or containers of them. Of a Parameter its
             value is taken; `Parameter.to_device` moves the Parameter itself.
         place: a device, a `jax.sharding.Sharding`, a `PartitionSpec` (of the mesh of
-            `jax.set_mesh`), a `parallel.Layout`, or a tuple of ints: into how many parts each axis
-            is cut. One for all.
+            `jax.set_mesh`), a `parallel.Layout`, or a tuple of ints: into how many shards each axis
+            is split. One for all.
 
     Returns:
         The same containers, with Tensors where there were Tensors and Parameters.

@@ -2,7 +2,7 @@
 
 `Parameter.init_data(layout=…)` takes such tuples, and MindSpore's strategy files hold the same
 three lists. They say less than a `Layout`: the ranks are always 0, 1, 2, …, and each axis of the
-array is cut by one axis of devices at most. `merged` turns a Layout into one that they can say.
+array is sharded by one axis of devices at most. `merged` turns a Layout into one that they can say.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def from_tuple(
 
     Args:
         layout: at least the three lists; what follows is not looked at, but for entry 5.
-        shape: of the whole array; None for what the slice shape makes it.
+        shape: of the full array; None for what the slice shape makes it.
         name: the Parameter that a message speaks of.
 
     Raises:
@@ -55,7 +55,7 @@ def from_tuple(
     if expected != part:
         raise LayoutError(
             f"{subject(name)}layout {layout!r} says that the slice's shape is {part}, but its "
-            f"device matrix and tensor map cut {tuple(shape or ())} into slices of {expected}."
+            f"device matrix and tensor map split {tuple(shape or ())} into slices of {expected}."
         )
     return made
 
@@ -65,7 +65,7 @@ def to_tuple(layout: Layout, shape: Sequence[int], name: str = "") -> LayoutTupl
 
     Args:
         layout: of an array of `shape`.
-        shape: of the whole array.
+        shape: of the full array.
         name: the Parameter that a message speaks of.
 
     Raises:
@@ -85,7 +85,7 @@ def plain_map(layout: Layout) -> list[int]:
 def merged(layout: Layout, name: str = "") -> Layout:
     """The same placement with at most one axis of devices for each axis of the array.
 
-    Neighbouring axes of the device matrix that cut one axis of the array become one.
+    Neighbouring axes of the device matrix that shard one axis of the array become one.
 
     Raises:
         LayoutError: they are no neighbours, or the ranks are not 0, 1, 2, …; `name` is the
@@ -102,7 +102,7 @@ def merged(layout: Layout, name: str = "") -> Layout:
         if any(b < a or math.prod(sizes[a + 1 : b]) > 1 for a, b in itertools.pairwise(axes)):
             names = ", ".join(layout.alias_name[a] for a in axes)
             raise LayoutError(
-                f"{subject(name)}{layout!r}: the axes {names} cut one axis of the array, but are "
+                f"{subject(name)}{layout!r}: the axes {names} shard one axis of the array, but are "
                 "no neighbours in this order, which a plain tensor map cannot say."
             )
     inner = {axis for axes in groups.values() for axis in axes[1:]}
@@ -116,25 +116,25 @@ def merged(layout: Layout, name: str = "") -> Layout:
 
 
 def with_optimizer_shards(layout: Layout, step: int, size: int, name: str = "") -> Layout:
-    """The layout of a Parameter that MindSpore's parallel optimizer cuts further.
+    """The layout of a Parameter that MindSpore's parallel optimizer shards further.
 
-    Each part lies on replicas; groups of `size` of them, whose ranks lie `step` apart, cut axis 0
-    of the part among themselves. That is what `opt_weight_shard_step` and `opt_weight_shard_size`
+    Each shard has replicas; groups of `size` of them, whose ranks lie `step` apart, shard axis 0
+    of it further. That is what `opt_weight_shard_step` and `opt_weight_shard_size`
     of a strategy file say.
 
     Args:
-        layout: merged, without these cuts.
-        step: from one rank of a group to the next; 0 for no such cut.
-        size: ranks of a group; 0 or less for no such cut.
+        layout: merged, without these shardings.
+        step: from one rank of a group to the next; 0 for no such sharding.
+        size: ranks of a group; 0 or less for no such sharding.
         name: the Parameter that a message speaks of.
 
     Raises:
-        LayoutError: the ranks of such a group do not hold one and the same part.
+        LayoutError: the ranks of such a group do not hold one and the same shard.
     """
     if step <= 0 or size <= 1:
         return layout
     matrix: list[int] = []
-    origin: list[int] = []  # the axis of `layout` that each new axis is a piece of
+    origin: list[int] = []  # the axis of `layout` that each new axis is a factor of
     low = layout.device_num
     for axis, n in enumerate(layout.device_matrix):
         low //= n
@@ -165,5 +165,5 @@ def with_optimizer_shards(layout: Layout, step: int, size: int, name: str = "") 
 def _no_group(layout: Layout, step: int, size: int, name: str) -> LayoutError:
     return LayoutError(
         f"{subject(name)}{layout!r} has no groups of {size} replicas whose ranks lie {step} apart, "
-        "among which a parallel optimizer could cut axis 0."
+        "among which a parallel optimizer could shard axis 0."
     )

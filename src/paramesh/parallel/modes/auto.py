@@ -1,6 +1,6 @@
 """auto_parallel: the layouts that a search finds, in the place of strategies that somebody gives.
 
-A program is traced as in the semi-automatic mode, with what was given pinned. Then the whole of it,
+A program is traced as in the semi-automatic mode, with what was given pinned. Then all of it,
 gradients and optimizer included, is searched (`search/`), the layouts that were found become those
 of its Parameters and inputs, and the program is pinned to them.
 
@@ -34,7 +34,7 @@ SEARCHES = ("recursive_programming", "dynamic_programming")
 
 
 class Auto(SemiAuto):
-    """Parameters and values cut as a search finds best.
+    """Parameters and values sharded as a search finds best.
 
     Args:
         devices: of all processes, by rank.
@@ -63,7 +63,7 @@ class Auto(SemiAuto):
         mean: bool | None = None,
         degree: int | None = None,
     ) -> list[Any]:
-        """The gradients, which are of the whole batch already; where they lie is to be found."""
+        """The gradients, which are of the global batch already; where they lie is to be found."""
         return list(grads)
 
     def rewritten(self, closed: Any, states: Sequence[Any], written: Sequence[Any]) -> Any:

@@ -1,14 +1,14 @@
-"""data_parallel and hybrid_parallel: every device runs the program on its part of the batch.
+"""data_parallel and hybrid_parallel: every device runs the program on its shard of the batch.
 
-As in MindSpore, each device computes as if it were alone: batch statistics are those of its part,
+As in MindSpore, each device computes as if it were alone: batch statistics are those of its shard,
 and the devices meet only where gradients are summed (`TrainOneStepCell`, `DistributedGradReducer`)
 or where the program says so (the collective operators). A compiled program is one XLA program over
 all devices (`jax.shard_map`).
 
 What crosses the border of a program:
     Parameters  are the same on all devices, but for those with `layerwise_parallel=True`
-    inputs      arrays with axes are cut along the first one into a part for each device of this
-                process, or go whole to all of them with `full_batch`; scalars go to all
+    inputs      arrays with axes are sharded along the first one into a shard for each device of
+                this process, or are replicated with `full_batch`; scalars go to all
     outputs     arrays with axes are joined along the first one (those of this process's devices),
                 or are those of this process's first device with `full_batch`;
                 float scalars, such as a loss, are the mean over all devices; other scalars are
@@ -53,7 +53,7 @@ def _differs(state: Any) -> bool:
 
 
 class DataParallel(Placement):
-    """Parameters on every device, inputs cut along the batch.
+    """Parameters on every device, inputs sharded along the batch.
 
     Args:
         devices: of all processes, by rank.
@@ -67,8 +67,8 @@ class DataParallel(Placement):
         strategy = settings("dataset_strategy")
         if isinstance(strategy, tuple):
             raise ContextError(
-                f"dataset_strategy={strategy} is for the semi-automatic mode; {mode} cuts inputs "
-                "along the batch, or gives each device the whole of them with full_batch=True."
+                f"dataset_strategy={strategy} is for the semi-automatic mode; {mode} shards inputs "
+                "along the batch, or gives each device the global batch with full_batch=True."
             )
         self.mesh = Mesh(np.array(devices), (DEVICES,))
         self.mode = mode
@@ -134,7 +134,7 @@ class DataParallel(Placement):
     def _spread(self, array: Any, name: str = "") -> Any:
         if not array.sharding.is_fully_replicated:
             raise ContextError(
-                f"Parameter '{name}' lies in parts over several devices ({array.sharding}), which "
+                f"Parameter '{name}' is sharded over several devices ({array.sharding}), which "
                 f"{self.mode} cannot use. Make the network again under this setting."
             )
         if self._alone:
@@ -164,12 +164,12 @@ class DataParallel(Placement):
     # Programs.
 
     def place_inputs(self, leaves: list[Any]) -> list[Any]:
-        """Cut arrays along the first axis, one part for each device of this process.
+        """Shard arrays along the first axis, one shard for each device of this process.
 
-        With `full_batch` every device gets the whole.
+        With `full_batch` they are replicated.
 
         Raises:
-            ValueError: the first axis cannot be cut evenly.
+            ValueError: the first axis cannot be sharded evenly.
         """
         placed = list(leaves)
         cut = [i for i, leaf in enumerate(leaves) if np.ndim(leaf)]
@@ -183,7 +183,7 @@ class DataParallel(Placement):
                 raise ValueError(
                     f"{self.mode}: input {i} has shape {shape}; its first axis, the batch, must be "
                     f"a multiple of the {self.local} devices that share it. Drop the rest of the "
-                    "last batch (drop_remainder), or make an array that is no batch a Parameter."
+                    "last batch (drop_remainder), or make an array that is not a batch a Parameter."
                 )
         if self._alone:
             parts = jax.device_put([_at_hand(leaves[i]) for i in cut], self._cut)
@@ -209,7 +209,7 @@ class DataParallel(Placement):
         return jax.make_array_from_process_local_data(self._everywhere, np.asarray(leaf), shape)
 
     def joined_parts(self, leaf: Any) -> Any:
-        """An array over all devices, of the parts of this process's, joined along the first."""
+        """An array over all devices, of the shards of this process's, joined along the first."""
         if self._alone:
             return jax.device_put(leaf, self._cut)
         shape = np.shape(leaf)
@@ -222,7 +222,7 @@ class DataParallel(Placement):
         states: Sequence[Any],
         written: Callable[[], Sequence[Any]],
     ) -> Callable[..., Any]:
-        """Run the body on every device, with its part of the inputs."""
+        """Run the body on every device, with its shard of the inputs."""
         kinds: list[bool] = []
 
         def of_one(values: list[Any], leaves: list[Any], zero: Any) -> Any:
@@ -240,7 +240,7 @@ class DataParallel(Placement):
             cut = _ALL if self._full_batch else _CUT
             batch = [cut if np.ndim(leaf) else _ALL for leaf in leaves]
             # check_vma=False: what is said to be the same on all devices is taken to be so, and a
-            # gradient is that of one device's part of the batch until it is summed.
+            # gradient is that of one device's shard of the batch until it is summed.
             program = jax.shard_map(
                 of_one,
                 mesh=self.mesh,
@@ -273,11 +273,11 @@ class DataParallel(Placement):
         return Participants(DEVICES, groups.partition(group), self.count)
 
     def outputs(self, arrays: list[Any]) -> list[Any]:
-        """This process's part of every output."""
+        """This process's slice of every output."""
         return arrays if self._alone else [_local(array) for array in arrays]
 
     def at_hand(self, array: Any) -> np.ndarray[Any, Any]:
-        """This process's part of an array, in its memory."""
+        """This process's slice of an array, in its memory."""
         if self._alone or array.is_fully_replicated:
             return np.asarray(array)
         return np.concatenate([np.asarray(shard.data) for shard in _in_order(array)])
@@ -302,7 +302,7 @@ class DataParallel(Placement):
     def reduce_here(
         self, grads: Sequence[Any], mean: bool | None = None, degree: int | None = None
     ) -> list[Any]:
-        """This process's part of what `reduce_gradients` gives: that is their sum."""
+        """This process's slice of what `reduce_gradients` gives: that is their sum."""
         mine: list[list[int]] | None = None
         if not self._alone:
             by_process: dict[int, list[int]] = {}
@@ -339,7 +339,7 @@ def _same_everywhere(scalar: Any) -> Any:
 
 
 def _at_hand(leaf: Any) -> Any:
-    """The values of an array on one CPU: JAX cuts them faster from numpy than from a device."""
+    """The values of an array on one CPU: JAX splits them faster from numpy than from a device."""
     if not isinstance(leaf, jax.Array) or leaf.dtype == jnp.bfloat16:
         return leaf
     array: Any = leaf

@@ -1,7 +1,7 @@
 """What layouts come to: a table of all Parameters, and a picture of one.
 
-The table says for each Parameter how it is cut, what one device holds of it, in how many copies,
-and how many bytes that takes. It is plain data (`rows`, `to_dicts`), and prints itself.
+The table says for each Parameter how it is sharded, what one device holds of it, in how many
+copies, and how many bytes that takes. It is plain data (`rows`, `to_dicts`), and prints itself.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class LayoutRow:
 
     Attributes:
         name: full name.
-        shape: of the whole.
+        shape: of the full array.
         dtype: name of the element type.
-        layout: None for a Parameter that every device holds whole.
-        parts: how many parts each axis is cut into.
-        slice_shape: of the part that one device holds.
-        replicas: how many devices hold each part.
-        bytes_whole: bytes of the whole.
-        bytes_per_device: bytes of one part.
+        layout: None for a Parameter that is replicated.
+        parts: how many shards each axis is split into.
+        slice_shape: of the shard that one device holds.
+        replicas: how many devices hold each shard.
+        bytes_whole: bytes of the full array.
+        bytes_per_device: bytes of one shard.
     """
 
     name: str
@@ -121,7 +121,7 @@ class LayoutTable:
         columns = (
             ("shape", ""),
             ("dtype", ""),
-            ("cut by", _count(self.device_num, "device")),
+            ("sharding", _count(self.device_num, "device")),
             ("slice", ""),
             ("copies", ""),
             ("per device", per_device),
@@ -156,7 +156,7 @@ def layout_table(
 
     Args:
         params: full name -> (shape, element type, layout); the layout None for a Parameter that
-            every device holds whole.
+            is replicated.
         device_num: how many devices there are.
 
     Raises:
@@ -192,9 +192,9 @@ def layout_table(
 
 
 def picture(layout: Layout, shape: Sequence[int], name: str = "") -> str:
-    """Which devices hold which part of an array, as a text of at most 100 columns.
+    """Which devices hold which shard of an array, as a text of at most 100 columns.
 
-    The last axis that is cut runs to the right, all others down. Long lists are shortened.
+    The last axis that is sharded runs to the right, all others down. Long lists are shortened.
 
     Raises:
         LayoutError: the layout does not fit the shape.
@@ -209,7 +209,7 @@ def picture(layout: Layout, shape: Sequence[int], name: str = "") -> str:
         holders.setdefault(_bounds(index), []).append(rank)
     cut = [axis for axis, pieces in enumerate(layout.parts) if pieces > 1]
     title = (
-        f"{name or 'array'} {shape}: {_count(math.prod(layout.parts), 'part')} of "
+        f"{name or 'array'} {shape}: {_count(math.prod(layout.parts), 'shard')} of "
         f"{layout.slice_shape(shape, name)}, each on {layout.replicas()} of "
         f"{_count(layout.device_num, 'device')}"
     )

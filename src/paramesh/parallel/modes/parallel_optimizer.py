@@ -1,13 +1,13 @@
 """The parallel optimizer: optimizer state divided over devices that all hold the Parameters.
 
-Every device updates its part of each Parameter with its part of the state, and the devices then
-give each other the new parts (ZeRO stage 1: Rajbhandari et al. 2020, arXiv:1910.02054; MindSpore's
-`enable_parallel_optimizer`). The state exists nowhere as a whole. A part is cut from the flattened
+Every device updates its shard of each Parameter with its shard of the state, and the devices then
+gather the new shards (ZeRO stage 1: Rajbhandari et al. 2020, arXiv:1910.02054; MindSpore's
+`enable_parallel_optimizer`). The state exists nowhere in full. A shard is a slice of the flattened
 Parameter, so that no shape has to be divisible.
 
 Glossary
-    part        the elements of a flat array that one device has; all parts are equally long, the
-                last ones are filled up with zeros
+    shard       the elements of a flat array that one device has; all shards are equally long, the
+                last ones are padded with zeros
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Divider:
 
     Args:
         size: elements.
-        sharding: of arrays that are cut along their first axis over all devices.
+        sharding: of arrays that are sharded along their first axis over all devices.
         devices: of the mesh, by rank.
     """
 
@@ -46,30 +46,30 @@ class Divider:
         self.part = -(-size // len(self.devices))
 
     def cut(self, value: Any) -> Any:
-        """This device's part of a value that all devices have; traceable inside a program."""
+        """This device's shard of a value that all devices have; traceable inside a program."""
         flat = jnp.ravel(value)
         filling = self.part * len(self.devices) - self.size
         flat = jnp.pad(flat, (0, filling)) if filling else flat
         return lax.dynamic_slice(flat, (lax.axis_index(self.axis) * self.part,), (self.part,))
 
     def join(self, part: Any, shape: tuple[int, ...]) -> Any:
-        """The value of which each device gives its part; traceable inside a program."""
+        """The value of which each device gives its shard; traceable inside a program."""
         whole = lax.all_gather(part, self.axis, tiled=True)
         return whole[: self.size].reshape(shape)
 
     def pool(
         self, name: str, layout: FlatLayout, dtype: DType, members: Sequence[Parameter], owner: Any
     ) -> SplitState:
-        """The pool that holds the parts of `members`."""
+        """The pool that holds the shards of `members`."""
         return SplitState(name, layout, dtype, members, owner, self)
 
 
 class SplitState(Pool):
-    """Optimizer state of which every device has a part.
+    """Optimizer state of which every device has a shard.
 
     The members read, save and load like other Parameters, one at a time: what is read is put
     together on the host. With several processes a member cannot be read outside of programs, since
-    no process has all of it; sharded checkpoints keep the parts.
+    no process has all of it; sharded checkpoints keep the shards.
     """
 
     def __init__(
@@ -87,29 +87,29 @@ class SplitState(Pool):
 
     @property
     def sharding(self) -> NamedSharding:
-        """Of the array of all parts."""
+        """Of the array of all shards."""
         return self.divider.sharding
 
     @property
     def global_shape(self) -> tuple[int, ...]:
-        """The shape of the array of all parts."""
+        """The shape of the array of all shards."""
         return (self.divider.part * len(self.divider.devices),)
 
     def declared(self) -> list[Parameter]:
-        """None: recipes run in `_gather`, one after another, and only the parts are kept."""
+        """None: recipes run in `_gather`, one after another, and only the shards are kept."""
         return []
 
     def take(self, i: int) -> Any:
         """An array of its own with the value of a member.
 
         Raises:
-            ContextError: other processes have parts of it.
+            ContextError: other processes have shards of it.
         """
         base = self.base()
         if not base.is_fully_addressable:
             raise ContextError(
                 f"{self.name} is divided over the devices of several processes "
-                "(enable_parallel_optimizer), and this process has only its own parts. Read it "
+                "(enable_parallel_optimizer), and this process has only its own shards. Read it "
                 "in a program that all of them run, save it by save_checkpoint(…, "
                 "format='sharded'), or train without dividing it."
             )
@@ -127,7 +127,7 @@ class SplitState(Pool):
         """None: the array is not the values of members side by side."""
 
     def located(self, i: int) -> tuple[Any, int] | None:
-        """Where member `i` lies: the array of all parts, and the member's first element in it.
+        """Where member `i` lies: the array of all shards, and the member's first element in it.
 
         None for a stray, which holds its value itself.
         """
@@ -155,7 +155,7 @@ class SplitState(Pool):
         self._store_inside(array)
 
     def joined(self, base: Any, others: Mapping[int, Any]) -> Any:
-        """This device's part with other values for some members; traceable."""
+        """This device's shard with other values for some members; traceable."""
         flat = self.divider.join(base, (self.divider.size,))
         for i, value in others.items():
             flat = lax.dynamic_update_slice(flat, value.ravel(), (self.layout.starts[i],))
@@ -163,14 +163,14 @@ class SplitState(Pool):
 
 
 class _Parts(FlatLayout):
-    """A layout of which a device sees its part."""
+    """A layout of which a device sees its shard."""
 
     def __init__(self, layout: FlatLayout, divider: Divider) -> None:
         super().__init__(layout.shapes)
         self._divider = divider
 
     def join(self, arrays: Sequence[Any]) -> Any:
-        """This device's part of the members' arrays; traceable."""
+        """This device's shard of the members' arrays; traceable."""
         return self._divider.cut(super().join(arrays))
 
     def part(self, flat: Any, i: int, ranks: Sequence[Any] | None = None) -> Any:

@@ -1,17 +1,17 @@
-"""semi_auto_parallel: one program over the global view, cut over the devices by strategies.
+"""semi_auto_parallel: one program over the global view, sharded over the devices by strategies.
 
 The program text is that of one device. Operators and Cells with strategies pin how their inputs and
-outputs are cut (`jax.lax.with_sharding_constraint`), XLA finds the rest and puts in the
+outputs are sharded (`jax.lax.with_sharding_constraint`), XLA finds the rest and puts in the
 communication (GSPMD: Xu et al. 2021, arXiv:2105.04663). Parameters lie as the operators that use
-them say (`parameter_layouts.py`), and none of them exists whole anywhere if it is cut.
+them say (`parameter_layouts.py`), and none of them exists in full anywhere if it is sharded.
 
 A program is traced once to learn the layouts. Then Parameters that are still recipes compute their
 slices in place, live ones are moved, and what a step writes is pinned to where it was read.
 
 What crosses the border of a program:
-    inputs      cut along axis 0, whole, or by strategies, as the settings say (see
+    inputs      sharded along axis 0, replicated, or by strategies, as the settings say (see
                 `program_inputs.py`)
-    outputs     global values; in several processes, whole on every device.
+    outputs     global values; in several processes, replicated.
 
 auto_parallel with search_mode="sharding_propagation" is the same: no strategies are searched for,
 XLA propagates those that were given. `auto.py` has the modes that search.
@@ -55,7 +55,7 @@ class _Thread(threading.local):
 
 
 class SemiAuto(Placement):
-    """Parameters and values cut by strategies, over one mesh.
+    """Parameters and values sharded by strategies, over one mesh.
 
     Args:
         devices: of all processes, by rank.
@@ -102,7 +102,7 @@ class SemiAuto(Placement):
     # The layouts of Parameters.
 
     def layout_of(self, param: Parameter) -> Layout | None:
-        """How a Parameter is cut, as far as is known; None for whole.
+        """How a Parameter is sharded, as far as is known; None if replicated.
 
         Raises:
             TypeError, LayoutError: a layout that was given does not fit the devices.
@@ -116,7 +116,7 @@ class SemiAuto(Placement):
         return self._layouts.split(original, self.layout_of(original))
 
     def layouts(self, params: Sequence[Any]) -> list[Any]:
-        """How each Parameter is cut, as far as is known; None for whole."""
+        """How each Parameter is sharded, as far as is known; None if replicated."""
         return [self.layout_of(param) for param in params]
 
     def _finding(self, param: Parameter) -> Finding | None:
@@ -139,7 +139,7 @@ class SemiAuto(Placement):
         return sharding
 
     def known_sharding(self, param: Any) -> Any:
-        """The sharding of a Parameter that is known to be cut; None for others."""
+        """The sharding of a Parameter that is known to be sharded; None for others."""
         sharding = self.sharding_of(param)
         return None if sharding.is_fully_replicated else sharding
 
@@ -177,7 +177,7 @@ class SemiAuto(Placement):
                 slot.pool.dissolve(again=False)
 
     def materialise(self, params: Sequence[Any], recipes: Sequence[Recipe]) -> list[Any]:
-        """Only the slices of cut Parameters, in place; the others on one device, to be copied."""
+        """Only the slices of sharded Parameters, in place; the others on one device."""
         arrays: list[Any] = [None] * len(params)
         whole: list[int] = []
         for i, (param, recipe) in enumerate(zip(params, recipes, strict=True)):
@@ -269,7 +269,7 @@ class SemiAuto(Placement):
         return jax.lax.with_sharding_constraint(value, sharding)
 
     def rewritten(self, closed: Any, states: Sequence[Any], written: Sequence[Any]) -> Any:
-        """The program with what XLA cuts wrongly cut by our own rules."""
+        """The program with what XLA partitions wrongly partitioned by rules of paramesh."""
         if self.count == 1:
             return closed
         return rewritten(closed, is_ours, own_way(self.mesh, self.platform))
@@ -342,7 +342,7 @@ class SemiAuto(Placement):
         return type(out)(parts) if isinstance(out, tuple | list) else parts[0]
 
     def undivided(self, compute: Callable[..., Any], *operands: Any) -> Any:
-        """Outside of programs, on whole arrays."""
+        """Outside of programs, on full arrays."""
         if self.count == 1 or self._thread.found is not None:
             return compute(*operands)
         return undivided(compute, operands, self._everywhere)
@@ -366,7 +366,7 @@ class SemiAuto(Placement):
                 if strategy not in (None, ()):
                     raise LayoutError(
                         f"{name}: value {i} is {type(value).__name__} ({value!r}), which cannot be "
-                        f"cut by {strategy}; its entry must be None or ()."
+                        f"sharded by {strategy}; its entry must be None or ()."
                     )
                 pinned.append(value)
                 continue
@@ -391,7 +391,7 @@ class SemiAuto(Placement):
         mean: bool | None = None,
         degree: int | None = None,
     ) -> list[Any]:
-        """The gradients, which are of the whole batch already, cut like the optimizer's state."""
+        """The gradients, of the global batch already, sharded like the optimizer's state."""
         if self._thread.found is None:
             return list(grads)
         pinned: list[Any] = []

@@ -1,14 +1,14 @@
-"""What can be cut of an operator: the rules of the primitives that it is made of, joined.
+"""What can be sharded of an operator: the axis rules of the primitives that it is made of, joined.
 
-An operator is traced on the shapes of its operands. Each equation of that program has a rule (those
-of the search, `search/rules.py`), which says which axes of its operands and results are cut
-together. Axes that any equation cuts together are one loop axis of the operator.
+An operator is traced on the shapes of its operands. Each equation of that program has an axis rule
+(those of the search, `search/rules.py`), which says which axes of its operands and results are
+sharded together. Axes that any equation joins are one loop axis of the operator.
 
 Glossary
     loop axis   as in `strategy.py`
-    held        a loop axis that some primitive works along as a whole, with the primitive's name.
-                Cutting it would have each device gather it first
-    kept        the held ones of windows, moves and look-ups. There a strategy still says how
+    unsharded   a loop axis that some primitive works along as one, with the primitive's name.
+                Sharding it would have each device gather it first
+    kept        the unsharded ones of windows, moves and look-ups. There a strategy still says how
                 operands come in, as MindSpore's scripts have it; the rest are refused
 """
 
@@ -33,7 +33,8 @@ from paramesh.tensor.base import raw, wrap
 #: A loop axis while it has no name: the number of a factor.
 Axis = int
 
-#: Primitives that are right for cut operands, and gather them where they must (see the glossary).
+#: Primitives that are right for sharded operands, and gather them where they must (see the
+#: glossary).
 _KEPT = (
     "argmax",
     "argmin",
@@ -57,8 +58,8 @@ class Traced:
     Attributes:
         inputs: for each operand, the loop axis of each of its axes; None for one of size 1.
         outputs: for each result, likewise.
-        sizes: of the loop axes; the number of parts must divide it.
-        held: the held ones among them (see the glossary).
+        sizes: of the loop axes; the number of shards must divide it.
+        unsharded: the unsharded ones among them (see the glossary).
         written: Parameters among the operands that the operator writes.
     """
 
@@ -80,7 +81,7 @@ class Traced:
                         continue
                     axis = axis_of(tensor, dim)
                     if factor is None:
-                        # One that refuses tells more than one that gathers.
+                        # One that refuses says more than one that gathers.
                         if is_kept(held.get((tensor, dim), "")) or (tensor, dim) not in held:
                             held[tensor, dim] = operator.name
                     else:
@@ -117,7 +118,7 @@ class Traced:
 
 
 def is_kept(primitive: str) -> bool:
-    """Whether operands may come in cut along an axis that this primitive holds."""
+    """Whether operands may come in sharded along an axis that this primitive needs unsharded."""
     return primitive.startswith(_KEPT)
 
 
@@ -208,13 +209,13 @@ def rule_of_call(
     numbers: Sequence[Shape],
     settings: Mapping[str, Any],
 ) -> AxisRule:
-    """The rule of one call of an operator.
+    """The axis rule of one call of an operator.
 
     Args:
         operator: class name, which chooses the names and the order of the loop axes.
         found: as `traced` gave it.
         shapes: of the operands.
-        numbers: into how many parts the strategy cuts the operands.
+        numbers: into how many shards the strategy splits the operands.
         settings: the operator's settings.
     """
     gathered = [axis for axis, primitive in found.held.items() if is_kept(primitive)]

@@ -3,11 +3,11 @@
 A strategy speaks of the operands in their order; a number that stands where a Tensor could has no
 entry, or the entry (). The entry of a list of Tensors may be a tuple with one for each of them.
 Outputs follow from the inputs by the rule of what the operator traces to (`axis_rules.py`): a
-matrix product cut along m and n gives an output cut along m and n. Where cuts get lost on the way,
-the compiler decides.
+matrix product sharded along m and n gives an output sharded along m and n. Where shards get lost on
+the way, the compiler decides.
 
 The first entry of some operators speaks of the output, as in MindSpore: that of `OneHot` has the
-new axis too, and that of `Tile` cuts the copies where there are several.
+new axis too, and that of `Tile` shards the copies where there are several.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ _GRID = AxisRule((("rows", "columns"),) * 2, ("rows", "columns"), outputs=(("row
 def _is_grid(
     numbers: Sequence[Shape], shapes: Sequence[Shape], settings: Mapping[str, Any], device_num: int
 ) -> bool:
-    """Whether a product is cut as MindSpore cuts one with two equal entries over all devices.
+    """Whether a product is sharded as MindSpore shards one with two equal entries over all devices.
 
     Each device holds a block of both operands and of the result. To compute its block it gathers
     the left one along its row of devices, and the right one along its column.
@@ -153,7 +153,7 @@ def _numbers(entry: Any) -> Shape:
 
 
 def _cuts(rule: AxisRule, layouts: Sequence[Layout]) -> dict[str, tuple[str, ...]]:
-    """The axes of the devices that cut each loop axis."""
+    """The axes of the devices that shard each loop axis."""
     cuts: dict[str, tuple[str, ...]] = {}
     for layout, own in zip(layouts, rule.inputs, strict=True):
         for label, axes in zip(own, layout.cuts, strict=True):
@@ -167,9 +167,9 @@ def _check_sizes(operator: str, entry: Any, shape: Shape, rule: AxisRule) -> Non
         size = rule.sizes.get(label, shape[axis])
         if size % number:
             raise LayoutError(
-                f"{operator}: input 0: strategy {entry} cuts axis {axis} of the output, of shape "
-                f"{shape}, into {number} parts, but it comes in {size} pieces, which do not divide "
-                "into as many."
+                f"{operator}: input 0: strategy {entry} shards axis {axis} of the output, of shape "
+                f"{shape}, into {number} shards, but it comes in {size} blocks, which do not "
+                "divide into as many."
             )
 
 
@@ -192,7 +192,7 @@ def _followed(
     cuts = dict(cuts)
     own = rule.inputs[0]
     for label, mine in zip(labels, own, strict=True) if len(own) == len(labels) else ():
-        # Space of a convolution: gathered inside, and cut again as it came in.
+        # Space of a convolution: gathered inside, and sharded again as it came in.
         if rule.kept.get(label, "").startswith(_SAME_AXES) and mine in rule.kept and mine in cuts:
             cuts.setdefault(label, cuts.pop(mine))
     for label, names in cuts.items():

@@ -1,27 +1,27 @@
-"""Operators that XLA cuts wrongly, cut over devices by rules of our own.
+"""Operators that XLA partitions wrongly, partitioned by rules of paramesh.
 
 XLA's partitioner (jaxlib 0.10.2) gives wrong numbers, without a word, for
 
-    convolutions        where only some of the devices cut them: gradients count each copy, with the
-                        batch of a depthwise one or the height of any cut over a part of the axes,
-                        and so do forward passes with height and output channels cut; some grouped
-                        ones end the process
-    max pooling         with overlapping windows and a cut space: its gradient
-    padding             along a cut axis: of some lengths elements are lost, as in the gradient of a
-                        mirrored edge. Between elements, or less than none, it is wrong in the
+    convolutions        where only some of the devices shard them: gradients count each copy, with
+                        the batch of a depthwise one or the height of any sharded over some of the
+                        axes, and so do forward passes with height and output channels sharded; some
+                        grouped ones end the process
+    max pooling         with overlapping windows and a sharded space: its gradient
+    padding             along a sharded axis: of some lengths elements are lost, as in the gradient
+                        of a mirrored edge. Between elements, or less than none, it is wrong in the
                         gradient of cumulative products
-    steps               slices with steps along a cut axis: an error of the compiler
-    the k largest       cut along other axes than theirs: right, but gathered first
+    steps               slices with steps along a sharded axis: an error of the compiler
+    the k largest       sharded along other axes than theirs: right, but gathered first
 
-So these are not left to it: each becomes one operator with a rule, and a program for the part of
-one device (`jax.experimental.custom_partitioning`). Gradients are such operators too, with other
-dimensions. The layouts that XLA finds for operands and results decide, as far as the rule allows
-them; what is cut otherwise is gathered first. On TPUs, whose compiler has no such operators, the
-cut with which each device has the fewest bytes is taken (`jax.shard_map`).
+So these are not left to it: each becomes one operator with a partitioning rule, and a program for
+the shard of one device (`jax.experimental.custom_partitioning`). Gradients are such operators too,
+with other dimensions. The layouts that XLA finds for operands and results decide, as far as the
+rule allows them; what is sharded otherwise is gathered first. On TPUs, whose compiler has no such
+operators, the sharding with which each device has the fewest bytes is taken (`jax.shard_map`).
 
 Glossary
-    factor      dimensions of operands and result that are cut together
-    kept        dimensions that are whole on each device
+    factor      dimensions of operands and result that are sharded together
+    kept        dimensions that are not sharded
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ Params = dict[str, Any]
 
 
 class Cuts(NamedTuple):
-    """How an operator can be cut.
+    """How an operator can be sharded.
 
     Attributes:
         dims: for each operand and the result, the factor of each dimension; "" for kept.
-        sizes: of the factors; the number of parts divides it.
+        sizes: of the factors; the number of shards divides it.
         summed: the factors that the operator sums over.
-        of_part: (parameters, factor -> number of parts) -> the parameters for one part.
+        of_part: (parameters, factor -> number of shards) -> the parameters for one shard.
     """
 
     dims: tuple[Names, ...]
@@ -115,7 +115,7 @@ def _padding_cuts(params: Params, shapes: Sequence[tuple[int, ...]]) -> Cuts:
 
 
 def _slice_cuts(params: Params, shapes: Sequence[tuple[int, ...]]) -> Cuts:
-    """Axes that are taken whole."""
+    """Axes that are taken in full."""
     cuts = _axes_that([a == b for a, b in zip(*shapes, strict=True)], shapes)
     return cuts._replace(of_part=functools.partial(_smaller_slice, cuts.dims[0], shapes[0]))
 
@@ -146,7 +146,8 @@ def _always(params: Params) -> bool:
     return True
 
 
-#: primitive -> (its rule, whether an equation with these parameters is one that XLA cuts wrongly).
+#: primitive -> (its rule, whether an equation with these parameters is one that XLA partitions
+#: wrongly).
 _RULES: dict[str, tuple[Callable[..., Cuts], Callable[[Params], bool]]] = {
     "conv_general_dilated": (convolution_cuts, _always),
     "select_and_scatter_add": (_window_cuts, _always),
@@ -163,7 +164,7 @@ def is_ours(eqn: Any) -> bool:
 
 
 def cuts_of(eqn: Any) -> Cuts:
-    """How an equation that is ours can be cut."""
+    """How an equation that paramesh partitions can be sharded."""
     shapes = [tuple(var.aval.shape) for var in (*eqn.invars, *eqn.outvars)]
     return _RULES[eqn.primitive.name][0](eqn.params, shapes)
 
@@ -202,7 +203,8 @@ def own_way(mesh: Mesh, platform: str) -> Callable[[Any, Sequence[Any]], list[An
 
 
 def by_shard_map(mesh: Mesh, eqn: Any, operands: Sequence[Any]) -> list[Any]:
-    """The results of an equation that is ours, cut so that each device has the fewest bytes.
+    """The results of an equation that paramesh partitions, sharded so that each device has the
+    fewest bytes.
 
     Args:
         mesh: of all devices.
@@ -246,7 +248,7 @@ def _fewest_bytes(cuts: Cuts, mesh: Mesh, shapes: Sequence[tuple[int, ...]]) -> 
 
 
 def _of_one(cuts: Cuts, eqn: Any, mesh: Mesh, axes: dict[str, Names]) -> Callable[..., Any]:
-    """What one device does with its parts of the operands."""
+    """What one device does with its shards of the operands."""
     parts = {name: math.prod(mesh.shape[a] for a in cut) for name, cut in axes.items()}
     params = cuts.of_part(eqn.params, parts)
     summed = tuple(axis for name in sorted(cuts.summed) for axis in axes.get(name, ()))
@@ -319,10 +321,10 @@ def _partition(cuts: Cuts, eqn: Any, mesh: Any, args: Any, result: Any) -> Any:
 
 
 def _axes_of(cuts: Cuts, mesh: Any, specs: Sequence[PartitionSpec], count: int) -> dict[str, Names]:
-    """Which axes of the mesh cut each factor.
+    """Which axes of the mesh shard each factor.
 
-    First what is summed over, where all operands are cut there alike: nothing has to be gathered.
-    Then what the result says, then the operands.
+    First what is summed over, where all operands are sharded there alike: nothing has to be
+    gathered. Then what the result says, then the operands.
     """
     found: dict[str, Names] = {}
     used: set[str] = set()

@@ -60,7 +60,7 @@ def plan(
         The plan; `print` shows it, `to_dict()` gives its numbers.
 
     Raises:
-        ValueError: there is no such target, or `memory` is no number of bytes.
+        ValueError: there is no such target, or `memory` is not a number of bytes.
         TypeError: `step` cannot be called.
         MissingCompilerError: the compiler of the target's hardware is not installed.
         ContextError: there are not enough devices of the CPU, or the settings ask for a parameter

@@ -1,4 +1,4 @@
-"""The parts of a modelled step: computing, memory, network."""
+"""The time of a modelled step: computing, memory, network."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class Parts(NamedTuple):
 
     @property
     def step(self) -> float:
-        """Of the whole step: the model has nothing overlap."""
+        """Of the full step: the model has nothing overlap."""
         return self.compute + self.memory + self.network
 
 
 def parts_of(plan: Plan) -> Parts:
-    """The parts of a plan's step; they add up to `plan.seconds`."""
+    """The times of a plan's step; they add up to `plan.seconds`."""
     problem, machine = plan.problem, plan.machine
     slowest = min(machine.bandwidths)
     compute = memory = 0.0

@@ -49,7 +49,7 @@ def arguments(plan: Plan) -> float:
 
 
 def passing(plan: Plan) -> float:
-    """Bytes of what is held besides the arguments at the moment when most is held."""
+    """Bytes of what is live besides the arguments at the peak."""
     most = _most(_Kernels(plan).made())
     return max(most - ON_CHIP.get(plan.machine.target.name, 0), 0.0)
 
@@ -107,7 +107,7 @@ class _Kernels:
                     continue
                 copy = (tensor, wanted)
                 cut = not any(step.sent for step in steps(sizes, home, wanted))
-                if cut and (tensor, home) not in at_home:  # a part of what is never whole
+                if cut and (tensor, home) not in at_home:  # a slice of what never exists in full
                     reads |= at_home
                     continue
                 if copy not in copies:
@@ -127,7 +127,7 @@ class _Kernels:
                 made = self._specs.made(tensor)
                 if SUM in made and made != home:
                     summands = tuple(WHOLE if d == SUM else d for d in made)
-                    if summands != home:  # added up and cut: both are there
+                    if summands != home:  # a reduce-scatter: both are there
                         whole = (tensor, made)
                         kernel.makes[whole] = self._size(tensor, summands)
                         part = _Kernel(number, {whole}, {(tensor, home): self._size(tensor, home)})
@@ -222,7 +222,7 @@ class _Specs:
 
 
 def _most(kernels: list[_Kernel]) -> float:
-    """Bytes that are held at most, with the kernels in the order of the program."""
+    """Bytes that are live at the peak, with the kernels in the order of the program."""
     last: dict[Buffer, int] = {}
     for at, kernel in enumerate(kernels):
         for buffer in kernel.reads:

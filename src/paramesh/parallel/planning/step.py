@@ -139,7 +139,7 @@ class PlannedProgram:
         lowered: the `jax.stages.Lowered`.
         states: (Parameter, its sharding) of those that the program takes.
         inputs: (shape and element type, sharding) of the arrays that are passed.
-        layouts: of the states; None for whole.
+        layouts: of the states; None if replicated.
         dtype: the element type of most products.
     """
 
