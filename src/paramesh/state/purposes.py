@@ -197,7 +197,7 @@ class OptimizerPlacement:
 
         Returns:
             None or an object with
-            `cut(value)`: a device's flat shard of a replicated value; traceable;
+            `shard(value)`: a device's flat shard of a replicated value; traceable;
             `join(part, shape)`: the value again; traceable;
             `pool(name, layout, dtype, members, owner)`: the pool that holds such shards.
         """
@@ -227,7 +227,7 @@ class OperatorPlacement:
         """The result of an operator that has a strategy; `compute` takes the arguments."""
         return compute(args)
 
-    def cut(self, values: tuple[Any, ...], strategies: Any, name: str) -> tuple[Any, ...]:
+    def constrain(self, values: tuple[Any, ...], strategies: Any, name: str) -> tuple[Any, ...]:
         """The inputs or outputs of a Cell that has strategies for them; `name` is for messages."""
         return values
 

@@ -169,7 +169,7 @@ def test_a_layout_has_named_axes(mesh: Mesh) -> None:
         LayoutError, match="'w': .* has no devices. Give a NamedSharding over a jax"
     ):
         weight().layout = flat
-    with pytest.raises(LayoutError, match="a SingleDeviceSharding is not a layout; expected a Named"):
+    with pytest.raises(LayoutError, match="a SingleDeviceSharding is not a layout; expected a"):
         weight().layout = SingleDeviceSharding(jax.devices()[0])
 
 

@@ -197,7 +197,9 @@ def test_a_rule_of_ones_own() -> None:
     mine = AxisRule((("i", "j"), ("j",)), ("j", "i"))
     found = layouts_of(((2, 4), (4,)), [(8, 16), (16,)], 8, "Mine", mine)
     assert matrix_and_maps(found) == ((4, 2), [(0, 1), (1,)])
-    with pytest.raises(LayoutError, match=r"Mine: the axis rule's inputs .* are not those of shapes"):
+    with pytest.raises(
+        LayoutError, match=r"Mine: the axis rule's inputs .* are not those of shapes"
+    ):
         layouts_of(((2,),), [(8,)], 8, "Mine", mine)
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import paramesh
-from cut_networks import MLP, X, Y, assert_same, mlp_step, run
 from paramesh import Parameter, Tensor, context, nn, ops
 from paramesh.errors import ContextError, LayoutError
 from paramesh.parallel import Layout
@@ -19,6 +18,7 @@ from paramesh.parallel.layouts.strategy_file import load_strategy
 from paramesh.parallel.modes import auto
 from paramesh.train.cells import TrainOneStepCell, WithLossCell
 from search_cases import FAST
+from sharded_networks import MLP, X, Y, assert_same, mlp_step, run
 
 WIDE = np.random.default_rng(1).normal(size=(16, 64)).astype(np.float32)
 

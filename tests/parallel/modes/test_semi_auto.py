@@ -12,7 +12,14 @@ import numpy as np
 import pytest
 
 import paramesh
-from cut_networks import (
+from paramesh import Parameter, ParameterTuple, Tensor, context, nn, ops
+from paramesh.errors import CheckpointError, ContextError, LayoutError
+from paramesh.initializer import initializer
+from paramesh.parallel import Layout
+from paramesh.parallel.layouts.strategy_file import load_strategy
+from paramesh.state import placement
+from paramesh.train.cells import TrainOneStepCell, WithLossCell
+from sharded_networks import (
     DIGITS,
     IMAGES,
     MLP,
@@ -26,13 +33,6 @@ from cut_networks import (
     run,
     transformer_step,
 )
-from paramesh import Parameter, ParameterTuple, Tensor, context, nn, ops
-from paramesh.errors import CheckpointError, ContextError, LayoutError
-from paramesh.initializer import initializer
-from paramesh.parallel import Layout
-from paramesh.parallel.layouts.strategy_file import load_strategy
-from paramesh.state import placement
-from paramesh.train.cells import TrainOneStepCell, WithLossCell
 from type_checks import wrong
 
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 import paramesh
-from cut_operator_cases import CALLS, LEFT_OUT, Call, strategies
 from paramesh import Parameter, Tensor, context, ops
 from paramesh.errors import LayoutError
 from paramesh.ops.table import CLASSES
 from paramesh.parallel.layouts.strategy import AxisRule
 from paramesh.parallel.operators.axis_rules import rule_of_call, traced
 from paramesh.parallel.operators.operands import operands_of, replaced
-from paramesh.parallel.operators.operator_layouts import cut_call
+from paramesh.parallel.operators.operator_layouts import layouts_of_call
+from sharded_operator_cases import CALLS, LEFT_OUT, Call, strategies
 
 
 def given(call: Call) -> tuple[Any, ...]:
@@ -195,7 +195,7 @@ def test_refusals_name_operator_input_axis_and_reason(call: Call) -> None:
     operator = call.operator()
     for labels, shape in zip(rule.inputs, shapes, strict=True):
         for axis, label in enumerate(labels):
-            if label not in rule.held or shape[axis] % 2:
+            if label not in rule.unsharded or shape[axis] % 2:
                 continue
             strategy = [[1] * len(own) for own in shapes]
             for other, own in enumerate(rule.inputs):
@@ -203,7 +203,7 @@ def test_refusals_name_operator_input_axis_and_reason(call: Call) -> None:
                     if name == label and shapes[other][place] > 1:
                         strategy[other][place] = 2
             with pytest.raises(LayoutError) as caught:
-                cut_call(
+                layouts_of_call(
                     call.name,
                     tuple(map(tuple, strategy)),
                     args,
@@ -215,7 +215,7 @@ def test_refusals_name_operator_input_axis_and_reason(call: Call) -> None:
             first = next(n for n, numbers in enumerate(strategy) if 2 in numbers)
             assert message.startswith(f"{call.name}: input {first} of shape {shapes[first]}")
             assert f"splits axis {strategy[first].index(2)} into 2 shards" in message
-            assert f"(by {rule.held[label]})" in message
+            assert f"(by {rule.unsharded[label]})" in message
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_refusals(name: str, strategy: Any, message: str) -> None:
         call = next(c for c in CALLS if c.name == name and _of_output(c, strategy))
     args, operator = given(call), call.operator()
     with pytest.raises(LayoutError, match=message) as caught:
-        cut_call(name, strategy, args, 32, operator.settings, lambda a: operator(*a))
+        layouts_of_call(name, strategy, args, 32, operator.settings, lambda a: operator(*a))
     assert isinstance(caught.value, RuntimeError)
     assert isinstance(caught.value, ValueError)
 
@@ -273,9 +273,9 @@ class TestConditioning:
             program = paramesh.jit(lambda x, y, p=product, t=tan: t(p(x, y)))
             found.append(program(Tensor(a), Tensor(b)).asnumpy())
         true = np.tan(a.astype(np.float64) @ b.astype(np.float64))
-        one, cut_error = (np.abs(out / true - 1).max() for out in found)
+        one, strategy_error = (np.abs(out / true - 1).max() for out in found)
         assert one > 1e-4  # a product that is right to 4e-7
-        assert cut_error < 3 * one
+        assert strategy_error < 3 * one
 
     def test_gradients_that_are_zero_before_a_layer_norm(self) -> None:
         draw = np.random.default_rng(0)

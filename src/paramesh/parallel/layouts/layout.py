@@ -77,12 +77,12 @@ class Layout:
         rank_list: list[int] | tuple[int, ...] | None = None,
     ) -> None:
         _check_types(device_matrix, alias_name, rank_list)
-        matrix = tuple(_whole(size, "device_matrix") for size in device_matrix)
+        matrix = tuple(_integer(size, "device_matrix") for size in device_matrix)
         matrix, alias_name = _without_interleaving(matrix, alias_name)
         _check_axes(matrix, alias_name)
         count = math.prod(matrix)
         ranks = range(count) if rank_list is None else rank_list
-        ranks = tuple(_whole(rank, "rank_list") for rank in ranks)
+        ranks = tuple(_integer(rank, "rank_list") for rank in ranks)
         if len(ranks) != count or len(set(ranks)) != count or min(ranks) < 0:
             raise LayoutError(
                 f"Layout: rank_list must hold {count} different ranks, one for each device of "
@@ -163,7 +163,7 @@ class Layout:
         used: set[int] = set()
         for entry in tensor_map:
             several = isinstance(entry, Sequence)
-            found = [_whole(axis, "tensor_map") for axis in (entry if several else (entry,))]
+            found = [_integer(axis, "tensor_map") for axis in (entry if several else (entry,))]
             for axis in found:
                 if not -1 <= axis < len(alias) or axis in used:
                     why = "used twice" if axis in used else f"no axis of {base.device_matrix}"
@@ -252,16 +252,16 @@ class Layout:
                 f"{subject(name)}{self!r} is for arrays of {len(self.tensor_map)} axes, but the "
                 f"shape is {shape}{hint}."
             )
-        for axis, (size, pieces) in enumerate(zip(shape, self.parts, strict=True)):
-            if size % pieces:
-                cut = " x ".join(
+        for axis, (size, shards) in enumerate(zip(shape, self.parts, strict=True)):
+            if size % shards:
+                factors = " x ".join(
                     f"{self.alias_name[a]}={self.device_matrix[a]}" for a in self.cuts[axis]
                 )
                 raise LayoutError(
                     f"{subject(name)}axis {axis} of shape {shape} has size {size}, which cannot "
-                    f"be split into {pieces} equal shards ({cut} of {self!r})."
+                    f"be split into {shards} equal shards ({factors} of {self!r})."
                 )
-        return tuple(n // pieces for n, pieces in zip(shape, self.parts, strict=True))
+        return tuple(n // shards for n, shards in zip(shape, self.parts, strict=True))
 
     @functools.cached_property
     def _places(self) -> dict[int, tuple[int, ...]]:
@@ -282,11 +282,11 @@ class Layout:
         Raises:
             LayoutError: as `slice_shape`, or a rank that the layout has not.
         """
-        part = self.slice_shape(shape, name)
+        slice_shape = self.slice_shape(shape, name)
         if rank not in self._places:
             self._no_rank(rank, name)
         return tuple(
-            slice(i * n, (i + 1) * n) for i, n in zip(self._places[rank], part, strict=True)
+            slice(i * n, (i + 1) * n) for i, n in zip(self._places[rank], slice_shape, strict=True)
         )
 
     def _no_rank(self, rank: Any, name: str) -> NoReturn:
@@ -426,7 +426,7 @@ def subject(name: str) -> str:
     return f"Parameter '{name}': " if name else ""
 
 
-def _whole(value: Any, what: str) -> int:
+def _integer(value: Any, what: str) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"Layout: {what} must hold ints, got {value!r}.")
     return operator.index(value)

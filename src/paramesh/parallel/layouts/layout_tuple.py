@@ -48,14 +48,15 @@ def from_tuple(
             "here."
         )
     made = Layout.from_tensor_map(layout[0], layout[1], name=name)
-    part = tuple(layout[2])
-    if shape is None and len(part) == len(made.parts):
-        shape = tuple(n * pieces for n, pieces in zip(part, made.parts, strict=True))
-    expected = made.slice_shape(part if shape is None else shape, name)
-    if expected != part:
+    slice_shape = tuple(layout[2])
+    if shape is None and len(slice_shape) == len(made.parts):
+        shape = tuple(n * count for n, count in zip(slice_shape, made.parts, strict=True))
+    expected = made.slice_shape(slice_shape if shape is None else shape, name)
+    if expected != slice_shape:
         raise LayoutError(
-            f"{subject(name)}layout {layout!r} says that the slice's shape is {part}, but its "
-            f"device matrix and tensor map split {tuple(shape or ())} into slices of {expected}."
+            f"{subject(name)}layout {layout!r} says that the slice's shape is {slice_shape}, but "
+            f"its device matrix and tensor map split {tuple(shape or ())} into slices of "
+            f"{expected}."
         )
     return made
 
@@ -72,8 +73,8 @@ def to_tuple(layout: Layout, shape: Sequence[int], name: str = "") -> LayoutTupl
         LayoutError: the layout does not fit `shape`, or cannot be merged (see `merged`).
     """
     plain = merged(layout, name)
-    part = list(layout.slice_shape(shape, name))
-    return (list(plain.device_matrix), plain_map(plain), part, 0, True, "")
+    slice_shape = list(layout.slice_shape(shape, name))
+    return (list(plain.device_matrix), plain_map(plain), slice_shape, 0, True, "")
 
 
 def plain_map(layout: Layout) -> list[int]:
@@ -154,11 +155,11 @@ def with_optimizer_shards(layout: Layout, step: int, size: int, name: str = "") 
     ):
         raise _no_group(layout, step, size, name)
     last = len(matrix) - 1
-    pieces = [
+    factors = [
         [last - at for at in range(len(matrix)) if origin[at] in axes] for axes in layout.cuts
     ]
-    pieces[0] += [last - at for at in group]
-    tensor_map = [tuple(p) if len(p) > 1 else p[0] if p else -1 for p in pieces]
+    factors[0] += [last - at for at in group]
+    tensor_map = [tuple(p) if len(p) > 1 else p[0] if p else -1 for p in factors]
     return Layout.from_tensor_map(matrix, tensor_map, name=name)
 
 

@@ -104,12 +104,12 @@ def encode(
             "opt_weight_shard_size": 0,
         }
     if as_json:
-        whole = {
+        content = {
             "current_stage": 0,
             "parallel_strategy_item": {},
             "parallel_layout_item": entries,
         }
-        return (json.dumps(whole, ensure_ascii=False) + "\n").encode()
+        return (json.dumps(content, ensure_ascii=False) + "\n").encode()
     message = _strategy_map()(current_stage=0)
     for name, entry in entries.items():
         layouts = message.parallel_layout_item.add(param_name=name).parallel_layouts

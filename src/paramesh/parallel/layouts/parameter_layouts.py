@@ -137,17 +137,19 @@ class ParameterLayouts:
         if param.nbytes < 1024 * self._config.get("parallel_optimizer_threshold", 0):
             return layout
         base = layout or replicated(len(param.shape), self.device_num)
-        cuts = base.cuts
-        used = {axis for axes in cuts for axis in axes}
+        sharding_axes = base.cuts
+        used = {axis for axes in sharding_axes for axis in axes}
         free = [a for a, n in enumerate(base.device_matrix) if n > 1 and a not in used]
         limit = self._config.get("optimizer_weight_shard_size", -1)
         if limit != -1:
             return _split_over(param, layout, base, free, limit)
-        names = tuple(base.alias_name[axis] for axis in (*cuts[0], *free))
+        names = tuple(base.alias_name[axis] for axis in (*sharding_axes[0], *free))
         sizes = dict(zip(base.alias_name, base.device_matrix, strict=True))
         if not free or param.shape[0] % math.prod(sizes[name] for name in names):
             return layout
-        rest = [tuple(base.alias_name[axis] for axis in axes) or "None" for axes in cuts[1:]]
+        rest = [
+            tuple(base.alias_name[axis] for axis in axes) or "None" for axes in sharding_axes[1:]
+        ]
         return Layout(base.device_matrix, base.alias_name, base.rank_list)(names, *rest)
 
 
@@ -174,7 +176,7 @@ def _split_over(
     if not taken or param.shape[0] % math.prod(split[name] for name in names):
         return layout
     made = Layout(tuple(split.values()), tuple(split), base.rank_list)
-    rest = [tuple(base.alias_name[axis] for axis in cut) or "None" for cut in base.cuts[1:]]
+    rest = [tuple(base.alias_name[axis] for axis in axes) or "None" for axes in base.cuts[1:]]
     return made(names, *rest)
 
 

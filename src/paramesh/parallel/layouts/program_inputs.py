@@ -81,7 +81,7 @@ class ProgramInputs:
             return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
         return jax.make_array_from_process_local_data(sharding, value)
 
-    def of_whole(self, shapes: Sequence[tuple[int, ...]]) -> list[NamedSharding | None]:
+    def of_global(self, shapes: Sequence[tuple[int, ...]]) -> list[NamedSharding | None]:
         """Where inputs of these shapes lie, the shapes being global ones; None for scalars.
 
         Raises:
@@ -146,9 +146,9 @@ class ProgramInputs:
                 "axes."
             )
         # In several processes only slices are known; the global shape comes from them.
-        whole = shape if self._alone else tuple(n * self._count for n in shape)
+        global_shape = shape if self._alone else tuple(n * self._count for n in shape)
         try:
-            layout = layout_of(self._strategy[at], whole, self._count, replicas="first")
+            layout = layout_of(self._strategy[at], global_shape, self._count, replicas="first")
         except (LayoutError, TypeError) as error:
             raise type(error)(f"dataset_strategy of input {at}: {error}") from None
         return layout.sharding(self._mesh)

@@ -43,7 +43,7 @@ class AxisRule:
         outputs: for each output, the loop axis of each of its axes; "" for one of size 1.
         sizes: of loop axes that stand for several axes; the number of shards divides it, or is lost
             on the way to the output.
-        held: loop axes that must not be sharded, with the primitive that needs them unsharded.
+        unsharded: loop axes that must not be sharded, with the primitive that needs them unsharded.
         kept: loop axes along which the operator gathers what comes in sharded, likewise.
     """
 
@@ -52,7 +52,7 @@ class AxisRule:
     replicas: Replicas = "last"
     outputs: tuple[tuple[str, ...], ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
-    held: Mapping[str, str] = field(default_factory=dict)
+    unsharded: Mapping[str, str] = field(default_factory=dict)
     kept: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -96,17 +96,17 @@ def layouts_of(
     names = [*names, *[""] * (len(shapes) - len(names))]
     if entries and all(isinstance(entry, Layout) for entry in entries):
         layouts = _check_layouts(entries, shapes, device_num, operator, names)
-        parts = [layout.parts for layout in layouts]
-        _check_rule(entries, parts, shapes, operator, rule, names)
+        shards = [layout.parts for layout in layouts]
+        _check_axis_rule(entries, shards, shapes, operator, rule, names)
         return layouts
     for at, (entry, shape) in enumerate(zip(entries, shapes, strict=True)):
         _check_strategy(
             entry, shape, f"{operator}: {subject(names[at])}input {at} of shape {shape}"
         )
-    parts = _check_rule(entries, entries, shapes, operator, rule, names)
+    shards = _check_axis_rule(entries, entries, shapes, operator, rule, names)
     said = {label for labels in rule.inputs for label in labels}
     base = _arrange(
-        [(label, parts.get(label, 1)) for label in rule.order if label in said],
+        [(label, shards.get(label, 1)) for label in rule.order if label in said],
         device_num,
         f"{operator}: strategy {entries}",
         replicas or rule.replicas,
@@ -198,7 +198,7 @@ def plan_of(
     }
 
 
-def _check_rule(
+def _check_axis_rule(
     entries: Sequence[Any],
     numbers: Sequence[Sequence[int]],
     shapes: Sequence[Shape],
@@ -212,25 +212,25 @@ def _check_rule(
             f"{operator}: the axis rule's inputs {_listed(rule.inputs)} are not those of shapes "
             f"{_listed(shapes)}."
         )
-    parts: dict[str, int] = {}
+    shards: dict[str, int] = {}
     for at, (entry, shape, labels) in enumerate(zip(entries, shapes, rule.inputs, strict=True)):
         where = f"{operator}: {subject(names[at])}input {at} of shape {shape}"
         for axis, (number, label) in enumerate(zip(numbers[at], labels, strict=True)):
             if shape[axis] == 1 or not label:
                 continue
-            if parts.setdefault(label, number) != number:
+            if shards.setdefault(label, number) != number:
                 raise LayoutError(
                     f"{where}: strategy {entry} splits axis {axis} into {number} shards, but "
-                    f"another axis, which is sharded together with this one, into {parts[label]}: "
+                    f"another axis, which is sharded together with this one, into {shards[label]}: "
                     f"{_listed(entries)}."
                 )
-            if number > 1 and label in rule.held:
+            if number > 1 and label in rule.unsharded:
                 raise LayoutError(
                     f"{where}: strategy {entry} splits axis {axis} into {number} shards, but "
-                    f"{operator} works along all of this axis (by {rule.held[label]}), so "
+                    f"{operator} works along all of this axis (by {rule.unsharded[label]}), so "
                     "that each device would gather it first. Leave it unsharded, with 1."
                 )
-    return parts
+    return shards
 
 
 def _arrange(

@@ -132,13 +132,13 @@ def _to_json(params: Params, device_num: int) -> bytes:
         entry: dict[str, Any] = {"shape": list(shape), "dtype": to_dtype(dtype).long_name}
         entry["layout"] = None if layout is None else _layout_entry(layout)
         entries[name] = entry
-    whole = {
+    content = {
         "format": FORMAT,
         "version": VERSION,
         "device_num": device_num,
         "parameters": entries,
     }
-    return (json.dumps(whole, indent=1, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _layout_entry(layout: Layout) -> dict[str, Any]:

@@ -107,7 +107,7 @@ class Auto(SemiAuto):
             sharding = finding.layout.sharding(self.mesh, state.name)
             given[number] = Given(sharding, finding.reason)
         leaves = closed.jaxpr.invars[len(states) :]
-        places = self._inputs.of_whole([tuple(var.aval.shape) for var in leaves])
+        places = self._inputs.of_global([tuple(var.aval.shape) for var in leaves])
         for number, sharding in enumerate(places, start=len(states)):
             if sharding is not None:
                 given[number] = Given(sharding, "dataset_strategy")

@@ -91,8 +91,8 @@ class AutoParallel(Cell):
         if not isinstance(config, str | tuple):
             raise TypeError(f"{call}: config must be a str or a tuple, got {config!r}.")
         for entry in config if isinstance(config, tuple) else ():
-            whole = isinstance(entry, tuple) and all(type(n) is int for n in entry)
-            if not whole and not isinstance(entry, Layout):
+            is_strategy = isinstance(entry, tuple) and all(type(n) is int for n in entry)
+            if not is_strategy and not isinstance(entry, Layout):
                 raise TypeError(
                     f"{call}: an entry must be a tuple of ints or a Layout, got {entry!r}."
                 )

@@ -41,8 +41,8 @@ from paramesh.state.placement import ImplicitValue, Participants, Placement
 DEVICES = "devices"
 
 
-_ALL = PartitionSpec()
-_CUT = PartitionSpec(DEVICES)
+_REPLICATED = PartitionSpec()
+_SHARDED = PartitionSpec(DEVICES)
 
 
 def _differs(state: Any) -> bool:
@@ -76,8 +76,8 @@ class DataParallel(Placement):
         self.devices = tuple(devices)
         self.count = len(devices)
         self.local = sum(d.process_index == jax.process_index() for d in devices)
-        self._everywhere = NamedSharding(self.mesh, _ALL)
-        self._cut = NamedSharding(self.mesh, _CUT)
+        self._everywhere = NamedSharding(self.mesh, _REPLICATED)
+        self._sharded = NamedSharding(self.mesh, _SHARDED)
         self._alone = self.local == self.count
         self._constant: tuple[Any, Any] | None = None
         self._broadcast = settings("parameter_broadcast")
@@ -103,7 +103,7 @@ class DataParallel(Placement):
                 continue
             if slot is not None:
                 slot.pool.dissolve()
-            PerDevice(param, self._cut, self.devices)
+            PerDevice(param, self._sharded, self.devices)
 
     def materialise(self, params: Sequence[Any], recipes: Sequence[Recipe]) -> list[Any]:
         """Every device's own copy, made from the recipe.
@@ -159,7 +159,7 @@ class DataParallel(Placement):
         if not all(p.parallel_optimizer and not p.layerwise_parallel for p in params):
             return None
         size = sum(p.size for p in params)
-        return Divider(size, self._cut, self.devices)
+        return Divider(size, self._sharded, self.devices)
 
     # Programs.
 
@@ -172,12 +172,12 @@ class DataParallel(Placement):
             ValueError: the first axis cannot be sharded evenly.
         """
         placed = list(leaves)
-        cut = [i for i, leaf in enumerate(leaves) if np.ndim(leaf)]
+        with_axes = [i for i, leaf in enumerate(leaves) if np.ndim(leaf)]
         if self._full_batch:
-            for i in cut:
+            for i in with_axes:
                 placed[i] = self.to_all(leaves[i])
             return placed
-        for i in cut:
+        for i in with_axes:
             shape = np.shape(leaves[i])
             if shape[0] % self.local:
                 raise ValueError(
@@ -186,11 +186,11 @@ class DataParallel(Placement):
                     "last batch (drop_remainder), or make an array that is not a batch a Parameter."
                 )
         if self._alone:
-            parts = jax.device_put([_at_hand(leaves[i]) for i in cut], self._cut)
+            shards = jax.device_put([_at_hand(leaves[i]) for i in with_axes], self._sharded)
         else:
-            parts = [self.joined_parts(leaves[i]) for i in cut]
-        for i, part in zip(cut, parts, strict=True):
-            placed[i] = part
+            shards = [self.joined_shards(leaves[i]) for i in with_axes]
+        for i, shard in zip(with_axes, shards, strict=True):
+            placed[i] = shard
         return placed
 
     def constant(self, scalar: Any) -> Any:
@@ -208,13 +208,13 @@ class DataParallel(Placement):
         shape = np.shape(leaf)
         return jax.make_array_from_process_local_data(self._everywhere, np.asarray(leaf), shape)
 
-    def joined_parts(self, leaf: Any) -> Any:
+    def joined_shards(self, leaf: Any) -> Any:
         """An array over all devices, of the shards of this process's, joined along the first."""
         if self._alone:
-            return jax.device_put(leaf, self._cut)
+            return jax.device_put(leaf, self._sharded)
         shape = np.shape(leaf)
-        whole = (shape[0] // self.local * self.count, *shape[1:])
-        return jax.make_array_from_process_local_data(self._cut, np.asarray(leaf), whole)
+        global_shape = (shape[0] // self.local * self.count, *shape[1:])
+        return jax.make_array_from_process_local_data(self._sharded, np.asarray(leaf), global_shape)
 
     def enclose(
         self,
@@ -228,28 +228,28 @@ class DataParallel(Placement):
         def of_one(values: list[Any], leaves: list[Any], zero: Any) -> Any:
             arrays, results = body(values, leaves, zero)
             kinds[:] = [bool(a.ndim) for a in arrays]
-            parts = [a for a in arrays if a.ndim]
+            shards = [a for a in arrays if a.ndim]
             scalars = [_same_everywhere(a) for a in arrays if not a.ndim]
             own = [_differs(state) for state in written()]
             rows = [v for v, mine in zip(results, own, strict=False) if mine]
             shared = [v for v, mine in zip(results, own, strict=False) if not mine]
-            return parts, scalars, rows, shared
+            return shards, scalars, rows, shared
 
         def over_all(values: list[Any], leaves: list[Any], zero: Any) -> Any:
-            cuts = [_CUT if _differs(s) else _ALL for s in states]
-            cut = _ALL if self._full_batch else _CUT
-            batch = [cut if np.ndim(leaf) else _ALL for leaf in leaves]
+            state_specs = [_SHARDED if _differs(s) else _REPLICATED for s in states]
+            batch_spec = _REPLICATED if self._full_batch else _SHARDED
+            batch = [batch_spec if np.ndim(leaf) else _REPLICATED for leaf in leaves]
             # check_vma=False: what is said to be the same on all devices is taken to be so, and a
             # gradient is that of one device's shard of the batch until it is summed.
             program = jax.shard_map(
                 of_one,
                 mesh=self.mesh,
-                in_specs=(cuts, batch, _ALL),
-                out_specs=(cut, _ALL, _CUT, _ALL),
+                in_specs=(state_specs, batch, _REPLICATED),
+                out_specs=(batch_spec, _REPLICATED, _SHARDED, _REPLICATED),
                 check_vma=False,
             )
-            parts, scalars, rows, shared = map(iter, program(values, leaves, zero))
-            arrays = [next(parts) if has_axes else next(scalars) for has_axes in kinds]
+            shards, scalars, rows, shared = map(iter, program(values, leaves, zero))
+            arrays = [next(shards) if has_axes else next(scalars) for has_axes in kinds]
             own = [_differs(state) for state in written()]
             return arrays, [next(rows) if mine else next(shared) for mine in own]
 

@@ -110,7 +110,7 @@ class LayoutTable:
             (
                 str(row.shape),
                 row.dtype,
-                _cut_by(row),
+                _sharding_text(row),
                 str(row.slice_shape),
                 str(row.replicas),
                 byte_text(row.bytes_per_device),
@@ -173,7 +173,7 @@ def layout_table(
                 f"{subject(name)}{used!r} is for {used.device_num} devices, but there are "
                 f"{device_num}."
             )
-        part = used.slice_shape(shape, name)
+        slice_shape = used.slice_shape(shape, name)
         size = to_dtype(dtype).itemsize
         rows.append(
             LayoutRow(
@@ -182,10 +182,10 @@ def layout_table(
                 dtype=str(to_dtype(dtype)),
                 layout=layout,
                 parts=used.parts,
-                slice_shape=part,
+                slice_shape=slice_shape,
                 replicas=used.replicas(),
                 bytes_whole=math.prod(shape) * size,
-                bytes_per_device=math.prod(part) * size,
+                bytes_per_device=math.prod(slice_shape) * size,
             )
         )
     return LayoutTable(device_num, tuple(rows))
@@ -207,15 +207,15 @@ def picture(layout: Layout, shape: Sequence[int], name: str = "") -> str:
     holders: dict[tuple[tuple[int, int], ...], list[int]] = {}
     for rank, index in layout.shards(shape, name).items():
         holders.setdefault(_bounds(index), []).append(rank)
-    cut = [axis for axis, pieces in enumerate(layout.parts) if pieces > 1]
+    sharded = [axis for axis, shards in enumerate(layout.parts) if shards > 1]
     title = (
         f"{name or 'array'} {shape}: {_count(math.prod(layout.parts), 'shard')} of "
         f"{layout.slice_shape(shape, name)}, each on {layout.replicas()} of "
         f"{_count(layout.device_num, 'device')}"
     )
-    if not cut:
+    if not sharded:
         return f"{title}\n"
-    down, right = (cut[:-1], cut[-1:]) if len(cut) > 1 else (cut, [])
+    down, right = (sharded[:-1], sharded[-1:]) if len(sharded) > 1 else (sharded, [])
     rows: dict[str, dict[str, str]] = {}
     columns: dict[str, None] = {}
     for bounds in sorted(holders):
@@ -250,7 +250,7 @@ def byte_text(count: int) -> str:
     return f"{value:,.1f} {unit}"
 
 
-def _cut_by(row: LayoutRow) -> str:
+def _sharding_text(row: LayoutRow) -> str:
     layout = row.layout
     if layout is None or math.prod(row.parts) == 1:
         return "-"
@@ -260,10 +260,10 @@ def _cut_by(row: LayoutRow) -> str:
 def _folded(name: str, width: int) -> str:
     """A long name on several lines, broken after dots where there are any."""
     lines = [""]
-    for piece in re.findall(r"[^.]*\.|[^.]+", name):
-        if lines[-1] and len(lines[-1]) + len(piece) > width:
+    for label in re.findall(r"[^.]*\.|[^.]+", name):
+        if lines[-1] and len(lines[-1]) + len(label) > width:
             lines.append("")
-        lines[-1] += piece
+        lines[-1] += label
         while len(lines[-1]) > width:
             lines[-1:] = [lines[-1][:width], lines[-1][width:]]
     return "\n".join(lines)
@@ -274,7 +274,7 @@ def _spans(bounds: Sequence[tuple[int, int]], axes: Sequence[int]) -> str:
 
 
 def _bounds(index: Index) -> tuple[tuple[int, int], ...]:
-    return tuple((part.start, part.stop) for part in index)
+    return tuple((along.start, along.stop) for along in index)
 
 
 def _ranks(ranks: Iterable[int]) -> str:

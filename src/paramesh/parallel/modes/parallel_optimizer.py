@@ -43,19 +43,21 @@ class Divider:
         self.sharding = sharding
         self.devices = tuple(devices)
         self.axis: Any = sharding.mesh.axis_names[0]
-        self.part = -(-size // len(self.devices))
+        self.shard_size = -(-size // len(self.devices))
 
-    def cut(self, value: Any) -> Any:
+    def shard(self, value: Any) -> Any:
         """This device's shard of a value that all devices have; traceable inside a program."""
         flat = jnp.ravel(value)
-        filling = self.part * len(self.devices) - self.size
+        filling = self.shard_size * len(self.devices) - self.size
         flat = jnp.pad(flat, (0, filling)) if filling else flat
-        return lax.dynamic_slice(flat, (lax.axis_index(self.axis) * self.part,), (self.part,))
+        return lax.dynamic_slice(
+            flat, (lax.axis_index(self.axis) * self.shard_size,), (self.shard_size,)
+        )
 
-    def join(self, part: Any, shape: tuple[int, ...]) -> Any:
+    def join(self, shard: Any, shape: tuple[int, ...]) -> Any:
         """The value of which each device gives its shard; traceable inside a program."""
-        whole = lax.all_gather(part, self.axis, tiled=True)
-        return whole[: self.size].reshape(shape)
+        full = lax.all_gather(shard, self.axis, tiled=True)
+        return full[: self.size].reshape(shape)
 
     def pool(
         self, name: str, layout: FlatLayout, dtype: DType, members: Sequence[Parameter], owner: Any
@@ -81,9 +83,9 @@ class SplitState(Pool):
         owner: Any,
         divider: Divider,
     ) -> None:
-        super().__init__(name, _Parts(layout, divider), dtype, members, owner)
+        super().__init__(name, _ShardLayout(layout, divider), dtype, members, owner)
         self.divider = divider
-        self.shape = (divider.part,)
+        self.shape = (divider.shard_size,)
 
     @property
     def sharding(self) -> NamedSharding:
@@ -93,7 +95,7 @@ class SplitState(Pool):
     @property
     def global_shape(self) -> tuple[int, ...]:
         """The shape of the array of all shards."""
-        return (self.divider.part * len(self.divider.devices),)
+        return (self.divider.shard_size * len(self.divider.devices),)
 
     def declared(self) -> list[Parameter]:
         """None: recipes run in `_gather`, one after another, and only the shards are kept."""
@@ -115,13 +117,13 @@ class SplitState(Pool):
             )
         return super().take(i)
 
-    def _part_of(self, base: Any, i: int) -> Any:
+    def _member_of(self, base: Any, i: int) -> Any:
         start, size = self.layout.starts[i], self.layout.sizes[i]
-        part = np.empty(size, self.dtype.np_dtype)
+        member = np.empty(size, self.dtype.np_dtype)
         for shard in base.addressable_shards:
             at = shard.index[0].start or 0
-            _copy(np.asarray(shard.data), at, part, start)
-        return jnp.asarray(part.reshape(self.layout.shapes[i]))
+            _copy(np.asarray(shard.data), at, member, start)
+        return jnp.asarray(member.reshape(self.layout.shapes[i]))
 
     def view(self, i: int) -> None:
         """None: the array is not the values of members side by side."""
@@ -137,20 +139,20 @@ class SplitState(Pool):
         return None if self._is_detached(i) else (self.base(), self.layout.starts[i])
 
     def _gather(self) -> None:
-        part, sharding = self.divider.part, self.sharding
+        size, sharding = self.divider.shard_size, self.sharding
         indices: Any = sharding.addressable_devices_indices_map(self.global_shape)
         here = {device: index[0].start or 0 for device, index in indices.items()}
         base = self.base()
         with eval_context():
-            parts = {device: np.zeros(part, self.dtype.np_dtype) for device in here}
+            shards = {device: np.zeros(size, self.dtype.np_dtype) for device in here}
             if base is not None:
                 for shard in base.addressable_shards:
-                    parts[shard.device] = np.array(shard.data)
+                    shards[shard.device] = np.array(shard.data)
             for i, param in self.detached():
                 value = np.ravel(_value(param))
                 for device, at in here.items():
-                    _copy(value, self.layout.starts[i], parts[device], at)
-            arrays = [jax.device_put(parts[device], device) for device in here]
+                    _copy(value, self.layout.starts[i], shards[device], at)
+            arrays = [jax.device_put(shards[device], device) for device in here]
             array = jax.make_array_from_single_device_arrays(self.global_shape, sharding, arrays)
         self._store_inside(array)
 
@@ -159,10 +161,10 @@ class SplitState(Pool):
         flat = self.divider.join(base, (self.divider.size,))
         for i, value in others.items():
             flat = lax.dynamic_update_slice(flat, value.ravel(), (self.layout.starts[i],))
-        return self.divider.cut(flat)
+        return self.divider.shard(flat)
 
 
-class _Parts(FlatLayout):
+class _ShardLayout(FlatLayout):
     """A layout of which a device sees its shard."""
 
     def __init__(self, layout: FlatLayout, divider: Divider) -> None:
@@ -171,11 +173,11 @@ class _Parts(FlatLayout):
 
     def join(self, arrays: Sequence[Any]) -> Any:
         """This device's shard of the members' arrays; traceable."""
-        return self._divider.cut(super().join(arrays))
+        return self._divider.shard(super().join(arrays))
 
-    def part(self, flat: Any, i: int, ranks: Sequence[Any] | None = None) -> Any:
+    def member(self, flat: Any, i: int, ranks: Sequence[Any] | None = None) -> Any:
         """Member `i`, put together from all devices; traceable."""
-        return super().part(self._divider.join(flat, (self._divider.size,)), i, ranks)
+        return super().member(self._divider.join(flat, (self._divider.size,)), i, ranks)
 
 
 def _value(param: Parameter) -> Any:

@@ -29,7 +29,7 @@ class _OneRow(FlatLayout):
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__([shape])
 
-    def part(self, flat: Any, i: int, ranks: Any = None) -> Any:
+    def member(self, flat: Any, i: int, ranks: Any = None) -> Any:
         """What one device sees, without the axis of devices."""
         return flat.reshape(self.shapes[0])
 
@@ -87,7 +87,7 @@ class PerDevice(Pool):
         shards = sorted(whole.addressable_shards, key=lambda shard: shard.index[0].start or 0)
         return [np.asarray(shard.data)[0] for shard in shards]
 
-    def _part_of(self, base: Any, i: int) -> Any:
+    def _member_of(self, base: Any, i: int) -> Any:
         # The value of this process's first device.
         return jnp.asarray(np.array(self.rows(base)[0]))
 
@@ -101,12 +101,12 @@ class PerDevice(Pool):
     def put(self, rows: Sequence[Any]) -> None:
         """Give each of this process's devices its value."""
         with eval_context():
-            parts = [
+            shards = [
                 jax.device_put(jnp.asarray(row)[None], d)
                 for row, d in zip(rows, self.local(), strict=True)
             ]
             self._store(
-                jax.make_array_from_single_device_arrays(self.global_shape, self.sharding, parts)
+                jax.make_array_from_single_device_arrays(self.global_shape, self.sharding, shards)
             )
 
     def _gather(self) -> None:

@@ -38,7 +38,11 @@ from paramesh.parallel.layouts.strategy import layout_of
 from paramesh.parallel.layouts.strategy_file import load_strategy, save_strategy
 from paramesh.parallel.modes.per_device import PerDevice
 from paramesh.parallel.operators.operands import name_of, replaced
-from paramesh.parallel.operators.operator_layouts import Cut, cut_call, output_layouts
+from paramesh.parallel.operators.operator_layouts import (
+    CallLayouts,
+    layouts_of_call,
+    output_layouts,
+)
 from paramesh.parallel.partitioning.eager import undivided
 from paramesh.parallel.partitioning.rewriting import rewritten
 from paramesh.parallel.partitioning.rules import is_ours, own_way
@@ -76,9 +80,9 @@ class SemiAuto(Placement):
         self.key = (mode, tuple(d.id for d in devices), placement.strategies())
         self._everywhere = NamedSharding(self.mesh, PartitionSpec())
         self._alone = all(d.process_index == jax.process_index() for d in devices)
-        whole = settings("full_batch")
+        replicated = settings("full_batch")
         self._inputs = ProgramInputs(
-            self.mesh, "full_batch" if whole else settings("dataset_strategy")
+            self.mesh, "full_batch" if replicated else settings("dataset_strategy")
         )
         self._save_to = settings("strategy_ckpt_save_file")
         self._saved: Any = None
@@ -179,15 +183,17 @@ class SemiAuto(Placement):
     def materialise(self, params: Sequence[Any], recipes: Sequence[Recipe]) -> list[Any]:
         """Only the slices of sharded Parameters, in place; the others on one device."""
         arrays: list[Any] = [None] * len(params)
-        whole: list[int] = []
+        replicated: list[int] = []
         for i, (param, recipe) in enumerate(zip(params, recipes, strict=True)):
             sharding = self.sharding_of(param)
             if sharding.is_fully_replicated:
-                whole.append(i)
+                replicated.append(i)
             else:
                 arrays[i] = recipe.compute_sharded(sharding)
                 param.sliced = True
-        for i, array in zip(whole, compute_many([recipes[i] for i in whole]), strict=True):
+        for i, array in zip(
+            replicated, compute_many([recipes[i] for i in replicated]), strict=True
+        ):
             arrays[i] = array
         return arrays
 
@@ -322,24 +328,26 @@ class SemiAuto(Placement):
             return compute(args)
         name, settings = operator.name, operator.settings
         strategy = operator.in_strategy
-        cut = Cut([], [])
+        found = CallLayouts([], [])
         if strategy is not None:
-            cut = cut_call(name, strategy, args, self.count, settings, compute)
+            found = layouts_of_call(name, strategy, args, self.count, settings, compute)
             exact = any(isinstance(entry, Layout) for entry in strategy)
             values = {}
-            for operand, layout in cut.inputs:
+            for operand, layout in found.inputs:
                 if isinstance(operand.value, Parameter):
                     self._use(operand.value, layout, f"{operator!r} with {strategy}", exact)
-                    if operand.value in cut.written:  # it has to see the Parameter itself
+                    if operand.value in found.written:  # it has to see the Parameter itself
                         continue
                 values[operand.at] = self._pinned(operand.value, layout)
             args = replaced(args, values)
         out = compute(args)
-        parts = list(out) if isinstance(out, tuple | list) else [out]
-        shapes = [tuple(part.shape) for part in parts]
-        layouts = output_layouts(name, cut.outputs, operator.out_strategy, shapes, self.count)
-        parts = [self._pinned(part, layout) for part, layout in zip(parts, layouts, strict=True)]
-        return type(out)(parts) if isinstance(out, tuple | list) else parts[0]
+        results = list(out) if isinstance(out, tuple | list) else [out]
+        shapes = [tuple(result.shape) for result in results]
+        layouts = output_layouts(name, found.outputs, operator.out_strategy, shapes, self.count)
+        results = [
+            self._pinned(result, layout) for result, layout in zip(results, layouts, strict=True)
+        ]
+        return type(out)(results) if isinstance(out, tuple | list) else results[0]
 
     def undivided(self, compute: Callable[..., Any], *operands: Any) -> Any:
         """Outside of programs, on full arrays."""
@@ -347,7 +355,7 @@ class SemiAuto(Placement):
             return compute(*operands)
         return undivided(compute, operands, self._everywhere)
 
-    def cut(self, values: tuple[Any, ...], strategies: Any, name: str) -> tuple[Any, ...]:
+    def constrain(self, values: tuple[Any, ...], strategies: Any, name: str) -> tuple[Any, ...]:
         """The inputs or outputs of a Cell, pinned by its strategies.
 
         Raises:

@@ -67,7 +67,7 @@ class Traced:
         self.written = frozenset(written)
         factors, tensors = graph.factors, graph.tensors
         at: dict[tuple[int, int], Axis] = {}
-        held: dict[tuple[int, int], str] = {}
+        unsharded: dict[tuple[int, int], str] = {}
 
         def axis_of(tensor: int, dim: int) -> Axis:
             if (tensor, dim) not in at:
@@ -82,8 +82,11 @@ class Traced:
                     axis = axis_of(tensor, dim)
                     if factor is None:
                         # One that refuses says more than one that gathers.
-                        if is_kept(held.get((tensor, dim), "")) or (tensor, dim) not in held:
-                            held[tensor, dim] = operator.name
+                        if (
+                            is_kept(unsharded.get((tensor, dim), ""))
+                            or (tensor, dim) not in unsharded
+                        ):
+                            unsharded[tensor, dim] = operator.name
                     else:
                         factors.join(axis, factor)
 
@@ -110,11 +113,11 @@ class Traced:
         ]
         found = {axis for own in (*self.inputs, *self.outputs) for axis in own if axis is not None}
         self.sizes = {axis: factors.size(axis) for axis in found}
-        self.held: dict[Axis, str] = {}
-        for (tensor, dim), name in held.items():
+        self.unsharded: dict[Axis, str] = {}
+        for (tensor, dim), name in unsharded.items():
             root = factors.root(axis_of(tensor, dim))
-            if root not in self.held or is_kept(self.held[root]):
-                self.held[root] = name
+            if root not in self.unsharded or is_kept(self.unsharded[root]):
+                self.unsharded[root] = name
 
 
 def is_kept(primitive: str) -> bool:
@@ -181,7 +184,7 @@ def _program(
         with tracing.overlay(states) as frame:
             out = compute(replaced(args, given))
         results = [
-            raw(part) for part in jax.tree.leaves(out, is_leaf=_has_shape) if _has_shape(part)
+            raw(item) for item in jax.tree.leaves(out, is_leaf=_has_shape) if _has_shape(item)
         ]
         for number, operand in enumerate(chosen):
             if (
@@ -218,23 +221,23 @@ def rule_of_call(
         numbers: into how many shards the strategy splits the operands.
         settings: the operator's settings.
     """
-    gathered = [axis for axis, primitive in found.held.items() if is_kept(primitive)]
+    gathered = [axis for axis, primitive in found.unsharded.items() if is_kept(primitive)]
     names = arranged(operator, found.inputs, found.outputs, shapes, numbers, settings, gathered)
     name_of = names.of_axis
-    held = {name_of[axis]: name for axis, name in found.held.items() if axis in name_of}
+    unsharded = {name_of[axis]: name for axis, name in found.unsharded.items() if axis in name_of}
     outputs_named = [
         tuple("" if axis is None else name_of[axis] for axis in axes) for axes in found.outputs
     ]
     first = names.inputs[0] if names.inputs else ()
-    refused = {axis for axis, name in held.items() if not is_kept(name) and axis not in first}
+    refused = {axis for axis, name in unsharded.items() if not is_kept(name) and axis not in first}
     return AxisRule(
         inputs=names.inputs,
         order=tuple(axis for axis in names.order if axis not in refused),
         replicas=names.replicas,
         outputs=tuple(outputs_named),
         sizes={name_of[axis]: size for axis, size in found.sizes.items()},
-        held={axis: name for axis, name in held.items() if not is_kept(name)},
-        kept={axis: name for axis, name in held.items() if is_kept(name)},
+        unsharded={axis: name for axis, name in unsharded.items() if not is_kept(name)},
+        kept={axis: name for axis, name in unsharded.items() if is_kept(name)},
     )
 
 

@@ -30,11 +30,11 @@ def undivided(
     if any(isinstance(array, jax.core.Tracer) for array in arrays):
         return compute(*operands)
     differentiated = any(isinstance(operand, jax.core.Tracer) for operand in operands)
-    if not differentiated and not any(map(_is_cut, arrays)):
+    if not differentiated and not any(map(_is_sharded, arrays)):
         return compute(*operands)
-    whole = [jax.lax.with_sharding_constraint(operand, everywhere) for operand in operands]
-    return jax.lax.with_sharding_constraint(compute(*whole), everywhere)
+    full = [jax.lax.with_sharding_constraint(operand, everywhere) for operand in operands]
+    return jax.lax.with_sharding_constraint(compute(*full), everywhere)
 
 
-def _is_cut(array: Any) -> bool:
+def _is_sharded(array: Any) -> bool:
     return isinstance(array, jax.Array) and not array.sharding.is_fully_replicated

@@ -22,12 +22,12 @@ from paramesh.optim import Optimizer
 from paramesh.parallel.modes.layout_table import layout_table
 from paramesh.parallel.planning.calibration import calibrated
 from paramesh.parallel.planning.devices import TargetDevices, target_devices
-from paramesh.parallel.planning.parts import parts_of
 from paramesh.parallel.planning.predicted import arguments, passing
 from paramesh.parallel.planning.remedies import Tried, remedies_for
 from paramesh.parallel.planning.report import Memory, StepPlan
 from paramesh.parallel.planning.sent import sent_by
 from paramesh.parallel.planning.step import PlannedProgram, planned_program
+from paramesh.parallel.planning.step_time import step_time_of
 from paramesh.tensor.base import Tensor, raw
 from paramesh.transforms.compiled_function import CompiledFunction
 from paramesh.transforms.reachability import cells_of, is_cell
@@ -157,7 +157,7 @@ def _counted(
         parameters=parameters,
         states=states,
         memory=_memory(program, stage, parameters.bytes_per_device, states.bytes_per_device, limit),
-        parts=parts_of(search),
+        parts=step_time_of(search),
         collectives=tuple(search.collectives()),
         compiled=tuple(sent_by(stage.as_text())) if on.count > 1 else (),
         remedies=(),
@@ -192,5 +192,5 @@ def _memory(
 
 
 def _local(struct: jax.ShapeDtypeStruct, sharding: Any) -> int:
-    part = sharding.shard_shape(struct.shape)
-    return math.prod(part) * np.dtype(struct.dtype).itemsize
+    slice_shape = sharding.shard_shape(struct.shape)
+    return math.prod(slice_shape) * np.dtype(struct.dtype).itemsize

@@ -106,8 +106,9 @@ class _Kernels:
                     reads |= at_home
                     continue
                 copy = (tensor, wanted)
-                cut = not any(step.sent for step in steps(sizes, home, wanted))
-                if cut and (tensor, home) not in at_home:  # a slice of what never exists in full
+                is_slice = not any(step.sent for step in steps(sizes, home, wanted))
+                if is_slice and (tensor, home) not in at_home:
+                    # A slice of what never exists in full.
                     reads |= at_home
                     continue
                 if copy not in copies:
@@ -128,11 +129,13 @@ class _Kernels:
                 if SUM in made and made != home:
                     summands = tuple(WHOLE if d == SUM else d for d in made)
                     if summands != home:  # a reduce-scatter: both are there
-                        whole = (tensor, made)
-                        kernel.makes[whole] = self._size(tensor, summands)
-                        part = _Kernel(number, {whole}, {(tensor, home): self._size(tensor, home)})
+                        summed = (tensor, made)
+                        kernel.makes[summed] = self._size(tensor, summands)
+                        reduced = _Kernel(
+                            number, {summed}, {(tensor, home): self._size(tensor, home)}
+                        )
                         sources[tensor, home] = frozenset([(tensor, home)])
-                        kernels += [kernel, part]
+                        kernels += [kernel, reduced]
                         kernel = _Kernel(number, set(reads), in_place=operator.joins)
                         continue
                 kernel.makes[tensor, home] = self._size(tensor, home)

@@ -53,12 +53,12 @@ def remedies_for(fn: Any, found: StepPlan, made: Callable[..., StepPlan]) -> lis
             how += f", and the {len(names) - 1} beside it" if len(names) > 1 else ""
             tries.append(_tried("recompute", how, made))
     already = context.get_auto_parallel_context("grad_accumulation_step")
-    parts = 2 * already
-    while parts <= _MOST_MICRO_BATCHES:
-        with _accumulated(parts):
+    count = 2 * already
+    while count <= _MOST_MICRO_BATCHES:
+        with _accumulated(count):
             one = _tried(
-                f"accumulation of {parts} micro-batches",
-                f"set_auto_parallel_context(grad_accumulation_step={parts})",
+                f"accumulation of {count} micro-batches",
+                f"set_auto_parallel_context(grad_accumulation_step={count})",
                 made,
             )
         if one is None:
@@ -66,7 +66,7 @@ def remedies_for(fn: Any, found: StepPlan, made: Callable[..., StepPlan]) -> lis
         tries.append(one)
         if one.remedy.fits or not _helps(one, found):
             break
-        parts *= 2
+        count *= 2
     known = [one for one in tries if one is not None]
     return sorted(known, key=lambda one: (not one.remedy.fits, one.remedy.seconds))
 
@@ -108,9 +108,9 @@ def _layouts(found: StepPlan, made: Callable[..., StepPlan]) -> Tried:
 
 
 @contextlib.contextmanager
-def _accumulated(parts: int) -> Generator[None]:
+def _accumulated(count: int) -> Generator[None]:
     before = context.get_auto_parallel_context("grad_accumulation_step")
-    context.set_auto_parallel_context(grad_accumulation_step=parts)
+    context.set_auto_parallel_context(grad_accumulation_step=count)
     try:
         yield
     finally:

@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from paramesh.parallel.modes.layout_table import LayoutTable, byte_text
-from paramesh.parallel.planning.parts import Parts
 from paramesh.parallel.planning.sent import SentByCompiler
+from paramesh.parallel.planning.step_time import StepTime
 from paramesh.parallel.search.plan import Collective, Plan
 from paramesh.parallel.search.report import Explanation
 
@@ -108,7 +108,7 @@ class StepPlan:
     parameters: LayoutTable
     states: LayoutTable
     memory: Memory
-    parts: Parts
+    parts: StepTime
     collectives: tuple[Collective, ...]
     compiled: tuple[SentByCompiler, ...]
     remedies: tuple[Remedy, ...]
@@ -230,7 +230,7 @@ class StepPlan:
         table.add_column("per device", justify="right", no_wrap=True)
         rows = self.parameters.rows
         for row in rows[:_MOST_ROWS]:
-            cells = (row.name, str(row.shape), row.dtype, cut_text(row), str(row.slice_shape))
+            cells = (row.name, str(row.shape), row.dtype, sharding_text(row), str(row.slice_shape))
             table.add_row(*map(Text, (*cells, str(row.replicas), byte_text(row.bytes_per_device))))
         if len(rows) > _MOST_ROWS:
             rest = rows[_MOST_ROWS:]
@@ -293,7 +293,7 @@ class StepPlan:
         return [Text(""), table]
 
 
-def cut_text(row: Any) -> str:
+def sharding_text(row: Any) -> str:
     """How a Parameter is sharded: an entry for each dimension, "-" for none, as in "mp, -"."""
     layout = row.layout
     if layout is None or max(row.parts, default=1) == 1:

@@ -100,7 +100,7 @@ class Planning(Auto):
 
     def inputs(self, shapes: Sequence[tuple[int, ...]]) -> list[NamedSharding | None]:
         """Where the inputs of a program lie."""
-        return self._inputs.of_whole(shapes)
+        return self._inputs.of_global(shapes)
 
 
 def platform_of(device: Any) -> str:

@@ -65,7 +65,7 @@ class Hybrid(Served):
     def rows_in(self, rows: Array) -> Any:
         """The rows of this process's devices, each where it belongs."""
         with eval_context(), x64(rows.dtype):
-            return self.inner.joined_parts(rows)
+            return self.inner.joined_shards(rows)
 
     def copy_in(self, values: Array) -> Any:
         """The same values on every device."""

@@ -121,14 +121,14 @@ def mlp_step(*strategies: Any) -> TrainOneStepCell:
     return TrainOneStepCell(WithLossCell(net, nn.MSELoss()), nn.Adam(net.trainable_params(), 0.01))
 
 
-def lenet_step(*cuts: int) -> TrainOneStepCell:
-    net = LeNet(*cuts)
+def lenet_step(*shards: int) -> TrainOneStepCell:
+    net = LeNet(*shards)
     loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
     return TrainOneStepCell(WithLossCell(net, loss), nn.Momentum(net.trainable_params(), 0.05, 0.9))
 
 
-def transformer_step(*cuts: int) -> TrainOneStepCell:
-    net = next_token(Transformer(*cuts))
+def transformer_step(*shards: int) -> TrainOneStepCell:
+    net = next_token(Transformer(*shards))
     return TrainOneStepCell(net, nn.Adam(net.trainable_params(), 0.01))
 
 

@@ -233,7 +233,7 @@ def strategies(rule: AxisRule, shapes: list[tuple[int, ...]], count: int = 8) ->
         for label, size in zip(labels, shape, strict=True):
             if label and size > 1:
                 sizes[label] = math.gcd(sizes.get(label, size), size)
-    free = [label for label in sizes if label not in rule.held]
+    free = [label for label in sizes if label not in rule.unsharded]
     choices = [[n for n in (1, 2, 4, 8) if sizes[label] % n == 0] for label in free]
     for numbers in itertools.product(*choices):
         if 1 < math.prod(numbers) <= count:
