@@ -47,7 +47,7 @@ class ProgramPlacement:
         """
         return list(compute_many(recipes))
 
-    def settled(self, states: Sequence[Any], arrays: Sequence[Any]) -> bool:
+    def is_placed(self, states: Sequence[Any], arrays: Sequence[Any]) -> bool:
         """Whether no array needs `reshard`; called at every step, with the lock of the states."""
         return True
 

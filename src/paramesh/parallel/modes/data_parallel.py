@@ -116,7 +116,7 @@ class DataParallel(Placement):
             return list(arrays)
         return [self._spread(array) for array in arrays]
 
-    def settled(self, states: Sequence[Any], arrays: Sequence[Any]) -> bool:
+    def is_placed(self, states: Sequence[Any], arrays: Sequence[Any]) -> bool:
         """Whether all devices have them."""
         everywhere = self._everywhere
         for i, array in enumerate(arrays):
@@ -128,7 +128,7 @@ class DataParallel(Placement):
     def reshard(self, states: Sequence[Any], arrays: list[Any]) -> None:
         """Copy to all devices what is not there."""
         for i, array in enumerate(arrays):
-            if not self.settled(states[i : i + 1], (array,)):
+            if not self.is_placed(states[i : i + 1], (array,)):
                 arrays[i] = self._spread(array, states[i].name)
 
     def _spread(self, array: Any, name: str = "") -> Any:

@@ -197,7 +197,7 @@ class SemiAuto(Placement):
             arrays[i] = array
         return arrays
 
-    def settled(self, states: Sequence[Any], arrays: Sequence[Any]) -> bool:
+    def is_placed(self, states: Sequence[Any], arrays: Sequence[Any]) -> bool:
         """Whether all of them are in their places."""
         self._forget()
         known = self._lists.get(id(states))

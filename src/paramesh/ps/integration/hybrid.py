@@ -94,9 +94,9 @@ class Hybrid(Served):
         self.inner.adopt(params)
         self.take_trained(params)
 
-    def settled(self, states: Sequence[Any], arrays: Sequence[Any]) -> bool:
+    def is_placed(self, states: Sequence[Any], arrays: Sequence[Any]) -> bool:
         """As in data_parallel."""
-        return self.inner.settled(states, arrays)
+        return self.inner.is_placed(states, arrays)
 
     def reshard(self, states: Sequence[Any], arrays: list[Any]) -> None:
         """Copy to all devices what is not there."""
