@@ -214,7 +214,7 @@ def test_golden_dtypes(record):
 
 
 @pytest.mark.parametrize("dtype", [int8, uint8, int32, int64], ids=str)
-def test_integers_are_cut_as_numpy_cuts_them(dtype):
+def test_integers_are_truncated_as_numpy_truncates_them(dtype):
     whole = numbers(inits.Normal(100.0), (64, 64))
     expected = whole.astype(np.int64).astype(dtype.np_dtype)
     assert np.array_equal(numbers(inits.Normal(100.0), (64, 64), dtype), expected)

@@ -23,7 +23,7 @@ def parts(state: Any) -> tuple[Any, ...]:
 @pytest.mark.parametrize(
     "code", ["RNN(6, 4)", "LSTM(6, 4, bidirectional=True)", "GRU(6, 4, 2, bidirectional=True)"]
 )
-def test_lengths_are_as_cut_sequences(code: str) -> None:
+def test_lengths_are_as_truncated_sequences(code: str) -> None:
     net = make(f"nn.{code}")
     out, state = net(Tensor(X), None, Tensor(LENGTHS))
     for i, length in enumerate(LENGTHS):

@@ -91,7 +91,7 @@ def slices(draw: st.DrawFn, shape: tuple[int, ...], sizes: tuple[tuple[int, ...]
 @pytest.mark.parametrize("init", EVERY, ids=repr)
 @hypothesis.settings(max_examples=3)
 @hypothesis.given(data=st.data())
-def test_a_slice_alone_is_the_slice_of_the_whole(init, dtype, data):
+def test_a_slice_alone_is_the_slice_of_the_full_array(init, dtype, data):
     shape = shape_of(init)
     sizes = ((1, 61), (5, 7)) if shape == FLAT else ((2, 5, 3, 3), (3, 2, 3, 1))
     same(init, dtype, shape, data.draw(slices(shape, sizes)))
@@ -198,5 +198,5 @@ def test_large_arrays_over_any_number_of_devices_are_the_same(init, devices):
 @hypothesis.given(
     start=st.integers(0, 300), odd=st.integers(1, 999), rows=st.sampled_from([1, 2, 3, 31])
 )
-def test_odd_offsets_in_a_large_whole(init, start, odd, rows):
+def test_odd_offsets_in_a_large_array(init, start, odd, rows):
     same(init, float32, LARGE, (slice(start, start + rows), slice(odd, odd + 22)))

@@ -195,7 +195,7 @@ def test_a_prefix_is_put_on_and_taken_off(name: str) -> None:
         ("a=*", "'a=\\*' has more \\* in its new name"),
     ],
 )
-def test_rules_that_are_none(rule: str, message: str) -> None:
+def test_invalid_rules(rule: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Renaming([rule])
 

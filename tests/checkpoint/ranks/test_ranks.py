@@ -241,7 +241,7 @@ LAYOUT = Layout((2, 4), ("a", "b"))("b", "a")
 
 
 @pytest.fixture
-def cut_net(tmp_path: Path) -> tuple[Net, list[Path], Path]:
+def sharded_net(tmp_path: Path) -> tuple[Net, list[Path], Path]:
     """A network, the files of eight ranks that it was cut into, and the strategy file."""
     net = Net()
     values = {name: p.asnumpy() for name, p in net.parameters_dict().items()}
@@ -252,8 +252,8 @@ def cut_net(tmp_path: Path) -> tuple[Net, list[Path], Path]:
 
 
 @pytest.mark.parametrize("predict", [None, "dict", "file"])
-def test_a_network_is_loaded_slice_by_slice(cut_net: Any, predict: str | None) -> None:
-    net, files, strategy = cut_net
+def test_a_network_is_loaded_slice_by_slice(sharded_net: Any, predict: str | None) -> None:
+    net, files, strategy = sharded_net
     context.set_auto_parallel_context(parallel_mode="semi_auto_parallel", device_num=8)
     fresh = Net()
     wanted = {"dict": {"fc.weight": ([8], [0, -1], [1, 8]), "other": LAYOUT}, "file": strategy}
@@ -267,8 +267,8 @@ def test_a_network_is_loaded_slice_by_slice(cut_net: Any, predict: str | None) -
     assert shard == {None: (8, 8), "dict": (1, 8), "file": (2, 4)}[predict]
 
 
-def test_the_strategy_may_come_from_the_settings(cut_net: Any) -> None:
-    net, files, strategy = cut_net
+def test_the_strategy_may_come_from_the_settings(sharded_net: Any) -> None:
+    net, files, strategy = sharded_net
     with pytest.raises(ValueError, match="train_strategy_filename is needed"):
         load_distributed_checkpoint(Net(), files)
     context.set_auto_parallel_context(strategy_ckpt_load_file=str(strategy))
@@ -277,8 +277,8 @@ def test_the_strategy_may_come_from_the_settings(cut_net: Any) -> None:
     np.testing.assert_array_equal(fresh.fc.weight.asnumpy(), net.fc.weight.asnumpy())
 
 
-def test_a_failed_load_changes_nothing(cut_net: Any, tmp_path: Path) -> None:
-    _, files, strategy = cut_net
+def test_a_failed_load_changes_nothing(sharded_net: Any, tmp_path: Path) -> None:
+    _, files, strategy = sharded_net
 
     class Other(nn.Cell):
         def __init__(self) -> None:

@@ -393,7 +393,7 @@ for i in range(10**9):
 """
 
 
-def test_a_killed_save_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
+def test_a_killed_save_leaves_a_complete_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "x"
     chance = random.Random(0)
     process = subprocess.Popen([sys.executable, "-c", SAVER, str(path)], stdout=subprocess.PIPE)

@@ -76,7 +76,7 @@ def layouts(draw: st.DrawFn, counts: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12)) -
 
 
 @st.composite
-def cut_arrays(draw: st.DrawFn, counts: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12)) -> Any:
+def sharded_arrays(draw: st.DrawFn, counts: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12)) -> Any:
     """A layout, and a shape that it fits."""
     layout = draw(layouts(counts))
     return layout, tuple(pieces * draw(st.integers(1, 3)) for pieces in layout.parts)
@@ -103,7 +103,7 @@ def test_ranks_hold_what_mindspore_loads(record: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("record", RECORDED["optimizer_shards"], ids=lambda r: f"{r['step']}")
-def test_the_parallel_optimizer_cuts_as_mindspores(record: dict[str, Any]) -> None:
+def test_the_parallel_optimizer_shards_as_mindspores(record: dict[str, Any]) -> None:
     whole = np.arange(math.prod(record["shape"]), dtype=np.float32).reshape(record["shape"])
     plain = Layout.from_tensor_map(record["device_matrix"], record["tensor_map"])
     layout = with_optimizer_shards(plain, record["step"], record["size"])
@@ -140,7 +140,7 @@ def test_the_golden_layout_of_init_data() -> None:
     assert param.init_data(layout=legacy).asnumpy().tobytes() == expected.tobytes()
 
 
-@given(cut_arrays())
+@given(sharded_arrays())
 def test_tuples_agree_with_rank_slice(cut: Any) -> None:
     layout, shape = cut
     groups = [axes for axes in layout.cuts if len(axes) > 1]
@@ -158,7 +158,7 @@ def test_tuples_agree_with_rank_slice(cut: Any) -> None:
         assert layout.slice_index(shape, rank) == expected
 
 
-@given(cut_arrays())
+@given(sharded_arrays())
 def test_round_trips(cut: Any) -> None:
     layout, _ = cut
     copies = [
@@ -199,7 +199,7 @@ def test_equivalent_layouts_are_one_placement() -> None:
 # Which rank holds which slice.
 
 
-@given(cut_arrays())
+@given(sharded_arrays())
 def test_slices_tile_the_array(cut: Any) -> None:
     layout, shape = cut
     counted = np.zeros(shape, int)
@@ -212,8 +212,8 @@ def test_slices_tile_the_array(cut: Any) -> None:
 
 
 @settings(max_examples=10)
-@given(cut_arrays((1, 2, 4, 6)), st.integers(0, 2**20))
-def test_computed_slices_assemble_to_the_whole(cut: Any, counter: int) -> None:
+@given(sharded_arrays((1, 2, 4, 6)), st.integers(0, 2**20))
+def test_computed_slices_assemble_to_the_full_array(cut: Any, counter: int) -> None:
     layout, shape = cut
     recipe = Recipe(Normal(0.02), (7, counter), shape, float32)
     whole = np.asarray(recipe.compute())
@@ -224,7 +224,7 @@ def test_computed_slices_assemble_to_the_whole(cut: Any, counter: int) -> None:
 
 
 @settings(max_examples=60)
-@given(cut_arrays((1, 2, 3, 4, 6, 8)), st.booleans())
+@given(sharded_arrays((1, 2, 3, 4, 6, 8)), st.booleans())
 def test_jax_puts_the_same_slices_on_the_same_devices(cut: Any, with_mesh: bool) -> None:
     layout, shape = cut
     devices = all_devices()[: layout.device_num]

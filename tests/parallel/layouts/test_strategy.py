@@ -193,7 +193,7 @@ def test_named_layouts_as_a_strategy() -> None:
     assert all(a.same_placement(b) for a, b in zip(named, by_numbers, strict=True))
 
 
-def test_a_rule_of_ones_own() -> None:
+def test_a_custom_axis_rule() -> None:
     mine = AxisRule((("i", "j"), ("j",)), ("j", "i"))
     found = layouts_of(((2, 4), (4,)), [(8, 16), (16,)], 8, "Mine", mine)
     assert matrix_and_maps(found) == ((4, 2), [(0, 1), (1,)])

@@ -44,11 +44,11 @@ def trained(steps: int = 5) -> Any:
     return run(wide_step, (), WIDE, WIDE[::-1].copy(), steps=steps)
 
 
-def cut_names(step: Any) -> set[str]:
+def sharded_names(step: Any) -> set[str]:
     return {row.name for row in step.layout_table().rows if max(row.parts, default=1) > 1}
 
 
-def test_a_script_of_one_device_is_cut_and_gives_the_same_numbers() -> None:
+def test_a_script_of_one_device_is_sharded_and_gives_the_same_numbers() -> None:
     want = trained()
     search()
     got = trained()
@@ -56,7 +56,7 @@ def test_a_script_of_one_device_is_cut_and_gives_the_same_numbers() -> None:
     for name, value in want[1].items():
         np.testing.assert_allclose(got[1][name], value, rtol=1e-4, atol=1e-6, err_msg=name)
     step = got[2]
-    assert {"0.weight", "2.weight", "moment1.0.weight", "moment2.2.weight"} <= cut_names(step)
+    assert {"0.weight", "2.weight", "moment1.0.weight", "moment2.2.weight"} <= sharded_names(step)
     table = step.layout_table()
     assert table.bytes_per_device < table.bytes_whole / 2
     shown = str(table.plan)
@@ -177,9 +177,9 @@ def test_layouts_found_for_reading_give_way_to_training() -> None:
     alone = trained(1)[2]
     assert found == [(row.name, row.parts) for row in alone.layout_table().rows]
     # A program that comes later takes the Parameters as they lie.
-    before = cut_names(step)
+    before = sharded_names(step)
     paramesh.jit(lambda x: step.network(x, x))(Tensor(WIDE[:8]))
-    assert cut_names(step) == before
+    assert sharded_names(step) == before
 
 
 def test_sharding_propagation_searches_nothing() -> None:

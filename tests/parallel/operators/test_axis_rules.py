@@ -241,7 +241,7 @@ def test_refusals(name: str, strategy: Any, message: str) -> None:
     assert isinstance(caught.value, ValueError)
 
 
-def test_outputs_are_cut_as_the_rule_says() -> None:
+def test_outputs_are_sharded_as_the_axis_rule_says() -> None:
     """The compiled program, not only the numbers: a sum over what is sharded, and nothing else."""
     context.set_auto_parallel_context(
         parallel_mode="semi_auto_parallel", device_num=8, full_batch=True

@@ -64,7 +64,7 @@ def test_a_step_is_compiled_and_nothing_is_computed(planned: Any) -> None:
     assert {"moments.0.0.weight", "global_step"} <= {row.name for row in plan.states.rows}
 
 
-def test_the_parts_of_its_memory_add_up_to_what_the_compiler_says(planned: Any) -> None:
+def test_the_components_of_its_memory_add_up_to_what_the_compiler_says(planned: Any) -> None:
     plan, _ = planned
     memory, said = plan.memory, plan.memory_analysis()
     parts = (memory.parameters, memory.state, memory.inputs, memory.activations, memory.workspace)
@@ -82,7 +82,7 @@ def test_the_parts_of_its_memory_add_up_to_what_the_compiler_says(planned: Any) 
     assert 0.7 < memory.predicted / memory.total < 1.3
 
 
-def test_the_parts_of_its_time_add_up(planned: Any) -> None:
+def test_the_components_of_its_time_add_up(planned: Any) -> None:
     plan, _ = planned
     assert plan.seconds == pytest.approx(plan.search.seconds)
     assert min(plan.parts) > 0
@@ -118,7 +118,7 @@ def test_a_plan_changes_nothing_of_the_network_here(planned: Any) -> None:
     assert table.plan is None
 
 
-def test_what_does_not_fit_is_told_what_would_help() -> None:
+def test_what_does_not_fit_is_reported_with_what_would_help() -> None:
     step = wide_step(blocks=2)
     plan = paramesh.plan(step, Tensor(X), Tensor(X), target="cpu:2", memory="600KB")
     assert plan.fits is False

@@ -141,7 +141,7 @@ def slices_of_all_layouts() -> list[Any]:
     return seen
 
 
-def read_a_cut_parameter() -> list[Any]:
+def read_a_sharded_parameter() -> list[Any]:
     """What a process is told that reads one, and the whole of it."""
     import jax
 
@@ -207,7 +207,7 @@ def main(task: str, folder: str) -> None:
 
     if task == "modes":
         seen: Any = {"modes": train_in_all_modes(), "slices": slices_of_all_layouts()}
-        seen["read"] = read_a_cut_parameter()
+        seen["read"] = read_a_sharded_parameter()
     elif task == "slices":
         seen = {"slices": slices_of_all_layouts()}
     else:
@@ -233,7 +233,9 @@ def results(folder: Path, task: str) -> list[Any]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob(f"{task}-*.json"))]
 
 
-def assert_slices_are_those_of_the_whole(seen: list[Any], processes: int, devices: int) -> None:
+def assert_slices_are_those_of_the_full_array(
+    seen: list[Any], processes: int, devices: int
+) -> None:
     bits = weight().asnumpy().view(np.uint32)
     # What is not sharded lies on one device of each process until a program uses it.
     assert len(seen) == (len(LAYOUTS) - 1) * processes * devices + processes
@@ -266,7 +268,7 @@ def test_the_same_as_on_one_device(tmp_path: Path) -> None:
         assert "Parameter 'w' of shape (16, 8) is sharded over several processes" in told[0]
         np.testing.assert_array_equal(bits, weight().asnumpy().view(np.uint32))
     slices = [part for seen in results(tmp_path, "modes") for part in seen["slices"]]
-    assert_slices_are_those_of_the_whole(slices, 2, 4)
+    assert_slices_are_those_of_the_full_array(slices, 2, 4)
 
 
 @pytest.mark.slow
@@ -277,7 +279,7 @@ def test_initial_values_are_the_same_bit_for_bit(
     done = launch(tmp_path, "slices", processes, devices)
     assert done.returncode == 0, done.stderr
     slices = [part for seen in results(tmp_path, "slices") for part in seen["slices"]]
-    assert_slices_are_those_of_the_whole(slices, processes, devices)
+    assert_slices_are_those_of_the_full_array(slices, processes, devices)
 
 
 @pytest.mark.slow
