@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved comes back bit for bit, strictly, and files are whole or untouched."""
+"""Checkpoints: what is saved comes back bit for bit, strictly; files are complete or untouched."""
 
 from __future__ import annotations
 

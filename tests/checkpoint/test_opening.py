@@ -1,4 +1,4 @@
-"""Sources and Sinks: what is written comes back, as views, in parts, and strictly."""
+"""Sources and Sinks: what is written comes back, as views, in slices, and strictly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`paramesh merge` and `paramesh reshard`: the same bits in other pieces, and what goes wrong."""
+"""`paramesh merge` and `paramesh reshard`: the same bits in other shards, and what goes wrong."""
 
 from __future__ import annotations
 

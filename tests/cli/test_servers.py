@@ -140,7 +140,7 @@ def test_a_run_that_ends_while_it_is_looked_at(known: list[Run]) -> None:
     Looking.answers = iter([1, RunEnded("the run has ended")])
     with pytest.raises(RunEnded, match="the run has ended"):
         shown()
-    # To watch it until then is no mistake.
+    # To watch it until then is not an error.
     Looking.answers = iter([1, 1, 1, RunEnded("the run has ended")])
     assert shown(every=1.0).rstrip().endswith("the run has ended")
     Looking.answers = iter([1, 1, RunEnded("the run has ended")])

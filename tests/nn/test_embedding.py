@@ -1,4 +1,4 @@
-"""Embeddings: the padding row, indices outside the table, rows cut to a length."""
+"""Embeddings: the padding row, indices outside the table, rows truncated to a length."""
 
 from __future__ import annotations
 

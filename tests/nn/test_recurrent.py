@@ -27,7 +27,7 @@ def test_lengths_are_as_truncated_sequences(code: str) -> None:
     net = make(f"nn.{code}")
     out, state = net(Tensor(X), None, Tensor(LENGTHS))
     for i, length in enumerate(LENGTHS):
-        # Every sequence on its own, cut at its end.
+        # Every sequence on its own, truncated at its end.
         alone, end = net(Tensor(X[:length, i : i + 1]))
         np.testing.assert_allclose(
             out.asnumpy()[:length, i], alone.asnumpy()[:, 0], rtol=1e-5, atol=1e-6

@@ -1,4 +1,4 @@
-"""The invariant of recipes: a slice computed alone is that slice of the whole, bit for bit.
+"""The invariant of recipes: a slice computed alone is that slice of the full array, bit for bit.
 
 So is what one device computes of a sharded array, and an array that is computed among many others.
 """
@@ -81,7 +81,7 @@ def same(init: Initializer, dtype: DType, shape: tuple[int, ...], index: tuple[s
 
 @st.composite
 def slices(draw: st.DrawFn, shape: tuple[int, ...], sizes: tuple[tuple[int, ...], ...]):
-    """A slice with one of a few shapes (each is compiled once) anywhere in the whole."""
+    """A slice with one of a few shapes (each is compiled once) anywhere in the array."""
     size = draw(st.sampled_from(sizes))
     starts = [draw(st.integers(0, n - m)) for n, m in zip(shape, size, strict=True)]
     return tuple(slice(s, s + m) for s, m in zip(starts, size, strict=True))
@@ -142,7 +142,7 @@ def test_any_key_and_any_position(seed, counter, start):
     assert bits(part[3:4]) == bits(again)
 
 
-# The whole is computed alone, in one piece, on one device; nothing else may differ from it.
+# The full array is computed alone, at once, on one device; nothing else may differ from it.
 
 
 @pytest.mark.parametrize("dtype", [float32, float64, bfloat16], ids=str)

@@ -1,4 +1,4 @@
-"""Gradient accumulation: the numbers of the whole batch from several parts of it."""
+"""Gradient accumulation: the numbers of the full batch from several micro-batches."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def state(made: Model) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
-    """The folder with a checkpoint of every step of a whole run, and what it ends with."""
+    """The folder with a checkpoint of every step of a complete run, and what it ends with."""
     folder = tmp_path_factory.mktemp("whole")
     saver = ModelCheckpoint("net", folder, CheckpointConfig(1, keep_checkpoint_max=0))
     made = model(1)

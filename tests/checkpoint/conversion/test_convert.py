@@ -61,7 +61,7 @@ ARRAYS: dict[str, Any] = {
 
 @pytest.fixture(params=[1 << 20, 3], ids=["whole", "parts"])
 def _parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whole arrays, or parts of 3 elements."""
+    """Full arrays, or slices of 3 elements."""
     monkeypatch.setattr(converting, "CHUNK", request.param)
     monkeypatch.setattr(converting, "_SMALL", 0)
 

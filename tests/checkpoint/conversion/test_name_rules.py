@@ -149,7 +149,7 @@ def test_every_layer_with_parameters_has_a_kind() -> None:
 
 
 class Net(nn.Cell):
-    """What can be told from names and shapes alone."""
+    """What follows from names and shapes alone."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Statistics and comparisons of arrays in checkpoints, against numpy over whole arrays."""
+"""Statistics and comparisons of arrays in checkpoints, against numpy over full arrays."""
 
 from __future__ import annotations
 

@@ -242,7 +242,7 @@ LAYOUT = Layout((2, 4), ("a", "b"))("b", "a")
 
 @pytest.fixture
 def sharded_net(tmp_path: Path) -> tuple[Net, list[Path], Path]:
-    """A network, the files of eight ranks that it was cut into, and the strategy file."""
+    """A network, the files of the eight ranks that it was sharded over, and the strategy file."""
     net = Net()
     values = {name: p.asnumpy() for name, p in net.parameters_dict().items()}
     layouts = {"fc.weight": LAYOUT, "fc.bias": None}
@@ -299,7 +299,7 @@ def test_no_more_than_what_is_needed_is_opened(recorded: Path, monkeypatch: Any)
     folder = recorded / "optimizer"
     strategy = read_strategy("s", recorded / "optimizer.ckpt")
     with RankSource(folder, rank_files(folder), strategy) as source:
-        assert source.ranks == list(range(8))  # `emb` is cut into eight
+        assert source.ranks == list(range(8))  # `emb` is split into eight
     layout = Layout((2, 4), ("dp", "mp"))("mp", "None")
     values = {"w": np.arange(32, dtype=np.int16).reshape(8, 4)}
     for kept in ((0, 1, 2, 3), (4, 5, 6, 7), (0, 5, 2, 7)):

@@ -149,7 +149,7 @@ def test_a_plan_is_saved_and_loads_to_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_limit_of_memory_is_kept_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Links so slow that Parameters stay whole where there is room.
+    # Links so slow that Parameters stay replicated where there is room.
     slow = dataclasses.replace(FAST, latency=1e-5)
     monkeypatch.setattr(auto, "target_of", lambda platform, kind: slow)
     search()

@@ -69,7 +69,7 @@ def test_the_components_of_its_memory_add_up_to_what_the_compiler_says(planned: 
     memory, said = plan.memory, plan.memory_analysis()
     parts = (memory.parameters, memory.state, memory.inputs, memory.activations, memory.workspace)
     assert sum(parts) == memory.total
-    # 4 bytes of "learning_rate" and others that are no Parameters of the table.
+    # 4 bytes of "learning_rate" and others that are not Parameters of the table.
     assert abs(memory.parameters + memory.state + memory.inputs - said.argument_size_in_bytes) < 64
     results = said.output_size_in_bytes - said.alias_size_in_bytes
     assert memory.total == (

@@ -45,7 +45,7 @@ class TestDetect:
                 ("10.0.0.1:9000", 2, 1, None),
             ),
             (SLURM | {"SLURM_NTASKS": "8", "SLURM_PROCID": "5"}, (None, 8, 5, None)),
-            # The script of a batch job is no step: it starts them.
+            # The script of a batch job is not a step: it starts them.
             ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_JOB_ID": "7"}, None),
             (
                 OPEN_MPI_4 | {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "3"},

@@ -142,7 +142,7 @@ def slices_of_all_layouts() -> list[Any]:
 
 
 def read_a_sharded_parameter() -> list[Any]:
-    """What a process is told that reads one, and the whole of it."""
+    """The error of a process that reads one, and its full value."""
     import jax
 
     from paramesh import ParameshError

@@ -365,7 +365,7 @@ def test_another_host_is_watched(how: str, tmp_path: Path, monkeypatch: pytest.M
     first = run(tmp_path)
     first.enter("first")
     if how == "dead":
-        first._lock._stop.set()  # nothing is told any more, not even goodbye
+        first._lock._stop.set()  # nothing is reported any more, not even the end
     elif how == "goodbye":
         first.leave()
     monkeypatch.setattr(run_lock, "host_identity", lambda: "this host")

@@ -10,7 +10,7 @@ from paramesh.ps.server.slab_index import Index
 
 
 def parts(count: int, rows: int = 1000) -> list[IndexPart]:
-    """The first parts of an index."""
+    """The first segments of an index."""
     shared = SharedIndex()
     found = [shared.part(rows) for _ in range(count)]
     assert all(part is not None for part in found)

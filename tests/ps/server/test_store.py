@@ -1,4 +1,4 @@
-"""The state of a server, against the local optimizers, whole tables and plain arrays."""
+"""The state of a server, against the local optimizers, full tables and plain arrays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How Parameters are cut over servers: everything once, evenly, and by whole shards."""
+"""How Parameters are split over servers: everything once, evenly, and by complete shards."""
 
 from __future__ import annotations
 
