@@ -107,7 +107,7 @@ def _subject(name: str) -> str:
 
 
 def as_sharding(place: Any, shape: Sequence[int], name: str = "") -> Sharding:
-    """Where an array of a shape lies, of all that says so.
+    """The sharding of an array of a shape, from everything that determines it.
 
     Raises:
         TypeError: `place` says no such thing.
@@ -170,7 +170,7 @@ def device_put(x: Any, place: Any) -> Any:
 
 
 def move(param: Parameter, place: Any) -> None:
-    """Bring a Parameter to other devices; a recipe is run where it is to lie.
+    """Bring a Parameter to other devices; a recipe is run where its value belongs.
 
     Raises:
         ParameterStateError: in a program.
@@ -202,7 +202,8 @@ def set_place(param: Parameter, place: Any) -> None:
 
 
 def sharding_of(param: Tensor) -> Sharding | None:
-    """Where a Tensor's array lies; of a Parameter without data, where its layout says; else None.
+    """The sharding of a Tensor's array; of a Parameter without data, where its layout says; else
+    None.
 
     In a program, the sharding of its type, if JAX knows one.
     """

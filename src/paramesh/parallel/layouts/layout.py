@@ -40,7 +40,7 @@ _INTERLEAVED = "interleaved_parallel"
 
 @dataclasses.dataclass(frozen=True, init=False, repr=False)
 class Layout:
-    """Named axes of devices; called with axes, how an array lies on them.
+    """Named axes of devices; called with axes, how an array is placed on them.
 
     As in MindSpore: `layout = Layout((2, 2, 2), ("dp", "sp", "mp"))` names the axes of 8 devices,
     and `layout("dp", "mp")` shards axis 0 of an array over "dp" and axis 1 over "mp";
@@ -54,7 +54,7 @@ class Layout:
 
     Args:
         device_matrix: a tuple of positive ints.
-        alias_name: a tuple of as many different names; "None" is none. MindSpore's
+        alias_name: a tuple of as many different names; "None" is not allowed. MindSpore's
             "interleaved_parallel", which must be the last, is not an axis of devices: there it
             shards what one device has once more, so that computing and sending overlap. Here it is
             left out, wherever it stands in a layout: XLA schedules.

@@ -10,7 +10,7 @@ By the settings `full_batch` and `dataset_strategy`:
 In several processes each process gives what its own devices hold of an input: under
 "data_parallel" its slice of the batch, under "full_batch" the global batch, which must be the same
 in all.
-Strategies put replicas first, as in MindSpore: with (2, 1) on 8 devices the first half lies on
+Strategies put replicas first, as in MindSpore: with (2, 1) on 8 devices the first half is on
 ranks 0, 2, 4 and 6, so two processes of four devices each give the global batch. Arrays that lie
 on these devices already, such as outputs of another program, stay as they are. Scalars go where XLA
 wants them.
@@ -82,7 +82,7 @@ class ProgramInputs:
         return jax.make_array_from_process_local_data(sharding, value)
 
     def of_global(self, shapes: Sequence[tuple[int, ...]]) -> list[NamedSharding | None]:
-        """Where inputs of these shapes lie, the shapes being global ones; None for scalars.
+        """The shardings of inputs of these global shapes; None for scalars.
 
         Raises:
             LayoutError: as `place`.

@@ -63,7 +63,7 @@ class Auto(SemiAuto):
         mean: bool | None = None,
         degree: int | None = None,
     ) -> list[Any]:
-        """The gradients, which are of the global batch already; where they lie is to be found."""
+        """The gradients, of the global batch already; their shardings are to be found."""
         return list(grads)
 
     def rewritten(self, closed: Any, states: Sequence[Any], written: Sequence[Any]) -> Any:

@@ -131,7 +131,7 @@ def per_device(param: Parameter) -> Tensor:
 
 
 def all_devices_values(param: Parameter) -> Tensor | None:
-    """The values of a layerwise-parallel Parameter on all devices of all processes, as they lie.
+    """The values of a layerwise-parallel Parameter on all devices of all processes, in place.
 
     Returns:
         A Tensor with the devices as first axis, by rank, sharded over them; None if the Parameter

@@ -2,8 +2,9 @@
 
 The program text is that of one device. Operators and Cells with strategies pin how their inputs and
 outputs are sharded (`jax.lax.with_sharding_constraint`), XLA finds the rest and puts in the
-communication (GSPMD: Xu et al. 2021, arXiv:2105.04663). Parameters lie as the operators that use
-them say (`parameter_layouts.py`), and none of them exists in full anywhere if it is sharded.
+communication (GSPMD: Xu et al. 2021, arXiv:2105.04663). Parameters are sharded as the operators
+that use them say (`parameter_layouts.py`), and none of them exists in full anywhere if it is
+sharded.
 
 A program is traced once to learn the layouts. Then Parameters that are still recipes compute their
 slices in place, live ones are moved, and what a step writes is pinned to where it was read.

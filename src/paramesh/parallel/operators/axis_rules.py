@@ -90,7 +90,7 @@ class Traced:
                     else:
                         factors.join(axis, factor)
 
-        # A Parameter lies before and after a write as it lies.
+        # A write does not move a Parameter.
         for before, after in written.values():
             tensor = graph.outputs[after]
             if tensor is not None:

@@ -98,7 +98,7 @@ def layouts_of_call(
     return CallLayouts(list(zip(operands, layouts, strict=True)), outputs, found.written)
 
 
-#: A product whose operands and result all lie on one grid of devices.
+#: A product whose operands and result are all laid out on one grid of devices.
 _GRID = AxisRule((("rows", "columns"),) * 2, ("rows", "columns"), outputs=(("rows", "columns"),))
 
 

@@ -23,7 +23,7 @@ def undivided(
     Args:
         compute: takes the operands.
         operands: arrays; in a gradient JAX's stand-ins for them.
-        everywhere: where full arrays lie.
+        everywhere: the replicated sharding.
     """
     # Under a gradient this takes the array out of its stand-in; in a jit of the user's it cannot.
     arrays = [jax.lax.stop_gradient(operand) for operand in operands]

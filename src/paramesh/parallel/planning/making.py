@@ -41,7 +41,7 @@ def plan(
     remedies: bool = True,
     **named: Any,
 ) -> StepPlan:
-    """How a training step would lie on devices that need not exist, and what it would cost.
+    """How a training step would be placed on devices that need not exist, and what it would cost.
 
     Args:
         step: a Cell such as `TrainOneStepCell`, a function of `paramesh.jit`, or a plain function

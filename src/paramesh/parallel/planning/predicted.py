@@ -191,7 +191,7 @@ def _cheap(operator: Any) -> bool:
 
 
 class _Specs:
-    """How tensors are made, where they then lie, and how operators want them."""
+    """How tensors are made, how they are sharded, and how operators want them."""
 
     def __init__(self, problem: Problem, choice: Any) -> None:
         self._problem, self._choice = problem, choice
@@ -230,21 +230,21 @@ def _most(kernels: list[_Kernel]) -> float:
     for at, kernel in enumerate(kernels):
         for buffer in kernel.reads:
             last[buffer] = at
-    held: dict[Buffer, float] = {}
+    live: dict[Buffer, float] = {}
     now = most = 0.0
     for at, kernel in enumerate(kernels):
-        dying = [b for b in kernel.reads if last[b] == at and b in held]
-        free = sorted((held[b] for b in dying), reverse=True) if kernel.in_place else []
+        dying = [b for b in kernel.reads if last[b] == at and b in live]
+        free = sorted((live[b] for b in dying), reverse=True) if kernel.in_place else []
         for buffer, size in kernel.makes.items():
             now += size
-            held[buffer] = size
+            live[buffer] = size
             if size and size in free:  # takes the place of an operand
                 free.remove(size)
                 now -= size
-                taken = next(b for b in dying if b in held and held[b] == size and b != buffer)
-                held[taken] = 0.0
+                taken = next(b for b in dying if b in live and live[b] == size and b != buffer)
+                live[taken] = 0.0
         most = max(most, now + kernel.passing)
         for buffer in (*dying, *(b for b in kernel.makes if b not in last)):
-            if buffer in held:
-                now -= held.pop(buffer)
+            if buffer in live:
+                now -= live.pop(buffer)
     return most

@@ -99,7 +99,7 @@ class Planning(Auto):
         self._shardings.clear()
 
     def inputs(self, shapes: Sequence[tuple[int, ...]]) -> list[NamedSharding | None]:
-        """Where the inputs of a program lie."""
+        """The shardings of the inputs of a program."""
         return self._inputs.of_global(shapes)
 
 

@@ -77,7 +77,7 @@ def detect(environment: Mapping[str, str] | None = None) -> Membership | None:
     """What the environment says of this process; None if it is alone.
 
     Raises:
-        ContextError: a variable is missing, or its value is none; the message names both.
+        ContextError: a variable is missing, or its value is not valid; the message names both.
     """
     variables = os.environ if environment is None else environment
     for read in (_launched, _mindspore, _slurm, _open_mpi):

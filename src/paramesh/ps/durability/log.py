@@ -205,7 +205,7 @@ def read_log(folder: Path, start: int, *, arrays: bool = True) -> Iterator[Recor
             continue
         number = first
         if first <= expected:
-            # A record that lies beyond `end` is not even looked at: it may be a late writer's.
+            # A record beyond `end` is not even looked at: it may be a late writer's.
             for record in read_records(path, arrays=arrays):
                 if end is not None and number >= end:
                     break
@@ -331,7 +331,7 @@ class Log:
                 "same wal_dir."
             ) from error
         # A process that was frozen between the first check and the write learns it here, before
-        # it tells anybody: its record lies behind the numbers of its successor.
+        # it reports it: its record lies behind the numbers of its successor.
         try:
             self.check_fence()
         except BaseException:

@@ -12,8 +12,8 @@ all devices first, and what becomes of it is pushed in equal or disjoint parts. 
 lives does not change its gradient: it is the sum over all devices (the mean with `gradients_mean`),
 in either place.
 
-A table's rows are an input of which every device has its own part: those that its part of the batch
-looks up. A process pulls the rows of all its devices together, each once.
+A table's rows are an input of which every device has its own shard: those that its shard of the
+batch looks up. A process pulls the rows of all its devices together, each once.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Hybrid(Served):
 
     per_device = True
 
-    #: A cache is one device's: here the rows go to each where its part of the batch is.
+    #: A cache is one device's: here the rows go to each where its shard of the batch is.
     caches_rows = False
 
     def __init__(self, inner: DataParallel, settings: dict[str, Any]) -> None:
@@ -73,7 +73,7 @@ class Hybrid(Served):
             return self.inner.to_all(values)
 
     def out(self, array: Any) -> Array:
-        """The parts of this process's devices, joined."""
+        """The shards of this process's devices, joined."""
         return self.inner.at_hand(array)
 
     # Where Parameters live.

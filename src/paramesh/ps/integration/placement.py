@@ -114,7 +114,7 @@ class Served(Placement):
         return _on_device(values)
 
     def out(self, array: Any) -> Array:
-        """This worker's part of what a program gave out."""
+        """This worker's slice of what a program gave out."""
         return np.asarray(array)
 
     # Where Parameters live.
