@@ -331,7 +331,7 @@ class Log:
                 "same wal_dir."
             ) from error
         # A process that was frozen between the first check and the write learns it here, before
-        # it reports it: its record lies behind the numbers of its successor.
+        # it answers anybody: its record comes after the numbers of its successor.
         try:
             self.check_fence()
         except BaseException:
