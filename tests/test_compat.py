@@ -22,7 +22,7 @@ GUIDE = Path(__file__).parent.parent / "docs" / "how-to" / "parameters.md"
 
 
 def public(module: types.ModuleType) -> list[str]:
-    """The names that a module offers; the modules that it uses itself are none of them."""
+    """The names that a module offers; the modules that it uses itself are not among them."""
     listed = getattr(module, "__all__", None)
     return list(listed or ()) or [
         name

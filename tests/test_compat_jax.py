@@ -33,7 +33,7 @@ from paramesh._compat.jax import (
 )
 
 
-def test_settings_tell_calls_apart() -> None:
+def test_settings_distinguish_calls() -> None:
     before = settings_of_calls()
     assert settings_of_calls() == before
     contexts = [
@@ -96,7 +96,7 @@ def test_a_trace_is_left_without_another_trace_of_what_is_called() -> None:
     assert len(traced) == 2
 
 
-def test_states_of_traces_are_told_apart() -> None:
+def test_states_of_traces_are_distinguished() -> None:
     outside = get_opaque_trace_state()
     inside: list[Any] = []
 

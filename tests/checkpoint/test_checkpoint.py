@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved comes back bit for bit, strictly, and files are whole or untouched."""
+"""Checkpoints: what is saved comes back bit for bit, strictly; files are complete or untouched."""
 
 from __future__ import annotations
 
@@ -358,7 +358,7 @@ def test_kills_in_a_loop_leave_the_old_checkpoint_or_the_new_one(
 
 
 @pytest.mark.parametrize(("suffix", "how"), [("safetensors", "beside"), ("ckpt", "at once")])
-def test_a_killed_process_leaves_a_whole_file(tmp_path: Path, suffix: str, how: str) -> None:
+def test_a_killed_process_leaves_a_complete_file(tmp_path: Path, suffix: str, how: str) -> None:
     path = tmp_path / f"x.{suffix}"
     chance = random.Random(0)
     for _ in range(2):

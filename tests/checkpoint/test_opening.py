@@ -1,4 +1,4 @@
-"""Sources and Sinks: what is written comes back, as views, in parts, and strictly."""
+"""Sources and Sinks: what is written comes back, as views, in slices, and strictly."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_what_is_written_comes_back(format: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_parts_are_views(format: str, tmp_path: Path) -> None:
+def test_slices_are_views(format: str, tmp_path: Path) -> None:
     array = bits(np.dtype("f4"), (1000, 300))
     path = write(tmp_path / "x", format, {"w": array, "one": np.float32(3).reshape(())})
     tracemalloc.start()

@@ -155,7 +155,7 @@ def test_a_folder_in_place_of_a_file(tmp_path: Path) -> None:
 
 @st.composite
 def damaged(draw: st.DrawFn) -> tuple[bytes, bool]:
-    """A file of labels, gzipped or not, of which bits are flipped or the end is cut off."""
+    """A file of labels, gzipped or not, of which bits are flipped or the end is missing."""
     zipped = draw(st.booleans())
     content = bytearray(idx(LABELS))
     if zipped:

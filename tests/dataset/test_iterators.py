@@ -133,7 +133,7 @@ def test_setting_the_seed_again_begins_anew() -> None:
     assert [order(data), order(data)] == first
 
 
-def test_parts_of_a_split_stay_apart_in_every_epoch() -> None:
+def test_subsets_of_a_split_stay_disjoint_in_every_epoch() -> None:
     train, test = ds.GeneratorDataset(Rows(), ["x", "y"]).split([0.7, 0.3])
     for _ in range(2):
         assert sorted(order(train) + order(test)) == list(range(10))
@@ -141,7 +141,7 @@ def test_parts_of_a_split_stay_apart_in_every_epoch() -> None:
     assert len(order(train)) == 2
 
 
-def test_split_of_a_shuffled_source_without_randomize_stays_apart() -> None:
+def test_split_of_a_shuffled_source_without_randomize_stays_disjoint() -> None:
     parts = ds.GeneratorDataset(Rows(), ["x", "y"]).split([5, 5], randomize=False)
     assert sorted(functools.reduce(operator.iadd, map(order, parts), [])) == list(range(10))
 

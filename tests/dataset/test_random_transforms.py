@@ -112,7 +112,7 @@ def test_probabilities_of_zero_and_one_are_exact(prob: float, share: float) -> N
     assert np.mean(flipped) == share
 
 
-def test_boxes_of_a_crop_lie_in_it() -> None:
+def test_boxes_of_a_crop_are_inside_it() -> None:
     columns = cases.arrays()
     crop = vision.RandomCropWithBBox(7).seeded(np.random.default_rng(0))
     kept = 0

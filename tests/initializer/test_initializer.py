@@ -1,4 +1,4 @@
-"""Initializers: the records of MindSpore 2.10, and the errors for what is none."""
+"""Initializers: the records of MindSpore 2.10, and the errors for what is not an initializer."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_golden_stats(record):
         elif min(values.size, record["samples"]) > 10_000:
             assert kurtosis == pytest.approx(record["kurtosis"], abs=0.15)
         assert (values == 0).mean() == pytest.approx(record["frac_zero"], abs=1e-4)
-    else:  # cut at two standard deviations of the normal, not uniform
+    else:  # truncated at two standard deviations of the normal, not uniform
         assert kurtosis == pytest.approx(2.37, abs=0.05)
         assert np.abs(values).max() <= record["std"] * 1.02 * 2 / 0.8796
     if "zeros_per_column" in record:
@@ -214,7 +214,7 @@ def test_golden_dtypes(record):
 
 
 @pytest.mark.parametrize("dtype", [int8, uint8, int32, int64], ids=str)
-def test_integers_are_cut_as_numpy_cuts_them(dtype):
+def test_integers_are_truncated_as_numpy_truncates_them(dtype):
     whole = numbers(inits.Normal(100.0), (64, 64))
     expected = whole.astype(np.int64).astype(dtype.np_dtype)
     assert np.array_equal(numbers(inits.Normal(100.0), (64, 64), dtype), expected)
@@ -269,7 +269,7 @@ def test_golden_seed_sequences():
     assert (two() == first) == facts["draw repeats after set_seed again"]
     set_seed(8)
     assert (two() != first) == facts["different seed gives different"]
-    np.random.seed(99)  # no part of the stream, unlike MindSpore's
+    np.random.seed(99)  # not part of the stream, unlike MindSpore's
     set_seed(7)
     assert (two() == first) == facts["set_seed alone fixes the stream"]
     assert different("seed", "np.random.seed alone fixes the stream")

@@ -174,7 +174,7 @@ def test_compiled_equals_numpy_in_64_bits(case: Case) -> None:
 
 @cases(eager_only=False)
 def test_types_in_programs_with_64_bits(case: Case) -> None:
-    """That 64-bit types are on, for another part of the program, changes no element type."""
+    """That 64-bit types are on, for other code of the program, changes no element type."""
     with jax.enable_x64(True):
         outs = jax.eval_shape(
             lambda *values: [o for o in traced(case, values) if isinstance(o, jax.Array)],

@@ -183,7 +183,7 @@ def test_a_stale_step_returns_before_its_own_answer(base: Cluster, tmp_path: Pat
 def test_frozen_server_and_a_worker_killed_between_servers(
     base: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A slow server is none that is frozen.
+    # A slow server is not a frozen one.
     monkeypatch.setattr(Delivery, "timing", Delivery.timing._replace(probe=0.5, frozen=3.0))
     client = connected(tmp_path)
     try:

@@ -151,7 +151,7 @@ def line_of(cell: type[nn.Cell], text: str) -> int:
     return first + next(i for i, line in enumerate(lines) if text in line)
 
 
-def test_what_does_not_fit_is_said_at_its_line() -> None:
+def test_what_does_not_fit_is_reported_at_its_line() -> None:
     where = re.escape(f"{__file__}:{line_of(Unlike, 'if x')}")
     with pytest.raises(ControlFlowError, match=f"{where}: this `if` .* converted to `ops.cond`"):
         Unlike()(tensor(1, 2))

@@ -33,12 +33,12 @@ class Elsewhere(Placement):
         self.moves: Counter[str] = Counter()
         self.on_the_way: Callable[[str], None] = lambda name: None
 
-    def settled(self, states: Sequence[Any], arrays: Sequence[Any]) -> bool:
+    def is_placed(self, states: Sequence[Any], arrays: Sequence[Any]) -> bool:
         return all(array.devices() == {self.device} for array in arrays)
 
     def reshard(self, states: Sequence[Any], arrays: list[Any]) -> None:
         for i, state in enumerate(states):
-            if not self.settled([state], [arrays[i]]):
+            if not self.is_placed([state], [arrays[i]]):
                 self.moves[state.name] += 1
                 self.on_the_way(state.name)
                 arrays[i] = jax.device_put(arrays[i], self.device)

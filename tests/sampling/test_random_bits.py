@@ -78,7 +78,7 @@ def test_what_batteries_see_of_the_words(random_bits):
     assert random_bits.selected(words, "whole") is words
 
 
-def test_the_stream_ends_where_it_is_told(random_bits):
+def test_the_stream_ends_where_it_should(random_bits):
     command = [sys.executable, random_bits.__file__, "--stream", "keys", "--bytes", "10000003"]
     process = subprocess.run(command, capture_output=True, timeout=300)
     assert process.returncode == 0, process.stderr

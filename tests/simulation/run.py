@@ -8,7 +8,7 @@ What has to hold, whatever happens (the consistency table of the documentation):
     no way back     no answer of a later incarnation has less than any answer of an earlier one
     no hang         when nothing is broken any more, all workers come to their end
     no false alarm  a worker has an error only if a fault was put in that has to be one
-    no silence      a log that was lost or changed is never read as if it were whole
+    no silence      a log that was lost or changed is never read as if it were complete
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Result:
         events: how many in all.
         seconds: of virtual time.
         ended: the error that it had to end with; empty if it came to its end.
-        starts: how often the whole run was started.
+        starts: how often the run was started.
     """
 
     seed: int

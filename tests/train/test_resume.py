@@ -79,7 +79,7 @@ def state(made: Model) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
-    """The folder with a checkpoint of every step of a whole run, and what it ends with."""
+    """The folder with a checkpoint of every step of a complete run, and what it ends with."""
     folder = tmp_path_factory.mktemp("whole")
     saver = ModelCheckpoint("net", folder, CheckpointConfig(1, keep_checkpoint_max=0))
     made = model(1)
@@ -136,7 +136,7 @@ def test_a_fresh_model_runs_no_recipe_and_ends_the_same(whole, fresh: Fresh) -> 
 
 @pytest.mark.parametrize("sized", [True, False])
 @pytest.mark.parametrize("at", ["1_2", "1_4", "2_1", "2_4", "3_3", "3_4"])
-def test_a_resumed_run_ends_as_the_whole_one(
+def test_a_resumed_run_ends_as_an_uninterrupted_one(
     whole, unsized: Path, other: Model, at: str, sized: bool
 ) -> None:
     epoch, step = map(int, at.split("_"))

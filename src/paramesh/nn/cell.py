@@ -280,7 +280,7 @@ class Cell(Submodules):
             options: passed to `jax.checkpoint` (`policy`, `prevent_cse`). MindSpore's
                 `mp_comm_recompute`, `parallel_optimizer_comm_recompute` and
                 `recompute_slice_activation` are checked, and XLA decides: what is computed again
-                is cut as it was the first time, with its collectives.
+                is sharded as it was the first time, with its collectives.
 
         Raises:
             TypeError: one of MindSpore's options is no bool.

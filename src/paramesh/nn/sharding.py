@@ -29,7 +29,7 @@ class ShardInputs:
     def __call__(self, cell: Cell, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """The inputs, sharded by the current placement."""
         name = f"{type(cell).__name__}.shard: in_strategy"
-        return placement.current().cut(inputs, self.strategies, name)
+        return placement.current().constrain(inputs, self.strategies, name)
 
 
 class ShardOutputs:
@@ -42,7 +42,9 @@ class ShardOutputs:
         """The outputs, sharded by the current placement."""
         several = isinstance(output, tuple)
         name = f"{type(cell).__name__}.shard: out_strategy"
-        values = placement.current().cut(output if several else (output,), self.strategies, name)
+        values = placement.current().constrain(
+            output if several else (output,), self.strategies, name
+        )
         return values if several else values[0]
 
 

@@ -237,7 +237,7 @@ class Parameter(ParameterValue):
         Args:
             place: a device, a `jax.sharding.Sharding`, a PartitionSpec (of the mesh of
                 `jax.set_mesh`), a `parallel.Layout`, or a tuple of ints: into how many parts each
-                axis is cut.
+                axis is sharded.
 
         Raises:
             TypeError: none of these. LayoutError: it does not fit the shape or the devices.

@@ -84,7 +84,7 @@ def test_damage(tree: Any, told: str, tmp_path: Path) -> None:
         open_source(write(tmp_path / "x.msgpack", tree))
 
 
-def test_files_that_are_cut_short_or_go_on(tmp_path: Path) -> None:
+def test_files_that_are_truncated_or_go_on(tmp_path: Path) -> None:
     path = write(tmp_path / "x.msgpack", {"params": {"kernel": extension(KERNEL)}})
     whole = path.read_bytes()
     for size in range(0, len(whole), 7):

@@ -241,8 +241,8 @@ LAYOUT = Layout((2, 4), ("a", "b"))("b", "a")
 
 
 @pytest.fixture
-def cut_net(tmp_path: Path) -> tuple[Net, list[Path], Path]:
-    """A network, the files of eight ranks that it was cut into, and the strategy file."""
+def sharded_net(tmp_path: Path) -> tuple[Net, list[Path], Path]:
+    """A network, the files of the eight ranks that it was sharded over, and the strategy file."""
     net = Net()
     values = {name: p.asnumpy() for name, p in net.parameters_dict().items()}
     layouts = {"fc.weight": LAYOUT, "fc.bias": None}
@@ -252,8 +252,8 @@ def cut_net(tmp_path: Path) -> tuple[Net, list[Path], Path]:
 
 
 @pytest.mark.parametrize("predict", [None, "dict", "file"])
-def test_a_network_is_loaded_slice_by_slice(cut_net: Any, predict: str | None) -> None:
-    net, files, strategy = cut_net
+def test_a_network_is_loaded_slice_by_slice(sharded_net: Any, predict: str | None) -> None:
+    net, files, strategy = sharded_net
     context.set_auto_parallel_context(parallel_mode="semi_auto_parallel", device_num=8)
     fresh = Net()
     wanted = {"dict": {"fc.weight": ([8], [0, -1], [1, 8]), "other": LAYOUT}, "file": strategy}
@@ -267,8 +267,8 @@ def test_a_network_is_loaded_slice_by_slice(cut_net: Any, predict: str | None) -
     assert shard == {None: (8, 8), "dict": (1, 8), "file": (2, 4)}[predict]
 
 
-def test_the_strategy_may_come_from_the_settings(cut_net: Any) -> None:
-    net, files, strategy = cut_net
+def test_the_strategy_may_come_from_the_settings(sharded_net: Any) -> None:
+    net, files, strategy = sharded_net
     with pytest.raises(ValueError, match="train_strategy_filename is needed"):
         load_distributed_checkpoint(Net(), files)
     context.set_auto_parallel_context(strategy_ckpt_load_file=str(strategy))
@@ -277,8 +277,8 @@ def test_the_strategy_may_come_from_the_settings(cut_net: Any) -> None:
     np.testing.assert_array_equal(fresh.fc.weight.asnumpy(), net.fc.weight.asnumpy())
 
 
-def test_a_failed_load_changes_nothing(cut_net: Any, tmp_path: Path) -> None:
-    _, files, strategy = cut_net
+def test_a_failed_load_changes_nothing(sharded_net: Any, tmp_path: Path) -> None:
+    _, files, strategy = sharded_net
 
     class Other(nn.Cell):
         def __init__(self) -> None:
@@ -299,7 +299,7 @@ def test_no_more_than_what_is_needed_is_opened(recorded: Path, monkeypatch: Any)
     folder = recorded / "optimizer"
     strategy = read_strategy("s", recorded / "optimizer.ckpt")
     with RankSource(folder, rank_files(folder), strategy) as source:
-        assert source.ranks == list(range(8))  # `emb` is cut into eight
+        assert source.ranks == list(range(8))  # `emb` is split into eight
     layout = Layout((2, 4), ("dp", "mp"))("mp", "None")
     values = {"w": np.arange(32, dtype=np.int16).reshape(8, 4)}
     for kept in ((0, 1, 2, 3), (4, 5, 6, 7), (0, 5, 2, 7)):

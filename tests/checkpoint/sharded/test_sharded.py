@@ -43,7 +43,7 @@ def semi_auto(devices: int) -> None:
 
 
 class Weights(nn.Cell):
-    """Parameters of several shapes and types; `parts` cuts the matrix."""
+    """Parameters of several shapes and types; `parts` shards the matrix."""
 
     def __init__(self, parts: Any, seed: int) -> None:
         super().__init__()
@@ -150,7 +150,7 @@ def test_a_network_with_layouts_reads_slices(tmp_path: Path, monkeypatch: Any) -
     of_matrix = {box for name, box in boxes if name == "matrix"}
     assert of_matrix == {
         ((i, i + 2), (j, j + 8)) for i in range(0, 8, 2) for j in (0, 8)
-    }  # one for each device, and nothing whole
+    }  # one for each device, and no full array
 
 
 @pytest.mark.parametrize("rank_list", [None, [0, 1, 4, 5, 2, 3, 6, 7]])
@@ -393,7 +393,7 @@ for i in range(10**9):
 """
 
 
-def test_a_killed_save_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
+def test_a_killed_save_leaves_a_complete_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "x"
     chance = random.Random(0)
     process = subprocess.Popen([sys.executable, "-c", SAVER, str(path)], stdout=subprocess.PIPE)

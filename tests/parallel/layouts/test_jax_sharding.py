@@ -144,7 +144,7 @@ def of_devices(mesh: Mesh) -> list[Any]:
     """(what is given, error, message)."""
     return [
         (P("a"), LayoutError, "a PartitionSpec needs a mesh whose axes it names. Call jax.set_m"),
-        (NamedSharding(mesh, P(None, ("a", "b"))), LayoutError, "cannot be cut into 8 equal parts"),
+        (NamedSharding(mesh, P(None, ("a", "b"))), LayoutError, "into 8 equal shards"),
         (NamedSharding(mesh, P(None, None, "a")), LayoutError, "3 entries, but the shape is"),
         ((3, 1), LayoutError, "8 is not divisible by 3|axis 0 .* 3"),
         ("x", TypeError, "got 'x'"),
@@ -169,7 +169,7 @@ def test_a_layout_has_named_axes(mesh: Mesh) -> None:
         LayoutError, match="'w': .* has no devices. Give a NamedSharding over a jax"
     ):
         weight().layout = flat
-    with pytest.raises(LayoutError, match="a SingleDeviceSharding is no layout; expected a Named"):
+    with pytest.raises(LayoutError, match="a SingleDeviceSharding is not a layout; expected a"):
         weight().layout = SingleDeviceSharding(jax.devices()[0])
 
 

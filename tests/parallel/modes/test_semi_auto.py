@@ -12,7 +12,14 @@ import numpy as np
 import pytest
 
 import paramesh
-from cut_networks import (
+from paramesh import Parameter, ParameterTuple, Tensor, context, nn, ops
+from paramesh.errors import CheckpointError, ContextError, LayoutError
+from paramesh.initializer import initializer
+from paramesh.parallel import Layout
+from paramesh.parallel.layouts.strategy_file import load_strategy
+from paramesh.state import placement
+from paramesh.train.cells import TrainOneStepCell, WithLossCell
+from sharded_networks import (
     DIGITS,
     IMAGES,
     MLP,
@@ -26,13 +33,6 @@ from cut_networks import (
     run,
     transformer_step,
 )
-from paramesh import Parameter, ParameterTuple, Tensor, context, nn, ops
-from paramesh.errors import CheckpointError, ContextError, LayoutError
-from paramesh.initializer import initializer
-from paramesh.parallel import Layout
-from paramesh.parallel.layouts.strategy_file import load_strategy
-from paramesh.state import placement
-from paramesh.train.cells import TrainOneStepCell, WithLossCell
 from type_checks import wrong
 
 
@@ -144,7 +144,7 @@ class TestCompiled:
         assert count(text, "all-gather") == 0
 
     @pytest.mark.parametrize("split", [False, True])
-    def test_the_parallel_optimizer_keeps_no_whole_state(self, split: bool) -> None:
+    def test_the_parallel_optimizer_keeps_no_full_state(self, split: bool) -> None:
         semi_auto(enable_parallel_optimizer=split)
         step = mlp_step(((8, 1), (1, 1)), ((8, 1), (1, 1)))
         text = hlo(step, X, Y)
@@ -235,7 +235,7 @@ class TestInitialValues:
             np.testing.assert_array_equal(param.asnumpy(), expected[param.name], param.name)
         assert net.table._value.addressable_data(0).shape == (4, 16)
 
-    def test_before_any_program_it_lies_on_one_device(self) -> None:
+    def test_before_any_program_it_is_on_one_device(self) -> None:
         semi_auto()
         net = MLP(((1, 1), (8, 1)), ((1, 8), (1, 8)))
         expected = net.first.weight.asnumpy().copy()
@@ -257,7 +257,7 @@ class TestLayoutsOfParameters:
         assert rows["second.bias"].parts == (1,)
         assert "first.weight" in str(step.layout_table())
 
-    def test_on_one_device_every_row_is_whole(self) -> None:
+    def test_on_one_device_every_row_is_replicated(self) -> None:
         assert {row.replicas for row in MLP().layout_table().rows} == {1}
 
     def test_numbers_take_the_devices_that_named_axes_say(self) -> None:
@@ -374,14 +374,14 @@ class TestInputsAndOutputs:
             ({"dataset_strategy": ((2, 4),)}, (8, 2)),
         ],
     )
-    def test_where_a_batch_lies(self, settings: Any, part: tuple[int, ...]) -> None:
+    def test_where_a_batch_is(self, settings: Any, part: tuple[int, ...]) -> None:
         semi_auto(**settings)
         leaf, number = placement.current().place_inputs([X, 1.0])
         assert leaf.addressable_data(0).shape == part
         assert number == 1.0
         assert placement.current().place_inputs([leaf])[0] is leaf
 
-    def test_a_batch_that_cannot_be_cut_is_whole(self) -> None:
+    def test_a_batch_that_cannot_be_sharded_is_replicated(self) -> None:
         net = MLP()
         expected = net(Tensor(X[:5])).asnumpy()
         semi_auto()
@@ -488,7 +488,7 @@ class TestModes:
             here = step.parameters_dict()[name].asnumpy()
             np.testing.assert_allclose(here, param.asnumpy(), rtol=1e-4, atol=1e-6, err_msg=name)
 
-    def test_another_number_of_devices_moves_what_numbers_cut(self) -> None:
+    def test_another_number_of_devices_moves_what_numbers_shard(self) -> None:
         net = MLP(((1, 1), (4, 1)), ((1, 4), (1, 4)))
         expected = net(Tensor(X)).asnumpy()
         for devices in (8, 4):
@@ -497,12 +497,12 @@ class TestModes:
             assert len(net.first.weight._value.sharding.device_set) == devices
             assert net.first.weight._value.addressable_data(0).shape == (8, 8)
 
-    def test_cut_parameters_are_refused_by_data_parallel(self) -> None:
+    def test_sharded_parameters_are_refused_by_data_parallel(self) -> None:
         semi_auto()
         net = MLP(((1, 1), (8, 1)), ((1, 8), (1, 8)))
         net(Tensor(X))
         context.set_auto_parallel_context(parallel_mode="data_parallel")
-        with pytest.raises(ContextError, match=r"'first.weight' lies in parts.*data_parallel"):
+        with pytest.raises(ContextError, match=r"'first.weight' is sharded over.*data_parallel"):
             net(Tensor(X))
 
 
@@ -529,7 +529,7 @@ class TestErrors:
             (((2, 1), (1, 4, 1)), r"MatMul.*'net.weight'.*\(1, 4, 1\) has 3 entries.*2 axes"),
             (((1, 1), (1, 3)), r"MatMul.*'net.weight'.*axis 1 has size 8.*\(1, 3\).*3 equal"),
             (((2, 1), (1, 8)), r"MatMul.*needs 16 devices.*there are 8"),
-            (((2, 4), (2, 1)), r"MatMul.*'net.weight'.*axis 0 into 2 parts.*into 4"),
+            (((2, 4), (2, 1)), r"MatMul.*'net.weight'.*axis 0 into 2 shards.*into 4"),
             ((Layout((2, 2), ("a", "b"))("a", "b"),) * 2, r"MatMul.*for 4 devices.*there are 8"),
         ],
     )

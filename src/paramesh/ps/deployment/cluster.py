@@ -304,7 +304,7 @@ class Cluster:
             ray.init(address=address, **quiet)
             self._own = True
             return
-        # Sockets' paths are short by law: not below a long TMPDIR.
+        # The paths of sockets have a low limit: not below a long TMPDIR.
         scratch = self._make_scratch("/tmp" if os.name == "posix" else None)
         self._set_environment(token_variables(_TOKEN) | marked(scratch))
         read_again()
