@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -128,9 +129,14 @@ def test_mistakes() -> None:
     w, b = start()
     with pytest.raises(OptimizerError, match="groups have learning rates, but the optax"):
         optim.from_optax(optax.adam(1e-3), [{"params": [w], "lr": 0.1}, {"params": [b]}])
-    growing = optax.GradientTransformation(
-        lambda params: (jnp.zeros(()),), lambda g, s, p=None: (g, (*s, jnp.zeros(())))
-    )
+
+    def grow(
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.OptState]:
+        assert isinstance(state, tuple)
+        return updates, (*state, jnp.zeros(()))
+
+    growing = optax.GradientTransformation(lambda params: (jnp.zeros(()),), grow)
     with pytest.raises(OptimizerError, match="had 1 arrays and came back with 2"):
         optim.from_optax(growing, start())(tuple(Tensor(p.asnumpy()) for p in start()))
 
@@ -199,6 +205,7 @@ def test_a_line_search_tries_values_of_the_loss(kind: str) -> None:
             grads, state, values, value=value, grad=grads, value_fn=by_name
         )
         values = optax.apply_updates(values, updates)
+        assert isinstance(values, Mapping)
     for param in params:
         close(param.asnumpy(), values[param.name])
 
@@ -233,6 +240,9 @@ def test_the_slow_parameters_of_a_lookahead_are_state() -> None:
         given = {p.name: jnp.asarray(g.asnumpy()) for p, g in zip(params, grads, strict=True)}
         updates, state = theirs.update(given, state, both)
         both = optax.apply_updates(both, updates)
+        assert isinstance(both, optax.LookaheadParams)
+    assert isinstance(both.fast, Mapping)
+    assert isinstance(both.slow, Mapping)
     for param in params:
         close(param.asnumpy(), both.fast[param.name])
     slow = {state.name: state.asnumpy() for state in optimizer.state}
@@ -266,4 +276,4 @@ def test_a_model_takes_a_transformation() -> None:
     model.train(1, [(x, x[:, :1])], progress=False)
     assert not np.array_equal(net.weight, before)
     with pytest.raises(TypeError, match="optimizer must be an Optimizer or an optax transf.*float"):
-        paramesh.Model(net, nn.MSELoss(), 0.1)
+        paramesh.Model(net, nn.MSELoss(), wrong(0.1))

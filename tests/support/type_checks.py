@@ -13,6 +13,11 @@ def present(value: T | None) -> T:
     return value
 
 
+def untyped(value: object) -> Any:
+    """A value for what takes more than its annotation says, as JAX's functions take Tensors."""
+    return value
+
+
 def wrong(value: object) -> Any:
     """A value of a type that the call it is given to has to refuse."""
     return value
