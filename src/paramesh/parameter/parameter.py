@@ -376,7 +376,7 @@ class Parameter(ParameterValue):
         self._ps = settings
         tracing.bump_version()
 
-    def register_hook(self, hook: GradientHook) -> HookHandle:
+    def register_hook(self, hook: GradientHook) -> HookHandle[GradientHook]:
         """Call `hook(gradient) -> gradient or None` with every gradient of this Parameter.
 
         The hook is part of compiled programs: it is traced, and takes and returns Tensors.
