@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ Y = np.random.default_rng(1).uniform(0.5, 2, (3, 4)).astype(np.float32)
 AT = np.array([[0, 2, 1, 0]])
 
 #: What `functional` takes over from `ops` when it is imported is not known to type checkers.
-by_name: dict[str, Any] = vars(functional)
+by_name: Mapping[str, Any] = vars(functional)
 
 #: (what mint gives, what numpy gives).
 CASES: dict[str, tuple[Any, Any]] = {

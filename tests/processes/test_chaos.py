@@ -118,7 +118,7 @@ def test_many_kills(
             job, plan = random_plan(job, events=16, points=9, deaths=6)
             run = Run(job, plan, limit=900 * (1 + others // 4)).run()
             run.check()
-            kills[config["mode"]] += run.kills
+            kills[str(config["mode"])] += run.kills
             runs.append(run)
             with capsys.disabled():
                 print(f"{config['mode']}: {run.kills} kills in {run.seconds:.0f} s", flush=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ import pytest
 import paramesh
 from paramesh import Parameter, Tensor, nn, ops
 from paramesh.errors import TraceError
-from type_checks import untyped
+from type_checks import named_leaves
 
 IMAGE = np.linspace(-1, 1, 32, dtype=np.float32).reshape(1, 2, 4, 4)
 
@@ -257,9 +257,8 @@ class TestTrees:
         )
         tx = optax.adamw(1e-2)
         updates, _ = tx.update(by_name, tx.init(values), values)
-        stepped = optax.apply_updates(values, updates)
-        assert isinstance(stepped, Mapping)
-        weight = untyped(stepped["weight"])
+        stepped = named_leaves(optax.apply_updates(values, updates))
+        weight = stepped["weight"]
         assert type(weight) is Tensor
         net.load_state_dict(stepped)
         np.testing.assert_array_equal(net.weight.asnumpy(), weight.asnumpy())
