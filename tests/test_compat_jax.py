@@ -104,7 +104,11 @@ def test_states_of_traces_are_distinguished() -> None:
     def program(x: jax.Array) -> jax.Array:
         inside.append(get_opaque_trace_state())
         inside.append(get_opaque_trace_state())
-        jax.lax.scan(lambda c, _: (inside.append(get_opaque_trace_state()), c)[::-1], x, None, 2)
+
+        def body(carry: jax.Array, _: None) -> tuple[jax.Array, None]:
+            return carry, inside.append(get_opaque_trace_state())
+
+        jax.lax.scan(body, x, None, 2)
         return x
 
     program(jnp.zeros(3))

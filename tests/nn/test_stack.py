@@ -9,11 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from paramesh.common.initializer import Normal, Orthogonal, initializer
 
 import paramesh
 from paramesh import Parameter, Tensor, nn, ops
 from paramesh.errors import CheckpointError, LayoutError, ParameterStateError, TraceError
+from paramesh.initializer import Normal, Orthogonal, initializer
 from paramesh.initializer.stacked import Stacked, layers_of, stacked
 from paramesh.nn.stack import Stack
 from paramesh.sampling.recipe import Recipe, next_key
@@ -193,7 +193,7 @@ def test_each_writes_for_every_layer() -> None:
     whole(X)
     before = [float(layer.mean) for layer in whole.layers]
     seen = whole.layers.each(lambda cell: cell.mean.value())
-    np.testing.assert_array_equal(seen, np.float32(before))
+    np.testing.assert_array_equal(seen, np.array(before, np.float32))
     whole.layers.each(lambda cell: cell.mean.assign(cell.mean * 0))
     assert [float(layer.mean) for layer in whole.layers] == [0, 0, 0]
 
@@ -277,7 +277,8 @@ def test_a_layer_name_that_is_taken_is_refused() -> None:
 
 
 def test_slices_of_stacked_recipes_have_the_numbers_of_the_full_array() -> None:
-    recipes = [Recipe(kind, next_key(), (4, 6), "float32") for kind in (Normal(1.0), Orthogonal())]
+    kinds, dtype = (Normal(1.0), Orthogonal()), paramesh.float32
+    recipes = [Recipe(kind, next_key(), (4, 6), dtype) for kind in kinds]
     whole = stacked(recipes)
     assert whole.sliceable
     assert layers_of(whole) == recipes
@@ -293,7 +294,7 @@ def test_slices_of_stacked_recipes_have_the_numbers_of_the_full_array() -> None:
     with pytest.raises(ValueError, match=r"has the shape \(2, 4, 6\), got \(3, 4, 6\)"):
         whole.with_shape((3, 4, 6))
     with pytest.raises(ValueError, match="all of one shape, got the shapes"):
-        Stacked([recipes[0], Recipe(Normal(1.0), next_key(), (4,), "float32")])
+        Stacked([recipes[0], Recipe(Normal(1.0), next_key(), (4,), dtype)])
     with pytest.raises(TypeError, match="is no initializer of stacked layers"):
         layers_of(recipes[0])
 

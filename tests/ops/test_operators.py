@@ -58,6 +58,10 @@ def flat(result: Any) -> list[Any]:
     return [leaf for part in result for leaf in flat(part)] if type(result) is tuple else [result]
 
 
+def array_of(value: Any) -> np.ndarray:
+    return np.asarray(value)
+
+
 def check(result: Any, expected: Any, dtype: Any, tolerance: float) -> None:
     """Equal in kind, shape, element type and values; `dtype` is that of floating results."""
     results, wanted = flat(result), flat(expected)
@@ -71,7 +75,10 @@ def check(result: Any, expected: Any, dtype: Any, tolerance: float) -> None:
         assert got.shape == want.shape
         assert got.dtype.np_dtype == (dtype if want.dtype.kind == "f" and dtype else want.dtype)
         np.testing.assert_allclose(
-            got.asnumpy().astype(want.dtype), want, rtol=tolerance, atol=tolerance
+            array_of(got.asnumpy().astype(want.dtype)),
+            array_of(want),
+            rtol=tolerance,
+            atol=tolerance,
         )
 
 

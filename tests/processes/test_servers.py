@@ -65,7 +65,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 def services() -> list[int]:
     """The processes of Ray that belong to this one."""
-    node = ray._private.worker._global_node
+    worker: Any = importlib.import_module("ray._private.worker")
+    node = worker._global_node
     return [info.process.pid for infos in node.all_processes.values() for info in infos]
 
 
@@ -390,7 +391,7 @@ def methods() -> list[str]:
     """All calls that Ray's services know."""
     # Of these Python has no description.
     found = [f"/ray.rpc.ObjectManagerService/{name}" for name in ("Push", "Pull", "FreeObjects")]
-    for module in pkgutil.iter_modules(ray.core.generated.__path__):
+    for module in pkgutil.iter_modules(importlib.import_module("ray.core.generated").__path__):
         if module.name.endswith("_pb2"):
             inside = importlib.import_module(f"ray.core.generated.{module.name}")
             for service in inside.DESCRIPTOR.services_by_name.values():

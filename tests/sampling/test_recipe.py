@@ -286,6 +286,8 @@ def test_a_sharding_that_does_not_divide():
 class Triangular(Initializer):
     """As in MindSpore: filled in place."""
 
+    scale: float
+
     def __init__(self, scale):
         super().__init__(scale=scale)
 

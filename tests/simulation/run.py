@@ -170,7 +170,7 @@ class Run:
                 raise Failed(self._describe(error)) from error
         return Result(self.seed, world.faults, world.events, world.now, self.ended, self.starts)
 
-    def _describe(self, error: Exception) -> str:
+    def _describe(self, error: BaseException) -> str:
         trace = "\n".join(self.world.trace)
         return (
             f"seed {self.seed}: {type(error).__name__}: {error}\n{self.config}\n"
@@ -233,7 +233,7 @@ class Run:
             slot.close()
         world.current = None
         expected = self.model.at_the_end(config.steps)
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, dict[int, Any]] = {}
         self.disk.interrupt = lambda what, folder: None
         for number in range(config.servers):
             server = Server(self.folder_of(number), self._run_config(), following=True)

@@ -26,6 +26,7 @@ from paramesh.train import (
     ModelCheckpoint,
     TimeMonitor,
 )
+from paramesh.train.callbacks import Callback
 
 EPOCHS, BATCHES = 3, 4
 QUIET: Any = {"progress": False, "interrupt_checkpoint": False}
@@ -163,11 +164,12 @@ def test_an_interrupt_leaves_what_resume_needs(
 ) -> None:
     folder, end = whole
     monkeypatch.chdir(tmp_path)
-    listed, name = {
+    kinds: dict[str, tuple[list[Callback], str]] = {
         "none": ([], "paramesh-interrupted.safetensors"),
         "saver": ([ModelCheckpoint("n", "s", CheckpointConfig(99))], "s/n-interrupted.safetensors"),
         "manager": ([CheckpointManager("m", every_steps=99)], "m/step-7.safetensors"),
-    }[kind]
+    }
+    listed, name = kinds[kind]
 
     def stop(run_context: Any) -> None:
         if run_context.original_args().cur_step_num == 7:

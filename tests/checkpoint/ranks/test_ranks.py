@@ -38,6 +38,7 @@ from paramesh.checkpoint.ranks.strategy import read_strategy
 from paramesh.errors import CheckpointError, StrategyFileError
 from paramesh.parallel import Layout
 from rank_cases import cut, device_num, part, save_ranks, strategy_of
+from type_checks import wrong
 
 RECORDED = goldens.load("ranks")
 WHOLE = {
@@ -73,8 +74,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_transforms_as_mindspore_does(recorded: Path, tmp_path: Path, pair: str) -> None:
     assert RECORDED["transforms"][pair] is True  # every file of MindSpore's was what `cut` makes
     old, new = pair.split("->")
-    files = [None if k == "None" else str(recorded / f"{k}.ckpt") for k in (old, new)]
-    transform_checkpoints(recorded / old, tmp_path, "new", *files)
+    source, target = (None if k == "None" else str(recorded / f"{k}.ckpt") for k in (old, new))
+    transform_checkpoints(recorded / old, tmp_path, "new", source, target)
     table = None if new == "None" else RECORDED["strategies"][new]["layouts"]
     count = 1 if table is None else device_num(table)
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"rank_{r}" for r in range(count)]
@@ -87,10 +88,10 @@ def test_transforms_as_mindspore_does(recorded: Path, tmp_path: Path, pair: str)
             want = value if table is None else cut(value, table[name], rank)
             np.testing.assert_array_equal(found[name].asnumpy(), want)
         # The same file from the ranks that are said to be needed, and none of the others.
-        ranks = rank_list_for_transform(rank, *files)
+        ranks = rank_list_for_transform(rank, source, target)
         needed = {r: recorded / old / f"rank_{r}" / "net.ckpt" for r in ranks}
         alone = tmp_path.parent / f"{tmp_path.name}-{rank}.ckpt"
-        transform_checkpoint_by_rank(rank, needed, alone, *files)
+        transform_checkpoint_by_rank(rank, needed, alone, source, target)
         assert alone.read_bytes() == place.read_bytes()
 
 
@@ -257,9 +258,8 @@ def test_a_network_is_loaded_slice_by_slice(sharded_net: Any, predict: str | Non
     context.set_auto_parallel_context(parallel_mode="semi_auto_parallel", device_num=8)
     fresh = Net()
     wanted = {"dict": {"fc.weight": ([8], [0, -1], [1, 8]), "other": LAYOUT}, "file": strategy}
-    missing = load_distributed_checkpoint(
-        fresh, files, wanted.get(predict), strategy, strict_load=True
-    )
+    chosen = None if predict is None else wanted[predict]
+    missing = load_distributed_checkpoint(fresh, files, chosen, strategy, strict_load=True)
     assert missing == ([], [])
     for mine, theirs in zip(fresh.get_parameters(), net.get_parameters(), strict=True):
         np.testing.assert_array_equal(mine.asnumpy(), theirs.asnumpy())
@@ -479,13 +479,25 @@ def test_a_strategy_that_does_not_fit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
-        (lambda at: rank_list_for_transform("0"), TypeError, "a rank must be an int, got '0'"),
-        (lambda at: rank_list_for_transform(True), TypeError, "a rank must be an int"),
-        (lambda at: rank_list_for_transform(0, 3), TypeError, "src_strategy_file must be the path"),
-        (lambda at: rank_list_for_transform(2, at / "s", at / "s"), ValueError, "no rank 2"),
-        (lambda at: build_searched_strategy(3), TypeError, "strategy_filename must be a path"),
         (
-            lambda at: transform_checkpoint_by_rank(0, [], "x.ckpt"),
+            lambda at: rank_list_for_transform(wrong("0")),
+            TypeError,
+            "a rank must be an int, got '0'",
+        ),
+        (lambda at: rank_list_for_transform(True), TypeError, "a rank must be an int"),
+        (
+            lambda at: rank_list_for_transform(0, wrong(3)),
+            TypeError,
+            "src_strategy_file must be the path",
+        ),
+        (lambda at: rank_list_for_transform(2, at / "s", at / "s"), ValueError, "no rank 2"),
+        (
+            lambda at: build_searched_strategy(wrong(3)),
+            TypeError,
+            "strategy_filename must be a path",
+        ),
+        (
+            lambda at: transform_checkpoint_by_rank(0, wrong([]), "x.ckpt"),
             TypeError,
             "must be {rank: file",
         ),
@@ -526,7 +538,7 @@ def test_a_strategy_that_does_not_fit(tmp_path: Path) -> None:
             ValueError,
             "1 files are given, but .* is for 2 devices",
         ),
-        (lambda at: load_distributed_checkpoint(3, []), TypeError, "network must be a Cell"),
+        (lambda at: load_distributed_checkpoint(wrong(3), []), TypeError, "network must be a Cell"),
         (lambda at: load_distributed_checkpoint(Net(), "x"), TypeError, "must be a list of paths"),
         (
             lambda at: load_distributed_checkpoint(Net(), [], dec_key=b"x"),

@@ -8,12 +8,13 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
-from paramesh.common.initializer import initializer
 
 import paramesh
 from paramesh import Parameter, Tensor, nn
 from paramesh.errors import LayoutError, ParameterStateError
+from paramesh.initializer import initializer
 from paramesh.parallel import Layout
+from type_checks import present, wrong
 
 P = PartitionSpec
 
@@ -52,7 +53,7 @@ def test_specs_are_layouts(mesh: Mesh, spec: Any, layout: Layout) -> None:
         param.layout = spec
     assert param.layout == layout
     wanted = NamedSharding(mesh, spec)
-    assert param.sharding.is_equivalent_to(wanted, 2)
+    assert present(param.sharding).is_equivalent_to(wanted, 2)
     numbers = weight()._get()
     for place in (wanted, layout):
         assert paramesh.device_put(Tensor(numbers), place).sharding.is_equivalent_to(wanted, 2)
@@ -170,7 +171,7 @@ def test_a_layout_has_named_axes(mesh: Mesh) -> None:
     ):
         weight().layout = flat
     with pytest.raises(LayoutError, match="a SingleDeviceSharding is not a layout; expected a"):
-        weight().layout = SingleDeviceSharding(jax.devices()[0])
+        weight().layout = wrong(SingleDeviceSharding(jax.devices()[0]))
 
 
 def test_a_program_cannot_move_a_parameter() -> None:

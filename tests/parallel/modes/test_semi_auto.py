@@ -33,7 +33,7 @@ from sharded_networks import (
     run,
     transformer_step,
 )
-from type_checks import wrong
+from type_checks import present, wrong
 
 
 def semi_auto(devices: int = 8, mode: str = "semi_auto_parallel", **settings: Any) -> None:
@@ -156,7 +156,7 @@ class TestCompiled:
         assert count(text, "all-gather") <= (len(step.trainable_params()) if split else 0)
         for name in ("first.weight", "second.weight", "first.bias", "second.bias"):
             moment = step.parameters_dict()[f"moment1.{name}"]
-            held = moment._value.addressable_data(0).size * (8 if split else 1)
+            held = present(moment._value).addressable_data(0).size * (8 if split else 1)
             assert held == moment.size, name
 
     def test_a_parameter_is_kept_out_of_the_parallel_optimizer(self) -> None:
@@ -165,26 +165,26 @@ class TestCompiled:
         params = step.parameters_dict()
         params["first.weight"].parallel_optimizer = False
         step(Tensor(X), Tensor(Y))
-        assert params["moment1.first.weight"]._value.sharding.is_fully_replicated
-        assert not params["moment1.second.weight"]._value.sharding.is_fully_replicated
+        assert present(params["moment1.first.weight"]._value).sharding.is_fully_replicated
+        assert not present(params["moment1.second.weight"]._value).sharding.is_fully_replicated
 
     def test_state_stays_where_it_is(self) -> None:
         semi_auto(enable_parallel_optimizer=True)
         step = mlp_step(((2, 1), (4, 1)), ((2, 4), (1, 4)))
         step(Tensor(X), Tensor(Y))
         params = step.parameters_dict()
-        before = {name: p._value.sharding for name, p in params.items()}
+        before = {name: present(p._value).sharding for name, p in params.items()}
         alive = len(jax.live_arrays())
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(type(placement.current()), "_moved", None)  # nothing has to be moved
             for _ in range(3):
                 step(Tensor(X), Tensor(Y))
-        assert {name: p._value.sharding for name, p in params.items()} == before
+        assert {name: present(p._value).sharding for name, p in params.items()} == before
         assert len(jax.live_arrays()) <= alive
         weight = params["first.weight"]
         assert weight.sliced
-        assert weight._value.addressable_data(0).shape == (8, 8)
-        assert params["moment1.first.weight"]._value.addressable_data(0).shape == (4, 8)
+        assert present(weight._value).addressable_data(0).shape == (8, 8)
+        assert present(params["moment1.first.weight"]._value).addressable_data(0).shape == (4, 8)
         assert not params["second.bias"].sliced
 
 
@@ -218,7 +218,7 @@ class TestInitialValues:
         np.testing.assert_array_equal(weight.asnumpy(), expected)
         if layout is not None:
             assert weight.sliced
-            held = weight._value.addressable_data(0).shape
+            held = present(weight._value).addressable_data(0).shape
             parts = layout.parts if isinstance(layout, Layout) else layout
             assert held == (64 // parts[0], 32 // parts[1])
 
@@ -233,7 +233,7 @@ class TestInitialValues:
         net.init_parameters_data()
         for param in net.get_parameters():
             np.testing.assert_array_equal(param.asnumpy(), expected[param.name], param.name)
-        assert net.table._value.addressable_data(0).shape == (4, 16)
+        assert present(net.table._value).addressable_data(0).shape == (4, 16)
 
     def test_before_any_program_it_is_on_one_device(self) -> None:
         semi_auto()
@@ -275,7 +275,7 @@ class TestLayoutsOfParameters:
         net = nn.SequentialCell(nn.Dense(8, 16), nn.Dense(16, 8))
         plan = {"self.0.weight": (8, 1), "1.weight": (1, 8)}
         out = net.shard(((8, 1),), ((8, 1),), parameter_plan=plan)(Tensor(X))
-        assert [p._value.sharding.shard_shape(p.shape) for p in net.get_parameters()] == [
+        assert [present(p._value).sharding.shard_shape(p.shape) for p in net.get_parameters()] == [
             (2, 8),
             (16,),
             (8, 2),
@@ -307,7 +307,9 @@ class TestLayoutsOfParameters:
         net.second.matmul.shard(((8, 1), (1, 1)))
         net.first.bias_add.shard(None)
         np.testing.assert_allclose(net(Tensor(X)).asnumpy(), before, rtol=1e-5, atol=1e-6)
-        assert net.first.weight.layout.parts == (1, 1)
+        layout = net.first.weight.layout
+        assert isinstance(layout, Layout)
+        assert layout.parts == (1, 1)
         assert not net.first.weight.sliced
 
     def test_copies_of_a_step_belong_together(self) -> None:
@@ -315,7 +317,7 @@ class TestLayoutsOfParameters:
         step = copy.deepcopy(mlp_step(((1, 1), (8, 1)), ((1, 8), (1, 8))))
         step(Tensor(X), Tensor(Y))
         moment = step.parameters_dict()["moment1.first.weight"]
-        assert moment._value.addressable_data(0).shape == (4, 8)
+        assert present(moment._value).addressable_data(0).shape == (4, 8)
 
     def test_state_of_an_optax_transformation_follows(self) -> None:
         import optax
@@ -327,7 +329,7 @@ class TestLayoutsOfParameters:
         step(Tensor(X), Tensor(Y))
         cut = [p for p in adam.get_parameters() if p.shape == (32, 8)]
         assert len(cut) == 3
-        assert {p._value.addressable_data(0).shape for p in cut} == {(4, 8)}
+        assert {present(p._value).addressable_data(0).shape for p in cut} == {(4, 8)}
 
 
 class TestStrategyFiles:
@@ -345,7 +347,7 @@ class TestStrategyFiles:
         step = mlp_step()
         step.init_parameters_data()
         weight = step.parameters_dict()["first.weight"]
-        assert weight._value.addressable_data(0).shape == (8, 8)
+        assert present(weight._value).addressable_data(0).shape == (8, 8)
 
     def test_an_operator_that_says_otherwise(self, tmp_path: Path) -> None:
         path = str(tmp_path / "strategy.json")
@@ -421,7 +423,9 @@ class TestInputsAndOutputs:
         layer.matmul.shard(((2, 1), (4, 1)))
         assert layer(Tensor(X)).dtype is paramesh.float16
         assert layer.weight.dtype is paramesh.float32
-        assert layer.weight.layout.parts == (4, 1)
+        layout = layer.weight.layout
+        assert isinstance(layout, Layout)
+        assert layout.parts == (4, 1)
 
     def test_arrays_that_the_user_holds_stay_valid(self) -> None:
         mine = Tensor(np.ones((32, 8), np.float32))
@@ -494,8 +498,8 @@ class TestModes:
         for devices in (8, 4):
             semi_auto(devices)
             np.testing.assert_allclose(net(Tensor(X)).asnumpy(), expected, rtol=1e-5, atol=1e-6)
-            assert len(net.first.weight._value.sharding.device_set) == devices
-            assert net.first.weight._value.addressable_data(0).shape == (8, 8)
+            assert len(present(net.first.weight._value).sharding.device_set) == devices
+            assert present(net.first.weight._value).addressable_data(0).shape == (8, 8)
 
     def test_sharded_parameters_are_refused_by_data_parallel(self) -> None:
         semi_auto()

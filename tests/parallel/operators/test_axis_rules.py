@@ -25,7 +25,7 @@ def given(call: Call) -> tuple[Any, ...]:
     def tensor(value: Any) -> Any:
         if isinstance(value, tuple) and value and isinstance(value[0], np.ndarray):
             return tuple(map(tensor, value))
-        return Tensor(value) if isinstance(value, np.ndarray | np.generic) else value
+        return Tensor(value) if isinstance(value, np.ndarray | np.number | np.bool_) else value
 
     args = tuple(map(tensor, call.args))
     return (Parameter(args[0], name="state"), *args[1:]) if call.written else args

@@ -152,7 +152,7 @@ def test_a_bound_never_drops_the_best_choice() -> None:
     bound.run(rounds=3)
     best = brute(found)
     assert bound.low <= best * (1 + 1e-9) <= bound.best * (1 + 2e-9)
-    ways = [np.flatnonzero(model.alive[c]) for c in model.classes]
+    ways = [np.flatnonzero(model.alive[c]).tolist() for c in model.classes]
     left = min(found.seconds(choice) for choice in itertools.product(*ways))
     assert left == pytest.approx(best, rel=1e-9)
 

@@ -307,7 +307,7 @@ def test_a_standby_that_nobody_has_asked_before_is_asked_to_serve() -> None:
 def test_a_server_that_says_it_was_replaced_is_believed_in_the_end() -> None:
     table = Table(1)
     table.met(1, 5)
-    number = table.begin()["pull"]
+    number, sent = table.begin()["pull"], {}
     for _ in range(1000):
         table.caller.take(NotServed(number, 2, True, ParameterServerError("it is fenced")))
         if "pull" not in (sent := table.sent() | table.later(0.05)):

@@ -71,7 +71,7 @@ def parallel(**settings: Any) -> None:
     context.set_auto_parallel_context(parallel_mode="data_parallel", device_num=DEVICES, **settings)
 
 
-def by_cell(net: Net) -> Callable[..., Any]:
+def by_cell(net: Net) -> nn.TrainOneStepCell:
     optimizer = nn.Adagrad(net.trainable_params(), learning_rate=0.1)
     return nn.TrainOneStepCell(net, optimizer)
 

@@ -81,8 +81,8 @@ class Worker:
                 raise Killed
 
         class Watch(Callback):
-            def on_train_step_end(self, run: Any) -> None:
-                seen(run.original_args().net_outputs)
+            def on_train_step_end(self, run_context: Any) -> None:
+                seen(run_context.original_args().net_outputs)
 
         start = self.client.start
         assert first_step() == start

@@ -18,7 +18,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +156,7 @@ class Cluster:
         address: str | None = None,
         folder: str | None = None,
         job: str = "default",
-        kills: dict[int, Iterable[tuple[str, int, int]]] | None = None,
+        kills: Mapping[int, Iterable[tuple[str, int, int]]] | None = None,
         standby: bool = False,
         fsync: bool = False,
         run: RunFolder | None = None,
