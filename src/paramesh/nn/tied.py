@@ -8,10 +8,11 @@ of the other attribute, or under both.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from paramesh.array_types import Array, HostArray
 from paramesh.parameter import Parameter
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def _walk(
             yield from _walk(inner, deeper, prefixed, (*above, cell))
 
 
-def alike(one: Any, other: Any) -> bool:
+def alike(one: object, other: object) -> bool:
     """Whether two raw values have the same element type, shape and bits.
 
     Of an array that spans processes, the shards of this process are compared.
@@ -80,5 +81,5 @@ def alike(one: Any, other: Any) -> bool:
     return all(_bits(shard.data) == _bits(full[shard.index]) for shard in one.addressable_shards)
 
 
-def _bits(array: Any) -> bytes:
+def _bits(array: Array | HostArray) -> bytes:
     return np.asarray(array).tobytes()
