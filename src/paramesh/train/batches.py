@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from paramesh.array_types import Tree
 from paramesh.tensor.base import Tensor
 
 
@@ -153,7 +154,7 @@ def count(dataset: Dataset) -> int | None:
         return None
 
 
-def as_inputs(batch: Any) -> tuple[Any, ...]:
+def as_inputs(batch: Tree) -> tuple[Any, ...]:
     """A batch as the arguments of a Cell."""
     if isinstance(batch, Mapping):
         return tuple(map(_tensor, batch.values()))
@@ -162,7 +163,7 @@ def as_inputs(batch: Any) -> tuple[Any, ...]:
     return (_tensor(batch),)
 
 
-def _tensor(value: Any) -> Any:
+def _tensor(value: object) -> Any:
     if isinstance(value, Tensor) or value is None:
         return value
     if isinstance(value, tuple | list) and any(
