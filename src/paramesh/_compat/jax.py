@@ -5,7 +5,7 @@ Tracing:
     get_opaque_trace_state  a value that says whether two moments belong to one trace
 
 Programs:
-    ClosedJaxpr, Jaxpr      a traced program; JaxprEqn: an operation of it, Literal: a number in it
+    ClosedJaxpr, Jaxpr      a traced program; Literal: a number in it
     jaxpr_as_fun            a traced program as a function
     dce_jaxpr               a traced program without what some of its outputs do not need
     settings_of_calls       what JAX keys compiled calls by, besides their arguments
@@ -47,7 +47,6 @@ from jax.experimental.multihost_utils import broadcast_one_to_all as broadcast_o
 from jax.experimental.multihost_utils import process_allgather as process_allgather
 from jax.extend.core import ClosedJaxpr as ClosedJaxpr
 from jax.extend.core import Jaxpr as Jaxpr
-from jax.extend.core import JaxprEqn as JaxprEqn
 from jax.extend.core import Literal as Literal
 from jax.extend.core import get_opaque_trace_state as get_opaque_trace_state
 from jax.extend.core import jaxpr_as_fun as jaxpr_as_fun
