@@ -65,27 +65,27 @@ def get_level() -> str:
     return str(_LEVELS.index(_logger.level))
 
 
-def debug(msg: object, *args: object, **kwargs: object) -> None:
+def debug(msg: Any, *args: Any, **kwargs: Any) -> None:
     """Say what helps to find a mistake; as `logging.debug`."""
     _logger.debug(msg, *args, stacklevel=2, **kwargs)
 
 
-def info(msg: object, *args: object, **kwargs: object) -> None:
+def info(msg: Any, *args: Any, **kwargs: Any) -> None:
     """Say what goes on; as `logging.info`."""
     _logger.info(msg, *args, stacklevel=2, **kwargs)
 
 
-def warning(msg: object, *args: object, **kwargs: object) -> None:
+def warning(msg: Any, *args: Any, **kwargs: Any) -> None:
     """Say what may be wrong; as `logging.warning`."""
     _logger.warning(msg, *args, stacklevel=2, **kwargs)
 
 
-def error(msg: object, *args: object, **kwargs: object) -> None:
+def error(msg: Any, *args: Any, **kwargs: Any) -> None:
     """Say what is wrong; as `logging.error`."""
     _logger.error(msg, *args, stacklevel=2, **kwargs)
 
 
-def critical(msg: object, *args: object, **kwargs: object) -> None:
+def critical(msg: Any, *args: Any, **kwargs: Any) -> None:
     """Say why nothing goes on; as `logging.critical`."""
     _logger.critical(msg, *args, stacklevel=2, **kwargs)
 

@@ -18,7 +18,6 @@ from paramesh import context, ops, random
 from paramesh.array_types import HostArray
 from paramesh.checkpoint import load_exported
 from paramesh.dtype import DType
-from paramesh.tensor.argument_types import NumberLike, TensorLike
 from paramesh.tensor.base import Tensor
 from paramesh.transforms import jit, remat
 
@@ -209,10 +208,10 @@ def set_deterministic(deterministic: bool) -> None:
 
 def data_sink(
     fn: Callable[..., Any],
-    dataset: object,
+    dataset: Any,
     sink_size: int = 1,
-    jit_config: object = None,
-    input_signature: object = None,
+    jit_config: Any = None,
+    input_signature: Any = None,
 ) -> Callable[[], Any]:
     """A function that calls `fn` with the next batches of a dataset, over and over.
 
@@ -263,11 +262,7 @@ class DatasetHelper:
     """
 
     def __init__(
-        self,
-        dataset: object,
-        dataset_sink_mode: bool = True,
-        sink_size: int = -1,
-        epoch_num: int = 1,
+        self, dataset: Any, dataset_sink_mode: bool = True, sink_size: int = -1, epoch_num: int = 1
     ) -> None:
         self.dataset, self._size = dataset, sink_size
 
@@ -294,7 +289,7 @@ class DatasetHelper:
         """Does nothing: nothing is sent ahead."""
 
 
-def connect_network_with_dataset(network: object, dataset_helper: DatasetHelper) -> Any:
+def connect_network_with_dataset(network: Any, dataset_helper: DatasetHelper) -> Any:
     """The network itself: it is given the batches as they come."""
     return network
 
@@ -314,14 +309,12 @@ def load(file_name: str, **options: Any) -> Any:
     return load_exported(file_name)
 
 
-def arange(
-    start: NumberLike = 0, end: NumberLike = None, step: NumberLike = 1, *, dtype: Any = None
-) -> Tensor:
+def arange(start: Any = 0, end: Any = None, step: Any = 1, *, dtype: Any = None) -> Tensor:
     """As `ops.arange`."""
     return ops.arange(start, end, step, dtype=dtype)
 
 
-def einsum(equation: str, *operands: TensorLike) -> Tensor:
+def einsum(equation: str, *operands: Any) -> Tensor:
     """As `ops.einsum`."""
     return ops.einsum(equation, *operands)
 

@@ -91,9 +91,7 @@ class Adapter:
         for param in net.get_parameters():
             param.requires_grad = param in terms or param in whole
 
-    def _beside(
-        self, path: str, base: Cell, rank: int, alpha: float, stack: Stack | None
-    ) -> Target:
+    def _beside(self, path: str, base: Any, rank: int, alpha: float, stack: Stack | None) -> Target:
         kind = KINDS[type(base)]
         by = math.sqrt(rank) if self.rslora else rank
         made = kind.around(base, self.dropout, alpha / by)
@@ -263,7 +261,7 @@ def lora(
     return Adapter(net, chosen, dropout, rslora, whole)
 
 
-def _matching(net: Cell, targets: object) -> list[str]:
+def _matching(net: Cell, targets: Any) -> list[str]:
     cells = dict(net.cells_and_names())
     if isinstance(targets, str):
         if targets == ALL_LINEAR:
@@ -292,7 +290,7 @@ def _matching(net: Cell, targets: object) -> list[str]:
     return found
 
 
-def _ends(net: Cell, name: object, argument: str) -> list[str]:
+def _ends(net: Cell, name: Any, argument: str) -> list[str]:
     if not isinstance(name, str) or not name:
         raise TypeError(f"lora: {argument} must hold attribute paths, got {name!r}.")
     paths = [path for path, _ in net.cells_and_names()]
@@ -302,7 +300,7 @@ def _ends(net: Cell, name: object, argument: str) -> list[str]:
     return found
 
 
-def _of_pattern(path: str, patterns: Mapping[str, Any] | None, default: float) -> Any:
+def _of_pattern(path: str, patterns: Mapping[str, Any] | None, default: Any) -> Any:
     for pattern, value in (patterns or {}).items():
         if re.match(rf"(.*\.)?({pattern})$", path):
             return value

@@ -22,7 +22,6 @@ from paramesh.nn.dropout import Dropout
 from paramesh.nn.embedding import Embedding
 from paramesh.parameter import Parameter
 from paramesh.state import trace_scope
-from paramesh.tensor.argument_types import DTypeLike, TensorLike
 from paramesh.tensor.base import raw, wrap
 from paramesh.tensor.promotion import cast
 
@@ -56,7 +55,7 @@ class _Lora(Cell):
         made.scaling, made.merged = scaling, False
         return made
 
-    def _side(self, name: str, dtype: DTypeLike) -> Any:
+    def _side(self, name: str, dtype: Any) -> Any:
         return wrap(cast(raw(self._params[name]), dtype))
 
     def extend_repr(self) -> str:
@@ -76,7 +75,7 @@ class LoraDense(_Lora, Dense):
 
     weighted = "weight"
 
-    def _product(self, x: TensorLike) -> Any:
+    def _product(self, x: Any) -> Any:
         out = super()._product(x)
         if self.merged:
             return out
@@ -94,7 +93,7 @@ class LoraEmbedding(_Lora, Embedding):
 
     weighted = "embedding_table"
 
-    def construct(self, ids: TensorLike) -> Any:
+    def construct(self, ids: Any) -> Any:
         """(...) integers -> (..., embedding_size)."""
         out = super().construct(ids)
         if self.merged:
@@ -125,7 +124,7 @@ def terms(base: Cell, rank: int, name: str) -> list[Parameter]:
     ]
 
 
-def check_dropout(value: object) -> float:
+def check_dropout(value: Any) -> float:
     """The probability of a zero.
 
     Raises:

@@ -22,7 +22,6 @@ import jax
 import jax.export
 import numpy as np
 
-from paramesh.array_types import Array, Tree
 from paramesh.checkpoint.formats.storage_dtypes import SAFETENSORS
 from paramesh.dtype import DType, to_dtype, x64_if
 from paramesh.errors import (
@@ -51,7 +50,7 @@ _NEEDED = "Exported programs need an optional package: pip install 'paramesh[exp
 
 def export(
     fn: Callable[..., Any],
-    *inputs: Tree,
+    *inputs: Any,
     platforms: Sequence[str] | None = None,
     values: bool = True,
     file_name: str | os.PathLike[str] | None = None,
@@ -216,7 +215,7 @@ class ExportedProgram:
             new[name] = wrap(value)
         self.parameters.update(new)
 
-    def __call__(self, *inputs: Tree) -> Any:
+    def __call__(self, *inputs: Any) -> Any:
         """Run the program; it updates `parameters`.
 
         Raises:
@@ -289,7 +288,7 @@ class ExportedProgram:
         )
 
 
-def _program_of(fn: object) -> CompiledFunction:
+def _program_of(fn: Any) -> CompiledFunction:
     if isinstance(fn, CompiledFunction):
         return fn
     if not callable(fn):
@@ -317,7 +316,7 @@ def _serialized(exported: Any) -> bytes:
         raise ImportError(_NEEDED) from error
 
 
-def _unpacked_inputs(inputs: Tree) -> tuple[list[Any], Any]:
+def _unpacked_inputs(inputs: Any) -> tuple[list[Any], Any]:
     """Arrays among inputs, and what else they are; a shape counts as an array."""
     shaped = jax.tree_util.tree_map(
         lambda x: wrap(x) if isinstance(x, jax.ShapeDtypeStruct) else x, inputs, is_leaf=is_tensor
@@ -325,14 +324,14 @@ def _unpacked_inputs(inputs: Tree) -> tuple[list[Any], Any]:
     return unpack(shaped, "raw")
 
 
-def _shape_of(leaf: Array | float | complex) -> Any:
+def _shape_of(leaf: Any) -> Any:
     if isinstance(leaf, float | complex) and not isinstance(leaf, np.generic):
         kind = np.float32 if isinstance(leaf, float) else np.complex64
         return jax.ShapeDtypeStruct((), kind)
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
 
 
-def _sizes(leaf: Array | float | complex) -> list[Any]:
+def _sizes(leaf: Any) -> list[Any]:
     return [n if isinstance(n, int) else str(n) for n in np.shape(leaf)]
 
 
@@ -353,12 +352,12 @@ def _marks(arrays: Sequence[Any]) -> list[Any]:
     return [x if _is_constant(x) else _Mark(i) for i, x in enumerate(arrays)]
 
 
-def _is_constant(value: Tree) -> bool:
+def _is_constant(value: Any) -> bool:
     """Whether a number is a constant of the program rather than an input."""
     return isinstance(value, bool | int)
 
 
-def _structure(what: str, value: Tree) -> Any:
+def _structure(what: str, value: Any) -> Any:
     if isinstance(value, _Mark):
         return {"array": value.at}
     if value is None or isinstance(value, bool | int | float | str):

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
@@ -60,7 +60,7 @@ class View:
     json: bool = False
 
 
-def console_for(stream: IO[str] | None = None) -> Console:
+def console_for(stream: Any = None) -> Console:
     """A console on stdout, or on `stream`; on what is no terminal lines are never cut."""
     stream = stream or sys.stdout
     wide = None if stream.isatty() else _WIDE
@@ -297,12 +297,12 @@ def _comparison(first: Path, second: Path, found: Comparison) -> dict[str, Any]:
     }
 
 
-def plain(value: object) -> Any:
+def plain(value: Any) -> Any:
     """What JSON can hold: numbers that it has no words for become strings."""
     if isinstance(value, float) and not -float("inf") < value < float("inf"):
         return str(value)
     return value
 
 
-def _write_json(value: object, console: Console) -> None:
+def _write_json(value: Any, console: Console) -> None:
     console.out(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False), highlight=False)

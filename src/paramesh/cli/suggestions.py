@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from typing import Any
 
 #: How alike two words have to be (of `difflib`).
 _ALIKE = 0.6
@@ -18,7 +19,7 @@ def among(*values: str) -> Callable[[str], list[str]]:
     return complete
 
 
-def with_suggestion(error: Exception) -> None:
+def with_suggestion(error: Any) -> None:
     """Have an error of click about an option or a command that there is not say what there is.
 
     Click's classes are those of whatever release typer brings, so they are told by their fields.

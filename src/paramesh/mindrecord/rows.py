@@ -39,7 +39,7 @@ class Coder:
         self.saved = 0
         self._msgpack = _msgpack()
 
-    def check(self, row: object, where: str) -> None:
+    def check(self, row: Any, where: str) -> None:
         """Refuse a row that does not fit the schema.
 
         Raises:
@@ -88,7 +88,7 @@ class Coder:
             ]
         return b"".join(parts)
 
-    def _scalar(self, name: str, value: object) -> Any:
+    def _scalar(self, name: str, value: Any) -> Any:
         kind = self.schema[name]["type"]
         if kind == "string":
             return value

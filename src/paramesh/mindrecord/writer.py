@@ -190,7 +190,7 @@ class _Shard:
             base.close()
 
 
-def _sql(value: object) -> Any:
+def _sql(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
@@ -387,5 +387,5 @@ class FileWriter:
         self._committed = True
 
 
-def _fits(value: object, low: int, high: int) -> bool:
+def _fits(value: Any, low: int, high: int) -> bool:
     return isinstance(value, int) and low <= value <= high and value % 4 == 0

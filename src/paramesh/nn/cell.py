@@ -222,7 +222,7 @@ class Cell(Submodules):
         """
         return providers.layout_table(list(self.get_parameters()))
 
-    def to_device(self, place: object) -> Self:
+    def to_device(self, place: Any) -> Self:
         """Bring all Parameters to a device, or over several; returns self.
 
         Programs then run where their Parameters are. Those that have no data yet compute their
@@ -273,7 +273,7 @@ class Cell(Submodules):
         """
         return providers.summary(self, args, kwargs, depth, compiled)
 
-    def recompute(self, **options: object) -> None:
+    def recompute(self, **options: Any) -> None:
         """Do not keep the activations inside this Cell for the backward pass; compute them again.
 
         Args:
@@ -316,7 +316,7 @@ class Cell(Submodules):
         self._changed()
         return self
 
-    def add_flags(self, **flags: object) -> Self:
+    def add_flags(self, **flags: Any) -> Self:
         """Remember flags on this Cell."""
         self._flags.update(flags)
         return self
@@ -515,7 +515,7 @@ class Cell(Submodules):
         return f"{type(self).__name__}(\n  " + "\n  ".join(lines) + "\n)"
 
 
-def _tensor(value: object) -> Any:
+def _tensor(value: Any) -> Any:
     if isinstance(value, np.ndarray | jax.Array):
         return Tensor(value)
     if not isinstance(value, Tensor) and hasattr(value, "__dlpack__"):

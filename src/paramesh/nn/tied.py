@@ -8,11 +8,10 @@ of the other attribute, or under both.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from paramesh.array_types import Array, HostArray
 from paramesh.parameter import Parameter
 
 if TYPE_CHECKING:
@@ -62,7 +61,7 @@ def _walk(
             yield from _walk(inner, deeper, prefixed, (*above, cell))
 
 
-def alike(one: object, other: object) -> bool:
+def alike(one: Any, other: Any) -> bool:
     """Whether two raw values have the same element type, shape and bits.
 
     Of an array that spans processes, the shards of this process are compared.
@@ -81,5 +80,5 @@ def alike(one: object, other: object) -> bool:
     return all(_bits(shard.data) == _bits(full[shard.index]) for shard in one.addressable_shards)
 
 
-def _bits(array: Array | HostArray) -> bytes:
+def _bits(array: Any) -> bytes:
     return np.asarray(array).tobytes()

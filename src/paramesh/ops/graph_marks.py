@@ -17,7 +17,6 @@ from paramesh import random
 from paramesh.dtype import to_dtype
 from paramesh.ops.array import ints
 from paramesh.ops.table import Dtype, Floating, function, primitive
-from paramesh.tensor.argument_types import DTypeLike, Ints, NumberLike, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.promotion import cast
 
@@ -34,12 +33,12 @@ make_range = range
 tuple_len = list_len = len
 
 
-def is_tensor(obj: object) -> bool:
+def is_tensor(obj: Any) -> bool:
     """Whether it is a Tensor; Parameters are."""
     return isinstance(obj, Tensor)
 
 
-def add_flags(fn: Any = None, **flags: object) -> Any:
+def add_flags(fn: Any = None, **flags: Any) -> Any:
     """Flags remembered on a function or Cell, of no effect; without one, a decorator."""
 
     def decorate(fn: Any) -> Any:
@@ -51,7 +50,7 @@ def add_flags(fn: Any = None, **flags: object) -> Any:
     return decorate if fn is None else decorate(fn)
 
 
-def mixed_precision_cast(dst_dtype: DTypeLike, x: TensorLike) -> Any:
+def mixed_precision_cast(dst_dtype: Any, x: Any) -> Any:
     """Floating Tensors of a nest in another element type; the rest as it is.
 
     Args:
@@ -76,7 +75,7 @@ class _Summary:
     kind = ""
     listeners: ClassVar[list[Callable[[str, str, Any], None]]] = []
 
-    def __call__(self, name: str, value: object) -> None:
+    def __call__(self, name: str, value: Any) -> None:
         """Record a value.
 
         Args:
@@ -89,7 +88,7 @@ class _Summary:
             else:
                 listen(self.kind, name, raw(value))
 
-    def add_prim_attr(self, name: str, value: object) -> _Summary:
+    def add_prim_attr(self, name: str, value: Any) -> _Summary:
         """Record an attribute for MindSpore's compiler: it changes nothing; returns self."""
         return self
 
@@ -124,20 +123,20 @@ listeners = _Summary.listeners
 # Random numbers like a Tensor.
 
 
-def _key(seed: int | None) -> Any:
+def _key(seed: Any) -> Any:
     key = random.next_key()
     return jax.random.fold_in(key, int(seed)) if seed else key
 
 
 @function
-def rand_like(input: TensorLike, seed: int | None = None, *, dtype: Dtype = None) -> Any:
+def rand_like(input: Any, seed: int | None = None, *, dtype: Dtype = None) -> Any:
     """Uniform in [0, 1), of the shape and element type of a Tensor."""
     kind = (dtype or input.dtype).np_dtype
     return jax.random.uniform(_key(seed), tuple(input.shape), kind)
 
 
 @function
-def randn_like(input: TensorLike, seed: int | None = None, *, dtype: Dtype = None) -> Any:
+def randn_like(input: Any, seed: int | None = None, *, dtype: Dtype = None) -> Any:
     """Standard normal, of the shape and element type of a Tensor."""
     kind = (dtype or input.dtype).np_dtype
     return jax.random.normal(_key(seed), tuple(input.shape), kind)
@@ -145,7 +144,7 @@ def randn_like(input: TensorLike, seed: int | None = None, *, dtype: Dtype = Non
 
 @function
 def randint_like(
-    input: TensorLike, low: int, high: int, seed: int | None = None, *, dtype: Dtype = None
+    input: Any, low: int, high: int, seed: int | None = None, *, dtype: Dtype = None
 ) -> Any:
     """Integers in [low, high), of the shape and element type of a Tensor."""
     drawn = jax.random.randint(_key(seed), tuple(input.shape), low, high)
@@ -178,13 +177,13 @@ def gumbel_softmax(logits: Floating, tau: float = 1.0, hard: bool = False, dim: 
 
 
 @function
-def shuffle(x: TensorLike, seed: int | None = None) -> Any:
+def shuffle(x: Any, seed: int | None = None) -> Any:
     """The rows of a Tensor in an order by chance."""
     return jax.random.permutation(_key(seed), raw(x))
 
 
 @function
-def truncated_normal(shape: Ints, dtype: Dtype = None, seed: int = 0, seed2: int = 0) -> Any:
+def truncated_normal(shape: Any, dtype: Dtype = None, seed: int = 0, seed2: int = 0) -> Any:
     """Standard normal, drawn anew outside of [-2, 2]: (shape)."""
     kind = jnp.float32 if dtype is None else dtype.np_dtype
     return jax.random.truncated_normal(_key(seed or seed2), -2, 2, ints(shape), kind)
@@ -198,7 +197,7 @@ TruncatedNormal = primitive(
 
 
 @function
-def dropout_gen_mask(shape: Ints, keep_prob: NumberLike, seed0: int = 0, seed1: int = 0) -> Any:
+def dropout_gen_mask(shape: Any, keep_prob: Any, seed0: int = 0, seed1: int = 0) -> Any:
     """A mask for `dropout_do_mask`: UInt8, 1 where an element is kept, of this shape.
 
     MindSpore packs eight elements into a number; here each has its own.
@@ -208,7 +207,7 @@ def dropout_gen_mask(shape: Ints, keep_prob: NumberLike, seed0: int = 0, seed1: 
 
 
 @function
-def dropout_do_mask(x: Floating, mask: TensorLike, keep_prob: NumberLike) -> Any:
+def dropout_do_mask(x: Floating, mask: Any, keep_prob: Any) -> Any:
     """X / keep_prob where the mask is 1, zeros elsewhere."""
     keep = jnp.asarray(raw(keep_prob), x.dtype)
     return jnp.where(raw(mask).astype(bool), x / keep, jnp.zeros((), x.dtype))

@@ -274,9 +274,7 @@ TensorScatterMin = primitive("TensorScatterMin", tensor_scatter_min)
 # Segments.
 
 
-def _segments(
-    x: jax.Array, ids: jax.Array, number: NumberLike, how: str, start: NumberLike
-) -> jax.Array:
+def _segments(x: jax.Array, ids: jax.Array, number: NumberLike, how: str, start: Any) -> jax.Array:
     _check_integers(ids, "segment_ids")
     if tuple(x.shape[: ids.ndim]) != tuple(ids.shape):
         raise ValueError(

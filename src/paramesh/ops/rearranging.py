@@ -2,7 +2,6 @@
 
 import itertools
 import operator
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,7 +13,6 @@ from paramesh.ops.array import Ints, axis_in, ints
 from paramesh.ops.conv import pads_of, pair
 from paramesh.ops.table import Array, Arrays, Floating, alias, function, primitive
 from paramesh.parameter import Parameter
-from paramesh.tensor.argument_types import NumberLike, TensorLike
 from paramesh.tensor.base import raw
 from paramesh.tensor.promotion import cast
 
@@ -133,8 +131,8 @@ def expand(input_x: Array, size: Ints) -> Any:
     return jnp.broadcast_to(input_x, sizes)
 
 
-def _atleast(fn: Callable[[jax.Array], jax.Array]) -> Any:
-    def compute(inputs: TensorLike) -> Any:
+def _atleast(fn: Any) -> Any:
+    def compute(inputs: Any) -> Any:
         if isinstance(inputs, tuple | list):
             return tuple(fn(raw(x)) for x in inputs)
         return fn(raw(inputs))
@@ -179,32 +177,32 @@ def column_stack(tensors: Arrays) -> Any:
 
 
 @function
-def tensor_split(input: Array, indices_or_sections: Ints, axis: int = 0) -> Any:
+def tensor_split(input: Array, indices_or_sections: Any, axis: int = 0) -> Any:
     """Cut along an axis: into so many parts, or in front of these elements."""
     where = indices_or_sections
     return tuple(jnp.array_split(input, where if isinstance(where, int) else list(where), axis))
 
 
 @function
-def hsplit(input: Array, indices_or_sections: Ints) -> Any:
+def hsplit(input: Array, indices_or_sections: Any) -> Any:
     """`tensor_split` along axis 1; of vectors along their one."""
     return tuple(jnp.array_split(input, indices_or_sections, 1 if input.ndim > 1 else 0))
 
 
 @function
-def vsplit(input: Array, indices_or_sections: Ints) -> Any:
+def vsplit(input: Array, indices_or_sections: Any) -> Any:
     """`tensor_split` along axis 0."""
     return tuple(jnp.array_split(input, indices_or_sections, 0))
 
 
 @function
-def dsplit(input: Array, indices_or_sections: Ints) -> Any:
+def dsplit(input: Array, indices_or_sections: Any) -> Any:
     """`tensor_split` along axis 2."""
     return tuple(jnp.array_split(input, indices_or_sections, 2))
 
 
 @function
-def cartesian_prod(*inputs: TensorLike) -> Any:
+def cartesian_prod(*inputs: Any) -> Any:
     """All combinations of one element of each vector: (n,), (m,) -> (n * m, 2)."""
     values = [raw(x) for x in inputs]
     if len(values) == 1:
@@ -236,7 +234,7 @@ def take(input: Array, index: Array) -> Any:
     return jnp.take(input.reshape(-1), index)
 
 
-def _scattered(x: jax.Array, axis: int, index: jax.Array, values: NumberLike, how: str) -> Any:
+def _scattered(x: Any, axis: int, index: Any, values: Any, how: str) -> Any:
     axis = axis_in(axis, x.ndim)
     if how not in ("none", "add"):
         raise ValueError(f"reduction must be 'none' or 'add', got {how!r}.")
@@ -281,7 +279,7 @@ def scatter(input: Array, axis: int, index: Array, src: Array) -> Any:
 
 @function
 def index_add(
-    x: jax.Array,
+    x: Any,
     indices: Array,
     y: Array,
     axis: int,
@@ -315,7 +313,7 @@ IndexAdd = primitive(
 
 
 @function
-def index_fill(x: Array, axis: int, index: Array, value: NumberLike) -> Any:
+def index_fill(x: Array, axis: int, index: Array, value: Any) -> Any:
     """One number written to all parts at `index` along an axis."""
     at = axis_in(axis, x.ndim)
     return x.at[(slice(None),) * at + (index,)].set(jnp.asarray(raw(value), x.dtype))
@@ -394,7 +392,7 @@ UniqueConsecutive = primitive(
 
 
 @function
-def scalar_to_array(input_x: NumberLike) -> Any:
+def scalar_to_array(input_x: Any) -> Any:
     """A number as a Tensor of shape ()."""
     kind = np.float32 if isinstance(input_x, float) else None
     return jnp.asarray(raw(input_x), kind)
@@ -446,7 +444,7 @@ def unfold(
 @function
 def fold(
     input: Floating,
-    output_size: Ints,
+    output_size: Any,
     kernel_size: Ints,
     dilation: Ints = 1,
     padding: Ints = 0,
@@ -467,7 +465,7 @@ def fold(
     settings = (pair("stride", stride), pads_of("padding", padding))
     steps = pair("dilation", dilation)
 
-    def patches(x: jax.Array) -> Any:
+    def patches(x: Any) -> Any:
         found = jax.lax.conv_general_dilated_patches(x, kernel, *settings, rhs_dilation=steps)
         return found.reshape(n, found.shape[1], -1)
 

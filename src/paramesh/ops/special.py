@@ -1,6 +1,5 @@
 """More elementwise operators, and windows of signals: a table over `jax.numpy` and `jax.scipy`."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,7 +7,7 @@ import jax.numpy as jnp
 import jax.scipy.special as formulas
 import numpy as np
 
-from paramesh.dtype import DType, float32, float64
+from paramesh.dtype import float32, float64
 from paramesh.ops.table import (
     TABLE,
     Array,
@@ -20,7 +19,6 @@ from paramesh.ops.table import (
     primitive,
     unary,
 )
-from paramesh.tensor.argument_types import DTypeLike
 from paramesh.tensor.base import as_value
 
 _before = set(TABLE)
@@ -196,13 +194,7 @@ def numel(input: Array) -> Any:
 # Windows.
 
 
-def _window(
-    length: int,
-    periodic: bool,
-    dtype: DTypeLike | None,
-    make: Callable[..., jax.Array],
-    default: DType = float32,
-) -> Any:
+def _window(length: int, periodic: bool, dtype: Any, make: Any, default: Any = float32) -> Any:
     if isinstance(length, bool) or not isinstance(length, int) or length < 0:
         raise ValueError(f"window_length must be an int from 0, got {length!r}.")
     if length < 2:

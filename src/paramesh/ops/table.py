@@ -32,7 +32,6 @@ from typing import Annotated, Any, ClassVar, ParamSpec, Self, TypeVar
 import jax
 import jax.numpy as jnp
 
-from paramesh.array_types import Tree
 from paramesh.dtype import DType, to_dtype, x64
 from paramesh.ops import autocast
 from paramesh.parameter import Parameter
@@ -306,7 +305,7 @@ class Primitive:
 TARGETS = ("CPU", "GPU", "Ascend")
 
 
-def named_once(call: str, in_strategy: Strategies | None, strategy: Strategies | None) -> Any:
+def named_once(call: str, in_strategy: Any, strategy: Any) -> Any:
     """The strategy that was given under one of its two names.
 
     Raises:
@@ -455,7 +454,7 @@ def _meet(values: Sequence[Any]) -> Sequence[Any]:
 # Results on their way out.
 
 
-def _wrapped(result: Tree) -> Any:
+def _wrapped(result: Any) -> Any:
     if isinstance(result, jax.Array):
         return wrap(result)
     if type(result) in (tuple, list):
@@ -488,7 +487,7 @@ def _explained(error: Exception, name: str, given: dict[str, Any]) -> Exception:
     return type(error)(f"ops.{name}: {error}\nIt was given {shown}.")
 
 
-def _shown(value: object) -> str:
+def _shown(value: Any) -> str:
     dtype = getattr(value, "dtype", None)
     if isinstance(value, Parameter):
         return f"Parameter '{value.name}' {value.dtype}{list(value.shape)}"

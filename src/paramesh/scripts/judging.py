@@ -125,7 +125,7 @@ def _near(name: str, names: Sequence[str]) -> str:
     return ", ".join(absent.near(name, public))
 
 
-def _keywords(use: Use, value: object) -> Iterator[Finding]:
+def _keywords(use: Use, value: Any) -> Iterator[Finding]:
     accepted = _parameters(value)
     for keyword, given in use.keywords:
         name = f"{use.path}({keyword}=)"
@@ -143,7 +143,7 @@ def _keywords(use: Use, value: object) -> Iterator[Finding]:
             yield Finding(MISSING, name, use.line, text, f"Did you mean {near}?" if near else "")
 
 
-def _parameters(value: object) -> list[str] | None:
+def _parameters(value: Any) -> list[str] | None:
     """The argument names of a callable; None if it takes any, or they are unknown."""
     try:
         listed = inspect.signature(value).parameters.values()

@@ -6,19 +6,16 @@ placement for one purpose only says so by the class that it takes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
 from paramesh import context
-from paramesh._compat.jax import ClosedJaxpr
-from paramesh.array_types import Array, Raw, Tree
 from paramesh.errors import ContextError
 from paramesh.providers import providers
 from paramesh.sampling.recipe import Recipe, compute_many
-from paramesh.state.frames import AnyState
 from paramesh.state.participants import Participants
 
 
@@ -26,7 +23,7 @@ class ProgramPlacement:
     """How programs take in and give out arrays, and what happens around a run of one."""
 
     #: Part of every compiled program's guard: another placement, another program.
-    key: Hashable = ("stand_alone",)
+    key: Any = ("stand_alone",)
     #: Whether small Parameters may share flat arrays (`parameter/pool.py`).
     pools = True
     #: How many devices there are.
@@ -65,11 +62,11 @@ class ProgramPlacement:
         """The raw inputs of a program, sharded over the devices."""
         return leaves
 
-    def constant(self, scalar: Raw) -> Any:
+    def constant(self, scalar: Any) -> Any:
         """A scalar that programs take at every call, on the devices where they need it."""
         return scalar
 
-    def shape(self, state: AnyState) -> tuple[int, ...]:
+    def shape(self, state: Any) -> tuple[int, ...]:
         """The shape of a state's array after `reshard`."""
         return state.shape
 
@@ -88,7 +85,7 @@ class ProgramPlacement:
         """
         return body
 
-    def rewritten(self, closed: ClosedJaxpr, states: Sequence[Any], written: Sequence[Any]) -> Any:
+    def rewritten(self, closed: Any, states: Sequence[Any], written: Sequence[Any]) -> Any:
         """A traced program, that of `enclose`, as it is to be compiled.
 
         Args:
@@ -174,14 +171,14 @@ class GradientPlacement:
         """What to differentiate by instead of Parameters, and their gradients from those."""
         return params, list
 
-    def gradient_shape(self, param: AnyState, given: tuple[int, ...]) -> tuple[int, ...]:
+    def gradient_shape(self, param: Any, given: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the gradient by a Parameter, for an optimizer that was given one."""
         return param.shape
 
     def check_accumulated(self, params: Sequence[Any]) -> None:
         """Raise if gradients by one of these cannot be accumulated over micro-batches."""
 
-    def lookup(self, table: AnyState, ids: Array, padding: int | None = None) -> Any:
+    def lookup(self, table: Any, ids: Any, padding: int | None = None) -> Any:
         """Rows of a table that lives elsewhere, for raw indices; None for one that lives here.
 
         `padding` is an index that is not a row: any value may be returned for it.
@@ -234,7 +231,7 @@ class OperatorPlacement:
         """The inputs or outputs of a Cell that has strategies for them; `name` is for messages."""
         return values
 
-    def undivided(self, compute: Callable[..., Any], *operands: Tree) -> Any:
+    def undivided(self, compute: Callable[..., Any], *operands: Any) -> Any:
         """The result of an operator that XLA partitions wrongly; `compute` takes raw operands.
 
         Inside of programs `rewritten` handles it.
@@ -252,15 +249,15 @@ class ValuePlacement:
         """How each Parameter is sharded, as far as that is known; None: replicated."""
         return [None] * len(params)
 
-    def known_sharding(self, param: AnyState) -> Any:
+    def known_sharding(self, param: Any) -> Any:
         """The sharding of a Parameter that is known to be sharded; None for others."""
         return None
 
-    def counts(self, param: AnyState) -> dict[str, Any]:
+    def counts(self, param: Any) -> dict[str, Any]:
         """Statistics of a Parameter that lives elsewhere; empty for others."""
         return {}
 
-    def items(self, param: AnyState, block: int) -> Iterator[tuple[Any, Any]]:
+    def items(self, param: Any, block: int) -> Iterator[tuple[Any, Any]]:
         """The rows of a table in blocks, as (ids, rows) in numpy: all, or the trained ones."""
         values = param.asnumpy()
         for first in range(0, len(values), block):

@@ -41,7 +41,7 @@ class Attribute:
 
     __slots__ = ("before", "cell", "name", "where")
 
-    def __init__(self, cell: object, name: str, before: object, where: str) -> None:
+    def __init__(self, cell: Any, name: str, before: Any, where: str) -> None:
         self.cell, self.name, self.before, self.where = cell, name, before, where
 
     @property
@@ -104,12 +104,12 @@ class TraceScope:
             self.parent is not None and self.parent.has_created(thing)
         )
 
-    def attribute(self, cell: object, name: str, before: object) -> None:
+    def attribute(self, cell: Any, name: str, before: Any) -> None:
         """Record a plain attribute of a Cell before it is assigned; `before` may be MISSING."""
         if not self.has_created(cell) and (id(cell), name) not in self._attributes:
             self._attributes[id(cell), name] = Attribute(cell, name, before, user_line())
 
-    def tensor(self, tensor: object, before: object) -> None:
+    def tensor(self, tensor: Any, before: Any) -> None:
         """Record that a Tensor with the concrete value `before` gets a traced one."""
         self._tensors.append((weakref.ref(tensor), before, user_line()))
 
@@ -219,7 +219,7 @@ def created(thing: Hashable) -> None:
         scope.created(thing)
 
 
-def refuse_created(param: object, owner: str, cells: Iterable[Any] = ()) -> None:
+def refuse_created(param: Any, owner: str, cells: Iterable[Any] = ()) -> None:
     """Check that a Parameter in use was not created by the function that is being compiled.
 
     Args:
@@ -244,7 +244,7 @@ def refuse_created(param: object, owner: str, cells: Iterable[Any] = ()) -> None
 # Traced values.
 
 
-def _traced(value: object, depth: int) -> bool:
+def _traced(value: Any, depth: int) -> bool:
     if isinstance(value, jax.core.Tracer):
         return True
     if depth < 0:
@@ -268,7 +268,7 @@ def _purge(value: list[Any] | set[Any] | dict[Any, Any]) -> None:
             del value[key]
 
 
-def _same(a: object, b: object) -> bool:
+def _same(a: Any, b: Any) -> bool:
     if a is b:
         return True
     if type(a) is not type(b):

@@ -14,7 +14,6 @@ from typing import Any, ParamSpec, TypeVar
 import jax
 import jax.core
 
-from paramesh.array_types import Raw
 from paramesh.errors import TraceError
 from paramesh.state import storage, trace_scope
 from paramesh.state.frames import (
@@ -85,7 +84,7 @@ def read(param: AnyState) -> Any:
     return outside(param) if frame is None else frame.get(param)
 
 
-def write(param: AnyState, value: Raw) -> None:
+def write(param: AnyState, value: Any) -> None:
     """Give a Parameter, or all entries of a pool, another value, in the running trace or for good.
 
     Raises:

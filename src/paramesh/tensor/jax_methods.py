@@ -57,7 +57,7 @@ class _Place:
             return self._tensor._wrap(getattr(place, name)(*map(_raw, values), **options))
 
 
-def _raw(value: object) -> Any:
+def _raw(value: Any) -> Any:
     return value._get() if hasattr(value, "_get") else value
 
 
@@ -92,7 +92,7 @@ class JaxMethods:
 
     def block_until_ready(self) -> Self:
         """Wait until the array is computed; returns self."""
-        value: object = self._get()  # type: ignore[attr-defined]
+        value: Any = self._get()  # type: ignore[attr-defined]
         if not isinstance(value, jax.core.Tracer):
             jax.block_until_ready(value)
         return self

@@ -6,7 +6,7 @@ say, and gives it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,52 +14,46 @@ import jax.numpy as jnp
 import jax.scipy.special as special
 
 from paramesh import dtype as _dtype
-from paramesh.array_types import Array, Raw
-from paramesh.dtype import DTypeLike, to_dtype, x64
+from paramesh.dtype import to_dtype, x64
 from paramesh.tensor.promotion import align, broadcasting, cast, floating
 
 
-def _ints(given: Sequence[Any]) -> tuple[int, ...]:
+def _ints(given: Any) -> tuple[int, ...]:
     if len(given) == 1 and not isinstance(given[0], int):
         given = tuple(given[0])
     return tuple(int(n) for n in given)
 
 
-def _expanded(x: Array, *size: int | Sequence[int]) -> Any:
+def _expanded(x: Any, *size: Any) -> Any:
     wanted = _ints(size)
     new = len(wanted) - x.ndim
     return jnp.broadcast_to(x, [x.shape[i - new] if n == -1 else n for i, n in enumerate(wanted)])
 
 
-def _chunks(x: Array, chunks: int, axis: int = 0) -> Any:
+def _chunks(x: Any, chunks: int, axis: int = 0) -> Any:
     size = max(1, -(-x.shape[axis] // chunks))
     return tuple(jnp.split(x, list(range(size, x.shape[axis], size)), axis))
 
 
-def _unbound(x: Array, dim: int = 0) -> Any:
+def _unbound(x: Any, dim: int = 0) -> Any:
     return tuple(jnp.squeeze(part, dim) for part in jnp.split(x, x.shape[dim], dim))
 
 
 def _normed(
-    x: Array,
-    ord: float | str | None = None,
-    dim: int | Sequence[int] | None = None,
-    keepdim: bool = False,
-    *,
-    dtype: DTypeLike | None = None,
+    x: Any, ord: Any = None, dim: Any = None, keepdim: bool = False, *, dtype: Any = None
 ) -> Any:
     value = floating(x) if dtype is None else cast(x, to_dtype(dtype))
     order = 2 if ord in (None, "fro") else ord
     return jnp.linalg.vector_norm(value, axis=dim, keepdims=keepdim, ord=order)
 
 
-def _gathered(x: Array, dim: int, index: Array) -> Any:
+def _gathered(x: Any, dim: int, index: Any) -> Any:
     at = dim % x.ndim
     cut = tuple(slice(None) if i == at else slice(n) for i, n in enumerate(index.shape))
     return jnp.take_along_axis(x[cut], index, at)
 
 
-def _scattered(x: Array, dim: int, index: Array, src: Raw, add: bool = False) -> Any:
+def _scattered(x: Any, dim: int, index: Any, src: Any, add: bool = False) -> Any:
     at = list(jnp.indices(index.shape, sparse=True))
     at[dim % x.ndim] = index
     src = jnp.asarray(src, x.dtype)
@@ -69,29 +63,29 @@ def _scattered(x: Array, dim: int, index: Array, src: Raw, add: bool = False) ->
     return place.add(src) if add else place.set(src)
 
 
-def _indexed(x: Array, dim: int, index: Array) -> tuple[Any, ...]:
+def _indexed(x: Any, dim: int, index: Any) -> tuple[Any, ...]:
     return (slice(None),) * (dim % x.ndim) + (index,)
 
 
-def _masked(x: Array, mask: Array) -> Any:
+def _masked(x: Any, mask: Any) -> Any:
     shape = jnp.broadcast_shapes(x.shape, mask.shape)
     return jnp.broadcast_to(x, shape)[jnp.broadcast_to(mask, shape)]
 
 
-def _mask_scattered(x: Array, mask: Array, source: Array) -> Any:
+def _mask_scattered(x: Any, mask: Any, source: Any) -> Any:
     mask = jnp.broadcast_to(mask, x.shape).reshape(-1)
     order = jnp.cumsum(mask) - 1
     flat = source.reshape(-1)[jnp.clip(order, 0, source.size - 1)]
     return jnp.where(mask, flat.astype(x.dtype), x.reshape(-1)).reshape(x.shape)
 
 
-def _nonzero(x: Array, *, as_tuple: bool = False) -> Any:
+def _nonzero(x: Any, *, as_tuple: bool = False) -> Any:
     found = tuple(cast(part, _dtype.int64) for part in jnp.nonzero(x))
     with x64(_dtype.int64):
         return found if as_tuple else jnp.stack(found, 1)
 
 
-def _divided(x: Array, other: Raw, *, rounding_mode: str | None = None) -> Any:
+def _divided(x: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
     if rounding_mode == "floor":
         return jnp.floor_divide(x, other)
     if rounding_mode == "trunc":
@@ -99,27 +93,27 @@ def _divided(x: Array, other: Raw, *, rounding_mode: str | None = None) -> Any:
     return floating(x) / other
 
 
-def _qr(x: Array, some: bool = True) -> Any:
+def _qr(x: Any, some: bool = True) -> Any:
     return tuple(jnp.linalg.qr(x, "reduced" if some else "complete"))
 
 
-def _new(number: float) -> Callable[..., Any]:
-    def make(x: Array, *size: int | Sequence[int], dtype: DTypeLike | None = None) -> Any:
+def _new(number: Any) -> Callable[..., Any]:
+    def make(x: Any, *size: Any, dtype: Any = None) -> Any:
         kind = to_dtype(x.dtype if dtype is None else dtype).np_dtype
         return jnp.full(_ints(size), number, kind)
 
     return make
 
 
-def _of_one(fn: Callable[..., Array]) -> Any:
+def _of_one(fn: Any) -> Any:
     return lambda x: fn(floating(x))
 
 
-def _of_two(fn: Callable[..., Array]) -> Any:
+def _of_two(fn: Any) -> Any:
     return lambda x, other: fn(*align(x, other))
 
 
-def _type_as(x: Array, other: Raw) -> Any:
+def _type_as(x: Any, other: Any) -> Any:
     return cast(x, to_dtype(other.dtype))
 
 
@@ -252,7 +246,7 @@ class TableMethods:
         """The number of axes."""
         return self._get().ndim
 
-    def type(self, dtype: DTypeLike | None = None) -> Any:
+    def type(self, dtype: Any = None) -> Any:
         """The element type; with `dtype`, a Tensor of it."""
         value = self._get()
         return to_dtype(value.dtype) if dtype is None else self._wrap(cast(value, to_dtype(dtype)))
@@ -273,7 +267,7 @@ class TableMethods:
         """Cast to UInt8."""
         return self._wrap(cast(self._get(), _dtype.uint8))
 
-    def allclose(self, other: Raw, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
+    def allclose(self, other: Any, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
         """Whether all elements are close to those of another Tensor; outside of programs only."""
         value, given = align(self._get(), self._operand(other))
         return bool(jnp.allclose(value, given, rtol, atol))

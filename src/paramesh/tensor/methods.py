@@ -39,7 +39,7 @@ def _axes(axis: Axis) -> int | tuple[int, ...] | None:
 
 
 def _shape(args: tuple[int | Sequence[int] | None, ...]) -> tuple[int, ...]:
-    sizes: Sequence[int] = args[0] if len(args) == 1 and not isinstance(args[0], int) else args
+    sizes: Any = args[0] if len(args) == 1 and not isinstance(args[0], int) else args
     return tuple(int(n) for n in sizes)
 
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh.array_types import Array, ArrayLike, HostArray, Raw
+from paramesh.array_types import Array, ArrayLike, HostArray
 from paramesh.dtype import DType, to_dtype, x64
 from paramesh.state import trace_scope
 from paramesh.tensor.promotion import align, bounds, broadcasting, cast, floating, scalar_kind
@@ -26,7 +26,7 @@ IndexPart: TypeAlias = (
 Index: TypeAlias = "IndexPart | tuple[IndexPart, ...]"
 
 
-def binary(name: str, fn: Callable[[Any, Any], Any], a: Raw, b: Raw) -> Any:
+def binary(name: str, fn: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
     """`fn` over two raw operands that meet by MindSpore's type promotion."""
     try:
         a, b = align(a, b)
@@ -36,7 +36,7 @@ def binary(name: str, fn: Callable[[Any, Any], Any], a: Raw, b: Raw) -> Any:
         return fn(a, b)
 
 
-def true_divide(a: Raw, b: Raw) -> Any:
+def true_divide(a: Any, b: Any) -> Any:
     """Division; integers are divided as Float32."""
     a, b = align(a, b)
     a = a if scalar_kind(a) else floating(a)
@@ -368,13 +368,13 @@ def _check_range(part: Any, shape: tuple[int, ...], axis: int) -> None:
             raise IndexError(f"Index {wrong} is out of range: axis {axis} has {shape[axis]}.")
 
 
-def _subtract(a: Raw, b: Raw) -> Any:
+def _subtract(a: Any, b: Any) -> Any:
     if a.dtype == np.bool_ if hasattr(a, "dtype") else isinstance(a, bool):
         return jnp.logical_xor(a, b)  # MindSpore keeps Bool; jnp refuses to subtract bools
     return jnp.subtract(a, b)
 
 
-def matmul(a: Raw, b: Raw) -> Any:
+def matmul(a: Any, b: Any) -> Any:
     """Matrix product of raw values; both sides must have one element type, as in MindSpore.
 
     Raises:

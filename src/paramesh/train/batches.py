@@ -19,7 +19,6 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
-from paramesh.array_types import Tree
 from paramesh.tensor.base import Tensor
 
 
@@ -154,7 +153,7 @@ def count(dataset: Dataset) -> int | None:
         return None
 
 
-def as_inputs(batch: Tree) -> tuple[Any, ...]:
+def as_inputs(batch: Any) -> tuple[Any, ...]:
     """A batch as the arguments of a Cell."""
     if isinstance(batch, Mapping):
         return tuple(map(_tensor, batch.values()))
@@ -163,7 +162,7 @@ def as_inputs(batch: Tree) -> tuple[Any, ...]:
     return (_tensor(batch),)
 
 
-def _tensor(value: object) -> Any:
+def _tensor(value: Any) -> Any:
     if isinstance(value, Tensor) or value is None:
         return value
     if isinstance(value, tuple | list) and any(

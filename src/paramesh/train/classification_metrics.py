@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from paramesh.array_types import HostArray
-from paramesh.train.metrics import Metric, MetricInput
+from paramesh.train.metrics import Metric
 
 _EPS = sys.float_info.min
 _TYPES = ("classification", "multilabel")
@@ -47,7 +46,7 @@ class _Counts(Metric):
         self._right: Any = 0
         self._batches = 0
 
-    def update(self, *inputs: MetricInput) -> None:
+    def update(self, *inputs: Any) -> None:
         """Count one batch of (outputs, label).
 
         Raises:
@@ -86,7 +85,7 @@ class _Counts(Metric):
             self._right = self._right + right.sum(1)
         self._batches += 1
 
-    def _result(self, below: HostArray, average: bool) -> Any:
+    def _result(self, below: Any, average: bool) -> Any:
         if not self._batches:
             raise RuntimeError(f"{type(self).__name__}: eval() before any update(): no batch yet.")
         found = self._hits / (below + _EPS)
@@ -184,7 +183,7 @@ class ConfusionMatrix(Metric):
         self._matrix = np.zeros((self.num_classes, self.num_classes))
         self._batches = 0
 
-    def update(self, *inputs: MetricInput) -> None:
+    def update(self, *inputs: Any) -> None:
         """Count one batch of (outputs, label).
 
         Raises:
@@ -244,7 +243,7 @@ class Perplexity(Metric):
         """Forget all batches."""
         self._sum, self._count = 0.0, 0
 
-    def update(self, *inputs: MetricInput) -> None:
+    def update(self, *inputs: Any) -> None:
         """Count one batch of (probabilities (N, C), labels (N,)), or of lists of both.
 
         Raises:
@@ -309,7 +308,7 @@ class BleuScore(Metric):
             for i in range(len(words) - n + 1)
         )
 
-    def update(self, *inputs: MetricInput) -> None:
+    def update(self, *inputs: Any) -> None:
         """Count one batch of (texts, lists of references), each text a list of words.
 
         Raises:
@@ -367,7 +366,7 @@ class Dice(Metric):
         """Forget all batches."""
         self._sum, self._count = 0.0, 0
 
-    def update(self, *inputs: MetricInput) -> None:
+    def update(self, *inputs: Any) -> None:
         """Count one batch of (outputs, label), of one shape.
 
         Raises:
@@ -421,7 +420,7 @@ class CosineSimilarity(Metric):
         """Forget the rows."""
         self._rows: Any = None
 
-    def update(self, *inputs: MetricInput) -> None:
+    def update(self, *inputs: Any) -> None:
         """Take rows (n, d), instead of those before."""
         (self._rows,) = _arrays(self, inputs, 1, "rows")
 
@@ -463,7 +462,7 @@ class ROC(Metric):
         self._scores: list[Any] = []
         self._labels: list[Any] = []
 
-    def update(self, *inputs: MetricInput) -> None:
+    def update(self, *inputs: Any) -> None:
         """Count one batch of (scores (N,) or (N, C), labels (N,)).
 
         Raises:
@@ -475,7 +474,7 @@ class ROC(Metric):
         self._scores.append(scores)
         self._labels.append(labels.reshape(-1))
 
-    def _curve(self, scores: HostArray, positive: HostArray) -> tuple[Any, Any, Any]:
+    def _curve(self, scores: Any, positive: Any) -> tuple[Any, Any, Any]:
         order = np.argsort(-scores, kind="stable")
         scores, positive = scores[order], positive[order]
         ends = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
@@ -503,7 +502,7 @@ class ROC(Metric):
         return tuple(list(part) for part in zip(*curves, strict=True))  # type: ignore[return-value]
 
 
-def auc(x: MetricInput, y: MetricInput, reorder: bool = False) -> float:
+def auc(x: Any, y: Any, reorder: bool = False) -> float:
     """The area under a curve, by trapezia.
 
     Args:

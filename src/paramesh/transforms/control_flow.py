@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh.array_types import Array, Raw, Tree
+from paramesh.array_types import Tree
 from paramesh.dtype import bool_, int32
 from paramesh.errors import TraceError
 from paramesh.state import tracing
@@ -93,7 +93,7 @@ def switch(index: TensorInput, branches: Sequence[Callable[..., Any]], *operands
 
 
 def _choose(
-    what: str, index: Raw, branches: tuple[Callable[..., Any], ...], operands: tuple[Any, ...]
+    what: str, index: Any, branches: tuple[Callable[..., Any], ...], operands: tuple[Any, ...]
 ) -> Any:
     given, nest = unpack(operands, "Tensor")
     if runs_eagerly([index]):
@@ -174,7 +174,7 @@ def while_loop(
             )
         states, start = _start("while_loop: the body", body, shapes[1])
 
-        def go_on(carry: Tree) -> Any:
+        def go_on(carry: Any) -> Any:
             arrays, values = carry
             overlay = dict(zip(states, values, strict=True))
             found, _, _ = Body(cond_fun, args_of(arrays), {}, overlay, "raw").hand_out()
@@ -185,7 +185,7 @@ def while_loop(
                 )
             return cast(jnp.asarray(single("while_loop", "the condition", found[0])), bool_)
 
-        def turn(carry: Tree) -> Any:
+        def turn(carry: Any) -> Any:
             arrays, values = carry
             overlay = dict(zip(states, values, strict=True))
             return Body(body_fun, args_of(arrays), {}, overlay, "Tensor").hand_out(states)[:2]
@@ -241,7 +241,7 @@ def fori_loop(
         check_carry("fori_loop", "body_fun", nest, given, body.nest, shapes[0])
         states, start = _start("fori_loop: the body", body, shapes[1])
 
-        def turn(i: Array, carry: Tree) -> Any:
+        def turn(i: Any, carry: Any) -> Any:
             arrays, values = carry
             overlay = dict(zip(states, values, strict=True))
             args = args_of([cast(i, int32), *arrays])
@@ -288,7 +288,7 @@ def scan(
     rows, of_rows = unpack((xs,))
     count = length_of(rows, length)
 
-    def call(carry: Tree, x: Tree) -> Any:
+    def call(carry: Any, x: Any) -> Any:
         out = fn(carry, x)
         if not isinstance(out, tuple) or len(out) != 2:
             raise TypeError(
@@ -314,7 +314,7 @@ def scan(
     def compute() -> Any:
         bodies: list[tuple[Body, Any, Any]] = []
 
-        def turn_of(arrays: list[Any], at: list[Any], overlay: Tree, states: Tree = None) -> Any:
+        def turn_of(arrays: list[Any], at: list[Any], overlay: Any, states: Any = None) -> Any:
             args = (nest.build(arrays), of_rows.build(at)[0])
             body = Body(call, args, {}, overlay, name=name_of(fn))
             (carry, carry_nest), (ys, y_nest) = body.nest.place(body.arrays)
@@ -331,7 +331,7 @@ def scan(
         check_carry("scan", "fn", nest, given, carry_nest, shapes)
         states, start = _start("scan: the function", body, of_states)
 
-        def turn(carry: Tree, at: list[Any]) -> Any:
+        def turn(carry: Any, at: list[Any]) -> Any:
             arrays, values = carry
             overlay = dict(zip(states, values, strict=True))
             arrays, values, ys = turn_of(arrays, at, overlay, states)
@@ -347,7 +347,7 @@ def scan(
     return nest.build(arrays), ys
 
 
-def _start(what: str, body: Body, shapes: Tree) -> tuple[list[Any], list[Any]]:
+def _start(what: str, body: Body, shapes: Any) -> tuple[list[Any], list[Any]]:
     """(what a body writes, the values of that before the first turn)."""
     values = {state: tracing.read(state) for state in body.written}
     check_states(what, body.written, shapes, values)

@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 
-from paramesh.array_types import Tree
 from paramesh.errors import DuplicateNameError, TraceError
 from paramesh.parameter import Parameter, Pool
 from paramesh.state import tracing
@@ -78,7 +77,7 @@ def functional_call(
     return out, {p.name: wrap(frame.get(p)) for p in written}
 
 
-def remat(fn: Callable[..., Any], **options: object) -> Callable[..., Any]:
+def remat(fn: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """`jax.checkpoint` (rematerialisation) of a Cell or function that may write Parameters.
 
     Args:
@@ -88,7 +87,7 @@ def remat(fn: Callable[..., Any], **options: object) -> Callable[..., Any]:
     return lifted(lambda pure: jax.checkpoint(pure, **options), fn)
 
 
-def vmap(fn: Callable[..., Any], in_axes: Tree = 0, out_axes: Tree = 0) -> Callable[..., Any]:
+def vmap(fn: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
     """`jax.vmap` of a Cell or function that reads Parameters (shared by the whole batch).
 
     Raises:

@@ -34,7 +34,7 @@ class Lowered:
         self,
         name: str,
         parse: Callable[..., Any],
-        key: Hashable,
+        key: Any,
         executable: Executable,
         leaves: list[ArrayLike],
     ) -> None:

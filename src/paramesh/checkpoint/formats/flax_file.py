@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from paramesh.array_types import Tree
 from paramesh.checkpoint.formats.interface import Entry
 from paramesh.checkpoint.formats.loose_arrays import LooseSource
 from paramesh.checkpoint.formats.msgpack_tree import Binary, MsgpackReader
@@ -57,7 +56,7 @@ class FlaxSource(LooseSource):
             self.close()
             raise
 
-    def _leaf(self, name: str, value: object) -> bool:
+    def _leaf(self, name: str, value: Any) -> bool:
         if isinstance(value, _Chunks):
             parts = [self._array(each) for each in value.parts]
             kinds = {kind for kind, _, _ in parts}
@@ -75,7 +74,7 @@ class FlaxSource(LooseSource):
         self._add_array(name, kind, shape, at)
         return True
 
-    def _array(self, value: object) -> tuple[DType, tuple[int, ...], int]:
+    def _array(self, value: Any) -> tuple[DType, tuple[int, ...], int]:
         """Element type, shape and first byte of an extension."""
         if not isinstance(value, Binary) or value.code not in (_ARRAY, _NUMBER):
             raise ValueError("a chunk is no array")
@@ -92,7 +91,7 @@ class FlaxSource(LooseSource):
         return kind, tuple(shape), data.at
 
 
-def _dtype(name: str) -> DType:
+def _dtype(name: Any) -> DType:
     try:
         return storage_dtype(np.dtype(name))
     except TypeError as error:
@@ -106,7 +105,7 @@ class _Chunks:
         self.shape, self.parts = shape, parts
 
 
-def _joined(tree: Tree) -> Any:
+def _joined(tree: Any) -> Any:
     """The tree with `_Chunks` in the place of arrays that were cut."""
     if not isinstance(tree, dict):
         return [_joined(each) for each in tree] if isinstance(tree, list) else tree
@@ -118,7 +117,7 @@ def _joined(tree: Tree) -> Any:
     return _Chunks(tuple(shape), parts)
 
 
-def _in_order(value: object) -> list[Any]:
+def _in_order(value: Any) -> list[Any]:
     """A list, which flax writes as a map of its indices."""
     if isinstance(value, dict):
         return [value[key] for key in sorted(value, key=int)]

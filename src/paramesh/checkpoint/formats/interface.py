@@ -398,7 +398,7 @@ class Sink(abc.ABC):
         self._write(entry, raw_bytes(array))
         self._done += 1
 
-    def _check(self, name: str, *given: object) -> Entry:
+    def _check(self, name: str, *given: Any) -> Entry:
         """The next entry, which must have this name and, if given, numpy dtype and shape."""
         if self._done == len(self._expected):
             raise ValueError(f"'{self.path}': all entries are written; '{name}' is not among them.")

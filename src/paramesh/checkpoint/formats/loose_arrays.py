@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from paramesh.array_types import Tree
 from paramesh.checkpoint.formats.interface import Appended, Array, Entry, MappedSource, frozen
 from paramesh.dtype import DType
 
@@ -80,7 +79,7 @@ class LooseSource(MappedSource):
         found = rows[start - first * below : stop - first * below]
         return frozen(found.copy() if np.may_share_memory(found, array) else found)
 
-    def _gathered(self, entry: Entry, box: Sequence[tuple[int, int]]) -> Array:
+    def _gathered(self, entry: Entry, box: Any) -> Array:
         if entry.name not in self._views:
             return super()._gathered(entry, box)
         index = tuple(slice(start, stop) for start, stop in box)
@@ -90,7 +89,7 @@ class LooseSource(MappedSource):
         """These files have no checksums that are compared."""
         return False
 
-    def _take_tree(self, tree: Tree, leaf: Callable[[str, Any], bool]) -> None:
+    def _take_tree(self, tree: Any, leaf: Callable[[str, Any], bool]) -> None:
         """The arrays and numbers of nested dicts and lists, by their keys joined by dots.
 
         Args:
@@ -124,7 +123,7 @@ def _row_major(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
     return True
 
 
-def _leaves(tree: Tree, too_deep: Callable[[], Exception]) -> Iterable[tuple[str, Any]]:
+def _leaves(tree: Any, too_deep: Callable[[], Exception]) -> Iterable[tuple[str, Any]]:
     """(keys joined by dots, leaf) of nested containers."""
     waiting: list[tuple[str, Any, int]] = [("", tree, 0)]
     looked_at = 0

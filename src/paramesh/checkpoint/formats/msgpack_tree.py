@@ -7,7 +7,6 @@ Source: the specification of MessagePack (https://github.com/msgpack/msgpack/blo
 
 from __future__ import annotations
 
-import mmap
 import struct
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +50,7 @@ class MsgpackReader:
         at: how far it is.
     """
 
-    def __init__(self, data: memoryview | mmap.mmap, at: int = 0, end: int | None = None) -> None:
+    def __init__(self, data: Any, at: int = 0, end: int | None = None) -> None:
         self._data, self.at = data, at
         self._end = len(data) if end is None else end
 

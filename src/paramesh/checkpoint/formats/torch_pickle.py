@@ -103,28 +103,21 @@ class Stored:
     dtype: DType
 
 
-def _array(storage: object, offset: object, shape: Any, strides: Any, *_: object) -> Stored:
+def _array(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Stored:
     if not isinstance(storage, Storage) or storage.dtype is None:
         raise RefusedError("an array without a storage")
     return _checked(storage, offset, shape, strides, storage.dtype)
 
 
 def _array_of_bytes(
-    storage: object,
-    offset: object,
-    shape: Any,
-    strides: Any,
-    _: object,
-    __: object,
-    dtype: object,
-    *___: object,
+    storage: Any, offset: Any, shape: Any, strides: Any, _: Any, __: Any, dtype: Any, *___: Any
 ) -> Stored:
     if not isinstance(storage, Storage) or not isinstance(dtype, DType):
         raise RefusedError("an array without a storage or an element type")
     return _checked(storage, offset, shape, strides, dtype)
 
 
-def _checked(storage: Storage, offset: object, shape: Any, strides: Any, dtype: DType) -> Stored:
+def _checked(storage: Storage, offset: Any, shape: Any, strides: Any, dtype: DType) -> Stored:
     """An array whose elements all lie in its storage."""
     numbers = (offset, *shape, *strides) if _tuples(shape, strides) else (None,)
     if not all(type(n) is int and n >= 0 for n in numbers) or len(shape) != len(strides):
@@ -138,19 +131,19 @@ def _checked(storage: Storage, offset: object, shape: Any, strides: Any, dtype: 
     return Stored(storage, storage.offset + offset, tuple(shape), tuple(strides), dtype)
 
 
-def _tuples(*values: object) -> bool:
+def _tuples(*values: Any) -> bool:
     return all(isinstance(value, tuple) for value in values)
 
 
-def _parameter(data: object, *_: object) -> Any:
+def _parameter(data: Any, *_: Any) -> Any:
     return data
 
 
-def _size(*sizes: object) -> Any:
+def _size(*sizes: Any) -> Any:
     return sizes[0] if len(sizes) == 1 else tuple(sizes)
 
 
-def _nothing(*_: object) -> None:
+def _nothing(*_: Any) -> None:
     return None
 
 
@@ -190,7 +183,7 @@ class InertUnpickler(pickle.Unpickler):
                 f"it names {module}.{name}, which would have to be run: it holds more than arrays"
             ) from None
 
-    def persistent_load(self, pid: object) -> Storage:
+    def persistent_load(self, pid: Any) -> Storage:
         """A storage, which lies outside of the pickle.
 
         Raises:

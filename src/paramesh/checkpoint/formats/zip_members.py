@@ -6,6 +6,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 _HEADER = 30
 
@@ -30,7 +31,7 @@ class MemberPlace:
 
 
 def members_of(
-    path: Path, data: memoryview, nbytes: int, damage: Callable[[str], Exception]
+    path: Path, data: Any, nbytes: int, damage: Callable[[str], Exception]
 ) -> dict[str, MemberPlace]:
     """The members by their names.
 

@@ -25,7 +25,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from paramesh.array_types import Array, HostArray
 from paramesh.checkpoint.formats import safetensors_file
 from paramesh.checkpoint.formats.boxes import Box, box_of, full_box, sizes
 from paramesh.checkpoint.formats.interface import Entry
@@ -121,7 +120,7 @@ def _located(tensor: Tensor) -> tuple[Any, int | None]:
     return tensor._get(), None
 
 
-def _slices(entry: Entry, array: Array | HostArray) -> list[_Planned]:
+def _slices(entry: Entry, array: Any) -> list[_Planned]:
     if not isinstance(array, jax.Array) or array.is_fully_replicated:
         return [_one_slice(entry, array)]
     if array.is_fully_addressable and jax.process_count() > 1:
@@ -136,7 +135,7 @@ def _slices(entry: Entry, array: Array | HostArray) -> list[_Planned]:
     ]
 
 
-def _one_slice(entry: Entry, array: Array | HostArray) -> _Planned:
+def _one_slice(entry: Entry, array: Any) -> _Planned:
     """A single slice with the full array, which process 0 writes."""
     mine = jax.process_index() == 0
     part = Entry.of(f"{entry.name}/0", entry.dtype, entry.shape)
@@ -153,7 +152,7 @@ def _one_slice(entry: Entry, array: Array | HostArray) -> _Planned:
     )
 
 
-def _flat_slices(entry: Entry, array: Array | HostArray, first: int) -> list[_Planned]:
+def _flat_slices(entry: Entry, array: Any, first: int) -> list[_Planned]:
     """The slices of an entry of sharded optimizer state that begins at `first` in the array."""
     found: list[_Planned] = []
     here = {shard.device: shard.data for shard in array.addressable_shards}
@@ -193,7 +192,7 @@ def _planned(
     )
 
 
-def _rank(device: jax.Device) -> tuple[int, int]:
+def _rank(device: Any) -> tuple[int, int]:
     return device.process_index, device.id
 
 
@@ -227,7 +226,7 @@ def _constant(array: np.ndarray[Any, Any]) -> Callable[[], np.ndarray[Any, Any]]
     return lambda: array
 
 
-def _on_cpu(array: Array | HostArray) -> bool:
+def _on_cpu(array: Any) -> bool:
     return isinstance(array, jax.Array) and all(
         d.platform == "cpu" for d in array.sharding.device_set
     )
