@@ -14,10 +14,12 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-__all__ = ["Array", "ArrayLike", "HostArray", "Shape", "Tree"]
+__all__ = ["Array", "ArrayLike", "HostArray", "Json", "Shape", "Tree"]
 
 Array = jax.Array
 HostArray: TypeAlias = np.ndarray[Any, Any]
 Shape: TypeAlias = tuple[int, ...]
 #: Its containers are the user's, so nothing about it can be checked.
 Tree: TypeAlias = Any
+#: What a JSON text held: whoever reads it checks each part of it.
+Json: TypeAlias = Any

@@ -117,7 +117,7 @@ def program_key() -> tuple[Any, ...]:
     return _program_key
 
 
-def _check_setting(name: str, value: Any) -> Any:
+def _check_setting(name: str, value: object) -> Any:
     call = "set_context"
     if name == "mode":
         if isinstance(value, bool) or value not in (GRAPH_MODE, PYNATIVE_MODE):
@@ -342,7 +342,7 @@ def _without_alias(call: str, settings: dict[str, Any]) -> dict[str, Any]:
     return rest | {"comm_fusion": {"allreduce": {"mode": "index", "config": positions}}}
 
 
-def _check_parallel(call: str, name: str, value: Any) -> Any:
+def _check_parallel(call: str, name: str, value: object) -> Any:
     if name == "parallel_mode":
         return setting_checks.one_of(call, name, value, _PARALLEL_MODES)
     if name == "device_num":
@@ -445,7 +445,7 @@ def _from_outside(call: str, wanted: dict[str, Any], made: set[str]) -> dict[str
     return {name: value for name, value in fallbacks.items() if name not in made} | said
 
 
-def _check_ps_setting(call: str, name: str, value: Any) -> Any:
+def _check_ps_setting(call: str, name: str, value: object) -> Any:
     ranges = {
         "server_num": (0, 256),
         "worker_num": (1, 4096),

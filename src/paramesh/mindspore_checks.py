@@ -49,7 +49,7 @@ def _who(name: str | None, prim: str | None) -> str:
 
 def check(
     arg_name: str | None,
-    arg_value: Any,
+    arg_value: object,
     value_name: str,
     value: Any,
     rel: int = EQ,
@@ -103,7 +103,13 @@ def check_is_number(
 
 
 def _check_range(
-    arg_value: Any, lower: Any, upper: Any, rel: int, kind: type, name: Any, prim: Any
+    arg_value: object,
+    lower: Any,
+    upper: Any,
+    rel: int,
+    kind: type,
+    name: str | None,
+    prim: str | None,
 ) -> Any:
     check_number(arg_value, arg_value, EQ, kind, name, prim)
     shown, with_lower, with_upper = _RANGES[rel]
@@ -118,7 +124,7 @@ def _check_range(
 
 
 def check_int_range(
-    arg_value: Any, lower_limit: int, upper_limit: int, rel: int, arg_name: str | None = None,
+    arg_value: object, lower_limit: int, upper_limit: int, rel: int, arg_name: str | None = None,
     prim_name: str | None = None,
 ) -> int:  # fmt: skip
     """The value, if it is an int in a range; `rel` says which ends belong to it."""
@@ -126,7 +132,8 @@ def check_int_range(
 
 
 def check_float_range(
-    arg_value: Any, lower_limit: float, upper_limit: float, rel: int, arg_name: str | None = None,
+    arg_value: object, lower_limit: float, upper_limit: float, rel: int,
+    arg_name: str | None = None,
     prim_name: str | None = None,
 ) -> float:  # fmt: skip
     """The value, if it is a number in a range; `rel` says which ends belong to it."""
@@ -134,7 +141,9 @@ def check_float_range(
 
 
 def _against(rel: int, value: float, kind: type, doc: str) -> Callable[..., Any]:
-    def checked(arg_value: Any, arg_name: str | None = None, prim_name: str | None = None) -> Any:
+    def checked(
+        arg_value: object, arg_name: str | None = None, prim_name: str | None = None
+    ) -> Any:
         return check_number(arg_value, value, rel, kind, arg_name, prim_name)
 
     checked.__doc__ = doc
@@ -150,14 +159,18 @@ check_non_negative_float = _against(GE, 0.0, float, "The value, if it is a numbe
 
 
 def check_int(
-    arg_value: Any, value: int, rel: int, arg_name: str | None = None, prim_name: str | None = None
+    arg_value: object,
+    value: int,
+    rel: int,
+    arg_name: str | None = None,
+    prim_name: str | None = None,
 ) -> int:
     """The value, if it is an int so related to another one."""
     return check_number(arg_value, value, rel, int, arg_name, prim_name)
 
 
 def check_float(
-    arg_value: Any,
+    arg_value: object,
     value: float,
     rel: int,
     arg_name: str | None = None,
@@ -167,19 +180,23 @@ def check_float(
     return check_number(arg_value, value, rel, float, arg_name, prim_name)
 
 
-def check_is_int(arg_value: Any, arg_name: str | None = None, prim_name: str | None = None) -> int:
+def check_is_int(
+    arg_value: object, arg_name: str | None = None, prim_name: str | None = None
+) -> int:
     """The value, if it is an int."""
     return check_is_number(arg_value, int, arg_name, prim_name)
 
 
 def check_is_float(
-    arg_value: Any, arg_name: str | None = None, prim_name: str | None = None
+    arg_value: object, arg_name: str | None = None, prim_name: str | None = None
 ) -> float:
     """The value, if it is a finite float."""
     return check_is_number(arg_value, float, arg_name, prim_name)
 
 
-def check_bool(arg_value: Any, arg_name: str | None = None, prim_name: str | None = None) -> bool:
+def check_bool(
+    arg_value: object, arg_name: str | None = None, prim_name: str | None = None
+) -> bool:
     """The value, if it is a bool."""
     if not isinstance(arg_value, bool):
         raise TypeError(
@@ -189,7 +206,7 @@ def check_bool(arg_value: Any, arg_name: str | None = None, prim_name: str | Non
 
 
 def check_string(
-    arg_value: Any, valid_values: Iterable[str], arg_name: str | None = None,
+    arg_value: object, valid_values: Iterable[str], arg_name: str | None = None,
     prim_name: str | None = None,
 ) -> str:  # fmt: skip
     """The value, if it is one of these texts."""
@@ -207,7 +224,7 @@ def _types(valid: Any) -> tuple[type, ...]:
 
 
 def check_value_type(
-    arg_name: str, arg_value: Any, valid_types: Any, prim_name: str | None = None
+    arg_name: str, arg_value: object, valid_types: Any, prim_name: str | None = None
 ) -> Any:
     """The value, if it is of one of these types; a bool is an int only where bool is among them."""
     kinds = _types(valid_types)

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from paramesh import context, ops
+from paramesh.array_types import Tree
 from paramesh.nn.cell import Cell
 from paramesh.nn.losses import LossBase
 from paramesh.parameter import Parameter
@@ -93,12 +94,12 @@ class _Executor:
 _pynative_executor = _Executor()
 
 
-def _handle_loss(loss: Any) -> float:
+def _handle_loss(loss: Tree) -> float:
     """The loss among what a training Cell returned, as a number."""
     return float(np.mean(np.asarray(first_loss(loss)), dtype=np.float64))
 
 
-def _update_param(param: Parameter, new_param: Any, strict_load: bool = False) -> None:
+def _update_param(param: Parameter, new_param: Tree, strict_load: bool = False) -> None:
     """Give a Parameter the value of another one, by the rules of `set_data`.
 
     Raises:
@@ -145,7 +146,7 @@ class _VirtualDatasetCell(Cell):
         super().__init__(auto_prefix=False)
         self._backbone = backbone
 
-    def construct(self, *inputs: Any) -> Any:
+    def construct(self, *inputs: Tree) -> Any:
         """What the network gives."""
         return self._backbone(*inputs)
 
@@ -157,7 +158,7 @@ gradient_clear_op = ops.MultitypeFuncGraph("gradient_clear_op")
 
 
 @gradient_accumulation_op.register("Number", "Tensor", "Tensor")
-def _accumulate(accumulation_step: Any, cumulative_grad: Parameter, grad: Any) -> Any:
+def _accumulate(accumulation_step: Any, cumulative_grad: Parameter, grad: Tree) -> Any:
     """Add a part of a gradient to a Parameter."""
     return ops.assign_add(cumulative_grad, grad / accumulation_step)
 
@@ -190,7 +191,7 @@ class GradientAccumulation(Cell):
         )
         self._accumulation_step = Parameter(Tensor(0), name="accumulation_step")
 
-    def construct(self, loss: Any, grads: Any) -> Any:
+    def construct(self, loss: Tree, grads: Tree) -> Any:
         """The loss, as it came."""
         step = ops.assign_add(self._accumulation_step, 1)
         for total, grad in zip(self._grad_accumulation, grads, strict=True):

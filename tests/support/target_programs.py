@@ -99,7 +99,7 @@ def compiled_for(fn: Callable[..., Any], args: Any, mode: str, on: TargetDevices
 
 def _state(place: Any, state: Any, on: TargetDevices) -> Any:
     if isinstance(place, DataParallel):
-        return place._cut if _differs(state) else place._everywhere
+        return place._sharded if _differs(state) else place._everywhere
     if isinstance(place, SemiAuto):
         return place.sharding_of(state)
     return SingleDeviceSharding(on.devices[0])
@@ -107,7 +107,7 @@ def _state(place: Any, state: Any, on: TargetDevices) -> Any:
 
 def _input(place: Any, ndim: int, on: TargetDevices) -> Any:
     if isinstance(place, DataParallel):
-        return place._cut if ndim else place._everywhere
+        return place._sharded if ndim else place._everywhere
     if isinstance(place, SemiAuto):
         spec = PartitionSpec(place.mesh.axis_names) if ndim else PartitionSpec()
         return NamedSharding(place.mesh, spec)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from paramesh.array_types import HostArray
 from paramesh.checkpoint.formats.interface import Entry, Source
 from paramesh.checkpoint.formats.statistics import CHUNK, chunks
 
@@ -162,7 +163,7 @@ def _values(
     return ValueDifference(entry.name, count, entry.size, largest, relative, index, *shown)
 
 
-def _apart(first: Any, second: Any) -> tuple[Any, Any]:
+def _apart(first: HostArray, second: HostArray) -> tuple[Any, Any]:
     """Absolute differences, and absolute values of `second`, in float64."""
     mine, other = _wide(first), _wide(second)
     size = np.abs(other)
@@ -179,5 +180,5 @@ def _apart(first: Any, second: Any) -> tuple[Any, Any]:
     return apart, size
 
 
-def _wide(part: Any) -> Any:
+def _wide(part: HostArray) -> Any:
     return part.astype(np.complex128 if part.dtype.kind == "c" else np.float64)

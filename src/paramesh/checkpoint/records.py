@@ -108,7 +108,7 @@ def _current_value(tensor: Tensor) -> Any:
     return tensor._get() if view is None else view
 
 
-def _on_host(value: Any) -> bool:
+def _on_host(value: object) -> bool:
     return not isinstance(value, jax.Array) or all(
         device.platform == "cpu" for device in value.sharding.device_set
     )
@@ -120,7 +120,7 @@ def _pooled(tensor: Tensor) -> np.ndarray[Any, Any] | None:
     return None if slot is None else slot.pool.view(slot.at)
 
 
-def records_of(save_obj: Any, choice: Choice | None, everywhere: bool = False) -> Records:
+def records_of(save_obj: object, choice: Choice | None, everywhere: bool = False) -> Records:
     """The Tensors of a Cell, a {name: Tensor} or a [{"name": …, "data": …}].
 
     Args:
@@ -140,7 +140,7 @@ def records_of(save_obj: Any, choice: Choice | None, everywhere: bool = False) -
     return Records(tensors, dict(texts))
 
 
-def _entries(save_obj: Any) -> Iterable[tuple[str, Any]]:
+def _entries(save_obj: object) -> Iterable[tuple[str, Any]]:
     if isinstance(save_obj, Cell):
         return save_obj.parameters_dict().items()
     if isinstance(save_obj, Mapping):
@@ -172,13 +172,13 @@ def _unique(listed: list[Any]) -> list[tuple[str, Any]]:
     return list(found.items())
 
 
-def _name(name: Any) -> str:
+def _name(name: object) -> str:
     if not isinstance(name, str) or not name:
         raise TypeError(f"save_checkpoint: a name must be a non-empty str, got {name!r}.")
     return name
 
 
-def _tensor(name: str, data: Any, everywhere: bool) -> Tensor:
+def _tensor(name: str, data: object, everywhere: bool) -> Tensor:
     if everywhere and isinstance(data, Parameter) and data.layerwise_parallel:
         values = all_devices_values(data)
         return data if values is None else values
@@ -200,7 +200,7 @@ def host(tensor: Tensor) -> np.ndarray[Any, Any]:
     return _on_the_host(tensor._get()) if view is None else view
 
 
-def _on_the_host(value: Any) -> np.ndarray[Any, Any]:
+def _on_the_host(value: object) -> np.ndarray[Any, Any]:
     if isinstance(value, jax.Array) and value.size:
         try:  # the quickest, which many small arrays need
             return np.frombuffer(cast(Any, value), value.dtype).reshape(value.shape)
@@ -215,7 +215,7 @@ def _on_the_host(value: Any) -> np.ndarray[Any, Any]:
     return np.asarray(value)
 
 
-def append(records: Records, append_dict: Any) -> None:
+def append(records: Records, append_dict: object) -> None:
     """Put the entries of `append_dict` into `records`.
 
     Raises:

@@ -22,7 +22,7 @@ from paramesh.errors import ContextError
 
 
 def save_checkpoint(
-    save_obj: Any,
+    save_obj: object,
     ckpt_file_name: str | os.PathLike[str],
     integrated_save: bool = True,
     async_save: bool | str = False,
@@ -134,7 +134,7 @@ def _check_addressable(records: Records) -> None:
 
 def _save_sharded(
     path: Path,
-    save_obj: Any,
+    save_obj: object,
     choice: Choice | None,
     append_dict: dict[str, Any] | None,
     in_background: bool,

@@ -13,6 +13,7 @@ import numpy as np
 from rich.console import Console
 
 from paramesh import nn, optim
+from paramesh.array_types import HostArray
 from paramesh.checkpoint import load_checkpoint, load_param_into_net, save_checkpoint
 from paramesh.cli import show
 from paramesh.cli.device_picture import draw_devices, held_text
@@ -69,7 +70,7 @@ class Batches:
     wait for another epoch, so that all batches have one shape.
     """
 
-    def __init__(self, images: Any, labels: Any, seed: int) -> None:
+    def __init__(self, images: HostArray, labels: HostArray, seed: int) -> None:
         self._images, self._labels = images, labels
         self._random = np.random.default_rng((seed, 1))
         self._size = min(_BATCH, len(labels))
@@ -242,7 +243,7 @@ def train(
     return curve.losses, model.train_network
 
 
-def predict(net: LeNet5, images: Any) -> Any:
+def predict(net: LeNet5, images: HostArray) -> Any:
     """The digit that the network reads in each image (n, 1, 32, 32): (n,) ints."""
     parts = [images[at : at + _AT_ONCE] for at in range(0, len(images), _AT_ONCE)]
     missing = -len(parts[-1]) % placement.current().count  # devices share a batch evenly
@@ -251,7 +252,7 @@ def predict(net: LeNet5, images: Any) -> Any:
     return np.concatenate(read)[: len(images)]
 
 
-def _accuracy(predictions: Any, digits: Digits) -> float:
+def _accuracy(predictions: HostArray, digits: Digits) -> float:
     return float((predictions == digits.test_labels).mean())
 
 

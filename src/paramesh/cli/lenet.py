@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from paramesh import nn
+from paramesh.tensor.argument_types import TensorLike
 
 
 class LeNet5(nn.Cell):
@@ -28,7 +29,7 @@ class LeNet5(nn.Cell):
         self.fc2 = nn.Dense(120, 84)
         self.fc3 = nn.Dense(84, 10)
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Any:
         """(n, 1, 32, 32) -> (n, 10)."""
         x = self.pool(self.relu(self.conv1(x)))
         x = self.pool(self.relu(self.conv2(x)))

@@ -170,7 +170,7 @@ def _for_script(found: Statistics) -> dict[str, Any]:
     }
 
 
-def _sayable(value: Any) -> bool:
+def _sayable(value: object) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 

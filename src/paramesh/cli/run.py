@@ -107,7 +107,7 @@ def check(path: Path, as_json: bool, console: Console) -> int:
     return 1 if script.missing or script.errors else 0
 
 
-def _put(what: Any, console: Console) -> None:
+def _put(what: object, console: Console) -> None:
     console.file.write(json.dumps(what, indent=2) + "\n")
 
 

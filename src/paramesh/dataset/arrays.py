@@ -83,14 +83,13 @@ class Memory:
 
     __slots__ = ("__array_interface__", "holder")
 
-    def __init__(self, holder: Any, array: Array) -> None:
+    def __init__(self, holder: object, array: Array) -> None:
         self.holder = holder
         self.__array_interface__ = array.__array_interface__
 
 
-def own(shape: Sequence[int], dtype: Any) -> Array:
+def own(shape: Sequence[int], dtype: np.dtype[Any]) -> Array:
     """Uninitialised memory of the pipeline's own, aligned for JAX."""
-    dtype = np.dtype(dtype)
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     raw = np.empty(size + ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % ALIGNMENT
@@ -98,7 +97,7 @@ def own(shape: Sequence[int], dtype: Any) -> Array:
     return memory.view(dtype).reshape(shape)
 
 
-def owned(memory: Any, shape: Sequence[int], dtype: Any) -> Array:
+def owned(memory: memoryview, shape: Sequence[int], dtype: np.dtype[Any] | str) -> Array:
     """An array over a buffer that nobody else writes to, which it keeps alive."""
     flat = np.frombuffer(memory, np.uint8)
     return np.asarray(Memory(memory, flat)).view(np.dtype(dtype)).reshape(shape)
@@ -150,7 +149,7 @@ def _same_shapes(values: Sequence[Array], column: str) -> None:
             )
 
 
-def pad(value: Array, shape: Sequence[int | None], fill: Any, column: str) -> Array:
+def pad(value: Array, shape: Sequence[int | None], fill: object, column: str) -> Array:
     """A value of a column, filled up at the end of each axis; what is longer is cut off there.
 
     Args:

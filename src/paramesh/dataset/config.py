@@ -200,12 +200,12 @@ def load(file: str | os.PathLike[str]) -> None:
             setter(found[name])
 
 
-def _flag(name: str, value: Any) -> None:
+def _flag(name: str, value: object) -> None:
     if not isinstance(value, bool):
         raise TypeError(f"dataset.config: {name} must be a bool, got {value!r}.")
 
 
-def _whole(name: str, value: Any, low: int, high: int) -> None:
+def _whole(name: str, value: object, low: int, high: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"dataset.config: {name} must be an int, got {value!r}.")
     if not low <= value <= high:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
+from paramesh.dataset.argument_types import ColumnNames, Functions
 from paramesh.dataset.node import Node
 from paramesh.dataset.registry import make
 
@@ -14,15 +15,15 @@ class Dataset(Node):
 
     def map(
         self,
-        operations: Any,
-        input_columns: Any = None,
-        output_columns: Any = None,
-        column_order: Any = None,
+        operations: Functions,
+        input_columns: ColumnNames | None = None,
+        output_columns: ColumnNames | None = None,
+        column_order: ColumnNames | None = None,
         num_parallel_workers: int | None = None,
         python_multiprocessing: bool = False,
-        cache: Any = None,
-        callbacks: Any = None,
-        max_rowsize: Any = None,
+        cache: object = None,
+        callbacks: object = None,
+        max_rowsize: object = None,
         offload: bool | None = None,
     ) -> Dataset:
         """Pass columns of each row through functions or transforms, one after the other.
@@ -57,12 +58,12 @@ class Dataset(Node):
         drop_remainder: bool = False,
         num_parallel_workers: int | None = None,
         per_batch_map: Callable[..., Any] | None = None,
-        input_columns: Any = None,
-        output_columns: Any = None,
-        column_order: Any = None,
+        input_columns: ColumnNames | None = None,
+        output_columns: ColumnNames | None = None,
+        column_order: ColumnNames | None = None,
         pad_info: dict[str, Any] | None = None,
         python_multiprocessing: bool = False,
-        max_rowsize: Any = None,
+        max_rowsize: object = None,
     ) -> Dataset:
         """Stack rows into batches.
 
@@ -115,7 +116,7 @@ class Dataset(Node):
 
     def bucket_batch_by_length(
         self,
-        column_names: Any,
+        column_names: ColumnNames,
         bucket_boundaries: Sequence[int],
         bucket_batch_sizes: Sequence[int],
         element_length_function: Callable[..., Any] | None = None,
@@ -179,7 +180,7 @@ class Dataset(Node):
     def filter(
         self,
         predicate: Callable[..., Any],
-        input_columns: Any = None,
+        input_columns: ColumnNames | None = None,
         num_parallel_workers: int | None = None,
     ) -> Dataset:
         """The rows for which `predicate`, of the input columns, is true.
@@ -198,7 +199,7 @@ class Dataset(Node):
         """
         return make("flat_map", self, func)
 
-    def project(self, columns: Any) -> Dataset:
+    def project(self, columns: ColumnNames) -> Dataset:
         """These columns alone, in this order.
 
         Raises:
@@ -206,7 +207,7 @@ class Dataset(Node):
         """
         return make("project", self, columns)
 
-    def rename(self, input_columns: Any, output_columns: Any) -> Dataset:
+    def rename(self, input_columns: ColumnNames, output_columns: ColumnNames) -> Dataset:
         """Columns with other names.
 
         Raises:
@@ -214,7 +215,7 @@ class Dataset(Node):
         """
         return make("rename", self, input_columns, output_columns)
 
-    def zip(self, datasets: Any) -> Dataset:
+    def zip(self, datasets: Dataset | Sequence[Dataset]) -> Dataset:
         """The columns of this one and others side by side, as long as the shortest.
 
         Raises:
@@ -223,7 +224,7 @@ class Dataset(Node):
         others = datasets if isinstance(datasets, tuple) else (datasets,)
         return make("zip", (self, *others))
 
-    def concat(self, datasets: Any) -> Dataset:
+    def concat(self, datasets: Dataset | Sequence[Dataset]) -> Dataset:
         """The rows of this one, then those of others.
 
         Raises:
@@ -232,7 +233,7 @@ class Dataset(Node):
         others = list(datasets) if isinstance(datasets, list | tuple) else [datasets]
         return make("concat", [self, *others])
 
-    def __add__(self, datasets: Any) -> Dataset:
+    def __add__(self, datasets: Dataset | Sequence[Dataset]) -> Dataset:
         return self.concat(datasets)
 
     def split(
@@ -276,7 +277,7 @@ class Dataset(Node):
             "dataset.config.set_prefetch_size(1) so that few rows are made ahead."
         )
 
-    def device_que(self, *args: Any, **kwargs: Any) -> Dataset:
+    def device_que(self, *args: object, **kwargs: object) -> Dataset:
         """MindSpore's queue to the device; rows are handed to JAX without one: this dataset."""
         return self
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import traceback
-from typing import Any
 
 _OURS = ("paramesh/dataset/", "paramesh\\dataset\\")
 
@@ -39,7 +38,7 @@ def _shown(error: BaseException) -> str:
     return "\n" + "".join(traceback.format_list(frames)).rstrip()
 
 
-def name_of(function: Any) -> str:
+def name_of(function: object) -> str:
     """How a user's function is called in an error."""
     name = getattr(function, "__qualname__", None)
     return name if isinstance(name, str) else type(function).__name__

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from paramesh.dataset import config
+from paramesh.dataset.argument_types import ColumnNames
 from paramesh.dataset.arrays import is_own
 from paramesh.dataset.position import Position
 from paramesh.dataset.streams import Stream
@@ -190,7 +191,7 @@ def _stop(parts: dict[str, Any]) -> None:
         thread.join(_PATIENCE)
 
 
-def to_tensor(value: Any) -> Any:
+def to_tensor(value: object) -> object:
     """A column's value as a Tensor; strings and dicts stay what they are.
 
     Memory that the pipeline has made itself is handed to JAX as it is; other arrays are copied.
@@ -243,7 +244,11 @@ class TupleIterator(Iterator):
     """
 
     def __init__(
-        self, source: Prefetch, names: Sequence[str], output_numpy: bool, columns: Any = None
+        self,
+        source: Prefetch,
+        names: Sequence[str],
+        output_numpy: bool,
+        columns: ColumnNames | None = None,
     ) -> None:
         super().__init__(source, names, output_numpy)
         if columns is not None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from paramesh.dataset.argument_types import ColumnNames
 from paramesh.dataset.iterators import DictIterator, Prefetch, TupleIterator
 from paramesh.dataset.position import Place, Position
 from paramesh.dataset.runs import Pass, Run
@@ -28,7 +29,9 @@ class Node:
         TypeError, ValueError: `num_parallel_workers` is no int of at least 1.
     """
 
-    def __init__(self, children: Any = (), num_parallel_workers: int | None = None) -> None:
+    def __init__(
+        self, children: Sequence[Node] = (), num_parallel_workers: int | None = None
+    ) -> None:
         if num_parallel_workers is not None:
             if not isinstance(num_parallel_workers, int) or isinstance(num_parallel_workers, bool):
                 raise TypeError(
@@ -203,7 +206,7 @@ class Node:
 
     def create_tuple_iterator(
         self,
-        columns: Any = None,
+        columns: ColumnNames | None = None,
         num_epochs: int = -1,
         output_numpy: bool = False,
         do_copy: bool = False,
@@ -339,7 +342,7 @@ def _merged(a: list[int | None], b: list[int | None]) -> list[int | None]:
     return [n if n == m else None for n, m in zip(a, b, strict=True)]
 
 
-def _check_iterator(num_epochs: Any, output_numpy: Any, do_copy: Any) -> None:
+def _check_iterator(num_epochs: object, output_numpy: object, do_copy: object) -> None:
     if not isinstance(num_epochs, int) or isinstance(num_epochs, bool):
         raise TypeError(f"num_epochs must be an int, got {num_epochs!r}.")
     if num_epochs < 1 and num_epochs != -1:

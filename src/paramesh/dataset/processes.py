@@ -148,7 +148,7 @@ def _pickled(work: Work, what: str) -> bytes:
     class Pickler(cloudpickle.CloudPickler):
         """Modules of MindSpore's paths have classes of their own; they go by name, as others do."""
 
-        def reducer_override(self, obj: Any) -> Any:
+        def reducer_override(self, obj: object) -> Any:
             if isinstance(obj, types.ModuleType) and type(obj) is not types.ModuleType:
                 return importlib.import_module, (obj.__name__,)
             return super().reducer_override(obj)

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from paramesh.dataset import config, randomness
 
 Indices = np.ndarray[Any, Any]
+#: A sampler of this module, or the indices of rows.
+SamplerLike: TypeAlias = "BuiltinSampler | Iterable[int] | int"
 
 _INT64_MAX = 2**63 - 1
 
@@ -49,11 +51,11 @@ class BuiltinSampler:
         if num_samples is not None:
             _whole(f"{type(self).__name__}: num_samples", num_samples, 0)
         self.num_samples = num_samples
-        self.child_sampler: Any = None
+        self.child_sampler: BuiltinSampler | None = None
         #: If set, all epochs and iterators draw the same, so that parts of a split stay apart.
         self.frozen: int | None = None
 
-    def add_child(self, sampler: Any) -> None:
+    def add_child(self, sampler: BuiltinSampler) -> None:
         """Choose among the indices of another sampler.
 
         Raises:
@@ -63,7 +65,7 @@ class BuiltinSampler:
             raise RuntimeError(f"{type(self).__name__}: it has a child sampler already.")
         self.child_sampler = sampler
 
-    def get_child(self) -> Any:
+    def get_child(self) -> BuiltinSampler | None:
         """The sampler among whose indices this one chooses, or None."""
         return self.child_sampler
 
@@ -225,7 +227,7 @@ class RandomSampler(BuiltinSampler):
         self,
         replacement: bool = False,
         num_samples: int | None = None,
-        shuffle: Any = Shuffle.GLOBAL,
+        shuffle: bool | Shuffle = Shuffle.GLOBAL,
     ) -> None:
         if not isinstance(replacement, bool):
             raise TypeError(f"RandomSampler: replacement must be a bool, got {replacement!r}.")
@@ -263,7 +265,7 @@ class DistributedSampler(BuiltinSampler):
         self,
         num_shards: int,
         shard_id: int,
-        shuffle: Any = True,
+        shuffle: bool | Shuffle = True,
         num_samples: int | None = None,
         offset: int = -1,
     ) -> None:
@@ -373,7 +375,10 @@ class WeightedRandomSampler(BuiltinSampler):
     """
 
     def __init__(
-        self, weights: Any, num_samples: int | None = None, replacement: bool = True
+        self,
+        weights: float | Sequence[float] | np.ndarray,
+        num_samples: int | None = None,
+        replacement: bool = True,
     ) -> None:
         listed = list(weights) if isinstance(weights, list | tuple | np.ndarray) else [weights]
         for weight in listed:
@@ -491,12 +496,12 @@ def as_indices(values: Sequence[Any], size: int, who: str) -> Indices:
 
 def as_sampler(
     who: str,
-    sampler: Any,
+    sampler: SamplerLike | None,
     num_samples: int | None,
-    shuffle: Any,
+    shuffle: bool | Shuffle | None,
     num_shards: int | None,
     shard_id: int | None,
-) -> Any:
+) -> BuiltinSampler:
     """The sampler that the arguments of a source ask for.
 
     Raises:
@@ -536,7 +541,7 @@ def as_sampler(
     )
 
 
-def _user_sampler(who: str, sampler: Any, num_samples: int | None) -> Any:
+def _user_sampler(who: str, sampler: SamplerLike, num_samples: int | None) -> BuiltinSampler:
     if isinstance(sampler, BuiltinSampler):
         if num_samples is not None:
             raise ConflictingArguments(
@@ -555,7 +560,7 @@ def _user_sampler(who: str, sampler: Any, num_samples: int | None) -> Any:
     )
 
 
-def _whole(name: str, value: Any, low: int) -> None:
+def _whole(name: str, value: object, low: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} must be an int, got {value!r}.")
     if not low <= value <= _INT64_MAX:

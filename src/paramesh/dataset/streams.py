@@ -14,7 +14,7 @@ Glossary
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -70,7 +70,7 @@ class Plain(Stream):
 class Indexed(Stream):
     """Tasks for the items of a sequence of keys."""
 
-    def __init__(self, keys: Any, epoch: int) -> None:
+    def __init__(self, keys: Sequence[Any], epoch: int) -> None:
         self._keys, self._epoch, self._at = keys, epoch, 0
 
     def __next__(self) -> Task:

@@ -64,7 +64,7 @@ def _message(link: socket.socket) -> bytes:
     return receive_exactly(link, int.from_bytes(receive_exactly(link, 8), "little"))
 
 
-def _send(link: socket.socket, row: Any, failed: bool) -> None:
+def _send(link: socket.socket, row: object, failed: bool) -> None:
     found: list[pickle.PickleBuffer] = []
     body = pickle.dumps(row, protocol=5, buffer_callback=found.append)
     views = [buffer.raw() for buffer in found]

@@ -27,6 +27,8 @@ from typing import Any
 
 import numpy as np
 
+from paramesh.array_types import Json
+from paramesh.dtype import DTypeLike
 from paramesh.mindrecord.errors import MRMInvalidSchemaError, MRMOpenError
 
 VERSION = "3.0"
@@ -60,7 +62,7 @@ class Header:
 
     def as_bytes(self) -> bytes:
         """The header as it stands in the file, without what fills it up."""
-        index: Any = [{"index_field": name, "schema_id": 0} for name in self.index_fields]
+        index: Json = [{"index_field": name, "schema_id": 0} for name in self.index_fields]
         schema = {
             "blob_fields": self.blob_fields,
             "desc": self.description,
@@ -122,7 +124,7 @@ def read_header(path: Path) -> Header:
         ) from None
 
 
-def check_schema(content: Any) -> Schema:
+def check_schema(content: Json) -> Schema:
     """A schema as a user gives it.
 
     Raises:
@@ -172,7 +174,7 @@ def pack_ints(values: np.ndarray[Any, Any]) -> bytes:
     return count.to_bytes(4, "big") + tags.tobytes() + octets[kept].tobytes()
 
 
-def unpack_ints(data: bytes, dtype: Any) -> np.ndarray[Any, Any]:
+def unpack_ints(data: bytes, dtype: DTypeLike) -> np.ndarray[Any, Any]:
     """The array of packed ints.
 
     Raises:

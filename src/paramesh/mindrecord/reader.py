@@ -16,7 +16,7 @@ from paramesh.mindrecord.layout import Schema, read_header
 from paramesh.mindrecord.rows import Coder
 
 
-def shards_of(file_name: Any) -> list[Path]:
+def shards_of(file_name: object) -> list[Path]:
     """The files of one of them, or those of a list.
 
     Raises:
@@ -41,7 +41,7 @@ class Rows:
             have different schemas.
     """
 
-    def __init__(self, file_name: Any) -> None:
+    def __init__(self, file_name: object) -> None:
         self.paths = shards_of(file_name)
         if not self.paths:
             raise MRMOpenError("There is no MindRecord file in the list.")
@@ -150,10 +150,10 @@ class FileReader:
 
     def __init__(
         self,
-        file_name: Any,
+        file_name: object,
         num_consumer: int = 4,
         columns: list[str] | None = None,
-        operator: Any = None,
+        operator: object = None,
     ) -> None:
         if columns is not None and not isinstance(columns, list):
             raise ParamTypeError(f"FileReader: columns must be a list of names, got {columns!r}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import typing
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,57 +12,69 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh import random
-from paramesh.dtype import float32, int32, int64, to_dtype, x64
+from paramesh.array_types import Array
+from paramesh.dtype import DType, float32, int32, int64, to_dtype, x64
 from paramesh.mint.table import fill
 from paramesh.ops.array import axis_in, ints
+from paramesh.tensor.argument_types import Ints, NumberLike, RawNumber, TensorLike
 from paramesh.tensor.base import raw
 from paramesh.tensor.promotion import cast, floating
 
 
-def _axes(dim: Any) -> Any:
+def _axes(dim: Ints | None) -> Any:
     return None if dim is None or dim == () else dim if isinstance(dim, int) else ints(dim)
 
 
-def _summed(value: Any, dtype: Any) -> Any:
+def _summed(value: Array, dtype: DType | None) -> Any:
     if dtype is not None:
         return cast(value, dtype)
     return cast(value, int64) if to_dtype(value.dtype).kind in ("bool", "int") else value
 
 
-def _sum(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+def _sum(
+    input: Array, dim: Ints | None = None, keepdim: bool = False, *, dtype: DType | None = None
+) -> Any:
     value = _summed(input, dtype)
     with x64(value):
         return jnp.sum(value, _axes(dim), value.dtype, keepdims=keepdim)
 
 
-def _prod(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+def _prod(
+    input: Array, dim: Ints | None = None, keepdim: bool = False, *, dtype: DType | None = None
+) -> Any:
     value = _summed(input, dtype)
     with x64(value):
         return jnp.prod(value, _axes(dim), value.dtype, keepdims=keepdim)
 
 
-def _mean(input: Any, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Any:
+def _mean(
+    input: Array, dim: Ints | None = None, keepdim: bool = False, *, dtype: DType | None = None
+) -> Any:
     value = floating(input) if dtype is None else cast(input, dtype)
     return jnp.mean(value, _axes(dim), keepdims=keepdim)
 
 
-def _spread(fn: Any) -> Any:
-    def compute(input: Any, dim: Any = None, *, correction: int = 1, keepdim: bool = False) -> Any:
+def _spread(fn: Callable[..., Any]) -> Any:
+    def compute(
+        input: Array, dim: Ints | None = None, *, correction: int = 1, keepdim: bool = False
+    ) -> Any:
         return fn(floating(input), _axes(dim), ddof=correction, keepdims=keepdim)
 
     return compute
 
 
-def _with_mean(fn: Any) -> Any:
-    def compute(input: Any, dim: Any = None, *, correction: int = 1, keepdim: bool = False) -> Any:
+def _with_mean(fn: Callable[..., Any]) -> Any:
+    def compute(
+        input: Array, dim: Ints | None = None, *, correction: int = 1, keepdim: bool = False
+    ) -> Any:
         x, axes = floating(input), _axes(dim)
         return fn(x, axes, ddof=correction, keepdims=keepdim), jnp.mean(x, axes, keepdims=keepdim)
 
     return compute
 
 
-def _extreme(fn: Any, index: Any, both: Any) -> Any:
-    def compute(input: Any, dim: Any = None, keepdim: bool = False) -> Any:
+def _extreme(fn: Callable[..., Any], index: Callable[..., Any], both: Callable[..., Any]) -> Any:
+    def compute(input: Array, dim: Ints | None = None, keepdim: bool = False) -> Any:
         if dim is None:
             return fn(input)
         if not isinstance(dim, int):  # max(input, other)
@@ -72,14 +85,14 @@ def _extreme(fn: Any, index: Any, both: Any) -> Any:
     return compute
 
 
-def _index(fn: Any) -> Any:
-    def compute(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
+def _index(fn: Callable[..., Any]) -> Any:
+    def compute(input: Array, dim: int | None = None, keepdim: bool = False) -> Any:
         return cast(fn(input, dim, keepdims=keepdim), int64)
 
     return compute
 
 
-def _median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
+def _median(input: Array, dim: int | None = None, keepdim: bool = False) -> Any:
     if dim is None:
         flat = jnp.sort(input.reshape(-1))
         return flat[(flat.shape[0] - 1) // 2]
@@ -91,29 +104,34 @@ def _median(input: Any, dim: int | None = None, keepdim: bool = False) -> Any:
 
 
 def _norm(
-    input: Any, p: Any = "fro", dim: Any = None, keepdim: bool = False, *, dtype: Any = None
+    input: Array,
+    p: Any = "fro",
+    dim: Ints | None = None,
+    keepdim: bool = False,
+    *,
+    dtype: DType | None = None,
 ) -> Any:
     value = floating(input) if dtype is None else cast(input, dtype)
     order = 2 if p in ("fro", None) else p
     return jnp.linalg.vector_norm(value, axis=_axes(dim), keepdims=keepdim, ord=order)
 
 
-def _sort(input: Any, *, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
+def _sort(input: Array, *, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
     order = jnp.argsort(input, dim, descending=descending, stable=True)
     return jnp.take_along_axis(input, order, dim), cast(order, int64)
 
 
-def _argsort(input: Any, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
+def _argsort(input: Array, dim: int = -1, descending: bool = False, stable: bool = False) -> Any:
     return cast(jnp.argsort(input, dim, descending=descending, stable=True), int64)
 
 
-def _topk(input: Any, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
+def _topk(input: Array, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> Any:
     order = jnp.argsort(input, dim, descending=largest, stable=True)
     place = jax.lax.slice_in_dim(order, 0, k, axis=axis_in(dim, input.ndim))
     return jnp.take_along_axis(input, place, dim), cast(place, int64)
 
 
-def _split(input: Any, split_size_or_sections: Any, dim: int = 0) -> Any:
+def _split(input: Array, split_size_or_sections: Ints, dim: int = 0) -> Any:
     total = input.shape[dim]
     if isinstance(split_size_or_sections, int):
         cuts = list(range(split_size_or_sections, total, split_size_or_sections))
@@ -125,23 +143,23 @@ def _split(input: Any, split_size_or_sections: Any, dim: int = 0) -> Any:
     return tuple(jnp.split(input, cuts, dim))
 
 
-def _chunk(input: Any, chunks: int, dim: int = 0) -> Any:
+def _chunk(input: Array, chunks: int, dim: int = 0) -> Any:
     size = builtins.max(1, -(-input.shape[dim] // chunks))
     return tuple(jnp.split(input, list(range(size, input.shape[dim], size)), dim))
 
 
-def _unbind(input: Any, dim: int = 0) -> Any:
+def _unbind(input: Array, dim: int = 0) -> Any:
     return tuple(jnp.squeeze(part, dim) for part in jnp.split(input, input.shape[dim], dim))
 
 
 def _repeat(
-    input: Any, repeats: Any, dim: int | None = None, *, output_size: int | None = None
+    input: Array, repeats: NumberLike, dim: int | None = None, *, output_size: int | None = None
 ) -> Any:
     given = raw(repeats)
     return jnp.repeat(input, given, dim, total_repeat_length=output_size)
 
 
-def _flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
+def _flatten(input: Array, start_dim: int = 0, end_dim: int = -1) -> Any:
     first, last = (
         axis_in(start_dim, builtins.max(input.ndim, 1)),
         axis_in(end_dim, builtins.max(input.ndim, 1)),
@@ -149,7 +167,7 @@ def _flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> Any:
     return jnp.reshape(input, (*input.shape[:first], -1, *input.shape[last + 1 :]))
 
 
-def _placed(input: Any, dim: int, index: Any, values: Any, add: bool) -> Any:
+def _placed(input: Array, dim: int, index: Array, values: Array | NumberLike, add: bool) -> Any:
     at = list(jnp.indices(index.shape, sparse=True))
     at[axis_in(dim, input.ndim)] = index
     values = jnp.asarray(raw(values), input.dtype)
@@ -159,26 +177,28 @@ def _placed(input: Any, dim: int, index: Any, values: Any, add: bool) -> Any:
     return place.add(values) if add else place.set(values)
 
 
-def _gather(input: Any, dim: int, index: Any) -> Any:
+def _gather(input: Array, dim: int, index: Array) -> Any:
     axis = axis_in(dim, input.ndim)
     cut = tuple(slice(None) if i == axis else slice(n) for i, n in enumerate(index.shape))
     return jnp.take_along_axis(input[cut], index, axis)
 
 
-def _where(condition: Any, input: Any = None, other: Any = None) -> Any:
+def _where(
+    condition: TensorLike, input: Array | None = None, other: Array | RawNumber | None = None
+) -> Any:
     if input is None and other is None:
         return tuple(cast(part, int64) for part in jnp.nonzero(raw(condition)))
     # One None is for jax to refuse.
     return jnp.where(raw(condition), input, other)  # pyright: ignore[reportArgumentType]
 
 
-def _nonzero(input: Any, *, as_tuple: bool = False) -> Any:
+def _nonzero(input: Array, *, as_tuple: bool = False) -> Any:
     found = tuple(cast(part, int64) for part in jnp.nonzero(input))
     with x64(int64):
         return found if as_tuple else jnp.stack(found, 1)
 
 
-def _unique(input: Any, sorted: bool = True, return_inverse: bool = False,
+def _unique(input: Array, sorted: bool = True, return_inverse: bool = False,
             return_counts: bool = False, dim: int | None = None) -> Any:  # fmt: skip
     found = jnp.unique(input, return_inverse=return_inverse, return_counts=return_counts, axis=dim)
     if isinstance(found, tuple):
@@ -193,29 +213,29 @@ def _sizes(size: tuple[Any, ...]) -> tuple[int, ...]:
     return ints(size[0]) if len(size) == 1 and not isinstance(size[0], int) else ints(size)
 
 
-def _kind(dtype: Any, default: Any = float32) -> Any:
+def _kind(dtype: DType | None, default: DType = float32) -> Any:
     return (to_dtype(dtype) if dtype is not None else default).np_dtype
 
 
-def _wide(make: Any, kind: Any) -> Any:
+def _wide(make: Callable[..., Any], kind: np.dtype[Any]) -> Any:
     with x64(kind):
         return make()
 
 
-def _filled(number: Any) -> Any:
-    def compute(*size: Any, dtype: Any = None) -> Any:
+def _filled(number: float) -> Any:
+    def compute(*size: Ints, dtype: DType | None = None) -> Any:
         kind = _kind(dtype)
         return _wide(lambda: jnp.full(_sizes(size), number, kind), kind)
 
     return compute
 
 
-def _empty(*size: Any, dtype: Any = None, device: Any = None) -> Any:
+def _empty(*size: Ints, dtype: DType | None = None, device: object = None) -> Any:
     kind = _kind(dtype)
     return _wide(lambda: jnp.zeros(_sizes(size), kind), kind)
 
 
-def _full(size: Any, fill_value: Any, *, dtype: Any = None) -> Any:
+def _full(size: Ints, fill_value: NumberLike, *, dtype: DType | None = None) -> Any:
     value = raw(fill_value)
     default = to_dtype(jnp.asarray(value).dtype)
     kind = _kind(
@@ -224,51 +244,61 @@ def _full(size: Any, fill_value: Any, *, dtype: Any = None) -> Any:
     return _wide(lambda: jnp.full(ints(size), value, kind), kind)
 
 
-def _like(number: Any) -> Any:
-    def compute(input: Any, *, dtype: Any = None) -> Any:
+def _like(number: float) -> Any:
+    def compute(input: Array, *, dtype: DType | None = None) -> Any:
         return jnp.full(input.shape, number, _kind(dtype, to_dtype(input.dtype)))
 
     return compute
 
 
-def _arange(start: Any = 0, end: Any = None, step: Any = 1, *, dtype: Any = None) -> Any:
+def _arange(
+    start: NumberLike = 0,
+    end: NumberLike | None = None,
+    step: NumberLike = 1,
+    *,
+    dtype: DType | None = None,
+) -> Any:
     first, last = (0, start) if end is None else (start, end)
     whole = builtins.all(isinstance(raw(v), int) for v in (first, last, step))
     kind = _kind(dtype, int64 if whole else float32)
     return _wide(lambda: jnp.arange(raw(first), raw(last), raw(step), kind), kind)
 
 
-def _linspace(start: Any, end: Any, steps: int, *, dtype: Any = None) -> Any:
+def _linspace(start: NumberLike, end: NumberLike, steps: int, *, dtype: DType | None = None) -> Any:
     kind = _kind(dtype)
     return _wide(lambda: jnp.linspace(raw(start), raw(end), steps, dtype=kind), kind)
 
 
-def _eye(n: int, m: int | None = None, dtype: Any = None) -> Any:
+def _eye(n: int, m: int | None = None, dtype: DType | None = None) -> Any:
     kind = _kind(dtype)
     return _wide(lambda: jnp.eye(n, m, dtype=kind), kind)
 
 
-def _drawn(fn: Any) -> Any:
-    def compute(*size: Any, generator: Any = None, dtype: Any = None, device: Any = None) -> Any:
+def _drawn(fn: Callable[..., Any]) -> Any:
+    def compute(
+        *size: Ints, generator: object = None, dtype: DType | None = None, device: object = None
+    ) -> Any:
         return fn(_key(generator), _sizes(size), _kind(dtype))
 
     return compute
 
 
-def _drawn_like(fn: Any) -> Any:
-    def compute(input: Any, *, dtype: Any = None, device: Any = None) -> Any:
+def _drawn_like(fn: Callable[..., Any]) -> Any:
+    def compute(input: Array, *, dtype: DType | None = None, device: object = None) -> Any:
         return fn(random.next_key(), input.shape, _kind(dtype, to_dtype(input.dtype)))
 
     return compute
 
 
-def _key(generator: Any) -> Any:
+def _key(generator: object) -> Any:
     if generator is not None:
         raise ValueError("generator is not offered here: seed the default one by manual_seed.")
     return random.next_key()
 
 
-def _randint(*given: Any, generator: Any = None, dtype: Any = None, device: Any = None) -> Any:
+def _randint(
+    *given: Any, generator: object = None, dtype: DType | None = None, device: object = None
+) -> Any:
     low, high, size = given if len(given) == 3 else (0, *given)
     drawn = jax.random.randint(_key(generator), ints(size), low, high)
     return cast(drawn, to_dtype(dtype) if dtype is not None else int64)
@@ -278,22 +308,27 @@ def _bounds(given: tuple[Any, ...]) -> tuple[Any, Any]:
     return (0, given[0]) if len(given) == 1 else typing.cast("tuple[Any, Any]", given)
 
 
-def _randperm(n: int, *, generator: Any = None, dtype: Any = None) -> Any:
+def _randperm(n: int, *, generator: object = None, dtype: DType | None = None) -> Any:
     return cast(jax.random.permutation(_key(generator), n), to_dtype(dtype) if dtype else int64)
 
 
-def _normal(mean: Any = 0.0, std: Any = 1.0, size: Any = None, generator: Any = None) -> Any:
+def _normal(
+    mean: NumberLike = 0.0,
+    std: NumberLike = 1.0,
+    size: Ints | None = None,
+    generator: object = None,
+) -> Any:
     mean, std = jnp.asarray(raw(mean), jnp.float32), jnp.asarray(raw(std), jnp.float32)
     shape = jnp.broadcast_shapes(mean.shape, std.shape) if size is None else ints(size)
     return mean + std * jax.random.normal(_key(generator), shape)  # pyright: ignore[reportArgumentType]
 
 
-def _bernoulli(input: Any, *, generator: Any = None) -> Any:
+def _bernoulli(input: Array, *, generator: object = None) -> Any:
     return jax.random.bernoulli(_key(generator), input, input.shape).astype(input.dtype)
 
 
 def _multinomial(
-    input: Any, num_samples: int, replacement: bool = False, *, generator: Any = None
+    input: Array, num_samples: int, replacement: bool = False, *, generator: object = None
 ) -> Any:
     logits, key = jnp.log(floating(input)), _key(generator)
     if replacement:
@@ -304,7 +339,7 @@ def _multinomial(
     return cast(drawn, int64)
 
 
-def _histc(input: Any, bins: int = 100, min: Any = 0, max: Any = 0) -> Any:
+def _histc(input: Array, bins: int = 100, min: float = 0, max: float = 0) -> Any:
     low, high = (jnp.min(input), jnp.max(input)) if min == max == 0 else (min, max)
     at = jnp.floor((input - low) / (high - low) * bins).astype(jnp.int32)
     inside = (input >= low) & (input <= high)
@@ -312,9 +347,9 @@ def _histc(input: Any, bins: int = 100, min: Any = 0, max: Any = 0) -> Any:
     return jnp.zeros(bins, jnp.int32).at[at].add(1, mode="drop").astype(input.dtype)
 
 
-def _searchsorted(sorted_sequence: Any, values: Any, *, out_int32: bool = False,
+def _searchsorted(sorted_sequence: Array, values: Array | NumberLike, *, out_int32: bool = False,
                   right: bool = False,
-                  side: str | None = None, sorter: Any = None) -> Any:  # fmt: skip
+                  side: str | None = None, sorter: TensorLike | None = None) -> Any:  # fmt: skip
     rows = (
         sorted_sequence if sorter is None else jnp.take_along_axis(sorted_sequence, raw(sorter), -1)
     )
@@ -325,11 +360,11 @@ def _searchsorted(sorted_sequence: Any, values: Any, *, out_int32: bool = False,
     return cast(find(rows, values), int32 if out_int32 else int64)
 
 
-def _meshgrid(*tensors: Any, indexing: str | None = None) -> Any:
+def _meshgrid(*tensors: TensorLike, indexing: str | None = None) -> Any:
     return tuple(jnp.meshgrid(*(raw(t) for t in tensors), indexing=indexing or "ij"))
 
 
-def _einsum(equation: str, *operands: Any) -> Any:
+def _einsum(equation: str, *operands: TensorLike) -> Any:
     return jnp.einsum(equation, *(raw(operand) for operand in operands))
 
 
@@ -414,19 +449,19 @@ _ROWS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def _running(fn: Any, value: Any, dim: int) -> Any:
+def _running(fn: Callable[..., Any], value: Array, dim: int) -> Any:
     with x64(value):
         return fn(value, dim)
 
 
-def _of_size_1(x: Any, dim: Any) -> Any:
+def _of_size_1(x: Array, dim: Ints | None) -> Any:
     if dim is None:
         return None
     axes = (dim,) if isinstance(dim, int) else ints(dim)
     return tuple(a for a in axes if x.shape[a] == 1)
 
 
-def _kept(x: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _kept(x: Array, shape: tuple[int, ...]) -> tuple[int, ...]:
     new = len(shape) - x.ndim
     return tuple(x.shape[i - new] if n == -1 else n for i, n in enumerate(shape))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,16 +10,18 @@ import jax.numpy as jnp
 import jax.scipy.special as special
 import numpy as np
 
+from paramesh.array_types import Array
 from paramesh.mint.table import fill
+from paramesh.tensor.argument_types import NumberLike, RawNumber
 from paramesh.tensor.base import raw as _raw
 from paramesh.tensor.promotion import floating
 
 
-def _wide(value: Any) -> Any:
+def _wide(value: Array) -> Any:
     return jnp.asarray(value).astype(np.float64)
 
 
-def _div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
+def _div(input: Array, other: Array | RawNumber, *, rounding_mode: str | None = None) -> Any:
     if rounding_mode not in (None, "floor", "trunc"):
         raise ValueError(f"rounding_mode must be None, 'floor' or 'trunc', got {rounding_mode!r}.")
     if rounding_mode == "floor":
@@ -28,26 +31,31 @@ def _div(input: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
     return floating(jnp.asarray(input)) / floating(jnp.asarray(other))
 
 
-def _clamp(input: Any, min: Any = None, max: Any = None) -> Any:
+def _clamp(input: Array, min: NumberLike | None = None, max: NumberLike | None = None) -> Any:
     if min is None and max is None:
         raise ValueError("give min, max or both.")
     low, high = (None if v is None else jnp.asarray(v, input.dtype) for v in (min, max))
     return jnp.clip(input, low, high)
 
 
-def _round(input: Any, *, decimals: int = 0) -> Any:
+def _round(input: Array, *, decimals: int = 0) -> Any:
     return jnp.round(input, decimals)
 
 
-def _nan_to_num(input: Any, nan: Any = None, posinf: Any = None, neginf: Any = None) -> Any:
+def _nan_to_num(
+    input: Array,
+    nan: RawNumber | None = None,
+    posinf: RawNumber | None = None,
+    neginf: RawNumber | None = None,
+) -> Any:
     return jnp.nan_to_num(input, nan=0.0 if nan is None else nan, posinf=posinf, neginf=neginf)
 
 
-def _matmul(input: Any, other: Any) -> Any:
+def _matmul(input: Array, other: Array | RawNumber) -> Any:
     return jnp.matmul(input, other)
 
 
-def _xlogy(input: Any, other: Any) -> Any:
+def _xlogy(input: Array, other: Array | RawNumber) -> Any:
     safe = jnp.where(input == 0, 1, other)
     return jnp.where(input == 0, jnp.zeros_like(other), input * jnp.log(safe))
 
@@ -78,11 +86,11 @@ _OF_TWO = {
 }  # fmt: skip
 
 
-def _one(fn: Any) -> Any:
+def _one(fn: Callable[..., Any]) -> Any:
     return lambda input: fn(input)
 
 
-def _two(fn: Any) -> Any:
+def _two(fn: Callable[..., Any]) -> Any:
     return lambda input, other: fn(input, other)
 
 

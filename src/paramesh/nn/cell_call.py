@@ -10,6 +10,7 @@ import jax
 from jax import Array
 
 from paramesh import tracebacks
+from paramesh.array_types import Tree
 from paramesh.dtype import DType, to_dtype
 from paramesh.ops import autocast
 from paramesh.state import tracing
@@ -201,7 +202,7 @@ def _with_backward_hooks(cell: RunnableCell, args: tuple[Any, ...], kwargs: dict
     return _through(outputs_pass, _construct(cell, args, kwargs))
 
 
-def _through(identity: Callable[[list[Array]], list[Array]], tree: Any) -> Any:
+def _through(identity: Callable[[list[Array]], list[Array]], tree: Tree) -> Any:
     leaves, nest = unpack(tree)
     chosen = [i for i, leaf in enumerate(leaves) if _is_float(leaf)]
     passed = identity([leaves[i] for i in chosen])
@@ -214,6 +215,6 @@ def _is_float(value: Array) -> bool:
     return to_dtype(value.dtype).is_floating()
 
 
-def _cast_floats(tree: Any, dtype: DType) -> Any:
+def _cast_floats(tree: Tree, dtype: DType) -> Any:
     leaves, nest = unpack(tree)
     return nest.build([cast(v, dtype) if _is_float(v) else v for v in leaves])

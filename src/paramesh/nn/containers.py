@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, Self
 
+from paramesh.array_types import Tree
 from paramesh.nn.cell import Cell
 
 
@@ -122,7 +123,7 @@ class _Ordered(_Container):
 class SequentialCell(_Ordered):
     """Cells that run one after the other; from arguments, a list, or an OrderedDict with names."""
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: Tree) -> Any:
         """The output of the last Cell."""
         for _, cell in self._named_cells():
             x = cell(x)

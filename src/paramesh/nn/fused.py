@@ -5,7 +5,7 @@ Source: MindSpore's `Conv2dBnAct`, `DenseBnAct`, `SyncBatchNorm` and the layers 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -21,10 +21,11 @@ from paramesh.nn.normalization import BatchNorm1d, BatchNorm2d
 from paramesh.ops import array, creation, graph_marks, linalg, rearranging, reduce, resizing
 from paramesh.ops import math as math_ops
 from paramesh.ops.table import Primitive
+from paramesh.tensor.argument_types import DTypeLike, Ints, TensorLike
 from paramesh.tensor.base import raw, wrap
 
 
-def _chosen(owner: str, activation: Any, alpha: float) -> Any:
+def _chosen(owner: str, activation: str | Cell | Callable[..., Any] | None, alpha: float) -> Any:
     if activation is None or isinstance(activation, str):
         return LeakyReLU(alpha) if activation == "leakyrelu" else get_activation(activation, owner)
     if not isinstance(activation, Cell | Primitive):
@@ -76,7 +77,7 @@ class Conv2dBnAct(Cell):
         has_bn: bool = False,
         momentum: float = 0.997,
         eps: float = 1e-5,
-        activation: Any = None,
+        activation: str | Cell | Callable[..., Any] | None = None,
         alpha: float = 0.2,
         after_fake: bool = True,
     ) -> None:
@@ -101,7 +102,7 @@ class Conv2dBnAct(Cell):
         self.activation = _chosen(owner, activation, alpha)
         self.has_act = self.activation is not None
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Any:
         """(n, c, h, w) -> (n, out, h', w')."""
         x = self.conv(x)
         x = self.batchnorm(x) if self.has_bn else x
@@ -138,7 +139,7 @@ class DenseBnAct(Cell):
         has_bn: bool = False,
         momentum: float = 0.9,
         eps: float = 1e-5,
-        activation: Any = None,
+        activation: str | Cell | Callable[..., Any] | None = None,
         alpha: float = 0.2,
         after_fake: bool = True,
     ) -> None:
@@ -151,7 +152,7 @@ class DenseBnAct(Cell):
         self.activation = _chosen(owner, activation, alpha)
         self.has_act = self.activation is not None
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Any:
         """(n, in_channels) -> (n, out_channels)."""
         x = self.dense(x)
         x = self.batchnorm(x) if self.has_bn else x
@@ -193,7 +194,7 @@ class SyncBatchNorm(BatchNorm2d):
         moving_var_init: Init = "ones",
         use_batch_statistics: bool | None = None,
         process_groups: Sequence[Sequence[int]] | None = None,
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         if process_groups is not None:
             raise ValueError(
@@ -227,7 +228,7 @@ class PixelShuffle(Cell):
         super().__init__()
         self.upscale_factor = arguments.integer("PixelShuffle", "upscale_factor", upscale_factor)
 
-    def construct(self, input: Any) -> Any:
+    def construct(self, input: TensorLike) -> Any:
         """See the class."""
         return resizing.pixel_shuffle(input, self.upscale_factor)
 
@@ -245,7 +246,7 @@ class PixelUnshuffle(Cell):
             "PixelUnshuffle", "downscale_factor", downscale_factor
         )
 
-    def construct(self, input: Any) -> Any:
+    def construct(self, input: TensorLike) -> Any:
         """See the class."""
         return resizing.pixel_unshuffle(input, self.downscale_factor)
 
@@ -261,7 +262,7 @@ class ChannelShuffle(Cell):
         super().__init__()
         self.groups = arguments.integer("ChannelShuffle", "groups", groups)
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Any:
         """(n, c, ...) -> (n, c, ...)."""
         n, c, *rest = x.shape
         if c % self.groups:
@@ -283,7 +284,11 @@ class ResizeBilinear(Cell):
         )
 
     def construct(
-        self, x: Any, size: Any = None, scale_factor: Any = None, align_corners: bool = False
+        self,
+        x: TensorLike,
+        size: Ints | None = None,
+        scale_factor: float | Sequence[float] | None = None,
+        align_corners: bool = False,
     ) -> Any:
         """(n, c, h, w) -> (n, c, h', w').
 
@@ -316,7 +321,7 @@ class Unflatten(Cell):
         super().__init__()
         self.axis, self.unflattened_size = axis, tuple(unflattened_size)
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Any:
         """(..., n, ...) -> (..., *unflattened_size, ...)."""
         at = array.axis_in(self.axis, x.ndim)
         return x.reshape(*x.shape[:at], *self.unflattened_size, *x.shape[at + 1 :])
@@ -334,7 +339,7 @@ class MatMul(Cell):
         super().__init__()
         self.transpose_x1, self.transpose_x2 = transpose_x1, transpose_x2
 
-    def construct(self, x1: Any, x2: Any) -> Any:
+    def construct(self, x1: TensorLike, x2: TensorLike) -> Any:
         """(..., n, k) and (..., k, m) -> (..., n, m)."""
         x1 = x1.swapaxes(-1, -2) if self.transpose_x1 and x1.ndim > 1 else x1
         x2 = x2.swapaxes(-1, -2) if self.transpose_x2 and x2.ndim > 1 else x2
@@ -353,7 +358,7 @@ class Norm(Cell):
         super().__init__()
         self.axis, self.keep_dims = axis, keep_dims
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Any:
         """(...) -> (...) without these axes."""
         return linalg.vector_norm(x, 2, self.axis if self.axis != () else None, self.keep_dims)
 
@@ -388,7 +393,7 @@ class Roll(Cell):
         super().__init__()
         self.shift, self.axis = shift, axis
 
-    def construct(self, input_x: Any) -> Any:
+    def construct(self, input_x: TensorLike) -> Any:
         """(...) -> (...)."""
         return rearranging.rolled(input_x, self.shift, self.axis)
 
@@ -396,7 +401,7 @@ class Roll(Cell):
 class Tril(Cell):
     """The lower triangle of matrices, zeros elsewhere."""
 
-    def construct(self, x: Any, k: int = 0) -> Any:
+    def construct(self, x: TensorLike, k: int = 0) -> Any:
         """(..., n, m) -> (..., n, m); from diagonal `k` down."""
         return creation.tril(x, k)
 
@@ -404,7 +409,7 @@ class Tril(Cell):
 class Triu(Cell):
     """The upper triangle of matrices, zeros elsewhere."""
 
-    def construct(self, x: Any, k: int = 0) -> Any:
+    def construct(self, x: TensorLike, k: int = 0) -> Any:
         """(..., n, m) -> (..., n, m); from diagonal `k` up."""
         return creation.triu(x, k)
 
@@ -423,7 +428,7 @@ class Moments(Cell):
         super().__init__()
         self.axis, self.keep_dims = axis, bool(keep_dims)
 
-    def construct(self, x: Any) -> tuple[Any, Any]:
+    def construct(self, x: TensorLike) -> tuple[Any, Any]:
         """(mean, variance), the variance divided by the number of elements."""
         axes = () if self.axis is None else self.axis
         return x.mean(axes, keepdims=self.keep_dims), x.var(axes, keepdims=self.keep_dims)
@@ -441,7 +446,7 @@ class ReduceLogSumExp(Cell):
         super().__init__()
         self.axis, self.keep_dims = axis, keep_dims
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Any:
         """(...) -> (...) without these axes."""
         return reduce.logsumexp(x, self.axis, self.keep_dims)
 
@@ -459,7 +464,7 @@ class CentralCrop(Cell):
             "CentralCrop", "central_fraction", central_fraction, 0, 1
         )
 
-    def construct(self, image: Any) -> Any:
+    def construct(self, image: TensorLike) -> Any:
         """(n, c, h, w) or (c, h, w)."""
         for axis in (-2, -1):
             size = image.shape[axis]
@@ -480,7 +485,7 @@ class RReLU(Cell):
         super().__init__()
         self._lower, self._upper = lower, upper
 
-    def construct(self, input_x: Any) -> Any:
+    def construct(self, input_x: TensorLike) -> Any:
         """(...) -> (...)."""
         value = raw(arguments.tensor("RReLU", input_x))
         with x64(value):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from paramesh.nn.cell import Cell
 from paramesh.ops.table import Primitive
 
 
@@ -27,7 +28,7 @@ class Inner:
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
 
-    def __get__(self, layer: Any, owner: type | None = None) -> Any:
+    def __get__(self, layer: Cell | None, owner: type | None = None) -> Any:
         """The operator of a layer; on the class, this object."""
         if layer is None:
             return self
@@ -41,7 +42,7 @@ class Inner:
         return made
 
 
-def sharded(layer: Any, *names: str) -> bool:
+def sharded(layer: Cell, *names: str) -> bool:
     """Whether one of these operators of a layer has a strategy."""
     for name in names:
         operator = layer.__dict__.get(name)

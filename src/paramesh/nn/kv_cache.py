@@ -13,6 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from paramesh.array_types import Array
 from paramesh.dtype import float32
 from paramesh.errors import ParameterStateError
 from paramesh.initializer import initializer
@@ -21,6 +22,7 @@ from paramesh.nn.cell import Cell
 from paramesh.nn.stack import Stack
 from paramesh.parameter import Parameter
 from paramesh.state import tracing
+from paramesh.tensor.argument_types import DTypeLike, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.promotion import cast
 
@@ -66,7 +68,7 @@ class KVCache(Cell):
         length: int,
         size: int,
         value_size: int | None = None,
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
         kind: str = "fixed",
         persistent: bool = False,
     ) -> None:
@@ -102,7 +104,9 @@ class KVCache(Cell):
         """Number of slots."""
         return self.keys.shape[2]
 
-    def construct(self, key: Any, value: Any, lengths: Any = None) -> tuple[Any, Any, Any]:
+    def construct(
+        self, key: TensorLike, value: TensorLike, lengths: TensorLike | None = None
+    ) -> tuple[Any, Any, Any]:
         """Keep the keys and values of n new tokens.
 
         Args:
@@ -157,7 +161,7 @@ class KVCache(Cell):
             found = [_poisoned(over, part) for part in found]
         return wrap(found[0]), wrap(found[1]), wrap(mask[:, None])
 
-    def _check(self, key: Any, value: Any) -> None:
+    def _check(self, key: TensorLike, value: TensorLike) -> None:
         for name, part, kept in (("key", key, self.keys), ("value", value, self.values)):
             batch, heads, _, size = kept.shape
             shape = tuple(part.shape)
@@ -169,7 +173,7 @@ class KVCache(Cell):
         if key.shape[2] != value.shape[2]:
             raise ValueError(f"KVCache: key has {key.shape[2]} tokens and value {value.shape[2]}.")
 
-    def _slots(self, start: Any, counts: Any, n: int, length: int) -> Any:
+    def _slots(self, start: TensorLike, counts: TensorLike, n: int, length: int) -> Any:
         """Where each new token goes, (batch, n); `length` for one that is not kept."""
         at = jnp.arange(n, dtype=jnp.int32)
         kept = at < counts[:, None]
@@ -179,7 +183,7 @@ class KVCache(Cell):
             slots = slots % length
         return jnp.where(kept, slots, length)
 
-    def _held(self, end: Any, length: int) -> Any:
+    def _held(self, end: TensorLike, length: int) -> Any:
         """The position of the token in each slot, (batch, length); below 0 for none."""
         slots = jnp.arange(length, dtype=jnp.int32)
         last = end[:, None] - 1
@@ -187,7 +191,7 @@ class KVCache(Cell):
             return last - (last - slots) % length
         return jnp.where(slots <= last, slots, -1)
 
-    def _grow_by_hand(self, start: Any, n: int) -> None:
+    def _grow_by_hand(self, start: TensorLike, n: int) -> None:
         if tracing.current() is not None or not hasattr(start, "addressable_shards"):
             return  # in a program, or a loop
         needed = int(np.max(np.asarray(start))) + n
@@ -205,7 +209,7 @@ class KVCache(Cell):
         return f"batch={batch}, heads={heads}, length={length}, size={size}, kind={self.kind!r}"
 
 
-def _poisoned(over: Any, part: Any) -> Any:
+def _poisoned(over: Array, part: Array) -> Any:
     if not jnp.issubdtype(part.dtype, jnp.floating):
         return part
     return jnp.where(over, jnp.asarray(jnp.nan, part.dtype), part)

@@ -162,7 +162,7 @@ class SoftmaxCrossEntropyWithLogits(LossBase):
             return ops.cross_entropy(logits, labels, reduction=self.reduction)
         return self.get_loss(ops.softmax_cross_entropy_with_logits(logits, labels)[0])
 
-    def _by_operators(self, logits: Any, labels: Any) -> Any:
+    def _by_operators(self, logits: TensorLike, labels: TensorLike) -> Any:
         if self.sparse and self.reduction == "mean":
             return self.sparse_softmax_cross_entropy(logits, labels)
         if self.sparse:

@@ -13,6 +13,7 @@ from paramesh.dtype import x64
 from paramesh.nn import arguments
 from paramesh.nn.losses import LossBase
 from paramesh.ops import ctc
+from paramesh.tensor.argument_types import TensorLike
 from paramesh.tensor.base import raw, wrap
 
 
@@ -42,15 +43,15 @@ class MarginRankingLoss(_OfValues):
         super().__init__(reduction)
         self.margin = margin
 
-    def construct(self, input1: Any, input2: Any, target: Any) -> Any:
+    def construct(self, input1: TensorLike, input2: TensorLike, target: TensorLike) -> Any:
         """(...), (...), and 1 or -1 (...)."""
         return self._reduced(input1, input2, target)
 
-    def _losses(self, input1: Any, input2: Any, target: Any) -> Any:
+    def _losses(self, input1: jax.Array, input2: jax.Array, target: jax.Array) -> Any:
         return jnp.maximum(0, -target * (input1 - input2) + self.margin)
 
 
-def _distance(a: Any, b: Any, p: float, eps: float) -> Any:
+def _distance(a: jax.Array, b: jax.Array, p: float, eps: float) -> Any:
     return jnp.sum(jnp.abs(a - b + eps) ** p, -1) ** (1 / p)
 
 
@@ -76,12 +77,24 @@ class TripletMarginLoss(_OfValues):
         super().__init__(reduction)
         self.p, self.swap, self.eps, self.margin = p, swap, eps, margin
 
-    def construct(self, x: Any, positive: Any, negative: Any, margin: Any = None) -> Any:
+    def construct(
+        self,
+        x: TensorLike,
+        positive: TensorLike,
+        negative: TensorLike,
+        margin: TensorLike | None = None,
+    ) -> Any:
         """(n, d) each; `margin` instead of that of the class."""
         more = () if margin is None else (margin,)
         return self._reduced(x, positive, negative, *more)
 
-    def _losses(self, x: Any, positive: Any, negative: Any, margin: Any = None) -> Any:
+    def _losses(
+        self,
+        x: jax.Array,
+        positive: jax.Array,
+        negative: jax.Array,
+        margin: jax.Array | None = None,
+    ) -> Any:
         far = _distance(x, negative, self.p, self.eps)
         if self.swap:
             far = jnp.minimum(far, _distance(positive, negative, self.p, self.eps))
@@ -110,14 +123,14 @@ class TripletMarginWithDistanceLoss(_OfValues):
         self.distance_function = distance_function
         self.swap, self.margin = swap, margin
 
-    def construct(self, x: Any, positive: Any, negative: Any) -> Any:
+    def construct(self, x: TensorLike, positive: TensorLike, negative: TensorLike) -> Any:
         """(n, d) each."""
         return self._reduced(x, positive, negative)
 
-    def _losses(self, x: Any, positive: Any, negative: Any) -> Any:
+    def _losses(self, x: jax.Array, positive: jax.Array, negative: jax.Array) -> Any:
         given = self.distance_function
 
-        def distance(a: Any, b: Any) -> Any:
+        def distance(a: jax.Array, b: jax.Array) -> Any:
             return _distance(a, b, 2, 1e-6) if given is None else raw(given(wrap(a), wrap(b)))
 
         far = distance(x, negative)
@@ -139,11 +152,11 @@ class GaussianNLLLoss(_OfValues):
         super().__init__(reduction)
         self.full, self.eps = full, arguments.positive("GaussianNLLLoss", "eps", eps)
 
-    def construct(self, logits: Any, labels: Any, var: Any) -> Any:
+    def construct(self, logits: TensorLike, labels: TensorLike, var: TensorLike) -> Any:
         """(...) each; `var` may be (...) without its last axis."""
         return self._reduced(logits, labels, var)
 
-    def _losses(self, logits: Any, labels: Any, var: Any) -> Any:
+    def _losses(self, logits: jax.Array, labels: jax.Array, var: jax.Array) -> Any:
         var = var[..., None] if var.ndim == logits.ndim - 1 else var
         # The least variance has no gradient.
         var = var + jax.lax.stop_gradient(jnp.maximum(var, self.eps) - var)
@@ -171,11 +184,11 @@ class PoissonNLLLoss(_OfValues):
         super().__init__(reduction)
         self.log_input, self.full, self.eps = log_input, full, eps
 
-    def construct(self, input: Any, target: Any) -> Any:
+    def construct(self, input: TensorLike, target: TensorLike) -> Any:
         """(...) each."""
         return self._reduced(input, target)
 
-    def _losses(self, x: Any, target: Any) -> Any:
+    def _losses(self, x: jax.Array, target: jax.Array) -> Any:
         losses = jnp.exp(x) - target * x if self.log_input else x - target * jnp.log(x + self.eps)
         if self.full:
             safe = jnp.where(target > 1, target, 1)
@@ -195,19 +208,23 @@ class MultiMarginLoss(_OfValues):
     """
 
     def __init__(
-        self, p: int = 1, margin: float = 1.0, reduction: str = "mean", weight: Any = None
+        self,
+        p: int = 1,
+        margin: float = 1.0,
+        reduction: str = "mean",
+        weight: TensorLike | None = None,
     ) -> None:
         super().__init__(reduction)
         if p not in (1, 2):
             raise ValueError(f"MultiMarginLoss(p): expected 1 or 2, got {p!r}.")
         self.p, self.margin, self.weight = p, margin, weight
 
-    def construct(self, x: Any, target: Any, weight: Any = None) -> Any:
+    def construct(self, x: TensorLike, target: TensorLike, weight: TensorLike | None = None) -> Any:
         """(n, c), classes (n,), and weights of the classes (c,) or None."""
         weight = self.weight if weight is None else weight
         return self._reduced(x, target, *(() if weight is None else (weight,)))
 
-    def _losses(self, x: Any, target: Any, weight: Any = None) -> Any:
+    def _losses(self, x: jax.Array, target: jax.Array, weight: jax.Array | None = None) -> Any:
         right = jnp.take_along_axis(x, target[:, None], 1)
         apart = jnp.maximum(0, self.margin - right + x) ** self.p
         apart = apart if weight is None else apart * weight[target][:, None]
@@ -223,15 +240,15 @@ class MultiLabelSoftMarginLoss(_OfValues):
         reduction: `mean`, `sum` or `none`.
     """
 
-    def __init__(self, weight: Any = None, reduction: str = "mean") -> None:
+    def __init__(self, weight: TensorLike | None = None, reduction: str = "mean") -> None:
         super().__init__(reduction)
         self.weight = weight
 
-    def construct(self, x: Any, target: Any) -> Any:
+    def construct(self, x: TensorLike, target: TensorLike) -> Any:
         """(n, c), and 0 or 1 (n, c)."""
         return self._reduced(x, target)
 
-    def _losses(self, x: Any, target: Any) -> Any:
+    def _losses(self, x: jax.Array, target: jax.Array) -> Any:
         losses = -(target * jax.nn.log_sigmoid(x) + (1 - target) * jax.nn.log_sigmoid(-x))
         losses = losses if self.weight is None else losses * raw(self.weight)
         return losses.mean(-1)
@@ -248,7 +265,7 @@ class DiceLoss(LossBase):
         super().__init__()
         self.smooth = arguments.positive("DiceLoss", "smooth", smooth)
 
-    def construct(self, logits: Any, label: Any) -> Any:
+    def construct(self, logits: TensorLike, label: TensorLike) -> Any:
         """(n, ...), and 0 or 1 (n, ...) -> ()."""
         a, b = (raw(arguments.tensor("DiceLoss", x)) for x in (logits, label))
         if a.shape != b.shape:
@@ -268,11 +285,13 @@ class FocalLoss(LossBase):
         reduction: `mean`, `sum` or `none`.
     """
 
-    def __init__(self, weight: Any = None, gamma: float = 2.0, reduction: str = "mean") -> None:
+    def __init__(
+        self, weight: TensorLike | None = None, gamma: float = 2.0, reduction: str = "mean"
+    ) -> None:
         super().__init__(reduction)
         self.weight, self.gamma = weight, gamma
 
-    def construct(self, logits: Any, labels: Any) -> Any:
+    def construct(self, logits: TensorLike, labels: TensorLike) -> Any:
         """(n, c, ...), and classes (n, 1, ...) or one-hot as the logits."""
         x, label = (raw(arguments.tensor("FocalLoss", t)) for t in (logits, labels))
         if x.ndim < 2 or label.ndim != x.ndim or label.shape[1] not in (1, x.shape[1]):
@@ -314,7 +333,11 @@ class CTCLoss(LossBase):
         self.blank, self.zero_infinity = blank, zero_infinity
 
     def construct(
-        self, log_probs: Any, targets: Any, input_lengths: Any, target_lengths: Any
+        self,
+        log_probs: TensorLike,
+        targets: TensorLike,
+        input_lengths: TensorLike,
+        target_lengths: TensorLike,
     ) -> Any:
         """(t, n, c), labels (n, s), and the lengths (n,) of both."""
         return ctc.ctc_loss(

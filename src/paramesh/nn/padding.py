@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from paramesh.dtype import x64
 from paramesh.nn import arguments
 from paramesh.nn.cell import Cell
+from paramesh.tensor.argument_types import TensorLike
 from paramesh.tensor.base import raw, wrap
 
 
@@ -36,7 +37,7 @@ class _Padding(Cell):
             raise ValueError(f"{owner}(padding): expected no negative ints, got {padding!r}.")
         self.padding = given
 
-    def _padded(self, x: Any, **options: Any) -> Any:
+    def _padded(self, x: TensorLike, **options: Any) -> Any:
         owner = type(self).__name__
         value = raw(arguments.tensor(owner, x))
         least = self.n + (self.mode != "constant")
@@ -60,7 +61,7 @@ class _Padding(Cell):
                     )
             return wrap(jnp.pad(value, grown, self.mode, **options))
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Any:
         """(..., l) -> (..., l'), along the last axes."""
         return self._padded(x)
 
@@ -78,7 +79,7 @@ class _Constant(_Padding):
             raise TypeError(f"{type(self).__name__}(value): expected a number, got {value!r}.")
         self.value = value
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Any:
         """(..., l) -> (..., l'), along the last axes."""
         return self._padded(x, constant_values=self.value)
 

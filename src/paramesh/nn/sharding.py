@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from paramesh.array_types import Tree
 from paramesh.errors import LayoutError
 from paramesh.nn.submodules import Submodules
 from paramesh.parameter import Parameter
@@ -36,7 +37,7 @@ class ShardOutputs:
     def __init__(self, strategies: Strategies) -> None:
         self.strategies = strategies
 
-    def __call__(self, cell: Submodules, inputs: object, output: Any) -> Any:
+    def __call__(self, cell: Submodules, inputs: object, output: Tree) -> Any:
         """The outputs, sharded by the current placement."""
         several = isinstance(output, tuple)
         name = f"{type(cell).__name__}.shard: out_strategy"

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from paramesh import random
 from paramesh._compat.jax import threefry_2x32
+from paramesh.array_types import Tree
 from paramesh.errors import LayoutError, ParameterStateError, TraceError
 from paramesh.initializer.stacked import stacked
 from paramesh.nn import stacking
@@ -53,7 +54,7 @@ class Stack(Cell):
         *,
         remat: bool | dict[str, Any] = False,
         unroll: int | bool = 1,
-        in_axes: Any = None,
+        in_axes: Tree = None,
         parts: int = 1,
     ) -> None:
         super().__init__()
@@ -144,12 +145,12 @@ class Stack(Cell):
             )
         carry, *rest = args
 
-        def layer(carry: Any, _: Any) -> Any:
+        def layer(carry: Tree, _: Any) -> Any:
             return self.cell(carry, *rest, **kwargs), None
 
         return self._scanned(layer, carry, None, name_of(self.cell))[0]
 
-    def scan(self, carry: Any, *args: Any, xs: Any = None, **kwargs: Any) -> tuple[Any, Any]:
+    def scan(self, carry: Tree, *args: Any, xs: Tree = None, **kwargs: Any) -> tuple[Any, Any]:
         """Run layers that give something besides: `carry, y = layer(carry, x, *args)`.
 
         Args:
@@ -167,7 +168,7 @@ class Stack(Cell):
             ValueError: `xs` has another number of rows than there are layers.
         """
 
-        def layer(carry: Any, x: Any) -> Any:
+        def layer(carry: Tree, x: Tree) -> Any:
             return self.cell(carry, *(() if xs is None else (x,)), *args, **kwargs)
 
         return self._scanned(layer, carry, xs, name_of(self.cell))
@@ -182,7 +183,7 @@ class Stack(Cell):
         """
         return self._scanned(lambda carry, _: (carry, fn(self.cell)), (), None, name_of(fn))[1]
 
-    def _scanned(self, layer: Callable[..., Any], carry: Any, xs: Any, name: str) -> Any:
+    def _scanned(self, layer: Callable[..., Any], carry: Tree, xs: Tree, name: str) -> Any:
         places = list(self._places)
         rows = [wrap(raw(whole)) for whole in self._places.values()]
         written: list[Parameter] = []
@@ -191,7 +192,7 @@ class Stack(Cell):
             layer.__name__ = name
             body = rematerialised(layer, **self._remat)
 
-        def turn(carry: Any, row: Any) -> Any:
+        def turn(carry: Tree, row: Tree) -> Any:
             values, x = row
             overlay = dict(zip(places, map(raw, values), strict=True))
             with tracing.overlay(overlay) as frame:
@@ -213,7 +214,7 @@ class Stack(Cell):
             self._places[place].assign(value)
         return carry, ys
 
-    def _mapped(self, fn: Any, args: Any, kwargs: Any, in_axes: Any) -> Any:
+    def _mapped(self, fn: Any, args: Any, kwargs: Any, in_axes: Tree) -> Any:
         places = list(self._places)
         rows = [raw(whole) for whole in self._places.values()]
         axes = stacking.axes_of(in_axes, args)
@@ -281,7 +282,7 @@ def stack(
     *,
     remat: bool | dict[str, Any] = False,
     unroll: int | bool = 1,
-    in_axes: Any = None,
+    in_axes: Tree = None,
     parts: int = 1,
 ) -> Stack:
     """`n` Cells of one kind as one: a network of equal layers, or an ensemble.

@@ -7,6 +7,7 @@ import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from paramesh.array_types import Tree
 from paramesh.dtype import DType
 from paramesh.initializer.stacked import layers_of
 from paramesh.nn.cell import Cell
@@ -47,7 +48,7 @@ class Members:
     def __getitem__(self, name: str) -> Any:
         return self.before[name]
 
-    def __setitem__(self, name: str, param: Any) -> None:
+    def __setitem__(self, name: str, param: object) -> None:
         self.before[name] = param
         self.hidden.discard(name)
 
@@ -61,7 +62,7 @@ class Members:
     def __len__(self) -> int:
         return len(self.items())
 
-    def get(self, name: str, default: Any = None) -> Any:
+    def get(self, name: str, default: object = None) -> Any:
         """The Parameter of a name."""
         return self.before.get(name, default)
 
@@ -79,7 +80,13 @@ class Members:
 
 
 def check_arguments(
-    make_cell: Any, n: Any, run: Any, runs: Sequence[str], remat: Any, in_axes: Any, parts: Any
+    make_cell: object,
+    n: object,
+    run: object,
+    runs: Sequence[str],
+    remat: object,
+    in_axes: Tree,
+    parts: object,
 ) -> None:
     """Refuse what `stack` cannot take.
 
@@ -163,7 +170,7 @@ def _check_alike(path: str, one: Cell, other: Cell, i: int) -> None:
             )
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     if isinstance(value, tuple | list):
         return all(map(_is_plain, value))
     return isinstance(value, _PLAIN)
@@ -272,7 +279,7 @@ def values_by_layer(whole: Parameter) -> list[Tensor]:
     return [Tensor(wrap(row)) for row in raw(whole.value())]
 
 
-def axes_of(in_axes: Any, args: Sequence[Any]) -> list[Any]:
+def axes_of(in_axes: Tree, args: Sequence[Any]) -> list[Any]:
     """The axis of each positional argument.
 
     Raises:

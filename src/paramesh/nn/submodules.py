@@ -89,7 +89,7 @@ class Submodules:
 
     # Registration.
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         fields = self.__dict__
         params = fields.get("_params")
         if isinstance(value, Parameter):
@@ -162,7 +162,7 @@ class Submodules:
                 f"None, not {type(value).__name__}."
             )
 
-    def _set_plain(self, name: str, value: Any) -> None:
+    def _set_plain(self, name: str, value: object) -> None:
         old = self.__dict__.get(name, self)
         scope = trace_scope.current()
         if scope is not None:

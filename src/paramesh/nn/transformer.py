@@ -16,6 +16,7 @@ from paramesh.nn.cell import Cell
 from paramesh.nn.containers import CellList
 from paramesh.nn.dropout import Dropout
 from paramesh.nn.normalization import LayerNorm
+from paramesh.tensor.argument_types import DTypeLike, TensorLike
 
 Activation = str | Cell | Callable[[Any], Any]
 
@@ -55,7 +56,7 @@ class TransformerDecoderLayer(Cell):
         layer_norm_eps: float = 1e-5,
         batch_first: bool = False,
         norm_first: bool = False,
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         super().__init__()
         owner = "TransformerDecoderLayer"
@@ -85,12 +86,12 @@ class TransformerDecoderLayer(Cell):
 
     def construct(
         self,
-        tgt: Any,
-        memory: Any,
-        tgt_mask: Any = None,
-        memory_mask: Any = None,
-        tgt_key_padding_mask: Any = None,
-        memory_key_padding_mask: Any = None,
+        tgt: TensorLike,
+        memory: TensorLike,
+        tgt_mask: TensorLike | None = None,
+        memory_mask: TensorLike | None = None,
+        tgt_key_padding_mask: TensorLike | None = None,
+        memory_key_padding_mask: TensorLike | None = None,
     ) -> Any:
         """Decode sequences.
 
@@ -116,23 +117,25 @@ class TransformerDecoderLayer(Cell):
         x = self.norm2(x + self._to_memory(x, memory, *theirs))
         return self.norm3(x + self._feed_forward(x))
 
-    def _to_itself(self, x: Any, mask: Any, padding: Any) -> Any:
+    def _to_itself(self, x: TensorLike, mask: TensorLike | None, padding: TensorLike | None) -> Any:
         out, _ = self.self_attn(
             x, x, x, key_padding_mask=padding, need_weights=False, attn_mask=mask
         )
         return self.dropout1(out)
 
-    def _to_memory(self, x: Any, memory: Any, mask: Any, padding: Any) -> Any:
+    def _to_memory(
+        self, x: TensorLike, memory: TensorLike, mask: TensorLike | None, padding: TensorLike | None
+    ) -> Any:
         out, _ = self.multihead_attn(
             x, memory, memory, key_padding_mask=padding, need_weights=False, attn_mask=mask
         )
         return self.dropout2(out)
 
-    def _feed_forward(self, x: Any) -> Any:
+    def _feed_forward(self, x: TensorLike) -> Any:
         return self.dropout3(self.dense2(self.dropout(self.activation(self.dense1(x)))))
 
 
-def _copies(owner: str, layer: Any, count: int) -> CellList:
+def _copies(owner: str, layer: object, count: int) -> CellList:
     if not isinstance(layer, Cell):
         raise TypeError(f"{owner}: expected a layer, a Cell, got {type(layer).__name__}.")
     arguments.integer(owner, "num_layers", count)
@@ -157,7 +160,12 @@ class TransformerEncoder(Cell):
         self.num_layers = num_layers
         self.norm = norm
 
-    def construct(self, src: Any, src_mask: Any = None, src_key_padding_mask: Any = None) -> Any:
+    def construct(
+        self,
+        src: TensorLike,
+        src_mask: TensorLike | None = None,
+        src_key_padding_mask: TensorLike | None = None,
+    ) -> Any:
         """Encode sequences; arguments as those of the layer."""
         x = src
         for layer in self.layers:
@@ -185,12 +193,12 @@ class TransformerDecoder(Cell):
 
     def construct(
         self,
-        tgt: Any,
-        memory: Any,
-        tgt_mask: Any = None,
-        memory_mask: Any = None,
-        tgt_key_padding_mask: Any = None,
-        memory_key_padding_mask: Any = None,
+        tgt: TensorLike,
+        memory: TensorLike,
+        tgt_mask: TensorLike | None = None,
+        memory_mask: TensorLike | None = None,
+        tgt_key_padding_mask: TensorLike | None = None,
+        memory_key_padding_mask: TensorLike | None = None,
     ) -> Any:
         """Decode sequences; arguments as those of the layer."""
         x = tgt
@@ -242,7 +250,7 @@ class Transformer(Cell):
         layer_norm_eps: float = 1e-5,
         batch_first: bool = False,
         norm_first: bool = False,
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         super().__init__()
         settings = (d_model, nhead, dim_feedforward, dropout, activation, layer_norm_eps)
@@ -264,14 +272,14 @@ class Transformer(Cell):
 
     def construct(
         self,
-        src: Any,
-        tgt: Any,
-        src_mask: Any = None,
-        tgt_mask: Any = None,
-        memory_mask: Any = None,
-        src_key_padding_mask: Any = None,
-        tgt_key_padding_mask: Any = None,
-        memory_key_padding_mask: Any = None,
+        src: TensorLike,
+        tgt: TensorLike,
+        src_mask: TensorLike | None = None,
+        tgt_mask: TensorLike | None = None,
+        memory_mask: TensorLike | None = None,
+        src_key_padding_mask: TensorLike | None = None,
+        tgt_key_padding_mask: TensorLike | None = None,
+        memory_key_padding_mask: TensorLike | None = None,
     ) -> Any:
         """Encode `src`, and decode `tgt` with it; masks as those of the layers.
 

@@ -10,6 +10,7 @@ from paramesh.nn.arguments import Init
 from paramesh.nn.cell import Cell
 from paramesh.nn.conv import BaseConv
 from paramesh.ops import volumes as ops
+from paramesh.tensor.argument_types import DTypeLike, Ints, TensorLike
 
 
 class Conv3dTranspose(BaseConv):
@@ -60,7 +61,7 @@ class Conv3dTranspose(BaseConv):
         weight_init: Init = None,
         bias_init: Init = None,
         data_format: str = "NCDHW",
-        dtype: Any = float32,
+        dtype: DTypeLike = float32,
     ) -> None:
         owner = "Conv3dTranspose"
         super().__init__(
@@ -84,7 +85,7 @@ class Conv3dTranspose(BaseConv):
                 f"{owner}(output_padding): needs pad_mode='pad', got pad_mode={self.pad_mode!r}."
             )
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Any:
         """(n, c, d, h, w) -> (n, out, d', h', w').
 
         Raises:
@@ -108,7 +109,7 @@ class _Pool3d(Cell):
     """What both pools share; inputs may be without n."""
 
     def _set(
-        self, kernel_size: Any, stride: Any, pad_mode: Any, padding: Any, ceil_mode: Any
+        self, kernel_size: Ints, stride: Ints | None, pad_mode: str, padding: Ints, ceil_mode: bool
     ) -> None:
         owner = type(self).__name__
         mode = pad_mode.lower() if isinstance(pad_mode, str) else pad_mode
@@ -123,7 +124,7 @@ class _Pool3d(Cell):
                 f"pad_mode={pad_mode!r}."
             )
 
-    def _batched(self, x: Any) -> tuple[Any, bool]:
+    def _batched(self, x: TensorLike) -> tuple[Any, bool]:
         x = arguments.tensor(type(self).__name__, x)
         if x.ndim not in (4, 5):
             raise ValueError(
@@ -150,11 +151,11 @@ class MaxPool3d(_Pool3d):
 
     def __init__(
         self,
-        kernel_size: Any = 1,
-        stride: Any = 1,
+        kernel_size: Ints = 1,
+        stride: Ints | None = 1,
         pad_mode: str = "valid",
-        padding: Any = 0,
-        dilation: Any = 1,
+        padding: Ints = 0,
+        dilation: Ints = 1,
         return_indices: bool = False,
         ceil_mode: bool = False,
     ) -> None:
@@ -163,7 +164,7 @@ class MaxPool3d(_Pool3d):
         if return_indices or set(arguments.integers("MaxPool3d", "dilation", dilation, 3)) != {1}:
             raise ValueError("MaxPool3d: return_indices=True and a dilation are not offered.")
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Any:
         """(n, c, d, h, w) -> (n, c, d', h', w'), also without n."""
         x, whole = self._batched(x)
         if self.pad_mode == "pad":
@@ -193,10 +194,10 @@ class AvgPool3d(_Pool3d):
 
     def __init__(
         self,
-        kernel_size: Any = 1,
-        stride: Any = 1,
+        kernel_size: Ints = 1,
+        stride: Ints | None = 1,
         pad_mode: str = "valid",
-        padding: Any = 0,
+        padding: Ints = 0,
         ceil_mode: bool = False,
         count_include_pad: bool = True,
         divisor_override: int | None = None,
@@ -208,7 +209,7 @@ class AvgPool3d(_Pool3d):
         self.count_include_pad = arguments.flag("AvgPool3d", "count_include_pad", count_include_pad)
         self.divisor_override = divisor_override or 0
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Any:
         """(n, c, d, h, w) -> (n, c, d', h', w'), also without n."""
         x, whole = self._batched(x)
         out = ops.avg_pool3d(
@@ -226,13 +227,13 @@ class AvgPool3d(_Pool3d):
 class _Adaptive(Cell):
     pool: ClassVar[Any]
 
-    def __init__(self, output_size: Any, return_indices: bool = False) -> None:
+    def __init__(self, output_size: Ints, return_indices: bool = False) -> None:
         super().__init__()
         self.output_size = output_size
         if return_indices:
             raise ValueError(f"{type(self).__name__}(return_indices): True is not offered.")
 
-    def construct(self, input: Any) -> Any:
+    def construct(self, input: TensorLike) -> Any:
         """Of the spatial axes those sizes; the others as they are."""
         return type(self).pool(arguments.tensor(type(self).__name__, input), self.output_size)
 
@@ -250,7 +251,7 @@ class AdaptiveAvgPool3d(_Adaptive):
 
     pool = staticmethod(ops.adaptive_avg_pool3d)
 
-    def __init__(self, output_size: Any) -> None:
+    def __init__(self, output_size: Ints) -> None:
         super().__init__(output_size)
 
 
@@ -293,7 +294,11 @@ class _LPPool(Cell):
     pool: ClassVar[Any]
 
     def __init__(
-        self, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False
+        self,
+        norm_type: float,
+        kernel_size: Ints,
+        stride: Ints | None = None,
+        ceil_mode: bool = False,
     ) -> None:
         super().__init__()
         owner = type(self).__name__
@@ -301,7 +306,7 @@ class _LPPool(Cell):
         self.kernel_size, self.stride = kernel_size, stride
         self.ceil_mode = arguments.flag(owner, "ceil_mode", ceil_mode)
 
-    def construct(self, x: Any) -> Any:
+    def construct(self, x: TensorLike) -> Any:
         """(n, c, ...) -> (n, c, ...)."""
         x = arguments.tensor(type(self).__name__, x)
         return type(self).pool(x, self.norm_type, self.kernel_size, self.stride, self.ceil_mode)

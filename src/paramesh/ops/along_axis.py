@@ -1,5 +1,6 @@
 """Cumulative and order statistics along an axis, and reductions that pass over NaN."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from paramesh.dtype import float32, int32, int64, x64
 from paramesh.ops.array import Ints, axis_in, ints
 from paramesh.ops.table import Array, Dtype, Floating, function, primitive
+from paramesh.tensor.argument_types import NumberLike
 from paramesh.tensor.base import raw
 from paramesh.tensor.promotion import cast
 
@@ -44,13 +46,13 @@ def trapz(y: Floating, x: Floating = None, *, dx: float = 1.0, dim: int = -1) ->
     return jnp.trapezoid(y, x, dx, dim)
 
 
-def _extreme(x: Any, axis: int, better: Any) -> tuple[Any, Any]:
+def _extreme(x: jax.Array, axis: int, better: Callable[..., jax.Array]) -> tuple[Any, Any]:
     places = jnp.broadcast_to(
         jnp.arange(x.shape[axis]).reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)]),
         x.shape,
     )
 
-    def join(a: Any, b: Any) -> Any:
+    def join(a: tuple[jax.Array, jax.Array], b: tuple[jax.Array, jax.Array]) -> Any:
         take = better(b[0], a[0]) | jnp.isnan(b[0])
         return jnp.where(take, b[0], a[0]), jnp.where(take, b[1], a[1])
 
@@ -93,7 +95,7 @@ def median(input: Array, axis: int = -1, keepdims: bool = False) -> Any:
     return found if keepdims else tuple(jnp.squeeze(part, at) for part in found)
 
 
-def _axes(axis: Any) -> Any:
+def _axes(axis: Ints | None) -> Any:
     return None if axis is None or axis == () else ints(axis)
 
 
@@ -165,7 +167,9 @@ def top_k(input_x: Array, k: int, sorted: bool = True) -> Any:
 
 
 @function
-def logspace(start: Any, end: Any, steps: int, base: float = 10, *, dtype: Dtype = None) -> Any:
+def logspace(
+    start: NumberLike, end: NumberLike, steps: int, base: float = 10, *, dtype: Dtype = None
+) -> Any:
     """Powers of `base` whose exponents lie evenly from `start` to `end`: (steps,)."""
     wanted = dtype or float32
     with x64(wanted):

@@ -6,6 +6,7 @@ Source: MindSpore's operators of these names; `rms_norm` as in Zhang and Sennric
 positions as in Su et al. (2021), `swiglu` as in Shazeer (2020).
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 
 from paramesh.ops.random_ops import dropout
 from paramesh.ops.table import Array, Floating, function, primitive
+from paramesh.tensor.argument_types import TensorLike
 from paramesh.tensor.base import raw, wrap
 
 # fmt: off
@@ -27,7 +29,7 @@ _LAYOUTS = ("BSH", "SBH", "BNSD", "BSND")
 _EVERYTHING = 2147483647
 
 
-def _heads(x: Any, heads: int, layout: str) -> Any:
+def _heads(x: jax.Array, heads: int, layout: str) -> Any:
     """(b, heads, s, d) of any layout."""
     if layout == "BNSD":
         return x
@@ -39,7 +41,7 @@ def _heads(x: Any, heads: int, layout: str) -> Any:
     return x.reshape(b, s, heads, h // heads).swapaxes(1, 2)
 
 
-def _back(x: Any, layout: str) -> Any:
+def _back(x: jax.Array, layout: str) -> Any:
     if layout == "BNSD":
         return x
     x = x.swapaxes(1, 2)
@@ -49,7 +51,9 @@ def _back(x: Any, layout: str) -> Any:
     return x.swapaxes(0, 1) if layout == "SBH" else x
 
 
-def _hidden(rows: int, columns: int, sparse_mode: int, before: int, after: int, mask: Any) -> Any:
+def _hidden(
+    rows: int, columns: int, sparse_mode: int, before: int, after: int, mask: jax.Array | None
+) -> Any:
     """Bool that fits (b, heads, rows, columns): what is not attended to; None: nothing."""
     i, j = jnp.arange(rows)[:, None], jnp.arange(columns)
     if sparse_mode == 2:
@@ -75,11 +79,11 @@ def flash_attention_score_with_sums(
     value: Floating,
     real_shift: Array = None,
     drop_mask: Array = None,
-    padding_mask: Any = None,
+    padding_mask: TensorLike | None = None,
     attn_mask: Array = None,
-    prefix: Any = None,
-    actual_seq_qlen: Any = None,
-    actual_seq_kvlen: Any = None,
+    prefix: TensorLike | Sequence[int] | None = None,
+    actual_seq_qlen: TensorLike | Sequence[int] | None = None,
+    actual_seq_kvlen: TensorLike | Sequence[int] | None = None,
     head_num: int = 1,
     keep_prob: float = 1.0,
     scale_value: float = 1.0,
@@ -172,17 +176,17 @@ FlashAttentionScore = primitive(
 
 
 def flash_attention_score(
-    query: Any,
-    key: Any,
-    value: Any,
+    query: TensorLike,
+    key: TensorLike,
+    value: TensorLike,
     head_num: int,
-    real_shift: Any = None,
-    drop_mask: Any = None,
-    padding_mask: Any = None,
-    attn_mask: Any = None,
-    prefix: Any = None,
-    actual_seq_qlen: Any = None,
-    actual_seq_kvlen: Any = None,
+    real_shift: TensorLike | None = None,
+    drop_mask: TensorLike | None = None,
+    padding_mask: TensorLike | None = None,
+    attn_mask: TensorLike | None = None,
+    prefix: TensorLike | Sequence[int] | None = None,
+    actual_seq_qlen: TensorLike | Sequence[int] | None = None,
+    actual_seq_kvlen: TensorLike | Sequence[int] | None = None,
     keep_prob: float = 1.0,
     scalar_value: float = 1.0,
     pre_tokens: int = _EVERYTHING,
@@ -216,7 +220,7 @@ def rms_norm(x: Floating, gamma: Floating, epsilon: float = 1e-6) -> Any:
 RmsNorm = primitive("RmsNorm", rms_norm, lambda epsilon=1e-6: {"epsilon": epsilon})
 
 
-def _turned(x: Any, mode: int) -> Any:
+def _turned(x: jax.Array, mode: int) -> Any:
     if mode == 0:
         first, second = jnp.split(x, 2, -1)
         return jnp.concatenate([-second, first], -1)
@@ -249,7 +253,7 @@ def apply_rotary_pos_emb(
     cos: Floating,
     sin: Floating,
     position_ids: Array,
-    heads: Any = None,
+    heads: int | None = None,
 ) -> Any:
     """(query, key) with rotary positions: (b, s, heads * d) each, of tables (positions, d).
 
@@ -267,7 +271,7 @@ def apply_rotary_pos_emb(
     at = ids if ids.shape[1] == s else jnp.arange(s)[None]
     rows = [table.reshape(-1, size)[at][:, :, None] for table in (cos, sin)]
 
-    def turn(x: Any) -> Any:
+    def turn(x: jax.Array) -> Any:
         parts = x.reshape(b, s, -1, size)
         out = parts * rows[0] + _turned(parts, 0) * rows[1]
         return out.reshape(x.shape).astype(x.dtype)

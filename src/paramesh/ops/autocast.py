@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from paramesh.array_types import Tree
 from paramesh.dtype import DType
 
 
@@ -53,7 +54,7 @@ def entered(rule: Rule | None) -> Generator[None]:
         thread.rule = before
 
 
-def _cast(value: Any, to: Any) -> Any:
+def _cast(value: Tree, to: jnp.dtype) -> Any:
     if isinstance(value, tuple | list):
         return type(value)(_cast(part, to) for part in value)
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jnp.floating):
@@ -64,7 +65,7 @@ def _cast(value: Any, to: Any) -> Any:
 def inputs(rule: Rule, name: str, values: dict[str, Any], cast: Any) -> dict[str, Any]:
     """The arguments of an operator as the rule has them; those in `cast` alone."""
     if name in rule.white:
-        to: Any = rule.dtype.np_dtype
+        to: jnp.dtype = rule.dtype.np_dtype
     elif name in rule.black:
         to = jnp.float32
     else:
@@ -72,6 +73,6 @@ def inputs(rule: Rule, name: str, values: dict[str, Any], cast: Any) -> dict[str
     return {key: _cast(v, to) if key in cast else v for key, v in values.items()}
 
 
-def outputs(rule: Rule, name: str, result: Any) -> Any:
+def outputs(rule: Rule, name: str, result: Tree) -> Any:
     """What an operator gives as the rule has it."""
     return _cast(result, jnp.float32) if rule.widen and name in rule.white else result

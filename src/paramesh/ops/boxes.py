@@ -15,6 +15,7 @@ import numpy as np
 
 from paramesh import random
 from paramesh.ops.table import Array, Floating, function, primitive
+from paramesh.tensor.argument_types import RawNumber
 
 # fmt: off
 __all__ = [
@@ -25,12 +26,12 @@ __all__ = [
 # fmt: on
 
 
-def _check_boxes(name: str, boxes: Any, columns: int = 4) -> None:
+def _check_boxes(name: str, boxes: jax.Array, columns: int = 4) -> None:
     if boxes.ndim != 2 or boxes.shape[1] != columns:
         raise ValueError(f"{name} must be (n, {columns}), got {tuple(boxes.shape)}.")
 
 
-def _overlaps(a: Any, b: Any, edge: float) -> tuple[Any, Any, Any]:
+def _overlaps(a: jax.Array, b: jax.Array, edge: float) -> tuple[Any, Any, Any]:
     """(what boxes share, areas of a, areas of b): (n, m), (n, 1), (1, m)."""
     low = jnp.maximum(a[:, None, :2], b[None, :, :2])
     high = jnp.minimum(a[:, None, 2:], b[None, :, 2:])
@@ -82,7 +83,7 @@ def nms_with_mask(bboxes: Floating, iou_threshold: float = 0.5) -> Any:
     worse = jnp.tril(shared / (mine + others - shared) > iou_threshold, -1)
     n = boxes.shape[0]
 
-    def settle(i: Any, kept: Any) -> Any:
+    def settle(i: RawNumber, kept: jax.Array) -> Any:
         return kept & ~(worse[:, i] & kept[i])
 
     kept = jax.lax.fori_loop(0, n, settle, jnp.ones(n, bool))
@@ -129,17 +130,17 @@ def roi_align(
         )
     h, w = features.shape[2:]
 
-    def places(start: Any, length: Any, out: int) -> Any:
+    def places(start: jax.Array, length: jax.Array, out: int) -> Any:
         part = (jnp.arange(sample_num) + 0.5) / sample_num
         return start + (jnp.arange(out)[:, None] + part).reshape(-1) * (length / out)
 
-    def shares(at: Any, size: int) -> Any:
+    def shares(at: jax.Array, size: int) -> Any:
         """(places, size): of which elements each place is made."""
         inside = (at >= -1.0) & (at <= size)
         at = jnp.clip(at, 0, size - 1)[:, None]
         return jnp.maximum(1 - jnp.abs(at - jnp.arange(size)), 0) * inside[:, None]
 
-    def one(roi: Any) -> Any:
+    def one(roi: jax.Array) -> Any:
         box = (roi[1:] + jnp.array([0, 0, roi_end_mode, roi_end_mode], roi.dtype)) * spatial_scale
         width, height = jnp.maximum(box[2] - box[0], 1.0), jnp.maximum(box[3] - box[1], 1.0)
         rows = shares(places(box[1], height, pooled_height), h)
@@ -167,7 +168,7 @@ ROIAlign = primitive(
 _MEANS, _STDS = (0.0, 0.0, 0.0, 0.0), (1.0, 1.0, 1.0, 1.0)
 
 
-def _centred(boxes: Any) -> tuple[Any, Any]:
+def _centred(boxes: jax.Array) -> tuple[Any, Any]:
     """(centres, sizes), (n, 2) each."""
     sizes = boxes[:, 2:] - boxes[:, :2] + 1
     return (boxes[:, :2] + boxes[:, 2:]) * 0.5, sizes

@@ -13,6 +13,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 
+from paramesh.array_types import Tree
 from paramesh.dtype import x64
 from paramesh.ops.creation import ones_like as ones_like
 from paramesh.ops.creation import zeros_like as zeros_like
@@ -46,7 +47,7 @@ def _is_sequence(value: object) -> bool:
     return isinstance(value, tuple | list) or getattr(type(value), "is_list_of_cells", False)
 
 
-def _counted(value: Any) -> str:
+def _counted(value: Tree) -> str:
     kind = type(value).__name__
     return f"a {kind} of {len(value)}" if _is_sequence(value) else f"a {kind}"
 
@@ -224,7 +225,7 @@ class Depend:
         return value
 
 
-def stop_gradient(value: Any) -> Any:
+def stop_gradient(value: Tree) -> Any:
     """The same values, through which no gradient flows: a Tensor, or a nest of them."""
     if isinstance(value, tuple | list):
         return type(value)(stop_gradient(item) for item in value)
@@ -236,7 +237,7 @@ def stop_gradient(value: Any) -> Any:
 class StopGradient:
     """Class form of `stop_gradient`."""
 
-    def __call__(self, value: Any) -> Any:
+    def __call__(self, value: Tree) -> Any:
         """The same values, through which no gradient flows."""
         return stop_gradient(value)
 
@@ -287,7 +288,7 @@ def clip_by_value(
     return clamp(x, clip_value_min, clip_value_max)
 
 
-def _floats(name: str, x: Any) -> tuple[list[jax.Array], Callable[[list[jax.Array]], Any]]:
+def _floats(name: str, x: Tree) -> tuple[list[jax.Array], Callable[[list[jax.Array]], Any]]:
     """Raw values of a Tensor or of a tuple or list, and how to put results back."""
     many = isinstance(x, tuple | list)
     values = [raw(item) for item in (x if many else (x,))]

@@ -1,5 +1,6 @@
 """Elements counted and put into bins."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 
 from paramesh.dtype import float32, int32, int64, to_dtype
 from paramesh.ops.table import Array, Dtype, function, primitive
+from paramesh.tensor.argument_types import NumberLike, TensorLike
 from paramesh.tensor.base import raw
 from paramesh.tensor.promotion import cast
 
@@ -32,7 +34,7 @@ Bincount = primitive("Bincount", bincount)
 
 
 @function
-def histc(input: Array, bins: int = 100, min: Any = 0.0, max: Any = 0.0) -> Any:
+def histc(input: Array, bins: int = 100, min: NumberLike = 0.0, max: NumberLike = 0.0) -> Any:
     """How many elements are in each of equal intervals: (...) -> (bins,).
 
     Args:
@@ -51,7 +53,9 @@ def histc(input: Array, bins: int = 100, min: Any = 0.0, max: Any = 0.0) -> Any:
 
 
 @function
-def bucketize(input: Array, boundaries: Any, *, right: bool = False) -> Any:
+def bucketize(
+    input: Array, boundaries: TensorLike | Sequence[float], *, right: bool = False
+) -> Any:
     """Between which boundaries each element is, Int32: (...) -> (...).
 
     Args:

@@ -17,6 +17,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from paramesh.ops.table import function, primitive
+from paramesh.tensor.argument_types import TensorLike
 from paramesh.tensor.base import Tensor, raw
 
 # fmt: off
@@ -48,7 +49,7 @@ def saw(gradients: Iterable[Any]) -> None:
             _watch.overflow = _watch.overflow | ~jnp.all(jnp.isfinite(gradient))
 
 
-def _set(status: Any, overflow: Any) -> Any:
+def _set(status: TensorLike, overflow: Any) -> Any:
     value = jnp.zeros(_SIZE, jnp.float32).at[0].set(jnp.asarray(overflow, jnp.float32))
     if isinstance(status, Tensor):
         status._put(value)
@@ -64,14 +65,14 @@ def npu_alloc_float_status() -> Any:
 
 
 @function
-def npu_clear_float_status(status: Any) -> Any:
+def npu_clear_float_status(status: TensorLike) -> Any:
     """Begin to look at gradients; the status is written, and given."""
     _watch.overflow = jnp.asarray(False)
     return _set(status, 0)
 
 
 @function
-def npu_get_float_status(status: Any) -> Any:
+def npu_get_float_status(status: TensorLike) -> Any:
     """Write 1 into the status if a gradient since the last clearing is not finite; gives it."""
     overflow, _watch.overflow = _watch.overflow, None
     return _set(status, 0 if overflow is None else overflow)

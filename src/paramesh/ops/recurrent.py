@@ -13,12 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from paramesh.array_types import Tree
 from paramesh.ops.table import Array, Floating, function, primitive
+from paramesh.tensor.argument_types import TensorLike
 
 __all__ = ["DynamicGRUV2", "DynamicRNN", "LSTM", "dynamic_gru_v2", "dynamic_rnn", "lstm"]
 
 
-def _lstm_gates(gates: Any, c: Any) -> tuple[Any, Any]:
+def _lstm_gates(gates: jax.Array, c: jax.Array) -> tuple[Any, Any]:
     i, f, g, o = jnp.split(gates, 4, -1)
     c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
     return jax.nn.sigmoid(o) * jnp.tanh(c), c
@@ -75,7 +77,7 @@ def lstm(
     for way in range(ways):
         of_x, of_h = parts[way], parts[ways + way]
 
-        def turn(carry: Any, step: Any, of_h: Any = of_h) -> Any:
+        def turn(carry: Tree, step: Tree, of_h: Any = of_h) -> Any:
             hidden, cell = _lstm_gates(step + carry[0] @ of_h.T, carry[1])
             return (hidden, cell), hidden
 
@@ -102,13 +104,13 @@ LSTM = primitive(
 )
 
 
-def _first(state: Any, x: Any, size: int) -> Any:
+def _first(state: TensorLike | None, x: jax.Array, size: int) -> Any:
     if state is None:
         return jnp.zeros((x.shape[1], size), x.dtype)
     return state.reshape(x.shape[1], size)
 
 
-def _alive(seq_length: Any, x: Any) -> Any:
+def _alive(seq_length: jax.Array | None, x: jax.Array) -> Any:
     """(l, n, 1): which steps count."""
     if seq_length is None:
         return jnp.ones((x.shape[0], 1, 1), bool)
@@ -156,7 +158,7 @@ def dynamic_rnn(
     h, c = _first(init_h, x, size), _first(init_c, x, size)
     steps = x @ w[: x.shape[2]] + b
 
-    def turn(carry: Any, given: Any) -> Any:
+    def turn(carry: Tree, given: Tree) -> Any:
         (h, c), (step, alive) = carry, given
         i, j, f, o = jnp.split(step + h @ w[x.shape[2] :], 4, -1)
         i, j = jax.nn.sigmoid(i), jnp.tanh(j)
@@ -246,7 +248,7 @@ def dynamic_gru_v2(
     of_hidden = jnp.zeros((3 * size,), x.dtype) if bias_hidden is None else bias_hidden
     steps = x @ weight_input + (0 if bias_input is None else bias_input)
 
-    def turn(h: Any, given: Any) -> Any:
+    def turn(h: Tree, given: Tree) -> Any:
         step, alive = given
         first, second, new = jnp.split(step, 3, -1)
         mine = h @ weight_hidden[:, : 2 * size] + of_hidden[: 2 * size]

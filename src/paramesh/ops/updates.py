@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from paramesh.ops.table import function, primitive
 from paramesh.parameter import Parameter
+from paramesh.tensor.argument_types import NumberLike, TensorLike
 from paramesh.tensor.base import raw
 
 # fmt: off
@@ -40,16 +41,16 @@ def _write(*pairs: tuple[Any, Any]) -> Any:
 
 @function
 def apply_adam(
-    var: Any,
-    m: Any,
-    v: Any,
-    beta1_power: Any,
-    beta2_power: Any,
-    lr: Any,
-    beta1: Any,
-    beta2: Any,
-    epsilon: Any,
-    gradient: Any,
+    var: Parameter,
+    m: Parameter,
+    v: Parameter,
+    beta1_power: NumberLike,
+    beta2_power: NumberLike,
+    lr: NumberLike,
+    beta1: NumberLike,
+    beta2: NumberLike,
+    epsilon: NumberLike,
+    gradient: TensorLike,
     use_nesterov: bool = False,
 ) -> Any:
     """A step of Adam (Kingma and Ba 2015).
@@ -82,15 +83,15 @@ def apply_adam(
 
 @function
 def apply_adam_weight_decay(
-    var: Any,
-    m: Any,
-    v: Any,
-    lr: Any,
-    beta1: Any,
-    beta2: Any,
-    epsilon: Any,
-    decay: Any,
-    gradient: Any,
+    var: Parameter,
+    m: Parameter,
+    v: Parameter,
+    lr: NumberLike,
+    beta1: NumberLike,
+    beta2: NumberLike,
+    epsilon: NumberLike,
+    decay: NumberLike,
+    gradient: TensorLike,
 ) -> Any:
     """A step of Adam without correction of the means, with decoupled weight decay.
 
@@ -117,11 +118,11 @@ def apply_adam_weight_decay(
 
 @function
 def apply_momentum(
-    variable: Any,
-    accumulation: Any,
-    learning_rate: Any,
-    gradient: Any,
-    momentum: Any,
+    variable: Parameter,
+    accumulation: Parameter,
+    learning_rate: NumberLike,
+    gradient: TensorLike,
+    momentum: NumberLike,
     use_nesterov: bool = False,
     gradient_scale: float = 1.0,
 ) -> Any:
@@ -146,7 +147,9 @@ def apply_momentum(
 
 
 @function
-def apply_adagrad(var: Any, accum: Any, lr: Any, grad: Any, update_slots: bool = True) -> Any:
+def apply_adagrad(
+    var: Parameter, accum: Parameter, lr: NumberLike, grad: TensorLike, update_slots: bool = True
+) -> Any:
     """A step of Adagrad: `accum` grows by grad², var falls by lr * grad / sqrt(accum).
 
     Returns:
@@ -157,15 +160,16 @@ def apply_adagrad(var: Any, accum: Any, lr: Any, grad: Any, update_slots: bool =
 
 
 @function
-def apply_gradient_descent(var: Any, alpha: Any, delta: Any) -> Any:
+def apply_gradient_descent(var: Parameter, alpha: NumberLike, delta: NumberLike) -> Any:
     """A step of gradient descent: var falls by alpha * delta; gives var."""
     return _write((var, raw(var) - raw(alpha) * raw(delta)))
 
 
 @function
 def apply_rms_prop(
-    var: Any, mean_square: Any, moment: Any, learning_rate: Any, grad: Any, decay: Any,
-    momentum: Any, epsilon: Any,
+    var: Parameter, mean_square: Parameter, moment: Parameter, learning_rate: NumberLike,
+    grad: TensorLike, decay: NumberLike,
+    momentum: NumberLike, epsilon: NumberLike,
 ) -> Any:  # fmt: skip
     """A step of RMSProp.
 

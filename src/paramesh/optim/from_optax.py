@@ -21,6 +21,7 @@ import numpy as np
 import optax
 from jax import Array
 
+from paramesh.array_types import Tree
 from paramesh.dtype import DType, to_dtype, x64
 from paramesh.errors import OptimizerError
 from paramesh.initializer.factory import initializer
@@ -109,7 +110,7 @@ class OptaxOptimizer(Optimizer):
     def _values(self) -> dict[str, Any]:
         return {name: work(p) for name, p in zip(self._names, self._parameters, strict=True)}
 
-    def construct(self, gradients: Gradients, **extra: Any) -> tuple[bool, ...]:
+    def construct(self, gradients: Gradients, **extra: Tree) -> tuple[bool, ...]:
         """One update.
 
         Args:
@@ -176,7 +177,7 @@ class OptaxOptimizer(Optimizer):
             )
 
 
-def is_transformation(value: Any) -> TypeGuard[Transformation]:
+def is_transformation(value: object) -> TypeGuard[Transformation]:
     """Whether something has the functions of an optax transformation, and is no optimizer."""
     parts = (getattr(value, name, None) for name in ("init", "update"))
     return not isinstance(value, Optimizer) and all(map(callable, parts))

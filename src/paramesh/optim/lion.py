@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from paramesh.array_types import Array
 from paramesh.optim import checks
 from paramesh.optim.rule_optimizer import RuleOptimizer, Slots, same
 from paramesh.optim.rules import Rule, Tree, full, over, spread
+from paramesh.tensor.argument_types import RawNumber
 
 
 class LionState(NamedTuple):
@@ -24,7 +26,7 @@ def lion(b1: float = 0.9, b2: float = 0.99) -> Rule:
     """Lion with these numbers; `update` takes `learning_rate=` and `weight_decay=`."""
 
     @jax.jit
-    def leaf(g: Any, m: Any, w: Any, rate: Any, decay: Any) -> Any:
+    def leaf(g: Array, m: Array, w: Array, rate: RawNumber, decay: RawNumber) -> Any:
         top = jnp.sign(b1 * m + (1.0 - b1) * g)
         return -rate * (top + decay * w), b2 * m + (1.0 - b2) * g
 

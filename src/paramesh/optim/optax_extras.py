@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from paramesh.array_types import Tree
 from paramesh.parameter import Parameter
 from paramesh.state import tracing
 from paramesh.tensor.base import raw
@@ -27,7 +28,7 @@ class SlowState(NamedTuple):
         inner: optax's state.
     """
 
-    weights: Any
+    weights: Tree
     inner: Any
 
 
@@ -43,11 +44,11 @@ def plain(transform: Any) -> Any:
         return transform
     inner: Any = optax.with_extra_args_support(transform)
 
-    def init(params: Any) -> SlowState:
+    def init(params: Tree) -> SlowState:
         slow = jax.tree.map(jnp.asarray, params)
         return SlowState(slow, inner.init(optax.LookaheadParams(params, slow)))
 
-    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+    def update(updates: Tree, state: Any, params: Tree = None, **extra: Any) -> Any:
         both = optax.LookaheadParams(params, state.weights)
         moves, after = inner.update(updates, state.inner, both, **extra)
         slow = optax.apply_updates(state.weights, moves.slow)
@@ -57,7 +58,7 @@ def plain(transform: Any) -> Any:
 
 
 def extras(
-    given: Mapping[str, Any], gradients: Any, by_name: Mapping[str, Parameter]
+    given: Mapping[str, Any], gradients: Tree, by_name: Mapping[str, Parameter]
 ) -> dict[str, Any]:
     """The further arguments of an update, as optax wants them.
 
@@ -74,7 +75,7 @@ def extras(
     return found
 
 
-def _bare(value: Any) -> Any:
+def _bare(value: object) -> Any:
     """Without Tensors; a function stays what it is."""
     if callable(value) and not hasattr(value, "_get"):
         return value

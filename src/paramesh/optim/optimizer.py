@@ -93,7 +93,7 @@ class Optimizer(Cell):
     #: class that has a `construct` and does not say so, they are put back.
     keeps_frozen = False
 
-    def __init_subclass__(cls, **options: Any) -> None:
+    def __init_subclass__(cls, **options: object) -> None:
         super().__init_subclass__(**options)
         mine = vars(cls)
         if "construct" in mine and not mine.get("keeps_frozen", False):

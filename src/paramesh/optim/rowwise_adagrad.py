@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from paramesh.array_types import Array
 from paramesh.initializer import initializer
 from paramesh.initializer.structured import Constant
 from paramesh.optim import checks
@@ -23,7 +24,7 @@ class RowwiseAdagradState(NamedTuple):
     row_accum: Tree
 
 
-def _mean_squares(g: Any) -> Any:
+def _mean_squares(g: Array) -> Any:
     return jnp.mean(g * g, axis=tuple(range(1, g.ndim)), keepdims=True)
 
 
@@ -32,7 +33,7 @@ def rowwise_adagrad(eps: float) -> Rule:
     """The direction of row-wise Adagrad; the first axis has the rows."""
 
     @jax.jit
-    def leaf(g: Any, total: Any) -> Any:
+    def leaf(g: Array, total: Array) -> Any:
         total = total + _mean_squares(g)
         return g / (jnp.sqrt(total) + eps), total
 

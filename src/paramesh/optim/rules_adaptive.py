@@ -90,7 +90,7 @@ def rmsprop(
 
     @jax.jit
     def leaf(
-        g: Array, square: Array, moment: Any, rate: RawNumber, mean: Array | None = None
+        g: Array, square: Array, moment: Array, rate: RawNumber, mean: Array | None = None
     ) -> tuple[Array, ...]:
         square = decay * square + (1.0 - decay) * (g * g)
         spread_of = square

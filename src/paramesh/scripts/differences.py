@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
 
 from paramesh import context, ignored_settings
 from paramesh.scripts import offered
@@ -95,12 +94,12 @@ def _by_identity() -> dict[int, Difference]:
     return {id(offered.find(path).value): what for path, what in NAMES.items()}
 
 
-def of_name(value: Any) -> Difference | None:
+def of_name(value: object) -> Difference | None:
     """The difference of the object at a path."""
     return _by_identity().get(id(value))
 
 
-def of_keyword(value: Any, keyword: str, given: object) -> Difference | None:
+def of_keyword(value: object, keyword: str, given: object) -> Difference | None:
     """The difference of a keyword argument, given its value if it is a constant."""
     for (path, name), what in KEYWORDS.items():
         if name == keyword and offered.find(path).value is value:

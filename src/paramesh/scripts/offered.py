@@ -24,7 +24,7 @@ class Found:
         rest: the remaining names, which do not exist; or empty.
     """
 
-    value: Any
+    value: object
     path: str
     rest: str = ""
 
@@ -40,7 +40,7 @@ def find(path: str) -> Found:
         The result. Attributes of classes are looked up; those of other objects that are not modules
         are assumed to exist, since they are known only at run time.
     """
-    value: Any = paramesh
+    value: object = paramesh
     parts = path.split(".")
     for at, name in enumerate(parts[1:], 1):
         so_far = ".".join(parts[:at])
@@ -54,7 +54,7 @@ def find(path: str) -> Found:
     return Found(value, path)
 
 
-def _get(owner: Any, path: str, name: str, default: Any) -> Any:
+def _get(owner: object, path: str, name: str, default: object) -> Any:
     if not isinstance(owner, types.ModuleType):
         return getattr(owner, name, default)
     rest = f"{path}.{name}".partition(".")[2]

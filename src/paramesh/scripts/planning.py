@@ -9,6 +9,7 @@ from typing import Any
 from paramesh.parameter import Parameter, Pool
 from paramesh.scripts import running
 from paramesh.state import placement
+from paramesh.state.frames import AnyState
 from paramesh.transforms import compiled_function as compiled
 from paramesh.transforms.executable import Executable
 
@@ -68,7 +69,7 @@ def _look(fn: compiled.CompiledFunction, entry: Executable, args: Any, kwargs: A
         raise _ReachedError((fn, tuple(args), dict(kwargs)))
 
 
-def _is_trained(state: Any) -> bool:
+def _is_trained(state: AnyState) -> bool:
     members = [param for _, param in state.entries()] if isinstance(state, Pool) else [state]
     # Counters and moments may ask for gradients too; a trained Parameter is no clone.
     return any(

@@ -134,7 +134,7 @@ def _target(say: Callable[[str], object], strict: bool) -> Callable[[Any], Any]:
     """The function that maps a `device_target` of a script to the available one."""
     said: set[str] = set()
 
-    def here(target: Any) -> Any:
+    def here(target: object) -> Any:
         if target not in _ELSEWHERE:
             return target
         providers.join_processes()

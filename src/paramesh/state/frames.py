@@ -59,11 +59,11 @@ class Frame:
     def _elsewhere(self, state: AnyState) -> jax.Array:
         return outside(state, self) if self.parent is None else self.parent.get(state)
 
-    def _base(self, pool: Any) -> jax.Array:
+    def _base(self, pool: AnyState) -> jax.Array:
         value = self.values.get(pool)
         return self._elsewhere(pool) if value is None else value
 
-    def _joined(self, pool: Any) -> jax.Array:
+    def _joined(self, pool: AnyState) -> jax.Array:
         separate = {i: self.values[p] for i, p in pool.entries() if p in self.values}
         if not separate:
             return self._base(pool)
@@ -188,7 +188,7 @@ class Program(Frame):
             # Not kept: inside scan or remat it belongs to that inner trace.
             return jnp.zeros(state.shape, state.dtype.np_dtype)
 
-    def _base(self, pool: Any) -> jax.Array:
+    def _base(self, pool: AnyState) -> jax.Array:
         if pool in self.values and pool not in self.written:
             self.read[pool] = None
         return super()._base(pool)

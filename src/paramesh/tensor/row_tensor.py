@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from paramesh.dtype import x64
 from paramesh.tensor.base import Tensor, raw, wrap
+from paramesh.tensor.conversion import TensorInput
 
 
 class RowTensor:
@@ -27,8 +28,8 @@ class RowTensor:
 
     def __init__(
         self,
-        indices: Any = None,
-        values: Any = None,
+        indices: TensorInput | None = None,
+        values: TensorInput | None = None,
         shape: Sequence[int] | None = None,
         row_tensor: RowTensor | None = None,
     ) -> None:
@@ -89,7 +90,7 @@ def _flatten(rows: RowTensor) -> tuple[tuple[Any, Any], tuple[int, ...]]:
     return (rows._indices, rows._values), rows._shape
 
 
-def _unflatten(shape: tuple[int, ...], parts: Any) -> RowTensor:
+def _unflatten(shape: tuple[int, ...], parts: tuple[Any, Any]) -> RowTensor:
     made = object.__new__(RowTensor)
     made._indices, made._values = parts
     made._shape = shape

@@ -28,7 +28,7 @@ class Nest:
 
     __slots__ = ("_kinds", "tree")
 
-    def __init__(self, tree: Any, kinds: list[Any]) -> None:
+    def __init__(self, tree: Tree, kinds: list[Any]) -> None:
         self.tree = tree
         self._kinds = kinds  # _TENSOR, _ARRAY, or (a static leaf,)
 

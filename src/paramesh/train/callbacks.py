@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from paramesh import lazy_names
+from paramesh.array_types import Tree
 from paramesh.parameter import Parameter
 from paramesh.tensor.base import Tensor
 
@@ -32,7 +33,7 @@ class Facts(dict[str, Any]):
             text = lazy_names.missing("The facts of a run", name, self.keys)
             raise AttributeError(text, name=name) from None
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         self[name] = value
 
     def __delattr__(self, name: str) -> None:
@@ -168,12 +169,12 @@ def as_callbacks(callbacks: object) -> list[Callback]:
     return listed
 
 
-def first_loss(outputs: Any) -> Any:
+def first_loss(outputs: Tree) -> Any:
     """The loss among what a training Cell returned: it alone, or the first of several."""
     return outputs[0] if isinstance(outputs, tuple | list) and outputs else outputs
 
 
-def loss_number(outputs: Any) -> float:
+def loss_number(outputs: Tree) -> float:
     """The loss as a python number (the mean of several); waits for it."""
     return float(np.mean(np.asarray(first_loss(outputs)), dtype=np.float64))
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from paramesh import context
+from paramesh.array_types import Tree
 from paramesh.dtype import float32, to_dtype
 from paramesh.nn.cell import Cell
 from paramesh.ops import AllReduce
@@ -48,7 +49,7 @@ class WithLossCell(Cell):
         self._backbone = backbone
         self._loss_fn = loss_fn
 
-    def construct(self, data: Any, label: Any) -> Any:
+    def construct(self, data: Tree, label: Tree) -> Any:
         """The loss."""
         return self._loss_fn(self._backbone(data), label)
 
@@ -77,7 +78,7 @@ class WithEvalCell(Cell):
         self._loss_fn = loss_fn
         self.add_cast_fp32 = bool(add_cast_fp32)
 
-    def construct(self, data: Any, label: Any) -> tuple[Any, Any, Any]:
+    def construct(self, data: Tree, label: Tree) -> tuple[Any, Any, Any]:
         """(loss, outputs, label)."""
         outputs = self._network(data)
         if self.add_cast_fp32:
@@ -112,7 +113,7 @@ class WithGradCell(Cell):
         self.sens = sens
         self.network_with_loss = network if loss_fn is None else WithLossCell(network, loss_fn)
 
-    def construct(self, *inputs: Any) -> Any:
+    def construct(self, *inputs: Tree) -> Any:
         """The gradients."""
         sens = () if self.sens is None else (self.sens,)
         return self.grad(self.network_with_loss, self.weights)(*inputs, *sens)
@@ -156,7 +157,7 @@ class TrainOneStepCell(LazyAttributes):
         if getattr(type(self).construct, "__module__", None) != __name__:
             one_forward.watch(network)
 
-    def construct(self, *inputs: Any) -> Any:
+    def construct(self, *inputs: Tree) -> Any:
         """One step."""
         loss, grads = self.gradients(inputs, self.sens)
         grads = self.grad_reducer(grads)
@@ -238,7 +239,7 @@ class TrainOneStepWithLossScaleCell(TrainOneStepCell):
             raise TypeError(f"set_sense_scale takes a Tensor, got {type(sens).__name__}.")
         self.scale_sense.set_data(_one_element(sens).reshape(self.scale_sense.shape))
 
-    def construct(self, *inputs: Any) -> Any:
+    def construct(self, *inputs: Tree) -> Any:
         """One step."""
         scale = raw(self.scale_sense)
         loss, grads = self.gradients(inputs, wrap(scale.reshape(())))
@@ -257,7 +258,7 @@ class TrainOneStepWithLossScaleCell(TrainOneStepCell):
         """
         return wrap(jnp.asarray(False)), compute_input
 
-    def get_overflow_status(self, status: TensorLike, compute_output: Any) -> Tensor:
+    def get_overflow_status(self, status: TensorLike, compute_output: Tree) -> Tensor:
         """Whether a Tensor of a nest of them is not finite, on any device: Bool, of shape ().
 
         Args:
@@ -306,7 +307,7 @@ def _one_element(scale: Tensor) -> Tensor:
     return scale.astype(float32)
 
 
-def is_finite(grads: Any) -> Array:
+def is_finite(grads: Tree) -> Array:
     """Whether all of a Tensor, or of a nest of Tensors, is finite; raw."""
     if not isinstance(grads, tuple | list):
         return jnp.all(jnp.isfinite(raw(grads)))
@@ -316,7 +317,7 @@ def is_finite(grads: Any) -> Array:
     return finite
 
 
-def as_float32(value: Any) -> Any:
+def as_float32(value: Tree) -> Any:
     """Float16 and BFloat16 Tensors, alone or in tuples, as Float32; everything else as it is."""
     if isinstance(value, tuple | list):
         return tuple(as_float32(item) for item in value)
@@ -333,7 +334,7 @@ class Float32Outputs(Cell):
         super().__init__(auto_prefix=False)
         self._network = network
 
-    def construct(self, *inputs: Any) -> Any:
+    def construct(self, *inputs: Tree) -> Any:
         """The network's outputs."""
         return as_float32(self._network(*inputs))
 

@@ -449,5 +449,5 @@ def _read(path: Path, checksums: bool) -> SavedStep:
     return SavedStep(step, path, metrics)
 
 
-def _number(value: Any, kinds: type | types.UnionType) -> bool:
+def _number(value: object, kinds: type | types.UnionType) -> bool:
     return isinstance(value, kinds) and not isinstance(value, bool)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any
 
 import jax
 import numpy as np
 
 from paramesh.parallel.modes.layout_table import byte_text
 from paramesh.parameter import Parameter
-from paramesh.train.callbacks import loss_number
+from paramesh.train.callbacks import Facts, loss_number
 
 #: Seconds below which tenths are shown.
 _SHORT = 10.0
@@ -46,7 +45,7 @@ class Clock:
         """Seconds since the epoch began."""
         return time.monotonic() - self._epoch
 
-    def left(self, args: Any) -> float | None:
+    def left(self, args: Facts) -> float | None:
         """Seconds that the rest of the run will take; None while it is not known.
 
         Args:
@@ -60,7 +59,7 @@ class Clock:
         return pace * max(0, epochs * of_epoch + of_epoch - args.cur_step_in_epoch)
 
 
-def rate_of(args: Any) -> float | None:
+def rate_of(args: Facts) -> float | None:
     """The learning rate, if it is one number that is known here."""
     optimizer = args.optimizer
     if optimizer is None or getattr(optimizer, "is_group_lr", True):
@@ -96,7 +95,7 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
-def epoch_line(args: Any, clock: Clock) -> str:
+def epoch_line(args: Facts, clock: Clock) -> str:
     """What is said of an epoch that is done; waits for its last loss."""
     loss = loss_number(args.net_outputs)
     steps = args.cur_step_in_epoch
@@ -118,7 +117,7 @@ def epoch_line(args: Any, clock: Clock) -> str:
     return f"epoch {args.cur_epoch_num}/{args.epoch_num}: {', '.join(parts)}"
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     try:
         return f"{value:.4g}"
     except (TypeError, ValueError):  # a metric with several numbers

@@ -9,9 +9,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from paramesh.array_types import Array, Tree
 from paramesh.dtype import float32, int32
 from paramesh.optim import checks
 from paramesh.parameter import Parameter
+from paramesh.tensor.argument_types import TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.trees import unpack
 
@@ -21,20 +23,20 @@ __all__ = ["DynamicLossScaler", "LossScaler", "StaticLossScaler"]
 class LossScaler:
     """Base of the scalers: write `scale`, `unscale` and `adjust`."""
 
-    def scale(self, inputs: Any) -> Any:
+    def scale(self, inputs: Tree) -> Any:
         """Multiply a Tensor, or Tensors in tuples, by the scale."""
         raise NotImplementedError(f"{type(self).__name__} has no scale(inputs).")
 
-    def unscale(self, inputs: Any) -> Any:
+    def unscale(self, inputs: Tree) -> Any:
         """Divide a Tensor, or Tensors in tuples, by the scale."""
         raise NotImplementedError(f"{type(self).__name__} has no unscale(inputs).")
 
-    def adjust(self, grads_finite: Any) -> Any:
+    def adjust(self, grads_finite: TensorLike) -> Any:
         """Move the scale by whether the gradients are finite."""
         raise NotImplementedError(f"{type(self).__name__} has no adjust(grads_finite).")
 
 
-def _times(inputs: Any, factor: Any) -> Any:
+def _times(inputs: Tree, factor: Array) -> Any:
     leaves, nest = unpack(inputs)
     return nest.build([leaf * factor.astype(leaf.dtype) for leaf in leaves])
 
@@ -53,15 +55,15 @@ class StaticLossScaler(LossScaler):
         checks.real("StaticLossScaler", "scale_value", scale_value, 1)
         self.scale_value = Parameter(Tensor(scale_value, float32), name="scale_value")
 
-    def scale(self, inputs: Any) -> Any:
+    def scale(self, inputs: Tree) -> Any:
         """Multiply a Tensor, or Tensors in tuples, by the scale."""
         return _times(inputs, raw(self.scale_value))
 
-    def unscale(self, inputs: Any) -> Any:
+    def unscale(self, inputs: Tree) -> Any:
         """Divide a Tensor, or Tensors in tuples, by the scale."""
         return _times(inputs, 1 / raw(self.scale_value))
 
-    def adjust(self, grads_finite: Any) -> bool:
+    def adjust(self, grads_finite: TensorLike) -> bool:
         """False: the scale stays."""
         return False
 
@@ -85,7 +87,7 @@ class DynamicLossScaler(StaticLossScaler):
         self.scale_window = checks.integer(name, "scale_window", scale_window, 1)
         self.counter = Parameter(Tensor(0, int32), name="counter")
 
-    def adjust(self, grads_finite: Any) -> Any:
+    def adjust(self, grads_finite: TensorLike) -> Any:
         """Move the scale: divided by the factor, but not below 1, or multiplied when it is time.
 
         Args:

@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from paramesh.tensor.argument_types import TensorLike
+
 HostArray = np.ndarray[Any, Any]
+
+#: Outputs and labels of a batch: what `numpy.asarray` takes.
+MetricInput: TypeAlias = TensorLike | Sequence[Any] | int | float
 
 
 class Metric:
@@ -48,7 +53,7 @@ class Metric:
         """Forget all batches."""
         raise NotImplementedError(f"{type(self).__name__} has no clear().")
 
-    def update(self, *inputs: Any) -> None:
+    def update(self, *inputs: MetricInput) -> None:
         """Count one batch."""
         raise NotImplementedError(f"{type(self).__name__} has no update(*inputs).")
 
@@ -70,7 +75,7 @@ class Loss(Metric):
         """Forget all batches."""
         self._sum, self._count = 0.0, 0
 
-    def update(self, *inputs: Any) -> None:
+    def update(self, *inputs: MetricInput) -> None:
         """Count one batch.
 
         Raises:
@@ -106,7 +111,7 @@ class _OfPairs(Metric):
         """Forget all batches."""
         self._sum, self._count = 0.0, 0
 
-    def update(self, *inputs: Any) -> None:
+    def update(self, *inputs: MetricInput) -> None:
         """Count one batch of (outputs, label).
 
         Raises:
@@ -324,7 +329,7 @@ def rearrange_inputs(func: Callable[..., Any]) -> Callable[..., Any]:
     """A decorator for `update` of a metric: it gets the inputs that `set_indexes` chose."""
 
     @functools.wraps(func)
-    def update(self: Metric, *inputs: Any) -> Any:
+    def update(self: Metric, *inputs: MetricInput) -> Any:
         if self.indexes is not None:
             inputs = tuple(inputs[i] for i in self.indexes)
         return func(self, *inputs)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from paramesh import nn, ops
+from paramesh.array_types import Array, Tree
 from paramesh.dtype import DType, float32
 from paramesh.nn.cell import Cell
 from paramesh.ops.autocast import Rule
@@ -54,7 +55,7 @@ class Mixed:
     rule: Rule | None = None
     widened: bool = False
 
-    def leaving(self, out: Any) -> Any:
+    def leaving(self, out: Tree) -> Any:
         """Outputs as the Cell gives them."""
         if not self.widened:
             return out
@@ -62,11 +63,11 @@ class Mixed:
         return nest.build([_wide(raw(leaf)) for leaf in leaves])
 
 
-def _is_nest(out: Any) -> bool:
+def _is_nest(out: Tree) -> bool:
     return out is None or not hasattr(out, "aval")
 
 
-def _wide(value: Any) -> Any:
+def _wide(value: Array) -> Any:
     narrow = value.dtype.kind in ("f", "V") and value.dtype.itemsize < 4
     return cast(value, float32) if narrow else value
 

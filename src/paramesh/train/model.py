@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from paramesh import context, lazy_names
+from paramesh.array_types import Tree
 from paramesh.checkpoint import load_checkpoint
 from paramesh.context import ParallelMode as ParallelMode
 from paramesh.errors import ParameterStateError
@@ -379,7 +380,7 @@ class Model:
             _notify(listed, "on_eval_end", run)
         return args.eval_results
 
-    def predict(self, *predict_data: Any) -> Any:
+    def predict(self, *predict_data: Tree) -> Any:
         """The network's outputs, in evaluation mode.
 
         Args:
@@ -410,7 +411,7 @@ class Model:
             raise ValueError(f"Model: {what} needs a loss_fn or an eval_network.")
         return self._eval_network
 
-    def _update_metrics(self, outputs: Any) -> None:
+    def _update_metrics(self, outputs: Tree) -> None:
         listed = outputs if isinstance(outputs, tuple | list) else (outputs,)
         host: dict[int, Any] = {}
 
@@ -433,7 +434,7 @@ class Model:
         loss, outputs, label = self._indexes
         return [loss] if metric.takes_loss else [outputs, label]
 
-    def _facts(self, mode: str, callbacks: list[Callback], **more: Any) -> Facts:
+    def _facts(self, mode: str, callbacks: list[Callback], **more: object) -> Facts:
         facts: dict[str, Any] = {
             "mode": mode,
             "network": self._network,

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from paramesh.nn.cell import Cell
 from paramesh.parameter import Parameter
 from paramesh.tensor.base import Tensor
-from paramesh.train.callbacks import Callback, RunContext, loss_number
+from paramesh.train.callbacks import Callback, Facts, RunContext, loss_number
 
 _logger = logging.getLogger("paramesh")
 _MODES = ("auto", "min", "max")
@@ -55,7 +56,7 @@ class _Watching(Callback):
             return value - self.min_delta > best
         return value + self.min_delta < best
 
-    def _value(self, args: Any) -> float | None:
+    def _value(self, args: Facts) -> float | None:
         """The value of this epoch; None if there is none, which the log says."""
         name = self.monitor.removeprefix("eval_")
         results = args.get("eval_results") or {}
@@ -137,7 +138,7 @@ class EarlyStopping(_Watching):
         if self.stopped_epoch and self.verbose:
             print(f"Epoch {self.stopped_epoch}: early stopping.", flush=True)
 
-    def _keep(self, network: Any) -> None:
+    def _keep(self, network: Cell) -> None:
         self._kept = {p: Tensor(p.asnumpy()) for p in network.get_parameters()}
 
 

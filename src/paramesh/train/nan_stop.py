@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from paramesh.array_types import Tree
 from paramesh.errors import NotFiniteError
 from paramesh.nn.cell import Cell
 from paramesh.tensor.base import Tensor
@@ -78,6 +79,6 @@ class StopAtNaN(Callback):
         raise error
 
 
-def _loss_of(outputs: Any) -> Any:
+def _loss_of(outputs: Tree) -> Any:
     first = outputs[0] if isinstance(outputs, tuple | list) and outputs else outputs
     return np.asarray(first.asnumpy(), np.float64) if isinstance(first, Tensor) else None

@@ -22,6 +22,7 @@ import numpy as np
 
 from paramesh import context, random
 from paramesh._compat.jax import process_allgather
+from paramesh.array_types import Json
 from paramesh.checkpoint.opening import open_source
 from paramesh.errors import CheckpointError
 from paramesh.parallel.processes.synchronize import wait_for_programs
@@ -60,7 +61,7 @@ def position_entries(args: Facts) -> dict[str, str]:
     return {POSITION: json.dumps(asdict(here)), **random_entries(), **_data_entries(args, here)}
 
 
-def _data_entries(args: Any, here: Position) -> dict[str, str]:
+def _data_entries(args: Facts, here: Position) -> dict[str, str]:
     """The entry with the state of the dataset, if it has one."""
     dataset = args.train_dataset
     if not callable(getattr(dataset, "save_state", None)):
@@ -115,7 +116,7 @@ def read_position(path: Path) -> Position:
     random_state(path, appended[RANDOM])
     found = _object(path, POSITION, appended[POSITION])
     numbers: list[Any] = [found.get(key) for key in ("epoch", "step_in_epoch", "step")]
-    count: Any = found.get("batches")
+    count: Json = found.get("batches")
     if not all(map(_natural, numbers)) or not (count is None or _natural(count)):
         raise CheckpointError(f"Checkpoint '{path}': its entry '{POSITION}' is {found}.")
     epoch, step_in_epoch, step = numbers
@@ -211,8 +212,8 @@ def random_state(path: Path, text: object) -> tuple[int, list[int]]:
         CheckpointError: it is something else.
     """
     found = _object(path, RANDOM, text)
-    seed: Any = found.get("seed")
-    words: Any = found.get("state")
+    seed: Json = found.get("seed")
+    words: Json = found.get("state")
     fits = isinstance(words, list) and len(words) == 4
     if not fits or not all(_natural(w) and w < 2**32 for w in words) or not _natural(seed):
         raise CheckpointError(f"Checkpoint '{path}': its entry '{RANDOM}' is {found}.")

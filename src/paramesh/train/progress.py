@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from paramesh.tensor.base import Tensor
-from paramesh.train.callbacks import Callback, RunContext, first_loss, loss_number
+from paramesh.train.callbacks import Callback, Facts, RunContext, first_loss, loss_number
 from paramesh.train.facts import Clock, duration, epoch_line, memory_text, rate_of
 
 _EVERY = 20
@@ -101,7 +101,7 @@ class _Following(ProgressLine):
         """Whether it is time to show something, however few the steps."""
         return False
 
-    def _show(self, args: Any, step: int) -> None:
+    def _show(self, args: Facts, step: int) -> None:
         raise NotImplementedError
 
 
@@ -121,7 +121,7 @@ class ProgressBar(_Following):
         )
         self._task: Any = None
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
     def on_train_begin(self, run_context: RunContext) -> None:
@@ -133,7 +133,7 @@ class ProgressBar(_Following):
         """Take the bar away."""
         self._bar.stop()
 
-    def _show(self, args: Any, step: int) -> None:
+    def _show(self, args: Facts, step: int) -> None:
         if step == 0:
             if self._task is not None:
                 self._bar.remove_task(self._task)
@@ -164,7 +164,7 @@ class NotebookBar(_Following):
     def _due(self) -> bool:
         return time.monotonic() - self._shown_at >= _BETWEEN
 
-    def _show(self, args: Any, step: int) -> None:
+    def _show(self, args: Facts, step: int) -> None:
         if step and not self._due():
             return
         total = args.batch_num
@@ -208,6 +208,6 @@ def notebook_display() -> Any:
     return sys.modules["IPython.display"].display
 
 
-def _ready(loss: Any) -> bool:
+def _ready(loss: object) -> bool:
     value: Any = loss._get() if isinstance(loss, Tensor) else loss
     return not hasattr(value, "is_ready") or value.is_ready()

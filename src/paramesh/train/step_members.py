@@ -16,6 +16,7 @@ from typing import Any
 import jax
 
 from paramesh import context, ops
+from paramesh.array_types import Tree
 from paramesh.dtype import float32, int32
 from paramesh.nn.cell import Cell
 from paramesh.parameter import Parameter
@@ -43,7 +44,7 @@ class StepGradient(GradOperation):
         params = list(fn.trainable_params() if weights is None else weights)  # type: ignore[attr-defined]
         of_batch = GradientFunction(fn, None, params, with_sens=self.sens_param)
 
-        def gradients(*inputs: Any) -> Any:
+        def gradients(*inputs: Tree) -> Any:
             sens = ()
             if self.sens_param and inputs:
                 inputs, sens = inputs[:-1], (_scalar(inputs[-1]),)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import importlib
 import os
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from paramesh.array_types import ArrayLike, HostArray
 from paramesh.ops import graph_marks
 from paramesh.train.callbacks import Callback, RunContext, loss_number
 
@@ -45,10 +47,10 @@ class SummaryRecord:
         file_prefix: str = "events",
         file_suffix: str = "_MS",
         num_process: int = 32,
-        network: Any = None,
+        network: object = None,
         max_file_size: int | None = None,
         raise_exception: bool = False,
-        export_options: Any = None,
+        export_options: object = None,
     ) -> None:
         try:
             library = importlib.import_module("tensorboardX")
@@ -68,7 +70,7 @@ class SummaryRecord:
     def __enter__(self) -> SummaryRecord:
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     @property
@@ -76,7 +78,7 @@ class SummaryRecord:
         """The folder."""
         return self._dir
 
-    def _given(self, kind: str, name: str, value: Any) -> None:
+    def _given(self, kind: str, name: str, value: ArrayLike) -> None:
         self._values.append((kind, name, np.asarray(value)))
 
     def set_mode(self, mode: str) -> None:
@@ -92,7 +94,7 @@ class SummaryRecord:
             raise ValueError(f"SummaryRecord: mode must be 'train' or 'eval', got {mode!r}.")
         self._mode = mode
 
-    def add_value(self, plugin: str, name: str, value: Any) -> None:
+    def add_value(self, plugin: str, name: str, value: ArrayLike) -> None:
         """Take a value for the next `record`.
 
         Args:
@@ -109,7 +111,12 @@ class SummaryRecord:
         if plugin in _KINDS:
             self._values.append((plugin, name, np.asarray(value)))
 
-    def record(self, step: int, train_network: Any = None, plugin_filter: Any = None) -> bool:
+    def record(
+        self,
+        step: int,
+        train_network: object = None,
+        plugin_filter: Callable[[str], bool] | None = None,
+    ) -> bool:
         """Write what was taken.
 
         Args:
@@ -128,7 +135,7 @@ class SummaryRecord:
                 self._write(kind, name, value, step)
         return True
 
-    def _write(self, kind: str, name: str, value: Any, step: int) -> None:
+    def _write(self, kind: str, name: str, value: HostArray, step: int) -> None:
         if kind == "scalar":
             self._writer.add_scalar(name, float(value.reshape(-1)[0]), step)
         elif kind == "image":
@@ -179,10 +186,10 @@ class SummaryCollector(Callback):
         num_process: int = 32,
         collect_specified_data: dict[str, Any] | None = None,
         keep_default_action: bool = True,
-        custom_lineage_data: Any = None,
+        custom_lineage_data: object = None,
         collect_tensor_freq: int | None = None,
         max_file_size: int | None = None,
-        export_options: Any = None,
+        export_options: object = None,
     ) -> None:
         if not isinstance(collect_freq, int) or isinstance(collect_freq, bool) or collect_freq < 1:
             raise ValueError(
@@ -194,7 +201,7 @@ class SummaryCollector(Callback):
         self._pattern = chosen.get("histogram_regular")
         self._record: SummaryRecord | None = None
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._record is not None:
             self._record.close()
             self._record = None

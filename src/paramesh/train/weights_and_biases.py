@@ -33,7 +33,7 @@ class WandbLogger(Callback):
         project: str | None = None,
         every: int = 10,
         config: Mapping[str, Any] | None = None,
-        **options: Any,
+        **options: object,
     ) -> None:
         if not isinstance(every, int) or isinstance(every, bool) or every < 1:
             raise ValueError(f"WandbLogger: every must be an int from 1, got {every!r}.")
@@ -42,7 +42,7 @@ class WandbLogger(Callback):
         self._run: Any = None
         self._mine = False
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         self._close(1 if error and error[0] is not None else 0)
 
     def on_train_begin(self, run_context: RunContext) -> None:

@@ -101,5 +101,5 @@ def parse_call(
     return key, leaves, rebuild
 
 
-def _is_parameter(value: Any) -> bool:
+def _is_parameter(value: object) -> bool:
     return isinstance(value, Parameter)

@@ -10,7 +10,7 @@ import numpy as np
 
 from paramesh._compat.jax import ClosedJaxpr, dce_jaxpr, jaxpr_as_fun
 from paramesh._compat.unbroken import as_before
-from paramesh.array_types import ArrayLike
+from paramesh.array_types import Array, ArrayLike
 from paramesh.dtype import watch_64bit, x64_if
 from paramesh.errors import TraceError
 from paramesh.parameter import Pool, forming, ranks_of, state_of
@@ -44,7 +44,7 @@ def attempt(
     """
     attempts: list[tuple[tracing.Program, Outputs, list[State]]] = []
 
-    def traced(values: list[Any], leaves: list[Any], zero: Any) -> Any:
+    def traced(values: list[Any], leaves: list[Any], zero: Array) -> Any:
         given = dict(zip(states, values, strict=True))
         program = tracing.Program(given, ranks_of(states, zero))
         with tracing.entered(program):

@@ -116,7 +116,9 @@ class CompiledFunction:
             finally:  # see `tracing.public_call`
                 tracing.thread.frame, trace_scope.thread.scope = None, scope
 
-    def _located(self, error: Exception, leaves: list[Any], rebuild: Any) -> Exception:
+    def _located(
+        self, error: Exception, leaves: list[Any], rebuild: Callable[..., Any]
+    ) -> Exception:
         def run() -> None:
             args, kwargs = rebuild(leaves)
             self.fn(*args, **kwargs)

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from paramesh.array_types import Array, Tree
 from paramesh.dtype import to_dtype
 from paramesh.state import tracing
 from paramesh.tensor.promotion import cast
@@ -138,7 +139,7 @@ class custom_vjp:  # noqa: N801 - the name that JAX gives it
             kept_as.append(kept_nest)
             return (arrays, written), (kept, given, values)
 
-        def backward(saved: Any, cotangents: Any) -> Any:
+        def backward(saved: Tree, cotangents: Tree) -> Any:
             kept, given, values = saved
             with tracing.overlay(dict(zip(states, values, strict=True))):
                 grads = self._gradients(
@@ -155,7 +156,7 @@ class custom_vjp:  # noqa: N801 - the name that JAX gives it
         built = nest.build(given)
         return tuple(arg if i in self._constants else built[i] for i, arg in enumerate(args))
 
-    def _split(self, out: Any) -> tuple[Any, Any]:
+    def _split(self, out: Tree) -> tuple[Any, Any]:
         if not isinstance(out, tuple) or len(out) != 2:
             raise TypeError(
                 f"custom_vjp: the forward function of '{name_of(self.fun)}' must return a pair "
@@ -163,22 +164,22 @@ class custom_vjp:  # noqa: N801 - the name that JAX gives it
             )
         return out
 
-    def _gradients(self, args: tuple[Any, ...], kept: Any, cotangents: Any) -> Any:
+    def _gradients(self, args: tuple[Any, ...], kept: Tree, cotangents: Tree) -> Any:
         constants = [args[i] for i in sorted(self._constants) if i < len(args)]
         return self._backward(*constants, kept, cotangents)  # type: ignore[misc]
 
 
-def _is_float(value: Any) -> bool:
+def _is_float(value: Array) -> bool:
     return to_dtype(value.dtype).kind in ("float", "complex")
 
 
-def _no_tangent(value: Any) -> Any:
+def _no_tangent(value: Array) -> Any:
     return np.zeros(value.shape, jax.dtypes.float0)
 
 
 def _matched(
     name: str,
-    grads: Any,
+    grads: Tree,
     args: tuple[Any, ...],
     constants: frozenset[int],
     nest: Nest,

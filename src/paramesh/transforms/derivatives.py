@@ -29,7 +29,7 @@ from paramesh.transforms.reachability import parameters_of
 
 @tracing.public_call
 def vjp(
-    fn: Callable[..., Any], *inputs: Any, weights: Weights = None, has_aux: bool = False
+    fn: Callable[..., Any], *inputs: Tree, weights: Weights = None, has_aux: bool = False
 ) -> Any:
     """The outputs of a function, and a function from their cotangents to gradients.
 
@@ -56,7 +56,7 @@ def vjp(
     forward.write()
     rest = [zeros_like(arg) if i not in diff else None for i, arg in enumerate(inputs)]
 
-    def vjp_fn(*outputs: Any) -> Any:
+    def vjp_fn(*outputs: Tree) -> Any:
         given = cotangents(forward.arrays, outputs)
         by_weight, by_input = in_64bit_if_met([*given, *arrays], lambda: forward.back(given))
         gradients = tuple(by_input.get(i, zero) for i, zero in enumerate(rest))
@@ -189,7 +189,7 @@ class Jacobian:
         places = [i % len(args) for i in self._positions]
         given, nest = unpack(tuple(args[i] for i in places), "Tensor")
 
-        def call(*chosen: Any) -> Any:
+        def call(*chosen: Tree) -> Any:
             merged = list(args)
             for i, arg in zip(places, chosen, strict=True):
                 merged[i] = arg

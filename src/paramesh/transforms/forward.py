@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh.array_types import Tree
+from paramesh.array_types import ArrayLike, Tree
 from paramesh.dtype import to_dtype, x64
 from paramesh.tensor.base import raw
 from paramesh.tensor.trees import Nest, unpack
@@ -137,7 +137,7 @@ def differentiable(arg: Tree) -> bool:
 def zeros_like(arg: Tree) -> Tree:
     """Zeros in the places of all arrays and numbers of a nest, as Tensors."""
 
-    def zero(value: Any) -> Any:
+    def zero(value: ArrayLike) -> Any:
         with x64(value):
             return jnp.zeros(np.shape(value), getattr(value, "dtype", jnp.float32))
 

@@ -304,7 +304,7 @@ class Handoff:
         jax.block_until_ready(results)
         n = len(self.written)
 
-        def replay(*_: Any) -> list[Array]:
+        def replay(*_: object) -> list[Array]:
             return results
 
         if n:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh import context
-from paramesh.array_types import Array
+from paramesh.array_types import Array, Tree
 from paramesh.dtype import int32, to_dtype, x64
 from paramesh.errors import TraceError
 from paramesh.state import trace_scope
@@ -40,7 +40,7 @@ def runs_eagerly(leaves: Iterable[Any] = ()) -> bool:
     return not any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
 
 
-def known(value: Any) -> bool | None:
+def known(value: Tree) -> bool | None:
     """The truth value of a raw value; None if it is traced."""
     try:
         return bool(value)
@@ -48,7 +48,7 @@ def known(value: Any) -> bool | None:
         return None
 
 
-def single(what: str, which: str, value: Any) -> Any:
+def single(what: str, which: str, value: Tree) -> Any:
     """The raw value, of shape (), of a bool, a number or a Tensor of one element.
 
     Raises:
@@ -68,7 +68,7 @@ def single(what: str, which: str, value: Any) -> Any:
     return value.reshape(())
 
 
-def bound(which: str, value: Any) -> Any:
+def bound(which: str, value: Tree) -> Any:
     """A bound of a loop as Int32: a numpy number if it is concrete, otherwise a tracer.
 
     Raises:
@@ -184,11 +184,11 @@ def check_states(
             )
 
 
-def _alike(a: Any, b: Any) -> bool:
+def _alike(a: Array, b: Array) -> bool:
     return tuple(np.shape(a)) == tuple(np.shape(b)) and a.dtype == b.dtype
 
 
-def _one(array: Any) -> str:
+def _one(array: Array) -> str:
     return f"{to_dtype(array.dtype)}{list(np.shape(array))}"
 
 

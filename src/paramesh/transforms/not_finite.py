@@ -11,7 +11,7 @@ import itertools
 import linecache
 import traceback
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ _PACKAGE = str(Path(errors.__file__).parent)
 _SHOWN = 6
 
 
-def located(error: Exception, run: Callable[[], Any] | None, root: Any) -> Exception:
+def located(error: Exception, run: Callable[[], Any] | None, root: object) -> Exception:
     """The error that says more.
 
     Args:
@@ -152,6 +152,6 @@ def _about(param: Parameter) -> str:
     return f"'{param.name}' {param.dtype}{list(param.shape)}: {span}{wrong}"
 
 
-def names_of_not_finite(params: Any) -> list[str]:
+def names_of_not_finite(params: Iterable[Any]) -> list[str]:
     """Those with an element that is not finite, as messages show them."""
     return [_about(param) for param in params if _is_live(param) and not _finite(param)]

@@ -34,6 +34,7 @@ import jax
 import jax.core
 import jax.numpy as jnp
 
+from paramesh.array_types import Tree
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.transforms.control_flow import cond, while_loop
 
@@ -57,12 +58,12 @@ class ControlFlowError(TypeError):
 # At run time.
 
 
-def unknown(value: Any) -> bool:
+def unknown(value: object) -> bool:
     """Whether a condition is a Tensor that a program has yet to compute."""
     return isinstance(value, Tensor) and isinstance(raw(value), jax.core.Tracer)
 
 
-def both(first: Any, *others: Callable[[], Any]) -> Any:
+def both(first: Tree, *others: Callable[[], Any]) -> Any:
     """`first and ...`."""
     for other in others:
         if unknown(first):
@@ -75,7 +76,7 @@ def both(first: Any, *others: Callable[[], Any]) -> Any:
     return first
 
 
-def either(first: Any, *others: Callable[[], Any]) -> Any:
+def either(first: Tree, *others: Callable[[], Any]) -> Any:
     """`first or ...`."""
     for other in others:
         if unknown(first):
@@ -87,22 +88,22 @@ def either(first: Any, *others: Callable[[], Any]) -> Any:
     return first
 
 
-def inverted(value: Any) -> Any:
+def inverted(value: object) -> Any:
     """`not value`."""
     return wrap(jnp.logical_not(raw(value))) if unknown(value) else not value
 
 
-def _bool(first: Any, second: Any, fn: Any) -> Any:
+def _bool(first: Tree, second: Tree, fn: Callable[..., Any]) -> Any:
     parts = [jnp.asarray(raw(v), jnp.bool_).reshape(()) for v in (first, second)]
     return wrap(fn(*parts))
 
 
-def _array(value: Any) -> bool:
+def _array(value: object) -> bool:
     return isinstance(value, Tensor | jax.Array)
 
 
 def branch(
-    test: Any,
+    test: Tree,
     when_true: Callable[[], tuple[Any, ...]],
     when_false: Callable[[], tuple[Any, ...]],
     names: Sequence[str],
@@ -145,7 +146,7 @@ def branch(
     return tuple(result)
 
 
-def _number(value: Any) -> bool:
+def _number(value: object) -> bool:
     if isinstance(value, tuple | list):
         return len(value) > 0 and all(map(_number, value))
     plain = isinstance(value, int | float | complex)
@@ -153,7 +154,12 @@ def _number(value: Any) -> bool:
 
 
 def _refused(
-    where: str, kind: str, names: Sequence[str], kept: Any, error: Any, name: str = ""
+    where: str,
+    kind: str,
+    names: Sequence[str],
+    kept: Sequence[Any],
+    error: Exception | None,
+    name: str = "",
 ) -> ControlFlowError:
     shown = ", ".join(f"'{n}'" if n else "what is returned" for n in ([name] if name else names))
     values = ""
@@ -200,19 +206,19 @@ def loop(
 
 
 def _converted(
-    test: Any, body: Any, values: tuple[Any, ...], names: Sequence[str], where: str
+    test: Tree, body: Callable[..., Any], values: tuple[Any, ...], names: Sequence[str], where: str
 ) -> tuple[Any, ...]:
     # What a turn makes before it uses it is no part of what turns hand on.
     carried = [i for i, value in enumerate(values) if _number(value)]
     fixed = list(values)
 
-    def whole(state: Any) -> list[Any]:
+    def whole(state: Sequence[Any]) -> list[Any]:
         full = list(fixed)
         for i, value in zip(carried, state, strict=True):
             full[i] = value
         return full
 
-    def turn(state: Any) -> list[Any]:
+    def turn(state: Sequence[Any]) -> list[Any]:
         after = body(*whole(state))
         return [after[i] for i in carried]
 
@@ -253,7 +259,7 @@ def _assigned(nodes: Sequence[ast.stmt]) -> list[str]:
         def visit_Lambda(self, node: ast.Lambda) -> None:
             pass
 
-        def _comprehension(self, node: Any) -> None:
+        def _comprehension(self, node: ast.AST) -> None:
             pass
 
         visit_ListComp = visit_SetComp = visit_DictComp = visit_GeneratorExp = _comprehension  # noqa: N815

@@ -14,12 +14,12 @@ from paramesh.parameter import Parameter
 from paramesh.state.protocols import VisitedCell
 
 
-def parameters_of(thing: Any, depth: int = 4) -> list[Parameter]:
+def parameters_of(thing: object, depth: int = 4) -> list[Parameter]:
     """Parameters reachable from a function, Cell, optimizer or container: hints for `jit`."""
     return [item for item in _found(thing, depth) if isinstance(item, Parameter)]
 
 
-def cells_of(thing: Any, depth: int = 4) -> list[VisitedCell]:
+def cells_of(thing: object, depth: int = 4) -> list[VisitedCell]:
     """Cells reachable from a function, Cell, optimizer or container, without those inside them."""
     return [item for item in _found(thing, depth) if not isinstance(item, Parameter)]
 
@@ -29,7 +29,7 @@ def is_cell(thing: object) -> bool:
     return hasattr(type(thing), "_inside")
 
 
-def _found(thing: Any, depth: int) -> dict[Parameter | VisitedCell, None]:
+def _found(thing: object, depth: int) -> dict[Parameter | VisitedCell, None]:
     found: dict[Parameter | VisitedCell, None] = {}
     _collect(thing, depth, found, set())
     return found

@@ -93,7 +93,7 @@ def _holds_array(item: object, depth: int) -> bool:
 class _Shelf:
     """The programs of one function, by the way in which a transform was made of it."""
 
-    def __init__(self, fn: Any) -> None:
+    def __init__(self, fn: object) -> None:
         self.of = weakref.ref(fn)
         self.programs: OrderedDict[Hashable, dict[Hashable, Any]] = OrderedDict()
 

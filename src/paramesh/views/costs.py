@@ -80,7 +80,7 @@ def watch(net: Cell, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Watche
     """
     seen = Watched()
 
-    def note(cell: Any, args: Any, kwargs: Any, out: Any) -> None:
+    def note(cell: Cell, args: object, kwargs: object, out: object) -> None:
         leaves, nest = unpack((args, kwargs))
         shapes = tuple(_shape(leaf) for leaf in leaves)
         seen.calls.setdefault(cell, []).append(Call(shapes, nest, described(unpack(out)[0])))
@@ -154,7 +154,7 @@ def _shape(leaf: Any) -> Any:
     return jax.ShapeDtypeStruct(np.shape(leaf), leaf.dtype)
 
 
-def _tensor(value: Any) -> Any:
+def _tensor(value: object) -> Any:
     if isinstance(value, jax.ShapeDtypeStruct):
         return wrap(value)
     return Tensor(value) if isinstance(value, np.ndarray | jax.Array) else value

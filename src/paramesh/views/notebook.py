@@ -14,6 +14,7 @@ import jax
 import jax.core
 import numpy as np
 
+from paramesh.array_types import HostArray
 from paramesh.nn.cell import Cell
 from paramesh.parallel.modes.layout_table import LayoutTable, byte_text
 from paramesh.parameter import Parameter, ParameterTuple
@@ -27,7 +28,7 @@ _MOST = 1 << 20
 _MOST_ROWS = 200
 
 
-def html_of(value: Any) -> str:
+def html_of(value: object) -> str:
     """The view of a Tensor, Parameter, ParameterTuple, Cell, optimizer or table of layouts.
 
     Raises:
@@ -68,7 +69,7 @@ def _inside(tensor: Tensor) -> list[str]:
     return [*facts, markup.code(_values(array))]
 
 
-def _statistics(array: Any) -> list[markup.Markup]:
+def _statistics(array: HostArray) -> list[markup.Markup]:
     if not array.size or array.dtype.kind in "bc":
         return []
     wide = array if array.dtype.kind in "iu" else array.astype(np.float64)
@@ -83,7 +84,7 @@ def _statistics(array: Any) -> list[markup.Markup]:
     return parts
 
 
-def _values(array: Any) -> str:
+def _values(array: HostArray) -> str:
     shown = array.astype(np.float32) if array.dtype.name == "bfloat16" else array
     return np.array2string(shown, threshold=200, edgeitems=3, separator=", ")
 

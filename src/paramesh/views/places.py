@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from paramesh.parameter import Parameter
 
@@ -22,7 +21,7 @@ def place_of(param: Parameter) -> str:
     return place_of_array(param._concrete())
 
 
-def place_of_array(value: Any) -> str:
+def place_of_array(value: object) -> str:
     """The same of an array of JAX."""
     sharding = getattr(value, "sharding", None)
     if sharding is None:

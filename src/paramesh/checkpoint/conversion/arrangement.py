@@ -18,15 +18,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from paramesh.array_types import HostArray
+
 
 class Step(Protocol):
     """One step of an arrangement."""
 
-    def there(self, array: Any) -> Any:
+    def there(self, array: HostArray) -> Any:
         """A view in the new arrangement."""
         ...
 
-    def back(self, array: Any) -> Any:
+    def back(self, array: HostArray) -> Any:
         """A view in the old arrangement of an array in the new one."""
         ...
 
@@ -37,11 +39,11 @@ class Transpose:
 
     order: tuple[int, ...]
 
-    def there(self, array: Any) -> Any:
+    def there(self, array: HostArray) -> Any:
         """A view; see `Step`."""
         return array.transpose(self.order)
 
-    def back(self, array: Any) -> Any:
+    def back(self, array: HostArray) -> Any:
         """A view; see `Step`."""
         return array.transpose(np.argsort(self.order))
 
@@ -52,11 +54,11 @@ class Squeeze:
 
     axis: int
 
-    def there(self, array: Any) -> Any:
+    def there(self, array: HostArray) -> Any:
         """A view; see `Step`."""
         return np.squeeze(array, self.axis)
 
-    def back(self, array: Any) -> Any:
+    def back(self, array: HostArray) -> Any:
         """A view; see `Step`."""
         return np.expand_dims(array, self.axis)
 
@@ -67,11 +69,11 @@ class Flip:
 
     axes: int
 
-    def there(self, array: Any) -> Any:
+    def there(self, array: HostArray) -> Any:
         """A view; see `Step`."""
         return array[(slice(None, None, -1),) * self.axes]
 
-    def back(self, array: Any) -> Any:
+    def back(self, array: HostArray) -> Any:
         """A view; see `Step`."""
         return self.there(array)
 
@@ -86,13 +88,13 @@ class Split:
     axis: int
     count: int
 
-    def there(self, array: Any) -> Any:
+    def there(self, array: HostArray) -> Any:
         """A view; see `Step`."""
         at = self.axis % array.ndim
         head, size, tail = array.shape[:at], array.shape[at], array.shape[at + 1 :]
         return _same_memory(array, (*head, self.count, size // self.count, *tail))
 
-    def back(self, array: Any) -> Any:
+    def back(self, array: HostArray) -> Any:
         """A view; see `Step`."""
         at = self.axis % (array.ndim - 1)
         head, pair, tail = array.shape[:at], array.shape[at : at + 2], array.shape[at + 2 :]
@@ -105,7 +107,7 @@ class Arrangement:
 
     steps: tuple[Step, ...] = ()
 
-    def there(self, array: Any) -> Any:
+    def there(self, array: HostArray) -> Any:
         """A view of an array in the new arrangement.
 
         Raises:
@@ -115,7 +117,7 @@ class Arrangement:
             array = step.there(array)
         return array
 
-    def back(self, array: Any) -> Any:
+    def back(self, array: HostArray) -> Any:
         """A view in the old arrangement of an array in the new one.
 
         Raises:
@@ -152,7 +154,7 @@ def _split(step: Split, shape: tuple[int, ...], back: bool) -> tuple[int, ...]:
     return (*shape[:at], step.count, shape[at] // step.count, *shape[at + 1 :])
 
 
-def _same_memory(array: Any, shape: tuple[int, ...]) -> Any:
+def _same_memory(array: HostArray, shape: tuple[int, ...]) -> Any:
     found = array.reshape(shape)
     # numpy copies where there is no such view, and values assigned to the copy would be lost.
     assert not array.size or np.may_share_memory(found, array), (array.strides, shape)

@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from paramesh.array_types import HostArray, Json
 from paramesh.checkpoint.conversion.architectures import architecture_of
 from paramesh.checkpoint.conversion.name_plan import (
     ConversionPlan,
@@ -309,7 +310,7 @@ def _plan(source: Source, options: Conversion) -> ConversionPlan:
 
 def _kept_kinds(source: Source) -> dict[str, str]:
     try:
-        found: Any = json.loads(source.metadata.get(KINDS_KEY, "{}"))
+        found: Json = json.loads(source.metadata.get(KINDS_KEY, "{}"))
         if isinstance(found, dict) and all(isinstance(kind, str) for kind in found.values()):
             return found
     except ValueError:
@@ -357,7 +358,7 @@ def assemble(source: Source, planned: Planned) -> tuple[Any, int]:
     return result, overflow
 
 
-def _infinite(part: Any) -> int:
+def _infinite(part: HostArray) -> int:
     wide = part if part.dtype.kind == "f" else part.astype(np.float32)
     return int(np.count_nonzero(np.isinf(wide)))
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
+from paramesh.array_types import Json
 from paramesh.checkpoint.formats.assembled_source import Slice, SlicedSource, Slicing
 from paramesh.checkpoint.formats.boxes import full_box
 from paramesh.checkpoint.formats.flax_file import FlaxSource
@@ -139,7 +139,7 @@ class HuggingFaceSource(SlicedSource):
     def _weight_map(self) -> dict[str, str]:
         try:
             text = self._index.read_text(encoding="utf-8")
-            index: Any = json.loads(text, object_pairs_hook=no_duplicates)
+            index: Json = json.loads(text, object_pairs_hook=no_duplicates)
         except (ValueError, RecursionError) as error:
             raise self._wrong(f"the index is not valid JSON ({error}).") from error
         found = index.get("weight_map") if isinstance(index, dict) else None

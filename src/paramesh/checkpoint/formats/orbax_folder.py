@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from paramesh.array_types import Json
 from paramesh.errors import CheckpointError
 
 TREE = "_METADATA"
@@ -140,7 +141,7 @@ def _item(folder: Path) -> Item:
     )
 
 
-def _word(key: Any) -> str:
+def _word(key: object) -> str:
     if not isinstance(key, str | int):
         raise TypeError(f"a key is {key!r}")
     return str(key)
@@ -148,7 +149,7 @@ def _word(key: Any) -> str:
 
 def _json(folder: Path, name: str) -> dict[str, Any]:
     try:
-        found: Any = json.loads((folder / name).read_bytes())
+        found: Json = json.loads((folder / name).read_bytes())
     except FileNotFoundError:
         raise damage(folder, f"{name} is missing") from None
     except (ValueError, RecursionError) as error:

@@ -20,6 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from paramesh.array_types import Json
 from paramesh.checkpoint.formats.interface import (
     ORIGIN,
     Appended,
@@ -100,7 +101,7 @@ class SafetensorsSource(MappedSource):
             raise self.damage("its header is not a JSON object")
         return header, 8 + length
 
-    def _add_array(self, name: str, about: Any, pair: bool) -> None:
+    def _add_array(self, name: str, about: Json, pair: bool) -> None:
         if not isinstance(about, dict) or set(about) != {"dtype", "shape", "data_offsets"}:
             raise self.damage("its header must give dtype, shape and data_offsets", name)
         shape, offsets = about["shape"], about["data_offsets"]
@@ -310,7 +311,7 @@ def check_name(name: str) -> str | None:
     return f"the name '{_METADATA}' belongs to the file format" if name == _METADATA else None
 
 
-def _naturals(numbers: Any) -> bool:
+def _naturals(numbers: object) -> bool:
     return isinstance(numbers, list) and all(type(n) is int and n >= 0 for n in numbers)
 
 
@@ -322,6 +323,6 @@ def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 100 else text[:97] + "..."

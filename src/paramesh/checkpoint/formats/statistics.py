@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from paramesh.array_types import HostArray
 from paramesh.checkpoint.formats.interface import Source
 
 #: Number of elements of a chunk.
@@ -69,7 +70,7 @@ def chunks(source: Source, name: str, length: int = CHUNK) -> Iterator[tuple[int
         source.forget()
 
 
-def reals(chunk: Any) -> Any:
+def reals(chunk: HostArray) -> Any:
     """Elements as real numbers that numpy computes with: magnitudes, and small floats as float32.
 
     Integers are unchanged; float16, bfloat16 and float8 become float32.
@@ -105,7 +106,7 @@ class _Sums:
         self.low: Any = None
         self.high: Any = None
 
-    def add(self, chunk: Any) -> None:
+    def add(self, chunk: HostArray) -> None:
         self.count += chunk.size
         self.zeros += chunk.size - int(np.count_nonzero(chunk))
         if chunk.dtype.kind == "f":
@@ -117,7 +118,7 @@ class _Sums:
         self.high = high if self.high is None else max(self.high, high)
         self._moments(chunk)
 
-    def _finite(self, chunk: Any) -> Any:
+    def _finite(self, chunk: HostArray) -> Any:
         usable = np.isfinite(chunk)
         if usable.all():
             return chunk
@@ -126,7 +127,7 @@ class _Sums:
         self.infinities += chunk.size - int(np.count_nonzero(usable)) - nans
         return chunk[usable]
 
-    def _moments(self, chunk: Any) -> None:
+    def _moments(self, chunk: HostArray) -> None:
         n = chunk.size
         with np.errstate(over="ignore", invalid="ignore"):
             mean = float(chunk.mean(dtype=np.float64))

@@ -217,7 +217,9 @@ def load_distributed_checkpoint(
             raise
 
 
-def _layouts(network: Cell, predict_strategy: Any) -> dict[Parameter, Layout]:
+def _layouts(
+    network: Cell, predict_strategy: Mapping[str, Any] | str | os.PathLike[str] | None
+) -> dict[Parameter, Layout]:
     if predict_strategy is None:
         return {}
     if isinstance(predict_strategy, str | os.PathLike):
@@ -234,7 +236,7 @@ def _layouts(network: Cell, predict_strategy: Any) -> dict[Parameter, Layout]:
     return {mine[name]: layout for name, layout in layouts.items() if layout is not None}
 
 
-def _path(call: str, rank: int, file: Any) -> Path:
+def _path(call: str, rank: int, file: object) -> Path:
     if not isinstance(file, str | os.PathLike):
         raise TypeError(f"{call}: checkpoint_filenames[{rank}] must be a path, got {file!r}.")
     if not Path(file).is_file():

@@ -190,7 +190,7 @@ def _holders(layout: Layout) -> dict[tuple[Any, ...], list[int]]:
     return found
 
 
-def read_strategy(argument: str, path: Any) -> RankStrategy | None:
+def read_strategy(argument: str, path: object) -> RankStrategy | None:
     """The strategy of a file; None for None.
 
     Args:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from paramesh.checkpoint.ranks.source import SUFFIXES, RankSource, rank_files
 from paramesh.checkpoint.ranks.strategy import read_strategy
@@ -162,12 +161,12 @@ def transform_checkpoints(
         write_ranks(opened, target, staged, output_format)
 
 
-def _check_rank(call: str, rank: Any) -> None:
+def _check_rank(call: str, rank: object) -> None:
     if isinstance(rank, bool) or not isinstance(rank, int):
         raise TypeError(f"{call}: a rank must be an int, got {rank!r}.")
 
 
-def _path(call: str, argument: str, path: Any) -> Path:
+def _path(call: str, argument: str, path: object) -> Path:
     if not isinstance(path, str | os.PathLike) or not os.fspath(path):
         raise TypeError(f"{call}: {argument} must be a path, got {path!r}.")
     return Path(path)

@@ -26,8 +26,8 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Any
 
+from paramesh.array_types import Json
 from paramesh.checkpoint.formats.assembled_source import Slice, SlicedSource, Slicing
 from paramesh.checkpoint.formats.boxes import is_grid, sizes
 from paramesh.checkpoint.formats.interface import MOST_AXES, ORIGIN, Appended, Entry
@@ -99,7 +99,7 @@ class ShardedSource(SlicedSource):
     def _open(self, text: bytes) -> bool:
         """Read the index and open the files; False if one is missing."""
         try:
-            index: Any = json.loads(text)
+            index: Json = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise self._damage(f"{INDEX} is not valid JSON ({error})") from error
         if not isinstance(index, dict) or index.get("format") != INDEX_FORMAT:
@@ -143,7 +143,7 @@ class ShardedSource(SlicedSource):
         self.scalars_may_be_appended = ORIGIN in metadata
         return True
 
-    def _add(self, name: str, about: Any, stored: list[dict[str, Entry]]) -> None:
+    def _add(self, name: str, about: Json, stored: list[dict[str, Entry]]) -> None:
         try:
             kind = _DTYPES[about["dtype"]]
             shape = tuple(map(_natural, about["shape"]))
@@ -166,7 +166,7 @@ class ShardedSource(SlicedSource):
                 )
         self._add_sliced(Entry.of(name, kind, shape), Slicing(sliced_shape, found))
 
-    def _slice(self, about: Any, flat: bool) -> Slice:
+    def _slice(self, about: Json, flat: bool) -> Slice:
         ranges = [about["flat"]] if flat else about["ranges"]
         box = tuple((_natural(start), _natural(stop)) for start, stop in ranges)
         file = _natural(about["file"])
@@ -184,7 +184,7 @@ class ShardedSource(SlicedSource):
         return self._slicings[name]
 
 
-def _natural(number: Any) -> int:
+def _natural(number: object) -> int:
     if type(number) is not int or number < 0:
         raise ValueError(f"{number!r} is not a non-negative integer")
     return number

@@ -88,7 +88,7 @@ class Biquad(_Biquad):
         self.a = (a0, a1, a2)
 
 
-def _checked(rate: Any, frequency: Any, quality: Any, name: str, argument: str) -> None:
+def _checked(rate: int, frequency: float, quality: float, name: str, argument: str) -> None:
     sample_rate(rate, f"{name}.sample_rate")
     real(frequency, f"{name}.{argument}")
     check.number(quality, f"{name}.Q")

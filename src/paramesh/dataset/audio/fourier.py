@@ -98,7 +98,9 @@ def istft(
     return done
 
 
-def pairs(spectrum: Any, kind: Any) -> np.ndarray:
+def pairs(
+    spectrum: np.ndarray[Any, np.dtype[np.complexfloating]], kind: np.dtype[Any]
+) -> np.ndarray:
     """A complex array as one with a last axis of real and imaginary parts."""
     return np.stack([spectrum.real, spectrum.imag], -1).astype(kind)
 
@@ -118,7 +120,7 @@ def complexes(array: np.ndarray, name: str) -> np.ndarray:
 
 
 def fourier_arguments(
-    n_fft: Any, win_length: Any, hop_length: Any, window: Any, name: str
+    n_fft: int, win_length: int | None, hop_length: int | None, window: WindowType, name: str
 ) -> tuple[int, int]:
     """Check them, and give the lengths of the window and of a hop.
 

@@ -210,7 +210,7 @@ class MelScale(AudioTensorOperation):
         return _applied(self._bank, signal)
 
 
-def _limits(f_min: Any, f_max: Any, rate: int, name: str) -> float:
+def _limits(f_min: float, f_max: float | None, rate: int, name: str) -> float:
     check.natural_float(f_min, f"{name}.f_min")
     if f_max is None:
         top = float(rate // 2)

@@ -19,7 +19,7 @@ class AudioTensorOperation(TensorOperation):
     def _run(self, signal: np.ndarray) -> Any:
         raise NotImplementedError
 
-    def __call__(self, signal: Any) -> Any:
+    def __call__(self, signal: np.ndarray) -> Any:
         """Run over an array.
 
         Raises:
@@ -46,7 +46,7 @@ def floats(signal: np.ndarray, name: str, axes: int = 1) -> np.ndarray:
     return signal if signal.dtype == np.float64 else signal.astype(np.float32, copy=False)
 
 
-def sample_rate(value: Any, name: str) -> None:
+def sample_rate(value: float, name: str) -> None:
     """Check a number of samples in a second: an int that is not 0.
 
     Raises:
@@ -59,7 +59,7 @@ def sample_rate(value: Any, name: str) -> None:
         raise ValueError(f"{name}: expected a rate other than 0, got 0.")
 
 
-def real(value: Any, name: str) -> None:
+def real(value: float, name: str) -> None:
     """Check a number from -2**24 to 2**24.
 
     Raises:
@@ -70,7 +70,7 @@ def real(value: Any, name: str) -> None:
     check.within(value, -check.LARGEST, check.LARGEST, name)
 
 
-def above_zero(value: Any, name: str) -> None:
+def above_zero(value: float, name: str) -> None:
     """Check a number above 0 and up to 2**24.
 
     Raises:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from paramesh.dataset.argument_types import ColumnNames, PadInfo
 from paramesh.dataset.arrays import pad, stack, to_array
 from paramesh.dataset.dataset import Dataset
 from paramesh.dataset.failures import name_of, of_user
@@ -146,7 +147,7 @@ class Collated:
         return [*made, *(c for i, c in enumerate(columns) if i not in self.inputs)]
 
 
-def _as_values(column: Any, what: str) -> Any:
+def _as_values(column: object, what: str) -> Any:
     """A column that `per_batch_map` returned: an array of the batch, or a list of arrays."""
     if isinstance(column, np.ndarray) and column.dtype.kind != "O":
         return column
@@ -172,7 +173,7 @@ def collate(columns: Sequence[Any], names: Sequence[str], padding: Padding | Non
 
 
 def _padded(
-    values: list[Any], shape: Sequence[int | None] | None, fill: Any, name: str
+    values: list[Any], shape: Sequence[int | None] | None, fill: object, name: str
 ) -> list[Any]:
     wanted = [None] * values[0].ndim if shape is None else list(shape)
     for value in values:
@@ -185,7 +186,7 @@ def _padded(
     return [pad(value, full, fill, name) for value in values]
 
 
-def as_padding(pad_info: Any, who: str) -> Padding | None:
+def as_padding(pad_info: PadInfo | None, who: str) -> Padding | None:
     """`pad_info` as a user gives it, checked.
 
     Raises:
@@ -230,16 +231,16 @@ class BatchDataset(Dataset):
     def __init__(
         self,
         input_dataset: Dataset,
-        batch_size: Any,
+        batch_size: int | Callable[..., int],
         drop_remainder: bool = False,
         num_parallel_workers: int | None = None,
         per_batch_map: Callable[..., Any] | None = None,
-        input_columns: Any = None,
-        output_columns: Any = None,
-        column_order: Any = None,
-        pad_info: Any = None,
+        input_columns: ColumnNames | None = None,
+        output_columns: ColumnNames | None = None,
+        column_order: ColumnNames | None = None,
+        pad_info: PadInfo | None = None,
         python_multiprocessing: bool = False,
-        max_rowsize: Any = None,
+        max_rowsize: object = None,
     ) -> None:
         super().__init__([input_dataset], num_parallel_workers)
         who = self._who
@@ -356,7 +357,7 @@ class PaddedBatchDataset(BatchDataset):
         batch_size: int,
         drop_remainder: bool = False,
         num_parallel_workers: int | None = None,
-        pad_info: Any = None,
+        pad_info: PadInfo | None = None,
     ) -> None:
         super().__init__(
             input_dataset, batch_size, drop_remainder, num_parallel_workers, pad_info=pad_info

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from paramesh.dataset.argument_types import ColumnNames, PadInfo
+from paramesh.dataset.arrays import Row
 from paramesh.dataset.dataset import Dataset
 from paramesh.dataset.failures import name_of, of_user
 from paramesh.dataset.operations.batching import Padding, as_padding, collate
@@ -26,11 +28,11 @@ class BucketBatchByLengthDataset(Dataset):
     def __init__(
         self,
         input_dataset: Dataset,
-        column_names: Any,
-        bucket_boundaries: Any,
-        bucket_batch_sizes: Any,
+        column_names: ColumnNames,
+        bucket_boundaries: Sequence[int],
+        bucket_batch_sizes: Sequence[int],
         element_length_function: Callable[..., Any] | None = None,
-        pad_info: Any = None,
+        pad_info: PadInfo | None = None,
         pad_to_bucket_boundary: bool = False,
         drop_remainder: bool = False,
     ) -> None:
@@ -79,7 +81,7 @@ class BucketBatchByLengthDataset(Dataset):
                 if rest:
                     yield self._batch(rest, nth)
 
-    def _row_length(self, row: Any, which: list[int]) -> int:
+    def _row_length(self, row: Row, which: list[int]) -> int:
         function = self.element_length_function
         if function is None:
             return np.shape(row[which[0]])[0]
@@ -133,7 +135,7 @@ class _Closing(Plain):
         self._rows.close()
 
 
-def _numbers(name: str, value: Any) -> list[int]:
+def _numbers(name: str, value: object) -> list[int]:
     if not isinstance(value, list) or not value:
         raise TypeError(f"{_WHO}: {name} must be a list of ints, got {value!r}.")
     for number in value:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from paramesh.dataset.argument_types import ColumnNames
 from paramesh.dataset.dataset import Dataset
 from paramesh.dataset.registry import operation
 from paramesh.dataset.runs import Pass
 from paramesh.dataset.streams import FREE, Lazy, Task, Work
 
 
-def as_names(value: Any, what: str) -> list[str]:
+def as_names(value: object, what: str) -> list[str]:
     """One name, or a list of them, as a list.
 
     Raises:
@@ -74,7 +75,7 @@ class Chosen:
 class ProjectDataset(Dataset):
     """See `Dataset.project`."""
 
-    def __init__(self, input_dataset: Dataset, columns: Any) -> None:
+    def __init__(self, input_dataset: Dataset, columns: ColumnNames) -> None:
         super().__init__([input_dataset])
         self.columns = as_names(columns, "project: columns")
 
@@ -95,7 +96,9 @@ class ProjectDataset(Dataset):
 class RenameDataset(Dataset):
     """See `Dataset.rename`."""
 
-    def __init__(self, input_dataset: Dataset, input_columns: Any, output_columns: Any) -> None:
+    def __init__(
+        self, input_dataset: Dataset, input_columns: ColumnNames, output_columns: ColumnNames
+    ) -> None:
         super().__init__([input_dataset])
         self.input_columns = as_names(input_columns, "rename: input_columns")
         self.output_columns = as_names(output_columns, "rename: output_columns")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from paramesh.dataset.arrays import Row
 from paramesh.dataset.dataset import Dataset
 from paramesh.dataset.failures import name_of, of_user
 from paramesh.dataset.operations.columns import check_new
@@ -129,7 +130,7 @@ class ConcatDataset(Dataset):
                 )
         return names
 
-    def use_sampler(self, sampler: Any) -> None:
+    def use_sampler(self, sampler: BuiltinSampler) -> None:
         """Take one shard of all rows; for datasets with a PaddedDataset at the end.
 
         Args:
@@ -173,7 +174,7 @@ class ConcatDataset(Dataset):
         return total if self._sampler is None else self._sampler.count(total)
 
 
-def _picked(rows: Stream, wanted: Any, at: int) -> Iterator[Any]:
+def _picked(rows: Stream, wanted: np.ndarray[Any, Any], at: int) -> Iterator[Any]:
     """The rows at rising places."""
     try:
         for place in wanted.tolist():
@@ -197,7 +198,7 @@ class FlatMapDataset(Dataset):
         self.func = func
         self._inner_names: list[str] | None = None
 
-    def _made(self, row: Any) -> Dataset:
+    def _made(self, row: Row) -> Dataset:
         try:
             made = self.func(*row)
         except Exception as error:

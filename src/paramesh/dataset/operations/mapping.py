@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from paramesh.dataset.argument_types import ColumnNames, Functions
 from paramesh.dataset.arrays import to_array
 from paramesh.dataset.dataset import Dataset
 from paramesh.dataset.failures import name_of, of_user
@@ -17,7 +18,7 @@ from paramesh.dataset.runs import Pass
 from paramesh.dataset.streams import Lazy, Place, Task, Work
 
 
-def is_pure(function: Any) -> bool:
+def is_pure(function: object) -> bool:
     """Whether several threads may run it, and random numbers come from the pipeline alone."""
     inner = getattr(function, "transforms", None)
     if isinstance(inner, list | tuple) and not all(map(is_pure, inner)):
@@ -109,7 +110,7 @@ class Mapped:
             new = [*made, *(v for i, v in enumerate(row) if i not in self.inputs)]
         return tuple(new) if self.order is None else tuple(new[i] for i in self.order)
 
-    def _what(self, function: Any) -> str:
+    def _what(self, function: object) -> str:
         return f"map, column {', '.join(map(repr, self.names))}: {name_of(function)}"
 
 
@@ -120,15 +121,15 @@ class MapDataset(Dataset):
     def __init__(
         self,
         input_dataset: Dataset,
-        operations: Any,
-        input_columns: Any = None,
-        output_columns: Any = None,
-        column_order: Any = None,
+        operations: Functions,
+        input_columns: ColumnNames | None = None,
+        output_columns: ColumnNames | None = None,
+        column_order: ColumnNames | None = None,
         num_parallel_workers: int | None = None,
         python_multiprocessing: bool = False,
-        callbacks: Any = None,
-        cache: Any = None,
-        max_rowsize: Any = None,
+        callbacks: object = None,
+        cache: object = None,
+        max_rowsize: object = None,
         offload: bool | None = None,
     ) -> None:
         super().__init__([input_dataset], num_parallel_workers)

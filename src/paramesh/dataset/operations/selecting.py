@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from paramesh.dataset import randomness
+from paramesh.dataset.argument_types import ColumnNames
+from paramesh.dataset.arrays import Row
 from paramesh.dataset.dataset import Dataset
 from paramesh.dataset.failures import name_of, of_user
 from paramesh.dataset.operations.columns import as_names, places
@@ -18,7 +20,7 @@ from paramesh.dataset.streams import HERE, Lazy, Place, Stream
 _INT32_MAX = 2**31 - 1
 
 
-def whole(name: str, value: Any, low: int) -> int:
+def whole(name: str, value: object, low: int) -> int:
     """An int in [low, 2147483647].
 
     Raises:
@@ -37,7 +39,7 @@ class _Window(Stream):
     def __init__(self, tasks: Stream, size: int, rng: np.random.Generator) -> None:
         self._tasks, self._size, self._rng = tasks, size, rng
         self._held: list[Any] = []
-        self._draws: Any = iter(())
+        self._draws: Iterator[int] = iter(())
         self._over = False
 
     def __next__(self) -> Any:
@@ -267,7 +269,7 @@ class FilterDataset(Dataset):
         self,
         input_dataset: Dataset,
         predicate: Callable[..., Any],
-        input_columns: Any = None,
+        input_columns: ColumnNames | None = None,
         num_parallel_workers: int | None = None,
     ) -> None:
         super().__init__([input_dataset], num_parallel_workers)
@@ -283,7 +285,7 @@ class FilterDataset(Dataset):
         wanted = names if self.input_columns is None else self.input_columns
         which = places(names, wanted, "filter")
 
-        def keep(row: Any) -> bool:
+        def keep(row: Row) -> bool:
             try:
                 found = self.predicate(*(row[i] for i in which))
             except Exception as error:

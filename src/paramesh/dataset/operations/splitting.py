@@ -11,7 +11,9 @@ from paramesh.dataset.operations.selecting import ShuffleDataset, SkipDataset, T
 from paramesh.dataset.registry import operation
 
 
-def row_counts(dataset: Dataset, sizes: Any, randomize: Any) -> list[int]:
+def row_counts(
+    dataset: Dataset, sizes: Sequence[int] | Sequence[float], randomize: object
+) -> list[int]:
     """The numbers of rows of the parts; what rounding leaves over goes to the first one.
 
     Raises:
@@ -31,7 +33,7 @@ def row_counts(dataset: Dataset, sizes: Any, randomize: Any) -> list[int]:
             raise RuntimeError(
                 f"split: the sizes {sizes} make {sum(sizes)} rows, the dataset has {total}."
             )
-        return list(sizes)
+        return list(map(int, sizes))
     if not all(isinstance(size, float) for size in sizes):
         raise ValueError(f"split: sizes must be all ints or all floats, got {sizes}.")
     if any(not 0 < size <= 1 for size in sizes) or abs(sum(sizes) - 1) > 1e-9:

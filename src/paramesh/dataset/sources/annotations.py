@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from paramesh.dataset.argument_types import FilePath
+from paramesh.dataset.samplers import SamplerLike, Shuffle
 from paramesh.dataset.sources.base import MappableDataset
 from paramesh.dataset.sources.files import ImageFile, existing_file, existing_folder, one_of
 
@@ -96,17 +98,17 @@ class CocoDataset(_Annotated):
 
     def __init__(
         self,
-        dataset_dir: Any,
-        annotation_file: Any,
+        dataset_dir: FilePath,
+        annotation_file: FilePath,
         task: str = "Detection",
         num_samples: int | None = None,
         num_parallel_workers: int | None = None,
-        shuffle: Any = None,
+        shuffle: bool | Shuffle | None = None,
         decode: bool = False,
-        sampler: Any = None,
+        sampler: SamplerLike | None = None,
         num_shards: int | None = None,
         shard_id: int | None = None,
-        cache: Any = None,
+        cache: object = None,
         extra_metadata: bool = False,
         decrypt: Callable[[str], bytes] | None = None,
     ) -> None:
@@ -138,7 +140,7 @@ class CocoDataset(_Annotated):
             (num_parallel_workers, sampler, num_samples, shuffle, num_shards, shard_id, cache),
         )
 
-    def _categories(self, found: Any) -> dict[str, Any]:
+    def _categories(self, found: dict[str, Any]) -> dict[str, Any]:
         if self.task == "Captioning":
             return {}
         panoptic = self.task == "Panoptic"
@@ -157,7 +159,7 @@ class CocoDataset(_Annotated):
 
 
 def _coco_row(task: str, entries: list[Any]) -> tuple[Any, ...]:
-    def column(key: str, dtype: Any) -> Any:
+    def column(key: str, dtype: type) -> Any:
         return np.array([each[key] for each in entries], dtype).reshape(len(entries), -1)
 
     if task == "Captioning":
@@ -209,18 +211,18 @@ class VOCDataset(_Annotated):
 
     def __init__(
         self,
-        dataset_dir: Any,
+        dataset_dir: FilePath,
         task: str = "Segmentation",
         usage: str = "train",
         class_indexing: dict[str, int] | None = None,
         num_samples: int | None = None,
         num_parallel_workers: int | None = None,
-        shuffle: Any = None,
+        shuffle: bool | Shuffle | None = None,
         decode: bool = False,
-        sampler: Any = None,
+        sampler: SamplerLike | None = None,
         num_shards: int | None = None,
         shard_id: int | None = None,
-        cache: Any = None,
+        cache: object = None,
         extra_metadata: bool = False,
         decrypt: Callable[[str], bytes] | None = None,
     ) -> None:
@@ -306,17 +308,17 @@ class CelebADataset(_Annotated):
 
     def __init__(
         self,
-        dataset_dir: Any,
+        dataset_dir: FilePath,
         num_parallel_workers: int | None = None,
-        shuffle: Any = None,
+        shuffle: bool | Shuffle | None = None,
         usage: str = "all",
-        sampler: Any = None,
+        sampler: SamplerLike | None = None,
         decode: bool = False,
-        extensions: Any = None,
+        extensions: Sequence[str] | None = None,
         num_samples: int | None = None,
         num_shards: int | None = None,
         shard_id: int | None = None,
-        cache: Any = None,
+        cache: object = None,
         decrypt: Callable[[str], bytes] | None = None,
     ) -> None:
         who = self._title()

@@ -16,7 +16,9 @@ from paramesh.dataset.samplers import (
     DistributedSampler,
     PKSampler,
     RandomSampler,
+    SamplerLike,
     SequentialSampler,
+    Shuffle,
     as_sampler,
 )
 from paramesh.dataset.streams import Indexed, Lazy, Place, Task
@@ -30,7 +32,7 @@ class SourceDataset(Dataset):
         cache: MindSpore's `DatasetCache`; of no effect.
     """
 
-    def __init__(self, num_parallel_workers: int | None = None, cache: Any = None) -> None:
+    def __init__(self, num_parallel_workers: int | None = None, cache: object = None) -> None:
         super().__init__((), num_parallel_workers)
 
     def _names(self) -> list[str]:
@@ -67,12 +69,12 @@ class MappableDataset(SourceDataset):
     def __init__(
         self,
         num_parallel_workers: int | None = None,
-        sampler: Any = None,
+        sampler: SamplerLike | None = None,
         num_samples: int | None = None,
-        shuffle: Any = None,
+        shuffle: bool | Shuffle | None = None,
         num_shards: int | None = None,
         shard_id: int | None = None,
-        cache: Any = None,
+        cache: object = None,
     ) -> None:
         super().__init__(num_parallel_workers, cache)
         self.sampler = as_sampler(
@@ -110,14 +112,14 @@ class MappableDataset(SourceDataset):
         return self.sampler.count(self._source_length())
 
     def _tell_labels(self) -> None:
-        sampler: Any = self.sampler
+        sampler: BuiltinSampler | None = self.sampler
         while sampler is not None:
             if isinstance(sampler, PKSampler):
                 sampler.labels = self._labels()
             sampler = sampler.child_sampler
 
     def _shard(self) -> int:
-        sampler: Any = self.sampler
+        sampler: BuiltinSampler | None = self.sampler
         while sampler is not None:
             if isinstance(sampler, DistributedSampler):
                 return sampler.shard_id
@@ -132,7 +134,7 @@ class MappableDataset(SourceDataset):
         """Whether the sampler gives one shard."""
         return self.sampler.is_sharded()
 
-    def add_sampler(self, new_sampler: Any) -> None:
+    def add_sampler(self, new_sampler: BuiltinSampler) -> None:
         """Choose among the rows that are chosen now.
 
         Raises:
@@ -143,7 +145,7 @@ class MappableDataset(SourceDataset):
         new_sampler.add_child(self.sampler)
         self.sampler, self._counted = new_sampler, None
 
-    def use_sampler(self, new_sampler: Any) -> None:
+    def use_sampler(self, new_sampler: BuiltinSampler) -> None:
         """Choose rows by this sampler instead of the last one.
 
         Raises:
@@ -151,7 +153,7 @@ class MappableDataset(SourceDataset):
         """
         _check_sampler("use_sampler", new_sampler)
         new_sampler = copy.copy(new_sampler)
-        new_sampler.child_sampler = None if self.sampler is None else self.sampler.child_sampler
+        new_sampler.child_sampler = self.sampler.child_sampler
         self.sampler, self._counted = new_sampler, None
 
     def _split_by_sampler(self, counts: list[int], randomize: bool) -> tuple[Any, ...] | None:
@@ -181,16 +183,15 @@ class MappableDataset(SourceDataset):
         return tuple(parts)
 
 
-def _frozen(sampler: Any, seed: int) -> Any:
-    if sampler is None:
-        return None
+def _frozen(sampler: BuiltinSampler, seed: int) -> BuiltinSampler:
     new = copy.copy(sampler)
     new.frozen = seed if new.frozen is None else new.frozen
-    new.child_sampler = _frozen(sampler.child_sampler, seed + 2)
+    if sampler.child_sampler is not None:
+        new.child_sampler = _frozen(sampler.child_sampler, seed + 2)
     return new
 
 
-def _check_sampler(who: str, sampler: Any) -> None:
+def _check_sampler(who: str, sampler: object) -> None:
     if not isinstance(sampler, BuiltinSampler):
         raise TypeError(
             f"{who}: must be given one of dataset's samplers, got {type(sampler).__name__}."

@@ -16,7 +16,7 @@ from paramesh.dataset.samplers import BuiltinSampler, DistributedSampler, Indice
 from paramesh.dataset.sources.base import MappableDataset
 
 
-def existing_folder(who: str, folder: Any) -> Path:
+def existing_folder(who: str, folder: object) -> Path:
     """A folder that is there.
 
     Raises:
@@ -30,7 +30,7 @@ def existing_folder(who: str, folder: Any) -> Path:
     return path
 
 
-def existing_file(who: str, argument: str, file: Any) -> Path:
+def existing_file(who: str, argument: str, file: object) -> Path:
     """A file that is there.
 
     Raises:
@@ -44,7 +44,7 @@ def existing_file(who: str, argument: str, file: Any) -> Path:
     return path
 
 
-def matching_files(who: str, patterns: Any) -> list[str]:
+def matching_files(who: str, patterns: object) -> list[str]:
     """The files of paths and patterns, sorted.
 
     Raises:
@@ -71,7 +71,7 @@ def matching_files(who: str, patterns: Any) -> list[str]:
     return sorted(found)
 
 
-def one_of(who: str, argument: str, value: Any, choices: Sequence[str]) -> Any:
+def one_of(who: str, argument: str, value: object, choices: Sequence[str]) -> Any:
     """A word of a list.
 
     Raises:
@@ -166,7 +166,7 @@ class FileOrder(BuiltinSampler):
         return np.concatenate(parts) if parts else np.arange(0)
 
 
-def as_shuffle(who: str, shuffle: Any) -> Shuffle:
+def as_shuffle(who: str, shuffle: bool | Shuffle | None) -> Shuffle:
     """What `shuffle` of a dataset of files asks for.
 
     Raises:
@@ -193,12 +193,12 @@ class RecordFiles(MappableDataset):
     def __init__(
         self,
         counts: Sequence[int],
-        shuffle: Any,
+        shuffle: bool | Shuffle | None,
         num_samples: int | None,
         num_parallel_workers: int | None,
         num_shards: int | None,
         shard_id: int | None,
-        cache: Any,
+        cache: object,
     ) -> None:
         how = as_shuffle(self._title(), shuffle)
         # Checks the arguments; its sampler is replaced by one that knows files.

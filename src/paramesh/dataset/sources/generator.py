@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import builtins
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
+from paramesh.dataset.argument_types import ColumnNames
 from paramesh.dataset.arrays import to_array, to_row
 from paramesh.dataset.failures import name_of, of_user
 from paramesh.dataset.operations.columns import as_names
 from paramesh.dataset.operations.selecting import where
 from paramesh.dataset.runs import Pass
-from paramesh.dataset.samplers import BuiltinSampler, PKSampler
+from paramesh.dataset.samplers import BuiltinSampler, PKSampler, SamplerLike, Shuffle
 from paramesh.dataset.sources.base import Fetched, MappableDataset
 from paramesh.dataset.sources.schema import Schema
 from paramesh.dataset.streams import Indexed, Lazy, Place, Plain
-from paramesh.dtype import to_dtype
+from paramesh.dtype import DTypeLike, to_dtype
 
 
 class _Columns:
     """Makes rows of what a source gives, and checks them."""
 
-    def __init__(self, names: Sequence[str], dtypes: Sequence[Any], source: Any) -> None:
+    def __init__(self, names: Sequence[str], dtypes: Sequence[Any], source: object) -> None:
         self.names, self.dtypes = list(names), list(dtypes)
         self.source_name = name_of(source)
 
-    def row(self, value: Any) -> Any:
+    def row(self, value: object) -> Any:
         try:
             row = to_row(value, f"GeneratorDataset: what {self.source_name} gave")
         except TypeError as error:
@@ -131,18 +132,18 @@ class GeneratorDataset(MappableDataset):
     def __init__(
         self,
         source: Any,
-        column_names: Any = None,
-        column_types: Any = None,
-        schema: Any = None,
+        column_names: ColumnNames | None = None,
+        column_types: Sequence[DTypeLike] | None = None,
+        schema: Schema | str | None = None,
         num_samples: int | None = None,
         num_parallel_workers: int = 1,
-        shuffle: Any = None,
-        sampler: Any = None,
+        shuffle: bool | Shuffle | None = None,
+        sampler: SamplerLike | None = None,
         num_shards: int | None = None,
         shard_id: int | None = None,
         python_multiprocessing: bool = True,
-        max_rowsize: Any = None,
-        batch_sampler: Any = None,
+        max_rowsize: object = None,
+        batch_sampler: Iterable[Sequence[int]] | None = None,
         collate_fn: Callable[..., Any] | None = None,
     ) -> None:
         if isinstance(source, builtins.zip):
@@ -328,11 +329,11 @@ class NumpySlicesDataset(GeneratorDataset):
     def __init__(
         self,
         data: Any,
-        column_names: Any = None,
+        column_names: ColumnNames | None = None,
         num_samples: int | None = None,
         num_parallel_workers: int = 1,
-        shuffle: Any = None,
-        sampler: Any = None,
+        shuffle: bool | Shuffle | None = None,
+        sampler: SamplerLike | None = None,
         num_shards: int | None = None,
         shard_id: int | None = None,
     ) -> None:
@@ -402,7 +403,7 @@ class PaddedDataset(GeneratorDataset):
         TypeError, ValueError: it is something else, or empty.
     """
 
-    def __init__(self, padded_samples: Any) -> None:
+    def __init__(self, padded_samples: list[dict[str, Any]]) -> None:
         if not isinstance(padded_samples, list):
             raise TypeError(
                 f"PaddedDataset: padded_samples must be a list of dicts, got {padded_samples!r}."

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from paramesh.dataset.argument_types import FilePath
+from paramesh.dataset.samplers import SamplerLike, Shuffle
 from paramesh.dataset.sources.base import MappableDataset
 from paramesh.dataset.sources.files import ImageFile, existing_folder, one_of
 
@@ -38,15 +40,15 @@ class _Labelled(MappableDataset):
 
     def __init__(
         self,
-        dataset_dir: Any,
+        dataset_dir: FilePath,
         usage: str | None = None,
         num_samples: int | None = None,
         num_parallel_workers: int | None = None,
-        shuffle: Any = None,
-        sampler: Any = None,
+        shuffle: bool | Shuffle | None = None,
+        sampler: SamplerLike | None = None,
         num_shards: int | None = None,
         shard_id: int | None = None,
-        cache: Any = None,
+        cache: object = None,
     ) -> None:
         who = self._title()
         super().__init__(
@@ -208,17 +210,17 @@ class ImageFolderDataset(MappableDataset):
 
     def __init__(
         self,
-        dataset_dir: Any,
+        dataset_dir: FilePath,
         num_samples: int | None = None,
         num_parallel_workers: int | None = None,
-        shuffle: Any = None,
-        sampler: Any = None,
-        extensions: Any = None,
+        shuffle: bool | Shuffle | None = None,
+        sampler: SamplerLike | None = None,
+        extensions: Sequence[str] | None = None,
         class_indexing: dict[str, int] | None = None,
         decode: bool = False,
         num_shards: int | None = None,
         shard_id: int | None = None,
-        cache: Any = None,
+        cache: object = None,
         decrypt: Callable[[str], bytes] | None = None,
     ) -> None:
         who = self._title()

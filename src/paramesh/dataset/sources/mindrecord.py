@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from paramesh.dataset.argument_types import ColumnNames, FilePaths
 from paramesh.dataset.operations.columns import as_names
 from paramesh.dataset.registry import operation
+from paramesh.dataset.samplers import SamplerLike, Shuffle
 from paramesh.dataset.sources.base import MappableDataset
 from paramesh.mindrecord import FileWriter, MRMOpenError
 from paramesh.mindrecord.reader import Rows
+
+if TYPE_CHECKING:
+    from paramesh.dataset.dataset import Dataset
+
 
 _WHO = "MindDataset"
 
@@ -66,17 +72,17 @@ class MindDataset(MappableDataset):
 
     def __init__(
         self,
-        dataset_files: Any,
-        columns_list: Any = None,
+        dataset_files: FilePaths,
+        columns_list: ColumnNames | None = None,
         num_parallel_workers: int | None = None,
-        shuffle: Any = None,
+        shuffle: bool | Shuffle | None = None,
         num_shards: int | None = None,
         shard_id: int | None = None,
-        sampler: Any = None,
+        sampler: SamplerLike | None = None,
         padded_sample: dict[str, Any] | None = None,
         num_padded: int | None = None,
         num_samples: int | None = None,
-        cache: Any = None,
+        cache: object = None,
     ) -> None:
         listed = dataset_files if isinstance(dataset_files, list) else [dataset_files]
         for each in listed:
@@ -100,7 +106,9 @@ class MindDataset(MappableDataset):
                     raise RuntimeError(f"{_WHO}: there is no column '{name}'; there are {known}.")
         self._padded, self._more = self._padding(padded_sample, num_padded)
 
-    def _padding(self, sample: Any, count: Any) -> tuple[dict[str, Any] | None, int]:
+    def _padding(
+        self, sample: dict[str, Any] | None, count: int | None
+    ) -> tuple[dict[str, Any] | None, int]:
         if sample is None and count is None:
             return None, 0
         if sample is None or count is None:
@@ -146,7 +154,7 @@ _TYPES = {
 
 
 @operation("save")
-def save(dataset: Any, file_name: Any, num_files: Any, file_type: Any) -> None:
+def save(dataset: Dataset, file_name: str, num_files: int, file_type: object) -> None:
     """See `Dataset.save`."""
     if file_type != "mindrecord":
         raise ValueError(f"save: file_type must be 'mindrecord', got {file_type!r}.")
@@ -168,7 +176,7 @@ def save(dataset: Any, file_name: Any, num_files: Any, file_type: Any) -> None:
     writer.commit()
 
 
-def _field(name: str, value: Any) -> dict[str, Any]:
+def _field(name: str, value: np.ndarray) -> dict[str, Any]:
     kind = "string" if value.dtype.kind == "U" else _TYPES.get(value.dtype.name)
     if value.dtype.kind == "S":
         kind = "bytes"
@@ -183,7 +191,7 @@ def _field(name: str, value: Any) -> dict[str, Any]:
     return {"type": kind} if plain else {"type": kind, "shape": [-1, *value.shape[1:]]}
 
 
-def _stored(value: Any, entry: dict[str, Any]) -> Any:
+def _stored(value: np.ndarray, entry: dict[str, Any]) -> Any:
     if entry["type"] == "bytes":
         return value.tobytes()
     if "shape" in entry:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from paramesh.dtype import DType, to_dtype
+from paramesh.dtype import DType, DTypeLike, to_dtype
 
 
 class Schema:
@@ -42,7 +42,7 @@ class Schema:
             raise RuntimeError(f"Schema: '{path}' is no JSON: {error}.") from None
         self.from_json(found)
 
-    def add_column(self, name: str, de_type: Any, shape: list[int] | None = None) -> None:
+    def add_column(self, name: str, de_type: DTypeLike, shape: list[int] | None = None) -> None:
         """One more column.
 
         Args:
@@ -79,7 +79,7 @@ class Schema:
         self.columns = []
         self.parse_columns(json_obj["columns"])
 
-    def parse_columns(self, columns: Any) -> None:
+    def parse_columns(self, columns: list[dict[str, Any]] | dict[str, dict[str, Any]]) -> None:
         """Columns as a list of {name, type, shape}, or a dict {name: {type, shape}}.
 
         Raises:
@@ -108,7 +108,7 @@ class Schema:
         return self.to_json()
 
 
-def _type_name(de_type: Any) -> str:
+def _type_name(de_type: DTypeLike) -> str:
     if isinstance(de_type, str):
         name = de_type.lower()
         if name in ("string", "str"):

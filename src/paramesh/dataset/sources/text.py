@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from paramesh.dataset.argument_types import ColumnNames, FilePaths
 from paramesh.dataset.operations.columns import as_names
 from paramesh.dataset.samplers import Shuffle
 from paramesh.dataset.sources.files import RecordFiles, matching_files
@@ -77,13 +78,13 @@ class TextFileDataset(RecordFiles):
 
     def __init__(
         self,
-        dataset_files: Any,
+        dataset_files: FilePaths,
         num_samples: int | None = None,
         num_parallel_workers: int | None = None,
-        shuffle: Any = Shuffle.GLOBAL,
+        shuffle: bool | Shuffle | None = Shuffle.GLOBAL,
         num_shards: int | None = None,
         shard_id: int | None = None,
-        cache: Any = None,
+        cache: object = None,
     ) -> None:
         self._lines = Lines(matching_files(self._title(), dataset_files))
         super().__init__(
@@ -118,7 +119,7 @@ class _CsvRow:
             self._value(cell, default) for cell, default in zip(cells, self.defaults, strict=True)
         )
 
-    def _value(self, cell: str, default: Any) -> Any:
+    def _value(self, cell: str, default: str | float) -> Any:
         if isinstance(default, str):
             return np.array(cell or default)
         dtype = np.float32 if isinstance(default, float) else np.int32
@@ -150,16 +151,16 @@ class CSVDataset(RecordFiles):
 
     def __init__(
         self,
-        dataset_files: Any,
+        dataset_files: FilePaths,
         field_delim: str | None = ",",
-        column_defaults: Any = None,
-        column_names: Any = None,
+        column_defaults: Sequence[str | float] | None = None,
+        column_names: ColumnNames | None = None,
         num_samples: int | None = None,
         num_parallel_workers: int | None = None,
-        shuffle: Any = Shuffle.GLOBAL,
+        shuffle: bool | Shuffle | None = Shuffle.GLOBAL,
         num_shards: int | None = None,
         shard_id: int | None = None,
-        cache: Any = None,
+        cache: object = None,
     ) -> None:
         files = matching_files("CSVDataset", dataset_files)
         field_delim = "," if field_delim is None else field_delim
@@ -196,7 +197,7 @@ class CSVDataset(RecordFiles):
         )  # fmt: skip
 
     @staticmethod
-    def _header(files: list[str], delimiter: str, names: Any) -> list[str]:
+    def _header(files: list[str], delimiter: str, names: ColumnNames | None) -> list[str]:
         if names:
             return as_names(names, "CSVDataset: column_names")
         found: list[list[str]] = []

@@ -11,11 +11,12 @@ import functools
 import gzip
 import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from paramesh.dataset.argument_types import ColumnNames, FilePaths
 from paramesh.dataset.operations.columns import as_names
 from paramesh.dataset.samplers import Shuffle
 from paramesh.dataset.sources.files import RecordFiles, matching_files
@@ -153,7 +154,7 @@ class _Row:
             ) from None
         return tuple(self._value(features, column, index) for column in self.columns)
 
-    def _value(self, features: Any, column: dict[str, Any], index: int) -> Any:
+    def _value(self, features: Mapping[str, Any], column: dict[str, Any], index: int) -> Any:
         name = column["name"]
         kind = features[name].WhichOneof("kind") if name in features else None
         if kind is None:
@@ -181,7 +182,7 @@ class _Row:
             ) from None
 
 
-def _of_bytes(values: Any, wanted: str | None) -> np.ndarray[Any, Any]:
+def _of_bytes(values: Sequence[bytes], wanted: str | None) -> np.ndarray[Any, Any]:
     """Bytes as strings or numbers, as the schema says; without one as UInt8.
 
     Several values are then filled up with spaces to one length, as in MindSpore.
@@ -216,16 +217,16 @@ class TFRecordDataset(RecordFiles):
 
     def __init__(
         self,
-        dataset_files: Any,
-        schema: Any = None,
-        columns_list: Any = None,
+        dataset_files: FilePaths,
+        schema: Schema | str | None = None,
+        columns_list: ColumnNames | None = None,
         num_samples: int | None = None,
         num_parallel_workers: int | None = None,
-        shuffle: Any = Shuffle.GLOBAL,
+        shuffle: bool | Shuffle | None = Shuffle.GLOBAL,
         num_shards: int | None = None,
         shard_id: int | None = None,
         shard_equal_rows: bool = False,
-        cache: Any = None,
+        cache: object = None,
         compression_type: str | None = None,
     ) -> None:
         files = matching_files(_WHO, dataset_files)

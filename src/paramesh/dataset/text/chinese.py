@@ -7,6 +7,7 @@ import os
 import re
 from typing import Any
 
+from paramesh.dataset.argument_types import Values
 from paramesh.dataset.text.modes import JiebaMode
 from paramesh.dataset.text.strings import TextTensorOperation, line, placed, tokens
 from paramesh.dataset.transforms import arguments as check
@@ -103,7 +104,7 @@ class JiebaTokenizer(TextTensorOperation):
         for word, freq in entries:
             self.add_word(word, freq)
 
-    def __call__(self, column: Any) -> Any:
+    def __call__(self, column: Values) -> Any:
         """Cut a string.
 
         Raises:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from paramesh.dataset.argument_types import Values
 from paramesh.dataset.text.modes import NormalizeForm
 from paramesh.dataset.text.strings import TextTensorOperation, mapped
 from paramesh.dataset.transforms import arguments as check
@@ -42,7 +43,7 @@ def normalized(text: str, form: NormalizeForm) -> str:
 class CaseFold(TextTensorOperation):
     """Strings without differences of case, in Unicode's NFKC_Casefold."""
 
-    def __call__(self, column: Any) -> np.ndarray:
+    def __call__(self, column: Values) -> np.ndarray:
         """Fold each string.
 
         Raises:
@@ -65,7 +66,7 @@ class NormalizeUTF8(TextTensorOperation):
         check.of_type(normalize_form, NormalizeForm, "NormalizeUTF8.normalize_form")
         self.normalize_form = normalize_form
 
-    def __call__(self, column: Any) -> np.ndarray:
+    def __call__(self, column: Values) -> np.ndarray:
         """Normalize each string.
 
         Raises:
@@ -120,7 +121,7 @@ class RegexReplace(TextTensorOperation):
         self.replace_all = replace_all
         compiled(pattern, "RegexReplace.pattern")
 
-    def __call__(self, column: Any) -> np.ndarray:
+    def __call__(self, column: Values) -> np.ndarray:
         """Replace in each string.
 
         Raises:
@@ -168,7 +169,7 @@ class FilterWikipediaXML(TextTensorOperation):
     Source: Mahoney's `wikifil.pl`.
     """
 
-    def __call__(self, column: Any) -> np.ndarray:
+    def __call__(self, column: Values) -> np.ndarray:
         """Filter each string.
 
         Raises:

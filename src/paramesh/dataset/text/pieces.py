@@ -6,13 +6,18 @@ import importlib
 import io
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from paramesh.dataset.argument_types import Values
 from paramesh.dataset.text.modes import SentencePieceModel, SPieceTokenizerOutType
 from paramesh.dataset.text.strings import TextTensorOperation, line, words
 from paramesh.dataset.transforms import arguments as check
+
+if TYPE_CHECKING:
+    from paramesh.dataset.dataset import Dataset
+
 
 __all__ = ["SentencePieceTokenizer", "SentencePieceVocab"]
 
@@ -34,7 +39,13 @@ class SentencePieceVocab:
 
     @classmethod
     def _trained(
-        cls, name: str, size: Any, coverage: Any, kind: Any, params: Any, **source: Any
+        cls,
+        name: str,
+        size: int,
+        coverage: float,
+        kind: str | SentencePieceModel,
+        params: dict[str, Any],
+        **source: Any,
     ) -> SentencePieceVocab:
         check.of_type(size, int, f"{name}(vocab_size)")
         check.within(size, 0, 2**32 - 1, f"{name}(vocab_size)")
@@ -61,7 +72,7 @@ class SentencePieceVocab:
     @classmethod
     def from_dataset(
         cls,
-        dataset: Any,
+        dataset: Dataset,
         col_names: list[str],
         vocab_size: int,
         character_coverage: float,
@@ -185,7 +196,7 @@ class SentencePieceTokenizer(TextTensorOperation):
         except RuntimeError as error:
             raise RuntimeError(f"{name}.mode: no model of SentencePiece: {error}") from None
 
-    def __call__(self, column: Any) -> np.ndarray:
+    def __call__(self, column: Values) -> np.ndarray:
         """Cut a string.
 
         Raises:

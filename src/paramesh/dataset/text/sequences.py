@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from paramesh.dataset.argument_types import Values
 from paramesh.dataset.text.strings import TextTensorOperation, to_str, words
 from paramesh.dataset.transforms import arguments as check
 from paramesh.dataset.transforms.columns import numpy_type
 from paramesh.dataset.transforms.operation import TensorOperation
+from paramesh.dtype import DTypeLike
 
 __all__ = [
     "AddToken",
@@ -40,7 +42,7 @@ class AddToken(TextTensorOperation):
         self.token = token
         self.begin = begin
 
-    def __call__(self, column: Any) -> np.ndarray:
+    def __call__(self, column: Values) -> np.ndarray:
         """Add it to the last axis.
 
         Raises:
@@ -90,7 +92,7 @@ class Ngram(TextTensorOperation):
         self.right_pad = right_pad
         self.separator = separator
 
-    def __call__(self, column: Any) -> np.ndarray:
+    def __call__(self, column: Values) -> np.ndarray:
         """The joined runs; an empty string for an n that is too large.
 
         Raises:
@@ -126,7 +128,7 @@ class SlidingWindow(TextTensorOperation):
         self.width = width
         self.axis = axis
 
-    def __call__(self, column: Any) -> np.ndarray:
+    def __call__(self, column: Values) -> np.ndarray:
         """The rows; an empty array for a width that is too large.
 
         Raises:
@@ -153,12 +155,12 @@ class ToNumber(TextTensorOperation):
         TypeError: it is none.
     """
 
-    def __init__(self, data_type: Any) -> None:
+    def __init__(self, data_type: DTypeLike) -> None:
         self.data_type = numpy_type(data_type, "ToNumber.data_type")
         if self.data_type.kind not in "iuf":
             raise TypeError(f"ToNumber.data_type: expected a numeric type, got {data_type!r}.")
 
-    def __call__(self, column: Any) -> np.ndarray:
+    def __call__(self, column: Values) -> np.ndarray:
         """The numbers, in the shape of the strings.
 
         Raises:
@@ -195,7 +197,7 @@ class Truncate(TextTensorOperation):
         check.positive_int(max_seq_len, "Truncate.max_seq_len")
         self.max_seq_len = max_seq_len
 
-    def __call__(self, column: Any) -> np.ndarray:
+    def __call__(self, column: Values) -> np.ndarray:
         """The start of the sequence.
 
         Raises:
@@ -224,7 +226,7 @@ class TruncateSequencePair(TextTensorOperation):
         check.natural(max_length, "TruncateSequencePair.max_length")
         self.max_length = max_length
 
-    def __call__(self, first: Any, second: Any) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, first: Values, second: Values) -> tuple[np.ndarray, np.ndarray]:
         """The starts of both.
 
         Raises:
@@ -260,7 +262,7 @@ class PythonTokenizer(TensorOperation):
             raise TypeError(f"PythonTokenizer.tokenizer: expected a function, got {tokenizer!r}.")
         self.pyfunc = tokenizer
 
-    def __call__(self, column: Any) -> np.ndarray:
+    def __call__(self, column: np.ndarray) -> np.ndarray:
         """The tokens.
 
         Raises:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from paramesh.dataset.argument_types import Values
 from paramesh.dataset.text.modes import NormalizeForm
 from paramesh.dataset.text.normalizing import case_folded, compiled, normalized
 from paramesh.dataset.text.strings import (
@@ -47,7 +48,7 @@ class UnicodeCharTokenizer(TextTensorOperation):
         check.flag(with_offsets, "UnicodeCharTokenizer.with_offsets")
         self.with_offsets = with_offsets
 
-    def __call__(self, column: Any) -> Any:
+    def __call__(self, column: Values) -> Any:
         """Cut a string.
 
         Raises:
@@ -71,7 +72,7 @@ class WhitespaceTokenizer(TextTensorOperation):
         check.flag(with_offsets, "WhitespaceTokenizer.with_offsets")
         self.with_offsets = with_offsets
 
-    def __call__(self, column: Any) -> Any:
+    def __call__(self, column: Values) -> Any:
         """Cut a string.
 
         Raises:
@@ -109,7 +110,7 @@ class UnicodeScriptTokenizer(TextTensorOperation):
         self.keep_whitespace = keep_whitespace
         self.with_offsets = with_offsets
 
-    def __call__(self, column: Any) -> Any:
+    def __call__(self, column: Values) -> Any:
         """Cut a string.
 
         Raises:
@@ -156,19 +157,21 @@ class RegexTokenizer(TextTensorOperation):
         compiled(delim_pattern, "RegexTokenizer.delim_pattern")
         compiled(keep_delim_pattern, "RegexTokenizer.keep_delim_pattern")
 
-    def __call__(self, column: Any) -> Any:
+    def __call__(self, column: Values) -> Any:
         """Cut a string.
 
         Raises:
             RuntimeError: it is none.
         """
         text = line(column, "RegexTokenizer")
-        keep = self.keep_delim_pattern and compiled(self.keep_delim_pattern, "")
+        keep = compiled(self.keep_delim_pattern, "") if self.keep_delim_pattern else None
         expression = compiled(self.delim_pattern, "RegexTokenizer.delim_pattern")
         return tokens(placed(list(_cut(text, expression, keep))), self.with_offsets)
 
 
-def _cut(text: str, expression: Any, keep: Any) -> Iterator[tuple[str, bool]]:
+def _cut(
+    text: str, expression: re.Pattern[str], keep: re.Pattern[str] | None
+) -> Iterator[tuple[str, bool]]:
     """Parts, and whether they are tokens."""
     at = 0
     for match in expression.finditer(text):
@@ -269,11 +272,11 @@ class BasicTokenizer(TextTensorOperation):
                 joins = not alone
         return parts
 
-    def found(self, column: Any) -> list[Token]:
+    def found(self, column: Values) -> list[Token]:
         """The tokens and where they are."""
         return placed(self._parts(line(column, type(self).__name__)))
 
-    def __call__(self, column: Any) -> Any:
+    def __call__(self, column: Values) -> Any:
         """Cut a string.
 
         Raises:
@@ -315,7 +318,7 @@ class WordpieceTokenizer(TextTensorOperation):
         self.with_offsets = with_offsets
         self._known = vocab.vocab()
 
-    def __call__(self, column: Any) -> Any:
+    def __call__(self, column: Values) -> Any:
         """Cut a word, or an array of words.
 
         Raises:
@@ -349,7 +352,11 @@ class WordpieceTokenizer(TextTensorOperation):
 
 
 def check_wordpiece(
-    vocab: Any, suffix_indicator: Any, max_bytes_per_token: Any, unknown_token: Any, kind: str
+    vocab: Vocab | None,
+    suffix_indicator: str,
+    max_bytes_per_token: int,
+    unknown_token: str,
+    kind: str,
 ) -> None:
     """Check the arguments that two tokenizers share.
 
@@ -406,7 +413,7 @@ class BertTokenizer(BasicTokenizer):
             vocab, suffix_indicator, max_bytes_per_token, unknown_token
         )
 
-    def __call__(self, column: Any) -> Any:
+    def __call__(self, column: Values) -> Any:
         """Cut a string.
 
         Raises:

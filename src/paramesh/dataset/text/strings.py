@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from paramesh.dataset.argument_types import Values
 from paramesh.dataset.transforms.operation import TensorOperation
 
 __all__ = ["to_bytes", "to_str"]
@@ -46,7 +47,7 @@ def to_bytes(array: np.ndarray, encoding: str = "utf8") -> np.ndarray:
     return np.char.encode(array, encoding)
 
 
-def words(column: Any, name: str) -> np.ndarray:
+def words(column: Values, name: str) -> np.ndarray:
     """A column as an array of strings.
 
     Raises:
@@ -62,7 +63,7 @@ def words(column: Any, name: str) -> np.ndarray:
     return array
 
 
-def line(column: Any, name: str) -> str:
+def line(column: Values, name: str) -> str:
     """A column that is one string.
 
     Raises:
@@ -74,7 +75,7 @@ def line(column: Any, name: str) -> str:
     return str(array)
 
 
-def mapped(column: Any, function: Callable[[str], str], name: str) -> np.ndarray:
+def mapped(column: Values, function: Callable[[str], str], name: str) -> np.ndarray:
     """A column with a function run over each string."""
     array = words(column, name)
     done = [function(str(w)) for w in array.flat]

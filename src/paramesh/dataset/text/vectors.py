@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any
 
 import numpy as np
 
+from paramesh.dataset.argument_types import Values
 from paramesh.dataset.text.strings import TextTensorOperation, words
 from paramesh.dataset.transforms import arguments as check
 
@@ -130,7 +130,7 @@ class ToVectors(TextTensorOperation):
         self.lower_case_backup = lower_case_backup
         self._unknown = np.array(unk_init or np.zeros(vectors.dim), np.float32)
 
-    def __call__(self, column: Any) -> np.ndarray:
+    def __call__(self, column: Values) -> np.ndarray:
         """The vectors, as float32, along a new last axis.
 
         Raises:

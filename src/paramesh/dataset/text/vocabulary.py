@@ -5,19 +5,24 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from paramesh.dataset.argument_types import Values
 from paramesh.dataset.text.strings import TextTensorOperation, words
 from paramesh.dataset.transforms import arguments as check
 from paramesh.dataset.transforms.columns import numpy_type
-from paramesh.dtype import int32
+from paramesh.dtype import DTypeLike, int32
+
+if TYPE_CHECKING:
+    from paramesh.dataset.dataset import Dataset
+
 
 __all__ = ["Lookup", "Vocab"]
 
 
-def _unique(value: Any, name: str) -> list[str]:
+def _unique(value: list[str], name: str) -> list[str]:
     check.of_type(value, list, name)
     seen: set[str] = set()
     for i, word in enumerate(value):
@@ -51,7 +56,7 @@ class Vocab:
     @classmethod
     def from_dataset(
         cls,
-        dataset: Any,
+        dataset: Dataset,
         columns: str | list[str] | None = None,
         freq_range: tuple[int | None, int | None] | None = None,
         top_k: int | None = None,
@@ -245,7 +250,7 @@ class Vocab:
         return [self._words.get(int(i), "") for i in many]
 
 
-def _frequencies(value: Any, name: str) -> tuple[int, int | None]:
+def _frequencies(value: tuple[int | None, int | None] | None, name: str) -> tuple[int, int | None]:
     if value is None:
         return 0, None
     check.of_type(value, tuple, name)
@@ -271,7 +276,7 @@ class Lookup(TextTensorOperation):
     """
 
     def __init__(
-        self, vocab: Vocab, unknown_token: str | None = None, data_type: Any = int32
+        self, vocab: Vocab, unknown_token: str | None = None, data_type: DTypeLike = int32
     ) -> None:
         if unknown_token is not None:
             check.of_type(unknown_token, str, "Lookup.unknown_token")
@@ -284,7 +289,7 @@ class Lookup(TextTensorOperation):
             raise RuntimeError(f"Lookup.unknown_token: {unknown_token!r} is not in the Vocab.")
         self._unknown = None if unknown_token is None else self._ids[unknown_token]
 
-    def __call__(self, column: Any) -> np.ndarray:
+    def __call__(self, column: Values) -> np.ndarray:
         """The numbers, in the shape of the words.
 
         Raises:

@@ -7,7 +7,9 @@ what was given and what was expected.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeGuard, TypeVar
+
+T = TypeVar("T")
 
 #: The largest integer whose neighbours are float32, MindSpore's bound for most arguments.
 LARGEST = 16777216
@@ -18,21 +20,25 @@ def _kinds(types: tuple[type, ...]) -> str:
     return " or ".join(t.__name__ for t in types)
 
 
-def of_type(value: Any, types: type | tuple[type, ...], name: str) -> None:
-    """Raise a TypeError unless `value` is of one of `types`. A bool is no number.
+def of_type(value: object, types: type[T] | tuple[type[T], ...], name: str) -> T:
+    """The value, if it is of one of `types`. A bool is no number.
 
     Raises:
         TypeError: it is of none.
     """
-    types = types if isinstance(types, tuple) else (types,)
-    stray = isinstance(value, bool) and bool not in types and int in types
-    if stray or not isinstance(value, types):
+    return _of_kinds(value, (types,) if isinstance(types, type) else types, name)
+
+
+def _of_kinds(value: object, kinds: tuple[type[T], ...], name: str) -> T:
+    stray = isinstance(value, bool) and bool not in kinds and int in kinds
+    if stray or not isinstance(value, kinds):
         raise TypeError(
-            f"{name}: expected {_kinds(types)}, got {value!r} ({type(value).__name__})."
+            f"{name}: expected {_kinds(kinds)}, got {value!r} ({type(value).__name__})."
         )
+    return value
 
 
-def number(value: Any, name: str) -> None:
+def number(value: object, name: str) -> None:
     """Raise a TypeError unless `value` is an int or a float.
 
     Raises:
@@ -42,7 +48,7 @@ def number(value: Any, name: str) -> None:
 
 
 def within(
-    value: Any, low: float, high: float, name: str, *, above: bool = False, below: bool = False
+    value: float, low: float, high: float, name: str, *, above: bool = False, below: bool = False
 ) -> None:
     """Raise a ValueError unless `low <= value <= high`.
 
@@ -66,7 +72,7 @@ def within(
         )
 
 
-def positive(value: Any, name: str) -> None:
+def positive(value: float, name: str) -> None:
     """Raise a ValueError unless `value > 0`.
 
     Raises:
@@ -76,7 +82,7 @@ def positive(value: Any, name: str) -> None:
         raise ValueError(f"{name}: expected a value above 0, got {value!r}.")
 
 
-def positive_int(value: Any, name: str) -> None:
+def positive_int(value: int, name: str) -> None:
     """Raise unless `value` is an int from 1 to 2**31 - 1.
 
     Raises:
@@ -87,7 +93,7 @@ def positive_int(value: Any, name: str) -> None:
     within(value, 1, INT32_MAX, name)
 
 
-def natural(value: Any, name: str) -> None:
+def natural(value: int, name: str) -> None:
     """Raise unless `value` is an int from 0 to 2**31 - 1.
 
     Raises:
@@ -98,7 +104,7 @@ def natural(value: Any, name: str) -> None:
     within(value, 0, INT32_MAX, name)
 
 
-def natural_float(value: Any, name: str) -> None:
+def natural_float(value: float, name: str) -> None:
     """Raise unless `value` is a number from 0 to 2**24.
 
     Raises:
@@ -109,7 +115,7 @@ def natural_float(value: Any, name: str) -> None:
     within(value, 0, LARGEST, name)
 
 
-def probability(value: Any, name: str) -> None:
+def probability(value: float, name: str) -> None:
     """Raise unless `value` is a number from 0 to 1.
 
     Raises:
@@ -120,7 +126,7 @@ def probability(value: Any, name: str) -> None:
     within(value, 0.0, 1.0, name)
 
 
-def flag(value: Any, name: str) -> None:
+def flag(value: object, name: str) -> None:
     """Raise a TypeError unless `value` is a bool.
 
     Raises:
@@ -129,30 +135,32 @@ def flag(value: Any, name: str) -> None:
     of_type(value, bool, name)
 
 
-def numbers_of(value: Any, name: str, types: type | tuple[type, ...] = (int, float)) -> None:
+def numbers_of(value: object, name: str, types: type | tuple[type, ...] = (int, float)) -> None:
     """Raise a TypeError unless `value` is a list or tuple of numbers.
 
     Raises:
         TypeError: it is none, or one of its elements is not of `types`.
     """
-    of_type(value, (list, tuple), name)
-    for i, element in enumerate(value):
+    for i, element in enumerate(of_type(value, (list, tuple), name)):
         of_type(element, types, f"{name}[{i}]")
 
 
-def pair(value: Any, name: str, error: type[Exception] = TypeError) -> None:
-    """Raise unless `value` is a list or tuple of two.
+def pair(
+    value: object, name: str, error: type[Exception] = TypeError
+) -> list[Any] | tuple[Any, ...]:
+    """The value, if it is a list or tuple of two.
 
     Raises:
         TypeError: it is no list or tuple.
         error: it has another length.
     """
-    of_type(value, (list, tuple), name)
-    if len(value) != 2:
-        raise error(f"{name}: expected two elements, got {len(value)}: {value!r}.")
+    listed = of_type(value, (list, tuple), name)
+    if len(listed) != 2:
+        raise error(f"{name}: expected two elements, got {len(listed)}: {listed!r}.")
+    return listed
 
 
-def ordered(value: Sequence[Any], name: str) -> None:
+def ordered(value: Sequence[float], name: str) -> None:
     """Raise a ValueError unless `value[0] <= value[1]`.
 
     Raises:
@@ -162,36 +170,40 @@ def ordered(value: Sequence[Any], name: str) -> None:
         raise ValueError(f"{name}: expected (min, max), got {tuple(value)!r}.")
 
 
-def span(value: Any, low: float, high: float, name: str) -> None:
+def span(value: object, low: float, high: float, name: str) -> None:
     """Raise unless `value` is two ordered numbers between `low` and `high`.
 
     Raises:
         TypeError: no list or tuple of two.
         ValueError: not ordered, or outside.
     """
-    pair(value, name)
-    ordered(value, name)
-    within(value[0], low, high, f"{name}[0]")
-    within(value[1], low, high, f"{name}[1]")
+    first, last = ends = pair(value, name)
+    ordered(ends, name)
+    within(first, low, high, f"{name}[0]")
+    within(last, low, high, f"{name}[1]")
 
 
-def callables(value: Any, name: str, kinds: tuple[type, ...] = (list,)) -> None:
+def callables(
+    value: object,
+    name: str,
+    kinds: tuple[type[list[Any]] | type[tuple[Any, ...]], ...] = (list,),
+) -> None:
     """Raise unless `value` is a list of transforms that is not empty.
 
     Raises:
         TypeError: it is no list, or an element cannot be called.
         ValueError: it is empty, or an element is a class (its parentheses are missing).
     """
-    of_type(value, kinds, name)
-    if not value:
+    listed = of_type(value, kinds, name)
+    if not listed:
         raise ValueError(
-            f"{name}: expected at least one transform, got an empty {type(value).__name__}."
+            f"{name}: expected at least one transform, got an empty {type(listed).__name__}."
         )
-    for i, element in enumerate(value):
+    for i, element in enumerate(listed):
         transform(element, f"{name}[{i}]")
 
 
-def transform(value: Any, name: str) -> None:
+def transform(value: object, name: str) -> None:
     """Raise unless `value` is a transform or a function.
 
     Raises:
@@ -207,7 +219,7 @@ def transform(value: Any, name: str) -> None:
         raise TypeError(f"{name}: expected a transform or a function, got {value!r}.")
 
 
-def choice(value: Any, valid: Sequence[Any], name: str) -> None:
+def choice(value: object, valid: Sequence[object], name: str) -> None:
     """Raise a ValueError unless `value` is one of `valid`.
 
     Raises:
@@ -223,6 +235,6 @@ def each(value: Sequence[Any], check: Callable[[Any, str], None], name: str) -> 
         check(element, f"{name}[{i}]")
 
 
-def is_whole(value: Any) -> bool:
+def is_whole(value: object) -> TypeGuard[int]:
     """True for an int; a bool is none."""
     return isinstance(value, int) and not isinstance(value, bool)

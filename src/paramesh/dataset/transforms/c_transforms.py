@@ -1,7 +1,5 @@
 """MindSpore 1.x's `dataset.transforms.c_transforms`: the same transforms at the old path."""
 
-from typing import Any
-
 from paramesh.dataset.transforms import columns
 from paramesh.dataset.transforms.columns import (
     Concatenate,
@@ -46,5 +44,5 @@ class OneHot(columns.OneHot):
         ValueError: it is not above 0.
     """
 
-    def __init__(self, num_classes: Any) -> None:
+    def __init__(self, num_classes: int) -> None:
         super().__init__(num_classes)

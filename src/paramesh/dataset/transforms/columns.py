@@ -7,13 +7,15 @@ RuntimeError for a sample that does not fit, so do these.
 from __future__ import annotations
 
 import enum
-from typing import Any
+from types import EllipsisType
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from paramesh.dataset.argument_types import Values
 from paramesh.dataset.transforms import arguments as check
 from paramesh.dataset.transforms.operation import TensorOperation
-from paramesh.dtype import DType, bool_, to_dtype
+from paramesh.dtype import DType, DTypeLike, bool_, to_dtype
 
 __all__ = [
     "Concatenate",
@@ -28,10 +30,13 @@ __all__ = [
     "Unique",
 ]
 
+#: What `Slice` takes for an axis.
+SlicePart: TypeAlias = int | list[int] | slice | EllipsisType | None
+
 _SCALARS = (str, float, bool, int, bytes)
 
 
-def numpy_type(data_type: Any, name: str) -> np.dtype[Any]:
+def numpy_type(data_type: DTypeLike | None, name: str) -> np.dtype[Any]:
     """The numpy dtype of an element type, however it is written.
 
     Args:
@@ -90,10 +95,10 @@ class TypeCast(TensorOperation):
         TypeError: it is none.
     """
 
-    def __init__(self, data_type: Any) -> None:
+    def __init__(self, data_type: DTypeLike) -> None:
         self.data_type = numpy_type(data_type, "TypeCast.data_type")
 
-    def __call__(self, array: Any) -> np.ndarray:
+    def __call__(self, array: Values) -> np.ndarray:
         """Cast as C does.
 
         Raises:
@@ -123,7 +128,7 @@ class OneHot(TensorOperation):
         self.num_classes = num_classes
         self.smoothing_rate = smoothing_rate
 
-    def __call__(self, labels: Any) -> np.ndarray:
+    def __call__(self, labels: Values) -> np.ndarray:
         """The rows, in the labels' type and shape `labels.shape + (num_classes,)`; the last axis of
         labels of shape (n, 1) is dropped first.
 
@@ -166,11 +171,11 @@ class Fill(TensorOperation):
         TypeError: it is none of these.
     """
 
-    def __init__(self, fill_value: Any) -> None:
+    def __init__(self, fill_value: Values) -> None:
         check.of_type(fill_value, _SCALARS, "Fill.fill_value")
         self.fill_value = fill_value
 
-    def __call__(self, array: Any) -> np.ndarray:
+    def __call__(self, array: Values) -> np.ndarray:
         """The filled array.
 
         Raises:
@@ -181,7 +186,7 @@ class Fill(TensorOperation):
         return np.full(array.shape, value)
 
 
-def _constant(value: Any, target: np.dtype[Any], name: str) -> np.ndarray:
+def _constant(value: Values, target: np.dtype[Any], name: str) -> np.ndarray:
     """A scalar in the type of a column; strings keep their own length."""
     given = np.array(value)
     if (given.dtype.kind in "US") != (target.kind in "US"):
@@ -203,7 +208,9 @@ class PadEnd(TensorOperation):
         ValueError: a length is not above 0.
     """
 
-    def __init__(self, pad_shape: list[int | None], pad_value: Any = None) -> None:
+    def __init__(
+        self, pad_shape: list[int | None], pad_value: float | str | bytes | None = None
+    ) -> None:
         if pad_value is not None:
             check.of_type(pad_value, _SCALARS, "PadEnd.pad_value")
         check.of_type(pad_shape, list, "PadEnd.pad_shape")
@@ -214,7 +221,7 @@ class PadEnd(TensorOperation):
         self.pad_shape = list(pad_shape)
         self.pad_value = pad_value
 
-    def __call__(self, array: Any) -> np.ndarray:
+    def __call__(self, array: Values) -> np.ndarray:
         """The padded array.
 
         Raises:
@@ -271,7 +278,7 @@ class Concatenate(TensorOperation):
         self.prepend = prepend
         self.append = append
 
-    def __call__(self, *columns: Any) -> np.ndarray:
+    def __call__(self, *columns: Values) -> np.ndarray:
         """The joined array.
 
         Raises:
@@ -297,7 +304,7 @@ class Concatenate(TensorOperation):
 class Duplicate(TensorOperation):
     """Two copies of one column."""
 
-    def __call__(self, array: Any) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, array: Values) -> tuple[np.ndarray, np.ndarray]:
         """The array twice."""
         array = np.asarray(array)
         return array, array.copy()
@@ -337,14 +344,14 @@ class Mask(TensorOperation):
         TypeError: one of them is of another kind.
     """
 
-    def __init__(self, operator: Relational, constant: Any, dtype: DType | Any = bool_) -> None:
+    def __init__(self, operator: Relational, constant: Values, dtype: DType | Any = bool_) -> None:
         check.of_type(operator, Relational, "Mask.operator")
         check.of_type(constant, _SCALARS, "Mask.constant")
         self.operator = operator
         self.constant = constant
         self.dtype = numpy_type(dtype, "Mask.dtype")
 
-    def __call__(self, array: Any) -> np.ndarray:
+    def __call__(self, array: Values) -> np.ndarray:
         """The mask, of the array's shape.
 
         Raises:
@@ -365,7 +372,7 @@ class Slice(TensorOperation):
         TypeError: one is none of these.
     """
 
-    def __init__(self, *slices: Any) -> None:
+    def __init__(self, *slices: SlicePart) -> None:
         for i, part in enumerate(slices):
             if part is None or part is Ellipsis or isinstance(part, (bool, slice)):
                 continue
@@ -374,38 +381,38 @@ class Slice(TensorOperation):
                 check.numbers_of(part, f"Slice.slices[{i}]", int)
         self.slices = slices
 
-    def __call__(self, array: Any) -> np.ndarray:
+    def __call__(self, array: Values) -> np.ndarray:
         """The part.
 
         Raises:
             RuntimeError: an index is outside, the part is empty, or there are more slices than
                 axes.
         """
-        whole = array = np.asarray(array)
-        if len(self.slices) > array.ndim:
-            raise RuntimeError(f"Slice: {len(self.slices)} slices for the shape {array.shape}.")
+        whole = kept = np.asarray(array)
+        if len(self.slices) > whole.ndim:
+            raise RuntimeError(f"Slice: {len(self.slices)} slices for the shape {whole.shape}.")
         for axis, part in enumerate(self.slices):
-            if part is None or part is Ellipsis or part is True:
+            if part is None or part is True or isinstance(part, EllipsisType):
                 continue
             if isinstance(part, slice):
-                array = array[(slice(None),) * axis + (part,)]
+                kept = kept[(slice(None),) * axis + (part,)]
             else:
                 try:
-                    array = np.take(array, [part] if isinstance(part, int) else part, axis)
+                    kept = np.take(kept, [part] if isinstance(part, int) else part, axis)
                 except IndexError:
                     raise RuntimeError(
                         f"Slice: the index {part} is outside of axis {axis} of the shape "
                         f"{whole.shape}."
                     ) from None
-        if not array.size:
+        if not kept.size:
             raise RuntimeError(f"Slice: {self.slices} leaves nothing of the shape {whole.shape}.")
-        return array
+        return kept
 
 
 class Unique(TensorOperation):
     """The values of the flattened array, each once, in the order in which they come first."""
 
-    def __call__(self, array: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def __call__(self, array: Values) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The values, for each element the index of its value (int32), and the counts (int32)."""
         flat = np.asarray(array).reshape(-1)
         values, first, inverse, counts = np.unique(

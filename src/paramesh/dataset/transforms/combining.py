@@ -11,7 +11,7 @@ from paramesh.dataset.transforms.operation import CompoundOperation
 __all__ = ["Compose", "RandomApply", "RandomChoice", "RandomOrder"]
 
 
-def _columns(value: Any) -> tuple[Any, ...]:
+def _columns(value: object) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 

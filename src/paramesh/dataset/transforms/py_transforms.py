@@ -1,9 +1,8 @@
 """MindSpore 1.x's `dataset.transforms.py_transforms`: the same transforms at the old path."""
 
-from typing import Any
-
 import numpy as np
 
+from paramesh.dataset.argument_types import Values
 from paramesh.dataset.transforms import columns
 from paramesh.dataset.transforms.combining import Compose, RandomApply, RandomChoice, RandomOrder
 from paramesh.dataset.transforms.operation import PyTensorOperation, not_random
@@ -31,6 +30,6 @@ class OneHotOp(columns.OneHot):
         ValueError: `num_classes` is not above 0, or `smoothing_rate` not from 0 to 1.
     """
 
-    def __call__(self, labels: Any) -> np.ndarray:
+    def __call__(self, labels: Values) -> np.ndarray:
         """The rows, as float64."""
         return super().__call__(labels).astype(np.float64)

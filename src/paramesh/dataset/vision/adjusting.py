@@ -5,7 +5,6 @@ Arrays are blended in float32 and rounded to even, as OpenCV does; Pillow images
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -234,7 +233,7 @@ class AdjustGamma(ImageOperation):
         return image.point(table * bands) if bands in (1, 3) else image
 
 
-def check_degrees(degrees: Any, name: str) -> None:
+def check_degrees(degrees: Sequence[float], name: str) -> None:
     """Check a range of factors.
 
     Raises:
@@ -273,11 +272,11 @@ class RandomColor(ImageOperation):
 
 
 def _factors(
-    value: Any, centre: float, bounds: tuple[float, float], name: str
+    value: float | Sequence[float], centre: float, bounds: tuple[float, float], name: str
 ) -> tuple[float, float]:
     """The range of a factor: one number is the distance from the centre."""
     check.of_type(value, (int, float, list, tuple), name)
-    if isinstance(value, numbers.Real):
+    if isinstance(value, int | float):
         if value < 0:
             raise ValueError(f"{name}: expected a distance that is not negative, got {value!r}.")
         low, high = centre - float(value), centre + float(value)
@@ -306,10 +305,10 @@ class RandomColorAdjust(ImageOperation):
 
     def __init__(
         self,
-        brightness: Any = (1, 1),
-        contrast: Any = (1, 1),
-        saturation: Any = (1, 1),
-        hue: Any = (0, 0),
+        brightness: float | Sequence[float] = (1, 1),
+        contrast: float | Sequence[float] = (1, 1),
+        saturation: float | Sequence[float] = (1, 1),
+        hue: float | Sequence[float] = (0, 0),
     ) -> None:
         name = "RandomColorAdjust"
         wide = (0.0, float(check.LARGEST))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
+from paramesh.dataset.argument_types import Size
 from paramesh.dataset.transforms import arguments as check
 from paramesh.dataset.vision.modes import Border, Inter
 
 
-def crop_size(value: Any, name: str) -> tuple[int, int]:
+def crop_size(value: Size, name: str) -> tuple[int, int]:
     """(height, width) of a size given as one int or two.
 
     Raises:
@@ -19,14 +19,14 @@ def crop_size(value: Any, name: str) -> tuple[int, int]:
     if check.is_whole(value):
         check.within(value, 1, check.LARGEST, name)
         return value, value
-    check.pair(value, name)
-    for i, length in enumerate(value):
+    height, width = lengths = check.pair(value, name)
+    for i, length in enumerate(lengths):
         check.of_type(length, int, f"{name}[{i}]")
         check.within(length, 1, check.LARGEST, f"{name}[{i}]")
-    return value[0], value[1]
+    return height, width
 
 
-def resize_size(value: Any, name: str) -> int | tuple[int, int]:
+def resize_size(value: Size, name: str) -> int | tuple[int, int]:
     """A size that is one int (of the shorter side) or (height, width).
 
     Raises:
@@ -37,7 +37,7 @@ def resize_size(value: Any, name: str) -> int | tuple[int, int]:
     return value if isinstance(value, int) else pair
 
 
-def colors(value: Any, name: str) -> tuple[int, int, int]:
+def colors(value: int | tuple[int, int, int], name: str) -> tuple[int, int, int]:
     """Three colours from one or three ints from 0 to 255.
 
     Raises:
@@ -45,34 +45,35 @@ def colors(value: Any, name: str) -> tuple[int, int, int]:
         ValueError: one is outside.
     """
     if check.is_whole(value):
-        value = (value,) * 3
-    elif not (isinstance(value, tuple) and len(value) == 3):
+        chosen = (value, value, value)
+    elif isinstance(value, tuple) and len(value) == 3:
+        chosen = value
+    else:
         raise TypeError(f"{name}: expected an int or a tuple of 3 ints, got {value!r}.")
-    for i, element in enumerate(value):
+    for i, element in enumerate(chosen):
         check.of_type(element, int, f"{name}[{i}]")
         check.within(element, 0, 255, f"{name}[{i}]")
-    return value
+    return chosen
 
 
-def padding(value: Any, name: str) -> tuple[int, int, int, int]:
+def padding(value: int | Sequence[int], name: str) -> tuple[int, int, int, int]:
     """(left, top, right, bottom) of 1, 2 (left and right, top and bottom) or 4 widths.
 
     Raises:
         TypeError: no int and no list or tuple of ints.
         ValueError: another number of widths, or a negative one.
     """
-    if check.is_whole(value):
-        value = (value,) * 4
-    check.of_type(value, (list, tuple), name)
-    if len(value) not in (2, 4):
-        raise ValueError(f"{name}: expected 1, 2 or 4 widths, got {value!r}.")
-    for i, width in enumerate(value):
+    given = (value,) * 4 if check.is_whole(value) else value
+    widths = check.of_type(given, (list, tuple), name)
+    if len(widths) not in (2, 4):
+        raise ValueError(f"{name}: expected 1, 2 or 4 widths, got {widths!r}.")
+    for i, width in enumerate(widths):
         check.natural(width, f"{name}[{i}]")
-    left, top, right, bottom = value if len(value) == 4 else (*value, *value)
+    left, top, right, bottom = widths if len(widths) == 4 else (*widths, *widths)
     return left, top, right, bottom
 
 
-def interpolation(value: Any, name: str) -> Inter:
+def interpolation(value: Inter, name: str) -> Inter:
     """The value, if it is an `Inter`.
 
     Raises:
@@ -82,7 +83,7 @@ def interpolation(value: Any, name: str) -> Inter:
     return value
 
 
-def border(value: Any, name: str) -> Border:
+def border(value: Border, name: str) -> Border:
     """The value, if it is a `Border`.
 
     Raises:
@@ -92,7 +93,9 @@ def border(value: Any, name: str) -> Border:
     return value
 
 
-def scale_and_ratio(scale: Any, ratio: Any, max_attempts: Any, name: str) -> None:
+def scale_and_ratio(
+    scale: Sequence[float], ratio: Sequence[float], max_attempts: int, name: str
+) -> None:
     """Check the arguments of a crop of random area and aspect ratio.
 
     Raises:
@@ -111,7 +114,7 @@ def scale_and_ratio(scale: Any, ratio: Any, max_attempts: Any, name: str) -> Non
     check.positive_int(max_attempts, f"{name}.max_attempts")
 
 
-def degrees(value: Any, name: str) -> None:
+def degrees(value: float | Sequence[float], name: str) -> None:
     """Check a range of angles: one number that is not negative, or (min, max).
 
     Raises:
@@ -128,7 +131,11 @@ def degrees(value: Any, name: str) -> None:
 
 
 def rotation(
-    resample: Any, expand: Any, center: Any, fill_value: Any, name: str
+    resample: Inter,
+    expand: bool,
+    center: tuple[float, float] | None,
+    fill_value: int | tuple[int, int, int],
+    name: str,
 ) -> tuple[int, int, int]:
     """Check the arguments of a rotation, and give the colours.
 
@@ -145,7 +152,7 @@ def rotation(
     return colors(fill_value, f"{name}.fill_value")
 
 
-def points(value: Any, name: str) -> Sequence[Sequence[int]]:
+def points(value: Sequence[Sequence[int]], name: str) -> Sequence[Sequence[int]]:
     """Four points (x, y).
 
     Raises:

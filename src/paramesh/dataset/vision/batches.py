@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from paramesh.dataset.argument_types import Values
 from paramesh.dataset.transforms import arguments as check
 from paramesh.dataset.transforms.operation import PyTensorOperation, TensorOperation
 from paramesh.dataset.vision.images import saturated
@@ -14,7 +13,7 @@ from paramesh.dataset.vision.modes import ImageBatchFormat
 __all__ = ["CutMixBatch", "MixUp", "MixUpBatch"]
 
 
-def _batch(images: Any, labels: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _batch(images: Values, labels: Values, name: str) -> tuple[np.ndarray, np.ndarray]:
     images, labels = np.asarray(images), np.asarray(labels)
     if images.ndim != 4 or labels.ndim not in (2, 3) or len(images) != len(labels):
         raise RuntimeError(
@@ -101,7 +100,7 @@ class MixUpBatch(TensorOperation):
         check.positive(alpha, "MixUpBatch.alpha")
         self.alpha = alpha
 
-    def __call__(self, images: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, images: Values, labels: Values) -> tuple[np.ndarray, np.ndarray]:
         """Mix a batch.
 
         Args:
@@ -150,7 +149,7 @@ class CutMixBatch(TensorOperation):
         self.alpha = alpha
         self.prob = prob
 
-    def __call__(self, images: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, images: Values, labels: Values) -> tuple[np.ndarray, np.ndarray]:
         """Mix a batch.
 
         Args:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from paramesh.dataset.argument_types import Size
 from paramesh.dataset.transforms import arguments as check
 from paramesh.dataset.transforms.operation import TensorOperation, seeded
 from paramesh.dataset.vision import arguments
@@ -34,7 +35,7 @@ __all__ = [
 ]
 
 
-def checked(image: Any, boxes: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+def checked(image: np.ndarray, boxes: np.ndarray, name: str) -> tuple[np.ndarray, np.ndarray]:
     """The image, and a copy of its boxes.
 
     Raises:
@@ -97,7 +98,7 @@ class _Flip(TensorOperation):
         check.probability(prob, f"{type(self).__name__}.prob")
         self.prob = prob
 
-    def __call__(self, image: Any, boxes: Any) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Flip an image (height, width, …) and its boxes.
 
         Raises:
@@ -155,7 +156,7 @@ class RandomCropWithBBox(RandomCrop):
 
     def __init__(
         self,
-        size: Any,
+        size: Size,
         padding: int | Sequence[int] | None = None,
         pad_if_needed: bool = False,
         fill_value: int | tuple[int, int, int] = 0,
@@ -164,7 +165,7 @@ class RandomCropWithBBox(RandomCrop):
         super().__init__(size, padding, pad_if_needed, fill_value, padding_mode)
 
     def __call__(  # type: ignore[override]
-        self, image: Any, boxes: Any
+        self, image: np.ndarray, boxes: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Crop.
 
@@ -189,11 +190,11 @@ class ResizeWithBBox(TensorOperation):
         ValueError: a length is not above 0.
     """
 
-    def __init__(self, size: Any, interpolation: Inter = Inter.LINEAR) -> None:
+    def __init__(self, size: Size, interpolation: Inter = Inter.LINEAR) -> None:
         self.size = arguments.resize_size(size, "ResizeWithBBox.size")
         self.interpolation = arguments.interpolation(interpolation, "ResizeWithBBox.interpolation")
 
-    def __call__(self, image: Any, boxes: Any) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Resize.
 
         Raises:
@@ -218,10 +219,10 @@ class RandomResizeWithBBox(TensorOperation):
 
     random = True
 
-    def __init__(self, size: Any) -> None:
+    def __init__(self, size: Size) -> None:
         self.size = arguments.resize_size(size, "RandomResizeWithBBox.size")
 
-    def __call__(self, image: Any, boxes: Any) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Resize.
 
         Raises:
@@ -250,7 +251,7 @@ class RandomResizedCropWithBBox(RandomResizedCrop):
     """
 
     def __call__(  # type: ignore[override]
-        self, image: Any, boxes: Any
+        self, image: np.ndarray, boxes: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
         """Crop and resize.
 
@@ -291,7 +292,7 @@ class BoundingBoxAugment(TensorOperation):
         made.transform = seeded(self.transform, rng)
         return made
 
-    def __call__(self, image: Any, boxes: Any) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, image: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Transform the boxes' insides.
 
         Raises:

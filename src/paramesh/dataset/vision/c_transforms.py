@@ -6,10 +6,10 @@ What has changed its arguments since then is here with the old ones.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
+from paramesh.dataset.argument_types import EncodedImage, Picture, Size
 from paramesh.dataset.transforms import arguments as check
 from paramesh.dataset.vision import decoding, erasing, values
 from paramesh.dataset.vision.adjusting import (
@@ -166,7 +166,7 @@ class Decode(decoding.Decode):
         super().__init__()
         self.rgb = rgb
 
-    def __call__(self, image: Any) -> np.ndarray:
+    def __call__(self, image: EncodedImage | Picture) -> np.ndarray:
         """Decode bytes, or an array of uint8.
 
         Raises:
@@ -230,11 +230,11 @@ class SoftDvppDecodeResizeJpeg(ImageOperation):
         ValueError: a length is not above 0.
     """
 
-    def __init__(self, size: Any) -> None:
+    def __init__(self, size: Size) -> None:
         self._resize = Resize(size)
         self._decode = decoding.Decode()
 
-    def __call__(self, image: Any) -> np.ndarray:
+    def __call__(self, image: EncodedImage | Picture) -> np.ndarray:
         """Decode and resize.
 
         Raises:
@@ -260,7 +260,7 @@ class SoftDvppDecodeRandomCropResizeJpeg(RandomCropDecodeResize):
 
     def __init__(
         self,
-        size: Any,
+        size: Size,
         scale: Sequence[float] = (0.08, 1.0),
         ratio: Sequence[float] = (3.0 / 4.0, 4.0 / 3.0),
         max_attempts: int = 10,

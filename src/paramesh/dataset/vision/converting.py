@@ -131,7 +131,7 @@ class _Space(TensorOperation):
         check.flag(is_hwc, f"{type(self).__name__}.is_hwc")
         self.is_hwc = is_hwc
 
-    def _axis(self, images: Any) -> int:
+    def _axis(self, images: np.ndarray) -> int:
         name = type(self).__name__
         check.of_type(images, np.ndarray, f"{name}(images)")
         axis = -1 if self.is_hwc else -3

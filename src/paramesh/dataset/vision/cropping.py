@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from paramesh.dataset.argument_types import Size
 from paramesh.dataset.transforms import arguments as check
 from paramesh.dataset.vision import arguments
 from paramesh.dataset.vision.images import ImageOperation, PilOperation, ranked
@@ -30,7 +31,7 @@ class Crop(ImageOperation):
         ValueError: one is outside.
     """
 
-    def __init__(self, coordinates: Sequence[int], size: Any) -> None:
+    def __init__(self, coordinates: Sequence[int], size: Size) -> None:
         check.pair(coordinates, "Crop.coordinates")
         check.each(coordinates, check.natural, "Crop.coordinates")
         self.coordinates = coordinates
@@ -53,7 +54,7 @@ class CenterCrop(ImageOperation):
         ValueError: a length is not above 0.
     """
 
-    def __init__(self, size: Any) -> None:
+    def __init__(self, size: Size) -> None:
         self.size = arguments.crop_size(size, "CenterCrop.size")
 
     def _array(self, image: np.ndarray) -> np.ndarray:
@@ -96,7 +97,7 @@ class RandomCrop(ImageOperation):
 
     def __init__(
         self,
-        size: Any,
+        size: Size,
         padding: int | Sequence[int] | None = None,
         pad_if_needed: bool = False,
         fill_value: int | tuple[int, int, int] = 0,
@@ -179,7 +180,7 @@ class FiveCrop(PilOperation):
         ValueError: a length is not above 0.
     """
 
-    def __init__(self, size: Any) -> None:
+    def __init__(self, size: Size) -> None:
         self.size = arguments.crop_size(size, "FiveCrop.size")
 
     def _pil(self, image: Image.Image) -> tuple[Image.Image, ...]:
@@ -215,7 +216,7 @@ class TenCrop(PilOperation):
         ValueError: a length is not above 0.
     """
 
-    def __init__(self, size: Any, use_vertical_flip: bool = False) -> None:
+    def __init__(self, size: Size, use_vertical_flip: bool = False) -> None:
         self.size = arguments.crop_size(size, "TenCrop.size")
         check.flag(use_vertical_flip, "TenCrop.use_vertical_flip")
         self.use_vertical_flip = use_vertical_flip

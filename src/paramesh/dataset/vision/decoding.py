@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from paramesh.dataset.argument_types import EncodedImage, Picture
 from paramesh.dataset.transforms import arguments as check
 from paramesh.dataset.transforms.operation import TensorOperation
 
 __all__ = ["Decode"]
 
 
-def encoded_bytes(image: Any, name: str) -> memoryview:
+def encoded_bytes(image: object, name: str) -> memoryview:
     """The bytes of an encoded image.
 
     Args:
@@ -97,7 +98,7 @@ class Decode(TensorOperation):
         check.flag(to_pil, "Decode.to_pil")
         self.to_pil = to_pil
 
-    def __call__(self, image: Any) -> Any:
+    def __call__(self, image: EncodedImage | Picture) -> Any:
         """Decode bytes, or an array of uint8.
 
         Raises:

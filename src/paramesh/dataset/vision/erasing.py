@@ -166,7 +166,7 @@ class RandomErasing(TensorOperation):
         self.inplace = inplace
         self.max_attempts = max_attempts
 
-    def __call__(self, image: Any) -> np.ndarray:
+    def __call__(self, image: np.ndarray) -> np.ndarray:
         """Erase a rectangle.
 
         Raises:

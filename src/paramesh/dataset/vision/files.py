@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import io
 import os
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from paramesh.array_types import HostArray
+from paramesh.dataset.argument_types import Picture
 from paramesh.dataset.transforms import arguments as check
 from paramesh.dataset.vision.color_spaces import gray
 from paramesh.dataset.vision.decoding import opened, rgb
 from paramesh.dataset.vision.images import ranked
 from paramesh.dataset.vision.modes import ImageReadMode
+from paramesh.tensor import Tensor
 
 __all__ = [
     "encode_jpeg",
@@ -28,7 +30,7 @@ __all__ = [
 ]
 
 
-def _content(filename: Any, name: str) -> bytes:
+def _content(filename: str, name: str) -> bytes:
     check.of_type(filename, str, f"{name}(filename)")
     if not os.path.isfile(filename):
         what = "is not a regular file" if os.path.exists(filename) else "does not exist"
@@ -74,7 +76,7 @@ def read_image(filename: str, mode: ImageReadMode = ImageReadMode.UNCHANGED) -> 
     return np.array(rgb(picture, "read_image"))
 
 
-def write_file(filename: str, data: Any) -> None:
+def write_file(filename: str, data: HostArray | Tensor) -> None:
     """Write bytes.
 
     Args:
@@ -95,7 +97,7 @@ def write_file(filename: str, data: Any) -> None:
         file.write(data.tobytes())
 
 
-def _array(data: Any, name: str) -> np.ndarray:
+def _array(data: HostArray | Tensor, name: str) -> np.ndarray:
     if isinstance(data, np.ndarray):
         return data
     if hasattr(data, "asnumpy"):
@@ -103,7 +105,7 @@ def _array(data: Any, name: str) -> np.ndarray:
     raise TypeError(f"{name}: expected an array or a Tensor, got {type(data).__name__}.")
 
 
-def _picture(image: Any, name: str) -> Image.Image:
+def _picture(image: HostArray | Tensor, name: str) -> Image.Image:
     pixels = ranked(_array(image, f"{name}(image)"), name, (1, 3))
     if pixels.dtype != np.uint8:
         raise RuntimeError(f"{name}: expected uint8, got {pixels.dtype}.")
@@ -111,7 +113,7 @@ def _picture(image: Any, name: str) -> Image.Image:
 
 
 def _encoded(
-    image: Any, name: str, form: str, argument: str, value: int, low: int, high: int
+    image: HostArray | Tensor, name: str, form: str, argument: str, value: int, low: int, high: int
 ) -> bytes:
     check.of_type(value, int, f"{name}({argument})")
     picture = _picture(image, name)
@@ -122,7 +124,7 @@ def _encoded(
     return buffer.getvalue()
 
 
-def encode_jpeg(image: Any, quality: int = 75) -> np.ndarray:
+def encode_jpeg(image: HostArray | Tensor, quality: int = 75) -> np.ndarray:
     """The bytes of a JPEG file, as uint8.
 
     Args:
@@ -138,7 +140,7 @@ def encode_jpeg(image: Any, quality: int = 75) -> np.ndarray:
     ).copy()
 
 
-def encode_png(image: Any, compression_level: int = 6) -> np.ndarray:
+def encode_png(image: HostArray | Tensor, compression_level: int = 6) -> np.ndarray:
     """The bytes of a PNG file, as uint8.
 
     Args:
@@ -153,7 +155,7 @@ def encode_png(image: Any, compression_level: int = 6) -> np.ndarray:
     return np.frombuffer(data, np.uint8).copy()
 
 
-def write_jpeg(filename: str, image: Any, quality: int = 75) -> None:
+def write_jpeg(filename: str, image: HostArray | Tensor, quality: int = 75) -> None:
     """Write a JPEG file.
 
     Args:
@@ -169,7 +171,7 @@ def write_jpeg(filename: str, image: Any, quality: int = 75) -> None:
     write_file(filename, encode_jpeg(image, quality))
 
 
-def write_png(filename: str, image: Any, compression_level: int = 6) -> None:
+def write_png(filename: str, image: HostArray | Tensor, compression_level: int = 6) -> None:
     """Write a PNG file.
 
     Args:
@@ -185,7 +187,7 @@ def write_png(filename: str, image: Any, compression_level: int = 6) -> None:
     write_file(filename, encode_png(image, compression_level))
 
 
-def get_image_num_channels(image: Any) -> int:
+def get_image_num_channels(image: Picture) -> int:
     """The number of channels.
 
     Args:
@@ -205,7 +207,7 @@ def get_image_num_channels(image: Any) -> int:
     return 1 if image.ndim == 2 else int(image.shape[-1])
 
 
-def get_image_size(image: Any) -> list[int]:
+def get_image_size(image: Picture) -> list[int]:
     """[height, width].
 
     Args:

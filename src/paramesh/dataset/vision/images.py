@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from paramesh.dataset.argument_types import Picture
 from paramesh.dataset.transforms.operation import TensorOperation
 
 
-def is_pil(image: Any) -> bool:
+def is_pil(image: Picture) -> bool:
     """True for a Pillow image."""
     return isinstance(image, Image.Image)
 
@@ -26,7 +27,7 @@ class ImageOperation(TensorOperation):
     def _array(self, image: np.ndarray) -> Any:
         raise NotImplementedError
 
-    def __call__(self, image: Any) -> Any:
+    def __call__(self, image: Picture) -> Any:
         """Run over an array or a Pillow image.
 
         Raises:
@@ -50,7 +51,7 @@ class PilOperation(TensorOperation):
     def _pil(self, image: Image.Image) -> Any:
         raise NotImplementedError
 
-    def __call__(self, image: Any) -> Any:
+    def __call__(self, image: Picture) -> Any:
         """Run over a Pillow image.
 
         Raises:
@@ -59,7 +60,7 @@ class PilOperation(TensorOperation):
         return self._pil(pil(image, type(self).__name__))
 
 
-def pil(image: Any, name: str) -> Image.Image:
+def pil(image: Picture, name: str) -> Image.Image:
     """The image, if it is Pillow's.
 
     Raises:

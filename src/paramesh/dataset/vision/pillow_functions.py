@@ -6,11 +6,11 @@ They are internals of MindSpore that scripts import to write transforms of their
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
+from paramesh.dataset.argument_types import Picture
 from paramesh.dataset.transforms.columns import cast, numpy_type
 from paramesh.dataset.vision.adjusting import pil_hue
 from paramesh.dataset.vision.images import is_pil, pil
@@ -19,6 +19,7 @@ from paramesh.dataset.vision.padding import pad_pil
 from paramesh.dataset.vision.sizes import resize_pil
 from paramesh.dataset.vision.values import ToPIL, ToTensor
 from paramesh.dataset.vision.warping import rotate_pil
+from paramesh.dtype import DTypeLike
 
 __all__ = [
     "adjust_brightness",
@@ -173,7 +174,7 @@ def rotate(
     return rotate_pil(pil(img, "rotate"), angle, resample, expand, center, colors, "rotate")
 
 
-def to_pil(img: Any) -> Image.Image:
+def to_pil(img: Picture) -> Image.Image:
     """A Pillow image of an array.
 
     Raises:
@@ -183,7 +184,7 @@ def to_pil(img: Any) -> Image.Image:
     return ToPIL()(img)
 
 
-def to_tensor(img: Any, output_type: Any) -> np.ndarray:
+def to_tensor(img: Picture, output_type: DTypeLike) -> np.ndarray:
     """`image / 255`, as (channels, height, width).
 
     Raises:
@@ -192,7 +193,7 @@ def to_tensor(img: Any, output_type: Any) -> np.ndarray:
     return ToTensor(output_type)(img)
 
 
-def to_type(img: np.ndarray, output_type: Any) -> np.ndarray:
+def to_type(img: np.ndarray, output_type: DTypeLike) -> np.ndarray:
     """The array in another element type.
 
     Raises:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from paramesh.dataset.argument_types import Picture
 from paramesh.dataset.transforms import arguments as check
 from paramesh.dataset.transforms.operation import CompoundOperation, TensorOperation, seeded
 from paramesh.dataset.vision import adjusting, arguments, sharpening, tones
@@ -277,7 +278,7 @@ class UniformAugment(CompoundOperation):
         super().__init__(transforms)
         self.num_ops = num_ops
 
-    def __call__(self, image: Any) -> Any:
+    def __call__(self, image: Picture) -> Any:
         """Run those that were drawn."""
         for i in self.rng.choice(len(self.transforms), self.num_ops, replace=False):
             if self.rng.random() < 0.5:
@@ -321,7 +322,7 @@ class RandomSelectSubpolicy(TensorOperation):
         made.policy = [[(seeded(t, rng), p) for t, p in sub] for sub in self.policy]
         return made
 
-    def __call__(self, image: Any) -> Any:
+    def __call__(self, image: Picture) -> Any:
         """Run one of the lists."""
         for transform, prob in self.policy[int(self.rng.integers(len(self.policy)))]:
             if self.rng.random() < prob:

@@ -7,7 +7,6 @@ arrays, too, which MindSpore's refused.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -42,6 +41,7 @@ from paramesh.dataset.vision.values import (
     check_mean_std,
 )
 from paramesh.dataset.vision.warping import RandomAffine, RandomPerspective, RandomRotation
+from paramesh.dtype import DTypeLike
 
 __all__ = [
     "AdjustGamma",
@@ -113,7 +113,7 @@ class Normalize(PyTensorOperation):
         self.mean = mean
         self.std = std
 
-    def __call__(self, image: Any) -> np.ndarray:
+    def __call__(self, image: np.ndarray) -> np.ndarray:
         """Normalize.
 
         Raises:
@@ -162,7 +162,7 @@ class NormalizePad(Normalize):
         check.choice(dtype, ("float32", "float16"), "NormalizePad.dtype")
         self.dtype = dtype
 
-    def __call__(self, image: Any) -> np.ndarray:
+    def __call__(self, image: np.ndarray) -> np.ndarray:
         """Normalize.
 
         Raises:
@@ -197,7 +197,7 @@ class Cutout(PyTensorOperation):
         self.length = length
         self.num_patches = num_patches
 
-    def __call__(self, image: Any) -> np.ndarray:
+    def __call__(self, image: np.ndarray) -> np.ndarray:
         """Erase squares.
 
         Raises:
@@ -231,7 +231,7 @@ class RgbToBgr(PyTensorOperation):
         check.flag(is_hwc, "RgbToBgr.is_hwc")
         self.is_hwc = is_hwc
 
-    def __call__(self, image: Any) -> np.ndarray:
+    def __call__(self, image: np.ndarray) -> np.ndarray:
         """Exchange them.
 
         Raises:
@@ -256,6 +256,6 @@ class ToType(TypeCast):
         TypeError: it is none.
     """
 
-    def __init__(self, output_type: Any) -> None:
+    def __init__(self, output_type: DTypeLike) -> None:
         super().__init__(output_type)
         self.output_type = output_type

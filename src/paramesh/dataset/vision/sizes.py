@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from paramesh.dataset.argument_types import EncodedImage, Picture, Size
 from paramesh.dataset.transforms import arguments as check
 from paramesh.dataset.vision import arguments
 from paramesh.dataset.vision.decoding import encoded_bytes, opened, rgb
@@ -31,7 +31,8 @@ _PIL = {
     Inter.CUBIC: Image.Resampling.BICUBIC,
 }
 
-Size = int | tuple[int, int]
+#: As `resize_size` gives it.
+Checked = int | tuple[int, int]
 
 
 def pil_filter(interpolation: Inter, name: str) -> Image.Resampling:
@@ -58,7 +59,7 @@ def array_filter(interpolation: Inter, name: str) -> Inter:
     return interpolation
 
 
-def wanted_size(height: int, width: int, size: Size) -> tuple[int, int]:
+def wanted_size(height: int, width: int, size: Checked) -> tuple[int, int]:
     """The height and width of the result: one int is the length of the shorter side."""
     if not isinstance(size, int):
         return size
@@ -67,7 +68,7 @@ def wanted_size(height: int, width: int, size: Size) -> tuple[int, int]:
     return int(np.float32(height) / np.float32(width) * np.float32(size)), size
 
 
-def resize_array(image: np.ndarray, size: Size, interpolation: Inter, name: str) -> np.ndarray:
+def resize_array(image: np.ndarray, size: Checked, interpolation: Inter, name: str) -> np.ndarray:
     """An array in another size.
 
     Raises:
@@ -84,7 +85,7 @@ def resize_array(image: np.ndarray, size: Size, interpolation: Inter, name: str)
     return resize(image, height, width, array_filter(interpolation, name))
 
 
-def resize_pil(image: Image.Image, size: Size, interpolation: Inter, name: str) -> Image.Image:
+def resize_pil(image: Image.Image, size: Checked, interpolation: Inter, name: str) -> Image.Image:
     """A Pillow image in another size."""
     chosen = pil_filter(interpolation, name)
     if isinstance(size, int):
@@ -110,7 +111,7 @@ class Resize(ImageOperation):
         ValueError: a length is not above 0.
     """
 
-    def __init__(self, size: Any, interpolation: Inter | None = Inter.LINEAR) -> None:
+    def __init__(self, size: Size, interpolation: Inter | None = Inter.LINEAR) -> None:
         if interpolation is None:
             raise KeyError("Resize.interpolation: expected an Inter, got None.")
         self.size = arguments.resize_size(size, "Resize.size")
@@ -136,7 +137,7 @@ class RandomResize(ImageOperation):
 
     random = True
 
-    def __init__(self, size: Any) -> None:
+    def __init__(self, size: Size) -> None:
         self.size = arguments.resize_size(size, "RandomResize.size")
 
     def _array(self, image: np.ndarray) -> np.ndarray:
@@ -170,7 +171,7 @@ class ResizedCrop(ImageOperation):
         left: int,
         height: int,
         width: int,
-        size: Any,
+        size: Size,
         interpolation: Inter = Inter.BILINEAR,
     ) -> None:
         check.natural(top, "ResizedCrop.top")
@@ -262,7 +263,7 @@ class RandomResizedCrop(ImageOperation):
 
     def __init__(
         self,
-        size: Any,
+        size: Size,
         scale: Sequence[float] = (0.08, 1.0),
         ratio: Sequence[float] = (3.0 / 4.0, 4.0 / 3.0),
         interpolation: Inter = Inter.BILINEAR,
@@ -305,7 +306,7 @@ class RandomCropDecodeResize(RandomResizedCrop):
         ValueError: one is outside, or not (min, max).
     """
 
-    def __call__(self, image: Any) -> np.ndarray:
+    def __call__(self, image: EncodedImage | Picture) -> np.ndarray:
         """Decode, crop and resize.
 
         Raises:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -128,7 +127,7 @@ class Equalize(ImageOperation):
         return ImageOps.equalize(image)
 
 
-def _contrast_arguments(cutoff: Any, ignore: Any, name: str) -> list[int]:
+def _contrast_arguments(cutoff: float, ignore: int | Sequence[int] | None, name: str) -> list[int]:
     check.number(cutoff, f"{name}.cutoff")
     check.within(cutoff, 0, 50, f"{name}.cutoff", below=True)
     if ignore is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -12,6 +11,7 @@ from paramesh.dataset.transforms import arguments as check
 from paramesh.dataset.transforms.columns import TypeCast, cast, numpy_type
 from paramesh.dataset.transforms.operation import PyTensorOperation
 from paramesh.dataset.vision.images import ImageOperation, ranked
+from paramesh.dtype import DTypeLike
 
 __all__ = [
     "HWC2CHW",
@@ -26,7 +26,9 @@ __all__ = [
 ]
 
 
-def check_mean_std(mean: Any, std: Any, name: str, largest: float = 255) -> None:
+def check_mean_std(
+    mean: Sequence[float], std: Sequence[float], name: str, largest: float = 255
+) -> None:
     """Check the arguments of a normalization.
 
     Raises:
@@ -190,7 +192,7 @@ class ToTensor(ImageOperation):
         TypeError: it is none.
     """
 
-    def __init__(self, output_type: Any = np.float32) -> None:
+    def __init__(self, output_type: DTypeLike = np.float32) -> None:
         self.output_type = numpy_type(output_type, "ToTensor.output_type")
 
     def _array(self, image: np.ndarray) -> np.ndarray:

@@ -291,7 +291,7 @@ class RandomAffine(ImageOperation):
         return image.transform(image.size, Image.Transform.AFFINE, matrix, chosen, fillcolor=fill)
 
 
-def _shears(shear: Any, name: str) -> tuple[float, float, float, float]:
+def _shears(shear: float | Sequence[float] | None, name: str) -> tuple[float, float, float, float]:
     if shear is None:
         return (0.0, 0.0, 0.0, 0.0)
     check.of_type(shear, (int, float, list, tuple), name)

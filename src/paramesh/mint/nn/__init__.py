@@ -19,6 +19,7 @@ from paramesh.nn import arguments
 from paramesh.nn.cell import Cell
 from paramesh.nn.conv import BaseConv
 from paramesh.parameter import Parameter
+from paramesh.tensor.argument_types import DTypeLike, Ints, TensorLike
 from paramesh.tensor.base import Tensor
 
 _SAME = """
@@ -46,8 +47,9 @@ class Linear(nn.Dense):
     """
 
     def __init__(
-        self, in_features: int, out_features: int, bias: bool = True, weight_init: Any = None,
-        bias_init: Any = None, dtype: Any = None,
+        self, in_features: int, out_features: int, bias: bool = True,
+        weight_init: arguments.Init = None,
+        bias_init: arguments.Init = None, dtype: DTypeLike | None = None,
     ) -> None:  # fmt: skip
         super().__init__(
             in_features, out_features, weight_init, bias_init, bias, dtype=dtype or float32
@@ -87,9 +89,9 @@ class _Conv(BaseConv):
     formats = ("torch",)
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1,
-        padding: Any = 0, dilation: Any = 1, groups: int = 1, bias: bool = True,
-        padding_mode: str = "zeros", dtype: Any = None,
+        self, in_channels: int, out_channels: int, kernel_size: Ints, stride: Ints = 1,
+        padding: int | tuple[int, ...] | str = 0, dilation: Ints = 1, groups: int = 1,
+        bias: bool = True, padding_mode: str = "zeros", dtype: DTypeLike | None = None,
     ) -> None:  # fmt: skip
         owner = type(self).__name__
         arguments.choice(owner, "padding_mode", padding_mode, ("zeros",))
@@ -100,13 +102,13 @@ class _Conv(BaseConv):
         )  # fmt: skip
         self._pads = padding if named else self.padding
 
-    def _sizes(self, name: str, value: Any) -> tuple[int, ...]:
+    def _sizes(self, name: str, value: Ints) -> tuple[int, ...]:
         return arguments.integers(type(self).__name__, name, value, self.n)
 
-    def _checked_padding(self, padding: Any) -> Any:
+    def _checked_padding(self, padding: Ints) -> Any:
         return arguments.integers(type(self).__name__, "padding", padding, self.n, low=0)
 
-    def construct(self, input: Any) -> Any:
+    def construct(self, input: TensorLike) -> Any:
         """(n, c, ...) -> (n, out, ...)."""
         fn = getattr(functional, f"conv{self.n}d")
         return fn(
@@ -136,9 +138,9 @@ class ConvTranspose2d(Cell):
     """A transposed convolution with torch's arguments; weight (in, out / groups, h, w)."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: Any, stride: Any = 1,
-        padding: Any = 0, output_padding: Any = 0, groups: int = 1, bias: bool = True,
-        dilation: Any = 1, padding_mode: str = "zeros", dtype: Any = None,
+        self, in_channels: int, out_channels: int, kernel_size: Ints, stride: Ints = 1,
+        padding: Ints = 0, output_padding: Ints = 0, groups: int = 1, bias: bool = True,
+        dilation: Ints = 1, padding_mode: str = "zeros", dtype: DTypeLike | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         owner = "ConvTranspose2d"
@@ -155,7 +157,7 @@ class ConvTranspose2d(Cell):
             self.bias = arguments.weight(owner, "bias", None, (out_channels,), kind, default=start)
         self.settings = (stride, padding, output_padding, groups, dilation)
 
-    def construct(self, input: Any) -> Any:
+    def construct(self, input: TensorLike) -> Any:
         """(n, in, h, w) -> (n, out, h', w')."""
         return ops.conv_transpose2d(input, self.weight, self.bias, *self.settings)
 
@@ -163,7 +165,7 @@ class ConvTranspose2d(Cell):
 class _BatchNorm(Cell):
     def __init__(
         self, num_features: int, eps: float = 1e-5, momentum: float | None = 0.1,
-        affine: bool = True, track_running_stats: bool = True, dtype: Any = None,
+        affine: bool = True, track_running_stats: bool = True, dtype: DTypeLike | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         owner, kind, shape = type(self).__name__, dtype or float32, (num_features,)
@@ -184,10 +186,10 @@ class _BatchNorm(Cell):
                 Tensor(np.array(0), int64), name="num_batches_tracked", requires_grad=False
             )
 
-    def construct(self, input: Any) -> Any:
+    def construct(self, input: TensorLike) -> Any:
         """(n, c, ...) -> (n, c, ...)."""
         mean, var = self.running_mean, self.running_var
-        if mean is None:
+        if mean is None or var is None:
             zeros = ops.zeros((self.num_features,))
             mean, var = zeros, zeros
         elif self.training:
@@ -218,8 +220,8 @@ class LayerNorm(Cell):
     """The last axes with mean 0 and variance 1, with torch's arguments and names."""
 
     def __init__(
-        self, normalized_shape: Any, eps: float = 1e-5, elementwise_affine: bool = True,
-        bias: bool = True, dtype: Any = None,
+        self, normalized_shape: Ints, eps: float = 1e-5, elementwise_affine: bool = True,
+        bias: bool = True, dtype: DTypeLike | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         shape = (
@@ -233,7 +235,7 @@ class LayerNorm(Cell):
             if bias:
                 self.bias = arguments.weight("LayerNorm", "bias", "zeros", shape, kind)
 
-    def construct(self, input: Any) -> Any:
+    def construct(self, input: TensorLike) -> Any:
         """(..., *normalized_shape)."""
         return ops.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
 
@@ -243,7 +245,7 @@ class GroupNorm(Cell):
 
     def __init__(
         self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True,
-        dtype: Any = None,
+        dtype: DTypeLike | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.num_groups, self.num_channels, self.eps = num_groups, num_channels, eps
@@ -253,7 +255,7 @@ class GroupNorm(Cell):
             self.weight = arguments.weight("GroupNorm", "weight", "ones", (num_channels,), kind)
             self.bias = arguments.weight("GroupNorm", "bias", "zeros", (num_channels,), kind)
 
-    def construct(self, input: Any) -> Any:
+    def construct(self, input: TensorLike) -> Any:
         """(n, c, ...) -> (n, c, ...)."""
         return ops.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
 
@@ -264,7 +266,8 @@ class Embedding(Cell):
     def __init__(
         self, num_embeddings: int, embedding_dim: int, padding_idx: int | None = None,
         max_norm: float | None = None, norm_type: float = 2.0, scale_grad_by_freq: bool = False,
-        sparse: bool = False, _weight: Any = None, _freeze: bool = False, dtype: Any = None,
+        sparse: bool = False, _weight: arguments.Init = None, _freeze: bool = False,
+        dtype: DTypeLike | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         if max_norm is not None or scale_grad_by_freq:
@@ -276,7 +279,7 @@ class Embedding(Cell):
             default="normal", requires_grad=not _freeze,
         )  # fmt: skip
 
-    def construct(self, input: Any) -> Any:
+    def construct(self, input: TensorLike) -> Any:
         """(...) -> (..., embedding_dim)."""
         return ops.embedding(input, self.weight, self.padding_idx)
 

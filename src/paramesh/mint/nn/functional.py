@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -12,26 +13,26 @@ from paramesh.mint import arrays
 from paramesh.mint.table import fill
 from paramesh.ops.array import ints
 from paramesh.ops.conv import pair
-from paramesh.tensor.argument_types import Reduction
+from paramesh.tensor.argument_types import Ints, Reduction, TensorLike
 from paramesh.tensor.base import raw, wrap
 
 _LIKE = "As torch's `{}`, over Tensors."
 
 
-def _unnamed(x: Any) -> None:
+def _unnamed(x: object) -> None:
     if x:
         raise ValueError("inplace=True is not offered: use what the function gives.")
 
 
-def _act(fn: Any) -> Any:
-    def compute(input: Any, inplace: bool = False) -> Any:
+def _act(fn: Callable[..., Any]) -> Any:
+    def compute(input: TensorLike, inplace: bool = False) -> Any:
         _unnamed(inplace)
         return fn(input)
 
     return compute
 
 
-def _pad(input: Any, pad: Any, mode: str = "constant", value: Any = None) -> Any:
+def _pad(input: jax.Array, pad: Ints, mode: str = "constant", value: float | None = None) -> Any:
     sizes = ints(pad)
     pairs = [sizes[i : i + 2] for i in range(0, len(sizes), 2)][::-1]
     widths = [(0, 0)] * (input.ndim - len(pairs)) + pairs
@@ -44,12 +45,12 @@ def _pad(input: Any, pad: Any, mode: str = "constant", value: Any = None) -> Any
     return jnp.pad(input, widths, names[mode])
 
 
-def _one_hot(input: Any, num_classes: int = -1) -> Any:
+def _one_hot(input: jax.Array, num_classes: int = -1) -> Any:
     classes = int(input.max()) + 1 if num_classes == -1 else num_classes
     return jax.nn.one_hot(input, classes, dtype=input.dtype)
 
 
-def _normalize(input: Any, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Any:
+def _normalize(input: jax.Array, p: float = 2.0, dim: int = 1, eps: float = 1e-12) -> Any:
     size = jnp.linalg.vector_norm(input, axis=dim, keepdims=True, ord=p)  # pyright: ignore[reportArgumentType]
     return input / jnp.maximum(size, eps)
 
@@ -92,13 +93,14 @@ log_softmax = arrays.log_softmax  # type: ignore[attr-defined]
 flatten = arrays.flatten  # type: ignore[attr-defined]
 
 
-def linear(input: Any, weight: Any, bias: Any = None) -> Any:
+def linear(input: TensorLike, weight: TensorLike | None, bias: TensorLike | None = None) -> Any:
     """Input @ weight.T + bias."""
     return ops.dense(input, weight, bias)
 
 
 def embedding(
-    input: Any, weight: Any, padding_idx: int | None = None, max_norm: float | None = None,
+    input: TensorLike, weight: TensorLike | None, padding_idx: int | None = None,
+    max_norm: float | None = None,
     norm_type: float = 2.0, scale_grad_by_freq: bool = False,
 ) -> Any:  # fmt: skip
     """Rows of a table; `max_norm` and `scale_grad_by_freq` are not offered."""
@@ -107,13 +109,15 @@ def embedding(
     return ops.embedding(input, weight, padding_idx)
 
 
-def dropout(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+def dropout(input: TensorLike, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
     """Zero with probability p, and x / (1 - p) otherwise, in training."""
     _unnamed(inplace)
     return ops.dropout(input, p, training)
 
 
-def dropout2d(input: Any, p: float = 0.5, training: bool = True, inplace: bool = False) -> Any:
+def dropout2d(
+    input: TensorLike, p: float = 0.5, training: bool = True, inplace: bool = False
+) -> Any:
     """Whole channels of zeros with probability p, in training."""
     _unnamed(inplace)
     if not training or p == 0:
@@ -123,21 +127,30 @@ def dropout2d(input: Any, p: float = 0.5, training: bool = True, inplace: bool =
 
 
 def layer_norm(
-    input: Any, normalized_shape: Any, weight: Any = None, bias: Any = None, eps: float = 1e-5
+    input: TensorLike,
+    normalized_shape: Ints,
+    weight: TensorLike | None = None,
+    bias: TensorLike | None = None,
+    eps: float = 1e-5,
 ) -> Any:
     """The last axes with mean 0 and variance 1, scaled and shifted."""
     return ops.layer_norm(input, normalized_shape, weight, bias, eps)
 
 
 def group_norm(
-    input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
+    input: TensorLike,
+    num_groups: int,
+    weight: TensorLike | None = None,
+    bias: TensorLike | None = None,
+    eps: float = 1e-5,
 ) -> Any:
     """Groups of channels with mean 0 and variance 1, scaled and shifted."""
     return ops.group_norm(input, num_groups, weight, bias, eps)
 
 
 def batch_norm(
-    input: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None,
+    input: TensorLike, running_mean: TensorLike, running_var: TensorLike,
+    weight: TensorLike | None = None, bias: TensorLike | None = None,
     training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
 ) -> Any:  # fmt: skip
     """Channels with mean 0 and variance 1; running statistics that are Parameters are moved."""
@@ -148,15 +161,16 @@ def batch_norm(
 
 def _conv(n: int) -> Any:
     def conv(
-        input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0,
-        dilation: Any = 1, groups: int = 1,
+        input: TensorLike, weight: TensorLike | None, bias: TensorLike | None = None,
+        stride: Ints | None = 1, padding: Ints | str = 0,
+        dilation: Ints = 1, groups: int = 1,
     ) -> Any:  # fmt: skip
         if isinstance(padding, str):
             mode, pads = padding, 0
         else:
             sides = pair("padding", padding, n, 0)
             mode, pads = "pad", tuple(p for side in sides for p in (side, side))
-        fn: Any = {1: ops.conv1d, 2: ops.conv2d, 3: ops.conv3d}[n]
+        fn: Callable[..., Any] = {1: ops.conv1d, 2: ops.conv2d, 3: ops.conv3d}[n]
         return fn(input, weight, bias, stride, mode, pads, dilation, groups)
 
     conv.__name__ = conv.__qualname__ = f"conv{n}d"
@@ -177,16 +191,18 @@ adaptive_max_pool1d, adaptive_max_pool2d = ops.adaptive_max_pool1d, ops.adaptive
 
 
 def max_pool2d(
-    input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
+    input: TensorLike, kernel_size: Ints, stride: Ints | None = None, padding: Ints = 0,
+    dilation: Ints = 1,
     ceil_mode: bool = False, return_indices: bool = False,
 ) -> Any:  # fmt: skip
     """The largest element of each window."""
     return ops.max_pool2d(input, kernel_size, stride, padding, dilation, return_indices, ceil_mode)
 
 
-def _average(fn: Any, name: str) -> Any:
+def _average(fn: Callable[..., Any], name: str) -> Any:
     def pool(
-        input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
+        input: TensorLike, kernel_size: Ints, stride: Ints | None = None, padding: Ints = 0,
+        ceil_mode: bool = False,
         count_include_pad: bool = True, divisor_override: int | None = None,
     ) -> Any:  # fmt: skip
         steps = kernel_size if stride is None else stride
@@ -205,7 +221,8 @@ prelu = ops.prelu
 
 
 def cross_entropy(
-    input: Any, target: Any, weight: Any = None, ignore_index: int = -100,
+    input: TensorLike, target: TensorLike, weight: TensorLike | None = None,
+    ignore_index: int = -100,
     reduction: Reduction = "mean", label_smoothing: float = 0.0,
 ) -> Any:  # fmt: skip
     """Cross entropy of logits and classes (or probabilities)."""
@@ -213,9 +230,9 @@ def cross_entropy(
 
 
 def nll_loss(
-    input: Any,
-    target: Any,
-    weight: Any = None,
+    input: TensorLike,
+    target: TensorLike,
+    weight: TensorLike | None = None,
     ignore_index: int = -100,
     reduction: Reduction = "mean",
 ) -> Any:
@@ -223,26 +240,26 @@ def nll_loss(
     return ops.nll_loss(input, target, weight, ignore_index, reduction)
 
 
-def mse_loss(input: Any, target: Any, reduction: Reduction = "mean") -> Any:
+def mse_loss(input: TensorLike, target: TensorLike, reduction: Reduction = "mean") -> Any:
     """Squared differences."""
     return ops.mse_loss(input, target, reduction)
 
 
-def l1_loss(input: Any, target: Any, reduction: Reduction = "mean") -> Any:
+def l1_loss(input: TensorLike, target: TensorLike, reduction: Reduction = "mean") -> Any:
     """Absolute differences."""
     return ops.l1_loss(input, target, reduction)
 
 
 def smooth_l1_loss(
-    input: Any, target: Any, reduction: Reduction = "mean", beta: float = 1.0
+    input: TensorLike, target: TensorLike, reduction: Reduction = "mean", beta: float = 1.0
 ) -> Any:
     """Squared differences near 0, absolute ones beyond `beta`."""
     return ops.smooth_l1_loss(input, target, beta, reduction)
 
 
 def kl_div(
-    input: Any,
-    target: Any,
+    input: TensorLike,
+    target: TensorLike,
     reduction: Reduction | Literal["batchmean"] = "mean",
     log_target: bool = False,
 ) -> Any:
@@ -252,16 +269,19 @@ def kl_div(
 
 
 def binary_cross_entropy(
-    input: Any, target: Any, weight: Any = None, reduction: Reduction = "mean"
+    input: TensorLike,
+    target: TensorLike,
+    weight: TensorLike | None = None,
+    reduction: Reduction = "mean",
 ) -> Any:
     """Cross entropy of probabilities and 0 or 1."""
     return ops.binary_cross_entropy(input, target, weight, reduction)
 
 
 def binary_cross_entropy_with_logits(
-    input: Any,
-    target: Any,
-    weight: Any = None,
+    input: TensorLike,
+    target: TensorLike,
+    weight: TensorLike | None = None,
     reduction: Reduction = "mean",
     pos_weight: Any = None,
 ) -> Any:
