@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import nnx, serialization  # pyright: ignore[reportMissingImports]
+from flax import nnx, serialization  # pyright: ignore
 from flax.training.train_state import TrainState  # pyright: ignore[reportMissingImports]
 from flax.traverse_util import flatten_dict  # pyright: ignore[reportMissingImports]
 

@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ def check_types(
     wide += [
         f"input '{n}' is {to_dtype(x.dtype)}"
         for n, x in inputs.items()
-        if hasattr(x, "dtype") and to_dtype(x.dtype).is_64bit()
+        if not isinstance(x, bool | int | float | complex) and to_dtype(x.dtype).is_64bit()
     ]
     if inside and not wide:
         wide = ["an operation gives a 64-bit type"]
@@ -158,7 +158,7 @@ def _explained(name: str, error: Exception) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None]:
     """Without what jax2onnx logs of libraries and plugins that are not needed here."""
     loggers = [logging.getLogger(name) for name in ("jax2onnx", "onnx_ir")]
     levels = [logger.level for logger in loggers]
