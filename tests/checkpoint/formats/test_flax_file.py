@@ -11,6 +11,7 @@ import ml_dtypes
 import msgpack
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import goldens
 import paramesh
@@ -151,8 +152,8 @@ def test_from_torch_to_flax_in_one_go(tmp_path: Path) -> None:
         "layers.1.running_mean": np.array([7, 8], np.float32),
         "layers.1.running_var": np.array([9, 10], np.float32),
     }
-    source, target = tmp_path / "net.npz", tmp_path / "flax.safetensors"
-    np.savez(source, **weights)  # pyright: ignore[reportArgumentType]
+    source, target = tmp_path / "net.safetensors", tmp_path / "flax.safetensors"
+    save_file(weights, source)
     told = convert(source, target, Conversion(to="flax", back="torch"))
     assert told.unknown == {}
     arrays = {k: v.asnumpy() for k, v in paramesh.load_checkpoint(target).items()}
