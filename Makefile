@@ -29,7 +29,7 @@ BOUNDS ?= newest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast check test-slow test-targets test-wheel test-versions bench docs format clean
+.PHONY: help demo test test-fast check test-slow test-targets test-wheel release test-versions bench docs format clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -58,6 +58,9 @@ test-targets: .venv-targets/.stamp  ## Compile everything for a GPU and a TPU th
 
 test-wheel: | .venv/pyvenv.cfg  ## Build wheel and sdist, and test both outside of the checkout
 	.ci/test-wheel $(CURDIR)/$(BIN)/python -n $(WORKERS) $(FAST)
+
+release: | .venv/pyvenv.cfg  ## VERSION=X.Y.Z: number, build, test and tag a release; UPLOAD=yes: publish it
+	.ci/release $(CURDIR)/$(BIN)/python "$(VERSION)" "$(UPLOAD)"
 
 test-versions: | .venv/pyvenv.cfg  ## Test with BOUNDS=lowest or newest JAX and Ray
 	.ci/test-versions $(BOUNDS) $(CURDIR)/$(BIN)/python -n $(WORKERS) $(FAST)

@@ -353,6 +353,11 @@ def _html(value: Any) -> str:
     return importlib.import_module("paramesh.views").html_of(value)
 
 
+def _tree(value: Any, path: Any, subtree_renderer: Any) -> Any:
+    home = importlib.import_module("paramesh.views.treescope_view")
+    return home.tree_of(value, path, subtree_renderer)
+
+
 def _around(place: placement.Placement) -> placement.Placement:
     if not get_ps_context("enable_ps"):
         session = sys.modules.get("paramesh.ps.integration.session")
@@ -404,6 +409,7 @@ providers.move = _jax_sharding("move")
 providers.as_layout = _as_layout
 providers.summary = _summary
 providers.html = _html
+providers.tree = _tree
 
 
 def __getattr__(name: str) -> Any:

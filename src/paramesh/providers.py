@@ -79,6 +79,10 @@ def _plain_html(value: Any) -> str:
     return f"<pre>{html.escape(repr(value))}</pre>"
 
 
+def _no_tree(value: Any, path: str | None, subtree_renderer: Any) -> Any:
+    return NotImplemented
+
+
 def _not_converted(error: BaseException) -> bool:
     return False
 
@@ -104,6 +108,7 @@ class Providers:
         move: brings a Parameter somewhere at once.
         summary: of a network: it, its inputs, its named inputs, how deep, whether it is compiled.
         html: the view of an object in a notebook.
+        tree: what treescope shows of an object, given a path to it and what renders its insides.
         convert_control_flow: converts the `if` or `while` over Tensors that ended a trace with this
             error; gives whether it could.
     """
@@ -122,6 +127,7 @@ class Providers:
     move: Callable[[Any, Any], None] = _no_place
     summary: Callable[[Any, Any, Any, Any, Any], Any] = _no_summary
     html: Callable[[Any], str] = _plain_html
+    tree: Callable[[Any, str | None, Any], Any] = _no_tree
     convert_control_flow: Callable[[BaseException], bool] = _not_converted
 
 

@@ -23,6 +23,7 @@ from paramesh.errors import (
     ParameterStateError,
 )
 from programs.networks import Affine, Deep, X, trainer
+from type_checks import wrong
 
 
 def test_in_a_process_without_the_network(tmp_path: Path) -> None:
@@ -127,8 +128,8 @@ class TestRefused:
             paramesh.export(lambda: one + two)
         with pytest.raises(TypeError, match="an output is of class object"):
             paramesh.export(lambda: object())
-        with pytest.raises(ValueError, match="file_format must be 'STABLEHLO', got 'MINDIR'"):
-            paramesh.export(Affine(), Tensor(X), file_format="MINDIR")
+        with pytest.raises(ValueError, match="must be 'STABLEHLO' or 'ONNX', got 'MINDIR'"):
+            paramesh.export(Affine(), Tensor(X), file_format=wrong("MINDIR"))
         with pytest.raises(TypeError, match="a Cell or a function, got int"):
             paramesh.export(3)  # type: ignore[arg-type]
         paramesh.set_auto_parallel_context(parallel_mode="data_parallel")

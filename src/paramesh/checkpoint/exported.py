@@ -11,18 +11,20 @@ The file is a safetensors file: one array for each Parameter, the program under 
 
 from __future__ import annotations
 
+import inspect
 import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import jax
 import jax.export
 import numpy as np
 
 from paramesh.checkpoint.formats.storage_dtypes import SAFETENSORS
+from paramesh.checkpoint.onnx_model import OnnxModel, check_types, onnx_model
 from paramesh.dtype import DType, to_dtype, x64_if
 from paramesh.errors import (
     CheckpointError,
@@ -48,6 +50,28 @@ _KINDS = {kind: name for name, kind in SAFETENSORS.items()}
 _NEEDED = "Exported programs need an optional package: pip install 'paramesh[export]'."
 
 
+@overload
+def export(
+    fn: Callable[..., Any],
+    *inputs: Any,
+    platforms: Sequence[str] | None = None,
+    values: bool = True,
+    file_name: str | os.PathLike[str] | None = None,
+    file_format: Literal["STABLEHLO"] = "STABLEHLO",
+) -> ExportedProgram: ...
+
+
+@overload
+def export(
+    fn: Callable[..., Any],
+    *inputs: Any,
+    platforms: None = None,
+    values: Literal[True] = True,
+    file_name: str | os.PathLike[str] | None = None,
+    file_format: Literal["ONNX"],
+) -> OnnxModel: ...
+
+
 def export(
     fn: Callable[..., Any],
     *inputs: Any,
@@ -55,7 +79,7 @@ def export(
     values: bool = True,
     file_name: str | os.PathLike[str] | None = None,
     file_format: str = "STABLEHLO",
-) -> ExportedProgram:
+) -> ExportedProgram | OnnxModel:
     """The program of a Cell or function, to store and to run without its source code.
 
     Args:
@@ -67,23 +91,34 @@ def export(
             one that JAX runs on here.
         values: whether to store the Parameters' values. Without them nothing is computed here, and
             `load` has to set them later.
-        file_name: a file to write it to.
-        file_format: as in MindSpore; only `"STABLEHLO"`.
+        file_name: a file to write it to. As in MindSpore, `.onnx` is added to the name of an ONNX
+            file that ends otherwise.
+        file_format: `"STABLEHLO"`, or as in MindSpore `"ONNX"`: a model for other programs, such as
+            onnxruntime, with the Parameters as initializers of their names.
 
     Returns:
-        The program; `save` writes it to a file, `serialize` to bytes.
+        The program, or an `OnnxModel`; `save` writes it to a file, `serialize` to bytes.
 
     Raises:
-        TypeError: outputs that are not Tensors, numbers and strings in tuples, lists and dicts.
-        ValueError: another format.
+        TypeError: outputs that are not Tensors, numbers and strings in tuples, lists and dicts; for
+            ONNX, Parameters or inputs of 64-bit types.
+        ValueError: another format; for ONNX, `platforms` or `values=False`, a program that writes
+            Parameters, or Parameters of more than 2 GiB.
+        NotImplementedError: an operation that cannot be written as ONNX.
+        ImportError: the extra `export` or `onnx` is not installed.
         DuplicateNameError: two Parameters have one name.
         ContextError: a parallel mode is on.
     """
-    if file_format != "STABLEHLO":
+    if file_format not in ("STABLEHLO", "ONNX"):
         raise ValueError(
-            f"export: file_format must be 'STABLEHLO', got {file_format!r}. MindSpore's formats "
-            "are not written; values alone are in MindSpore's form with save_checkpoint(net, "
-            "'net.ckpt')."
+            f"export: file_format must be 'STABLEHLO' or 'ONNX', got {file_format!r}. MindSpore's "
+            "other formats are not written; values alone are in MindSpore's form with "
+            "save_checkpoint(net, 'net.ckpt')."
+        )
+    if file_format == "ONNX" and (platforms is not None or not values):
+        raise ValueError(
+            "export: an ONNX model runs on every platform and holds its values: leave out "
+            "platforms and values."
         )
     if placement.current().key != placement.Placement.key:
         raise ContextError(
@@ -116,6 +151,25 @@ def export(
 
     pure.__name__ = program.__name__
     given, nest = _unpacked_inputs(inputs)
+    if file_format == "ONNX":
+        names = _input_names(fn, inputs)
+        named = dict(zip(names, leaves, strict=True))
+        check_types(program.__name__, params, named, entry.use_64bit)
+        with x64_if(entry.use_64bit), trace_scope.enter(program.__name__, compiled=True):
+            traced = jax.make_jaxpr(lambda *given: pure(*given)[0])(
+                shapes, [_shape_of(leaf) for leaf in leaves]
+            )
+        if found["written"]:
+            raise ValueError(
+                f"export: '{program.__name__}' writes {', '.join(found['written'])}, and an ONNX "
+                "model has no state. Call net.set_train(False) first, or export it as 'STABLEHLO'."
+            )
+        arrays = {name: p.value()._host() for name, p in params.items()}
+        model = onnx_model(program.__name__, traced, arrays, names)
+        if file_name is not None:
+            path = Path(file_name)
+            model.save(path if path.suffix == ".onnx" else path.with_name(path.name + ".onnx"))
+        return model
     with x64_if(entry.use_64bit), trace_scope.enter(program.__name__, compiled=True):
         exported = jax.export.export(jax.jit(pure), platforms=platforms)(
             shapes, [_shape_of(leaf) for leaf in leaves]
@@ -296,6 +350,22 @@ def _program_of(fn: Any) -> CompiledFunction:
     program = CompiledFunction(fn)
     program.__name__ = name_of(fn)
     return program
+
+
+def _input_names(fn: Any, inputs: Sequence[Any]) -> list[str]:
+    """A name for each array among the inputs: its argument's, numbered if that holds several."""
+    target = fn.construct if hasattr(fn, "construct") else getattr(fn, "fn", fn)
+    try:
+        declared = list(inspect.signature(target).bind(*inputs).arguments)
+    except (TypeError, ValueError):
+        declared = []
+    if len(declared) != len(inputs):  # *args
+        declared = [f"input_{i}" for i in range(len(inputs))]
+    names: list[str] = []
+    for name, value in zip(declared, inputs, strict=True):
+        count = sum(not _is_constant(x) for x in _unpacked_inputs((value,))[0])
+        names += [name] if count == 1 else [f"{name}_{i}" for i in range(count)]
+    return names
 
 
 def _by_name(name: str, params: Sequence[Parameter]) -> dict[str, Parameter]:

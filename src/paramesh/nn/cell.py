@@ -492,6 +492,9 @@ class Cell(Submodules):
     def _repr_html_(self) -> str:
         return providers.html(self)
 
+    def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+        return providers.tree(self, path, subtree_renderer)
+
     def __repr__(self) -> str:
         extra = self.extend_repr()
         if not self._cells:

@@ -360,6 +360,9 @@ class Tensor(TableMethods, ArrayMethods, JaxMethods):
     def _repr_html_(self) -> str:
         return providers.html(self)
 
+    def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+        return providers.tree(self, path, subtree_renderer)
+
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec else str(self)
 

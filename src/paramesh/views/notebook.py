@@ -114,7 +114,7 @@ def _tuple(params: ParameterTuple) -> str:
 
 
 def _cell(cell: Cell) -> str:
-    if _is_optimizer(cell):
+    if is_optimizer(cell):
         return _optimizer(cell)
     return markup.block(_tree("", cell, set(), True))
 
@@ -140,23 +140,31 @@ def _tree(name: str, cell: Cell, seen: set[Cell], opened: bool = False) -> marku
     return markup.folded(title, *inside, opened=opened)
 
 
-def _is_optimizer(cell: Cell) -> bool:
+def is_optimizer(value: Any) -> bool:
+    """Whether an object is an optimizer; without importing them."""
     home = sys.modules.get("paramesh.optim.optimizer")  # without it there is none
-    return home is not None and isinstance(cell, home.Optimizer)
+    return home is not None and isinstance(value, home.Optimizer)
 
 
-def _optimizer(optimizer: Any) -> str:
-    trained = list(optimizer.parameters)
-    names = {p.name for p in trained}
-    state = [p for p in optimizer.get_parameters() if p.name not in names]
+def optimizer_state(optimizer: Any) -> dict[str, list[Parameter]]:
+    """The state of an optimizer by kind: `moment1`, ...; "" for what belongs to no Parameter."""
+    names = {p.name for p in optimizer.parameters}
     groups: dict[str, list[Parameter]] = {}
-    for param in state:
+    for param in optimizer.get_parameters():
+        if param.name in names:
+            continue
         prefix = next(
             (param.name.removesuffix(f".{name}") for name in _tails(param.name) if name in names),
             "",
         )
         groups.setdefault(prefix, []).append(param)
-    size = sum(p.nbytes for p in state)
+    return groups
+
+
+def _optimizer(optimizer: Any) -> str:
+    trained = list(optimizer.parameters)
+    groups = optimizer_state(optimizer)
+    size = sum(p.nbytes for params in groups.values() for p in params)
     title = markup.joined(
         (
             markup.strong(type(optimizer).__name__),

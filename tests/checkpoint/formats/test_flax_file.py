@@ -1,16 +1,21 @@
-"""Flax's msgpack files, made here as flax.serialization makes them."""
+"""Flax's msgpack files: those of flax, and others made here as flax.serialization makes them."""
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
+import jax
 import ml_dtypes
 import msgpack
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
+import goldens
 import paramesh
+from paramesh.checkpoint.conversion import Conversion, convert
 from paramesh.checkpoint.formats.msgpack_tree import Binary, MsgpackReader
 from paramesh.checkpoint.opening import open_source
 from paramesh.errors import CheckpointError
@@ -77,7 +82,8 @@ def test_a_tree(tmp_path: Path) -> None:
     ("tree", "told"),
     [
         ({"a": msgpack.ExtType(1, packed([1]))}, "not .shape, element type, bytes"),
-        ({"a": msgpack.ExtType(2, b"x")}, "neither an array nor a number that is known"),
+        ({"a": msgpack.ExtType(4, b"x")}, "neither an array nor a number that is known"),
+        ({"a": msgpack.ExtType(2, packed([1.0]))}, "is not .real part, imaginary part"),
         ({"a": msgpack.ExtType(1, packed([[9], "float32", b"1234"]))}, "does not take 4 by"),
         ({"a": msgpack.ExtType(1, packed([[1], "object", b"1234"]))}, "cannot be read"),
         ({"a": cut(KERNEL, 4) | {"shape": {"0": 9}}}, "its chunks do not make an array"),
@@ -119,3 +125,57 @@ def test_all_kinds_of_msgpack() -> None:
             MsgpackReader(raw).read()
     with pytest.raises(ValueError, match="nested more than 100 deep"):
         MsgpackReader(b"\x91" * 200).read()
+
+
+FLAX = goldens.DIRECTORY / "flax"
+
+
+@pytest.mark.parametrize("name", ["linen", "nnx", "train_state", "kinds"])
+def test_files_that_flax_wrote(name: str) -> None:
+    with np.load(FLAX / "values.npz") as stored:
+        wanted = {k.partition("/")[2]: stored[k] for k in stored if k.startswith(f"{name}/")}
+    left_out = wanted.pop("float8", None)
+    with contextlib.ExitStack() as stack:
+        if name == "kinds":
+            stack.enter_context(pytest.warns(UserWarning, match="'float8' is Float8E4M3FN"))
+        found = paramesh.load_checkpoint(FLAX / f"{name}.msgpack")
+    assert (left_out is not None) == (name == "kinds")
+    assert (found.pop("python.str", None) == "é") == (name == "kinds")
+    assert set(found) == set(wanted)
+    for key, value in wanted.items():
+        tensor = found[key]
+        exact = np.asarray(tensor.float() if tensor.dtype is paramesh.bfloat16 else tensor)
+        np.testing.assert_array_equal(exact, value, err_msg=key)
+
+
+def test_from_torch_to_flax_in_one_go(tmp_path: Path) -> None:
+    weights = {
+        "layers.0.weight": KERNEL,
+        "layers.0.bias": np.array([1, 2], np.float32),
+        "layers.1.weight": np.array([3, 4], np.float32),
+        "layers.1.bias": np.array([5, 6], np.float32),
+        "layers.1.running_mean": np.array([7, 8], np.float32),
+        "layers.1.running_var": np.array([9, 10], np.float32),
+    }
+    source, target = tmp_path / "net.safetensors", tmp_path / "flax.safetensors"
+    save_file(weights, source)
+    told = convert(source, target, Conversion(to="flax", back="torch"))
+    assert told.unknown == {}
+    arrays = {k: v.asnumpy() for k, v in paramesh.load_checkpoint(target).items()}
+    np.testing.assert_array_equal(arrays["layers.0.kernel"], KERNEL.T)
+
+    nnx = pytest.importorskip("flax.nnx", reason="pip install flax")
+    module = nnx.Sequential(
+        nnx.Linear(3, 2, rngs=nnx.Rngs(0)),
+        nnx.BatchNorm(2, use_running_average=True, rngs=nnx.Rngs(0)),
+    )
+    state = nnx.to_pure_dict(nnx.state(module))
+    tree: Any = {}
+    for key, value in arrays.items():
+        layers, at, leaf = key.split(".")
+        tree.setdefault(layers, {}).setdefault(int(at), {})[leaf] = value
+    assert jax.tree.structure(tree) == jax.tree.structure(state)
+    nnx.update(module, tree)
+    x = np.array([[1.0, -2.0, 0.5]], np.float32)
+    scaled = (x @ KERNEL.T + [1, 2] - [7, 8]) / np.sqrt(np.array([9, 10]) + 1e-5)
+    np.testing.assert_allclose(module(x), scaled * [3, 4] + [5, 6], rtol=1e-5)

@@ -1,9 +1,10 @@
 """Flax's `.msgpack` files, to read: nested maps of arrays (`flax.serialization.to_bytes`).
 
 An array is an extension of type 1, a numpy number one of type 3: msgpack of (shape, name of the
-element type, bytes). Large arrays are cut: a map with `__msgpack_chunked_array__`, their shape, and
-chunks of the flat array. Names are the keys that lead to an array, joined by dots; flax's
-`params/Dense_0/kernel` is `params.Dense_0.kernel`.
+element type, bytes). A complex number of Python is one of type 2: msgpack of its parts. Large
+arrays are cut: a map with `__msgpack_chunked_array__`, their shape, and chunks of the flat array.
+Names are the keys that lead to an array, joined by dots; flax's `params/Dense_0/kernel` is
+`params.Dense_0.kernel`.
 
 Source: flax/serialization.py.
 """
@@ -68,11 +69,22 @@ class FlaxSource(LooseSource):
             return True
         if not isinstance(value, Binary):
             return False
+        if value.code == _COMPLEX:
+            self._add_complex(name, value)
+            return True
         if value.code not in (_ARRAY, _NUMBER):
             raise self.damage("it is neither an array nor a number that is known", name)
         kind, shape, at = self._array(value)
         self._add_array(name, kind, shape, at)
         return True
+
+    def _add_complex(self, name: str, value: Binary) -> None:
+        """A complex number of Python: msgpack of its two parts."""
+        found = MsgpackReader(self._map, value.at, value.at + value.size).read()
+        if not isinstance(found, list) or [type(part) for part in found] != [float, float]:
+            raise self.damage("a complex number is not (real part, imaginary part)", name)
+        number = np.array(complex(*found))
+        self._add_made(name, storage_dtype(number.dtype), (), lambda: number)
 
     def _array(self, value: Any) -> tuple[DType, tuple[int, ...], int]:
         """Element type, shape and first byte of an extension."""
