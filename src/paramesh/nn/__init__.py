@@ -54,6 +54,7 @@ from paramesh.nn.conv import Conv1d, Conv2d, Conv3d
 from paramesh.nn.conv_transpose import Conv1dTranspose, Conv2dTranspose
 from paramesh.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
 from paramesh.nn.embedding import Embedding, EmbeddingLookup
+from paramesh.nn.embedding_bag import EmbeddingBag, MultiFieldEmbeddingLookup
 from paramesh.nn.fused import (
     CentralCrop,
     ChannelShuffle,
@@ -202,6 +203,8 @@ __all__ = [
     # embeddings, sequences, attention
     "Embedding",
     "EmbeddingLookup",
+    "EmbeddingBag",
+    "MultiFieldEmbeddingLookup",
     "RNN",
     "LSTM",
     "GRU",

@@ -228,7 +228,10 @@ class EmbeddingLookup(Cell):
             TypeError: the indices are not integers.
             ValueError: an index outside a table on the parameter server that is not `padding_idx`.
         """
-        rows = self._rows(indices)
+        return self._limited(self._rows(indices))
+
+    def _limited(self, rows: Tensor) -> Tensor:
+        """Rows, scaled to `max_norm` where they are longer."""
         if self.max_norm is None:
             return rows
         longest = self.max_norm * self.max_norm
@@ -237,21 +240,25 @@ class EmbeddingLookup(Cell):
 
     def _rows(self, indices: TensorLike) -> Tensor:
         """Rows of the table, from where it lives."""
+        return self._padded_rows(indices, self.padding_idx)
+
+    def _padded_rows(self, indices: TensorLike, padding: int | None) -> Tensor:
+        """As `_rows`, zeros for an index of padding."""
         ids = raw(indices)
         if not hasattr(ids, "dtype"):
             ids = np.asarray(ids)
         if not jnp.issubdtype(ids.dtype, jnp.integer):
             raise TypeError(
-                f"EmbeddingLookup: rows of '{self.embedding_table.name}' are looked up by integers,"
-                f" got {to_dtype(ids.dtype)}. Cast the indices first."
+                f"{type(self).__name__}: rows of '{self.embedding_table.name}' are looked up by "
+                f"integers, got {to_dtype(ids.dtype)}. Cast the indices first."
             )
-        rows = placement.current().lookup(self.embedding_table, ids, self.padding_idx)
+        rows = placement.current().lookup(self.embedding_table, ids, padding)
         if rows is None:
-            rows = raw(nn_ops.embedding_lookup(self.embedding_table, indices))
-        if self.padding_idx is not None and _has(ids.dtype, self.padding_idx):
+            rows = raw(nn_ops.embedding_lookup(self.embedding_table, ids))
+        if padding is not None and holds(ids.dtype, padding):
             with x64(ids, rows):
-                padding = ids == np.asarray(self.padding_idx, ids.dtype)
-                rows = jnp.where(padding[..., None], jnp.zeros((), rows.dtype), rows)
+                there = ids == np.asarray(padding, ids.dtype)
+                rows = jnp.where(there[..., None], jnp.zeros((), rows.dtype), rows)
         return wrap(rows)
 
     def extend_repr(self) -> str:
@@ -262,7 +269,7 @@ class EmbeddingLookup(Cell):
         )
 
 
-def _has(dtype: np.dtype[Any], index: int) -> bool:
+def holds(dtype: np.dtype[Any], index: int) -> bool:
     """Whether an integer is one of an element type."""
     info = np.iinfo(dtype)
     return info.min <= index <= info.max
