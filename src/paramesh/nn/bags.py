@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -30,21 +31,21 @@ class Bags(NamedTuple):
 
     Attributes:
         owner: None: the rows are (..., length, width), padded. Otherwise (rows,): the number of
-            the bag of each row; `count` for rows of no bag.
-        count: of ragged bags, how many there are.
+            the bag of each row; `number` for rows of no bag.
+        number: of ragged bags, how many there are.
         ascending: whether the numbers of bags ascend.
     """
 
     owner: Any = None
-    count: int = 0
+    number: int = 0
     ascending: bool = True
 
     def total(self, values: Any) -> Any:
-        """(..., length, n) -> (..., n), or (rows, n) -> (count, n): the sums of bags."""
+        """(..., length, n) -> (..., n), or (rows, n) -> (number, n): the sums of bags."""
         if self.owner is None:
             return values.sum(axis=-2)
         return jax.ops.segment_sum(
-            values, self.owner, self.count, indices_are_sorted=self.ascending
+            values, self.owner, self.number, indices_are_sorted=self.ascending
         )
 
     def largest(self, values: Any, inside: Any) -> Any:
@@ -63,15 +64,15 @@ class Bags(NamedTuple):
             top = jnp.take_along_axis(values, first, axis=-2).squeeze(-2)
             return jnp.where(inside.any(axis=-2), top, jnp.zeros((), values.dtype))
         rows = len(values)
-        if not rows or not self.count:
-            return jnp.zeros((self.count, values.shape[-1]), values.dtype)
+        if not rows or not self.number:
+            return jnp.zeros((self.number, values.shape[-1]), values.dtype)
         tops = jax.ops.segment_max(
-            candidates, self.owner, self.count, indices_are_sorted=self.ascending
+            candidates, self.owner, self.number, indices_are_sorted=self.ascending
         )
-        mine = inside & (candidates == tops[jnp.minimum(self.owner, self.count - 1)])
+        mine = inside & (candidates == tops[jnp.minimum(self.owner, self.number - 1)])
         places = jnp.where(mine, jnp.arange(rows, dtype=jnp.int32)[:, None], rows)
         first = jax.ops.segment_min(
-            places, self.owner, self.count, indices_are_sorted=self.ascending
+            places, self.owner, self.number, indices_are_sorted=self.ascending
         )
         top = jnp.take_along_axis(values, jnp.minimum(first, rows - 1), axis=0)
         return jnp.where((first >= 0) & (first < rows), top, jnp.zeros((), values.dtype))

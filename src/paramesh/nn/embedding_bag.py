@@ -84,7 +84,7 @@ class EmbeddingBag(EmbeddingLookup):
             "EmbeddingBag", "include_last_offset", include_last_offset
         )
 
-    def construct(
+    def construct(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         ids: TensorLike,
         offsets: TensorLike | None = None,
@@ -164,7 +164,7 @@ class EmbeddingBag(EmbeddingLookup):
         rest = self.padding_idx
         if rest is None or not holds(ids.dtype, rest):
             ids, rest = self._with_spare(ids)
-        return jnp.where(groups.owner < groups.count, ids, jnp.asarray(rest, ids.dtype)), rest
+        return jnp.where(groups.owner < groups.number, ids, jnp.asarray(rest, ids.dtype)), rest
 
     def _with_spare(self, ids: Any) -> tuple[Any, int]:
         """Ids of a type that has an index which is no row, and that index."""
@@ -248,7 +248,7 @@ class MultiFieldEmbeddingLookup(EmbeddingLookup):
         choices = (self.OPERATOR_SUM, self.OPERATOR_MEAN, self.OPERATOR_MAX)
         self.operator = arguments.choice(owner, "operator", operator, choices)
 
-    def construct(
+    def construct(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, input_indices: TensorLike, input_values: TensorLike, field_ids: TensorLike
     ) -> Tensor:
         """(batch, ids) indices, values and fields -> (batch, field_size, embedding_size).
