@@ -131,6 +131,7 @@ MOVES = {
     "ASGD",
     "Lion",
     "RowwiseAdagrad",
+    "RowwiseAdam",
     "Lamb",
     "LARS",
     "groups",

@@ -323,7 +323,8 @@ _LAZY = lazy_names.homes(
     {
         "paramesh.optim": """
             Optimizer SGD Momentum Adam AdamWeightDecay AdamOffload LazyAdam AdaMax Adagrad
-            ProximalAdagrad Adadelta RMSProp Rprop ASGD FTRL AdaFactor Lion RowwiseAdagrad Lamb LARS
+            ProximalAdagrad Adadelta RMSProp Rprop ASGD FTRL AdaFactor Lion RowwiseAdagrad
+            RowwiseAdam Lamb LARS
             LearningRateSchedule ExponentialDecayLR NaturalExpDecayLR InverseDecayLR CosineDecayLR
             PolynomialDecayLR WarmUpLR
             piecewise_constant_lr exponential_decay_lr natural_exp_decay_lr inverse_decay_lr

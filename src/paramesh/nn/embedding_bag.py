@@ -37,7 +37,7 @@ class EmbeddingBag(EmbeddingLookup):
     pad `ids` to one length and give `row_lengths`: ids after the last bag are not looked up.
 
     Args:
-        vocab_size: rows of the table.
+        vocab_size: rows of the table; None for any integer of 64 bits, as in `EmbeddingLookup`.
         embedding_size: size of a row.
         combiner: `sum`, `mean`, `sqrtn` (the sum, divided by the root of the number of ids) or
             `max`. A bag without ids is zeros. Of equal largest elements `max` takes the first.
@@ -60,7 +60,7 @@ class EmbeddingBag(EmbeddingLookup):
 
     def __init__(
         self,
-        vocab_size: int,
+        vocab_size: int | None,
         embedding_size: int,
         combiner: str = "mean",
         param_init: Init = "normal",
@@ -168,6 +168,8 @@ class EmbeddingBag(EmbeddingLookup):
 
     def _with_spare(self, ids: Any) -> tuple[Any, int]:
         """Ids of a type that has an index which is no row, and that index."""
+        if self.vocab_size is None:
+            return ids.astype(np.int64), np.iinfo(np.int64).min
         if ids.dtype.kind == "u":
             ids = ids.astype(_SIGNED[ids.dtype.itemsize])
         return ids, -1
@@ -185,7 +187,7 @@ class MultiFieldEmbeddingLookup(EmbeddingLookup):
     """One row for each field of an example: MindSpore's lookup of several features in one table.
 
     Args:
-        vocab_size: rows of the table.
+        vocab_size: rows of the table; None for any integer of 64 bits, as in `EmbeddingLookup`.
         embedding_size: size of a row.
         field_size: how many fields an example has.
         param_init: initial value of the table: a Tensor, an Initializer, its name or a number.
@@ -216,7 +218,7 @@ class MultiFieldEmbeddingLookup(EmbeddingLookup):
 
     def __init__(
         self,
-        vocab_size: int,
+        vocab_size: int | None,
         embedding_size: int,
         field_size: int,
         param_init: Init = "normal",
