@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from paramesh.initializer import initializer
 from paramesh.initializer.structured import Constant
@@ -25,7 +26,7 @@ def _mean_squares(g: Any) -> Any:
 @functools.cache
 def rowwise_adam(b1: float, b2: float, eps: float) -> Rule:
     """Adam whose second moment is that of the mean square of a row; the first axis has the rows."""
-    c1, c2 = (float(jnp.float32(1) - jnp.float32(b)) for b in (b1, b2))
+    c1, c2 = (float(np.float32(1) - np.float32(b)) for b in (b1, b2))
 
     @jax.jit
     def leaf(g: Any, m: Any, v: Any, rate: Any) -> tuple[Any, ...]:
