@@ -189,7 +189,7 @@ def batches(teacher: Teacher, count: int) -> Iterator[Batch]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Train, and compare with the best."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="A click model with a known best AUC.")
     parser.add_argument("--steps", type=int, default=300, help="batches of 2000 (default 300)")
     parser.add_argument("--servers", type=int, default=0, help="processes with the tables")
     chosen = parser.parse_args(arguments)
