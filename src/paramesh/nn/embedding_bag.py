@@ -124,8 +124,9 @@ class EmbeddingBag(EmbeddingLookup):
             )
         groups = self._bags(owner, flat, offsets, row_lengths)
         padding = self.padding_idx
-        # Of Uint32, the type of ids that have a -1 has 64 bits.
-        with x64(flat if flat.dtype.itemsize < 4 else np.dtype(np.int64)):
+        # The type of ids that has one which is no row (see `_with_spare`) may have 64 bits.
+        spare = row_lengths is not None and (self.vocab_size is None or flat.dtype == np.uint32)
+        with x64(np.dtype(np.int64) if spare else flat):
             if row_lengths is not None:
                 flat, padding = self._without_rest(flat, groups)
             inside = None if padding is None else flat != jnp.asarray(padding, flat.dtype)
