@@ -377,7 +377,7 @@ def test_rows_that_are_admitted_late_and_that_expire() -> None:
         (
             {"expire_after": 3, "init_in_server": False},
             ValueError,
-            "admit_after and expire",
+            "admit_after, admit_probability, expire_after and max_rows",
         ),
     ],
 )
