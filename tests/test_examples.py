@@ -25,6 +25,10 @@ CASES = {
         ["--epochs", "1", "--workers", "1", "--servers", "0", "--mode", "sync"],
         r"factors, sync: test RMSE 0\.9\d+ .*wide and deep, sync: test RMSE 0\.9\d+ ",
     ),
+    "clicks_ps.py": (
+        ["--steps", "12"],
+        r"step   12  loss 0\.\d+ .*AUC 0\.[678]\d+, the best possible 0\.8986, 0\.[012]\d+ less",
+    ),
     "lenet_digits.py": (["6"], r"test accuracy: 9\d\.\d%\n"),
 }
 
@@ -45,6 +49,21 @@ def test_example(name: str, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert re.search(pattern, done.stdout, re.DOTALL), done.stdout
+
+
+@pytest.mark.slow
+def test_clicks_are_learned_as_well_as_they_can_be(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(FOLDER / "clicks_ps.py")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = re.search(r"AUC ([\d.]+), the best possible ([\d.]+)", done.stdout)
+    assert found is not None, done.stdout
+    assert float(found[2]) - 0.002 <= float(found[1]) < float(found[2])
 
 
 @pytest.mark.slow

@@ -133,6 +133,7 @@ MOVES = {
     "ASGD",
     "Lion",
     "RowwiseAdagrad",
+    "RowwiseAdam",
     "Lamb",
     "LARS",
     "groups",

@@ -299,3 +299,23 @@ def test_row_wise_adagrad() -> None:
     _compare("nn.RowwiseAdagrad(p, 0.05, 0.3, 0.1)", _rowwise_adagrad(0.05, 0.3, 0.1))
     with pytest.raises(ValueError, match="Parameter 'x' has no axes, and no rows"):
         optim.RowwiseAdagrad([Parameter(1.0, name="x")])
+
+
+def _rowwise_adam(lr, b1=0.9, b2=0.999, eps=1e-8):
+    def steps(w, grads, name):
+        axes = tuple(range(1, w.ndim))
+        m, v = np.zeros_like(w), np.zeros((len(w), *[1] * (w.ndim - 1)))
+        for t, g in enumerate(grads, 1):
+            m = b1 * m + (1 - b1) * g
+            v = b2 * v + (1 - b2) * (g * g).mean(axis=axes, keepdims=True)
+            w = w - lr * np.sqrt(1 - b2**t) / (1 - b1**t) * m / (np.sqrt(v) + eps)
+            yield w
+
+    return steps
+
+
+def test_row_wise_adam() -> None:
+    _compare("nn.RowwiseAdam(p, 0.05)", _rowwise_adam(0.05))
+    _compare("nn.RowwiseAdam(p, 0.05, 0.8, 0.9, 0.1)", _rowwise_adam(0.05, 0.8, 0.9, 0.1))
+    with pytest.raises(ValueError, match="RowwiseAdam: Parameter 'x' has no axes, and no rows"):
+        optim.RowwiseAdam([Parameter(1.0, name="x")])

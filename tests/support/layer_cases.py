@@ -93,6 +93,11 @@ CASES = [
     Case("nn.InstanceNorm3d(4)", (_VOLUMES,)),
     Case("nn.Embedding(10, 4, padding_idx=3)", (_INDICES,)),
     Case("nn.EmbeddingLookup(10, 4, target='DEVICE')", (_INDICES,)),
+    Case("nn.EmbeddingBag(10, 4)", (_INDICES,)),
+    Case(
+        "nn.MultiFieldEmbeddingLookup(10, 4, 2)",
+        (_INDICES, numbers(2, 3), np.array([[0, 1, 1], [0, 0, 0]], np.int32)),
+    ),
     Case("nn.RNN(6, 3)", (_SEQUENCES,)),
     Case("nn.LSTM(6, 3)", (_SEQUENCES,)),
     Case("nn.GRU(6, 3)", (_SEQUENCES,)),

@@ -45,6 +45,7 @@ EVERY = {
     "Lamb": "nn.Lamb(p, 0.05, weight_decay=0.1)",
     "Lion": "nn.Lion(p, 0.05, weight_decay=0.1, loss_scale=4.0)",
     "RowwiseAdagrad": "nn.RowwiseAdagrad(p, 0.05, 0.1, weight_decay=0.1)",
+    "RowwiseAdam": "nn.RowwiseAdam(p, 0.05, weight_decay=0.1)",
     "LARS": "nn.LARS(nn.Momentum(p, 0.1, 0.9, weight_decay=0.05), coefficient=0.02)",
     "groups": "nn.Momentum([{'params': [p[1]], 'lr': [0.1, 0.05, 0.02, 0.01, 0.01, 0.01]},"
     " {'params': [p[0]], 'weight_decay': 0.1}, {'order_params': p}], 0.1, 0.9)",

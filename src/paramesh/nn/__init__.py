@@ -54,6 +54,7 @@ from paramesh.nn.conv import Conv1d, Conv2d, Conv3d
 from paramesh.nn.conv_transpose import Conv1dTranspose, Conv2dTranspose
 from paramesh.nn.dropout import Dropout, Dropout1d, Dropout2d, Dropout3d
 from paramesh.nn.embedding import Embedding, EmbeddingLookup
+from paramesh.nn.embedding_bag import EmbeddingBag, MultiFieldEmbeddingLookup
 from paramesh.nn.fused import (
     CentralCrop,
     ChannelShuffle,
@@ -202,6 +203,8 @@ __all__ = [
     # embeddings, sequences, attention
     "Embedding",
     "EmbeddingLookup",
+    "EmbeddingBag",
+    "MultiFieldEmbeddingLookup",
     "RNN",
     "LSTM",
     "GRU",
@@ -320,7 +323,8 @@ _LAZY = lazy_names.homes(
     {
         "paramesh.optim": """
             Optimizer SGD Momentum Adam AdamWeightDecay AdamOffload LazyAdam AdaMax Adagrad
-            ProximalAdagrad Adadelta RMSProp Rprop ASGD FTRL AdaFactor Lion RowwiseAdagrad Lamb LARS
+            ProximalAdagrad Adadelta RMSProp Rprop ASGD FTRL AdaFactor Lion RowwiseAdagrad
+            RowwiseAdam Lamb LARS
             LearningRateSchedule ExponentialDecayLR NaturalExpDecayLR InverseDecayLR CosineDecayLR
             PolynomialDecayLR WarmUpLR
             piecewise_constant_lr exponential_decay_lr natural_exp_decay_lr inverse_decay_lr

@@ -116,6 +116,8 @@ class Cell(Submodules):
         *,
         admit_after: int = 1,
         expire_after: int = 0,
+        admit_probability: float = 1.0,
+        max_rows: int = 0,
     ) -> None:
         """Have the trainable Parameters trained by the parameter server.
 
@@ -124,13 +126,21 @@ class Cell(Submodules):
             init_in_server: make tables of those of every `EmbeddingLookup`.
             admit_after: of the tables, see `Parameter.set_param_ps`.
             expire_after: likewise.
+            admit_probability: likewise.
+            max_rows: likewise; the number for each table.
 
         Raises:
             ContextError: no parameter-server context.
             TypeError, ValueError: as `Parameter.set_param_ps`.
         """
         for param in self.trainable_params(recurse):
-            param.set_param_ps(init_in_server, admit_after=admit_after, expire_after=expire_after)
+            param.set_param_ps(
+                init_in_server,
+                admit_after=admit_after,
+                expire_after=expire_after,
+                admit_probability=admit_probability,
+                max_rows=max_rows,
+            )
 
     def shard(
         self,

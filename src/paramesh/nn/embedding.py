@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array
 
 from paramesh.dtype import DType, float32, to_dtype, x64
+from paramesh.errors import ParameterStateError
 from paramesh.nn import arguments
 from paramesh.nn.arguments import Init
 from paramesh.nn.cell import Cell
@@ -105,6 +106,10 @@ class Embedding(Cell):
     gather = Inner(lambda layer: indexing.Gather())
 
 
+#: The rows of a table that has one for any index of 64 bits.
+_EVERY_ID = 1 << 64
+
+
 class EmbeddingLookup(Cell):
     """Rows of a table by their indices, where the table lives.
 
@@ -112,7 +117,10 @@ class EmbeddingLookup(Cell):
     device that holds the table.
 
     Args:
-        vocab_size: rows of the table.
+        vocab_size: rows of the table; None: any integer of 64 bits has a row, negative ones too.
+            Such a table lives on the parameter server only (`set_param_ps(init_in_server=True)`).
+            A row's initial value depends on the seed and the index alone. An index of Uint64 means
+            the row of the Int64 with the same bits; -2**63 has no row, and may be padding.
         embedding_size: size of a row.
         param_init: initial value of the table: a Tensor, an Initializer, its name or a number.
         target: `CPU` or `DEVICE`.
@@ -142,7 +150,7 @@ class EmbeddingLookup(Cell):
 
     def __init__(
         self,
-        vocab_size: int,
+        vocab_size: int | None,
         embedding_size: int,
         param_init: Init = "normal",
         target: str = "CPU",
@@ -156,7 +164,9 @@ class EmbeddingLookup(Cell):
     ) -> None:
         super().__init__()
         owner = type(self).__name__
-        self.vocab_size = arguments.integer(owner, "vocab_size", vocab_size)
+        if vocab_size is not None:
+            vocab_size = arguments.integer(owner, "vocab_size", vocab_size)
+        self.vocab_size = vocab_size
         self.embedding_size = arguments.integer(owner, "embedding_size", embedding_size)
         self.target = arguments.choice(owner, "target", target, ("CPU", "DEVICE"))
         self.slice_mode = arguments.choice(
@@ -178,7 +188,7 @@ class EmbeddingLookup(Cell):
         ):
             raise TypeError(f"{owner}(padding_idx): expected an int or None, got {padding_idx!r}.")
         self.padding_idx = None if padding_idx is None else int(padding_idx)
-        shape = (self.vocab_size, self.embedding_size)
+        shape = (_EVERY_ID if vocab_size is None else vocab_size, self.embedding_size)
         self.embedding_table = arguments.weight(owner, "param_init", param_init, shape, dtype)
         self.embedding_table.only_rows = True
         self.embedding_table.cache_enable = self.vocab_cache_size > 0
@@ -197,6 +207,22 @@ class EmbeddingLookup(Cell):
         cache has.
         """
         return placement.current().counts(self.embedding_table)
+
+    def row_report(self) -> dict[str, Any]:
+        """Which rows of a table on the parameter server were admitted and dropped, so far.
+
+        For tables with `admit_after`, `admit_probability`, `expire_after` or `max_rows` (see
+        `Parameter.set_param_ps`); {} for others, and before the first step. The numbers are the
+        servers', of all workers' updates: they are in the log and in snapshots, and a server that
+        was killed goes on with them.
+
+        `rows`: how many exist. `admitted`: were created. `rejected`: gradients of rows that were
+        dropped because the row was not admitted. `expired`, `evicted`: rows removed by
+        `expire_after` and by `max_rows`. `candidates`: indices that are being counted for
+        `admit_after`. `last_admitted`, `last_dropped`: (update, index) of at most 100 rows of each
+        server.
+        """
+        return placement.current().row_report(self.embedding_table)
 
     def items(self, block: int = 1 << 16) -> Iterator[tuple[Any, Any]]:
         """The rows of the table in blocks; of one on the parameter server, those that were trained.
@@ -228,7 +254,10 @@ class EmbeddingLookup(Cell):
             TypeError: the indices are not integers.
             ValueError: an index outside a table on the parameter server that is not `padding_idx`.
         """
-        rows = self._rows(indices)
+        return self._limited(self._rows(indices))
+
+    def _limited(self, rows: Tensor) -> Tensor:
+        """Rows, scaled to `max_norm` where they are longer."""
         if self.max_norm is None:
             return rows
         longest = self.max_norm * self.max_norm
@@ -237,21 +266,32 @@ class EmbeddingLookup(Cell):
 
     def _rows(self, indices: TensorLike) -> Tensor:
         """Rows of the table, from where it lives."""
+        return self._padded_rows(indices, self.padding_idx)
+
+    def _padded_rows(self, indices: TensorLike, padding: int | None) -> Tensor:
+        """As `_rows`, zeros for an index of padding."""
         ids = raw(indices)
         if not hasattr(ids, "dtype"):
             ids = np.asarray(ids)
         if not jnp.issubdtype(ids.dtype, jnp.integer):
             raise TypeError(
-                f"EmbeddingLookup: rows of '{self.embedding_table.name}' are looked up by integers,"
-                f" got {to_dtype(ids.dtype)}. Cast the indices first."
+                f"{type(self).__name__}: rows of '{self.embedding_table.name}' are looked up by "
+                f"integers, got {to_dtype(ids.dtype)}. Cast the indices first."
             )
-        rows = placement.current().lookup(self.embedding_table, ids, self.padding_idx)
+        rows = placement.current().lookup(self.embedding_table, ids, padding)
+        if rows is None and self.vocab_size is None:
+            raise ParameterStateError(
+                f"Parameter '{self.embedding_table.name}' has a row for any index "
+                f"(vocab_size=None), so it has to live on the parameter server: call "
+                f"context.set_ps_context(enable_ps=True), and set_param_ps(init_in_server=True) on "
+                f"the network. One process is enough for both."
+            )
         if rows is None:
-            rows = raw(nn_ops.embedding_lookup(self.embedding_table, indices))
-        if self.padding_idx is not None and _has(ids.dtype, self.padding_idx):
+            rows = raw(nn_ops.embedding_lookup(self.embedding_table, ids))
+        if padding is not None and holds(ids.dtype, padding):
             with x64(ids, rows):
-                padding = ids == np.asarray(self.padding_idx, ids.dtype)
-                rows = jnp.where(padding[..., None], jnp.zeros((), rows.dtype), rows)
+                there = ids == np.asarray(padding, ids.dtype)
+                rows = jnp.where(there[..., None], jnp.zeros((), rows.dtype), rows)
         return wrap(rows)
 
     def extend_repr(self) -> str:
@@ -262,7 +302,7 @@ class EmbeddingLookup(Cell):
         )
 
 
-def _has(dtype: np.dtype[Any], index: int) -> bool:
+def holds(dtype: np.dtype[Any], index: int) -> bool:
     """Whether an integer is one of an element type."""
     info = np.iinfo(dtype)
     return info.min <= index <= info.max

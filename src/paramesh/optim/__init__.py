@@ -17,6 +17,7 @@ from paramesh.optim.loss_scale import (
 )
 from paramesh.optim.optimizer import Optimizer
 from paramesh.optim.rowwise_adagrad import RowwiseAdagrad
+from paramesh.optim.rowwise_adam import RowwiseAdam
 from paramesh.optim.rule_optimizer import RuleOptimizer
 from paramesh.optim.schedule_lists import (
     cosine_decay_lr,
@@ -58,6 +59,7 @@ __all__ = [
     "AdaFactor",
     "Lion",
     "RowwiseAdagrad",
+    "RowwiseAdam",
     "Lamb",
     "LARS",
     "from_optax",

@@ -76,9 +76,12 @@ class Adam(RuleOptimizer):
             raise ValueError(f"{name}: {' and '.join(chosen)} exclude each other; choose one.")
         self.add_state("beta1_power", Parameter(self._power, name="beta1_power"))
         self.add_state("beta2_power", Parameter(self._power, name="beta2_power"))
-        self.add_slots("moment1", "moment2")
+        self._add_moments()
         if use_amsgrad:
             self.add_slots("vhat")
+
+    def _add_moments(self) -> None:
+        self.add_slots("moment1", "moment2")
 
     def rule(self) -> optax.GradientTransformation:
         """Adam with these numbers."""

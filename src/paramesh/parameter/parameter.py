@@ -343,12 +343,27 @@ class Parameter(ParameterValue):
     # The parameter server, hooks.
 
     @property
-    def row_life(self) -> tuple[int, int]:
-        """(admit_after, expire_after) of the rows of a table on the parameter server."""
-        return (1, 0) if self._ps is None else (self._ps["admit_after"], self._ps["expire_after"])
+    def row_life(self) -> dict[str, int | float]:
+        """Which rows of a table on the parameter server exist, as its spec says; no defaults."""
+        given = self._ps
+        if given is None:
+            return {}
+        found = {
+            "admit": (given["admit_after"], 1),
+            "admit_probability": (given["admit_probability"], 1.0),
+            "expire": (given["expire_after"], 0),
+            "max_rows": (given["max_rows"], 0),
+        }
+        return {key: value for key, (value, default) in found.items() if value != default}
 
     def set_param_ps(
-        self, init_in_server: bool = False, *, admit_after: int = 1, expire_after: int = 0
+        self,
+        init_in_server: bool = False,
+        *,
+        admit_after: int = 1,
+        expire_after: int = 0,
+        admit_probability: float = 1.0,
+        max_rows: int = 0,
     ) -> None:
         """Let the parameter server train this Parameter.
 
@@ -359,13 +374,21 @@ class Parameter(ParameterValue):
                 is read as its initial value, and its gradients are dropped.
             expire_after: of a table: after every n updates, the rows that none of them used are
                 removed, with their state and their count for `admit_after`. 0: never.
+            admit_probability: of a table: an update that may create a row does so with this
+                probability, drawn from the id and the number of the update; otherwise the row's
+                gradient is dropped.
+            max_rows: of a table: when more rows exist after an update, those that were used longest
+                ago are removed, down to 15/16 of the number. Each server does it with its part of
+                the ids and of the number. 0: any number of rows.
 
         Raises:
             ContextError: no parameter-server context: call `set_ps_context(enable_ps=True)` first.
-            TypeError: `init_in_server` is not a bool, or a number not an int.
+            TypeError: `init_in_server` is not a bool, or a number not one.
             ValueError: a number out of range, or given without `init_in_server`.
         """
-        settings = server_settings(self._name, init_in_server, admit_after, expire_after)
+        settings = server_settings(
+            self._name, init_in_server, admit_after, admit_probability, expire_after, max_rows
+        )
         if not context.get_ps_context("enable_ps"):
             raise ContextError(
                 f"Parameter '{self._name}': set_param_ps needs the parameter-server mode: call "

@@ -1,6 +1,6 @@
 """The parameter server: Parameters that live, and are updated, on servers.
 
-`connect` opens a run for reading.
+`connect` opens a run for reading; `Features` builds the tables of a recommender.
 """
 
 from typing import TYPE_CHECKING
@@ -8,14 +8,27 @@ from typing import TYPE_CHECKING
 from paramesh import lazy_names
 
 if TYPE_CHECKING:
+    from paramesh.ps.features import Feature, Features, Table, feature_group
     from paramesh.ps.reading.export import export
     from paramesh.ps.reading.reader import RunReader, connect
 
-__all__ = ["RunReader", "connect", "export"]
+__all__ = [
+    "Feature",
+    "Features",
+    "RunReader",
+    "Table",
+    "connect",
+    "export",
+    "feature_group",
+]
 
 __getattr__ = lazy_names.opened(
     __name__,
     {
+        "Feature": "paramesh.ps.features",
+        "Features": "paramesh.ps.features",
+        "Table": "paramesh.ps.features",
+        "feature_group": "paramesh.ps.features",
         "RunReader": "paramesh.ps.reading.reader",
         "connect": "paramesh.ps.reading.reader",
         "export": "paramesh.ps.reading.export",

@@ -257,6 +257,10 @@ class ValuePlacement:
         """Statistics of a Parameter that lives elsewhere; empty for others."""
         return {}
 
+    def row_report(self, param: Any) -> dict[str, Any]:
+        """Which rows of a table on servers were admitted and dropped; {} elsewhere."""
+        return {}
+
     def items(self, param: Any, block: int) -> Iterator[tuple[Any, Any]]:
         """The rows of a table in blocks, as (ids, rows) in numpy: all, or the trained ones."""
         values = param.asnumpy()

@@ -12,6 +12,7 @@ follows JAX's own rule for 64-bit data; paramesh's operators and methods keep 64
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Self
@@ -192,7 +193,7 @@ class Tensor(TableMethods, ArrayMethods, JaxMethods):
     @property
     def size(self) -> int:
         """Number of elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
     @property
     def itemsize(self) -> int:

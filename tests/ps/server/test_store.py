@@ -168,12 +168,29 @@ def test_server_optimizers_are_the_local_ones(case: str, dtype: str) -> None:
         assert rows.tobytes() == store.read("w", field=field).tobytes()
 
 
+#: Server's spec, local optimizer, the slot of which a row has one number.
+ROWWISE: dict[str, tuple[dict[str, Any], Any, str]] = {
+    "RowwiseAdagrad": (
+        {"accum": 0.1, "eps": 1e-8},
+        lambda p: nn.RowwiseAdagrad(p, 0.05, 0.1, weight_decay=0.02),
+        "row_accum",
+    ),
+    "RowwiseAdam": (
+        {"b1": 0.9, "b2": 0.999, "eps": 1e-8},
+        lambda p: nn.RowwiseAdam(p, 0.05, weight_decay=0.02),
+        "moment2",
+    ),
+}
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_row_wise_adagrad_is_the_local_one(dtype: str) -> None:
-    spec = {"rule": "RowwiseAdagrad", "accum": 0.1, "eps": 1e-8, "decays": True}
+@pytest.mark.parametrize("name", ROWWISE)
+def test_row_wise_optimizers_are_the_local_ones(name: str, dtype: str) -> None:
+    arguments, make, slot = ROWWISE[name]
+    spec = {"rule": name, "decays": True} | arguments
     start = recipe(Normal(0.5), (6, 2, 3), dtype)
     param = Parameter(Tensor(np.asarray(start.compute())), name="w")
-    optimizer = nn.RowwiseAdagrad([param], 0.05, 0.1, weight_decay=0.02)
+    optimizer = make([param])
     shape = {"row_shape": [2, 3], "rows": 6, "dtype": dtype}
     store = store_of(table(recipe=initial_values_of("t", start), optimizer=spec, **shape))
     rng = np.random.default_rng(1)
@@ -187,20 +204,20 @@ def test_row_wise_adagrad_is_the_local_one(dtype: str) -> None:
         undo = store.apply(step, update, RATE | {"weight_decay": 0.02})
     tolerance = 1e-6 if dtype == "float32" else 2e-3
     close(store.read("table", everything), param.asnumpy(), tolerance)
-    found = store.read("table", everything, field="row_accum")
+    found = store.read("table", everything, field=slot)
     assert found.shape == (6, 1, 1)
-    close(found, optimizer.row_accum[0].asnumpy(), tolerance)
+    close(found, getattr(optimizer, slot)[0].asnumpy(), tolerance)
     loaded = Store()
     loaded.load(store.view().pieces())
     assert contents(loaded) == contents(store)
-    loaded.put("table", found[:2] + 1, ids=everything[:2], field="row_accum")
+    loaded.put("table", found[:2] + 1, ids=everything[:2], field=slot)
     with pytest.raises(ParameterShapeError, match=r"2 rows of shape \(1, 1\) were expected"):
-        loaded.put("table", np.zeros((2, 2, 3)), ids=everything[:2], field="row_accum")
+        loaded.put("table", np.zeros((2, 2, 3)), ids=everything[:2], field=slot)
     assert undo is not None
     store.undo(undo)
     assert contents(store) == before
     dense = {"name": "d", "kind": "dense", "shape": [6], "dtype": dtype, "recipe": None}
-    with pytest.raises(ValueError, match="'d': RowwiseAdagrad updates tables of rows alone"):
+    with pytest.raises(ValueError, match=f"'d': {name} updates tables of rows alone"):
         store.declare(dense | {"optimizer": spec})
 
 
@@ -239,14 +256,25 @@ def test_a_table_of_1e12_rows_costs_its_trained_rows() -> None:
 
 
 STEPS = st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=6)
+#: How rows are admitted and dropped, in tables whose updates have about 10 rows.
+LIVES = [
+    {},
+    {"admit": 3},
+    {"expire": 3},
+    {"admit": 2, "expire": 2},
+    {"admit_probability": 0.5, "expire": 2},
+    {"max_rows": 20},
+    {"max_rows": 5, "admit": 2},  # fewer than an update has
+    {"max_rows": 12, "admit": 2, "admit_probability": 0.7, "expire": 3},
+]
 
 
-@given(STEPS, st.integers(1, 3), st.sampled_from([0, 2, 3]))
-def test_undo_and_reads_behind_the_last_update(seeds: Any, admit: int, expire: int) -> None:
+@given(STEPS, st.sampled_from(LIVES))
+def test_undo_and_reads_behind_the_last_update(seeds: Any, life: Any) -> None:
     """Undo gives back every bit, and `read(undo=…)` sees what was there."""
     dense = {"name": "w", "kind": "dense", "shape": [7], "dtype": "float32", "optimizer": ADAM}
     dense |= {"recipe": initial_values_of("w", recipe("normal", (7,)))}
-    store = store_of(table(rows=40, admit=admit, expire=expire, optimizer=ADAM), dense)
+    store = store_of(table(rows=40, optimizer=ADAM, **life), dense)
     every = np.arange(40)
     spare: Undo | None = None
     for step, seed in enumerate(seeds):
@@ -265,15 +293,13 @@ def test_undo_and_reads_behind_the_last_update(seeds: Any, admit: int, expire: i
         assert store.read("table", every).tobytes() == new.tobytes()
 
 
-@given(STEPS, st.integers(1, 2), st.sampled_from([0, 1, 3]), st.data())
-def test_a_held_version_stays_while_updates_go_on(
-    seeds: Any, admit: int, expire: int, data: Any
-) -> None:
+@given(STEPS, st.sampled_from([*LIVES, {"max_rows": 30_000, "expire": 1}]), st.data())
+def test_a_held_version_stays_while_updates_go_on(seeds: Any, life: Any, data: Any) -> None:
     """Pieces of it, in between updates that create, change and end rows and write to old memory."""
     rows = 40_000
     dense = {"name": "w", "kind": "dense", "shape": [7], "dtype": "float32", "optimizer": ADAM}
     dense |= {"recipe": initial_values_of("w", recipe("normal", (7,)))}
-    spec = table(rows=rows, admit=admit, expire=expire, row_shape=[1])
+    spec = table(rows=rows, row_shape=[1], **life)
     store = store_of(spec | {"recipe": initial_values_of("t", recipe("normal", (rows, 1)))}, dense)
     spare: Undo | None = None
     found: list[Any] = []
@@ -331,7 +357,10 @@ def test_an_array_that_was_read_is_not_written_to_while_it_is_held() -> None:
 
 
 def test_what_is_dumped_goes_on_as_before() -> None:
-    store = store_of(table(admit=2, expire=5), table(name="other", optimizer=ADAM))
+    store = store_of(
+        table(admit=2, expire=5, max_rows=200, admit_probability=0.8),
+        table(name="other", optimizer=ADAM),
+    )
     rng = np.random.default_rng(5)
     for step in range(7):
         store.apply(step, {"table": rows_of(rng, 300), "other": rows_of(rng, 300)}, RATE)

@@ -36,6 +36,7 @@ from paramesh._compat.jax import eval_context
 from paramesh.dtype import is_64bit, x64_if
 from paramesh.ps.server.refresh import NO_IDS, Array, News, Watch, among
 from paramesh.ps.server.slab_index import Index
+from paramesh.ps.specification.id_range import inside
 
 Pull = Callable[[Array], Array]
 
@@ -167,14 +168,14 @@ class RowCache:
             None: they are more rows than there are slots.
         """
         everything = np.concatenate([one.astype(np.int64) for one in ids])
-        inside = (everything >= 0) & (everything < self.rows)
-        unique, places = np.unique(everything[inside], return_inverse=True)
+        there = inside(everything, self.rows)
+        unique, places = np.unique(everything[there], return_inverse=True)
         self.counts.looked_up += len(unique)
         if len(unique) > self.capacity:
             self._say_oversized(len(unique))
             return None
         missing = unique[~self._is_current(unique) & ~among(unique, self._ready_ids)]
-        return Lookup(unique, missing, places, inside, [len(one) for one in ids])
+        return Lookup(unique, missing, places, there, [len(one) for one in ids])
 
     def finish(self, lookup: Lookup, pulled: Array | None) -> list[Any]:
         """The rows of a lookup, gathered on the device.
@@ -318,7 +319,7 @@ class RowCache:
     def follow(self, ids: Sequence[Array]) -> None:
         """These indices are said to be looked up by the next step."""
         everything = np.concatenate([one.astype(np.int64) for one in ids])
-        unique = np.unique(everything[(everything >= 0) & (everything < self.rows)])
+        unique = np.unique(everything[inside(everything, self.rows)])
         self._following = unique if len(unique) <= self.capacity else None
 
     def pushing(self, ids: Array) -> None:

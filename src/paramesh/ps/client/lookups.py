@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from paramesh.ps.specification.id_range import NO_ID
+
 Array = np.ndarray[Any, Any]
 
 #: Keys of rows have to be Int64.
@@ -30,18 +32,27 @@ def distinct(lookups: Sequence[tuple[int, Sequence[Array]]]) -> list[Distinct]:
     """The different rows of each table.
 
     Args:
-        lookups: for each table how many rows it has, and the ids of its lookups; Int64, -1 for
-            padding, otherwise inside of the table.
+        lookups: for each table how many rows it has, and the ids of its lookups; Int64, NO_ID
+            for padding, otherwise inside of the table.
     """
-    if len(lookups) == 1 or sum(rows + 1 for rows, _ in lookups) > _MOST:
-        return [_of_table(ids) for _, ids in lookups]
+    small = [at for at, (rows, _) in enumerate(lookups) if rows < _MOST]
+    if len(small) < 2 or sum(lookups[at][0] + 1 for at in small) > _MOST:
+        small = []
+    found = dict(zip(small, _together([lookups[at] for at in small]), strict=True))
+    return [found[at] if at in found else _of_table(ids) for at, (_, ids) in enumerate(lookups)]
+
+
+def _together(lookups: Sequence[tuple[int, Sequence[Array]]]) -> list[Distinct]:
+    """As `distinct`, of tables whose rows can have keys."""
+    if not lookups:
+        return []
     # The key of a row is its place among the rows of all tables. Each table has one more in front,
     # for padding.
     firsts = np.cumsum([0] + [rows + 1 for rows, _ in lookups])
     parts = [one for _, ids in lookups for one in ids]
     lengths = np.array([len(one) for one in parts])
     owners = np.repeat(np.arange(len(lookups)), [len(ids) for _, ids in lookups])
-    keys = np.concatenate(parts) + np.repeat(firsts[owners] + 1, lengths)
+    keys = np.maximum(np.concatenate(parts), -1) + np.repeat(firsts[owners] + 1, lengths)
     unique, inverse = np.unique(keys, return_inverse=True)
     edges = np.searchsorted(unique, firsts)
     each = np.split(inverse, np.cumsum(lengths)[:-1])
@@ -63,7 +74,7 @@ def distinct(lookups: Sequence[tuple[int, Sequence[Array]]]) -> list[Distinct]:
 def _of_table(ids: Sequence[Array]) -> Distinct:
     everything = np.concatenate(ids)
     unique, inverse = np.unique(everything, return_inverse=True)
-    if len(unique) and unique[0] < 0:
+    if len(unique) and unique[0] == NO_ID:
         unique = unique[1:]
         inverse = np.where(inverse == 0, len(unique), inverse - 1)
     return Distinct(unique, np.split(inverse, np.cumsum([len(one) for one in ids])[:-1]))

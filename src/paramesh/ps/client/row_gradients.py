@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh.dtype import x64
+from paramesh.ps.specification.id_range import NO_ID, is_unbounded
 
 Array = np.ndarray[Any, Any]
 
@@ -94,26 +95,29 @@ class Sums:
 
 def _signed(ids: Sequence[Any], rows: int) -> Any:
     """The type that holds all ids of a table: for comparing them with each other."""
-    needs_64_bits = any(
+    needs_64_bits = is_unbounded(rows) or any(
         one.dtype.itemsize == 8 or (one.dtype == np.uint32 and rows > 1 << 31) for one in ids
     )
     return np.dtype(np.int64 if needs_64_bits else np.int32)
 
 
 def _flat(ids: Sequence[tuple[Any, int | None]], rows: int, length: int) -> Any:
-    """The ids of lookups one after another; -1 where none are known, and for padding."""
+    """The ids of lookups one after another; one that is no row where none are known, and for
+    padding.
+    """
     dtype = _signed([one for one, _ in ids], rows)
+    nothing = NO_ID if is_unbounded(rows) else -1
     with x64(dtype):
-        known = [_marked(one, padding, dtype) for one, padding in ids]
+        known = [_marked(one, padding, dtype, nothing) for one, padding in ids]
         rest = length - sum(map(len, known))
-        return jnp.concatenate([*known, jnp.full(rest, -1, dtype)])
+        return jnp.concatenate([*known, jnp.full(rest, nothing, dtype)])
 
 
-def _marked(ids: Any, padding: int | None, dtype: Any) -> Any:
-    """Ids of one type, with -1 for padding."""
+def _marked(ids: Any, padding: int | None, dtype: Any, nothing: int) -> Any:
+    """Ids of one type, with `nothing` for padding."""
     found = ids.astype(dtype)
     there = is_padding(ids, padding)
-    return found if there is None else jnp.where(there, jnp.asarray(-1, dtype), found)
+    return found if there is None else jnp.where(there, jnp.asarray(nothing, dtype), found)
 
 
 def is_padding(ids: Any, padding: int | None) -> Any:
@@ -161,7 +165,7 @@ def to_push(ids: Array, grad: Array, rows: int, summed: bool) -> dict[str, Array
     """The update of a table.
 
     Args:
-        ids: as for `summed_rows`; -1 for padding.
+        ids: as for `summed_rows`; NO_ID for padding.
         grad: a row for each.
         rows: of the table.
         summed: `grad` is one that was summed, whatever became of it.
@@ -182,7 +186,9 @@ def summed_rows(ids: Array, grad: Array, rows: int) -> dict[str, Array]:
     """
     order = np.argsort(ids, kind="stable")
     ids = ids[order]
-    inside = slice(np.searchsorted(ids, 0), np.searchsorted(ids, rows))
+    # NO_ID is the smallest.
+    least, end = (NO_ID + 1, len(ids)) if is_unbounded(rows) else (0, np.searchsorted(ids, rows))
+    inside = slice(np.searchsorted(ids, least), end)
     order, ids = order[inside], ids[inside]
     grad = grad[order]
     if not len(ids):

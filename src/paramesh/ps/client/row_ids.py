@@ -15,6 +15,7 @@ import numpy as np
 from paramesh.dtype import to_dtype
 from paramesh.parameter import Parameter
 from paramesh.ps.client.row_gradients import is_padding
+from paramesh.ps.specification.id_range import NO_ID, inside, is_unbounded, range_of
 
 Array = np.ndarray[Any, Any]
 
@@ -59,11 +60,11 @@ def check_integers(table: Parameter, ids: Any) -> None:
 
 
 def marked(ids: Array, padding: int | None) -> Array:
-    """Ids as Int64, with -1 for those of padding and those that Int64 does not have."""
+    """Ids as Int64, with NO_ID for those of padding."""
     found = ids.astype(np.int64)
     there = is_padding(ids, padding)
     if there is not None:
-        found[there] = -1
+        found[there] = NO_ID
     return found
 
 
@@ -74,23 +75,29 @@ def checked(table: Parameter, ids: Array, padding: int | None) -> Array:
         ValueError: an id that is neither a row of the table nor padding.
     """
     found = marked(ids, padding)
-    inside = (found >= 0) & (found < table.shape[0])
-    if inside.all():
+    rows = table.shape[0]
+    there = inside(found, rows)
+    if there.all():
         return found
-    there = is_padding(ids, padding)
-    wrong = ~inside if there is None else ~inside & ~there
+    padded = is_padding(ids, padding)
+    wrong = ~there if padded is None else ~there & ~padded
     counts = id_counts(table)
     refused = int(wrong.sum())
-    counts.padding_ids += len(found) - int(inside.sum()) - refused
+    counts.padding_ids += len(found) - int(there.sum()) - refused
     counts.refused_ids += refused
     if refused:
         named = [int(one) for one in dict.fromkeys(ids[wrong].tolist())]
         more = ", …" if len(named) > _NAMED else ""
+        advice = "For a padding id, use nn.EmbeddingLookup(padding_idx=…)."
+        if not is_unbounded(rows):
+            advice = (
+                "Map ids into the table (for example `id % vocab_size`), make it larger, or let "
+                f"it take any id (vocab_size=None). {advice}"
+            )
         raise ValueError(
-            f"Parameter '{table.name}' has rows 0 to {table.shape[0] - 1}, and "
+            f"Parameter '{table.name}' has {range_of(rows)}, and "
             f"{refused} of {len(found)} ids are out of range: "
             f"{', '.join(map(str, named[:_NAMED]))}{more}. A row that does not exist cannot be "
-            f"trained. Map ids into the table (for example `id % vocab_size`), or make it "
-            f"larger; for a padding id, use nn.EmbeddingLookup(padding_idx=…)."
+            f"trained. {advice}"
         )
     return found

@@ -19,6 +19,7 @@ from paramesh.ps.deployment.node import wait_for_cluster
 from paramesh.ps.durability.identity import Identity
 from paramesh.ps.durability.run_folder import RunFolder
 from paramesh.ps.server.refresh import Refresh
+from paramesh.ps.specification.id_range import NO_ID
 from paramesh.ps.specification.partition import Partition
 
 Array = np.ndarray[Any, Any]
@@ -164,7 +165,7 @@ class RayClient:
         """As in `Client`, at the version after all of this worker's pushes."""
         self._run(self.worker.settle())
         for server in range(self.worker.servers):
-            after, version = -1, None
+            after, version = NO_ID, None
             while True:
                 reply = self._run(self.worker.pull_items(name, server, after, count))
                 if version not in (None, reply.version) and not self.worker.eager:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from paramesh.errors import ParameterStateError
+from paramesh.ps.specification.id_range import NO_ID
 
 Array = np.ndarray[Any, Any]
 Piece = tuple[dict[str, Any], dict[str, Array]]
@@ -42,6 +43,14 @@ class Slots(Protocol):
         ...
 
 
+class Life(Protocol):
+    """What decides which rows exist (see `row_life.RowLife`)."""
+
+    def dump(self) -> dict[str, Array]:
+        """All of it, by field; copies."""
+        ...
+
+
 class Viewed(Protocol):
     """What a view needs of a table (see `tables.Table`).
 
@@ -56,7 +65,7 @@ class Viewed(Protocol):
     lock: Lock
 
     def columns(self) -> Mapping[str, Slots]:
-        """The values of all slots by field: `ids` (-1 where there is no row), `last`, and "
+        """The values of all slots by field: `ids` (NO_ID where there is no row), `last`, and "
         "others.
         """
         ...
@@ -65,8 +74,9 @@ class Viewed(Protocol):
         """How many rows exist."""
         ...
 
-    def candidates(self) -> tuple[Array, Array]:
-        """Ids that were met, but not often enough, and how often."""
+    @property
+    def life(self) -> Life:
+        """Which rows are created and dropped."""
         ...
 
     def release(self, view: TableView) -> None:
@@ -120,7 +130,7 @@ class TableView:
         self._table = table
         self._used = table.used
         self._count = table.row_count()
-        self._candidates = table.candidates()
+        self._life = table.life.dump()
         #: Slots below it were read; which of the others were saved.
         self._read = 0
         self._is_saved = np.zeros(self._used, bool)
@@ -130,7 +140,7 @@ class TableView:
     def changing(self, undo: Change) -> None:
         """Save what an update has just changed, from its undo; under the table's lock."""
         fresh = np.isin(undo.ids, undo.created, assume_unique=True)
-        self._save(undo.slots, np.where(fresh, -1, undo.ids), undo.last, undo.before)
+        self._save(undo.slots, np.where(fresh, NO_ID, undo.ids), undo.last, undo.before)
         if undo.expired is not None:
             ids, values, last, slots = undo.expired
             self._save(slots, ids, last, values)
@@ -160,14 +170,13 @@ class TableView:
         step = min(_SLOTS, 1 << max(0, (PIECE // max(1, widest)).bit_length() - 1))
         for first in range(0, self._used, step):
             fields = self._block(first, min(first + step, self._used))
-            there = fields["ids"] >= 0
+            there = fields["ids"] != NO_ID
             if not there.all():
                 fields = {field: rows[there] for field, rows in fields.items()}
             if len(fields["ids"]):
                 yield {"name": name}, fields
-        if len(self._candidates[0]):
-            ids, counts = self._candidates
-            yield {"name": name}, {"candidates": ids, "meetings": counts}
+        if self._life:
+            yield {"name": name}, self._life
 
     def _block(self, first: int, stop: int) -> dict[str, Array]:
         table = self._table

@@ -30,6 +30,7 @@ from paramesh.ps.integration import session as sessions
 from paramesh.ps.integration.session import Session
 from paramesh.ps.integration.step_synchronization import skipped_counts
 from paramesh.ps.server.update_rules import make_update_rule
+from paramesh.ps.specification.id_range import inside, is_unbounded
 from paramesh.ps.specification.initial_values import initial_values_of, recipe_of
 from paramesh.ps.specification.specs import is_table, spec_of
 from paramesh.sampling.recipe import Recipe
@@ -168,12 +169,16 @@ def _taken(name: str, param: Parameter, given: dict[str, Any]) -> tuple[Any, Wai
         raise CheckpointError(f"the rows of table '{name}' are incomplete: {missing} are missing.")
     ids, rows = given.pop(f"{name}.ids").asnumpy(), given.pop(f"{name}.rows").asnumpy()
     fits = rows.shape == (len(ids), *param.shape[1:]) and rows.dtype == param.dtype.np_dtype
-    if not fits or (len(ids) and not 0 <= ids.min() <= ids.max() < param.shape[0]):
+    if not fits or not inside(ids, param.shape[0]).all():
         raise CheckpointError(
             f"the rows of table '{name}' do not fit: it is {param.dtype}{list(param.shape)}, the "
-            f"file has {rows.dtype}{list(rows.shape)} for ids up to {ids.max(initial=-1)}."
+            f"file has {rows.dtype}{list(rows.shape)} for ids {_extent(ids)}."
         )
     return recipe_of(start, param.shape), Waiting(ids, {"value": rows})
+
+
+def _extent(ids: Array) -> str:
+    return f"from {ids.min()} to {ids.max()}" if len(ids) else "(none)"
 
 
 def _to_servers(name: str, param: Parameter, mine: dict[str, Any], given: dict[str, Any]) -> Any:
@@ -214,6 +219,12 @@ def _to_servers(name: str, param: Parameter, mine: dict[str, Any], given: dict[s
 
 def _to_full(name: str, param: Parameter, mine: dict[str, Any], given: dict[str, Any]) -> None:
     recipe, rows = _taken(name, param, given)
+    if is_unbounded(param.shape[0]):
+        raise ParameterStateError(
+            f"table '{name}' has a row for any id, so it has to live on the parameter server: call "
+            f"context.set_ps_context(enable_ps=True) and set_param_ps(init_in_server=True) before "
+            f"loading."
+        )
     full = np.array(recipe.compute())
     full[rows.ids] = rows.fields["value"]
     given[name] = Parameter(Tensor(full), name=name)

@@ -29,7 +29,7 @@ class Rows(ImplicitValue):
         self.padding = padding
         self.wanted = PrefetchKey(f"the indices of '{table.name}'", (size,), to_dtype(ids_dtype))
         self.wanted.per_device = self.per_device = True
-        #: The indices of the running step; -1 for padding.
+        #: The indices of the running step; NO_ID for padding.
         self.ids: Array = np.empty(0, np.int64)
 
 

@@ -18,6 +18,7 @@ from paramesh.optim import (
     Momentum,
     RMSProp,
     RowwiseAdagrad,
+    RowwiseAdam,
 )
 from paramesh.optim.adam import AdamOffload, LazyAdam
 from paramesh.parameter import Parameter, ParameterTuple
@@ -70,6 +71,12 @@ _RULES: dict[type, Callable[[Any], dict[str, Any]]] = {
         "accum": opt.first_accum,
         "eps": opt.epsilon,
     },
+    RowwiseAdam: lambda opt: {
+        "rule": "RowwiseAdam",
+        "b1": opt.beta1,
+        "b2": opt.beta2,
+        "eps": opt.eps,
+    },
     Lion: lambda opt: {"rule": "Lion", "b1": opt.beta1, "b2": opt.beta2},
     FTRL: lambda opt: {
         "rule": "FTRL",
@@ -105,10 +112,10 @@ def check_optimizer(optimizer: Any, params: list[Parameter]) -> None:
             f"{', '.join(kind.__name__ for kind in _RULES)}."
         )
     for param in params:
-        if isinstance(optimizer, RowwiseAdagrad) and not is_table(param):
+        if isinstance(optimizer, RowwiseAdagrad | RowwiseAdam) and not is_table(param):
             raise OptimizerError(
-                f"RowwiseAdagrad trains Parameter '{param.name}', which lives on the parameter "
-                "server and is not a table: pieces of it on servers have no rows. Use "
+                f"{type(optimizer).__name__} trains Parameter '{param.name}', which lives on the "
+                "parameter server and is not a table: pieces of it on servers have no rows. Use "
                 "set_param_ps(init_in_server=True) for tables, and another optimizer (such as "
                 "Adagrad) for this Parameter."
             )

@@ -20,6 +20,7 @@ was looked up (see `row_gradients`).
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -50,7 +51,7 @@ from paramesh.ps.integration.optimizers import (
 from paramesh.ps.integration.session import Session
 from paramesh.ps.integration.step_synchronization import catch_up
 from paramesh.ps.server.refresh import NO_IDS
-from paramesh.ps.specification.initial_values import values_at
+from paramesh.ps.specification.initial_values import rows_of_many
 from paramesh.ps.specification.specs import is_table, spec_of, table_initial_values
 from paramesh.sampling.recipe import Recipe
 from paramesh.state import storage, tracing
@@ -225,7 +226,7 @@ class Served(Placement):
         """The rows of lookups, by table; each row is requested once, all in one request.
 
         Args:
-            lookups: the ids of each lookup; -1 for padding, whose rows are zeros.
+            lookups: the ids of each lookup; NO_ID for padding, whose rows are zeros.
         """
         unique = distinct([(table.shape[0], ids) for table, ids in lookups.items()])
         rows = self._rows_of({t: one.ids for t, one in zip(lookups, unique, strict=True)})
@@ -466,6 +467,24 @@ class Served(Placement):
         cache = session.caches.get(param.name)
         return found if cache is None else found | cache.counts.as_dict()
 
+    def row_report(self, param: Any) -> dict[str, Any]:
+        """What the servers say of the rows of a table (see `row_life.RowLife.report`), together."""
+        session = sessions.running()
+        if session is None or not is_table(param) or not param.row_life:
+            return {}
+        parts = [
+            one["life"][param.name] for one in session.client.stats() if param.name in one["life"]
+        ]
+        if not parts:
+            return {}
+        found: dict[str, Any] = {}
+        for key, value in parts[0].items():
+            if isinstance(value, int):
+                found[key] = sum(part[key] for part in parts)
+            else:
+                found[key] = sorted(tuple(event) for part in parts for event in part[key])
+        return found
+
     def items(self, param: Any, block: int) -> Iterator[tuple[Array, Array]]:
         """The trained rows of a table, in blocks; the loaded ones if none was trained yet."""
         if not is_table(param):
@@ -566,10 +585,8 @@ class Served(Placement):
 
 def _initial_rows(table: Parameter, ids: Array) -> Array:
     """Rows of a table that no server has: those of the recipe, or those that were loaded."""
-    width = int(np.prod(table.shape[1:]))
-    first = ids.astype(np.uint64)[:, None] * np.uint64(width)
-    positions = (first + np.arange(width, dtype=np.uint64)).reshape(-1)
-    values = values_at(table_initial_values(table), positions)
+    width = math.prod(table.shape[1:])
+    (values,) = rows_of_many([(table_initial_values(table), ids, width, table.shape[0])])
     return checkpointing.overlay(table, ids, values.reshape(len(ids), *table.shape[1:]))
 
 

@@ -118,6 +118,10 @@ class Client(Protocol):
         """The values and the optimizer's state of a Parameter by field; `ids` for a table."""
         ...
 
+    def stats(self) -> list[dict[str, Any]]:
+        """Of each server what it counts, as `Server.stats`; `life` at least."""
+        ...
+
     def close(self) -> None:
         """End what this client started."""
         ...
@@ -262,6 +266,10 @@ class LocalClient:
             found[field] = self.partition.join_values(name, shape, values)
         return found
 
+    def stats(self) -> list[dict[str, Any]]:
+        """As in `Client`."""
+        return [{"life": store.life()} for store in self.stores]
+
     def close(self) -> None:
         """Nothing to end."""
 
@@ -404,7 +412,8 @@ class Session:
                 table.dtype.np_dtype,
                 table.cache_shape[0],
                 lag=self.settings["staleness"] if stale else 0,
-                shared=self.settings["worker_num"] > 1 or spec.get("expire", 0) > 0,
+                shared=self.settings["worker_num"] > 1
+                or any(spec.get(key, 0) > 0 for key in ("expire", "max_rows")),
             )
         return cache
 

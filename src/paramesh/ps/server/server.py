@@ -514,6 +514,7 @@ class Server(VersionedParameters):
             "parameters": len(stats),
             "rows": sum(part.get("rows", 0) for part in stats.values()),
             "bytes": sum(part["bytes"] for part in stats.values()),
+            "life": self.store.life(),
             "pushes": self.pushes,
             "bytes_pushed": self.bytes_pushed,
             "bytes_logged": self._log.bytes,

@@ -1,7 +1,7 @@
 """Where the rows of a table are: an index from ids to slots, and slabs that hold the slots.
 
 Glossary
-    id          the number of a row in the full table, up to 2**63
+    id          the number of a row in the full table, any Int64 but `NO_ID`
     slot        the place of a row that exists here, counted from 0
     slab        the memory of one kind of value (weights, a moment, …) for all slots
 
@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from paramesh.ps.specification.id_range import NO_ID
+
 Array = np.ndarray[Any, Any]
 
-_NOBODY = -1
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 #: Rows of the first chunk of a slab, as a power of two; each later chunk doubles the slab. Memory
 #: that no row was written to costs nothing: the system maps it at the first write.
@@ -30,7 +31,7 @@ class Index:
 
     def __init__(self, room: int = 0) -> None:
         self._bits = max(10, (2 * room).bit_length())
-        self._ids = np.full(1 << self._bits, _NOBODY, np.int64)
+        self._ids = np.full(1 << self._bits, NO_ID, np.int64)
         self._slots = np.empty(1 << self._bits, np.int64)
         self._count = 0
 
@@ -42,8 +43,8 @@ class Index:
         return (spread >> np.uint64(64 - self._bits)).astype(np.int64)
 
     def find(self, ids: Array) -> Array:
-        """The slot of each id (int64, not negative), -1 for those that have none."""
-        slots = np.full(len(ids), _NOBODY, np.int64)
+        """The slot of each id (int64), -1 for those that have none."""
+        slots = np.full(len(ids), -1, np.int64)
         mask = len(self._ids) - 1
         at = self._home(ids)
         left: Array | None = None  # all of them
@@ -53,11 +54,11 @@ class Index:
             hit = there == wanted
             if left is None:
                 slots[hit] = self._slots[at[hit]]
-                left = np.flatnonzero(~hit & (there != _NOBODY))
+                left = np.flatnonzero(~hit & (there != NO_ID))
                 wanted, at = ids[left], at[left]
             else:
                 slots[left[hit]] = self._slots[at[hit]]
-                go = ~hit & (there != _NOBODY)
+                go = ~hit & (there != NO_ID)
                 left, wanted, at = left[go], wanted[go], at[go]
             at = (at + 1) & mask
         return slots
@@ -75,9 +76,9 @@ class Index:
             return
         while 2 * count > 1 << self._bits:
             self._bits += 1
-        before = self._ids != _NOBODY
+        before = self._ids != NO_ID
         ids, slots = self._ids[before], self._slots[before]
-        self._ids = np.full(1 << self._bits, _NOBODY, np.int64)
+        self._ids = np.full(1 << self._bits, NO_ID, np.int64)
         self._slots = np.empty(1 << self._bits, np.int64)
         self._enter(ids, slots)
 
@@ -85,7 +86,7 @@ class Index:
         mask = len(self._ids) - 1
         at = self._home(ids)
         while len(ids):
-            free = self._ids[at] == _NOBODY
+            free = self._ids[at] == NO_ID
             self._ids[at[free]] = ids[free]  # of several for one place, one stays
             placed = self._ids[at] == ids
             self._slots[at[placed]] = slots[placed]
@@ -95,14 +96,14 @@ class Index:
         """Take ids away; the rest is indexed again."""
         if not len(ids):
             return
-        kept = (self._ids != _NOBODY) & ~np.isin(self._ids, ids)
+        kept = (self._ids != NO_ID) & ~np.isin(self._ids, ids)
         present, slots = self._ids[kept], self._slots[kept]
         self.__init__()
         self.add(present, slots)
 
     def items(self) -> tuple[Array, Array]:
         """All ids, sorted, and their slots."""
-        present = self._ids != _NOBODY
+        present = self._ids != NO_ID
         ids, slots = self._ids[present], self._slots[present]
         order = np.argsort(ids)
         return ids[order], slots[order]

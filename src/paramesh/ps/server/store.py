@@ -70,8 +70,10 @@ class Store:
                 `recipe` (see `initial_values.initial_values_of`; None: values come by `put`).
                 Dense: `shape`, and `offset`, the position of its first element in the recipe's
                 array; for a shard `whole`, the shape of that array. Rows: `row_shape`, `rows` (of
-                the full table), `admit` (pushes until a row exists, 1) and `expire` (steps without
-                a push until a row is dropped, 0: never).
+                the full table; `id_range.UNBOUNDED`: any id), and what `row_life` reads: `admit`
+                (pushes until a row exists, 1), `admit_probability` (with which it then does, 1),
+                `expire` (steps without a push until a row is dropped, 0: never) and `max_rows`
+                (of this store, 0: any number).
 
         Raises:
             ValueError: the spec is not valid, or there is another spec of the same name.
@@ -372,6 +374,14 @@ class Store:
             else:
                 part.load(meta["at"], fields)
 
+    def life(self) -> dict[str, dict[str, Any]]:
+        """Of the tables that admit or drop rows: how many exist, and `RowLife.report`."""
+        return {
+            name: part.life.report() | {"rows": part.row_count()}
+            for name, part in self._parts.items()
+            if isinstance(part, Table) and part.life.limited
+        }
+
     def stats(self) -> dict[str, Any]:
         """By name: kind, and the elements or rows and the bytes that exist here."""
         return {
@@ -389,7 +399,7 @@ def _initial_values(
     created = [
         (table, ids[mine < 0])
         for (table, ids), mine in zip(tables, slots, strict=True)
-        if table.admit == 1 and len(mine) and mine.min() < 0
+        if not table.life.admits and len(mine) and mine.min() < 0
     ]
     rows = initial_rows(created)
     return {table.name: mine for (table, _), mine in zip(created, rows, strict=True)}

@@ -3,10 +3,8 @@
 Glossary
     trained     a row that occurred in a push: it exists here. Every other row has its initial
                 values, computed when it is read; a read changes nothing
-    admission   a row is created once it has occurred in `admit` updates; earlier gradients are
-                dropped
-    expiry      every `expire` updates, the rows that occurred in none of them are dropped with
-                their state, and have their initial values again
+    dropped     of a row: it does not exist any more, and has its initial values again. `row_life`
+                decides which rows are created and dropped
 
 A table takes the memory of its trained rows, whatever its shape.
 """
@@ -23,6 +21,7 @@ import numpy as np
 
 from paramesh.dtype import to_dtype
 from paramesh.ps.durability.snapshot_view import TableView
+from paramesh.ps.server.row_life import LifeUndo, RowLife
 from paramesh.ps.server.shared_index import IndexPart, SharedIndex, find_many
 from paramesh.ps.server.slab_index import Array, Index, Slab
 from paramesh.ps.server.update_rules import (
@@ -33,7 +32,8 @@ from paramesh.ps.server.update_rules import (
     make_update_rule,
     updated,
 )
-from paramesh.ps.specification.initial_values import values_of_many
+from paramesh.ps.specification.id_range import NO_ID, inside, range_of
+from paramesh.ps.specification.initial_values import rows_of_many
 
 VALUE = "value"
 
@@ -47,8 +47,8 @@ class RowsUndo:
     before: dict[str, Array]
     last: Array
     created: Array
-    met: tuple[Array, Array]
-    #: Ids, values by field, when they were met last, slots.
+    life: LifeUndo
+    #: Of dropped rows: ids, values by field after the update, when they were met last, slots.
     expired: tuple[Array, dict[str, Array], Array, Array] | None = None
 
 
@@ -72,8 +72,7 @@ class Table:
         self.update_rule: UpdateRule | None = (
             make_update_rule(self.name, self.optimizer) if self.optimizer else None
         )
-        self.admit: int = spec.get("admit", 1)
-        self.expire: int = spec.get("expire", 0)
+        self.life = RowLife(spec)
         slots = self.update_rule.slots if self.update_rule else {}
         self.firsts = dict(slots)
         of_rows = self.update_rule.row_slots if self.update_rule else ()
@@ -82,29 +81,21 @@ class Table:
         self.shapes = {name: one if name in of_rows else self.row_shape for name in (VALUE, *slots)}
         self.slabs = {name: Slab(shape, self.dtype) for name, shape in self.shapes.items()}
         self.last = Slab((), np.int64)
-        #: The id of the row in each slot, -1 where there is none; how many slots were ever used.
+        #: The id of the row in each slot, NO_ID where there is none; how many slots were ever used.
         self.ids = Slab((), np.int64)
         # Rows that come and go would have the others indexed again.
-        part = None if shared is None or self.drops else shared.part(self.rows)
+        part = None if shared is None or self.life.limited else shared.part(self.rows)
         self.index: Index | IndexPart = Index() if part is None else part
         self._free = np.empty(0, np.int64)
         self.used = 0
-        #: Ids that were met less often than `admit`: id -> place in `_meetings`.
-        self._candidates = Index()
-        self._meetings = np.empty(0, np.int64)
         #: Held by updates, and by readers of a held version.
         self.lock = threading.Lock()
         self._views: list[TableView] = []
 
-    @property
-    def drops(self) -> bool:
-        """Whether rows are admitted, or expire."""
-        return self.admit > 1 or self.expire > 0
-
     def existing(self) -> tuple[Array, Array]:
         """All ids, sorted, and their slots."""
         ids = self.ids.take(np.arange(self.used, dtype=np.int64))
-        slots = np.flatnonzero(ids >= 0)
+        slots = np.flatnonzero(ids != NO_ID)
         ids = ids[slots]
         order = np.argsort(ids)
         return ids[order], slots[order]
@@ -122,10 +113,11 @@ class Table:
                 f"{ids.dtype}{list(ids.shape)}."
             )
         ids = ids.astype(np.int64, copy=False)
-        if len(ids) and not (ids.min() >= 0 and ids.max() < self.rows):
-            wrong = ids[(ids < 0) | (ids >= self.rows)][0]
+        there = inside(ids, self.rows)
+        if not there.all():
             raise ValueError(
-                f"Parameter '{self.name}' has {self.rows} rows; row {wrong} is out of range."
+                f"Parameter '{self.name}' has {range_of(self.rows)}; row {ids[~there][0]} is out "
+                f"of range."
             )
         return ids
 
@@ -134,12 +126,6 @@ class Table:
         if field != VALUE:
             return np.full((len(ids), *self.shapes[field]), self.firsts[field], self.dtype)
         return initial_rows([(self, ids)])[0]
-
-    def positions(self, ids: Array) -> Array:
-        """Of all elements of rows in the full table."""
-        width = np.uint64(self.width)
-        first = ids.astype(np.uint64)[:, None] * width
-        return (first + np.arange(self.width, dtype=np.uint64)).reshape(-1)
 
     # Reading.
 
@@ -159,9 +145,10 @@ class Table:
 
     def restore(self, out: Array, ids: Array, undo: RowsUndo, field: str = VALUE) -> None:
         """Put the values before an update into rows as they were after it."""
-        self._overlay(out, ids, undo.ids, undo.before[field])
+        # A dropped row may be one that the update changed: then what was before is in `before`.
         if undo.expired is not None:
             self._overlay(out, ids, undo.expired[0], undo.expired[1][field])
+        self._overlay(out, ids, undo.ids, undo.before[field])
 
     def _overlay(self, out: Array, ids: Array, others: Array, values: Array) -> None:
         if len(others):
@@ -209,7 +196,7 @@ class Table:
     def _drop(self, ids: Array) -> None:
         slots = self.index.find(ids)
         self.index.remove(ids)
-        self.ids.put(slots, -1)
+        self.ids.put(slots, NO_ID)
         self._free = np.concatenate([self._free, slots])
 
     def apply(
@@ -250,27 +237,23 @@ class Table:
         if slots is None:
             slots = self.index.find(ids)
         missing = slots < 0
-        created = np.empty(0, np.int64)
-        met = (created, created)
+        created, life = self.life.meet(step, ids[missing])
         if missing.any():
-            created = ids[missing]
-            if self.admit > 1:
-                created, met = self._met(created)
             fresh = self._create(created, step, initial)
-            if self.admit == 1:
+            if not self.life.admits:
                 slots[missing] = fresh
             else:
                 slots = self.index.find(ids)
                 there = slots >= 0
                 ids, grad, slots = ids[there], grad[there], slots[there]
-        last = self.last.take(slots) if len(slots) else created
+        last = self.last.take(slots) if len(slots) else ids
         fields = list(self.slabs)
         before = {f: np.empty((len(ids), *self.shapes[f]), self.dtype) for f in fields}
         self._update(slots, grad, numbers, before)
         if len(slots):
             self.last.put(slots, step)
-        undo = RowsUndo(ids, slots, before, last, created, met)
-        if self.expire and (step + 1) % self.expire == 0:
+        undo = RowsUndo(ids, slots, before, last, created, life)
+        if self.life.due(step, len(self.index)):
             self._sweep(step, undo)
         return undo
 
@@ -305,29 +288,15 @@ class Table:
                 for (chunk, _, _), value in zip(chunks, new, strict=True):
                     chunk[some] = value
 
-    def _met(self, ids: Array) -> tuple[Array, tuple[Array, Array]]:
-        """Count a meeting of rows that do not exist; those that now may, and the counts before."""
-        at = self._candidates.find(ids)
-        fresh = ids[at < 0]
-        if len(fresh):
-            places = np.arange(len(fresh), dtype=np.int64) + len(self._meetings)
-            self._candidates.add(fresh, places)
-            self._meetings = np.concatenate([self._meetings, np.zeros(len(fresh), np.int64)])
-            at = self._candidates.find(ids)
-        before = self._meetings[at]
-        self._meetings[at] += 1
-        return ids[before + 1 >= self.admit], (ids, before)
-
     def _sweep(self, step: int, undo: RowsUndo) -> None:
         ids, slots = self.existing()
-        if not len(ids):
-            return
-        last = self.last.take(slots)
-        old = last <= step - self.expire
-        ids, slots = ids[old], slots[old]
-        undo.expired = (ids, {f: s.take(slots) for f, s in self.slabs.items()}, last[old], slots)
-        self._drop(ids)
-        self._set_meetings(ids, 0)
+        last = self.last.take(slots) if len(slots) else ids
+        gone, undo.life = self.life.leaving(step, ids, last, undo.life)
+        if gone.any():
+            ids, slots = ids[gone], slots[gone]
+            values = {field: slab.take(slots) for field, slab in self.slabs.items()}
+            undo.expired = (ids, values, last[gone], slots)
+            self._drop(ids)
 
     def undo(self, undo: RowsUndo) -> None:
         """Take the last update back."""
@@ -338,7 +307,6 @@ class Table:
             for field, rows in values.items():
                 self.slabs[field].put(slots, rows)
             self.last.put(slots, last)
-            self._set_meetings(ids, self.admit)
         if len(undo.ids):
             slots = self.index.find(undo.ids)
             for field, rows in undo.before.items():
@@ -346,12 +314,7 @@ class Table:
             self.last.put(slots, undo.last)
         if len(undo.created):
             self._drop(undo.created)
-        self._set_meetings(*undo.met)
-
-    def _set_meetings(self, ids: Array, counts: Any) -> None:
-        at = self._candidates.find(ids)
-        counted = at >= 0  # rows that were put here never were
-        self._meetings[at[counted]] = counts[counted] if np.ndim(counts) else counts
+        self.life.undo(undo.life)
 
     # Checkpointing.
 
@@ -374,7 +337,7 @@ class Table:
                 view.broken = True
 
     def columns(self) -> dict[str, Slab]:
-        """The values of all slots by field: `ids` (-1 where there is no row), `last`, and "
+        """The values of all slots by field: `ids` (NO_ID where there is no row), `last`, and "
         "others.
         """
         return {"ids": self.ids, "last": self.last} | self.slabs
@@ -383,14 +346,6 @@ class Table:
         """How many rows exist."""
         return len(self.index)
 
-    def candidates(self) -> tuple[Array, Array]:
-        """Ids that were met, but not often enough, and how often."""
-        if self.admit == 1:
-            return np.empty(0, np.int64), self._meetings
-        ids, at = self._candidates.items()
-        counts = self._meetings[at]
-        return ids[counts > 0], counts[counts > 0]
-
     def dump(self) -> list[tuple[str, Array]]:
         """All that makes the table, but its spec; rows sorted by id."""
         ids, slots = self.existing()
@@ -398,17 +353,12 @@ class Table:
         if len(ids):
             found.append(("last", self.last.take(slots)))
             found += [(field, slab.take(slots)) for field, slab in self.slabs.items()]
-        candidates, counts = self.candidates()
-        if len(candidates):
-            found += [("candidates", candidates), ("meetings", counts)]
-        return found
+        return [*found, *self.life.dump().items()]
 
     def load(self, fields: dict[str, Array]) -> None:
         """Take over a piece of a held table, into one that has none of its rows."""
-        if "candidates" in fields:
-            ids, counts = fields["candidates"], fields["meetings"]
-            self._candidates.add(ids, np.arange(len(ids)))
-            self._meetings = counts.copy()
+        if "ids" not in fields:
+            self.life.load(fields)
             return
         first = self.used  # nothing was dropped here: the slots follow one another
         self._place(fields["ids"])
@@ -430,7 +380,9 @@ class Table:
 
 def initial_rows(wanted: Sequence[tuple[Table, Array]]) -> list[Array]:
     """The initial values of rows of several tables, computed at once."""
-    values = values_of_many([(table.spec["recipe"], table.positions(ids)) for table, ids in wanted])
+    values = rows_of_many(
+        [(table.spec["recipe"], ids, table.width, table.rows) for table, ids in wanted]
+    )
     return [
         mine.reshape(len(ids), *table.row_shape)
         for (table, ids), mine in zip(wanted, values, strict=True)

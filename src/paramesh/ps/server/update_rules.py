@@ -173,6 +173,18 @@ def _rowwise_adagrad(accum: float, eps: float) -> UpdateRule:
     return UpdateRule({"row_accum": accum}, update, row_slots=frozenset({"row_accum"}))
 
 
+def _rowwise_adam(b1: float, b2: float, eps: float) -> UpdateRule:
+    def update(w: Array, g: Array, n: Numbers, m: Array, v: Array) -> tuple[Array, ...]:
+        kind = w.dtype.type
+        axes = tuple(range(1, g.ndim))
+        m = kind(b1) * m + kind(_rest(b1)) * g
+        v = kind(b2) * v + kind(_rest(b2)) * np.mean(g * g, axis=axes, keepdims=True)
+        return w + -(n.rate * n.correction) * (m / (np.sqrt(v) + kind(eps))), m, v
+
+    slots = {"moment1": 0.0, "moment2": 0.0}
+    return UpdateRule(slots, update, (b1, b2), row_slots=frozenset({"moment2"}))
+
+
 def _rmsprop(decay: float, momentum: float, eps: float, centered: bool) -> UpdateRule:
     def update(w: Array, g: Array, n: Numbers, *state: Array) -> tuple[Array, ...]:
         kind = w.dtype.type
@@ -206,6 +218,7 @@ _MAKERS: dict[str, tuple[Callable[..., UpdateRule], frozenset[str]]] = {
     "AdamWeightDecay": (_adam_weight_decay, frozenset({"b1", "b2", "eps"})),
     "Adagrad": (_adagrad, frozenset({"accum", "update_slots"})),
     "RowwiseAdagrad": (_rowwise_adagrad, frozenset({"accum", "eps"})),
+    "RowwiseAdam": (_rowwise_adam, frozenset({"b1", "b2", "eps"})),
     "RMSProp": (_rmsprop, frozenset({"decay", "momentum", "eps", "centered"})),
     "Lion": (_lion, frozenset({"b1", "b2"})),
     "FTRL": (_ftrl, frozenset({"initial_accum", "lr_power", "l1", "l2"})),

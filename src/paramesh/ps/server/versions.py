@@ -59,7 +59,7 @@ class VersionedParameters:
 
         Args:
             name: of the table.
-            after: the ids are larger; -1 for the first ones.
+            after: the ids are larger; NO_ID for the first ones.
             count: the most rows.
 
         Returns:

@@ -23,6 +23,7 @@ from paramesh.dtype import DType, to_dtype, x64_set
 from paramesh.errors import RecipeError
 from paramesh.initializer import random
 from paramesh.initializer.structured import Constant
+from paramesh.ps.specification.id_range import is_unbounded
 from paramesh.sampling.distribution import (
     DistributionSpec,
     compiled,
@@ -127,40 +128,62 @@ def values_at(start: Start, positions: np.ndarray[Any, Any]) -> np.ndarray[Any, 
     return _drawn(start, positions, _key_of(start), dtype)
 
 
-def values_of_many(
-    parts: Sequence[tuple[Start, np.ndarray[Any, Any]]],
+def rows_of_many(
+    parts: Sequence[tuple[Start, np.ndarray[Any, Any], int, int]],
 ) -> list[np.ndarray[Any, Any]]:
-    """As `values_at` for each, with the same bits; those that differ by their keys alone at once.
+    """The initial values of rows of several tables, (ids, width) each.
+
+    The numbers of a row of a bounded table are those at its place in the full array, as
+    `values_at`. In an unbounded table the id is the position of all elements of a row, and a word
+    of the key says which element: a function of the recipe, the id and the element alone, and no
+    two rows have the same numbers of the generator.
 
     Args:
-        parts: (initial values, positions).
+        parts: (initial values, ids as Int64, numbers of a row, rows of the table).
 
     Raises:
         RecipeError: initial values are not valid.
     """
+    placed = [_placed(*part) for part in parts]
     alike: dict[Any, list[int]] = {}
-    for at, (start, _) in enumerate(parts):
+    for at, (start, *_) in enumerate(parts):
         if start.get("law") in _SAMPLING:
             kind = start["law"], start["dtype"], tuple(start["reals"]), tuple(start["integers"])
             alike.setdefault(kind, []).append(at)
     found: list[Any] = [None] * len(parts)
     for members in alike.values():
-        if len(members) == 1:
-            continue
         first = parts[members[0]][0]
-        lengths = [len(parts[at][1]) for at in members]
-        keys = np.stack([_key_of(parts[at][0]) for at in members], axis=1)
-        values = _drawn(
-            first,
-            np.concatenate([parts[at][1] for at in members]),
-            np.repeat(keys, lengths, axis=1),
-            to_dtype(first["dtype"]),
-        )
+        positions, keys = zip(*(placed[at] for at in members), strict=True)
+        lengths = [len(one) for one in positions]
+        words = keys[0]
+        if len(members) > 1:
+            each = [
+                np.broadcast_to(key.reshape(len(key), -1), (len(key), length))
+                for key, length in zip(keys, lengths, strict=True)
+            ]
+            words = np.concatenate(each, axis=1)
+        values = _drawn(first, np.concatenate(positions), words, to_dtype(first["dtype"]))
         for at, mine in zip(members, np.split(values, np.cumsum(lengths)[:-1]), strict=True):
             found[at] = mine
     return [
-        values_at(*part) if mine is None else mine for part, mine in zip(parts, found, strict=True)
+        (values_at(start, position) if mine is None else mine).reshape(len(ids), width)
+        for (start, ids, width, _), (position, _), mine in zip(parts, placed, found, strict=True)
     ]
+
+
+def _placed(
+    start: Start, ids: np.ndarray[Any, Any], width: int, rows: int
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """The positions of the elements of rows, and the words of their key, or of each element's."""
+    known = start.get("law") in _RULES
+    key = _key_of(start) if known else np.zeros(3, np.uint32)
+    first = ids.astype(np.uint64)[:, None]
+    columns = np.arange(width, dtype=np.uint64)
+    if not is_unbounded(rows):
+        return (first * np.uint64(width) + columns).reshape(-1), key
+    words = np.repeat(key[:, None], len(ids) * width, axis=1)
+    words[2] ^= np.tile(columns.astype(np.uint32), len(ids))
+    return np.repeat(first, width, axis=1).reshape(-1), words
 
 
 def _key_of(start: Start) -> np.ndarray[Any, Any]:

@@ -14,6 +14,7 @@ hash of the id. The partition depends only on names, sizes, ids and the two numb
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import re
 import zlib
@@ -128,7 +129,15 @@ class Partition:
     def split_spec(self, spec: dict[str, Any]) -> list[list[dict[str, Any]]]:
         """The specs of the pieces, for each server (see `Store.declare`)."""
         if spec["kind"] == "rows":
-            return [[spec] for _ in range(self.servers)]
+            if "max_rows" not in spec:
+                return [[spec] for _ in range(self.servers)]
+            # Of each server its part of the ids.
+            edges = [
+                spec["max_rows"] * first // self.shards
+                for first in np.searchsorted(self._server_of, range(self.servers + 1)).tolist()
+            ]
+            most = [max(1, stop - first) for first, stop in itertools.pairwise(edges)]
+            return [[spec | {"max_rows": mine}] for mine in most]
         found: list[list[dict[str, Any]]] = [[] for _ in range(self.servers)]
         size = math.prod(spec["shape"])
         for part in self.pieces(spec["name"], size):

@@ -43,11 +43,7 @@ def spec_of(param: Parameter) -> dict[str, Any]:
     if not is_table(param):
         return common | {"kind": "dense", "shape": list(param.shape), "recipe": None}
     size: dict[str, Any] = {"row_shape": list(param.shape[1:]), "rows": param.shape[0]}
-    admit, expire = param.row_life
-    if admit > 1:
-        size["admit"] = admit
-    if expire:
-        size["expire"] = expire
+    size |= param.row_life
     return common | {"kind": "rows", "recipe": table_initial_values(param)} | size
 
 
