@@ -332,6 +332,8 @@ _LAZY = lazy_names.homes(
             DynamicLossScaleUpdateCell FixedLossScaleUpdateCell
             Metric Accuracy Loss MAE MSE TopKCategoricalAccuracy Top1CategoricalAccuracy
             Top5CategoricalAccuracy BleuScore ConfusionMatrix CosineSimilarity Dice F1 Fbeta
+            ConfusionMatrixMetric HausdorffDistance MeanSurfaceDistance OcclusionSensitivity
+            RootMeanSquareDistance
             Perplexity Precision ROC Recall auc get_metric_fn get_metrics names rearrange_inputs
         """,
         "paramesh.nn.unregistered": "UnregisteredWarning",
