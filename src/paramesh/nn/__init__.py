@@ -74,6 +74,7 @@ from paramesh.nn.fused import (
     Triu,
     Unflatten,
 )
+from paramesh.nn.image import MSSSIM, PSNR, SSIM
 from paramesh.nn.kv_cache import KVCache, reserve_caches, reset_caches
 from paramesh.nn.losses import (
     BCELoss,
@@ -99,6 +100,7 @@ from paramesh.nn.margin_losses import (
     FocalLoss,
     GaussianNLLLoss,
     MarginRankingLoss,
+    MultiClassDiceLoss,
     MultiLabelSoftMarginLoss,
     MultiMarginLoss,
     PoissonNLLLoss,
@@ -137,6 +139,7 @@ from paramesh.nn.pooling import (
 )
 from paramesh.nn.recurrent import GRU, LSTM, RNN
 from paramesh.nn.recurrent_cells import GRUCell, LSTMCell, RNNCell
+from paramesh.nn.regularizers import L1Regularizer
 from paramesh.nn.transformer import (
     Transformer,
     TransformerDecoder,
@@ -257,6 +260,12 @@ __all__ = [
     "SoftMarginLoss",
     "HingeEmbeddingLoss",
     "CosineEmbeddingLoss",
+    # images
+    "MSSSIM",
+    "PSNR",
+    "SSIM",
+    # regularizers
+    "L1Regularizer",
     # fused
     "CentralCrop",
     "ChannelShuffle",
@@ -277,6 +286,7 @@ __all__ = [
     "Triu",
     "Unflatten",
     # margin losses
+    "MultiClassDiceLoss",
     "CTCLoss",
     "DiceLoss",
     "FocalLoss",

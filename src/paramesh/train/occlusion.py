@@ -40,7 +40,7 @@ class OcclusionSensitivity(Metric):
         super().__init__()
         if not isinstance(pad_val, float):
             raise TypeError(f"OcclusionSensitivity: pad_val must be a float, got {pad_val!r}.")
-        margins = list(margin) if isinstance(margin, list | tuple) else [margin]
+        margins: list[Any] = list(margin) if isinstance(margin, list | tuple) else [margin]
         for name, value in (("margin", margins), ("n_batch", [n_batch])):
             if not all(isinstance(v, int) and not isinstance(v, bool) for v in value):
                 raise TypeError(f"OcclusionSensitivity: {name} must be an int, got {value!r}.")

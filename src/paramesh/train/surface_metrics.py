@@ -87,8 +87,9 @@ class _OfEdges(Metric):
         if not end.any():
             return np.full(int(start.sum()), np.inf)
         if self.distance_metric == "euclidean":
-            return ndimage.distance_transform_edt(~end)[start]  # type: ignore[index]
-        return ndimage.distance_transform_cdt(~end, metric=self.distance_metric)[start]
+            return np.asarray(ndimage.distance_transform_edt(~end))[start]
+        distances = ndimage.distance_transform_cdt(~end, metric=self.distance_metric)
+        return np.asarray(distances)[start]
 
 
 class HausdorffDistance(_OfEdges):

@@ -81,7 +81,8 @@ class Bijector(Cell):
         """
         owner = type(self).__name__
         ints = isinstance(value, int | list | tuple) and Tensor(value).dtype not in float_type
-        if ints or (hasattr(value, "dtype") and to_dtype(value.dtype) not in float_type):
+        dtype = getattr(value, "dtype", None)
+        if ints or (dtype is not None and to_dtype(dtype) not in float_type):
             raise TypeError(f"{owner}: {name} must be of a float type, got {value!r}.")
         kept = arguments.as_tensor(owner, name, value, self.common_dtype)
         self.parameter_names.append(name)
