@@ -104,7 +104,13 @@ def test_divergences_are_sums_of_their_definition(kind: str) -> None:
         known.kl_loss("Odd", *tensors(other))
 
 
-@pytest.mark.parametrize("kind", CASES)
+#: Compiling the samplers of the others takes seconds.
+QUICK = ("Normal", "Uniform", "Bernoulli", "Categorical")
+
+
+@pytest.mark.parametrize(
+    "kind", [k if k in QUICK else pytest.param(k, marks=pytest.mark.slow) for k in CASES]
+)
 def test_samples_follow_the_distribution(kind: str) -> None:
     own, _, reference, _ = CASES[kind]
     known = getattr(msd, kind)(*own, seed=3)
