@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import ray
+from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
 import record
@@ -78,6 +79,7 @@ def dense(folder: str, name: str, size: int, runs: int) -> None:
     start = {"w": np.zeros(shape, np.float32)}
     client = client_of(folder, f"dense-{size}", spec | {"optimizer": SGD}, start)
     echo = ray.remote(Echo).options(num_cpus=0).remote(size)
+    assert isinstance(echo, ActorHandle)
     grad = np.ones(shape, np.float32)
     out = np.empty_like(grad)
     times: dict[str, list[float]] = {"server": [], "ray": [], "memcpy": []}
@@ -231,6 +233,7 @@ def wait_for_standby(client: RayClient) -> None:
         except RayError:
             time.sleep(0.1)
             continue
+        assert not isinstance(said, list)
         if said["version"] == version:
             return
         time.sleep(0.05)

@@ -1,8 +1,8 @@
 """A worker's state machine over Ray: messages become calls of actors, what Ray says becomes events.
 
 Nothing is decided here (see `caller`). Ray says that a process died by exceptions: of these two are
-told apart, whether the actor is started again (`RayError`) or not (`ActorDiedError`). An exception
-of the server's own travels in a `RayTaskError`.
+distinguished: whether the actor is started again (`RayError`) or not (`ActorDiedError`). An
+exception of the server's own travels in a `RayTaskError`.
 """
 
 from __future__ import annotations
