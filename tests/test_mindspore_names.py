@@ -11,6 +11,7 @@ import pytest
 
 import paramesh
 from paramesh import Tensor, context, log, mindspore_names
+from type_checks import wrong
 
 
 def test_what_passes_through() -> None:
@@ -141,3 +142,18 @@ def test_all_of_them_are_at_the_top() -> None:
     for name in ("save_checkpoint", "load_checkpoint", "load_param_into_net"):
         assert getattr(paramesh.train, name) is getattr(paramesh, name)
     assert paramesh.ops.composite.ones_like is paramesh.ops.ones_like
+
+
+def test_names_and_pairs_are_checked() -> None:
+    from paramesh.mindspore_checks import Validator, check_str_by_regular, twice
+
+    assert vars(Validator)["check_str_by_regular"].__func__ is check_str_by_regular
+    assert check_str_by_regular("_a1.b")
+    assert check_str_by_regular("$", r"\$")
+    for name in (".a", "a$", "a+b", ""):
+        with pytest.raises(ValueError, match="must match"):
+            check_str_by_regular(name)
+    assert twice(3) == twice((3, 3)) == (3, 3)
+    for pair in (0.5, "ab", (1, 2, 3), (1.5, 2)):
+        with pytest.raises(TypeError, match="an int, or a tuple of two ints"):
+            twice(wrong(pair))

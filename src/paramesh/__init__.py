@@ -188,6 +188,8 @@ _LAZY = lazy_names.homes(
             LossScaleManager FixedLossScaleManager DynamicLossScaleManager
             Metric Accuracy Loss MAE MSE TopKCategoricalAccuracy Top1CategoricalAccuracy
             Top5CategoricalAccuracy BleuScore ConfusionMatrix CosineSimilarity Dice F1 Fbeta
+            ConfusionMatrixMetric HausdorffDistance MeanSurfaceDistance OcclusionSensitivity
+            RootMeanSquareDistance
             Perplexity Precision ROC Recall auc get_metric_fn names rearrange_inputs EarlyStopping
             ReduceLROnPlateau History SummaryRecord SummaryCollector
         """,

@@ -10,6 +10,7 @@ import functools
 import inspect
 import math
 import operator
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -266,6 +267,28 @@ def check_type_name(arg_name: str, arg_type: Any, valid_types: Any, prim_name: s
     return arg_type
 
 
+def check_str_by_regular(
+    target: str, reg: str | None = None, flag: int = re.ASCII, prim_name: str | None = None
+) -> bool:
+    """True, if a text begins with a match of the expression; without one, if it is a plain name.
+
+    A plain name is of letters, digits, `_` and `.`, and does not begin with a dot.
+    """
+    wanted = r"\w[\w.]*$" if reg is None else reg
+    if re.match(wanted, target, flag) is None:
+        raise ValueError(f"{_who(None, prim_name)} must match '{wanted}', but got '{target}'.")
+    return True
+
+
+def twice(x: int | tuple[int, int]) -> tuple[int, int]:
+    """A pair: itself, or an int two times."""
+    if isinstance(x, int):
+        return x, x
+    if isinstance(x, tuple) and len(x) == 2 and all(isinstance(i, int) for i in x):
+        return x
+    raise TypeError(f"The argument must be an int, or a tuple of two ints, but got {x!r}.")
+
+
 def args_type_check(*type_args: Any, **type_kwargs: Any) -> Callable[..., Any]:
     """A decorator: arguments of these names have to be None, or of these types."""
 
@@ -300,4 +323,4 @@ __all__ = [
     name for name in list(globals())
     if name.startswith("check") or (name.isupper() and not name.startswith("_"))
 ]  # fmt: skip
-__all__ += ["Rel", "Validator", "args_type_check"]
+__all__ += ["Rel", "Validator", "args_type_check", "twice"]

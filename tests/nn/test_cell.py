@@ -546,7 +546,7 @@ def test_cell_list() -> None:
     cells.insert(0, c)
     assert list(cells) == [c, a, b]
     assert a.weight.name == "1.weight"
-    cells.extend([d])
+    cells += [d]
     del cells[1]
     assert list(cells) == [c, b, d]
     assert names(cells)[::2] == ["0.weight", "1.weight", "2.weight"]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from paramesh import Tensor, nn, ops
+from type_checks import wrong
 
 X = Tensor(np.arange(24, dtype=np.float32).reshape(1, 2, 3, 4))
 
@@ -24,6 +25,11 @@ def test_images_are_resized_by_a_size_or_a_factor() -> None:
         np.testing.assert_allclose(found.asnumpy(), want)
     with pytest.raises(ValueError, match="give size or scale_factor"):
         net(X)
+
+
+def test_a_padding_of_another_type() -> None:
+    with pytest.raises(TypeError, match="expected an int or a tuple, got '-1'"):
+        nn.ReflectionPad1d(wrong("-1"))
 
 
 @pytest.mark.parametrize(

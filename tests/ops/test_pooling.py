@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from paramesh import ops
+from paramesh import Tensor, ops
 from paramesh.ops import pooling
 from paramesh.tensor.base import raw
 
@@ -79,3 +79,13 @@ def test_other_windows_are_xlas(settings: dict[str, Any]) -> None:
 def test_integers() -> None:
     x = np.arange(16, dtype=np.int32).reshape(1, 1, 4, 4)
     assert raw(ops.max_pool(x, 2, 2)).tolist() == [[[[5, 7], [13, 15]]]]
+
+
+def test_the_class_of_three_axes_counts_windows_that_leave_the_volume() -> None:
+    x = Tensor(np.arange(250, dtype=np.float32).reshape(1, 2, 5, 5, 5))
+    found = ops.MaxPool3D(4, 2, "PAD", 2, ceil_mode=True)(x)
+    assert found.shape == (1, 2, 4, 4, 4)
+    np.testing.assert_array_equal(found, ops.max_pool3d(x, 4, 2, 2, ceil_mode=True))
+    assert found.asnumpy().max() == 249
+    with pytest.raises(ValueError, match="ceil_mode=True needs pad_mode='pad', got 'VALID'"):
+        ops.MaxPool3D(2, 2, ceil_mode=True)

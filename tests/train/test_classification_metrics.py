@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from paramesh import Tensor, train
+from type_checks import wrong
 
 DATA: dict[str, Any] = json.loads(
     (Path(__file__).parent.parent / "golden" / "metrics.json").read_text()
@@ -35,6 +36,8 @@ CASES: dict[str, tuple[train.Metric, tuple[Any, ...], dict[str, Any]]] = {
     "Recall": (train.Recall(), (PAIR, PAIR), {}),
     "Recall average": (train.Recall(), (PAIR, PAIR), {"average": True}),
     "Recall multilabel": (train.Recall("multilabel"), MANY, {"average": True}),
+    "Precision multilabel samples": (train.Precision("multilabel"), MANY, {}),
+    "Recall multilabel samples": (train.Recall("multilabel"), MANY, {}),
     "F1": (train.F1(), (PAIR,), {}),
     "Fbeta 2": (train.Fbeta(2.0), (PAIR,), {"average": True}),
     **{
@@ -115,11 +118,18 @@ def test_indexes_choose_the_inputs() -> None:
         (lambda: train.ConfusionMatrix(2, "no"), "normalize must be one of"),
         (lambda: train.Dice().update(ONE, ONE[:2]), "must have one shape"),
         (lambda: train.BleuScore(5), "n_gram must be 1 to 4"),
+        (lambda: train.BleuScore(smooth=wrong(1)), "smooth must be a bool, got 1"),
+        (lambda: train.ConfusionMatrix(wrong("2")), "num_classes must be a int, got '2'"),
+        (lambda: train.ROC(wrong(1.5)), "class_num must be a int, got 1.5"),
+        (lambda: train.ROC().update(OUT, LABEL), "scores .* are of 3 classes, and class_num is 1"),
+        (lambda: train.ROC(2).update(LABEL, LABEL), r"with class_num=2 scores are \(N, 2, …\)"),
+        (lambda: train.ROC().update(LABEL, LABEL[:2]), r"scores \(6,\) and labels \(2,\) do not"),
+        (lambda: train.CosineSimilarity(reduction=wrong(2)), "reduction must be a str"),
         (lambda: train.Perplexity().update(OUT, LABEL[:2]), "6 rows of probabilities and 2 labels"),
     ],
 )
 def test_refusals(make: Any, message: str) -> None:
-    with pytest.raises((ValueError, RuntimeError), match=message):
+    with pytest.raises((TypeError, ValueError, RuntimeError), match=message):
         make()
 
 

@@ -43,7 +43,7 @@ def test_what_does_not_fit() -> None:
         Loss().update(np.zeros(2))
     with pytest.raises(ValueError, match="k must be at least 1"):
         TopKCategoricalAccuracy(0)
-    with pytest.raises(ValueError, match="eval_type must be"):
+    with pytest.raises(TypeError, match="eval_type must be"):
         Accuracy("regression")
     with pytest.raises(TypeError, match="must be a dict or a set of names"):
         get_metrics("accuracy")

@@ -123,6 +123,13 @@ class Dataset:
         return len(BATCHES)
 
 
+class OlderDataset:
+    """A stand-in for a dataset, with the arguments of MindSpore 1.x."""
+
+    def create_tuple_iterator(self, num_epochs: int = -1, do_copy: bool = True):
+        return iter([tuple(map(Tensor, batch)) for batch in BATCHES])
+
+
 class Recorder(nn.Cell):
     def __init__(self) -> None:
         super().__init__()
@@ -141,8 +148,9 @@ class Recorder(nn.Cell):
         [{"data": x, "label": y} for x, y in BATCHES],
         [[Tensor(x), y.tolist()] for x, y in BATCHES],
         Dataset(),
+        OlderDataset(),
     ],
-    ids=["tuples", "function", "dicts", "Tensors and lists", "MindSpore's"],
+    ids=["tuples", "function", "dicts", "Tensors and lists", "MindSpore's", "MindSpore 1.x's"],
 )
 def test_any_dataset_gives_its_batches(dataset) -> None:
     context.set_context(mode=context.PYNATIVE_MODE)

@@ -75,6 +75,7 @@ from paramesh.nn.fused import (
     Triu,
     Unflatten,
 )
+from paramesh.nn.image import MSSSIM, PSNR, SSIM
 from paramesh.nn.kv_cache import KVCache, reserve_caches, reset_caches
 from paramesh.nn.losses import (
     BCELoss,
@@ -100,6 +101,7 @@ from paramesh.nn.margin_losses import (
     FocalLoss,
     GaussianNLLLoss,
     MarginRankingLoss,
+    MultiClassDiceLoss,
     MultiLabelSoftMarginLoss,
     MultiMarginLoss,
     PoissonNLLLoss,
@@ -138,6 +140,7 @@ from paramesh.nn.pooling import (
 )
 from paramesh.nn.recurrent import GRU, LSTM, RNN
 from paramesh.nn.recurrent_cells import GRUCell, LSTMCell, RNNCell
+from paramesh.nn.regularizers import L1Regularizer
 from paramesh.nn.transformer import (
     Transformer,
     TransformerDecoder,
@@ -260,6 +263,12 @@ __all__ = [
     "SoftMarginLoss",
     "HingeEmbeddingLoss",
     "CosineEmbeddingLoss",
+    # images
+    "MSSSIM",
+    "PSNR",
+    "SSIM",
+    # regularizers
+    "L1Regularizer",
     # fused
     "CentralCrop",
     "ChannelShuffle",
@@ -280,6 +289,7 @@ __all__ = [
     "Triu",
     "Unflatten",
     # margin losses
+    "MultiClassDiceLoss",
     "CTCLoss",
     "DiceLoss",
     "FocalLoss",
@@ -336,6 +346,8 @@ _LAZY = lazy_names.homes(
             DynamicLossScaleUpdateCell FixedLossScaleUpdateCell
             Metric Accuracy Loss MAE MSE TopKCategoricalAccuracy Top1CategoricalAccuracy
             Top5CategoricalAccuracy BleuScore ConfusionMatrix CosineSimilarity Dice F1 Fbeta
+            ConfusionMatrixMetric HausdorffDistance MeanSurfaceDistance OcclusionSensitivity
+            RootMeanSquareDistance
             Perplexity Precision ROC Recall auc get_metric_fn get_metrics names rearrange_inputs
         """,
         "paramesh.nn.unregistered": "UnregisteredWarning",

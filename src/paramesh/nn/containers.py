@@ -119,6 +119,9 @@ class _Ordered(_Container):
             self.append(cell)
         return self
 
+    def __iadd__(self, cells: Iterable[Cell]) -> Self:
+        return self.extend(cells)
+
 
 class SequentialCell(_Ordered):
     """Cells that run one after the other; from arguments, a list, or an OrderedDict with names."""

@@ -11,10 +11,12 @@ import jax.numpy as jnp
 
 from paramesh.dtype import x64
 from paramesh.nn import arguments
+from paramesh.nn.activation import get_activation
+from paramesh.nn.cell import Cell
 from paramesh.nn.losses import LossBase
 from paramesh.ops import ctc
 from paramesh.tensor.argument_types import TensorLike
-from paramesh.tensor.base import raw, wrap
+from paramesh.tensor.base import Tensor, raw, wrap
 
 
 class _OfValues(LossBase):
@@ -274,6 +276,68 @@ class DiceLoss(LossBase):
             both = jnp.sum(a * b)
             total = jnp.sum(a * a) + jnp.sum(b * b)
             return wrap(1 - (2 * both + self.smooth) / (total + self.smooth))
+
+
+class MultiClassDiceLoss(LossBase):
+    """The mean over the classes of `DiceLoss`.
+
+    Args:
+        weights: of the classes, (c, …) of two axes, or None.
+        ignore_indiex: a class that does not count, though the mean is still over all of them, as in
+            MindSpore; or None. The spelling is MindSpore's.
+        activation: of the logits first: "softmax", "logsoftmax", "relu", "relu6", "tanh",
+            "sigmoid", a Cell, or None.
+
+    Raises:
+        TypeError: an argument of another type. ValueError: another name of an activation, or
+            weights without two axes; in the call, shapes that do not fit together.
+    """
+
+    def __init__(
+        self,
+        weights: Tensor | None = None,
+        ignore_indiex: int | None = None,
+        activation: str | Cell | None = "softmax",
+    ) -> None:
+        super().__init__()
+        owner = "MultiClassDiceLoss"
+        if weights is not None and arguments.tensor(owner, weights).ndim != 2:
+            raise ValueError(f"{owner}(weights): expected two axes, got shape {weights.shape}.")
+        if ignore_indiex is not None:
+            arguments.integer(owner, "ignore_indiex", ignore_indiex, low=0)
+        if isinstance(activation, str):
+            known = ("softmax", "logsoftmax", "relu", "relu6", "tanh", "sigmoid")
+            activation = get_activation(arguments.choice(owner, "activation", activation, known))
+        if activation is not None and not isinstance(activation, Cell):
+            raise TypeError(f"{owner}(activation): expected a name or a Cell, got {activation!r}.")
+        self.weights, self.ignore_indiex = weights, ignore_indiex
+        self.activation = activation
+        self.binarydiceloss = DiceLoss(smooth=1e-5)
+
+    def construct(self, logits: Any, label: Any) -> Any:
+        """(n, c, ...), and 0 or 1 (n, c, ...) -> ()."""
+        owner = "MultiClassDiceLoss"
+        for given in (logits, label):
+            arguments.tensor(owner, given)
+        if logits.shape != label.shape or label.ndim < 2:
+            raise ValueError(
+                f"{owner}: logits {logits.shape} and label {label.shape} must have one shape, of "
+                "at least two axes."
+            )
+        classes = label.shape[1]
+        if self.weights is not None and self.weights.shape[0] != classes:
+            raise ValueError(
+                f"{owner}: the weights {self.weights.shape} are of {self.weights.shape[0]} "
+                f"classes, the labels of {classes}."
+            )
+        if self.activation is not None:
+            logits = self.activation(logits)
+        losses = []
+        for i in range(classes):
+            if i != self.ignore_indiex:
+                loss = self.binarydiceloss(logits[:, i], label[:, i])
+                losses.append(loss if self.weights is None else loss * self.weights[i])
+        return sum(losses, Tensor(0.0)) / classes
 
 
 class FocalLoss(LossBase):

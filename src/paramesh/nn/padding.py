@@ -26,6 +26,8 @@ class _Padding(Cell):
     def __init__(self, padding: int | tuple[int, ...]) -> None:
         super().__init__()
         owner = type(self).__name__
+        if not isinstance(padding, int | tuple | list):
+            raise TypeError(f"{owner}(padding): expected an int or a tuple, got {padding!r}.")
         given = (padding,) * (2 * self.n) if isinstance(padding, int) else tuple(padding)
         whole = all(isinstance(p, int) and not isinstance(p, bool) for p in given)
         if not whole or len(given) % 2 or not 0 < len(given) <= 2 * self.n:

@@ -17,7 +17,9 @@ from paramesh import lazy_names
 #: {name: the module that has it}.
 UPPER = lazy_names.homes(
     {
-        "paramesh.transforms": "GradOperation fori_loop grad scan value_and_grad vmap while_loop",
+        "paramesh.transforms": """
+            GradOperation fori_loop grad jvp scan value_and_grad vjp vmap while_loop
+        """,
         "paramesh.transforms.loop_classes": "ForiLoop Scan WhileLoop",
     }
 )

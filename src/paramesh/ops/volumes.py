@@ -227,10 +227,16 @@ def max_pool3d(
 
 @function
 def max_pool3d_mode(
-    x: Array, kernel_size: Ints = 1, strides: Ints = 1, pad_mode: str = "valid", padding: Ints = 0
+    x: Array,
+    kernel_size: Ints = 1,
+    strides: Ints = 1,
+    pad_mode: str = "valid",
+    padding: Ints = 0,
+    ceil_mode: bool = False,
 ) -> Any:
-    """`max_pool3d` by `pad_mode`: `valid`, `same` or `pad`."""
-    return _largest(x, _window(x, kernel_size, strides, padding_of(pad_mode, padding, 3)))
+    """`max_pool3d` by `pad_mode`: `valid`, `same` or `pad`; `ceil_mode` is for `pad`."""
+    pads = padding_of(pad_mode, padding, 3)
+    return _largest(x, _window(x, kernel_size, strides, pads, ceil_mode))
 
 
 @function
@@ -296,9 +302,17 @@ def _max3_settings(
     ceil_mode: bool | None = None,
     data_format: str = "NCDHW",
 ) -> dict[str, Any]:
-    if ceil_mode or data_format != "NCDHW":
-        raise ValueError("only ceil_mode=False and data_format='NCDHW' are offered.")
-    return dict(kernel_size=kernel_size, strides=strides, pad_mode=pad_mode, padding=pad_list)
+    if data_format != "NCDHW":
+        raise ValueError("only data_format='NCDHW' is offered.")
+    if ceil_mode and pad_mode.lower() != "pad":
+        raise ValueError(f"ceil_mode=True needs pad_mode='pad', got {pad_mode!r}.")
+    return dict(
+        kernel_size=kernel_size,
+        strides=strides,
+        pad_mode=pad_mode,
+        padding=pad_list,
+        ceil_mode=bool(ceil_mode),
+    )
 
 
 def _average3_settings(

@@ -38,6 +38,7 @@ from paramesh.train.classification_metrics import (
     Recall,
     auc,
 )
+from paramesh.train.confusion_metric import ConfusionMatrixMetric
 from paramesh.train.grad_reducer import DistributedGradReducer
 from paramesh.train.metrics import (
     MAE,
@@ -57,6 +58,7 @@ from paramesh.train.model import Model
 from paramesh.train.model_checkpoint import CheckpointConfig, ModelCheckpoint
 from paramesh.train.monitored_callbacks import EarlyStopping, History, ReduceLROnPlateau
 from paramesh.train.nan_stop import StopAtNaN
+from paramesh.train.occlusion import OcclusionSensitivity
 from paramesh.train.summary import Summary
 from paramesh.train.summary_record import SummaryCollector, SummaryRecord
 from paramesh.train.weights_and_biases import WandbLogger
@@ -113,20 +115,30 @@ __all__ = [
     "rearrange_inputs",
     "BleuScore",
     "ConfusionMatrix",
+    "ConfusionMatrixMetric",
     "CosineSimilarity",
     "Dice",
     "F1",
     "Fbeta",
+    "HausdorffDistance",
+    "MeanSurfaceDistance",
+    "OcclusionSensitivity",
     "Perplexity",
     "Precision",
     "ROC",
     "Recall",
+    "RootMeanSquareDistance",
     "auc",
 ]
 
-#: MindSpore has them here, too.
+#: MindSpore has those of checkpoints here, too; the others import `scipy.ndimage`.
 _LAZY = lazy_names.homes(
-    {"paramesh.checkpoint": "load_checkpoint load_param_into_net save_checkpoint"}
+    {
+        "paramesh.checkpoint": "load_checkpoint load_param_into_net save_checkpoint",
+        "paramesh.train.surface_metrics": """
+            HausdorffDistance MeanSurfaceDistance RootMeanSquareDistance
+        """,
+    }
 )
 
 __getattr__ = deprecations.renamed(

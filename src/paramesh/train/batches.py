@@ -13,6 +13,7 @@ before it.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -98,7 +99,10 @@ def batches(dataset: Dataset, argument: str, seen: int = 0) -> Iterator[tuple[An
         given = seen
         source = source.create_tuple_iterator(num_epochs=1)
     elif hasattr(dataset, "create_tuple_iterator"):
-        source = source.create_tuple_iterator(num_epochs=1, output_numpy=True)
+        # Stand-ins for datasets may have the arguments of MindSpore 1.x, which gives Tensors.
+        takes = inspect.signature(source.create_tuple_iterator).parameters
+        arrays = {"output_numpy": True} if "output_numpy" in takes else {}
+        source = source.create_tuple_iterator(num_epochs=1, **arrays)
     elif not hasattr(dataset, "__iter__") and callable(dataset):
         source = dataset()
     for batch in source:

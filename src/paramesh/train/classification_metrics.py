@@ -13,10 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from paramesh.train.metrics import Metric
+from paramesh.train.metrics import Metric, rearrange_inputs
 
 _EPS = sys.float_info.min
 _TYPES = ("classification", "multilabel")
+
+
+def _check_type(metric: Metric, name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError(
+            f"{type(metric).__name__}: {name} must be a {kind.__name__}, got {value!r}."
+        )
 
 
 def _arrays(metric: Metric, inputs: Sequence[Any], count: int, what: str) -> list[Any]:
@@ -45,7 +52,9 @@ class _Counts(Metric):
         self._said: Any = 0
         self._right: Any = 0
         self._batches = 0
+        self._classes: int | None = None
 
+    @rearrange_inputs
     def update(self, *inputs: Any) -> None:
         """Count one batch of (outputs, label).
 
@@ -59,11 +68,11 @@ class _Counts(Metric):
                     f"{type(self).__name__}: outputs {outputs.shape} and label {label.shape} must "
                     "have one shape."
                 )
-            classes = outputs.shape[1]
+            classes = self._check_classes(outputs)
             said = np.moveaxis(outputs, 1, 0).reshape(classes, -1)
             right = np.moveaxis(label, 1, 0).reshape(classes, -1)
         else:
-            classes = outputs.shape[1]
+            classes = self._check_classes(outputs)
             if label.ndim == outputs.ndim:
                 label = label.argmax(1)
             if label.shape != outputs.shape[:1] + outputs.shape[2:] or label.max() >= classes:
@@ -85,12 +94,24 @@ class _Counts(Metric):
             self._right = self._right + right.sum(1)
         self._batches += 1
 
+    def _check_classes(self, outputs: Any) -> int:
+        if outputs.ndim < 2:
+            raise ValueError(
+                f"{type(self).__name__}: outputs must be (N, C, …), got shape {outputs.shape}."
+            )
+        classes = outputs.shape[1]
+        if self._classes not in (None, classes):
+            raise ValueError(
+                f"{type(self).__name__}: the batches before had {self._classes} classes, this one "
+                f"has outputs {outputs.shape}."
+            )
+        self._classes = classes
+        return classes
+
     def _result(self, below: Any, average: bool) -> Any:
         if not self._batches:
             raise RuntimeError(f"{type(self).__name__}: eval() before any update(): no batch yet.")
         found = self._hits / (below + _EPS)
-        if self._type == "multilabel":
-            return found.mean()
         return found.mean() if average else found
 
 
@@ -106,7 +127,7 @@ class Precision(_Counts):
     """
 
     def eval(self, average: bool = False) -> Any:
-        """For each class, an array (C,); their mean with `average`, and for "multilabel"."""
+        """For each class (C,), or sample of "multilabel"; their mean with `average`."""
         return self._result(self._said, average)
 
 
@@ -121,7 +142,7 @@ class Recall(_Counts):
     """
 
     def eval(self, average: bool = False) -> Any:
-        """For each class, an array (C,); their mean with `average`, and for "multilabel"."""
+        """For each class (C,), or sample of "multilabel"; their mean with `average`."""
         return self._result(self._right, average)
 
 
@@ -165,6 +186,7 @@ class ConfusionMatrix(Metric):
         threshold: above which an output of a binary classification is class 1.
 
     Raises:
+        TypeError: `num_classes` is not an int, or `threshold` not a float.
         ValueError: another `normalize`.
     """
 
@@ -172,6 +194,8 @@ class ConfusionMatrix(Metric):
         self, num_classes: int, normalize: str = "no_norm", threshold: float = 0.5
     ) -> None:
         super().__init__()
+        _check_type(self, "num_classes", num_classes, int)
+        _check_type(self, "threshold", threshold, float)
         ways = ("target", "prediction", "all", "no_norm")
         if normalize not in ways:
             raise ValueError(f"ConfusionMatrix: normalize must be one of {ways}: {normalize!r}.")
@@ -183,6 +207,7 @@ class ConfusionMatrix(Metric):
         self._matrix = np.zeros((self.num_classes, self.num_classes))
         self._batches = 0
 
+    @rearrange_inputs
     def update(self, *inputs: Any) -> None:
         """Count one batch of (outputs, label).
 
@@ -243,11 +268,12 @@ class Perplexity(Metric):
         """Forget all batches."""
         self._sum, self._count = 0.0, 0
 
+    @rearrange_inputs
     def update(self, *inputs: Any) -> None:
         """Count one batch of (probabilities (N, C), labels (N,)), or of lists of both.
 
         Raises:
-            ValueError: not two inputs, or shapes that do not fit together.
+            ValueError: not two inputs. RuntimeError: shapes that do not fit together.
         """
         if len(inputs) != 2:
             raise ValueError(f"Perplexity takes (probabilities, labels), got {len(inputs)} inputs.")
@@ -256,7 +282,7 @@ class Perplexity(Metric):
             p, classes = np.asarray(given), np.asarray(labels).reshape(-1).astype(int)
             p = p.reshape(-1, p.shape[-1])
             if len(p) != len(classes):
-                raise ValueError(
+                raise RuntimeError(
                     f"Perplexity: {len(p)} rows of probabilities and {len(classes)} labels."
                 )
             chosen = p[np.arange(len(p)), classes]
@@ -286,11 +312,13 @@ class BleuScore(Metric):
         smooth: whether counts are smoothed (Lin and Och 2004).
 
     Raises:
-        ValueError: another length.
+        TypeError: `n_gram` is not an int, or `smooth` not a bool. ValueError: another length.
     """
 
     def __init__(self, n_gram: int = 4, smooth: bool = False) -> None:
         super().__init__()
+        _check_type(self, "n_gram", n_gram, int)
+        _check_type(self, "smooth", smooth, bool)
         if n_gram not in (1, 2, 3, 4):
             raise ValueError(f"BleuScore: n_gram must be 1 to 4, got {n_gram!r}.")
         self.n_gram, self.smooth = n_gram, smooth
@@ -308,6 +336,7 @@ class BleuScore(Metric):
             for i in range(len(words) - n + 1)
         )
 
+    @rearrange_inputs
     def update(self, *inputs: Any) -> None:
         """Count one batch of (texts, lists of references), each text a list of words.
 
@@ -366,6 +395,7 @@ class Dice(Metric):
         """Forget all batches."""
         self._sum, self._count = 0.0, 0
 
+    @rearrange_inputs
     def update(self, *inputs: Any) -> None:
         """Count one batch of (outputs, label), of one shape.
 
@@ -400,13 +430,16 @@ class CosineSimilarity(Metric):
         zero_diagonal: whether a row with itself is 0.
 
     Raises:
-        ValueError: another similarity or reduction.
+        TypeError: an argument of another type. ValueError: another similarity or reduction.
     """
 
     def __init__(
         self, similarity: str = "cosine", reduction: str = "none", zero_diagonal: bool = True
     ) -> None:
         super().__init__()
+        _check_type(self, "similarity", similarity, str)
+        _check_type(self, "reduction", reduction, str)
+        _check_type(self, "zero_diagonal", zero_diagonal, bool)
         if similarity not in ("cosine", "dot") or reduction not in ("none", "sum", "mean"):
             raise ValueError(
                 "CosineSimilarity: expected a similarity of 'cosine' and 'dot', a reduction of "
@@ -420,6 +453,7 @@ class CosineSimilarity(Metric):
         """Forget the rows."""
         self._rows: Any = None
 
+    @rearrange_inputs
     def update(self, *inputs: Any) -> None:
         """Take rows (n, d), instead of those before."""
         (self._rows,) = _arrays(self, inputs, 1, "rows")
@@ -449,10 +483,16 @@ class ROC(Metric):
     Args:
         class_num: how many classes, each against the rest; None: binary.
         pos_label: the class that counts as positive, of a binary classification; None: 1.
+
+    Raises:
+        TypeError: one of them is not an int.
     """
 
     def __init__(self, class_num: int | None = None, pos_label: int | None = None) -> None:
         super().__init__()
+        for name, value in (("class_num", class_num), ("pos_label", pos_label)):
+            if value is not None:
+                _check_type(self, name, value, int)
         self.class_num = 1 if class_num is None else class_num
         self.pos_label = 1 if pos_label is None and self.class_num == 1 else pos_label
         self.clear()
@@ -462,16 +502,35 @@ class ROC(Metric):
         self._scores: list[Any] = []
         self._labels: list[Any] = []
 
+    @rearrange_inputs
     def update(self, *inputs: Any) -> None:
-        """Count one batch of (scores (N,) or (N, C), labels (N,)).
+        """Count one batch of (scores, labels), of one shape; or (N, C, …) and (N, …) of classes.
 
         Raises:
-            ValueError: not two inputs.
+            ValueError: not two inputs, shapes that do not fit together, or scores of another number
+                of classes than `class_num`.
         """
         scores, labels = _arrays(self, inputs, 2, "(scores, labels)")
-        if scores.ndim == labels.ndim + 1 and self.class_num == 1:
-            scores = scores[:, 1] if scores.shape[1] > 1 else scores[:, 0]
-        self._scores.append(scores)
+        if scores.ndim == labels.ndim + 1:
+            if scores.shape[1] == 2 and self.class_num == 1:
+                scores = scores[:, 1]
+            elif scores.shape[1] == 1 == self.class_num:
+                scores = scores[:, 0]
+            elif scores.shape[1] != self.class_num:
+                raise ValueError(
+                    f"ROC: scores {scores.shape} are of {scores.shape[1]} classes, and class_num "
+                    f"is {self.class_num}."
+                )
+            else:
+                scores = np.moveaxis(scores, 1, -1).reshape(-1, self.class_num)
+        elif self.class_num != 1:
+            raise ValueError(
+                f"ROC: with class_num={self.class_num} scores are (N, {self.class_num}, …), got "
+                f"shape {scores.shape} with labels {labels.shape}."
+            )
+        if scores.size != labels.size * self.class_num:
+            raise ValueError(f"ROC: scores {scores.shape} and labels {labels.shape} do not fit.")
+        self._scores.append(scores if self.class_num > 1 else scores.reshape(-1))
         self._labels.append(labels.reshape(-1))
 
     def _curve(self, scores: Any, positive: Any) -> tuple[Any, Any, Any]:

@@ -9,18 +9,41 @@ Source: MindSpore's metrics of these names.
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import numpy as np
 
+from paramesh import lazy_names
 from paramesh.tensor.argument_types import TensorLike
 
 HostArray = np.ndarray[Any, Any]
 
 #: Outputs and labels of a batch: what `numpy.asarray` takes.
 MetricInput: TypeAlias = TensorLike | Sequence[Any] | int | float
+
+
+def rearrange_inputs(func: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator for `update` of a metric: it gets the inputs that `set_indexes` chose.
+
+    Raises:
+        ValueError: in the call, an index without an input.
+    """
+
+    @functools.wraps(func)
+    def update(self: Metric, *inputs: MetricInput) -> Any:
+        if self.indexes is not None:
+            beyond = [i for i in self.indexes if not -len(inputs) <= i < len(inputs)]
+            if beyond:
+                raise ValueError(
+                    f"{type(self).__name__}: set_indexes({self.indexes}) was called, and update() "
+                    f"got {len(inputs)} inputs: pass all outputs of the evaluation network."
+                )
+            inputs = tuple(inputs[i] for i in self.indexes)
+        return func(self, *inputs)
+
+    update.rearranges = True  # type: ignore[attr-defined]
+    return update
 
 
 class Metric:
@@ -32,21 +55,35 @@ class Metric:
     def __init__(self) -> None:
         self._indexes: list[int] | None = None
 
+    def __call__(self, *inputs: Any) -> Any:
+        """The result for these inputs alone: `clear`, `update`, `eval`."""
+        self.clear()
+        self.update(*inputs)
+        return self.eval()
+
     @property
     def indexes(self) -> list[int] | None:
-        """Which of the evaluation network's outputs `update` gets; None: as the kind says."""
+        """Which of the evaluation network's outputs count; None: as the kind says."""
         return self._indexes
 
-    def set_indexes(self, indexes: Iterable[int]) -> Metric:
-        """Choose which of the evaluation network's outputs `update` gets.
+    def set_indexes(self, indexes: list[int]) -> Self:
+        """Choose which of the evaluation network's outputs count, and in which order.
+
+        `update` of the metrics here, and each with `rearrange_inputs`, takes all outputs then, and
+        picks these.
+
+        Returns:
+            The metric itself.
 
         Raises:
-            TypeError: not a list of ints.
+            ValueError: not a list of ints.
         """
-        chosen = list(indexes)
-        if not all(isinstance(i, int) for i in chosen):
-            raise TypeError(f"{type(self).__name__}: indexes must be ints, got {chosen!r}.")
-        self._indexes = chosen
+        if not isinstance(indexes, list) or not all(isinstance(i, int) for i in indexes):
+            raise ValueError(
+                f"For 'set_indexes', the argument 'indexes' must be a list and all its elements "
+                f"must be int: {type(self).__name__} got {indexes!r}."
+            )
+        self._indexes = list(indexes)
         return self
 
     def clear(self) -> None:
@@ -75,6 +112,7 @@ class Loss(Metric):
         """Forget all batches."""
         self._sum, self._count = 0.0, 0
 
+    @rearrange_inputs
     def update(self, *inputs: MetricInput) -> None:
         """Count one batch.
 
@@ -111,6 +149,7 @@ class _OfPairs(Metric):
         """Forget all batches."""
         self._sum, self._count = 0.0, 0
 
+    @rearrange_inputs
     def update(self, *inputs: MetricInput) -> None:
         """Count one batch of (outputs, label).
 
@@ -163,12 +202,12 @@ class Accuracy(_OfPairs):
             if all its labels are right.
 
     Raises:
-        ValueError: another type.
+        TypeError: another type.
     """
 
     def __init__(self, eval_type: str = "classification") -> None:
         if eval_type not in ("classification", "multilabel"):
-            raise ValueError(
+            raise TypeError(
                 f"Accuracy: eval_type must be 'classification' or 'multilabel', got {eval_type!r}."
             )
         self._type = eval_type
@@ -205,7 +244,15 @@ class TopKCategoricalAccuracy(_OfPairs):
         super().__init__()
 
     def _summed(self, outputs: HostArray, label: HostArray) -> float:
-        classes = _classes(self, outputs, label)
+        # One-hot labels may have fewer columns than there are outputs, as in MindSpore.
+        one_hot = (
+            label.ndim == outputs.ndim == 2
+            and ((label == 0) | (label == 1)).all()
+            and (label.sum(axis=1) == 1).all()
+        )
+        classes = label.argmax(axis=1) if one_hot else _classes(self, outputs, label)
+        if len(classes) != len(outputs):
+            _classes(self, outputs, classes)
         best = np.argsort(-outputs, axis=1, kind="stable")[:, : self.k]
         return float((best == classes[:, None]).any(axis=1).sum())
 
@@ -259,13 +306,36 @@ _ELSEWHERE = {
     "F1": "F1",
     "bleu_score": "BleuScore",
     "confusion_matrix": "ConfusionMatrix",
+    "confusion_matrix_metric": "ConfusionMatrixMetric",
     "cosine_similarity": "CosineSimilarity",
     "dice": "Dice",
+    "hausdorff_distance": "HausdorffDistance",
+    "mean_surface_distance": "MeanSurfaceDistance",
+    "occlusion_sensitivity": "OcclusionSensitivity",
     "perplexity": "Perplexity",
     "precision": "Precision",
     "recall": "Recall",
     "roc": "ROC",
+    "root_mean_square_distance": "RootMeanSquareDistance",
 }
+
+#: The modules of metrics that are not in this one. MindSpore has all at `train.metrics`.
+_HOMES = lazy_names.homes(
+    {
+        "paramesh.train.classification_metrics": """
+            auc BleuScore ConfusionMatrix CosineSimilarity Dice F1 Fbeta Perplexity Precision
+            Recall ROC
+        """,
+        "paramesh.train.confusion_metric": "ConfusionMatrixMetric",
+        "paramesh.train.occlusion": "OcclusionSensitivity",
+        "paramesh.train.surface_metrics": """
+            HausdorffDistance MeanSurfaceDistance RootMeanSquareDistance
+        """,
+    }
+)
+
+#: Also gives the metrics of other modules, as MindSpore's `train.metrics` does.
+__getattr__ = lazy_names.opened("paramesh.train.metrics", _HOMES, lambda: [*_HOMES, *globals()])
 
 _BY_NAME: dict[str, type[Metric]] = {
     "accuracy": Accuracy,
@@ -318,20 +388,7 @@ def get_metric_fn(name: str, *args: Any, **kwargs: Any) -> Metric:
     """
     kind = _BY_NAME.get(name)
     if name in _ELSEWHERE:
-        module = importlib.import_module("paramesh.train.classification_metrics")
-        kind = getattr(module, _ELSEWHERE[name])
+        kind = __getattr__(_ELSEWHERE[name])
     if kind is None:
         raise ValueError(f"No metric is called {name!r}. There are {', '.join(names())}.")
     return kind(*args, **kwargs)
-
-
-def rearrange_inputs(func: Callable[..., Any]) -> Callable[..., Any]:
-    """A decorator for `update` of a metric: it gets the inputs that `set_indexes` chose."""
-
-    @functools.wraps(func)
-    def update(self: Metric, *inputs: MetricInput) -> Any:
-        if self.indexes is not None:
-            inputs = tuple(inputs[i] for i in self.indexes)
-        return func(self, *inputs)
-
-    return update

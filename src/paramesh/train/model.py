@@ -7,7 +7,7 @@ them, so that the next step is on its way while the last one is computed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -426,9 +426,14 @@ class Model:
             return host[i]
 
         for metric in self._metrics.values():
-            metric.update(*map(output, self._indexes_of(metric)))
+            wanted = self._indexes_of(metric)
+            if metric.indexes is not None and hasattr(type(metric).update, "rearranges"):
+                for i in wanted:
+                    output(i)
+                wanted = range(len(listed))  # `update` picks from all of them
+            metric.update(*map(output, wanted))
 
-    def _indexes_of(self, metric: Metric) -> list[int]:
+    def _indexes_of(self, metric: Metric) -> Sequence[int]:
         if metric.indexes is not None:
             return metric.indexes
         loss, outputs, label = self._indexes

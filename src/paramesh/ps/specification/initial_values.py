@@ -175,7 +175,7 @@ def _placed(
     start: Start, ids: np.ndarray[Any, Any], width: int, rows: int
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """The positions of the elements of rows, and the words of their key, or of each element's."""
-    known = start.get("law") in _RULES
+    known = start.get("law") in _SAMPLING
     key = _key_of(start) if known else np.zeros(3, np.uint32)
     first = ids.astype(np.uint64)[:, None]
     columns = np.arange(width, dtype=np.uint64)
