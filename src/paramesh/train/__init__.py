@@ -59,6 +59,7 @@ from paramesh.train.monitored_callbacks import EarlyStopping, History, ReduceLRO
 from paramesh.train.nan_stop import StopAtNaN
 from paramesh.train.summary import Summary
 from paramesh.train.summary_record import SummaryCollector, SummaryRecord
+from paramesh.train.watching import report
 from paramesh.train.weights_and_biases import WandbLogger
 from paramesh.train.workers import first_step, pending_steps
 
@@ -74,6 +75,8 @@ __all__ = [
     # workers of servers
     "pending_steps",
     "first_step",
+    # paramesh watch
+    "report",
     "LossScaleManager",
     "FixedLossScaleManager",
     "DynamicLossScaleManager",
