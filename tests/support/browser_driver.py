@@ -6,6 +6,7 @@ import base64
 import json
 import shutil
 import subprocess
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,8 +46,24 @@ class Browser:
             return json.load(answer)["value"]
 
     def open(self, path: Path, fragment: str = "") -> None:
+        """Open a file and wait until it is loaded."""
+        self.visit(path.as_uri() + fragment)
+
+    def visit(self, url: str) -> None:
         """Open a page and wait until it is loaded."""
-        self._call("POST", f"{self._session}/url", {"url": path.as_uri() + fragment})
+        self._call("POST", f"{self._session}/url", {"url": url})
+
+    def wait(self, script: str, seconds: float = 60.0) -> Any:
+        """What a script returns as soon as that is true.
+
+        Raises:
+            AssertionError: it is not in so many seconds.
+        """
+        until = time.monotonic() + seconds
+        while not (found := self.run(script)):
+            assert time.monotonic() < until, f"not in {seconds:g} s: {script}"
+            time.sleep(0.05)
+        return found
 
     def run(self, script: str, *arguments: Any) -> Any:
         """What a script returns."""

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import paramesh
-from paramesh.cli.commands import checkpoints, planning, programs, ps
+from paramesh.cli.commands import checkpoints, planning, programs, ps, watching
 from paramesh.cli.errors import CommandError
 from paramesh.cli.run import Program
 from paramesh.cli.suggestions import with_suggestion
@@ -30,7 +30,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for _group in (programs, planning, checkpoints, ps):
+for _group in (programs, planning, watching, checkpoints, ps):
     _group.add_to(app)
 
 

@@ -118,8 +118,10 @@ def fitting(
     return table_of(before, now, _LESS)
 
 
-def as_json(before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> str:
-    """One line of JSON for two looks: the time, and what there is of each server."""
+def as_facts(
+    before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """What there is of each server, from two looks."""
     servers: list[dict[str, Any]] = []
     shards = _shards(now)
     for old, new in zip(before, now, strict=True):
@@ -129,7 +131,12 @@ def as_json(before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> 
             per_second = rates(old, new)
             facts |= {"lag": lag(new)} | {f"{k}_per_second": v for k, v in per_second.items()}
         servers.append(facts)
-    return json.dumps({"time": time.time(), "servers": servers}, allow_nan=False)
+    return servers
+
+
+def as_json(before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> str:
+    """One line of JSON for two looks: the time, and what there is of each server."""
+    return json.dumps({"time": time.time(), "servers": as_facts(before, now)}, allow_nan=False)
 
 
 def show_status(

@@ -61,6 +61,7 @@ from paramesh.train.nan_stop import StopAtNaN
 from paramesh.train.occlusion import OcclusionSensitivity
 from paramesh.train.summary import Summary
 from paramesh.train.summary_record import SummaryCollector, SummaryRecord
+from paramesh.train.watching import report
 from paramesh.train.weights_and_biases import WandbLogger
 from paramesh.train.workers import first_step, pending_steps
 
@@ -76,6 +77,8 @@ __all__ = [
     # workers of servers
     "pending_steps",
     "first_step",
+    # paramesh watch
+    "report",
     "LossScaleManager",
     "FixedLossScaleManager",
     "DynamicLossScaleManager",

@@ -72,13 +72,19 @@ def rate_of(args: Facts) -> float | None:
 
 
 def memory_text() -> str | None:
+    """The memory in use, for people."""
+    found = memory_bytes()
+    return None if found is None else byte_text(found)
+
+
+def memory_bytes() -> int | None:
     """The memory in use: of the first device if it says so, otherwise of this process."""
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_in_use" in stats:
-        return byte_text(stats["bytes_in_use"])
+        return stats["bytes_in_use"]
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
-            return byte_text(int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE"))
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError):  # not on this system
         return None
 
@@ -107,7 +113,7 @@ def epoch_line(args: Facts, clock: Clock) -> str:
     if rate is not None:
         parts.append(f"rate {rate:.3g}")
     for name, value in (args.eval_results or {}).items():
-        parts.append(f"val {name} {_short(value)}")
+        parts.append(f"val {name} {short(value)}")
     left = clock.left(args)
     if left is not None and args.cur_epoch_num < args.epoch_num:
         parts.append(f"{duration(left)} left")
@@ -117,7 +123,8 @@ def epoch_line(args: Facts, clock: Clock) -> str:
     return f"epoch {args.cur_epoch_num}/{args.epoch_num}: {', '.join(parts)}"
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """A result for people: four digits, or as it says itself."""
     try:
         return f"{value:.4g}"
     except (TypeError, ValueError):  # a metric with several numbers

@@ -24,6 +24,7 @@ from paramesh.nn.cell import Cell
 from paramesh.optim import LossScaleManager, Optimizer
 from paramesh.optim.from_optax import from_optax, is_transformation
 from paramesh.state import placement
+from paramesh.telemetry.phases import waiting_for
 from paramesh.tensor.argument_types import TensorFunction
 from paramesh.tensor.base import Tensor
 from paramesh.train import amp, batches, workers
@@ -42,6 +43,7 @@ from paramesh.train.position import (
 )
 from paramesh.train.progress import progress_callback
 from paramesh.train.unplanned_saves import save_at_error, save_at_interrupt
+from paramesh.train.watching import Watching, examples_of
 
 if TYPE_CHECKING:
     from paramesh.ps.integration.step_synchronization import StepSynchronizer
@@ -252,7 +254,8 @@ class Model:
             args.cur_step_num = start.step
         seen = start.step_in_epoch
         run = RunContext(args)
-        shown = [*progress_callback(progress), *listed]
+        watching = Watching()
+        shown = [watching, *progress_callback(progress), *listed]
         with ExitStack() as stack:
             for callback in shown:
                 stack.enter_context(callback)
@@ -261,7 +264,7 @@ class Model:
                 _notify(shown, "on_train_begin", run)
                 for number in range(start.epoch, epoch + 1):
                     args.cur_epoch_num, args.cur_step_in_epoch = number, seen
-                    begun = self._epoch(run, shown, interrupts, pace)
+                    begun = self._epoch(run, shown, interrupts, pace, watching)
                     seen = 0
                     if not begun:
                         continue
@@ -303,6 +306,7 @@ class Model:
         shown: list[Callback],
         interrupts: Interrupts,
         pace: StepSynchronizer | None,
+        watching: Watching,
     ) -> bool:
         """Train on the batches that are not seen yet; whether there was one."""
         args, network = run.original_args(), self._train_network
@@ -311,7 +315,8 @@ class Model:
         _notify(shown, "on_train_epoch_begin", run)
         batches.set_epoch(args.train_dataset, args.cur_epoch_num)
         source = batches.batches(args.train_dataset, "train_dataset", seen)
-        for inputs, following in batches.looking_ahead(source, _looks_ahead):
+        for inputs, following in waiting_for(batches.looking_ahead(source, _looks_ahead)):
+            watching.examples = examples_of(inputs)
             self._check_columns("train_dataset", inputs, network)
             _notify(shown, "on_train_step_begin", run)
             with interrupts.step():

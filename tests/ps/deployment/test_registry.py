@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from paramesh.errors import ParameterServerError
-from paramesh.ps.deployment import registry
+from paramesh.files import live_entries
 from paramesh.ps.deployment.registry import Entry, Run, runs
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="entries are locked as POSIX does")
@@ -24,8 +24,9 @@ FACTS: dict[str, Any] = {"address": "127.0.0.2:7001", "job": "default", "servers
 PROGRAM = """
 import sys
 from pathlib import Path
+from paramesh.files import live_entries
 from paramesh.ps.deployment import registry
-registry.folders = lambda: [Path(sys.argv[1])]
+live_entries.folders = lambda: [Path(sys.argv[1])]
 entry = registry.Entry(address=sys.argv[2], job="default", servers=1, workers=1, token="secret")
 print("entered", flush=True)
 sys.stdin.read()
@@ -35,7 +36,7 @@ sys.stdin.read()
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     where = tmp_path / "paramesh"
-    monkeypatch.setattr(registry, "folders", lambda: [where])
+    monkeypatch.setattr(live_entries, "folders", lambda: [where])
     return where
 
 
@@ -143,7 +144,7 @@ def test_the_first_folder_that_can_be_used(tmp_path: Path, monkeypatch: pytest.M
     bad, good = tmp_path / "bad", tmp_path / "good"
     bad.mkdir()
     bad.chmod(0o777)
-    monkeypatch.setattr(registry, "folders", lambda: [bad, good])
+    monkeypatch.setattr(live_entries, "folders", lambda: [bad, good])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         entry = Entry(**FACTS)
@@ -155,7 +156,7 @@ def test_the_first_folder_that_can_be_used(tmp_path: Path, monkeypatch: pytest.M
 
 def test_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    assert registry.folders()[0] == tmp_path / "paramesh"
+    assert live_entries.folders()[0] == tmp_path / "paramesh"
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "none"))
-    assert tmp_path / "none" / "paramesh" not in registry.folders()
-    assert registry.folders()[-1] == Path(f"/tmp/paramesh-{os.getuid()}")
+    assert tmp_path / "none" / "paramesh" not in live_entries.folders()
+    assert live_entries.folders()[-1] == Path(f"/tmp/paramesh-{os.getuid()}")

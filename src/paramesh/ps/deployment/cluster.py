@@ -227,8 +227,9 @@ class Cluster:
                     made = self._ray.remote(concurrency_groups={SIGNS: 1})(ServerActor)
                     actor = made.options(**options)
                     actors.append(actor.remote(*arguments, **more))
+            self.address = address or self._ray.get_runtime_context().gcs_address
             self._entry = Entry(
-                address=address or self._ray.get_runtime_context().gcs_address,
+                address=self.address,
                 job=job,
                 servers=servers,
                 workers=config.get("workers", 1),

@@ -21,6 +21,8 @@ from paramesh.ps.durability.run_folder import RunFolder
 from paramesh.ps.server.refresh import Refresh
 from paramesh.ps.specification.id_range import NO_ID
 from paramesh.ps.specification.partition import Partition
+from paramesh.telemetry.journal import Json
+from paramesh.telemetry.phases import phase
 
 Array = np.ndarray[Any, Any]
 Update = Mapping[str, Mapping[str, Array]]
@@ -124,7 +126,8 @@ class RayClient:
         if turn.sent is not None:
             self.delivery.carry_out()
             self.waited += turn.fresh or not self.delivery.answered(turn.sent)
-        return self.delivery.call(turn.calls, self.worker.earlier, turn.sent)
+        with phase("wait"):
+            return self.delivery.call(turn.calls, self.worker.earlier, turn.sent)
 
     # What a session needs.
 
@@ -192,6 +195,11 @@ class RayClient:
     def stats(self) -> list[dict[str, Any]]:
         """Of each server, as `Server.stats`."""
         return self._run(self.worker.stats())
+
+    def place(self) -> dict[str, Json]:
+        """As in `Client`."""
+        cluster = self._cluster
+        return {"address": cluster.address, "job": cluster.job, "wal_dir": cluster.folder}
 
     def close(self) -> None:
         """Sign off from the servers; the last worker stops those that this run started.

@@ -33,6 +33,9 @@ from paramesh.ps.server.refresh import (
 from paramesh.ps.server.store import Store
 from paramesh.ps.specification.partition import Partition
 from paramesh.ps.specification.specs import known_among, others_before
+from paramesh.telemetry import report
+from paramesh.telemetry.journal import Json
+from paramesh.telemetry.phases import phase
 
 Array = np.ndarray[Any, Any]
 Update = Mapping[str, Mapping[str, Array]]
@@ -120,6 +123,10 @@ class Client(Protocol):
 
     def stats(self) -> list[dict[str, Any]]:
         """Of each server what it counts, as `Server.stats`; `life` at least."""
+        ...
+
+    def place(self) -> dict[str, Json]:
+        """Where the servers are: `address` and `job` of their cluster, `wal_dir`; {}: here."""
         ...
 
     def close(self) -> None:
@@ -270,6 +277,10 @@ class LocalClient:
         """As in `Client`."""
         return [{"life": store.life()} for store in self.stores]
 
+    def place(self) -> dict[str, Json]:
+        """As in `Client`."""
+        return {}
+
     def close(self) -> None:
         """Nothing to end."""
 
@@ -368,6 +379,10 @@ class Session:
 
     def step(self, updates: Update, hyper: Mapping[str, float]) -> dict[str, Array]:
         """Push gradients; the new values of the dense Parameters, and news for the caches."""
+        with phase("push"):
+            return self._step(updates, hyper)
+
+    def _step(self, updates: Update, hyper: Mapping[str, float]) -> dict[str, Array]:
         wanted = [name for name, spec in self.specs.items() if spec["kind"] == "dense"]
         if not self.caches:
             values = self.client.step(self.at, updates, hyper, wanted)
@@ -386,13 +401,30 @@ class Session:
 
     def pull(self, names: Iterable[str]) -> dict[str, Array]:
         """The values of dense Parameters."""
-        return self.client.pull(self.at, names)
+        with phase("pull"):
+            return self.client.pull(self.at, names)
 
     def pull_tables(self, wanted: Mapping[str, Array]) -> dict[str, Array]:
         """Rows of declared tables by the ids of each: sorted, each once."""
         for name, ids in wanted.items():
             self._count(name, len(ids))
-        return self.client.pull_tables(self.at, wanted) if wanted else {}
+        if not wanted:
+            return {}
+        with phase("pull"):
+            return self.client.pull_tables(self.at, wanted)
+
+    def facts(self) -> Json:
+        """What `paramesh watch` shows of this worker's servers."""
+        caches: dict[str, Json] = {}
+        for name, cache in self.caches.items():
+            counts = cache.counts
+            caches[name] = {"looked_up": counts.looked_up, "hits": counts.hits}
+        return {
+            **self.client.place(),
+            "version": self.at,
+            "pulled": sum(self.pulled.values()),
+            "caches": caches,
+        }
 
     def _count(self, name: str, rows: int) -> None:
         self.pulled[name] = self.pulled.get(name, 0) + rows
@@ -441,6 +473,7 @@ def session_for(settings: dict[str, Any]) -> Session:
     if session is None or session.settings != settings:
         end()
         session = _running.session = Session(connect(settings), settings)
+        report.sources["servers"] = session.facts
     return session
 
 
@@ -467,6 +500,7 @@ def session_before(settings: dict[str, Any]) -> Session | None:
 def end() -> None:
     """End the session, with what it started."""
     session, _running.session = _running.session, None
+    report.sources.pop("servers", None)
     if session is not None:
         session.client.close()
 
