@@ -82,7 +82,7 @@ def test_a_connection_that_is_lost_goes_on_through_ray_and_comes_back(
     train(client, 0, 3)
     servers[1].close_door()
     train(client, 3, 4)
-    assert "step" in servers[1].calls
+    assert servers[1].calls
     assert servers[0].calls == []
     time.sleep(0.6)  # it asks once more
     found = b""

@@ -139,10 +139,9 @@ class Door:
     def _read(self) -> None:
         zmq = self._zmq
         for _ in range(_TURN):
-            try:
-                identity = self._socket.recv(zmq.DONTWAIT)
-            except zmq.Again:
+            if not self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
                 return
+            identity = self._socket.recv(zmq.DONTWAIT)
             frame = self._socket.recv(copy=False)
             more = frame.more
             while self._socket.getsockopt(zmq.RCVMORE):

@@ -382,12 +382,9 @@ class ZmqTransport:
             except BadFrame:
                 self._end(channel)
                 return
-        if channel.monitor is None or not channel.monitor.getsockopt(self._zmq.EVENTS):
-            return
         zmq = self._zmq
-        monitoring = _monitored()
         while channel.monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:
-            event = monitoring(channel.monitor)["event"]
+            event = _read_monitor()(channel.monitor)["event"]
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 channel.state, channel.pause = _OPEN, PAUSE
                 self._opening.discard(channel)
@@ -400,11 +397,9 @@ class ZmqTransport:
             return
 
     def _frames(self, channel: _Channel) -> Iterator[bytes]:
-        while channel.socket is not None:
-            try:
-                yield channel.socket.recv(self._zmq.DONTWAIT)
-            except self._zmq.Again:
-                return
+        zmq = self._zmq
+        while channel.socket is not None and channel.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            yield channel.socket.recv(zmq.DONTWAIT)
 
     def _take(self, channel: _Channel, frame: bytes) -> None:
         shared = None if channel.window is None else channel.window.read
@@ -440,5 +435,5 @@ class ZmqTransport:
             self._instead(channel, one)
 
 
-def _monitored() -> Any:
+def _read_monitor() -> Any:
     return importlib.import_module("zmq.utils.monitor").recv_monitor_message
