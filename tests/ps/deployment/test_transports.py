@@ -122,6 +122,12 @@ def test_values_that_are_too_long_for_frames_go_through_ray(
     assert {"pull", "step"} <= {call for server in servers for call in server.calls}
     for server in servers:
         server.calls.clear()
+    client.pull(1, ["large"])
+    assert [server.calls for server in servers] == [["pull"]] * 2  # at once: what it knows by now
+    client.pull(1, ["v"])  # of which it learns that it is short
+    for server in servers:
+        server.calls.clear()
+    client.pull(1, ["v"])
     client.pull_tables(1, {"t": np.arange(50)})
     assert [call for server in servers for call in server.calls] == []
 
@@ -182,6 +188,17 @@ def test_who_has_no_key_or_another_one_gets_nothing(
         assert train(client, 1, 3)
     finally:
         context.destroy(linger=0)
+
+
+def test_a_worker_that_has_left_shares_nothing_any_more(
+    servers: list[LoopServer], client_of: Starting
+) -> None:
+    client = client_of()
+    train(client, 0, 1)
+    client._run(client.worker.leave())
+    door = servers[0].actor._door
+    assert door is not None
+    assert (door._guests, door._connections) == ({}, {})
 
 
 def test_a_worker_that_comes_again_replaces_the_one_before(

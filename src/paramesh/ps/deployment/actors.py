@@ -403,7 +403,10 @@ class ServerActor:
     @names_shortage
     async def leave(self, worker: int, incarnation: int) -> int:
         """As `Server.leave`."""
-        return self._state().leave(worker, incarnation)
+        left = self._state().leave(worker, incarnation)
+        if self._door is not None:
+            self._door.sign_off(worker)
+        return left
 
     @names_shortage
     async def door(

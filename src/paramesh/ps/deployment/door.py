@@ -122,8 +122,7 @@ class Door:
         """
         if not isinstance(key, bytes) or len(key) != _KEY:
             raise ValueError(f"a key has {_KEY} characters, got {key!r}.")
-        for guest in [g for g in self._guests.values() if g.worker == worker]:
-            self._dismiss(guest)
+        self.sign_off(worker)
         guest = self._guests[key] = _Guest(worker, key, window_if_any(arena))
         mine = None if guest.arena is None else guest.arena.whereabouts
         seen = guest.window is not None
@@ -207,6 +206,11 @@ class Door:
         # What came meanwhile is not announced once more.
         if self._socket.getsockopt(self._zmq.EVENTS) & self._zmq.POLLIN:
             self._loop.call_soon(self._read)
+
+    def sign_off(self, worker: int) -> None:
+        """A worker has left: it is let in no more, and shares nothing any more."""
+        for guest in [g for g in self._guests.values() if g.worker == worker]:
+            self._dismiss(guest)
 
     @property
     def heard(self) -> list[int]:

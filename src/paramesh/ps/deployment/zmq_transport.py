@@ -24,10 +24,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from paramesh.ps.client.exchange import Call, Died, Event, Replied
+from paramesh.ps.client.peer import Reply
 from paramesh.ps.deployment import frames
 from paramesh.ps.deployment.frames import BadFrame, Unfit
 from paramesh.ps.deployment.messages import CARRIED, call_text, taken_answer, taken_error
 from paramesh.ps.deployment.shared_arena import (
+    MOST,
     SHARED_FROM,
     Arena,
     Window,
@@ -52,15 +54,17 @@ class _Sent:
     """The ticket of a call on a channel.
 
     Attributes:
+        channel: which.
+        number: of the call there.
         call: which.
         outcome: what came of it; None: nothing yet.
         instead: Ray's reference, where the call was made through Ray in the end.
     """
 
-    __slots__ = ("call", "instead", "outcome")
+    __slots__ = ("call", "channel", "instead", "number", "outcome")
 
-    def __init__(self, call: Call) -> None:
-        self.call = call
+    def __init__(self, channel: _Channel, number: int, call: Call) -> None:
+        self.channel, self.number, self.call = channel, number, call
         self.outcome: Replied | Died | Exception | None = None
         self.instead: Ticket | None = None
 
@@ -86,9 +90,9 @@ class _Channel:
         #: The last frame of the server whose payload was read.
         self.taken = 0
         self.sent: dict[int, _Sent] = {}
-        #: Calls of a step that are on their way through Ray.
-        self.by_ray: set[Ticket] = set()
-        #: Methods whose last answer was too long for a frame.
+        #: Methods of the calls of a step that are on their way through Ray.
+        self.by_ray: dict[Ticket, str] = {}
+        #: Methods whose last answer was too long for this connection.
         self.long: set[str] = set()
 
 
@@ -132,9 +136,8 @@ class ZmqTransport:
             sent = self._send(channel, call)
             if sent is not None:
                 return sent
-        channel.long.discard(method)
         ref = self._by_ray.submit(server, call, at)
-        channel.by_ray.add(ref)
+        channel.by_ray[ref] = method
         return ref
 
     def wait(self, tickets: Sequence[Ticket], count: int, seconds: float) -> list[Ticket]:
@@ -166,8 +169,9 @@ class ZmqTransport:
     def event(self, request: int, ticket: Ticket) -> Event:
         """As in `Transport`."""
         if not isinstance(ticket, _Sent):
-            self._forget_ref(ticket)
-            return self._by_ray.event(request, ticket)
+            event = self._by_ray.event(request, ticket)
+            self._forget_ref(ticket, event.answer if isinstance(event, Replied) else None)
+            return event
         if ticket.instead is not None:
             return self._by_ray.event(request, ticket.instead)
         outcome = ticket.outcome
@@ -180,7 +184,7 @@ class ZmqTransport:
         """As in `Transport`."""
         if not isinstance(ticket, _Sent):
             answer = self._by_ray.answer(ticket, seconds)
-            self._forget_ref(ticket)
+            self._forget_ref(ticket, answer)
             return answer
         until = time.monotonic() + seconds
         while ticket.outcome is None and ticket.instead is None:
@@ -202,10 +206,7 @@ class ZmqTransport:
         elif ticket.instead is not None:
             self._by_ray.abandon(ticket.instead)
         else:
-            for channel in self._channels.values():
-                for number, sent in list(channel.sent.items()):
-                    if sent is ticket:
-                        del channel.sent[number]
+            ticket.channel.sent.pop(ticket.number, None)
 
     def describe(self) -> dict[str, str]:
         """As in `Transport`."""
@@ -332,14 +333,19 @@ class ZmqTransport:
 
     def _busy(self, channel: _Channel) -> bool:
         """Whether calls of a step are on their way through Ray."""
-        if channel.by_ray:
-            refs = list(channel.by_ray)
-            channel.by_ray -= set(self._by_ray.wait(refs, len(refs), 0.0))
-        return bool(channel.by_ray)
+        refs = list(channel.by_ray)
+        return bool(refs) and len(self._by_ray.wait(refs, len(refs), 0.0)) < len(refs)
 
-    def _forget_ref(self, ref: Ticket) -> None:
+    def _forget_ref(self, ref: Ticket, answer: Any = None) -> None:
+        """A call that went through Ray is over; its answer says which way the next one is to go."""
         for channel in self._channels.values():
-            channel.by_ray.discard(ref)
+            method = channel.by_ray.pop(ref, None)
+            if method is None or not isinstance(answer, Reply):
+                continue
+            if _size(answer) > (MOST // 2 if channel.window is not None else frames.MOST_INLINE):
+                channel.long.add(method)
+            else:
+                channel.long.discard(method)
 
     # Frames.
 
@@ -364,7 +370,7 @@ class ZmqTransport:
             self._shut(channel)
             return None
         channel.number = number
-        sent = channel.sent[number] = _Sent(call)
+        sent = channel.sent[number] = _Sent(channel, number, call)
         return sent
 
     def _look_at_all(self) -> None:
@@ -433,6 +439,13 @@ class ZmqTransport:
         self._shut(channel)
         for one in sent.values():
             self._instead(channel, one)
+
+
+def _size(reply: Reply) -> int:
+    """Bytes of the arrays of an answer."""
+    rows = () if reply.rows is None else reply.rows.rows
+    news = (array for one in reply.news.values() for array in one if array is not None)
+    return sum(array.nbytes for array in (*reply.values.values(), *rows, *news))
 
 
 def _read_monitor() -> Any:
