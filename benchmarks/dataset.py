@@ -83,7 +83,7 @@ class Prepared:
         array = np.asarray(image)
         if rng.uniform() < 0.5:
             array = array[:, ::-1]
-        array = (array - np.float32(MEAN)) / np.float32(DEVIATION)
+        array = (array - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)
         return np.ascontiguousarray(array.transpose(2, 0, 1), np.float32)
 
 
@@ -169,7 +169,7 @@ def contestant(name: str, kind: str, folder: str, count: int) -> None:
     """In a process of its own: a turn for each line of stdin, its rows and seconds to stdout."""
     begin = CONTESTANTS[name](kind, folder, count)
     for line in sys.stdin:
-        rows, start, spent = 0, 0.0, 0.0
+        rows, start, spent, used = 0, 0.0, 0.0, 0.0
         for batch in begin(int(line)):
             if start:
                 rows += len(batch[0])
@@ -250,7 +250,7 @@ def measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--mindspore-python", help="a python that has MindSpore")
     parser.add_argument("--torch-python", help="a python that has torch, if this one has not")
     parser.add_argument("--size", type=int, default=256)

@@ -44,11 +44,11 @@ class Here:
         start, batch = definitions.start_values(network), definitions.batch(network)
         self._run = contestant.eager(network, start, batch)
 
-    def turn(self, passes: int) -> tuple[list[float], float]:
-        """Run passes; (the seconds of each, the loss)."""
+    def turn(self, steps: int) -> tuple[list[float], float]:
+        """Run passes, as many as steps says; (the seconds of each, the loss)."""
         times: list[float] = []
         loss: Any = None
-        for _ in range(passes):
+        for _ in range(steps):
             begin = time.perf_counter()
             loss, _ = self._run()
             times.append(time.perf_counter() - begin)
@@ -67,9 +67,9 @@ class PyNative:
         self._process = Process(network, python, file, mode="pynative")
         self.version = self._process.version
 
-    def turn(self, passes: int) -> tuple[list[float], float]:
-        """Run passes; (the seconds of each, the loss)."""
-        answer = self._process.ask(do="forward", count=passes)
+    def turn(self, steps: int) -> tuple[list[float], float]:
+        """Run passes, as many as steps says; (the seconds of each, the loss)."""
+        answer = self._process.ask(do="forward", count=steps)
         return answer["times"], answer["loss"]
 
     def close(self) -> None:

@@ -80,7 +80,7 @@ def run(way: str, cached: int, servers: int, batches: list[Any], folder: str) ->
     print(
         f"{way:>8}: step {ms:7.1f} ms; rows waited for {late:7.0f}, rows from the server "
         f"{rows:7.0f} ({rows * WIDTH * 4 / 2**20:.2f} MiB)"
-        + (f"; hit rate {counts['hit_rate']:.2f}" if way != "none" else ""),
+        + (f"; hit rate {net.table.counts()['hit_rate']:.2f}" if way != "none" else ""),
         flush=True,
     )
     sessions.end()

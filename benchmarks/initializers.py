@@ -180,7 +180,7 @@ def one_start(name: str, way: str) -> None:
     """What a fresh process does: print the seconds and how many programs were compiled."""
     compiled = []
 
-    def listen(event: str, _: float, **__: Any) -> None:
+    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
         if event == "/jax/core/compile/backend_compile_duration":
             compiled.append(event)
 

@@ -7,8 +7,9 @@ Run `python benchmarks/parallel.py [--part step|reduce|start|all] [--network B] 
             weights; both are given the batch by numpy at every step. A loss that differs is marked.
     reduce  the sum over two processes of one array, and of the gradients of 200 small layers,
             beside `lax.psum` in `jax.shard_map`: gloo through JAX, as it is. Bytes per second.
-    start   a parameter that is cut 8 ways over four processes, made slice by slice, beside making
-            it whole in every process and cutting it there: seconds of the slowest process, and the
+    start   a parameter that is sharded 8 ways over four processes, made slice by slice, beside
+            making it whole in every process and cutting it there: seconds of the slowest process,
+                and the
             peak of memory of the greediest, in terms of what it keeps.
 
 Virtual devices share the processor, so steps do not get faster with them; the ratios are what

@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import ray
 import zmq
+from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
 import record
@@ -159,6 +160,7 @@ def dense(folder: str, name: str, size: int, runs: int) -> None:
         for transport in TRANSPORTS
     }
     echo = ray.remote(Echo).options(num_cpus=0).remote(size)
+    assert isinstance(echo, ActorHandle)
     bare = BareZmq()
     grad = np.ones(shape, np.float32)
     out = np.empty_like(grad)
@@ -329,6 +331,7 @@ def wait_for_standby(client: RayClient) -> None:
         except RayError:
             time.sleep(0.1)
             continue
+        assert not isinstance(said, list)
         if said["version"] == version:
             return
         time.sleep(0.05)

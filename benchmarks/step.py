@@ -51,7 +51,9 @@ def measure(
 ) -> list[dict[str, Any]]:
     """A row for each contestant: times and losses, or why there are none."""
     runners: dict[str, Runner] = {}
-    rows = [{"key": c.key, "contestant": c.title, "network": network.key} for c in contestants]
+    rows: list[dict[str, Any]] = [
+        {"key": c.key, "contestant": c.title, "network": network.key} for c in contestants
+    ]
     with harness.Batches() as batches:
         try:
             for contestant, row in zip(contestants, rows, strict=True):

@@ -11,8 +11,8 @@ import types
 # JAX reads these when it is imported, so they come before anything that imports it.
 # PARAMESH_TEST_PLATFORM=cuda runs the tests that can be run there on an accelerator.
 os.environ["JAX_PLATFORMS"] = os.environ.get("PARAMESH_TEST_PLATFORM", "cpu")
-# Most of the time of the tests is compiling programs that run once, so they are compiled in haste.
-# PARAMESH_TEST_COMPILER=full compiles them as a user's are; `make test-slow` does.
+# Most of the time of the tests is compiling programs that run once, so they are compiled without
+# optimization. PARAMESH_TEST_COMPILER=full compiles them as a user's are; `make test-slow` does.
 os.environ["XLA_FLAGS"] = " ".join(
     [
         *os.environ.get("XLA_FLAGS", "").split(),

@@ -16,13 +16,13 @@ import paramesh
 from environments import without_virtual_devices
 from markdown_blocks import blocks
 from paramesh import compat
-from type_checks import present
+from type_checks import present, untyped, wrong
 
 GUIDE = Path(__file__).parent.parent / "docs" / "how-to" / "parameters.md"
 
 
 def public(module: types.ModuleType) -> list[str]:
-    """The names that a module offers; the modules that it uses itself are none of them."""
+    """The names that a module offers; the modules that it uses itself are not among them."""
     listed = getattr(module, "__all__", None)
     return list(listed or ()) or [
         name
@@ -264,11 +264,11 @@ def test_a_module_where_mindspore_has_a_function_is_called_like_it(name: str) ->
     module = importlib.import_module(f"paramesh.{name}")
     given = ("ones", [2]) if name == "initializer" else ([1.0, 1.0],)
     for form in (module, getattr(paramesh.common, name), getattr(module, name)):
-        assert form(*given).asnumpy().tolist() == [1, 1]
+        assert untyped(form)(*given).asnumpy().tolist() == [1, 1]
     assert getattr(paramesh.common, name) is module
     assert callable(module)
     with pytest.raises(TypeError, match="not callable"):
-        paramesh.dtype()
+        wrong(paramesh.dtype)()
 
 
 @pytest.mark.parametrize(

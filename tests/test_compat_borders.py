@@ -19,7 +19,7 @@ MODULES = re.compile(
     r"|jax\.core\.(?!Tracer$)\w|ray\.(\w+\.)*_"
 )
 #: Whole strings: a name for `import_module`, or a variable that Ray reads. A text that tells a
-#: user of a variable is none.
+#: user of a variable is not one.
 WORDS = re.compile(r"(jax\._src|jaxlib|ray(\.\w+)*\._)[\w.]*|RAY_\w+")
 
 

@@ -33,7 +33,7 @@ from paramesh._compat.jax import (
 )
 
 
-def test_settings_tell_calls_apart() -> None:
+def test_settings_distinguish_calls() -> None:
     before = settings_of_calls()
     assert settings_of_calls() == before
     contexts = [
@@ -96,7 +96,7 @@ def test_a_trace_is_left_without_another_trace_of_what_is_called() -> None:
     assert len(traced) == 2
 
 
-def test_states_of_traces_are_told_apart() -> None:
+def test_states_of_traces_are_distinguished() -> None:
     outside = get_opaque_trace_state()
     inside: list[Any] = []
 
@@ -104,7 +104,11 @@ def test_states_of_traces_are_told_apart() -> None:
     def program(x: jax.Array) -> jax.Array:
         inside.append(get_opaque_trace_state())
         inside.append(get_opaque_trace_state())
-        jax.lax.scan(lambda c, _: (inside.append(get_opaque_trace_state()), c)[::-1], x, None, 2)
+
+        def body(carry: jax.Array, _: None) -> tuple[jax.Array, None]:
+            return carry, inside.append(get_opaque_trace_state())
+
+        jax.lax.scan(body, x, None, 2)
         return x
 
     program(jnp.zeros(3))

@@ -20,7 +20,7 @@ def test_ray_is_not_imported_before_it_is_asked_for() -> None:
     assert done.returncode == 0
 
 
-def test_ray_takes_a_token_that_it_is_told_of_later(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_takes_a_token_that_it_gets_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ray_inside.AUTH_MODE, "disabled")
     assert ray_inside.read_token_again()
     inside = importlib.import_module("ray._raylet")
@@ -33,7 +33,7 @@ def test_ray_takes_a_token_that_it_is_told_of_later(monkeypatch: pytest.MonkeyPa
     ray_inside.read_token_again()
 
 
-def test_a_token_that_ray_does_not_take_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_that_ray_does_not_take_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     inside = importlib.import_module("ray._raylet")
     off = inside.AuthenticationMode.DISABLED
     monkeypatch.setattr(inside, "get_authentication_mode", lambda: off)

@@ -16,6 +16,7 @@ import pytest
 
 from paramesh import dtype as dt
 from paramesh.tensor import Tensor
+from type_checks import wrong
 
 EACH = pytest.mark.parametrize("dtype", dt.ALL, ids=str)
 
@@ -83,7 +84,7 @@ def test_what_is_no_element_type(value: object) -> None:
     with pytest.raises(
         TypeError, match="is not an element type that paramesh has. Expected one of"
     ):
-        dt.to_dtype(value)
+        dt.to_dtype(wrong(value))
 
 
 def test_python_type_without_an_element_type() -> None:
@@ -126,11 +127,11 @@ def test_watch_wide_tells_and_nests() -> None:
     with dt.watch_64bit() as outer:
         assert not outer.met_64bit
         with dt.watch_64bit() as inner:
-            Tensor([1, 2]) + 1
+            _ = Tensor([1, 2]) + 1
             assert inner.met_64bit
         assert outer.met_64bit
     with dt.watch_64bit() as fresh:
-        Tensor([1.0]) + 1
+        _ = Tensor([1.0]) + 1
         assert not fresh.met_64bit
 
 

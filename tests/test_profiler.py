@@ -13,7 +13,7 @@ from paramesh import ops, profiler
 
 @pytest.fixture
 def traced(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What jax.profiler is told, in place of recording."""
+    """What jax.profiler gets, in place of recording."""
     calls: list[Any] = []
     monkeypatch.setattr("jax.profiler.start_trace", calls.append)
     monkeypatch.setattr("jax.profiler.stop_trace", lambda: calls.append("stop"))

@@ -15,7 +15,7 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
 def loaded() -> Any:
-    """The module, which is none of the package."""
+    """The module, which is not in the package."""
     spec = importlib.util.spec_from_file_location("record", BENCHMARKS / "record.py")
     assert spec is not None
     assert spec.loader is not None

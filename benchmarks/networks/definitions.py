@@ -171,7 +171,7 @@ def write(network: Network, path: Path, start: bool = True) -> None:
         start: False leaves the weights out, for a process that draws its own.
     """
     x, y = batch(network)
-    np.savez(path, x=x, y=y, **(start_values(network) if start else {}))
+    np.savez(path, allow_pickle=False, x=x, y=y, **(start_values(network) if start else {}))
 
 
 def read(path: Path) -> tuple[dict[str, Array], tuple[Array, Array]]:

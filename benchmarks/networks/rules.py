@@ -21,13 +21,16 @@ class Moments(NamedTuple):
 def _uncorrected_adam() -> optax.GradientTransformation:
     """`m / (sqrt(v) + eps)` as BERT trains; optax's own divides the moments by `1 - beta**t`."""
 
-    def init(weights: Any) -> Moments:
-        zeros = jax.tree.map(jnp.zeros_like, weights)
-        return Moments(zeros, jax.tree.map(jnp.zeros_like, weights))
+    def init(params: optax.Params) -> Moments:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return Moments(zeros, jax.tree.map(jnp.zeros_like, params))
 
-    def update(grads: Any, state: Moments, _: Any = None) -> tuple[Any, Moments]:
-        first = jax.tree.map(lambda m, g: BETA1 * m + (1 - BETA1) * g, state.first, grads)
-        second = jax.tree.map(lambda v, g: BETA2 * v + (1 - BETA2) * g * g, state.second, grads)
+    def update(
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, Moments]:
+        assert isinstance(state, Moments)
+        first = jax.tree.map(lambda m, g: BETA1 * m + (1 - BETA1) * g, state.first, updates)
+        second = jax.tree.map(lambda v, g: BETA2 * v + (1 - BETA2) * g * g, state.second, updates)
         updates = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + ADAM_EPSILON), first, second)
         return updates, Moments(first, second)
 

@@ -9,6 +9,7 @@ rng = np.random.default_rng(0)
 rngs = nnx.Rngs(0)
 x = rng.normal(size=(16, 8)).astype(np.float32)
 y = x.sum(1, keepdims=True) / 2
+loss = jnp.zeros(())
 
 # The program.
 

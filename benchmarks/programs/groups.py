@@ -1,5 +1,7 @@
 """Give groups of Parameters their own rule, in flax nnx."""
 
+from collections.abc import Hashable
+
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -9,6 +11,8 @@ rng = np.random.default_rng(0)
 rngs = nnx.Rngs(0)
 x = rng.normal(size=(16, 8)).astype(np.float32)
 y = x.sum(1, keepdims=True) / 2
+loss = jnp.zeros(())
+rules: dict[Hashable, optax.GradientTransformation]
 
 # The program.
 

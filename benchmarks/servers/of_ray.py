@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import ray
+from ray.actor import ActorHandle
 
 widths, batch, warm, steps, rate, workers = json.loads(sys.argv[1])
 
@@ -54,9 +55,15 @@ class Worker:
         return jax.tree.map(np.asarray, self.grad(weights, self.x, self.y))
 
 
+def actor(kind: type[Server] | type[Worker], *arguments: int) -> ActorHandle:
+    made = ray.remote(kind).options(num_cpus=0).remote(*arguments)
+    assert isinstance(made, ActorHandle)
+    return made
+
+
 ray.init(address="local", num_cpus=1, include_dashboard=False, log_to_driver=False)
-server = ray.remote(Server).options(num_cpus=0).remote()
-team = [ray.remote(Worker).options(num_cpus=0).remote(rank) for rank in range(workers)]
+server = actor(Server)
+team = [actor(Worker, rank) for rank in range(workers)]
 weights = server.get.remote()
 times = []
 for _ in range(warm + steps):

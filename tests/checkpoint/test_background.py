@@ -101,12 +101,12 @@ def test_an_error_surfaces_at_the_next_save(tmp_path: Path, monkeypatch) -> None
         assert "earlier save of" in caught.value.__notes__[0]
         assert "failed" in repr(handle)
         assert value(good, "a") == [1.0]
-        save_checkpoint({"a": Tensor([1.0])}, tmp_path / "x")  # told once
+        save_checkpoint({"a": Tensor([1.0])}, tmp_path / "x")  # reported once
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", failing)
         handle = save_checkpoint({"a": Tensor([2.0])}, tmp_path / "x", async_save=True)
         assert isinstance(handle.exception(), OSError)
-    save_checkpoint({"a": Tensor([4.0])}, tmp_path / "x")  # the handle has told it
+    save_checkpoint({"a": Tensor([4.0])}, tmp_path / "x")  # the handle has reported it
     assert value(good, "a") == [4.0]
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved comes back bit for bit, strictly, and files are whole or untouched."""
+"""Checkpoints: what is saved comes back bit for bit, strictly; files are complete or untouched."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from paramesh.initializer import initializer
 from paramesh.parameter import Parameter
 from paramesh.state import placement
 from paramesh.tensor import Tensor
+from type_checks import present, wrong
 
 DTYPES = [
     *("bool_", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
@@ -247,7 +248,7 @@ def test_formats_by_name_and_by_suffix(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="dec_key is given, but paramesh does not decrypt"):
         load_checkpoint(tmp_path / "a.ckpt", dec_key=b"0123456789ABCDEF")
     with pytest.raises(TypeError, match="crc_check must be a bool, got 1"):
-        save_checkpoint(Net(), tmp_path / "x", crc_check=1)
+        save_checkpoint(Net(), tmp_path / "x", crc_check=wrong(1))
 
 
 @pytest.mark.parametrize("suffix", [".ckpt", ".safetensors"])
@@ -346,7 +347,7 @@ def test_kills_in_a_loop_leave_the_old_checkpoint_or_the_new_one(
         command = [sys.executable, "-c", SAVER, str(path), how, str(start)]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             try:
-                assert process.stdout.readline() == b"saved\n"
+                assert present(process.stdout).readline() == b"saved\n"
                 time.sleep(chance.uniform(0.0, 0.2))
             finally:
                 process.kill()
@@ -358,21 +359,21 @@ def test_kills_in_a_loop_leave_the_old_checkpoint_or_the_new_one(
 
 
 @pytest.mark.parametrize(("suffix", "how"), [("safetensors", "beside"), ("ckpt", "at once")])
-def test_a_killed_process_leaves_a_whole_file(tmp_path: Path, suffix: str, how: str) -> None:
+def test_a_killed_process_leaves_a_complete_file(tmp_path: Path, suffix: str, how: str) -> None:
     path = tmp_path / f"x.{suffix}"
     chance = random.Random(0)
     for _ in range(2):
         command = [sys.executable, "-c", SAVER, str(path), how]
         process = subprocess.Popen(command, stdout=subprocess.PIPE)
         try:
-            assert process.stdout.readline() == b"saved\n"
+            assert present(process.stdout).readline() == b"saved\n"
             for _ in range(5):
                 time.sleep(chance.uniform(0.001, 0.03))
                 check_whole(path)  # while it is being written anew
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait()
-            process.stdout.close()
+            present(process.stdout).close()
         check_whole(path)
 
 

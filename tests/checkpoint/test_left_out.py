@@ -101,7 +101,7 @@ def test_tied_weights_load_under_any_name(names, wrapped, format, tmp_path: Path
         np.testing.assert_array_equal(net.head.weight.asnumpy(), TABLE)
 
 
-def test_tied_weights_that_differ_are_said() -> None:
+def test_tied_weights_that_differ_are_reported() -> None:
     given = {OTHER: Parameter(TABLE + 1), OWN: Parameter(TABLE)}
     message = rf"has both names of .*different values:\n  '{OTHER}' is not loaded, '{OWN}' is"
     net = Tied()

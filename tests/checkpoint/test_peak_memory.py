@@ -1,4 +1,4 @@
-"""How much memory commands take that go through a whole checkpoint, measured by the system."""
+"""How much memory commands take that go through a complete checkpoint, measured by the system."""
 
 from __future__ import annotations
 

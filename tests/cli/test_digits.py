@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,9 +59,10 @@ def test_scikit_digits() -> None:
 def test_split_has_every_digit_once() -> None:
     from sklearn.datasets import load_digits
 
+    found: Any = load_digits()
     digits = scikit_digits(5)
     both = np.concatenate([digits.train_labels, digits.test_labels])
-    assert np.array_equal(np.bincount(both), np.bincount(load_digits().target))
+    assert np.array_equal(np.bincount(both), np.bincount(found.target))
 
 
 def test_enlarged_keeps_constants_and_ramps() -> None:
@@ -118,7 +120,7 @@ def test_names_with_a_dot(tmp_path: Path) -> None:
 )
 def test_faults_in_files(tmp_path: Path, file: str, content: bytes, message: str) -> None:
     with pytest.raises(DataError, match=message) as caught:
-        mnist(folder(tmp_path, **{file: content}))
+        mnist(folder(tmp_path, False, **{file: content}))
     assert "\n" not in str(caught.value)
 
 
@@ -155,7 +157,7 @@ def test_a_folder_in_place_of_a_file(tmp_path: Path) -> None:
 
 @st.composite
 def damaged(draw: st.DrawFn) -> tuple[bytes, bool]:
-    """A file of labels, gzipped or not, of which bits are flipped or the end is cut off."""
+    """A file of labels, gzipped or not, of which bits are flipped or the end is missing."""
     zipped = draw(st.booleans())
     content = bytearray(idx(LABELS))
     if zipped:

@@ -117,7 +117,7 @@ NODE = """[state-dump] \tNodeManager.deadline_timer.record_metrics - 1 total (1 
 
 
 @pytest.mark.parametrize("folder", [None, Path("/data/run")])
-def test_a_node_that_died_is_told_with_what_to_do(folder: Path | None, script: Path) -> None:
+def test_a_node_that_died_is_reported_with_what_to_do(folder: Path | None, script: Path) -> None:
     servers = Servers(2, workers=2, wal_dir=folder)
     failure = Failure(launch_servers.HOST_LABEL, "exited with code 1", NODE, 1)
     text = _failure_text(failure, Launch(1, str(script), servers=servers))
@@ -130,7 +130,7 @@ def test_a_node_that_died_is_told_with_what_to_do(folder: Path | None, script: P
     assert len(text.strip().splitlines()) == 1
 
 
-def test_a_node_that_could_not_start_is_told_with_what_it_said(script: Path) -> None:
+def test_a_node_that_could_not_start_is_reported_with_its_output(script: Path) -> None:
     failure = Failure(launch_servers.HOST_LABEL, "exited with code 1", NODE[:70] + "\nno port\n", 1)
     text = _failure_text(failure, Launch(1, str(script), servers=Servers(1, workers=1)))
     assert "paramesh: Ray, which runs the servers, exited with code 1. The servers and" in text

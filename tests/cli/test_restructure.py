@@ -1,4 +1,4 @@
-"""`paramesh merge` and `paramesh reshard`: the same bits in other pieces, and what goes wrong."""
+"""`paramesh merge` and `paramesh reshard`: the same bits in other shards, and what goes wrong."""
 
 from __future__ import annotations
 
@@ -115,10 +115,11 @@ def test_resharding(capsys: Any, at: Path) -> None:
 
 
 @hypothesis.given(data=st.data())
-def test_any_cut_of_any_cut(tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
+def test_any_sharding_of_any_sharding(tmp_path_factory: pytest.TempPathFactory, data: Any) -> None:
     root = tmp_path_factory.mktemp("cuts")
     shape = tuple(data.draw(st.lists(st.sampled_from([1, 4, 8, 24]), max_size=3)))
-    values = {"a.w": np.arange(math.prod(shape), dtype=np.int16).reshape(shape)}
+    first = np.arange(math.prod(shape), dtype=np.int16).reshape(shape)
+    values: dict[str, np.ndarray] = {"a.w": first}
     values["b"] = np.arange(40_000, dtype=np.int32).reshape(5, 8000)  # cut without a layout
     at = save_checkpoint(values, root / "0.safetensors")
     for i in range(1, 4):

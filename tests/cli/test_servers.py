@@ -98,7 +98,7 @@ def test_of_several_runs_there_is_a_table(known: list[Run], width: int) -> None:
     assert "token" not in told["runs"][0]
 
 
-def test_jobs_on_one_cluster_are_told_apart(known: list[Run]) -> None:
+def test_jobs_on_one_cluster_are_distinguished(known: list[Run]) -> None:
     known += [run_at(1), run_at(1, "other", None)]
     assert shown().rstrip().endswith("--address 127.0.0.2:1 --job other")
     shown(job="other")
@@ -140,7 +140,7 @@ def test_a_run_that_ends_while_it_is_looked_at(known: list[Run]) -> None:
     Looking.answers = iter([1, RunEnded("the run has ended")])
     with pytest.raises(RunEnded, match="the run has ended"):
         shown()
-    # To watch it until then is no mistake.
+    # To watch it until then is not an error.
     Looking.answers = iter([1, 1, 1, RunEnded("the run has ended")])
     assert shown(every=1.0).rstrip().endswith("the run has ended")
     Looking.answers = iter([1, 1, RunEnded("the run has ended")])

@@ -22,7 +22,7 @@ X = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)
 
 
 def saved(path: Path) -> Path:
-    """A network cut over 8 devices, with divided optimizer state."""
+    """A network sharded over 8 devices, with divided optimizer state."""
     context.set_auto_parallel_context(
         parallel_mode="data_parallel",
         device_num=8,

@@ -133,7 +133,7 @@ def test_setting_the_seed_again_begins_anew() -> None:
     assert [order(data), order(data)] == first
 
 
-def test_parts_of_a_split_stay_apart_in_every_epoch() -> None:
+def test_subsets_of_a_split_stay_disjoint_in_every_epoch() -> None:
     train, test = ds.GeneratorDataset(Rows(), ["x", "y"]).split([0.7, 0.3])
     for _ in range(2):
         assert sorted(order(train) + order(test)) == list(range(10))
@@ -141,7 +141,7 @@ def test_parts_of_a_split_stay_apart_in_every_epoch() -> None:
     assert len(order(train)) == 2
 
 
-def test_split_of_a_shuffled_source_without_randomize_stays_apart() -> None:
+def test_split_of_a_shuffled_source_without_randomize_stays_disjoint() -> None:
     parts = ds.GeneratorDataset(Rows(), ["x", "y"]).split([5, 5], randomize=False)
     assert sorted(functools.reduce(operator.iadd, map(order, parts), [])) == list(range(10))
 
@@ -222,7 +222,7 @@ def test_strings_and_dicts_stay_what_they_are() -> None:
 
 
 def test_dropped_iterators_end_their_threads() -> None:
-    before = threading.active_count()
+    before, data = threading.active_count(), None
     for _ in range(3):
         data = ds.GeneratorDataset(Rows(1000), ["x", "y"]).map(Noise(), "x", num_parallel_workers=2)
         next(data.create_dict_iterator(output_numpy=True))
@@ -239,8 +239,10 @@ def test_an_error_comes_at_its_row_with_the_users_line() -> None:
         return np.int32(6 // int(3 - y))  # the line
 
     data = ds.GeneratorDataset(Rows(), ["x", "y"], shuffle=False)
-    for arguments in ({}, {"num_parallel_workers": 2}):
-        iterator = data.map(divide, "y", **arguments).create_dict_iterator(1, output_numpy=True)
+    for workers in (None, 2):
+        iterator = data.map(divide, "y", num_parallel_workers=workers).create_dict_iterator(
+            1, output_numpy=True
+        )
         assert [int(next(iterator)["y"]) for _ in range(3)] == [2, 3, 6]
         with pytest.raises(RuntimeError, match=r"map, column 'y': .*divide raised Zero") as caught:
             next(iterator)

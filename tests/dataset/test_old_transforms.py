@@ -11,6 +11,7 @@ from paramesh.dataset import vision
 from paramesh.dataset.transforms import c_transforms as columns_c
 from paramesh.dataset.transforms import py_transforms as columns_py
 from paramesh.dataset.vision import c_transforms, pillow_functions, py_transforms
+from type_checks import wrong
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def test_the_normalize_of_arrays_is_todays(inputs: dict[str, np.ndarray]) -> Non
         c_transforms.Normalize(mean, std)(image), vision.Normalize(mean, std)(image)
     )
     with pytest.raises(TypeError, match="positional"):
-        c_transforms.Normalize(mean, std, True)
+        wrong(c_transforms.Normalize)(mean, std, True)
 
 
 def test_the_normalize_of_floats_keeps_their_type(inputs: dict[str, np.ndarray]) -> None:
@@ -97,7 +98,7 @@ def test_soft_dvpp(inputs: dict[str, np.ndarray]) -> None:
 def test_one_hot() -> None:
     label = np.array(1, np.int32)
     with pytest.raises(TypeError, match="positional"):
-        columns_c.OneHot(3, 0.1)
+        wrong(columns_c.OneHot)(3, 0.1)
     assert columns_c.OneHot(3)(label).dtype == np.int32
     smooth = columns_py.OneHotOp(3, 0.3)(label)
     assert smooth.dtype == np.float64
@@ -124,4 +125,4 @@ def test_functions_over_pillow_images(inputs: dict[str, np.ndarray]) -> None:
     for function, transform in pairs:
         np.testing.assert_array_equal(np.asarray(function), np.asarray(transform(picture)))
     with pytest.raises(TypeError, match="expected a Pillow image, got ndarray"):
-        pillow_functions.rotate(inputs["patch"], 3, vision.Inter.NEAREST, False, None, 0)
+        pillow_functions.rotate(wrong(inputs["patch"]), 3, vision.Inter.NEAREST, False, None, 0)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,7 @@ def test_a_missing_package_is_named(
 ) -> None:
     path = tmp_path / "file"
     path.write_text("word 3 n\n", encoding="utf-8")
-    monkeypatch.setitem(importlib.sys.modules, package, None)
+    monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=f"pip install {package}"):
         make(str(path))

@@ -1,4 +1,4 @@
-"""Files that are there as a whole: what is written soon, and what the system takes in part."""
+"""Files that are there in full: what is written soon, and what the system takes in part."""
 
 from __future__ import annotations
 

@@ -7,14 +7,13 @@ What MindSpore cannot do on a CPU is listed in `names.json` with its error, and 
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
-import mindspore
 import numpy as np
-from mindspore import mint, nn, ops
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "support"))
@@ -23,9 +22,15 @@ import name_cases  # noqa: E402
 
 
 def main() -> None:
+    mindspore = importlib.import_module("mindspore")
     mindspore.set_context(mode=mindspore.PYNATIVE_MODE, device_target="CPU")
     scope = name_cases.scope(
-        mindspore.Tensor, ms=mindspore, ops=ops, nn=nn, mint=mint, mnp=mindspore.numpy
+        mindspore.Tensor,
+        ms=mindspore,
+        ops=mindspore.ops,
+        nn=mindspore.nn,
+        mint=importlib.import_module("mindspore.mint"),
+        mnp=mindspore.numpy,
     )
     arrays: dict[str, np.ndarray] = {}
     counts: dict[str, Any] = {}
@@ -39,7 +44,7 @@ def main() -> None:
                 continue
             counts[code] = len(found)
             arrays |= {f"{len(counts) - 1}_{at}": a for at, a in enumerate(found)}
-    np.savez_compressed(HERE / "names.npz", **arrays)
+    np.savez_compressed(HERE / "names.npz", allow_pickle=True, **arrays)
     (HERE / "names.json").write_text(json.dumps(counts, indent=0) + "\n")
 
 

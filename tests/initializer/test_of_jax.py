@@ -17,6 +17,7 @@ import paramesh
 from paramesh import Parameter, nn
 from paramesh.initializer import JaxInitializer, initializer
 from paramesh.sampling.recipe import Recipe
+from type_checks import wrong
 
 KINDS = {
     "normal": initializers.normal(0.02),
@@ -99,6 +100,6 @@ def test_functions_that_are_none() -> None:
     ):
         initializer(lambda key, shape, dtype: jnp.zeros(3), (4,))
     with pytest.raises(ValueError, match="Expected a function of \\(key, shape, dtype\\)"):
-        initializer(lambda x: x, (4,))
+        initializer(wrong(lambda x: x), (4,))
     with pytest.raises(TypeError, match="expected a function of"):
         JaxInitializer(3)  # type: ignore[arg-type]

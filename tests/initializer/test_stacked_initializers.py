@@ -44,7 +44,7 @@ STACKS = [
 
 @pytest.mark.parametrize(("layer", "stack", "batch"), STACKS)
 @pytest.mark.parametrize(("make", "arguments"), SCALED)
-def test_the_law_is_that_of_one_layer(make, arguments, layer, stack, batch) -> None:
+def test_the_distribution_is_that_of_one_layer(make, arguments, layer, stack, batch) -> None:
     alone, stacked = make(**arguments), make(**arguments, batch_axis=batch)
     assert stacked.law(stack) == alone.law(layer)
     assert alone.law(stack) != alone.law(layer)

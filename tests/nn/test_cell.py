@@ -23,7 +23,7 @@ from paramesh.nn import Cell, CellDict, CellList, SequentialCell, no_init_parame
 from paramesh.parameter import Parameter, ParameterTuple
 from paramesh.tensor import Tensor
 from paramesh.transforms import grad, value_and_grad
-from type_checks import wrong
+from type_checks import untyped, wrong
 
 MODES = pytest.mark.parametrize("mode", [context.GRAPH_MODE, context.PYNATIVE_MODE])
 X = np.array([[1.0, 2.0], [3.0, 4.0], [0.5, -1.0]], np.float32)
@@ -190,7 +190,7 @@ def test_attributes_refuse_other_kinds(
 def test_attributes_change() -> None:
     layer = Layer()
     weight = layer.weight
-    layer.weight = Tensor(np.zeros((2, 2), np.float32))  # new data for the same Parameter
+    layer.weight = untyped(Tensor(np.zeros((2, 2), np.float32)))  # new data for the same Parameter
     assert layer.weight is weight
     assert weight.asnumpy().sum() == 0
     layer.weight = Parameter(np.ones((2, 2), np.float32))

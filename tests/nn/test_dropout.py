@@ -52,7 +52,7 @@ def test_every_run_draws_others_and_a_seed_repeats_them(mode: int) -> None:
     assert not np.array_equal(runs[0][0], runs[0][1])
 
 
-def test_whole_channels() -> None:
+def test_full_channels() -> None:
     out = nn.Dropout2d(0.5).set_train()(ONES).asnumpy()
     flat = out.reshape(40, 50, -1)
     np.testing.assert_array_equal(flat, np.broadcast_to(flat[..., :1], flat.shape))

@@ -1,4 +1,4 @@
-"""Embeddings: the padding row, indices outside the table, rows cut to a length."""
+"""Embeddings: the padding row, indices outside the table, rows truncated to a length."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_one_hot_is_the_same() -> None:
     assert not one_hot(outside).asnumpy().any()
 
 
-def test_rows_are_cut_to_a_length() -> None:
+def test_rows_are_truncated_to_a_length() -> None:
     table = np.array([[3.0, 4.0], [0.3, 0.4], [0.0, 0.0]], np.float32)
     lookup = nn.EmbeddingLookup(3, 2, Tensor(table), target="DEVICE", max_norm=1.0)
     out = lookup(Tensor(np.array([0, 1, 2, 7])))

@@ -12,6 +12,7 @@ import pytest
 import paramesh
 from paramesh import Tensor, context, nn
 from paramesh.ops.table import Primitive
+from paramesh.tensor.argument_types import Reduction
 
 IMAGES = (8, 8, 8, 8)
 ROWS = (8, 16)
@@ -93,7 +94,9 @@ def test_an_embedding_joins_the_axes_of_its_indices() -> None:
         (False, "none", {"softmax_cross_entropy": ((8, 1), (8, 1))}),
     ],
 )
-def test_a_loss_with_strategies(sparse: bool, reduction: str, strategies: dict[str, Any]) -> None:
+def test_a_loss_with_strategies(
+    sparse: bool, reduction: Reduction, strategies: dict[str, Any]
+) -> None:
     draw = np.random.default_rng(0)
     logits = Tensor(draw.normal(size=(8, 4)).astype(np.float32))
     classes = draw.integers(0, 4, 8).astype(np.int32)

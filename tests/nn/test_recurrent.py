@@ -23,11 +23,11 @@ def parts(state: Any) -> tuple[Any, ...]:
 @pytest.mark.parametrize(
     "code", ["RNN(6, 4)", "LSTM(6, 4, bidirectional=True)", "GRU(6, 4, 2, bidirectional=True)"]
 )
-def test_lengths_are_as_cut_sequences(code: str) -> None:
+def test_lengths_are_as_truncated_sequences(code: str) -> None:
     net = make(f"nn.{code}")
     out, state = net(Tensor(X), None, Tensor(LENGTHS))
     for i, length in enumerate(LENGTHS):
-        # Every sequence on its own, cut at its end.
+        # Every sequence on its own, truncated at its end.
         alone, end = net(Tensor(X[:length, i : i + 1]))
         np.testing.assert_allclose(
             out.asnumpy()[:length, i], alone.asnumpy()[:, 0], rtol=1e-5, atol=1e-6

@@ -9,11 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from paramesh.common.initializer import Normal, Orthogonal, initializer
 
 import paramesh
 from paramesh import Parameter, Tensor, nn, ops
 from paramesh.errors import CheckpointError, LayoutError, ParameterStateError, TraceError
+from paramesh.initializer import Normal, Orthogonal, initializer
 from paramesh.initializer.stacked import Stacked, layers_of, stacked
 from paramesh.nn.stack import Stack
 from paramesh.sampling.recipe import Recipe, next_key
@@ -67,7 +67,7 @@ def same(whole: Net, apart: Net, tolerance: float = 0) -> None:
         np.testing.assert_allclose(layers[name], param, atol=tolerance, err_msg=name)
 
 
-def test_layers_are_lazy_and_have_the_numbers_that_they_have_apart() -> None:
+def test_layers_are_lazy_and_have_the_numbers_of_separate_layers() -> None:
     whole, apart = pair()
     assert all(param.has_init for param in whole.get_parameters())
     assert whole.layers.layer(1).fc.weight.has_init
@@ -80,7 +80,7 @@ def test_layers_are_lazy_and_have_the_numbers_that_they_have_apart() -> None:
 
 @pytest.mark.parametrize("mode", [paramesh.GRAPH_MODE, paramesh.PYNATIVE_MODE])
 @pytest.mark.parametrize("options", [{}, {"remat": True, "unroll": 2}])
-def test_a_scan_computes_and_writes_what_layers_apart_do(mode: int, options: Any) -> None:
+def test_a_scan_computes_and_writes_what_separate_layers_do(mode: int, options: Any) -> None:
     paramesh.set_context(mode=mode)
     whole, apart = pair(**options)
     for _ in range(2):
@@ -89,7 +89,7 @@ def test_a_scan_computes_and_writes_what_layers_apart_do(mode: int, options: Any
     assert float(whole.layers.layer(2).mean) != 0
 
 
-def test_training_moves_layers_as_layers_apart_move() -> None:
+def test_training_moves_layers_as_separate_layers_move() -> None:
     whole, apart = pair(make=lambda: Block(0.5))
     for net in (whole, apart):
         paramesh.set_seed(0)
@@ -193,12 +193,12 @@ def test_each_writes_for_every_layer() -> None:
     whole(X)
     before = [float(layer.mean) for layer in whole.layers]
     seen = whole.layers.each(lambda cell: cell.mean.value())
-    np.testing.assert_array_equal(seen, np.float32(before))
+    np.testing.assert_array_equal(seen, np.array(before, np.float32))
     whole.layers.each(lambda cell: cell.mean.assign(cell.mean * 0))
     assert [float(layer.mean) for layer in whole.layers] == [0, 0, 0]
 
 
-def test_copies_are_apart_from_what_they_were_copied_from() -> None:
+def test_copies_are_independent_of_what_they_were_copied_from() -> None:
     whole, _ = pair()
     twin = copy.deepcopy(whole)
     layer = whole.layers.layer(0)
@@ -276,8 +276,9 @@ def test_a_layer_name_that_is_taken_is_refused() -> None:
         paramesh.by_layer(whole)
 
 
-def test_slices_of_stacked_recipes_have_the_numbers_of_the_whole() -> None:
-    recipes = [Recipe(kind, next_key(), (4, 6), "float32") for kind in (Normal(1.0), Orthogonal())]
+def test_slices_of_stacked_recipes_have_the_numbers_of_the_full_array() -> None:
+    kinds, dtype = (Normal(1.0), Orthogonal()), paramesh.float32
+    recipes = [Recipe(kind, next_key(), (4, 6), dtype) for kind in kinds]
     whole = stacked(recipes)
     assert whole.sliceable
     assert layers_of(whole) == recipes
@@ -293,12 +294,12 @@ def test_slices_of_stacked_recipes_have_the_numbers_of_the_whole() -> None:
     with pytest.raises(ValueError, match=r"has the shape \(2, 4, 6\), got \(3, 4, 6\)"):
         whole.with_shape((3, 4, 6))
     with pytest.raises(ValueError, match="all of one shape, got the shapes"):
-        Stacked([recipes[0], Recipe(Normal(1.0), next_key(), (4,), "float32")])
+        Stacked([recipes[0], Recipe(Normal(1.0), next_key(), (4,), dtype)])
     with pytest.raises(TypeError, match="is no initializer of stacked layers"):
         layers_of(recipes[0])
 
 
-def test_layers_are_cut_over_devices() -> None:
+def test_layers_are_sharded_over_devices() -> None:
     class Layer(nn.Cell):
         def __init__(self) -> None:
             super().__init__()

@@ -15,6 +15,7 @@ import pytest
 
 from paramesh import Parameter, ParameterTuple, Tensor, nn, save_checkpoint
 from paramesh.nn.unregistered import UnregisteredWarning
+from type_checks import untyped
 
 
 def dense() -> nn.Dense:
@@ -106,7 +107,7 @@ def test_what_is_meant_is_not_said() -> None:
         warnings.simplefilter("error")
         net = Meant()
         assert len(net.trainable_params()) == 8
-        net.order = 3
+        net.order = untyped(3)
         again = pickle.loads(pickle.dumps(net))
         for twin in (net, copy.deepcopy(net), again):
             assert len(twin.parameters_dict()) == 8

@@ -58,6 +58,10 @@ def flat(result: Any) -> list[Any]:
     return [leaf for part in result for leaf in flat(part)] if type(result) is tuple else [result]
 
 
+def array_of(value: Any) -> np.ndarray:
+    return np.asarray(value)
+
+
 def check(result: Any, expected: Any, dtype: Any, tolerance: float) -> None:
     """Equal in kind, shape, element type and values; `dtype` is that of floating results."""
     results, wanted = flat(result), flat(expected)
@@ -71,7 +75,10 @@ def check(result: Any, expected: Any, dtype: Any, tolerance: float) -> None:
         assert got.shape == want.shape
         assert got.dtype.np_dtype == (dtype if want.dtype.kind == "f" and dtype else want.dtype)
         np.testing.assert_allclose(
-            got.asnumpy().astype(want.dtype), want, rtol=tolerance, atol=tolerance
+            array_of(got.asnumpy().astype(want.dtype)),
+            array_of(want),
+            rtol=tolerance,
+            atol=tolerance,
         )
 
 
@@ -174,7 +181,7 @@ def test_compiled_equals_numpy_in_64_bits(case: Case) -> None:
 
 @cases(eager_only=False)
 def test_types_in_programs_with_64_bits(case: Case) -> None:
-    """That 64-bit types are on, for another part of the program, changes no element type."""
+    """That 64-bit types are on, for other code of the program, changes no element type."""
     with jax.enable_x64(True):
         outs = jax.eval_shape(
             lambda *values: [o for o in traced(case, values) if isinstance(o, jax.Array)],

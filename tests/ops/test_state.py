@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from numpy.typing import DTypeLike
 
 import paramesh.ops as ops
 from paramesh.errors import ParameterDtypeError, ParameterShapeError
@@ -20,7 +21,7 @@ FORMS = {
 forms = pytest.mark.parametrize("form", FORMS)
 
 
-def param(values=(1, 1), dtype=np.float32) -> Parameter:
+def param(values=(1, 1), dtype: DTypeLike = np.float32) -> Parameter:
     return Parameter(Tensor(np.array(values, dtype)), name="w")
 
 

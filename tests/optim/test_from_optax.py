@@ -17,7 +17,7 @@ from paramesh import context, nn, optim
 from paramesh.errors import OptimizerError
 from paramesh.parameter import Parameter
 from paramesh.tensor import Tensor
-from type_checks import wrong
+from type_checks import named_leaves, wrong
 
 TRANSFORMS = {
     "adam": optax.adam(1e-2),
@@ -128,9 +128,14 @@ def test_mistakes() -> None:
     w, b = start()
     with pytest.raises(OptimizerError, match="groups have learning rates, but the optax"):
         optim.from_optax(optax.adam(1e-3), [{"params": [w], "lr": 0.1}, {"params": [b]}])
-    growing = optax.GradientTransformation(
-        lambda params: (jnp.zeros(()),), lambda g, s, p=None: (g, (*s, jnp.zeros(())))
-    )
+
+    def grow(
+        updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None
+    ) -> tuple[optax.Updates, optax.OptState]:
+        assert isinstance(state, tuple)
+        return updates, (*state, jnp.zeros(()))
+
+    growing = optax.GradientTransformation(lambda params: (jnp.zeros(()),), grow)
     with pytest.raises(OptimizerError, match="had 1 arrays and came back with 2"):
         optim.from_optax(growing, start())(tuple(Tensor(p.asnumpy()) for p in start()))
 
@@ -198,7 +203,7 @@ def test_a_line_search_tries_values_of_the_loss(kind: str) -> None:
         updates, state = theirs.update(
             grads, state, values, value=value, grad=grads, value_fn=by_name
         )
-        values = optax.apply_updates(values, updates)
+        values = named_leaves(optax.apply_updates(values, updates))
     for param in params:
         close(param.asnumpy(), values[param.name])
 
@@ -233,10 +238,12 @@ def test_the_slow_parameters_of_a_lookahead_are_state() -> None:
         given = {p.name: jnp.asarray(g.asnumpy()) for p, g in zip(params, grads, strict=True)}
         updates, state = theirs.update(given, state, both)
         both = optax.apply_updates(both, updates)
+        assert isinstance(both, optax.LookaheadParams)
+    fast, weights = named_leaves(both.fast), named_leaves(both.slow)
     for param in params:
-        close(param.asnumpy(), both.fast[param.name])
+        close(param.asnumpy(), fast[param.name])
     slow = {state.name: state.asnumpy() for state in optimizer.state}
-    close(slow["slow.weights.w"], both.slow["w"])
+    close(slow["slow.weights.w"], weights["w"])
 
 
 def test_labels_by_name_and_a_schedule() -> None:
@@ -266,4 +273,4 @@ def test_a_model_takes_a_transformation() -> None:
     model.train(1, [(x, x[:, :1])], progress=False)
     assert not np.array_equal(net.weight, before)
     with pytest.raises(TypeError, match="optimizer must be an Optimizer or an optax transf.*float"):
-        paramesh.Model(net, nn.MSELoss(), 0.1)
+        paramesh.Model(net, nn.MSELoss(), wrong(0.1))

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from optimizer_cases import EVERY, close, follow, gradients, make, start, states
@@ -17,6 +18,7 @@ from paramesh.initializer import initializer
 from paramesh.parameter import Parameter
 from paramesh.tensor import Tensor
 from paramesh.transforms import jit, value_and_grad
+from type_checks import untyped
 
 every = pytest.mark.parametrize("kind", EVERY)
 
@@ -275,7 +277,8 @@ def test_many_parameters_cost_one_call_each() -> None:
     grads = tuple(Tensor(np.ones(p.shape, np.float32)) for p in params)
 
     def rule(grads: Any, state: Any, weights: Any) -> Any:
-        return optimizer.rule().update(grads, state, weights, learning_rate=jnp.float32(1e-3))
+        extended = optax.with_extra_args_support(optimizer.rule())
+        return extended.update(grads, state, weights, learning_rate=jnp.float32(1e-3))
 
     raws = [g.value()._get() for g in grads]
     state = optimizer.rule().init(raws)
@@ -367,7 +370,7 @@ def test_an_optimizer_of_ones_own() -> None:
             gradients = self.gradients_centralization(gradients)
             gradients = self.scale_grad(gradients)
             for param, gradient in zip(self.parameters, gradients, strict=True):
-                param.assign(param - self.get_lr() * Tensor(jnp.sign(gradient)))
+                param.assign(param - self.get_lr() * Tensor(jnp.sign(untyped(gradient))))
             self.global_step.assign(self.global_step + 1)
 
     params = start()

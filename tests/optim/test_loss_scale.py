@@ -8,7 +8,7 @@ from paramesh import optim
 from paramesh.parameter import Parameter
 from paramesh.tensor import Tensor
 from paramesh.transforms import jit
-from type_checks import wrong
+from type_checks import present, wrong
 
 OVERFLOWS = [0, 0, 0, 0, 0, 1, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1]
 # From 16, factor 2, window 3.
@@ -51,7 +51,7 @@ def test_a_scale_that_stays() -> None:
     manager = optim.FixedLossScaleManager()
     manager.update_loss_scale(True)
     assert manager.get_loss_scale() == 128.0
-    cell = manager.get_update_cell()
+    cell = present(manager.get_update_cell())
     assert bool(cell(Tensor(8.0), Tensor(True)))
     assert cell.get_loss_scale() == 128.0
     assert optim.FixedLossScaleManager(4.0, False).get_update_cell() is None

@@ -209,11 +209,11 @@ def test_layout_for_fewer_devices_than_this_rank() -> None:
             r"'b': a bool is not valid data; pass Tensor\(Tr",
         ),
         (lambda: Parameter(2**40, name="n"), ValueError, "'n': 1099511627776 does not fit Int32"),
-        (lambda: Parameter("a", name="s"), TypeError, "'s' is made from .* got str .'a'."),
-        (lambda: Parameter((1, 2), name="t"), TypeError, "'t' is made from .* got tuple"),
-        (lambda: Parameter(np.float32(1)), TypeError, "got float32"),
+        (lambda: Parameter(wrong("a"), name="s"), TypeError, "'s' is made from .* got str .'a'."),
+        (lambda: Parameter(wrong((1, 2)), name="t"), TypeError, "'t' is made from .* got tuple"),
+        (lambda: Parameter(wrong(np.float32(1))), TypeError, "got float32"),
         (
-            lambda: Parameter(Normal(), name="i"),
+            lambda: Parameter(wrong(Normal()), name="i"),
             TypeError,
             "'i': an Initializer has no shape",
         ),
@@ -229,7 +229,11 @@ def test_layout_for_fewer_devices_than_this_rank() -> None:
         (lambda: setattr(weight(), "key", 2**31), TypeError, "'net.w': key must be a 32-bit int"),
         (lambda: setattr(weight(), "cache_shape", 3), TypeError, "cache_shape must be a list"),
         (lambda: setattr(weight(), "is_init", 1), TypeError, "is_init must be True or False"),
-        (lambda: weight().set_data([1, 2]), TypeError, "'net.w': set_data takes .* got list. Wrap"),
+        (
+            lambda: weight().set_data(wrong([1, 2])),
+            TypeError,
+            "'net.w': set_data takes .* got list. Wrap",
+        ),
         (
             lambda: weight().set_data(Tensor(np.zeros((3, 2), np.float32))),
             ParameterShapeError,
@@ -253,7 +257,11 @@ def test_layout_for_fewer_devices_than_this_rank() -> None:
             "'n' is Int8; set_data was given 300, which is outside -128 to 127",
         ),
         (lambda: weight().assign(1.0), ParameterShapeError, r"'net.w' has shape \(2,\), cannot be"),
-        (lambda: weight().assign_value(3), TypeError, "'net.w': assign_value needs a Tensor"),
+        (
+            lambda: weight().assign_value(wrong(3)),
+            TypeError,
+            "'net.w': assign_value needs a Tensor",
+        ),
         (
             lambda: weight().register_hook(wrong(3)),
             TypeError,

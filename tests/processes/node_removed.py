@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import time
@@ -66,7 +67,8 @@ def main(folder: str) -> None:
 
 def homes_of(pair: list[Any]) -> list[str]:
     """The nodes of the actor that serves, and of the one that stands by."""
-    states = [ray._private.state.actors(actor._actor_id.hex()) for actor in pair]
+    ray_state: Any = importlib.import_module("ray._private.state")
+    states = [ray_state.actors(actor._actor_id.hex()) for actor in pair]
     roles = ray.get([actor.look.remote() for actor in pair], timeout=60)
     homes = {
         said["role"]: state["Address"]["NodeID"] for said, state in zip(roles, states, strict=True)

@@ -115,7 +115,7 @@ def test_many_kills(
 ) -> None:
     runs: list[Run] = []
     modes = [(SYNC, 0.0), (STALE, 0.03), (ASYNC, 0.02), (SYNC, 0.03), (STALE, 0.0)]
-    kills = dict.fromkeys(("sync", "stale", "async"), 0)
+    kills: dict[str, int] = dict.fromkeys(("sync", "stale", "async"), 0)
     seed = 0
     with busy(others):
         while sum(kills.values()) < wanted or min(kills.values()) < 30:
@@ -129,7 +129,7 @@ def test_many_kills(
             job, plan = random_plan(job, events=16, points=9, deaths=6)
             run = Run(job, plan, limit=900 * slower).run()
             run.check()
-            kills[config["mode"]] += run.kills
+            kills[str(config["mode"])] += run.kills
             runs.append(run)
             with capsys.disabled():
                 print(f"{config['mode']}: {run.kills} kills in {run.seconds:.0f} s", flush=True)

@@ -117,7 +117,7 @@ def finals(done: subprocess.CompletedProcess[str]) -> dict[str, str]:
 
 
 def left() -> list[str]:
-    """Processes of a node of a launcher that is no more."""
+    """Processes of a node of a launcher that is gone."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:

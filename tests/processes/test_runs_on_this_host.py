@@ -24,7 +24,7 @@ pytestmark = [
 
 PARAMESH = [sys.executable, "-c", "from paramesh.cli import main; main()"]
 
-#: Says when it has made its first step, and at which it began; ends when it is told.
+#: Says when it has made its first step, and at which it began; ends when it is asked to.
 PROGRAM = """
 import os, sys, time
 import numpy as np

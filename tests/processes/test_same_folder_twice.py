@@ -26,7 +26,7 @@ BATCH = Tensor(np.arange(16) % 5), Tensor(np.ones((16, 1), np.float32))
 
 
 class Net(nn.Cell):
-    """A table and a layer of several pieces on several servers."""
+    """A table and a layer in several slices on several servers."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -75,7 +75,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 def services() -> list[int]:
     """The processes of Ray that belong to this one."""
-    node = ray._private.worker._global_node
+    worker: Any = importlib.import_module("ray._private.worker")
+    node = worker._global_node
     return [info.process.pid for infos in node.all_processes.values() for info in infos]
 
 
@@ -200,7 +201,7 @@ def test_a_stale_step_returns_before_its_own_answer(base: Cluster, tmp_path: Pat
 def test_frozen_server_and_a_worker_killed_between_servers(
     base: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A slow server is none that is frozen.
+    # A slow server is not a frozen one.
     monkeypatch.setattr(Delivery, "timing", Delivery.timing._replace(probe=0.5, frozen=3.0))
     client = connected(tmp_path)
     try:
@@ -408,7 +409,7 @@ def methods() -> list[str]:
     """All calls that Ray's services know."""
     # Of these Python has no description.
     found = [f"/ray.rpc.ObjectManagerService/{name}" for name in ("Push", "Pull", "FreeObjects")]
-    for module in pkgutil.iter_modules(ray.core.generated.__path__):
+    for module in pkgutil.iter_modules(importlib.import_module("ray.core.generated").__path__):
         if module.name.endswith("_pb2"):
             inside = importlib.import_module(f"ray.core.generated.{module.name}")
             for service in inside.DESCRIPTOR.services_by_name.values():

@@ -24,9 +24,9 @@ COMPILED = "/jax/core/compile/backend_compile_duration"
 _compiled: list[str] = []
 
 
-def _listen(event: str, _: float, **about: Any) -> None:
+def _listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
     if event == COMPILED:
-        _compiled.append(str(about.get("fun_name")))
+        _compiled.append(str(kwargs.get("fun_name")))
 
 
 jax.monitoring.register_event_duration_secs_listener(_listen)

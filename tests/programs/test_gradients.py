@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import paramesh
 from paramesh import GradOperation, Parameter, Tensor, grad, nn, value_and_grad
 from programs.networks import Affine, X, values
+from type_checks import wrong
 
 MODES = pytest.mark.parametrize("mode", [paramesh.GRAPH_MODE, paramesh.PYNATIVE_MODE])
 
@@ -206,7 +207,7 @@ class TestRefusals:
 
     def test_weights_that_are_none(self) -> None:
         with pytest.raises(TypeError, match=r"weights\[1\] is not a Parameter but a Tensor"):
-            grad(lambda x: x, None, [Parameter(1.0), Tensor(1.0)])
+            grad(lambda x: x, None, wrong([Parameter(1.0), Tensor(1.0)]))
 
     def test_aux_missing(self) -> None:
         with pytest.raises(TypeError, match="must return \\(loss, aux"):

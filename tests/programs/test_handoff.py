@@ -14,15 +14,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from paramesh.common.initializer import initializer
 
 import paramesh
 from interruptions import At, Interrupted, places
 from paramesh import Parameter, Tensor, context, nn, ops
 from paramesh.errors import ParameterStateError
+from paramesh.initializer import initializer
 from paramesh.state import storage, trace_scope, tracing
 from paramesh.state.storage import Stage
 from paramesh.transforms import uninterrupted
+from type_checks import present
 
 X = np.random.default_rng(0).random((4, 8), np.float32)
 OURS = ("/paramesh/",)
@@ -240,7 +241,7 @@ class TestAnExceptionOfTheProgram:
         count = Parameter(Tensor(np.ones(3, np.float32)), name="count")
         step = paramesh.jit(lambda: count.set_data(count + 1), donate=False)
         step()
-        array = count._value
+        array = present(count._value)
         step()
         assert not array.is_deleted()
         assert count.asnumpy().tolist() == [3, 3, 3]
@@ -480,7 +481,7 @@ class TestThreads:
         recipe = param.recipe
         param.init_data()
         param.set_data(Tensor(np.zeros(3, np.float32)))
-        storage.inside(param, param._materialised, recipe, jnp.ones(3))
+        storage.inside(param, param._materialised, present(recipe), jnp.ones(3))
         assert param.asnumpy().tolist() == [0, 0, 0]
 
 

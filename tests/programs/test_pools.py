@@ -346,7 +346,7 @@ class TestBetweenSteps:
         assert_same(values(trained.net, trained.adam), before, exact=True)
         trained.run()
 
-    def test_copies_and_pickles_are_apart(self) -> None:
+    def test_copies_and_pickles_are_independent(self) -> None:
         trained = Trained()
         twins = [
             copy.deepcopy((trained.net, trained.adam)),
@@ -401,7 +401,7 @@ class TestBetweenSteps:
         double()
         np.testing.assert_array_equal(kept.asnumpy(), before * 2)
 
-    def test_a_second_optimizer_of_a_part(self) -> None:
+    def test_a_second_optimizer_of_some_parameters(self) -> None:
         trained = Trained()
         some = trained.net.trainable_params()[:10]
         momentum = nn.Momentum(some, 0.1, 0.9)

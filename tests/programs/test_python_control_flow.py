@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+import runpy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -130,11 +132,16 @@ class Unlike(nn.Cell):
         return y
 
 
+#: A mistake that type checkers see.
+ONLY_ONE = """
+from paramesh import nn
+
 class OnlyOne(nn.Cell):
-    def construct(self, x: Tensor) -> Tensor:
+    def construct(self, x):
         if x.sum() > 0:
             y = x
         return y
+"""
 
 
 class Breaks(nn.Cell):
@@ -151,12 +158,14 @@ def line_of(cell: type[nn.Cell], text: str) -> int:
     return first + next(i for i, line in enumerate(lines) if text in line)
 
 
-def test_what_does_not_fit_is_said_at_its_line() -> None:
+def test_what_does_not_fit_is_reported_at_its_line(tmp_path: Path) -> None:
     where = re.escape(f"{__file__}:{line_of(Unlike, 'if x')}")
     with pytest.raises(ControlFlowError, match=f"{where}: this `if` .* converted to `ops.cond`"):
         Unlike()(tensor(1, 2))
+    path = tmp_path / "only_one.py"
+    path.write_text(ONLY_ONE, encoding="utf-8")
     with pytest.raises(ControlFlowError, match="'y' must be of one shape .* no value"):
-        OnlyOne()(tensor(1, 2))
+        runpy.run_path(str(path))["OnlyOne"]()(tensor(1, 2))
 
 
 def test_what_is_not_converted_is_an_error_as_before() -> None:

@@ -77,7 +77,11 @@ def test_a_first_call() -> None:
     exits = {
         (
             code.co_filename,
-            min(line for *_, line in code.co_lines() if (line or 0) > code.co_firstlineno),
+            min(
+                line
+                for *_, line in code.co_lines()
+                if line is not None and line > code.co_firstlineno
+            ),
         )
         for code in (manager.__exit__.__code__ for manager in managers)
     }
@@ -106,12 +110,12 @@ class TestSwitched:
             assert jnp.asarray(np.ones(1)).dtype == np.float64
             with switched(jax.enable_x64, False):
                 assert jnp.asarray(np.ones(1)).dtype == np.float32
-            assert jax.config.jax_enable_x64
+            assert jax.enable_x64.value
         assert jax.enable_x64.get_local() is before
         with jax.enable_x64(True):
             del context
             gc.collect()
-            assert jax.config.jax_enable_x64
+            assert jax.enable_x64.value
 
     def test_one_that_is_never_entered_changes_nothing(self) -> None:
         before = jax.enable_x64.get_local()
@@ -140,7 +144,7 @@ class TestSwitched:
                 back = as_before()
                 with suppress(Interrupted):
                     At(place, ("test_settings_of_jax", "/jax/_src/config.py")).call(call)
-                found += bool(jax.config.jax_enable_x64)
+                found += bool(jax.enable_x64.value)
                 back()
             return found
 

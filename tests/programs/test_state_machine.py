@@ -181,6 +181,7 @@ class Machine(RuleBasedStateMachine):
         self.records: dict[Parameter, model.Record] = {}
         self.of = model.Network([], self.net.mean)
         for layer in self.net.layers:
+            assert isinstance(layer, Layer)
             self._met(layer)
         self.records[self.net.mean] = model.Record(
             self.net.mean, np.zeros(3, np.float32), requires_grad=False

@@ -12,6 +12,7 @@ import paramesh
 from paramesh import Parameter, Tensor, nn
 from paramesh.errors import TraceError
 from programs.networks import Affine, Deep, X
+from type_checks import wrong
 
 X2 = Tensor(np.ones((1, 2), np.float32))
 
@@ -236,7 +237,7 @@ class TestAttributes:
 
     def test_an_error_takes_it_back(self) -> None:
         net = Caching()
-        net.w = None
+        net.w = wrong(None)
         with pytest.raises(TypeError, match="NoneType"):
             net(X2)
         assert (net.mask, net.shape) == (None, None)
@@ -262,7 +263,7 @@ class TestElements:
         def writes(x: Any) -> Any:
             inside = Tensor(np.zeros(2, np.float32))
             inside[0] = x.sum()
-            again = [inside]
+            again: list[Any] = [inside]
             again.append(again)  # freed by the collector alone
             return inside
 

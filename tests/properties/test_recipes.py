@@ -1,4 +1,4 @@
-"""The invariant of recipes: a slice computed alone is that slice of the whole, bit for bit.
+"""The invariant of recipes: a slice computed alone is that slice of the full array, bit for bit.
 
 So is what one device computes of a sharded array, and an array that is computed among many others.
 """
@@ -81,7 +81,7 @@ def same(init: Initializer, dtype: DType, shape: tuple[int, ...], index: tuple[s
 
 @st.composite
 def slices(draw: st.DrawFn, shape: tuple[int, ...], sizes: tuple[tuple[int, ...], ...]):
-    """A slice with one of a few shapes (each is compiled once) anywhere in the whole."""
+    """A slice with one of a few shapes (each is compiled once) anywhere in the array."""
     size = draw(st.sampled_from(sizes))
     starts = [draw(st.integers(0, n - m)) for n, m in zip(shape, size, strict=True)]
     return tuple(slice(s, s + m) for s, m in zip(starts, size, strict=True))
@@ -91,7 +91,7 @@ def slices(draw: st.DrawFn, shape: tuple[int, ...], sizes: tuple[tuple[int, ...]
 @pytest.mark.parametrize("init", EVERY, ids=repr)
 @hypothesis.settings(max_examples=3)
 @hypothesis.given(data=st.data())
-def test_a_slice_alone_is_the_slice_of_the_whole(init, dtype, data):
+def test_a_slice_alone_is_the_slice_of_the_full_array(init, dtype, data):
     shape = shape_of(init)
     sizes = ((1, 61), (5, 7)) if shape == FLAT else ((2, 5, 3, 3), (3, 2, 3, 1))
     same(init, dtype, shape, data.draw(slices(shape, sizes)))
@@ -142,7 +142,7 @@ def test_any_key_and_any_position(seed, counter, start):
     assert bits(part[3:4]) == bits(again)
 
 
-# The whole is computed alone, in one piece, on one device; nothing else may differ from it.
+# The full array is computed alone, at once, on one device; nothing else may differ from it.
 
 
 @pytest.mark.parametrize("dtype", [float32, float64, bfloat16], ids=str)
@@ -198,5 +198,5 @@ def test_large_arrays_over_any_number_of_devices_are_the_same(init, devices):
 @hypothesis.given(
     start=st.integers(0, 300), odd=st.integers(1, 999), rows=st.sampled_from([1, 2, 3, 31])
 )
-def test_odd_offsets_in_a_large_whole(init, start, odd, rows):
+def test_odd_offsets_in_a_large_array(init, start, odd, rows):
     same(init, float32, LARGE, (slice(start, start + rows), slice(odd, odd + 22)))

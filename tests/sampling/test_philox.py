@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
+from jax.extend.core import Jaxpr
 
 from paramesh import initializer as inits
 from paramesh.dtype import bfloat16, float32, float64
@@ -163,7 +164,7 @@ EXACT = {
 }
 
 
-def operations(jaxpr: jax.extend.core.Jaxpr) -> set[str]:
+def operations(jaxpr: Jaxpr) -> set[str]:
     found = set()
     for equation in jaxpr.eqns:
         inner = [p for p in equation.params.values() if hasattr(p, "jaxpr")]

@@ -27,6 +27,8 @@ from recipe_cases import numbers
 class Bits(Initializer):
     """The words of one of the draws of each element."""
 
+    draw_number: int
+
     def __init__(self, draw_number: int = 0):
         super().__init__(draw_number=draw_number)
 
@@ -78,7 +80,7 @@ def test_what_batteries_see_of_the_words(random_bits):
     assert random_bits.selected(words, "whole") is words
 
 
-def test_the_stream_ends_where_it_is_told(random_bits):
+def test_the_stream_ends_where_it_should(random_bits):
     command = [sys.executable, random_bits.__file__, "--stream", "keys", "--bytes", "10000003"]
     process = subprocess.run(command, capture_output=True, timeout=300)
     assert process.returncode == 0, process.stderr
@@ -93,7 +95,7 @@ def test_neighbours_have_nothing_in_common(random_bits, stream):
     # 256 neighbouring recipes (seeds, draws) and 4,096 elements of each, or as many of one.
     table = words_of(random_bits, stream, 256, 1 << 20).reshape(4096, 256).T
     uniform = table / 2**32 - 0.5
-    correlation = np.corrcoef(uniform)[np.triu_indices(256, 1)] * math.sqrt(4096)
+    correlation = np.asarray(np.corrcoef(uniform))[np.triu_indices(256, 1)] * math.sqrt(4096)
     assert np.abs(correlation).max() < 6  # of 32,640 standard normal numbers
     assert scipy.stats.kstest(correlation, "norm").pvalue > 1e-3
     for shift in (0, 8, 16, 24):

@@ -172,7 +172,7 @@ def test_equal_kinds_share_one_program():
     before = slices._slice_program.cache_info().misses
     for n, init in enumerate([inits.Normal(2.0, 1.0), inits.HeNormal(), inits.XavierNormal()]):
         numbers(init, shape, key=(n, n))
-    # A part of a larger array, and the same shape as a run of whole rows.
+    # A slice of a larger array, and the same shape as a run of full rows.
     numbers(inits.Normal(), (900, 301), index=(slice(300, 600),))
     assert slices._slice_program.cache_info().misses == before
     misses = rows._row_program.cache_info().misses
@@ -285,6 +285,8 @@ def test_a_sharding_that_does_not_divide():
 
 class Triangular(Initializer):
     """As in MindSpore: filled in place."""
+
+    scale: float
 
     def __init__(self, scale):
         super().__init__(scale=scale)

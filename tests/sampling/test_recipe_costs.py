@@ -23,7 +23,7 @@ COMPILED = "/jax/core/compile/backend_compile_duration"
 _compiled: list[str] = []
 
 
-def _listen(event: str, _: float, **__: Any) -> None:
+def _listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
     if event == COMPILED:
         _compiled.append(event)
 
@@ -59,9 +59,9 @@ class Network(nn.Cell):
 def test_a_network_of_many_layers_is_one_program_for_each_kind():
     network = Network()
     kinds = {
-        (recipe._spec().sample_fn, recipe.dtype)
+        (spec.sample_fn, recipe.dtype)
         for p in network.get_parameters()
-        if (recipe := p.recipe) is not None and recipe._spec() is not None
+        if (recipe := p.recipe) is not None and (spec := recipe._spec()) is not None
     }
     assert len(kinds) == 2  # uniform layers, normal embeddings
     assert programs(network.init_parameters_data) <= len(kinds)
@@ -148,7 +148,7 @@ print(status("VmHWM") - before, sum(a.nbytes for a in arrays))
     "kind", ["odd", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("large", "small"))]
 )
 def test_the_peak_of_memory_is_the_arrays_and_little_more(kind):
-    peaks = []
+    peaks, size = [], 0
     for _ in range(3):  # what else the process's threads hold at that moment only adds
         process = subprocess.run([sys.executable, "-c", PEAK, kind], capture_output=True, text=True)
         assert process.returncode == 0, process.stderr

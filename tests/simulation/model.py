@@ -15,7 +15,7 @@ Array = np.ndarray[Any, Any]
 Update = dict[str, dict[str, Array]]
 
 SIZE, ROWS, WIDTH = 4, 24, 2
-#: Names whose pieces are on different ones of two servers.
+#: Names whose slices are on different ones of two servers.
 DENSE = ("a", "b")
 START = {
     name: np.arange(1, SIZE + 1, dtype=np.float32) * np.float32(place + 1)
@@ -26,7 +26,7 @@ TABLES = {"t": WIDTH, "u": WIDTH + 1}
 HYPER = {"learning_rate": 0.125, "momentum": 0.5}
 
 _MOMENTUM = {"rule": "Momentum", "nesterov": False}
-#: Sums of small whole numbers are the same in any order: what async mode is checked by.
+#: Sums of small integers are the same in any order: what async mode is checked by.
 _SGD = {"rule": "SGD", "momentum": False, "dampening": 0.0, "nesterov": False}
 
 

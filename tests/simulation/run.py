@@ -8,7 +8,7 @@ What has to hold, whatever happens (the consistency table of the documentation):
     no way back     no answer of a later incarnation has less than any answer of an earlier one
     no hang         when nothing is broken any more, all workers come to their end
     no false alarm  a worker has an error only if a fault was put in that has to be one
-    no silence      a log that was lost or changed is never read as if it were whole
+    no silence      a log that was lost or changed is never read as if it were complete
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Result:
         events: how many in all.
         seconds: of virtual time.
         ended: the error that it had to end with; empty if it came to its end.
-        starts: how often the whole run was started.
+        starts: how often the run was started.
     """
 
     seed: int
@@ -170,7 +170,7 @@ class Run:
                 raise Failed(self._describe(error)) from error
         return Result(self.seed, world.faults, world.events, world.now, self.ended, self.starts)
 
-    def _describe(self, error: Exception) -> str:
+    def _describe(self, error: BaseException) -> str:
         trace = "\n".join(self.world.trace)
         return (
             f"seed {self.seed}: {type(error).__name__}: {error}\n{self.config}\n"
@@ -233,7 +233,7 @@ class Run:
             slot.close()
         world.current = None
         expected = self.model.at_the_end(config.steps)
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, dict[int, Any]] = {}
         self.disk.interrupt = lambda what, folder: None
         for number in range(config.servers):
             server = Server(self.folder_of(number), self._run_config(), following=True)

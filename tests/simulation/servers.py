@@ -2,7 +2,8 @@
 
 Glossary
     slot        the place of an actor: its handle, behind which one process follows another
-    zombie      a process that its slot has given up (its node was cut off) and that goes on later
+    zombie      a process that its slot has given up (its node was partitioned) and that goes on
+                later
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Answer = Callable[[Event], None]
 
 
 class Nobody:
-    """Nobody is told of a server."""
+    """Nobody learns of a server."""
 
     bytes_pulled = 0
 
@@ -259,7 +260,7 @@ class Slot:
             self.call(call, answer)
 
     def call(self, call: Call, answer: Answer) -> None:
-        """A message has come; `answer` is told what came of it, unless nobody ever is."""
+        """A message has come; `answer` gets the result, unless nobody ever is."""
         process = self.process
         if self.ended:
             answer(Died(0, self.ended))

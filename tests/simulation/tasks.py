@@ -60,7 +60,7 @@ class Task:
     Args:
         thread: where.
         work: the coroutine.
-        done: told the result, or the error.
+        done: called with the result, or the error.
     """
 
     def __init__(

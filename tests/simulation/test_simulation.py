@@ -1,4 +1,4 @@
-"""The whole protocol under faults, in one process on virtual time; and errors that it must find."""
+"""The protocol under faults, in one process on virtual time; and errors that it must find."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ FURTHEST = 60.0
 
 
 class Dead(BaseException):
-    """The process is no more: nothing of it goes on from here."""
+    """The process is gone: nothing of it goes on from here."""
 
 
 class Violation(BaseException):

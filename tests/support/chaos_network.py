@@ -42,7 +42,7 @@ class Net(nn.Cell):
 
 
 def batches(job: Job, rank: int) -> Iterator[tuple[Tensor, ...]]:
-    """The worker's part of the data, from its top."""
+    """The worker's shard of the data, from its top."""
     for step in range(job.steps):
         random = np.random.default_rng([job.seed, step, rank, 3])
         yield (
@@ -73,7 +73,7 @@ def connect(job: Job, rank: int) -> None:
 
 
 def train(job: Job, rank: int, chaos: Chaos) -> tuple[Any, dict[str, Any]]:
-    """All steps that this worker owes; its client, and what its servers have in the end."""
+    """All pending steps of this worker; its client, and what its servers have in the end."""
     connect(job, rank)
     net = Net()
     net.set_param_ps(init_in_server=True)

@@ -137,7 +137,7 @@ def standby_process(job: Job, server: int) -> int | None:
     """The process of the standby of a server, if it answers."""
     space = f"paramesh-{job.name}"
     names = (f"server-{server}", f"server-{server}-standby")
-    refs = [ray.get_actor(name, namespace=space).look.remote() for name in names]
+    refs: list[Any] = [ray.get_actor(name, namespace=space).look.remote() for name in names]
     ready, _ = ray.wait(refs, num_returns=2, timeout=2.0)
     for ref in ready:
         with contextlib.suppress(RayError):

@@ -1,4 +1,4 @@
-"""A worker process of a chaos run: it computes from (seed, step, rank), and may be told to die.
+"""A worker process of a chaos run: it computes from (seed, step, rank), and may be asked to die.
 
 Every life of a worker is a process. It notes what it was answered (`seen-RANK`), how far it is
 (`progress`), and how it ended (`end-RANK-LIFE.json`, `dump-RANK.npz`), for `chaos_runs` to check.
@@ -41,7 +41,7 @@ SPECS: list[dict[str, Any]] = [
 ]
 START = {"v": np.linspace(-1, 1, SIZE).astype(np.float32)}
 
-#: Where a worker can be told to die; "between": its push has reached the first server alone.
+#: Where a worker can be asked to die; "between": its push has reached the first server alone.
 WORKER_POINTS = (
     "starting", "greeted", "declared", "pulled", "between", "sent", "answered", "leaving",
 )  # fmt: skip
@@ -214,7 +214,7 @@ def connected(job: Job, rank: int) -> RayClient:
 
 
 def digest(update: Any) -> str:
-    """Of the arrays of one server's part of a push."""
+    """Of the arrays of one server's share of a push."""
     found = hashlib.sha256()
     for name in sorted(update):
         for field in sorted(update[name]):
@@ -225,7 +225,7 @@ def digest(update: Any) -> str:
 
 
 def train(job: Job, rank: int, chaos: Chaos) -> tuple[RayClient, dict[str, Any]]:
-    """All steps that this worker owes; its client, and what its servers have in the end."""
+    """All pending steps of this worker; its client, and what its servers have in the end."""
     client = connected(job, rank)
     progress = np.memmap(job.folder / "progress", np.int64, "r+", shape=(job.workers,))
     client.declare([*SPECS, table_spec()], START)

@@ -1,4 +1,4 @@
-"""Per-rank checkpoints for tests: cut by a formula of their own, and saved in folders rank_N."""
+"""Per-rank checkpoints for tests: sharded by a formula of their own, and saved as rank_N."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def part(array: Any, layout: Layout | None, rank: int) -> Any:
 def save_ranks(
     folder: Path, values: Mapping[str, Any], layouts: Mapping[str, Any], count: int, suffix: str
 ) -> Path:
-    """Save the files of all ranks, cut by `part`."""
+    """Save the files of all ranks, sharded by `part`."""
     for rank in range(count):
         place = folder / f"rank_{rank}"
         place.mkdir(parents=True)

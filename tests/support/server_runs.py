@@ -93,7 +93,7 @@ def contents(store: Store) -> dict[str, bytes]:
 
 
 class Killed(BaseException):
-    """The process of the server is no more."""
+    """The process of the server is gone."""
 
 
 class Run:

@@ -13,7 +13,7 @@ from paramesh.parallel.layouts.layout import Layout
 from paramesh.parallel.layouts.strategy import AxisRule, layouts_of
 from paramesh.parallel.operators.axis_rules import rule_of_call, traced
 from paramesh.parallel.operators.operands import operands_of
-from paramesh.parallel.operators.operator_layouts import Cut, cut_call
+from paramesh.parallel.operators.operator_layouts import CallLayouts, layouts_of_call
 
 #: How operators whose class needs more than nothing are made, and what follows their operands.
 _MADE: dict[str, tuple[dict[str, Any], tuple[Any, ...]]] = {
@@ -43,25 +43,25 @@ def arguments_of(name: str, shapes: Sequence[Sequence[int]], names: Sequence[str
     return getattr(ops, name), settings, args
 
 
-def cut(
+def call_layouts(
     name: str,
     shapes: Sequence[Sequence[int]],
     strategy: Any,
     device_num: int = 8,
     names: Sequence[str] = (),
     **settings: Any,
-) -> Cut:
+) -> CallLayouts:
     """What a strategy says of a call of an operator with operands of these shapes."""
     cls, own, args = arguments_of(name, shapes, names)
     operator = cls(**own, **settings)
-    return cut_call(
+    return layouts_of_call(
         name, strategy, args, device_num, operator.settings, lambda a: called(operator, a)
     )
 
 
 def layouts(*args: Any, **kwargs: Any) -> tuple[Layout, ...]:
-    """The layouts of the operands (see `cut`)."""
-    return tuple(layout for _, layout in cut(*args, **kwargs).inputs)
+    """The layouts of the operands (see `call_layouts`)."""
+    return tuple(layout for _, layout in call_layouts(*args, **kwargs).inputs)
 
 
 def with_replicas(

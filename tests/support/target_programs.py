@@ -81,9 +81,9 @@ def compiled_for(fn: Callable[..., Any], args: Any, mode: str, on: TargetDevices
             jax.ShapeDtypeStruct(place.shape(s), s.dtype.np_dtype, sharding=_state(place, s, on))
             for s in states
         ]
-        inputs = [
+        inputs: list[complex | np.int32 | jax.ShapeDtypeStruct] = [
             leaf
-            if isinstance(leaf, float | complex)
+            if isinstance(leaf, int | float | complex)
             else jax.ShapeDtypeStruct(
                 np.shape(leaf), leaf.dtype, sharding=_input(place, np.ndim(leaf), on)
             )

@@ -362,7 +362,7 @@ _add(
 )
 
 _VOCAB = "X.Vocab.from_list(['a', 'b', '中'], ['<pad>', '[UNK]'])"
-#: A Vocab of pieces of words.
+#: A Vocab of subwords.
 PIECES = (
     "X.Vocab.from_list(['un', '##aff', '##able', 'want', '##ed', '[UNK]', 'the', '北', '京', '!'])"
 )

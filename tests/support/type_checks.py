@@ -13,6 +13,17 @@ def present(value: T | None) -> T:
     return value
 
 
+def named_leaves(tree: object) -> dict[str, Any]:
+    """A pytree that must be a dictionary; optax annotates the trees that it returns as any tree."""
+    assert isinstance(tree, dict)
+    return tree
+
+
+def untyped(value: object) -> Any:
+    """A value for what takes more than its annotation says, as JAX's functions take Tensors."""
+    return value
+
+
 def wrong(value: object) -> Any:
     """A value of a type that the call it is given to has to refuse."""
     return value

@@ -153,7 +153,7 @@ DTYPES = (float32, bfloat16, float16, float64, int32, int8, int64, complex64)
 
 
 class _Taken:
-    """Stands for `law.compiled`: programs are compiled for devices that are not there."""
+    """Replaces `compiled` of recipes: programs are compiled for devices that are not there."""
 
     def __init__(self, device: Any) -> None:
         self.sharding = jax.sharding.SingleDeviceSharding(device)
@@ -268,7 +268,7 @@ def test_collectives_and_their_gradients(name: str, which: str) -> None:
     stage = compiled_for(
         program, (np.ones((64, 16), np.float32),), "hybrid_parallel", devices_of(name)
     )
-    # A TPU adds up small arrays whole, and takes its part.
+    # A TPU adds up small arrays in full, and takes its slice.
     assert not kind or kinds(stage) & {kind, "all-reduce"}
 
 

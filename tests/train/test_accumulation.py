@@ -1,4 +1,4 @@
-"""Gradient accumulation: the numbers of the whole batch from several parts of it."""
+"""Gradient accumulation: the numbers of the full batch from several micro-batches."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def train(steps: int = 3, dtype: Any = None) -> tuple[list[float], list[Any]]:
     ],
     ids=lambda settings: settings.get("parallel_mode", "stand_alone"),
 )
-def test_the_same_as_the_whole_batch(settings: dict[str, Any]) -> None:
+def test_the_same_as_the_full_batch(settings: dict[str, Any]) -> None:
     losses, values = train()
     context.set_auto_parallel_context(grad_accumulation_step=4, **settings)
     found, here = train()
@@ -60,7 +60,7 @@ def test_16_bit_gradients_are_added_up_in_32() -> None:
     assert net.w.asnumpy()[0] == np.float16(-2051 / 4)
 
 
-def test_what_is_written_in_every_part_stays() -> None:
+def test_what_is_written_in_every_micro_batch_stays() -> None:
     class Net(nn.Cell):
         def __init__(self) -> None:
             super().__init__()
@@ -78,7 +78,7 @@ def test_what_is_written_in_every_part_stays() -> None:
     np.testing.assert_allclose(net.w.asnumpy(), 1 - 2 * X.mean(), rtol=1e-5)
 
 
-def test_a_batch_that_cannot_be_cut() -> None:
+def test_a_batch_that_cannot_be_split() -> None:
     context.set_auto_parallel_context(grad_accumulation_step=5)
     with pytest.raises(ValueError, match=r"grad_accumulation_step=5 does not divide .*\(16, 4\)"):
         train(1)

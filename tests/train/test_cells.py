@@ -43,7 +43,7 @@ def test_gradients_pass_the_placement(monkeypatch) -> None:
     class Doubling(placement.Placement):
         key = ("doubling",)
 
-        def reduce_gradients(self, params, grads):
+        def reduce_gradients(self, params, grads, mean=None, degree=None):
             assert [p.name for p in params] == ["weight", "bias"]
             return [2 * g for g in grads]
 
@@ -231,7 +231,8 @@ def test_members_of_a_script_win() -> None:
 
 def test_a_pass_that_something_followed_is_made_again() -> None:
     class Step(ScriptStep):
-        def construct(self, x, y):
+        def construct(self, *inputs):
+            x, y = inputs
             loss = self.network(x, y)
             self.network(x * 2, y)
             self.optimizer(self.grad(self.network, self.weights)(x, y, 1.0))

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from paramesh import nn, random, set_seed
 from paramesh.checkpoint import load_checkpoint, save_checkpoint
+from paramesh.checkpoint.background import SaveHandle
 from paramesh.errors import CheckpointError
 from paramesh.files.atomic import lock
 from paramesh.parameter import Parameter
@@ -30,6 +31,8 @@ from paramesh.train import (
     checkpoint_manager,
     pace,
 )
+from paramesh.train.callbacks import Facts
+from type_checks import present, wrong
 
 
 class Net(nn.Cell):
@@ -102,7 +105,7 @@ def test_a_damaged_newest_file_is_passed_over(tmp_path: Path, how: str) -> None:
             assert finder.latest() == tmp_path / "step-2.safetensors"
     net = Net()
     random.next_key()
-    found = finder.restore(net)  # no second warning
+    found = present(finder.restore(net))  # no second warning
     assert (found.step, found.metrics, found.path) == (2, {"loss": 2.0}, finder.latest())
     assert net.w.asnumpy().tolist() == [2.0] * 4
     assert random.get_rng_state().asnumpy().tolist() == [0, 2, 0, 0]
@@ -113,7 +116,9 @@ def test_a_damaged_newest_file_is_passed_over(tmp_path: Path, how: str) -> None:
 
 def test_without_checksums_only_the_layout_is_looked_at(tmp_path: Path) -> None:
     manager = CheckpointManager(tmp_path, checksums=False)
-    spoil(manager.save(1, Net(1)), "zeros")
+    saved = manager.save(1, Net(1))
+    assert isinstance(saved, Path)
+    spoil(saved, "zeros")
     assert CheckpointManager(tmp_path, checksums=False).latest() is not None
 
 
@@ -153,11 +158,14 @@ def test_saves_in_background(tmp_path: Path, monkeypatch) -> None:
     net = Net(1)
     first = manager.save(1, net)
     net.w.set_data(Tensor(np.full(4, 2, np.float32)))
+    assert isinstance(first, SaveHandle)
     assert manager.latest() == first.wait() == tmp_path / "step-1.safetensors"
     manager.save(2, net)
-    manager.save(3, net).wait()
+    third = manager.save(3, net)
+    assert isinstance(third, SaveHandle)
+    third.wait()
     assert names(tmp_path) == ["step-2.safetensors", "step-3.safetensors"]
-    assert manager.restore(net, tmp_path / "step-2.safetensors").step == 2
+    assert present(manager.restore(net, tmp_path / "step-2.safetensors")).step == 2
     tmp_path.joinpath("step-4.safetensors").mkdir()  # so that the file cannot get its name
     manager.save(4, net)
     with pytest.raises(OSError, match="directory"):
@@ -187,7 +195,7 @@ def test_a_file_is_verified_once(tmp_path: Path, monkeypatch) -> None:
 
 def run(manager: CheckpointManager, ends: dict[int, dict[str, Any]], clock: Any) -> list[str]:
     """What is saved in 8 steps of a minute each; `ends`: {last step of an epoch: its results}."""
-    facts = SimpleNamespace(
+    facts = Facts(
         train_network=Net(),
         cur_epoch_num=1,
         cur_step_in_epoch=0,
@@ -241,7 +249,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         with pytest.raises(kind, match=match):
             make()
 
-    refused(TypeError, "directory must be a path", lambda: CheckpointManager(3))
+    refused(TypeError, "directory must be a path", lambda: CheckpointManager(wrong(3)))
     for options, match in (
         ({"keep_last": 0}, "keep_last must be an int from 1"),
         ({"every_steps": True}, "every_steps must be an int from 1"),
@@ -250,14 +258,16 @@ def test_what_is_refused(tmp_path: Path) -> None:
         ({"keep_best": ("loss", "least")}, "'min' or 'max'"),
         ({"prefix": "a/b"}, "without '/'"),
     ):
-        refused(ValueError, match, lambda o=options: CheckpointManager(tmp_path, **o))
-    refused(TypeError, "checksums must be a bool", lambda: CheckpointManager(".", checksums=1))
+        refused(ValueError, match, lambda o=options: wrong(CheckpointManager)(tmp_path, **o))
+    refused(
+        TypeError, "checksums must be a bool", lambda: CheckpointManager(".", checksums=wrong(1))
+    )
     manager = CheckpointManager(tmp_path / "x", keep_best=("loss", "min"))
     refused(ValueError, "step must be an int from 0", lambda: manager.save(-1, Net()))
-    refused(TypeError, "net must be a Cell", lambda: manager.save(1, {}))
-    refused(TypeError, "net must be a Cell", lambda: manager.restore({}))
-    refused(TypeError, "must be {name: number}", lambda: manager.save(1, Net(), 3))
-    refused(TypeError, r"metrics\['loss'\]", lambda: manager.save(1, Net(), {"loss": "low"}))
+    refused(TypeError, "net must be a Cell", lambda: manager.save(1, wrong({})))
+    refused(TypeError, "net must be a Cell", lambda: manager.restore(wrong({})))
+    refused(TypeError, "must be {name: number}", lambda: manager.save(1, Net(), wrong(3)))
+    refused(TypeError, r"metrics\['loss'\]", lambda: manager.save(1, Net(), wrong({"loss": "low"})))
     refused(
         ValueError, "wants the metric 'loss'.*has 'a'", lambda: manager.save(1, Net(), {"a": 1})
     )

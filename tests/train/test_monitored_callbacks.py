@@ -9,6 +9,7 @@ import pytest
 
 from paramesh import Tensor, nn, train
 from paramesh.train.callbacks import Facts, RunContext
+from type_checks import wrong
 
 
 class Follower:
@@ -39,9 +40,10 @@ class Follower:
 
 
 def test_early_stopping_waits_so_many_epochs() -> None:
-    follower = Follower(train.EarlyStopping(patience=2))
+    stopping = train.EarlyStopping(patience=2)
+    follower = Follower(stopping)
     assert len(follower.epochs(5, 4, 4, 3, 3, 3, 1)) == 6
-    assert follower.callback.stopped_epoch == 6
+    assert stopping.stopped_epoch == 6
 
 
 def test_early_stopping_of_what_grows(capsys: Any) -> None:
@@ -93,7 +95,7 @@ def test_history_of_a_training() -> None:
     [
         (lambda: train.EarlyStopping(mode="up"), "mode must be one of"),
         (lambda: train.EarlyStopping(patience=-1), "patience must be an int from 0"),
-        (lambda: train.EarlyStopping(3), "monitor must be a str"),
+        (lambda: train.EarlyStopping(wrong(3)), "monitor must be a str"),
         (lambda: train.ReduceLROnPlateau(factor=1), r"factor must be in \[0, 1\)"),
     ],
 )

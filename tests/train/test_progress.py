@@ -172,7 +172,7 @@ class TestWeightsAndBiases:
         assert wandb.run.code is None
         assert wandb.options is None
 
-    def test_a_failure_is_told(self, wandb: Any) -> None:
+    def test_a_failure_is_reported(self, wandb: Any) -> None:
         bad = [*BATCHES[:2], (X, X, X)]
         with pytest.raises(TypeError, match="gave a batch of 3 arrays"):
             model().train(1, bad, WandbLogger(every=1), progress=False)

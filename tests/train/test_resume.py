@@ -26,6 +26,7 @@ from paramesh.train import (
     ModelCheckpoint,
     TimeMonitor,
 )
+from paramesh.train.callbacks import Callback
 
 EPOCHS, BATCHES = 3, 4
 QUIET: Any = {"progress": False, "interrupt_checkpoint": False}
@@ -79,7 +80,7 @@ def state(made: Model) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
-    """The folder with a checkpoint of every step of a whole run, and what it ends with."""
+    """The folder with a checkpoint of every step of a complete run, and what it ends with."""
     folder = tmp_path_factory.mktemp("whole")
     saver = ModelCheckpoint("net", folder, CheckpointConfig(1, keep_checkpoint_max=0))
     made = model(1)
@@ -136,7 +137,7 @@ def test_a_fresh_model_runs_no_recipe_and_ends_the_same(whole, fresh: Fresh) -> 
 
 @pytest.mark.parametrize("sized", [True, False])
 @pytest.mark.parametrize("at", ["1_2", "1_4", "2_1", "2_4", "3_3", "3_4"])
-def test_a_resumed_run_ends_as_the_whole_one(
+def test_a_resumed_run_ends_as_an_uninterrupted_one(
     whole, unsized: Path, other: Model, at: str, sized: bool
 ) -> None:
     epoch, step = map(int, at.split("_"))
@@ -163,11 +164,12 @@ def test_an_interrupt_leaves_what_resume_needs(
 ) -> None:
     folder, end = whole
     monkeypatch.chdir(tmp_path)
-    listed, name = {
+    kinds: dict[str, tuple[list[Callback], str]] = {
         "none": ([], "paramesh-interrupted.safetensors"),
         "saver": ([ModelCheckpoint("n", "s", CheckpointConfig(99))], "s/n-interrupted.safetensors"),
         "manager": ([CheckpointManager("m", every_steps=99)], "m/step-7.safetensors"),
-    }[kind]
+    }
+    listed, name = kinds[kind]
 
     def stop(run_context: Any) -> None:
         if run_context.original_args().cur_step_num == 7:

@@ -107,7 +107,7 @@ def test_json(net: Block) -> None:
     assert found["compiled_flops"] > 0
 
 
-def test_where_parameters_lie(net: Block) -> None:
+def test_where_parameters_are(net: Block) -> None:
     net.fc.weight.init_data()
     found = by_path(net.summary())
     assert set(found["fc"].places) == {f"{jax.devices()[0].platform}:0", "recipe"}

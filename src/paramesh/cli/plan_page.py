@@ -40,7 +40,7 @@ def plan_data(plan: StepPlan, program: str) -> dict[str, Any]:
 
 def _row(row: LayoutRow, state: bool) -> dict[str, Any]:
     """A Parameter, with the number of the part that each device holds."""
-    from paramesh.parallel.planning.report import cut_text
+    from paramesh.parallel.planning.report import sharding_text
 
     parts: dict[Any, int] = {}
     held: list[int] = []
@@ -52,7 +52,7 @@ def _row(row: LayoutRow, state: bool) -> dict[str, Any]:
         "name": row.name,
         "shape": list(row.shape),
         "dtype": row.dtype,
-        "cut": cut_text(row),
+        "cut": sharding_text(row),
         "slice": list(row.slice_shape),
         "copies": row.replicas,
         "bytes": row.bytes_per_device,

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import numbers
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+import jax
 import numpy as np
 
 from paramesh.dtype import DTypeLike, float32, to_dtype
@@ -78,7 +79,9 @@ ALIASES: dict[str, type[Initializer]] = {c.__name__.lower(): c for c in _FAMILY}
 
 
 #: What says which numbers a Tensor starts with: see `initializer`.
-InitLike: TypeAlias = Initializer | Tensor | str | float | np.number | np.bool_
+InitLike: TypeAlias = (
+    Initializer | Tensor | str | float | np.number | np.bool_ | Callable[..., jax.Array]
+)
 
 
 def initializer(
@@ -137,7 +140,7 @@ def _chosen(init: InitLike) -> Initializer:
         )
     if callable(init) and not isinstance(init, type | Tensor):
         return JaxInitializer(init)
-    if isinstance(init, numbers.Real | np.bool_ | np.integer | np.floating):
+    if not callable(init) and isinstance(init, numbers.Real | np.bool_ | np.integer | np.floating):
         return Constant(init)
     raise TypeError(
         f"initializer(init): expected an Initializer, its name, a number or a Tensor, got {init!r} "

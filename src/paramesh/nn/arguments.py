@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -20,7 +21,7 @@ from paramesh.sampling.recipe import Initializer
 from paramesh.tensor.argument_types import DTypeLike
 from paramesh.tensor.base import Tensor, raw, wrap
 
-Init = Tensor | Initializer | str | int | float | None
+Init = Tensor | Initializer | str | int | float | Callable[..., jax.Array] | None
 
 
 def _kind(value: object) -> str:

@@ -22,7 +22,7 @@ from paramesh.nn import cell_call, sharding, tied
 from paramesh.nn.sharding import Strategies
 from paramesh.nn.submodules import NOT_INITIALISED, Submodules
 from paramesh.ops.table import named_once
-from paramesh.parameter import Parameter, check_strategy, materialise
+from paramesh.parameter import HookHandle, Parameter, check_strategy, materialise
 from paramesh.providers import providers
 from paramesh.state import tracing
 from paramesh.tensor.argument_types import DTypeLike
@@ -50,19 +50,6 @@ class LoadResult(NamedTuple):
         if not self.missing_keys and not self.unexpected_keys:
             return "<All keys matched successfully>"
         return f"missing {self.missing_keys}, unexpected {self.unexpected_keys}"
-
-
-class HookRemover:
-    """The handle that the `register_..._hook` methods return; `remove()` removes the hook."""
-
-    def __init__(self, cell: Cell, hooks: list[Hook], hook: Hook) -> None:
-        self._cell, self._hooks, self._hook = cell, hooks, hook
-
-    def remove(self) -> None:
-        """Remove the hook; a second call does nothing."""
-        if self._hook in self._hooks:
-            self._hooks.remove(self._hook)
-            self._cell._changed()
 
 
 class Cell(Submodules):
@@ -280,7 +267,7 @@ class Cell(Submodules):
             options: passed to `jax.checkpoint` (`policy`, `prevent_cse`). MindSpore's
                 `mp_comm_recompute`, `parallel_optimizer_comm_recompute` and
                 `recompute_slice_activation` are checked, and XLA decides: what is computed again
-                is cut as it was the first time, with its collectives.
+                is sharded as it was the first time, with its collectives.
 
         Raises:
             TypeError: one of MindSpore's options is no bool.
@@ -395,26 +382,26 @@ class Cell(Submodules):
 
     # Hooks.
 
-    def _register(self, hooks: list[Hook], hook: Hook) -> HookRemover:
+    def _register(self, hooks: list[Hook], hook: Hook) -> HookHandle[Hook]:
         if not callable(hook):
             raise TypeError(f"{type(self).__name__}: a hook must be callable, got {hook!r}.")
         hooks.append(hook)
         self._changed()
-        return HookRemover(self, hooks, hook)
+        return HookHandle(hooks, hook, self._changed)
 
-    def register_forward_pre_hook(self, hook: Hook) -> HookRemover:
+    def register_forward_pre_hook(self, hook: Hook) -> HookHandle[Hook]:
         """`hook(cell, inputs)` runs before `construct`; what it returns (if not None) replaces
         the inputs.
         """
         return self._register(self._forward_pre_hooks, hook)
 
-    def register_forward_hook(self, hook: Hook) -> HookRemover:
+    def register_forward_hook(self, hook: Hook) -> HookHandle[Hook]:
         """`hook(cell, inputs, output)` runs after `construct`; what it returns (if not None)
         replaces the output.
         """
         return self._register(self._forward_hooks, hook)
 
-    def register_backward_hook(self, hook: Hook) -> HookRemover:
+    def register_backward_hook(self, hook: Hook) -> HookHandle[Hook]:
         """`hook(cell, grad_inputs, grad_outputs)` sees the gradients of float inputs and outputs
         in the backward pass; what it returns (if not None) replaces those of the inputs.
         """

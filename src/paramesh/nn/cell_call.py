@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import jax
 from jax import Array
@@ -13,14 +13,21 @@ from paramesh import tracebacks
 from paramesh.dtype import DType, to_dtype
 from paramesh.ops import autocast
 from paramesh.state import tracing
-from paramesh.state.protocols import State
+from paramesh.state.protocols import State, VisitedCell
 from paramesh.tensor.base import raw, wrap
 from paramesh.tensor.promotion import cast
 from paramesh.tensor.trees import unpack
 from paramesh.transforms.bodies import lifted
 
-if TYPE_CHECKING:
-    from paramesh.nn.cell import Cell
+
+class RunnableCell(VisitedCell, Protocol):
+    """What a call needs to know of a Cell; the rest is among its attributes."""
+
+    def construct(self, *args: Any, **kwargs: Any) -> Any:
+        """What the Cell computes."""
+        ...
+
+    def __getattr__(self, name: str) -> Any: ...
 
 
 class _Thread(threading.local):
@@ -54,7 +61,7 @@ class CastFrame(tracing.Frame):
             self.parent.put(state, value)
 
 
-def run(cell: Cell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def run(cell: RunnableCell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`construct` with everything that is set on the Cell around it."""
     try:
         return _run(cell, args, kwargs)
@@ -63,7 +70,7 @@ def run(cell: Cell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         raise
 
 
-def _run(cell: Cell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _run(cell: RunnableCell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     frame = tracing.current()
     if frame is not None:
         frame.visit(cell)
@@ -75,7 +82,7 @@ def _run(cell: Cell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return _hooked(cell, args, kwargs, frame)
 
 
-def _hooked(cell: Cell, args: tuple[Any, ...], kwargs: dict[str, Any], frame: Any) -> Any:
+def _hooked(cell: RunnableCell, args: tuple[Any, ...], kwargs: dict[str, Any], frame: Any) -> Any:
     fields = cell.__dict__
     for hook in fields["_forward_pre_hooks"]:
         changed = hook(cell, args)
@@ -97,7 +104,7 @@ def _hooked(cell: Cell, args: tuple[Any, ...], kwargs: dict[str, Any], frame: An
     return out
 
 
-def _body(cell: Cell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _body(cell: RunnableCell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     fields = cell.__dict__
     if fields["_backward_hooks"]:
         return _with_backward_hooks(cell, args, kwargs)
@@ -106,13 +113,13 @@ def _body(cell: Cell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return _construct(cell, args, kwargs)
 
 
-def _construct(cell: Cell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _construct(cell: RunnableCell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if hasattr(type(cell), "bprop"):
         return _with_bprop(cell, args, kwargs)
     return cell.construct(*args, **kwargs)
 
 
-def _recomputed(cell: Cell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _recomputed(cell: RunnableCell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     options = cell.__dict__["_recompute"]
 
     def body(*args: Any, **kwargs: Any) -> Any:
@@ -122,7 +129,7 @@ def _recomputed(cell: Cell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
     return lifted(lambda pure: jax.checkpoint(pure, **options), body)(*args, **kwargs)
 
 
-def _with_bprop(cell: Cell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _with_bprop(cell: RunnableCell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """`bprop(*inputs, out, dout)` in place of the derivative of `construct` by its inputs."""
     leaves, nest = unpack((args, kwargs))
     side: dict[str, Any] = {}
@@ -163,7 +170,7 @@ def _cotangent(value: Array, leaf: Array) -> Array:
     return cast(value, to_dtype(leaf.dtype))
 
 
-def _with_backward_hooks(cell: Cell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _with_backward_hooks(cell: RunnableCell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     seen: list[Any] = []
 
     @jax.custom_vjp

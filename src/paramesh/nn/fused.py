@@ -161,7 +161,7 @@ class DenseBnAct(Cell):
 class SyncBatchNorm(BatchNorm2d):
     """`BatchNorm2d` whose statistics are those of the batch of all devices.
 
-    A program here sees the whole batch, however it is cut over devices, so that every BatchNorm is
+    A program here sees the global batch, however it is sharded, so that every BatchNorm is
     one of all of them; this one is so by name.
 
     Args:

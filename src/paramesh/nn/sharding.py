@@ -7,14 +7,12 @@ placement. A placement that shards nothing returns them unchanged.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from paramesh.errors import LayoutError
+from paramesh.nn.submodules import Submodules
 from paramesh.parameter import Parameter
 from paramesh.state import placement
-
-if TYPE_CHECKING:
-    from paramesh.nn.cell import Cell
 
 #: For each input or output a tuple of ints, a `parallel.Layout`, or None.
 Strategies = tuple[Any, ...]
@@ -26,10 +24,10 @@ class ShardInputs:
     def __init__(self, strategies: Strategies) -> None:
         self.strategies = strategies
 
-    def __call__(self, cell: Cell, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    def __call__(self, cell: Submodules, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
         """The inputs, sharded by the current placement."""
         name = f"{type(cell).__name__}.shard: in_strategy"
-        return placement.current().cut(inputs, self.strategies, name)
+        return placement.current().constrain(inputs, self.strategies, name)
 
 
 class ShardOutputs:
@@ -38,11 +36,13 @@ class ShardOutputs:
     def __init__(self, strategies: Strategies) -> None:
         self.strategies = strategies
 
-    def __call__(self, cell: Cell, inputs: object, output: Any) -> Any:
+    def __call__(self, cell: Submodules, inputs: object, output: Any) -> Any:
         """The outputs, sharded by the current placement."""
         several = isinstance(output, tuple)
         name = f"{type(cell).__name__}.shard: out_strategy"
-        values = placement.current().cut(output if several else (output,), self.strategies, name)
+        values = placement.current().constrain(
+            output if several else (output,), self.strategies, name
+        )
         return values if several else values[0]
 
 
@@ -60,7 +60,7 @@ def check_strategies(owner: str, in_strategy: object, out_strategy: object) -> N
             )
 
 
-def planned_layouts(cell: Cell, parameter_plan: object) -> list[tuple[Parameter, Any]]:
+def planned_layouts(cell: Submodules, parameter_plan: object) -> list[tuple[Parameter, Any]]:
     """The Parameters that `parameter_plan` names, with their layouts.
 
     Args:

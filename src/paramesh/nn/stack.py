@@ -302,8 +302,8 @@ def stack(
         unroll: of scan: how many layers the compiler joins.
         in_axes: of vmap: for each positional argument, the axis that has an entry for each layer;
             None if every layer gets the whole. One for all, or a tuple.
-        parts: into how many parts the axis of the layers is cut over devices, in the
-            semi-automatic parallel mode. The axes after it are cut as the `layout` of a layer's
+        parts: into how many shards the axis of the layers is split over devices, in the
+            semi-automatic parallel mode. The axes after it are sharded as the `layout` of a layer's
             Parameter says.
 
     Returns:

@@ -10,12 +10,9 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from paramesh.parameter import Parameter
-
-if TYPE_CHECKING:
-    from paramesh.nn.submodules import Submodules
 
 #: So many elements of a container are looked at, through so many levels.
 _MOST, _DEEPEST = 1000, 4
@@ -26,11 +23,21 @@ CONTAINERS = (list, tuple, dict)
 Container = list[Any] | tuple[Any, ...] | dict[Any, Any]
 
 
+class ParameterOwner(Protocol):
+    """A Cell, of which only its Parameters and plain attributes are asked here."""
+
+    def get_parameters(self) -> Iterable[Parameter]:
+        """Its Parameters, and those of the Cells inside."""
+        ...
+
+
 class UnregisteredWarning(UserWarning):
     """Trainable Parameters are in a plain list, tuple or dict, and so are not found."""
 
 
-def warn_of(root: Submodules, cells: Iterable[Submodules], known: Iterable[Parameter]) -> None:
+def warn_of(
+    root: ParameterOwner, cells: Iterable[ParameterOwner], known: Iterable[Parameter]
+) -> None:
     """Warn, once for each attribute, of plain containers with trainable Parameters.
 
     Args:
@@ -66,7 +73,7 @@ def _lost(value: Container, registered: set[Parameter]) -> tuple[list[str], bool
     return [param.name for param in lost], cells
 
 
-def _items(value: Container, depth: int) -> Iterator[Parameter | Submodules]:
+def _items(value: Container, depth: int) -> Iterator[Parameter | ParameterOwner]:
     elements = value.values() if isinstance(value, dict) else value
     for element in itertools.islice(elements, _MOST):
         if isinstance(element, Parameter) or hasattr(type(element), "get_parameters"):
@@ -76,8 +83,8 @@ def _items(value: Container, depth: int) -> Iterator[Parameter | Submodules]:
 
 
 def _warn(
-    root: Submodules,
-    cell: Submodules,
+    root: ParameterOwner,
+    cell: ParameterOwner,
     attribute: str,
     value: Container,
     names: list[str],

@@ -96,6 +96,21 @@ def _convolve(
             f"groups={groups} takes {taken * groups} and must give a multiple of {groups}."
         )
 
+    return convolved(x, weight, stride, padding, dilation, groups, names)
+
+
+def convolved(
+    x: jax.Array,
+    weight: jax.Array,
+    stride: Ints,
+    padding: Padding,
+    dilation: Ints,
+    groups: int,
+    names: tuple[str, str, str],
+) -> jax.Array:
+    """The convolution over the spatial axes; `names`: the axes of input, weight and output."""
+    n = x.ndim - 2
+
     def compute(x: jax.Array, weight: jax.Array) -> jax.Array:
         return jax.lax.conv_general_dilated(
             x,

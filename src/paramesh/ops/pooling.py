@@ -5,7 +5,7 @@ Images are (n, c, h, w), or (n, h, w, c) for `data_format="NHWC"`; `pad_mode` as
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -45,20 +45,32 @@ def _window(
     first = 2 if layout == "NCHW" else 1
     kernel, stride = pair("kernel_size", kernel, n), pair("stride", stride, n)
     sizes = x.shape[first : first + n]
-    if isinstance(padding, str):
-        pads = jax.lax.padtype_to_pads(sizes, kernel, stride, padding)
-    else:
-        if any(2 * max(p) > k for p, k in zip(padding, kernel, strict=True)):
-            raise ValueError(f"padding {padding} is more than half of the kernel {kernel}.")
-        pads = [
-            (a, b + _missing(size + a + b, k, s, size + a) if ceil else b)
-            for (a, b), size, k, s in zip(padding, sizes, kernel, stride, strict=True)
-        ]
+    if not isinstance(padding, str) and any(
+        2 * max(p) > k for p, k in zip(padding, kernel, strict=True)
+    ):
+        raise ValueError(f"padding {padding} is more than half of the kernel {kernel}.")
+    pads = _pads_of_windows(sizes, kernel, stride, padding, ceil)
 
     def full(values: Sequence[T], fill: T) -> tuple[T, ...]:
         return (fill,) * first + tuple(values) + (fill,) * (x.ndim - first - n)
 
     return full(kernel, 1), full(stride, 1), full(pads, (0, 0))
+
+
+def _pads_of_windows(
+    sizes: Sequence[int],
+    kernel: Sequence[int],
+    stride: Sequence[int],
+    padding: Padding,
+    ceil: bool,
+) -> Sequence[tuple[int, int]]:
+    """(before, after) of each spatial axis, with what `ceil` adds at the end."""
+    if isinstance(padding, str):
+        return jax.lax.padtype_to_pads(sizes, kernel, stride, padding)
+    return [
+        (a, b + _missing(size + a + b, k, s, size + a) if ceil else b)
+        for (a, b), size, k, s in zip(padding, sizes, kernel, stride, strict=True)
+    ]
 
 
 def _missing(size: int, kernel: int, stride: int, inside: int) -> int:
@@ -123,6 +135,23 @@ def _average(x: jax.Array, window: Window, count_pads: bool, divisor: int = 0) -
     if divisor or count_pads:
         return total / (divisor or math.prod(window[0]))
     return total / _total(jnp.ones(x.shape, x.dtype), window)
+
+
+def _averaged(
+    x: jax.Array,
+    windows: Callable[[jax.Array, Padding], Window],
+    pads: list[tuple[int, int]],
+    ceil: bool,
+    counted: bool,
+    divisor: int,
+) -> jax.Array:
+    """Means of the windows that `windows` gives for an input and its padding, channels first."""
+    window = windows(x, pads)
+    if not counted or divisor or not ceil:
+        return _average(x, window, counted, divisor)
+    # Elements beyond the padding, which ceil_mode alone brings in, do not count.
+    grown = jnp.pad(x, [(0, 0), (0, 0), *pads])
+    return _average(grown, windows(grown, [(0, 0)] * len(pads)), False)
 
 
 @function
@@ -222,14 +251,12 @@ def avg_pool2d(
         count_include_pad: whether the padding counts as zeros.
         divisor_override: what to divide by instead of the number of elements, if not 0.
     """
+
+    def windows(x: jax.Array, pads: Padding) -> Window:
+        return _window(x, kernel_size, stride, pads, "NCHW", ceil_mode)
+
     pads = pads_of("padding", padding)
-    window = _window(input_x, kernel_size, stride, pads, "NCHW", ceil_mode)
-    if not count_include_pad or divisor_override or not ceil_mode:
-        return _average(input_x, window, count_include_pad, divisor_override)
-    # Elements beyond the padding, which ceil_mode alone brings in, do not count.
-    grown = jnp.pad(input_x, [(0, 0), (0, 0), *pads])
-    window = _window(grown, kernel_size, stride, [(0, 0), (0, 0)], "NCHW", True)
-    return _average(grown, window, False)
+    return _averaged(input_x, windows, pads, ceil_mode, count_include_pad, divisor_override)
 
 
 def _settings(

@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh.ops.array import Ints
-from paramesh.ops.conv import _plus_bias, padding_of, pads_of, pair
-from paramesh.ops.pooling import _average, _largest, _means, _missing
+from paramesh.ops.conv import Padding, _plus_bias, convolved, padding_of, pads_of, pair
+from paramesh.ops.pooling import Window, _average, _averaged, _largest, _means, _pads_of_windows
 from paramesh.ops.table import Array, Floating, function, primitive
-from paramesh.state import placement
 
 # fmt: off
 __all__ = [
@@ -26,25 +25,13 @@ _NAMES = ("NCDHW", "OIDHW", "NCDHW")
 
 
 def _convolve(x: Any, weight: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
-    n = x.ndim - 2
     if x.ndim != weight.ndim or x.shape[1] != weight.shape[1] * groups:
         raise ValueError(
             f"an input {tuple(x.shape)} does not fit a weight {tuple(weight.shape)} with "
             f"groups={groups}."
         )
-
-    def compute(x: Any, weight: Any) -> Any:
-        return jax.lax.conv_general_dilated(
-            x,
-            weight,
-            pair("stride", stride, n),
-            padding,
-            rhs_dilation=pair("dilation", dilation, n),
-            dimension_numbers=_NAMES if n == 3 else ("NCHW", "OIHW", "NCHW"),
-            feature_group_count=groups,
-        )
-
-    return placement.current().undivided(compute, x, weight)
+    names = _NAMES if x.ndim == 5 else ("NCHW", "OIHW", "NCHW")
+    return convolved(x, weight, stride, padding, dilation, groups, names)
 
 
 @function
@@ -199,17 +186,12 @@ Conv3DTranspose = primitive("Conv3DTranspose", conv3d_transpose, _transposed_set
 # Pooling.
 
 
-def _window(x: Any, kernel: Any, stride: Any, padding: Any, ceil: bool = False) -> Any:
+def _window(
+    x: jax.Array, kernel: Ints, stride: Ints, padding: Padding, ceil: bool = False
+) -> Window:
     n = x.ndim - 2
     kernel, stride = pair("kernel_size", kernel, n), pair("stride", stride, n)
-    sizes = x.shape[2:]
-    if isinstance(padding, str):
-        pads = jax.lax.padtype_to_pads(sizes, kernel, stride, padding)
-    else:
-        pads = [
-            (a, b + _missing(size + a + b, k, s, size + a) if ceil else b)
-            for (a, b), size, k, s in zip(padding, sizes, kernel, stride, strict=True)
-        ]
+    pads = _pads_of_windows(x.shape[2:], kernel, stride, padding, ceil)
     return (1, 1, *kernel), (1, 1, *stride), ((0, 0), (0, 0), *pads)
 
 
@@ -272,22 +254,25 @@ def avg_pool3d(
         count_include_pad: whether the padding counts as zeros.
         divisor_override: what to divide by instead of the number of elements, if not 0.
     """
-    return _averaged(
+    return _means_of_windows(
         input_x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override
     )
 
 
-def _averaged(
-    x: Any, kernel: Any, stride: Any, padding: Any, ceil: bool, counted: bool, divisor: int = 0
-) -> Any:
-    n = x.ndim - 2
-    pads = pads_of("padding", padding, n)
-    window = _window(x, kernel, stride, pads, ceil)
-    if not counted or divisor or not ceil:
-        return _average(x, window, counted, divisor)
-    # Elements beyond the padding, which ceil_mode alone brings in, do not count.
-    grown = jnp.pad(x, [(0, 0), (0, 0), *pads])
-    return _average(grown, _window(grown, kernel, stride, [(0, 0)] * n, True), False)
+def _means_of_windows(
+    x: jax.Array,
+    kernel: Ints,
+    stride: Ints,
+    padding: Ints,
+    ceil: bool,
+    counted: bool,
+    divisor: int = 0,
+) -> jax.Array:
+    def windows(x: jax.Array, pads: Padding) -> Window:
+        return _window(x, kernel, stride, pads, ceil)
+
+    pads = pads_of("padding", padding, x.ndim - 2)
+    return _averaged(x, windows, pads, ceil, counted, divisor)
 
 
 @function
@@ -300,7 +285,7 @@ def avg_pool1d(
     count_include_pad: bool = True,
 ) -> Any:
     """The mean of each window: (n, c, l) -> (n, c, l'); settings as in `avg_pool3d`."""
-    return _averaged(input_x, kernel_size, stride, padding, ceil_mode, count_include_pad)
+    return _means_of_windows(input_x, kernel_size, stride, padding, ceil_mode, count_include_pad)
 
 
 def _max3_settings(

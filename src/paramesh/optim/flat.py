@@ -112,7 +112,7 @@ class Chunk:
 
     def local(self, value: Array) -> Array:
         """This device's shard of a value that all devices have."""
-        return value if self.divider is None else self.divider.cut(value)
+        return value if self.divider is None else self.divider.shard(value)
 
     def full(self, value: Array, shape: tuple[int, ...]) -> Array:
         """The full value, from the shards that the devices computed."""

@@ -1,4 +1,4 @@
-"""Many devices: how arrays are cut over them."""
+"""Many devices: how arrays are sharded over them."""
 
 from typing import TYPE_CHECKING, Any
 

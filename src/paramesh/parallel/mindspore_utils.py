@@ -44,12 +44,12 @@ _get_enable_parallel_optimizer = _getter("enable_parallel_optimizer")
 
 
 def _is_in_auto_parallel_mode() -> bool:
-    """Whether strategies cut the program: semi-automatic or automatic."""
+    """Whether strategies shard the program: semi-automatic or automatic."""
     return _get_parallel_mode() in ("semi_auto_parallel", "auto_parallel")
 
 
 def _is_in_data_parallel_mode() -> bool:
-    """Whether the batch alone is cut."""
+    """Whether the batch alone is sharded."""
     return _get_parallel_mode() == "data_parallel"
 
 

@@ -1,8 +1,9 @@
-"""Hooks on the gradient of a Parameter."""
+"""Hooks, and the handles that take them away again."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Generic, TypeVar
 
 from paramesh.state import tracing
 from paramesh.tensor.base import Tensor
@@ -11,14 +12,19 @@ from paramesh.tensor.base import Tensor
 GradientHook = Callable[[Tensor], Tensor | None]
 
 
-class HookHandle:
-    """What `register_hook` returns: `remove()` takes the hook away again."""
+HookT = TypeVar("HookT", bound=Callable[..., Any])
 
-    def __init__(self, hooks: list[GradientHook], hook: GradientHook) -> None:
-        self._hooks, self._hook = hooks, hook
+
+class HookHandle(Generic[HookT]):
+    """What the `register_..._hook` methods return: `remove()` takes the hook away again."""
+
+    def __init__(
+        self, hooks: list[HookT], hook: HookT, changed: Callable[[], None] = tracing.bump_version
+    ) -> None:
+        self._hooks, self._hook, self._changed = hooks, hook, changed
 
     def remove(self) -> None:
         """Take the hook away; a second call does nothing."""
         if self._hook in self._hooks:
             self._hooks.remove(self._hook)
-            tracing.bump_version()
+            self._changed()

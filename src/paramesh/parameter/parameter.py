@@ -12,6 +12,7 @@ from collections.abc import Hashable, Sequence
 from typing import Any, Self
 
 import jax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from paramesh import context
 from paramesh._compat.jax import eval_context
@@ -205,7 +206,9 @@ class Parameter(ParameterValue):
         return None if self._found is None else self._found.layout
 
     @layout.setter
-    def layout(self, layout: LayoutLike | tuple[int, ...] | None) -> None:
+    def layout(
+        self, layout: LayoutLike | tuple[int, ...] | NamedSharding | PartitionSpec | None
+    ) -> None:
         if layout is not None:
             given: LayoutLike | tuple[int, ...] = providers.as_layout(
                 layout, self.shape, self._name
@@ -237,7 +240,7 @@ class Parameter(ParameterValue):
         Args:
             place: a device, a `jax.sharding.Sharding`, a PartitionSpec (of the mesh of
                 `jax.set_mesh`), a `parallel.Layout`, or a tuple of ints: into how many parts each
-                axis is cut.
+                axis is sharded.
 
         Raises:
             TypeError: none of these. LayoutError: it does not fit the shape or the devices.
@@ -373,7 +376,7 @@ class Parameter(ParameterValue):
         self._ps = settings
         tracing.bump_version()
 
-    def register_hook(self, hook: GradientHook) -> HookHandle:
+    def register_hook(self, hook: GradientHook) -> HookHandle[GradientHook]:
         """Call `hook(gradient) -> gradient or None` with every gradient of this Parameter.
 
         The hook is part of compiled programs: it is traced, and takes and returns Tensors.

@@ -162,10 +162,10 @@ class Pool(tracing.Pooled):
         array = taken.arrays.get(i)
         if array is None:
             with eval_context():
-                array = taken.arrays[i] = self._part_of(base, i)
+                array = taken.arrays[i] = self._member_of(base, i)
         return array
 
-    def _part_of(self, base: Array, i: int) -> Array:
+    def _member_of(self, base: Array, i: int) -> Array:
         start, size = self.layout.starts[i], self.layout.sizes[i]
         part = _on_host(base)[start : start + size]
         return _own_array(part.reshape(self.layout.shapes[i]))
@@ -269,7 +269,7 @@ class Pool(tracing.Pooled):
             return base
         return self.layout.join(
             [
-                others[i] if i in others else self.layout.part(base, i)
+                others[i] if i in others else self.layout.member(base, i)
                 for i in range(len(self._entries))
             ]
         )
@@ -335,7 +335,7 @@ def _snapshot(owners: weakref.WeakSet[Any]) -> list[Any]:
 
 
 def ranks_of(states: Sequence[object], zero: ArrayLike) -> tuple[Array, ...] | None:
-    """The ranks that `FlatLayout.part` takes, for the pools among these states; traceable.
+    """The ranks that `FlatLayout.member` takes, for the pools among these states; traceable.
 
     Args:
         states: inputs of a program.

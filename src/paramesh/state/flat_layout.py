@@ -43,7 +43,7 @@ class FlatLayout:
         """The flat array of the entries' arrays; traceable."""
         return jnp.concatenate([jnp.ravel(array) for array in arrays])
 
-    def part(self, flat: Array, i: int, ranks: Sequence[Array] | None = None) -> Array:
+    def member(self, flat: Array, i: int, ranks: Sequence[Array] | None = None) -> Array:
         """Member `i` of a flat array; traceable.
 
         Args:

@@ -75,14 +75,14 @@ class Frame:
         parts = self._parts.setdefault(slot.pool, {})
         value = parts.get(slot.at)
         if value is None:
-            value = slot.pool.layout.part(self.values[slot.pool], slot.at, self.ranks())
+            value = slot.pool.layout.member(self.values[slot.pool], slot.at, self.ranks())
             if get_opaque_trace_state() == self._trace:
                 # Otherwise it belongs to an inner trace, of scan or remat.
                 parts[slot.at] = value
         return value
 
     def ranks(self) -> Ranks:
-        """Small integers that XLA cannot fold (see `FlatLayout.part`), or None."""
+        """Small integers that XLA cannot fold (see `FlatLayout.member`), or None."""
         return None if self.parent is None else self.parent.ranks()
 
     def put(self, state: AnyState, value: jax.Array) -> None:
@@ -141,7 +141,7 @@ class Program(Frame):
 
     Args:
         inputs: Parameters outside of pools, and pools.
-        ranks: see `FlatLayout.part`.
+        ranks: see `FlatLayout.member`.
 
     Attributes:
         read: inputs whose values at the start are needed.

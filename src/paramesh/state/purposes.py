@@ -47,7 +47,7 @@ class ProgramPlacement:
         """
         return list(compute_many(recipes))
 
-    def settled(self, states: Sequence[Any], arrays: Sequence[Any]) -> bool:
+    def is_placed(self, states: Sequence[Any], arrays: Sequence[Any]) -> bool:
         """Whether no array needs `reshard`; called at every step, with the lock of the states."""
         return True
 
@@ -197,7 +197,7 @@ class OptimizerPlacement:
 
         Returns:
             None or an object with
-            `cut(value)`: a device's flat shard of a replicated value; traceable;
+            `shard(value)`: a device's flat shard of a replicated value; traceable;
             `join(part, shape)`: the value again; traceable;
             `pool(name, layout, dtype, members, owner)`: the pool that holds such shards.
         """
@@ -227,7 +227,7 @@ class OperatorPlacement:
         """The result of an operator that has a strategy; `compute` takes the arguments."""
         return compute(args)
 
-    def cut(self, values: tuple[Any, ...], strategies: Any, name: str) -> tuple[Any, ...]:
+    def constrain(self, values: tuple[Any, ...], strategies: Any, name: str) -> tuple[Any, ...]:
         """The inputs or outputs of a Cell that has strategies for them; `name` is for messages."""
         return values
 

@@ -104,8 +104,8 @@ class Domain:
         written_by: the hand-off that wrote contents last; None: something else did.
         lent: while the domain is busy, the states whose arrays are given to the program.
         escaped: states with an escaped buffer since their last step.
-        settling: held while arrays are resharded, which may wait for other processes; never inside
-            `lock`, and readers do not take it.
+        resharding: held while arrays are resharded, which may wait for other processes; never
+            inside `lock`, and readers do not take it.
         wanted: a thread waits for the lock. Locks are not fair: a loop of steps would make it
             wait for long.
         parent: the domain that this one was merged into.
@@ -120,8 +120,8 @@ class Domain:
         "lent",
         "lock",
         "parent",
+        "resharding",
         "serial",
-        "settling",
         "turns",
         "wanted",
         "written_by",
@@ -131,7 +131,7 @@ class Domain:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.busy = threading.Lock()
-        self.settling = threading.RLock()
+        self.resharding = threading.RLock()
         self.turns: tuple[Any, Any] | None = None
         self.written_by: object = None
         self.lent: Sequence[object] = ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,21 @@ from paramesh.state import trace_scope
 from paramesh.tensor.operators import Arithmetic
 from paramesh.tensor.promotion import cast, scalar_kind
 
+
+class DLPackArray(Protocol):
+    """An array of another library that others can take over."""
+
+    def __dlpack__(self, **options: Any) -> Any:
+        """The capsule that holds it."""
+        ...
+
+    def __dlpack_device__(self) -> Any:
+        """Where it lies."""
+        ...
+
+
 #: What a Tensor is made from.
-TensorInput: TypeAlias = Arithmetic | ArrayLike | Sequence[Any]
+TensorInput: TypeAlias = Arithmetic | ArrayLike | DLPackArray | Sequence[Any]
 
 
 def as_value(data: TensorInput, dtype: DType | None = None) -> Array:

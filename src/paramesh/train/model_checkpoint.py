@@ -31,7 +31,7 @@ class CheckpointConfig:
         append_info: "epoch_num", "step_num", and dicts for `append_dict`.
         exception_save: save when training ends with an error, too; not with several processes,
             of which one alone may have it.
-        integrated_save: MindSpore's; a Parameter that is cut over devices is saved as a whole in
+        integrated_save: MindSpore's; a Parameter that is sharded over devices is saved in full in
             any case, and slice by slice with `format="sharded"`.
         enc_key: not offered.
         enc_mode: not offered.

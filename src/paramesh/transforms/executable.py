@@ -27,7 +27,7 @@ from paramesh.dtype import x64_enabled, x64_if, x64_set
 from paramesh.parameter import Parameter, materialise
 from paramesh.state import placement, storage, tracing
 from paramesh.transforms.handoff import Handoff, State
-from paramesh.transforms.relocation import settled_arrays
+from paramesh.transforms.relocation import placed_arrays
 from paramesh.transforms.uninterrupted import run_on_own_thread
 
 
@@ -53,7 +53,7 @@ class PrefetchProgram:
     def run(self, leaves: list[ArrayLike]) -> dict[placement.PrefetchKey, Array]:
         """{prefetch key: array} for these inputs."""
         place = placement.current()
-        values = settled_arrays(place, self.states)
+        values = placed_arrays(place, self.states)
         some = place.place_inputs([leaves[i] for i in self.leaves])
         return dict(zip(self.keys, self.program(values, some), strict=True))
 

@@ -237,7 +237,7 @@ class Handoff:
         kept = list(map(contents_of, self.kept))
         if not UNREADY.isdisjoint(map(type, itertools.chain(donated, kept))):
             return None
-        if not (place.settled(self.donated, donated) and place.settled(self.kept, kept)):
+        if not (place.is_placed(self.donated, donated) and place.is_placed(self.kept, kept)):
             return None
         return donated, kept
 

@@ -29,7 +29,7 @@ def relocate(place: Placement, states: Sequence[State]) -> None:
     # One domain after another: threads of two networks that share a random generator would
     # otherwise wait for each other, across processes.
     for domain, group in groups.items():
-        with domain.settling:
+        with domain.resharding:
             before = storage.still(group, contents_of)
             if not storage.UNREADY.isdisjoint(map(type, before)):
                 continue
@@ -45,13 +45,13 @@ def relocate(place: Placement, states: Sequence[State]) -> None:
                 storage.inside(group[0], storage.relocate, moved)
 
 
-def settled_arrays(place: Placement, states: Sequence[State]) -> list[Array]:
+def placed_arrays(place: Placement, states: Sequence[State]) -> list[Array]:
     """The arrays of states, in the shardings that programs need."""
     while states:
         for state in states:
             state._concrete()
         relocate(place, states)
         arrays = storage.still(states, contents_of)
-        if storage.UNREADY.isdisjoint(map(type, arrays)) and place.settled(states, arrays):
+        if storage.UNREADY.isdisjoint(map(type, arrays)) and place.is_placed(states, arrays):
             return arrays
     return []

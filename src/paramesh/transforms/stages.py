@@ -19,7 +19,7 @@ from paramesh.parameter import materialise
 from paramesh.state import placement
 from paramesh.transforms.call_arguments import ParsedCall
 from paramesh.transforms.executable import ZERO, Executable
-from paramesh.transforms.relocation import settled_arrays
+from paramesh.transforms.relocation import placed_arrays
 
 
 class Lowered:
@@ -133,6 +133,6 @@ def _inputs(executable: Executable, leaves: list[ArrayLike]) -> tuple[Any, Any, 
         ]
         return donated, kept, [*shapes, *zero]
     materialise([*executable.donated, *executable.kept])
-    arrays = [settled_arrays(place, group) for group in states]
+    arrays = [placed_arrays(place, group) for group in states]
     leaves = place.place_inputs(leaves)
     return arrays[0], arrays[1], [*leaves, *(place.constant(np.int32(z)) for z in zero)]

@@ -61,7 +61,7 @@ ARRAYS: dict[str, Any] = {
 
 @pytest.fixture(params=[1 << 20, 3], ids=["whole", "parts"])
 def _parts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whole arrays, or parts of 3 elements."""
+    """Full arrays, or slices of 3 elements."""
     monkeypatch.setattr(converting, "CHUNK", request.param)
     monkeypatch.setattr(converting, "_SMALL", 0)
 
@@ -195,7 +195,7 @@ def test_a_prefix_is_put_on_and_taken_off(name: str) -> None:
         ("a=*", "'a=\\*' has more \\* in its new name"),
     ],
 )
-def test_rules_that_are_none(rule: str, message: str) -> None:
+def test_invalid_rules(rule: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Renaming([rule])
 

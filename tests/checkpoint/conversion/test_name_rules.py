@@ -149,7 +149,7 @@ def test_every_layer_with_parameters_has_a_kind() -> None:
 
 
 class Net(nn.Cell):
-    """What can be told from names and shapes alone."""
+    """What follows from names and shapes alone."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -228,7 +228,7 @@ def test_names_and_shapes_of_flax() -> None:
     assert plan.unknown["act.w"] == "PReLU has no such parameter in flax"
 
 
-def test_attention_without_its_number_of_heads_stays_whole() -> None:
+def test_attention_without_its_number_of_heads_is_not_split() -> None:
     arrays = values(nn.SequentialCell(nn.MultiheadAttention(6, 2)))
     theirs, plan = converted(arrays, "flax")
     assert equal(arrays, theirs)
@@ -317,7 +317,7 @@ def test_every_step_goes_back_to_the_same_memory(case: tuple[tuple[int, ...], An
     assert np.array_equal(arrangement.back(there), array)
 
 
-def test_members_of_a_kind_are_told_by_name() -> None:
+def test_members_of_a_kind_are_distinguished_by_name() -> None:
     assert [member.name for member in members("BatchNorm")][2:] == [
         "moving_mean",
         "moving_variance",

@@ -14,6 +14,7 @@ import paramesh
 from paramesh.checkpoint.formats.msgpack_tree import Binary, MsgpackReader
 from paramesh.checkpoint.opening import open_source
 from paramesh.errors import CheckpointError
+from type_checks import present
 
 KERNEL = np.arange(6, dtype=np.float32).reshape(2, 3)
 
@@ -21,7 +22,7 @@ KERNEL = np.arange(6, dtype=np.float32).reshape(2, 3)
 def extension(array: Any, code: int = 1) -> msgpack.ExtType:
     """An array as flax has it."""
     data = (array.shape, array.dtype.name, array.tobytes())
-    return msgpack.ExtType(code, msgpack.packb(data, use_bin_type=True))
+    return msgpack.ExtType(code, packed(data, use_bin_type=True))
 
 
 def cut(array: Any, size: int) -> dict[str, Any]:
@@ -35,8 +36,12 @@ def cut(array: Any, size: int) -> dict[str, Any]:
     }
 
 
+def packed(value: object, **options: bool) -> bytes:
+    return present(msgpack.packb(value, **options))
+
+
 def write(path: Path, tree: Any) -> Path:
-    path.write_bytes(msgpack.packb(tree, use_bin_type=True))
+    path.write_bytes(packed(tree, use_bin_type=True))
     return path
 
 
@@ -71,10 +76,10 @@ def test_a_tree(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("tree", "told"),
     [
-        ({"a": msgpack.ExtType(1, msgpack.packb([1]))}, "not .shape, element type, bytes"),
+        ({"a": msgpack.ExtType(1, packed([1]))}, "not .shape, element type, bytes"),
         ({"a": msgpack.ExtType(2, b"x")}, "neither an array nor a number that is known"),
-        ({"a": msgpack.ExtType(1, msgpack.packb([[9], "float32", b"1234"]))}, "does not take 4 by"),
-        ({"a": msgpack.ExtType(1, msgpack.packb([[1], "object", b"1234"]))}, "cannot be read"),
+        ({"a": msgpack.ExtType(1, packed([[9], "float32", b"1234"]))}, "does not take 4 by"),
+        ({"a": msgpack.ExtType(1, packed([[1], "object", b"1234"]))}, "cannot be read"),
         ({"a": cut(KERNEL, 4) | {"shape": {"0": 9}}}, "its chunks do not make an array"),
         ({"a": cut(KERNEL, 4) | {"chunks": {}}}, "has no shape or no chunks"),
     ],
@@ -84,7 +89,7 @@ def test_damage(tree: Any, told: str, tmp_path: Path) -> None:
         open_source(write(tmp_path / "x.msgpack", tree))
 
 
-def test_files_that_are_cut_short_or_go_on(tmp_path: Path) -> None:
+def test_files_that_are_truncated_or_go_on(tmp_path: Path) -> None:
     path = write(tmp_path / "x.msgpack", {"params": {"kernel": extension(KERNEL)}})
     whole = path.read_bytes()
     for size in range(0, len(whole), 7):
@@ -102,12 +107,12 @@ def test_all_kinds_of_msgpack() -> None:
         *(1.5, None, True, False, "", "a" * 31, "a" * 32, "a" * 300, "a" * 70000),
         *([1] * 15, [1] * 16, [1] * 70000, {str(i): i for i in range(16)}, {"a": 1}),
     ]
-    assert MsgpackReader(msgpack.packb(things)).read() == things
-    assert MsgpackReader(msgpack.packb(1.5, use_single_float=True)).read() == 1.5
+    assert MsgpackReader(packed(things)).read() == things
+    assert MsgpackReader(packed(1.5, use_single_float=True)).read() == 1.5
     for size in (1, 2, 4, 8, 16, 3, 300, 70000):
-        raw = msgpack.packb(msgpack.ExtType(5, b"x" * size))
+        raw = packed(msgpack.ExtType(5, b"x" * size))
         assert MsgpackReader(raw).read() == Binary(len(raw) - size, size, 5)
-        raw = msgpack.packb(b"x" * size, use_bin_type=True)
+        raw = packed(b"x" * size, use_bin_type=True)
         assert MsgpackReader(raw).read() == Binary(len(raw) - size, size)
     for raw, told in ((b"\xc1", "0xc1 begins nothing"), (b"\xdd\xff\xff\xff\xff", "ends before")):
         with pytest.raises(ValueError, match=told):

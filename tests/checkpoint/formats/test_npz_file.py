@@ -35,7 +35,7 @@ def test_arrays(save: object, tmp_path: Path) -> None:
     with open_source(path) as source:
         assert source.format == "npz"
         box = source.read_box("by_column", ((0, 2), (1, 2), (2, 4)))
-        np.testing.assert_array_equal(box, ARRAYS["by_column"][:, 1:2, 2:])
+        np.testing.assert_array_equal(box, np.asarray(ARRAYS["by_column"])[:, 1:2, 2:])
         assert source.read_flat("by_column", 5, 8).tolist() == [5, 6, 7]
 
 

@@ -82,7 +82,7 @@ def test_every_leaf_is_read_to_the_same_bits(kind: str, pristine: Path) -> None:
 
 @pytest.mark.parametrize("held", [0, 16 << 20], ids=["chunk by chunk", "held as a whole"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_parts_are_those_of_the_whole(
+def test_slices_are_those_of_the_full_array(
     kind: str, held: int, pristine: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("paramesh.checkpoint.formats.orbax_source._SMALL", held)

@@ -1,4 +1,4 @@
-"""Statistics and comparisons of arrays in checkpoints, against numpy over whole arrays."""
+"""Statistics and comparisons of arrays in checkpoints, against numpy over full arrays."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_statistics_are_those_of_the_whole_array(tmp_path: Path, kind: Any) -> None:
+def test_statistics_are_those_of_the_full_array(tmp_path: Path, kind: Any) -> None:
     random = np.random.default_rng(0)
     array: Any = (random.normal(3, 20, (5, 9)) * (1 + 1j if kind == "complex64" else 1)).astype(
         kind
@@ -133,7 +133,7 @@ def test_histogram_is_numpys(tmp_path: Path) -> None:
     assert point == [np.count_nonzero(usable == 0.25), 0, 0]
 
 
-def test_histogram_of_the_whole_range(tmp_path: Path) -> None:
+def test_histogram_of_the_full_range(tmp_path: Path) -> None:
     end = float(np.finfo(np.float64).max)
     array = np.array([-end, -end / 2, 1.0, end / 2, end])
     with open_source(write(tmp_path / "a", {"a": array})) as source:
@@ -146,7 +146,7 @@ def test_histogram_of_the_smallest_range(tmp_path: Path) -> None:
         assert histogram(source, "a", 0.0, 5e-324, 4) == [1, 0, 0, 1]
 
 
-def test_comparing_lets_every_part_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_comparing_releases_every_slice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write(tmp_path / "a", {"a": np.zeros(30)})
     with open_source(path) as first, open_source(path) as second:
         let_go: list[int] = []
@@ -156,7 +156,7 @@ def test_comparing_lets_every_part_go(tmp_path: Path, monkeypatch: pytest.Monkey
     assert sorted(let_go) == [1] * 5 + [2] * 5
 
 
-def test_every_part_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_slice_is_released(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with open_source(write(tmp_path / "a", {"a": np.zeros(30)})) as source:
         read: list[int] = []
         real = source.read_flat
@@ -195,7 +195,7 @@ def test_a_checkpoint_is_the_same_as_itself(tmp_path: Path) -> None:
     assert found.same == 5
 
 
-def test_everything_that_is_different_is_told(tmp_path: Path) -> None:
+def test_everything_that_is_different_is_reported(tmp_path: Path) -> None:
     base = np.zeros((3, 5), np.float32)
     moved = base.copy()
     moved[2, 1], moved[0, 3] = -4, 1

@@ -57,7 +57,7 @@ def test_what_torch_wrote(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["tree.pt", "before_1.6.pt"])
-def test_parts_of_arrays(name: str) -> None:
+def test_slices_of_arrays(name: str) -> None:
     with open_source(FILES / name) as source:
         assert source.format == "torch"
         assert not source.verify()
@@ -77,7 +77,7 @@ def test_parts_of_arrays(name: str) -> None:
     assert found.tolist() == BASE.tolist()
 
 
-def test_types_that_no_tensor_has_are_said() -> None:
+def test_types_that_no_tensor_has_are_reported() -> None:
     with pytest.warns(UserWarning, match=r"1 arrays are left out.*'f8' is Float8E4M3FN \(2,\)"):
         found = paramesh.load_checkpoint(FILES / "types.pt")
     assert found["u16"].asnumpy().tolist() == [65535]
@@ -164,7 +164,7 @@ def test_damaged_files(edit: Any, told: str, tmp_path: Path) -> None:
         open_source(path)
 
 
-def test_files_that_are_cut_short(tmp_path: Path) -> None:
+def test_truncated_files(tmp_path: Path) -> None:
     for name in ("tree.pt", "before_1.6.pt"):
         whole = (FILES / name).read_bytes()
         for size in (0, 5, 30, 200, len(whole) // 2, len(whole) - 1):

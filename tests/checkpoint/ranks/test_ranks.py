@@ -38,6 +38,7 @@ from paramesh.checkpoint.ranks.strategy import read_strategy
 from paramesh.errors import CheckpointError, StrategyFileError
 from paramesh.parallel import Layout
 from rank_cases import cut, device_num, part, save_ranks, strategy_of
+from type_checks import wrong
 
 RECORDED = goldens.load("ranks")
 WHOLE = {
@@ -73,8 +74,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_transforms_as_mindspore_does(recorded: Path, tmp_path: Path, pair: str) -> None:
     assert RECORDED["transforms"][pair] is True  # every file of MindSpore's was what `cut` makes
     old, new = pair.split("->")
-    files = [None if k == "None" else str(recorded / f"{k}.ckpt") for k in (old, new)]
-    transform_checkpoints(recorded / old, tmp_path, "new", *files)
+    source, target = (None if k == "None" else str(recorded / f"{k}.ckpt") for k in (old, new))
+    transform_checkpoints(recorded / old, tmp_path, "new", source, target)
     table = None if new == "None" else RECORDED["strategies"][new]["layouts"]
     count = 1 if table is None else device_num(table)
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"rank_{r}" for r in range(count)]
@@ -87,10 +88,10 @@ def test_transforms_as_mindspore_does(recorded: Path, tmp_path: Path, pair: str)
             want = value if table is None else cut(value, table[name], rank)
             np.testing.assert_array_equal(found[name].asnumpy(), want)
         # The same file from the ranks that are said to be needed, and none of the others.
-        ranks = rank_list_for_transform(rank, *files)
+        ranks = rank_list_for_transform(rank, source, target)
         needed = {r: recorded / old / f"rank_{r}" / "net.ckpt" for r in ranks}
         alone = tmp_path.parent / f"{tmp_path.name}-{rank}.ckpt"
-        transform_checkpoint_by_rank(rank, needed, alone, *files)
+        transform_checkpoint_by_rank(rank, needed, alone, source, target)
         assert alone.read_bytes() == place.read_bytes()
 
 
@@ -241,8 +242,8 @@ LAYOUT = Layout((2, 4), ("a", "b"))("b", "a")
 
 
 @pytest.fixture
-def cut_net(tmp_path: Path) -> tuple[Net, list[Path], Path]:
-    """A network, the files of eight ranks that it was cut into, and the strategy file."""
+def sharded_net(tmp_path: Path) -> tuple[Net, list[Path], Path]:
+    """A network, the files of the eight ranks that it was sharded over, and the strategy file."""
     net = Net()
     values = {name: p.asnumpy() for name, p in net.parameters_dict().items()}
     layouts = {"fc.weight": LAYOUT, "fc.bias": None}
@@ -252,14 +253,13 @@ def cut_net(tmp_path: Path) -> tuple[Net, list[Path], Path]:
 
 
 @pytest.mark.parametrize("predict", [None, "dict", "file"])
-def test_a_network_is_loaded_slice_by_slice(cut_net: Any, predict: str | None) -> None:
-    net, files, strategy = cut_net
+def test_a_network_is_loaded_slice_by_slice(sharded_net: Any, predict: str | None) -> None:
+    net, files, strategy = sharded_net
     context.set_auto_parallel_context(parallel_mode="semi_auto_parallel", device_num=8)
     fresh = Net()
     wanted = {"dict": {"fc.weight": ([8], [0, -1], [1, 8]), "other": LAYOUT}, "file": strategy}
-    missing = load_distributed_checkpoint(
-        fresh, files, wanted.get(predict), strategy, strict_load=True
-    )
+    chosen = None if predict is None else wanted[predict]
+    missing = load_distributed_checkpoint(fresh, files, chosen, strategy, strict_load=True)
     assert missing == ([], [])
     for mine, theirs in zip(fresh.get_parameters(), net.get_parameters(), strict=True):
         np.testing.assert_array_equal(mine.asnumpy(), theirs.asnumpy())
@@ -267,8 +267,8 @@ def test_a_network_is_loaded_slice_by_slice(cut_net: Any, predict: str | None) -
     assert shard == {None: (8, 8), "dict": (1, 8), "file": (2, 4)}[predict]
 
 
-def test_the_strategy_may_come_from_the_settings(cut_net: Any) -> None:
-    net, files, strategy = cut_net
+def test_the_strategy_may_come_from_the_settings(sharded_net: Any) -> None:
+    net, files, strategy = sharded_net
     with pytest.raises(ValueError, match="train_strategy_filename is needed"):
         load_distributed_checkpoint(Net(), files)
     context.set_auto_parallel_context(strategy_ckpt_load_file=str(strategy))
@@ -277,8 +277,8 @@ def test_the_strategy_may_come_from_the_settings(cut_net: Any) -> None:
     np.testing.assert_array_equal(fresh.fc.weight.asnumpy(), net.fc.weight.asnumpy())
 
 
-def test_a_failed_load_changes_nothing(cut_net: Any, tmp_path: Path) -> None:
-    _, files, strategy = cut_net
+def test_a_failed_load_changes_nothing(sharded_net: Any, tmp_path: Path) -> None:
+    _, files, strategy = sharded_net
 
     class Other(nn.Cell):
         def __init__(self) -> None:
@@ -299,7 +299,7 @@ def test_no_more_than_what_is_needed_is_opened(recorded: Path, monkeypatch: Any)
     folder = recorded / "optimizer"
     strategy = read_strategy("s", recorded / "optimizer.ckpt")
     with RankSource(folder, rank_files(folder), strategy) as source:
-        assert source.ranks == list(range(8))  # `emb` is cut into eight
+        assert source.ranks == list(range(8))  # `emb` is split into eight
     layout = Layout((2, 4), ("dp", "mp"))("mp", "None")
     values = {"w": np.arange(32, dtype=np.int16).reshape(8, 4)}
     for kept in ((0, 1, 2, 3), (4, 5, 6, 7), (0, 5, 2, 7)):
@@ -479,13 +479,25 @@ def test_a_strategy_that_does_not_fit(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "kind", "message"),
     [
-        (lambda at: rank_list_for_transform("0"), TypeError, "a rank must be an int, got '0'"),
-        (lambda at: rank_list_for_transform(True), TypeError, "a rank must be an int"),
-        (lambda at: rank_list_for_transform(0, 3), TypeError, "src_strategy_file must be the path"),
-        (lambda at: rank_list_for_transform(2, at / "s", at / "s"), ValueError, "no rank 2"),
-        (lambda at: build_searched_strategy(3), TypeError, "strategy_filename must be a path"),
         (
-            lambda at: transform_checkpoint_by_rank(0, [], "x.ckpt"),
+            lambda at: rank_list_for_transform(wrong("0")),
+            TypeError,
+            "a rank must be an int, got '0'",
+        ),
+        (lambda at: rank_list_for_transform(True), TypeError, "a rank must be an int"),
+        (
+            lambda at: rank_list_for_transform(0, wrong(3)),
+            TypeError,
+            "src_strategy_file must be the path",
+        ),
+        (lambda at: rank_list_for_transform(2, at / "s", at / "s"), ValueError, "no rank 2"),
+        (
+            lambda at: build_searched_strategy(wrong(3)),
+            TypeError,
+            "strategy_filename must be a path",
+        ),
+        (
+            lambda at: transform_checkpoint_by_rank(0, wrong([]), "x.ckpt"),
             TypeError,
             "must be {rank: file",
         ),
@@ -526,7 +538,7 @@ def test_a_strategy_that_does_not_fit(tmp_path: Path) -> None:
             ValueError,
             "1 files are given, but .* is for 2 devices",
         ),
-        (lambda at: load_distributed_checkpoint(3, []), TypeError, "network must be a Cell"),
+        (lambda at: load_distributed_checkpoint(wrong(3), []), TypeError, "network must be a Cell"),
         (lambda at: load_distributed_checkpoint(Net(), "x"), TypeError, "must be a list of paths"),
         (
             lambda at: load_distributed_checkpoint(Net(), [], dec_key=b"x"),

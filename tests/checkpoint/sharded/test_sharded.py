@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 import paramesh
 from paramesh import Parameter, Tensor, context, load_checkpoint, nn, save_checkpoint
@@ -32,6 +32,7 @@ from paramesh.parallel.modes.parallel_optimizer import SplitState
 from paramesh.parallel.modes.per_device import per_device, set_per_device
 from paramesh.parameter.pool import is_fully_replicated
 from paramesh.train.cells import TrainOneStepCell, WithLossCell
+from type_checks import present
 
 X = np.random.default_rng(0).normal(size=(16, 8)).astype(np.float32)
 
@@ -43,7 +44,7 @@ def semi_auto(devices: int) -> None:
 
 
 class Weights(nn.Cell):
-    """Parameters of several shapes and types; `parts` cuts the matrix."""
+    """Parameters of several shapes and types; `parts` shards the matrix."""
 
     def __init__(self, parts: Any, seed: int) -> None:
         super().__init__()
@@ -150,7 +151,7 @@ def test_a_network_with_layouts_reads_slices(tmp_path: Path, monkeypatch: Any) -
     of_matrix = {box for name, box in boxes if name == "matrix"}
     assert of_matrix == {
         ((i, i + 2), (j, j + 8)) for i in range(0, 8, 2) for j in (0, 8)
-    }  # one for each device, and nothing whole
+    }  # one for each device, and no full array
 
 
 @pytest.mark.parametrize("rank_list", [None, [0, 1, 4, 5, 2, 3, 6, 7]])
@@ -177,9 +178,12 @@ def test_loading_makes_a_mesh_for_each_layout(
     monkeypatch.setattr(Mesh, "__new__", staticmethod(counted))
     load_checkpoint(path, net)
     assert len(made) <= 1 + (0 if rank_list is None else 2)  # the program's, and one per layout
-    assert len({param._get().sharding.mesh for param in net.get_parameters()}) == (
-        1 if rank_list is None else 2
-    )
+    meshes = set()
+    for param in net.get_parameters():
+        sharding = param._get().sharding
+        assert isinstance(sharding, NamedSharding)
+        meshes.add(sharding.mesh)
+    assert len(meshes) == (1 if rank_list is None else 2)
     for i, param in enumerate(net.get_parameters()):
         np.testing.assert_array_equal(param.asnumpy(), np.full((8, 4), i, np.float32))
 
@@ -393,7 +397,7 @@ for i in range(10**9):
 """
 
 
-def test_a_killed_save_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
+def test_a_killed_save_leaves_a_complete_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "x"
     chance = random.Random(0)
     process = subprocess.Popen([sys.executable, "-c", SAVER, str(path)], stdout=subprocess.PIPE)
@@ -406,7 +410,7 @@ def test_a_killed_save_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-        process.stdout.close()
+        present(process.stdout).close()
     assert_whole(path)
     save_checkpoint(one(1), path, format="sharded")
     assert len(list(path.iterdir())) == 2
@@ -433,14 +437,14 @@ def in_one_process(folder: Path) -> None:
     net.matrix._store(
         jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
     )
-    assert not net.matrix._value.is_fully_addressable
+    assert not present(net.matrix._value).is_fully_addressable
     save_checkpoint(net, folder / "net.sharded", append_dict={"epoch": 3}, crc_check=True)
     with pytest.raises(ContextError, match="'matrix' .* is sharded over .* Use format='sharded'"):
         save_checkpoint(net, folder / "net.safetensors")
     other = Weights((4, 1), 1)
     load_checkpoint(folder / "net.sharded", other)
     np.testing.assert_array_equal(whole(other.matrix), value)
-    assert other.matrix._value.addressable_data(0).shape == (2, 16)
+    assert present(other.matrix._value).addressable_data(0).shape == (2, 16)
 
     step = training(4, enable_parallel_optimizer=True)
     rows = X[jax.process_index() * 8 :][:8]

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from paramesh.communication import management
 
 import paramesh
 from paramesh import Tensor, communication, context
 from paramesh.errors import ContextError
+from paramesh.parallel.communication import management
 
 
 @pytest.fixture

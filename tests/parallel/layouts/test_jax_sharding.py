@@ -8,12 +8,13 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
-from paramesh.common.initializer import initializer
 
 import paramesh
 from paramesh import Parameter, Tensor, nn
 from paramesh.errors import LayoutError, ParameterStateError
+from paramesh.initializer import initializer
 from paramesh.parallel import Layout
+from type_checks import present, wrong
 
 P = PartitionSpec
 
@@ -52,7 +53,7 @@ def test_specs_are_layouts(mesh: Mesh, spec: Any, layout: Layout) -> None:
         param.layout = spec
     assert param.layout == layout
     wanted = NamedSharding(mesh, spec)
-    assert param.sharding.is_equivalent_to(wanted, 2)
+    assert present(param.sharding).is_equivalent_to(wanted, 2)
     numbers = weight()._get()
     for place in (wanted, layout):
         assert paramesh.device_put(Tensor(numbers), place).sharding.is_equivalent_to(wanted, 2)
@@ -144,7 +145,7 @@ def of_devices(mesh: Mesh) -> list[Any]:
     """(what is given, error, message)."""
     return [
         (P("a"), LayoutError, "a PartitionSpec needs a mesh whose axes it names. Call jax.set_m"),
-        (NamedSharding(mesh, P(None, ("a", "b"))), LayoutError, "cannot be cut into 8 equal parts"),
+        (NamedSharding(mesh, P(None, ("a", "b"))), LayoutError, "into 8 equal shards"),
         (NamedSharding(mesh, P(None, None, "a")), LayoutError, "3 entries, but the shape is"),
         ((3, 1), LayoutError, "8 is not divisible by 3|axis 0 .* 3"),
         ("x", TypeError, "got 'x'"),
@@ -169,8 +170,8 @@ def test_a_layout_has_named_axes(mesh: Mesh) -> None:
         LayoutError, match="'w': .* has no devices. Give a NamedSharding over a jax"
     ):
         weight().layout = flat
-    with pytest.raises(LayoutError, match="a SingleDeviceSharding is no layout; expected a Named"):
-        weight().layout = SingleDeviceSharding(jax.devices()[0])
+    with pytest.raises(LayoutError, match="a SingleDeviceSharding is not a layout; expected a"):
+        weight().layout = wrong(SingleDeviceSharding(jax.devices()[0]))
 
 
 def test_a_program_cannot_move_a_parameter() -> None:

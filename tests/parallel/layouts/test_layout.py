@@ -76,7 +76,7 @@ def layouts(draw: st.DrawFn, counts: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12)) -
 
 
 @st.composite
-def cut_arrays(draw: st.DrawFn, counts: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12)) -> Any:
+def sharded_arrays(draw: st.DrawFn, counts: tuple[int, ...] = (1, 2, 3, 4, 6, 8, 12)) -> Any:
     """A layout, and a shape that it fits."""
     layout = draw(layouts(counts))
     return layout, tuple(pieces * draw(st.integers(1, 3)) for pieces in layout.parts)
@@ -103,7 +103,7 @@ def test_ranks_hold_what_mindspore_loads(record: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("record", RECORDED["optimizer_shards"], ids=lambda r: f"{r['step']}")
-def test_the_parallel_optimizer_cuts_as_mindspores(record: dict[str, Any]) -> None:
+def test_the_parallel_optimizer_shards_as_mindspores(record: dict[str, Any]) -> None:
     whole = np.arange(math.prod(record["shape"]), dtype=np.float32).reshape(record["shape"])
     plain = Layout.from_tensor_map(record["device_matrix"], record["tensor_map"])
     layout = with_optimizer_shards(plain, record["step"], record["size"])
@@ -140,7 +140,7 @@ def test_the_golden_layout_of_init_data() -> None:
     assert param.init_data(layout=legacy).asnumpy().tobytes() == expected.tobytes()
 
 
-@given(cut_arrays())
+@given(sharded_arrays())
 def test_tuples_agree_with_rank_slice(cut: Any) -> None:
     layout, shape = cut
     groups = [axes for axes in layout.cuts if len(axes) > 1]
@@ -158,7 +158,7 @@ def test_tuples_agree_with_rank_slice(cut: Any) -> None:
         assert layout.slice_index(shape, rank) == expected
 
 
-@given(cut_arrays())
+@given(sharded_arrays())
 def test_round_trips(cut: Any) -> None:
     layout, _ = cut
     copies = [
@@ -199,7 +199,7 @@ def test_equivalent_layouts_are_one_placement() -> None:
 # Which rank holds which slice.
 
 
-@given(cut_arrays())
+@given(sharded_arrays())
 def test_slices_tile_the_array(cut: Any) -> None:
     layout, shape = cut
     counted = np.zeros(shape, int)
@@ -212,8 +212,8 @@ def test_slices_tile_the_array(cut: Any) -> None:
 
 
 @settings(max_examples=10)
-@given(cut_arrays((1, 2, 4, 6)), st.integers(0, 2**20))
-def test_computed_slices_assemble_to_the_whole(cut: Any, counter: int) -> None:
+@given(sharded_arrays((1, 2, 4, 6)), st.integers(0, 2**20))
+def test_computed_slices_assemble_to_the_full_array(cut: Any, counter: int) -> None:
     layout, shape = cut
     recipe = Recipe(Normal(0.02), (7, counter), shape, float32)
     whole = np.asarray(recipe.compute())
@@ -224,7 +224,7 @@ def test_computed_slices_assemble_to_the_whole(cut: Any, counter: int) -> None:
 
 
 @settings(max_examples=60)
-@given(cut_arrays((1, 2, 3, 4, 6, 8)), st.booleans())
+@given(sharded_arrays((1, 2, 3, 4, 6, 8)), st.booleans())
 def test_jax_puts_the_same_slices_on_the_same_devices(cut: Any, with_mesh: bool) -> None:
     layout, shape = cut
     devices = all_devices()[: layout.device_num]
@@ -343,7 +343,7 @@ def test_replicated() -> None:
         (((2, 2), ("a", 3)), TypeError, "alias_name must hold str, got 3"),
         (((2, 2), ("a", "a")), LayoutError, "names that differ"),
         (((2, 2), ("a", "")), LayoutError, "not empty"),
-        (((2, 2), ("a", "None")), LayoutError, "'None', which means that an axis is not cut"),
+        (((2, 2), ("a", "None")), LayoutError, "'None', which means that an axis is not sharded"),
         (((2, 0), ("a", "b")), LayoutError, r"axis 'b' of the device matrix \(2, 0\) has 0"),
         (((2, 2), ("interleaved_parallel", "a")), LayoutError, "must be the last name"),
         (((2, 2), ("a", "b"), [0, 1, 2]), LayoutError, "4 different ranks"),
@@ -361,9 +361,9 @@ def test_bad_devices(arguments: Any, kind: type[Exception], message: str) -> Non
 @pytest.mark.parametrize(
     ("axes", "kind", "message"),
     [
-        (("dp", "zz"), LayoutError, r"'zz' \(axis 1 of the array\) is no axis.*dp, sp, mp"),
-        (("dp", "dp"), LayoutError, "'dp' cannot cut both axis 0 and axis 1"),
-        ((("dp", "dp"),), LayoutError, "'dp' cannot cut both axis 0 and axis 0"),
+        (("dp", "zz"), LayoutError, r"'zz' \(axis 1 of the array\) is not an axis.*dp, sp, mp"),
+        (("dp", "dp"), LayoutError, "'dp' cannot shard both axis 0 and axis 1"),
+        ((("dp", "dp"),), LayoutError, "'dp' cannot shard both axis 0 and axis 0"),
         ((["dp"],), TypeError, "axis 0 of the array must be given as a name"),
         ((1,), TypeError, "axis 0 of the array must be given as a name"),
         (((("dp",),),), TypeError, "axis 0 of the array must be given as a name"),
@@ -379,7 +379,7 @@ def test_bad_axes(axes: Any, kind: type[Exception], message: str) -> None:
     [
         (
             lambda: CUBE("dp", ("sp", "mp")).slice_shape((4, 6), "fc.weight"),
-            r"'fc.weight': axis 1 of shape \(4, 6\) has size 6.*4 equal parts \(sp=2 x mp=2 of",
+            r"'fc.weight': axis 1 of shape \(4, 6\) has size 6.*4 equal shards \(sp=2 x mp=2 of",
         ),
         (
             lambda: CUBE("dp").slice_shape((4, 6), "fc.weight"),
@@ -420,7 +420,7 @@ def test_bad_axes(axes: Any, kind: type[Exception], message: str) -> None:
         (lambda: from_tuple(([8], [0, -1], [2]), name="w"), "'w': .*arrays of 2 axes"),
         (
             lambda: merged(CUBE(("sp", "dp")), "w"),
-            "'w': .*axes sp, dp cut one axis of the array, but are no neighbours",
+            "'w': .*axes sp, dp shard one axis of the array, but are no neighbours",
         ),
         (lambda: merged(Layout((2,), ("a",), [1, 0])("a"), "w"), "'w': .*rank list of its own"),
     ],

@@ -193,11 +193,13 @@ def test_named_layouts_as_a_strategy() -> None:
     assert all(a.same_placement(b) for a, b in zip(named, by_numbers, strict=True))
 
 
-def test_a_rule_of_ones_own() -> None:
+def test_a_custom_axis_rule() -> None:
     mine = AxisRule((("i", "j"), ("j",)), ("j", "i"))
     found = layouts_of(((2, 4), (4,)), [(8, 16), (16,)], 8, "Mine", mine)
     assert matrix_and_maps(found) == ((4, 2), [(0, 1), (1,)])
-    with pytest.raises(LayoutError, match=r"Mine: the rule's inputs .* are not those of shapes"):
+    with pytest.raises(
+        LayoutError, match=r"Mine: the axis rule's inputs .* are not those of shapes"
+    ):
         layouts_of(((2,),), [(8,)], 8, "Mine", mine)
 
 
@@ -219,13 +221,13 @@ def test_a_rule_of_ones_own() -> None:
             LayoutError,
             r"Parameter 'w': input 1 of shape \(16, 32\): strategy \(1, 4, 1\) has 3 entries",
         ),
-        (((2, 1), (1, 0)), LayoutError, "cuts axis 1 into 0 parts"),
-        (((2, 1), (1, -2)), LayoutError, "cuts axis 1 into -2 parts"),
-        (((3, 1), (1, 1)), LayoutError, r"MatMul: input 0 .*axis 0 has size 8.*3 equal parts"),
+        (((2, 1), (1, 0)), LayoutError, "splits axis 1 into 0 shards"),
+        (((2, 1), (1, -2)), LayoutError, "splits axis 1 into -2 shards"),
+        (((3, 1), (1, 1)), LayoutError, r"MatMul: input 0 .*axis 0 has size 8.*3 equal shards"),
         (
             ((2, 2), (4, 1)),
             LayoutError,
-            r"input 1 .*strategy \(4, 1\) cuts axis 0 into 4 parts.* into 2: \(2, 2\), \(4, 1\)",
+            r"input 1 .*strategy \(4, 1\) splits axis 0 into 4 shards.* into 2: \(2, 2\), \(4, 1\)",
         ),
         (((4, 1), (1, 4)), LayoutError, r"needs 16 devices \(m=4 x n=4\), but there are 8"),
         (((1, 1), (1, 32)), LayoutError, r"needs 32 devices \(n=32\)"),
@@ -252,7 +254,7 @@ def test_bad_strategies(strategy: Any, kind: type[Exception], message: str) -> N
         (
             lambda: layout_of(None, (6,), 4, "w"),
             LayoutError,
-            "'w': .*size 6, which strategy .* cannot cut into 4",
+            "'w': .*size 6, which strategy .* cannot split into 4",
         ),
         (
             lambda: layout_of((1,), (8,), 8, replicas=wrong("middle")),
@@ -282,7 +284,7 @@ def test_bad_strategies(strategy: Any, kind: type[Exception], message: str) -> N
         (
             lambda: plan_of({"w": (3,)}, {"w": (8,)}, 8),
             LayoutError,
-            "'w': .*cannot cut into 3",
+            "'w': .*cannot split into 3",
         ),
     ],
 )

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import paramesh
-from cut_networks import MLP, X, Y, assert_same, mlp_step, run
 from paramesh import Parameter, Tensor, context, nn, ops
 from paramesh.errors import ContextError, LayoutError
 from paramesh.parallel import Layout
@@ -19,6 +18,7 @@ from paramesh.parallel.layouts.strategy_file import load_strategy
 from paramesh.parallel.modes import auto
 from paramesh.train.cells import TrainOneStepCell, WithLossCell
 from search_cases import FAST
+from sharded_networks import MLP, X, Y, assert_same, mlp_step, run
 
 WIDE = np.random.default_rng(1).normal(size=(16, 64)).astype(np.float32)
 
@@ -44,11 +44,11 @@ def trained(steps: int = 5) -> Any:
     return run(wide_step, (), WIDE, WIDE[::-1].copy(), steps=steps)
 
 
-def cut_names(step: Any) -> set[str]:
+def sharded_names(step: Any) -> set[str]:
     return {row.name for row in step.layout_table().rows if max(row.parts, default=1) > 1}
 
 
-def test_a_script_of_one_device_is_cut_and_gives_the_same_numbers() -> None:
+def test_a_script_of_one_device_is_sharded_and_gives_the_same_numbers() -> None:
     want = trained()
     search()
     got = trained()
@@ -56,7 +56,7 @@ def test_a_script_of_one_device_is_cut_and_gives_the_same_numbers() -> None:
     for name, value in want[1].items():
         np.testing.assert_allclose(got[1][name], value, rtol=1e-4, atol=1e-6, err_msg=name)
     step = got[2]
-    assert {"0.weight", "2.weight", "moment1.0.weight", "moment2.2.weight"} <= cut_names(step)
+    assert {"0.weight", "2.weight", "moment1.0.weight", "moment2.2.weight"} <= sharded_names(step)
     table = step.layout_table()
     assert table.bytes_per_device < table.bytes_whole / 2
     shown = str(table.plan)
@@ -121,7 +121,7 @@ def test_layouts_that_no_mesh_of_the_search_shows_are_refused() -> None:
     )
     weight = Parameter(Tensor(np.ones((6, 6), np.float32)), name="weight")
     weight.layout = Layout((2, 3), ("a", "b"))("a", "None")
-    with pytest.raises(LayoutError, match=r"'weight': its own layout cuts it .* cannot show"):
+    with pytest.raises(LayoutError, match=r"'weight': its own layout shards it .* cannot show"):
         paramesh.jit(lambda x: x @ weight)(Tensor(np.ones((6, 6), np.float32)))
 
 
@@ -149,7 +149,7 @@ def test_a_plan_is_saved_and_loads_to_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_limit_of_memory_is_kept_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Links so slow that Parameters stay whole where there is room.
+    # Links so slow that Parameters stay replicated where there is room.
     slow = dataclasses.replace(FAST, latency=1e-5)
     monkeypatch.setattr(auto, "target_of", lambda platform, kind: slow)
     search()
@@ -177,9 +177,9 @@ def test_layouts_found_for_reading_give_way_to_training() -> None:
     alone = trained(1)[2]
     assert found == [(row.name, row.parts) for row in alone.layout_table().rows]
     # A program that comes later takes the Parameters as they lie.
-    before = cut_names(step)
+    before = sharded_names(step)
     paramesh.jit(lambda x: step.network(x, x))(Tensor(WIDE[:8]))
-    assert cut_names(step) == before
+    assert sharded_names(step) == before
 
 
 def test_sharding_propagation_searches_nothing() -> None:

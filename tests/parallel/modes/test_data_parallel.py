@@ -1,4 +1,4 @@
-"""data_parallel: the same training as on one device, on parts of the batch."""
+"""data_parallel: the same training as on one device, on shards of the batch."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class TestLayerwise:
         with pytest.raises(CheckpointError, match=r"weight is \[2, 3\], the value \[4, 2, 3\]"):
             paramesh.load_checkpoint(path, plain)
 
-    def test_slices_are_those_of_the_whole(self) -> None:
+    def test_slices_are_those_of_the_full_array(self) -> None:
         whole = initializer("normal", (6, 8))
         values = whole.init_data().asnumpy()
         for axis in (0, 1):
@@ -190,7 +190,7 @@ class TestLayerwise:
 
 
 class TestBorders:
-    def test_a_batch_that_cannot_be_cut(self) -> None:
+    def test_a_batch_that_cannot_be_split(self) -> None:
         parallel(8)
         net = nn.Dense(4, 4)
         with pytest.raises(ValueError, match=r"input 0 has shape \(6, 4\).*multiple of the 8"):
@@ -340,7 +340,7 @@ class TestGradients:
             make([weight])(())
 
 
-def test_batch_statistics_are_those_of_the_part() -> None:
+def test_batch_statistics_are_those_of_the_shard() -> None:
     def network() -> nn.Cell:
         return nn.BatchNorm1d(4, momentum=0.0).set_train()
 

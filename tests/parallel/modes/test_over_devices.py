@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 import compiled_programs
-from cut_networks import (
+from paramesh import context
+from sharded_networks import (
     DIGITS,
     IMAGES,
     TEXT,
@@ -19,7 +20,6 @@ from cut_networks import (
     run,
     transformer_step,
 )
-from paramesh import context
 
 NETWORKS: dict[str, tuple[Any, ...]] = {
     "mlp": (mlp_step, X, Y),

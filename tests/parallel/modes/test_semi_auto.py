@@ -12,7 +12,14 @@ import numpy as np
 import pytest
 
 import paramesh
-from cut_networks import (
+from paramesh import Parameter, ParameterTuple, Tensor, context, nn, ops
+from paramesh.errors import CheckpointError, ContextError, LayoutError
+from paramesh.initializer import initializer
+from paramesh.parallel import Layout
+from paramesh.parallel.layouts.strategy_file import load_strategy
+from paramesh.state import placement
+from paramesh.train.cells import TrainOneStepCell, WithLossCell
+from sharded_networks import (
     DIGITS,
     IMAGES,
     MLP,
@@ -26,14 +33,7 @@ from cut_networks import (
     run,
     transformer_step,
 )
-from paramesh import Parameter, ParameterTuple, Tensor, context, nn, ops
-from paramesh.errors import CheckpointError, ContextError, LayoutError
-from paramesh.initializer import initializer
-from paramesh.parallel import Layout
-from paramesh.parallel.layouts.strategy_file import load_strategy
-from paramesh.state import placement
-from paramesh.train.cells import TrainOneStepCell, WithLossCell
-from type_checks import wrong
+from type_checks import present, wrong
 
 
 def semi_auto(devices: int = 8, mode: str = "semi_auto_parallel", **settings: Any) -> None:
@@ -144,7 +144,7 @@ class TestCompiled:
         assert count(text, "all-gather") == 0
 
     @pytest.mark.parametrize("split", [False, True])
-    def test_the_parallel_optimizer_keeps_no_whole_state(self, split: bool) -> None:
+    def test_the_parallel_optimizer_keeps_no_full_state(self, split: bool) -> None:
         semi_auto(enable_parallel_optimizer=split)
         step = mlp_step(((8, 1), (1, 1)), ((8, 1), (1, 1)))
         text = hlo(step, X, Y)
@@ -156,7 +156,7 @@ class TestCompiled:
         assert count(text, "all-gather") <= (len(step.trainable_params()) if split else 0)
         for name in ("first.weight", "second.weight", "first.bias", "second.bias"):
             moment = step.parameters_dict()[f"moment1.{name}"]
-            held = moment._value.addressable_data(0).size * (8 if split else 1)
+            held = present(moment._value).addressable_data(0).size * (8 if split else 1)
             assert held == moment.size, name
 
     def test_a_parameter_is_kept_out_of_the_parallel_optimizer(self) -> None:
@@ -165,26 +165,26 @@ class TestCompiled:
         params = step.parameters_dict()
         params["first.weight"].parallel_optimizer = False
         step(Tensor(X), Tensor(Y))
-        assert params["moment1.first.weight"]._value.sharding.is_fully_replicated
-        assert not params["moment1.second.weight"]._value.sharding.is_fully_replicated
+        assert present(params["moment1.first.weight"]._value).sharding.is_fully_replicated
+        assert not present(params["moment1.second.weight"]._value).sharding.is_fully_replicated
 
     def test_state_stays_where_it_is(self) -> None:
         semi_auto(enable_parallel_optimizer=True)
         step = mlp_step(((2, 1), (4, 1)), ((2, 4), (1, 4)))
         step(Tensor(X), Tensor(Y))
         params = step.parameters_dict()
-        before = {name: p._value.sharding for name, p in params.items()}
+        before = {name: present(p._value).sharding for name, p in params.items()}
         alive = len(jax.live_arrays())
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(type(placement.current()), "_moved", None)  # nothing has to be moved
             for _ in range(3):
                 step(Tensor(X), Tensor(Y))
-        assert {name: p._value.sharding for name, p in params.items()} == before
+        assert {name: present(p._value).sharding for name, p in params.items()} == before
         assert len(jax.live_arrays()) <= alive
         weight = params["first.weight"]
         assert weight.sliced
-        assert weight._value.addressable_data(0).shape == (8, 8)
-        assert params["moment1.first.weight"]._value.addressable_data(0).shape == (4, 8)
+        assert present(weight._value).addressable_data(0).shape == (8, 8)
+        assert present(params["moment1.first.weight"]._value).addressable_data(0).shape == (4, 8)
         assert not params["second.bias"].sliced
 
 
@@ -218,7 +218,7 @@ class TestInitialValues:
         np.testing.assert_array_equal(weight.asnumpy(), expected)
         if layout is not None:
             assert weight.sliced
-            held = weight._value.addressable_data(0).shape
+            held = present(weight._value).addressable_data(0).shape
             parts = layout.parts if isinstance(layout, Layout) else layout
             assert held == (64 // parts[0], 32 // parts[1])
 
@@ -233,9 +233,9 @@ class TestInitialValues:
         net.init_parameters_data()
         for param in net.get_parameters():
             np.testing.assert_array_equal(param.asnumpy(), expected[param.name], param.name)
-        assert net.table._value.addressable_data(0).shape == (4, 16)
+        assert present(net.table._value).addressable_data(0).shape == (4, 16)
 
-    def test_before_any_program_it_lies_on_one_device(self) -> None:
+    def test_before_any_program_it_is_on_one_device(self) -> None:
         semi_auto()
         net = MLP(((1, 1), (8, 1)), ((1, 8), (1, 8)))
         expected = net.first.weight.asnumpy().copy()
@@ -257,7 +257,7 @@ class TestLayoutsOfParameters:
         assert rows["second.bias"].parts == (1,)
         assert "first.weight" in str(step.layout_table())
 
-    def test_on_one_device_every_row_is_whole(self) -> None:
+    def test_on_one_device_every_row_is_replicated(self) -> None:
         assert {row.replicas for row in MLP().layout_table().rows} == {1}
 
     def test_numbers_take_the_devices_that_named_axes_say(self) -> None:
@@ -275,7 +275,7 @@ class TestLayoutsOfParameters:
         net = nn.SequentialCell(nn.Dense(8, 16), nn.Dense(16, 8))
         plan = {"self.0.weight": (8, 1), "1.weight": (1, 8)}
         out = net.shard(((8, 1),), ((8, 1),), parameter_plan=plan)(Tensor(X))
-        assert [p._value.sharding.shard_shape(p.shape) for p in net.get_parameters()] == [
+        assert [present(p._value).sharding.shard_shape(p.shape) for p in net.get_parameters()] == [
             (2, 8),
             (16,),
             (8, 2),
@@ -307,7 +307,9 @@ class TestLayoutsOfParameters:
         net.second.matmul.shard(((8, 1), (1, 1)))
         net.first.bias_add.shard(None)
         np.testing.assert_allclose(net(Tensor(X)).asnumpy(), before, rtol=1e-5, atol=1e-6)
-        assert net.first.weight.layout.parts == (1, 1)
+        layout = net.first.weight.layout
+        assert isinstance(layout, Layout)
+        assert layout.parts == (1, 1)
         assert not net.first.weight.sliced
 
     def test_copies_of_a_step_belong_together(self) -> None:
@@ -315,7 +317,7 @@ class TestLayoutsOfParameters:
         step = copy.deepcopy(mlp_step(((1, 1), (8, 1)), ((1, 8), (1, 8))))
         step(Tensor(X), Tensor(Y))
         moment = step.parameters_dict()["moment1.first.weight"]
-        assert moment._value.addressable_data(0).shape == (4, 8)
+        assert present(moment._value).addressable_data(0).shape == (4, 8)
 
     def test_state_of_an_optax_transformation_follows(self) -> None:
         import optax
@@ -327,7 +329,7 @@ class TestLayoutsOfParameters:
         step(Tensor(X), Tensor(Y))
         cut = [p for p in adam.get_parameters() if p.shape == (32, 8)]
         assert len(cut) == 3
-        assert {p._value.addressable_data(0).shape for p in cut} == {(4, 8)}
+        assert {present(p._value).addressable_data(0).shape for p in cut} == {(4, 8)}
 
 
 class TestStrategyFiles:
@@ -345,7 +347,7 @@ class TestStrategyFiles:
         step = mlp_step()
         step.init_parameters_data()
         weight = step.parameters_dict()["first.weight"]
-        assert weight._value.addressable_data(0).shape == (8, 8)
+        assert present(weight._value).addressable_data(0).shape == (8, 8)
 
     def test_an_operator_that_says_otherwise(self, tmp_path: Path) -> None:
         path = str(tmp_path / "strategy.json")
@@ -374,14 +376,14 @@ class TestInputsAndOutputs:
             ({"dataset_strategy": ((2, 4),)}, (8, 2)),
         ],
     )
-    def test_where_a_batch_lies(self, settings: Any, part: tuple[int, ...]) -> None:
+    def test_where_a_batch_is(self, settings: Any, part: tuple[int, ...]) -> None:
         semi_auto(**settings)
         leaf, number = placement.current().place_inputs([X, 1.0])
         assert leaf.addressable_data(0).shape == part
         assert number == 1.0
         assert placement.current().place_inputs([leaf])[0] is leaf
 
-    def test_a_batch_that_cannot_be_cut_is_whole(self) -> None:
+    def test_a_batch_that_cannot_be_sharded_is_replicated(self) -> None:
         net = MLP()
         expected = net(Tensor(X[:5])).asnumpy()
         semi_auto()
@@ -421,7 +423,9 @@ class TestInputsAndOutputs:
         layer.matmul.shard(((2, 1), (4, 1)))
         assert layer(Tensor(X)).dtype is paramesh.float16
         assert layer.weight.dtype is paramesh.float32
-        assert layer.weight.layout.parts == (4, 1)
+        layout = layer.weight.layout
+        assert isinstance(layout, Layout)
+        assert layout.parts == (4, 1)
 
     def test_arrays_that_the_user_holds_stay_valid(self) -> None:
         mine = Tensor(np.ones((32, 8), np.float32))
@@ -488,21 +492,21 @@ class TestModes:
             here = step.parameters_dict()[name].asnumpy()
             np.testing.assert_allclose(here, param.asnumpy(), rtol=1e-4, atol=1e-6, err_msg=name)
 
-    def test_another_number_of_devices_moves_what_numbers_cut(self) -> None:
+    def test_another_number_of_devices_moves_what_numbers_shard(self) -> None:
         net = MLP(((1, 1), (4, 1)), ((1, 4), (1, 4)))
         expected = net(Tensor(X)).asnumpy()
         for devices in (8, 4):
             semi_auto(devices)
             np.testing.assert_allclose(net(Tensor(X)).asnumpy(), expected, rtol=1e-5, atol=1e-6)
-            assert len(net.first.weight._value.sharding.device_set) == devices
-            assert net.first.weight._value.addressable_data(0).shape == (8, 8)
+            assert len(present(net.first.weight._value).sharding.device_set) == devices
+            assert present(net.first.weight._value).addressable_data(0).shape == (8, 8)
 
-    def test_cut_parameters_are_refused_by_data_parallel(self) -> None:
+    def test_sharded_parameters_are_refused_by_data_parallel(self) -> None:
         semi_auto()
         net = MLP(((1, 1), (8, 1)), ((1, 8), (1, 8)))
         net(Tensor(X))
         context.set_auto_parallel_context(parallel_mode="data_parallel")
-        with pytest.raises(ContextError, match=r"'first.weight' lies in parts.*data_parallel"):
+        with pytest.raises(ContextError, match=r"'first.weight' is sharded over.*data_parallel"):
             net(Tensor(X))
 
 
@@ -529,7 +533,7 @@ class TestErrors:
             (((2, 1), (1, 4, 1)), r"MatMul.*'net.weight'.*\(1, 4, 1\) has 3 entries.*2 axes"),
             (((1, 1), (1, 3)), r"MatMul.*'net.weight'.*axis 1 has size 8.*\(1, 3\).*3 equal"),
             (((2, 1), (1, 8)), r"MatMul.*needs 16 devices.*there are 8"),
-            (((2, 4), (2, 1)), r"MatMul.*'net.weight'.*axis 0 into 2 parts.*into 4"),
+            (((2, 4), (2, 1)), r"MatMul.*'net.weight'.*axis 0 into 2 shards.*into 4"),
             ((Layout((2, 2), ("a", "b"))("a", "b"),) * 2, r"MatMul.*for 4 devices.*there are 8"),
         ],
     )

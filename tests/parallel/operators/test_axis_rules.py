@@ -11,21 +11,21 @@ import numpy as np
 import pytest
 
 import paramesh
-from cut_operator_cases import CALLS, LEFT_OUT, Call, strategies
 from paramesh import Parameter, Tensor, context, ops
 from paramesh.errors import LayoutError
 from paramesh.ops.table import CLASSES
 from paramesh.parallel.layouts.strategy import AxisRule
 from paramesh.parallel.operators.axis_rules import rule_of_call, traced
 from paramesh.parallel.operators.operands import operands_of, replaced
-from paramesh.parallel.operators.operator_layouts import cut_call
+from paramesh.parallel.operators.operator_layouts import layouts_of_call
+from sharded_operator_cases import CALLS, LEFT_OUT, Call, strategies
 
 
 def given(call: Call) -> tuple[Any, ...]:
     def tensor(value: Any) -> Any:
         if isinstance(value, tuple) and value and isinstance(value[0], np.ndarray):
             return tuple(map(tensor, value))
-        return Tensor(value) if isinstance(value, np.ndarray | np.generic) else value
+        return Tensor(value) if isinstance(value, np.ndarray | np.number | np.bool_) else value
 
     args = tuple(map(tensor, call.args))
     return (Parameter(args[0], name="state"), *args[1:]) if call.written else args
@@ -195,7 +195,7 @@ def test_refusals_name_operator_input_axis_and_reason(call: Call) -> None:
     operator = call.operator()
     for labels, shape in zip(rule.inputs, shapes, strict=True):
         for axis, label in enumerate(labels):
-            if label not in rule.held or shape[axis] % 2:
+            if label not in rule.unsharded or shape[axis] % 2:
                 continue
             strategy = [[1] * len(own) for own in shapes]
             for other, own in enumerate(rule.inputs):
@@ -203,7 +203,7 @@ def test_refusals_name_operator_input_axis_and_reason(call: Call) -> None:
                     if name == label and shapes[other][place] > 1:
                         strategy[other][place] = 2
             with pytest.raises(LayoutError) as caught:
-                cut_call(
+                layouts_of_call(
                     call.name,
                     tuple(map(tuple, strategy)),
                     args,
@@ -214,19 +214,19 @@ def test_refusals_name_operator_input_axis_and_reason(call: Call) -> None:
             message = str(caught.value)
             first = next(n for n, numbers in enumerate(strategy) if 2 in numbers)
             assert message.startswith(f"{call.name}: input {first} of shape {shapes[first]}")
-            assert f"cuts axis {strategy[first].index(2)} into 2 parts" in message
-            assert f"(by {rule.held[label]})" in message
+            assert f"splits axis {strategy[first].index(2)} into 2 shards" in message
+            assert f"(by {rule.unsharded[label]})" in message
 
 
 @pytest.mark.parametrize(
     ("name", "strategy", "message"),
     [
-        ("MatMul", ((8, 4), (8, 2)), r"input 1 .*cuts axis 0 into 8 parts.* into 4"),
-        ("PReLU", ((2, 4), (2,)), r"input 1 .*cuts axis 0 into 2 parts.* into 4"),
-        ("UnsortedSegmentSum", ((2, 1), (4,)), r"input 1 .*axis 0 into 4 parts.* into 2"),
-        ("UnsortedSegmentMin", ((2, 1), (4,)), r"input 1 .*axis 0 into 4 parts.* into 2"),
-        ("OneHot", ((3, 1), (), ()), r"axis 0 has size 8, .*into 3 equal parts"),
-        ("Tile", ((2, 8),), r"axis 1 of the output.*into 8 parts, but it comes in 4 pieces"),
+        ("MatMul", ((8, 4), (8, 2)), r"input 1 .*splits axis 0 into 8 shards.* into 4"),
+        ("PReLU", ((2, 4), (2,)), r"input 1 .*splits axis 0 into 2 shards.* into 4"),
+        ("UnsortedSegmentSum", ((2, 1), (4,)), r"input 1 .*axis 0 into 4 shards.* into 2"),
+        ("UnsortedSegmentMin", ((2, 1), (4,)), r"input 1 .*axis 0 into 4 shards.* into 2"),
+        ("OneHot", ((3, 1), (), ()), r"axis 0 has size 8, .*into 3 equal shards"),
+        ("Tile", ((2, 8),), r"axis 1 of the output.*into 8 shards, but it comes in 4 blocks"),
         ("MatMul", ((2, 1),), r"has 1 entries, but there are 2 inputs"),
     ],
 )
@@ -236,13 +236,13 @@ def test_refusals(name: str, strategy: Any, message: str) -> None:
         call = next(c for c in CALLS if c.name == name and _of_output(c, strategy))
     args, operator = given(call), call.operator()
     with pytest.raises(LayoutError, match=message) as caught:
-        cut_call(name, strategy, args, 32, operator.settings, lambda a: operator(*a))
+        layouts_of_call(name, strategy, args, 32, operator.settings, lambda a: operator(*a))
     assert isinstance(caught.value, RuntimeError)
     assert isinstance(caught.value, ValueError)
 
 
-def test_outputs_are_cut_as_the_rule_says() -> None:
-    """The compiled program, not only the numbers: a sum over what is cut, and nothing else."""
+def test_outputs_are_sharded_as_the_axis_rule_says() -> None:
+    """The compiled program, not only the numbers: a sum over what is sharded, and nothing else."""
     context.set_auto_parallel_context(
         parallel_mode="semi_auto_parallel", device_num=8, full_batch=True
     )
@@ -273,9 +273,9 @@ class TestConditioning:
             program = paramesh.jit(lambda x, y, p=product, t=tan: t(p(x, y)))
             found.append(program(Tensor(a), Tensor(b)).asnumpy())
         true = np.tan(a.astype(np.float64) @ b.astype(np.float64))
-        one, cut_error = (np.abs(out / true - 1).max() for out in found)
+        one, strategy_error = (np.abs(out / true - 1).max() for out in found)
         assert one > 1e-4  # a product that is right to 4e-7
-        assert cut_error < 3 * one
+        assert strategy_error < 3 * one
 
     def test_gradients_that_are_zero_before_a_layer_norm(self) -> None:
         draw = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""What XLA cuts wrongly: every cut of it gives the numbers of one device, gradients included."""
+"""What XLA partitions wrongly: results equal those of one device, gradients included."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ KINDS: dict[str, Any] = {
 
 
 def parts_of(ndim: int, most: int) -> Iterator[tuple[int, ...]]:
-    """How many axes of the mesh cut each dimension."""
+    """How many axes of the mesh shard each dimension."""
     for parts in itertools.product(range(4), repeat=ndim):
         if 0 < sum(parts) <= most:
             yield parts
@@ -91,7 +91,7 @@ def spec_of(parts: tuple[int, ...], axes: tuple[str, ...] = AXES) -> PartitionSp
 
 
 def step(kind: str, places: list[NamedSharding] | None) -> Callable[..., list[Any]]:
-    """(operands, cotangent) -> (result, gradients), with the operands cut."""
+    """(operands, cotangent) -> (result, gradients), with the operands sharded."""
     fn, _ = KINDS[kind]
 
     def cut(*operands: Any) -> Any:
@@ -113,7 +113,7 @@ def arrays(kind: str) -> list[Any]:
 
 
 def off(kind: str, specs: list[PartitionSpec], given: list[Any], want: list[Any]) -> float:
-    """How far a program that is cut so is from one device, of the greatest value."""
+    """How far a program with this sharding is from one device, relative to the largest value."""
     everywhere = NamedSharding(mesh(), PartitionSpec())
     run = step(kind, [NamedSharding(mesh(), spec) for spec in specs])
     closed = rewritten(jax.make_jaxpr(run)(*given), is_ours, by_own_rule)
@@ -126,7 +126,7 @@ def off(kind: str, specs: list[PartitionSpec], given: list[Any], want: list[Any]
     return max(float(abs(g - w).max() / abs(w).max()) for g, w in zip(got, want, strict=True))
 
 
-#: (kind, axes that cut the dimensions of the input, of the kernel).
+#: (kind, axes that shard the dimensions of the input, of the kernel).
 SOME = [
     ("1-D", (1, 0, 1), (1, 0, 0)),
     ("2-D", (0, 0, 1, 0), (1, 0, 0, 0)),
@@ -157,7 +157,7 @@ def specs_of(kind: str, parts: tuple[int, ...], kernel: tuple[int, ...]) -> list
 
 
 @pytest.mark.parametrize(("kind", "parts", "kernel"), SOME, ids=lambda v: str(v))
-def test_a_cut_gives_the_numbers_of_one_device(
+def test_a_sharding_gives_the_numbers_of_one_device(
     kind: str, parts: tuple[int, ...], kernel: tuple[int, ...]
 ) -> None:
     given = arrays(kind)
@@ -167,7 +167,7 @@ def test_a_cut_gives_the_numbers_of_one_device(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_cut_gives_the_numbers_of_one_device(kind: str) -> None:
+def test_every_sharding_gives_the_numbers_of_one_device(kind: str) -> None:
     given = arrays(kind)
     want = jax.jit(step(kind, None))(*given)
     shapes = KINDS[kind][1]
@@ -183,7 +183,7 @@ def test_every_cut_gives_the_numbers_of_one_device(kind: str) -> None:
     assert not wrong
 
 
-def test_xla_still_miscounts_and_our_rules_are_needed() -> None:
+def test_xla_still_miscounts_and_partitioning_rules_are_needed() -> None:
     """Fails once XLA is mended: then `own_cuts.py` can go, kind by kind."""
     everywhere = NamedSharding(mesh(), PartitionSpec())
     mended = []
@@ -229,7 +229,7 @@ def test_gradients_of_an_operator_with_a_strategy(mode: str, group: int, strateg
 
 
 @pytest.mark.parametrize("strategy", [(2, 1, 1, 1), (1, 1, 4, 1)])
-def test_gradients_outside_of_programs_of_arrays_that_are_cut(strategy: Any) -> None:
+def test_gradients_outside_of_programs_of_sharded_arrays(strategy: Any) -> None:
     value = DRAW.random((8, 1, 3, 3)).astype(np.float32)
     images = Tensor(DRAW.random((8, 8, 8, 8)).astype(np.float32))
     weight = Parameter(Tensor(value), name="weight")
@@ -261,7 +261,7 @@ def padded_sum(x: Any) -> Any:
 
 
 @pytest.mark.parametrize("ours", [False, True])
-def test_padding_along_a_cut_axis(ours: bool) -> None:
+def test_padding_along_a_sharded_axis(ours: bool) -> None:
     """False fails once XLA is mended: then padding can be left to it."""
     mesh = jax.sharding.Mesh(np.array(jax.devices()[:8]), ("all",))
     place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "all"))
@@ -290,7 +290,7 @@ class Pooled(nn.Cell):
 
 
 @pytest.mark.parametrize("mode", ["data_parallel", "semi_auto_parallel"])
-def test_a_network_whose_space_is_cut(mode: str) -> None:
+def test_a_network_whose_space_is_sharded(mode: str) -> None:
     x = Tensor(DRAW.random((8, 8, 8, 8)).astype(np.float32))
 
     def gradients() -> Any:
@@ -331,7 +331,7 @@ def test_programs_inside_of_a_program_are_rewritten() -> None:
 
 
 @pytest.mark.parametrize("kind", ["2-D", "depthwise", "two groups", "max pooling that overlaps"])
-def test_on_tpus_the_cut_is_chosen_here(kind: str) -> None:
+def test_on_tpus_the_sharding_is_chosen_here(kind: str) -> None:
     """Their compiler has no `custom_partitioning`; the numbers are those of one device."""
     here = mesh()
     cut = [NamedSharding(here, spec_of((1,))) for _ in KINDS[kind][1]]

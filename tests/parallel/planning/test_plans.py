@@ -64,12 +64,12 @@ def test_a_step_is_compiled_and_nothing_is_computed(planned: Any) -> None:
     assert {"moments.0.0.weight", "global_step"} <= {row.name for row in plan.states.rows}
 
 
-def test_the_parts_of_its_memory_add_up_to_what_the_compiler_says(planned: Any) -> None:
+def test_the_components_of_its_memory_add_up_to_what_the_compiler_says(planned: Any) -> None:
     plan, _ = planned
     memory, said = plan.memory, plan.memory_analysis()
     parts = (memory.parameters, memory.state, memory.inputs, memory.activations, memory.workspace)
     assert sum(parts) == memory.total
-    # 4 bytes of "learning_rate" and others that are no Parameters of the table.
+    # 4 bytes of "learning_rate" and others that are not Parameters of the table.
     assert abs(memory.parameters + memory.state + memory.inputs - said.argument_size_in_bytes) < 64
     results = said.output_size_in_bytes - said.alias_size_in_bytes
     assert memory.total == (
@@ -82,7 +82,7 @@ def test_the_parts_of_its_memory_add_up_to_what_the_compiler_says(planned: Any) 
     assert 0.7 < memory.predicted / memory.total < 1.3
 
 
-def test_the_parts_of_its_time_add_up(planned: Any) -> None:
+def test_the_components_of_its_time_add_up(planned: Any) -> None:
     plan, _ = planned
     assert plan.seconds == pytest.approx(plan.search.seconds)
     assert min(plan.parts) > 0
@@ -118,12 +118,12 @@ def test_a_plan_changes_nothing_of_the_network_here(planned: Any) -> None:
     assert table.plan is None
 
 
-def test_what_does_not_fit_is_told_what_would_help() -> None:
+def test_what_does_not_fit_is_reported_with_what_would_help() -> None:
     step = wide_step(blocks=2)
     plan = paramesh.plan(step, Tensor(X), Tensor(X), target="cpu:2", memory="600KB")
     assert plan.fits is False
     names = [one.name for one in plan.remedies]
-    assert {"other layouts", "recompute", "accumulation of 2 parts"} <= set(names)
+    assert {"other layouts", "recompute", "accumulation of 2 micro-batches"} <= set(names)
     assert not any(one.fits for one in plan.remedies)
     assert "does not fit" in str(plan)
     assert "what would make it fit" in str(plan)

@@ -45,7 +45,7 @@ class TestDetect:
                 ("10.0.0.1:9000", 2, 1, None),
             ),
             (SLURM | {"SLURM_NTASKS": "8", "SLURM_PROCID": "5"}, (None, 8, 5, None)),
-            # The script of a batch job is no step: it starts them.
+            # The script of a batch job is not a step: it starts them.
             ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_JOB_ID": "7"}, None),
             (
                 OPEN_MPI_4 | {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "3"},
@@ -104,7 +104,7 @@ class TestDetect:
         ("variables", "message"),
         [
             ({"RANK_SIZE": "4"}, "RANK_SIZE=4 is set, but RANK_ID is not"),
-            ({"RANK_SIZE": "four", "RANK_ID": "0"}, "RANK_SIZE='four' must be a whole number"),
+            ({"RANK_SIZE": "four", "RANK_ID": "0"}, "RANK_SIZE='four' must be an integer"),
             ({"RANK_SIZE": "4", "RANK_ID": "4"}, r"RANK_ID=4 is outside 0\.\.3: .*RANK_SIZE=4"),
             ({"MS_WORKER_NUM": "0"}, r"MS_WORKER_NUM=0 is outside 1\.\."),
             ({"MS_WORKER_NUM": "2"}, "MS_WORKER_NUM=2 is set, but MS_NODE_ID is not"),

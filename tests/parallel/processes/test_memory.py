@@ -1,4 +1,4 @@
-"""The memory that it takes to make a parameter that is cut over processes."""
+"""The memory that it takes to make a parameter that is sharded over processes."""
 
 from __future__ import annotations
 

@@ -20,8 +20,8 @@ DRAW = np.random.default_rng(0)
 X = DRAW.normal(size=(16, 8)).astype(np.float32)
 Y = DRAW.normal(size=(16, 8)).astype(np.float32)
 STEPS = 5
-#: Settings, and whether each process gives the whole batch (or its part). By ((2, 1), …) the first
-#: half lies on the devices 0, 2, 4 and 6, so that each process holds both.
+#: Settings, and whether each process gives the global batch (or its slice). By ((2, 1), …) the
+#: first half lies on the devices 0, 2, 4 and 6, so that each process holds both.
 SEMI_AUTO: list[tuple[dict[str, Any], bool]] = [
     ({"full_batch": True, "enable_parallel_optimizer": True}, True),
     ({"dataset_strategy": "data_parallel"}, False),
@@ -35,7 +35,7 @@ DATA_PARALLEL: list[dict[str, Any]] = [
 
 
 def network(parts: tuple[int, int] = (0, 0)) -> Any:
-    """Two dense layers, cut into data and model parts; (0, 0): not cut."""
+    """Two dense layers, sharded by (data, model) axes; (0, 0): not sharded."""
     import paramesh
     from paramesh import nn
 
@@ -141,8 +141,8 @@ def slices_of_all_layouts() -> list[Any]:
     return seen
 
 
-def read_a_cut_parameter() -> list[Any]:
-    """What a process is told that reads one, and the whole of it."""
+def read_a_sharded_parameter() -> list[Any]:
+    """The error of a process that reads one, and its full value."""
     import jax
 
     from paramesh import ParameshError
@@ -207,7 +207,7 @@ def main(task: str, folder: str) -> None:
 
     if task == "modes":
         seen: Any = {"modes": train_in_all_modes(), "slices": slices_of_all_layouts()}
-        seen["read"] = read_a_cut_parameter()
+        seen["read"] = read_a_sharded_parameter()
     elif task == "slices":
         seen = {"slices": slices_of_all_layouts()}
     else:
@@ -233,9 +233,11 @@ def results(folder: Path, task: str) -> list[Any]:
     return [json.loads(path.read_text()) for path in sorted(folder.glob(f"{task}-*.json"))]
 
 
-def assert_slices_are_those_of_the_whole(seen: list[Any], processes: int, devices: int) -> None:
+def assert_slices_are_those_of_the_full_array(
+    seen: list[Any], processes: int, devices: int
+) -> None:
     bits = weight().asnumpy().view(np.uint32)
-    # What is not cut lies on one device of each process until a program uses it.
+    # What is not sharded lies on one device of each process until a program uses it.
     assert len(seen) == (len(LAYOUTS) - 1) * processes * devices + processes
     for kind, (top, bottom), (left, right), values in seen:
         np.testing.assert_array_equal(values, bits[top:bottom, left:right], err_msg=kind)
@@ -266,7 +268,7 @@ def test_the_same_as_on_one_device(tmp_path: Path) -> None:
         assert "Parameter 'w' of shape (16, 8) is sharded over several processes" in told[0]
         np.testing.assert_array_equal(bits, weight().asnumpy().view(np.uint32))
     slices = [part for seen in results(tmp_path, "modes") for part in seen["slices"]]
-    assert_slices_are_those_of_the_whole(slices, 2, 4)
+    assert_slices_are_those_of_the_full_array(slices, 2, 4)
 
 
 @pytest.mark.slow
@@ -277,7 +279,7 @@ def test_initial_values_are_the_same_bit_for_bit(
     done = launch(tmp_path, "slices", processes, devices)
     assert done.returncode == 0, done.stderr
     slices = [part for seen in results(tmp_path, "slices") for part in seen["slices"]]
-    assert_slices_are_those_of_the_whole(slices, processes, devices)
+    assert_slices_are_those_of_the_full_array(slices, processes, devices)
 
 
 @pytest.mark.slow

@@ -152,7 +152,7 @@ def test_a_bound_never_drops_the_best_choice() -> None:
     bound.run(rounds=3)
     best = brute(found)
     assert bound.low <= best * (1 + 1e-9) <= bound.best * (1 + 2e-9)
-    ways = [np.flatnonzero(model.alive[c]) for c in model.classes]
+    ways = [np.flatnonzero(model.alive[c]).tolist() for c in model.classes]
     left = min(found.seconds(choice) for choice in itertools.product(*ways))
     assert left == pytest.approx(best, rel=1e-9)
 
@@ -267,7 +267,7 @@ def test_a_search_that_is_out_of_time_gives_the_best_that_is_known() -> None:
     assert hurried.seconds == pytest.approx(best.seconds, rel=1e-9)
 
 
-def test_what_has_no_rule_is_kept_whole_and_listed() -> None:
+def test_what_has_no_rule_is_replicated_and_listed() -> None:
     def fn(x: Any) -> Any:
         x = jax.lax.while_loop(lambda c: c.sum() < 9, lambda c: c + 1, x)
         x = jax.lax.cond(x[0, 0] > 0, lambda: x + 1, lambda: x)

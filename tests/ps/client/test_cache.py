@@ -218,7 +218,7 @@ def test_rows_in_use_stay_and_those_long_unused_go() -> None:
     for _ in range(200):
         ids = np.concatenate([np.arange(20), rng.integers(20, 10**9, 30)])
         (rows,) = cache.lookup([ids], pull)  # type: ignore[misc]
-    assert (np.asarray(rows)[:, 0] == ids.astype(np.float32)).all()
+        assert (np.asarray(rows)[:, 0] == ids.astype(np.float32)).all()
     assert cache.counts.pulled == 20 + 200 * 30
     assert len(cache._index) < 5 * 100 + 4096 + 50  # what is gone is forgotten
 

@@ -103,7 +103,7 @@ def test_a_hello_that_is_answered_after_a_later_call_is_no_alarm() -> None:
     assert table.caller.result()[0].version == 7
 
 
-def test_a_claim_that_is_answered_in_a_later_trouble_is_no_alarm() -> None:
+def test_a_claim_that_is_answered_in_a_later_failure_raises_no_alarm() -> None:
     table = Table(2)
     table.met(1, 5)
     table.caller.take(Died(table.begin()["pull"]))
@@ -220,7 +220,7 @@ def test_a_lifeline_that_breaks_has_the_other_actor_serve() -> None:
     assert table.caller.result()[0].incarnation == 2
 
 
-def test_a_start_that_a_power_cut_has_taken_keeps_nobody_from_serving() -> None:
+def test_a_start_lost_in_a_power_failure_keeps_nobody_from_serving() -> None:
     table = Table(2)
     number = table.begin()["pull"]
     table.caller.take(NotServed(number, 5, False, ParameterServerError("a standby")))
@@ -307,7 +307,7 @@ def test_a_standby_that_nobody_has_asked_before_is_asked_to_serve() -> None:
 def test_a_server_that_says_it_was_replaced_is_believed_in_the_end() -> None:
     table = Table(1)
     table.met(1, 5)
-    number = table.begin()["pull"]
+    number, sent = table.begin()["pull"], {}
     for _ in range(1000):
         table.caller.take(NotServed(number, 2, True, ParameterServerError("it is fenced")))
         if "pull" not in (sent := table.sent() | table.later(0.05)):

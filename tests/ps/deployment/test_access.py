@@ -1,4 +1,4 @@
-"""Whom a Ray cluster lets in, asked of heads that answer as Ray's does, and of what is none."""
+"""Whom a Ray cluster lets in, asked of heads that answer as Ray's does, and of what is not Ray."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def test_a_script_may_say_the_same_and_choose_its_folder(launched: pytest.Monkey
     assert context.get_ps_context("wal_dir") == "mine"
 
 
-def test_a_script_that_says_otherwise_is_refused_whole(launched: pytest.MonkeyPatch) -> None:
+def test_a_script_that_says_otherwise_is_refused_entirely(launched: pytest.MonkeyPatch) -> None:
     with pytest.raises(ContextError, match=r"server_num=3, but .*server_num=2 \(PARAMESH_PS_SER"):
         context.set_ps_context(enable_ps=True, server_num=3, timeout=5)
     assert context.get_ps_context("timeout") == 300

@@ -76,10 +76,11 @@ def test_a_killed_process_leaves_nothing_that_stays(folder: Path) -> None:
 
 
 def test_what_several_processes_say_of_one_run_is_put_together(folder: Path) -> None:
+    other_job: dict[str, Any] = FACTS | {"job": "other"}
     entries = [
         Entry(**FACTS, token="secret"),
         Entry(**FACTS, wal_dir="/data/run"),
-        Entry(**FACTS | {"job": "other"}),
+        Entry(**other_job),
     ]
     first, other = runs()
     assert (first.job, first.token, first.wal_dir) == ("default", "secret", "/data/run")

@@ -231,7 +231,7 @@ def test_a_former_run_of_which_a_folder_is_missing(tmp_path: Path) -> None:
 # Who has it.
 
 
-def test_a_second_session_is_told_who_has_the_run(tmp_path: Path) -> None:
+def test_a_second_session_learns_who_has_the_run(tmp_path: Path) -> None:
     first, member, second = run(tmp_path), run(tmp_path), run(tmp_path)
     first.enter("a")
     member.enter("a")  # another worker of the same run
@@ -365,7 +365,7 @@ def test_another_host_is_watched(how: str, tmp_path: Path, monkeypatch: pytest.M
     first = run(tmp_path)
     first.enter("first")
     if how == "dead":
-        first._lock._stop.set()  # nothing is told any more, not even goodbye
+        first._lock._stop.set()  # nothing is reported any more, not even the end
     elif how == "goodbye":
         first.leave()
     monkeypatch.setattr(run_lock, "host_identity", lambda: "this host")

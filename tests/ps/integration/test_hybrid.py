@@ -71,7 +71,7 @@ def parallel(**settings: Any) -> None:
     context.set_auto_parallel_context(parallel_mode="data_parallel", device_num=DEVICES, **settings)
 
 
-def by_cell(net: Net) -> Callable[..., Any]:
+def by_cell(net: Net) -> nn.TrainOneStepCell:
     optimizer = nn.Adagrad(net.trainable_params(), learning_rate=0.1)
     return nn.TrainOneStepCell(net, optimizer)
 
@@ -169,7 +169,7 @@ def test_every_row_is_pulled_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_whole_batches_and_the_parallel_optimizer() -> None:
+def test_full_batches_and_the_parallel_optimizer() -> None:
     """`full_batch`: every device looks up everything. The optimizer divides what is not served."""
     parallel(gradients_mean=True, full_batch=True, enable_parallel_optimizer=True)
     local = trained(network(served=False))
@@ -210,7 +210,7 @@ def test_gradients_of_one_device_are_refused() -> None:
         step(*batches()[0])
 
 
-def test_modes_that_cut_parameters_are_refused() -> None:
+def test_modes_that_shard_parameters_are_refused() -> None:
     context.set_auto_parallel_context(parallel_mode="semi_auto_parallel", device_num=DEVICES)
     with pytest.raises(ContextError, match="parallel_mode='semi_auto_parallel' cannot be used tog"):
         by_cell(network())(*batches()[0])

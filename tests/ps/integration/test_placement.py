@@ -311,7 +311,7 @@ def test_gradients_are_not_centralized_on_servers() -> None:
         step(x, Tensor(np.ones((1, 2, 4, 4), np.float32)))
 
 
-def test_a_table_is_not_read_as_a_whole() -> None:
+def test_a_table_is_not_read_in_full() -> None:
     net = served(Net())
     with pytest.raises(ParameterStateError, match=r"'item.embedding_table' lives on the param"):
         net.item.embedding_table.asnumpy()

@@ -1,4 +1,4 @@
-"""A worker that is started again makes the steps that it owes, with the bits of the first time."""
+"""A worker that is started again makes its pending steps, with the bits of the first time."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Kept(LocalClient):
 
 
 class Killed(BaseException):
-    """The worker is no more."""
+    """The worker is gone."""
 
 
 class Net(nn.Cell):
@@ -81,8 +81,8 @@ class Worker:
                 raise Killed
 
         class Watch(Callback):
-            def on_train_step_end(self, run: Any) -> None:
-                seen(run.original_args().net_outputs)
+            def on_train_step_end(self, run_context: Any) -> None:
+                seen(run_context.original_args().net_outputs)
 
         start = self.client.start
         assert first_step() == start

@@ -201,7 +201,7 @@ def test_the_servers_of_another_network(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 def test_another_shape_of_the_same_size(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Pieces are flat: that they are of another shape is said by the whole alone."""
+    """Slices are flat: only the full shape says that they are of another one."""
     client = Kept(3)
     begin(client, monkeypatch, wal_dir=str(tmp_path))
     train(cell_of(Net()), 0, 1)
@@ -244,7 +244,7 @@ OPTIMIZERS: dict[str, Callable[[Any], Any]] = {
 def test_a_checkpoint_is_that_of_the_run_whoever_writes_it(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """All numbers of it: also the counts of a worker that was started again, and owes nothing."""
+    """All numbers of it: also the counts of a restarted worker, which has no pending steps."""
 
     def file_of(cell: nn.TrainOneStepCell, path: Path) -> dict[str, Any]:
         save_checkpoint(cell, str(path))

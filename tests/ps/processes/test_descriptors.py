@@ -13,7 +13,7 @@ from paramesh.ps.processes import descriptors
 
 pytest.importorskip("resource")
 
-#: The limit is that of a whole process, so each case has its own.
+#: The limit is that of a process, so each case has its own.
 BEGINNING = """
 import os, resource, threading, time
 from paramesh.ps.processes import descriptors

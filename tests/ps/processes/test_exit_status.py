@@ -17,7 +17,7 @@ module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 
 def main():
-    end = module.Ending()
+    end = module.ExitStatus()
     atexit.register(lambda: print(end.error()))
     return 3
 

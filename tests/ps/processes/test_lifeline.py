@@ -81,11 +81,11 @@ def test_strangers_are_few_and_short(
     # A worker among them is held, and those that are held stay.
     later = [Lifeline(beacon.address) for _ in range(20)]
     assert awaited(lambda: len(beacon._strangers) <= 5)
-    assert len(beacon._held) == 21
+    assert len(beacon._accepted) == 21
     assert not any(line.broken() for line in (first, *later))
     for line in (first, *later):
         line.close()
-    assert awaited(lambda: not beacon._held)
+    assert awaited(lambda: not beacon._accepted)
 
 
 def test_strangers_have_to_go_after_a_while(
@@ -120,7 +120,7 @@ def test_a_full_beacon_comes_back(beacon: Beacon, monkeypatch: pytest.MonkeyPatc
         Lifeline(beacon.address)
     assert not any(line.broken() for line in lines)
     lines.pop().close()
-    assert awaited(lambda: len(beacon._held) == 2)
+    assert awaited(lambda: len(beacon._accepted) == 2)
     lines.append(Lifeline(beacon.address))
     assert not any(line.broken() for line in lines)
     for line in lines:

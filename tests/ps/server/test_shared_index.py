@@ -10,7 +10,7 @@ from paramesh.ps.server.slab_index import Index
 
 
 def parts(count: int, rows: int = 1000) -> list[IndexPart]:
-    """The first parts of an index."""
+    """The first segments of an index."""
     shared = SharedIndex()
     found = [shared.part(rows) for _ in range(count)]
     assert all(part is not None for part in found)
@@ -58,7 +58,7 @@ def test_what_is_added_together_is_there_at_the_end_whatever_happens() -> None:
     assert first.find(np.array([4])).tolist() == [2]
 
 
-def test_a_table_without_room_for_its_keys_has_no_part() -> None:
+def test_a_table_without_room_for_its_keys_has_no_shared_index() -> None:
     shared = SharedIndex()
     assert shared.part(1 << 61) is not None
     assert shared.part(1 << 62) is None

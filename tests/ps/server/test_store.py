@@ -1,4 +1,4 @@
-"""The state of a server, against the local optimizers, whole tables and plain arrays."""
+"""The state of a server, against the local optimizers, full tables and plain arrays."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def test_row_wise_adagrad_is_the_local_one(dtype: str) -> None:
     ["ones", 0.25, "uniform", "normal", HeUniform(), TruncatedNormal(0.02, 0.0, -0.03, 0.03)],
 )
 @pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
-def test_rows_are_those_of_the_whole_table(init: Any, dtype: str) -> None:
+def test_rows_are_those_of_the_full_table(init: Any, dtype: str) -> None:
     made = recipe(init, dtype=dtype)
     whole = np.asarray(made.compute())
     start = json.loads(json.dumps(initial_values_of("t", made)))

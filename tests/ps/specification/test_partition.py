@@ -1,4 +1,4 @@
-"""How Parameters are cut over servers: everything once, evenly, and by whole shards."""
+"""How Parameters are split over servers: everything once, evenly, and by complete shards."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_rows_and_ranges_are_shared_evenly() -> None:
     assert max(sizes) < 1.05 * min(sizes)
 
 
-def test_another_number_of_servers_moves_whole_shards() -> None:
+def test_another_number_of_servers_moves_complete_shards() -> None:
     two, three = Partition(2), Partition(3)
     assert sorted(s for i in range(3) for s in three.shards_of(i)) == list(range(SHARDS))
     assert [r for _, r in two.ranges("w", 50 * LEAST)] == [

@@ -10,7 +10,7 @@ v6 = np.array([3, 1, 2, 3, 1, 0], np.int32)
 
 
 def at(start, fn):
-    """Updates at whole positions, one after the other."""
+    """Updates at full positions, one after the other."""
 
     def reference(v, indices, updates):
         out = v.copy()

@@ -33,7 +33,16 @@ def windows(v, kernel, stride, pads, dilation, fill):
     return view[:, :, :: stride[0], :: stride[1], :: dilation[0], :: dilation[1]]
 
 
-def conv(v, w, bias=None, stride=1, pad_mode="valid", padding=0, dilation=1, groups=1):
+def conv(
+    v,
+    w,
+    bias=None,
+    stride=1,
+    pad_mode="valid",
+    padding: int | tuple[int, ...] = 0,
+    dilation=1,
+    groups=1,
+):
     stride, dilation, kernel = pair(stride), pair(dilation), w.shape[2:]
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
     pads = pads_of(pad_mode, padding, v.shape[2:], reach, stride)
@@ -162,13 +171,13 @@ conv_settings = {"out_channel": 6, "kernel_size": 3}
 POOL = {"kernel_size": 3, "strides": 2, "pad_mode": "same"}
 
 
-def conv_case(options, *, grad=False, w=kernels, v=images):
+def conv_case(options: dict[str, Any], *, grad=False, w=kernels, v=images):
     renamed = {"padding": "pad", "groups": "group"}
     settings: dict[str, Any] = conv_settings | {renamed.get(k, k): o for k, o in options.items()}
     return Case("conv2d", [v, w], conv, options, {"Conv2D": settings}, grad=grad, tolerance=2e-5)
 
 
-def transpose_case(options, size, w=kernels):
+def transpose_case(options: dict[str, Any], size, w=kernels):
     out = conv(np.zeros(size, np.float32), w, **options).shape
     renamed = {"padding": "pad", "groups": "group"}
     settings: dict[str, Any] = conv_settings | {renamed.get(k, k): o for k, o in options.items()}

@@ -190,7 +190,8 @@ class Optimizer:
         step.write(step.value + 1)
 
     def _direction(self, w: Array, g: Array, state: list[Record], number: dict[str, Any]) -> Array:
-        first, second = (*(s.value.astype(np.float64) for s in state), None)[:2]
+        moments = [s.value.astype(np.float64) for s in state]
+        first, second = moments[0], moments[1] if len(moments) > 1 else None
         if self.kind in ("Adam", "AdamWeightDecay"):
             assert second is not None
             first = 0.9 * first + float(f32(1) - f32(0.9)) * g

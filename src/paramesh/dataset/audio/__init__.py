@@ -4,12 +4,15 @@
 |---|---|
 | `effects` | volume, fades, companding, distortion |
 | `filters` | recursive filters |
+| `fourier` | short-time Fourier transforms |
 | `frames` | resampling, differences, moving norms |
+| `magnitudes` | magnitudes, angles, dB |
 | `masking` | SpecAugment |
 | `mels` | filter banks and cepstra |
 | `modes` | the enums |
 | `pitch` | the pitch, changed |
-| `spectra` | Fourier transforms, dB, phases |
+| `spectra` | spectrograms and their inverses |
+| `vocoding` | spectrograms, faster or slower |
 | `waveforms` | what a transform is given |
 """
 
@@ -42,6 +45,13 @@ from paramesh.dataset.audio.filters import (
     TrebleBiquad,
 )
 from paramesh.dataset.audio.frames import ComputeDeltas, Resample, SlidingWindowCmn
+from paramesh.dataset.audio.magnitudes import (
+    AmplitudeToDB,
+    Angle,
+    ComplexNorm,
+    DBToAmplitude,
+    Magphase,
+)
 from paramesh.dataset.audio.masking import (
     FrequencyMasking,
     MaskAlongAxis,
@@ -72,18 +82,12 @@ from paramesh.dataset.audio.modes import (
 )
 from paramesh.dataset.audio.pitch import PitchShift
 from paramesh.dataset.audio.spectra import (
-    AmplitudeToDB,
-    Angle,
-    ComplexNorm,
-    DBToAmplitude,
     GriffinLim,
     InverseSpectrogram,
-    Magphase,
-    PhaseVocoder,
     SpectralCentroid,
     Spectrogram,
-    TimeStretch,
 )
+from paramesh.dataset.audio.vocoding import PhaseVocoder, TimeStretch
 
 __all__ = [
     "AllpassBiquad",

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from paramesh.dataset.audio.magnitudes import AmplitudeToDB
 from paramesh.dataset.audio.modes import BorderType, MelType, NormMode, NormType, WindowType
-from paramesh.dataset.audio.spectra import AmplitudeToDB, Spectrogram
+from paramesh.dataset.audio.spectra import Spectrogram
 from paramesh.dataset.audio.waveforms import AudioTensorOperation, above_zero
 from paramesh.dataset.transforms import arguments as check
 

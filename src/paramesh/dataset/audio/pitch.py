@@ -6,15 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from paramesh.dataset.audio.fourier import fourier_arguments, istft, padded_window, stft
 from paramesh.dataset.audio.frames import Resample
 from paramesh.dataset.audio.modes import WindowType
-from paramesh.dataset.audio.spectra import (
-    fourier_arguments,
-    istft,
-    padded_window,
-    stft,
-    vocoded,
-)
+from paramesh.dataset.audio.vocoding import vocoded
 from paramesh.dataset.audio.waveforms import AudioTensorOperation
 from paramesh.dataset.transforms import arguments as check
 

@@ -97,7 +97,7 @@ def init(backend_name: str | None = None) -> None:
 
 
 def release() -> None:
-    """Forget all groups, and part from the other processes; waits until all of them do.
+    """Forget all groups, and leave the other processes; waits until all of them do.
 
     Raises:
         ContextError: `init` was not called.
@@ -146,8 +146,10 @@ def get_rank(group: str = HCCL_WORLD_COMM_GROUP) -> Any:
     """
     place = _running()
     if place is not None:
-        parts = groups.partition(group)
-        return _of_device({r: i for part in parts for i, r in enumerate(part)}, place.count)
+        subgroups = groups.partition(group)
+        return _of_device(
+            {r: i for subgroup in subgroups for i, r in enumerate(subgroup)}, place.count
+        )
     _require("get_rank")
     worker = membership.worker_of_servers() if group == HCCL_WORLD_COMM_GROUP else None
     if worker is not None:
@@ -183,8 +185,8 @@ def get_group_size(group: str = HCCL_WORLD_COMM_GROUP) -> int:
 
 
 def _devices_in(group: str) -> int:
-    parts = groups.partition(group)
-    sizes = {len(part) for part in parts}
+    subgroups = groups.partition(group)
+    sizes = {len(subgroup) for subgroup in subgroups}
     return sizes.pop() if len(sizes) == 1 else len(_mine(group))
 
 

@@ -31,7 +31,7 @@ from paramesh.tensor.trees import unpack
 
 _KINDS = (
     "a device, a jax.sharding.Sharding, a PartitionSpec, a paramesh.parallel.Layout, or a tuple of "
-    "ints: into how many parts each axis is cut"
+    "ints: into how many shards each axis is split"
 )
 
 
@@ -53,8 +53,8 @@ def as_layout(place: Any, shape: Sequence[int], name: str = "") -> Any:
     if not isinstance(place, NamedSharding):
         if isinstance(place, Sharding):
             raise LayoutError(
-                f"{_subject(name)}a {type(place).__name__} is no layout; expected a NamedSharding, "
-                "a PartitionSpec, a Layout or a tuple of ints."
+                f"{_subject(name)}a {type(place).__name__} is not a layout; expected a "
+                "NamedSharding, a PartitionSpec, a Layout or a tuple of ints."
             )
         return place
     _check_entries(place.spec, name)
@@ -107,7 +107,7 @@ def _subject(name: str) -> str:
 
 
 def as_sharding(place: Any, shape: Sequence[int], name: str = "") -> Sharding:
-    """Where an array of a shape lies, of all that says so.
+    """The sharding of an array of a shape, from everything that determines it.
 
     Raises:
         TypeError: `place` says no such thing.
@@ -139,7 +139,7 @@ def as_sharding(place: Any, shape: Sequence[int], name: str = "") -> Sharding:
 def _propagating(sharding: NamedSharding) -> NamedSharding:
     """The same over a mesh of automatic axes: explicit ones would be part of every array's type.
 
-    Operators of MindSpore say nothing of how their results are cut, XLA finds it.
+    Operators of MindSpore say nothing of how their results are sharded, XLA finds it.
     """
     mesh = sharding.mesh
     if all(kind == AxisType.Auto for kind in mesh.axis_types):
@@ -155,8 +155,8 @@ def device_put(x: Any, place: Any) -> Any:
         x: a Tensor, a Parameter, an array or a number, or containers of them. Of a Parameter its
             value is taken; `Parameter.to_device` moves the Parameter itself.
         place: a device, a `jax.sharding.Sharding`, a `PartitionSpec` (of the mesh of
-            `jax.set_mesh`), a `parallel.Layout`, or a tuple of ints: into how many parts each axis
-            is cut. One for all.
+            `jax.set_mesh`), a `parallel.Layout`, or a tuple of ints: into how many shards each axis
+            is split. One for all.
 
     Returns:
         The same containers, with Tensors where there were Tensors and Parameters.
@@ -170,7 +170,7 @@ def device_put(x: Any, place: Any) -> Any:
 
 
 def move(param: Parameter, place: Any) -> None:
-    """Bring a Parameter to other devices; a recipe is run where it is to lie.
+    """Bring a Parameter to other devices; a recipe is run where its value belongs.
 
     Raises:
         ParameterStateError: in a program.
@@ -202,7 +202,8 @@ def set_place(param: Parameter, place: Any) -> None:
 
 
 def sharding_of(param: Tensor) -> Sharding | None:
-    """Where a Tensor's array lies; of a Parameter without data, where its layout says; else None.
+    """The sharding of a Tensor's array; of a Parameter without data, where its layout says; else
+    None.
 
     In a program, the sharding of its type, if JAX knows one.
     """

@@ -1,15 +1,15 @@
-"""Layout: how an array is cut over named axes of devices, and which rank holds which slice.
+"""Layout: how an array is sharded over named axes of devices, and which rank holds which slice.
 
 Glossary
     device matrix   the devices in rows, each axis with a size and a name (an alias); the last axis
                     is the fastest, so (2, 4) puts ranks 0 to 3 into the first row
     rank list       the ranks in the order of the device matrix; without it 0, 1, 2, …
-    tensor map      for each axis of the array, the axis of the device matrix that cuts it, counted
-                    from the last (0 is the last); -1 for none, a tuple for several, the slowest
-                    first
-    part            one of the equal pieces that an array is cut into
-    replicas        how many devices hold the same part
-    placement       what is left of a layout when names are forgotten: rank -> part
+    tensor map      for each axis of the array, the axis of the device matrix that shards it,
+                    counted from the last (0 is the last); -1 for none, a tuple for several, the
+                    slowest first
+    shard           one of the equal slices that an array is split into
+    replicas        how many devices hold the same shard
+    placement       what is left of a layout when names are forgotten: rank -> shard
 
 A layout knows nothing of arrays: it is a plain value, equal to any other with the same matrix,
 names, ranks and map. It needs no device until `sharding` asks for some.
@@ -40,11 +40,11 @@ _INTERLEAVED = "interleaved_parallel"
 
 @dataclasses.dataclass(frozen=True, init=False, repr=False)
 class Layout:
-    """Named axes of devices; called with axes, how an array lies on them.
+    """Named axes of devices; called with axes, how an array is placed on them.
 
     As in MindSpore: `layout = Layout((2, 2, 2), ("dp", "sp", "mp"))` names the axes of 8 devices,
-    and `layout("dp", "mp")` cuts axis 0 of an array over "dp" and axis 1 over "mp";
-    `layout(("dp", "sp"), "None")` cuts axis 0 over both and axis 1 not at all.
+    and `layout("dp", "mp")` shards axis 0 of an array over "dp" and axis 1 over "mp";
+    `layout(("dp", "sp"), "None")` shards axis 0 over both and axis 1 not at all.
 
     Attributes:
         device_matrix: sizes of the axes of devices.
@@ -54,10 +54,10 @@ class Layout:
 
     Args:
         device_matrix: a tuple of positive ints.
-        alias_name: a tuple of as many different names; "None" is none. MindSpore's
-            "interleaved_parallel", which must be the last, is no axis of devices: there it cuts
-            what one device has once more, so that computing and sending overlap. Here it is left
-            out, wherever it stands in a layout: XLA schedules.
+        alias_name: a tuple of as many different names; "None" is not allowed. MindSpore's
+            "interleaved_parallel", which must be the last, is not an axis of devices: there it
+            shards what one device has once more, so that computing and sending overlap. Here it is
+            left out, wherever it stands in a layout: XLA schedules.
         rank_list: as many different ranks as there are devices; None for 0, 1, 2, …
 
     Raises:
@@ -77,12 +77,12 @@ class Layout:
         rank_list: list[int] | tuple[int, ...] | None = None,
     ) -> None:
         _check_types(device_matrix, alias_name, rank_list)
-        matrix = tuple(_whole(size, "device_matrix") for size in device_matrix)
+        matrix = tuple(_integer(size, "device_matrix") for size in device_matrix)
         matrix, alias_name = _without_interleaving(matrix, alias_name)
         _check_axes(matrix, alias_name)
         count = math.prod(matrix)
         ranks = range(count) if rank_list is None else rank_list
-        ranks = tuple(_whole(rank, "rank_list") for rank in ranks)
+        ranks = tuple(_integer(rank, "rank_list") for rank in ranks)
         if len(ranks) != count or len(set(ranks)) != count or min(ranks) < 0:
             raise LayoutError(
                 f"Layout: rank_list must hold {count} different ranks, one for each device of "
@@ -102,11 +102,11 @@ class Layout:
     def __call__(self, *axes: Any) -> Self:
         """The layout of an array: for each of its axes a name, "None", or a tuple of names.
 
-        Several names cut one axis over all of them, the first in the largest steps.
+        Several names shard one axis over all of them, the first in the largest steps.
 
         Raises:
             TypeError: an entry is neither str nor tuple of str.
-            LayoutError: a name that is no axis of the devices, or that is used twice.
+            LayoutError: a name that is not an axis of the devices, or that is used twice.
         """
         used: dict[str, int] = {}
         tensor_map: list[MapEntry] = []
@@ -126,13 +126,13 @@ class Layout:
                     )
                 if name not in self.alias_name:
                     raise LayoutError(
-                        f"{self!r}: {name!r} (axis {at} of the array) is no axis of the devices; "
-                        f"these are {', '.join(self.alias_name)}."
+                        f"{self!r}: {name!r} (axis {at} of the array) is not an axis of the "
+                        f"devices; these are {', '.join(self.alias_name)}."
                     )
                 if name in used:
                     raise LayoutError(
-                        f"{self!r}: {name!r} cannot cut both axis {used[name]} and axis {at} of "
-                        "the array; each axis of the devices cuts one axis of it, once."
+                        f"{self!r}: {name!r} cannot shard both axis {used[name]} and axis {at} of "
+                        "the array; each axis of the devices shards one axis of it, once."
                     )
                 used[name] = at
                 found.append(len(self.alias_name) - 1 - self.alias_name.index(name))
@@ -154,8 +154,8 @@ class Layout:
 
         Raises:
             TypeError: as `Layout`, or a map that holds no ints.
-            LayoutError: as `Layout`; a map entry that is no axis, or an axis that is used twice.
-                `name` is the Parameter that the message speaks of.
+            LayoutError: as `Layout`; a map entry that is not an axis, or an axis that is used
+                twice. `name` is the Parameter that the message speaks of.
         """
         alias = tuple(alias_name or (f"d{axis}" for axis in range(len(device_matrix))))
         base = cls(tuple(device_matrix), alias, None if rank_list is None else list(rank_list))
@@ -163,7 +163,7 @@ class Layout:
         used: set[int] = set()
         for entry in tensor_map:
             several = isinstance(entry, Sequence)
-            found = [_whole(axis, "tensor_map") for axis in (entry if several else (entry,))]
+            found = [_integer(axis, "tensor_map") for axis in (entry if several else (entry,))]
             for axis in found:
                 if not -1 <= axis < len(alias) or axis in used:
                     why = "used twice" if axis in used else f"no axis of {base.device_matrix}"
@@ -218,7 +218,7 @@ class Layout:
 
     @property
     def cuts(self) -> tuple[tuple[int, ...], ...]:
-        """For each axis of the array the axes of devices that cut it, counted from the first.
+        """For each axis of the array the axes of devices that shard it, counted from the first.
 
         Axes of size 1 are left out.
         """
@@ -231,18 +231,18 @@ class Layout:
 
     @property
     def parts(self) -> tuple[int, ...]:
-        """How many parts each axis of the array is cut into."""
+        """How many shards each axis of the array is split into."""
         return tuple(math.prod(self.device_matrix[a] for a in axes) for axes in self.cuts)
 
     def replicas(self) -> int:
-        """How many devices hold each part."""
+        """How many devices hold each shard."""
         return self.device_num // math.prod(self.parts)
 
     def slice_shape(self, shape: Sequence[int], name: str = "") -> tuple[int, ...]:
-        """The shape of one part of an array of `shape`.
+        """The shape of one shard of an array of `shape`.
 
         Raises:
-            LayoutError: another number of axes, or an axis that cannot be cut into equal parts.
+            LayoutError: another number of axes, or an axis that cannot be split into equal shards.
                 `name` is the Parameter that the message speaks of.
         """
         shape = tuple(operator.index(n) for n in shape)
@@ -252,20 +252,20 @@ class Layout:
                 f"{subject(name)}{self!r} is for arrays of {len(self.tensor_map)} axes, but the "
                 f"shape is {shape}{hint}."
             )
-        for axis, (size, pieces) in enumerate(zip(shape, self.parts, strict=True)):
-            if size % pieces:
-                cut = " x ".join(
+        for axis, (size, shards) in enumerate(zip(shape, self.parts, strict=True)):
+            if size % shards:
+                factors = " x ".join(
                     f"{self.alias_name[a]}={self.device_matrix[a]}" for a in self.cuts[axis]
                 )
                 raise LayoutError(
                     f"{subject(name)}axis {axis} of shape {shape} has size {size}, which cannot "
-                    f"be cut into {pieces} equal parts ({cut} of {self!r})."
+                    f"be split into {shards} equal shards ({factors} of {self!r})."
                 )
-        return tuple(n // pieces for n, pieces in zip(shape, self.parts, strict=True))
+        return tuple(n // shards for n, shards in zip(shape, self.parts, strict=True))
 
     @functools.cached_property
     def _places(self) -> dict[int, tuple[int, ...]]:
-        """Rank -> which part it holds along each axis of the array."""
+        """Rank -> which shard it holds along each axis of the array."""
         at = np.indices(self.device_matrix).reshape(len(self.device_matrix), -1)
         columns = []
         for axes in self.cuts:
@@ -282,11 +282,11 @@ class Layout:
         Raises:
             LayoutError: as `slice_shape`, or a rank that the layout has not.
         """
-        part = self.slice_shape(shape, name)
+        slice_shape = self.slice_shape(shape, name)
         if rank not in self._places:
             self._no_rank(rank, name)
         return tuple(
-            slice(i * n, (i + 1) * n) for i, n in zip(self._places[rank], part, strict=True)
+            slice(i * n, (i + 1) * n) for i, n in zip(self._places[rank], slice_shape, strict=True)
         )
 
     def _no_rank(self, rank: Any, name: str) -> NoReturn:
@@ -302,7 +302,7 @@ class Layout:
         return {rank: self.slice_index(shape, rank, name) for rank in self.rank_list}
 
     def same_placement(self, other: Layout) -> bool:
-        """Whether every rank holds the same part under both, however they are written."""
+        """Whether every rank holds the same shard under both, however they are written."""
         return self.parts == other.parts and self._places == other._places
 
     # What JAX makes of it.
@@ -387,9 +387,9 @@ class Placed(NamedTuple):
     """A Parameter as tables and files of layouts see it.
 
     Attributes:
-        shape: of the whole; None where a file does not say.
+        shape: of the full array; None where a file does not say.
         dtype: element type; None where a file does not say.
-        layout: None for a Parameter that every device holds whole.
+        layout: None for a Parameter that is replicated.
     """
 
     shape: tuple[int, ...] | None
@@ -398,7 +398,7 @@ class Placed(NamedTuple):
 
 
 def replicated(ndim: int, device_num: int) -> Layout:
-    """The layout of an array of `ndim` axes that every device holds whole."""
+    """The layout of a replicated array of `ndim` axes."""
     return Layout((device_num,), ("replica",))(*[_NONE] * ndim)
 
 
@@ -426,7 +426,7 @@ def subject(name: str) -> str:
     return f"Parameter '{name}': " if name else ""
 
 
-def _whole(value: Any, what: str) -> int:
+def _integer(value: Any, what: str) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__"):
         raise TypeError(f"Layout: {what} must hold ints, got {value!r}.")
     return operator.index(value)
@@ -471,7 +471,7 @@ def _check_axes(matrix: tuple[int, ...], alias_name: tuple[Any, ...]) -> None:
         if not alias or alias == _NONE or alias_name.count(alias) > 1:
             raise LayoutError(
                 f"Layout: the axes {alias_name} need names that differ, are not empty, and are "
-                "not 'None', which means that an axis is not cut."
+                "not 'None', which means that an axis is not sharded."
             )
         if size < 1:
             raise LayoutError(f"Layout: axis {alias!r} of the device matrix {matrix} has {size}.")

@@ -2,7 +2,7 @@
 
 `Parameter.init_data(layout=…)` takes such tuples, and MindSpore's strategy files hold the same
 three lists. They say less than a `Layout`: the ranks are always 0, 1, 2, …, and each axis of the
-array is cut by one axis of devices at most. `merged` turns a Layout into one that they can say.
+array is sharded by one axis of devices at most. `merged` turns a Layout into one that they can say.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def from_tuple(
 
     Args:
         layout: at least the three lists; what follows is not looked at, but for entry 5.
-        shape: of the whole array; None for what the slice shape makes it.
+        shape: of the full array; None for what the slice shape makes it.
         name: the Parameter that a message speaks of.
 
     Raises:
@@ -48,14 +48,15 @@ def from_tuple(
             "here."
         )
     made = Layout.from_tensor_map(layout[0], layout[1], name=name)
-    part = tuple(layout[2])
-    if shape is None and len(part) == len(made.parts):
-        shape = tuple(n * pieces for n, pieces in zip(part, made.parts, strict=True))
-    expected = made.slice_shape(part if shape is None else shape, name)
-    if expected != part:
+    slice_shape = tuple(layout[2])
+    if shape is None and len(slice_shape) == len(made.parts):
+        shape = tuple(n * count for n, count in zip(slice_shape, made.parts, strict=True))
+    expected = made.slice_shape(slice_shape if shape is None else shape, name)
+    if expected != slice_shape:
         raise LayoutError(
-            f"{subject(name)}layout {layout!r} says that the slice's shape is {part}, but its "
-            f"device matrix and tensor map cut {tuple(shape or ())} into slices of {expected}."
+            f"{subject(name)}layout {layout!r} says that the slice's shape is {slice_shape}, but "
+            f"its device matrix and tensor map split {tuple(shape or ())} into slices of "
+            f"{expected}."
         )
     return made
 
@@ -65,15 +66,15 @@ def to_tuple(layout: Layout, shape: Sequence[int], name: str = "") -> LayoutTupl
 
     Args:
         layout: of an array of `shape`.
-        shape: of the whole array.
+        shape: of the full array.
         name: the Parameter that a message speaks of.
 
     Raises:
         LayoutError: the layout does not fit `shape`, or cannot be merged (see `merged`).
     """
     plain = merged(layout, name)
-    part = list(layout.slice_shape(shape, name))
-    return (list(plain.device_matrix), plain_map(plain), part, 0, True, "")
+    slice_shape = list(layout.slice_shape(shape, name))
+    return (list(plain.device_matrix), plain_map(plain), slice_shape, 0, True, "")
 
 
 def plain_map(layout: Layout) -> list[int]:
@@ -85,7 +86,7 @@ def plain_map(layout: Layout) -> list[int]:
 def merged(layout: Layout, name: str = "") -> Layout:
     """The same placement with at most one axis of devices for each axis of the array.
 
-    Neighbouring axes of the device matrix that cut one axis of the array become one.
+    Neighbouring axes of the device matrix that shard one axis of the array become one.
 
     Raises:
         LayoutError: they are no neighbours, or the ranks are not 0, 1, 2, …; `name` is the
@@ -102,7 +103,7 @@ def merged(layout: Layout, name: str = "") -> Layout:
         if any(b < a or math.prod(sizes[a + 1 : b]) > 1 for a, b in itertools.pairwise(axes)):
             names = ", ".join(layout.alias_name[a] for a in axes)
             raise LayoutError(
-                f"{subject(name)}{layout!r}: the axes {names} cut one axis of the array, but are "
+                f"{subject(name)}{layout!r}: the axes {names} shard one axis of the array, but are "
                 "no neighbours in this order, which a plain tensor map cannot say."
             )
     inner = {axis for axes in groups.values() for axis in axes[1:]}
@@ -116,25 +117,25 @@ def merged(layout: Layout, name: str = "") -> Layout:
 
 
 def with_optimizer_shards(layout: Layout, step: int, size: int, name: str = "") -> Layout:
-    """The layout of a Parameter that MindSpore's parallel optimizer cuts further.
+    """The layout of a Parameter that MindSpore's parallel optimizer shards further.
 
-    Each part lies on replicas; groups of `size` of them, whose ranks lie `step` apart, cut axis 0
-    of the part among themselves. That is what `opt_weight_shard_step` and `opt_weight_shard_size`
+    Each shard has replicas; groups of `size` of them, whose ranks lie `step` apart, shard axis 0
+    of it further. That is what `opt_weight_shard_step` and `opt_weight_shard_size`
     of a strategy file say.
 
     Args:
-        layout: merged, without these cuts.
-        step: from one rank of a group to the next; 0 for no such cut.
-        size: ranks of a group; 0 or less for no such cut.
+        layout: merged, without these shardings.
+        step: from one rank of a group to the next; 0 for no such sharding.
+        size: ranks of a group; 0 or less for no such sharding.
         name: the Parameter that a message speaks of.
 
     Raises:
-        LayoutError: the ranks of such a group do not hold one and the same part.
+        LayoutError: the ranks of such a group do not hold one and the same shard.
     """
     if step <= 0 or size <= 1:
         return layout
     matrix: list[int] = []
-    origin: list[int] = []  # the axis of `layout` that each new axis is a piece of
+    origin: list[int] = []  # the axis of `layout` that each new axis is a factor of
     low = layout.device_num
     for axis, n in enumerate(layout.device_matrix):
         low //= n
@@ -154,16 +155,16 @@ def with_optimizer_shards(layout: Layout, step: int, size: int, name: str = "") 
     ):
         raise _no_group(layout, step, size, name)
     last = len(matrix) - 1
-    pieces = [
+    factors = [
         [last - at for at in range(len(matrix)) if origin[at] in axes] for axes in layout.cuts
     ]
-    pieces[0] += [last - at for at in group]
-    tensor_map = [tuple(p) if len(p) > 1 else p[0] if p else -1 for p in pieces]
+    factors[0] += [last - at for at in group]
+    tensor_map = [tuple(p) if len(p) > 1 else p[0] if p else -1 for p in factors]
     return Layout.from_tensor_map(matrix, tensor_map, name=name)
 
 
 def _no_group(layout: Layout, step: int, size: int, name: str) -> LayoutError:
     return LayoutError(
         f"{subject(name)}{layout!r} has no groups of {size} replicas whose ranks lie {step} apart, "
-        "among which a parallel optimizer could cut axis 0."
+        "among which a parallel optimizer could shard axis 0."
     )

@@ -5,7 +5,7 @@ Glossary
     device matrix   the ranks, arranged in rows: sizes of its axes, the last one fastest
     boundary        how many ranks one step along an axis of a device matrix passes over, and the
                     number of all ranks: (2, 4) has the boundaries 1, 4 and 8
-    factor axes     the axes d0, d1, … of a mesh, cut so fine that each axis of a device matrix is
+    factor axes     the axes d0, d1, … of a mesh, split so fine that each axis of a device matrix is
                     some of them, side by side
 
 XLA wants all arrays of one program on the same devices in the same order. So there is one list of

@@ -4,10 +4,10 @@ A file is a `ParallelStrategyMap`: for each operator its strategy, which parames
 for each Parameter a layout in three lists: device matrix, tensor map, and the split of a table of
 embeddings that is not uniform. The messages are described here and built by protobuf at run time;
 field numbers and types are those of MindSpore 2.10. JSON files have the same entries by name, and
-the shape of the whole besides.
+the global shape besides.
 
-The parallel optimizer's further cut of axis 0 (`opt_weight_shard_step`, `opt_weight_shard_size`)
-becomes part of the layout when it is read.
+The parallel optimizer's further sharding of axis 0 (`opt_weight_shard_step`,
+`opt_weight_shard_size`) becomes part of the layout when it is read.
 """
 
 from __future__ import annotations
@@ -104,12 +104,12 @@ def encode(
             "opt_weight_shard_size": 0,
         }
     if as_json:
-        whole = {
+        content = {
             "current_stage": 0,
             "parallel_strategy_item": {},
             "parallel_layout_item": entries,
         }
-        return (json.dumps(whole, ensure_ascii=False) + "\n").encode()
+        return (json.dumps(content, ensure_ascii=False) + "\n").encode()
     message = _strategy_map()(current_stage=0)
     for name, entry in entries.items():
         layouts = message.parallel_layout_item.add(param_name=name).parallel_layouts
@@ -127,8 +127,8 @@ def decode_protobuf(content: bytes) -> dict[str, Placed]:
     """The layouts of a protobuf file.
 
     Raises:
-        CheckpointError: the content is no such message, or holds no layouts; a layout that paramesh
-            does not have (see `_placed`).
+        CheckpointError: the content is not such a message, or holds no layouts; a layout that
+            paramesh does not have (see `_placed`).
     """
     from google.protobuf.message import DecodeError
 
@@ -194,13 +194,13 @@ def _placed(
 ) -> Placed:
     if uneven:
         raise CheckpointError(
-            f"{subject(name)}the file splits it into parts of different sizes "
-            "(param_split_shape), but a layout here has equal parts."
+            f"{subject(name)}the file splits it into shards of different sizes "
+            "(param_split_shape), but a layout here has equal shards."
         )
     if step > 0 and size < 0:
         raise CheckpointError(
             f"{subject(name)}opt_weight_shard_size is {size}, so it is not known how many replicas "
-            "the parallel optimizer cuts it over."
+            "the parallel optimizer shards it over."
         )
     try:
         layout = Layout.from_tensor_map(matrix, tensor_map, name=name)

@@ -1,4 +1,4 @@
-"""How each Parameter is cut in the semi-automatic mode, and who says so.
+"""How each Parameter is sharded in the semi-automatic mode, and who says so.
 
 As in MindSpore, the layout of a Parameter follows from the operators that use it. In this order:
 
@@ -6,11 +6,11 @@ As in MindSpore, the layout of a Parameter follows from the operators that use i
     used        the strategy of an operator that has the Parameter as an operand
     file        the strategy file of `strategy_ckpt_load_file`, by name
     followed    the layout of the Parameter that this one was cloned from (optimizer state); with
-                the parallel optimizer cut further along axis 0, over the devices that would hold
+                the parallel optimizer shards further along axis 0, over the devices that would hold
                 copies
-    none        every device holds it whole
+    none        it is replicated
 
-What the first three say of one Parameter must agree. Numbers say how many parts there are, named
+What the first three say of one Parameter must agree. Numbers say how many shards there are, named
 axes (a `Layout`) also which devices hold which: numbers take what the named axes say.
 
 Glossary
@@ -34,9 +34,9 @@ class Finding(NamedTuple):
     """A layout of a Parameter with its reason.
 
     Attributes:
-        layout: never None; one without cuts for a Parameter that is held whole.
+        layout: never None; one without shardings for a Parameter that is replicated.
         reason: for messages: the operator and its strategy.
-        exact: whether it says which devices hold which part, and not only how many parts.
+        exact: whether it says which devices hold which shard, and not only how many shards.
         basis: see the glossary.
         searched: for a layout that a search found, the kind of program it was found for, "training"
             or "reading"; "" for one that somebody gave.
@@ -114,10 +114,10 @@ class ParameterLayouts:
             agree = before.layout.same_placement(layout)
         if not agree:
             raise LayoutError(
-                f"Parameter '{param.name}' of shape {param.shape}: {reason} cuts it by {layout!r} "
-                f"into parts {layout.parts}, but {before.reason} by {before.layout!r} into parts "
-                f"{before.layout.parts}. A Parameter lies in one way: give both the same strategy "
-                "for it, or have one of them use a Tensor computed from it."
+                f"Parameter '{param.name}' of shape {param.shape}: {reason} shards it by "
+                f"{layout!r} into {layout.parts} shards, but {before.reason} by {before.layout!r} "
+                f"into {before.layout.parts}. A Parameter has one layout: give both the same "
+                "strategy for it, or have one of them use a Tensor computed from it."
             )
         return found if exact and not before.exact else before
 
@@ -126,10 +126,10 @@ class ParameterLayouts:
 
         Args:
             param: that is trained.
-            layout: its own; None for whole.
+            layout: its own; None if replicated.
 
         Returns:
-            `layout` with axis 0 cut over all devices that would hold copies, or as many as the
+            `layout` with axis 0 sharded over all devices that would hold copies, or as many as the
             settings say; unchanged if that does not divide it, or the Parameter is kept out.
         """
         if not self.split_state or not param.parallel_optimizer or not param.shape:
@@ -137,24 +137,26 @@ class ParameterLayouts:
         if param.nbytes < 1024 * self._config.get("parallel_optimizer_threshold", 0):
             return layout
         base = layout or replicated(len(param.shape), self.device_num)
-        cuts = base.cuts
-        used = {axis for axes in cuts for axis in axes}
+        sharding_axes = base.cuts
+        used = {axis for axes in sharding_axes for axis in axes}
         free = [a for a, n in enumerate(base.device_matrix) if n > 1 and a not in used]
         limit = self._config.get("optimizer_weight_shard_size", -1)
         if limit != -1:
             return _split_over(param, layout, base, free, limit)
-        names = tuple(base.alias_name[axis] for axis in (*cuts[0], *free))
+        names = tuple(base.alias_name[axis] for axis in (*sharding_axes[0], *free))
         sizes = dict(zip(base.alias_name, base.device_matrix, strict=True))
         if not free or param.shape[0] % math.prod(sizes[name] for name in names):
             return layout
-        rest = [tuple(base.alias_name[axis] for axis in axes) or "None" for axes in cuts[1:]]
+        rest = [
+            tuple(base.alias_name[axis] for axis in axes) or "None" for axes in sharding_axes[1:]
+        ]
         return Layout(base.device_matrix, base.alias_name, base.rank_list)(names, *rest)
 
 
 def _split_over(
     param: Parameter, layout: Layout | None, base: Layout, free: Sequence[int], limit: int
 ) -> Layout | None:
-    """The same with axis 0 cut over `limit` neighbours among the devices that would hold copies."""
+    """The same with axis 0 sharded over `limit` neighbours among the devices with replicas."""
     sizes = dict(zip(base.alias_name, base.device_matrix, strict=True))
     axes: list[tuple[str, int]] = list(sizes.items())
     taken: list[str] = []
@@ -174,7 +176,7 @@ def _split_over(
     if not taken or param.shape[0] % math.prod(split[name] for name in names):
         return layout
     made = Layout(tuple(split.values()), tuple(split), base.rank_list)
-    rest = [tuple(base.alias_name[axis] for axis in cut) or "None" for cut in base.cuts[1:]]
+    rest = [tuple(base.alias_name[axis] for axis in axes) or "None" for axes in base.cuts[1:]]
     return made(names, *rest)
 
 

@@ -2,15 +2,16 @@
 
 By the settings `full_batch` and `dataset_strategy`:
 
-    "data_parallel"     axis 0 is cut over all devices; an array whose axis 0 they do not divide is
-                        whole on each of them
-    "full_batch"        whole on every device
+    "data_parallel"     axis 0 is sharded over all devices; an array whose axis 0 they do not divide
+                        is replicated
+    "full_batch"        replicated
     (strategy, …)       by the strategy or Layout of its place among the inputs that have axes
 
 In several processes each process gives what its own devices hold of an input: under
-"data_parallel" its share of the batch, under "full_batch" the whole, which must be the same in all.
-Strategies put replicas first, as in MindSpore: with (2, 1) on 8 devices the first half lies on
-ranks 0, 2, 4 and 6, so two processes of four devices give the whole, both the same. Arrays that lie
+"data_parallel" its slice of the batch, under "full_batch" the global batch, which must be the same
+in all.
+Strategies put replicas first, as in MindSpore: with (2, 1) on 8 devices the first half is on
+ranks 0, 2, 4 and 6, so two processes of four devices each give the global batch. Arrays that lie
 on these devices already, such as outputs of another program, stay as they are. Scalars go where XLA
 wants them.
 """
@@ -58,7 +59,7 @@ class ProgramInputs:
 
         Raises:
             LayoutError: a strategy does not fit its input, there are more inputs than strategies,
-                or a process's part of a batch cannot be cut over its devices.
+                or a process's slice of a batch cannot be sharded over its devices.
         """
         placed: list[Any] = []
         seen = 0
@@ -80,8 +81,8 @@ class ProgramInputs:
             return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
         return jax.make_array_from_process_local_data(sharding, value)
 
-    def of_whole(self, shapes: Sequence[tuple[int, ...]]) -> list[NamedSharding | None]:
-        """Where inputs of these shapes lie, the shapes being those of the whole; None for scalars.
+    def of_global(self, shapes: Sequence[tuple[int, ...]]) -> list[NamedSharding | None]:
+        """The shardings of inputs of these global shapes; None for scalars.
 
         Raises:
             LayoutError: as `place`.
@@ -104,13 +105,13 @@ class ProgramInputs:
         return found
 
     def _note(self, shape: tuple[int, ...], at: int) -> None:
-        """Say once for each size that every device has the whole of a batch."""
+        """Say once for each size that a batch is replicated."""
         if shape[0] == 1 or shape[0] in self._noted:
             return
         self._noted.add(shape[0])
-        parts = math.gcd(shape[0], self._count)
-        whole_axes = ", 1" * (len(shape) - 1) or ","
-        other = f", or cut it with dataset_strategy=(({parts}{whole_axes}), …)" if parts > 1 else ""
+        shards = math.gcd(shape[0], self._count)
+        others = ", 1" * (len(shape) - 1) or ","
+        other = f", or shard it with dataset_strategy=(({shards}{others}), …)" if shards > 1 else ""
         _logger.warning(
             "Input %d has shape %s, and the %d devices do not divide its first axis: all %d rows "
             "go to each device, so the work on them is done %d times. Drop the rest of the last "
@@ -133,7 +134,7 @@ class ProgramInputs:
                 return self._everywhere
             if shape[0] % self._local:
                 raise LayoutError(
-                    f"This process's part of input {at} has shape {shape}; its first axis, the "
+                    f"This process's slice of input {at} has shape {shape}; its first axis, the "
                     f"batch, must be a multiple of the {self._local} devices here. Drop the rest "
                     "of the last batch (drop_remainder), or set full_batch=True."
                 )
@@ -144,10 +145,10 @@ class ProgramInputs:
                 f"{at} of shape {shape} is an array too; give an entry for each input that has "
                 "axes."
             )
-        # In several processes only parts are known; the shape of the whole comes from them.
-        whole = shape if self._alone else tuple(n * self._count for n in shape)
+        # In several processes only slices are known; the global shape comes from them.
+        global_shape = shape if self._alone else tuple(n * self._count for n in shape)
         try:
-            layout = layout_of(self._strategy[at], whole, self._count, replicas="first")
+            layout = layout_of(self._strategy[at], global_shape, self._count, replicas="first")
         except (LayoutError, TypeError) as error:
             raise type(error)(f"dataset_strategy of input {at}: {error}") from None
         return layout.sharding(self._mesh)

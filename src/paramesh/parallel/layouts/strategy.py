@@ -1,17 +1,17 @@
-"""Strategies: into how many parts an operator cuts each axis of its inputs.
+"""Strategies: into how many shards an operator splits each axis of its inputs.
 
 Glossary
-    strategy    one input's numbers, such as (2, 1): axis 0 into 2 parts, axis 1 whole
+    strategy    one input's numbers, such as (2, 1): axis 0 into 2 shards, axis 1 not sharded
     loop axis   an axis of the computation, such as m, k and n of a matrix product; each axis of an
                 input is one of them, and two inputs may share one
-    rule        the loop axes of an operator: those of each input, and their order in the device
+    axis rule   the loop axes of an operator: those of each input, and their order in the device
                 matrix
 
 MindSpore arranges the devices of an operator by its loop axes: `MatMul().shard(((2, 1), (1, 4)))`
 has m=2, k=1 and n=4, so the device matrix is (2, 1, 4), the last axis fastest. Devices that the
 numbers leave over hold replicas, as one more axis. MindSpore puts it last for nearly all operators,
-so that neighbours hold the same part; it puts it first for the inputs of the data set, and for
-tables of embeddings that are cut.
+so that neighbours hold the same shard; it puts it first for the inputs of the data set, and for
+tables of embeddings that are sharded.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ class AxisRule:
         order: the loop axes in the order of the device matrix, the last fastest.
         replicas: where devices that are left over stand in the device matrix.
         outputs: for each output, the loop axis of each of its axes; "" for one of size 1.
-        sizes: of loop axes that stand for several axes; the number of parts divides it, or is lost
+        sizes: of loop axes that stand for several axes; the number of shards divides it, or is lost
             on the way to the output.
-        held: loop axes that must not be cut, with the primitive that needs them whole.
-        kept: loop axes along which the operator gathers what comes in cut, likewise.
+        unsharded: loop axes that must not be sharded, with the primitive that needs them unsharded.
+        kept: loop axes along which the operator gathers what comes in sharded, likewise.
     """
 
     inputs: tuple[tuple[str, ...], ...]
@@ -52,7 +52,7 @@ class AxisRule:
     replicas: Replicas = "last"
     outputs: tuple[tuple[str, ...], ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
-    held: Mapping[str, str] = field(default_factory=dict)
+    unsharded: Mapping[str, str] = field(default_factory=dict)
     kept: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -77,7 +77,7 @@ def layouts_of(
         shapes: of the inputs.
         device_num: how many devices there are; the numbers of the loop axes must divide it.
         operator: class name; messages begin with it.
-        rule: the operator's loop axes, as `operator_rules.rule_of_call` finds them.
+        rule: the operator's loop axes, as `axis_rules.rule_of_call` finds them.
         replicas: where devices that are left over stand; None for what the rule says.
         names: of the inputs that are Parameters; "" for others.
 
@@ -87,26 +87,26 @@ def layouts_of(
 
     Raises:
         TypeError: no tuple of tuples of ints, or ints and Layouts mixed.
-        LayoutError: wrong lengths; numbers that do not divide an axis, differ in two inputs, cut an
-            axis that the operator needs whole, multiply to more than `device_num` or to what does
-            not divide it.
+        LayoutError: wrong lengths; numbers that do not divide an axis, differ in two inputs, shard
+            an axis that the operator needs unsharded, multiply to more than `device_num` or to what
+            does not divide it.
     """
     shapes = [tuple(shape) for shape in shapes]
     entries = entries_of(in_strategy, len(shapes), operator)
     names = [*names, *[""] * (len(shapes) - len(names))]
     if entries and all(isinstance(entry, Layout) for entry in entries):
         layouts = _check_layouts(entries, shapes, device_num, operator, names)
-        parts = [layout.parts for layout in layouts]
-        _check_rule(entries, parts, shapes, operator, rule, names)
+        shards = [layout.parts for layout in layouts]
+        _check_axis_rule(entries, shards, shapes, operator, rule, names)
         return layouts
     for at, (entry, shape) in enumerate(zip(entries, shapes, strict=True)):
         _check_strategy(
             entry, shape, f"{operator}: {subject(names[at])}input {at} of shape {shape}"
         )
-    parts = _check_rule(entries, entries, shapes, operator, rule, names)
+    shards = _check_axis_rule(entries, entries, shapes, operator, rule, names)
     said = {label for labels in rule.inputs for label in labels}
     base = _arrange(
-        [(label, parts.get(label, 1)) for label in rule.order if label in said],
+        [(label, shards.get(label, 1)) for label in rule.order if label in said],
         device_num,
         f"{operator}: strategy {entries}",
         replicas or rule.replicas,
@@ -133,7 +133,7 @@ def layout_of(
     """The layout of one array by itself: a Parameter of a plan, an input of a Cell.
 
     Args:
-        strategy: a tuple of ints, one for each axis; a `Layout`; or None, which cuts axis 0 over
+        strategy: a tuple of ints, one for each axis; a `Layout`; or None, which shards axis 0 over
             all devices (data parallel, as in MindSpore's `shard`).
         shape: of the array.
         device_num: how many devices there are.
@@ -198,7 +198,7 @@ def plan_of(
     }
 
 
-def _check_rule(
+def _check_axis_rule(
     entries: Sequence[Any],
     numbers: Sequence[Sequence[int]],
     shapes: Sequence[Shape],
@@ -206,31 +206,31 @@ def _check_rule(
     rule: AxisRule,
     names: Sequence[str],
 ) -> dict[str, int]:
-    """Into how many parts each loop axis is cut, if inputs agree and the operator can do it."""
+    """Into how many shards each loop axis is split, if inputs agree and the operator can do it."""
     if [len(labels) for labels in rule.inputs] != [len(shape) for shape in shapes]:
         raise LayoutError(
-            f"{operator}: the rule's inputs {_listed(rule.inputs)} are not those of shapes "
+            f"{operator}: the axis rule's inputs {_listed(rule.inputs)} are not those of shapes "
             f"{_listed(shapes)}."
         )
-    parts: dict[str, int] = {}
+    shards: dict[str, int] = {}
     for at, (entry, shape, labels) in enumerate(zip(entries, shapes, rule.inputs, strict=True)):
         where = f"{operator}: {subject(names[at])}input {at} of shape {shape}"
         for axis, (number, label) in enumerate(zip(numbers[at], labels, strict=True)):
             if shape[axis] == 1 or not label:
                 continue
-            if parts.setdefault(label, number) != number:
+            if shards.setdefault(label, number) != number:
                 raise LayoutError(
-                    f"{where}: strategy {entry} cuts axis {axis} into {number} parts, but another "
-                    f"axis, which is cut together with this one, into {parts[label]}: "
+                    f"{where}: strategy {entry} splits axis {axis} into {number} shards, but "
+                    f"another axis, which is sharded together with this one, into {shards[label]}: "
                     f"{_listed(entries)}."
                 )
-            if number > 1 and label in rule.held:
+            if number > 1 and label in rule.unsharded:
                 raise LayoutError(
-                    f"{where}: strategy {entry} cuts axis {axis} into {number} parts, but "
-                    f"{operator} works along the whole of this axis (by {rule.held[label]}), so "
-                    "that each device would gather it first. Leave it whole, with 1."
+                    f"{where}: strategy {entry} splits axis {axis} into {number} shards, but "
+                    f"{operator} works along all of this axis (by {rule.unsharded[label]}), so "
+                    "that each device would gather it first. Leave it unsharded, with 1."
                 )
-    return parts
+    return shards
 
 
 def _arrange(
@@ -292,13 +292,13 @@ def _check_strategy(strategy: Any, shape: Shape, where: str) -> None:
     for axis, (size, number) in enumerate(zip(shape, strategy, strict=True)):
         if operators.index(number) < 1:
             raise LayoutError(
-                f"{where}: strategy {strategy} cuts axis {axis} into {number} parts; 1 leaves it "
-                "whole."
+                f"{where}: strategy {strategy} splits axis {axis} into {number} shards; 1 leaves "
+                "it unsharded."
             )
         if size % number:
             raise LayoutError(
-                f"{where}: axis {axis} has size {size}, which strategy {strategy} cannot cut into "
-                f"{number} equal parts."
+                f"{where}: axis {axis} has size {size}, which strategy {strategy} cannot split "
+                f"into {number} equal shards."
             )
 
 

@@ -46,10 +46,10 @@ def save_strategy(
     """Write the layout of every Parameter, atomically.
 
     Args:
-        path: of the file. In MindSpore's format the ending .json chooses JSON, any other
+        path: of the file. In MindSpore's format the suffix .json chooses JSON, any other
             protobuf, as MindSpore itself reads them.
         params: full name -> (shape, element type, layout); the layout None for a Parameter that
-            every device holds whole.
+            is replicated.
         device_num: how many devices there are.
         format: "paramesh" keeps everything; "mindspore" is for MindSpore's tools.
 
@@ -58,7 +58,7 @@ def save_strategy(
 
     Raises:
         LayoutError: a layout that does not fit its shape, is for another number of devices, or
-            cannot be said in MindSpore's format (a rank list of its own; axes of devices that cut
+            cannot be said in MindSpore's format (a rank list of its own; axes of devices that shard
             one axis together without being neighbours). Nothing is written.
         TypeError: no element type. ValueError: another format. OSError: from the file system.
     """
@@ -90,7 +90,7 @@ def load_strategy(path: str | os.PathLike[str]) -> dict[str, Placed]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        StrategyFileError: it is damaged, of a newer version, or holds what is no layout; the
+        StrategyFileError: it is damaged, of a newer version, or an entry is not a layout; the
             message names the Parameter.
     """
     return load_strategy_for(path)[0]
@@ -122,7 +122,7 @@ def _decoded(path: str | os.PathLike[str], content: bytes) -> tuple[dict[str, Pl
         raise StrategyFileError(f"{path}: {error}") from error
     except (LayoutError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise StrategyFileError(
-            f"{path} is no strategy file, or a damaged one: {type(error).__name__}: {error}"
+            f"{path} is not a strategy file, or it is damaged: {type(error).__name__}: {error}"
         ) from error
 
 
@@ -132,13 +132,13 @@ def _to_json(params: Params, device_num: int) -> bytes:
         entry: dict[str, Any] = {"shape": list(shape), "dtype": to_dtype(dtype).long_name}
         entry["layout"] = None if layout is None else _layout_entry(layout)
         entries[name] = entry
-    whole = {
+    content = {
         "format": FORMAT,
         "version": VERSION,
         "device_num": device_num,
         "parameters": entries,
     }
-    return (json.dumps(whole, indent=1, ensure_ascii=False) + "\n").encode()
+    return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def _layout_entry(layout: Layout) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def _device_num(content: dict[str, Any]) -> int:
 def _from_json(content: dict[str, Any]) -> dict[str, Placed]:
     if content.get("format") != FORMAT:
         raise CheckpointError(
-            f"this JSON is no strategy file: 'format' is {content.get('format')!r}, expected "
+            f"this JSON is not a strategy file: 'format' is {content.get('format')!r}, expected "
             f"{FORMAT!r}."
         )
     version = content.get("version")

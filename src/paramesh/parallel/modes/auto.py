@@ -1,6 +1,6 @@
 """auto_parallel: the layouts that a search finds, in the place of strategies that somebody gives.
 
-A program is traced as in the semi-automatic mode, with what was given pinned. Then the whole of it,
+A program is traced as in the semi-automatic mode, with what was given pinned. Then all of it,
 gradients and optimizer included, is searched (`search/`), the layouts that were found become those
 of its Parameters and inputs, and the program is pinned to them.
 
@@ -34,7 +34,7 @@ SEARCHES = ("recursive_programming", "dynamic_programming")
 
 
 class Auto(SemiAuto):
-    """Parameters and values cut as a search finds best.
+    """Parameters and values sharded as a search finds best.
 
     Args:
         devices: of all processes, by rank.
@@ -63,7 +63,7 @@ class Auto(SemiAuto):
         mean: bool | None = None,
         degree: int | None = None,
     ) -> list[Any]:
-        """The gradients, which are of the whole batch already; where they lie is to be found."""
+        """The gradients, of the global batch already; their shardings are to be found."""
         return list(grads)
 
     def rewritten(self, closed: Any, states: Sequence[Any], written: Sequence[Any]) -> Any:
@@ -107,7 +107,7 @@ class Auto(SemiAuto):
             sharding = finding.layout.sharding(self.mesh, state.name)
             given[number] = Given(sharding, finding.reason)
         leaves = closed.jaxpr.invars[len(states) :]
-        places = self._inputs.of_whole([tuple(var.aval.shape) for var in leaves])
+        places = self._inputs.of_global([tuple(var.aval.shape) for var in leaves])
         for number, sharding in enumerate(places, start=len(states)):
             if sharding is not None:
                 given[number] = Given(sharding, "dataset_strategy")

@@ -35,7 +35,7 @@ _MODES: dict[str, dict[str, Any]] = {
 
 
 class AutoParallel(Cell):
-    """A network that is cut over all devices.
+    """A network that is sharded over all devices.
 
     Its Parameters keep their names, and calls go to the network.
 
@@ -68,10 +68,10 @@ class AutoParallel(Cell):
         """What the network gives."""
         return self.network(*args, **kwargs)
 
-    # What is cut.
+    # What is sharded.
 
     def dataset_strategy(self, config: Any) -> None:
-        """Say how inputs are cut: the setting `dataset_strategy`.
+        """Say how inputs are sharded: the setting `dataset_strategy`.
 
         Args:
             config: "data_parallel", "full_batch", or a tuple with a tuple of ints or a Layout for
@@ -91,8 +91,8 @@ class AutoParallel(Cell):
         if not isinstance(config, str | tuple):
             raise TypeError(f"{call}: config must be a str or a tuple, got {config!r}.")
         for entry in config if isinstance(config, tuple) else ():
-            whole = isinstance(entry, tuple) and all(type(n) is int for n in entry)
-            if not whole and not isinstance(entry, Layout):
+            is_strategy = isinstance(entry, tuple) and all(type(n) is int for n in entry)
+            if not is_strategy and not isinstance(entry, Layout):
                 raise TypeError(
                     f"{call}: an entry must be a tuple of ints or a Layout, got {entry!r}."
                 )
@@ -101,23 +101,23 @@ class AutoParallel(Cell):
     def hsdp(
         self, shard_size: int = -1, threshold: int = 64, optimizer_level: str = "level1"
     ) -> None:
-        """Cut the state of the optimizer: the settings of the parallel optimizer.
+        """Shard the state of the optimizer: the settings of the parallel optimizer.
 
         Args:
             shard_size: over at most so many devices; -1: all that would hold copies.
-            threshold: kilobytes; state of smaller Parameters is not cut.
+            threshold: kilobytes; state of smaller Parameters is not sharded.
             optimizer_level: "level1" (state) or "level2" (gradients too), which are the same here:
-                gradients are cut like the state that they move.
+                gradients are sharded like the state that they move.
 
         Raises:
             TypeError: no ints; ValueError: out of range, or another level.
-            ContextError: "level3", which cuts Parameters: give them a `layout` for that, or have
+            ContextError: "level3", which shards Parameters: give them a `layout` for that, or have
                 them searched for.
         """
         if optimizer_level == "level3":
             raise ContextError(
-                "AutoParallel.hsdp: optimizer_level='level3' cuts the Parameters themselves. Give "
-                "them a layout (Parameter.layout, Cell.shard), or use "
+                "AutoParallel.hsdp: optimizer_level='level3' shards the Parameters themselves. "
+                "Give them a layout (Parameter.layout, Cell.shard), or use "
                 "parallel_mode='recursive_programming', which finds one under device_memory."
             )
         if optimizer_level not in ("level1", "level2"):

@@ -1,14 +1,14 @@
-"""data_parallel and hybrid_parallel: every device runs the program on its part of the batch.
+"""data_parallel and hybrid_parallel: every device runs the program on its shard of the batch.
 
-As in MindSpore, each device computes as if it were alone: batch statistics are those of its part,
+As in MindSpore, each device computes as if it were alone: batch statistics are those of its shard,
 and the devices meet only where gradients are summed (`TrainOneStepCell`, `DistributedGradReducer`)
 or where the program says so (the collective operators). A compiled program is one XLA program over
 all devices (`jax.shard_map`).
 
 What crosses the border of a program:
     Parameters  are the same on all devices, but for those with `layerwise_parallel=True`
-    inputs      arrays with axes are cut along the first one into a part for each device of this
-                process, or go whole to all of them with `full_batch`; scalars go to all
+    inputs      arrays with axes are sharded along the first one into a shard for each device of
+                this process, or are replicated with `full_batch`; scalars go to all
     outputs     arrays with axes are joined along the first one (those of this process's devices),
                 or are those of this process's first device with `full_batch`;
                 float scalars, such as a loss, are the mean over all devices; other scalars are
@@ -41,8 +41,8 @@ from paramesh.state.placement import ImplicitValue, Participants, Placement
 DEVICES = "devices"
 
 
-_ALL = PartitionSpec()
-_CUT = PartitionSpec(DEVICES)
+_REPLICATED = PartitionSpec()
+_SHARDED = PartitionSpec(DEVICES)
 
 
 def _differs(state: Any) -> bool:
@@ -53,7 +53,7 @@ def _differs(state: Any) -> bool:
 
 
 class DataParallel(Placement):
-    """Parameters on every device, inputs cut along the batch.
+    """Parameters on every device, inputs sharded along the batch.
 
     Args:
         devices: of all processes, by rank.
@@ -67,8 +67,8 @@ class DataParallel(Placement):
         strategy = settings("dataset_strategy")
         if isinstance(strategy, tuple):
             raise ContextError(
-                f"dataset_strategy={strategy} is for the semi-automatic mode; {mode} cuts inputs "
-                "along the batch, or gives each device the whole of them with full_batch=True."
+                f"dataset_strategy={strategy} is for the semi-automatic mode; {mode} shards inputs "
+                "along the batch, or gives each device the global batch with full_batch=True."
             )
         self.mesh = Mesh(np.array(devices), (DEVICES,))
         self.mode = mode
@@ -76,8 +76,8 @@ class DataParallel(Placement):
         self.devices = tuple(devices)
         self.count = len(devices)
         self.local = sum(d.process_index == jax.process_index() for d in devices)
-        self._everywhere = NamedSharding(self.mesh, _ALL)
-        self._cut = NamedSharding(self.mesh, _CUT)
+        self._everywhere = NamedSharding(self.mesh, _REPLICATED)
+        self._sharded = NamedSharding(self.mesh, _SHARDED)
         self._alone = self.local == self.count
         self._constant: tuple[Any, Any] | None = None
         self._broadcast = settings("parameter_broadcast")
@@ -103,7 +103,7 @@ class DataParallel(Placement):
                 continue
             if slot is not None:
                 slot.pool.dissolve()
-            PerDevice(param, self._cut, self.devices)
+            PerDevice(param, self._sharded, self.devices)
 
     def materialise(self, params: Sequence[Any], recipes: Sequence[Recipe]) -> list[Any]:
         """Every device's own copy, made from the recipe.
@@ -116,7 +116,7 @@ class DataParallel(Placement):
             return list(arrays)
         return [self._spread(array) for array in arrays]
 
-    def settled(self, states: Sequence[Any], arrays: Sequence[Any]) -> bool:
+    def is_placed(self, states: Sequence[Any], arrays: Sequence[Any]) -> bool:
         """Whether all devices have them."""
         everywhere = self._everywhere
         for i, array in enumerate(arrays):
@@ -128,13 +128,13 @@ class DataParallel(Placement):
     def reshard(self, states: Sequence[Any], arrays: list[Any]) -> None:
         """Copy to all devices what is not there."""
         for i, array in enumerate(arrays):
-            if not self.settled(states[i : i + 1], (array,)):
+            if not self.is_placed(states[i : i + 1], (array,)):
                 arrays[i] = self._spread(array, states[i].name)
 
     def _spread(self, array: Any, name: str = "") -> Any:
         if not array.sharding.is_fully_replicated:
             raise ContextError(
-                f"Parameter '{name}' lies in parts over several devices ({array.sharding}), which "
+                f"Parameter '{name}' is sharded over several devices ({array.sharding}), which "
                 f"{self.mode} cannot use. Make the network again under this setting."
             )
         if self._alone:
@@ -159,38 +159,38 @@ class DataParallel(Placement):
         if not all(p.parallel_optimizer and not p.layerwise_parallel for p in params):
             return None
         size = sum(p.size for p in params)
-        return Divider(size, self._cut, self.devices)
+        return Divider(size, self._sharded, self.devices)
 
     # Programs.
 
     def place_inputs(self, leaves: list[Any]) -> list[Any]:
-        """Cut arrays along the first axis, one part for each device of this process.
+        """Shard arrays along the first axis, one shard for each device of this process.
 
-        With `full_batch` every device gets the whole.
+        With `full_batch` they are replicated.
 
         Raises:
-            ValueError: the first axis cannot be cut evenly.
+            ValueError: the first axis cannot be sharded evenly.
         """
         placed = list(leaves)
-        cut = [i for i, leaf in enumerate(leaves) if np.ndim(leaf)]
+        with_axes = [i for i, leaf in enumerate(leaves) if np.ndim(leaf)]
         if self._full_batch:
-            for i in cut:
+            for i in with_axes:
                 placed[i] = self.to_all(leaves[i])
             return placed
-        for i in cut:
+        for i in with_axes:
             shape = np.shape(leaves[i])
             if shape[0] % self.local:
                 raise ValueError(
                     f"{self.mode}: input {i} has shape {shape}; its first axis, the batch, must be "
                     f"a multiple of the {self.local} devices that share it. Drop the rest of the "
-                    "last batch (drop_remainder), or make an array that is no batch a Parameter."
+                    "last batch (drop_remainder), or make an array that is not a batch a Parameter."
                 )
         if self._alone:
-            parts = jax.device_put([_at_hand(leaves[i]) for i in cut], self._cut)
+            shards = jax.device_put([_at_hand(leaves[i]) for i in with_axes], self._sharded)
         else:
-            parts = [self.joined_parts(leaves[i]) for i in cut]
-        for i, part in zip(cut, parts, strict=True):
-            placed[i] = part
+            shards = [self.joined_shards(leaves[i]) for i in with_axes]
+        for i, shard in zip(with_axes, shards, strict=True):
+            placed[i] = shard
         return placed
 
     def constant(self, scalar: Any) -> Any:
@@ -208,13 +208,13 @@ class DataParallel(Placement):
         shape = np.shape(leaf)
         return jax.make_array_from_process_local_data(self._everywhere, np.asarray(leaf), shape)
 
-    def joined_parts(self, leaf: Any) -> Any:
-        """An array over all devices, of the parts of this process's, joined along the first."""
+    def joined_shards(self, leaf: Any) -> Any:
+        """An array over all devices, of the shards of this process's, joined along the first."""
         if self._alone:
-            return jax.device_put(leaf, self._cut)
+            return jax.device_put(leaf, self._sharded)
         shape = np.shape(leaf)
-        whole = (shape[0] // self.local * self.count, *shape[1:])
-        return jax.make_array_from_process_local_data(self._cut, np.asarray(leaf), whole)
+        global_shape = (shape[0] // self.local * self.count, *shape[1:])
+        return jax.make_array_from_process_local_data(self._sharded, np.asarray(leaf), global_shape)
 
     def enclose(
         self,
@@ -222,34 +222,34 @@ class DataParallel(Placement):
         states: Sequence[Any],
         written: Callable[[], Sequence[Any]],
     ) -> Callable[..., Any]:
-        """Run the body on every device, with its part of the inputs."""
+        """Run the body on every device, with its shard of the inputs."""
         kinds: list[bool] = []
 
         def of_one(values: list[Any], leaves: list[Any], zero: Any) -> Any:
             arrays, results = body(values, leaves, zero)
             kinds[:] = [bool(a.ndim) for a in arrays]
-            parts = [a for a in arrays if a.ndim]
+            shards = [a for a in arrays if a.ndim]
             scalars = [_same_everywhere(a) for a in arrays if not a.ndim]
             own = [_differs(state) for state in written()]
             rows = [v for v, mine in zip(results, own, strict=False) if mine]
             shared = [v for v, mine in zip(results, own, strict=False) if not mine]
-            return parts, scalars, rows, shared
+            return shards, scalars, rows, shared
 
         def over_all(values: list[Any], leaves: list[Any], zero: Any) -> Any:
-            cuts = [_CUT if _differs(s) else _ALL for s in states]
-            cut = _ALL if self._full_batch else _CUT
-            batch = [cut if np.ndim(leaf) else _ALL for leaf in leaves]
+            state_specs = [_SHARDED if _differs(s) else _REPLICATED for s in states]
+            batch_spec = _REPLICATED if self._full_batch else _SHARDED
+            batch = [batch_spec if np.ndim(leaf) else _REPLICATED for leaf in leaves]
             # check_vma=False: what is said to be the same on all devices is taken to be so, and a
-            # gradient is that of one device's part of the batch until it is summed.
+            # gradient is that of one device's shard of the batch until it is summed.
             program = jax.shard_map(
                 of_one,
                 mesh=self.mesh,
-                in_specs=(cuts, batch, _ALL),
-                out_specs=(cut, _ALL, _CUT, _ALL),
+                in_specs=(state_specs, batch, _REPLICATED),
+                out_specs=(batch_spec, _REPLICATED, _SHARDED, _REPLICATED),
                 check_vma=False,
             )
-            parts, scalars, rows, shared = map(iter, program(values, leaves, zero))
-            arrays = [next(parts) if has_axes else next(scalars) for has_axes in kinds]
+            shards, scalars, rows, shared = map(iter, program(values, leaves, zero))
+            arrays = [next(shards) if has_axes else next(scalars) for has_axes in kinds]
             own = [_differs(state) for state in written()]
             return arrays, [next(rows) if mine else next(shared) for mine in own]
 
@@ -273,11 +273,11 @@ class DataParallel(Placement):
         return Participants(DEVICES, groups.partition(group), self.count)
 
     def outputs(self, arrays: list[Any]) -> list[Any]:
-        """This process's part of every output."""
+        """This process's slice of every output."""
         return arrays if self._alone else [_local(array) for array in arrays]
 
     def at_hand(self, array: Any) -> np.ndarray[Any, Any]:
-        """This process's part of an array, in its memory."""
+        """This process's slice of an array, in its memory."""
         if self._alone or array.is_fully_replicated:
             return np.asarray(array)
         return np.concatenate([np.asarray(shard.data) for shard in _in_order(array)])
@@ -302,7 +302,7 @@ class DataParallel(Placement):
     def reduce_here(
         self, grads: Sequence[Any], mean: bool | None = None, degree: int | None = None
     ) -> list[Any]:
-        """This process's part of what `reduce_gradients` gives: that is their sum."""
+        """This process's slice of what `reduce_gradients` gives: that is their sum."""
         mine: list[list[int]] | None = None
         if not self._alone:
             by_process: dict[int, list[int]] = {}
@@ -339,7 +339,7 @@ def _same_everywhere(scalar: Any) -> Any:
 
 
 def _at_hand(leaf: Any) -> Any:
-    """The values of an array on one CPU: JAX cuts them faster from numpy than from a device."""
+    """The values of an array on one CPU: JAX splits them faster from numpy than from a device."""
     if not isinstance(leaf, jax.Array) or leaf.dtype == jnp.bfloat16:
         return leaf
     array: Any = leaf

@@ -1,7 +1,7 @@
 """What layouts come to: a table of all Parameters, and a picture of one.
 
-The table says for each Parameter how it is cut, what one device holds of it, in how many copies,
-and how many bytes that takes. It is plain data (`rows`, `to_dicts`), and prints itself.
+The table says for each Parameter how it is sharded, what one device holds of it, in how many
+copies, and how many bytes that takes. It is plain data (`rows`, `to_dicts`), and prints itself.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ class LayoutRow:
 
     Attributes:
         name: full name.
-        shape: of the whole.
+        shape: of the full array.
         dtype: name of the element type.
-        layout: None for a Parameter that every device holds whole.
-        parts: how many parts each axis is cut into.
-        slice_shape: of the part that one device holds.
-        replicas: how many devices hold each part.
-        bytes_whole: bytes of the whole.
-        bytes_per_device: bytes of one part.
+        layout: None for a Parameter that is replicated.
+        parts: how many shards each axis is split into.
+        slice_shape: of the shard that one device holds.
+        replicas: how many devices hold each shard.
+        bytes_whole: bytes of the full array.
+        bytes_per_device: bytes of one shard.
     """
 
     name: str
@@ -110,7 +110,7 @@ class LayoutTable:
             (
                 str(row.shape),
                 row.dtype,
-                _cut_by(row),
+                _sharding_text(row),
                 str(row.slice_shape),
                 str(row.replicas),
                 byte_text(row.bytes_per_device),
@@ -121,7 +121,7 @@ class LayoutTable:
         columns = (
             ("shape", ""),
             ("dtype", ""),
-            ("cut by", _count(self.device_num, "device")),
+            ("sharding", _count(self.device_num, "device")),
             ("slice", ""),
             ("copies", ""),
             ("per device", per_device),
@@ -156,7 +156,7 @@ def layout_table(
 
     Args:
         params: full name -> (shape, element type, layout); the layout None for a Parameter that
-            every device holds whole.
+            is replicated.
         device_num: how many devices there are.
 
     Raises:
@@ -173,7 +173,7 @@ def layout_table(
                 f"{subject(name)}{used!r} is for {used.device_num} devices, but there are "
                 f"{device_num}."
             )
-        part = used.slice_shape(shape, name)
+        slice_shape = used.slice_shape(shape, name)
         size = to_dtype(dtype).itemsize
         rows.append(
             LayoutRow(
@@ -182,19 +182,19 @@ def layout_table(
                 dtype=str(to_dtype(dtype)),
                 layout=layout,
                 parts=used.parts,
-                slice_shape=part,
+                slice_shape=slice_shape,
                 replicas=used.replicas(),
                 bytes_whole=math.prod(shape) * size,
-                bytes_per_device=math.prod(part) * size,
+                bytes_per_device=math.prod(slice_shape) * size,
             )
         )
     return LayoutTable(device_num, tuple(rows))
 
 
 def picture(layout: Layout, shape: Sequence[int], name: str = "") -> str:
-    """Which devices hold which part of an array, as a text of at most 100 columns.
+    """Which devices hold which shard of an array, as a text of at most 100 columns.
 
-    The last axis that is cut runs to the right, all others down. Long lists are shortened.
+    The last axis that is sharded runs to the right, all others down. Long lists are shortened.
 
     Raises:
         LayoutError: the layout does not fit the shape.
@@ -207,15 +207,15 @@ def picture(layout: Layout, shape: Sequence[int], name: str = "") -> str:
     holders: dict[tuple[tuple[int, int], ...], list[int]] = {}
     for rank, index in layout.shards(shape, name).items():
         holders.setdefault(_bounds(index), []).append(rank)
-    cut = [axis for axis, pieces in enumerate(layout.parts) if pieces > 1]
+    sharded = [axis for axis, shards in enumerate(layout.parts) if shards > 1]
     title = (
-        f"{name or 'array'} {shape}: {_count(math.prod(layout.parts), 'part')} of "
+        f"{name or 'array'} {shape}: {_count(math.prod(layout.parts), 'shard')} of "
         f"{layout.slice_shape(shape, name)}, each on {layout.replicas()} of "
         f"{_count(layout.device_num, 'device')}"
     )
-    if not cut:
+    if not sharded:
         return f"{title}\n"
-    down, right = (cut[:-1], cut[-1:]) if len(cut) > 1 else (cut, [])
+    down, right = (sharded[:-1], sharded[-1:]) if len(sharded) > 1 else (sharded, [])
     rows: dict[str, dict[str, str]] = {}
     columns: dict[str, None] = {}
     for bounds in sorted(holders):
@@ -250,7 +250,7 @@ def byte_text(count: int) -> str:
     return f"{value:,.1f} {unit}"
 
 
-def _cut_by(row: LayoutRow) -> str:
+def _sharding_text(row: LayoutRow) -> str:
     layout = row.layout
     if layout is None or math.prod(row.parts) == 1:
         return "-"
@@ -260,10 +260,10 @@ def _cut_by(row: LayoutRow) -> str:
 def _folded(name: str, width: int) -> str:
     """A long name on several lines, broken after dots where there are any."""
     lines = [""]
-    for piece in re.findall(r"[^.]*\.|[^.]+", name):
-        if lines[-1] and len(lines[-1]) + len(piece) > width:
+    for label in re.findall(r"[^.]*\.|[^.]+", name):
+        if lines[-1] and len(lines[-1]) + len(label) > width:
             lines.append("")
-        lines[-1] += piece
+        lines[-1] += label
         while len(lines[-1]) > width:
             lines[-1:] = [lines[-1][:width], lines[-1][width:]]
     return "\n".join(lines)
@@ -274,7 +274,7 @@ def _spans(bounds: Sequence[tuple[int, int]], axes: Sequence[int]) -> str:
 
 
 def _bounds(index: Index) -> tuple[tuple[int, int], ...]:
-    return tuple((part.start, part.stop) for part in index)
+    return tuple((along.start, along.stop) for along in index)
 
 
 def _ranks(ranks: Iterable[int]) -> str:

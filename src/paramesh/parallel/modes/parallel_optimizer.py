@@ -1,13 +1,13 @@
 """The parallel optimizer: optimizer state divided over devices that all hold the Parameters.
 
-Every device updates its part of each Parameter with its part of the state, and the devices then
-give each other the new parts (ZeRO stage 1: Rajbhandari et al. 2020, arXiv:1910.02054; MindSpore's
-`enable_parallel_optimizer`). The state exists nowhere as a whole. A part is cut from the flattened
+Every device updates its shard of each Parameter with its shard of the state, and the devices then
+gather the new shards (ZeRO stage 1: Rajbhandari et al. 2020, arXiv:1910.02054; MindSpore's
+`enable_parallel_optimizer`). The state exists nowhere in full. A shard is a slice of the flattened
 Parameter, so that no shape has to be divisible.
 
 Glossary
-    part        the elements of a flat array that one device has; all parts are equally long, the
-                last ones are filled up with zeros
+    shard       the elements of a flat array that one device has; all shards are equally long, the
+                last ones are padded with zeros
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Divider:
 
     Args:
         size: elements.
-        sharding: of arrays that are cut along their first axis over all devices.
+        sharding: of arrays that are sharded along their first axis over all devices.
         devices: of the mesh, by rank.
     """
 
@@ -43,33 +43,35 @@ class Divider:
         self.sharding = sharding
         self.devices = tuple(devices)
         self.axis: Any = sharding.mesh.axis_names[0]
-        self.part = -(-size // len(self.devices))
+        self.shard_size = -(-size // len(self.devices))
 
-    def cut(self, value: Any) -> Any:
-        """This device's part of a value that all devices have; traceable inside a program."""
+    def shard(self, value: Any) -> Any:
+        """This device's shard of a value that all devices have; traceable inside a program."""
         flat = jnp.ravel(value)
-        filling = self.part * len(self.devices) - self.size
+        filling = self.shard_size * len(self.devices) - self.size
         flat = jnp.pad(flat, (0, filling)) if filling else flat
-        return lax.dynamic_slice(flat, (lax.axis_index(self.axis) * self.part,), (self.part,))
+        return lax.dynamic_slice(
+            flat, (lax.axis_index(self.axis) * self.shard_size,), (self.shard_size,)
+        )
 
-    def join(self, part: Any, shape: tuple[int, ...]) -> Any:
-        """The value of which each device gives its part; traceable inside a program."""
-        whole = lax.all_gather(part, self.axis, tiled=True)
-        return whole[: self.size].reshape(shape)
+    def join(self, shard: Any, shape: tuple[int, ...]) -> Any:
+        """The value of which each device gives its shard; traceable inside a program."""
+        full = lax.all_gather(shard, self.axis, tiled=True)
+        return full[: self.size].reshape(shape)
 
     def pool(
         self, name: str, layout: FlatLayout, dtype: DType, members: Sequence[Parameter], owner: Any
     ) -> SplitState:
-        """The pool that holds the parts of `members`."""
+        """The pool that holds the shards of `members`."""
         return SplitState(name, layout, dtype, members, owner, self)
 
 
 class SplitState(Pool):
-    """Optimizer state of which every device has a part.
+    """Optimizer state of which every device has a shard.
 
     The members read, save and load like other Parameters, one at a time: what is read is put
     together on the host. With several processes a member cannot be read outside of programs, since
-    no process has all of it; sharded checkpoints keep the parts.
+    no process has all of it; sharded checkpoints keep the shards.
     """
 
     def __init__(
@@ -81,53 +83,53 @@ class SplitState(Pool):
         owner: Any,
         divider: Divider,
     ) -> None:
-        super().__init__(name, _Parts(layout, divider), dtype, members, owner)
+        super().__init__(name, _ShardLayout(layout, divider), dtype, members, owner)
         self.divider = divider
-        self.shape = (divider.part,)
+        self.shape = (divider.shard_size,)
 
     @property
     def sharding(self) -> NamedSharding:
-        """Of the array of all parts."""
+        """Of the array of all shards."""
         return self.divider.sharding
 
     @property
     def global_shape(self) -> tuple[int, ...]:
-        """The shape of the array of all parts."""
-        return (self.divider.part * len(self.divider.devices),)
+        """The shape of the array of all shards."""
+        return (self.divider.shard_size * len(self.divider.devices),)
 
     def declared(self) -> list[Parameter]:
-        """None: recipes run in `_gather`, one after another, and only the parts are kept."""
+        """None: recipes run in `_gather`, one after another, and only the shards are kept."""
         return []
 
     def take(self, i: int) -> Any:
         """An array of its own with the value of a member.
 
         Raises:
-            ContextError: other processes have parts of it.
+            ContextError: other processes have shards of it.
         """
         base = self.base()
         if not base.is_fully_addressable:
             raise ContextError(
                 f"{self.name} is divided over the devices of several processes "
-                "(enable_parallel_optimizer), and this process has only its own parts. Read it "
+                "(enable_parallel_optimizer), and this process has only its own shards. Read it "
                 "in a program that all of them run, save it by save_checkpoint(…, "
                 "format='sharded'), or train without dividing it."
             )
         return super().take(i)
 
-    def _part_of(self, base: Any, i: int) -> Any:
+    def _member_of(self, base: Any, i: int) -> Any:
         start, size = self.layout.starts[i], self.layout.sizes[i]
-        part = np.empty(size, self.dtype.np_dtype)
+        member = np.empty(size, self.dtype.np_dtype)
         for shard in base.addressable_shards:
             at = shard.index[0].start or 0
-            _copy(np.asarray(shard.data), at, part, start)
-        return jnp.asarray(part.reshape(self.layout.shapes[i]))
+            _copy(np.asarray(shard.data), at, member, start)
+        return jnp.asarray(member.reshape(self.layout.shapes[i]))
 
     def view(self, i: int) -> None:
         """None: the array is not the values of members side by side."""
 
     def located(self, i: int) -> tuple[Any, int] | None:
-        """Where member `i` lies: the array of all parts, and the member's first element in it.
+        """Where member `i` lies: the array of all shards, and the member's first element in it.
 
         None for a stray, which holds its value itself.
         """
@@ -137,45 +139,45 @@ class SplitState(Pool):
         return None if self._is_detached(i) else (self.base(), self.layout.starts[i])
 
     def _gather(self) -> None:
-        part, sharding = self.divider.part, self.sharding
+        size, sharding = self.divider.shard_size, self.sharding
         indices: Any = sharding.addressable_devices_indices_map(self.global_shape)
         here = {device: index[0].start or 0 for device, index in indices.items()}
         base = self.base()
         with eval_context():
-            parts = {device: np.zeros(part, self.dtype.np_dtype) for device in here}
+            shards = {device: np.zeros(size, self.dtype.np_dtype) for device in here}
             if base is not None:
                 for shard in base.addressable_shards:
-                    parts[shard.device] = np.array(shard.data)
+                    shards[shard.device] = np.array(shard.data)
             for i, param in self.detached():
                 value = np.ravel(_value(param))
                 for device, at in here.items():
-                    _copy(value, self.layout.starts[i], parts[device], at)
-            arrays = [jax.device_put(parts[device], device) for device in here]
+                    _copy(value, self.layout.starts[i], shards[device], at)
+            arrays = [jax.device_put(shards[device], device) for device in here]
             array = jax.make_array_from_single_device_arrays(self.global_shape, sharding, arrays)
         self._store_inside(array)
 
     def joined(self, base: Any, others: Mapping[int, Any]) -> Any:
-        """This device's part with other values for some members; traceable."""
+        """This device's shard with other values for some members; traceable."""
         flat = self.divider.join(base, (self.divider.size,))
         for i, value in others.items():
             flat = lax.dynamic_update_slice(flat, value.ravel(), (self.layout.starts[i],))
-        return self.divider.cut(flat)
+        return self.divider.shard(flat)
 
 
-class _Parts(FlatLayout):
-    """A layout of which a device sees its part."""
+class _ShardLayout(FlatLayout):
+    """A layout of which a device sees its shard."""
 
     def __init__(self, layout: FlatLayout, divider: Divider) -> None:
         super().__init__(layout.shapes)
         self._divider = divider
 
     def join(self, arrays: Sequence[Any]) -> Any:
-        """This device's part of the members' arrays; traceable."""
-        return self._divider.cut(super().join(arrays))
+        """This device's shard of the members' arrays; traceable."""
+        return self._divider.shard(super().join(arrays))
 
-    def part(self, flat: Any, i: int, ranks: Sequence[Any] | None = None) -> Any:
+    def member(self, flat: Any, i: int, ranks: Sequence[Any] | None = None) -> Any:
         """Member `i`, put together from all devices; traceable."""
-        return super().part(self._divider.join(flat, (self._divider.size,)), i, ranks)
+        return super().member(self._divider.join(flat, (self._divider.size,)), i, ranks)
 
 
 def _value(param: Parameter) -> Any:

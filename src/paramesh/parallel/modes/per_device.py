@@ -29,7 +29,7 @@ class _OneRow(FlatLayout):
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__([shape])
 
-    def part(self, flat: Any, i: int, ranks: Any = None) -> Any:
+    def member(self, flat: Any, i: int, ranks: Any = None) -> Any:
         """What one device sees, without the axis of devices."""
         return flat.reshape(self.shapes[0])
 
@@ -87,7 +87,7 @@ class PerDevice(Pool):
         shards = sorted(whole.addressable_shards, key=lambda shard: shard.index[0].start or 0)
         return [np.asarray(shard.data)[0] for shard in shards]
 
-    def _part_of(self, base: Any, i: int) -> Any:
+    def _member_of(self, base: Any, i: int) -> Any:
         # The value of this process's first device.
         return jnp.asarray(np.array(self.rows(base)[0]))
 
@@ -101,12 +101,12 @@ class PerDevice(Pool):
     def put(self, rows: Sequence[Any]) -> None:
         """Give each of this process's devices its value."""
         with eval_context():
-            parts = [
+            shards = [
                 jax.device_put(jnp.asarray(row)[None], d)
                 for row, d in zip(rows, self.local(), strict=True)
             ]
             self._store(
-                jax.make_array_from_single_device_arrays(self.global_shape, self.sharding, parts)
+                jax.make_array_from_single_device_arrays(self.global_shape, self.sharding, shards)
             )
 
     def _gather(self) -> None:
@@ -131,11 +131,11 @@ def per_device(param: Parameter) -> Tensor:
 
 
 def all_devices_values(param: Parameter) -> Tensor | None:
-    """The values of a layerwise-parallel Parameter on all devices of all processes, as they lie.
+    """The values of a layerwise-parallel Parameter on all devices of all processes, in place.
 
     Returns:
-        A Tensor with the devices as first axis, by rank, cut over them; None if the Parameter has
-        one value, under the present settings.
+        A Tensor with the devices as first axis, by rank, sharded over them; None if the Parameter
+        has one value, under the present settings.
 
     Raises:
         ContextError: as for a program of the present settings.
@@ -196,16 +196,16 @@ def set_per_device(param: Parameter, values: Any) -> None:
 
 
 def set_slices(param: Parameter, whole: Tensor, axis: int = 0) -> None:
-    """Give each device its slice of what is cut over all devices, by rank.
+    """Give each device its slice of what is sharded over all devices, by rank.
 
-    Of an `initializer(...)` each slice is computed by itself, and the whole exists nowhere; the
-    numbers are those that an uncut Parameter of the whole would start from.
+    Of an `initializer(...)` each slice is computed by itself, and the full array exists nowhere;
+    the numbers are those that an unsharded Parameter of the full shape would start from.
 
     Args:
         param: a Parameter with `layerwise_parallel=True`, of the shape of one slice.
         whole: an initializer, or a Tensor with values; its `axis` is as many times longer than
             that of `param` as there are devices.
-        axis: which is cut.
+        axis: that is sharded.
 
     Raises:
         ParameterShapeError: the shapes do not fit.
@@ -222,7 +222,7 @@ def set_slices(param: Parameter, whole: Tensor, axis: int = 0) -> None:
     if list(whole.shape) != expected:
         raise ParameterShapeError(
             f"Parameter '{param.name}' of shape {param.shape} is one of {count} slices along axis "
-            f"{axis}, so the whole has shape {tuple(expected)}; got {whole.shape}."
+            f"{axis}, so the full array has shape {tuple(expected)}; got {whole.shape}."
         )
     size = param.shape[axis]
     ranks = range(count) if pool is None else [pool.devices.index(d) for d in pool.local()]

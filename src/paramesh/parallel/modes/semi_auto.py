@@ -1,17 +1,18 @@
-"""semi_auto_parallel: one program over the global view, cut over the devices by strategies.
+"""semi_auto_parallel: one program over the global view, sharded over the devices by strategies.
 
 The program text is that of one device. Operators and Cells with strategies pin how their inputs and
-outputs are cut (`jax.lax.with_sharding_constraint`), XLA finds the rest and puts in the
-communication (GSPMD: Xu et al. 2021, arXiv:2105.04663). Parameters lie as the operators that use
-them say (`parameter_layouts.py`), and none of them exists whole anywhere if it is cut.
+outputs are sharded (`jax.lax.with_sharding_constraint`), XLA finds the rest and puts in the
+communication (GSPMD: Xu et al. 2021, arXiv:2105.04663). Parameters are sharded as the operators
+that use them say (`parameter_layouts.py`), and none of them exists in full anywhere if it is
+sharded.
 
 A program is traced once to learn the layouts. Then Parameters that are still recipes compute their
 slices in place, live ones are moved, and what a step writes is pinned to where it was read.
 
 What crosses the border of a program:
-    inputs      cut along axis 0, whole, or by strategies, as the settings say (see
+    inputs      sharded along axis 0, replicated, or by strategies, as the settings say (see
                 `program_inputs.py`)
-    outputs     global values; in several processes, whole on every device.
+    outputs     global values; in several processes, replicated.
 
 auto_parallel with search_mode="sharding_propagation" is the same: no strategies are searched for,
 XLA propagates those that were given. `auto.py` has the modes that search.
@@ -38,7 +39,11 @@ from paramesh.parallel.layouts.strategy import layout_of
 from paramesh.parallel.layouts.strategy_file import load_strategy, save_strategy
 from paramesh.parallel.modes.per_device import PerDevice
 from paramesh.parallel.operators.operands import name_of, replaced
-from paramesh.parallel.operators.operator_layouts import Cut, cut_call, output_layouts
+from paramesh.parallel.operators.operator_layouts import (
+    CallLayouts,
+    layouts_of_call,
+    output_layouts,
+)
 from paramesh.parallel.partitioning.eager import undivided
 from paramesh.parallel.partitioning.rewriting import rewritten
 from paramesh.parallel.partitioning.rules import is_ours, own_way
@@ -55,7 +60,7 @@ class _Thread(threading.local):
 
 
 class SemiAuto(Placement):
-    """Parameters and values cut by strategies, over one mesh.
+    """Parameters and values sharded by strategies, over one mesh.
 
     Args:
         devices: of all processes, by rank.
@@ -76,9 +81,9 @@ class SemiAuto(Placement):
         self.key = (mode, tuple(d.id for d in devices), placement.strategies())
         self._everywhere = NamedSharding(self.mesh, PartitionSpec())
         self._alone = all(d.process_index == jax.process_index() for d in devices)
-        whole = settings("full_batch")
+        replicated = settings("full_batch")
         self._inputs = ProgramInputs(
-            self.mesh, "full_batch" if whole else settings("dataset_strategy")
+            self.mesh, "full_batch" if replicated else settings("dataset_strategy")
         )
         self._save_to = settings("strategy_ckpt_save_file")
         self._saved: Any = None
@@ -102,7 +107,7 @@ class SemiAuto(Placement):
     # The layouts of Parameters.
 
     def layout_of(self, param: Parameter) -> Layout | None:
-        """How a Parameter is cut, as far as is known; None for whole.
+        """How a Parameter is sharded, as far as is known; None if replicated.
 
         Raises:
             TypeError, LayoutError: a layout that was given does not fit the devices.
@@ -116,7 +121,7 @@ class SemiAuto(Placement):
         return self._layouts.split(original, self.layout_of(original))
 
     def layouts(self, params: Sequence[Any]) -> list[Any]:
-        """How each Parameter is cut, as far as is known; None for whole."""
+        """How each Parameter is sharded, as far as is known; None if replicated."""
         return [self.layout_of(param) for param in params]
 
     def _finding(self, param: Parameter) -> Finding | None:
@@ -139,7 +144,7 @@ class SemiAuto(Placement):
         return sharding
 
     def known_sharding(self, param: Any) -> Any:
-        """The sharding of a Parameter that is known to be cut; None for others."""
+        """The sharding of a Parameter that is known to be sharded; None for others."""
         sharding = self.sharding_of(param)
         return None if sharding.is_fully_replicated else sharding
 
@@ -177,21 +182,23 @@ class SemiAuto(Placement):
                 slot.pool.dissolve(again=False)
 
     def materialise(self, params: Sequence[Any], recipes: Sequence[Recipe]) -> list[Any]:
-        """Only the slices of cut Parameters, in place; the others on one device, to be copied."""
+        """Only the slices of sharded Parameters, in place; the others on one device."""
         arrays: list[Any] = [None] * len(params)
-        whole: list[int] = []
+        replicated: list[int] = []
         for i, (param, recipe) in enumerate(zip(params, recipes, strict=True)):
             sharding = self.sharding_of(param)
             if sharding.is_fully_replicated:
-                whole.append(i)
+                replicated.append(i)
             else:
                 arrays[i] = recipe.compute_sharded(sharding)
                 param.sliced = True
-        for i, array in zip(whole, compute_many([recipes[i] for i in whole]), strict=True):
+        for i, array in zip(
+            replicated, compute_many([recipes[i] for i in replicated]), strict=True
+        ):
             arrays[i] = array
         return arrays
 
-    def settled(self, states: Sequence[Any], arrays: Sequence[Any]) -> bool:
+    def is_placed(self, states: Sequence[Any], arrays: Sequence[Any]) -> bool:
         """Whether all of them are in their places."""
         self._forget()
         known = self._lists.get(id(states))
@@ -269,7 +276,7 @@ class SemiAuto(Placement):
         return jax.lax.with_sharding_constraint(value, sharding)
 
     def rewritten(self, closed: Any, states: Sequence[Any], written: Sequence[Any]) -> Any:
-        """The program with what XLA cuts wrongly cut by our own rules."""
+        """The program with what XLA partitions wrongly partitioned by rules of paramesh."""
         if self.count == 1:
             return closed
         return rewritten(closed, is_ours, own_way(self.mesh, self.platform))
@@ -322,32 +329,34 @@ class SemiAuto(Placement):
             return compute(args)
         name, settings = operator.name, operator.settings
         strategy = operator.in_strategy
-        cut = Cut([], [])
+        found = CallLayouts([], [])
         if strategy is not None:
-            cut = cut_call(name, strategy, args, self.count, settings, compute)
+            found = layouts_of_call(name, strategy, args, self.count, settings, compute)
             exact = any(isinstance(entry, Layout) for entry in strategy)
             values = {}
-            for operand, layout in cut.inputs:
+            for operand, layout in found.inputs:
                 if isinstance(operand.value, Parameter):
                     self._use(operand.value, layout, f"{operator!r} with {strategy}", exact)
-                    if operand.value in cut.written:  # it has to see the Parameter itself
+                    if operand.value in found.written:  # it has to see the Parameter itself
                         continue
                 values[operand.at] = self._pinned(operand.value, layout)
             args = replaced(args, values)
         out = compute(args)
-        parts = list(out) if isinstance(out, tuple | list) else [out]
-        shapes = [tuple(part.shape) for part in parts]
-        layouts = output_layouts(name, cut.outputs, operator.out_strategy, shapes, self.count)
-        parts = [self._pinned(part, layout) for part, layout in zip(parts, layouts, strict=True)]
-        return type(out)(parts) if isinstance(out, tuple | list) else parts[0]
+        results = list(out) if isinstance(out, tuple | list) else [out]
+        shapes = [tuple(result.shape) for result in results]
+        layouts = output_layouts(name, found.outputs, operator.out_strategy, shapes, self.count)
+        results = [
+            self._pinned(result, layout) for result, layout in zip(results, layouts, strict=True)
+        ]
+        return type(out)(results) if isinstance(out, tuple | list) else results[0]
 
     def undivided(self, compute: Callable[..., Any], *operands: Any) -> Any:
-        """Outside of programs, on whole arrays."""
+        """Outside of programs, on full arrays."""
         if self.count == 1 or self._thread.found is not None:
             return compute(*operands)
         return undivided(compute, operands, self._everywhere)
 
-    def cut(self, values: tuple[Any, ...], strategies: Any, name: str) -> tuple[Any, ...]:
+    def constrain(self, values: tuple[Any, ...], strategies: Any, name: str) -> tuple[Any, ...]:
         """The inputs or outputs of a Cell, pinned by its strategies.
 
         Raises:
@@ -366,7 +375,7 @@ class SemiAuto(Placement):
                 if strategy not in (None, ()):
                     raise LayoutError(
                         f"{name}: value {i} is {type(value).__name__} ({value!r}), which cannot be "
-                        f"cut by {strategy}; its entry must be None or ()."
+                        f"sharded by {strategy}; its entry must be None or ()."
                     )
                 pinned.append(value)
                 continue
@@ -391,7 +400,7 @@ class SemiAuto(Placement):
         mean: bool | None = None,
         degree: int | None = None,
     ) -> list[Any]:
-        """The gradients, which are of the whole batch already, cut like the optimizer's state."""
+        """The gradients, of the global batch already, sharded like the optimizer's state."""
         if self._thread.found is None:
             return list(grads)
         pinned: list[Any] = []

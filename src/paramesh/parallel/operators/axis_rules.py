@@ -1,14 +1,14 @@
-"""What can be cut of an operator: the rules of the primitives that it is made of, joined.
+"""What can be sharded of an operator: the axis rules of the primitives that it is made of, joined.
 
-An operator is traced on the shapes of its operands. Each equation of that program has a rule (those
-of the search, `search/rules.py`), which says which axes of its operands and results are cut
-together. Axes that any equation cuts together are one loop axis of the operator.
+An operator is traced on the shapes of its operands. Each equation of that program has an axis rule
+(those of the search, `search/rules.py`), which says which axes of its operands and results are
+sharded together. Axes that any equation joins are one loop axis of the operator.
 
 Glossary
     loop axis   as in `strategy.py`
-    held        a loop axis that some primitive works along as a whole, with the primitive's name.
-                Cutting it would have each device gather it first
-    kept        the held ones of windows, moves and look-ups. There a strategy still says how
+    unsharded   a loop axis that some primitive works along as one, with the primitive's name.
+                Sharding it would have each device gather it first
+    kept        the unsharded ones of windows, moves and look-ups. There a strategy still says how
                 operands come in, as MindSpore's scripts have it; the rest are refused
 """
 
@@ -33,7 +33,8 @@ from paramesh.tensor.base import raw, wrap
 #: A loop axis while it has no name: the number of a factor.
 Axis = int
 
-#: Primitives that are right for cut operands, and gather them where they must (see the glossary).
+#: Primitives that are right for sharded operands, and gather them where they must (see the
+#: glossary).
 _KEPT = (
     "argmax",
     "argmin",
@@ -57,8 +58,8 @@ class Traced:
     Attributes:
         inputs: for each operand, the loop axis of each of its axes; None for one of size 1.
         outputs: for each result, likewise.
-        sizes: of the loop axes; the number of parts must divide it.
-        held: the held ones among them (see the glossary).
+        sizes: of the loop axes; the number of shards must divide it.
+        unsharded: the unsharded ones among them (see the glossary).
         written: Parameters among the operands that the operator writes.
     """
 
@@ -66,7 +67,7 @@ class Traced:
         self.written = frozenset(written)
         factors, tensors = graph.factors, graph.tensors
         at: dict[tuple[int, int], Axis] = {}
-        held: dict[tuple[int, int], str] = {}
+        unsharded: dict[tuple[int, int], str] = {}
 
         def axis_of(tensor: int, dim: int) -> Axis:
             if (tensor, dim) not in at:
@@ -80,13 +81,16 @@ class Traced:
                         continue
                     axis = axis_of(tensor, dim)
                     if factor is None:
-                        # One that refuses tells more than one that gathers.
-                        if is_kept(held.get((tensor, dim), "")) or (tensor, dim) not in held:
-                            held[tensor, dim] = operator.name
+                        # One that refuses says more than one that gathers.
+                        if (
+                            is_kept(unsharded.get((tensor, dim), ""))
+                            or (tensor, dim) not in unsharded
+                        ):
+                            unsharded[tensor, dim] = operator.name
                     else:
                         factors.join(axis, factor)
 
-        # A Parameter lies before and after a write as it lies.
+        # A write does not move a Parameter.
         for before, after in written.values():
             tensor = graph.outputs[after]
             if tensor is not None:
@@ -109,15 +113,15 @@ class Traced:
         ]
         found = {axis for own in (*self.inputs, *self.outputs) for axis in own if axis is not None}
         self.sizes = {axis: factors.size(axis) for axis in found}
-        self.held: dict[Axis, str] = {}
-        for (tensor, dim), name in held.items():
+        self.unsharded: dict[Axis, str] = {}
+        for (tensor, dim), name in unsharded.items():
             root = factors.root(axis_of(tensor, dim))
-            if root not in self.held or is_kept(self.held[root]):
-                self.held[root] = name
+            if root not in self.unsharded or is_kept(self.unsharded[root]):
+                self.unsharded[root] = name
 
 
 def is_kept(primitive: str) -> bool:
-    """Whether operands may come in cut along an axis that this primitive holds."""
+    """Whether operands may come in sharded along an axis that this primitive needs unsharded."""
     return primitive.startswith(_KEPT)
 
 
@@ -180,7 +184,7 @@ def _program(
         with tracing.overlay(states) as frame:
             out = compute(replaced(args, given))
         results = [
-            raw(part) for part in jax.tree.leaves(out, is_leaf=_has_shape) if _has_shape(part)
+            raw(item) for item in jax.tree.leaves(out, is_leaf=_has_shape) if _has_shape(item)
         ]
         for number, operand in enumerate(chosen):
             if (
@@ -208,32 +212,32 @@ def rule_of_call(
     numbers: Sequence[Shape],
     settings: Mapping[str, Any],
 ) -> AxisRule:
-    """The rule of one call of an operator.
+    """The axis rule of one call of an operator.
 
     Args:
         operator: class name, which chooses the names and the order of the loop axes.
         found: as `traced` gave it.
         shapes: of the operands.
-        numbers: into how many parts the strategy cuts the operands.
+        numbers: into how many shards the strategy splits the operands.
         settings: the operator's settings.
     """
-    gathered = [axis for axis, primitive in found.held.items() if is_kept(primitive)]
+    gathered = [axis for axis, primitive in found.unsharded.items() if is_kept(primitive)]
     names = arranged(operator, found.inputs, found.outputs, shapes, numbers, settings, gathered)
     name_of = names.of_axis
-    held = {name_of[axis]: name for axis, name in found.held.items() if axis in name_of}
+    unsharded = {name_of[axis]: name for axis, name in found.unsharded.items() if axis in name_of}
     outputs_named = [
         tuple("" if axis is None else name_of[axis] for axis in axes) for axes in found.outputs
     ]
     first = names.inputs[0] if names.inputs else ()
-    refused = {axis for axis, name in held.items() if not is_kept(name) and axis not in first}
+    refused = {axis for axis, name in unsharded.items() if not is_kept(name) and axis not in first}
     return AxisRule(
         inputs=names.inputs,
         order=tuple(axis for axis in names.order if axis not in refused),
         replicas=names.replicas,
         outputs=tuple(outputs_named),
         sizes={name_of[axis]: size for axis, size in found.sizes.items()},
-        held={axis: name for axis, name in held.items() if not is_kept(name)},
-        kept={axis: name for axis, name in held.items() if is_kept(name)},
+        unsharded={axis: name for axis, name in unsharded.items() if not is_kept(name)},
+        kept={axis: name for axis, name in unsharded.items() if is_kept(name)},
     )
 
 

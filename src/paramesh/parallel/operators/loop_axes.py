@@ -1,7 +1,7 @@
 """The names of an operator's loop axes, and their order in MindSpore's device matrix.
 
 Which axes belong together comes from what an operator traces to (`axis_rules.py`). Their names
-stand in tables and messages; their order decides which devices hold which part, so that files of
+stand in tables and messages; their order decides which devices hold which shard, so that files of
 slices are MindSpore's.
 
 Most operators have the axes of their longest operand, first to last, as `x0`, `x1`, …; further
@@ -153,10 +153,10 @@ def arranged(
         inputs: the loop axes of each operand.
         outputs: those of each result.
         shapes: of the operands.
-        numbers: into how many parts the strategy cuts each operand, () where it does not say; the
-            order of a look-up depends on them.
+        numbers: into how many shards the strategy splits each operand, () where it does not say;
+            the order of a look-up depends on them.
         settings: the operator's settings, of which products have `transpose_a` and `transpose_b`.
-        gathered: loop axes along which the operator gathers what comes in cut.
+        gathered: loop axes along which the operator gathers what comes in sharded.
     """
     hint, count = _HINTS.get(operator, (_aligned, 0))
     fits = len(shapes) >= count and all(

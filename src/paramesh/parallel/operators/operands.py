@@ -32,7 +32,7 @@ def operands_of(args: Sequence[Any]) -> list[Operand]:
         if _is_array(arg):
             found.append(Operand((i, None), arg))
         elif isinstance(arg, tuple | list):
-            found += [Operand((i, j), part) for j, part in enumerate(arg) if _is_array(part)]
+            found += [Operand((i, j), item) for j, item in enumerate(arg) if _is_array(item)]
     return found
 
 
@@ -52,7 +52,7 @@ def replaced(args: Sequence[Any], values: Mapping[tuple[int, int | None], Any]) 
         if j is None:
             new[i] = value
         else:
-            parts = list(new[i])
-            parts[j] = value
-            new[i] = type(new[i])(parts)
+            items = list(new[i])
+            items[j] = value
+            new[i] = type(new[i])(items)
     return tuple(new)

@@ -3,11 +3,11 @@
 A strategy speaks of the operands in their order; a number that stands where a Tensor could has no
 entry, or the entry (). The entry of a list of Tensors may be a tuple with one for each of them.
 Outputs follow from the inputs by the rule of what the operator traces to (`axis_rules.py`): a
-matrix product cut along m and n gives an output cut along m and n. Where cuts get lost on the way,
-the compiler decides.
+matrix product sharded along m and n gives an output sharded along m and n. Where shards get lost on
+the way, the compiler decides.
 
 The first entry of some operators speaks of the output, as in MindSpore: that of `OneHot` has the
-new axis too, and that of `Tile` cuts the copies where there are several.
+new axis too, and that of `Tile` shards the copies where there are several.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _OF_OUTPUT = ("OneHot", "Tile")
 _SAME_AXES = ("conv_general_dilated", "pad", "reduce_window", "slice")
 
 
-class Cut(NamedTuple):
+class CallLayouts(NamedTuple):
     """A call of an operator under its strategy.
 
     Attributes:
@@ -47,14 +47,14 @@ class Cut(NamedTuple):
     written: Collection[Parameter] = ()
 
 
-def cut_call(
+def layouts_of_call(
     operator: str,
     in_strategy: Any,
     args: Sequence[Any],
     device_num: int,
     settings: Mapping[str, Any],
     compute: Callable[[tuple[Any, ...]], Any],
-) -> Cut:
+) -> CallLayouts:
     """The layouts that the strategy gives to the operands of a call, and what follows for outputs.
 
     Args:
@@ -83,29 +83,29 @@ def cut_call(
         said = dataclasses.replace(rule, inputs=(rule.outputs[0], *rule.inputs[1:]))
         said_shapes = [results[0], *shapes[1:]]
     layouts = layouts_of(entries, said_shapes, device_num, operator, said, names=names)
-    cuts = _cuts(said, layouts)
+    device_axes = _device_axes(said, layouts)
     if of_output:
         own = rule.inputs[0]
         _check_sizes(operator, entries[0], results[0], rule)
         first = layouts[0]
         base = Layout(first.device_matrix, first.alias_name, first.rank_list)
-        mine = base(*[cuts.get(label) or "None" for label in own])
+        mine = base(*[device_axes.get(label) or "None" for label in own])
         layouts = (mine, *layouts[1:])
     outputs = [
-        _followed(rule, rule.outputs[number], shape, layouts, cuts)
+        _followed(rule, rule.outputs[number], shape, layouts, device_axes)
         for number, shape in enumerate(results)
     ]
-    return Cut(list(zip(operands, layouts, strict=True)), outputs, found.written)
+    return CallLayouts(list(zip(operands, layouts, strict=True)), outputs, found.written)
 
 
-#: A product whose operands and result all lie on one grid of devices.
+#: A product whose operands and result are all laid out on one grid of devices.
 _GRID = AxisRule((("rows", "columns"),) * 2, ("rows", "columns"), outputs=(("rows", "columns"),))
 
 
 def _is_grid(
     numbers: Sequence[Shape], shapes: Sequence[Shape], settings: Mapping[str, Any], device_num: int
 ) -> bool:
-    """Whether a product is cut as MindSpore cuts one with two equal entries over all devices.
+    """Whether a product is sharded as MindSpore shards one with two equal entries over all devices.
 
     Each device holds a block of both operands and of the result. To compute its block it gathers
     the left one along its row of devices, and the right one along its column.
@@ -122,7 +122,7 @@ def _flat(in_strategy: Any, args: Sequence[Any]) -> Any:
     entries: list[Any] = []
     for entry in in_strategy:
         nested = isinstance(entry, tuple | list) and any(
-            isinstance(part, tuple | list | Layout) for part in entry
+            isinstance(item, tuple | list | Layout) for item in entry
         )
         entries += entry if nested else [entry]
     operands = operands_of(args)
@@ -152,14 +152,14 @@ def _numbers(entry: Any) -> Shape:
     return entry if isinstance(entry, tuple) else ()
 
 
-def _cuts(rule: AxisRule, layouts: Sequence[Layout]) -> dict[str, tuple[str, ...]]:
-    """The axes of the devices that cut each loop axis."""
-    cuts: dict[str, tuple[str, ...]] = {}
+def _device_axes(rule: AxisRule, layouts: Sequence[Layout]) -> dict[str, tuple[str, ...]]:
+    """The axes of the devices that shard each loop axis."""
+    device_axes: dict[str, tuple[str, ...]] = {}
     for layout, own in zip(layouts, rule.inputs, strict=True):
         for label, axes in zip(own, layout.cuts, strict=True):
             if axes and label:
-                cuts.setdefault(label, tuple(layout.alias_name[axis] for axis in axes))
-    return cuts
+                device_axes.setdefault(label, tuple(layout.alias_name[axis] for axis in axes))
+    return device_axes
 
 
 def _check_sizes(operator: str, entry: Any, shape: Shape, rule: AxisRule) -> None:
@@ -167,9 +167,9 @@ def _check_sizes(operator: str, entry: Any, shape: Shape, rule: AxisRule) -> Non
         size = rule.sizes.get(label, shape[axis])
         if size % number:
             raise LayoutError(
-                f"{operator}: input 0: strategy {entry} cuts axis {axis} of the output, of shape "
-                f"{shape}, into {number} parts, but it comes in {size} pieces, which do not divide "
-                "into as many."
+                f"{operator}: input 0: strategy {entry} shards axis {axis} of the output, of shape "
+                f"{shape}, into {number} shards, but it comes in {size} blocks, which do not "
+                "divide into as many."
             )
 
 
@@ -178,28 +178,32 @@ def _followed(
     labels: tuple[str, ...],
     shape: Shape,
     layouts: Sequence[Layout],
-    cuts: Mapping[str, tuple[str, ...]],
+    device_axes: Mapping[str, tuple[str, ...]],
 ) -> Layout | None:
     """The layout of an output, put together from those of the inputs."""
     known = {label for own in rule.inputs for label in own}
-    if not layouts or (labels and known.isdisjoint(labels) and not set(labels) & set(cuts)):
+    if not layouts or (labels and known.isdisjoint(labels) and not set(labels) & set(device_axes)):
         return None  # made of no input: a mask, say
     first = layouts[0]
     same = (first.device_matrix, first.alias_name, first.rank_list)
     if any((other.device_matrix, other.alias_name, other.rank_list) != same for other in layouts):
         return None
     sizes = dict(zip(first.alias_name, first.device_matrix, strict=True))
-    cuts = dict(cuts)
+    device_axes = dict(device_axes)
     own = rule.inputs[0]
     for label, mine in zip(labels, own, strict=True) if len(own) == len(labels) else ():
-        # Space of a convolution: gathered inside, and cut again as it came in.
-        if rule.kept.get(label, "").startswith(_SAME_AXES) and mine in rule.kept and mine in cuts:
-            cuts.setdefault(label, cuts.pop(mine))
-    for label, names in cuts.items():
+        # Space of a convolution: gathered inside, and sharded again as it came in.
+        if (
+            rule.kept.get(label, "").startswith(_SAME_AXES)
+            and mine in rule.kept
+            and mine in device_axes
+        ):
+            device_axes.setdefault(label, device_axes.pop(mine))
+    for label, names in device_axes.items():
         lost = label in rule.kept and label not in labels
         if lost or rule.sizes.get(label, 0) % math.prod(sizes[name] for name in names):
             return None
-    entries = [cuts.get(label, ()) for label in labels]
+    entries = [device_axes.get(label, ()) for label in labels]
     used = [name for names in entries for name in names]
     if len(set(used)) < len(used):
         return None

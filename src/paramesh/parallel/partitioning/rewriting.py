@@ -125,7 +125,7 @@ def _results(eqn: Any, values: list[Any], wanted: Wanted, way: Way) -> Sequence[
 
 
 def _laid_out(eqn: Any) -> bool:
-    """Whether an inner `jit` says where its inputs or outputs lie."""
+    """Whether an inner `jit` says how its inputs or outputs are sharded."""
     places = (*eqn.params.get("in_shardings", ()), *eqn.params.get("out_shardings", ()))
     return any(isinstance(place, Sharding) for place in places)
 

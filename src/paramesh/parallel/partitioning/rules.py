@@ -1,27 +1,27 @@
-"""Operators that XLA cuts wrongly, cut over devices by rules of our own.
+"""Operators that XLA partitions wrongly, partitioned by rules of paramesh.
 
 XLA's partitioner (jaxlib 0.10.2) gives wrong numbers, without a word, for
 
-    convolutions        where only some of the devices cut them: gradients count each copy, with the
-                        batch of a depthwise one or the height of any cut over a part of the axes,
-                        and so do forward passes with height and output channels cut; some grouped
-                        ones end the process
-    max pooling         with overlapping windows and a cut space: its gradient
-    padding             along a cut axis: of some lengths elements are lost, as in the gradient of a
-                        mirrored edge. Between elements, or less than none, it is wrong in the
+    convolutions        where only some of the devices shard them: gradients count each copy, with
+                        the batch of a depthwise one or the height of any sharded over some of the
+                        axes, and so do forward passes with height and output channels sharded; some
+                        grouped ones end the process
+    max pooling         with overlapping windows and a sharded space: its gradient
+    padding             along a sharded axis: of some lengths elements are lost, as in the gradient
+                        of a mirrored edge. Between elements, or less than none, it is wrong in the
                         gradient of cumulative products
-    steps               slices with steps along a cut axis: an error of the compiler
-    the k largest       cut along other axes than theirs: right, but gathered first
+    steps               slices with steps along a sharded axis: an error of the compiler
+    the k largest       sharded along other axes than theirs: right, but gathered first
 
-So these are not left to it: each becomes one operator with a rule, and a program for the part of
-one device (`jax.experimental.custom_partitioning`). Gradients are such operators too, with other
-dimensions. The layouts that XLA finds for operands and results decide, as far as the rule allows
-them; what is cut otherwise is gathered first. On TPUs, whose compiler has no such operators, the
-cut with which each device has the fewest bytes is taken (`jax.shard_map`).
+So these are not left to it: each becomes one operator with a partitioning rule, and a program for
+the shard of one device (`jax.experimental.custom_partitioning`). Gradients are such operators too,
+with other dimensions. The layouts that XLA finds for operands and results decide, as far as the
+rule allows them; what is sharded otherwise is gathered first. On TPUs, whose compiler has no such
+operators, the sharding with which each device has the fewest bytes is taken (`jax.shard_map`).
 
 Glossary
-    factor      dimensions of operands and result that are cut together
-    kept        dimensions that are whole on each device
+    factor      dimensions of operands and result that are sharded together
+    kept        dimensions that are not sharded
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ Names = tuple[str, ...]
 Params = dict[str, Any]
 
 
-class Cuts(NamedTuple):
-    """How an operator can be cut.
+class PartitioningRule(NamedTuple):
+    """How an operator can be sharded.
 
     Attributes:
         dims: for each operand and the result, the factor of each dimension; "" for kept.
-        sizes: of the factors; the number of parts divides it.
+        sizes: of the factors; the number of shards divides it.
         summed: the factors that the operator sums over.
-        of_part: (parameters, factor -> number of parts) -> the parameters for one part.
+        params_of_shard: (parameters, factor -> number of shards) -> the parameters for one shard.
     """
 
     dims: tuple[Names, ...]
     sizes: dict[str, int]
     summed: frozenset[str] = frozenset()
-    of_part: Callable[[Params, dict[str, int]], Params] = lambda params, parts: params
+    params_of_shard: Callable[[Params, dict[str, int]], Params] = lambda params, shards: params
 
 
-def convolution_cuts(params: Params, shapes: Sequence[tuple[int, ...]]) -> Cuts:
+def convolution_rule(params: Params, shapes: Sequence[tuple[int, ...]]) -> PartitioningRule:
     """The batch (n), output channels (o), input channels (i, summed), or groups (g); not space.
 
     With groups, what is inside of each is kept. `batch_group_count`, in the gradients of grouped
@@ -87,18 +87,18 @@ def convolution_cuts(params: Params, shapes: Sequence[tuple[int, ...]]) -> Cuts:
         factor("o", kernels[places[1][0]], None, 0, 1)
         factor("i", kernels[places[1][1]], 1, 1, None)
     summed = frozenset({"i"} & sizes.keys())
-    return Cuts(tuple(map(tuple, dims)), sizes, summed, _fewer_groups)
+    return PartitioningRule(tuple(map(tuple, dims)), sizes, summed, _fewer_groups)
 
 
-def _fewer_groups(params: Params, parts: dict[str, int]) -> Params:
+def _fewer_groups(params: Params, shards: dict[str, int]) -> Params:
     mine = dict(params)
     for key in ("feature_group_count", "batch_group_count"):
         if mine[key] > 1:
-            mine[key] //= parts.get("g", 1)
+            mine[key] //= shards.get("g", 1)
     return mine
 
 
-def _window_cuts(params: Params, shapes: Sequence[tuple[int, ...]]) -> Cuts:
+def _window_rule(params: Params, shapes: Sequence[tuple[int, ...]]) -> PartitioningRule:
     """Axes along which the window is one element."""
     free = [
         size == step == 1 and tuple(pad) == (0, 0)
@@ -109,51 +109,52 @@ def _window_cuts(params: Params, shapes: Sequence[tuple[int, ...]]) -> Cuts:
     return _axes_that(free, shapes)
 
 
-def _padding_cuts(params: Params, shapes: Sequence[tuple[int, ...]]) -> Cuts:
+def _padding_rule(params: Params, shapes: Sequence[tuple[int, ...]]) -> PartitioningRule:
     """Axes that are not padded."""
     return _axes_that([tuple(pads) == (0, 0, 0) for pads in params["padding_config"]], shapes)
 
 
-def _slice_cuts(params: Params, shapes: Sequence[tuple[int, ...]]) -> Cuts:
-    """Axes that are taken whole."""
-    cuts = _axes_that([a == b for a, b in zip(*shapes, strict=True)], shapes)
-    return cuts._replace(of_part=functools.partial(_smaller_slice, cuts.dims[0], shapes[0]))
+def _slice_rule(params: Params, shapes: Sequence[tuple[int, ...]]) -> PartitioningRule:
+    """Axes that are taken in full."""
+    rule = _axes_that([a == b for a, b in zip(*shapes, strict=True)], shapes)
+    return rule._replace(params_of_shard=functools.partial(_smaller_slice, rule.dims[0], shapes[0]))
 
 
 def _smaller_slice(
-    names: Names, shape: Sequence[int], params: Params, parts: dict[str, int]
+    names: Names, shape: Sequence[int], params: Params, shards: dict[str, int]
 ) -> Params:
     limits = [
-        size // parts.get(name, 1) if name else limit
+        size // shards.get(name, 1) if name else limit
         for name, size, limit in zip(names, shape, params["limit_indices"], strict=True)
     ]
     return {**params, "limit_indices": tuple(limits)}
 
 
-def _last_axis_kept(params: Params, shapes: Sequence[tuple[int, ...]]) -> Cuts:
+def _last_axis_kept(params: Params, shapes: Sequence[tuple[int, ...]]) -> PartitioningRule:
     """All axes but the last."""
     rank = len(shapes[0])
     return _axes_that([axis != rank - 1 for axis in range(rank)], shapes)
 
 
-def _axes_that(free: Sequence[bool], shapes: Sequence[tuple[int, ...]]) -> Cuts:
+def _axes_that(free: Sequence[bool], shapes: Sequence[tuple[int, ...]]) -> PartitioningRule:
     names = tuple(f"x{axis}" if is_free else "" for axis, is_free in enumerate(free))
     sizes = {name: shapes[0][axis] for axis, name in enumerate(names) if name}
-    return Cuts(tuple(names if len(s) == len(names) else () for s in shapes), sizes)
+    return PartitioningRule(tuple(names if len(s) == len(names) else () for s in shapes), sizes)
 
 
 def _always(params: Params) -> bool:
     return True
 
 
-#: primitive -> (its rule, whether an equation with these parameters is one that XLA cuts wrongly).
-_RULES: dict[str, tuple[Callable[..., Cuts], Callable[[Params], bool]]] = {
-    "conv_general_dilated": (convolution_cuts, _always),
-    "select_and_scatter_add": (_window_cuts, _always),
-    "select_and_gather_add": (_window_cuts, _always),
-    "pad": (_padding_cuts, _always),
+#: primitive -> (its rule, whether an equation with these parameters is one that XLA partitions
+#: wrongly).
+_RULES: dict[str, tuple[Callable[..., PartitioningRule], Callable[[Params], bool]]] = {
+    "conv_general_dilated": (convolution_rule, _always),
+    "select_and_scatter_add": (_window_rule, _always),
+    "select_and_gather_add": (_window_rule, _always),
+    "pad": (_padding_rule, _always),
     "top_k": (_last_axis_kept, _always),
-    "slice": (_slice_cuts, lambda params: max(params["strides"] or (1,), default=1) > 1),
+    "slice": (_slice_rule, lambda params: max(params["strides"] or (1,), default=1) > 1),
 }
 
 
@@ -162,8 +163,8 @@ def is_ours(eqn: Any) -> bool:
     return eqn.primitive.name in _RULES and _RULES[eqn.primitive.name][1](eqn.params)
 
 
-def cuts_of(eqn: Any) -> Cuts:
-    """How an equation that is ours can be cut."""
+def rule_of(eqn: Any) -> PartitioningRule:
+    """How an equation that paramesh partitions can be sharded."""
     shapes = [tuple(var.aval.shape) for var in (*eqn.invars, *eqn.outvars)]
     return _RULES[eqn.primitive.name][0](eqn.params, shapes)
 
@@ -175,18 +176,18 @@ def by_own_rule(eqn: Any, operands: Sequence[Any]) -> list[Any]:
         eqn: the equation.
         operands: their values, traced in a program over all devices.
     """
-    cuts = cuts_of(eqn)
-    whole = custom_partitioning(_plain(eqn, len(operands)))
+    rule = rule_of(eqn)
+    partitioned = custom_partitioning(_plain(eqn, len(operands)))
     shapes = [tuple(var.aval.shape) for var in (*eqn.invars, *eqn.outvars)]
-    text, kept, sizes = _rule_text(cuts, shapes, len(eqn.invars))
-    whole.def_partition(
-        partition=functools.partial(_partition, cuts, eqn),
+    text, kept, sizes = _rule_text(rule, shapes, len(eqn.invars))
+    partitioned.def_partition(
+        partition=functools.partial(_partition, rule, eqn),
         sharding_rule=text,
-        reduction_factors=tuple(sorted(cuts.summed)),
+        reduction_factors=tuple(sorted(rule.summed)),
         need_replication_factors=kept,
         **sizes,
     )
-    out = whole(*operands)
+    out = partitioned(*operands)
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
@@ -202,54 +203,59 @@ def own_way(mesh: Mesh, platform: str) -> Callable[[Any, Sequence[Any]], list[An
 
 
 def by_shard_map(mesh: Mesh, eqn: Any, operands: Sequence[Any]) -> list[Any]:
-    """The results of an equation that is ours, cut so that each device has the fewest bytes.
+    """The results of an equation that paramesh partitions, sharded so that each device has the
+    fewest bytes.
 
     Args:
         mesh: of all devices.
         eqn: the equation.
         operands: their values, traced in a program over all devices.
     """
-    cuts = cuts_of(eqn)
+    rule = rule_of(eqn)
     shapes = [tuple(var.aval.shape) for var in (*eqn.invars, *eqn.outvars)]
-    axes = _fewest_bytes(cuts, mesh, shapes)
-    places = [PartitionSpec(*[axes.get(name) or None for name in own]) for own in cuts.dims]
+    axes = _fewest_bytes(rule, mesh, shapes)
+    places = [PartitionSpec(*[axes.get(name) or None for name in own]) for own in rule.dims]
     specs, outs = tuple(places[: len(operands)]), places[len(operands) :]
     many = eqn.primitive.multiple_results
-    of_one = _of_one(cuts, eqn, mesh, axes)
+    of_one = _of_one(rule, eqn, mesh, axes)
     result = jax.shard_map(
         of_one, mesh=mesh, in_specs=specs, out_specs=outs if many else outs[0], check_vma=False
     )(*operands)
     return list(result) if many else [result]
 
 
-def _fewest_bytes(cuts: Cuts, mesh: Mesh, shapes: Sequence[tuple[int, ...]]) -> dict[str, Names]:
+def _fewest_bytes(
+    rule: PartitioningRule, mesh: Mesh, shapes: Sequence[tuple[int, ...]]
+) -> dict[str, Names]:
     found: dict[str, Names] = {}
-    parts: dict[str, int] = dict.fromkeys(cuts.sizes, 1)
+    shards: dict[str, int] = dict.fromkeys(rule.sizes, 1)
 
-    def elements(cut: dict[str, int]) -> int:
+    def elements(shards_of: dict[str, int]) -> int:
         return sum(
-            math.prod(shape) // math.prod(cut.get(name, 1) for name in names)
-            for names, shape in zip(cuts.dims, shapes, strict=True)
+            math.prod(shape) // math.prod(shards_of.get(name, 1) for name in names)
+            for names, shape in zip(rule.dims, shapes, strict=True)
         )
 
     for axis, count in mesh.shape.items():
         ways = {
-            name: elements({**parts, name: parts[name] * count})
-            for name, size in cuts.sizes.items()
-            if size % (parts[name] * count) == 0
+            name: elements({**shards, name: shards[name] * count})
+            for name, size in rule.sizes.items()
+            if size % (shards[name] * count) == 0
         }
         if ways:
             best = min(ways, key=lambda name: ways[name])
             found[best] = (*found.get(best, ()), str(axis))
-            parts[best] *= count
+            shards[best] *= count
     return found
 
 
-def _of_one(cuts: Cuts, eqn: Any, mesh: Mesh, axes: dict[str, Names]) -> Callable[..., Any]:
-    """What one device does with its parts of the operands."""
-    parts = {name: math.prod(mesh.shape[a] for a in cut) for name, cut in axes.items()}
-    params = cuts.of_part(eqn.params, parts)
-    summed = tuple(axis for name in sorted(cuts.summed) for axis in axes.get(name, ()))
+def _of_one(
+    rule: PartitioningRule, eqn: Any, mesh: Mesh, axes: dict[str, Names]
+) -> Callable[..., Any]:
+    """What one device does with its shards of the operands."""
+    shards = {name: math.prod(mesh.shape[a] for a in shards_of) for name, shards_of in axes.items()}
+    params = rule.params_of_shard(eqn.params, shards)
+    summed = tuple(axis for name in sorted(rule.summed) for axis in axes.get(name, ()))
 
     def of_one(*values: Any) -> Any:
         value = eqn.primitive.bind(*values, **params)
@@ -269,7 +275,7 @@ def _plain(eqn: Any, count: int) -> Callable[..., Any]:
 
 
 def _rule_text(
-    cuts: Cuts, shapes: Sequence[tuple[int, ...]], operands: int
+    rule: PartitioningRule, shapes: Sequence[tuple[int, ...]], operands: int
 ) -> tuple[str, Names, dict[str, Any]]:
     """The rule as Shardy wants it: the text, what is kept, and the sizes of joined factors."""
     kept: list[str] = []
@@ -277,52 +283,54 @@ def _rule_text(
     texts: list[str] = []
     alone = {
         name
-        for names, shape in zip(cuts.dims, shapes, strict=True)
+        for names, shape in zip(rule.dims, shapes, strict=True)
         for name, size in zip(names, shape, strict=True)
-        if name and cuts.sizes[name] == size
+        if name and rule.sizes[name] == size
     }
-    for at, (names, shape) in enumerate(zip(cuts.dims, shapes, strict=True)):
+    for at, (names, shape) in enumerate(zip(rule.dims, shapes, strict=True)):
         words: list[str] = []
         for dim, (name, size) in enumerate(zip(names, shape, strict=True)):
             own = f"s{at}d{dim}"
-            if name and cuts.sizes[name] == size:
+            if name and rule.sizes[name] == size:
                 words.append(name)
                 continue
             kept.append(own)
             words.append(f"({name} {own})" if name else own)
             if name:  # groups, and what is inside of each
-                sizes[own] = size // cuts.sizes[name]
+                sizes[own] = size // rule.sizes[name]
                 if name not in alone:
-                    sizes[name] = cuts.sizes[name]
+                    sizes[name] = rule.sizes[name]
         texts.append(" ".join(words))
     text = f"{', '.join(texts[:operands])} -> {', '.join(texts[operands:])}"
     return text, tuple(kept), sizes
 
 
-def _partition(cuts: Cuts, eqn: Any, mesh: Any, args: Any, result: Any) -> Any:
+def _partition(rule: PartitioningRule, eqn: Any, mesh: Any, args: Any, result: Any) -> Any:
     """What each device does, for `custom_partitioning`."""
     results = list(result) if eqn.primitive.multiple_results else [result]
     given = [*(arg.sharding for arg in args), *(one.sharding for one in results)]
     axes: dict[str, Names] = {}
     if isinstance(mesh, Mesh) and all(isinstance(s, NamedSharding) for s in given):
-        axes = _axes_of(cuts, mesh, [s.spec for s in given], len(args))
+        axes = _axes_of(rule, mesh, [s.spec for s in given], len(args))
     else:  # the layouts are over several meshes, and have no names here
         devices = sorted(given[0].device_set, key=lambda d: (d.process_index, d.id))
         mesh = Mesh(devices, ("all",))
     places = [
         NamedSharding(mesh, PartitionSpec(*[axes.get(name) or None for name in names]))
-        for names in cuts.dims
+        for names in rule.dims
     ]
     outs = places[len(args) :]
     out = outs if eqn.primitive.multiple_results else outs[0]
-    return mesh, _of_one(cuts, eqn, mesh, axes), out, tuple(places[: len(args)])
+    return mesh, _of_one(rule, eqn, mesh, axes), out, tuple(places[: len(args)])
 
 
-def _axes_of(cuts: Cuts, mesh: Any, specs: Sequence[PartitionSpec], count: int) -> dict[str, Names]:
-    """Which axes of the mesh cut each factor.
+def _axes_of(
+    rule: PartitioningRule, mesh: Any, specs: Sequence[PartitionSpec], count: int
+) -> dict[str, Names]:
+    """Which axes of the mesh shard each factor.
 
-    First what is summed over, where all operands are cut there alike: nothing has to be gathered.
-    Then what the result says, then the operands.
+    First what is summed over, where all operands are sharded there alike: nothing has to be
+    gathered. Then what the result says, then the operands.
     """
     found: dict[str, Names] = {}
     used: set[str] = set()
@@ -330,16 +338,16 @@ def _axes_of(cuts: Cuts, mesh: Any, specs: Sequence[PartitionSpec], count: int) 
     def take(name: str, axes: Names) -> None:
         if not name or name in found or not axes or used & set(axes):
             return
-        if cuts.sizes[name] % math.prod(mesh.shape[axis] for axis in axes) == 0:
+        if rule.sizes[name] % math.prod(mesh.shape[axis] for axis in axes) == 0:
             found[name] = axes
             used.update(axes)
 
     said = [
         [(name, _names(entry)) for name, entry in zip(names, spec, strict=False)]
-        for names, spec in zip(cuts.dims, specs, strict=True)
+        for names, spec in zip(rule.dims, specs, strict=True)
     ]
     operands, results = said[:count], said[count:]
-    for name in sorted(cuts.summed):
+    for name in sorted(rule.summed):
         wanted = {axes for operand in operands for own, axes in operand if own == name}
         if len(wanted) == 1:
             take(name, wanted.pop())

@@ -89,10 +89,10 @@ def _seconds(run: Callable[[], Any]) -> float:
 
 
 def _ones(mesh: Mesh, shape: tuple[int, ...], dtype: str) -> jax.Array:
-    """An array of which each device has a part of this shape: all of them work at once."""
+    """An array of which each device has a shard of this shape: all of them work at once."""
     sharding = NamedSharding(mesh, PartitionSpec("all"))
-    whole = (mesh.size, *shape)
-    return jax.jit(lambda: jnp.ones(whole, dtype), out_shardings=sharding)()
+    global_shape = (mesh.size, *shape)
+    return jax.jit(lambda: jnp.ones(global_shape, dtype), out_shardings=sharding)()
 
 
 def _products(mesh: Mesh, size: int, dtype: str) -> float:

@@ -22,12 +22,12 @@ from paramesh.optim import Optimizer
 from paramesh.parallel.modes.layout_table import layout_table
 from paramesh.parallel.planning.calibration import calibrated
 from paramesh.parallel.planning.devices import TargetDevices, target_devices
-from paramesh.parallel.planning.parts import parts_of
 from paramesh.parallel.planning.predicted import arguments, passing
 from paramesh.parallel.planning.remedies import Tried, remedies_for
 from paramesh.parallel.planning.report import Memory, StepPlan
 from paramesh.parallel.planning.sent import sent_by
 from paramesh.parallel.planning.step import PlannedProgram, planned_program
+from paramesh.parallel.planning.step_time import step_time_of
 from paramesh.tensor.base import Tensor, raw
 from paramesh.transforms.compiled_function import CompiledFunction
 from paramesh.transforms.reachability import cells_of, is_cell
@@ -41,7 +41,7 @@ def plan(
     remedies: bool = True,
     **named: Any,
 ) -> StepPlan:
-    """How a training step would lie on devices that need not exist, and what it would cost.
+    """How a training step would be placed on devices that need not exist, and what it would cost.
 
     Args:
         step: a Cell such as `TrainOneStepCell`, a function of `paramesh.jit`, or a plain function
@@ -60,7 +60,7 @@ def plan(
         The plan; `print` shows it, `to_dict()` gives its numbers.
 
     Raises:
-        ValueError: there is no such target, or `memory` is no number of bytes.
+        ValueError: there is no such target, or `memory` is not a number of bytes.
         TypeError: `step` cannot be called.
         MissingCompilerError: the compiler of the target's hardware is not installed.
         ContextError: there are not enough devices of the CPU, or the settings ask for a parameter
@@ -157,7 +157,7 @@ def _counted(
         parameters=parameters,
         states=states,
         memory=_memory(program, stage, parameters.bytes_per_device, states.bytes_per_device, limit),
-        parts=parts_of(search),
+        parts=step_time_of(search),
         collectives=tuple(search.collectives()),
         compiled=tuple(sent_by(stage.as_text())) if on.count > 1 else (),
         remedies=(),
@@ -192,5 +192,5 @@ def _memory(
 
 
 def _local(struct: jax.ShapeDtypeStruct, sharding: Any) -> int:
-    part = sharding.shard_shape(struct.shape)
-    return math.prod(part) * np.dtype(struct.dtype).itemsize
+    slice_shape = sharding.shard_shape(struct.shape)
+    return math.prod(slice_shape) * np.dtype(struct.dtype).itemsize

@@ -49,7 +49,7 @@ def arguments(plan: Plan) -> float:
 
 
 def passing(plan: Plan) -> float:
-    """Bytes of what is held besides the arguments at the moment when most is held."""
+    """Bytes of what is live besides the arguments at the peak."""
     most = _most(_Kernels(plan).made())
     return max(most - ON_CHIP.get(plan.machine.target.name, 0), 0.0)
 
@@ -106,8 +106,9 @@ class _Kernels:
                     reads |= at_home
                     continue
                 copy = (tensor, wanted)
-                cut = not any(step.sent for step in steps(sizes, home, wanted))
-                if cut and (tensor, home) not in at_home:  # a part of what is never whole
+                is_slice = not any(step.sent for step in steps(sizes, home, wanted))
+                if is_slice and (tensor, home) not in at_home:
+                    # A slice of what never exists in full.
                     reads |= at_home
                     continue
                 if copy not in copies:
@@ -127,12 +128,14 @@ class _Kernels:
                 made = self._specs.made(tensor)
                 if SUM in made and made != home:
                     summands = tuple(WHOLE if d == SUM else d for d in made)
-                    if summands != home:  # added up and cut: both are there
-                        whole = (tensor, made)
-                        kernel.makes[whole] = self._size(tensor, summands)
-                        part = _Kernel(number, {whole}, {(tensor, home): self._size(tensor, home)})
+                    if summands != home:  # a reduce-scatter: both are there
+                        summed = (tensor, made)
+                        kernel.makes[summed] = self._size(tensor, summands)
+                        reduced = _Kernel(
+                            number, {summed}, {(tensor, home): self._size(tensor, home)}
+                        )
                         sources[tensor, home] = frozenset([(tensor, home)])
-                        kernels += [kernel, part]
+                        kernels += [kernel, reduced]
                         kernel = _Kernel(number, set(reads), in_place=operator.joins)
                         continue
                 kernel.makes[tensor, home] = self._size(tensor, home)
@@ -188,7 +191,7 @@ def _cheap(operator: Any) -> bool:
 
 
 class _Specs:
-    """How tensors are made, where they then lie, and how operators want them."""
+    """How tensors are made, how they are sharded, and how operators want them."""
 
     def __init__(self, problem: Problem, choice: Any) -> None:
         self._problem, self._choice = problem, choice
@@ -222,26 +225,26 @@ class _Specs:
 
 
 def _most(kernels: list[_Kernel]) -> float:
-    """Bytes that are held at most, with the kernels in the order of the program."""
+    """Bytes that are live at the peak, with the kernels in the order of the program."""
     last: dict[Buffer, int] = {}
     for at, kernel in enumerate(kernels):
         for buffer in kernel.reads:
             last[buffer] = at
-    held: dict[Buffer, float] = {}
+    live: dict[Buffer, float] = {}
     now = most = 0.0
     for at, kernel in enumerate(kernels):
-        dying = [b for b in kernel.reads if last[b] == at and b in held]
-        free = sorted((held[b] for b in dying), reverse=True) if kernel.in_place else []
+        dying = [b for b in kernel.reads if last[b] == at and b in live]
+        free = sorted((live[b] for b in dying), reverse=True) if kernel.in_place else []
         for buffer, size in kernel.makes.items():
             now += size
-            held[buffer] = size
+            live[buffer] = size
             if size and size in free:  # takes the place of an operand
                 free.remove(size)
                 now -= size
-                taken = next(b for b in dying if b in held and held[b] == size and b != buffer)
-                held[taken] = 0.0
+                taken = next(b for b in dying if b in live and live[b] == size and b != buffer)
+                live[taken] = 0.0
         most = max(most, now + kernel.passing)
         for buffer in (*dying, *(b for b in kernel.makes if b not in last)):
-            if buffer in held:
-                now -= held.pop(buffer)
+            if buffer in live:
+                now -= live.pop(buffer)
     return most

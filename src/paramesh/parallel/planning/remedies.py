@@ -1,9 +1,9 @@
 """What would make a step fit into the memory of a device: each remedy is tried, and compiled.
 
-layouts         the search under the limit: the cheapest layouts with which less is held
+layouts         the search under the limit: the cheapest layouts with which less memory is used
 recompute       the activations inside of the repeated Cells are computed again (Chen et al.
                 2016, arXiv:1604.06174)
-accumulation    the batch in parts, one after another, of which the gradients are added up
+accumulation    the batch in micro-batches, one after another, whose gradients are added up
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from paramesh.nn.cell import Cell
 from paramesh.parallel.planning.report import Remedy, StepPlan
 from paramesh.transforms.reachability import cells_of
 
-#: Into how many parts a batch is cut at most.
-_MOST_PARTS = 16
-#: How often the search is told a lower limit, as the compiler took more than the search counted.
+#: Into how many micro-batches a batch is split at most.
+_MOST_MICRO_BATCHES = 16
+#: How often the search gets a lower limit, as the compiler took more than the search counted.
 _ROUNDS = 3
-#: Below the limit, as what the search counts of two plans is not off by the same part.
+#: Below the limit, as what the search counts of two plans is not off by the same factor.
 _ROOM = 0.97
 
 
@@ -53,12 +53,12 @@ def remedies_for(fn: Any, found: StepPlan, made: Callable[..., StepPlan]) -> lis
             how += f", and the {len(names) - 1} beside it" if len(names) > 1 else ""
             tries.append(_tried("recompute", how, made))
     already = context.get_auto_parallel_context("grad_accumulation_step")
-    parts = 2 * already
-    while parts <= _MOST_PARTS:
-        with _accumulated(parts):
+    count = 2 * already
+    while count <= _MOST_MICRO_BATCHES:
+        with _accumulated(count):
             one = _tried(
-                f"accumulation of {parts} parts",
-                f"set_auto_parallel_context(grad_accumulation_step={parts})",
+                f"accumulation of {count} micro-batches",
+                f"set_auto_parallel_context(grad_accumulation_step={count})",
                 made,
             )
         if one is None:
@@ -66,7 +66,7 @@ def remedies_for(fn: Any, found: StepPlan, made: Callable[..., StepPlan]) -> lis
         tries.append(one)
         if one.remedy.fits or not _helps(one, found):
             break
-        parts *= 2
+        count *= 2
     known = [one for one in tries if one is not None]
     return sorted(known, key=lambda one: (not one.remedy.fits, one.remedy.seconds))
 
@@ -108,9 +108,9 @@ def _layouts(found: StepPlan, made: Callable[..., StepPlan]) -> Tried:
 
 
 @contextlib.contextmanager
-def _accumulated(parts: int) -> Generator[None]:
+def _accumulated(count: int) -> Generator[None]:
     before = context.get_auto_parallel_context("grad_accumulation_step")
-    context.set_auto_parallel_context(grad_accumulation_step=parts)
+    context.set_auto_parallel_context(grad_accumulation_step=count)
     try:
         yield
     finally:

@@ -3,7 +3,7 @@
 Glossary
     state       what a step keeps besides the Parameters that are trained: moments, counters, moving
                 means
-    activations what passes between operators at the moment when most is held, as the search counts
+    activations what passes between operators at the peak, as the search counts
                 it
     workspace   all else that the compiler takes: what operators need while they run, copies,
                 padding, code
@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from paramesh.parallel.modes.layout_table import LayoutTable, byte_text
-from paramesh.parallel.planning.parts import Parts
 from paramesh.parallel.planning.sent import SentByCompiler
+from paramesh.parallel.planning.step_time import StepTime
 from paramesh.parallel.search.plan import Collective, Plan
 from paramesh.parallel.search.report import Explanation
 
@@ -29,14 +29,14 @@ _MOST_COLLECTIVES = 16
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of one device; the parts add up to `total`.
+    """Bytes of one device; the components add up to `total`.
 
     Attributes:
         parameters, state, activations, workspace: see the glossary.
         inputs: what is passed to the step.
         total: that the compiler says that the step needs: arguments, results that are no
             arguments, temporary memory and code.
-        temporary: the part of `total` that is not held between steps.
+        temporary: what of `total` is not kept between steps.
         predicted: of `total`, before it was compiled.
         limit: that there is; None where it is not known.
     """
@@ -90,7 +90,7 @@ class StepPlan:
         parameters: the layouts of Parameters that are trained.
         states: those of the others that the step takes.
         memory: of one device.
-        parts: of the modelled time of a step.
+        parts: components of the modelled time of a step.
         collectives: as planned, the most bytes first.
         compiled: the collectives that the compiler put in.
         remedies: what would make it fit; empty if it fits.
@@ -108,7 +108,7 @@ class StepPlan:
     parameters: LayoutTable
     states: LayoutTable
     memory: Memory
-    parts: Parts
+    parts: StepTime
     collectives: tuple[Collective, ...]
     compiled: tuple[SentByCompiler, ...]
     remedies: tuple[Remedy, ...]
@@ -224,13 +224,13 @@ class StepPlan:
 
         table = _table()
         table.add_column("Parameter", no_wrap=True)
-        for header in ("shape", "dtype", "cut by", "slice"):
+        for header in ("shape", "dtype", "sharding", "slice"):
             table.add_column(header)
         table.add_column("copies", justify="right")
         table.add_column("per device", justify="right", no_wrap=True)
         rows = self.parameters.rows
         for row in rows[:_MOST_ROWS]:
-            cells = (row.name, str(row.shape), row.dtype, cut_text(row), str(row.slice_shape))
+            cells = (row.name, str(row.shape), row.dtype, sharding_text(row), str(row.slice_shape))
             table.add_row(*map(Text, (*cells, str(row.replicas), byte_text(row.bytes_per_device))))
         if len(rows) > _MOST_ROWS:
             rest = rows[_MOST_ROWS:]
@@ -293,8 +293,8 @@ class StepPlan:
         return [Text(""), table]
 
 
-def cut_text(row: Any) -> str:
-    """How a Parameter is cut, an entry for each dimension: "mp, -"; "-" for whole."""
+def sharding_text(row: Any) -> str:
+    """How a Parameter is sharded: an entry for each dimension, "-" for none, as in "mp, -"."""
     layout = row.layout
     if layout is None or max(row.parts, default=1) == 1:
         return "-"

@@ -99,8 +99,8 @@ class Planning(Auto):
         self._shardings.clear()
 
     def inputs(self, shapes: Sequence[tuple[int, ...]]) -> list[NamedSharding | None]:
-        """Where the inputs of a program lie."""
-        return self._inputs.of_whole(shapes)
+        """The shardings of the inputs of a program."""
+        return self._inputs.of_global(shapes)
 
 
 def platform_of(device: Any) -> str:
@@ -139,7 +139,7 @@ class PlannedProgram:
         lowered: the `jax.stages.Lowered`.
         states: (Parameter, its sharding) of those that the program takes.
         inputs: (shape and element type, sharding) of the arrays that are passed.
-        layouts: of the states; None for whole.
+        layouts: of the states; None if replicated.
         dtype: the element type of most products.
     """
 

@@ -58,7 +58,7 @@ def fail(message: str, code: int = 1) -> NoReturn:
 
 
 def report(text: str, code: int) -> None:
-    """Tell `paramesh launch` what ended this process; nothing without it."""
+    """Report to `paramesh launch` what ended this process; nothing without it."""
     if _state.report is None:
         return
     content = json.dumps({"time": time.time(), "text": text, "code": code}).encode()

@@ -1,4 +1,4 @@
-"""The whole of an array of which each process holds a part."""
+"""The full value of an array that is sharded over several processes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from paramesh.tensor.base import Tensor
 def whole(tensor: Tensor) -> np.ndarray[Any, Any]:
     """The values of a Tensor or Parameter, all of them, as a numpy array.
 
-    Where they lie in parts over several processes, every process has to call this, in the same
-    order; each gets the whole, and needs the memory for it.
+    If it is sharded over several processes, every process has to call this, in the same
+    order; each gets the full array, and needs the memory for it.
 
     Args:
         tensor: of any layout.
 
     Raises:
-        TypeError: no Tensor.
+        TypeError: not a Tensor.
     """
     if not isinstance(tensor, Tensor):
         raise TypeError(f"whole: expected a Tensor or Parameter, got {type(tensor).__name__}.")

@@ -82,9 +82,9 @@ def make(name: str, ranks: Sequence[Any]) -> None:
     shown = f"create_group('{name}', {ranks!r})"
     if not isinstance(ranks, list | tuple) or not ranks:
         raise TypeError(f"{shown}: needs the ranks of the group, such as [0, 1].")
-    several = all(isinstance(part, list | tuple) for part in ranks)
-    partition = tuple(tuple(part) for part in (ranks if several else [ranks]))
-    listed = [rank for part in partition for rank in part]
+    several = all(isinstance(subgroup, list | tuple) for subgroup in ranks)
+    partition = tuple(tuple(subgroup) for subgroup in (ranks if several else [ranks]))
+    listed = [rank for subgroup in partition for rank in subgroup]
     if not all(type(rank) is int for rank in listed):
         raise TypeError(f"{shown}: ranks are ints, such as [0, 1], or several lists of them.")
     count = len(world())
@@ -156,4 +156,4 @@ def check_alike(name: str) -> None:
 
 def group_of(name: str, rank: int) -> tuple[int, ...] | None:
     """The ranks of the group of that name which a device is in; None if it is in none."""
-    return next((part for part in partition(name) if rank in part), None)
+    return next((subgroup for subgroup in partition(name) if rank in subgroup), None)

@@ -77,7 +77,7 @@ def detect(environment: Mapping[str, str] | None = None) -> Membership | None:
     """What the environment says of this process; None if it is alone.
 
     Raises:
-        ContextError: a variable is missing, or its value is none; the message names both.
+        ContextError: a variable is missing, or its value is not valid; the message names both.
     """
     variables = os.environ if environment is None else environment
     for read in (_launched, _mindspore, _slurm, _open_mpi):
@@ -175,7 +175,7 @@ def worker_of_servers() -> tuple[int, int] | None:
 
 
 def leave() -> None:
-    """Part from the others: waits until all of them leave. Does nothing if this process is alone.
+    """Leave the others: waits until all of them leave. Does nothing if this process is alone.
 
     Devices cannot be used over processes afterwards; a process joins once.
     """
@@ -207,12 +207,12 @@ class Variables:
         return value
 
     def number(self, name: str, low: int, high: int, what: str, default: int | None = None) -> int:
-        """A whole number from low to high; `what` says what it is."""
+        """An integer from low to high; `what` says what it is."""
         text = self.text(name, None if default is None else str(default))
         try:
             value = int(text)
         except ValueError:
-            raise ContextError(f"{name}={text!r} must be a whole number: {what}.") from None
+            raise ContextError(f"{name}={text!r} must be an integer: {what}.") from None
         if not low <= value <= high:
             raise ContextError(f"{name}={value} is outside {low}..{high}: it is {what} ({self}).")
         return value
@@ -280,7 +280,7 @@ def _open_mpi(variables: Variables) -> Membership | None:
     count, index = variables.members("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK")
     if "OMPI_MCA_orte_hnp_uri" in variables or count == 1:
         return Membership(None, count, index, str(variables))
-    # Open MPI 5 no longer tells where the launcher is, and JAX no longer knows it.
+    # Open MPI 5 no longer says where the launcher is, and JAX no longer knows it.
     place = "OMPI_COMM_WORLD_LOCAL_RANK"
     local = variables.number(place, 0, count - 1, "this process's place on its host")
     if "JAX_COORDINATOR_ADDRESS" in variables:
@@ -290,7 +290,7 @@ def _open_mpi(variables: Variables) -> Membership | None:
     here = variables.number("OMPI_COMM_WORLD_LOCAL_SIZE", 1, count, "the processes of this host")
     if here < count:
         raise ContextError(
-            f"{variables}: this is Open MPI over several hosts, which does not tell where process "
+            f"{variables}: this is Open MPI over several hosts, which does not say where process "
             "0 is. Say it: mpirun -x JAX_COORDINATOR_ADDRESS=HOST:PORT …"
         )
     job = variables.text("PMIX_NAMESPACE", "")

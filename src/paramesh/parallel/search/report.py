@@ -49,8 +49,8 @@ class Explanation:
 
         ways = (
             ("data parallel", lambda n: False),
-            ("ZeRO-1 (states of the optimizer are cut)", lambda n: n not in weights),
-            ("ZeRO-3 (Parameters and states are cut)", lambda n: True),
+            ("ZeRO-1 (states of the optimizer are sharded)", lambda n: n not in weights),
+            ("ZeRO-3 (Parameters and states are sharded)", lambda n: True),
         )
         found = [Compared("the plan", plan.seconds)]
         found += [Compared(name, restricted(plan, layouts(cut))) for name, cut in ways]

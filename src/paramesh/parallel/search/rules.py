@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from paramesh.parallel.partitioning.rewriting import inner_of
-from paramesh.parallel.partitioning.rules import convolution_cuts
+from paramesh.parallel.partitioning.rules import convolution_rule
 
 Label = Hashable
 Labels = tuple[Label | None, ...]
@@ -108,7 +108,7 @@ def _product(params: dict[str, Any], shapes: Shapes) -> AxisRule:
 
 
 def _convolution(params: dict[str, Any], shapes: Shapes) -> AxisRule:
-    cuts = convolution_cuts(params, [*shapes.inputs, *shapes.outputs])
+    cuts = convolution_rule(params, [*shapes.inputs, *shapes.outputs])
     *inputs, out = [tuple(name or None for name in names) for names in cuts.dims]
     return AxisRule(tuple(inputs), (out,), cuts.summed)
 

@@ -68,7 +68,7 @@ class Counts:
     oversized: int = 0
 
     def as_dict(self) -> dict[str, Any]:
-        """The numbers, and `hit_rate`, the part of the different rows that were hits."""
+        """The numbers, and `hit_rate`, the fraction of the different rows that were hits."""
         rate = self.hits / self.looked_up if self.looked_up else 0.0
         return dataclasses.asdict(self) | {"hit_rate": rate}
 

@@ -351,7 +351,8 @@ class Caller:
         elif said["incarnation"] < request.floor[0]:
             raise peer.gone_back(f"incarnation {said['incarnation']}", request.floor)
         else:  # another one serves, or it has been replaced since it said so
-            # Less than was heard of before, if a power cut has taken a start that nobody has met.
+            # Less than was heard of before, if a power failure has taken a start that nobody has
+            # met.
             peer.latest = max(peer.incarnation, said["incarnation"])
             self._claim_soon(*other)
 

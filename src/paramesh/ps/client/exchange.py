@@ -118,7 +118,7 @@ class Died(NamedTuple):
 
 
 class Broke(NamedTuple):
-    """A lifeline broke: the process at its other end is dead, or its host cut off."""
+    """A lifeline broke: the process at its other end is dead, or its host unreachable."""
 
     server: int
     tie: int

@@ -94,10 +94,10 @@ class Sums:
 
 def _signed(ids: Sequence[Any], rows: int) -> Any:
     """The type that holds all ids of a table: for comparing them with each other."""
-    wide = any(
+    needs_64_bits = any(
         one.dtype.itemsize == 8 or (one.dtype == np.uint32 and rows > 1 << 31) for one in ids
     )
-    return np.dtype(np.int64 if wide else np.int32)
+    return np.dtype(np.int64 if needs_64_bits else np.int32)
 
 
 def _flat(ids: Sequence[tuple[Any, int | None]], rows: int, length: int) -> Any:

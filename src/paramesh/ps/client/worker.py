@@ -104,7 +104,7 @@ class Worker:
         self._unconfirmed: list[dict[int, tuple[PackedUpdates, dict[str, float]]]] = [
             {} for _ in range(count)
         ]
-        #: The version up to which each server has told this worker which rows moved.
+        #: The version up to which each server has reported to this worker which rows moved.
         self._last_seen = [0] * count
 
     def greet(self) -> Operation[None]:

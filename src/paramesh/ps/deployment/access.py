@@ -212,7 +212,8 @@ def check_access(
         patience: seconds for a head that is starting.
 
     Raises:
-        ParameterServerError: it does not let in this token, or lets in everybody, or is none.
+        ParameterServerError: it does not let in this token, or lets in everybody, or is not a
+            cluster.
     """
     if strictly and _asked(address, None, patience) != _REFUSED:
         raise ParameterServerError(

@@ -18,7 +18,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -156,7 +156,7 @@ class Cluster:
         address: str | None = None,
         folder: str | None = None,
         job: str = "default",
-        kills: dict[int, Iterable[tuple[str, int, int]]] | None = None,
+        kills: Mapping[int, Iterable[tuple[str, int, int]]] | None = None,
         standby: bool = False,
         fsync: bool = False,
         run: RunFolder | None = None,
@@ -304,7 +304,7 @@ class Cluster:
             ray.init(address=address, **quiet)
             self._own = True
             return
-        # Sockets' paths are short by law: not below a long TMPDIR.
+        # The paths of sockets have a low limit: not below a long TMPDIR.
         scratch = self._make_scratch("/tmp" if os.name == "posix" else None)
         self._set_environment(token_variables(_TOKEN) | marked(scratch))
         read_again()

@@ -24,7 +24,8 @@ from paramesh.ps.processes.lifeline import Beacon, host_identity
 
 T = TypeVar("T")
 
-#: What a thread does: told how to ask whether to stop, it gives the seconds until its next turn.
+#: What a thread does: given a function that says whether to stop, it returns the seconds until its
+#: next turn.
 Turns = Callable[[Callable[[], bool]], Iterator[float]]
 
 

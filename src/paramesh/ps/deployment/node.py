@@ -39,7 +39,7 @@ def start_command(
         folder: for its files.
         host: the address of the node.
         port: at which others reach it: it is the head of a new cluster.
-        head: or HOST:PORT of the cluster that it becomes a part of.
+        head: or HOST:PORT of the cluster that it joins.
         resources: that it has for actors, by name.
         metrics: the port at which Prometheus finds its metrics; None: Ray takes any.
 

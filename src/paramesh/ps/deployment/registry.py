@@ -97,15 +97,15 @@ class Entry:
         facts = Run(
             address, job, os.getpid(), time.time(), wal_dir, servers, workers, program, token
         )
-        troubles: list[str] = []
+        failures: list[str] = []
         for folder in folders():
             try:
                 self._make(folder, json.dumps(facts._asdict()).encode())
                 return
             except (OSError, ParameterServerError) as error:
-                troubles.append(str(error))
+                failures.append(str(error))
         warnings.warn(
-            "paramesh ps status will not find this run without --address: " + "; ".join(troubles),
+            "paramesh ps status will not find this run without --address: " + "; ".join(failures),
             RuntimeWarning,
             stacklevel=2,
         )
@@ -165,7 +165,7 @@ def runs() -> list[Run]:
     if fcntl is None:
         return []
     entered: list[Run] = []
-    troubles: list[str] = []
+    failures: list[str] = []
     for folder in folders():
         try:
             with _opened(folder) as directory:
@@ -173,9 +173,9 @@ def runs() -> list[Run]:
         except FileNotFoundError:
             continue
         except (OSError, ParameterServerError) as error:
-            troubles.append(str(error))
-    if troubles and not entered:
-        raise ParameterServerError("; ".join(troubles))
+            failures.append(str(error))
+    if failures and not entered:
+        raise ParameterServerError("; ".join(failures))
     found: dict[tuple[str, str], Run] = {}
     for run in sorted(entered, key=lambda run: run.started):
         first = found.setdefault((run.address, run.job), run)

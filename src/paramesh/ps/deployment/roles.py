@@ -49,7 +49,7 @@ from paramesh.ps.deployment.cluster import (
 from paramesh.ps.deployment.member_node import check_node, node_here, wait_for_node
 from paramesh.ps.deployment.node import check_installed, wait_for_cluster
 from paramesh.ps.deployment.roster import BEAT, Key, Roster
-from paramesh.ps.processes.exit_status import Ending
+from paramesh.ps.processes.exit_status import ExitStatus
 from paramesh.ps.processes.janitor import clean
 
 _ROLES = {
@@ -61,7 +61,7 @@ _ROLES = {
 _NAME, _SPACE = "roster", "paramesh-roster"
 #: Seconds between two questions, for an answer, and for the others to leave when all is done.
 _PAUSE, _PATIENCE, _PARTING = 0.2, 10.0, 15.0
-#: What there is to do when the scheduler, or its node, is no more.
+#: What there is to do when the scheduler, or its node, no longer exists.
 _AGAIN = (
     "Start all processes of the run again with the same wal_dir: it goes on from the last step "
     "that the servers have."
@@ -223,7 +223,7 @@ def _schedule(role: Role, timeout: float) -> NoReturn:
     )
     token = {ray_inside.AUTH_MODE: "token"}
     if role.host == HOST:
-        if folder.exists():  # of a scheduler that has no port: it is no more
+        if folder.exists():  # of a scheduler that has no port: it no longer exists
             clean(str(folder), patience=0.0)
         try:
             folder.mkdir(mode=0o700)
@@ -348,13 +348,13 @@ def _work(role: Role, timeout: float) -> None:
     os.environ[PLACED] = "1"
     stop = threading.Event()
     beating = threading.Thread(target=_beat, args=(ray, role, roster, key, stop), daemon=True)
-    ending = Ending()
+    exit_status = ExitStatus()
 
     def goodbye() -> None:
         stop.set()
         beating.join(_PATIENCE)
         if ray.is_initialized():
-            _leave(ray, roster, "worker", key, ending.error())
+            _leave(ray, roster, "worker", key, exit_status.error())
 
     # Later ones are called before: the session with the servers is at its end then.
     atexit.register(goodbye)

@@ -68,7 +68,7 @@ class Roster:
         Args:
             role: of the process.
             key: of the process.
-            wish: the number that it was told to be.
+            wish: the number that it was given.
 
         Returns:
             `number` (None: not yet), `waiting` (for whom) and `failed` (why the run did).

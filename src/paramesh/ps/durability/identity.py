@@ -270,7 +270,7 @@ def _check_former(folder: Path, mine: Identity) -> None:
             elif said.get("kind") == "dense":
                 pieces.setdefault(owner_of(said), []).append((server, said))
     for name, found in pieces.items():
-        # Nobody has written down how long the whole is: as far as the last piece goes.
+        # The full length is not written down: as far as the last piece goes.
         size = max(said.get("offset", 0) + said["shape"][0] for _, said in found)
         expected = {(part.server, part.name) for part in partition.pieces(name, size)}
         for server, said in found:

@@ -205,7 +205,7 @@ def read_log(folder: Path, start: int, *, arrays: bool = True) -> Iterator[Recor
             continue
         number = first
         if first <= expected:
-            # A record that lies beyond `end` is not even looked at: it may be a late writer's.
+            # A record beyond `end` is not even looked at: it may be a late writer's.
             for record in read_records(path, arrays=arrays):
                 if end is not None and number >= end:
                     break
@@ -258,7 +258,7 @@ class Log:
         incarnation: of the server, from `start_incarnation`.
         number: of the next record.
         point: called with "half" when half of a record is written; for tests.
-        fsync: bring every record to the disk: it then survives a power cut, not only a kill.
+        fsync: bring every record to the disk: it then survives a power failure, not only a kill.
     """
 
     def __init__(
@@ -287,7 +287,7 @@ class Log:
         path = self.folder / f"log-{self.number:016d}-{self.incarnation:08d}.bin"
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
         file = patiently(lambda: open_own(path, flags))
-        if self._fsync:  # or a power cut takes the file with all that was brought to it
+        if self._fsync:  # or a power failure takes the file with all that was brought to it
             directory_to_disk(self.folder)
         self.close()
         self._file = file
@@ -322,7 +322,7 @@ class Log:
             if self._fsync:
                 os.fsync(self._file)
         except OSError as error:
-            self._cut()
+            self._truncate()
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             what = "Make room on its disk" if full else "Look at the folder and its disk"
             raise ParameterServerError(
@@ -331,7 +331,7 @@ class Log:
                 "same wal_dir."
             ) from error
         # A process that was frozen between the first check and the write learns it here, before
-        # it tells anybody: its record lies behind the numbers of its successor.
+        # it answers anybody: its record comes after the numbers of its successor.
         try:
             self.check_fence()
         except BaseException:
@@ -347,9 +347,9 @@ class Log:
         self.number -= 1
         self._size, size = self._before, self._size
         self.bytes -= size - self._size
-        self._cut()
+        self._truncate()
 
-    def _cut(self) -> None:
+    def _truncate(self) -> None:
         try:
             os.ftruncate(self._file, self._size)
         except OSError:
@@ -359,11 +359,11 @@ class Log:
         parts = [part for batch in batches for part in batch]
         half = len(parts) // 2
         middle = memoryview(parts[half])
-        cut = len(middle) // 2
-        yield [*parts[:half], middle[:cut]]
+        split = len(middle) // 2
+        yield [*parts[:half], middle[:split]]
         assert self._point is not None
         self._point("half")
-        yield [middle[cut:], *parts[half + 1 :]]
+        yield [middle[split:], *parts[half + 1 :]]
 
     def check_fence(self) -> None:
         """Raise Fenced if another incarnation has started.

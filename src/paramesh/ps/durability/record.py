@@ -33,7 +33,7 @@ from paramesh.errors import ParameterServerError
 Array = np.ndarray[Any, Any]
 
 _MARK = b"pmrecor2"
-#: Of the records with one CRC-32 in their head, by servers that cut Parameters in other pieces.
+#: Of the records with one CRC-32 in their head, by servers that split Parameters into other pieces.
 _FORMER_MARK = b"pmrecord"
 _HEAD = struct.Struct("<8sQQQ")  # mark, number, size of the text, size of the arrays
 _ALIGN = 64
@@ -85,20 +85,20 @@ def encoded(
     checksum = _xxh3()(head)
     checksum.update(text)
     batch: list[Any] = [head, text]
-    held = len(head) + len(text)
+    pending = len(head) + len(text)
     for array in flat.values():
         if not array.nbytes:
             continue
-        whole = array.reshape(-1).view(np.uint8).data
-        for first in range(0, len(whole), BLOCK):
-            block = whole[first : first + BLOCK]
-            if held + len(block) > BLOCK:
+        data = array.reshape(-1).view(np.uint8).data
+        for first in range(0, len(data), BLOCK):
+            block = data[first : first + BLOCK]
+            if pending + len(block) > BLOCK:
                 yield batch
-                batch, held = [], 0
+                batch, pending = [], 0
             checksum.update(block)
             batch.append(block)
-            held += len(block)
-        rest = bytes(_padded(len(whole)) - len(whole))
+            pending += len(block)
+        rest = bytes(_padded(len(data)) - len(data))
         if rest:
             checksum.update(rest)
             batch.append(rest)

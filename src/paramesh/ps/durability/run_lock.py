@@ -12,7 +12,7 @@ that ends. Servers do not hold it: Ray starts them again, a standby takes over, 
 still writes is fenced by its log. Other hosts need not see the kernel's lock. So who gets it, and
 finds that the holder before was on another host and has not said goodbye, watches the lease: if it
 changes, the run is alive; if it does not for `LEASE` seconds, it is dead. Clocks are not compared.
-Should a host that was cut off for so long come back, its servers are fenced by their successors.
+If a host that was partitioned for so long comes back, its servers are fenced by their successors.
 """
 
 from __future__ import annotations
@@ -213,7 +213,7 @@ class PlaceLock:
 
     Args:
         path: of the file.
-        refusal: a template of what another process is told; `{holder}` is the one that has it.
+        refusal: a template of the error for another process; `{holder}` is the one that has it.
     """
 
     def __init__(self, path: Path, refusal: str) -> None:

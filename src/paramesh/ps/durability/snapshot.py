@@ -1,6 +1,6 @@
 """A server's state in one file, so that its log need not be kept from the beginning.
 
-A snapshot is written beside its place, brought to the disk and renamed: it is there as a whole or
+A snapshot is written beside its place, brought to the disk and renamed: it is there in full or
 not at all. Its last record counts the others. A server must be able to read some versions back, so
 a snapshot is used only if the log goes on for as many updates behind it; until then the one before
 it is. That is why two are kept, and the log since the older one.

@@ -94,21 +94,21 @@ def saved(
             continue
         state = state_of(name, data)
         table = data if state is None else state[1]
-        held = dump(table) if table.is_param_ps else None
+        stored = dump(table) if table.is_param_ps else None
         slot = "value" if state is None else state[0]
         if is_table(table):
-            if held is None:
-                held = _of_pending(table)
+            if stored is None:
+                stored = _of_pending(table)
             if state is None:
                 assert table.recipe is not None
                 texts[f"{name}.recipe"] = json.dumps(initial_values_of(name, table.recipe))
-                found[f"{name}.ids"] = Tensor(held["ids"])
-                found[f"{name}.rows"] = Tensor(held["value"])
-            elif slot in held:
-                found[f"{name}.rows"] = Tensor(held[slot])
-        elif held is not None and slot in held:
+                found[f"{name}.ids"] = Tensor(stored["ids"])
+                found[f"{name}.rows"] = Tensor(stored["value"])
+            elif slot in stored:
+                found[f"{name}.rows"] = Tensor(stored[slot])
+        elif stored is not None and slot in stored:
             # The values too: the copy here is that of a step, which may be an earlier version.
-            found[name] = Tensor(held[slot].reshape(data.shape))
+            found[name] = Tensor(stored[slot].reshape(data.shape))
         else:
             found[name] = data
     return found, texts
@@ -200,9 +200,9 @@ def _to_servers(name: str, param: Parameter, mine: dict[str, Any], given: dict[s
         if found is None or found[1] is not param:
             continue
         del mine[key]
-        held = given.pop(f"{key}.rows", given.pop(key, None))
-        if held is not None and len(held.asnumpy()) == len(rows.ids):
-            rows.fields[found[0]] = held.asnumpy()
+        stored = given.pop(f"{key}.rows", given.pop(key, None))
+        if stored is not None and len(stored.asnumpy()) == len(rows.ids):
+            rows.fields[found[0]] = stored.asnumpy()
 
     def call() -> None:
         assert recipe is not None

@@ -12,8 +12,8 @@ all devices first, and what becomes of it is pushed in equal or disjoint parts. 
 lives does not change its gradient: it is the sum over all devices (the mean with `gradients_mean`),
 in either place.
 
-A table's rows are an input of which every device has its own part: those that its part of the batch
-looks up. A process pulls the rows of all its devices together, each once.
+A table's rows are an input of which every device has its own shard: those that its shard of the
+batch looks up. A process pulls the rows of all its devices together, each once.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Hybrid(Served):
 
     per_device = True
 
-    #: A cache is one device's: here the rows go to each where its part of the batch is.
+    #: A cache is one device's: here the rows go to each where its shard of the batch is.
     caches_rows = False
 
     def __init__(self, inner: DataParallel, settings: dict[str, Any]) -> None:
@@ -65,7 +65,7 @@ class Hybrid(Served):
     def rows_in(self, rows: Array) -> Any:
         """The rows of this process's devices, each where it belongs."""
         with eval_context(), x64(rows.dtype):
-            return self.inner.joined_parts(rows)
+            return self.inner.joined_shards(rows)
 
     def copy_in(self, values: Array) -> Any:
         """The same values on every device."""
@@ -73,7 +73,7 @@ class Hybrid(Served):
             return self.inner.to_all(values)
 
     def out(self, array: Any) -> Array:
-        """The parts of this process's devices, joined."""
+        """The shards of this process's devices, joined."""
         return self.inner.at_hand(array)
 
     # Where Parameters live.
@@ -94,9 +94,9 @@ class Hybrid(Served):
         self.inner.adopt(params)
         self.take_trained(params)
 
-    def settled(self, states: Sequence[Any], arrays: Sequence[Any]) -> bool:
+    def is_placed(self, states: Sequence[Any], arrays: Sequence[Any]) -> bool:
         """As in data_parallel."""
-        return self.inner.settled(states, arrays)
+        return self.inner.is_placed(states, arrays)
 
     def reshard(self, states: Sequence[Any], arrays: list[Any]) -> None:
         """Copy to all devices what is not there."""

@@ -151,7 +151,7 @@ def numbers(optimizer: Any, indices: list[int]) -> tuple[list[str], Any]:
 
 
 def prepared(optimizer: Any, at: int, grad: Any, workers: int) -> Any:
-    """A raw gradient as it is pushed: no loss scale, a worker's part of the mean; traceable."""
+    """A raw gradient as it is pushed: no loss scale, a worker's share of the mean; traceable."""
     factor = optimizer.reciprocal_scale if optimizer._preprocesses else 1.0
     factor /= workers
     return grad if factor == 1.0 else grad * factor

@@ -64,7 +64,7 @@ class _Trace(threading.local):
 
     lookups: dict[Parameter, int] | None = None
     #: Those that are inputs, and those of the lookups that it made. A trace in which one of the
-    #: latter is no input is made again.
+    #: latter is not an input is made again.
     rows: tuple[Rows, ...] = ()
     met: tuple[Rows, ...] = ()
     sums: Sums = Sums()
@@ -114,7 +114,7 @@ class Served(Placement):
         return _on_device(values)
 
     def out(self, array: Any) -> Array:
-        """This worker's part of what a program gave out."""
+        """This worker's slice of what a program gave out."""
         return np.asarray(array)
 
     # Where Parameters live.
@@ -275,7 +275,7 @@ class Served(Placement):
 
     def _joined(self, table: Parameter, parts: dict[Rows, Any]) -> Any:
         """The gradient by a table, from those by its rows."""
-        # Of rows that are no inputs yet there is no gradient: something of the right shape.
+        # Of rows that are not inputs yet there is no gradient: something of the right shape.
         lacking = [rows for rows in self._trace.met if rows.table is table and rows not in parts]
         zeros = [jnp.zeros(rows.shape, rows.dtype.np_dtype) for rows in lacking]
         if not parts and not zeros:
@@ -314,7 +314,7 @@ class Served(Placement):
         return (sum(rows.shape[0] for rows in self._looked_up(param)), *param.shape[1:])
 
     def lacks_rows(self, table: Parameter) -> bool:
-        """Whether a lookup was made whose rows are no input: the trace will be made again."""
+        """Whether a lookup was made whose rows are not inputs: the trace will be made again."""
         return any(rows.table is table and rows not in self._trace.rows for rows in self._trace.met)
 
     def check_optimizer(self, optimizer: Any) -> None:
@@ -338,7 +338,7 @@ class Served(Placement):
             if is_table(param):
                 raise ContextError(
                     f"Parameter '{param.name}' is a table on the parameter server, whose rows are "
-                    "looked up once for the whole batch: grad_accumulation_step must be 1. Use "
+                    "looked up once for the full batch: grad_accumulation_step must be 1. Use "
                     "smaller batches."
                 )
 

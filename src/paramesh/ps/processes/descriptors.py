@@ -30,7 +30,7 @@ PAUSE, PATIENCE = 0.02, 240.0
 #: None left for this process, or on this host.
 _NONE_LEFT = (errno.EMFILE, errno.ENFILE)
 
-#: Who has the reserve: the limit is that of the whole process.
+#: Who has the reserve: the limit is that of the process.
 _borrowing = threading.Lock()
 
 

@@ -49,7 +49,7 @@ class EventLog:
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"time": now, "who": self.who, "event": event, **facts}) + "\n"
         with contextlib.suppress(OSError):
-            # One write to a file that is only appended to: lines of several processes stay whole.
+            # One write to a file that is only appended to: lines of several processes do not mix.
             number = open_own(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
             try:
                 os.write(number, line.encode())

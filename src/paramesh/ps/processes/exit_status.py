@@ -15,7 +15,7 @@ from types import FrameType, TracebackType
 from typing import Any
 
 
-class Ending:
+class ExitStatus:
     """From here on, sees how this process comes to its end."""
 
     def __init__(self) -> None:

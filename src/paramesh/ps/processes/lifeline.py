@@ -4,11 +4,12 @@ Ray reports the death of an actor after one to two seconds. The kernel closes a 
 connections at once, and tells the other end, on this host or another.
 
 Whoever reaches the port can connect. So a connection first shows a secret, which workers get
-through Ray, and is told that it is held; nothing else is ever read or written. Those that have
-shown none are few, and short: they keep no worker out, nor take the files that the process needs.
+through Ray, and gets the answer that it is accepted; nothing else is ever read or written. Those
+that have shown none are few, and short: they keep no worker out, nor take the files that the
+process needs.
 
 Glossary
-    held        a connection that has shown the secret: closed by its other end alone, since to
+    accepted    a connection that has shown the secret: closed by its other end alone, since to
                 whom it belongs its end is the death of this process
     stranger    one that has not (yet)
 """
@@ -33,11 +34,11 @@ STRANGERS, PATIENCE = 64, 1.0
 PAUSE = 0.25
 #: Seconds that connecting may take. Without a connection it is Ray that reports a death.
 _CONNECTING = 0.5
-#: A host that is cut off or has no power sends nothing: seconds until the kernel asks it, between
-#: two questions, and how many go unanswered.
+#: A host that is unreachable or has no power sends nothing: seconds until the kernel asks it,
+#: between two questions, and how many go unanswered.
 _KEEPALIVE = {"TCP_KEEPIDLE": 1, "TCP_KEEPINTVL": 1, "TCP_KEEPCNT": 3}
-#: Characters of the secret, and what says that a connection is held.
-_LENGTH, _HELD = 32, b"+"
+#: Characters of the secret, and what says that a connection is accepted.
+_LENGTH, _ACCEPTED = 32, b"+"
 
 
 def host_identity() -> str:
@@ -46,7 +47,7 @@ def host_identity() -> str:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
-        return ""  # not Linux: nobody is told to be here
+        return ""  # not Linux: no lifeline is offered
 
 
 class Beacon:
@@ -69,7 +70,7 @@ class Beacon:
         where: tuple[str, int] = self._listener.getsockname()[:2]
         self.address: tuple[str, int] = (f"{self._secret}@{where[0]}", where[1])
         self._selector = selectors.DefaultSelector()
-        self._held: set[socket.socket] = set()
+        self._accepted: set[socket.socket] = set()
         #: When each came, the oldest first, and what it has shown so far.
         self._strangers: dict[socket.socket, tuple[float, bytes]] = {}
         #: Until when nobody is accepted.
@@ -83,7 +84,7 @@ class Beacon:
         self._closing = True
         self._listener.shutdown(socket.SHUT_RDWR)  # which wakes the thread
         self._thread.join()
-        for connection in (*self._strangers, *self._held):
+        for connection in (*self._strangers, *self._accepted):
             self._drop(connection)
         self._selector.close()
         self._listener.close()
@@ -106,7 +107,9 @@ class Beacon:
                     self._accept()
                 elif connection in self._strangers:
                     self._listen_to(connection)
-                elif connection in self._held:  # it has ended, or speaks, which no lifeline does
+                elif (
+                    connection in self._accepted
+                ):  # it has ended, or speaks, which no lifeline does
                     self._drop(connection)
             now = time.monotonic()
             for connection, (since, _) in list(self._strangers.items()):
@@ -154,21 +157,21 @@ class Beacon:
             self._strangers[stranger] = (since, shown)
             return
         known = hmac.compare_digest(shown, self._secret.encode())
-        if not known or len(self._held) >= MOST:
+        if not known or len(self._accepted) >= MOST:
             self._drop(stranger)
             return
         try:
-            stranger.send(_HELD)
+            stranger.send(_ACCEPTED)
         except OSError:
             self._drop(stranger)
             return
         del self._strangers[stranger]
-        self._held.add(stranger)
+        self._accepted.add(stranger)
 
     def _drop(self, connection: socket.socket) -> None:
         self._selector.unregister(connection)
         self._strangers.pop(connection, None)
-        self._held.discard(connection)
+        self._accepted.discard(connection)
         connection.close()
 
 
@@ -187,7 +190,7 @@ class Lifeline:
         self._socket = socket.create_connection((host, address[1]), timeout=_CONNECTING)
         try:
             self._socket.sendall(secret.encode())
-            if self._socket.recv(1) != _HELD:
+            if self._socket.recv(1) != _ACCEPTED:
                 raise ConnectionRefusedError(f"the process at {host} accepts no more connections")
             self._socket.setblocking(False)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -199,7 +202,7 @@ class Lifeline:
             raise
 
     def broken(self) -> bool:
-        """Whether the process is dead, or its host cut off."""
+        """Whether the process is dead, or its host unreachable."""
         try:
             self._socket.recv(1)
         except BlockingIOError:

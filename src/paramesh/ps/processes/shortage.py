@@ -19,7 +19,7 @@ _T = TypeVar("_T")
 _OF_SYSTEM = {
     errno.ENOMEM: "memory",
     errno.EMFILE: "open files (RLIMIT_NOFILE)",
-    errno.ENFILE: "open files (of the whole host)",
+    errno.ENFILE: "open files (of the host)",
     errno.ENOSPC: "room on its disk",
     errno.EDQUOT: "room on its disk (the user's quota)",
 }
@@ -52,7 +52,7 @@ def shortage(server: str, doing: str, error: BaseException) -> Shortage | None:
         return None
     return Shortage(
         f"{server} has no {what} left for '{doing}' ({type(error).__name__}: {error}). What it has "
-        "is as before, and its log is whole. Give its host more, or have more servers share the "
+        "is as before, and its log is complete. Give its host more, or have more servers share the "
         "Parameters, and start again with the same wal_dir."
     )
 

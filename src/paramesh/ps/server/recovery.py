@@ -1,7 +1,7 @@
 """How a server rebuilds its state from snapshots and log.
 
 The newest snapshot and the log after it are tried first. If one of them is damaged, an older
-snapshot with more of the log is used, and last the whole log.
+snapshot with more of the log is used, and last the complete log.
 """
 
 from __future__ import annotations

@@ -506,14 +506,14 @@ class Server(VersionedParameters):
 
     def stats(self) -> dict[str, Any]:
         """Numbers to watch: version, what is held, what came in, the log and the last snapshot."""
-        held = self.store.stats()
+        stats = self.store.stats()
         waiting = {step: sorted(staged) for step, staged in self._staged.items()}
         return {
             "version": self.version,
             "incarnation": self.incarnation,
-            "parameters": len(held),
-            "rows": sum(part.get("rows", 0) for part in held.values()),
-            "bytes": sum(part["bytes"] for part in held.values()),
+            "parameters": len(stats),
+            "rows": sum(part.get("rows", 0) for part in stats.values()),
+            "bytes": sum(part["bytes"] for part in stats.values()),
             "pushes": self.pushes,
             "bytes_pushed": self.bytes_pushed,
             "bytes_logged": self._log.bytes,

@@ -96,14 +96,14 @@ class Index:
         if not len(ids):
             return
         kept = (self._ids != _NOBODY) & ~np.isin(self._ids, ids)
-        held, slots = self._ids[kept], self._slots[kept]
+        present, slots = self._ids[kept], self._slots[kept]
         self.__init__()
-        self.add(held, slots)
+        self.add(present, slots)
 
     def items(self) -> tuple[Array, Array]:
         """All ids, sorted, and their slots."""
-        held = self._ids != _NOBODY
-        ids, slots = self._ids[held], self._slots[held]
+        present = self._ids != _NOBODY
+        ids, slots = self._ids[present], self._slots[present]
         order = np.argsort(ids)
         return ids[order], slots[order]
 

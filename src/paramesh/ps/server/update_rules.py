@@ -158,8 +158,8 @@ def _ftrl(initial_accum: float, lr_power: float, l1: float, l2: float) -> Update
         new = total + g * g
         root = power(new)
         linear = linear + g - (root - power(total)) / n.rate * w
-        cut = (np.sign(linear) * kind(l1) - linear) / (root / n.rate + kind(2.0 * l2))
-        return np.where(np.abs(linear) > kind(l1), cut, kind(0)), new, linear
+        shrunk = (np.sign(linear) * kind(l1) - linear) / (root / n.rate + kind(2.0 * l2))
+        return np.where(np.abs(linear) > kind(l1), shrunk, kind(0)), new, linear
 
     return UpdateRule({"moments": initial_accum, "linear": 0.0}, update)
 

@@ -3,7 +3,7 @@
 Glossary
     incarnation of a worker     how often it was started; the server listens to the latest only
     life                        a random number of one process, so that two processes that claim
-                                the same incarnation are told apart
+                                the same incarnation are distinguished
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """What Parameters start from on a server: recipes as plain data, computed element by element.
 
 Glossary
-    start       a law or a constant as JSON: `{"law": "normal", "reals": [0.0, 0.01], …}`. It names
-                one of a few rules, never code, so it may come from a file or from a message
+    start       a distribution or a constant as JSON: `{"law": "normal", "reals": [0.0, 0.01], …}`.
+                It names one of a few rules, never code, so it may come from a file or from a
+                message
     position    the place of an element in the row-major order of the full array
 
 The numbers are those of the recipe, to the last bit: each element is computed from its position.
@@ -35,12 +36,12 @@ from paramesh.sampling.sampler import Sampler
 Start = dict[str, Any]
 
 #: Sampling functions by their names in specs.
-_RULES: dict[str, Callable[..., Any]] = {
+_SAMPLING: dict[str, Callable[..., Any]] = {
     "uniform": random._uniform,
     "normal": random._normal,
     "cut_normal": random._truncated_normal,
 }
-_NAMES = {rule: name for name, rule in _RULES.items()}
+_NAMES = {rule: name for name, rule in _SAMPLING.items()}
 
 #: Programs are compiled for so many elements; more are computed in several runs.
 _SIZES = (1 << 10, 1 << 13, 1 << 16, 1 << 19)
@@ -57,15 +58,15 @@ def initial_values_of(owner: str, recipe: Recipe) -> Start:
         RecipeError: its elements cannot be computed one by one.
     """
     common = {"dtype": recipe.dtype.long_name}
-    law = recipe._spec()
-    if law is not None and law.sample_fn in _NAMES:
+    spec = recipe._spec()
+    if spec is not None and spec.sample_fn in _NAMES:
         return common | {
-            "law": _NAMES[law.sample_fn],
-            "reals": list(law.reals),
-            "integers": list(law.integers),
+            "law": _NAMES[spec.sample_fn],
+            "reals": list(spec.reals),
+            "integers": list(spec.integers),
             "key": list(recipe.key),
         }
-    if hasattr(recipe.initializer, "value") and recipe.sliceable and law is None:
+    if hasattr(recipe.initializer, "value") and recipe.sliceable and spec is None:
         value = recipe.initializer.constant(recipe.dtype)
         return common | {"law": "constant", "value": value.item()}
     raise RecipeError(
@@ -77,18 +78,18 @@ def initial_values_of(owner: str, recipe: Recipe) -> Start:
 
 
 class _Given(Initializer):
-    """An initializer that is known by its law alone."""
+    """An initializer that is known by its distribution alone."""
 
-    law_name: str
+    distribution: str
     reals: tuple[float, ...]
     integers: tuple[int, ...]
 
-    def __init__(self, law: str, reals: Sequence[float], integers: Sequence[int]) -> None:
-        super().__init__(law_name=law, reals=tuple(reals), integers=tuple(integers))
+    def __init__(self, distribution: str, reals: Sequence[float], integers: Sequence[int]) -> None:
+        super().__init__(distribution=distribution, reals=tuple(reals), integers=tuple(integers))
 
     def law(self, shape: tuple[int, ...]) -> DistributionSpec:
-        """The rule of this name, with these numbers."""
-        return DistributionSpec(_RULES[self.law_name], self.reals, self.integers)
+        """The distribution of this name, with these numbers."""
+        return DistributionSpec(_SAMPLING[self.distribution], self.reals, self.integers)
 
 
 def recipe_of(start: Start, shape: Sequence[int]) -> Recipe:
@@ -100,9 +101,9 @@ def recipe_of(start: Start, shape: Sequence[int]) -> Recipe:
     dtype = to_dtype(start["dtype"])
     if start.get("law") == "constant":
         return Recipe(Constant(start["value"]), (0, 0), tuple(shape), dtype)
-    if start.get("law") not in _RULES:
+    if start.get("law") not in _SAMPLING:
         raise RecipeError(
-            f"the distribution {start.get('law')!r} is not known; expected {sorted(_RULES)}."
+            f"the distribution {start.get('law')!r} is not known; expected {sorted(_SAMPLING)}."
         )
     init = _Given(start["law"], start["reals"], start["integers"])
     return Recipe(init, (int(start["key"][0]), int(start["key"][1])), tuple(shape), dtype)
@@ -118,9 +119,9 @@ def values_at(start: Start, positions: np.ndarray[Any, Any]) -> np.ndarray[Any, 
     name = start.get("law")
     if name == "constant":
         return np.full(positions.shape, start["value"], dtype.np_dtype)
-    if name not in _RULES:
+    if name not in _SAMPLING:
         raise RecipeError(
-            f"the server does not support the distribution {name!r}; expected {sorted(_RULES)} "
+            f"the server does not support the distribution {name!r}; expected {sorted(_SAMPLING)} "
             f"or constant."
         )
     return _drawn(start, positions, _key_of(start), dtype)
@@ -139,7 +140,7 @@ def values_of_many(
     """
     alike: dict[Any, list[int]] = {}
     for at, (start, _) in enumerate(parts):
-        if start.get("law") in _RULES:
+        if start.get("law") in _SAMPLING:
             kind = start["law"], start["dtype"], tuple(start["reals"]), tuple(start["integers"])
             alike.setdefault(kind, []).append(at)
     found: list[Any] = [None] * len(parts)
@@ -191,8 +192,8 @@ def _drawn(
 
 
 @functools.cache
-def _program(law: str, size: int, dtype: DType) -> Callable[..., Any]:
-    rule = _RULES[law]
+def _program(distribution: str, size: int, dtype: DType) -> Callable[..., Any]:
+    sample_fn = _SAMPLING[distribution]
 
     def paramesh_draw_at(key: Any, header: Any, reals: Any, positions: Any) -> Any:
         zero = header[0].astype(jnp.uint32)
@@ -200,6 +201,6 @@ def _program(law: str, size: int, dtype: DType) -> Callable[..., Any]:
         place = (positions.astype(jnp.uint32), (positions >> jnp.uint64(32)).astype(jnp.uint32))
         draw = Sampler((size,), None, computing_dtype(dtype), words, zero, place)
         integers = [header[i] for i in range(1, header.shape[0])]
-        return evaluated(rule, draw, list(reals), integers, dtype)
+        return evaluated(sample_fn, draw, list(reals), integers, dtype)
 
     return compiled(paramesh_draw_at, jax.default_backend())

@@ -42,7 +42,7 @@ class MLP(nn.Cell):
 
 
 class LeNet(nn.Cell):
-    """Two convolutions and a dense layer; `batch` and `out` cut the batch and the channels."""
+    """Two convolutions and a dense layer; `batch` and `out` shard the batch and the channels."""
 
     def __init__(self, batch: int = 0, out: int = 0) -> None:
         super().__init__()
@@ -121,14 +121,14 @@ def mlp_step(*strategies: Any) -> TrainOneStepCell:
     return TrainOneStepCell(WithLossCell(net, nn.MSELoss()), nn.Adam(net.trainable_params(), 0.01))
 
 
-def lenet_step(*cuts: int) -> TrainOneStepCell:
-    net = LeNet(*cuts)
+def lenet_step(*shards: int) -> TrainOneStepCell:
+    net = LeNet(*shards)
     loss = nn.SoftmaxCrossEntropyWithLogits(sparse=True, reduction="mean")
     return TrainOneStepCell(WithLossCell(net, loss), nn.Momentum(net.trainable_params(), 0.05, 0.9))
 
 
-def transformer_step(*cuts: int) -> TrainOneStepCell:
-    net = next_token(Transformer(*cuts))
+def transformer_step(*shards: int) -> TrainOneStepCell:
+    net = next_token(Transformer(*shards))
     return TrainOneStepCell(net, nn.Adam(net.trainable_params(), 0.01))
 
 

@@ -1,4 +1,4 @@
-"""The parts of a modelled step: computing, memory, network."""
+"""The time of a modelled step: computing, memory, network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from paramesh.parallel.search.plan import Plan
 from paramesh.parallel.search.resharding import WHOLE
 
 
-class Parts(NamedTuple):
+class StepTime(NamedTuple):
     """Seconds of a step, as modelled.
 
     Attributes:
@@ -24,12 +24,12 @@ class Parts(NamedTuple):
 
     @property
     def step(self) -> float:
-        """Of the whole step: the model has nothing overlap."""
+        """Of the full step: the model has nothing overlap."""
         return self.compute + self.memory + self.network
 
 
-def parts_of(plan: Plan) -> Parts:
-    """The parts of a plan's step; they add up to `plan.seconds`."""
+def step_time_of(plan: Plan) -> StepTime:
+    """The times of a plan's step; they add up to `plan.seconds`."""
     problem, machine = plan.problem, plan.machine
     slowest = min(machine.bandwidths)
     compute = memory = 0.0
@@ -38,14 +38,14 @@ def parts_of(plan: Plan) -> Parts:
         sending = sum(machine.target.latency + one.nbytes / slowest for one in sums) * node.times
         own = max(float(node.seconds[chosen]) - sending, 0.0)
         flops = sum(problem.graph.operators[i].flops for i in node.operators)
-        cut = math.prod(
+        devices = math.prod(
             size
             for factor, size in zip(node.strategies[chosen], machine.sizes, strict=True)
             if factor != WHOLE
         )
-        computing = node.times * flops / cut / machine.target.flops
+        computing = node.times * flops / devices / machine.target.flops
         if computing >= own * (1 - 1e-6):
             compute += own
         else:
             memory += own
-    return Parts(compute, memory, max(plan.seconds - compute - memory, 0.0))
+    return StepTime(compute, memory, max(plan.seconds - compute - memory, 0.0))

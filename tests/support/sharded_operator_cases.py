@@ -1,4 +1,4 @@
-"""A call of every operator that takes Tensors, large enough to be cut over eight devices.
+"""A call of every operator that takes Tensors, large enough to shard over eight devices.
 
 `tests/parallel/test_operator_rules.py` runs each under every strategy that its rule allows.
 """
@@ -227,13 +227,13 @@ CALLS = _calls()
 
 
 def strategies(rule: AxisRule, shapes: list[tuple[int, ...]], count: int = 8) -> Iterator[Any]:
-    """Every strategy that a rule allows, except the one that cuts nothing."""
+    """Every strategy that a rule allows, except the one that shards nothing."""
     sizes: dict[str, int] = {}
     for labels, shape in zip(rule.inputs, shapes, strict=True):
         for label, size in zip(labels, shape, strict=True):
             if label and size > 1:
                 sizes[label] = math.gcd(sizes.get(label, size), size)
-    free = [label for label in sizes if label not in rule.held]
+    free = [label for label in sizes if label not in rule.unsharded]
     choices = [[n for n in (1, 2, 4, 8) if sizes[label] % n == 0] for label in free]
     for numbers in itertools.product(*choices):
         if 1 < math.prod(numbers) <= count:
