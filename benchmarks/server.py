@@ -1,7 +1,8 @@
 """What a step over the parameter server costs: `python benchmarks/server.py`.
 
-Prints medians, and ratios against a plain Ray actor that is sent and returns the same bytes in one
-call, and against copying them twice in memory:
+Prints medians over each transport, and ratios against a plain Ray actor that is sent and returns
+the same bytes in one call, and a bare ZeroMQ peer that does (one frame, neither encrypted nor
+logged), and against copying them twice in memory; all in one run, one call of each after the other:
 
     dense       one worker, one server, SGD: push the gradient, log it, apply it, return the values
     embedding   50,000 of 1,000,000 rows of 64, Adagrad: pull, and push
@@ -16,16 +17,21 @@ another.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import ray
+import zmq
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
@@ -39,6 +45,9 @@ SIZES = {"4 KB": 4096, "1 MB": 1 << 20, "100 MB": 100 * (1 << 20)}
 SGD = {"rule": "SGD", "momentum": 0.0, "dampening": 0.0, "nesterov": False}
 ADAGRAD = {"rule": "Adagrad", "accum": 0.1, "update_slots": True}
 RATE = {"learning_rate": 0.01}
+TRANSPORTS = ("ray", "zmq")
+#: Steps that do not count.
+WARM = 3
 
 
 class Echo:
@@ -63,45 +72,127 @@ def client_of(
     job: str,
     spec: dict[str, Any],
     values: Any,
+    transport: str = "ray",
     standby: bool = False,
     **config: Any,
 ) -> RayClient:
     where = os.path.join(folder, job)
     cluster = Cluster(1, {"workers": 1} | config, folder=where, job=job, standby=standby)
-    client = RayClient(cluster)
+    client = RayClient(cluster, transport=transport)
     client.declare([spec], values)
     return client
+
+
+class BareZmq:
+    """ZeroMQ's part alone: a process that sends back what it gets, not encrypted, not checked."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, os.path.join(os.path.dirname(__file__), "servers", "of_zmq.py")],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        address = self._process.stdout.readline().strip()
+        self._socket = zmq.Context.instance().socket(zmq.DEALER)
+        self._socket.linger = 0
+        self._socket.connect(address)
+
+    def step(self, grad: np.ndarray) -> np.ndarray:
+        """The bytes that come back."""
+        self._socket.send(grad, copy=False)
+        return np.frombuffer(self._socket.recv(copy=False).buffer, grad.dtype)
+
+    def close(self) -> None:
+        """End the process."""
+        self._socket.close()
+        self._process.kill()
+        self._process.wait()
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that the threads of a process have used."""
+    found = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):  # it has ended
+            found += int((task / "schedstat").read_text().split()[0])
+    return found / 1e9
+
+
+class Measured:
+    """Times of one kind of call, and the processor time of both ends meanwhile."""
+
+    def __init__(self, pid: int | None = None) -> None:
+        self.times: list[float] = []
+        self._pid = pid
+        self._used: list[float] = []
+
+    def run(self, call: Callable[[], Any], *, count: bool) -> None:
+        """Make the call; `count`: it is one that counts."""
+        other = 0.0 if self._pid is None else cpu_seconds(self._pid)
+        own = time.process_time()
+        took = milliseconds(call)
+        own = time.process_time() - own
+        other = 0.0 if self._pid is None else cpu_seconds(self._pid) - other
+        if count:
+            self.times.append(took)
+            self._used.append((own + other) * 1e3)
+
+    @property
+    def median(self) -> float:
+        """Milliseconds of a call."""
+        return statistics.median(self.times)
+
+    @property
+    def cpu(self) -> float:
+        """Milliseconds of processor time of a call, of the worker and the server together."""
+        return statistics.median(self._used)
 
 
 def dense(folder: str, name: str, size: int, runs: int) -> None:
     shape = [size // 4]
     spec = {"name": "w", "kind": "dense", "shape": shape, "dtype": "float32", "recipe": None}
     start = {"w": np.zeros(shape, np.float32)}
-    client = client_of(folder, f"dense-{size}", spec | {"optimizer": SGD}, start)
+    clients = {
+        transport: client_of(
+            folder, f"dense-{size}-{transport}", spec | {"optimizer": SGD}, start, transport
+        )
+        for transport in TRANSPORTS
+    }
     echo = ray.remote(Echo).options(num_cpus=0).remote(size)
     assert isinstance(echo, ActorHandle)
+    bare = BareZmq()
     grad = np.ones(shape, np.float32)
     out = np.empty_like(grad)
-    times: dict[str, list[float]] = {"server": [], "ray": [], "memcpy": []}
-    for step in range(runs + 2):
-        found = {
-            "server": milliseconds(
-                lambda step=step: client.step(step, {"w": {"grad": grad}}, RATE, ["w"])
-            ),
-            "ray": milliseconds(lambda: ray.get(echo.step.remote(grad))),
-            "memcpy": milliseconds(lambda: (np.copyto(out, grad), np.copyto(out, grad))),
-        }
-        for key, value in found.items():
-            if step >= 2:
-                times[key].append(value)
-    server, plain, copy = (statistics.median(times[key]) for key in ("server", "ray", "memcpy"))
-    print(
-        f"dense {name:>7}: server {server:8.2f} ms, plain Ray {plain:8.2f} ms "
-        f"({server / plain:.2f} times), memcpy twice {copy:.3f} ms",
-        flush=True,
-    )
+    found = {t: Measured(client.stats()[0]["pid"]) for t, client in clients.items()}
+    found |= {"plain Ray": Measured(), "bare ZeroMQ": Measured(), "memcpy twice": Measured()}
+    for step in range(runs + WARM):
+        counts = step >= WARM
+        for transport, client in clients.items():
+            update = {"w": {"grad": grad}}
+            found[transport].run(
+                lambda s=step, c=client, u=update: c.step(s, u, RATE, ["w"]), count=counts
+            )
+        found["plain Ray"].run(lambda: ray.get(echo.step.remote(grad)), count=counts)
+        found["bare ZeroMQ"].run(lambda: bare.step(grad), count=counts)
+        found["memcpy twice"].run(
+            lambda: (np.copyto(out, grad), np.copyto(out, grad)), count=counts
+        )
+    carried = {t: clients[t].delivery.transport.describe()["server-0"] for t in clients}
+    bare_time, ray_time = found["bare ZeroMQ"].median, found["plain Ray"].median
+    for transport in TRANSPORTS:
+        mine = found[transport]
+        print(
+            f"dense {name:>7} over {transport:>3} ({carried[transport]}): {mine.median:8.2f} ms, "
+            f"{mine.cpu:.2f} ms of processor time; {mine.median / ray_time:.2f} times plain Ray "
+            f"({ray_time:.2f} ms), {mine.median / bare_time:.2f} times bare ZeroMQ "
+            f"({bare_time:.2f} ms); memcpy twice {found['memcpy twice'].median:.3f} ms",
+            flush=True,
+        )
     ray.kill(echo)
-    client.close()
+    bare.close()
+    for client in clients.values():
+        client.close()
 
 
 def embedding(folder: str, runs: int) -> None:
@@ -110,26 +201,33 @@ def embedding(folder: str, runs: int) -> None:
     assert recipe is not None
     spec = {"name": "t", "kind": "rows", "row_shape": [width], "rows": rows, "dtype": "float32"}
     spec |= {"recipe": initial_values_of("t", recipe), "optimizer": ADAGRAD}
-    client = client_of(folder, "embedding", spec, {})
+    clients = {
+        transport: client_of(folder, f"embedding-{transport}", spec, {}, transport)
+        for transport in TRANSPORTS
+    }
     rng = np.random.default_rng(0)
     grad = rng.standard_normal((batch, width)).astype(np.float32)
-    pulls: list[float] = []
-    pushes: list[float] = []
     ids = np.sort(rng.choice(rows, batch, replace=False))
-    for step in range(runs + 2):
-        update = {"t": {"ids": ids, "grad": grad}}
-        push = milliseconds(lambda u=update, s=step: client.step(s, u, RATE, []))
-        pull = milliseconds(lambda s=step: client.pull_rows(s + 1, "t", ids))
-        if step >= 2:
-            pushes.append(push)
-            pulls.append(pull)
-    print(
-        f"embedding, {batch} rows that exist: pull {statistics.median(pulls):.1f} ms, "
-        f"push {statistics.median(pushes):.1f} ms",
-        flush=True,
-    )
-    recovered(client, runs + 2, ids[:1])
-    client.close()
+    pushes = {transport: Measured() for transport in TRANSPORTS}
+    pulls = {transport: Measured() for transport in TRANSPORTS}
+    update = {"t": {"ids": ids, "grad": grad}}
+    for step in range(runs + WARM):
+        for transport, client in clients.items():
+            pushes[transport].run(
+                lambda s=step, c=client: c.step(s, update, RATE, []), count=step >= WARM
+            )
+            pulls[transport].run(
+                lambda s=step, c=client: c.pull_rows(s + 1, "t", ids), count=step >= WARM
+            )
+    for transport in TRANSPORTS:
+        print(
+            f"embedding over {transport:>3}, {batch} rows that exist: "
+            f"pull {pulls[transport].median:.1f} ms, push {pushes[transport].median:.1f} ms",
+            flush=True,
+        )
+    recovered(clients["ray"], runs + WARM, ids[:1])
+    for client in clients.values():
+        client.close()
 
 
 def recovered(client: RayClient, step: int, ids: np.ndarray) -> None:
@@ -204,7 +302,7 @@ def takeover(folder: str, kills: int) -> None:
     for standby in (False, True):
         start = {"w": np.zeros(shape, np.float32)}
         job = f"takeover-{standby:d}"
-        client = client_of(folder, job, spec | {"optimizer": SGD}, start, standby)
+        client = client_of(folder, job, spec | {"optimizer": SGD}, start, standby=standby)
         times: list[float] = []
         for step in range(kills):
             if standby:

@@ -78,6 +78,8 @@ _PARALLEL_DEFAULTS: dict[str, Any] = {
     "device_memory": None,
 }
 _PS_MODES = ("sync", "stale", "async")
+#: What may carry the messages of steps to servers and back.
+PS_TRANSPORTS = ("auto", "zmq", "ray")
 _PS_DEFAULTS: dict[str, Any] = {
     "enable_ps": False,
     "server_num": 0,
@@ -90,6 +92,7 @@ _PS_DEFAULTS: dict[str, Any] = {
     "fsync": False,
     "address": None,
     "timeout": 300.0,
+    "transport": "ray",
 }
 
 #: JAX's own threshold: what compiles faster is not kept, which is all of a small network.
@@ -414,9 +417,12 @@ def set_ps_context(**settings: Any) -> None:
     each server that takes over from it. `fsync`: bring every record of the log to the disk before
     an update is answered. `address`: of a Ray cluster that is there already; None starts one here,
     for this program alone. `timeout`: seconds until waiting for a server or a worker is an error.
+    `transport`: what carries the messages of steps: "ray" (the calls of Ray's actors), "zmq"
+    (ZeroMQ, encrypted; what is large goes through Ray) or "auto" (ZeroMQ where pyzmq is installed
+    at both ends).
 
     Where `paramesh launch` has started this process, it fills in what is not set here
-    (`server_num`, `worker_num`, `address`, `wal_dir`) once `enable_ps` is on.
+    (`server_num`, `worker_num`, `address`, `wal_dir`, `transport`) once `enable_ps` is on.
 
     Raises:
         ValueError: an unknown setting or a value outside its range.
@@ -457,8 +463,9 @@ def _check_ps_setting(call: str, name: str, value: object) -> Any:
         return setting_checks.boolean(call, name, value)
     if name in ranges:
         return setting_checks.whole(call, name, value, *ranges[name])
-    if name == "mode":
-        return setting_checks.one_of(call, name, value, _PS_MODES)
+    if name in ("mode", "transport"):
+        values = _PS_MODES if name == "mode" else PS_TRANSPORTS
+        return setting_checks.one_of(call, name, value, values)
     if name in ("wal_dir", "address"):
         if value is not None and (not isinstance(value, str) or not value):
             what = "the path of a folder" if name == "wal_dir" else "the address of a Ray cluster"

@@ -19,7 +19,7 @@ from paramesh.ps.deployment.status import RunEnded
 
 LIVE: dict[str, Any] = {"name": "server-0", "role": "server", "version": 7, "incarnation": 1}
 LIVE |= {"rows": 1, "bytes": 4, "bytes_logged": 4, "bytes_pushed": 4, "bytes_pulled": 4}
-LIVE |= {"staged": {}, "last_snapshot": {}}
+LIVE |= {"staged": {}, "last_snapshot": {}, "over_zmq": [0], "workers": 2}
 
 
 def run_at(port: int, job: str = "default", token: str | None = "secret", **more: Any) -> Run:

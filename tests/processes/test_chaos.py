@@ -42,11 +42,14 @@ def address() -> Iterator[str]:
         base.close()
 
 
+@pytest.mark.parametrize("transport", ["ray", "zmq"])
 @pytest.mark.parametrize("config", [SYNC, pytest.param(STALE, marks=pytest.mark.slow)])
 def test_a_run_with_kills_ends_with_the_bits_of_one_without(
-    config: dict[str, Any], address: str, tmp_path: Path
+    config: dict[str, Any], transport: str, address: str, tmp_path: Path
 ) -> None:
-    job = job_on(address, tmp_path, config, steps=12, mischief=0.02)
+    if transport == "zmq":
+        pytest.importorskip("zmq")
+    job = job_on(address, tmp_path, config, steps=12, mischief=0.02, transport=transport)
     job = dataclasses.replace(
         job,
         # A worker whose push has reached one server alone; a server with half a record.
@@ -100,9 +103,15 @@ def busy(count: int) -> Iterator[None]:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("transport", ["ray", "zmq"])
 @pytest.mark.parametrize(("wanted", "others"), [(200, 0), (300, 16)])
 def test_many_kills(
-    wanted: int, others: int, address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    wanted: int,
+    others: int,
+    transport: str,
+    address: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     runs: list[Run] = []
     modes = [(SYNC, 0.0), (STALE, 0.03), (ASYNC, 0.02), (SYNC, 0.03), (STALE, 0.0)]
@@ -116,7 +125,7 @@ def test_many_kills(
             job = job_on(
                 address, tmp_path / f"run-{seed}", config, steps=40, seed=seed, mischief=mischief
             )
-            job = dataclasses.replace(job, timeout=job.timeout * slower)
+            job = dataclasses.replace(job, transport=transport, timeout=job.timeout * slower)
             job, plan = random_plan(job, events=16, points=9, deaths=6)
             run = Run(job, plan, limit=900 * slower).run()
             run.check()

@@ -21,6 +21,7 @@ import pytest
 import ray
 from rich.console import Console
 
+import server_steps
 from paramesh import ps
 from paramesh.cli.servers import as_json, table_of
 from paramesh.errors import ParameterServerError
@@ -44,6 +45,15 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 STEPS = 12
+
+
+@pytest.fixture(autouse=True, params=["ray", pytest.param("zmq", marks=pytest.mark.slow)])
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Of all clients of the test."""
+    if request.param == "zmq":
+        pytest.importorskip("zmq")
+    monkeypatch.setattr("server_steps.TRANSPORT", request.param)
+    return request.param
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +88,13 @@ def connected(folder: Path, kills: Any = None, timeout: float = 90.0, **config: 
     workers = config.setdefault("workers", 1)
     cluster = Cluster(2, config, folder=str(folder), job=folder.name, kills=kills)
     staleness = config.get("staleness", 0)
-    client = RayClient(cluster, workers=workers, timeout=timeout, staleness=staleness)
+    client = RayClient(
+        cluster,
+        workers=workers,
+        timeout=timeout,
+        staleness=staleness,
+        transport=server_steps.TRANSPORT,
+    )
     client.declare([*SPECS, table_spec()], START)
     return client
 
@@ -138,7 +154,7 @@ def test_standby_takes_over_and_the_dead_one_stands_by(base: Cluster, tmp_path: 
         kills={0: planned},
         standby=True,
     )
-    client = RayClient(cluster, timeout=90.0)
+    client = RayClient(cluster, timeout=90.0, transport=server_steps.TRANSPORT)
     try:
         client.declare([*SPECS, table_spec()], START)
         assert train(client, 0, 8) == local_run(1, 8)
@@ -160,8 +176,9 @@ def test_a_stale_step_returns_before_its_own_answer(base: Cluster, tmp_path: Pat
         rows = client.pull_rows(3, "t", ids)
         update = update_of(3, client.pull(3, ["v"])["v"], rows, ids)
         waited = client.waited
-        sent = [client.delivery._refs[number] for number in client.worker.in_flight[2].sent]
-        assert len(ray.wait(sent, num_returns=2, timeout=60)[0]) == 2
+        tickets = client.delivery._tickets
+        sent = [tickets[number] for number in client.worker.in_flight[2].sent]
+        assert len(client.delivery.transport.wait(sent, 2, 60)) == 2
         pids = [said["pid"] for said in client.stats()]
         for pid in pids:
             os.kill(pid, signal.SIGSTOP)
@@ -200,7 +217,7 @@ def test_frozen_server_and_a_worker_killed_between_servers(
         push = ("push", (0, client.incarnation, 6, mine, NUMBERS))
         client.delivery.call({0: push}, client.worker.earlier)
         assert [said["version"] for said in client.stats()] == [7, 6]
-        successor = RayClient(client._cluster, timeout=60)
+        successor = RayClient(client._cluster, timeout=60, transport=server_steps.TRANSPORT)
         assert successor.start == 6
         successor.declare([*SPECS, table_spec()], START)
         assert train(successor, 6, STEPS) == undisturbed()
@@ -353,7 +370,7 @@ def listening(pid: int) -> list[tuple[str, int]]:
 def test_idle_connections_to_a_server_do_not_end_a_run(base: Cluster, tmp_path: Path) -> None:
     config = {"workers": 1, "snapshot_every": 4}
     cluster = Cluster(2, config, folder=str(tmp_path), job=tmp_path.name, standby=True)
-    client = RayClient(cluster, timeout=90.0)
+    client = RayClient(cluster, timeout=90.0, transport=server_steps.TRANSPORT)
     crowd: list[socket.socket] = []
     try:
         client.declare([*SPECS, table_spec()], START)
@@ -365,7 +382,8 @@ def test_idle_connections_to_a_server_do_not_end_a_run(base: Cluster, tmp_path: 
         used = len(os.listdir(f"/proc/{pid}/fd"))
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + 30, used + 30 + RESERVE))
         ports = listening(pid)
-        assert len(ports) == 2  # of Ray, and the beacon
+        # Of Ray, and the beacon.
+        assert len(ports) == 2 + (server_steps.TRANSPORT == "zmq")
         for address in ports:
             for _ in range(120):
                 crowd.append(socket.create_connection(address, timeout=20))

@@ -18,6 +18,7 @@ import pytest
 import ray
 from ray.exceptions import RayError
 
+import server_steps
 from paramesh.errors import ParameterServerError
 from paramesh.ps.deployment.cluster import Cluster
 from paramesh.ps.deployment.connection import RayClient
@@ -33,6 +34,15 @@ pytestmark = [
     ),
     pytest.mark.slow,
 ]
+
+
+@pytest.fixture(autouse=True, params=["ray", pytest.param("zmq", marks=pytest.mark.slow)])
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Of all clients of the test."""
+    if request.param == "zmq":
+        pytest.importorskip("zmq")
+    monkeypatch.setattr("server_steps.TRANSPORT", request.param)
+    return request.param
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +73,7 @@ class Pair:
             timeout=timeout,
             eager=eager,
             staleness=self.config.get("staleness", 0),
+            transport=server_steps.TRANSPORT,
         )
         self.clients.append(client)
         return client

@@ -65,6 +65,7 @@ class Job:
         network: workers train one as a script does (see `chaos_network`), not by the bare client.
         mischief: the share of messages that are duplicated, delayed, lost, or repeated much later.
         timeout: of the clients, in seconds.
+        transport: of the clients.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Job:
     mischief: float = 0.0
     standby: bool = False
     network: bool = False
+    transport: str = "ray"
     kills: dict[int, list[tuple[str, int, int]]] = dataclasses.field(default_factory=dict)
     deaths: dict[tuple[int, int], tuple[str, int]] = dataclasses.field(default_factory=dict)
 
@@ -207,6 +209,7 @@ def connected(job: Job, rank: int) -> RayClient:
         timeout=job.timeout,
         eager=job.eager,
         staleness=job.config.get("staleness", 0),
+        transport=job.transport,
     )
 
 

@@ -20,6 +20,8 @@ SPECS: list[dict[str, Any]] = [
         "optimizer": MOMENTUM,
     },
 ]
+#: What carries the steps of clients; tests change it.
+TRANSPORT = "ray"
 START = {"v": np.linspace(-1, 1, SIZE).astype(np.float32)}
 
 

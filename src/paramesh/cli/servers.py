@@ -54,9 +54,21 @@ _COLUMNS = (
     "pushed/s",
     "pulled/s",
     "waiting",
+    "transport",
     "last snapshot",
 )
-_LESS = ("shards", "starts", "log", "waiting", "ahead", "behind", "pulled/s", "pushed/s", "held")
+_LESS = (
+    "transport",
+    "shards",
+    "starts",
+    "log",
+    "waiting",
+    "ahead",
+    "behind",
+    "pulled/s",
+    "pushed/s",
+    "held",
+)
 
 
 def table_of(
@@ -66,7 +78,8 @@ def table_of(
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
     shown = [name for name in _COLUMNS if name not in without]
     for name in shown:
-        side = "left" if name in ("server", "waiting", "last snapshot") else "right"
+        left = ("server", "waiting", "transport", "last snapshot")
+        side = "left" if name in left else "right"
         table.add_column(name, justify=side, no_wrap=True)
     shards = _shards(now)
     newest = max((one["version"] for one in now if "version" in one), default=0)
@@ -103,8 +116,17 @@ def _cells(old: Mapping[str, Any], new: Mapping[str, Any], newest: int) -> dict[
         "pushed/s": size(rate["bytes"]),
         "pulled/s": size(rate["bytes_pulled"]),
         "waiting": " ".join(map(str, staged)) or "-",
+        "transport": _transport(new),
         "last snapshot": last,
     }
+
+
+def _transport(stats: Mapping[str, Any]) -> str:
+    """What carries the steps of the workers to a server."""
+    direct, workers = len(stats["over_zmq"]), stats["workers"]
+    if not direct:
+        return "ray"
+    return "zmq" if direct >= workers else f"zmq {direct}, ray {workers - direct}"
 
 
 def fitting(

@@ -116,3 +116,19 @@ def test_ray_that_cannot_start_is_one_error(
     with pytest.raises(ParameterServerError, match=f"{where}: the node timed out during startup"):
         cluster.Cluster(1, {"workers": 1}, address=address, folder=str(tmp_path))
     assert ray.ended == (address is None)
+
+
+def test_the_transport_comes_from_the_environment_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(environment.TRANSPORT, "auto")
+    try:
+        context.set_ps_context(enable_ps=True)
+        assert context.get_ps_context("transport") == "auto"
+        with pytest.raises(ContextError, match="PARAMESH_PS_TRANSPORT=auto"):
+            context.set_ps_context(transport="ray")
+        monkeypatch.setenv(environment.TRANSPORT, "pigeon")
+        with pytest.raises(ContextError, match="'pigeon': the transport is one of"):
+            context.set_ps_context(enable_ps=True)
+    finally:
+        context.reset_ps_context()
+    with pytest.raises(ValueError, match="transport='pigeon'"):
+        context.set_ps_context(transport="pigeon")

@@ -28,6 +28,7 @@ def test_the_table_names_who_serves_whatever_its_actor_is_called() -> None:
     serving: dict[str, Any] = {"name": "server-0-standby", "seen": 1.0, "role": "server"}
     serving |= {"version": 7, "incarnation": 2, "rows": 1, "bytes": 4, "bytes_logged": 4}
     serving |= {"bytes_pushed": 4, "bytes_pulled": 4, "staged": {}, "last_snapshot": {}}
+    serving |= {"over_zmq": [0], "workers": 1}
     following = {"name": "server-0", "seen": 1.0, "role": "standby", "version": 5, "trouble": ""}
     looks = [following, serving, {"name": "server-1", "seen": 1.0, "silent": True}]
     console = Console(width=200)

@@ -14,7 +14,7 @@ learns that it was the server before, ends, and is started again as the standby.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +22,11 @@ import numpy as np
 
 from paramesh.errors import ParameterServerError
 from paramesh.ps.client.peer import Reply
+from paramesh.ps.deployment import frames
+from paramesh.ps.deployment.door import Door
 from paramesh.ps.deployment.host import Host
+from paramesh.ps.deployment.shared_arena import Whereabouts
+from paramesh.ps.deployment.zmq_module import Admission
 from paramesh.ps.durability.identity import check_server
 from paramesh.ps.durability.log import Fenced, latest_incarnation
 from paramesh.ps.processes.descriptors import RESERVE, raise_limit
@@ -37,7 +41,13 @@ from paramesh.ps.specification.packing import (
     unpack_ids,
     unpack_updates,
 )
-from paramesh.ps.specification.protocol import POINTS, PushesMissing, Replaced, RunConfig
+from paramesh.ps.specification.protocol import (
+    POINTS,
+    NotServing,
+    PushesMissing,
+    Replaced,
+    RunConfig,
+)
 
 Array = np.ndarray[Any, Any]
 
@@ -53,17 +63,6 @@ SIGNS = "signs"
 FOLLOW, WATCH = 0.05, 0.2
 #: The most seconds between two tries of a standby that cannot follow the log.
 SEEK = 10.0
-
-
-class NotServing(ParameterServerError):
-    """A standby was asked for what only its server does; `latest`: the incarnation that serves."""
-
-    def __init__(self, message: str, latest: int) -> None:
-        super().__init__(message, latest)
-        self.latest = latest
-
-    def __str__(self) -> str:
-        return self.args[0]
 
 
 class Kill(NamedTuple):
@@ -152,6 +151,7 @@ class ServerActor:
         self._failure: Exception | None = None
         self._watcher = self._host.watch(self._folder, job)
         self._beacon: tuple[str, int] | None = None
+        self._door: Door | None = None
         if not pair:
             self._server = Server(self._folder, self._config, **self._options)
             self._watcher.look(self._server)
@@ -403,7 +403,36 @@ class ServerActor:
     @names_shortage
     async def leave(self, worker: int, incarnation: int) -> int:
         """As `Server.leave`."""
-        return self._state().leave(worker, incarnation)
+        left = self._state().leave(worker, incarnation)
+        if self._door is not None:
+            self._door.sign_off(worker)
+        return left
+
+    @names_shortage
+    async def door(
+        self, worker: int, key: bytes, version: int, arena: Whereabouts | None
+    ) -> Admission | None:
+        """Let a worker in that speaks to this process without Ray (see `door`).
+
+        Args:
+            worker: its rank.
+            key: its public key.
+            version: of the frames that it speaks.
+            arena: the memory that it shares with servers on its host.
+
+        Returns:
+            Where and how it is heard; None: this process speaks through Ray alone.
+        """
+        if version != frames.VERSION:
+            return None
+        if self._door is None:
+            self._door = self._host.door(self._called)
+        return None if self._door is None else self._door.admit(worker, key, arena)
+
+    def _called(self, method: str, arguments: tuple[Any, ...]) -> Coroutine[Any, Any, Any]:
+        if method == "step":
+            arguments = (arguments,)
+        return getattr(self, method)(*arguments)
 
     async def whose(self) -> str | None:
         """The name of the run that this is a server of."""
@@ -419,6 +448,8 @@ class ServerActor:
         return self._state().stats() | {
             "pid": self._host.pid,
             "bytes_pulled": self._watcher.bytes_pulled,
+            "over_zmq": [] if self._door is None else self._door.heard,
+            "workers": self._config.workers,
         }
 
     async def look(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from paramesh.ps.deployment.cluster import Cluster, check_address, ray_module
 from paramesh.ps.deployment.delivery import Delivery
 from paramesh.ps.deployment.metrics import WorkerWatch
 from paramesh.ps.deployment.node import wait_for_cluster
+from paramesh.ps.deployment.transports import check_carried, transport_for
 from paramesh.ps.durability.identity import Identity
 from paramesh.ps.durability.run_folder import RunFolder
 from paramesh.ps.server.refresh import Refresh
@@ -42,6 +43,7 @@ class RayClient:
         timeout: seconds until a call that is not answered is an error.
         eager: the servers are in async mode.
         staleness: of the servers, in stale mode.
+        transport: what carries the calls of steps, "ray", "zmq" or "auto" (see `transports`).
 
     Attributes:
         start: the step that this worker goes on from: the least that a server waits for.
@@ -62,6 +64,7 @@ class RayClient:
         timeout: float = 300.0,
         eager: bool = False,
         staleness: int = 0,
+        transport: str = "ray",
     ) -> None:
         self._cluster = cluster
         self.rank = rank
@@ -70,9 +73,11 @@ class RayClient:
         self._failed = False
         self._watcher = WorkerWatch(cluster.folder, rank, cluster.job)
         #: How calls get to the servers.
+        actors = cluster.pairs()
         self.delivery = self._delivery(
             ray_module(),
-            cluster.pairs(),
+            [len(mine) for mine in actors],
+            transport_for(transport, ray_module(), actors, rank),
             rank=rank,
             workers=workers,
             timeout=timeout,
@@ -82,6 +87,8 @@ class RayClient:
         self.worker = Worker(self.delivery.caller, life, eager=eager, staleness=staleness)
         self._run(self.worker.greet())
         self.start = self.worker.start
+        if transport == "zmq":
+            check_carried(self.delivery.transport)
         atexit.register(self.close)
 
     @property
@@ -214,6 +221,7 @@ class RayClient:
             last = False  # who cannot be asked is left alone: others may be at work with it
         finally:
             self._failed = True
+            self.delivery.close()
         self._cluster.close(servers=last)
 
     def _goodbye(self) -> bool:
@@ -278,6 +286,7 @@ def connect(settings: Mapping[str, Any]) -> RayClient:
             timeout=settings["timeout"],
             eager=settings["mode"] == "async",
             staleness=config["staleness"],
+            transport=settings["transport"],
         )
     except BaseException:
         cluster.close(servers=workers == 1)

@@ -1,8 +1,6 @@
-"""A worker's state machine over Ray: messages become calls of actors, what Ray says becomes events.
+"""A worker's state machine at work: its messages go to a transport, what comes back becomes events.
 
-Nothing is decided here (see `caller`). Ray says that a process died by exceptions: of these two are
-distinguished: whether the actor is started again (`RayError`) or not (`ActorDiedError`). An
-exception of the server's own travels in a `RayTaskError`.
+Nothing is decided here (see `caller`), and nothing sent (see `transport`).
 """
 
 from __future__ import annotations
@@ -21,15 +19,10 @@ from paramesh.ps.client.exchange import (
     Broke,
     Call,
     ClusterGone,
-    Died,
-    Event,
     Forget,
     Kill,
     Killed,
-    Missing,
     Note,
-    NotServed,
-    Refused,
     Replied,
     Request,
     Send,
@@ -37,10 +30,8 @@ from paramesh.ps.client.exchange import (
     Timing,
     Untie,
 )
-from paramesh.ps.deployment.actors import SIGNS, NotServing
-from paramesh.ps.durability.log import Fenced
+from paramesh.ps.deployment.transport import Ticket, Transport
 from paramesh.ps.processes.lifeline import Lifeline, host_identity
-from paramesh.ps.specification.protocol import PushesMissing
 
 
 class Delivery:
@@ -48,7 +39,8 @@ class Delivery:
 
     Args:
         ray: the module.
-        actors: of each server: one, or two of which one serves.
+        actors: how many each server has: one, or two of which one serves.
+        transport: carries the calls.
         rank: of this worker.
         workers: how many there are.
         timeout: seconds until a call that is not answered is an error.
@@ -65,7 +57,8 @@ class Delivery:
     def __init__(
         self,
         ray: Any,
-        actors: Sequence[Sequence[Any]],
+        actors: Sequence[int],
+        transport: Transport,
         *,
         rank: int,
         workers: int,
@@ -74,10 +67,10 @@ class Delivery:
     ) -> None:
         self.ray = ray
         self.waited = 0
+        self.transport = transport
         self._note = note
-        self._actors = actors
         self.caller = Caller(
-            [len(mine) for mine in actors],
+            actors,
             rank=rank,
             workers=workers,
             timeout=timeout,
@@ -85,13 +78,11 @@ class Delivery:
             timing=self.timing,
         )
         self._look = self.timing.idle
-        if any(len(mine) > 1 for mine in actors):
+        if max(actors) > 1:
             self._look = self.timing.look
-        #: By number of the request: Ray's references, of those that somebody may wait for.
-        self._refs: dict[int, Any] = {}
+        #: By number of the request, of those that somebody may wait for.
+        self._tickets: dict[int, Ticket] = {}
         self._lifelines: dict[int, tuple[int, Lifeline]] = {}
-        #: Answers that nobody waits for. Ray prints the errors of those that nobody looks at.
-        self._unwanted: list[Any] = []
 
     @property
     def timeout(self) -> float:
@@ -107,24 +98,14 @@ class Delivery:
         """Whether the cluster has ended: there is nobody to call."""
         return bool(self.caller.gone)
 
-    def submit(self, server: int, call: Call, at: int = 0) -> Any:
-        """Send a call to one of a server's actors; the answer as Ray's reference.
-
-        Raises:
-            OSError, RayError: the cluster is gone.
-        """
-        method, arguments = call
-        if method == "step":  # Ray's work is by the argument
-            arguments = (arguments,)
-        send = getattr(self._actors[server][at], method)
-        if method == "ping":
-            send = send.options(concurrency_group=SIGNS)
-        return send.remote(*arguments)
+    def submit(self, server: int, call: Call, at: int = 0) -> Ticket:
+        """Send a call to one of a server's actors; see `Transport.submit`."""
+        return self.transport.submit(server, call, at)
 
     def answered(self, sent: Mapping[int, Request]) -> bool:
         """Whether what was sent is answered already."""
-        refs = [self._refs[number] for number in sent if number in self._refs]
-        return len(self._wait(refs, len(refs), 0)) == len(sent)
+        tickets = [self._tickets[number] for number in sent if number in self._tickets]
+        return len(self._wait(tickets, len(tickets), 0)) == len(sent)
 
     def call(
         self,
@@ -139,17 +120,16 @@ class Delivery:
             Exception: what the server raises about the call.
         """
         caller = self.caller
-        self._sweep()
         caller.begin(calls, earlier, sent)
         self.carry_out()
         self._expect()
         while not caller.done:
             self._look_at_lifelines()
             left = min(self._look, caller.due - time.monotonic())
-            awaited = {self._refs[n]: n for n in caller.awaited() if n in self._refs}
+            awaited = {self._tickets[n]: n for n in caller.awaited() if n in self._tickets}
             if awaited:
-                for ref in self._wait(list(awaited), 1, left):
-                    self._hand_in(awaited[ref], ref)
+                for ticket in self._wait(list(awaited), 1, left):
+                    self._hand_in(awaited[ticket], ticket)
             else:
                 time.sleep(max(0.0, left))
             caller.tick()
@@ -170,13 +150,13 @@ class Delivery:
         match action:
             case Send(request, server, at, call):
                 try:
-                    self._refs[request] = self.submit(server, call, at)
+                    self._tickets[request] = self.submit(server, call, at)
                 except (OSError, self.ray.exceptions.RayError) as error:
                     self.caller.take(ClusterGone(str(error)))
             case Forget(request):
-                ref = self._refs.pop(request, None)
-                if ref is not None:
-                    self._unwanted.append(ref)
+                ticket = self._tickets.pop(request, None)
+                if ticket is not None:
+                    self.transport.abandon(ticket)
             case Tie(server, tie, address):
                 self._untie(server)
                 with contextlib.suppress(OSError):  # Ray reports the death, later
@@ -208,38 +188,21 @@ class Delivery:
     # Events.
 
     def _expect(self) -> None:
-        """The usual case with fewer calls of Ray: one server, and its answer comes at once."""
+        """The usual case in fewer calls: one server, and its answer comes at once."""
         only = self.caller.only
-        if only is None or only not in self._refs:
+        if only is None or only not in self._tickets:
             return
-        ref = self._refs[only]
         try:
-            answer = self.ray.get(ref, timeout=min(self._look, self.timeout))
+            answer = self.transport.answer(self._tickets[only], min(self._look, self.timeout))
         except Exception:
             return  # it is met again, and dealt with, by those who wait for all
-        del self._refs[only]
+        del self._tickets[only]
         self.caller.take(Replied(only, answer))
         self.carry_out()
 
-    def _hand_in(self, request: int, ref: Any) -> None:
-        self._refs.pop(request, None)
-        self.caller.take(self._event(request, ref))
-
-    def _event(self, request: int, ref: Any) -> Event:
-        errors = self.ray.exceptions
-        try:
-            return Replied(request, self.ray.get(ref))
-        except errors.RayTaskError as error:
-            cause = error.cause
-            if isinstance(cause, PushesMissing):
-                return Missing(request)
-            if isinstance(cause, NotServing | Fenced):
-                return NotServed(request, cause.latest, isinstance(cause, Fenced), cause)
-            return Refused(request, cause)
-        except errors.ActorDiedError as error:
-            return Died(request, _reason(error))
-        except errors.RayError:
-            return Died(request)
+    def _hand_in(self, request: int, ticket: Ticket) -> None:
+        self._tickets.pop(request, None)
+        self.caller.take(self.transport.event(request, ticket))
 
     def _look_at_lifelines(self) -> None:
         for server in self.caller.tied:
@@ -248,26 +211,16 @@ class Delivery:
                 self.caller.take(Broke(server, tied[0]))
         self.carry_out()
 
-    def _wait(self, refs: list[Any], count: int, seconds: float) -> list[Any]:
+    def _wait(self, tickets: list[Ticket], count: int, seconds: float) -> list[Ticket]:
         """Which of these answers are there."""
-        if not refs:
-            return []
         try:
-            return self.ray.wait(refs, num_returns=count, timeout=max(0.0, seconds))[0]
+            return self.transport.wait(tickets, count, max(0.0, seconds)) if tickets else []
         except (OSError, self.ray.exceptions.RayError) as error:
             self.caller.take(ClusterGone(str(error)))
             return []
 
-    def _sweep(self) -> None:
-        if self._unwanted:
-            ready = self._wait(self._unwanted, len(self._unwanted), 0)
-            there = set(ready)
-            self._unwanted = [ref for ref in self._unwanted if ref not in there]
-            for ref in ready:
-                with contextlib.suppress(Exception):
-                    self.ray.get(ref)
-
-
-def _reason(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[-1] if text else type(error).__name__
+    def close(self) -> None:
+        """Let go of all connections."""
+        for server in list(self._lifelines):
+            self._untie(server)
+        self.transport.close()

@@ -3,7 +3,7 @@
     PARAMESH_PS_SERVERS     server_num          PARAMESH_PS_RANK    which worker this is, from 0
     PARAMESH_PS_WORKERS     worker_num          PARAMESH_PS_JOB     a name for the run
     PARAMESH_PS_ADDRESS     address
-    PARAMESH_PS_WAL_DIR     wal_dir
+    PARAMESH_PS_WAL_DIR     wal_dir             PARAMESH_PS_TRANSPORT   transport
     PARAMESH_PS_SCRATCH     wal_dir, if the script gives none
 
 `paramesh launch` sets them; so may any other program that starts workers. A script may repeat what
@@ -16,14 +16,22 @@ import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from paramesh.context import PS_TRANSPORTS
+from paramesh.errors import ContextError
 from paramesh.parallel.processes.membership import Variables
 
 SERVERS, WORKERS = "PARAMESH_PS_SERVERS", "PARAMESH_PS_WORKERS"
 ADDRESS, WAL_DIR = "PARAMESH_PS_ADDRESS", "PARAMESH_PS_WAL_DIR"
-SCRATCH = "PARAMESH_PS_SCRATCH"
+SCRATCH, TRANSPORT = "PARAMESH_PS_SCRATCH", "PARAMESH_PS_TRANSPORT"
 RANK, JOB = "PARAMESH_PS_RANK", "PARAMESH_PS_JOB"
 
-_SETTINGS = {"server_num": SERVERS, "worker_num": WORKERS, "address": ADDRESS, "wal_dir": WAL_DIR}
+_SETTINGS = {
+    "server_num": SERVERS,
+    "worker_num": WORKERS,
+    "address": ADDRESS,
+    "wal_dir": WAL_DIR,
+    "transport": TRANSPORT,
+}
 
 
 class Outside(NamedTuple):
@@ -56,6 +64,12 @@ def outside(environment: Mapping[str, str] | None = None) -> Outside:
     for name in ("address", "wal_dir"):
         if _SETTINGS[name] in variables:
             settings[name] = variables.text(_SETTINGS[name])
+    if TRANSPORT in variables:
+        settings["transport"] = variables.text(TRANSPORT)
+        if settings["transport"] not in PS_TRANSPORTS:
+            raise ContextError(
+                f"{TRANSPORT}={settings['transport']!r}: the transport is one of {PS_TRANSPORTS}."
+            )
     fallbacks = {"wal_dir": given[SCRATCH]} if SCRATCH in variables else {}
     return Outside(
         settings, fallbacks, {name: f"{_SETTINGS[name]}={settings[name]}" for name in settings}

@@ -6,6 +6,7 @@ An actor takes all of it from here, so that a simulation can have actors without
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 import signal
 import socket
@@ -15,7 +16,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+from paramesh.ps.deployment.door import Door, Serve
 from paramesh.ps.deployment.metrics import ServerWatch
+from paramesh.ps.deployment.zmq_module import zmq_module
 from paramesh.ps.processes.descriptors import patiently
 from paramesh.ps.processes.lifeline import Beacon, host_identity
 
@@ -45,6 +48,15 @@ class Host:
     def beacon(self) -> tuple[str, int]:
         """The address of a beacon, for the lifelines of workers; it burns as long as this lives."""
         return patiently(Beacon).address
+
+    def door(self, serve: Serve) -> Door | None:
+        """Where workers are heard without Ray, on the loop that this is called on.
+
+        None if ZeroMQ is not installed here.
+        """
+        if zmq_module() is None:
+            return None
+        return Door(str(importlib.import_module("ray").util.get_node_ip_address()), serve)
 
     def watch(self, folder: Path, job: str) -> ServerWatch:
         """What tells people of a server."""

@@ -27,6 +27,17 @@ class PushesMissing(ParameterServerError):
     """A worker's earlier pushes died with the server before this one: it has to send them again."""
 
 
+class NotServing(ParameterServerError):
+    """A standby was asked for what only its server does; `latest`: the incarnation that serves."""
+
+    def __init__(self, message: str, latest: int) -> None:
+        super().__init__(message, latest)
+        self.latest = latest
+
+    def __str__(self) -> str:
+        return self.args[0]
+
+
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
     """What all servers and workers of a run agree on.

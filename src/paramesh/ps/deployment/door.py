@@ -1,0 +1,226 @@
+"""Where a server listens for the calls of workers: a socket that only known keys pass (ZeroMQ).
+
+Glossary
+    guest       a worker that was let in: its key came through Ray, and with it what it shares
+    stranger    whoever connects without a key that is known; the handshake (CURVE, ZeroMQ's RFC 26)
+                does not end, and nothing of it is read
+
+All that is received is handled on the loop that Ray runs the actor's calls on, in the order in
+which it comes: for the server there is no difference between the two ways. ZeroMQ's own thread
+encrypts, writes and reads; another one asks whether a key is known.
+
+A guest that sends what is no frame is one no more: its key is forgotten, it is told so, and what it
+has sent is not read. It may come again with another key, through Ray.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import importlib
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from paramesh.ps.client.peer import Reply
+from paramesh.ps.deployment import frames
+from paramesh.ps.deployment.frames import BadFrame, Draft, Unfit
+from paramesh.ps.deployment.messages import answer_text, error_text, taken_call
+from paramesh.ps.deployment.shared_arena import (
+    SHARED_FROM,
+    Arena,
+    Whereabouts,
+    Window,
+    arena_if_any,
+    window_if_any,
+)
+from paramesh.ps.deployment.zmq_module import Admission, configure, zmq_module
+from paramesh.ps.processes.descriptors import patiently
+
+#: Makes the coroutine of a call.
+Serve = Callable[[str, tuple[Any, ...]], Coroutine[Any, Any, Any]]
+
+#: The most frames that are read in one turn of the loop: others, and Ray, have theirs.
+_TURN = 64
+#: Bytes of a key as text (ZeroMQ's RFC 32).
+_KEY = 40
+
+_log = logging.getLogger(__name__)
+
+
+class _Guest:
+    """A worker that was let in."""
+
+    def __init__(self, worker: int, key: bytes, window: Window | None) -> None:
+        self.worker, self.key, self.window = worker, key, window
+        self.arena: Arena | None = None if window is None else arena_if_any()
+        #: What its connection is called here; it has one.
+        self.identity = b""
+        self.sequence = 0
+        #: The last frame of the guest whose payload was read.
+        self.taken = 0
+
+    def close(self) -> None:
+        if self.window is not None:
+            self.window.close()
+        if self.arena is not None:
+            self.arena.close()
+        self.window = self.arena = None
+
+
+class Door:
+    """A server's socket.
+
+    Args:
+        host: address of this node; the port is any that is free.
+        serve: makes the coroutine of a call.
+
+    Must be made, and used, on a running loop.
+
+    Raises:
+        OSError: there is no port, or no file, left.
+    """
+
+    def __init__(self, host: str, serve: Serve) -> None:
+        self._zmq = zmq = zmq_module()
+        self._serve = serve
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._guests: dict[bytes, _Guest] = {}
+        #: By the name of a connection: whose it is; None: nobody's, any more.
+        self._connections: dict[bytes, _Guest] = {}
+        self._context = zmq.Context()
+        self._authenticator = importlib.import_module("zmq.auth.thread").ThreadAuthenticator(
+            self._context
+        )
+        patiently(self._authenticator.start)
+        self._authenticator.configure_curve_callback("*", self)
+        self.key, secret = zmq.curve_keypair()
+        self._socket = patiently(lambda: self._context.socket(zmq.ROUTER))
+        self._socket.curve_server = True
+        self._socket.curve_publickey, self._socket.curve_secretkey = self.key, secret
+        where = f"tcp://[{host}]:*" if ":" in host else f"tcp://{host}:*"
+        configure(zmq, self._socket, where)
+        patiently(lambda: self._socket.bind(where))
+        self.address: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._loop.add_reader(self._socket.getsockopt(zmq.FD), self._read)
+
+    def callback(self, domain: str, key: bytes) -> bool:
+        """Whether a key is known; asked by another thread."""
+        return any(hmac.compare_digest(key, known) for known in list(self._guests))
+
+    def admit(self, worker: int, key: bytes, arena: Whereabouts | None) -> Admission:
+        """Let a worker in; with another key it was let in by before, it is not any more.
+
+        Args:
+            worker: its rank.
+            key: its public key, as text.
+            arena: what it writes payloads to; None: nothing.
+
+        Raises:
+            ValueError: what was given is no key.
+        """
+        if not isinstance(key, bytes) or len(key) != _KEY:
+            raise ValueError(f"a key has {_KEY} characters, got {key!r}.")
+        self.sign_off(worker)
+        guest = self._guests[key] = _Guest(worker, key, window_if_any(arena))
+        mine = None if guest.arena is None else guest.arena.whereabouts
+        seen = guest.window is not None
+        return Admission(self.address, self.key, frames.VERSION, mine, seen)
+
+    def _dismiss(self, guest: _Guest) -> None:
+        self._guests.pop(guest.key, None)
+        self._connections.pop(guest.identity, None)
+        guest.close()
+
+    # Frames.
+
+    def _read(self) -> None:
+        zmq = self._zmq
+        for _ in range(_TURN):
+            if not self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+                return
+            identity = self._socket.recv(zmq.DONTWAIT)
+            frame = self._socket.recv(copy=False)
+            more = frame.more
+            while self._socket.getsockopt(zmq.RCVMORE):
+                self._socket.recv()
+            guest = self._connections.get(identity) or self._met(identity, frame)
+            if guest is not None:
+                self._take(guest, frame.buffer, whole=not more)
+        self._loop.call_soon(self._read)
+
+    def _met(self, identity: bytes, frame: Any) -> _Guest | None:
+        """Whose connection it is, by the key that it was opened with."""
+        guest = self._guests.get(frame.get("User-Id").encode())
+        if guest is not None:
+            self._connections.pop(guest.identity, None)
+            guest.identity = identity
+            self._connections[identity] = guest
+        return guest
+
+    def _take(self, guest: _Guest, frame: memoryview, whole: bool) -> None:
+        try:
+            if not whole:
+                raise BadFrame("a message is one frame.")
+            shared = None if guest.window is None else guest.window.read
+            asked = frames.decoded(frame, shared)
+            if asked.kind != frames.CALL or asked.sequence <= guest.taken:
+                raise BadFrame(f"the frame {asked.sequence} is no call, or came before.")
+            method, arguments = taken_call(asked.text, asked.arrays)
+        except BadFrame as error:
+            _log.warning("worker %s is not listened to any more: %s", guest.worker, error)
+            self._send(guest, frames.draft(frames.END, 0, str(error)))
+            self._dismiss(guest)
+            return
+        guest.taken = asked.sequence
+        if guest.arena is not None:
+            guest.arena.taken(asked.taken)
+        task = self._loop.create_task(self._answer(guest, asked.number, method, arguments))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(
+        self, guest: _Guest, number: int, method: str, arguments: tuple[Any, ...]
+    ) -> None:
+        try:
+            reply: Reply = await self._serve(method, arguments)
+            ready = frames.draft(frames.ANSWER, number, *answer_text(reply))
+        except Unfit:
+            ready = frames.draft(frames.LONG, number, None)
+        except Exception as error:
+            ready = frames.draft(frames.ERROR, number, *error_text(error))
+        self._send(guest, ready)
+
+    def _send(self, guest: _Guest, ready: Draft) -> None:
+        if self._guests.get(guest.key) is not guest or not guest.identity:
+            return  # it has left: nobody waits for the answer
+        guest.sequence += 1
+        at = None
+        if ready.size > SHARED_FROM and guest.arena is not None:
+            at = guest.arena.write(guest.sequence, ready.arrays, ready.offsets, ready.size)
+        if at is None and not ready.fits_inline():
+            ready = frames.draft(frames.LONG, ready.number, None)
+        frame = frames.encoded(ready, sequence=guest.sequence, taken=guest.taken, shared_at=at)
+        self._socket.send_multipart((guest.identity, frame), self._zmq.DONTWAIT)
+        # What came meanwhile is not announced once more.
+        if self._socket.getsockopt(self._zmq.EVENTS) & self._zmq.POLLIN:
+            self._loop.call_soon(self._read)
+
+    def sign_off(self, worker: int) -> None:
+        """A worker has left: it is let in no more, and shares nothing any more."""
+        for guest in [g for g in self._guests.values() if g.worker == worker]:
+            self._dismiss(guest)
+
+    @property
+    def heard(self) -> list[int]:
+        """The workers that are connected."""
+        return sorted(guest.worker for guest in self._connections.values())
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._loop.remove_reader(self._socket.getsockopt(self._zmq.FD))
+        for guest in list(self._guests.values()):
+            self._dismiss(guest)
+        self._authenticator.stop()
+        self._context.destroy(linger=0)

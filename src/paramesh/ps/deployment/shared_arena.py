@@ -1,0 +1,258 @@
+"""Memory that a worker and a server on one host both see, for payloads that need not be encrypted.
+
+Glossary
+    arena       memory that one process writes payloads to, and one other reads
+    window      the reader's side of it: it copies, and never writes
+    span        a part of an arena that holds the payload of one frame that may not be read yet
+
+An arena is an anonymous file (memfd_create(2)): it has no name, so nothing of it is left when the
+last of the two processes dies, however they do. The reader opens it through /proc, which the kernel
+allows to the same user alone, and only if the process numbers of both mean the same. The arena
+begins with a random token that the reader was told by another way: whatever else it opened is not
+taken for it. The file is sealed against being made shorter, since a reader of a part that is gone
+would be killed by the kernel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import mmap
+import os
+import secrets
+import threading
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from paramesh.ps.deployment.frames import BadFrame
+from paramesh.ps.processes.descriptors import patiently
+from paramesh.ps.processes.lifeline import host_identity
+
+try:
+    import fcntl
+except ImportError:  # not POSIX
+    fcntl = None
+
+Array = np.ndarray[Any, Any]
+
+#: Bytes of the token, and where the first span may begin.
+_TOKEN, _FIRST = 32, 64
+_ALIGN = 64
+#: Bytes that an arena begins with, and the most that it has.
+LEAST, MOST = 1 << 20, 1 << 25
+#: The most bytes of all arenas that this process writes to.
+MOST_OF_ALL = 1 << 28
+#: Payloads of more bytes go through shared memory, where there is any (see `benchmarks/server.py`).
+SHARED_FROM = 1 << 13
+_SEALS = ("F_ADD_SEALS", "F_GET_SEALS", "F_SEAL_SHRINK")
+
+_held = 0
+_counting = threading.Lock()
+
+
+class Whereabouts(NamedTuple):
+    """What the reader has to know of an arena; sent through Ray alone.
+
+    Attributes:
+        host: see `lifeline.host_identity`.
+        pid: of the writer.
+        file: number of the open file there.
+        token: what the arena begins with.
+    """
+
+    host: str
+    pid: int
+    file: int
+    token: bytes
+
+
+def _sealed() -> bool:
+    return (
+        fcntl is not None and hasattr(os, "memfd_create") and all(map(fcntl.__dict__.get, _SEALS))
+    )
+
+
+class Arena:
+    """Memory to write payloads to.
+
+    Raises:
+        OSError: this system has no such memory, or no more of it.
+    """
+
+    def __init__(self) -> None:
+        if not _sealed() or not host_identity():
+            raise OSError("this system has no memory that two processes can share without a name")
+        assert fcntl is not None
+        self._size = 0
+        self._spans: dict[int, tuple[int, int]] = {}
+        self._map: mmap.mmap | None = None
+        self._file = patiently(
+            lambda: os.memfd_create("paramesh", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        )
+        try:
+            fcntl.fcntl(self._file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+            self._grow(LEAST)
+            token = secrets.token_bytes(_TOKEN)
+            assert self._map is not None
+            self._map[:_TOKEN] = token
+        except BaseException:
+            self.close()
+            raise
+        self.whereabouts = Whereabouts(host_identity(), os.getpid(), self._file, token)
+
+    def _grow(self, size: int) -> None:
+        global _held
+        with _counting:
+            if _held + size - self._size > MOST_OF_ALL:
+                raise OSError("this process shares as much memory as it may")
+            os.ftruncate(self._file, size)
+            larger = mmap.mmap(self._file, size)
+            _held += size - self._size
+        if self._map is not None:
+            self._map.close()
+        self._map, self._size = larger, size
+
+    def write(
+        self, sequence: int, arrays: list[Array], offsets: list[int], size: int
+    ) -> int | None:
+        """Write the payload of a frame.
+
+        Args:
+            sequence: of the frame; later than of all before.
+            arrays: contiguous.
+            offsets: of each in the payload.
+            size: bytes of the payload.
+
+        Returns:
+            Its offset; None: there is no room.
+        """
+        if size > MOST // 2 or self._map is None:
+            return None
+        at = self._place(size)
+        while at is None:
+            if self._size >= MOST:
+                return None
+            try:
+                self._grow(2 * self._size)
+            except OSError:
+                return None
+            at = self._place(size)
+        target = np.frombuffer(self._map, np.uint8, size, at)
+        for array, offset in zip(arrays, offsets, strict=True):
+            part = target[offset : offset + array.nbytes]
+            np.copyto(part, array.reshape(-1).view(np.uint8))
+        self._spans[sequence] = (at, at + size)
+        return at
+
+    def _place(self, size: int) -> int | None:
+        """Where so many bytes are free."""
+        at = _FIRST
+        for first, end in sorted(self._spans.values()):
+            if first - at >= size:
+                return at
+            at = -(-end // _ALIGN) * _ALIGN
+        return at if self._size - at >= size else None
+
+    def taken(self, sequence: int) -> None:
+        """The reader has all payloads up to that of a frame."""
+        for known in [known for known in self._spans if known <= sequence]:
+            del self._spans[known]
+
+    def close(self) -> None:
+        """Let go of the memory; the reader keeps what it has open."""
+        global _held
+        with _counting:
+            _held -= self._size
+        self._size = 0
+        if self._map is not None:
+            with contextlib.suppress(BufferError):
+                self._map.close()
+            self._map = None
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+class Window:
+    """Another process's arena, to read.
+
+    Args:
+        whereabouts: of the arena.
+
+    Raises:
+        OSError: it is on another host, gone, of another user, or none.
+    """
+
+    def __init__(self, whereabouts: Whereabouts) -> None:
+        if not _sealed() or not host_identity() or whereabouts.host != host_identity():
+            raise OSError("the memory is on another host")
+        assert fcntl is not None
+        path = f"/proc/{int(whereabouts.pid)}/fd/{int(whereabouts.file)}"
+        self._map: mmap.mmap | None = None
+        self._file = patiently(lambda: os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        try:
+            if not fcntl.fcntl(self._file, fcntl.F_GET_SEALS) & fcntl.F_SEAL_SHRINK:
+                raise OSError("the memory may become shorter")
+            self._look()
+            if self._map is None or not hmac.compare_digest(self._map[:_TOKEN], whereabouts.token):
+                raise OSError("the memory is not the one that was announced")
+        except BaseException:
+            self.close()
+            raise
+
+    def _look(self) -> None:
+        size = os.fstat(self._file).st_size
+        if not _FIRST <= size <= MOST:
+            raise OSError(f"the memory has {size} bytes")
+        if self._map is not None:
+            self._map.close()
+        self._map = mmap.mmap(self._file, size, access=mmap.ACCESS_READ)
+
+    def read(self, offset: int, size: int) -> Array:
+        """A copy of a part.
+
+        Raises:
+            BadFrame: there is no such part.
+        """
+        try:
+            if self._map is None or offset + size > len(self._map):
+                if offset + size > MOST:
+                    raise OSError("no arena is as long")
+                self._look()
+            if self._map is None or offset < _FIRST or offset + size > len(self._map):
+                raise OSError("it has not been made")
+        except (OSError, ValueError) as error:
+            raise BadFrame(
+                f"the payload is at {offset} of the shared memory, {size} bytes: {error}."
+            ) from None
+        found = np.array(np.frombuffer(self._map, np.uint8, size, offset))
+        found.flags.writeable = False
+        return found
+
+    def close(self) -> None:
+        """Let go of it."""
+        if self._map is not None:
+            self._map.close()
+            self._map = None
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+def arena_if_any() -> Arena | None:
+    """An arena; None where this system, or this process, has no room for one."""
+    try:
+        return Arena()
+    except OSError:
+        return None
+
+
+def window_if_any(whereabouts: Whereabouts | None) -> Window | None:
+    """A window on an arena; None where it cannot be opened from here."""
+    if whereabouts is None:
+        return None
+    try:
+        return Window(whereabouts)
+    except OSError:
+        return None
