@@ -20,7 +20,6 @@ from paramesh.initializer import initializer
 from paramesh.ps.durability import identity, snapshot_view
 from paramesh.ps.durability.identity import Identity
 from paramesh.ps.durability.run_lock import LaunchLock, RunLock
-from paramesh.ps.integration.session import LocalClient
 from paramesh.ps.resizing import resize as resizes
 from paramesh.ps.resizing import targets
 from paramesh.ps.resizing.plan import make_plan
@@ -345,14 +344,14 @@ def test_memory_is_a_share_and_blocks(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(targets._SnapshotFile, "add", measured)
     resize(run.folder, 3)
     assert len(held) == 4
-    assert 0 < max(written) <= 2 * 512  # two fields
+    assert 0 < max(written) <= 3 * 512  # a value, and two fields of its optimizer
     assert sum(written) >= 2 * 4 * SIZE
 
 
 @given(
     servers=st.integers(1, 9),
     after=st.integers(1, 9),
-    capacity=st.integers(9, 10_000),
+    capacity=st.integers(20, 10_000),
 )
 def test_a_capacity_is_divided_anew(servers: int, after: int, capacity: int) -> None:
     spec = table("t", max_rows=capacity)
@@ -365,7 +364,9 @@ def test_a_capacity_is_divided_anew(servers: int, after: int, capacity: int) -> 
 def test_a_small_capacity_that_nobody_knows() -> None:
     before = Partition(5)
     facts = [Facts(mine, set(), set()) for mine in before.split_spec(table("t", max_rows=2))]
-    with pytest.raises(ParameterServerError, match="'t': max_rows is 1 to 5, .* 5 servers"):
+    with pytest.raises(
+        ParameterServerError, match="'t': max_rows is 1 to 5, not more than the 5 servers"
+    ):
         make_plan(Path("run"), facts, before, Partition(2))
 
 
@@ -406,7 +407,7 @@ def test_what_is_refused(ended: Path, tmp_path: Path) -> None:
         resize(ended, 3, ended)
     (ended / "server-1" / "log-0000000000000000-00000001.bin").unlink()
     before = files(ended)
-    with pytest.raises(ParameterServerError):
+    with pytest.raises(ParameterServerError, match=r"versions: \[2, 0\].* lost its log"):
         resize(ended, 3)
     assert files(ended) == before
     assert not list(ended.glob("resized-*"))
@@ -450,9 +451,3 @@ def test_a_reader_reads_the_same(ended: Path) -> None:
         assert read.version == 2
         np.testing.assert_array_equal(read.lookup("plain", ids), rows)
         np.testing.assert_array_equal(read.value("w"), values)
-    client = LocalClient(1)
-    client.declare(SPECS, {"w": START})
-    for step in range(2):
-        client.step(step, update_of(0, step), RATE)
-    np.testing.assert_array_equal(client.pull(2, ["w"])["w"], values)
-    client.close()

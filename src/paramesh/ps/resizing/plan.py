@@ -126,8 +126,8 @@ def _full_capacity(name: str, parts: list[int], before: Partition) -> int:
         )
     if len(fitting) > 1:
         raise ParameterServerError(
-            f"Parameter '{name}': max_rows is {fitting[0]} to {fitting[-1]}, which is fewer than "
-            f"the {before.servers} servers, and they do not say which. Transfer the values with a "
+            f"Parameter '{name}': max_rows is {fitting[0]} to {fitting[-1]}, not more than the "
+            f"{before.servers} servers, and they do not say which. Transfer the values with a "
             f"checkpoint into a run with a new wal_dir."
         )
     return fitting[0]

@@ -242,20 +242,34 @@ def common_cut(sources: Sequence[Source], config: RunConfig) -> Cut:
     """
     if config.mode == "async":
         counts = [source.workers.next_push for source in sources]
+        for worker in range(config.workers):
+            mine = [count.get(worker, 0) for count in counts]
+            _check_near(f"of worker {worker} the servers have so many pushes", mine, 1)
         pushes = {
             worker: min(mine.get(worker, 0) for mine in counts) for worker in range(config.workers)
         }
         total = sum(pushes.values())
         return Cut(total, total, pushes)
-    version = min(source.version for source in sources)
+    versions = [source.version for source in sources]
+    _check_near("the servers are at the versions", versions, config.staleness + 1)
+    version = min(versions)
     base = max(0, version - config.behind, *(source.oldest for source in sources))
     if base > max(0, version - config.staleness):
         raise ParameterServerError(
-            f"the servers are at the versions {[source.version for source in sources]}, and "
+            f"the servers are at the versions {versions}, and "
             f"cannot be read back to one that all have: versions from {base} on can be rebuilt. "
             f"Start the run once with the former number of servers, and end it."
         )
     return Cut(base, version, None)
+
+
+def _check_near(what: str, found: list[int], most: int) -> None:
+    """Servers differ by so much at most (see `server`), or one has lost its log."""
+    if max(found) - min(found) > most:
+        raise ParameterServerError(
+            f"{what}: {found}. They can differ by {most} at most: one of them has lost its log. "
+            f"Restore the complete wal_dir from a backup."
+        )
 
 
 def merged_workers(sources: Sequence[Source], cut: Cut) -> Mapping[str, Any]:
