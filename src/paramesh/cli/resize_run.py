@@ -28,7 +28,8 @@ def resize_run(wal_dir: Path, servers: int, out: Path | None, console: Console) 
         ) from None
     except OSError as error:
         raise CommandError(
-            f"{out or wal_dir}: cannot be written: {error.strerror or error}. The run is as it was"
+            f"{out or wal_dir}: cannot be written: {error.strerror or error}. Repeat the "
+            "command when it can: the run is complete, with the former number of servers or the new"
         ) from error
     if out is None and done.before == done.after:
         console.print(f"'{wal_dir}' has {_servers(done.after)} already", soft_wrap=True)

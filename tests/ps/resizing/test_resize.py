@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paramesh import ps
-from paramesh.errors import ParameterServerError
+from paramesh.errors import ParameterServerError, ParameterStateError
 from paramesh.initializer import initializer
 from paramesh.ps.durability import identity, snapshot_view
 from paramesh.ps.durability.identity import Identity
@@ -246,13 +246,27 @@ def test_given_values_and_a_parameter_that_is_being_declared(tmp_path: Path) -> 
     run.steps(range(3))
     late = {**SPECS[0], "name": "late"}
     run.servers[0].declare(run.partition.split_spec(late)[0], {})
+    half = {**SPECS[0], "name": "half"}
+    for at, server in enumerate(run.servers):
+        found = run.partition.split_values("half", START)[at] if at else {}
+        server.declare(run.partition.split_spec(half)[at], found)
     run.close()
     resize(run.folder, 3)
     resized = Fleet(run.folder, 3, SYNC)
     for server in resized.servers:
         assert "plain" in server._given
         assert not any(name.startswith("late") for name in server.store.specs())
+        for name in server.store.specs():
+            if name.startswith("half"):
+                with pytest.raises(ParameterStateError, match="no values"):
+                    server.read(3, name)
         server.put("plain", {"value": values}, ids)  # by a worker that is started again: nothing
+    resized.push(0, 3)
+    for at, server in enumerate(resized.servers):
+        given = resized.partition.split_values("half", START)[at]
+        server.declare(resized.partition.split_spec(half)[at], given)
+        for name, expected in given.items():
+            np.testing.assert_array_equal(server.read(3, name), expected)
     rows = np.concatenate([server.store.rows("plain") for server in resized.servers])
     assert set(ids) <= set(rows)
     resized.close()

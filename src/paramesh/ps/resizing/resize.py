@@ -124,7 +124,8 @@ def _in_place(folder: Path, mine: Identity, after: Partition, point: Point) -> R
         raise
     point("moved")
     for left in identity.left_over(folder):
-        _remove(left, point)
+        with contextlib.suppress(OSError):  # the run is not there any more: the next time
+            _remove(left, point)
     return Resized(folder, mine.server_num, after.servers, version, rows)
 
 
