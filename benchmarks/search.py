@@ -123,7 +123,9 @@ class Peers:
         if (sizes, hosts) not in self._known:
             shape = "x".join(map(str, sizes))
             self._known[sizes, hosts] = [
-                cost_of(f"{name} ({shape})", modelled(self._network, peer, sizes, self._target, hosts))
+                cost_of(
+                    f"{name} ({shape})", modelled(self._network, peer, sizes, self._target, hosts)
+                )
                 for name, peer in peers_of(self._network, sizes).items()
             ]
         return self._known[sizes, hosts]
@@ -304,8 +306,12 @@ def steps(console: Console, networks: list[str], rounds: int = 7) -> None:
         program = program_of(network)
         shapes = [var.aval for var in program.closed.jaxpr.invars]
         plan = find(program, TARGETS["cpu"], sizes=(2, 2, 2))
-        peers = {n: p for n, p in peers_of(network, (8,)).items() if n in ("data parallel", "Megatron")}
-        runs = {"the plan": Running(lowered(program, plan, jax.devices()[:8], False).compile(), shapes)}
+        peers = {
+            n: p for n, p in peers_of(network, (8,)).items() if n in ("data parallel", "Megatron")
+        }
+        runs = {
+            "the plan": Running(lowered(program, plan, jax.devices()[:8], False).compile(), shapes)
+        }
         runs |= {n: Running(flat(network, p, (8,)), shapes) for n, p in peers.items()}
         turns = {n: max(1, math.ceil(0.2 / run.seconds(2))) for n, run in runs.items()}
         taken: dict[str, list[float]] = {n: [] for n in runs}

@@ -40,8 +40,8 @@ class _Halving:
         self.problem, self.graph = problem, problem.graph
         self.forward = self._forward()
         self.parts: dict[int, dict[int, int]] = {n: {} for n in self.forward}
-        self.near: dict[int, list[tuple[int, int, Factored, Factored]]] = (
-            collections.defaultdict(list)
+        self.near: dict[int, list[tuple[int, int, Factored, Factored]]] = collections.defaultdict(
+            list
         )
         for edge in problem.edges:
             for use in edge.uses:

@@ -332,7 +332,9 @@ def resnet(
                 h = pin("images", _conv(x, w["a"], stride))
                 h = pin("images", _conv(jax.nn.relu(_by_channel(h, w["na"])), w["b"]))
                 h = _by_channel(h, w["nb"])
-                x = pin("images", jax.nn.relu((_conv(x, w["skip"], stride) if "skip" in w else x) + h))
+                x = pin(
+                    "images", jax.nn.relu((_conv(x, w["skip"], stride) if "skip" in w else x) + h)
+                )
         x = pin("resid", x.mean((1, 2)))
         x = pin("hidden", jax.nn.relu(x @ weights["fc1"]))
         return cross_entropy(pin("resid", x @ weights["fc2"]), labels)
@@ -441,18 +443,6 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     "moe": moe,
     "unet": unet,
     "lstm": lstm,
-}
-#: The same, so small that a step of each takes a moment.
-SMALL: dict[str, Callable[[], Network]] = {
-    "mlp": lambda: mlp(64, (64, 256, 64, 256, 64)),
-    "gpt-1024": lambda: gpt(2, 64, 8, 256, 8, 32),
-    "gpt-4096": lambda: gpt(2, 128, 8, 256, 8, 32),
-    "gpt-scan": lambda: gpt(4, 64, 8, 256, 8, 32, scanned=True),
-    "wide-deep": lambda: wide_and_deep((1024, 512, 512, 256), 16, 64, (64, 32)),
-    "resnet": lambda: resnet(8, 16, (16, 32), 1, 16, 64),
-    "moe": lambda: moe(2, 64, 128, 8, 8, 32),
-    "unet": lambda: unet(8, 16, (16, 32)),
-    "lstm": lambda: lstm(256, 64, 1, 16, 8),
 }
 #: Some of them, so that a step takes some tens of milliseconds on a few cores.
 MEDIUM: dict[str, Callable[[], Network]] = {
