@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from paramesh import Tensor, nn, ops
+from paramesh import Tensor, nn, ops, stack
 from paramesh.train.cells import TrainOneStepCell, WithLossCell
 
 DRAW = np.random.default_rng(3)
@@ -59,7 +59,7 @@ class GPT(nn.Cell):
         super().__init__()
         self.words = nn.Embedding(64, width)
         if scanned:
-            self.blocks = nn.stack(lambda: Block(width, 4), 3)
+            self.blocks = stack(lambda: Block(width, 4), 3)
         else:
             self.blocks = nn.SequentialCell(Block(width, 4), Block(width, 4))
         self.out = nn.Dense(width, 64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ from search_cases import FAST
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 
-from searched import drec, networks, peers
+drec: Any = importlib.import_module("searched.drec")
+networks: Any = importlib.import_module("searched.networks")
+peers: Any = importlib.import_module("searched.peers")
 
 SMALL: dict[str, Any] = {
     "mlp": lambda: networks.mlp(64, (64, 256, 64, 256, 64)),

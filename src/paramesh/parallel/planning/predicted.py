@@ -10,11 +10,13 @@ Glossary
                 tensors in between are never in memory
     cheap       operators that a compiler computes again rather than keep what they give:
                 elementwise work, moves, broadcasts
+    tile        what TPUs have arrays in: 8 rows of 128 numbers, filled up where there are fewer
 """
 
 from __future__ import annotations
 
 import collections
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +30,11 @@ Buffer = tuple[int, Spec]
 #: Bytes of the memory on the chip, where a compiler keeps what it can of what passes: the VMEM of
 #: TPUs ("How to Scale Your Model", jax-ml.github.io/scaling-book: 128 MiB on v5e).
 ON_CHIP = {"v5e": 128 << 20, "v5p": 128 << 20, "v6e": 128 << 20}
+#: Rows and numbers of a tile.
+_TILE = (8, 128)
+#: The part of the memory on the chip that one buffer may have. With libtpu 0.0.42, 112 MiB of 128
+#: lie between a buffer that is there (64 MiB) and one that is not (122 MiB).
+_OF_CHIP = 7 / 8
 #: Cheap ones that are still too dear for the CPU to be computed twice.
 _DEAR = ("exp", "exp2", "log", "log1p", "tanh", "logistic", "erf", "div", "rsqrt", "sqrt", "pow")
 #: Those that cost nothing at all.
@@ -50,8 +57,9 @@ def arguments(plan: Plan) -> float:
 
 def passing(plan: Plan) -> float:
     """Bytes of what is held besides the arguments at the moment when most is held."""
-    most = _most(_Kernels(plan).made())
-    return max(most - ON_CHIP.get(plan.machine.target.name, 0), 0.0)
+    kernels = _Kernels(plan)
+    made = kernels.made()
+    return _most(made, ON_CHIP.get(plan.machine.target.name, 0), kernels.outside)
 
 
 @dataclass
@@ -78,6 +86,8 @@ class _Kernels:
         self.plan, self.problem = plan, plan.problem
         self.graph, self.choice = plan.problem.graph, plan.solution.choice
         self._specs = _Specs(self.problem, self.choice)
+        #: Sums of updates that are too large for the memory on the chip.
+        self.outside: set[Buffer] = set()
         #: Whether reductions read what they add up from memory, as XLA's CPU compiler has it.
         self._apart = plan.machine.target.name == "cpu"
         #: Whether products take cheap operands as they are computed, as on TPUs.
@@ -153,7 +163,32 @@ class _Kernels:
     def _size(self, tensor: int, spec: Spec) -> float:
         if self._outputs.get(tensor):
             return 0.0
-        return local(self.problem.machine, self.graph.tensors[tensor].nbytes, spec)
+        own = self.graph.tensors[tensor]
+        size = local(self.problem.machine, own.nbytes, spec)
+        maker = self.graph.operators[own.maker].name if own.maker >= 0 else ""
+        if not self._taken or maker not in ("scatter-add", "scatter_add") or len(own.shape) < 2:
+            return size
+        # Row by row if that is small enough for the chip, or column by column, which fills up
+        # nothing; where neither is, row by row (libtpu 0.0.42).
+        most = ON_CHIP[self.plan.machine.target.name]
+        filled = size * self._filled(own.shape, spec)
+        filled = size if size <= most < filled else filled
+        if filled > _OF_CHIP * most:
+            self.outside.add((tensor, spec))
+        return filled
+
+    def _filled(self, shape: tuple[int, ...], spec: Spec) -> float:
+        """How much larger an array is in tiles."""
+        more = 1.0
+        for dim, tile in zip((len(shape) - 2, len(shape) - 1), _TILE, strict=True):
+            parts = math.prod(
+                n for d, n in zip(spec, self.problem.machine.sizes, strict=True) if d == dim
+            )
+            own = max(shape[dim] // parts, 1)
+            if own == 1 and dim == len(shape) - 1:
+                return 1.0  # a column is kept as a vector
+            more *= math.ceil(own / tile) * tile / own
+        return more
 
     def _kept(self, tensor: int, operator: Any) -> bool:
         """Whether a tensor becomes a buffer."""
@@ -221,27 +256,39 @@ class _Specs:
         return self._made.get(tensor, self.home(tensor))
 
 
-def _most(kernels: list[_Kernel]) -> float:
-    """Bytes that are held at most, with the kernels in the order of the program."""
+def _most(kernels: list[_Kernel], on_chip: float, outside: set[Buffer]) -> float:
+    """Bytes that are held at most, with the kernels in the order of the program.
+
+    Args:
+        kernels: in that order.
+        on_chip: bytes of a memory that holds what it can.
+        outside: what it cannot.
+    """
     last: dict[Buffer, int] = {}
     for at, kernel in enumerate(kernels):
         for buffer in kernel.reads:
             last[buffer] = at
     held: dict[Buffer, float] = {}
-    now = most = 0.0
+    now = small = most = 0.0
+
+    def change(buffer: Buffer, size: float, sign: int) -> None:
+        nonlocal now, small
+        now += sign * size
+        small += sign * (0.0 if buffer in outside else size)
+
     for at, kernel in enumerate(kernels):
         dying = [b for b in kernel.reads if last[b] == at and b in held]
         free = sorted((held[b] for b in dying), reverse=True) if kernel.in_place else []
         for buffer, size in kernel.makes.items():
-            now += size
+            change(buffer, size, 1)
             held[buffer] = size
             if size and size in free:  # takes the place of an operand
                 free.remove(size)
-                now -= size
                 taken = next(b for b in dying if b in held and held[b] == size and b != buffer)
+                change(taken, size, -1)
                 held[taken] = 0.0
-        most = max(most, now + kernel.passing)
+        most = max(most, now + kernel.passing - min(small, on_chip))
         for buffer in (*dying, *(b for b in kernel.makes if b not in last)):
             if buffer in held:
-                now -= held.pop(buffer)
+                change(buffer, held.pop(buffer), -1)
     return most
