@@ -470,7 +470,7 @@ class Run:
         for server, store in enumerate(replayed.stores):
             recovered = Server(self._folder(server), RunConfig(**job.config))
             mine = {key: array.tobytes() for key, array in recovered.store.dump()}
-            assert recovered._next == dict.fromkeys(range(job.workers), job.steps)
+            assert recovered.workers.next_push == dict.fromkeys(range(job.workers), job.steps)
             recovered.close()
             following = [0] * job.workers
             version = 0

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from paramesh.checkpoint import gc_pause, stacks
+from paramesh.checkpoint.formats import npz_file
 from paramesh.checkpoint.formats.assembled_source import SlicedSource
 from paramesh.checkpoint.formats.interface import Source
 from paramesh.checkpoint.formats.orbax_source import OrbaxSource
@@ -57,9 +58,10 @@ def load_checkpoint(
     """Read a checkpoint, and load it into a network if one is given.
 
     Args:
-        ckpt_file_name: a safetensors file, MindSpore's `.ckpt`, PyTorch's `.pt` or `.bin`, `.npz`,
-            flax's `.msgpack`, the folder of a sharded checkpoint or of orbax's, or HuggingFace's
-            folder or its index. The format is found from the contents.
+        ckpt_file_name: a safetensors file, MindSpore's `.ckpt`, PyTorch's `.pt` or `.bin`, flax's
+            `.msgpack`, the folder of a sharded checkpoint or of orbax's, or HuggingFace's folder or
+            its index. The format is found from the contents. NumPy's `.npz` is read with
+            `format="npz"` alone, since such an archive may hold any arrays.
         net: the Cell to load it into, by `load_param_into_net`. Of Parameters with a known
             sharding, only the shards of this process's devices are read from a sharded checkpoint.
         strict_load: as in `load_param_into_net`; the warning also says which names are missing and
@@ -80,7 +82,7 @@ def load_checkpoint(
     Raises:
         FileNotFoundError: there is no such file.
         CheckpointError: the file is not valid, not complete, encrypted, or does not fit the
-            network; nothing was loaded.
+            network, or it is an `.npz` and `format` does not say so; nothing was loaded.
         TypeError, ValueError: an invalid argument; another format; an encryption key.
     """
     if not isinstance(ckpt_file_name, str | os.PathLike):
@@ -110,6 +112,12 @@ def load_checkpoint(
         if kind is not None and kind != source.format:
             raise ValueError(
                 f"load_checkpoint: '{path}' is a {source.format} file, not format={format!r}."
+            )
+        if kind is None and source.format == npz_file.FORMAT:
+            raise CheckpointError(
+                f"'{path}' is a NumPy .npz archive, which may hold any arrays. "
+                'If it is a checkpoint, pass format="npz", or convert it once: paramesh convert '
+                f"{path} {path.with_suffix('.safetensors')}"
             )
         if crc_check:
             source.verify()

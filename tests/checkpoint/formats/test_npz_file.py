@@ -25,7 +25,9 @@ ARRAYS = {
 def test_arrays(save: object, tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     save(path, **ARRAYS)  # type: ignore[operator]
-    found = paramesh.load_checkpoint(path)
+    with pytest.raises(CheckpointError, match=r"x\.npz' is a NumPy \.npz archive.*format=\"npz\""):
+        paramesh.load_checkpoint(path)
+    found = paramesh.load_checkpoint(path, format="npz")
     assert list(found) == list(ARRAYS)
     for name, array in ARRAYS.items():
         np.testing.assert_array_equal(found[name].asnumpy(), array)
