@@ -226,11 +226,15 @@ _UNCOVERED = {
     *("boxes", "ctc", "graph_marks", "overflow"),
     *("counting", "recurrent", "resizing", "special", "updates"),
 }
-LEFT_OUT = frozenset(_OTHERS.split()) | _NO_GRADIENT | {
-    name
-    for name, form in CLASSES.items()
-    if form.operator.compute.__module__.rpartition(".")[2] in _UNCOVERED
-}
+LEFT_OUT = (
+    frozenset(_OTHERS.split())
+    | _NO_GRADIENT
+    | {
+        name
+        for name, form in CLASSES.items()
+        if form.operator.compute.__module__.rpartition(".")[2] in _UNCOVERED
+    }
+)
 
 
 def _calls() -> list[Call]:

@@ -57,9 +57,7 @@ def arguments(plan: Plan) -> float:
 
 def passing(plan: Plan) -> float:
     """Bytes of what is held besides the arguments at the moment when most is held."""
-    kernels = _Kernels(plan)
-    made = kernels.made()
-    return _most(made, ON_CHIP.get(plan.machine.target.name, 0), kernels.outside)
+    return _most(_Kernels(plan).made(), ON_CHIP.get(plan.machine.target.name, 0))
 
 
 @dataclass
@@ -86,8 +84,6 @@ class _Kernels:
         self.plan, self.problem = plan, plan.problem
         self.graph, self.choice = plan.problem.graph, plan.solution.choice
         self._specs = _Specs(self.problem, self.choice)
-        #: Sums of updates that are too large for the memory on the chip.
-        self.outside: set[Buffer] = set()
         #: Whether reductions read what they add up from memory, as XLA's CPU compiler has it.
         self._apart = plan.machine.target.name == "cpu"
         #: Whether products take cheap operands as they are computed, as on TPUs.
@@ -126,7 +122,7 @@ class _Kernels:
                     kernels.append(_Kernel(number, set(at_home), {copy: size}))
                 reads.add(copy)
             kernel = _Kernel(number, reads, in_place=operator.joins)
-            kernel.passing = self._turned(operator)
+            kernel.passing = self._turned(operator) + self._filled_up(operator)
             for tensor, _ in operator.outputs:
                 home = self._specs.home(tensor)
                 if graph.tensors[tensor].free:
@@ -163,19 +159,26 @@ class _Kernels:
     def _size(self, tensor: int, spec: Spec) -> float:
         if self._outputs.get(tensor):
             return 0.0
-        own = self.graph.tensors[tensor]
+        return local(self.problem.machine, self.graph.tensors[tensor].nbytes, spec)
+
+    def _filled_up(self, operator: Any) -> float:
+        """Bytes in which TPUs add up the updates of a table, if they are not on the chip.
+
+        The sum lies row by row if that is small enough for the chip, or else column by column,
+        which fills up nothing; where neither is, row by row (libtpu 0.0.42). Then it is brought
+        into the layout of the table.
+        """
+        if not self._taken or operator.name not in ("scatter-add", "scatter_add"):
+            return 0.0
+        tensor, factors = operator.outputs[0]
+        spec = self._specs.of(operator.cluster, factors)
+        own, most = self.graph.tensors[tensor], ON_CHIP[self.plan.machine.target.name]
+        if len(own.shape) < 2:
+            return 0.0
         size = local(self.problem.machine, own.nbytes, spec)
-        maker = self.graph.operators[own.maker].name if own.maker >= 0 else ""
-        if not self._taken or maker not in ("scatter-add", "scatter_add") or len(own.shape) < 2:
-            return size
-        # Row by row if that is small enough for the chip, or column by column, which fills up
-        # nothing; where neither is, row by row (libtpu 0.0.42).
-        most = ON_CHIP[self.plan.machine.target.name]
         filled = size * self._filled(own.shape, spec)
-        filled = size if size <= most < filled else filled
-        if filled > _OF_CHIP * most:
-            self.outside.add((tensor, spec))
-        return filled
+        lies = size if size <= most < filled else filled
+        return lies if filled > size and lies > _OF_CHIP * most else 0.0
 
     def _filled(self, shape: tuple[int, ...], spec: Spec) -> float:
         """How much larger an array is in tiles."""
@@ -256,39 +259,32 @@ class _Specs:
         return self._made.get(tensor, self.home(tensor))
 
 
-def _most(kernels: list[_Kernel], on_chip: float, outside: set[Buffer]) -> float:
+def _most(kernels: list[_Kernel], on_chip: float) -> float:
     """Bytes that are held at most, with the kernels in the order of the program.
 
     Args:
         kernels: in that order.
-        on_chip: bytes of a memory that holds what it can.
-        outside: what it cannot.
+        on_chip: bytes of a memory that holds what it can, but for what kernels need as they run.
     """
     last: dict[Buffer, int] = {}
     for at, kernel in enumerate(kernels):
         for buffer in kernel.reads:
             last[buffer] = at
     held: dict[Buffer, float] = {}
-    now = small = most = 0.0
-
-    def change(buffer: Buffer, size: float, sign: int) -> None:
-        nonlocal now, small
-        now += sign * size
-        small += sign * (0.0 if buffer in outside else size)
-
+    now = most = 0.0
     for at, kernel in enumerate(kernels):
         dying = [b for b in kernel.reads if last[b] == at and b in held]
         free = sorted((held[b] for b in dying), reverse=True) if kernel.in_place else []
         for buffer, size in kernel.makes.items():
-            change(buffer, size, 1)
+            now += size
             held[buffer] = size
             if size and size in free:  # takes the place of an operand
                 free.remove(size)
+                now -= size
                 taken = next(b for b in dying if b in held and held[b] == size and b != buffer)
-                change(taken, size, -1)
                 held[taken] = 0.0
-        most = max(most, now + kernel.passing - min(small, on_chip))
+        most = max(most, max(now - on_chip, 0.0) + kernel.passing)
         for buffer in (*dying, *(b for b in kernel.makes if b not in last)):
             if buffer in held:
-                change(buffer, held.pop(buffer), -1)
+                now -= held.pop(buffer)
     return most
