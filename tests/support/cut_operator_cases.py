@@ -181,6 +181,9 @@ _OWN |= {
     "Conv3D": [
         c(f(4, 8, 4, 4, 4), f(8, 8, 3, 3, 3), out_channel=8, kernel_size=3, pad_mode="same")
     ],
+    "Conv3DTranspose": [
+        c(f(4, 8, 4, 4, 4), f(8, 4, 2, 2, 2), in_channel=8, out_channel=4, kernel_size=2, stride=2)
+    ],
     "Cross": [c(f(8, 3), f(8, 3), dim=1)],
     "Cummax": [c(X, axis=1)],
     "Cummin": [c(X, axis=0)],
@@ -195,6 +198,7 @@ _OWN |= {
     "MatrixDeterminant": [c(_SQUARES)],
     "MatrixInverse": [c(_SQUARES)],
     "MaxPool3D": [c(f(4, 8, 4, 4, 4), kernel_size=2, strides=2)],
+    "MaxPoolWithArgmax": [c(IMAGE, kernel_size=2, strides=2)],
     "RmsNorm": [c(X, f(16))],
     "Roll": [c(X, shift=3, axis=1)],
     "TensorScatterElements": [c(X, np.repeat(_ROWS[:, None], 16, 1), f(4, 16), axis=0)],
