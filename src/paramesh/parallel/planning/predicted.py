@@ -284,8 +284,8 @@ def _most(kernels: list[_Kernel], on_chip: float) -> float:
             if size and size in free:  # takes the place of an operand
                 free.remove(size)
                 now -= size
-                taken = next(b for b in dying if b in held and held[b] == size and b != buffer)
-                held[taken] = 0.0
+                taken = next(b for b in dying if b in live and live[b] == size and b != buffer)
+                live[taken] = 0.0
         most = max(most, max(now - on_chip, 0.0) + kernel.passing)
         for buffer in (*dying, *(b for b in kernel.makes if b not in last)):
             if buffer in live:
