@@ -16,6 +16,7 @@ from paramesh.cli.launch import Launch, _failure_text, workers
 from paramesh.cli.launch_servers import Servers, served
 from paramesh.cli.supervisor import Failure
 from paramesh.errors import ParameterServerError
+from paramesh.files import live_entries
 from paramesh.ps.deployment import environment, registry
 from paramesh.ps.deployment.node_failure import what_ended
 from paramesh.ps.durability import run_lock
@@ -150,7 +151,7 @@ def test_how_other_versions_of_ray_say_it(said: str, expected: str | None) -> No
 
 
 def test_the_run_is_entered_with_its_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "folders", lambda: [tmp_path / "runs"])
+    monkeypatch.setattr(live_entries, "folders", lambda: [tmp_path / "runs"])
     with served(Servers(2, workers=3, wal_dir=tmp_path / "wal")) as (_, variables):
         (run,) = registry.runs()
         assert run.address == variables[environment.ADDRESS]
@@ -167,7 +168,7 @@ def test_a_second_launch_starts_nothing(
     monkeypatch.setattr(run_lock, "_PARTING", 0.1)
     for name in ("end_servers", "check_address"):
         monkeypatch.setattr(launch_servers, name, lambda *_: None)
-    monkeypatch.setattr(registry, "folders", lambda: [tmp_path / "runs"])
+    monkeypatch.setattr(live_entries, "folders", lambda: [tmp_path / "runs"])
     wal = tmp_path / "wal {1}"
     asked = Servers(2, workers=3, wal_dir=wal, address=address)
     started: list[Path] = []

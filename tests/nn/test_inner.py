@@ -168,6 +168,6 @@ def test_a_batch_that_does_not_divide_is_said_once(caplog: pytest.LogCaptureFixt
     assert [record.getMessage() for record in caplog.records] == [
         "Input 0 has shape (12, 4), and the 8 devices do not divide its first axis: all 12 rows go "
         "to each device, so the work on them is done 8 times. Drop the rest of the last batch "
-        "(drop_remainder), choose a batch that is a multiple of 8, or cut it with "
+        "(drop_remainder), choose a batch that is a multiple of 8, or shard it with "
         "dataset_strategy=((4, 1), …)."
     ]

@@ -346,9 +346,9 @@ MUTATIONS = [
         seldom=True,
     ),
     Mutation(
-        "not cut",
+        "not truncated",
         "half a record stays in the log when the disk was full",
-        lambda: [_on(Log, "_cut", lambda self: None)],
+        lambda: [_on(Log, "_truncate", lambda self: None)],
         lambda config: "full disk" in config.kinds,
     ),
     Mutation(

@@ -155,6 +155,11 @@ CASES = [
     Case("nn.LPPool1d(2, 2)", (np.abs(_SEQUENCES),)),
     Case("nn.LPPool2d(2, 2)", (np.abs(_IMAGES),)),
     Case("nn.MaxPool3d(2)", (_VOLUMES,)),
+    Case("nn.SSIM(filter_size=3)", (np.abs(_IMAGES), np.abs(numbers(2, 4, 5, 4, seed=1)))),
+    Case("nn.PSNR()", (np.abs(_IMAGES), np.abs(numbers(2, 4, 5, 4, seed=1)))),
+    Case("nn.MSSSIM(power_factors=(0.5, 0.5), filter_size=2)", (np.abs(numbers(2, 3, 8, 8)),) * 2),
+    Case("nn.MultiClassDiceLoss()", (_SHARES, _SHARES)),
+    Case("nn.L1Regularizer(0.1)", (_ROWS,)),
     *(Case(f"nn.{name}()", (_ROWS,)) for name in _OF_NUMBERS.split()),
     *(Case(f"nn.{name}()", (_ROWS, _SIGNS)) for name in _LOSSES_OF_NUMBERS.split()),
 ]

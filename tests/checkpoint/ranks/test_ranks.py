@@ -464,7 +464,7 @@ def test_a_strategy_that_does_not_fit(tmp_path: Path) -> None:
     for src, dst, message in [
         (other, None, "o.json' has a layout of 1 axes"),
         (strategy, other, "o.json' does not fit: Parameter 'w'.* is for arrays of 1 axes"),
-        (strategy, odd, "d.json' does not fit: Parameter 'w'.*cannot be cut into 3 equal parts"),
+        (strategy, odd, "d.json' does not fit: Parameter 'w'.*cannot be split into 3 equal"),
         (tmp_path / "text", None, "text: neither JSON nor MindSpore's protobuf"),
         (tmp_path / "none", None, "none' cannot be read: No such file"),
     ]:

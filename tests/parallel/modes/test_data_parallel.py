@@ -161,7 +161,9 @@ class TestLayerwise:
                 set_slices(own, given, axis)
                 parts = np.stack(np.split(values, 2, axis))
                 np.testing.assert_array_equal(per_device(own).asnumpy(), parts)
-        with pytest.raises(ParameterShapeError, match=r"the whole has shape \(6, 8\); got \(6, 4"):
+        with pytest.raises(
+            ParameterShapeError, match=r"the full array has shape \(6, 8\); got \(6, 4"
+        ):
             set_slices(own, initializer("normal", (6, 4)), 1)
         with pytest.raises(ParameterShapeError, match="has no axis 2"):
             set_slices(own, whole, 2)

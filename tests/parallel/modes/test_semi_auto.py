@@ -362,7 +362,7 @@ class TestStrategyFiles:
         path = tmp_path / "strategy.json"
         path.write_text("{}")
         semi_auto(strategy_ckpt_load_file=str(path))
-        with pytest.raises(CheckpointError, match="no strategy file"):
+        with pytest.raises(CheckpointError, match="is not a strategy file"):
             MLP()(Tensor(X))
 
 
@@ -555,8 +555,8 @@ class TestErrors:
             "'net.weight'",
             "MatMul(transpose_a=False, transpose_b=False) with ((2, 1), (1, 4))",
             "MatMul(transpose_a=False, transpose_b=True) with ((2, 1), (2, 1))",
-            "parts (1, 4)",
-            "parts (2, 1)",
+            "(1, 4)",
+            "into (2, 1) shards",
         ):
             assert words in str(caught.value)
         assert program.weight.layout is None
@@ -589,7 +589,7 @@ class TestErrors:
         assert weight.layout is None
 
     def test_an_axis_that_there_is_not(self) -> None:
-        with pytest.raises(LayoutError, match=r"'tp'.*no axis of the devices.*dp, mp"):
+        with pytest.raises(LayoutError, match=r"'tp'.*is not an axis of the devices.*dp, mp"):
             AXES("tp", "None")
 
     def test_a_given_layout_for_other_devices(self) -> None:

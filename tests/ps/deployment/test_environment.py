@@ -61,7 +61,7 @@ def test_a_script_that_says_otherwise_is_refused_entirely(launched: pytest.Monke
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        (environment.SERVERS, "two", "PARAMESH_PS_SERVERS='two' must be a whole number"),
+        (environment.SERVERS, "two", "PARAMESH_PS_SERVERS='two' must be an integer"),
         (environment.WORKERS, "0", r"PARAMESH_PS_WORKERS=0 is outside 1\.\.4096"),
     ],
 )

@@ -185,7 +185,7 @@ KIND_OF_LAYER = {
     "InstanceNorm2d": "InstanceNorm",
     "InstanceNorm3d": "InstanceNorm",
     "GroupNorm": "LayerNorm",
-    "EmbeddingLookup": "Embedding",
+    **dict.fromkeys(("EmbeddingLookup", "EmbeddingBag", "MultiFieldEmbeddingLookup"), "Embedding"),
     **dict.fromkeys(("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"), "Recurrent"),
 }
 

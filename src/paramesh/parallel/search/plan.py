@@ -303,7 +303,7 @@ def _fixed(program: Program, sizes: tuple[int, ...]) -> tuple[dict[int, Spec], s
             name = program.names[number] or f"input {number}"
             matrix = tuple(given.sharding.mesh.shape.values())
             return {}, (
-                f"'{name}': {given.reason} cuts it by {given.sharding.spec} over a mesh "
+                f"'{name}': {given.reason} shards it by {given.sharding.spec} over a mesh "
                 f"of {matrix}, which the search cannot show on its mesh {sizes}. Give all layouts "
                 "over device matrices that group the same devices in the same order."
             )
