@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from paramesh import context
+from paramesh._compat.jax import shape_of
 from paramesh.parallel.layouts.parameter_layouts import Finding
 from paramesh.parallel.modes.semi_auto import SemiAuto
 from paramesh.parallel.partitioning.rewriting import rewritten
@@ -96,7 +97,7 @@ class Auto(SemiAuto):
         for number, state in enumerate(written):
             source = place.get(state)
             var = closed.jaxpr.outvars[outputs + number]
-            if source is not None and var.aval.shape == closed.jaxpr.invars[source].aval.shape:
+            if source is not None and shape_of(var) == shape_of(closed.jaxpr.invars[source]):
                 tied[outputs + number] = source
         trains = any(states[number].requires_grad for number in tied.values())
         given: dict[int, Given] = {}
@@ -107,7 +108,7 @@ class Auto(SemiAuto):
             sharding = finding.layout.sharding(self.mesh, state.name)
             given[number] = Given(sharding, finding.reason)
         leaves = closed.jaxpr.invars[len(states) :]
-        places = self._inputs.of_global([tuple(var.aval.shape) for var in leaves])
+        places = self._inputs.of_global([shape_of(var) for var in leaves])
         for number, sharding in enumerate(places, start=len(states)):
             if sharding is not None:
                 given[number] = Given(sharding, "dataset_strategy")

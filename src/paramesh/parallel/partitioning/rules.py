@@ -35,7 +35,7 @@ import jax
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from paramesh._compat.jax import custom_partitioning
+from paramesh._compat.jax import custom_partitioning, shape_of
 
 Names = tuple[str, ...]
 Params = dict[str, Any]
@@ -165,7 +165,7 @@ def is_ours(eqn: Any) -> bool:
 
 def rule_of(eqn: Any) -> PartitioningRule:
     """How an equation that paramesh partitions can be sharded."""
-    shapes = [tuple(var.aval.shape) for var in (*eqn.invars, *eqn.outvars)]
+    shapes = [shape_of(var) for var in (*eqn.invars, *eqn.outvars)]
     return _RULES[eqn.primitive.name][0](eqn.params, shapes)
 
 
@@ -178,7 +178,7 @@ def by_own_rule(eqn: Any, operands: Sequence[Any]) -> list[Any]:
     """
     rule = rule_of(eqn)
     partitioned = custom_partitioning(_plain(eqn, len(operands)))
-    shapes = [tuple(var.aval.shape) for var in (*eqn.invars, *eqn.outvars)]
+    shapes = [shape_of(var) for var in (*eqn.invars, *eqn.outvars)]
     text, kept, sizes = _rule_text(rule, shapes, len(eqn.invars))
     partitioned.def_partition(
         partition=functools.partial(_partition, rule, eqn),
@@ -212,7 +212,7 @@ def by_shard_map(mesh: Mesh, eqn: Any, operands: Sequence[Any]) -> list[Any]:
         operands: their values, traced in a program over all devices.
     """
     rule = rule_of(eqn)
-    shapes = [tuple(var.aval.shape) for var in (*eqn.invars, *eqn.outvars)]
+    shapes = [shape_of(var) for var in (*eqn.invars, *eqn.outvars)]
     axes = _fewest_bytes(rule, mesh, shapes)
     places = [PartitionSpec(*[axes.get(name) or None for name in own]) for own in rule.dims]
     specs, outs = tuple(places[: len(operands)]), places[len(operands) :]

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from paramesh._compat.jax import ClosedJaxpr, Literal, dce_jaxpr
+from paramesh._compat.jax import ClosedJaxpr, Literal, dce_jaxpr, shape_of
 from paramesh.parallel.search.rules import AxisRule, Labels, axis_rule_of, flops_of
 
 Path = tuple[Any, ...]
@@ -288,7 +288,7 @@ class _Builder:
                 inner[var] = self.tensor(var.aval, times, free=True)
             elif again:  # behind a barrier: what others copied is not there
                 inner[var] = behind = self.tensor(var.aval, times)
-                dims = tuple(range(len(var.aval.shape)))
+                dims = tuple(range(len(shape_of(var))))
                 at = (*path, BARRIER, number)
                 self.add(at, BARRIER, [tensor], [behind], AxisRule((dims,), (dims,)), times)
             else:
@@ -318,7 +318,7 @@ class _Builder:
                 inner[var] = tensor
                 continue
             inner[var] = here = self.tensor(var.aval, turns)
-            dims = tuple(range(len(var.aval.shape)))
+            dims = tuple(range(len(shape_of(var))))
             if number < consts + carried:
                 at = (*path, "carry", number - consts)
                 after = self.tensor(var.aval, times)
@@ -334,7 +334,7 @@ class _Builder:
         for number, (result, var) in enumerate(zip(body.outvars, eqn.outvars, strict=True)):
             constant = isinstance(result, Literal)
             here = self.tensor(result.aval, turns, free=True) if constant else inner[result]
-            dims = tuple(range(len(result.aval.shape)))
+            dims = tuple(range(len(shape_of(result))))
             if number < carried:
                 # A copy: the value may be an input of the loop, or another carried one.
                 copy = self.tensor(result.aval, turns)
