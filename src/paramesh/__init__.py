@@ -340,7 +340,7 @@ def _as_layout(place: Any, shape: Any, name: str) -> Any:
 
 
 def _jax_sharding(call: str) -> Any:
-    def provided(*args: Any) -> Any:
+    def provided(*args: object) -> Any:
         home = importlib.import_module("paramesh.parallel.layouts.jax_sharding")
         return getattr(home, call)(*args)
 

@@ -7,7 +7,7 @@ Tracing:
 Programs:
     ClosedJaxpr, Jaxpr      a traced program; JaxprEqn: an operator in it
     Atom                    a value in it: a Var, or a Literal, which is a number
-    shape_of                the shape of such a value
+    shape_of, dtype_of      of such a value
     jaxpr_as_fun            a traced program as a function
     dce_jaxpr               a traced program without what some of its outputs do not need
     settings_of_calls       what JAX keys compiled calls by, besides their arguments
@@ -69,6 +69,12 @@ def shape_of(atom: Atom) -> tuple[int, ...]:
     """The shape of a value in a traced program; a token has none, and is an AttributeError."""
     aval: Any = atom.aval
     return tuple(aval.shape)
+
+
+def dtype_of(atom: Atom) -> object:
+    """The element type of a value in a traced program, with the errors of `shape_of`."""
+    aval: Any = atom.aval
+    return aval.dtype
 
 
 def settings_of_calls() -> Any:
@@ -138,7 +144,7 @@ def devices_are_open() -> bool:
     return _xla_bridge.backends_are_initialized()
 
 
-def absent_devices(platform: str, name: str, **options: Any) -> tuple[Any, ...]:
+def absent_devices(platform: str, name: str, **options: object) -> tuple[Any, ...]:
     """Devices that this machine does not have, for which their compiler compiles all the same.
 
     Args:

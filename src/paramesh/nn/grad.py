@@ -33,7 +33,7 @@ class _Derivative(Cell):
             )
         return args[:-1], args[-1]
 
-    def _directions(self, v: Any, count: int, of: str) -> tuple[Any, ...]:
+    def _directions(self, v: object, count: int, of: str) -> tuple[Any, ...]:
         """`v` as a tuple with a Tensor for each of the inputs or outputs."""
         given = v if isinstance(v, tuple) else (v,)
         alone = count == 1 and isinstance(v, tuple)

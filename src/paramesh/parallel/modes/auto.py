@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from paramesh import context
-from paramesh._compat.jax import shape_of
+from paramesh._compat.jax import ClosedJaxpr, shape_of
 from paramesh.parallel.layouts.parameter_layouts import Finding
 from paramesh.parallel.modes.semi_auto import SemiAuto
 from paramesh.parallel.partitioning.rewriting import rewritten
@@ -50,7 +50,7 @@ class Auto(SemiAuto):
         #: The last plan that each Parameter is in.
         self._plans: weakref.WeakKeyDictionary[Parameter, Plan] = weakref.WeakKeyDictionary()
 
-    def _written(self, state: Any, value: Any) -> Any:
+    def _written(self, state: Any, value: object) -> Any:
         """A new value of a state; where it lives is to be found, unless somebody gave it."""
         finding = self._finding(state)
         if finding is None or finding.searched:
@@ -67,7 +67,7 @@ class Auto(SemiAuto):
         """The gradients, of the global batch already; their shardings are to be found."""
         return list(grads)
 
-    def rewritten(self, closed: Any, states: Sequence[Any], written: Sequence[Any]) -> Any:
+    def rewritten(self, closed: ClosedJaxpr, states: Sequence[Any], written: Sequence[Any]) -> Any:
         """The program with the layouts of the best plan.
 
         Raises:
@@ -90,7 +90,9 @@ class Auto(SemiAuto):
             return None
         return Explanation(max(plans, key=lambda plan: len(plan.program.tied)))
 
-    def _program(self, closed: Any, states: Sequence[Any], written: Sequence[Any]) -> Program:
+    def _program(
+        self, closed: ClosedJaxpr, states: Sequence[Any], written: Sequence[Any]
+    ) -> Program:
         outputs = len(closed.jaxpr.outvars) - len(written)
         place = {state: number for number, state in enumerate(states)}
         tied: dict[int, int] = {}

@@ -246,9 +246,9 @@ def _is_number(value: Any) -> bool:
     return not len(value.shape) and not _is_tracer(value) and not isinstance(value, Parameter)
 
 
-def _is_tracer(value: Any) -> bool:
+def _is_tracer(value: object) -> bool:
     return isinstance(value, Parameter) or isinstance(raw(value), jax.core.Tracer)
 
 
-def _has_shape(value: Any) -> bool:
+def _has_shape(value: object) -> bool:
     return hasattr(value, "shape") and hasattr(value, "dtype")

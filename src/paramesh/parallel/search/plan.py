@@ -17,7 +17,7 @@ from typing import Any
 
 from jax.sharding import NamedSharding
 
-from paramesh._compat.jax import shape_of
+from paramesh._compat.jax import ClosedJaxpr, shape_of
 from paramesh.errors import LayoutError
 from paramesh.parallel.layouts.layout import Layout
 from paramesh.parallel.search.clusters import put_into_clusters
@@ -50,7 +50,7 @@ class Program:
         hosts: how many hosts they are in.
     """
 
-    closed: Any
+    closed: ClosedJaxpr
     names: tuple[str, ...]
     tied: Mapping[int, int]
     given: Mapping[int, Given]

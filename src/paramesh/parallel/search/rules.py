@@ -18,7 +18,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from paramesh._compat.jax import shape_of
+from paramesh._compat.jax import JaxprEqn, shape_of
 from paramesh.parallel.partitioning.rewriting import inner_of
 from paramesh.parallel.partitioning.rules import convolution_rule
 
@@ -55,7 +55,7 @@ class Shapes(NamedTuple):
     outputs: tuple[Shape, ...]
 
 
-def axis_rule_of(eqn: Any) -> AxisRule:
+def axis_rule_of(eqn: JaxprEqn) -> AxisRule:
     """The rule of an equation; one with a program inside is kept whole."""
     shapes = Shapes(
         tuple(shape_of(var) for var in eqn.invars),
@@ -404,7 +404,7 @@ _WHOLE = frozenset(
 )
 
 
-def flops_of(eqn: Any) -> float:
+def flops_of(eqn: JaxprEqn) -> float:
     """Operations of an equation that computes much; 0 for others."""
     shapes = [shape_of(var) for var in (*eqn.invars, *eqn.outvars)]
     if eqn.primitive.name == "dot_general":

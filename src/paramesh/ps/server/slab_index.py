@@ -112,7 +112,7 @@ class Index:
 class Slab:
     """One kind of value for all slots, in chunks."""
 
-    def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: object) -> None:
         self._shape = shape
         self._dtype = np.dtype(dtype)
         self._chunks: list[Array] = []

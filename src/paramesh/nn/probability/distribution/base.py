@@ -145,7 +145,7 @@ class Distribution(Cell):
             f"The distribution '{self.name}' ({type(self).__name__}) has no {operation}."
         )
 
-    def _check_value(self, value: Any, name: str) -> Tensor:
+    def _check_value(self, value: object, name: str) -> Tensor:
         return arguments.check_tensor(self.name, name, value)
 
     def get_dist_args(self, *args: Any, **kwargs: Any) -> Any:
@@ -156,7 +156,7 @@ class Distribution(Cell):
         """The kind of distribution, which `kl_loss` and `cross_entropy` are given."""
         return self._ask("get_dist_type")
 
-    def prob(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+    def prob(self, value: Tensor, *args: Any, **kwargs: Any) -> Any:
         """The density, or of whole numbers the probability, at a Tensor.
 
         Args:
@@ -166,23 +166,23 @@ class Distribution(Cell):
         """
         return self._ask("prob", value, *args, **kwargs)
 
-    def log_prob(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+    def log_prob(self, value: Tensor, *args: Any, **kwargs: Any) -> Any:
         """The logarithm of `prob`."""
         return self._ask("log_prob", value, *args, **kwargs)
 
-    def cdf(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+    def cdf(self, value: Tensor, *args: Any, **kwargs: Any) -> Any:
         """The probability of numbers up to a Tensor."""
         return self._ask("cdf", value, *args, **kwargs)
 
-    def log_cdf(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+    def log_cdf(self, value: Tensor, *args: Any, **kwargs: Any) -> Any:
         """The logarithm of `cdf`."""
         return self._ask("log_cdf", value, *args, **kwargs)
 
-    def survival_function(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+    def survival_function(self, value: Tensor, *args: Any, **kwargs: Any) -> Any:
         """The probability of numbers above a Tensor."""
         return self._ask("survival_function", value, *args, **kwargs)
 
-    def log_survival(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+    def log_survival(self, value: Tensor, *args: Any, **kwargs: Any) -> Any:
         """The logarithm of `survival_function`."""
         return self._ask("log_survival", value, *args, **kwargs)
 

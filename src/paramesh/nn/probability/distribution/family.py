@@ -121,7 +121,7 @@ class Family(Distribution):
             return functools.partial(self._drawn, formula)
         return lambda *args, **kwargs: wrap(formula(*self._raw_parameters(args, kwargs)))
 
-    def _at(self, formula: Callable[..., Any], value: Any, *args: Any, **kwargs: Any) -> Tensor:
+    def _at(self, formula: Callable[..., Any], value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         x = raw(self._check_value(value, "value")).astype(self.parameter_type.np_dtype)
         return wrap(formula(x, *self._raw_parameters(args, kwargs)))
 
@@ -148,7 +148,7 @@ class Family(Distribution):
         return self.entropy(*args[count:], **own) + self.kl_loss(dist, *args, **kwargs)
 
     def _drawn(
-        self, formula: Callable[..., Any], shape: Any = (), *args: Any, **kwargs: Any
+        self, formula: Callable[..., Any], shape: object = (), *args: Any, **kwargs: Any
     ) -> Tensor:
         if not isinstance(shape, tuple) or not all(isinstance(n, int) for n in shape):
             raise TypeError(f"{self.name}: shape must be a tuple of ints, got {shape!r}.")

@@ -50,12 +50,12 @@ class TransformedDistribution(Distribution):
         """The distribution of the bijector's inputs."""
         return self._distribution
 
-    def _log_prob(self, value: Any, *args: Any, **kwargs: Any) -> Tensor:
+    def _log_prob(self, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         value = self._check_value(value, "value")
         inside = self.distribution.log_prob(self.bijector.inverse(value), *args, **kwargs)
         return inside + self.bijector.inverse_log_jacobian(value)
 
-    def _cdf(self, value: Any, *args: Any, **kwargs: Any) -> Tensor:
+    def _cdf(self, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         value = self._check_value(value, "value")
         return self.distribution.cdf(self.bijector.inverse(value), *args, **kwargs)
 
