@@ -343,7 +343,7 @@ MaxPool3D = primitive("MaxPool3D", max_pool3d_mode, _max3_settings)
 AvgPool3D = primitive("AvgPool3D", avg_pool3d, _average3_settings)
 
 
-def _wanted(x: Any, output_size: object, n: int) -> tuple[int, ...]:
+def _wanted(x: jax.Array, output_size: Any, n: int) -> tuple[int, ...]:
     sizes = output_size if isinstance(output_size, tuple | list) else (output_size,) * n
     if len(sizes) != n:
         raise ValueError(f"output_size must be one or {n} ints, got {output_size!r}.")
@@ -352,7 +352,7 @@ def _wanted(x: Any, output_size: object, n: int) -> tuple[int, ...]:
     )
 
 
-def _adaptive_average(x: jax.Array, output_size: Ints, n: int) -> Any:
+def _adaptive_average(x: jax.Array, output_size: Any, n: int) -> Any:
     for at, out in enumerate(_wanted(x, output_size, n)):
         axis = x.ndim - n + at
         matrix = _means(x.shape[axis], out, x.dtype)

@@ -20,7 +20,7 @@ from jax.sharding import (
 )
 
 from paramesh import context
-from paramesh.array_types import Array
+from paramesh.array_types import Tree
 from paramesh.errors import LayoutError, ParameterStateError
 from paramesh.parallel.layouts.layout import Layout
 from paramesh.parallel.layouts.mesh import all_devices
@@ -149,7 +149,7 @@ def _propagating(sharding: NamedSharding) -> NamedSharding:
     return NamedSharding(plain, sharding.spec, memory_kind=sharding.memory_kind)
 
 
-def device_put(x: Array, place: object) -> Any:
+def device_put(x: Tree, place: object) -> Any:
     """`jax.device_put` of Tensors: the same values, on other devices.
 
     Args:

@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from numpy.typing import DTypeLike
 
 from paramesh._compat.jax import eval_context
 from paramesh.dtype import is_64bit, x64_if
@@ -111,7 +112,7 @@ class RowCache:
         name: str,
         rows: int,
         row_shape: tuple[int, ...],
-        dtype: object,
+        dtype: DTypeLike,
         capacity: int,
         *,
         lag: int = 0,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from paramesh.dtype import to_dtype
+from paramesh.dtype import DTypeLike, to_dtype
 from paramesh.parameter import Parameter
 from paramesh.ps.specification.specs import is_table
 from paramesh.state.placement import ImplicitValue, PrefetchKey
@@ -36,7 +36,7 @@ class Rows(ImplicitValue):
 class Gradient(ImplicitValue):
     """The gradient by a served Parameter, handed out."""
 
-    def __init__(self, param: Parameter, shape: tuple[int, ...], dtype: object) -> None:
+    def __init__(self, param: Parameter, shape: tuple[int, ...], dtype: DTypeLike) -> None:
         super().__init__(f"the gradient by '{param.name}'", shape, to_dtype(dtype))
         self.param = param
         self.per_device = is_table(param)
