@@ -351,7 +351,7 @@ def _summary(net: Any, args: Any, kwargs: Any, depth: Any, compiled: Any) -> Any
     return importlib.import_module("paramesh.views").summarise(net, args, kwargs, depth, compiled)
 
 
-def _html(value: Any) -> str:
+def _html(value: object) -> str:
     return importlib.import_module("paramesh.views").html_of(value)
 
 

@@ -97,7 +97,7 @@ def need_matplotlib() -> None:
         ) from error
 
 
-def chosen(predictions: object, labels: object, count: int = _ROWS * _COLUMNS) -> list[int]:
+def chosen(predictions: HostArray, labels: HostArray, count: int = _ROWS * _COLUMNS) -> list[int]:
     """Which test digits to show: the first ones, and then up to 8 that were read wrong."""
     wrong = np.flatnonzero(predictions != labels)[: min(_MOST_WRONG, count)].tolist()
     right = np.flatnonzero(predictions == labels)[: count - len(wrong)].tolist()
@@ -170,7 +170,9 @@ def _draw_losses(figure: Any, losses: Sequence[float], steps: int) -> None:
     axes.legend(frameon=False)
 
 
-def _draw_digits(figure: Figure, images: Any, labels: Any, predictions: Any) -> None:
+def _draw_digits(
+    figure: Figure, images: HostArray, labels: HostArray, predictions: HostArray
+) -> None:
     wrong = int((predictions != labels).sum())
     accuracy = 1 - wrong / len(labels)
     figure.suptitle(f"Test digits: {accuracy:.2%} of {len(labels):,} read right, {wrong:,} wrong")

@@ -14,7 +14,7 @@ from paramesh.ops.array import Ints, axis_in, ints
 from paramesh.ops.conv import pads_of, pair
 from paramesh.ops.table import Array, Arrays, Floating, alias, function, primitive
 from paramesh.parameter import Parameter
-from paramesh.tensor.argument_types import NumberLike
+from paramesh.tensor.argument_types import NumberLike, TensorLike
 from paramesh.tensor.base import raw
 from paramesh.tensor.promotion import cast
 
@@ -281,7 +281,7 @@ def scatter(input: Array, axis: int, index: Array, src: Array) -> Any:
 
 @function
 def index_add(
-    x: jax.Array,
+    x: TensorLike,
     indices: Array,
     y: Array,
     axis: int,

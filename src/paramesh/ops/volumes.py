@@ -1,6 +1,7 @@
 """Volumes (n, c, d, h, w): convolutions, pooling; and adaptive pooling of any number of axes."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -343,7 +344,9 @@ MaxPool3D = primitive("MaxPool3D", max_pool3d_mode, _max3_settings)
 AvgPool3D = primitive("AvgPool3D", avg_pool3d, _average3_settings)
 
 
-def _wanted(x: jax.Array, output_size: Any, n: int) -> tuple[int, ...]:
+def _wanted(
+    x: jax.Array, output_size: int | Sequence[int | None] | None, n: int
+) -> tuple[int, ...]:
     sizes = output_size if isinstance(output_size, tuple | list) else (output_size,) * n
     if len(sizes) != n:
         raise ValueError(f"output_size must be one or {n} ints, got {output_size!r}.")
@@ -352,7 +355,7 @@ def _wanted(x: jax.Array, output_size: Any, n: int) -> tuple[int, ...]:
     )
 
 
-def _adaptive_average(x: jax.Array, output_size: Any, n: int) -> Any:
+def _adaptive_average(x: jax.Array, output_size: int | Sequence[int | None] | None, n: int) -> Any:
     for at, out in enumerate(_wanted(x, output_size, n)):
         axis = x.ndim - n + at
         matrix = _means(x.shape[axis], out, x.dtype)
@@ -360,7 +363,7 @@ def _adaptive_average(x: jax.Array, output_size: Any, n: int) -> Any:
     return x
 
 
-def _adaptive_largest(x: jax.Array, output_size: Ints, n: int) -> Any:
+def _adaptive_largest(x: jax.Array, output_size: int | Sequence[int | None] | None, n: int) -> Any:
     for at, out in enumerate(_wanted(x, output_size, n)):
         axis = x.ndim - n + at
         size = x.shape[axis]
@@ -377,7 +380,7 @@ def adaptive_avg_pool1d(input: Floating, output_size: int) -> Any:
 
 
 @function
-def adaptive_avg_pool3d(input: Floating, output_size: Ints) -> Any:
+def adaptive_avg_pool3d(input: Floating, output_size: int | Sequence[int | None] | None) -> Any:
     """Means of windows that divide each volume evenly; None keeps an axis: (..., d, h, w)."""
     return _adaptive_average(input, output_size, 3)
 
@@ -394,14 +397,18 @@ def adaptive_max_pool1d(input: Array, output_size: int) -> Any:
 
 
 @function
-def adaptive_max_pool2d(input: Array, output_size: Ints, return_indices: bool = False) -> Any:
+def adaptive_max_pool2d(
+    input: Array, output_size: int | Sequence[int | None] | None, return_indices: bool = False
+) -> Any:
     """The largest of windows that divide each image evenly; None keeps an axis: (..., h, w)."""
     _no_indices(return_indices)
     return _adaptive_largest(input, output_size, 2)
 
 
 @function
-def adaptive_max_pool3d(input: Array, output_size: Ints, return_indices: bool = False) -> Any:
+def adaptive_max_pool3d(
+    input: Array, output_size: int | Sequence[int | None] | None, return_indices: bool = False
+) -> Any:
     """The largest of windows that divide each volume evenly; None keeps an axis: (..., d, h, w)."""
     _no_indices(return_indices)
     return _adaptive_largest(input, output_size, 3)

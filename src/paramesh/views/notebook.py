@@ -140,7 +140,7 @@ def _tree(name: str, cell: Cell, seen: set[Cell], opened: bool = False) -> marku
     return markup.folded(title, *inside, opened=opened)
 
 
-def is_optimizer(value: Any) -> bool:
+def is_optimizer(value: object) -> bool:
     """Whether an object is an optimizer; without importing them."""
     home = sys.modules.get("paramesh.optim.optimizer")  # without it there is none
     return home is not None and isinstance(value, home.Optimizer)

@@ -116,7 +116,7 @@ def _array_of_bytes(
     strides: object,
     _: object,
     __: object,
-    dtype: DType,
+    dtype: object,
     *___: object,
 ) -> Stored:
     if not isinstance(storage, Storage) or not isinstance(dtype, DType):
@@ -142,7 +142,7 @@ def _tuples(*values: object) -> bool:
     return all(isinstance(value, tuple) for value in values)
 
 
-def _parameter(data: bytes | memoryview, *_: object) -> Any:
+def _parameter(data: object, *_: object) -> Any:
     return data
 
 

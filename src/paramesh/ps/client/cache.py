@@ -35,7 +35,6 @@ from numpy.typing import DTypeLike
 
 from paramesh._compat.jax import eval_context
 from paramesh.dtype import is_64bit, x64_if
-from paramesh.parameter import Parameter
 from paramesh.ps.server.refresh import NO_IDS, Array, News, Watch, among
 from paramesh.ps.server.slab_index import Index
 from paramesh.ps.specification.id_range import inside
@@ -401,11 +400,11 @@ class RowCache:
 
 
 @jax.jit
-def _read(table: Parameter, wanted: list[Any]) -> list[Any]:
+def _read(table: jax.Array, wanted: list[Any]) -> list[Any]:
     return [table[slots] for slots in wanted]
 
 
 @functools.partial(jax.jit, donate_argnums=0)
-def _written_and_read(table: Parameter, at: Array, rows: Array, wanted: list[Any]) -> Any:
+def _written_and_read(table: jax.Array, at: jax.Array, rows: jax.Array, wanted: list[Any]) -> Any:
     table = table.at[at].set(rows, mode="drop")
     return table, [table[slots] for slots in wanted]

@@ -142,7 +142,7 @@ class Bijector(Cell):
         """A parameter in the type of a value."""
         return para.astype(value.dtype)
 
-    def _ask(self, operation: str, value: object, *args: Any, **kwargs: Any) -> Tensor:
+    def _ask(self, operation: str, value: object, *args: object, **kwargs: object) -> Tensor:
         way = getattr(self, f"_{operation}", None)
         if way is None:
             raise NotImplementedError(
@@ -150,23 +150,23 @@ class Bijector(Cell):
             )
         return way(value, *args, **kwargs)
 
-    def forward(self, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, value: Tensor, *args: object, **kwargs: object) -> Tensor:
         """The function of a Tensor."""
         return self._ask("forward", value, *args, **kwargs)
 
-    def inverse(self, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def inverse(self, value: Tensor, *args: object, **kwargs: object) -> Tensor:
         """What the function makes this Tensor of."""
         return self._ask("inverse", value, *args, **kwargs)
 
-    def forward_log_jacobian(self, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def forward_log_jacobian(self, value: Tensor, *args: object, **kwargs: object) -> Tensor:
         """The logarithm of the function's slope, without its sign."""
         return self._ask("forward_log_jacobian", value, *args, **kwargs)
 
-    def inverse_log_jacobian(self, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def inverse_log_jacobian(self, value: Tensor, *args: object, **kwargs: object) -> Tensor:
         """The logarithm of the slope of `inverse`, without its sign."""
         return self._ask("inverse_log_jacobian", value, *args, **kwargs)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *args: object, **kwargs: object) -> Any:
         """The distribution of this function of a distribution; or the operation of a name."""
         if args and isinstance(args[0], Cell) and hasattr(args[0], "log_prob"):
             return self._of(*args, **kwargs)
