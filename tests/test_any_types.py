@@ -19,8 +19,8 @@ SOURCE = Path(paramesh.__file__).parent
 
 #: The most that a package, or a module beside the packages, may have.
 RECORDED: dict[str, int] = {
-    "__init__.py": 13,
-    "_compat": 7,
+    "__init__.py": 9,
+    "_compat": 5,
     "adapters": 7,
     "checkpoint": 29,
     "cli": 9,
@@ -33,9 +33,9 @@ RECORDED: dict[str, int] = {
     "mindspore_internals.py": 5,
     "mindspore_names.py": 9,
     "mint": 5,
-    "nn": 50,
+    "nn": 52,
     "numpy.py": 3,
-    "ops": 42,
+    "ops": 43,
     "optim": 17,
     "parallel": 52,
     "parameter": 4,
@@ -49,7 +49,7 @@ RECORDED: dict[str, int] = {
     "tracebacks.py": 9,
     "train": 22,
     "transforms": 28,
-    "views": 6,
+    "views": 4,
 }
 #: How far a number may lie above what there is: branches that are merged may each take some away.
 SLACK = 10

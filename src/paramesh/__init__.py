@@ -333,7 +333,7 @@ def _layout_table(params: Any) -> Any:
     return importlib.import_module("paramesh.parallel.modes.registry").table_of(params)
 
 
-def _as_layout(place: Any, shape: Any, name: str) -> Any:
+def _as_layout(place: object, shape: Any, name: str) -> Any:
     if not type(place).__module__.startswith("jax"):
         return place
     return _jax_sharding("as_layout")(place, shape, name)
@@ -355,7 +355,7 @@ def _html(value: object) -> str:
     return importlib.import_module("paramesh.views").html_of(value)
 
 
-def _tree(value: Any, path: Any, subtree_renderer: Any) -> Any:
+def _tree(value: object, path: str | None, subtree_renderer: object) -> Any:
     home = importlib.import_module("paramesh.views.treescope_view")
     return home.tree_of(value, path, subtree_renderer)
 

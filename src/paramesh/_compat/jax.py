@@ -65,16 +65,19 @@ from paramesh._compat.unbroken import eval_context as eval_context
 Atom: TypeAlias = Var | Literal
 
 
+def _aval(atom: Atom) -> Any:
+    """What is known of a value; JAX declares a base without shape and dtype."""
+    return atom.aval
+
+
 def shape_of(atom: Atom) -> tuple[int, ...]:
     """The shape of a value in a traced program; a token has none, and is an AttributeError."""
-    aval: Any = atom.aval
-    return tuple(aval.shape)
+    return tuple(_aval(atom).shape)
 
 
 def dtype_of(atom: Atom) -> object:
     """The element type of a value in a traced program, with the errors of `shape_of`."""
-    aval: Any = atom.aval
-    return aval.dtype
+    return _aval(atom).dtype
 
 
 def settings_of_calls() -> Any:

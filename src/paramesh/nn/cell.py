@@ -247,7 +247,7 @@ class Cell(Submodules):
         return self
 
     def summary(
-        self, *args: Any, depth: int | None = None, compiled: bool = True, **kwargs: Any
+        self, *args: object, depth: int | None = None, compiled: bool = True, **kwargs: object
     ) -> Any:
         """The Cells inside: output shapes, Parameters, bytes, flops, and where each lies.
 

@@ -344,9 +344,7 @@ MaxPool3D = primitive("MaxPool3D", max_pool3d_mode, _max3_settings)
 AvgPool3D = primitive("AvgPool3D", avg_pool3d, _average3_settings)
 
 
-def _wanted(
-    x: jax.Array, output_size: int | Sequence[int | None] | None, n: int
-) -> tuple[int, ...]:
+def _wanted(x: jax.Array, output_size: Any, n: int) -> tuple[int, ...]:
     sizes = output_size if isinstance(output_size, tuple | list) else (output_size,) * n
     if len(sizes) != n:
         raise ValueError(f"output_size must be one or {n} ints, got {output_size!r}.")

@@ -158,15 +158,15 @@ class Bijector(Cell):
         """What the function makes this Tensor of."""
         return self._ask("inverse", value, *args, **kwargs)
 
-    def forward_log_jacobian(self, value: Tensor, *args: object, **kwargs: object) -> Tensor:
+    def forward_log_jacobian(self, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The logarithm of the function's slope, without its sign."""
         return self._ask("forward_log_jacobian", value, *args, **kwargs)
 
-    def inverse_log_jacobian(self, value: Tensor, *args: object, **kwargs: object) -> Tensor:
+    def inverse_log_jacobian(self, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """The logarithm of the slope of `inverse`, without its sign."""
         return self._ask("inverse_log_jacobian", value, *args, **kwargs)
 
-    def __call__(self, *args: object, **kwargs: object) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """The distribution of this function of a distribution; or the operation of a name."""
         if args and isinstance(args[0], Cell) and hasattr(args[0], "log_prob"):
             return self._of(*args, **kwargs)
