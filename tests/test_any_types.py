@@ -33,7 +33,7 @@ RECORDED: dict[str, int] = {
     "mindspore_internals.py": 5,
     "mindspore_names.py": 9,
     "mint": 5,
-    "nn": 52,
+    "nn": 47,
     "numpy.py": 3,
     "ops": 43,
     "optim": 17,

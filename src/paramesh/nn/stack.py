@@ -215,7 +215,11 @@ class Stack(Cell):
         return carry, ys
 
     def _mapped(
-        self, fn: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], in_axes: Tree
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        in_axes: Tree,
     ) -> Any:
         places = list(self._places)
         rows = [raw(whole) for whole in self._places.values()]

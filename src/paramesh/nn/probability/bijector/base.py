@@ -158,11 +158,11 @@ class Bijector(Cell):
         """What the function makes this Tensor of."""
         return self._ask("inverse", value, *args, **kwargs)
 
-    def forward_log_jacobian(self, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def forward_log_jacobian(self, value: Tensor, *args: object, **kwargs: object) -> Tensor:
         """The logarithm of the function's slope, without its sign."""
         return self._ask("forward_log_jacobian", value, *args, **kwargs)
 
-    def inverse_log_jacobian(self, value: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    def inverse_log_jacobian(self, value: Tensor, *args: object, **kwargs: object) -> Tensor:
         """The logarithm of the slope of `inverse`, without its sign."""
         return self._ask("inverse_log_jacobian", value, *args, **kwargs)
 
