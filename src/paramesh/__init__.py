@@ -333,14 +333,14 @@ def _layout_table(params: Any) -> Any:
     return importlib.import_module("paramesh.parallel.modes.registry").table_of(params)
 
 
-def _as_layout(place: Any, shape: Any, name: str) -> Any:
+def _as_layout(place: object, shape: Any, name: str) -> Any:
     if not type(place).__module__.startswith("jax"):
         return place
     return _jax_sharding("as_layout")(place, shape, name)
 
 
 def _jax_sharding(call: str) -> Any:
-    def provided(*args: Any) -> Any:
+    def provided(*args: object) -> Any:
         home = importlib.import_module("paramesh.parallel.layouts.jax_sharding")
         return getattr(home, call)(*args)
 
@@ -351,11 +351,11 @@ def _summary(net: Any, args: Any, kwargs: Any, depth: Any, compiled: Any) -> Any
     return importlib.import_module("paramesh.views").summarise(net, args, kwargs, depth, compiled)
 
 
-def _html(value: Any) -> str:
+def _html(value: object) -> str:
     return importlib.import_module("paramesh.views").html_of(value)
 
 
-def _tree(value: Any, path: Any, subtree_renderer: Any) -> Any:
+def _tree(value: object, path: str | None, subtree_renderer: object) -> Any:
     home = importlib.import_module("paramesh.views.treescope_view")
     return home.tree_of(value, path, subtree_renderer)
 

@@ -158,7 +158,7 @@ def _unknown_setting(call: str, name: str) -> str:
     return f"{call}: there is no setting {name!r}. Settings: {', '.join(_DEFAULTS)}.{hint}"
 
 
-def set_context(**settings: Any) -> None:
+def set_context(**settings: object) -> None:
     """Make settings: `mode`, `device_target`, `save_graphs`, `compilation_cache_dir`, ….
 
     All are checked before any is made. `mode` is `GRAPH_MODE` (default) or `PYNATIVE_MODE`.
@@ -271,7 +271,7 @@ def _pipeline_stages(call: str, value: object) -> int:
     return stages
 
 
-def set_auto_parallel_context(**settings: Any) -> None:
+def set_auto_parallel_context(**settings: object) -> None:
     """Set how the network is distributed over devices; checked here, as in MindSpore.
 
     - `parallel_mode`: "stand_alone", "data_parallel", "hybrid_parallel", "semi_auto_parallel" or
@@ -404,7 +404,7 @@ def reset_auto_parallel_context() -> None:
     _update_program_key()
 
 
-def set_ps_context(**settings: Any) -> None:
+def set_ps_context(**settings: object) -> None:
     """Settings of the parameter server; checked here, and in force for programs from then on.
 
     `enable_ps`: whether Parameters with `set_param_ps` live on servers. `server_num` (0..256): how

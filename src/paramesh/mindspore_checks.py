@@ -289,7 +289,7 @@ def twice(x: int | tuple[int, int]) -> tuple[int, int]:
     raise TypeError(f"The argument must be an int, or a tuple of two ints, but got {x!r}.")
 
 
-def args_type_check(*type_args: Any, **type_kwargs: Any) -> Callable[..., Any]:
+def args_type_check(*type_args: object, **type_kwargs: object) -> Callable[..., Any]:
     """A decorator: arguments of these names have to be None, or of these types."""
 
     def decorate(func: Callable[..., Any]) -> Callable[..., Any]:
@@ -297,7 +297,7 @@ def args_type_check(*type_args: Any, **type_kwargs: Any) -> Callable[..., Any]:
         kinds = signature.bind_partial(*type_args, **type_kwargs).arguments
 
         @functools.wraps(func)
-        def call(*args: Any, **kwargs: Any) -> Any:
+        def call(*args: object, **kwargs: object) -> Any:
             for name, value in signature.bind(*args, **kwargs).arguments.items():
                 if value is not None and name in kinds and not isinstance(value, kinds[name]):
                     raise TypeError(

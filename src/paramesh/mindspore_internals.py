@@ -60,7 +60,7 @@ def opt_init_args_register(fn: Callable[..., Any]) -> Callable[..., Any]:
     """A decorator of an optimizer's `__init__`, which keeps its arguments in `init_args`."""
 
     @functools.wraps(fn)
-    def made(self: Any, *args: Any, **kwargs: Any) -> None:
+    def made(self: Any, *args: object, **kwargs: object) -> None:
         object.__setattr__(self, "init_args", {"args": args, **kwargs})
         fn(self, *args, **kwargs)
 

@@ -134,7 +134,7 @@ class JitConfig:
 
     def __init__(
         self, jit_level: str = "", exc_mode: str = "auto", jit_syntax_level: str = "",
-        **settings: Any,
+        **settings: object,
     ) -> None:  # fmt: skip
         self.jit_config_dict = {
             "jit_level": jit_level, "exc_mode": exc_mode, "jit_syntax_level": jit_syntax_level,
@@ -162,7 +162,7 @@ class Symbol:
 
     def __init__(
         self, max: int = 0, min: int = 1, divisor: int = 1, remainder: int = 0,
-        unique: bool = False, **settings: Any,
+        unique: bool = False, **settings: object,
     ) -> None:  # fmt: skip
         self.max, self.min, self.divisor = max, min, divisor
         self.remainder, self.unique = remainder, unique
@@ -173,7 +173,7 @@ def no_inline(fn: Callable[..., Any] | None = None) -> Callable[..., Any]:
     return (lambda given: given) if fn is None else fn
 
 
-def recompute(block: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def recompute(block: Callable[..., Any], *args: object, **kwargs: object) -> Any:
     """Call a Cell or function, and do not keep its activations for the backward pass.
 
     Args:
@@ -294,7 +294,7 @@ def connect_network_with_dataset(network: Any, dataset_helper: DatasetHelper) ->
     return network
 
 
-def load(file_name: str, **options: Any) -> Any:
+def load(file_name: str, **options: object) -> Any:
     """A program that `export` wrote, for `nn.GraphCell` or to be called; see `load_exported`.
 
     Args:
@@ -314,7 +314,7 @@ def arange(start: Any = 0, end: Any = None, step: Any = 1, *, dtype: Any = None)
     return ops.arange(start, end, step, dtype=dtype)
 
 
-def einsum(equation: str, *operands: Any) -> Tensor:
+def einsum(equation: str, *operands: object) -> Tensor:
     """As `ops.einsum`."""
     return ops.einsum(equation, *operands)
 
@@ -361,7 +361,7 @@ def set_recursion_limit(recursion_limit: int = 1000) -> None:
     sys.setrecursionlimit(max(sys.getrecursionlimit(), recursion_limit))
 
 
-def set_algo_parameters(**settings: Any) -> None:
+def set_algo_parameters(**settings: object) -> None:
     """Keep settings of MindSpore's search for strategies. They have no effect here.
 
     Raises:

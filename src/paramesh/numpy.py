@@ -80,7 +80,7 @@ def _over(name: str) -> Callable[..., Any]:
     first = _FIRST.get(name)
 
     @functools.wraps(compute)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: object, **kwargs: object) -> Any:
         wide: list[Any] = []
         if first in kwargs:
             kwargs = {"ary" if key == first else key: value for key, value in kwargs.items()}

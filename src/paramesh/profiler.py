@@ -85,7 +85,7 @@ class Profiler:
         self,
         output_path: str | os.PathLike[str] = "./data",
         start_profile: bool = True,
-        **settings: Any,
+        **settings: object,
     ) -> None:
         if settings:
             _logger.warning("Profiler: without effect here: %s.", ", ".join(sorted(settings)))
@@ -147,7 +147,7 @@ class Profiler:
             self.start()
         return self
 
-    def __exit__(self, *error: Any) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._runs:
             self.stop()
 
@@ -187,7 +187,7 @@ class schedule:  # noqa: N801 - MindSpore's name
 
 
 def tensorboard_trace_handler(
-    dir_name: str | None = None, worker_name: str | None = None, **settings: Any
+    dir_name: str | None = None, worker_name: str | None = None, **settings: object
 ) -> str:
     """Where `profile` writes its files: the folder itself.
 
@@ -216,7 +216,7 @@ class profile(Profiler):  # noqa: N801 - MindSpore's name
         schedule: Callable[[int], bool] | None = None,
         on_trace_ready: Any = None,
         start_profile: bool = True,
-        **settings: Any,
+        **settings: object,
     ) -> None:
         folder = on_trace_ready if isinstance(on_trace_ready, str | os.PathLike) else "./data"
         self._ready = on_trace_ready if callable(on_trace_ready) else None

@@ -55,7 +55,7 @@ def _as_given(mine: dict[str, Any], given: dict[str, Any]) -> Loaded:
     return mine, given, _nothing
 
 
-def _as_it_is(place: Any, shape: Sequence[int], name: str) -> Any:
+def _as_it_is(place: object, shape: Sequence[int], name: str) -> Any:
     return place
 
 
@@ -63,7 +63,7 @@ def _of_the_array(tensor: Any) -> Any:
     return getattr(tensor._get(), "sharding", None)
 
 
-def _no_place(param: Any, place: Any) -> None:
+def _no_place(param: Any, place: object) -> None:
     raise ContextError("nobody knows how to place a Parameter. Import paramesh.")
 
 
@@ -71,15 +71,15 @@ def _no_table(params: Sequence[Any]) -> Any:
     raise ContextError("no table of layouts is provided. Import paramesh.")
 
 
-def _no_summary(net: Any, args: Any, kwargs: Any, depth: Any, compiled: Any) -> Any:
+def _no_summary(net: object, args: object, kwargs: object, depth: object, compiled: object) -> Any:
     raise ContextError("no summary of networks is provided. Import paramesh.")
 
 
-def _plain_html(value: Any) -> str:
+def _plain_html(value: object) -> str:
     return f"<pre>{html.escape(repr(value))}</pre>"
 
 
-def _no_tree(value: Any, path: str | None, subtree_renderer: Any) -> Any:
+def _no_tree(value: object, path: str | None, subtree_renderer: object) -> Any:
     return NotImplemented
 
 

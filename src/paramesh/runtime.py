@@ -45,7 +45,7 @@ _said: set[str] = set()
 
 
 def _ignored(name: str, doc: str) -> Any:
-    def call(*args: Any, **kwargs: Any) -> None:
+    def call(*args: object, **kwargs: object) -> None:
         if name not in _said:
             _said.add(name)
             _logger.warning("%s has no effect here: XLA decides it.", name)

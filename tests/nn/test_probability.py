@@ -240,14 +240,18 @@ def test_a_transformed_distribution() -> None:
         (lambda: msb.ScalarAffine(1, 2), TypeError, "scale must be of a float type, got 1"),
         (lambda: msb.ScalarAffine(0.0), ValueError, "scale must not be 0"),
         (lambda: msb.ScalarAffine("a"), TypeError, "scale must be a number"),
-        (lambda: msb.ScalarAffine(None), TypeError, "must be a number, list, array or Tensor"),
+        (
+            lambda: msb.ScalarAffine(wrong(None)),
+            TypeError,
+            "must be a number, list, array or Tensor",
+        ),
         (lambda: msb.Softplus(0.0), ValueError, "sharpness must not be 0"),
         (lambda: msb.GumbelCDF(scale=-1.0), ValueError, "scale must be above 0"),
         (lambda: msb.PowerTransform(-1.0), ValueError, "power must be at least 0"),
         (lambda: msb.Exp(name=wrong(0.1)), TypeError, "name must be a str"),
         (lambda: msb.Invert(wrong(0.1)), TypeError, "expected a Bijector"),
         (lambda: msb.Exp().forward(Tensor([1])), TypeError, "expected a Tensor of a float type"),
-        (lambda: msb.Bijector(name="odd").forward(1), NotImplementedError, "has no forward"),
+        (lambda: msb.Bijector(name="odd").forward(wrong(1)), NotImplementedError, "has no forward"),
     ],
 )
 def test_refusals(make: Callable[[], Any], error: type[Exception], message: str) -> None:

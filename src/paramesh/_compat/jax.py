@@ -5,7 +5,9 @@ Tracing:
     get_opaque_trace_state  a value that says whether two moments belong to one trace
 
 Programs:
-    ClosedJaxpr, Jaxpr      a traced program; Literal: a number in it
+    ClosedJaxpr, Jaxpr      a traced program; JaxprEqn: an operator in it
+    Atom                    a value in it: a Var, or a Literal, which is a number
+    shape_of, dtype_of      of such a value
     jaxpr_as_fun            a traced program as a function
     dce_jaxpr               a traced program without what some of its outputs do not need
     settings_of_calls       what JAX keys compiled calls by, besides their arguments
@@ -32,7 +34,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 from jax._src import config as _config
@@ -47,7 +49,9 @@ from jax.experimental.multihost_utils import broadcast_one_to_all as broadcast_o
 from jax.experimental.multihost_utils import process_allgather as process_allgather
 from jax.extend.core import ClosedJaxpr as ClosedJaxpr
 from jax.extend.core import Jaxpr as Jaxpr
+from jax.extend.core import JaxprEqn as JaxprEqn
 from jax.extend.core import Literal as Literal
+from jax.extend.core import Var as Var
 from jax.extend.core import get_opaque_trace_state as get_opaque_trace_state
 from jax.extend.core import jaxpr_as_fun as jaxpr_as_fun
 from jax.extend.random import threefry_2x32 as threefry_2x32
@@ -56,6 +60,24 @@ from jax.interpreters.partial_eval import dce_jaxpr as dce_jaxpr
 # Not `jax.ensure_compile_time_eval`: that is a setting, by which compiled calls are told apart, so
 # every function that is called inside it is traced and compiled once more.
 from paramesh._compat.unbroken import eval_context as eval_context
+
+#: A value in a traced program: an operand of an equation, or an output.
+Atom: TypeAlias = Var | Literal
+
+
+def _aval(atom: Atom) -> Any:
+    """What is known of a value; JAX declares a base without shape and dtype."""
+    return atom.aval
+
+
+def shape_of(atom: Atom) -> tuple[int, ...]:
+    """The shape of a value in a traced program; a token has none, and is an AttributeError."""
+    return tuple(_aval(atom).shape)
+
+
+def dtype_of(atom: Atom) -> object:
+    """The element type of a value in a traced program, with the errors of `shape_of`."""
+    return _aval(atom).dtype
 
 
 def settings_of_calls() -> Any:
@@ -125,7 +147,7 @@ def devices_are_open() -> bool:
     return _xla_bridge.backends_are_initialized()
 
 
-def absent_devices(platform: str, name: str, **options: Any) -> tuple[Any, ...]:
+def absent_devices(platform: str, name: str, **options: object) -> tuple[Any, ...]:
     """Devices that this machine does not have, for which their compiler compiles all the same.
 
     Args:

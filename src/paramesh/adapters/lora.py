@@ -290,7 +290,7 @@ def _matching(net: Cell, targets: Any) -> list[str]:
     return found
 
 
-def _ends(net: Cell, name: Any, argument: str) -> list[str]:
+def _ends(net: Cell, name: object, argument: str) -> list[str]:
     if not isinstance(name, str) or not name:
         raise TypeError(f"lora: {argument} must hold attribute paths, got {name!r}.")
     paths = [path for path, _ in net.cells_and_names()]
@@ -300,7 +300,7 @@ def _ends(net: Cell, name: Any, argument: str) -> list[str]:
     return found
 
 
-def _of_pattern(path: str, patterns: Mapping[str, Any] | None, default: Any) -> Any:
+def _of_pattern(path: str, patterns: Mapping[str, Any] | None, default: object) -> Any:
     for pattern, value in (patterns or {}).items():
         if re.match(rf"(.*\.)?({pattern})$", path):
             return value

@@ -22,6 +22,7 @@ from paramesh.nn.dropout import Dropout
 from paramesh.nn.embedding import Embedding
 from paramesh.parameter import Parameter
 from paramesh.state import trace_scope
+from paramesh.tensor.argument_types import TensorLike
 from paramesh.tensor.base import raw, wrap
 from paramesh.tensor.promotion import cast
 
@@ -93,7 +94,7 @@ class LoraEmbedding(_Lora, Embedding):
 
     weighted = "embedding_table"
 
-    def construct(self, ids: Any) -> Any:
+    def construct(self, ids: TensorLike) -> Any:
         """(...) integers -> (..., embedding_size)."""
         out = super().construct(ids)
         if self.merged:
@@ -124,7 +125,7 @@ def terms(base: Cell, rank: int, name: str) -> list[Parameter]:
     ]
 
 
-def check_dropout(value: Any) -> float:
+def check_dropout(value: object) -> float:
     """The probability of a zero.
 
     Raises:

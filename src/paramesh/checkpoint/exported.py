@@ -23,6 +23,7 @@ import jax
 import jax.export
 import numpy as np
 
+from paramesh.array_types import Tree
 from paramesh.checkpoint.formats.storage_dtypes import SAFETENSORS
 from paramesh.checkpoint.onnx_model import OnnxModel, check_types, onnx_model
 from paramesh.dtype import DType, to_dtype, x64_if
@@ -53,7 +54,7 @@ _NEEDED = "Exported programs need an optional package: pip install 'paramesh[exp
 @overload
 def export(
     fn: Callable[..., Any],
-    *inputs: Any,
+    *inputs: object,
     platforms: Sequence[str] | None = None,
     values: bool = True,
     file_name: str | os.PathLike[str] | None = None,
@@ -64,7 +65,7 @@ def export(
 @overload
 def export(
     fn: Callable[..., Any],
-    *inputs: Any,
+    *inputs: object,
     platforms: None = None,
     values: Literal[True] = True,
     file_name: str | os.PathLike[str] | None = None,
@@ -74,7 +75,7 @@ def export(
 
 def export(
     fn: Callable[..., Any],
-    *inputs: Any,
+    *inputs: object,
     platforms: Sequence[str] | None = None,
     values: bool = True,
     file_name: str | os.PathLike[str] | None = None,
@@ -269,7 +270,7 @@ class ExportedProgram:
             new[name] = wrap(value)
         self.parameters.update(new)
 
-    def __call__(self, *inputs: Any) -> Any:
+    def __call__(self, *inputs: object) -> Any:
         """Run the program; it updates `parameters`.
 
         Raises:
@@ -342,7 +343,7 @@ class ExportedProgram:
         )
 
 
-def _program_of(fn: Any) -> CompiledFunction:
+def _program_of(fn: Callable[..., Any]) -> CompiledFunction:
     if isinstance(fn, CompiledFunction):
         return fn
     if not callable(fn):
@@ -386,7 +387,7 @@ def _serialized(exported: Any) -> bytes:
         raise ImportError(_NEEDED) from error
 
 
-def _unpacked_inputs(inputs: Any) -> tuple[list[Any], Any]:
+def _unpacked_inputs(inputs: Tree) -> tuple[list[Any], Any]:
     """Arrays among inputs, and what else they are; a shape counts as an array."""
     shaped = jax.tree_util.tree_map(
         lambda x: wrap(x) if isinstance(x, jax.ShapeDtypeStruct) else x, inputs, is_leaf=is_tensor
@@ -422,7 +423,7 @@ def _marks(arrays: Sequence[Any]) -> list[Any]:
     return [x if _is_constant(x) else _Mark(i) for i, x in enumerate(arrays)]
 
 
-def _is_constant(value: Any) -> bool:
+def _is_constant(value: object) -> bool:
     """Whether a number is a constant of the program rather than an input."""
     return isinstance(value, bool | int)
 

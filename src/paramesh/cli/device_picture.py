@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from paramesh.cli.digits import DataError
 from paramesh.parallel.layouts.layout import replicated
 from paramesh.parallel.modes.layout_table import LayoutRow, LayoutTable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _GREY = "#555555"
 _REPLICATED: dict[str, Any] = {
@@ -57,7 +60,7 @@ def draw_devices(path: Path, table: LayoutTable) -> None:
         raise DataError(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def _draw_parts(axes: Any, row: LayoutRow, devices: int, colors: Sequence[Any]) -> None:
+def _draw_parts(axes: Axes, row: LayoutRow, devices: int, colors: Sequence[Any]) -> None:
     """The array as a rectangle: axis 0 downwards (of a vector: to the right), the others along."""
     from matplotlib.patches import Rectangle
 
@@ -91,7 +94,7 @@ def _draw_parts(axes: Any, row: LayoutRow, devices: int, colors: Sequence[Any]) 
     _bare(axes)
 
 
-def _draw_replicated(axes: Any, devices: int) -> None:
+def _draw_replicated(axes: Axes, devices: int) -> None:
     """An array that every device holds whole."""
     from matplotlib.patches import Rectangle
 
@@ -102,7 +105,7 @@ def _draw_replicated(axes: Any, devices: int) -> None:
     _bare(axes)
 
 
-def _bare(axes: Any) -> None:
+def _bare(axes: Axes) -> None:
     axes.set_xlim(0, 1)
     axes.set_ylim(1, 0)
     axes.set_xticks([])
@@ -142,7 +145,9 @@ def _span(bounds: Sequence[tuple[int, int]], shape: Sequence[int]) -> tuple[floa
     return start, start + size
 
 
-def _draw_bytes(axes: Any, table: LayoutTable, params: Sequence[str], colors: Any) -> None:
+def _draw_bytes(
+    axes: Axes, table: LayoutTable, params: Sequence[str], colors: Sequence[str]
+) -> None:
     ours = [row for row in table.rows if row.name in params]
     state = [row for row in table.rows if row.name not in params]
     held = [sum(row.bytes_per_device for row in rows) / 1024 for rows in (ours, state)]

@@ -297,12 +297,12 @@ def _comparison(first: Path, second: Path, found: Comparison) -> dict[str, Any]:
     }
 
 
-def plain(value: Any) -> Any:
+def plain(value: object) -> Any:
     """What JSON can hold: numbers that it has no words for become strings."""
     if isinstance(value, float) and not -float("inf") < value < float("inf"):
         return str(value)
     return value
 
 
-def _write_json(value: Any, console: Console) -> None:
+def _write_json(value: object, console: Console) -> None:
     console.out(json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False), highlight=False)

@@ -7,16 +7,20 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from paramesh.array_types import HostArray
 from paramesh.cli.digits import DataError, MissingExtraError
 from paramesh.parameter import Parameter
 from paramesh.sampling.recipe import Initializer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _ROWS, _COLUMNS = 5, 8
 _MOST_WRONG = 8
@@ -93,7 +97,7 @@ def need_matplotlib() -> None:
         ) from error
 
 
-def chosen(predictions: Any, labels: Any, count: int = _ROWS * _COLUMNS) -> list[int]:
+def chosen(predictions: HostArray, labels: HostArray, count: int = _ROWS * _COLUMNS) -> list[int]:
     """Which test digits to show: the first ones, and then up to 8 that were read wrong."""
     wrong = np.flatnonzero(predictions != labels)[: min(_MOST_WRONG, count)].tolist()
     right = np.flatnonzero(predictions == labels)[: count - len(wrong)].tolist()
@@ -104,9 +108,9 @@ def draw(
     path: Path,
     losses: Sequence[float],
     steps: int,
-    images: Any,
-    labels: Any,
-    predictions: Any,
+    images: HostArray,
+    labels: HostArray,
+    predictions: HostArray,
 ) -> None:
     """Write a PNG: the loss curve, and a grid of test digits with what the network reads.
 
@@ -166,7 +170,9 @@ def _draw_losses(figure: Any, losses: Sequence[float], steps: int) -> None:
     axes.legend(frameon=False)
 
 
-def _draw_digits(figure: Any, images: Any, labels: Any, predictions: Any) -> None:
+def _draw_digits(
+    figure: Figure, images: HostArray, labels: HostArray, predictions: HostArray
+) -> None:
     wrong = int((predictions != labels).sum())
     accuracy = 1 - wrong / len(labels)
     figure.suptitle(f"Test digits: {accuracy:.2%} of {len(labels):,} read right, {wrong:,} wrong")

@@ -20,6 +20,6 @@ def operation(name: str) -> Callable[[C], C]:
     return register
 
 
-def make(name: str, *args: Any, **kwargs: Any) -> Any:
+def make(name: str, *args: object, **kwargs: object) -> Any:
     """The operation of that name."""
     return _OPERATIONS[name](*args, **kwargs)

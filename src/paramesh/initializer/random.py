@@ -13,7 +13,6 @@ numbers for.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +67,7 @@ class _Scaled(Initializer):
     in_axis: tuple[int, ...] = ()
     out_axis: tuple[int, ...] = ()
 
-    def __init__(self, *axes: Axes | None, **arguments: Any) -> None:
+    def __init__(self, *axes: Axes | None, **arguments: object) -> None:
         owner = type(self).__name__
         given = dict(zip(("batch_axis", "in_axis", "out_axis"), axes, strict=True))
         found = {name: axes_given(owner, name, value) for name, value in given.items()}

@@ -10,7 +10,6 @@ import functools
 import math
 import numbers
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -130,7 +129,7 @@ class _Stacked(Initializer):
 
     batch_axis: tuple[int, ...] = ()
 
-    def __init__(self, batch_axis: Axes, **arguments: Any) -> None:
+    def __init__(self, batch_axis: Axes, **arguments: object) -> None:
         axes = axes_given(type(self).__name__, "batch_axis", batch_axis)
         # One that is not given is not shown by `repr`.
         super().__init__(**arguments, **({"batch_axis": axes} if axes else {}))

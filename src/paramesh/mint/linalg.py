@@ -27,7 +27,7 @@ def vector_norm(
 
 def matrix_norm(
     A: Array,
-    ord: Any = "fro",
+    ord: int | float | str = "fro",
     dim: Ints = (-2, -1),
     keepdim: bool = False,
     *,

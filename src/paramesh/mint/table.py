@@ -60,7 +60,7 @@ def made(name: str, compute: Callable[..., Any], doc: str, floating: bool = Fals
     operator = Operator(f"mint.{name}", compute, kinds)
 
     @functools.wraps(compute)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: object, **kwargs: object) -> Any:
         return operator(f"mint.{name}", args, kwargs)
 
     call.__name__ = call.__qualname__ = name

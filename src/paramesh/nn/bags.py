@@ -40,7 +40,7 @@ class Bags(NamedTuple):
     number: int = 0
     ascending: bool = True
 
-    def total(self, values: Any) -> Any:
+    def total(self, values: jax.Array) -> Any:
         """(..., length, n) -> (..., n), or (rows, n) -> (number, n): the sums of bags."""
         if self.owner is None:
             return values.sum(axis=-2)
@@ -48,7 +48,7 @@ class Bags(NamedTuple):
             values, self.owner, self.number, indices_are_sorted=self.ascending
         )
 
-    def largest(self, values: Any, inside: Any) -> Any:
+    def largest(self, values: jax.Array, inside: jax.Array) -> Any:
         """As `total`, the first of the largest values that are inside; zeros where none is.
 
         Args:
@@ -78,7 +78,7 @@ class Bags(NamedTuple):
         return jnp.where((first >= 0) & (first < rows), top, jnp.zeros((), values.dtype))
 
 
-def of_offsets(offsets: Any, ids: int, include_last: bool) -> Bags:
+def of_offsets(offsets: jax.Array, ids: int, include_last: bool) -> Bags:
     """Ragged bags by where each begins.
 
     Args:
@@ -95,7 +95,7 @@ def of_offsets(offsets: Any, ids: int, include_last: bool) -> Bags:
     return Bags(jnp.where(owner < 0, 0, jnp.minimum(owner, count)), count)
 
 
-def of_lengths(lengths: Any, ids: int) -> Bags:
+def of_lengths(lengths: jax.Array, ids: int) -> Bags:
     """Ragged bags by their lengths, (bags,) integers; ids after the last bag belong to none."""
     ends = jnp.cumsum(lengths.astype(jnp.int32))
     places = jnp.arange(ids, dtype=jnp.int32)
@@ -103,7 +103,7 @@ def of_lengths(lengths: Any, ids: int) -> Bags:
     return Bags(owner, len(lengths))
 
 
-def check_offsets(owner: str, offsets: Any, ids: int, include_last: bool) -> None:
+def check_offsets(owner: str, offsets: jax.Array, ids: int, include_last: bool) -> None:
     """Raise unless offsets are the beginnings of bags; their values only where they are known.
 
     Raises:
@@ -126,7 +126,7 @@ def check_offsets(owner: str, offsets: Any, ids: int, include_last: bool) -> Non
         )
 
 
-def check_lengths(owner: str, lengths: Any, ids: int) -> None:
+def check_lengths(owner: str, lengths: jax.Array, ids: int) -> None:
     """Raise unless lengths are those of bags; their values only where they are known.
 
     Raises:
@@ -142,7 +142,7 @@ def check_lengths(owner: str, lengths: Any, ids: int) -> None:
         )
 
 
-def check_numbers(owner: str, name: str, numbers: Any, count: int) -> None:
+def check_numbers(owner: str, name: str, numbers: jax.Array, count: int) -> None:
     """Raise unless these are integers from 0 to `count - 1`, where their values are known.
 
     Raises:
@@ -159,14 +159,14 @@ def check_numbers(owner: str, name: str, numbers: Any, count: int) -> None:
         )
 
 
-def _check_integers(owner: str, name: str, values: Any) -> None:
+def _check_integers(owner: str, name: str, values: jax.Array) -> None:
     if np.dtype(values.dtype).kind not in "iu":
         raise TypeError(f"{owner}: {name} must be integers, got {np.dtype(values.dtype)}.")
     if values.ndim != 1:
         raise ValueError(f"{owner}: {name} must have one axis, got shape {tuple(values.shape)}.")
 
 
-def _known(values: Any) -> np.ndarray[Any, Any] | None:
+def _known(values: jax.Array) -> np.ndarray[Any, Any] | None:
     """The values, unless they are traced."""
     if isinstance(values, jax.core.Tracer):
         return None
@@ -212,7 +212,7 @@ def pooled(rows: Any, bags: Bags, combiner: str, inside: Any, weights: Any = Non
     return divided(added, bags.total(share * share), jnp.sqrt).astype(dtype)
 
 
-def divided(top: Any, bottom: Any, function: Callable[[Any], Any]) -> Any:
+def divided(top: jax.Array, bottom: jax.Array, function: Callable[[Any], Any]) -> Any:
     """`top / function(bottom)`, and zeros (with gradients of zero) where `bottom` is 0."""
     nothing = bottom == 0
     safe = function(jnp.where(nothing, jnp.ones_like(bottom), bottom))

@@ -150,7 +150,7 @@ class Cell(Submodules):
         device: str = "Ascend",
         level: int = 0,
         *,
-        strategy: Any = None,
+        strategy: object = None,
     ) -> Callable[..., Any]:
         """Set how inputs, outputs and Parameters are sharded in the semi-automatic parallel mode.
 
@@ -247,7 +247,7 @@ class Cell(Submodules):
         return self
 
     def summary(
-        self, *args: Any, depth: int | None = None, compiled: bool = True, **kwargs: Any
+        self, *args: object, depth: int | None = None, compiled: bool = True, **kwargs: object
     ) -> Any:
         """The Cells inside: output shapes, Parameters, bytes, flops, and where each lies.
 
@@ -270,7 +270,7 @@ class Cell(Submodules):
         """
         return providers.summary(self, args, kwargs, depth, compiled)
 
-    def recompute(self, **options: Any) -> None:
+    def recompute(self, **options: object) -> None:
         """Do not keep the activations inside this Cell for the backward pass; compute them again.
 
         Args:
@@ -313,7 +313,7 @@ class Cell(Submodules):
         self._changed()
         return self
 
-    def add_flags(self, **flags: Any) -> Self:
+    def add_flags(self, **flags: object) -> Self:
         """Remember flags on this Cell."""
         self._flags.update(flags)
         return self
@@ -502,7 +502,7 @@ class Cell(Submodules):
     def _repr_html_(self) -> str:
         return providers.html(self)
 
-    def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+    def __treescope_repr__(self, path: str | None, subtree_renderer: object) -> Any:
         return providers.tree(self, path, subtree_renderer)
 
     def __repr__(self) -> str:

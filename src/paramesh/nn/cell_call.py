@@ -123,7 +123,7 @@ def _construct(cell: RunnableCell, args: tuple[Any, ...], kwargs: dict[str, Any]
 def _recomputed(cell: RunnableCell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     options = cell.__dict__["_recompute"]
 
-    def body(*args: Any, **kwargs: Any) -> Any:
+    def body(*args: object, **kwargs: object) -> Any:
         return _construct(cell, args, kwargs)
 
     body.__name__ = type(cell).__name__

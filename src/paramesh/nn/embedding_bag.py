@@ -135,7 +135,9 @@ class EmbeddingBag(EmbeddingLookup):
         with x64(*values):
             return wrap(bags.pooled(rows, groups, self.combiner, inside, shares))
 
-    def _bags(self, owner: str, ids: Any, offsets: Any, lengths: Any) -> Bags:
+    def _bags(
+        self, owner: str, ids: TensorLike, offsets: TensorLike | None, lengths: TensorLike | None
+    ) -> Bags:
         if offsets is None and lengths is None:
             if ids.ndim < 2:
                 raise ValueError(
@@ -167,7 +169,7 @@ class EmbeddingBag(EmbeddingLookup):
             ids, rest = self._with_spare(ids)
         return jnp.where(groups.owner < groups.number, ids, jnp.asarray(rest, ids.dtype)), rest
 
-    def _with_spare(self, ids: Any) -> tuple[Any, int]:
+    def _with_spare(self, ids: TensorLike) -> tuple[Any, int]:
         """Ids of a type that has an index which is no row, and that index."""
         if self.vocab_size is None:
             return ids.astype(np.int64), np.iinfo(np.int64).min
@@ -299,6 +301,6 @@ class MultiFieldEmbeddingLookup(EmbeddingLookup):
             return wrap(out.reshape(batch, self.field_size, self.embedding_size))
 
 
-def _raw(value: Any) -> Any:
+def _raw(value: object) -> Any:
     array = raw(value)
     return array if hasattr(array, "dtype") else np.asarray(array)

@@ -33,7 +33,7 @@ class _Derivative(Cell):
             )
         return args[:-1], args[-1]
 
-    def _directions(self, v: Any, count: int, of: str) -> tuple[Any, ...]:
+    def _directions(self, v: object, count: int, of: str) -> tuple[Any, ...]:
         """`v` as a tuple with a Tensor for each of the inputs or outputs."""
         given = v if isinstance(v, tuple) else (v,)
         alone = count == 1 and isinstance(v, tuple)
@@ -57,7 +57,7 @@ class Jvp(_Derivative):
         ValueError: in the call, a Tensor of `v` has another shape than its input.
     """
 
-    def construct(self, *args: Any) -> tuple[Any, Any]:
+    def construct(self, *args: object) -> tuple[Any, Any]:
         """(outputs, derivatives), both of the outputs' structure and shapes."""
         inputs, v = self._split(args)
         return jvp(self.fn, inputs, self._directions(v, len(inputs), "input"))
@@ -75,7 +75,7 @@ class Vjp(_Derivative):
         ValueError: in the call, a Tensor of `v` has another shape than its output.
     """
 
-    def construct(self, *args: Any) -> tuple[Any, Any]:
+    def construct(self, *args: object) -> tuple[Any, Any]:
         """(outputs, gradients): a Tensor for one input, a tuple for several."""
         inputs, v = self._split(args)
         outputs, back = vjp(self.fn, *inputs)

@@ -15,6 +15,7 @@ from jax import lax
 
 from paramesh.dtype import DType, float16, float32, float64, uint8
 from paramesh.nn.cell import Cell
+from paramesh.tensor.argument_types import TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 
 
@@ -74,7 +75,7 @@ class PSNR(_OfTwoImages):
     def __init__(self, max_val: float = 1.0) -> None:
         super().__init__(max_val)
 
-    def construct(self, img1: Any, img2: Any) -> Tensor:
+    def construct(self, img1: TensorLike, img2: TensorLike) -> Tensor:
         """Two batches (N, C, H, W) of floats or UInt8 -> (N,), infinite for equal images."""
         first, second, top = self._images(img1, img2)
         error = jnp.mean((first - second) ** 2, axis=(1, 2, 3))
@@ -144,7 +145,7 @@ class SSIM(_OfTwoImages):
         light = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
         return jnp.mean(light * contrast, axis=(2, 3)), jnp.mean(contrast, axis=(2, 3))
 
-    def construct(self, img1: Any, img2: Any) -> Tensor:
+    def construct(self, img1: TensorLike, img2: TensorLike) -> Tensor:
         """Two batches (N, C, H, W) of Float16 or Float32 -> (N,)."""
         first, second, top = self._images(img1, img2)
         self._check_size(first.shape)
@@ -185,7 +186,7 @@ class MSSSIM(SSIM):
             )
         self.power_factors = tuple(power_factors)
 
-    def construct(self, img1: Any, img2: Any) -> Tensor:
+    def construct(self, img1: TensorLike, img2: TensorLike) -> Tensor:
         """Two batches (N, C, H, W) -> (N,)."""
         first, second, top = self._images(img1, img2)
         found = jnp.ones(first.shape[:2], jnp.float32)

@@ -22,7 +22,7 @@ from paramesh.tensor.base import Tensor, raw, wrap
 class _OfValues(LossBase):
     """A loss computed on raw values by `_losses`, which `get_loss` reduces."""
 
-    def _reduced(self, *inputs: Any) -> Any:
+    def _reduced(self, *inputs: object) -> Any:
         """() for `mean` and `sum`, otherwise the losses."""
         values = [raw(arguments.tensor(type(self).__name__, x)) for x in inputs]
         with x64(*values):
@@ -314,7 +314,7 @@ class MultiClassDiceLoss(LossBase):
         self.activation = activation
         self.binarydiceloss = DiceLoss(smooth=1e-5)
 
-    def construct(self, logits: Any, label: Any) -> Any:
+    def construct(self, logits: TensorLike, label: TensorLike) -> Any:
         """(n, c, ...), and 0 or 1 (n, c, ...) -> ()."""
         owner = "MultiClassDiceLoss"
         for given in (logits, label):

@@ -39,7 +39,7 @@ class _Padding(Cell):
             raise ValueError(f"{owner}(padding): expected no negative ints, got {padding!r}.")
         self.padding = given
 
-    def _padded(self, x: TensorLike, **options: Any) -> Any:
+    def _padded(self, x: TensorLike, **options: object) -> Any:
         owner = type(self).__name__
         value = raw(arguments.tensor(owner, x))
         least = self.n + (self.mode != "constant")

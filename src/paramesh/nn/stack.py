@@ -10,7 +10,7 @@ Glossary
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -145,7 +145,7 @@ class Stack(Cell):
             )
         carry, *rest = args
 
-        def layer(carry: Tree, _: Any) -> Any:
+        def layer(carry: Tree, _: object) -> Any:
             return self.cell(carry, *rest, **kwargs), None
 
         return self._scanned(layer, carry, None, name_of(self.cell))[0]
@@ -214,7 +214,13 @@ class Stack(Cell):
             self._places[place].assign(value)
         return carry, ys
 
-    def _mapped(self, fn: Any, args: Any, kwargs: Any, in_axes: Tree) -> Any:
+    def _mapped(
+        self,
+        fn: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        in_axes: Tree,
+    ) -> Any:
         places = list(self._places)
         rows = [raw(whole) for whole in self._places.values()]
         axes = stacking.axes_of(in_axes, args)
@@ -223,7 +229,7 @@ class Stack(Cell):
         stacking.check_rows(self._count, given, axes)
         bodies: list[Body] = []
 
-        def member(values: Any, given: Any, named: Any, seeds: Any) -> Any:
+        def member(values: Tree, given: Tree, named: Tree, seeds: object) -> Any:
             overlay: dict[Any, Any] = dict(zip(places, values, strict=True))
             if seeds is not None:
                 overlay[random.default_generator().state] = seeds

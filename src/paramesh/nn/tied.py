@@ -80,5 +80,5 @@ def alike(one: Any, other: Any) -> bool:
     return all(_bits(shard.data) == _bits(full[shard.index]) for shard in one.addressable_shards)
 
 
-def _bits(array: Any) -> bytes:
+def _bits(array: object) -> bytes:
     return np.asarray(array).tobytes()

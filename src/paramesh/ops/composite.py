@@ -68,7 +68,7 @@ class HyperMap:
     def __init__(self, ops: Callable[..., Any] | None = None, reverse: bool = False) -> None:
         self.ops, self.reverse = ops, reverse
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: object) -> Any:
         """The results: in a list if all sequences are lists, otherwise in a tuple.
 
         Raises:
@@ -175,7 +175,7 @@ class MultitypeFuncGraph:
 
         return decorate
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: object) -> Any:
         """Call the implementation for these arguments, the one registered last if several fit.
 
         Raises:

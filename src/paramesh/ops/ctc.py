@@ -19,7 +19,7 @@ from paramesh.tensor.promotion import cast
 __all__ = ["CTCLoss", "ReverseSequence", "ctc_loss", "ctc_loss_with_gradient", "reverse_sequence"]
 
 
-def _alphas(log_p: Any, labels: Any, sizes: Any, blank: int) -> Any:
+def _alphas(log_p: jax.Array, labels: jax.Array, sizes: jax.Array, blank: int) -> Any:
     """(n, t, 2s + 1): alpha of each step, of labels (n, s) and log probabilities (t, n, c)."""
     n, s = labels.shape
     low = jnp.asarray(-jnp.inf, log_p.dtype)
@@ -31,7 +31,7 @@ def _alphas(log_p: Any, labels: Any, sizes: Any, blank: int) -> Any:
     first = jnp.where((jnp.arange(2 * s + 1) == 0) | (jnp.arange(2 * s + 1) == 1), step[0], low)
     first = jnp.where((jnp.arange(2 * s + 1) <= 2 * sizes[:, None]), first, low)
 
-    def turn(alpha: Any, now: Any) -> Any:
+    def turn(alpha: jax.Array, now: Any) -> Any:
         one = jnp.pad(alpha, ((0, 0), (1, 0)), constant_values=low)[:, :-1]
         two = jnp.pad(alpha, ((0, 0), (2, 0)), constant_values=low)[:, :-2]
         two = jnp.where(skips, two, low)
@@ -47,7 +47,7 @@ def _alphas(log_p: Any, labels: Any, sizes: Any, blank: int) -> Any:
     return jnp.concatenate([first[None], rest]).swapaxes(0, 1)
 
 
-def _likelihoods(alphas: Any, lengths: Any, sizes: Any) -> Any:
+def _likelihoods(alphas: jax.Array, lengths: jax.Array, sizes: jax.Array) -> Any:
     """-log of the probability of the labels of each sequence, (n,)."""
     n = alphas.shape[0]
     last = alphas[jnp.arange(n), jnp.maximum(lengths - 1, 0)]
@@ -152,7 +152,7 @@ def ctc_loss_with_gradient(
     sizes = jnp.zeros(n, jnp.int32).at[rows].add(1)
     lengths = cast(sequence_length, int32)
 
-    def losses_of(x: Any) -> Any:
+    def losses_of(x: jax.Array) -> Any:
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         alphas = _alphas(jax.nn.log_softmax(wide), labels, sizes, classes - 1)
         losses = _likelihoods(alphas, lengths, sizes)

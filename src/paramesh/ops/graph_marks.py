@@ -17,6 +17,7 @@ from paramesh import random
 from paramesh.dtype import to_dtype
 from paramesh.ops.array import ints
 from paramesh.ops.table import Dtype, Floating, function, primitive
+from paramesh.tensor.argument_types import Ints, TensorLike
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.tensor.promotion import cast
 
@@ -33,12 +34,12 @@ make_range = range
 tuple_len = list_len = len
 
 
-def is_tensor(obj: Any) -> bool:
+def is_tensor(obj: object) -> bool:
     """Whether it is a Tensor; Parameters are."""
     return isinstance(obj, Tensor)
 
 
-def add_flags(fn: Any = None, **flags: Any) -> Any:
+def add_flags(fn: Any = None, **flags: object) -> Any:
     """Flags remembered on a function or Cell, of no effect; without one, a decorator."""
 
     def decorate(fn: Any) -> Any:
@@ -75,7 +76,7 @@ class _Summary:
     kind = ""
     listeners: ClassVar[list[Callable[[str, str, Any], None]]] = []
 
-    def __call__(self, name: str, value: Any) -> None:
+    def __call__(self, name: str, value: object) -> None:
         """Record a value.
 
         Args:
@@ -88,7 +89,7 @@ class _Summary:
             else:
                 listen(self.kind, name, raw(value))
 
-    def add_prim_attr(self, name: str, value: Any) -> _Summary:
+    def add_prim_attr(self, name: str, value: object) -> _Summary:
         """Record an attribute for MindSpore's compiler: it changes nothing; returns self."""
         return self
 
@@ -123,7 +124,7 @@ listeners = _Summary.listeners
 # Random numbers like a Tensor.
 
 
-def _key(seed: Any) -> Any:
+def _key(seed: int | None) -> Any:
     key = random.next_key()
     return jax.random.fold_in(key, int(seed)) if seed else key
 
@@ -177,13 +178,13 @@ def gumbel_softmax(logits: Floating, tau: float = 1.0, hard: bool = False, dim: 
 
 
 @function
-def shuffle(x: Any, seed: int | None = None) -> Any:
+def shuffle(x: TensorLike, seed: int | None = None) -> Any:
     """The rows of a Tensor in an order by chance."""
     return jax.random.permutation(_key(seed), raw(x))
 
 
 @function
-def truncated_normal(shape: Any, dtype: Dtype = None, seed: int = 0, seed2: int = 0) -> Any:
+def truncated_normal(shape: Ints, dtype: Dtype = None, seed: int = 0, seed2: int = 0) -> Any:
     """Standard normal, drawn anew outside of [-2, 2]: (shape)."""
     kind = jnp.float32 if dtype is None else dtype.np_dtype
     return jax.random.truncated_normal(_key(seed or seed2), -2, 2, ints(shape), kind)
@@ -197,7 +198,7 @@ TruncatedNormal = primitive(
 
 
 @function
-def dropout_gen_mask(shape: Any, keep_prob: Any, seed0: int = 0, seed1: int = 0) -> Any:
+def dropout_gen_mask(shape: Ints, keep_prob: float | Tensor, seed0: int = 0, seed1: int = 0) -> Any:
     """A mask for `dropout_do_mask`: UInt8, 1 where an element is kept, of this shape.
 
     MindSpore packs eight elements into a number; here each has its own.
@@ -207,7 +208,7 @@ def dropout_gen_mask(shape: Any, keep_prob: Any, seed0: int = 0, seed1: int = 0)
 
 
 @function
-def dropout_do_mask(x: Floating, mask: Any, keep_prob: Any) -> Any:
+def dropout_do_mask(x: Floating, mask: TensorLike, keep_prob: float | Tensor) -> Any:
     """X / keep_prob where the mask is 1, zeros elsewhere."""
     keep = jnp.asarray(raw(keep_prob), x.dtype)
     return jnp.where(raw(mask).astype(bool), x / keep, jnp.zeros((), x.dtype))

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from paramesh.array_types import Tree
 from paramesh.dtype import int64
 from paramesh.ops.array import Ints, ints
 from paramesh.ops.table import Array, Arrays, Dtype, Floating, Operand, function, primitive
+from paramesh.tensor.argument_types import NumberLike
 from paramesh.tensor.base import raw
 from paramesh.tensor.promotion import cast
 
@@ -28,32 +30,40 @@ __all__ = [
 
 @function
 def addbmm(
-    input: Operand, batch1: Operand, batch2: Operand, *, beta: Any = 1, alpha: Any = 1
+    input: Operand, batch1: Operand, batch2: Operand, *, beta: NumberLike = 1, alpha: NumberLike = 1
 ) -> Any:
     """Beta * input + alpha * the sum of the products of a batch: (n, m), (b, n, k), (b, k, m)."""
     return beta * input + alpha * jnp.einsum("bnk,bkm->nm", batch1, batch2)
 
 
 @function
-def addmm(input: Operand, mat1: Operand, mat2: Operand, *, beta: Any = 1, alpha: Any = 1) -> Any:
+def addmm(
+    input: Operand, mat1: Operand, mat2: Operand, *, beta: NumberLike = 1, alpha: NumberLike = 1
+) -> Any:
     """Beta * input + alpha * (mat1 @ mat2): (n, m), (n, k), (k, m) -> (n, m)."""
     return beta * input + alpha * jnp.matmul(mat1, mat2)
 
 
 @function
-def addmv(input: Operand, mat: Operand, vec: Operand, *, beta: Any = 1, alpha: Any = 1) -> Any:
+def addmv(
+    input: Operand, mat: Operand, vec: Operand, *, beta: NumberLike = 1, alpha: NumberLike = 1
+) -> Any:
     """Beta * input + alpha * (mat @ vec): (n,), (n, m), (m,) -> (n,)."""
     return beta * input + alpha * jnp.matmul(mat, vec)
 
 
 @function
-def addr(x: Operand, vec1: Operand, vec2: Operand, *, beta: Any = 1, alpha: Any = 1) -> Any:
+def addr(
+    x: Operand, vec1: Operand, vec2: Operand, *, beta: NumberLike = 1, alpha: NumberLike = 1
+) -> Any:
     """Beta * x + alpha * the outer product: (n, m), (n,), (m,) -> (n, m)."""
     return beta * x + alpha * jnp.outer(vec1, vec2)
 
 
 @function
-def baddbmm(input: Operand, batch1: Operand, batch2: Operand, beta: Any = 1, alpha: Any = 1) -> Any:
+def baddbmm(
+    input: Operand, batch1: Operand, batch2: Operand, beta: NumberLike = 1, alpha: NumberLike = 1
+) -> Any:
     """Beta * input + alpha * the products of a batch: (b, n, m), (b, n, k), (b, k, m)."""
     return beta * input + alpha * jnp.matmul(batch1, batch2)
 
@@ -98,7 +108,7 @@ def cross(input: Operand, other: Operand, dim: int | None = None) -> Any:
     return jnp.cross(input, other, axis=dim)
 
 
-def _distance(difference: Any, p: float) -> Any:
+def _distance(difference: jax.Array, p: float) -> Any:
     if p == 2:
         square = jnp.sum(difference * difference, -1)
         # The gradient of the root at 0 is infinite; a distance of 0 has none.
@@ -172,7 +182,9 @@ def inverse(input: Floating) -> Any:
 
 
 @function
-def pinv(x: Floating, *, atol: Any = None, rtol: Any = None, hermitian: bool = False) -> Any:
+def pinv(
+    x: Floating, *, atol: float | None = None, rtol: float | None = None, hermitian: bool = False
+) -> Any:
     """Moore and Penrose's inverses: (..., n, m) -> (..., m, n); `atol` is not offered."""
     if atol is not None:
         raise ValueError("atol is not offered: give rtol.")
@@ -194,7 +206,7 @@ def matrix_exp(input: Floating) -> Any:
 @function
 def matrix_norm(
     A: Floating,
-    ord: Any = "fro",
+    ord: int | float | str = "fro",
     axis: Ints = (-2, -1),
     keepdims: bool = False,
     *,
@@ -262,7 +274,7 @@ Einsum = primitive("Einsum", einsum_of, lambda equation: {"equation": equation})
 
 
 @function
-def batch_dot(x1: Operand, x2: Operand, axes: Any = None) -> Any:
+def batch_dot(x1: Operand, x2: Operand, axes: Tree = None) -> Any:
     """Products summed over one axis of each, sample by sample.
 
     Args:
@@ -324,7 +336,7 @@ def diag_embed(input: Array, offset: int = 0, dim1: int = -2, dim2: int = -1) ->
 
 
 @function
-def block_diag(*inputs: Any) -> Any:
+def block_diag(*inputs: object) -> Any:
     """Matrices as the blocks of a diagonal, zeros elsewhere."""
     blocks = [jnp.atleast_2d(raw(x)) for x in inputs]
     return jax.scipy.linalg.block_diag(*blocks)

@@ -2,6 +2,7 @@
 
 import itertools
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,6 +14,7 @@ from paramesh.ops.array import Ints, axis_in, ints
 from paramesh.ops.conv import pads_of, pair
 from paramesh.ops.table import Array, Arrays, Floating, alias, function, primitive
 from paramesh.parameter import Parameter
+from paramesh.tensor.argument_types import NumberLike, TensorLike
 from paramesh.tensor.base import raw
 from paramesh.tensor.promotion import cast
 
@@ -131,8 +133,8 @@ def expand(input_x: Array, size: Ints) -> Any:
     return jnp.broadcast_to(input_x, sizes)
 
 
-def _atleast(fn: Any) -> Any:
-    def compute(inputs: Any) -> Any:
+def _atleast(fn: Callable[..., Any]) -> Any:
+    def compute(inputs: tuple[Any, ...]) -> Any:
         if isinstance(inputs, tuple | list):
             return tuple(fn(raw(x)) for x in inputs)
         return fn(raw(inputs))
@@ -177,32 +179,32 @@ def column_stack(tensors: Arrays) -> Any:
 
 
 @function
-def tensor_split(input: Array, indices_or_sections: Any, axis: int = 0) -> Any:
+def tensor_split(input: Array, indices_or_sections: Ints, axis: int = 0) -> Any:
     """Cut along an axis: into so many parts, or in front of these elements."""
     where = indices_or_sections
     return tuple(jnp.array_split(input, where if isinstance(where, int) else list(where), axis))
 
 
 @function
-def hsplit(input: Array, indices_or_sections: Any) -> Any:
+def hsplit(input: Array, indices_or_sections: Ints) -> Any:
     """`tensor_split` along axis 1; of vectors along their one."""
     return tuple(jnp.array_split(input, indices_or_sections, 1 if input.ndim > 1 else 0))
 
 
 @function
-def vsplit(input: Array, indices_or_sections: Any) -> Any:
+def vsplit(input: Array, indices_or_sections: Ints) -> Any:
     """`tensor_split` along axis 0."""
     return tuple(jnp.array_split(input, indices_or_sections, 0))
 
 
 @function
-def dsplit(input: Array, indices_or_sections: Any) -> Any:
+def dsplit(input: Array, indices_or_sections: Ints) -> Any:
     """`tensor_split` along axis 2."""
     return tuple(jnp.array_split(input, indices_or_sections, 2))
 
 
 @function
-def cartesian_prod(*inputs: Any) -> Any:
+def cartesian_prod(*inputs: object) -> Any:
     """All combinations of one element of each vector: (n,), (m,) -> (n * m, 2)."""
     values = [raw(x) for x in inputs]
     if len(values) == 1:
@@ -234,7 +236,7 @@ def take(input: Array, index: Array) -> Any:
     return jnp.take(input.reshape(-1), index)
 
 
-def _scattered(x: Any, axis: int, index: Any, values: Any, how: str) -> Any:
+def _scattered(x: jax.Array, axis: int, index: jax.Array, values: jax.Array, how: str) -> Any:
     axis = axis_in(axis, x.ndim)
     if how not in ("none", "add"):
         raise ValueError(f"reduction must be 'none' or 'add', got {how!r}.")
@@ -279,7 +281,7 @@ def scatter(input: Array, axis: int, index: Array, src: Array) -> Any:
 
 @function
 def index_add(
-    x: Any,
+    x: TensorLike,
     indices: Array,
     y: Array,
     axis: int,
@@ -313,7 +315,7 @@ IndexAdd = primitive(
 
 
 @function
-def index_fill(x: Array, axis: int, index: Array, value: Any) -> Any:
+def index_fill(x: Array, axis: int, index: Array, value: NumberLike) -> Any:
     """One number written to all parts at `index` along an axis."""
     at = axis_in(axis, x.ndim)
     return x.at[(slice(None),) * at + (index,)].set(jnp.asarray(raw(value), x.dtype))
@@ -392,7 +394,7 @@ UniqueConsecutive = primitive(
 
 
 @function
-def scalar_to_array(input_x: Any) -> Any:
+def scalar_to_array(input_x: object) -> Any:
     """A number as a Tensor of shape ()."""
     kind = np.float32 if isinstance(input_x, float) else None
     return jnp.asarray(raw(input_x), kind)
@@ -465,7 +467,7 @@ def fold(
     settings = (pair("stride", stride), pads_of("padding", padding))
     steps = pair("dilation", dilation)
 
-    def patches(x: Any) -> Any:
+    def patches(x: jax.Array) -> Any:
         found = jax.lax.conv_general_dilated_patches(x, kernel, *settings, rhs_dilation=steps)
         return found.reshape(n, found.shape[1], -1)
 

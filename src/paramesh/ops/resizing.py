@@ -12,6 +12,7 @@ Source: MindSpore's operators of these names; cubic convolution as in Keys (1981
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -104,7 +105,7 @@ def _weights(size: int, out: int, placing: str, method: str) -> np.ndarray:
     return weights / weights.sum(1, keepdims=True)
 
 
-def _resized(x: Any, sizes: tuple[int, ...], placing: str, method: str) -> Any:
+def _resized(x: jax.Array, sizes: tuple[int, ...], placing: str, method: str) -> Any:
     for axis, out in enumerate(sizes, x.ndim - len(sizes)):
         size = x.shape[axis]
         if out == size and method != "nearest-exact":
@@ -121,7 +122,7 @@ def _resized(x: Any, sizes: tuple[int, ...], placing: str, method: str) -> Any:
 def interpolate(
     input: Array,
     size: Ints | None = None,
-    scale_factor: Any = None,
+    scale_factor: float | Sequence[float] | None = None,
     mode: str = "nearest",
     align_corners: bool | None = None,
     recompute_scale_factor: bool | None = None,
@@ -302,7 +303,7 @@ def grid_sample(
     return total
 
 
-def _inside(at: Any, n: int, padding_mode: str, align_corners: bool) -> Any:
+def _inside(at: jax.Array, n: int, padding_mode: str, align_corners: bool) -> Any:
     if padding_mode == "zeros":
         return at
     if padding_mode == "reflection":
@@ -314,7 +315,7 @@ def _inside(at: Any, n: int, padding_mode: str, align_corners: bool) -> Any:
     return jnp.clip(at, 0, n - 1)
 
 
-def _read(x: Any, at: list[Any]) -> Any:
+def _read(x: jax.Array, at: list[Any]) -> Any:
     """(n, c, ...) at whole places, zeros outside: (n, c, *places)."""
     inside: Any = True
     found = []
@@ -355,13 +356,13 @@ def crop_and_resize(
     rows, columns = ints(crop_size)
     x = image.astype(jnp.float32)
 
-    def places(low: Any, high: Any, size: int, out: int) -> Any:
+    def places(low: jax.Array, high: jax.Array, size: int, out: int) -> Any:
         steps = jnp.arange(out, dtype=jnp.float32)
         if out == 1:
             return 0.5 * (low + high) * (size - 1) + 0 * steps
         return low * (size - 1) + steps * ((high - low) * (size - 1) / (out - 1))
 
-    def one(box: Any, at: Any) -> Any:
+    def one(box: jax.Array, at: jax.Array) -> Any:
         h, w = x.shape[1:3]
         ys, xs = places(box[0], box[2], h, rows), places(box[1], box[3], w, columns)
         inside = ((ys >= 0) & (ys <= h - 1))[:, None] & ((xs >= 0) & (xs <= w - 1))[None]
@@ -378,7 +379,7 @@ def crop_and_resize(
     return jax.vmap(one)(boxes.astype(jnp.float32), box_indices)
 
 
-def _between(x: Any, places: Any, axis: int) -> Any:
+def _between(x: jax.Array, places: jax.Array, axis: int) -> Any:
     size = x.shape[axis]
     places = jnp.clip(places, 0, size - 1)
     low = jnp.floor(places).astype(jnp.int32)

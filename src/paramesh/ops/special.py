@@ -1,5 +1,6 @@
 """More elementwise operators, and windows of signals: a table over `jax.numpy` and `jax.scipy`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -194,7 +195,9 @@ def numel(input: Array) -> Any:
 # Windows.
 
 
-def _window(length: int, periodic: bool, dtype: Any, make: Any, default: Any = float32) -> Any:
+def _window(
+    length: int, periodic: bool, dtype: Any, make: Callable[..., Any], default: Any = float32
+) -> Any:
     if isinstance(length, bool) or not isinstance(length, int) or length < 0:
         raise ValueError(f"window_length must be an int from 0, got {length!r}.")
     if length < 2:

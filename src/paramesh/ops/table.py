@@ -211,7 +211,7 @@ class Primitive:
     operator: ClassVar[Operator]
     _init: ClassVar[Callable[..., dict[str, Any]]]
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: object, **kwargs: object) -> None:
         name = type(self).__name__
         bound = _bind(name, self._init, args, kwargs)
         bound.apply_defaults()
@@ -305,7 +305,7 @@ class Primitive:
 TARGETS = ("CPU", "GPU", "Ascend")
 
 
-def named_once(call: str, in_strategy: Any, strategy: Any) -> Any:
+def named_once(call: str, in_strategy: object, strategy: object) -> Any:
     """The strategy that was given under one of its two names.
 
     Raises:

@@ -1,6 +1,7 @@
 """Volumes (n, c, d, h, w): convolutions, pooling; and adaptive pooling of any number of axes."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -24,7 +25,9 @@ __all__ = [
 _NAMES = ("NCDHW", "OIDHW", "NCDHW")
 
 
-def _convolve(x: Any, weight: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> Any:
+def _convolve(
+    x: jax.Array, weight: jax.Array, stride: Any, padding: Any, dilation: Any, groups: int
+) -> Any:
     if x.ndim != weight.ndim or x.shape[1] != weight.shape[1] * groups:
         raise ValueError(
             f"an input {tuple(x.shape)} does not fit a weight {tuple(weight.shape)} with "
@@ -110,7 +113,7 @@ def conv3d_transpose(
     shape = (input_x.shape[0], weight.shape[1] * groups, *sizes)
     images = jax.ShapeDtypeStruct(shape, input_x.dtype)
 
-    def forward(x: Any) -> Any:
+    def forward(x: jax.Array) -> Any:
         return _convolve(x, weight, steps, pads, apart, groups)
 
     out = jax.linear_transpose(forward, images)(input_x)[0]
@@ -341,7 +344,7 @@ MaxPool3D = primitive("MaxPool3D", max_pool3d_mode, _max3_settings)
 AvgPool3D = primitive("AvgPool3D", avg_pool3d, _average3_settings)
 
 
-def _wanted(x: Any, output_size: Any, n: int) -> tuple[int, ...]:
+def _wanted(x: jax.Array, output_size: Any, n: int) -> tuple[int, ...]:
     sizes = output_size if isinstance(output_size, tuple | list) else (output_size,) * n
     if len(sizes) != n:
         raise ValueError(f"output_size must be one or {n} ints, got {output_size!r}.")
@@ -350,7 +353,7 @@ def _wanted(x: Any, output_size: Any, n: int) -> tuple[int, ...]:
     )
 
 
-def _adaptive_average(x: Any, output_size: Any, n: int) -> Any:
+def _adaptive_average(x: jax.Array, output_size: int | Sequence[int | None] | None, n: int) -> Any:
     for at, out in enumerate(_wanted(x, output_size, n)):
         axis = x.ndim - n + at
         matrix = _means(x.shape[axis], out, x.dtype)
@@ -358,7 +361,7 @@ def _adaptive_average(x: Any, output_size: Any, n: int) -> Any:
     return x
 
 
-def _adaptive_largest(x: Any, output_size: Any, n: int) -> Any:
+def _adaptive_largest(x: jax.Array, output_size: int | Sequence[int | None] | None, n: int) -> Any:
     for at, out in enumerate(_wanted(x, output_size, n)):
         axis = x.ndim - n + at
         size = x.shape[axis]
@@ -375,7 +378,7 @@ def adaptive_avg_pool1d(input: Floating, output_size: int) -> Any:
 
 
 @function
-def adaptive_avg_pool3d(input: Floating, output_size: Any) -> Any:
+def adaptive_avg_pool3d(input: Floating, output_size: int | Sequence[int | None] | None) -> Any:
     """Means of windows that divide each volume evenly; None keeps an axis: (..., d, h, w)."""
     return _adaptive_average(input, output_size, 3)
 
@@ -392,20 +395,24 @@ def adaptive_max_pool1d(input: Array, output_size: int) -> Any:
 
 
 @function
-def adaptive_max_pool2d(input: Array, output_size: Any, return_indices: bool = False) -> Any:
+def adaptive_max_pool2d(
+    input: Array, output_size: int | Sequence[int | None] | None, return_indices: bool = False
+) -> Any:
     """The largest of windows that divide each image evenly; None keeps an axis: (..., h, w)."""
     _no_indices(return_indices)
     return _adaptive_largest(input, output_size, 2)
 
 
 @function
-def adaptive_max_pool3d(input: Array, output_size: Any, return_indices: bool = False) -> Any:
+def adaptive_max_pool3d(
+    input: Array, output_size: int | Sequence[int | None] | None, return_indices: bool = False
+) -> Any:
     """The largest of windows that divide each volume evenly; None keeps an axis: (..., d, h, w)."""
     _no_indices(return_indices)
     return _adaptive_largest(input, output_size, 3)
 
 
-def _powers(x: Any, norm_type: float, kernel: Any, stride: Any, ceil: bool) -> Any:
+def _powers(x: jax.Array, norm_type: float, kernel: Any, stride: Any, ceil: bool) -> Any:
     n = x.ndim - 2
     window = _window(x, kernel, kernel if stride is None else stride, [(0, 0)] * n, ceil)
     total = _average(x**norm_type, window, True) * math.prod(window[0])
@@ -445,7 +452,7 @@ def max_pool_with_argmax(
     window = _window(input, kernel_size, strides, padding_of(pad_mode, 0))
     places = jnp.broadcast_to(jnp.arange(h * w, dtype=jnp.int32).reshape(h, w), input.shape)
 
-    def join(a: Any, b: Any) -> Any:
+    def join(a: jax.Array, b: jax.Array) -> Any:
         first = (a[0] > b[0]) | ((a[0] == b[0]) & (a[1] < b[1]))
         return jnp.where(first, a[0], b[0]), jnp.where(first, a[1], b[1])
 

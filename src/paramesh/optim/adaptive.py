@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import optax
 from jax import Array
 
+from paramesh.array_types import Tree
 from paramesh.optim import checks, rules_adaptive
 from paramesh.optim.groups import Parameters, WeightDecay
 from paramesh.optim.rates import LearningRate
@@ -245,7 +244,7 @@ class FTRL(RuleOptimizer):
         return rules_adaptive.ftrl(lr_power=self.lr_power)
 
     def new_values(
-        self, params: list[Array], updates: list[Array], state: Any, rates_: list[RawNumber]
+        self, params: list[Array], updates: list[Array], state: Tree, rates_: list[RawNumber]
     ) -> list[Array]:
         """The weights, which follow from the state alone."""
         weights = rules_adaptive.ftrl_weights(self.lr_power, self.l1, self.l2)

@@ -21,6 +21,7 @@ import numpy as np
 import optax
 from jax import Array
 
+from paramesh._compat.jax import Atom, Jaxpr
 from paramesh.array_types import Tree
 from paramesh.dtype import DType, to_dtype, x64
 from paramesh.errors import OptimizerError
@@ -218,7 +219,7 @@ def _kind(leaf: jax.ShapeDtypeStruct) -> tuple[tuple[int, ...], DType]:
     return tuple(leaf.shape), to_dtype(leaf.dtype)
 
 
-def _constant(jaxpr: Any, out: Any) -> Any:
+def _constant(jaxpr: Jaxpr, out: Atom) -> Any:
     """The number that an output of `init` is filled with, or None if that cannot be seen."""
     if hasattr(out, "val"):
         return _number(out)
@@ -234,12 +235,12 @@ def _constant(jaxpr: Any, out: Any) -> Any:
     return None
 
 
-def _number(var: Any) -> Any:
+def _number(var: Atom) -> Any:
     value = getattr(var, "val", None)
     return None if value is None or np.ndim(value) else np.asarray(value).item()
 
 
-def leaf_names(state: Any, paths: list[Any]) -> list[str]:
+def leaf_names(state: Tree, paths: list[Any]) -> list[str]:
     """Names for the leaves of an optax state, from the types and fields on their paths."""
     words: dict[tuple[Any, ...], str] = {}
     used: dict[tuple[str, str], int] = {}

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 
 from paramesh.array_types import Array
 from paramesh.optim import checks
+from paramesh.optim.groups import Parameters, WeightDecay
+from paramesh.optim.rates import LearningRate
 from paramesh.optim.rule_optimizer import RuleOptimizer, Slots, same
 from paramesh.optim.rules import Rule, Tree, full, over, spread
 from paramesh.tensor.argument_types import RawNumber
@@ -69,11 +71,11 @@ class Lion(RuleOptimizer):
 
     def __init__(
         self,
-        params: Any,
-        learning_rate: Any = 1e-4,
+        params: Parameters,
+        learning_rate: LearningRate = 1e-4,
         beta1: float = 0.9,
         beta2: float = 0.99,
-        weight_decay: Any = 0.0,
+        weight_decay: WeightDecay = 0.0,
         loss_scale: float = 1.0,
     ) -> None:
         super().__init__(learning_rate, params, weight_decay, loss_scale)

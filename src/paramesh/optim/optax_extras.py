@@ -29,7 +29,7 @@ class SlowState(NamedTuple):
     """
 
     weights: Tree
-    inner: Any
+    inner: Tree
 
 
 def plain(transform: Any) -> Any:
@@ -48,7 +48,7 @@ def plain(transform: Any) -> Any:
         slow = jax.tree.map(jnp.asarray, params)
         return SlowState(slow, inner.init(optax.LookaheadParams(params, slow)))
 
-    def update(updates: Tree, state: Any, params: Tree = None, **extra: Any) -> Any:
+    def update(updates: Tree, state: Tree, params: Tree = None, **extra: object) -> Any:
         both = optax.LookaheadParams(params, state.weights)
         moves, after = inner.update(updates, state.inner, both, **extra)
         slow = optax.apply_updates(state.weights, moves.slow)
@@ -92,7 +92,7 @@ def _of_values(fn: Callable[..., Any], by_name: Mapping[str, Parameter]) -> Call
     except (TypeError, ValueError):  # nothing is known of it
         return fn
 
-    def value(params: Mapping[str, Any], **extra: Any) -> Any:
+    def value(params: Mapping[str, Any], **extra: object) -> Any:
         if wants:
             return raw(fn(params, **extra))
         # A line search only tries: what the function writes meanwhile (random states, averages) is

@@ -446,7 +446,7 @@ def _restoring_frozen(construct: Callable[..., Any]) -> Callable[..., Any]:
     """A `construct` after which frozen Parameters, and their state, are as they were."""
 
     @functools.wraps(construct)
-    def run(self: Optimizer, *args: Any, **kwargs: Any) -> Any:
+    def run(self: Optimizer, *args: object, **kwargs: object) -> Any:
         frozen = {self._parameters[i] for i in self.frozen()}
         if not frozen:
             return construct(self, *args, **kwargs)

@@ -13,6 +13,8 @@ from paramesh.array_types import Array
 from paramesh.initializer import initializer
 from paramesh.initializer.structured import Constant
 from paramesh.optim import checks
+from paramesh.optim.groups import Parameters, WeightDecay
+from paramesh.optim.rates import LearningRate
 from paramesh.optim.rule_optimizer import RuleOptimizer, Slots, same
 from paramesh.optim.rules import Rule, Tree, over
 from paramesh.parameter import Parameter, ParameterTuple
@@ -70,12 +72,12 @@ class RowwiseAdagrad(RuleOptimizer):
 
     def __init__(
         self,
-        params: Any,
-        learning_rate: Any = 0.01,
+        params: Parameters,
+        learning_rate: LearningRate = 0.01,
         accum: float = 0.0,
         epsilon: float = 1e-8,
         loss_scale: float = 1.0,
-        weight_decay: Any = 0.0,
+        weight_decay: WeightDecay = 0.0,
     ) -> None:
         super().__init__(learning_rate, params, weight_decay, loss_scale)
         self.first_accum = checks.not_negative("RowwiseAdagrad", "accum", accum, allow_int=False)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from paramesh.array_types import Array
 from paramesh.initializer import initializer
 from paramesh.initializer.structured import Constant
 from paramesh.optim.adam import Adam
@@ -17,9 +18,10 @@ from paramesh.optim.groups import Parameters, WeightDecay
 from paramesh.optim.rates import LearningRate
 from paramesh.optim.rules import AdamState, Rule, Tree, adam, over, spread
 from paramesh.parameter import Parameter, ParameterTuple
+from paramesh.tensor.argument_types import RawNumber
 
 
-def _mean_squares(g: Any) -> Any:
+def _mean_squares(g: Array) -> Any:
     return jnp.mean(g * g, axis=tuple(range(1, g.ndim)), keepdims=True)
 
 
@@ -29,7 +31,7 @@ def rowwise_adam(b1: float, b2: float, eps: float) -> Rule:
     c1, c2 = (float(np.float32(1) - np.float32(b)) for b in (b1, b2))
 
     @jax.jit
-    def leaf(g: Any, m: Any, v: Any, rate: Any) -> tuple[Any, ...]:
+    def leaf(g: Array, m: Array, v: Array, rate: RawNumber) -> tuple[Any, ...]:
         m = b1 * m + c1 * g
         v = b2 * v + c2 * _mean_squares(g)
         return -rate * (m / (jnp.sqrt(v) + eps)), m, v

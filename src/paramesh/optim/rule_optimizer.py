@@ -18,6 +18,7 @@ import numpy as np
 import optax
 from jax import Array
 
+from paramesh.array_types import Tree
 from paramesh.dtype import x64
 from paramesh.optim import checks, flat
 from paramesh.optim.optimizer import Gradients, Optimizer, centralized, store, work
@@ -105,7 +106,7 @@ class RuleOptimizer(Optimizer):
         return {}
 
     def new_values(
-        self, params: list[Array], updates: list[Array], state: Any, rates_: list[RawNumber]
+        self, params: list[Array], updates: list[Array], state: Tree, rates_: list[RawNumber]
     ) -> list[Array]:
         """The new raw values of the Parameters."""
         return [_add(w, u) for w, u in zip(params, updates, strict=True)]

@@ -157,7 +157,7 @@ def adam(
             return AmsgradState(_one(1.0), _one(1.0), *moments)
         return AdamState(_one(1.0), _one(1.0), *moments[:2])
 
-    def update(grads: Tree, state: Any, params: Tree = None, *, learning_rate: Tree) -> Any:
+    def update(grads: Tree, state: Tree, params: Tree = None, *, learning_rate: Tree) -> Any:
         power1, power2 = state.beta1_power * b1, state.beta2_power * b2
         correction = jnp.sqrt(1.0 - power2) / (1.0 - power1)
         rates = spread(learning_rate, grads, lambda rate: rate * correction)

@@ -106,7 +106,7 @@ def rmsprop(
 
     def update(
         grads: Tree,
-        state: Any,
+        state: Tree,
         params: Tree = None,
         *,
         learning_rate: Tree,

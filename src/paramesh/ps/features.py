@@ -9,7 +9,7 @@ Glossary
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -225,7 +225,7 @@ class Features(nn.Cell):
                 )
         return concat(tuple(one.reshape(batch, -1) for one in found.values()), 1)
 
-    def _output(self, feature: Feature, given: Any) -> Tensor:
+    def _output(self, feature: Feature, given: object) -> Tensor:
         lookup = self._lookups[feature.name]
         parts = _parts_of(given)
         ids = parts.pop("ids")
@@ -334,11 +334,11 @@ def _lookup_of(table: Table, feature: Feature | None = None) -> nn.EmbeddingLook
     )
 
 
-def _layer(owner: str, make: Any, *given: Any) -> nn.EmbeddingLookup:
+def _layer(owner: str, make: Callable[..., Any], *given: object) -> nn.EmbeddingLookup:
     return _named(owner, make, *given)
 
 
-def _named(owner: str, function: Any, *given: Any) -> Any:
+def _named(owner: str, function: Callable[..., Any], *given: object) -> Any:
     """The result of a function; its TypeErrors and ValueErrors begin with a name."""
     try:
         return function(*given)
@@ -347,7 +347,7 @@ def _named(owner: str, function: Any, *given: Any) -> Any:
         raise kind(f"Features: {owner}: {error}") from error
 
 
-def _parts_of(given: Any) -> dict[str, Any]:
+def _parts_of(given: object) -> dict[str, Any]:
     if isinstance(given, Mapping):
         parts = dict(given)
         if "ids" not in parts or not set(parts) <= set(_PARTS):

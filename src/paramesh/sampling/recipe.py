@@ -100,7 +100,7 @@ class Initializer:
             initializer is not changed after it is made.
     """
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, **kwargs: object) -> None:
         self._kwargs = kwargs
         for name, value in kwargs.items():
             setattr(self, name, value)

@@ -13,10 +13,12 @@ import jax
 import numpy as np
 
 from paramesh import context
+from paramesh._compat.jax import ClosedJaxpr
 from paramesh.errors import ContextError
 from paramesh.providers import providers
 from paramesh.sampling.recipe import Recipe, compute_many
 from paramesh.state.participants import Participants
+from paramesh.state.protocols import State
 
 
 class ProgramPlacement:
@@ -62,11 +64,11 @@ class ProgramPlacement:
         """The raw inputs of a program, sharded over the devices."""
         return leaves
 
-    def constant(self, scalar: Any) -> Any:
+    def constant(self, scalar: object) -> Any:
         """A scalar that programs take at every call, on the devices where they need it."""
         return scalar
 
-    def shape(self, state: Any) -> tuple[int, ...]:
+    def shape(self, state: State) -> tuple[int, ...]:
         """The shape of a state's array after `reshard`."""
         return state.shape
 
@@ -85,7 +87,7 @@ class ProgramPlacement:
         """
         return body
 
-    def rewritten(self, closed: Any, states: Sequence[Any], written: Sequence[Any]) -> Any:
+    def rewritten(self, closed: ClosedJaxpr, states: Sequence[Any], written: Sequence[Any]) -> Any:
         """A traced program, that of `enclose`, as it is to be compiled.
 
         Args:
@@ -171,7 +173,7 @@ class GradientPlacement:
         """What to differentiate by instead of Parameters, and their gradients from those."""
         return params, list
 
-    def gradient_shape(self, param: Any, given: tuple[int, ...]) -> tuple[int, ...]:
+    def gradient_shape(self, param: State, given: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of the gradient by a Parameter, for an optimizer that was given one."""
         return param.shape
 
@@ -227,11 +229,11 @@ class OperatorPlacement:
         """The result of an operator that has a strategy; `compute` takes the arguments."""
         return compute(args)
 
-    def constrain(self, values: tuple[Any, ...], strategies: Any, name: str) -> tuple[Any, ...]:
+    def constrain(self, values: tuple[Any, ...], strategies: object, name: str) -> tuple[Any, ...]:
         """The inputs or outputs of a Cell that has strategies for them; `name` is for messages."""
         return values
 
-    def undivided(self, compute: Callable[..., Any], *operands: Any) -> Any:
+    def undivided(self, compute: Callable[..., Any], *operands: object) -> Any:
         """The result of an operator that XLA partitions wrongly; `compute` takes raw operands.
 
         Inside of programs `rewritten` handles it.
@@ -249,15 +251,15 @@ class ValuePlacement:
         """How each Parameter is sharded, as far as that is known; None: replicated."""
         return [None] * len(params)
 
-    def known_sharding(self, param: Any) -> Any:
+    def known_sharding(self, param: object) -> Any:
         """The sharding of a Parameter that is known to be sharded; None for others."""
         return None
 
-    def counts(self, param: Any) -> dict[str, Any]:
+    def counts(self, param: object) -> dict[str, Any]:
         """Statistics of a Parameter that lives elsewhere; empty for others."""
         return {}
 
-    def row_report(self, param: Any) -> dict[str, Any]:
+    def row_report(self, param: object) -> dict[str, Any]:
         """Which rows of a table on servers were admitted and dropped; {} elsewhere."""
         return {}
 

@@ -26,6 +26,7 @@ import jax.core
 import numpy as np
 
 from paramesh.errors import TraceError
+from paramesh.state.protocols import State
 
 #: Where the files of paramesh are; not relative to this file, which may move.
 SOURCE = os.path.dirname(os.path.abspath(str(sys.modules["paramesh"].__file__))) + os.sep
@@ -41,7 +42,7 @@ class Attribute:
 
     __slots__ = ("before", "cell", "name", "where")
 
-    def __init__(self, cell: Any, name: str, before: Any, where: str) -> None:
+    def __init__(self, cell: object, name: str, before: object, where: str) -> None:
         self.cell, self.name, self.before, self.where = cell, name, before, where
 
     @property
@@ -104,12 +105,12 @@ class TraceScope:
             self.parent is not None and self.parent.has_created(thing)
         )
 
-    def attribute(self, cell: Any, name: str, before: Any) -> None:
+    def attribute(self, cell: object, name: str, before: object) -> None:
         """Record a plain attribute of a Cell before it is assigned; `before` may be MISSING."""
         if not self.has_created(cell) and (id(cell), name) not in self._attributes:
             self._attributes[id(cell), name] = Attribute(cell, name, before, user_line())
 
-    def tensor(self, tensor: Any, before: Any) -> None:
+    def tensor(self, tensor: object, before: object) -> None:
         """Record that a Tensor with the concrete value `before` gets a traced one."""
         self._tensors.append((weakref.ref(tensor), before, user_line()))
 
@@ -219,7 +220,7 @@ def created(thing: Hashable) -> None:
         scope.created(thing)
 
 
-def refuse_created(param: Any, owner: str, cells: Iterable[Any] = ()) -> None:
+def refuse_created(param: State, owner: str, cells: Iterable[Any] = ()) -> None:
     """Check that a Parameter in use was not created by the function that is being compiled.
 
     Args:

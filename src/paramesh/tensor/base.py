@@ -316,7 +316,7 @@ class Tensor(TableMethods, ArrayMethods, JaxMethods):
             return cast(value, to_dtype(jax.dtypes.canonicalize_dtype(value.dtype)))
         return value
 
-    def __dlpack__(self, **kwargs: Any) -> Any:
+    def __dlpack__(self, **kwargs: object) -> Any:
         return self._escaping_value().__dlpack__(**kwargs)
 
     def __dlpack_device__(self) -> Any:
@@ -361,7 +361,7 @@ class Tensor(TableMethods, ArrayMethods, JaxMethods):
     def _repr_html_(self) -> str:
         return providers.html(self)
 
-    def __treescope_repr__(self, path: str | None, subtree_renderer: Any) -> Any:
+    def __treescope_repr__(self, path: str | None, subtree_renderer: object) -> Any:
         return providers.tree(self, path, subtree_renderer)
 
     def __format__(self, spec: str) -> str:
@@ -403,7 +403,7 @@ def wrap(value: Tensor | Array | jax.ShapeDtypeStruct) -> Tensor:
     return tensor
 
 
-def raw(value: Any) -> Any:
+def raw(value: object) -> Any:
     """The raw value behind a Tensor or Parameter (read through the running program); other
     arrays as JAX arrays, python numbers as they are.
 

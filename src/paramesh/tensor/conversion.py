@@ -21,7 +21,7 @@ from paramesh.tensor.promotion import cast, scalar_kind
 class DLPackArray(Protocol):
     """An array of another library that others can take over."""
 
-    def __dlpack__(self, **options: Any) -> Any:
+    def __dlpack__(self, **options: object) -> Any:
         """The capsule that holds it."""
         ...
 

@@ -32,14 +32,14 @@ class At:
     def __init__(self, tensor: Any) -> None:
         self._tensor = tensor
 
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(self, index: object) -> Any:
         return _Place(self._tensor, index)
 
 
 class _Place:
     """The elements at an index, to be given other values."""
 
-    def __init__(self, tensor: Any, index: Any) -> None:
+    def __init__(self, tensor: Any, index: object) -> None:
         self._tensor, self._index = tensor, index
 
     def __getattr__(self, name: str) -> Callable[..., Any]:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import jax.scipy.special as special
 
 from paramesh import dtype as _dtype
+from paramesh.array_types import Array
 from paramesh.dtype import to_dtype, x64
 from paramesh.tensor.promotion import align, broadcasting, cast, floating
 
@@ -24,18 +25,18 @@ def _ints(given: Any) -> tuple[int, ...]:
     return tuple(int(n) for n in given)
 
 
-def _expanded(x: Any, *size: Any) -> Any:
+def _expanded(x: Array, *size: object) -> Any:
     wanted = _ints(size)
     new = len(wanted) - x.ndim
     return jnp.broadcast_to(x, [x.shape[i - new] if n == -1 else n for i, n in enumerate(wanted)])
 
 
-def _chunks(x: Any, chunks: int, axis: int = 0) -> Any:
+def _chunks(x: Array, chunks: int, axis: int = 0) -> Any:
     size = max(1, -(-x.shape[axis] // chunks))
     return tuple(jnp.split(x, list(range(size, x.shape[axis], size)), axis))
 
 
-def _unbound(x: Any, dim: int = 0) -> Any:
+def _unbound(x: Array, dim: int = 0) -> Any:
     return tuple(jnp.squeeze(part, dim) for part in jnp.split(x, x.shape[dim], dim))
 
 
@@ -47,13 +48,13 @@ def _normed(
     return jnp.linalg.vector_norm(value, axis=dim, keepdims=keepdim, ord=order)
 
 
-def _gathered(x: Any, dim: int, index: Any) -> Any:
+def _gathered(x: Array, dim: int, index: Array) -> Any:
     at = dim % x.ndim
     cut = tuple(slice(None) if i == at else slice(n) for i, n in enumerate(index.shape))
     return jnp.take_along_axis(x[cut], index, at)
 
 
-def _scattered(x: Any, dim: int, index: Any, src: Any, add: bool = False) -> Any:
+def _scattered(x: Array, dim: int, index: Array, src: Array | float, add: bool = False) -> Any:
     at = list(jnp.indices(index.shape, sparse=True))
     at[dim % x.ndim] = index
     src = jnp.asarray(src, x.dtype)
@@ -63,29 +64,29 @@ def _scattered(x: Any, dim: int, index: Any, src: Any, add: bool = False) -> Any
     return place.add(src) if add else place.set(src)
 
 
-def _indexed(x: Any, dim: int, index: Any) -> tuple[Any, ...]:
+def _indexed(x: Array, dim: int, index: Array) -> tuple[Any, ...]:
     return (slice(None),) * (dim % x.ndim) + (index,)
 
 
-def _masked(x: Any, mask: Any) -> Any:
+def _masked(x: Array, mask: Array) -> Any:
     shape = jnp.broadcast_shapes(x.shape, mask.shape)
     return jnp.broadcast_to(x, shape)[jnp.broadcast_to(mask, shape)]
 
 
-def _mask_scattered(x: Any, mask: Any, source: Any) -> Any:
+def _mask_scattered(x: Array, mask: Array, source: Array) -> Any:
     mask = jnp.broadcast_to(mask, x.shape).reshape(-1)
     order = jnp.cumsum(mask) - 1
     flat = source.reshape(-1)[jnp.clip(order, 0, source.size - 1)]
     return jnp.where(mask, flat.astype(x.dtype), x.reshape(-1)).reshape(x.shape)
 
 
-def _nonzero(x: Any, *, as_tuple: bool = False) -> Any:
+def _nonzero(x: Array, *, as_tuple: bool = False) -> Any:
     found = tuple(cast(part, _dtype.int64) for part in jnp.nonzero(x))
     with x64(_dtype.int64):
         return found if as_tuple else jnp.stack(found, 1)
 
 
-def _divided(x: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
+def _divided(x: Array, other: Array | float, *, rounding_mode: str | None = None) -> Any:
     if rounding_mode == "floor":
         return jnp.floor_divide(x, other)
     if rounding_mode == "trunc":
@@ -93,23 +94,23 @@ def _divided(x: Any, other: Any, *, rounding_mode: str | None = None) -> Any:
     return floating(x) / other
 
 
-def _qr(x: Any, some: bool = True) -> Any:
+def _qr(x: Array, some: bool = True) -> Any:
     return tuple(jnp.linalg.qr(x, "reduced" if some else "complete"))
 
 
 def _new(number: Any) -> Callable[..., Any]:
-    def make(x: Any, *size: Any, dtype: Any = None) -> Any:
+    def make(x: Array, *size: object, dtype: _dtype.DTypeLike | None = None) -> Any:
         kind = to_dtype(x.dtype if dtype is None else dtype).np_dtype
         return jnp.full(_ints(size), number, kind)
 
     return make
 
 
-def _of_one(fn: Any) -> Any:
+def _of_one(fn: Callable[..., Any]) -> Any:
     return lambda x: fn(floating(x))
 
 
-def _of_two(fn: Any) -> Any:
+def _of_two(fn: Callable[..., Any]) -> Any:
     return lambda x, other: fn(*align(x, other))
 
 
@@ -246,7 +247,7 @@ class TableMethods:
         """The number of axes."""
         return self._get().ndim
 
-    def type(self, dtype: Any = None) -> Any:
+    def type(self, dtype: _dtype.DTypeLike | None = None) -> Any:
         """The element type; with `dtype`, a Tensor of it."""
         value = self._get()
         return to_dtype(value.dtype) if dtype is None else self._wrap(cast(value, to_dtype(dtype)))
@@ -267,26 +268,26 @@ class TableMethods:
         """Cast to UInt8."""
         return self._wrap(cast(self._get(), _dtype.uint8))
 
-    def allclose(self, other: Any, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
+    def allclose(self, other: object, rtol: float = 1e-5, atol: float = 1e-8) -> bool:
         """Whether all elements are close to those of another Tensor; outside of programs only."""
         value, given = align(self._get(), self._operand(other))
         return bool(jnp.allclose(value, given, rtol, atol))
 
 
-def _inside(self: Any, value: Any) -> Any:
+def _inside(self: Any, value: object) -> Any:
     if isinstance(value, tuple | list):
         return type(value)(_inside(self, part) for part in value)
     return self._operand(value)
 
 
-def _outside(self: Any, result: Any) -> Any:
+def _outside(self: Any, result: object) -> Any:
     if isinstance(result, tuple):
         return tuple(self._wrap(part) for part in result)
     return self._wrap(result)
 
 
 def _method(name: str, fn: Callable[..., Any], writes: bool) -> Callable[..., Any]:
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(self: Any, *args: object, **kwargs: object) -> Any:
         value = self._get()
         given = [_inside(self, a) for a in args]
         named = {k: _inside(self, a) for k, a in kwargs.items()}

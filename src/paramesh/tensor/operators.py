@@ -26,7 +26,7 @@ IndexPart: TypeAlias = (
 Index: TypeAlias = "IndexPart | tuple[IndexPart, ...]"
 
 
-def binary(name: str, fn: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
+def binary(name: str, fn: Callable[[Any, Any], Any], a: Array | complex, b: Array | complex) -> Any:
     """`fn` over two raw operands that meet by MindSpore's type promotion."""
     try:
         a, b = align(a, b)

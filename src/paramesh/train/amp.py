@@ -9,12 +9,13 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from paramesh.array_types import Tree
 from paramesh.dtype import bfloat16, float16, float32, to_dtype
 from paramesh.nn import normalization
 from paramesh.nn.cell import Cell
 from paramesh.nn.normalization import BatchNorm1d, BatchNorm2d, BatchNorm3d
 from paramesh.optim import DynamicLossScaleManager, LossScaleManager, Optimizer
-from paramesh.tensor.argument_types import TensorFunction
+from paramesh.tensor.argument_types import DTypeLike, TensorFunction
 from paramesh.tensor.base import Tensor, wrap
 from paramesh.tensor.promotion import cast
 from paramesh.tensor.trees import unpack
@@ -54,7 +55,7 @@ def check_level(owner: str, argument: str, level: object) -> None:
         raise ValueError(f"{owner}: {argument} must be one of {LEVELS}, got {level!r}.")
 
 
-def auto_mixed_precision(network: Cell, amp_level: str = "O0", dtype: Any = float16) -> Cell:
+def auto_mixed_precision(network: Cell, amp_level: str = "O0", dtype: DTypeLike = float16) -> Cell:
     """Have a network compute in Float16 or BFloat16; the Parameters stay as they are.
 
     Args:
@@ -84,7 +85,7 @@ def auto_mixed_precision(network: Cell, amp_level: str = "O0", dtype: Any = floa
 
 
 def custom_mixed_precision(
-    network: Cell, *, white_list: Any = None, black_list: Any = None, dtype: Any = float16
+    network: Cell, *, white_list: Any = None, black_list: Any = None, dtype: DTypeLike = float16
 ) -> Cell:
     """Have chosen Cells and operators of a network compute in another element type.
 
@@ -117,14 +118,14 @@ def get_black_list() -> list[Any]:
     return list(precision_rules.BLACK)
 
 
-def _check(owner: str, network: Any, dtype: Any) -> None:
+def _check(owner: str, network: Cell, dtype: DTypeLike) -> None:
     if not isinstance(network, Cell):
         raise TypeError(f"{owner}: network must be a Cell, got {type(network).__name__}.")
     if to_dtype(dtype) not in (float16, bfloat16):
         raise ValueError(f"{owner}: dtype must be float16 or bfloat16, got {dtype}.")
 
 
-def mixed_precision(network: Cell, dtype: Any = bfloat16) -> Cell:
+def mixed_precision(network: Cell, dtype: DTypeLike = bfloat16) -> Cell:
     """Have a network compute in a 16-bit type, with Parameters, gradients and outputs in Float32.
 
     Every layer casts its inputs and Parameters where it uses them. Normalizations compute in
@@ -153,7 +154,7 @@ def mixed_precision(network: Cell, dtype: Any = bfloat16) -> Cell:
     return network
 
 
-def _widen(cell: Cell, inputs: Any, output: Any) -> Any:
+def _widen(cell: Cell, inputs: Tree, output: object) -> Any:
     arrays, nest = unpack(output)
     floats = [to_dtype(a.dtype).is_floating() for a in arrays]
     return nest.build([cast(a, float32) if f else a for a, f in zip(arrays, floats, strict=True)])
@@ -211,6 +212,6 @@ def with_loss(network: Cell, loss_fn: TensorFunction | None, level: str) -> Cell
     return WithLossCell(network if level == "O0" else Float32Outputs(network), loss_fn)
 
 
-def all_finite(inputs: Any) -> Tensor:
+def all_finite(inputs: Tree) -> Tensor:
     """Whether all elements of a Tensor, or of a nest of Tensors, are finite: Bool, of shape ()."""
     return wrap(jnp.asarray(is_finite(inputs)))

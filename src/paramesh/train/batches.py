@@ -157,7 +157,7 @@ def count(dataset: Dataset) -> int | None:
         return None
 
 
-def as_inputs(batch: Any) -> tuple[Any, ...]:
+def as_inputs(batch: object) -> tuple[Any, ...]:
     """A batch as the arguments of a Cell."""
     if isinstance(batch, Mapping):
         return tuple(map(_tensor, batch.values()))

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from paramesh.array_types import ArrayLike, HostArray
 from paramesh.train.metrics import Metric, rearrange_inputs
 
 _EPS = sys.float_info.min
@@ -55,7 +56,7 @@ class _Counts(Metric):
         self._classes: int | None = None
 
     @rearrange_inputs
-    def update(self, *inputs: Any) -> None:
+    def update(self, *inputs: object) -> None:
         """Count one batch of (outputs, label).
 
         Raises:
@@ -94,7 +95,7 @@ class _Counts(Metric):
             self._right = self._right + right.sum(1)
         self._batches += 1
 
-    def _check_classes(self, outputs: Any) -> int:
+    def _check_classes(self, outputs: HostArray) -> int:
         if outputs.ndim < 2:
             raise ValueError(
                 f"{type(self).__name__}: outputs must be (N, C, …), got shape {outputs.shape}."
@@ -108,7 +109,7 @@ class _Counts(Metric):
         self._classes = classes
         return classes
 
-    def _result(self, below: Any, average: bool) -> Any:
+    def _result(self, below: HostArray, average: bool) -> Any:
         if not self._batches:
             raise RuntimeError(f"{type(self).__name__}: eval() before any update(): no batch yet.")
         found = self._hits / (below + _EPS)
@@ -208,7 +209,7 @@ class ConfusionMatrix(Metric):
         self._batches = 0
 
     @rearrange_inputs
-    def update(self, *inputs: Any) -> None:
+    def update(self, *inputs: object) -> None:
         """Count one batch of (outputs, label).
 
         Raises:
@@ -269,7 +270,7 @@ class Perplexity(Metric):
         self._sum, self._count = 0.0, 0
 
     @rearrange_inputs
-    def update(self, *inputs: Any) -> None:
+    def update(self, *inputs: object) -> None:
         """Count one batch of (probabilities (N, C), labels (N,)), or of lists of both.
 
         Raises:
@@ -396,7 +397,7 @@ class Dice(Metric):
         self._sum, self._count = 0.0, 0
 
     @rearrange_inputs
-    def update(self, *inputs: Any) -> None:
+    def update(self, *inputs: object) -> None:
         """Count one batch of (outputs, label), of one shape.
 
         Raises:
@@ -454,7 +455,7 @@ class CosineSimilarity(Metric):
         self._rows: Any = None
 
     @rearrange_inputs
-    def update(self, *inputs: Any) -> None:
+    def update(self, *inputs: object) -> None:
         """Take rows (n, d), instead of those before."""
         (self._rows,) = _arrays(self, inputs, 1, "rows")
 
@@ -503,7 +504,7 @@ class ROC(Metric):
         self._labels: list[Any] = []
 
     @rearrange_inputs
-    def update(self, *inputs: Any) -> None:
+    def update(self, *inputs: object) -> None:
         """Count one batch of (scores, labels), of one shape; or (N, C, …) and (N, …) of classes.
 
         Raises:
@@ -533,7 +534,7 @@ class ROC(Metric):
         self._scores.append(scores if self.class_num > 1 else scores.reshape(-1))
         self._labels.append(labels.reshape(-1))
 
-    def _curve(self, scores: Any, positive: Any) -> tuple[Any, Any, Any]:
+    def _curve(self, scores: HostArray, positive: HostArray) -> tuple[Any, Any, Any]:
         order = np.argsort(-scores, kind="stable")
         scores, positive = scores[order], positive[order]
         ends = np.append(np.flatnonzero(np.diff(scores)), len(scores) - 1)
@@ -561,7 +562,7 @@ class ROC(Metric):
         return tuple(list(part) for part in zip(*curves, strict=True))  # type: ignore[return-value]
 
 
-def auc(x: Any, y: Any, reorder: bool = False) -> float:
+def auc(x: ArrayLike, y: ArrayLike, reorder: bool = False) -> float:
     """The area under a curve, by trapezia.
 
     Args:

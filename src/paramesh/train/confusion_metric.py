@@ -17,36 +17,38 @@ from paramesh.train.metrics import HostArray, Metric, rearrange_inputs
 _Fraction = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
 
 
-def _rates(tp: Any, fp: Any, tn: Any, fn: Any) -> tuple[Any, Any]:
+def _rates(tp: HostArray, fp: HostArray, tn: HostArray, fn: HostArray) -> tuple[Any, Any]:
     """(true positive rate, true negative rate); NaN where there is nothing to find."""
     return _divide(tp, tp + fn), _divide(tn, tn + fp)
 
 
-def _prevalence_threshold(tp: Any, fp: Any, tn: Any, fn: Any) -> tuple[Any, Any]:
+def _prevalence_threshold(
+    tp: HostArray, fp: HostArray, tn: HostArray, fn: HostArray
+) -> tuple[Any, Any]:
     found, left = _rates(tp, fp, tn, fn)
     return np.sqrt(found * (1 - left)) + left - 1, found + left - 1
 
 
-def _matthews(tp: Any, fp: Any, tn: Any, fn: Any) -> tuple[Any, Any]:
+def _matthews(tp: HostArray, fp: HostArray, tn: HostArray, fn: HostArray) -> tuple[Any, Any]:
     return tp * tn - fp * fn, np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
 
 
-def _markedness(tp: Any, fp: Any, tn: Any, fn: Any) -> tuple[Any, Any]:
+def _markedness(tp: HostArray, fp: HostArray, tn: HostArray, fn: HostArray) -> tuple[Any, Any]:
     above = _divide(tp, tp + fp) + _divide(tn, tn + fn) - 1
     return above, np.ones_like(above)
 
 
-def _informedness(tp: Any, fp: Any, tn: Any, fn: Any) -> tuple[Any, Any]:
+def _informedness(tp: HostArray, fp: HostArray, tn: HostArray, fn: HostArray) -> tuple[Any, Any]:
     above = sum(_rates(tp, fp, tn, fn)) - 1
     return above, np.ones_like(above)
 
 
-def _fowlkes_mallows(tp: Any, fp: Any, tn: Any, fn: Any) -> tuple[Any, Any]:
+def _fowlkes_mallows(tp: HostArray, fp: HostArray, tn: HostArray, fn: HostArray) -> tuple[Any, Any]:
     above = np.sqrt(_divide(tp, tp + fp) * _divide(tp, tp + fn))
     return above, np.ones_like(above)
 
 
-def _balanced(tp: Any, fp: Any, tn: Any, fn: Any) -> tuple[Any, Any]:
+def _balanced(tp: HostArray, fp: HostArray, tn: HostArray, fn: HostArray) -> tuple[Any, Any]:
     above = sum(_rates(tp, fp, tn, fn))
     return above, np.full_like(above, 2)
 
@@ -75,7 +77,7 @@ _BY_NAME = {name: way for names, way in _FRACTIONS.items() for name in names.spl
 _REDUCTIONS = ("none", "mean", "sum", "mean_batch", "sum_batch", "mean_channel", "sum_channel")
 
 
-def _divide(above: Any, below: Any) -> Any:
+def _divide(above: HostArray, below: HostArray) -> Any:
     above, below = np.broadcast_arrays(np.asarray(above, float), np.asarray(below, float))
     return np.divide(above, below, out=np.full(above.shape, np.nan), where=below != 0)
 
@@ -134,7 +136,7 @@ class ConfusionMatrixMetric(Metric):
         self._batches = 0
 
     @rearrange_inputs
-    def update(self, *inputs: Any) -> None:
+    def update(self, *inputs: object) -> None:
         """Count one batch of (predictions, label), both one-hot of one shape (N, C, …).
 
         Raises:

@@ -380,7 +380,7 @@ def names() -> list[str]:
     return sorted({*_BY_NAME, *_ELSEWHERE})
 
 
-def get_metric_fn(name: str, *args: Any, **kwargs: Any) -> Metric:
+def get_metric_fn(name: str, *args: object, **kwargs: object) -> Metric:
     """A new metric by its name, made with these arguments.
 
     Raises:

@@ -56,7 +56,7 @@ class OcclusionSensitivity(Metric):
         self._falls: HostArray | None = None
 
     @rearrange_inputs
-    def update(self, *inputs: Any) -> None:
+    def update(self, *inputs: object) -> None:
         """Take (network, image, label), instead of those before.
 
         Args:

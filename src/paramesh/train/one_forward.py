@@ -71,7 +71,7 @@ def watch(network: Cell) -> None:
         network.register_forward_hook(_after)
 
 
-def take_back(network: Any, inputs: tuple[Any, ...]) -> None:
+def take_back(network: object, inputs: tuple[Any, ...]) -> None:
     """Take back what the last pass wrote, if it was the same pass and nothing followed.
 
     Args:

@@ -5,8 +5,6 @@ The edge of a mask is what a binary erosion takes away. Source: MindSpore's metr
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy import ndimage
 
@@ -42,7 +40,7 @@ class _OfEdges(Metric):
         self._edges: tuple[HostArray, HostArray] | None = None
 
     @rearrange_inputs
-    def update(self, *inputs: Any) -> None:
+    def update(self, *inputs: object) -> None:
         """Take (predictions, label, label_idx), instead of those before.
 
         Args:

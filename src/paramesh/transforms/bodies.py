@@ -99,7 +99,7 @@ def lifted(transform: Callable[[Callable[..., Any]], Callable[..., Any]], fn: Ca
     """
 
     @tracing.public_call
-    def run(*args: Any, **kwargs: Any) -> Any:
+    def run(*args: object, **kwargs: object) -> Any:
         bodies: list[Body] = []
         given, nest = unpack((args, kwargs))
 

@@ -12,14 +12,14 @@ operator, as everything else.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from paramesh.array_types import Tree
+from paramesh.array_types import Array, Tree
 from paramesh.dtype import bool_, int32
 from paramesh.errors import TraceError
 from paramesh.state import tracing
@@ -174,7 +174,7 @@ def while_loop(
             )
         states, start = _start("while_loop: the body", body, shapes[1])
 
-        def go_on(carry: Any) -> Any:
+        def go_on(carry: Tree) -> Any:
             arrays, values = carry
             overlay = dict(zip(states, values, strict=True))
             found, _, _ = Body(cond_fun, args_of(arrays), {}, overlay, "raw").hand_out()
@@ -185,7 +185,7 @@ def while_loop(
                 )
             return cast(jnp.asarray(single("while_loop", "the condition", found[0])), bool_)
 
-        def turn(carry: Any) -> Any:
+        def turn(carry: Tree) -> Any:
             arrays, values = carry
             overlay = dict(zip(states, values, strict=True))
             return Body(body_fun, args_of(arrays), {}, overlay, "Tensor").hand_out(states)[:2]
@@ -241,7 +241,7 @@ def fori_loop(
         check_carry("fori_loop", "body_fun", nest, given, body.nest, shapes[0])
         states, start = _start("fori_loop: the body", body, shapes[1])
 
-        def turn(i: Any, carry: Any) -> Any:
+        def turn(i: Array, carry: Tree) -> Any:
             arrays, values = carry
             overlay = dict(zip(states, values, strict=True))
             args = args_of([cast(i, int32), *arrays])
@@ -288,7 +288,7 @@ def scan(
     rows, of_rows = unpack((xs,))
     count = length_of(rows, length)
 
-    def call(carry: Any, x: Any) -> Any:
+    def call(carry: Tree, x: Tree) -> Any:
         out = fn(carry, x)
         if not isinstance(out, tuple) or len(out) != 2:
             raise TypeError(
@@ -314,7 +314,9 @@ def scan(
     def compute() -> Any:
         bodies: list[tuple[Body, Any, Any]] = []
 
-        def turn_of(arrays: list[Any], at: list[Any], overlay: Any, states: Any = None) -> Any:
+        def turn_of(
+            arrays: list[Any], at: list[Any], overlay: Mapping[Any, Any], states: Any = None
+        ) -> Any:
             args = (nest.build(arrays), of_rows.build(at)[0])
             body = Body(call, args, {}, overlay, name=name_of(fn))
             (carry, carry_nest), (ys, y_nest) = body.nest.place(body.arrays)
@@ -331,7 +333,7 @@ def scan(
         check_carry("scan", "fn", nest, given, carry_nest, shapes)
         states, start = _start("scan: the function", body, of_states)
 
-        def turn(carry: Any, at: list[Any]) -> Any:
+        def turn(carry: Tree, at: list[Any]) -> Any:
             arrays, values = carry
             overlay = dict(zip(states, values, strict=True))
             arrays, values, ys = turn_of(arrays, at, overlay, states)
@@ -347,7 +349,7 @@ def scan(
     return nest.build(arrays), ys
 
 
-def _start(what: str, body: Body, shapes: Any) -> tuple[list[Any], list[Any]]:
+def _start(what: str, body: Body, shapes: Tree) -> tuple[list[Any], list[Any]]:
     """(what a body writes, the values of that before the first turn)."""
     values = {state: tracing.read(state) for state in body.written}
     check_states(what, body.written, shapes, values)

@@ -60,7 +60,7 @@ class custom_vjp:  # noqa: N801 - the name that JAX gives it
         self._forward, self._backward = fwd, bwd
 
     @tracing.public_call
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: object) -> Any:
         """`fun(*args)`.
 
         Raises:
@@ -121,7 +121,7 @@ class custom_vjp:  # noqa: N801 - the name that JAX gives it
             return body.hand_out()[:2]
 
         def forward(given: list[Any], values: list[Any]) -> Any:
-            def run(*args: Any) -> Any:
+            def run(*args: object) -> Any:
                 out, kept = self._split(self._forward(*args))  # type: ignore[misc]
                 return unpack(out, "Tensor"), unpack(kept, "Tensor")
 

@@ -111,7 +111,7 @@ def _pure(fn: Callable[..., Any], nest: Nest, has_aux: bool) -> tuple[Any, list[
     """A function of raw inputs -> (raw outputs, extra outputs), and a list of its runs."""
     bodies: list[Any] = []
 
-    def call(*args: Any) -> Any:
+    def call(*args: object) -> Any:
         out = fn(*args)
         if has_aux and (not isinstance(out, tuple) or len(out) < 2):
             raise TypeError("has_aux=True: the function must return (output, aux, ...).")
@@ -167,13 +167,13 @@ class Jacobian:
         return self.fn
 
     @tracing.public_call
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: object) -> Any:
         """The Jacobians for these arguments."""
         if context.get_context("mode") == context.GRAPH_MODE:
             return self._compiled(*args)
         return self._run(*args)
 
-    def _run(self, *args: Any) -> Any:
+    def _run(self, *args: object) -> Any:
         for i in self._positions:
             if not -len(args) <= i < len(args):
                 raise ValueError(
@@ -259,7 +259,7 @@ def hessian(
     if not has_aux:
         return jacfwd(first, grad_position)
 
-    def flat(*args: Any) -> Any:
+    def flat(*args: object) -> Any:
         jacobian, aux = first(*args)
         return (jacobian, *aux)
 

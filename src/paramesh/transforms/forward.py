@@ -49,7 +49,7 @@ class Forward:
         self._nests = {i: nest for i, (_, nest) in given.items()}
         bodies: list[tuple[Body, Nest, Nest]] = []
 
-        def call(*args: Any, **kwargs: Any) -> Any:
+        def call(*args: object, **kwargs: object) -> Any:
             main, aux = _split(fn(*args, **kwargs), has_aux)
             arrays, main = unpack(main, "raw")
             others, aux = unpack(aux)

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from paramesh.array_types import Tree
 from paramesh.errors import DuplicateNameError, TraceError
 from paramesh.parameter import Parameter, Pool
 from paramesh.state import tracing
@@ -24,9 +25,9 @@ from paramesh.transforms.reachability import parameters_of
 def functional_call(
     fn: Callable[..., Any],
     values: Mapping[str, TensorInput],
-    *args: Any,
+    *args: object,
     mutable: bool = False,
-    **kwargs: Any,
+    **kwargs: object,
 ) -> Any:
     """Call a Cell (or function) with other values for its Parameters, which stay as they are.
 
@@ -87,7 +88,7 @@ def remat(fn: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     return lifted(lambda pure: jax.checkpoint(pure, **options), fn)
 
 
-def vmap(fn: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callable[..., Any]:
+def vmap(fn: Callable[..., Any], in_axes: Tree = 0, out_axes: Tree = 0) -> Callable[..., Any]:
     """`jax.vmap` of a Cell or function that reads Parameters (shared by the whole batch).
 
     Raises:
@@ -99,7 +100,7 @@ def vmap(fn: Callable[..., Any], in_axes: Any = 0, out_axes: Any = 0) -> Callabl
 
 def _read_only(fn: Callable[..., Any], what: str) -> Callable[..., Any]:
     @tracing.public_call
-    def run(*args: Any, **kwargs: Any) -> Any:
+    def run(*args: object, **kwargs: object) -> Any:
         body = Body(fn, args, kwargs, {})
         if body.written:
             names = ", ".join(f"'{p.name}'" for p in body.written)

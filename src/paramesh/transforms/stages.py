@@ -34,7 +34,7 @@ class Lowered:
         self,
         name: str,
         parse: Callable[..., Any],
-        key: Any,
+        key: object,
         executable: Executable,
         leaves: list[ArrayLike],
     ) -> None:

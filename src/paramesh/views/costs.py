@@ -8,7 +8,7 @@ those of the whole network are counted in the compiled program as well.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -117,7 +117,7 @@ def flops_of(cell: Cell, calls: Sequence[Call]) -> float | None:
     return total
 
 
-def flops_in(costs: Any) -> float | None:
+def flops_in(costs: object) -> float | None:
     """What an analysis of JAX says of the operations; None if it says nothing."""
     first = costs[0] if isinstance(costs, list) and costs else costs
     found = first.get("flops") if isinstance(first, Mapping) else None
@@ -141,7 +141,7 @@ def _lowered(cell: Cell, shapes: Sequence[Any], nest: Nest) -> Any:
 
 
 @contextmanager
-def _watched_by(note: Any) -> Generator[None]:
+def _watched_by(note: Callable[..., None]) -> Generator[None]:
     outer = cell_call.thread.watcher
     cell_call.thread.watcher = note
     try:

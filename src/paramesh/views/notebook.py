@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import jax
 import jax.core
@@ -21,6 +21,9 @@ from paramesh.parameter import Parameter, ParameterTuple
 from paramesh.tensor.base import Tensor
 from paramesh.views import markup
 from paramesh.views.places import place_of, place_of_array
+
+if TYPE_CHECKING:
+    from paramesh.optim import Optimizer
 
 #: Arrays with more elements are not read: that could take seconds, and another copy of them.
 _MOST = 1 << 20
@@ -140,13 +143,13 @@ def _tree(name: str, cell: Cell, seen: set[Cell], opened: bool = False) -> marku
     return markup.folded(title, *inside, opened=opened)
 
 
-def is_optimizer(value: Any) -> bool:
+def is_optimizer(value: object) -> TypeGuard[Optimizer]:
     """Whether an object is an optimizer; without importing them."""
     home = sys.modules.get("paramesh.optim.optimizer")  # without it there is none
     return home is not None and isinstance(value, home.Optimizer)
 
 
-def optimizer_state(optimizer: Any) -> dict[str, list[Parameter]]:
+def optimizer_state(optimizer: Optimizer) -> dict[str, list[Parameter]]:
     """The state of an optimizer by kind: `moment1`, ...; "" for what belongs to no Parameter."""
     names = {p.name for p in optimizer.parameters}
     groups: dict[str, list[Parameter]] = {}
@@ -161,7 +164,7 @@ def optimizer_state(optimizer: Any) -> dict[str, list[Parameter]]:
     return groups
 
 
-def _optimizer(optimizer: Any) -> str:
+def _optimizer(optimizer: Optimizer) -> str:
     trained = list(optimizer.parameters)
     groups = optimizer_state(optimizer)
     size = sum(p.nbytes for params in groups.values() for p in params)

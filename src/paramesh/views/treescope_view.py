@@ -11,6 +11,7 @@ Source: treescope's documentation, "Customizing Treescope Renderings" (`treescop
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from paramesh.nn.cell import Cell
@@ -30,7 +31,7 @@ class _Child(NamedTuple):
     plain: bool = False
 
 
-def tree_of(value: Any, path: str | None, subtree_renderer: Any) -> Any:
+def tree_of(value: object, path: str | None, subtree_renderer: Callable[..., Any]) -> Any:
     """What treescope shows of a Tensor, Parameter, Cell or optimizer.
 
     Args:

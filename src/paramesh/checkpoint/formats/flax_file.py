@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from paramesh.array_types import Tree
 from paramesh.checkpoint.formats.interface import Entry
 from paramesh.checkpoint.formats.loose_arrays import LooseSource
 from paramesh.checkpoint.formats.msgpack_tree import Binary, MsgpackReader
@@ -57,7 +58,7 @@ class FlaxSource(LooseSource):
             self.close()
             raise
 
-    def _leaf(self, name: str, value: Any) -> bool:
+    def _leaf(self, name: str, value: object) -> bool:
         if isinstance(value, _Chunks):
             parts = [self._array(each) for each in value.parts]
             kinds = {kind for kind, _, _ in parts}
@@ -86,7 +87,7 @@ class FlaxSource(LooseSource):
         number = np.array(complex(*found))
         self._add_made(name, storage_dtype(number.dtype), (), lambda: number)
 
-    def _array(self, value: Any) -> tuple[DType, tuple[int, ...], int]:
+    def _array(self, value: object) -> tuple[DType, tuple[int, ...], int]:
         """Element type, shape and first byte of an extension."""
         if not isinstance(value, Binary) or value.code not in (_ARRAY, _NUMBER):
             raise ValueError("a chunk is no array")
@@ -117,7 +118,7 @@ class _Chunks:
         self.shape, self.parts = shape, parts
 
 
-def _joined(tree: Any) -> Any:
+def _joined(tree: Tree) -> Any:
     """The tree with `_Chunks` in the place of arrays that were cut."""
     if not isinstance(tree, dict):
         return [_joined(each) for each in tree] if isinstance(tree, list) else tree
@@ -129,7 +130,7 @@ def _joined(tree: Any) -> Any:
     return _Chunks(tuple(shape), parts)
 
 
-def _in_order(value: Any) -> list[Any]:
+def _in_order(value: object) -> list[Any]:
     """A list, which flax writes as a map of its indices."""
     if isinstance(value, dict):
         return [value[key] for key in sorted(value, key=int)]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from paramesh.array_types import Tree
 from paramesh.checkpoint.formats.interface import Appended, Array, Entry, MappedSource, frozen
 from paramesh.dtype import DType
 
@@ -89,7 +90,7 @@ class LooseSource(MappedSource):
         """These files have no checksums that are compared."""
         return False
 
-    def _take_tree(self, tree: Any, leaf: Callable[[str, Any], bool]) -> None:
+    def _take_tree(self, tree: Tree, leaf: Callable[[str, Any], bool]) -> None:
         """The arrays and numbers of nested dicts and lists, by their keys joined by dots.
 
         Args:
@@ -123,7 +124,7 @@ def _row_major(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
     return True
 
 
-def _leaves(tree: Any, too_deep: Callable[[], Exception]) -> Iterable[tuple[str, Any]]:
+def _leaves(tree: Tree, too_deep: Callable[[], Exception]) -> Iterable[tuple[str, Any]]:
     """(keys joined by dots, leaf) of nested containers."""
     waiting: list[tuple[str, Any, int]] = [("", tree, 0)]
     looked_at = 0

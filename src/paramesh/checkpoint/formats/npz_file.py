@@ -74,7 +74,9 @@ class NpzSource(LooseSource):
 
         self._add_made(name, dtype, shape, made)
 
-    def _header(self, name: str, data: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
+    def _header(
+        self, name: str, data: bytes | memoryview
+    ) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
         """Shape, whether the first axis runs fastest, element type, and where the data begins."""
         file = io.BytesIO(bytes(data[:_HEADER]))
         try:

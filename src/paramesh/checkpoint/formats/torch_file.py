@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from paramesh.array_types import Tree
 from paramesh.checkpoint.formats.interface import Array
 from paramesh.checkpoint.formats.loose_arrays import LooseSource, inflated
 from paramesh.checkpoint.formats.torch_pickle import (
@@ -119,7 +120,7 @@ class TorchSource(LooseSource):
             file.at += size
         return tree
 
-    def _leaf(self, name: str, value: Any) -> bool:
+    def _leaf(self, name: str, value: object) -> bool:
         if isinstance(value, Storage):
             return True  # an array that holds it is there as well
         if not isinstance(value, Stored):
@@ -177,7 +178,7 @@ class _Reader:
         return found
 
 
-def _storages(tree: Any) -> list[Storage]:
+def _storages(tree: Tree) -> list[Storage]:
     """The storages that the arrays of a tree lie in."""
     found: list[Storage] = []
     waiting, seen = [tree], set[int]()

@@ -103,14 +103,21 @@ class Stored:
     dtype: DType
 
 
-def _array(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> Stored:
+def _array(storage: object, offset: object, shape: object, strides: object, *_: object) -> Stored:
     if not isinstance(storage, Storage) or storage.dtype is None:
         raise RefusedError("an array without a storage")
     return _checked(storage, offset, shape, strides, storage.dtype)
 
 
 def _array_of_bytes(
-    storage: Any, offset: Any, shape: Any, strides: Any, _: Any, __: Any, dtype: Any, *___: Any
+    storage: object,
+    offset: object,
+    shape: object,
+    strides: object,
+    _: object,
+    __: object,
+    dtype: object,
+    *___: object,
 ) -> Stored:
     if not isinstance(storage, Storage) or not isinstance(dtype, DType):
         raise RefusedError("an array without a storage or an element type")
@@ -131,19 +138,19 @@ def _checked(storage: Storage, offset: Any, shape: Any, strides: Any, dtype: DTy
     return Stored(storage, storage.offset + offset, tuple(shape), tuple(strides), dtype)
 
 
-def _tuples(*values: Any) -> bool:
+def _tuples(*values: object) -> bool:
     return all(isinstance(value, tuple) for value in values)
 
 
-def _parameter(data: Any, *_: Any) -> Any:
+def _parameter(data: object, *_: object) -> Any:
     return data
 
 
-def _size(*sizes: Any) -> Any:
+def _size(*sizes: object) -> Any:
     return sizes[0] if len(sizes) == 1 else tuple(sizes)
 
 
-def _nothing(*_: Any) -> None:
+def _nothing(*_: object) -> None:
     return None
 
 
@@ -183,7 +190,7 @@ class InertUnpickler(pickle.Unpickler):
                 f"it names {module}.{name}, which would have to be run: it holds more than arrays"
             ) from None
 
-    def persistent_load(self, pid: Any) -> Storage:
+    def persistent_load(self, pid: object) -> Storage:
         """A storage, which lies outside of the pickle.
 
         Raises:

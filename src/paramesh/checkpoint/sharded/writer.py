@@ -25,6 +25,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from paramesh.array_types import Array
 from paramesh.checkpoint.formats import safetensors_file
 from paramesh.checkpoint.formats.boxes import Box, box_of, full_box, sizes
 from paramesh.checkpoint.formats.interface import Entry
@@ -120,7 +121,7 @@ def _located(tensor: Tensor) -> tuple[Any, int | None]:
     return tensor._get(), None
 
 
-def _slices(entry: Entry, array: Any) -> list[_Planned]:
+def _slices(entry: Entry, array: Array) -> list[_Planned]:
     if not isinstance(array, jax.Array) or array.is_fully_replicated:
         return [_one_slice(entry, array)]
     if array.is_fully_addressable and jax.process_count() > 1:
@@ -135,7 +136,7 @@ def _slices(entry: Entry, array: Any) -> list[_Planned]:
     ]
 
 
-def _one_slice(entry: Entry, array: Any) -> _Planned:
+def _one_slice(entry: Entry, array: Array) -> _Planned:
     """A single slice with the full array, which process 0 writes."""
     mine = jax.process_index() == 0
     part = Entry.of(f"{entry.name}/0", entry.dtype, entry.shape)
@@ -152,7 +153,7 @@ def _one_slice(entry: Entry, array: Any) -> _Planned:
     )
 
 
-def _flat_slices(entry: Entry, array: Any, first: int) -> list[_Planned]:
+def _flat_slices(entry: Entry, array: Array, first: int) -> list[_Planned]:
     """The slices of an entry of sharded optimizer state that begins at `first` in the array."""
     found: list[_Planned] = []
     here = {shard.device: shard.data for shard in array.addressable_shards}
@@ -226,7 +227,7 @@ def _constant(array: np.ndarray[Any, Any]) -> Callable[[], np.ndarray[Any, Any]]
     return lambda: array
 
 
-def _on_cpu(array: Any) -> bool:
+def _on_cpu(array: object) -> bool:
     return isinstance(array, jax.Array) and all(
         d.platform == "cpu" for d in array.sharding.device_set
     )

@@ -142,7 +142,9 @@ def fourier_arguments(
     return length, max(length // 2, 1) if hop_length is None else hop_length
 
 
-def frame_arguments(normalized: Any, center: Any, onesided: Any, pad_mode: Any, name: str) -> None:
+def frame_arguments(
+    normalized: object, center: object, onesided: object, pad_mode: object, name: str
+) -> None:
     """Check what a spectrogram and its inverse are told about frames.
 
     Raises:

@@ -45,7 +45,7 @@ class SentencePieceVocab:
         coverage: float,
         kind: str | SentencePieceModel,
         params: dict[str, Any],
-        **source: Any,
+        **source: object,
     ) -> SentencePieceVocab:
         check.of_type(size, int, f"{name}(vocab_size)")
         check.within(size, 0, 2**32 - 1, f"{name}(vocab_size)")

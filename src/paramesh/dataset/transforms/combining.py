@@ -45,7 +45,7 @@ class Compose(CompoundOperation):
             flat += operation.transforms if isinstance(operation, Compose) else [operation]
         return flat
 
-    def __call__(self, *columns: Any) -> Any:
+    def __call__(self, *columns: object) -> Any:
         """Run all of them over the columns."""
         if not columns:
             raise TypeError(
@@ -73,7 +73,7 @@ class RandomApply(CompoundOperation):
         super().__init__(transforms)
         self.prob = prob
 
-    def __call__(self, *columns: Any) -> Any:
+    def __call__(self, *columns: object) -> Any:
         """Run all, or give the columns back."""
         if self.rng.random() >= self.prob:
             return columns[0] if len(columns) == 1 else columns
@@ -95,7 +95,7 @@ class RandomChoice(CompoundOperation):
         check.callables(transforms, "RandomChoice.transforms")
         super().__init__(transforms)
 
-    def __call__(self, *columns: Any) -> Any:
+    def __call__(self, *columns: object) -> Any:
         """Run one of them."""
         return self.transforms[int(self.rng.integers(len(self.transforms)))](*columns)
 
@@ -115,7 +115,7 @@ class RandomOrder(CompoundOperation):
         check.callables(transforms, "RandomOrder.transforms")
         super().__init__(transforms)
 
-    def __call__(self, *columns: Any) -> Any:
+    def __call__(self, *columns: object) -> Any:
         """Run all of them."""
         order = self.rng.permutation(len(self.transforms))
         return _run([self.transforms[i] for i in order], columns)

@@ -287,7 +287,7 @@ class Embedding(Cell):
 def _layer(name: str, fn: str, defaults: dict[str, Any], train: bool = False) -> type[Cell]:
     """A layer without Parameters, of a function and its settings."""
 
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+    def __init__(self: Any, *args: object, **kwargs: object) -> None:  # noqa: N807
         Cell.__init__(self)
         names = list(defaults)
         settings = defaults | dict(zip(names, args, strict=False)) | kwargs

@@ -283,7 +283,7 @@ def binary_cross_entropy_with_logits(
     target: TensorLike,
     weight: TensorLike | None = None,
     reduction: Reduction = "mean",
-    pos_weight: Any = None,
+    pos_weight: TensorLike | None = None,
 ) -> Any:
     """Cross entropy of logits and 0 or 1."""
     one = wrap(jnp.ones((), raw(input).dtype))

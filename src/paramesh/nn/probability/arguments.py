@@ -5,8 +5,8 @@ Source: MindSpore's rules. Parameters of double precision are computed in single
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from paramesh.dtype import DType, float32, float64, int_type, to_dtype, uint_typ
 from paramesh.tensor.base import Tensor
 
 _INTS = (*int_type, *uint_type)
+
+#: A parameter as it is given: a Tensor, an array, a number, or numbers in lists.
+ParameterLike: TypeAlias = Tensor | np.ndarray[Any, Any] | float | Sequence[Any]
 
 
 def common_dtype(values: Mapping[str, Any], hint: DType | None) -> DType:
@@ -38,7 +41,7 @@ def common_dtype(values: Mapping[str, Any], hint: DType | None) -> DType:
     return float32 if wanted is None or wanted in (*_INTS, float64) else wanted
 
 
-def as_tensor(owner: str, name: str, value: Any, dtype: DType) -> Tensor:
+def as_tensor(owner: str, name: str, value: object, dtype: DType) -> Tensor:
     """A parameter as a Tensor of this type; a Parameter stays itself.
 
     Raises:
@@ -54,7 +57,7 @@ def as_tensor(owner: str, name: str, value: Any, dtype: DType) -> Tensor:
     return Tensor(array, dtype)
 
 
-def check_tensor(owner: str, name: str, value: Any) -> Tensor:
+def check_tensor(owner: str, name: str, value: object) -> Tensor:
     """The value, if it is a Tensor.
 
     Raises:
@@ -65,7 +68,7 @@ def check_tensor(owner: str, name: str, value: Any) -> Tensor:
     return value
 
 
-def check_name(owner: str, name: Any) -> str:
+def check_name(owner: str, name: object) -> str:
     """The name, if it is a text.
 
     Raises:

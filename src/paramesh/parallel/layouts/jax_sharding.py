@@ -20,6 +20,7 @@ from jax.sharding import (
 )
 
 from paramesh import context
+from paramesh.array_types import Tree
 from paramesh.errors import LayoutError, ParameterStateError
 from paramesh.parallel.layouts.layout import Layout
 from paramesh.parallel.layouts.mesh import all_devices
@@ -35,7 +36,7 @@ _KINDS = (
 )
 
 
-def as_layout(place: Any, shape: Sequence[int], name: str = "") -> Any:
+def as_layout(place: object, shape: Sequence[int], name: str = "") -> Any:
     """A NamedSharding or PartitionSpec as a Layout; anything else as it is.
 
     Args:
@@ -83,7 +84,7 @@ def _check_entries(spec: PartitionSpec, name: str) -> None:
             )
 
 
-def _devices(mesh: Any, name: str) -> np.ndarray[Any, Any]:
+def _devices(mesh: object, name: str) -> np.ndarray[Any, Any]:
     if not isinstance(mesh, Mesh):
         raise LayoutError(
             f"{_subject(name)}{mesh} has no devices. Give a NamedSharding over a jax.sharding.Mesh."
@@ -106,7 +107,7 @@ def _subject(name: str) -> str:
     return f"Parameter '{name}': " if name else ""
 
 
-def as_sharding(place: Any, shape: Sequence[int], name: str = "") -> Sharding:
+def as_sharding(place: object, shape: Sequence[int], name: str = "") -> Sharding:
     """The sharding of an array of a shape, from everything that determines it.
 
     Raises:
@@ -148,7 +149,7 @@ def _propagating(sharding: NamedSharding) -> NamedSharding:
     return NamedSharding(plain, sharding.spec, memory_kind=sharding.memory_kind)
 
 
-def device_put(x: Any, place: Any) -> Any:
+def device_put(x: Tree, place: object) -> Any:
     """`jax.device_put` of Tensors: the same values, on other devices.
 
     Args:
@@ -169,7 +170,7 @@ def device_put(x: Any, place: Any) -> Any:
     return nest.build([jax.device_put(a, as_sharding(place, a.shape)) for a in arrays])
 
 
-def move(param: Parameter, place: Any) -> None:
+def move(param: Parameter, place: object) -> None:
     """Bring a Parameter to other devices; a recipe is run where its value belongs.
 
     Raises:

@@ -90,7 +90,7 @@ class Layout:
             )
         self._set(matrix, alias_name, (), ranks)
 
-    def _set(self, *values: Any) -> None:
+    def _set(self, *values: object) -> None:
         for field, value in zip(dataclasses.fields(self), values, strict=True):
             object.__setattr__(self, field.name, value)
 
@@ -99,7 +99,7 @@ class Layout:
         made._set(self.device_matrix, self.alias_name, tensor_map, self.rank_list)
         return made
 
-    def __call__(self, *axes: Any) -> Self:
+    def __call__(self, *axes: object) -> Self:
         """The layout of an array: for each of its axes a name, "None", or a tuple of names.
 
         Several names shard one axis over all of them, the first in the largest steps.
@@ -289,7 +289,7 @@ class Layout:
             slice(i * n, (i + 1) * n) for i, n in zip(self._places[rank], slice_shape, strict=True)
         )
 
-    def _no_rank(self, rank: Any, name: str) -> NoReturn:
+    def _no_rank(self, rank: object, name: str) -> NoReturn:
         ranks = f"0 to {self.device_num - 1}" if self.in_order else str(list(self.rank_list))
         raise LayoutError(f"{subject(name)}{self!r} has the ranks {ranks}, but not {rank!r}.")
 
@@ -432,7 +432,7 @@ def _integer(value: Any, what: str) -> int:
     return operator.index(value)
 
 
-def _check_types(device_matrix: Any, alias_name: Any, rank_list: Any) -> None:
+def _check_types(device_matrix: object, alias_name: object, rank_list: object) -> None:
     for what, value in (("device_matrix", device_matrix), ("alias_name", alias_name)):
         if not isinstance(value, tuple):
             raise TypeError(

@@ -74,7 +74,7 @@ class ParameterLayouts:
         self._file = file
         self._path = path
 
-    def said(self, param: Parameter, basis: Any) -> Finding | None:
+    def said(self, param: Parameter, basis: object) -> Finding | None:
         """What the Parameter itself or the file says.
 
         Raises:

@@ -27,6 +27,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from paramesh.array_types import Array
 from paramesh.errors import LayoutError
 from paramesh.parallel.layouts.strategy import layout_of
 
@@ -72,7 +73,7 @@ class ProgramInputs:
             placed.append(leaf)
         return placed
 
-    def _placed(self, leaf: Any, at: int) -> Any:
+    def _placed(self, leaf: Array, at: int) -> Any:
         sharding = self._sharding(np.shape(leaf), at)
         if self._alone:
             return jax.device_put(leaf, sharding)

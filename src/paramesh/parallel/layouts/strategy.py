@@ -57,7 +57,7 @@ class AxisRule:
 
 
 def layouts_of(
-    in_strategy: Any,
+    in_strategy: object,
     shapes: Sequence[Sequence[int]],
     device_num: int,
     operator: str,
@@ -253,7 +253,7 @@ def _arrange(
     return Layout(tuple(number for _, number in axes), tuple(label for label, _ in axes))
 
 
-def entries_of(in_strategy: Any, count: int, operator: str) -> tuple[Any, ...]:
+def entries_of(in_strategy: object, count: int, operator: str) -> tuple[Any, ...]:
     """The entries of a strategy, one for each input.
 
     Raises:
@@ -279,7 +279,7 @@ def entries_of(in_strategy: Any, count: int, operator: str) -> tuple[Any, ...]:
     return in_strategy
 
 
-def _check_strategy(strategy: Any, shape: Shape, where: str) -> None:
+def _check_strategy(strategy: object, shape: Shape, where: str) -> None:
     if not isinstance(strategy, tuple) or any(
         isinstance(n, bool) or not hasattr(n, "__index__") for n in strategy
     ):

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from paramesh import context
+from paramesh._compat.jax import ClosedJaxpr, shape_of
 from paramesh.parallel.layouts.parameter_layouts import Finding
 from paramesh.parallel.modes.semi_auto import SemiAuto
 from paramesh.parallel.partitioning.rewriting import rewritten
@@ -49,7 +50,7 @@ class Auto(SemiAuto):
         #: The last plan that each Parameter is in.
         self._plans: weakref.WeakKeyDictionary[Parameter, Plan] = weakref.WeakKeyDictionary()
 
-    def _written(self, state: Any, value: Any) -> Any:
+    def _written(self, state: Any, value: object) -> Any:
         """A new value of a state; where it lives is to be found, unless somebody gave it."""
         finding = self._finding(state)
         if finding is None or finding.searched:
@@ -66,7 +67,7 @@ class Auto(SemiAuto):
         """The gradients, of the global batch already; their shardings are to be found."""
         return list(grads)
 
-    def rewritten(self, closed: Any, states: Sequence[Any], written: Sequence[Any]) -> Any:
+    def rewritten(self, closed: ClosedJaxpr, states: Sequence[Any], written: Sequence[Any]) -> Any:
         """The program with the layouts of the best plan.
 
         Raises:
@@ -89,14 +90,16 @@ class Auto(SemiAuto):
             return None
         return Explanation(max(plans, key=lambda plan: len(plan.program.tied)))
 
-    def _program(self, closed: Any, states: Sequence[Any], written: Sequence[Any]) -> Program:
+    def _program(
+        self, closed: ClosedJaxpr, states: Sequence[Any], written: Sequence[Any]
+    ) -> Program:
         outputs = len(closed.jaxpr.outvars) - len(written)
         place = {state: number for number, state in enumerate(states)}
         tied: dict[int, int] = {}
         for number, state in enumerate(written):
             source = place.get(state)
             var = closed.jaxpr.outvars[outputs + number]
-            if source is not None and var.aval.shape == closed.jaxpr.invars[source].aval.shape:
+            if source is not None and shape_of(var) == shape_of(closed.jaxpr.invars[source]):
                 tied[outputs + number] = source
         trains = any(states[number].requires_grad for number in tied.values())
         given: dict[int, Given] = {}
@@ -107,7 +110,7 @@ class Auto(SemiAuto):
             sharding = finding.layout.sharding(self.mesh, state.name)
             given[number] = Given(sharding, finding.reason)
         leaves = closed.jaxpr.invars[len(states) :]
-        places = self._inputs.of_global([tuple(var.aval.shape) for var in leaves])
+        places = self._inputs.of_global([shape_of(var) for var in leaves])
         for number, sharding in enumerate(places, start=len(states)):
             if sharding is not None:
                 given[number] = Given(sharding, "dataset_strategy")

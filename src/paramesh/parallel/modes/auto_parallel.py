@@ -49,7 +49,7 @@ class AutoParallel(Cell):
         ValueError: another mode.
     """
 
-    def __init__(self, network: Any, parallel_mode: str = "semi_auto") -> None:
+    def __init__(self, network: object, parallel_mode: str = "semi_auto") -> None:
         super().__init__(auto_prefix=False)
         if not callable(network):
             raise TypeError(
@@ -70,7 +70,7 @@ class AutoParallel(Cell):
 
     # What is sharded.
 
-    def dataset_strategy(self, config: Any) -> None:
+    def dataset_strategy(self, config: object) -> None:
         """Say how inputs are sharded: the setting `dataset_strategy`.
 
         Args:
@@ -253,7 +253,7 @@ class AutoParallel(Cell):
         _no_effect("enable_device_local_norm", "gradients are global values; look at their norm")
 
 
-def _path(method: str, file_path: Any) -> str:
+def _path(method: str, file_path: object) -> str:
     if not isinstance(file_path, str):
         raise TypeError(
             f"AutoParallel.{method}: file_path must be a str, got {type(file_path).__name__}."
@@ -261,7 +261,7 @@ def _path(method: str, file_path: Any) -> str:
     return file_path
 
 
-def _no_operator_file(method: str, file_path: Any) -> None:
+def _no_operator_file(method: str, file_path: object) -> None:
     _path(method, file_path)
     raise ContextError(
         f"AutoParallel.{method}: there are no files of operators' strategies. Use "

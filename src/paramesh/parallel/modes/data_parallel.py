@@ -28,6 +28,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from paramesh import context
 from paramesh._compat.jax import broadcast_one_to_all
+from paramesh.array_types import Array
 from paramesh.errors import ContextError
 from paramesh.parallel.modes.gradient_reduction import Fusion
 from paramesh.parallel.modes.parallel_optimizer import Divider, SplitState
@@ -131,7 +132,7 @@ class DataParallel(Placement):
             if not self.is_placed(states[i : i + 1], (array,)):
                 arrays[i] = self._spread(array, states[i].name)
 
-    def _spread(self, array: Any, name: str = "") -> Any:
+    def _spread(self, array: Array, name: str = "") -> Any:
         if not array.sharding.is_fully_replicated:
             raise ContextError(
                 f"Parameter '{name}' is sharded over several devices ({array.sharding}), which "
@@ -193,7 +194,7 @@ class DataParallel(Placement):
             placed[i] = shard
         return placed
 
-    def constant(self, scalar: Any) -> Any:
+    def constant(self, scalar: object) -> Any:
         """A copy on every device: JAX would make them anew at every call."""
         if not self._alone:
             return scalar
@@ -225,7 +226,7 @@ class DataParallel(Placement):
         """Run the body on every device, with its shard of the inputs."""
         kinds: list[bool] = []
 
-        def of_one(values: list[Any], leaves: list[Any], zero: Any) -> Any:
+        def of_one(values: list[Any], leaves: list[Any], zero: Array) -> Any:
             arrays, results = body(values, leaves, zero)
             kinds[:] = [bool(a.ndim) for a in arrays]
             shards = [a for a in arrays if a.ndim]
@@ -235,7 +236,7 @@ class DataParallel(Placement):
             shared = [v for v, mine in zip(results, own, strict=False) if not mine]
             return shards, scalars, rows, shared
 
-        def over_all(values: list[Any], leaves: list[Any], zero: Any) -> Any:
+        def over_all(values: list[Any], leaves: list[Any], zero: Array) -> Any:
             state_specs = [_SHARDED if _differs(s) else _REPLICATED for s in states]
             batch_spec = _REPLICATED if self._full_batch else _SHARDED
             batch = [batch_spec if np.ndim(leaf) else _REPLICATED for leaf in leaves]
@@ -276,7 +277,7 @@ class DataParallel(Placement):
         """This process's slice of every output."""
         return arrays if self._alone else [_local(array) for array in arrays]
 
-    def at_hand(self, array: Any) -> np.ndarray[Any, Any]:
+    def at_hand(self, array: Array) -> np.ndarray[Any, Any]:
         """This process's slice of an array, in its memory."""
         if self._alone or array.is_fully_replicated:
             return np.asarray(array)
@@ -319,7 +320,7 @@ class DataParallel(Placement):
     def _totals(
         self, grads: Sequence[Any], factor: float | None, among: list[list[int]] | None
     ) -> list[Any]:
-        def total(array: Any) -> Any:
+        def total(array: Array) -> Any:
             if among is None or self.local > 1:
                 array = lax.psum(array, DEVICES, axis_index_groups=among)
             return array if factor is None else array * jnp.asarray(factor, array.dtype)
@@ -327,12 +328,12 @@ class DataParallel(Placement):
         totals = self._fusion.summed([self._widened(grad) for grad in grads], total)
         return [value.astype(grad.dtype) for grad, value in zip(grads, totals, strict=True)]
 
-    def _widened(self, grad: Any) -> Any:
+    def _widened(self, grad: Array) -> Any:
         narrow = np.dtype(grad.dtype).itemsize < 4
         return grad.astype(jnp.float32) if narrow and self._fp32 else grad
 
 
-def _same_everywhere(scalar: Any) -> Any:
+def _same_everywhere(scalar: Array) -> Any:
     if jnp.issubdtype(scalar.dtype, jnp.floating):
         return lax.pmean(scalar, DEVICES)
     return scalar
@@ -349,7 +350,7 @@ def _at_hand(leaf: Any) -> Any:
     return np.asarray(array) if cpu else array
 
 
-def _local(array: Any) -> Any:
+def _local(array: Array) -> Any:
     if array.is_fully_replicated:
         return array.addressable_data(0)
     shards = _in_order(array)
@@ -358,5 +359,5 @@ def _local(array: Any) -> Any:
     return jnp.concatenate([jnp.asarray(np.asarray(shard.data)) for shard in shards])
 
 
-def _in_order(array: Any) -> list[Any]:
+def _in_order(array: Array) -> list[Any]:
     return sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)

@@ -295,7 +295,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def _rendered(table: Any) -> str:
+def _rendered(table: object) -> str:
     from rich.console import Console
 
     console = Console(file=io.StringIO(), width=_WIDTH, color_system=None)

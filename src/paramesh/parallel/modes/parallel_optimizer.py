@@ -13,7 +13,7 @@ Glossary
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -22,11 +22,15 @@ from jax import lax
 from jax.sharding import NamedSharding
 
 from paramesh._compat.jax import eval_context
+from paramesh.array_types import Array, HostArray
 from paramesh.dtype import DType
 from paramesh.errors import ContextError
 from paramesh.parameter import FlatLayout, Parameter, Pool
 from paramesh.sampling.recipe import Recipe
 from paramesh.state import storage
+
+if TYPE_CHECKING:
+    from paramesh.optim import Optimizer
 
 
 class Divider:
@@ -45,7 +49,7 @@ class Divider:
         self.axis: Any = sharding.mesh.axis_names[0]
         self.shard_size = -(-size // len(self.devices))
 
-    def shard(self, value: Any) -> Any:
+    def shard(self, value: Array) -> Any:
         """This device's shard of a value that all devices have; traceable inside a program."""
         flat = jnp.ravel(value)
         filling = self.shard_size * len(self.devices) - self.size
@@ -54,13 +58,18 @@ class Divider:
             flat, (lax.axis_index(self.axis) * self.shard_size,), (self.shard_size,)
         )
 
-    def join(self, shard: Any, shape: tuple[int, ...]) -> Any:
+    def join(self, shard: Array, shape: tuple[int, ...]) -> Any:
         """The value of which each device gives its shard; traceable inside a program."""
         full = lax.all_gather(shard, self.axis, tiled=True)
         return full[: self.size].reshape(shape)
 
     def pool(
-        self, name: str, layout: FlatLayout, dtype: DType, members: Sequence[Parameter], owner: Any
+        self,
+        name: str,
+        layout: FlatLayout,
+        dtype: DType,
+        members: Sequence[Parameter],
+        owner: Optimizer,
     ) -> SplitState:
         """The pool that holds the shards of `members`."""
         return SplitState(name, layout, dtype, members, owner, self)
@@ -117,7 +126,7 @@ class SplitState(Pool):
             )
         return super().take(i)
 
-    def _member_of(self, base: Any, i: int) -> Any:
+    def _member_of(self, base: Array, i: int) -> Any:
         start, size = self.layout.starts[i], self.layout.sizes[i]
         member = np.empty(size, self.dtype.np_dtype)
         for shard in base.addressable_shards:
@@ -156,7 +165,7 @@ class SplitState(Pool):
             array = jax.make_array_from_single_device_arrays(self.global_shape, sharding, arrays)
         self._store_inside(array)
 
-    def joined(self, base: Any, others: Mapping[int, Any]) -> Any:
+    def joined(self, base: Array, others: Mapping[int, Any]) -> Any:
         """This device's shard with other values for some members; traceable."""
         flat = self.divider.join(base, (self.divider.size,))
         for i, value in others.items():
@@ -175,7 +184,7 @@ class _ShardLayout(FlatLayout):
         """This device's shard of the members' arrays; traceable."""
         return self._divider.shard(super().join(arrays))
 
-    def member(self, flat: Any, i: int, ranks: Sequence[Any] | None = None) -> Any:
+    def member(self, flat: Array, i: int, ranks: Sequence[Any] | None = None) -> Any:
         """Member `i`, put together from all devices; traceable."""
         return super().member(self._divider.join(flat, (self._divider.size,)), i, ranks)
 
@@ -188,7 +197,7 @@ def _value(param: Parameter) -> Any:
     return np.asarray(contents.addressable_data(0))
 
 
-def _copy(source: Any, source_at: int, target: Any, target_at: int) -> None:
+def _copy(source: HostArray, source_at: int, target: HostArray, target_at: int) -> None:
     """Copy what two stretches of a flat array, given with their first elements, share."""
     low = max(source_at, target_at)
     high = min(source_at + len(source), target_at + len(target))

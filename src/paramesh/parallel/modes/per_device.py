@@ -17,6 +17,7 @@ from jax.sharding import NamedSharding
 
 from paramesh import context
 from paramesh._compat.jax import eval_context
+from paramesh.array_types import Array
 from paramesh.errors import ContextError, ParameterShapeError
 from paramesh.parameter import FlatLayout, Parameter, Pool
 from paramesh.state.placement import current
@@ -29,7 +30,7 @@ class _OneRow(FlatLayout):
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__([shape])
 
-    def member(self, flat: Any, i: int, ranks: Any = None) -> Any:
+    def member(self, flat: Array, i: int, ranks: object = None) -> Any:
         """What one device sees, without the axis of devices."""
         return flat.reshape(self.shapes[0])
 
@@ -82,12 +83,12 @@ class PerDevice(Pool):
         return [d for d in self.devices if d.process_index == here]
 
     @staticmethod
-    def rows(whole: Any) -> list[np.ndarray[Any, Any]]:
+    def rows(whole: Array) -> list[np.ndarray[Any, Any]]:
         """The values of this process's devices, by rank."""
         shards = sorted(whole.addressable_shards, key=lambda shard: shard.index[0].start or 0)
         return [np.asarray(shard.data)[0] for shard in shards]
 
-    def _member_of(self, base: Any, i: int) -> Any:
+    def _member_of(self, base: Array, i: int) -> Any:
         # The value of this process's first device.
         return jnp.asarray(np.array(self.rows(base)[0]))
 
@@ -113,7 +114,7 @@ class PerDevice(Pool):
         _, param = self.detached()[0]
         self.put([param._contents] * len(self.local()))
 
-    def joined(self, base: Any, others: Mapping[int, Any]) -> Any:
+    def joined(self, base: Array, others: Mapping[int, Any]) -> Any:
         """The array with another value; traceable."""
         return self.layout.join(list(others.values()))
 
@@ -170,7 +171,7 @@ def value_count(param: Parameter) -> int:
     return 1 if pool is None else len(pool.local())
 
 
-def set_per_device(param: Parameter, values: Any) -> None:
+def set_per_device(param: Parameter, values: object) -> None:
     """Give a layerwise-parallel Parameter a value for each device of this process.
 
     Args:

@@ -30,6 +30,8 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from paramesh import context
+from paramesh._compat.jax import ClosedJaxpr
+from paramesh.array_types import Array
 from paramesh.errors import ContextError, LayoutError
 from paramesh.parallel.layouts.layout import Layout
 from paramesh.parallel.layouts.mesh import device_mesh
@@ -222,7 +224,7 @@ class SemiAuto(Placement):
                 arrays[i] = self._moved(array, wanted)
                 state.sliced = not wanted.is_fully_replicated
 
-    def _moved(self, array: Any, sharding: NamedSharding) -> Any:
+    def _moved(self, array: Array, sharding: NamedSharding) -> Any:
         if self._alone:
             # device_put may share memory with its argument, which a step would then donate
             return jax.device_put(array.copy(), sharding)
@@ -249,7 +251,7 @@ class SemiAuto(Placement):
     ) -> Callable[..., Any]:
         """The body itself, with what it writes pinned to where it lives."""
 
-        def over_all(values: list[Any], leaves: list[Any], zero: Any) -> Any:
+        def over_all(values: list[Any], leaves: list[Any], zero: Array) -> Any:
             outer = self._thread.found
             found = self._thread.found = {}
             try:
@@ -270,12 +272,12 @@ class SemiAuto(Placement):
 
         return over_all
 
-    def _written(self, state: Any, value: Any) -> Any:
+    def _written(self, state: Any, value: object) -> Any:
         """A new value of a state, where it lives."""
         sharding = self._sharding(self.layout_of(state), state.name)
         return jax.lax.with_sharding_constraint(value, sharding)
 
-    def rewritten(self, closed: Any, states: Sequence[Any], written: Sequence[Any]) -> Any:
+    def rewritten(self, closed: ClosedJaxpr, states: Sequence[Any], written: Sequence[Any]) -> Any:
         """The program with what XLA partitions wrongly partitioned by rules of paramesh."""
         if self.count == 1:
             return closed
@@ -350,7 +352,7 @@ class SemiAuto(Placement):
         ]
         return type(out)(results) if isinstance(out, tuple | list) else results[0]
 
-    def undivided(self, compute: Callable[..., Any], *operands: Any) -> Any:
+    def undivided(self, compute: Callable[..., Any], *operands: object) -> Any:
         """Outside of programs, on full arrays."""
         if self.count == 1 or self._thread.found is not None:
             return compute(*operands)
@@ -386,7 +388,7 @@ class SemiAuto(Placement):
             pinned.append(self._pinned(value, layout))
         return tuple(pinned)
 
-    def _pinned(self, value: Any, layout: Layout | None) -> Any:
+    def _pinned(self, value: object, layout: Layout | None) -> Any:
         if layout is None:
             return value
         return wrap(jax.lax.with_sharding_constraint(raw(value), self._sharding(layout)))
@@ -412,5 +414,5 @@ class SemiAuto(Placement):
         return pinned
 
 
-def _same(array: Any) -> Any:
+def _same(array: Array) -> Any:
     return array

@@ -21,6 +21,7 @@ import jax
 import jax.core
 from jax.errors import ConcretizationTypeError
 
+from paramesh._compat.jax import shape_of
 from paramesh.dtype import x64
 from paramesh.parallel.layouts.strategy import AxisRule, Shape
 from paramesh.parallel.operators.loop_axes import arranged
@@ -155,7 +156,7 @@ def traced(
     ]
     results = closed.jaxpr.outvars[: len(closed.jaxpr.outvars) - len(written)]
     found.outputs = found.outputs[: len(results)]
-    shapes = [tuple(var.aval.shape) for var in results]
+    shapes = [shape_of(var) for var in results]
     found.outputs = [
         axes if len(axes) == len(shape) else (None,) * len(shape)
         for axes, shape in zip(found.outputs, shapes, strict=True)
@@ -245,9 +246,9 @@ def _is_number(value: Any) -> bool:
     return not len(value.shape) and not _is_tracer(value) and not isinstance(value, Parameter)
 
 
-def _is_tracer(value: Any) -> bool:
+def _is_tracer(value: object) -> bool:
     return isinstance(value, Parameter) or isinstance(raw(value), jax.core.Tracer)
 
 
-def _has_shape(value: Any) -> bool:
+def _has_shape(value: object) -> bool:
     return hasattr(value, "shape") and hasattr(value, "dtype")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from paramesh.array_types import Tree
 from paramesh.parameter import Parameter
 from paramesh.tensor.base import Tensor
 
@@ -22,7 +23,7 @@ class Operand(NamedTuple):
     """
 
     at: tuple[int, int | None]
-    value: Any
+    value: Tree
 
 
 def operands_of(args: Sequence[Any]) -> list[Operand]:
@@ -36,11 +37,11 @@ def operands_of(args: Sequence[Any]) -> list[Operand]:
     return found
 
 
-def _is_array(value: Any) -> bool:
+def _is_array(value: object) -> bool:
     return isinstance(value, Tensor) or (hasattr(value, "dtype") and hasattr(value, "shape"))
 
 
-def name_of(value: Any) -> str:
+def name_of(value: object) -> str:
     """The name of an operand that is a Parameter, "" for others."""
     return value.name if isinstance(value, Parameter) else ""
 

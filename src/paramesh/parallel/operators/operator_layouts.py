@@ -49,7 +49,7 @@ class CallLayouts(NamedTuple):
 
 def layouts_of_call(
     operator: str,
-    in_strategy: Any,
+    in_strategy: object,
     args: Sequence[Any],
     device_num: int,
     settings: Mapping[str, Any],
@@ -115,7 +115,7 @@ def _is_grid(
     return bool(equal and not turned and all(len(shape) == 2 for shape in shapes))
 
 
-def _flat(in_strategy: Any, args: Sequence[Any]) -> Any:
+def _flat(in_strategy: object, args: Sequence[Any]) -> Any:
     """The entries without nesting, and without those of numbers."""
     if not isinstance(in_strategy, tuple):
         return in_strategy
@@ -146,7 +146,7 @@ def _flat(in_strategy: Any, args: Sequence[Any]) -> Any:
     return tuple(entries)
 
 
-def _numbers(entry: Any) -> Shape:
+def _numbers(entry: object) -> Shape:
     if isinstance(entry, Layout):
         return entry.parts
     return entry if isinstance(entry, tuple) else ()
@@ -162,7 +162,7 @@ def _device_axes(rule: AxisRule, layouts: Sequence[Layout]) -> dict[str, tuple[s
     return device_axes
 
 
-def _check_sizes(operator: str, entry: Any, shape: Shape, rule: AxisRule) -> None:
+def _check_sizes(operator: str, entry: object, shape: Shape, rule: AxisRule) -> None:
     for axis, (number, label) in enumerate(zip(_numbers(entry), rule.outputs[0], strict=True)):
         size = rule.sizes.get(label, shape[axis])
         if size % number:

@@ -14,6 +14,8 @@ import jax
 import jax.core
 from jax.sharding import NamedSharding
 
+from paramesh.array_types import Array
+
 
 def undivided(
     compute: Callable[..., Any], operands: Sequence[Any], everywhere: NamedSharding
@@ -36,5 +38,5 @@ def undivided(
     return jax.lax.with_sharding_constraint(compute(*full), everywhere)
 
 
-def _is_sharded(array: Any) -> bool:
+def _is_sharded(array: Array) -> bool:
     return isinstance(array, jax.Array) and not array.sharding.is_fully_replicated

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 from jax.sharding import Sharding
 
-from paramesh._compat.jax import ClosedJaxpr, Jaxpr, Literal
+from paramesh._compat.jax import ClosedJaxpr, Jaxpr, JaxprEqn, Literal
 
 #: An equation and the values of its operands -> the values of its results.
 Way = Callable[[Any, list[Any]], Sequence[Any]]
@@ -26,7 +26,7 @@ _CALLS = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 _MANUAL = ("shard_map", "custom_partitioning")
 
 
-def inner_of(eqn: Any) -> list[tuple[str, int | None, Any]]:
+def inner_of(eqn: JaxprEqn) -> list[tuple[str, int | None, Any]]:
     """The programs inside of an equation: (parameter, place in it, program)."""
     found: list[tuple[str, int | None, Any]] = []
     for key, value in eqn.params.items():
@@ -39,7 +39,7 @@ def inner_of(eqn: Any) -> list[tuple[str, int | None, Any]]:
     return found
 
 
-def contains(jaxpr: Any, wanted: Wanted) -> bool:
+def contains(jaxpr: Jaxpr, wanted: Wanted) -> bool:
     """Whether a program, or one inside of it, has such an equation."""
     for eqn in jaxpr.eqns:
         if wanted(eqn):
@@ -51,7 +51,7 @@ def contains(jaxpr: Any, wanted: Wanted) -> bool:
     return False
 
 
-def rewritten(closed: Any, wanted: Wanted, way: Way) -> Any:
+def rewritten(closed: ClosedJaxpr, wanted: Wanted, way: Way) -> Any:
     """The program with such equations done in another way.
 
     The program itself where there are none.
@@ -59,7 +59,7 @@ def rewritten(closed: Any, wanted: Wanted, way: Way) -> Any:
     if not contains(closed.jaxpr, wanted):
         return closed
 
-    def run(*args: Any) -> list[Any]:
+    def run(*args: object) -> list[Any]:
         return evaluated(closed.jaxpr, closed.consts, args, wanted, way)
 
     return jax.make_jaxpr(run)(*map(like, closed.jaxpr.invars))
@@ -71,7 +71,7 @@ def like(var: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(aval.shape, aval.dtype, weak_type=aval.weak_type)
 
 
-def bound(eqn: Any, values: Sequence[Any], **changed: Any) -> list[Any]:
+def bound(eqn: JaxprEqn, values: Sequence[Any], **changed: object) -> list[Any]:
     """The results of an equation as it is, or with other parameters."""
     given = eqn.primitive.get_bind_params({**eqn.params, **changed})
     functions, params = given if isinstance(given, tuple) else ((), given)
@@ -80,7 +80,7 @@ def bound(eqn: Any, values: Sequence[Any], **changed: Any) -> list[Any]:
 
 
 def evaluated(
-    jaxpr: Any, consts: Sequence[Any], args: Sequence[Any], wanted: Wanted, way: Way
+    jaxpr: Jaxpr, consts: Sequence[Any], args: Sequence[Any], wanted: Wanted, way: Way
 ) -> list[Any]:
     """The outputs of a program for these arguments."""
     env: dict[Any, Any] = {}
@@ -93,7 +93,7 @@ def evaluated(
     return [v.val if isinstance(v, Literal) else env[v] for v in jaxpr.outvars]
 
 
-def _results(eqn: Any, values: list[Any], wanted: Wanted, way: Way) -> Sequence[Any]:
+def _results(eqn: JaxprEqn, values: list[Any], wanted: Wanted, way: Way) -> Sequence[Any]:
     name = eqn.primitive.name
     if wanted(eqn):
         return way(eqn, values)
@@ -124,15 +124,15 @@ def _results(eqn: Any, values: list[Any], wanted: Wanted, way: Way) -> Sequence[
     return bound(eqn, values, **changed)
 
 
-def _laid_out(eqn: Any) -> bool:
+def _laid_out(eqn: JaxprEqn) -> bool:
     """Whether an inner `jit` says how its inputs or outputs are sharded."""
     places = (*eqn.params.get("in_shardings", ()), *eqn.params.get("out_shardings", ()))
     return any(isinstance(place, Sharding) for place in places)
 
 
-def _open(program: Any) -> Any:
+def _open(program: ClosedJaxpr | Jaxpr) -> Any:
     return program.jaxpr if isinstance(program, ClosedJaxpr) else program
 
 
-def _consts(program: Any) -> Sequence[Any]:
+def _consts(program: ClosedJaxpr | Jaxpr) -> Sequence[Any]:
     return program.consts if isinstance(program, ClosedJaxpr) else ()

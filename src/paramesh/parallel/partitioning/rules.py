@@ -35,7 +35,7 @@ import jax
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from paramesh._compat.jax import custom_partitioning
+from paramesh._compat.jax import JaxprEqn, custom_partitioning, shape_of
 
 Names = tuple[str, ...]
 Params = dict[str, Any]
@@ -158,18 +158,18 @@ _RULES: dict[str, tuple[Callable[..., PartitioningRule], Callable[[Params], bool
 }
 
 
-def is_ours(eqn: Any) -> bool:
+def is_ours(eqn: JaxprEqn) -> bool:
     """Whether an equation is one that is not left to XLA."""
     return eqn.primitive.name in _RULES and _RULES[eqn.primitive.name][1](eqn.params)
 
 
-def rule_of(eqn: Any) -> PartitioningRule:
+def rule_of(eqn: JaxprEqn) -> PartitioningRule:
     """How an equation that paramesh partitions can be sharded."""
-    shapes = [tuple(var.aval.shape) for var in (*eqn.invars, *eqn.outvars)]
+    shapes = [shape_of(var) for var in (*eqn.invars, *eqn.outvars)]
     return _RULES[eqn.primitive.name][0](eqn.params, shapes)
 
 
-def by_own_rule(eqn: Any, operands: Sequence[Any]) -> list[Any]:
+def by_own_rule(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
     """The results of an equation that is ours.
 
     Args:
@@ -178,7 +178,7 @@ def by_own_rule(eqn: Any, operands: Sequence[Any]) -> list[Any]:
     """
     rule = rule_of(eqn)
     partitioned = custom_partitioning(_plain(eqn, len(operands)))
-    shapes = [tuple(var.aval.shape) for var in (*eqn.invars, *eqn.outvars)]
+    shapes = [shape_of(var) for var in (*eqn.invars, *eqn.outvars)]
     text, kept, sizes = _rule_text(rule, shapes, len(eqn.invars))
     partitioned.def_partition(
         partition=functools.partial(_partition, rule, eqn),
@@ -202,7 +202,7 @@ def own_way(mesh: Mesh, platform: str) -> Callable[[Any, Sequence[Any]], list[An
     return functools.partial(by_shard_map, mesh) if platform == "tpu" else by_own_rule
 
 
-def by_shard_map(mesh: Mesh, eqn: Any, operands: Sequence[Any]) -> list[Any]:
+def by_shard_map(mesh: Mesh, eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
     """The results of an equation that paramesh partitions, sharded so that each device has the
     fewest bytes.
 
@@ -212,7 +212,7 @@ def by_shard_map(mesh: Mesh, eqn: Any, operands: Sequence[Any]) -> list[Any]:
         operands: their values, traced in a program over all devices.
     """
     rule = rule_of(eqn)
-    shapes = [tuple(var.aval.shape) for var in (*eqn.invars, *eqn.outvars)]
+    shapes = [shape_of(var) for var in (*eqn.invars, *eqn.outvars)]
     axes = _fewest_bytes(rule, mesh, shapes)
     places = [PartitionSpec(*[axes.get(name) or None for name in own]) for own in rule.dims]
     specs, outs = tuple(places[: len(operands)]), places[len(operands) :]
@@ -250,21 +250,21 @@ def _fewest_bytes(
 
 
 def _of_one(
-    rule: PartitioningRule, eqn: Any, mesh: Mesh, axes: dict[str, Names]
+    rule: PartitioningRule, eqn: JaxprEqn, mesh: Mesh, axes: dict[str, Names]
 ) -> Callable[..., Any]:
     """What one device does with its shards of the operands."""
     shards = {name: math.prod(mesh.shape[a] for a in shards_of) for name, shards_of in axes.items()}
     params = rule.params_of_shard(eqn.params, shards)
     summed = tuple(axis for name in sorted(rule.summed) for axis in axes.get(name, ()))
 
-    def of_one(*values: Any) -> Any:
+    def of_one(*values: object) -> Any:
         value = eqn.primitive.bind(*values, **params)
         return lax.psum(value, summed) if summed else value
 
     return of_one
 
 
-def _plain(eqn: Any, count: int) -> Callable[..., Any]:
+def _plain(eqn: JaxprEqn, count: int) -> Callable[..., Any]:
     """The operator; with as many named arguments as it takes, which `custom_partitioning` wants."""
     bind = functools.partial(eqn.primitive.bind, **eqn.params)
     if count == 1:
@@ -305,7 +305,7 @@ def _rule_text(
     return text, tuple(kept), sizes
 
 
-def _partition(rule: PartitioningRule, eqn: Any, mesh: Any, args: Any, result: Any) -> Any:
+def _partition(rule: PartitioningRule, eqn: Any, mesh: object, args: Any, result: Any) -> Any:
     """What each device does, for `custom_partitioning`."""
     results = list(result) if eqn.primitive.multiple_results else [result]
     given = [*(arg.sharding for arg in args), *(one.sharding for one in results)]
@@ -325,7 +325,7 @@ def _partition(rule: PartitioningRule, eqn: Any, mesh: Any, args: Any, result: A
 
 
 def _axes_of(
-    rule: PartitioningRule, mesh: Any, specs: Sequence[PartitionSpec], count: int
+    rule: PartitioningRule, mesh: Mesh, specs: Sequence[PartitionSpec], count: int
 ) -> dict[str, Names]:
     """Which axes of the mesh shard each factor.
 
@@ -357,5 +357,5 @@ def _axes_of(
     return found
 
 
-def _names(entry: Any) -> Names:
+def _names(entry: str | Names | None) -> Names:
     return entry if isinstance(entry, tuple) else (entry,) if entry else ()

@@ -236,7 +236,7 @@ def _of_gpu(kind: str, shape: tuple[int, ...]) -> tuple[Any, ...]:
     )
 
 
-def _found(platform: str, name: str, extra: str, **options: Any) -> tuple[Any, ...]:
+def _found(platform: str, name: str, extra: str, **options: object) -> tuple[Any, ...]:
     try:
         devices = absent_devices(platform, name, **options)
     except ImportError as error:

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Sharding
 
 from paramesh.context import memory_bytes
 from paramesh.nn.cell import Cell
@@ -35,11 +36,11 @@ from paramesh.transforms.reachability import cells_of, is_cell
 
 def plan(
     step: Callable[..., Any],
-    *inputs: Any,
+    *inputs: object,
     target: str,
     memory: int | str | None = None,
     remedies: bool = True,
-    **named: Any,
+    **named: object,
 ) -> StepPlan:
     """How a training step would be placed on devices that need not exist, and what it would cost.
 
@@ -76,7 +77,7 @@ def plan(
 
 
 def planned(
-    fn: Any,
+    fn: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     on: TargetDevices,
@@ -107,7 +108,7 @@ def planned(
     return found
 
 
-def _function(step: Any) -> Any:
+def _function(step: object) -> Any:
     if isinstance(step, CompiledFunction):
         return step
     if isinstance(step, Cell):
@@ -117,13 +118,13 @@ def _function(step: Any) -> Any:
     return CompiledFunction(step, kept_with=object())
 
 
-def _raw(value: Any) -> Any:
+def _raw(value: object) -> Any:
     if isinstance(value, jax.ShapeDtypeStruct | np.ndarray) or is_cell(value):
         return value
     return raw(value) if isinstance(value, Tensor) else value
 
 
-def _optimized(fn: Any) -> set[Any]:
+def _optimized(fn: Callable[..., Any]) -> set[Any]:
     """The Parameters of the optimizers that a function leads to."""
     found: set[Any] = set()
     for outer in cells_of(fn):
@@ -135,7 +136,7 @@ def _optimized(fn: Any) -> set[Any]:
 
 
 def _counted(
-    fn: Any, program: PlannedProgram, stage: Any, limit: int | None, measured: bool
+    fn: Callable[..., Any], program: PlannedProgram, stage: Any, limit: int | None, measured: bool
 ) -> StepPlan:
     search, on = program.plan, program.on
     trained: dict[str, Any] = {}
@@ -191,6 +192,6 @@ def _memory(
     )
 
 
-def _local(struct: jax.ShapeDtypeStruct, sharding: Any) -> int:
+def _local(struct: jax.ShapeDtypeStruct, sharding: Sharding) -> int:
     slice_shape = sharding.shard_shape(struct.shape)
     return math.prod(slice_shape) * np.dtype(struct.dtype).itemsize

@@ -20,7 +20,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from paramesh.parallel.search.graph import BARRIER
+from paramesh.parallel.search.graph import BARRIER, Factored, Operator
 from paramesh.parallel.search.plan import Plan
 from paramesh.parallel.search.problem import Problem
 from paramesh.parallel.search.resharding import SUM, WHOLE, Spec, local, steps
@@ -150,7 +150,7 @@ class _Kernels:
                 kernels.append(kernel)
         return kernels
 
-    def _turned(self, operator: Any) -> float:
+    def _turned(self, operator: Operator) -> float:
         """Bytes of an operand that the CPU turns round before it computes a product."""
         if not self._apart or operator.name != "dot_general" or len(operator.inputs) < 2:
             return 0.0
@@ -164,7 +164,7 @@ class _Kernels:
             return 0.0
         return local(self.problem.machine, self.graph.tensors[tensor].nbytes, spec)
 
-    def _filled_up(self, operator: Any) -> float:
+    def _filled_up(self, operator: Operator) -> float:
         """Bytes in which TPUs add up the updates of a table, if they are not on the chip.
 
         The sum lies row by row if that is small enough for the chip, or else column by column,
@@ -196,7 +196,7 @@ class _Kernels:
             more *= math.ceil(own / tile) * tile / own
         return more
 
-    def _kept(self, tensor: int, operator: Any) -> bool:
+    def _kept(self, tensor: int, operator: Operator) -> bool:
         """Whether a tensor becomes a buffer."""
         if tensor in self._outputs or not _cheap(operator):
             return True
@@ -224,7 +224,7 @@ class _Kernels:
         return False
 
 
-def _cheap(operator: Any) -> bool:
+def _cheap(operator: Operator) -> bool:
     return operator.joins or operator.name in ("reshape", "slice", "sharding_constraint")
 
 
@@ -242,7 +242,7 @@ class _Specs:
             self._made[edge.tensor] = start
             self._home[edge.tensor] = ends[0] if SUM in start else start
 
-    def of(self, cluster: int, factors: Any) -> Spec:
+    def of(self, cluster: int, factors: Factored) -> Spec:
         node = self._problem.nodes[cluster]
         return self._problem.spec(node.strategies[self._choice[cluster]], factors)
 

@@ -34,7 +34,9 @@ class Tried(NamedTuple):
     plan: StepPlan | None
 
 
-def remedies_for(fn: Any, found: StepPlan, made: Callable[..., StepPlan]) -> list[Tried]:
+def remedies_for(
+    fn: Callable[..., Any], found: StepPlan, made: Callable[..., StepPlan]
+) -> list[Tried]:
     """What makes the step of a plan that does not fit need less.
 
     Args:
@@ -118,7 +120,7 @@ def _accumulated(count: int) -> Generator[None]:
 
 
 @contextlib.contextmanager
-def _recomputed(fn: Any) -> Generator[list[str]]:
+def _recomputed(fn: Callable[..., Any]) -> Generator[list[str]]:
     """Have the repeated Cells of a function compute again; gives their names."""
     cells = [cell for cell in cells_of(fn) if isinstance(cell, Cell)]
     chosen = _repeated(cells)

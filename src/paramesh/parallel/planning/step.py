@@ -19,6 +19,7 @@ import numpy as np
 from jax.sharding import NamedSharding, SingleDeviceSharding
 
 from paramesh import context
+from paramesh._compat.jax import ClosedJaxpr, Jaxpr, dtype_of
 from paramesh.dtype import x64_if
 from paramesh.errors import ContextError
 from paramesh.parallel.layouts.layout import Layout
@@ -76,7 +77,7 @@ class Planning(Auto):
     def _keep(self, found: dict[Parameter, Finding], states: Sequence[Any]) -> None:
         self._learned.update(found)
 
-    def rewritten(self, closed: Any, states: Sequence[Any], written: Sequence[Any]) -> Any:
+    def rewritten(self, closed: ClosedJaxpr, states: Sequence[Any], written: Sequence[Any]) -> Any:
         """The program with the layouts of the best plan."""
         closed = live(closed)
         program = dataclasses.replace(self._program(closed, states, written), hosts=self._on.hosts)
@@ -108,15 +109,15 @@ def platform_of(device: Any) -> str:
     return "gpu" if device.platform in ("cuda", "rocm", "gpu") else device.platform
 
 
-def dtype_of_products(closed: Any) -> str:
+def dtype_of_products(closed: ClosedJaxpr) -> str:
     """The element type in which a program computes the most products."""
     found: collections.Counter[str] = collections.Counter()
 
-    def walk(jaxpr: Any, times: int) -> None:
+    def walk(jaxpr: Jaxpr, times: int) -> None:
         for eqn in jaxpr.eqns:
             flops = flops_of(eqn)
             if flops:
-                found[str(eqn.invars[0].aval.dtype)] += int(times * flops)
+                found[str(dtype_of(eqn.invars[0]))] += int(times * flops)
             inner = inner_program(eqn)
             if inner is not None:
                 walk(inner[0], times)
@@ -147,7 +148,7 @@ class PlannedProgram:
     on: TargetDevices
     plan: Plan
     entry: Executable
-    lowered: Any
+    lowered: jax.stages.Lowered
     states: tuple[tuple[Any, Any], ...]
     inputs: tuple[tuple[jax.ShapeDtypeStruct, Any], ...]
     layouts: tuple[Layout | None, ...]
@@ -194,7 +195,7 @@ def planned_program(
         tracing.bump_version()
 
 
-def _of_its_own(fn: Any) -> CompiledFunction:
+def _of_its_own(fn: Callable[..., Any]) -> CompiledFunction:
     """The function with programs of its own, so that those of its caller stay as they are."""
     if not isinstance(fn, CompiledFunction):
         return CompiledFunction(fn, kept_with=object())

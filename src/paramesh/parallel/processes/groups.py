@@ -114,7 +114,7 @@ def clear() -> None:
     _agreed.clear()
 
 
-def partition(name: Any) -> Partition:
+def partition(name: object) -> Partition:
     """The groups that a name stands for.
 
     Raises:

@@ -17,7 +17,6 @@ import sys
 import threading
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
 
 from paramesh.parallel.processes import failures
 from paramesh.parallel.processes.membership import join, leave
@@ -78,7 +77,7 @@ def _wait_for_the_others() -> None:
     parting.join(_PARTING_SECONDS)
 
 
-def _exit(code: Any) -> None:
+def _exit(code: object) -> None:
     """What Python does at `sys.exit(code)`, without the wait for the others."""
     if isinstance(code, int):
         failures.report(f"sys.exit({code})", code)

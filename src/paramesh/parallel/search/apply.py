@@ -12,13 +12,14 @@ Glossary
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from paramesh._compat.jax import Literal
+from paramesh._compat.jax import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal
+from paramesh.array_types import Array
 from paramesh.parallel.layouts.mesh import grouping
 from paramesh.parallel.partitioning.rewriting import bound, like
 from paramesh.parallel.search.graph import (
@@ -31,16 +32,19 @@ from paramesh.parallel.search.graph import (
 from paramesh.parallel.search.problem import Problem
 from paramesh.parallel.search.resharding import SUM, WHOLE, Order, Spec, steps
 
+if TYPE_CHECKING:
+    from paramesh.parallel.search.graph import Factored
+
 
 class Value(NamedTuple):
     """See the glossary."""
 
-    array: Any
+    array: Array
     tensor: int | None
 
 
 def applied(
-    closed: Any,
+    closed: ClosedJaxpr,
     problem: Problem,
     choice: Sequence[int],
     mesh: Mesh,
@@ -97,7 +101,7 @@ class Shower:
 class _Run:
     def __init__(
         self,
-        closed: Any,
+        closed: ClosedJaxpr,
         problem: Problem,
         choice: Sequence[int],
         mesh: Mesh,
@@ -142,12 +146,12 @@ class _Run:
 
     # Layouts.
 
-    def _pin(self, array: Any, spec: Spec) -> Any:
+    def _pin(self, array: Array, spec: Spec) -> Any:
         if not array.ndim:
             return array
         return lax.with_sharding_constraint(array, self._shower.sharding(spec, array.ndim))
 
-    def _brought(self, array: Any, start: Spec, end: Spec) -> Any:
+    def _brought(self, array: Array, start: Spec, end: Spec) -> Any:
         """An array on its way from one layout to another, each step pinned."""
         if not array.ndim:
             return array
@@ -157,7 +161,7 @@ class _Run:
             array = lax.with_sharding_constraint(array, place)
         return array if way else self._pin(array, end)
 
-    def _spec(self, operator: Operator, factors: Any) -> Spec:
+    def _spec(self, operator: Operator, factors: Factored) -> Spec:
         node = self._problem.nodes[operator.cluster]
         return self._problem.spec(node.strategies[self._choice[operator.cluster]], factors)
 
@@ -190,7 +194,7 @@ class _Run:
             return value.array
         return self._copy(value, self._spec(operator, operator.inputs[number][1]))
 
-    def _result(self, array: Any, tensor: int, operator: Operator) -> Value:
+    def _result(self, array: Array, tensor: int, operator: Operator) -> Value:
         """A result, pinned where it leaves its cluster."""
         if self._graph.tensors[tensor].free:
             return Value(array, None)
@@ -207,7 +211,7 @@ class _Run:
         number = self._graph.at.get(path)
         return None if number is None else self._graph.operators[number]
 
-    def _walk(self, jaxpr: Any, env: dict[Any, Value], path: Path) -> None:
+    def _walk(self, jaxpr: Jaxpr, env: dict[Any, Value], path: Path) -> None:
         for place, eqn in enumerate(jaxpr.eqns):
             own = (*path, place)
             values = [_read(env, var) for var in eqn.invars]
@@ -222,7 +226,7 @@ class _Run:
                 results = self._done(eqn, values, own)
             env.update(zip(eqn.outvars, results, strict=True))
 
-    def _done(self, eqn: Any, values: list[Value], path: Path) -> list[Value]:
+    def _done(self, eqn: JaxprEqn, values: list[Value], path: Path) -> list[Value]:
         operator = self._operator(path)
         if operator is None:
             return [Value(array, None) for array in bound(eqn, [v.array for v in values])]
@@ -240,7 +244,9 @@ class _Run:
             for array, (tensor, _) in zip(results, operator.outputs, strict=True)
         ]
 
-    def _inlined(self, eqn: Any, inner: Any, values: list[Value], path: Path) -> list[Value]:
+    def _inlined(
+        self, eqn: JaxprEqn, inner: tuple[Jaxpr, Sequence[Any]], values: list[Value], path: Path
+    ) -> list[Value]:
         program, consts = inner
         if is_recomputed(eqn):
             values = self._recomputed(values, path)
@@ -259,7 +265,7 @@ class _Run:
         )
         return [self._in_body(a, op) for a, op in zip(arrays, operators, strict=True)]
 
-    def _scan(self, eqn: Any, values: list[Value], path: Path) -> list[Value]:
+    def _scan(self, eqn: JaxprEqn, values: list[Value], path: Path) -> list[Value]:
         params = eqn.params
         body, consts = params["jaxpr"].jaxpr, params["jaxpr"].consts
         fixed, carried = params["num_consts"], params["num_carry"]
@@ -327,13 +333,13 @@ class _Run:
                 results.append(self._result(array, operator.outputs[0][0], operator))
         return results
 
-    def _in_body(self, array: Any, operator: Operator | None) -> Value:
+    def _in_body(self, array: Array, operator: Operator | None) -> Value:
         if operator is None:
             return Value(array, None)
         return self._result(array, operator.outputs[0][0], operator)
 
 
-def _read(env: dict[Any, Value], var: Any) -> Value:
+def _read(env: dict[Any, Value], var: Atom) -> Value:
     return Value(var.val, None) if isinstance(var, Literal) else env[var]
 
 

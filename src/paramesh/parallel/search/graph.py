@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from jax.sharding import NamedSharding
 
-from paramesh._compat.jax import ClosedJaxpr, Literal, dce_jaxpr
+from paramesh._compat.jax import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, dce_jaxpr, shape_of
 from paramesh.parallel.search.rules import AxisRule, Labels, axis_rule_of, flops_of
 
 Path = tuple[Any, ...]
@@ -41,7 +42,7 @@ INLINED = {
 BARRIER = "optimization_barrier"
 
 
-def inner_program(eqn: Any) -> tuple[Any, Sequence[Any]] | None:
+def inner_program(eqn: JaxprEqn) -> tuple[Any, Sequence[Any]] | None:
     """(program, constants) of an equation that is its inner program; None for others."""
     key = INLINED.get(eqn.primitive.name)
     if key is None or key not in eqn.params:
@@ -50,7 +51,7 @@ def inner_program(eqn: Any) -> tuple[Any, Sequence[Any]] | None:
     return (inner.jaxpr, inner.consts) if isinstance(inner, ClosedJaxpr) else (inner, ())
 
 
-def is_recomputed(eqn: Any) -> bool:
+def is_recomputed(eqn: JaxprEqn) -> bool:
     """Whether an equation computes again, for gradients, what must not be merged with before."""
     return bool(eqn.params.get("prevent_cse") and eqn.params.get("differentiated"))
 
@@ -101,7 +102,7 @@ class Operator:
     joins: bool
     times: int
     flops: float = 0.0
-    pinned: Any = None
+    pinned: NamedSharding | None = None
     cluster: int = -1
 
 
@@ -169,13 +170,13 @@ class Graph:
     unknown: collections.Counter[str] = field(default_factory=collections.Counter)
 
 
-def live(closed: Any) -> Any:
+def live(closed: ClosedJaxpr) -> Any:
     """The program without what no output needs: it would be searched, and never run."""
     jaxpr, _ = dce_jaxpr(closed.jaxpr, [True] * len(closed.jaxpr.outvars), instantiate=True)
     return closed if len(jaxpr.constvars) != len(closed.consts) else closed.replace(jaxpr=jaxpr)
 
 
-def graph_of(closed: Any, names: Sequence[str]) -> Graph:
+def graph_of(closed: ClosedJaxpr, names: Sequence[str]) -> Graph:
     """The graph of a traced program, without clusters.
 
     Args:
@@ -198,7 +199,7 @@ class _Builder:
     def __init__(self) -> None:
         self.graph = Graph()
 
-    def tensor(self, aval: Any, times: int, free: bool = False, name: str = "") -> int:
+    def tensor(self, aval: object, times: int, free: bool = False, name: str = "") -> int:
         shape = tuple(getattr(aval, "shape", ()))
         nbytes = math.prod(shape) * _itemsize(aval)
         self.graph.tensors.append(Tensor(shape, nbytes, times, name=name, free=free))
@@ -245,7 +246,7 @@ class _Builder:
             graph.tensors[tensor].maker = number
         return operator
 
-    def walk(self, jaxpr: Any, env: dict[Any, int], path: Path, times: int) -> None:
+    def walk(self, jaxpr: Jaxpr, env: dict[Any, int], path: Path, times: int) -> None:
         graph = self.graph
         for place, eqn in enumerate(jaxpr.eqns):
             own = (*path, place)
@@ -274,8 +275,8 @@ class _Builder:
 
     def _inline(
         self,
-        eqn: Any,
-        program: Any,
+        eqn: JaxprEqn,
+        program: Jaxpr,
         inputs: list[int | None],
         env: dict[Any, int],
         path: Path,
@@ -288,7 +289,7 @@ class _Builder:
                 inner[var] = self.tensor(var.aval, times, free=True)
             elif again:  # behind a barrier: what others copied is not there
                 inner[var] = behind = self.tensor(var.aval, times)
-                dims = tuple(range(len(var.aval.shape)))
+                dims = tuple(range(len(shape_of(var))))
                 at = (*path, BARRIER, number)
                 self.add(at, BARRIER, [tensor], [behind], AxisRule((dims,), (dims,)), times)
             else:
@@ -299,7 +300,7 @@ class _Builder:
             env[var] = self.tensor(var.aval, times, free=True) if constant else inner[result]
 
     def _scan(
-        self, eqn: Any, inputs: list[int | None], env: dict[Any, int], path: Path, times: int
+        self, eqn: JaxprEqn, inputs: list[int | None], env: dict[Any, int], path: Path, times: int
     ) -> None:
         """The body once, with its turns counted.
 
@@ -318,7 +319,7 @@ class _Builder:
                 inner[var] = tensor
                 continue
             inner[var] = here = self.tensor(var.aval, turns)
-            dims = tuple(range(len(var.aval.shape)))
+            dims = tuple(range(len(shape_of(var))))
             if number < consts + carried:
                 at = (*path, "carry", number - consts)
                 after = self.tensor(var.aval, times)
@@ -334,7 +335,7 @@ class _Builder:
         for number, (result, var) in enumerate(zip(body.outvars, eqn.outvars, strict=True)):
             constant = isinstance(result, Literal)
             here = self.tensor(result.aval, turns, free=True) if constant else inner[result]
-            dims = tuple(range(len(result.aval.shape)))
+            dims = tuple(range(len(shape_of(result))))
             if number < carried:
                 # A copy: the value may be an input of the loop, or another carried one.
                 copy = self.tensor(result.aval, turns)
@@ -349,7 +350,7 @@ class _Builder:
                 self.add(at, "stack of scan", [here], [stacked], rule, turns)
 
 
-def _itemsize(aval: Any) -> int:
+def _itemsize(aval: object) -> int:
     dtype = getattr(aval, "dtype", None)
     try:
         return np.dtype(dtype).itemsize

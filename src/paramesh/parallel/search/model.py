@@ -12,13 +12,17 @@ Glossary
 from __future__ import annotations
 
 import collections
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from paramesh.parallel.search.problem import Edge, Problem
 from paramesh.parallel.search.resharding import Spec, seconds
+
+if TYPE_CHECKING:
+    from paramesh.parallel.search.graph import Factored
 
 Array = np.ndarray[Any, Any]
 
@@ -105,7 +109,7 @@ class Model:
             alike.setdefault(key, []).append(number)
         return [link for numbers in alike.values() if (link := self._link(numbers)) is not None]
 
-    def _form(self, node: int, factors: Any, summed: Any = frozenset()) -> Any:
+    def _form(self, node: int, factors: Factored, summed: Collection[int] = frozenset()) -> Any:
         """What a use looks like, whatever the numbers of its factors are."""
         order = {f: i for i, f in enumerate(self._factors_of(node))}
         roots = self.problem.factors.roots(factors)
@@ -186,7 +190,7 @@ def _classes(problem: Problem, radius: int | None) -> list[int]:
         return list(range(count))
     numbers: dict[Any, int] = {}
 
-    def number(key: Any) -> int:
+    def number(key: object) -> int:
         return numbers.setdefault(key, len(numbers))
 
     colour = [number((node.kind, len(node.strategies))) for node in problem.nodes]

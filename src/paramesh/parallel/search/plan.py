@@ -17,6 +17,7 @@ from typing import Any
 
 from jax.sharding import NamedSharding
 
+from paramesh._compat.jax import ClosedJaxpr, shape_of
 from paramesh.errors import LayoutError
 from paramesh.parallel.layouts.layout import Layout
 from paramesh.parallel.search.clusters import put_into_clusters
@@ -49,7 +50,7 @@ class Program:
         hosts: how many hosts they are in.
     """
 
-    closed: Any
+    closed: ClosedJaxpr
     names: tuple[str, ...]
     tied: Mapping[int, int]
     given: Mapping[int, Given]
@@ -297,7 +298,7 @@ def _coarse(
 def _fixed(program: Program, sizes: tuple[int, ...]) -> tuple[dict[int, Spec], str | None]:
     fixed: dict[int, Spec] = {}
     for number, given in program.given.items():
-        ndim = len(program.closed.jaxpr.invars[number].aval.shape)
+        ndim = len(shape_of(program.closed.jaxpr.invars[number]))
         spec = spec_on(sizes, program.devices, given.sharding, ndim)
         if spec is None:
             name = program.names[number] or f"input {number}"

@@ -18,6 +18,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from paramesh._compat.jax import JaxprEqn, shape_of
 from paramesh.parallel.partitioning.rewriting import inner_of
 from paramesh.parallel.partitioning.rules import convolution_rule
 
@@ -54,11 +55,11 @@ class Shapes(NamedTuple):
     outputs: tuple[Shape, ...]
 
 
-def axis_rule_of(eqn: Any) -> AxisRule:
+def axis_rule_of(eqn: JaxprEqn) -> AxisRule:
     """The rule of an equation; one with a program inside is kept whole."""
     shapes = Shapes(
-        tuple(tuple(var.aval.shape) for var in eqn.invars),
-        tuple(tuple(var.aval.shape) for var in eqn.outvars),
+        tuple(shape_of(var) for var in eqn.invars),
+        tuple(shape_of(var) for var in eqn.outvars),
     )
     name = eqn.primitive.name
     if name in _RULES:
@@ -403,9 +404,9 @@ _WHOLE = frozenset(
 )
 
 
-def flops_of(eqn: Any) -> float:
+def flops_of(eqn: JaxprEqn) -> float:
     """Operations of an equation that computes much; 0 for others."""
-    shapes = [tuple(var.aval.shape) for var in (*eqn.invars, *eqn.outvars)]
+    shapes = [shape_of(var) for var in (*eqn.invars, *eqn.outvars)]
     if eqn.primitive.name == "dot_general":
         summed = eqn.params["dimension_numbers"][0][0]
         return 2.0 * math.prod(shapes[-1]) * math.prod(shapes[0][dim] for dim in summed)

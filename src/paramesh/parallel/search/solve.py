@@ -11,7 +11,7 @@ import collections
 import math
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.optimize
@@ -22,6 +22,9 @@ from paramesh.parallel.search.memory import copy_span, liveness
 from paramesh.parallel.search.model import RADIUS, Model
 from paramesh.parallel.search.problem import Problem
 from paramesh.parallel.search.resharding import Spec, local
+
+if TYPE_CHECKING:
+    from paramesh.parallel.search.model import Link
 
 #: Relative; HiGHS stops at a choice that is proved to be no further from the best one.
 _GAP = 1e-6
@@ -167,12 +170,12 @@ class _Program:
         self._columns += row
         self._values += row.values()
 
-    def _with(self, klass: int, spec_of: Any, spec: int) -> dict[int, float]:
+    def _with(self, klass: int, spec_of: object, spec: int) -> dict[int, float]:
         """Minus the variables of the strategies of a class that give this layout."""
         chosen = np.flatnonzero((spec_of == spec) & self.model.alive[klass])
         return {self.first[klass] + int(k): -1.0 for k in chosen}
 
-    def _add_link(self, link: Any) -> None:
+    def _add_link(self, link: Link) -> None:
         alive = self.model.alive
         starts = np.unique(link.spec_of[alive[link.maker]])
         copies: dict[tuple[int, Spec], int] = {}
@@ -196,7 +199,7 @@ class _Program:
                     self._hold_copy(link, use.specs[j], copies[key])
                 self._row({copies[key]: 1.0, pair: -1.0}, 0, np.inf)
 
-    def _hold_copy(self, link: Any, spec: Spec, variable: int) -> None:
+    def _hold_copy(self, link: Link, spec: Spec, variable: int) -> None:
         if self.live is None:
             return
         problem = self.model.problem

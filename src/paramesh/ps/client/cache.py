@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from numpy.typing import DTypeLike
 
 from paramesh._compat.jax import eval_context
 from paramesh.dtype import is_64bit, x64_if
@@ -110,7 +111,7 @@ class RowCache:
         name: str,
         rows: int,
         row_shape: tuple[int, ...],
-        dtype: Any,
+        dtype: DTypeLike,
         capacity: int,
         *,
         lag: int = 0,
@@ -399,11 +400,11 @@ class RowCache:
 
 
 @jax.jit
-def _read(table: Any, wanted: list[Any]) -> list[Any]:
+def _read(table: jax.Array, wanted: list[Any]) -> list[Any]:
     return [table[slots] for slots in wanted]
 
 
 @functools.partial(jax.jit, donate_argnums=0)
-def _written_and_read(table: Any, at: Any, rows: Any, wanted: list[Any]) -> Any:
+def _written_and_read(table: jax.Array, at: jax.Array, rows: jax.Array, wanted: list[Any]) -> Any:
     table = table.at[at].set(rows, mode="drop")
     return table, [table[slots] for slots in wanted]

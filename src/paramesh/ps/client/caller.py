@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from paramesh.array_types import Json
 from paramesh.errors import ParameterServerError
 from paramesh.ps.client.exchange import (
     Action,
@@ -276,7 +277,7 @@ class Caller:
         except ParameterServerError as error:
             self.outcome = self.outcome or error
 
-    def _learn(self, request: Request, answer: Any) -> None:
+    def _learn(self, request: Request, answer: Json) -> None:
         peer = self.peers[request.server]
         address = peer.learn(answer, request.floor)
         if address is not None:

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from paramesh.array_types import Json
+
 #: The method of a server's actor, and its arguments.
 Call = tuple[str, tuple[Any, ...]]
 Floor = tuple[int, int]
@@ -73,7 +75,7 @@ class Replied(NamedTuple):
     """A request was answered."""
 
     request: int
-    answer: Any
+    answer: Json
 
 
 class Missing(NamedTuple):

@@ -8,8 +8,9 @@ arrives first. Any other answer that reports less than is known by now is merely
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from paramesh.array_types import Json
 from paramesh.errors import ParameterServerError
 from paramesh.ps.client.exchange import Floor
 from paramesh.ps.durability.record import Array
@@ -37,7 +38,7 @@ class Reply(NamedTuple):
     rows: PackedRows | None = None
 
 
-def state_in(answer: Any) -> Floor | None:
+def state_in(answer: Json) -> Floor | None:
     """The incarnation and version that an answer says; None: it says nothing of them."""
     if isinstance(answer, Reply):
         return answer.incarnation, answer.version
@@ -80,7 +81,7 @@ class Peer:
         """The incarnation and version that the server is known to have."""
         return self.incarnation, self.version
 
-    def learn(self, answer: Any, floor: Floor) -> tuple[str, int] | None:
+    def learn(self, answer: Json, floor: Floor) -> tuple[str, int] | None:
         """Take note of what an answer says of the server.
 
         Args:

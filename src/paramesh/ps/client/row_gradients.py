@@ -24,6 +24,7 @@ import numpy as np
 
 from paramesh.dtype import x64
 from paramesh.ps.specification.id_range import NO_ID, is_unbounded
+from paramesh.tensor.argument_types import DTypeLike
 
 Array = np.ndarray[Any, Any]
 
@@ -83,11 +84,11 @@ class Sums:
         self.know(total, mine)
         return total
 
-    def know(self, given: Any, pushed: Any) -> None:
+    def know(self, given: object, pushed: object) -> None:
         """What is pushed in the place of a gradient, if it comes to the optimizer as it is."""
         self._known[id(given)] = given, pushed
 
-    def parts_of(self, given: Any) -> Any:
+    def parts_of(self, given: object) -> Any:
         """The parts of a gradient that is as it was made; None: the user has changed it."""
         known = self._known.get(id(given))
         return None if known is None else known[1]
@@ -113,7 +114,7 @@ def _flat(ids: Sequence[tuple[Any, int | None]], rows: int, length: int) -> Any:
         return jnp.concatenate([*known, jnp.full(rest, nothing, dtype)])
 
 
-def _marked(ids: Any, padding: int | None, dtype: Any, nothing: int) -> Any:
+def _marked(ids: jax.Array, padding: int | None, dtype: DTypeLike, nothing: int) -> Any:
     """Ids of one type, with `nothing` for padding."""
     found = ids.astype(dtype)
     there = is_padding(ids, padding)
@@ -130,7 +131,7 @@ def is_padding(ids: Any, padding: int | None) -> Any:
     return ids == np.asarray(padding, ids.dtype)
 
 
-def _summed(ids: Any, grad: Any) -> Any:
+def _summed(ids: jax.Array, grad: jax.Array) -> Any:
     """Rows of the same id added up where the id comes first, zeros elsewhere.
 
     In an order that depends on the places alone: on every device the same bits each time, which
@@ -147,7 +148,7 @@ def _summed(ids: Any, grad: Any) -> Any:
     rows = grad[order].astype(jnp.float32) if narrow else grad[order]
     axes = (count, *[1] * (grad.ndim - 1))
 
-    def joined(left: Any, right: Any) -> Any:
+    def joined(left: jax.Array, right: jax.Array) -> Any:
         return left[0] | right[0], jnp.where(right[0], right[1], left[1] + right[1])
 
     _, sums = jax.lax.associative_scan(joined, (begins.reshape(axes), rows))

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from paramesh.array_types import Tree
 from paramesh.errors import ParameterServerError
 from paramesh.ps.client.peer import Reply
 from paramesh.ps.deployment import frames
@@ -73,7 +74,7 @@ class Kill(NamedTuple):
     incarnation: int
 
 
-def check_update(updates: Any) -> None:
+def check_update(updates: Tree) -> None:
     """Raise ParameterServerError unless this is an update: names, fields, plain arrays.
 
     Nothing has been allocated for it by then; `Store.check` compares it with the Parameters.

@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from paramesh.ps.client.caller import Caller, Earlier
@@ -56,7 +57,7 @@ class Delivery:
 
     def __init__(
         self,
-        ray: Any,
+        ray: ModuleType,
         actors: Sequence[int],
         transport: Transport,
         *,

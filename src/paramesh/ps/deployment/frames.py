@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from paramesh.array_types import Json
 from paramesh.dtype import to_dtype
 from paramesh.errors import ParameterServerError
 
@@ -90,7 +91,7 @@ class Frame(NamedTuple):
     number: int
     sequence: int
     taken: int
-    text: Any
+    text: Json
     arrays: list[Array]
 
 
@@ -123,7 +124,7 @@ def _padded(size: int) -> int:
     return -(-size // _ALIGN) * _ALIGN
 
 
-def draft(kind: int, number: int, text: Any, arrays: Sequence[Array] = ()) -> Draft:
+def draft(kind: int, number: int, text: Json, arrays: Sequence[Array] = ()) -> Draft:
     """A frame of these.
 
     Args:

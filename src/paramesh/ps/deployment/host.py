@@ -14,7 +14,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from paramesh.ps.deployment.door import Door, Serve
 from paramesh.ps.deployment.metrics import ServerWatch
@@ -70,7 +70,7 @@ class Host:
         """What one has at a time."""
         return asyncio.Lock()
 
-    async def beside(self, work: Callable[..., T], *args: Any) -> T:
+    async def beside(self, work: Callable[..., T], *args: object) -> T:
         """Work in a thread, while messages are answered here."""
         return await asyncio.to_thread(work, *args)
 

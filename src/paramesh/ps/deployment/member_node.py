@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Generator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from paramesh.errors import ParameterServerError
@@ -77,7 +78,7 @@ def check_node(node: subprocess.Popen[bytes], folder: Path) -> None:
 
 
 def wait_for_node(
-    ray: Any, node: subprocess.Popen[bytes], folder: Path, mark: str, timeout: float
+    ray: ModuleType, node: subprocess.Popen[bytes], folder: Path, mark: str, timeout: float
 ) -> None:
     """Wait until the node of this process has joined the cluster; a place is there only then.
 

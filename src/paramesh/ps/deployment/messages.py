@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from paramesh import errors
+from paramesh.array_types import Json
 from paramesh.ps.client.exchange import Call
 from paramesh.ps.client.peer import Reply
 from paramesh.ps.deployment.frames import BadFrame, Unfit
@@ -33,14 +34,14 @@ _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 class Text(NamedTuple):
     """What a frame is made of: what JSON says, and the arrays that it refers to, in order."""
 
-    said: Any
+    said: Json
     arrays: list[Array]
 
 
 class _Taking:
     """Reads the fields of a message; what is left over at the end is an error."""
 
-    def __init__(self, said: Any, arrays: Sequence[Array], fields: int) -> None:
+    def __init__(self, said: Json, arrays: Sequence[Array], fields: int) -> None:
         if type(said) is not list or len(said) != fields:
             self.wrong(f"{fields} fields were expected, got {type(said).__name__}")
         self._fields = iter(said)
@@ -148,7 +149,7 @@ def _joined(*parts: Text | Any) -> Text:
 # Calls.
 
 
-def _push(worker: int, life: int, step: int, packed: PackedUpdates, hyper: Any) -> Text:
+def _push(worker: int, life: int, step: int, packed: PackedUpdates, hyper: Json) -> Text:
     update = (_by_name(packed.dense), _packed_ids(packed.ids), _packed_rows(packed.grads))
     return _joined(worker, life, step, *update, dict(hyper))
 
@@ -188,7 +189,7 @@ def _pull_tables(step: int, wanted: PackedIds) -> Text:
     return _joined(step, _packed_ids(wanted))
 
 
-def _plain(*arguments: Any) -> Text:
+def _plain(*arguments: object) -> Text:
     return Text(list(arguments), [])
 
 
@@ -227,7 +228,7 @@ def call_text(call: Call) -> Text:
     return Text([method, *said], arrays)
 
 
-def taken_call(said: Any, arrays: Sequence[Array]) -> Call:
+def taken_call(said: Json, arrays: Sequence[Array]) -> Call:
     """The call of a frame, with the arguments that the actor's method takes.
 
     Raises:
@@ -259,7 +260,7 @@ def answer_text(reply: Reply) -> Text:
     )
 
 
-def taken_answer(said: Any, arrays: Sequence[Array]) -> Reply:
+def taken_answer(said: Json, arrays: Sequence[Array]) -> Reply:
     """The answer of a frame.
 
     Raises:
@@ -317,7 +318,7 @@ def error_text(error: BaseException) -> Text:
     return Text([kind, latest if kind in _WITH_LATEST else 0, str(error)[:_LONGEST], ""], [])
 
 
-def taken_error(said: Any, arrays: Sequence[Array]) -> Exception:
+def taken_error(said: Json, arrays: Sequence[Array]) -> Exception:
     """The error of a frame.
 
     Raises:

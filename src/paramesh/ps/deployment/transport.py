@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any, Protocol
 
 from paramesh.ps.client.exchange import Call, Died, Event, Missing, NotServed, Refused, Replied
@@ -86,7 +87,7 @@ class RayTransport:
         actors: of each server: one, or two of which one serves.
     """
 
-    def __init__(self, ray: Any, actors: Sequence[Sequence[Any]]) -> None:
+    def __init__(self, ray: ModuleType, actors: Sequence[Sequence[Any]]) -> None:
         self.ray = ray
         self.actors = actors
         #: What `submit` and `wait` raise where the cluster is gone.

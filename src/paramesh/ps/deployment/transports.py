@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 from paramesh.errors import ParameterServerError
@@ -11,7 +12,9 @@ from paramesh.ps.deployment.zmq_module import WITHOUT_ZMQ, zmq_module
 from paramesh.ps.deployment.zmq_transport import ZmqTransport
 
 
-def transport_for(name: str, ray: Any, actors: Sequence[Sequence[Any]], rank: int) -> Transport:
+def transport_for(
+    name: str, ray: ModuleType, actors: Sequence[Sequence[Any]], rank: int
+) -> Transport:
     """A transport to the servers of a run.
 
     Args:

@@ -50,7 +50,7 @@ def zmq_module() -> Any:
     return zmq if zmq.has("curve") else None
 
 
-def configure(zmq: Any, socket: Any, address: str) -> None:
+def configure(zmq: object, socket: Any, address: str) -> None:
     """Set what both ends need: bounds, signs of life, and the kind of the address (IPv6, or 4)."""
     for name, value in {
         "LINGER": 0,

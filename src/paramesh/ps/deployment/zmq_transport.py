@@ -21,8 +21,10 @@ import contextlib
 import importlib
 import time
 from collections.abc import Iterator, Sequence
+from types import ModuleType
 from typing import Any
 
+from paramesh.array_types import Json
 from paramesh.ps.client.exchange import Call, Died, Event, Replied
 from paramesh.ps.client.peer import Reply
 from paramesh.ps.deployment import frames
@@ -105,7 +107,7 @@ class ZmqTransport:
         rank: of this worker.
     """
 
-    def __init__(self, zmq: Any, through_ray: RayTransport, rank: int) -> None:
+    def __init__(self, zmq: ModuleType, through_ray: RayTransport, rank: int) -> None:
         self._zmq = zmq
         self._by_ray = through_ray
         self._rank = rank
@@ -336,7 +338,7 @@ class ZmqTransport:
         refs = list(channel.by_ray)
         return bool(refs) and len(self._by_ray.wait(refs, len(refs), 0.0)) < len(refs)
 
-    def _forget_ref(self, ref: Ticket, answer: Any = None) -> None:
+    def _forget_ref(self, ref: Ticket, answer: Json = None) -> None:
         """A call that went through Ray is over; its answer says which way the next one is to go."""
         for channel in self._channels.values():
             method = channel.by_ray.pop(ref, None)

@@ -51,7 +51,7 @@ class Waiting:
 waiting: weakref.WeakKeyDictionary[Parameter, Waiting] = weakref.WeakKeyDictionary()
 
 
-def state_of(name: str, param: Any) -> tuple[str, Parameter] | None:
+def state_of(name: str, param: Parameter) -> tuple[str, Parameter] | None:
     """(slot, trained Parameter) of a Parameter that is an optimizer's state for a served one."""
     original = None if param._original is None else param._original()
     if original is None or not original.is_param_ps or not name.endswith(f".{original.name}"):

@@ -33,6 +33,7 @@ from paramesh.ps.integration import session as sessions
 from paramesh.ps.integration.placement import Served
 from paramesh.ps.specification.specs import is_table
 from paramesh.state.placement import Participants, Placement
+from paramesh.state.protocols import State
 
 Array = np.ndarray[Any, Any]
 
@@ -72,7 +73,7 @@ class Hybrid(Served):
         with eval_context(), x64(values.dtype):
             return self.inner.to_all(values)
 
-    def out(self, array: Any) -> Array:
+    def out(self, array: jax.Array) -> Array:
         """The shards of this process's devices, joined."""
         return self.inner.at_hand(array)
 
@@ -102,7 +103,7 @@ class Hybrid(Served):
         """Copy to all devices what is not there."""
         self.inner.reshard(states, arrays)
 
-    def shape(self, state: Any) -> tuple[int, ...]:
+    def shape(self, state: State) -> tuple[int, ...]:
         """The shape of the array over all devices."""
         return self.inner.shape(state)
 
@@ -118,7 +119,7 @@ class Hybrid(Served):
         """As in data_parallel."""
         return self.inner.place_inputs(leaves)
 
-    def constant(self, scalar: Any) -> Any:
+    def constant(self, scalar: object) -> Any:
         """As in data_parallel."""
         return self.inner.constant(scalar)
 

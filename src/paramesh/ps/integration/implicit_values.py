@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from paramesh.dtype import to_dtype
+from paramesh.dtype import DTypeLike, to_dtype
 from paramesh.parameter import Parameter
 from paramesh.ps.specification.specs import is_table
 from paramesh.state.placement import ImplicitValue, PrefetchKey
@@ -36,7 +36,7 @@ class Rows(ImplicitValue):
 class Gradient(ImplicitValue):
     """The gradient by a served Parameter, handed out."""
 
-    def __init__(self, param: Parameter, shape: tuple[int, ...], dtype: Any) -> None:
+    def __init__(self, param: Parameter, shape: tuple[int, ...], dtype: DTypeLike) -> None:
         super().__init__(f"the gradient by '{param.name}'", shape, to_dtype(dtype))
         self.param = param
         self.per_device = is_table(param)
@@ -49,7 +49,7 @@ class Gradient(ImplicitValue):
 class Hyper(ImplicitValue):
     """The numbers of a push of an optimizer, handed out."""
 
-    def __init__(self, names: Sequence[str], optimizer: Any) -> None:
+    def __init__(self, names: Sequence[str], optimizer: object) -> None:
         super().__init__("the numbers of a push", (len(names),), to_dtype(np.float32))
         self.names = tuple(names)
         #: A program does not keep it alive.

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from paramesh.array_types import Array
 from paramesh.errors import OptimizerError
 from paramesh.optim import (
     FTRL,
@@ -26,7 +27,7 @@ from paramesh.ps.specification.specs import is_table
 from paramesh.tensor.base import raw
 
 
-def _adam(opt: Any) -> dict[str, Any]:
+def _adam(opt: Adam | LazyAdam | AdamOffload) -> dict[str, Any]:
     return {
         "rule": "Adam",
         "b1": opt.beta1,
@@ -157,7 +158,7 @@ def numbers(optimizer: Any, indices: list[int]) -> tuple[list[str], Any]:
     return list(found), jnp.stack(values)
 
 
-def prepared(optimizer: Any, at: int, grad: Any, workers: int) -> Any:
+def prepared(optimizer: Any, at: int, grad: Array, workers: int) -> Any:
     """A raw gradient as it is pushed: no loss scale, a worker's share of the mean; traceable."""
     factor = optimizer.reciprocal_scale if optimizer._preprocesses else 1.0
     factor /= workers

@@ -114,7 +114,7 @@ class Served(Placement):
         """What a program takes in of the values of a dense Parameter."""
         return _on_device(values)
 
-    def out(self, array: Any) -> Array:
+    def out(self, array: jax.Array) -> Array:
         """This worker's slice of what a program gave out."""
         return np.asarray(array)
 
@@ -179,7 +179,7 @@ class Served(Placement):
         """The body, with the lookups that it makes counted."""
         rows = tuple(state for state in states if isinstance(state, Rows))
 
-        def counted(values: list[Any], leaves: list[Any], zero: Any) -> Any:
+        def counted(values: list[Any], leaves: list[Any], zero: jax.Array) -> Any:
             trace = self._trace
             outer = trace.lookups, trace.rows, trace.met, trace.sums
             trace.lookups, trace.rows, trace.met, trace.sums = {}, rows, (), Sums()
@@ -378,7 +378,7 @@ class Served(Placement):
             self.after_step([*handed, hyper])
         return frozenset(indices)
 
-    def changed(self, param: Any, given: Any) -> Any:
+    def changed(self, param: Parameter, given: object) -> Any:
         """What is pushed of a gradient that was changed after it was computed."""
         return given
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from paramesh import context
 from paramesh.errors import ParameterServerError
+from paramesh.parameter import Parameter
 from paramesh.ps.client.cache import RowCache
 from paramesh.ps.deployment.connection import connect as connect_servers
 from paramesh.ps.integration.multiprocess_workers import as_workers
@@ -373,7 +374,7 @@ class Session:
             self._missing |= {spec["name"] for spec in asked} - there
         return [name for name in names if name in self.specs or name in there]
 
-    def lacks(self, param: Any) -> bool:
+    def lacks(self, param: Parameter) -> bool:
         """Whether a dense Parameter may have values on the servers that were never pulled."""
         return param.name not in self.owners and param not in self.read
 
@@ -429,7 +430,7 @@ class Session:
     def _count(self, name: str, rows: int) -> None:
         self.pulled[name] = self.pulled.get(name, 0) + rows
 
-    def cache_of(self, table: Any) -> RowCache | None:
+    def cache_of(self, table: Parameter) -> RowCache | None:
         """The cache of a declared table that has one (`Parameter.cache_enable`)."""
         if not (table.cache_enable and table.cache_shape and table.name in self.specs):
             return None

@@ -24,7 +24,6 @@ import datetime
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 from paramesh.files.ownership import open_own
 
@@ -42,7 +41,7 @@ class EventLog:
     def __init__(self, path: Path | None, who: str) -> None:
         self.path, self.who = path, who
 
-    def note(self, event: str, **facts: Any) -> None:
+    def note(self, event: str, **facts: object) -> None:
         """Write a line. `facts` have to be what JSON knows."""
         if self.path is None:
             return

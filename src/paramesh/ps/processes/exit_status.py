@@ -44,7 +44,7 @@ class ExitStatus:
         quitter = type(getattr(builtins, "exit", None))
         if quitter.__name__ == "Quitter":  # not with python -S
 
-            def quitting(_: Any, code: Any = None) -> None:
+            def quitting(_: object, code: object = None) -> None:
                 leaving(code)
 
             quitter.__call__ = quitting  # pyright: ignore[reportAttributeAccessIssue]

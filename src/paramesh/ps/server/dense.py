@@ -94,7 +94,7 @@ class Dense:
             positions = np.arange(self.size, dtype=np.uint64) + np.uint64(self.offset)
             self.arrays[VALUE] = values_at(start, positions)
 
-    def put(self, values: Any, at: int, field: str) -> None:
+    def put(self, values: object, at: int, field: str) -> None:
         """Give elements from `at` on other values.
 
         Raises:

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from paramesh.ps.specification.id_range import NO_ID
 
@@ -112,7 +113,7 @@ class Index:
 class Slab:
     """One kind of value for all slots, in chunks."""
 
-    def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: DTypeLike) -> None:
         self._shape = shape
         self._dtype = np.dtype(dtype)
         self._chunks: list[Array] = []

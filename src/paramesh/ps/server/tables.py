@@ -100,7 +100,7 @@ class Table:
         order = np.argsort(ids)
         return ids[order], slots[order]
 
-    def check_ids(self, ids: Any) -> Array:
+    def check_ids(self, ids: Array) -> Array:
         """Ids as int64.
 
         Raises:

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from paramesh.array_types import Array
 from paramesh.dtype import DType, to_dtype, x64_set
 from paramesh.errors import RecipeError
 from paramesh.initializer import random
@@ -218,7 +219,7 @@ def _drawn(
 def _program(distribution: str, size: int, dtype: DType) -> Callable[..., Any]:
     sample_fn = _SAMPLING[distribution]
 
-    def paramesh_draw_at(key: Any, header: Any, reals: Any, positions: Any) -> Any:
+    def paramesh_draw_at(key: Array, header: Array, reals: Array, positions: Array) -> Any:
         zero = header[0].astype(jnp.uint32)
         words = [key[i] for i in range(len(key))]
         place = (positions.astype(jnp.uint32), (positions >> jnp.uint64(32)).astype(jnp.uint32))

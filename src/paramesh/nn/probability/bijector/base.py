@@ -73,7 +73,7 @@ class Bijector(Cell):
         self.parameter_names: list[str] = []
         self.default_parameters: list[Tensor] = []
 
-    def _add_parameter(self, value: Any, name: str) -> Tensor:
+    def _add_parameter(self, value: object, name: str) -> Tensor:
         """Keep a parameter, as a Tensor of the common type.
 
         Raises:
@@ -124,10 +124,10 @@ class Bijector(Cell):
         """The parameters' common shape."""
         return self._batch_shape
 
-    def _check_value(self, value: Any, name: str) -> Tensor:
+    def _check_value(self, value: object, name: str) -> Tensor:
         return arguments.check_tensor(self.name, name, value)
 
-    def _check_value_dtype(self, value: Any) -> Tensor:
+    def _check_value_dtype(self, value: object) -> Tensor:
         """The value, if it is a Tensor of the bijector's type, or without one of a float type."""
         value = self._check_value(value, "value")
         fits = value.dtype in float_type if self._dtype is None else value.dtype == self._dtype
@@ -142,7 +142,7 @@ class Bijector(Cell):
         """A parameter in the type of a value."""
         return para.astype(value.dtype)
 
-    def _ask(self, operation: str, value: Any, *args: Any, **kwargs: Any) -> Tensor:
+    def _ask(self, operation: str, value: object, *args: object, **kwargs: object) -> Tensor:
         way = getattr(self, f"_{operation}", None)
         if way is None:
             raise NotImplementedError(
@@ -150,19 +150,19 @@ class Bijector(Cell):
             )
         return way(value, *args, **kwargs)
 
-    def forward(self, value: Any, *args: Any, **kwargs: Any) -> Tensor:
+    def forward(self, value: Tensor, *args: object, **kwargs: object) -> Tensor:
         """The function of a Tensor."""
         return self._ask("forward", value, *args, **kwargs)
 
-    def inverse(self, value: Any, *args: Any, **kwargs: Any) -> Tensor:
+    def inverse(self, value: Tensor, *args: object, **kwargs: object) -> Tensor:
         """What the function makes this Tensor of."""
         return self._ask("inverse", value, *args, **kwargs)
 
-    def forward_log_jacobian(self, value: Any, *args: Any, **kwargs: Any) -> Tensor:
+    def forward_log_jacobian(self, value: Tensor, *args: object, **kwargs: object) -> Tensor:
         """The logarithm of the function's slope, without its sign."""
         return self._ask("forward_log_jacobian", value, *args, **kwargs)
 
-    def inverse_log_jacobian(self, value: Any, *args: Any, **kwargs: Any) -> Tensor:
+    def inverse_log_jacobian(self, value: Tensor, *args: object, **kwargs: object) -> Tensor:
         """The logarithm of the slope of `inverse`, without its sign."""
         return self._ask("inverse_log_jacobian", value, *args, **kwargs)
 

@@ -5,11 +5,10 @@ Names and parameters are MindSpore's.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
+from paramesh.nn.probability.arguments import ParameterLike
 from paramesh.nn.probability.bijector.base import Bijector
 from paramesh.tensor.base import Tensor, raw, wrap
 
@@ -25,7 +24,7 @@ class PowerTransform(Bijector):
         TypeError: `power` is not a float, list, array or Tensor of them. ValueError: it is below 0.
     """
 
-    def __init__(self, power: Any = 0.0, name: str = "PowerTransform") -> None:
+    def __init__(self, power: ParameterLike = 0.0, name: str = "PowerTransform") -> None:
         super().__init__(name=name, param={"param_dict": {"power": power}})
         self._power = self._add_parameter(power, "power")
         if not (self._power.asnumpy() >= 0).all():
@@ -36,27 +35,27 @@ class PowerTransform(Bijector):
         """C."""
         return self._power
 
-    def _arrays(self, value: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def _arrays(self, value: Tensor) -> tuple[jax.Array, jax.Array, jax.Array]:
         """The value, the power, and the power with 1 for 0, which is not divided by then."""
         x = raw(self._check_value_dtype(value))
         power = raw(self._power).astype(x.dtype)
         return x, power, jnp.where(power == 0, 1, power)
 
-    def _forward(self, value: Any) -> Tensor:
+    def _forward(self, value: Tensor) -> Tensor:
         x, power, safe = self._arrays(value)
         root = jnp.exp(jnp.log1p(jnp.where(power == 0, 0, x * power)) / safe)
         return wrap(jnp.where(power == 0, jnp.exp(x), root))
 
-    def _inverse(self, value: Any) -> Tensor:
+    def _inverse(self, value: Tensor) -> Tensor:
         y, power, safe = self._arrays(value)
         return wrap(jnp.where(power == 0, jnp.log(y), jnp.expm1(jnp.log(y) * power) / safe))
 
-    def _forward_log_jacobian(self, value: Any) -> Tensor:
+    def _forward_log_jacobian(self, value: Tensor) -> Tensor:
         x, power, safe = self._arrays(value)
         inner = jnp.log1p(jnp.where(power == 0, 0, x * power))
         return wrap(jnp.where(power == 0, x, (1 / safe - 1) * inner))
 
-    def _inverse_log_jacobian(self, value: Any) -> Tensor:
+    def _inverse_log_jacobian(self, value: Tensor) -> Tensor:
         y, power, _ = self._arrays(value)
         return wrap((power - 1) * jnp.log(y))
 
@@ -88,7 +87,9 @@ class ScalarAffine(Bijector):
         ValueError: `scale` is 0, or the shapes do not fit together.
     """
 
-    def __init__(self, scale: Any = 1.0, shift: Any = 0.0, name: str = "ScalarAffine") -> None:
+    def __init__(
+        self, scale: ParameterLike = 1.0, shift: ParameterLike = 0.0, name: str = "ScalarAffine"
+    ) -> None:
         super().__init__(
             is_constant_jacobian=True,
             name=name,
@@ -109,22 +110,22 @@ class ScalarAffine(Bijector):
         """What is added."""
         return self._shift
 
-    def _forward(self, value: Any) -> Tensor:
+    def _forward(self, value: Tensor) -> Tensor:
         x = self._check_value_dtype(value)
         return self.cast_param_by_value(x, self._scale) * x + self.cast_param_by_value(
             x, self._shift
         )
 
-    def _inverse(self, value: Any) -> Tensor:
+    def _inverse(self, value: Tensor) -> Tensor:
         y = self._check_value_dtype(value)
         moved = y - self.cast_param_by_value(y, self._shift)
         return moved / self.cast_param_by_value(y, self._scale)
 
-    def _forward_log_jacobian(self, value: Any) -> Tensor:
+    def _forward_log_jacobian(self, value: Tensor) -> Tensor:
         x = self._check_value_dtype(value)
         return self.cast_param_by_value(x, self._scale).abs().log()
 
-    def _inverse_log_jacobian(self, value: Any) -> Tensor:
+    def _inverse_log_jacobian(self, value: Tensor) -> Tensor:
         return -self._forward_log_jacobian(value)
 
 
@@ -140,7 +141,7 @@ class Softplus(Bijector):
         ValueError: it is 0.
     """
 
-    def __init__(self, sharpness: Any = 1.0, name: str = "Softplus") -> None:
+    def __init__(self, sharpness: ParameterLike = 1.0, name: str = "Softplus") -> None:
         super().__init__(name=name, param={"param_dict": {"sharpness": sharpness}})
         self._sharpness = self._add_parameter(sharpness, "sharpness")
         if not self._sharpness.asnumpy().all():
@@ -151,23 +152,23 @@ class Softplus(Bijector):
         """C."""
         return self._sharpness
 
-    def _arrays(self, value: Any) -> tuple[jax.Array, jax.Array]:
+    def _arrays(self, value: Tensor) -> tuple[jax.Array, jax.Array]:
         x = raw(self._check_value_dtype(value))
         return x, raw(self._sharpness).astype(x.dtype)
 
-    def _forward(self, value: Any) -> Tensor:
+    def _forward(self, value: Tensor) -> Tensor:
         x, c = self._arrays(value)
         return wrap(jax.nn.softplus(c * x) / c)
 
-    def _inverse(self, value: Any) -> Tensor:
+    def _inverse(self, value: Tensor) -> Tensor:
         y, c = self._arrays(value)
         return wrap(y + jnp.log(-jnp.expm1(-c * y)) / c)
 
-    def _forward_log_jacobian(self, value: Any) -> Tensor:
+    def _forward_log_jacobian(self, value: Tensor) -> Tensor:
         x, c = self._arrays(value)
         return wrap(jax.nn.log_sigmoid(c * x))
 
-    def _inverse_log_jacobian(self, value: Any) -> Tensor:
+    def _inverse_log_jacobian(self, value: Tensor) -> Tensor:
         y, c = self._arrays(value)
         return wrap(-jnp.log(-jnp.expm1(-c * y)))
 
@@ -185,7 +186,9 @@ class GumbelCDF(Bijector):
         ValueError: `scale` is not above 0, or the shapes do not fit together.
     """
 
-    def __init__(self, loc: Any = 0.0, scale: Any = 1.0, name: str = "GumbelCDF") -> None:
+    def __init__(
+        self, loc: ParameterLike = 0.0, scale: ParameterLike = 1.0, name: str = "GumbelCDF"
+    ) -> None:
         super().__init__(name=name, param={"param_dict": {"loc": loc, "scale": scale}})
         self._loc = self._add_parameter(loc, "loc")
         self._scale = self._add_parameter(scale, "scale")
@@ -202,24 +205,24 @@ class GumbelCDF(Bijector):
         """The scale."""
         return self._scale
 
-    def _arrays(self, value: Any) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def _arrays(self, value: Tensor) -> tuple[jax.Array, jax.Array, jax.Array]:
         x = raw(self._check_value_dtype(value))
         return x, raw(self._loc).astype(x.dtype), raw(self._scale).astype(x.dtype)
 
-    def _forward(self, value: Any) -> Tensor:
+    def _forward(self, value: Tensor) -> Tensor:
         x, loc, scale = self._arrays(value)
         return wrap(jnp.exp(-jnp.exp((loc - x) / scale)))
 
-    def _inverse(self, value: Any) -> Tensor:
+    def _inverse(self, value: Tensor) -> Tensor:
         y, loc, scale = self._arrays(value)
         return wrap(loc - scale * jnp.log(-jnp.log(y)))
 
-    def _forward_log_jacobian(self, value: Any) -> Tensor:
+    def _forward_log_jacobian(self, value: Tensor) -> Tensor:
         x, loc, scale = self._arrays(value)
         z = (x - loc) / scale
         return wrap(-z - jnp.exp(-z) - jnp.log(scale))
 
-    def _inverse_log_jacobian(self, value: Any) -> Tensor:
+    def _inverse_log_jacobian(self, value: Tensor) -> Tensor:
         y, _, scale = self._arrays(value)
         return wrap(jnp.log(scale / (-y * jnp.log(y))))
 
@@ -252,14 +255,14 @@ class Invert(Bijector):
         """The other."""
         return self._bijector
 
-    def _forward(self, value: Any) -> Tensor:
+    def _forward(self, value: Tensor) -> Tensor:
         return self._bijector.inverse(value)
 
-    def _inverse(self, value: Any) -> Tensor:
+    def _inverse(self, value: Tensor) -> Tensor:
         return self._bijector.forward(value)
 
-    def _forward_log_jacobian(self, value: Any) -> Tensor:
+    def _forward_log_jacobian(self, value: Tensor) -> Tensor:
         return self._bijector.inverse_log_jacobian(value)
 
-    def _inverse_log_jacobian(self, value: Any) -> Tensor:
+    def _inverse_log_jacobian(self, value: Tensor) -> Tensor:
         return self._bijector.forward_log_jacobian(value)

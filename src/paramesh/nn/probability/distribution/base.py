@@ -136,7 +136,7 @@ class Distribution(Cell):
         """The method that answers an operation itself."""
         return getattr(self, f"_{operation}", None)
 
-    def _ask(self, operation: str, *args: Any, **kwargs: Any) -> Any:
+    def _ask(self, operation: str, *args: object, **kwargs: object) -> Any:
         for method, then in _WAYS.get(operation, [(operation, lambda x: x)]):
             way = self._way(method)
             if way is not None:
@@ -145,10 +145,10 @@ class Distribution(Cell):
             f"The distribution '{self.name}' ({type(self).__name__}) has no {operation}."
         )
 
-    def _check_value(self, value: Any, name: str) -> Tensor:
+    def _check_value(self, value: object, name: str) -> Tensor:
         return arguments.check_tensor(self.name, name, value)
 
-    def get_dist_args(self, *args: Any, **kwargs: Any) -> Any:
+    def get_dist_args(self, *args: object, **kwargs: object) -> Any:
         """The parameters that a call with these would have."""
         return self._ask("get_dist_args", *args, **kwargs)
 
@@ -156,7 +156,7 @@ class Distribution(Cell):
         """The kind of distribution, which `kl_loss` and `cross_entropy` are given."""
         return self._ask("get_dist_type")
 
-    def prob(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+    def prob(self, value: Tensor, *args: object, **kwargs: object) -> Any:
         """The density, or of whole numbers the probability, at a Tensor.
 
         Args:
@@ -166,47 +166,47 @@ class Distribution(Cell):
         """
         return self._ask("prob", value, *args, **kwargs)
 
-    def log_prob(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+    def log_prob(self, value: Tensor, *args: object, **kwargs: object) -> Any:
         """The logarithm of `prob`."""
         return self._ask("log_prob", value, *args, **kwargs)
 
-    def cdf(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+    def cdf(self, value: Tensor, *args: object, **kwargs: object) -> Any:
         """The probability of numbers up to a Tensor."""
         return self._ask("cdf", value, *args, **kwargs)
 
-    def log_cdf(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+    def log_cdf(self, value: Tensor, *args: object, **kwargs: object) -> Any:
         """The logarithm of `cdf`."""
         return self._ask("log_cdf", value, *args, **kwargs)
 
-    def survival_function(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+    def survival_function(self, value: Tensor, *args: object, **kwargs: object) -> Any:
         """The probability of numbers above a Tensor."""
         return self._ask("survival_function", value, *args, **kwargs)
 
-    def log_survival(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+    def log_survival(self, value: Tensor, *args: object, **kwargs: object) -> Any:
         """The logarithm of `survival_function`."""
         return self._ask("log_survival", value, *args, **kwargs)
 
-    def mean(self, *args: Any, **kwargs: Any) -> Any:
+    def mean(self, *args: object, **kwargs: object) -> Any:
         """The mean."""
         return self._ask("mean", *args, **kwargs)
 
-    def mode(self, *args: Any, **kwargs: Any) -> Any:
+    def mode(self, *args: object, **kwargs: object) -> Any:
         """The number of the greatest `prob`."""
         return self._ask("mode", *args, **kwargs)
 
-    def sd(self, *args: Any, **kwargs: Any) -> Any:
+    def sd(self, *args: object, **kwargs: object) -> Any:
         """The standard deviation."""
         return self._ask("sd", *args, **kwargs)
 
-    def var(self, *args: Any, **kwargs: Any) -> Any:
+    def var(self, *args: object, **kwargs: object) -> Any:
         """The variance."""
         return self._ask("var", *args, **kwargs)
 
-    def entropy(self, *args: Any, **kwargs: Any) -> Any:
+    def entropy(self, *args: object, **kwargs: object) -> Any:
         """The entropy, in nats."""
         return self._ask("entropy", *args, **kwargs)
 
-    def kl_loss(self, dist: str, *args: Any, **kwargs: Any) -> Any:
+    def kl_loss(self, dist: str, *args: object, **kwargs: object) -> Any:
         """The Kullback-Leibler divergence of another distribution from this one, KL(this||other).
 
         Args:
@@ -216,11 +216,11 @@ class Distribution(Cell):
         """
         return self._ask("kl_loss", dist, *args, **kwargs)
 
-    def cross_entropy(self, dist: str, *args: Any, **kwargs: Any) -> Any:
+    def cross_entropy(self, dist: str, *args: object, **kwargs: object) -> Any:
         """`entropy() + kl_loss(…)`, with the arguments of `kl_loss`."""
         return self._ask("cross_entropy", dist, *args, **kwargs)
 
-    def sample(self, *args: Any, **kwargs: Any) -> Any:
+    def sample(self, *args: object, **kwargs: object) -> Any:
         """Random numbers: `sample(shape=(), *parameters)`, of shape `shape + batch_shape`."""
         return self._ask("sample", *args, **kwargs)
 

@@ -22,6 +22,7 @@ from jax.scipy.special import (
 )
 
 from paramesh.dtype import DTypeLike, float32
+from paramesh.nn.probability.arguments import ParameterLike
 from paramesh.nn.probability.distribution.family import Family
 from paramesh.tensor.base import Tensor
 
@@ -45,8 +46,8 @@ class Uniform(Family):
 
     def __init__(
         self,
-        low: Any = None,
-        high: Any = None,
+        low: ParameterLike | None = None,
+        high: ParameterLike | None = None,
         seed: int | None = None,
         dtype: DTypeLike = float32,
         name: str = "Uniform",
@@ -122,7 +123,7 @@ class Exponential(Family):
 
     def __init__(
         self,
-        rate: Any = None,
+        rate: ParameterLike | None = None,
         seed: int | None = None,
         dtype: DTypeLike = float32,
         name: str = "Exponential",
@@ -191,8 +192,8 @@ class Gamma(Family):
 
     def __init__(
         self,
-        concentration: Any = None,
-        rate: Any = None,
+        concentration: ParameterLike | None = None,
+        rate: ParameterLike | None = None,
         seed: int | None = None,
         dtype: DTypeLike = float32,
         name: str = "Gamma",
@@ -273,8 +274,8 @@ class Beta(Family):
 
     def __init__(
         self,
-        concentration1: Any = None,
-        concentration0: Any = None,
+        concentration1: ParameterLike | None = None,
+        concentration0: ParameterLike | None = None,
         seed: int | None = None,
         dtype: DTypeLike = float32,
         name: str = "Beta",
@@ -329,7 +330,7 @@ class Beta(Family):
         return jax.random.beta(key, a, b, shape + a.shape, a.dtype)
 
 
-def _check_arrays(owner: str, **parameters: Any) -> None:
+def _check_arrays(owner: str, **parameters: object) -> None:
     """Raise TypeError if a parameter is a plain number, as MindSpore does here."""
     for name, value in parameters.items():
         if isinstance(value, int | float):

@@ -14,6 +14,7 @@ import numpy as np
 from jax.scipy.special import gammaincc, gammaln, xlog1py, xlogy
 
 from paramesh.dtype import DTypeLike, float32, float_type, int32, int_type, uint_type
+from paramesh.nn.probability.arguments import ParameterLike
 from paramesh.nn.probability.distribution.family import Family
 from paramesh.tensor.base import Tensor
 
@@ -52,7 +53,7 @@ class Bernoulli(_OfChances):
 
     def __init__(
         self,
-        probs: Any = None,
+        probs: ParameterLike | None = None,
         seed: int | None = None,
         dtype: DTypeLike = int32,
         name: str = "Bernoulli",
@@ -108,7 +109,7 @@ class Geometric(_OfChances):
 
     def __init__(
         self,
-        probs: Any = None,
+        probs: ParameterLike | None = None,
         seed: int | None = None,
         dtype: DTypeLike = int32,
         name: str = "Geometric",
@@ -168,7 +169,7 @@ class Poisson(Family):
 
     def __init__(
         self,
-        rate: Any = None,
+        rate: ParameterLike | None = None,
         seed: int | None = None,
         dtype: DTypeLike = float32,
         name: str = "Poisson",
@@ -226,7 +227,7 @@ class Categorical(Family):
 
     def __init__(
         self,
-        probs: Any = None,
+        probs: ParameterLike | None = None,
         seed: int | None = None,
         dtype: DTypeLike = int32,
         name: str = "Categorical",

@@ -72,7 +72,7 @@ class Family(Distribution):
     def _get_dist_type(self) -> str:
         return type(self).__name__
 
-    def _get_dist_args(self, *args: Any, **kwargs: Any) -> tuple[Tensor | None, ...]:
+    def _get_dist_args(self, *args: object, **kwargs: object) -> tuple[Tensor | None, ...]:
         given = self._named(self.NAMES, args, kwargs)
         for name, value in given.items():
             if value is not None:
@@ -121,12 +121,14 @@ class Family(Distribution):
             return functools.partial(self._drawn, formula)
         return lambda *args, **kwargs: wrap(formula(*self._raw_parameters(args, kwargs)))
 
-    def _at(self, formula: Callable[..., Any], value: Any, *args: Any, **kwargs: Any) -> Tensor:
+    def _at(
+        self, formula: Callable[..., Any], value: Tensor, *args: object, **kwargs: object
+    ) -> Tensor:
         x = raw(self._check_value(value, "value")).astype(self.parameter_type.np_dtype)
         return wrap(formula(x, *self._raw_parameters(args, kwargs)))
 
     def _divergence(
-        self, formula: Callable[..., Any], dist: str, *args: Any, **kwargs: Any
+        self, formula: Callable[..., Any], dist: str, *args: object, **kwargs: object
     ) -> Tensor:
         if dist != self.get_dist_type():
             raise ValueError(
@@ -142,13 +144,13 @@ class Family(Distribution):
         own = self._raw_parameters((), {name: given[name] for name in self.NAMES})
         return wrap(formula(*other, *own))
 
-    def _cross(self, dist: str, *args: Any, **kwargs: Any) -> Tensor:
+    def _cross(self, dist: str, *args: object, **kwargs: object) -> Tensor:
         count = len(self.NAMES)
         own = {k: v for k, v in kwargs.items() if k in self.NAMES}
         return self.entropy(*args[count:], **own) + self.kl_loss(dist, *args, **kwargs)
 
     def _drawn(
-        self, formula: Callable[..., Any], shape: Any = (), *args: Any, **kwargs: Any
+        self, formula: Callable[..., Any], shape: object = (), *args: object, **kwargs: object
     ) -> Tensor:
         if not isinstance(shape, tuple) or not all(isinstance(n, int) for n in shape):
             raise TypeError(f"{self.name}: shape must be a tuple of ints, got {shape!r}.")

@@ -6,8 +6,6 @@ parameters are MindSpore's.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +16,7 @@ from jax.scipy.special import (
 )
 
 from paramesh.dtype import DTypeLike, float32
+from paramesh.nn.probability.arguments import ParameterLike
 from paramesh.nn.probability.distribution.family import Family
 from paramesh.tensor.base import Tensor
 
@@ -62,8 +61,8 @@ class Normal(Family):
 
     def __init__(
         self,
-        mean: Any = None,
-        sd: Any = None,
+        mean: ParameterLike | None = None,
+        sd: ParameterLike | None = None,
         seed: int | None = None,
         dtype: DTypeLike = float32,
         name: str = "Normal",
@@ -133,8 +132,8 @@ class LogNormal(_LocationScale):
 
     def __init__(
         self,
-        loc: Any = None,
-        scale: Any = None,
+        loc: ParameterLike | None = None,
+        scale: ParameterLike | None = None,
         seed: int | None = None,
         dtype: DTypeLike = float32,
         name: str = "LogNormal",
@@ -196,8 +195,8 @@ class Cauchy(_LocationScale):
 
     def __init__(
         self,
-        loc: Any = None,
-        scale: Any = None,
+        loc: ParameterLike | None = None,
+        scale: ParameterLike | None = None,
         seed: int | None = None,
         dtype: DTypeLike = float32,
         name: str = "Cauchy",
@@ -251,8 +250,8 @@ class Logistic(_LocationScale):
 
     def __init__(
         self,
-        loc: Any = None,
-        scale: Any = None,
+        loc: ParameterLike | None = None,
+        scale: ParameterLike | None = None,
         seed: int | None = None,
         dtype: DTypeLike = float32,
         name: str = "Logistic",
@@ -320,8 +319,8 @@ class Gumbel(_LocationScale):
 
     def __init__(
         self,
-        loc: Any = None,
-        scale: Any = None,
+        loc: ParameterLike | None = None,
+        scale: ParameterLike | None = None,
         seed: int | None = None,
         dtype: DTypeLike = float32,
         name: str = "Gumbel",

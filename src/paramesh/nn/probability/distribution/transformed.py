@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from paramesh.nn.probability.bijector import base
 from paramesh.nn.probability.bijector.base import Bijector
 from paramesh.nn.probability.distribution.base import Distribution
@@ -50,16 +48,16 @@ class TransformedDistribution(Distribution):
         """The distribution of the bijector's inputs."""
         return self._distribution
 
-    def _log_prob(self, value: Any, *args: Any, **kwargs: Any) -> Tensor:
+    def _log_prob(self, value: Tensor, *args: object, **kwargs: object) -> Tensor:
         value = self._check_value(value, "value")
         inside = self.distribution.log_prob(self.bijector.inverse(value), *args, **kwargs)
         return inside + self.bijector.inverse_log_jacobian(value)
 
-    def _cdf(self, value: Any, *args: Any, **kwargs: Any) -> Tensor:
+    def _cdf(self, value: Tensor, *args: object, **kwargs: object) -> Tensor:
         value = self._check_value(value, "value")
         return self.distribution.cdf(self.bijector.inverse(value), *args, **kwargs)
 
-    def _mean(self, *args: Any, **kwargs: Any) -> Tensor:
+    def _mean(self, *args: object, **kwargs: object) -> Tensor:
         if not self.bijector.is_constant_jacobian:
             raise NotImplementedError(
                 f"{self.name}: a mean is known for bijectors with a constant slope only, not for "
@@ -67,7 +65,7 @@ class TransformedDistribution(Distribution):
             )
         return self.bijector.forward(self.distribution.mean(*args, **kwargs))
 
-    def _sample(self, *args: Any, **kwargs: Any) -> Tensor:
+    def _sample(self, *args: object, **kwargs: object) -> Tensor:
         return self.bijector.forward(self.distribution.sample(*args, **kwargs))
 
 
