@@ -1,9 +1,9 @@
 """Gradients by integer and boolean inputs, as MindSpore gives them.
 
 JAX gives integers no gradient. MindSpore differentiates through them: the gradient of `x * y` by an
-Int32 `x` is `y`, cast to Int32. A function of raw arrays is traced here, and evaluated with a float copy beside each integer that comes from an input to differentiate by. Where such an
-integer is converted to a float, the gradient goes to its copy, without its fraction, as in
-MindSpore.
+Int32 `x` is `y`, cast to Int32. A function of raw arrays is traced here, and evaluated with a float
+copy beside each integer that comes from an input to differentiate by. Where such an integer is
+converted to a float, the gradient goes to its copy, without its fraction, as in MindSpore.
 
 Glossary
     copy      the float array beside an integer array: equal numbers, through which a gradient flows
