@@ -1,8 +1,8 @@
 """`bprop`: the gradients that a Cell computes itself.
 
 Source: MindSpore 2.10. `bprop(*inputs, out, dout)` returns a gradient for each input of
-`construct`, which is cast to the element type of the input. With `set_context(check_bprop=True)` a gradient of
-another element type is an error.
+`construct`, which is cast to the element type of the input. With `set_context(check_bprop=True)` a
+gradient of another element type is an error.
 """
 
 from __future__ import annotations
