@@ -36,7 +36,7 @@ class _Container(Cell):
         self._cells[name] = cell
         self._changed()
 
-    def _assigned_to(self, owner: Any) -> None:
+    def _assigned_to(self, owner: Any, name: str) -> None:
         _owners[self] = ref(owner)
 
     def update_parameters_name(self, prefix: str = "", recurse: bool = True) -> None:
@@ -70,7 +70,7 @@ class _Ordered(_Container):
             if prefix != self._prefix and self._is_taken(f"{prefix}{name}.", name, cell):
                 prefix = self._prefix
             cell.update_parameters_name(f"{prefix}{name}.")
-            cell._assigned_to(self)
+            cell._assigned_to(self, name)
         self._cells[name] = cell
         self._changed()
 
