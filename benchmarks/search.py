@@ -1,28 +1,32 @@
 """How long the search for layouts takes, and what its plans cost beside layouts known by name.
 
-Run `python benchmarks/search.py [--only time quality compiled memory] [--layers N ...]`. Everything
-is on eight virtual devices; the cost model counts with the figures of a target (`--target`), so
-modelled times are of that, and no time of a step is measured here.
+Run `python benchmarks/search.py [--only time quality …] [--networks mlp …] [--meshes 8 2x4 …]`.
+Everything is on eight virtual devices; the cost model counts with the figures of a target
+(`--target`), so that modelled times are of that.
 
     time        processor seconds of tracing and of searching a GPT's whole training step, gradients
-                and Adam included, over meshes; the bound that proves the plan beside its cost
-    quality     modelled time and bytes that a device sends of the plan, beside the best plans in
-    which
-                Parameters and the states of Adam lie as in data parallel, ZeRO-1, ZeRO-3 and
-                Megatron, and all else is searched: hand-made programs with these layouts cost no
-                less in the model
+                and Adam included, over meshes (`--layers`); the bound that proves the plan beside
+                its cost
+    quality     modelled time and bytes that a device sends of the plan, beside the best of the
+                layouts that people give by hand (`searched/peers.py`); `--every` prints all
+    peers       bytes that a device sends as XLA compiled them: the plan beside the same layouts
     compiled    bytes that a device sends by the plan, beside what XLA compiled (tests/ has the
-    reader)
+                reader)
     memory      bytes that a device holds as predicted, beside what XLA's `memory_analysis` says,
                 for the CPU, an H100 and a v5e; those without their compiler (extras plan-cuda and
                 plan-tpu) are left out, with the reason
+    step        time of a step on the virtual devices: data parallel and Megatron beside the plan
+                for the CPU, in turns, as ratios of medians
+
+Meshes are 8, 2x4 and 2x2x2 in one host, and 2hosts: two hosts of four devices.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
+import math
 import os
+import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -37,7 +41,6 @@ os.environ["XLA_FLAGS"] = (
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "support"))
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
 from jax.sharding import Mesh
@@ -53,199 +56,126 @@ from paramesh.parallel.planning.predicted import arguments, passing
 from paramesh.parallel.planning.step import platform_of
 from paramesh.parallel.search.apply import Shower, applied
 from paramesh.parallel.search.machine import TARGETS, Target
-from paramesh.parallel.search.plan import (
-    Plan,
-    Program,
-    cut_over_all,
-    everywhere,
-    find,
-    restricted,
-)
-from paramesh.parallel.search.resharding import WHOLE
+from paramesh.parallel.search.plan import Plan, Program, find
+from searched import drec
+from searched.networks import MEDIUM, NETWORKS, Network, gpt
+from searched.peers import compiled as compiled_peer
+from searched.peers import modelled, peers_of, problem_of, program_of
 
-DEVICES = tuple(range(8))
-Weights = dict[str, Any]
-
-
-class Network(NamedTuple):
-    """A loss of weights and a batch, their shapes, and the weights that Megatron cuts."""
-
-    loss: Callable[..., Any]
-    weights: Weights
-    batch: Any
-    #: Last part of a name -> the dimension.
-    megatron: dict[str, int]
+#: Name -> (mesh, hosts).
+MESHES: dict[str, tuple[tuple[int, ...], int]] = {
+    "8": ((8,), 1),
+    "2x4": ((2, 4), 1),
+    "2x2x2": ((2, 2, 2), 1),
+    "2hosts": ((2, 2, 2), 2),
+}
 
 
-def f32(*shape: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, jnp.float32)
+class Cost(NamedTuple):
+    """What a layout comes to: modelled seconds, and bytes that a device sends."""
+
+    name: str
+    seconds: float
+    nbytes: float
 
 
-def i32(*shape: int) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(shape, jnp.int32)
+def cost_of(name: str, plan: Plan) -> Cost:
+    return Cost(name, plan.seconds, sum(plan.sent().values()))
 
 
-def normed(x: Any, scale: Any) -> Any:
-    centred = x - x.mean(-1, keepdims=True)
-    return centred * jax.lax.rsqrt((centred * centred).mean(-1, keepdims=True) + 1e-5) * scale
-
-
-def cross_entropy(logits: Any, labels: Any) -> Any:
-    hit = jnp.where(labels[..., None] == jnp.arange(logits.shape[-1]), logits, 0.0).sum(-1)
-    return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - hit)
-
-
-def gpt(layers: int, width: int = 1024, heads: int = 16, words: int = 32768) -> Network:
-    """Pre-norm blocks, tied embeddings; 16 rows of 512 tokens."""
-    rows, length = 16, 512
-    block = {
-        "n1": f32(width),
-        "n2": f32(width),
-        "up": f32(width, 4 * width),
-        "down": f32(4 * width, width),
-        **{name: f32(width, width) for name in "qkvo"},
-    }
-    weights: Weights = {
-        "words": f32(words, width),
-        "places": f32(length, width),
-        "blocks": [dict(block) for _ in range(layers)],
-    }
-
-    def attended(w: Weights, x: Any) -> Any:
-        h = normed(x, w["n1"])
-        q, k, v = ((h @ w[n]).reshape(rows, length, heads, -1).transpose(0, 2, 1, 3) for n in "qkv")
-        scores = jnp.einsum("bhqd,bhkd->bhqk", q, k) * (width // heads) ** -0.5
-        scores = jnp.where(jnp.tril(jnp.ones((length, length), bool)), scores, -1e9)
-        mixed = jnp.einsum("bhqk,bhkd->bhqd", jax.nn.softmax(scores, -1), v)
-        x = x + mixed.transpose(0, 2, 1, 3).reshape(rows, length, width) @ w["o"]
-        return x + jax.nn.gelu(normed(x, w["n2"]) @ w["up"]) @ w["down"]
-
-    def loss(weights: Weights, batch: Any) -> Any:
-        tokens, labels = batch
-        x = jnp.take(weights["words"], tokens, axis=0, mode="clip") + weights["places"]
-        for w in weights["blocks"]:
-            x = attended(w, x)
-        return cross_entropy(x @ weights["words"].T, labels)
-
-    cut = {"q": 1, "k": 1, "v": 1, "up": 1, "o": 0, "down": 0, "words": 0}
-    return Network(loss, weights, (i32(rows, length), i32(rows, length)), cut)
-
-
-def mlp() -> Network:
-    sizes = (1024, 4096, 1024, 4096, 1024)
-    weights = {f"w{n}": f32(a, b) for n, (a, b) in enumerate(itertools.pairwise(sizes))}
-
-    def loss(weights: Weights, batch: Any) -> Any:
-        x, y = batch
-        for n in range(4):
-            x = jax.nn.relu(x @ weights[f"w{n}"]) if n < 3 else x @ weights[f"w{n}"]
-        return jnp.mean((x - y) ** 2)
-
-    batch = (f32(1024, sizes[0]), f32(1024, sizes[-1]))
-    return Network(loss, weights, batch, {"w0": 1, "w1": 0, "w2": 1, "w3": 0})
-
-
-def wide_and_deep() -> Network:
-    rows, width, batch = (1_000_000, 262_144, 262_144, 262_144), 64, 8192
-    dims = (len(rows) * width, 1024, 256, 1)
-    weights: Weights = {
-        "deep": [f32(n, width) for n in rows],
-        "wide": [f32(n, 1) for n in rows],
-        "layers": [f32(a, b) for a, b in itertools.pairwise(dims)],
-    }
-
-    def loss(weights: Weights, batch: Any) -> Any:
-        ids, y = batch
-        taken = [jnp.take(t, ids[:, n], axis=0, mode="clip") for n, t in enumerate(weights["deep"])]
-        x = jnp.concatenate(taken, -1)
-        for n, w in enumerate(weights["layers"]):
-            x = jax.nn.relu(x @ w) if n < 2 else x @ w
-        x += sum(jnp.take(t, ids[:, n], axis=0, mode="clip") for n, t in enumerate(weights["wide"]))
-        x = x[:, 0]
-        return jnp.mean(jnp.maximum(x, 0) - x * y + jnp.log1p(jnp.exp(-jnp.abs(x))))
-
-    return Network(loss, weights, (i32(batch, len(rows)), f32(batch)), {})
-
-
-def step_of(network: Network) -> tuple[Program, float]:
-    """The training step with Adam, and the processor seconds of tracing it."""
-
-    def step(weights: Weights, first: Weights, second: Weights, batch: Any) -> Any:
-        value, grads = jax.value_and_grad(network.loss)(weights, batch)
-        first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, first, grads)
-        second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, second, grads)
-        weights = jax.tree.map(
-            lambda w, m, v: w - 1e-3 * m / (jnp.sqrt(v) + 1e-8), weights, first, second
-        )
-        return value, weights, first, second
-
-    started = time.process_time()
-    states = (network.weights,) * 3
-    closed = jax.make_jaxpr(step)(*states, network.batch)
-    spent = time.process_time() - started
-    paths = jax.tree_util.tree_flatten_with_path(states)[0]
-    names = [jax.tree_util.keystr(path) for path, _ in paths]
-    names += [""] * len(jax.tree.leaves(network.batch))
-    tied = {n + 1: n for n in range(len(paths))}
-    return Program(closed, tuple(names), tied, {}, DEVICES), spent
-
-
-def planned(program: Program, sizes: tuple[int, ...], target: Target) -> Plan:
-    return find(program, target, sizes=sizes)
+# Time of the search.
 
 
 def times(console: Console, layers: list[int], target: Target) -> None:
     table = Table("layers", "mesh", "trace s", "search s", "modelled ms", "bound / cost")
     for count in layers:
-        program, traced = step_of(gpt(count))
+        started = time.process_time()
+        program = program_of(gpt(count))
+        traced = time.process_time() - started
         for sizes in ((8,), (2, 4), (2, 2, 2)):
             started = time.process_time()
-            plan = planned(program, sizes, target)
+            plan = find(program, target, sizes=sizes)
             spent = time.process_time() - started
             row = (count, sizes, f"{traced:.1f}", f"{spent:.1f}", f"{plan.seconds * 1e3:.2f}")
             table.add_row(*map(str, row), f"{plan.solution.low / plan.seconds:.6f}")
     console.print("Processor seconds of tracing and of searching a GPT of width 1024", table)
 
 
-def named_layouts(plan: Plan, network: Network) -> dict[str, dict[int, Any]]:
-    """Where Parameters and states lie, for each known name."""
-    count = len(plan.program.tied) // 3
-    inputs = [n for n in range(3 * count) if n in plan.problem.source]
-    whole, axes = everywhere(plan), len(plan.machine.sizes)
-    known = {
-        "data parallel": {n: whole for n in inputs},
-        "ZeRO-1": {n: whole if n < count else cut_over_all(plan, n) for n in inputs},
-        "ZeRO-3": {n: cut_over_all(plan, n) for n in inputs},
-    }
-    if network.megatron:
-
-        def cut(number: int) -> Any:
-            name = plan.program.names[number].rpartition("['")[2].removesuffix("']")
-            dim = network.megatron.get(name, WHOLE)
-            return (dim,) * axes
-
-        known["Megatron"] = {n: cut(n) for n in inputs}
-    return known
+# Costs in the model.
 
 
-def quality(console: Console, target: Target) -> None:
-    table = Table("network", "layout", "modelled ms", "of the plan's", "MB sent")
-    networks = {
-        "MLP": mlp(),
-        "GPT, 2 layers, width 1024": gpt(2),
-        "GPT, 2 layers, width 4096": gpt(2, 4096, 32),
-        "wide and deep": wide_and_deep(),
-    }
-    for name, network in networks.items():
-        program, _ = step_of(network)
-        plan = planned(program, (2, 2, 2), target)
-        sent = f"{sum(plan.sent().values()) / 1e6:.1f}"
-        table.add_row(name, "the plan", f"{plan.seconds * 1e3:.3f}", "1.00", sent)
-        for layout, specs in named_layouts(plan, network).items():
-            seconds = restricted(plan, specs)
-            ratio = f"{seconds / plan.seconds:.2f}"
-            table.add_row("", layout, f"{seconds * 1e3:.3f}", ratio, "")
-    console.print(f"Modelled for eight '{target.name}' devices, mesh (2, 2, 2)", table)
+class Peers:
+    """The costs of the layouts that a network has by hand; each is searched once."""
+
+    def __init__(self, network: Network, target: Target) -> None:
+        self._network, self._target = network, target
+        self._known: dict[Any, list[Cost]] = {}
+
+    def of(self, mesh: str) -> list[Cost]:
+        """On one axis, on two where the mesh has more, and D-Rec, which has a mesh of its own."""
+        sizes, hosts = MESHES[mesh]
+        found = self._on((8,), hosts)
+        if len(sizes) > 1:
+            found = found + self._on((2, 4), hosts)
+        return found + self._by_drec(hosts)
+
+    def _on(self, sizes: tuple[int, ...], hosts: int) -> list[Cost]:
+        if (sizes, hosts) not in self._known:
+            shape = "x".join(map(str, sizes))
+            self._known[sizes, hosts] = [
+                cost_of(
+                    f"{name} ({shape})", modelled(self._network, peer, sizes, self._target, hosts)
+                )
+                for name, peer in peers_of(self._network, sizes).items()
+            ]
+        return self._known[sizes, hosts]
+
+    def _by_drec(self, hosts: int) -> list[Cost]:
+        if hosts not in self._known:
+            program = program_of(self._network, hosts)
+            problem = problem_of(program, (2, 2, 2), self._target)
+            self._known[hosts] = [cost_of("D-Rec", drec.found_by_drec(program, problem))]
+        return self._known[hosts]
+
+
+def quality(
+    console: Console, target: Target, networks: list[str], meshes: list[str], every: bool
+) -> None:
+    table = Table("network", "mesh", "ms", "best by hand", "ms", "gain", "MB", "fewest MB by hand")
+    table.add_column("gain", justify="right")
+    listed = Table("network", "mesh", "layout", "modelled ms", "of the plan's", "MB sent")
+    gains: list[tuple[float, float]] = []
+    for name in networks:
+        network = NETWORKS[name]()
+        peers = Peers(network, target)
+        for mesh in meshes:
+            sizes, hosts = MESHES[mesh]
+            plan = cost_of("the plan", find(program_of(network, hosts), target, sizes=sizes))
+            others = peers.of(mesh)
+            best = min(others, key=lambda cost: cost.seconds)
+            least = min(others, key=lambda cost: cost.nbytes)
+            gain = best.seconds / plan.seconds, least.nbytes / max(plan.nbytes, 1.0)
+            gains.append(gain)
+            row = (name, mesh, f"{plan.seconds * 1e3:.3f}", best.name, f"{best.seconds * 1e3:.3f}")
+            sent = f"{plan.nbytes / 1e6:.1f}", f"{least.nbytes / 1e6:.1f} ({least.name})"
+            table.add_row(*row, f"{gain[0]:.2f}", *sent, f"{gain[1]:.2f}")
+            for cost in (plan, *others):
+                ratio = f"{cost.seconds / plan.seconds:.2f}"
+                numbers = (f"{cost.seconds * 1e3:.3f}", ratio, f"{cost.nbytes / 1e6:.1f}")
+                listed.add_row(name, mesh, cost.name, *numbers)
+    title = f"The plan and the best layouts by hand, modelled for eight '{target.name}' devices"
+    console.print(title, table)
+    for number, what in enumerate(("modelled time", "bytes")):
+        ratios = [gain[number] for gain in gains]
+        console.print(
+            f"{what}: no worse in {sum(r > 1 - 1e-6 for r in ratios)} of {len(ratios)}, at least "
+            f"10 % better in {sum(r >= 1.1 for r in ratios)}, least gain {min(ratios):.3f}"
+        )
+    if every:
+        console.print("All layouts", listed)
+
+
+# What XLA compiles.
 
 
 def lowered(program: Program, plan: Plan, devices: Any, donate: bool) -> Any:
@@ -266,24 +196,55 @@ def lowered(program: Program, plan: Plan, devices: Any, donate: bool) -> Any:
     ).lower(*[jax.ShapeDtypeStruct(a.shape, a.dtype) for a in avals])
 
 
-def memory(console: Console) -> None:
+def sends_of(compiled: Any) -> float:
+    return sum(collectives(compiled.as_text()).values())
+
+
+def peers_compiled(
+    console: Console, target: Target, networks: list[str], meshes: list[str]
+) -> None:
+    table = Table("network", "mesh", "layout", "compiled MB", "of the plan's")
+    for name in networks:
+        network = NETWORKS[name]()
+        for mesh in meshes:
+            sizes, hosts = MESHES[mesh]
+            program = program_of(network, hosts)
+            plan = find(program, target, sizes=sizes)
+            own = sends_of(lowered(program, plan, jax.devices()[:8], False).compile())
+            table.add_row(name, mesh, "the plan", f"{own / 1e6:.1f}", "1.00")
+            on = (8,) if len(sizes) == 1 else (2, 4)
+            for layout, peer in peers_of(network, on).items():
+                got = sends_of(compiled_peer(network, peer, on, jax.devices()[:8]))
+                table.add_row("", "", layout, f"{got / 1e6:.1f}", f"{got / own:.2f}")
+    console.print("Bytes that a device sends in a step, as compiled for the CPU", table)
+
+
+def compiled(console: Console, target: Target, networks: list[str], meshes: list[str]) -> None:
+    table = Table("network", "mesh", "predicted MB", "compiled MB", "off")
+    for name in networks:
+        for mesh in meshes:
+            sizes, hosts = MESHES[mesh]
+            program = program_of(NETWORKS[name](), hosts)
+            plan = find(program, target, sizes=sizes)
+            got = sends_of(lowered(program, plan, jax.devices()[:8], False).compile())
+            said = sum(plan.sent().values())
+            row = (f"{said / 1e6:.1f}", f"{got / 1e6:.1f}", f"{got / said - 1:+.1%}")
+            table.add_row(name, mesh, *row)
+    console.print("Bytes that a device sends in a step", table)
+
+
+def memory(console: Console, networks: list[str]) -> None:
     table = Table("network", "target", "predicted MB", "compiled MB", "off", "temporary MB")
-    networks = {
-        "MLP": mlp(),
-        "GPT, 2 layers, width 1024": gpt(2),
-        "GPT, 2 layers, width 4096": gpt(2, 4096, 32),
-        "wide and deep": wide_and_deep(),
-    }
     left_out: dict[str, str] = {}
-    for name, network in networks.items():
-        program, _ = step_of(network)
+    for name in networks:
+        program = program_of(NETWORKS[name]())
         for target in ("cpu:8", "h100:8", "v5e:2x4"):
             try:
                 on = target_devices(target)
             except MissingCompilerError as error:
                 left_out[target] = str(error)
                 continue
-            plan = planned(program, (2, 2, 2), on.target.of_dtype("float32"))
+            plan = find(program, on.target.of_dtype("float32"), sizes=(2, 2, 2))
             said = lowered(program, plan, on.devices, True).compile().memory_analysis()
             results = said.output_size_in_bytes - said.alias_size_in_bytes
             got = said.argument_size_in_bytes + said.temp_size_in_bytes + results
@@ -295,36 +256,99 @@ def memory(console: Console) -> None:
         console.print(f"{target} is left out: {reason}", markup=False)
 
 
-def compiled(console: Console, target: Target) -> None:
-    table = Table("network", "mesh", "predicted MB", "compiled MB", "off")
-    for name, network in (("MLP", mlp()), ("GPT, 2 layers", gpt(2))):
-        for sizes in ((8,), (2, 4), (2, 2, 2)):
-            program, _ = step_of(network)
-            plan = planned(program, sizes, target)
-            text = lowered(program, plan, jax.devices()[:8], False).compile().as_text()
-            got = sum(collectives(text).values())
-            said = sum(plan.sent().values())
-            row = (f"{said / 1e6:.1f}", f"{got / 1e6:.1f}", f"{got / said - 1:+.1%}")
-            table.add_row(name, str(sizes), *row)
-    console.print("Bytes that a device sends in a step", table)
+# Steps that run.
+
+
+class Running:
+    """A compiled step with the values that it works on."""
+
+    def __init__(self, compiled: Any, shapes: list[Any]) -> None:
+        rng = np.random.default_rng(0)
+        self._step = compiled
+        places = jax.tree.leaves(compiled.input_shardings[0])
+        values = [
+            rng.integers(0, 64, s.shape).astype(s.dtype)
+            if np.issubdtype(s.dtype, np.integer)
+            else (rng.normal(size=s.shape) * 0.02).astype(s.dtype) ** 2
+            for s in shapes
+        ]
+        self._values = [jax.device_put(v, p) for v, p in zip(values, places, strict=True)]
+
+    def seconds(self, turns: int) -> float:
+        """Of one step, by the clock."""
+        started = time.perf_counter()
+        out = None
+        for _ in range(turns):
+            out = self._step(*self._values)
+        jax.block_until_ready(out)
+        return (time.perf_counter() - started) / turns
+
+
+def flat(network: Network, peer: Any, sizes: tuple[int, ...]) -> Any:
+    """A peer's step over a flat list of arguments."""
+    step = compiled_peer(network, peer, sizes, jax.devices()[:8], donate=False)
+    tree = jax.tree.structure(((network.weights,) * 3, network.batch))
+
+    def run(*values: Any) -> Any:
+        states, batch = jax.tree.unflatten(tree, values)
+        return step(*states, batch)
+
+    run.input_shardings = step.input_shardings  # type: ignore[attr-defined]
+    return run
+
+
+def steps(console: Console, networks: list[str], rounds: int = 7) -> None:
+    table = Table("network", "layout", "ms", "of the plan's")
+    for name in networks:
+        if name not in MEDIUM:
+            continue
+        network = MEDIUM[name]()
+        program = program_of(network)
+        shapes = [var.aval for var in program.closed.jaxpr.invars]
+        plan = find(program, TARGETS["cpu"], sizes=(2, 2, 2))
+        peers = {
+            n: p for n, p in peers_of(network, (8,)).items() if n in ("data parallel", "Megatron")
+        }
+        runs = {
+            "the plan": Running(lowered(program, plan, jax.devices()[:8], False).compile(), shapes)
+        }
+        runs |= {n: Running(flat(network, p, (8,)), shapes) for n, p in peers.items()}
+        turns = {n: max(1, math.ceil(0.2 / run.seconds(2))) for n, run in runs.items()}
+        taken: dict[str, list[float]] = {n: [] for n in runs}
+        for _ in range(rounds):
+            for n, run in runs.items():
+                taken[n].append(run.seconds(turns[n]))
+        medians = {n: statistics.median(own) for n, own in taken.items()}
+        for n, own in medians.items():
+            table.add_row(name, n, f"{own * 1e3:.1f}", f"{own / medians['the plan']:.2f}")
+    console.print("A step on eight virtual devices of the CPU", table)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parts = ("time", "quality", "compiled", "memory")
-    parser.add_argument("--only", nargs="+", choices=parts, default=parts)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parts = ("time", "quality", "peers", "compiled", "memory", "step")
+    few = ("peers", "compiled", "memory", "step")
+    parser.add_argument("--only", nargs="+", choices=parts, default=("time", "quality", *few))
     parser.add_argument("--layers", nargs="+", type=int, default=[2, 12, 48])
+    parser.add_argument("--networks", nargs="+", choices=tuple(NETWORKS), default=list(NETWORKS))
+    parser.add_argument("--meshes", nargs="+", choices=tuple(MESHES), default=list(MESHES))
+    parser.add_argument("--every", action="store_true", help="print all layouts of `quality`")
     parser.add_argument("--target", choices=sorted(TARGETS), default="h100")
     given = parser.parse_args()
     console, target = Console(), TARGETS[given.target]
-    if "time" in given.only:
-        times(console, given.layers, target)
-    if "quality" in given.only:
-        quality(console, target)
-    if "compiled" in given.only:
-        compiled(console, target)
-    if "memory" in given.only:
-        memory(console)
+    todo: dict[str, Callable[[], None]] = {
+        "time": lambda: times(console, given.layers, target),
+        "quality": lambda: quality(console, target, given.networks, given.meshes, given.every),
+        "peers": lambda: peers_compiled(console, target, given.networks, given.meshes),
+        "compiled": lambda: compiled(console, target, given.networks, given.meshes),
+        "memory": lambda: memory(console, given.networks),
+        "step": lambda: steps(console, given.networks),
+    }
+    for part in parts:
+        if part in given.only:
+            todo[part]()
 
 
 if __name__ == "__main__":

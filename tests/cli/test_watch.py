@@ -57,7 +57,8 @@ def process(pid: int, group: str = "", rank: int = 0, steps: int = 30, **sources
 def registered(port: int, **more: Any) -> Run:
     facts: dict[str, Any] = {"address": f"127.0.0.2:{port}", "job": "default", "pid": 5000 + port}
     facts |= {"started": NOW - 50, "wal_dir": None, "servers": 2, "workers": 2}
-    return Run(**facts | {"program": "launch", "token": "secret"} | more)
+    facts |= {"program": "launch", "token": "secret"}
+    return Run(**facts | more)
 
 
 def at(port: int, **more: Any) -> dict[str, Any]:
@@ -295,7 +296,7 @@ def served(there: list[Watched]) -> Iterator[str]:
 
 def answer(url: str, **headers: str) -> tuple[int, str, dict[str, str]]:
     class Stay(urllib.request.HTTPRedirectHandler):
-        def redirect_request(self, *_: Any) -> None:
+        def redirect_request(self, *_: Any, **__: Any) -> None:
             return None
 
     opener = urllib.request.build_opener(Stay)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from paramesh.dataset import text
+from type_checks import untyped
 
 
 class Rows:
@@ -44,7 +45,7 @@ WORDS = Rows(
     ],
 )
 def test_vocab_from_dataset(arguments: dict[str, Any], wanted: list[str]) -> None:
-    assert list(text.Vocab.from_dataset(WORDS, **arguments).vocab()) == wanted
+    assert list(text.Vocab.from_dataset(untyped(WORDS), **arguments).vocab()) == wanted
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_vocab_from_dataset_refuses(
     arguments: dict[str, Any], error: type[Exception], match: str
 ) -> None:
     with pytest.raises(error, match=match):
-        text.Vocab.from_dataset(WORDS, **arguments)
+        text.Vocab.from_dataset(untyped(WORDS), **arguments)
 
 
 def test_vocab_from_file_and_back(tmp_path: Path) -> None:

@@ -170,6 +170,40 @@ _OWN: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     "Unstack": [c(X, axis=0)],
     **{f"UnsortedSegment{how}": [c(X, i(4, 8), 4)] for how in ("Max", "Min", "Sum")},
 }
+_SQUARES = f(8, 4, 4) + 4 * np.eye(4, dtype=np.float32)
+_ROWS = np.arange(0, 8, 2, dtype=np.int32)
+#: Those whose modules came later: attention, linear algebra, what moves elements, volumes.
+_OWN |= {
+    "ApplyRotaryPosEmb": [c(f(4, 8, 16), f(4, 8, 16), f(8, 8), f(8, 8), i(8, 4, 8))],
+    "AvgPool3D": [c(f(4, 8, 4, 4, 4), kernel_size=2, strides=2)],
+    "Cdist": [c(X, f(4, 16))],
+    "Cholesky": [c(_SQUARES @ _SQUARES.transpose(0, 2, 1))],
+    "Conv3D": [
+        c(f(4, 8, 4, 4, 4), f(8, 8, 3, 3, 3), out_channel=8, kernel_size=3, pad_mode="same")
+    ],
+    "Conv3DTranspose": [
+        c(f(4, 8, 4, 4, 4), f(8, 4, 2, 2, 2), in_channel=8, out_channel=4, kernel_size=2, stride=2)
+    ],
+    "Cross": [c(f(8, 3), f(8, 3), dim=1)],
+    "Cummax": [c(X, axis=1)],
+    "Cummin": [c(X, axis=0)],
+    "Einsum": [c((X, f(16, 8)), equation="ij,jk->ik")],
+    "FlashAttentionScore": [c(f(4, 8, 16), f(4, 8, 16), f(4, 8, 16), head_num=4)],
+    "Ger": [c(f(8), f(16))],
+    "IndexAdd": [c(X, _ROWS, f(4, 16), axis=0)],
+    "IndexFill": [c(X, 0, _ROWS, np.float32(2))],
+    "LRN": [c(IMAGE)],
+    "LpNorm": [c(X, axis=1)],
+    "MatrixBandPart": [c(f(8, 4, 4), 1, 2)],
+    "MatrixDeterminant": [c(_SQUARES)],
+    "MatrixInverse": [c(_SQUARES)],
+    "MaxPool3D": [c(f(4, 8, 4, 4, 4), kernel_size=2, strides=2)],
+    "MaxPoolWithArgmax": [c(IMAGE, kernel_size=2, strides=2)],
+    "RmsNorm": [c(X, f(16))],
+    "Roll": [c(X, shift=3, axis=1)],
+    "TensorScatterElements": [c(X, np.repeat(_ROWS[:, None], 16, 1), f(4, 16), axis=0)],
+    "Trace": [c(f(8, 8))],
+}
 _WRITING: dict[str, tuple[Any, ...]] = {
     **{name: (X, f(8, 16)) for name in ("Assign", "AssignAdd", "AssignSub")},
     **{name: (X, i(8, 4), f(4, 16)) for name in ("ScatterAdd", "ScatterUpdate")},
@@ -187,18 +221,24 @@ _OTHERS = """
     AllGather AllReduce AlltoAll Broadcast DType Dropout DynamicShape Eye Fill InvertPermutation
     LinSpace MaskedSelect Multinomial NeighborExchange Ones RandomCategorical Range Rank
     ReduceScatter ScalarCast ScalarToArray ScalarToTensor Shape Size StandardNormal TensorShape
-    TupleToArray UniformInt UniformReal Unique Zeros
+    TupleToArray UniformInt UniformReal Unique UniqueConsecutive Zeros
 """
+#: JAX has no gradient of the products of segments that overlap.
+_NO_GRADIENT = {"UnsortedSegmentProd"}
 #: Modules of operators whose strategies no case here covers yet.
 _UNCOVERED = {
-    *("attention", "boxes", "ctc", "graph_marks", "linalg", "overflow", "rearranging"),
-    *("along_axis", "counting", "recurrent", "resizing", "special", "updates", "volumes"),
+    *("boxes", "ctc", "graph_marks", "overflow"),
+    *("counting", "recurrent", "resizing", "special", "updates"),
 }
-LEFT_OUT = frozenset(_OTHERS.split()) | {
-    name
-    for name, form in CLASSES.items()
-    if form.operator.compute.__module__.rpartition(".")[2] in _UNCOVERED
-}
+LEFT_OUT = (
+    frozenset(_OTHERS.split())
+    | _NO_GRADIENT
+    | {
+        name
+        for name, form in CLASSES.items()
+        if form.operator.compute.__module__.rpartition(".")[2] in _UNCOVERED
+    }
+)
 
 
 def _calls() -> list[Call]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from paramesh.telemetry import phases
-from paramesh.telemetry.phases import phase, taken, waiting_for
+from paramesh.telemetry.phases import acting_for, phase, taken, waiting_for
 
 
 class Clock:
@@ -82,10 +82,21 @@ def test_other_threads_and_nobody(clock: Clock) -> None:
         with phase("pull"):
             clock.now += 1
 
-    thread = threading.Thread(target=pull)
-    thread.start()
-    thread.join()
+    def elsewhere(work: Callable[[], None]) -> None:
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+    elsewhere(pull)
     assert spent() == {}
+    mine = threading.get_ident()
+    elsewhere(lambda: acting_for(mine, pull))
+    assert spent() == {"pull": 1}
+    elsewhere(lambda: acting_for(mine + 1, pull))
+    assert spent() == {}
+    with phase("push"):
+        clock.now += 1
+    assert spent() == {"push": 1}
     phases.stop()
     pull()
     with phase("push"):  # opened while nobody measured

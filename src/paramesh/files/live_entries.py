@@ -70,9 +70,7 @@ class LiveEntry:
                 self._write(folder, f"{os.getpid()}-{secrets.token_hex(4)}{suffix}", content)
                 return
             except OSError as error:
-                troubles.append(
-                    error.strerror if isinstance(error, PermissionError) else str(error)
-                )
+                troubles.append(_said(error))
         raise OSError(errno.EACCES, "; ".join(troubles))
 
     def _write(self, folder: Path, name: str, content: bytes) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import TypeVar
 
@@ -60,6 +60,17 @@ def taken() -> dict[str, float]:
         _state.open[-1] = (name, now)
     found, _state.seconds = _state.seconds, dict.fromkeys(PHASES, 0.0)
     return found
+
+
+def acting_for(thread: int, work: Callable[[], T]) -> T:
+    """`work()`, whose phases count as those of another thread, which waits for it meanwhile."""
+    if _state.thread != thread:
+        return work()
+    _state.thread = threading.get_ident()
+    try:
+        return work()
+    finally:
+        _state.thread = thread
 
 
 class phase:  # noqa: N801 (used as a function)

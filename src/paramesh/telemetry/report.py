@@ -12,11 +12,11 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from paramesh.telemetry import phases
 from paramesh.telemetry.journal import Facts, Journal, Json
-from paramesh.telemetry.recorder import Number, Recorder
+from paramesh.telemetry.recorder import Recorder
 
 OFF = "PARAMESH_WATCH"
 
@@ -64,27 +64,6 @@ def end() -> None:
         atexit.unregister(end)
     if journal is not None:
         journal.close()
-
-
-def report(
-    loss: Number | None = None, examples: int = 0, numbers: Mapping[str, Number] | None = None
-) -> None:
-    """Count a step of this process; see `Recorder.step`."""
-    recorder = begin()
-    if recorder is not None:
-        recorder.step(loss, examples, numbers)
-
-
-def event(text: str) -> None:
-    """Note what happened in the training of this process, if it is reported."""
-    recorder = _own.recorder
-    if recorder is not None and _own.thread == threading.get_ident():
-        recorder.event(text)
-
-
-def trouble() -> str | None:
-    """Why the training of this process cannot be watched; None if it can."""
-    return None if _own.journal is None else _own.journal.error
 
 
 def _flush(recorder: Recorder) -> None:

@@ -63,7 +63,15 @@ def report(
     if examples < 0:
         raise ValueError(f"report: examples must not be negative, got {examples}.")
     shown = {name: _pending(name, value) for name, value in numbers.items()}
-    reports.report(None if loss is None else _pending("loss", loss), examples, shown)
+    recorder = reports.begin()
+    if recorder is not None:
+        recorder.ask = _memory
+        recorder.step(None if loss is None else _pending("loss", loss), examples, shown)
+
+
+def _memory() -> dict[str, Number]:
+    found = memory_bytes()
+    return {} if found is None else {"memory": found}
 
 
 def _pending(name: str, value: Tensor | ArrayLike) -> Number:

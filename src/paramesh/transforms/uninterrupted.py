@@ -17,6 +17,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar, cast
 
+from paramesh.telemetry.phases import acting_for
+
 T = TypeVar("T")
 
 #: Threads that wait for work.
@@ -28,6 +30,7 @@ if hasattr(os, "register_at_fork"):
 class _Task(Generic[T]):
     def __init__(self, work: Callable[[], T]) -> None:
         self._work = work
+        self._caller = threading.get_ident()
         # Held by whichever comes first: the thread that does the work, or the caller who cancels
         # it.
         self._begun = threading.Lock()
@@ -41,7 +44,7 @@ class _Task(Generic[T]):
         if not self._begun.acquire(blocking=False):
             return
         try:
-            self._result = self._work()
+            self._result = acting_for(self._caller, self._work)
         except BaseException as error:
             self._error = error
         finally:

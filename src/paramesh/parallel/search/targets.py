@@ -75,9 +75,11 @@ TARGETS: dict[str, Target] = {
         # Virtual devices of one host share its cores and its memory: rough numbers of a small
         # machine, from no publication. `paramesh plan --calibrate` measures them.
         Target("cpu", 2e10, 5e9, 2e9, 1e9, 5e-5, peaks=_peaks(2e10, 1e10, 2e10, 1e10)),
-        # NVIDIA A100 80GB SXM, data sheet (2021): BF16 312, TF32 156, INT8 624 TOPS, FP64 tensor
-        # core 19.5; HBM2e 2,039 GB/s; NVLink 600 GB/s both ways. Network: 200 Gb/s for each GPU,
-        # DGX A100 data sheet (8 x ConnectX-6).
+        # NVIDIA A100 80GB SXM, from the data sheet (a100-datasheet-us-nvidia-1758950-r4) as
+        # glennklockwood.com/garden/processors/A100 quotes it, without sparsity: BF16 312, TF32 156,
+        # INT8 624 TOPS, FP64 tensor core 19.5; HBM2e 2,039 GB/s; NVLink 300 GB/s each way.
+        # Network: 25 GB/s for each GPU (github.com/calculon-ai/calculon, systems/a100_80g.json), as
+        # of the eight ConnectX-6 of 200 Gb/s in a DGX A100.
         Target(
             "a100",
             312 * _T,
