@@ -57,11 +57,11 @@ class _Ordered(_Container):
         super().__init__(auto_prefix)
         if len(args) == 1 and isinstance(args[0], OrderedDict):
             for name, cell in args[0].items():
-                self._place(name, cell)
+                self._place(name, cell, "")
         else:
             cells = args[0] if len(args) == 1 and isinstance(args[0], list | tuple) else args
             for i, cell in enumerate(cells):
-                self._place(str(i), cell)
+                self._place(str(i), cell, "")
 
     def _place(self, name: str, cell: Cell, prefix: str | None = None) -> None:
         _check(self, cell)

@@ -77,7 +77,7 @@ _BY_DATA: dict[str, tuple[int, ...]] = {
     "scatter-add": (0, 2),
     "scatter_add": (0, 2),
 }
-#: Constant almost everywhere: their gradient is zero, as MindSpore's.
+#: Constant almost everywhere, or without any gradient: it is zero, as MindSpore's.
 _WITHOUT_GRADIENT = frozenset(
     [
         "eq",
@@ -110,6 +110,10 @@ _WITHOUT_GRADIENT = frozenset(
         "random_wrap",
         "random_fold_in",
         "threefry2x32",
+        "pure_callback",
+        "io_callback",
+        "debug_callback",
+        "debug_print",
     ]
 )
 #: Operators that are their inner program.
