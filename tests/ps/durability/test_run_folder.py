@@ -106,7 +106,7 @@ def damaged(folder: Path) -> None:
 
 def of_another_paramesh(folder: Path) -> None:
     said = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps(said | {"format": 2}))
+    (folder / "run.json").write_text(json.dumps(said | {"format": 3}))
 
 
 def linked(folder: Path) -> None:
@@ -127,7 +127,7 @@ def nothing(folder: Path) -> None:
 
 
 REFUSED: list[tuple[Callable[[Path], None], Identity, str]] = [
-    (nothing, Identity(1), r"a run with server_num=2, but this .* requests server_num=1"),
+    (nothing, Identity(1), r"a run with server_num=2, but this .* requests server_num=1.*resize"),
     (nothing, Identity(3), r"server_num=2, but this start requests server_num=3"),
     (nothing, Identity(2, 2, "async"), "worker_num=1, mode='sync', .* worker_num=2, mode='async'"),
     (nothing, Identity(2, 1, "stale", 1), r"mode='sync', staleness=0, .*mode='stale', staleness=1"),
@@ -135,7 +135,7 @@ REFUSED: list[tuple[Callable[[Path], None], Identity, str]] = [
     (removed, TWO, "server-1', the folder of server 1, does not exist, although the run has"),
     (of_another_run, TWO, "server-1' does not belong to the run in .*: it was copied there"),
     (damaged, TWO, r"run.json' is damaged"),
-    (of_another_paramesh, TWO, r"written by another version of paramesh \(format 2, expected 1\)"),
+    (of_another_paramesh, TWO, r"by another version of paramesh \(format 3, expected 1 or 2"),
     (linked, TWO, "cannot use a folder: '.*server-1' is a symbolic link"),
     (open_to_all, TWO, r"cannot use a folder: '.*server-0' is writable by others"),
 ]  # fmt: skip

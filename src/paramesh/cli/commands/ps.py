@@ -9,7 +9,9 @@ import typer
 from rich.console import Console
 
 from paramesh.cli.export_run import export_run
+from paramesh.cli.resize_run import resize_run
 from paramesh.cli.servers import show_status
+from paramesh.ps.specification.partition import SHARDS
 
 
 def add_to(app: typer.Typer) -> None:
@@ -19,6 +21,7 @@ def add_to(app: typer.Typer) -> None:
     )
     group.command("status")(_status)
     group.command("export")(_export)
+    group.command("resize")(_resize)
     app.add_typer(group)
 
 
@@ -92,3 +95,31 @@ def _export(
     for each table (columns id and vector).
     """
     export_run(wal_dir, out, names, format, Console())
+
+
+def _resize(
+    wal_dir: Annotated[Path, typer.Argument(metavar="WAL_DIR", help="Of the run.")],
+    servers: Annotated[
+        int,
+        typer.Option("--servers", min=1, max=SHARDS, metavar="N", help="How many servers it gets."),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write the run with N servers into this folder, which must not exist or be "
+            "empty, and leave WAL_DIR as it is. Default: WAL_DIR itself.",
+        ),
+    ] = None,
+) -> None:
+    """Change the number of servers of a run that has ended or was killed.
+
+    Values, optimizer state, versions and what servers know of the workers
+    move; the run goes on as if it always had that number, once it is
+    started with it. It takes the disk space of the run once more, and the
+    memory of one of its servers. If it is killed, WAL_DIR has the former
+    run or the new one: repeat the command.
+
+    A run that is going on is refused, with who has it.
+    """
+    resize_run(wal_dir, servers, out, Console())

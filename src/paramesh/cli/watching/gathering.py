@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -26,6 +27,7 @@ from paramesh.errors import ParameterServerError
 from paramesh.files.ownership import open_own
 from paramesh.ps.deployment.registry import runs
 from paramesh.ps.deployment.status_process import Looker
+from paramesh.ps.durability.identity import servers_place
 from paramesh.ps.processes.events import NAME
 from paramesh.telemetry.journal import watched
 
@@ -161,8 +163,10 @@ def events_of(run: WatchedRun) -> Iterator[ServerEvent]:
     """The newest events of the servers and workers of a run, in no order."""
     if run.servers is None or run.servers.folder is None:
         return
-    folder = Path(run.servers.folder)
-    for path in (*folder.glob(f"server-*/{NAME}"), *folder.glob(f"worker-*.{NAME}")):
+    folder = place = Path(run.servers.folder)
+    with contextlib.suppress(ParameterServerError, OSError):  # what is damaged has no news
+        place = servers_place(folder)
+    for path in (*place.glob(f"server-*/{NAME}"), *folder.glob(f"worker-*.{NAME}")):
         for line in _last_lines(path)[-EVENTS:]:
             try:
                 said = json.loads(line)

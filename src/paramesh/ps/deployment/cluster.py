@@ -34,6 +34,7 @@ from paramesh.ps.deployment.access import (
 from paramesh.ps.deployment.actors import SIGNS, ServerActor
 from paramesh.ps.deployment.node_failure import NodeWatch
 from paramesh.ps.deployment.registry import Entry
+from paramesh.ps.durability import identity
 from paramesh.ps.durability.run_folder import RunFolder
 from paramesh.ps.processes.janitor import Janitor, marked
 
@@ -210,7 +211,7 @@ class Cluster:
             )
             for i in range(servers):
                 planned = list((kills or {}).get(i, ()))
-                where = os.path.join(folder, f"server-{i}")
+                where = str(identity.server_folder(Path(folder), i))
                 arguments = (where, config, planned)
                 more: dict[str, Any] = {"pair": standby, "fsync": fsync, "job": job}
                 if run is not None:

@@ -11,6 +11,10 @@ The files are there before the first record of a log. `run.json` is written last
 it, in which no server has written anything, is a start that came to nothing. A folder without it in
 which servers have written is of a run before there were such files, and gets them if what is in its
 logs fits.
+
+`paramesh ps resize` builds the folders of the new servers in `wal_dir/resized-K`, and replaces
+`run.json` by one that names this folder (`"folder": "resized-1"`, format 2). That one replacement
+moves the run; the folders of the former servers are left over from then on.
 """
 
 from __future__ import annotations
@@ -21,6 +25,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -35,9 +40,11 @@ from paramesh.ps.durability.snapshot import read_snapshot, snapshots
 from paramesh.ps.specification.partition import LEAST, SHARDS, Partition
 from paramesh.ps.specification.specs import owner_of
 
-FORMAT = 1
+#: Of `run.json`: as a run begins, and once its number of servers was changed.
+FORMAT, RESIZED_FORMAT = 1, 2
 RUN, SERVER = "run.json", "server.json"
 _SERVER_FOLDER = re.compile(r"server-(\d+)")
+_RESIZED_FOLDER = re.compile(r"resized-(\d+)")
 
 #: What a run keeps as long as its folder, by name in the file: what it is called in messages.
 _KEPT = {
@@ -87,7 +94,7 @@ def read(folder: Path) -> Identity:
         raise ParameterServerError(
             f"'{folder}' is not the wal_dir of a run on servers: it has no {RUN}."
         )
-    if said.get("format") != FORMAT:
+    if said.get("format") not in (FORMAT, RESIZED_FORMAT):
         raise _other_format(folder, said)
     fields = [field.name for field in dataclasses.fields(Identity)]
     if not all(field in said for field in fields):
@@ -100,14 +107,54 @@ def read(folder: Path) -> Identity:
 def _other_format(folder: Path, said: Mapping[str, Any]) -> ParameterServerError:
     return ParameterServerError(
         f"'{folder}' was written by another version of paramesh (format "
-        f"{said.get('format')!r}, expected {FORMAT}). Continue with that version, or "
-        "transfer the values with a checkpoint."
+        f"{said.get('format')!r}, expected {FORMAT} or {RESIZED_FORMAT}). Continue with that "
+        "version, or transfer the values with a checkpoint."
     )
 
 
 def server_folder(folder: Path, server: int) -> Path:
-    """The folder of a server of the run in a folder."""
-    return folder / f"server-{server}"
+    """The folder of a server of the run in a folder.
+
+    Raises:
+        ParameterServerError: what the run says of itself is damaged.
+        OSError: from the file system.
+    """
+    return servers_place(folder) / f"server-{server}"
+
+
+def servers_place(folder: Path) -> Path:
+    """The folder that has those of the servers: that of the run, unless it was resized.
+
+    Raises:
+        ParameterServerError, OSError: as `server_folder`.
+    """
+    name = (_said(folder / RUN) or {}).get("folder")
+    if name is None:
+        return folder
+    if not isinstance(name, str) or not _RESIZED_FOLDER.fullmatch(name):
+        raise ParameterServerError(
+            f"'{folder / RUN}' is damaged: restore the wal_dir from a backup."
+        )
+    return folder / name
+
+
+def next_place(folder: Path) -> Path:
+    """Where the servers of a run go when their number is changed."""
+    current = _RESIZED_FOLDER.fullmatch(servers_place(folder).name)
+    return folder / f"resized-{1 + (int(current[1]) if current else 0)}"
+
+
+def left_over(folder: Path) -> list[Path]:
+    """Folders in that of a run that have no servers of it: of former ones, or of no run yet."""
+    place = servers_place(folder)
+    found: list[Path] = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            former = place != folder and _SERVER_FOLDER.fullmatch(entry.name)
+            resized = entry.name != place.name and _RESIZED_FOLDER.fullmatch(entry.name)
+            if (former or resized) and entry.is_dir(follow_symlinks=False):
+                found.append(Path(entry.path))
+    return sorted(found)
 
 
 def check(folder: Path, mine: Identity) -> str | None:
@@ -132,11 +179,10 @@ def check(folder: Path, mine: Identity) -> str | None:
     if theirs is None:
         _check_former(folder, mine)
         return None
-    if theirs.get("format") != FORMAT:
+    if theirs.get("format") not in (FORMAT, RESIZED_FORMAT):
         raise _other_format(folder, theirs)
     _compare(folder, dataclasses.asdict(mine), theirs)
-    for server in range(mine.server_num):
-        check_server(server_folder(folder, server), str(theirs["run"]), server)
+    check_servers(folder, str(theirs["run"]), mine.server_num)
     return str(theirs["run"])
 
 
@@ -162,9 +208,43 @@ def write(folder: Path, mine: Identity, session: str) -> str:
     for server in range(mine.server_num):
         place = server_folder(folder, server)
         own(place, make=True)
-        _write(place / SERVER, {"run": name, "server": server})
-    _write(folder / RUN, {"format": FORMAT, "run": name, **dataclasses.asdict(mine)})
+        write_server(place, name, server)
+    write_run(folder, mine, name)
     return name
+
+
+def run_name(folder: Path) -> str:
+    """The name of the run in a folder that `read` can read."""
+    return str((_said(folder / RUN) or {}).get("run"))
+
+
+def write_server(place: Path, run: str, server: int) -> None:
+    """Write into its folder which server of which run a server is."""
+    _write(place / SERVER, {"run": run, "server": server})
+
+
+def write_run(folder: Path, mine: Identity, run: str, place: str | None = None) -> None:
+    """Write down what a run is, all at once: it is that from then on.
+
+    Args:
+        folder: of the run.
+        mine: what it is.
+        run: its name.
+        place: the name of the folder in it that has the servers'; None: the folder itself.
+    """
+    said: dict[str, Any] = {"format": FORMAT, "run": run, **dataclasses.asdict(mine)}
+    if place is not None:
+        said |= {"format": RESIZED_FORMAT, "folder": place}
+    _write(folder / RUN, said)
+
+
+def check_servers(folder: Path, run: str, count: int) -> None:
+    """As `check_server`, for all servers of the run in a folder."""
+    place = servers_place(folder)
+    if place != folder and place.is_dir():
+        own(place)
+    for server in range(count):
+        check_server(place / f"server-{server}", run, server)
 
 
 def check_server(place: Path, run: str, server: int) -> None:
@@ -197,8 +277,18 @@ def _compare(folder: Path, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -
         asked = ", ".join(f"{_KEPT[key]}={mine[key]!r}" for key in wrong)
         raise ParameterServerError(
             f"'{folder}' has a run with {said}, but this start requests {asked}. These cannot "
-            f"change during a run: start it again with {said}. {_ELSEWHERE}"
+            f"change during a run: start it again with {said}. {_remedy(folder, mine, wrong)}"
         )
+
+
+def _remedy(folder: Path, mine: Mapping[str, Any], wrong: list[str]) -> str:
+    resize = (
+        f"To change server_num, end the run, and run `paramesh ps resize "
+        f"{shlex.quote(str(folder))} --servers {mine['server_num']}`."
+    )
+    if wrong == ["server_num"]:
+        return resize
+    return f"{resize} {_ELSEWHERE}" if "server_num" in wrong else _ELSEWHERE
 
 
 def own(folder: Path, *, make: bool = False) -> None:
@@ -238,6 +328,11 @@ def _check_former(folder: Path, mine: Identity) -> None:
     there: dict[int, Path] = {}
     with os.scandir(folder) as entries:
         for entry in entries:
+            if _RESIZED_FOLDER.fullmatch(entry.name):
+                raise ParameterServerError(
+                    f"'{folder / RUN}' is missing, although the run in '{folder}' has servers: it "
+                    f"was removed. Restore it, or the complete wal_dir, from a backup."
+                )
             found = _SERVER_FOLDER.fullmatch(entry.name)
             if found is not None:
                 own(Path(entry.path))

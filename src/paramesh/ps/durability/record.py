@@ -43,12 +43,13 @@ BLOCK = 1 << 19
 
 
 class Record(NamedTuple):
-    """What a record says, and where its file goes on behind it."""
+    """What a record says, where its file goes on behind it, and the names of its arrays."""
 
     number: int
     meta: dict[str, Any]
     arrays: dict[str, Array]
     end: int = 0
+    names: tuple[str, ...] = ()
 
 
 @functools.cache
@@ -167,7 +168,8 @@ def read_record(file: BinaryIO, size: int, path: Path, *, arrays: bool = True) -
     if not arrays:
         file.seek(end)
         try:
-            return Record(number, json.loads(text)["meta"], {}, end)
+            said = json.loads(text)
+            return Record(number, said["meta"], {}, end, tuple(key for key, *_ in said["arrays"]))
         except (ValueError, KeyError, TypeError):  # it is not summed here
             raise damaged("its text is not valid JSON") from None
     checksum = _xxh3()(head)
@@ -190,7 +192,7 @@ def read_record(file: BinaryIO, size: int, path: Path, *, arrays: bool = True) -
             raise damaged(f"the array {key!r} does not fit in")
         found[key] = body[offset : offset + count * dtype.itemsize].view(dtype).reshape(shape)
         offset += _padded(count * dtype.itemsize)
-    return Record(number, said["meta"], found, end)
+    return Record(number, said["meta"], found, end, tuple(found))
 
 
 def updates_to_arrays(updates: Mapping[str, Mapping[str, Array]]) -> dict[str, Array]:

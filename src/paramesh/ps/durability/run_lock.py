@@ -39,6 +39,7 @@ except ImportError:  # not POSIX: the lease alone
     fcntl = None
 
 LOCK, HOLDER, BEAT_FILE = "run.lock", "run.holder.json", "run.beat"
+LAUNCH = "launch.lock"
 
 #: Seconds between two changes of the lease, and until one that does not change has ended.
 BEAT, LEASE = 3.0, 20.0
@@ -286,7 +287,7 @@ class LaunchLock(PlaceLock):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(
-            folder / "launch.lock",
+            folder / LAUNCH,
             f"the run in '{_literal(folder)}' is going on: {{holder}} has launched it. A second "
             "launch takes nothing over, and has started nothing. End that one first, or give this "
             "one a folder of its own (--wal-dir).",
@@ -315,6 +316,15 @@ class LaunchLock(PlaceLock):
                 time.sleep(_PAUSE)
         finally:
             os.close(file)
+
+
+def resizing(folder: Path) -> PlaceLock:
+    """The place of a launcher, for who changes the number of servers of a run."""
+    return PlaceLock(
+        folder / LAUNCH,
+        f"the number of servers of the run in '{_literal(folder)}' cannot be changed: {{holder}} "
+        "has launched it, or is changing it. End that one first.",
+    )
 
 
 def _literal(folder: Path) -> str:

@@ -42,6 +42,11 @@ def snapshots(folder: Path) -> list[Snapshot]:
     return sorted(found, reverse=True)
 
 
+def snapshot_path(folder: Path, number: int, version: int) -> Path:
+    """Where a snapshot is (see `Snapshot`)."""
+    return folder / f"snapshot-{number:016d}-{version:012d}.bin"
+
+
 def write_snapshot(
     folder: Path,
     number: int,
@@ -54,7 +59,7 @@ def write_snapshot(
     Raises:
         OSError: from the file system; no file remains.
     """
-    target = folder / f"snapshot-{number:016d}-{version:012d}.bin"
+    target = snapshot_path(folder, number, version)
     file = AtomicFile(target)
     try:
         end = count = 0
@@ -72,13 +77,19 @@ def write_snapshot(
     return Snapshot(number, version, target)
 
 
-def read_snapshot(snapshot: Snapshot) -> tuple[dict[str, Any], Iterator[Piece]]:
+def read_snapshot(
+    snapshot: Snapshot, *, arrays: bool = True
+) -> tuple[dict[str, Any], Iterator[Piece]]:
     """Meta and pieces of a snapshot.
+
+    Args:
+        snapshot: which.
+        arrays: whether to read (and check) the arrays; without, pieces have none.
 
     Raises:
         ParameterServerError: the file is damaged; the pieces may raise it at their end.
     """
-    records = read_records(snapshot.path)
+    records = read_records(snapshot.path, arrays=arrays)
     first = next(records, None)
     if first is None or first.number != 0:
         raise _damaged(snapshot)

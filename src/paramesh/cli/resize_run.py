@@ -1,0 +1,49 @@
+"""`paramesh ps resize`: another number of servers for a run that is at rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from paramesh.cli.errors import CommandError
+from paramesh.errors import ParameterServerError
+from paramesh.ps.resizing.resize import resize
+
+
+def resize_run(wal_dir: Path, servers: int, out: Path | None, console: Console) -> None:
+    """Change the number of servers, and say what the run has.
+
+    Raises:
+        CommandError: it is not the folder of a run, somebody has the run, its files are damaged, or
+            a file cannot be written.
+    """
+    try:
+        done = resize(wal_dir, servers, out)
+    except ParameterServerError as error:
+        raise CommandError(str(error)) from error
+    except FileExistsError:
+        raise CommandError(
+            f"{out}: exists, and is not an empty folder; choose another one, or remove it"
+        ) from None
+    except OSError as error:
+        raise CommandError(
+            f"{out or wal_dir}: cannot be written: {error.strerror or error}. Repeat the "
+            "command when it can: the run is complete, with the former number of servers or the new"
+        ) from error
+    if out is None and done.before == done.after:
+        console.print(f"'{wal_dir}' has {_servers(done.after)} already", soft_wrap=True)
+        return
+    console.print(
+        f"version {done.version} of '{wal_dir}', which had {_servers(done.before)}, is on "
+        f"{_servers(done.after)} in '{done.path}'",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for name, rows in done.rows.items():
+        console.print(f"  {name}: {rows:,} rows", highlight=False, soft_wrap=True)
+    console.print(f"Start it with server_num={done.after}.", highlight=False, soft_wrap=True)
+
+
+def _servers(count: int) -> str:
+    return "1 server" if count == 1 else f"{count} servers"

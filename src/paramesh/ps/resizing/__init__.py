@@ -1,0 +1,1 @@
+"""Another number of servers for a run that is at rest."""
