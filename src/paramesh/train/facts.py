@@ -12,6 +12,7 @@ import time
 import jax
 import numpy as np
 
+from paramesh.errors import OptimizerError
 from paramesh.parallel.modes.layout_table import byte_text
 from paramesh.parameter import Parameter
 from paramesh.train.callbacks import Facts, loss_number
@@ -64,7 +65,10 @@ def rate_of(args: Facts) -> float | None:
     optimizer = args.optimizer
     if optimizer is None or getattr(optimizer, "is_group_lr", True):
         return None
-    found = optimizer.get_lr()
+    try:
+        found = optimizer.get_lr()
+    except OptimizerError:  # it is inside an optax transformation
+        return None
     if isinstance(found, Parameter) and (found.is_param_ps or found.has_init):
         return None
     values = np.asarray(found.asnumpy())
