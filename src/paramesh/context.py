@@ -57,6 +57,7 @@ _DEFAULTS: dict[str, Any] = {
     "save_graphs": False,
     "compilation_cache_dir": None,
     "flat_parameters": "auto",
+    "check_bprop": False,
 }
 _PARALLEL_DEFAULTS: dict[str, Any] = {
     "parallel_mode": "stand_alone",
@@ -112,7 +113,12 @@ _ps_resets = 0
 
 def _update_program_key() -> None:
     global _program_key
-    _program_key = (*sorted(_parallel.items()), *sorted(_set_by_user), *sorted(_ps.items()))
+    _program_key = (
+        _settings["check_bprop"],
+        *sorted(_parallel.items()),
+        *sorted(_set_by_user),
+        *sorted(_ps.items()),
+    )
 
 
 def program_key() -> tuple[Any, ...]:
@@ -130,6 +136,8 @@ def _check_setting(name: str, value: object) -> Any:
         return value
     if name == "device_target":
         return setting_checks.one_of(call, name, value, (*_DEVICE_TARGETS, None))
+    if name == "check_bprop":
+        return setting_checks.boolean(call, name, value)
     if name == "save_graphs":
         return (
             value
@@ -169,6 +177,8 @@ def set_context(**settings: object) -> None:
     `flat_parameters` says whether an optimizer keeps its many small Parameters and their state in
     a few flat arrays (see the page "What a step costs"): "auto" (default) on the CPU, "always" or
     "never"; it counts for optimizers that have not made a compiled step yet.
+    `check_bprop=True` makes it an error if a Cell's `bprop` returns a gradient of another element
+    type than the input's; otherwise it is cast.
     Settings of MindSpore's that mean nothing here (`device_id`, `max_call_depth`, …) are accepted;
     the log of `paramesh` says so, once for each.
 

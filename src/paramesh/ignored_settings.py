@@ -39,7 +39,6 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "topo_order": ({}, _COMPILER),
     "ascend_config": ({}, _COMPILER),
     "gpu_config": ({}, _COMPILER),
-    "check_bprop": (False, "gradients are JAX's"),
     "grad_for_scalar": (False, "gradients are by Tensors"),
     "enable_sparse": (False, "there are no sparse Tensors"),
     "max_call_depth": (1000, "python's own limit holds while a program is traced"),

@@ -22,7 +22,7 @@ from paramesh.initializer import initializer
 from paramesh.nn import Cell, CellDict, CellList, SequentialCell, no_init_parameters
 from paramesh.parameter import Parameter, ParameterTuple
 from paramesh.tensor import Tensor
-from paramesh.transforms import grad, value_and_grad
+from paramesh.transforms import GradOperation, grad, value_and_grad
 from type_checks import untyped, wrong
 
 MODES = pytest.mark.parametrize("mode", [context.GRAPH_MODE, context.PYNATIVE_MODE])
@@ -517,6 +517,61 @@ def test_bprop_is_the_gradient(mode: int) -> None:
     wrong = Wrong()
     with pytest.raises(ValueError, match="Wrong.bprop returned 2 gradients for 1 inputs"):
         grad(lambda x: wrong(x).sum())(Tensor(X))
+
+
+class _OwnGradient(Cell):
+    """Its `bprop` returns what it is given."""
+
+    def __init__(self, gradients: Any) -> None:
+        super().__init__()
+        self.gradients = gradients
+
+    def construct(self, x: Tensor, y: Tensor) -> Tensor:
+        return x * y
+
+    def bprop(self, x: Tensor, y: Tensor, out: Tensor, dout: Tensor) -> Any:
+        return self.gradients
+
+
+@MODES
+def test_gradients_of_bprop_get_the_inputs_types(mode: int) -> None:
+    context.set_context(mode=mode)
+    cell = _OwnGradient((Tensor([1.5, -2.75]), Tensor([1, 2], dt.int32)))
+    halves, singles = Tensor([1, 2], dt.float16), Tensor([1.0, 2.0])
+    for x in (halves, Tensor([1, 2], dt.int32)):
+        by_x, by_y = GradOperation(get_all=True)(cell)(x, singles)
+        assert (by_x.dtype, by_y.dtype) == (x.dtype, dt.float32)
+        assert by_x.tolist() == ([1.5, -2.75] if x is halves else [1, -2])
+        assert by_y.tolist() == [1.0, 2.0]
+    context.set_context(check_bprop=True)
+    with pytest.raises(TypeError, match=r"input 0 is Float32, the input is Float16 \(check_bprop"):
+        GradOperation(get_all=True)(cell)(halves, singles)
+
+
+@pytest.mark.parametrize(
+    ("gradients", "error", "message"),
+    [
+        ((Tensor([[1.0], [2.0]]), Tensor([1.0, 2.0])), ValueError, r"input 0 has shape \(2, 1\)"),
+        ((Tensor([1.0, 2.0]), None), TypeError, "input 1 must be a Tensor, got NoneType"),
+        ((2.0, Tensor([1.0, 2.0])), TypeError, "input 0 must be a Tensor, got float"),
+        (Tensor([1.0, 2.0]), ValueError, "returned 1 gradients for 2 inputs"),
+    ],
+)
+def test_wrong_gradients_of_bprop(gradients: Any, error: type[Exception], message: str) -> None:
+    x = Tensor([1.0, 2.0])
+    with pytest.raises(error, match=f"_OwnGradient.bprop.*{message}"):
+        grad(_OwnGradient(gradients))(x, x)
+
+
+def test_bprop_may_stand_for_a_number_too() -> None:
+    class Scaled(Cell):
+        def construct(self, x: Tensor, factor: int) -> Tensor:
+            return x * factor
+
+        def bprop(self, x: Tensor, factor: int, out: Tensor, dout: Tensor) -> Any:
+            return dout * (factor + 1), 0
+
+    assert grad(Scaled())(Tensor([1.0, 2.0]), 3).tolist() == [4.0, 4.0]
 
 
 # Containers.

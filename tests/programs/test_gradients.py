@@ -170,14 +170,6 @@ class TestArrangement:
         scaled = GradOperation(sens_param=True)(net)(x, sens)
         np.testing.assert_allclose(scaled.asnumpy(), 2 * plain.asnumpy(), rtol=1e-6)
 
-    def test_get_all_gives_zeros_for_integers(self) -> None:
-        by_x, by_n = GradOperation(get_all=True)(lambda x, n: (x * n).sum())(
-            Tensor(X), Tensor(np.arange(3))
-        )
-        assert by_n.dtype is paramesh.int64
-        assert not by_n.asnumpy().any()
-        assert by_x.asnumpy()[0].tolist() == [0, 1, 2]
-
 
 class TestRefusals:
     def test_nothing_to_derive_by(self) -> None:
@@ -188,10 +180,6 @@ class TestRefusals:
         count = Parameter(Tensor(np.arange(3)), name="steps.count")
         with pytest.raises(TypeError, match=r"'steps.count' is Int64 and has no gradient"):
             grad(lambda: count.sum(), None, [count])
-
-    def test_integer_input(self) -> None:
-        with pytest.raises(TypeError, match="argument 0 was asked for, but it is Int64"):
-            grad(lambda n: n.sum())(Tensor(np.arange(3)))
 
     def test_integer_output(self) -> None:
         with pytest.raises(TypeError, match="returned int32.*has_aux=True"):

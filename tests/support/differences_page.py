@@ -23,6 +23,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "reference" / "differences.md"
 SECTIONS = {
     "Parameters, Tensors and Cells": "differences",
     "Initializers": "differences_initializer",
+    "Gradients": "differences_gradients",
     "Layers and losses": "differences_layers",
     "Optimizers and schedules": "differences_optimizers",
     "Checkpoints": "differences_checkpoint",

@@ -102,6 +102,12 @@ METHODS: list[tuple[str, Callable[[Any], Any], Callable[[np.ndarray], Any], Any]
     ("take", lambda t: t.take([4, 0]), lambda a: a.take([4, 0]), SAME),
     ("take axis", lambda t: t.take(Tensor([2, 0]), 1), lambda a: a[:, [2, 0]], SAME),
     ("masked_fill", lambda t: t.masked_fill(t < 0, 1), lambda a: np.where(a < 0, 1, a), SAME),
+    (
+        "itemset",
+        lambda t: t.itemset(1, 7),
+        lambda a: np.where(np.arange(a.size).reshape(a.shape) == 1, 7, a),
+        SAME,
+    ),
     ("split", lambda t: t.split(2, 1)[1], lambda a: a[:, 2:], SAME),
     ("split sizes", lambda t: t.split([1, 2], 1)[1], lambda a: a[:, 1:], SAME),
     ("sort", lambda t: t.sort()[0], np.sort, SAME),
@@ -505,3 +511,28 @@ def test_raw_values() -> None:
     assert isinstance(raw(FLOATS), jax.Array)
     assert raw(np.arange(2)).dtype == np.int64
     assert as_value(np.arange(2), dt.float16).dtype == np.float16
+
+
+class TestItemset:
+    def test_gives_a_copy_with_another_element(self) -> None:
+        x = Tensor([[1, 2], [3, 4]], dt.int32)
+        assert x.itemset((0, 1), 5.7).tolist() == [[1, 5], [3, 4]]
+        assert x.itemset(-1, 7).tolist() == [[1, 2], [3, 7]]
+        assert x.itemset(2, True).dtype is dt.int32
+        assert Tensor([[1.5]]).itemset(2).tolist() == [[2.0]]
+        assert x.tolist() == [[1, 2], [3, 4]]
+
+    @pytest.mark.parametrize(
+        ("args", "error", "says"),
+        [
+            ((), TypeError, "got 0 arguments"),
+            ((7,), IndexError, "2 elements, and no index"),
+            ((2, 1), IndexError, r"index 2 is out of range for shape \(2,\)"),
+            (((0, 0), 1), IndexError, r"index \(0, 0\) is out of range"),
+            ((True, 1), TypeError, "an index is an int or a tuple of ints, got True"),
+            ((0, "a"), TypeError, "expected a number, got str"),
+        ],
+    )
+    def test_refuses(self, args: tuple[Any, ...], error: type[Exception], says: str) -> None:
+        with pytest.raises(error, match=says):
+            Tensor([1, 2]).itemset(*args)

@@ -290,19 +290,67 @@ def test_the_learning_rate_follows_a_function() -> None:
     assert m.train_network._program().traces == 1
 
 
+class TestNamesOfCheckpoints:
+    """As MindSpore's: one run never overwrites the files of another."""
+
+    @staticmethod
+    def train(folder: Path, epochs: int = 1, first: int = 0, **config: Any) -> list[str]:
+        saver = ModelCheckpoint("a.b", folder, CheckpointConfig(4, **config))
+        model().train(epochs, BATCHES, saver, progress=False, initial_epoch=first)
+        return [path.name for path in saver.saved]
+
+    def test_a_prefix_that_is_there_gets_a_number(self, tmp_path: Path) -> None:
+        for name in ("a.b-interrupted.ckpt", "a.b_9.ckpt", "axb-1_1.ckpt", "a.b-1_1.txt"):
+            tmp_path.joinpath(name).touch()
+        assert self.train(tmp_path) == ["a.b-1_4.ckpt"]
+        assert self.train(tmp_path, format="safetensors") == ["a.b_1-1_4.safetensors"]
+        assert self.train(tmp_path) == ["a.b_2-1_4.ckpt"]
+        tmp_path.joinpath("a.b_7-3_1.sharded").mkdir()
+        assert self.train(tmp_path) == ["a.b_8-1_4.ckpt"]
+
+    def test_a_run_that_goes_on_keeps_it(self, tmp_path: Path) -> None:
+        assert self.train(tmp_path, 2, 1) == ["a.b-2_4.ckpt"]
+        self.train(tmp_path)
+        assert self.train(tmp_path, 2, 1) == ["a.b_1-2_4.ckpt"]
+
+    def test_so_does_a_second_call_with_the_same_callback(self, tmp_path: Path) -> None:
+        saver, trained = ModelCheckpoint("n", tmp_path, CheckpointConfig(4)), model()
+        for _ in range(2):
+            trained.train(1, BATCHES, saver, progress=False)
+        assert [path.name for path in saver.saved] == ["n-1_4.ckpt"]
+
+    def test_one_is_kept_for_so_many_minutes(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        config = CheckpointConfig(1, keep_checkpoint_max=0, keep_checkpoint_per_n_minutes=5)
+        saver, now = ModelCheckpoint("n", tmp_path, config), [0.0]
+        monkeypatch.setattr("paramesh.train.model_checkpoint.time.monotonic", lambda: now[0])
+
+        def later(_: Any) -> None:
+            now[0] += 120
+
+        model().train(2, BATCHES, [saver, LambdaCallback(on_train_step_end=later)], progress=False)
+        # Saved at minutes 0, 2, 4, 6, 8, 10, 12, 14.
+        kept = ["n-1_1.ckpt", "n-1_4.ckpt", "n-2_3.ckpt", "n-2_4.ckpt"]
+        assert [path.name for path in saver.saved] == kept == sorted(os.listdir(tmp_path))
+        assert CheckpointConfig(keep_checkpoint_per_n_minutes=5).keep_checkpoint_per_n_minutes == 0
+        with pytest.raises(ValueError, match="per_n_minutes must be 0 or more, got -1"):
+            CheckpointConfig(keep_checkpoint_per_n_minutes=-1)
+
+
 def test_checkpoints_are_kept_and_training_goes_on_from_them(tmp_path: Path) -> None:
     config = CheckpointConfig(3, keep_checkpoint_max=2, append_info=["epoch_num", {"note": "x"}])
     saver = ModelCheckpoint("net", tmp_path / "made", config)
     whole = model()
     whole.train(2, BATCHES, saver, progress=False)
     names = sorted(os.listdir(tmp_path / "made"))
-    assert names == ["net-2_2.safetensors", "net-2_4.safetensors"]  # 1_3 is gone
-    assert saver.latest_ckpt_file_name == str(tmp_path / "made" / "net-2_4.safetensors")
+    assert names == ["net-2_2.ckpt", "net-2_4.ckpt"]  # 1_3 is gone
+    assert saver.latest_ckpt_file_name == str(tmp_path / "made" / "net-2_4.ckpt")
 
     part = model()
     part.train(1, BATCHES, ModelCheckpoint("part", tmp_path), progress=False)
     resumed = model(seed=2)
-    found = load_checkpoint(tmp_path / "part-1_4.safetensors", resumed.train_network)
+    found = load_checkpoint(tmp_path / "part-1_4.ckpt", resumed.train_network)
     assert "moments.fc.weight" in found
     resumed.train(2, BATCHES, progress=False, initial_epoch=1)
     assert_same(resumed.train_network, whole.train_network)
@@ -383,7 +431,7 @@ def stopping(after: int):
 @pytest.mark.parametrize(
     ("callbacks", "where", "file"),
     [
-        (["saver"], True, "made/net-interrupted.safetensors"),
+        (["saver"], True, "made/net-interrupted.ckpt"),
         ([], "mine.safetensors", "mine.safetensors"),
         (["saver"], "mine.safetensors", "mine.safetensors"),
         ([], False, None),
@@ -395,7 +443,7 @@ def test_where_an_interrupt_saves(tmp_path: Path, monkeypatch, callbacks, where,
     m = model()
     with pytest.raises(KeyboardInterrupt):
         m.train(2, lambda: stopping(2), listed, interrupt_checkpoint=where, progress=False)
-    files = sorted(str(p) for p in Path().rglob("*.safetensors"))
+    files = sorted(str(p) for kind in ("ckpt", "safetensors") for p in Path().rglob(f"*.{kind}"))
     assert files == ([file] if file else [])
     if file:
         assert load_checkpoint(file)["global_step"].asnumpy().tolist() == [2]

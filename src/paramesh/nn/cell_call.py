@@ -1,4 +1,4 @@
-"""How one Cell runs inside a program: hooks, casts, recomputation and hand-written gradients."""
+"""How one Cell runs inside a program: hooks, casts and recomputation."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from jax import Array
 from paramesh import tracebacks
 from paramesh.array_types import Tree
 from paramesh.dtype import DType, to_dtype
+from paramesh.nn.cell_bprop import with_bprop
 from paramesh.ops import autocast
 from paramesh.state import tracing
 from paramesh.state.protocols import State, VisitedCell
@@ -116,7 +117,7 @@ def _body(cell: RunnableCell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
 
 def _construct(cell: RunnableCell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     if hasattr(type(cell), "bprop"):
-        return _with_bprop(cell, args, kwargs)
+        return with_bprop(cell, args, kwargs)
     return cell.construct(*args, **kwargs)
 
 
@@ -128,47 +129,6 @@ def _recomputed(cell: RunnableCell, args: tuple[Any, ...], kwargs: dict[str, Any
 
     body.__name__ = type(cell).__name__
     return lifted(lambda pure: jax.checkpoint(pure, **options), body)(*args, **kwargs)
-
-
-def _with_bprop(cell: RunnableCell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """`bprop(*inputs, out, dout)` in place of the derivative of `construct` by its inputs."""
-    leaves, nest = unpack((args, kwargs))
-    side: dict[str, Any] = {}
-
-    @jax.custom_vjp
-    def call(leaves: list[Array]) -> list[Array]:
-        args, kwargs = nest.build(leaves)
-        arrays, side["out"] = unpack(cell.construct(*args, **kwargs), "Tensor")
-        return arrays
-
-    def forward(leaves: list[Array]) -> tuple[list[Array], tuple[list[Array], list[Array]]]:
-        out = call(leaves)
-        return out, (leaves, out)
-
-    def backward(
-        kept: tuple[list[Array], list[Array]], cotangents: list[Array]
-    ) -> tuple[list[Array]]:
-        leaves, out = kept
-        args, kwargs = nest.build(leaves)
-        tensors = side["out"].tensors
-        grads = cell.bprop(*args, tensors(out), tensors(cotangents), **kwargs)
-        grads = grads if isinstance(grads, tuple | list) else (grads,)
-        if len(grads) != len(leaves):
-            raise ValueError(
-                f"{type(cell).__name__}.bprop returned {len(grads)} gradients "
-                f"for {len(leaves)} inputs."
-            )
-        return ([_cotangent(raw(g), leaf) for g, leaf in zip(grads, leaves, strict=True)],)
-
-    call.defvjp(forward, backward)
-    out = call(leaves)
-    return side["out"].tensors(out)
-
-
-def _cotangent(value: Array, leaf: Array) -> Array:
-    if not _is_float(leaf):
-        return jax.custom_derivatives.zero_from_primal(leaf)
-    return cast(value, to_dtype(leaf.dtype))
 
 
 def _with_backward_hooks(cell: RunnableCell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

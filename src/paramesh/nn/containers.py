@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from typing import Any, Self
+from weakref import WeakKeyDictionary, ref
 
 from paramesh.array_types import Tree
 from paramesh.nn.cell import Cell
+
+#: The Cell that a container is part of.
+_owners: WeakKeyDictionary[Cell, ref[Any]] = WeakKeyDictionary()
 
 
 def _check(owner: Cell, cell: object) -> Cell:
@@ -32,29 +36,79 @@ class _Container(Cell):
         self._cells[name] = cell
         self._changed()
 
+    def _assigned_to(self, owner: Any, name: str) -> None:
+        _owners[self] = ref(owner)
+
     def update_parameters_name(self, prefix: str = "", recurse: bool = True) -> None:
-        """As in Cell; Cells added later get the same prefix."""
+        """As in Cell; Cells added later to a CellDict get the same prefix."""
         super().update_parameters_name(prefix, recurse)
         self.__dict__["_prefix"] = prefix
 
 
 class _Ordered(_Container):
-    """Cells in order; those without names of their own are named 0, 1, …."""
+    """Cells in order; those without names of their own are named 0, 1, ….
+
+    Parameters of Cells that are added later are named as in MindSpore 2.10: behind the prefix that
+    the first Cell's Parameters have, and without one if there are none yet. Where such a name is
+    taken in the Cell that the list belongs to, the list's own path is the prefix.
+    """
 
     def __init__(self, *args: Any, auto_prefix: bool = True) -> None:
         super().__init__(auto_prefix)
         if len(args) == 1 and isinstance(args[0], OrderedDict):
             for name, cell in args[0].items():
-                self._place(name, cell)
+                self._place(name, cell, "")
         else:
             cells = args[0] if len(args) == 1 and isinstance(args[0], list | tuple) else args
             for i, cell in enumerate(cells):
-                self._place(str(i), cell)
+                self._place(str(i), cell, "")
+
+    def _place(self, name: str, cell: Cell, prefix: str | None = None) -> None:
+        _check(self, cell)
+        if self._auto_prefix:
+            prefix = self._prefix_of_cells() if prefix is None else prefix
+            if prefix != self._prefix and self._is_taken(f"{prefix}{name}.", name, cell):
+                prefix = self._prefix
+            cell.update_parameters_name(f"{prefix}{name}.")
+            cell._assigned_to(self, name)
+        self._cells[name] = cell
+        self._changed()
+
+    def _prefix_of_cells(self) -> str:
+        """What comes before the position in the names of the first Cell's Parameters."""
+        named: list[tuple[str, list[str]]] = []
+        for key, cell in self._named_cells():
+            param = next(iter(cell.get_parameters()), None)
+            if param is not None:
+                named.append((key, param.name.split(".")))
+        if not named:
+            return ""
+        key, parts = named[0]
+        places = [i for i, part in enumerate(parts) if part == key]
+        if len(named) > 1:  # several parts are like the key: the next Cell tells which one it is
+            other, others = named[1]
+            places = [i for i in places if others[i : i + 1] == [other]][:1] or places
+        return "".join(f"{part}." for part in parts[: places[-1]]) if places else self._prefix
+
+    def _is_taken(self, prefix: str, name: str, cell: Cell) -> bool:
+        """Whether another Parameter near this list has a name that a Cell's would get."""
+        whole: Cell | None = self
+        top: Cell = self
+        while whole is not None:
+            top, above = whole, _owners.get(whole)
+            whole = above() if above is not None else None
+        own = {id(param) for param in cell.get_parameters()}
+        replaced = self._cells.get(name)
+        if replaced is not None:
+            own.update(id(param) for param in replaced.get_parameters())
+        taken = {p.name for p in top.get_parameters() if id(p) not in own}
+        return any(f"{prefix}{path}" in taken for path, _ in cell.parameters_and_names())
 
     def _renumber(self, cells: Iterable[tuple[str, Cell]]) -> None:
+        prefix = self._prefix_of_cells()
         self._cells.clear()
         for i, (name, cell) in enumerate(cells):
-            self._place(str(i) if name.isdigit() else name, cell)
+            self._place(str(i) if name.isdigit() else name, cell, prefix)
         self._changed()
 
     def _named_cells(self) -> list[tuple[str, Cell]]:

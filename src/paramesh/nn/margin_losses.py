@@ -161,7 +161,8 @@ class GaussianNLLLoss(_OfValues):
     def _losses(self, logits: jax.Array, labels: jax.Array, var: jax.Array) -> Any:
         var = var[..., None] if var.ndim == logits.ndim - 1 else var
         # The least variance has no gradient.
-        var = var + jax.lax.stop_gradient(jnp.maximum(var, self.eps) - var)
+        least = jax.lax.stop_gradient(jnp.maximum(var, self.eps))
+        var = least + (var - jax.lax.stop_gradient(var))
         losses = 0.5 * (jnp.log(var) + jnp.square(logits - labels) / var)
         return losses + 0.5 * math.log(2 * math.pi) if self.full else losses
 

@@ -146,8 +146,12 @@ class Submodules:
         self.__dict__.pop(name, None)
         if self._auto_prefix:
             cell.update_parameters_name(f"{name}.")
+        cell._assigned_to(self, name)
         self._cells[name] = cell
         self._changed()
+
+    def _assigned_to(self, owner: Submodules, name: str) -> None:
+        """Is told which Cell this one becomes a part of, before it does, and under which name."""
 
     def _set_in_param(self, name: str, value: object) -> None:
         param = self._params[name]

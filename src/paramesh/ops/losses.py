@@ -3,6 +3,7 @@
 `reduction` is `mean`, `sum` or `none` (the loss of every element).
 """
 
+import math
 from typing import Any, Literal
 
 import jax
@@ -21,7 +22,8 @@ __all__ = [
     "SigmoidCrossEntropyWithLogits", "KLDivLoss", "nll_loss", "cross_entropy",
     "nll_loss_with_weight", "NLLLoss", "softmax_cross_entropy_with_logits",
     "sparse_softmax_cross_entropy_with_logits", "SoftmaxCrossEntropyWithLogits",
-    "SparseSoftmaxCrossEntropyWithLogits",
+    "SparseSoftmaxCrossEntropyWithLogits", "hinge_embedding_loss", "margin_ranking_loss",
+    "gaussian_nll_loss",
 ]
 # fmt: on
 
@@ -114,6 +116,61 @@ def cosine_similarity(x1: Floating, x2: Floating, dim: int = 1, eps: float = 1e-
     """Cosine of the angle between vectors along an axis; the norms are at least `eps`."""
     norms = jnp.sum(jnp.square(x1), dim) * jnp.sum(jnp.square(x2), dim)
     return jnp.sum(x1 * x2, dim) * jax.lax.rsqrt(jnp.maximum(norms, eps * eps))
+
+
+@function
+def hinge_embedding_loss(
+    inputs: Floating, targets: Floating, margin: float = 1.0, reduction: Reduction = "mean"
+) -> Any:
+    """The distance of pairs that are alike (target 1), max(0, margin - distance) of others (-1).
+
+    Shapes broadcast.
+    """
+    apart = jnp.maximum(0, margin - inputs)
+    return _reduced(jnp.where(targets == 1, inputs, apart), reduction)
+
+
+@function
+def margin_ranking_loss(
+    input1: Floating,
+    input2: Floating,
+    target: Floating,
+    margin: float = 0.0,
+    reduction: Reduction = "mean",
+) -> Any:
+    """max(0, -target * (input1 - input2) + margin), with targets 1 and -1; shapes broadcast."""
+    return _reduced(jnp.maximum(0, -target * (input1 - input2) + margin), reduction)
+
+
+@function
+def gaussian_nll_loss(
+    x: Floating,
+    target: Floating,
+    var: Floating,
+    full: bool = False,
+    eps: float = 1e-6,
+    reduction: Reduction = "mean",
+) -> Any:
+    """-log of the normal density: (log(var) + (x - target)² / var) / 2.
+
+    Args:
+        x: the means, (...).
+        target: (...).
+        var: the variances, (...), or without the last axis, or with it as 1.
+        full: whether the constant log(2 pi) / 2 is added.
+        eps: the least variance; it has no gradient.
+        reduction: `mean`, `sum` or `none`.
+
+    Raises:
+        ValueError: eps is not positive.
+    """
+    if eps <= 0:
+        raise ValueError(f"eps must be positive, got {eps}.")
+    var = var[..., None] if var.ndim == x.ndim - 1 else var
+    least = jax.lax.stop_gradient(jnp.maximum(var, eps))
+    var = least + (var - jax.lax.stop_gradient(var))
+    loss = (jnp.log(var) + jnp.square(x - target) / var) / 2
+    return _reduced(loss + math.log(2 * math.pi) / 2 if full else loss, reduction)
 
 
 L2Loss = primitive("L2Loss", l2_loss)

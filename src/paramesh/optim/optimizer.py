@@ -229,6 +229,30 @@ class Optimizer(Cell):
         (Renaming would put the prefix on the trained Parameters too.)
         """
 
+    def _assigned_to(self, owner: Any, name: str) -> None:
+        """Where another optimizer of the Cell has these names, the attribute's goes before them."""
+        trained = {id(param) for param in self._parameters}
+        state = {
+            key: p for key, p in self._params.items() if p is not None and id(p) not in trained
+        }
+        replaced = owner._cells.get(name)
+        own = {id(param) for param in state.values()}
+        own.update(id(p) for p in (replaced.get_parameters() if replaced is not None else ()))
+        taken = {p.name for p in owner.get_parameters() if id(p) not in own}
+        if not any(param.name in taken for param in state.values()):
+            return
+        renamed = {key: f"{name}.{param.name}" for key, param in state.items()}
+        params = dict(self._params)
+        self._params.clear()
+        for key, param in params.items():
+            new = renamed.get(key)
+            if param is not None and new is not None:
+                del self._by_name[param.name]
+                key, param.name = (new if key == param.name else key), new
+                self._by_name[new] = param
+            self._params[key] = param
+        self._changed()
+
     def later(self, steps: int) -> dict[Parameter, np.ndarray[Any, Any]]:
         """The values that step counters will have after some more steps.
 

@@ -52,6 +52,10 @@ INSTEAD: dict[str, str] = {
         (f"mindspore.mindrecord.{name}ToMR" for name in _CONVERTED.split()),
         "mindspore.dataset.Dataset.save of the dataset of that kind",
     ),
+    **dict.fromkeys(
+        ("mindspore.SummaryLandscape", "mindspore.train.SummaryLandscape"),
+        "nothing: its files are for MindInsight, which is no longer developed",
+    ),
     "mindspore.explainer": "nothing: MindSpore 2.10 does not have it either",
     "mindspore.multiprocessing": "python's own multiprocessing module",
     "mindspore.nn.Linear": "mindspore.nn.Dense",

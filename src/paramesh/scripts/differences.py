@@ -44,9 +44,6 @@ NAMES: dict[str, Difference] = {
     "mindspore.save_checkpoint": Difference(
         "writes a safetensors file, unless the name ends in .ckpt", _CHECKPOINTS
     ),
-    "mindspore.ModelCheckpoint": Difference(
-        "writes safetensors files, unless format is given", _CHECKPOINTS
-    ),
     "mindspore.export": Difference("writes StableHLO; there is no MindIR", _COMING),
     "mindspore.common.initializer.TruncatedNormal": Difference(
         "truncated as documented; MindSpore 2.10's default comes out uniform",

@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from paramesh import dtype as _dtype
 from paramesh.array_types import Array
@@ -302,6 +303,43 @@ class ArrayMethods(Arithmetic):
         value, index = self._get(), self._operand(indices)
         with x64(value, index):
             return self._wrap(jnp.take(value, index, axis))
+
+    def itemset(self, *args: Any) -> Self:
+        """A copy with another element: `itemset(index, number)`, or `itemset(number)` of one.
+
+        As in MindSpore, and unlike numpy, this Tensor stays as it is. An index is an int (of the
+        flattened Tensor) or a tuple of ints.
+
+        Raises:
+            TypeError: no number, or an index of another type.
+            IndexError: no index and several elements; an index out of range.
+        """
+        if len(args) not in (1, 2):
+            raise TypeError(
+                f"itemset takes (number) or (index, number), got {len(args)} arguments."
+            )
+        here = self._get()
+        if len(args) == 1 and here.size != 1:
+            raise IndexError(
+                f"itemset: {here.size} elements, and no index. Give itemset(index, number)."
+            )
+        index = 0 if len(args) == 1 else args[0]
+        whole = index if isinstance(index, tuple) else (index,)
+        if any(isinstance(i, bool) or not isinstance(i, int) for i in whole):
+            raise TypeError(f"itemset: an index is an int or a tuple of ints, got {index!r}.")
+        sizes = here.shape if isinstance(index, tuple) else (here.size,)
+        if len(whole) != len(sizes) or any(
+            not -size <= i < size for i, size in zip(whole, sizes, strict=False)
+        ):
+            raise IndexError(
+                f"itemset: index {index} is out of range for shape {tuple(here.shape)}."
+            )
+        number = args[-1]
+        if not isinstance(number, bool | int | float):
+            raise TypeError(f"itemset: expected a number, got {type(number).__name__}.")
+        with x64(here):
+            changed = here.reshape(sizes).at[whole].set(np.asarray(number).astype(here.dtype))
+            return self._wrap(changed.reshape(here.shape))
 
     def masked_fill(self, mask: Operand, value: Operand) -> Self:
         """`value` where `mask` is true, these elements elsewhere."""

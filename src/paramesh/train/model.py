@@ -242,6 +242,7 @@ class Model:
             self._check_metrics("valid_dataset")
         args = self._facts("train", listed, epoch_num=epoch, train_dataset=train_dataset)
         args.batch_num, args.valid_dataset = batches.count(train_dataset), valid_dataset
+        args.cur_epoch_num = initial_epoch
         if resume is not None:
             restore_data(Path(resume), train_dataset, start)
             load_checkpoint(resume, self._train_network)

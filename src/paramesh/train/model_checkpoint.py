@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from paramesh.train.callbacks import Callback, Facts, RunContext
 from paramesh.train.pace import Pace
 from paramesh.train.position import position_entries
 
+_FORMATS = ("ckpt", "safetensors", SHARDED)
 _INFO = {"epoch_num": "cur_epoch_num", "step_num": "cur_step_num"}
 
 
@@ -35,10 +38,11 @@ class CheckpointConfig:
             any case, and slice by slice with `format="sharded"`.
         enc_key: not offered.
         enc_mode: not offered.
-        keep_checkpoint_per_n_minutes: not offered, but 0.
+        keep_checkpoint_per_n_minutes: with `keep_checkpoint_max=0`, one checkpoint is kept for
+            every so many minutes, and the newest; 0: all.
         async_save: write in a thread (see `save_checkpoint`).
         crc_check: keep checksums in the files.
-        format: "safetensors" (None), "ckpt" or "sharded".
+        format: "ckpt" (None, MindSpore's), "safetensors" or "sharded".
 
     Raises:
         TypeError, ValueError: an argument of the wrong type; a negative number.
@@ -65,18 +69,14 @@ class CheckpointConfig:
             "save_checkpoint_steps": save_checkpoint_steps,
             "save_checkpoint_seconds": save_checkpoint_seconds,
             "keep_checkpoint_max": keep_checkpoint_max,
+            "keep_checkpoint_per_n_minutes": keep_checkpoint_per_n_minutes,
         }
         for name, number in numbers.items():
-            kinds = (int, float) if name.endswith("seconds") else (int,)
+            kinds = (int, float) if name.endswith(("seconds", "minutes")) else (int,)
             if not isinstance(number, kinds) or isinstance(number, bool) or number < 0:
                 raise ValueError(f"CheckpointConfig: {name} must be 0 or more, got {number!r}.")
         if enc_key is not None:
             raise ValueError("CheckpointConfig: enc_key is not offered: files are not encrypted.")
-        if keep_checkpoint_per_n_minutes:
-            raise ValueError(
-                "CheckpointConfig: keep_checkpoint_per_n_minutes is not offered: give "
-                "keep_checkpoint_max, or save_checkpoint_seconds."
-            )
         if saved_network is not None and not isinstance(saved_network, Cell):
             raise TypeError(
                 f"CheckpointConfig: saved_network must be a Cell, got {saved_network!r}."
@@ -84,10 +84,13 @@ class CheckpointConfig:
         self.save_checkpoint_steps = save_checkpoint_steps
         self.save_checkpoint_seconds = save_checkpoint_seconds
         self.keep_checkpoint_max = keep_checkpoint_max
+        self.keep_checkpoint_per_n_minutes = (
+            0 if keep_checkpoint_max else keep_checkpoint_per_n_minutes
+        )
         self.saved_network = saved_network
-        if format not in (None, "safetensors", "ckpt", SHARDED):
+        if format is not None and format not in _FORMATS:
             raise ValueError(
-                "CheckpointConfig: format must be 'safetensors', 'ckpt', 'sharded' or None, got "
+                "CheckpointConfig: format must be 'ckpt', 'safetensors', 'sharded' or None, got "
                 f"{format!r}."
             )
         for name, flag in (("async_save", async_save), ("crc_check", crc_check)):
@@ -105,7 +108,12 @@ class CheckpointConfig:
 
 
 class ModelCheckpoint(Callback):
-    """Save `PREFIX-EPOCH_STEP.safetensors` while training, and once more at the end.
+    """Save `PREFIX-EPOCH_STEP.ckpt` while training, and once more at the end.
+
+    As in MindSpore, a new run never overwrites the files of an earlier one: if there are files of
+    this prefix, in any format, the names begin with `PREFIX_1`, `PREFIX_2` and so on. A run that
+    resumes, or starts at a later epoch, goes on with the newest of these. Several processes that
+    save sharded checkpoints together always use the prefix as it is.
 
     With several processes a file is saved by each process that has this callback; give it to
     process 0 alone. With `format="sharded"` all processes must have it: they save together into a
@@ -144,6 +152,10 @@ class ModelCheckpoint(Callback):
         self.config = config or CheckpointConfig()
         self.saved: list[Path] = []
         self._last_step = 0
+        self._run_prefix: str | None = None  # with a number, once it is known
+        self._period_began: float | None = None
+        self._passing: Path | None = None  # is deleted when the next one is complete
+        self._seen: set[Path] = set()
         together = self.config.format == SHARDED
         self._pace = Pace(self.config.save_checkpoint_seconds, together)
 
@@ -155,7 +167,12 @@ class ModelCheckpoint(Callback):
     def on_train_begin(self, run_context: RunContext) -> None:
         """Make the folder."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        self._last_step = run_context.original_args().cur_step_num
+        args = run_context.original_args()
+        self._last_step = args.cur_step_num
+        if self._run_prefix is None:
+            self._run_prefix = self._numbered(
+                fresh=not args.cur_step_num and not args.cur_epoch_num
+            )
         self._pace.begin(self._last_step)
 
     def on_train_step_end(self, run_context: RunContext) -> None:
@@ -176,8 +193,18 @@ class ModelCheckpoint(Callback):
         background.wait_until_done()
         self._delete_old()
 
+    def _numbered(self, fresh: bool) -> str:
+        """The prefix of this run, which is the newest in the folder, or a new one."""
+        if self.config.format == SHARDED and jax.process_count() > 1:
+            return self.prefix  # all processes have to agree
+        names = re.compile(rf"{re.escape(self.prefix)}(?:_(\d+))?-\d+_\d+\.({'|'.join(_FORMATS)})")
+        found = [names.fullmatch(path.name) for path in self.directory.iterdir()]
+        numbers = [int(match[1] or 0) for match in found if match]
+        number = max(numbers, default=-1) + 1 if fresh else max(numbers, default=0)
+        return f"{self.prefix}_{number}" if number else self.prefix
+
     def save_as(self, args: Facts, name: str, beside: bool = False) -> Path:
-        """Save the present state under `PREFIX-NAME.safetensors`; returns the path.
+        """Save the present state under `PREFIX-NAME.ckpt`; returns the path.
 
         Args:
             args: the facts of the run.
@@ -191,8 +218,8 @@ class ModelCheckpoint(Callback):
         if network is args.train_network:
             append |= position_entries(args)
         self.directory.mkdir(parents=True, exist_ok=True)
-        kind = self.config.format or "safetensors"
-        path = self.directory / f"{self.prefix}-{name}.{kind}"
+        kind = self.config.format or "ckpt"
+        path = self.directory / f"{self._run_prefix or self.prefix}-{name}.{kind}"
         save_checkpoint(
             network,
             path,
@@ -228,8 +255,27 @@ class ModelCheckpoint(Callback):
 
     def _delete_old(self) -> None:
         """Delete what is too much, once the newest is complete."""
+        self._thin_out()
         keep = self.config.keep_checkpoint_max
         while keep and len(self.saved) > keep:
-            old = self.saved.pop(0)
-            if jax.process_index() == 0:
-                remove(old)
+            self._delete(self.saved.pop(0))
+
+    def _thin_out(self) -> None:
+        """Keep the first checkpoint of every period of minutes, and the newest of all."""
+        minutes = self.config.keep_checkpoint_per_n_minutes
+        if not minutes or not self.saved or self.saved[-1] in self._seen:
+            return
+        now = time.monotonic()
+        if self._passing is not None:
+            self.saved.remove(self._passing)
+            self._delete(self._passing)
+            self._passing = None
+        if self._period_began is None or now - self._period_began >= 60 * minutes:
+            self._period_began = now
+        else:
+            self._passing = self.saved[-1]
+        self._seen.add(self.saved[-1])
+
+    def _delete(self, path: Path) -> None:
+        if jax.process_index() == 0:
+            remove(path)

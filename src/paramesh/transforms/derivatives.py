@@ -22,7 +22,13 @@ from paramesh.tensor.base import wrap
 from paramesh.tensor.trees import Nest, unpack
 from paramesh.transforms.bodies import Body, in_64bit_if_met, name_of, write
 from paramesh.transforms.compiled_function import CompiledFunction
-from paramesh.transforms.forward import Forward, cotangents, differentiable, zeros_like
+from paramesh.transforms.forward import (
+    Forward,
+    cotangents,
+    differentiable,
+    has_gradient,
+    zeros_like,
+)
 from paramesh.transforms.gradients import Weights, check_weights
 from paramesh.transforms.reachability import parameters_of
 
@@ -35,21 +41,21 @@ def vjp(
 
     Args:
         fn: a Cell or function.
-        inputs: of the call; gradients are by those of a float or complex type.
+        inputs: of the call; gradients by integers are of their own type, as those of `grad`.
         weights: Parameters to differentiate by as well: a ParameterTuple, a list, or one Parameter.
         has_aux: only the first output is differentiated, the others are returned as they are.
 
     Returns:
         (outputs, `vjp_fn`), with `has_aux` (output, `vjp_fn`, (other outputs)). `vjp_fn` takes a
         Tensor like each output and gives a tuple of gradients by the inputs; with `weights`, a
-        pair of it and the gradients by the Parameters. Inputs of other types get zeros.
+        pair of it and the gradients by the Parameters. Python ints get zeros.
 
     Raises:
         TypeError: an output that is differentiated is not a float.
         ValueError: `vjp_fn` is given something with another structure than the outputs.
     """
     chosen = check_weights(weights) or []
-    diff = {i: arg for i, arg in enumerate(inputs) if differentiable(arg)}
+    diff = {i: arg for i, arg in enumerate(inputs) if has_gradient(arg)}
     start = [tracing.read(weight) for weight in chosen]
     arrays, _ = unpack([start, inputs])
     forward = in_64bit_if_met(arrays, lambda: Forward(fn, inputs, {}, diff, chosen, start, has_aux))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,9 +13,11 @@ import numpy as np
 
 from paramesh.array_types import ArrayLike, Tree
 from paramesh.dtype import to_dtype, x64
+from paramesh.errors import TraceError
 from paramesh.tensor.base import raw
 from paramesh.tensor.trees import Nest, unpack
 from paramesh.transforms.bodies import Body, name_of, write
+from paramesh.transforms.integer_gradients import float_copy, to_integers, with_copies
 
 
 class Forward:
@@ -53,7 +57,6 @@ class Forward:
             main, aux = _split(fn(*args, **kwargs), has_aux)
             arrays, main = unpack(main, "raw")
             others, aux = unpack(aux)
-            _check_outputs(arrays)
             return (main, arrays), (aux, others)
 
         def pure(values: list[Any], diff: dict[int, list[Any]]) -> Any:
@@ -66,18 +69,81 @@ class Forward:
             bodies.append((body, main, aux))
             return arrays, (others, *body.hand_out()[1:])
 
-        raws = {i: arrays for i, (arrays, _) in given.items()}
-        self.arrays, self._back, (others, self._values, self._left) = jax.vjp(
-            pure, start, raws, has_aux=True
-        )
+        leaves = {(i, k): leaf for i, (raws, _) in given.items() for k, leaf in enumerate(raws)}
+        self._leaves = leaves
+        floats = {place: leaf for place, leaf in leaves.items() if _differentiable(leaf)}
+        self._integers = {place: leaf for place, leaf in leaves.items() if is_integers(leaf)}
+
+        def flat(integers: list[Any], rest: tuple[list[Any], dict[Any, Any]]) -> Any:
+            values, floats = rest
+            at = {**leaves, **floats, **dict(zip(self._integers, integers, strict=True))}
+            filled = {i: [at[i, k] for k in range(len(raws))] for i, (raws, _) in given.items()}
+            return pure(values, filled)
+
+        numbers = list(self._integers.values())
+        if numbers and self._by_integers(flat, numbers, (start, floats)):
+            shown = self._shown
+        else:
+            self._copies = False
+            self.arrays, self._back, self._extra = jax.vjp(
+                partial(flat, numbers), (start, floats), has_aux=True
+            )
+            shown = self.arrays
+            _check_outputs(self.arrays)
+        others, self._values, self._left = self._extra
         self._body, self.main, aux = bodies[-1]
-        self.value = self.main.tensors(self.arrays)
+        self.value = self.main.tensors(shown)
         self.aux = aux.tensors(others)
+
+    def _by_integers(self, flat: Callable[..., Any], numbers: list[Any], rest: Any) -> bool:
+        """Run the function so that integers have gradients; whether that is possible."""
+
+        def with_gradients(copies: list[Any], rest: Any) -> Any:
+            main, others = with_copies(flat, numbers, copies, rest)
+            wanted = [x[1] if isinstance(x, tuple) else x for x in main]
+            _check_outputs(wanted)
+            return wanted, ([x[0] if isinstance(x, tuple) else None for x in main], others)
+
+        try:
+            self.arrays, self._back, (shown, self._extra) = jax.vjp(
+                with_gradients, [float_copy(x) for x in numbers], rest, has_aux=True
+            )
+        except (TraceError, jax.errors.ConcretizationTypeError):
+            if not rest[0] and not rest[1]:
+                raise
+            warnings.warn(
+                "The function asks for values of Tensors (bool(), item(), if, while), so that it "
+                "is differentiated by its floats only: gradients by its integer inputs are zeros. "
+                "Cast these inputs to a float type, or leave them out with grad_position.",
+                stacklevel=2,
+            )
+            return False
+        self._copies = True
+        self._shown = [
+            array if value is None else value
+            for array, value in zip(self.arrays, shown, strict=True)
+        ]
+        return True
 
     def back(self, cotangents: list[Any]) -> tuple[list[Any], dict[int, Any]]:
         """(raw gradients by the Parameters, gradients by position) for these of the outputs."""
-        by_weight, by_diff = self._back(cotangents)
-        return by_weight, {i: self._nests[i].tensors(grads) for i, grads in by_diff.items()}
+        if self._copies:
+            by_integers, (by_weight, by_float) = self._back(cotangents)
+            found = {
+                place: to_integers(gradient, like)
+                for (place, like), gradient in zip(self._integers.items(), by_integers, strict=True)
+            }
+        else:
+            ((by_weight, by_float),) = self._back(cotangents)
+            found = {}
+        by_place = {**found, **by_float}
+        gradients: dict[int, Any] = {}
+        for i, nest in self._nests.items():
+            own = [place for place in self._leaves if place[0] == i]
+            gradients[i] = nest.tensors(
+                [by_place[p] if p in by_place else zeros_of(self._leaves[p]) for p in own]
+            )
+        return by_weight, gradients
 
     def write(self) -> None:
         """Write to Parameters and attributes what the function wrote."""
@@ -136,13 +202,28 @@ def differentiable(arg: Tree) -> bool:
 
 def zeros_like(arg: Tree) -> Tree:
     """Zeros in the places of all arrays and numbers of a nest, as Tensors."""
-
-    def zero(value: ArrayLike) -> Any:
-        with x64(value):
-            return jnp.zeros(np.shape(value), getattr(value, "dtype", jnp.float32))
-
     arrays, nest = unpack(arg, "raw")
-    return nest.tensors([zero(array) for array in arrays])
+    return nest.tensors([zeros_of(array) for array in arrays])
+
+
+def zeros_of(value: ArrayLike) -> Any:
+    """Raw zeros like an array or a number."""
+    with x64(value):
+        return jnp.zeros(np.shape(value), getattr(value, "dtype", jnp.float32))
+
+
+def has_gradient(arg: Tree) -> bool:
+    """Whether a nest has an array of floats or integers, or a number of type float."""
+    leaves, _ = unpack(arg, "raw")
+    return any(_differentiable(leaf) or is_integers(leaf) for leaf in leaves)
+
+
+def is_integers(value: object) -> bool:
+    """Whether something is an array of integers or booleans."""
+    dtype = getattr(value, "dtype", None)
+    return dtype is not None and (
+        jnp.issubdtype(dtype, jnp.integer) or jnp.issubdtype(dtype, jnp.bool_)
+    )
 
 
 def _differentiable(value: object) -> bool:

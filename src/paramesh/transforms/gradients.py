@@ -22,7 +22,7 @@ from paramesh.parameter import Parameter
 from paramesh.state import placement, tracing
 from paramesh.tensor.base import Tensor, raw, wrap
 from paramesh.transforms.compiled_function import CompiledFunction
-from paramesh.transforms.forward import Forward, cotangents, differentiable, zeros_like
+from paramesh.transforms.forward import Forward, cotangents, has_gradient, zeros_like
 from paramesh.transforms.reachability import parameters_of
 
 _Position = int | tuple[int, ...] | None
@@ -177,13 +177,14 @@ def _gradients(
     """(value, aux, gradients by position, raw gradients by weight) of one call."""
     chosen = {i: args[i] for i in positions}
     for i, arg in chosen.items():
-        if not differentiable(arg) and len(positions) == 1:
+        if not has_gradient(arg) and len(positions) == 1:
             raise TypeError(
                 f"The gradient by argument {i} was asked for, but it is "
-                f"{getattr(arg, 'dtype', type(arg).__name__)}: only floats have gradients. "
-                "Choose another grad_position, or None for gradients by weights only."
+                f"{getattr(arg, 'dtype', type(arg).__name__)}: only Tensors and "
+                "floats have gradients. Choose another grad_position, or None for gradients by "
+                "weights only."
             )
-    diff = {i: arg for i, arg in chosen.items() if differentiable(arg)}
+    diff = {i: arg for i, arg in chosen.items() if has_gradient(arg)}
     start = [tracing.read(w) for w in weights]
     known = [*start, *jax.tree_util.tree_leaves(list(args))]
     with watch_64bit() as marks, x64(*known):
@@ -275,7 +276,7 @@ class GradOperation:
     """MindSpore's higher-order gradient: `GradOperation(...)(net, weights)(*inputs)`.
 
     Args:
-        get_all: gradients by all inputs (integer inputs get zeros); otherwise by the first.
+        get_all: gradients by all inputs; otherwise by the first.
         get_by_list: gradients by `weights`; with `get_all`, (by inputs, by weights).
         sens_param: the last argument of the call is the sensitivity of the output.
 

@@ -169,9 +169,7 @@ def train_with_checkpoints(folder: Path, steps: int, killed_at: int = 0) -> list
 
     net = network()
     model = Model(net, nn.MSELoss(), nn.Adam(net.trainable_params(), 0.01))
-    saved = sorted(
-        folder.glob("*.safetensors"), key=lambda p: int(p.stem.split("_")[0].split("-")[1])
-    )
+    saved = sorted(folder.glob("*.ckpt"), key=lambda p: int(p.stem.split("_")[0].split("-")[1]))
     done = 0
     if saved:
         state = load_checkpoint(str(saved[-1]))

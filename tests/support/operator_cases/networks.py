@@ -389,6 +389,24 @@ CASES = [
         ).mean(),
         grad=True,
     ),
+    Case(
+        "hinge_embedding_loss",
+        [x, np.where(y > 0, 1, -1).astype(np.float32), 0.5, "none"],
+        lambda v, t, m, r: np.where(t == 1, v, np.maximum(0, m - v)),
+    ),
+    Case(
+        "margin_ranking_loss",
+        [x, y, np.where(x > 0, 1, -1).astype(np.float32), 0.25],
+        lambda a, b, t, m: np.maximum(0, t * (b - a) + m).mean(),
+    ),
+    Case(
+        "gaussian_nll_loss",
+        [x, y, p(2, 3), True, 0.5, "sum"],
+        lambda v, t, s, f, e, r: (
+            0.5 * (np.log(2 * np.pi * np.maximum(s, e)) + (v - t) ** 2 / np.maximum(s, e))
+        ).sum(),
+        grad=True,
+    ),
     Case("l2_loss", [x], lambda v: (v**2).sum() / 2, grad=True),
     Case(
         "cosine_similarity",

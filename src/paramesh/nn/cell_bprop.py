@@ -1,0 +1,131 @@
+"""`bprop`: the gradients that a Cell computes itself.
+
+Source: MindSpore 2.10. `bprop(*inputs, out, dout)` returns a gradient for each input of
+`construct`, which is cast to the element type of the input. With `set_context(check_bprop=True)` a
+gradient of another element type is an error.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from paramesh import context
+from paramesh.array_types import Array
+from paramesh.dtype import to_dtype
+from paramesh.tensor.base import raw
+from paramesh.tensor.promotion import cast
+from paramesh.tensor.trees import unpack
+from paramesh.transforms.integer_gradients import float_copy
+
+
+class CellWithBprop(Protocol):
+    """What is asked of the Cell."""
+
+    def construct(self, *args: Any, **kwargs: Any) -> Any:
+        """What the Cell computes."""
+        ...
+
+    def __getattr__(self, name: str) -> Any: ...
+
+
+def with_bprop(cell: CellWithBprop, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a Cell such that `bprop` stands for the derivative of `construct` by its inputs.
+
+    Raises (when it is differentiated):
+        ValueError: another number of gradients than inputs, or a gradient of another shape.
+        TypeError: a gradient that is not a Tensor; with `check_bprop`, of another element type.
+    """
+    leaves, nest = unpack((args, kwargs))
+    integers = [i for i, leaf in enumerate(leaves) if not _is_float(leaf)]
+    # Gradients by integers leave through float copies: the integers themselves are cut off.
+    copies = [float_copy(leaves[i]) for i in integers]
+    for i in integers:
+        leaves[i] = jnp.bitwise_or(leaves[i], jnp.zeros((), leaves[i].dtype))
+    side: dict[str, Any] = {}
+
+    @jax.custom_vjp
+    def call(leaves: list[Array], copies: list[Array]) -> list[Array]:
+        del copies
+        args, kwargs = nest.build(leaves)
+        arrays, side["out"] = unpack(cell.construct(*args, **kwargs), "Tensor")
+        return arrays
+
+    def forward(leaves: list[Array], copies: list[Array]) -> Any:
+        out = call(leaves, copies)
+        return out, (leaves, copies, out)
+
+    def backward(kept: Any, cotangents: list[Array]) -> tuple[list[Array], list[Array]]:
+        leaves, copies, out = kept
+        args, kwargs = nest.build(leaves)
+        tensors = side["out"].tensors
+        found = cell.bprop(*args, tensors(out), tensors(cotangents), **kwargs)
+        gradients = _by_leaf(cell, found, (args, kwargs), leaves)
+        of_leaves = [
+            cast(g, to_dtype(leaf.dtype))
+            if _is_float(leaf)
+            else jax.custom_derivatives.zero_from_primal(leaf)
+            for g, leaf in zip(gradients, leaves, strict=True)
+        ]
+        of_copies = [
+            gradients[i].astype(copy.dtype) for i, copy in zip(integers, copies, strict=True)
+        ]
+        return of_leaves, of_copies
+
+    call.defvjp(forward, backward)
+    out = call(leaves, copies)
+    return side["out"].tensors(out)
+
+
+def _by_leaf(
+    cell: CellWithBprop, found: Any, inputs: tuple[Any, Any], leaves: list[Array]
+) -> list[Array]:
+    """The raw gradient of each array among the inputs."""
+    who = f"{type(cell).__name__}.bprop"
+    gradients = list(found) if isinstance(found, tuple | list) else [found]
+    args = [*inputs[0], *inputs[1].values()]
+    if len(gradients) == len(args):
+        sizes = [len(unpack(arg)[0]) for arg in args]
+    elif len(gradients) == len(leaves):
+        sizes = [1] * len(leaves)
+    else:
+        count = (
+            len(args) if len(args) == len(leaves) else f"{len(args)} (with {len(leaves)} arrays)"
+        )
+        raise ValueError(
+            f"{who} returned {len(gradients)} gradients for {count} inputs: return one for each."
+        )
+    flat: list[Array] = []
+    for i, (gradient, size) in enumerate(zip(gradients, sizes, strict=True)):
+        if not size:  # a number or a string: what stands for its gradient is ignored
+            continue
+        arrays, _ = unpack(gradient)
+        if len(arrays) != size:
+            wanted = "a Tensor" if size == 1 else f"{size} Tensors"
+            raise TypeError(
+                f"{who}: the gradient of input {i} must be {wanted}, got "
+                f"{type(gradient).__name__}. Where it is zero, return ops.zeros_like of the input."
+            )
+        for array, leaf in zip(arrays, leaves[len(flat) :][:size], strict=True):
+            _check(who, i, array, leaf)
+            flat.append(raw(array))
+    return flat
+
+
+def _check(who: str, i: int, array: Array, leaf: Array) -> None:
+    if tuple(array.shape) != tuple(leaf.shape):
+        raise ValueError(
+            f"{who}: the gradient of input {i} has shape {tuple(array.shape)}, the input has "
+            f"{tuple(leaf.shape)}."
+        )
+    if context.get_context("check_bprop") and array.dtype != leaf.dtype:
+        raise TypeError(
+            f"{who}: the gradient of input {i} is {to_dtype(array.dtype)}, the input is "
+            f"{to_dtype(leaf.dtype)} (check_bprop=True). Cast it, or turn check_bprop off."
+        )
+
+
+def _is_float(value: Array) -> bool:
+    return to_dtype(value.dtype).kind in ("float", "complex")
