@@ -50,7 +50,7 @@ from rich.table import Table
 import record
 from compiled_collectives import collectives
 from paramesh.parallel.partitioning.rewriting import rewritten
-from paramesh.parallel.partitioning.rules import is_ours, own_way
+from paramesh.parallel.partitioning.rules import has_own_rule, own_partitioning
 from paramesh.parallel.planning.devices import MissingCompilerError, target_devices
 from paramesh.parallel.planning.predicted import arguments, passing
 from paramesh.parallel.planning.step import platform_of
@@ -183,7 +183,7 @@ def lowered(program: Program, plan: Plan, devices: Any, donate: bool) -> Any:
     sizes = plan.machine.sizes
     mesh = Mesh(np.array(devices).reshape(sizes), tuple(f"a{axis}" for axis in range(len(sizes))))
     new = applied(program.closed, plan.problem, plan.solution.choice, mesh, program.tied)
-    new = rewritten(new, is_ours, own_way(mesh, platform_of(devices[0])))
+    new = rewritten(new, has_own_rule, own_partitioning(mesh, platform_of(devices[0])))
     shower = Shower(sizes, mesh)
     avals = [var.aval for var in program.closed.jaxpr.invars]
     places = [shower.sharding(plan.input_spec(n), a.ndim) for n, a in enumerate(avals)]

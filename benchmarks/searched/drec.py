@@ -19,7 +19,7 @@ import math
 from paramesh.parallel.search.graph import Factored
 from paramesh.parallel.search.plan import Plan, Program, plan_of
 from paramesh.parallel.search.problem import Problem
-from paramesh.parallel.search.resharding import WHOLE
+from paramesh.parallel.search.resharding import REPLICATED
 from paramesh.parallel.search.solve import solve
 
 _PRODUCT = 0.25
@@ -68,7 +68,7 @@ class _Halving:
             for number in self.forward:
                 now[number] = factor = self._best(number, now, turn)
                 strategies[number].append(factor)
-                if factor != WHOLE:
+                if factor != REPLICATED:
                     own = self.parts[number]
                     own[factor] = 2 * own.get(factor, 1)
         return {n: tuple(own) for n, own in strategies.items()}
@@ -83,11 +83,11 @@ class _Halving:
                 if self._dim(mine, factor) != there:
                     size = math.prod(self.graph.tensors[tensor].shape) / 2**turn
                     costs[factor] += _REDISTRIBUTION * size
-        return min(costs, key=lambda f: costs[f]) if costs else WHOLE
+        return min(costs, key=lambda f: costs[f]) if costs else REPLICATED
 
     def _dim(self, factors: Factored, factor: int) -> int:
         roots = self.problem.factors.roots(factors)
-        return roots.index(factor) if factor in roots else WHOLE
+        return roots.index(factor) if factor in roots else REPLICATED
 
     def _own(self, number: int) -> dict[int, float]:
         """The cuts that are possible, with what each costs by itself."""

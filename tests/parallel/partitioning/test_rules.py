@@ -18,7 +18,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import paramesh
 from paramesh import Parameter, Tensor, context, nn, ops
 from paramesh.parallel.partitioning.rewriting import contains, rewritten
-from paramesh.parallel.partitioning.rules import by_own_rule, is_ours, own_way
+from paramesh.parallel.partitioning.rules import (
+    has_own_rule,
+    own_partitioning,
+    with_custom_partitioning,
+)
 
 DRAW = np.random.default_rng(0)
 AXES = ("a", "b", "c")
@@ -116,7 +120,7 @@ def off(kind: str, specs: list[PartitionSpec], given: list[Any], want: list[Any]
     """How far a program with this sharding is from one device, relative to the largest value."""
     everywhere = NamedSharding(mesh(), PartitionSpec())
     run = step(kind, [NamedSharding(mesh(), spec) for spec in specs])
-    closed = rewritten(jax.make_jaxpr(run)(*given), is_ours, by_own_rule)
+    closed = rewritten(jax.make_jaxpr(run)(*given), has_own_rule, with_custom_partitioning)
     program = jax.jit(
         jaxpr_as_fun(closed),
         in_shardings=everywhere,
@@ -271,7 +275,7 @@ def test_padding_along_a_sharded_axis(ours: bool) -> None:
         return lax.with_sharding_constraint(padded_sum(x), place)
 
     closed = jax.make_jaxpr(pinned)(x)
-    program = rewritten(closed, is_ours, by_own_rule) if ours else closed
+    program = rewritten(closed, has_own_rule, with_custom_partitioning) if ours else closed
     (got,) = jax.jit(jaxpr_as_fun(program))(x)
     assert np.allclose(got, padded_sum(x)) == ours
 
@@ -322,9 +326,9 @@ def test_programs_inside_of_a_program_are_rewritten() -> None:
 
     for program in (run, back):
         closed = jax.make_jaxpr(program)(x, w)
-        new = rewritten(closed, is_ours, by_own_rule)
-        assert contains(closed.jaxpr, is_ours)
-        assert not contains(new.jaxpr, is_ours)
+        new = rewritten(closed, has_own_rule, with_custom_partitioning)
+        assert contains(closed.jaxpr, has_own_rule)
+        assert not contains(new.jaxpr, has_own_rule)
         got = jaxpr_as_fun(new)(x, w)
         for g, w_ in zip(got, jax.tree.leaves(program(x, w)), strict=True):
             np.testing.assert_allclose(g, w_, rtol=1e-5)
@@ -337,7 +341,7 @@ def test_on_tpus_the_sharding_is_chosen_here(kind: str) -> None:
     cut = [NamedSharding(here, spec_of((1,))) for _ in KINDS[kind][1]]
     operands = arrays(kind)
     closed = jax.make_jaxpr(step(kind, cut))(*operands)
-    new = rewritten(closed, is_ours, own_way(here, "tpu"))
+    new = rewritten(closed, has_own_rule, own_partitioning(here, "tpu"))
     text = str(new)
     assert "shard_map" in text
     assert "custom_partitioning" not in text

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from paramesh.parallel.search.plan import find
-from paramesh.parallel.search.resharding import WHOLE
+from paramesh.parallel.search.resharding import REPLICATED
 from search_cases import FAST
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
@@ -46,7 +46,7 @@ def test_data_parallel_sends_the_gradients_where_rows_are_many() -> None:
     network = networks.mlp(2048, (64, 128, 64, 128, 64))
     peer = peers.peers_of(network, (8,))["data parallel"]
     plan = peers.modelled(network, peer, (8,), FAST)
-    assert all(plan.input_spec(n) == (WHOLE,) for n in range(12))
+    assert all(plan.input_spec(n) == (REPLICATED,) for n in range(12))
     assert sum(plan.sent().values()) == pytest.approx(2 * 4 * 64 * 128 * 4 * 7 / 8, rel=0.01)
 
 

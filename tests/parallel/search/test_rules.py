@@ -15,11 +15,11 @@ from jax.sharding import Mesh
 
 from compiled_collectives import collectives
 from paramesh.parallel.partitioning.rewriting import rewritten
-from paramesh.parallel.partitioning.rules import by_own_rule, is_ours
+from paramesh.parallel.partitioning.rules import has_own_rule, with_custom_partitioning
 from paramesh.parallel.search.apply import Shower, applied
 from paramesh.parallel.search.graph import live
 from paramesh.parallel.search.problem import Problem
-from paramesh.parallel.search.resharding import SUM, WHOLE, sent
+from paramesh.parallel.search.resharding import REPLICATED, SUM, sent
 from search_cases import problem
 from type_checks import present
 
@@ -143,7 +143,7 @@ def choices(found: Problem) -> list[list[int]]:
 
 
 def _whole(strategies: list[Any]) -> int:
-    return strategies.index((WHOLE,) * len(SIZES))
+    return strategies.index((REPLICATED,) * len(SIZES))
 
 
 def predicted(found: Problem, choice: list[int]) -> float:
@@ -187,8 +187,10 @@ def test_each_strategy_sends_what_its_rule_says(name: str) -> None:
     shower = Shower(SIZES, mesh)
     cuts = 0
     for choice in choices(found):
-        cuts += any(found.nodes[n].strategies[k] != (WHOLE,) for n, k in enumerate(choice))
-        new = rewritten(applied(closed, found, choice, mesh, {}), is_ours, by_own_rule)
+        cuts += any(found.nodes[n].strategies[k] != (REPLICATED,) for n, k in enumerate(choice))
+        new = rewritten(
+            applied(closed, found, choice, mesh, {}), has_own_rule, with_custom_partitioning
+        )
         places = tuple(
             shower.sharding(found.input_spec(n, choice), np.ndim(value))
             for n, value in enumerate(given)

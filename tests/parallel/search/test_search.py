@@ -14,15 +14,15 @@ from jax.sharding import Mesh
 
 from compiled_collectives import collectives
 from paramesh.parallel.partitioning.rewriting import rewritten
-from paramesh.parallel.partitioning.rules import by_own_rule, is_ours
+from paramesh.parallel.partitioning.rules import has_own_rule, with_custom_partitioning
 from paramesh.parallel.search.apply import Shower, applied
 from paramesh.parallel.search.bound import Bound
 from paramesh.parallel.search.machine import Target, meshes
-from paramesh.parallel.search.memory import held, liveness
+from paramesh.parallel.search.memory import live_bytes, liveness
 from paramesh.parallel.search.model import Model
 from paramesh.parallel.search.plan import find
 from paramesh.parallel.search.problem import Problem, lifted
-from paramesh.parallel.search.resharding import SUM, WHOLE, sent, steps
+from paramesh.parallel.search.resharding import REPLICATED, SUM, sent, steps
 from paramesh.parallel.search.solve import NoPlanFitsError, solve
 from search_cases import FAST, NETWORKS, arguments, problem, program, table, tied
 from type_checks import present
@@ -116,7 +116,7 @@ def test_under_a_limit_a_search_finds_what_trying_all_finds(seed: int) -> None:
     live = liveness(found)
     ways = [range(len(node.strategies)) for node in found.nodes]
     costs = [
-        (max(held(found, list(choice), live)), found.seconds(choice))
+        (max(live_bytes(found, list(choice), live)), found.seconds(choice))
         for choice in itertools.product(*ways)
     ]
     least, most = min(costs)[0], max(costs)[0]
@@ -124,7 +124,7 @@ def test_under_a_limit_a_search_finds_what_trying_all_finds(seed: int) -> None:
     best = min(cost for memory, cost in costs if memory <= limit)
     solution = solve(found, limit, radius=None)
     assert solution.seconds == pytest.approx(best, rel=1e-6)
-    assert max(held(found, solution.choice, live)) <= limit * (1 + 1e-9)
+    assert max(live_bytes(found, solution.choice, live)) <= limit * (1 + 1e-9)
     with pytest.raises(NoPlanFitsError, match="holds less than"):
         solve(found, least * 0.99, radius=None)
 
@@ -172,7 +172,9 @@ def assert_runs(name: str, sizes: tuple[int, ...]) -> None:
     found = problem(step.closed, sizes, FAST, step.tied)
     choice = solve(found).choice
     mesh = devices(sizes)
-    new = rewritten(applied(step.closed, found, choice, mesh, step.tied), is_ours, by_own_rule)
+    new = rewritten(
+        applied(step.closed, found, choice, mesh, step.tied), has_own_rule, with_custom_partitioning
+    )
     shower = Shower(sizes, mesh)
     given = arguments(name)
     places = [
@@ -216,14 +218,14 @@ def test_steps_are_single_collectives() -> None:
     def kinds(start: tuple[int, ...], end: tuple[int, ...]) -> list[str]:
         return [step.kind for step in steps((2, 4), start, end)]
 
-    assert kinds((0, WHOLE), (0, WHOLE)) == []
-    assert kinds((WHOLE, WHOLE), (0, 1)) == ["slice"]
-    assert kinds((0, WHOLE), (WHOLE, WHOLE)) == ["all-gather"]
-    assert kinds((SUM, WHOLE), (WHOLE, WHOLE)) == ["all-reduce"]
-    assert kinds((SUM, WHOLE), (1, WHOLE)) == ["reduce-scatter"]
-    assert kinds((0, WHOLE), (1, WHOLE)) == ["all-to-all"]
+    assert kinds((0, REPLICATED), (0, REPLICATED)) == []
+    assert kinds((REPLICATED, REPLICATED), (0, 1)) == ["slice"]
+    assert kinds((0, REPLICATED), (REPLICATED, REPLICATED)) == ["all-gather"]
+    assert kinds((SUM, REPLICATED), (REPLICATED, REPLICATED)) == ["all-reduce"]
+    assert kinds((SUM, REPLICATED), (1, REPLICATED)) == ["reduce-scatter"]
+    assert kinds((0, REPLICATED), (1, REPLICATED)) == ["all-to-all"]
     # Axis 0 is in the larger parts of dimension 0: to gather it alone, the order must change.
-    assert kinds((0, 0), (WHOLE, 0)) == ["collective-permute", "all-gather"]
+    assert kinds((0, 0), (REPLICATED, 0)) == ["collective-permute", "all-gather"]
 
 
 def test_meshes_are_the_finest_and_hosts_come_first() -> None:
@@ -277,4 +279,4 @@ def test_what_has_no_rule_is_replicated_and_listed() -> None:
     assert set(found.graph.unknown) == {"while", "cond", "cholesky"}
     for node in found.nodes:
         if node.name in ("while", "cond", "cholesky"):
-            assert node.strategies == [(WHOLE,)]
+            assert node.strategies == [(REPLICATED,)]

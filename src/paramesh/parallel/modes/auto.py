@@ -21,7 +21,7 @@ from paramesh._compat.jax import ClosedJaxpr, shape_of
 from paramesh.parallel.layouts.parameter_layouts import Finding
 from paramesh.parallel.modes.semi_auto import SemiAuto
 from paramesh.parallel.partitioning.rewriting import rewritten
-from paramesh.parallel.partitioning.rules import is_ours, own_way
+from paramesh.parallel.partitioning.rules import has_own_rule, own_partitioning
 from paramesh.parallel.search.apply import applied
 from paramesh.parallel.search.graph import live
 from paramesh.parallel.search.machine import target_of
@@ -81,7 +81,7 @@ class Auto(SemiAuto):
         plan = find(program, target_of(first.platform, first.device_kind), self._memory)
         self._learn(plan, states, program)
         new = applied(closed, plan.problem, plan.solution.choice, self.mesh, program.tied)
-        return rewritten(new, is_ours, own_way(self.mesh, self.platform))
+        return rewritten(new, has_own_rule, own_partitioning(self.mesh, self.platform))
 
     def plan_of(self, params: Sequence[Parameter]) -> Explanation | None:
         """The plan that most of these Parameters are in; None before there is one."""

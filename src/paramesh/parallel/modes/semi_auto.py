@@ -48,7 +48,7 @@ from paramesh.parallel.operators.operator_layouts import (
 )
 from paramesh.parallel.partitioning.eager import undivided
 from paramesh.parallel.partitioning.rewriting import rewritten
-from paramesh.parallel.partitioning.rules import is_ours, own_way
+from paramesh.parallel.partitioning.rules import has_own_rule, own_partitioning
 from paramesh.parameter import Parameter
 from paramesh.sampling.recipe import Recipe, compute_many
 from paramesh.state import placement, tracing
@@ -281,7 +281,7 @@ class SemiAuto(Placement):
         """The program with what XLA partitions wrongly partitioned by rules of paramesh."""
         if self.count == 1:
             return closed
-        return rewritten(closed, is_ours, own_way(self.mesh, self.platform))
+        return rewritten(closed, has_own_rule, own_partitioning(self.mesh, self.platform))
 
     def _keep(self, found: dict[Parameter, Finding], states: Sequence[Any]) -> None:
         moved = False

@@ -158,7 +158,7 @@ _RULES: dict[str, tuple[Callable[..., PartitioningRule], Callable[[Params], bool
 }
 
 
-def is_ours(eqn: JaxprEqn) -> bool:
+def has_own_rule(eqn: JaxprEqn) -> bool:
     """Whether an equation is one that is not left to XLA."""
     return eqn.primitive.name in _RULES and _RULES[eqn.primitive.name][1](eqn.params)
 
@@ -169,7 +169,7 @@ def rule_of(eqn: JaxprEqn) -> PartitioningRule:
     return _RULES[eqn.primitive.name][0](eqn.params, shapes)
 
 
-def by_own_rule(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
+def with_custom_partitioning(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
     """The results of an equation that is ours.
 
     Args:
@@ -191,7 +191,7 @@ def by_own_rule(eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:
     return list(out) if eqn.primitive.multiple_results else [out]
 
 
-def own_way(mesh: Mesh, platform: str) -> Callable[[Any, Sequence[Any]], list[Any]]:
+def own_partitioning(mesh: Mesh, platform: str) -> Callable[[Any, Sequence[Any]], list[Any]]:
     """How equations that are ours are done in programs over a mesh.
 
     Args:
@@ -199,7 +199,7 @@ def own_way(mesh: Mesh, platform: str) -> Callable[[Any, Sequence[Any]], list[An
         platform: of the devices. The compiler of TPUs knows no `custom_partitioning`: there the
             layouts cannot follow those around, and are chosen here.
     """
-    return functools.partial(by_shard_map, mesh) if platform == "tpu" else by_own_rule
+    return functools.partial(by_shard_map, mesh) if platform == "tpu" else with_custom_partitioning
 
 
 def by_shard_map(mesh: Mesh, eqn: JaxprEqn, operands: Sequence[Any]) -> list[Any]:

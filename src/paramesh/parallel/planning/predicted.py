@@ -23,7 +23,7 @@ from typing import Any
 from paramesh.parallel.search.graph import BARRIER, Factored, Operator
 from paramesh.parallel.search.plan import Plan
 from paramesh.parallel.search.problem import Problem
-from paramesh.parallel.search.resharding import SUM, WHOLE, Spec, local, steps
+from paramesh.parallel.search.resharding import REPLICATED, SUM, Spec, local, steps
 
 Buffer = tuple[int, Spec]
 
@@ -133,7 +133,7 @@ class _Kernels:
                     continue
                 made = self._specs.made(tensor)
                 if SUM in made and made != home:
-                    summands = tuple(WHOLE if d == SUM else d for d in made)
+                    summands = tuple(REPLICATED if d == SUM else d for d in made)
                     if summands != home:  # a reduce-scatter: both are there
                         summed = (tensor, made)
                         kernel.makes[summed] = self._size(tensor, summands)
@@ -251,7 +251,7 @@ class _Specs:
             graph = self._problem.graph
             maker = graph.tensors[tensor].maker
             if maker < 0:
-                self._home[tensor] = (WHOLE,) * len(self._problem.machine.sizes)
+                self._home[tensor] = (REPLICATED,) * len(self._problem.machine.sizes)
             else:
                 operator = graph.operators[maker]
                 factors = next(f for t, f in operator.outputs if t == tensor)

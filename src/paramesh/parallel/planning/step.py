@@ -26,7 +26,7 @@ from paramesh.parallel.layouts.layout import Layout
 from paramesh.parallel.layouts.parameter_layouts import Finding
 from paramesh.parallel.modes.auto import Auto
 from paramesh.parallel.partitioning.rewriting import rewritten
-from paramesh.parallel.partitioning.rules import is_ours, own_way
+from paramesh.parallel.partitioning.rules import has_own_rule, own_partitioning
 from paramesh.parallel.planning.devices import TargetDevices
 from paramesh.parallel.search.apply import applied
 from paramesh.parallel.search.graph import inner_program, live
@@ -87,7 +87,7 @@ class Planning(Auto):
         self._learn(plan, states, program)
         if self.count > 1:
             closed = applied(closed, plan.problem, plan.solution.choice, self.mesh, program.tied)
-            closed = rewritten(closed, is_ours, own_way(self.mesh, self.platform))
+            closed = rewritten(closed, has_own_rule, own_partitioning(self.mesh, self.platform))
         return closed
 
     def _learn(self, plan: Plan, states: Sequence[Any], program: Program) -> None:

@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from paramesh.parallel.search.plan import Plan
-from paramesh.parallel.search.resharding import WHOLE
+from paramesh.parallel.search.resharding import REPLICATED
 
 
 class StepTime(NamedTuple):
@@ -41,7 +41,7 @@ def step_time_of(plan: Plan) -> StepTime:
         devices = math.prod(
             size
             for factor, size in zip(node.strategies[chosen], machine.sizes, strict=True)
-            if factor != WHOLE
+            if factor != REPLICATED
         )
         computing = node.times * flops / devices / machine.target.flops
         if computing >= own * (1 - 1e-6):

@@ -1,7 +1,7 @@
 """A plan made part of the program: the same equations, with the layouts of the plan pinned.
 
 Tensors are pinned where they pass from one decision to another: how they are made, each layout
-that a user wants, and every step on the way there, since XLA gathers a tensor whole where it has
+that a user wants, and every step on the way there, since XLA gathers the full tensor where it has
 to jump. Users that want the same layout get the same array.
 
 Glossary
@@ -30,7 +30,7 @@ from paramesh.parallel.search.graph import (
     is_recomputed,
 )
 from paramesh.parallel.search.problem import Problem
-from paramesh.parallel.search.resharding import SUM, WHOLE, Order, Spec, steps
+from paramesh.parallel.search.resharding import REPLICATED, SUM, Order, Spec, steps
 
 if TYPE_CHECKING:
     from paramesh.parallel.search.graph import Factored
@@ -169,7 +169,7 @@ class _Run:
         if tensor not in self._home:
             maker = self._graph.tensors[tensor].maker
             if maker < 0:
-                self._home[tensor] = (WHOLE,) * len(self._problem.machine.sizes)
+                self._home[tensor] = (REPLICATED,) * len(self._problem.machine.sizes)
             else:
                 operator = self._graph.operators[maker]
                 factors = next(f for t, f in operator.outputs if t == tensor)

@@ -1,9 +1,9 @@
 """Which operators share one decision.
 
-A chain or a fan of elementwise work, reductions and moves from one large tensor is cut in one way:
-softmax, a normalisation, the update of an optimizer. Small tensors and inputs of the program come
-in anywhere. An operator joins a cluster if the tensors that they share are cut along the same
-dimensions in both; their factors become one.
+A chain or a fan of elementwise work, reductions and moves from one large tensor is sharded in one
+way: softmax, a normalisation, the update of an optimizer. Small tensors and inputs of the program
+come in anywhere. An operator joins a cluster if the tensors that they share are sharded along the
+same dimensions in both; their factors become one.
 
 Glossary
     private     a cluster made of inputs of the program that nobody else uses, such as a decayed

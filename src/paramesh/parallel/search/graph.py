@@ -1,7 +1,7 @@
 """A traced program as operators and tensors, with what has to be decided once.
 
 Glossary
-    factor      dimensions of the tensors of an operator that are cut together: the labels of a
+    factor      dimensions of the tensors of an operator that are sharded together: the labels of a
     rule,
                 made numbers. Factors of operators that share a decision are joined
     cluster     operators that share a decision: a chain of elementwise work, reductions and moves
@@ -61,8 +61,8 @@ class Tensor:
     """A value of the program.
 
     Attributes:
-        shape: of the whole.
-        nbytes: of the whole.
+        shape: of the full tensor.
+        nbytes: of the full tensor.
         times: see the glossary.
         maker: the number of its operator; -1 for an input of the program.
         name: of an input.
@@ -305,7 +305,7 @@ class _Builder:
         """The body once, with its turns counted.
 
         A value that is carried lies alike before the loop, at the start and at the end of a turn;
-        what is scanned over, and what is stacked, is not cut along the turns.
+        what is scanned over, and what is stacked, is not sharded along the turns.
         """
         graph, params = self.graph, eqn.params
         body = params["jaxpr"].jaxpr

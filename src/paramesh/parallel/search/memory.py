@@ -1,8 +1,8 @@
-"""What a choice of strategies has each device hold, at the moments of a step when most is held.
+"""The live memory of each device under a choice of strategies, at the peaks of a step.
 
 Counted are the tensors that pass between nodes, from the operator that makes them to the last that
 uses them, each with the part that its maker leaves on a device, and copies in other layouts from
-their first to their last user. Inputs and outputs of the program are held all the time. What an
+their first to their last user. Inputs and outputs of the program are live all the time. What an
 operator needs while it runs is not counted, nor what is made and used inside of a cluster.
 """
 
@@ -15,13 +15,13 @@ import numpy as np
 from paramesh.parallel.search.problem import Edge, Problem
 from paramesh.parallel.search.resharding import local
 
-#: Moments that are looked at; the one at which most is held moves with the layouts.
+#: Moments that are looked at; the peak moves with the layouts.
 _MOMENTS = 6
 
 
 @dataclass
 class Liveness:
-    """When tensors are held, by the numbers of operators.
+    """When tensors are live, by the numbers of operators.
 
     Attributes:
         span: tensor -> (first, last).
@@ -33,7 +33,7 @@ class Liveness:
 
 
 def liveness(problem: Problem) -> Liveness:
-    """When each tensor that passes between nodes is held."""
+    """When each tensor that passes between nodes is live."""
     graph = problem.graph
     end = len(graph.operators)
     kept = {t for t in graph.outputs if t is not None}
@@ -61,13 +61,13 @@ def liveness(problem: Problem) -> Liveness:
 
 
 def copy_span(problem: Problem, edge: Edge, nodes: set[int]) -> tuple[int, int]:
-    """When a copy of an edge's tensor for these users is held."""
+    """When a copy of an edge's tensor for these users is live."""
     end = len(problem.graph.operators)
     places = [use.operator for use in edge.uses if use.node in nodes and use.operator < end]
     return (min(places), max(places)) if places else (end, end)
 
 
-def held(problem: Problem, choice: list[int], live: Liveness) -> list[float]:
+def live_bytes(problem: Problem, choice: list[int], live: Liveness) -> list[float]:
     """Bytes that each device holds at each moment."""
     graph, machine = problem.graph, problem.machine
     totals = [0.0] * len(live.moments)

@@ -23,9 +23,9 @@ from paramesh.parallel.layouts.layout import Layout
 from paramesh.parallel.search.clusters import put_into_clusters
 from paramesh.parallel.search.graph import graph_of
 from paramesh.parallel.search.machine import Machine, Target, machine, meshes
-from paramesh.parallel.search.memory import held, liveness
+from paramesh.parallel.search.memory import live_bytes, liveness
 from paramesh.parallel.search.problem import Problem, lifted, spec_on
-from paramesh.parallel.search.resharding import SUM, WHOLE, Spec, seconds, sent
+from paramesh.parallel.search.resharding import REPLICATED, SUM, Spec, seconds, sent
 from paramesh.parallel.search.solve import NoPlanFitsError, Solution, solve
 
 
@@ -95,7 +95,7 @@ class Plan:
         program: that it is for.
         problem: with its graph and machine.
         solution: the strategy of each node.
-        groups: the axes of the mesh, with neighbours joined that cut all inputs alike.
+        groups: the axes of the mesh, with neighbours joined that shard all inputs alike.
         axes: the names of the groups.
     """
 
@@ -131,7 +131,7 @@ class Plan:
 
     @property
     def matrix(self) -> tuple[int, ...]:
-        """The device matrix of its layouts: the mesh, with axes joined that cut alike."""
+        """The device matrix of its layouts: the mesh, with axes joined that shard alike."""
         sizes = self.machine.sizes
         return tuple(math.prod(sizes[axis] for axis in axes) for axes in self.groups)
 
@@ -199,10 +199,12 @@ class Plan:
 
     def memory(self) -> float:
         """Bytes that a device holds at most, of what the model counts."""
-        return max(held(self.problem, self.solution.choice, liveness(self.problem)), default=0.0)
+        return max(
+            live_bytes(self.problem, self.solution.choice, liveness(self.problem)), default=0.0
+        )
 
     def kept_whole(self) -> dict[str, int]:
-        """How many equations of primitives without a rule are kept whole."""
+        """How many equations of primitives without a rule are replicated."""
         return dict(self.problem.graph.unknown)
 
 
@@ -313,7 +315,7 @@ def _fixed(program: Program, sizes: tuple[int, ...]) -> tuple[dict[int, Spec], s
 
 
 def _groups(plan: Plan) -> tuple[tuple[int, ...], ...]:
-    """Neighbouring axes that cut all inputs alike, as one."""
+    """Neighbouring axes that shard all inputs alike, as one."""
     specs = [plan.input_spec(number) for number in range(len(plan.program.names))]
     groups = [[0]]
     for axis in range(1, len(plan.machine.sizes)):
@@ -364,12 +366,12 @@ def restricted(plan: Plan, layouts: Mapping[int, Spec]) -> float:
 
 
 def everywhere(plan: Plan) -> Spec:
-    """The spec of what is whole on every device."""
-    return (WHOLE,) * len(plan.machine.sizes)
+    """The spec of what is replicated on every device."""
+    return (REPLICATED,) * len(plan.machine.sizes)
 
 
-def cut_over_all(plan: Plan, number: int) -> Spec:
-    """An input cut over all devices along its first dimension that they divide, if one is."""
+def sharded_over_all(plan: Plan, number: int) -> Spec:
+    """An input sharded over all devices along its first dimension that they divide, if one is."""
     count = plan.machine.count
     shape: Sequence[int] = plan.problem.graph.tensors[plan.problem.graph.inputs[number]].shape
     for dim, size in enumerate(shape):

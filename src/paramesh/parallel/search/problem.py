@@ -3,7 +3,7 @@
 Glossary
     node        what is decided at once: a cluster of operators, an input of the program, or the
                 place of a sum that several operators use
-    strategy    for each axis of the mesh the factor that it cuts, or WHOLE
+    strategy    for each axis of the mesh the factor that it shards, or REPLICATED
     edge        a tensor from the node that makes it to the nodes that use it; each use in another
                 layout is a copy, and users that want the same layout share one
     tied        an output that lies like an input, since it is the new value of a Parameter
@@ -23,7 +23,7 @@ import numpy as np
 from paramesh.parallel.layouts.mesh import grouping
 from paramesh.parallel.search.graph import BARRIER, Factored, Graph, Operator
 from paramesh.parallel.search.machine import Machine
-from paramesh.parallel.search.resharding import SUM, WHOLE, Sent, Spec, local, seconds, sent
+from paramesh.parallel.search.resharding import REPLICATED, SUM, Sent, Spec, local, seconds, sent
 
 Strategy = tuple[int, ...]
 
@@ -52,7 +52,7 @@ class Node:
         operators: their numbers; () for inputs and places of sums.
         times: how often it runs.
         sums: of each strategy, the collectives inside of it in one turn.
-        factors: that strategies cut, in an order that is the same on every mesh.
+        factors: that strategies shard, in an order that is the same on every mesh.
     """
 
     name: str
@@ -90,7 +90,7 @@ class Problem:
 
     Args:
         graph: with clusters.
-        machine: whose mesh is cut over.
+        machine: whose mesh is sharded over.
         fixed: number of an input -> its layout.
         tied: number of an output -> that of the input that it lies like.
         devices: the ids of the devices, in the order of the mesh, for layouts in the program.
@@ -149,11 +149,11 @@ class Problem:
         """All ways to give the axes factors that they divide."""
         sizes = self.machine.sizes
         found: list[Strategy] = []
-        for strategy in itertools.product([WHOLE, *factors], repeat=len(sizes)):
+        for strategy in itertools.product([REPLICATED, *factors], repeat=len(sizes)):
             parts: dict[int, int] = collections.defaultdict(lambda: 1)
             for factor, size in zip(strategy, sizes, strict=True):
                 parts[factor] *= size
-            parts.pop(WHOLE, None)
+            parts.pop(REPLICATED, None)
             if all(self.factors.size(f) % count == 0 for f, count in parts.items()):
                 found.append(strategy)
         return found
@@ -244,7 +244,7 @@ class Problem:
         inside: list[list[Sent]] = []
         for strategy in strategies:
             parts = math.prod(
-                size for f, size in zip(strategy, machine.sizes, strict=True) if f != WHOLE
+                size for f, size in zip(strategy, machine.sizes, strict=True) if f != REPLICATED
             )
             moved = sum(
                 local(machine, graph.tensors[t].nbytes, self.spec(strategy, f))
@@ -255,7 +255,7 @@ class Problem:
             for t, factors, summed in sums:
                 start = self.spec(strategy, factors, summed)
                 if SUM in start:
-                    end = tuple(WHOLE if dim == SUM else dim for dim in start)
+                    end = tuple(REPLICATED if dim == SUM else dim for dim in start)
                     nbytes = graph.tensors[t].nbytes
                     cost += seconds(machine, start, end, nbytes)
                     collectives += sent(machine, start, end, nbytes)
@@ -272,10 +272,11 @@ class Problem:
         spec = spec_on(self.machine.sizes, self._devices, operator.pinned, len(factors))
         if spec is None:
             self.unpinned.append(number)
-            return [(WHOLE,) * len(self.machine.sizes)]
+            return [(REPLICATED,) * len(self.machine.sizes)]
         return [
             tuple(
-                WHOLE if d < 0 or (f := factors[d]) is None else self.factors.root(f) for d in spec
+                REPLICATED if d < 0 or (f := factors[d]) is None else self.factors.root(f)
+                for d in spec
             )
         ]
 
@@ -308,7 +309,7 @@ class Problem:
 
     @staticmethod
     def _as_strategy(spec: Spec, factors: Factored) -> Strategy:
-        return tuple(WHOLE if d < 0 or (f := factors[d]) is None else f for d in spec)
+        return tuple(REPLICATED if d < 0 or (f := factors[d]) is None else f for d in spec)
 
     def _joins(self, tensor: int, out: int) -> bool:
         """Whether an input is used by one cluster alone, and its new value made there alike."""
@@ -400,18 +401,18 @@ class Problem:
         roots = self.factors.roots(factors)
         found: list[int] = []
         for factor in strategy:
-            if factor == WHOLE:
-                found.append(WHOLE)
+            if factor == REPLICATED:
+                found.append(REPLICATED)
             elif factor in summed:
                 found.append(SUM)
             else:
-                found.append(roots.index(factor) if factor in roots else WHOLE)
+                found.append(roots.index(factor) if factor in roots else REPLICATED)
         return tuple(found)
 
     def input_spec(self, number: int, choice: Sequence[int]) -> Spec:
         """How an input of the program lies under a choice of strategies."""
         if number not in self.source:
-            return (WHOLE,) * len(self.machine.sizes)
+            return (REPLICATED,) * len(self.machine.sizes)
         node, factors = self.source[number]
         return self.spec(self.nodes[node].strategies[choice[node]], factors)
 
@@ -458,7 +459,7 @@ def lifted(coarse: Problem, choice: Sequence[int], fine: Problem) -> list[int] |
             product, axis = 1, axis + 1
     found: list[int] = []
     for before, after, chosen in zip(coarse.nodes, fine.nodes, choice, strict=True):
-        names = dict(zip(before.factors, after.factors, strict=True)) | {WHOLE: WHOLE}
+        names = dict(zip(before.factors, after.factors, strict=True)) | {REPLICATED: REPLICATED}
         strategy = before.strategies[chosen]
         finer = tuple(names[strategy[a]] for a in axis_of)
         if finer not in after.strategies:
@@ -485,13 +486,13 @@ def spec_on(
     names = list(mesh.shape)
     entries = [entry for entry in sharding.spec if entry]
     if not entries:
-        return (WHOLE,) * len(sizes)
+        return (REPLICATED,) * len(sizes)
     if len(entries) == 1 and tuple(names) == entries[0]:  # over all devices in order
         return (list(sharding.spec).index(entries[0]),) * len(sizes)
     groups = grouping(sizes, tuple(mesh.shape.values()))
     if groups is None:
         return None
-    spec = [WHOLE] * len(sizes)
+    spec = [REPLICATED] * len(sizes)
     for dim, entry in zip(range(ndim), sharding.spec, strict=False):
         axes = entry if isinstance(entry, tuple) else (entry,) if entry else ()
         own = [axis for name in axes for axis in groups[names.index(name)]]

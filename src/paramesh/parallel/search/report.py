@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from paramesh.parallel.search.plan import Plan, cut_over_all, everywhere, restricted
+from paramesh.parallel.search.plan import Plan, everywhere, restricted, sharded_over_all
 from paramesh.parallel.search.resharding import Spec
 
 _WIDTH = 100
@@ -42,7 +42,7 @@ class Explanation:
 
         def layouts(cut: Callable[[int], bool]) -> dict[int, Spec]:
             return {
-                n: cut_over_all(plan, n) if cut(n) else everywhere(plan)
+                n: sharded_over_all(plan, n) if cut(n) else everywhere(plan)
                 for n in trained
                 if n in plan.problem.source
             }
@@ -103,7 +103,7 @@ class Explanation:
         kept = self.plan.kept_whole()
         if kept:
             names = ", ".join(f"{name} ({count})" for name, count in sorted(kept.items()))
-            lines.append(f"Kept whole, as there is no rule: {names}.")
+            lines.append(f"Kept replicated, as there is no rule: {names}.")
         return "\n".join(lines) + "\n"
 
     def explain(self) -> str:

@@ -1,12 +1,12 @@
 """What it costs to bring a tensor from one layout to another, and by which steps.
 
 Glossary
-    spec        how a tensor lies: for each axis of the mesh the dimension that it cuts, WHOLE, or
-                SUM: each device along the axis has a summand
+    spec        how a tensor lies: for each axis of the mesh the dimension that it shards,
+                REPLICATED, or SUM: each device along the axis has a summand
     step        one collective; the layout between two steps is pinned in the program, since XLA
-                gathers a tensor whole where it has to jump
-    order       several axes that cut one dimension lie in an order, the first in the largest parts;
-                layouts have the order of the mesh, steps on the way may have another
+                gathers the full tensor where it has to jump
+    order       several axes that shard one dimension lie in an order, the first in the largest
+                parts; layouts have the order of the mesh, steps on the way may have another
 
 Bytes are those that one device sends, with rings: an all-gather of n bytes over k devices sends
 n (k - 1) / k, a reduce-scatter the same, an all-reduce twice as much, an all-to-all of a part of p
@@ -22,9 +22,9 @@ from typing import NamedTuple
 
 from paramesh.parallel.search.machine import Machine
 
-WHOLE, SUM = -1, -2
+REPLICATED, SUM = -1, -2
 Spec = tuple[int, ...]
-#: For each dimension that is cut, the axes of the mesh that cut it, in order.
+#: For each sharded dimension, the axes of the mesh that shard it, in order.
 Order = dict[int, tuple[int, ...]]
 
 
@@ -33,7 +33,7 @@ class Step(NamedTuple):
 
     Attributes:
         kind: as in XLA's programs; "slice" sends nothing.
-        sent: bytes that one device sends for each byte of the whole tensor.
+        sent: bytes that one device sends for each byte of the full tensor.
         axes: that it goes over.
         after: how the tensor lies then.
     """
@@ -63,17 +63,17 @@ class _Walk:
     def __init__(self, sizes: tuple[int, ...], start: Spec, end: Spec) -> None:
         self.sizes, self.start, self.end = sizes, start, end
         self.steps: list[Step] = []
-        self.cut: dict[int, list[int]] = defaultdict(list)
+        self.sharded: dict[int, list[int]] = defaultdict(list)
         for axis, dim in enumerate(start):
             if dim >= 0:
-                self.cut[dim].append(axis)
+                self.sharded[dim].append(axis)
         self._add_up()
         self._slice()
         self._move()
         self._gather()
-        wrong = [dim for dim, axes in self.cut.items() if axes != sorted(axes)]
+        wrong = [dim for dim, axes in self.sharded.items() if axes != sorted(axes)]
         for dim in wrong:
-            self.cut[dim].sort()
+            self.sharded[dim].sort()
         if wrong:
             self._take("collective-permute", self._part(), tuple(range(len(sizes))))
 
@@ -82,10 +82,10 @@ class _Walk:
 
     def _part(self) -> float:
         """The part of the tensor that a device has."""
-        return 1.0 / self._count([axis for axes in self.cut.values() for axis in axes])
+        return 1.0 / self._count([axis for axes in self.sharded.values() for axis in axes])
 
     def _take(self, kind: str, sent: float, axes: tuple[int, ...]) -> None:
-        after = {dim: tuple(own) for dim, own in self.cut.items() if own}
+        after = {dim: tuple(own) for dim, own in self.sharded.items() if own}
         self.steps.append(Step(kind, sent, axes, after))
 
     def _add_up(self) -> None:
@@ -95,16 +95,16 @@ class _Walk:
         kept = [axis for axis in summands if self.end[axis] >= 0]
         count, part = self._count(summands), self._part()
         for axis in kept:
-            self.cut[self.end[axis]].append(axis)
+            self.sharded[self.end[axis]].append(axis)
         if len(kept) == len(summands):
             self._take("reduce-scatter", part * (count - 1) / count, tuple(summands))
         else:
             self._take("all-reduce", 2 * part * (count - 1) / count, tuple(summands))
 
     def _slice(self) -> None:
-        new = [a for a, d in enumerate(self.start) if d == WHOLE and self.end[a] >= 0]
+        new = [a for a, d in enumerate(self.start) if d == REPLICATED and self.end[a] >= 0]
         for axis in new:
-            self.cut[self.end[axis]].append(axis)
+            self.sharded[self.end[axis]].append(axis)
         if new:
             self._take("slice", 0.0, ())
 
@@ -115,24 +115,24 @@ class _Walk:
                 moves[dim, self.end[axis]].append(axis)
         for (old, new), axes in moves.items():
             self._put_last(old, axes)
-            del self.cut[old][-len(axes) :]
+            del self.sharded[old][-len(axes) :]
             count = self._count(axes)
-            self.cut[new] += axes
+            self.sharded[new] += axes
             self._take("all-to-all", self._part() * (count - 1) / count, tuple(axes))
 
     def _gather(self) -> None:
         gone: dict[int, list[int]] = defaultdict(list)
         for axis, dim in enumerate(self.start):
-            if dim >= 0 and self.end[axis] == WHOLE:
+            if dim >= 0 and self.end[axis] == REPLICATED:
                 gone[dim].append(axis)
         for dim, axes in gone.items():
             self._put_last(dim, axes)
-            del self.cut[dim][-len(axes) :]
+            del self.sharded[dim][-len(axes) :]
             count = self._count(axes)
             self._take("all-gather", self._part() * (count - 1) / count, tuple(axes))
 
     def _put_last(self, dim: int, axes: list[int]) -> None:
-        own = self.cut[dim]
+        own = self.sharded[dim]
         rest = [axis for axis in own if axis not in axes]
         if own[len(rest) :] != axes:
             own[:] = rest + axes

@@ -1,14 +1,14 @@
-"""How each primitive of JAX can be cut: which dimensions of its operands and results go together.
+"""How each primitive of JAX can be sharded: which dimensions of operands and results go together.
 
 Glossary
-    label       what dimensions that are cut together share; None for a dimension that is kept whole
-    summed      labels along which the result is a sum: cut, each device has a summand of it
+    label       what dimensions that are sharded together share; None for one that is not sharded
+    summed      labels along which the result is a sum: if sharded, each device has a summand of it
     joins       whether an equation may share one decision with the chain that it is in: elementwise
                 work, reductions and moves of dimensions do; what computes much does not
 
-A primitive without a rule is kept whole, and listed in the report. Rules speak of whole dimensions:
+A primitive without a rule is replicated, and listed in the report. Rules speak of full dimensions:
 what XLA sends inside of an operator beyond sums of its results is none of theirs, so they allow
-only cuts for which there is nothing else to send.
+only shardings for which there is nothing else to send.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class AxisRule(NamedTuple):
         outputs: of the dimensions of each result.
         summed: see the glossary.
         joins: see the glossary.
-        known: False where there is no rule and all is kept whole.
+        known: False where there is no rule and all is replicated.
         pieces: of labels whose dimensions come in fewer pieces than their size; the number of parts
             divides it.
     """
@@ -56,7 +56,7 @@ class Shapes(NamedTuple):
 
 
 def axis_rule_of(eqn: JaxprEqn) -> AxisRule:
-    """The rule of an equation; one with a program inside is kept whole."""
+    """The rule of an equation; one with a program inside is replicated."""
     shapes = Shapes(
         tuple(shape_of(var) for var in eqn.invars),
         tuple(shape_of(var) for var in eqn.outvars),
@@ -70,7 +70,7 @@ def axis_rule_of(eqn: JaxprEqn) -> AxisRule:
 
 
 def kept_whole(shapes: Shapes) -> AxisRule:
-    """Nothing is cut."""
+    """Nothing is sharded."""
     inputs = tuple((None,) * len(shape) for shape in shapes.inputs)
     outputs = tuple((None,) * len(shape) for shape in shapes.outputs)
     return AxisRule(inputs, outputs, known=False)
@@ -225,7 +225,7 @@ def _gather(params: dict[str, Any], shapes: Shapes) -> AxisRule:
     ):
         table[own] = index[place]
     summed: set[Label] = set()
-    if len(numbers.start_index_map) == 1:  # rows of a table that is cut: each device has some
+    if len(numbers.start_index_map) == 1:  # rows of a table that is sharded: each device has some
         for own in numbers.collapsed_slice_dims:
             if own in numbers.start_index_map:
                 table[own] = ("v", own)
@@ -261,7 +261,7 @@ def _scatter_add(params: dict[str, Any], shapes: Shapes) -> AxisRule:
 
 
 def _scatter(params: dict[str, Any], shapes: Shapes) -> AxisRule:
-    """As the sum, but what is no sum has its updates whole, and its rows."""
+    """As the sum, but what is not a sum has its updates and its rows replicated."""
     rule = _scatter_add(params, shapes)
 
     def kept(labels: Labels) -> Labels:
@@ -274,18 +274,18 @@ def _scatter(params: dict[str, Any], shapes: Shapes) -> AxisRule:
     return AxisRule(tuple(map(kept, rule.inputs)), tuple(map(kept, rule.outputs)))
 
 
-def _untouched(whole: Callable[[dict[str, Any], int], set[int]]) -> Callable[..., AxisRule]:
+def _untouched(touched_by: Callable[[dict[str, Any], int], set[int]]) -> Callable[..., AxisRule]:
     """A rule for operators of arrays of one rank that leave most dimensions alone.
 
     Args:
-        whole: (parameters, rank) -> the dimensions that they do not leave alone; those in which
-            shapes differ are found here.
+        touched_by: (parameters, rank) -> the dimensions that they do not leave alone; those in
+            which shapes differ are found here.
     """
 
     def rule(params: dict[str, Any], shapes: Shapes) -> AxisRule:
         rank = len(shapes.outputs[0])
         arrays = [shape for shape in (*shapes.inputs, *shapes.outputs) if len(shape) == rank]
-        touched = whole(params, rank)
+        touched = touched_by(params, rank)
         touched |= {dim for dim in range(rank) if len({shape[dim] for shape in arrays}) > 1}
         dims = tuple(None if dim in touched else dim for dim in range(rank))
 

@@ -147,7 +147,7 @@ class _Program:
         self.choices = len(self.cost)
         self.live = liveness(model.problem) if memory is not None else None
         moments = self.live.moments if self.live else []
-        self.held: list[dict[int, float]] = [collections.defaultdict(float) for _ in moments]
+        self.live_sums: list[dict[int, float]] = [collections.defaultdict(float) for _ in moments]
         for klass in model.classes:
             alive = np.flatnonzero(model.alive[klass])
             self._row({self.first[klass] + int(k): 1.0 for k in alive}, 1, 1)
@@ -155,7 +155,7 @@ class _Program:
             self._add_link(link)
         if self.live is not None:
             self._hold_tensors()
-            for row in self.held:
+            for row in self.live_sums:
                 self._row(dict(row), -np.inf, memory)
 
     def _variable(self, cost: float) -> int:
@@ -209,7 +209,7 @@ class _Program:
             nodes = {use.node for use in edge.uses if self.model.klass[use.node] in users}
             first, last = copy_span(problem, edge, nodes)
             nbytes = local(problem.machine, problem.graph.tensors[edge.tensor].nbytes, spec)
-            for row, moment in zip(self.held, self.live.moments, strict=True):
+            for row, moment in zip(self.live_sums, self.live.moments, strict=True):
                 if first <= moment <= last:
                     row[variable] += nbytes
 
@@ -223,7 +223,7 @@ class _Program:
             nbytes = graph.tensors[tensor].nbytes
             rows = [
                 row
-                for row, moment in zip(self.held, self.live.moments, strict=True)  # type: ignore[union-attr]
+                for row, moment in zip(self.live_sums, self.live.moments, strict=True)  # type: ignore[union-attr]
                 if span[0] <= moment <= span[1]
             ]
             if not rows:
