@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypeAlias, cast
 import jax
 import jax.numpy as jnp
 
-from paramesh._compat.jax import ClosedJaxpr, Jaxpr, Literal, jaxpr_as_fun
+from paramesh._compat.jax import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 from paramesh.array_types import Array
 from paramesh.dtype import x64_enabled
 
@@ -190,7 +190,7 @@ def _evaluate(
         known[variable] = (constant, None)
     known.update(zip(program.invars, inputs, strict=True))
 
-    def read(atom: Any) -> tuple[Any, _Copy]:
+    def read(atom: Atom) -> tuple[Any, _Copy]:
         return (atom.val, None) if isinstance(atom, Literal) else known[atom]
 
     for equation in program.eqns:
@@ -200,7 +200,7 @@ def _evaluate(
 
 
 def _apply(
-    program: Jaxpr, equation: Any, given: list[tuple[Any, _Copy]]
+    program: Jaxpr, equation: JaxprEqn, given: list[tuple[Any, _Copy]]
 ) -> list[tuple[Any, _Copy]]:
     name = equation.primitive.name
     copies = [copy for _, copy in given]
@@ -283,7 +283,7 @@ _truth.defvjp(
 )
 
 
-def _bind_floats(equation: Any, values: list[Any]) -> list[Any]:
+def _bind_floats(equation: JaxprEqn, values: list[Any]) -> list[Any]:
     """The operator of an equation for floats in place of integers."""
     params = dict(equation.params)
     if params.get("preferred_element_type") is not None:
@@ -292,7 +292,7 @@ def _bind_floats(equation: Any, values: list[Any]) -> list[Any]:
     return list(out) if equation.primitive.multiple_results else [out]
 
 
-def _run(program: Jaxpr, equation: Any, values: list[Any]) -> list[Any]:
+def _run(program: Jaxpr, equation: JaxprEqn, values: list[Any]) -> list[Any]:
     """The outputs of one equation, calculated as ever."""
     variables = {}
     for atom, value in zip(equation.invars, values, strict=True):
@@ -308,7 +308,7 @@ def _run(program: Jaxpr, equation: Any, values: list[Any]) -> list[Any]:
     return jaxpr_as_fun(ClosedJaxpr(alone, []))(*variables.values())
 
 
-def _inner(equation: Any) -> ClosedJaxpr | None:
+def _inner(equation: JaxprEqn) -> ClosedJaxpr | None:
     for key in ("jaxpr", "call_jaxpr"):
         inner = equation.params.get(key)
         if inner is not None:
@@ -316,7 +316,7 @@ def _inner(equation: Any) -> ClosedJaxpr | None:
     return None
 
 
-def _converts(equation: Any, copies: Sequence[_Copy]) -> bool:
+def _converts(equation: JaxprEqn, copies: Sequence[_Copy]) -> bool:
     """Whether an operator with programs inside may convert these integers to floats."""
     inner = [
         program
@@ -349,7 +349,7 @@ def _converts_integers(program: Jaxpr) -> bool:
     return False
 
 
-def _is_float(value: Any) -> bool:
+def _is_float(value: object) -> bool:
     dtype = getattr(value, "dtype", None)
     return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
 

@@ -107,10 +107,8 @@ class Beacon:
                     self._accept()
                 elif connection in self._strangers:
                     self._listen_to(connection)
-                elif (
-                    connection in self._accepted
-                ):  # it has ended, or speaks, which no lifeline does
-                    self._drop(connection)
+                elif connection in self._accepted:
+                    self._drop(connection)  # it has ended, or speaks, which no lifeline does
             now = time.monotonic()
             for connection, (since, _) in list(self._strangers.items()):
                 if now - since <= PATIENCE:
@@ -160,13 +158,12 @@ class Beacon:
         if not known or len(self._accepted) >= MOST:
             self._drop(stranger)
             return
-        try:
+        del self._strangers[stranger]
+        self._accepted.add(stranger)
+        try:  # Only now: whoever reads it relies on it.
             stranger.send(_ACCEPTED)
         except OSError:
             self._drop(stranger)
-            return
-        del self._strangers[stranger]
-        self._accepted.add(stranger)
 
     def _drop(self, connection: socket.socket) -> None:
         self._selector.unregister(connection)
