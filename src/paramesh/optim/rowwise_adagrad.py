@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import functools
-import weakref
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from paramesh.array_types import Array
-from paramesh.initializer import initializer
-from paramesh.initializer.structured import Constant
 from paramesh.optim import checks
 from paramesh.optim.groups import Parameters, WeightDecay
 from paramesh.optim.rates import LearningRate
+from paramesh.optim.row_states import mean_squares, state_of_rows
 from paramesh.optim.rule_optimizer import RuleOptimizer, Slots, same
 from paramesh.optim.rules import Rule, Tree, over
-from paramesh.parameter import Parameter, ParameterTuple
+from paramesh.parameter import ParameterTuple
 
 
 class RowwiseAdagradState(NamedTuple):
@@ -26,21 +24,17 @@ class RowwiseAdagradState(NamedTuple):
     row_accum: Tree
 
 
-def _mean_squares(g: Array) -> Any:
-    return jnp.mean(g * g, axis=tuple(range(1, g.ndim)), keepdims=True)
-
-
 @functools.cache
 def rowwise_adagrad(eps: float) -> Rule:
     """The direction of row-wise Adagrad; the first axis has the rows."""
 
     @jax.jit
     def leaf(g: Array, total: Array) -> Any:
-        total = total + _mean_squares(g)
+        total = total + mean_squares(g)
         return g / (jnp.sqrt(total) + eps), total
 
     def init(params: Tree) -> RowwiseAdagradState:
-        return RowwiseAdagradState(jax.tree.map(lambda w: jnp.zeros_like(_mean_squares(w)), params))
+        return RowwiseAdagradState(jax.tree.map(lambda w: jnp.zeros_like(mean_squares(w)), params))
 
     def update(grads: Tree, state: RowwiseAdagradState, params: Tree = None) -> Any:
         updates, total = over(leaf, grads, state.row_accum)
@@ -82,19 +76,11 @@ class RowwiseAdagrad(RuleOptimizer):
         super().__init__(learning_rate, params, weight_decay, loss_scale)
         self.first_accum = checks.not_negative("RowwiseAdagrad", "accum", accum, allow_int=False)
         self.epsilon = checks.positive("RowwiseAdagrad", "epsilon", epsilon)
-        self.add_state("row_accum", ParameterTuple([self._of_rows(p) for p in self._parameters]))
-
-    def _of_rows(self, param: Parameter) -> Parameter:
-        if not param.shape:
-            raise ValueError(
-                f"RowwiseAdagrad: Parameter '{param.name}' has no axes, and no rows. Put it into "
-                "another optimizer."
-            )
-        shape = (param.shape[0], *[1] * (len(param.shape) - 1))
-        init = initializer(Constant(self.first_accum), shape, param.dtype)
-        state = Parameter(init, name=f"row_accum.{param.name}", requires_grad=False)
-        state._original = weakref.ref(param)
-        return state
+        rows = [
+            state_of_rows("RowwiseAdagrad", "row_accum", param, self.first_accum)
+            for param in self._parameters
+        ]
+        self.add_state("row_accum", ParameterTuple(rows))
 
     def rule(self) -> Any:
         """Row-wise Adagrad with this number."""

@@ -2,53 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-import weakref
-from typing import Any
+import optax
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
-from paramesh.array_types import Array
-from paramesh.initializer import initializer
-from paramesh.initializer.structured import Constant
 from paramesh.optim.adam import Adam
 from paramesh.optim.groups import Parameters, WeightDecay
 from paramesh.optim.rates import LearningRate
-from paramesh.optim.rules import AdamState, Rule, Tree, adam, over, spread
-from paramesh.parameter import Parameter, ParameterTuple
-from paramesh.tensor.argument_types import RawNumber
-
-
-def _mean_squares(g: Array) -> Any:
-    return jnp.mean(g * g, axis=tuple(range(1, g.ndim)), keepdims=True)
-
-
-@functools.cache
-def rowwise_adam(b1: float, b2: float, eps: float) -> Rule:
-    """Adam whose second moment is that of the mean square of a row; the first axis has the rows."""
-    c1, c2 = (float(np.float32(1) - np.float32(b)) for b in (b1, b2))
-
-    @jax.jit
-    def leaf(g: Array, m: Array, v: Array, rate: RawNumber) -> tuple[Any, ...]:
-        m = b1 * m + c1 * g
-        v = b2 * v + c2 * _mean_squares(g)
-        return -rate * (m / (jnp.sqrt(v) + eps)), m, v
-
-    def init(params: Tree) -> AdamState:
-        state = adam(b1, b2, eps).init(params)
-        rows = jax.tree.map(lambda w: jnp.zeros_like(_mean_squares(w)), params)
-        return state._replace(moment2=rows)  # pyright: ignore[reportAttributeAccessIssue]
-
-    def update(grads: Tree, state: AdamState, params: Tree = None, *, learning_rate: Tree) -> Any:
-        power1, power2 = state.beta1_power * b1, state.beta2_power * b2
-        correction = jnp.sqrt(1.0 - power2) / (1.0 - power1)
-        rates = spread(learning_rate, grads, lambda rate: rate * correction)
-        updates, m, v = over(leaf, grads, state.moment1, state.moment2, rates)
-        return updates, AdamState(power1, power2, m, v)
-
-    return Rule(init, update)  # type: ignore[arg-type]
+from paramesh.optim.row_states import mean_squares, state_of_rows
+from paramesh.optim.rules import adam
+from paramesh.parameter import ParameterTuple
 
 
 class RowwiseAdam(Adam):
@@ -95,20 +56,9 @@ class RowwiseAdam(Adam):
 
     def _add_moments(self) -> None:
         self.add_slots("moment1")
-        self.add_state("moment2", ParameterTuple([self._of_rows(p) for p in self._parameters]))
+        rows = [state_of_rows("RowwiseAdam", "moment2", p, 0.0) for p in self._parameters]
+        self.add_state("moment2", ParameterTuple(rows))
 
-    def _of_rows(self, param: Parameter) -> Parameter:
-        if not param.shape:
-            raise ValueError(
-                f"RowwiseAdam: Parameter '{param.name}' has no axes, and no rows. Put it into "
-                "another optimizer."
-            )
-        shape = (param.shape[0], *[1] * (len(param.shape) - 1))
-        init = initializer(Constant(0.0), shape, param.dtype)
-        state = Parameter(init, name=f"moment2.{param.name}", requires_grad=False)
-        state._original = weakref.ref(param)
-        return state
-
-    def rule(self) -> Any:
+    def rule(self) -> optax.GradientTransformation:
         """Row-wise Adam with these numbers."""
-        return rowwise_adam(self.beta1, self.beta2, self.eps)
+        return adam(self.beta1, self.beta2, self.eps, squares=mean_squares)

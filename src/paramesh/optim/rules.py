@@ -123,6 +123,22 @@ class AmsgradState(NamedTuple):
     vhat: Tree
 
 
+@functools.partial(jax.jit, static_argnums=1)
+def _next_power(power: Array, beta: float) -> tuple[Array, Array]:
+    """`power * beta`, and 1 minus that.
+
+    The difference is `(1 - power) + power * (1 - beta)`: `1 - power * beta` near 1 has the rounding
+    of the product a thousand times enlarged where it is not a fused multiply-add, which depends on
+    what else a program computes.
+    """
+    single = float(np.float32(beta))
+    return power * beta, (1.0 - power) + power * (1.0 - single)
+
+
+def _squares(g: Array) -> Array:
+    return g * g
+
+
 @functools.cache
 def adam(
     b1: float = 0.9,
@@ -130,12 +146,13 @@ def adam(
     eps: float = 1e-8,
     nesterov: bool = False,
     amsgrad: bool = False,
+    squares: Callable[[Array], Array] = _squares,
 ) -> Rule:
     """Adam (Kingma & Ba 2015): the rate is corrected, `eps` is added to the uncorrected root.
 
     `learning_rate * sqrt(1 - b2**t) / (1 - b1**t) * m / (sqrt(v) + eps)`. `nesterov` puts
     `b1 * m + (1 - b1) * g` in place of m (Dozat 2016), `amsgrad` the largest v so far in place of
-    v (Reddi et al. 2018).
+    v (Reddi et al. 2018). `squares` gives what v averages, and with it the shape of v.
     """
     c1, c2 = _rest(b1), _rest(b2)
 
@@ -144,7 +161,7 @@ def adam(
         g: Array, m: Array, v: Array, rate: RawNumber, largest: Array | None = None
     ) -> tuple[Array, ...]:
         m = b1 * m + c1 * g
-        v = b2 * v + c2 * (g * g)
+        v = b2 * v + c2 * squares(g)
         top = b1 * m + c1 * g if nesterov else m
         if largest is None:
             return -rate * (top / (jnp.sqrt(v) + eps)), m, v
@@ -152,14 +169,16 @@ def adam(
         return -rate * (top / (jnp.sqrt(largest) + eps)), m, v, largest
 
     def init(params: Tree) -> Any:
-        moments = [full(params, 0.0) for _ in range(3)]
+        averaged = jax.tree.map(lambda w: jax.eval_shape(squares, w), params)
+        moments = [full(params, 0.0), full(averaged, 0.0), full(averaged, 0.0)]
         if amsgrad:
             return AmsgradState(_one(1.0), _one(1.0), *moments)
         return AdamState(_one(1.0), _one(1.0), *moments[:2])
 
     def update(grads: Tree, state: Tree, params: Tree = None, *, learning_rate: Tree) -> Any:
-        power1, power2 = state.beta1_power * b1, state.beta2_power * b2
-        correction = jnp.sqrt(1.0 - power2) / (1.0 - power1)
+        power1, rest1 = _next_power(state.beta1_power, b1)
+        power2, rest2 = _next_power(state.beta2_power, b2)
+        correction = jnp.sqrt(rest2) / rest1
         rates = spread(learning_rate, grads, lambda rate: rate * correction)
         largest = [state.vhat] if amsgrad else []
         updates, *moments = over(leaf, grads, state.moment1, state.moment2, rates, *largest)
