@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from paramesh import context
-from paramesh.array_types import Array
+from paramesh.array_types import Array, Tree
 from paramesh.dtype import to_dtype
 from paramesh.tensor.base import raw
 from paramesh.tensor.promotion import cast
@@ -24,7 +24,7 @@ from paramesh.transforms.integer_gradients import float_copy
 class CellWithBprop(Protocol):
     """What is asked of the Cell."""
 
-    def construct(self, *args: Any, **kwargs: Any) -> Any:
+    def construct(self, *args: Tree, **kwargs: Tree) -> Tree:
         """What the Cell computes."""
         ...
 
@@ -57,7 +57,9 @@ def with_bprop(cell: CellWithBprop, args: tuple[Any, ...], kwargs: dict[str, Any
         out = call(leaves, copies)
         return out, (leaves, copies, out)
 
-    def backward(kept: Any, cotangents: list[Array]) -> tuple[list[Array], list[Array]]:
+    def backward(
+        kept: tuple[list[Array], list[Array], list[Array]], cotangents: list[Array]
+    ) -> tuple[list[Array], list[Array]]:
         leaves, copies, out = kept
         args, kwargs = nest.build(leaves)
         tensors = side["out"].tensors
@@ -80,7 +82,10 @@ def with_bprop(cell: CellWithBprop, args: tuple[Any, ...], kwargs: dict[str, Any
 
 
 def _by_leaf(
-    cell: CellWithBprop, found: Any, inputs: tuple[Any, Any], leaves: list[Array]
+    cell: CellWithBprop,
+    found: Tree,
+    inputs: tuple[tuple[Tree, ...], dict[str, Tree]],
+    leaves: list[Array],
 ) -> list[Array]:
     """The raw gradient of each array among the inputs."""
     who = f"{type(cell).__name__}.bprop"

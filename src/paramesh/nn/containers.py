@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary, ref
 
 from paramesh.array_types import Tree
 from paramesh.nn.cell import Cell
+from paramesh.nn.submodules import Submodules
 
 #: The Cell that a container is part of.
 _owners: WeakKeyDictionary[Cell, ref[Any]] = WeakKeyDictionary()
@@ -36,7 +37,7 @@ class _Container(Cell):
         self._cells[name] = cell
         self._changed()
 
-    def _assigned_to(self, owner: Any, name: str) -> None:
+    def _assigned_to(self, owner: Submodules, name: str) -> None:
         _owners[self] = ref(owner)
 
     def update_parameters_name(self, prefix: str = "", recurse: bool = True) -> None:

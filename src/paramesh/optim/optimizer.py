@@ -39,6 +39,7 @@ from paramesh.errors import DuplicateNameError, OptimizerError, ParameterShapeEr
 from paramesh.initializer.factory import initializer
 from paramesh.nn.cell import Cell
 from paramesh.nn.containers import CellList
+from paramesh.nn.submodules import Submodules
 from paramesh.ops.table import TARGETS
 from paramesh.optim import checks, groups, rates
 from paramesh.optim.groups import Parameters, WeightDecay
@@ -229,7 +230,7 @@ class Optimizer(Cell):
         (Renaming would put the prefix on the trained Parameters too.)
         """
 
-    def _assigned_to(self, owner: Any, name: str) -> None:
+    def _assigned_to(self, owner: Submodules, name: str) -> None:
         """Where another optimizer of the Cell has these names, the attribute's goes before them."""
         trained = {id(param) for param in self._parameters}
         state = {

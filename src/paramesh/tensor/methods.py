@@ -304,7 +304,7 @@ class ArrayMethods(Arithmetic):
         with x64(value, index):
             return self._wrap(jnp.take(value, index, axis))
 
-    def itemset(self, *args: Any) -> Self:
+    def itemset(self, *args: int | float | tuple[int, ...]) -> Self:
         """A copy with another element: `itemset(index, number)`, or `itemset(number)` of one.
 
         As in MindSpore, and unlike numpy, this Tensor stays as it is. An index is an int (of the

@@ -95,10 +95,10 @@ class Forward:
         self.value = self.main.tensors(shown)
         self.aux = aux.tensors(others)
 
-    def _by_integers(self, flat: Callable[..., Any], numbers: list[Any], rest: Any) -> bool:
+    def _by_integers(self, flat: Callable[..., Any], numbers: list[Any], rest: Tree) -> bool:
         """Run the function so that integers have gradients; whether that is possible."""
 
-        def with_gradients(copies: list[Any], rest: Any) -> Any:
+        def with_gradients(copies: list[Any], rest: Tree) -> Any:
             main, others = with_copies(flat, numbers, copies, rest)
             wanted = [x[1] if isinstance(x, tuple) else x for x in main]
             _check_outputs(wanted)

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from paramesh._compat.jax import Atom, ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
-from paramesh.array_types import Array
+from paramesh.array_types import Array, Tree
 from paramesh.dtype import x64_enabled
 
 #: Through whose integer operands a gradient flows; the values are the positions of operands that
@@ -144,7 +144,7 @@ def to_integers(gradient: Array, like: Array) -> Array:
 
 
 def with_copies(
-    fn: Callable[..., Any], integers: Sequence[Array], copies: Sequence[Array], floats: Any
+    fn: Callable[..., Any], integers: Sequence[Array], copies: Sequence[Array], floats: Tree
 ) -> tuple[list[Any], Any]:
     """Call `fn(integers, floats)` such that gradients reach the copies of the integers.
 
