@@ -16,6 +16,7 @@ import ray
 
 from chaos_runs import Plan, Run, RunFailed, end_servers, job_on, random_plan, summary
 from environments import without_virtual_devices
+from paramesh import context
 from paramesh.ps.deployment.cluster import Cluster
 from paramesh.ps.durability.log import segments
 from paramesh.ps.durability.snapshot import snapshots
@@ -121,13 +122,14 @@ def test_many_kills(
         while sum(kills.values()) < wanted or min(kills.values()) < 30:
             config, mischief = modes[seed % len(modes)]
             config = config | {"workers": 2 + seed % 2}
-            slower = 1 + others // 4  # A server needs that much longer to start.
             job = job_on(
                 address, tmp_path / f"run-{seed}", config, steps=40, seed=seed, mischief=mischief
             )
-            job = dataclasses.replace(job, transport=transport, timeout=job.timeout * slower)
+            # Beside others, servers have the time that users give them by default.
+            timeout = context.get_ps_context("timeout") if others else job.timeout
+            job = dataclasses.replace(job, transport=transport, timeout=timeout)
             job, plan = random_plan(job, events=16, points=9, deaths=6)
-            run = Run(job, plan, limit=900 * slower).run()
+            run = Run(job, plan, limit=900 * (1 + others // 4)).run()
             run.check()
             kills[str(config["mode"])] += run.kills
             runs.append(run)

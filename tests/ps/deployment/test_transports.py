@@ -213,6 +213,24 @@ def test_a_worker_that_comes_again_replaces_the_one_before(
         assert (len(door._guests), len(door._connections), door.heard) == (1, 1, [0])
 
 
+def test_a_worker_that_was_replaced_is_told_so(
+    servers: list[LoopServer], client_of: Starting
+) -> None:
+    former = client_of()
+    train(former, 0, 2)
+    transport = former.delivery.transport
+    waiting = transport.submit(0, ("pull", (5, ["v"])), 0)
+    successor = client_of()
+    train(successor, 2, 3)
+    # Neither what waited nor what comes now is left without an answer: it goes through Ray.
+    assert transport.wait([waiting], 1, 0.5) == []
+    assert servers[0].calls == ["pull"]
+    with pytest.raises(ParameterServerError, match="was replaced and must exit"):
+        train(former, 2, 3)
+    assert set(transport.describe().values()) == {"ray"}
+    assert train(successor, 3, STEPS) == local_run(2, STEPS)
+
+
 @pytest.mark.parametrize(
     "raw",
     [

@@ -9,8 +9,9 @@ All that is received is handled on the loop that Ray runs the actor's calls on, 
 which it comes: for the server there is no difference between the two ways. ZeroMQ's own thread
 encrypts, writes and reads; another one asks whether a key is known.
 
-A guest that sends what is no frame is one no more: its key is forgotten, it is told so, and what it
-has sent is not read. It may come again with another key, through Ray.
+A guest is dismissed when it sends what is not a frame, when it leaves, and when its worker is let
+in anew: its key is forgotten, it is told so, and what it has sent or sends later is not read. It
+may come again with another key, through Ray.
 """
 
 from __future__ import annotations
@@ -122,16 +123,23 @@ class Door:
         """
         if not isinstance(key, bytes) or len(key) != _KEY:
             raise ValueError(f"a key has {_KEY} characters, got {key!r}.")
-        self.sign_off(worker)
+        self.sign_off(worker, "its worker was let in again.")
         guest = self._guests[key] = _Guest(worker, key, window_if_any(arena))
         mine = None if guest.arena is None else guest.arena.whereabouts
         seen = guest.window is not None
         return Admission(self.address, self.key, frames.VERSION, mine, seen)
 
-    def _dismiss(self, guest: _Guest) -> None:
+    def _dismiss(self, guest: _Guest, why: str) -> None:
         self._guests.pop(guest.key, None)
         self._connections.pop(guest.identity, None)
         guest.close()
+        if guest.identity:
+            self._tell_end(guest.identity, why)
+
+    def _tell_end(self, identity: bytes, why: str) -> None:
+        """Tell a connection that it is nobody's: whoever waits for an answer on it asks by Ray."""
+        frame = frames.encoded(frames.draft(frames.END, 0, why))
+        self._socket.send_multipart((identity, frame), self._zmq.DONTWAIT)
 
     # Frames.
 
@@ -146,7 +154,9 @@ class Door:
             while self._socket.getsockopt(zmq.RCVMORE):
                 self._socket.recv()
             guest = self._connections.get(identity) or self._met(identity, frame)
-            if guest is not None:
+            if guest is None:
+                self._tell_end(identity, "its key is not known any more.")
+            else:
                 self._take(guest, frame.buffer, whole=not more)
         self._loop.call_soon(self._read)
 
@@ -170,8 +180,7 @@ class Door:
             method, arguments = taken_call(asked.text, asked.arrays)
         except BadFrame as error:
             _log.warning("worker %s is not listened to any more: %s", guest.worker, error)
-            self._send(guest, frames.draft(frames.END, 0, str(error)))
-            self._dismiss(guest)
+            self._dismiss(guest, str(error))
             return
         guest.taken = asked.sequence
         if guest.arena is not None:
@@ -207,10 +216,10 @@ class Door:
         if self._socket.getsockopt(self._zmq.EVENTS) & self._zmq.POLLIN:
             self._loop.call_soon(self._read)
 
-    def sign_off(self, worker: int) -> None:
+    def sign_off(self, worker: int, why: str = "its worker has left.") -> None:
         """A worker has left: it is let in no more, and shares nothing any more."""
         for guest in [g for g in self._guests.values() if g.worker == worker]:
-            self._dismiss(guest)
+            self._dismiss(guest, why)
 
     @property
     def heard(self) -> list[int]:
@@ -221,6 +230,6 @@ class Door:
         """Listen no more."""
         self._loop.remove_reader(self._socket.getsockopt(self._zmq.FD))
         for guest in list(self._guests.values()):
-            self._dismiss(guest)
+            self._dismiss(guest, "its server ends.")
         self._authenticator.stop()
         self._context.destroy(linger=0)
