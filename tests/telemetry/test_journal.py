@@ -103,6 +103,27 @@ def test_a_killed_process_leaves_nothing_that_stays(folder: Path) -> None:
         assert list(folder.iterdir()) == []
 
 
+def test_a_fork_neither_writes_nor_removes_what_is_its_parents(folder: Path) -> None:
+    """As a worker of a dataset that was forked, and ends as programs do."""
+    program = (
+        PROGRAM.replace(
+            'print("written", flush=True)',
+            "import os\njournal.write(recorder, {})\nif not os.fork():\n"
+            "    recorder.step(0.25)\n    journal.write(recorder, {})\n    journal.close()\n"
+            '    os._exit(0)\nos.wait()\nprint("written", flush=True)',
+        )
+        .replace("Journal(Facts", "journal = Journal(Facts")
+        .replace(").write(recorder, {})", ")", 1)
+    )
+    words = [sys.executable, "-W", "ignore::RuntimeWarning", "-c", program, str(folder)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert cast("IO[bytes]", process.stdout).readline() == b"written\n"
+        (found,), _ = watched()
+        assert [sample.loss for sample in found.samples] == [0.5]
+        process.communicate(b"")
+    assert watched() == ([], [])
+
+
 def test_a_host_without_a_folder_costs_nothing(folder: Path) -> None:
     folder.mkdir(mode=0o755)
     folder.chmod(0o755)

@@ -56,7 +56,8 @@ class LiveEntry:
     """
 
     def __init__(self, content: bytes, suffix: str) -> None:
-        self._suffix = suffix
+        #: A fork has the file open too, but it is not the process that the entry is of.
+        self._process = os.getpid()
         self._folder: Path | None = None
         self._name = ""
         self._file = -1
@@ -102,13 +103,13 @@ class LiveEntry:
         Raises:
             OSError: it cannot be written; the old content stays.
         """
-        if self._folder is not None:
+        if self._folder is not None and os.getpid() == self._process:
             self._write(self._folder, self._name, content)
 
     def close(self) -> None:
         """Remove it."""
         folder, self._folder = self._folder, None
-        if folder is None:
+        if folder is None or os.getpid() != self._process:
             return
         with contextlib.suppress(OSError), opened(folder) as directory:
             os.unlink(self._name, dir_fd=directory)
