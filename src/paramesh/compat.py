@@ -27,6 +27,7 @@ PATHS: dict[str, tuple[str, ...]] = {
         "paramesh.initializer",
         "paramesh.sampling.recipe",
         "paramesh.mindspore_names",
+        "paramesh.tensor.row_tensor",
     ),
     "common.api": (
         "paramesh.transforms",
