@@ -148,7 +148,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "device_context.cpu": ("paramesh.runtime",),
     "device_context.gpu": ("paramesh.runtime",),
     "device_context.gpu.op_precision": ("paramesh.runtime",),
-    "train.train_thor": ("paramesh.train",),
+    "train.train_thor": ("paramesh.train", "paramesh.mindspore_internals"),
     "train.serialization": (
         "paramesh.checkpoint",
         "paramesh.mindspore_internals",

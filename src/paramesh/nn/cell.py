@@ -19,6 +19,7 @@ import numpy as np
 from paramesh import context, tracebacks
 from paramesh.dtype import to_dtype
 from paramesh.nn import cell_call, sharding, tied
+from paramesh.nn.compiler_hints import CompilerHints
 from paramesh.nn.sharding import Strategies
 from paramesh.nn.submodules import NOT_INITIALISED, Submodules
 from paramesh.ops.table import named_once
@@ -52,7 +53,7 @@ class LoadResult(NamedTuple):
         return f"missing {self.missing_keys}, unexpected {self.unexpected_keys}"
 
 
-class Cell(Submodules):
+class Cell(Submodules, CompilerHints):
     """Base of all layers and networks: write `__init__` and `construct`.
 
     Parameters and Cells assigned to attributes are registered in the order of assignment. A call
@@ -312,15 +313,6 @@ class Cell(Submodules):
         self.__dict__["_to_float"] = dtype
         self._changed()
         return self
-
-    def add_flags(self, **flags: object) -> Self:
-        """Remember flags on this Cell."""
-        self._flags.update(flags)
-        return self
-
-    def get_flags(self) -> dict[str, Any]:
-        """The flags remembered on this Cell."""
-        return self._flags
 
     def state_dict(self) -> OrderedDict[str, Parameter]:
         """{attribute path: Parameter}."""

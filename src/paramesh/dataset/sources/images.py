@@ -93,7 +93,8 @@ class _Labelled(MappableDataset):
         test files in folders of their own, and give no usage.
 
         Args:
-            train, test: patterns of names.
+            train: pattern of names of files for training.
+            test: pattern of names of files for tests.
 
         Raises:
             RuntimeError: there is no such file.
@@ -160,7 +161,7 @@ class FashionMnistDataset(MnistDataset):
 class Cifar10Dataset(_Labelled):
     """CIFAR-10's binary files: images UInt8 (32, 32, 3), labels UInt32. Arguments: MnistDataset.
 
-    `dataset_dir` has `data_batch_1.bin` to `data_batch_5.bin` and `test_batch.bin`, or some of them.
+    `dataset_dir` has some or all of `data_batch_1.bin` to `data_batch_5.bin` and `test_batch.bin`.
     """
 
     def _read(self) -> list[np.ndarray[Any, Any]]:
