@@ -20,7 +20,7 @@ import jax
 from paramesh import child_processes, compat
 from paramesh.errors import ContextError
 from paramesh.providers import providers
-from paramesh.scripts import absent, deferred
+from paramesh.scripts import absent, deferred, numpy_names
 
 #: Backends that a script may set on a machine with another one.
 _ELSEWHERE = ("Ascend", "Davinci", "GPU")
@@ -133,7 +133,8 @@ def become_mindspore(say: Callable[[str], object], strict: bool = False) -> None
 
     Args:
         say: called with a line about each deviation from what the script says.
-        strict: whether an unavailable `device_target` is an error.
+        strict: whether an unavailable `device_target`, the import of a missing name, and names that
+            NumPy lost are errors.
 
     Raises:
         ImportError: MindSpore is imported already.
@@ -147,6 +148,8 @@ def become_mindspore(say: Callable[[str], object], strict: bool = False) -> None
         )
     # First, since python's own finder would find MindSpore itself.
     sys.meta_path.insert(0, _Finder(say, strict))
+    if not strict:
+        numpy_names.restore(say)
     child_processes.add("paramesh.scripts.running:as_the_parent")
     providers.device_target = _target(say, strict)
 
