@@ -99,15 +99,21 @@ class Named(logging.Logger):
         self.rank = 3
 
 
-def test_loggers_are_sent_to_workers() -> None:
+def test_loggers_and_arguments_are_sent_to_workers() -> None:
     mine = Named("mine")
     mine.addHandler(logging.StreamHandler())
     known = logging.getLogger("known")
     data = ds.GeneratorDataset([1, 2], ["x"], shuffle=False).map(
-        lambda x: (mine.rank, mine.name, mine.handlers == [], mine.isEnabledFor(40), known.name),
-        output_columns=["rank", "name", "bare", "enabled", "known"],
+        lambda x: (
+            mine.rank,
+            mine.handlers == [],
+            mine.isEnabledFor(40),
+            known.name,
+            len(sys.argv),
+        ),
+        output_columns=["rank", "bare", "enabled", "known", "arguments"],
         python_multiprocessing=True,
         num_parallel_workers=2,
     )
     row = next(data.create_tuple_iterator(output_numpy=True))
-    assert [each.item() for each in row] == [3, "mine", True, True, "known"]
+    assert [each.item() for each in row] == [3, True, True, "known", len(sys.argv)]

@@ -66,7 +66,8 @@ class Workers:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._sockets: list[socket.socket] = []
         self._finalizer = weakref.finalize(self, _end, self._processes, self._sockets)
-        setup = pickle.dumps({"seed": seed, "steps": child_processes.STEPS})
+        # Modules of scripts read the arguments when they are imported.
+        setup = pickle.dumps({"seed": seed, "steps": child_processes.STEPS, "argv": sys.argv})
         # A Tensor in a row must not make a worker take the accelerator.
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
