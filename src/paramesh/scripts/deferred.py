@@ -54,11 +54,11 @@ def may_be(path: str, frame: types.FrameType | None) -> bool:
         path: MindSpore has, or had, this name; others are mistakes of the script.
         frame: of the importing code or of a function that it called.
     """
-    return absent.recorded(path) and not _caught(frame)
+    return absent.recorded(path) and not caught(frame)
 
 
-def _caught(frame: types.FrameType | None) -> bool:
-    """Whether the code would catch an ImportError that is raised in this frame."""
+def caught(frame: types.FrameType | None) -> bool:
+    """Whether the script would catch an ImportError that is raised in this frame."""
     while frame is not None:
         code = frame.f_code
         # What called the script is no part of it.

@@ -46,6 +46,9 @@ class _Under(types.ModuleType):
         try:
             value = getattr(self._target, name)
         except AttributeError:
+            waiting = isinstance(sys.modules.get(path), deferred.Deferred)
+            if waiting and deferred.caught(sys._getframe(1)):
+                del sys.modules[path]  # so that this import raises its error
             found = absent.about(path)
             what = f"module '{self.__name__}' has no attribute '{name}'."
             text = " ".join(filter(None, (what, found.origin, found.advice)))
@@ -90,6 +93,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def __init__(self, say: Callable[[str], object], strict: bool) -> None:
         self._say = say
         self._strict = strict
+        self._said: set[str] = set()
 
     def find_spec(
         self,
@@ -112,7 +116,9 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             return
         if self._strict or not deferred.may_be(path, sys._getframe(2)):
             raise absent.error(path)
-        self._say(f"{absent.about(path)} The script runs on, and using it is an error.")
+        if path not in self._said:
+            self._said.add(path)
+            self._say(f"{absent.about(path)} The script runs on, and using it is an error.")
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
         if not compat.is_path(spec.name.partition(".")[2]) and spec.name != "mindspore":
