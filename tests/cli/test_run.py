@@ -77,7 +77,7 @@ with contextlib.suppress(ImportError):
     from mindspore.nn import thor as guarded
 import numpy as np
 print(isinstance(3, thor), hasattr(mindspore.nn, "thor"), "guarded" in globals(), repr(thor))
-print(np.zeros(1, np.int).dtype, np.float_, np.Inf, np.in1d([[1], [3]], [3]), hasattr(np, "nothing"))
+print(np.zeros(1, np.int).dtype, np.float_, np.Inf, np.in1d([[1], [3]], 3), hasattr(np, "no"))
 tried("class Mine(thor): pass")
 tried("optim.Adam")
 thor(None, 0.1)
@@ -130,7 +130,7 @@ def test_what_is_missing_is_explained_at_the_users_line(folder: Path) -> None:
     done = run(*RUN, "failing.py", at=folder)
     assert done.returncode == 1
     said = done.stdout.splitlines()
-    assert [line.partition(" |")[0] for line in said] == ["ModuleNotFoundError"] * 5 + [
+    assert [line.partition(" |")[0] for line in said[:6]] == ["ModuleNotFoundError"] * 5 + [
         "AttributeError"
     ]
     for line in said[:2]:
