@@ -45,8 +45,10 @@ def test_an_official_model_trains(
     ours = trials.run(attempt, folder, tmp_path)
     record_property("script", attempt.name)
     record_property("steps", len(ours.losses))
-    assert ours.trained, f"exit code {ours.code}, losses {ours.losses}\n{ours.output}"
-    assert shown()[attempt.name].startswith("trains")
+    said = shown()[attempt.name]
+    assert ours.trained is said.startswith("trains"), (
+        f"{PAGE.name} says {said!r}; exit code {ours.code}, losses {ours.losses}\n{ours.output}"
+    )
 
 
 @pytest.mark.slow
