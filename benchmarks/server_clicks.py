@@ -92,7 +92,7 @@ class Running:
         self.losses: list[float] = []
         self._pids: list[int] = []
         with socket.create_server(("127.0.0.1", 0)) as listening:
-            address = "127.0.0.1:{}".format(listening.getsockname()[1])
+            address = f"127.0.0.1:{listening.getsockname()[1]}"
             command = [str(HERE / contestant.program), address]
             environment = dict(os.environ)
             if contestant.settings is not None:

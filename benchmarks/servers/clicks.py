@@ -67,9 +67,7 @@ class Compact:
 
     def places(self, ids: Array) -> Array:
         """Of each id its place in its table, (FIELDS, BATCH)."""
-        return np.stack(
-            [np.searchsorted(mine, ids[field]) for field, mine in enumerate(self._ids)]
-        )
+        return np.stack([np.searchsorted(mine, ids[field]) for field, mine in enumerate(self._ids)])
 
 
 def drive(step: Callable[[int], float], facts: Callable[[], dict[str, Any]] = dict) -> None:

@@ -1,5 +1,4 @@
-"""The click model in PyTorch, its tables local `EmbeddingBag`s with sparse gradients; see `clicks`.
-"""
+"""The click model in PyTorch, with local `EmbeddingBag`s; see `clicks`."""
 
 from __future__ import annotations
 

@@ -67,6 +67,19 @@ def test_steps_give_the_same_bits(
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
+def test_rows_ahead_are_those_that_a_step_reads(
+    transport: str, servers: list[LoopServer], client_of: Starting
+) -> None:
+    client = client_of(transport)
+    assert train(client, 0, STEPS, ahead=True) == local_run(2, STEPS)
+    if transport == "ray":  # the first step, each step for the next one, and the look at the end
+        assert servers[0].calls.count("pull_tables") == 1 + STEPS + 1
+    train(client, STEPS, STEPS + 2)
+    servers[0].close_door()
+    assert train(client, STEPS + 2, STEPS + 4, ahead=True) == local_run(2, STEPS + 4)
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
 def test_errors_of_the_server_are_those_of_the_call(transport: str, client_of: Starting) -> None:
     client = client_of(transport)
     train(client, 0, 4)
