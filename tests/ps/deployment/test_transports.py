@@ -19,6 +19,7 @@ from paramesh.ps.deployment.transports import transport_for
 from paramesh.ps.deployment.zmq_module import configure, zmq_module
 from paramesh.ps.deployment.zmq_transport import ZmqTransport
 from paramesh.ps.specification.protocol import VersionGone
+from relay import far_away
 from server_loops import LoopClient, LoopServer, LoopTransport
 from server_runs import MOMENTUM, NUMBERS, table_spec
 from server_steps import SPECS, START, local_run, train
@@ -154,6 +155,37 @@ def test_without_shared_memory_small_messages_are_in_the_frames(
     assert train(client, 0, STEPS) == local_run(2, STEPS)
     # 140,000 of these bytes are on each server: less than a frame has room for.
     assert {call for server in servers for call in server.calls} == set()
+
+
+def test_without_shared_memory_large_messages_are_in_parts(
+    servers: list[LoopServer], client_of: Starting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("paramesh.ps.deployment.zmq_transport.arena_if_any", lambda: None)
+    size = 1 << 20  # 2 MiB on each server
+    large: dict[str, Any] = {"name": "large", "kind": "dense", "shape": [size]}
+    large |= {"dtype": "float32", "recipe": None, "optimizer": MOMENTUM}
+    client = client_of()
+    client.declare([large], {"large": np.ones(size, np.float32)})
+    for server in servers:
+        server.calls.clear()
+    grad = np.arange(size, dtype=np.float32)
+    found = client.step(0, {"large": {"grad": grad}}, NUMBERS, ["large"])["large"]
+    assert found.tobytes() == (1 - grad * np.float32(0.1)).tobytes()
+    assert client.pull(1, ["large"])["large"].tobytes() == found.tobytes()
+    assert {call for server in servers for call in server.calls} == set()
+
+
+def test_steps_over_a_network_with_a_delay(servers: list[LoopServer], client_of: Starting) -> None:
+    with far_away(0.005, 1e8) as relays:
+        client = client_of()
+        assert set(client.delivery.transport.describe().values()) == {"zmq"}
+        assert len(relays) == 2
+        assert train(client, 0, STEPS, ahead=True) == local_run(2, STEPS)
+        assert {call for server in servers for call in server.calls} == set()
+        relays[0].close()
+        assert train(client, STEPS, STEPS + 1) == local_run(2, STEPS + 1)
+    assert servers[0].calls
+    assert servers[1].calls == []
 
 
 # Who is let in.

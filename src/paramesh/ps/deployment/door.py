@@ -150,14 +150,18 @@ class Door:
                 return
             identity = self._socket.recv(zmq.DONTWAIT)
             frame = self._socket.recv(copy=False)
+            parts: list[Any] = []
             more = frame.more
-            while self._socket.getsockopt(zmq.RCVMORE):
-                self._socket.recv()
+            while more:
+                part = self._socket.recv(copy=False)
+                more = part.more
+                if len(parts) <= frames.MOST_PARTS:  # one more than may be
+                    parts.append(part.buffer)
             guest = self._connections.get(identity) or self._met(identity, frame)
             if guest is None:
                 self._tell_end(identity, "its key is not known any more.")
             else:
-                self._take(guest, frame.buffer, whole=not more)
+                self._take(guest, frame.buffer, parts)
         self._loop.call_soon(self._read)
 
     def _met(self, identity: bytes, frame: Any) -> _Guest | None:
@@ -169,12 +173,10 @@ class Door:
             self._connections[identity] = guest
         return guest
 
-    def _take(self, guest: _Guest, frame: memoryview, whole: bool) -> None:
+    def _take(self, guest: _Guest, frame: memoryview, parts: list[memoryview]) -> None:
         try:
-            if not whole:
-                raise BadFrame("a message is one frame.")
             shared = None if guest.window is None else guest.window.read
-            asked = frames.decoded(frame, shared)
+            asked = frames.decoded(frame, shared, parts)
             if asked.kind != frames.CALL or asked.sequence <= guest.taken:
                 raise BadFrame(f"the frame {asked.sequence} is no call, or came before.")
             method, arguments = taken_call(asked.text, asked.arrays)
@@ -208,10 +210,11 @@ class Door:
         at = None
         if ready.size > SHARED_FROM and guest.arena is not None:
             at = guest.arena.write(guest.sequence, ready.arrays, ready.offsets, ready.size)
-        if at is None and not ready.fits_inline():
+        if at is None and not ready.fits_inline() and not ready.fits_parts():
             ready = frames.draft(frames.LONG, ready.number, None)
         frame = frames.encoded(ready, sequence=guest.sequence, taken=guest.taken, shared_at=at)
-        self._socket.send_multipart((guest.identity, frame), self._zmq.DONTWAIT)
+        parts = frames.parts_of(ready) if at is None else []
+        self._socket.send_multipart((guest.identity, frame, *parts), self._zmq.DONTWAIT)
         # What came meanwhile is not announced once more.
         if self._socket.getsockopt(self._zmq.EVENTS) & self._zmq.POLLIN:
             self._loop.call_soon(self._read)
@@ -229,6 +232,8 @@ class Door:
     def close(self) -> None:
         """Listen no more."""
         self._loop.remove_reader(self._socket.getsockopt(self._zmq.FD))
+        for task in self._tasks:
+            task.cancel()
         for guest in list(self._guests.values()):
             self._dismiss(guest, "its server ends.")
         self._authenticator.stop()

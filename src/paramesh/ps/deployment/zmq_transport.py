@@ -344,7 +344,8 @@ class ZmqTransport:
             method = channel.by_ray.pop(ref, None)
             if method is None or not isinstance(answer, Reply):
                 continue
-            if _size(answer) > (MOST // 2 if channel.window is not None else frames.MOST_INLINE):
+            shared = MOST // 2 if channel.window is not None else 0
+            if _size(answer) > max(shared, frames.MOST_PARTED):
                 channel.long.add(method)
             else:
                 channel.long.discard(method)
@@ -363,11 +364,12 @@ class ZmqTransport:
         at = None
         if ready.size > SHARED_FROM and channel.arena is not None:
             at = channel.arena.write(number, ready.arrays, ready.offsets, ready.size)
-        if at is None and not ready.fits_inline():
+        if at is None and not ready.fits_inline() and not ready.fits_parts():
             return None
         frame = frames.encoded(ready, sequence=number, taken=channel.taken, shared_at=at)
         try:
-            channel.socket.send(frame, self._zmq.DONTWAIT)
+            parts = frames.parts_of(ready) if at is None else []
+            channel.socket.send_multipart((frame, *parts), self._zmq.DONTWAIT)
         except self._zmq.ZMQError:
             self._shut(channel)
             return None
@@ -384,9 +386,9 @@ class ZmqTransport:
 
     def _look(self, channel: _Channel) -> None:
         """Read what has come, and see whether the connection is still there."""
-        for frame in self._frames(channel):
+        for message in self._messages(channel):
             try:
-                self._take(channel, frame)
+                self._take(channel, message)
             except BadFrame:
                 self._end(channel)
                 return
@@ -398,20 +400,20 @@ class ZmqTransport:
                 self._opening.discard(channel)
                 continue
             # What it has answered before its end is there by now.
-            for frame in self._frames(channel):
+            for message in self._messages(channel):
                 with contextlib.suppress(BadFrame):
-                    self._take(channel, frame)
+                    self._take(channel, message)
             self._shut(channel)
             return
 
-    def _frames(self, channel: _Channel) -> Iterator[bytes]:
+    def _messages(self, channel: _Channel) -> Iterator[list[bytes]]:
         zmq = self._zmq
         while channel.socket is not None and channel.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
-            yield channel.socket.recv(zmq.DONTWAIT)
+            yield channel.socket.recv_multipart(zmq.DONTWAIT)
 
-    def _take(self, channel: _Channel, frame: bytes) -> None:
+    def _take(self, channel: _Channel, message: list[bytes]) -> None:
         shared = None if channel.window is None else channel.window.read
-        told = frames.decoded(frame, shared)
+        told = frames.decoded(message[0], shared, message[1:])
         channel.taken = told.sequence
         if channel.arena is not None:
             channel.arena.taken(told.taken)
