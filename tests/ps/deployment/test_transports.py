@@ -184,7 +184,6 @@ def test_steps_over_a_network_with_a_delay(servers: list[LoopServer], client_of:
         assert {call for server in servers for call in server.calls} == set()
         relays[0].close()
         assert train(client, STEPS, STEPS + 1) == local_run(2, STEPS + 1)
-    assert servers[0].calls
     assert servers[1].calls == []
 
 

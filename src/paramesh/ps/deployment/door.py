@@ -20,7 +20,8 @@ import asyncio
 import hmac
 import importlib
 import logging
-from collections.abc import Callable, Coroutine
+import types
+from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
 from paramesh.ps.client.peer import Reply
@@ -69,6 +70,26 @@ class _Guest:
         self.window = self.arena = None
 
 
+async def _rest_of(work: Coroutine[Any, Any, None], waits_for: Any) -> None:
+    """A coroutine from where it waits for the first time."""
+    await _resumed(work, waits_for)
+
+
+@types.coroutine
+def _resumed(work: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
+    while True:
+        try:
+            came = yield waits_for
+        except BaseException as error:
+            given: BaseException | None = error
+        else:
+            given = None
+        try:
+            waits_for = work.send(came) if given is None else work.throw(given)
+        except StopIteration:
+            return
+
+
 class Door:
     """A server's socket.
 
@@ -84,6 +105,9 @@ class Door:
 
     def __init__(self, host: str, serve: Serve) -> None:
         self._zmq = zmq = zmq_module()
+        # Numbers: operators of ZeroMQ's own enumerations take longer than all else here.
+        self._events, self._there = int(zmq.EVENTS), int(zmq.POLLIN)
+        self._at_once = int(zmq.DONTWAIT)
         self._serve = serve
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -105,6 +129,7 @@ class Door:
         patiently(lambda: self._socket.bind(where))
         self.address: str = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._loop.add_reader(self._socket.getsockopt(zmq.FD), self._read)
+        self._reading = False
 
     def callback(self, domain: str, key: bytes) -> bool:
         """Whether a key is known; asked by another thread."""
@@ -144,11 +169,17 @@ class Door:
     # Frames.
 
     def _read(self) -> None:
-        zmq = self._zmq
+        self._reading = True
+        try:
+            self._read_some()
+        finally:
+            self._reading = False
+
+    def _read_some(self) -> None:
         for _ in range(_TURN):
-            if not self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            if not self._socket.getsockopt(self._events) & self._there:
                 return
-            identity = self._socket.recv(zmq.DONTWAIT)
+            identity = self._socket.recv(self._at_once)
             frame = self._socket.recv(copy=False)
             parts: list[Any] = []
             more = frame.more
@@ -187,7 +218,18 @@ class Door:
         guest.taken = asked.sequence
         if guest.arena is not None:
             guest.arena.taken(asked.taken)
-        task = self._loop.create_task(self._answer(guest, asked.number, method, arguments))
+        self._begin(self._answer(guest, asked.number, method, arguments))
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a coroutine as far as it comes; the loop has the rest, of one that waits.
+
+        Most calls never wait, and a task for each would take as long as many of them.
+        """
+        try:
+            waits_for = work.send(None)
+        except StopIteration:
+            return
+        task = self._loop.create_task(_rest_of(work, waits_for))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -214,9 +256,9 @@ class Door:
             ready = frames.draft(frames.LONG, ready.number, None)
         frame = frames.encoded(ready, sequence=guest.sequence, taken=guest.taken, shared_at=at)
         parts = frames.parts_of(ready) if at is None else []
-        self._socket.send_multipart((guest.identity, frame, *parts), self._zmq.DONTWAIT)
+        self._socket.send_multipart((guest.identity, frame, *parts), self._at_once)
         # What came meanwhile is not announced once more.
-        if self._socket.getsockopt(self._zmq.EVENTS) & self._zmq.POLLIN:
+        if not self._reading and self._socket.getsockopt(self._events) & self._there:
             self._loop.call_soon(self._read)
 
     def sign_off(self, worker: int, why: str = "its worker has left.") -> None:

@@ -48,6 +48,9 @@ MOST_PARTS = MOST_PARTED // PART
 #: The most arrays of a frame, and axes of an array.
 MOST_ARRAYS, MOST_AXES = 1 << 14, 16
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+_decode = json.JSONDecoder().decode
+
 #: What a frame is: a call, what it is answered with, an error that it is answered with, that the
 #: answer is too long for a frame (the call has to be made through Ray), or the end of a connection.
 CALL, ANSWER, ERROR, LONG, END = range(1, 6)
@@ -149,7 +152,7 @@ def draft(kind: int, number: int, text: Json, arrays: Sequence[Array] = ()) -> D
     if len(arrays) > MOST_ARRAYS:
         raise Unfit(f"{len(arrays)} arrays")
     try:
-        said = json.dumps(text, separators=(",", ":")).encode()
+        said = _encode(text).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise Unfit(str(error)) from None
     if len(said) > MOST_TEXT:
@@ -262,7 +265,7 @@ def decoded(
     if len(whole) != end:
         raise BadFrame(f"the frame announces {end} bytes and has {len(whole)}.")
     try:
-        text = json.loads(bytes(whole[_HEAD.size : _HEAD.size + text_size]))
+        text = _decode(str(whole[_HEAD.size : _HEAD.size + text_size], "utf-8"))
     except (ValueError, RecursionError):
         raise BadFrame("the text of the frame is not JSON.") from None
     entries = _entries(whole[_HEAD.size + text_size : described], count, size)

@@ -111,6 +111,9 @@ class ZmqTransport:
         self._zmq = zmq
         self._by_ray = through_ray
         self._rank = rank
+        # Numbers: operators of ZeroMQ's own enumerations take longer than all else here.
+        self._events, self._there = int(zmq.EVENTS), int(zmq.POLLIN)
+        self._at_once = int(zmq.DONTWAIT)
         self._context = zmq.Context()
         self._poller = zmq.Poller()
         self._channels = {
@@ -193,9 +196,10 @@ class ZmqTransport:
             left = until - time.monotonic()
             if left <= 0:
                 raise TimeoutError
-            self._look_at_all()
+            if self._opening:
+                self._go_on()
             if ticket.outcome is None and ticket.instead is None:
-                self._poller.poll(min(left, _OPENING) * 1e3)
+                self._hear(min(left, _OPENING))
         if isinstance(ticket.outcome, Replied):
             return ticket.outcome.answer
         raise LookupError
@@ -369,7 +373,7 @@ class ZmqTransport:
         frame = frames.encoded(ready, sequence=number, taken=channel.taken, shared_at=at)
         try:
             parts = frames.parts_of(ready) if at is None else []
-            channel.socket.send_multipart((frame, *parts), self._zmq.DONTWAIT)
+            channel.socket.send_multipart((frame, *parts), self._at_once)
         except self._zmq.ZMQError:
             self._shut(channel)
             return None
@@ -384,16 +388,27 @@ class ZmqTransport:
             if channel.state == _OPEN:
                 self._look(channel)
 
-    def _look(self, channel: _Channel) -> None:
-        """Read what has come, and see whether the connection is still there."""
+    def _hear(self, seconds: float) -> None:
+        """Wait until something has come, and read it."""
+        ready = {id(socket) for socket, _ in self._poller.poll(seconds * 1e3)}
+        for channel in self._channels.values():
+            if channel.state != _NONE and not ready.isdisjoint(
+                (id(channel.socket), id(channel.monitor))
+            ):
+                self._look(channel, id(channel.monitor) in ready)
+
+    def _look(self, channel: _Channel, monitor: bool = True) -> None:
+        """Read what has come, and see, by its `monitor`, whether the connection is still there."""
         for message in self._messages(channel):
             try:
                 self._take(channel, message)
             except BadFrame:
                 self._end(channel)
                 return
+        if not monitor or channel.monitor is None:
+            return
         zmq = self._zmq
-        while channel.monitor.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        while channel.monitor.getsockopt(self._events) & self._there:
             event = _read_monitor()(channel.monitor)["event"]
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 channel.state, channel.pause = _OPEN, PAUSE
@@ -407,9 +422,8 @@ class ZmqTransport:
             return
 
     def _messages(self, channel: _Channel) -> Iterator[list[bytes]]:
-        zmq = self._zmq
-        while channel.socket is not None and channel.socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
-            yield channel.socket.recv_multipart(zmq.DONTWAIT)
+        while channel.socket is not None and channel.socket.getsockopt(self._events) & self._there:
+            yield channel.socket.recv_multipart(self._at_once)
 
     def _take(self, channel: _Channel, message: list[bytes]) -> None:
         shared = None if channel.window is None else channel.window.read
