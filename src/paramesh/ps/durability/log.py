@@ -155,8 +155,8 @@ def latest_incarnation(folder: str | Path) -> int:
         os.close(file)
     if not text.strip().isdecimal():
         raise ParameterServerError(
-            f"the file '{os.path.join(folder, 'incarnation')}' is damaged: it must hold one number, not "
-            f"{text!r}. Restore the folder, or remove it to start from scratch."
+            f"the file '{os.path.join(folder, 'incarnation')}' is damaged: it must hold one "
+            f"number, not {text!r}. Restore the folder, or remove it to start from scratch."
         )
     return int(text)
 
