@@ -170,7 +170,9 @@ class Ways:
         self._pause = pause
 
     def facts(self) -> dict[str, Json]:
-        """What is said of it: the way, and the milliseconds of a step by way."""
+        """What is said of it: the way, and the milliseconds of a step by way; {} of one alone."""
+        if len(self._offered) < 2:
+            return {}
         times: dict[str, Json] = {
             str(way): round(found * 1e3, 3) for way, found in self.found.items()
         }

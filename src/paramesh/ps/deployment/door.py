@@ -31,6 +31,7 @@ from paramesh.ps.deployment.messages import answer_text, error_text, taken_call
 from paramesh.ps.deployment.shared_arena import (
     SHARED_FROM,
     Arena,
+    Receipts,
     Whereabouts,
     Window,
     arena_if_any,
@@ -59,8 +60,7 @@ class _Guest:
         #: What its connection is called here; it has one.
         self.identity = b""
         self.sequence = 0
-        #: The last frame of the guest whose payload was read.
-        self.taken = 0
+        self.receipts = Receipts(window)
 
     def close(self) -> None:
         if self.window is not None:
@@ -78,14 +78,14 @@ async def _rest_of(work: Coroutine[Any, Any, None], waits_for: Any) -> None:
 @types.coroutine
 def _resumed(work: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
     while True:
+        came: object = None
+        thrown: BaseException | None = None
         try:
             came = yield waits_for
         except BaseException as error:
-            given: BaseException | None = error
-        else:
-            given = None
+            thrown = error
         try:
-            waits_for = work.send(came) if given is None else work.throw(given)
+            waits_for = work.send(came) if thrown is None else work.throw(thrown)
         except StopIteration:
             return
 
@@ -206,16 +206,15 @@ class Door:
 
     def _take(self, guest: _Guest, frame: memoryview, parts: list[memoryview]) -> None:
         try:
-            shared = None if guest.window is None else guest.window.read
-            asked = frames.decoded(frame, shared, parts)
-            if asked.kind != frames.CALL or asked.sequence <= guest.taken:
+            asked = frames.decoded(frame, guest.receipts.reading, parts)
+            if asked.kind != frames.CALL or asked.sequence <= guest.receipts.last:
                 raise BadFrame(f"the frame {asked.sequence} is no call, or came before.")
             method, arguments = taken_call(asked.text, asked.arrays)
         except BadFrame as error:
             _log.warning("worker %s is not listened to any more: %s", guest.worker, error)
             self._dismiss(guest, str(error))
             return
-        guest.taken = asked.sequence
+        guest.receipts.got(asked.sequence)
         if guest.arena is not None:
             guest.arena.taken(asked.taken)
         self._begin(self._answer(guest, asked.number, method, arguments))
@@ -254,7 +253,9 @@ class Door:
             at = guest.arena.write(guest.sequence, ready.arrays, ready.offsets, ready.size)
         if at is None and not ready.fits_inline() and not ready.fits_parts():
             ready = frames.draft(frames.LONG, ready.number, None)
-        frame = frames.encoded(ready, sequence=guest.sequence, taken=guest.taken, shared_at=at)
+        frame = frames.encoded(
+            ready, sequence=guest.sequence, taken=guest.receipts.taken, shared_at=at
+        )
         parts = frames.parts_of(ready) if at is None else []
         self._socket.send_multipart((guest.identity, frame, *parts), self._at_once)
         # What came meanwhile is not announced once more.

@@ -34,6 +34,7 @@ from paramesh.ps.deployment.shared_arena import (
     MOST,
     SHARED_FROM,
     Arena,
+    Receipts,
     Window,
     arena_if_any,
     window_if_any,
@@ -89,8 +90,7 @@ class _Channel:
         self.socket: Any = None
         self.monitor: Any = None
         self.number = 0
-        #: The last frame of the server whose payload was read.
-        self.taken = 0
+        self.receipts = Receipts(None)
         self.sent: dict[int, _Sent] = {}
         #: Methods of the calls of a step that are on their way through Ray.
         self.by_ray: dict[Ticket, str] = {}
@@ -312,7 +312,8 @@ class ZmqTransport:
         self._poller.register(socket, zmq.POLLIN)
         self._poller.register(channel.monitor, zmq.POLLIN)
         channel.state, channel.since = _OPENING_ONE, time.monotonic()
-        channel.number = channel.taken = 0
+        channel.number = 0
+        channel.receipts = Receipts(channel.window)
         socket.connect(admission.address)
 
     def _shut(self, channel: _Channel) -> None:
@@ -370,7 +371,7 @@ class ZmqTransport:
             at = channel.arena.write(number, ready.arrays, ready.offsets, ready.size)
         if at is None and not ready.fits_inline() and not ready.fits_parts():
             return None
-        frame = frames.encoded(ready, sequence=number, taken=channel.taken, shared_at=at)
+        frame = frames.encoded(ready, sequence=number, taken=channel.receipts.taken, shared_at=at)
         try:
             parts = frames.parts_of(ready) if at is None else []
             channel.socket.send_multipart((frame, *parts), self._at_once)
@@ -426,9 +427,8 @@ class ZmqTransport:
             yield channel.socket.recv_multipart(self._at_once)
 
     def _take(self, channel: _Channel, message: list[bytes]) -> None:
-        shared = None if channel.window is None else channel.window.read
-        told = frames.decoded(message[0], shared, message[1:])
-        channel.taken = told.sequence
+        told = frames.decoded(message[0], channel.receipts.reading, message[1:])
+        channel.receipts.got(told.sequence)
         if channel.arena is not None:
             channel.arena.taken(told.taken)
         if told.kind == frames.END:
