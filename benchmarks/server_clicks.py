@@ -90,6 +90,8 @@ class Running:
         self.servers: list[float] = []
         self.waits: list[float] = []
         self.losses: list[float] = []
+        #: How the rows of a step come, in the last turn.
+        self.way = ""
         self._pids: list[int] = []
         with socket.create_server(("127.0.0.1", 0)) as listening:
             address = f"127.0.0.1:{listening.getsockname()[1]}"
@@ -134,6 +136,7 @@ class Running:
         used = processor_time.of_tree(self.process.pid) - before[0]
         of_servers = sum(map(self._of, self._pids)) - before[1]
         self._pids = said[0].get("servers", [])
+        self.way = said[0].get("way", "")
         if not counts:
             return
         self.losses += said[0]["losses"]

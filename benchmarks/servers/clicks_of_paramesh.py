@@ -1,15 +1,18 @@
 """The click model in paramesh, everything on servers; see `clicks`.
 
-Its second argument is what `set_ps_context` is given, as JSON, and "prefetch": whether the next
-batch is announced. With `paramesh launch` it is one of several workers.
+Its second argument is what `set_ps_context` is given, as JSON, and further: "prefetch": whether the
+next batch is announced; "cache": rows of each table on the device; "delay": seconds that messages
+take to the servers, and as many back. With `paramesh launch` it is one of several workers.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,9 @@ import paramesh
 from paramesh import Tensor, context, nn, ops
 from paramesh.ps.integration import session as sessions
 from paramesh.telemetry import phases
+
+sys.path.append(str(Path(__file__).parents[2] / "tests" / "support"))
+from relay import far_away
 
 
 def layers(widths: tuple[int, ...], last: bool) -> nn.SequentialCell:
@@ -31,9 +37,11 @@ def layers(widths: tuple[int, ...], last: bool) -> nn.SequentialCell:
 
 
 class Net(nn.Cell):
-    def __init__(self) -> None:
+    def __init__(self, cache: int) -> None:
         super().__init__()
-        self.tables = nn.CellList([nn.EmbeddingLookup(rows, WIDTH) for rows in ROWS])
+        self.tables = nn.CellList(
+            [nn.EmbeddingLookup(rows, WIDTH, vocab_cache_size=cache) for rows in ROWS]
+        )
         self.bottom, self.top = layers(BOTTOM, True), layers(TOP, False)
         self.loss = nn.BCEWithLogitsLoss()
         self.pairs = Tensor(PAIRS[0].astype(np.int32)), Tensor(PAIRS[1].astype(np.int32))
@@ -49,11 +57,13 @@ class Net(nn.Cell):
 
 def main() -> None:
     settings = json.loads(sys.argv[2])
-    prefetch = settings.pop("prefetch", False)
+    prefetch, cache = settings.pop("prefetch", False), settings.pop("cache", 0)
+    delay = settings.pop("delay", None)
+    away = contextlib.nullcontext() if delay is None else far_away(delay)
     rank = int(os.environ.get("PARAMESH_PS_RANK", "0"))
     context.set_ps_context(enable_ps=True, **settings)
     paramesh.set_seed(0)
-    net = Net()
+    net = Net(cache)
     net.set_param_ps(init_in_server=True)
     optimizer = nn.Adagrad(net.trainable_params(), accum=ACCUMULATOR, learning_rate=RATE)
     step = nn.TrainOneStepCell(net, optimizer)
@@ -69,9 +79,11 @@ def main() -> None:
         session = sessions.running()
         servers = [] if session is None else session.client.stats()
         pids = [server["pid"] for server in servers if "pid" in server]
-        return {"servers": pids, "phases": phases.taken()}
+        way = "" if session is None else str(session.rows.ways.choice)
+        return {"servers": pids, "phases": phases.taken(), "way": way}
 
-    drive(run, facts)
+    with away:
+        drive(run, facts)
 
 
 if __name__ == "__main__":

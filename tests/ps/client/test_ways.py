@@ -44,11 +44,13 @@ def test_the_fastest_way_is_chosen_and_the_others_cost_little(name: str, noise: 
     times = RECORDED[name]
     best = min(times, key=times.__getitem__)
     ways = offered()
-    run(ways, times, 150, noise)
-    assert ways.choice == best
+    first = run(ways, times, 300, noise)
     made = run(ways, times, 10_000, noise)
-    assert made[best] > 9_900
     assert ways.choice == best
+    assert sum(times[way] * count for way, count in made.items()) < 1.05 * times[best] * 10_000
+    # Of the way that is by far the slowest, those before the first trial and two blocks of it.
+    slowest = max(times, key=times.__getitem__)
+    assert first[slowest] <= 16 + 2 * 8
 
 
 def test_the_way_of_the_settings_stays_where_others_are_no_faster() -> None:
@@ -73,13 +75,13 @@ def test_what_is_hopeless_is_left_out_of_the_rest_of_a_trial() -> None:
     ways.offer(WAYS)
     times = {CACHE: 10.0, AHEAD: 11.0, DEMAND: 90.0}
     block = schedule.settle + schedule.counted
-    made = run(ways, times, 1 + 9 * block)
+    made = run(ways, times, 1 + 5 * block)
     assert made[DEMAND] == block
     assert not ways.trying
 
 
 def test_the_first_steps_of_a_block_do_not_count() -> None:
-    schedule = Schedule(warm=1, rounds=1)
+    schedule = Schedule(warm=1, rounds=(1, 1))
     ways = Ways(schedule)
     ways.offer((CACHE, DEMAND))
     ways.took(0.0)

@@ -8,8 +8,9 @@ Glossary
     choice      the way of the steps after a trial
 
 There is no clock here: the machine is told how long each step took. It keeps the way that it has
-unless another one is faster by a margin, and looks again later, at longer and longer intervals:
-a network or a machine may have changed. What trials cost is bounded by the shares of their steps.
+unless another one is faster, by a margin and by more than chance explains, and looks again later,
+at longer and longer intervals: a network or a machine may have changed. What trials cost is bounded
+by the shares of their steps.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Schedule(NamedTuple):
         warm: steps until the first trial: programs are compiled and rows created in them.
         settle: steps of a block that do not count.
         counted: those that do.
-        rounds: blocks of each way in the first trial; later trials have one.
+        rounds: blocks of each way, at least, and at most where the times do not tell.
         pause: steps from a trial to the next, at first and at most. It doubles as long as the
             choice stays.
         longest: see `pause`.
@@ -51,7 +52,7 @@ class Schedule(NamedTuple):
     warm: int = 16
     settle: int = 3
     counted: int = 5
-    rounds: int = 3
+    rounds: tuple[int, int] = (2, 12)
     pause: int = 512
     longest: int = 1 << 15
     margin: float = 0.03
@@ -74,9 +75,10 @@ class Ways:
         self._offered: tuple[Way, ...] = (Way(False, False),)
         self.way = self._choice = self._offered[0]
         self.changes = 0
+        self._left_in_trial: list[Way] = []
         #: Seconds of a step by way, as the last trial found them.
         self.found: dict[Way, float] = {}
-        self._begin(self._schedule.warm, self._schedule.rounds)
+        self._begin(self._schedule.warm)
 
     @property
     def choice(self) -> Way:
@@ -98,16 +100,15 @@ class Ways:
         self._offered = tuple(ways)
         self.way = self._choice = self._offered[0]
         self.found = {}
-        self._begin(self._schedule.warm, self._schedule.rounds)
+        self._begin(self._schedule.warm)
 
-    def _begin(self, steps: int, rounds: int) -> None:
+    def _begin(self, steps: int) -> None:
         """Go on as chosen for some steps; a trial follows."""
         self._left = max(1, steps)
-        self._rounds = rounds
         self._pause = self._schedule.pause
         self._times: dict[Way, list[float]] = {}
         self._blocks: list[Way] = []
-        self._in_block = 0
+        self._rounds = self._in_block = 0
 
     def took(self, seconds: float) -> bool:
         """A step was made in `way`, and took so long.
@@ -131,42 +132,58 @@ class Ways:
         return self._end_block()
 
     def _start_trial(self) -> None:
-        others = [way for way in self._offered if way != self._choice]
-        forth = [self._choice, *others]
-        self._blocks = []
-        for number in range(self._rounds):
-            # There and back: what changes slowly meets all alike, and ways change less often.
-            self._blocks += forth if number % 2 == 0 else forth[::-1]
         self._times = {}
         self._in_block = 0
+        others = [way for way in self._offered if way != self._choice]
+        self._left_in_trial = [self._choice, *others]
+        self._start_round()
+
+    def _start_round(self) -> None:
+        # There and back: what changes slowly meets all alike, and ways change less often.
+        self._blocks = self._left_in_trial[:: -1 if self._rounds % 2 else 1]
+        self._rounds += 1
         self.way = self._blocks.pop(0)
 
     def _end_block(self) -> bool:
         self._in_block = 0
-        medians = {way: statistics.median(times) for way, times in self._times.items() if times}
-        best = min(medians.values())
-        self._blocks = [
-            way
-            for way in self._blocks
-            if medians.get(way, 0.0) <= self._schedule.hopeless * best or way == self._choice
-        ]
         if self._blocks:
             self.way = self._blocks.pop(0)
             return False
-        self._choose(medians)
+        medians = {way: statistics.median(times) for way, times in self._times.items()}
+        best = min(medians.values())
+        self._left_in_trial = [
+            way for way in self._left_in_trial if medians[way] <= self._schedule.hopeless * best
+        ]
+        least, most = self._schedule.rounds
+        fastest = min(medians, key=medians.__getitem__)
+        told = fastest == self._choice or self._differ(fastest, self._choice)
+        wanted = least if told else most
+        if len(self._left_in_trial) > 1 and self._rounds < wanted:
+            self._start_round()
+            return False
+        self._choose(medians, fastest if told else self._choice)
         return True
 
-    def _choose(self, medians: dict[Way, float]) -> None:
-        fastest = min(medians, key=medians.__getitem__)
+    def _differ(self, one: Way, other: Way) -> bool:
+        """Whether the medians of two ways differ by more than chance explains."""
+        errors = 0.0
+        for way in (one, other):
+            times = self._times[way]
+            middle = statistics.median(times)
+            spread = 1.4826 * statistics.median([abs(time - middle) for time in times])
+            errors += (1.2533 * spread) ** 2 / len(times)
+        medians = [statistics.median(self._times[way]) for way in (one, other)]
+        return abs(medians[0] - medians[1]) > 3 * errors**0.5
+
+    def _choose(self, medians: dict[Way, float], fastest: Way) -> None:
         pause = min(2 * self._pause, self._schedule.longest)
-        stays = medians[fastest] >= (1 - self._schedule.margin) * medians[self._choice]
-        if not stays:
+        if medians[fastest] < (1 - self._schedule.margin) * medians[self._choice]:
             self._choice = fastest
             self.changes += 1
             pause = self._schedule.pause
         self.way = self._choice
         self.found = medians
-        self._begin(pause, 1)
+        self._begin(pause)
         self._pause = pause
 
     def facts(self) -> dict[str, Json]:
