@@ -132,7 +132,10 @@ class Running:
             line.flush()
         said = [json.loads(line.readline() or "null") for line in self._lines]
         if None in said:
-            raise RuntimeError(self._log.read_text()[-3000:])
+            status = self.process.wait(60)
+            raise RuntimeError(
+                f"'{self.name}' ended with {status}: {self._log.read_text()[-3000:]}"
+            )
         used = processor_time.of_tree(self.process.pid) - before[0]
         of_servers = sum(map(self._of, self._pids)) - before[1]
         self._pids = said[0].get("servers", [])
