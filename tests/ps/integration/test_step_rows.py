@@ -142,7 +142,9 @@ def test_ids_that_are_no_rows_are_an_error_of_their_own_step(
     wrong = (listed[0][0], Tensor(np.full(BATCH, ROWS + 7, np.int32)), listed[0][2])
     run.train(listed[:2])
     run.step.prefetch(*wrong)
+    before = run.pulls()
     run.step(*listed[2])
+    assert run.pulls() == before + 1  # its own: nothing is requested ahead
     with pytest.raises(ValueError, match="10 of 10 ids are out of range"):
         run.step(*wrong)
     run.step(*listed[0])

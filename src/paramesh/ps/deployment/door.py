@@ -70,13 +70,13 @@ class _Guest:
         self.window = self.arena = None
 
 
-async def _rest_of(work: Coroutine[Any, Any, None], waits_for: Any) -> None:
+async def _rest_of(work: Coroutine[Any, Any, None], waits_for: object) -> None:
     """A coroutine from where it waits for the first time."""
     await _resumed(work, waits_for)
 
 
 @types.coroutine
-def _resumed(work: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
+def _resumed(work: Coroutine[Any, Any, None], waits_for: object) -> Generator[object, object, None]:
     while True:
         came: object = None
         thrown: BaseException | None = None
