@@ -60,7 +60,7 @@ hypothesis.settings.load_profile("paramesh")
 
 
 def pytest_collection_finish() -> None:
-    """Leave the tests themselves, more than a million objects, out of what the collector looks at."""
+    """Keep the tests, more than a million objects, out of what the collector looks at."""
     gc.collect()
     gc.freeze()
 
