@@ -11,7 +11,7 @@ MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 # What the programs share, and what feeds another program, are none to run by themselves.
-BENCHMARKS := $(sort $(filter-out $(addprefix benchmarks/,harness.py record.py random_bits.py), \
+BENCHMARKS := $(sort $(filter-out $(addprefix benchmarks/,harness.py processor_time.py record.py random_bits.py), \
 	$(wildcard benchmarks/*.py)))
 # For the inner loop: of each area the tests that compile little. They need nothing but the package,
 # so that they also run against an installed one.

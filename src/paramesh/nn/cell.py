@@ -474,7 +474,7 @@ class Cell(Submodules):
     def prefetch(self, *args: Any, **kwargs: Any) -> None:
         """Announce, before a call, the inputs of the call after it.
 
-        See `CompiledFunction.prefetch`: a hint, useful with `EmbeddingLookup(vocab_cache_size=)`.
+        See `CompiledFunction.prefetch`: a hint, useful with tables on parameter servers.
         """
         if context.get_context("mode") == context.GRAPH_MODE:
             named = {k: _tensor(a) for k, a in kwargs.items()}

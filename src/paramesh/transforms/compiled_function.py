@@ -128,9 +128,10 @@ class CompiledFunction:
     def prefetch(self, *args: Any, **kwargs: Any) -> None:
         """Announce, before a call, the arguments of the call after it.
 
-        Where rows of tables on the parameter server are cached on this device (`vocab_cache_size`),
-        the rows for that call are fetched while this one is computed. It is only a hint: it changes
-        no result, and an announced call that is never made only costs time.
+        Where rows of tables live on parameter servers in other processes, or are cached on this
+        device (`vocab_cache_size`), the rows for that call are requested before this one has ended.
+        It is only a hint: it changes no result, and an announced call that is never made only costs
+        time.
         """
         if tracing.current() is not None or not placement.current().prefetches:
             return
