@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.core
@@ -78,6 +78,8 @@ class Tensor(TableMethods, ArrayMethods, JaxMethods):
     # A Recipe, or a raw value: one attribute, so that no thread sees half of a change.
     __slots__ = ("__weakref__", "_contents")
     _contents: Any
+    #: What other libraries call what is here, for errors.
+    _instead: ClassVar[Mapping[str, str]] = _INSTEAD
     __hash__ = ArrayMethods.__hash__
 
     def __init__(
@@ -120,7 +122,7 @@ class Tensor(TableMethods, ArrayMethods, JaxMethods):
     def __getattr__(self, name: str) -> Any:
         if name[:1] == "_":  # numpy, JAX and pickle ask for such names, and often
             raise AttributeError(f"'{type(self).__name__}' has no attribute '{name}'")
-        text = lazy_names.missing(f"'{type(self).__name__}'", name, lambda: (), _INSTEAD)
+        text = lazy_names.missing(f"'{type(self).__name__}'", name, lambda: (), self._instead)
         # With the object, python itself proposes what is near.
         raise AttributeError(text.removesuffix("."), name=name, obj=self)
 

@@ -36,6 +36,21 @@ from paramesh.transforms import GradientFunction, GradOperation
 T = TypeVar("T")
 
 
+def _outputs(network: Cell, data: Tree) -> Tree:
+    """What a network returns, before a loss takes it.
+
+    Raises:
+        TypeError: it returns nothing.
+    """
+    outputs = network(data)
+    if outputs is None:
+        raise TypeError(
+            f"{type(network).__name__}.construct returned None, so there is nothing for the loss. "
+            "Does it end with `return`?"
+        )
+    return outputs
+
+
 class WithLossCell(Cell):
     """`cell(data, label)` is `loss_fn(backbone(data), label)`.
 
@@ -51,7 +66,7 @@ class WithLossCell(Cell):
 
     def construct(self, data: Tree, label: Tree) -> Any:
         """The loss."""
-        return self._loss_fn(self._backbone(data), label)
+        return self._loss_fn(_outputs(self._backbone, data), label)
 
     @property
     def backbone_network(self) -> Cell:
@@ -80,7 +95,7 @@ class WithEvalCell(Cell):
 
     def construct(self, data: Tree, label: Tree) -> tuple[Any, Any, Any]:
         """(loss, outputs, label)."""
-        outputs = self._network(data)
+        outputs = _outputs(self._network, data)
         if self.add_cast_fp32:
             outputs, label = as_float32(outputs), as_float32(label)
         return self._loss_fn(outputs, label), outputs, label
