@@ -29,7 +29,7 @@ from paramesh.errors import ParameterStateError
 from paramesh.providers import providers
 from paramesh.sampling.recipe import Initializer, Recipe, next_key
 from paramesh.state import trace_scope
-from paramesh.tensor.conversion import TensorInput, as_value
+from paramesh.tensor.conversion import DLPackArray, TensorInput, as_value
 from paramesh.tensor.jax_methods import JaxMethods
 from paramesh.tensor.method_table import TableMethods
 from paramesh.tensor.methods import ArrayMethods
@@ -164,7 +164,7 @@ class Tensor(TableMethods, ArrayMethods, JaxMethods):
             return value._get()
         if scalar_kind(value) is not None or isinstance(value, jax.Array):
             return value
-        if isinstance(value, np.ndarray | list | tuple):
+        if isinstance(value, np.ndarray | list | tuple | DLPackArray):
             return as_value(value)
         return NotImplemented
 
@@ -407,7 +407,7 @@ def wrap(value: Tensor | Array | jax.ShapeDtypeStruct) -> Tensor:
 
 def raw(value: object) -> Any:
     """The raw value behind a Tensor or Parameter (read through the running program); other
-    arrays as JAX arrays, python numbers as they are.
+    arrays, also those that speak DLPack, as JAX arrays, python numbers as they are.
 
     Raises:
         TypeError: it is neither an array nor a number.
@@ -416,7 +416,7 @@ def raw(value: object) -> Any:
         return value._get()
     if isinstance(value, jax.Array) or scalar_kind(value) is not None:
         return value
-    if isinstance(value, np.ndarray | list | tuple):
+    if isinstance(value, np.ndarray | list | tuple | DLPackArray):
         return as_value(value)
     raise TypeError(
         f"Expected a Tensor, an array or a number, got {type(value).__name__} ({value!r})."

@@ -176,11 +176,21 @@ class TrainOneStepCell(LazyAttributes):
         """One step."""
         loss, grads = self.gradients(inputs, self.sens)
         grads = self.grad_reducer(grads)
-        self.optimizer(tuple(grads))
+        self.optimizer(tuple(grads), **self._about_loss(loss, inputs))
         if not self.return_grad:
             return loss
         names = [param.name for param in self.optimizer.parameters]
         return loss, dict(zip(names, grads, strict=True))
+
+    def _about_loss(self, loss: Tensor, inputs: Sequence[Tree]) -> dict[str, object]:
+        """What a line search and the like take besides gradients.
+
+        Not where every device has a part of the batch, and so a loss of its own.
+        """
+        mode = context.get_auto_parallel_context("parallel_mode")
+        if not self.optimizer.takes_loss or mode in ("data_parallel", "hybrid_parallel"):
+            return {}
+        return {"value": loss, "value_fn": lambda: self.network(*inputs)}
 
     def gradients(self, inputs: Sequence[Any], sens: NumberLike) -> tuple[Any, Sequence[Tensor]]:
         """(loss, gradients by the optimizer's Parameters) of the present inputs.
