@@ -134,9 +134,9 @@ class OptaxOptimizer(Optimizer):
             frozen = {self._names[i] for i in self.frozen()}
             given |= {name: jnp.zeros_like(given[name]) for name in frozen}
             extra = extras(extra, given, dict(zip(self._names, self._parameters, strict=True)))
-            updates: Any
+            updates: dict[str, Array]
             try:
-                updates, state = self.transform.update(given, state, values, **extra)
+                updates, state = self.transform.update(given, state, values, **extra)  # type: ignore[assignment]
             except TypeError as error:
                 missing = _MISSING.search(str(error))
                 if missing is None:
