@@ -134,7 +134,7 @@ class OptaxOptimizer(Optimizer):
             frozen = {self._names[i] for i in self.frozen()}
             given |= {name: jnp.zeros_like(given[name]) for name in frozen}
             extra = extras(extra, given, dict(zip(self._names, self._parameters, strict=True)))
-            updates: dict[str, Array]
+            updates: dict[str, jax.Array]
             try:
                 updates, state = self.transform.update(given, state, values, **extra)  # type: ignore[assignment]
             except TypeError as error:
