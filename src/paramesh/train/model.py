@@ -112,9 +112,10 @@ class Model:
                 f"{loss_fn.__name__}()."
             )
         if optimizer is not None and not isinstance(optimizer, Optimizer):
+            name = getattr(optimizer, "__name__", None)
+            given = type(optimizer).__name__ if name is None else f"{name}; call it, {name}(...)"
             raise TypeError(
-                "Model: optimizer must be an Optimizer or an optax transformation, got "
-                f"{type(optimizer).__name__}."
+                f"Model: optimizer must be an Optimizer or an optax transformation, got {given}."
             )
         amp.check_level("Model", "amp_level", amp_level)
         if boost_level != "O0":

@@ -85,6 +85,7 @@ class CompiledFunction:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program for these arguments, compiled first if there is none."""
+        __tracebackhide__ = True  # in notebooks, as the other frames of paramesh
         if tracing.current() is not None:
             return self.fn(*args, **kwargs)
         call = parse_call(self, args, kwargs)
@@ -146,6 +147,7 @@ class CompiledFunction:
         """The compiled program that a call with these arguments would run (compiled if needed)."""
         return self._traced(args, kwargs)[1]
 
+    @tracing.public_call
     def _traced(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Hashable, Executable, list[ArrayLike]]:
