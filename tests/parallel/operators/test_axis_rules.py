@@ -28,7 +28,8 @@ def given(call: Call) -> tuple[Any, ...]:
         return Tensor(value) if isinstance(value, np.ndarray | np.number | np.bool_) else value
 
     args = tuple(map(tensor, call.args))
-    return (Parameter(args[0], name="state"), *args[1:]) if call.written else args
+    state = [Parameter(value, name=f"state{n}") for n, value in enumerate(args[: call.written])]
+    return (*state, *args[call.written :])
 
 
 def shapes_of(args: tuple[Any, ...]) -> list[tuple[int, ...]]:
@@ -51,7 +52,7 @@ def run(call: Call, chosen: list[Any]) -> Numbers:
     operators = [call.operator().shard(strategy) for strategy in chosen]
     args = given(call)
     if call.written:
-        return [written(operator, given(call)) for operator in operators]
+        return [written(operator, given(call), call.written) for operator in operators]
     operands = [o for o in operands_of(args) if o.value.shape]
     floats = [o for o in operands if "Float" in str(o.value.dtype)]
     others = [o for o in operands if o not in floats]
@@ -85,9 +86,11 @@ def run(call: Call, chosen: list[Any]) -> Numbers:
     return [[leaf.asnumpy() for leaf in leaves(one)] for one in found]
 
 
-def written(operator: Any, args: Any) -> list[np.ndarray]:
-    program = paramesh.jit(lambda *rest: operator(args[0], *rest))
-    return [program(*args[1:]).asnumpy(), args[0].asnumpy()]
+def written(operator: Any, args: Any, count: int) -> list[np.ndarray]:
+    """What it gives, and what its Parameters are then."""
+    state = args[:count]
+    program = paramesh.jit(lambda *rest: operator(*state, *rest))
+    return [value.asnumpy() for value in (*leaves(program(*args[count:])), *state)]
 
 
 def leaves(tree: Any) -> list[Any]:

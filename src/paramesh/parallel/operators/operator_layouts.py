@@ -7,7 +7,8 @@ matrix product sharded along m and n gives an output sharded along m and n. Wher
 the way, the compiler decides.
 
 The first entry of some operators speaks of the output, as in MindSpore: that of `OneHot` has the
-new axis too, and that of `Tile` shards the copies where there are several.
+new axis too, and that of `Tile` shards the copies where there are several. The only entry of
+`DropoutDoMask` is that of its mask too, which has no strategy in MindSpore.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ from paramesh.parameter import Parameter
 
 #: Operators whose first entry speaks of the output, if it has as many axes.
 _OF_OUTPUT = ("OneHot", "Tile")
+
+#: Operators whose only entry speaks of all operands with axes.
+_OF_ALL = ("DropoutDoMask",)
 
 #: Primitives whose result has the axes of their operand, of which some are shorter or longer.
 _SAME_AXES = ("conv_general_dilated", "pad", "reduce_window", "slice")
@@ -69,7 +73,10 @@ def layouts_of_call(
         TypeError, LayoutError: as `strategy.layouts_of`.
     """
     operands = operands_of(args)
-    entries = entries_of(_flat(in_strategy, args), len(operands), operator)
+    entries = _flat(in_strategy, args)
+    if operator in _OF_ALL and isinstance(entries, tuple) and len(entries) == 1:
+        entries = tuple(entries[0] if np.shape(operand.value) else () for operand in operands)
+    entries = entries_of(entries, len(operands), operator)
     shapes = [tuple(np.shape(operand.value)) for operand in operands]
     names = [name_of(operand.value) for operand in operands]
     found, results = traced(args, operands, compute)
