@@ -72,27 +72,35 @@ OWN: dict[str, list[Given]] = {
     "IOU": [c(boxes(8), boxes(16))],
     "NMSWithMask": [c(scored_boxes(8))],
     "ROIAlign": [
-        c(f(2, 8, 8, 8), regions(8, 2), pooled_height=2, pooled_width=2, spatial_scale=1.0)
+        c(f(2, 4, 7, 7), regions(8, 2), pooled_height=2, pooled_width=2, spatial_scale=0.5),
+        c(f(1, 3, 8, 8), regions(3, 1), pooled_height=3, pooled_width=3, spatial_scale=1.0),
     ],
     # Images in another size.
-    "CropAndResize": [c(f(4, 8, 8, 8), boxes(8, 1.0), i(4, 8), (4, 4))],
+    "CropAndResize": [
+        c(f(4, 7, 7, 4), boxes(4, 1.0), i(4, 4), (3, 3)),
+        c(f(3, 8, 8, 3), boxes(3, 1.0), i(3, 3), (3, 3)),
+    ],
     "DepthToSpace": [c(IMAGE, block_size=2)],
     "ResizeBilinear": [c(IMAGE, size=(4, 16))],
     "ResizeBilinearV2": [c(IMAGE, (16, 8))],
     "ResizeNearestNeighbor": [c(IMAGE, size=(16, 4))],
     "SpaceToDepth": [c(IMAGE, block_size=2)],
     # Sequences.
-    "CTCLoss": [c(f(8, 4, 8), labels_of_sequences(4, 2), i(7, 8), np.full(4, 8, np.int32))],
+    "CTCLoss": [
+        c(f(3, 4, 8), labels_of_sequences(3, 1), i(7, 3), np.full(4, 3, np.int32)),
+        c(f(8, 1, 5), labels_of_sequences(1, 2), i(4, 2), np.full(1, 8, np.int32)),
+    ],
     "DynamicGRUV2": [
-        c(f(4, 8, 8), f(8, 24) - 0.5, f(8, 24) - 0.5, f(24), f(24), None, f(8, 8)),
+        c(f(3, 4, 4), f(4, 24) - 0.5, f(8, 24) - 0.5),
+        c(f(4, 4, 3), f(3, 9) - 0.5, f(3, 9) - 0.5, f(9), f(9), None, f(4, 3)),
     ],
     "DynamicRNN": [
-        c(f(4, 8, 8), f(16, 32) - 0.5, f(32)),
-        c(f(4, 8, 8), f(16, 32) - 0.5, f(32), i(4, 8), f(1, 8, 8), f(1, 8, 8)),
+        c(f(3, 4, 4), f(12, 32) - 0.5, f(32)),
+        c(f(4, 4, 3), f(11, 32) - 0.5, f(32), i(4, 4), f(1, 4, 8), f(1, 4, 8)),
     ],
     "LSTM": [
         c(
-            *(f(4, 8, 8), f(1, 8, 8), f(1, 8, 8), f(32 * 8 * 2 + 32, 1, 1) - 0.5),
+            *(f(4, 4, 8), f(1, 4, 8), f(1, 4, 8), f(32 * 8 * 2 + 32, 1, 1) - 0.5),
             input_size=8,
             hidden_size=8,
             num_layers=1,

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 import sharded_arguments
-from paramesh import ops
+from paramesh import Parameter, Tensor, ops
 from paramesh.ops.table import CLASSES
 from paramesh.parallel.layouts.strategy import AxisRule
+from paramesh.parallel.operators.axis_rules import rule_of_call, traced
+from paramesh.parallel.operators.operands import operands_of
 from sharded_arguments import IMAGE, Given, X, b, c, f, i
 
 
@@ -252,3 +254,36 @@ def strategies(rule: AxisRule, shapes: list[tuple[int, ...]], count: int = 8) ->
                 )
                 for labels, shape in zip(rule.inputs, shapes, strict=True)
             )
+
+
+def given(call: Call) -> tuple[Any, ...]:
+    """The arguments: Tensors for arrays, Parameters for what is written."""
+
+    def tensor(value: Any) -> Any:
+        if isinstance(value, tuple) and value and isinstance(value[0], np.ndarray):
+            return tuple(map(tensor, value))
+        return Tensor(value) if isinstance(value, np.ndarray | np.number | np.bool_) else value
+
+    args = tuple(map(tensor, call.args))
+    state = [Parameter(value, name=f"state{n}") for n, value in enumerate(args[: call.written])]
+    return (*state, *args[call.written :])
+
+
+def shapes_of(args: tuple[Any, ...]) -> list[tuple[int, ...]]:
+    """Of the operands."""
+    return [tuple(operand.value.shape) for operand in operands_of(args)]
+
+
+def rule_for(call: Call, args: tuple[Any, ...], numbers: Any = None) -> AxisRule:
+    """The axis rule of a call."""
+    operator = call.operator()
+    shapes = shapes_of(args)
+    found, _ = traced(args, operands_of(args), lambda a: operator(*a))
+    numbers = numbers or [(1,) * len(shape) for shape in shapes]
+    return rule_of_call(call.name, found, shapes, numbers, operator.settings)
+
+
+def allowed(call: Call) -> list[Any]:
+    """Every strategy that the rule of a call allows."""
+    args = given(call)
+    return list(strategies(rule_for(call, args), shapes_of(args)))
