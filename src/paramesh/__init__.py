@@ -168,6 +168,7 @@ _LAZY = lazy_names.homes(
             set_recursion_limit
         """,
         "paramesh.nn.cell": "Cell",
+        "paramesh.nn.sharded_function": "shard",
         "paramesh.nn.stack": "stack",
         "paramesh.optim": "from_optax",
         "paramesh.parallel.layouts.jax_sharding": "device_put",

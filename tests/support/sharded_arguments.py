@@ -88,7 +88,7 @@ OWN: dict[str, list[Given]] = {
     # Sequences.
     "CTCLoss": [
         c(f(3, 4, 8), labels_of_sequences(3, 1), i(7, 3), np.full(4, 3, np.int32)),
-        c(f(8, 1, 5), labels_of_sequences(1, 2), i(4, 2), np.full(1, 8, np.int32)),
+        c(f(8, 1, 5), labels_of_sequences(1, 3), i(4, 3), np.full(1, 8, np.int32)),
     ],
     "DynamicGRUV2": [
         c(f(3, 4, 4), f(4, 24) - 0.5, f(8, 24) - 0.5),
