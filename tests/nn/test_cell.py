@@ -314,6 +314,8 @@ def test_flags_apply_and_grad() -> None:
     net = Net()
     assert net.set_grad() is net
     assert net.add_flags(fast=True).get_flags() == {"fast": True}
+    assert net.add_flags_recursive(slow=True) is net
+    assert all(cell.get_flags()["slow"] for _, cell in net.cells_and_names())
     assert Cell(flags={"a": 1}).get_flags() == {"a": 1}
     seen: list[str] = []
     assert net.apply(lambda cell: seen.append(cell.cls_name)) is net

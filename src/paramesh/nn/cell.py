@@ -318,6 +318,12 @@ class Cell(Submodules):
         self._flags.update(flags)
         return self
 
+    def add_flags_recursive(self, **flags: object) -> Self:
+        """Remember flags on this Cell and on all Cells below it."""
+        for cell in self.cells():
+            cell.add_flags_recursive(**flags)
+        return self.add_flags(**flags)
+
     def get_flags(self) -> dict[str, Any]:
         """The flags remembered on this Cell."""
         return self._flags

@@ -66,7 +66,6 @@ INSTEAD: dict[str, str] = {
     "mindspore.nn.Sequential": "mindspore.nn.SequentialCell",
     "mindspore.nn.probability.bnn_layers": _DISTRIBUTIONS,
     "mindspore.ops._primitive_cache": "nothing: it is the inside of MindSpore",
-    "mindspore.parallel._cost_model_context": "nothing: MindSpore's search has no counterpart here",
     "mindspore.scipy": "jax.scipy",
     "mindspore.vision": "mindspore.dataset",
 }

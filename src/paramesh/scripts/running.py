@@ -31,11 +31,16 @@ class _Under(types.ModuleType):
     """A module of paramesh under MindSpore's path.
 
     It is not a copy: each name is looked up in paramesh when it is accessed.
+
+    Args:
+        name: MindSpore's path.
+        target: the module.
+        others: modules that have the rest of the names that MindSpore has there.
     """
 
-    def __init__(self, name: str, target: types.ModuleType) -> None:
+    def __init__(self, name: str, target: types.ModuleType, others: Sequence[str] = ()) -> None:
         super().__init__(name, f"{target.__name__} under MindSpore's name.")
-        self._target = target
+        self._target, self._others = target, tuple(others)
 
     def __getattr__(self, name: str) -> Any:
         if name == "__all__":
@@ -44,7 +49,7 @@ class _Under(types.ModuleType):
             return getattr(self._target, name)
         path = f"{self.__name__}.{name}"
         try:
-            value = getattr(self._target, name)
+            value = self._value_of(name)
         except AttributeError:
             found = absent.about(path)
             what = f"module '{self.__name__}' has no attribute '{name}'."
@@ -56,6 +61,16 @@ class _Under(types.ModuleType):
         if callable(value):
             setattr(self, name, value)
         return value
+
+    def _value_of(self, name: str) -> Any:
+        try:
+            return getattr(self._target, name)
+        except AttributeError:
+            for other in self._others:
+                module = importlib.import_module(other)
+                if name in getattr(module, "__all__", ()):
+                    return getattr(module, name)
+            raise
 
     def __dir__(self) -> list[str]:
         return dir(self._target)
@@ -92,7 +107,8 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> types.ModuleType:
         target = importlib.import_module(f"paramesh{spec.name.removeprefix('mindspore')}")
-        module = (_CallableUnder if callable(target) else _Under)(spec.name, target)
+        others = compat.PATHS.get(spec.name.partition(".")[2], ())[1:]
+        module = (_CallableUnder if callable(target) else _Under)(spec.name, target, others)
         module.__file__ = getattr(target, "__file__", None)
         if spec.name == "mindspore":
             module.__version__ = absent.FOLLOWED  # type: ignore[attr-defined]
