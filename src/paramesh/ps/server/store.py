@@ -23,7 +23,7 @@ import numpy as np
 
 from paramesh.dtype import to_dtype
 from paramesh.errors import ParameterShapeError, ParameterStateError
-from paramesh.ps.durability.snapshot_view import Piece, SnapshotView
+from paramesh.ps.durability.snapshot_view import DenseView, Piece, Room, SnapshotView, TableView
 from paramesh.ps.server.dense import VALUE, Dense, DenseUndo
 from paramesh.ps.server.shared_index import SharedIndex, find_many
 from paramesh.ps.server.tables import RowsUndo, Table, initial_rows, read_rows
@@ -348,12 +348,28 @@ class Store:
             else:
                 yield from ((f"{field}/{name}", array) for field, array in part.arrays.items())
 
-    def view(self) -> SnapshotView:
-        """Everything as it is now, to be read while updates go on; to be released."""
-        return SnapshotView([part.view() for part in self._parts.values()])
+    def view(self, undos: Sequence[Undo] = ()) -> SnapshotView:
+        """Everything as it is now, or was before some updates, to be read while updates go on.
+
+        Args:
+            undos: of the last updates, the earliest first.
+
+        Returns:
+            The view, which has to be released.
+        """
+        room = Room()
+        parts: list[DenseView | TableView] = []
+        for name, part in self._parts.items():
+            changes = [undo.parts[name] for undo in undos if name in undo.parts]
+            if isinstance(part, Table):
+                rows = [change for change in changes if isinstance(change, RowsUndo)]
+                parts.append(part.view(rows, room))
+            else:
+                parts.append(part.view([c for c in changes if isinstance(c, DenseUndo)]))
+        return SnapshotView(parts, room)
 
     def load(self, pieces: Iterable[Piece]) -> None:
-        """Take over what another store gave by `hold().pieces()`, into one that is empty.
+        """Take over what another store gave by `view().pieces()`, into one that is empty.
 
         Raises:
             ParameterStateError: this store is not empty, or has no such Parameter.

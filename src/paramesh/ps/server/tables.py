@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from paramesh.dtype import to_dtype
-from paramesh.ps.durability.snapshot_view import TableView
+from paramesh.ps.durability.snapshot_view import Room, TableView
 from paramesh.ps.server.row_life import LifeUndo, RowLife
 from paramesh.ps.server.shared_index import IndexPart, SharedIndex, find_many
 from paramesh.ps.server.slab_index import Array, Index, Slab
@@ -219,8 +219,10 @@ class Table:
             initial: the initial values of the rows that do not exist, if they are known. Only
                 without admission.
         """
+        for view in tuple(self._views):
+            view.make_room()
         with self.lock:
-            undo = self._apply(step, ids, grad, numbers, slots, initial)
+            undo = self._apply(step + self.life.offset, ids, grad, numbers, slots, initial)
             for view in self._views:
                 view.changing(undo)
             return undo
@@ -318,10 +320,17 @@ class Table:
 
     # Checkpointing.
 
-    def view(self) -> TableView:
-        """The rows as they are now, to be read while updates go on."""
+    def view(self, undos: Sequence[RowsUndo] = (), room: Room | None = None) -> TableView:
+        """The rows as they are now, or were before some updates, to be read while updates go on.
+
+        Args:
+            undos: of the last updates of this table, the earliest first.
+            room: for what has to be saved meanwhile; None: of its own.
+        """
         with self.lock:
-            held = TableView(self)
+            held = TableView(self, self.life.before([undo.life for undo in undos]), room)
+            for undo in undos:  # what an update has changed first is what was before all of them
+                held.changing(undo)
             self._views.append(held)
             return held
 
@@ -334,7 +343,7 @@ class Table:
     def _break(self) -> None:
         with self.lock:
             for view in self._views:
-                view.broken = True
+                view.give_up("was changed by something other than an update while it was read")
 
     def columns(self) -> dict[str, Slab]:
         """The values of all slots by field: `ids` (NO_ID where there is no row), `last`, and "
