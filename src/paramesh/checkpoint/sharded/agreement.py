@@ -29,12 +29,11 @@ import jax
 import numpy as np
 
 from paramesh._compat.jax import broadcast_one_to_all, process_allgather
+from paramesh.checkpoint.sharded.source import MARK
 from paramesh.errors import CheckpointError
 from paramesh.files.atomic import directory_to_disk, lock, write_atomically
 from paramesh.parallel.processes.synchronize import wait_for_programs
 
-#: Prefix of the names of these files.
-MARK = ".save-"
 #: Seconds until a file of one host is visible to another, and until others have read a verdict.
 _VISIBLE = 10.0
 _SHORTEST, _LONGEST = 0.001, 0.05

@@ -14,8 +14,16 @@ from typing import Any, NamedTuple
 
 from paramesh.checkpoint.formats.boxes import Box
 from paramesh.checkpoint.formats.interface import Appended, Entry
-from paramesh.checkpoint.sharded.agreement import MARK
-from paramesh.checkpoint.sharded.source import INDEX, INDEX_FORMAT, PART, VERSION
+from paramesh.checkpoint.sharded.source import (
+    INCREMENT,
+    INDEX,
+    INDEX_FORMAT,
+    MARK,
+    PART,
+    VERSION,
+    Base,
+)
+from paramesh.checkpoint.sharded.tables import Table
 
 
 class IndexSlice(NamedTuple):
@@ -26,6 +34,20 @@ class IndexSlice(NamedTuple):
     box: Box
     flat: bool = False
     ranks: Sequence[int] = ()
+
+
+class Served(NamedTuple):
+    """What the index says of a checkpoint that servers have written.
+
+    Attributes:
+        identity: of its content.
+        tables: by name.
+        base: of an increment.
+    """
+
+    identity: str
+    tables: Mapping[str, Table]
+    base: Base | None = None
 
 
 def new_token() -> bytes:
@@ -44,11 +66,22 @@ def index_bytes(
     appended: Mapping[str, Appended],
     metadata: Mapping[str, str],
     devices: Sequence[int] = (),
+    served: Served | None = None,
 ) -> bytes:
-    """The content of the index; `devices`: the process of each device, by rank."""
+    """The content of the index.
+
+    Args:
+        files: the names of the part files.
+        arrays: with the slices of each.
+        appended: the entries of `append_dict`.
+        metadata: strings to store.
+        devices: the process of each device, by rank.
+        served: what servers have written.
+    """
+    base = None if served is None else served.base
     index: dict[str, Any] = {
         "format": INDEX_FORMAT,
-        "version": VERSION,
+        "version": VERSION if base is None else INCREMENT,
         "files": list(files),
         "append_dict": dict(appended),
     }
@@ -56,6 +89,11 @@ def index_bytes(
         index["devices"] = list(devices)
     if metadata:
         index["metadata"] = dict(metadata)
+    if served is not None:
+        index["identity"] = served.identity
+        index["tables"] = {name: table.plain for name, table in served.tables.items()}
+    if base is not None:
+        index["base"] = base._asdict()
     index["arrays"] = {
         entry.name: {
             "dtype": entry.dtype.long_name,

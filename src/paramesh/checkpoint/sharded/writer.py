@@ -32,9 +32,9 @@ from paramesh.checkpoint.formats.interface import Entry
 from paramesh.checkpoint.formats.safetensors_file import SafetensorsSink
 from paramesh.checkpoint.records import Records, host
 from paramesh.checkpoint.removal import remove
-from paramesh.checkpoint.sharded.agreement import MARK, Agreement
+from paramesh.checkpoint.sharded.agreement import Agreement
 from paramesh.checkpoint.sharded.index import IndexSlice, index_bytes, part_name, remove_others
-from paramesh.checkpoint.sharded.source import INDEX, PART
+from paramesh.checkpoint.sharded.source import INDEX, MARK, PART
 from paramesh.checkpoint.staging import Staging
 from paramesh.files.atomic import is_locked, write_atomically
 from paramesh.parallel.layouts.mesh import all_devices

@@ -61,12 +61,16 @@ class Viewed(Protocol):
     """What a view needs of a table (see `tables.Table`).
 
     Attributes:
+        shapes: of each field of a row.
+        dtype: of all of them.
         used: how many slots were ever used.
         lock: held by updates, and by readers of a view.
     """
 
     name: str
     spec: dict[str, Any]
+    shapes: dict[str, tuple[int, ...]]
+    dtype: np.dtype[Any]
     used: int
     lock: Lock
 
@@ -209,6 +213,16 @@ class TableView:
         """As for `Store.declare`."""
         return self._table.spec
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of each field of a row."""
+        return self._table.shapes
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of all fields of a row."""
+        return self._table.dtype
+
     def make_room(self) -> None:
         """Wait, before an update, until the reader has made room for the rows that it saves."""
         if not self._room.wait():
@@ -302,6 +316,8 @@ class TableView:
         """
         while True:
             with self._table.lock:
+                if self._released:
+                    return
                 self._check()
                 if not self._saved:
                     return
@@ -313,6 +329,8 @@ class TableView:
             self._room.give_back(saved.bytes)
 
     def _check(self) -> None:
+        if self._released:
+            raise ParameterStateError(f"table '{self._table.name}' is not held any more.")
         if self.broken:
             raise ParameterStateError(f"table '{self._table.name}' {self.broken}.")
 

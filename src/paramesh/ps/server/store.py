@@ -148,6 +148,65 @@ class Store:
             )
         part.put(ids, values, field)
 
+    def check_rows(self, name: str, fields: Mapping[str, Array]) -> None:
+        """Raise what `take_rows` would raise; changes nothing."""
+        table = self._table(name)
+        ids = table.check_ids(fields["ids"])
+        if len(np.unique(ids)) != len(ids):
+            raise ValueError(f"Parameter '{name}': a row was given twice.")
+        for field, values in fields.items():
+            if field == "ids":
+                continue
+            if field != "last":
+                self._check_field(table, field)
+            shape, dtype = table.shapes.get(field, ()), table.dtype
+            if field == "last":
+                dtype = np.dtype(np.int64)
+            if values.shape != (len(ids), *shape) or values.dtype != dtype:
+                raise ParameterShapeError(
+                    f"Parameter '{name}': {field} of {len(ids)} rows must be "
+                    f"{dtype}{[len(ids), *shape]}, got {values.dtype}{list(values.shape)}."
+                )
+
+    def take_rows(self, name: str, fields: Mapping[str, Array]) -> None:
+        """Take over rows of a table from a checkpoint.
+
+        Args:
+            name: of the table.
+            fields: `ids`, each once; values and state; and `last` (see `Table.take`).
+
+        Raises:
+            ParameterStateError: no such table or field.
+            ParameterShapeError: values that do not fit.
+            ValueError: ids that the table does not have, or twice.
+        """
+        self.check_rows(name, fields)
+        table = self._table(name)
+        others = {field: values for field, values in fields.items() if field != "ids"}
+        table.take(table.check_ids(fields["ids"]), others)
+
+    def take_life(self, name: str, fields: dict[str, Array]) -> None:
+        """Take over which rows of a table were met and dropped (see `RowLife.load`).
+
+        Raises:
+            ParameterStateError: no such table.
+        """
+        self._table(name).life.load(fields)
+
+    def _table(self, name: str) -> Table:
+        part = self._part(name)
+        if not isinstance(part, Table):
+            raise ParameterStateError(f"Parameter '{name}' is dense and has no rows.")
+        return part
+
+    def clock_offset(self, name: str) -> int:
+        """By how much the clock of a table is ahead of the server's version (see `row_life`).
+
+        Raises:
+            ParameterStateError: no such table.
+        """
+        return self._table(name).life.offset
+
     def _check_field(self, part: Dense | Table, field: str) -> None:
         fields = self.fields(part.name)
         if field not in fields:
@@ -262,9 +321,7 @@ class Store:
         """
         tables: list[tuple[Table, Array]] = []
         for name, ids in wanted.items():
-            part = self._part(name)
-            if not isinstance(part, Table):
-                raise ParameterStateError(f"Parameter '{name}' is dense and has no rows.")
+            part = self._table(name)
             tables.append((part, part.check_ids(ids)))
         rows = read_rows(tables)
         # The earliest update that touched a row has its value: it is put in last.
@@ -331,10 +388,7 @@ class Store:
         Raises:
             ParameterStateError: no such table.
         """
-        part = self._part(name)
-        if not isinstance(part, Table):
-            raise ParameterStateError(f"Parameter '{name}' is dense and has no rows.")
-        return part.existing()[0]
+        return self._table(name).existing()[0]
 
     def dump(self) -> Iterator[tuple[str, Array]]:
         """Everything, as (key, array), each key once; equal stores give equal ones.

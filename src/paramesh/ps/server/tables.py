@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -167,6 +167,28 @@ class Table:
             self._create(np.unique(fresh), 0)
             slots = self.index.find(ids)
         self.slabs[field].put(slots, values.astype(self.dtype, copy=False))
+
+    def take(self, ids: Array, fields: Mapping[str, Array]) -> None:
+        """Take over rows of a checkpoint; they exist from then on, and have what is given.
+
+        Args:
+            ids: each once.
+            fields: values and state, and `last`: the update that each row occurred in last, on the
+                clock of the table.
+        """
+        self._break()
+        slots = self.index.find(ids)
+        fresh = slots < 0
+        if fresh.any():
+            slots[fresh] = self._place(ids[fresh])
+        for field, slab in self.slabs.items():
+            if field in fields:
+                slab.put(slots, fields[field])
+            elif fresh.any():
+                slab.put(slots[fresh], self.start(ids[fresh], field))
+        # Before the first update; where rows expire, counts begin at zero.
+        slab, unknown = self.last, 0 if self.life.limited else -1
+        slab.put(slots, fields.get("last", unknown))
 
     def _create(self, ids: Array, step: int, values: Array | None = None) -> Array:
         slots = self._place(ids)
