@@ -14,8 +14,8 @@ from paramesh.ps.client.joined_parts import joined_parts
 from paramesh.ps.server.part_writer import write_part
 from paramesh.ps.server.store import Store
 from paramesh.ps.specification.checkpoints import LoadOrder, SaveOrder, TableOrder
-from paramesh.ps.specification.partition import SHARDS
 from paramesh.ps.specification.specs import owner_of
+from small_stores import SHARDS
 
 
 def _arrays(store: Store, spec: Any) -> dict[str, str]:

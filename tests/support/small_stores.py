@@ -10,6 +10,8 @@ from paramesh.ps.server.store import Store, Undo
 from paramesh.ps.specification.partition import Partition
 
 ROWS = 400
+#: Fewer virtual shards than servers have: each costs time.
+SHARDS = 16
 RATE = {"learning_rate": 0.5}
 MOMENTUM = {"rule": "Momentum", "nesterov": False}
 NUMBERS = RATE | {"momentum": 0.5}
@@ -40,7 +42,7 @@ def make_stores(servers: int, size: int = 7, **life: Any) -> list[Store]:
     """Stores of several servers, each with its part."""
     stores = [Store() for _ in range(servers)]
     for spec in specs(size, **life):
-        for store, mine in zip(stores, Partition(servers).split_spec(spec), strict=True):
+        for store, mine in zip(stores, Partition(servers, SHARDS).split_spec(spec), strict=True):
             for piece in mine:
                 store.declare(piece)
     return stores
@@ -65,7 +67,7 @@ def apply(store: Store, step: int, spare: Undo | None = None, count: int = 30) -
 
 def apply_to_all(stores: list[Store], step: int, size: int = 7) -> None:
     """Make a step on several servers."""
-    split = Partition(len(stores)).split_updates(update_of(step, size))
+    split = Partition(len(stores), SHARDS).split_updates(update_of(step, size))
     for store, mine in zip(stores, split, strict=True):
         store.apply(step, mine, NUMBERS)
 

@@ -40,24 +40,26 @@ def test_pieces_in_any_order_make_the_arrays(checksums: bool, tmp_path: Path) ->
             assert found.tobytes() == array.tobytes()
 
 
+def write(path: Path, *parts: tuple[str, int, np.ndarray]) -> None:
+    with PiecewiseSink(path, ENTRIES, {}, {}) as sink:
+        for name, first, rows in parts:
+            sink.put(name, first, rows)
+
+
 def test_what_does_not_fit_and_what_is_missing_leaves_no_file(tmp_path: Path) -> None:
-    path = tmp_path / "x.safetensors"
-    with pytest.raises(ValueError, match=r"12 bytes of 'a' were not written"):
-        with PiecewiseSink(path, ENTRIES[:1], {}, {}) as sink:
-            sink.put("a", 1, ARRAYS["a"][1:])
-            sink._done = 1
-    for first, part in [(8, ARRAYS["a"][:3]), (-1, ARRAYS["a"][:1]), (0, ARRAYS["a"][:, :2])]:
-        with pytest.raises(ValueError, match="'a' is Float32"):
-            with PiecewiseSink(path, ENTRIES, {}, {}) as sink:
-                sink.put("a", first, part)
+    path, a = tmp_path / "x.safetensors", ARRAYS["a"]
+    for first, part in [(8, a[:3]), (-1, a[:1]), (0, a[:, :2]), (0, a.astype(np.float64))]:
+        with pytest.raises(ValueError, match=f"'a' is Float32.* a part of it from {first} on"):
+            write(path, ("a", first, part))
     with pytest.raises(ValueError, match="no entry 'c'"):
-        with PiecewiseSink(path, ENTRIES, {}, {}) as sink:
-            sink.put("c", 0, ARRAYS["a"])
+        write(path, ("c", 0, a))
     with pytest.raises(ValueError, match="'a' is Float32.* a part of it"):
-        with PiecewiseSink(path, ENTRIES, {}, {}) as sink:
-            sink.put("a", 0, ARRAYS["a"])
-            sink.put("a", 0, ARRAYS["a"][:1])
-    with pytest.raises(ValueError, match="was not written"):
-        with PiecewiseSink(path, ENTRIES, {}, {}) as sink:
-            sink.put("a", 0, ARRAYS["a"])
+        write(path, ("a", 0, a), ("a", 0, a[:1]))
+    with pytest.raises(ValueError, match="'b' was not written"):
+        write(path, ("a", 0, a))
+    sink = PiecewiseSink(path, ENTRIES[:1], {}, {})
+    sink.put("a", 1, a[1:])
+    sink._done = 1
+    with pytest.raises(ValueError, match="12 bytes of 'a' were not written"):
+        sink.__exit__(None, None, None)
     assert list(tmp_path.iterdir()) == []

@@ -17,10 +17,10 @@ from paramesh.ps.server.loading import load_some
 from paramesh.ps.server.server import Server
 from paramesh.ps.server.store import Store
 from paramesh.ps.specification.checkpoints import shard_range
-from paramesh.ps.specification.partition import SHARDS, Partition
+from paramesh.ps.specification.partition import Partition
 from paramesh.ps.specification.protocol import RunConfig
 from saved_stores import load_orders, save_stores
-from small_stores import LIFE, NUMBERS, apply_to_all, make_stores, specs, update_of
+from small_stores import LIFE, NUMBERS, SHARDS, apply_to_all, make_stores, specs, update_of
 
 SIZE = 70_000  # more than one range of a dense Parameter
 
@@ -52,7 +52,7 @@ def loaded(
 ) -> list[Server]:
     """New servers that have taken everything from a checkpoint."""
     made: list[Server] = []
-    pieces = Partition(servers).split_spec
+    pieces = Partition(servers, SHARDS).split_spec
     for number in range(servers):
         server = Server(place / f"server-{number}", RunConfig())
         server.declare(
@@ -120,7 +120,7 @@ def test_another_number_of_servers_goes_on_with_the_same_bits(
     same(theirs, stores)
     for step in range(7, 16):  # rows come, expire, and are admitted by chance
         apply_to_all(stores, step, SIZE)
-        parts = Partition(after).split_updates(update_of(step, SIZE))
+        parts = Partition(after, SHARDS).split_updates(update_of(step, SIZE))
         for store, mine in zip(theirs, parts, strict=True):
             store.apply(step - 7, mine, NUMBERS)
     same(theirs, stores)
@@ -244,7 +244,7 @@ def test_what_does_not_fit_is_an_error(tmp_path: Path) -> None:
         load(identity="0" * 32)
     with pytest.raises(CheckpointError, match="has no table 'other'"):
         load(name="other")
-    with pytest.raises(CheckpointError, match=r"no table 'plain' of 256 .* accum.plain.rows"):
+    with pytest.raises(CheckpointError, match=r"no table 'plain' of 16 .* accum.plain.rows"):
         load(fields={"accum": "accum.plain.rows"})
     with pytest.raises(CheckpointError, match="cannot be read|no index.json"):
         load(folder=str(tmp_path / "none"))

@@ -14,8 +14,8 @@ MODES = ("sync", "stale", "async")
 #: Where `point` is called, in the order of a step; "recovering" is in a start.
 POINTS = ("staged", "applied", "half", "logged", "reply", "snapshot", "recovering")
 
-#: And in the order of a checkpoint: its beginning is in the log, a piece of a server's part is to be
-#: written, the part is there, and its end is in the log.
+#: And in the order of a checkpoint: its beginning is in the log, a piece of a part comes next,
+#: a server's part is there, its end is in the log.
 SAVE_POINTS = ("asked", "saving", "part", "written")
 
 
