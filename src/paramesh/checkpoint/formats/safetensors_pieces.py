@@ -37,7 +37,7 @@ class PiecewiseSink(SafetensorsSink):
         self._by_name = {entry.name: entry for entry in entries}
         self._left = {entry.name: entry.nbytes for entry in entries}
         super().__init__(path, entries, appended, metadata, checksums)
-        self._done = sum(not left for left in self._left.values())
+        self._done = len(self._expected)  # what is missing is found in `_finish`
 
     def write(self, name: str, array: Array) -> None:
         """Write an entry completely.
@@ -78,7 +78,6 @@ class PiecewiseSink(SafetensorsSink):
         row = math.prod(shape) * entry.dtype.np_dtype.itemsize
         self._file.write_at(self._data + self._places[name][0] + first * row, raw_bytes(rows))
         self._left[name] -= rows.nbytes
-        self._done += not self._left[name]
 
     def _finish(self) -> None:
         for name, left in self._left.items():
