@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from paramesh.checkpoint.sharded.source import INDEX, MARK, PART
-from paramesh.errors import CheckpointError
 from paramesh.files.atomic import directory_to_disk, is_locked, lock
 
 #: In the metadata of an index: the order of its save.
@@ -92,24 +91,35 @@ class Ticket:
         lock(file)
         return file
 
-    def commit(self, index: bytes) -> None:
+    @property
+    def overtaken(self) -> bool:
+        """Whether a newer save has committed since."""
+        return not (self.folder / self.name).exists()
+
+    def commit(self, index: bytes) -> bool:
         """Put an index into the folder, and remove what is older.
 
         Args:
             index: with the order among its metadata.
 
+        Returns:
+            Whether it did: False if a newer save has committed since, whose checkpoint is there.
+
         Raises:
-            CheckpointError: a newer save has committed since.
             OSError: from the file system; what was there before stays.
         """
-        self._put(index)
-        while not self._settled(index):
+        done = self._put(index)
+        while done and not self._settled(index):
             self._file = self._made(self.name)
-            self._put(index)
+            done = self._put(index)
+        if not done:
+            self.give_up()
+            return False
         self._remove(f"{self.name}-claim")
         self._close()
+        return True
 
-    def _put(self, index: bytes) -> None:
+    def _put(self, index: bytes) -> bool:
         left = memoryview(index)
         while left:
             left = left[os.write(self._file, left) :]
@@ -117,14 +127,12 @@ class Ticket:
         try:
             os.replace(self.folder / self.name, self.folder / INDEX)
         except FileNotFoundError:
-            raise CheckpointError(
-                f"'{self.folder}' was not saved: a newer save into this folder, by another worker "
-                "or by the successor of this one, has come since. Its checkpoint is there."
-            ) from None
+            return False
         finally:
             os.close(self._file)
             self._file = -1
         directory_to_disk(self.folder)
+        return True
 
     def _settled(self, index: bytes) -> bool:
         """Remove what is older; whether the index is this save's, or that of a newer one."""

@@ -131,10 +131,10 @@ class StoredTable:
                 f"virtual shards with {', '.join(order.fields.values())}."
             )
         self._ids = table.ids
-        ages = f"{order.name}.ages"
-        self._clock, self._ages = 0, ""
-        if RowLife(dict(spec)).limited and ages in table.names:
-            self._clock, self._ages = clock_of(source, order.name), ages
+        last = f"{order.name}.last"
+        self._clock, self._last = 0, ""
+        if RowLife(dict(spec)).limited and last in table.names:
+            self._clock, self._last = clock_of(source, order.name), last
 
     def rows(self, shard: int) -> Iterator[dict[str, Array]]:
         """The rows of a virtual shard, in blocks, for `Store.take_rows`."""
@@ -147,13 +147,13 @@ class StoredTable:
                     "belong where they are: it was changed. Use another one."
                 )
             rows = {field: np.array(block[array]) for field, array in order.fields.items()}
-            if self._ages:
-                rows["last"] = self._clock - block[self._ages]
+            if self._last:
+                rows["last"] = np.array(block[self._last])
             yield rows | {"ids": ids}
 
     def life(self, shards: range) -> Iterator[dict[str, Array]]:
         """What was met and dropped of the ids of a server, for `Store.take_life`."""
-        if not self._ages:
+        if not self._last:
             return
         yield {"offset": np.array([self._clock], np.int64)}
         names = {field: f"{self._order.name}.{name}" for field, (name, _) in LIFE.items()}
@@ -163,12 +163,10 @@ class StoredTable:
             ids = source.read_rows(names["candidates"], first, stop)
             mine = self._mine(ids, shards)
             if mine.any():
-                ages = source.read_rows(names["met_last"], first, stop)[mine]
-                yield {
-                    "candidates": ids[mine],
-                    "meetings": source.read_rows(names["meetings"], first, stop)[mine],
-                    "met_last": self._clock - ages,
-                }
+                met = {"candidates": ids[mine]}
+                for field in ("meetings", "met_last"):
+                    met[field] = source.read_rows(names[field], first, stop)[mine]
+                yield met
         counts = source.read(names["account"]).sum(axis=0)
         account = {"account": counts if shards.start == 0 else np.zeros_like(counts)}
         for field in ("admitted", "dropped"):

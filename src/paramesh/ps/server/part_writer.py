@@ -215,7 +215,7 @@ class _TablePart:
         columns = [order.ids, *self.wanted.values()]
         extras = [order.groups]
         if self._limited:
-            columns.append(order.extra("ages"))
+            columns.append(order.extra("last"))
             extras += [order.extra(name) for name, _ in LIFE.values()]
         return {
             "columns": columns,
@@ -232,7 +232,7 @@ class _TablePart:
         for field, array in self.wanted.items():
             yield array, dtype, self.view.shapes[field]
         if self._limited:
-            yield order.extra("ages"), int64, ()
+            yield order.extra("last"), int64, ()
 
     def entries(self) -> Iterator[Entry]:
         """What it has in the file."""
@@ -257,8 +257,6 @@ class _TablePart:
             values = self.view.life.get(field)
             if values is None:
                 values = np.zeros(shape if field == "account" else (0, *shape), np.int64)
-            if field == "met_last":
-                values = self._clock - values
             yield order.extra(name), values[None] if field == "account" else values
 
     # Writing it.
@@ -272,7 +270,7 @@ class _TablePart:
         block = {self._stored_as(self.order.ids): ids}
         block |= {self._stored_as(array): fields[field] for field, array in self.wanted.items()}
         if self._limited:
-            block[self._stored_as(self.order.extra("ages"))] = self._clock - last
+            block[self._stored_as(self.order.extra("last"))] = last
         if self._since is not None:
             changed = last >= self._since
             block = {name: rows[changed] for name, rows in block.items()}

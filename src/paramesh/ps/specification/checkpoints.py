@@ -10,8 +10,9 @@ stored as its trained rows, by virtual shard (see `checkpoint.sharded.tables`):
 
 and one that admits or drops rows besides
 
-    NAME.ages           (rows,) Int64: updates since the one that each row occurred in last
-    NAME.candidates, .candidate_counts, .candidate_ages
+    NAME.last           (rows,) Int64: the update that each row occurred in last, on the table's
+                        clock (see `row_life`; in async mode each server has its own)
+    NAME.candidates, .candidate_counts, .candidate_last
                         (ids,) Int64: ids that were met and not admitted
     NAME.account        (servers, 4) Int64: of admitted, rejected, expired and evicted rows
     NAME.admitted, .dropped
@@ -68,7 +69,7 @@ class TableOrder(NamedTuple):
 LIFE: dict[str, tuple[str, tuple[int, ...]]] = {
     "candidates": ("candidates", ()),
     "meetings": ("candidate_counts", ()),
-    "met_last": ("candidate_ages", ()),
+    "met_last": ("candidate_last", ()),
     "account": ("account", (4,)),
     "admitted": ("admitted", (2,)),
     "dropped": ("dropped", (2,)),
