@@ -141,5 +141,5 @@ def draw(seed: int) -> Config:
         saves=some(0.35, 0.7),
         behind=rng.choice((0, 0, 1, 2)),
         increments=rng.random() < 0.4,
-        loaded=rng.choice((0, 0, 0, 0, 0, 0, 1, 2, 3)),
+        loaded=rng.choice((0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3)),
     )
