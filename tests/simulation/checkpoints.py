@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from paramesh.checkpoint.formats.apart import Base, Served
 from paramesh.checkpoint.sharded.increments import open_sharded
-from paramesh.checkpoint.sharded.index import Served, index_bytes
-from paramesh.checkpoint.sharded.source import Base
+from paramesh.checkpoint.sharded.index import index_bytes
 from paramesh.checkpoint.sharded.ticket import SAVE, Order, Ticket, order_of, read_index
 from paramesh.ps.client import checkpoints
 from paramesh.ps.client.joined_parts import joined_parts
@@ -97,7 +97,9 @@ class SimSave:
         version = None if config.mode == "async" else self.step
         base = "" if self.base is None else self.base.identity
         self.orders = [
-            SaveOrder(*common, version, server, config.servers, SHARDS, tables, dense, base, False)
+            SaveOrder(
+                *common, version, server, config.servers, server, SHARDS, tables, dense, base, False
+            )
             for server in range(config.servers)
         ]
         run.world.say(
@@ -140,10 +142,10 @@ def load_start(worker: Worker, config: Any, identity: str) -> Operation[None]:
     """Have the servers load what the run begins from."""
     slots = slots_of(config.mode)
     for name in DENSE:
-        arrays = {f"{slot}": f"{slot}.{name}" for slot in slots}
-        if arrays:
-            order = LoadOrder(START_FOLDER, identity, name, "", arrays, SHARDS)
-            yield from checkpoints.load(worker, order)
+        source = started_from(config.mode, config.table)
+        values = {slot: source.read(name, field=slot) for slot in slots}
+        if values:
+            yield from worker.put(name, values, None)
     for name in TABLES if config.table else ():
         arrays = arrays_of(name, slots, True)
         order = LoadOrder(START_FOLDER, identity, name, name, arrays, SHARDS)
@@ -217,7 +219,8 @@ def start_checkpoint(mode: str, table: bool, servers: int) -> dict[str, bytes]:
         identity = f"{1:032x}"
         common = (identity, ticket.token, str(folder), ticket.name, version)
         orders = [
-            SaveOrder(*common, number, servers, SHARDS, tables, dense) for number in range(servers)
+            SaveOrder(*common, number, servers, number, SHARDS, tables, dense)
+            for number in range(servers)
         ]
         for part, order in zip(parts, orders, strict=True):
             write_part(order, part.view(), version, dict.fromkeys(tables), lambda name: None)

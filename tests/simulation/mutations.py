@@ -22,7 +22,7 @@ from paramesh.ps.deployment.actors import ServerActor
 from paramesh.ps.durability import log, record, snapshot
 from paramesh.ps.durability.log import Log
 from paramesh.ps.server import snapshot_writer, standby
-from paramesh.ps.server.saves import Saves
+from paramesh.ps.server.saves import Bases, Saves
 from paramesh.ps.server.server import Server
 from paramesh.ps.server.worker_registry import WorkerRegistry
 from simulation.configs import Config
@@ -340,13 +340,13 @@ def _forgotten() -> Patches:
 
 
 def _lacking() -> Patches:
-    real = Saves.since
+    real = Bases.since
 
-    def since(self: Saves, order: Any, offsets: Any) -> Any:
+    def since(self: Bases, order: Any, offsets: Any) -> Any:
         found = real(self, order, offsets)
         return {name: None if clock is None else clock + 1 for name, clock in found.items()}
 
-    return [_on(Saves, "since", since)]
+    return [_on(Bases, "since", since)]
 
 
 MUTATIONS = [

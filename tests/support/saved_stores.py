@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from paramesh.checkpoint.sharded.index import Served, index_bytes
-from paramesh.checkpoint.sharded.source import Base
+from paramesh.checkpoint.formats.apart import Base, Served
+from paramesh.checkpoint.sharded.index import index_bytes
 from paramesh.checkpoint.sharded.ticket import SAVE, Order, Ticket
 from paramesh.ps.client.joined_parts import joined_parts
 from paramesh.ps.server.part_writer import write_part
@@ -44,7 +44,7 @@ def orders_of(
     identity = more.pop("identity", None) or secrets.token_hex(16)
     common = (identity, ticket.token, str(folder), ticket.name, version)
     return [
-        SaveOrder(*common, number, len(stores), SHARDS, tables, dense, **more)
+        SaveOrder(*common, number, len(stores), number, SHARDS, tables, dense, **more)
         for number in range(len(stores))
     ]
 
@@ -85,10 +85,10 @@ def save_stores(
 
 
 def load_orders(store: Store, folder: Path, identity: str) -> list[LoadOrder]:
-    """Orders to load everything of a store's tables, and state of the others."""
+    """Orders to load a store's tables."""
     found: dict[str, LoadOrder] = {}
     for spec in store.specs().values():
-        name, rows = owner_of(spec), spec["kind"] == "rows"
-        fields = _arrays(store, spec)
-        found[name] = LoadOrder(str(folder), identity, name, name if rows else "", fields, SHARDS)
+        if spec["kind"] == "rows":
+            name, fields = spec["name"], _arrays(store, spec)
+            found[name] = LoadOrder(str(folder), identity, name, name, fields, SHARDS)
     return list(found.values())

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from paramesh.checkpoint.formats.apart import Base
 from paramesh.checkpoint.opening import open_source
 from paramesh.checkpoint.sharded.compaction import compact
 from paramesh.checkpoint.sharded.increments import IncrementSource, open_sharded
-from paramesh.checkpoint.sharded.source import Base, ShardedSource
+from paramesh.checkpoint.sharded.source import ShardedSource
 from paramesh.errors import CheckpointError, ParameterServerError
 from paramesh.ps.server.loading import load_some
 from paramesh.ps.server.server import Server
@@ -67,19 +68,19 @@ def loaded(
                     server.close()
                     server = Server(place / f"server-{number}", RunConfig())
                     again = False
-            if not order.name:
-                load_dense_values(server, folder, order.param)
+        load_dense(server, folder)
         made.append(server)
     return made
 
 
-def load_dense_values(server: Server, folder: Path, name: str) -> None:
+def load_dense(server: Server, folder: Path) -> None:
     with open_source(folder) as source:
         for spec in server.store.specs().values():
             if spec["kind"] == "dense":
-                start = spec["offset"]
-                stop = start + spec["shape"][0]
-                server.put(spec["name"], {"value": source.read_flat(name, start, stop)}, None)
+                part = spec["offset"], spec["offset"] + spec["shape"][0]
+                fields = {"value": source.read_flat("w", *part)}
+                fields |= {"moments": source.read_flat("moments.w", *part)}
+                server.put(spec["name"], fields, None)
 
 
 def end(servers: list[Server]) -> None:

@@ -9,20 +9,19 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from paramesh.checkpoint.formats.apart import IndexSlice, Served
 from paramesh.checkpoint.formats.boxes import Box, full_box
 from paramesh.checkpoint.formats.interface import Entry
 from paramesh.checkpoint.formats.safetensors_pieces import PiecewiseSink
+from paramesh.checkpoint.formats.tables import BLOCK
 from paramesh.checkpoint.sharded.increments import IncrementSource, open_sharded
 from paramesh.checkpoint.sharded.index import (
-    IndexSlice,
-    Served,
     index_bytes,
     new_token,
     part_name,
 )
 from paramesh.checkpoint.sharded.sink import SinkFolder, check_folder
 from paramesh.checkpoint.sharded.source import ShardedSource
-from paramesh.checkpoint.sharded.tables import BLOCK
 from paramesh.errors import CheckpointError
 
 Readable = ShardedSource | IncrementSource

@@ -20,8 +20,8 @@ from typing import NamedTuple
 import numpy as np
 
 from paramesh.checkpoint.formats.interface import Array, Entry, Source, frozen
+from paramesh.checkpoint.formats.tables import Table, rows_at_once
 from paramesh.checkpoint.sharded.source import FORMAT, ShardedSource
-from paramesh.checkpoint.sharded.tables import Table, rows_at_once
 from paramesh.errors import CheckpointError
 
 #: The longest chain that is followed.
@@ -121,7 +121,7 @@ class IncrementSource(Source):
         levels: list[_Level] = []
         for source in self.chain:
             mine = source.tables.get(name)
-            if mine is None or mine.names != table.names:
+            if mine is None or {*mine.names} != {*table.names}:
                 raise self._unfit(f"'{source.path}' has no such table '{name}'")
             counts = source.counts(name)
             levels.append(_Level(source, mine, np.concatenate([[0], np.cumsum(counts)])))

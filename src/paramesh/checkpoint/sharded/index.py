@@ -10,9 +10,9 @@ import json
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from paramesh.checkpoint.formats.boxes import Box
+from paramesh.checkpoint.formats.apart import IndexSlice, Served
 from paramesh.checkpoint.formats.interface import Appended, Entry
 from paramesh.checkpoint.sharded.source import (
     INCREMENT,
@@ -21,33 +21,7 @@ from paramesh.checkpoint.sharded.source import (
     MARK,
     PART,
     VERSION,
-    Base,
 )
-from paramesh.checkpoint.sharded.tables import Table
-
-
-class IndexSlice(NamedTuple):
-    """A slice in the index; `source.py` describes the fields."""
-
-    file: int
-    name: str
-    box: Box
-    flat: bool = False
-    ranks: Sequence[int] = ()
-
-
-class Served(NamedTuple):
-    """What the index says of a checkpoint that servers have written.
-
-    Attributes:
-        identity: of its content.
-        tables: by name.
-        base: of an increment.
-    """
-
-    identity: str
-    tables: Mapping[str, Table]
-    base: Base | None = None
 
 
 def new_token() -> bytes:
@@ -114,6 +88,14 @@ def is_leftover(name: str) -> bool:
     """Whether a file of this name is a leftover of a killed save."""
     temporary = name.startswith((".part-", f".{INDEX}.", f".{MARK}")) and name.endswith(".tmp")
     return temporary or name.startswith(MARK)
+
+
+def remove_marks(path: Path, token: str) -> None:
+    """Remove what a save has left besides its part files."""
+    for place in path.iterdir():
+        if place.name.startswith(f"{MARK}{token}"):
+            with contextlib.suppress(OSError):
+                place.unlink()
 
 
 def remove_others(path: Path, files: Iterable[str]) -> None:

@@ -31,15 +31,15 @@ import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from paramesh.array_types import Json
+from paramesh.checkpoint.formats.apart import Base
 from paramesh.checkpoint.formats.assembled_source import Slice, SlicedSource, Slicing
 from paramesh.checkpoint.formats.boxes import is_grid, sizes
 from paramesh.checkpoint.formats.interface import MOST_AXES, ORIGIN, Appended, Array, Entry
 from paramesh.checkpoint.formats.safetensors_file import SafetensorsSource
 from paramesh.checkpoint.formats.storage_dtypes import STORAGE_ONLY
-from paramesh.checkpoint.sharded.tables import Table, group_counts, parsed_tables, stored_blocks
+from paramesh.checkpoint.formats.tables import Table, group_counts, parsed_tables, stored_blocks
 from paramesh.dtype import ALL
 from paramesh.errors import CheckpointError
 
@@ -61,13 +61,6 @@ def is_sharded(path: Path) -> bool:
     if not path.is_dir():
         return False
     return (path / INDEX).is_file() or any(map(PART.fullmatch, (p.name for p in path.iterdir())))
-
-
-class Base(NamedTuple):
-    """The checkpoint that an increment goes on from: its folder, as the index says it."""
-
-    path: str
-    identity: str
 
 
 class ShardedSource(SlicedSource):

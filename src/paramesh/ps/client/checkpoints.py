@@ -50,11 +50,11 @@ def saved(identity: str, servers: Iterable[int]) -> Operation[dict[int, str]]:
 
 
 def load(worker: Worker, order: LoadOrder) -> Operation[None]:
-    """Have each server take what is its own of a Parameter from a checkpoint.
+    """Have each server take what is its own of a table from a checkpoint.
 
     Args:
         worker: who asks; it has made no step yet.
-        order: which Parameter, from where.
+        order: which table, from where.
     """
     shards = [shard_range(i, worker.servers, order.shards) for i in range(worker.servers)]
     at = {server: first for server, (first, _) in enumerate(shards)}

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from paramesh.array_types import Json
+from paramesh.checkpoint.formats.apart import IndexSlice
 from paramesh.checkpoint.formats.boxes import full_box
 from paramesh.checkpoint.formats.interface import Entry
 from paramesh.checkpoint.formats.safetensors_file import SafetensorsSource
-from paramesh.checkpoint.sharded.index import IndexSlice
-from paramesh.checkpoint.sharded.tables import Table
+from paramesh.checkpoint.formats.tables import Table
 from paramesh.errors import CheckpointError
 from paramesh.ps.specification.checkpoints import PART, PartFacts
 

@@ -70,7 +70,7 @@ class Checkpointed(VersionedParameters):
     def loaded(self, name: str, identity: str) -> None:
         """A table was loaded completely from a checkpoint: an increment can go on from it."""
         self._append({"kind": "loaded", "name": name, "identity": identity}, {})
-        self.saves.loaded(identity, name)
+        self.saves.bases.loaded(identity, name)
 
     # Saving.
 
@@ -97,7 +97,7 @@ class Checkpointed(VersionedParameters):
         for name in order.tables:
             if owners.get(name) != "rows":
                 raise ParameterStateError(f"there is no table '{name}' on this server.")
-        self.saves.since(order, self._offsets(order))
+        self.saves.bases.since(order, self._offsets(order))
         self._append({"kind": "save", "order": order.plain()}, {})
         self._begin_save(order)
         self.reach("asked")
@@ -112,7 +112,7 @@ class Checkpointed(VersionedParameters):
 
     def _begin_save(self, order: SaveOrder) -> None:
         version = self.version if order.version is None else order.version
-        since = self.saves.since(order, self._offsets(order))
+        since = self.saves.bases.since(order, self._offsets(order))
         self.saves.begin(order, version, since, lambda: self.store.view(self._undos_of(order)))
 
     def saved(self, identity: str) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -19,15 +19,40 @@ from paramesh.checkpoint.sharded.source import ShardedSource
 from paramesh.errors import CheckpointError, ParameterStateError
 from paramesh.ps.durability.record import Array
 from paramesh.ps.server.row_life import LATEST, RowLife
-from paramesh.ps.server.server import Server
+from paramesh.ps.server.store import Store
 from paramesh.ps.specification.checkpoints import LIFE, LoadOrder
 from paramesh.ps.specification.partition import shards_of_rows
-from paramesh.ps.specification.specs import owner_of
 
 Readable = ShardedSource | IncrementSource
 
 #: So many candidates are read at once.
 _CANDIDATES = 1 << 18
+
+
+class Target(Protocol):
+    """What is loaded: a `Server`, or a store without one.
+
+    Attributes:
+        store: of it.
+    """
+
+    store: Store
+
+    def may_load(self, name: str) -> bool:
+        """As `Checkpointed.may_load`."""
+        ...
+
+    def load(self, name: str, rows: Mapping[str, Array]) -> None:
+        """As `Checkpointed.load`."""
+        ...
+
+    def load_life(self, name: str, fields: dict[str, Array]) -> None:
+        """As `Checkpointed.load_life`."""
+        ...
+
+    def loaded(self, name: str, identity: str) -> None:
+        """As `Checkpointed.loaded`."""
+        ...
 
 
 def open_checkpoint(folder: str, identity: str) -> Readable:
@@ -50,13 +75,13 @@ def open_checkpoint(folder: str, identity: str) -> Readable:
 
 
 def load_some(
-    server: Server, order: LoadOrder, shards: range, at: int, enough: Callable[[], bool]
+    server: Target, order: LoadOrder, shards: range, at: int, enough: Callable[[], bool]
 ) -> int:
-    """Take over some of a Parameter.
+    """Take over some of a table.
 
     Args:
         server: gets it.
-        order: which Parameter, from where.
+        order: which table, from where.
         shards: the virtual shards of this server.
         at: the one to begin with.
         enough: asked after each shard whether to leave the rest for the next call.
@@ -66,12 +91,9 @@ def load_some(
 
     Raises:
         CheckpointError: the checkpoint is not valid, not there, another one, or does not fit.
-        ParameterStateError: there is no such Parameter.
+        ParameterStateError: there is no such table.
         ParameterServerError: there was a step already, and nothing was loaded before it.
     """
-    if not order.name:
-        _load_dense(server, order)
-        return shards.stop
     if not server.may_load(order.param):
         return shards.stop
     with open_checkpoint(order.folder, order.identity) as source:
@@ -88,20 +110,6 @@ def load_some(
         if set(order.fields) >= set(server.store.fields(order.param)):
             server.loaded(order.param, order.identity)
     return shards.stop
-
-
-def _load_dense(server: Server, order: LoadOrder) -> None:
-    """State of the optimizer of a dense Parameter; a worker gives its values."""
-    with open_checkpoint(order.folder, order.identity) as source:
-        for spec in server.store.specs().values():
-            if owner_of(spec) != order.param:
-                continue
-            start, count = spec.get("offset", 0), int(np.prod(spec["shape"]))
-            fields = {
-                field: np.array(source.read_flat(array, start, start + count))
-                for field, array in order.fields.items()
-            }
-            server.put(spec["name"], fields, None)
 
 
 class StoredTable:

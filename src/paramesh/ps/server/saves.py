@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, NamedTuple
 
 from paramesh.array_types import Json
 from paramesh.errors import ParameshError, ParameterServerError
@@ -29,17 +29,76 @@ from paramesh.ps.specification.checkpoints import SaveOrder
 _BASES, _ENDED = 256, 64
 
 
-@dataclasses.dataclass(frozen=True)
-class Base:
+class Base(NamedTuple):
     """A state that an increment can go on from.
 
     Attributes:
-        version: of this server.
+        version: of the server.
         tables: that can go on from it; None: all.
     """
 
     version: int
     tables: tuple[str, ...] | None = None
+
+
+class Bases:
+    """Those that a server knows, by identity; the latest ones."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Base] = {}
+
+    def since(self, order: SaveOrder, offsets: Mapping[str, int]) -> dict[str, int | None]:
+        """From which clock on the rows of each table have changed since the base of an order.
+
+        Args:
+            order: of a save.
+            offsets: by table, of the clock.
+
+        Returns:
+            By table; None: all rows are saved.
+
+        Raises:
+            ParameterServerError: the base is not known.
+        """
+        if not order.base:
+            return dict.fromkeys(order.tables)
+        base = self._known.get(order.base)
+        if base is None:
+            raise ParameterServerError(
+                "the checkpoint that was given as base is none that this run has saved or was "
+                "loaded from completely, or the number of its servers has changed since: save a "
+                "complete one, and use that as base."
+            )
+        found: dict[str, int | None] = {}
+        for name, table in order.tables.items():
+            goes_on = not table.complete and (base.tables is None or name in base.tables)
+            found[name] = base.version + offsets[name] if goes_on else None
+        return found
+
+    def saved(self, identity: str, version: int) -> None:
+        """A checkpoint is saved at a version."""
+        self._add(identity, Base(version))
+
+    def loaded(self, identity: str, table: str) -> None:
+        """A table was loaded completely from a checkpoint, before the first update."""
+        known = self._known.get(identity, Base(0, ()))
+        if known.tables is not None:
+            self._add(identity, Base(0, (*known.tables, table)))
+
+    def _add(self, identity: str, base: Base) -> None:
+        self._known.pop(identity, None)
+        self._known[identity] = base
+        while len(self._known) > _BASES:
+            del self._known[next(iter(self._known))]
+
+    def state(self) -> list[Json]:
+        """For a snapshot."""
+        return [[identity, base.version, base.tables] for identity, base in self._known.items()]
+
+    def load(self, state: Iterable[Json]) -> None:
+        """Take over what a snapshot has."""
+        for identity, version, tables in state:
+            self._known[identity] = Base(version, None if tables is None else tuple(tables))
 
 
 @dataclasses.dataclass
@@ -61,6 +120,7 @@ class Saves:
         holding: hold the versions that are to be written.
 
     Attributes:
+        bases: that increments can go on from.
         expected: the saves that are begun while a log is repeated; others have ended, as it says
             later. None: all.
     """
@@ -75,14 +135,15 @@ class Saves:
         self._thread = BackgroundThread("checkpoint")
         self.expected: frozenset[str] | None = None
         self._pending: dict[str, _Pending] = {}
-        self._bases: dict[str, Base] = {}
+        self.bases = Bases()
         self._ended: dict[str, str] = {}
 
     def forget(self) -> None:
         """Begin with none."""
         for one in self._pending.values():
             one.view.release()
-        self._pending, self._bases, self._ended = {}, {}, {}
+        self._pending, self._ended = {}, {}
+        self.bases = Bases()
 
     @property
     def unfinished(self) -> bool:
@@ -93,31 +154,6 @@ class Saves:
         """Whether a save has begun."""
         return identity in self._pending or identity in self._ended
 
-    def since(self, order: SaveOrder, offsets: Mapping[str, int]) -> dict[str, int | None]:
-        """From which clock on the rows of each table have changed since the base of an order.
-
-        Args:
-            order: of a save.
-            offsets: by table, of the clock.
-
-        Raises:
-            ParameterServerError: the base is not known.
-        """
-        if not order.base:
-            return dict.fromkeys(order.tables)
-        base = self._bases.get(order.base)
-        if base is None:
-            raise ParameterServerError(
-                "the checkpoint that was given as base is none that this run has saved or was "
-                "loaded from completely, or the number of its servers has changed since: save a "
-                "complete one, and use that as base."
-            )
-        found: dict[str, int | None] = {}
-        for name, table in order.tables.items():
-            known = not table.complete and (base.tables is None or name in base.tables)
-            found[name] = base.version + offsets[name] if known else None
-        return found
-
     def begin(
         self,
         order: SaveOrder,
@@ -127,7 +163,7 @@ class Saves:
     ) -> None:
         """Begin a save; its record is in the log."""
         identity = order.identity
-        self._add_base(identity, Base(version))
+        self.bases.saved(identity, version)
         if not self._holding or (self.expected is not None and identity not in self.expected):
             return
         if identity in self._pending:  # begun by a server that was fenced, and again
@@ -178,7 +214,7 @@ class Saves:
         for identity, one in self._pending.items():
             if one.writing is not None and one.writing.done():
                 error = one.writing.exception()
-                found.append((identity, "" if error is None else _said(error)))
+                found.append((identity, "" if error is None else failure_of(error)))
         return found
 
     def end(self, identity: str, failure: str) -> None:
@@ -202,29 +238,15 @@ class Saves:
             raise ParameterServerError(f"this server knows nothing of the checkpoint {identity}.")
         return self._ended[identity]
 
-    def loaded(self, identity: str, table: str) -> None:
-        """A table was loaded completely from a checkpoint, before the first update."""
-        known = self._bases.get(identity, Base(0, ()))
-        if known.tables is not None:
-            self._add_base(identity, Base(0, (*known.tables, table)))
-
-    def _add_base(self, identity: str, base: Base) -> None:
-        self._bases.pop(identity, None)
-        self._bases[identity] = base
-        while len(self._bases) > _BASES:
-            del self._bases[next(iter(self._bases))]
-
     # For snapshots, in which nothing is pending.
 
     def state(self) -> dict[str, Json]:
         """What a snapshot has of them."""
-        bases = [[identity, base.version, base.tables] for identity, base in self._bases.items()]
-        return {"bases": bases, "saves": list(self._ended.items())}
+        return {"bases": self.bases.state(), "saves": list(self._ended.items())}
 
     def load(self, meta: Mapping[str, Any]) -> None:
         """Take over what a snapshot has; older ones have nothing."""
-        for identity, version, tables in meta.get("bases", ()):
-            self._bases[identity] = Base(version, None if tables is None else tuple(tables))
+        self.bases.load(meta.get("bases", ()))
         self._ended |= {identity: failure for identity, failure in meta.get("saves", ())}
 
     def wait(self) -> None:
@@ -247,12 +269,13 @@ def unfinished_saves(records: Iterable[Any]) -> frozenset[str]:
                 found.add(record.meta["order"]["identity"])
             elif record.meta["kind"] == "saved":
                 found.discard(record.meta["identity"])
-    except ParameterServerError:
-        pass  # who repeats the log meets it again, and deals with it
+    except (ParameterServerError, KeyError, TypeError):
+        pass  # it is damaged: who repeats the log finds out, and deals with it
     return frozenset(found)
 
 
-def _said(error: BaseException) -> str:
+def failure_of(error: BaseException) -> str:
+    """Why a part could not be written, for whoever waits for it."""
     if isinstance(error, OSError) and error.strerror:
         place = f" '{error.filename}'" if error.filename is not None else ""
         return f"{error.strerror}{place}"

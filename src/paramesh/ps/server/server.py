@@ -203,7 +203,7 @@ class Server(Checkpointed):
         elif kind == "life":
             self.store.take_life(meta["name"], record.arrays)
         elif kind == "loaded":
-            self.saves.loaded(meta["identity"], meta["name"])
+            self.saves.bases.loaded(meta["identity"], meta["name"])
         elif kind == "save":
             self._begin_save(taken_order(meta["order"]))
         elif kind == "saved":

@@ -87,6 +87,7 @@ class SaveOrder(NamedTuple):
         version: of the server that is saved; None: the one that it has.
         server: the number of the server.
         servers: how many there are.
+        number: of the server's file among those of the checkpoint.
         shards: how many virtual shards.
         tables: by Parameter.
         dense: by Parameter, the name of the array of each field.
@@ -101,6 +102,7 @@ class SaveOrder(NamedTuple):
     version: int | None
     server: int
     servers: int
+    number: int
     shards: int
     tables: Mapping[str, TableOrder]
     dense: Mapping[str, Mapping[str, str]]
@@ -110,7 +112,7 @@ class SaveOrder(NamedTuple):
     @property
     def part(self) -> Path:
         """The file of the server."""
-        return Path(self.folder) / f"part-{self.token}-{self.server:05d}.safetensors"
+        return Path(self.folder) / f"part-{self.token}-{self.number:05d}.safetensors"
 
     def plain(self) -> dict[str, Json]:
         """For a message, and for the log."""
@@ -132,7 +134,7 @@ def taken_order(said: Json) -> SaveOrder:
         }
         dense = {str(name): _texts(fields) for name, fields in said["dense"].items()}
         order = SaveOrder(**said | {"tables": tables, "dense": dense})
-        numbers = (order.server, order.servers, order.shards, order.version or 0)
+        numbers = (order.server, order.servers, order.number, order.shards, order.version or 0)
         texts = (order.identity, order.token, order.folder, order.ticket, order.base)
         valid = all(type(number) is int and number >= 0 for number in numbers)
         valid &= all(type(text) is str for text in texts) and "/" not in order.ticket
@@ -153,13 +155,13 @@ def _texts(said: Json) -> dict[str, str]:
 
 
 class LoadOrder(NamedTuple):
-    """What servers have to load of one Parameter.
+    """What servers have to load of one table.
 
     Attributes:
         folder: of the checkpoint, which all hosts see.
         identity: that it must have.
-        param: the name of the Parameter.
-        name: of a table, that it has in the checkpoint; "" for a dense Parameter.
+        param: the name of the table.
+        name: that it has in the checkpoint.
         fields: the name of the array of each field.
         shards: how many virtual shards there are.
     """

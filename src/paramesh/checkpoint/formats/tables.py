@@ -17,7 +17,7 @@ The index describes them under `tables`: {name: {"ids", "counts", "columns", …
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -56,24 +56,6 @@ class Table(NamedTuple):
     def plain(self) -> Json:
         """For JSON."""
         return self._asdict() | {"columns": list(self.columns)}
-
-
-class WithTables(Protocol):
-    """A checkpoint that has tables.
-
-    Attributes:
-        tables: by name.
-    """
-
-    tables: Mapping[str, Table]
-
-    def counts(self, table: str) -> Array:
-        """How many rows each group has, in all."""
-        ...
-
-    def blocks(self, table: str, first: int, stop: int) -> Iterator[dict[str, Array]]:
-        """The rows of the groups from `first` to `stop`, in blocks: arrays by their names."""
-        ...
 
 
 def parsed_tables(said: Json, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Table]:
