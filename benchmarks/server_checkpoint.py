@@ -157,7 +157,9 @@ def run(rows: int, servers: int, place: Path) -> list[str]:
 
 def main() -> None:
     """Measure, and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--servers", type=int, nargs="*", default=[1, 2])
     given = parser.parse_args()

@@ -15,7 +15,7 @@ SHARDS = 16
 RATE = {"learning_rate": 0.5}
 MOMENTUM = {"rule": "Momentum", "nesterov": False}
 NUMBERS = RATE | {"momentum": 0.5}
-LIFE = {"admit": 2, "admit_probability": 0.8, "expire": 3, "max_rows": 60}
+LIFE: dict[str, Any] = {"admit": 2, "admit_probability": 0.8, "expire": 3, "max_rows": 60}
 
 
 def specs(size: int = 7, **life: Any) -> list[dict[str, Any]]:

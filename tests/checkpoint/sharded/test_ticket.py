@@ -49,13 +49,13 @@ def check_complete(folder: Path) -> Order:
 
 def test_a_save_replaces_the_one_before_it(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").touch()
-    for number in range(3):
-        save = Save(tmp_path, number, Order(number, 1, 0))
+    saves = [Save(tmp_path, number, Order(number, 1, 0)) for number in range(3)]
+    for number, save in enumerate(saves):
         for step in (save.begin, save.write, save.commit):
             step()
             assert number == 0 or check_complete(tmp_path).version >= number - 1
     there = {path.name for path in tmp_path.iterdir()}
-    assert there == {INDEX, "mine.txt", *save.parts}
+    assert there == {INDEX, "mine.txt", *saves[-1].parts}
     assert order_of(read_index(tmp_path)) == (2, 1, 0)
 
 

@@ -82,7 +82,8 @@ def parsed_tables(said: Json, shapes: Mapping[str, tuple[int, ...]]) -> dict[str
             or not all(isinstance(text, str) for text in (*texts, *columns))
         ):
             raise ValueError(f"the table '{name}' is not described by names of arrays")
-        table = Table(**about | {"columns": tuple(columns)})
+        ids, counts, totals, kept = texts
+        table = Table(ids, counts, tuple(columns), complete, totals, kept)
         missing = [n for n in (*table.names, table.counts, table.totals, table.kept) if n]
         missing = [n for n in missing if n not in shapes]
         if missing:

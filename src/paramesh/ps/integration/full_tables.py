@@ -24,15 +24,13 @@ _BLOCK = 1 << 22
 
 def writable(name: str, recipe: Recipe | None, param: Parameter | None = None) -> Array:
     """The values of a recipe, or else of a Parameter, to be written to."""
-    start = None
-    if recipe is not None:
-        try:
-            start = initial_values_of(name, recipe)
-        except RecipeError:
-            start = None
-    if recipe is None or start is None:
-        values = np.asarray(recipe.compute()) if param is None else param.asnumpy()
-        return np.array(values)
+    if recipe is None:
+        assert param is not None
+        return param.asnumpy().copy()
+    try:
+        start = initial_values_of(name, recipe)
+    except RecipeError:  # its elements cannot be computed one by one
+        return np.array(recipe.compute())
     full = aligned_empty(recipe.shape, recipe.dtype.np_dtype)
     flat = full.reshape(-1)
     for first in range(0, math.prod(recipe.shape), _BLOCK):

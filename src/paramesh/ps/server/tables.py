@@ -78,7 +78,9 @@ class Table:
         of_rows = self.update_rule.row_slots if self.update_rule else ()
         one = (1,) * len(self.row_shape)
         #: The shape of each field of a row.
-        self.shapes = {name: one if name in of_rows else self.row_shape for name in (VALUE, *slots)}
+        self.shapes: dict[str, tuple[int, ...]] = {
+            name: one if name in of_rows else self.row_shape for name in (VALUE, *slots)
+        }
         self.slabs = {name: Slab(shape, self.dtype) for name, shape in self.shapes.items()}
         self.last = Slab((), np.int64)
         #: The id of the row in each slot, NO_ID where there is none; how many slots were ever used.
