@@ -381,6 +381,13 @@ def _loaded(mine: Any, given: Any) -> Any:
     return importlib.import_module("paramesh.ps.integration.checkpointing").loaded(mine, given)
 
 
+def _left_in_file(source: Any, names: Any, net: Any) -> Any:
+    if not getattr(source, "tables", None):
+        return {}
+    home = importlib.import_module("paramesh.ps.integration.stored_rows")
+    return home.left_in_file(source, names, net)
+
+
 #: Variables by which others say where the servers are.
 _OF_SERVERS = "PARAMESH_PS_"
 
@@ -410,6 +417,7 @@ providers.server_settings = _ps_outside
 providers.placement_of_mode = _placement_of
 providers.placement_around = _around
 providers.loaded = _loaded
+providers.left_in_file = _left_in_file
 providers.layout_table = _layout_table
 providers.sharding_of = _jax_sharding("sharding_of")
 providers.set_place = _jax_sharding("set_place")

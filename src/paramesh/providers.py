@@ -55,6 +55,10 @@ def _as_given(mine: dict[str, Any], given: dict[str, Any]) -> Loaded:
     return mine, given, _nothing
 
 
+def _nothing_left(source: object, names: list[str], net: object) -> dict[str, Any]:
+    return {}
+
+
 def _as_it_is(place: object, shape: Sequence[int], name: str) -> Any:
     return place
 
@@ -105,6 +109,8 @@ class Providers:
         placement_of_mode: the placement of a parallel mode, from the settings.
         placement_around: what the settings of servers make of the placement of the mode.
         loaded: takes what does not become plain values out of what is loaded.
+        left_in_file: which of the named arrays of a checkpoint need not be read to load it into a
+            network, and what `loaded` gets in their place.
         layout_table: the table of the layouts of Parameters.
         as_layout: a layout from JAX's words for one, given a shape and a name.
         sharding_of: where a Tensor lies.
@@ -126,6 +132,7 @@ class Providers:
     placement_of_mode: Callable[[str], Placement] = _no_placement
     placement_around: Callable[[Placement], Placement] = _unchanged
     loaded: Callable[[dict[str, Any], dict[str, Any]], Loaded] = _as_given
+    left_in_file: Callable[[Any, list[str], Any], dict[str, Any]] = _nothing_left
     layout_table: Callable[[Sequence[Any]], Any] = _no_table
     as_layout: Callable[[Any, Sequence[int], str], Any] = _as_it_is
     sharding_of: Callable[[Any], Any] = _of_the_array
