@@ -210,7 +210,7 @@ class Values(nn.Cell):
     def construct(self, x: Tensor) -> Tensor:
         y = x * 2 if x.sum() > 0 else -x
         inside = 0 < x.sum() < 100
-        z = y if inside and x.max() > 1.5 or not y.sum() < 300 else y * 0
+        z = y if (inside and x.max() > 1.5) or not y.sum() < 300 else y * 0
         return y + z
 
 

@@ -13,7 +13,6 @@ are rewritten by themselves when they ask for a condition.
 """
 
 from __future__ import annotations
-
 import __future__
 
 import ast

@@ -76,7 +76,7 @@ def either(first: Tree, *others: Callable[[], Any]) -> Any:
 
 
 def chained(first: Any, *rest: Callable[..., Any]) -> Any:
-    """`first < second < third`: from `first` on, a comparison and the function of the next value."""
+    """`first < second < third`, of comparisons and functions of the values after the first."""
     found: Any = True
     for compare, following in zip(rest[::2], rest[1::2], strict=True):
         second = following()
