@@ -14,6 +14,7 @@ import numpy as np
 from paramesh.array_types import ArrayLike, Tree
 from paramesh.dtype import to_dtype, x64
 from paramesh.errors import TraceError
+from paramesh.providers import providers
 from paramesh.tensor.base import raw
 from paramesh.tensor.trees import Nest, unpack
 from paramesh.transforms.bodies import Body, name_of, write
@@ -111,7 +112,9 @@ class Forward:
                 self.arrays, self._back, (shown, self._extra) = jax.vjp(
                     with_gradients, [float_copy(x) for x in numbers], rest, has_aux=True
                 )
-        except (TraceError, jax.errors.ConcretizationTypeError):
+        except (TraceError, jax.errors.ConcretizationTypeError) as error:
+            if isinstance(error, TraceError) and providers.convert_control_flow(error):
+                return self._by_integers(flat, numbers, rest)
             if not rest[0] and not rest[1]:
                 raise
             warnings.warn(
