@@ -294,6 +294,27 @@ def test_other_places(name: str) -> None:
         np.testing.assert_allclose(compiled(x).asnumpy(), want)
 
 
+class Constants(nn.Cell):
+    """Conditions that are known, in a function with one that is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.no, self.yes = Tensor(False), Tensor([True])
+
+    def construct(self, x: Tensor) -> Tensor:
+        if self.no:
+            x = ops.concat([x, x])
+        if self.yes and x.sum() > 0:
+            x = x + 1
+        return x * int(Tensor([2]))
+
+
+def test_a_known_tensor_stays_known_in_a_program() -> None:
+    net = Constants()
+    assert net(tensor(1, 2)).asnumpy().tolist() == [4, 6]
+    assert net(tensor(-1, -2)).asnumpy().tolist() == [-2, -4]
+
+
 def test_a_name_of_one_branch_that_nothing_reads_later() -> None:
     @paramesh.jit
     def run(x: Tensor) -> Tensor:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from paramesh.array_types import Tree
 from paramesh.tensor.base import Tensor
 
 
@@ -15,7 +14,7 @@ class DescribedInputs:
     changes nothing.
     """
 
-    def set_inputs(self, *inputs: Any, **kwargs: Any) -> None:
+    def set_inputs(self, *inputs: Tree, **kwargs: Tree) -> None:
         """Remember descriptions of the inputs of `construct`; of no effect on a program.
 
         Args:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,12 @@ class _CallbackManager(Callback):
             self._entered.enter_context(callback)
         return self
 
-    def __exit__(self, *error: Any) -> None:
-        self._entered.__exit__(*error)
+    def __exit__(self, *error: object) -> None:
+        kind, value, trace = error
+        assert kind is None or isinstance(kind, type)
+        assert value is None or isinstance(value, BaseException)
+        assert trace is None or isinstance(trace, types.TracebackType)
+        self._entered.__exit__(kind, value, trace)
 
 
 def _forwarded(moment: str) -> Any:

@@ -11,7 +11,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -175,7 +175,14 @@ class SummaryRecord:
             self._writer = None
 
 
-def write_histogram(writer: Any, name: str, value: HostArray, step: int) -> None:
+class _Writer(Protocol):
+    """What tensorboardX has for it."""
+
+    def add_histogram(self, tag: str, values: HostArray, global_step: int) -> object:
+        """Write a distribution."""
+
+
+def write_histogram(writer: _Writer, name: str, value: HostArray, step: int) -> None:
     """Write the distribution of the finite values; a line in the log if there is none."""
     flat = value.astype(np.float64).reshape(-1)
     finite = flat[np.isfinite(flat)]

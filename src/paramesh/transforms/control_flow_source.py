@@ -16,11 +16,12 @@ from __future__ import annotations
 import __future__
 
 import ast
+import copy
 import inspect
 import textwrap
 import types
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import cast
 
 #: The module whose functions the rewritten code calls.
 RUN_TIME = "paramesh.transforms.python_control_flow"
@@ -59,8 +60,7 @@ def rewritten(fn: types.FunctionType) -> types.CodeType | None:
     # Around it a function whose arguments are what it closes over.
     free = fn.__code__.co_freevars
     arguments = ast.arguments([], [ast.arg(n) for n in free], None, [], [], None, [])
-    outer: Any = ast.FunctionDef("__pm_outer", arguments, [node], [], None)
-    outer.type_params = []
+    outer = _definition("__pm_outer", arguments, [node])
     module = ast.fix_missing_locations(ast.Module([outer], []))
     flags = fn.__code__.co_flags & _FUTURES
     try:
@@ -510,9 +510,7 @@ class _Rewriter:
 
     def function(self, what: str, names: list[str], body: list[ast.stmt]) -> ast.FunctionDef:
         taken = ast.arguments([], [ast.arg(n) for n in names], None, [], [], None, [])
-        made: Any = ast.FunctionDef(self.name(what), taken, body, [], None)
-        made.type_params = []
-        return made
+        return _definition(self.name(what), taken, body)
 
     def bound(self, function: str, names: list[str]) -> ast.expr:
         return _later(ast.Call(_load(function), [_load(n) for n in names], []))
@@ -524,19 +522,15 @@ class _Rewriter:
 # Nodes.
 
 
+def _definition(name: str, arguments: ast.arguments, body: list[ast.stmt]) -> ast.FunctionDef:
+    made = ast.FunctionDef(name, arguments, body, [], None)
+    made.__dict__["type_params"] = []  # from Python 3.12 on
+    return made
+
+
 def _copies(body: Sequence[ast.stmt]) -> list[ast.stmt]:
     """The same statements anew: rewriting changes nodes, and both branches may have them."""
-    text = ast.Module(list(body), [])
-    return cast(ast.Module, _copy(text)).body
-
-
-def _copy(node: Any) -> Any:
-    if isinstance(node, list):
-        return [_copy(each) for each in node]
-    if not isinstance(node, ast.AST):
-        return node
-    made = type(node)(**{name: _copy(value) for name, value in ast.iter_fields(node)})
-    return ast.copy_location(made, node)
+    return copy.deepcopy(list(body))
 
 
 def _load(name: str) -> ast.expr:

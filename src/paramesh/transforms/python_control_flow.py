@@ -75,9 +75,9 @@ def either(first: Tree, *others: Callable[[], Any]) -> Any:
     return first
 
 
-def chained(first: Any, *rest: Callable[..., Any]) -> Any:
+def chained(first: Tree, *rest: Callable[..., Any]) -> Any:
     """`first < second < third`, of comparisons and functions of the values after the first."""
-    found: Any = True
+    found: Tree = True
     for compare, following in zip(rest[::2], rest[1::2], strict=True):
         second = following()
         part = compare(first, second)

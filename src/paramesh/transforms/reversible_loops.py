@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from paramesh._compat.jax import ClosedJaxpr, jaxpr_as_fun
-from paramesh.array_types import Array, Tree
+from paramesh.array_types import Array, ArrayLike, Tree
 from paramesh.dtype import x64_enabled, x64_if
 
 #: Values of earlier turns that are kept at once, on each of two levels.
@@ -69,7 +69,11 @@ def while_loop(go_on: Callable[[Any], Any], turn: Callable[[Any], Any], start: T
 
 
 def fori_loop(
-    first: Any, end: Any, turn: Callable[[Any, Any], Any], start: Tree, unroll: Any = None
+    first: ArrayLike,
+    end: ArrayLike,
+    turn: Callable[[Any, Any], Any],
+    start: Tree,
+    unroll: int | bool | None = None,
 ) -> Any:
     """`jax.lax.fori_loop`; likewise, if its bounds are not known.
 
@@ -185,10 +189,10 @@ class _WayBack:
     def zeros(self) -> list[Any]:
         return [jnp.zeros_like(self.consts[i]) for i in self.const_floats]
 
-    def advance(self, carry: list[Any], count: Any) -> list[Any]:
+    def advance(self, carry: list[Any], count: ArrayLike) -> list[Any]:
         return jax.lax.fori_loop(0, count, lambda _, state: self.turns(*self.consts, *state), carry)
 
-    def segment(self, first: list[Any], count: Any, gradients: Any, levels: int) -> Any:
+    def segment(self, first: list[Any], count: ArrayLike, gradients: Tree, levels: int) -> Any:
         """Gradients before `count` turns from a carry on, of those after them."""
         if not levels:
             return jax.lax.fori_loop(
@@ -200,7 +204,7 @@ class _WayBack:
         apart = jnp.maximum(1, -(-count // _KEPT))
         pieces = -(-count // apart)
 
-        def keep(i: Any, state: Tree) -> Any:
+        def keep(i: Array, state: Tree) -> Any:
             carry, rows = state
             rows = [row.at[i].set(value) for row, value in zip(rows, carry, strict=True)]
             return self.advance(carry, jnp.minimum(apart, count - i * apart)), rows
@@ -208,7 +212,7 @@ class _WayBack:
         rows = [jnp.zeros((_KEPT, *value.shape), value.dtype) for value in first]
         _, rows = jax.lax.fori_loop(0, pieces, keep, (first, rows))
 
-        def piece(i: Any, after: Tree) -> Any:
+        def piece(i: Array, after: Tree) -> Any:
             at = pieces - 1 - i
             begin = [row[at] for row in rows]
             length = jnp.minimum(apart, count - at * apart)
