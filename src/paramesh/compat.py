@@ -41,6 +41,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "common.seed": ("paramesh.sampling.recipe",),
     "common.tensor": ("paramesh.tensor",),
     "communication": ("paramesh.parallel.communication",),
+    "communication._comm_helper": ("paramesh.parallel.communication.management",),
     "communication.management": ("paramesh.parallel.communication.management",),
     "dataset.core": ("paramesh.dataset",),
     "dataset.core.config": ("paramesh.dataset.config",),
@@ -125,11 +126,19 @@ PATHS: dict[str, tuple[str, ...]] = {
     "train.callback": (
         "paramesh.train",
         "paramesh.mindspore_internals",
+        "paramesh.train.callback_internals",
     ),
     "train.callback._callback": (
         "paramesh.train.callbacks",
         "paramesh.mindspore_internals",
+        "paramesh.train.callback_internals",
     ),
+    "train.callback._checkpoint": (
+        "paramesh.train.model_checkpoint",
+        "paramesh.mindspore_internals",
+        "paramesh.train.callback_internals",
+    ),
+    "train.dataset_helper": ("paramesh.mindspore_names",),
     "profiler.profiling": ("paramesh.profiler",),
     "profiler.profiler": ("paramesh.profiler",),
     "train.summary.summary_record": ("paramesh.train.summary_record",),

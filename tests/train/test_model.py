@@ -359,7 +359,9 @@ class TestNamesOfCheckpoints:
         # Saved at minutes 0, 2, 4, 6, 8, 10, 12, 14.
         kept = ["n-1_1.ckpt", "n-1_4.ckpt", "n-2_3.ckpt", "n-2_4.ckpt"]
         assert [path.name for path in saver.saved] == kept == sorted(os.listdir(tmp_path))
-        assert CheckpointConfig(keep_checkpoint_per_n_minutes=5).keep_checkpoint_per_n_minutes == 0
+        assert (
+            CheckpointConfig(keep_checkpoint_per_n_minutes=5).keep_checkpoint_per_n_minutes is None
+        )
         with pytest.raises(ValueError, match="per_n_minutes must be 0 or more, got -1"):
             CheckpointConfig(keep_checkpoint_per_n_minutes=-1)
 

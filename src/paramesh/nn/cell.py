@@ -19,6 +19,7 @@ import numpy as np
 from paramesh import context
 from paramesh.dtype import to_dtype
 from paramesh.nn import cell_call, loading, sharding, tied
+from paramesh.nn.described_inputs import DescribedInputs
 from paramesh.nn.sharding import Strategies
 from paramesh.nn.submodules import NOT_INITIALISED, Submodules
 from paramesh.ops.table import named_once
@@ -52,7 +53,7 @@ class LoadResult(NamedTuple):
         return f"missing {self.missing_keys}, unexpected {self.unexpected_keys}"
 
 
-class Cell(Submodules):
+class Cell(DescribedInputs, Submodules):
     """Base of all layers and networks: write `__init__` and `construct`.
 
     Parameters and Cells assigned to attributes are registered in the order of assignment. A call

@@ -69,6 +69,8 @@ class Tensor(TableMethods, ArrayMethods, JaxMethods):
             holds a float Float32. Data is copied.
         dtype: element type to cast to.
         shape, init: instead of data, a shape and an `Initializer`: the Tensor then holds a recipe.
+            A shape and `dtype` alone describe an input, as for `Cell.set_inputs`; an axis of any
+            length is None, and the Tensor has no values.
 
     Raises:
         TypeError: data that is not an array of numbers (None, a string, a ragged list).
@@ -91,6 +93,9 @@ class Tensor(TableMethods, ArrayMethods, JaxMethods):
     ) -> None:
         if init is not None:
             self._contents = _recipe_from(input_data, dtype, shape, init)
+            return
+        if input_data is None and shape is not None and dtype is not None:
+            self._contents = _recipe_from(None, dtype, _sizes(shape), NoData())
             return
         if input_data is None:
             raise TypeError(
@@ -169,6 +174,11 @@ class Tensor(TableMethods, ArrayMethods, JaxMethods):
         return NotImplemented
 
     def _materialise(self, recipe: Recipe) -> Array:
+        if isinstance(recipe.initializer, NoData):
+            raise ValueError(
+                f"A Tensor of shape {recipe.shape} that was made without data has no values: "
+                "Tensor(shape=, dtype=) describes an input. Give data, or init=."
+            )
         with eval_context():  # inside a program too, a recipe gives a constant
             value = self._contents = recipe.compute()
         return value
@@ -347,6 +357,9 @@ class Tensor(TableMethods, ArrayMethods, JaxMethods):
     def __repr__(self) -> str:
         if self._recipe is None and not hasattr(self._value, "dtype"):
             return f"Tensor({self._value!r})"  # jax.tree_util puts anything into a pytree's leaves
+        recipe = self._recipe
+        if recipe is not None and isinstance(recipe.initializer, NoData):
+            return f"Tensor(shape={list(self.shape)}, dtype={self.dtype})"
         values = np.array2string(
             self._shown(), separator=", ", prefix="", formatter=_formatter(self.dtype)
         )
@@ -421,6 +434,18 @@ def raw(value: object) -> Any:
     raise TypeError(
         f"Expected a Tensor, an array or a number, got {type(value).__name__} ({value!r})."
     )
+
+
+class NoData(Initializer):
+    """Of a Tensor that says a shape and element type only."""
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Any shape; -1 is an axis of any length."""
+
+
+def _sizes(shape: Sequence[int | None] | int) -> tuple[int, ...]:
+    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+    return tuple(-1 if size is None else size for size in sizes)
 
 
 def _recipe_from(
