@@ -27,6 +27,7 @@ PATHS: dict[str, tuple[str, ...]] = {
         "paramesh.initializer",
         "paramesh.sampling.recipe",
         "paramesh.mindspore_names",
+        "paramesh.tensor.row_tensor",
     ),
     "common.api": (
         "paramesh.transforms",
@@ -160,7 +161,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "device_context.cpu": ("paramesh.runtime",),
     "device_context.gpu": ("paramesh.runtime",),
     "device_context.gpu.op_precision": ("paramesh.runtime",),
-    "train.train_thor": ("paramesh.train",),
+    "train.train_thor": ("paramesh.train", "paramesh.mindspore_internals"),
     "train.serialization": (
         "paramesh.checkpoint",
         "paramesh.mindspore_internals",

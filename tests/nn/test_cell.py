@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import paramesh
 from paramesh import context
 from paramesh import dtype as dt
 from paramesh.errors import (
@@ -20,7 +21,15 @@ from paramesh.errors import (
     ParameterShapeError,
 )
 from paramesh.initializer import initializer
-from paramesh.nn import Cell, CellDict, CellList, SequentialCell, no_init_parameters
+from paramesh.nn import (
+    Cell,
+    CellDict,
+    CellList,
+    Dense,
+    SequentialCell,
+    compiler_hints,
+    no_init_parameters,
+)
 from paramesh.parameter import Parameter, ParameterTuple
 from paramesh.tensor import Tensor
 from paramesh.transforms import GradOperation, grad, value_and_grad
@@ -734,3 +743,32 @@ def test_frames_of_paramesh_are_marked_for_notebooks() -> None:
         entry = entry.tb_next
     assert inside
     assert all(inside)
+
+
+def test_flags_are_of_one_cell_or_of_all() -> None:
+    net = SequentialCell(Dense(2, 3), SequentialCell(Dense(3, 2)))
+    assert net.add_flags(has_effect=True).has_effect is True
+    assert [cell.get_flags() for _, cell in net.cells_and_names()][1:] == [{}] * 3
+    net.add_flags_recursive(fp16=True)
+    net[1][0].add_flags(fp32=True)
+    seen: list[Any] = []
+    for cell in (net[0], net[1][0]):
+        cell.register_forward_hook(lambda cell, inputs, output: seen.append(output.dtype))
+    net(Tensor(np.ones((1, 2), np.float32)))
+    assert seen == [paramesh.float16, paramesh.float32]
+    assert net.get_flags() == {"has_effect": True, "fp16": True}
+
+
+def test_hints_for_the_compiler_are_noted_once(caplog: pytest.LogCaptureFixture) -> None:
+    compiler_hints._noted.clear()
+    net = Dense(2, 3)
+    assert net.get_inputs() is None
+    for _ in range(2):
+        net.set_jit_config(paramesh.JitConfig(jit_level="O2"))
+        net.set_inputs(Tensor(np.zeros((1, 2), np.float32)))
+        assert net.set_boost("less_bn").set_broadcast_flag().set_data_parallel() is net
+        net.offload()
+    assert len(net.get_inputs()) == 1
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 6
+    assert "Cell.set_jit_config is MindSpore's and has no effect here: XLA is" in said[0]

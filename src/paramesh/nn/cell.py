@@ -19,7 +19,7 @@ import numpy as np
 from paramesh import context
 from paramesh.dtype import to_dtype
 from paramesh.nn import cell_call, loading, sharding, tied
-from paramesh.nn.described_inputs import DescribedInputs
+from paramesh.nn.compiler_hints import CompilerHints
 from paramesh.nn.sharding import Strategies
 from paramesh.nn.submodules import NOT_INITIALISED, Submodules
 from paramesh.ops.table import named_once
@@ -53,7 +53,7 @@ class LoadResult(NamedTuple):
         return f"missing {self.missing_keys}, unexpected {self.unexpected_keys}"
 
 
-class Cell(DescribedInputs, Submodules):
+class Cell(Submodules, CompilerHints):
     """Base of all layers and networks: write `__init__` and `construct`.
 
     Parameters and Cells assigned to attributes are registered in the order of assignment. A call
@@ -313,21 +313,6 @@ class Cell(DescribedInputs, Submodules):
         self.__dict__["_to_float"] = dtype
         self._changed()
         return self
-
-    def add_flags(self, **flags: object) -> Self:
-        """Remember flags on this Cell."""
-        self._flags.update(flags)
-        return self
-
-    def add_flags_recursive(self, **flags: object) -> Self:
-        """Remember flags on this Cell and on all Cells below it."""
-        for cell in self.cells():
-            cell.add_flags_recursive(**flags)
-        return self.add_flags(**flags)
-
-    def get_flags(self) -> dict[str, Any]:
-        """The flags remembered on this Cell."""
-        return self._flags
 
     def state_dict(self) -> OrderedDict[str, Parameter]:
         """{attribute path: Parameter}."""

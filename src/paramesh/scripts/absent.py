@@ -145,6 +145,13 @@ def known(path: str) -> bool:
     return path in _table()
 
 
+def recorded(path: str) -> bool:
+    """Whether MindSpore is known to have, or to have had, a name or a package of this path."""
+    return any(spelling in _table() for spelling in _spellings(path)) or any(
+        each.startswith(f"{path}.") for each in _table()
+    )
+
+
 def _prefixes(path: str) -> Iterator[str]:
     """The path and its parents, the longest first, without the top-level name."""
     parts = path.split(".")
