@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, Self
 
+from paramesh.array_types import Tree
 from paramesh.dtype import DType, bfloat16, float16, float32
 
 _logger = logging.getLogger("paramesh")
@@ -62,19 +63,32 @@ class CompilerHints:
         """Without effect, and logged once: MindSpore's settings of its compiler."""
         self._hint("set_jit_config", _XLA)
 
-    def set_inputs(self, *inputs: object, **kwargs: object) -> None:
-        """Keep what the inputs will look like, for `get_inputs`. Without effect, and logged once.
+    def set_inputs(self, *inputs: Tree, **kwargs: Tree) -> None:
+        """Remember descriptions of the inputs of `construct`. Without effect, and logged once.
+
+        MindSpore compiles one program for all lengths of an axis that is described as None. Here
+        each shape has a program of its own, which is compiled when it first comes.
 
         Args:
-            inputs: Tensors; in MindSpore their shapes may have None for what varies.
-            kwargs: the same by name.
-        """
-        self._hint("set_inputs", _SHAPES)
-        self.__dict__["_set_inputs"] = kwargs or inputs
+            *inputs: for each a Tensor, of which shape and element type count, with None for an
+                axis of any length: `Tensor(shape=(None, 3), dtype=paramesh.float32)`; or anything
+                else that `construct` takes.
+            **kwargs: likewise, by name.
 
-    def get_inputs(self) -> Any:
-        """What `set_inputs` was given: a tuple or a dict; None if it was not called."""
-        return self.__dict__.get("_set_inputs")
+        Raises:
+            ValueError: none, or both kinds.
+        """
+        if bool(inputs) == bool(kwargs):
+            raise ValueError(
+                "set_inputs: describe the inputs by position or by name, got "
+                f"{len(inputs)} and {len(kwargs)}."
+            )
+        self._hint("set_inputs", _SHAPES)
+        self.__dict__["_described"] = inputs or tuple(kwargs.values())
+
+    def get_inputs(self) -> tuple[Tree, ...] | None:
+        """What `set_inputs` was given; None before."""
+        return self.__dict__.get("_described")
 
     def set_boost(self, boost_type: str) -> Self:
         """Without effect, and logged once: MindSpore's fused layers."""

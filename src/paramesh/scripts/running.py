@@ -31,11 +31,16 @@ class _Under(types.ModuleType):
     """A module of paramesh under MindSpore's path.
 
     It is not a copy: each name is looked up in paramesh when it is accessed.
+
+    Args:
+        name: MindSpore's path.
+        target: the module.
+        others: modules that have the rest of the names that MindSpore has there.
     """
 
-    def __init__(self, name: str, target: types.ModuleType) -> None:
+    def __init__(self, name: str, target: types.ModuleType, others: Sequence[str] = ()) -> None:
         super().__init__(name, f"{target.__name__} under MindSpore's name.")
-        self._target = target
+        self._target, self._others = target, tuple(others)
 
     def __getattr__(self, name: str) -> Any:
         if name == "__all__":
@@ -44,7 +49,7 @@ class _Under(types.ModuleType):
             return getattr(self._target, name)
         path = f"{self.__name__}.{name}"
         try:
-            value = getattr(self._target, name)
+            value = self._value_of(name)
         except AttributeError:
             waiting = isinstance(sys.modules.get(path), deferred.Deferred)
             if waiting and deferred.caught(sys._getframe(1)):
@@ -59,6 +64,16 @@ class _Under(types.ModuleType):
         if callable(value):
             setattr(self, name, value)
         return value
+
+    def _value_of(self, name: str) -> Any:
+        try:
+            return getattr(self._target, name)
+        except AttributeError:
+            for other in self._others:
+                module = importlib.import_module(other)
+                if name in getattr(module, "__all__", ()):
+                    return getattr(module, name)
+            raise
 
     def __setattr__(self, name: str, value: object) -> None:
         # Python makes an imported module an attribute of its package. A missing name stays
@@ -124,7 +139,8 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if not compat.is_path(spec.name.partition(".")[2]) and spec.name != "mindspore":
             return deferred.Deferred(spec.name)
         target = importlib.import_module(f"paramesh{spec.name.removeprefix('mindspore')}")
-        module = (_CallableUnder if callable(target) else _Under)(spec.name, target)
+        others = compat.PATHS.get(spec.name.partition(".")[2], ())[1:]
+        module = (_CallableUnder if callable(target) else _Under)(spec.name, target, others)
         module.__file__ = getattr(target, "__file__", None)
         if spec.name == "mindspore":
             module.__version__ = absent.FOLLOWED  # type: ignore[attr-defined]

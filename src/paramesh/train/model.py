@@ -113,9 +113,10 @@ class Model:
                 f"{loss_fn.__name__}()."
             )
         if optimizer is not None and not isinstance(optimizer, Optimizer):
+            name = getattr(optimizer, "__name__", None)
+            given = type(optimizer).__name__ if name is None else f"{name}; call it, {name}(...)"
             raise TypeError(
-                "Model: optimizer must be an Optimizer or an optax transformation, got "
-                f"{type(optimizer).__name__}."
+                f"Model: optimizer must be an Optimizer or an optax transformation, got {given}."
             )
         amp.check_level("Model", "amp_level", amp_level)
         if boost_level != "O0":
@@ -392,15 +393,27 @@ class Model:
             _notify(listed, "on_eval_end", run)
         return args.eval_results
 
-    def predict(self, *predict_data: Tree) -> Any:
+    def predict(
+        self, *predict_data: Tree, backend: str | None = None, config: object = None
+    ) -> Any:
         """The network's outputs, in evaluation mode.
 
         Args:
             predict_data: arrays or Tensors, as `construct` takes them.
+            backend: MindSpore's; None, since MindSpore Lite is not offered.
+            config: MindSpore's, of that backend; without effect.
 
         Returns:
             What the network returns: a Tensor, or a tuple of Tensors.
+
+        Raises:
+            ValueError: another backend.
         """
+        if backend is not None:
+            raise ValueError(
+                f"Model.predict: backend must be None, got {backend!r}: the network runs here, on "
+                "the devices of JAX."
+            )
         self._network.set_train(False)
         return self._network(*batches.as_inputs(predict_data))
 
