@@ -182,9 +182,8 @@ def main() -> None:
 
         multiprocessing.cpu_count = lambda: 64  # MindSpore refuses more workers than processors
     else:
-        from paramesh.scripts import running
-
-        running.become_mindspore(lambda line: print("paramesh run:", line, file=sys.stderr))
+        become = importlib.import_module("paramesh.scripts.running").become_mindspore
+        become(lambda line: print("paramesh run:", line, file=sys.stderr))
     mindspore = importlib.import_module("mindspore")
     importlib.import_module("mindspore.dataset")
     if real:
@@ -197,6 +196,7 @@ def main() -> None:
     if real:
         runpy.run_path(script, run_name="__main__")
     else:
+        running = importlib.import_module("paramesh.scripts.running")
         sys.exit(running.run(running.prepare(script, arguments, module=False)))
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ def test_the_page_has_every_attempt_and_no_other() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("attempt", ATTEMPTS, ids=lambda attempt: attempt.name)
 def test_an_official_model_trains(
-    attempt: Attempt, tmp_path: Path, record_property: pytest.RecordProperty
+    attempt: Attempt, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     folder = trials.repositories()
     if folder is None:
@@ -56,7 +57,7 @@ def test_an_official_model_trains(
     "attempt", [a for a in ATTEMPTS if a.compared is not None], ids=lambda attempt: attempt.name
 )
 def test_the_losses_are_mindspores(
-    attempt: Attempt, tmp_path: Path, record_property: pytest.RecordProperty
+    attempt: Attempt, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     folder, mindspore = trials.repositories(), trials.mindspore()
     if folder is None or mindspore is None:
