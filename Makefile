@@ -11,7 +11,7 @@ MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 PYTEST := $(BIN)/python -m pytest
 WORKERS ?= 2
 # What the programs share, and what feeds another program, are none to run by themselves.
-BENCHMARKS := $(sort $(filter-out $(addprefix benchmarks/,harness.py record.py random_bits.py), \
+BENCHMARKS := $(sort $(filter-out $(addprefix benchmarks/,harness.py processor_time.py record.py random_bits.py), \
 	$(wildcard benchmarks/*.py)))
 # For the inner loop: of each area the tests that compile little. They need nothing but the package,
 # so that they also run against an installed one.
@@ -29,7 +29,7 @@ BOUNDS ?= newest
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-fast check test-slow test-targets test-wheel release test-versions bench docs format clean
+.PHONY: help demo test suite test-fast check test-slow test-targets test-wheel release test-versions bench docs format clean
 
 help:  ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -37,7 +37,11 @@ help:  ## Show this list
 demo: .venv/.demo  ## Train LeNet-5 on handwritten digits
 	$(BIN)/paramesh demo
 
-test: check  ## Lint, format, types, floors, docs, and every test that is not slow
+test: .venv/.dev  ## Lint, format, types, floors, docs, and every test that is not slow
+	$(MAKE) --no-print-directory -j 2 check suite
+
+# Beside `check`, whose parts keep one core busy.
+suite: .venv/.dev
 	$(PYTEST) -n $(WORKERS) --durations=20
 
 test-fast: .venv/.dev  ## Some of the tests of everything, in less than two minutes

@@ -27,6 +27,7 @@ PATHS: dict[str, tuple[str, ...]] = {
         "paramesh.initializer",
         "paramesh.sampling.recipe",
         "paramesh.mindspore_names",
+        "paramesh.tensor.row_tensor",
     ),
     "common.api": (
         "paramesh.transforms",
@@ -116,7 +117,11 @@ PATHS: dict[str, tuple[str, ...]] = {
     "ops.operations.comm_ops": ("paramesh.ops.operations", "paramesh.ops.collectives"),
     "ops.operations.nn_ops": ("paramesh.ops.operations",),
     "ops.primitive": ("paramesh.ops",),
+    "parallel": ("paramesh.parallel", "paramesh.nn.sharded_function", "paramesh.mindspore_names"),
     "parallel._auto_parallel_context": ("paramesh.parallel.mindspore_utils",),
+    "parallel._cost_model_context": ("paramesh.parallel.mindspore_cost_model",),
+    "parallel.algo_parameter_config": ("paramesh.mindspore_names",),
+    "parallel.shard": ("paramesh.nn.sharded_function", "paramesh.parallel"),
     "parallel.auto_parallel": ("paramesh.parallel.modes.auto_parallel",),
     "parallel._utils": ("paramesh.parallel.mindspore_utils",),
     "train.callback": (
@@ -156,7 +161,7 @@ PATHS: dict[str, tuple[str, ...]] = {
     "device_context.cpu": ("paramesh.runtime",),
     "device_context.gpu": ("paramesh.runtime",),
     "device_context.gpu.op_precision": ("paramesh.runtime",),
-    "train.train_thor": ("paramesh.train",),
+    "train.train_thor": ("paramesh.train", "paramesh.mindspore_internals"),
     "train.serialization": (
         "paramesh.checkpoint",
         "paramesh.mindspore_internals",

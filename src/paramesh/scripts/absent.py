@@ -65,7 +65,6 @@ INSTEAD: dict[str, str] = {
     "mindspore.nn.Sequential": "mindspore.nn.SequentialCell",
     "mindspore.nn.probability.bnn_layers": _DISTRIBUTIONS,
     "mindspore.ops._primitive_cache": "nothing: it is the inside of MindSpore",
-    "mindspore.parallel._cost_model_context": "nothing: MindSpore's search has no counterpart here",
     "mindspore.scipy": "jax.scipy",
     "mindspore.vision": "mindspore.dataset",
 }
@@ -144,6 +143,13 @@ def _table() -> dict[str, bool]:
 def known(path: str) -> bool:
     """Whether scripts use this path, so that it is a name of MindSpore."""
     return path in _table()
+
+
+def recorded(path: str) -> bool:
+    """Whether MindSpore is known to have, or to have had, a name or a package of this path."""
+    return any(spelling in _table() for spelling in _spellings(path)) or any(
+        each.startswith(f"{path}.") for each in _table()
+    )
 
 
 def _prefixes(path: str) -> Iterator[str]:

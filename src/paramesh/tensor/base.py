@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
-from typing import Any, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.core
@@ -29,7 +29,7 @@ from paramesh.errors import ParameterStateError
 from paramesh.providers import providers
 from paramesh.sampling.recipe import Initializer, Recipe, next_key
 from paramesh.state import trace_scope
-from paramesh.tensor.conversion import TensorInput, as_value
+from paramesh.tensor.conversion import DLPackArray, TensorInput, as_value
 from paramesh.tensor.jax_methods import JaxMethods
 from paramesh.tensor.method_table import TableMethods
 from paramesh.tensor.methods import ArrayMethods
@@ -80,6 +80,8 @@ class Tensor(TableMethods, ArrayMethods, JaxMethods):
     # A Recipe, or a raw value: one attribute, so that no thread sees half of a change.
     __slots__ = ("__weakref__", "_contents")
     _contents: Any
+    #: What other libraries call what is here, for errors.
+    _instead: ClassVar[Mapping[str, str]] = _INSTEAD
     __hash__ = ArrayMethods.__hash__
 
     def __init__(
@@ -125,7 +127,7 @@ class Tensor(TableMethods, ArrayMethods, JaxMethods):
     def __getattr__(self, name: str) -> Any:
         if name[:1] == "_":  # numpy, JAX and pickle ask for such names, and often
             raise AttributeError(f"'{type(self).__name__}' has no attribute '{name}'")
-        text = lazy_names.missing(f"'{type(self).__name__}'", name, lambda: (), _INSTEAD)
+        text = lazy_names.missing(f"'{type(self).__name__}'", name, lambda: (), self._instead)
         # With the object, python itself proposes what is near.
         raise AttributeError(text.removesuffix("."), name=name, obj=self)
 
@@ -167,7 +169,7 @@ class Tensor(TableMethods, ArrayMethods, JaxMethods):
             return value._get()
         if scalar_kind(value) is not None or isinstance(value, jax.Array):
             return value
-        if isinstance(value, np.ndarray | list | tuple):
+        if isinstance(value, np.ndarray | list | tuple | DLPackArray):
             return as_value(value)
         return NotImplemented
 
@@ -418,7 +420,7 @@ def wrap(value: Tensor | Array | jax.ShapeDtypeStruct) -> Tensor:
 
 def raw(value: object) -> Any:
     """The raw value behind a Tensor or Parameter (read through the running program); other
-    arrays as JAX arrays, python numbers as they are.
+    arrays, also those that speak DLPack, as JAX arrays, python numbers as they are.
 
     Raises:
         TypeError: it is neither an array nor a number.
@@ -427,7 +429,7 @@ def raw(value: object) -> Any:
         return value._get()
     if isinstance(value, jax.Array) or scalar_kind(value) is not None:
         return value
-    if isinstance(value, np.ndarray | list | tuple):
+    if isinstance(value, np.ndarray | list | tuple | DLPackArray):
         return as_value(value)
     raise TypeError(
         f"Expected a Tensor, an array or a number, got {type(value).__name__} ({value!r})."

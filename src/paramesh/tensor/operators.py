@@ -272,7 +272,21 @@ class Arithmetic:
         item_value = _storable(item_value, to_dtype(value.dtype))
         index = _index(index, value.shape)
         with x64(value, *_arrays(index)), broadcasting():
-            self._put(jnp.asarray(value).at[index].set(item_value))
+            try:
+                changed = jnp.asarray(value).at[index].set(item_value)
+            except ValueError:
+                there = jax.eval_shape(lambda: jnp.asarray(value)[index]).shape
+                given = tuple(np.shape(item_value))
+                raise ValueError(
+                    f"Values of shape {given} cannot be stored in the elements of shape {there} "
+                    f"that are selected of {_called(self)}, which has shape {tuple(value.shape)}."
+                ) from None
+            self._put(changed)
+
+
+def _called(tensor: Arithmetic) -> str:
+    name = getattr(tensor, "name", None)
+    return "the Tensor" if name is None else f"Parameter '{name}'"
 
 
 def _python(kind: Callable[[Any], Any], value: Array, what: str = "") -> Any:
