@@ -208,12 +208,17 @@ class Problem:
             tuple((looks({t: f}), frozenset(place[x] for x in some)) for t, f, some in sums),
             tuple(map(self.factors.size, own)),
             flops,
+            first.dtype,
             first.times,
             str(first.pinned),
         )
         if kind not in self._costs:
             self._costs[kind] = self._cost(
-                strategies, 0.0 if moves else flops, {} if moves else touched, sums, first.times
+                strategies,
+                (0.0 if moves else flops, first.dtype),
+                {} if moves else touched,
+                sums,
+                first.times,
             )
         costs, inside = self._costs[kind]
         names = dict.fromkeys(op.name for op in operators)
@@ -233,12 +238,20 @@ class Problem:
     def _cost(
         self,
         strategies: list[Strategy],
-        flops: float,
+        work: tuple[float, str],
         touched: Mapping[int, Factored],
         sums: list[tuple[int, Factored, frozenset[int]]],
         times: int,
     ) -> tuple[np.ndarray[Any, Any], list[list[Sent]]]:
-        """Seconds of each strategy of a cluster, and what is sent inside of it."""
+        """Seconds of each strategy of a cluster, and what is sent inside of it.
+
+        Args:
+            strategies: of the cluster.
+            work: its operations on all devices together, and the element type that they are in.
+            touched: the tensors that it reads and writes.
+            sums: the tensors that are added up inside of it, with the factors that are summed.
+            times: how often it runs.
+        """
         graph, machine = self.graph, self.machine
         costs: list[float] = []
         inside: list[list[Sent]] = []
@@ -250,15 +263,15 @@ class Problem:
                 local(machine, graph.tensors[t].nbytes, self.spec(strategy, f))
                 for t, f in touched.items()
             )
-            cost = machine.work_seconds(flops / parts, moved)
+            cost = machine.work_seconds(work[0] / parts, moved, work[1])
             collectives: list[Sent] = []
             for t, factors, summed in sums:
                 start = self.spec(strategy, factors, summed)
                 if SUM in start:
                     end = tuple(REPLICATED if dim == SUM else dim for dim in start)
                     nbytes = graph.tensors[t].nbytes
-                    cost += seconds(machine, start, end, nbytes)
                     collectives += sent(machine, start, end, nbytes)
+            cost += sum(one.seconds for one in collectives)
             costs.append(cost * times)
             inside.append(collectives)
         return np.array(costs), inside
