@@ -21,23 +21,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from paramesh.parallel.layouts.mesh import grouping
-from paramesh.parallel.search.graph import BARRIER, Factored, Graph, Operator
+from paramesh.parallel.search.graph import Factored, Graph, Operator
 from paramesh.parallel.search.machine import Machine
 from paramesh.parallel.search.resharding import REPLICATED, SUM, Sent, Spec, local, seconds, sent
+from paramesh.parallel.search.traffic import Moved, Traffic
 
 Strategy = tuple[int, ...]
-
-_MOVES = frozenset(
-    (
-        "reshape",
-        "squeeze",
-        "expand_dims",
-        "transpose",
-        "broadcast_in_dim",
-        "sharding_constraint",
-        BARRIER,
-    )
-)
 
 
 @dataclass
@@ -119,6 +108,7 @@ class Problem:
         #: By kind of cluster: what its strategies cost.
         self._costs: dict[Any, tuple[np.ndarray[Any, Any], list[list[Sent]]]] = {}
         self.source: dict[int, tuple[int, Factored]] = {}
+        self._traffic = Traffic(graph)
         self._uses = self._all_uses()
         #: Sums that are made inside of the cluster that makes them.
         self._added: set[int] = set()
@@ -188,11 +178,8 @@ class Problem:
             if op.summed and t in used_inside
         ]
         self._added |= {t for t, *_ in sums}
-        touched = {} if first.name == "slice of scan" else dict(entries)
-        if first.name != "stack of scan":
-            touched |= exits
+        moved = self._traffic.moved(members)
         flops = sum(op.flops for op in operators)
-        moves = all(op.name in _MOVES for op in operators)  # done on the way by who needs them
         place = {f: i for i, f in enumerate(own)}
 
         def looks(tensors: Mapping[int, Factored]) -> Any:
@@ -206,6 +193,7 @@ class Problem:
             looks(entries),
             looks(exits),
             tuple((looks({t: f}), frozenset(place[x] for x in some)) for t, f, some in sums),
+            tuple((m.nbytes, self._placed(m.factors, place)) for m in moved),
             tuple(map(self.factors.size, own)),
             flops,
             first.dtype,
@@ -215,8 +203,8 @@ class Problem:
         if kind not in self._costs:
             self._costs[kind] = self._cost(
                 strategies,
-                (0.0 if moves else flops, first.dtype),
-                {} if moves else touched,
+                (flops, first.dtype),
+                moved,
                 sums,
                 first.times,
             )
@@ -239,7 +227,7 @@ class Problem:
         self,
         strategies: list[Strategy],
         work: tuple[float, str],
-        touched: Mapping[int, Factored],
+        moved: list[Moved],
         sums: list[tuple[int, Factored, frozenset[int]]],
         times: int,
     ) -> tuple[np.ndarray[Any, Any], list[list[Sent]]]:
@@ -248,7 +236,7 @@ class Problem:
         Args:
             strategies: of the cluster.
             work: its operations on all devices together, and the element type that they are in.
-            touched: the tensors that it reads and writes.
+            moved: what it reads and writes.
             sums: the tensors that are added up inside of it, with the factors that are summed.
             times: how often it runs.
         """
@@ -259,11 +247,8 @@ class Problem:
             parts = math.prod(
                 size for f, size in zip(strategy, machine.sizes, strict=True) if f != REPLICATED
             )
-            moved = sum(
-                local(machine, graph.tensors[t].nbytes, self.spec(strategy, f))
-                for t, f in touched.items()
-            )
-            cost = machine.work_seconds(work[0] / parts, moved, work[1])
+            own = sum(local(machine, m.nbytes, self.spec(strategy, m.factors)) for m in moved)
+            cost = machine.work_seconds(work[0] / parts, own, work[1])
             collectives: list[Sent] = []
             for t, factors, summed in sums:
                 start = self.spec(strategy, factors, summed)
