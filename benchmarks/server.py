@@ -17,7 +17,6 @@ another.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import signal
 import statistics
@@ -26,7 +25,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -35,6 +33,7 @@ import zmq
 from ray.actor import ActorHandle
 from ray.exceptions import RayError
 
+import processor_time
 import record
 from paramesh.initializer import initializer
 from paramesh.ps.deployment.cluster import Cluster
@@ -110,15 +109,6 @@ class BareZmq:
         self._process.wait()
 
 
-def cpu_seconds(pid: int) -> float:
-    """Processor time that the threads of a process have used."""
-    found = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):  # it has ended
-            found += int((task / "schedstat").read_text().split()[0])
-    return found / 1e9
-
-
 class Measured:
     """Times of one kind of call, and the processor time of both ends meanwhile."""
 
@@ -129,11 +119,11 @@ class Measured:
 
     def run(self, call: Callable[[], Any], *, count: bool) -> None:
         """Make the call; `count`: it is one that counts."""
-        other = 0.0 if self._pid is None else cpu_seconds(self._pid)
+        other = 0.0 if self._pid is None else processor_time.of_process(self._pid)
         own = time.process_time()
         took = milliseconds(call)
         own = time.process_time() - own
-        other = 0.0 if self._pid is None else cpu_seconds(self._pid) - other
+        other = 0.0 if self._pid is None else processor_time.of_process(self._pid) - other
         if count:
             self.times.append(took)
             self._used.append((own + other) * 1e3)
