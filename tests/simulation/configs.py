@@ -31,6 +31,10 @@ class Config:
         pause: seconds between two of the other faults, about.
         kinds: of these, with their weights.
         calm: seconds after which nothing more is broken.
+        saves: of the steps, before which a worker saves a checkpoint.
+        behind: so many steps are made until a worker waits for what servers have saved.
+        increments: checkpoints go on from one another.
+        loaded: the run begins from a checkpoint, of so many servers; 0: it does not.
     """
 
     mode: str
@@ -57,6 +61,10 @@ class Config:
     pause: float
     kinds: dict[str, float]
     calm: float
+    saves: float
+    behind: int
+    increments: bool
+    loaded: int
 
     def run_config(self) -> dict[str, Any]:
         """The fields of `RunConfig`."""
@@ -133,4 +141,8 @@ def draw(seed: int) -> Config:
         kinds=kinds,
         calm=rng.uniform(2.0, 15.0),
         ahead=rng.choice((0.0, 0.8, 1.0)),
+        saves=some(0.35, 0.7),
+        behind=rng.choice((0, 0, 1, 2)),
+        increments=rng.random() < 0.4,
+        loaded=rng.choice((0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3)),
     )

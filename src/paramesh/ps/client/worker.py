@@ -192,6 +192,11 @@ class Worker:
                 self._shapes[spec["name"]] = tuple(spec["shape"])
         return names
 
+    def specs(self) -> Operation[list[dict[str, Any]]]:
+        """The specs of what servers have values of, and train."""
+        there = yield self._all(("known", ()))
+        return [spec for mine in there.values() for spec in mine if spec.get("optimizer")]
+
     def step(
         self,
         step: int,

@@ -24,6 +24,7 @@ from paramesh.array_types import Tree
 from paramesh.errors import ParameterServerError
 from paramesh.ps.client.peer import Reply
 from paramesh.ps.deployment import frames
+from paramesh.ps.deployment.checkpoint_calls import CheckpointCalls
 from paramesh.ps.deployment.door import Door
 from paramesh.ps.deployment.host import Host
 from paramesh.ps.deployment.shared_arena import Whereabouts
@@ -44,6 +45,7 @@ from paramesh.ps.specification.packing import (
 )
 from paramesh.ps.specification.protocol import (
     POINTS,
+    SAVE_POINTS,
     NotServing,
     PushesMissing,
     Replaced,
@@ -99,7 +101,7 @@ def check_update(updates: Tree) -> None:
         raise ParameterServerError(f"the message is not valid: {wrong}.")
 
 
-class ServerActor:
+class ServerActor(CheckpointCalls):
     """A server in a process of its own; made by `cluster`, through Ray.
 
     Args:
@@ -134,10 +136,10 @@ class ServerActor:
             check_server(Path(folder), *run)
         self._kills = [Kill(*kill) for kill in kills]
         for kill in self._kills:
-            if kill.point not in (*POINTS, *STANDBY_POINTS):
+            if kill.point not in (*POINTS, *STANDBY_POINTS, *SAVE_POINTS):
                 raise ValueError(
                     f"the point {kill.point!r} is not known; expected one of "
-                    f"{(*POINTS, *STANDBY_POINTS)}."
+                    f"{(*POINTS, *STANDBY_POINTS, *SAVE_POINTS)}."
                 )
         self._server: Server | None = None
         self._standby: Standby | None = None

@@ -47,6 +47,7 @@ from paramesh.ps.integration.optimizers import (
     states_of,
     update_rule_spec,
 )
+from paramesh.ps.integration.served_save import served_save
 from paramesh.ps.integration.session import Session
 from paramesh.ps.integration.step_synchronization import catch_up
 from paramesh.ps.specification.initial_values import rows_of_many
@@ -477,10 +478,8 @@ class Served(Placement):
             yield from session.client.items(param.name, block)
             return
         rows = checkpointing.waiting.get(param)
-        for first in range(0, 0 if rows is None else len(rows.ids), block):
-            assert rows is not None
-            part = slice(first, first + block)
-            yield rows.ids[part], rows.fields["value"][part]
+        if rows is not None:
+            yield from rows.blocks(block)
 
     def _declare(self, gradients: list[Gradient]) -> None:
         dense = {g.param.name: g.param for g in gradients if not is_table(g.param)}
@@ -495,6 +494,13 @@ class Served(Placement):
     def saved(self, entries: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         """What a checkpoint has for these entries: what is served, from the servers."""
         return checkpointing.saved(entries, sessions.session_before(self.settings))
+
+    def saved_apart(
+        self, entries: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, str], Any | None]:
+        """As `saved`; servers write what they have."""
+        session = sessions.session_before(self.settings)
+        return served_save(session, entries, jax.process_index() == 0)
 
     def after_step(self, written: Sequence[Any]) -> None:
         """Push what was handed out; the copies become those of the next step."""

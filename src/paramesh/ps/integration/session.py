@@ -12,16 +12,18 @@ from __future__ import annotations
 import atexit
 import math
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from paramesh import context
+from paramesh.checkpoint import background
 from paramesh.errors import ParameterServerError
 from paramesh.parameter import Parameter
 from paramesh.ps.client.cache import RowCache
 from paramesh.ps.deployment.connection import connect as connect_servers
+from paramesh.ps.integration.local_checkpoints import LocalCheckpoints
 from paramesh.ps.integration.multiprocess_workers import as_workers
 from paramesh.ps.integration.step_rows import StepRows
 from paramesh.ps.server.refresh import (
@@ -32,7 +34,7 @@ from paramesh.ps.server.refresh import (
     moved_rows,
     split_watches,
 )
-from paramesh.ps.server.store import Store
+from paramesh.ps.specification.checkpoints import LoadOrder, SaveOrder
 from paramesh.ps.specification.partition import Partition
 from paramesh.ps.specification.specs import known_among, others_before
 from paramesh.telemetry import report
@@ -55,6 +57,16 @@ class Client(Protocol):
     rank: int
     workers: int
     start: int
+
+    @property
+    def incarnation(self) -> int:
+        """Of this worker; 0 where none is restarted."""
+        ...
+
+    @property
+    def partition(self) -> Partition:
+        """Of Parameters over the servers."""
+        ...
 
     def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> None:
         """Declare Parameters (see `Store.declare`) with the first values of those without recipe.
@@ -144,6 +156,32 @@ class Client(Protocol):
         """Write an event to the worker's (see `processes.events`)."""
         ...
 
+    def fields(self, name: str) -> list[str]:
+        """What servers have of a Parameter: "value", and slots of the optimizer; []: nothing."""
+        ...
+
+    def save(self, orders: Sequence[SaveOrder]) -> None:
+        """Have each server begin to save its part of a checkpoint.
+
+        Back when later steps do not change what is saved.
+        """
+        ...
+
+    def saved(self, identity: str) -> dict[int, str]:
+        """Wait until the servers have saved their parts; why they could not, by server.
+
+        It may be called in another thread, while steps are made.
+        """
+        ...
+
+    def load(self, order: LoadOrder) -> None:
+        """Have each server take its rows of a table from a checkpoint; before the first step.
+
+        Raises:
+            CheckpointError: the checkpoint is not what it was, or does not fit.
+        """
+        ...
+
     def place(self) -> dict[str, Json]:
         """Where the servers are: `address` and `job` of their cluster, `wal_dir`; {}: here."""
         ...
@@ -153,7 +191,7 @@ class Client(Protocol):
         ...
 
 
-class LocalClient:
+class LocalClient(LocalCheckpoints):
     """Servers in this process, for one worker.
 
     Args:
@@ -163,11 +201,10 @@ class LocalClient:
     rank = 0
     workers = 1
     start = 0
+    incarnation = 0
 
     def __init__(self, servers: int) -> None:
-        self.partition = Partition(servers)
-        self.stores = [Store() for _ in range(servers)]
-        self.steps = 0
+        super().__init__(servers)
         self._shapes: dict[str, tuple[int, ...]] = {}
 
     def declare(self, specs: list[dict[str, Any]], values: Mapping[str, Array]) -> None:
@@ -538,6 +575,7 @@ def end() -> None:
     session, _running.session = _running.session, None
     report.sources.pop("servers", None)
     if session is not None:
+        background.settle()  # servers may be writing
         session.client.close()
 
 
