@@ -22,6 +22,7 @@ UPWARD = {
     ("paramesh.nn", "paramesh.optim"),
     ("paramesh.nn", "paramesh.train"),
     ("paramesh.ops.lazy", "paramesh.transforms"),
+    ("paramesh.parallel", "paramesh.mindspore_names"),
     ("paramesh.ops.lazy", "paramesh.transforms.loop_classes"),
 }
 

@@ -168,6 +168,7 @@ _LAZY = lazy_names.homes(
             set_recursion_limit
         """,
         "paramesh.nn.cell": "Cell",
+        "paramesh.nn.sharded_function": "shard",
         "paramesh.nn.stack": "stack",
         "paramesh.optim": "from_optax",
         "paramesh.parallel.layouts.jax_sharding": "device_put",
@@ -351,6 +352,11 @@ def _summary(net: Any, args: Any, kwargs: Any, depth: Any, compiled: Any) -> Any
     return importlib.import_module("paramesh.views").summarise(net, args, kwargs, depth, compiled)
 
 
+def _lowered_for_target(fn: Any, args: Any, kwargs: Any, target: str) -> Any:
+    home = importlib.import_module("paramesh.parallel.planning.ahead")
+    return home.lowered_for(fn, args, kwargs, target)
+
+
 def _html(value: object) -> str:
     return importlib.import_module("paramesh.views").html_of(value)
 
@@ -417,6 +423,7 @@ providers.sharding_of = _jax_sharding("sharding_of")
 providers.set_place = _jax_sharding("set_place")
 providers.move = _jax_sharding("move")
 providers.as_layout = _as_layout
+providers.lowered_for_target = _lowered_for_target
 providers.summary = _summary
 providers.html = _html
 providers.tree = _tree

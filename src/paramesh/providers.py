@@ -75,6 +75,10 @@ def _no_table(params: Sequence[Any]) -> Any:
     raise ContextError("no table of layouts is provided. Import paramesh.")
 
 
+def _no_target(fn: object, args: object, kwargs: object, target: str) -> Any:
+    raise ContextError(f"nobody knows how to compile for target={target!r}. Import paramesh.")
+
+
 def _no_summary(net: object, args: object, kwargs: object, depth: object, compiled: object) -> Any:
     raise ContextError("no summary of networks is provided. Import paramesh.")
 
@@ -112,6 +116,8 @@ class Providers:
         sharding_of: where a Tensor lies.
         set_place: has a Parameter lie somewhere, by its layout or at once.
         move: brings a Parameter somewhere at once.
+        lowered_for_target: a compiled function and a call of it, as the `jax.stages.Lowered` for
+            the devices of a target.
         summary: of a network: it, its inputs, its named inputs, how deep, whether it is compiled.
         html: the view of an object in a notebook.
         tree: what treescope shows of an object, given a path to it and what renders its insides.
@@ -132,6 +138,7 @@ class Providers:
     sharding_of: Callable[[Any], Any] = _of_the_array
     set_place: Callable[[Any, Any], None] = _no_place
     move: Callable[[Any, Any], None] = _no_place
+    lowered_for_target: Callable[[Any, Any, Any, str], Any] = _no_target
     summary: Callable[[Any, Any, Any, Any, Any], Any] = _no_summary
     html: Callable[[Any], str] = _plain_html
     tree: Callable[[Any, str | None, Any], Any] = _no_tree

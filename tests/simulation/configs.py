@@ -19,6 +19,7 @@ class Config:
         mode, staleness, workers, servers, steps, snapshot_every, standby, fsync: as in
             `set_ps_context`.
         table: there is a table beside the dense Parameters.
+        ahead: the share of steps whose rows are requested ahead.
         beside: bytes of an update from which on the log is written by another thread.
         restart: the most seconds until Ray has started a process.
         latency: seconds that a message takes, about.
@@ -45,6 +46,7 @@ class Config:
     standby: bool
     fsync: bool
     table: bool
+    ahead: float
     beside: int
     restart: float
     latency: float
@@ -138,6 +140,7 @@ def draw(seed: int) -> Config:
         pause=rng.choice((0.05, 0.2, 1.0)),
         kinds=kinds,
         calm=rng.uniform(2.0, 15.0),
+        ahead=rng.choice((0.0, 0.8, 1.0)),
         saves=some(0.35, 0.7),
         behind=rng.choice((0, 0, 1, 2)),
         increments=rng.random() < 0.4,

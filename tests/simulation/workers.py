@@ -90,6 +90,8 @@ class SimWorker(Process):
             self.step = step
             yield from self._save(step)
             rows: dict[str, Any] = {}
+            if config.table and not step:
+                self._ask_ahead(0)
             if config.table:
                 rows = yield from worker.pull_tables(step, ids_of(step, self.rank))
             if config.mode != "async":
@@ -105,6 +107,8 @@ class SimWorker(Process):
                 lambda name, ids=None: values[name] if ids is None else rows[name],  # noqa: B023
                 config.table,
             )
+            if config.table:
+                self._ask_ahead(step + 1)
             values = yield from worker.step(step, update, HYPER, DENSE)
         self.step = config.steps
         yield from worker.settle()
@@ -119,6 +123,13 @@ class SimWorker(Process):
             for name in TABLES if config.table else ():
                 yield from self._iterate(name)
         yield from worker.leave()
+
+    def _ask_ahead(self, step: int) -> None:
+        """Request the rows of a step before it begins; sometimes none, or others than it reads."""
+        chance = self.run.world.random.random()
+        if chance < self.run.config.ahead:
+            other = step + 1 if chance < self.run.config.ahead / 8 else step
+            self.worker.ask_ahead(step, ids_of(other, self.rank))
 
     def _save(self, step: int) -> Operation[None]:
         """A checkpoint, if it is time for one."""

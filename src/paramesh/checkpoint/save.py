@@ -78,8 +78,10 @@ def save_checkpoint(
         OSError: from the file system; an existing file is unchanged.
     """
     if not isinstance(ckpt_file_name, str | os.PathLike) or not os.fspath(ckpt_file_name):
+        given = type(ckpt_file_name).__name__ if ckpt_file_name else repr(ckpt_file_name)
         raise TypeError(
-            f"save_checkpoint: ckpt_file_name must be the path of a file, got {ckpt_file_name!r}."
+            f"save_checkpoint: ckpt_file_name must be the path of a file, got {given}. The "
+            "arguments are save_checkpoint(save_obj, ckpt_file_name)."
         )
     flags = {"integrated_save": integrated_save, "crc_check": crc_check}
     for flag, value in flags.items():

@@ -317,6 +317,17 @@ class ServerActor(CheckpointCalls):
         hyper: dict[str, float],
     ) -> Reply:
         """As `Server.push`; does not wait for the other workers."""
+        self._push(worker, incarnation, step, packed, hyper)
+        return self._reply(None, ())
+
+    def _push(
+        self,
+        worker: int,
+        incarnation: int,
+        step: int,
+        packed: PackedUpdates,
+        hyper: dict[str, float],
+    ) -> None:
         updates = unpack_updates(packed)
         check_update(updates)
         server = self._state()
@@ -336,7 +347,6 @@ class ServerActor(CheckpointCalls):
             raise reported from None
         if server.version != before:
             self._move()
-        return self._reply(None, ())
 
     @names_shortage
     async def step(self, asked: tuple[Any, ...]) -> Reply:
@@ -350,7 +360,7 @@ class ServerActor(CheckpointCalls):
                 last news.
         """
         worker, incarnation, step, packed, hyper, names, reader, watches, last_seen = asked
-        await self.push(worker, incarnation, step, packed, hyper)
+        self._push(worker, incarnation, step, packed, hyper)
         await self._released(reader)
         reply = self._reply(reader, names)
         if watches is None:

@@ -131,7 +131,8 @@ class RayClient:
     def _answers(self, turn: FanOut) -> dict[int, Any]:
         if turn.sent is not None:
             self.delivery.carry_out()
-            self.waited += turn.fresh or not self.delivery.answered(turn.sent)
+            if not turn.ahead:
+                self.waited += turn.fresh or not self.delivery.answered(turn.sent)
         with phase("wait"):
             return self.delivery.call(turn.calls, self.worker.earlier, turn.sent)
 
@@ -165,6 +166,11 @@ class RayClient:
     def pull_tables(self, step: int, wanted: Mapping[str, Array]) -> dict[str, Array]:
         """As in `Client`."""
         return self._run(self.worker.pull_tables(step, wanted))
+
+    def ask_ahead(self, step: int, wanted: Mapping[str, Array]) -> None:
+        """As in `Client`."""
+        self.worker.ask_ahead(step, wanted)
+        self.delivery.carry_out()
 
     def pull_rows(self, step: int, name: str, ids: Array) -> Array:
         """As `pull_tables`, of one table."""
@@ -235,6 +241,10 @@ class RayClient:
     def stats(self) -> list[dict[str, Any]]:
         """Of each server, as `Server.stats`."""
         return self._run(self.worker.stats())
+
+    def note(self, event: str, **facts: object) -> None:
+        """As in `Client`."""
+        self._watcher.events.note(event, **facts)
 
     def place(self) -> dict[str, Json]:
         """As in `Client`."""

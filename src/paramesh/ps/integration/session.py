@@ -25,6 +25,7 @@ from paramesh.ps.client.cache import RowCache
 from paramesh.ps.deployment.connection import connect as connect_servers
 from paramesh.ps.integration.local_checkpoints import LocalCheckpoints
 from paramesh.ps.integration.multiprocess_workers import as_workers
+from paramesh.ps.integration.step_rows import StepRows
 from paramesh.ps.server.refresh import (
     NO_IDS,
     Refresh,
@@ -106,6 +107,19 @@ class Client(Protocol):
         """Dense Parameters as step `step` reads them."""
         ...
 
+    def ask_ahead(self, step: int, wanted: Mapping[str, Array]) -> None:
+        """Request rows that `pull_tables` will be asked for; back at once.
+
+        The servers answer when they have the version that the step reads, so that the rows come
+        with the answer to the push before it. Another request takes the place of this one, and
+        one that nobody takes costs time and nothing else.
+
+        Args:
+            step: which reads them.
+            wanted: as for `pull_tables`.
+        """
+        ...
+
     def pull_tables(self, step: int, wanted: Mapping[str, Array]) -> dict[str, Array]:
         """Rows of tables as step `step` reads them, in one request to each server.
 
@@ -136,6 +150,10 @@ class Client(Protocol):
 
     def stats(self) -> list[dict[str, Any]]:
         """Of each server what it counts, as `Server.stats`; `life` at least."""
+        ...
+
+    def note(self, event: str, **facts: object) -> None:
+        """Write an event to the worker's (see `processes.events`)."""
         ...
 
     def fields(self, name: str) -> list[str]:
@@ -244,6 +262,9 @@ class LocalClient(LocalCheckpoints):
             found[name] = self.partition.join_values(name, shape, pieces)
         return found
 
+    def ask_ahead(self, step: int, wanted: Mapping[str, Array]) -> None:
+        """Nothing is far away."""
+
     def pull_tables(self, step: int, wanted: Mapping[str, Array]) -> dict[str, Array]:
         """As in `Client`."""
         return {name: self._pull_rows(name, ids) for name, ids in wanted.items()}
@@ -315,6 +336,9 @@ class LocalClient(LocalCheckpoints):
         """As in `Client`."""
         return [{"life": store.life()} for store in self.stores]
 
+    def note(self, event: str, **facts: object) -> None:
+        """There is no file of events."""
+
     def place(self) -> dict[str, Json]:
         """As in `Client`."""
         return {}
@@ -376,6 +400,8 @@ class Session:
         self.caches: dict[str, RowCache] = {}
         self.pulled: dict[str, int] = {}
         self.at = client.start
+        self.remote = not isinstance(client, LocalClient)
+        self.rows = StepRows(self, trials=settings["row_trials"])
         #: How far the script is (see `step_synchronization`), and the optimizers' counts.
         self.step_synchronizer: Any = None
         self.caught_up: set[Any] = set()
@@ -422,7 +448,7 @@ class Session:
 
     def _step(self, updates: Update, hyper: Mapping[str, float]) -> dict[str, Array]:
         wanted = [name for name, spec in self.specs.items() if spec["kind"] == "dense"]
-        if not self.caches:
+        if not self.caches or not self.rows.ways.way.cached:
             values = self.client.step(self.at, updates, hyper, wanted)
             self.at += 1
             return values
@@ -451,6 +477,14 @@ class Session:
         with phase("pull"):
             return self.client.pull_tables(self.at, wanted)
 
+    def ask_ahead(self, wanted: Mapping[str, Array]) -> None:
+        """Request rows of declared tables that the next step will read."""
+        self.client.ask_ahead(self.at + 1, wanted)
+
+    def note(self, event: str, **facts: object) -> None:
+        """Write an event to the worker's (see `processes.events`)."""
+        self.client.note(event, **facts)
+
     def facts(self) -> Json:
         """What `paramesh watch` shows of this worker's servers."""
         caches: dict[str, Json] = {}
@@ -462,6 +496,7 @@ class Session:
             "version": self.at,
             "pulled": sum(self.pulled.values()),
             "caches": caches,
+            "rows": self.rows.ways.facts(),
         }
 
     def _count(self, name: str, rows: int) -> None:
