@@ -381,7 +381,7 @@ def _loaded(mine: Any, given: Any) -> Any:
     return importlib.import_module("paramesh.ps.integration.checkpointing").loaded(mine, given)
 
 
-def _left_in_file(source: Any, names: Any, net: Any) -> Any:
+def _left_in_file(source: object, names: list[str], net: object) -> dict[str, Any]:
     if not getattr(source, "tables", None):
         return {}
     home = importlib.import_module("paramesh.ps.integration.stored_rows")
