@@ -27,7 +27,7 @@ class Deferred(types.ModuleType):
             path = next(b.__name__ for b in bases if isinstance(b, Deferred))
             raise absent.error(path)
         super().__init__(path, str(absent.about(path)))
-        self.__path__: list[str] = []
+        self.__path__ = []
 
     def _refuse(self, *_: object, **__: object) -> NoReturn:
         raise absent.error(self.__name__)

@@ -79,4 +79,4 @@ def restore(say: Callable[[str], object]) -> None:
         return NAMES[name]
 
     # NumPy asks its own function for names that are not there, which is where it says what to use.
-    vars(np)["__getattr__"] = get
+    np.__dict__["__getattr__"] = get
