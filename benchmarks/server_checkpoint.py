@@ -52,7 +52,7 @@ class Net(nn.Cell):
 def started(rows: int, servers: int, folder: str) -> Any:
     """A training Cell on servers in processes of their own."""
     context.reset_ps_context()
-    context.set_ps_context(enable_ps=True, server_num=servers, wal_dir=folder)
+    context.set_ps_context(enable_ps=True, server_num=servers, wal_dir=folder, timeout=1800)
     paramesh.set_seed(1)
     net = Net(rows)
     net.set_param_ps(init_in_server=True)
@@ -121,9 +121,8 @@ def line(what: str, numbers: dict[str, float], mine: float) -> str:
     return f"| {what} | {numbers['seconds']:.1f} | {' | '.join(cells)} | {mine:.0f} |"
 
 
-def run(rows: int, servers: int, place: Path) -> list[str]:
-    """The rows of the table for a number of servers."""
-    found: list[str] = []
+def run(rows: int, servers: int, place: Path) -> None:
+    """Print the rows of the table for a number of servers."""
     cell = started(rows, servers, str(place / "run"))
     steps = -(-rows // BATCH)
     for number in range(steps):
@@ -140,7 +139,7 @@ def run(rows: int, servers: int, place: Path) -> list[str]:
     for name, save in saves.items():
         if name == "increment":
             cell(batch(rows, 0))
-        found.append(line(f"save, {name}, {label}", measured(save), mine))
+        print(line(f"save, {name}, {label}", measured(save), mine), flush=True)
     for name in ("net.sharded", "more.sharded", "net.safetensors"):
         cell = started(rows, 2, str(place / f"loaded-{name}"))
         peaks = Peaks(servers=False)
@@ -150,9 +149,8 @@ def run(rows: int, servers: int, place: Path) -> list[str]:
         pids = server_pids()
         most = max(status(pid, "VmHWM") for pid in pids) / 1e6
         numbers |= {"server": most, "server more": most}
-        found.append(line(f"load onto 2, {name}", numbers, share()))
+        print(line(f"load onto 2, {name}", numbers, share()), flush=True)
     context.reset_ps_context()
-    return found
 
 
 def main() -> None:
@@ -163,14 +161,11 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--servers", type=int, nargs="*", default=[1, 2])
     given = parser.parse_args()
-    lines = [
-        "| | s | worker MB | more | server MB | more | share MB |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    print("| | s | worker MB | more | server MB | more | share MB |")
+    print("|---|---|---|---|---|---|---|", flush=True)
     for servers in given.servers:
         with tempfile.TemporaryDirectory() as place:
-            lines += run(given.rows, servers, Path(place))
-    print("\n".join(lines))
+            run(given.rows, servers, Path(place))
 
 
 if __name__ == "__main__":

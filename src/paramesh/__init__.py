@@ -352,7 +352,7 @@ def _summary(net: Any, args: Any, kwargs: Any, depth: Any, compiled: Any) -> Any
     return importlib.import_module("paramesh.views").summarise(net, args, kwargs, depth, compiled)
 
 
-def _lowered_for_target(fn: Any, args: Any, kwargs: Any, target: str) -> Any:
+def _lowered_for_target(fn: object, args: object, kwargs: object, target: str) -> Any:
     home = importlib.import_module("paramesh.parallel.planning.ahead")
     return home.lowered_for(fn, args, kwargs, target)
 
@@ -381,7 +381,7 @@ def _loaded(mine: Any, given: Any) -> Any:
     return importlib.import_module("paramesh.ps.integration.checkpointing").loaded(mine, given)
 
 
-def _left_in_file(source: Any, names: Any, net: Any) -> Any:
+def _left_in_file(source: object, names: list[str], net: object) -> dict[str, Any]:
     if not getattr(source, "tables", None):
         return {}
     home = importlib.import_module("paramesh.ps.integration.stored_rows")

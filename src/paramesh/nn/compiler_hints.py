@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from paramesh.array_types import Tree
 from paramesh.dtype import DType, bfloat16, float16, float32
+from paramesh.tensor.argument_types import DTypeLike
 
 _logger = logging.getLogger("paramesh")
 
@@ -24,7 +25,7 @@ class CompilerHints:
 
     _flags: dict[str, Any]
 
-    def to_float(self, dst_type: Any) -> Any:
+    def to_float(self, dst_type: DTypeLike) -> Any:
         """See Cell."""
         raise NotImplementedError
 

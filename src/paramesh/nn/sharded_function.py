@@ -18,7 +18,7 @@ class _Function(Cell):
         super().__init__(auto_prefix=False)
         self.fn = fn
 
-    def construct(self, *args: Any, **kwargs: Any) -> Any:
+    def construct(self, *args: object, **kwargs: object) -> Any:
         """What the function gives."""
         return self.fn(*args, **kwargs)
 

@@ -10,15 +10,18 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 _Array = np.ndarray[Any, Any]
 
 
-def _in1d(ar1: Any, ar2: Any, assume_unique: bool = False, invert: bool = False) -> _Array:
+def _in1d(
+    ar1: ArrayLike, ar2: ArrayLike, assume_unique: bool = False, invert: bool = False
+) -> _Array:
     return np.isin(np.ravel(ar1), ar2, assume_unique=assume_unique, invert=invert)
 
 
-def _asfarray(a: Any, dtype: Any = np.float64) -> _Array:
+def _asfarray(a: ArrayLike, dtype: DTypeLike = np.float64) -> _Array:
     inexact = np.issubdtype(np.dtype(dtype), np.inexact)
     return np.asarray(a, dtype if inexact else np.float64)
 
@@ -54,7 +57,7 @@ NAMES: dict[str, Any] = {
 }
 
 
-def _named(value: Any) -> str:
+def _named(value: object) -> str:
     return getattr(value, "__name__", str(value))
 
 

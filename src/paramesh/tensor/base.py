@@ -88,14 +88,14 @@ class Tensor(TableMethods, ArrayMethods, JaxMethods):
         self,
         input_data: TensorInput | None = None,
         dtype: DTypeLike | None = None,
-        shape: Sequence[int] | int | None = None,
+        shape: Sequence[int | None] | int | None = None,
         init: Initializer | None = None,
     ) -> None:
         if init is not None:
             self._contents = _recipe_from(input_data, dtype, shape, init)
             return
         if input_data is None and shape is not None and dtype is not None:
-            self._contents = _recipe_from(None, dtype, _sizes(shape), NoData())
+            self._contents = _recipe_from(None, dtype, shape, NoData())
             return
         if input_data is None:
             raise TypeError(
@@ -443,15 +443,10 @@ class NoData(Initializer):
         """Any shape; -1 is an axis of any length."""
 
 
-def _sizes(shape: Sequence[int | None] | int) -> tuple[int, ...]:
-    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
-    return tuple(-1 if size is None else size for size in sizes)
-
-
 def _recipe_from(
     data: TensorInput | None,
     dtype: DTypeLike | None,
-    shape: Sequence[int] | int | None,
+    shape: Sequence[int | None] | int | None,
     init: Initializer,
 ) -> Recipe:
     if data is not None:
@@ -463,9 +458,10 @@ def _recipe_from(
             f"Tensor(init=...) needs an Initializer, e.g. Normal(0.01), got {type(init).__name__}. "
             "Names such as 'normal' go to initializer()."
         )
-    sizes = (
-        (operator.index(shape),) if isinstance(shape, int) else tuple(map(operator.index, shape))
-    )
+    listed = (shape,) if isinstance(shape, int) else tuple(shape)
+    if not isinstance(init, NoData) and None in listed:
+        raise ValueError(f"Tensor(init=...) needs a shape of ints, got {listed}.")
+    sizes = tuple(-1 if size is None else operator.index(size) for size in listed)
     return Recipe(init, next_key(), sizes, to_dtype(dtype))
 
 

@@ -19,6 +19,8 @@ from paramesh.array_types import ArrayLike, HostArray
 from paramesh.ops import graph_marks
 from paramesh.train.callbacks import Callback, RunContext, evaluates, loss_number
 
+__all__ = ["SummaryCollector", "SummaryRecord", "_cache_summary_tensor_data", "write_histogram"]
+
 _logger = logging.getLogger("paramesh")
 _KINDS = ("scalar", "tensor", "image", "histogram")
 

@@ -39,7 +39,8 @@ class SunkEpochs:
         self._first = 0  # of the epoch that comes, counted from the begin of the run
         self._at = 0  # where the stream is
         self._stream: Iterator[tuple[Any, ...]] | None = None
-        if callable(getattr(dataset, "load_state", None)):
+        self._load_dataset = getattr(dataset, "load_state", None)
+        if callable(self._load_dataset):
             self.load_state = self._load_state
 
     def get_dataset_size(self) -> int:
@@ -87,6 +88,6 @@ class SunkEpochs:
         return divmod(first, count) if count else (0, first)
 
     def _load_state(self, state: dict[str, Any]) -> None:
-        dataset: Any = self._dataset
+        assert self._load_dataset is not None
         passed, seen = self._passes(state["epoch"] * self._size + state["row"])
-        dataset.load_state(state | {"epoch": passed, "row": seen})
+        self._load_dataset(state | {"epoch": passed, "row": seen})

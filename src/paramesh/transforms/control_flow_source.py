@@ -17,7 +17,9 @@ import __future__
 
 import ast
 import copy
+import functools
 import inspect
+import operator
 import textwrap
 import types
 from collections.abc import Iterator, Sequence
@@ -26,9 +28,10 @@ from typing import cast
 #: The module whose functions the rewritten code calls.
 RUN_TIME = "paramesh.transforms.python_control_flow"
 
-_FUTURES = 0
-for _name in __future__.all_feature_names:
-    _FUTURES |= getattr(__future__, _name).compiler_flag
+_FUTURES = functools.reduce(
+    operator.or_,
+    (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names),
+)
 
 
 def rewritten(fn: types.FunctionType) -> types.CodeType | None:

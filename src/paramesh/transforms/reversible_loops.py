@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -41,7 +42,7 @@ _modes = _Modes()
 
 
 @contextlib.contextmanager
-def derivative(reverse: bool) -> Iterator[None]:
+def derivative(reverse: bool) -> Generator[None]:
     """While a function is differentiated.
 
     Args:
@@ -189,10 +190,10 @@ class _WayBack:
     def zeros(self) -> list[Any]:
         return [jnp.zeros_like(self.consts[i]) for i in self.const_floats]
 
-    def advance(self, carry: list[Any], count: ArrayLike) -> list[Any]:
+    def advance(self, carry: list[Any], count: Array) -> list[Any]:
         return jax.lax.fori_loop(0, count, lambda _, state: self.turns(*self.consts, *state), carry)
 
-    def segment(self, first: list[Any], count: ArrayLike, gradients: Tree, levels: int) -> Any:
+    def segment(self, first: list[Any], count: Array, gradients: Tree, levels: int) -> Any:
         """Gradients before `count` turns from a carry on, of those after them."""
         if not levels:
             return jax.lax.fori_loop(

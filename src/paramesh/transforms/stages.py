@@ -120,7 +120,7 @@ class CompiledForTarget:
     def __init__(self, name: str, target: str, stage: jax.stages.Compiled) -> None:
         self.name, self.target, self.stage = name, target, stage
 
-    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+    def __call__(self, *args: object, **kwargs: object) -> NoReturn:
         """Refuse to run.
 
         Raises:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from jax.sharding import Sharding, SingleDeviceSharding
@@ -22,7 +22,16 @@ from paramesh.parameter import Parameter
 from paramesh.state.placement import Placement
 
 
-def platform_of(device: Any) -> str:
+class _Device(Protocol):
+    """A device of JAX."""
+
+    @property
+    def platform(self) -> str:
+        """What it is."""
+        ...
+
+
+def platform_of(device: _Device) -> str:
     """The platform of a device as `jax.default_backend` calls it."""
     return "gpu" if device.platform in ("cuda", "rocm", "gpu") else device.platform
 
@@ -39,7 +48,7 @@ class OneDevice(Placement):
         """Of the target."""
         return platform_of(self._device)
 
-    def state_sharding(self, state: Any) -> Sharding:
+    def state_sharding(self, state: object) -> Sharding:
         """Where a state lies."""
         return SingleDeviceSharding(self._device)
 
@@ -92,7 +101,7 @@ class BatchOverTarget(DataParallel):
                 )
         return leaves
 
-    def state_sharding(self, state: Any) -> Sharding:
+    def state_sharding(self, state: object) -> Sharding:
         """Where a state lies."""
         return self._sharded if differs(state) else self._everywhere
 
@@ -140,8 +149,9 @@ class GlobalViewOfTarget(SemiAuto):
         self._forget()
         self._shardings.clear()
 
-    def state_sharding(self, state: Any) -> Sharding:
+    def state_sharding(self, state: object) -> Sharding:
         """Where a state lies."""
+        assert isinstance(state, Parameter)  # the placement has no pools
         return self.sharding_of(state)
 
     def input_shardings(self, leaves: Sequence[Any]) -> list[Sharding]:

@@ -75,7 +75,7 @@ class Planning(GlobalViewOfTarget, Auto):
         self._forget()
         self._shardings.clear()
 
-    def state_sharding(self, state: Any) -> Sharding:
+    def state_sharding(self, state: object) -> Sharding:
         """Where a state lies."""
         return self._alone_or(super().state_sharding(state))
 

@@ -16,6 +16,7 @@ from paramesh.checkpoint.formats.boxes import full_box
 from paramesh.checkpoint.formats.interface import Entry
 from paramesh.checkpoint.formats.safetensors_file import SafetensorsSource
 from paramesh.checkpoint.formats.tables import Table
+from paramesh.dtype import DType
 from paramesh.errors import CheckpointError
 from paramesh.ps.specification.checkpoints import PART, PartFacts
 
@@ -109,12 +110,12 @@ def _flat(
 ) -> tuple[Entry, list[IndexSlice]]:
     """A dense Parameter, from its pieces."""
     slices: list[IndexSlice] = []
-    dtype: Any = None
+    dtypes: list[DType] = []
     for start, stop, server in sorted(about["pieces"]):
         part = stored[server][f"{name}/{start}:{stop}"]
-        dtype = part.dtype
+        dtypes.append(part.dtype)
         slices.append(IndexSlice(first + server, part.name, ((start, stop),), True))
-    return Entry.of(name, dtype, about["shape"]), slices
+    return Entry.of(name, dtypes[0], about["shape"]), slices
 
 
 def _all_tables(facts: Sequence[PartFacts], folder: Path) -> dict[str, list[Any]]:

@@ -6,6 +6,7 @@ They are short whatever there is to write or to read: who waits asks again.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from paramesh.array_types import Json
@@ -33,7 +34,7 @@ class CheckpointCalls:
     def _state(self) -> Server:
         raise NotImplementedError
 
-    def _reply(self, step: int | None, names: Any) -> Reply:
+    def _reply(self, step: int | None, names: Iterable[str]) -> Reply:
         raise NotImplementedError
 
     @names_shortage

@@ -271,7 +271,7 @@ class Log:
         fsync: bool = False,
     ) -> None:
         self.folder = folder
-        self._path = os.fspath(folder)
+        self._path = str(folder)
         self.incarnation = incarnation
         self.number = number
         self.bytes = 0

@@ -182,7 +182,7 @@ def _taken(
     return recipe, Waiting(ids[order], {"value": rows[order]}, order)
 
 
-def _check_rows(name: str, param: Parameter, fits: bool, rows: Any, extent: str) -> None:
+def _check_rows(name: str, param: Parameter, fits: bool, rows: Array | InFile, extent: str) -> None:
     if not fits or rows.dtype != param.dtype.np_dtype:
         raise CheckpointError(
             f"the rows of table '{name}' do not fit: it is {param.dtype}{list(param.shape)}, the "

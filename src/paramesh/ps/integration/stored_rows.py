@@ -20,6 +20,7 @@ from paramesh.nn.cell import Cell
 from paramesh.ps.server.loading import Readable, open_checkpoint
 from paramesh.ps.specification.checkpoints import LoadOrder
 from paramesh.ps.specification.partition import shards_of_rows
+from paramesh.tensor.base import Tensor
 
 Array = np.ndarray[Any, Any]
 
@@ -82,9 +83,9 @@ class Waiting:
     fields: dict[str, Array]
     order: Array | slice = dataclasses.field(default_factory=lambda: slice(None))
 
-    def add(self, slot: str, given: Any) -> None:
+    def add(self, slot: str, given: object) -> None:
         """Add a state of the optimizer, a Tensor; what does not fit is left out."""
-        if given is not None and given.shape[:1] == self.ids.shape:
+        if isinstance(given, Tensor) and given.shape[:1] == self.ids.shape:
             self.fields[slot] = given.asnumpy()[self.order]
 
     def find(self, ids: Array) -> tuple[Array, Array]:

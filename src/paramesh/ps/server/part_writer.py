@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -115,7 +115,7 @@ def _check_complete(
         raise ParameterStateError(f"this server does not have {(missing + lacking)[0]}.")
 
 
-def _dense_facts(pieces: Any) -> dict[str, Any]:
+def _dense_facts(pieces: Iterable[_DensePart]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for piece in pieces:
         for array in piece.wanted.values():
