@@ -16,8 +16,9 @@ __all__.extend([*CLASSES, "Depend", "Partial", "Primitive", "Print", "StopGradie
 __path__: list[str] = []
 
 _SUMMARIES = ("HistogramSummary", "ImageSummary", "ScalarSummary", "TensorSummary")
-_OTHERS = {c.__name__: c for c in (Depend, Partial, Primitive, Print, StopGradient)}
-_OTHERS |= {name: getattr(graph_marks, name) for name in _SUMMARIES}
+_OTHERS = {c.__name__: c for c in (Depend, Partial, Primitive, Print, StopGradient)} | {
+    name: getattr(graph_marks, name) for name in _SUMMARIES
+}
 _upper = upper(__name__, [n for n in UPPER if n[0].isupper()], __all__)
 
 

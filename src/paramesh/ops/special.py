@@ -1,7 +1,7 @@
 """More elementwise operators, and windows of signals: a table over `jax.numpy` and `jax.scipy`."""
 
-import math
 from collections.abc import Callable
+from math import ceil, log2
 from typing import Any
 
 import jax
@@ -35,7 +35,7 @@ def _gcd(a: jax.Array, b: jax.Array) -> Any:
     if not jnp.issubdtype(jnp.result_type(a, b), jnp.integer):
         raise TypeError(f"whole numbers are expected, got {a.dtype} and {b.dtype}.")
     a, b = jnp.broadcast_arrays(jnp.abs(a), jnp.abs(b))
-    turns = math.ceil(jnp.iinfo(a.dtype).bits / math.log2((1 + 5**0.5) / 2)) + 1
+    turns = ceil(jnp.iinfo(a.dtype).bits / log2((1 + 5**0.5) / 2)) + 1
 
     def turn(_: RawNumber, pair: tuple[Any, Any]) -> tuple[Any, Any]:
         a, b = pair

@@ -11,6 +11,7 @@ from types import EllipsisType
 from typing import Any, TypeAlias
 
 import jax
+import jax.core
 import jax.numpy as jnp
 import numpy as np
 

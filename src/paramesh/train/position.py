@@ -64,7 +64,7 @@ def position_entries(args: Facts) -> dict[str, str]:
 def _data_entries(args: Facts, here: Position) -> dict[str, str]:
     """The entry with the state of the dataset, if it has one."""
     dataset = args.get("train_dataset")
-    if not callable(getattr(dataset, "save_state", None)):
+    if dataset is None or not callable(getattr(dataset, "save_state", None)):
         return {}
     # Batches may have been taken ahead of their step: what counts is what was trained on.
     state = dataset.save_state() | {"epoch": max(here.epoch, 1) - 1, "row": here.step_in_epoch}
