@@ -95,11 +95,14 @@ class _Loaded:
     def may_load(self, name: str) -> bool:
         return not self._client.steps
 
+    def has_loaded(self, name: str, identity: str, stored: str) -> bool:
+        return False
+
     def load(self, name: str, rows: Mapping[str, Array]) -> None:
         self.store.take_rows(name, rows)
 
     def load_life(self, name: str, fields: dict[str, Array]) -> None:
         self.store.take_life(name, fields)
 
-    def loaded(self, name: str, identity: str) -> None:
+    def loaded(self, name: str, identity: str, stored: str) -> None:
         self._client.bases.loaded(identity, name)

@@ -28,6 +28,7 @@ class Checkpointed(VersionedParameters):
     workers: WorkerRegistry
     reach: Callable[[str], None]
     _given: set[str]
+    _complete: dict[str, tuple[str, str]]
 
     def _append(self, meta: dict[str, Any], arrays: Mapping[str, Array]) -> None:
         """Write a record to the log."""
@@ -48,6 +49,14 @@ class Checkpointed(VersionedParameters):
             )
         return not self.version
 
+    def has_loaded(self, name: str, identity: str, stored: str) -> bool:
+        """Whether a table has all of `stored` in this checkpoint, and nothing else since.
+
+        Each worker loads. Whoever is the second would change nothing, but a save that the first
+        has begun in the meantime would fail.
+        """
+        return self._complete.get(name) == (identity, stored)
+
     def load(self, name: str, rows: Mapping[str, Array]) -> None:
         """Take over rows of a table (see `Store.take_rows`); `may_load` has to say so.
 
@@ -59,6 +68,7 @@ class Checkpointed(VersionedParameters):
         self._load(name, rows)
 
     def _load(self, name: str, rows: Mapping[str, Array]) -> None:
+        self._complete.pop(name, None)
         self.store.take_rows(name, rows)
         self._given.add(name)
 
@@ -67,9 +77,10 @@ class Checkpointed(VersionedParameters):
         self._append({"kind": "life", "name": name}, fields)
         self.store.take_life(name, fields)
 
-    def loaded(self, name: str, identity: str) -> None:
+    def loaded(self, name: str, identity: str, stored: str) -> None:
         """A table was loaded completely from a checkpoint: an increment can go on from it."""
         self._append({"kind": "loaded", "name": name, "identity": identity}, {})
+        self._complete[name] = (identity, stored)
         self.saves.bases.loaded(identity, name)
 
     # Saving.

@@ -42,6 +42,10 @@ class Target(Protocol):
         """As `Checkpointed.may_load`."""
         ...
 
+    def has_loaded(self, name: str, identity: str, stored: str) -> bool:
+        """As `Checkpointed.has_loaded`."""
+        ...
+
     def load(self, name: str, rows: Mapping[str, Array]) -> None:
         """As `Checkpointed.load`."""
         ...
@@ -50,7 +54,7 @@ class Target(Protocol):
         """As `Checkpointed.load_life`."""
         ...
 
-    def loaded(self, name: str, identity: str) -> None:
+    def loaded(self, name: str, identity: str, stored: str) -> None:
         """As `Checkpointed.loaded`."""
         ...
 
@@ -96,6 +100,8 @@ def load_some(
     """
     if not server.may_load(order.param):
         return shards.stop
+    if server.has_loaded(order.param, order.identity, order.name):
+        return shards.stop
     with open_checkpoint(order.folder, order.identity) as source:
         table = StoredTable(source, order, server.store.specs().get(order.param, {}))
         while at < shards.stop:
@@ -108,7 +114,7 @@ def load_some(
         for fields in table.life(shards):
             server.load_life(order.param, fields)
         if set(order.fields) >= set(server.store.fields(order.param)):
-            server.loaded(order.param, order.identity)
+            server.loaded(order.param, order.identity, order.name)
     return shards.stop
 
 

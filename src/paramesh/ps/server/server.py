@@ -125,6 +125,8 @@ class Server(Checkpointed):
         self.saves.forget()
         #: What `put` gave values, or what was loaded.
         self._given: set[str] = set()
+        #: Of which checkpoint a table has all that it has, by name; until the next start.
+        self._complete: dict[str, tuple[str, str]] = {}
 
     def recover(
         self,
