@@ -40,9 +40,7 @@ def certificate(folder: Path) -> dict[str, str]:
     names = ",".join([*(f"IP:{NET}.{at}" for at in range(1, 9)), "IP:127.0.0.1", "DNS:localhost"])
     words = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]
     words += ["-keyout", str(key), "-out", str(public), "-subj", "/CN=paramesh"]
-    subprocess.run(
-        [*words, "-addext", f"subjectAltName={names}"], check=True, capture_output=True
-    )
+    subprocess.run([*words, "-addext", f"subjectAltName={names}"], check=True, capture_output=True)
     return {
         ray_inside.USE_TLS: "1",
         ray_inside.TLS_CA_CERT: str(public),
@@ -82,11 +80,12 @@ class HostCluster:
 
     def begin(self) -> None:
         """Start a node on each host, and wait until they are one cluster."""
-        for host in self.hosts:
+        first, *others = self.hosts
+        self._start_node(first)
+        words = [sys.executable, "-c", _LISTENS, *self.address.split(":")]
+        awaited(lambda: self.network.run(first, words).returncode == 0, "the head")
+        for host in others:
             self._start_node(host)
-            if host == self.hosts[0]:
-                words = [sys.executable, "-c", _LISTENS, *self.address.split(":")]
-                awaited(lambda: self.network.run(host, words).returncode == 0, "the head")
         self.wait_for_nodes(len(self.hosts))
 
     def _start_node(self, host: str) -> None:

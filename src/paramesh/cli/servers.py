@@ -42,6 +42,7 @@ def _shards(now: Sequence[dict[str, Any]]) -> dict[str, int]:
 #: Columns, and in which order they are left out where the terminal is too narrow.
 _COLUMNS = (
     "server",
+    "host",
     "starts",
     "shards",
     "version",
@@ -61,6 +62,7 @@ _LESS = (
     "transport",
     "shards",
     "starts",
+    "host",
     "log",
     "waiting",
     "ahead",
@@ -78,7 +80,7 @@ def table_of(
     table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
     shown = [name for name in _COLUMNS if name not in without]
     for name in shown:
-        left = ("server", "waiting", "transport", "last snapshot")
+        left = ("server", "host", "waiting", "transport", "last snapshot")
         side = "left" if name in left else "right"
         table.add_column(name, justify=side, no_wrap=True)
     shards = _shards(now)
@@ -86,7 +88,7 @@ def table_of(
     for old, new in zip(before, now, strict=True):
         # Of two, either may serve: their own names say nothing.
         server = "-".join(new["name"].split("-")[:2])
-        cells = {"server": server, "version": "no answer"}
+        cells = {"server": server, "host": str(new.get("host", "")), "version": "no answer"}
         if new.get("role") == "standby":
             cells |= {"server": f"{server} (standby)", "version": str(new["version"])}
             cells |= {"behind": str(newest - new["version"]), "last snapshot": new["trouble"]}
@@ -119,6 +121,22 @@ def _cells(old: Mapping[str, Any], new: Mapping[str, Any], newest: int) -> dict[
         "transport": _transport(new),
         "last snapshot": last,
     }
+
+
+def places_in_words(places: Sequence[str]) -> str:
+    """Which workers are on which host: "0 and 2 on node-a, 1 on node-b".
+
+    Args:
+        places: the host of each worker.
+    """
+    workers: dict[str, list[str]] = {}
+    for worker, host in enumerate(places):
+        workers.setdefault(host, []).append(str(worker))
+    said: list[str] = []
+    for host, ranks in workers.items():
+        *before, last = ranks
+        said.append(f"{', '.join(before)} and {last} on {host}" if before else f"{last} on {host}")
+    return "; ".join(said)
 
 
 def _transport(stats: Mapping[str, Any]) -> str:
@@ -224,6 +242,9 @@ def show_status(
                 highlight=False,
                 soft_wrap=True,
             )
+            if run.places:
+                told = f"workers: {places_in_words(run.places)}"
+                console.print(told, highlight=False, soft_wrap=True)
         try:
             _show(looker, before, every, console, json_lines=json_lines)
         except RunEnded as ended:

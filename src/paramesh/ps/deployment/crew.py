@@ -30,6 +30,7 @@ from typing import Any
 
 from paramesh.errors import ParameterServerError
 from paramesh.ps.deployment.host_agent import digest, versions
+from paramesh.ps.deployment.journals import JournalCopies
 from paramesh.ps.deployment.shared_folder import Answer, Question, asked, trouble_with
 from paramesh.ps.deployment.spread import ClusterHost
 from paramesh.ps.processes.child import End, Line
@@ -55,6 +56,11 @@ class RemoteChild:
         self._crew, self._key = crew, key
         self.line, self._told = line, ended
         self._over = threading.Event()
+
+    @property
+    def runs(self) -> bool:
+        """Whether its end is not known."""
+        return not self._over.is_set()
 
     def send(self, number: int) -> None:
         """Send a signal to the process and its children."""
@@ -117,6 +123,7 @@ class Crew:
         self._lock = threading.Lock()
         self._lost_hosts: set[int] = set()
         self._losses: Counter[int] = Counter()
+        self._journals = JournalCopies()
         self._watch: CrewWatch | None = None
         self._failure: End | None = None
         self._answers: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
@@ -172,7 +179,11 @@ class Crew:
             case "line":
                 text = said["text"].encode(errors="surrogateescape")
                 self._child(said["key"]).line(said["stream"], text)
+            case "journal":
+                if self._child(said["key"]).runs:
+                    self._journals.put(said["key"], said["text"].encode())
             case "ended":
+                self._journals.drop(said["key"])
                 self._child(said["key"]).ended(End(said["code"], said["report"]))
             case "failed":
                 report = {"time": 0.0, "text": f"it could not be started: {said['text']}"}
@@ -197,10 +208,11 @@ class Crew:
             self._losses[at] += 1
             if not alive:
                 self._lost_hosts.add(at)
-            mine = [child for place, child in self._children.values() if place == at]
+            mine = {k: child for k, (place, child) in self._children.items() if place == at}
         if not alive:
             self.on_loss(at)
-        for child in mine:
+        for key, child in mine.items():
+            self._journals.drop(key)
             child.ended(End(-signal.SIGKILL, {}, lost))
 
     def _why_ended(self) -> str:
@@ -304,6 +316,7 @@ class Crew:
             self._process.kill()
             self._process.wait()
         self._dispatcher.join(5.0)
+        self._journals.close()
         self._process.stdout.close()
         self._noise.close()
 

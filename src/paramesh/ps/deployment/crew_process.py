@@ -17,9 +17,10 @@ It reads and writes lines of JSON. The first one that it writes says which hosts
     {"do": "end"}                       {"event": "gone"}, and it ends
 
 and at any time what an agent reports, with {"event": "line"}, {"event": "ended"} and
-{"event": "failed"}, or that it is no more: {"event": "lost", "host": 1, "alive": whether its host
-still is}, after which nothing of what it ran exists. `life` is how often that was said of the host
-before: what was meant for an agent that has died since is not for the next one.
+{"event": "failed"}; what a process says of its training, with {"event": "journal"}; or that the
+agent is no more: {"event": "lost", "host": 1, "alive": whether its host still is}, after which
+nothing of what it ran exists. `life` is how often that was said of the host before: what was meant
+for an agent that has died since is not for the next one.
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from paramesh._compat import ray as ray_inside
 from paramesh.errors import ParameterServerError
 from paramesh.ps.deployment.cluster_hosts import hosts_of
 from paramesh.ps.deployment.host_agent import HostAgent
+from paramesh.ps.deployment.journals import EVERY
 from paramesh.ps.deployment.spread import ClusterHost
 from paramesh.ps.deployment.status import connect, end_servers
 
@@ -145,6 +147,16 @@ class Post:
                 if number > seen:
                     seen = number
                     self._out.report(report)
+
+    def _watch(self, agent: Any, gone: threading.Event) -> None:
+        last: dict[int, bytes] = {}
+        while not gone.wait(EVERY):
+            with contextlib.suppress(self._ray.exceptions.RayError):  # the next time
+                found = self._ray.get(agent.journals.remote(), timeout=_ANSWER)
+                for key, content in found.items():
+                    if content != last.get(key):
+                        self._out.put("journal", key=key, text=content.decode())
+                last = found
 
     def _begun_again(self) -> bool:
         alive = any(

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from paramesh._compat import ray as ray_inside
+from paramesh.ps.deployment.journals import journals_of
 from paramesh.ps.deployment.shared_folder import Answer, answered
 from paramesh.ps.processes.child import KILL, Child, End
 from paramesh.ps.processes.janitor import Janitor
@@ -56,6 +57,7 @@ class HostAgent:
     def __init__(self) -> None:
         self._reports: Mailbox[tuple[Any, ...]] = Mailbox()
         self._children: dict[int, Child] = {}
+        self._over: set[int] = set()
         self._done = 0
         self._telling = threading.Lock()
         self._commands: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
@@ -105,16 +107,24 @@ class HostAgent:
         """As `Mailbox.take`, of reports."""
         return self._reports.take(seen, PATIENCE)
 
+    def journals(self) -> dict[int, bytes]:
+        """What the processes that run here say of their training, by key."""
+        pids = {child.pid: key for key, child in list(self._children.items())}
+        return {pids[pid]: content for pid, content in journals_of(pids).items()}
+
     def _obey(self) -> None:
         while True:
             kind, key, what = self._commands.get()
             if kind == "start":
                 try:
-                    self._children[key] = self._started(key, what)
+                    child = self._started(key, what)
+                    with self._telling:
+                        if key not in self._over:
+                            self._children[key] = child
                 except OSError as error:
                     self._reports.put(("failed", key, f"{error.filename}: {error.strerror}"))
-            elif key in self._children:
-                self._children[key].send(what)
+            elif (running := self._children.get(key)) is not None:
+                running.send(what)
 
     def _started(self, key: int, what: Mapping[str, Any]) -> Child:
         return Child(
@@ -129,6 +139,9 @@ class HostAgent:
     def _ended(self, key: int, child: Child, end: End) -> None:
         child.send(KILL)  # what it has left behind
         child.read_out(1.0)
+        with self._telling:
+            self._over.add(key)
+            self._children.pop(key, None)
         self._reports.put(("ended", key, end.code, dict(end.report)))
 
 
