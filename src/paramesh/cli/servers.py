@@ -62,7 +62,6 @@ _LESS = (
     "transport",
     "shards",
     "starts",
-    "host",
     "log",
     "waiting",
     "ahead",
@@ -71,6 +70,17 @@ _LESS = (
     "pushed/s",
     "held",
 )
+
+
+def left_out(order: Sequence[str], servers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """An order of columns that are left out, with the host: first where all have the same one.
+
+    Args:
+        order: of the others.
+        servers: what there is of each.
+    """
+    several = len({server["host"] for server in servers if "host" in server}) > 1
+    return [*order, "host"] if several else ["host", *order]
 
 
 def table_of(
@@ -151,11 +161,12 @@ def fitting(
     console: Console, before: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]
 ) -> Table:
     """The table with as many columns as the console has room for."""
-    for count in range(len(_LESS)):
-        table = table_of(before, now, _LESS[:count])
+    less = left_out(_LESS, now)
+    for count in range(len(less)):
+        table = table_of(before, now, less[:count])
         if fits(console, table):
             return table
-    return table_of(before, now, _LESS)
+    return table_of(before, now, less)
 
 
 def as_facts(

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from paramesh.cli.errors import CommandError
 from paramesh.cli.runs import ago, fits
-from paramesh.cli.servers import places_in_words, size
+from paramesh.cli.servers import left_out, places_in_words, size
 from paramesh.cli.watching.gathering import Gatherer
 from paramesh.train.facts import duration
 
@@ -118,14 +118,15 @@ def workers_table(run: Mapping[str, Any]) -> Table:
 
 #: Columns of the table of servers, and in which order they are left out.
 _COLUMNS = ("server", "host", "version", "rows", "held", "log", "updates/s", "lag", "last snapshot")
-_LESS = ("log", "lag", "last snapshot", "held", "host")
+_LESS = ("log", "lag", "last snapshot", "held")
 
 
 def servers_table(run: Mapping[str, Any], console: Console) -> Table:
     """A row for each server and standby, with as many columns as there is room for."""
     table = Table()
-    for count in range(len(_LESS) + 1):
-        shown = [name for name in _COLUMNS if name not in _LESS[:count]]
+    less = left_out(_LESS, run["per_server"])
+    for count in range(len(less) + 1):
+        shown = [name for name in _COLUMNS if name not in less[:count]]
         table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
         for name in shown:
             side = "left" if name in ("server", "host") else "right"

@@ -86,9 +86,8 @@ class CrewWatch:
         self._over = False
 
     def send(self, number: int) -> None:
-        """Ctrl-C is for those that train; otherwise the run needs it no more."""
-        if number != signal.SIGINT:
-            self.ended(End(0))
+        """The run is at its end; the crew itself stays until it is closed."""
+        self.ended(End(0))
 
     def read_out(self, seconds: float) -> None:
         """It has nothing to say."""

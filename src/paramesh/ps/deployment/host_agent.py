@@ -18,6 +18,7 @@ import hashlib
 import importlib.metadata
 import os
 import queue
+import signal
 import socket
 import sys
 import tempfile
@@ -113,6 +114,9 @@ class HostAgent:
         return {pids[pid]: content for pid, content in journals_of(pids).items()}
 
     def _obey(self) -> None:
+        # Ray blocks Ctrl-C in the threads of an actor, and what a thread starts inherits that.
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         while True:
             kind, key, what = self._commands.get()
             if kind == "start":
