@@ -53,7 +53,7 @@ class RemoteChild:
     """
 
     def __init__(self, crew: Crew, key: int, line: Line, ended: Ended) -> None:
-        self._crew, self._key = crew, key
+        self._crew, self.key = crew, key
         self.line, self._told = line, ended
         self._over = threading.Event()
 
@@ -65,7 +65,7 @@ class RemoteChild:
     def send(self, number: int) -> None:
         """Send a signal to the process and its children."""
         if not self._over.is_set():
-            self._crew.order({"do": "signal", "key": self._key, "number": int(number)})
+            self._crew.order({"do": "signal", "key": self.key, "number": int(number)})
 
     def read_out(self, seconds: float) -> None:
         """Wait so long for its end."""
@@ -222,9 +222,11 @@ class Crew:
     def _fail(self, end: End) -> None:
         with self._lock:
             self._failure = self._failure or end
-            watch = self._watch
+            watch, children = self._watch, list(self._children.values())
         if watch is not None:
             watch.ended(end)
+        for _, child in children:  # after the reason: they are not started again
+            child.ended(End(1, {}, "was lost with the cluster"))
 
     # What is asked of it.
 
@@ -265,13 +267,25 @@ class Crew:
         child = RemoteChild(self, key, line, ended)
         with self._lock:
             self._children[key] = host, child
-            lost, life = host in self._lost_hosts, self._losses[host]
-        if lost:
+            lost, life, failure = host in self._lost_hosts, self._losses[host], self._failure
+        if failure is not None:
+            self._fail(failure)
+        elif lost:
             self._lose(host, alive=False)
-            return child
-        order = {"do": "start", "key": key, "host": host, "life": life, "cwd": os.getcwd()}
-        self.order({**order, "words": list(words), "variables": dict(variables)})
+        else:
+            self._order_start(child, host, life, words, variables)
         return child
+
+    def _order_start(
+        self,
+        child: RemoteChild,
+        host: int,
+        life: int,
+        words: Sequence[str],
+        variables: Mapping[str, str],
+    ) -> None:
+        order = {"do": "start", "key": child.key, "host": host, "life": life, "cwd": os.getcwd()}
+        self.order({**order, "words": list(words), "variables": dict(variables)})
 
     def check(self, hosts: Sequence[int], folder: Path, program: str | None) -> None:
         """Make sure that other hosts have what a run needs.
