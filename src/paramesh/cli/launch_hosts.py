@@ -142,6 +142,7 @@ class HostsOfRun:
         """
         self._entry = entry
         self.crew.on_loss = self._lose
+        self.crew.begin()
         if entry is not None:
             entry.move(self.places)
         watch = ProcessSpec(

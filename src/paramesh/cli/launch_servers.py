@@ -104,19 +104,19 @@ def served(
         variables[environment.WORKERS] = str(servers.workers)
     if servers.wal_dir is not None:
         variables[environment.WAL_DIR] = str(servers.wal_dir.absolute())
+    if servers.address is not None:
+        check_address(servers.address)
     with ExitStack() as stack:
+        # First: a launch that is refused starts nothing, and ends nothing of the one that goes on.
+        if servers.wal_dir is not None:
+            stack.enter_context(launching(servers.wal_dir))
         if servers.address is None:
-            if servers.wal_dir is not None:
-                stack.enter_context(launching(servers.wal_dir))
             yield stack.enter_context(_on_own_node(servers, variables))
             return
-        check_address(servers.address)
         job = servers.job or f"launch-{secrets.token_hex(4)}"
         variables |= {environment.ADDRESS: servers.address, environment.JOB: job}
         if servers.workers is None or servers.address.startswith("ray://"):
             # Processes that JAX joins are on one host, and so is who is no member of the cluster.
-            if servers.wal_dir is not None:
-                stack.enter_context(launching(servers.wal_dir))
             yield stack.enter_context(_beside_cluster(servers, variables, job))
             return
         check_installed()
@@ -124,8 +124,6 @@ def served(
         stack.callback(crew.close)
         wanted = Wanted(servers.count, servers.workers, servers.hosts, servers.variables, devices)
         hosts, logs = HostsOfRun(crew, wanted), None
-        if servers.wal_dir is not None:
-            stack.enter_context(launching(servers.wal_dir))
         hosts.check(servers.wal_dir, program)
         if servers.wal_dir is not None:
             logs = _log_folder(servers.wal_dir)

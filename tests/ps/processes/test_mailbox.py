@@ -51,8 +51,9 @@ def test_a_full_box_waits_and_loses_nothing() -> None:
     assert put == [0, 1]
     arrived, seen = [], 0
     while len(arrived) < 5:
-        for seen, number in box.take(seen, 5.0):
-            arrived.append(number)
+        found = box.take(seen, 5.0)
+        arrived += [message for _, message in found]
+        seen = found[-1][0]
     filling.join(5.0)
     assert arrived == put == [0, 1, 2, 3, 4]
 

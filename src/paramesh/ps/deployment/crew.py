@@ -104,7 +104,7 @@ class Crew:
 
     Args:
         address: HOST:PORT of the cluster.
-        job: the name of the run; its servers are ended with the crew.
+        job: the name of the run; its servers are ended with the crew, once it has begun.
 
     Attributes:
         hosts: in the order of `spread`.
@@ -236,6 +236,10 @@ class Crew:
         with self._lock, contextlib.suppress(OSError, ValueError):
             self._process.stdin.write(json.dumps(what) + "\n")
             self._process.stdin.flush()
+
+    def begin(self) -> None:
+        """From here on servers of the job are those of this run, and end with the crew."""
+        self.order({"do": "begin"})
 
     def watch(self, ended: Ended) -> CrewWatch:
         """The crew as a process: `ended` is told when the cluster, or the node here, is gone."""

@@ -2,7 +2,7 @@
 
 Ray ends a process that is connected to a cluster together with it. So the launcher is not, and
 this process is, as `status_process`. Its agents and what they run end with it; it ends with the
-launcher, and then ends the servers of the run.
+launcher, and then ends the servers of the run, if that has begun.
 
     python -P -m paramesh.ps.deployment.crew_process HOST:PORT JOB
 
@@ -14,6 +14,7 @@ It reads and writes lines of JSON. The first one that it writes says which hosts
                                         {"event": "unseen", "host": 1, "text": ...}
     {"do": "start", "host": 1, "life": 0, "key": 7, "words": [...], "variables": {...}, "cwd": ...}
     {"do": "signal", "key": 7, "number": 15}
+    {"do": "begin"}                     from here on servers of the job are those of this run
     {"do": "end"}                       {"event": "gone"}, and it ends
 
 and at any time what an agent reports, with {"event": "line"}, {"event": "ended"} and
@@ -243,6 +244,7 @@ def main(words: Sequence[str], source: TextIO, out: TextIO) -> None:
             posts[at].begin()
         return posts[at]
 
+    begun = False
     for line in source:
         order = json.loads(line)
         match order["do"]:
@@ -255,12 +257,15 @@ def main(words: Sequence[str], source: TextIO, out: TextIO) -> None:
             case "signal":
                 if order["key"] in places:
                     post(places[order["key"]]).signal(order["key"], order["number"])
+            case "begin":
+                begun = True
             case _:
                 break
     for one in posts.values():
         one.end()
-    with contextlib.suppress(ParameterServerError, ray.exceptions.RayError, OSError):
-        end_servers(address, job)
+    if begun:
+        with contextlib.suppress(ParameterServerError, ray.exceptions.RayError, OSError):
+            end_servers(address, job)
     events.put("gone")
 
 

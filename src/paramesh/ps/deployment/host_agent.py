@@ -34,8 +34,8 @@ from paramesh.ps.processes.child import KILL, Child, End
 from paramesh.ps.processes.janitor import Janitor
 from paramesh.ps.processes.mailbox import Mailbox
 
-#: Packages that compute: another version on another host gives other bits.
-PACKAGES = ("paramesh", "jax", "jaxlib", "numpy", "ray")
+#: Packages that compute, or speak to each other: another version gives other bits, or none.
+PACKAGES = ("paramesh", "jax", "numpy", "ray")
 
 #: Seconds that a question for reports waits for one.
 PATIENCE = 5.0
