@@ -121,6 +121,7 @@ class Network:
         self._holders: dict[str, subprocess.Popen[str]] = {}
         self._pids: dict[str, int] = {}
         self._relays: dict[str, subprocess.Popen[bytes]] = {}
+        self._started: list[subprocess.Popen[Any]] = []
         self._switch = 0
 
     def __enter__(self) -> Network:
@@ -204,7 +205,9 @@ class Network:
             command: of the program.
             options: for `Popen`.
         """
-        return subprocess.Popen([*self._words(name), "--", *command], **options)
+        process = subprocess.Popen([*self._words(name), "--", *command], **options)
+        self._started.append(process)
+        return process
 
     def run(
         self, name: str, command: Sequence[str], env: Mapping[str, str] | None = None
@@ -246,6 +249,8 @@ class Network:
         """End all hosts, and the switch."""
         for name in list(self._holders):
             self._end(name)
+        for process in self._started:  # their programs have ended with their hosts
+            process.wait(_PATIENCE)
         for relay in self._relays.values():
             relay.kill()
             relay.wait()
