@@ -180,7 +180,8 @@ def test_a_second_launch_starts_nothing(
 ) -> None:
     """The first one has no worker yet, so no worker's lock says that the run is going on."""
     monkeypatch.setattr(run_lock, "_PARTING", 0.1)
-    monkeypatch.setattr(launch_servers, "check_address", lambda *_: None)
+    for name in ("check_address", "join"):
+        monkeypatch.setattr(launch_servers, name, lambda *_: None)
     monkeypatch.setattr(launch_servers, "Crew", IdleCrew)
     monkeypatch.setattr(live_entries, "folders", lambda: [tmp_path / "runs"])
     wal = tmp_path / "wal {1}"

@@ -19,7 +19,7 @@ from paramesh.cli.supervisor import ProcessSpec
 from paramesh.errors import ParameterServerError
 from paramesh.ps.deployment import environment
 from paramesh.ps.deployment.access import given_token, token_variables
-from paramesh.ps.deployment.cluster import HOST, check_address
+from paramesh.ps.deployment.cluster import HOST, check_address, join
 from paramesh.ps.deployment.crew import Crew
 from paramesh.ps.deployment.node import (
     check_installed,
@@ -106,6 +106,7 @@ def served(
         variables[environment.WAL_DIR] = str(servers.wal_dir.absolute())
     if servers.address is not None:
         check_address(servers.address)
+        join(servers.address)  # whom it does not let in makes no folder
     with ExitStack() as stack:
         # First: a launch that is refused starts nothing, and ends nothing of the one that goes on.
         if servers.wal_dir is not None:
